@@ -1,0 +1,64 @@
+"""The errors chainrule raises: who, what must hold, what came, what to do.
+
+Each is also the built-in error a PyTorch or NumPy user would expect, so an
+existing ``except ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+
+class ChainruleError(Exception):
+    """The root of every error raised on purpose by chainrule."""
+
+
+class ShapeError(ChainruleError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DtypeError(ChainruleError, TypeError):
+    """A dtype that an operation does not take."""
+
+
+class IndexRangeError(ChainruleError, IndexError):
+    """An index or label outside its axis."""
+
+
+class GradientError(ChainruleError, RuntimeError):
+    """A gradient that was asked for but does not exist."""
+
+
+class InPlaceError(ChainruleError, RuntimeError):
+    """An in-place write that would lose a gradient or a value."""
+
+
+class TraceError(ChainruleError, RuntimeError):
+    """Python asked a traced tensor for a value that does not exist yet."""
+
+
+class VerifyError(ChainruleError, RuntimeError):
+    """A graph that breaks the grammar of ``graph.py``."""
+
+
+class DataError(ChainruleError, ValueError):
+    """Training data that cannot be trained on: empty, not finite, mismatched, out of range."""
+
+
+class UnknownNameError(ChainruleError, ValueError):
+    """An optimizer, activation, dataset or metric that does not exist."""
+
+
+class DamagedFileError(ChainruleError, OSError):
+    """A model or run file that cannot be read."""
+
+
+class NonFiniteError(ChainruleError, FloatingPointError):
+    """A NaN or infinity that stopped training."""
+
+
+def unknown_name(kind: str, name: object, known: list[str]) -> UnknownNameError:
+    """The error for a name that is not in a table, with the nearest names first."""
+    import difflib
+
+    near = difflib.get_close_matches(str(name), known, n=3)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(sorted(known))}.")
