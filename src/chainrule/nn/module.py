@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from chainrule.compiler.trace import guard
 from chainrule.errors import SettingError
-from chainrule.graph import layer_scope, tracing
+from chainrule.graph import current_layer, layer_scope, tracing
 from chainrule.nn import state as _state
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
@@ -63,7 +63,8 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with layer_scope(self._layer_name or type(self).__name__):
+        # The outermost layer goes by its class; those inside by the names their parents gave them.
+        with layer_scope((current_layer() and self._layer_name) or type(self).__name__):
             if tracing():
                 guard(lambda: self.training)
             return self.forward(*args, **kwargs)
@@ -331,9 +332,23 @@ class Module:
         fn(self)
         return self
 
-    def to(self: Self, *args: Any, dtype: Any = None, device: Any = None, **ignored: Any) -> Self:
-        """Turn every floating parameter and buffer into ``dtype``; returns itself. The only device is the CPU."""
-        return _state.move(self, args, dtype, device)
+    def to(self: Self, *args: Any, dtype: Any = None, device: Any = None) -> Self:
+        """Turn every floating parameter and buffer into ``dtype``; returns itself.
+
+        Args:
+            args: a dtype, a tensor whose dtype to take, or ``"cpu"`` (the only device), as in PyTorch.
+            dtype: the new dtype, a floating one.
+            device: ``"cpu"``.
+        """
+        for argument in args:
+            if isinstance(argument, Tensor):
+                dtype = argument.dtype
+            elif _state.names_device(argument):
+                device = argument
+            else:
+                dtype = argument
+        _state.move(self, dtype, device)
+        return self
 
     def float(self: Self) -> Self:
         """Every floating parameter and buffer as float32; returns itself."""

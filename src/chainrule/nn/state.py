@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from chainrule.errors import SettingError, StateDictError
-from chainrule.tensor import Tensor, as_tensor, no_grad
+from chainrule.dtypes import as_dtype
+from chainrule.errors import DtypeError, SettingError, StateDictError
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import as_leaf, lifted
+from chainrule.tensor.creation import as_tensor
+from chainrule.tensor.functions import no_grad
 
 if TYPE_CHECKING:
     from chainrule.nn.module import Module
-
-M = TypeVar("M", bound="Module")
 
 
 class IncompatibleKeys(NamedTuple):
@@ -69,5 +71,24 @@ def _as_value(value: Any) -> Tensor:
     return value if isinstance(value, Tensor) else as_tensor(np.asarray(value))
 
 
-def move(module: M, args: tuple[Any, ...], dtype: Any, device: Any) -> M:
-    raise NotImplementedError
+def names_device(argument: Any) -> bool:
+    """Is this the name of a device (``"cpu"``, ``"cuda:0"``) rather than a dtype?"""
+    return isinstance(argument, str) and argument.partition(":")[0] in {"cpu", "cuda", "mps", "xpu"}
+
+
+def move(module: Module, dtype: Any, device: Any) -> None:
+    """Floating parameters and buffers in another dtype, by the same handles; gradients follow."""
+    if device is not None and str(device) != "cpu":
+        raise SettingError(f"to(device={device!r}): chainrule computes on the CPU. Leave the device out, or say 'cpu'.")
+    if dtype is None:
+        return
+    target = as_dtype(dtype)
+    if not target.is_floating_point:
+        raise DtypeError(f"to(): a module's parameters must be float32 or float64, got {target.name}.")
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.dtype.is_floating_point and tensor.dtype != target:
+            with no_grad():
+                gradient = None if tensor.grad is None else tensor.grad.to(target)
+                owner = tensor if tensor.requires_grad else None
+                tensor._node = as_leaf(lifted(tensor.to(target)), owner)
+                tensor.grad = gradient
