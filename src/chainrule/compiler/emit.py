@@ -71,6 +71,7 @@ class Emitter:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.declarations: set[str] = set()
+        self.locals: list[str] = []
         self.count = 0
         self.block = "entry"
 
@@ -84,7 +85,7 @@ class Emitter:
         listed = ", ".join(
             f"{p.type} noalias nocapture {p.name}" if p.type == "ptr" else p.typed for p in parameters
         )
-        body = "\n".join(self.lines)
+        body = "\n".join(self.locals + self.lines)
         return f"define {result} @{name}({listed}) {attributes} {{\nentry:\n{body}\n}}\n"
 
     # -- writing ------------------------------------------------------------------------
@@ -218,6 +219,12 @@ class Emitter:
         return self.assign(type, f"{opcode} {a.typed} to {type}")
 
     # -- memory -------------------------------------------------------------------------
+    def local(self, type: str, count: int) -> Value:
+        """Room on the stack for `count` values, taken once when the function is entered."""
+        name = f"%s{self.fresh()}"
+        self.locals.append(f"  {name} = alloca {type}, i64 {count}, align 64")
+        return Value(name, "ptr")
+
     def address(self, base: Value, index: Value, scalar: str) -> Value:
         return self.assign("ptr", f"getelementptr inbounds {scalar}, ptr {base.name}, i64 {index.name}")
 
