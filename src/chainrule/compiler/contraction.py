@@ -19,7 +19,7 @@ from functools import partial
 
 from chainrule.compiler.dot_tile import dot_tile
 from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
-from chainrule.compiler.transpose import at, emit_copy, emit_transpose, lane_mask, offset
+from chainrule.compiler.transpose import at, emit_copy, emit_transpose, lane_mask, lanes_on, offset
 
 # emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes), batch indices
 Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None", "Indices"], None]
@@ -28,7 +28,6 @@ Range = tuple[Value, Value]
 
 _BYTES = {"float": 4, "double": 8}
 _INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
-_FEW_ROWS, _FEW_COLUMNS = 8, 4  # up to these, sums along l beat transposing B first (measured)
 _PAGE = 4096  # rows this far apart share a set of the first-level cache
 
 
@@ -91,13 +90,14 @@ def plan(spec: Contraction, target: Target) -> Plan:
     most = 8 if target.registers >= 32 else 6
     if dot:
         lanes = min(target.lanes(spec.scalar), _power_of_two_above(spec.k))
-        width = min(most & -2 if most == 8 else 4, _power_of_two_above(spec.n), target.lanes(spec.scalar))
+        widest = min(8 if target.registers >= 32 else 4, target.lanes(spec.scalar))
+        width = min(widest, _power_of_two_above(spec.n))
         most = (16 if target.registers >= 32 else 8) // width
     else:
         lanes = min(target.lanes(spec.scalar), _power_of_two_above(spec.n))
         vectors = {1: 8, 2: 4, 3: 3}.get(spec.m, 2)
         width = lanes * min(vectors, -(-spec.n // lanes))
-    rows = _tile_rows(spec.m, most)
+    rows = _even(spec.m, most) if dot else _tile_rows(spec.m, most)
     tiles = -(-spec.m // rows)
     small = tiles * rows - spec.m
     far = spec.b_strides[0] * size
@@ -107,18 +107,29 @@ def plan(spec: Contraction, target: Target) -> Plan:
 
 
 def _tile_rows(m: int, most: int) -> int:
-    """A divisor of m where one is near `most`, so that one tile serves; else the most even split."""
-    for rows in range(most, most // 2, -1):
+    """A divisor of m near `most` where there is one, so that one tile serves; else the most even split."""
+    if most == 8:  # with 32 registers up to 14 rows fit, but 8 keep the unit busy and spare the cache
+        for rows in (8, 7, 9, 10, 12, 11, 13, 14):
+            if m % rows == 0:
+                return rows
+        most = 10
+    for rows in range(most, most * 3 // 4, -1):
         if m % rows == 0:
             return rows
+    return _even(m, most)
+
+
+def _even(m: int, most: int) -> int:
+    """The larger size where m is cut into as few parts as `most` allows, none two longer than another."""
     return -(-m // -(-m // most))
 
 
 def _sums_along_k(spec: Contraction, target: Target) -> bool:
-    """Both operands contiguous along l, and too few outputs to be worth transposing B for."""
-    if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < target.lanes(spec.scalar):
+    """Both operands contiguous along l, and too few outputs for packing B to pay (bounds measured)."""
+    lanes = target.lanes(spec.scalar)
+    if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < lanes:
         return False
-    return spec.n == 1 or (spec.b_strides[1] != 1 and (spec.m <= _FEW_ROWS or spec.n <= _FEW_COLUMNS))
+    return spec.n == 1 or 4 * spec.m <= spec.k or (spec.n < lanes and spec.k >= 2 * lanes)
 
 
 def _is_column(spec: Contraction) -> bool:
@@ -175,7 +186,7 @@ def _lane_by_lane(
     epilogue: Epilogue, e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices
 ) -> None:
     """The epilogue of a swapped product: what it computes as columns are the caller's rows."""
-    count = lanes_of(sums.type) if mask is None else mask.name.count("true")
+    count = lanes_on(sums.type, mask)
     room = e.local(sums.type, 1)
     e.store(sums, room, 4)
     with e.loop(count) as lane:
@@ -250,7 +261,8 @@ class _Kernel:
             row = _plus(e, row, self.plan.large)
         a = offset(e, self.a, row, spec.a_strides[0], spec.scalar)
         if self.plan.dot:
-            sums = dot_tile(e, spec.k, self.plan.lanes, spec.scalar, (a, spec.a_strides[0], rows), strip.operand)
+            left = (a, spec.a_strides[0], rows)
+            sums = dot_tile(e, spec.k, self.plan.lanes, spec.scalar, left, strip.operand)
         else:
             sums = self._broadcast_tile(a, strip, rows)
         self.finish(row, strip.column, strip.columns, rows, sums)
@@ -277,7 +289,8 @@ class _Kernel:
         e = self.e
         if self.inline or rows == 1:
             for r in range(rows):
-                self._finish_row(_plus(e, row, r), column, columns, sums[r * len(columns) : (r + 1) * len(columns)])
+                of_row = sums[r * len(columns) : (r + 1) * len(columns)]
+                self._finish_row(_plus(e, row, r), column, columns, of_row)
             return
         saved = []
         for c, part in enumerate(columns):
@@ -318,8 +331,7 @@ class _Strip:
     @property
     def operand(self) -> tuple[Value, int, int]:
         last = self.columns[-1]
-        wide = lanes_of(last.type) if last.mask is None else last.mask.name.count("true")
-        return self.b, self.strides[1], last.first + wide
+        return self.b, self.strides[1], last.first + lanes_on(last.type, last.mask)
 
 
 def _columns(width: int, chosen: Plan, scalar: str) -> list[_Column]:

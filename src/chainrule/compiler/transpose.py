@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chainrule.compiler.emit import Emitter, Value, vector
+from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
 
 _BYTES = {"float": 4, "double": 8}
 
@@ -121,6 +121,11 @@ def lane_mask(count: int, lanes: int) -> Value | None:
         return None
     bits = ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(lanes))
     return Value(f"<{bits}>", vector("i1", lanes))
+
+
+def lanes_on(type: str, mask: Value | None) -> int:
+    """How many lanes a `lane_mask` lets through."""
+    return lanes_of(type) if mask is None else mask.name.count("true")
 
 
 def offset(e: Emitter, base: Value, index: Value, stride: int, scalar: str) -> Value:
