@@ -17,11 +17,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
-from chainrule.compiler.transpose import emit_copy, emit_transpose
+from chainrule.compiler.dot_tile import dot_tile
+from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
+from chainrule.compiler.transpose import at, emit_copy, emit_transpose, lane_mask, lanes_on, offset
 
 # emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes), batch indices
-Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None", tuple[Value, ...]], None]
+Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None", "Indices"], None]
+Indices = tuple[Value, ...]
 Range = tuple[Value, Value]
 
 _BYTES = {"float": 4, "double": 8}
@@ -55,16 +57,21 @@ class Contraction:
 
 @dataclass(frozen=True)
 class Plan:
-    """How C is cut into tiles: `large` row tiles of `rows` rows, `small` of one row less, and strips of columns."""
+    """How C is cut into tiles, and how a tile is computed.
+
+    `large` row tiles of `rows` rows come first, then `small` of one row less; `strips` strips of `width`
+    columns, then one of the `ragged` columns left over. With `dot`, a tile's sums run over vectors of l.
+    """
 
     rows: int
     large: int
     small: int
+    width: int
+    strips: int
+    ragged: int
     lanes: int
-    vectors: int
-    strips: int  # of `vectors` full vectors
-    ragged: int  # columns left over
     pack: bool
+    dot: bool
 
     @property
     def row_tiles(self) -> int:
@@ -74,33 +81,72 @@ class Plan:
     def column_strips(self) -> int:
         return self.strips + (self.ragged > 0)
 
-    @property
-    def strip(self) -> int:
-        return self.lanes * self.vectors
-
 
 def plan(spec: Contraction, target: Target) -> Plan:
-    """The tiles for a shape."""
-    lanes = min(target.lanes(spec.scalar), _power_of_two_above(spec.n))
-    most = 14 if target.registers >= 32 else 6
-    vectors = 2 if spec.m > 3 else {1: 8, 2: 4, 3: 4}[spec.m] if target.registers >= 32 else {1: 8, 2: 4, 3: 3}[spec.m]
-    vectors = min(vectors, -(-spec.n // lanes))
-    tiles = -(-spec.m // most)
-    rows = -(-spec.m // tiles)
+    """The tiles for a shape: what threads divide among them."""
+    spec = _swapped(spec) if _is_column(spec) else spec
+    size = _BYTES[spec.scalar]
+    dot = _sums_along_k(spec, target)
+    most = 8 if target.registers >= 32 else 6
+    if dot:
+        lanes = min(target.lanes(spec.scalar), _power_of_two_above(spec.k))
+        widest = min(8 if target.registers >= 32 else 4, target.lanes(spec.scalar))
+        width = min(widest, _power_of_two_above(spec.n))
+        most = (16 if target.registers >= 32 else 8) // width
+    else:
+        lanes = min(target.lanes(spec.scalar), _power_of_two_above(spec.n))
+        vectors = {1: 8, 2: 4, 3: 3}.get(spec.m, 2)
+        width = lanes * min(vectors, -(-spec.n // lanes))
+    rows = _even(spec.m, most) if dot else _tile_rows(spec.m, most)
+    tiles = -(-spec.m // rows)
     small = tiles * rows - spec.m
-    strip = lanes * vectors
-    far = spec.b_strides[0] * _BYTES[spec.scalar]
-    pack = spec.b_strides[1] != 1 and spec.n > 1
-    pack = pack or (far * spec.k > 32 * _PAGE and far % 1024 == 0 and spec.m >= 4 * rows)
-    return Plan(
-        rows, tiles - small, small, lanes, vectors, spec.n // strip, spec.n % strip, pack
-    )
+    far = spec.b_strides[0] * size
+    crowded = far % 1024 == 0 and far * spec.k > 32 * _PAGE and spec.m >= 4 * rows
+    pack = not dot and spec.n > 1 and (spec.b_strides[1] != 1 or crowded)
+    return Plan(rows, tiles - small, small, width, spec.n // width, spec.n % width, lanes, pack, dot)
+
+
+def _tile_rows(m: int, most: int) -> int:
+    """A divisor of m near `most` where there is one, so that one tile serves; else the most even split."""
+    if most == 8:  # with 32 registers up to 14 rows fit, but 8 keep the unit busy and spare the cache
+        for rows in (8, 7, 9, 10, 12, 11, 13, 14):
+            if m % rows == 0:
+                return rows
+        most = 10
+    for rows in range(most, most * 3 // 4, -1):
+        if m % rows == 0:
+            return rows
+    return _even(m, most)
+
+
+def _even(m: int, most: int) -> int:
+    """The larger size where m is cut into as few parts as `most` allows, none two longer than another."""
+    return -(-m // -(-m // most))
+
+
+def _sums_along_k(spec: Contraction, target: Target) -> bool:
+    """Both operands contiguous along l, and too few outputs for packing B to pay (bounds measured)."""
+    lanes = target.lanes(spec.scalar)
+    if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < lanes:
+        return False
+    return spec.n == 1 or 4 * spec.m <= spec.k or (spec.n < lanes and spec.k >= 2 * lanes)
+
+
+def _is_column(spec: Contraction) -> bool:
+    """A matrix contiguous along its rows times one column: better as a row times that matrix transposed."""
+    return spec.n == 1 and spec.a_strides[0] == 1 and spec.a_strides[1] != 1 and spec.m > 1
+
+
+def _swapped(spec: Contraction) -> Contraction:
+    batch = tuple((size, b_stride, a_stride) for size, a_stride, b_stride in spec.batch)
+    a_strides, b_strides = (spec.b_strides[1], spec.b_strides[0]), (spec.a_strides[1], spec.a_strides[0])
+    return replace(spec, m=1, n=spec.m, a_strides=a_strides, b_strides=b_strides, batch=batch)
 
 
 def scratch_elements(spec: Contraction, target: Target) -> int:
     """How many elements of scratch memory each thread gives to the kernel; 0 where it needs none."""
     chosen = plan(spec, target)
-    return spec.k * chosen.strip if chosen.pack else 0
+    return spec.k * chosen.width if chosen.pack else 0
 
 
 def emit_contraction(
@@ -114,22 +160,38 @@ def emit_contraction(
     rows: Range | None = None,
     columns: Range | None = None,
 ) -> None:
-    """Write the loops of one product; `epilogue` stores (and first transforms) each vector of C.
+    """Write the loops of one product; `epilogue` transforms and stores each vector of C.
 
-    `rows` and `columns` limit the work to a range of row tiles and column strips, counted as in `plan`:
-    so threads share a product, and no sum depends on how they do.
+    `scratch` has room for `scratch_elements`. `rows` and `columns` limit the work to a range of row tiles
+    and column strips, counted as in `plan`: so threads share a product, and no sum depends on how they do.
     """
     chosen = plan(spec, target)
+    if chosen.pack and scratch is None:
+        raise ValueError(f"{spec} needs scratch memory of {scratch_elements(spec, target)} elements")
+    if _is_column(spec):
+        spec, a, b, epilogue = _swapped(spec), b, a, partial(_lane_by_lane, epilogue)
     with ExitStack() as stack:
         batch = []
         for size, a_stride, b_stride in spec.batch:
             index = stack.enter_context(e.loop(size))
-            a = _offset(e, a, index, a_stride, spec.scalar)
-            b = _offset(e, b, index, b_stride, spec.scalar)
+            a = offset(e, a, index, a_stride, spec.scalar)
+            b = offset(e, b, index, b_stride, spec.scalar)
             batch.append(index)
         kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch))
-        _ranged(e, columns, 0, chosen.strips, partial(kernel.strip, chosen.strip, rows))
-        _ranged(e, columns, chosen.strips, chosen.ragged > 0, partial(kernel.strip, chosen.ragged, rows))
+        _ranged(e, columns, 0, chosen.strips, partial(kernel.strip, chosen.width, rows))
+        _ranged(e, columns, chosen.strips, int(chosen.ragged > 0), partial(kernel.strip, chosen.ragged, rows))
+
+
+def _lane_by_lane(
+    epilogue: Epilogue, e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices
+) -> None:
+    """The epilogue of a swapped product: what it computes as columns are the caller's rows."""
+    count = lanes_on(sums.type, mask)
+    room = e.local(sums.type, 1)
+    e.store(sums, room, 4)
+    with e.loop(count) as lane:
+        value = e.load(e.address(room, lane, scalar_of(sums.type)), scalar_of(sums.type), 4)
+        epilogue(e, e.binary("add", column, lane), row, value, None, batch)
 
 
 def _ranged(e: Emitter, limits: Range | None, first: int, count: int, body: Callable[[Value], None]) -> None:
@@ -179,49 +241,56 @@ class _Kernel:
     def strip(self, width: int, rows: Range | None, number: Value) -> None:
         """All row tiles of one strip of columns; the strip of B packed first if the plan says so."""
         e, spec, chosen = self.e, self.spec, self.plan
-        column = _scaled(e, number, chosen.strip)
-        source = _offset(e, self.b, column, spec.b_strides[1], spec.scalar)
-        stride = spec.b_strides[0]
+        column = _scaled(e, number, chosen.width)
+        source, strides = offset(e, self.b, column, spec.b_strides[1], spec.scalar), spec.b_strides
         if chosen.pack and self.scratch is not None:
-            if spec.b_strides[1] == 1:
-                emit_copy(e, spec.k, width, spec.scalar, source, stride, self.scratch, chosen.lanes)
+            if strides[1] == 1:
+                emit_copy(e, spec.k, width, spec.scalar, source, strides[0], self.scratch, chosen.lanes)
             else:
-                strides = (spec.b_strides[1], stride)
-                emit_transpose(e, width, spec.k, spec.scalar, source, strides, self.scratch, chosen.lanes)
-            source, stride = self.scratch, width
-        columns = _columns(width, chosen.lanes, spec.scalar)
-        tile = partial(self.tile, source, stride, column, columns)
+                turned = (strides[1], strides[0])
+                emit_transpose(e, width, spec.k, spec.scalar, source, turned, self.scratch, chosen.lanes)
+            source, strides = self.scratch, (width, 1)
+        tile = partial(self.tile, _Strip(source, strides, column, _columns(width, chosen, spec.scalar)))
         _ranged(e, rows, 0, chosen.large, partial(tile, chosen.rows))
         _ranged(e, rows, chosen.large, chosen.small, partial(tile, chosen.rows - 1))
 
-    def tile(
-        self, b: Value, stride: int, column: Value, columns: list[_Column], rows: int, number: Value
-    ) -> None:
+    def tile(self, strip: _Strip, rows: int, number: Value) -> None:
         e, spec = self.e, self.spec
         row = _scaled(e, number, rows)
         if rows < self.plan.rows:  # the small tiles follow the large ones, each one row longer
-            row = e.binary("add", row, e.const(self.plan.large, "i64"))
-        a = _offset(e, self.a, row, spec.a_strides[0], spec.scalar)
-        zeros = [Value("zeroinitializer", c.type) if lanes_of(c.type) > 1 else e.const(0.0, c.type) for c in columns]
-        with e.fold(spec.k, zeros * rows) as state:
-            at_a = _offset(e, a, state.index, spec.a_strides[1], spec.scalar)
-            at_b = _offset(e, b, state.index, stride, spec.scalar)
-            right = [e.masked_load(_at(e, at_b, c.first, spec.scalar), c.type, c.mask) for c in columns]
+            row = _plus(e, row, self.plan.large)
+        a = offset(e, self.a, row, spec.a_strides[0], spec.scalar)
+        if self.plan.dot:
+            left = (a, spec.a_strides[0], rows)
+            sums = dot_tile(e, spec.k, self.plan.lanes, spec.scalar, left, strip.operand)
+        else:
+            sums = self._broadcast_tile(a, strip, rows)
+        self.finish(row, strip.column, strip.columns, rows, sums)
+
+    def _broadcast_tile(self, a: Value, strip: _Strip, rows: int) -> list[Value]:
+        """The sums of a tile, row by row: each scalar of A times each vector of B."""
+        e, spec, columns = self.e, self.spec, strip.columns
+        with e.fold(spec.k, [e.const(0.0, c.type) for c in columns] * rows) as state:
+            at_a = offset(e, a, state.index, spec.a_strides[1], spec.scalar)
+            at_b = offset(e, strip.b, state.index, strip.strides[0], spec.scalar)
+            right = [e.masked_load(at(e, at_b, c.first, spec.scalar), c.type, c.mask) for c in columns]
             sums = []
             for r in range(rows):
-                left = e.load(_at(e, at_a, r * spec.a_strides[0], spec.scalar), spec.scalar, _BYTES[spec.scalar])
-                for c, (column_, values) in enumerate(zip(columns, right, strict=True)):
-                    factor = e.splat(left, lanes_of(column_.type))
+                place = at(e, at_a, r * spec.a_strides[0], spec.scalar)
+                left = e.load(place, spec.scalar, _BYTES[spec.scalar])
+                for c, values in enumerate(right):
+                    factor = e.splat(left, lanes_of(values.type))
                     sums.append(e.fma(factor, values, state.values[r * len(columns) + c]))
             state.values = sums
-        self.finish(row, column, columns, rows, state.values)
+        return state.values
 
     def finish(self, row: Value, column: Value, columns: list[_Column], rows: int, sums: list[Value]) -> None:
         """Hand each vector of the tile to the epilogue: written out for each if short, else in a loop."""
         e = self.e
         if self.inline or rows == 1:
             for r in range(rows):
-                self._finish_row(_plus(e, row, r), column, columns, sums[r * len(columns) : (r + 1) * len(columns)])
+                of_row = sums[r * len(columns) : (r + 1) * len(columns)]
+                self._finish_row(_plus(e, row, r), column, columns, of_row)
             return
         saved = []
         for c, part in enumerate(columns):
@@ -250,17 +319,29 @@ class _Column:
     mask: Value | None
 
 
-def _columns(width: int, lanes: int, scalar: str) -> list[_Column]:
+@dataclass(frozen=True)
+class _Strip:
+    """The columns under a row of tiles, and where B has them."""
+
+    b: Value
+    strides: tuple[int, int]
+    column: Value
+    columns: list[_Column]
+
+    @property
+    def operand(self) -> tuple[Value, int, int]:
+        last = self.columns[-1]
+        return self.b, self.strides[1], last.first + lanes_on(last.type, last.mask)
+
+
+def _columns(width: int, chosen: Plan, scalar: str) -> list[_Column]:
     """Vectors for `width` columns; the last as narrow as it can be, masked if it is still too wide."""
     parts = []
+    lanes = chosen.width if chosen.dot else chosen.lanes
     for first in range(0, width, lanes):
         left = min(lanes, width - first)
         wide = _power_of_two_above(left)
-        mask = None
-        if left < wide:
-            bits = ", ".join(f"i1 {'true' if lane < left else 'false'}" for lane in range(wide))
-            mask = Value(f"<{bits}>", vector("i1", wide))
-        parts.append(_Column(first, vector(scalar, wide), mask))
+        parts.append(_Column(first, vector(scalar, wide), lane_mask(left, wide)))
     return parts
 
 
@@ -274,11 +355,3 @@ def _scaled(e: Emitter, index: Value, factor: int) -> Value:
 
 def _plus(e: Emitter, index: Value, more: int) -> Value:
     return index if more == 0 else e.binary("add", index, e.const(more, "i64"))
-
-
-def _offset(e: Emitter, base: Value, index: Value, stride: int, scalar: str) -> Value:
-    return base if stride == 0 else e.address(base, _scaled(e, index, stride), scalar)
-
-
-def _at(e: Emitter, base: Value, offset: int, scalar: str) -> Value:
-    return base if offset == 0 else e.address(base, e.const(offset, "i64"), scalar)

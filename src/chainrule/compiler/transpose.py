@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chainrule.compiler.emit import Emitter, Value, vector
+from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
 
 _BYTES = {"float": 4, "double": 8}
 
@@ -14,12 +14,12 @@ def emit_copy(
 ) -> None:
     """dst[r, c] = src[r, c]: rows `stride` elements apart become rows side by side."""
     with e.loop(rows) as r:
-        source = _offset(e, src, r, stride, scalar)
-        target = _offset(e, dst, r, cols, scalar)
+        source = offset(e, src, r, stride, scalar)
+        target = offset(e, dst, r, cols, scalar)
         for first in range(0, cols, lanes):
-            mask, type = _mask(min(lanes, cols - first), lanes), vector(scalar, lanes)
-            value = e.masked_load(_at(e, source, first, scalar), type, mask)
-            e.masked_store(value, _at(e, target, first, scalar), mask)
+            mask, type = lane_mask(min(lanes, cols - first), lanes), vector(scalar, lanes)
+            value = e.masked_load(at(e, source, first, scalar), type, mask)
+            e.masked_store(value, at(e, target, first, scalar), mask)
 
 
 def emit_transpose(
@@ -44,8 +44,8 @@ def emit_transpose(
 
     def strip(first_row: Value, height: int) -> None:
         def block(first_col: Value, width: int) -> None:
-            source = _offset(e, _offset(e, src, first_row, src_strides[0], scalar), first_col, 1, scalar)
-            target = _offset(e, _offset(e, dst, first_col, rows, scalar), first_row, 1, scalar)
+            source = offset(e, offset(e, src, first_row, src_strides[0], scalar), first_col, 1, scalar)
+            target = offset(e, offset(e, dst, first_col, rows, scalar), first_row, 1, scalar)
             _block(e, height, width, scalar, source, src_strides[0], target, rows, lanes)
 
         _blocks(e, cols, lanes, block)
@@ -81,7 +81,7 @@ def _block(
     nothing = Value("poison", type)
     values = [nothing] * lanes
     for r in range(height):
-        values[r] = e.masked_load(_at(e, src, r * src_stride, scalar), type, _mask(width, lanes))
+        values[r] = e.masked_load(at(e, src, r * src_stride, scalar), type, lane_mask(width, lanes))
     distance = 1
     while distance < lanes:
         for low in range(lanes):
@@ -91,7 +91,7 @@ def _block(
                 values[low + distance] = _exchange(e, a, b, distance, lanes, distance)
         distance *= 2
     for c in range(width):
-        e.masked_store(values[c], _at(e, dst, c * dst_stride, scalar), _mask(height, lanes))
+        e.masked_store(values[c], at(e, dst, c * dst_stride, scalar), lane_mask(height, lanes))
 
 
 def _exchange(e: Emitter, a: Value, b: Value, distance: int, lanes: int, part: int) -> Value:
@@ -110,24 +110,32 @@ def _transpose_scalars(
     e: Emitter, rows: int, cols: int, scalar: str, src: Value, strides: tuple[int, int], dst: Value
 ) -> None:
     with e.loop(cols) as c, e.loop(rows) as r:
-        source = _offset(e, _offset(e, src, c, strides[1], scalar), r, strides[0], scalar)
-        target = _offset(e, _offset(e, dst, c, rows, scalar), r, 1, scalar)
+        source = offset(e, offset(e, src, c, strides[1], scalar), r, strides[0], scalar)
+        target = offset(e, offset(e, dst, c, rows, scalar), r, 1, scalar)
         e.store(e.load(source, scalar, _BYTES[scalar]), target, _BYTES[scalar])
 
 
-def _mask(count: int, lanes: int) -> Value | None:
+def lane_mask(count: int, lanes: int) -> Value | None:
+    """The first `count` of so many lanes; None for all of them."""
     if count == lanes:
         return None
     bits = ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(lanes))
     return Value(f"<{bits}>", vector("i1", lanes))
 
 
-def _offset(e: Emitter, base: Value, index: Value, stride: int, scalar: str) -> Value:
+def lanes_on(type: str, mask: Value | None) -> int:
+    """How many lanes a `lane_mask` lets through."""
+    return lanes_of(type) if mask is None else mask.name.count("true")
+
+
+def offset(e: Emitter, base: Value, index: Value, stride: int, scalar: str) -> Value:
+    """The address `index` strides on."""
     if stride == 0:
         return base
     scaled = index if stride == 1 else e.binary("mul", index, e.const(stride, "i64"))
     return e.address(base, scaled, scalar)
 
 
-def _at(e: Emitter, base: Value, offset: int, scalar: str) -> Value:
-    return base if offset == 0 else e.address(base, e.const(offset, "i64"), scalar)
+def at(e: Emitter, base: Value, elements: int, scalar: str) -> Value:
+    """The address a known number of elements on."""
+    return base if elements == 0 else e.address(base, e.const(elements, "i64"), scalar)
