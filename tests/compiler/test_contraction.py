@@ -181,6 +181,27 @@ def test_a_split_among_threads_changes_no_bit(n: int, layout: str) -> None:
     np.testing.assert_array_equal(parts, whole)
 
 
+@pytest.mark.parametrize(("m", "n", "k"), [(0, 5, 5), (5, 0, 5), (5, 37, 0)])
+def test_empty_extents(m: int, n: int, k: int) -> None:
+    spec = Contraction(m, n, k, "float", (k, 1), (n, 1))
+    c = np.full((m, n), np.nan, np.float32)
+    kernel(spec, TARGETS[0]).call("f", c, c, c, c, c)
+    np.testing.assert_array_equal(c, np.zeros((m, n)))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "features", "expected"),
+    [
+        ("x86_64", {"avx512f": True, "avx2": True}, Target(64, 32)),
+        ("x86_64", {"avx2": True}, Target(32, 16)),
+        ("x86_64", {}, Target(16, 16)),
+        ("aarch64", {"neon": True}, Target(16, 32)),
+    ],
+)
+def test_targets(architecture: str, features: dict[str, bool], expected: Target) -> None:
+    assert Target.of(architecture, features) == expected
+
+
 def test_packing_without_scratch_is_refused() -> None:
     spec = Contraction(64, 64, 64, "float", (64, 1), (1, 64))
     with pytest.raises(ValueError, match="needs scratch memory of 2048 elements"):

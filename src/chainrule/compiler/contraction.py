@@ -12,7 +12,7 @@ B under a tile's columns is first copied side by side into scratch memory that t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,10 +33,23 @@ _PAGE = 4096  # rows this far apart share a set of the first-level cache
 
 @dataclass(frozen=True)
 class Target:
-    """The vector registers of the machine that code is written for."""
+    """The vector registers of the machine that code is written for.
+
+    >>> Target.of("x86_64", {"avx2": True, "avx512f": False})
+    Target(vector_bytes=32, registers=16)
+    """
 
     vector_bytes: int = 16
     registers: int = 16
+
+    @classmethod
+    def of(cls, architecture: str, features: Mapping[str, bool]) -> Target:
+        """The registers of an architecture with some features, both as LLVM names them."""
+        if architecture in ("aarch64", "arm64"):
+            return cls(16, 32)
+        if features.get("avx512f"):
+            return cls(64, 32)
+        return cls(32 if features.get("avx2") else 16, 16)
 
     def lanes(self, scalar: str) -> int:
         return self.vector_bytes // _BYTES[scalar]
@@ -44,7 +57,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Contraction:
-    """Extents and strides, in elements. `batch` holds (size, stride of A, stride of B) of each outer loop."""
+    """C[i, j] = sum over l of A[i, l] B[l, j]: extents, and strides in elements, all known.
+
+    A dense layer's x W^T, with x of (64, 128) and W of (10, 128), both row-major:
+
+    >>> layer = Contraction(64, 10, 128, "float", a_strides=(128, 1), b_strides=(1, 128))
+    >>> plan(layer, Target(64, 32)).dot
+    True
+
+    `batch` holds (size, stride of A, stride of B) of each loop around the product, the outermost first;
+    a stride of 0 uses one matrix for all.
+    """
 
     m: int
     n: int
@@ -96,7 +119,7 @@ def plan(spec: Contraction, target: Target) -> Plan:
     else:
         lanes = min(target.lanes(spec.scalar), _power_of_two_above(spec.n))
         vectors = {1: 8, 2: 4, 3: 3}.get(spec.m, 2)
-        width = lanes * min(vectors, -(-spec.n // lanes))
+        width = lanes * max(1, min(vectors, -(-spec.n // lanes)))
     rows = _even(spec.m, most) if dot else _tile_rows(spec.m, most)
     tiles = -(-spec.m // rows)
     small = tiles * rows - spec.m
@@ -129,7 +152,8 @@ def _sums_along_k(spec: Contraction, target: Target) -> bool:
     lanes = target.lanes(spec.scalar)
     if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < lanes:
         return False
-    return spec.n == 1 or 4 * spec.m <= spec.k or (spec.n < lanes and spec.k >= 2 * lanes)
+    few = 4 * spec.m <= min(spec.k, 512) or (spec.n < lanes and spec.k >= 2 * lanes)
+    return spec.n == 1 or few
 
 
 def _is_column(spec: Contraction) -> bool:
