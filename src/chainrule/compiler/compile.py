@@ -18,6 +18,8 @@ import numpy as np
 
 from chainrule import graph
 from chainrule.compiler import tree
+from chainrule.compiler.buffers import address, aligned, contiguous
+from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
 from chainrule.compiler.program import Program
 from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
 from chainrule.errors import IndexRangeError, ShapeError, TraceError
@@ -135,6 +137,7 @@ class Variant:
         def run(*args: Any, **kwargs: Any) -> None:
             shape.append(_flatten_result(function(*args, **kwargs), results))
             self.result_nodes = [_result_node(handle, trace_now()) for handle in results]
+            self.derivative = derivative_of(trace_now(), self.result_nodes)
 
         def trace_now() -> Trace:
             current = graph.current_trace()
@@ -148,6 +151,7 @@ class Variant:
             return args, kwargs
 
         self.result_nodes: list[Node] = []
+        self.derivative: Derivative | None = None
         trace, _ = trace_function(run, placeholders, arguments)
         self.description = shape[0]
         self.trace = trace
@@ -158,6 +162,8 @@ class Variant:
     def _bind(self, placeholders: list[Handle]) -> None:
         """Lay out the table: arguments, results, live numbers, state, gradients."""
         trace = self.trace
+        if self.derivative is not None:
+            self.result_nodes = [*self.result_nodes, *self.derivative.residuals]
         slots = list(trace.slots.values())
         self.arguments = sorted((s for s in slots if s.argument is not None), key=lambda s: s.argument or 0)
         self.state = [s for s in slots if s.argument is None]
@@ -189,7 +195,7 @@ class Variant:
         program = self.program
         self.table = np.zeros(program.table, np.uintp)
         self.strides = np.zeros(program.table, np.int64)
-        self.working = _aligned(program.arena)
+        self.working = aligned(program.arena)
         self.keep: list[Array] = []
         self.live = np.zeros(max(1, len(self.trace.live)), np.float64)
         for i in range(len(self.trace.live)):
@@ -213,10 +219,36 @@ class Variant:
     def call(self, leaves: list[Handle]) -> Any:
         outputs = [np.empty(node.shape, node.dtype.numpy) for node in self.result_nodes]
         self._prepare(leaves, outputs, [0] * len(leaves))
+        variables = self._variables(leaves) if self.derivative is not None else ()
+        saved = self._read_again(leaves) if self.derivative is not None else []
         self._execute(1)
-        return self._finish(leaves, outputs)
+        if self.derivative is None:
+            return self._finish(leaves, [graph.leaf(a, n.dtype) for a, n in zip(outputs, self.result_nodes, strict=True)])
+        count = len(self.derivative.results)
+        call = Call(self.derivative, [*outputs[count:], *saved])
+        return self._finish(leaves, [result_node(call, i, outputs[i], variables) for i in range(count)])
+
+    def _variables(self, leaves: list[Handle]) -> tuple[Node, ...]:
+        """The eager nodes to differentiate by, in the derivative's order."""
+        chosen = self.derivative.variables if self.derivative is not None else []
+        return tuple(self._eager(node, leaves) for node in chosen)
+
+    def _read_again(self, leaves: list[Handle]) -> list[Array]:
+        """The values of the inputs that the backward pass reads, safe from later writes."""
+        chosen = self.derivative.read if self.derivative is not None else []
+        live = {node: np.asarray(self.live[i]) for i, (_, node) in enumerate(self.trace.live)}
+        return [live[node].copy() if node in live else self._eager(node, leaves).value for node in chosen]
+
+    def _eager(self, entry: Node, leaves: list[Handle]) -> Node:
+        slot = next(slot for slot in self.trace.slots.values() if slot.input is entry)
+        return (slot.handle if slot.argument is None else leaves[slot.argument])._node
 
     def loop(self, leaves: list[Handle], steps: int) -> Any:
+        if self.derivative is not None:
+            raise TraceError(
+                "loop: the function returns tensors that require grad, and no gradient flows out of a loop. Run it "
+                "under cr.no_grad(), detach its results, or call backward inside it."
+            )
         if any(s.final is not None for s in self.arguments):
             raise TraceError(
                 "loop: the function changes one of its arguments in place, which has no meaning over many steps. "
@@ -225,7 +257,7 @@ class Variant:
         outputs = [np.empty((steps, *node.shape), node.dtype.numpy) for node in self.result_nodes]
         self._prepare(leaves, outputs, [_stride(s.input) for s in self.arguments])
         self._execute(steps)
-        return self._finish(leaves, outputs)
+        return self._finish(leaves, [graph.leaf(a, n.dtype) for a, n in zip(outputs, self.result_nodes, strict=True)])
 
     def _prepare(self, leaves: list[Handle], outputs: list[Array], strides: list[int]) -> None:
         """Point every table entry at its buffer."""
@@ -303,7 +335,7 @@ class Variant:
             f"Check the indices (labels start at 0)."
         )
 
-    def _finish(self, leaves: list[Handle], outputs: list[Array]) -> Any:
+    def _finish(self, leaves: list[Handle], results: list[Node]) -> Any:
         for i, slot in enumerate(self.arguments):
             if slot.final is not None:
                 handle = leaves[slot.argument or 0]
@@ -312,7 +344,7 @@ class Variant:
             grad.owner._grad = held
         for grad in self.cleared:
             grad.owner._grad = grad.after
-        tensors = iter([wrap(graph.leaf(array, node.dtype)) for array, node in zip(outputs, self.result_nodes, strict=True)])
+        tensors = map(wrap, results)
         return tree.rebuild(self.description, lambda: next(tensors))
 
 
@@ -340,21 +372,3 @@ def _input_name(entry: int, first_live: int, first_state: int) -> str:
 
 def _stride(node: Node) -> int:
     return int(np.prod(node.shape, dtype=np.int64)) * node.dtype.itemsize
-
-
-def contiguous(array: Array) -> Array:
-    """The array in row-major order, itself if it is so already (NumPy's own function adds an axis to numbers)."""
-    return array if array.flags.c_contiguous else array.copy(order="C")
-
-
-def address(array: Array) -> int:
-    """Where an array's elements lie."""
-    pointer: int = array.__array_interface__["data"][0]
-    return pointer
-
-
-def _aligned(size: int) -> Array:
-    """Working memory that starts on a cache line."""
-    raw = np.empty(size + 64, np.uint8)
-    start = -address(raw) % 64
-    return raw[start : start + max(size, 1)]

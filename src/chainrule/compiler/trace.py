@@ -48,6 +48,7 @@ class Trace(Recorder):
     grads: dict[int, GradSlot] = field(default_factory=dict)
     live: list[tuple[Callable[[], float], Node]] = field(default_factory=list)
     guards: list[tuple[Callable[[], Hashable], Hashable]] = field(default_factory=list)
+    ran_backward: bool = False  # it assigned gradients itself: a training step, not a function to differentiate
 
     def lift(self, handle: Handle, argument: int | None = None) -> Node:
         slot = self.slots.get(id(handle))
@@ -73,7 +74,8 @@ class Trace(Recorder):
         handle._node = entry
         return entry
 
-    def touch_grad(self, handle: Handle, reading: bool) -> None:
+    def touch_grad(self, handle: Handle, reading: bool, assigned: bool = False) -> None:
+        self.ran_backward = self.ran_backward or assigned
         if id(handle) not in self.grads and (handle._node.trace is None or id(handle) in self.slots):
             self.grads[id(handle)] = GradSlot(handle, handle._grad, reading)
 

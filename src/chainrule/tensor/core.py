@@ -110,7 +110,7 @@ class Handle:
             )
         trace = graph.current_trace()
         if trace is not None:
-            trace.touch_grad(self, reading=False)
+            trace.touch_grad(self, reading=False, assigned=value is not None)
         self._grad = value
 
     # -- value --------------------------------------------------------------------------
