@@ -10,10 +10,11 @@ identity: two kernels that read alike are compiled once.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from chainrule.compiler.index import Expr, Guard, Loaded, Var
+from chainrule.compiler.index import Expr, Guard, Var
 from chainrule.dtypes import DType
 from chainrule.graph import Node, Op, format_params
 
@@ -199,54 +200,67 @@ def walk(roots: list[Value]) -> list[Value]:
 
 def print_kernel(kernel: Kernel, names: dict[Node, str]) -> str:
     """The kernel as text; `names` gives each buffer's."""
-    texts: dict[int, str] = {}
-    lines: list[str] = []
-    uses: dict[int, int] = {}
+    uses = Counter(id(value) for value in kernel.roots())
     for value in walk(kernel.roots()):
-        for part in value.parts():
-            uses[id(part)] = uses.get(id(part), 0) + 1
-    for value in walk(kernel.roots()):
-        text = _print_value(value, texts, names)
-        if uses.get(id(value), 0) > 1 and isinstance(value, (Compute, Guarded)):
-            name = f"t{len(lines)}"
-            lines.append(f"  {name} = {text}")
-            text = name
-        texts[id(value)] = text
-    header = ", ".join(f"{Expr({var: 1})} < {var.size}" for var in kernel.loops)
-    head = [f"for {header or 'once'}:"]
+        uses.update(id(part) for part in value.parts())
+    printer = _Printer(names, uses)
     core = kernel.core
     if isinstance(core, Reduce):
-        over = ", ".join(f"{Expr({var: 1})} < {var.size}" for var in core.dims)
-        lines.append(f"  acc = {core.op.name} over {over} of {texts[id(core.value)]}")
+        text = printer.value(core.value)
+        printer.lines.append(f"  acc = {core.op.name} over {_loops(core.dims)} of {text}")
     elif isinstance(core, Dot):
-        over = f"{Expr({core.k: 1})} < {core.k.size}"
-        lines.append(f"  acc = sum over {over} of {texts[id(core.a)]} * {texts[id(core.b)]}")
+        a, b = printer.value(core.a), printer.value(core.b)
+        printer.lines.append(f"  acc = sum over {_loops((core.k,))} of {a} * {b}")
     elif isinstance(core, Check):
-        lines.append(f"  check {core.code}: {texts[id(core.value)]} in [-{core.size}, {core.size})")
+        printer.lines.append(f"  check {printer.value(core.value)} in [-{core.size}, {core.size})")
     for store in kernel.stores:
         sign = "=" if store.combine is None else f"={store.combine.name}="
-        index = store.index.text(lambda atom: texts[id(atom.value)])
-        lines.append(f"  {names[store.node]}[{index}] {sign} {texts[id(store.value)]}")
-    return "\n".join(head + lines)
+        value, index = printer.value(store.value), printer.index(store.index)
+        printer.lines.append(f"  {names[store.node]}[{index}] {sign} {value}")
+    return "\n".join([f"for {_loops(kernel.loops) or 'once'}:", *printer.lines])
 
 
-def _print_value(value: Value, texts: dict[int, str], names: dict[Node, str]) -> str:
-    def data(atom: Loaded) -> str:
-        return texts[id(atom.value)]
+def _loops(loops: tuple[Var, ...]) -> str:
+    return ", ".join(f"{var} < {var.size}" for var in loops)
 
-    def condition(guards: tuple[Guard, ...]) -> str:
-        return "".join(f" if {guard.text(data)}" for guard in guards)
 
-    if isinstance(value, Load):
-        return f"{names[value.node]}[{value.index.text(data)}]{condition(value.guards)}"
-    if isinstance(value, Compute):
-        args = ", ".join(texts[id(arg)] for arg in value.args)
-        params = {key: v for key, v in value.params.items() if key != "shape"}
-        return f"{value.op.name}.{value.dtype.short}({args}{format_params(params)})"
-    if isinstance(value, Guarded):
-        return f"({texts[id(value.value)]}{condition(value.guards)})"
-    if isinstance(value, Position):
-        return f"{value.dtype.short}({value.index.text(data)})"
-    if isinstance(value, Number):
-        return f"{value.value!r}:{value.dtype.short}"
-    return "acc"
+class _Printer:
+    """Values as text; one that is used several times gets a line and a name of its own."""
+
+    def __init__(self, names: dict[Node, str], uses: Counter[int]) -> None:
+        self.names, self.uses = names, uses
+        self.lines: list[str] = []
+        self.texts: dict[int, str] = {}
+        self.count = 0
+
+    def value(self, root: Value) -> str:
+        for value in walk([root]):
+            if id(value) not in self.texts:
+                text = self._text(value)
+                if self.uses[id(value)] > 1 and isinstance(value, (Compute, Guarded)):
+                    name, self.count = f"x{self.count}", self.count + 1
+                    self.lines.append(f"  {name} = {text}")
+                    text = name
+                self.texts[id(value)] = text
+        return self.texts[id(root)]
+
+    def index(self, expr: Expr) -> str:
+        return expr.text(lambda atom: self.value(atom.value))
+
+    def _condition(self, guards: tuple[Guard, ...]) -> str:
+        return "".join(f" if {guard.text(lambda atom: self.value(atom.value))}" for guard in guards)
+
+    def _text(self, value: Value) -> str:
+        if isinstance(value, Load):
+            return f"{self.names[value.node]}[{self.index(value.index)}]{self._condition(value.guards)}"
+        if isinstance(value, Compute):
+            args = ", ".join(self.texts[id(arg)] for arg in value.args)
+            params = {key: v for key, v in value.params.items() if key != "shape"}
+            return f"{value.op.name}.{value.dtype.short}({args}{format_params(params)})"
+        if isinstance(value, Guarded):
+            return f"({self.texts[id(value.value)]}{self._condition(value.guards)})"
+        if isinstance(value, Position):
+            return f"{value.dtype.short}({self.index(value.index)})"
+        if isinstance(value, Number):
+            return f"{value.value!r}:{value.dtype.short}"
+        return "acc"

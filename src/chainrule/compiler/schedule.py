@@ -79,10 +79,23 @@ def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
         size[node] = 1 + sum(0 if s in kept else size[s] for s in node.inputs)
         if node in kept:
             continue
-        if _costs_to_repeat(node, readers[node], weight[node]) or size[node] > LARGEST:
+        follows = _follows(node, readers)
+        if follows or _costs_to_repeat(node, readers[node], weight[node]) or size[node] > LARGEST:
             kept.add(node)
-    kept.update(_operands(nodes, kept))
+    _keep_factors(nodes, kept)
     return kept
+
+
+def _follows(node: Node, readers: dict[Node, list[Node]]) -> bool:
+    """Is it the only reader of a product or sum of its own shape? Then it is free to compute right there."""
+    return (
+        node.op.kind == "elementwise"
+        and len(readers[node]) > 1
+        and any(
+            source.op.kind in ("contraction", "reduction") and source.shape == node.shape and len(readers[source]) == 1
+            for source in node.inputs
+        )
+    )
 
 
 def _own_cost(node: Node) -> int:
@@ -107,18 +120,19 @@ def _repeats(node: Node, reader: Node) -> int:
     return 1
 
 
-def _operands(nodes: list[Node], kept: set[Node]) -> set[Node]:
-    """The factors of products, unless they are plain strided views of something kept."""
-    needed = set()
+def _keep_factors(nodes: list[Node], kept: set[Node]) -> None:
+    """Factors of products must be strided views of something kept: keep what is viewed, or else the view."""
     for node in nodes:
         if node.op.kind == "contraction":
             for factor in node.inputs:
-                if not _strided(factor, kept):
-                    needed.add(factor)
-    return needed
+                viewed = factor
+                while viewed not in kept and viewed.op.kind == "view" and viewed.op is not shaping.pad:
+                    viewed = viewed.inputs[0]
+                kept.add(viewed if _strided(factor, kept | {viewed}) else factor)
 
 
 def _strided(node: Node, kept: set[Node]) -> bool:
+    """Is the node an affine view of a kept one?"""
     source = node
     while source not in kept:
         if source.op.kind != "view" or source.op is shaping.pad:
@@ -380,11 +394,51 @@ class _Scheduler:
         loads = Kernel((), [Store(node, Expr(), probe)]).loads()
         homes = {self.home[load.node] for load in loads if load.node in self.home}
         needed = self._needed_checks(expression)
+        self._gather_siblings(node, sorted(homes), loads)
+        homes = {self.home[load.node] for load in loads if load.node in self.home}
         for number in sorted(homes, key=lambda n: (self.kernels[n].core is None, -n)):
             if not needed >> number & 1 and self._fits(node, number, loads):
                 self._merge(node, number)
                 return True
         return False
+
+    def _gather_siblings(self, node: Node, homes: list[int], loads: list[Load]) -> None:
+        """One loop for several that `node` reads element for element, as it reads both new moments."""
+        own = _expr(ravel(variables(node.shape), node.shape))
+        matching = [
+            n for n in homes
+            if self.expressions[n] is not None
+            and tuple(var.size for var in self.kernels[n].loops) == tuple(size for size in node.shape if size != 1)
+            and all(load.index == own for load in loads if self.home.get(load.node) == n)
+        ]  # fmt: skip
+        for number in matching[1:]:
+            first = matching[0]
+            if self.kernels[number].core is not None and self.kernels[first].core is None:
+                first, number, matching[0] = number, first, number
+            if self.kernels[number].core is None and self._independent(first, number):
+                self._absorb(first, number)
+
+    def _independent(self, a: int, b: int) -> bool:
+        """Does neither kernel need the other?"""
+        return not (self.before[a] >> b & 1 or self.before[b] >> a & 1)
+
+    def _absorb(self, number: int, other: int) -> None:
+        """Kernel `other` becomes part of kernel `number`, which has the same loops."""
+        kernel, expression = self.kernels[number], self.expressions[number]
+        absorbed, source = self.kernels[other], self.expressions[other]
+        if expression is None or source is None:
+            raise TypeError("only kernels with expressions can be joined; this is a bug in chainrule")
+        for store in absorbed.stores:
+            self.home[store.node] = number
+            expression.results[store.node] = source.results[store.node]
+        kernel.stores += absorbed.stores
+        absorbed.stores = []
+        self.before[number] |= self.before[other]
+        for n, bits in enumerate(self.before):
+            if bits >> other & 1:
+                self.before[n] |= 1 << number
+            if self.before[n] >> number & 1:
+                self.before[n] |= self.before[number]
 
     def _fits(self, node: Node, number: int, loads: list[Load]) -> bool:
         kernel = self.kernels[number]
@@ -432,6 +486,7 @@ class _Scheduler:
         for kernel in self.kernels:
             kernel.stores = [store for store in kernel.stores if store.node in outside]
         result = [self.kernels[number] for number in in_order(self.before)]
+        result = [kernel for kernel in result if kernel.stores or isinstance(kernel.core, Check)]
         for number, kernel in enumerate(result):
             kernel.number = number
         return result

@@ -8,6 +8,7 @@ Every rule keeps NaN, infinity and the sign of zero.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +16,14 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, Op
-from chainrule.ops import elementwise as ew, indexing, random, reduction, shaping
+from chainrule.ops import contraction, elementwise as ew, indexing, random, reduction, shaping
 
 
 def simplify(program: Graph) -> Graph:
     """The simplified graph, with the same inputs and as many outputs."""
-    builder = Builder()
-    for node in graph.toposort([*program.inputs, *program.outputs]):
+    nodes = graph.toposort([*program.inputs, *program.outputs])
+    builder = Builder(nodes, program.outputs)
+    for node in nodes:
         builder.visit(node)
     return Graph(program.inputs, [builder.image[node] for node in program.outputs], program.names)
 
@@ -29,10 +31,13 @@ def simplify(program: Graph) -> Graph:
 class Builder:
     """The graph being rebuilt: images of old nodes, and the nodes that exist by what they compute."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: list[Node], outputs: list[Node]) -> None:
         self.image: dict[Node, Node] = {}
         self.shared: dict[Any, Node] = {}
         self.origin: Node | None = None
+        reads = Counter(source for node in nodes for source in node.inputs)
+        reads.update(outputs)
+        self.read_once = {node for node, count in reads.items() if count == 1}
 
     def visit(self, node: Node) -> None:
         if node.op in (INPUT, LEAF):
@@ -166,7 +171,17 @@ def _permute(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> No
         return x
     if x.op is shaping.permute:
         return b.make(shaping.permute, x.inputs, {"dims": tuple(x.params["dims"][axis] for axis in dims)})
+    swapped = (*range(len(dims) - 2), len(dims) - 1, len(dims) - 2)
+    once = b.origin is not None and b.origin.op is shaping.permute and b.origin.inputs[0] in b.read_once
+    if x.op is contraction.matmul and dims == swapped and once:  # (A B)^T = B^T A^T: written in the order it is read
+        left, right = (_transposed(b, factor) for factor in x.inputs)
+        return b.make(contraction.matmul, (right, left))
     return None
+
+
+def _transposed(b: Builder, x: Node) -> Node:
+    rank = len(x.shape)
+    return b.make(shaping.permute, (x,), {"dims": (*range(rank - 2), rank - 1, rank - 2)})
 
 
 def _expand(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
