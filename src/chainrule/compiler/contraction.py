@@ -19,7 +19,14 @@ from functools import partial
 
 from chainrule.compiler.dot_tile import dot_tile
 from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
-from chainrule.compiler.transpose import at, emit_copy, emit_transpose, lane_mask, lanes_on, offset
+from chainrule.compiler.transpose import (
+    at,
+    emit_copy,
+    emit_transpose,
+    lane_mask,
+    lanes_on,
+    offset,
+)
 
 # emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes), batch indices
 Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None", "Indices"], None]

@@ -40,7 +40,7 @@ class Machine:
         self.cpu: str = llvm.get_host_cpu_name()
         features = llvm.get_host_cpu_features()
         self.features: str = features.flatten()
-        self.target = _vector_target(self.triple, {name for name, has in features.items() if has})
+        self.target = Target.of(self.triple.split("-")[0], {name for name, has in features.items() if has})
         self.version = f"llvmlite {llvmlite.__version__}"
 
     @property
@@ -52,14 +52,6 @@ class Machine:
         return self.llvm.Target.from_triple(self.triple).create_target_machine(
             cpu=self.cpu, features=self.features, opt=2, jit=True
         )
-
-
-def _vector_target(triple: str, features: set[str]) -> Target:
-    if "avx512f" in features and "avx512vl" in features:
-        return Target(64, 32)
-    if "avx2" in features:
-        return Target(32, 16)
-    return Target(16, 32 if triple.startswith(("aarch64", "arm64")) else 16)
 
 
 @lru_cache(maxsize=1)

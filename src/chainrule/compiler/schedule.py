@@ -17,7 +17,18 @@ from typing import Any
 from chainrule import dtypes
 from chainrule.compiler.index import Expr, Guard, Loaded, Var, variables
 from chainrule.compiler.kernels import (
-    Check, Compute, Dot, Guarded, Kernel, Load, Number, Position, Reduce, Result, Store, Value,
+    Check,
+    Compute,
+    Dot,
+    Guarded,
+    Kernel,
+    Load,
+    Number,
+    Position,
+    Reduce,
+    Result,
+    Store,
+    Value,
 )  # fmt: skip
 from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, toposort
 from chainrule.ops import elementwise as ew

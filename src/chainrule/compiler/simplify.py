@@ -16,7 +16,8 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, Op
-from chainrule.ops import contraction, elementwise as ew, indexing, random, reduction, shaping
+from chainrule.ops import contraction, indexing, random, reduction, shaping
+from chainrule.ops import elementwise as ew
 
 
 def simplify(program: Graph) -> Graph:

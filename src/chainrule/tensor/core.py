@@ -15,7 +15,13 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError, GradientError, InPlaceError, ShapeError, TraceError
+from chainrule.errors import (
+    DtypeError,
+    GradientError,
+    InPlaceError,
+    ShapeError,
+    TraceError,
+)
 from chainrule.graph import Array, Node, Op, Shape
 from chainrule.ops import elementwise as ew
 
