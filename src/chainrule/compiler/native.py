@@ -40,7 +40,7 @@ class Machine:
         self.cpu: str = llvm.get_host_cpu_name()
         features = llvm.get_host_cpu_features()
         self.features: str = features.flatten()
-        self.target = Target.of(self.triple.split("-")[0], {name for name, has in features.items() if has})
+        self.target = Target.of(self.triple.split("-")[0], features)
         self.version = f"llvmlite {llvmlite.__version__}"
 
     @property
