@@ -204,6 +204,7 @@ class Variant:
             constant = contiguous(node.value)
             self.table[program.table - len(program.constants) + i] = address(constant)
             self.keep.append(constant)
+        self.fixed = (address(self.table), address(self.strides), address(self.working))
         self.bound: list[Node | None] = [None] * len(self.state)
         self.gradients: list[Tensor | None] = [None] * len(self.grads)
         self.run = program.code.run
@@ -268,7 +269,7 @@ class Variant:
                 array = array.copy()
             self.hold.append(array)
             self.table[i] = address(array)
-            self.strides[i] = strides[i] if strides else 0
+            self.strides[i] = strides[i]
         stacked = any(strides)
         for i, (output, node) in enumerate(zip(outputs, self.result_nodes, strict=True)):
             self.table[self.first_result + i] = address(output)
@@ -318,9 +319,7 @@ class Variant:
 
     def _execute(self, steps: int) -> None:
         moving = self.first_live
-        status = self.run(
-            address(self.table), address(self.strides), address(self.working), moving, steps
-        )
+        status = self.run(*self.fixed, moving, steps)
         if status:
             raise self._failure(status & 0xFFFF, status >> 16)
 
