@@ -1,0 +1,5 @@
+"""Tensor, the functions that make and join tensors, and randomness."""
+
+from chainrule.tensor.tensor import Tensor
+
+__all__ = ["Tensor"]

@@ -1,0 +1,417 @@
+"""The graph: what a network computes, as immutable typed nodes.
+
+Grammar of the printed form (golden files in ``tests/graph``)::
+
+    graph    := "graph(" input {", " input} "):" {equation} "return" name {", " name}
+    input    := name ": " type
+    equation := name ": " type " = " op "(" operand {", " operand} {", " key "=" value} ")" ["  # " layer]
+    operand  := name | literal
+    type     := dtype "[" size {", " size} "]"              dtype := f32 f64 i32 i64 u8 bool
+
+One node is one op applied to the nodes it reads. Eager nodes carry their NumPy value, made at once;
+traced nodes carry none and belong to the trace that made them. No walk in this file recurses: a chain
+of 100,000 ops is an ordinary graph.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chainrule.dtypes import DType
+from chainrule.errors import ShapeError, TraceError, VerifyError
+
+Shape = tuple[int, ...]
+Array = np.ndarray[Any, Any]
+Rule = Callable[..., Any]
+
+
+class Type(NamedTuple):
+    """What a node's value is: its shape and dtype."""
+
+    shape: Shape
+    dtype: DType
+
+    def __str__(self) -> str:
+        return f"{self.dtype.short}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operation, declared in one place: types, reference, derivative, lowering.
+
+    ``infer(*inputs, **params)`` gives the output's `Type` and raises on inputs that do not fit;
+    ``numpy(*arrays, **params)`` is the reference; ``vjp`` holds, for each input, a formula
+    ``(dY, Y, *inputs, **params) -> dX`` over Tensors, or None where the derivative is zero
+    everywhere it exists; a callable ``vjp(i)`` serves ops of any number of inputs. ``lower`` is
+    read by the compiler according to ``kind``.
+    """
+
+    name: str
+    kind: str  # source | elementwise | view | reduction | contraction | take | put | join
+    infer: Callable[..., Type]
+    numpy: Callable[..., Any]
+    vjp: tuple[Rule | None, ...] | Callable[[int], Rule | None]
+    lower: Any = None
+    float_only: bool = False  # integers are cast to the default float first, as PyTorch does
+    cost: int = 1  # relative work an element, for the fusion heuristics
+
+    def rule(self, argument: int) -> Rule | None:
+        if callable(self.vjp):
+            return self.vjp(argument)
+        return self.vjp[argument]
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+class Line(NamedTuple):
+    """A place in the user's program."""
+
+    file: str
+    number: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.number} in {self.function}"
+
+
+class Node:
+    """One equation of the graph. Fields are set once; only `release` and the eager value's upkeep change one."""
+
+    __slots__ = (
+        "__weakref__",
+        "_value",
+        "dtype",
+        "inputs",
+        "layer",
+        "line",
+        "op",
+        "owner",
+        "params",
+        "requires_grad",
+        "seen",
+        "shape",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Node, ...],
+        params: dict[str, Any],
+        type: Type,
+        *,
+        value: Array | None = None,
+        requires_grad: bool = False,
+        trace: Recorder | None = None,
+        owner: weakref.ref[Any] | None = None,
+    ) -> None:
+        self.op, self.inputs, self.params = op, inputs, params
+        self.shape, self.dtype = type
+        self._value = value
+        self.requires_grad = requires_grad
+        self.trace = trace
+        self.owner = owner  # the leaf Tensor whose .grad receives this node's gradient
+        self.seen = True  # someone may hold the value: a compiled step must not overwrite it in place
+        self.layer = ".".join(_local.layers)
+        self.line: Line | None = _local.line
+
+    @property
+    def type(self) -> Type:
+        return Type(self.shape, self.dtype)
+
+    @property
+    def value(self) -> Array:
+        """The eager value; from here on it may be shared, so no compiled step overwrites it."""
+        if self._value is None:
+            raise TraceError(
+                f"{self.op.name}{self.whereabouts()}: a traced tensor has no value yet, but Python asked for one at "
+                f"{user_line()}. Inside cr.compile keep to tensor operations (cr.where instead of `if`), or return "
+                f"the tensor and read it outside."
+            )
+        self.seen = True
+        return self._value
+
+    @property
+    def is_leaf(self) -> bool:
+        return not self.requires_grad or self.owner is not None
+
+    @property
+    def released(self) -> bool:
+        return self.op is RELEASED
+
+    def release(self) -> None:
+        """Forget the history after a backward pass, as PyTorch frees its saved tensors."""
+        if self.inputs:
+            self.op, self.inputs, self.params = RELEASED, (), {}
+
+    def whereabouts(self) -> str:
+        """`` in layer 'Sequential.0' (train.py:12 in step)``, as far as known."""
+        return (f" in layer '{self.layer}'" if self.layer else "") + (f" ({self.line})" if self.line else "")
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name}: {self.type}>"
+
+
+def _no_value(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError("a source node's value is given, not computed")
+
+
+def _given(name: str) -> Op:
+    """A source whose type and value come with the node."""
+    return Op(name, "source", infer=_no_value, numpy=_no_value, vjp=())
+
+
+LEAF = _given("leaf")  # an eager value, or a constant array inside a trace
+INPUT = _given("input")  # a value the compiled program receives at each call
+RELEASED = _given("released")
+# A Python number; folded into every expression that reads it.
+CONST = Op("const", "source", infer=_no_value, numpy=lambda value, dtype: np.asarray(value, dtype.numpy), vjp=())
+
+
+# -- the state of this thread --------------------------------------------------------------
+
+
+class Recorder:
+    """What a trace must offer; `compiler.trace` has the only one."""
+
+    def lift(self, handle: Any) -> Node:
+        raise NotImplementedError
+
+    def touch_grad(self, handle: Any, reading: bool, assigned: bool = False) -> None:
+        raise NotImplementedError
+
+
+class _Local(threading.local):
+    trace: Recorder | None = None
+    grad_enabled: bool = True
+    line: Line | None = None
+
+    def __init__(self) -> None:
+        self.layers: list[str] = []
+
+
+_local = _Local()
+
+
+def tracing() -> bool:
+    """Is a ``cr.compile`` function being traced on this thread?"""
+    return _local.trace is not None
+
+
+def current_trace() -> Recorder | None:
+    return _local.trace
+
+
+@contextmanager
+def recording(trace: Recorder | None) -> Iterator[None]:
+    """Make `trace` the one that new nodes belong to."""
+    outer, _local.trace = _local.trace, trace
+    try:
+        yield
+    finally:
+        _local.trace = outer
+
+
+def is_grad_enabled() -> bool:
+    """True where operations record their history for backward (outside ``no_grad``)."""
+    return _local.grad_enabled
+
+
+@contextmanager
+def grad_mode(enabled: bool) -> Iterator[None]:
+    """Record history (or not) inside the block."""
+    outer, _local.grad_enabled = _local.grad_enabled, enabled
+    try:
+        yield
+    finally:
+        _local.grad_enabled = outer
+
+
+@contextmanager
+def layer_scope(name: str) -> Iterator[None]:
+    """Nodes and errors made inside belong to the layer `name`, nested in the scopes around it."""
+    _local.layers.append(name)
+    try:
+        yield
+    finally:
+        _local.layers.pop()
+
+
+@contextmanager
+def provenance(node: Node) -> Iterator[None]:
+    """Nodes made inside stand for `node` (its derivative): they carry its layer and line."""
+    layers, line = _local.layers, _local.line
+    _local.layers, _local.line = [node.layer] if node.layer else [], node.line
+    try:
+        yield
+    finally:
+        _local.layers, _local.line = layers, line
+
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def user_line() -> Line | None:
+    """The innermost line of the running program that is not chainrule's own."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(_PACKAGE):
+            return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def current_layer() -> str:
+    """The qualified name of the layer that is running, or an empty string."""
+    return ".".join(_local.layers)
+
+
+def who(name: str) -> str:
+    """The start of an error: the op, its layer and the user's line."""
+    layer, line = current_layer(), _local.line or user_line()
+    return name + (f" in layer '{layer}'" if layer else "") + (f" ({line})" if line else "")
+
+
+def shape_error(name: str, must: str, came: str, remedy: str) -> ShapeError:
+    return ShapeError(f"{who(name)}: {must}, got {came}. {remedy}")
+
+
+# -- making nodes -------------------------------------------------------------------------
+
+
+def leaf(value: Array, dtype: DType, requires_grad: bool = False, owner: weakref.ref[Any] | None = None) -> Node:
+    """A node for a value that is simply there."""
+    return Node(
+        LEAF, (), {}, Type(value.shape, dtype), value=value, requires_grad=requires_grad, owner=owner,
+        trace=_local.trace,
+    )  # fmt: skip
+
+
+def const(value: float | int | bool, dtype: DType) -> Node:
+    """A node for a Python number."""
+    array = np.asarray(value).astype(dtype.numpy)  # astype wraps out-of-range integers, as PyTorch does
+    return Node(CONST, (), {"value": array.item(), "dtype": dtype}, Type((), dtype), value=array, trace=_local.trace)
+
+
+def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
+    """`op` on `inputs`: evaluated at once on NumPy, or recorded when a trace is on."""
+    line = _local.line
+    if line is None:
+        _local.line = user_line()
+    try:
+        type = op.infer(*inputs, **params)
+        requires_grad = (
+            _local.grad_enabled and type.dtype.is_floating_point and any(node.requires_grad for node in inputs)
+        )
+        if _local.trace is not None:
+            return Node(op, inputs, params, type, requires_grad=requires_grad, trace=_local.trace)
+        value = evaluate(op, [node.value for node in inputs], params, type)
+        if requires_grad:
+            return Node(op, inputs, params, type, value=value, requires_grad=True)
+        return Node(LEAF, (), {}, type, value=value)
+    finally:
+        _local.line = line
+
+
+def evaluate(op: Op, arrays: Sequence[Array], params: dict[str, Any], type: Type) -> Array:
+    """The NumPy reference of `op`, with its value in the declared dtype."""
+    with np.errstate(all="ignore"):  # NaN and infinity are values here; NumPy would warn
+        return np.asarray(op.numpy(*arrays, **params), type.dtype.numpy)
+
+
+# -- graphs -------------------------------------------------------------------------------
+
+
+def toposort(outputs: Iterable[Node]) -> list[Node]:
+    """Every node the outputs depend on, each after the nodes it reads."""
+    order: list[Node] = []
+    done: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(list(outputs))]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            order.append(node)
+        elif node not in done:
+            done.add(node)
+            stack.append((node, True))
+            stack.extend((source, False) for source in reversed(node.inputs) if source not in done)
+    return order
+
+
+@dataclass
+class Graph:
+    """A closed computation: inputs in, outputs out, every equation between."""
+
+    inputs: list[Node]
+    outputs: list[Node]
+    names: dict[Node, str] = field(default_factory=dict)
+
+    def nodes(self) -> list[Node]:
+        return toposort(self.outputs)
+
+    def __str__(self) -> str:
+        return print_graph(self)
+
+
+def format_params(params: dict[str, Any]) -> str:
+    return "".join(f", {key}={_format_value(value)}" for key, value in params.items())
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, DType):
+        return value.short
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_format_value(item) for item in value) + "]"
+    return repr(value)
+
+
+def print_graph(graph: Graph, provenance: bool = True) -> str:
+    """The graph as text, one equation a line, names stable from run to run."""
+    names = dict(graph.names)
+    for position, node in enumerate(graph.inputs):
+        names.setdefault(node, f"in{position}")
+    equations: list[tuple[str, str]] = []
+    for node in graph.nodes():
+        if node in names:
+            continue
+        if node.op is CONST:
+            names[node] = repr(node.params["value"])
+            continue
+        names[node] = f"%{len(equations)}"
+        operands = ", ".join(names[source] for source in node.inputs)
+        parameters = format_params(node.params)
+        text = f"{names[node]}: {node.type} = {node.op.name}({operands}{parameters if operands else parameters[2:]})"
+        equations.append((text, node.layer if provenance else ""))
+    width = max((len(text) for text, layer in equations if layer), default=0)
+    lines = [f"graph({', '.join(f'{names[node]}: {node.type}' for node in graph.inputs)}):"]
+    lines += [f"  {text:{width}}  # {layer}".rstrip() if layer else f"  {text}" for text, layer in equations]
+    lines.append(f"  return {', '.join(names[node] for node in graph.outputs)}")
+    return "\n".join(lines) + "\n"
+
+
+def verify(graph: Graph, stage: str = "graph") -> None:
+    """Raise `VerifyError` unless every node is bound, typed by its op's rule, and made of known inputs."""
+    inputs = set(graph.inputs)
+    if len(inputs) != len(graph.inputs):
+        raise VerifyError(f"{stage}: an input stands twice in the list of inputs. This is a bug in chainrule.")
+    for node in graph.nodes():
+        if node.op is INPUT and node not in inputs:
+            raise VerifyError(f"{stage}: {node!r} is read but is not an input. This is a bug in chainrule.")
+        if node.op.kind == "source" and not node.inputs and node.op.infer is _no_value:
+            continue
+        try:
+            expected = node.op.infer(*node.inputs, **node.params)
+        except ShapeError as error:
+            raise VerifyError(f"{stage}: {node!r} does not fit its inputs: {error}") from error
+        if expected != node.type:
+            raise VerifyError(f"{stage}: {node!r} should be {expected}. This is a bug in chainrule.")

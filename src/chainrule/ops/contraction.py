@@ -1,0 +1,34 @@
+"""Products summed over shared axes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chainrule.errors import DtypeError
+from chainrule.graph import Node, Op, Type, shape_error, who
+from chainrule.ops.elementwise import broadcast_shapes
+
+
+def _infer_matmul(a: Node, b: Node) -> Type:
+    if a.dtype != b.dtype:
+        raise DtypeError(
+            f"{who('matmul')}: both factors must have one dtype, got {a.dtype.name} and {b.dtype.name}. "
+            f"Convert one with .to(dtype)."
+        )
+    if a.shape[-1] != b.shape[-2]:
+        raise shape_error(
+            "matmul", "the inner sizes must be equal", f"{a.shape} @ {b.shape}",
+            "Transpose one factor (.mT), or check the number of features.",
+        )  # fmt: skip
+    batch = broadcast_shapes("matmul (batch axes)", a.shape[:-2], b.shape[:-2])
+    return Type((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+
+
+# Y[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]; the batch axes in front broadcast.
+matmul = Op(
+    "matmul", "contraction", _infer_matmul,
+    numpy=np.matmul,
+    vjp=(lambda dY, Y, a, b: dY @ b.mT, lambda dY, Y, a, b: a.mT @ dY),
+)  # fmt: skip
+
+OPS = [matmul]

@@ -1,0 +1,201 @@
+"""Ops that act on each element by itself. Inputs broadcast; the engine undoes that in gradients.
+
+``lower`` writes one scalar of the loop nest; its `e` is the compiler's expression builder.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.dtypes import DType
+from chainrule.errors import DtypeError
+from chainrule.graph import Node, Op, Rule, Shape, Type, shape_error, who
+
+OPS: list[Op] = []
+
+
+def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
+    """NumPy's broadcasting rule, with the error it deserves."""
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
+    result = []
+    for sizes in zip(*padded, strict=True):
+        distinct = set(sizes) - {1}
+        if len(distinct) > 1:
+            raise shape_error(
+                name,
+                "the shapes must broadcast (equal sizes, or 1, from the last axis backwards)",
+                " and ".join(map(str, shapes)),
+                "Reshape or expand one of them so that the axes line up.",
+            )
+        result.append(distinct.pop() if distinct else 1)
+    return tuple(result)
+
+
+def _infer(name: str, out: DType | None, floating: bool) -> Any:
+    def infer(*inputs: Node, **params: Any) -> Type:
+        dtype = inputs[-1].dtype
+        if floating and not dtype.is_floating_point:
+            raise DtypeError(f"{who(name)}: needs a floating-point tensor, got {dtype.name}. Convert it with .float().")
+        return Type(broadcast_shapes(name, *(node.shape for node in inputs)), out or dtype)
+
+    return infer
+
+
+def _op(name: str, numpy: Any, lower: Any, *vjp: Rule | None, out: DType | None = None, cost: int = 1, **flags: bool) -> Op:
+    op = Op(
+        name, "elementwise", _infer(name, out, flags.get("float_only", False)), numpy, vjp, lower, cost=cost, **flags
+    )
+    OPS.append(op)
+    return op
+
+
+# -- arithmetic ---------------------------------------------------------------------------
+# vjp formulas: dY is the gradient of the output, Y the output, a, b, x the inputs.
+
+add = _op(
+    "add", np.add, lambda e, a, b: e.add(a, b),
+    lambda dY, Y, a, b: dY,
+    lambda dY, Y, a, b: dY,
+)  # fmt: skip
+sub = _op(
+    "sub", np.subtract, lambda e, a, b: e.sub(a, b),
+    lambda dY, Y, a, b: dY,
+    lambda dY, Y, a, b: -dY,
+)  # fmt: skip
+mul = _op(
+    "mul", np.multiply, lambda e, a, b: e.mul(a, b),
+    lambda dY, Y, a, b: dY * b,
+    lambda dY, Y, a, b: dY * a,
+)  # fmt: skip
+div = _op(
+    "div", np.divide, lambda e, a, b: e.div(a, b),
+    lambda dY, Y, a, b: dY / b,
+    lambda dY, Y, a, b: -dY * (Y / b),
+    float_only=True, cost=4,
+)  # fmt: skip
+neg = _op("neg", np.negative, lambda e, x: e.neg(x), lambda dY, Y, x: -dY)
+pow = _op(
+    "pow", np.power, lambda e, a, b: e.pow(a, b),
+    lambda dY, Y, a, b: (dY * (b * a ** (b - 1))).where(b != 0, 0),
+    lambda dY, Y, a, b: (dY * (Y * a.log())).where((a != 0) | (b < 0), 0),
+    cost=30,
+)  # fmt: skip
+floor_divide = _op("floor_divide", np.floor_divide, lambda e, a, b: e.floor_divide(a, b), None, None, cost=6)
+remainder = _op(
+    "remainder", np.remainder, lambda e, a, b: e.remainder(a, b),
+    lambda dY, Y, a, b: dY,
+    lambda dY, Y, a, b: -dY * (a / b).floor(),
+    cost=6,
+)  # fmt: skip
+
+# -- functions of one number ----------------------------------------------------------------
+
+abs = _op("abs", np.abs, lambda e, x: e.abs(x), lambda dY, Y, x: dY * x.sign())
+sign = _op("sign", np.sign, lambda e, x: e.sign(x), None)
+floor = _op("floor", np.floor, lambda e, x: e.floor(x), None)
+round = _op("round", np.round, lambda e, x: e.round(x), None)
+exp = _op("exp", np.exp, lambda e, x: e.exp(x), lambda dY, Y, x: dY * Y, float_only=True, cost=12)
+expm1 = _op("expm1", np.expm1, lambda e, x: e.expm1(x), lambda dY, Y, x: dY * (Y + 1), float_only=True, cost=15)
+log = _op("log", np.log, lambda e, x: e.log(x), lambda dY, Y, x: dY / x, float_only=True, cost=12)
+log1p = _op("log1p", np.log1p, lambda e, x: e.log1p(x), lambda dY, Y, x: dY / (x + 1), float_only=True, cost=15)
+sqrt = _op("sqrt", np.sqrt, lambda e, x: e.sqrt(x), lambda dY, Y, x: dY / (2 * Y), float_only=True, cost=4)
+rsqrt = _op(
+    "rsqrt", lambda x: 1 / np.sqrt(x), lambda e, x: e.rsqrt(x),
+    lambda dY, Y, x: dY * (-0.5 * Y * Y * Y),
+    float_only=True, cost=6,
+)  # fmt: skip
+sin = _op("sin", np.sin, lambda e, x: e.sin(x), lambda dY, Y, x: dY * x.cos(), float_only=True, cost=20)
+cos = _op("cos", np.cos, lambda e, x: e.cos(x), lambda dY, Y, x: -dY * x.sin(), float_only=True, cost=20)
+tanh = _op("tanh", np.tanh, lambda e, x: e.tanh(x), lambda dY, Y, x: dY * (1 - Y * Y), float_only=True, cost=15)
+sigmoid = _op(
+    "sigmoid",
+    lambda x: np.where(x >= 0, 1, np.exp(-np.abs(x))) / (1 + np.exp(-np.abs(x))),
+    lambda e, x: e.sigmoid(x),
+    lambda dY, Y, x: dY * (Y * (1 - Y)),
+    float_only=True, cost=15,
+)  # fmt: skip
+erf = _op(
+    "erf",
+    lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x,
+    lambda e, x: e.erf(x),
+    lambda dY, Y, x: dY * (2 / math.sqrt(math.pi) * (-x * x).exp()),
+    float_only=True, cost=15,
+)  # fmt: skip
+# A primitive because its derivative reads only its output, so the input need not be kept. NaN stays NaN.
+relu = _op(
+    "relu", lambda x: np.where(x <= 0, np.zeros_like(x), x), lambda e, x: e.relu(x),
+    lambda dY, Y, x: dY.where(Y > 0, 0),
+)  # fmt: skip
+
+# -- choosing -------------------------------------------------------------------------------
+
+maximum = _op(
+    "maximum", np.maximum, lambda e, a, b: e.maximum(a, b),
+    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.where(a > b, 0)),  # a tie is shared, as in PyTorch
+    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.where(b > a, 0)),
+)  # fmt: skip
+minimum = _op(
+    "minimum", np.minimum, lambda e, a, b: e.minimum(a, b),
+    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.where(a < b, 0)),
+    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.where(b < a, 0)),
+)  # fmt: skip
+where = _op(
+    "where", np.where, lambda e, c, a, b: e.select(c, a, b),
+    None,
+    lambda dY, Y, c, a, b: dY.where(c, 0),
+    lambda dY, Y, c, a, b: dY.where(~c, 0),
+)  # fmt: skip
+
+# -- comparing ------------------------------------------------------------------------------
+
+eq = _op("eq", np.equal, lambda e, a, b: e.compare("eq", a, b), None, None, out=dtypes.bool_)
+ne = _op("ne", np.not_equal, lambda e, a, b: e.compare("ne", a, b), None, None, out=dtypes.bool_)
+lt = _op("lt", np.less, lambda e, a, b: e.compare("lt", a, b), None, None, out=dtypes.bool_)
+le = _op("le", np.less_equal, lambda e, a, b: e.compare("le", a, b), None, None, out=dtypes.bool_)
+gt = _op("gt", np.greater, lambda e, a, b: e.compare("gt", a, b), None, None, out=dtypes.bool_)
+ge = _op("ge", np.greater_equal, lambda e, a, b: e.compare("ge", a, b), None, None, out=dtypes.bool_)
+
+# -- bits and logic (on bool: logical) --------------------------------------------------------
+
+bitwise_and = _op("bitwise_and", np.bitwise_and, lambda e, a, b: e.bits("and", a, b), None, None)
+bitwise_or = _op("bitwise_or", np.bitwise_or, lambda e, a, b: e.bits("or", a, b), None, None)
+bitwise_xor = _op("bitwise_xor", np.bitwise_xor, lambda e, a, b: e.bits("xor", a, b), None, None)
+bitwise_not = _op("bitwise_not", np.invert, lambda e, x: e.invert(x), None)
+shift_left = _op("shift_left", np.left_shift, lambda e, a, b: e.bits("shl", a, b), None, None)
+shift_right = _op("shift_right", np.right_shift, lambda e, a, b: e.bits("shr", a, b), None, None)
+
+
+# -- cast and identities ------------------------------------------------------------------------
+
+
+def _infer_cast(x: Node, *, dtype: DType) -> Type:
+    return Type(x.shape, dtype)
+
+
+cast = Op(
+    "cast", "elementwise", _infer_cast,
+    numpy=lambda x, dtype: x.astype(dtype.numpy),
+    vjp=(lambda dY, Y, x, dtype: dY.to(x.dtype) if x.dtype.is_floating_point else None,),
+    lower=lambda e, x, dtype: e.cast(x, dtype),
+)  # fmt: skip
+OPS.append(cast)
+
+# A new node for an old value: `grad` differentiates with respect to it, and only it.
+alias = _op("alias", lambda x: x, lambda e, x: x, lambda dY, Y, x: dY)
+# A value without its history.
+detach = _op("detach", lambda x: x, lambda e, x: x, None)
+
+# The first input, with a derivative the user wrote: `rule(dY, Y, *inputs)` gives one gradient for
+# each input after the first (see cr.custom_vjp).
+custom = Op(
+    "custom", "elementwise",
+    infer=lambda y, *xs, rule, output: y.type,
+    numpy=lambda y, *xs, rule, output: y,
+    vjp=lambda i: None if i == 0 else lambda dY, Y, y, *xs, rule, output: rule(output, dY, *xs)[i - 1],
+    lower=lambda e, y, *xs, rule, output: y,
+)  # fmt: skip

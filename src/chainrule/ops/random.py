@@ -1,0 +1,73 @@
+"""Counter-based randomness and counting: each element is a function of its position alone.
+
+Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw: "Parallel Random Numbers: As Easy as 1, 2, 3",
+SC 2011). The key is (seed, step of the generator), the counter (element, word): any thread may compute
+any element, in any order, and the bits are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.graph import Node, Op, Shape, Type
+
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
+
+
+def threefry(words: Any, key: tuple[Any, Any], counter: tuple[Any, Any], rounds: int = 20) -> tuple[Any, Any]:
+    """The cipher, over anything that has ``add``, ``xor``, ``rotate`` and ``const`` on 32-bit words.
+
+    The NumPy reference and the native lowering both run this one description.
+    """
+    keys = (key[0], key[1], words.xor(words.xor(key[0], key[1]), words.const(PARITY)))
+    x, y = words.add(counter[0], keys[0]), words.add(counter[1], keys[1])
+    for block in range(rounds // 4):
+        for rotation in ROTATIONS[block % 2]:
+            x = words.add(x, y)
+            y = words.xor(words.rotate(y, rotation), x)
+        x = words.add(x, keys[(block + 1) % 3])
+        y = words.add(words.add(y, keys[(block + 2) % 3]), words.const(block + 1))
+    return x, y
+
+
+class NumpyWords:
+    """32-bit words as NumPy has them."""
+
+    const = staticmethod(np.uint32)
+    add = staticmethod(np.add)
+    xor = staticmethod(np.bitwise_xor)
+
+    @staticmethod
+    def rotate(x: Any, by: int) -> Any:
+        return (x << np.uint32(by)) | (x >> np.uint32(32 - by))
+
+
+def _infer_bits(state: Node, *, shape: Shape, word: int) -> Type:
+    return Type(shape, dtypes.int32)
+
+
+def _numpy_bits(state: Any, shape: Shape, word: int) -> Any:
+    seed, step = state.astype(np.int64).view(np.uint64)
+    # The seed's upper half joins the step's word, so that all 64 bits of a seed count.
+    key = (np.uint32(seed & 0xFFFFFFFF), np.uint32((step ^ (seed >> np.uint64(32))) & np.uint64(0xFFFFFFFF)))
+    position = np.arange(math.prod(shape), dtype=np.uint64).astype(np.uint32).reshape(shape)
+    return threefry(NumpyWords, key, (position, np.full(shape, word, np.uint32)))[0].view(np.int32)
+
+
+# 32 random bits for every element; `state` is int64 [seed, step].
+random_bits = Op("random_bits", "elementwise_source", _infer_bits, _numpy_bits, vjp=(None,), cost=40)
+
+# 0, 1, ..., size - 1.
+iota = Op(
+    "iota", "elementwise_source",
+    infer=lambda *, size, dtype: Type((size,), dtype),
+    numpy=lambda size, dtype: np.arange(size, dtype=dtype.numpy),
+    vjp=(),
+)  # fmt: skip
+
+OPS = [random_bits, iota]

@@ -1,0 +1,302 @@
+"""The handle: what a Tensor is before it has any methods.
+
+A handle names a node. An in-place operation names another node by the same handle; no two handles share
+memory. That makes state visible to the compiler (a handle that names a new node when the step ends) and
+every saved value safe from later writes.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Union
+
+import numpy as np
+
+from chainrule import dtypes, graph
+from chainrule.dtypes import DType
+from chainrule.errors import (
+    DtypeError,
+    GradientError,
+    InPlaceError,
+    ShapeError,
+    TraceError,
+)
+from chainrule.graph import Array, Node, Op, Shape
+from chainrule.ops import elementwise as ew
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+Number = Union[int, float, bool]
+Operand = Union["Tensor", Number, Array, np.generic]
+
+
+class Engine:
+    """What differentiation lends to Tensor; `chainrule.autodiff`, one room to the right, fills it in."""
+
+    backward: Callable[..., None]
+
+
+class Handle:
+    """A name for a node: identity, type, value, gradient, rebinding."""
+
+    __slots__ = ("__dict__", "__weakref__", "_base", "_grad", "_node")
+    __array_priority__ = 1000  # NumPy leaves `array + tensor` to us
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._grad: Tensor | None = None
+        # The handle this one was viewed from: writing here would not reach it, which must not go unnoticed.
+        self._base: weakref.ref[Handle] | None = None
+
+    # -- type ---------------------------------------------------------------------------
+    @property
+    def shape(self) -> Shape:
+        """The size of every axis."""
+        return self._node.shape
+
+    @property
+    def dtype(self) -> DType:
+        """The element type."""
+        return self._node.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self._node.shape)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether backward computes a gradient for (or through) this tensor."""
+        return self._node.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        """True where the history starts: made by the user, or outside the recorded operations."""
+        return self._node.is_leaf
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Record operations on this leaf from now on (or stop to), so that backward fills its ``grad``."""
+        node = lifted(self)
+        if requires_grad == node.requires_grad:
+            return self  # type: ignore[return-value]
+        if not node.is_leaf:
+            raise GradientError(
+                f"requires_grad_({requires_grad}): only a leaf can change it, got the result of an operation"
+                f"{node.whereabouts()}. Use .detach() for a copy without history."
+            )
+        if requires_grad and not node.dtype.is_floating_point:
+            raise DtypeError(
+                f"requires_grad_: only floating-point tensors have gradients, got {node.dtype.name}. "
+                f"Convert it with .float() first."
+            )
+        self._node = as_leaf(node, self if requires_grad else None)
+        return self  # type: ignore[return-value]
+
+    # -- gradient -----------------------------------------------------------------------
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backward accumulated, or None."""
+        trace = graph.current_trace()
+        if trace is not None:
+            trace.touch_grad(self, reading=True)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
+            raise ShapeError(
+                f"grad: must have the tensor's own type {self._node.type}, got {value._node.type}. "
+                f"Reshape or convert it, or assign None to clear it."
+            )
+        trace = graph.current_trace()
+        if trace is not None:
+            trace.touch_grad(self, reading=False, assigned=value is not None)
+        self._grad = value
+
+    # -- value --------------------------------------------------------------------------
+    def numpy(self) -> Array:
+        """The value as a read-only NumPy array, without a copy (PyTorch's is writable and shared)."""
+        if self.requires_grad:
+            raise GradientError(
+                "numpy(): this tensor requires grad, and NumPy would lose its history. Use t.detach().numpy()."
+            )
+        return read_only(self._node.value)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        value = read_only(self._node.value)
+        return np.array(value, dtype=dtype) if copy or dtype not in (None, value.dtype) else value
+
+    def item(self) -> Number:
+        """The value of a one-element tensor as a Python number."""
+        value = self._node.value
+        if value.size != 1:
+            raise ShapeError(
+                f"item(): only a tensor with one element is a Python number, got shape {self.shape}. "
+                f"Use .tolist(), or reduce it first."
+            )
+        result: Number = value.item()
+        return result
+
+    def tolist(self) -> Any:
+        """The value as nested Python lists."""
+        return self._node.value.tolist()
+
+    # -- in place -----------------------------------------------------------------------
+    def _rebind(self, new: Tensor, name: str) -> Tensor:
+        """Name `new`'s node from now on, in this handle's dtype; the one road of every in-place operation."""
+        old = lifted(self)
+        if old.requires_grad and old.owner is not None and graph.is_grad_enabled():
+            raise InPlaceError(
+                f"{graph.who(name)}: an in-place write to a leaf that requires grad would lose its gradient. "
+                f"Do it under `with cr.no_grad():`, or write x = x.{name.rstrip('_')}(...) out of place."
+            )
+        base = self._base() if self._base is not None else None
+        if base is not None:
+            raise InPlaceError(
+                f"{graph.who(name)}: an in-place write to a view would not reach the tensor it views "
+                f"(chainrule tensors do not share memory). Write to that tensor itself (x[...] = ...), "
+                f"or .clone() the view first."
+            )
+        if new.shape != old.shape:
+            raise ShapeError(
+                f"{graph.who(name)}: an in-place result must keep the shape {old.shape}, got {new.shape}. "
+                f"Use the out-of-place form."
+            )
+        if new.dtype.category > old.dtype.category:
+            raise DtypeError(
+                f"{graph.who(name)}: the result has dtype {new.dtype.name}, which {old.dtype.name} cannot hold. "
+                f"Convert the tensor first, or use the out-of-place form."
+            )
+        node = lifted(new if new.dtype == old.dtype else apply(ew.cast, new, dtype=old.dtype))
+        keep_leaf = old.requires_grad and old.owner is not None
+        self._node = as_leaf(node, self) if keep_leaf else node
+        return self  # type: ignore[return-value]
+
+
+def read_only(value: Array) -> Array:
+    """A view that refuses writes: values are immutable."""
+    view = value.view()
+    view.flags.writeable = False
+    return view
+
+
+def as_leaf(node: Node, owner: Handle | None) -> Node:
+    """The same value without history; with an owner, a leaf whose gradient the owner receives."""
+    reference = weakref.ref(owner) if owner is not None else None
+    if graph.tracing():
+        return Node(
+            ew.detach, (node,), {}, node.type, requires_grad=owner is not None, trace=graph.current_trace(),
+            owner=reference,
+        )  # fmt: skip
+    return graph.leaf(node.value, node.dtype, requires_grad=owner is not None, owner=reference)
+
+
+def lifted(handle: Handle) -> Node:
+    """The handle's node, as the current trace sees it: a value from outside becomes one of its inputs."""
+    node, trace = handle._node, graph.current_trace()
+    if node.trace is trace:
+        return node
+    if trace is not None:
+        return trace.lift(handle)
+    raise TraceError(
+        f"a tensor from inside a cr.compile function ({node.op.name}{node.whereabouts()}) was used after tracing ended. "
+        f"Return it from the function, or store it in a tensor that exists outside."
+    )
+
+
+def wrap(node: Node) -> Tensor:
+    """A new handle for a node."""
+    from chainrule.tensor import Tensor
+
+    return Tensor._of(node)
+
+
+def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
+    """One primitive on tensors of its dtypes: every operation of chainrule ends here."""
+    if op.float_only and not tensors[0].dtype.is_floating_point:
+        tensors = tuple(apply(ew.cast, tensor, dtype=dtypes.float32) for tensor in tensors)
+    return wrap(graph.apply(op, tuple(map(lifted, tensors)), params))
+
+
+def view(op: Op, tensor: Handle, **params: Any) -> Tensor:
+    """A primitive whose result PyTorch would let share memory with its input."""
+    result = apply(op, tensor, **params)
+    result._base = weakref.ref(tensor)
+    return result
+
+
+def scalar(value: Number, dtype: DType) -> Tensor:
+    """A Python number as a tensor without axes."""
+    return wrap(graph.const(value, dtype))
+
+
+def python_dtype(value: Number) -> DType:
+    return dtypes.as_dtype(type(value))
+
+
+def as_operand(value: object, name: str) -> Handle | Number:
+    """What may stand beside a tensor in an expression."""
+    if isinstance(value, (Handle, bool, int, float)):
+        return value
+    if isinstance(value, np.generic):
+        result: Number = value.item()
+        return result
+    if isinstance(value, np.ndarray):
+        from chainrule.tensor.creation import tensor
+
+        return tensor(value)
+    raise DtypeError(
+        f"{graph.who(name)}: operands must be tensors, numbers or NumPy arrays, got {type(value).__name__}. "
+        f"Convert it with cr.tensor(...)."
+    )
+
+
+def common_dtype(operands: Sequence[Handle | Number]) -> DType:
+    """PyTorch's result dtype of an expression."""
+    dimensioned = [x.dtype for x in operands if isinstance(x, Handle) and x.ndim]
+    zero_dim = [x.dtype for x in operands if isinstance(x, Handle) and not x.ndim]
+    return dtypes.result_type(dimensioned, zero_dim, [python_dtype(x) for x in operands if not isinstance(x, Handle)])
+
+
+def as_dtype_tensor(operand: Handle | Number, dtype: DType) -> Handle:
+    """The operand as a tensor of `dtype`."""
+    if not isinstance(operand, Handle):
+        return scalar(operand, dtype)
+    return operand if operand.dtype == dtype else apply(ew.cast, operand, dtype=dtype)
+
+
+def elementwise(op: Op, *operands: object) -> Tensor:
+    """An elementwise primitive on anything that promotes to one dtype."""
+    values = [as_operand(operand, op.name) for operand in operands]
+    dtype = common_dtype(values)
+    if op.float_only and not dtype.is_floating_point:
+        dtype = dtypes.float32
+    return apply(op, *(as_dtype_tensor(value, dtype) for value in values))
+
+
+def axes(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """`dim` as sorted non-negative axes; None is all of them."""
+    if dim is None:
+        return tuple(range(ndim))
+    given = (dim,) if isinstance(dim, (int, np.integer)) else tuple(dim)
+    result = tuple(sorted(axis(name, d, ndim) for d in given))
+    if len(set(result)) != len(result):
+        raise ShapeError(f"{graph.who(name)}: each axis may stand once in dim, got {dim}. Remove the repetition.")
+    return result
+
+
+def axis(name: str, dim: int, ndim: int) -> int:
+    """`dim` as a non-negative axis."""
+    limit = max(ndim, 1)
+    if not -limit <= dim < limit:
+        raise ShapeError(
+            f"{graph.who(name)}: dim must be in [{-limit}, {limit - 1}] for a tensor with {ndim} axes, got {dim}. "
+            f"Check the shape."
+        )
+    return int(dim) % limit

@@ -1,0 +1,132 @@
+"""Random tensors from a counter: seed, step of the generator, element."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule import dtypes, graph
+from chainrule.dtypes import DType
+from chainrule.graph import Shape
+from chainrule.ops import random
+from chainrule.tensor.core import apply
+from chainrule.tensor.creation import arange, tensor
+from chainrule.tensor.shaping import sizes
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+
+class Generator:
+    """A source of random numbers whose whole state is one tensor, int64 [seed, step].
+
+    Each draw uses one step. The state is an ordinary handle: a compiled step reads and writes it like
+    a weight, and a checkpoint saves it like one.
+
+    >>> import chainrule as cr
+    >>> g = cr.Generator(7)
+    >>> bool((cr.rand(3, generator=g) == cr.rand(3, generator=cr.Generator(7))).all())
+    True
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.state = tensor([0, 0], dtypes.int64)
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start over from `seed` (any 64-bit integer)."""
+        wrapped = int(np.uint64(int(seed) % 2**64).astype(np.int64))
+        self.state.copy_(tensor([wrapped, 0], dtypes.int64))
+        return self
+
+    def get_state(self) -> Tensor:
+        return self.state.clone()
+
+    def set_state(self, state: Tensor) -> None:
+        self.state.copy_(state)
+
+    def bits(self, shape: Shape, words: int = 1) -> tuple[Tensor, ...]:
+        """`words` independent tensors of 32 random bits each (int32); uses one step."""
+        with graph.grad_mode(False):
+            drawn = tuple(apply(random.random_bits, self.state, shape=shape, word=word) for word in range(words))
+            self.state += tensor([0, 1], dtypes.int64)
+        return drawn
+
+
+default_generator = Generator(0)
+
+
+def manual_seed(seed: int) -> Generator:
+    """Start the default generator over: the same seed gives the same bits, eager or compiled."""
+    return default_generator.manual_seed(seed)
+
+
+def uniform(shape: Shape, dtype: DType, generator: Generator | None, words: int = 0) -> Tensor:
+    """Uniform in [0, 1), with 24 random bits (float32) or 53 (float64)."""
+    source = generator or default_generator
+    if dtype == dtypes.float64:
+        return _unit64(*source.bits(shape, 2))
+    return _unit32(*source.bits(shape)).to(dtype)
+
+
+def _unit32(bits: Tensor) -> Tensor:
+    return ((bits >> 8) & 0xFFFFFF).float() * 2.0**-24
+
+
+def _unit64(high: Tensor, low: Tensor) -> Tensor:
+    upper, lower = ((high >> 5) & 0x7FFFFFF).double(), ((low >> 6) & 0x3FFFFFF).double()
+    return (upper * 2.0**26 + lower) * 2.0**-53
+
+
+def normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
+    """Standard normal, by Box and Muller: sqrt(-2 ln(1 - u)) cos(2 pi v)."""
+    source = generator or default_generator
+    if dtype == dtypes.float64:
+        a, b, c, d = source.bits(shape, 4)
+        u, v = _unit64(a, b), _unit64(c, d)
+    else:
+        u, v = map(_unit32, source.bits(shape, 2))
+    return ((-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()).to(dtype)
+
+
+def rand(*shape: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Uniform in [0, 1)."""
+    result = uniform(sizes(shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
+    return result.requires_grad_() if requires_grad else result
+
+
+def randn(*shape: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Normal with mean 0 and standard deviation 1."""
+    result = normal(sizes(shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
+    return result.requires_grad_() if requires_grad else result
+
+
+def rand_like(x: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+    return rand(x.shape, dtype=dtype or x.dtype, generator=generator)
+
+
+def randn_like(x: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+    return randn(x.shape, dtype=dtype or x.dtype, generator=generator)
+
+
+def randint(low: int, high: int | None = None, size: Any = (), *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+    """Integers in [low, high), each equally likely (to within 2**-53)."""
+    if high is None or isinstance(high, (tuple, list)):
+        low, high, size = 0, low, high if high is not None else size
+    if high <= low:
+        raise ValueError(f"randint: high must exceed low, got low {low}, high {high}. Swap or widen the bounds.")
+    drawn = uniform(sizes((size,)), dtypes.float64, generator)
+    return ((drawn * (high - low)).floor().long() + low).to(dtype or dtypes.int64)
+
+
+def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
+    """A random order of 0, ..., n - 1 (eager only: sorting is not traced)."""
+    drawn = uniform((n,), dtypes.float64, generator)
+    return tensor(np.argsort(drawn._node.value, kind="stable"), dtypes.int64) if n else arange(0)
+
+
+def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """One with the probability that `p` gives for each element, else zero."""
+    return (uniform(p.shape, p.dtype, generator) < p).to(p.dtype)
