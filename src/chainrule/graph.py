@@ -187,6 +187,9 @@ class Recorder:
     def lift(self, handle: Any) -> Node:
         raise NotImplementedError
 
+    def touch_grad(self, handle: Any, reading: bool, assigned: bool = False) -> None:
+        raise NotImplementedError
+
 
 class _Local(threading.local):
     trace: Recorder | None = None

@@ -7,6 +7,8 @@ Every method works alike on scalars (``float``) and vectors (``<16 x float>``).
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 
@@ -49,6 +51,14 @@ def literal(value: float | int | bool, scalar: str) -> str:
     return str(int(value))
 
 
+class Fold:
+    """Inside a loop: its index, and the values it carries."""
+
+    def __init__(self, index: Value, values: list[Value]) -> None:
+        self.index = index
+        self.values = values
+
+
 class Emitter:
     """The body of one function being written, and the declarations it needs.
 
@@ -61,8 +71,22 @@ class Emitter:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.declarations: set[str] = set()
+        self.locals: list[str] = []
         self.count = 0
         self.block = "entry"
+
+    def function(
+        self, name: str, parameters: Sequence[Value], result: str = "void", attributes: str = "nounwind"
+    ) -> str:
+        """What was written so far as the body of a function; its pointers alias no other.
+
+        The body ends with its own ``ret``; the declarations it needs are in `declarations`.
+        """
+        listed = ", ".join(
+            f"{p.type} noalias nocapture {p.name}" if p.type == "ptr" else p.typed for p in parameters
+        )
+        body = "\n".join(self.locals + self.lines)
+        return f"define {result} @{name}({listed}) {attributes} {{\nentry:\n{body}\n}}\n"
 
     # -- writing ------------------------------------------------------------------------
     def fresh(self, hint: str = "") -> str:
@@ -87,6 +111,59 @@ class Emitter:
     def branch(self, condition: Value, then: str, other: str) -> None:
         self.write(f"br i1 {condition.name}, label %{then}, label %{other}")
 
+    def ret(self, value: Value | None = None) -> None:
+        self.write("ret void" if value is None else f"ret {value.typed}")
+
+    # -- control ------------------------------------------------------------------------
+    def phi(self, *incoming: tuple[Value, str]) -> Value:
+        """One of several values, by the block that control came from."""
+        pairs = ", ".join(f"[ {value.name}, %{block} ]" for value, block in incoming)
+        return self.assign(incoming[0][0].type, f"phi {incoming[0][0].type} {pairs}")
+
+    @contextmanager
+    def loop(self, count: Value | int, step: int = 1) -> Iterator[Value]:
+        """``for index in range(0, count, step)``, in the form LLVM's loop passes recognise."""
+        with self.fold(count, (), step) as state:
+            yield state.index
+
+    @contextmanager
+    def fold(self, count: Value | int, initial: Sequence[Value], step: int = 1) -> Iterator[Fold]:
+        """A loop that carries `values` from turn to turn.
+
+        In the body, ``state.values`` are the current ones and may be set to the next ones; after the
+        loop they are the last. A `count` known to be positive needs no test before the first turn.
+        """
+        bound = count if isinstance(count, Value) else Value(str(count), "i64")
+        body, latch, done, before = (self.fresh(h) for h in ("body", "latch", "done", "before"))
+        if isinstance(count, Value) or count <= 0:
+            empty = self.compare("sgt", bound, Value("0", "i64"))
+            self.jump(before)
+            self.label(before)
+            self.branch(empty, body, done)
+        else:
+            self.jump(before)
+            self.label(before)
+            self.jump(body)
+        self.label(body)
+        header = len(self.lines)  # the phis go here, once the values they carry are known
+        index = Value(f"%i{self.fresh()}", "i64")
+        carried = [Value(f"%c{self.fresh()}", v.type) for v in initial]
+        state = Fold(index, list(carried))
+        yield state
+        self.jump(latch)
+        self.label(latch)
+        following = self.assign("i64", f"add nuw nsw i64 {index.name}, {step}")
+        self.branch(self.compare("slt", following, bound), body, done)
+        phis = [f"  {index.name} = phi i64 [ 0, %{before} ], [ {following.name}, %{latch} ]"]
+        for name, first, last in zip(carried, initial, state.values, strict=True):
+            incoming = f"[ {first.name}, %{before} ], [ {last.name}, %{latch} ]"
+            phis.append(f"  {name.name} = phi {name.type} {incoming}")
+        self.lines[header:header] = phis
+        self.label(done)
+        if isinstance(count, Value) or count <= 0:
+            pairs = zip(initial, state.values, strict=True)
+            state.values = [self.phi((first, before), (last, latch)) for first, last in pairs]
+
     # -- values -------------------------------------------------------------------------
     def const(self, value: float | int | bool, type: str) -> Value:
         """A constant of `type`; of a vector type, the same in every lane."""
@@ -100,21 +177,39 @@ class Emitter:
     def call(self, name: str, type: str, *args: Value) -> Value:
         """A call of an intrinsic or function, declared on first use."""
         self.declarations.add(f"declare {type} @{name}({', '.join(a.type for a in args)})")
-        return self.assign(type, f"call {type} @{name}({', '.join(a.typed for a in args)})")
+        text = f"call {type} @{name}({', '.join(a.typed for a in args)})"
+        if type == "void":
+            self.write(text)
+            return Value("", "void")
+        return self.assign(type, text)
 
     def intrinsic(self, name: str, *args: Value) -> Value:
         """An LLVM intrinsic overloaded on its first argument's type, e.g. ``sqrt``, ``fmuladd``."""
         type = args[0].type
-        lanes = lanes_of(type)
-        suffix = {"float": "f32", "double": "f64"}.get(scalar_of(type), scalar_of(type))
-        if lanes > 1:
-            suffix = f"v{lanes}{suffix}"
-        return self.call(f"llvm.{name}.{suffix}", type, *args)
+        return self.call(f"llvm.{name}.{_suffix(type)}", type, *args)
 
     def compare(self, predicate: str, a: Value, b: Value) -> Value:
         """``olt``, ``oeq``, ... on floats; ``slt``, ``eq``, ... on integers."""
         opcode = "fcmp" if scalar_of(a.type) in ("float", "double") else "icmp"
-        return self.assign(vector("i1", lanes_of(a.type)), f"{opcode} {predicate} {a.type} {a.name}, {b.name}")
+        type = vector("i1", lanes_of(a.type))
+        return self.assign(type, f"{opcode} {predicate} {a.type} {a.name}, {b.name}")
+
+    def negate(self, a: Value) -> Value:
+        return self.assign(a.type, f"fneg {a.typed}")
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        """a b + c, in one rounding where the CPU has it."""
+        return self.intrinsic("fmuladd", a, b, c)
+
+    def splat(self, a: Value, lanes: int) -> Value:
+        """A scalar in every lane of a vector."""
+        if lanes == 1:
+            return a
+        type = vector(a.type, lanes)
+        one = self.assign(type, f"insertelement {type} poison, {a.typed}, i64 0")
+        return self.assign(
+            type, f"shufflevector {type} {one.name}, {type} poison, <{lanes} x i32> zeroinitializer"
+        )
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         return self.assign(a.type, f"select {condition.typed}, {a.typed}, {b.typed}")
@@ -124,6 +219,12 @@ class Emitter:
         return self.assign(type, f"{opcode} {a.typed} to {type}")
 
     # -- memory -------------------------------------------------------------------------
+    def local(self, type: str, count: int) -> Value:
+        """Room on the stack for `count` values, taken once when the function is entered."""
+        name = f"%s{self.fresh()}"
+        self.locals.append(f"  {name} = alloca {type}, i64 {count}, align 64")
+        return Value(name, "ptr")
+
     def address(self, base: Value, index: Value, scalar: str) -> Value:
         return self.assign("ptr", f"getelementptr inbounds {scalar}, ptr {base.name}, i64 {index.name}")
 
@@ -132,3 +233,28 @@ class Emitter:
 
     def store(self, value: Value, address: Value, align: int = 1) -> None:
         self.write(f"store {value.typed}, ptr {address.name}, align {align}")
+
+    def masked_load(self, address: Value, type: str, mask: Value | None) -> Value:
+        """A vector from memory; lanes that the mask turns off are not read and come as zero."""
+        align = 8 if scalar_of(type) == "double" else 4
+        if mask is None:
+            return self.load(address, type, align)
+        zero = Value("zeroinitializer", type)
+        return self.call(
+            f"llvm.masked.load.{_suffix(type)}.p0", type, address, Value(str(align), "i32"), mask, zero
+        )
+
+    def masked_store(self, value: Value, address: Value, mask: Value | None) -> None:
+        """A vector to memory; lanes that the mask turns off are not written."""
+        align = 8 if scalar_of(value.type) == "double" else 4
+        if mask is None:
+            self.store(value, address, align)
+            return
+        name = f"llvm.masked.store.{_suffix(value.type)}.p0"
+        self.call(name, "void", value, address, Value(str(align), "i32"), mask)
+
+
+def _suffix(type: str) -> str:
+    """How LLVM mangles a type into an intrinsic's name: ``<16 x float>`` -> ``v16f32``."""
+    scalar = {"float": "f32", "double": "f64"}.get(scalar_of(type), scalar_of(type))
+    return scalar if lanes_of(type) == 1 else f"v{lanes_of(type)}{scalar}"

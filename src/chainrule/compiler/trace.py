@@ -1,18 +1,138 @@
-"""Stand-in until the tracer is here: outside a trace a live value is its number, a guard its value."""
+"""Tracing: a Python function runs once on tensors without values, and leaves its graph behind.
+
+Every handle that stood before the trace and is used in it becomes an input of the program; every such
+handle that names another node at the end is written back. Nothing else is state.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
-H = TypeVar("H", bound=Hashable)
+from chainrule import dtypes, graph
+from chainrule.errors import GradientError, TraceError
+from chainrule.graph import INPUT, Graph, Node, Recorder, Type
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import Handle, wrap
+
+
+@dataclass(eq=False)
+class Slot:
+    """A handle the program reads, and perhaps rebinds."""
+
+    handle: Handle
+    node: Node  # what the handle named when the trace met it (eager)
+    input: Node  # what stands for it in the graph
+    argument: int | None = None  # which tensor argument of the call it is; None: it was there already
+    final: Node | None = None  # what it names at the end, where that changed
+
+
+@dataclass(eq=False)
+class GradSlot:
+    """A ``grad`` attribute that the program changed."""
+
+    owner: Handle
+    before: Tensor | None
+    read: bool  # the trace asked for it before it assigned it, so it depends on whether it was there
+    after: Tensor | None = None
+    final: Node | None = None  # its value, where the program computed it
+
+
+@dataclass(eq=False)
+class Trace(Recorder):
+    """What one run of the function used and did."""
+
+    slots: dict[int, Slot] = field(default_factory=dict)
+    grads: dict[int, GradSlot] = field(default_factory=dict)
+    live: list[tuple[Callable[[], float], Node]] = field(default_factory=list)
+    guards: list[tuple[Callable[[], Hashable], Hashable]] = field(default_factory=list)
+    ran_backward: bool = False  # it assigned gradients itself: a training step, not a function to differentiate
+
+    def lift(self, handle: Handle, argument: int | None = None) -> Node:
+        slot = self.slots.get(id(handle))
+        if slot is not None:
+            raise TraceError(
+                f"a tensor from inside another trace ({slot.handle!r}) was used here. Return it from that function first."
+            )
+        node = handle._node
+        if node.trace is not None:
+            raise TraceError(
+                f"a tensor from a trace that ended ({node.op.name}{node.whereabouts()}) was used at {graph.user_line()}. "
+                f"Return it from the compiled function, or store it in a tensor that exists outside."
+            )
+        if node.requires_grad and not node.is_leaf and argument is None:
+            raise GradientError(
+                f"{graph.who('compile')}: the function uses a tensor from outside that has a history of its own; the "
+                f"gradient could not flow back into it. Pass it as an argument, or detach it."
+            )
+        owner = weakref.ref(handle) if node.requires_grad else None
+        # Made by hand: the input is the program's, whatever op or layer happens to use it first.
+        entry = Node(INPUT, (), {}, node.type, requires_grad=node.requires_grad, trace=self, owner=owner)
+        self.slots[id(handle)] = Slot(handle, node, entry, argument)
+        handle._node = entry
+        return entry
+
+    def touch_grad(self, handle: Handle, reading: bool, assigned: bool = False) -> None:
+        self.ran_backward = self.ran_backward or assigned
+        if id(handle) not in self.grads and (handle._node.trace is None or id(handle) in self.slots):
+            self.grads[id(handle)] = GradSlot(handle, handle._grad, reading)
+
+    def finish(self) -> None:
+        """Note what changed, and put every handle back to what it named before."""
+        for slot in self.slots.values():
+            if slot.handle._node is not slot.input:
+                slot.final = slot.handle._node
+            slot.handle._node = slot.node
+        for grad in self.grads.values():
+            grad.after, grad.owner._grad = grad.owner._grad, grad.before
+            if grad.after is not None and grad.after._node.trace is self and id(grad.after) not in self.slots:
+                grad.final = grad.after._node
 
 
 def live(getter: Callable[[], float]) -> Any:
-    """The number that `getter` gives now."""
-    return getter()
+    """A number that Python may change between calls (a learning rate): read anew at each call of the program.
+
+    Eager: the number itself. Traced: a 0-d float64 tensor.
+    """
+    trace = graph.current_trace()
+    if not isinstance(trace, Trace):
+        return getter()
+    node = Node(INPUT, (), {}, Type((), dtypes.float64), trace=trace)
+    trace.live.append((getter, node))
+    return wrap(node)
 
 
-def guard(getter: Callable[[], H]) -> H:
-    """The value that `getter` gives now."""
-    return getter()
+def guard(getter: Callable[[], Hashable]) -> Any:
+    """A Python value the traced program depends on: when it changes, the function is traced anew."""
+    value = getter()
+    trace = graph.current_trace()
+    if isinstance(trace, Trace):
+        trace.guards.append((getter, value))
+    return value
+
+
+def trace_function(
+    function: Callable[..., Any], arguments: list[Handle], rebuild: Callable[[list[Any]], tuple[Any, Any]]
+) -> tuple[Trace, Any]:
+    """Run `function` once, symbolically. `rebuild` makes (args, kwargs) from the tensor arguments."""
+    trace = Trace()
+    with graph.recording(trace):
+        try:
+            for position, handle in enumerate(arguments):
+                if id(handle) not in trace.slots:
+                    trace.lift(handle, position)
+            args, kwargs = rebuild(list(arguments))
+            result = function(*args, **kwargs)
+        finally:
+            trace.finish()
+    return trace, result
+
+
+def graph_of(trace: Trace, results: list[Node]) -> Graph:
+    """The program: inputs in the order they were met, results, then everything written back."""
+    inputs = [slot.input for slot in trace.slots.values()] + [node for _, node in trace.live]
+    written = [slot.final for slot in trace.slots.values() if slot.final is not None]
+    written += [grad.final for grad in trace.grads.values() if grad.final is not None]
+    return Graph(inputs, results + written)

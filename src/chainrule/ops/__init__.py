@@ -4,8 +4,8 @@ Everything else in chainrule is composed from these, so whatever they gain (a de
 lowering, a check) everything gains.
 """
 
-from chainrule.ops import contraction, elementwise, indexing, random, reduction, shaping
 from chainrule.graph import Op
+from chainrule.ops import contraction, elementwise, indexing, random, reduction, shaping
 
 ALL: dict[str, Op] = {
     op.name: op

@@ -111,4 +111,19 @@ put = Op(
     lower=lambda e, old, new: new,
 )  # fmt: skip
 
-OPS = [take, put_add, put]
+
+# -- check_index: made by the compiler in front of every index that is data ---------------------------
+def _numpy_check(index: Any, size: int) -> Any:
+    (checked,) = _in_range("index", np.empty((size, 0)), (index,))
+    return np.where(checked < 0, checked + size, checked)
+
+
+check_index = Op(
+    "check_index", "elementwise",
+    infer=lambda index, *, size: index.type,
+    numpy=_numpy_check,
+    vjp=(None,),
+    lower=lambda e, index, size: e.wrap_index(index, size),
+)  # fmt: skip
+
+OPS = [take, put_add, put, check_index]

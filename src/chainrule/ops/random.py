@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.dtypes import DType
 from chainrule.graph import Node, Op, Shape, Type
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))

@@ -15,7 +15,13 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError, GradientError, InPlaceError, ShapeError, TraceError
+from chainrule.errors import (
+    DtypeError,
+    GradientError,
+    InPlaceError,
+    ShapeError,
+    TraceError,
+)
 from chainrule.graph import Array, Node, Op, Shape
 from chainrule.ops import elementwise as ew
 
@@ -110,7 +116,7 @@ class Handle:
             )
         trace = graph.current_trace()
         if trace is not None:
-            trace.touch_grad(self, reading=False)
+            trace.touch_grad(self, reading=False, assigned=value is not None)
         self._grad = value
 
     # -- value --------------------------------------------------------------------------

@@ -10,7 +10,14 @@ import numpy as np
 from chainrule import dtypes, graph
 from chainrule.errors import DtypeError, IndexRangeError
 from chainrule.ops import indexing
-from chainrule.tensor.core import Handle, Operand, apply, as_dtype_tensor, as_operand, axis
+from chainrule.tensor.core import (
+    Handle,
+    Operand,
+    apply,
+    as_dtype_tensor,
+    as_operand,
+    axis,
+)
 from chainrule.tensor.creation import arange, ones, tensor
 from chainrule.tensor.shaping import Shaping
 

@@ -1,0 +1,159 @@
+"""From LLVM IR to machine code in memory, by way of a cache on disk.
+
+A cache entry is an object file under the hash of everything it depends on: the program's kernels and
+memory plan, the CPU, the versions. It is written whole or not at all, checked by its own hash when read,
+and rebuilt when anything about it is wrong; a cache that cannot be written is done without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from ctypes import CFUNCTYPE, c_int64, c_void_p
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from chainrule.compiler.contraction import Target
+
+_MAGIC = b"chainrule object 1\n"
+# table, strides, arena, moving entries, steps -> status
+RUN = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_int64)
+
+
+class Machine:
+    """The CPU that programs run on."""
+
+    def __init__(self) -> None:
+        import llvmlite
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self.llvm: Any = llvm
+        self.triple: str = llvm.get_process_triple()
+        self.cpu: str = llvm.get_host_cpu_name()
+        features = llvm.get_host_cpu_features()
+        self.features: str = features.flatten()
+        self.target = Target.of(self.triple.split("-")[0], features)
+        self.version = f"llvmlite {llvmlite.__version__}"
+
+    @property
+    def identity(self) -> str:
+        """All that machine code depends on beside the program."""
+        return f"{self.triple} {self.cpu} {self.features} {self.version}"
+
+    def target_machine(self) -> Any:
+        return self.llvm.Target.from_triple(self.triple).create_target_machine(
+            cpu=self.cpu, features=self.features, opt=2, jit=True
+        )
+
+
+@lru_cache(maxsize=1)
+def machine() -> Machine:
+    """This machine, looked at once."""
+    return Machine()
+
+
+class Code:
+    """Machine code in memory; it lives as long as this object."""
+
+    def __init__(self, object_code: bytes) -> None:
+        llvm = machine().llvm
+        self.object_code = object_code
+        # The engine wants a module to start from; the code comes from the object file.
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine().target_machine())
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
+        self._engine.finalize_object()
+        self.run: Callable[..., int] = RUN(self._engine.get_function_address("run"))
+
+
+def optimise(text: str) -> tuple[Any, Any]:
+    """The module after LLVM's passes, and the machine it is for."""
+    here = machine()
+    llvm, target = here.llvm, here.target_machine()
+    module = llvm.parse_assembly(text)
+    module.triple = here.triple
+    module.data_layout = str(target.target_data)
+    module.verify()
+    # The vectors are in the IR already (see lower.py): the vectorisers would only cost time.
+    # Level 2 takes longer and makes no program faster (measured).
+    options = llvm.create_pipeline_tuning_options(1)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    builder = llvm.create_pass_builder(target, options)
+    builder.getModulePassManager().run(module, builder)
+    return module, target
+
+
+def compile_text(text: str) -> bytes:
+    """The object file of a module."""
+    module, target = optimise(text)
+    code: bytes = target.emit_object(module)
+    return code
+
+
+def assembly(text: str) -> str:
+    """The assembly of a module, for reading."""
+    module, target = optimise(text)
+    listing: str = target.emit_assembly(module)
+    return listing
+
+
+# -- the cache ------------------------------------------------------------------------------------
+
+
+def cache_dir() -> Path:
+    """Where machine code is kept: ``CHAINRULE_CACHE_DIR``, or the user's cache folder."""
+    chosen = os.environ.get("CHAINRULE_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return base / "chainrule"
+
+
+def cached(identity: str, build: Callable[[], str]) -> Code:
+    """The code of the program that `identity` describes; `build` writes its IR where the cache has none."""
+    described = f"{identity}\n{machine().identity}\n{platform.machine()}"
+    path = cache_dir() / (hashlib.sha256(described.encode()).hexdigest()[:40] + ".o")
+    stored = _read(path)
+    if stored is not None:
+        with suppress(Exception):  # a foreign or damaged entry is rebuilt, whatever is wrong with it
+            return Code(stored)
+    code = compile_text(build())
+    _write(path, code)
+    return Code(code)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    head, digest, code = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
+    return code if head == _MAGIC and hashlib.sha256(code).digest() == digest else None
+
+
+def _write(path: Path, code: bytes) -> None:
+    with suppress(OSError):  # read-only or full: the program runs all the same
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(_MAGIC + hashlib.sha256(code).digest() + code)
+            os.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise

@@ -1,0 +1,280 @@
+"""What an op's ``lower`` writes with: arithmetic on lanes of a known dtype.
+
+A lane is one element of one iteration; a value holds one lane or a vector of them, and every method
+serves both.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compiler import mathematics
+from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
+from chainrule.dtypes import DType
+from chainrule.ops.random import threefry
+
+# bool is i1 in registers and a byte in memory.
+REGISTER = {
+    dtypes.float32: "float", dtypes.float64: "double", dtypes.int32: "i32", dtypes.int64: "i64",
+    dtypes.uint8: "i8", dtypes.bool_: "i1",
+}  # fmt: skip
+MEMORY = {**REGISTER, dtypes.bool_: "i8"}
+
+_FLOAT_PREDICATES = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
+
+
+class Scalars:
+    """Operations on lanes of `dtype`, the dtype of an op's (last) input."""
+
+    def __init__(self, e: Emitter, dtype: DType, lanes: int) -> None:
+        self.e, self.dtype, self.lanes = e, dtype, lanes
+        self.type = vector(REGISTER[dtype], lanes)
+        self.floating = dtype.is_floating_point
+        self.signed = dtype in (dtypes.int32, dtypes.int64)
+
+    def const(self, value: Any) -> Value:
+        return self.e.const(value, self.type)
+
+    def zero(self) -> Value:
+        return self.const(0)
+
+    def lowest(self) -> Value:
+        """What every number is at least."""
+        return self.const(-math.inf if self.floating else self._limits()[0])
+
+    def highest(self) -> Value:
+        """What every number is at most."""
+        return self.const(math.inf if self.floating else self._limits()[1])
+
+    def _limits(self) -> tuple[int, int]:
+        if self.dtype == dtypes.bool_:
+            return 0, 1
+        info = np.iinfo(self.dtype.numpy)
+        return int(info.min), int(info.max)
+
+    # -- arithmetic -----------------------------------------------------------------------
+    def _arithmetic(self, floating: str, integer: str, logical: str, a: Value, b: Value) -> Value:
+        opcode = floating if self.floating else logical if self.dtype == dtypes.bool_ else integer
+        return self.e.binary(opcode, a, b)
+
+    def add(self, a: Value, b: Value) -> Value:
+        return self._arithmetic("fadd", "add", "or", a, b)
+
+    def sub(self, a: Value, b: Value) -> Value:
+        return self._arithmetic("fsub", "sub", "xor", a, b)
+
+    def mul(self, a: Value, b: Value) -> Value:
+        return self._arithmetic("fmul", "mul", "and", a, b)
+
+    def div(self, a: Value, b: Value) -> Value:
+        return self.e.binary("fdiv", a, b)
+
+    def neg(self, x: Value) -> Value:
+        return self.e.negate(x) if self.floating else self.e.binary("sub", self.zero(), x)
+
+    def abs(self, x: Value) -> Value:
+        if self.floating:
+            return self.e.intrinsic("fabs", x)
+        return self.e.select(self.compare("lt", x, self.zero()), self.neg(x), x) if self.signed else x
+
+    def sign(self, x: Value) -> Value:
+        if self.floating:  # 0, -0 and NaN are their own sign
+            size = self.e.intrinsic("copysign", self.const(1), x)
+            return self.e.select(self.e.compare("one", x, self.zero()), size, x)
+        positive = self.e.convert("zext", self.compare("gt", x, self.zero()), self.type)
+        negative = self.e.convert("zext", self.compare("lt", x, self.zero()), self.type)
+        return self.e.binary("sub", positive, negative)
+
+    def floor(self, x: Value) -> Value:
+        return self.e.intrinsic("floor", x) if self.floating else x
+
+    def round(self, x: Value) -> Value:
+        return self.e.intrinsic("roundeven", x) if self.floating else x
+
+    def floor_divide(self, a: Value, b: Value) -> Value:
+        if self.floating:
+            return self.e.intrinsic("floor", self.div(a, b))
+        if not self.signed:
+            return self.e.binary("udiv", a, self._nonzero(b))
+        b = self._nonzero(b)
+        quotient = self.e.binary("sdiv", a, b)
+        rest = self.e.binary("sub", a, self.e.binary("mul", quotient, b))
+        down = self._rounds_down(rest, b)
+        return self.e.select(down, self.e.binary("sub", quotient, self.const(1)), quotient)
+
+    def remainder(self, a: Value, b: Value) -> Value:
+        """a - floor(a / b) b, of b's sign."""
+        if self.floating:
+            return self._float_remainder(a, b)
+        if not self.signed:
+            return self.e.binary("urem", a, self._nonzero(b))
+        b = self._nonzero(b)
+        rest = self.e.binary("srem", a, b)
+        return self.e.select(self._rounds_down(rest, b), self.e.binary("add", rest, b), rest)
+
+    def _float_remainder(self, a: Value, b: Value) -> Value:
+        """One fused step from the rounded quotient, then back into [0, b) if rounding left it."""
+        e = self.e
+        rest = e.fma(e.negate(self.floor(self.div(a, b))), b, a)
+        outside = self._rounds_down(rest, b)
+        rest = e.select(outside, e.binary("fadd", rest, b), rest)
+        too_large = e.compare("oge", self.abs(rest), self.abs(b))
+        return e.select(too_large, e.binary("fsub", rest, b), rest)
+
+    def _nonzero(self, b: Value) -> Value:
+        """Integer division by zero is undefined in hardware; NumPy gives 0, as does x / 1 - x with care."""
+        return self.e.select(self.compare("eq", b, self.zero()), self.const(1), b)
+
+    def _rounds_down(self, rest: Value, b: Value) -> Value:
+        differ = self.e.binary("xor", self.compare("lt", rest, self.zero()), self.compare("lt", b, self.zero()))
+        return self.e.binary("and", differ, self.compare("ne", rest, self.zero()))
+
+    def pow(self, a: Value, b: Value) -> Value:
+        if self.floating:
+            return mathematics.power(self.e, a, b)
+        return self._integer_power(a, b)
+
+    def _integer_power(self, a: Value, b: Value) -> Value:
+        """By squaring, over every bit an exponent with a finite result can have (6 bits)."""
+        result, square = self.const(1), a
+        for bit in range(6):
+            odd = self.compare("ne", self.e.binary("and", b, self.const(1 << bit)), self.zero())
+            result = self.e.select(odd, self.e.binary("mul", result, square), result)
+            square = self.e.binary("mul", square, square)
+        return result
+
+    # -- functions ------------------------------------------------------------------------
+    def exp(self, x: Value) -> Value:
+        return mathematics.exp(self.e, x)
+
+    def expm1(self, x: Value) -> Value:
+        return mathematics.expm1(self.e, x)
+
+    def log(self, x: Value) -> Value:
+        return mathematics.log(self.e, x)
+
+    def log1p(self, x: Value) -> Value:
+        return mathematics.log1p(self.e, x)
+
+    def sqrt(self, x: Value) -> Value:
+        return mathematics.sqrt(self.e, x)
+
+    def rsqrt(self, x: Value) -> Value:
+        return mathematics.rsqrt(self.e, x)
+
+    def sin(self, x: Value) -> Value:
+        return mathematics.sin(self.e, x)
+
+    def cos(self, x: Value) -> Value:
+        return mathematics.cos(self.e, x)
+
+    def tanh(self, x: Value) -> Value:
+        return mathematics.tanh(self.e, x)
+
+    def sigmoid(self, x: Value) -> Value:
+        return mathematics.sigmoid(self.e, x)
+
+    def erf(self, x: Value) -> Value:
+        return mathematics.erf(self.e, x)
+
+    def relu(self, x: Value) -> Value:
+        return self.e.select(self.compare("le", x, self.zero()), self.zero(), x)
+
+    # -- choosing -------------------------------------------------------------------------
+    def compare(self, predicate: str, a: Value, b: Value) -> Value:
+        if self.floating:
+            return self.e.compare(_FLOAT_PREDICATES[predicate], a, b)
+        if predicate in ("eq", "ne"):
+            return self.e.compare(predicate, a, b)
+        return self.e.compare(("s" if self.signed else "u") + predicate, a, b)
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        return self.e.select(condition, a, b)
+
+    def maximum(self, a: Value, b: Value) -> Value:
+        return self._extreme("gt", a, b)
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        return self._extreme("lt", a, b)
+
+    def _extreme(self, predicate: str, a: Value, b: Value) -> Value:
+        chosen = self.e.select(self.compare(predicate, a, b), a, b)
+        return self.e.select(self.e.compare("uno", a, a), a, chosen) if self.floating else chosen
+
+    # -- bits -----------------------------------------------------------------------------
+    def bits(self, opcode: str, a: Value, b: Value) -> Value:
+        if opcode == "shr":
+            opcode = "ashr" if self.signed else "lshr"
+        return self.e.binary(opcode, a, b)
+
+    def invert(self, x: Value) -> Value:
+        return self.e.binary("xor", x, self.const(1 if self.dtype == dtypes.bool_ else -1))
+
+    def wrap_index(self, index: Value, size: int) -> Value:
+        """Negative indices count from the end."""
+        if not self.signed:
+            return index
+        below = self.compare("lt", index, self.zero())
+        return self.e.select(below, self.e.binary("add", index, self.const(size)), index)
+
+    def cast(self, x: Value, dtype: DType) -> Value:
+        return cast(self.e, x, self.dtype, dtype)
+
+
+def cast(e: Emitter, x: Value, source: DType, target: DType) -> Value:
+    """`x` in another dtype, as C converts; floats beyond an integer's range saturate, NaN becomes 0."""
+    type = vector(REGISTER[target], lanes_of(x.type))
+    if REGISTER[source] == REGISTER[target]:
+        return x
+    if target == dtypes.bool_:
+        zero = e.const(0, x.type)
+        return e.compare("une" if source.is_floating_point else "ne", x, zero)
+    signed = source in (dtypes.int32, dtypes.int64)
+    if source.is_floating_point and target.is_floating_point:
+        return e.convert("fpext" if target == dtypes.float64 else "fptrunc", x, type)
+    if source.is_floating_point:
+        wide = dtypes.int64 if target == dtypes.uint8 else target
+        whole = vector(REGISTER[wide], lanes_of(x.type))
+        suffix = "f32" if source == dtypes.float32 else "f64"
+        lanes = f"v{lanes_of(x.type)}" if lanes_of(x.type) > 1 else ""
+        rounded = e.call(f"llvm.fptosi.sat.{lanes}{REGISTER[wide]}.{lanes}{suffix}", whole, x)
+        return cast(e, rounded, wide, target)
+    if target.is_floating_point:
+        return e.convert("sitofp" if signed else "uitofp", x, type)
+    if source.itemsize > target.itemsize:
+        return e.convert("trunc", x, type)
+    return e.convert("sext" if signed else "zext", x, type)
+
+
+class Words:
+    """32-bit words for the cipher behind the random numbers."""
+
+    def __init__(self, e: Emitter, type: str) -> None:
+        self.e, self.type = e, type
+
+    def const(self, value: int) -> Value:
+        return self.e.const(value - (1 << 32) if value >= 1 << 31 else value, self.type)
+
+    def add(self, a: Value, b: Value) -> Value:
+        return self.e.binary("add", a, b)
+
+    def xor(self, a: Value, b: Value) -> Value:
+        return self.e.binary("xor", a, b)
+
+    def rotate(self, x: Value, by: int) -> Value:
+        return self.e.intrinsic("fshl", x, x, self.const(by))
+
+
+def random_bits(e: Emitter, seed: Value, step: Value, position: Value, word: int) -> Value:
+    """The bits at a position of the stream (seed, step); as `ops.random` declares them."""
+    words = Words(e, position.type)
+    upper = e.binary("lshr", seed, e.const(32, "i64"))
+    low = e.convert("trunc", seed, "i32")
+    high = e.convert("trunc", e.binary("xor", step, upper), "i32")
+    lanes = lanes_of(position.type)
+    key = (e.splat(low, lanes), e.splat(high, lanes))
+    return threefry(words, key, (position, words.const(word)))[0]

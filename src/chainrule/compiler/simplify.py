@@ -1,0 +1,279 @@
+"""Simplification: the same values from fewer equations.
+
+One forward walk rebuilds the graph. Each node is first rewritten by the rules below, then shared with an
+equal one if there is any (common subexpressions); what nothing reads is simply never reached (dead code).
+Every rule keeps NaN, infinity and the sign of zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes, graph
+from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, Op
+from chainrule.ops import contraction, indexing, random, reduction, shaping
+from chainrule.ops import elementwise as ew
+
+
+def simplify(program: Graph) -> Graph:
+    """The simplified graph, with the same inputs and as many outputs."""
+    nodes = graph.toposort([*program.inputs, *program.outputs])
+    builder = Builder(nodes, program.outputs)
+    for node in nodes:
+        builder.visit(node)
+    return Graph(program.inputs, [builder.image[node] for node in program.outputs], program.names)
+
+
+class Builder:
+    """The graph being rebuilt: images of old nodes, and the nodes that exist by what they compute."""
+
+    def __init__(self, nodes: list[Node], outputs: list[Node]) -> None:
+        self.image: dict[Node, Node] = {}
+        self.shared: dict[Any, Node] = {}
+        self.origin: Node | None = None
+        reads = Counter(source for node in nodes for source in node.inputs)
+        reads.update(outputs)
+        self.read_once = {node for node, count in reads.items() if count == 1}
+
+    def visit(self, node: Node) -> None:
+        if node.op in (INPUT, LEAF):
+            self.image[node] = node
+            return
+        self.origin = node
+        if node.op is CONST:
+            self.image[node] = self.const(node.params["value"], node.dtype)
+        else:
+            self.image[node] = self.make(node.op, tuple(self.image[source] for source in node.inputs), node.params)
+
+    def make(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any] | None = None) -> Node:
+        """The node for `op` on `inputs`: rewritten, shared, or new."""
+        params = params or {}
+        simpler = rewrite(self, op, inputs, params)
+        if simpler is not None:
+            return simpler
+        key = (op, inputs, tuple(params.items()))
+        if key not in self.shared:
+            self.shared[key] = self._stamp(Node(op, inputs, params, op.infer(*inputs, **params)))
+        return self.shared[key]
+
+    def const(self, value: Any, dtype: dtypes.DType) -> Node:
+        key = (CONST, repr(value), dtype)
+        if key not in self.shared:
+            self.shared[key] = self._stamp(graph.const(value, dtype))
+        return self.shared[key]
+
+    def _stamp(self, node: Node) -> Node:
+        if self.origin is not None:
+            node.layer, node.line = self.origin.layer, self.origin.line
+        return node
+
+
+def rewrite(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    """A simpler node for the same value, or None."""
+    rule = RULES.get(op)
+    found = rule(b, inputs, params) if rule is not None else None
+    if found is not None or op.kind != "elementwise":
+        return found
+    if all(node.op is CONST for node in inputs) and op is not indexing.check_index:
+        type = op.infer(*inputs, **params)
+        value = graph.evaluate(op, [np.asarray(n.params["value"], n.dtype.numpy) for n in inputs], params, type)
+        return b.const(value.item(), type.dtype)
+    return _without_expand(b, op, inputs, params)
+
+
+def _without_expand(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    """An elementwise op broadcasts by itself: an expanded input need not be, if another sets the shape."""
+    shape = op.infer(*inputs, **params).shape
+    for position, node in enumerate(inputs):
+        if node.op is shaping.expand:
+            shorter = (*inputs[:position], node.inputs[0], *inputs[position + 1 :])
+            if op.infer(*shorter, **params).shape == shape:
+                return b.make(op, shorter, params)
+    if len(inputs) == 1 and inputs[0].op is shaping.expand:  # compute first, repeat afterwards
+        inner = b.make(op, inputs[0].inputs, params)
+        return b.make(shaping.expand, (inner,), inputs[0].params)
+    return None
+
+
+# -- rules, by op ---------------------------------------------------------------------------------
+
+Rewrite = Callable[[Builder, tuple[Node, ...], dict[str, Any]], "Node | None"]
+
+
+def _is(node: Node, value: float) -> bool:
+    """Is the node this number, perhaps expanded? (-0.0 is not 0.0.)"""
+    while node.op in (shaping.expand, shaping.reshape):
+        node = node.inputs[0]
+    if node.op is not CONST:
+        return False
+    number = node.params["value"]
+    return bool(number == value) and math.copysign(1, number) == math.copysign(1, value)
+
+
+def _first(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
+    return inputs[0]
+
+
+def _expanded(b: Builder, node: Node, shape: graph.Shape) -> Node:
+    return node if node.shape == shape else b.make(shaping.expand, (node,), {"shape": shape})
+
+
+def _other(value: float, commutes: bool) -> Rewrite:
+    """x op `value` is x (and `value` op x too, where the op commutes)."""
+
+    def rule(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+        left, right = inputs
+        shape = ew.broadcast_shapes("simplify", left.shape, right.shape)
+        if _is(right, value):
+            return _expanded(b, left, shape)
+        if commutes and _is(left, value):
+            return _expanded(b, right, shape)
+        return None
+
+    return rule
+
+
+def _div(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    """Division by a power of two is an exact product."""
+    if inputs[1].op is CONST:
+        divisor = inputs[1].params["value"]
+        if math.isfinite(divisor) and divisor and abs(math.frexp(divisor)[0]) == 0.5 and 1e-30 < abs(divisor) < 1e30:
+            return b.make(ew.mul, (inputs[0], b.const(1 / divisor, inputs[1].dtype)))
+    return None
+
+
+def _neg(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    return inputs[0].inputs[0] if inputs[0].op is ew.neg else None
+
+
+def _cast(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    return inputs[0] if inputs[0].dtype == params["dtype"] else None
+
+
+def _reshape(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    (x,), shape = inputs, params["shape"]
+    if x.shape == shape:
+        return x
+    if x.op is shaping.reshape:
+        return b.make(shaping.reshape, x.inputs, params)
+    if x.op is shaping.expand and not x.inputs[0].shape:  # one number everywhere
+        return b.make(shaping.expand, x.inputs, params)
+    return None
+
+
+def _permute(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    (x,), dims = inputs, params["dims"]
+    if dims == tuple(range(len(dims))):
+        return x
+    if x.op is shaping.permute:
+        return b.make(shaping.permute, x.inputs, {"dims": tuple(x.params["dims"][axis] for axis in dims)})
+    swapped = (*range(len(dims) - 2), len(dims) - 1, len(dims) - 2)
+    once = b.origin is not None and b.origin.op is shaping.permute and b.origin.inputs[0] in b.read_once
+    if x.op is contraction.matmul and dims == swapped and once:  # (A B)^T = B^T A^T: written in the order it is read
+        left, right = (_transposed(b, factor) for factor in x.inputs)
+        return b.make(contraction.matmul, (right, left))
+    return None
+
+
+def _transposed(b: Builder, x: Node) -> Node:
+    rank = len(x.shape)
+    return b.make(shaping.permute, (x,), {"dims": (*range(rank - 2), rank - 1, rank - 2)})
+
+
+def _expand(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    (x,) = inputs
+    if x.shape == params["shape"]:
+        return x
+    return b.make(shaping.expand, x.inputs, params) if x.op is shaping.expand else None
+
+
+def _sum(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    """A sum over axes of size 1 only moves elements."""
+    (x,), dims = inputs, params["dims"]
+    if all(x.shape[axis] == 1 for axis in dims) and x.dtype.is_floating_point:
+        return b.make(shaping.reshape, (x,), {"shape": reduction.sum.infer(x, dims=dims).shape})
+    return None
+
+
+def _put_add(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    """Adding into zeros where each row receives one element is a comparison: no scatter, and it fuses.
+
+    put_add(0, s, i, idx)[r, c] = s[r] if c == idx[r] else 0, with i the row numbers.
+    """
+    base, source, *indices = inputs
+    if not _is(base, 0.0) or len(indices) != len(base.shape) or not indices:
+        return None
+    data = [axis for axis, index in enumerate(indices) if not _counts_rows(index, axis, base.shape)]
+    if len(data) != 1 or any(size != 1 for size in _along(source.shape, data[0])):
+        return None
+    axis = data[0]
+    index = _expanded(b, _checked(b, indices[axis], base.shape[axis]), source.shape)
+    size = base.shape[axis]
+    count = b.make(random.iota, (), {"size": size, "dtype": index.dtype})
+    shape = tuple(size if a == axis else 1 for a in range(len(base.shape)))
+    hit = b.make(ew.eq, (b.make(shaping.reshape, (count,), {"shape": shape}), index))
+    return b.make(ew.where, (hit, source, b.const(0.0, base.dtype)))
+
+
+def _checked(b: Builder, index: Node, size: int) -> Node:
+    """The index counted from the start, behind a check that it lies inside its axis."""
+    core = index
+    while core.op in (shaping.expand, shaping.reshape):
+        core = core.inputs[0]
+    if core.op is random.iota and core.params["size"] <= size or core.op is indexing.check_index:
+        return index
+    if core.op is CONST and 0 <= core.params["value"] < size:
+        return index
+    return b.make(indexing.check_index, (index,), {"size": size})
+
+
+def _check_indices(op: Op, first: int) -> Rewrite:
+    """Every index that is data passes through `check_index`."""
+
+    def rule(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+        shape = inputs[0].shape
+        checked = tuple(_checked(b, index, shape[axis]) for axis, index in enumerate(inputs[first:]))
+        return None if checked == inputs[first:] else b.make(op, (*inputs[:first], *checked), params)
+
+    return rule
+
+
+def _along(shape: graph.Shape, axis: int) -> tuple[int, ...]:
+    return shape[axis : axis + 1]
+
+
+def _counts_rows(index: Node, axis: int, shape: graph.Shape) -> bool:
+    """Is the index tensor simply the position along its own axis, for every position?"""
+    while index.op in (shaping.expand, shaping.reshape):
+        if index.op is shaping.expand and index.inputs[0].shape != index.shape:
+            return False
+        index, seen = index.inputs[0], index.shape
+        if index.op is random.iota:
+            want = tuple(shape[axis] if a == axis else 1 for a in range(len(shape)))
+            return index.params["size"] == shape[axis] and seen == want
+    return index.op is random.iota and len(shape) == 1 and index.params["size"] == shape[axis]
+
+
+RULES: dict[Op, Rewrite] = {
+    ew.alias: _first,
+    ew.detach: _first,
+    ew.custom: _first,
+    ew.cast: _cast,
+    ew.mul: _other(1.0, commutes=True),
+    ew.div: lambda b, i, p: _other(1.0, commutes=False)(b, i, p) or _div(b, i, p),
+    ew.sub: _other(0.0, commutes=False),
+    ew.neg: _neg,
+    shaping.reshape: _reshape,
+    shaping.permute: _permute,
+    shaping.expand: _expand,
+    reduction.sum: _sum,
+    indexing.take: _check_indices(indexing.take, 1),
+    indexing.put: _check_indices(indexing.put, 2),
+    indexing.put_add: lambda b, i, p: _put_add(b, i, p) or _check_indices(indexing.put_add, 2)(b, i, p),
+}
+

@@ -1,0 +1,57 @@
+"""Arguments and results: nested lists, tuples and dicts with tensors at the leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+
+from chainrule.errors import TraceError
+from chainrule.tensor.core import Handle
+from chainrule.tensor.creation import tensor
+
+
+def flatten(value: Any, leaves: list[Handle]) -> Hashable:
+    """Append the tensors in `value` to `leaves`; give the rest as a hashable description."""
+    if isinstance(value, Handle):
+        leaves.append(value)
+        return Leaf
+    if isinstance(value, np.ndarray):
+        leaves.append(tensor(value))
+        return Leaf
+    if isinstance(value, (list, tuple)):
+        return (type(value), tuple(flatten(item, leaves) for item in value))
+    if isinstance(value, dict):
+        return (dict, tuple((key, flatten(item, leaves)) for key, item in value.items()))
+    try:
+        hash(value)
+    except TypeError:
+        raise TraceError(
+            f"cr.compile: an argument of type {type(value).__name__} can be neither traced nor compared. Pass tensors, "
+            f"arrays, numbers, text, or lists, tuples and dicts of them."
+        ) from None
+    return (Constant, type(value), value)
+
+
+class Leaf:
+    """Stands for a tensor in a description."""
+
+
+class Constant:
+    """Stands before a value that is part of the description."""
+
+
+def rebuild(description: Any, leaf: Callable[[], Any]) -> Any:
+    """The value a description stands for, each tensor taken from `leaf()` in order."""
+    if description is Leaf:
+        return leaf()
+    kind, *rest = description
+    if kind is Constant:
+        return rest[1]
+    if kind is dict:
+        return {key: rebuild(item, leaf) for key, item in rest[0]}
+    items = [rebuild(item, leaf) for item in rest[0]]
+    if hasattr(kind, "_fields"):  # a named tuple
+        return kind(*items)
+    return kind(items)

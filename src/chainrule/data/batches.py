@@ -1,0 +1,106 @@
+"""Orders and splits that depend on a seed and on nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from chainrule.data.checks import as_array, check_same_length
+from chainrule.errors import DataError
+
+Array = np.ndarray[Any, Any]
+
+
+def shuffled_indices(n: int, seed: int = 0, epoch: int = 0) -> Array:
+    """The order in which epoch `epoch` visits `n` rows: a permutation of ``0 .. n-1``.
+
+    It sorts n random 64-bit words of the counter-based generator Philox-4x64 keyed by (seed, epoch), so any
+    epoch's order is known without those before it, and is the same on every machine and NumPy version.
+
+    Args:
+        n: number of rows, at least 0.
+        seed: integer in ``[0, 2**64)``.
+        epoch: integer in ``[0, 2**64)``.
+
+    Returns:
+        int64 array of shape (n,).
+
+    Raises:
+        DataError: a negative or too large argument.
+
+    Example:
+        >>> shuffled_indices(5, seed=0, epoch=1).tolist()
+        [3, 2, 4, 1, 0]
+
+    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+    """
+    key = [_counter("seed", seed), _counter("epoch", epoch)]
+    words = np.random.Philox(key=np.array(key, np.uint64)).random_raw(_counter("n", n))
+    return np.argsort(words, kind="stable")
+
+
+def train_test_split(
+    X: object, y: object, test_size: float | int = 0.2, seed: int = 0, stratify: bool = False
+) -> tuple[Array, Array, Array, Array]:
+    """Split rows into a training and a test part: ``X_train, X_test, y_train, y_test`` (scikit-learn's order).
+
+    Args:
+        X, y: arrays with one row for each other.
+        test_size: a share in (0, 1), or a number of rows.
+        seed: which split.
+        stratify: give every label its share of both parts (largest remainders).
+
+    Returns:
+        The four parts; rows keep their order.
+
+    Raises:
+        DataError: X and y do not fit together, or a part would be empty.
+
+    Example:
+        >>> X_train, X_test, y_train, y_test = train_test_split([[0], [1], [2], [3]], [0, 0, 1, 1], 0.5, stratify=True)
+        >>> y_train.tolist(), y_test.tolist()
+        ([0, 1], [0, 1])
+
+    Deviates from scikit-learn: rows keep their order (fit shuffles them), and the split is a function of the seed
+    on every machine.
+    """
+    x_array, y_array = as_array(X, "train_test_split: X"), as_array(y, "train_test_split: y")
+    check_same_length(x_array, y_array, "train_test_split")
+    rows = x_array.shape[0]
+    count = _test_rows(test_size, rows)
+    order = shuffled_indices(rows, seed)
+    test = np.zeros(rows, bool)
+    test[_stratified(order, y_array, count) if stratify else order[:count]] = True
+    return x_array[~test], x_array[test], y_array[~test], y_array[test]
+
+
+def _counter(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**64:
+        raise DataError(f"{name} must be an integer from 0 to 2**64 - 1, got {value!r}. Use a small whole number.")
+    return int(value)
+
+
+def _test_rows(test_size: float | int, rows: int) -> int:
+    count = test_size if isinstance(test_size, (int, np.integer)) else round(test_size * rows)
+    if not 0 < count < rows:
+        raise DataError(
+            f"train_test_split: both parts need at least one row, got test_size={test_size!r} for {rows} rows. "
+            f"Use a share between 0 and 1, or a number of rows below {rows}."
+        )
+    return int(count)
+
+
+def _stratified(order: Array, labels: Array, count: int) -> Array:
+    """`count` rows, the first of `order` within each label, each label by its share."""
+    if labels.ndim != 1:
+        raise DataError(
+            f"train_test_split: stratify=True needs y with one label a row, got shape {labels.shape}. "
+            f"Use stratify=False."
+        )
+    _, label, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    share = sizes * (count / len(labels))
+    take = np.floor(share).astype(np.int64)
+    largest = np.argsort(take - share, kind="stable")  # the largest remainder first
+    take[largest[: count - take.sum()]] += 1
+    return np.concatenate([order[label[order] == k][: take[k]] for k in range(len(sizes))])

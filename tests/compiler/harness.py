@@ -1,0 +1,70 @@
+"""Compile IR text for this machine and call it, for tests of the code generators alone."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from chainrule.compiler.emit import Emitter, Value
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+
+POINTERS = {np.dtype(np.float32): ctypes.c_float, np.dtype(np.float64): ctypes.c_double}
+NAMES = {"float": np.float32, "double": np.float64}
+
+
+def machine(level: int = 3) -> llvm.TargetMachine:
+    features = llvm.get_host_cpu_features().flatten()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, opt=level, jit=True
+    )
+
+
+class Compiled:
+    """A module in memory; keep it alive while its functions are called."""
+
+    def __init__(self, text: str, speed: int = 3, codegen: int = 3, vectorize: bool = True) -> None:
+        self.machine = machine(codegen)
+        self.module = llvm.parse_assembly(text)
+        self.module.verify()
+        options = llvm.create_pipeline_tuning_options(speed)
+        options.loop_vectorization = vectorize
+        options.slp_vectorization = False
+        builder = llvm.create_pass_builder(self.machine, options)
+        builder.getModulePassManager().run(self.module, builder)
+        self.assembly = self.machine.emit_assembly(self.module)
+        self.engine = llvm.create_mcjit_compiler(self.module, self.machine)
+        self.engine.finalize_object()
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Arrays go as pointers, integers as i64."""
+        values = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
+        types = [ctypes.c_void_p if isinstance(a, np.ndarray) else ctypes.c_int64 for a in arguments]
+        ctypes.CFUNCTYPE(None, *types)(self.engine.get_function_address(name))(*values)
+
+
+def module_of(e: Emitter, *functions: str) -> str:
+    return "\n".join([*sorted(e.declarations), *functions])
+
+
+def elementwise(function: Callable[..., Value], scalar: str, inputs: int = 1) -> Compiled:
+    """``void f(out, in..., n)`` that applies an elementwise generator in one scalar loop."""
+    e = Emitter()
+    out, count = Value("%out", "ptr"), Value("%n", "i64")
+    sources = [Value(f"%in{i}", "ptr") for i in range(inputs)]
+    with e.loop(count) as i:
+        values = [e.load(e.address(source, i, scalar), scalar, 4) for source in sources]
+        e.store(function(e, *values), e.address(out, i, scalar), 4)
+    e.ret()
+    return Compiled(module_of(e, e.function("f", [out, *sources, count])))
+
+
+def apply(compiled: Compiled, *inputs: np.ndarray) -> np.ndarray:
+    out = np.empty_like(inputs[0])
+    compiled.call("f", out, *inputs, out.size)
+    return out

@@ -1,0 +1,235 @@
+"""Matrix products and transposes against NumPy in double, over shapes, strides, vector widths and splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chainrule.compiler import mathematics
+from chainrule.compiler.contraction import (
+    Contraction,
+    Epilogue,
+    Indices,
+    Target,
+    emit_contraction,
+    plan,
+    scratch_elements,
+)
+from chainrule.compiler.emit import Emitter, Value, lanes_of
+from chainrule.compiler.transpose import emit_transpose
+from tests.compiler.harness import Compiled, module_of
+
+NAMES = {"float": np.float32, "double": np.float64}
+TARGETS = [Target(64, 32), Target(32, 16), Target(16, 16), Target(16, 32)]
+A, B, C, SCRATCH, BIAS = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch", "bias"))
+LIMITS = tuple(Value(f"%limit{i}", "i64") for i in range(4))
+
+
+def store_at(spec: Contraction, finish: Callable[[Emitter, Value, Value, Value | None], Value]) -> Epilogue:
+    """Store C row-major, batches one after the other, once `finish` has had the sums."""
+
+    def epilogue(
+        e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices
+    ) -> None:
+        place = e.address(C, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
+        for index, stride in zip(batch, batch_strides(spec), strict=True):
+            place = e.address(place, e.binary("mul", index, e.const(stride, "i64")), spec.scalar)
+        e.masked_store(finish(e, column, sums, mask), e.address(place, column, spec.scalar), mask)
+
+    return epilogue
+
+
+def batch_strides(spec: Contraction) -> list[int]:
+    sizes = [size for size, _, _ in spec.batch]
+    return [int(np.prod(sizes[i + 1 :])) * spec.m * spec.n for i in range(len(sizes))]
+
+
+def unchanged(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Value:
+    return sums
+
+
+def kernel(spec: Contraction, target: Target, finish=unchanged, split: bool = False) -> Compiled:  # type: ignore[no-untyped-def]
+    e = Emitter()
+    ranges = {"rows": LIMITS[:2], "columns": LIMITS[2:]} if split else {}
+    emit_contraction(e, spec, A, B, store_at(spec, finish), target, SCRATCH, **ranges)  # type: ignore[arg-type]
+    e.ret()
+    parameters = [A, B, C, SCRATCH, BIAS, *(LIMITS if split else ())]
+    return Compiled(module_of(e, e.function("f", parameters)), speed=0, codegen=1)
+
+
+def strided(rng: np.random.Generator, rows: int, cols: int, layout: str, dtype: type) -> np.ndarray:
+    """A matrix whose elements lie by row, by column, or apart in both directions."""
+    step = 2 if layout == "apart" else 1
+    shape = (cols * step, rows * step) if layout == "by column" else (rows * step, cols * step)
+    whole = rng.normal(size=shape).astype(dtype)
+    return whole.T if layout == "by column" else whole[::step, ::step]
+
+
+def elements(matrix: np.ndarray) -> tuple[int, int]:
+    return matrix.strides[0] // matrix.itemsize, matrix.strides[1] // matrix.itemsize
+
+
+def check(got: np.ndarray, a: np.ndarray, b: np.ndarray, terms: int) -> None:
+    truth = a.astype(np.float64) @ b.astype(np.float64)
+    size = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
+    assert np.all(np.abs(got - truth) <= terms * np.finfo(got.dtype).eps * size + 1e-300)
+
+
+layouts = st.sampled_from(["by row", "by column", "apart"])
+scalars = st.sampled_from(["float", "double"])
+extents = st.integers(1, 70)
+
+
+@settings(max_examples=60, deadline=None)
+@given(extents, extents, extents, layouts, layouts, scalars, st.sampled_from(TARGETS))
+def test_products_equal_numpy(
+    m: int, n: int, k: int, a_layout: str, b_layout: str, scalar: str, target: Target
+) -> None:
+    rng = np.random.default_rng(m * 10_000 + n * 100 + k)
+    a, b = strided(rng, m, k, a_layout, NAMES[scalar]), strided(rng, k, n, b_layout, NAMES[scalar])
+    spec = Contraction(m, n, k, scalar, elements(a), elements(b))
+    c = np.full((m, n), np.nan, NAMES[scalar])
+    scratch = np.empty(max(1, scratch_elements(spec, target)), NAMES[scalar])
+    kernel(spec, target).call("f", a, b, c, scratch, c)
+    check(c, a, b, k)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "layouts"),
+    [
+        (130, 3, 40, ("by row", "by column")),
+        (17, 1, 100, ("by row", "by row")),
+        (100, 1, 33, ("by column", "by row")),
+        (1, 300, 20, ("by row", "by row")),
+        (1, 90, 100, ("by row", "by column")),
+        (64, 1024, 80, ("by row", "by row")),
+    ],
+)
+@pytest.mark.parametrize("target", TARGETS)
+def test_shapes_with_ways_of_their_own(
+    m: int, n: int, k: int, layouts: tuple[str, str], target: Target
+) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (strided(rng, *s, layout, np.float32) for s, layout in zip([(m, k), (k, n)], layouts, strict=True))
+    spec = Contraction(m, n, k, "float", elements(a), elements(b))
+    c = np.full((m, n), np.nan, np.float32)
+    scratch = np.empty(scratch_elements(spec, target) + 1, np.float32)
+    kernel(spec, target).call("f", a, b, c, scratch, c)
+    check(c, a, b, k)
+
+
+def test_wide_rows_are_packed() -> None:
+    assert plan(Contraction(256, 1024, 1024, "float", (1024, 1), (1024, 1)), Target(64, 32)).pack
+    assert not plan(Contraction(256, 1024, 16, "float", (16, 1), (1024, 1)), Target(64, 32)).pack
+
+
+@pytest.mark.parametrize("m", [1, 7, 13, 32, 65, 127, 1000])
+def test_row_tiles_cover_the_rows_evenly(m: int) -> None:
+    chosen = plan(Contraction(m, 64, 64, "float", (64, 1), (64, 1)), Target(64, 32))
+    assert chosen.large * chosen.rows + chosen.small * (chosen.rows - 1) == m
+    assert chosen.rows <= 14
+
+
+def test_batches_and_broadcast_operands() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(3, 2, 9, 5)).astype(np.float32)
+    b = rng.normal(size=(3, 1, 5, 20)).astype(np.float32)
+    spec = Contraction(9, 20, 5, "float", (5, 1), (20, 1), ((3, 90, 100), (2, 45, 0)))
+    c = np.empty((3, 2, 9, 20), np.float32)
+    kernel(spec, TARGETS[0]).call("f", a, b, c, c, c)
+    check(c, a, b, 5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])  # written out in each row, and in a loop
+def test_epilogue_adds_a_bias_and_applies_an_activation(activation: str, target: Target) -> None:
+    def finish(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Value:
+        assert mask is None or mask.type == f"<{lanes_of(sums.type)} x i1>"
+        y = e.binary("fadd", sums, e.masked_load(e.address(BIAS, column, "float"), sums.type, mask))
+        if activation == "tanh":
+            return mathematics.tanh(e, y)
+        return e.select(e.compare("ogt", y, e.const(0.0, y.type)), y, e.const(0.0, y.type))
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(11, 9)).astype(np.float32), rng.normal(size=(9, 45)).astype(np.float32)
+    bias, c = rng.normal(size=45).astype(np.float32), np.empty((11, 45), np.float32)
+    spec = Contraction(11, 45, 9, "float", (9, 1), (45, 1))
+    kernel(spec, target, finish).call("f", a, b, c, c, bias)
+    truth = a @ b + bias
+    truth = np.tanh(truth) if activation == "tanh" else np.maximum(truth, 0)
+    np.testing.assert_allclose(c, truth, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("n", [45, 10])
+@pytest.mark.parametrize("layout", ["by row", "by column"])
+def test_a_split_among_threads_changes_no_bit(n: int, layout: str) -> None:
+    rng = np.random.default_rng(0)
+    a, b = strided(rng, 30, 40, "by row", np.float32), strided(rng, 40, n, layout, np.float32)
+    spec = Contraction(30, n, 40, "float", elements(a), elements(b))
+    whole, parts = np.empty((30, n), np.float32), np.full((30, n), np.nan, np.float32)
+    scratch = np.empty(scratch_elements(spec, TARGETS[0]) + 1, np.float32)
+    kernel(spec, TARGETS[0]).call("f", a, b, whole, scratch, whole)
+    split, chosen = kernel(spec, TARGETS[0], split=True), plan(spec, TARGETS[0])
+    for first in range(chosen.row_tiles):
+        for column in range(chosen.column_strips):
+            split.call("f", a, b, parts, scratch, parts, first, first + 1, column, column + 1)
+    np.testing.assert_array_equal(parts, whole)
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(0, 5, 5), (5, 0, 5), (5, 37, 0)])
+def test_empty_extents(m: int, n: int, k: int) -> None:
+    spec = Contraction(m, n, k, "float", (k, 1), (n, 1))
+    c = np.full((m, n), np.nan, np.float32)
+    kernel(spec, TARGETS[0]).call("f", c, c, c, c, c)
+    np.testing.assert_array_equal(c, np.zeros((m, n)))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "features", "expected"),
+    [
+        ("x86_64", {"avx512f": True, "avx2": True}, Target(64, 32)),
+        ("x86_64", {"avx2": True}, Target(32, 16)),
+        ("x86_64", {}, Target(16, 16)),
+        ("aarch64", {"neon": True}, Target(16, 32)),
+    ],
+)
+def test_targets(architecture: str, features: dict[str, bool], expected: Target) -> None:
+    assert Target.of(architecture, features) == expected
+
+
+def test_packing_without_scratch_is_refused() -> None:
+    spec = Contraction(64, 64, 64, "float", (64, 1), (1, 64))
+    with pytest.raises(ValueError, match="needs scratch memory of 2048 elements"):
+        emit_contraction(Emitter(), spec, A, B, store_at(spec, unchanged), TARGETS[0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(extents, extents, layouts, scalars, st.sampled_from([4, 8, 16]))
+def test_transposes_equal_numpy(rows: int, cols: int, layout: str, scalar: str, lanes: int) -> None:
+    source = strided(np.random.default_rng(rows + cols), rows, cols, layout, NAMES[scalar])
+    e = Emitter()
+    emit_transpose(e, rows, cols, scalar, A, elements(source), C, lanes)
+    e.ret()
+    out = np.full((cols, rows), np.nan, NAMES[scalar])
+    Compiled(module_of(e, e.function("f", [A, C])), speed=0, codegen=1).call("f", source, out)
+    np.testing.assert_array_equal(out, source.T)
+
+
+def test_other_machines_get_fused_multiply_adds() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        arm = llvm.Target.from_triple("aarch64-unknown-linux-gnu")
+    except RuntimeError:
+        pytest.skip("this llvmlite has no AArch64 target")
+    e, spec = Emitter(), Contraction(32, 32, 32, "float", (32, 1), (32, 1))
+    emit_contraction(e, spec, A, B, store_at(spec, unchanged), Target(16, 32))
+    e.ret()
+    module = llvm.parse_assembly(module_of(e, e.function("f", [A, B, C])))
+    assembly = arm.create_target_machine(opt=2).emit_assembly(module)
+    assert assembly.count("fmla") >= 8 * 2

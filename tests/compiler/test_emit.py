@@ -1,0 +1,55 @@
+"""Loops and functions as the emitter writes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from chainrule.compiler.emit import Emitter, Value
+from tests.compiler.harness import Compiled, module_of
+
+OUT, COUNT = Value("%out", "ptr"), Value("%n", "i64")
+
+
+def total(count: Value | int, step: int = 1) -> Compiled:
+    """Stores 100 plus the sum of range(0, count, step)."""
+    e = Emitter()
+    with e.fold(count, [e.const(100.0, "double")], step) as state:
+        index = e.convert("sitofp", state.index, "double")
+        state.values = [e.binary("fadd", state.values[0], index)]
+    e.store(state.values[0], OUT, 8)
+    e.ret()
+    return Compiled(module_of(e, e.function("f", [OUT, COUNT])))
+
+
+@pytest.mark.parametrize("count", [-3, 0, 1, 2, 7])
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_fold_carries_its_values_through_every_turn(count: int, step: int) -> None:
+    for bound in (COUNT, count):
+        out = np.empty(1)
+        total(bound, step).call("f", out, count)
+        assert out[0] == 100 + sum(range(0, count, step))
+
+
+def test_loops_nest() -> None:
+    e = Emitter()
+    with e.loop(COUNT) as i, e.loop(3) as j:
+        place = e.address(OUT, e.binary("add", e.binary("mul", i, e.const(3, "i64")), j), "double")
+        e.store(e.convert("sitofp", e.binary("mul", i, j), "double"), place, 8)
+    e.ret()
+    out = np.empty((4, 3))
+    Compiled(module_of(e, e.function("f", [OUT, COUNT]))).call("f", out, 4)
+    np.testing.assert_array_equal(out, np.outer(range(4), range(3)))
+
+
+def test_a_function_reads_as_llvm_writes_it() -> None:
+    e = Emitter()
+    e.store(e.const(1.5, "<4 x float>"), OUT, 4)
+    e.ret()
+    assert e.function("f", [OUT, COUNT]) == (
+        "define void @f(ptr noalias nocapture %out, i64 %n) nounwind {\n"
+        "entry:\n"
+        "  store <4 x float> splat (float 0x3FF8000000000000), ptr %out, align 4\n"
+        "  ret void\n"
+        "}\n"
+    )
