@@ -194,8 +194,8 @@ detach = _op("detach", lambda x: x, lambda e, x: x, None)
 # each input after the first (see cr.custom_vjp).
 custom = Op(
     "custom", "elementwise",
-    infer=lambda y, *xs, rule, output: y.type,
-    numpy=lambda y, *xs, rule, output: y,
-    vjp=lambda i: None if i == 0 else lambda dY, Y, y, *xs, rule, output: rule(output, dY, *xs)[i - 1],
-    lower=lambda e, y, *xs, rule, output: y,
+    infer=lambda y, *xs, rule: y.type,
+    numpy=lambda y, *xs, rule: y,
+    vjp=lambda i: None if i == 0 else lambda dY, Y, y, *xs, rule: rule(y, dY, *xs)[i - 1],
+    lower=lambda e, y, *xs, rule: y,
 )  # fmt: skip
