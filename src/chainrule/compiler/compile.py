@@ -108,11 +108,14 @@ class Compiled:
             variant = self._variant(description, leaves, first)
             return variant.loop(leaves, steps)
 
-    def show(self, stage: str = "graph") -> str:
-        """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm"."""
+    def show(self, stage: str = "graph", cpu: str | None = None) -> str:
+        """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".
+
+        The last two are for this machine, or for the one that `cpu` names (see `compiler.native.CPUS`).
+        """
         if self._latest is None:
             raise TraceError("show: nothing has been compiled yet. Call the function once first.")
-        return self._latest.program.show(stage)
+        return self._latest.program.show(stage, cpu)
 
     def _variant(self, description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Variant:
         """The program for these arguments, traced now if there is none."""
