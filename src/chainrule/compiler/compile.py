@@ -319,8 +319,11 @@ class Variant:
 
     def _bind_state(self, i: int, slot: Slot, node: Node) -> None:
         """Give a state slot its buffer: the handle's own, or a copy where someone may hold that one."""
-        array = contiguous(node.value if node.seen else node._value)
-        if slot.final is not None and (node.seen or array is not node._value):
+        held = node._value  # not `value`: reading it would mark it as seen
+        if held is None:
+            raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
+        array = contiguous(held)
+        if slot.final is not None and (node.seen or array is not held):
             array = array.copy()
             node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
             node.seen = False

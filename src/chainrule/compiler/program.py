@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from chainrule.compiler import memory, native
 from chainrule.compiler.kernels import Check, Kernel, print_kernel
-from chainrule.compiler.lower import Lowered, lower
+from chainrule.compiler.lower import Lowered, lower, scratch_of
 from chainrule.compiler.memory import Place, Plan
 from chainrule.compiler.schedule import Schedule, schedule
 from chainrule.compiler.simplify import simplify
@@ -104,15 +105,7 @@ class Program:
     @cached_property
     def scratch(self) -> int:
         """Bytes that the largest packing of a factor needs, behind the arena."""
-        from chainrule.compiler.contraction import scratch_elements
-        from chainrule.compiler.lower import contraction_of
-
-        needs = (
-            scratch_elements(contraction_of(kernel), self.machine.target) * kernel.core.a.dtype.itemsize
-            for kernel in self.plan.kernels
-            if contraction_of(kernel) is not None
-        )
-        return max(needs, default=0)
+        return max((scratch_of(kernel, self.machine.target) for kernel in self.plan.kernels), default=0)
 
     @property
     def arena(self) -> int:
@@ -177,7 +170,7 @@ class Program:
         if cpu is not None:
             elsewhere = native.Machine(cpu)
             return Program(self.graph, self.slots, self.written, self.names, elsewhere).show(stage)
-        stages = {
+        stages: dict[str, Callable[[], str]] = {
             "trace": lambda: print_graph(self.graph),
             "graph": lambda: print_graph(self.simplified),
             "kernels": self._show_kernels,
