@@ -55,6 +55,14 @@ class NonFiniteError(ChainruleError, FloatingPointError):
     """A NaN or infinity that stopped training."""
 
 
+class SettingError(ChainruleError, ValueError):
+    """An argument of a layer, loss or optimizer that cannot mean anything."""
+
+
+class StateDictError(ChainruleError, RuntimeError):
+    """Saved state that does not fit the module or optimizer it is loaded into."""
+
+
 def unknown_name(kind: str, name: object, known: list[str]) -> UnknownNameError:
     """The error for a name that is not in a table, with the nearest names first."""
     import difflib

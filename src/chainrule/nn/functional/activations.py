@@ -1,0 +1,140 @@
+"""Activation functions, each a formula over tensors that neither overflows nor loses its gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from chainrule.errors import SettingError, unknown_name
+from chainrule.tensor import Tensor
+
+
+def relu(input: Tensor) -> Tensor:
+    """``max(x, 0)``; the gradient at 0 is 0.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.relu(cr.tensor([-1.0, 0.0, 2.0]))
+        tensor([0., 0., 2.])
+    """
+    return input.relu()
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """``1 / (1 + exp(-x))``."""
+    return input.sigmoid()
+
+
+def tanh(input: Tensor) -> Tensor:
+    """``(exp(x) - exp(-x)) / (exp(x) + exp(-x))``."""
+    return input.tanh()
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """``x`` where positive, ``negative_slope * x`` elsewhere.
+
+    Source: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+    """
+    return input.where(input > 0, input * negative_slope)
+
+
+def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere.
+
+    Source: Clevert, Unterthiner, Hochreiter, "Fast and accurate deep network learning by exponential
+    linear units", ICLR 2016.
+    """
+    # The branch not taken must stay finite, or its zero gradient times infinity would be NaN.
+    return input.where(input > 0, input.clamp(max=0.0).expm1() * alpha)
+
+
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+
+
+def selu(input: Tensor) -> Tensor:
+    """``scale * elu(x, alpha)`` with the constants that keep mean 0 and variance 1 from layer to layer.
+
+    Source: Klambauer, Unterthiner, Mayr, Hochreiter, "Self-normalizing neural networks", NIPS 2017.
+    """
+    return elu(input, SELU_ALPHA) * SELU_SCALE
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """``x * Phi(x)``, Phi being the distribution function of the standard normal.
+
+    Args:
+        input: any shape.
+        approximate: ``"none"`` (by erf) or ``"tanh"``: ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
+
+    Raises:
+        UnknownNameError: another ``approximate``.
+
+    Source: Hendrycks, Gimpel, "Gaussian error linear units", 2016.
+    """
+    if approximate == "none":
+        return input * 0.5 * ((input * math.sqrt(0.5)).erf() + 1)
+    if approximate == "tanh":
+        inner = (input + input * input * input * 0.044715) * math.sqrt(2 / math.pi)
+        return input * 0.5 * (inner.tanh() + 1)
+    raise unknown_name("approximation of gelu", approximate, ["none", "tanh"])
+
+
+def silu(input: Tensor) -> Tensor:
+    """``x * sigmoid(x)``, also called swish.
+
+    Source: Elfwing, Uchibe, Doya, "Sigmoid-weighted linear units", 2017.
+    """
+    return input * input.sigmoid()
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """``log(1 + exp(beta x)) / beta``, and ``x`` itself where ``beta x > threshold``.
+
+    Args:
+        input: any shape.
+        beta: how sharp the bend is; not 0.
+        threshold: from here on the difference to ``x`` is dropped.
+    """
+    if beta == 0:
+        raise SettingError("softplus: beta must not be 0. Use a positive beta, such as 1.")
+    scaled = input * beta
+    return input.where(scaled > threshold, softplus1(scaled) / beta)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """``log(sigmoid(x))``, exact where sigmoid would underflow."""
+    return -softplus1(-input)
+
+
+def softplus1(x: Tensor) -> Tensor:
+    """``log(1 + exp(x))`` for any x: ``max(x, 0) + log(1 + exp(-|x|))``."""
+    return x.relu() + log1p_exp_neg_abs(x)
+
+
+def log1p_exp_neg_abs(x: Tensor) -> Tensor:
+    """``log(1 + exp(-|x|))``. ``-|x|`` is written so that its derivative at 0 is that of x, not 0."""
+    return (x - x.relu() * 2).exp().log1p()
+
+
+def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """``exp(x) / sum(exp(x))`` along ``dim``.
+
+    Args:
+        input: any shape.
+        dim: the axis whose elements will sum to 1 (PyTorch guesses one when it is left out; we do not).
+        dtype: convert the input to it first.
+    """
+    return (input if dtype is None else input.to(dtype)).softmax(dim)
+
+
+def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """``x - log(sum(exp(x)))`` along ``dim``, exact where softmax would underflow.
+
+    Args:
+        input: any shape.
+        dim: the axis to normalise.
+        dtype: convert the input to it first.
+    """
+    return (input if dtype is None else input.to(dtype)).log_softmax(dim)

@@ -1,0 +1,162 @@
+"""Losses over classes: cross_entropy of logits, nll_loss of log-probabilities."""
+
+from __future__ import annotations
+
+from chainrule.errors import DtypeError, SettingError
+from chainrule.graph import shape_error, who
+from chainrule.nn.functional.layers import check_labels
+from chainrule.nn.functional.reduction import check_reduction, reduced
+from chainrule.tensor import Tensor
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``-log softmax(x)[y]``, averaged over the batch.
+
+    Args:
+        input: logits, shape (N, C), (N, C, d1, ...) or (C,), floating.
+        target: class numbers in [0, C), integers of shape (N,), (N, d1, ...) or (); or probabilities of the
+            classes, floating, of the input's shape.
+        weight: a factor for each class, shape (C,); "mean" divides by the sum of the factors used.
+        ignore_index: targets equal to it count for nothing (class numbers only).
+        reduction: "mean", "sum" or "none".
+        label_smoothing: this share of the target is spread evenly over all classes; in [0, 1].
+
+    Raises:
+        ShapeError: target or weight do not fit the input.
+        DtypeError: the target is bool, or floating without being probabilities of the input's shape.
+        DataError: a class number outside [0, C) (checked where values are known: not inside a trace).
+        SettingError: label_smoothing outside [0, 1].
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.cross_entropy(cr.tensor([[0.0, 0.0]]), cr.tensor([1]))
+        tensor(0.6931)
+
+    Source of label smoothing: Szegedy et al., "Rethinking the inception architecture", 2015.
+    Where we deviate: int32 and uint8 class numbers are taken too.
+    """
+    check_reduction(reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise SettingError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing!r}.")
+    dim, classes = _class_axis("cross_entropy", input, weight)
+    if target.dtype.is_floating_point:
+        return _against_probabilities(input, target, weight, reduction, label_smoothing, dim)
+    _check_target("cross_entropy", input, target, dim)
+    check_labels("cross_entropy", target, classes, ignore_index)
+    log_p = input.log_softmax(dim)
+    losses, shares = _picked(log_p, target, weight, ignore_index, dim)
+    loss = _averaged(losses, shares, reduction)
+    if label_smoothing == 0:
+        return loss
+    weighted = log_p if weight is None else log_p * _along(weight, dim, input.ndim)
+    spread = (-weighted.sum(dim)).where(target != ignore_index, 0.0)
+    even = _averaged(spread, shares, reduction)
+    return loss * (1 - label_smoothing) + even * (label_smoothing / classes)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """``-x[y]`` for log-probabilities x, averaged over the batch. Arguments as for ``cross_entropy``.
+
+    Args:
+        input: log-probabilities, shape (N, C), (N, C, d1, ...) or (C,).
+        target: class numbers in [0, C), shape (N,), (N, d1, ...) or ().
+    """
+    check_reduction(reduction)
+    dim, classes = _class_axis("nll_loss", input, weight)
+    _check_target("nll_loss", input, target, dim)
+    check_labels("nll_loss", target, classes, ignore_index)
+    losses, shares = _picked(input, target, weight, ignore_index, dim)
+    return _averaged(losses, shares, reduction)
+
+
+def _picked(
+    log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, dim: int
+) -> tuple[Tensor, Tensor]:
+    """The loss of each target, and the share with which it enters the mean (0 where ignored)."""
+    counts = target != ignore_index
+    label = target.where(counts, 0)  # an ignored label may be no valid position: read class 0, then drop it
+    losses = -log_p.gather(dim, label.unsqueeze(dim)).squeeze(dim)
+    shares = counts.to(log_p.dtype)
+    if weight is not None:
+        shares = weight.to(log_p.dtype)[label].where(counts, 0.0)
+    return (losses if weight is None else losses * shares).where(counts, 0.0), shares
+
+
+def _averaged(losses: Tensor, shares: Tensor, reduction: str) -> Tensor:
+    return losses.sum() / shares.sum() if reduction == "mean" else reduced(losses, reduction)
+
+
+def _against_probabilities(
+    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float, dim: int
+) -> Tensor:
+    classes = input.shape[dim]
+    if target.shape != input.shape:
+        came = f"{target.dtype.name} of shape {target.shape}"
+        raise DtypeError(
+            f"{who('cross_entropy')}: the target must be class numbers (integers of shape {_without(input, dim)}) or "
+            f"class probabilities (floating, shape {input.shape}), got {came}. "
+            f"For class numbers convert the target with .long(); for a single regression output use mse_loss."
+        )
+    if smoothing > 0:
+        target = target * (1 - smoothing) + smoothing / classes
+    terms = input.log_softmax(dim) * target
+    losses = -(terms if weight is None else terms * _along(weight, dim, input.ndim)).sum(dim)
+    return losses.sum() / max(1, losses.numel()) if reduction == "mean" else reduced(losses, reduction)
+
+
+def _class_axis(name: str, input: Tensor, weight: Tensor | None) -> tuple[int, int]:
+    """Axis 1 holds the classes, or axis 0 of a single sample."""
+    if input.ndim == 0 or not input.dtype.is_floating_point:
+        raise shape_error(
+            name, "the input must be floating of shape (N, C), (N, C, d1, ...) or (C,)",
+            f"{input.dtype.name} of shape {input.shape}", "Give one number for each class.",
+        )  # fmt: skip
+    dim = 0 if input.ndim == 1 else 1
+    classes = input.shape[dim]
+    if weight is not None and weight.shape != (classes,):
+        raise shape_error(
+            name, f"weight must have shape ({classes},), a factor for each class", f"shape {weight.shape}",
+            "Give as many factors as the input has classes.",
+        )  # fmt: skip
+    return dim, classes
+
+
+def _check_target(name: str, input: Tensor, target: Tensor, dim: int) -> None:
+    if not target.dtype.is_integer:
+        raise DtypeError(
+            f"{who(name)}: class numbers must be integers, got {target.dtype.name}. Convert them with .long()."
+        )
+    expected = _without(input, dim)
+    if target.shape != expected:
+        remedy = "Check that both come from the same batch."
+        if target.shape == (*expected, 1) or (target.ndim == input.ndim and target.shape[dim] == 1):
+            remedy = f"Drop the axis of length 1: target.squeeze({dim})."
+        elif target.shape == input.shape:
+            remedy = f"For one-hot targets use target.argmax({dim}), or convert them to probabilities with .float()."
+        raise shape_error(
+            name, f"for an input of shape {input.shape} the target must have shape {expected}",
+            f"shape {target.shape}", remedy,
+        )  # fmt: skip
+
+
+def _without(input: Tensor, dim: int) -> tuple[int, ...]:
+    return (*input.shape[:dim], *input.shape[dim + 1 :])
+
+
+def _along(weight: Tensor, dim: int, ndim: int) -> Tensor:
+    """The class weights as a tensor that broadcasts along the class axis."""
+    return weight.reshape(tuple(-1 if axis == dim else 1 for axis in range(ndim)))

@@ -1,0 +1,124 @@
+"""linear, dropout and one_hot."""
+
+from __future__ import annotations
+
+from chainrule import graph
+from chainrule.errors import DataError, DtypeError, SettingError
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import arange
+from chainrule.tensor.random import Generator, rand_like
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``y = x W^T + b``.
+
+    Args:
+        input: shape (..., in_features), floating.
+        weight: shape (out_features, in_features), of the same dtype.
+        bias: shape (out_features,), or None.
+
+    Returns:
+        A tensor of shape (..., out_features).
+
+    Raises:
+        ShapeError: the last axis of the input is not in_features.
+        DtypeError: input and weight differ in dtype.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.linear(cr.tensor([1.0, 2.0]), cr.tensor([[3.0, 4.0]]), cr.tensor([5.0]))
+        tensor([16.])
+    """
+    if not input.ndim or input.shape[-1] != weight.shape[-1]:
+        raise graph.shape_error(
+            "linear", f"the last axis of the input must be {weight.shape[-1]} (weight {weight.shape})",
+            f"shape {input.shape}", "Reshape the input, or change in_features.",
+        )  # fmt: skip
+    if input.dtype != weight.dtype:
+        raise DtypeError(
+            f"{graph.who('linear')}: input and weight must have one dtype, got {input.dtype.name} and "
+            f"{weight.dtype.name}. Convert the input with .to(cr.{weight.dtype.name}), or the model with "
+            f"model.{'double' if input.dtype.name == 'float64' else 'float'}()."
+        )
+    product = input @ weight.T
+    return product if bias is None else product + bias
+
+
+def check_probability(name: str, p: float) -> None:
+    """Raise unless p is a number in [0, 1]."""
+    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
+        raise SettingError(f"{name}: p, the share of elements to drop, must be a number in [0, 1], got {p!r}.")
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
+    """Each element 0 with probability p, else divided by ``1 - p``, so that the expectation stays.
+
+    Args:
+        input: any shape, floating.
+        p: the share to drop, in [0, 1].
+        training: False returns the input as it is.
+        generator: where the random numbers come from; the default one if left out.
+
+    Raises:
+        SettingError: p outside [0, 1].
+
+    Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
+    """
+    check_probability("dropout", p)
+    if not training or p == 0:
+        return input
+    scale = 0.0 if p == 1 else 1 / (1 - p)
+    return input * (rand_like(input, generator=generator) >= p).to(input.dtype) * scale
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """1 at the class each element names, 0 elsewhere.
+
+    Args:
+        tensor: class numbers, integers of any shape.
+        num_classes: how many classes; -1 takes the largest class number plus 1 (not inside ``cr.compile``,
+            where shapes cannot depend on values).
+
+    Returns:
+        int64, one axis more than the input, of length num_classes.
+
+    Raises:
+        DtypeError: the input is not integer.
+        DataError: a class number outside [0, num_classes).
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.one_hot(cr.tensor([0, 2])).tolist()
+        [[1, 0, 0], [0, 0, 1]]
+    """
+    if not tensor.dtype.is_integer:
+        raise DtypeError(
+            f"{graph.who('one_hot')}: class numbers must be integers, got {tensor.dtype.name}. "
+            f"Convert them with .long()."
+        )
+    if num_classes == -1:
+        num_classes = int(tensor.max().item()) + 1
+    check_labels("one_hot", tensor, num_classes)
+    return (tensor.unsqueeze(-1) == arange(num_classes)).long()
+
+
+def check_labels(name: str, labels: Tensor, classes: int, ignore_index: int | None = None) -> None:
+    """Raise for the first label outside [0, classes); inside a trace nothing is known yet, so nothing is checked."""
+    if graph.tracing() or not labels.numel():
+        return
+    values = labels.detach().numpy()
+    if values.min() >= 0 and values.max() < classes:
+        return
+    wrong = (values < 0) | (values >= classes)
+    if ignore_index is not None:
+        wrong &= values != ignore_index
+    if not wrong.any():
+        return
+    flat = int(wrong.reshape(-1).argmax())
+    position = tuple(int(i[0]) for i in wrong.nonzero()) if values.ndim > 1 else flat
+    raise DataError(
+        f"{graph.who(name)}: label {int(values.reshape(-1)[flat])} at position {position} is not in "
+        f"[0, {classes - 1}]: there are {classes} classes. Number the classes from 0, or widen the last layer."
+    )

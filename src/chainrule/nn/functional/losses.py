@@ -1,0 +1,169 @@
+"""Losses between an input and a target of the same shape.
+
+PyTorch warns and broadcasts when the shapes differ; here that is a ShapeError, since (N, 1) against (N,)
+would silently become an (N, N) comparison of everything with everything.
+"""
+
+from __future__ import annotations
+
+from chainrule import graph
+from chainrule.autodiff import custom_vjp
+from chainrule.errors import DataError, DtypeError, SettingError
+from chainrule.nn.functional.activations import log1p_exp_neg_abs
+from chainrule.nn.functional.reduction import check_pair, reduced
+from chainrule.tensor import Tensor
+
+
+def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """``(x - y)^2``, averaged over all elements.
+
+    Args:
+        input: any shape.
+        target: the same shape.
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        ShapeError: the shapes differ.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.mse_loss(cr.tensor([1.0, 3.0]), cr.tensor([1.0, 1.0]))
+        tensor(2.)
+    """
+    check_pair("mse_loss", input, target)
+    difference = input - target
+    return reduced(difference * difference, reduction)
+
+
+def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """``|x - y|``, averaged over all elements; the gradient at 0 is 0. Arguments as for ``mse_loss``."""
+    check_pair("l1_loss", input, target)
+    return reduced((input - target).abs(), reduction)
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """``d^2 / (2 beta)`` where ``d = |x - y| < beta``, else ``d - beta/2``. Arguments as for ``mse_loss``.
+
+    Args:
+        beta: where the parabola becomes a line; 0 is ``l1_loss``.
+
+    Source: Girshick, "Fast R-CNN", ICCV 2015.
+    """
+    if beta < 0:
+        raise SettingError(f"smooth_l1_loss: beta must be 0 or more, got {beta!r}.")
+    if beta == 0:
+        return l1_loss(input, target, reduction)
+    check_pair("smooth_l1_loss", input, target)
+    distance = (input - target).abs()
+    return reduced((distance * distance * (0.5 / beta)).where(distance < beta, distance - 0.5 * beta), reduction)
+
+
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """``d^2 / 2`` where ``d = |x - y| <= delta``, else ``delta (d - delta/2)``. Arguments as for ``mse_loss``.
+
+    Args:
+        delta: where the parabola becomes a line; positive.
+
+    Source: Huber, "Robust estimation of a location parameter", 1964.
+    """
+    if delta <= 0:
+        raise SettingError(f"huber_loss: delta must be positive, got {delta!r}.")
+    check_pair("huber_loss", input, target)
+    distance = (input - target).abs()
+    return reduced((distance * distance * 0.5).where(distance <= delta, (distance - 0.5 * delta) * delta), reduction)
+
+
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
+    """``-(y log p + (1 - y) log(1 - p))``, the logarithms held at -100 or above, as PyTorch does.
+
+    ``binary_cross_entropy_with_logits`` is exact where p is near 0 or 1; prefer it.
+
+    Args:
+        input: the probability p of class 1, in [0, 1]; any shape.
+        target: y in [0, 1], the same shape, floating.
+        weight: multiplies each loss; any shape that broadcasts.
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        ShapeError: the shapes differ.
+        DataError: an input or target outside [0, 1] (checked where values are known: not inside a trace).
+    """
+    check_pair("binary_cross_entropy", input, target)
+    _check_floating("binary_cross_entropy", target)
+    _check_unit_interval(input, "input", "Apply a sigmoid first, or use binary_cross_entropy_with_logits.")
+    _check_unit_interval(target, "target", "Targets are probabilities: 0 and 1 for the two classes.")
+    losses = _bce(input, target)
+    return reduced(losses if weight is None else losses * weight, reduction)
+
+
+def _bce_value(p: Tensor, y: Tensor) -> Tensor:
+    return -(y * p.log().clamp(min=-100.0) + (1 - y) * (-p).log1p().clamp(min=-100.0))
+
+
+def _bce_gradient(dY: Tensor, Y: Tensor, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    # PyTorch's: at p = 0 and 1 the composed rule would be 0 times infinity.
+    dp = dY * (p - y) / (p * (1 - p)).clamp(min=1e-12)
+    return dp, dY * ((-p).log1p().clamp(min=-100.0) - p.log().clamp(min=-100.0))
+
+
+_bce = custom_vjp(_bce_value, _bce_gradient)
+
+
+def _check_floating(name: str, target: Tensor) -> None:
+    if not target.dtype.is_floating_point:
+        raise DtypeError(
+            f"{graph.who(name)}: the target must be floating (a probability each), got {target.dtype.name}. "
+            f"Convert it with .float()."
+        )
+
+
+def _check_unit_interval(values: Tensor, which: str, remedy: str) -> None:
+    if graph.tracing() or not values.numel():
+        return
+    array = values.detach().numpy()
+    if array.min() < 0 or array.max() > 1:
+        raise DataError(
+            f"{graph.who('binary_cross_entropy')}: every {which} must be in [0, 1], "
+            f"got values from {array.min():.4g} to {array.max():.4g}. {remedy}"
+        )
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """``-(y log s + (1 - y) log(1 - s))`` with ``s = sigmoid(x)``, exact for logits of any size.
+
+    Computed as ``max(x, 0) - x y + log(1 + exp(-|x|))``.
+
+    Args:
+        input: logits x, any shape.
+        target: y in [0, 1], the same shape, floating.
+        weight: multiplies each loss; any shape that broadcasts.
+        reduction: "mean", "sum" or "none".
+        pos_weight: multiplies the loss of class 1; any shape that broadcasts, usually (classes,).
+
+    Raises:
+        ShapeError: the shapes differ.
+        DtypeError: the target is not floating.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.binary_cross_entropy_with_logits(cr.tensor([1e4, -1e4]), cr.tensor([1.0, 0.0]))
+        tensor(0.)
+    """
+    check_pair("binary_cross_entropy_with_logits", input, target)
+    _check_floating("binary_cross_entropy_with_logits", target)
+    if pos_weight is None:
+        losses = input.relu() - input * target + log1p_exp_neg_abs(input)
+    else:
+        share = 1 + (pos_weight - 1) * target
+        losses = (1 - target) * input + share * (log1p_exp_neg_abs(input) + (-input).relu())
+    return reduced(losses if weight is None else losses * weight, reduction)

@@ -1,0 +1,36 @@
+"""What all losses share: the three reductions, and the check that input and target are a pair."""
+
+from __future__ import annotations
+
+from chainrule.errors import unknown_name
+from chainrule.graph import shape_error
+from chainrule.tensor import Tensor
+
+REDUCTIONS = ["mean", "none", "sum"]
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise unless it is "mean", "sum" or "none"."""
+    if reduction not in REDUCTIONS:
+        raise unknown_name("reduction", reduction, REDUCTIONS)
+
+
+def reduced(losses: Tensor, reduction: str) -> Tensor:
+    """The mean or sum of the losses, or the losses themselves."""
+    check_reduction(reduction)
+    if reduction == "mean":
+        return losses.mean()
+    return losses.sum() if reduction == "sum" else losses
+
+
+def check_pair(name: str, input: Tensor, target: Tensor) -> None:
+    """Raise unless both have one shape: broadcasting (N, 1) with (N,) to (N, N) is never what is meant."""
+    if input.shape == target.shape:
+        return
+    if input.numel() == target.numel():
+        remedy = f"Reshape one of them, for example target.reshape({', '.join(map(str, input.shape))})."
+    else:
+        remedy = "Check that both come from the same batch."
+    raise shape_error(
+        name, f"the target must have the shape of the input, {input.shape}", f"a target of shape {target.shape}", remedy
+    )

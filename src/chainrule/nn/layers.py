@@ -1,0 +1,146 @@
+"""Linear, Flatten, Identity and Dropout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from chainrule.compiler.trace import guard
+from chainrule.dtypes import as_dtype, float32
+from chainrule.errors import SettingError, ShapeError
+from chainrule.graph import current_layer, tracing, user_line
+from chainrule.nn import functional as F
+from chainrule.nn import init
+from chainrule.nn.functional.layers import check_probability
+from chainrule.nn.module import Module
+from chainrule.nn.parameter import Parameter
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import zeros
+
+
+class Linear(Module):
+    """``y = x W^T + b``: the fully connected layer.
+
+    Args:
+        in_features: the length of the input's last axis.
+        out_features: the length of the output's last axis.
+        bias: learn an additive b.
+        dtype: of the parameters (float32).
+
+    Shapes: input (..., in_features), output (..., out_features), ``weight`` (out_features, in_features),
+    ``bias`` (out_features,). Both start uniform in +-1/sqrt(in_features), as PyTorch's do.
+
+    Raises:
+        ShapeError: when called, if the last axis of the input is not in_features.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> nn.Linear(3, 2)(cr.zeros(5, 3)).shape
+        (5, 2)
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = None) -> None:
+        super().__init__()
+        for name, size in (("in_features", in_features), ("out_features", out_features)):
+            if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+                raise SettingError(f"Linear: {name} must be a whole number of 0 or more, got {size!r}.")
+        self.in_features, self.out_features = in_features, out_features
+        wanted = float32 if dtype is None else as_dtype(dtype)
+        self.weight = Parameter(zeros(out_features, in_features, dtype=wanted))
+        self.register_parameter("bias", Parameter(zeros(out_features, dtype=wanted)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew."""
+        if self.weight.numel():
+            init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None and self.in_features:
+            bound = 1 / math.sqrt(self.in_features)
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the layer to an input of shape (..., in_features)."""
+        if not input.ndim or input.shape[-1] != self.in_features:
+            raise self._wrong_shape(input)
+        return F.linear(input, self.weight, self.bias)
+
+    def _wrong_shape(self, input: Tensor) -> ShapeError:
+        _, _, path = current_layer().partition(".")
+        line = user_line()
+        if input.numel() and input.ndim > 1 and math.prod(input.shape[1:]) == self.in_features:
+            remedy = "Flatten the input first: put nn.Flatten() before this layer."
+        elif input.ndim:
+            remedy = f"Make in_features={input.shape[-1]}, or change what comes before this layer."
+        else:
+            remedy = "Give it an axis of features: x.reshape(1, -1)."
+        return ShapeError(
+            f"Linear{f' {path!r}' if path else ''} (in_features={self.in_features}): the last axis of its input "
+            f"must be {self.in_features}, got shape {input.shape}. {remedy}{f' ({line})' if line else ''}"
+        )
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Identity(Module):
+    """The input as it is; takes and ignores any arguments, to stand in for another layer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the input."""
+        return input
+
+
+class Flatten(Module):
+    """Make one axis of the axes ``start_dim`` to ``end_dim``; by default everything but the batch.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> nn.Flatten()(cr.zeros(5, 2, 3)).shape
+        (5, 6)
+    """
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Flatten an input of any shape with at least start_dim axes."""
+        return input.flatten(self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Dropout(Module):
+    """While training: each element 0 with probability p, the others divided by ``1 - p``.
+
+    Args:
+        p: the share of elements to drop, in [0, 1].
+
+    Raises:
+        SettingError: p outside [0, 1].
+
+    Where we deviate: there is no ``inplace``, since tensors share no memory that it could save.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        check_probability("Dropout", p)
+        self.p = p
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop in training, pass the input through in evaluation."""
+        if tracing():
+            guard(lambda: self.p)
+        return F.dropout(input, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

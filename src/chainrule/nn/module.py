@@ -1,0 +1,393 @@
+"""Module: a tree of layers that knows its parameters, its buffers and its own name.
+
+While ``forward`` runs, the name of the layer stands on a stack (``graph.layer_scope``), so every
+node of the graph and every error can say which layer it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from chainrule.compiler.trace import guard
+from chainrule.errors import SettingError
+from chainrule.graph import current_layer, layer_scope, tracing
+from chainrule.nn import state as _state
+from chainrule.nn.parameter import Parameter
+from chainrule.tensor import Tensor
+
+Self = TypeVar("Self", bound="Module")
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+class Module:
+    """A layer, or a tree of layers: subclass it, assign layers and parameters in ``__init__``, write ``forward``.
+
+    Assigning a Parameter or a Module to an attribute registers it; ``parameters()``, ``state_dict()``,
+    ``train()`` and ``to()`` then reach everything below. Names and keys are PyTorch's.
+
+    Example:
+        >>> from chainrule import nn
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.hidden = nn.Linear(4, 3)
+        ...     def forward(self, x):
+        ...         return self.hidden(x).relu()
+        >>> [name for name, _ in Net().named_parameters()]
+        ['hidden.weight', 'hidden.bias']
+
+    Where we deviate from PyTorch: there are no hooks, and ``state_dict()`` is a snapshot, since the
+    values of tensors never change in place.
+    """
+
+    training: bool
+
+    def __init__(self) -> None:
+        put = super().__setattr__  # plain: the tables that __setattr__ consults do not stand yet
+        put("training", True)
+        put("_layer_name", None)
+        put("_non_persistent", set())
+        for table in _TABLES:
+            put(table, {})
+
+    # ---------------------------------------------------------------- calling
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer's formula; every subclass writes its own."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no forward. Define `def forward(self, x): ...` in it"
+            f"{' (a container only holds layers: call them one by one)' if self._modules else ''}."
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # The outermost layer goes by its class; those inside by the names their parents gave them.
+        with layer_scope((current_layer() and self._layer_name) or type(self).__name__):
+            if tracing():
+                guard(lambda: self.training)
+            return self.forward(*args, **kwargs)
+
+    # ---------------------------------------------------------------- registration
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter under ``name``; None reserves the name (a Linear without bias)."""
+        self._check_new_name(name, "parameter", self._parameters)
+        if param is not None and not isinstance(param, Parameter):
+            raise SettingError(
+                f"{type(self).__name__}.register_parameter({name!r}): the value must be an nn.Parameter or None, "
+                f"got {type(param).__name__}. Wrap it: nn.Parameter(value)."
+            )
+        self._parameters[name] = param
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that is state but is not learned; ``persistent=False`` keeps it out of state_dict."""
+        self._check_new_name(name, "buffer", self._buffers)
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise SettingError(
+                f"{type(self).__name__}.register_buffer({name!r}): the value must be a Tensor or None, "
+                f"got {type(tensor).__name__}. Make one: cr.as_tensor(value)."
+            )
+        self._buffers[name] = tensor
+        (self._non_persistent.discard if persistent else self._non_persistent.add)(name)
+
+    def register_module(self, name: str, module: Module | None) -> None:
+        """Add a submodule under ``name``."""
+        self._check_new_name(name, "module", self._modules)
+        if module is not None and not isinstance(module, Module):
+            raise SettingError(
+                f"{type(self).__name__}.register_module({name!r}): the value must be an nn.Module or None, "
+                f"got {type(module).__name__}."
+            )
+        self._modules[name] = module
+        if module is not None:
+            module._learn_name(self._child_name(name))
+
+    add_module = register_module
+
+    def _check_new_name(self, name: str, kind: str, table: Mapping[str, Any]) -> None:
+        if "_modules" not in self.__dict__:
+            raise _not_initialised(self, kind, name)
+        if not isinstance(name, str) or not name or "." in name:
+            raise SettingError(
+                f"{type(self).__name__}: the name of a {kind} must be a non-empty string without '.', got {name!r}. "
+                f"Dots separate levels in the keys of state_dict."
+            )
+        if name not in table and hasattr(self, name):
+            raise SettingError(
+                f"{type(self).__name__}: attribute {name!r} exists already and is no {kind}. Choose another name."
+            )
+
+    def _learn_name(self, name: str) -> None:
+        """The first parent that registers a layer names it; a later slice or alias does not rename it."""
+        if self._layer_name is None:
+            object.__setattr__(self, "_layer_name", name)
+
+    def _child_name(self, name: str) -> str:
+        return name  # containers that are never called put their own name in front
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        tables = self.__dict__
+        if isinstance(value, (Parameter, Module)):
+            kind = "parameter" if isinstance(value, Parameter) else "module"
+            if "_modules" not in tables:
+                raise _not_initialised(self, kind, name)
+            table = f"_{kind}s"
+            for other in (*_TABLES, "__dict__"):
+                if other != table:
+                    (tables if other == "__dict__" else tables[other]).pop(name, None)
+            if isinstance(value, Parameter):
+                self.register_parameter(name, value)
+            else:
+                self.register_module(name, value)
+            return
+        for table in _TABLES:
+            if name in tables.get(table, ()):
+                self._reassign(table, name, value)
+                return
+        super().__setattr__(name, value)
+
+    def _reassign(self, table: str, name: str, value: Any) -> None:
+        """Only None or a value of its own kind may take the place of something registered."""
+        wanted = {"_parameters": "nn.Parameter", "_buffers": "Tensor", "_modules": "nn.Module"}[table]
+        if value is not None and not (table == "_buffers" and isinstance(value, Tensor)):
+            kind = table[1:-1]
+            raise SettingError(
+                f"{type(self).__name__}.{name} is a registered {kind}: assign a {wanted} or None, "
+                f"got {type(value).__name__}. To change only its value, write "
+                f"`with cr.no_grad(): module.{name}.copy_(value)`; to drop the {kind}, `del module.{name}` first."
+            )
+        self.__dict__[table][name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        for table in _TABLES:
+            found = self.__dict__.get(table)
+            if found is not None and name in found:
+                return found[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        for table in _TABLES:
+            if name in self.__dict__[table]:
+                del self.__dict__[table][name]
+                self._non_persistent.discard(name)
+                return
+        super().__delattr__(name)
+
+    def __dir__(self) -> list[str]:
+        registered = [name for table in _TABLES for name in self.__dict__[table]]
+        return sorted({*super().__dir__(), *(n for n in registered if n.isidentifier())})
+
+    # ---------------------------------------------------------------- walking
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module and all below, parents first, with their dotted names."""
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name, child in self._modules.items():
+            if child is not None:
+                yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below, each once."""
+        return (module for _, module in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The direct submodules with their names, each once."""
+        seen: set[Module] = set()
+        for name, child in self._modules.items():
+            if child is not None and child not in seen:
+                seen.add(child)
+                yield name, child
+
+    def children(self) -> Iterator[Module]:
+        """The direct submodules, each once."""
+        return (child for _, child in self.named_children())
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter with its dotted name; one shared by two layers comes once, under its first name."""
+        yield from self._named_members("_parameters", prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Every parameter once: what an optimizer takes."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Every buffer with its dotted name."""
+        yield from self._named_members("_buffers", prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """Every buffer once."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def _named_members(self, table: str, prefix: str, recurse: bool, once: bool) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        levels = self.named_modules(prefix=prefix, remove_duplicate=once) if recurse else [(prefix, self)]
+        for path, module in levels:
+            for name, member in module.__dict__[table].items():
+                if member is None or (once and id(member) in seen):
+                    continue
+                seen.add(id(member))
+                yield (f"{path}.{name}" if path else name), member
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a dotted path, such as ``"layers.2"``; ``""`` is this module."""
+        module: Module = self
+        walked: list[str] = []
+        for name in target.split(".") if target else []:
+            child = module._modules.get(name)
+            if child is None:
+                raise _missing(module, "submodule", name, walked, module._modules)
+            module, walked = child, [*walked, name]
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a dotted path, such as ``"layers.2.weight"``."""
+        found: Parameter = self._get_member("_parameters", "parameter", target)
+        return found
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer at a dotted path."""
+        found: Tensor = self._get_member("_buffers", "buffer", target)
+        return found
+
+    def _get_member(self, table: str, kind: str, target: str) -> Any:
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        members = module.__dict__[table]
+        if members.get(name) is None:
+            raise _missing(module, kind, name, path.split(".") if path else [], members)
+        return members[name]
+
+    # ---------------------------------------------------------------- saving and loading
+
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
+        """Every parameter and persistent buffer by dotted name, in PyTorch's order and with its keys.
+
+        Args:
+            prefix: put before every key.
+            keep_vars: return the tensors themselves in place of snapshots of their values.
+        """
+        return OrderedDict(
+            (prefix + name, tensor if keep_vars else tensor.detach())
+            for name, tensor in _state.entries(self).items()
+        )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> _state.IncompatibleKeys:
+        """Copy the values of ``state_dict`` into this module; nothing is copied unless all of it fits.
+
+        Args:
+            state_dict: dotted name to Tensor, NumPy array or (CPU) PyTorch tensor.
+            strict: every key must be there and no other; False loads what matches by name.
+
+        Returns:
+            The missing and the unexpected keys (both empty when strict).
+
+        Raises:
+            StateDictError: listing missing keys, unexpected keys and every mismatch of shapes.
+        """
+        return _state.load(self, state_dict, strict)
+
+    # ---------------------------------------------------------------- changing everything below
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Switch this module and all below to training (dropout drops); returns itself."""
+        if not isinstance(mode, bool):
+            raise SettingError(f"train(mode): mode must be True or False, got {mode!r}.")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: Self) -> Self:
+        """Switch this module and all below to evaluation; returns itself."""
+        return self.train(False)
+
+    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+        """Freeze (False) or unfreeze every parameter; returns itself."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget every gradient (or fill it with zeros)."""
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad = None if set_to_none else parameter.grad.detach() * 0
+
+    def apply(self: Self, fn: Callable[[Module], object]) -> Self:
+        """Call ``fn`` on every module, children before parents; returns itself."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def to(self: Self, *args: Any, dtype: Any = None, device: Any = None) -> Self:
+        """Turn every floating parameter and buffer into ``dtype``; returns itself.
+
+        Args:
+            args: a dtype, a tensor whose dtype to take, or ``"cpu"`` (the only device), as in PyTorch.
+            dtype: the new dtype, a floating one.
+            device: ``"cpu"``.
+        """
+        for argument in args:
+            if isinstance(argument, Tensor):
+                dtype = argument.dtype
+            elif _state.names_device(argument):
+                device = argument
+            else:
+                dtype = argument
+        _state.move(self, dtype, device)
+        return self
+
+    def float(self: Self) -> Self:
+        """Every floating parameter and buffer as float32; returns itself."""
+        return self.to("float32")
+
+    def double(self: Self) -> Self:
+        """Every floating parameter and buffer as float64; returns itself."""
+        return self.to("float64")
+
+    # ---------------------------------------------------------------- printing
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of the repr, such as ``in_features=4, out_features=3``."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        children = [f"({name}): {_indent(repr(child))}" for name, child in self._modules.items()]
+        name = type(self).__name__
+        if not children:
+            return f"{name}({extra})"
+        lines = [*extra.split("\n"), *children] if extra else children
+        return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _indent(text: str) -> str:
+    first, *rest = text.split("\n")
+    return "\n".join([first, *(f"  {line}" for line in rest)])
+
+
+def _not_initialised(module: Module, kind: str, name: str) -> SettingError:
+    owner = type(module).__name__
+    return SettingError(
+        f"{owner}.{name}: a {kind} was assigned before Module.__init__() ran. "
+        f"Make `super().__init__()` the first line of {owner}.__init__."
+    )
+
+
+def _missing(module: Module, kind: str, name: str, walked: list[str], known: Mapping[str, Any]) -> AttributeError:
+    where = f" at {'.'.join(walked)!r}" if walked else ""
+    have = ", ".join(key for key, value in known.items() if value is not None) or "none"
+    return AttributeError(f"{type(module).__name__}{where} has no {kind} {name!r}. It has: {have}.")

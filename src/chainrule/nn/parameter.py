@@ -1,0 +1,48 @@
+"""Parameter: a tensor that a Module counts among the things it learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chainrule.graph import Node
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import Handle, as_leaf, lifted
+from chainrule.tensor.creation import as_tensor
+
+
+class Parameter(Tensor):
+    """A tensor that joins a Module's ``parameters()`` when it is assigned to one of its attributes.
+
+    Args:
+        data: the starting value: a Tensor, or anything ``cr.as_tensor`` takes. Any shape.
+        requires_grad: False freezes it.
+
+    Raises:
+        DtypeError: it requires grad but its dtype is not floating-point.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> nn.Parameter(cr.zeros(2))
+        Parameter containing:
+        tensor([0., 0.], requires_grad=True)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(as_leaf(lifted(as_tensor(data)), None))
+        if requires_grad:
+            self.requires_grad_()
+
+    @classmethod
+    def _of(cls, node: Node) -> Tensor:
+        parameter = cls.__new__(cls)
+        Handle.__init__(parameter, node)
+        return parameter
+
+    def __reduce__(self) -> Any:
+        return Parameter, (self._node.value.copy(), self.requires_grad)
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"

@@ -1,0 +1,94 @@
+"""What a module saves and how it is loaded: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from chainrule.dtypes import as_dtype
+from chainrule.errors import DtypeError, SettingError, StateDictError
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import as_leaf, lifted
+from chainrule.tensor.creation import as_tensor
+from chainrule.tensor.functions import no_grad
+
+if TYPE_CHECKING:
+    from chainrule.nn.module import Module
+
+
+class IncompatibleKeys(NamedTuple):
+    """What ``load_state_dict(strict=False)`` left out."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def entries(module: Module) -> dict[str, Tensor]:
+    """Parameters, then persistent buffers, level by level; a shared tensor stands under each of its names."""
+    found: dict[str, Tensor] = {}
+    for path, level in module.named_modules(remove_duplicate=False):
+        head = f"{path}." if path else ""
+        found.update((head + name, p) for name, p in level._parameters.items() if p is not None)
+        for name, buffer in level._buffers.items():
+            if buffer is not None and name not in level._non_persistent:
+                found[head + name] = buffer
+    return found
+
+
+def load(module: Module, given: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
+    """Check every key and shape first, then copy: a failed load leaves the module as it was."""
+    own = entries(module)
+    values = {key: _as_value(given[key]) for key in own if key in given}
+    keys = IncompatibleKeys([k for k in own if k not in given], [k for k in given if k not in own])
+    faults = [
+        f"shape of {name!r}: the module has {tuple(own[name].shape)}, the state_dict {tuple(value.shape)}"
+        for name, value in values.items()
+        if tuple(value.shape) != tuple(own[name].shape)
+    ]
+    if strict and keys.unexpected_keys:
+        faults.insert(0, f"unexpected in the state_dict: {', '.join(map(repr, keys.unexpected_keys))}")
+    if strict and keys.missing_keys:
+        faults.insert(0, f"missing from the state_dict: {', '.join(map(repr, keys.missing_keys))}")
+    if faults:
+        raise StateDictError(_message(module, faults, keys))
+    with no_grad():
+        for name, value in values.items():
+            own[name].copy_(value)
+    return keys
+
+
+def _message(module: Module, faults: list[str], keys: IncompatibleKeys) -> str:
+    hint = "Build the model as it was when it was saved"
+    if keys.missing_keys or keys.unexpected_keys:
+        hint += ", or pass strict=False to load only the keys that match"
+    lines = "\n  ".join(faults)
+    return f"the state_dict does not fit {type(module).__name__}; nothing was loaded.\n  {lines}\n{hint}."
+
+
+def _as_value(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else as_tensor(np.asarray(value))
+
+
+def names_device(argument: Any) -> bool:
+    """Is this the name of a device (``"cpu"``, ``"cuda:0"``) rather than a dtype?"""
+    return isinstance(argument, str) and argument.partition(":")[0] in {"cpu", "cuda", "mps", "xpu"}
+
+
+def move(module: Module, dtype: Any, device: Any) -> None:
+    """Floating parameters and buffers in another dtype, by the same handles; gradients follow."""
+    if device is not None and str(device) != "cpu":
+        raise SettingError(f"to(device={device!r}): chainrule computes on the CPU. Leave the device out, or say 'cpu'.")
+    if dtype is None:
+        return
+    target = as_dtype(dtype)
+    if not target.is_floating_point:
+        raise DtypeError(f"to(): a module's parameters must be float32 or float64, got {target.name}.")
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.dtype.is_floating_point and tensor.dtype != target:
+            with no_grad():
+                gradient = None if tensor.grad is None else tensor.grad.to(target)
+                owner = tensor if tensor.requires_grad else None
+                tensor._node = as_leaf(lifted(tensor.to(target)), owner)
+                tensor.grad = gradient

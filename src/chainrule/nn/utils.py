@@ -1,0 +1,78 @@
+"""Gradient clipping under PyTorch's address, ``nn.utils``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from chainrule.errors import NonFiniteError, SettingError
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import zeros
+from chainrule.tensor.functions import no_grad, stack
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+
+
+def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    given = [parameters] if isinstance(parameters, Tensor) else parameters
+    return [parameter for parameter in given if parameter.grad is not None]
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    gradient = parameter.grad
+    if gradient is None:
+        raise SettingError("a gradient vanished while it was being clipped. Do not clip from several threads.")
+    return gradient
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
+    """Scale all gradients by ``min(1, max_norm / (norm + 1e-6))``, norm being that of all of them together.
+
+    Args:
+        parameters: the tensors whose ``grad`` to scale; those without one are left out.
+        max_norm: the largest norm to leave.
+        norm_type: the p of the p-norm; ``math.inf`` takes the largest element.
+        error_if_nonfinite: raise when the norm is NaN or infinite (not inside ``cr.compile``).
+
+    Returns:
+        The norm before clipping, a tensor without axes.
+
+    Raises:
+        NonFiniteError: see error_if_nonfinite.
+
+    Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013.
+    """
+    _check_bound("clip_grad_norm_", "max_norm", max_norm)
+    chosen = _with_gradient(parameters)
+    if not chosen:
+        return zeros()
+    with no_grad():
+        norms = stack([_gradient(p).norm(norm_type) for p in chosen])
+        total = norms.norm(norm_type)
+        if error_if_nonfinite and not total.isfinite().item():
+            raise NonFiniteError(
+                f"clip_grad_norm_: the norm of the gradients is {total.item()}. Lower the learning rate, or look for "
+                f"NaN in the data; error_if_nonfinite=False would clip on regardless."
+            )
+        scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        for parameter in chosen:
+            parameter.grad = _gradient(parameter) * scale
+    return total
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Hold every element of every gradient within [-clip_value, clip_value]."""
+    _check_bound("clip_grad_value_", "clip_value", clip_value)
+    with no_grad():
+        for parameter in _with_gradient(parameters):
+            parameter.grad = _gradient(parameter).clamp(-clip_value, clip_value)
+
+
+def _check_bound(name: str, argument: str, value: float) -> None:
+    if math.isnan(value) or value < 0:
+        raise SettingError(f"{name}: {argument} must be 0 or more, got {value!r}.")
