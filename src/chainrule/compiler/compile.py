@@ -108,11 +108,14 @@ class Compiled:
             variant = self._variant(description, leaves, first)
             return variant.loop(leaves, steps)
 
-    def show(self, stage: str = "graph") -> str:
-        """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm"."""
+    def show(self, stage: str = "graph", cpu: str | None = None) -> str:
+        """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".
+
+        The last two are for this machine, or for the one that `cpu` names (see `compiler.native.CPUS`).
+        """
         if self._latest is None:
             raise TraceError("show: nothing has been compiled yet. Call the function once first.")
-        return self._latest.program.show(stage)
+        return self._latest.program.show(stage, cpu)
 
     def _variant(self, description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Variant:
         """The program for these arguments, traced now if there is none."""
@@ -316,8 +319,11 @@ class Variant:
 
     def _bind_state(self, i: int, slot: Slot, node: Node) -> None:
         """Give a state slot its buffer: the handle's own, or a copy where someone may hold that one."""
-        array = contiguous(node.value if node.seen else node._value)
-        if slot.final is not None and (node.seen or array is not node._value):
+        held = node._value  # not `value`: reading it would mark it as seen
+        if held is None:
+            raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
+        array = contiguous(held)
+        if slot.final is not None and (node.seen or array is not held):
             array = array.copy()
             node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
             node.seen = False
