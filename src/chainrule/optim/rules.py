@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Union
 
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import as_tensor
 
 State = Mapping[str, Tensor]
-Scalar = Union[float, Tensor]  # a Python number, or inside a trace a tensor without axes
+Scalar = float | Tensor  # a Python number, or inside a trace a tensor without axes
 Settings = Mapping[str, Scalar]
 Change = tuple[Tensor, dict[str, Tensor]]
 
