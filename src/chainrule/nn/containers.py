@@ -116,14 +116,12 @@ class _Uncalled(Module):
     def _child_name(self, name: str) -> str:
         return f"{self._layer_name}.{name}" if self._layer_name else name
 
-    def _learn_name(self, name: str) -> None:
-        if self._layer_name is not None:
-            return
-        super()._learn_name(name)
+    def _rename(self, name: str) -> None:
+        known_as = {key: self._child_name(key) for key in self._modules}
+        super()._rename(name)
         for key, child in self._modules.items():
-            if child is not None and child._layer_name == key:
-                object.__setattr__(child, "_layer_name", None)
-                child._learn_name(f"{name}.{key}")
+            if child is not None and child._layer_name == known_as[key]:
+                child._rename(self._child_name(key))
 
 
 class ModuleList(_Uncalled, _Numbered):

@@ -125,7 +125,10 @@ class Module:
     def _learn_name(self, name: str) -> None:
         """The first parent that registers a layer names it; a later slice or alias does not rename it."""
         if self._layer_name is None:
-            object.__setattr__(self, "_layer_name", name)
+            self._rename(name)
+
+    def _rename(self, name: str) -> None:
+        object.__setattr__(self, "_layer_name", name)
 
     def _child_name(self, name: str) -> str:
         return name  # containers that are never called put their own name in front

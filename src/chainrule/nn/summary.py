@@ -74,7 +74,7 @@ def summary(model: Module, *inputs: Tensor | tuple[int, ...] | list[int]) -> Sum
 
     Args:
         model: any module.
-        inputs: for each argument of its forward a tensor, or a shape, batch included, of which zeros are made.
+        inputs: for each argument of its forward a tensor, or a shape (batch included) to fill with zeros.
 
     Returns:
         A `Summary`; printing it shows the table.
@@ -137,14 +137,16 @@ def _in_evaluation(model: Module) -> Iterator[None]:
 @contextmanager
 def _recorded(model: Module, outputs: dict[Module, Any]) -> Iterator[None]:
     """Keep what every module's forward returns, by a forward of its own for the time being."""
-    modules = list(model.modules())
-    for module in modules:
+    before = {module: module.__dict__.get("forward") for module in model.modules()}
+    for module in before:
         object.__setattr__(module, "forward", _recording(module, module.forward, outputs))
     try:
         yield
     finally:
-        for module in modules:
+        for module, own in before.items():
             object.__delattr__(module, "forward")
+            if own is not None:
+                object.__setattr__(module, "forward", own)
 
 
 def _recording(module: Module, forward: Any, outputs: dict[Module, Any]) -> Any:

@@ -139,8 +139,8 @@ def _class_axis(name: str, input: Tensor, weight: Tensor | None) -> tuple[int, i
 def _check_target(name: str, input: Tensor, target: Tensor, dim: int) -> None:
     if not target.dtype.is_integer:
         raise DtypeError(
-            f"{who(name)}: class numbers must be integers, got {target.dtype.name}. Convert them with "
-            ".long()."
+            f"{who(name)}: class numbers must be integers, got {target.dtype.name}. "
+            f"Convert with .long()."
         )
     expected = _without(input, dim)
     if target.shape != expected:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from chainrule import graph
 from chainrule.autodiff import custom_vjp
 from chainrule.errors import DataError, DtypeError, SettingError
-from chainrule.nn.functional.activations import log1p_exp_neg_abs
+from chainrule.nn.functional.activations import log1p_exp_neg_abs, softplus1
 from chainrule.nn.functional.reduction import check_pair, reduced
 from chainrule.tensor import Tensor
 
@@ -169,5 +169,5 @@ def binary_cross_entropy_with_logits(
         losses = input.relu() - input * target + log1p_exp_neg_abs(input)
     else:
         share = 1 + (pos_weight - 1) * target
-        losses = (1 - target) * input + share * (log1p_exp_neg_abs(input) + (-input).relu())
+        losses = (1 - target) * input + share * softplus1(-input)
     return reduced(losses if weight is None else losses * weight, reduction)

@@ -1,0 +1,157 @@
+"""Linear, Flatten, Identity, Dropout and one_hot."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn
+from chainrule.errors import DataError, DtypeError, SettingError, ShapeError
+
+from .peers import assert_same, torch
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (2, 1, 3, 4), (0, 4)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear(shape, bias):
+    arrays = [RNG.normal(size=shape), RNG.normal(size=(5, 4)), *([RNG.normal(size=5)] if bias else [])]
+    assert_same(F.linear, torch.nn.functional.linear, *arrays)
+
+
+def test_linear_starts_like_pytorchs():
+    cr.manual_seed(0)
+    layer = nn.Linear(100, 400)
+    bound = 1 / math.sqrt(100)
+    for parameter in (layer.weight, layer.bias):
+        values = parameter.detach().numpy()
+        assert abs(values).max() <= bound
+        assert abs(values).max() > 0.95 * bound
+        assert abs(values.mean()) < 0.1 * bound
+    cr.manual_seed(0)
+    assert nn.Linear(100, 400).weight.tolist() == layer.weight.tolist()
+    assert nn.Linear(2, 3, dtype=cr.float64).weight.dtype == cr.float64
+    assert nn.Linear(0, 3)(cr.zeros(2, 0)).shape == (2, 3)
+
+
+def text_of(kind, function):
+    with pytest.raises(kind) as error:
+        function()
+    return str(error.value)
+
+
+def test_a_wrong_last_axis_names_the_layer_and_the_line():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(16, 64), nn.ReLU(), nn.Linear(128, 10)])
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    line = Net.forward.__code__.co_firstlineno + 2
+    assert text_of(ShapeError, lambda: Net()(cr.zeros(32, 16))) == (
+        "Linear 'layers.2' (in_features=128): the last axis of its input must be 128, got shape (32, 64). "
+        f"Make in_features=64, or change what comes before this layer. (test_layers.py:{line} in forward)"
+    )
+
+
+def test_an_image_where_a_row_was_meant():
+    def call(*shape):
+        nn.Linear(784, 10)(cr.zeros(*shape))
+
+    where = f"(test_layers.py:{call.__code__.co_firstlineno + 1} in call)"
+    assert text_of(ShapeError, lambda: call(5, 28, 28)) == (
+        "Linear (in_features=784): the last axis of its input must be 784, got shape (5, 28, 28). "
+        f"Flatten the input first: put nn.Flatten() before this layer. {where}"
+    )
+    assert text_of(ShapeError, lambda: call()) == (
+        "Linear (in_features=784): the last axis of its input must be 784, got shape (). "
+        f"Give it an axis of features: x.reshape(1, -1). {where}"
+    )
+
+
+def test_functional_linear_refuses_what_does_not_fit():
+    def call(x):
+        F.linear(x, cr.zeros(2, 3))
+
+    where = f"linear (test_layers.py:{call.__code__.co_firstlineno + 1} in call)"
+    assert text_of(ShapeError, lambda: call(cr.zeros(5, 4))) == (
+        f"{where}: the last axis of the input must be 3 (weight (2, 3)), got shape (5, 4). "
+        "Reshape the input, or change in_features."
+    )
+    assert text_of(DtypeError, lambda: call(cr.zeros(5, 3, dtype=cr.float64))) == (
+        f"{where}: input and weight must have one dtype, got float64 and float32. "
+        "Convert the input with .to(cr.float32), or the model with model.double()."
+    )
+
+
+@pytest.mark.parametrize("size", [-1, 2.0, True, None])
+def test_sizes_are_checked(size):
+    assert text_of(SettingError, lambda: nn.Linear(size, 2)) == (
+        f"Linear: in_features must be a whole number of 0 or more, got {size!r}."
+    )
+
+
+def test_flatten_and_identity():
+    x = cr.zeros(2, 3, 4)
+    assert nn.Flatten()(x).shape == (2, 12)
+    assert nn.Flatten(0, 1)(x).shape == (6, 4)
+    assert repr(nn.Flatten(0, 1)) == repr(torch.nn.Flatten(0, 1))
+    assert nn.Identity(3, unused=4)(x) is x
+
+
+def test_dropout_keeps_the_expectation():
+    x = cr.ones(100_000)
+    y = F.dropout(x, 0.3).numpy()
+    assert set(np.unique(y)) == {0.0, np.float32(1 / 0.7)}
+    assert abs(y.mean() - 1) < 0.01
+    assert F.dropout(x, 0.3, training=False) is x
+    assert F.dropout(x, 0.0) is x
+    assert F.dropout(x, 1.0).abs().sum().item() == 0
+
+
+def test_dropout_is_fixed_by_the_seed_and_passes_gradients_where_it_kept():
+    x = cr.ones(50, requires_grad=True)
+    cr.manual_seed(3)
+    y = nn.Dropout(0.5)(x)
+    cr.manual_seed(3)
+    assert nn.Dropout(0.5)(x).tolist() == y.tolist()
+    y.sum().backward()
+    assert x.grad.tolist() == y.tolist()
+    mine = F.dropout(x, 0.5, generator=cr.Generator(1))
+    assert mine.tolist() == F.dropout(x, 0.5, generator=cr.Generator(1)).tolist()
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.5, "0.5", True, None])
+def test_dropout_refuses_what_is_no_share(p):
+    rest = f"p, the share of elements to drop, must be a number in [0, 1], got {p!r}."
+    assert text_of(SettingError, lambda: nn.Dropout(p)) == f"Dropout: {rest}"
+    assert text_of(SettingError, lambda: F.dropout(cr.ones(1), p)) == f"dropout: {rest}"
+
+
+def test_dropout_prints():
+    assert repr(nn.Dropout(0.25)) == "Dropout(p=0.25)"
+
+
+def test_one_hot():
+    labels = RNG.integers(0, 4, size=(2, 3))
+    for classes in (-1, 6):
+        ours = F.one_hot(cr.tensor(labels), classes)
+        theirs = torch.nn.functional.one_hot(torch.tensor(labels), classes)
+        assert ours.tolist() == theirs.tolist()
+        assert ours.dtype == cr.int64
+    assert text_of(DtypeError, lambda: F.one_hot(cr.zeros(2))).endswith(
+        "class numbers must be integers, got float32. Convert them with .long()."
+    )
+    assert text_of(DataError, lambda: F.one_hot(cr.tensor([0, 3]), 3)).endswith(
+        "label 3 at position 1 is not in [0, 2]: there are 3 classes. "
+        "Number the classes from 0, or widen the last layer."
+    )
