@@ -196,10 +196,12 @@ class Variant:
             self.result_nodes = [*self.result_nodes, *self.derivative.residuals]
         slots = list(trace.slots.values())
         self.arguments = sorted((s for s in slots if s.argument is not None), key=lambda s: s.argument or 0)
-        self.state = [s for s in slots if s.argument is None]
+        program_graph = graph_of(trace, self.result_nodes)
+        read = set(program_graph.inputs)
+        self.state = [s for s in slots if s.argument is None and (s.input in read or s.final is not None)]
+        trace.live = [(getter, node) for getter, node in trace.live if node in read]
         self.grads = [g for g in trace.grads.values() if g.final is not None]
         self.cleared = [g for g in trace.grads.values() if g.final is None and g.after is not g.before]
-        program_graph = graph_of(trace, self.result_nodes)
         first_result = len(self.arguments)
         first_live = first_result + len(self.result_nodes)
         first_state = first_live + len(trace.live)
@@ -207,9 +209,8 @@ class Variant:
         entries: dict[Node, int] = {s.input: i for i, s in enumerate(self.arguments)}
         entries.update({node: first_live + i for i, (_, node) in enumerate(trace.live)})
         entries.update({s.input: first_state + i for i, s in enumerate(self.state)})
-        place = {id(s): entries[s.input] for s in slots}
         written = [first_result + i for i in range(len(self.result_nodes))]
-        written += [place[id(s)] for s in slots if s.final is not None]
+        written += [entries[s.input] for s in slots if s.final is not None]
         written += [first_grad + i for i in range(len(self.grads))]
         names = {entry: f"out{i}" for i, entry in enumerate(written[: len(self.result_nodes)])}
         names.update({first_grad + i: f"grad{i}" for i in range(len(self.grads))})
