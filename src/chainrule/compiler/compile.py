@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Hashable
 from functools import update_wrapper
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ from chainrule.errors import IndexRangeError, ShapeError, TraceError
 from chainrule.graph import Array, Node
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, wrap
+
+
+MANY_TRACES = 16
 
 
 def compile(function: Callable[..., Any]) -> Compiled:
@@ -56,7 +61,7 @@ class Compiled:
     """A function that `compile` made; call it like the function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        update_wrapper(self, function)
+        update_wrapper(self, function, updated=())  # not __dict__: a module keeps its parameters to itself
         self._function = function
         self._variants: dict[Hashable, list[Variant]] = {}
         self._latest: Variant | None = None
@@ -70,6 +75,16 @@ class Compiled:
         with self._lock:
             variant = self._variant(description, leaves, [leaf._node for leaf in leaves])
             return variant.call(leaves)
+
+    def __getattr__(self, name: str) -> Any:
+        """A compiled module still has its parameters, its state_dict and its mode."""
+        if name == "_function":
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """A compiled method is bound like any other."""
+        return self if instance is None else MethodType(self, instance)
 
     def loop(self, *args: Any, **kwargs: Any) -> Any:
         """Run one step for each entry along the first axis of every tensor argument, in one native call.
@@ -93,11 +108,14 @@ class Compiled:
             variant = self._variant(description, leaves, first)
             return variant.loop(leaves, steps)
 
-    def show(self, stage: str = "graph") -> str:
-        """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm"."""
+    def show(self, stage: str = "graph", cpu: str | None = None) -> str:
+        """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".
+
+        The last two are for this machine, or for the one that `cpu` names (see `compiler.native.CPUS`).
+        """
         if self._latest is None:
             raise TraceError("show: nothing has been compiled yet. Call the function once first.")
-        return self._latest.program.show(stage)
+        return self._latest.program.show(stage, cpu)
 
     def _variant(self, description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Variant:
         """The program for these arguments, traced now if there is none."""
@@ -110,8 +128,20 @@ class Compiled:
                 return variant
         variant = Variant(self._function, description, leaves, nodes)
         self._variants.setdefault(key, []).append(variant)
+        self._count_traces()
         self._latest = variant
         return variant
+
+
+    def _count_traces(self) -> None:
+        count = sum(map(len, self._variants.values()))
+        if count == MANY_TRACES:
+            warnings.warn(
+                f"{getattr(self, '__name__', 'a compiled function')} has been traced {count} times, once for every new "
+                f"combination of shapes, dtypes and Python arguments. Pass numbers that change as tensors "
+                f"(cr.tensor(x)), and keep batch sizes to a few.",
+                stacklevel=4,
+            )
 
 
 def _steps(leaves: list[Handle]) -> int:
@@ -214,6 +244,10 @@ class Variant:
         for getter, value in self.trace.guards:
             if getter() != value:
                 return False
+        for slot, bound in zip(self.state, self.bound, strict=True):
+            node = slot.handle._node
+            if node is not bound and not _same_kind(node, slot.input):
+                return False
         return all((g.owner._grad is None) == (g.before is None) for g in self.trace.grads.values() if g.read)
 
     # -- running ----------------------------------------------------------------------------
@@ -285,14 +319,11 @@ class Variant:
 
     def _bind_state(self, i: int, slot: Slot, node: Node) -> None:
         """Give a state slot its buffer: the handle's own, or a copy where someone may hold that one."""
-        expected = slot.input
-        if node.shape != expected.shape or node.dtype != expected.dtype or node.requires_grad != expected.requires_grad:
-            raise ShapeError(
-                f"a tensor that the compiled function uses was {expected.type} when it was traced and is {node.type} now. "
-                f"Compile the function again (cr.compile) after such a change."
-            )
-        array = contiguous(node.value if node.seen else node._value)
-        if slot.final is not None and (node.seen or array is not node._value):
+        held = node._value  # not `value`: reading it would mark it as seen
+        if held is None:
+            raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
+        array = contiguous(held)
+        if slot.final is not None and (node.seen or array is not held):
             array = array.copy()
             node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
             node.seen = False
@@ -345,6 +376,10 @@ class Variant:
             grad.owner._grad = grad.after
         tensors = map(wrap, results)
         return tree.rebuild(self.description, lambda: next(tensors))
+
+
+def _same_kind(node: Node, expected: Node) -> bool:
+    return node.type == expected.type and node.requires_grad == expected.requires_grad
 
 
 def _placeholder(leaf: Handle, node: Node) -> Handle:

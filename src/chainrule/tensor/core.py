@@ -175,6 +175,7 @@ class Handle:
                 f"Convert the tensor first, or use the out-of-place form."
             )
         node = lifted(new if new.dtype == old.dtype else apply(ew.cast, new, dtype=old.dtype))
+        node.seen = True  # two handles name it now, so no compiled step may overwrite its value
         keep_leaf = old.requires_grad and old.is_leaf
         self._node = as_leaf(node, self) if keep_leaf else node
         return self  # type: ignore[return-value]
