@@ -6,7 +6,6 @@ from typing import Any
 
 from chainrule.optim import rules
 from chainrule.optim.optimizer import Group, Optimizer, betas, check_betas, check_number, setting
-from chainrule.tensor import Tensor
 
 
 class Adam(Optimizer):
@@ -68,13 +67,11 @@ class Adam(Optimizer):
             rules.AMSGRAD if group["amsgrad"] else rules.ADAM,
         )
 
-    def settings(self, group: Group, step: Tensor | None) -> dict[str, Any]:
-        assert step is not None
+    def settings(self, group: Group, step: Any) -> dict[str, Any]:
         beta1, beta2 = betas(group)
         return {
-            "lr": setting(group, "lr"),
-            "weight_decay": setting(group, "weight_decay"),
-            "eps": setting(group, "eps"),
+            **{name: setting(group, name) for name in ("lr", "eps")},
+            **({"weight_decay": setting(group, "weight_decay")} if group["weight_decay"] else {}),
             "beta1": beta1,
             "beta2": beta2,
             "inverse1": 1 / rules.correction(beta1, step),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from chainrule import graph
@@ -50,9 +50,11 @@ class Optimizer:
         """The chain for a group: depends only on which settings are on, not on their values."""
         raise NotImplementedError(f"{type(self).__name__}.rules(group) must return a chain of optim.rules.")
 
-    def settings(self, group: Group, step: Tensor | None) -> dict[str, Any]:
+    def settings(self, group: Group, step: Any) -> dict[str, Any]:
         """What the rules read, computed once for all parameters that share a counter."""
-        raise NotImplementedError(f"{type(self).__name__}.settings(group, step) must return a dict with 'lr'.")
+        raise NotImplementedError(
+            f"{type(self).__name__}.settings(group, step) must return a dict with 'lr'."
+        )
 
     def check(self, group: Group) -> None:
         """Raise SettingError for settings that cannot be."""
@@ -67,12 +69,16 @@ class Optimizer:
         """
         name = type(self).__name__
         if not isinstance(param_group, dict) or "params" not in param_group:
-            raise SettingError(f"{name}: a parameter group must be a dict with the key 'params', got {param_group!r}.")
+            raise SettingError(
+                f"{name}: a parameter group must be a dict with the key 'params', got {param_group!r}."
+            )
         given = param_group["params"]
         params = _checked_params(name, [given] if isinstance(given, Tensor) else given)
         known = {parameter for group in self.param_groups for parameter in group["params"]}
         if not known.isdisjoint(params):
-            raise SettingError(f"{name}: a parameter stands in two groups. Give each parameter to one group only.")
+            raise SettingError(
+                f"{name}: a parameter stands in two groups. Give each parameter to one group only."
+            )
         group = {"params": params, **self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
         self.check(group)
         self.param_groups.append(group)
@@ -85,7 +91,7 @@ class Optimizer:
             self._prepare(group, group["params"])
 
     def _prepare(self, group: Group, params: list[Tensor]) -> None:
-        """Zeros for whatever state is missing; made outside a running trace, so that it counts as state there."""
+        """Zeros for whatever state is missing; made outside a running trace, which then finds it there."""
         slots = [slot for rule in self.rules(group) for slot in rule.slots]
         counter: Tensor | None = None
         with graph.recording(None):
@@ -145,7 +151,7 @@ class Optimizer:
                 self._update(parameter, rules, settings)
 
     def _update(self, parameter: Tensor, rules: tuple[Rule, ...], settings: dict[str, Any]) -> None:
-        gradient, state = parameter.grad, self.state[parameter] if parameter in self.state else {}
+        gradient, state = parameter.grad, self.state.get(parameter, {})
         if gradient is not None:
             new, changed = update(rules, parameter, gradient, state, settings)
             parameter.copy_(new)
@@ -153,7 +159,7 @@ class Optimizer:
                 state[slot].copy_(value)
 
     def _by_counter(self, group: Group, active: list[Tensor]) -> list[tuple[Tensor | None, list[Tensor]]]:
-        """The parameters with gradients, by the counter they share; those left behind get one of their own."""
+        """The parameters with gradients by the counter they share; those left behind get their own."""
         if not active or not self._counted(group):
             return [(None, active)]
         members: dict[Tensor, list[Tensor]] = {}
@@ -227,9 +233,13 @@ def check_betas(owner: str, value: Any) -> None:
 
 def _as_groups(name: str, params: Any) -> list[Group]:
     if isinstance(params, Tensor):
-        raise SettingError(f"{name}: params must be an iterable of tensors or dicts, got a Tensor. Write [tensor].")
+        raise SettingError(
+            f"{name}: params must be an iterable of tensors or dicts, got a Tensor. Write [tensor]."
+        )
     if isinstance(params, dict):
-        raise SettingError(f"{name}: params must be an iterable of tensors or dicts, got a dict. Write [group].")
+        raise SettingError(
+            f"{name}: params must be an iterable of tensors or dicts, got a dict. Write [group]."
+        )
     try:
         given = list(params)
     except TypeError:
@@ -247,7 +257,9 @@ def _as_groups(name: str, params: Any) -> list[Group]:
 
 def _checked_params(name: str, params: Any) -> list[Tensor]:
     if isinstance(params, (set, frozenset)):
-        raise SettingError(f"{name}: parameters must come in an order that does not change, got a set. Use a list.")
+        raise SettingError(
+            f"{name}: parameters must come in an order that does not change, got a set. Use a list."
+        )
     given = list(params)
     for index, parameter in enumerate(given):
         if not isinstance(parameter, Tensor):
@@ -258,14 +270,18 @@ def _checked_params(name: str, params: Any) -> list[Tensor]:
         if not parameter.is_leaf:
             raise SettingError(
                 f"{name}: the parameter at position {index}, of shape {parameter.shape}, is the result of an "
-                f"operation and would never receive a gradient. Optimize the tensors it was computed from, or "
+                f"operation and would never receive a gradient. Optimize the tensors it was computed "
+                "from, or "
                 f"x.detach().clone().requires_grad_()."
             )
         if not parameter.dtype.is_floating_point:
             raise SettingError(
-                f"{name}: the parameter at position {index} has dtype {parameter.dtype.name}; only floating-point "
+                f"{name}: the parameter at position {index} has dtype {parameter.dtype.name}; only "
+                "floating-point "
                 f"tensors can be optimized. Convert it with .float()."
             )
     if len(set(given)) != len(given):
-        raise SettingError(f"{name}: a parameter was given twice and would be updated twice. Give each one once.")
+        raise SettingError(
+            f"{name}: a parameter was given twice and would be updated twice. Give each one once."
+        )
     return given

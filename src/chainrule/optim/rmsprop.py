@@ -6,7 +6,6 @@ from typing import Any
 
 from chainrule.optim import rules
 from chainrule.optim.optimizer import Group, Optimizer, check_number, setting
-from chainrule.tensor import Tensor
 
 
 class RMSprop(Optimizer):
@@ -59,5 +58,6 @@ class RMSprop(Optimizer):
             rules.MOMENTUM if group["momentum"] else None,
         )
 
-    def settings(self, group: Group, step: Tensor | None) -> dict[str, Any]:
-        return {name: setting(group, name) for name in ("lr", "alpha", "eps", "weight_decay", "momentum")}
+    def settings(self, group: Group, step: Any) -> dict[str, Any]:
+        on = [name for name in ("weight_decay", "momentum") if group[name]]
+        return {name: setting(group, name) for name in ("lr", "alpha", "eps", *on)}

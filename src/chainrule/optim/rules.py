@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from chainrule.tensor import Tensor
+from chainrule.tensor.creation import as_tensor
 
 State = Mapping[str, Tensor]
-Settings = Mapping[str, Any]  # each a Python number, or inside a trace a tensor without axes
+Scalar = float | Tensor  # a Python number, or inside a trace a tensor without axes
+Settings = Mapping[str, Scalar]
 Change = tuple[Tensor, dict[str, Tensor]]
 
 
@@ -52,12 +53,12 @@ def update(rules: tuple[Rule, ...], param: Tensor, grad: Tensor, state: State, s
 # ---------------------------------------------------------------- pieces
 
 
-def average(old: Tensor, new: Tensor, beta: Any) -> Tensor:
+def average(old: Tensor, new: Tensor, beta: Scalar) -> Tensor:
     """The exponential moving average ``beta * old + (1 - beta) * new``."""
     return old * beta + new * (1 - beta)
 
 
-def correction(beta: Any, step: Tensor) -> Tensor:
+def correction(beta: Scalar, step: Tensor) -> Tensor:
     """``1 - beta^step``: the weight that an average started at 0 has gathered; float64, no axes."""
     return 1 - beta ** step.double()
 
@@ -90,7 +91,7 @@ def _nesterov(direction: Tensor, param: Tensor, state: State, settings: Settings
 def _dampened(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
     # As PyTorch does, the first gradient enters undamped.
     damped = direction * (1 - settings["dampening"])
-    buffer = direction.where(settings["step"] == 1, _accumulate(damped, state, settings))
+    buffer = direction.where(as_tensor(settings["step"]) == 1, _accumulate(damped, state, settings))
     return buffer, {"momentum_buffer": buffer}
 
 

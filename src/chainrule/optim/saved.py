@@ -37,7 +37,9 @@ def load(optimizer: Optimizer, given: dict[str, Any]) -> None:
     """Check everything, then copy into the handles that stand, so that compiled steps go on with them."""
     name = type(optimizer).__name__
     if not isinstance(given, dict) or not {"state", "param_groups"} <= given.keys():
-        raise StateDictError(f"{name}: a state_dict has the keys 'state' and 'param_groups', got {_outline(given)}.")
+        raise StateDictError(
+            f"{name}: a state_dict has the keys 'state' and 'param_groups', got {_outline(given)}."
+        )
     _check_groups(name, optimizer.param_groups, given["param_groups"])
     loaded = _by_parameter(optimizer.param_groups, given)
     for parameter, values in loaded.items():
@@ -69,8 +71,10 @@ def _check_groups(name: str, own: list[Group], given: Any) -> None:
     for index, (mine, other) in enumerate(zip(own, given, strict=True)):
         if len(mine["params"]) != len(other["params"]):
             raise StateDictError(
-                f"{name}: parameter group {index} of the state_dict has {len(other['params'])} parameters, the "
-                f"optimizer's {len(mine['params'])}. Build model and optimizer as they were when they were saved."
+                f"{name}: parameter group {index} of the state_dict has {len(other['params'])} "
+                "parameters, the "
+                f"optimizer's {len(mine['params'])}. Build model and optimizer as they were when they "
+                "were saved."
             )
 
 
@@ -92,7 +96,8 @@ def _check_state(name: str, parameter: Tensor, values: dict[str, Tensor]) -> Non
         expected = () if slot == "step" else parameter.shape
         if value.shape != expected:
             raise StateDictError(
-                f"{name}: the state {slot!r} of a parameter of shape {parameter.shape} must have shape {expected}, "
+                f"{name}: the state {slot!r} of a parameter of shape {parameter.shape} must have shape "
+                f"{expected}, "
                 f"got {value.shape}. The parameters may stand in another order than when they were saved."
             )
 
@@ -108,7 +113,7 @@ def _share_counters(optimizer: Optimizer, group: Group, loaded: dict[Tensor, dic
     shared: dict[float, Tensor] = {}
     taken: set[Tensor] = set()
     for parameter in group["params"]:
-        own = optimizer.state[parameter] if parameter in optimizer.state else {}
+        own = optimizer.state.get(parameter, {})
         if "step" not in own:
             continue
         value = _step_of(loaded.get(parameter, {}))

@@ -103,7 +103,9 @@ class MultiStepLR(LRScheduler):
 class StepLR(LRScheduler):
     """The rate times ``gamma`` every ``step_size`` epochs."""
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
         if step_size < 1:
             raise SettingError(f"StepLR: step_size must be 1 or more, got {step_size!r}.")
         self.step_size, self.gamma = step_size, gamma
@@ -128,7 +130,9 @@ class CosineAnnealingLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         if T_max < 1:
-            raise SettingError(f"CosineAnnealingLR: T_max, the epochs to the lowest rate, must be 1 or more, got {T_max!r}.")
+            raise SettingError(
+                f"CosineAnnealingLR: T_max, the epochs to the lowest rate, must be 1 or more, got {T_max!r}."
+            )
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 

@@ -7,7 +7,6 @@ from typing import Any
 from chainrule.errors import SettingError
 from chainrule.optim import rules
 from chainrule.optim.optimizer import Group, Optimizer, check_number, setting
-from chainrule.tensor import Tensor
 
 
 class SGD(Optimizer):
@@ -67,13 +66,14 @@ class SGD(Optimizer):
         return bool(group["momentum"] != 0 and group["dampening"] != 0)  # to know the first step
 
     def rules(self, group: Group) -> tuple[rules.Rule, ...]:
-        momentum = rules.NESTEROV if group["nesterov"] else rules.DAMPENED if group["dampening"] else rules.MOMENTUM
+        damped = rules.DAMPENED if group["dampening"] else rules.MOMENTUM
+        momentum = rules.NESTEROV if group["nesterov"] else damped
         return rules.chain(
             rules.ASCENT if group["maximize"] else None,
             rules.DECAY if group["weight_decay"] else None,
             momentum if group["momentum"] else None,
         )
 
-    def settings(self, group: Group, step: Tensor | None) -> dict[str, Any]:
-        names = ("lr", "momentum", "dampening", "weight_decay")
-        return {"step": step, **{name: setting(group, name) for name in names}}
+    def settings(self, group: Group, step: Any) -> dict[str, Any]:
+        on = [name for name in ("momentum", "dampening", "weight_decay") if group[name]]
+        return {"step": step, **{name: setting(group, name) for name in ("lr", *on)}}
