@@ -129,3 +129,8 @@ def test_loaded_indices_are_bounded_and_found_inside_quotients() -> None:
     assert expr.bounds() == (0, 9)
     assert list(((expr + 3) // 4).loaded()) == [data]
     assert not expr.affine
+
+
+def test_shapes_that_differ_in_axes_of_size_1_have_the_same_loops() -> None:
+    i, j = variables((2, 3))
+    assert variables((1, 2, 1, 3)) == (0, i, 0, j)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, NamedTuple, Union
 
 
@@ -197,8 +198,9 @@ def atom_vars(atom: Atom) -> set[Var]:
 
 
 def variables(sizes: tuple[int, ...], first: int = 0) -> tuple[Expr, ...]:
-    """One loop variable an axis; an axis of size 1 needs none."""
-    return tuple(Expr({Var(first + i, size): 1}) if size != 1 else Expr() for i, size in enumerate(sizes))
+    """One loop variable an axis; an axis of size 1 needs none, so shapes that differ in those share their loops."""
+    numbers = count(first)
+    return tuple(Expr({Var(next(numbers), size): 1}) if size != 1 else Expr() for size in sizes)
 
 
 class Guard(NamedTuple):
