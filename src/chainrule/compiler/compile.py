@@ -108,11 +108,14 @@ class Compiled:
             variant = self._variant(description, leaves, first)
             return variant.loop(leaves, steps)
 
-    def show(self, stage: str = "graph") -> str:
-        """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm"."""
+    def show(self, stage: str = "graph", cpu: str | None = None) -> str:
+        """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".
+
+        The last two are for this machine, or for the one that `cpu` names (see `compiler.native.CPUS`).
+        """
         if self._latest is None:
             raise TraceError("show: nothing has been compiled yet. Call the function once first.")
-        return self._latest.program.show(stage)
+        return self._latest.program.show(stage, cpu)
 
     def _variant(self, description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Variant:
         """The program for these arguments, traced now if there is none."""
@@ -193,10 +196,12 @@ class Variant:
             self.result_nodes = [*self.result_nodes, *self.derivative.residuals]
         slots = list(trace.slots.values())
         self.arguments = sorted((s for s in slots if s.argument is not None), key=lambda s: s.argument or 0)
-        self.state = [s for s in slots if s.argument is None]
+        program_graph = graph_of(trace, self.result_nodes)
+        read = set(program_graph.inputs)
+        self.state = [s for s in slots if s.argument is None and (s.input in read or s.final is not None)]
+        trace.live = [(getter, node) for getter, node in trace.live if node in read]
         self.grads = [g for g in trace.grads.values() if g.final is not None]
         self.cleared = [g for g in trace.grads.values() if g.final is None and g.after is not g.before]
-        program_graph = graph_of(trace, self.result_nodes)
         first_result = len(self.arguments)
         first_live = first_result + len(self.result_nodes)
         first_state = first_live + len(trace.live)
@@ -204,9 +209,8 @@ class Variant:
         entries: dict[Node, int] = {s.input: i for i, s in enumerate(self.arguments)}
         entries.update({node: first_live + i for i, (_, node) in enumerate(trace.live)})
         entries.update({s.input: first_state + i for i, s in enumerate(self.state)})
-        place = {id(s): entries[s.input] for s in slots}
         written = [first_result + i for i in range(len(self.result_nodes))]
-        written += [place[id(s)] for s in slots if s.final is not None]
+        written += [entries[s.input] for s in slots if s.final is not None]
         written += [first_grad + i for i in range(len(self.grads))]
         names = {entry: f"out{i}" for i, entry in enumerate(written[: len(self.result_nodes)])}
         names.update({first_grad + i: f"grad{i}" for i in range(len(self.grads))})
@@ -316,8 +320,11 @@ class Variant:
 
     def _bind_state(self, i: int, slot: Slot, node: Node) -> None:
         """Give a state slot its buffer: the handle's own, or a copy where someone may hold that one."""
-        array = contiguous(node.value if node.seen else node._value)
-        if slot.final is not None and (node.seen or array is not node._value):
+        held = node._value  # not `value`: reading it would mark it as seen
+        if held is None:
+            raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
+        array = contiguous(held)
+        if slot.final is not None and (node.seen or array is not held):
             array = array.copy()
             node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
             node.seen = False

@@ -215,8 +215,8 @@ def print_kernel(kernel: Kernel, names: dict[Node, str]) -> str:
         printer.lines.append(f"  check {printer.value(core.value)} in [-{core.size}, {core.size})")
     for store in kernel.stores:
         sign = "=" if store.combine is None else f"={store.combine.name}="
-        value, index = printer.value(store.value), printer.index(store.index)
-        printer.lines.append(f"  {names[store.node]}[{index}] {sign} {value}")
+        text, index = printer.value(store.value), printer.index(store.index)
+        printer.lines.append(f"  {names[store.node]}[{index}] {sign} {text}")
     return "\n".join([f"for {_loops(kernel.loops) or 'once'}:", *printer.lines])
 
 

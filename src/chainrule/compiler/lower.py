@@ -251,12 +251,10 @@ class _Writer:
     # -- products -----------------------------------------------------------------------------------
     def _dot(self, core: Dot) -> None:
         """The tiled product, with the kernel's stores as its epilogue."""
-        result = core.a.dtype
         m, n = core.m, core.n
         batch = _batch(self.kernel, core)
-        spec = contraction_of(self.kernel)
-        elements = contraction.scratch_elements(spec, self.target)
-        self.scratch = elements * result.itemsize
+        spec = contraction_of(self.kernel, core)
+        self.scratch = scratch_of(self.kernel, self.target)
         base = self.body({})
         left, right = (self._operand(base, load) for load in (core.a, core.b))
 
@@ -270,7 +268,7 @@ class _Writer:
             body.result = sums
             self._store(body)
 
-        scratch = Register("%scratch", "ptr") if elements else None
+        scratch = Register("%scratch", "ptr") if self.scratch else None
         contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch)
 
     def _operand(self, body: Body, load: Load) -> Register:
@@ -279,11 +277,16 @@ class _Writer:
         return self.e.address(pointer, self.e.const(constant, "i64"), MEMORY[load.dtype]) if constant else pointer
 
 
-def contraction_of(kernel: Kernel) -> contraction.Contraction | None:
+def scratch_of(kernel: Kernel, target: Target) -> int:
+    """Bytes of scratch memory that a kernel packs a factor into."""
+    if not isinstance(kernel.core, Dot):
+        return 0
+    elements = contraction.scratch_elements(contraction_of(kernel, kernel.core), target)
+    return elements * kernel.core.a.dtype.itemsize
+
+
+def contraction_of(kernel: Kernel, core: Dot) -> contraction.Contraction:
     """The product at the core of a kernel, as the tiled code generator takes it."""
-    core = kernel.core
-    if not isinstance(core, Dot):
-        return None
     m, n, a, b = core.m, core.n, core.a.index, core.b.index
     return contraction.Contraction(
         m.size if m else 1, n.size if n else 1, core.k.size, REGISTER[core.a.dtype],

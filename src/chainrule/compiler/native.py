@@ -20,28 +20,46 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.compiler.contraction import Target
+from chainrule.errors import unknown_name
 
 _MAGIC = b"chainrule object 1\n"
 # table, strides, arena, moving entries, steps -> status
 RUN = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_int64)
 
 
-class Machine:
-    """The CPU that programs run on."""
+# Vector registers of the CPUs that code can be written for without running it, to be read.
+CPUS: dict[str, tuple[str, dict[str, bool]]] = {
+    "x86-64-v4": ("x86_64-unknown-linux-gnu", {"avx512f": True, "avx2": True}),
+    "x86-64-v3": ("x86_64-unknown-linux-gnu", {"avx2": True}),
+    "neoverse-n1": ("aarch64-unknown-linux-gnu", {}),
+    "apple-m1": ("arm64-apple-macosx", {}),
+}
 
-    def __init__(self) -> None:
+
+class Machine:
+    """A CPU that programs are written for: this one, or one of `CPUS` by name."""
+
+    def __init__(self, cpu: str | None = None) -> None:
         import llvmlite
         import llvmlite.binding as llvm
 
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
         self.llvm: Any = llvm
-        self.triple: str = llvm.get_process_triple()
-        self.cpu: str = llvm.get_host_cpu_name()
-        features = llvm.get_host_cpu_features()
-        self.features: str = features.flatten()
-        self.target = Target.of(self.triple.split("-")[0], features)
         self.version = f"llvmlite {llvmlite.__version__}"
+        if cpu is None:
+            llvm.initialize_native_target()
+            llvm.initialize_native_asmprinter()
+            self.triple: str = llvm.get_process_triple()
+            self.cpu: str = llvm.get_host_cpu_name()
+            features = llvm.get_host_cpu_features()
+            self.features: str = features.flatten()
+        else:
+            if cpu not in CPUS:
+                raise unknown_name("cpu", cpu, list(CPUS))
+            llvm.initialize_all_targets()
+            llvm.initialize_all_asmprinters()
+            self.triple, features = CPUS[cpu]
+            self.cpu, self.features = cpu, ""
+        self.target = Target.of(self.triple.split("-")[0], features)
 
     @property
     def identity(self) -> str:
@@ -73,9 +91,8 @@ class Code:
         self.run: Callable[..., int] = RUN(self._engine.get_function_address("run"))
 
 
-def optimise(text: str) -> tuple[Any, Any]:
-    """The module after LLVM's passes, and the machine it is for."""
-    here = machine()
+def optimise(text: str, here: Machine) -> tuple[Any, Any]:
+    """The module after LLVM's passes, and LLVM's idea of the machine it is for."""
     llvm, target = here.llvm, here.target_machine()
     module = llvm.parse_assembly(text)
     module.triple = here.triple
@@ -94,14 +111,14 @@ def optimise(text: str) -> tuple[Any, Any]:
 
 def compile_text(text: str) -> bytes:
     """The object file of a module."""
-    module, target = optimise(text)
+    module, target = optimise(text, machine())
     code: bytes = target.emit_object(module)
     return code
 
 
-def assembly(text: str) -> str:
+def assembly(text: str, here: Machine) -> str:
     """The assembly of a module, for reading."""
-    module, target = optimise(text)
+    module, target = optimise(text, here)
     listing: str = target.emit_assembly(module)
     return listing
 

@@ -10,15 +10,18 @@ code of the check that failed (low 16 bits) and the step (the rest).
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from chainrule.compiler import memory, native
 from chainrule.compiler.kernels import Check, Kernel, print_kernel
-from chainrule.compiler.lower import Lowered, lower
+from chainrule.compiler.lower import Lowered, lower, scratch_of
 from chainrule.compiler.memory import Place, Plan
 from chainrule.compiler.schedule import Schedule, schedule
 from chainrule.compiler.simplify import simplify
+from chainrule.errors import unknown_name
 from chainrule.graph import INPUT, LEAF, Graph, Node, print_graph
 from chainrule.ops import elementwise as ew
 
@@ -37,6 +40,7 @@ class Program:
     slots: dict[Node, int]
     written: list[int]
     names: dict[int, str] = field(default_factory=dict)
+    machine: native.Machine = field(default_factory=native.machine)
 
     @cached_property
     def simplified(self) -> Graph:
@@ -101,15 +105,7 @@ class Program:
     @cached_property
     def scratch(self) -> int:
         """Bytes that the largest packing of a factor needs, behind the arena."""
-        from chainrule.compiler.contraction import scratch_elements
-        from chainrule.compiler.lower import contraction_of
-
-        needs = (
-            scratch_elements(contraction_of(kernel), native.machine().target) * kernel.core.a.dtype.itemsize
-            for kernel in self.plan.kernels
-            if contraction_of(kernel) is not None
-        )
-        return max(needs, default=0)
+        return max((scratch_of(kernel, self.machine.target) for kernel in self.plan.kernels), default=0)
 
     @property
     def arena(self) -> int:
@@ -125,13 +121,13 @@ class Program:
             code = str(kernel.core.code) if isinstance(kernel.core, Check) else ""
             name = "k" + hashlib.sha256((text + code).encode()).hexdigest()[:12]
             if name not in functions:
-                functions[name] = lower(kernel, name, self._parameters(kernel)[0], native.machine().target)
+                functions[name] = lower(kernel, name, self._parameters(kernel)[0], self.machine.target)
             calls.append((name, functions[name], places, kernel))
         declarations = set().union(*(f.declarations for f in functions.values())) if functions else set()
         if self.plan.copies:
             declarations.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
         body = [f.text.replace("define ", "define internal ", 1) for f in functions.values()]
-        enter, leave, asked = _flush_denormals()
+        enter, leave, asked = _flush_denormals(self.machine.triple)
         parts = [
             *sorted(declarations | set(asked)), *body, self._step(calls), _RUN % {"enter": enter, "leave": leave},
             # Without the last, LLVM halves 64-byte vectors on some CPUs that have them.
@@ -169,19 +165,20 @@ class Program:
         return "\n".join([*lines, "  ret i64 0", "}"])
 
     # -- showing ----------------------------------------------------------------------------------
-    def show(self, stage: str) -> str:
-        """The program as text at one stage of the compiler."""
-        stages = {
+    def show(self, stage: str, cpu: str | None = None) -> str:
+        """The program as text at one stage of the compiler; for another CPU, if one is named."""
+        if cpu is not None:
+            elsewhere = native.Machine(cpu)
+            return Program(self.graph, self.slots, self.written, self.names, elsewhere).show(stage)
+        stages: dict[str, Callable[[], str]] = {
             "trace": lambda: print_graph(self.graph),
             "graph": lambda: print_graph(self.simplified),
             "kernels": self._show_kernels,
             "memory": self._show_memory,
             "llvm": lambda: self.llvm,
-            "asm": lambda: native.assembly(self.llvm),
+            "asm": lambda: native.assembly(self.llvm, self.machine),
         }
         if stage not in stages:
-            from chainrule.errors import unknown_name
-
             raise unknown_name("stage", stage, list(stages))
         return stages[stage]()
 
@@ -212,8 +209,6 @@ class Program:
 
 
 def _bytes(node: Node) -> int:
-    import math
-
     return math.prod(node.shape) * node.dtype.itemsize
 
 
@@ -223,9 +218,8 @@ def _pointer(name: str, place: Place) -> list[str]:
     return [f"  {name}s = getelementptr ptr, ptr %table, i64 {place.slot}", f"  {name} = load ptr, ptr {name}s, align 8"]
 
 
-def _flush_denormals() -> tuple[str, str, list[str]]:
+def _flush_denormals(triple: str) -> tuple[str, str, list[str]]:
     """IR that has denormals flushed to zero from here on, IR that restores the caller's state, declarations."""
-    triple = native.machine().triple
     if triple.startswith(("x86_64", "i686", "amd64")):
         enter = """  %csr = alloca i32, align 4
   %flushed = alloca i32, align 4
@@ -238,10 +232,12 @@ def _flush_denormals() -> tuple[str, str, list[str]]:
             "declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)",
         ]  # fmt: skip
     if triple.startswith(("aarch64", "arm64")):
-        enter = """  %old = call i64 asm sideeffect "mrs $0, fpcr", "=r"()
+        enter = """  %old = call i64 @llvm.aarch64.get.fpcr()
   %new = or i64 %old, 16777216
-  call void asm sideeffect "msr fpcr, $0", "r"(i64 %new)"""
-        return enter, '  call void asm sideeffect "msr fpcr, $0", "r"(i64 %old)', []
+  call void @llvm.aarch64.set.fpcr(i64 %new)"""
+        return enter, "  call void @llvm.aarch64.set.fpcr(i64 %old)", [
+            "declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)",
+        ]  # fmt: skip
     return "", "", []
 
 

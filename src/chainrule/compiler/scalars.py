@@ -277,4 +277,5 @@ def random_bits(e: Emitter, seed: Value, step: Value, position: Value, word: int
     high = e.convert("trunc", e.binary("xor", step, upper), "i32")
     lanes = lanes_of(position.type)
     key = (e.splat(low, lanes), e.splat(high, lanes))
-    return threefry(words, key, (position, words.const(word)))[0]
+    bits: Value = threefry(words, key, (position, words.const(word)))[0]
+    return bits

@@ -30,7 +30,7 @@ from chainrule.compiler.kernels import (
     Store,
     Value,
 )  # fmt: skip
-from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, toposort
+from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, Shape, toposort
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing, random, reduction, shaping
 from chainrule.ops.shaping import ravel, unravel
@@ -191,7 +191,7 @@ class Expression:
             return self._take(node, index)
         if op is indexing.check_index:
             self.checks.add(node)
-        args = tuple(self.value(source, _broadcast(index, source)) for source in node.inputs)
+        args = tuple(self.value(source, _broadcast(index, source.shape)) for source in node.inputs)
         return Compute(node.dtype, op, args, node.params)
 
     def _bits(self, node: Node, index: tuple[Expr, ...]) -> Value:
@@ -217,7 +217,7 @@ class Expression:
         source, *indices = node.inputs
         shape = ew.broadcast_shapes("index", *(i.shape for i in indices))
         at, rest = index[: len(shape)], index[len(shape) :]
-        inner = tuple(self.index_of(i, _broadcast(at, i), source.shape[a]) for a, i in enumerate(indices))
+        inner = tuple(self.index_of(i, _broadcast(at, i.shape), source.shape[a]) for a, i in enumerate(indices))
         return self.value(source, (*inner, *rest))
 
     def index_of(self, node: Node, index: tuple[Expr, ...], size: int) -> Expr:
@@ -234,10 +234,10 @@ def _expr(value: Any) -> Expr:
     return value if isinstance(value, Expr) else Expr(constant=value)
 
 
-def _broadcast(index: tuple[Expr, ...], source: Node) -> tuple[Expr, ...]:
+def _broadcast(index: tuple[Expr, ...], shape: Shape) -> tuple[Expr, ...]:
     """The index of the element that broadcasting pairs with `index`."""
-    tail = index[len(index) - len(source.shape) :]
-    return tuple(Expr() if size == 1 else i for i, size in zip(tail, source.shape, strict=True))
+    tail = index[len(index) - len(shape) :]
+    return tuple(Expr() if size == 1 else i for i, size in zip(tail, shape, strict=True))
 
 
 def _pad_guards(index: tuple[Expr, ...], source: Node, low: Any, high: Any, interior: Any) -> tuple[Guard, ...]:
@@ -344,8 +344,8 @@ class _Scheduler:
         left, right = node.inputs
         index = variables(node.shape)
         k = variables((left.shape[-1],), len(index))
-        a = Expression(self.kept).value(left, (*_broadcast(index[:-1], _Batch(left, 1)), *k))
-        at = (*_broadcast(index[:-2], _Batch(right, 2)), *k, index[-1])
+        a = Expression(self.kept).value(left, (*_broadcast(index[:-1], left.shape[:-1]), *k))
+        at = (*_broadcast(index[:-2], right.shape[:-2]), *k, index[-1])
         b = Expression(self.kept).value(right, at)
         if not isinstance(a, Load) or not isinstance(b, Load):
             raise TypeError(f"the factors of {node!r} must be strided loads; this is a bug in chainrule")
@@ -387,7 +387,7 @@ class _Scheduler:
         value = expression.value(source, index)
         shape = ew.broadcast_shapes("index", *(i.shape for i in indices))
         at, rest = index[: len(shape)], index[len(shape) :]
-        inner = tuple(expression.index_of(i, _broadcast(at, i), node.shape[a]) for a, i in enumerate(indices))
+        inner = tuple(expression.index_of(i, _broadcast(at, i.shape), node.shape[a]) for a, i in enumerate(indices))
         store = Store(node, _expr(ravel((*inner, *rest), node.shape)), value, combine=node.op)
         self._more(node, Kernel(_vars(index), [store], first=(node,)), expression)
 
@@ -537,10 +537,3 @@ def _refines(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 def _vars(index: tuple[Expr, ...]) -> tuple[Var, ...]:
     """The loop variables of an index, in order."""
     return tuple(atom for expr in index for atom in expr.terms if isinstance(atom, Var))
-
-
-class _Batch:
-    """A factor's batch axes, for broadcasting."""
-
-    def __init__(self, node: Node, inner: int) -> None:
-        self.shape = node.shape[: len(node.shape) - inner]

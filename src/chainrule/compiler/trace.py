@@ -132,7 +132,8 @@ def trace_function(
 
 def graph_of(trace: Trace, results: list[Node]) -> Graph:
     """The program: inputs in the order they were met, results, then everything written back."""
+    outputs = results + [slot.final for slot in trace.slots.values() if slot.final is not None]
+    outputs += [grad.final for grad in trace.grads.values() if grad.final is not None]
     inputs = [slot.input for slot in trace.slots.values()] + [node for _, node in trace.live]
-    written = [slot.final for slot in trace.slots.values() if slot.final is not None]
-    written += [grad.final for grad in trace.grads.values() if grad.final is not None]
-    return Graph(inputs, results + written)
+    read = set(graph.toposort(outputs))
+    return Graph([node for node in inputs if node in read], outputs)

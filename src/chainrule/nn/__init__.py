@@ -29,6 +29,7 @@ from chainrule.nn.losses import (
 )
 from chainrule.nn.module import Module
 from chainrule.nn.parameter import Parameter
+from chainrule.nn.summary import Summary, summary
 
 __all__ = [
     "ELU",
@@ -58,9 +59,11 @@ __all__ = [
     "SmoothL1Loss",
     "Softmax",
     "Softplus",
+    "Summary",
     "Tanh",
     "activation_by_name",
     "functional",
     "init",
+    "summary",
     "utils",
 ]

@@ -125,8 +125,7 @@ class LogSoftmax(Softmax):
 
 
 ACTIVATIONS: dict[str, type[Module]] = {
-    cls.__name__.lower(): cls
-    for cls in (ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Sigmoid, Tanh, Softplus)
+    cls.__name__.lower(): cls for cls in (ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Sigmoid, Tanh, Softplus)
 }
 
 

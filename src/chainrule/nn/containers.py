@@ -20,8 +20,11 @@ class _Numbered(Module):
         size = len(self)
         position = as_index(index)
         if not -size <= position < size:
-            raise IndexRangeError(f"{type(self).__name__} holds {size} modules; index {index} is out of range.")
-        return list(self._modules)[position % size]
+            raise IndexRangeError(
+                f"{type(self).__name__} holds {size} modules; index {index} is out of range."
+            )
+        key: str = list(self._modules)[position % size]
+        return key
 
     def _pick(self: Chain, chosen: slice) -> Chain:
         raise NotImplementedError
@@ -164,12 +167,16 @@ class ModuleDict(_Uncalled):
     def __getitem__(self, name: str) -> Module:
         found: Module | None = self._modules.get(name)
         if found is None:
-            raise KeyError(f"ModuleDict has no module {name!r}. It has: {', '.join(self._modules) or 'none'}.")
+            raise KeyError(
+                f"ModuleDict has no module {name!r}. It has: {', '.join(self._modules) or 'none'}."
+            )
         return found
 
     def __setitem__(self, name: str, module: Module) -> None:
         if not isinstance(module, Module):
-            raise SettingError(f"ModuleDict[{name!r}]: the value must be an nn.Module, got {type(module).__name__}.")
+            raise SettingError(
+                f"ModuleDict[{name!r}]: the value must be an nn.Module, got {type(module).__name__}."
+            )
         self.register_module(name, module)
 
     def __delitem__(self, name: str) -> None:
@@ -187,15 +194,15 @@ class ModuleDict(_Uncalled):
 
     def keys(self) -> Iterable[str]:
         """The names."""
-        return self._modules.keys()
+        return dict(self._modules).keys()
 
     def values(self) -> Iterable[Module]:
         """The modules."""
-        return self._modules.values()
+        return dict(self._modules).values()
 
     def items(self) -> Iterable[tuple[str, Module]]:
         """Names and modules."""
-        return self._modules.items()
+        return dict(self._modules).items()
 
     def pop(self, name: str) -> Module:
         """Take a module out and return it."""

@@ -46,7 +46,9 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     return _put(tensor, rand(tensor.shape, dtype=tensor.dtype, generator=generator) * (b - a) + a)
 
 
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+def normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Tensor:
     """Normal with the given mean and standard deviation."""
     return _put(tensor, randn(tensor.shape, dtype=tensor.dtype, generator=generator) * std + mean)
 
@@ -65,7 +67,8 @@ def trunc_normal_(
     low, high = (math.erf((bound - mean) / (std * math.sqrt(2))) for bound in (a, b))
     if low == high:
         raise SettingError(
-            f"trunc_normal_: [{a}, {b}] lies too far from mean {mean} (std {std}): the normal has no mass there. "
+            f"trunc_normal_: [{a}, {b}] lies too far from mean {mean} (std {std}): the normal has no "
+            "mass there. "
             f"Move the bounds towards the mean."
         )
     drawn = rand(tensor.shape, dtype="float64", generator=generator).numpy() * (high - low) + low
@@ -92,14 +95,15 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix: a Linear that passes its input on."""
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: the tensor must have 2 axes, got shape {tensor.shape}.")
-    return _put(tensor, eye(*tensor.shape, dtype=tensor.dtype))
+    return _put(tensor, eye(tensor.shape[0], tensor.shape[1], dtype=tensor.dtype))
 
 
 def _fans(name: str, tensor: Tensor) -> tuple[int, int]:
     """How many numbers enter an output element, and how many output elements an input element enters."""
     if tensor.ndim < 2:
         raise ShapeError(
-            f"{name}: fan-in and fan-out need a tensor of at least 2 axes (out, in, ...), got shape {tensor.shape}. "
+            f"{name}: fan-in and fan-out need a tensor of at least 2 axes (out, in, ...), got shape "
+            f"{tensor.shape}. "
             f"For biases use zeros_ or uniform_."
         )
     window = math.prod(tensor.shape[2:])
@@ -184,4 +188,5 @@ def _erfinv(y: Array) -> Array:
     for _ in range(3):
         error = as_tensor(x).erf().numpy() - inner
         x = x - error * (math.sqrt(math.pi) / 2) * np.exp(np.minimum(x * x, 30.0))
-    return x
+    result: Array = x
+    return result

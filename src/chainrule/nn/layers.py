@@ -78,12 +78,15 @@ class Linear(Module):
         else:
             remedy = "Give it an axis of features: x.reshape(1, -1)."
         return ShapeError(
-            f"Linear{f' {path!r}' if path else ''} (in_features={self.in_features}): the last axis of its input "
+            f"Linear{f' {path!r}' if path else ''} (in_features={self.in_features}): the last axis of "
+            "its input "
             f"must be {self.in_features}, got shape {input.shape}. {remedy}{f' ({line})' if line else ''}"
         )
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        )
 
 
 class Identity(Module):

@@ -23,7 +23,7 @@ _TABLES = ("_parameters", "_buffers", "_modules")
 
 
 class Module:
-    """A layer, or a tree of layers: subclass it, assign layers and parameters in ``__init__``, write ``forward``.
+    """A layer, or a tree of layers: subclass it, assign layers in ``__init__``, write ``forward``.
 
     Assigning a Parameter or a Module to an attribute registers it; ``parameters()``, ``state_dict()``,
     ``train()`` and ``to()`` then reach everything below. Names and keys are PyTorch's.
@@ -76,7 +76,8 @@ class Module:
         self._check_new_name(name, "parameter", self._parameters)
         if param is not None and not isinstance(param, Parameter):
             raise SettingError(
-                f"{type(self).__name__}.register_parameter({name!r}): the value must be an nn.Parameter or None, "
+                f"{type(self).__name__}.register_parameter({name!r}): the value must be an "
+                "nn.Parameter or None, "
                 f"got {type(param).__name__}. Wrap it: nn.Parameter(value)."
             )
         self._parameters[name] = param
@@ -111,12 +112,14 @@ class Module:
             raise _not_initialised(self, kind, name)
         if not isinstance(name, str) or not name or "." in name:
             raise SettingError(
-                f"{type(self).__name__}: the name of a {kind} must be a non-empty string without '.', got {name!r}. "
+                f"{type(self).__name__}: the name of a {kind} must be a non-empty string without '.', "
+                f"got {name!r}. "
                 f"Dots separate levels in the keys of state_dict."
             )
         if name not in table and hasattr(self, name):
             raise SettingError(
-                f"{type(self).__name__}: attribute {name!r} exists already and is no {kind}. Choose another name."
+                f"{type(self).__name__}: attribute {name!r} exists already and is no {kind}. Choose "
+                "another name."
             )
 
     def _learn_name(self, name: str) -> None:
@@ -156,7 +159,8 @@ class Module:
             raise SettingError(
                 f"{type(self).__name__}.{name} is a registered {kind}: assign a {wanted} or None, "
                 f"got {type(value).__name__}. To change only its value, write "
-                f"`with cr.no_grad(): module.{name}.copy_(value)`; to drop the {kind}, `del module.{name}` first."
+                f"`with cr.no_grad(): module.{name}.copy_(value)`; to drop the {kind}, `del "
+                f"module.{name}` first."
             )
         self.__dict__[table][name] = value
 
@@ -387,7 +391,9 @@ def _not_initialised(module: Module, kind: str, name: str) -> SettingError:
     )
 
 
-def _missing(module: Module, kind: str, name: str, walked: list[str], known: Mapping[str, Any]) -> AttributeError:
+def _missing(
+    module: Module, kind: str, name: str, walked: list[str], known: Mapping[str, Any]
+) -> AttributeError:
     where = f" at {'.'.join(walked)!r}" if walked else ""
     have = ", ".join(key for key, value in known.items() if value is not None) or "none"
     return AttributeError(f"{type(module).__name__}{where} has no {kind} {name!r}. It has: {have}.")

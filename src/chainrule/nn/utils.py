@@ -21,7 +21,9 @@ def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 def _gradient(parameter: Tensor) -> Tensor:
     gradient = parameter.grad
     if gradient is None:
-        raise SettingError("a gradient vanished while it was being clipped. Do not clip from several threads.")
+        raise SettingError(
+            "a gradient vanished while it was being clipped. Do not clip from several threads."
+        )
     return gradient
 
 
@@ -56,7 +58,8 @@ def clip_grad_norm_(
         total = norms.norm(norm_type)
         if error_if_nonfinite and not total.isfinite().item():
             raise NonFiniteError(
-                f"clip_grad_norm_: the norm of the gradients is {total.item()}. Lower the learning rate, or look for "
+                f"clip_grad_norm_: the norm of the gradients is {total.item()}. Lower the learning "
+                "rate, or look for "
                 f"NaN in the data; error_if_nonfinite=False would clip on regardless."
             )
         scale = (max_norm / (total + 1e-6)).clamp(max=1.0)

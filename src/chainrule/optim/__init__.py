@@ -1,0 +1,30 @@
+"""Optimizers and learning-rate schedules, with PyTorch's names."""
+
+from chainrule.errors import unknown_name
+from chainrule.optim import schedules as lr_scheduler
+from chainrule.optim.adam import Adam, AdamW
+from chainrule.optim.optimizer import Optimizer
+from chainrule.optim.rmsprop import RMSprop
+from chainrule.optim.sgd import SGD
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (SGD, Adam, AdamW, RMSprop)}
+
+
+def by_name(name: str) -> type[Optimizer]:
+    """The class of an optimizer, by its name in lower case.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+
+    Example:
+        >>> from chainrule import optim
+        >>> optim.by_name("adam")
+        <class 'chainrule.optim.adam.Adam'>
+    """
+    found = OPTIMIZERS.get(str(name).lower())
+    if found is None:
+        raise unknown_name("optimizer", name, list(OPTIMIZERS))
+    return found
+
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "by_name", "lr_scheduler"]

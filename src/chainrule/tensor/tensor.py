@@ -60,7 +60,7 @@ class Tensor(InPlace):
         if graph.tracing():
             return view(ew.detach, self)
         node = self._node
-        result = Tensor(graph.leaf(node.value, node.dtype) if node.requires_grad or node.inputs else lifted(self))
+        result = Tensor(graph.leaf(node.value, node.dtype))
         result._base = self._self_reference()
         return result
 
@@ -129,6 +129,9 @@ class Tensor(InPlace):
 
     def __repr__(self) -> str:
         return _format(self)
+
+
+Engine.tensor = Tensor
 
 
 def _format(t: Tensor) -> str:

@@ -107,7 +107,8 @@ def _against_probabilities(
     if target.shape != input.shape:
         came = f"{target.dtype.name} of shape {target.shape}"
         raise DtypeError(
-            f"{who('cross_entropy')}: the target must be class numbers (integers of shape {_without(input, dim)}) or "
+            f"{who('cross_entropy')}: the target must be class numbers (integers of shape "
+            f"{_without(input, dim)}) or "
             f"class probabilities (floating, shape {input.shape}), got {came}. "
             f"For class numbers convert the target with .long(); for a single regression output use mse_loss."
         )
@@ -138,7 +139,8 @@ def _class_axis(name: str, input: Tensor, weight: Tensor | None) -> tuple[int, i
 def _check_target(name: str, input: Tensor, target: Tensor, dim: int) -> None:
     if not target.dtype.is_integer:
         raise DtypeError(
-            f"{who(name)}: class numbers must be integers, got {target.dtype.name}. Convert them with .long()."
+            f"{who(name)}: class numbers must be integers, got {target.dtype.name}. Convert them with "
+            ".long()."
         )
     expected = _without(input, dim)
     if target.shape != expected:
@@ -146,7 +148,7 @@ def _check_target(name: str, input: Tensor, target: Tensor, dim: int) -> None:
         if target.shape == (*expected, 1) or (target.ndim == input.ndim and target.shape[dim] == 1):
             remedy = f"Drop the axis of length 1: target.squeeze({dim})."
         elif target.shape == input.shape:
-            remedy = f"For one-hot targets use target.argmax({dim}), or convert them to probabilities with .float()."
+            remedy = f"For one-hot targets use target.argmax({dim}), or target.float() as probabilities."
         raise shape_error(
             name, f"for an input of shape {input.shape} the target must have shape {expected}",
             f"shape {target.shape}", remedy,

@@ -48,10 +48,14 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def check_probability(name: str, p: float) -> None:
     """Raise unless p is a number in [0, 1]."""
     if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
-        raise SettingError(f"{name}: p, the share of elements to drop, must be a number in [0, 1], got {p!r}.")
+        raise SettingError(
+            f"{name}: p, the share of elements to drop, must be a number in [0, 1], got {p!r}."
+        )
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None
+) -> Tensor:
     """Each element 0 with probability p, else divided by ``1 - p``, so that the expectation stays.
 
     Args:
@@ -105,7 +109,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 def check_labels(name: str, labels: Tensor, classes: int, ignore_index: int | None = None) -> None:
-    """Raise for the first label outside [0, classes); inside a trace nothing is known yet, so nothing is checked."""
+    """Raise for the first label outside [0, classes), where labels are known: not inside a trace."""
     if graph.tracing() or not labels.numel():
         return
     values = labels.detach().numpy()
@@ -120,5 +124,6 @@ def check_labels(name: str, labels: Tensor, classes: int, ignore_index: int | No
     position = tuple(int(i[0]) for i in wrong.nonzero()) if values.ndim > 1 else flat
     raise DataError(
         f"{graph.who(name)}: label {int(values.reshape(-1)[flat])} at position {position} is not in "
-        f"[0, {classes - 1}]: there are {classes} classes. Number the classes from 0, or widen the last layer."
+        f"[0, {classes - 1}]: there are {classes} classes. Number the classes from 0, or widen the "
+        "last layer."
     )

@@ -32,5 +32,8 @@ def check_pair(name: str, input: Tensor, target: Tensor) -> None:
     else:
         remedy = "Check that both come from the same batch."
     raise shape_error(
-        name, f"the target must have the shape of the input, {input.shape}", f"a target of shape {target.shape}", remedy
+        name,
+        f"the target must have the shape of the input, {input.shape}",
+        f"a target of shape {target.shape}",
+        remedy,
     )

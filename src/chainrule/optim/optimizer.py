@@ -1,0 +1,287 @@
+"""Optimizer: what every update rule shares - parameter groups, state, counters, the step."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from chainrule import graph
+from chainrule.compiler.trace import guard, live
+from chainrule.errors import SettingError
+from chainrule.optim import saved
+from chainrule.optim.rules import Rule, update
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import zeros, zeros_like
+from chainrule.tensor.functions import enable_grad, no_grad
+
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """The base of all optimizers: a subclass names its settings, its chain of rules, and derived scalars.
+
+    Args:
+        params: the tensors to optimize, or dictionaries ``{"params": tensors, "lr": ...}`` whose settings
+            override the defaults for their tensors.
+        defaults: the settings of groups that do not override them.
+
+    Raises:
+        SettingError: no parameters, something that is no leaf tensor, a parameter given twice, a setting
+            that cannot be.
+
+    All state is made here rather than at the first step, so that a compiled step finds and updates it.
+    Parameters that started together share one step counter.
+    """
+
+    counts = True  # whether the rules need (or PyTorch shows) state["step"]
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        self._layout = 0  # changes whenever a compiled step would no longer know all the state
+        for group in _as_groups(type(self).__name__, params):
+            self.add_param_group(group)
+
+    # ---------------------------------------------------------------- what a subclass gives
+
+    def rules(self, group: Group) -> tuple[Rule, ...]:
+        """The chain for a group: depends only on which settings are on, not on their values."""
+        raise NotImplementedError(f"{type(self).__name__}.rules(group) must return a chain of optim.rules.")
+
+    def settings(self, group: Group, step: Any) -> dict[str, Any]:
+        """What the rules read, computed once for all parameters that share a counter."""
+        raise NotImplementedError(
+            f"{type(self).__name__}.settings(group, step) must return a dict with 'lr'."
+        )
+
+    def check(self, group: Group) -> None:
+        """Raise SettingError for settings that cannot be."""
+
+    # ---------------------------------------------------------------- groups and state
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Optimize further tensors, with settings of their own where ``param_group`` has them.
+
+        Args:
+            param_group: ``{"params": tensors, ...}``.
+        """
+        name = type(self).__name__
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise SettingError(
+                f"{name}: a parameter group must be a dict with the key 'params', got {param_group!r}."
+            )
+        given = param_group["params"]
+        params = _checked_params(name, [given] if isinstance(given, Tensor) else given)
+        known = {parameter for group in self.param_groups for parameter in group["params"]}
+        if not known.isdisjoint(params):
+            raise SettingError(
+                f"{name}: a parameter stands in two groups. Give each parameter to one group only."
+            )
+        group = {"params": params, **self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
+        self.check(group)
+        self.param_groups.append(group)
+        self._layout += 1
+        self._prepare(group, [p for p in params if p.requires_grad])
+
+    def initialize(self) -> None:
+        """Make the state of every parameter now, also of those that are frozen."""
+        for group in self.param_groups:
+            self._prepare(group, group["params"])
+
+    def _prepare(self, group: Group, params: list[Tensor]) -> None:
+        """Zeros for whatever state is missing; made outside a running trace, which then finds it there."""
+        slots = [slot for rule in self.rules(group) for slot in rule.slots]
+        counter: Tensor | None = None
+        with graph.recording(None):
+            for parameter in params:
+                state = self.state[parameter] if slots or self._counted(group) else {}
+                if self._counted(group) and "step" not in state:
+                    counter = zeros() if counter is None else counter
+                    state["step"] = counter
+                    self._layout += 1
+                for slot in slots:
+                    if slot not in state:
+                        state[slot] = zeros_like(parameter)
+                        self._layout += 1
+
+    def _counted(self, group: Group) -> bool:
+        return self.counts
+
+    # ---------------------------------------------------------------- the step
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget every gradient (or fill it with zeros)."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if set_to_none:
+                    parameter.grad = None
+                elif parameter.grad is not None:
+                    parameter.grad = zeros_like(parameter)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: computes the loss anew, gradients included; called first.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        with no_grad():
+            for group in self.param_groups:
+                self._step_group(group)
+        guard(lambda: self._layout)
+        return loss
+
+    def _step_group(self, group: Group) -> None:
+        rules = guard(lambda: self.rules(group))
+        active = [parameter for parameter in group["params"] if parameter.grad is not None]
+        self._prepare(group, active)
+        for step, members in self._by_counter(group, active):
+            if step is not None:
+                step.copy_(step + 1)
+            settings = self.settings(group, step)
+            for parameter in members:
+                self._update(parameter, rules, settings)
+
+    def _update(self, parameter: Tensor, rules: tuple[Rule, ...], settings: dict[str, Any]) -> None:
+        gradient, state = parameter.grad, self.state.get(parameter, {})
+        if gradient is not None:
+            new, changed = update(rules, parameter, gradient, state, settings)
+            parameter.copy_(new)
+            for slot, value in changed.items():
+                state[slot].copy_(value)
+
+    def _by_counter(self, group: Group, active: list[Tensor]) -> list[tuple[Tensor | None, list[Tensor]]]:
+        """The parameters with gradients by the counter they share; those left behind get their own."""
+        if not active or not self._counted(group):
+            return [(None, active)]
+        members: dict[Tensor, list[Tensor]] = {}
+        for parameter in active:
+            members.setdefault(self.state[parameter]["step"], []).append(parameter)
+        moving = set(active)
+        stopped: dict[Tensor, Tensor] = {}
+        for parameter in group["params"]:
+            counter = self.state[parameter].get("step") if parameter in self.state else None
+            if parameter not in moving and counter is not None and counter in members:
+                if counter not in stopped:
+                    with graph.recording(None):
+                        stopped[counter] = counter.clone()
+                self.state[parameter]["step"] = stopped[counter]
+                self._layout += 1
+        return list(members.items())
+
+    # ---------------------------------------------------------------- saving and printing
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and settings in PyTorch's layout: ``{"state": {0: {...}}, "param_groups": [...]}``.
+
+        Parameters are numbered in the order in which they were given. The tensors are snapshots.
+        """
+        return saved.state_dict(self)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a ``state_dict``, PyTorch's own included; nothing changes unless all of it fits.
+
+        Raises:
+            StateDictError: the groups, their sizes or the shapes of the state do not fit.
+        """
+        saved.load(self, state_dict)
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for index, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {index}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+# ---------------------------------------------------------------- helpers of the subclasses
+
+
+def setting(group: Group, name: str) -> Any:
+    """A setting that may change from step to step without a new trace."""
+    return live(lambda: float(group[name]))
+
+
+def betas(group: Group) -> tuple[Any, Any]:
+    """Both betas of an Adam, likewise."""
+    return live(lambda: float(group["betas"][0])), live(lambda: float(group["betas"][1]))
+
+
+def check_number(owner: str, name: str, value: Any, below: float | None = None) -> None:
+    """Raise unless value is a number of 0 or more (and below the bound)."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not value >= 0 or (below is not None and not value < below):
+        must = "0 or more" if below is None else f"in [0, {below:g})"
+        raise SettingError(f"{owner}: {name} must be a number {must}, got {value!r}.")
+
+
+def check_betas(owner: str, value: Any) -> None:
+    """Raise unless value is a pair of numbers in [0, 1)."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise SettingError(f"{owner}: betas must be a pair of numbers in [0, 1), got {value!r}.")
+    for index, beta in enumerate(value):
+        check_number(owner, f"betas[{index}]", beta, below=1.0)
+
+
+def _as_groups(name: str, params: Any) -> list[Group]:
+    if isinstance(params, Tensor):
+        raise SettingError(
+            f"{name}: params must be an iterable of tensors or dicts, got a Tensor. Write [tensor]."
+        )
+    if isinstance(params, dict):
+        raise SettingError(
+            f"{name}: params must be an iterable of tensors or dicts, got a dict. Write [group]."
+        )
+    try:
+        given = list(params)
+    except TypeError:
+        raise SettingError(
+            f"{name}: params must be an iterable of tensors or dicts, got {type(params).__name__}. "
+            f"Pass model.parameters()."
+        ) from None
+    if not given:
+        raise SettingError(
+            f"{name}: there are no parameters to optimize. Pass model.parameters() of a model that has some "
+            f"(a generator can be used only once)."
+        )
+    return given if isinstance(given[0], dict) else [{"params": given}]
+
+
+def _checked_params(name: str, params: Any) -> list[Tensor]:
+    if isinstance(params, (set, frozenset)):
+        raise SettingError(
+            f"{name}: parameters must come in an order that does not change, got a set. Use a list."
+        )
+    given = list(params)
+    for index, parameter in enumerate(given):
+        if not isinstance(parameter, Tensor):
+            raise SettingError(
+                f"{name}: parameters must be tensors, got {type(parameter).__name__} at position {index}. "
+                f"Pass model.parameters()."
+            )
+        if not parameter.is_leaf:
+            raise SettingError(
+                f"{name}: the parameter at position {index}, of shape {parameter.shape}, is the result of an "
+                f"operation and would never receive a gradient. Optimize the tensors it was computed "
+                "from, or "
+                f"x.detach().clone().requires_grad_()."
+            )
+        if not parameter.dtype.is_floating_point:
+            raise SettingError(
+                f"{name}: the parameter at position {index} has dtype {parameter.dtype.name}; only "
+                "floating-point "
+                f"tensors can be optimized. Convert it with .float()."
+            )
+    if len(set(given)) != len(given):
+        raise SettingError(
+            f"{name}: a parameter was given twice and would be updated twice. Give each one once."
+        )
+    return given

@@ -1,0 +1,142 @@
+"""Update rules: pure functions that turn a gradient into a direction, one link after another.
+
+An optimizer is a chain of links ending in ``param - lr * direction``::
+
+    SGD      ascent? > decay? > momentum?
+    Adam     ascent? > decay? > adam
+    AdamW    ascent? > adam   > decay?       (the same links: decay comes after the moments)
+    RMSprop  ascent? > decay? > rms > momentum?
+
+A link never asks for a tensor's value, so a chain runs eagerly, inside ``cr.compile``, and on symbols alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import as_tensor
+
+State = Mapping[str, Tensor]
+Scalar = float | Tensor  # a Python number, or inside a trace a tensor without axes
+Settings = Mapping[str, Scalar]
+Change = tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One link: ``apply(direction, param, state, settings) -> (direction, changed state)``."""
+
+    name: str
+    slots: tuple[str, ...]  # the tensors of the parameter's shape that it keeps
+    apply: Callable[[Tensor, Tensor, State, Settings], Change]
+
+
+def update(rules: tuple[Rule, ...], param: Tensor, grad: Tensor, state: State, settings: Settings) -> Change:
+    """One step of an optimizer: the new parameter and the new state.
+
+    Args:
+        rules: the chain.
+        param: any shape, floating.
+        grad: the gradient, of the same shape and dtype.
+        state: the tensors named by the rules' slots.
+        settings: lr and whatever the rules read.
+    """
+    direction, changed = grad, {}
+    for rule in rules:
+        direction, mine = rule.apply(direction, param, state, settings)
+        changed.update(mine)
+    return param - direction * settings["lr"], changed
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def average(old: Tensor, new: Tensor, beta: Scalar) -> Tensor:
+    """The exponential moving average ``beta * old + (1 - beta) * new``."""
+    return old * beta + new * (1 - beta)
+
+
+def correction(beta: Scalar, step: Tensor) -> Tensor:
+    """``1 - beta^step``: the weight that an average started at 0 has gathered; float64, no axes."""
+    return 1 - beta ** step.double()
+
+
+# ---------------------------------------------------------------- links
+
+
+def _ascend(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    return -direction, {}
+
+
+def _decay(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    return direction + param * settings["weight_decay"], {}
+
+
+def _accumulate(direction: Tensor, state: State, settings: Settings) -> Tensor:
+    return state["momentum_buffer"] * settings["momentum"] + direction
+
+
+def _momentum(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    buffer = _accumulate(direction, state, settings)
+    return buffer, {"momentum_buffer": buffer}
+
+
+def _nesterov(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    buffer = _accumulate(direction, state, settings)
+    return direction + buffer * settings["momentum"], {"momentum_buffer": buffer}
+
+
+def _dampened(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    # As PyTorch does, the first gradient enters undamped.
+    damped = direction * (1 - settings["dampening"])
+    buffer = direction.where(as_tensor(settings["step"]) == 1, _accumulate(damped, state, settings))
+    return buffer, {"momentum_buffer": buffer}
+
+
+def _adam(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    mean = average(state["exp_avg"], direction, settings["beta1"])
+    square = average(state["exp_avg_sq"], direction * direction, settings["beta2"])
+    return _normalised(mean, square, settings), {"exp_avg": mean, "exp_avg_sq": square}
+
+
+def _amsgrad(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    mean = average(state["exp_avg"], direction, settings["beta1"])
+    square = average(state["exp_avg_sq"], direction * direction, settings["beta2"])
+    highest = state["max_exp_avg_sq"].maximum(square)
+    changed = {"exp_avg": mean, "exp_avg_sq": square, "max_exp_avg_sq": highest}
+    return _normalised(mean, highest, settings), changed
+
+
+def _normalised(mean: Tensor, square: Tensor, settings: Settings) -> Tensor:
+    """``(m / c1) / (sqrt(v / c2) + eps)``, with what does not depend on the element gathered in scalars."""
+    return mean / (square.sqrt() * settings["inverse_root2"] + settings["eps"]) * settings["inverse1"]
+
+
+def _rms(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    square = average(state["square_avg"], direction * direction, settings["alpha"])
+    return direction / (square.sqrt() + settings["eps"]), {"square_avg": square}
+
+
+def _centered_rms(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    square = average(state["square_avg"], direction * direction, settings["alpha"])
+    mean = average(state["grad_avg"], direction, settings["alpha"])
+    spread = (square - mean * mean).sqrt()
+    return direction / (spread + settings["eps"]), {"square_avg": square, "grad_avg": mean}
+
+
+ASCENT = Rule("ascent", (), _ascend)
+DECAY = Rule("decay", (), _decay)
+MOMENTUM = Rule("momentum", ("momentum_buffer",), _momentum)
+NESTEROV = Rule("nesterov", ("momentum_buffer",), _nesterov)
+DAMPENED = Rule("dampened momentum", ("momentum_buffer",), _dampened)
+ADAM = Rule("adam", ("exp_avg", "exp_avg_sq"), _adam)
+AMSGRAD = Rule("amsgrad", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), _amsgrad)
+RMS = Rule("rms", ("square_avg",), _rms)
+CENTERED_RMS = Rule("centered rms", ("square_avg", "grad_avg"), _centered_rms)
+
+
+def chain(*links: Rule | None) -> tuple[Rule, ...]:
+    """The links that are there."""
+    return tuple(link for link in links if link is not None)

@@ -1,0 +1,134 @@
+"""An optimizer's state in PyTorch's layout, out and in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule.errors import StateDictError
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import as_tensor, zeros
+from chainrule.tensor.functions import no_grad
+
+if TYPE_CHECKING:
+    from chainrule.optim.optimizer import Group, Optimizer
+
+# Switches of PyTorch's implementation that have no counterpart here.
+FOREIGN = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay", "params"}
+
+
+def state_dict(optimizer: Optimizer) -> dict[str, Any]:
+    """``{"state": {index: {name: tensor}}, "param_groups": [{..., "params": [index]}]}``."""
+    numbers = {p: i for i, p in enumerate(_parameters(optimizer.param_groups))}
+    state = {
+        numbers[p]: {name: tensor.detach().clone() for name, tensor in own.items()}
+        for p, own in sorted(optimizer.state.items(), key=lambda item: numbers[item[0]])
+        if own
+    }
+    groups = [
+        {**{k: v for k, v in group.items() if k != "params"}, "params": [numbers[p] for p in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    return {"state": state, "param_groups": groups}
+
+
+def load(optimizer: Optimizer, given: dict[str, Any]) -> None:
+    """Check everything, then copy into the handles that stand, so that compiled steps go on with them."""
+    name = type(optimizer).__name__
+    if not isinstance(given, dict) or not {"state", "param_groups"} <= given.keys():
+        raise StateDictError(
+            f"{name}: a state_dict has the keys 'state' and 'param_groups', got {_outline(given)}."
+        )
+    _check_groups(name, optimizer.param_groups, given["param_groups"])
+    loaded = _by_parameter(optimizer.param_groups, given)
+    for parameter, values in loaded.items():
+        _check_state(name, parameter, values)
+    for group, other in zip(optimizer.param_groups, given["param_groups"], strict=True):
+        group.update({key: value for key, value in other.items() if key not in FOREIGN})
+    optimizer.initialize()
+    with no_grad():
+        for parameter, own in optimizer.state.items():
+            _copy(own, loaded.get(parameter, {}))
+        for group in optimizer.param_groups:
+            _share_counters(optimizer, group, loaded)
+
+
+def _parameters(groups: list[Group]) -> list[Tensor]:
+    return [parameter for group in groups for parameter in group["params"]]
+
+
+def _outline(given: Any) -> str:
+    return f"the keys {sorted(map(str, given))}" if isinstance(given, dict) else type(given).__name__
+
+
+def _check_groups(name: str, own: list[Group], given: Any) -> None:
+    if len(own) != len(given):
+        raise StateDictError(
+            f"{name}: the state_dict has {len(given)} parameter groups, the optimizer {len(own)}. "
+            f"Build the optimizer as it was when it was saved."
+        )
+    for index, (mine, other) in enumerate(zip(own, given, strict=True)):
+        if len(mine["params"]) != len(other["params"]):
+            raise StateDictError(
+                f"{name}: parameter group {index} of the state_dict has {len(other['params'])} "
+                "parameters, the "
+                f"optimizer's {len(mine['params'])}. Build model and optimizer as they were when they "
+                "were saved."
+            )
+
+
+def _by_parameter(groups: list[Group], given: dict[str, Any]) -> dict[Tensor, dict[str, Any]]:
+    numbers = [number for group in given["param_groups"] for number in group["params"]]
+    table = dict(zip(numbers, _parameters(groups), strict=True))
+    return {
+        table[number]: {slot: _as_value(value) for slot, value in state.items() if value is not None}
+        for number, state in given["state"].items()
+    }
+
+
+def _as_value(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else as_tensor(np.asarray(value))
+
+
+def _check_state(name: str, parameter: Tensor, values: dict[str, Tensor]) -> None:
+    for slot, value in values.items():
+        expected = () if slot == "step" else parameter.shape
+        if value.shape != expected:
+            raise StateDictError(
+                f"{name}: the state {slot!r} of a parameter of shape {parameter.shape} must have shape "
+                f"{expected}, "
+                f"got {value.shape}. The parameters may stand in another order than when they were saved."
+            )
+
+
+def _copy(own: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for slot, tensor in own.items():
+        if slot != "step":
+            tensor.copy_(values[slot]) if slot in values else tensor.zero_()
+
+
+def _share_counters(optimizer: Optimizer, group: Group, loaded: dict[Tensor, dict[str, Any]]) -> None:
+    """Parameters that stand at the same step share a counter again; handles that fit are kept."""
+    shared: dict[float, Tensor] = {}
+    taken: set[Tensor] = set()
+    for parameter in group["params"]:
+        own = optimizer.state.get(parameter, {})
+        if "step" not in own:
+            continue
+        value = _step_of(loaded.get(parameter, {}))
+        if value not in shared:
+            shared[value] = own["step"] if own["step"] not in taken else zeros()
+            taken.add(shared[value])
+        if own["step"] is not shared[value]:
+            own["step"] = shared[value]
+            optimizer._layout += 1
+    for value, counter in shared.items():
+        counter.fill_(value)
+
+
+def _step_of(values: dict[str, Any]) -> float:
+    """The saved counter; PyTorch's SGD keeps none, but a momentum tells that it has begun."""
+    if "step" in values:
+        return float(values["step"].item())
+    return 1.0 if values else 0.0
