@@ -184,6 +184,9 @@ class _Writer:
         return all(store.index.coefficient(var) == 1 for store in self.kernel.stores)
 
     def _store(self, body: Body) -> None:
+        """All values before any store: a new state may lie where another value's old state is read."""
+        for store in self.kernel.stores:
+            body.value(store.value)
         for store in self.kernel.stores:
             body.store(store)
 
