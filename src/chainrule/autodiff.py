@@ -36,12 +36,13 @@ def gradients(
     order = [node for node in graph.toposort(map(lifted, outputs)) if node.requires_grad]
     leading = _leading_to(wanted, order)
     arrived: dict[Node, Tensor] = {}
-    with graph.grad_mode(create_graph):
+    with graph.grad_mode(create_graph), graph.provenance() as stand_for:
         for output, seed in zip(outputs, seeds, strict=True):
             _accumulate(arrived, lifted(output), seed)
         for node in reversed(order):
             if node in arrived and node in leading:
                 dY = arrived[node] if node in wanted else arrived.pop(node)
+                stand_for(node)
                 _distribute(node, dY, leading, arrived)
     return {node: arrived[node] for node in wanted if node in arrived}
 
@@ -64,24 +65,24 @@ def _distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, 
         )
     if node.op is ew.detach:
         return  # a leaf inside a trace
-    with graph.provenance(node):
-        for argument, source in enumerate(node.inputs):
-            if source.requires_grad and source in leading:
-                _accumulate(arrived, source, _contribution(node, argument, dY))
-
-
-def _contribution(node: Node, argument: int, dY: Tensor) -> Tensor:
-    rule = node.op.rule(argument)
-    if rule is None:
-        if node.op.numpy is not None and node.op.vjp == (None,) * len(node.inputs):
-            return zeros_like(wrap(node.inputs[argument]))
-        raise GradientError(
-            f"{node.op.name}{node.whereabouts()} has no derivative with respect to its argument {argument}. "
-            f"Detach that argument, or give one with cr.custom_vjp."
+    reaching = [
+        argument for argument, source in enumerate(node.inputs) if source.requires_grad and source in leading
+    ]
+    if not reaching:
+        return
+    Y, inputs = wrap(node), tuple(map(wrap, node.inputs))
+    joint = node.op.joint(dY, Y, *inputs, **node.params) if node.op.joint is not None else None
+    for argument in reaching:
+        if joint is not None:
+            product = joint[argument]
+        else:
+            rule = node.op.rule(argument)
+            product = None if rule is None else rule(dY, Y, *inputs, **node.params)
+        source = node.inputs[argument]
+        # Broadcasting is undone here, once, for every rule. No rule: the derivative is zero where it exists.
+        _accumulate(
+            arrived, source, zeros_like(inputs[argument]) if product is None else product.sum_to_size(source.shape)
         )
-    source = node.inputs[argument]
-    product: Tensor = rule(dY, wrap(node), *map(wrap, node.inputs), **node.params)
-    return product.sum_to_size(source.shape)  # broadcasting is undone here, once, for every rule
 
 
 def _accumulate(arrived: dict[Node, Tensor], node: Node, contribution: Tensor) -> None:
@@ -103,7 +104,9 @@ def _backward(output: Tensor, gradient: Tensor | None, retain_graph: bool, creat
         for node in leaves:
             owner = node.owner() if node.owner is not None else None
             if owner is not None and node in found:
-                owner.grad = found[node] if owner.grad is None else owner.grad + found[node]
+                # A handle of its own: an in-place change of one .grad must not reach another's.
+                new = wrap(lifted(found[node]))
+                owner.grad = new if owner.grad is None else owner.grad + new
     if not retain_graph and not graph.tracing():
         for node in order:
             node.release()
@@ -322,20 +325,33 @@ def custom_vjp(forward: Function, backward: Function) -> Function:
     tensor([1., 1.])
     """
 
-    def rule(output: Any, dY: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        given = backward(dY, output, *inputs)
-        found = given if isinstance(given, (tuple, list)) else (given,)
+    def rule(dY: Tensor, Y: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+        given = backward(dY, Y, *inputs)
+        found = tuple(given) if isinstance(given, (tuple, list)) else (given,)
         if len(found) != len(inputs):
             raise GradientError(
-                f"custom_vjp: backward must return one gradient for each of the {len(inputs)} inputs, "
+                f"{graph.who('custom_vjp')}: backward must return one gradient for each of the {len(inputs)} inputs, "
                 f"got {len(found)}. Return None for inputs without one."
             )
-        return tuple(zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True))
+        for position, (dX, x) in enumerate(zip(found, inputs, strict=True)):
+            _check_custom(dX, x, position)
+        return found
 
     @wraps(forward)
     def function(*inputs: Tensor) -> Tensor:
         with graph.grad_mode(False):
             output = forward(*inputs)
-        return apply(ew.custom, output, *inputs, rule=rule)
+        return apply(ew.custom, output.detach(), *inputs, rule=rule)
 
     return function
+
+
+def _check_custom(dX: object, x: Tensor, position: int) -> None:
+    if dX is None:
+        return
+    if not isinstance(dX, Tensor) or dX.shape != x.shape or dX.dtype != x.dtype:
+        came = str(lifted(dX).type) if isinstance(dX, Tensor) else type(dX).__name__
+        raise GradientError(
+            f"{graph.who('custom_vjp')}: backward must return a tensor of the type of input {position}, "
+            f"{lifted(x).type}, got {came}. Reshape or convert it, or return None."
+        )

@@ -15,26 +15,20 @@ _BOOL, _INTEGER, _FLOATING = range(3)
 class DType:
     """One element type: its PyTorch name, its NumPy dtype and its category."""
 
-    __slots__ = ("category", "itemsize", "name", "numpy", "short")
+    __slots__ = ("category", "is_floating_point", "is_integer", "itemsize", "name", "numpy", "short")
 
     def __init__(self, name: str, short: str, category: int) -> None:
         self.name, self.short, self.category = name, short, category
         self.numpy = np.dtype(name)
         self.itemsize = self.numpy.itemsize
+        self.is_floating_point = category == _FLOATING
+        self.is_integer = category == _INTEGER
 
     def __repr__(self) -> str:
         return f"chainrule.{self.name}"
 
     def __reduce__(self) -> tuple[Any, ...]:  # a dtype is one of six objects, also after copying
         return (as_dtype, (self.name,))
-
-    @property
-    def is_floating_point(self) -> bool:
-        return self.category == _FLOATING
-
-    @property
-    def is_integer(self) -> bool:
-        return self.category == _INTEGER
 
 
 bool_ = DType("bool", "bool", _BOOL)

@@ -15,6 +15,7 @@ of 100,000 ops is an ordinary graph.
 
 from __future__ import annotations
 
+import contextvars
 import os
 import sys
 import threading
@@ -22,12 +23,13 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.dtypes import DType
-from chainrule.errors import ShapeError, TraceError, VerifyError
+from chainrule.errors import DtypeError, GradientError, IndexRangeError, ShapeError, TraceError, VerifyError
 
 Shape = tuple[int, ...]
 Array = np.ndarray[Any, Any]
@@ -63,10 +65,17 @@ class Op:
     lower: Any = None
     float_only: bool = False  # integers are cast to the default float first, as PyTorch does
     cost: int = 1  # relative work an element, for the fusion heuristics
+    joint: Rule | None = None  # instead of `vjp`: one formula (dY, Y, *inputs, **params) -> (dX, ...) for all inputs
 
     def rule(self, argument: int) -> Rule | None:
+        """The derivative with respect to one input; None where it is zero."""
         if callable(self.vjp):
             return self.vjp(argument)
+        if argument >= len(self.vjp):
+            raise GradientError(
+                f"{who(self.name)}: no derivative is declared with respect to argument {argument}. "
+                f"Detach that argument, or give the derivative with cr.custom_vjp."
+            )
         return self.vjp[argument]
 
     def __repr__(self) -> str:
@@ -122,7 +131,7 @@ class Node:
         self.trace = trace
         self.owner = owner  # the leaf Tensor whose .grad receives this node's gradient
         self.seen = True  # someone may hold the value: a compiled step must not overwrite it in place
-        self.layer = ".".join(_local.layers)
+        self.layer = ".".join(_local.layers) if _local.layers else ""
         self.line: Line | None = _local.line
 
     @property
@@ -143,7 +152,8 @@ class Node:
 
     @property
     def is_leaf(self) -> bool:
-        return not self.requires_grad or self.owner is not None
+        """True where history starts: a source, or (inside a trace) a value cut off from its history."""
+        return not self.requires_grad or (not self.released and (not self.inputs or self.op.name == "detach"))
 
     @property
     def released(self) -> bool:
@@ -185,9 +195,11 @@ class Recorder:
     """What a trace must offer; `compiler.trace` has the only one."""
 
     def lift(self, handle: Any) -> Node:
+        """The node that stands for a handle from outside the trace."""
         raise NotImplementedError
 
     def touch_grad(self, handle: Any, reading: bool, assigned: bool = False) -> None:
+        """Note that the trace reads ``handle.grad``, or sets it (`assigned`: to a tensor, not None)."""
         raise NotImplementedError
 
 
@@ -198,6 +210,10 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.layers: list[str] = []
+        # NaN and infinity are values here, where NumPy would warn. Running in a context that says so
+        # costs a fifth of an np.errstate block.
+        self.quiet = contextvars.copy_context()
+        self.quiet.run(np.seterr, all="ignore")
 
 
 _local = _Local()
@@ -248,12 +264,15 @@ def layer_scope(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def provenance(node: Node) -> Iterator[None]:
-    """Nodes made inside stand for `node` (its derivative): they carry its layer and line."""
+def provenance() -> Iterator[Callable[[Node], None]]:
+    """Gives `stand_for(node)`: nodes made after it, inside the block, carry the layer and line of `node`."""
     layers, line = _local.layers, _local.line
-    _local.layers, _local.line = [node.layer] if node.layer else [], node.line
+
+    def stand_for(node: Node) -> None:
+        _local.layers, _local.line = [node.layer] if node.layer else [], node.line
+
     try:
-        yield
+        yield stand_for
     finally:
         _local.layers, _local.line = layers, line
 
@@ -263,11 +282,12 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 def user_line() -> Line | None:
     """The innermost line of the running program that is not chainrule's own."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
-            return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-        frame = frame.f_back  # type: ignore[assignment]
+        code = frame.f_code
+        if not code.co_filename.startswith(_PACKAGE):
+            return Line(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back
     return None
 
 
@@ -299,34 +319,44 @@ def leaf(value: Array, dtype: DType, requires_grad: bool = False, owner: weakref
 
 def const(value: float | int | bool, dtype: DType) -> Node:
     """A node for a Python number."""
-    array = np.asarray(value).astype(dtype.numpy)  # astype wraps out-of-range integers, as PyTorch does
+    try:
+        array = _local.quiet.run(np.array, value, dtype.numpy)
+    except (OverflowError, ValueError, TypeError):
+        array = _wrapped(value, dtype)
     return Node(CONST, (), {"value": array.item(), "dtype": dtype}, Type((), dtype), value=array, trace=_local.trace)
+
+
+def _wrapped(value: float | int | bool, dtype: DType) -> Array:
+    """A number out of the dtype's range: integers wrap around, as in PyTorch."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DtypeError(f"{who('const')}: the number {value} does not fit {dtype.name}. Use a float.")
+    result: Array = _local.quiet.run(array.astype, dtype.numpy)
+    return result
 
 
 def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
     """`op` on `inputs`: evaluated at once on NumPy, or recorded when a trace is on."""
-    line = _local.line
-    if line is None:
-        _local.line = user_line()
-    try:
-        type = op.infer(*inputs, **params)
-        requires_grad = (
-            _local.grad_enabled and type.dtype.is_floating_point and any(node.requires_grad for node in inputs)
-        )
-        if _local.trace is not None:
-            return Node(op, inputs, params, type, requires_grad=requires_grad, trace=_local.trace)
-        value = evaluate(op, [node.value for node in inputs], params, type)
-        if requires_grad:
-            return Node(op, inputs, params, type, value=value, requires_grad=True)
-        return Node(LEAF, (), {}, type, value=value)
-    finally:
-        _local.line = line
+    local = _local
+    type = op.infer(*inputs, **params)
+    requires_grad = False
+    if local.grad_enabled and type.dtype.is_floating_point:
+        for node in inputs:
+            if node.requires_grad:
+                requires_grad = True
+                break
+    value = None if local.trace is not None else evaluate(op, [node.value for node in inputs], params, type)
+    if value is not None and not requires_grad:
+        return Node(LEAF, (), {}, type, value=value)  # nothing will ask where it came from
+    made = Node(op, inputs, params, type, value=value, requires_grad=requires_grad, trace=local.trace)
+    if made.line is None:
+        made.line = user_line()
+    return made
 
 
 def evaluate(op: Op, arrays: Sequence[Array], params: dict[str, Any], type: Type) -> Array:
     """The NumPy reference of `op`, with its value in the declared dtype."""
-    with np.errstate(all="ignore"):  # NaN and infinity are values here; NumPy would warn
-        return np.asarray(op.numpy(*arrays, **params), type.dtype.numpy)
+    return np.asarray(_local.quiet.run(op.numpy, *arrays, **params), type.dtype.numpy)
 
 
 # -- graphs -------------------------------------------------------------------------------
@@ -407,11 +437,20 @@ def verify(graph: Graph, stage: str = "graph") -> None:
     for node in graph.nodes():
         if node.op is INPUT and node not in inputs:
             raise VerifyError(f"{stage}: {node!r} is read but is not an input. This is a bug in chainrule.")
-        if node.op.kind == "source" and not node.inputs and node.op.infer is _no_value:
-            continue
-        try:
-            expected = node.op.infer(*node.inputs, **node.params)
-        except ShapeError as error:
-            raise VerifyError(f"{stage}: {node!r} does not fit its inputs: {error}") from error
-        if expected != node.type:
-            raise VerifyError(f"{stage}: {node!r} should be {expected}. This is a bug in chainrule.")
+        if node.op is RELEASED:
+            raise VerifyError(f"{stage}: {node!r} has lost its history. This is a bug in chainrule.")
+        if node.op.kind != "source":
+            _verify_type(node, stage)
+        elif node.inputs:
+            raise VerifyError(f"{stage}: {node!r} is a source but has inputs. This is a bug in chainrule.")
+        elif node.op is LEAF and node._value is None:
+            raise VerifyError(f"{stage}: {node!r} has no value. This is a bug in chainrule.")
+
+
+def _verify_type(node: Node, stage: str) -> None:
+    try:
+        expected = node.op.infer(*node.inputs, **node.params)
+    except (ShapeError, DtypeError, IndexRangeError) as error:
+        raise VerifyError(f"{stage}: {node!r} does not fit its inputs: {error}") from error
+    if expected != node.type:
+        raise VerifyError(f"{stage}: {node!r} should be {expected}. This is a bug in chainrule.")

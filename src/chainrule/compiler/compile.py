@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import update_wrapper
 from types import MethodType
 from typing import Any
@@ -22,7 +22,9 @@ from chainrule import graph
 from chainrule.compiler import tree
 from chainrule.compiler.buffers import address, aligned, contiguous
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
+from chainrule.compiler.module import SYNC_BYTES
 from chainrule.compiler.program import Program
+from chainrule.compiler.threads import get_num_threads, new_sync, together
 from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
 from chainrule.errors import IndexRangeError, ShapeError, TraceError
 from chainrule.graph import Array, Node
@@ -123,7 +125,7 @@ class Compiled:
         same = tuple(next(j for j, other in enumerate(leaves) if other is leaf) for leaf in leaves)
         key = (description, types, same, graph.is_grad_enabled())
         for variant in self._variants.get(key, ()):
-            if variant.holds():
+            if variant.holds(leaves):
                 self._latest = variant
                 return variant
         variant = Variant(self._function, description, leaves, nodes)
@@ -160,7 +162,7 @@ class Variant:
     def __init__(
         self, function: Callable[..., Any], description: Any, leaves: list[Handle], nodes: list[Node]
     ) -> None:
-        placeholders = [_placeholder(leaf, node) for leaf, node in zip(leaves, nodes, strict=True)]
+        placeholders = _placeholders(leaves, nodes)
         results: list[Handle] = []
         shape: list[Any] = []
 
@@ -196,10 +198,12 @@ class Variant:
             self.result_nodes = [*self.result_nodes, *self.derivative.residuals]
         slots = list(trace.slots.values())
         self.arguments = sorted((s for s in slots if s.argument is not None), key=lambda s: s.argument or 0)
-        self.state = [s for s in slots if s.argument is None]
+        program_graph = graph_of(trace, self.result_nodes)
+        read = set(program_graph.inputs)
+        self.state = [s for s in slots if s.argument is None and (s.input in read or s.final is not None)]
+        trace.live = [(getter, node) for getter, node in trace.live if node in read]
         self.grads = [g for g in trace.grads.values() if g.final is not None]
         self.cleared = [g for g in trace.grads.values() if g.final is None and g.after is not g.before]
-        program_graph = graph_of(trace, self.result_nodes)
         first_result = len(self.arguments)
         first_live = first_result + len(self.result_nodes)
         first_state = first_live + len(trace.live)
@@ -207,9 +211,8 @@ class Variant:
         entries: dict[Node, int] = {s.input: i for i, s in enumerate(self.arguments)}
         entries.update({node: first_live + i for i, (_, node) in enumerate(trace.live)})
         entries.update({s.input: first_state + i for i, s in enumerate(self.state)})
-        place = {id(s): entries[s.input] for s in slots}
         written = [first_result + i for i in range(len(self.result_nodes))]
-        written += [place[id(s)] for s in slots if s.final is not None]
+        written += [entries[s.input] for s in slots if s.final is not None]
         written += [first_grad + i for i in range(len(self.grads))]
         names = {entry: f"out{i}" for i, entry in enumerate(written[: len(self.result_nodes)])}
         names.update({first_grad + i: f"grad{i}" for i in range(len(self.grads))})
@@ -225,7 +228,8 @@ class Variant:
         program = self.program
         self.table = np.zeros(program.table, np.uintp)
         self.strides = np.zeros(program.table, np.int64)
-        self.working = aligned(program.arena)
+        self.sync = new_sync(SYNC_BYTES)
+        self.threads = 0  # what the working memory below is for
         self.keep: list[Array] = []
         self.live = np.zeros(max(1, len(self.trace.live)), np.float64)
         for i in range(len(self.trace.live)):
@@ -234,21 +238,25 @@ class Variant:
             constant = contiguous(node.value)
             self.table[program.table - len(program.constants) + i] = address(constant)
             self.keep.append(constant)
-        self.fixed = (address(self.table), address(self.strides), address(self.working))
         self.bound: list[Node | None] = [None] * len(self.state)
         self.gradients: list[Tensor | None] = [None] * len(self.grads)
         self.run = program.code.run
 
-    def holds(self) -> bool:
+    def holds(self, leaves: list[Handle]) -> bool:
         """Is everything Python that the trace depended on still as it was?"""
         for getter, value in self.trace.guards:
             if getter() != value:
                 return False
+        for grad in self.trace.grads.values():
+            if grad.argument is not None:
+                grad.owner = leaves[grad.argument]
+            if not grad.fits():
+                return False
         for slot, bound in zip(self.state, self.bound, strict=True):
-            node = slot.handle._node
+            node = slot.current()._node
             if node is not bound and not _same_kind(node, slot.input):
                 return False
-        return all((g.owner._grad is None) == (g.before is None) for g in self.trace.grads.values() if g.read)
+        return True
 
     # -- running ----------------------------------------------------------------------------
     def call(self, leaves: list[Handle]) -> Any:
@@ -276,7 +284,7 @@ class Variant:
 
     def _eager(self, entry: Node, leaves: list[Handle]) -> Node:
         slot = next(slot for slot in self.trace.slots.values() if slot.input is entry)
-        return (slot.handle if slot.argument is None else leaves[slot.argument])._node
+        return (slot.current() if slot.argument is None else leaves[slot.argument])._node
 
     def loop(self, leaves: list[Handle], steps: int) -> Any:
         if self.derivative is not None:
@@ -284,13 +292,15 @@ class Variant:
                 "loop: the function returns tensors that require grad, and no gradient flows out of a loop. Run it "
                 "under cr.no_grad(), detach its results, or call backward inside it."
             )
-        if any(s.final is not None for s in self.arguments):
+        if any(s.final is not None for s in self.arguments) or any(g.argument is not None for g in self.grads):
             raise TraceError(
                 "loop: the function changes one of its arguments in place, which has no meaning over many steps. "
                 "Keep state in tensors that exist outside the function."
             )
         outputs = [np.empty((steps, *node.shape), node.dtype.numpy) for node in self.result_nodes]
         self._prepare(leaves, outputs, [_stride(s.input) for s in self.arguments])
+        if not steps:
+            return self._rebuilt([graph.leaf(a, n.dtype) for a, n in zip(outputs, self.result_nodes, strict=True)])
         self._execute(steps)
         return self._finish(leaves, [graph.leaf(a, n.dtype) for a, n in zip(outputs, self.result_nodes, strict=True)])
 
@@ -311,7 +321,7 @@ class Variant:
         for i, (getter, _) in enumerate(self.trace.live):
             self.live[i] = getter()
         for i, slot in enumerate(self.state):
-            node = slot.handle._node
+            node = slot.current()._node
             if node is not self.bound[i] or (node.seen and slot.final is not None):
                 self._bind_state(i, slot, node)
         for i, grad in enumerate(self.grads):
@@ -327,7 +337,7 @@ class Variant:
             array = array.copy()
             node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
             node.seen = False
-            slot.handle._node = node
+            slot.current()._node = node
         elif array is not node._value:
             self.hold.append(array)
         self.table[self.first_state + i] = address(array)
@@ -336,9 +346,11 @@ class Variant:
 
     def _bind_gradient(self, i: int, grad: GradSlot) -> None:
         held = self.gradients[i]
-        # Nobody but this list, the owner's attribute and this call may hold it, or it must stay as it is.
-        if held is not None and not held._node.seen and sys.getrefcount(held) <= 4:
-            return
+        # Nobody but this list and the owner's attribute may hold it, and the program itself must not read it.
+        expected = _ALONE + 1 + (grad.owner._grad is held)  # 1: `held`
+        if held is not None and not held._node.seen and not grad.accumulates:
+            if _references(self.gradients, i) <= expected:
+                return
         final = grad.final
         if final is None:
             return
@@ -349,10 +361,35 @@ class Variant:
         self.table[self.first_grad + i] = address(array)
 
     def _execute(self, steps: int) -> None:
-        moving = self.first_live
-        status = self.run(*self.fixed, moving, steps)
+        threads = self.program.threads(steps, get_num_threads())
+        if threads > self.threads:
+            self.threads = threads
+            self.working = aligned(self.program.working(threads))
+            self.tables = np.empty((threads, len(self.table)), np.uintp)
+            self.fixed = (address(self.strides), address(self.working), self.first_live)
+        if threads == 1:
+            status = self.run(address(self.table), *self.fixed, steps, 0, 1, address(self.sync))
+        else:
+            status = self._execute_together(threads, steps)
         if status:
             raise self._failure(status & 0xFFFF, status >> 16)
+
+    def _execute_together(self, threads: int, steps: int) -> int:
+        """Each thread moves along a table of its own."""
+        tables = self.tables[:threads]
+        tables[:] = self.table
+        status = [0]
+
+        def work(thread: int) -> None:
+            code = self.run(address(tables[thread]), *self.fixed, steps, thread, threads, address(self.sync))
+            if thread == 0:
+                status[0] = code
+
+        def alone() -> None:
+            status[0] = self.run(address(self.table), *self.fixed, steps, 0, 1, address(self.sync))
+
+        together(threads, work, alone)
+        return status[0]
 
     def _failure(self, code: int, step: int) -> Exception:
         node = self.program.schedule.checks[code - 1]
@@ -374,19 +411,42 @@ class Variant:
             grad.owner._grad = held
         for grad in self.cleared:
             grad.owner._grad = grad.after
+        return self._rebuilt(results)
+
+    def _rebuilt(self, results: list[Node]) -> Any:
+        """The results as the function returned them."""
         tensors = map(wrap, results)
         return tree.rebuild(self.description, lambda: next(tensors))
+
+
+def _references(held: Sequence[object], i: int) -> int:
+    """How many references to an element there are; how many of them are Python's own depends on its version."""
+    element = held[i]
+    return sys.getrefcount(element)
+
+
+_ALONE = _references([object()], 0)  # held by its list alone
 
 
 def _same_kind(node: Node, expected: Node) -> bool:
     return node.type == expected.type and node.requires_grad == expected.requires_grad
 
 
-def _placeholder(leaf: Handle, node: Node) -> Handle:
-    """A handle of the type one step sees."""
-    if leaf._node is node:
-        return leaf
-    return wrap(Node(graph.LEAF, (), {}, node.type, requires_grad=False))
+def _placeholders(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:
+    """A handle for each argument, of the type one step sees.
+
+    A new one for a plain tensor, so that a tensor both passed and captured is two things to the program: the next
+    call may pass another. One with a gradient, a subclass or attributes stands for itself.
+    """
+    made: dict[int, Handle] = {}
+    for leaf, node in zip(leaves, nodes, strict=True):
+        if leaf._node is not node:
+            made.setdefault(id(leaf), wrap(Node(graph.LEAF, (), {}, node.type)))
+        elif type(leaf) is Tensor and not leaf.requires_grad and not leaf.__dict__:
+            made.setdefault(id(leaf), wrap(node))._base = leaf._base
+        else:
+            made[id(leaf)] = leaf
+    return [made[id(leaf)] for leaf in leaves]
 
 
 def _flatten_result(value: Any, results: list[Handle]) -> Hashable:

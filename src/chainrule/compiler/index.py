@@ -8,6 +8,8 @@ remainders that did not simplify, and integers loaded from memory. Views compose
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
 from typing import Any, NamedTuple, Union
 
 
@@ -21,13 +23,16 @@ class Var(NamedTuple):
         return "ijklmnopqrstuvwxyz"[self.number % 18] + ("" if self.number < 18 else str(self.number // 18))
 
 
-class Quotient(NamedTuple):
+@dataclass(frozen=True)  # not tuples: a quotient and a remainder of the same parts must differ
+class Quotient:
     """floor(expr / by)."""
 
     expr: Expr
     by: int
 
-class Remainder(NamedTuple):
+
+@dataclass(frozen=True)
+class Remainder:
     """expr mod by."""
 
     expr: Expr
@@ -72,7 +77,7 @@ class Expr:
                 terms[atom] = total
             else:
                 del terms[atom]
-        return Expr(terms, self.constant + other.constant)
+        return Expr(terms, self.constant + other.constant)._rejoined()
 
     __radd__ = __add__
 
@@ -100,6 +105,16 @@ class Expr:
             low, high = low + min(first, last), high + max(first, last)
         return low, high
 
+    def _rejoined(self) -> Expr:
+        """With whole * by + rest written as what was divided: a reshape back and forth leaves no trace."""
+        for atom, factor in self.terms.items():
+            if isinstance(atom, Remainder):
+                whole = Quotient(atom.expr, atom.by)
+                if self.terms.get(whole) == factor * atom.by:
+                    others = {a: f for a, f in self.terms.items() if a not in (atom, whole)}
+                    return Expr(others, self.constant) + atom.expr * factor
+        return self
+
     def _split(self, by: int) -> tuple[Expr, Expr]:
         """(whole, rest) with self = whole * by + rest, rest holding what does not divide."""
         whole = {atom: f // by for atom, f in self.terms.items() if f % by == 0}
@@ -109,12 +124,14 @@ class Expr:
     def __floordiv__(self, by: int) -> Expr:
         if by == 1:
             return self
+        if by == 0:  # along an empty axis: no iteration ever asks
+            return Expr()
         whole, rest = self._split(by)
         low, high = rest.bounds()
         return whole if low >= 0 and high < by else whole + Expr({Quotient(rest, by): 1})
 
     def __mod__(self, by: int) -> Expr:
-        if by == 1:
+        if by <= 1:
             return Expr()
         _, rest = self._split(by)
         low, high = rest.bounds()
@@ -181,8 +198,9 @@ def atom_vars(atom: Atom) -> set[Var]:
 
 
 def variables(sizes: tuple[int, ...], first: int = 0) -> tuple[Expr, ...]:
-    """One loop variable an axis; an axis of size 1 needs none."""
-    return tuple(Expr({Var(first + i, size): 1}) if size != 1 else Expr() for i, size in enumerate(sizes))
+    """One loop variable an axis; an axis of size 1 needs none, so shapes that differ in those share their loops."""
+    numbers = count(first)
+    return tuple(Expr({Var(next(numbers), size): 1}) if size != 1 else Expr() for size in sizes)
 
 
 class Guard(NamedTuple):

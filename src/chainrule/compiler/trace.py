@@ -27,6 +27,12 @@ class Slot:
     input: Node  # what stands for it in the graph
     argument: int | None = None  # which tensor argument of the call it is; None: it was there already
     final: Node | None = None  # what it names at the end, where that changed
+    gradient_of: GradSlot | None = None  # it is the ``grad`` of a handle: which tensor that is changes between calls
+
+    def current(self) -> Handle:
+        """The handle that this call reads and rebinds."""
+        gradient = self.gradient_of.owner._grad if self.gradient_of is not None else None
+        return self.handle if gradient is None else gradient
 
 
 @dataclass(eq=False)
@@ -38,6 +44,16 @@ class GradSlot:
     read: bool  # the trace asked for it before it assigned it, so it depends on whether it was there
     after: Tensor | None = None
     final: Node | None = None  # its value, where the program computed it
+    argument: int | None = None  # where the owner is an argument, it is another tensor at each call
+
+    @property
+    def accumulates(self) -> bool:
+        """Does the new gradient depend on the one that was there?"""
+        return self.read and self.before is not None
+
+    def fits(self) -> bool:
+        """Is there a gradient now if and only if there was one when the trace depended on it?"""
+        return not self.read or (self.owner._grad is None) == (self.before is None)
 
 
 @dataclass(eq=False)
@@ -87,6 +103,10 @@ class Trace(Recorder):
             slot.handle._node = slot.node
         for grad in self.grads.values():
             grad.after, grad.owner._grad = grad.owner._grad, grad.before
+            if grad.read and id(grad.before) in self.slots:
+                self.slots[id(grad.before)].gradient_of = grad
+            slot = self.slots.get(id(grad.owner))
+            grad.argument = slot.argument if slot is not None else None
             if grad.after is not None and grad.after._node.trace is self and id(grad.after) not in self.slots:
                 grad.final = grad.after._node
 
@@ -132,7 +152,8 @@ def trace_function(
 
 def graph_of(trace: Trace, results: list[Node]) -> Graph:
     """The program: inputs in the order they were met, results, then everything written back."""
+    outputs = results + [slot.final for slot in trace.slots.values() if slot.final is not None]
+    outputs += [grad.final for grad in trace.grads.values() if grad.final is not None]
     inputs = [slot.input for slot in trace.slots.values()] + [node for _, node in trace.live]
-    written = [slot.final for slot in trace.slots.values() if slot.final is not None]
-    written += [grad.final for grad in trace.grads.values() if grad.final is not None]
-    return Graph(inputs, results + written)
+    read = set(graph.toposort(outputs))
+    return Graph([node for node in inputs if node in read], outputs)

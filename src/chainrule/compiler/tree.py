@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -31,7 +32,8 @@ def flatten(value: Any, leaves: list[Handle]) -> Hashable:
             f"cr.compile: an argument of type {type(value).__name__} can be neither traced nor compared. Pass tensors, "
             f"arrays, numbers, text, or lists, tuples and dicts of them."
         ) from None
-    return (Constant, type(value), value)
+    # The sign tells 0.0 from -0.0, which are equal.
+    return (Constant, type(value), value, *([math.copysign(1, value)] if isinstance(value, float) else []))
 
 
 class Leaf:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from chainrule import dtypes
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError
 from chainrule.graph import Node, Op, Rule, Shape, Type, shape_error, who
+from chainrule.ops import reference
 
 OPS: list[Op] = []
 
@@ -36,20 +38,43 @@ def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
     return tuple(result)
 
 
-def _infer(name: str, out: DType | None, floating: bool) -> Any:
-    def infer(*inputs: Node, **params: Any) -> Type:
+def _shape(name: str, inputs: tuple[Node, ...]) -> Shape:
+    shape = inputs[0].shape
+    for node in inputs:
+        if node.shape != shape:
+            return broadcast_shapes(name, *(node.shape for node in inputs))
+    return shape
+
+
+def _infer(name: str, out: DType | None, floating: bool, bools: bool) -> Callable[..., Type]:
+    def infer(*inputs: Node) -> Type:
         dtype = inputs[-1].dtype
+        for node in inputs:
+            if node.dtype is not dtype:
+                raise _mixed(name, inputs)
         if floating and not dtype.is_floating_point:
             raise DtypeError(f"{who(name)}: needs a floating-point tensor, got {dtype.name}. Convert it with .float().")
-        return Type(broadcast_shapes(name, *(node.shape for node in inputs)), out or dtype)
+        if dtype is dtypes.bool_ and not bools:
+            raise DtypeError(
+                f"{who(name)}: is arithmetic on numbers, got bool. Convert it with .int() or .float(), or use the "
+                f"logical operators & | ^ ~."
+            )
+        return Type(_shape(name, inputs), out or dtype)
 
     return infer
 
 
-def _op(name: str, numpy: Any, lower: Any, *vjp: Rule | None, out: DType | None = None, cost: int = 1, **flags: bool) -> Op:
-    op = Op(
-        name, "elementwise", _infer(name, out, flags.get("float_only", False)), numpy, vjp, lower, cost=cost, **flags
-    )
+def _mixed(name: str, inputs: Sequence[Node]) -> DtypeError:
+    came = " and ".join(node.dtype.name for node in inputs)
+    return DtypeError(f"{who(name)}: the operands must have one dtype, got {came}. Convert them with .to(dtype).")
+
+
+def _op(
+    name: str, numpy: Any, lower: Any, *vjp: Rule | None,
+    out: DType | None = None, cost: int = 1, float_only: bool = False, bools: bool = True,
+) -> Op:  # fmt: skip
+    infer = _infer(name, out, float_only, bools)
+    op = Op(name, "elementwise", infer, numpy, vjp, lower, cost=cost, float_only=float_only)
     OPS.append(op)
     return op
 
@@ -66,6 +91,7 @@ sub = _op(
     "sub", np.subtract, lambda e, a, b: e.sub(a, b),
     lambda dY, Y, a, b: dY,
     lambda dY, Y, a, b: -dY,
+    bools=False,
 )  # fmt: skip
 mul = _op(
     "mul", np.multiply, lambda e, a, b: e.mul(a, b),
@@ -78,27 +104,33 @@ div = _op(
     lambda dY, Y, a, b: -dY * (Y / b),
     float_only=True, cost=4,
 )  # fmt: skip
-neg = _op("neg", np.negative, lambda e, x: e.neg(x), lambda dY, Y, x: -dY)
+neg = _op("neg", np.negative, lambda e, x: e.neg(x), lambda dY, Y, x: -dY, bools=False)
 pow = _op(
-    "pow", np.power, lambda e, a, b: e.pow(a, b),
+    "pow", reference.power, lambda e, a, b: e.pow(a, b),
     lambda dY, Y, a, b: (dY * (b * a ** (b - 1))).where(b != 0, 0),
     lambda dY, Y, a, b: (dY * (Y * a.log())).where((a != 0) | (b < 0), 0),
-    cost=30,
+    cost=30, bools=False,
 )  # fmt: skip
-floor_divide = _op("floor_divide", np.floor_divide, lambda e, a, b: e.floor_divide(a, b), None, None, cost=6)
+# Integers divided by zero give 0 here and natively (PyTorch raises).
+floor_divide = _op(
+    "floor_divide", np.floor_divide, lambda e, a, b: e.floor_divide(a, b), None, None, cost=6, bools=False
+)
 remainder = _op(
     "remainder", np.remainder, lambda e, a, b: e.remainder(a, b),
     lambda dY, Y, a, b: dY,
-    lambda dY, Y, a, b: -dY * (a / b).floor(),
-    cost=6,
+    lambda dY, Y, a, b: -dY * (a // b),
+    cost=6, bools=False,
 )  # fmt: skip
 
 # -- functions of one number ----------------------------------------------------------------
 
-abs = _op("abs", np.abs, lambda e, x: e.abs(x), lambda dY, Y, x: dY * x.sign())
-sign = _op("sign", np.sign, lambda e, x: e.sign(x), None)
-floor = _op("floor", np.floor, lambda e, x: e.floor(x), None)
-round = _op("round", np.round, lambda e, x: e.round(x), None)
+abs = _op("abs", np.abs, lambda e, x: e.abs(x), lambda dY, Y, x: dY * x.sign(), bools=False)
+# The sign of NaN is 0, as in PyTorch (and so is the derivative of abs there).
+sign = _op(
+    "sign", lambda x: np.subtract(x > 0, x < 0, dtype=x.dtype), lambda e, x: e.sign(x), None, bools=False
+)  # fmt: skip
+floor = _op("floor", np.floor, lambda e, x: e.floor(x), None, bools=False)
+round = _op("round", np.round, lambda e, x: e.round(x), None, bools=False)
 exp = _op("exp", np.exp, lambda e, x: e.exp(x), lambda dY, Y, x: dY * Y, float_only=True, cost=12)
 expm1 = _op("expm1", np.expm1, lambda e, x: e.expm1(x), lambda dY, Y, x: dY * (Y + 1), float_only=True, cost=15)
 log = _op("log", np.log, lambda e, x: e.log(x), lambda dY, Y, x: dY / x, float_only=True, cost=12)
@@ -114,42 +146,49 @@ cos = _op("cos", np.cos, lambda e, x: e.cos(x), lambda dY, Y, x: -dY * x.sin(), 
 tanh = _op("tanh", np.tanh, lambda e, x: e.tanh(x), lambda dY, Y, x: dY * (1 - Y * Y), float_only=True, cost=15)
 sigmoid = _op(
     "sigmoid",
-    lambda x: np.where(x >= 0, 1, np.exp(-np.abs(x))) / (1 + np.exp(-np.abs(x))),
-    lambda e, x: e.sigmoid(x),
+    reference.sigmoid, lambda e, x: e.sigmoid(x),
     lambda dY, Y, x: dY * (Y * (1 - Y)),
     float_only=True, cost=15,
 )  # fmt: skip
 erf = _op(
-    "erf",
-    lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x,
-    lambda e, x: e.erf(x),
+    "erf", reference.erf, lambda e, x: e.erf(x),
     lambda dY, Y, x: dY * (2 / math.sqrt(math.pi) * (-x * x).exp()),
     float_only=True, cost=15,
 )  # fmt: skip
 # A primitive because its derivative reads only its output, so the input need not be kept. NaN stays NaN.
 relu = _op(
     "relu", lambda x: np.where(x <= 0, np.zeros_like(x), x), lambda e, x: e.relu(x),
-    lambda dY, Y, x: dY.where(Y > 0, 0),
+    lambda dY, Y, x: dY.masked_fill(Y <= 0, 0),
+    bools=False,
 )  # fmt: skip
 
 # -- choosing -------------------------------------------------------------------------------
 
 maximum = _op(
     "maximum", np.maximum, lambda e, a, b: e.maximum(a, b),
-    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.where(a > b, 0)),  # a tie is shared, as in PyTorch
-    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.where(b > a, 0)),
+    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(a < b, 0)),  # ties share, as in PyTorch
+    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(b < a, 0)),
 )  # fmt: skip
 minimum = _op(
     "minimum", np.minimum, lambda e, a, b: e.minimum(a, b),
-    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.where(a < b, 0)),
-    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.where(b < a, 0)),
+    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(a > b, 0)),
+    lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(b > a, 0)),
 )  # fmt: skip
-where = _op(
-    "where", np.where, lambda e, c, a, b: e.select(c, a, b),
-    None,
-    lambda dY, Y, c, a, b: dY.where(c, 0),
-    lambda dY, Y, c, a, b: dY.where(~c, 0),
+
+
+def _infer_where(condition: Node, a: Node, b: Node) -> Type:
+    if condition.dtype is not dtypes.bool_ or a.dtype is not b.dtype:
+        raise _mixed("where", (condition, a, b))
+    return Type(_shape("where", (condition, a, b)), a.dtype)
+
+
+where = Op(
+    "where", "elementwise", _infer_where,
+    numpy=np.where,
+    vjp=(None, lambda dY, Y, c, a, b: dY.where(c, 0), lambda dY, Y, c, a, b: dY.where(~c, 0)),
+    lower=lambda e, c, a, b: e.select(c, a, b),
 )  # fmt: skip
+OPS.append(where)
 
 # -- comparing ------------------------------------------------------------------------------
 
@@ -166,8 +205,8 @@ bitwise_and = _op("bitwise_and", np.bitwise_and, lambda e, a, b: e.bits("and", a
 bitwise_or = _op("bitwise_or", np.bitwise_or, lambda e, a, b: e.bits("or", a, b), None, None)
 bitwise_xor = _op("bitwise_xor", np.bitwise_xor, lambda e, a, b: e.bits("xor", a, b), None, None)
 bitwise_not = _op("bitwise_not", np.invert, lambda e, x: e.invert(x), None)
-shift_left = _op("shift_left", np.left_shift, lambda e, a, b: e.bits("shl", a, b), None, None)
-shift_right = _op("shift_right", np.right_shift, lambda e, a, b: e.bits("shr", a, b), None, None)
+shift_left = _op("shift_left", np.left_shift, lambda e, a, b: e.bits("shl", a, b), None, None, bools=False)
+shift_right = _op("shift_right", np.right_shift, lambda e, a, b: e.bits("shr", a, b), None, None, bools=False)
 
 
 # -- cast and identities ------------------------------------------------------------------------
@@ -196,6 +235,7 @@ custom = Op(
     "custom", "elementwise",
     infer=lambda y, *xs, rule: y.type,
     numpy=lambda y, *xs, rule: y,
-    vjp=lambda i: None if i == 0 else lambda dY, Y, y, *xs, rule: rule(y, dY, *xs)[i - 1],
+    vjp=(),
     lower=lambda e, y, *xs, rule: y,
+    joint=lambda dY, Y, y, *xs, rule: (None, *rule(dY, Y, *xs)),
 )  # fmt: skip

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,9 @@ def _share(dY: Any, Y: Any, x: Any, dims: tuple[int, ...]) -> Any:
 def _arg(function: Any) -> Any:
     def numpy(x: Any, dims: tuple[int, ...]) -> Any:
         rest = [axis for axis in range(x.ndim) if axis not in dims]
-        return function(x.transpose(*rest, *dims).reshape([x.shape[axis] for axis in rest] + [-1]), axis=-1)
+        kept = [x.shape[axis] for axis in rest]
+        folded = math.prod(x.shape[axis] for axis in dims)
+        return function(x.transpose(*rest, *dims).reshape([*kept, folded]), axis=-1)
 
     return numpy
 

@@ -36,6 +36,7 @@ class Engine:
     """What differentiation lends to Tensor; `chainrule.autodiff`, one room to the right, fills it in."""
 
     backward: Callable[..., None]
+    tensor: type[Tensor]  # the class itself, which stands to the right of this file too
 
 
 class Handle:
@@ -151,7 +152,7 @@ class Handle:
     def _rebind(self, new: Tensor, name: str) -> Tensor:
         """Name `new`'s node from now on, in this handle's dtype; the one road of every in-place operation."""
         old = lifted(self)
-        if old.requires_grad and old.owner is not None and graph.is_grad_enabled():
+        if old.requires_grad and old.is_leaf and graph.is_grad_enabled():
             raise InPlaceError(
                 f"{graph.who(name)}: an in-place write to a leaf that requires grad would lose its gradient. "
                 f"Do it under `with cr.no_grad():`, or write x = x.{name.rstrip('_')}(...) out of place."
@@ -175,7 +176,7 @@ class Handle:
             )
         node = lifted(new if new.dtype == old.dtype else apply(ew.cast, new, dtype=old.dtype))
         node.seen = True  # two handles name it now, so no compiled step may overwrite its value
-        keep_leaf = old.requires_grad and old.owner is not None
+        keep_leaf = old.requires_grad and old.is_leaf
         self._node = as_leaf(node, self) if keep_leaf else node
         return self  # type: ignore[return-value]
 
@@ -200,7 +201,7 @@ def as_leaf(node: Node, owner: Handle | None) -> Node:
 
 def lifted(handle: Handle) -> Node:
     """The handle's node, as the current trace sees it: a value from outside becomes one of its inputs."""
-    node, trace = handle._node, graph.current_trace()
+    node, trace = handle._node, graph._local.trace
     if node.trace is trace:
         return node
     if trace is not None:
@@ -213,9 +214,7 @@ def lifted(handle: Handle) -> Node:
 
 def wrap(node: Node) -> Tensor:
     """A new handle for a node."""
-    from chainrule.tensor import Tensor
-
-    return Tensor._of(node)
+    return Engine.tensor(node)
 
 
 def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
@@ -237,8 +236,11 @@ def scalar(value: Number, dtype: DType) -> Tensor:
     return wrap(graph.const(value, dtype))
 
 
+_PYTHON = {float: dtypes.float32, int: dtypes.int64, bool: dtypes.bool_}
+
+
 def python_dtype(value: Number) -> DType:
-    return dtypes.as_dtype(type(value))
+    return _PYTHON.get(type(value)) or dtypes.as_dtype(type(value))
 
 
 def as_operand(value: object, name: str) -> Handle | Number:
@@ -260,9 +262,15 @@ def as_operand(value: object, name: str) -> Handle | Number:
 
 def common_dtype(operands: Sequence[Handle | Number]) -> DType:
     """PyTorch's result dtype of an expression."""
-    dimensioned = [x.dtype for x in operands if isinstance(x, Handle) and x.ndim]
-    zero_dim = [x.dtype for x in operands if isinstance(x, Handle) and not x.ndim]
-    return dtypes.result_type(dimensioned, zero_dim, [python_dtype(x) for x in operands if not isinstance(x, Handle)])
+    dimensioned, zero_dim, scalars = [], [], []
+    for operand in operands:
+        if not isinstance(operand, Handle):
+            scalars.append(python_dtype(operand))
+        elif operand._node.shape:
+            dimensioned.append(operand._node.dtype)
+        else:
+            zero_dim.append(operand._node.dtype)
+    return dtypes.result_type(dimensioned, zero_dim, scalars)
 
 
 def as_dtype_tensor(operand: Handle | Number, dtype: DType) -> Handle:
@@ -272,13 +280,17 @@ def as_dtype_tensor(operand: Handle | Number, dtype: DType) -> Handle:
     return operand if operand.dtype == dtype else apply(ew.cast, operand, dtype=dtype)
 
 
-def elementwise(op: Op, *operands: object) -> Tensor:
+def elementwise(op: Op, a: object, b: object) -> Tensor:
     """An elementwise primitive on anything that promotes to one dtype."""
-    values = [as_operand(operand, op.name) for operand in operands]
+    if isinstance(a, Handle) and isinstance(b, Handle) and a._node.dtype is b._node.dtype:
+        return apply(op, a, b)
+    if isinstance(a, Handle) and type(b) in _PYTHON and _PYTHON[type(b)].category <= a._node.dtype.category:
+        return apply(op, a, scalar(b, a._node.dtype))  # type: ignore[arg-type]
+    values = (as_operand(a, op.name), as_operand(b, op.name))
     dtype = common_dtype(values)
     if op.float_only and not dtype.is_floating_point:
         dtype = dtypes.float32
-    return apply(op, *(as_dtype_tensor(value, dtype) for value in values))
+    return apply(op, as_dtype_tensor(values[0], dtype), as_dtype_tensor(values[1], dtype))
 
 
 def axes(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:

@@ -131,6 +131,9 @@ class Tensor(InPlace):
         return _format(self)
 
 
+Engine.tensor = Tensor
+
+
 def _format(t: Tensor) -> str:
     node = t._node
     notes = []

@@ -1,0 +1,176 @@
+"""Write docs/architecture.md: one training step followed through every room, by printing what each makes.
+
+    python docs/make_architecture.py          # write it
+    python docs/make_architecture.py --check  # fail if it is out of date
+
+The listing of machine code is for a fixed CPU, so that the page is the same wherever it is made; it alone
+depends on the version of LLVM, and --check leaves it out.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+
+PAGE = Path(__file__).with_name("architecture.md")
+CPU = "x86-64-v4"
+
+PROGRAM = '''import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+
+model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
+optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+@cr.compile
+def step(x, y):
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss
+
+loss = step(cr.randn(16, 4), cr.arange(16) % 2)
+'''
+
+TEMPLATE = """# One training step, from Python to machine code
+
+This page is written by `docs/make_architecture.py`: every listing below is what the software printed.
+
+```
+Python step --trace--> graph --simplify--> graph --schedule--> kernels --plan--> arena
+            --lower--> LLVM IR --native--> machine code (cached on disk)
+eager:       the same graph nodes, each evaluated on NumPy as it is made
+backward():  walks graph nodes and makes more graph nodes, eager or traced alike
+```
+
+A room imports only rooms to its left: `errors`, `dtypes`, `graph`, `ops`, `tensor`, `autodiff`, `compiler`,
+`nn` and `optim` and `data`, `training`, `explain` and `interop`, `cli`. CI checks it.
+
+Here is the step that we follow: a network of two layers, its loss, its gradients, its update.
+
+```python
+{program}```
+
+## 1. Trace: `compiler/trace.py`
+
+The function runs once, on tensors that have a shape and a dtype but no value. Each operation adds a node to
+the graph (`graph.py`); `backward()` (`autodiff.py`) walks the nodes made so far, from the loss back, and adds
+the nodes of every derivative rule (`ops/`); the optimizer adds the update. A tensor that existed before and
+names another node at the end is state, and is written back. The graph as traced has {traced} equations.
+
+## 2. Simplify: `compiler/simplify.py`
+
+Constants are folded, equal nodes shared, transposed products written in the order they are read; what nothing
+reads is gone. {simplified} equations are left: the arguments are the batch, `state` the weights and biases,
+`live` the learning rate, and the outputs the loss, the gradients and the new weights.
+
+```
+{graph}```
+
+## 3. Schedule: `compiler/schedule.py`
+
+The nodes worth keeping get a buffer; all others become part of the expression of whoever reads them. A node
+joins a kernel that already loops over the same elements. So the bias and the ReLU stand behind the first
+product (kernel 0), the mask of the ReLU behind the product of its backward pass, and the update of every
+weight behind the product that is its gradient.
+
+```
+{kernels}```
+
+## 4. Plan: `compiler/memory.py`
+
+New weights are written where the old ones stood, since every reader of the old ones comes first. What lives
+only within the step shares one arena.
+
+```
+{memory}```
+
+## 5. Lower and compile: `compiler/lower.py`, `compiler/contraction.py`, `compiler/native.py`
+
+Each distinct kernel becomes one function of LLVM IR, with the vectors written out; products are register-tiled
+micro-kernels. LLVM makes machine code of it, which is kept on disk under the hash of the kernels, the CPU and
+the versions: the next process loads it in a few milliseconds. `step.show("llvm")` prints the IR,
+`step.show("asm")` the assembly. This is the inner loop of the first product for a CPU with AVX-512: a vector
+of one column block of the weights, then a broadcast and a fused multiply-add for each row of the tile.
+
+```
+{loop}```
+
+## 6. Run: `compiler/compile.py`
+
+A call puts the addresses of all buffers into a table and enters the native function once; `step.loop` runs
+many steps in one call, and the `Trainer` (`training/`) trains whole epochs that way.
+
+| listing | lines |
+|---|---|
+| graph as traced | {traced} equations |
+| graph, simplified | {simplified} equations |
+| kernels | {kernel_count} |
+| arena | {arena} |
+"""
+
+
+def build() -> str:
+    """The page, from a fresh run of the program."""
+    cr.manual_seed(0)
+    names: dict[str, object] = {"cr": cr, "F": F, "nn": nn, "optim": optim}
+    exec(PROGRAM, names)  # the very text that the page shows
+    step = names["step"]
+    assert isinstance(step, cr.Compiled)
+    kernels, memory = step.show("kernels"), step.show("memory", CPU)
+    return TEMPLATE.format(
+        program=PROGRAM,
+        traced=step.show("trace").count(" = "),
+        simplified=step.show("graph").count(" = "),
+        graph=step.show("graph"),
+        kernels=kernels,
+        memory=memory,
+        loop=inner_loop(step.show("asm", CPU)),
+        kernel_count=len(re.findall(r"^kernel ", kernels, re.MULTILINE)),
+        arena=memory.splitlines()[-1].removeprefix("arena: "),
+    )
+
+
+def inner_loop(assembly: str) -> str:
+    """The loop with the most fused multiply-adds, between its label and its jump back."""
+    best: list[str] = []
+    lines = assembly.splitlines()
+    labels = {line.split(":")[0]: i for i, line in enumerate(lines) if re.match(r"\.LBB\w+:", line)}
+    for i, line in enumerate(lines):
+        target = re.match(r"\s+j\w+\s+(\.LBB\w+)", line)
+        if target and labels.get(target[1], i) < i:
+            body = lines[labels[target[1]] : i + 1]
+            if _count(body) > _count(best) and sum(map(_is_label, body)) == 1:
+                best = body
+    return "\n".join(line.split("#")[0].rstrip() for line in best if not line.lstrip().startswith("#")) + "\n"
+
+
+def _count(lines: list[str]) -> int:
+    return sum("vfmadd" in line for line in lines)
+
+
+def _is_label(line: str) -> bool:
+    return bool(re.match(r"\.LBB\w+:", line))
+
+
+def without_assembly(page: str) -> str:
+    return re.sub(r"(for each row of the tile\.\n\n```\n).*?```", r"\1```", page, flags=re.DOTALL)
+
+
+def main() -> None:
+    page = build()
+    if "--check" in sys.argv:
+        if without_assembly(PAGE.read_text(encoding="utf-8")) != without_assembly(page):
+            sys.exit("docs/architecture.md is out of date: run python docs/make_architecture.py")
+        return
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

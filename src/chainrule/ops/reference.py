@@ -1,0 +1,78 @@
+"""NumPy references that NumPy itself does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# erf's rational approximations, lowest power first, from s_erf.c of FreeBSD's msun. Copyright (C) 1993 by
+# Sun Microsystems, Inc. All rights reserved. Developed at SunPro, a Sun Microsystems, Inc. business.
+# Permission to use, copy, modify, and distribute this software is freely granted, provided that this
+# notice is preserved.
+_CENTRE = 8.45062911510467529297e-01  # about erf(1)
+_NEAR = (  # |x| < 0.84375, in x^2
+    (1.28379167095512558561e-01, -3.25042107247001499370e-01, -2.84817495755985104766e-02,
+     -5.77027029648944159157e-03, -2.37630166566501626084e-05),
+    (1.0, 3.97917223959155352819e-01, 6.50222499887672944485e-02, 5.08130628187576562776e-03,
+     1.32494738004321644526e-04, -3.96022827877536812320e-06),
+)  # fmt: skip
+_MIDDLE = (  # |x| < 1.25, in |x| - 1
+    (-2.36211856075265944077e-03, 4.14856118683748331666e-01, -3.72207876035701323847e-01,
+     3.18346619901161753674e-01, -1.10894694282396677476e-01, 3.54783043256182359371e-02,
+     -2.16637559486879084300e-03),
+    (1.0, 1.06420880400844228286e-01, 5.40397917702171048937e-01, 7.18286544141962662868e-02,
+     1.26171219808761642112e-01, 1.36370839120290507362e-02, 1.19844998467991074170e-02),
+)  # fmt: skip
+_FAR = (  # |x| < 1 / 0.35, in 1 / x^2
+    (-9.86494403484714822705e-03, -6.93858572707181764372e-01, -1.05586262253232909814e01,
+     -6.23753324503260060396e01, -1.62396669462573470355e02, -1.84605092906711035994e02,
+     -8.12874355063065934246e01, -9.81432934416914548592e00),
+    (1.0, 1.96512716674392571292e01, 1.37657754143519042600e02, 4.34565877475229228821e02,
+     6.45387271733267880336e02, 4.29008140027567833386e02, 1.08635005541779435134e02,
+     6.57024977031928170135e00, -6.04244152148580987438e-02),
+)  # fmt: skip
+_TAIL = (  # beyond, in 1 / x^2
+    (-9.86494292470009928597e-03, -7.99283237680523006574e-01, -1.77579549177547519889e01,
+     -1.60636384855821916062e02, -6.37566443368389627722e02, -1.02509513161107724954e03,
+     -4.83519191608651397019e02),
+    (1.0, 3.03380607434824582924e01, 3.25792512996573918826e02, 1.53672958608443695994e03,
+     3.19985821950859553908e03, 2.55305040643316442583e03, 4.74528541206955367215e02,
+     -2.24409524465858183362e01),
+)  # fmt: skip
+
+
+def erf(x: Any) -> Any:
+    """2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, within an ulp in float64."""
+    flat = np.atleast_1d(np.asarray(x, np.float64))
+    size = np.abs(flat)
+    square = flat * flat
+    result = np.where(np.isnan(flat), flat, np.sign(flat))
+    near, middle = size < 0.84375, (size >= 0.84375) & (size < 1.25)
+    far, tail = (size >= 1.25) & (size < 1 / 0.35), (size >= 1 / 0.35) & (size < 6)
+    result[near] = flat[near] + flat[near] * _ratio(_NEAR, square[near])
+    result[middle] *= _CENTRE + _ratio(_MIDDLE, size[middle] - 1)
+    for part, coefficients in ((far, _FAR), (tail, _TAIL)):
+        exponent = -square[part] - 0.5625 + _ratio(coefficients, 1 / square[part])
+        result[part] *= 1 - np.exp(exponent) / size[part]
+    return result.reshape(np.shape(x)).astype(x.dtype)
+
+
+def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: Any) -> Any:
+    above, below = coefficients
+    return np.polyval(above[::-1], x) / np.polyval(below[::-1], x)
+
+
+def power(a: Any, b: Any) -> Any:
+    """NumPy's power; an integer to a negative power is its truncated reciprocal, as in PyTorch."""
+    if b.dtype.kind != "i" or not (b < 0).any():
+        return np.power(a, b)
+    reciprocal = np.where(a == 1, 1, np.where(a == -1, 1 - 2 * (b % 2), 0))
+    return np.where(b < 0, reciprocal, np.power(a, np.maximum(b, 0)))
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)), without overflow."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, small) / (1 + small)
