@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -82,7 +83,9 @@ def test_orthogonal(shape):
 @pytest.mark.parametrize(("mean", "std", "a", "b"), [(0, 1, -2, 2), (1, 2, 0, 1.5), (0, 0.02, -2, 2), (0, 1, 3, 4)])
 def test_trunc_normal_has_the_moments_of_pytorchs(mean, std, a, b):
     t = init.trunc_normal_(fresh(40_000), mean, std, a, b).numpy()
-    peer = torch.nn.init.trunc_normal_(torch.empty(40_000, dtype=torch.float64), mean, std, a, b).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch doubts its own result in the tail
+        peer = torch.nn.init.trunc_normal_(torch.empty(40_000, dtype=torch.float64), mean, std, a, b).numpy()
     assert a <= t.min()
     assert t.max() <= b
     assert t.mean() == pytest.approx(peer.mean(), abs=0.03 * peer.std())
@@ -90,8 +93,11 @@ def test_trunc_normal_has_the_moments_of_pytorchs(mean, std, a, b):
 
 
 def test_the_inverse_of_erf():
-    y = np.concatenate([np.linspace(-0.999999, 0.999999, 501), [1 - 1e-12, -1 + 1e-12]])
+    y = np.linspace(-0.999999, 0.999999, 501)
     np.testing.assert_allclose(init._erfinv(y), torch.special.erfinv(torch.tensor(y)).numpy(), rtol=1e-9, atol=1e-15)
+    far = np.array([1 - 1e-12, -1 + 1e-12, 1.0, -1.0])  # one rounding of y moves the result by 1e-6
+    assert np.isfinite(init._erfinv(far)).all()
+    np.testing.assert_allclose(init._erfinv(far)[:2], [5.042032, -5.042032], rtol=1e-6)
 
 
 RANDOM = [
@@ -132,7 +138,7 @@ def test_refusals():
         "unknown mode 'in'. Known: fan_in, fan_out."
     )
     assert text_of(UnknownNameError, lambda: init.calculate_gain("gelo")) == (
-        "unknown nonlinearity 'gelo'. Did you mean 'selu' or 'relu'? "
+        "unknown nonlinearity 'gelo'. "
         "Known: leaky_relu, linear, relu, selu, sigmoid, tanh."
     )
     assert text_of(SettingError, lambda: init.trunc_normal_(cr.zeros(2), a=2, b=1)) == (

@@ -17,7 +17,7 @@ from chainrule.tensor.core import lifted
 from chainrule.tensor.creation import zeros
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,12 @@ class Summary:
     megabytes: float  # parameters and buffers
     multiply_adds: int  # of the matrix products of one forward pass
 
-    def __rich__(self) -> Table:
+    def __rich__(self) -> Group:
         from rich import box
+        from rich.console import Group
         from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD, caption=self._totals(), caption_justify="left")
+        table = Table(box=box.SIMPLE_HEAD)
         table.add_column("layer", no_wrap=True)
         table.add_column("output shape", no_wrap=True)
         table.add_column("parameters", justify="right", no_wrap=True)
@@ -53,7 +54,7 @@ class Summary:
             own = row.name.rpartition(".")[2]
             label = "  " * row.depth + (f"{own}: {row.kind}" if own else row.kind)
             table.add_row(label, row.output, f"{row.parameters:,}" if row.parameters else "")
-        return table
+        return Group(table, self._totals())
 
     def _totals(self) -> str:
         return (
@@ -95,7 +96,7 @@ def summary(model: Module, *inputs: Tensor | tuple[int, ...] | list[int]) -> Sum
     """
     if not inputs:
         raise SettingError(
-            "summary: needs an input or its shape, such as summary(model, (1, 784)); got none."
+            "summary: needs an input or its shape, got none. Write summary(model, (1, 784))."
         )
     parameters = list(model.parameters())
     outputs: dict[Module, Any] = {}

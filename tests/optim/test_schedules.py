@@ -1,0 +1,107 @@
+"""Learning-rate schedules against PyTorch's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import chainrule as cr
+from chainrule import optim
+from chainrule.errors import SettingError, UnknownNameError
+from chainrule.optim import lr_scheduler
+
+torch = pytest.importorskip("torch")
+
+
+def optimizers():
+    def make(lib, tensor):
+        groups = [{"params": [tensor.ones(1, requires_grad=True)]}, {"params": [tensor.ones(1, requires_grad=True)], "lr": 0.3}]
+        return lib.SGD(groups, lr=0.1)
+
+    return make(optim, cr), make(torch.optim, torch)
+
+
+TABLE = [
+    ("StepLR", {"step_size": 3, "gamma": 0.5}),
+    ("MultiStepLR", {"milestones": [2, 5], "gamma": 0.1}),
+    ("ExponentialLR", {"gamma": 0.9}),
+    ("CosineAnnealingLR", {"T_max": 10, "eta_min": 0.01}),
+    ("LambdaLR", {"lr_lambda": lambda epoch: 0.95**epoch}),
+    ("LambdaLR", {"lr_lambda": [lambda epoch: 0.95**epoch, lambda epoch: 1 / (1 + epoch)]}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), TABLE, ids=lambda v: v if isinstance(v, str) else "")
+def test_rates_are_pytorchs(name, options):
+    a, b = optimizers()
+    ours, theirs = getattr(lr_scheduler, name)(a, **options), getattr(torch.optim.lr_scheduler, name)(b, **options)
+    for _ in range(10):
+        assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), rel=1e-12)
+        assert [g["lr"] for g in a.param_groups] == ours.get_last_lr()
+        b.step()
+        ours.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"patience": 1}, {"patience": 0, "cooldown": 2, "factor": 0.5}, {"mode": "max", "patience": 1},
+        {"threshold_mode": "abs", "threshold": 0.5, "patience": 1}, {"min_lr": 0.02, "patience": 0},
+    ],
+)  # fmt: skip
+def test_plateaus_are_pytorchs(options):
+    a, b = optimizers()
+    ours, theirs = lr_scheduler.ReduceLROnPlateau(a, **options), torch.optim.lr_scheduler.ReduceLROnPlateau(b, **options)
+    for epoch in range(40):
+        metric = abs(math.sin(epoch * 0.7)) + 1 / (epoch + 1)
+        ours.step(metric)
+        theirs.step(metric)
+        assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr())
+
+
+def test_a_schedule_goes_on_from_its_state():
+    a, _ = optimizers()
+    first = lr_scheduler.CosineAnnealingLR(a, 10)
+    for _ in range(4):
+        first.step()
+    b, _ = optimizers()
+    second = lr_scheduler.CosineAnnealingLR(b, 10)
+    second.load_state_dict(first.state_dict())
+    first.step()
+    second.step()
+    assert second.get_last_lr() == first.get_last_lr()
+    assert "lr_lambdas" not in lr_scheduler.LambdaLR(a, lambda e: 1.0).state_dict()
+    plateau = lr_scheduler.ReduceLROnPlateau(a)
+    plateau.load_state_dict(lr_scheduler.ReduceLROnPlateau(b, patience=3).state_dict())
+    assert plateau.patience == 3
+
+
+def text_of(kind, function):
+    with pytest.raises(kind) as error:
+        function()
+    return str(error.value)
+
+
+def test_refusals():
+    opt, _ = optimizers()
+    assert text_of(SettingError, lambda: lr_scheduler.StepLR(opt, 0)) == (
+        "StepLR: step_size must be 1 or more, got 0."
+    )
+    assert text_of(SettingError, lambda: lr_scheduler.StepLR([], 1)) == "StepLR: needs an optimizer, got list."
+    assert text_of(SettingError, lambda: lr_scheduler.CosineAnnealingLR(opt, 0)) == (
+        "CosineAnnealingLR: T_max, the epochs to the lowest rate, must be 1 or more, got 0."
+    )
+    assert text_of(SettingError, lambda: lr_scheduler.LambdaLR(opt, [abs])) == (
+        "LambdaLR: needs one function for each of the 2 groups, got 1."
+    )
+    assert text_of(SettingError, lambda: lr_scheduler.ReduceLROnPlateau(opt, factor=1)) == (
+        "ReduceLROnPlateau: factor must be below 1, got 1."
+    )
+    assert text_of(UnknownNameError, lambda: lr_scheduler.ReduceLROnPlateau(opt, mode="mx")) == (
+        "unknown mode 'mx'. Did you mean 'max'? Known: max, min."
+    )
+    assert text_of(UnknownNameError, lambda: lr_scheduler.ReduceLROnPlateau(opt, threshold_mode="r")) == (
+        "unknown threshold_mode 'r'. Known: abs, rel."
+    )
