@@ -11,6 +11,7 @@ from chainrule.autodiff import (
     vjp,
 )
 from chainrule.compiler.compile import Compiled, compile
+from chainrule.compiler.threads import get_num_threads, set_num_threads
 from chainrule.dtypes import DType, as_dtype, float32, float64, int32, int64, uint8
 from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError

@@ -22,7 +22,9 @@ from chainrule import graph
 from chainrule.compiler import tree
 from chainrule.compiler.buffers import address, aligned, contiguous
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
+from chainrule.compiler.module import SYNC_BYTES
 from chainrule.compiler.program import Program
+from chainrule.compiler.threads import get_num_threads, new_sync, together
 from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
 from chainrule.errors import IndexRangeError, ShapeError, TraceError
 from chainrule.graph import Array, Node
@@ -226,7 +228,8 @@ class Variant:
         program = self.program
         self.table = np.zeros(program.table, np.uintp)
         self.strides = np.zeros(program.table, np.int64)
-        self.working = aligned(program.arena)
+        self.sync = new_sync(SYNC_BYTES)
+        self.threads = 0  # what the working memory below is for
         self.keep: list[Array] = []
         self.live = np.zeros(max(1, len(self.trace.live)), np.float64)
         for i in range(len(self.trace.live)):
@@ -235,7 +238,6 @@ class Variant:
             constant = contiguous(node.value)
             self.table[program.table - len(program.constants) + i] = address(constant)
             self.keep.append(constant)
-        self.fixed = (address(self.table), address(self.strides), address(self.working))
         self.bound: list[Node | None] = [None] * len(self.state)
         self.gradients: list[Tensor | None] = [None] * len(self.grads)
         self.run = program.code.run
@@ -359,10 +361,35 @@ class Variant:
         self.table[self.first_grad + i] = address(array)
 
     def _execute(self, steps: int) -> None:
-        moving = self.first_live
-        status = self.run(*self.fixed, moving, steps)
+        threads = self.program.threads(steps, get_num_threads())
+        if threads > self.threads:
+            self.threads = threads
+            self.working = aligned(self.program.working(threads))
+            self.tables = np.empty((threads, len(self.table)), np.uintp)
+            self.fixed = (address(self.strides), address(self.working), self.first_live)
+        if threads == 1:
+            status = self.run(address(self.table), *self.fixed, steps, 0, 1, address(self.sync))
+        else:
+            status = self._execute_together(threads, steps)
         if status:
             raise self._failure(status & 0xFFFF, status >> 16)
+
+    def _execute_together(self, threads: int, steps: int) -> int:
+        """Each thread moves along a table of its own."""
+        tables = self.tables[:threads]
+        tables[:] = self.table
+        status = [0]
+
+        def work(thread: int) -> None:
+            code = self.run(address(tables[thread]), *self.fixed, steps, thread, threads, address(self.sync))
+            if thread == 0:
+                status[0] = code
+
+        def alone() -> None:
+            status[0] = self.run(address(self.table), *self.fixed, steps, 0, 1, address(self.sync))
+
+        together(threads, work, alone)
+        return status[0]
 
     def _failure(self, code: int, step: int) -> Exception:
         node = self.program.schedule.checks[code - 1]

@@ -14,7 +14,9 @@ import numpy as np
 from chainrule import graph
 from chainrule.autodiff import gradients
 from chainrule.compiler.buffers import address, aligned, contiguous
+from chainrule.compiler.module import SYNC_BYTES
 from chainrule.compiler.program import Program
+from chainrule.compiler.threads import new_sync
 from chainrule.compiler.trace import Trace
 from chainrule.errors import GradientError
 from chainrule.graph import CONST, INPUT, LEAF, Array, Graph, Node, Op
@@ -166,6 +168,6 @@ def run(program: Program, arrays: list[Array]) -> list[Array]:
     constants = [contiguous(node.value) for node in program.constants]
     table = np.array([address(array) for array in [*inputs, *outputs, *constants]], np.uintp)
     strides = np.zeros(1, np.int64)
-    working = aligned(program.arena)
-    program.code.run(address(table), address(strides), address(working), 0, 1)
+    working, sync = aligned(program.working(1)), new_sync(SYNC_BYTES)
+    program.code.run(address(table), address(strides), address(working), 0, 1, 0, 1, address(sync))
     return outputs

@@ -7,9 +7,10 @@ odd, and the lanes of a sum (hence its bits) are set here and not by an optimise
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Optional
 
 from chainrule import dtypes
 from chainrule.compiler import contraction, scalars
@@ -33,6 +34,9 @@ from chainrule.compiler.transpose import lane_mask
 from chainrule.graph import Node
 from chainrule.ops import reduction
 
+FIRST, LAST = Register("%first", "i64"), Register("%last", "i64")
+Tiles = Optional[tuple[Register, Register]]
+ENOUGH = 4  # strips of columns, from which on threads divide those rather than rows (a packed strip is packed once)
 WIDE = 4  # vectors in flight in a sum: hides the latency of an addition
 
 
@@ -43,26 +47,35 @@ class Lowered:
     text: str
     declarations: set[str]
     scratch: int  # bytes
+    units: int  # into how many parts threads may divide it; 1: it runs on one thread
 
 
-def lower(kernel: Kernel, name: str, parameters: dict[Node, str], target: Target) -> Lowered:
-    """The function of one kernel; `parameters` names the pointer to each buffer it touches."""
-    writer = _Writer(kernel, parameters, target)
+def lower(kernel: Kernel, name: str, parameters: dict[Node, str], target: Target, divide: bool) -> Lowered:
+    """The function of one kernel; `parameters` names the pointer to each buffer it touches.
+
+    With `divide` it takes a range of its units of work, ``%first`` to ``%last``, so that threads share it.
+    """
+    writer = _Writer(kernel, parameters, target, divide)
     writer.write()
     e = writer.e
     pointers = [Register(f"%{p}", "ptr") for p in dict.fromkeys(parameters.values())]
     if writer.scratch:
         pointers.append(Register("%scratch", "ptr"))
+    if writer.units > 1:
+        pointers += [FIRST, LAST]
     result = "i64" if isinstance(kernel.core, Check) else "void"
     text = e.function(name, pointers, result=result, attributes="#0")
-    return Lowered(text, e.declarations, writer.scratch)
+    return Lowered(text, e.declarations, writer.scratch, writer.units)
 
 
 class _Writer:
     """Writes the loops of a kernel around the values of its body."""
 
-    def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target) -> None:
+    def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target, divide: bool) -> None:
         self.kernel, self.parameters, self.target = kernel, parameters, target
+        self.divide = divide
+        self.divided: Var | None = None  # the loop whose iterations threads share
+        self.units = 1
         self.e = Emitter()
         self.scratch = 0
 
@@ -87,20 +100,58 @@ class _Writer:
 
     # -- loops --------------------------------------------------------------------------------
     def _nest(self, loops: Sequence[Var], indices: dict[Var, Register], stack: ExitStack) -> None:
+        if loops and self.divided is None:
+            self._share(loops[0], loops[0].size)
         for var in loops:
-            indices[var] = stack.enter_context(self.e.loop(var.size))
+            indices[var] = stack.enter_context(self._loop(var))
+
+    def _share(self, var: Var, units: int) -> None:
+        """Let threads share the iterations of `var`, if the kernel is to be divided and nothing is yet."""
+        if self.divide and self.divided is None and units > 1:
+            self.divided, self.units = var, units
+
+    @contextmanager
+    def _loop(self, var: Var) -> Iterator[Register]:
+        """All of a loop, or this thread's part of it."""
+        if var is not self.divided:
+            with self.e.loop(var.size) as index:
+                yield index
+            return
+        with self.e.loop(self.e.binary("sub", LAST, FIRST)) as step:
+            yield self.e.binary("add", FIRST, step)
 
     def _vectors(self, along: Var, lanes: int, indices: dict[Var, Register], body: Callable[[Body], None]) -> None:
         """body over all of `along`: whole vectors, then what is left under a mask."""
         e = self.e
         whole, left = divmod(along.size, lanes)
-        if whole:
+        self._share(along, whole + (left > 0))
+        mine = along is self.divided
+        if whole and mine:
+            stop = e.call("llvm.smin.i64", "i64", LAST, e.const(whole, "i64"))
+            with e.loop(e.binary("sub", stop, FIRST)) as step:
+                index = e.binary("mul", e.binary("add", FIRST, step), e.const(lanes, "i64"))
+                body(self.body({**indices, along: index}, lanes, along))
+        elif whole:
             with e.loop(whole * lanes, lanes) as index:
                 body(self.body({**indices, along: index}, lanes, along))
         if left:
             wide = 1 << (left - 1).bit_length()
             at = {**indices, along: e.const(whole * lanes, "i64")}
-            body(self.body(at, wide, along, lane_mask(left, wide)))
+            with self._only_if(e.compare("sgt", LAST, e.const(whole, "i64")) if mine else None):
+                body(self.body(at, wide, along, lane_mask(left, wide)))
+
+    @contextmanager
+    def _only_if(self, condition: Register | None) -> Iterator[None]:
+        """What is written inside runs if the condition holds (None: always)."""
+        if condition is None:
+            yield
+            return
+        then, other = self.e.fresh("then"), self.e.fresh("other")
+        self.e.branch(condition, then, other)
+        self.e.label(then)
+        yield
+        self.e.jump(other)
+        self.e.label(other)
 
     def _lanes(self, var: Var, wide: int = 1) -> int:
         """Lanes for a loop: whole registers of the widest element in it, a few of them if it is long."""
@@ -120,6 +171,8 @@ class _Writer:
         along = loops[-1] if loops and self._vectorises(loops[-1]) else None
         indices: dict[Var, Register] = {}
         with ExitStack() as stack:
+            if any(store.combine is not None for store in self.kernel.stores):
+                self.divide = False  # positions are data: two threads might write the same one
             self._nest([var for var in loops if var != along], indices, stack)
             if along is None:
                 self._store(self.body(indices))
@@ -173,7 +226,8 @@ class _Writer:
             elif self._vectorises(along):
                 self._vectors(along, self._lanes(along, 1 if isinstance(fold, _ArgFold) else WIDE), indices, column)
             else:
-                with self.e.loop(along.size) as index:
+                self._share(along, along.size)
+                with self._loop(along) as index:
                     column(self.body({**indices, along: index}))
 
     def _folded(self, dims: Sequence[Var], body: Body, fold: _Fold) -> list[Register]:
@@ -272,7 +326,17 @@ class _Writer:
             self._store(body)
 
         scratch = Register("%scratch", "ptr") if self.scratch else None
-        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch)
+        rows, columns = self._tiles(spec)
+        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns)
+
+    def _tiles(self, spec: contraction.Contraction) -> tuple[Tiles, Tiles]:
+        """How threads divide a product: by strips of columns if there are several, else by rows of tiles."""
+        cut = contraction.plan(spec, self.target)
+        by_columns = cut.column_strips >= ENOUGH or cut.column_strips >= cut.row_tiles
+        self.units = max(1, cut.column_strips if by_columns else cut.row_tiles) if self.divide else 1
+        if self.units == 1:
+            return None, None
+        return (None, (FIRST, LAST)) if by_columns else ((FIRST, LAST), None)
 
     def _operand(self, body: Body, load: Load) -> Register:
         pointer = body.pointer(load.node)

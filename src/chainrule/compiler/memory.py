@@ -40,10 +40,14 @@ class Plan:
     without_reuse: int
 
 
+def bytes_of(node: Node) -> int:
+    """Bytes of a value."""
+    return math.prod(node.shape) * node.dtype.itemsize
+
+
 def size_of(node: Node) -> int:
     """Bytes of a buffer, rounded up to whole cache lines."""
-    bytes = math.prod(node.shape) * node.dtype.itemsize
-    return -(-max(bytes, 1) // ALIGNMENT) * ALIGNMENT
+    return -(-max(bytes_of(node), 1) // ALIGNMENT) * ALIGNMENT
 
 
 def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, int]]) -> Plan:

@@ -23,8 +23,8 @@ from chainrule.compiler.contraction import Target
 from chainrule.errors import unknown_name
 
 _MAGIC = b"chainrule object 1\n"
-# table, strides, arena, moving entries, steps -> status
-RUN = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_int64)
+# table, strides, arena, moving entries, steps, thread, threads, sync -> status
+RUN = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_void_p)
 
 
 # Vector registers of the CPUs that code can be written for without running it, to be read.

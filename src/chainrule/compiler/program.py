@@ -9,15 +9,14 @@ code of the check that failed (low 16 bits) and the step (the rest).
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from chainrule.compiler import memory, native
 from chainrule.compiler.kernels import Check, Kernel, print_kernel
-from chainrule.compiler.lower import Lowered, lower, scratch_of
+from chainrule.compiler.lower import scratch_of
+from chainrule.compiler.module import ModuleWriter, thresholds, threads_for, work_of_step
 from chainrule.compiler.memory import Place, Plan
 from chainrule.compiler.schedule import Schedule, schedule
 from chainrule.compiler.simplify import simplify
@@ -25,7 +24,7 @@ from chainrule.errors import unknown_name
 from chainrule.graph import INPUT, LEAF, Graph, Node, print_graph
 from chainrule.ops import elementwise as ew
 
-FORMAT = 1  # raise it when the same kernels begin to mean other machine code
+FORMAT = 2  # raise it when the same kernels begin to mean other machine code
 
 
 @dataclass
@@ -72,7 +71,7 @@ class Program:
     @cached_property
     def identity(self) -> str:
         """The text that determines the machine code."""
-        lines = [f"format {FORMAT}", f"arena {self.plan.arena}"]
+        lines = [f"format {FORMAT}", f"arena {self.plan.arena}", f"divide {thresholds()}"]
         for kernel, (text, places) in zip(self.plan.kernels, self._texts, strict=True):
             code = kernel.core.code if isinstance(kernel.core, Check) else ""
             lines.append(f"{text}\n  @ {', '.join(map(str, places))} {code}")
@@ -103,66 +102,32 @@ class Program:
         return native.cached(self.identity, lambda: self.llvm)
 
     @cached_property
-    def scratch(self) -> int:
-        """Bytes that the largest packing of a factor needs, behind the arena."""
-        return max((scratch_of(kernel, self.machine.target) for kernel in self.plan.kernels), default=0)
-
-    @property
-    def arena(self) -> int:
-        """Bytes of working memory a run needs."""
-        return self.plan.arena + self.scratch
+    def module(self) -> ModuleWriter:
+        """The functions of all kernels, and the step that calls them."""
+        texts = [(text, places, self._parameters(k)[0]) for k, (text, places) in zip(self.plan.kernels, self._texts, strict=True)]
+        return ModuleWriter(self.plan, texts, self.machine)
 
     @cached_property
     def llvm(self) -> str:
-        """The module: one function a distinct kernel, then the step, then the loop of steps."""
-        functions: dict[str, Lowered] = {}
-        calls: list[tuple[str, Lowered, list[Place], Kernel]] = []
-        for kernel, (text, places) in zip(self.plan.kernels, self._texts, strict=True):
-            code = str(kernel.core.code) if isinstance(kernel.core, Check) else ""
-            name = "k" + hashlib.sha256((text + code).encode()).hexdigest()[:12]
-            if name not in functions:
-                functions[name] = lower(kernel, name, self._parameters(kernel)[0], self.machine.target)
-            calls.append((name, functions[name], places, kernel))
-        declarations = set().union(*(f.declarations for f in functions.values())) if functions else set()
-        if self.plan.copies:
-            declarations.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-        body = [f.text.replace("define ", "define internal ", 1) for f in functions.values()]
-        enter, leave, asked = _flush_denormals(self.machine.triple)
-        parts = [
-            *sorted(declarations | set(asked)), *body, self._step(calls), _RUN % {"enter": enter, "leave": leave},
-            # Without the last, LLVM halves 64-byte vectors on some CPUs that have them.
-            'attributes #0 = { nounwind noinline "prefer-vector-width"="512" }',
-        ]  # fmt: skip
-        return "\n".join(parts)
+        """The module as text."""
+        return self.module.text()
 
-    def _step(self, calls: list[tuple[str, Lowered, list[Place], Kernel]]) -> str:
-        lines = ["define internal i64 @step(ptr %table, ptr %arena) #0 {", "entry:"]
-        pointers: dict[Place, str] = {}
-        used = [place for _, _, places, _ in calls for place in places]
-        used += [self.plan.places[node] for node, _ in self.plan.copies]
-        used += [Place(slot) for _, slot in self.plan.copies]
-        for place in used:
-            if place not in pointers:
-                pointers[place] = f"%b{len(pointers)}"
-                lines += _pointer(pointers[place], place)
-        lines.append(f"  %scratch = getelementptr i8, ptr %arena, i64 {self.plan.arena}")
-        for number, (name, lowered, places, kernel) in enumerate(calls):
-            arguments = [f"ptr {pointers[place]}" for place in places] + ["ptr %scratch"] * bool(lowered.scratch)
-            listed = ", ".join(arguments)
-            if isinstance(kernel.core, Check):
-                lines += [
-                    f"  %s{number} = call i64 @{name}({listed})",
-                    f"  %f{number} = icmp ne i64 %s{number}, 0",
-                    f"  br i1 %f{number}, label %stop{number}, label %go{number}",
-                    f"stop{number}:", f"  ret i64 %s{number}", f"go{number}:",
-                ]  # fmt: skip
-            else:
-                lines.append(f"  call void @{name}({listed})")
-        for node, slot in self.plan.copies:
-            source, target = pointers[self.plan.places[node]], pointers[Place(slot)]
-            size = _bytes(node)
-            lines.append(f"  call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)")
-        return "\n".join([*lines, "  ret i64 0", "}"])
+    @cached_property
+    def _work(self) -> int:
+        return work_of_step(self.plan)
+
+    def threads(self, steps: int, limit: int) -> int:
+        """How many threads so many steps are worth."""
+        return threads_for(self._work, steps, limit)
+
+    @cached_property
+    def scratch(self) -> int:
+        """Bytes that the largest packing of a factor needs, for each thread, behind the arena."""
+        return max((scratch_of(kernel, self.machine.target) for kernel in self.plan.kernels), default=0)
+
+    def working(self, threads: int) -> int:
+        """Bytes of working memory a run needs."""
+        return self.plan.arena + self.scratch * threads
 
     # -- showing ----------------------------------------------------------------------------------
     def show(self, stage: str, cpu: str | None = None) -> str:
@@ -201,81 +166,8 @@ class Program:
     def _show_memory(self) -> str:
         names = self._buffer_names()
         rows = [
-            f"{names[node]:24} {node.type!s:20} {_bytes(node):>12,}  {place}"
+            f"{names[node]:24} {node.type!s:20} {memory.bytes_of(node):>12,}  {place}"
             for node, place in self.plan.places.items()
         ]
         rows.append(f"arena: {self.plan.arena:,} bytes ({self.plan.without_reuse:,} without reuse), scratch {self.scratch:,}")
         return "\n".join(rows) + "\n"
-
-
-def _bytes(node: Node) -> int:
-    return math.prod(node.shape) * node.dtype.itemsize
-
-
-def _pointer(name: str, place: Place) -> list[str]:
-    if place.slot is None:
-        return [f"  {name} = getelementptr i8, ptr %arena, i64 {place.offset}"]
-    return [f"  {name}s = getelementptr ptr, ptr %table, i64 {place.slot}", f"  {name} = load ptr, ptr {name}s, align 8"]
-
-
-def _flush_denormals(triple: str) -> tuple[str, str, list[str]]:
-    """IR that has denormals flushed to zero from here on, IR that restores the caller's state, declarations."""
-    if triple.startswith(("x86_64", "i686", "amd64")):
-        enter = """  %csr = alloca i32, align 4
-  %flushed = alloca i32, align 4
-  call void @llvm.x86.sse.stmxcsr(ptr %csr)
-  %old = load i32, ptr %csr, align 4
-  %new = or i32 %old, 32832
-  store i32 %new, ptr %flushed, align 4
-  call void @llvm.x86.sse.ldmxcsr(ptr %flushed)"""
-        return enter, "  call void @llvm.x86.sse.ldmxcsr(ptr %csr)", [
-            "declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)",
-        ]  # fmt: skip
-    if triple.startswith(("aarch64", "arm64")):
-        enter = """  %old = call i64 @llvm.aarch64.get.fpcr()
-  %new = or i64 %old, 16777216
-  call void @llvm.aarch64.set.fpcr(i64 %new)"""
-        return enter, "  call void @llvm.aarch64.set.fpcr(i64 %old)", [
-            "declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)",
-        ]  # fmt: skip
-    return "", "", []
-
-
-_RUN = """define i64 @run(ptr %%table, ptr %%strides, ptr %%arena, i64 %%moving, i64 %%steps) #0 {
-entry:
-%(enter)s
-  br label %%head
-head:
-  %%i = phi i64 [ 0, %%entry ], [ %%following, %%moved ]
-  %%more = icmp slt i64 %%i, %%steps
-  br i1 %%more, label %%body, label %%done
-body:
-  %%status = call i64 @step(ptr %%table, ptr %%arena)
-  %%failed = icmp ne i64 %%status, 0
-  br i1 %%failed, label %%stop, label %%move
-move:
-  %%j = phi i64 [ 0, %%body ], [ %%next, %%advance ]
-  %%left = icmp slt i64 %%j, %%moving
-  br i1 %%left, label %%advance, label %%moved
-advance:
-  %%entry.address = getelementptr ptr, ptr %%table, i64 %%j
-  %%pointer = load ptr, ptr %%entry.address, align 8
-  %%stride.address = getelementptr i64, ptr %%strides, i64 %%j
-  %%stride = load i64, ptr %%stride.address, align 8
-  %%forward = getelementptr i8, ptr %%pointer, i64 %%stride
-  store ptr %%forward, ptr %%entry.address, align 8
-  %%next = add i64 %%j, 1
-  br label %%move
-moved:
-  %%following = add i64 %%i, 1
-  br label %%head
-stop:
-  %%high = shl i64 %%i, 16
-  %%code = or i64 %%high, %%status
-  br label %%done
-done:
-  %%result = phi i64 [ 0, %%head ], [ %%code, %%stop ]
-%(leave)s
-  ret i64 %%result
-}
-"""

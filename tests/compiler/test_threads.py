@@ -1,0 +1,154 @@
+"""Threads change how fast a program runs and nothing else: same bits, no crash, no hang."""
+
+import os
+import re
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.compiler import module, threads
+from chainrule.errors import SettingError
+
+
+@pytest.fixture(autouse=True)
+def everything_divided(monkeypatch):
+    """Every kernel of every program is shared, however small."""
+    for name in ("DIVIDE_KERNEL", "DIVIDE_PROGRAM", "WAKE"):
+        monkeypatch.setattr(module, name, 0)
+    before = cr.get_num_threads()
+    yield
+    cr.set_num_threads(before)
+
+
+def trainer(sizes=(13, 37, 10), dropout=0.1):
+    cr.manual_seed(3)
+    model = nn.Sequential(
+        nn.Linear(sizes[0], sizes[1]), nn.Tanh(), nn.Dropout(dropout), nn.Linear(sizes[1], sizes[2])
+    )
+    optimizer = optim.Adam(model.parameters(), lr=1e-2)
+    rng = np.random.default_rng(0)
+    X = cr.tensor(rng.standard_normal((200, sizes[0])).astype(np.float32))
+    y = cr.tensor(rng.integers(0, sizes[2], 200))
+
+    @cr.compile
+    def step(rows):
+        output = model(X[rows])
+        loss = F.cross_entropy(output, y[rows])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss, (output.argmax(1) == y[rows]).float().mean()
+
+    order = cr.tensor(rng.integers(0, 200, (3000, 23)))
+    return model, step, order
+
+
+def bits(model):
+    return b"".join(p.detach().numpy().tobytes() for p in model.parameters())
+
+
+def test_thousands_of_steps_give_the_same_bits_on_any_number_of_threads():
+    found = []
+    for count in (1, 2, 3, 4, 8):
+        cr.set_num_threads(count)
+        model, step, order = trainer()
+        losses, _ = step.loop(order[: 2000 if count <= 2 else 300])
+        found.append(losses.numpy())
+        if count == 1:
+            expected = bits(model)
+        elif count == 2:
+            assert bits(model) == expected
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0][: len(other)])
+
+
+def test_a_loop_and_single_calls_give_the_same_bits():
+    cr.set_num_threads(3)
+    model, step, order = trainer()
+    losses, _ = step.loop(order[:50])
+    other, single, _ = trainer()
+    alone = [single(order[i])[0].item() for i in range(50)]
+    assert losses.tolist() == alone
+    assert bits(model) == bits(other)
+
+
+def test_an_index_error_stops_all_threads_at_a_step_boundary():
+    cr.set_num_threads(4)
+    model, step, order = trainer()
+    step.loop(order[:10])
+    other, again, _ = trainer()
+    again.loop(order[:10])
+    bad = order[10:20].clone()
+    bad[0, 0] = 200
+    with pytest.raises(IndexError, match="step 0|out of range for an axis of size 200"):
+        step.loop(bad)
+    assert bits(model) == bits(other)
+    step.loop(order[10:20])  # and the workers are fit for the next run
+
+
+def test_programs_called_from_several_python_threads_at_once():
+    # Without dropout: all trainers of a process draw from one generator, in whatever order they run.
+    cr.set_num_threads(2)
+    expected = []
+    for _ in range(2):
+        model, step, order = trainer(dropout=0.0)
+        step.loop(order[:200])
+        expected.append(bits(model))
+    prepared = [trainer(dropout=0.0) for _ in range(4)]
+    callers = [threading.Thread(target=step.loop, args=(order[:200],)) for _, step, order in prepared]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert {bits(model) for model, _, _ in prepared} == {expected[0]}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of any fork beside threads
+def test_a_forked_child_trains_on_workers_of_its_own():
+    cr.set_num_threads(2)
+    model, step, order = trainer()
+    step.loop(order[:10])
+    child = os.fork()
+    if child == 0:
+        step.loop(order[10:20])
+        os._exit(0 if np.isfinite(np.frombuffer(bits(model), np.float32)).all() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_interrupt_waits_for_the_end_of_the_run():
+    seen = []
+
+    def work(number):
+        if number == 0:
+            signal.raise_signal(signal.SIGINT)
+        seen.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.together(1, work, lambda: None)
+    assert seen == [0]
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2", 5000])
+def test_a_bad_number_of_threads(bad):
+    text = f"set_num_threads: the number of threads must be a whole number from 1 to 1024, got {bad!r}."
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        cr.set_num_threads(bad)
+
+
+def test_a_bad_environment_variable(monkeypatch):
+    monkeypatch.setenv("CHAINRULE_NUM_THREADS", "many")
+    text = "CHAINRULE_NUM_THREADS must be a whole number of threads, got 'many'."
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        threads._from_environment()
+
+
+def test_small_programs_stay_on_one_thread(monkeypatch):
+    monkeypatch.undo()
+    assert module.threads_for(work=10_000, steps=10**9, limit=8) == 1
+    assert module.threads_for(work=60_000_000, steps=1, limit=8) == 8
