@@ -206,7 +206,7 @@ def _put_add(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> No
     put_add(0, s, i, idx)[r, c] = s[r] if c == idx[r] else 0, with i the row numbers.
     """
     base, source, *indices = inputs
-    if not _is(base, 0.0) or len(indices) != len(base.shape) or not indices:
+    if not _is(base, 0.0) or not len(indices) == len(base.shape) == len(source.shape) or not indices:
         return None
     data = [axis for axis, index in enumerate(indices) if not _counts_rows(index, axis, base.shape)]
     if len(data) != 1 or any(size != 1 for size in _along(source.shape, data[0])):
