@@ -203,7 +203,7 @@ def test_a_chain_of_5000_ops_compiles() -> None:
 def test_a_chain_of_views_compiles() -> None:
     def work(x: Tensor) -> Tensor:
         for i in range(600):
-            x = x.T.reshape(3, 4).flip(0) if i % 3 else x.reshape(4, 3)[1:].reshape(3, 2).expand(2, 3, 2).reshape(4, 3)
+            x = x.T.reshape(3, 4).flip(0) if i % 3 else x.reshape(4, 3)[1:, :2].reshape(3, 2).expand(2, 3, 2).reshape(4, 3)
         return x
 
     x = cr.tensor(np.arange(12.0).reshape(3, 4))
