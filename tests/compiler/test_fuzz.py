@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, note, settings
 
 import chainrule as cr
+from tests.compiler.plans import check_program
 from tests.compiler.programs import Program, programs
 
 EXAMPLES = int(os.environ.get("CHAINRULE_FUZZ", "60"))
@@ -37,6 +38,8 @@ def compare(program: Program, calls: int = 2) -> None:
         state = program.generator.get_state().numpy()
         program.generator.manual_seed(5 + call)
         actual = compiled(*arguments)
+        if not call and compiled._latest is not None:
+            check_program(compiled._latest.program)
         assert program.generator.get_state().tolist() == state.tolist()
         scale = program.scale
         for a, e in zip(actual[0], expected[0], strict=True):

@@ -12,6 +12,7 @@ import pytest
 import chainrule as cr
 from chainrule import Tensor
 from chainrule.compiler.trace import guard, live
+from tests.compiler.plans import check_program
 
 
 def values(*tensors: Tensor | None) -> list[Any]:
@@ -761,3 +762,5 @@ def test_random_updates_of_several_states(seed: int) -> None:
         x = cr.tensor(rng.normal(size=(3, 3)))
         for a, b in zip([*compiled(x), *ours], [*eager(x), *theirs], strict=True):
             np.testing.assert_allclose(a.numpy() if call else np.array(a.tolist()), b.numpy(), rtol=1e-9, atol=1e-12)
+    assert compiled._latest is not None
+    check_program(compiled._latest.program)

@@ -98,8 +98,16 @@ class Body:
 
     # -- values ---------------------------------------------------------------------------------
     def value(self, value: Value) -> Register:
-        if id(value) not in self.done:
-            self.done[id(value)] = self._compute(value)
+        """The register that holds it; a chain of thousands of ops in one kernel is walked, not recursed."""
+        stack = [value]
+        while stack:
+            missing = [part for part in stack[-1].parts() if id(part) not in self.done]
+            if missing:
+                stack.extend(reversed(missing))
+            else:
+                latest = stack.pop()
+                if id(latest) not in self.done:
+                    self.done[id(latest)] = self._compute(latest)
         return self.done[id(value)]
 
     def _compute(self, value: Value) -> Register:

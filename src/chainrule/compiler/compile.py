@@ -348,9 +348,9 @@ class Variant:
         held = self.gradients[i]
         # Nobody but this list and the owner's attribute may hold it, and the program itself must not read it.
         expected = _ALONE + 1 + (grad.owner._grad is held)  # 1: `held`
-        if held is not None and not held._node.seen and not grad.accumulates:
-            if _references(self.gradients, i) <= expected:
-                return
+        free = held is not None and not held._node.seen and not grad.accumulates
+        if free and _references(self.gradients, i) <= expected:
+            return
         final = grad.final
         if final is None:
             return

@@ -132,7 +132,7 @@ def plan(spec: Contraction, target: Target) -> Plan:
     small = tiles * rows - spec.m
     far = spec.b_strides[0] * size
     crowded = far % 1024 == 0 and far * spec.k > 32 * _PAGE and spec.m >= 4 * rows
-    pack = not dot and spec.n > 1 and (spec.b_strides[1] != 1 or crowded)
+    pack = not dot and spec.k > 0 and spec.n > 1 and (spec.b_strides[1] != 1 or crowded)
     return Plan(rows, tiles - small, small, width, spec.n // width, spec.n % width, lanes, pack, dot)
 
 

@@ -83,8 +83,10 @@ class Compute(Value):
 
     def vars(self) -> set[Var]:
         if self._vars is None:
-            self._vars = set().union(*(arg.vars() for arg in self.args))
-        return self._vars
+            for value in walk([self]):  # what it reads comes first, so nothing recurses
+                if isinstance(value, Compute):
+                    value._vars = set().union(*(arg.vars() for arg in value.args))
+        return self._vars or set()
 
     def parts(self) -> tuple[Value, ...]:
         return self.args

@@ -348,6 +348,8 @@ def scratch_of(kernel: Kernel, target: Target) -> int:
     """Bytes of scratch memory that a kernel packs a factor into."""
     if not isinstance(kernel.core, Dot):
         return 0
+    if not math.prod(var.size for var in kernel.loops):
+        return 0
     elements = contraction.scratch_elements(contraction_of(kernel, kernel.core), target)
     return elements * kernel.core.a.dtype.itemsize
 

@@ -63,7 +63,7 @@ def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, i
     copies = []
     for node, slot in written:
         old = overwritten.get(slot)
-        if node not in places and (old is None or order.write_in_place(node, old)):
+        if node not in places and (order.write_in_place(node, old) if old is not None else order.write_last(node)):
             places[node] = Place(slot)
         else:
             copies.append((node, slot))
@@ -87,6 +87,8 @@ class _Order:
                     self.before[number] |= self.before[writer] | 1 << writer
             for store in kernel.stores:
                 self.writers.setdefault(store.node, []).append(number)
+        # What the outside sees changes only once every index is known to lie inside its axis.
+        self.checks = [number for number, kernel in enumerate(kernels) if not kernel.stores]
         self._checks_first()
 
     def _checks_first(self) -> None:
@@ -106,13 +108,24 @@ class _Order:
         if not _reads_only_own_element(self.all[writer], node, old):
             return False
         others = [number for number in self.readers.get(old, ()) if number != writer]
-        if any(self.before[number] >> writer & 1 for number in others):
+        return self._put_before([*others, *self.checks], writers)
+
+    def write_last(self, node: Node) -> bool:
+        """Order every check before the kernels that write `node`, if that can be."""
+        return self._put_before(self.checks, self.writers.get(node, []))
+
+    def _put_before(self, earlier: list[int], later: list[int]) -> bool:
+        if any(self.before[number] >> writer & 1 for number in earlier for writer in later):
             return False
-        for number in others:
-            self.before[writer] |= self.before[number] | 1 << number
+        needed = 0
+        for number in earlier:
+            needed |= self.before[number] | 1 << number
+        for writer in later:
+            self.before[writer] |= needed
         for number, bits in enumerate(self.before):
-            if bits >> writer & 1:
-                self.before[number] |= self.before[writer]
+            for writer in later:
+                if bits >> writer & 1:
+                    self.before[number] |= needed
         return True
 
     def kernels(self) -> list[Kernel]:

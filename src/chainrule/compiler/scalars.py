@@ -82,12 +82,11 @@ class Scalars:
         return self.e.select(self.compare("lt", x, self.zero()), self.neg(x), x) if self.signed else x
 
     def sign(self, x: Value) -> Value:
-        if self.floating:  # 0, -0 and NaN are their own sign
-            size = self.e.intrinsic("copysign", self.const(1), x)
-            return self.e.select(self.e.compare("one", x, self.zero()), size, x)
-        positive = self.e.convert("zext", self.compare("gt", x, self.zero()), self.type)
-        negative = self.e.convert("zext", self.compare("lt", x, self.zero()), self.type)
-        return self.e.binary("sub", positive, negative)
+        """1, -1 or 0; NaN has the sign 0."""
+        above, below = self.compare("gt", x, self.zero()), self.compare("lt", x, self.zero())
+        if self.dtype == dtypes.uint8:
+            return self.e.convert("zext", above, self.type)
+        return self.e.select(above, self.const(1), self.e.select(below, self.const(-1), self.zero()))
 
     def floor(self, x: Value) -> Value:
         return self.e.intrinsic("floor", x) if self.floating else x
@@ -97,37 +96,60 @@ class Scalars:
 
     def floor_divide(self, a: Value, b: Value) -> Value:
         if self.floating:
-            return self.e.intrinsic("floor", self.div(a, b))
+            return self._float_floor_divide(a, b)
+        by_zero = self.compare("eq", b, self.zero())
+        divisor = self._divisor(b)
         if not self.signed:
-            return self.e.binary("udiv", a, self._nonzero(b))
-        b = self._nonzero(b)
-        quotient = self.e.binary("sdiv", a, b)
-        rest = self.e.binary("sub", a, self.e.binary("mul", quotient, b))
-        down = self._rounds_down(rest, b)
-        return self.e.select(down, self.e.binary("sub", quotient, self.const(1)), quotient)
+            return self.e.select(by_zero, self.zero(), self.e.binary("udiv", a, divisor))
+        quotient = self.e.binary("sdiv", a, divisor)
+        rest = self.e.binary("sub", a, self.e.binary("mul", quotient, divisor))
+        lower = self.e.binary("sub", quotient, self.const(1))
+        quotient = self.e.select(self._rounds_down(rest, divisor), lower, quotient)
+        quotient = self.e.select(self.compare("eq", b, self.const(-1)), self.neg(a), quotient)
+        return self.e.select(by_zero, self.zero(), quotient)
 
     def remainder(self, a: Value, b: Value) -> Value:
         """a - floor(a / b) b, of b's sign."""
         if self.floating:
             return self._float_remainder(a, b)
+        divisor = self._divisor(b)
         if not self.signed:
-            return self.e.binary("urem", a, self._nonzero(b))
-        b = self._nonzero(b)
-        rest = self.e.binary("srem", a, b)
-        return self.e.select(self._rounds_down(rest, b), self.e.binary("add", rest, b), rest)
+            return self.e.binary("urem", a, divisor)
+        rest = self.e.binary("srem", a, divisor)
+        return self.e.select(self._rounds_down(rest, divisor), self.e.binary("add", rest, divisor), rest)
 
     def _float_remainder(self, a: Value, b: Value) -> Value:
         """One fused step from the rounded quotient, then back into [0, b) if rounding left it."""
         e = self.e
         rest = e.fma(e.negate(self.floor(self.div(a, b))), b, a)
-        outside = self._rounds_down(rest, b)
-        rest = e.select(outside, e.binary("fadd", rest, b), rest)
-        too_large = e.compare("oge", self.abs(rest), self.abs(b))
-        return e.select(too_large, e.binary("fsub", rest, b), rest)
+        too_large = e.compare("ogt", self.abs(rest), self.abs(b))
+        too_large = e.binary("and", too_large, e.compare("oge", e.binary("fmul", rest, b), self.zero()))
+        rest = e.select(too_large, e.binary("fsub", rest, b), rest)
+        rest = e.select(self._rounds_down(rest, b), e.binary("fadd", rest, b), rest)
+        endless = self._endless(a, b)
+        rest = e.select(endless, e.select(self._rounds_down(a, b), b, a), rest)
+        return e.select(e.compare("oeq", rest, self.zero()), e.intrinsic("copysign", self.zero(), b), rest)
 
-    def _nonzero(self, b: Value) -> Value:
-        """Integer division by zero is undefined in hardware; NumPy gives 0, as does x / 1 - x with care."""
-        return self.e.select(self.compare("eq", b, self.zero()), self.const(1), b)
+    def _float_floor_divide(self, a: Value, b: Value) -> Value:
+        """Whole by way of the remainder, as NumPy and PyTorch have it: 1 // 0.1 is 9."""
+        e = self.e
+        plain = self.div(a, b)
+        whole = e.intrinsic("roundeven", self.div(e.binary("fsub", a, self._float_remainder(a, b)), b))
+        endless = e.select(self._rounds_down(a, b), self.const(-1), self.zero())
+        whole = e.select(self._endless(a, b), endless, whole)
+        whole = e.select(e.compare("oeq", whole, self.zero()), e.intrinsic("copysign", whole, plain), whole)
+        return e.select(e.compare("oeq", b, self.zero()), plain, whole)
+
+    def _endless(self, a: Value, b: Value) -> Value:
+        """Is a finite number divided by an infinite one?"""
+        infinite = self.e.compare("oeq", self.abs(b), self.const(math.inf))
+        finite = self.e.compare("olt", self.abs(a), self.const(math.inf))
+        return self.e.binary("and", infinite, finite)
+
+    def _divisor(self, b: Value) -> Value:
+        """1 in place of what hardware traps on: 0, and -1 below the smallest integer. x mod 1 is 0, as NumPy has it."""
+        safe = self.e.select(self.compare("eq", b, self.zero()), self.const(1), b)
+        return self.e.select(self.compare("eq", b, self.const(-1)), self.const(1), safe) if self.signed else safe
 
     def _rounds_down(self, rest: Value, b: Value) -> Value:
         differ = self.e.binary("xor", self.compare("lt", rest, self.zero()), self.compare("lt", b, self.zero()))
@@ -139,13 +161,20 @@ class Scalars:
         return self._integer_power(a, b)
 
     def _integer_power(self, a: Value, b: Value) -> Value:
-        """By squaring, over every bit an exponent with a finite result can have (6 bits)."""
+        """By squaring, over every bit of the exponent; a negative one gives the truncated reciprocal."""
         result, square = self.const(1), a
-        for bit in range(6):
-            odd = self.compare("ne", self.e.binary("and", b, self.const(1 << bit)), self.zero())
-            result = self.e.select(odd, self.e.binary("mul", result, square), result)
+        for bit in range(8 * self.dtype.itemsize - self.signed):
+            result = self.e.select(self._bit(b, bit), self.e.binary("mul", result, square), result)
             square = self.e.binary("mul", square, square)
-        return result
+        if not self.signed:
+            return result
+        odd = self.e.select(self._bit(b, 0), self.const(-1), self.const(1))
+        reciprocal = self.e.select(self.compare("eq", a, self.const(-1)), odd, self.zero())
+        reciprocal = self.e.select(self.compare("eq", a, self.const(1)), a, reciprocal)
+        return self.e.select(self.compare("lt", b, self.zero()), reciprocal, result)
+
+    def _bit(self, b: Value, bit: int) -> Value:
+        return self.compare("ne", self.e.binary("and", b, self.const(1 << bit)), self.zero())
 
     # -- functions ------------------------------------------------------------------------
     def exp(self, x: Value) -> Value:
@@ -207,9 +236,20 @@ class Scalars:
 
     # -- bits -----------------------------------------------------------------------------
     def bits(self, opcode: str, a: Value, b: Value) -> Value:
-        if opcode == "shr":
-            opcode = "ashr" if self.signed else "lshr"
-        return self.e.binary(opcode, a, b)
+        if opcode in ("shl", "shr") and self.dtype != dtypes.bool_:
+            return self._shift(opcode, a, b)
+        return self.e.binary("lshr" if opcode == "shr" else opcode, a, b)
+
+    def _shift(self, opcode: str, a: Value, b: Value) -> Value:
+        """Shifting all bits out leaves zeros (or signs); the hardware would take the distance modulo the width."""
+        width = 8 * self.dtype.itemsize
+        inside = self.e.compare("ult", b, self.const(width))
+        if opcode == "shl":
+            return self.e.select(inside, self.e.binary("shl", a, b), self.zero())
+        most = self.e.select(inside, b, self.const(width - 1))
+        if self.signed:
+            return self.e.binary("ashr", a, most)
+        return self.e.select(inside, self.e.binary("lshr", a, most), self.zero())
 
     def invert(self, x: Value) -> Value:
         return self.e.binary("xor", x, self.const(1 if self.dtype == dtypes.bool_ else -1))

@@ -2,7 +2,7 @@
 
 One forward walk rebuilds the graph. Each node is first rewritten by the rules below, then shared with an
 equal one if there is any (common subexpressions); what nothing reads is simply never reached (dead code).
-Every rule keeps NaN, infinity and the sign of zero.
+Every rule keeps NaN, infinity and the sign of zero (a sum over one element is that element, even -0.0).
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _put_add(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> No
     put_add(0, s, i, idx)[r, c] = s[r] if c == idx[r] else 0, with i the row numbers.
     """
     base, source, *indices = inputs
-    if not _is(base, 0.0) or len(indices) != len(base.shape) or not indices:
+    if not _is(base, 0.0) or not len(indices) == len(base.shape) == len(source.shape) or not indices:
         return None
     data = [axis for axis, index in enumerate(indices) if not _counts_rows(index, axis, base.shape)]
     if len(data) != 1 or any(size != 1 for size in _along(source.shape, data[0])):
@@ -214,6 +214,8 @@ def _put_add(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> No
     axis = data[0]
     index = _expanded(b, _checked(b, indices[axis], base.shape[axis]), source.shape)
     size = base.shape[axis]
+    if index.dtype == dtypes.uint8:  # cannot count to more than 255
+        index = b.make(ew.cast, (index,), {"dtype": dtypes.int64})
     count = b.make(random.iota, (), {"size": size, "dtype": index.dtype})
     shape = tuple(size if a == axis else 1 for a in range(len(base.shape)))
     hit = b.make(ew.eq, (b.make(shaping.reshape, (count,), {"shape": shape}), index))
@@ -225,7 +227,7 @@ def _checked(b: Builder, index: Node, size: int) -> Node:
     core = index
     while core.op in (shaping.expand, shaping.reshape):
         core = core.inputs[0]
-    if core.op is random.iota and core.params["size"] <= size or core.op is indexing.check_index:
+    if core.op in (random.iota, indexing.check_index) and core.params["size"] <= size:
         return index
     if core.op is CONST and 0 <= core.params["value"] < size:
         return index

@@ -347,7 +347,7 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     if b.ndim == 1:
         return _matmul(a, b.unsqueeze(1)).squeeze(-1)
     if a.ndim > 2 and b.ndim == 2:  # one product of many rows, rather than a batch of small ones
-        return apply(contraction.matmul, a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+        return apply(contraction.matmul, a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
     rank = max(a.ndim, b.ndim)
     pad_a, pad_b = (t.reshape((1,) * (rank - t.ndim) + t.shape) if t.ndim < rank else t for t in (a, b))
     return apply(contraction.matmul, pad_a, pad_b)

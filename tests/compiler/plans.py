@@ -1,0 +1,71 @@
+"""A simulation of a memory plan: whoever reads a buffer must find there what was written last."""
+
+from __future__ import annotations
+
+import math
+
+from chainrule import graph
+from chainrule.compiler.kernels import Check
+from chainrule.compiler.memory import Place
+from chainrule.compiler.program import Program
+from chainrule.graph import Node
+
+
+def check_program(program: Program) -> None:
+    """The graph is well formed at every stage, and the memory plan never loses a value."""
+    graph.verify(program.graph, "trace")
+    graph.verify(program.simplified, "simplified")
+    check_plan(program)
+
+
+def bytes_of(node: Node) -> int:
+    return math.prod(node.shape) * node.dtype.itemsize
+
+
+class Memory:
+    """Which node's value each range of memory holds."""
+
+    def __init__(self, places: dict[Node, Place]) -> None:
+        self.places = places
+        self.holds: dict[Node, bool] = {}
+        self.complete = False
+
+    def overlap(self, a: Node, b: Node) -> bool:
+        x, y = self.places[a], self.places[b]
+        if x.slot is not None or y.slot is not None:
+            return x.slot == y.slot
+        return x.offset < y.offset + bytes_of(b) and y.offset < x.offset + bytes_of(a)
+
+    def write(self, node: Node) -> None:
+        for other in self.holds:
+            if other is not node and self.holds[other] and self.overlap(node, other):
+                self.holds[other] = False
+        self.holds[node] = True
+
+    def read(self, node: Node, by: str) -> None:
+        assert self.holds.get(node, False), f"{by} reads {node!r} at {self.places[node]}, which holds another value"
+
+
+def check_plan(program: Program) -> None:
+    plan = program.plan
+    memory = Memory(plan.places)
+    for node in [*program.graph.inputs, *program.constants]:
+        if node in plan.places:
+            memory.write(node)
+    checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
+    last_check = max((i for i, is_check in enumerate(checks) if is_check), default=-1)
+    for number, kernel in enumerate(plan.kernels):
+        for node in kernel.reads():
+            memory.read(node, f"kernel {number}")
+        for store in kernel.stores:
+            place = plan.places[store.node]
+            assert place.slot is None or number > last_check, f"kernel {number} writes {place} before a check"
+            assert place.slot is not None or place.offset + bytes_of(store.node) <= plan.arena
+            memory.write(store.node)
+    for node, slot in plan.copies:
+        memory.read(node, "a copy")
+        assert plan.places[node].slot != slot
+    for node, slot in zip(program.simplified.outputs, program.written, strict=True):
+        if (node, slot) not in plan.copies:
+            assert plan.places[node].slot == slot
+            memory.read(node, "the caller")

@@ -1,0 +1,275 @@
+"""The cache of machine code, the floating-point state, and what long programs cost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import Tensor
+from chainrule.compiler import native
+from chainrule.compiler.contraction import Target
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "machine code"
+    monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one entry whenever LLVM compiles something."""
+    counted: list[int] = []
+    compile_text = native.compile_text
+
+    def counting(*args: Any, **kwargs: Any) -> bytes:
+        counted.append(1)
+        return compile_text(*args, **kwargs)
+
+    monkeypatch.setattr(native, "compile_text", counting)
+    return counted
+
+
+def run(scale: float = 3.0) -> list[float]:
+    def work(x: Tensor) -> Tensor:
+        return (x * scale).exp().sum(0)
+
+    values: list[float] = cr.compile(work)(cr.tensor([[0.0, 1.0], [1.0, 0.0]])).tolist()
+    return values
+
+
+def test_the_second_time_nothing_is_compiled(cache: Path, builds: list[int]) -> None:
+    first = run()
+    assert len(builds) == 1
+    assert run() == first
+    assert len(builds) == 1
+    run(2.0)
+    assert len(builds) == 2
+    assert len(list(cache.iterdir())) == 2
+    assert not list(cache.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"", lambda data: data[:10], lambda data: data[:-1], lambda data: data[: len(data) // 2],
+        lambda data: b"something else entirely", lambda data: data[:100] + b"\x00" + data[101:], lambda data: data + b"x",
+    ],
+    ids=["empty", "a head", "one byte short", "half", "foreign", "one byte changed", "one byte more"],
+)  # fmt: skip
+def test_a_damaged_entry_is_rebuilt(cache: Path, builds: list[int], damage: Callable[[bytes], bytes]) -> None:
+    first = run()
+    (entry,) = cache.iterdir()
+    whole = entry.read_bytes()
+    damaged = damage(whole)
+    if damaged == whole:
+        damaged = whole[:100] + b"\x01" + whole[101:]
+    entry.write_bytes(damaged)
+    assert run() == first
+    assert len(builds) == 2
+    assert run() == first
+    assert len(builds) == 2
+
+
+def test_a_folder_in_the_place_of_an_entry(cache: Path, builds: list[int]) -> None:
+    first = run()
+    (entry,) = cache.iterdir()
+    entry.unlink()
+    entry.mkdir()
+    assert run() == first
+
+
+def test_a_cache_that_cannot_be_written(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run()
+    (tmp_path / "file").write_text("a file, not a folder")
+    monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path / "file"))
+    assert run() == first
+    monkeypatch.setenv("CHAINRULE_CACHE_DIR", "/proc/nonexistent/cache")
+    assert run() == first
+
+
+def test_a_full_disk(cache: Path, builds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(native.os, "replace", full)
+    first = run()
+    assert run() == first
+    assert len(builds) == 2
+    assert not list(cache.iterdir())
+
+
+def test_another_cpu_or_version_has_entries_of_its_own(cache: Path, builds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    for attribute in ("cpu", "features", "version"):
+        here = native.machine()
+        monkeypatch.setattr(here, attribute, getattr(here, attribute))
+        identity = here.identity
+        monkeypatch.setattr(here, attribute, "another")
+        assert here.identity != identity
+        monkeypatch.undo()
+        monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(cache))
+
+
+def test_the_folder_is_private(cache: Path) -> None:
+    run()
+    if os.name == "posix":
+        assert cache.stat().st_mode & 0o077 == 0
+
+
+PROCESS = """
+import chainrule as cr
+for k in range(3):
+    f = cr.compile(lambda x: ((x * float(k + 2)).tanh() @ x.T).softmax(1))
+    print(f(cr.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist())
+"""
+
+
+def test_two_processes_at_once(cache: Path) -> None:
+    source = str(Path(cr.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs[0] == outputs[1] != ""
+    assert len(list(cache.glob("*.o"))) == 3
+
+
+# -- floating-point state --------------------------------------------------------------------------
+
+
+def test_denormals_are_flushed_inside_and_kept_outside() -> None:
+    tiny = np.full(4, 1e-40, np.float32)
+    halve = cr.compile(lambda x: x * 0.5)
+    assert halve(cr.tensor(tiny * 0 + np.float32(2e-38))).tolist() == [0, 0, 0, 0]
+    assert (tiny * np.float32(0.5)).tolist() != [0, 0, 0, 0]
+    failing = cr.compile(lambda x, i: (x * 0.5)[i])
+    with pytest.raises(cr.errors.IndexRangeError):
+        failing(cr.tensor(tiny), cr.tensor([7]))
+    assert (tiny * np.float32(0.5)).tolist() != [0, 0, 0, 0]
+    halve.loop(cr.tensor(np.stack([tiny, tiny])))
+    assert (tiny * np.float32(0.5)).tolist() != [0, 0, 0, 0]
+
+
+def test_denormals_in_another_thread() -> None:
+    found = []
+
+    def work() -> None:
+        tiny = np.full(4, 1e-40, np.float32)
+        cr.compile(lambda x: x * 0.25)(cr.tensor(tiny))
+        found.append((tiny * np.float32(0.5)).tolist() != [0, 0, 0, 0])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [True]
+
+
+# -- long programs ------------------------------------------------------------------------------------
+
+
+def chain(length: int) -> Callable[[Tensor], Tensor]:
+    def work(x: Tensor) -> Tensor:
+        for i in range(length):
+            x = x * 1.0001 + float(i % 7) if i % 2 else x.sin()
+        return x
+
+    return work
+
+
+def test_a_chain_of_5000_ops_compiles() -> None:
+    x = cr.tensor([0.5, 1.5], dtype=cr.float64)
+    start = time.perf_counter()
+    result = cr.compile(chain(5000))(x)
+    assert time.perf_counter() - start < 20
+    np.testing.assert_allclose(result.numpy(), chain(5000)(x).numpy(), rtol=1e-9)
+
+
+def test_a_chain_of_views_compiles() -> None:
+    def work(x: Tensor) -> Tensor:
+        for i in range(600):
+            x = x.T.reshape(3, 4).flip(0) if i % 3 else x.reshape(4, 3)[1:, :2].reshape(3, 2).expand(2, 3, 2).reshape(4, 3)
+        return x
+
+    x = cr.tensor(np.arange(12.0).reshape(3, 4))
+    np.testing.assert_array_equal(cr.compile(work)(x).numpy(), work(x).numpy())
+
+
+def test_equal_layers_are_compiled_once() -> None:
+    weights = [cr.tensor(np.eye(8) * 0.9, requires_grad=True) for _ in range(30)]
+
+    @cr.compile
+    def work(x: Tensor) -> Tensor:
+        for w in weights:
+            w.grad = None
+            x = (x @ w).tanh()
+        x.sum().backward()
+        return x.detach()
+
+    work(cr.ones(4, 8, dtype=cr.float64))
+    text = work.show("llvm")
+    assert text.count("define internal void @k") < 15
+
+
+# -- other CPUs ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def every_target() -> Iterator[None]:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return
+
+
+@pytest.mark.parametrize(
+    ("triple", "cpu", "features", "target"),
+    [
+        ("x86_64-unknown-linux-gnu", "haswell", "", Target(32, 16)),
+        ("x86_64-unknown-linux-gnu", "x86-64", "", Target(16, 16)),
+        ("x86_64-pc-windows-msvc", "haswell", "", Target(32, 16)),
+        ("aarch64-unknown-linux-gnu", "generic", "+neon", Target(16, 32)),
+        ("arm64-apple-darwin", "apple-m1", "", Target(16, 32)),
+    ],
+)
+def test_a_whole_program_assembles_for_other_cpus(
+    every_target: None, triple: str, cpu: str, features: str, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = cr.tensor(np.ones((5, 3), "f"), requires_grad=True)
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        w.grad = None
+        loss = -(x @ w).tanh().log_softmax(1).gather(1, y.unsqueeze(1)).mean()
+        loss.backward()
+        with cr.no_grad():
+            w.sub_(w.grad * cr.rand(5, 3))
+        return loss.detach()
+
+    compiled = cr.compile(step)
+    compiled(cr.ones(4, 5), cr.tensor([0, 1, 2, 0]))
+    program: Any = compiled._latest.program  # type: ignore[union-attr]
+    here = native.machine()
+    monkeypatch.setattr(here, "target", target)
+    monkeypatch.setattr(here, "triple", triple)
+    other = type(program)(program.graph, program.slots, program.written, program.names)
+    module = llvm.parse_assembly(other.llvm)
+    module.triple = triple
+    module.verify()
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2)
+    assembly = machine.emit_assembly(module)
+    assert "run" in assembly
+    assert len(machine.emit_object(module)) > 1000
