@@ -1,0 +1,79 @@
+"""History: what each epoch measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+class History(Mapping[str, list[float]]):
+    """One list for each measure, one number for each finished epoch: ``history["loss"][-1]``.
+
+    Keys: ``loss``, the metrics, ``val_loss`` and ``val_<metric>`` where there are validation data, ``lr``
+    (the first parameter group's, at the end of the epoch) and ``seconds`` (the epoch's, validation included).
+
+    Attributes:
+        interrupted: Ctrl-C ended the training before its last epoch.
+        steps: optimizer steps taken, those of an unfinished epoch included.
+
+    Example:
+        >>> history = History()
+        >>> history.add({"loss": 0.5, "seconds": 0.1})
+        >>> history["loss"], history.epochs
+        ([0.5], 1)
+        >>> history.to_json()
+        '{"loss": [0.5], "seconds": [0.1], "epochs": 1, "steps": 0, "interrupted": false}'
+    """
+
+    def __init__(self) -> None:
+        self._measures: dict[str, list[float]] = {}
+        self.interrupted = False
+        self.steps = 0
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are in it."""
+        return max(map(len, self._measures.values()), default=0)
+
+    def add(self, measured: Mapping[str, float]) -> None:
+        """Add one epoch; a measure that starts late is NaN in the epochs before."""
+        done = self.epochs
+        for name in [*self._measures, *(name for name in measured if name not in self._measures)]:
+            column = self._measures.setdefault(name, [math.nan] * done)
+            column.append(float(measured.get(name, math.nan)))
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in self._measures:
+            raise KeyError(f"{name}; this history has {', '.join(self._measures) or 'no epoch yet'}")
+        return self._measures[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._measures)
+
+    def __len__(self) -> int:
+        return len(self._measures)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.items())
+        return f"<History: {self.epochs} epochs{', interrupted' if self.interrupted else ''}; last: {last or 'none'}>"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as plain lists and numbers; NaN and infinity as None, which JSON has."""
+        columns = {k: [x if math.isfinite(x) else None for x in values] for k, values in self.items()}
+        return {**columns, "epochs": self.epochs, "steps": self.steps, "interrupted": self.interrupted}
+
+    def to_json(self) -> str:
+        """The history as one JSON object (what ``history.json`` of a run folder holds)."""
+        return json.dumps(self.as_dict())
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> History:
+        """The history that `as_dict` described."""
+        history = cls()
+        history.interrupted, history.steps = bool(saved["interrupted"]), int(saved["steps"])
+        for name, values in saved.items():
+            if isinstance(values, list):
+                history._measures[name] = [math.nan if x is None else float(x) for x in values]
+        return history

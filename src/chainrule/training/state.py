@@ -1,0 +1,56 @@
+"""Everything a training step changes, and going back to how it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from chainrule.nn import Module
+from chainrule.optim import Optimizer
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import tensor
+from chainrule.tensor.functions import no_grad
+from chainrule.tensor.random import default_generator
+
+Array = np.ndarray[Any, Any]
+Snapshot = list[tuple[Tensor, Array]]
+
+
+def handles(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:
+    """Parameters, buffers, the optimizer's state and the random counter, each once."""
+    seen: set[int] = set()
+    optimized = (p for group in optimizer.param_groups for p in group["params"])
+    moments = (value for state in optimizer.state.values() for value in state.values())
+    for source in (model.parameters(), model.buffers(), optimized, moments, [default_generator.state]):
+        for handle in source:
+            if id(handle) not in seen:
+                seen.add(id(handle))
+                yield handle
+
+
+def snapshot(model: Module, optimizer: Optimizer) -> Snapshot:
+    """The values now. Values never change in place, so this copies nothing: the next step moves on to new memory."""
+    return [(handle, handle._node.value) for handle in handles(model, optimizer)]
+
+
+def restore(saved: Snapshot) -> None:
+    """Every handle back to its value in the snapshot."""
+    with no_grad():
+        for handle, value in saved:
+            if handle._node._value is not value:
+                handle.copy_(tensor(value))
+
+
+def parameters_finite(model: Module) -> bool:
+    """Is every parameter free of NaN and infinity?"""
+    return all(finite(parameter._node.value) for parameter in model.parameters())
+
+
+def finite(value: Array) -> bool:
+    """No NaN and no infinity in it (one pass without a mask, where the sum does not overflow)."""
+    if value.dtype.kind != "f":
+        return True
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(value.sum()) or np.isfinite(value).all())
