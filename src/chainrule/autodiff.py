@@ -89,40 +89,54 @@ def _accumulate(arrived: dict[Node, Tensor], node: Node, contribution: Tensor) -
     arrived[node] = arrived[node] + contribution if node in arrived else contribution
 
 
-def _backward(output: Tensor, gradient: Tensor | None, retain_graph: bool, create_graph: bool) -> None:
+def _backward(
+    output: Tensor, gradient: Tensor | None, retain_graph: bool, create_graph: bool, inputs: Sequence[Tensor] | None
+) -> None:
     """`Tensor.backward`: accumulate into ``grad`` of every leaf."""
     if not output.requires_grad:
         raise GradientError(
             f"{graph.who('backward')}: this tensor does not require grad and has no history. "
             f"Compute it from a tensor with requires_grad=True, outside no_grad."
         )
-    seed = _seed(output, gradient)
+    seed = _seed(output, gradient, "backward")
     order = graph.toposort([lifted(output)])
-    leaves = [node for node in order if node.owner is not None and node.requires_grad]
+    chosen = None if inputs is None else {lifted(x) for x in inputs}
+    leaves = [
+        node
+        for node in order
+        if node.owner is not None and node.requires_grad and (chosen is None or node in chosen)
+    ]
     found = gradients([output], [seed], leaves, create_graph)
     with graph.grad_mode(create_graph):
         for node in leaves:
             owner = node.owner() if node.owner is not None else None
             if owner is not None and node in found:
                 # A handle of its own: an in-place change of one .grad must not reach another's.
-                new = wrap(lifted(found[node]))
+                new = _renamed(found[node])
                 owner.grad = new if owner.grad is None else owner.grad + new
     if not retain_graph and not graph.tracing():
         for node in order:
             node.release()
 
 
-def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
+def _renamed(tensor: Tensor) -> Tensor:
+    """Another handle for the same node, which no compiled step may then overwrite."""
+    node = lifted(tensor)
+    node.seen = True
+    return wrap(node)
+
+
+def _seed(output: Tensor, gradient: Tensor | None, name: str) -> Tensor:
     if gradient is None:
         if output.numel() != 1:
             raise GradientError(
-                f"{graph.who('backward')}: only a tensor with one element has an implied gradient of 1, got shape "
+                f"{graph.who(name)}: only a tensor with one element has an implied gradient of 1, got shape "
                 f"{output.shape}. Reduce it first (.sum(), .mean()), or pass gradient=."
             )
         return ones_like(output)
     if gradient.shape != output.shape:
         raise ShapeError(
-            f"{graph.who('backward')}: gradient must have the shape of the tensor, {output.shape}, got "
+            f"{graph.who(name)}: gradient must have the shape of the tensor, {output.shape}, got "
             f"{gradient.shape}. Expand or reshape it."
         )
     return gradient.to(output.dtype)
@@ -150,7 +164,7 @@ def _variables(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    tensor._base = None
+    tensor._views = None
     return tensor.requires_grad_()
 
 
@@ -170,11 +184,13 @@ def _outer_history(outputs: Sequence[Tensor], variables: Sequence[Tensor]) -> bo
 def _without_history(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     plain = tuple(t.detach() for t in tensors)
     for t in plain:
-        t._base = None
+        t._views = None
     return plain
 
 
-def vjp(function: Function, *inputs: Tensor, create_graph: bool | None = None) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
+def vjp(
+    function: Function, *inputs: Tensor, create_graph: bool | None = None
+) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
     """The output of `function`, and the map from output gradients to input gradients, v -> J^T v.
 
     Args:
@@ -197,15 +213,29 @@ def vjp(function: Function, *inputs: Tensor, create_graph: bool | None = None) -
         outputs = function(*variables)
     several = isinstance(outputs, (tuple, list))
     flat: list[Tensor] = list(outputs) if several else [outputs]
-    outer = _outer_history(flat, variables)
+    if not all(isinstance(y, Tensor) for y in flat):
+        came = ", ".join(type(y).__name__ for y in flat)
+        raise GradientError(
+            f"{graph.who('vjp')}: the function must return a tensor or a tuple of tensors, got {came}. "
+            f"Return tensors only; keep other results outside."
+        )
+    outer = graph.is_grad_enabled() and _outer_history(flat, variables)
     record = outer if create_graph is None else create_graph
     plain = flat if outer or create_graph else _without_history(flat)
 
     def pullback(*seeds: Tensor) -> tuple[Tensor, ...]:
-        pairs = [(y, seed) for y, seed in zip(flat, seeds, strict=True) if y.requires_grad]
+        if len(seeds) != len(flat):
+            raise GradientError(
+                f"{graph.who('vjp')}: the pullback takes one gradient for each of the {len(flat)} outputs, got "
+                f"{len(seeds)}. Pass zeros for outputs that do not matter."
+            )
+        fitted = [_seed(y, seed, "vjp") for y, seed in zip(flat, seeds, strict=True)]
+        pairs = [(y, seed) for y, seed in zip(flat, fitted, strict=True) if y.requires_grad]
         nodes = [lifted(x) for x in variables]
-        found = gradients([y for y, _ in pairs], [_seed(y, s) for y, s in pairs], nodes, record)
-        return tuple(found[node] if node in found else zeros_like(x) for node, x in zip(nodes, variables, strict=True))
+        found = gradients([y for y, _ in pairs], [seed for _, seed in pairs], nodes, record)
+        return tuple(
+            _renamed(found[node]) if node in found else zeros_like(x) for node, x in zip(nodes, variables, strict=True)
+        )
 
     return (tuple(plain) if several else plain[0]), pullback
 
@@ -266,7 +296,14 @@ def jvp(function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]
     >>> cr.jvp(lambda x: x * x, [cr.tensor([3.0])], [cr.tensor([1.0])])
     (tensor([9.]), tensor([6.]))
     """
-    outer = any(x.requires_grad for x in inputs)
+    outer = graph.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    for x, tangent in zip(inputs, tangents, strict=False):
+        _seed(x, tangent, "jvp")
+    if len(inputs) != len(tangents):
+        raise GradientError(
+            f"{graph.who('jvp')}: there must be one tangent for each of the {len(inputs)} inputs, got {len(tangents)}. "
+            f"Pass zeros for inputs that stand still."
+        )
     outputs, pullback = vjp(function, *inputs, create_graph=True)
     several = isinstance(outputs, (tuple, list))
     flat = tuple(outputs) if several else (outputs,)

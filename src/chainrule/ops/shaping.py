@@ -21,7 +21,7 @@ Sizes = tuple[int, ...]
 
 # -- reshape ---------------------------------------------------------------------------------
 def _infer_reshape(x: Node, *, shape: Shape) -> Type:
-    if math.prod(shape) != math.prod(x.shape):
+    if math.prod(shape) != math.prod(x.shape) or min(shape, default=0) < 0:
         raise shape_error(
             "reshape",
             f"the new shape must hold all {math.prod(x.shape)} elements of {x.shape}",
@@ -76,7 +76,7 @@ permute = Op(
 # -- expand ----------------------------------------------------------------------------------
 def _infer_expand(x: Node, *, shape: Shape) -> Type:
     offset = len(shape) - len(x.shape)
-    if offset < 0 or any(size not in (1, shape[offset + axis]) for axis, size in enumerate(x.shape)):
+    if offset < 0 or min(shape, default=0) < 0 or any(size not in (1, shape[offset + axis]) for axis, size in enumerate(x.shape)):
         raise shape_error(
             "expand", f"{x.shape} must broadcast to the new shape (only axes of size 1 grow)", str(shape),
             "Check the order of the axes, or unsqueeze first.",

@@ -1,32 +1,31 @@
-"""Tensor's operators and functions of one element at a time."""
+"""Tensor's operators, and their names.
+
+Operands broadcast from the last axis backwards and promote as in PyTorch: a Python number or a tensor
+without axes changes the dtype only where its category (bool, integer, floating) is higher.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from chainrule import dtypes
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError
-from chainrule.graph import who
-from chainrule.ops import contraction
+from chainrule.graph import Op, who
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import (
-    Handle,
-    Operand,
-    apply,
-    as_dtype_tensor,
-    as_operand,
-    common_dtype,
-    elementwise,
-)
+from chainrule.tensor.casting import Casting
+from chainrule.tensor.core import Handle, Operand, apply, as_operand, common_dtype, elementwise
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
+_COMPARABLE = (Handle, bool, int, float, np.ndarray, np.generic)
 
-class Arithmetic(Handle):
-    """Elementwise arithmetic, comparisons, logic and functions."""
+
+class Arithmetic(Casting):
+    """Elementwise arithmetic, comparisons and logic."""
 
     __slots__ = ()
     __hash__ = object.__hash__  # `==` compares elements, so identity is what hashes, as in PyTorch
@@ -78,23 +77,16 @@ class Arithmetic(Handle):
         return apply(ew.neg, self)
 
     def __pos__(self) -> Tensor:
-        return self  # type: ignore[return-value]
+        return self._tensor
 
     def __abs__(self) -> Tensor:
-        return self.abs()
-
-    def __matmul__(self, other: Tensor) -> Tensor:
-        return self.matmul(other)
-
-    def __rmatmul__(self, other: Operand) -> Tensor:
-        left = as_operand(other, "matmul")
-        return left.matmul(self) if isinstance(left, Arithmetic) else NotImplemented
+        return apply(ew.abs, self)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return elementwise(ew.eq, self, other)
+        return elementwise(ew.eq, self, other) if isinstance(other, _COMPARABLE) else NotImplemented
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return elementwise(ew.ne, self, other)
+        return elementwise(ew.ne, self, other) if isinstance(other, _COMPARABLE) else NotImplemented
 
     def __lt__(self, other: Operand) -> Tensor:
         return elementwise(ew.lt, self, other)
@@ -136,236 +128,168 @@ class Arithmetic(Handle):
         _refuse_float("bitwise_not", self.dtype)
         return apply(ew.bitwise_not, self)
 
-    def logical_and(self, other: Tensor) -> Tensor:
-        return self.bool() & other.bool()
-
-    def logical_or(self, other: Tensor) -> Tensor:
-        return self.bool() | other.bool()
-
-    def logical_xor(self, other: Tensor) -> Tensor:
-        return self.bool() ^ other.bool()
-
-    def logical_not(self) -> Tensor:
-        return ~self.bool()
-
     # -- named forms ----------------------------------------------------------------------
     def add(self, other: Operand, *, alpha: float = 1) -> Tensor:
-        return self + (other if alpha == 1 else other * alpha)
+        """x + alpha * other.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1, 2]).add(10, alpha=2)
+        tensor([21, 22])
+        """
+        return self + (other if alpha == 1 else other * alpha)  # type: ignore[operator]
 
     def sub(self, other: Operand, *, alpha: float = 1) -> Tensor:
-        return self - (other if alpha == 1 else other * alpha)
+        """x - alpha * other."""
+        return self - (other if alpha == 1 else other * alpha)  # type: ignore[operator]
 
     def mul(self, other: Operand) -> Tensor:
+        """x * other."""
         return self * other
 
-    def div(self, other: Operand) -> Tensor:
-        return self / other
+    def div(self, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
+        """x / other; integers become float32. ``rounding_mode`` is None, ``"floor"`` or ``"trunc"``.
 
-    def eq(self, other: Operand) -> Tensor:
-        return self == other
+        >>> import chainrule as cr
+        >>> cr.tensor([7, -7]).div(2), cr.tensor([7, -7]).div(2, rounding_mode="floor")
+        (tensor([ 3.5000, -3.5000]), tensor([ 3, -4]))
+        """
+        if rounding_mode is None:
+            return self / other
+        if rounding_mode == "floor":
+            return self // other
+        if rounding_mode == "trunc":
+            return (self / other).trunc().to(common_dtype([self, as_operand(other, "div")]))
+        raise ValueError(f"{who('div')}: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}.")
 
-    def ne(self, other: Operand) -> Tensor:
-        return self != other
+    true_divide = divide = div
 
-    def lt(self, other: Operand) -> Tensor:
-        return self < other
+    def floor_divide(self, other: Operand) -> Tensor:
+        """The largest whole number not above x / other; an integer divided by 0 is 0 (PyTorch raises)."""
+        return self // other
 
-    def le(self, other: Operand) -> Tensor:
-        return self <= other
+    def remainder(self, other: Operand) -> Tensor:
+        """x - other * floor(x / other), of the sign of `other`.
 
-    def gt(self, other: Operand) -> Tensor:
-        return self > other
-
-    def ge(self, other: Operand) -> Tensor:
-        return self >= other
+        >>> import chainrule as cr
+        >>> cr.tensor([5, -5]).remainder(3)
+        tensor([2, 1])
+        """
+        return self % other
 
     def neg(self) -> Tensor:
+        """-x."""
         return -self
 
     def pow(self, exponent: Operand) -> Tensor:
-        """Elementwise power; the exponents 0.5, 1, 2, 3 and -1 are their cheaper exact forms."""
+        """x to the power of `exponent`; the exponents 0.5, 1, 2, 3 and -1 take their cheaper exact forms.
+
+        At a zero base the derivative to the exponent is 0, and at a zero exponent that to the base, as in
+        PyTorch.
+
+        Raises:
+            ValueError: an integer tensor to a negative integer number, which would not be an integer.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1.0, 2.0, 3.0]) ** 2
+        tensor([1., 4., 9.])
+        """
         if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
-            cheap = {1: lambda x: x + 0, 2: lambda x: x * x, 3: lambda x: x * x * x}
-            if exponent in cheap:
-                return cheap[exponent](self if self.dtype.is_floating_point or isinstance(exponent, int) else self * 1.0)
-            if exponent == 0.5:
-                return self.sqrt()
-            if exponent == -1 and self.dtype.is_floating_point:
-                return self.reciprocal()
+            cheap = _small_power(self._tensor, exponent)
+            if cheap is not None:
+                return cheap
         return elementwise(ew.pow, self, exponent)
 
-    def abs(self) -> Tensor:
-        return apply(ew.abs, self)
-
-    def sign(self) -> Tensor:
-        return apply(ew.sign, self)
-
-    def floor(self) -> Tensor:
-        return apply(ew.floor, self)
-
-    def ceil(self) -> Tensor:
-        return -(-self).floor()
-
-    def round(self) -> Tensor:
-        """To the nearest integer; halves go to the even one."""
-        return apply(ew.round, self)
-
-    def trunc(self) -> Tensor:
-        return self.ceil().where(self < 0, self.floor())
-
-    def exp(self) -> Tensor:
-        return apply(ew.exp, self)
-
-    def expm1(self) -> Tensor:
-        return apply(ew.expm1, self)
-
-    def log(self) -> Tensor:
-        return apply(ew.log, self)
-
-    def log1p(self) -> Tensor:
-        return apply(ew.log1p, self)
-
-    def log2(self) -> Tensor:
-        return self.log() / math.log(2)
-
-    def sqrt(self) -> Tensor:
-        return apply(ew.sqrt, self)
-
-    def rsqrt(self) -> Tensor:
-        return apply(ew.rsqrt, self)
+    def square(self) -> Tensor:
+        """x * x."""
+        return self * self._tensor
 
     def reciprocal(self) -> Tensor:
+        """1 / x."""
         return 1 / self
 
-    def square(self) -> Tensor:
-        return self * self
+    def eq(self, other: Operand) -> Tensor:
+        """x == other, as bool."""
+        return self == other
 
-    def sin(self) -> Tensor:
-        return apply(ew.sin, self)
+    def ne(self, other: Operand) -> Tensor:
+        """x != other, as bool."""
+        return self != other
 
-    def cos(self) -> Tensor:
-        return apply(ew.cos, self)
+    def lt(self, other: Operand) -> Tensor:
+        """x < other, as bool."""
+        return self < other
 
-    def tanh(self) -> Tensor:
-        return apply(ew.tanh, self)
+    def le(self, other: Operand) -> Tensor:
+        """x <= other, as bool."""
+        return self <= other
 
-    def sigmoid(self) -> Tensor:
-        return apply(ew.sigmoid, self)
+    def gt(self, other: Operand) -> Tensor:
+        """x > other, as bool."""
+        return self > other
 
-    def erf(self) -> Tensor:
-        return apply(ew.erf, self)
+    def ge(self, other: Operand) -> Tensor:
+        """x >= other, as bool."""
+        return self >= other
 
-    def relu(self) -> Tensor:
-        return apply(ew.relu, self)
+    def logical_and(self, other: Tensor) -> Tensor:
+        """True where both are not zero."""
+        return self.bool() & other.bool()
 
-    # -- choosing and testing ---------------------------------------------------------------
-    def maximum(self, other: Operand) -> Tensor:
-        return elementwise(ew.maximum, self, other)
+    def logical_or(self, other: Tensor) -> Tensor:
+        """True where one is not zero."""
+        return self.bool() | other.bool()
 
-    def minimum(self, other: Operand) -> Tensor:
-        return elementwise(ew.minimum, self, other)
+    def logical_xor(self, other: Tensor) -> Tensor:
+        """True where exactly one is not zero."""
+        return self.bool() ^ other.bool()
 
-    def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
-        """Held within [min, max]; at the bounds the gradient passes, as in PyTorch."""
-        if min is None and max is None:
-            raise ValueError("clamp: needs min, max or both, got neither. Give at least one bound.")
-        result: Any = self
-        if min is not None:
-            result = elementwise_where(result < min, min, result)
-        if max is not None:
-            result = elementwise_where(result > max, max, result)
-        tensor: Tensor = result
-        return tensor
+    def logical_not(self) -> Tensor:
+        """True where it is zero."""
+        return ~self.bool()
 
-    clip = clamp
+    def addcmul(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+        """x + value * a * b."""
+        return self + (a * b if value == 1 else a * b * value)
 
-    def where(self, condition: Tensor, other: Operand) -> Tensor:
-        """This tensor where `condition` holds, `other` elsewhere."""
-        return elementwise_where(condition, self, other)
+    def addcdiv(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+        """x + value * a / b."""
+        return self + (a / b if value == 1 else a / b * value)
 
-    def masked_fill(self, mask: Tensor, value: Operand) -> Tensor:
-        """This tensor with `value` where `mask` holds."""
-        value_in = value if isinstance(value, Handle) else as_dtype_tensor(as_operand(value, "masked_fill"), self.dtype)
-        return elementwise_where(mask, value_in, self)
+    def lerp(self, end: Tensor, weight: Operand) -> Tensor:
+        """x + weight * (end - x): from x at weight 0 to `end` at weight 1.
 
-    def isnan(self) -> Tensor:
-        return self != self
+        >>> import chainrule as cr
+        >>> cr.zeros(2).lerp(cr.tensor([1.0, 10.0]), 0.5)
+        tensor([0.5000, 5.0000])
+        """
+        return self + (end - self._tensor) * weight
 
-    def isinf(self) -> Tensor:
-        return self.abs() == math.inf
 
-    def isfinite(self) -> Tensor:
-        return self.abs() < math.inf
-
-    # -- dtype ------------------------------------------------------------------------------
-    def to(self, dtype: Any) -> Tensor:
-        """This tensor in another dtype (or in that of another tensor); itself where nothing changes."""
-        target = dtype.dtype if isinstance(dtype, Handle) else dtypes.as_dtype(dtype)
-        return self if target == self.dtype else apply(ew.cast, self, dtype=target)  # type: ignore[return-value]
-
-    def type_as(self, other: Tensor) -> Tensor:
-        return self.to(other.dtype)
-
-    def float(self) -> Tensor:
-        return self.to(dtypes.float32)
-
-    def double(self) -> Tensor:
-        return self.to(dtypes.float64)
-
-    def int(self) -> Tensor:
-        return self.to(dtypes.int32)
-
-    def long(self) -> Tensor:
-        return self.to(dtypes.int64)
-
-    def bool(self) -> Tensor:
-        return self.to(dtypes.bool_)
-
-    def is_floating_point(self) -> Any:
-        return self.dtype.is_floating_point
-
-    # -- products ---------------------------------------------------------------------------
-    def matmul(self, other: Operand) -> Tensor:
-        """The matrix product, with PyTorch's treatment of vectors and batch axes."""
-        right = as_operand(other, "matmul")
-        if not isinstance(right, Handle) or not right.ndim or not self.ndim:
-            raise DtypeError(
-                f"{who('matmul')}: both factors must be tensors with at least one axis, got a number. "
-                f"Use * to multiply by a number."
+def _small_power(x: Tensor, exponent: float) -> Tensor | None:
+    """x to a power that needs no logarithm, or None."""
+    floating = x.dtype.is_floating_point
+    if not floating and (isinstance(exponent, float) or x.dtype == dtypes.bool_):
+        if x.dtype == dtypes.bool_ and not isinstance(exponent, float):
+            return x.long() ** exponent
+        return None if exponent != 0.5 else x.sqrt()
+    if exponent == 1:
+        return x.clone()
+    if exponent == 2:
+        return x * x
+    if exponent == 3:
+        return x * x * x
+    if not floating:
+        if exponent < 0:
+            raise ValueError(
+                f"{who('pow')}: an integer tensor to the power {exponent} is not an integer. Convert it with .float()."
             )
-        return _matmul(self, right)  # type: ignore[arg-type]
-
-    mm = matmul
-
-    def dot(self, other: Tensor) -> Tensor:
-        return (self * other).sum()
+        return None
+    if exponent == 0.5:
+        return x.sqrt()
+    return x.reciprocal() if exponent == -1 else None
 
 
-def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    if a.ndim == 1:
-        return _matmul(a.unsqueeze(0), b).squeeze(-2 if b.ndim > 1 else 0)
-    if b.ndim == 1:
-        return _matmul(a, b.unsqueeze(1)).squeeze(-1)
-    if a.ndim > 2 and b.ndim == 2:  # one product of many rows, rather than a batch of small ones
-        return apply(contraction.matmul, a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
-    rank = max(a.ndim, b.ndim)
-    pad_a, pad_b = (t.reshape((1,) * (rank - t.ndim) + t.shape) if t.ndim < rank else t for t in (a, b))
-    return apply(contraction.matmul, pad_a, pad_b)
-
-
-def elementwise_where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
-    """`a` where `condition` holds, `b` elsewhere, promoted to one dtype."""
-    if condition.dtype != dtypes.bool_:
-        raise DtypeError(
-            f"{who('where')}: the condition must be bool, got {condition.dtype.name}. Compare it with something, "
-            f"or convert it with .bool()."
-        )
-    values = [as_operand(a, "where"), as_operand(b, "where")]
-    dtype = common_dtype(values)
-    return apply(ew.where, condition, *(as_dtype_tensor(value, dtype) for value in values))
-
-
-def _bits(op: Any, *operands: Any) -> Tensor:
+def _bits(op: Op, *operands: Any) -> Tensor:
     values = [as_operand(operand, op.name) for operand in operands]
     _refuse_float(op.name, common_dtype(values))
     return elementwise(op, *values)
@@ -374,5 +298,6 @@ def _bits(op: Any, *operands: Any) -> Tensor:
 def _refuse_float(name: str, dtype: DType) -> None:
     if dtype.is_floating_point:
         raise DtypeError(
-            f"{who(name)}: works on integers and bool, got {dtype.name}. Compare first, or convert with .bool() or .long()."
+            f"{who(name)}: works on integers and bool, got {dtype.name}. Compare first, or convert with .bool() or "
+            f".long()."
         )

@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.dtypes import DType
-from chainrule.errors import (
-    DtypeError,
-    GradientError,
-    InPlaceError,
-    ShapeError,
-    TraceError,
-)
+from chainrule.errors import DtypeError, GradientError, InPlaceError, ShapeError, TraceError
 from chainrule.graph import Array, Node, Op, Shape
 from chainrule.ops import elementwise as ew
 
@@ -33,23 +27,36 @@ Operand = Union["Tensor", Number, Array, np.generic]
 
 
 class Engine:
-    """What differentiation lends to Tensor; `chainrule.autodiff`, one room to the right, fills it in."""
+    """What stands to the right of this file and is needed here; `tensor.py` and `autodiff.py` fill it in."""
 
     backward: Callable[..., None]
-    tensor: type[Tensor]  # the class itself, which stands to the right of this file too
+    tensor: type[Tensor]
+    write_through: Callable[[Views, Tensor, str], Views | None]
+
+
+class Views(NamedTuple):
+    """How a view came from the tensor it views: a write to the view reaches that tensor by this road."""
+
+    root: weakref.ref[Handle]
+    node: weakref.ref[Node]  # what the root named then: if it changed since, the view is out of date
+    path: tuple[tuple[Op, dict[str, Any]], ...]
 
 
 class Handle:
     """A name for a node: identity, type, value, gradient, rebinding."""
 
-    __slots__ = ("__dict__", "__weakref__", "_base", "_grad", "_node")
+    __slots__ = ("__dict__", "__weakref__", "_grad", "_node", "_views")
     __array_priority__ = 1000  # NumPy leaves `array + tensor` to us
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._grad: Tensor | None = None
-        # The handle this one was viewed from: writing here would not reach it, which must not go unnoticed.
-        self._base: weakref.ref[Handle] | None = None
+        self._views: Views | None = None
+
+    @property
+    def _tensor(self) -> Tensor:
+        """This handle as what it is: every handle is a Tensor, which the classes between cannot know."""
+        return self  # type: ignore[return-value]
 
     # -- type ---------------------------------------------------------------------------
     @property
@@ -85,7 +92,7 @@ class Handle:
         """Record operations on this leaf from now on (or stop to), so that backward fills its ``grad``."""
         node = lifted(self)
         if requires_grad == node.requires_grad:
-            return self  # type: ignore[return-value]
+            return self._tensor
         if not node.is_leaf:
             raise GradientError(
                 f"requires_grad_({requires_grad}): only a leaf can change it, got the result of an operation"
@@ -97,7 +104,7 @@ class Handle:
                 f"Convert it with .float() first."
             )
         self._node = as_leaf(node, self if requires_grad else None)
-        return self  # type: ignore[return-value]
+        return self._tensor
 
     # -- gradient -----------------------------------------------------------------------
     @property
@@ -130,15 +137,24 @@ class Handle:
         return read_only(self._node.value)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        value = read_only(self._node.value)
+        value = self.numpy()
         return np.array(value, dtype=dtype) if copy or dtype not in (None, value.dtype) else value
 
     def item(self) -> Number:
-        """The value of a one-element tensor as a Python number."""
+        """The value of a one-element tensor as a Python number.
+
+        Raises:
+            ShapeError: it has several elements, or none.
+            TraceError: inside ``cr.compile``, where it has no value yet.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([2.5]).item()
+        2.5
+        """
         value = self._node.value
         if value.size != 1:
             raise ShapeError(
-                f"item(): only a tensor with one element is a Python number, got shape {self.shape}. "
+                f"{graph.who('item')}: only a tensor with one element is a Python number, got shape {self.shape}. "
                 f"Use .tolist(), or reduce it first."
             )
         result: Number = value.item()
@@ -152,17 +168,11 @@ class Handle:
     def _rebind(self, new: Tensor, name: str) -> Tensor:
         """Name `new`'s node from now on, in this handle's dtype; the one road of every in-place operation."""
         old = lifted(self)
-        if old.requires_grad and old.is_leaf and graph.is_grad_enabled():
+        leaf = old.requires_grad and old.is_leaf
+        if leaf and graph.is_grad_enabled():
             raise InPlaceError(
                 f"{graph.who(name)}: an in-place write to a leaf that requires grad would lose its gradient. "
-                f"Do it under `with cr.no_grad():`, or write x = x.{name.rstrip('_')}(...) out of place."
-            )
-        base = self._base() if self._base is not None else None
-        if base is not None:
-            raise InPlaceError(
-                f"{graph.who(name)}: an in-place write to a view would not reach the tensor it views "
-                f"(chainrule tensors do not share memory). Write to that tensor itself (x[...] = ...), "
-                f"or .clone() the view first."
+                f"Do it under `with cr.no_grad():`, or compute a new tensor out of place."
             )
         if new.shape != old.shape:
             raise ShapeError(
@@ -174,11 +184,13 @@ class Handle:
                 f"{graph.who(name)}: the result has dtype {new.dtype.name}, which {old.dtype.name} cannot hold. "
                 f"Convert the tensor first, or use the out-of-place form."
             )
-        node = lifted(new if new.dtype == old.dtype else apply(ew.cast, new, dtype=old.dtype))
+        new = new if new.dtype is old.dtype else apply(ew.cast, new, dtype=old.dtype)
+        node = lifted(new)
+        if self._views is not None:
+            self._views = Engine.write_through(self._views, new, name)
         node.seen = True  # two handles name it now, so no compiled step may overwrite its value
-        keep_leaf = old.requires_grad and old.is_leaf
-        self._node = as_leaf(node, self) if keep_leaf else node
-        return self  # type: ignore[return-value]
+        self._node = as_leaf(node, self) if leaf else node
+        return self._tensor
 
 
 def read_only(value: Array) -> Array:
@@ -227,8 +239,17 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
 def view(op: Op, tensor: Handle, **params: Any) -> Tensor:
     """A primitive whose result PyTorch would let share memory with its input."""
     result = apply(op, tensor, **params)
-    result._base = weakref.ref(tensor)
+    result._views = viewed(tensor, op, params)
     return result
+
+
+def viewed(tensor: Handle, op: Op, params: dict[str, Any]) -> Views:
+    """The road from a view of `tensor` back to `tensor`, or to what that views itself."""
+    views = tensor._views
+    root = views.root() if views is not None else None
+    if views is None or root is None:  # nobody can see the tensor behind it any more
+        return Views(weakref.ref(tensor), weakref.ref(tensor._node), ((op, params),))
+    return views._replace(path=(*views.path, (op, params)))
 
 
 def scalar(value: Number, dtype: DType) -> Tensor:

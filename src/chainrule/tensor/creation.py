@@ -9,7 +9,7 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError
+from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Array, Shape
 from chainrule.ops import random
 from chainrule.ops import shaping as shaping_ops
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 
-def _sizes(shape: tuple[Any, ...]) -> Shape:
-    from chainrule.tensor.shaping import sizes
-
-    return sizes(shape)
-
-
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """A new tensor holding a copy of `data`.
 
     Args:
@@ -42,95 +36,146 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
             [3.0000, 4.5000]])
     """
     array, wanted = _as_array(data, dtype)
-    if not array.flags.owndata or array is data or array.flags.writeable:
+    if isinstance(data, (np.ndarray, Handle)) or not array.flags.c_contiguous:
         array = np.array(array, wanted.numpy, order="C")
     result = wrap(graph.leaf(array, wanted))
     return result.requires_grad_() if requires_grad else result
 
 
-def _as_array(data: Any, dtype: Any) -> tuple[Array, DType]:
+def _as_array(data: Any, dtype: object) -> tuple[Array, DType]:
     if isinstance(data, Handle):
         data = data._node.value
+    elif hasattr(data, "__array__") and not isinstance(data, (np.ndarray, np.generic)):
+        data = np.asarray(data)
     try:
         array = np.asarray(data)
     except ValueError as error:
-        raise DtypeError(f"tensor: nested sequences must have equal lengths ({error}). Pad them first.") from error
-    if array.dtype.kind not in "biuf":
         raise DtypeError(
-            f"tensor: the data must be numbers, got {array.dtype} from {type(data).__name__}. "
-            f"Convert text or objects to numbers first."
+            f"{graph.who('tensor')}: nested sequences must have equal lengths ({error}). Pad them first."
+        ) from error
+    numbers = isinstance(data, (np.ndarray, np.generic))
+    if array.dtype.kind not in ("biuf" if numbers else "bif"):
+        raise DtypeError(
+            f"{graph.who('tensor')}: the data must be numbers that fit one of chainrule's dtypes, got {array.dtype} from "
+            f"{type(data).__name__}. Convert text or objects to numbers first."
         )
     if dtype is not None:
         wanted = dtypes.as_dtype(dtype)
-    elif isinstance(data, (np.ndarray, np.generic)) or array.dtype.kind == "b":
+    elif numbers or array.dtype.kind == "b":
         wanted = dtypes.as_dtype(array.dtype)
     else:
         wanted = dtypes.float32 if array.dtype.kind == "f" else dtypes.int64
-    return array.astype(wanted.numpy, order="C", copy=False), wanted
+    with np.errstate(all="ignore"):
+        return array.astype(wanted.numpy, order="C", copy=False), wanted
 
 
-def as_tensor(data: Any, dtype: Any = None) -> Tensor:
-    """`data` itself where it is a tensor of that dtype, else a new tensor with a copy."""
+def as_tensor(data: Any, dtype: object = None) -> Tensor:
+    """`data` itself where it is a tensor of that dtype, else a new tensor with a copy.
+
+    >>> import chainrule as cr
+    >>> x = cr.zeros(2)
+    >>> cr.as_tensor(x) is x, cr.as_tensor([1, 2])
+    (True, tensor([1, 2]))
+    """
     if isinstance(data, Handle):
-        return data if dtype is None else data.to(dtype)  # type: ignore[return-value, attr-defined]
+        return data._tensor if dtype is None else data._tensor.to(dtype)
     return tensor(data, dtype)
 
 
 def from_numpy(array: Array) -> Tensor:
-    """A tensor with the array's values and dtype (a copy; PyTorch's would share memory)."""
+    """A tensor with the array's values and dtype (a copy; PyTorch's would share memory).
+
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> cr.from_numpy(np.array([1.0, 2.0]))
+    tensor([1., 2.], dtype=chainrule.float64)
+    """
     return tensor(np.asarray(array))
 
 
-def full(*shape: Any, fill_value: Number | None = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of one number: ``full((2, 3), 7.0)``."""
-    if fill_value is None:
-        *shape_given, fill_value = shape
-        shape = tuple(shape_given)
+def full(size: Any, fill_value: Number, *, dtype: object = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of one number; its dtype is the number's unless said otherwise.
+
+    >>> import chainrule as cr
+    >>> cr.full((2, 2), 7)
+    tensor([[7, 7],
+            [7, 7]])
+    """
     wanted = dtypes.as_dtype(dtype if dtype is not None else type(fill_value))
-    size = _sizes(shape)
+    shape = sizes_of(size)
     if graph.tracing():
         number = scalar(fill_value, wanted)
-        result = apply(shaping_ops.expand, number, shape=size) if size else number
+        result = apply(shaping_ops.expand, number, shape=shape) if shape else number
     else:
-        result = wrap(graph.leaf(np.full(size, fill_value, wanted.numpy), wanted))
+        value = np.zeros(shape, wanted.numpy) if fill_value == 0 < math.copysign(1, fill_value) else np.full(shape, fill_value, wanted.numpy)
+        result = wrap(graph.leaf(value, wanted))
     return result.requires_grad_() if requires_grad else result
 
 
-def zeros(*shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of zeros, float32 unless said otherwise."""
-    return full(*shape, fill_value=0.0, dtype=dtype, requires_grad=requires_grad)
+def sizes_of(*shape: Any) -> Shape:
+    """A shape from ``(2, 3)``, ``[2, 3]`` or ``2, 3``."""
+    from chainrule.tensor.shaping import sizes
+
+    found = sizes(shape)
+    if min(found, default=0) < 0:
+        raise ShapeError(f"{graph.who('size')}: the sizes of a tensor must not be negative, got {found}. Check them.")
+    return found
 
 
-def ones(*shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros, float32 unless said otherwise.
+
+    >>> import chainrule as cr
+    >>> cr.zeros(2, 3).shape, cr.zeros((2,), dtype=cr.int64)
+    ((2, 3), tensor([0, 0]))
+    """
+    return full(sizes_of(*size), 0.0, dtype=dtype, requires_grad=requires_grad)
+
+
+def ones(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones, float32 unless said otherwise."""
-    return full(*shape, fill_value=1.0, dtype=dtype, requires_grad=requires_grad)
+    return full(sizes_of(*size), 1.0, dtype=dtype, requires_grad=requires_grad)
 
 
-def empty(*shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros (PyTorch leaves it undefined; here every run gives the same bits)."""
-    return zeros(*shape, dtype=dtype, requires_grad=requires_grad)
+    return full(sizes_of(*size), 0.0, dtype=dtype, requires_grad=requires_grad)
 
 
-def full_like(x: Tensor, fill_value: Number, dtype: Any = None) -> Tensor:
-    return full(x.shape, fill_value=fill_value, dtype=dtype or x.dtype)
+def full_like(x: Tensor, fill_value: Number, dtype: object = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of one number, of the shape and dtype of `x`."""
+    return full(x.shape, fill_value, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
-def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
-    return full_like(x, 0.0, dtype)
+def zeros_like(x: Tensor, dtype: object = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the shape and dtype of `x`."""
+    return full_like(x, 0.0, dtype, requires_grad)
 
 
-def ones_like(x: Tensor, dtype: Any = None) -> Tensor:
-    return full_like(x, 1.0, dtype)
+def ones_like(x: Tensor, dtype: object = None, requires_grad: bool = False) -> Tensor:
+    """Ones of the shape and dtype of `x`."""
+    return full_like(x, 1.0, dtype, requires_grad)
 
 
-def empty_like(x: Tensor, dtype: Any = None) -> Tensor:
-    return zeros_like(x, dtype)
+def empty_like(x: Tensor, dtype: object = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the shape and dtype of `x` (see `empty`)."""
+    return full_like(x, 0.0, dtype, requires_grad)
 
 
-def arange(start: Number, end: Number | None = None, step: Number = 1, dtype: Any = None) -> Tensor:
-    """``start, start + step, ...`` up to but without `end`."""
+def arange(start: Number, end: Number | None = None, step: Number = 1, dtype: object = None) -> Tensor:
+    """``start, start + step, ...`` up to but without `end`; floating-point if one of them is.
+
+    Raises:
+        ValueError: `step` is 0.
+
+    >>> import chainrule as cr
+    >>> cr.arange(4), cr.arange(1, 2, 0.25)
+    (tensor([0, 1, 2, 3]), tensor([1.0000, 1.2500, 1.5000, 1.7500]))
+    """
     if end is None:
         start, end = 0, start
+    if step == 0:
+        raise ValueError(f"{graph.who('arange')}: step must not be 0. Use cr.full for equal numbers.")
     floating = any(isinstance(value, float) for value in (start, end, step))
     wanted = dtypes.as_dtype(dtype if dtype is not None else float if floating else int)
     size = max(0, math.ceil((end - start) / step))
@@ -141,13 +186,22 @@ def arange(start: Number, end: Number | None = None, step: Number = 1, dtype: An
     return scaled if start == 0 else scaled + start
 
 
-def linspace(start: float, end: float, steps: int, dtype: Any = None) -> Tensor:
-    """`steps` numbers at equal distances from `start` to `end`, both included."""
+def linspace(start: float, end: float, steps: int, dtype: object = None) -> Tensor:
+    """`steps` numbers at equal distances from `start` to `end`, both included.
+
+    >>> import chainrule as cr
+    >>> cr.linspace(0, 1, 5)
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    """
     return tensor(np.linspace(start, end, steps), dtype or dtypes.float32)
 
 
-def eye(n: int, m: int | None = None, dtype: Any = None) -> Tensor:
-    """The identity matrix, or its n x m corner."""
-    return (arange(n).unsqueeze(1) == arange(m or n)).to(dtype or dtypes.float32)
+def eye(n: int, m: int | None = None, dtype: object = None) -> Tensor:
+    """The identity matrix, or its n x m corner.
 
-
+    >>> import chainrule as cr
+    >>> cr.eye(2, 3)
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
+    return (arange(n).unsqueeze(1) == arange(n if m is None else m)).to(dtype or dtypes.float32)

@@ -5,41 +5,136 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from chainrule import dtypes, graph
 from chainrule.errors import ShapeError
 from chainrule.ops import shaping as shaping_ops
-from chainrule.tensor.arithmetic import elementwise_where
 from chainrule.tensor.core import Handle, Operand, apply, as_dtype_tensor, axis
 from chainrule.tensor.creation import as_tensor
+from chainrule.tensor.pointwise import elementwise_where
 from chainrule.tensor.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def _function(name: str) -> Callable[..., Any]:
-    """``cr.exp(x, ...)`` for ``x.exp(...)``."""
-    method = getattr(Tensor, name)
+def _function(method: Callable[Concatenate[Tensor, P], R]) -> Callable[Concatenate[Operand, P], R]:
+    """``cr.exp(x, ...)`` for ``x.exp(...)``, also where x is a number or an array."""
 
     @wraps(method)
-    def function(input: Operand, *args: Any, **kwargs: Any) -> Any:
-        return method(as_tensor(input), *args, **kwargs)
+    def function(input: Operand, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(input if isinstance(input, Tensor) else as_tensor(input), *args, **kwargs)
 
-    function.__qualname__ = name
-    function.__module__ = __name__
     return function
 
 
 # One name for each method that PyTorch also has as a function.
-METHODS = (
-    "abs add all amax amin any argmax argmin ceil chunk clamp clip clone cos detach div dot eq erf exp expand expm1 "
-    "flatten flip floor gather ge gt index_select isfinite isinf isnan le log log1p log2 log_softmax logical_and "
-    "logical_not logical_or logical_xor logsumexp lt masked_fill matmul max maximum mean min minimum mm movedim mul "
-    "narrow ne neg norm numel permute pow reciprocal relu reshape round rsqrt scatter scatter_add sigmoid sign sin "
-    "softmax split sqrt square squeeze std sub sum t tanh transpose tril triu trunc unbind unflatten unsqueeze var"
-).split()
-globals().update({name: _function(name) for name in METHODS})
+abs = _function(Tensor.abs)
+absolute = _function(Tensor.absolute)
+add = _function(Tensor.add)
+addcdiv = _function(Tensor.addcdiv)
+addcmul = _function(Tensor.addcmul)
+all = _function(Tensor.all)
+amax = _function(Tensor.amax)
+amin = _function(Tensor.amin)
+any = _function(Tensor.any)
+argmax = _function(Tensor.argmax)
+argmin = _function(Tensor.argmin)
+bmm = _function(Tensor.bmm)
+broadcast_to = _function(Tensor.broadcast_to)
+ceil = _function(Tensor.ceil)
+chunk = _function(Tensor.chunk)
+clamp = _function(Tensor.clamp)
+clip = _function(Tensor.clip)
+clone = _function(Tensor.clone)
+cos = _function(Tensor.cos)
+cumsum = _function(Tensor.cumsum)
+detach = _function(Tensor.detach)
+div = _function(Tensor.div)
+divide = _function(Tensor.divide)
+dot = _function(Tensor.dot)
+eq = _function(Tensor.eq)
+erf = _function(Tensor.erf)
+exp = _function(Tensor.exp)
+expm1 = _function(Tensor.expm1)
+flatten = _function(Tensor.flatten)
+flip = _function(Tensor.flip)
+floor = _function(Tensor.floor)
+floor_divide = _function(Tensor.floor_divide)
+gather = _function(Tensor.gather)
+ge = _function(Tensor.ge)
+gt = _function(Tensor.gt)
+index_add = _function(Tensor.index_add)
+index_select = _function(Tensor.index_select)
+isfinite = _function(Tensor.isfinite)
+isinf = _function(Tensor.isinf)
+isnan = _function(Tensor.isnan)
+le = _function(Tensor.le)
+lerp = _function(Tensor.lerp)
+log = _function(Tensor.log)
+log10 = _function(Tensor.log10)
+log1p = _function(Tensor.log1p)
+log2 = _function(Tensor.log2)
+log_softmax = _function(Tensor.log_softmax)
+logical_and = _function(Tensor.logical_and)
+logical_not = _function(Tensor.logical_not)
+logical_or = _function(Tensor.logical_or)
+logical_xor = _function(Tensor.logical_xor)
+logsumexp = _function(Tensor.logsumexp)
+lt = _function(Tensor.lt)
+masked_fill = _function(Tensor.masked_fill)
+masked_select = _function(Tensor.masked_select)
+matmul = _function(Tensor.matmul)
+max = _function(Tensor.max)
+maximum = _function(Tensor.maximum)
+mean = _function(Tensor.mean)
+min = _function(Tensor.min)
+minimum = _function(Tensor.minimum)
+mm = _function(Tensor.mm)
+movedim = _function(Tensor.movedim)
+mul = _function(Tensor.mul)
+narrow = _function(Tensor.narrow)
+ne = _function(Tensor.ne)
+neg = _function(Tensor.neg)
+norm = _function(Tensor.norm)
+numel = _function(Tensor.numel)
+outer = _function(Tensor.outer)
+permute = _function(Tensor.permute)
+pow = _function(Tensor.pow)
+prod = _function(Tensor.prod)
+reciprocal = _function(Tensor.reciprocal)
+relu = _function(Tensor.relu)
+remainder = _function(Tensor.remainder)
+reshape = _function(Tensor.reshape)
+round = _function(Tensor.round)
+rsqrt = _function(Tensor.rsqrt)
+scatter = _function(Tensor.scatter)
+scatter_add = _function(Tensor.scatter_add)
+sigmoid = _function(Tensor.sigmoid)
+sign = _function(Tensor.sign)
+sin = _function(Tensor.sin)
+softmax = _function(Tensor.softmax)
+split = _function(Tensor.split)
+sqrt = _function(Tensor.sqrt)
+square = _function(Tensor.square)
+squeeze = _function(Tensor.squeeze)
+std = _function(Tensor.std)
+sub = _function(Tensor.sub)
+sum = _function(Tensor.sum)
+t = _function(Tensor.t)
+take_along_dim = _function(Tensor.take_along_dim)
+tanh = _function(Tensor.tanh)
+transpose = _function(Tensor.transpose)
+tril = _function(Tensor.tril)
+triu = _function(Tensor.triu)
+true_divide = _function(Tensor.true_divide)
+trunc = _function(Tensor.trunc)
+unbind = _function(Tensor.unbind)
+unflatten = _function(Tensor.unflatten)
+unsqueeze = _function(Tensor.unsqueeze)
+var = _function(Tensor.var)
 
 
 def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
@@ -54,7 +149,10 @@ def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """The tensors one after another along an axis.
+    """The tensors one after another along an axis, promoted to one dtype.
+
+    Raises:
+        ShapeError: they differ on another axis, or there are none.
 
     >>> import chainrule as cr
     >>> cr.cat([cr.ones(2), cr.zeros(1)])
@@ -63,23 +161,63 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     given = [as_tensor(t) for t in tensors]
     if not given:
         raise ShapeError(f"{graph.who('cat')}: needs at least one tensor, got none. Check the list.")
-    if len(given) == 1:
-        return given[0]
     dtype = dtypes.promote(t.dtype for t in given)
-    return apply(shaping_ops.cat, *(as_dtype_tensor(t, dtype) for t in given), dim=axis("cat", dim, given[0].ndim))
+    # PyTorch skips tensors of shape (0,), so that a loop can start from cr.tensor([]).
+    given = [t for t in given if t.shape != (0,)] or given[:1]
+    at = given[0]._axis_of("cat", dim)
+    parts = [as_dtype_tensor(t, dtype) for t in given]
+    return parts[0]._tensor.clone() if len(parts) == 1 else apply(shaping_ops.cat, *parts, dim=at)
 
 
 concat = concatenate = cat
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """The tensors along a new axis.
+    """The tensors, of one shape, along a new axis.
 
     >>> import chainrule as cr
     >>> cr.stack([cr.zeros(2), cr.ones(2)]).shape
     (2, 2)
     """
-    return cat([as_tensor(t).unsqueeze(dim) for t in tensors], dim)
+    given = [as_tensor(t) for t in tensors]
+    if not given:
+        raise ShapeError(f"{graph.who('stack')}: needs at least one tensor, got none. Check the list.")
+    odd = next((t for t in given if t.shape != given[0].shape), None)
+    if odd is not None:
+        raise graph.shape_error(
+            "stack", "all tensors must have one shape", f"{given[0].shape} and {odd.shape}", "Reshape or expand the odd one."
+        )
+    at = axis("stack", dim, given[0].ndim + 1)
+    dtype = dtypes.promote(t.dtype for t in given)
+    parts = [as_dtype_tensor(t, dtype)._tensor.unsqueeze(at) for t in given]
+    return parts[0].clone() if len(parts) == 1 else apply(shaping_ops.cat, *parts, dim=at)
+
+
+def isclose(input: Tensor, other: Operand, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """True where ``|input - other| <= atol + rtol * |other|``, or both are the same infinity.
+
+    >>> import chainrule as cr
+    >>> cr.isclose(cr.tensor([1.0, 2.0]), cr.tensor([1.0 + 1e-7, 2.1]))
+    tensor([ True, False])
+    """
+    there = as_tensor(other)
+    close = (input == there) | (((input - there).abs() <= there.abs() * rtol + atol) & there.isfinite())
+    return close | (input.isnan() & there.isnan()) if equal_nan else close
+
+
+def allclose(input: Tensor, other: Operand, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether `isclose` holds everywhere.
+
+    >>> import chainrule as cr
+    >>> cr.allclose(cr.ones(2), cr.ones(2) * (1 + 1e-7))
+    True
+    """
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have one shape and equal elements."""
+    return input.shape == other.shape and bool((input == other).all())
 
 
 class _GradMode:
@@ -106,7 +244,15 @@ class _GradMode:
 
 
 def no_grad() -> _GradMode:
-    """A block (or decorated function) whose operations leave no history for backward."""
+    """A block (or decorated function) whose operations leave no history for backward.
+
+    >>> import chainrule as cr
+    >>> x = cr.ones(2, requires_grad=True)
+    >>> with cr.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
     return _GradMode(False)
 
 
@@ -121,4 +267,5 @@ def set_grad_enabled(mode: bool) -> _GradMode:
 
 
 def is_tensor(value: object) -> bool:
+    """Whether `value` is a Tensor."""
     return isinstance(value, Handle)

@@ -3,143 +3,249 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
 from chainrule import dtypes, graph
-from chainrule.errors import DtypeError, IndexRangeError
+from chainrule.errors import DtypeError, IndexRangeError, ShapeError
 from chainrule.ops import indexing
-from chainrule.tensor.core import (
-    Handle,
-    Operand,
-    apply,
-    as_dtype_tensor,
-    as_operand,
-    axis,
-)
+from chainrule.tensor.core import Handle, Operand, apply, as_dtype_tensor, as_operand, axis
 from chainrule.tensor.creation import arange, ones, tensor
 from chainrule.tensor.shaping import Shaping
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
+Entry = Union[int, slice, "Tensor", None]  # one axis of a key; None makes a new axis
 _FULL = slice(None)
 
 
 class Indexing(Shaping):
-    """Basic and advanced indexing with NumPy's rules."""
+    """Basic and advanced indexing with PyTorch's rules."""
 
     __slots__ = ()
 
     def __getitem__(self, key: Any) -> Tensor:
-        x: Any = self
-        return read(x, _normalise(x, key))
+        """The elements at `key`: ints, slices, ``...``, None, integer tensors or boolean masks.
+
+        >>> import chainrule as cr
+        >>> x = cr.arange(6).reshape(2, 3)
+        >>> x[1, ::2], x[:, cr.tensor([2, 0])]
+        (tensor([3, 5]), tensor([[2, 0],
+                [5, 3]]))
+        """
+        return read(self._tensor, _normalise(self, key))
 
     def __setitem__(self, key: Any, value: Operand) -> None:
-        x: Any = self
-        source = as_dtype_tensor(as_operand(value, "setitem"), self.dtype)
-        self._rebind(written(x, _normalise(x, key), source), "setitem")
+        """Write `value` at `key`, broadcast and cast to this tensor."""
+        source = as_dtype_tensor(as_operand(value, "setitem"), self.dtype)._tensor
+        mask = _whole_mask(self, key)
+        if mask is not None and not source.ndim:  # the count of a mask is data; `where` need not know it
+            self._rebind(self._tensor.masked_fill(mask, source), "setitem")
+        else:
+            self._rebind(written(self._tensor, _normalise(self, key), source), "setitem")
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Tensor]:
         if not self.ndim:
             raise TypeError("iteration over a tensor without axes. Use .item() for its value.")
         return iter(self.unbind(0))
 
     # -- PyTorch's named forms ----------------------------------------------------------------
     def gather(self, dim: int, index: Tensor) -> Tensor:
-        """Along `dim`, the elements that `index` (of the result's shape) names."""
+        """Along `dim`, the elements that `index` (of the result's shape) names: out[i][j] = x[i][index[i][j]].
+
+        Args:
+            dim: the axis; on every other one, `index` must not be longer than the tensor.
+            index: integers, with as many axes as the tensor.
+
+        Raises:
+            IndexRangeError: an index lies outside the axis.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([[1, 2], [3, 4]]).gather(1, cr.tensor([[1], [0]]))
+        tensor([[2],
+                [3]])
+        """
+        if not self.ndim:
+            return self.reshape(1).gather(0, index.reshape(-1)).reshape(index.shape)
         return self._take(_along(self, index, dim, "gather"))
 
     take_along_dim = gather
 
     def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
-        """This tensor with `src` added along `dim` at `index`: gather's adjoint."""
-        return self._put_add(_along(self, index, dim, "scatter_add"), src)
+        """This tensor with `src` added along `dim` at `index`: gather's adjoint.
+
+        >>> import chainrule as cr
+        >>> cr.zeros(3).scatter_add(0, cr.tensor([0, 0, 2]), cr.tensor([1.0, 2.0, 3.0]))
+        tensor([3., 0., 3.])
+        """
+        return self._put_add(_along(self, index, dim, "scatter_add"), _corner(src, index.shape, "scatter_add"))
 
     def scatter(self, dim: int, index: Tensor, src: Operand) -> Tensor:
-        """This tensor with `src` written along `dim` at `index`."""
-        source = as_dtype_tensor(as_operand(src, "scatter"), self.dtype)
-        return self._put(_along(self, index, dim, "scatter"), source.expand(index.shape))  # type: ignore[attr-defined]
+        """This tensor with `src` (a number, or a tensor at least as long as `index`) written along `dim`.
+
+        >>> import chainrule as cr
+        >>> cr.zeros(2, 3).scatter(1, cr.tensor([[2], [0]]), 1.0)
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
+        """
+        source = as_dtype_tensor(as_operand(src, "scatter"), self.dtype)._tensor
+        source = _corner(source, index.shape, "scatter") if source.ndim else source.expand(index.shape)
+        return self._put(_along(self, index, dim, "scatter"), source)
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """The slices along `dim` that `index` names."""
+        """The slices along `dim` that `index` names.
+
+        >>> import chainrule as cr
+        >>> cr.eye(3).index_select(0, cr.tensor([2, 0]))
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
+        """
         at = axis("index_select", dim, self.ndim)
         return self[(_FULL,) * at + (index,)]
 
     def index_add(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
-        """This tensor with the slices of `source` added along `dim` at `index`."""
+        """This tensor with the slices of `source` added along `dim` at `index`.
+
+        >>> import chainrule as cr
+        >>> cr.zeros(2).index_add(0, cr.tensor([1, 1]), cr.tensor([3.0, 4.0]))
+        tensor([0., 7.])
+        """
         at = axis("index_add", dim, self.ndim)
         return self.movedim(at, 0)._put_add((index,), source.movedim(at, 0)).movedim(0, at)
 
+    def masked_select(self, mask: Tensor) -> Tensor:
+        """The elements where `mask` holds, in order, without axes (eager only: how many is data).
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1, 2, 3]).masked_select(cr.tensor([True, False, True]))
+        tensor([1, 3])
+        """
+        return self.expand_as(mask)[mask]
+
     # -- the primitives' own forms ----------------------------------------------------------------
-    def _take(self, indices: tuple[Any, ...]) -> Tensor:
+    def _take(self, indices: tuple[Tensor, ...]) -> Tensor:
         return apply(indexing.take, self, *indices)
 
-    def _put_add(self, indices: tuple[Any, ...], source: Any) -> Tensor:
+    def _put_add(self, indices: tuple[Tensor, ...], source: Tensor) -> Tensor:
         return apply(indexing.put_add, self, source, *indices)
 
-    def _put(self, indices: tuple[Any, ...], source: Any) -> Tensor:
+    def _put(self, indices: tuple[Tensor, ...], source: Tensor) -> Tensor:
         return apply(indexing.put, self, source, *indices)
 
 
 def _along(x: Shaping, index: Tensor, dim: int, name: str) -> tuple[Tensor, ...]:
     """One index tensor an axis: `index` itself along `dim`, the position elsewhere."""
-    if index.ndim != x.ndim:
-        raise graph.shape_error(
-            name, f"the index must have as many axes as the tensor {x.shape}", str(index.shape),
-            "unsqueeze the index, or use indexing with [...].",
-        )  # fmt: skip
     at = axis(name, dim, x.ndim)
+    if index.ndim != x.ndim or any(n > size for a, (n, size) in enumerate(zip(index.shape, x.shape, strict=True)) if a != at):
+        raise graph.shape_error(
+            name, f"the index must have as many axes as the tensor {x.shape}, and none but axis {at} longer",
+            str(index.shape), "Unsqueeze or narrow the index, or use indexing with [...].",
+        )  # fmt: skip
     return tuple(
         index if a == at else arange(size).reshape(tuple(size if b == a else 1 for b in range(x.ndim)))
         for a, size in enumerate(index.shape)
     )
 
 
-def _normalise(x: Shaping, key: Any) -> list[Any]:
-    """The key as one entry an axis (int, slice or integer tensor) with None for new axes."""
-    entries: list[Any] = []
-    for entry in key if isinstance(key, tuple) else (key,):
-        entries += _entries(entry)
-    consumed = sum(entry is not None and entry is not Ellipsis for entry in entries)
+def _corner(source: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+    """The first elements of `source`, as many as there are indices."""
+    if source.ndim != len(shape) or any(n > size for n, size in zip(shape, source.shape, strict=True)):
+        raise graph.shape_error(
+            name, f"the source must be at least as long as the index {shape} on every axis", str(source.shape),
+            "Expand the source, or narrow the index.",
+        )  # fmt: skip
+    return source._slice((0,) * len(shape), shape, (1,) * len(shape))
+
+
+# -- keys ---------------------------------------------------------------------------------------
+def _normalise(x: Handle, key: Any) -> list[Entry]:
+    """The key as one entry an axis (int, slice or integer tensor), with None for new axes."""
+    raw = [_entry(part) for part in (key if isinstance(key, tuple) else (key,))]
+    consumed = sum(_consumes(part) for part in raw)
     if consumed > x.ndim:
         raise IndexRangeError(
-            f"{graph.who('index')}: too many indices for a tensor of shape {x.shape}: {consumed}. Drop some of them."
+            f"{graph.who('index')}: a tensor of shape {x.shape} takes {x.ndim} indices at most, got {consumed}. "
+            f"Drop some of them."
         )
+    dots = [i for i, part in enumerate(raw) if part is Ellipsis]
+    if len(dots) > 1:
+        raise IndexRangeError(f"{graph.who('index')}: an index may hold one ellipsis, got {len(dots)}. Drop one.")
     fill = [_FULL] * (x.ndim - consumed)
-    dots = next((i for i, entry in enumerate(entries) if entry is Ellipsis), None)
-    if dots is None:
-        return entries + fill
-    return entries[:dots] + fill + entries[dots + 1 :]
+    place = dots[0] if dots else len(raw)
+    entries: list[Entry] = []
+    for part in raw[:place] + fill + raw[place + 1 :]:
+        if isinstance(part, Handle) and part.dtype == dtypes.bool_:
+            entries += _positions(part, x.shape, sum(entry is not None for entry in entries))
+        else:
+            entries.append(part)
+    return entries
 
 
-def _entries(entry: Any) -> list[Any]:
-    """One entry of a key; a mask of n axes becomes n index tensors."""
-    if entry is None or entry is Ellipsis or isinstance(entry, slice):
-        return [entry]
-    if isinstance(entry, (int, np.integer)) and not isinstance(entry, (bool, np.bool_)):
-        return [int(entry)]
-    if not isinstance(entry, Handle):
-        entry = tensor(np.asarray(entry))
-    if entry.dtype == dtypes.bool_:  # a mask's count is data, so a trace (honestly) refuses it
-        return [tensor(positions) for positions in np.nonzero(entry._node.value)]
-    if not entry.dtype.is_integer:
+def _entry(part: Any) -> Any:
+    if part is None or part is Ellipsis or isinstance(part, slice):
+        return part
+    if isinstance(part, (int, np.integer)) and not isinstance(part, (bool, np.bool_)):
+        return int(part)
+    if not isinstance(part, Handle):
+        array = np.asarray(part)
+        part = tensor(array if array.size else array.astype(np.int64))
+    if part.dtype.is_floating_point or (part.dtype == dtypes.bool_ and not part.ndim):
         raise DtypeError(
-            f"{graph.who('index')}: indices must be integers or bool, got {entry.dtype.name}. Convert with .long()."
+            f"{graph.who('index')}: indices must be integers, or a bool mask with axes, got "
+            f"{part._node.type}. Convert with .long()."
         )
-    return [entry]
+    return part
 
 
-def read(x: Any, entries: list[Any]) -> Tensor:
-    """``x[entries]``: slices first, then integer tensors, with NumPy's placement of their axes."""
+def _consumes(part: Any) -> int:
+    if part is None or part is Ellipsis:
+        return 0
+    return part.ndim if isinstance(part, Handle) and part.dtype == dtypes.bool_ else 1
+
+
+def _positions(mask: Tensor, shape: tuple[int, ...], first: int) -> list[Entry]:
+    """A mask of n axes as n index tensors. Their length is data, so a trace (honestly) refuses it."""
+    _check_mask(mask, shape[first : first + mask.ndim])
+    return [tensor(positions) for positions in np.nonzero(mask._node.value)]
+
+
+def _check_mask(mask: Handle, shape: tuple[int, ...]) -> None:
+    if mask.shape != shape:
+        raise IndexRangeError(
+            f"{graph.who('index')}: a mask must have the shape of the axes it selects from, {shape}, got "
+            f"{mask.shape}. Reshape or expand the mask."
+        )
+
+
+def _whole_mask(x: Handle, key: Any) -> Tensor | None:
+    """The key as a mask over all of `x`, where it is a bool tensor over the first axes."""
+    if isinstance(key, np.ndarray) and key.dtype == bool:
+        key = tensor(key)
+    if not isinstance(key, Handle) or key.dtype != dtypes.bool_ or not 0 < key.ndim <= x.ndim:
+        return None
+    _check_mask(key, x.shape[: key.ndim])
+    return key._tensor.reshape(key.shape + (1,) * (x.ndim - key.ndim))
+
+
+# -- reading ------------------------------------------------------------------------------------
+def read(x: Tensor, entries: list[Entry]) -> Tensor:
+    """``x[entries]``: ints and slices first, then integer tensors.
+
+    Tensors that stand side by side leave their axes there; where slices lie between them, in front.
+    """
     sliced, advanced = _basic(x, entries)
+    for a in sorted((a for a, index in advanced.items() if not index.ndim), reverse=True):
+        sliced = sliced.movedim(a, 0)._take((advanced.pop(a),))  # as an int would: the axis goes
+        advanced = {b - (b > a): index for b, index in advanced.items()}
     if not advanced:
         return sliced
     at = sorted(advanced)
     rest = [a for a in range(sliced.ndim) if a not in advanced]
     taken = sliced.permute(at + rest)._take(tuple(advanced[a] for a in at))
-    if at != list(range(at[0], at[-1] + 1)):  # apart from each other: their axes come first
+    if at != list(range(at[0], at[-1] + 1)):
         return taken
     width = taken.ndim - len(rest)
     before = sum(a < at[0] for a in rest)
@@ -147,87 +253,83 @@ def read(x: Any, entries: list[Any]) -> Tensor:
     return taken.permute(order)
 
 
-def _basic(x: Any, entries: list[Any]) -> tuple[Any, dict[int, Any]]:
+def _basic(x: Tensor, entries: list[Entry]) -> tuple[Tensor, dict[int, Tensor]]:
     """`x` after ints, slices and new axes; and the integer tensors by the axis each now addresses."""
-    # NumPy treats an int beside an integer tensor as a tensor too; the result's axes then stand elsewhere
-    # only if slices lie between them, where PyTorch and NumPy agree on moving them to the front.
-    start, stop, step, shape = [], [], [], []
-    advanced: dict[int, Any] = {}
-    has_tensor = any(isinstance(entry, Handle) for entry in entries)
-    source = iter(x.shape)
-    for position, entry in enumerate(entries):
+    bounds, shape, advanced = [], [], {}
+    for entry in entries:
         if entry is None:
             shape.append(1)
             continue
-        size = next(source)
+        axis_number = len(bounds)
         if isinstance(entry, Handle):
-            advanced[len(shape)] = entry
-            entry = _FULL
-        if isinstance(entry, int):
-            low = _bounded(entry, size, position)
-            bounds, keep = (low, low + 1, 1), has_tensor
-            if has_tensor:
-                advanced[len(shape)] = arange(1).reshape(())
-        else:
-            bounds, keep = _bounds(entry, size), True
-        for column, bound in zip((start, stop, step), bounds, strict=True):
-            column.append(bound)
-        if keep:
-            shape.append(len(range(*bounds)))
-    return x._slice(tuple(start), tuple(stop), tuple(step)).reshape(tuple(shape)), advanced
+            advanced[len(shape)] = entry._tensor
+        span = _span(_FULL if isinstance(entry, Handle) else entry, x.shape[axis_number], axis_number)
+        bounds.append(span)
+        if not isinstance(entry, int):
+            shape.append(len(range(*span)))
+    start, stop, step = zip(*bounds, strict=True) if bounds else ((), (), ())
+    return x._slice(start, stop, step).reshape(tuple(shape)), advanced
 
 
-def _bounded(index: int, size: int, position: int) -> int:
-    if not -size <= index < size:
-        raise indexing.out_of_range(index, size, position, graph.who("index"))
-    return index % size
-
-
-def _bounds(entry: slice, size: int) -> tuple[int, int, int]:
+def _span(entry: int | slice, size: int, axis_number: int) -> tuple[int, int, int]:
+    """What an int or slice names of an axis, as start, stop, step."""
+    if isinstance(entry, int):
+        if not -size <= entry < size:
+            raise indexing.out_of_range(entry, size, axis_number, graph.who("index"))
+        low = entry % size
+        return low, low + 1, 1
     low, high, every = entry.indices(size)
     if every < 1:
-        raise IndexRangeError(
+        raise ShapeError(
             f"{graph.who('index')}: a slice's step must be positive, got {every}. Use .flip(dim) to reverse an axis."
         )
     return low, max(low, high), every
 
 
-def written(x: Any, entries: list[Any], source: Any) -> Tensor:
+# -- writing ------------------------------------------------------------------------------------
+def written(x: Tensor, entries: list[Entry], source: Tensor) -> Tensor:
     """`x` with `source` at ``x[entries]``."""
-    if not any(isinstance(entry, Handle) for entry in entries):
-        if not x.ndim:
-            return source.expand(x.shape)
-        start, stop, step = zip(*map(_span, (e for e in entries if e is not None), x.shape), strict=True)
-        inner = tuple(len(range(*bounds)) for bounds in zip(start, stop, step, strict=True))
-        shape = read_shape(entries, inner)
-        block = source.expand(shape).reshape(inner)
-        if inner == x.shape:
-            return block
-        covered = tuple(max(0, (n - 1) * every + 1) for n, every in zip(inner, step, strict=True))
-        high = tuple(size - low - span for size, low, span in zip(x.shape, start, covered, strict=True))
-        gaps = tuple(every - 1 for every in step)
-        mask = ones(inner, dtype=dtypes.bool_)._pad(start, high, gaps)
-        return block._pad(start, high, gaps).where(mask, x)
-    positions = read(arange(math.prod(x.shape)).reshape(x.shape), entries)
-    flat = x.reshape(-1)._put((positions.reshape(-1),), source.expand(positions.shape).reshape(-1))
-    return flat.reshape(x.shape)
-
-
-def _span(entry: Any, size: int) -> tuple[int, int, int]:
-    if isinstance(entry, int):
-        low = _bounded(entry, size, 0)
-        return low, low + 1, 1
-    return _bounds(entry, size)
-
-
-def read_shape(entries: list[Any], inner: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that ``x[entries]`` has, for entries without tensors."""
-    shape, sizes = [], iter(inner)
+    if any(isinstance(entry, Handle) for entry in entries):
+        positions = read(arange(math.prod(x.shape)).reshape(x.shape), entries)
+        block = _fitted(source, positions.shape)
+        flat = x.reshape(-1)._put((positions.reshape(-1),), block.reshape(-1))
+        return flat.reshape(x.shape)
+    used: list[Any] = [entry for entry in entries if entry is not None]
+    bounds = [_span(entry, size, a) for a, (entry, size) in enumerate(zip(used, x.shape, strict=True))]
+    inner = tuple(len(range(*span)) for span in bounds)
+    sizes = iter(zip(used, inner, strict=True))
+    shape = []
     for entry in entries:
         if entry is None:
             shape.append(1)
         else:
-            size = next(sizes)
-            if not isinstance(entry, int):
+            of_axis, size = next(sizes)
+            if not isinstance(of_axis, int):
                 shape.append(size)
-    return tuple(shape)
+    block = _fitted(source, tuple(shape)).reshape(inner)
+    return written_block(x, block, tuple(low for low, _, _ in bounds), tuple(every for _, _, every in bounds))
+
+
+def _fitted(source: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`source` broadcast to the shape it is written to; leading axes of size 1 may be too many."""
+    extra = source.ndim - len(shape)
+    if extra > 0 and all(size == 1 for size in source.shape[:extra]):
+        source = source.reshape(source.shape[extra:])
+    try:
+        return source.expand(shape)
+    except ShapeError as error:
+        raise graph.shape_error(
+            "setitem", f"the value must broadcast to what it is written to, {shape}", str(source.shape),
+            "Reshape the value, or check the index.",
+        ) from error  # fmt: skip
+
+
+def written_block(x: Tensor, block: Tensor, start: tuple[int, ...], step: tuple[int, ...]) -> Tensor:
+    """`x` with `block` in place of the slice from `start` on, every `step`-th element: slice's inverse."""
+    if block.shape == x.shape:
+        return block
+    covered = [max(0, (n - 1) * every + 1) for n, every in zip(block.shape, step, strict=True)]
+    high = tuple(size - low - span for size, low, span in zip(x.shape, start, covered, strict=True))
+    gaps = tuple(every - 1 for every in step)
+    mask = ones(block.shape, dtype=dtypes.bool_)._pad(start, high, gaps)
+    return block._pad(start, high, gaps).where(mask, x)

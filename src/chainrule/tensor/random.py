@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.dtypes import DType
+from chainrule.errors import DtypeError
 from chainrule.graph import Shape
 from chainrule.ops import random
 from chainrule.tensor.core import apply
@@ -42,9 +43,11 @@ class Generator:
         return self
 
     def get_state(self) -> Tensor:
+        """A copy of the state, int64 [seed, step]."""
         return self.state.clone()
 
     def set_state(self, state: Tensor) -> None:
+        """Continue from a state that `get_state` gave."""
         self.state.copy_(state)
 
     def bits(self, shape: Shape, words: int = 1) -> tuple[Tensor, ...]:
@@ -59,16 +62,30 @@ default_generator = Generator(0)
 
 
 def manual_seed(seed: int) -> Generator:
-    """Start the default generator over: the same seed gives the same bits, eager or compiled."""
+    """Start the default generator over: the same seed gives the same bits, eager or compiled.
+
+    >>> import chainrule as cr
+    >>> _ = cr.manual_seed(0); a = cr.rand(2)
+    >>> _ = cr.manual_seed(0); cr.equal(a, cr.rand(2))
+    True
+    """
     return default_generator.manual_seed(seed)
 
 
-def uniform(shape: Shape, dtype: DType, generator: Generator | None, words: int = 0) -> Tensor:
+def uniform(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     """Uniform in [0, 1), with 24 random bits (float32) or 53 (float64)."""
+    _need_float("uniform", dtype)
     source = generator or default_generator
     if dtype == dtypes.float64:
         return _unit64(*source.bits(shape, 2))
     return _unit32(*source.bits(shape)).to(dtype)
+
+
+def _need_float(name: str, dtype: DType) -> None:
+    if not dtype.is_floating_point:
+        raise DtypeError(
+            f"{graph.who(name)}: draws floating-point numbers, got dtype {dtype.name}. Use cr.randint for integers."
+        )
 
 
 def _unit32(bits: Tensor) -> Tensor:
@@ -81,7 +98,12 @@ def _unit64(high: Tensor, low: Tensor) -> Tensor:
 
 
 def normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
-    """Standard normal, by Box and Muller: sqrt(-2 ln(1 - u)) cos(2 pi v)."""
+    """Standard normal: sqrt(-2 ln(1 - u)) cos(2 pi v).
+
+    Source: Box and Muller, "A note on the generation of random normal deviates", Annals of Mathematical
+    Statistics 29 (1958).
+    """
+    _need_float("normal", dtype)
     source = generator or default_generator
     if dtype == dtypes.float64:
         a, b, c, d = source.bits(shape, 4)
@@ -91,42 +113,73 @@ def normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     return ((-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()).to(dtype)
 
 
-def rand(*shape: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
-    """Uniform in [0, 1)."""
+def rand(
+    *shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Uniform in [0, 1), of the given size.
+
+    >>> import chainrule as cr
+    >>> cr.rand(2, 3, generator=cr.Generator(0)).shape
+    (2, 3)
+    """
     result = uniform(sizes(shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
     return result.requires_grad_() if requires_grad else result
 
 
-def randn(*shape: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
-    """Normal with mean 0 and standard deviation 1."""
+def randn(
+    *shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Normal with mean 0 and standard deviation 1, of the given size."""
     result = normal(sizes(shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
     return result.requires_grad_() if requires_grad else result
 
 
-def rand_like(x: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+def rand_like(x: Tensor, dtype: object = None, generator: Generator | None = None) -> Tensor:
+    """Uniform in [0, 1), of the shape and dtype of `x`."""
     return rand(x.shape, dtype=dtype or x.dtype, generator=generator)
 
 
-def randn_like(x: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+def randn_like(x: Tensor, dtype: object = None, generator: Generator | None = None) -> Tensor:
+    """Standard normal, of the shape and dtype of `x`."""
     return randn(x.shape, dtype=dtype or x.dtype, generator=generator)
 
 
-def randint(low: int, high: int | None = None, size: Any = (), *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
-    """Integers in [low, high), each equally likely (to within 2**-53)."""
+def randint(
+    low: int, high: Any = None, size: Any = (), *, dtype: object = None, generator: Generator | None = None
+) -> Tensor:
+    """Integers in [low, high), each equally likely (to within 2**-53); ``randint(high, size)`` starts at 0.
+
+    Raises:
+        ValueError: the range is empty.
+
+    >>> import chainrule as cr
+    >>> bool((cr.randint(1, 7, (100,)) <= 6).all())
+    True
+    """
     if high is None or isinstance(high, (tuple, list)):
         low, high, size = 0, low, high if high is not None else size
     if high <= low:
-        raise ValueError(f"randint: high must exceed low, got low {low}, high {high}. Swap or widen the bounds.")
+        raise ValueError(f"{graph.who('randint')}: high must exceed low, got low {low}, high {high}. Swap or widen the bounds.")
     drawn = uniform(sizes((size,)), dtypes.float64, generator)
     return ((drawn * (high - low)).floor().long() + low).to(dtype or dtypes.int64)
 
 
 def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
-    """A random order of 0, ..., n - 1 (eager only: sorting is not traced)."""
+    """A random order of 0, ..., n - 1 (eager only: sorting is not traced).
+
+    >>> import chainrule as cr
+    >>> sorted(cr.randperm(4).tolist())
+    [0, 1, 2, 3]
+    """
     drawn = uniform((n,), dtypes.float64, generator)
     return tensor(np.argsort(drawn._node.value, kind="stable"), dtypes.int64) if n else arange(0)
 
 
 def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """One with the probability that `p` gives for each element, else zero."""
+    """One with the probability that `p` gives for each element, else zero, in the dtype of `p`.
+
+    >>> import chainrule as cr
+    >>> cr.bernoulli(cr.tensor([0.0, 1.0]))
+    tensor([0., 1.])
+    """
     return (uniform(p.shape, p.dtype, generator) < p).to(p.dtype)

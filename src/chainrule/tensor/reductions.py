@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
+from chainrule import dtypes
 from chainrule.ops import reduction
-from chainrule.tensor.arithmetic import Arithmetic
-from chainrule.tensor.core import Handle, apply, axes
+from chainrule.tensor.core import Handle, apply, axes, axis
+from chainrule.tensor.products import Products
 
 if TYPE_CHECKING:
     from chainrule.graph import Op
@@ -24,113 +25,252 @@ class Extremum(NamedTuple):
     indices: Tensor
 
 
-def reduce(op: Op, x: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+def reduce(op: Op, x: Handle, dim: Dims, keepdim: bool) -> Tensor:
     """A reduction primitive with PyTorch's `dim` and `keepdim`."""
-    dims = axes(op.name, dim, x.ndim)
-    if not x.ndim:
-        dims = ()
-    result = apply(op, x, dims=dims) if dims else apply_to_scalar(op, x)
-    if keepdim:
-        result = result.reshape(tuple(1 if a in dims else size for a, size in enumerate(x.shape)))
-    return result
+    dims = axes(op.name, dim, x.ndim) if x.ndim else ()
+    result = apply(op, x, dims=dims) if dims else _of_one(op, x._tensor)
+    return result.reshape(tuple(1 if a in dims else size for a, size in enumerate(x.shape))) if keepdim else result
 
 
-def apply_to_scalar(op: Op, x: Tensor) -> Tensor:
-    """A fold over no axes: a view with one element is folded, so that types and gradients are the op's own."""
+def _of_one(op: Op, x: Tensor) -> Tensor:
+    """A fold over no axes: over one of size 1, so that types and gradients are the op's own."""
     return apply(op, x.reshape((*x.shape, 1)), dims=(x.ndim,))
 
 
-class Reductions(Arithmetic):
-    """Sums, means, extrema, and softmax with its kin."""
+class Reductions(Products):
+    """Sums, means, extrema, and softmax with its kin. `dim`: one axis, several, or None for all."""
 
     __slots__ = ()
 
-    def sum(self, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-        x: Any = self if dtype is None else self.to(dtype)
+    def sum(self, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
+        """The sum along `dim`; bool and integers add up in int64.
+
+        >>> import chainrule as cr
+        >>> x = cr.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> x.sum(), x.sum(0), x.sum(1, keepdim=True).shape
+        (tensor(10.), tensor([4., 6.]), (2, 1))
+        """
+        x = self._tensor if dtype is None else self.to(dtype)
         return reduce(reduction.sum, x, _all_if_empty(dim), keepdim)
 
-    def mean(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        """The sum over the axes divided by the number of elements in them."""
-        x: Any = self if self.dtype.is_floating_point else self.float()
+    def mean(self, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
+        """The sum divided by the number of elements; integers become float32 (PyTorch refuses them).
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1.0, 2.0, 6.0]).mean()
+        tensor(3.)
+        """
+        x = self._floating() if dtype is None else self.to(dtype)
         return x.sum(dim, keepdim) / _count(x, dim)
 
-    def var(self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None) -> Tensor:
-        """The mean squared distance from the mean; `correction` (1 where unbiased) is taken off the count."""
-        x: Any = self
+    def var(
+        self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
+    ) -> Tensor:
+        """The mean squared distance from the mean, sum((x - mean(x))^2) / (n - correction).
+
+        Args:
+            dim: the axes; PyTorch's ``x.var(False)`` is understood as `unbiased`.
+            unbiased: take 1 off the count (Bessel's correction).
+            keepdim: keep the axes with size 1.
+            correction: what to take off the count instead.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1.0, 2.0, 3.0]).var(), cr.tensor([1.0, 2.0, 3.0]).var(correction=0)
+        (tensor(1.), tensor(0.6667))
+        """
+        if isinstance(dim, bool):
+            dim, unbiased = None, dim
+        x = self._floating()
         centred = x - x.mean(dim, keepdim=True)
         correction = int(unbiased) if correction is None else correction
         return (centred * centred).sum(dim, keepdim) / max(0, _count(x, dim) - correction)
 
-    def std(self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None) -> Tensor:
-        return self.var(dim, unbiased, keepdim, correction=correction).sqrt()
+    def std(
+        self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
+    ) -> Tensor:
+        """The square root of `var`; where that is 0, so is the gradient.
 
-    def norm(self, p: float = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        """The p-norm of the elements along `dim`."""
-        if p == 2:
-            return (self * self).sum(dim, keepdim).sqrt()
-        if p == 1:
-            return self.abs().sum(dim, keepdim)
-        if p == math.inf:
-            return self.abs().amax(dim, keepdim)
-        return (self.abs() ** p).sum(dim, keepdim) ** (1 / p)
+        >>> import chainrule as cr
+        >>> cr.tensor([1.0, 2.0, 3.0]).std()
+        tensor(1.)
+        """
+        return _root(self.var(dim, unbiased, keepdim, correction=correction))
+
+    def norm(self, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        """The p-norm, (sum of |x|^p)^(1/p); the largest |x| for p = inf. Where it is 0, so is the gradient.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([3.0, -4.0]).norm(), cr.tensor([3.0, -4.0]).norm(1)
+        (tensor(5.), tensor(7.))
+        """
+        x, power = self._tensor, 2.0 if p == "fro" else float(p)
+        if power == 2:
+            return _root((x * x).sum(dim, keepdim))
+        if math.isinf(power):
+            return x.abs().amax(dim, keepdim) if power > 0 else x.abs().amin(dim, keepdim)
+        if power == 1:
+            return x.abs().sum(dim, keepdim)
+        if power == 0:
+            return (x != 0).to(x.dtype).sum(dim, keepdim)
+        total = (x.abs() ** power).sum(dim, keepdim)
+        nothing = total == 0
+        return (total.masked_fill(nothing, 1) ** (1 / power)).masked_fill(nothing, 0)
 
     def amax(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        """The largest element; ties share the gradient equally."""
-        return reduce(reduction.amax, self, _all_if_empty(dim), keepdim)  # type: ignore[arg-type]
+        """The largest element, or NaN if there is one; ties share the gradient equally.
+
+        Raises:
+            ShapeError: the axes are empty.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([[1, 5], [7, 2]]).amax(1)
+        tensor([5, 7])
+        """
+        return reduce(reduction.amax, self, _all_if_empty(dim), keepdim)
 
     def amin(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        """The smallest element; ties share the gradient equally."""
-        return reduce(reduction.amin, self, _all_if_empty(dim), keepdim)  # type: ignore[arg-type]
+        """The smallest element, or NaN if there is one; ties share the gradient equally."""
+        return reduce(reduction.amin, self, _all_if_empty(dim), keepdim)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """Where the largest element stands, the first of them if several tie."""
-        return reduce(reduction.argmax, self, dim, keepdim)  # type: ignore[arg-type]
+        """Where the largest element stands, the first of them if several tie; over all axes, counted row by row.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([[1, 5], [7, 7]]).argmax(1)
+        tensor([1, 0])
+        """
+        return reduce(reduction.argmax, self, dim, keepdim)
 
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        return reduce(reduction.argmin, self, dim, keepdim)  # type: ignore[arg-type]
+        """Where the smallest element stands, the first of them if several tie."""
+        return reduce(reduction.argmin, self, dim, keepdim)
 
     def max(self, dim: Any = None, keepdim: bool = False) -> Any:
-        """The largest element; with a `dim`, (values, indices) along it; with a tensor, `maximum`."""
-        return self._extremum(self.amax, self.argmax, self.maximum, dim, keepdim)
+        """The largest element; with a `dim`, (values, indices) along it; with a tensor, `maximum`.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([[1, 5], [7, 2]]).max(dim=1).indices
+        tensor([1, 0])
+        """
+        if isinstance(dim, Handle):
+            return self.maximum(dim._tensor)
+        return self.amax() if dim is None else _extremum(self._tensor, self.argmax(dim, True), dim, keepdim)
 
     def min(self, dim: Any = None, keepdim: bool = False) -> Any:
         """The smallest element; with a `dim`, (values, indices) along it; with a tensor, `minimum`."""
-        return self._extremum(self.amin, self.argmin, self.minimum, dim, keepdim)
-
-    def _extremum(self, amax: Any, argmax: Any, maximum: Any, dim: Any, keepdim: bool) -> Any:
         if isinstance(dim, Handle):
-            return maximum(dim)
-        if dim is None:
-            return amax()
-        x: Any = self
-        indices = argmax(dim, keepdim=True)
-        values = x.gather(dim, indices)
-        return Extremum(values, indices) if keepdim else Extremum(values.squeeze(dim), indices.squeeze(dim))
+            return self.minimum(dim._tensor)
+        return self.amin() if dim is None else _extremum(self._tensor, self.argmin(dim, True), dim, keepdim)
 
     def all(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        return self.bool().amin(dim, keepdim)
+        """True where no element along `dim` is zero (so for none at all)."""
+        return self.logical_not().sum(dim, keepdim) == 0
 
     def any(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        return self.bool().amax(dim, keepdim)
+        """True where some element along `dim` is not zero."""
+        return self.bool().sum(dim, keepdim) != 0
+
+    def prod(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        """The product along `dim`; bool and integers multiply in int64.
+
+        Multiplied in pairs, so that the derivative is exact where an element is 0.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([[1, 2], [3, 4]]).prod(), cr.tensor([[1, 2], [3, 4]]).prod(0)
+        (tensor(24), tensor([3, 8]))
+        """
+        x = self._tensor if self.dtype.is_floating_point else self.long()
+        if dim is None:
+            product = _product(x.reshape(-1), 0)
+            return product.reshape((1,) * x.ndim) if keepdim else product
+        if not x.ndim:
+            axis("prod", dim, 0)
+            return x.clone()
+        product = _product(x, axis("prod", dim, x.ndim))
+        return product.unsqueeze(dim) if keepdim else product
+
+    def cumsum(self, dim: int) -> Tensor:
+        """The running sum along `dim`, out[i] = x[0] + ... + x[i], in log2(n) additions of shifted copies.
+
+        Source: Hillis and Steele, "Data parallel algorithms", Communications of the ACM 29 (1986).
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1, 2, 3, 4]).cumsum(0)
+        tensor([ 1,  3,  6, 10])
+        """
+        x = self._tensor if self.dtype.is_floating_point else self.long()
+        at = axis("cumsum", dim, x.ndim)
+        shift = 1
+        while x.ndim and shift < x.shape[at]:
+            low = tuple(shift if a == at else 0 for a in range(x.ndim))
+            none = (0,) * x.ndim
+            x = x + x.narrow(at, 0, x.shape[at] - shift)._pad(low, none, none)
+            shift *= 2
+        return x.clone() if shift == 1 else x
 
     def logsumexp(self, dim: Dims, keepdim: bool = False) -> Tensor:
-        """log(sum(exp(x))), exact where exp(x) would overflow."""
-        highest = self.amax(dim, keepdim=True).detach()
-        highest = highest.where(highest.abs() < math.inf, 0)  # a row of -inf must give -inf, not NaN
-        result: Any = (self - highest).exp().sum(dim, keepdim=True).log() + highest
-        if keepdim:
-            return result
-        return result.reshape(tuple(s for a, s in enumerate(self.shape) if a not in axes("logsumexp", dim, self.ndim)))
+        """log(sum(exp(x))), exact where exp(x) would overflow.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1000.0, 1000.0]).logsumexp(0)
+        tensor(1000.6931)
+        """
+        x = self._floating()
+        highest = x.amax(dim, keepdim=True).detach()
+        highest = highest.where(highest.isfinite(), 0)  # a row of -inf must give -inf, not NaN
+        result = (x - highest).exp().sum(dim, keepdim=True).log() + highest
+        return result if keepdim else result.squeeze(axes("logsumexp", dim, x.ndim))
 
     def softmax(self, dim: int) -> Tensor:
-        """exp(x) / sum(exp(x)) along `dim`."""
-        exps: Any = (self - self.amax(dim, keepdim=True).detach()).exp()
+        """exp(x) / sum(exp(x)) along `dim`.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([0.0, 0.0]).softmax(0)
+        tensor([0.5000, 0.5000])
+        """
+        x = self._floating()
+        exps = (x - x.amax(dim, keepdim=True).detach()).exp()
         return exps / exps.sum(dim, keepdim=True)
 
     def log_softmax(self, dim: int) -> Tensor:
-        """log(softmax(x)), exact where softmax would underflow."""
-        shifted: Any = self - self.amax(dim, keepdim=True).detach()
+        """log(softmax(x)), exact where softmax would underflow.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([0.0, 1000.0]).log_softmax(0)
+        tensor([-1000.,     0.])
+        """
+        x = self._floating()
+        shifted = x - x.amax(dim, keepdim=True).detach()
         return shifted - shifted.exp().sum(dim, keepdim=True).log()
+
+    def _floating(self) -> Tensor:
+        return self._tensor if self.dtype.is_floating_point else self.to(dtypes.float32)
+
+
+def _root(squares: Tensor) -> Tensor:
+    """The square root with derivative 0 at 0, as PyTorch has it for norms and standard deviations."""
+    nothing = squares == 0
+    return squares.masked_fill(nothing, 1).sqrt().masked_fill(nothing, 0)
+
+
+def _extremum(x: Tensor, indices: Tensor, dim: int, keepdim: bool) -> Extremum:
+    values = x.gather(dim, indices)
+    return Extremum(values, indices) if keepdim else Extremum(values.squeeze(dim), indices.squeeze(dim))
+
+
+def _product(x: Tensor, at: int) -> Tensor:
+    """The two halves multiplied with each other, until one element is left; an odd one waits."""
+    if not x.shape[at]:
+        return x.sum(at) + 1
+    waiting: list[Tensor] = []
+    while x.shape[at] > 1:
+        half = x.shape[at] // 2
+        if x.shape[at] % 2:
+            waiting.append(x.narrow(at, 2 * half, 1))
+        x = x.narrow(at, 0, half) * x.narrow(at, half, half)
+    for odd in waiting:
+        x = x * odd
+    return x.squeeze(at)
 
 
 def _all_if_empty(dim: Dims) -> Dims:

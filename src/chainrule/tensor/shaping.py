@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Union
 
 from chainrule import graph
 from chainrule.errors import ShapeError
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from chainrule.graph import Shape
     from chainrule.tensor import Tensor
 
-Size = Any  # an int, or the first of several, or a sequence of them
+Size = Union[int, Sequence[int]]  # ``f(2, 3)`` and ``f((2, 3))`` alike
 
 
 def sizes(shape: tuple[Any, ...]) -> Shape:
     """``f(2, 3)`` and ``f((2, 3))`` alike."""
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         shape = tuple(shape[0])
-    return tuple(int(size) for size in shape)
+    return tuple(map(int, shape))
 
 
 class Shaping(Reductions):
@@ -32,13 +32,27 @@ class Shaping(Reductions):
     __slots__ = ()
 
     def size(self, dim: int | None = None) -> Any:
-        return self.shape if dim is None else self.shape[dim]
+        """The shape, or the size of one axis.
+
+        >>> import chainrule as cr
+        >>> cr.zeros(2, 3).size(), cr.zeros(2, 3).size(-1)
+        ((2, 3), 3)
+        """
+        return self.shape if dim is None else self.shape[axis("size", dim, self.ndim)] if self.ndim else 1
 
     def dim(self) -> int:
+        """The number of axes."""
         return self.ndim
 
     def numel(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        """The bytes of one element."""
+        return self.dtype.itemsize
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -46,47 +60,86 @@ class Shaping(Reductions):
         return self.shape[0]
 
     def reshape(self, *shape: Size) -> Tensor:
-        """The same elements in another shape; -1 stands for the size that is left over."""
+        """The same elements in another shape; -1 stands for the size that is left over.
+
+        Raises:
+            ShapeError: the shape holds another number of elements.
+
+        >>> import chainrule as cr
+        >>> cr.arange(6).reshape(2, -1)
+        tensor([[0, 1, 2],
+                [3, 4, 5]])
+        """
         wanted = sizes(shape)
         if wanted.count(-1) == 1:
             known = math.prod(size for size in wanted if size != -1)
-            if known == 0 or self.numel() % known:
+            if known <= 0 or self.numel() % known:
                 raise graph.shape_error(
                     "reshape", f"-1 must stand for a whole number of elements of {self.shape}", str(wanted),
                     f"{self.numel()} elements do not divide by {known}; change the other sizes.",
                 )  # fmt: skip
             wanted = tuple(self.numel() // known if size == -1 else size for size in wanted)
-        return self if wanted == self.shape else view(shaping.reshape, self, shape=wanted)  # type: ignore[return-value]
+        return self._tensor if wanted == self.shape else view(shaping.reshape, self, shape=wanted)
 
     view = reshape
 
     def view_as(self, other: Tensor) -> Tensor:
+        """The same elements in the shape of `other`."""
         return self.reshape(other.shape)
 
     reshape_as = view_as
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """Axes `start_dim` to `end_dim` as one."""
+        """Axes `start_dim` to `end_dim` as one.
+
+        >>> import chainrule as cr
+        >>> cr.zeros(2, 3, 4).flatten(1).shape
+        (2, 12)
+        """
         if not self.ndim:
             return self.reshape(1)
         first, last = axis("flatten", start_dim, self.ndim), axis("flatten", end_dim, self.ndim)
+        if first > last:
+            raise ShapeError(
+                f"{graph.who('flatten')}: start_dim must not lie behind end_dim, got {start_dim} and {end_dim}. "
+                f"Swap them."
+            )
         return self.reshape(*self.shape[:first], math.prod(self.shape[first : last + 1]), *self.shape[last + 1 :])
 
     def unflatten(self, dim: int, shape: Sequence[int]) -> Tensor:
+        """One axis as several, of sizes `shape` (one of them may be -1).
+
+        >>> import chainrule as cr
+        >>> cr.zeros(2, 12).unflatten(1, (3, -1)).shape
+        (2, 3, 4)
+        """
         at = axis("unflatten", dim, self.ndim)
+        if -1 in shape:
+            known = -math.prod(shape)
+            shape = [self.shape[at] // known if size == -1 and known > 0 else size for size in shape]
         return self.reshape(*self.shape[:at], *shape, *self.shape[at + 1 :])
 
     def permute(self, *dims: Size) -> Tensor:
-        """The axes in another order."""
+        """The axes in another order: axis i of the result is axis dims[i] of this tensor.
+
+        >>> import chainrule as cr
+        >>> cr.zeros(2, 3, 4).permute(2, 0, 1).shape
+        (4, 2, 3)
+        """
         order = tuple(axis("permute", d, self.ndim) for d in sizes(dims))
         if sorted(order) != list(range(self.ndim)):
             raise graph.shape_error(
                 "permute", f"dims must name each of the {self.ndim} axes once", str(sizes(dims)), "List every axis."
             )
-        return self if order == tuple(range(self.ndim)) else view(shaping.permute, self, dims=order)  # type: ignore[return-value]
+        return self._tensor if order == tuple(range(self.ndim)) else view(shaping.permute, self, dims=order)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """Two axes exchanged."""
+        """Two axes exchanged.
+
+        >>> import chainrule as cr
+        >>> cr.zeros(2, 3, 4).transpose(0, 2).shape
+        (4, 3, 2)
+        """
         order = list(range(self.ndim))
         a, b = axis("transpose", dim0, self.ndim), axis("transpose", dim1, self.ndim)
         if self.ndim:
@@ -94,18 +147,19 @@ class Shaping(Reductions):
         return self.permute(order)
 
     def movedim(self, source: int, destination: int) -> Tensor:
+        """One axis moved to another place, the others in their order."""
         order = list(range(self.ndim))
-        order.insert(
-            axis("movedim", destination, self.ndim), order.pop(axis("movedim", source, self.ndim))
-        )
+        if order:
+            order.insert(axis("movedim", destination, self.ndim), order.pop(axis("movedim", source, self.ndim)))
         return self.permute(order)
 
     def t(self) -> Tensor:
+        """The transpose of a matrix; a vector is its own."""
         if self.ndim > 2:
             raise ShapeError(
                 f"{graph.who('t')}: needs at most 2 axes, got shape {self.shape}. Use .mT or .transpose(dim0, dim1)."
             )
-        return self.transpose(0, 1) if self.ndim == 2 else self  # type: ignore[return-value]
+        return self.transpose(0, 1) if self.ndim == 2 else self._tensor
 
     @property
     def T(self) -> Tensor:
@@ -118,53 +172,102 @@ class Shaping(Reductions):
         return self.transpose(-2, -1)
 
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
-        """Without the axes of size 1 (or those of them that `dim` names)."""
+        """Without the axes of size 1 (or those of them that `dim` names).
+
+        >>> import chainrule as cr
+        >>> cr.zeros(1, 3, 1).squeeze().shape, cr.zeros(1, 3, 1).squeeze(0).shape
+        ((3,), (3, 1))
+        """
         named = axes("squeeze", dim, self.ndim)
         return self.reshape(tuple(s for a, s in enumerate(self.shape) if s != 1 or a not in named))
 
     def unsqueeze(self, dim: int) -> Tensor:
-        """With a new axis of size 1 before `dim`."""
+        """With a new axis of size 1 at `dim`.
+
+        >>> import chainrule as cr
+        >>> cr.zeros(3).unsqueeze(0).shape, cr.zeros(3).unsqueeze(-1).shape
+        ((1, 3), (3, 1))
+        """
         at = axis("unsqueeze", dim, self.ndim + 1)
         return self.reshape(*self.shape[:at], 1, *self.shape[at:])
 
     def expand(self, *shape: Size) -> Tensor:
-        """Axes of size 1 repeated to `shape` without copying; -1 keeps a size."""
+        """Axes of size 1 repeated to `shape` without copying; -1 keeps a size.
+
+        Raises:
+            ShapeError: another axis would have to grow.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([[1], [2]]).expand(-1, 3)
+        tensor([[1, 1, 1],
+                [2, 2, 2]])
+        """
         wanted = sizes(shape)
         offset = len(wanted) - self.ndim
-        kept = tuple(
-            self.shape[a - offset] if size == -1 and a >= offset else size for a, size in enumerate(wanted)
-        )
-        return self if kept == self.shape else view(shaping.expand, self, shape=kept)  # type: ignore[return-value]
+        kept = tuple(self.shape[a - offset] if size == -1 and a >= offset else size for a, size in enumerate(wanted))
+        return self._tensor if kept == self.shape else view(shaping.expand, self, shape=kept)
 
     broadcast_to = expand
 
     def expand_as(self, other: Tensor) -> Tensor:
+        """`expand` to the shape of `other`."""
         return self.expand(other.shape)
 
     def repeat(self, *repeats: Size) -> Tensor:
-        """The tensor tiled `repeats` times along each axis."""
+        """The tensor tiled `repeats` times along each axis, from the last one backwards.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1, 2]).repeat(2, 2)
+        tensor([[1, 2, 1, 2],
+                [1, 2, 1, 2]])
+        """
         times = sizes(repeats)
+        if len(times) < self.ndim:
+            raise graph.shape_error(
+                "repeat", f"there must be a number for each of the {self.ndim} axes", str(times), "Add ones in front."
+            )
         shape = (1,) * (len(times) - self.ndim) + self.shape
         spaced = self.reshape(tuple(size for s in shape for size in (1, s)))
         tiled = spaced.expand(tuple(size for n, s in zip(times, shape, strict=True) for size in (n, s)))
-        return tiled.reshape(tuple(n * s for n, s in zip(times, shape, strict=True)))
+        result = tiled.reshape(tuple(n * s for n, s in zip(times, shape, strict=True)))
+        return result.clone()  # PyTorch's is a copy too
 
     def sum_to_size(self, *shape: Size) -> Tensor:
-        """Summed over the axes that broadcasting from `shape` would have added: expand's adjoint."""
+        """Summed over the axes that broadcasting from `shape` would have added: expand's adjoint.
+
+        >>> import chainrule as cr
+        >>> cr.ones(4, 3).sum_to_size(1, 3)
+        tensor([[4., 4., 4.]])
+        """
         wanted = sizes(shape)
         if wanted == self.shape:
-            return self  # type: ignore[return-value]
+            return self._tensor
         offset = self.ndim - len(wanted)
+        pairs = zip(wanted, self.shape[max(offset, 0) :], strict=False)
+        if offset < 0 or any(size not in (1, own) for size, own in pairs):
+            raise graph.shape_error(
+                "sum_to_size", f"the shape must broadcast to {self.shape}", str(wanted), "Check the order of the axes."
+            )
         grown = tuple(a for a, s in enumerate(self.shape) if a < offset or (wanted[a - offset] == 1 and s != 1))
-        return (self.sum(grown) if grown else self).reshape(wanted)
+        return (self.sum(grown) if grown else self._tensor).reshape(wanted)
 
     def flip(self, *dims: Size) -> Tensor:
-        """The elements in reverse order along `dims`."""
+        """The elements in reverse order along `dims` (a copy).
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1, 2, 3]).flip(0)
+        tensor([3, 2, 1])
+        """
         return apply(shaping.flip, self, dims=axes("flip", sizes(dims), self.ndim))
 
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
-        """The `length` elements from `start` on along one axis."""
-        at = axis("narrow", dim, self.ndim)
+        """The `length` elements from `start` on along one axis.
+
+        >>> import chainrule as cr
+        >>> cr.arange(5).narrow(0, 1, 3)
+        tensor([1, 2, 3])
+        """
+        at = self._axis_of("narrow", dim)
         begin = start + self.shape[at] if start < 0 else start
         if not 0 <= begin <= begin + length <= self.shape[at]:
             raise graph.shape_error(
@@ -176,23 +279,52 @@ class Shaping(Reductions):
         return self._slice(low, high, (1,) * self.ndim)
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-        """Pieces of `split_size` (the last may be smaller), or of the sizes given."""
-        total = self.shape[axis("split", dim, self.ndim)]
+        """Pieces of `split_size` (the last may be smaller), or of the sizes given, which must add up.
+
+        >>> import chainrule as cr
+        >>> cr.arange(5).split(2)
+        (tensor([0, 1]), tensor([2, 3]), tensor([4]))
+        """
+        total = self.shape[self._axis_of("split", dim)]
         if isinstance(split_size, int):
-            parts = [min(split_size, total - start) for start in range(0, total, split_size)]
+            if split_size < 1:
+                raise graph.shape_error("split", "split_size must be positive", str(split_size), "Use at least 1.")
+            parts = [min(split_size, total - start) for start in range(0, max(total, 1), split_size)]
         else:
             parts = list(split_size)
+        if sum(parts) != total:
+            raise graph.shape_error(
+                "split", f"the sizes must add up to the axis, {total}", f"{parts} with {sum(parts)}", "Adjust the last one."
+            )
         starts = [sum(parts[:i]) for i in range(len(parts))]
         return tuple(self.narrow(dim, start, part) for start, part in zip(starts, parts, strict=True))
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-        """At most `chunks` pieces of equal size (the last may be smaller)."""
-        return self.split(-(-self.shape[axis("chunk", dim, self.ndim)] // chunks), dim)
+        """At most `chunks` pieces of equal size (the last may be smaller).
+
+        >>> import chainrule as cr
+        >>> [piece.shape for piece in cr.zeros(5, 2).chunk(3)]
+        [(2, 2), (2, 2), (1, 2)]
+        """
+        if chunks < 1:
+            raise graph.shape_error("chunk", "chunks must be positive", str(chunks), "Use at least 1.")
+        return self.split(max(1, -(-self.shape[self._axis_of("chunk", dim)] // chunks)), dim)
 
     def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
-        """The slices along an axis, without it."""
-        at = axis("unbind", dim, self.ndim)
+        """The slices along an axis, without it.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([[1, 2], [3, 4]]).unbind(1)
+        (tensor([1, 3]), tensor([2, 4]))
+        """
+        at = self._axis_of("unbind", dim)
         return tuple(self.narrow(at, i, 1).squeeze(at) for i in range(self.shape[at]))
+
+    def _axis_of(self, name: str, dim: int) -> int:
+        """`dim`, of a tensor that has one."""
+        if not self.ndim:
+            raise ShapeError(f"{graph.who(name)}: needs a tensor with at least one axis, got none. Reshape it to (1,).")
+        return axis(name, dim, self.ndim)
 
     def tril(self, diagonal: int = 0) -> Tensor:
         """The lower triangle of the last two axes, zero above."""
@@ -202,25 +334,29 @@ class Shaping(Reductions):
         """The upper triangle of the last two axes, zero below."""
         return self._triangle(lambda row, column: column >= row + diagonal)
 
-    def _triangle(self, keep: Any) -> Tensor:
+    def _triangle(self, keep: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         from chainrule.tensor.creation import arange
 
+        if self.ndim < 2:
+            raise ShapeError(f"{graph.who('tril/triu')}: needs at least 2 axes, got shape {self.shape}. Unsqueeze it.")
         rows, columns = arange(self.shape[-2]).unsqueeze(1), arange(self.shape[-1])
         return self.where(keep(rows, columns), 0)
 
     def contiguous(self) -> Tensor:
         """Itself: layout is the compiler's concern."""
-        return self  # type: ignore[return-value]
+        return self._tensor
+
+    def is_contiguous(self) -> bool:
+        """True: layout is the compiler's concern."""
+        return True
 
     # -- the primitives' own forms, for derivative rules ----------------------------------------
     def _slice(self, start: tuple[int, ...], stop: tuple[int, ...], step: tuple[int, ...]) -> Tensor:
         if stop == self.shape and not any(start) and all(every == 1 for every in step):
-            return self  # type: ignore[return-value]
+            return self._tensor
         return view(shaping.slice, self, start=start, stop=stop, step=step)
 
     def _pad(self, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...]) -> Tensor:
         if not any((*low, *high, *interior)):
-            return self  # type: ignore[return-value]
+            return self._tensor
         return apply(shaping.pad, self, low=low, high=high, interior=interior)
-
-

@@ -1,17 +1,19 @@
-"""Tensor: every family of methods in one class, and how it prints."""
+"""Tensor: every family of methods in one class."""
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from chainrule import dtypes, graph
+from chainrule import graph
+from chainrule.errors import ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import Engine, apply, lifted, view
-from chainrule.tensor.creation import full
+from chainrule.tensor.core import Engine, Number, apply, lifted, view, viewed
+from chainrule.tensor.creation import full, ones, zeros
 from chainrule.tensor.inplace import InPlace
+from chainrule.tensor.printing import text_of
 
 
 class Tensor(InPlace):
@@ -35,7 +37,11 @@ class Tensor(InPlace):
 
     # -- history ----------------------------------------------------------------------------
     def backward(
-        self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Sequence[Tensor] | None = None,
     ) -> None:
         """Add the gradient of this tensor to ``grad`` of every leaf it depends on, by the chain rule.
 
@@ -43,6 +49,7 @@ class Tensor(InPlace):
             gradient: the gradient arriving at this tensor, of its shape; may be left out for one element (1).
             retain_graph: keep the history for another backward pass (default: `create_graph`).
             create_graph: record the backward pass too, so that it can be differentiated again.
+            inputs: only fill ``grad`` of these leaves.
 
         Raises:
             GradientError: the tensor has no history, or it was freed by an earlier backward.
@@ -53,21 +60,23 @@ class Tensor(InPlace):
         >>> w.grad
         tensor(6.)
         """
-        Engine.backward(self, gradient, create_graph if retain_graph is None else retain_graph, create_graph)
+        retain = create_graph if retain_graph is None else retain_graph
+        Engine.backward(self, gradient, retain, create_graph, inputs)
 
     def detach(self) -> Tensor:
-        """The same values without history (a value of its own; PyTorch's would share memory)."""
+        """The same values without history; a write to it reaches this tensor, as in PyTorch.
+
+        >>> import chainrule as cr
+        >>> x = cr.ones(2, requires_grad=True)
+        >>> x.detach().requires_grad
+        False
+        """
         if graph.tracing():
             return view(ew.detach, self)
         node = self._node
         result = Tensor(graph.leaf(node.value, node.dtype))
-        result._base = self._self_reference()
+        result._views = viewed(self, ew.detach, {})
         return result
-
-    def _self_reference(self) -> Any:
-        import weakref
-
-        return weakref.ref(self)
 
     def clone(self) -> Tensor:
         """A tensor of the same value, with its history."""
@@ -75,10 +84,8 @@ class Tensor(InPlace):
 
     @property
     def data(self) -> Tensor:
-        """The value without history; assign to replace it, as in ``p.data = p.data - lr * p.grad``."""
-        result = self.detach()
-        result._base = None
-        return result
+        """The value without history; assign, or write to it in place, to change this tensor unrecorded."""
+        return self.detach()
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -87,17 +94,20 @@ class Tensor(InPlace):
 
     def retain_grad(self) -> None:
         """Have backward fill ``grad`` of this tensor too, although it is no leaf."""
-        lifted(self).owner = self._self_reference() if self.requires_grad else None
+        lifted(self).owner = weakref.ref(self) if self.requires_grad else None
 
     # -- new tensors like this one ------------------------------------------------------------
-    def new_zeros(self, *shape: Any) -> Tensor:
-        return full(*shape, fill_value=0, dtype=self.dtype)
+    def new_zeros(self, *size: Any) -> Tensor:
+        """Zeros of this dtype."""
+        return zeros(*size, dtype=self.dtype)
 
-    def new_ones(self, *shape: Any) -> Tensor:
-        return full(*shape, fill_value=1, dtype=self.dtype)
+    def new_ones(self, *size: Any) -> Tensor:
+        """Ones of this dtype."""
+        return ones(*size, dtype=self.dtype)
 
-    def new_full(self, shape: Any, fill_value: float) -> Tensor:
-        return full(shape, fill_value=fill_value, dtype=self.dtype)
+    def new_full(self, size: Any, fill_value: Number) -> Tensor:
+        """One number, in this dtype."""
+        return full(size, fill_value, dtype=self.dtype)
 
     # -- Python -------------------------------------------------------------------------------
     def __float__(self) -> float:
@@ -108,18 +118,38 @@ class Tensor(InPlace):
 
     def __index__(self) -> int:
         if not self.dtype.is_integer:
-            raise TypeError(f"only integer tensors can be an index, got {self.dtype.name}. Convert with .long().")
+            raise TypeError(
+                f"{graph.who('index')}: only an integer tensor can be an index, got {self.dtype.name}. "
+                f"Convert it with .long()."
+            )
         return int(self.item())
 
     def __bool__(self) -> bool:
+        if self._node._value is not None and self.numel() != 1:
+            raise ShapeError(
+                f"{graph.who('bool')}: a tensor of shape {self.shape} is neither true nor false. "
+                f"Use .any() or .all()."
+            )
         return bool(self.item())
 
     def __copy__(self) -> Tensor:
-        return self.clone()
+        return self._leaf_like(self._node.value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        copy = type(self)._of(graph.leaf(self._node.value, self.dtype))
+        if not self.is_leaf:
+            raise RuntimeError(
+                "deepcopy: only a leaf can be copied, not the result of an operation that requires grad. "
+                "Copy x.detach() instead."
+            )
+        copy = self._leaf_like(self._node.value)
         memo[id(self)] = copy
+        if self._grad is not None:
+            copy._grad = self._grad.detach().clone()
+        return copy
+
+    def _leaf_like(self, value: graph.Array) -> Tensor:
+        """A leaf of this class, dtype and `requires_grad`."""
+        copy = type(self)._of(graph.leaf(value, self.dtype))
         return copy.requires_grad_() if self.requires_grad else copy
 
     def __reduce__(self) -> Any:
@@ -128,33 +158,11 @@ class Tensor(InPlace):
         return tensor, (self._node.value.copy(), self.dtype.name, self.requires_grad)
 
     def __repr__(self) -> str:
-        return _format(self)
+        return text_of(self._node)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and not self.ndim else repr(self)
+
 
 
 Engine.tensor = Tensor
-
-
-def _format(t: Tensor) -> str:
-    node = t._node
-    notes = []
-    if node.dtype not in (dtypes.float32, dtypes.int64, dtypes.bool_):
-        notes.append(f"dtype={node.dtype!r}")
-    if node._value is None:
-        return f"<traced tensor: {node.type}{', requires_grad' if node.requires_grad else ''}>"
-    if node.requires_grad:
-        notes.append("requires_grad=True" if node.is_leaf else f"grad_fn=<{node.op.name}>")
-    if not node._value.size:
-        notes.insert(0, f"shape={node.shape}")
-    body = np.array2string(
-        node._value, separator=", ", prefix="tensor(", precision=4, threshold=1000, edgeitems=3,
-        floatmode="fixed" if _needs_digits(node._value) else "maxprec_equal",
-    )  # fmt: skip
-    return f"tensor({', '.join([body, *notes])})"
-
-
-def _needs_digits(value: Any) -> bool:
-    """PyTorch prints 4 decimals unless every number is whole."""
-    if value.dtype.kind != "f":
-        return False
-    finite = value[np.isfinite(value)]
-    return bool((finite != np.floor(finite)).any())

@@ -1,0 +1,205 @@
+"""Tensor's functions of one element at a time. Where the mathematics is floating-point, integers become float32."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from chainrule import dtypes
+from chainrule.errors import DtypeError
+from chainrule.graph import who
+from chainrule.ops import elementwise as ew
+from chainrule.tensor.arithmetic import Arithmetic
+from chainrule.tensor.core import (
+    Handle,
+    Operand,
+    apply,
+    as_dtype_tensor,
+    as_operand,
+    common_dtype,
+    elementwise,
+)
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+
+class Pointwise(Arithmetic):
+    """Elementary functions, choices and tests, element by element."""
+
+    __slots__ = ()
+
+    def abs(self) -> Tensor:
+        """|x|; the derivative at 0 is 0."""
+        return apply(ew.abs, self)
+
+    absolute = abs
+
+    def sign(self) -> Tensor:
+        """-1, 0 or 1; 0 for NaN."""
+        return apply(ew.sign, self)
+
+    def floor(self) -> Tensor:
+        """The largest whole number not above x."""
+        return apply(ew.floor, self)
+
+    def ceil(self) -> Tensor:
+        """The smallest whole number not below x."""
+        return -(-self).floor()
+
+    def round(self) -> Tensor:
+        """The nearest whole number; halves go to the even one.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([0.5, 1.5, -1.2]).round()
+        tensor([0., 2., -1.])
+        """
+        return apply(ew.round, self)
+
+    def trunc(self) -> Tensor:
+        """x without its fraction."""
+        return self.ceil().where(self < 0, self.floor())
+
+    def exp(self) -> Tensor:
+        """e to the power x.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([0.0, 1.0]).exp()
+        tensor([1.0000, 2.7183])
+        """
+        return apply(ew.exp, self)
+
+    def expm1(self) -> Tensor:
+        """exp(x) - 1, exact for small x."""
+        return apply(ew.expm1, self)
+
+    def log(self) -> Tensor:
+        """The natural logarithm: -inf at 0, NaN below.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1.0, 0.0, -1.0]).log()
+        tensor([0., -inf, nan])
+        """
+        return apply(ew.log, self)
+
+    def log1p(self) -> Tensor:
+        """log(1 + x), exact for small x."""
+        return apply(ew.log1p, self)
+
+    def log2(self) -> Tensor:
+        """The logarithm to base 2."""
+        return self.log() / math.log(2)
+
+    def log10(self) -> Tensor:
+        """The logarithm to base 10."""
+        return self.log() / math.log(10)
+
+    def sqrt(self) -> Tensor:
+        """The square root; its derivative at 0 is infinite."""
+        return apply(ew.sqrt, self)
+
+    def rsqrt(self) -> Tensor:
+        """1 / sqrt(x)."""
+        return apply(ew.rsqrt, self)
+
+    def sin(self) -> Tensor:
+        """The sine of x in radians."""
+        return apply(ew.sin, self)
+
+    def cos(self) -> Tensor:
+        """The cosine of x in radians."""
+        return apply(ew.cos, self)
+
+    def tanh(self) -> Tensor:
+        """The hyperbolic tangent, (exp(2x) - 1) / (exp(2x) + 1)."""
+        return apply(ew.tanh, self)
+
+    def sigmoid(self) -> Tensor:
+        """1 / (1 + exp(-x)), without overflow."""
+        return apply(ew.sigmoid, self)
+
+    def erf(self) -> Tensor:
+        """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+        return apply(ew.erf, self)
+
+    def relu(self) -> Tensor:
+        """max(x, 0); the derivative at 0 is 0."""
+        return apply(ew.relu, self)
+
+    # -- choosing and testing ---------------------------------------------------------------
+    def maximum(self, other: Operand) -> Tensor:
+        """The larger of two, or NaN where one is NaN; a tie shares the gradient equally.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1.0, 5.0]).maximum(cr.tensor([3.0, 2.0]))
+        tensor([3., 5.])
+        """
+        return elementwise(ew.maximum, self, other)
+
+    def minimum(self, other: Operand) -> Tensor:
+        """The smaller of two, or NaN where one is NaN; a tie shares the gradient equally."""
+        return elementwise(ew.minimum, self, other)
+
+    def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
+        """min(max(x, min), max); at the bounds the gradient passes, as in PyTorch.
+
+        Raises:
+            ValueError: neither bound is given.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([-2.0, 0.5, 2.0]).clamp(-1, 1)
+        tensor([-1.0000,  0.5000,  1.0000])
+        """
+        if min is None and max is None:
+            raise ValueError(f"{who('clamp')}: needs min, max or both, got neither. Give at least one bound.")
+        result = self._tensor
+        if min is not None:
+            result = elementwise_where(result < min, min, result)
+        if max is not None:
+            result = elementwise_where(result > max, max, result)
+        return result
+
+    clip = clamp
+
+    def where(self, condition: Tensor, other: Operand) -> Tensor:
+        """This tensor where `condition` (bool) holds, `other` elsewhere."""
+        return elementwise_where(condition, self._tensor, other)
+
+    def masked_fill(self, mask: Tensor, value: Operand) -> Tensor:
+        """This tensor, in its own dtype, with `value` where `mask` (bool) holds.
+
+        >>> import chainrule as cr
+        >>> x = cr.tensor([1.0, -2.0])
+        >>> x.masked_fill(x < 0, 0)
+        tensor([1., 0.])
+        """
+        filler = as_dtype_tensor(as_operand(value, "masked_fill"), self.dtype)
+        return elementwise_where(mask, filler._tensor, self._tensor)
+
+    def isnan(self) -> Tensor:
+        """True where x is not a number."""
+        return self != self._tensor
+
+    def isinf(self) -> Tensor:
+        """True where x is infinite."""
+        return self._magnitude() == math.inf
+
+    def isfinite(self) -> Tensor:
+        """True where x is neither infinite nor NaN."""
+        return self._magnitude() < math.inf
+
+    def _magnitude(self) -> Tensor:
+        return self.float() if self.dtype == dtypes.bool_ else self.abs()
+
+
+def elementwise_where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
+    """`a` where `condition` holds, `b` elsewhere, promoted to one dtype."""
+    if not isinstance(condition, Handle) or condition.dtype is not dtypes.bool_:
+        came = condition.dtype.name if isinstance(condition, Handle) else type(condition).__name__
+        raise DtypeError(
+            f"{who('where')}: the condition must be a bool tensor, got {came}. Compare it with something, or convert "
+            f"it with .bool()."
+        )
+    first, second = as_operand(a, "where"), as_operand(b, "where")
+    dtype = common_dtype((first, second))
+    return apply(ew.where, condition, as_dtype_tensor(first, dtype), as_dtype_tensor(second, dtype))

@@ -1,0 +1,103 @@
+"""Tensor's products summed over shared axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chainrule import dtypes
+from chainrule.errors import DtypeError
+from chainrule.graph import shape_error, who
+from chainrule.ops import contraction
+from chainrule.tensor.core import Handle, Operand, apply, as_operand
+from chainrule.tensor.pointwise import Pointwise
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+
+class Products(Pointwise):
+    """The matrix product and its kin."""
+
+    __slots__ = ()
+
+    def __matmul__(self, other: Operand) -> Tensor:
+        return self.matmul(other)
+
+    def __rmatmul__(self, other: Operand) -> Tensor:
+        return _factor(other)._tensor.matmul(self._tensor)
+
+    def matmul(self, other: Operand) -> Tensor:
+        """The matrix product, out[..., m, n] = sum over k of x[..., m, k] * other[..., k, n].
+
+        A factor with one axis is a row on the left and a column on the right; batch axes in front broadcast.
+
+        Raises:
+            ShapeError: the inner sizes differ.
+            DtypeError: the dtypes differ, or a factor is a number.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([[1.0, 2.0]]) @ cr.tensor([[3.0], [4.0]])
+        tensor([[11.]])
+        """
+        return _matmul(_factor(self)._tensor, _factor(other)._tensor)
+
+    def mm(self, other: Tensor) -> Tensor:
+        """The product of two matrices."""
+        return self.matmul(other)
+
+    def bmm(self, other: Tensor) -> Tensor:
+        """The products of two batches of matrices, (B, m, k) @ (B, k, n)."""
+        return self.matmul(other)
+
+    def dot(self, other: Tensor) -> Tensor:
+        """The inner product of two vectors.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1.0, 2.0]).dot(cr.tensor([3.0, 4.0]))
+        tensor(11.)
+        """
+        if self.ndim != 1 or other.shape != self.shape:
+            raise shape_error(
+                "dot", "the factors must be vectors of one size", f"{self.shape} and {other.shape}",
+                "Use @ for matrices.",
+            )  # fmt: skip
+        return self.matmul(other)
+
+    def outer(self, other: Tensor) -> Tensor:
+        """Every product of an element of one vector with an element of another, (m,) and (n,) to (m, n).
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1, 2]).outer(cr.tensor([3, 4]))
+        tensor([[3, 4],
+                [6, 8]])
+        """
+        return self._tensor.reshape(-1, 1) * other.reshape(1, -1)
+
+
+def _factor(value: Operand | Handle) -> Handle:
+    factor = as_operand(value, "matmul")
+    if not isinstance(factor, Handle) or not factor.ndim:
+        raise DtypeError(
+            f"{who('matmul')}: both factors must be tensors with at least one axis, got a number. "
+            f"Use * to multiply by a number."
+        )
+    if factor.dtype is dtypes.bool_:
+        raise DtypeError(f"{who('matmul')}: the factors must be numbers, got bool. Convert them with .int() or .float().")
+    return factor
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    if a.ndim == 1:
+        return _matmul(a.unsqueeze(0), b).squeeze(-2 if b.ndim > 1 else 0)
+    if b.ndim == 1:
+        return _matmul(a, b.unsqueeze(1)).squeeze(-1)
+    if a.ndim > 2 and b.ndim == 2 and a.shape[-1] == b.shape[0]:
+        # One product of many rows, rather than a batch of small ones.
+        rows = a.flatten(0, -2)
+        return apply(contraction.matmul, rows, b).reshape(*a.shape[:-1], b.shape[-1])
+    rank = max(a.ndim, b.ndim)
+    return apply(contraction.matmul, _with_batch_axes(a, rank), _with_batch_axes(b, rank))
+
+
+def _with_batch_axes(t: Tensor, rank: int) -> Tensor:
+    return t if t.ndim == rank else t.reshape((1,) * (rank - t.ndim) + t.shape)
