@@ -20,7 +20,7 @@ from chainrule import nn, optim
 PAGE = Path(__file__).with_name("architecture.md")
 CPU = "x86-64-v4"
 
-PROGRAM = '''import chainrule as cr
+PROGRAM = """import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 
@@ -36,7 +36,7 @@ def step(x, y):
     return loss
 
 loss = step(cr.randn(16, 4), cr.arange(16) % 2)
-'''
+"""
 
 TEMPLATE = """# One training step, from Python to machine code
 

@@ -65,9 +65,7 @@ def _distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, 
         )
     if node.op is ew.detach:
         return  # a leaf inside a trace
-    reaching = [
-        argument for argument, source in enumerate(node.inputs) if source.requires_grad and source in leading
-    ]
+    reaching = [argument for argument, source in enumerate(node.inputs) if source.requires_grad and source in leading]
     if not reaching:
         return
     Y, inputs = wrap(node), tuple(map(wrap, node.inputs))
@@ -102,9 +100,7 @@ def _backward(
     order = graph.toposort([lifted(output)])
     chosen = None if inputs is None else {lifted(x) for x in inputs}
     leaves = [
-        node
-        for node in order
-        if node.owner is not None and node.requires_grad and (chosen is None or node in chosen)
+        node for node in order if node.owner is not None and node.requires_grad and (chosen is None or node in chosen)
     ]
     found = gradients([output], [seed], leaves, create_graph)
     with graph.grad_mode(create_graph):

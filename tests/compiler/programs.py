@@ -287,7 +287,10 @@ class Drawer:
             return
         logical = self.env[a].dtype == cr.bool
         functions: dict[str, Any] = {
-            "and": lambda x, y: x & y, "or": lambda x, y: x | y, "xor": lambda x, y: x ^ y, "not": lambda x, y: ~x,
+            "and": lambda x, y: x & y,
+            "or": lambda x, y: x | y,
+            "xor": lambda x, y: x ^ y,
+            "not": lambda x, y: ~x,
         }
         if not logical:
             functions |= {
@@ -305,10 +308,15 @@ class Drawer:
         dims = sorted({self.integer(0, x.ndim - 1) for _ in range(self.integer(1, x.ndim))})
         keep = self.flag()
         floating = x.dtype.is_floating_point
-        names = ["sum"] + ["amax", "amin"] * (not self.kinks(a)) + ["mean", "var"] * floating + ["any", "all"] * (self.bits[a] is not None)
+        names = (
+            ["sum"]
+            + ["amax", "amin"] * (not self.kinks(a))
+            + ["mean", "var"] * floating
+            + ["any", "all"] * (self.bits[a] is not None)
+        )
         name = self.pick(names)
         count = math.prod(x.shape[d] for d in dims)
-        if not count and name != "sum" or name == "var" and count < 2 or x.dtype == cr.bool and name == "sum":
+        if (not count and name != "sum") or (name == "var" and count < 2) or (x.dtype == cr.bool and name == "sum"):
             return
         bits = self.bits[a]
         if name == "sum" and bits is not None:
@@ -414,7 +422,11 @@ class Drawer:
             return
         stacked = self.flag() and self.env[b].shape == x.shape
         act = cr.stack if stacked else cr.cat
-        self.add(f"{act.__name__}([v{a}, v{b}, v{a}], {dim})", lambda env: act([env[a], env[b], env[a]], dim), self.combined(a, b, 0))
+        self.add(
+            f"{act.__name__}([v{a}, v{b}, v{a}], {dim})",
+            lambda env: act([env[a], env[b], env[a]], dim),
+            self.combined(a, b, 0),
+        )
 
     def split(self) -> None:
         a = self.any(lambda t: t.ndim > 0 and t.numel() > 1)
@@ -479,7 +491,11 @@ class Drawer:
         index = self.rng.integers(low, x.shape[dim], count)
         kind = self.pick(["index_select", "gather", "index_add", "scatter_add", "fancy"])
         if kind == "index_select":
-            self.add(f"v{a}.index_select({dim}, {index})", lambda env: env[a].index_select(dim, cr.tensor(index)), self.bits[a])
+            self.add(
+                f"v{a}.index_select({dim}, {index})",
+                lambda env: env[a].index_select(dim, cr.tensor(index)),
+                self.bits[a],
+            )
         elif kind == "gather":
             at = self.rng.integers(low, x.shape[dim], tuple(count if d == dim else s for d, s in enumerate(x.shape)))
             self.add(f"v{a}.gather({dim}, {at.shape})", lambda env: env[a].gather(dim, cr.tensor(at)), self.bits[a])

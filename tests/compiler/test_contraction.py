@@ -33,9 +33,7 @@ LIMITS = tuple(Value(f"%limit{i}", "i64") for i in range(4))
 def store_at(spec: Contraction, finish: Callable[[Emitter, Value, Value, Value | None], Value]) -> Epilogue:
     """Store C row-major, batches one after the other, once `finish` has had the sums."""
 
-    def epilogue(
-        e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices
-    ) -> None:
+    def epilogue(e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices) -> None:
         place = e.address(C, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
         for index, stride in zip(batch, batch_strides(spec), strict=True):
             place = e.address(place, e.binary("mul", index, e.const(stride, "i64")), spec.scalar)
@@ -111,9 +109,7 @@ def test_products_equal_numpy(
     ],
 )
 @pytest.mark.parametrize("target", TARGETS)
-def test_shapes_with_ways_of_their_own(
-    m: int, n: int, k: int, layouts: tuple[str, str], target: Target
-) -> None:
+def test_shapes_with_ways_of_their_own(m: int, n: int, k: int, layouts: tuple[str, str], target: Target) -> None:
     rng = np.random.default_rng(0)
     a, b = (strided(rng, *s, layout, np.float32) for s, layout in zip([(m, k), (k, n)], layouts, strict=True))
     spec = Contraction(m, n, k, "float", elements(a), elements(b))

@@ -111,7 +111,9 @@ def test_a_full_disk(cache: Path, builds: list[int], monkeypatch: pytest.MonkeyP
     assert not list(cache.iterdir())
 
 
-def test_another_cpu_or_version_has_entries_of_its_own(cache: Path, builds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_cpu_or_version_has_entries_of_its_own(
+    cache: Path, builds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run()
     for attribute in ("cpu", "features", "version"):
         here = native.machine()
@@ -203,7 +205,11 @@ def test_a_chain_of_5000_ops_compiles() -> None:
 def test_a_chain_of_views_compiles() -> None:
     def work(x: Tensor) -> Tensor:
         for i in range(600):
-            x = x.T.reshape(3, 4).flip(0) if i % 3 else x.reshape(4, 3)[1:, :2].reshape(3, 2).expand(2, 3, 2).reshape(4, 3)
+            x = (
+                x.T.reshape(3, 4).flip(0)
+                if i % 3
+                else x.reshape(4, 3)[1:, :2].reshape(3, 2).expand(2, 3, 2).reshape(4, 3)
+            )
         return x
 
     x = cr.tensor(np.arange(12.0).reshape(3, 4))

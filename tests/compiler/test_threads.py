@@ -27,9 +27,7 @@ def everything_divided(monkeypatch):
 
 def trainer(sizes=(13, 37, 10), dropout=0.1):
     cr.manual_seed(3)
-    model = nn.Sequential(
-        nn.Linear(sizes[0], sizes[1]), nn.Tanh(), nn.Dropout(dropout), nn.Linear(sizes[1], sizes[2])
-    )
+    model = nn.Sequential(nn.Linear(sizes[0], sizes[1]), nn.Tanh(), nn.Dropout(dropout), nn.Linear(sizes[1], sizes[2]))
     optimizer = optim.Adam(model.parameters(), lr=1e-2)
     rng = np.random.default_rng(0)
     X = cr.tensor(rng.standard_normal((200, sizes[0])).astype(np.float32))

@@ -30,4 +30,3 @@ def assert_same(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: A
             assert (mine.grad is None) == (peer.grad is None)
             if mine.grad is not None:
                 np.testing.assert_allclose(mine.grad.numpy(), peer.grad.numpy(), **tolerance)
-

@@ -93,9 +93,7 @@ def test_other_integers_are_class_numbers_too(dtype):
 
 def test_modules_print_like_pytorch_and_keep_the_weight():
     ours = nn.CrossEntropyLoss(cr.tensor(WEIGHT), ignore_index=1, reduction="sum", label_smoothing=0.1)
-    theirs = torch.nn.CrossEntropyLoss(
-        torch.tensor(WEIGHT), ignore_index=1, reduction="sum", label_smoothing=0.1
-    )
+    theirs = torch.nn.CrossEntropyLoss(torch.tensor(WEIGHT), ignore_index=1, reduction="sum", label_smoothing=0.1)
     assert repr(ours) == repr(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     x, y = RNG.normal(size=(6, 5)), labels_for((6, 5))
@@ -153,9 +151,7 @@ def test_targets_of_the_wrong_kind():
 def test_targets_of_the_wrong_shape():
     x = cr.zeros(3, 5)
     start = "for an input of shape (3, 5) the target must have shape (3,), got shape "
-    assert full_text(ShapeError, x, cr.tensor([0, 1])) == (
-        f"{start}(2,). Check that both come from the same batch."
-    )
+    assert full_text(ShapeError, x, cr.tensor([0, 1])) == (f"{start}(2,). Check that both come from the same batch.")
     assert full_text(ShapeError, x, cr.tensor([[0], [1], [2]])) == (
         f"{start}(3, 1). Drop the axis of length 1: target.squeeze(1)."
     )

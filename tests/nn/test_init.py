@@ -138,8 +138,7 @@ def test_refusals():
         "unknown mode 'in'. Known: fan_in, fan_out."
     )
     assert text_of(UnknownNameError, lambda: init.calculate_gain("gelo")) == (
-        "unknown nonlinearity 'gelo'. "
-        "Known: leaky_relu, linear, relu, selu, sigmoid, tanh."
+        "unknown nonlinearity 'gelo'. Known: leaky_relu, linear, relu, selu, sigmoid, tanh."
     )
     assert text_of(SettingError, lambda: init.trunc_normal_(cr.zeros(2), a=2, b=1)) == (
         "trunc_normal_: needs a < b and std > 0, got a=2, b=1, std=1.0."

@@ -178,9 +178,7 @@ def test_conversion_keeps_handles_gradients_and_integers(ours):
     assert ours.to("cpu", dtype=cr.float64).own.dtype == cr.float64
     with pytest.raises(SettingError) as error:
         ours.to("cuda")
-    assert str(error.value) == (
-        "to(device='cuda'): chainrule computes on the CPU. Leave the device out, or say 'cpu'."
-    )
+    assert str(error.value) == ("to(device='cuda'): chainrule computes on the CPU. Leave the device out, or say 'cpu'.")
     with pytest.raises(DtypeError) as error:
         ours.to(cr.int64)
     assert str(error.value) == "to(): a module's parameters must be float32 or float64, got int64."
@@ -240,8 +238,7 @@ def test_wrong_assignments():
         "Wrap it: nn.Parameter(value)."
     )
     assert text_of(SettingError, lambda: linear.register_buffer("w", 3)) == (
-        "Linear.register_buffer('w'): the value must be a Tensor or None, got int. "
-        "Make one: cr.as_tensor(value)."
+        "Linear.register_buffer('w'): the value must be a Tensor or None, got int. Make one: cr.as_tensor(value)."
     )
     assert text_of(SettingError, lambda: linear.register_module("w", 3)) == (
         "Linear.register_module('w'): the value must be an nn.Module or None, got int."

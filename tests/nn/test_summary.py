@@ -10,9 +10,7 @@ from chainrule.errors import SettingError
 
 
 def build():
-    model = nn.Sequential(
-        nn.Flatten(), nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Dropout(0.5)), nn.Linear(8, 3)
-    )
+    model = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Dropout(0.5)), nn.Linear(8, 3))
     model[2].bias.requires_grad_(False)
     model.register_buffer("mean", cr.zeros(10))
     return model

@@ -37,7 +37,9 @@ def test_parameters_that_start_together_share_a_counter():
 def test_state_dict_has_pytorchs_layout():
     torch = pytest.importorskip("torch")
     for name in ("SGD", "Adam", "AdamW", "RMSprop"):
-        options = {"SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.9, "centered": True}}.get(name, {"amsgrad": True})
+        options = {"SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.9, "centered": True}}.get(
+            name, {"amsgrad": True}
+        )
         params, peers = [weight(2), weight(3)], [torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)]
         opt, peer = getattr(optim, name)(params, **options), getattr(torch.optim, name)(peers, **options)
         train(opt, params)
@@ -231,8 +233,7 @@ def test_state_dicts_that_do_not_fit():
     )
     groups = optim.Adam([{"params": [weight(2)]}, {"params": [weight(3)]}])
     assert text_of(StateDictError, lambda: one.load_state_dict(groups.state_dict())) == (
-        "Adam: the state_dict has 2 parameter groups, the optimizer 1. "
-        "Build the optimizer as it was when it was saved."
+        "Adam: the state_dict has 2 parameter groups, the optimizer 1. Build the optimizer as it was when it was saved."
     )
     swapped = optim.Adam([weight(3), weight(2)])
     before = two.state_dict()["state"][0]["step"].item()

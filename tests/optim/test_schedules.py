@@ -16,7 +16,10 @@ torch = pytest.importorskip("torch")
 
 def optimizers():
     def make(lib, tensor):
-        groups = [{"params": [tensor.ones(1, requires_grad=True)]}, {"params": [tensor.ones(1, requires_grad=True)], "lr": 0.3}]
+        groups = [
+            {"params": [tensor.ones(1, requires_grad=True)]},
+            {"params": [tensor.ones(1, requires_grad=True)], "lr": 0.3},
+        ]
         return lib.SGD(groups, lr=0.1)
 
     return make(optim, cr), make(torch.optim, torch)
@@ -53,7 +56,10 @@ def test_rates_are_pytorchs(name, options):
 )  # fmt: skip
 def test_plateaus_are_pytorchs(options):
     a, b = optimizers()
-    ours, theirs = lr_scheduler.ReduceLROnPlateau(a, **options), torch.optim.lr_scheduler.ReduceLROnPlateau(b, **options)
+    ours, theirs = (
+        lr_scheduler.ReduceLROnPlateau(a, **options),
+        torch.optim.lr_scheduler.ReduceLROnPlateau(b, **options),
+    )
     for epoch in range(40):
         metric = abs(math.sin(epoch * 0.7)) + 1 / (epoch + 1)
         ours.step(metric)
@@ -86,9 +92,7 @@ def text_of(kind, function):
 
 def test_refusals():
     opt, _ = optimizers()
-    assert text_of(SettingError, lambda: lr_scheduler.StepLR(opt, 0)) == (
-        "StepLR: step_size must be 1 or more, got 0."
-    )
+    assert text_of(SettingError, lambda: lr_scheduler.StepLR(opt, 0)) == ("StepLR: step_size must be 1 or more, got 0.")
     assert text_of(SettingError, lambda: lr_scheduler.StepLR([], 1)) == "StepLR: needs an optimizer, got list."
     assert text_of(SettingError, lambda: lr_scheduler.CosineAnnealingLR(opt, 0)) == (
         "CosineAnnealingLR: T_max, the epochs to the lowest rate, must be 1 or more, got 0."

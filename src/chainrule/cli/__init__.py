@@ -1,0 +1,112 @@
+"""The command line: ``chainrule train | evaluate | info``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chainrule.errors import ChainruleError, DamagedFileError
+
+
+@click.group()
+@click.version_option(package_name="chainrule")
+def commands() -> None:
+    """Neural networks trained by backpropagation on the computer you have."""
+
+
+@commands.command()
+@click.argument("dataset")
+@click.option("--epochs", default=40, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
+@click.option("--lr", default=1e-3, show_default=True, type=float)
+@click.option("--optimizer", default="adam", show_default=True)
+@click.option("--hidden", default="128", show_default=True, help="units of each hidden layer, as in 128,64")
+@click.option("--activation", default="relu", show_default=True)
+@click.option("--seed", default=0, show_default=True, type=int)
+@click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object as the last line of standard output")
+def train(as_json: bool, out: str | None, **options: Any) -> None:
+    """Train a network on DATASET ("digits") and write a run folder."""
+    start = time.perf_counter()
+    from chainrule.cli.runs import build, new_folder, write
+    from chainrule.data import load
+
+    config = {key.replace("-", "_"): value for key, value in options.items()}
+    data = load(config["dataset"])
+    trainer = build(config)
+    folder = new_folder(out, config["dataset"])
+    click.echo(repr(trainer.model), err=as_json)
+
+    def report(_: Any, epoch: int, measured: Any) -> None:
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items() if name not in ("lr", "seconds"))
+        click.echo(f"epoch {epoch:3}/{config['epochs']}  {shown}", err=as_json)
+
+    before = trainer.evaluate(*data.train)["loss"]
+    history = trainer.fit(
+        *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
+        seed=config["seed"], progress=False, callbacks=[report],
+    )  # fmt: skip
+    trained, tested = trainer.evaluate(*data.train), trainer.evaluate(*data.test)
+    write(folder, trainer, history, config)
+    result = {
+        "train_loss": trained["loss"], "test_loss": tested["loss"], "test_accuracy": tested["accuracy"],
+        "seconds": time.perf_counter() - start, "epochs": history.epochs, "steps": history.steps, "run": str(folder),
+    }  # fmt: skip
+    click.echo(
+        f"loss {before:.4f} -> {trained['loss']:.4f}; test accuracy {tested['accuracy']:.2%} "
+        f"in {result['seconds']:.2f} s; written to {folder}",
+        err=as_json,
+    )
+    if as_json:
+        click.echo(json.dumps(result))
+    if history.interrupted:
+        sys.exit(130)
+
+
+@commands.command()
+@click.argument("run", type=click.Path())
+@click.option("--json", "as_json", is_flag=True)
+def evaluate(run: str, as_json: bool) -> None:
+    """Measure the model of the run folder RUN on its test rows."""
+    from chainrule.cli.runs import read
+    from chainrule.data import load
+
+    trainer, config = read(Path(run))
+    measured = trainer.evaluate(*load(config["dataset"]).test)
+    click.echo(json.dumps(measured) if as_json else "  ".join(f"{k} {v:.4f}" for k, v in measured.items()))
+
+
+@commands.command()
+@click.option("--json", "as_json", is_flag=True)
+def info(as_json: bool) -> None:
+    """The CPU, its vectors, threads, the cache and the versions."""
+    import platform
+
+    import numpy
+
+    import chainrule as cr
+    from chainrule.compiler import native
+
+    here, cache = native.machine(), native.cache_dir()
+    entries = list(cache.glob("*.o")) if cache.is_dir() else []
+    found = {
+        "chainrule": cr.__version__, "python": platform.python_version(), "numpy": numpy.__version__,
+        "compiler": here.version, "cpu": here.cpu, "vector_bytes": here.target.vector_bytes,
+        "threads": cr.get_num_threads(), "cache": str(cache), "cache_entries": len(entries),
+        "cache_bytes": sum(entry.stat().st_size for entry in entries),
+    }  # fmt: skip
+    click.echo(json.dumps(found) if as_json else "\n".join(f"{key:14} {value}" for key, value in found.items()))
+
+
+def main() -> None:
+    """The program: chainrule's errors are one message and exit code 2, without a traceback."""
+    try:
+        commands()
+    except (ChainruleError, DamagedFileError) as error:
+        click.echo(f"chainrule: {error}", err=True)
+        sys.exit(2)

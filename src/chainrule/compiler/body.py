@@ -93,7 +93,7 @@ class Body:
         inner = self.spread(inner) if vary else inner
         low, _ = atom.expr.bounds()  # type: ignore[attr-defined]
         sign = "u" if low >= 0 else "s"
-        opcode = ("div" if isinstance(atom, Quotient) else "rem")
+        opcode = "div" if isinstance(atom, Quotient) else "rem"
         return e.binary(sign + opcode, inner, e.const(atom.by, type))  # type: ignore[attr-defined]
 
     # -- values ---------------------------------------------------------------------------------
@@ -247,5 +247,3 @@ class Body:
 
 def _mangled(memory: str) -> str:
     return {"float": "f32", "double": "f64"}.get(memory, memory)
-
-

@@ -31,7 +31,6 @@ from chainrule.graph import Array, Node
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, wrap
 
-
 MANY_TRACES = 16
 
 
@@ -134,7 +133,6 @@ class Compiled:
         self._latest = variant
         return variant
 
-
     def _count_traces(self) -> None:
         count = sum(map(len, self._variants.values()))
         if count == MANY_TRACES:
@@ -159,9 +157,7 @@ def _steps(leaves: list[Handle]) -> int:
 class Variant:
     """One program of a compiled function, and the handles it is bound to."""
 
-    def __init__(
-        self, function: Callable[..., Any], description: Any, leaves: list[Handle], nodes: list[Node]
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], description: Any, leaves: list[Handle], nodes: list[Node]) -> None:
         placeholders = _placeholders(leaves, nodes)
         results: list[Handle] = []
         shape: list[Any] = []
@@ -266,7 +262,9 @@ class Variant:
         saved = self._read_again(leaves) if self.derivative is not None else []
         self._execute(1)
         if self.derivative is None:
-            return self._finish(leaves, [graph.leaf(a, n.dtype) for a, n in zip(outputs, self.result_nodes, strict=True)])
+            return self._finish(
+                leaves, [graph.leaf(a, n.dtype) for a, n in zip(outputs, self.result_nodes, strict=True)]
+            )
         count = len(self.derivative.results)
         call = Call(self.derivative, [*outputs[count:], *saved])
         return self._finish(leaves, [result_node(call, i, outputs[i], variables) for i in range(count)])
@@ -443,7 +441,7 @@ def _placeholders(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:
         if leaf._node is not node:
             made.setdefault(id(leaf), wrap(Node(graph.LEAF, (), {}, node.type)))
         elif type(leaf) is Tensor and not leaf.requires_grad and not leaf.__dict__:
-            made.setdefault(id(leaf), wrap(node))._base = leaf._base
+            made.setdefault(id(leaf), wrap(node))._views = leaf._views
         else:
             made[id(leaf)] = leaf
     return [made[id(leaf)] for leaf in leaves]

@@ -89,9 +89,7 @@ def _add_halves(e: Emitter, x: Value, y: Value | None, group: int) -> Value:
     halves = []
     for shift in (0, group // 2):
         picks = ", ".join(f"i32 {i + shift}" for i in low)
-        halves.append(
-            e.assign(type, f"shufflevector {x.typed}, {other.typed}, <{len(low)} x i32> <{picks}>")
-        )
+        halves.append(e.assign(type, f"shufflevector {x.typed}, {other.typed}, <{len(low)} x i32> <{picks}>"))
     return e.binary("fadd", *halves)
 
 
@@ -99,6 +97,4 @@ def _part(e: Emitter, x: Value, first: int, count: int, scalar: str) -> Value:
     if count == 1:
         return e.assign(scalar, f"extractelement {x.typed}, i64 {first}")
     picks = ", ".join(f"i32 {first + i}" for i in range(count))
-    return e.assign(
-        vector(scalar, count), f"shufflevector {x.typed}, {x.typed}, <{count} x i32> <{picks}>"
-    )
+    return e.assign(vector(scalar, count), f"shufflevector {x.typed}, {x.typed}, <{count} x i32> <{picks}>")

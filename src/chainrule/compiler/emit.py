@@ -82,9 +82,7 @@ class Emitter:
 
         The body ends with its own ``ret``; the declarations it needs are in `declarations`.
         """
-        listed = ", ".join(
-            f"{p.type} noalias nocapture {p.name}" if p.type == "ptr" else p.typed for p in parameters
-        )
+        listed = ", ".join(f"{p.type} noalias nocapture {p.name}" if p.type == "ptr" else p.typed for p in parameters)
         body = "\n".join(self.locals + self.lines)
         return f"define {result} @{name}({listed}) {attributes} {{\nentry:\n{body}\n}}\n"
 
@@ -207,9 +205,7 @@ class Emitter:
             return a
         type = vector(a.type, lanes)
         one = self.assign(type, f"insertelement {type} poison, {a.typed}, i64 0")
-        return self.assign(
-            type, f"shufflevector {type} {one.name}, {type} poison, <{lanes} x i32> zeroinitializer"
-        )
+        return self.assign(type, f"shufflevector {type} {one.name}, {type} poison, <{lanes} x i32> zeroinitializer")
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         return self.assign(a.type, f"select {condition.typed}, {a.typed}, {b.typed}")
@@ -240,9 +236,7 @@ class Emitter:
         if mask is None:
             return self.load(address, type, align)
         zero = Value("zeroinitializer", type)
-        return self.call(
-            f"llvm.masked.load.{_suffix(type)}.p0", type, address, Value(str(align), "i32"), mask, zero
-        )
+        return self.call(f"llvm.masked.load.{_suffix(type)}.p0", type, address, Value(str(align), "i32"), mask, zero)
 
     def masked_store(self, value: Value, address: Value, mask: Value | None) -> None:
         """A vector to memory; lanes that the mask turns off are not written."""

@@ -95,7 +95,9 @@ class _Writer:
             self._elementwise()
         self.e.ret()
 
-    def body(self, indices: dict[Var, Register], lanes: int = 1, along: Var | None = None, mask: Register | None = None) -> Body:
+    def body(
+        self, indices: dict[Var, Register], lanes: int = 1, along: Var | None = None, mask: Register | None = None
+    ) -> Body:
         return Body(self.e, self.parameters, indices, lanes, along, mask)
 
     # -- loops --------------------------------------------------------------------------------
@@ -315,7 +317,9 @@ class _Writer:
         base = self.body({})
         left, right = (self._operand(base, load) for load in (core.a, core.b))
 
-        def epilogue(e: Emitter, row: Register, column: Register, sums: Register, mask: Register | None, at: tuple[Register, ...]) -> None:
+        def epilogue(
+            e: Emitter, row: Register, column: Register, sums: Register, mask: Register | None, at: tuple[Register, ...]
+        ) -> None:
             indices = dict(zip(batch, at, strict=True))
             if m:
                 indices[m] = row

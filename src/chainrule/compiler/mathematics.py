@@ -201,9 +201,7 @@ class _Writer:
         a, b = self.value(a), self.value(b)
         return self.e.assign(a.type, f"{opcode} {a.type} {a.name}, {b.name}")
 
-    def where(
-        self, predicate: str, a: Value, b: float, then: Value | float, other: Value | float
-    ) -> Value:
+    def where(self, predicate: str, a: Value, b: float, then: Value | float, other: Value | float) -> Value:
         return self.e.select(self.e.compare(predicate, a, self.value(b)), self.value(then), self.value(other))
 
     def horner(self, x: Value, coefficients: tuple[float, ...]) -> Value:
@@ -448,9 +446,7 @@ def power(e: Emitter, a: Value, b: Value) -> Value:
     half = w.mul(b, 0.5)
     odd = e.binary("and", whole, e.compare("one", floor(e, half), half))
     y = e.select(odd, e.intrinsic("copysign", y, a), y)
-    finite_negative = e.binary(
-        "and", e.compare("olt", a, w.value(0.0)), e.compare("ogt", a, w.value(-math.inf))
-    )
+    finite_negative = e.binary("and", e.compare("olt", a, w.value(0.0)), e.compare("ogt", a, w.value(-math.inf)))
     fraction = e.binary("xor", whole, e.const(True, whole.type))
     y = e.select(e.binary("and", finite_negative, fraction), w.value(math.nan), y)
     y = w.where("oeq", a, 1.0, 1.0, y)

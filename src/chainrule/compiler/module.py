@@ -17,8 +17,7 @@ import hashlib
 from dataclasses import dataclass
 
 from chainrule.compiler import memory
-from chainrule.compiler.kernels import Check, Dot, Kernel, Reduce, walk
-from chainrule.compiler.kernels import Compute
+from chainrule.compiler.kernels import Check, Compute, Dot, Kernel, Reduce, walk
 from chainrule.compiler.lower import Lowered, lower
 from chainrule.compiler.memory import Place, Plan
 from chainrule.compiler.native import Machine

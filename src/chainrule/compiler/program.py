@@ -16,8 +16,8 @@ from functools import cached_property
 from chainrule.compiler import memory, native
 from chainrule.compiler.kernels import Check, Kernel, print_kernel
 from chainrule.compiler.lower import scratch_of
-from chainrule.compiler.module import ModuleWriter, thresholds, threads_for, work_of_step
 from chainrule.compiler.memory import Place, Plan
+from chainrule.compiler.module import ModuleWriter, threads_for, thresholds, work_of_step
 from chainrule.compiler.schedule import Schedule, schedule
 from chainrule.compiler.simplify import simplify
 from chainrule.errors import unknown_name
@@ -104,7 +104,10 @@ class Program:
     @cached_property
     def module(self) -> ModuleWriter:
         """The functions of all kernels, and the step that calls them."""
-        texts = [(text, places, self._parameters(k)[0]) for k, (text, places) in zip(self.plan.kernels, self._texts, strict=True)]
+        texts = [
+            (text, places, self._parameters(k)[0])
+            for k, (text, places) in zip(self.plan.kernels, self._texts, strict=True)
+        ]
         return ModuleWriter(self.plan, texts, self.machine)
 
     @cached_property
@@ -169,5 +172,7 @@ class Program:
             f"{names[node]:24} {node.type!s:20} {memory.bytes_of(node):>12,}  {place}"
             for node, place in self.plan.places.items()
         ]
-        rows.append(f"arena: {self.plan.arena:,} bytes ({self.plan.without_reuse:,} without reuse), scratch {self.scratch:,}")
+        rows.append(
+            f"arena: {self.plan.arena:,} bytes ({self.plan.without_reuse:,} without reuse), scratch {self.scratch:,}"
+        )
         return "\n".join(rows) + "\n"

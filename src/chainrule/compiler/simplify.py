@@ -278,4 +278,3 @@ RULES: dict[Op, Rewrite] = {
     indexing.put: _check_indices(indexing.put, 2),
     indexing.put_add: lambda b, i, p: _put_add(b, i, p) or _check_indices(indexing.put_add, 2)(b, i, p),
 }
-

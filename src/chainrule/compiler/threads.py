@@ -174,5 +174,3 @@ def _yield_address() -> int:
     except (OSError, AttributeError):
         return 0
     return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-

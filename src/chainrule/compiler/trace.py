@@ -105,8 +105,8 @@ class Trace(Recorder):
             grad.after, grad.owner._grad = grad.owner._grad, grad.before
             if grad.read and id(grad.before) in self.slots:
                 self.slots[id(grad.before)].gradient_of = grad
-            slot = self.slots.get(id(grad.owner))
-            grad.argument = slot.argument if slot is not None else None
+            owner = self.slots.get(id(grad.owner))
+            grad.argument = owner.argument if owner is not None else None
             if grad.after is not None and grad.after._node.trace is self and id(grad.after) not in self.slots:
                 grad.final = grad.after._node
 

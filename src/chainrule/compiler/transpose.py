@@ -9,9 +9,7 @@ from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
 _BYTES = {"float": 4, "double": 8}
 
 
-def emit_copy(
-    e: Emitter, rows: int, cols: int, scalar: str, src: Value, stride: int, dst: Value, lanes: int
-) -> None:
+def emit_copy(e: Emitter, rows: int, cols: int, scalar: str, src: Value, stride: int, dst: Value, lanes: int) -> None:
     """dst[r, c] = src[r, c]: rows `stride` elements apart become rows side by side."""
     with e.loop(rows) as r:
         source = offset(e, src, r, stride, scalar)

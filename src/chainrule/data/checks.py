@@ -103,4 +103,4 @@ def as_labels(y: Array, classes: int, who: str, ignore_index: int | None = None)
 
 
 def _row(array: Array, flat: int) -> int:
-    return flat // max(1, array.size // array.shape[0])
+    return int(flat // max(1, array.size // array.shape[0]))

@@ -37,9 +37,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         rows, features = self.train.X.shape
-        return (
-            f"<{self.name}: {rows} + {len(self.test.y)} rows, {features} features, {len(self.class_names)} classes>"
-        )
+        return f"<{self.name}: {rows} + {len(self.test.y)} rows, {features} features, {len(self.class_names)} classes>"
 
 
 def load(name: str) -> Dataset:

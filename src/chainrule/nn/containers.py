@@ -20,9 +20,7 @@ class _Numbered(Module):
         size = len(self)
         position = as_index(index)
         if not -size <= position < size:
-            raise IndexRangeError(
-                f"{type(self).__name__} holds {size} modules; index {index} is out of range."
-            )
+            raise IndexRangeError(f"{type(self).__name__} holds {size} modules; index {index} is out of range.")
         key: str = list(self._modules)[position % size]
         return key
 
@@ -165,16 +163,12 @@ class ModuleDict(_Uncalled):
     def __getitem__(self, name: str) -> Module:
         found: Module | None = self._modules.get(name)
         if found is None:
-            raise KeyError(
-                f"ModuleDict has no module {name!r}. It has: {', '.join(self._modules) or 'none'}."
-            )
+            raise KeyError(f"ModuleDict has no module {name!r}. It has: {', '.join(self._modules) or 'none'}.")
         return found
 
     def __setitem__(self, name: str, module: Module) -> None:
         if not isinstance(module, Module):
-            raise SettingError(
-                f"ModuleDict[{name!r}]: the value must be an nn.Module, got {type(module).__name__}."
-            )
+            raise SettingError(f"ModuleDict[{name!r}]: the value must be an nn.Module, got {type(module).__name__}.")
         self.register_module(name, module)
 
     def __delitem__(self, name: str) -> None:

@@ -118,8 +118,7 @@ class Module:
             )
         if name not in table and hasattr(self, name):
             raise SettingError(
-                f"{type(self).__name__}: attribute {name!r} exists already and is no {kind}. Choose "
-                "another name."
+                f"{type(self).__name__}: attribute {name!r} exists already and is no {kind}. Choose another name."
             )
 
     def _learn_name(self, name: str) -> None:
@@ -287,8 +286,7 @@ class Module:
             keep_vars: return the tensors themselves in place of snapshots of their values.
         """
         return OrderedDict(
-            (prefix + name, tensor if keep_vars else tensor.detach())
-            for name, tensor in _state.entries(self).items()
+            (prefix + name, tensor if keep_vars else tensor.detach()) for name, tensor in _state.entries(self).items()
         )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> _state.IncompatibleKeys:
@@ -394,9 +392,7 @@ def _not_initialised(module: Module, kind: str, name: str) -> SettingError:
     )
 
 
-def _missing(
-    module: Module, kind: str, name: str, walked: list[str], known: Mapping[str, Any]
-) -> AttributeError:
+def _missing(module: Module, kind: str, name: str, walked: list[str], known: Mapping[str, Any]) -> AttributeError:
     where = f" at {'.'.join(walked)!r}" if walked else ""
     have = ", ".join(key for key, value in known.items() if value is not None) or "none"
     return AttributeError(f"{type(module).__name__}{where} has no {kind} {name!r}. It has: {have}.")

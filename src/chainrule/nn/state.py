@@ -79,9 +79,7 @@ def names_device(argument: Any) -> bool:
 def move(module: Module, dtype: Any, device: Any) -> None:
     """Floating parameters and buffers in another dtype, by the same handles; gradients follow."""
     if device is not None and str(device) != "cpu":
-        raise SettingError(
-            f"to(device={device!r}): chainrule computes on the CPU. Leave the device out, or say 'cpu'."
-        )
+        raise SettingError(f"to(device={device!r}): chainrule computes on the CPU. Leave the device out, or say 'cpu'.")
     if dtype is None:
         return
     target = as_dtype(dtype)

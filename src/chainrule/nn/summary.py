@@ -95,9 +95,7 @@ def summary(model: Module, *inputs: Tensor | tuple[int, ...] | list[int]) -> Sum
         160 multiply-adds in one forward pass
     """
     if not inputs:
-        raise SettingError(
-            "summary: needs an input or its shape, got none. Write summary(model, (1, 784))."
-        )
+        raise SettingError("summary: needs an input or its shape, got none. Write summary(model, (1, 784)).")
     parameters = list(model.parameters())
     outputs: dict[Module, Any] = {}
     with _in_evaluation(model), _recorded(model, outputs):

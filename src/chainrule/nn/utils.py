@@ -21,9 +21,7 @@ def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 def _gradient(parameter: Tensor) -> Tensor:
     gradient = parameter.grad
     if gradient is None:
-        raise SettingError(
-            "a gradient vanished while it was being clipped. Do not clip from several threads."
-        )
+        raise SettingError("a gradient vanished while it was being clipped. Do not clip from several threads.")
     return gradient
 
 

@@ -76,7 +76,11 @@ permute = Op(
 # -- expand ----------------------------------------------------------------------------------
 def _infer_expand(x: Node, *, shape: Shape) -> Type:
     offset = len(shape) - len(x.shape)
-    if offset < 0 or min(shape, default=0) < 0 or any(size not in (1, shape[offset + axis]) for axis, size in enumerate(x.shape)):
+    if (
+        offset < 0
+        or min(shape, default=0) < 0
+        or any(size not in (1, shape[offset + axis]) for axis, size in enumerate(x.shape))
+    ):
         raise shape_error(
             "expand", f"{x.shape} must broadcast to the new shape (only axes of size 1 grow)", str(shape),
             "Check the order of the axes, or unsqueeze first.",

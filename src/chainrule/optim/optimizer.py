@@ -52,9 +52,7 @@ class Optimizer:
 
     def settings(self, group: Group, step: Any) -> dict[str, Any]:
         """What the rules read, computed once for all parameters that share a counter."""
-        raise NotImplementedError(
-            f"{type(self).__name__}.settings(group, step) must return a dict with 'lr'."
-        )
+        raise NotImplementedError(f"{type(self).__name__}.settings(group, step) must return a dict with 'lr'.")
 
     def check(self, group: Group) -> None:
         """Raise SettingError for settings that cannot be."""
@@ -69,16 +67,12 @@ class Optimizer:
         """
         name = type(self).__name__
         if not isinstance(param_group, dict) or "params" not in param_group:
-            raise SettingError(
-                f"{name}: a parameter group must be a dict with the key 'params', got {param_group!r}."
-            )
+            raise SettingError(f"{name}: a parameter group must be a dict with the key 'params', got {param_group!r}.")
         given = param_group["params"]
         params = _checked_params(name, [given] if isinstance(given, Tensor) else given)
         known = {parameter for group in self.param_groups for parameter in group["params"]}
         if not known.isdisjoint(params):
-            raise SettingError(
-                f"{name}: a parameter stands in two groups. Give each parameter to one group only."
-            )
+            raise SettingError(f"{name}: a parameter stands in two groups. Give each parameter to one group only.")
         group = {"params": params, **self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
         self.check(group)
         self.param_groups.append(group)
@@ -233,13 +227,9 @@ def check_betas(owner: str, value: Any) -> None:
 
 def _as_groups(name: str, params: Any) -> list[Group]:
     if isinstance(params, Tensor):
-        raise SettingError(
-            f"{name}: params must be an iterable of tensors or dicts, got a Tensor. Write [tensor]."
-        )
+        raise SettingError(f"{name}: params must be an iterable of tensors or dicts, got a Tensor. Write [tensor].")
     if isinstance(params, dict):
-        raise SettingError(
-            f"{name}: params must be an iterable of tensors or dicts, got a dict. Write [group]."
-        )
+        raise SettingError(f"{name}: params must be an iterable of tensors or dicts, got a dict. Write [group].")
     try:
         given = list(params)
     except TypeError:
@@ -257,9 +247,7 @@ def _as_groups(name: str, params: Any) -> list[Group]:
 
 def _checked_params(name: str, params: Any) -> list[Tensor]:
     if isinstance(params, (set, frozenset)):
-        raise SettingError(
-            f"{name}: parameters must come in an order that does not change, got a set. Use a list."
-        )
+        raise SettingError(f"{name}: parameters must come in an order that does not change, got a set. Use a list.")
     given = list(params)
     for index, parameter in enumerate(given):
         if not isinstance(parameter, Tensor):
@@ -281,7 +269,5 @@ def _checked_params(name: str, params: Any) -> list[Tensor]:
                 f"tensors can be optimized. Convert it with .float()."
             )
     if len(set(given)) != len(given):
-        raise SettingError(
-            f"{name}: a parameter was given twice and would be updated twice. Give each one once."
-        )
+        raise SettingError(f"{name}: a parameter was given twice and would be updated twice. Give each one once.")
     return given

@@ -37,9 +37,7 @@ def load(optimizer: Optimizer, given: dict[str, Any]) -> None:
     """Check everything, then copy into the handles that stand, so that compiled steps go on with them."""
     name = type(optimizer).__name__
     if not isinstance(given, dict) or not {"state", "param_groups"} <= given.keys():
-        raise StateDictError(
-            f"{name}: a state_dict has the keys 'state' and 'param_groups', got {_outline(given)}."
-        )
+        raise StateDictError(f"{name}: a state_dict has the keys 'state' and 'param_groups', got {_outline(given)}.")
     _check_groups(name, optimizer.param_groups, given["param_groups"])
     loaded = _by_parameter(optimizer.param_groups, given)
     for parameter, values in loaded.items():

@@ -103,9 +103,7 @@ class MultiStepLR(LRScheduler):
 class StepLR(LRScheduler):
     """The rate times ``gamma`` every ``step_size`` epochs."""
 
-    def __init__(
-        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
         if step_size < 1:
             raise SettingError(f"StepLR: step_size must be 1 or more, got {step_size!r}.")
         self.step_size, self.gamma = step_size, gamma

@@ -195,7 +195,7 @@ class Handle:
 
 def read_only(value: Array) -> Array:
     """A view that refuses writes: values are immutable."""
-    view = value.view()
+    view: Array = value.view()
     view.flags.writeable = False
     return view
 

@@ -107,7 +107,11 @@ def full(size: Any, fill_value: Number, *, dtype: object = None, requires_grad: 
         number = scalar(fill_value, wanted)
         result = apply(shaping_ops.expand, number, shape=shape) if shape else number
     else:
-        value = np.zeros(shape, wanted.numpy) if fill_value == 0 < math.copysign(1, fill_value) else np.full(shape, fill_value, wanted.numpy)
+        value = (
+            np.zeros(shape, wanted.numpy)
+            if fill_value == 0 < math.copysign(1, fill_value)
+            else np.full(shape, fill_value, wanted.numpy)
+        )
         result = wrap(graph.leaf(value, wanted))
     return result.requires_grad_() if requires_grad else result
 

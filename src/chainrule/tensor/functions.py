@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from chainrule import dtypes, graph
 from chainrule.errors import ShapeError
@@ -27,7 +27,7 @@ def _function(method: Callable[Concatenate[Tensor, P], R]) -> Callable[Concatena
     def function(input: Operand, *args: P.args, **kwargs: P.kwargs) -> R:
         return method(input if isinstance(input, Tensor) else as_tensor(input), *args, **kwargs)
 
-    return function
+    return cast("Callable[Concatenate[Operand, P], R]", function)
 
 
 # One name for each method that PyTorch also has as a function.
@@ -185,7 +185,10 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     odd = next((t for t in given if t.shape != given[0].shape), None)
     if odd is not None:
         raise graph.shape_error(
-            "stack", "all tensors must have one shape", f"{given[0].shape} and {odd.shape}", "Reshape or expand the odd one."
+            "stack",
+            "all tensors must have one shape",
+            f"{given[0].shape} and {odd.shape}",
+            "Reshape or expand the odd one.",
         )
     at = axis("stack", dim, given[0].ndim + 1)
     dtype = dtypes.promote(t.dtype for t in given)

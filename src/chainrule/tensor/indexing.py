@@ -139,7 +139,9 @@ class Indexing(Shaping):
 def _along(x: Shaping, index: Tensor, dim: int, name: str) -> tuple[Tensor, ...]:
     """One index tensor an axis: `index` itself along `dim`, the position elsewhere."""
     at = axis(name, dim, x.ndim)
-    if index.ndim != x.ndim or any(n > size for a, (n, size) in enumerate(zip(index.shape, x.shape, strict=True)) if a != at):
+    if index.ndim != x.ndim or any(
+        n > size for a, (n, size) in enumerate(zip(index.shape, x.shape, strict=True)) if a != at
+    ):
         raise graph.shape_error(
             name, f"the index must have as many axes as the tensor {x.shape}, and none but axis {at} longer",
             str(index.shape), "Unsqueeze or narrow the index, or use indexing with [...].",
@@ -178,7 +180,7 @@ def _normalise(x: Handle, key: Any) -> list[Entry]:
     entries: list[Entry] = []
     for part in raw[:place] + fill + raw[place + 1 :]:
         if isinstance(part, Handle) and part.dtype == dtypes.bool_:
-            entries += _positions(part, x.shape, sum(entry is not None for entry in entries))
+            entries += _positions(part._tensor, x.shape, sum(entry is not None for entry in entries))
         else:
             entries.append(part)
     return entries
@@ -255,7 +257,9 @@ def read(x: Tensor, entries: list[Entry]) -> Tensor:
 
 def _basic(x: Tensor, entries: list[Entry]) -> tuple[Tensor, dict[int, Tensor]]:
     """`x` after ints, slices and new axes; and the integer tensors by the axis each now addresses."""
-    bounds, shape, advanced = [], [], {}
+    bounds: list[Any] = []
+    shape: list[int] = []
+    advanced: dict[int, Tensor] = {}
     for entry in entries:
         if entry is None:
             shape.append(1)

@@ -82,7 +82,9 @@ def _factor(value: Operand | Handle) -> Handle:
             f"Use * to multiply by a number."
         )
     if factor.dtype is dtypes.bool_:
-        raise DtypeError(f"{who('matmul')}: the factors must be numbers, got bool. Convert them with .int() or .float().")
+        raise DtypeError(
+            f"{who('matmul')}: the factors must be numbers, got bool. Convert them with .int() or .float()."
+        )
     return factor
 
 

@@ -113,9 +113,7 @@ def normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     return ((-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()).to(dtype)
 
 
-def rand(
-    *shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False
-) -> Tensor:
+def rand(*shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1), of the given size.
 
     >>> import chainrule as cr
@@ -126,9 +124,7 @@ def rand(
     return result.requires_grad_() if requires_grad else result
 
 
-def randn(
-    *shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False
-) -> Tensor:
+def randn(*shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Normal with mean 0 and standard deviation 1, of the given size."""
     result = normal(sizes(shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
     return result.requires_grad_() if requires_grad else result
@@ -159,9 +155,12 @@ def randint(
     if high is None or isinstance(high, (tuple, list)):
         low, high, size = 0, low, high if high is not None else size
     if high <= low:
-        raise ValueError(f"{graph.who('randint')}: high must exceed low, got low {low}, high {high}. Swap or widen the bounds.")
+        raise ValueError(
+            f"{graph.who('randint')}: high must exceed low, got low {low}, high {high}. Swap or widen the bounds."
+        )
     drawn = uniform(sizes((size,)), dtypes.float64, generator)
-    return ((drawn * (high - low)).floor().long() + low).to(dtype or dtypes.int64)
+    result: Tensor = ((drawn * (high - low)).floor().long() + low).to(dtype or dtypes.int64)
+    return result
 
 
 def randperm(n: int, *, generator: Generator | None = None) -> Tensor:

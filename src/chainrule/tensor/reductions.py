@@ -79,7 +79,7 @@ class Reductions(Products):
         (tensor(1.), tensor(0.6667))
         """
         if isinstance(dim, bool):
-            dim, unbiased = None, dim
+            return self.var(None, dim, keepdim, correction=correction)
         x = self._floating()
         centred = x - x.mean(dim, keepdim=True)
         correction = int(unbiased) if correction is None else correction

@@ -294,7 +294,10 @@ class Shaping(Reductions):
             parts = list(split_size)
         if sum(parts) != total:
             raise graph.shape_error(
-                "split", f"the sizes must add up to the axis, {total}", f"{parts} with {sum(parts)}", "Adjust the last one."
+                "split",
+                f"the sizes must add up to the axis, {total}",
+                f"{parts} with {sum(parts)}",
+                "Adjust the last one.",
             )
         starts = [sum(parts[:i]) for i in range(len(parts))]
         return tuple(self.narrow(dim, start, part) for start, part in zip(starts, parts, strict=True))

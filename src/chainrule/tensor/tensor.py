@@ -127,8 +127,7 @@ class Tensor(InPlace):
     def __bool__(self) -> bool:
         if self._node._value is not None and self.numel() != 1:
             raise ShapeError(
-                f"{graph.who('bool')}: a tensor of shape {self.shape} is neither true nor false. "
-                f"Use .any() or .all()."
+                f"{graph.who('bool')}: a tensor of shape {self.shape} is neither true nor false. Use .any() or .all()."
             )
         return bool(self.item())
 
@@ -162,7 +161,6 @@ class Tensor(InPlace):
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and not self.ndim else repr(self)
-
 
 
 Engine.tensor = Tensor

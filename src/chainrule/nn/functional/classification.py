@@ -83,9 +83,7 @@ def nll_loss(
     return _averaged(losses, shares, reduction)
 
 
-def _picked(
-    log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, dim: int
-) -> tuple[Tensor, Tensor]:
+def _picked(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, dim: int) -> tuple[Tensor, Tensor]:
     """The loss of each target, and the share with which it enters the mean (0 where ignored)."""
     counts = target != ignore_index
     label = target.where(counts, 0)  # an ignored label may be no valid position: read class 0, then drop it
@@ -138,10 +136,7 @@ def _class_axis(name: str, input: Tensor, weight: Tensor | None) -> tuple[int, i
 
 def _check_target(name: str, input: Tensor, target: Tensor, dim: int) -> None:
     if not target.dtype.is_integer:
-        raise DtypeError(
-            f"{who(name)}: class numbers must be integers, got {target.dtype.name}. "
-            f"Convert with .long()."
-        )
+        raise DtypeError(f"{who(name)}: class numbers must be integers, got {target.dtype.name}. Convert with .long().")
     expected = _without(input, dim)
     if target.shape != expected:
         remedy = "Check that both come from the same batch."

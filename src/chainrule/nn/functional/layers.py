@@ -48,14 +48,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def check_probability(name: str, p: float) -> None:
     """Raise unless p is a number in [0, 1]."""
     if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
-        raise SettingError(
-            f"{name}: p, the share of elements to drop, must be a number in [0, 1], got {p!r}."
-        )
+        raise SettingError(f"{name}: p, the share of elements to drop, must be a number in [0, 1], got {p!r}.")
 
 
-def dropout(
-    input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None
-) -> Tensor:
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
     """Each element 0 with probability p, else divided by ``1 - p``, so that the expectation stays.
 
     Args:

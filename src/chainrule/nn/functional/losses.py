@@ -56,9 +56,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
         return l1_loss(input, target, reduction)
     check_pair("smooth_l1_loss", input, target)
     distance = (input - target).abs()
-    return reduced(
-        (distance * distance * (0.5 / beta)).where(distance < beta, distance - 0.5 * beta), reduction
-    )
+    return reduced((distance * distance * (0.5 / beta)).where(distance < beta, distance - 0.5 * beta), reduction)
 
 
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
@@ -73,9 +71,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
         raise SettingError(f"huber_loss: delta must be positive, got {delta!r}.")
     check_pair("huber_loss", input, target)
     distance = (input - target).abs()
-    return reduced(
-        (distance * distance * 0.5).where(distance <= delta, (distance - 0.5 * delta) * delta), reduction
-    )
+    return reduced((distance * distance * 0.5).where(distance <= delta, (distance - 0.5 * delta) * delta), reduction)
 
 
 def binary_cross_entropy(

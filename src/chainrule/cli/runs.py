@@ -1,0 +1,73 @@
+"""Run folders: the model, the history, the curves and the configuration that repeats it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.cli.curves import draw
+from chainrule.errors import DamagedFileError, SettingError
+from chainrule.tensor.random import manual_seed
+from chainrule.training.checkpoints import load_file, save_file, write_whole
+from chainrule.training.history import History
+from chainrule.training.trainer import Trainer
+
+
+def build(config: dict[str, Any]) -> Trainer:
+    """The untrained network, its optimizer and its loss."""
+    from chainrule.data import load
+
+    data = load(config["dataset"])
+    optimizer, activation = optim.by_name(config["optimizer"]), nn.activation_by_name(config["activation"])
+    try:
+        hidden = [int(part) for part in str(config["hidden"]).split(",") if part.strip()]
+    except ValueError:
+        raise SettingError(f"--hidden must be whole numbers such as 128,64, got {config['hidden']!r}.") from None
+    manual_seed(config["seed"])
+    sizes = [data.train.X.shape[1], *hidden]
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(inputs, outputs), activation()]
+    model = nn.Sequential(*layers, nn.Linear(sizes[-1], len(data.class_names)))
+    return Trainer(model, F.cross_entropy, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
+
+
+def new_folder(out: str | None, dataset: str) -> Path:
+    """An empty folder for a run; an existing run is never overwritten."""
+    if out is None:
+        number = 1
+        while (Path("runs") / f"{dataset}-{number}").exists():
+            number += 1
+        out = str(Path("runs") / f"{dataset}-{number}")
+    folder = Path(out)
+    if folder.exists() and any(folder.iterdir()):
+        raise SettingError(f"--out {folder}: the folder is not empty. Name another one, or remove it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write(folder: Path, trainer: Trainer, history: History, config: dict[str, Any]) -> None:
+    """Everything of a run, each file whole or not at all."""
+    from chainrule import __version__
+
+    save_file(trainer.model.state_dict(), folder / "model.safetensors")
+    write_whole(folder / "history.json", history.to_json().encode())
+    write_whole(folder / "config.json", json.dumps({**config, "chainrule": __version__}, indent=2).encode())
+    write_whole(folder / "curves.svg", draw(history).encode())
+
+
+def read(folder: Path) -> tuple[Trainer, dict[str, Any]]:
+    """The trained network of a run folder, and its configuration."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(
+            f"{folder}: not a complete run folder, its config.json cannot be read ({error}). Train again."
+        ) from None
+    trainer = build(config)
+    tensors, _ = load_file(folder / "model.safetensors")
+    trainer.model.load_state_dict(tensors)
+    return trainer, config
