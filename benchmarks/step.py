@@ -16,6 +16,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 WORKLOADS = {
@@ -38,7 +39,7 @@ def batches(sizes: tuple[int, ...], batch: int) -> tuple[Any, Any]:
 
 def layers(nn: Any, sizes: tuple[int, ...]) -> list[Any]:
     modules: list[Any] = []
-    for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         modules += [nn.ReLU()] * (i > 0) + [nn.Linear(inputs, outputs)]
     return modules
 

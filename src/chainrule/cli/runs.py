@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def build(config: dict[str, Any]) -> Trainer:
     from chainrule.data import load
 
     data = load(config["dataset"])
-    optimizer, activation = optim.by_name(config["optimizer"]), nn.activation_by_name(config["activation"])
+    optimizer: Any = optim.by_name(config["optimizer"])
+    activation = nn.activation_by_name(config["activation"])
     try:
         hidden = [int(part) for part in str(config["hidden"]).split(",") if part.strip()]
     except ValueError:
@@ -29,7 +31,7 @@ def build(config: dict[str, Any]) -> Trainer:
     manual_seed(config["seed"])
     sizes = [data.train.X.shape[1], *hidden]
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), activation()]
     model = nn.Sequential(*layers, nn.Linear(sizes[-1], len(data.class_names)))
     return Trainer(model, F.cross_entropy, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
