@@ -52,7 +52,7 @@ class Pointwise(Arithmetic):
 
         >>> import chainrule as cr
         >>> cr.tensor([0.5, 1.5, -1.2]).round()
-        tensor([0., 2., -1.])
+        tensor([ 0.,  2., -1.])
         """
         return apply(ew.round, self)
 
@@ -78,7 +78,7 @@ class Pointwise(Arithmetic):
 
         >>> import chainrule as cr
         >>> cr.tensor([1.0, 0.0, -1.0]).log()
-        tensor([0., -inf, nan])
+        tensor([  0., -inf,  nan])
         """
         return apply(ew.log, self)
 

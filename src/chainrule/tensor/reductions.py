@@ -213,7 +213,7 @@ class Reductions(Products):
 
         >>> import chainrule as cr
         >>> cr.tensor([1000.0, 1000.0]).logsumexp(0)
-        tensor(1000.6931)
+        tensor(1000.6932)
         """
         x = self._floating()
         highest = x.amax(dim, keepdim=True).detach()
