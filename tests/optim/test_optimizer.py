@@ -119,7 +119,6 @@ def test_frozen_parameters_have_no_state_until_they_move():
     assert len(late.state) == 1
 
 
-@pytest.mark.xfail(reason="known: a parameter unfrozen between compiled steps has no counter of its own yet")
 def test_unfreezing_inside_a_compiled_run():
     w, frozen = weight(2), cr.ones(2)
     opt = optim.Adam([w, frozen], lr=0.1)

@@ -252,7 +252,12 @@ class Variant:
             node = slot.current()._node
             if node is not bound and not _same_kind(node, slot.input):
                 return False
-        return True
+        # Also tensors that the program itself no longer reads: whether they require grad shaped the trace.
+        return all(
+            slot.current()._node.requires_grad == slot.input.requires_grad
+            for slot in self.trace.slots.values()
+            if slot.argument is None
+        )
 
     # -- running ----------------------------------------------------------------------------
     def call(self, leaves: list[Handle]) -> Any:
