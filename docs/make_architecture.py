@@ -27,6 +27,7 @@ from chainrule import nn, optim
 model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
 optimizer = optim.SGD(model.parameters(), lr=0.1)
 
+
 @cr.compile
 def step(x, y):
     optimizer.zero_grad()
@@ -34,6 +35,7 @@ def step(x, y):
     loss.backward()
     optimizer.step()
     return loss
+
 
 loss = step(cr.randn(16, 4), cr.arange(16) % 2)
 """

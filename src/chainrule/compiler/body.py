@@ -91,10 +91,8 @@ class Body:
             return self.spread(value) if vary else value
         inner = self.index(atom.expr, vary)  # type: ignore[attr-defined]
         inner = self.spread(inner) if vary else inner
-        low, _ = atom.expr.bounds()  # type: ignore[attr-defined]
-        sign = "u" if low >= 0 else "s"
-        opcode = "div" if isinstance(atom, Quotient) else "rem"
-        return e.binary(sign + opcode, inner, e.const(atom.by, type))  # type: ignore[attr-defined]
+        opcode = "udiv" if isinstance(atom, Quotient) else "urem"  # never of a negative number: see Expr._split
+        return e.binary(opcode, inner, e.const(atom.by, type))  # type: ignore[attr-defined]
 
     # -- values ---------------------------------------------------------------------------------
     def value(self, value: Value) -> Register:

@@ -116,10 +116,15 @@ class Expr:
         return self
 
     def _split(self, by: int) -> tuple[Expr, Expr]:
-        """(whole, rest) with self = whole * by + rest, rest holding what does not divide."""
-        whole = {atom: f // by for atom, f in self.terms.items() if f % by == 0}
-        rest = {atom: f for atom, f in self.terms.items() if f % by}
-        return Expr(whole, self.constant // by), Expr(rest, self.constant % by)
+        """(whole, rest) with self = whole * by + rest, rest holding what does not divide.
+
+        The rest is never negative: native division rounds towards zero, and floor only agrees from there on.
+        """
+        whole = Expr({atom: f // by for atom, f in self.terms.items() if f % by == 0}, self.constant // by)
+        rest = Expr({atom: f for atom, f in self.terms.items() if f % by}, self.constant % by)
+        low, _ = rest.bounds()
+        borrowed = -(low // by) if low < 0 else 0
+        return whole - borrowed, rest + borrowed * by
 
     def __floordiv__(self, by: int) -> Expr:
         if by == 1:

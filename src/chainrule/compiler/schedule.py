@@ -39,6 +39,8 @@ from chainrule.ops.shaping import ravel, unravel
 RECOMPUTE = 3
 # Ops in one kernel's expression; beyond, a value is kept, so that no walk over an expression grows deep.
 LARGEST = 200
+# Reshapes one behind the other in one index: a quotient and a remainder of the same part double it each time.
+DEEPEST = 6
 
 
 @dataclass
@@ -85,13 +87,17 @@ def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
     kept.update(graph.outputs)
     weight: dict[Node, int] = {}  # the work of computing a node again from kept ones
     size: dict[Node, int] = {}
+    reshapes: dict[Node, int] = {}  # between the node and what is kept: each may nest a quotient in the index
     for node in nodes:
         weight[node] = _own_cost(node) + sum(0 if s in kept else weight[s] for s in node.inputs)
         size[node] = 1 + sum(0 if s in kept else size[s] for s in node.inputs)
+        deepest = max((0 if s in kept else reshapes[s] for s in node.inputs), default=0)
+        reshapes[node] = deepest + (node.op is shaping.reshape)
         if node in kept:
             continue
         follows = _follows(node, readers)
-        if follows or _costs_to_repeat(node, readers[node], weight[node]) or size[node] > LARGEST:
+        too_large = size[node] > LARGEST or reshapes[node] > DEEPEST
+        if follows or too_large or _costs_to_repeat(node, readers[node], weight[node]):
             kept.add(node)
     _keep_factors(nodes, kept)
     return kept
@@ -454,7 +460,10 @@ class _Scheduler:
     def _fits(self, node: Node, number: int, loads: list[Load]) -> bool:
         kernel = self.kernels[number]
         sizes = tuple(var.size for var in kernel.loops)
-        if self.expressions[number] is None or math.prod(sizes) != math.prod(node.shape):
+        expression = self.expressions[number]
+        if expression is None or math.prod(sizes) != math.prod(node.shape):
+            return False
+        if len(expression.memo) > 2 * LARGEST:  # LLVM's time grows faster than a function does
             return False
         if tuple(s for s in node.shape if s != 1) != sizes and not _plain(kernel, sizes, node.shape):
             return False
