@@ -553,7 +553,7 @@ class Drawer:
 
 FAMILIES = [
     "binary", "binary", "binary", "number", "smooth", "divide", "kinked", "continuous", "compare", "select", "cast",
-    "bitwise", "reduce", "reduce", "arg", "rows", "view", "view", "view", "slice", "slice", "assign", "join", "split",
+    "bitwise", "reduce", "reduce", "arg", "rows", "view", "view", "view", "view", "view", "slice", "slice", "assign", "join", "split",
     "product", "product", "linear", "take", "by_data", "triangle", "random", "counting", "detached",
 ]  # fmt: skip
 

@@ -24,7 +24,7 @@ from chainrule.errors import unknown_name
 from chainrule.graph import INPUT, LEAF, Graph, Node, print_graph
 from chainrule.ops import elementwise as ew
 
-FORMAT = 2  # raise it when the same kernels begin to mean other machine code
+FORMAT = 3  # raise it when the same kernels begin to mean other machine code
 
 
 @dataclass
