@@ -21,11 +21,12 @@ def commands() -> None:
 
 @commands.command()
 @click.argument("dataset")
-@click.option("--epochs", default=40, show_default=True, type=click.IntRange(1))
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1))
 @click.option("--lr", default=1e-3, show_default=True, type=float)
 @click.option("--optimizer", default="adam", show_default=True)
-@click.option("--hidden", default="128", show_default=True, help="units of each hidden layer, as in 128,64")
+@click.option("--hidden", default="256", show_default=True, help="units of each hidden layer, as in 128,64")
+@click.option("--dropout", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="behind each hidden layer")
 @click.option("--activation", default="relu", show_default=True)
 @click.option("--seed", default=0, show_default=True, type=int)
 @click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
@@ -34,22 +35,19 @@ def train(as_json: bool, out: str | None, **options: Any) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
     from chainrule.cli.runs import build, new_folder, write
+    from chainrule import nn
     from chainrule.data import load
 
     config = {key.replace("-", "_"): value for key, value in options.items()}
     data = load(config["dataset"])
     trainer = build(config)
     folder = new_folder(out, config["dataset"])
-    click.echo(repr(trainer.model), err=as_json)
-
-    def report(_: Any, epoch: int, measured: Any) -> None:
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items() if name not in ("lr", "seconds"))
-        click.echo(f"epoch {epoch:3}/{config['epochs']}  {shown}", err=as_json)
+    click.echo(str(nn.summary(trainer.model, (config["batch_size"], data.train.X.shape[1]))), err=as_json)
 
     before = trainer.evaluate(*data.train)["loss"]
     history = trainer.fit(
         *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-        seed=config["seed"], progress=False, callbacks=[report],
+        seed=config["seed"], progress=sys.stderr if as_json else sys.stdout,
     )  # fmt: skip
     trained, tested = trainer.evaluate(*data.train), trainer.evaluate(*data.test)
     write(folder, trainer, history, config)

@@ -32,7 +32,7 @@ def build(config: dict[str, Any]) -> Trainer:
     sizes = [data.train.X.shape[1], *hidden]
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), activation()]
+        layers += [nn.Linear(inputs, outputs), activation(), nn.Dropout(config["dropout"])]
     model = nn.Sequential(*layers, nn.Linear(sizes[-1], len(data.class_names)))
     return Trainer(model, F.cross_entropy, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
 

@@ -1,246 +1,450 @@
-"""Trainer: batches, epochs, validation and history around one compiled step."""
+"""Trainer: arrays in, a trained model out; the steps of an epoch run natively."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import IO, Any
 
 import numpy as np
 
-from chainrule.compiler.compile import Compiled, compile
-from chainrule.data.batches import shuffled_indices
-from chainrule.data.checks import as_array, as_labels, check_batch_size, check_finite, check_same_length
-from chainrule.errors import NonFiniteError
+from chainrule.data.batches import shuffled_indices, train_test_split
+from chainrule.data.checks import as_array, check_batch_size, check_same_length
+from chainrule.errors import DamagedFileError, DataError, NonFiniteError, SettingError
 from chainrule.nn import Module
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
-from chainrule.tensor.functions import no_grad
-from chainrule.tensor.random import manual_seed
+from chainrule.tensor.random import default_generator
+from chainrule.training import checkpoints, inputs, nonfinite, state, steps
 from chainrule.training.callbacks import Callback, EpochFunction, as_callback
 from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
 from chainrule.training.metrics import Metric, resolve
-from chainrule.training.nonfinite import find_origin
-from chainrule.training.state import Snapshot, parameters_finite, restore, snapshot
+from chainrule.training.predict import Predictor
+from chainrule.training.progress import Silent, report
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-Report = Callable[[int, int, dict[str, float]], None]
-CHUNK_SECONDS = 0.075  # how long a native call may last before Python has the floor
+Array = np.ndarray[Any, Any]
+_FORMAT = "chainrule.trainer/1"
+
+
+@dataclass
+class Position:
+    """Where a training stands: `epoch` epochs and `step` steps of the next are done."""
+
+    rows: int
+    batch_size: int
+    seed: int
+    shuffle: bool
+    epoch: int = 0
+    step: int = 0
+    sums: list[float] = field(default_factory=list)  # of the measures over the rows of the unfinished epoch
+
+    @property
+    def steps(self) -> int:
+        """The steps of an epoch; the last may be on a short batch."""
+        return -(-self.rows // self.batch_size)
 
 
 class Trainer:
-    """Trains a model: the steps of an epoch run in native loops, Python has the floor every 50-100 ms.
+    """Trains a model on arrays: each epoch's steps (gather, forward, backward, update) run as native calls.
 
     Args:
-        model: the network; called with a batch of rows.
-        loss: a function ``(output, target) -> scalar``.
-        optimizer: holds the model's parameters.
-        metrics: names ("accuracy", "mse", "mae") or functions ``(output, target) -> scalar``.
+        model: an ``nn.Module`` that gives one row of output for each row of input.
+        loss: ``(output, target) -> Tensor`` without axes, the mean over the batch (``F.cross_entropy``,
+            ``nn.MSELoss()``, your own).
+        optimizer: an optimizer over ``model.parameters()``.
+        metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) or functions like the loss.
+
+    Attributes:
+        history: the `History` of the latest `fit`.
+
+    Raises:
+        UnknownNameError: no metric of that name.
+        SettingError: an argument of the wrong kind.
 
     Example:
-        >>> import chainrule as cr, numpy as np
-        >>> import chainrule.nn.functional as F
+        >>> import chainrule as cr
         >>> from chainrule import nn, optim
+        >>> import chainrule.nn.functional as F
         >>> _ = cr.manual_seed(0)
-        >>> model = nn.Linear(2, 2)
-        >>> trainer = Trainer(model, F.cross_entropy, optim.SGD(model.parameters(), lr=1.0), ["accuracy"])
-        >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]] * 8, np.float32)
-        >>> history = trainer.fit(X, X[:, 0].astype(int), epochs=30, batch_size=8, progress=False)
-        >>> history["accuracy"][-1]
-        1.0
+        >>> X, y = cr.data.load("digits").train
+        >>> model = nn.Linear(64, 10)
+        >>> trainer = Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=0.01), metrics=["accuracy"])
+        >>> history = trainer.fit(X, y, epochs=3, progress=False)
+        >>> history["accuracy"][-1] > 0.9
+        True
     """
 
-    def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, metrics: Sequence[str | Metric] = ()) -> None:
+    def __init__(self, model: Module, loss: Metric, optimizer: Optimizer, metrics: Iterable[str | Metric] = ()) -> None:
+        for name, value, kind, example in (
+            ("model", model, Module, "nn.Sequential(...)"),
+            ("optimizer", optimizer, Optimizer, "optim.Adam(model.parameters())"),
+        ):
+            if not isinstance(value, kind):
+                raise SettingError(
+                    f"Trainer: {name} must be {'an nn.Module' if kind is Module else 'an Optimizer'}, "
+                    f"got {type(value).__name__}. Pass an object such as {example}."
+                )
+        if not callable(loss) or isinstance(loss, type):
+            raise SettingError(
+                f"Trainer: loss must be a function (output, target) -> Tensor, got {loss!r}. "
+                f"Pass F.cross_entropy or nn.CrossEntropyLoss(), for example."
+            )
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.metrics = resolve(metrics)
-        self._stopped = False
+        self.history = History()
+        self.position: Position | None = None
+        self._programs: dict[str, steps.Program] = {}
+        self._predictor = Predictor(model)
+        self._stop = False
 
-    def stop(self) -> None:
-        """End the training after the current epoch; for callbacks."""
-        self._stopped = True
+    # ---------------------------------------------------------------- training
 
-    # -- training ---------------------------------------------------------------------------
     def fit(
         self,
-        X: Any,
-        y: Any,
+        X: object,
+        y: object,
         epochs: int = 10,
         batch_size: int = 64,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[object, object] | None = None,
+        validation_split: float | None = None,
         seed: int = 0,
         shuffle: bool = True,
-        progress: bool = True,
-        callbacks: Iterable[Callback | EpochFunction] = (),
+        progress: bool | IO[str] = True,
+        callbacks: Sequence[Callback | EpochFunction] = (),
+        resume: bool = False,
     ) -> History:
-        """Train for so many epochs; every row once an epoch, the short last batch included.
+        """Train for `epochs` passes over the rows, and return what each measured.
 
-        Ctrl-C ends the training at a step boundary: the model is usable, the history so far is returned with
-        ``interrupted`` set.
+        Every row is used once an epoch; the last batch of an epoch may be short. Ctrl-C stops after the native
+        call that runs (within about 0.1 s): the model keeps the weights of that step, a line says so, and the history so
+        far comes back with ``interrupted`` set. A second Ctrl-C raises.
 
         Args:
-            X: rows (N, ...), finite numbers.
-            y: targets (N, ...); integers for classes.
-            validation_data: (X, y) to measure after every epoch.
-            seed: fixes the order of the rows and everything random in the model.
-            progress: print one line an epoch.
+            X: rows of features, shape (N, ...): floating values take the model's dtype, integers stay.
+            y: a target for each row: class numbers (N,) for losses over classes, values of the output's shape else.
+            epochs: how many passes, 0 or more (with ``resume``, counted from the very first).
+            batch_size: rows a step, at most N.
+            validation_data: ``(X, y)`` to evaluate after each epoch.
+            validation_split: or a share of the rows to set aside for that.
+            seed: of the rows' order (and of the validation split). Dropout draws from the default generator:
+                ``cr.manual_seed``.
+            shuffle: a new order each epoch (`chainrule.data.shuffled_indices`), or the rows as they come.
+            progress: a live bar on a terminal, lines elsewhere; False for silence; or a stream to write to.
+            callbacks: `Callback` objects, or functions ``(trainer, epoch, measured)`` run after each epoch.
+            resume: go on where the latest `fit`, or the one that `load` brought back, stopped - to the bit.
 
         Raises:
-            DataError: data that cannot be trained on, before the first step.
-            NonFiniteError: the loss became NaN or infinite; the model then holds the last good weights.
+            DataError: data that cannot be trained on (empty, not finite, mismatched, labels out of range).
+            ShapeError: rows that do not fit the model, by layer.
+            NonFiniteError: the loss or a weight became NaN or infinite. The model keeps the last good weights.
+            SettingError: an argument that cannot be.
         """
-        rows, targets = self._checked(X, y, "fit")
-        check_batch_size(batch_size, len(rows), "fit")
-        validation = self._checked(*validation_data, "fit (validation_data)") if validation_data is not None else None
-        manual_seed(seed)
-        history, listeners = History(), [as_callback(callback) for callback in callbacks]
-        data = (tensor(rows), tensor(targets))
-        step = self._step(*data)
-        self._stopped = False
-        self.model.train()
-        for listener in listeners:
-            listener.on_fit_start(self)
-        with Interrupt() as interrupt:
+        x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)
+        position = self._begin(len(x_array), check_batch_size(batch_size, len(x_array), "fit"), seed, shuffle, resume)
+        if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
+            raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
+        training = self._program("training", x_array, y_array)
+        validation = self._program("validation", *held_out) if held_out is not None else None
+        run = _Run(self, position, training, validation, [as_callback(c) for c in callbacks], report(progress))
+        return run.to(int(epochs))
+
+    def stop(self) -> None:
+        """End the running `fit` after the current epoch (for callbacks)."""
+        self._stop = True
+
+    def _data(
+        self, X: object, y: object, held_out: tuple[object, object] | None, split: float | None, seed: int
+    ) -> tuple[Array, Array, tuple[Array, Array] | None]:
+        if held_out is not None and split is not None:
+            raise SettingError("fit: validation_data and validation_split were both given. Leave one of them out.")
+        if split is not None:
+            if not 0 < split < 1:
+                raise SettingError(f"fit: validation_split must be a share between 0 and 1, got {split!r}.")
+            x_all, y_all = as_array(X, "fit: X"), as_array(y, "fit: y")
+            check_same_length(x_all, y_all, "fit")
+            X, x_held, y, y_held = train_test_split(x_all, y_all, split, seed)
+            held_out = (x_held, y_held)
+        check = partial(inputs.rows, self.model, self.loss, self.metrics)
+        x_array, y_array = check(X, y, "fit")
+        if held_out is None:
+            return x_array, y_array, None
+        try:
+            x_held_out, y_held_out = held_out
+        except (TypeError, ValueError):
+            raise DataError("fit: validation_data must be a pair (X, y). Pass a tuple of two arrays.") from None
+        return x_array, y_array, check(x_held_out, y_held_out, "fit", ("validation X", "validation y"))
+
+    def _begin(self, rows: int, batch_size: int, seed: int, shuffle: bool, resume: bool) -> Position:
+        shuffled_indices(0, seed)  # complains about a seed that cannot be
+        new = Position(rows, batch_size, seed, bool(shuffle))
+        if not resume:
+            self.history, self.position = History(), new
+            return new
+        if self.position is None:
+            raise SettingError("fit: resume=True needs an earlier fit or load, got a new Trainer. Leave resume out.")
+        for name in ("rows", "batch_size", "seed", "shuffle"):
+            before, now = getattr(self.position, name), getattr(new, name)
+            if before != now:
+                raise SettingError(
+                    f"fit: resume=True goes on exactly, so {name} must be as before ({before}), got {now}. "
+                    f"Use the same data and arguments, or leave resume out to start a new training of these weights."
+                )
+        self.history.interrupted = False
+        return self.position
+
+    def _program(self, kind: str, x: Array, y: Array) -> steps.Program:
+        """The compiled step of this kind, used again for data of the same shapes."""
+        known = self._programs.get(kind)
+        if known is not None and known.feed.take(x, y):
+            return known
+        if kind == "training":
+            program = steps.training_program(self.model, self.loss, self.optimizer, self.metrics, x, y)
+        else:
+            program = steps.evaluation_program(self.model, self.loss, self.metrics, x, y)
+        self._programs[kind] = program
+        return program
+
+    # ---------------------------------------------------------------- using the model
+
+    def evaluate(self, X: object, y: object, batch_size: int = 256) -> dict[str, float]:
+        """The loss and the metrics on these rows, in evaluation mode: ``{"loss": ..., "accuracy": ...}``.
+
+        Args:
+            X, y: as for `fit`.
+            batch_size: rows a step (cut to the number of rows).
+
+        Raises:
+            DataError, ShapeError: as `fit`.
+        """
+        x_array, y_array = inputs.rows(self.model, self.loss, self.metrics, X, y, "evaluate")
+        size = min(check_batch_size(batch_size, max(len(x_array), 2**62), "evaluate"), len(x_array))
+        return self._measures(self._program("evaluation", x_array, y_array), len(x_array), size)
+
+    def _measures(self, program: steps.Program, rows: int, batch_size: int) -> dict[str, float]:
+        with inputs.mode(self.model, False):
+            values = steps.evaluate(program, rows, batch_size)
+        return dict(zip(("loss", *self.metrics), map(float, values), strict=True))
+
+    def predict(self, X: object, batch_size: int = 256) -> Array:
+        """The model's output for each row, in evaluation mode (for a classifier: logits), as a NumPy array.
+
+        Args:
+            X: rows as for `fit`.
+            batch_size: rows a native call works on at once.
+
+        Raises:
+            DataError, ShapeError: as `fit`.
+        """
+        return self._predictor(X, batch_size)
+
+    def predict_proba(self, X: object, batch_size: int = 256) -> Array:
+        """``softmax`` of `predict` along axis 1; ``sigmoid`` for a model with one output."""
+        logits = self.predict(X, batch_size)
+        if logits.ndim < 2 or logits.shape[1] == 1:
+            return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    def predict_classes(self, X: object, batch_size: int = 256) -> Array:
+        """The class of each row, int64: the largest output, or whether a single output is positive."""
+        logits = self.predict(X, batch_size)
+        if logits.ndim < 2 or logits.shape[1] == 1:
+            return np.asarray(logits.reshape(len(logits)) > 0, np.int64)
+        return np.asarray(logits.argmax(axis=1))
+
+    # ---------------------------------------------------------------- saving
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, optimizer, random counter, position and history to one safetensors file.
+
+        ``load`` of it followed by ``fit(resume=True)`` gives the bits that a training without a stop gives.
+        """
+        tensors: dict[str, Tensor] = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        tensors["generator"] = default_generator.get_state()
+        meta = {
+            "format": _FORMAT,
+            "optimizer": checkpoints.flatten(self.optimizer.state_dict(), "optimizer", tensors),
+            "optimizer_name": type(self.optimizer).__name__,
+            "position": asdict(self.position) if self.position is not None else None,
+            "history": self.history.as_dict(),
+        }
+        checkpoints.save_file(tensors, path, meta)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take over everything `save` wrote; model and optimizer must be built as they were then.
+
+        Raises:
+            DamagedFileError: the file is missing, cut off, changed, or of another kind.
+            StateDictError: it does not fit this model or optimizer.
+        """
+        tensors, meta = checkpoints.load_file(path)
+        if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
+            raise DamagedFileError(
+                f"{path}: no training is saved in this file, only tensors. Load it with model.load_state_dict, "
+                f"or name a file that Trainer.save wrote."
+            )
+        if meta["optimizer_name"] != type(self.optimizer).__name__:
+            raise SettingError(
+                f"load: {path} holds the state of {meta['optimizer_name']}, this trainer has "
+                f"{type(self.optimizer).__name__}. Build the optimizer as it was when it was saved."
+            )
+        before = state.snapshot(self.model, self.optimizer)
+        try:
+            self.model.load_state_dict({k[6:]: t for k, t in tensors.items() if k.startswith("model.")})
+            self.optimizer.load_state_dict(checkpoints.unflatten(meta["optimizer"], tensors))
+        except BaseException:
+            state.restore(before)  # all of it or nothing
+            raise
+        default_generator.set_state(tensors["generator"])
+        self.position = Position(**meta["position"]) if meta["position"] is not None else None
+        self.history = History.from_dict(meta["history"])
+
+
+class _Run:
+    """One call of `fit`, from its position to its last epoch."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        position: Position,
+        training: steps.Program,
+        validation: steps.Program | None,
+        callbacks: list[Callback],
+        shown: Silent,
+    ) -> None:
+        self.trainer, self.position, self.callbacks, self.shown = trainer, position, callbacks, shown
+        self.training, self.validation = training, validation
+        self.model, self.optimizer = trainer.model, trainer.optimizer
+        self.interrupt = Interrupt()
+        self.good: state.Snapshot = []  # the values at the last step boundary
+
+    def to(self, epochs: int) -> History:
+        history, position = self.trainer.history, self.position
+        self.trainer._stop = False
+        with self.interrupt, inputs.mode(self.model, True):
+            self.shown.start(epochs, position.epoch, position.steps)
             try:
-                for epoch in range(1, epochs + 1):
-                    start = time.perf_counter()
-                    order = shuffled_indices(len(rows), seed, epoch - 1) if shuffle else np.arange(len(rows))
-                    measured = self._epoch(step, data, order, batch_size, history, interrupt, listeners)
-                    if validation is not None:
-                        measured |= {f"val_{k}": v for k, v in self._measure(*validation, 1024).items()}
-                    measured["lr"] = float(self.optimizer.param_groups[0]["lr"])
-                    measured["seconds"] = time.perf_counter() - start
-                    history.add(measured)
-                    for listener in listeners:
-                        listener.on_epoch_end(self, epoch, measured)
-                    if progress:
-                        print(_line(epoch, epochs, measured))
-                    if self._stopped:
-                        break
+                self.good = self._snapshot()
+                self._tell(lambda callback: callback.on_fit_start(self.trainer))
+                while position.epoch < epochs and not self.trainer._stop:
+                    self._epoch()
             except KeyboardInterrupt:
+                state.restore(self.good)
                 history.interrupted = True
-                print(f"Interrupted after {history.steps} steps: the model is as the last step left it.")
-        self.model.eval()
-        for listener in listeners:
-            listener.on_fit_end(self)
+                self.shown.say(
+                    f"interrupted in epoch {position.epoch + 1} after step {position.step} of {position.steps}: the model "
+                    f"keeps the weights of that step, and fit(..., resume=True) goes on from there"
+                )
+            finally:
+                self.shown.close()
+            self._tell(lambda callback: callback.on_fit_end(self.trainer))
         return history
 
-    def _step(self, X: Tensor, y: Tensor) -> Compiled:
-        """One training step over row numbers; gathering is part of it."""
+    def _tell(self, event: Callable[[Callback], None]) -> None:
+        for callback in self.callbacks:
+            event(callback)
+        if self.callbacks:
+            self.good = self._snapshot()  # a callback may have changed weights, and meant it
 
-        def step(index: Tensor) -> Any:
-            output, target = self.model(X[index]), y[index]
-            loss = self.loss(output, target)
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            return loss, [metric(output.detach(), target) for metric in self.metrics.values()]
+    def _snapshot(self) -> state.Snapshot:
+        return state.snapshot(self.model, self.optimizer)
 
-        return compile(step)
+    # ---------------------------------------------------------------- an epoch
 
-    def _epoch(
-        self, step: Compiled, data: tuple[Tensor, Tensor], order: Any, batch_size: int, history: History,
-        interrupt: Interrupt, listeners: list[Callback],
-    ) -> dict[str, float]:  # fmt: skip
-        """All batches of one epoch; the mean of what they measured, weighted by their rows."""
-        whole = len(order) // batch_size
-        parts = [order[: whole * batch_size].reshape(whole, batch_size)]
-        if len(order) % batch_size:
-            parts.append(order[whole * batch_size :][None])
-        sums, size = np.zeros(1 + len(self.metrics)), 1
-        for part in parts:
-            done = 0
-            while done < len(part):
-                chunk = part[done : done + size]
-                before, start = snapshot(self.model, self.optimizer), time.perf_counter()
-                loss, metrics = step.loop(tensor(chunk))
-                took = time.perf_counter() - start
-                self._refuse_nonfinite(loss.numpy(), step, chunk, before, data, history)
-                columns = [loss, *metrics]
-                sums += np.array([c.numpy().astype(np.float64).sum() for c in columns]) * part.shape[1]
-                done += len(chunk)
-                history.steps += len(chunk)
-                for listener in listeners:
-                    listener.on_steps(self, done, float(loss.numpy()[-1]))
-                interrupt.check()
-                size = max(1, min(4 * size, int(len(chunk) * CHUNK_SECONDS / max(took, 1e-6))))
-        return dict(zip(["loss", *self.metrics], (sums / len(order)).tolist(), strict=True))
+    def _epoch(self) -> None:
+        position, began = self.position, time.perf_counter()
+        full, rest = steps.batches(self._order(), position.batch_size)
+        while position.step < len(full):
+            count = self.training.chunk(len(full) - position.step)
+            self._chunk(full[position.step : position.step + count])
+        if len(rest) and position.step == len(full):
+            self._chunk(rest)
+        measured = dict(zip(("loss", *self.trainer.metrics), np.array(position.sums) / position.rows, strict=True))
+        if self.validation is not None:
+            rows = self.validation.feed.x.shape[0]
+            values = self.trainer._measures(self.validation, rows, min(256, rows))
+            measured.update({f"val_{name}": value for name, value in values.items()})
+        measured["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        measured["seconds"] = time.perf_counter() - began
+        done, position.epoch, position.step, position.sums = position.epoch, position.epoch + 1, 0, []
+        self.trainer.history.add(measured)
+        self.shown.epoch(done, measured)
+        self._tell(lambda callback: callback.on_epoch_end(self.trainer, done + 1, measured))
+        self.interrupt.check()
 
-    def _refuse_nonfinite(
-        self, losses: Any, step: Compiled, chunk: Any, before: Snapshot, data: tuple[Tensor, Tensor], history: History
-    ) -> None:
-        """If a loss or weight is not finite: go back, replay to the last good step, name the origin, raise."""
-        finite = np.isfinite(losses)
-        if finite.all() and parameters_finite(self.model):
-            return
-        restore(before)
-        bad = 0
-        good = before
-        for bad in range(len(chunk)):  # the same steps again, one by one: they give the same bits
-            good = snapshot(self.model, self.optimizer)
-            loss, _ = step.loop(tensor(chunk[bad : bad + 1]))
-            if not np.isfinite(loss.numpy()).all() or not parameters_finite(self.model):
-                break
-        restore(good)
-        index = tensor(chunk[bad])
-        origin = find_origin(self.model, self.loss, self.optimizer, data[0][index], data[1][index])
+    def _order(self) -> Array:
+        position = self.position
+        if not position.shuffle:
+            return np.arange(position.rows)
+        return shuffled_indices(position.rows, position.seed, position.epoch)
+
+    def _chunk(self, index: Array) -> None:
+        """Some steps in one native call; afterwards everything is at a step boundary again."""
+        measured = self.training.run(index)
+        now = self._snapshot()
+        if not np.isfinite(measured[:, 0]).all() or not state.parameters_finite(self.model):
+            raise self._stopped(index, measured[:, 0])
+        position = self.position
+        sums = measured.sum(axis=0) * index.shape[1]
+        position.sums = list(sums + position.sums if position.sums else sums)
+        position.step += len(index)
+        self.trainer.history.steps += len(index)
+        self.good = now
+        loss = float(measured[-1, 0])
+        self.shown.advance(position.epoch, position.step, loss)
+        self._tell(lambda callback: callback.on_steps(self.trainer, position.step, loss))
+        self.interrupt.check()
+
+    # ---------------------------------------------------------------- when it stops being finite
+
+    def _stopped(self, index: Array, losses: Array) -> NonFiniteError:
+        """Go back to the last good step, and find what made the next one fail."""
+        bad = ~np.isfinite(losses)
+        first_bad_loss = int(bad.argmax()) if bad.any() else len(index)
+        done = self._last_good(index, first_bad_loss)
+        loss = losses[done] if done < len(losses) else np.nan
+        good = self._snapshot()
+        rows = index[done]
+        batch = self.training.feed.x.detach().numpy()[rows], self.training.feed.y.detach().numpy()[rows]
+        x, y = (tensor(part) for part in batch)
+        origin = nonfinite.find_origin(self.model, self.trainer.loss, self.optimizer, x, y)
         self.optimizer.zero_grad()
-        restore(good)
-        where = f"first in the {origin.stage}, {origin.text}" if origin else "in the compiled step only"
-        raise NonFiniteError(
-            f"fit: the training stopped being finite at step {history.steps + bad + 1}, {where}. The model holds the "
-            f"weights of the step before. Lower the learning rate, normalise the inputs, or clip the gradients."
+        state.restore(good)
+        self.good = good
+        self.position.step += done
+        self.trainer.history.steps += done
+        what = f"the loss became {loss}" if not np.isfinite(loss) else "a weight stopped being finite"
+        where = (
+            f"The first value that is not finite came in the {origin.stage}: {origin.text}. "
+            if origin is not None
+            else "An eager run of the same batch stays finite, so the values are at the edge of the dtype's range. "
+        )
+        lr = self.optimizer.param_groups[0]["lr"]
+        return NonFiniteError(
+            f"training stopped in epoch {self.position.epoch + 1} at step {self.position.step + 1}: {what}. {where}"
+            f"Lower the learning rate (now {lr:g}), scale the inputs, or clip the gradients "
+            f"(nn.utils.clip_grad_norm_). The model keeps the weights from before this step."
         )
 
-    # -- measuring ----------------------------------------------------------------------------
-    def evaluate(self, X: Any, y: Any, batch_size: int = 1024) -> dict[str, float]:
-        """The loss and the metrics over all rows, in evaluation mode.
+    def _last_good(self, index: Array, most: int) -> int:
+        """The number of steps of the chunk, at most `most`, after which the weights are still finite; takes them."""
+        self._replay(index, most)
+        if state.parameters_finite(self.model):
+            return most
+        low, high = 0, most  # finite after `low` steps, no longer after `high`
+        while high - low > 1:
+            middle = high - 1 if high == most else (low + high) // 2  # most often it is the last step
+            self._replay(index, middle)
+            low, high = (middle, high) if state.parameters_finite(self.model) else (low, middle)
+        self._replay(index, low)
+        return low
 
-        Raises:
-            DataError: data that cannot be measured.
-        """
-        return self._measure(*self._checked(X, y, "evaluate"), batch_size)
-
-    def _measure(self, X: Any, y: Any, batch_size: int) -> dict[str, float]:
-        training = self.model.training
-        self.model.eval()
-        sums = np.zeros(1 + len(self.metrics))
-        with no_grad():
-            for start in range(0, len(X), batch_size):
-                rows, target = tensor(X[start : start + batch_size]), tensor(y[start : start + batch_size])
-                output = self.model(rows)
-                values = [self.loss(output, target), *(metric(output, target) for metric in self.metrics.values())]
-                sums += np.array([float(value.item()) for value in values]) * len(rows)
-        self.model.train(training)
-        return dict(zip(["loss", *self.metrics], (sums / len(X)).tolist(), strict=True))
-
-    def predict(self, X: Any, batch_size: int = 1024) -> Any:
-        """The model's outputs for all rows, as a NumPy array, in evaluation mode."""
-        rows = as_array(X, "predict")
-        check_finite(rows, "predict")
-        training = self.model.training
-        self.model.eval()
-        with no_grad():
-            parts = [self.model(tensor(rows[i : i + batch_size])).numpy() for i in range(0, len(rows), batch_size)]
-        self.model.train(training)
-        return np.concatenate(parts)
-
-    def _checked(self, X: Any, y: Any, who: str) -> tuple[Any, Any]:
-        """The data as arrays that can be trained on; labels within the model's classes."""
-        rows, targets = as_array(X, who), as_array(y, who)
-        check_same_length(rows, targets, who)
-        check_finite(rows, f"{who}: X")
-        check_finite(targets, f"{who}: y")
-        rows = rows.astype(np.float32) if rows.dtype != np.float64 else rows
-        if targets.dtype.kind in "iu" and targets.ndim == 1:
-            with no_grad():
-                output = self.model(tensor(rows[:1]))
-            if output.ndim == 2:
-                targets = as_labels(targets, output.shape[1], who)
-        return rows, targets
-
-
-def _line(epoch: int, epochs: int, measured: dict[str, float]) -> str:
-    shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items() if name not in ("lr", "seconds"))
-    return f"epoch {epoch:>{len(str(epochs))}}/{epochs}  {shown}  {measured['seconds']:.2f} s"
+    def _replay(self, index: Array, count: int) -> None:
+        state.restore(self.good)
+        if count:
+            self.training.run(index[:count])

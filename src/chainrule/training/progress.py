@@ -1,0 +1,95 @@
+"""What `fit` shows: a live bar on a terminal, a line an epoch elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import IO, Any
+
+from chainrule.errors import SettingError
+
+
+class Silent:
+    """Shows nothing; the base of the others."""
+
+    def start(self, epochs: int, done: int, steps: int) -> None:
+        """`epochs` in all, of which `done` are done, of `steps` steps each."""
+
+    def advance(self, epoch: int, step: int, loss: float) -> None:
+        """`step` steps of epoch number `epoch` (from 0) are done."""
+
+    def epoch(self, done: int, measured: Mapping[str, float]) -> None:
+        """Epoch number `done` (from 0) is over."""
+
+    def say(self, text: str) -> None:
+        """A line that matters."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class Lines(Silent):
+    """One line an epoch, for logs and pipes."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream, self.epochs = stream, 0
+
+    def start(self, epochs: int, done: int, steps: int) -> None:
+        self.epochs = epochs
+
+    def epoch(self, done: int, measured: Mapping[str, float]) -> None:
+        self.say(f"epoch {done + 1:>{len(str(self.epochs))}}/{self.epochs}  {_shown(measured)}")
+
+    def say(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+
+class Bar(Silent):
+    """A bar that moves, with what the last epoch measured."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("[bold]training"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
+            TimeRemainingColumn(), TextColumn("{task.fields[measured]}"), console=Console(file=stream),
+        )  # fmt: skip
+        self._steps = 1
+        self._task: Any = None
+
+    def start(self, epochs: int, done: int, steps: int) -> None:
+        self._steps = max(1, steps)
+        self._task = self._progress.add_task("training", total=epochs, completed=done, measured="")
+        self._progress.start()
+
+    def advance(self, epoch: int, step: int, loss: float) -> None:
+        self._progress.update(self._task, completed=epoch + step / self._steps)
+
+    def epoch(self, done: int, measured: Mapping[str, float]) -> None:
+        self._progress.update(self._task, completed=done + 1, measured=_shown(measured))
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def report(progress: bool | IO[str]) -> Silent:
+    """The reporter for the `progress` argument of `fit`.
+
+    Raises:
+        SettingError: neither a bool nor something to write to.
+    """
+    if progress is False:
+        return Silent()
+    stream = sys.stdout if progress is True else progress
+    if not hasattr(stream, "write"):
+        raise SettingError(f"fit: progress must be True, False or a stream to write to, got {progress!r}.")
+    return Bar(stream) if getattr(stream, "isatty", lambda: False)() else Lines(stream)
+
+
+def _shown(measured: Mapping[str, float]) -> str:
+    shown = [f"{name} {value:.4f}" for name, value in measured.items() if name not in ("lr", "seconds")]
+    return "  ".join([*shown, f"{measured['seconds']:.2f} s"])

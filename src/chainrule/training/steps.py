@@ -1,0 +1,118 @@
+"""The compiled steps of training and evaluation: rows are gathered by number inside the native loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from chainrule.compiler.compile import compile
+from chainrule.nn import Module
+from chainrule.optim import Optimizer
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import tensor
+from chainrule.tensor.functions import no_grad
+
+Array = np.ndarray[Any, Any]
+Function = Callable[[Tensor, Tensor], Tensor]
+
+SECONDS = 0.075  # how long a native call should last: Python has the floor in between
+GROWTH = 4  # how much longer than the last call the next may be, so that one estimate cannot go far wrong
+
+
+class Feed:
+    """The rows that a compiled step gathers from; other rows of the same types may take their place."""
+
+    def __init__(self, x: Array, y: Array) -> None:
+        self.x, self.y = tensor(x), tensor(y)
+
+    def take(self, x: Array, y: Array) -> bool:
+        """Gather from these rows from now on, if shapes and dtypes are the same."""
+        pairs = ((self.x, x), (self.y, y))
+        if any(t.shape != a.shape or t.dtype.numpy != a.dtype for t, a in pairs):
+            return False
+        for handle, array in pairs:
+            handle.copy_(tensor(array))
+        return True
+
+
+class Program:
+    """A compiled step over row numbers, run many at a time."""
+
+    def __init__(self, feed: Feed, step: Callable[[Tensor], Any]) -> None:
+        self.feed = feed
+        self._step = compile(step)
+        self._next = 1
+
+    def run(self, index: Array) -> Array:
+        """One step for each row of `index`, in one native call.
+
+        Args:
+            index: row numbers (steps, batch).
+
+        Returns:
+            float64 (steps, measures): the loss, then each metric.
+        """
+        began = time.perf_counter()
+        columns = self._step.loop(tensor(index))
+        took = time.perf_counter() - began
+        wanted = int(len(index) * SECONDS / max(took, 1e-9))
+        self._next = max(1, min(GROWTH * len(index), wanted))
+        return np.stack([column.numpy().astype(np.float64) for column in columns], axis=1)
+
+    def chunk(self, left: int) -> int:
+        """How many of the steps that are left the next native call should take."""
+        return min(left, self._next)
+
+
+def training_program(
+    model: Module, loss: Function, optimizer: Optimizer, metrics: Mapping[str, Function], x: Array, y: Array
+) -> Program:
+    """Gather, forward, loss, backward, update; gradients are forgotten at the end, so none is written out."""
+    feed = Feed(x, y)
+
+    def step(index: Tensor) -> list[Tensor]:
+        target = feed.y[index]
+        output = model(feed.x[index])
+        value = loss(output, target)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with no_grad():
+            return [value.detach(), *(metric(output.detach(), target) for metric in metrics.values())]
+
+    optimizer.zero_grad()  # gradients left over from before fit are not of these data
+    return Program(feed, step)
+
+
+def evaluation_program(model: Module, loss: Function, metrics: Mapping[str, Function], x: Array, y: Array) -> Program:
+    """Gather, forward, loss and metrics."""
+    feed = Feed(x, y)
+
+    def step(index: Tensor) -> list[Tensor]:
+        with no_grad():
+            output, target = model(feed.x[index]), feed.y[index]
+            return [loss(output, target), *(metric(output, target) for metric in metrics.values())]
+
+    return Program(feed, step)
+
+
+def batches(order: Array, size: int) -> tuple[Array, Array]:
+    """The whole batches (n, size), and what is left over as one batch (1, rest), or without rows (0, 0)."""
+    whole = len(order) // size
+    rest = order[whole * size :]
+    return order[: whole * size].reshape(whole, size), rest[None] if len(rest) else np.empty((0, 0), order.dtype)
+
+
+def evaluate(program: Program, rows: int, batch_size: int) -> Array:
+    """The measures over all rows, each batch weighted by its rows."""
+    sums: Array | float = 0.0
+    for part in batches(np.arange(rows), batch_size):
+        done = 0
+        while done < len(part):
+            index = part[done : done + program.chunk(len(part) - done)]
+            sums = sums + program.run(index).sum(axis=0) * index.shape[1]
+            done += len(index)
+    return np.asarray(sums / rows)
