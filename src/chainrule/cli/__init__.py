@@ -21,11 +21,11 @@ def commands() -> None:
 
 @commands.command()
 @click.argument("dataset")
-@click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=80, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1))
 @click.option("--lr", default=1e-3, show_default=True, type=float)
 @click.option("--optimizer", default="adam", show_default=True)
-@click.option("--hidden", default="256", show_default=True, help="units of each hidden layer, as in 128,64")
+@click.option("--hidden", default="256,256", show_default=True, help="units of each hidden layer, as in 128,64")
 @click.option("--dropout", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="behind each hidden layer")
 @click.option("--activation", default="relu", show_default=True)
 @click.option("--seed", default=0, show_default=True, type=int)
@@ -34,8 +34,8 @@ def commands() -> None:
 def train(as_json: bool, out: str | None, **options: Any) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
-    from chainrule.cli.runs import build, new_folder, write
     from chainrule import nn
+    from chainrule.cli.runs import build, new_folder, write
     from chainrule.data import load
 
     config = {key.replace("-", "_"): value for key, value in options.items()}

@@ -131,8 +131,8 @@ class Trainer:
             batch_size: rows a step, at most N.
             validation_data: ``(X, y)`` to evaluate after each epoch.
             validation_split: or a share of the rows to set aside for that.
-            seed: of the rows' order (and of the validation split). Dropout draws from the default generator:
-                ``cr.manual_seed``.
+            seed: of everything random: the rows' order, the validation split, and (through ``cr.manual_seed``)
+                dropout. One seed gives one result, to the bit.
             shuffle: a new order each epoch (`chainrule.data.shuffled_indices`), or the rows as they come.
             progress: a live bar on a terminal, lines elsewhere; False for silence; or a stream to write to.
             callbacks: `Callback` objects, or functions ``(trainer, epoch, measured)`` run after each epoch.
@@ -184,6 +184,7 @@ class Trainer:
         new = Position(rows, batch_size, seed, bool(shuffle))
         if not resume:
             self.history, self.position = History(), new
+            default_generator.manual_seed(seed)
             return new
         if self.position is None:
             raise SettingError("fit: resume=True needs an earlier fit or load, got a new Trainer. Leave resume out.")
