@@ -23,10 +23,13 @@ def commands() -> None:
 @click.argument("dataset")
 @click.option("--epochs", default=80, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1))
-@click.option("--lr", default=1e-3, show_default=True, type=float)
+@click.option("--lr", default=2e-3, show_default=True, type=float)
 @click.option("--optimizer", default="adam", show_default=True)
 @click.option("--hidden", default="256,256", show_default=True, help="units of each hidden layer, as in 128,64")
 @click.option("--dropout", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="behind each hidden layer")
+@click.option("--input-dropout", default=0.1, show_default=True, type=click.FloatRange(0, 1), help="of the inputs")
+@click.option("--label-smoothing", default=0.1, show_default=True, type=click.FloatRange(0, 1))
+@click.option("--schedule", default="cosine", show_default=True, type=click.Choice(["cosine", "constant"]))
 @click.option("--activation", default="relu", show_default=True)
 @click.option("--seed", default=0, show_default=True, type=int)
 @click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
@@ -35,7 +38,7 @@ def train(as_json: bool, out: str | None, **options: Any) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
     from chainrule import nn
-    from chainrule.cli.runs import build, new_folder, write
+    from chainrule.cli.runs import build, measured_plainly, new_folder, schedule, write
     from chainrule.data import load
 
     config = {key.replace("-", "_"): value for key, value in options.items()}
@@ -44,12 +47,14 @@ def train(as_json: bool, out: str | None, **options: Any) -> None:
     folder = new_folder(out, config["dataset"])
     click.echo(str(nn.summary(trainer.model, (config["batch_size"], data.train.X.shape[1]))), err=as_json)
 
-    before = trainer.evaluate(*data.train)["loss"]
+    plain = measured_plainly(trainer)  # without smoothing, so that losses compare with those of others
+    before = plain.evaluate(*data.train)["loss"]
     history = trainer.fit(
         *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-        seed=config["seed"], progress=sys.stderr if as_json else sys.stdout,
+        seed=config["seed"], callbacks=schedule(trainer, config),
+        progress=sys.stderr if as_json else sys.stdout,
     )  # fmt: skip
-    trained, tested = trainer.evaluate(*data.train), trainer.evaluate(*data.test)
+    trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
     write(folder, trainer, history, config)
     result = {
         "train_loss": trained["loss"], "test_loss": tested["loss"], "test_accuracy": tested["accuracy"],
@@ -71,11 +76,11 @@ def train(as_json: bool, out: str | None, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def evaluate(run: str, as_json: bool) -> None:
     """Measure the model of the run folder RUN on its test rows."""
-    from chainrule.cli.runs import read
+    from chainrule.cli.runs import measured_plainly, read
     from chainrule.data import load
 
     trainer, config = read(Path(run))
-    measured = trainer.evaluate(*load(config["dataset"]).test)
+    measured = measured_plainly(trainer).evaluate(*load(config["dataset"]).test)
     click.echo(json.dumps(measured) if as_json else "  ".join(f"{k} {v:.4f}" for k, v in measured.items()))
 
 

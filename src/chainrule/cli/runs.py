@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from chainrule import nn, optim
 from chainrule.cli.curves import draw
 from chainrule.errors import DamagedFileError, SettingError
 from chainrule.tensor.random import manual_seed
+from chainrule.training.callbacks import EpochFunction
 from chainrule.training.checkpoints import load_file, save_file, write_whole
 from chainrule.training.history import History
 from chainrule.training.trainer import Trainer
@@ -30,11 +32,25 @@ def build(config: dict[str, Any]) -> Trainer:
         raise SettingError(f"--hidden must be whole numbers such as 128,64, got {config['hidden']!r}.") from None
     manual_seed(config["seed"])
     sizes = [data.train.X.shape[1], *hidden]
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [nn.Dropout(config["input_dropout"])] if config["input_dropout"] else []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), activation(), nn.Dropout(config["dropout"])]
     model = nn.Sequential(*layers, nn.Linear(sizes[-1], len(data.class_names)))
-    return Trainer(model, F.cross_entropy, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
+    loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
+    return Trainer(model, loss, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
+
+
+def measured_plainly(trainer: Trainer) -> Trainer:
+    """The same model under the loss without label smoothing."""
+    return Trainer(trainer.model, F.cross_entropy, trainer.optimizer, ["accuracy"])
+
+
+def schedule(trainer: Trainer, config: dict[str, Any]) -> list[EpochFunction]:
+    """What changes the learning rate after each epoch."""
+    if config["schedule"] == "constant":
+        return []
+    cosine = optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, T_max=config["epochs"])
+    return [lambda trainer, epoch, measured: cosine.step()]
 
 
 def new_folder(out: str | None, dataset: str) -> Path:
