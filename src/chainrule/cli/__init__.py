@@ -20,7 +20,8 @@ def commands() -> None:
 
 
 @commands.command()
-@click.argument("dataset")
+@click.argument("dataset", required=False)
+@click.option("--config", type=click.Path(dir_okay=False), help="repeat the run of this config.json, to the bit")
 @click.option("--epochs", default=80, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1))
 @click.option("--lr", default=2e-3, show_default=True, type=float)
@@ -34,28 +35,28 @@ def commands() -> None:
 @click.option("--seed", default=0, show_default=True, type=int)
 @click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object as the last line of standard output")
-def train(as_json: bool, out: str | None, **options: Any) -> None:
+def train(as_json: bool, out: str | None, config: str | None, **options: Any) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
     from chainrule import nn
-    from chainrule.cli.runs import build, measured_plainly, new_folder, schedule, write
+    from chainrule.cli.runs import build, choices, measured_plainly, new_folder, schedule, write
     from chainrule.data import load
 
-    config = {key.replace("-", "_"): value for key, value in options.items()}
-    data = load(config["dataset"])
-    trainer = build(config)
-    folder = new_folder(out, config["dataset"])
-    click.echo(str(nn.summary(trainer.model, (config["batch_size"], data.train.X.shape[1]))), err=as_json)
+    chosen = choices(config, options)
+    data = load(chosen["dataset"])
+    trainer = build(chosen)
+    folder = new_folder(out, chosen["dataset"])
+    click.echo(str(nn.summary(trainer.model, (chosen["batch_size"], data.train.X.shape[1]))), err=as_json)
 
     plain = measured_plainly(trainer)  # without smoothing, so that losses compare with those of others
     before = plain.evaluate(*data.train)["loss"]
     history = trainer.fit(
-        *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-        seed=config["seed"], callbacks=schedule(trainer, config),
+        *data.train, epochs=chosen["epochs"], batch_size=chosen["batch_size"], validation_data=data.test,
+        seed=chosen["seed"], callbacks=schedule(trainer, chosen),
         progress=sys.stderr if as_json else sys.stdout,
     )  # fmt: skip
     trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
-    write(folder, trainer, history, config)
+    write(folder, trainer, history, chosen)
     result = {
         "train_loss": trained["loss"], "test_loss": tested["loss"], "test_accuracy": tested["accuracy"],
         "seconds": time.perf_counter() - start, "epochs": history.epochs, "steps": history.steps, "run": str(folder),

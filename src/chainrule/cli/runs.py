@@ -18,6 +18,11 @@ from chainrule.training.checkpoints import load_file, save_file, write_whole
 from chainrule.training.history import History
 from chainrule.training.trainer import Trainer
 
+_NAMES = {
+    "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "input_dropout", "label_smoothing",
+    "schedule", "activation", "seed",
+}  # fmt: skip
+
 
 def build(config: dict[str, Any]) -> Trainer:
     """The untrained network, its optimizer and its loss."""
@@ -53,6 +58,36 @@ def schedule(trainer: Trainer, config: dict[str, Any]) -> list[EpochFunction]:
     return [lambda trainer, epoch, measured: cosine.step()]
 
 
+def choices(repeat: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run: the options, or all of them as another run's config.json has them."""
+    if repeat is None:
+        if options["dataset"] is None:
+            raise SettingError("train: name a data set (digits), or a run to repeat with --config RUN/config.json.")
+        return options
+    saved = read_config(Path(repeat))
+    if options["dataset"] not in (None, saved["dataset"]):
+        raise SettingError(
+            f"train: --config repeats a run on {saved['dataset']!r}, got {options['dataset']!r}. Name one."
+        )
+    return {name: saved[name] for name in options}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's config.json.
+
+    Raises:
+        DamagedFileError: it cannot be read, or is not a configuration.
+    """
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = _NAMES - set(config)
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedFileError(f"{path}: not a readable configuration ({error}). Train again.") from None
+    if missing:
+        raise DamagedFileError(f"{path}: the configuration lacks {', '.join(sorted(missing))}. Train again.")
+    return config
+
+
 def new_folder(out: str | None, dataset: str) -> Path:
     """An empty folder for a run; an existing run is never overwritten."""
     if out is None:
@@ -79,12 +114,7 @@ def write(folder: Path, trainer: Trainer, history: History, config: dict[str, An
 
 def read(folder: Path) -> tuple[Trainer, dict[str, Any]]:
     """The trained network of a run folder, and its configuration."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedFileError(
-            f"{folder}: not a complete run folder, its config.json cannot be read ({error}). Train again."
-        ) from None
+    config = read_config(folder / "config.json")
     trainer = build(config)
     tensors, _ = load_file(folder / "model.safetensors")
     trainer.model.load_state_dict(tensors)
