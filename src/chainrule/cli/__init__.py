@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | info``."""
+"""The command line: ``chainrule train | evaluate | predict | info``."""
 
 from __future__ import annotations
 
@@ -83,6 +83,23 @@ def evaluate(run: str, as_json: bool) -> None:
     trainer, config = read(Path(run))
     measured = measured_plainly(trainer).evaluate(*load(config["dataset"]).test)
     click.echo(json.dumps(measured) if as_json else "  ".join(f"{k} {v:.4f}" for k, v in measured.items()))
+
+
+@commands.command()
+@click.argument("run", type=click.Path())
+@click.argument("rows", type=click.Path(dir_okay=False))
+def predict(run: str, rows: str) -> None:
+    """Print the class that the model of RUN gives each row of ROWS (a .npy file), one a line."""
+    import numpy as np
+
+    from chainrule.cli.runs import read
+
+    trainer, _ = read(Path(run))
+    try:
+        data = np.load(rows, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(f"{rows}: not a readable .npy file ({error}). Write it with numpy.save.") from None
+    click.echo("\n".join(map(str, trainer.predict_classes(data))))
 
 
 @commands.command()

@@ -108,7 +108,9 @@ def write(folder: Path, trainer: Trainer, history: History, config: dict[str, An
 
     save_file(trainer.model.state_dict(), folder / "model.safetensors")
     write_whole(folder / "history.json", history.to_json().encode())
-    write_whole(folder / "config.json", json.dumps({**config, "chainrule": __version__}, indent=2, sort_keys=True).encode())
+    write_whole(
+        folder / "config.json", json.dumps({**config, "chainrule": __version__}, indent=2, sort_keys=True).encode()
+    )
     write_whole(folder / "curves.svg", draw(history).encode())
 
 
