@@ -216,8 +216,8 @@ def main() -> None:
     options = parser.parse_args()
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CHAINRULE_NUM_THREADS"):
         os.environ[variable] = str(options.threads)
-    if options.threads == 1:
-        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    if hasattr(os, "sched_setaffinity"):  # XLA takes every core it may use, whatever the variables say
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     results = []
     for name in options.workloads.split(","):
         result = measure(name, options.rounds, options.seconds)
