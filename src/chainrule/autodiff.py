@@ -34,6 +34,12 @@ def gradients(
     """
     wanted = set(targets)
     order = [node for node in graph.toposort(map(lifted, outputs)) if node.requires_grad]
+    for node in order:
+        if node.released:
+            raise GradientError(
+                f"backward: the history{node.whereabouts()} was freed by an earlier backward pass. "
+                f"Call the first one with retain_graph=True, or run the forward pass again."
+            )
     leading = _leading_to(wanted, order)
     arrived: dict[Node, Tensor] = {}
     with graph.grad_mode(create_graph), graph.provenance() as stand_for:
@@ -58,11 +64,6 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
 
 def _distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
     """One application of the chain rule: `node`'s gradient becomes contributions to its inputs."""
-    if node.released:
-        raise GradientError(
-            f"backward: the history{node.whereabouts()} was freed by an earlier backward pass. "
-            f"Call the first one with retain_graph=True, or run the forward pass again."
-        )
     if node.op is ew.detach:
         return  # a leaf inside a trace
     reaching = [argument for argument, source in enumerate(node.inputs) if source.requires_grad and source in leading]

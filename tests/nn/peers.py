@@ -6,24 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
 import chainrule as cr
+from tests.optional import torch
 
-
-class _Missing:
-    """Stands for a peer that is not installed: whatever first touches it, a test or a whole module, skips."""
-
-    def __getattr__(self, name: str) -> Any:
-        pytest.skip("PyTorch is not installed", allow_module_level=True)
-
-
-try:
-    import torch
-except ImportError:
-    torch: Any = _Missing()
-else:
-    torch.set_num_threads(1)  # small tensors; other processes may hold the cores
+__all__ = ["assert_same", "torch"]
 
 
 def assert_same(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: Any, **tolerance: float) -> None:
