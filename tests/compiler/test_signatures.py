@@ -181,3 +181,15 @@ def test_threads_call_one_program() -> None:
         thread.join()
     assert not failures
     assert count.tolist() == [80]
+
+
+def test_a_leaf_both_captured_and_passed_is_two_things_to_the_program() -> None:
+    w, other = (cr.tensor([value], requires_grad=True) for value in (2.0, 5.0))
+    work = cr.compile(lambda x: w * x)
+    assert work(w).tolist() == [4]
+    result = work(other)
+    assert result.tolist() == [10]
+    result.sum().backward()
+    assert w.grad is not None
+    assert other.grad is not None
+    assert (w.grad.tolist(), other.grad.tolist()) == ([5], [2])

@@ -128,6 +128,7 @@ class Compiled:
                 self._latest = variant
                 return variant
         variant = Variant(self._function, description, leaves, nodes)
+        variant.meet(leaves)
         self._variants.setdefault(key, []).append(variant)
         self._count_traces()
         self._latest = variant
@@ -238,14 +239,19 @@ class Variant:
         self.gradients: list[Tensor | None] = [None] * len(self.grads)
         self.run = program.code.run
 
+    def meet(self, leaves: list[Handle]) -> None:
+        """The gradient of an argument belongs to whatever tensor this call passes for it."""
+        for grad in self.trace.grads.values():
+            if grad.argument is not None:
+                grad.owner = leaves[grad.argument]
+
     def holds(self, leaves: list[Handle]) -> bool:
         """Is everything Python that the trace depended on still as it was?"""
         for getter, value in self.trace.guards:
             if getter() != value:
                 return False
+        self.meet(leaves)
         for grad in self.trace.grads.values():
-            if grad.argument is not None:
-                grad.owner = leaves[grad.argument]
             if not grad.fits():
                 return False
         for slot, bound in zip(self.state, self.bound, strict=True):
@@ -438,15 +444,16 @@ def _same_kind(node: Node, expected: Node) -> bool:
 def _placeholders(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:
     """A handle for each argument, of the type one step sees.
 
-    A new one for a plain tensor, so that a tensor both passed and captured is two things to the program: the next
-    call may pass another. One with a gradient, a subclass or attributes stands for itself.
+    A new one, so that a tensor both passed and captured is two things to the program: the next call may pass
+    another. One of a subclass or with attributes stands for itself, since the function may look at them.
     """
     made: dict[int, Handle] = {}
     for leaf, node in zip(leaves, nodes, strict=True):
         if leaf._node is not node:
             made.setdefault(id(leaf), wrap(Node(graph.LEAF, (), {}, node.type)))
-        elif type(leaf) is Tensor and not leaf.requires_grad and not leaf.__dict__:
-            made.setdefault(id(leaf), wrap(node))._views = leaf._views
+        elif type(leaf) is Tensor and not leaf.__dict__:
+            stand_in = made.setdefault(id(leaf), wrap(node))
+            stand_in._views, stand_in._grad = leaf._views, leaf._grad
         else:
             made[id(leaf)] = leaf
     return [made[id(leaf)] for leaf in leaves]
