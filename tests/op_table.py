@@ -85,7 +85,7 @@ CASES: list[Case] = [
     *binary("mul", lambda a, b: a * b, x34, y34),
     *binary("div", lambda a, b: a / b, x34, p34),
     *binary("pow", lambda a, b: a**b, p34, y34),
-    Case("pow", "edges", lambda a, b: a**b, (np.array([0.0, 0.0, 2.0, -2.0, -2.0]), np.array([0.0, 2.0, 0.0, 3.0, 2.0])), smooth=False),
+    Case("pow", "edges", lambda a, b: a**b, (np.array([0.0, 0.0, 2.0, -2.0, -2.0, 0.0]), np.array([0.0, 2.0, 0.0, 3.0, 2.0, NAN])), smooth=False),
     *binary("remainder", lambda a, b: a % b, d34, q34 + 3, smooth=False),
     Case("remainder", "integers", lambda a, b: a % b, (i34, j34), smooth=False),
     Case("floor_divide", "integers", lambda a, b: a // b, (i34, j34), smooth=False),

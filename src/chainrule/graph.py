@@ -343,7 +343,7 @@ def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
     if local.grad_enabled and type.dtype.is_floating_point:
         for node in inputs:
             if node.requires_grad:
-                requires_grad = True
+                requires_grad = op.name != "detach"  # in a trace it is recorded, and cuts the history all the same
                 break
     value = None if local.trace is not None else evaluate(op, [node.value for node in inputs], params, type)
     if value is not None and not requires_grad:

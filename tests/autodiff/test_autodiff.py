@@ -152,3 +152,10 @@ def test_a_custom_derivative_of_the_wrong_count():
     f = cr.custom_vjp(lambda a, b: a * b, lambda dY, Y, a, b: dY)
     with raises(GradientError, "must return one gradient for each of the 2 inputs, got 1"):
         cr.grad(lambda a: f(a, a).sum())(cr.ones(2))
+
+
+def test_a_detached_tensor_has_no_history_in_a_compiled_function_either():
+    w = cr.tensor([2.0], requires_grad=True)
+    f = cr.compile(lambda x: (x * w, (x * w).detach(), x.detach() * w))
+    attached, detached, factor = f(cr.tensor([3.0], requires_grad=True))
+    assert (attached.requires_grad, detached.requires_grad, factor.requires_grad) == (True, False, True)

@@ -162,30 +162,43 @@ def test_progress_lines(capsys):
 # -- bad input -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("data", "kind", "text"),
-    [
-        ((X, y[:5]), DataError, "fit: X and y must have the same number of rows"),
-        ((X[:0], y[:0]), DataError, "fit: X"),
-        ((np.where(X > 2, np.nan, X), y), DataError, "fit: X"),
-        ((np.where(X > 2, np.inf, X), y), DataError, "fit: X"),
-        ((X, y + 5), DataError, "fit: y"),
-        ((X, y + 0.5), DataError, "fit: y"),
-        ((X.astype(object), y), DataError, "fit: X"),
-        ((X[:, :4], y), ShapeError, "Linear"),
-    ],
-)
-def test_data_that_cannot_be_trained_on_is_refused_before_any_step(data, kind, text):
+def with_value(row, column, value):
+    changed = X.copy()
+    changed[row, column] = value
+    return changed
+
+
+BAD = [
+    ((X, y[:5]), "fit: X and y must have the same number of rows, got 103 and 5. Row i of y is the target of row i of X."),
+    ((X[:0], y[:0]), "fit: X must have at least one row, got shape (0, 6). Check how the data was loaded."),
+    ((with_value(2, 3, np.nan), y), "fit: X must be finite, got 1 NaN and 0 infinite values in shape (103, 6), the first at row 2, column 3. Drop these rows, or fill them (numpy.nan_to_num), before training."),
+    ((with_value(1, 1, np.inf), y), "fit: X must be finite, got 0 NaN and 1 infinite values in shape (103, 6), the first at row 1, column 1. Drop these rows, or fill them (numpy.nan_to_num), before training."),
+    ((X, y * 0 + 5), "fit: y must hold labels 0 to 1, because the model has 2 outputs, got 5 at row 0 (labels run from 5 to 5). Give the model 6 outputs, or number the classes from 0."),
+    ((X, y * 0 - 1), "fit: y must hold labels 0 to 1, because the model has 2 outputs, got -1 at row 0 (labels run from -1 to -1). Number the classes from 0."),
+    ((X, y * 0 + 0.5), "fit: y must hold integer class labels 0 to 1 for this loss, got float64 with the value 0.5 at row 0. For regression use a loss such as F.mse_loss; for classes encode them as integers."),
+    ((X.astype(object), y), "fit: X must hold numbers, got dtype object. Convert it to float32 or int64 first (categories: one integer each)."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "text"), BAD)
+def test_data_that_cannot_be_trained_on_is_refused_before_any_step(data, text):
     trainer = make()
     before = bits(trainer)
-    with pytest.raises(kind) as caught:
+    with raises(DataError, text):
         trainer.fit(*data, epochs=1, batch_size=16, progress=False)
-    assert text in str(caught.value)
     assert bits(trainer) == before
 
 
+def test_rows_that_do_not_fit_the_model_name_the_layer():
+    with pytest.raises(
+        ShapeError, match=r"^Linear '0' \(in_features=6\): the last axis of its input must be 6, got shape"
+    ):
+        make().fit(X[:, :4], y, batch_size=16, progress=False)
+
+
 def test_a_batch_larger_than_the_data():
-    with pytest.raises(DataError, match="104"):
+    text = "fit: batch_size must not be larger than the data, got 104 for 103 rows. Use batch_size=103 or less."
+    with raises(DataError, text):
         make().fit(X, y, batch_size=104, progress=False)
 
 

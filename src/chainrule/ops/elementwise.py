@@ -108,7 +108,7 @@ neg = _op("neg", np.negative, lambda e, x: e.neg(x), lambda dY, Y, x: -dY, bools
 pow = _op(
     "pow", reference.power, lambda e, a, b: e.pow(a, b),
     lambda dY, Y, a, b: (dY * (b * a ** (b - 1))).where(b != 0, 0),
-    lambda dY, Y, a, b: (dY * (Y * a.log())).where((a != 0) | (b < 0), 0),
+    lambda dY, Y, a, b: (dY * (Y * a.log())).masked_fill((a == 0) & (b >= 0), 0),
     cost=30, bools=False,
 )  # fmt: skip
 # Integers divided by zero give 0 here and natively (PyTorch raises).
