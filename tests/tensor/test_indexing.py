@@ -52,3 +52,9 @@ def test_the_gradient_of_reading_counts_how_often_each_element_is_read(case):
     counts = np.zeros_like(array)
     np.add.at(counts, key, 1)
     np.testing.assert_array_equal(x.grad.numpy(), counts)
+
+
+def test_an_empty_mask_is_a_mask():
+    array = np.zeros((0, 3), np.float32)
+    assert cr.tensor(array)[np.zeros((0, 3), bool)].shape == array[np.zeros((0, 3), bool)].shape
+    assert cr.tensor(np.zeros((2, 3)))[[]].shape == (0, 3)

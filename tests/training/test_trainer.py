@@ -119,6 +119,21 @@ def test_a_loss_that_is_not_finite_names_its_origin_and_keeps_the_last_good_weig
     assert all(np.isfinite(p.detach().numpy()).all() for p in model.parameters())
 
 
+def test_the_layer_where_it_stopped_being_finite_is_named():
+    trainer = make(dropout=0.0)
+    with cr.no_grad():
+        trainer.model[3].weight.fill_(3e38)
+    with pytest.raises(NonFiniteError) as caught:
+        fit(trainer)
+    pattern = (
+        r"training stopped in epoch 1 at step 1: the loss became (nan|inf)\. The first value that is not finite came in "
+        r"the forward pass: op '\w+' in layer 'Sequential\.3' \(test_trainer\.py:\d+ in fit\)\. Lower the learning rate "
+        r"\(now 0\.01\), scale the inputs, or clip the gradients \(nn\.utils\.clip_grad_norm_\)\. The model keeps the "
+        r"weights from before this step\."
+    )
+    assert re.fullmatch(pattern, str(caught.value)), str(caught.value)
+
+
 def test_evaluate_and_predict():
     trainer = make(dropout=0.5)
     logits = trainer.predict(X)

@@ -193,7 +193,7 @@ def _entry(part: Any) -> Any:
         return int(part)
     if not isinstance(part, Handle):
         array = np.asarray(part)
-        part = tensor(array if array.size else array.astype(np.int64))
+        part = tensor(array if array.size or array.dtype == bool else array.astype(np.int64))  # [] holds floats
     if part.dtype.is_floating_point or (part.dtype == dtypes.bool_ and not part.ndim):
         raise DtypeError(
             f"{graph.who('index')}: indices must be integers, or a bool mask with axes, got "
