@@ -124,6 +124,15 @@ def test_another_cpu_or_version_has_entries_of_its_own(
         monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(cache))
 
 
+def test_a_changed_compiler_does_not_meet_its_old_code(
+    cache: Path, builds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    monkeypatch.setattr(native, "writers", lambda: "another source")
+    run()
+    assert len(builds) == 2
+
+
 def test_the_folder_is_private(cache: Path) -> None:
     run()
     if os.name == "posix":

@@ -1,7 +1,7 @@
 """From LLVM IR to machine code in memory, by way of a cache on disk.
 
 A cache entry is an object file under the hash of everything it depends on: the program's kernels and
-memory plan, the CPU, the versions. It is written whole or not at all, checked by its own hash when read,
+memory plan, the CPU, LLVM's version, and the source of the rooms that write the code. It is written whole or not at all, checked by its own hash when read,
 and rebuilt when anything about it is wrong; a cache that cannot be written is done without.
 """
 
@@ -36,6 +36,16 @@ CPUS: dict[str, tuple[str, dict[str, bool]]] = {
 }
 
 
+@lru_cache(maxsize=1)
+def writers() -> str:
+    """A hash of the source that turns kernels into machine code: a changed compiler never meets old code."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for file in sorted([*here.glob("*.py"), *(here.parent / "ops").glob("*.py")]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 class Machine:
     """A CPU that programs are written for: this one, or one of `CPUS` by name."""
 
@@ -64,7 +74,7 @@ class Machine:
     @property
     def identity(self) -> str:
         """All that machine code depends on beside the program."""
-        return f"{self.triple} {self.cpu} {self.features} {self.version}"
+        return f"{self.triple} {self.cpu} {self.features} {self.version} {writers()}"
 
     def target_machine(self) -> Any:
         return self.llvm.Target.from_triple(self.triple).create_target_machine(

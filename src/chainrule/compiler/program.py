@@ -24,8 +24,6 @@ from chainrule.errors import unknown_name
 from chainrule.graph import INPUT, LEAF, Graph, Node, print_graph
 from chainrule.ops import elementwise as ew
 
-FORMAT = 3  # raise it when the same kernels begin to mean other machine code
-
 
 @dataclass
 class Program:
@@ -71,7 +69,7 @@ class Program:
     @cached_property
     def identity(self) -> str:
         """The text that determines the machine code."""
-        lines = [f"format {FORMAT}", f"arena {self.plan.arena}", f"divide {thresholds()}"]
+        lines = [f"arena {self.plan.arena}", f"divide {thresholds()}"]
         for kernel, (text, places) in zip(self.plan.kernels, self._texts, strict=True):
             code = kernel.core.code if isinstance(kernel.core, Check) else ""
             lines.append(f"{text}\n  @ {', '.join(map(str, places))} {code}")
