@@ -16,6 +16,7 @@ from chainrule.graph import current_layer, layer_scope, tracing
 from chainrule.nn import state as _state
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
+from chainrule.tensor.casting import destination
 
 Self = TypeVar("Self", bound="Module")
 
@@ -345,14 +346,7 @@ class Module:
             dtype: the new dtype, a floating one.
             device: ``"cpu"``.
         """
-        for argument in args:
-            if isinstance(argument, Tensor):
-                dtype = argument.dtype
-            elif _state.names_device(argument):
-                device = argument
-            else:
-                dtype = argument
-        _state.move(self, dtype, device)
+        _state.move(self, destination(args, dtype, device))
         return self
 
     def float(self: Self) -> Self:

@@ -27,7 +27,8 @@ class Extremum(NamedTuple):
 
 def reduce(op: Op, x: Handle, dim: Dims, keepdim: bool) -> Tensor:
     """A reduction primitive with PyTorch's `dim` and `keepdim`."""
-    dims = axes(op.name, dim, x.ndim) if x.ndim else ()
+    dims = axes(op.name, dim, x.ndim)
+    dims = dims if x.ndim else ()  # PyTorch's dim=0 of a tensor without axes
     result = apply(op, x, dims=dims) if dims else _of_one(op, x._tensor)
     return result.reshape(tuple(1 if a in dims else size for a, size in enumerate(x.shape))) if keepdim else result
 
@@ -170,7 +171,7 @@ class Reductions(Products):
         """True where some element along `dim` is not zero."""
         return self.bool().sum(dim, keepdim) != 0
 
-    def prod(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The product along `dim`; bool and integers multiply in int64.
 
         Multiplied in pairs, so that the derivative is exact where an element is 0.
@@ -179,7 +180,7 @@ class Reductions(Products):
         >>> cr.tensor([[1, 2], [3, 4]]).prod(), cr.tensor([[1, 2], [3, 4]]).prod(0)
         (tensor(24), tensor([3, 8]))
         """
-        x = self._tensor if self.dtype.is_floating_point else self.long()
+        x = self.to(dtype or (self.dtype if self.dtype.is_floating_point else dtypes.int64))
         if dim is None:
             product = _product(x.reshape(-1), 0)
             return product.reshape((1,) * x.ndim) if keepdim else product
@@ -189,7 +190,7 @@ class Reductions(Products):
         product = _product(x, axis("prod", dim, x.ndim))
         return product.unsqueeze(dim) if keepdim else product
 
-    def cumsum(self, dim: int) -> Tensor:
+    def cumsum(self, dim: int, *, dtype: object = None) -> Tensor:
         """The running sum along `dim`, out[i] = x[0] + ... + x[i], in log2(n) additions of shifted copies.
 
         Source: Hillis and Steele, "Data parallel algorithms", Communications of the ACM 29 (1986).
@@ -198,7 +199,7 @@ class Reductions(Products):
         >>> cr.tensor([1, 2, 3, 4]).cumsum(0)
         tensor([ 1,  3,  6, 10])
         """
-        x = self._tensor if self.dtype.is_floating_point else self.long()
+        x = self.to(dtype or (self.dtype if self.dtype.is_floating_point else dtypes.int64))
         at = axis("cumsum", dim, x.ndim)
         shift = 1
         while x.ndim and shift < x.shape[at]:
@@ -216,35 +217,42 @@ class Reductions(Products):
         tensor(1000.6932)
         """
         x = self._floating()
-        highest = x.amax(dim, keepdim=True).detach()
+        highest = _highest(x, dim)
         highest = highest.where(highest.isfinite(), 0)  # a row of -inf must give -inf, not NaN
         result = (x - highest).exp().sum(dim, keepdim=True).log() + highest
         return result if keepdim else result.squeeze(axes("logsumexp", dim, x.ndim))
 
-    def softmax(self, dim: int) -> Tensor:
+    def softmax(self, dim: int, dtype: object = None) -> Tensor:
         """exp(x) / sum(exp(x)) along `dim`.
 
         >>> import chainrule as cr
         >>> cr.tensor([0.0, 0.0]).softmax(0)
         tensor([0.5000, 0.5000])
         """
-        x = self._floating()
-        exps = (x - x.amax(dim, keepdim=True).detach()).exp()
+        x = self._floating() if dtype is None else self.to(dtype)
+        exps = (x - _highest(x, dim)).exp()
         return exps / exps.sum(dim, keepdim=True)
 
-    def log_softmax(self, dim: int) -> Tensor:
+    def log_softmax(self, dim: int, dtype: object = None) -> Tensor:
         """log(softmax(x)), exact where softmax would underflow.
 
         >>> import chainrule as cr
         >>> cr.tensor([0.0, 1000.0]).log_softmax(0)
         tensor([-1000.,     0.])
         """
-        x = self._floating()
-        shifted = x - x.amax(dim, keepdim=True).detach()
+        x = self._floating() if dtype is None else self.to(dtype)
+        shifted = x - _highest(x, dim)
         return shifted - shifted.exp().sum(dim, keepdim=True).log()
 
     def _floating(self) -> Tensor:
         return self._tensor if self.dtype.is_floating_point else self.to(dtypes.float32)
+
+
+def _highest(x: Tensor, dim: Dims) -> Tensor:
+    """What to take off before exp, so that it cannot overflow: the largest element, unrecorded."""
+    if not x.numel():  # nothing has no largest element, and nothing to overflow
+        return x.sum(dim, keepdim=True).detach()
+    return x.amax(dim, keepdim=True).detach()
 
 
 def _root(squares: Tensor) -> Tensor:
