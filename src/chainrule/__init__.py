@@ -186,6 +186,9 @@ from chainrule.tensor.random import (
 )
 from chainrule.training import Trainer
 
+# PyTorch's short names.
+float, double, int, long = float32, float64, int32, int64
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -239,6 +242,7 @@ __all__ = [
     "div",
     "divide",
     "dot",
+    "double",
     "empty",
     "empty_like",
     "enable_grad",
@@ -250,6 +254,7 @@ __all__ = [
     "eye",
     "flatten",
     "flip",
+    "float",
     "float32",
     "float64",
     "floor",
@@ -268,6 +273,7 @@ __all__ = [
     "hessian",
     "index_add",
     "index_select",
+    "int",
     "int32",
     "int64",
     "is_grad_enabled",
@@ -293,6 +299,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "long",
     "lt",
     "manual_seed",
     "masked_fill",

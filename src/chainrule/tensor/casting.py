@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING
 
 from chainrule import dtypes
@@ -53,6 +54,10 @@ class Casting(Handle):
         if target is not self.dtype:
             return apply(ew.cast, self, dtype=target)
         return self._tensor.clone() if copy else self._tensor
+
+    def is_floating_point(self) -> builtins.bool:
+        """Whether the dtype is float32 or float64."""
+        return self.dtype.is_floating_point
 
     def cpu(self) -> Tensor:
         """Itself: there is no other device."""

@@ -138,6 +138,10 @@ class Handle:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         value = self.numpy()
+        if copy is False and dtype not in (None, value.dtype):
+            raise ValueError(
+                f"__array__: {value.dtype} becomes {np.dtype(dtype)} only in a copy. Allow one (copy=None)."
+            )
         return np.array(value, dtype=dtype) if copy or dtype not in (None, value.dtype) else value
 
     def item(self) -> Number:

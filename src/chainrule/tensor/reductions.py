@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, Union
 
 from chainrule import dtypes
 from chainrule.ops import reduction
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from chainrule.graph import Op
     from chainrule.tensor import Tensor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Dims = Union[int, Sequence[int], None]
 
 
@@ -33,6 +36,22 @@ def reduce(op: Op, x: Handle, dim: Dims, keepdim: bool) -> Tensor:
     return result.reshape(tuple(1 if a in dims else size for a, size in enumerate(x.shape))) if keepdim else result
 
 
+def _numpy_names(method: Callable[P, R]) -> Callable[P, R]:
+    """``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, as PyTorch takes them: ``np.sum(tensor)`` asks so."""
+
+    @wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            if kwargs.get("out", 0) is None:
+                del kwargs["out"]
+            for theirs, ours in (("axis", "dim"), ("keepdims", "keepdim")):
+                if theirs in kwargs:
+                    kwargs[ours] = kwargs.pop(theirs)
+        return method(*args, **kwargs)
+
+    return call
+
+
 def _of_one(op: Op, x: Tensor) -> Tensor:
     """A fold over no axes: over one of size 1, so that types and gradients are the op's own."""
     return apply(op, x.reshape((*x.shape, 1)), dims=(x.ndim,))
@@ -43,6 +62,7 @@ class Reductions(Products):
 
     __slots__ = ()
 
+    @_numpy_names
     def sum(self, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The sum along `dim`; bool and integers add up in int64.
 
@@ -54,6 +74,7 @@ class Reductions(Products):
         x = self._tensor if dtype is None else self.to(dtype)
         return reduce(reduction.sum, x, _all_if_empty(dim), keepdim)
 
+    @_numpy_names
     def mean(self, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The sum divided by the number of elements; integers become float32 (PyTorch refuses them).
 
@@ -64,6 +85,7 @@ class Reductions(Products):
         x = self._floating() if dtype is None else self.to(dtype)
         return x.sum(dim, keepdim) / _count(x, dim)
 
+    @_numpy_names
     def var(
         self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
     ) -> Tensor:
@@ -86,6 +108,7 @@ class Reductions(Products):
         correction = int(unbiased) if correction is None else correction
         return (centred * centred).sum(dim, keepdim) / max(0, _count(x, dim) - correction)
 
+    @_numpy_names
     def std(
         self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
     ) -> Tensor:
@@ -117,6 +140,7 @@ class Reductions(Products):
         nothing = total == 0
         return (total.masked_fill(nothing, 1) ** (1 / power)).masked_fill(nothing, 0)
 
+    @_numpy_names
     def amax(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """The largest element, or NaN if there is one; ties share the gradient equally.
 
@@ -129,10 +153,12 @@ class Reductions(Products):
         """
         return reduce(reduction.amax, self, _all_if_empty(dim), keepdim)
 
+    @_numpy_names
     def amin(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """The smallest element, or NaN if there is one; ties share the gradient equally."""
         return reduce(reduction.amin, self, _all_if_empty(dim), keepdim)
 
+    @_numpy_names
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Where the largest element stands, the first of them if several tie; over all axes, counted row by row.
 
@@ -142,10 +168,12 @@ class Reductions(Products):
         """
         return reduce(reduction.argmax, self, dim, keepdim)
 
+    @_numpy_names
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Where the smallest element stands, the first of them if several tie."""
         return reduce(reduction.argmin, self, dim, keepdim)
 
+    @_numpy_names
     def max(self, dim: Any = None, keepdim: bool = False) -> Any:
         """The largest element; with a `dim`, (values, indices) along it; with a tensor, `maximum`.
 
@@ -157,20 +185,24 @@ class Reductions(Products):
             return self.maximum(dim._tensor)
         return self.amax() if dim is None else _extremum(self._tensor, self.argmax(dim, True), dim, keepdim)
 
+    @_numpy_names
     def min(self, dim: Any = None, keepdim: bool = False) -> Any:
         """The smallest element; with a `dim`, (values, indices) along it; with a tensor, `minimum`."""
         if isinstance(dim, Handle):
             return self.minimum(dim._tensor)
         return self.amin() if dim is None else _extremum(self._tensor, self.argmin(dim, True), dim, keepdim)
 
+    @_numpy_names
     def all(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """True where no element along `dim` is zero (so for none at all)."""
         return self.logical_not().sum(dim, keepdim) == 0
 
+    @_numpy_names
     def any(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """True where some element along `dim` is not zero."""
         return self.bool().sum(dim, keepdim) != 0
 
+    @_numpy_names
     def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The product along `dim`; bool and integers multiply in int64.
 
@@ -190,6 +222,7 @@ class Reductions(Products):
         product = _product(x, axis("prod", dim, x.ndim))
         return product.unsqueeze(dim) if keepdim else product
 
+    @_numpy_names
     def cumsum(self, dim: int, *, dtype: object = None) -> Tensor:
         """The running sum along `dim`, out[i] = x[0] + ... + x[i], in log2(n) additions of shifted copies.
 

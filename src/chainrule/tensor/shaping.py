@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from chainrule import graph
-from chainrule.errors import ShapeError
+from chainrule.errors import DtypeError, ShapeError
 from chainrule.ops import shaping
 from chainrule.ops.indexing import out_of_range
 from chainrule.tensor.core import apply, axes, axis, view
@@ -26,7 +27,11 @@ def sizes(shape: tuple[Any, ...], named: Size | None = None) -> Shape:
         shape = (named,) if isinstance(named, int) else tuple(named)
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         shape = tuple(shape[0])
-    return tuple(map(int, shape))
+    try:
+        return tuple(map(operator.index, shape))
+    except TypeError as error:
+        came = ", ".join(map(repr, shape))
+        raise DtypeError(f"{graph.who('size')}: sizes and axes must be integers, got {came}. Use int(...).") from error
 
 
 class Shaping(Reductions):
@@ -101,9 +106,9 @@ class Shaping(Reductions):
         >>> cr.zeros(2, 3, 4).flatten(1).shape
         (2, 12)
         """
+        first, last = axis("flatten", start_dim, self.ndim), axis("flatten", end_dim, self.ndim)
         if not self.ndim:
             return self.reshape(1)
-        first, last = axis("flatten", start_dim, self.ndim), axis("flatten", end_dim, self.ndim)
         if first > last:
             raise ShapeError(
                 f"{graph.who('flatten')}: start_dim must not lie behind end_dim, got {start_dim} and {end_dim}. "
