@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import click
 
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.cli.curves import draw
-from chainrule.errors import DamagedFileError, SettingError
-from chainrule.tensor.random import manual_seed
+from chainrule.errors import DamagedFileError, NonFiniteError, SettingError
+from chainrule.tensor import Tensor
+from chainrule.tensor.random import manual_seed, randn_like
 from chainrule.training.callbacks import EpochFunction
 from chainrule.training.checkpoints import load_file, save_file, write_whole
 from chainrule.training.history import History
 from chainrule.training.trainer import Trainer
 
 _NAMES = {
-    "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "input_dropout", "label_smoothing",
+    "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "noise", "label_smoothing",
     "schedule", "activation", "seed",
 }  # fmt: skip
+
+
+class Noise(nn.Module):
+    """While training: each input with normal noise of deviation ``std`` added, so that no exact pixel is learned.
+
+    Source: C. M. Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural Computation 7 (1995).
+    """
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Disturb in training, pass the input through in evaluation."""
+        return input + randn_like(input) * self.std if self.training else input
+
+    def extra_repr(self) -> str:
+        return f"std={self.std}"
 
 
 def build(config: dict[str, Any]) -> Trainer:
@@ -31,18 +54,48 @@ def build(config: dict[str, Any]) -> Trainer:
     data = load(config["dataset"])
     optimizer: Any = optim.by_name(config["optimizer"])
     activation = nn.activation_by_name(config["activation"])
-    try:
-        hidden = [int(part) for part in str(config["hidden"]).split(",") if part.strip()]
-    except ValueError:
-        raise SettingError(f"--hidden must be whole numbers such as 128,64, got {config['hidden']!r}.") from None
     manual_seed(config["seed"])
-    sizes = [data.train.X.shape[1], *hidden]
-    layers: list[nn.Module] = [nn.Dropout(config["input_dropout"])] if config["input_dropout"] else []
+    sizes = [data.train.X.shape[1], *_hidden(str(config["hidden"]))]
+    layers: list[nn.Module] = [Noise(config["noise"])] if config["noise"] else []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), activation(), nn.Dropout(config["dropout"])]
     model = nn.Sequential(*layers, nn.Linear(sizes[-1], len(data.class_names)))
     loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
     return Trainer(model, loss, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
+
+
+def _hidden(text: str) -> list[int]:
+    """The sizes in ``128,64``; none at all is a linear model."""
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise SettingError(f"--hidden must be whole numbers of 1 or more such as 128,64, got {text!r}.")
+    return [int(part) for part in parts]
+
+
+def train(config: dict[str, Any], folder: Path, shown: IO[str]) -> dict[str, Any]:
+    """Train, write the run, and say how it went; a training that stops at a NaN is written too."""
+    from chainrule.data import load
+
+    data = load(config["dataset"])
+    trainer = build(config)
+    click.echo(str(nn.summary(trainer.model, (config["batch_size"], data.train.X.shape[1]))), file=shown)
+    plain = measured_plainly(trainer)  # without smoothing, so that losses compare with those of others
+    before = plain.evaluate(*data.train)["loss"]
+    try:
+        history = trainer.fit(
+            *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
+            seed=config["seed"], callbacks=schedule(trainer, config), progress=shown,
+        )  # fmt: skip
+    except NonFiniteError as error:
+        write(folder, trainer, trainer.history, config)
+        raise NonFiniteError(f"{error} They are in {folder}.") from None
+    write(folder, trainer, history, config)
+    trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
+    return {
+        "loss_before": before, "train_loss": trained["loss"], "test_loss": tested["loss"],
+        "test_accuracy": tested["accuracy"], "epochs": history.epochs, "steps": history.steps,
+        "interrupted": history.interrupted, "run": str(folder),
+    }  # fmt: skip
 
 
 def measured_plainly(trainer: Trainer) -> Trainer:
@@ -58,8 +111,11 @@ def schedule(trainer: Trainer, config: dict[str, Any]) -> list[EpochFunction]:
     return [lambda trainer, epoch, measured: cosine.step()]
 
 
-def choices(repeat: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a run: the options, or all of them as another run's config.json has them."""
+def choices(repeat: str | None, options: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    """The configuration of a run: the options, or all of them as another run's config.json has them.
+
+    What a file says is held to the same types and ranges as what the command line says.
+    """
     if repeat is None:
         if options["dataset"] is None:
             raise SettingError("train: name a data set (digits), or a run to repeat with --config RUN/config.json.")
@@ -69,7 +125,12 @@ def choices(repeat: str | None, options: dict[str, Any]) -> dict[str, Any]:
         raise SettingError(
             f"train: --config repeats a run on {saved['dataset']!r}, got {options['dataset']!r}. Name one."
         )
-    return {name: saved[name] for name in options}
+    kinds = {parameter.name: parameter for parameter in context.command.params}
+    try:
+        return {name: kinds[name].type_cast_value(context, str(saved[name])) for name in options}
+    except click.BadParameter as error:
+        name = error.param.name if error.param is not None else ""
+        raise DamagedFileError(f"{repeat}: {name}: {error.message} Correct it, or leave --config out.") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -88,18 +149,32 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def new_folder(out: str | None, dataset: str) -> Path:
-    """An empty folder for a run; an existing run is never overwritten."""
+@contextmanager
+def new_folder(out: str | None, dataset: str) -> Iterator[Path]:
+    """An empty folder for a run, made before the training so that none is lost; an existing run is never overwritten.
+
+    If the training fails before anything is written, the folder goes again.
+    """
     if out is None:
         number = 1
         while (Path("runs") / f"{dataset}-{number}").exists():
             number += 1
         out = str(Path("runs") / f"{dataset}-{number}")
     folder = Path(out)
-    if folder.exists() and any(folder.iterdir()):
-        raise SettingError(f"--out {folder}: the folder is not empty. Name another one, or remove it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise SettingError(f"--out {folder}: the folder is not empty. Name another one, or remove it.")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.safetensors").touch()
+        (folder / "model.safetensors").unlink()
+    except OSError as error:
+        raise SettingError(f"--out {folder}: cannot be written ({error.strerror}). Name another folder.") from None
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # only an empty one goes
+        raise
 
 
 def write(folder: Path, trainer: Trainer, history: History, config: dict[str, Any]) -> None:
