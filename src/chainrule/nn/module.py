@@ -193,14 +193,18 @@ class Module:
     ) -> Iterator[tuple[str, Module]]:
         """This module and all below, parents first, with their dotted names."""
         memo = set() if memo is None else memo
-        if self in memo:
-            return
-        if remove_duplicate:
-            memo.add(self)
-        yield prefix, self
-        for name, child in self._modules.items():
-            if child is not None:
-                yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+        stack: list[tuple[str, Module]] = [
+            (prefix, self)
+        ]  # as deep as the model, which may be deeper than Python recurses
+        while stack:
+            path, module = stack.pop()
+            if module in memo:
+                continue
+            if remove_duplicate:
+                memo.add(module)
+            yield path, module
+            children = [(f"{path}.{name}" if path else name, c) for name, c in module._modules.items() if c is not None]
+            stack.extend(reversed(children))
 
     def modules(self) -> Iterator[Module]:
         """This module and all below, each once."""
