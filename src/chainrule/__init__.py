@@ -15,7 +15,9 @@ from chainrule.compiler.threads import get_num_threads, set_num_threads
 from chainrule.dtypes import DType, as_dtype, float32, float64, int32, int64, uint8
 from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
-from chainrule.explain import check_gradients, load_run
+from chainrule.explain.check import check_gradients
+from chainrule.explain.flow import gradient_flow
+from chainrule.explain.runs import load_run
 from chainrule.graph import is_grad_enabled
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import (
@@ -234,6 +236,7 @@ __all__ = [
     "ge",
     "get_num_threads",
     "grad",
+    "gradient_flow",
     "graph",
     "gt",
     "hessian",

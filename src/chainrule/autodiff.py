@@ -52,7 +52,7 @@ def gradients(
                 if trace is not None:
                     trace.differentiated(node, dY._node)
                 stand_for(node)
-                _distribute(node, dY, leading, arrived)
+                distribute(node, dY, leading, arrived)
     return {node: arrived[node] for node in wanted if node in arrived}
 
 
@@ -65,7 +65,7 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
     return leading
 
 
-def _distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
+def distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
     """One application of the chain rule: `node`'s gradient becomes contributions to its inputs."""
     if node.op is ew.detach:
         return  # a leaf inside a trace
