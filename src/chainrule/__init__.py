@@ -17,6 +17,7 @@ from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
 from chainrule.explain.check import check_gradients
 from chainrule.explain.flow import gradient_flow
+from chainrule.explain.runs import load_run
 from chainrule.graph import is_grad_enabled
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import (
@@ -186,11 +187,10 @@ from chainrule.tensor.random import (
     randperm,
 )
 from chainrule.training import Trainer
+from chainrule.version import __version__ as __version__
 
 # PyTorch's short names.
 float, double, int, long = float32, float64, int32, int64
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ChainruleError",
@@ -291,6 +291,7 @@ __all__ = [
     "less",
     "less_equal",
     "linspace",
+    "load_run",
     "log",
     "log1p",
     "log2",

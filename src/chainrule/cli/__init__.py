@@ -35,16 +35,17 @@ def commands() -> None:
 @click.option("--schedule", default="cosine", show_default=True, type=click.Choice(["cosine", "constant"]))
 @click.option("--activation", default="relu", show_default=True)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1))
+@click.option("--record/--no-record", default=True, show_default=True, help="keep what brings back every step")
 @click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object as the last line of standard output")
-def train(as_json: bool, out: str | None, config: str | None, **options: Any) -> None:
+def train(as_json: bool, record: bool, out: str | None, config: str | None, **options: Any) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
     from chainrule.cli import runs
 
     chosen = runs.choices(config, options, click.get_current_context())
     with runs.new_folder(out, chosen["dataset"]) as folder:
-        result = runs.train(chosen, folder, sys.stderr if as_json else sys.stdout)
+        result = runs.train(chosen, folder, sys.stderr if as_json else sys.stdout, record)
     result["seconds"] = time.perf_counter() - start
     click.echo(
         f"loss {result['loss_before']:.4f} -> {result['train_loss']:.4f}; test accuracy {result['test_accuracy']:.2%} "
