@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | predict | info``."""
+"""The command line: ``chainrule train | evaluate | predict | bench | info``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from chainrule.cli.bench.options import options as bench_options
 from chainrule.errors import ChainruleError, DamagedFileError
 
 
@@ -100,6 +101,28 @@ def predict(run: str, rows: str) -> None:
     except (OSError, ValueError) as error:
         raise DamagedFileError(f"{rows}: not a readable .npy file ({error}). Write it with numpy.save.") from None
     click.echo("\n".join(map(str, trainer.predict_classes(data))))
+
+
+@commands.command()
+@bench_options
+@click.option("--json", "as_json", is_flag=True, help="everything measured as one JSON object on standard output")
+def bench(
+    as_json: bool, workloads: str | None, threads: str | None, rounds: int | None, peers: str | None, quick: bool
+) -> None:
+    """Time a training step beside PyTorch, JAX, scikit-learn and NumPy, where they are installed."""
+    from rich.console import Console
+
+    from chainrule.cli.bench import options
+    from chainrule.cli.bench.report import machine
+    from chainrule.cli.bench.session import session
+
+    chosen, cores = options.workloads(workloads, quick), options.threads(threads)
+    settings = options.settings(peers, rounds, quick)
+    results = list(session(chosen, cores, settings, Console(stderr=as_json)))
+    if as_json:
+        click.echo(json.dumps({"machine": machine(), "results": results}))
+    if any(result["interrupted"] for result in results):
+        sys.exit(130)
 
 
 @commands.command()
