@@ -221,7 +221,12 @@ def main() -> None:
             + f"   {gflops['ours'] / peak:4.0%}", flush=True,
         )  # fmt: skip
     if options.json:
-        Path(options.json).write_text(json.dumps({"peak_gflops": peak, "results": results}, indent=2), encoding="utf-8")
+        Path(options.json).write_text(
+            json.dumps(
+                {"peak_gflops": peak, "peers": [n for n in makers if n != "ours"], "results": results}, indent=2
+            ),
+            encoding="utf-8",
+        )
 
 
 if __name__ == "__main__":

@@ -75,8 +75,8 @@ def threads(text: str | None) -> list[int]:
     return chosen
 
 
-def settings(peers: str | None, rounds: int | None, quick: bool, **others: Any) -> Settings:
-    """How to measure.
+def settings(peers: str | None, rounds: int | None, quick: bool, brief: bool = False) -> Settings:
+    """How to measure; `brief` for many workloads one after the other: no first calls, and none of the slow to compile.
 
     Raises:
         UnknownNameError: no such peer.
@@ -84,7 +84,6 @@ def settings(peers: str | None, rounds: int | None, quick: bool, **others: Any) 
     from chainrule.cli.bench.measure import Settings
     from chainrule.cli.bench.peers import chosen
 
-    found = [peer for peer in chosen(listed(peers)) if peers or not quick or peer.name != _SLOW]
-    return Settings(
-        peers=tuple(found), rounds=rounds or (3 if quick else 7), seconds=0.02 if quick else 0.2, **others
-    )  # fmt: skip
+    found = tuple(peer for peer in chosen(listed(peers)) if peers or peer.name != _SLOW or not (quick or brief))
+    usual, seconds = (3, 0.02) if quick else (5, 0.05) if brief else (7, 0.2)
+    return Settings(peers=found, rounds=rounds or usual, seconds=seconds, fresh=not brief)

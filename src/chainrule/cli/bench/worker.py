@@ -42,7 +42,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, peer), daemon=False)
-        with _surroundings(threads, cache):
+        with surroundings(threads, cache):
             self._process.start()
         theirs.close()
 
@@ -74,7 +74,7 @@ class Worker:
 
 
 @contextmanager
-def _surroundings(threads: int, cache: str) -> Iterator[None]:
+def surroundings(threads: int, cache: str) -> Iterator[None]:
     """What a process inherits: its cores, how many threads to use, where to cache compiled code."""
     changed = {f"{library}_NUM_THREADS": str(threads) for library in _THREADS}
     changed |= {"CHAINRULE_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
