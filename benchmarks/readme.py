@@ -139,7 +139,7 @@ def rewrite(text: str, new: str) -> str:
     _, end, tail = rest.partition(END)
     if not end:
         raise SystemExit(f"README.md lacks the markers {BEGIN} and {END}.")
-    return f"{head}{BEGIN}\n\n{new}\n\n{END}{tail}"
+    return "\n\n".join(part for part in (f"{head}{BEGIN}", new, f"{END}{tail}") if part)
 
 
 def write() -> None:

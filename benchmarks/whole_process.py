@@ -25,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from chainrule.cli.bench import options
@@ -121,11 +121,10 @@ def summary(runs: list[Result], ours: list[Result]) -> Result | None:
     }  # fmt: skip
 
 
-def table(result: Result) -> Table:
+def table(result: Result) -> Group:
     shown = Table(
         title=f"whole process: import, load the digits, train 64-128-10 to 97 %; {result['threads']} core(s)",
-        box=SIMPLE_HEAD, title_justify="left", caption_justify="left",
-        caption="\n".join(f"{name}: {why}" for name, why in result["skipped"].items()),
+        title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
     for heading in ("", "seconds", "spread", "x ours", "epochs", "accuracy", "memory, MB", "import, s"):
         shown.add_column(heading, justify="right" if heading else "left")
@@ -137,7 +136,7 @@ def table(result: Result) -> Table:
                 name, f"{found['seconds']:.2f}", f"{(high - low) / found['seconds']:.0%}", f"{found['ratio']:.2f}",
                 str(found["epochs"]), f"{found['accuracy']:.2%}", memory, f"{found['import']:.2f}",
             )  # fmt: skip
-    return shown
+    return Group(shown, *(f"{name}: {why}" for name, why in result["skipped"].items()))
 
 
 @click.command(help=__doc__)

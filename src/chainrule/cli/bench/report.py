@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 
 from chainrule.cli.bench.peers import OURS, PEERS
@@ -77,19 +78,16 @@ def _limits(result: Result, peers: Result) -> Result:
 # -- as text --------------------------------------------------------------------------------------
 
 
-def table(summary: Result) -> Table:
-    """One workload, an implementation a row."""
-    shown = Table(title=title(summary), caption=limits(summary), box=SIMPLE_HEAD, pad_edge=False)
-    shown.title_justify = shown.caption_justify = "left"
+def table(summary: Result) -> Group:
+    """One workload, an implementation a row; below it the best peer, the machine, and what is to be said of each."""
+    shown = Table(title=title(summary), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("", no_wrap=True)
     for heading in ("µs a step", "spread", "x ours", "first call, s", "cached", "memory, MB", "losses apart"):
         shown.add_column(heading, justify="right")
     for name, peer in summary["peers"].items():
         shown.add_row(name, *_cells(peer), style="bold" if name == OURS else "")
-        said = peer.get("skipped", peer.get("note"))
-        if said:
-            shown.caption = f"{shown.caption}\n{name}: {said}"
-    return shown
+    said = {name: peer.get("skipped", peer.get("note")) for name, peer in summary["peers"].items()}
+    return Group(shown, limits(summary), *(f"{name}: {text}" for name, text in said.items() if text), "")
 
 
 def title(summary: Result) -> str:
