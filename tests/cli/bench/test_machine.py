@@ -1,4 +1,4 @@
-"""The peaks are positive, the native functions compute what their text says, and no bound is below a real product."""
+"""The native functions compute what their text says, and the peaks are there for any size."""
 
 import ctypes
 
@@ -36,8 +36,6 @@ def test_a_native_function_outlives_its_module():
     assert machine.native_function(text, "twice", ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64))(21) == 42
 
 
-def test_peaks_are_there_for_any_size(monkeypatch):
-    monkeypatch.setattr(machine, "_PEAK_STEPS", 1000)
-    monkeypatch.setattr(machine, "_STREAM_BYTES", 1 << 16)
+def test_peaks_are_there_for_any_size():
     assert machine.peak_gflops(2, rounds=1) > 0
     assert all(machine.stream_gbytes(size, threads, rounds=1) > 0 for size in (1, 100_000) for threads in (1, 3))

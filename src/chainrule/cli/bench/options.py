@@ -85,5 +85,5 @@ def settings(peers: str | None, rounds: int | None, quick: bool, brief: bool = F
     from chainrule.cli.bench.peers import chosen
 
     found = tuple(peer for peer in chosen(listed(peers)) if peers or peer.name != _SLOW or not (quick or brief))
-    usual, seconds = (3, 0.02) if quick else (5, 0.05) if brief else (7, 0.2)
+    usual, seconds = (3, 0.02) if quick else (5, 0.05) if brief else (7, 0.1)
     return Settings(peers=found, rounds=rounds or usual, seconds=seconds, fresh=not brief)
