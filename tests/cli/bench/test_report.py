@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from chainrule.cli.bench.report import number, summarise, table
+from chainrule.cli.bench.report import disturbed, number, summarise, table
 
 
 def result(**changes):
@@ -74,6 +74,12 @@ def test_the_table_says_everything():
         assert said in text
     row = next(line.split() for line in text.splitlines() if line.strip().startswith("chainrule  "))
     assert row == ["chainrule", "50.0", "120%", "1.00", "0.500", "0.250", "3.0", "1e-07"]
+
+
+@pytest.mark.parametrize(("load", "warned"), [(1.0, False), (3.5, True)])
+def test_a_run_on_a_busy_machine_says_so(load, warned):
+    expected = ["The machine was busy with other work (3.5 processes for each core): do not trust these figures."]
+    assert disturbed(summarise(result(load=load))) == (expected if warned else [])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ and a ratio is of times of the same round.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from chainrule.cli.bench.machine import peak_gflops, stream_gbytes
 from chainrule.cli.bench.peers import OURS, PEERS, Peer
 from chainrule.cli.bench.worker import CHECKED_STEPS, Worker, WorkerError
 from chainrule.cli.bench.workloads import Workload
+from chainrule.compiler.threads import available_cpus
 
 # By norm. Adam moves a weight whose gradient is rounding noise by a full learning rate, either way.
 MOVEMENT_TOLERANCE = 0.05
@@ -158,6 +160,8 @@ class Contest:
         """Its peaks, before and after the rounds: the better of both, since neighbours on the machine come and go."""
         threads = self.settings.threads
         now = {"peak_gflops": peak_gflops(threads), "stream_gbytes": stream_gbytes(self.workload.bytes, threads)}
+        if hasattr(os, "getloadavg"):
+            now["load"] = os.getloadavg()[0] / available_cpus()
         self.machine = {name: max(value, self.machine.get(name, 0.0)) for name, value in now.items()}
 
     def _steps(self, peer: Peer) -> int:

@@ -15,6 +15,7 @@ from chainrule.cli.bench.peers import OURS, PEERS
 
 Result = dict[str, Any]
 _DISTRIBUTIONS = ("chainrule", "numpy", "llvmlite", "torch", "jax", "scikit-learn")
+_CROWDED = 1.5  # processes that want a core, for each core
 
 
 def machine() -> Result:
@@ -87,7 +88,18 @@ def table(summary: Result) -> Group:
     for name, peer in summary["peers"].items():
         shown.add_row(name, *_cells(peer), style="bold" if name == OURS else "")
     said = {name: peer.get("skipped", peer.get("note")) for name, peer in summary["peers"].items()}
-    return Group(shown, limits(summary), *(f"{name}: {text}" for name, text in said.items() if text), "")
+    return Group(
+        shown, limits(summary), *disturbed(summary), *(f"{name}: {text}" for name, text in said.items() if text), ""
+    )
+
+
+def disturbed(summary: Result) -> list[str]:
+    """A warning where others had the cores: this run alone keeps at most as many processes busy as there are cores."""
+    if summary.get("load", 0.0) <= _CROWDED:
+        return []
+    return [
+        f"The machine was busy with other work ({summary['load']:.1f} processes for each core): do not trust these figures."
+    ]
 
 
 def title(summary: Result) -> str:
