@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.cli.bench.peers import OURS, PEERS
-from chainrule.cli.bench.report import number
+from chainrule.cli.bench.report import disturbed, number
 
 ROOT = Path(__file__).parent.parent
 RESULTS, README, PLOT = ROOT / "benchmarks" / "results.json", ROOT / "README.md", ROOT / "docs" / "benchmarks.svg"
@@ -21,7 +21,8 @@ Result = dict[str, Any]
 
 def block(run: Result) -> str:
     """Everything between the markers."""
-    parts = [machine(run["machine"]), steps(run["results"]), latency(run["results"])]
+    busy = [warning for result in run["results"] for warning in disturbed(result)]
+    parts = [machine(run["machine"]), *busy[:1], steps(run["results"]), latency(run["results"])]
     if run.get("whole_process"):
         parts.append(whole_process(run["whole_process"]))
     if run.get("contraction"):
@@ -124,7 +125,9 @@ def _range(values: list[float], style: str) -> str:
 
 
 def _cores(series: dict[str, list[Result]]) -> list[str]:
-    return sorted({f"{point['threads']} cores" for points in series.values() for point in points})
+    return sorted(
+        {f"on {point['threads']} core{'s' * (point['threads'] > 1)}" for points in series.values() for point in points}
+    )
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -94,15 +94,19 @@ PARTS: dict[str, Callable[[Keep, Result], None]] = {
 @options.options
 @click.option("--series", help="width, batch, depth (default: all)")
 @click.option("--parts", help=f"of {', '.join(PARTS)} (default: all)")
-@click.option("--json", "path", default=str(readme.RESULTS), type=click.Path(dir_okay=False), show_default=True)
-@click.option("--readme", "publish", is_flag=True, help="write the README's figures and plot from the run")
-def main(path: str, parts: str | None, publish: bool, **chosen: Any) -> None:
+@click.option("--json", "path", type=click.Path(dir_okay=False), help="write everything measured into this file")
+@click.option("--readme", "publish", is_flag=True, help="the README's figures and plot, and results.json")
+def main(path: str | None, parts: str | None, publish: bool, **chosen: Any) -> None:
     chosen["cores"] = sorted(options.threads(chosen["threads"]))
     run: Result = {"machine": machine(), "results": []}
 
+    files = [Path(path)] if path else []
+    files += [readme.RESULTS] if publish else []
+
     def keep(part: str, found: Any) -> None:
         run[part] = found
-        Path(path).write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+        for file in files:
+            file.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
 
     for part in options.listed(parts) or PARTS:
         if part not in PARTS:
