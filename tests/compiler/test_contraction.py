@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -27,7 +28,7 @@ from tests.compiler.harness import Compiled, module_of
 NAMES = {"float": np.float32, "double": np.float64}
 TARGETS = [Target(64, 32), Target(32, 16), Target(16, 16), Target(16, 32)]
 A, B, C, SCRATCH, BIAS = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch", "bias"))
-LIMITS = tuple(Value(f"%limit{i}", "i64") for i in range(4))
+LIMITS = Value("%first", "i64"), Value("%last", "i64")
 
 
 def store_at(spec: Contraction, finish: Callable[[Emitter, Value, Value, Value | None], Value]) -> Epilogue:
@@ -53,8 +54,7 @@ def unchanged(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Val
 
 def kernel(spec: Contraction, target: Target, finish=unchanged, split: bool = False) -> Compiled:  # type: ignore[no-untyped-def]
     e = Emitter()
-    ranges = {"rows": LIMITS[:2], "columns": LIMITS[2:]} if split else {}
-    emit_contraction(e, spec, A, B, store_at(spec, finish), target, SCRATCH, **ranges)  # type: ignore[arg-type]
+    emit_contraction(e, spec, A, B, store_at(spec, finish), target, SCRATCH, LIMITS if split else None)
     e.ret()
     parameters = [A, B, C, SCRATCH, BIAS, *(LIMITS if split else ())]
     return Compiled(module_of(e, e.function("f", parameters)), speed=0, codegen=1)
@@ -171,9 +171,9 @@ def test_a_split_among_threads_changes_no_bit(n: int, layout: str) -> None:
     scratch = np.empty(scratch_elements(spec, TARGETS[0]) + 1, np.float32)
     kernel(spec, TARGETS[0]).call("f", a, b, whole, scratch, whole)
     split, chosen = kernel(spec, TARGETS[0], split=True), plan(spec, TARGETS[0])
-    for first in range(chosen.row_tiles):
-        for column in range(chosen.column_strips):
-            split.call("f", a, b, parts, scratch, parts, first, first + 1, column, column + 1)
+    limits = [0, *sorted(np.random.default_rng(1).integers(0, chosen.units, 3)), chosen.units]
+    for first, last in pairwise(map(int, limits)):
+        split.call("f", a, b, parts, scratch, parts, first, last)
     np.testing.assert_array_equal(parts, whole)
 
 
