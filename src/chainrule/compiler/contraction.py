@@ -285,9 +285,9 @@ class _Kernel:
             sums = []
             for r in range(height):
                 left = e.load(at(e, at_a, r * a_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
+                factors = {c.type: e.splat(left, lanes_of(c.type)) for c in columns}
                 for c, values in enumerate(right):
-                    factor = e.splat(left, lanes_of(values.type))
-                    sums.append(e.fma(factor, values, state.values[r * len(columns) + c]))
+                    sums.append(e.fma(factors[values.type], values, state.values[r * len(columns) + c]))
             state.values = sums
         return state.values
 
