@@ -19,7 +19,10 @@ _NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passe
 _BLOCK = 512  # rows and columns of a block
 _DEPTH = 256  # terms of a block
 _TURN = 1.0  # cycles that a turn of a tile's loop costs beside its arithmetic (measured)
-_BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared
+_BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
+_SMALL_BODY = 0.04  # and a small one, which is soon done but takes as long to compile
+_SMALL = 1 << 21  # multiply-adds
+_TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
 _IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
 
 
@@ -112,6 +115,7 @@ class Plan:
     tiles: int
     together: int
     blocked: bool = False
+    turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
 
     @property
     def row_tiles(self) -> int:
@@ -141,11 +145,33 @@ class Plan:
 @lru_cache(maxsize=4096)
 def plan(spec: Contraction, target: Target) -> Plan:
     """The tiles for a shape."""
-    spec = spec.swapped() if spec.is_column else spec
+    if spec.is_column or _fits_better_turned(spec, target):
+        lanes = target.lanes(spec.scalar)
+        closing = _TRANSPOSING * lanes / 2 / max(1, spec.k)
+        return replace(_upright(spec.swapped(), target, lanes, closing), turned=True)
+    return _upright(spec, target)
+
+
+def _fits_better_turned(spec: Contraction, target: Target) -> bool:
+    """Would vectors along A's rows waste fewer lanes, by more than transposing the tiles of C costs?"""
+    lanes = target.lanes(spec.scalar)
+    if spec.a_strides[0] != 1 or spec.a_strides[1] == 1 or not spec.m or not spec.n or not spec.k:
+        return False
+    transposing = _TRANSPOSING * lanes / (spec.k * min(spec.n, lanes))
+    return _waste(spec.n, lanes) > _waste(spec.m, lanes) * (1 + transposing)
+
+
+def _waste(extent: int, lanes: int) -> float:
+    """Lanes computed for each that counts."""
+    return -(-extent // lanes) * lanes / extent
+
+
+def _upright(spec: Contraction, target: Target, most_rows: int = 28, closing: float = 0.0) -> Plan:
     if _sums_along_k(spec, target):
         return _dot_plan(spec, target)
     lanes = min(target.lanes(spec.scalar), power_of_two_above(spec.n))
-    vectors, rows = _best_tile(spec.m, -(-spec.n // lanes), target)
+    body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
+    vectors, rows = _Grid(spec.m, -(-spec.n // lanes), most_rows, body, closing).best(target)
     widths = tuple(_even_strips(spec.n, lanes, vectors))
     chosen = Plan(rows, *_split(spec.m, rows), lanes, widths, False, False, False, spec.k, 0, 0)
     return _blocks(spec, chosen)
@@ -185,26 +211,34 @@ def _even_strips(n: int, lanes: int, vectors: int) -> Iterator[Strips]:
 # -- the tile ---------------------------------------------------------------------------------------
 
 
-def _best_tile(m: int, vectors: int, target: Target) -> tuple[int, int]:
-    """Vectors across and rows down of the tile that costs least."""
-    return min(_tiles(m, vectors, target), key=lambda tile: _cost(m, vectors, *tile))
+@dataclass(frozen=True)
+class _Grid:
+    """Rows and vectors of columns to be cut into tiles, and what that costs."""
 
+    m: int
+    vectors: int
+    most_rows: int
+    body: float  # how much slower it may be for each copy of the tile's code it is spared
+    closing: float  # cycles that each vector of columns costs a tile when its sums are done, for each term
 
-def _tiles(m: int, vectors: int, target: Target) -> list[tuple[int, int]]:
-    """Every tile that fits: its sums, the vectors of B and one element of A in registers."""
-    found: dict[tuple[int, int], None] = {}
-    for across in range(1, 9):
-        for down in range(1, 29):
-            if across * down + across + 1 <= target.registers:
-                found[_even(vectors, across), _even(m, down)] = None
-    return list(found)
+    def best(self, target: Target) -> tuple[int, int]:
+        """Vectors across and rows down of the tile that costs least."""
+        return min(self.tiles(target), key=lambda tile: self.cost(*tile))
 
+    def tiles(self, target: Target) -> list[tuple[int, int]]:
+        """Every tile that fits: its sums, the vectors of B and one element of A in registers."""
+        found: dict[tuple[int, int], None] = {}
+        for across in range(1, 9):
+            for down in range(1, self.most_rows + 1):
+                if across * down + across + 1 <= target.registers:
+                    found[_even(self.vectors, across), _even(self.m, down)] = None
+        return list(found)
 
-def _cost(m: int, vectors: int, across: int, down: int) -> float:
-    """Cycles for each element of l, with something for each copy of the tile's code."""
-    widths, heights = _counts(vectors, across), _counts(m, down)
-    cycles = sum(w * h * _cycles(v, r) for v, w in widths for r, h in heights)
-    return cycles * (1 + _BODY * (len(widths) * len(heights) - 1))
+    def cost(self, across: int, down: int) -> float:
+        """Cycles for each element of l."""
+        widths, heights = _counts(self.vectors, across), _counts(self.m, down)
+        cycles = sum(w * h * (_cycles(v, r) + v * self.closing) for v, w in widths for r, h in heights)
+        return cycles * (1 + self.body * (len(widths) * len(heights) - 1))
 
 
 def _counts(extent: int, size: int) -> list[tuple[int, int]]:

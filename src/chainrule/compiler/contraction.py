@@ -23,10 +23,11 @@ from chainrule.compiler.blocking import (
     Strips,
     Target,
     plan,
+    power_of_two_above,
     scratch_elements,
 )
 from chainrule.compiler.dot_tile import dot_tile
-from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
+from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
 from chainrule.compiler.packing import (
     Column,
     Depth,
@@ -42,8 +43,11 @@ from chainrule.compiler.packing import (
 from chainrule.compiler.transpose import (
     BYTES,
     at,
+    in_registers,
+    lane_mask,
     lanes_on,
     offset,
+    resized,
 )
 
 __all__ = ["Contraction", "Epilogue", "Indices", "Plan", "Target", "emit_contraction", "plan", "scratch_elements"]
@@ -73,8 +77,8 @@ def emit_contraction(
     chosen = plan(spec, target)
     if scratch_elements(spec, target) and scratch is None:
         raise ValueError(f"{spec} needs scratch memory of {scratch_elements(spec, target)} elements")
-    if spec.is_column:
-        spec, a, b, epilogue = spec.swapped(), b, a, partial(_lane_by_lane, epilogue)
+    if chosen.turned:
+        spec, a, b = spec.swapped(), b, a
     with ExitStack() as stack:
         batch = []
         for size, a_stride, b_stride in spec.batch:
@@ -84,18 +88,6 @@ def emit_contraction(
             batch.append(index)
         kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch))
         (kernel.in_blocks if chosen.blocked else kernel.in_strips)(units)
-
-
-def _lane_by_lane(
-    epilogue: Epilogue, e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices
-) -> None:
-    """The epilogue of a swapped product: what it computes as columns are the caller's rows."""
-    count = lanes_on(sums.type, mask)
-    room = e.local(sums.type, 1)
-    e.store(sums, room, 4)
-    with e.loop(count) as lane:
-        value = e.load(e.address(room, lane, scalar_of(sums.type)), scalar_of(sums.type), 4)
-        epilogue(e, e.binary("add", column, lane), row, value, None, batch)
 
 
 @dataclass(frozen=True)
@@ -300,6 +292,11 @@ class _Kernel:
     def finish(self, row: Value, column: Value, columns: list[Column], rows: int, sums: list[Value]) -> None:
         """Hand each vector of the tile to the epilogue: written out for each if short, else in a loop."""
         e = self.e
+        if self.plan.turned:
+            for c, part in enumerate(columns):
+                of_part = sums[c :: len(columns)]
+                self._finish_turned(row, plus(e, column, part.first), part, of_part)
+            return
         if self.inline or rows == 1:
             for r in range(rows):
                 of_row = sums[r * len(columns) : (r + 1) * len(columns)]
@@ -317,6 +314,27 @@ class _Kernel:
                 for room, part in zip(saved, columns, strict=True)
             ]
             self._finish_row(e.binary("add", row, r_index), column, columns, loaded)
+
+    def _finish_turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
+        """What was computed as rows are columns of C, and the lanes of a vector its rows."""
+        e, count = self.e, lanes_on(part.type, part.mask)
+        wide = power_of_two_above(len(sums))
+        mask, type = lane_mask(len(sums), wide), vector(self.spec.scalar, wide)
+        size = max(wide, lanes_of(part.type))
+        square = [resized(e, value, size) for value in sums]
+        square += [Value("poison", square[0].type)] * (size - len(sums))
+        turned = square if size == 1 else in_registers(e, square)
+        values = [resized(e, value, wide) for value in turned[:count]]
+        if self.inline and len(sums) > 1:
+            for r, value in enumerate(values):
+                self.epilogue(e, plus(e, column, r), row, value, mask, self.batch)
+            return
+        room = e.local(type, count)
+        for r, value in enumerate(values):
+            e.store(value, e.address(room, e.const(r, "i64"), type), BYTES[self.spec.scalar])
+        with e.loop(count) as index:
+            value = e.load(e.address(room, index, type), type, BYTES[self.spec.scalar])
+            self.epilogue(e, e.binary("add", column, index), row, value, mask, self.batch)
 
     def _finish_row(self, row: Value, column: Value, columns: list[Column], sums: list[Value]) -> None:
         for part, value in zip(columns, sums, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
+from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
 
 BYTES = {"float": 4, "double": 8}
 
@@ -102,6 +102,15 @@ def _block(
     values = [nothing] * lanes
     for r in range(height):
         values[r] = e.masked_load(at(e, src, r * src_stride, scalar), type, lane_mask(width, lanes))
+    values = in_registers(e, values)
+    for c in range(width):
+        mask = None if fill else lane_mask(height, lanes)
+        e.masked_store(values[c], at(e, dst, c * dst_stride, scalar), mask)
+
+
+def in_registers(e: Emitter, rows: list[Value]) -> list[Value]:
+    """The columns of a square of as many vectors as each has lanes."""
+    values, lanes = list(rows), len(rows)
     distance = 1
     while distance < lanes:
         for low in range(lanes):
@@ -110,9 +119,22 @@ def _block(
                 values[low] = _exchange(e, a, b, distance, lanes, 0)
                 values[low + distance] = _exchange(e, a, b, distance, lanes, distance)
         distance *= 2
-    for c in range(width):
-        mask = None if fill else lane_mask(height, lanes)
-        e.masked_store(values[c], at(e, dst, c * dst_stride, scalar), mask)
+    return values
+
+
+def resized(e: Emitter, value: Value, lanes: int) -> Value:
+    """The first so many lanes of a vector; any beyond its own are unspecified."""
+    have, scalar = lanes_of(value.type), scalar_of(value.type)
+    if have == lanes:
+        return value
+    if have == 1:
+        return e.assign(vector(scalar, lanes), f"insertelement {vector(scalar, lanes)} poison, {value.typed}, i64 0")
+    if lanes == 1:
+        return e.assign(scalar, f"extractelement {value.typed}, i64 0")
+    picks = ", ".join(f"i32 {i}" if i < have else "i32 poison" for i in range(lanes))
+    return e.assign(
+        vector(scalar, lanes), f"shufflevector {value.typed}, {value.type} poison, <{lanes} x i32> <{picks}>"
+    )
 
 
 def _exchange(e: Emitter, a: Value, b: Value, distance: int, lanes: int, part: int) -> Value:
