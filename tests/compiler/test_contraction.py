@@ -273,7 +273,7 @@ def test_however_a_product_is_cut_up_no_bit_changes(
     check(expected, a, b, k)
     chosen = cut(plan(spec, target))
     for module in (blocking, contraction):
-        monkeypatch.setattr(module, "plan", lambda spec, target: chosen)
+        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
     np.testing.assert_array_equal(run(spec, target, a, b), expected)
     np.testing.assert_array_equal(run(spec, target, a, b, split=True), expected)
 
@@ -286,7 +286,8 @@ def test_no_bit_depends_on_the_tile(across: int, down: int, target: Target, monk
     spec = Contraction(45, 101, 70, "float", elements(a), elements(b))
     expected = run(spec, target, a, b)
     even = blocking._even
-    monkeypatch.setattr(blocking._Grid, "best", lambda grid, target: (even(grid.vectors, across), even(grid.m, down)))
+    forced = even(-(-101 // target.lanes("float")), across), even(45, down)
+    monkeypatch.setattr(blocking, "_best_tile", lambda spec, grid, target: forced)
     blocking.plan.cache_clear()
     try:
         assert plan(spec, target).rows <= down

@@ -94,6 +94,6 @@ def test_a_tile_is_multiply_adds_and_loads(m: int, n: int, k: int, form: str, sc
 def test_a_tile_with_too_many_rows_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     machine, spec = machine_for("x86-64-v4"), Contraction(40, 32, 64, "float", (64, 1), (32, 1))
     chosen = replace(plan(spec, machine.target), rows=20, large=2, small=0, tiles=2)
-    monkeypatch.setattr(contraction, "plan", lambda spec, target: chosen)
+    monkeypatch.setattr(contraction, "plan", lambda spec, target, tile=None: chosen)
     (block,) = loops(listing(spec, machine), FMA["x86-64-v4"])
     assert spills(instructions(block))

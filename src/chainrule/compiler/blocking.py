@@ -8,11 +8,14 @@ of high-performance matrix multiplication", 2008).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from chainrule.compiler.transpose import BYTES
+
+Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
 _NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
@@ -143,13 +146,26 @@ class Plan:
 
 
 @lru_cache(maxsize=4096)
-def plan(spec: Contraction, target: Target) -> Plan:
-    """The tiles for a shape."""
-    if spec.is_column or _fits_better_turned(spec, target):
-        lanes = target.lanes(spec.scalar)
-        closing = _TRANSPOSING * lanes / 2 / max(1, spec.k)
-        return replace(_upright(spec.swapped(), target, lanes, closing), turned=True)
-    return _upright(spec, target)
+def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
+    """The tiles for a shape; `tile` says which, where it is not to be chosen."""
+    turned = spec.is_column or _fits_better_turned(spec, target)
+    upright = spec.swapped() if turned else spec
+    if _sums_along_k(upright, target):
+        return replace(_dot_plan(upright, target), turned=turned)
+    lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
+    across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned), target)
+    widths = tuple(_even_strips(upright.n, lanes, across))
+    chosen = Plan(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0)
+    return replace(_blocks(upright, chosen), turned=turned)
+
+
+def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
+    ranked = sorted(grid.tiles(target), key=lambda tile: grid.cost(*tile))
+    if not os.environ.get("CHAINRULE_TUNE"):
+        return ranked[0]
+    from chainrule.compiler import tuning
+
+    return tuning.best(spec, target, ranked)
 
 
 def _fits_better_turned(spec: Contraction, target: Target) -> bool:
@@ -164,17 +180,6 @@ def _fits_better_turned(spec: Contraction, target: Target) -> bool:
 def _waste(extent: int, lanes: int) -> float:
     """Lanes computed for each that counts."""
     return -(-extent // lanes) * lanes / extent
-
-
-def _upright(spec: Contraction, target: Target, most_rows: int = 28, closing: float = 0.0) -> Plan:
-    if _sums_along_k(spec, target):
-        return _dot_plan(spec, target)
-    lanes = min(target.lanes(spec.scalar), power_of_two_above(spec.n))
-    body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
-    vectors, rows = _Grid(spec.m, -(-spec.n // lanes), most_rows, body, closing).best(target)
-    widths = tuple(_even_strips(spec.n, lanes, vectors))
-    chosen = Plan(rows, *_split(spec.m, rows), lanes, widths, False, False, False, spec.k, 0, 0)
-    return _blocks(spec, chosen)
 
 
 def _split(m: int, rows: int) -> tuple[int, int]:
@@ -221,13 +226,9 @@ class _Grid:
     body: float  # how much slower it may be for each copy of the tile's code it is spared
     closing: float  # cycles that each vector of columns costs a tile when its sums are done, for each term
 
-    def best(self, target: Target) -> tuple[int, int]:
-        """Vectors across and rows down of the tile that costs least."""
-        return min(self.tiles(target), key=lambda tile: self.cost(*tile))
-
-    def tiles(self, target: Target) -> list[tuple[int, int]]:
+    def tiles(self, target: Target) -> list[Tile]:
         """Every tile that fits: its sums, the vectors of B and one element of A in registers."""
-        found: dict[tuple[int, int], None] = {}
+        found: dict[Tile, None] = {}
         for across in range(1, 9):
             for down in range(1, self.most_rows + 1):
                 if across * down + across + 1 <= target.registers:
@@ -239,6 +240,13 @@ class _Grid:
         widths, heights = _counts(self.vectors, across), _counts(self.m, down)
         cycles = sum(w * h * (_cycles(v, r) + v * self.closing) for v, w in widths for r, h in heights)
         return cycles * (1 + self.body * (len(widths) * len(heights) - 1))
+
+
+def _grid(spec: Contraction, lanes: int, target: Target, turned: bool) -> _Grid:
+    body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
+    full = target.lanes(spec.scalar)
+    closing = _TRANSPOSING * full / 2 / max(1, spec.k) if turned else 0.0
+    return _Grid(spec.m, -(-spec.n // lanes), full if turned else 28, body, closing)
 
 
 def _counts(extent: int, size: int) -> list[tuple[int, int]]:
@@ -309,9 +317,9 @@ def _packs_a(spec: Contraction, size: int) -> bool:
     return (span >= 16 * _PAGE and spec.n >= 192) or (span >= 64 * _PAGE and spec.n >= 96)
 
 
-def scratch_elements(spec: Contraction, target: Target) -> int:
+def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None) -> int:
     """How many elements of scratch memory each thread gives to the kernel; 0 where it needs none."""
-    return sum(scratch_parts(spec, plan(spec, target)))
+    return sum(scratch_parts(spec, plan(spec, target, tile)))
 
 
 def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:

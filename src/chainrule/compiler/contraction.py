@@ -22,6 +22,7 @@ from chainrule.compiler.blocking import (
     Plan,
     Strips,
     Target,
+    Tile,
     plan,
     power_of_two_above,
     scratch_elements,
@@ -68,15 +69,16 @@ def emit_contraction(
     target: Target,
     scratch: Value | None = None,
     units: Range | None = None,
+    tile: Tile | None = None,
 ) -> None:
     """Write the loops of one product; `epilogue` transforms and stores each vector of C.
 
     `scratch` has room for `scratch_elements`. `units` limits the work to a part of the plan's units: so
     threads share a product, and no sum depends on how they do.
     """
-    chosen = plan(spec, target)
-    if scratch_elements(spec, target) and scratch is None:
-        raise ValueError(f"{spec} needs scratch memory of {scratch_elements(spec, target)} elements")
+    chosen = plan(spec, target, tile)
+    if scratch is None and scratch_elements(spec, target, tile):
+        raise ValueError(f"{spec} needs scratch memory of {scratch_elements(spec, target, tile)} elements")
     if chosen.turned:
         spec, a, b = spec.swapped(), b, a
     with ExitStack() as stack:

@@ -337,6 +337,13 @@ class _Writer:
         return self.e.address(pointer, self.e.const(constant, "i64"), MEMORY[load.dtype]) if constant else pointer
 
 
+def cut_of(kernel: Kernel, target: Target) -> contraction.Plan | None:
+    """How the product at the core of a kernel is cut up: part of what its code depends on, as it may be searched."""
+    if not isinstance(kernel.core, Dot) or not math.prod(var.size for var in kernel.loops):
+        return None
+    return contraction.plan(contraction_of(kernel, kernel.core), target)
+
+
 def scratch_of(kernel: Kernel, target: Target) -> int:
     """Bytes of scratch memory that a kernel packs a factor into."""
     if not isinstance(kernel.core, Dot):
