@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Optional
 
 from chainrule import dtypes
 from chainrule.compiler import contraction, scalars
@@ -35,8 +34,6 @@ from chainrule.graph import Node
 from chainrule.ops import reduction
 
 FIRST, LAST = Register("%first", "i64"), Register("%last", "i64")
-Tiles = Optional[tuple[Register, Register]]
-ENOUGH = 4  # strips of columns, from which on threads divide those rather than rows (a packed strip is packed once)
 WIDE = 4  # vectors in flight in a sum: hides the latency of an addition
 
 
@@ -330,22 +327,21 @@ class _Writer:
             self._store(body)
 
         scratch = Register("%scratch", "ptr") if self.scratch else None
-        rows, columns = self._tiles(spec)
-        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns)
-
-    def _tiles(self, spec: contraction.Contraction) -> tuple[Tiles, Tiles]:
-        """How threads divide a product: by strips of columns if there are several, else by rows of tiles."""
-        cut = contraction.plan(spec, self.target)
-        by_columns = cut.column_strips >= ENOUGH or cut.column_strips >= cut.row_tiles
-        self.units = max(1, cut.column_strips if by_columns else cut.row_tiles) if self.divide else 1
-        if self.units == 1:
-            return None, None
-        return (None, (FIRST, LAST)) if by_columns else ((FIRST, LAST), None)
+        self.units = max(1, contraction.plan(spec, self.target).units) if self.divide else 1
+        units = (FIRST, LAST) if self.units > 1 else None
+        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, units)
 
     def _operand(self, body: Body, load: Load) -> Register:
         pointer = body.pointer(load.node)
         constant = load.index.constant
         return self.e.address(pointer, self.e.const(constant, "i64"), MEMORY[load.dtype]) if constant else pointer
+
+
+def cut_of(kernel: Kernel, target: Target) -> contraction.Plan | None:
+    """How the product at the core of a kernel is cut up: part of what its code depends on, as it may be searched."""
+    if not isinstance(kernel.core, Dot) or not math.prod(var.size for var in kernel.loops):
+        return None
+    return contraction.plan(contraction_of(kernel, kernel.core), target)
 
 
 def scratch_of(kernel: Kernel, target: Target) -> int:

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from chainrule.compiler import memory, native
 from chainrule.compiler.kernels import Check, Kernel, print_kernel
-from chainrule.compiler.lower import scratch_of
+from chainrule.compiler.lower import cut_of, scratch_of
 from chainrule.compiler.memory import Place, Plan
 from chainrule.compiler.module import ModuleWriter, threads_for, thresholds, work_of_step
 from chainrule.compiler.schedule import Schedule, schedule
@@ -84,7 +84,7 @@ class Program:
         lines = [f"arena {self.plan.arena}", f"divide {thresholds()}"]
         for kernel, (text, places) in zip(self.plan.kernels, self._texts, strict=True):
             code = kernel.core.code if isinstance(kernel.core, Check) else ""
-            lines.append(f"{text}\n  @ {', '.join(map(str, places))} {code}")
+            lines.append(f"{text}\n  @ {', '.join(map(str, places))} {code} {cut_of(kernel, self.machine.target)}")
         lines += [f"copy {self.plan.places[node]} -> {slot}: {memory.size_of(node)}" for node, slot in self.plan.copies]
         return "\n".join(lines)
 
