@@ -184,7 +184,10 @@ def test_a_split_among_threads_changes_no_bit(n: int, layout: str) -> None:
 def test_empty_extents(m: int, n: int, k: int, b_strides: str) -> None:
     spec = Contraction(m, n, k, "float", (k, 1), (n, 1) if b_strides == "by row" else (1, k))
     c = np.full((m, n), np.nan, np.float32)
-    kernel(spec, TARGETS[0]).call("f", c, c, c, c, c)
+    a, b, scratch = (
+        np.zeros(elements + 16, np.float32) for elements in (m * k, k * n, scratch_elements(spec, TARGETS[0]))
+    )
+    kernel(spec, TARGETS[0]).call("f", a, b, c, scratch, c)
     np.testing.assert_array_equal(c, np.zeros((m, n)))
 
 
