@@ -179,11 +179,15 @@ def test_a_split_among_threads_changes_no_bit(n: int, layout: str) -> None:
     np.testing.assert_array_equal(parts, whole)
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(0, 5, 5), (5, 0, 5), (5, 37, 0)])
-def test_empty_extents(m: int, n: int, k: int) -> None:
-    spec = Contraction(m, n, k, "float", (k, 1), (n, 1))
+@pytest.mark.parametrize("b_strides", ["by row", "by column"])
+@pytest.mark.parametrize(("m", "n", "k"), [(0, 5, 20), (5, 0, 20), (5, 37, 0)])
+def test_empty_extents(m: int, n: int, k: int, b_strides: str) -> None:
+    spec = Contraction(m, n, k, "float", (k, 1), (n, 1) if b_strides == "by row" else (1, k))
     c = np.full((m, n), np.nan, np.float32)
-    kernel(spec, TARGETS[0]).call("f", c, c, c, c, c)
+    a, b, scratch = (
+        np.zeros(elements + 16, np.float32) for elements in (m * k, k * n, scratch_elements(spec, TARGETS[0]))
+    )
+    kernel(spec, TARGETS[0]).call("f", a, b, c, scratch, c)
     np.testing.assert_array_equal(c, np.zeros((m, n)))
 
 

@@ -21,10 +21,11 @@ _PAGE = 4096
 _NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
 _BLOCK = 512  # rows and columns of a block
 _DEPTH = 256  # terms of a block
-_TURN = 1.0  # cycles that a turn of a tile's loop costs beside its arithmetic (measured)
+_TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
 _BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
 _SMALL_BODY = 0.04  # and a small one, which is soon done but takes as long to compile
 _SMALL = 1 << 21  # multiply-adds
+_LOAD = 1.15  # a load beside a multiply-add: they do not all hit the first-level cache
 _TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
 _IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
 
@@ -255,19 +256,24 @@ def _counts(extent: int, size: int) -> list[tuple[int, int]]:
 
 
 def _cycles(across: int, down: int) -> float:
-    return max(across * down, across + down, _IN_FLIGHT) / 2 + _TURN
+    return max(across * down, _LOAD * (across + down), _IN_FLIGHT) / 2 + _TURN + _VECTOR * across
 
 
 # -- sums along l -----------------------------------------------------------------------------------
 
 
 def _sums_along_k(spec: Contraction, target: Target) -> bool:
-    """Both operands contiguous along l, and too few outputs for packing B to pay (bounds measured)."""
+    """Both operands contiguous along l, and sums along vectors of l cost less than packing B (measured).
+
+    In cycles for an element of C: a tile of dot products needs as many multiply-adds as l has vectors and then
+    adds up lanes; broadcasting wastes the lanes beyond n, and shares the packing of B among m rows.
+    """
     lanes = target.lanes(spec.scalar)
-    if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < lanes:
+    if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < lanes or not spec.m * spec.n:
         return False
-    few_rows = spec.m <= min(8 + spec.k // 16, 48)
-    return spec.n == 1 or few_rows or (spec.n < lanes and spec.k >= 2 * lanes)
+    along = (1.17 * -(-spec.k // lanes) + 3) / 2
+    across = spec.k / lanes * _waste(spec.n, lanes) * (0.525 + 4 / spec.m)
+    return spec.n == 1 or along < across
 
 
 def _dot_plan(spec: Contraction, target: Target) -> Plan:
@@ -289,7 +295,7 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     size = BYTES[spec.scalar]
     tiles, strips = chosen.row_tiles, chosen.column_strips
     chosen = replace(chosen, pack=_packs_b(spec, size), pack_a=_packs_a(spec, size), tiles=tiles, together=strips)
-    if spec.m * spec.k * size <= _NEAR and spec.k <= 8 * _DEPTH:
+    if spec.m * spec.k * size <= _NEAR / 2 and spec.k <= 8 * _DEPTH:
         return chosen
     depth = min(spec.k, -(-_even(spec.k, _DEPTH) // 16) * 16)
     tiles = _even(tiles, max(1, _BLOCK // chosen.rows))
@@ -314,7 +320,7 @@ def _packs_a(spec: Contraction, size: int) -> bool:
     if spec.a_strides[0] != 1 or spec.a_strides[1] == 1:
         return False
     span = spec.a_strides[1] * spec.k * size
-    return (span >= 16 * _PAGE and spec.n >= 192) or (span >= 64 * _PAGE and spec.n >= 96)
+    return (span >= 16 * _PAGE and spec.n >= 192) or (span >= 64 * _PAGE and spec.n >= 160)
 
 
 def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None) -> int:
