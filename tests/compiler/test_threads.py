@@ -11,15 +11,20 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler import module, threads
+from chainrule.compiler import cost, threads
+from chainrule.compiler.pace import Pace
 from chainrule.errors import SettingError
 
 
 @pytest.fixture(autouse=True)
 def everything_divided(monkeypatch):
-    """Every kernel of every program is shared, however small."""
-    for name in ("DIVIDE_KERNEL", "DIVIDE_PROGRAM", "WAKE"):
-        monkeypatch.setattr(module, name, 0)
+    """Every kernel of every program is shared, however small, on as many threads as are allowed."""
+    for name in ("BARRIER", "SMALL", "CALL", "AHEAD"):
+        monkeypatch.setattr(cost, name, 0.0)
+    monkeypatch.setattr(cost, "FOREIGN", float("inf"))
+    monkeypatch.setattr(cost, "NEAR", float("inf"))
+    monkeypatch.setattr(Pace, "choose", lambda self, steps, limit: [(limit, steps)])
+    monkeypatch.setattr(Pace, "note", lambda self, threads, steps, seconds: None)
     before = cr.get_num_threads()
     yield
     cr.set_num_threads(before)
@@ -144,9 +149,3 @@ def test_a_bad_environment_variable(monkeypatch):
     text = "CHAINRULE_NUM_THREADS must be a whole number of threads, got 'many'."
     with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
         threads._from_environment()
-
-
-def test_small_programs_stay_on_one_thread(monkeypatch):
-    monkeypatch.undo()
-    assert module.threads_for(work=10_000, steps=10**9, limit=8) == 1
-    assert module.threads_for(work=60_000_000, steps=1, limit=8) == 8

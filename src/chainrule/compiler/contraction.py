@@ -114,7 +114,7 @@ class Plan:
 
 def plan(spec: Contraction, target: Target) -> Plan:
     """The tiles for a shape: what threads divide among them."""
-    spec = _swapped(spec) if _is_column(spec) else spec
+    spec = _swapped(spec) if is_column(spec) else spec
     size = _BYTES[spec.scalar]
     dot = _sums_along_k(spec, target)
     most = 8 if target.registers >= 32 else 6
@@ -163,7 +163,7 @@ def _sums_along_k(spec: Contraction, target: Target) -> bool:
     return spec.n == 1 or few
 
 
-def _is_column(spec: Contraction) -> bool:
+def is_column(spec: Contraction) -> bool:
     """A matrix contiguous along its rows times one column: better as a row times that matrix transposed."""
     return spec.n == 1 and spec.a_strides[0] == 1 and spec.a_strides[1] != 1 and spec.m > 1
 
@@ -199,7 +199,7 @@ def emit_contraction(
     chosen = plan(spec, target)
     if chosen.pack and scratch is None:
         raise ValueError(f"{spec} needs scratch memory of {scratch_elements(spec, target)} elements")
-    if _is_column(spec):
+    if is_column(spec):
         spec, a, b, epilogue = _swapped(spec), b, a, partial(_lane_by_lane, epilogue)
     with ExitStack() as stack:
         batch = []
