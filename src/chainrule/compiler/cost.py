@@ -24,7 +24,7 @@ BARRIER = 400.0  # all threads meet: 180 by itself, the rest is that none arrive
 # own cache, the rest where both cores reach them.
 FOREIGN, FOREIGN_BYTES = 2.5, 1 << 16
 AHEAD = 1024.0  # bytes that the hardware reads ahead in a stream
-SMALL = 15_000.0  # a step of less is over before a second thread could have helped
+SMALL = 30_000.0  # a step of less is over before a second thread could have helped
 WAKE = 60_000.0  # a sleeping worker starts so much later
 GAIN = 0.9  # threads are used at first where the step should take at most this share of its time on one
 

@@ -39,12 +39,11 @@ class Division:
         self.checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
         self.copies = bool(plan.copies)
         self.total = sum(self.alone)
-        self.threaded = self.total >= cost.SMALL
-        self.ways = [Way(None, footprint(kernel, plan.places, None)) for kernel in plan.kernels]
-        if self.threaded:
+        self.ways: list[Way] = [Way(None, Footprint((), ()))] * len(plan.kernels)
+        if self.total >= cost.SMALL:
             options = list(_options(plan, target))
             self.ways = min((self._sweep(options, first) for first in ("rows", "columns", "")), key=self._estimate)
-            self.threaded = any(way.share is not None for way in self.ways)
+        self.threaded = any(way.share is not None for way in self.ways)
 
     def shares(self) -> list[Share | None]:
         """For each kernel the loop that threads share."""
