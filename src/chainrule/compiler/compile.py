@@ -18,6 +18,7 @@ from typing import Any
 from chainrule import graph
 from chainrule.compiler import tree
 from chainrule.compiler.variant import Variant
+from chainrule.compiler.watch import Watched
 from chainrule.errors import ShapeError, TraceError
 from chainrule.graph import Node
 from chainrule.tensor.core import Handle
@@ -102,6 +103,13 @@ class Compiled:
             first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
             variant = self._variant(description, leaves, first)
             return variant.loop(leaves, steps)
+
+    def watch(self, *args: Any, **kwargs: Any) -> Watched:
+        """Run one call as usual and give every value on the way, instead of what the function returns."""
+        leaves: list[Handle] = []
+        description = tree.flatten((args, kwargs), leaves)
+        with self._lock:
+            return self._variant(description, leaves, [leaf._node for leaf in leaves]).watch(leaves)
 
     def show(self, stage: str = "graph", cpu: str | None = None) -> str:
         """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".

@@ -15,6 +15,8 @@ from chainrule.compiler.threads import available_cpus
 
 PROBE = 0.003  # seconds of steps on the other number of threads ...
 EVERY = 0.5  # ... so many seconds after the last time
+COST = 50.0  # ... or so many times as long as that took, where it is much slower
+SPAN = 0.1  # seconds after which the choice is looked at again
 CLEARLY = 0.97  # the other must be faster by so much
 
 
@@ -33,21 +35,24 @@ class Pace:
         self.favourite = self.many if shared <= cost.GAIN * alone else 1
         self.fewest = cost.WAKE / max(alone - shared, 0.1 * alone)  # steps that repay waking the workers
         self.seconds: dict[int, float] = {}  # a step on so many threads, as measured
-        self.probed = -EVERY
+        self.again = 0.0  # when to try the other number
 
-    def choose(self, steps: int, limit: int) -> list[tuple[int, int]]:
-        """On how many threads to run how many steps, one after the other."""
+    def choose(self, left: int, limit: int) -> tuple[int, int]:
+        """Of the steps that are left, how many to run next, and on how many threads: (threads, steps)."""
         if limit != self.limit:
             self._begin(limit)
-        if self.many == 1 or steps < self.fewest:
-            return [(1, steps)]
-        now = time.perf_counter()
-        if now - self.probed < EVERY or self.favourite not in self.seconds:
-            return [(self.favourite, steps)]
-        self.probed = now
-        other = 1 if self.favourite > 1 else self.many
-        few = min(steps, max(1, int(PROBE / self.seconds[self.favourite])))
-        return [(other, few), (self.favourite, steps - few)] if few < steps else [(other, steps)]
+        if self.many == 1 or left < self.fewest:
+            return 1, left
+        now, known = time.perf_counter(), self.seconds.get(self.favourite)
+        if known is None:
+            return self.favourite, self._within(PROBE, self.division.estimate(self.favourite) * 1e-9, left)
+        if now >= self.again:
+            return (1 if self.favourite > 1 else self.many), self._within(PROBE, known, left)
+        return self.favourite, self._within(SPAN, known, left)
+
+    def _within(self, seconds: float, each: float, left: int) -> int:
+        """About as many steps as take so long, at least what waking the workers is worth, at most what is left."""
+        return min(left, max(1, int(self.fewest) + 1, int(seconds / max(each, 1e-9))))
 
     def note(self, threads: int, steps: int, seconds: float) -> None:
         """So long it took."""
@@ -56,5 +61,7 @@ class Pace:
         each = seconds / steps
         self.seconds[threads] = (self.seconds.get(threads, each) + each) / 2
         other = 1 if self.favourite > 1 else self.many
+        if threads == other:
+            self.again = time.perf_counter() + max(EVERY, COST * seconds)
         if self.seconds.get(other, float("inf")) < CLEARLY * self.seconds.get(self.favourite, 0.0):
             self.favourite = other

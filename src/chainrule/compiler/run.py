@@ -55,7 +55,8 @@ class Run:
         if not self.pace.worthwhile:
             return self.run(*self.alone, steps, 0, 1, self.barrier)
         done = 0
-        for threads, count in self.pace.choose(steps, limit):
+        while done < steps:
+            threads, count = self.pace.choose(steps - done, limit)
             began = time.perf_counter()
             status = self._with(threads, count)
             if status:

@@ -10,18 +10,21 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from chainrule import graph
-from chainrule.compiler import memory, tree
+from chainrule.compiler import memory, tree, watch
 from chainrule.compiler.available import check_room
 from chainrule.compiler.buffers import address, contiguous
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
 from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
 from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
+from chainrule.compiler.watch import Watched
 from chainrule.errors import IndexRangeError, TraceError
 from chainrule.graph import Array, Node, Type
 from chainrule.tensor import Tensor
@@ -230,6 +233,20 @@ class Variant:
         self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
         self._execute(steps)
         return self._finish(leaves, self._result_leaves(outputs))
+
+    @cached_property
+    def _watchable(self) -> Program:
+        return replace(self.program, watched=True)
+
+    def watch(self, leaves: Sequence[Handle]) -> Watched:
+        """One step, and every value on the way."""
+        outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
+        self._bind(leaves, outputs, None)
+        status, stored = watch.run(self._watchable, self.table)
+        if status:
+            raise self._failure(status & 0xFFFF, status >> 16)
+        self._finish(leaves, self._result_leaves(outputs))
+        return Watched(self.trace, self._watchable, stored)
 
     # -- binding ----------------------------------------------------------------------------
     def _bind(self, leaves: Sequence[Handle], outputs: list[Array], strides: list[int] | None) -> None:
