@@ -54,9 +54,11 @@ def unchanged(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Val
     return sums
 
 
-def kernel(spec: Contraction, target: Target, finish=unchanged, split: bool = False) -> Compiled:  # type: ignore[no-untyped-def]
+def kernel(spec: Contraction, target: Target, finish=unchanged, split: str = "") -> Compiled:  # type: ignore[no-untyped-def]
+    """The function of one product; with `split` "rows" or "columns" it takes a range of those."""
     e = Emitter()
-    emit_contraction(e, spec, A, B, store_at(spec, finish), target, SCRATCH, LIMITS if split else None)
+    limits = {split: LIMITS} if split else {}
+    emit_contraction(e, spec, A, B, store_at(spec, finish), target, SCRATCH, **limits)
     e.ret()
     parameters = [A, B, C, SCRATCH, BIAS, *(LIMITS if split else ())]
     return Compiled(module_of(e, e.function("f", parameters)), speed=0, codegen=1)
@@ -163,17 +165,19 @@ def test_epilogue_adds_a_bias_and_applies_an_activation(activation: str, target:
     np.testing.assert_allclose(c, truth, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("by", ["rows", "columns"])
 @pytest.mark.parametrize("n", [45, 10])
 @pytest.mark.parametrize("layout", ["by row", "by column"])
-def test_a_split_among_threads_changes_no_bit(n: int, layout: str) -> None:
+def test_a_split_among_threads_changes_no_bit(n: int, layout: str, by: str) -> None:
     rng = np.random.default_rng(0)
     a, b = strided(rng, 30, 40, "by row", np.float32), strided(rng, 40, n, layout, np.float32)
     spec = Contraction(30, n, 40, "float", elements(a), elements(b))
     whole, parts = np.empty((30, n), np.float32), np.full((30, n), np.nan, np.float32)
     scratch = np.empty(scratch_elements(spec, TARGETS[0]) + 1, np.float32)
     kernel(spec, TARGETS[0]).call("f", a, b, whole, scratch, whole)
-    split, chosen = kernel(spec, TARGETS[0], split=True), plan(spec, TARGETS[0])
-    limits = [0, *sorted(np.random.default_rng(1).integers(0, chosen.units, 3)), chosen.units]
+    split, chosen = kernel(spec, TARGETS[0], split=by), plan(spec, TARGETS[0])
+    count = chosen.row_tiles if by == "rows" else chosen.column_strips
+    limits = [0, *sorted(np.random.default_rng(1).integers(0, count + 1, 3)), count]
     for first, last in pairwise(map(int, limits)):
         split.call("f", a, b, parts, scratch, parts, first, last)
     np.testing.assert_array_equal(parts, whole)
@@ -242,14 +246,15 @@ def in_blocks_of(chosen: Plan, depth: int, tiles: int, together: int, pack_a: bo
     return replace(chosen, pack=True, pack_a=pack_a, depth=depth, tiles=tiles, together=together, blocked=True)
 
 
-def run(spec: Contraction, target: Target, a: np.ndarray, b: np.ndarray, split: bool = False) -> np.ndarray:
+def run(spec: Contraction, target: Target, a: np.ndarray, b: np.ndarray, split: str = "") -> np.ndarray:
     c = np.full((spec.m, spec.n), np.nan, NAMES[spec.scalar])
     scratch = np.empty(scratch_elements(spec, target) + 16, NAMES[spec.scalar])
     compiled = kernel(spec, target, split=split)
     if not split:
         compiled.call("f", a, b, c, scratch, c)
         return c
-    units = contraction.plan(spec, target).units
+    chosen = contraction.plan(spec, target)
+    units = chosen.row_tiles if split == "rows" else chosen.column_strips
     for first, last in pairwise(sorted({0, units, *np.random.default_rng(1).integers(0, units + 1, 3).tolist()})):
         compiled.call("f", a, b, c, scratch, c, first, last)
     return c
@@ -279,7 +284,8 @@ def test_however_a_product_is_cut_up_no_bit_changes(
     for module in (blocking, contraction):
         monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
     np.testing.assert_array_equal(run(spec, target, a, b), expected)
-    np.testing.assert_array_equal(run(spec, target, a, b, split=True), expected)
+    for by in ("rows", "columns"):
+        np.testing.assert_array_equal(run(spec, target, a, b, split=by), expected)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -136,14 +136,9 @@ class Plan:
         return -(-widest // self.lanes) * self.lanes
 
     @property
-    def row_groups(self) -> int:
-        """Blocks of rows: each goes through all of l before the next."""
-        return -(-self.row_tiles // self.tiles) if self.tiles else 0
-
-    @property
-    def units(self) -> int:
-        """Into how many parts the work may be divided among threads."""
-        return (self.row_groups if self.blocked else self.row_tiles) * self.column_strips
+    def wide_strips(self) -> int:
+        """How many strips, the first, are of the widest kind; the others are one vector less."""
+        return sum(strips.count for strips in self.widths if -(-strips.width // self.lanes) * self.lanes == self.width)
 
 
 @lru_cache(maxsize=4096)

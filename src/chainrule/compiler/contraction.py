@@ -39,7 +39,6 @@ from chainrule.compiler.packing import (
     plus,
     ranged,
     scaled,
-    within,
 )
 from chainrule.compiler.transpose import (
     BYTES,
@@ -68,13 +67,14 @@ def emit_contraction(
     epilogue: Epilogue,
     target: Target,
     scratch: Value | None = None,
-    units: Range | None = None,
+    rows: Range | None = None,
+    columns: Range | None = None,
     tile: Tile | None = None,
 ) -> None:
     """Write the loops of one product; `epilogue` transforms and stores each vector of C.
 
-    `scratch` has room for `scratch_elements`. `units` limits the work to a part of the plan's units: so
-    threads share a product, and no sum depends on how they do.
+    `scratch` has room for `scratch_elements`. `rows` and `columns` limit the work to a range of the
+    plan's row tiles and of its strips: so threads share a product, and no sum depends on how they do.
     """
     chosen = plan(spec, target, tile)
     if scratch is None and scratch_elements(spec, target, tile):
@@ -89,7 +89,7 @@ def emit_contraction(
             b = offset(e, b, index, b_stride, spec.scalar)
             batch.append(index)
         kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch))
-        (kernel.in_blocks if chosen.blocked else kernel.in_strips)(units)
+        (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
 
 
 @dataclass(frozen=True)
@@ -134,50 +134,32 @@ class _Kernel:
         return len(probe.lines)
 
     # -- the order of work ----------------------------------------------------------------------
-    def in_strips(self, units: Range | None) -> None:
-        """Strip by strip, each over all rows; a unit is a tile."""
-        e, tiles = self.e, self.plan.row_tiles
-        zero = e.const(0, "i64")
-        depth = Depth(zero, self.spec.k)
-        rows = self.packer.rows_of_a(self.a, None, depth)
-        limits = None
-        if units is not None:
-            count = e.const(tiles, "i64")
-            last = e.binary("add", units[1], e.const(tiles - 1, "i64"))
-            limits = e.binary("sdiv", units[0], count), e.binary("sdiv", last, count)
-        for strips in self.plan.widths:
+    def in_strips(self, tiles: Range | None, strips: Range | None) -> None:
+        """Strip by strip, each over all rows."""
+        depth = Depth(self.e.const(0, "i64"), self.spec.k)
+        rows = self.packer.rows_of_a(self.a, tiles, depth)
+        for kind in self.plan.widths:
 
-            def strip(number: Value, strips: Strips = strips) -> None:
-                mine = None
-                if units is not None:
-                    before = scaled(e, number, tiles)
-                    mine = e.binary("sub", units[0], before), e.binary("sub", units[1], before)
-                self.strip(strips, number, rows, mine, depth, None)
+            def strip(number: Value, kind: Strips = kind) -> None:
+                self.strip(kind, number, rows, tiles, depth, None)
 
-            ranged(e, limits, strips.first, strips.count, strip)
+            ranged(self.e, strips, kind.first, kind.count, strip)
 
-    def in_blocks(self, units: Range | None) -> None:
-        """Block by block: for each group of rows, some strips together, through all of l; a unit is a strip."""
+    def in_blocks(self, tiles: Range | None, strips: Range | None) -> None:
+        """Block by block: for each group of rows, some strips together, through all of l."""
         e, chosen = self.e, self.plan
-        strips = e.const(chosen.column_strips, "i64")
-        everything = e.const(0, "i64"), e.const(chosen.units, "i64")
-        first, last = units or everything
-        rounded = e.binary("add", last, e.const(chosen.column_strips - 1, "i64"))
-        groups = e.binary("sdiv", first, strips), e.binary("sdiv", rounded, strips)
+        zero = e.const(0, "i64")
+        top, bottom = tiles or (zero, e.const(chosen.row_tiles, "i64"))
+        left, right = strips or (zero, e.const(chosen.column_strips, "i64"))
 
-        def group(number: Value) -> None:
-            before = e.binary("mul", number, strips)
-            mine = e.binary("sub", first, before), e.binary("sub", last, before)
-            low, high = within(e, mine, e.const(0, "i64"), strips)
-            start = scaled(e, number, chosen.tiles)
-            end = e.binary("add", start, e.const(chosen.tiles, "i64"))
-            rows = start, e.call("llvm.smin.i64", "i64", end, e.const(chosen.row_tiles, "i64"))
-            with e.loop(e.binary("sub", high, low), chosen.together) as step:
-                begin = e.binary("add", low, step)
-                limit = e.binary("add", begin, e.const(chosen.together, "i64"))
-                self._block(rows, (begin, e.call("llvm.smin.i64", "i64", limit, high)))
+        def part(first: Value, step: Value, count: int, end: Value) -> Range:
+            start = e.binary("add", first, step)
+            return start, e.call("llvm.smin.i64", "i64", e.binary("add", start, e.const(count, "i64")), end)
 
-        ranged(e, groups, 0, chosen.row_groups, group)
+        with e.loop(e.binary("sub", bottom, top), chosen.tiles) as down:
+            rows = part(top, down, chosen.tiles, bottom)
+            with e.loop(e.binary("sub", right, left), chosen.together) as across:
+                self._block(rows, part(left, across, chosen.together, right))
 
     def _block(self, tiles: Range, strips: Range) -> None:
         """One block of C, through all blocks of l."""

@@ -28,6 +28,7 @@ from chainrule.compiler.kernels import (
     Reduce,
     Value,
 )  # fmt: skip
+from chainrule.compiler.parts import Cut, Share
 from chainrule.compiler.scalars import MEMORY, REGISTER, Scalars
 from chainrule.compiler.transpose import lane_mask
 from chainrule.graph import Node
@@ -44,35 +45,65 @@ class Lowered:
     text: str
     declarations: set[str]
     scratch: int  # bytes
-    units: int  # into how many parts threads may divide it; 1: it runs on one thread
 
 
-def lower(kernel: Kernel, name: str, parameters: dict[Node, str], target: Target, divide: bool) -> Lowered:
+def lower(
+    kernel: Kernel, name: str, parameters: dict[Node, str], target: Target, share: Share | None = None
+) -> Lowered:
     """The function of one kernel; `parameters` names the pointer to each buffer it touches.
 
-    With `divide` it takes a range of its units of work, ``%first`` to ``%last``, so that threads share it.
+    With a `share` (one of `shares`) it takes a range of the units of that, ``%first`` to ``%last``.
     """
-    writer = _Writer(kernel, parameters, target, divide)
+    writer = _Writer(kernel, parameters, target, share)
     writer.write()
     e = writer.e
     pointers = [Register(f"%{p}", "ptr") for p in dict.fromkeys(parameters.values())]
     if writer.scratch:
         pointers.append(Register("%scratch", "ptr"))
-    if writer.units > 1:
+    if share is not None:
         pointers += [FIRST, LAST]
     result = "i64" if isinstance(kernel.core, Check) else "void"
     text = e.function(name, pointers, result=result, attributes="#0")
-    return Lowered(text, e.declarations, writer.scratch, writer.units)
+    return Lowered(text, e.declarations, writer.scratch)
+
+
+def shares(kernel: Kernel, target: Target) -> list[Share]:
+    """Every way in which threads can divide the kernel, the preferred first."""
+    if isinstance(kernel.core, Check) or not math.prod(var.size for var in kernel.loops):
+        return []
+    if isinstance(kernel.core, Dot):
+        return _product_shares(kernel, kernel.core, target)
+    if any(store.combine is not None for store in kernel.stores):
+        return []  # positions are data: two threads might write the same one
+    along, lanes = _Writer(kernel, {}, target).lanes_along()
+    outer = [var for var in kernel.loops if var != along]
+    var = outer[0] if outer else along
+    if var is None or var not in kernel.loops:
+        return []
+    cut = Cut.even(var.size, lanes if var == along else 1)
+    return [Share.of(var, cut, "loop")] if cut.units > 1 else []
+
+
+def _product_shares(kernel: Kernel, core: Dot, target: Target) -> list[Share]:
+    """By rows of tiles or by strips of columns."""
+    spec = contraction_of(kernel, core)
+    chosen = contraction.plan(spec, target)
+    m, n = (core.n, core.m) if chosen.turned else (core.m, core.n)
+    found = []
+    if m is not None and chosen.row_tiles > 1:
+        found.append(Share.of(m, Cut(m.size, chosen.row_tiles, chosen.rows, chosen.large), "rows"))
+    if n is not None and chosen.column_strips > 1:
+        cut = Cut(n.size, chosen.column_strips, chosen.width, chosen.wide_strips, chosen.lanes)
+        found.append(Share.of(n, cut, "columns"))
+    return found
 
 
 class _Writer:
     """Writes the loops of a kernel around the values of its body."""
 
-    def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target, divide: bool) -> None:
-        self.kernel, self.parameters, self.target = kernel, parameters, target
-        self.divide = divide
-        self.divided: Var | None = None  # the loop whose iterations threads share
-        self.units = 1
+    def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target, share: Share | None = None) -> None:
+        self.kernel, self.parameters, self.target, self.share = kernel, parameters, target, share
+        self.divided = share.var if share is not None else None  # the loop whose iterations threads share
         self.e = Emitter()
         self.scratch = 0
 
@@ -99,15 +130,8 @@ class _Writer:
 
     # -- loops --------------------------------------------------------------------------------
     def _nest(self, loops: Sequence[Var], indices: dict[Var, Register], stack: ExitStack) -> None:
-        if loops and self.divided is None:
-            self._share(loops[0], loops[0].size)
         for var in loops:
             indices[var] = stack.enter_context(self._loop(var))
-
-    def _share(self, var: Var, units: int) -> None:
-        """Let threads share the iterations of `var`, if the kernel is to be divided and nothing is yet."""
-        if self.divide and self.divided is None and units > 1:
-            self.divided, self.units = var, units
 
     @contextmanager
     def _loop(self, var: Var) -> Iterator[Register]:
@@ -123,7 +147,6 @@ class _Writer:
         """body over all of `along`: whole vectors, then what is left under a mask."""
         e = self.e
         whole, left = divmod(along.size, lanes)
-        self._share(along, whole + (left > 0))
         mine = along is self.divided
         if whole and mine:
             stop = e.call("llvm.smin.i64", "i64", LAST, e.const(whole, "i64"))
@@ -165,18 +188,30 @@ class _Writer:
 
         return [value for value in walk(self.kernel.roots()) if not isinstance(value, (Number, Position))]
 
+    def lanes_along(self) -> tuple[Var | None, int]:
+        """The loop whose neighbours are the lanes of a vector, and how many there are (1: it is a plain loop)."""
+        core, loops = self.kernel.core, self.kernel.loops
+        if not isinstance(core, Reduce):
+            along = loops[-1] if loops and self._vectorises(loops[-1]) else None
+            return along, self._lanes(along) if along else 1
+        along = self._best(core, loops, core.dims)
+        position = core.op in (reduction.argmax, reduction.argmin)
+        if position and along not in loops:
+            along = loops[-1] if loops else None
+        if along is None or (along in loops and not self._vectorises(along)):
+            return along, 1
+        return along, self._lanes(along, 1 if position else WIDE)
+
     def _elementwise(self) -> None:
         loops = self.kernel.loops
-        along = loops[-1] if loops and self._vectorises(loops[-1]) else None
+        along, lanes = self.lanes_along()
         indices: dict[Var, Register] = {}
         with ExitStack() as stack:
-            if any(store.combine is not None for store in self.kernel.stores):
-                self.divide = False  # positions are data: two threads might write the same one
             self._nest([var for var in loops if var != along], indices, stack)
             if along is None:
                 self._store(self.body(indices))
             else:
-                self._vectors(along, self._lanes(along), indices, self._store)
+                self._vectors(along, lanes, indices, self._store)
 
     def _vectorises(self, var: Var) -> bool:
         """Do neighbouring iterations write neighbouring elements (and never the same one)?"""
@@ -191,14 +226,13 @@ class _Writer:
 
     # -- reductions -----------------------------------------------------------------------------
     def _reduce(self, core: Reduce) -> None:
-        outer, inner = self.kernel.loops, core.dims
-        along = self._best(core, outer, inner)
+        along, lanes = self.lanes_along()
         if core.op in (reduction.argmax, reduction.argmin):
-            self._down(core, along if along in outer else (outer[-1] if outer else None), _ArgFold(core))
-        elif along is None or along in outer:
-            self._down(core, along, _PlainFold(core))
+            self._down(core, along, lanes, _ArgFold(core))
+        elif along is None or along in self.kernel.loops:
+            self._down(core, along, lanes, _PlainFold(core))
         else:
-            self._across(core, along, _PlainFold(core))
+            self._across(core, along, lanes, _PlainFold(core))
 
     def _best(self, core: Reduce, outer: tuple[Var, ...], inner: tuple[Var, ...]) -> Var | None:
         """The loop to vectorise: the one along which most loads are contiguous."""
@@ -211,7 +245,7 @@ class _Writer:
         eligible = [var for var in (*inner, *(v for v in outer if self._vectorises(v))) if var.size > 1]
         return max(eligible, key=score, default=None)
 
-    def _down(self, core: Reduce, along: Var | None, fold: _Fold) -> None:
+    def _down(self, core: Reduce, along: Var | None, lanes: int, fold: _Fold) -> None:
         """Lanes are separate sums: neighbours along a kept axis."""
         indices: dict[Var, Register] = {}
         with ExitStack() as stack:
@@ -223,9 +257,8 @@ class _Writer:
             if along is None:
                 column(self.body(indices))
             elif self._vectorises(along):
-                self._vectors(along, self._lanes(along, 1 if isinstance(fold, _ArgFold) else WIDE), indices, column)
+                self._vectors(along, lanes, indices, column)
             else:
-                self._share(along, along.size)
                 with self._loop(along) as index:
                     column(self.body({**indices, along: index}))
 
@@ -244,9 +277,8 @@ class _Writer:
             state.values = self._fold_nest(dims[1:], at, list(state.values), body, fold)
         return state.values
 
-    def _across(self, core: Reduce, along: Var, fold: _PlainFold) -> None:
+    def _across(self, core: Reduce, along: Var, lanes: int, fold: _PlainFold) -> None:
         """Lanes are parts of one sum: whole vectors, the masked remainder, then the lanes in a fixed tree."""
-        lanes = self._lanes(along, WIDE)
         whole, left = divmod(along.size, lanes)
         others = [var for var in core.dims if var != along]
         indices: dict[Var, Register] = {}
@@ -327,9 +359,10 @@ class _Writer:
             self._store(body)
 
         scratch = Register("%scratch", "ptr") if self.scratch else None
-        self.units = max(1, contraction.plan(spec, self.target).units) if self.divide else 1
-        units = (FIRST, LAST) if self.units > 1 else None
-        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, units)
+        by = self.share.by if self.share is not None else ""
+        mine = FIRST, LAST
+        rows, columns = mine if by == "rows" else None, mine if by == "columns" else None
+        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns)
 
     def _operand(self, body: Body, load: Load) -> Register:
         pointer = body.pointer(load.node)

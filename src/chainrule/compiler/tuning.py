@@ -96,10 +96,10 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
 
 
 def _path() -> Path:
-    from chainrule.compiler import native
+    from chainrule.compiler import cache, native
 
     machine = hashlib.sha256(native.machine().identity.encode()).hexdigest()[:16]
-    return native.cache_dir() / f"tiles-{machine}.json"
+    return cache.cache_dir() / f"tiles-{machine}.json"
 
 
 def _read() -> dict[str, Tile]:
