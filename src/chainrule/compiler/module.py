@@ -48,6 +48,7 @@ class ModuleWriter:
         self.calls = [self._call(kernel, share, barrier, *text) for kernel, share, barrier, text in ways]
         self.scratch = max((f.scratch for f in self.functions.values()), default=0)
         self.lines: list[str] = []
+        self.declarations: set[str] = set()
         self.count = 0
 
     def _call(
@@ -63,9 +64,7 @@ class ModuleWriter:
     def text(self) -> str:
         """The whole module."""
         step = self._step()
-        declarations: set[str] = set()
-        for function in self.functions.values():
-            declarations |= function.declarations
+        declarations = set(self.declarations).union(*(f.declarations for f in self.functions.values()))
         if self.plan.copies:
             declarations.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
         enter, leave, asked = runtime.flush_denormals(self.machine.triple)
@@ -141,16 +140,23 @@ class ModuleWriter:
         self.lines.append(f"  call void @{call.name}({', '.join([*arguments, f'i64 {first}', f'i64 {last}'])})")
 
     def _in_own_units(self, share: Share, edge: str) -> str:
-        """An edge of the cut, counted as the kernel counts: the last unit of the cut may be short."""
-        if share.each == 1:
+        """An edge of the cut, counted as the kernel counts: see `Cut.start`."""
+        cut, unit = share.cut, share.own.rows
+        if cut == share.own:
             return edge
-        scaled, limited, below = (self._fresh("%d") for _ in range(3))
+        whole, over, beyond, less, start, within, up, own = (self._fresh("%d") for _ in range(8))
+        self.declarations |= {"declare i64 @llvm.smax.i64(i64, i64)", "declare i64 @llvm.smin.i64(i64, i64)"}
         self.lines += [
-            f"  {scaled} = mul i64 {edge}, {share.each}",
-            f"  {below} = icmp slt i64 {scaled}, {share.units}",
-            f"  {limited} = select i1 {below}, i64 {scaled}, i64 {share.units}",
+            f"  {whole} = mul i64 {edge}, {cut.rows}",
+            f"  {over} = sub i64 {edge}, {cut.large}",
+            f"  {beyond} = call i64 @llvm.smax.i64(i64 {over}, i64 0)",
+            f"  {less} = mul i64 {beyond}, {cut.less}",
+            f"  {start} = sub i64 {whole}, {less}",
+            f"  {within} = call i64 @llvm.smin.i64(i64 {start}, i64 {cut.size})",
+            f"  {up} = add i64 {within}, {unit - 1}",
+            f"  {own} = udiv i64 {up}, {unit}",
         ]
-        return limited
+        return own
 
     def _alone(self, call: Call, arguments: list[str]) -> None:
         """On thread 0; where the program is never divided, there is no other."""

@@ -49,26 +49,24 @@ class Cut(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The loop that threads share, how it is cut, and how the code generator counts along it."""
+    """The loop that threads share, where it may be divided, and how the code generator counts along it."""
 
     var: Var
     cut: Cut
     by: str  # rows, columns (of a product), loop
-    unit: int  # elements of the code's own unit: those of the cut, or a divisor of them
+    own: Cut  # the code's own units; `cut` has the same or coarser ones, that begin where some of these do
 
     @classmethod
     def of(cls, var: Var, cut: Cut, by: str) -> Share:
-        return cls(var, cut, by, cut.rows)
+        return cls(var, cut, by, cut)
 
-    @property
-    def each(self) -> int:
-        """Units of the code in one of the cut."""
-        return self.cut.rows // self.unit
-
-    @property
-    def units(self) -> int:
-        """Units of the code in the whole loop."""
-        return self.cut.units if self.each == 1 else -(-self.var.size // self.unit)
+    def agreeing(self, other: Cut | None) -> Share:
+        """Divided as another kernel divides the same axis, if the code's own units allow it."""
+        own = self.own
+        if other is None or own.large != own.units or other.rows < own.rows:
+            return self
+        fits = all(other.start(unit) % own.rows == 0 for unit in range(other.units))
+        return self._replace(cut=other) if fits else self
 
 
 class Lane(NamedTuple):
