@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from chainrule.compiler.index import Expr
 from chainrule.compiler.kernels import Kernel
-from chainrule.compiler.schedule import Schedule, in_order
+from chainrule.compiler.order import Order
+from chainrule.compiler.schedule import Schedule
 from chainrule.graph import Node
 
 ALIGNMENT = 64
@@ -77,27 +78,21 @@ class _Order:
 
     def __init__(self, kernels: list[Kernel]) -> None:
         self.all = kernels
-        self.before = [0] * len(kernels)
+        self.order = Order()
         self.readers: dict[Node, list[int]] = {}
         self.writers: dict[Node, list[int]] = {}
+        # What the outside sees changes only once every index is known to lie inside its axis.
+        self.checks: list[int] = []
         for number, kernel in enumerate(kernels):
-            for node in kernel.reads():
+            reads = kernel.reads()
+            # What a check protects was ordered behind it by the scheduler; keep that order.
+            self.order.add([*self.checks[-1:], *(writer for node in reads for writer in self.writers.get(node, ()))])
+            for node in reads:
                 self.readers.setdefault(node, []).append(number)
-                for writer in self.writers.get(node, ()):
-                    self.before[number] |= self.before[writer] | 1 << writer
             for store in kernel.stores:
                 self.writers.setdefault(store.node, []).append(number)
-        # What the outside sees changes only once every index is known to lie inside its axis.
-        self.checks = [number for number, kernel in enumerate(kernels) if not kernel.stores]
-        self._checks_first()
-
-    def _checks_first(self) -> None:
-        """What a check protects was ordered behind it by the scheduler; keep that order."""
-        checks = 0
-        for number, kernel in enumerate(self.all):
-            self.before[number] |= checks
             if not kernel.stores:
-                checks |= 1 << number | self.before[number]
+                self.checks.append(number)
 
     def write_in_place(self, node: Node, old: Node) -> bool:
         """Order every reader of `old` before the kernel that writes `node`, if that can be."""
@@ -115,21 +110,14 @@ class _Order:
         return self._put_before(self.checks, self.writers.get(node, []))
 
     def _put_before(self, earlier: list[int], later: list[int]) -> bool:
-        if any(self.before[number] >> writer & 1 for number in earlier for writer in later):
+        if any(self.order.after(number, writer) for number in earlier for writer in later):
             return False
-        needed = 0
-        for number in earlier:
-            needed |= self.before[number] | 1 << number
         for writer in later:
-            self.before[writer] |= needed
-        for number, bits in enumerate(self.before):
-            for writer in later:
-                if bits >> writer & 1:
-                    self.before[number] |= needed
+            self.order.put(writer, earlier)
         return True
 
     def kernels(self) -> list[Kernel]:
-        return [self.all[number] for number in in_order(self.before)]
+        return [self.all[number] for number in self.order.linear()]
 
 
 def _reads_only_own_element(kernel: Kernel, node: Node, old: Node) -> bool:

@@ -17,7 +17,7 @@ import hashlib
 from dataclasses import dataclass
 
 from chainrule.compiler import memory
-from chainrule.compiler.kernels import Check, Compute, Dot, Kernel, Reduce, walk
+from chainrule.compiler.kernels import Check, Compute, Dot, Kernel, Reduce, Rows, walk
 from chainrule.compiler.lower import Lowered, lower
 from chainrule.compiler.memory import Place, Plan
 from chainrule.compiler.native import Machine
@@ -37,7 +37,7 @@ def work_of(kernel: Kernel) -> int:
         elements *= var.size
     if isinstance(kernel.core, Dot):
         return elements * kernel.core.k.size + 4 * elements
-    if isinstance(kernel.core, Reduce):
+    if isinstance(kernel.core, (Reduce, Rows)):
         for var in kernel.core.dims:
             elements *= var.size
     each = sum(value.op.cost for value in walk(kernel.roots()) if isinstance(value, Compute))
