@@ -46,13 +46,6 @@ class PlainFold(Fold):
         result: Register = self.fold(Scalars(e, self.dtype, lanes), a, b)
         return result
 
-    def together(self, e: Emitter, parts: list[Register]) -> Register:
-        """One number from the vectors that parts of a row were folded into."""
-        total, *rest = (self.horizontal(e, part) for part in parts)
-        for part in rest:
-            total = self.combine(e, 1, total, part)
-        return total
-
     def horizontal(self, e: Emitter, value: Register) -> Register:
         """All lanes as one, halving each time: a fixed order on every CPU."""
         lanes = lanes_of(value.type)

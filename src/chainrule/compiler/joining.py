@@ -88,6 +88,10 @@ class Place:
     dims: tuple[Var, ...] = ()
     exact: bool = True  # the kernel's loops are the newcomer's axes, one for one
 
+    def rows(self, kernel: Kernel) -> tuple[Var, ...]:
+        """The loops around each row."""
+        return tuple(var for var in kernel.loops if var not in self.dims)
+
     def move_in(self, newcomer: Newcomer, room: Room) -> None:
         """Compute the newcomer there."""
         node, kernel, expression = newcomer.node, room.kernel, room.expression
@@ -170,6 +174,17 @@ def _rows_of(kernel: Kernel, sizes: Shape, count: int) -> tuple[Var, ...]:
         return ()
     plain = isinstance(core, Rows) or core.op not in (reduction.argmax, reduction.argmin)
     return core.dims if plain else ()
+
+
+def once_a_row(newcomer: Newcomer, room: Room, loops: tuple[Var, ...]) -> bool:
+    """Is it work element by element over just these loops, of which the newcomer reads what belongs to its row?"""
+    kernel, rows = room.kernel, math.prod(_sizes(loops))
+    return (
+        room.expression is not None
+        and kernel.core is None
+        and kernel.loops == loops
+        and _reads_own(newcomer, room, rows)
+    )
 
 
 def _along(dims: tuple[Var, ...], loads: list[Load], kernel: Kernel) -> bool:

@@ -181,6 +181,11 @@ class Kernel:
     first: tuple[Node, ...] = ()  # nodes whose buffers must be complete although no load names them
     layer: str = ""
     number: int = field(default=0)
+    _settled: list[Load] | None = None
+
+    def settle(self) -> None:
+        """From now on nothing is added to it: its loads are looked up once, and not for each of the later stages."""
+        self._settled = self.loads()
 
     def roots(self) -> list[Value]:
         """The values its stores and its core start from."""
@@ -196,6 +201,8 @@ class Kernel:
 
     def loads(self) -> list[Load]:
         """Every load, each once."""
+        if self._settled is not None:
+            return self._settled
         return [value for value in walk(self.roots()) if isinstance(value, Load)]
 
     def reads(self) -> list[Node]:

@@ -163,8 +163,10 @@ class _Writer:
         self.e.label(other)
 
     def _lanes(self, var: Var, wide: int = 1) -> int:
-        """Lanes for a loop: whole registers of the widest element in it, a few of them if it is long."""
-        size = max((value.dtype.itemsize for value in self._values()), default=4)
+        """Lanes for a loop: whole registers of the widest float that differs along it, a few of them if it is long."""
+        differ = [value.dtype for value in self._values() if var in value.vars()]
+        floats = [dtype for dtype in differ if dtype.is_floating_point]  # a wide integer among them takes two registers
+        size = max((dtype.itemsize for dtype in floats or differ), default=4)
         lanes = self.target.vector_bytes // max(4, size)
         while wide > 1 and var.size < lanes * wide:
             wide //= 2

@@ -97,14 +97,10 @@ class Row:
 
 
 def _fold_held(fold: PlainFold, e: Emitter, parts: Sequence[Body], across: bool) -> Register:
-    totals: list[Register] = []
-    lanes = 0
+    total = fold.start(e, parts[0].lanes)
     for body in parts:
-        if body.lanes != lanes:  # the ragged end has fewer
-            lanes = body.lanes
-            totals.append(fold.start(e, lanes)[0])
-        totals[-1] = fold.step(body, [totals[-1]])[0]
-    return fold.together(e, totals) if across else totals[0]
+        total = fold.step(body, total)
+    return fold.horizontal(e, total[0]) if across else total[0]
 
 
 def side_by_side(row: Row, outer: Body) -> None:
@@ -127,7 +123,7 @@ def held(row: Row, outer: Body, lanes: int) -> None:
     parts: list[Body] = []
     for first in range(0, along.size, lanes):
         count = min(lanes, along.size - first)
-        wide = 1 << (count - 1).bit_length()
+        wide = lanes if first else 1 << (count - 1).bit_length()
         at = {along: e.const(first, "i64")}
         parts.append(RowBody(outer, row.row, at, wide, along, lane_mask(count, wide)))
     row.finish_held(outer, parts, across=True)
@@ -152,7 +148,7 @@ class Streamed:
             fold = PlainFold(stage)
             rooms = [(v, self.e.local(REGISTER[v.dtype], row.elements)) for v in keep]
             totals = self._sweep(partial(fold.start, self.e), self._folding(fold, rooms))
-            outer.done[id(stage.result)] = fold.together(self.e, totals)
+            outer.done[id(stage.result)] = fold.horizontal(self.e, totals[0])
             self.saved += rooms
         self._stores()
 
@@ -185,16 +181,15 @@ class Streamed:
             self.outer.store(store)
 
     def _sweep(self, start: Callable[[int], list[Register]], step: Step) -> list[Register]:
-        """`step` over every part of the row; gives what it carried through the whole vectors, and the masked."""
-        along = self.row.dims[-1]
-        whole, left = divmod(along.size, self.lanes)
-        totals: list[Register] = []
+        """`step` over every part of the row, the last masked if it is ragged; gives what it carried through them."""
+        whole, left = divmod(self.row.dims[-1].size, self.lanes)
+        wide = self.lanes if whole else 1 << (left - 1).bit_length()
+        values = start(wide)
         if whole:
-            totals += self._parts(self.lanes, 0, whole * self.lanes, None, start(self.lanes), step)
+            values = self._parts(wide, 0, whole * wide, None, values, step)
         if left:
-            wide = 1 << (left - 1).bit_length()
-            totals += self._parts(wide, whole * self.lanes, 0, lane_mask(left, wide), start(wide), step)
-        return totals
+            values = self._parts(wide, whole * wide, 0, lane_mask(left, wide), values, step)
+        return values
 
     def _parts(
         self, lanes: int, first: int, count: int, mask: Register | None, values: list[Register], step: Step

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from chainrule.compiler.expression import Expression, broadcast, expr, vars_of
 from chainrule.compiler.index import Expr, Var, variables
-from chainrule.compiler.joining import Newcomer, Room, gather, place_for
+from chainrule.compiler.joining import Newcomer, Room, gather, once_a_row, place_for
 from chainrule.compiler.keep import choose
 from chainrule.compiler.kernels import Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
 from chainrule.compiler.order import Order
@@ -82,9 +82,10 @@ class _Scheduler:
             self._reduce(node) if kind == "reduction" else self._loop(node)
 
     def _new(self, kernel: Kernel, completes: Node | None, source: Expression, joinable: bool = False) -> None:
-        number = self.order.add(self._needed(kernel.reads(), source))
+        reads = kernel.reads()
+        number = self.order.add(self._needed(reads, source))
         self.rooms.append(Room(number, kernel, source if joinable else None))
-        self._note_reads(number)
+        self._note(number, reads)
         if completes is not None:
             self.home[completes] = number
             kernel.layer = completes.layer
@@ -94,8 +95,9 @@ class _Scheduler:
         needed = [self.home[node] for node in reads if node in self.home]
         return needed + [self.checked[node] for node in expression.checks]
 
-    def _note_reads(self, number: int) -> None:
-        for node in self.rooms[number].kernel.reads():
+    def _note(self, number: int, reads: Iterable[Node]) -> None:
+        """Remember that the kernel reads these nodes."""
+        for node in reads:
             readers = self.readers.setdefault(node, [])
             if number not in readers[-1:]:
                 readers.append(number)
@@ -232,6 +234,9 @@ class _Scheduler:
         homes = sorted({self.home[load.node] for load in newcomer.loads if load.node in self.home})
         places = {number: place_for(newcomer, self.rooms[number]) for number in homes}
         alike = [number for number, place in places.items() if place is not None and place.exact]
+        rows = next((place.rows(self.rooms[n].kernel) for n, place in places.items() if place and place.dims), ())
+        if rows:
+            alike += [n for n in homes if n not in alike and once_a_row(newcomer, self.rooms[n], rows)]
         for number in alike[1:]:
             first, other = self.rooms[alike[0]], self.rooms[number]
             if first.kernel.core is None and other.kernel.core is not None:
@@ -240,7 +245,6 @@ class _Scheduler:
                 alike[0] = first.number
                 self.order.merge(first.number, other.number)
                 self.home.update(dict.fromkeys(first.made(), first.number))
-                self._note_reads(first.number)
 
     def _dependent(self, a: int, b: int) -> bool:
         return self.order.after(a, b) or self.order.after(b, a)
@@ -249,8 +253,9 @@ class _Scheduler:
         room, node = self.rooms[number], newcomer.node
         self.home[node] = number
         room.kernel.layer = room.kernel.layer or node.layer
-        self.order.put(number, self._needed([load.node for load in newcomer.loads], newcomer.expression))
-        self._note_reads(number)
+        reads = [load.node for load in newcomer.loads]
+        self.order.put(number, self._needed(reads, newcomer.expression))
+        self._note(number, reads)
 
     # -- order ------------------------------------------------------------------------------------
     def ordered(self) -> list[Kernel]:
@@ -265,4 +270,5 @@ class _Scheduler:
         result = [kernel for kernel in result if kernel.stores or isinstance(kernel.core, Check)]
         for number, kernel in enumerate(result):
             kernel.number = number
+            kernel.settle()
         return result

@@ -235,7 +235,7 @@ def _inside(index: Node, shape: graph.Shape, axis: int) -> bool:
     """Is it a number along the axis, and just one for all places of it?"""
     if len(shape) - len(index.shape) <= axis and index.shape[axis - len(shape)] != 1:
         return False
-    while index.op in (shaping.expand, shaping.reshape, ew.cast):
+    while index.op in (shaping.expand, shaping.reshape) or (index.op is ew.cast and index.dtype.itemsize >= 4):
         index = index.inputs[0]
     return index.op is indexing.check_index and index.params["size"] <= shape[axis]
 
@@ -254,8 +254,8 @@ def _put_add(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> No
     axis = data[0]
     index = _expanded(b, _checked(b, indices[axis], base.shape[axis]), source.shape)
     size = base.shape[axis]
-    if index.dtype == dtypes.uint8:  # cannot count to more than 255
-        index = b.make(ew.cast, (index,), {"dtype": dtypes.int64})
+    counts = dtypes.int32 if size < 1 << 31 else dtypes.int64  # 8 bits may not count that far, 64 take two registers
+    index = b.make(ew.cast, (index,), {"dtype": counts})
     count = b.make(random.iota, (), {"size": size, "dtype": index.dtype})
     shape = tuple(size if a == axis else 1 for a in range(len(base.shape)))
     hit = b.make(ew.eq, (b.make(shaping.reshape, (count,), {"shape": shape}), index))
