@@ -126,17 +126,16 @@ def test_the_sum_over_one_element_a_row_is_that_element(value: float, folded: in
     """Over the axis that the index counts along; over the other it is a sum."""
     index = cr.tensor([[1], [-1], [0]])
 
-    def function(v: Tensor) -> Tensor:
+    def function(v: Tensor, index: Tensor) -> Tensor:
         found = cr.grad(lambda t: (t.gather(1, index) * v).sum())(cr.zeros(3, 4))
         return found.sum(folded)
 
     v = cr.tensor([[value], [value], [1.0]])
-    program = program_of(function, v)
+    program = program_of(function, v, index)
     assert ("sum" in ops(program.simplified)) == (folded == 0)
-    (actual,) = evaluate(program.simplified, [v.numpy()])
-    np.testing.assert_array_equal(actual, function(v).numpy())
-    np.testing.assert_array_equal(np.signbit(actual), np.signbit(function(v).numpy()))
-    np.testing.assert_array_equal(cr.compile(function)(v).numpy(), cr.compile(function)(v * 1).numpy())
+    (actual,) = evaluate(program.simplified, [v.numpy(), index.numpy()])
+    np.testing.assert_array_equal(actual, function(v, index).numpy())
+    np.testing.assert_array_equal(np.signbit(actual), np.signbit(function(v, index).numpy()))
 
 
 def test_one_element_a_row_where_a_byte_counts_too_few() -> None:

@@ -8,7 +8,9 @@ if every reader of the old value comes first; the order of the kernels is arrang
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 
 from chainrule.compiler.index import Expr
 from chainrule.compiler.kernels import Kernel
@@ -132,25 +134,73 @@ def _reads_only_own_element(kernel: Kernel, node: Node, old: Node) -> bool:
 
 
 def _allocate(kernels: list[Kernel], places: dict[Node, Place], kept: list[Node]) -> tuple[int, int]:
-    """First-fit ranges in the arena by first and last use; gives (bytes with reuse, bytes without)."""
-    first: dict[Node, int] = {}
-    last: dict[Node, int] = {}
+    """Ranges in the arena by first and last use; gives (bytes with reuse, bytes without)."""
+    lives = _lives(kernels, places, kept)
+    least = _most_alive(lives)
+    chosen: dict[Node, int] = {}
+    size = -1
+    for key in (lambda n: (lives[n][0], -size_of(n)), lambda n: (-size_of(n), lives[n][0])):
+        offsets = _first_fit(sorted(lives, key=key), lives)
+        peak = max((offset + size_of(node) for node, offset in offsets.items()), default=0)
+        if size < 0 or peak < size:
+            chosen, size = offsets, peak
+        if size == least:
+            break
+    places.update({node: Place(None, chosen[node]) for node in sorted(chosen, key=lambda n: lives[n][0])})
+    return size, sum(map(size_of, lives))
+
+
+Lives = dict[Node, tuple[int, int]]  # the kernels that first and last touch a buffer
+
+
+def _lives(kernels: list[Kernel], places: dict[Node, Place], kept: list[Node]) -> Lives:
+    lives: Lives = {}
     for position, kernel in enumerate(kernels):
         for node in [*kernel.reads(), *(store.node for store in kernel.stores)]:
             if node not in places:
-                first.setdefault(node, position)
-                last[node] = position
-    last.update(dict.fromkeys((node for node in kept if node in first), len(kernels)))
-    live: list[tuple[int, int, int]] = []  # (offset, end, last use)
-    peak = 0
-    for node in sorted(first, key=lambda n: (first[n], -size_of(n))):
-        live = sorted(range_ for range_ in live if range_[2] >= first[node])
-        offset = 0
-        for start, end, _ in live:
-            if start - offset >= size_of(node):
+                lives[node] = (lives.get(node, (position,))[0], position)
+    lives.update({node: (lives[node][0], len(kernels)) for node in kept if node in lives})
+    return lives
+
+
+def _most_alive(lives: Lives) -> int:
+    """The bytes that are needed at one time, which no arrangement can do without."""
+    change: Counter[int] = Counter()
+    for node, (first, last) in lives.items():
+        change[first] += size_of(node)
+        change[last + 1] -= size_of(node)
+    return max(accumulate(change[position] for position in sorted(change)), default=0)
+
+
+def _first_fit(order: list[Node], lives: Lives) -> dict[Node, int]:
+    """Each buffer at the lowest offset where no other lies while it is needed."""
+    offsets: dict[Node, int] = {}
+    at: list[list[tuple[int, int]]] = [[] for _ in range(max((last for _, last in lives.values()), default=0) + 1)]
+    for node in order:
+        first, last = lives[node]
+        taken = sorted(set().union(*at[first : last + 1]))
+        offset, size = 0, size_of(node)
+        for start, end in taken:
+            if start - offset >= size:
                 break
             offset = max(offset, end)
-        places[node] = Place(None, offset)
-        live.append((offset, offset + size_of(node), last[node]))
-        peak = max(peak, offset + size_of(node))
-    return peak, sum(map(size_of, first))
+        offsets[node] = offset
+        for position in range(first, last + 1):
+            at[position].append((offset, offset + size))
+    return offsets
+
+
+def summary(plan: Plan, read: set[int], written: set[int], scratch: int) -> str:
+    """What a step needs in all, one line; `read` and `written` are entries of the table."""
+    sizes: dict[int, int] = {}
+    for node, place in plan.places.items():
+        if place.slot is not None:
+            sizes[place.slot] = max(sizes.get(place.slot, 0), bytes_of(node))
+    for node, slot in plan.copies:
+        sizes[slot] = max(sizes.get(slot, 0), bytes_of(node))
+    parts = {"inputs": 0, "state": 0, "results": 0}
+    for slot, size in sizes.items():
+        parts["results" if slot not in read else "state" if slot in written else "inputs"] += size
+    parts.update(arena=plan.arena, scratch=scratch)
+    listed = " + ".join(f"{name} {size:,}" for name, size in parts.items())
+    return f"peak: {sum(parts.values()):,} bytes = {listed} (the arena without reuse: {plan.without_reuse:,})"
