@@ -70,7 +70,7 @@ def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, i
             places[node] = Place(slot)
         else:
             copies.append((node, slot))
-    kernels = order.kernels()
+    kernels = order.kernels(places)
     arena, total = _allocate(kernels, places, [node for node, _ in copies])
     return Plan(places, kernels, copies, arena, total)
 
@@ -118,8 +118,30 @@ class _Order:
             self.order.put(writer, earlier)
         return True
 
-    def kernels(self) -> list[Kernel]:
-        return [self.all[number] for number in self.order.linear()]
+    def kernels(self, places: dict[Node, Place]) -> list[Kernel]:
+        """The kernels in a row; one that sets more of the arena free than it takes goes ahead of the others."""
+        left = {node: len(set(readers)) for node, readers in self.readers.items() if node not in places}
+
+        def gain(number: int) -> int:
+            kernel = self.all[number]
+            freed = sum(size_of(node) for node in kernel.reads() if left.get(node) == 1)
+            return freed - sum(size_of(store.node) for store in kernel.stores if store.node not in places)
+
+        def urgent(number: int) -> set[int]:
+            found = set()
+            for node in self.all[number].reads():
+                if node in left:
+                    left[node] -= 1
+                    waiting.get(node, set()).discard(number)
+                    if left[node] == 1:
+                        found |= waiting[node]
+            done.add(number)
+            groups = ([other, *self.order.missing(other, done)] for other in found)
+            return {other for group in groups if sum(map(gain, group)) > 0 for other in group}
+
+        done: set[int] = set()
+        waiting = {node: set(self.readers[node]) for node in left}
+        return [self.all[number] for number in self.order.linear(urgent)]
 
 
 def _reads_only_own_element(kernel: Kernel, node: Node, old: Node) -> bool:
@@ -135,12 +157,12 @@ def _reads_only_own_element(kernel: Kernel, node: Node, old: Node) -> bool:
 
 def _allocate(kernels: list[Kernel], places: dict[Node, Place], kept: list[Node]) -> tuple[int, int]:
     """Ranges in the arena by first and last use; gives (bytes with reuse, bytes without)."""
-    lives = _lives(kernels, places, kept)
-    least = _most_alive(lives)
+    lives = lives_of(kernels, places, kept)
+    least = most_alive(lives)
     chosen: dict[Node, int] = {}
     size = -1
     for key in (lambda n: (lives[n][0], -size_of(n)), lambda n: (-size_of(n), lives[n][0])):
-        offsets = _first_fit(sorted(lives, key=key), lives)
+        offsets = first_fit(sorted(lives, key=key), lives)
         peak = max((offset + size_of(node) for node, offset in offsets.items()), default=0)
         if size < 0 or peak < size:
             chosen, size = offsets, peak
@@ -153,7 +175,7 @@ def _allocate(kernels: list[Kernel], places: dict[Node, Place], kept: list[Node]
 Lives = dict[Node, tuple[int, int]]  # the kernels that first and last touch a buffer
 
 
-def _lives(kernels: list[Kernel], places: dict[Node, Place], kept: list[Node]) -> Lives:
+def lives_of(kernels: list[Kernel], places: dict[Node, Place], kept: list[Node]) -> Lives:
     lives: Lives = {}
     for position, kernel in enumerate(kernels):
         for node in [*kernel.reads(), *(store.node for store in kernel.stores)]:
@@ -163,7 +185,7 @@ def _lives(kernels: list[Kernel], places: dict[Node, Place], kept: list[Node]) -
     return lives
 
 
-def _most_alive(lives: Lives) -> int:
+def most_alive(lives: Lives) -> int:
     """The bytes that are needed at one time, which no arrangement can do without."""
     change: Counter[int] = Counter()
     for node, (first, last) in lives.items():
@@ -172,7 +194,7 @@ def _most_alive(lives: Lives) -> int:
     return max(accumulate(change[position] for position in sorted(change)), default=0)
 
 
-def _first_fit(order: list[Node], lives: Lives) -> dict[Node, int]:
+def first_fit(order: list[Node], lives: Lives) -> dict[Node, int]:
     """Each buffer at the lowest offset where no other lies while it is needed."""
     offsets: dict[Node, int] = {}
     at: list[list[tuple[int, int]]] = [[] for _ in range(max((last for _, last in lives.values()), default=0) + 1)]

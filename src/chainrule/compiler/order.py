@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class Order:
@@ -60,20 +60,36 @@ class Order:
         """Must `later` wait for `earlier`?"""
         return bool(self._before[later] >> earlier & 1)
 
+    def missing(self, number: int, done: set[int]) -> set[int]:
+        """What it waits for directly beyond what is done."""
+        return self._needs[number] - done
+
     def depth(self, number: int) -> int:
         """How many it must wait for."""
         return self._before[number].bit_count()
 
-    def linear(self) -> list[int]:
-        """All numbers in one row, each after those before it, otherwise ascending."""
-        ready = [number for number, bits in enumerate(self._before) if not bits]
+    def linear(self, urgent: Callable[[int], Iterable[int]] = lambda number: ()) -> list[int]:
+        """All numbers in one row, each after those before it, otherwise ascending.
+
+        Those that `urgent` names when a number has had its turn go ahead of the others, once they can.
+        """
+        left = [len(needs) for needs in self._needs]
+        ready = [(1, number) for number, count in enumerate(left) if not count]
+        hurried: set[int] = set()
+        done: set[int] = set()
         result: list[int] = []
-        done = 0
         while ready:
-            number = heapq.heappop(ready)
+            _, number = heapq.heappop(ready)
+            if number in done:
+                continue
+            done.add(number)
             result.append(number)
-            done |= 1 << number
             for user in self._users[number]:
-                if not self._before[user] & ~done:
-                    heapq.heappush(ready, user)
+                left[user] -= 1
+                if not left[user]:
+                    heapq.heappush(ready, (user not in hurried, user))
+            for other in urgent(number):
+                hurried.add(other)
+                if not left[other]:
+                    heapq.heappush(ready, (0, other))
         return result
