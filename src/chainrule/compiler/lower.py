@@ -81,7 +81,7 @@ class _Writer:
         self.divide = divide
         self.divided: Var | None = None  # the loop whose iterations threads share
         self.units = 1
-        self.e = Emitter()
+        self.e = Emitter(rsqrt14=target.vector_bytes == 64)
         self.scratch = 0
 
     def write(self) -> None:

@@ -197,18 +197,18 @@ def most_alive(lives: Lives) -> int:
 def first_fit(order: list[Node], lives: Lives) -> dict[Node, int]:
     """Each buffer at the lowest offset where no other lies while it is needed."""
     offsets: dict[Node, int] = {}
-    at: list[list[tuple[int, int]]] = [[] for _ in range(max((last for _, last in lives.values()), default=0) + 1)]
-    for node in order:
+    placed: list[tuple[int, int, int, int]] = []  # first use, last use, range
+    earliest = list(accumulate((lives[node][0] for node in reversed(order)), min))[::-1]  # use of what is still to come
+    for node, soonest in zip(order, earliest, strict=True):
         first, last = lives[node]
-        taken = sorted(set().union(*at[first : last + 1]))
+        placed = [entry for entry in placed if entry[1] >= soonest]
         offset, size = 0, size_of(node)
-        for start, end in taken:
+        for start, end in sorted((s, e) for a, b, s, e in placed if a <= last and first <= b):
             if start - offset >= size:
                 break
             offset = max(offset, end)
         offsets[node] = offset
-        for position in range(first, last + 1):
-            at[position].append((offset, offset + size))
+        placed.append((first, last, offset, offset + size))
     return offsets
 
 
