@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from chainrule.compiler.expression import Expression, expr
 from chainrule.compiler.index import Expr, Var, variables
 from chainrule.compiler.keep import LARGEST
-from chainrule.compiler.kernels import Kernel, Load, Reduce, Result, Rows, Store, Value
+from chainrule.compiler.kernels import Compute, Dot, Kernel, Load, Reduce, Result, Rows, Store, Value, walk
 from chainrule.graph import Node, Shape
 from chainrule.ops import reduction
 from chainrule.ops.shaping import ravel, unravel
 
 SHORT = 16  # rows up to this long are folded side by side, whatever the order of their elements in memory
+
+NARROW = 8  # columns of a product, below which a vector of them is mostly empty
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Newcomer:
     shape: Shape
     folds: Shape  # sizes of the last axes that it folds away; () for work element by element
     loads: list[Load]
+    work: int  # that differs from element to element, in additions
     expression: Expression
 
     @classmethod
@@ -60,7 +63,8 @@ class Newcomer:
             if node.op in (reduction.argmax, reduction.argmin) or not math.prod(shape):
                 return None
             value = expression.value(source, variables(shape))
-        return cls(node, shape, folds, _loads(value), expression)
+        work = sum(part.op.cost for part in walk([value]) if isinstance(part, Compute) and part.vars())
+        return cls(node, shape, folds, _loads(value), work, expression)
 
 
 def _counted(shape: Shape) -> Shape:
@@ -118,7 +122,7 @@ def place_for(newcomer: Newcomer, room: Room) -> Place | None:
     if expression is None or len(expression.memo) > 2 * LARGEST:  # LLVM's time grows faster than a function does
         return None
     sizes = _counted(newcomer.shape)
-    if not newcomer.folds:
+    if not newcomer.folds and not _wasted(newcomer, room):
         place = _among_elements(newcomer.shape, sizes, kernel)
         if place is not None and _reads_own(newcomer, room, math.prod(newcomer.shape)):
             return place
@@ -131,6 +135,20 @@ def place_for(newcomer: Newcomer, room: Room) -> Place | None:
     ):
         return None
     return Place(dims)
+
+
+def _wasted(newcomer: Newcomer, room: Room) -> bool:
+    """Would work that belongs to whole vectors be done on the few columns that a narrow product has in each row?
+
+    So it is with an optimizer's update, which reads further arrays of this size; an activation costs little anywhere.
+    """
+    core, elements = room.kernel.core, math.prod(newcomer.shape)
+    if not isinstance(core, Dot) or core.m is None or (core.n is not None and core.n.size >= NARROW):
+        return False
+    made = room.made()
+    return newcomer.work >= 3 and any(
+        math.prod(load.node.shape) == elements and load.node not in made for load in newcomer.loads
+    )
 
 
 def _among_elements(shape: Shape, sizes: Shape, kernel: Kernel) -> Place | None:

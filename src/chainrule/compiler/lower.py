@@ -24,6 +24,7 @@ from chainrule.compiler.kernels import (
     Check,
     Compute,
     Dot,
+    Guarded,
     Kernel,
     Load,
     Number,
@@ -129,10 +130,13 @@ class _Writer:
         with self.e.loop(self.e.binary("sub", LAST, FIRST)) as step:
             yield self.e.binary("add", FIRST, step)
 
-    def _vectors(self, along: Var, lanes: int, indices: dict[Var, Register], body: Callable[[Body], None]) -> None:
-        """body over all of `along`: whole vectors, then what is left under a mask."""
+    def _vectors(
+        self, along: Var, lanes: int, indices: dict[Var, Register], body: Callable[[Body], None],
+        size: int | None = None,
+    ) -> None:  # fmt: skip
+        """body over all of `along` (or `size` steps of it): whole vectors, then what is left under a mask."""
         e = self.e
-        whole, left = divmod(along.size, lanes)
+        whole, left = divmod(size or along.size, lanes)
         self._share(along, whole + (left > 0))
         mine = along is self.divided
         if whole and mine:
@@ -162,15 +166,16 @@ class _Writer:
         self.e.jump(other)
         self.e.label(other)
 
-    def _lanes(self, var: Var, wide: int = 1) -> int:
+    def _lanes(self, var: Var, wide: int = 1, count: int | None = None) -> int:
         """Lanes for a loop: whole registers of the widest float that differs along it, a few of them if it is long."""
         differ = [value.dtype for value in self._values() if var in value.vars()]
         floats = [dtype for dtype in differ if dtype.is_floating_point]  # a wide integer among them takes two registers
         size = max((dtype.itemsize for dtype in floats or differ), default=4)
         lanes = self.target.vector_bytes // max(4, size)
-        while wide > 1 and var.size < lanes * wide:
+        count = count or var.size
+        while wide > 1 and count < lanes * wide:
             wide //= 2
-        return min(lanes * wide, 1 << (var.size - 1).bit_length())
+        return min(lanes * wide, 1 << (count - 1).bit_length())
 
     def _values(self) -> list[Value]:
         return [value for value in walk(self.kernel.roots()) if not isinstance(value, (Number, Position))]
@@ -182,11 +187,35 @@ class _Writer:
         with ExitStack() as stack:
             if any(store.combine is not None for store in self.kernel.stores):
                 self.divide = False  # positions are data: two threads might write the same one
-            self._nest([var for var in loops if var != along], indices, stack)
             if along is None:
+                self._nest(loops, indices, stack)
                 self._store(self.body(indices))
-            else:
-                self._vectors(along, self._lanes(along), indices, self._store)
+                return
+            steps, outer = along.size, list(loops[:-1])
+            while outer and self._one_line(outer[-1], along, steps):
+                inner = outer.pop()
+                indices[inner] = self.e.const(0, "i64")
+                steps *= inner.size
+            self._nest(outer, indices, stack)
+            self._vectors(along, self._lanes(along, count=steps), indices, self._store, steps)
+
+    def _one_line(self, outer: Var, along: Var, steps: int) -> bool:
+        """Does one step of `outer` move every index as `steps` further steps of `along` do? Then they are one loop."""
+
+        def same(index: Expr) -> bool:
+            far, near = index.coefficient(outer), index.coefficient(along)
+            return far is not None and near is not None and far == near * steps
+
+        return all(map(same, self._indices()))
+
+    def _indices(self) -> Iterator[Expr]:
+        """Every index, guard and position of the kernel."""
+        yield from (store.index for store in self.kernel.stores)
+        for value in walk(self.kernel.roots()):
+            if isinstance(value, (Load, Position)):
+                yield value.index
+            if isinstance(value, (Load, Guarded)):
+                yield from (guard.expr for guard in value.guards)
 
     def _vectorises(self, var: Var) -> bool:
         """Do neighbouring iterations write neighbouring elements (and never the same one)?"""
