@@ -44,8 +44,8 @@ class Schedule:
         return list(seen)
 
 
-def schedule(graph: Graph) -> Schedule:
-    """The kernels of a simplified graph."""
+def schedule(graph: Graph, watched: bool = False) -> Schedule:
+    """The kernels of a simplified graph; `watched` ones store every value that gets a buffer, read or not."""
     nodes = toposort(graph.outputs)
     kept = choose(graph, nodes)
     builder = _Scheduler(graph, kept)
@@ -54,7 +54,7 @@ def schedule(graph: Graph) -> Schedule:
             builder.check(node)
         if node in kept and node.op not in (INPUT, LEAF):
             builder.add(node)
-    return Schedule(graph, builder.ordered(), builder.checks)
+    return Schedule(graph, builder.ordered(watched), builder.checks)
 
 
 class _Scheduler:
@@ -258,14 +258,14 @@ class _Scheduler:
         self._note(number, reads)
 
     # -- order ------------------------------------------------------------------------------------
-    def ordered(self) -> list[Kernel]:
+    def ordered(self, watched: bool = False) -> list[Kernel]:
         """The kernels, each after what it needs; stores only where someone else reads them."""
         kernels = [room.kernel for room in self.rooms]
         outside: set[Node] = set(self.graph.outputs)
         for number, kernel in enumerate(kernels):
             outside.update(node for node in kernel.reads() if self.home.get(node) != number or node in kernel.first)
         for kernel in kernels:
-            kernel.stores = [store for store in kernel.stores if store.node in outside]
+            kernel.stores = [store for store in kernel.stores if watched or store.node in outside]
         result = [kernels[number] for number in self.order.linear()]
         result = [kernel for kernel in result if kernel.stores or isinstance(kernel.core, Check)]
         for number, kernel in enumerate(result):
