@@ -24,7 +24,7 @@ from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing, reduction
 from chainrule.ops.shaping import ravel
 
-NEAR = 4  # how many of the latest readers of a row are asked to fold it along
+RECENT = 4  # how many of the latest readers of a row are asked to fold it along
 
 
 @dataclass
@@ -216,7 +216,7 @@ class _Scheduler:
         if newcomer.folds:
             elements = math.prod(newcomer.shape)
             big = {load.node for load in newcomer.loads if math.prod(load.node.shape) == elements}
-            beside = {number for node in big for number in self.readers.get(node, [])[-NEAR:]} - homes
+            beside = {number for node in big for number in self.readers.get(node, [])[-RECENT:]} - homes
             numbers += sorted(beside, reverse=True)
         return numbers
 
