@@ -80,7 +80,8 @@ reads is gone. {simplified} equations are left: the arguments are the batch, `st
 The nodes worth keeping get a buffer; all others become part of the expression of whoever reads them. A node
 joins a kernel that already loops over the same elements. So the bias and the ReLU stand behind the first
 product (kernel 0), the mask of the ReLU behind the product of its backward pass, and the update of every
-weight behind the product that is its gradient.
+weight behind the product that is its gradient. Several folds over the same rows and what follows from them are
+one kernel that reads each row once: the softmax, its logarithm and the gradient of the loss (kernel 4).
 
 ```
 {kernels}```

@@ -11,23 +11,11 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler import cost, threads
+from chainrule.compiler import threads
 from chainrule.compiler.pace import Pace
 from chainrule.errors import SettingError
 
-
-@pytest.fixture(autouse=True)
-def everything_divided(monkeypatch):
-    """Every kernel of every program is shared, however small, on as many threads as are allowed."""
-    for name in ("BARRIER", "SMALL", "CALL", "AHEAD"):
-        monkeypatch.setattr(cost, name, 0.0)
-    monkeypatch.setattr(cost, "FOREIGN", float("inf"))
-    monkeypatch.setattr(cost, "NEAR", float("inf"))
-    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (limit, left))
-    monkeypatch.setattr(Pace, "note", lambda self, threads, steps, seconds: None)
-    before = cr.get_num_threads()
-    yield
-    cr.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("everything_divided")
 
 
 def trainer(sizes=(13, 37, 10), dropout=0.1, batch=23, dtype=cr.float32):

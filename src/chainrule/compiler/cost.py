@@ -12,7 +12,7 @@ import math
 
 from chainrule.compiler import memory
 from chainrule.compiler.contraction import Target
-from chainrule.compiler.kernels import Compute, Dot, Kernel, Reduce, walk
+from chainrule.compiler.kernels import Compute, Dot, Kernel, Reduce, Rows, walk
 
 PRODUCTS = 1.7  # multiply-adds a nanosecond and byte of a vector, in float32 products with tiles in registers
 LANES = 0.8  # elementwise operations a nanosecond and byte of a vector
@@ -37,15 +37,19 @@ def constants() -> tuple[float, ...]:
 def of_kernel(kernel: Kernel, target: Target) -> float:
     """One kernel on one thread."""
     width = float(target.vector_bytes)
-    inside = {id(value) for value in walk([kernel.core.value])} if isinstance(kernel.core, Reduce) else set()
+    core, elements = kernel.core, math.prod(var.size for var in kernel.loops)
     operations = [v for v in walk(kernel.roots()) if isinstance(v, Compute)]
-    elements = math.prod(var.size for var in kernel.loops)
-    work = elements * (1 + sum(v.op.cost for v in operations if id(v) not in inside)) / (LANES * width)
-    if isinstance(kernel.core, Dot):
-        work += elements * kernel.core.k.size * kernel.core.a.dtype.itemsize / 4 / (PRODUCTS * width)
-    elif isinstance(kernel.core, Reduce):
-        folded = elements * math.prod(var.size for var in kernel.core.dims)
-        work += folded * (1 + sum(v.op.cost for v in operations if id(v) in inside)) / (LANES * width)
+    folded: set[int] = set()
+    if isinstance(core, Reduce):
+        folded = {id(value) for value in walk([core.value])}
+    elif isinstance(core, Rows):
+        folded = {id(value) for value in operations if value.vars() & set(core.dims)}
+    work = elements * (1 + sum(v.op.cost for v in operations if id(v) not in folded)) / (LANES * width)
+    if isinstance(core, Dot):
+        work += elements * core.k.size * core.a.dtype.itemsize / 4 / (PRODUCTS * width)
+    elif isinstance(core, (Reduce, Rows)):
+        each = 1 + sum(v.op.cost for v in operations if id(v) in folded)
+        work += elements * math.prod(var.size for var in core.dims) * each / (LANES * width)
     return CALL + max(work, _streaming(kernel))
 
 

@@ -11,25 +11,31 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from chainrule import dtypes
-from chainrule.compiler import contraction, scalars
+from chainrule.compiler import contraction
 from chainrule.compiler.body import Body
 from chainrule.compiler.contraction import Target
-from chainrule.compiler.emit import Emitter, lanes_of, vector
+from chainrule.compiler.emit import Emitter, lanes_of
 from chainrule.compiler.emit import Value as Register
+from chainrule.compiler.folds import ArgFold, CheckFold, Fold, PlainFold
 from chainrule.compiler.index import Expr, Var
+from chainrule.compiler.joining import SHORT
 from chainrule.compiler.kernels import (
     Check,
+    Compute,
     Dot,
+    Guarded,
     Kernel,
     Load,
     Number,
     Position,
     Reduce,
+    Rows,
     Value,
+    walk,
 )  # fmt: skip
 from chainrule.compiler.parts import Cut, Share
-from chainrule.compiler.scalars import MEMORY, REGISTER, Scalars
+from chainrule.compiler.rows import HELD, Row, Streamed, held, side_by_side
+from chainrule.compiler.scalars import MEMORY, REGISTER
 from chainrule.compiler.transpose import lane_mask
 from chainrule.graph import Node
 from chainrule.ops import reduction
@@ -104,7 +110,7 @@ class _Writer:
     def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target, share: Share | None = None) -> None:
         self.kernel, self.parameters, self.target, self.share = kernel, parameters, target, share
         self.divided = share.var if share is not None else None  # the loop whose iterations threads share
-        self.e = Emitter()
+        self.e = Emitter(rsqrt14=target.vector_bytes == 64)
         self.scratch = 0
 
     def write(self) -> None:
@@ -119,6 +125,8 @@ class _Writer:
             self._dot(core)
         elif isinstance(core, Reduce):
             self._reduce(core)
+        elif isinstance(core, Rows):
+            self._rows(core.stages, core.dims)
         else:
             self._elementwise()
         self.e.ret()
@@ -143,10 +151,13 @@ class _Writer:
         with self.e.loop(self.e.binary("sub", LAST, FIRST)) as step:
             yield self.e.binary("add", FIRST, step)
 
-    def _vectors(self, along: Var, lanes: int, indices: dict[Var, Register], body: Callable[[Body], None]) -> None:
-        """body over all of `along`: whole vectors, then what is left under a mask."""
+    def _vectors(
+        self, along: Var, lanes: int, indices: dict[Var, Register], body: Callable[[Body], None],
+        size: int | None = None,
+    ) -> None:  # fmt: skip
+        """body over all of `along` (or `size` steps of it): whole vectors, then what is left under a mask."""
         e = self.e
-        whole, left = divmod(along.size, lanes)
+        whole, left = divmod(size or along.size, lanes)
         mine = along is self.divided
         if whole and mine:
             stop = e.call("llvm.smin.i64", "i64", LAST, e.const(whole, "i64"))
@@ -175,43 +186,84 @@ class _Writer:
         self.e.jump(other)
         self.e.label(other)
 
-    def _lanes(self, var: Var, wide: int = 1) -> int:
-        """Lanes for a loop: whole registers of the widest element in it, a few of them if it is long."""
-        size = max((value.dtype.itemsize for value in self._values()), default=4)
+    def _lanes(self, var: Var, wide: int = 1, count: int | None = None) -> int:
+        """Lanes for a loop: whole registers of the widest float that differs along it, a few of them if it is long."""
+        differ = [value.dtype for value in self._values() if var in value.vars()]
+        floats = [dtype for dtype in differ if dtype.is_floating_point]  # a wide integer among them takes two registers
+        size = max((dtype.itemsize for dtype in floats or differ), default=4)
         lanes = self.target.vector_bytes // max(4, size)
-        while wide > 1 and var.size < lanes * wide:
+        count = count or var.size
+        while wide > 1 and count < lanes * wide:
             wide //= 2
-        return min(lanes * wide, 1 << (var.size - 1).bit_length())
+        return min(lanes * wide, 1 << (count - 1).bit_length())
 
     def _values(self) -> list[Value]:
-        from chainrule.compiler.kernels import walk
-
         return [value for value in walk(self.kernel.roots()) if not isinstance(value, (Number, Position))]
 
     def lanes_along(self) -> tuple[Var | None, int]:
         """The loop whose neighbours are the lanes of a vector, and how many there are (1: it is a plain loop)."""
         core, loops = self.kernel.core, self.kernel.loops
-        if not isinstance(core, Reduce):
+        if core is None:
             along = loops[-1] if loops and self._vectorises(loops[-1]) else None
             return along, self._lanes(along) if along else 1
+        if isinstance(core, Rows):
+            return self._lanes_of_rows(core.dims)
+        if not isinstance(core, Reduce):
+            return None, 1
         along = self._best(core, loops, core.dims)
-        position = core.op in (reduction.argmax, reduction.argmin)
-        if position and along not in loops:
-            along = loops[-1] if loops else None
-        if along is None or (along in loops and not self._vectorises(along)):
-            return along, 1
-        return along, self._lanes(along, 1 if position else WIDE)
+        if core.op in (reduction.argmax, reduction.argmin):
+            along = along if along in loops else (loops[-1] if loops else None)
+            return along, self._lanes(along) if along and self._vectorises(along) else 1
+        if along is None or along in loops:
+            return along, self._lanes(along, WIDE) if along and self._vectorises(along) else 1
+        return self._lanes_of_rows(core.dims)
+
+    def _lanes_of_rows(self, dims: tuple[Var, ...]) -> tuple[Var | None, int]:
+        """Short rows lie side by side, one a lane; the lanes of longer ones are no loop of the kernel's own."""
+        loops = self.kernel.loops
+        lanes = self._lanes(loops[-1]) if loops else 1
+        short = math.prod(var.size for var in dims) <= SHORT
+        return (loops[-1], lanes) if loops and short and loops[-1].size >= lanes > 1 else (None, 1)
 
     def _elementwise(self) -> None:
         loops = self.kernel.loops
-        along, lanes = self.lanes_along()
+        along, _ = self.lanes_along()
         indices: dict[Var, Register] = {}
         with ExitStack() as stack:
-            self._nest([var for var in loops if var != along], indices, stack)
             if along is None:
+                self._nest(loops, indices, stack)
                 self._store(self.body(indices))
-            else:
-                self._vectors(along, lanes, indices, self._store)
+                return
+            steps, outer = along.size, list(loops[:-1])
+            while (
+                outer
+                and outer[-1] != self.divided
+                and along != self.divided
+                and self._one_line(outer[-1], along, steps)
+            ):
+                inner = outer.pop()
+                indices[inner] = self.e.const(0, "i64")
+                steps *= inner.size
+            self._nest(outer, indices, stack)
+            self._vectors(along, self._lanes(along, count=steps), indices, self._store, steps)
+
+    def _one_line(self, outer: Var, along: Var, steps: int) -> bool:
+        """Does one step of `outer` move every index as `steps` further steps of `along` do? Then they are one loop."""
+
+        def same(index: Expr) -> bool:
+            far, near = index.coefficient(outer), index.coefficient(along)
+            return far is not None and near is not None and far == near * steps
+
+        return all(map(same, self._indices()))
+
+    def _indices(self) -> Iterator[Expr]:
+        """Every index, guard and position of the kernel."""
+        yield from (store.index for store in self.kernel.stores)
+        for value in walk(self.kernel.roots()):
+            if isinstance(value, (Load, Position)):
+                yield value.index
+            if isinstance(value, (Load, Guarded)):
+                yield from (guard.expr for guard in value.guards)
 
     def _vectorises(self, var: Var) -> bool:
         """Do neighbouring iterations write neighbouring elements (and never the same one)?"""
@@ -228,11 +280,13 @@ class _Writer:
     def _reduce(self, core: Reduce) -> None:
         along, lanes = self.lanes_along()
         if core.op in (reduction.argmax, reduction.argmin):
-            self._down(core, along, lanes, _ArgFold(core))
-        elif along is None or along in self.kernel.loops:
-            self._down(core, along, lanes, _PlainFold(core))
+            self._down(core, along, lanes, ArgFold(core))
+            return
+        best = self._best(core, self.kernel.loops, core.dims)
+        if best is None or best in self.kernel.loops:
+            self._down(core, along, lanes, PlainFold(core))
         else:
-            self._across(core, along, lanes, _PlainFold(core))
+            self._rows([core], (*(var for var in core.dims if var != best), best))
 
     def _best(self, core: Reduce, outer: tuple[Var, ...], inner: tuple[Var, ...]) -> Var | None:
         """The loop to vectorise: the one along which most loads are contiguous."""
@@ -245,14 +299,14 @@ class _Writer:
         eligible = [var for var in (*inner, *(v for v in outer if self._vectorises(v))) if var.size > 1]
         return max(eligible, key=score, default=None)
 
-    def _down(self, core: Reduce, along: Var | None, lanes: int, fold: _Fold) -> None:
+    def _down(self, core: Reduce, along: Var | None, lanes: int, fold: Fold) -> None:
         """Lanes are separate sums: neighbours along a kept axis."""
         indices: dict[Var, Register] = {}
         with ExitStack() as stack:
             self._nest([var for var in self.kernel.loops if var != along], indices, stack)
 
             def column(body: Body) -> None:
-                self._store_result(body, self._folded(core.dims, body, fold))
+                self._store_result(core, body, self._folded(core.dims, body, fold))
 
             if along is None:
                 column(self.body(indices))
@@ -262,12 +316,12 @@ class _Writer:
                 with self._loop(along) as index:
                     column(self.body({**indices, along: index}))
 
-    def _folded(self, dims: Sequence[Var], body: Body, fold: _Fold) -> list[Register]:
+    def _folded(self, dims: Sequence[Var], body: Body, fold: Fold) -> list[Register]:
         """The folds over `dims`, nested, around one vector of columns."""
         return self._fold_nest(list(dims), dict(body.indices), fold.start(self.e, body.lanes), body, fold)
 
     def _fold_nest(
-        self, dims: list[Var], indices: dict[Var, Register], values: list[Register], body: Body, fold: _Fold
+        self, dims: list[Var], indices: dict[Var, Register], values: list[Register], body: Body, fold: Fold
     ) -> list[Register]:
         if not dims:
             inside = Body(self.e, self.parameters, indices, body.lanes, body.along, body.mask)
@@ -277,57 +331,33 @@ class _Writer:
             state.values = self._fold_nest(dims[1:], at, list(state.values), body, fold)
         return state.values
 
-    def _across(self, core: Reduce, along: Var, lanes: int, fold: _PlainFold) -> None:
-        """Lanes are parts of one sum: whole vectors, the masked remainder, then the lanes in a fixed tree."""
-        whole, left = divmod(along.size, lanes)
-        others = [var for var in core.dims if var != along]
-        indices: dict[Var, Register] = {}
-        e = self.e
+    # -- rows -----------------------------------------------------------------------------------
+    def _rows(self, stages: list[Reduce], dims: tuple[Var, ...]) -> None:
+        """Each row in the way that suits its length (see `rows`)."""
+        loops, indices = self.kernel.loops, dict[Var, Register]()
+        row = Row(dims, stages, self.kernel.stores)
         with ExitStack() as stack:
-            self._nest(self.kernel.loops, indices, stack)
-            parts = []
-            if whole:
-                parts.append(self._sum_of(others, indices, fold, lanes, along, whole * lanes, None))
-            if left:
-                wide = 1 << (left - 1).bit_length()
-                at = {**indices, along: e.const(whole * lanes, "i64")}
-                parts.append(self._sum_of(others, at, fold, wide, along, 0, lane_mask(left, wide)))
-            total = parts[0]
-            for part in parts[1:]:
-                total = fold.combine(e, 1, total, part)
-            self._store_result(self.body(indices), [total])
+            beside, lanes = self._lanes_of_rows(dims)
+            if beside is not None:
+                self._nest(loops[:-1], indices, stack)
+                self._vectors(beside, lanes, indices, lambda body: side_by_side(row, body))
+                return
+            self._nest(loops, indices, stack)
+            lanes = self._lanes(dims[-1])
+            if len(dims) == 1 and dims[0].size <= HELD * lanes:
+                held(row, self.body(indices), lanes)
+            else:
+                light = sum(v.op.cost for v in self._values() if isinstance(v, Compute)) <= WIDE
+                Streamed(row, self.body(indices), self._lanes(dims[-1], WIDE if light else 1)).write()
 
-    def _sum_of(
-        self, others: list[Var], indices: dict[Var, Register], fold: _PlainFold, lanes: int, along: Var,
-        count: int, mask: Register | None,
-    ) -> Register:  # fmt: skip
-        """One vector of partial sums over the other folded axes and `count` elements of `along`, folded to a lane."""
-        e = self.e
-
-        def inside(at: dict[Var, Register], values: list[Register]) -> list[Register]:
-            if not count:
-                return fold.step(self.body(at, lanes, along, mask), values)
-            with e.fold(count, values, lanes) as state:
-                state.values = fold.step(self.body({**at, along: state.index}, lanes, along), list(state.values))
-            return state.values
-
-        def nest(dims: list[Var], at: dict[Var, Register], values: list[Register]) -> list[Register]:
-            if not dims:
-                return inside(at, values)
-            with e.fold(dims[0].size, values) as state:
-                state.values = nest(dims[1:], {**at, dims[0]: state.index}, list(state.values))
-            return state.values
-
-        return fold.horizontal(e, nest(others, indices, fold.start(e, lanes))[0])
-
-    def _store_result(self, body: Body, values: list[Register]) -> None:
-        body.result = values[-1]
+    def _store_result(self, core: Reduce, body: Body, values: list[Register]) -> None:
+        body.done[id(core.result)] = values[-1]
         self._store(body)
 
     # -- checks -----------------------------------------------------------------------------------
     def _check(self, core: Check) -> None:
         e = self.e
-        fold = _CheckFold(core)
+        fold = CheckFold(core)
         stop, go_on = e.fresh("stop"), e.fresh("fine")
         bad = self._fold_nest(list(self.kernel.loops), {}, fold.start(e, 1), self.body({}), fold)[0]
         e.branch(bad, stop, go_on)
@@ -403,107 +433,3 @@ def _batch(kernel: Kernel, core: Dot) -> list[Var]:
 
 def _stride(index: Expr, var: Var | None) -> int:
     return (index.coefficient(var) or 0) if var is not None else 0
-
-
-# -- folds ------------------------------------------------------------------------------------------
-
-
-class _Fold:
-    """What a loop carries, and how it moves on."""
-
-    def start(self, e: Emitter, lanes: int) -> list[Register]:
-        raise NotImplementedError
-
-    def step(self, body: Body, values: list[Register]) -> list[Register]:
-        raise NotImplementedError
-
-
-class _PlainFold(_Fold):
-    """sum, amax, amin: one value, combined as the op declares."""
-
-    def __init__(self, core: Reduce) -> None:
-        self.core = core
-        self.dtype = core.dtype
-        self.begin, self.fold = core.op.lower
-
-    def start(self, e: Emitter, lanes: int) -> list[Register]:
-        return [self.begin(Scalars(e, self.dtype, lanes))]
-
-    def step(self, body: Body, values: list[Register]) -> list[Register]:
-        value = body.spread(body.value(self.core.value))
-        value = scalars.cast(body.e, value, self.core.value.dtype, self.dtype)
-        if body.mask is not None:
-            neutral = self.start(body.e, body.lanes)[0]
-            value = body.e.select(body.mask, value, neutral)
-        return [self.combine(body.e, body.lanes, values[0], value)]
-
-    def combine(self, e: Emitter, lanes: int, a: Register, b: Register) -> Register:
-        result: Register = self.fold(Scalars(e, self.dtype, lanes), a, b)
-        return result
-
-    def horizontal(self, e: Emitter, value: Register) -> Register:
-        """All lanes as one, halving each time: a fixed order on every CPU."""
-        lanes = lanes_of(value.type)
-        scalar = REGISTER[self.dtype]
-        while lanes > 1:
-            lanes //= 2
-            halves = []
-            for first in (0, lanes):
-                picks = ", ".join(f"i32 {first + i}" for i in range(lanes))
-                text = f"shufflevector {value.typed}, {value.type} poison, <{lanes} x i32> <{picks}>"
-                half = e.assign(f"<{lanes} x {scalar}>", text)
-                if lanes == 1:
-                    half = e.assign(scalar, f"extractelement {half.typed}, i64 0")
-                halves.append(half)
-            value = self.combine(e, lanes, *halves)
-        return value
-
-
-class _ArgFold(_Fold):
-    """argmax, argmin: the best value so far, and where it stood first."""
-
-    def __init__(self, core: Reduce) -> None:
-        self.core = core
-        self.dtype = core.value.dtype
-
-    def start(self, e: Emitter, lanes: int) -> list[Register]:
-        kind = Scalars(e, self.dtype, lanes)
-        worst = kind.lowest() if self.core.op is reduction.argmax else kind.highest()
-        return [worst, e.const(-1, vector("i64", lanes))]
-
-    def step(self, body: Body, values: list[Register]) -> list[Register]:
-        e, (best, where) = body.e, values
-        value = body.spread(body.value(self.core.value))
-        position = body.spread(body.index(_position(self.core.dims)))
-        better = Scalars(e, self.dtype, body.lanes).compare(self.core.op.lower, value, best)
-        first = e.compare("slt", where, e.const(0, where.type))
-        better = e.binary("or", better, first)
-        if self.dtype.is_floating_point:  # the first NaN is the extremum
-            is_nan, was_nan = e.compare("uno", value, value), e.compare("uno", best, best)
-            new_nan = e.binary("and", is_nan, e.binary("xor", was_nan, e.const(1, was_nan.type)))
-            better = e.binary("or", better, new_nan)
-        return [e.select(better, value, best), e.select(better, position, where)]
-
-
-def _position(dims: tuple[Var, ...]) -> Expr:
-    position = Expr()
-    for var in dims:
-        position = position * var.size + Expr({var: 1})
-    return position
-
-
-class _CheckFold(_Fold):
-    """Has any index been outside its axis?"""
-
-    def __init__(self, core: Check) -> None:
-        self.core = core
-
-    def start(self, e: Emitter, lanes: int) -> list[Register]:
-        return [e.const(False, "i1")]
-
-    def step(self, body: Body, values: list[Register]) -> list[Register]:
-        e, dtype = body.e, self.core.value.dtype
-        wide = scalars.cast(e, body.value(self.core.value), dtype, dtypes.int64)
-        shifted = e.binary("add", wide, e.const(self.core.size, "i64"))
-        bad = e.compare("uge", shifted, e.const(2 * self.core.size, "i64"))
-        return [e.binary("or", values[0], bad)]

@@ -180,7 +180,7 @@ class Program:
             f"{names[node]:24} {node.type!s:20} {memory.bytes_of(node):>12,}  {place}"
             for node, place in self.plan.places.items()
         ]
-        rows.append(
-            f"arena: {self.plan.arena:,} bytes ({self.plan.without_reuse:,} without reuse), scratch {self.scratch:,}"
-        )
+        first = self.table - len(self.constants)
+        read = {*self.slots.values(), *range(first, self.table)}
+        rows.append(memory.summary(self.plan, read, set(self.written), self.scratch))
         return "\n".join(rows) + "\n"
