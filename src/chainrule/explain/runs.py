@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from chainrule.compiler.watch import Watched
-from chainrule.errors import DataError, ReplayError
+from chainrule.errors import DataError, GradientError, ReplayError
+from chainrule.explain.addresses import largest, parse, position
+from chainrule.explain.derivation import Derivation
 from chainrule.explain.replay import Replay
+from chainrule.explain.scene import Scene, of_graph, of_moment
 from chainrule.graph import Node
 from chainrule.tensor import Tensor
 from chainrule.training import inputs
@@ -92,6 +96,32 @@ class Run:
                 moment = Moment(self, chosen, watched)
             self._moments = {chosen: moment}  # only the latest: one holds every value of the step
         return self._moments[chosen]
+
+    def explain(self, address: str, step: int = -1) -> Derivation:
+        """The chain rule for one weight's gradient at a step, with every number as the training computed it.
+
+        Args:
+            address: a parameter's name and an index, ``"0.weight[3, 7]"``; without an index, the element of largest
+                gradient.
+            step: as for `at`.
+
+        Raises:
+            UnknownNameError, IndexRangeError, SettingError: no such weight; the nearest names are named.
+            ReplayError: as for `at`.
+
+        Example:
+            >>> import chainrule as cr
+            >>> import chainrule.nn.functional as F
+            >>> _ = cr.manual_seed(0)
+            >>> model = cr.nn.Linear(64, 10)
+            >>> trainer = cr.Trainer(model, F.cross_entropy, cr.optim.SGD(model.parameters(), lr=0.1))
+            >>> _ = trainer.fit(*cr.data.load("digits").train, epochs=1, progress=False, record=True)
+            >>> trainer.explain("weight[3, 20]", step=10).adds_up
+            True
+        """
+        shapes = {name: p.shape for name, p in self.trainer.model.named_parameters()}
+        name, position = parse(address, shapes)
+        return self.at(step).explain(name, position)
 
     def weights(self, step: int) -> dict[str, Array]:
         """The parameters and buffers before `step`; at the end of the run, the final ones."""
@@ -214,6 +244,22 @@ class Moment:
         known = {f"{type(model).__name__}.{name}".rstrip("."): name for name, _ in model.named_modules()}
         return {known.get(n.layer, n.layer): n for n in forward if n.layer and n.inputs}
 
+    @cached_property
+    def scene(self) -> Scene:
+        """The step's graph with its values and gradients, as derivations walk it."""
+        return of_moment(self)
+
+    def explain(self, name: str, position: int | None = None) -> Derivation:
+        """The derivation of one element (row-major) of a parameter's gradient; None: of the largest."""
+        node = next((node for node, own in self.scene.names.items() if own == name), None)
+        gradient = None if node is None else self.scene.gradient(node)
+        if node is None or gradient is None:
+            raise GradientError(
+                f"explain: the loss does not depend on {name} at step {self.step}, or it does not require grad, so it has "
+                f"no gradient to derive. Name another weight."
+            )
+        return Derivation(self.scene, node, largest(gradient) if position is None else position)
+
     def _noted(self, key: str) -> Array:
         return self.watched.value(self.watched.trace.notes[key])
 
@@ -224,6 +270,53 @@ class Moment:
 
     def __repr__(self) -> str:
         return f"<Moment: step {self.step} (epoch {self.epoch}), {len(self.rows)} rows, loss {self.loss:.6g}>"
+
+
+def explain(loss: Tensor, tensor: Tensor, index: tuple[int, ...] | int | None = None) -> Derivation:
+    """The chain rule for one number of an eager graph: how d loss / d tensor[index] comes about.
+
+    Args:
+        loss: one number, before ``backward`` freed its history.
+        tensor: what it depends on, with requires_grad.
+        index: one integer for each axis; None: the element of largest gradient.
+
+    Raises:
+        GradientError: the loss has no history, or does not depend on the tensor.
+        IndexRangeError: no such element.
+
+    Example:
+        >>> import chainrule as cr
+        >>> x = cr.tensor([3.0, 4.0], requires_grad=True)
+        >>> print(cr.explain((x * x).sum(), x, 0))
+        dL/d tensor[0] = 6  (float32)
+        <BLANKLINE>
+        is the sum of 2 terms dL/dY * dY/dx, one for each element Y that reads it:
+          Y       dL/dY     dY/dx
+          mul[0]      1  *  b = 3  =  3
+          mul[0]      1  *  a = 3  =  3
+          Their exact sum and rounding, 0, give 6: the stored bits.
+        <BLANKLINE>
+        Strongest paths to the loss, and the product of the local derivatives along each:
+          3
+            -> mul[0]  *  b = 3
+            -> loss    *  1
+          3
+            -> mul[0]  *  a = 3
+            -> loss    *  1
+          0 is what all other paths add (the gradient less these, exactly).
+    """
+    scene = of_graph(loss)
+    scene.names.setdefault(tensor._node, "tensor")
+    gradient = scene.gradient(tensor._node)
+    if gradient is None:
+        raise GradientError(
+            "explain: the loss does not depend on this tensor, or it does not require grad. Name a tensor with "
+            "requires_grad=True that the loss was computed from."
+        )
+    if index is None:
+        return Derivation(scene, tensor._node, largest(gradient))
+    given = (index,) if isinstance(index, int) else tuple(index)
+    return Derivation(scene, tensor._node, position("tensor", given, tensor.shape))
 
 
 # -- how a run is found -------------------------------------------------------------------------

@@ -23,3 +23,12 @@ class Explained:
             ReplayError: the latest fit kept no record.
         """
         return Explainer.run(self)
+
+    def explain(self, address: str, step: int = -1) -> Any:
+        """The chain rule for one weight's gradient at a recorded step; see `chainrule.explain.Run.explain`.
+
+        Args:
+            address: ``"0.weight[3, 7]"``; without an index, the element of largest gradient.
+            step: counted from 0; negative from the end.
+        """
+        return self.run.explain(address, step)
