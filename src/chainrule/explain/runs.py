@@ -330,7 +330,10 @@ def run_of(trainer: Trainer) -> Run:
             "Trainer.run: the latest fit kept no record. Train with fit(..., record=True), or name a folder to keep "
             "it in: fit(..., record='runs/mine')."
         )
-    return Run(trainer, recorder, *recorder.data)
+    if recorder.opened is None or len(recorder.opened) != len(recorder.steps()):
+        recorder.opened = Run(trainer, recorder, *recorder.data)
+    run: Run = recorder.opened
+    return run
 
 
 def load_run(folder: str | os.PathLike[str], trainer: Trainer | None = None, X: object = None, y: object = None) -> Run:
