@@ -13,6 +13,7 @@ from chainrule.compiler.watch import Watched
 from chainrule.errors import DataError, GradientError, ReplayError
 from chainrule.explain.addresses import largest, parse, position
 from chainrule.explain.derivation import Derivation
+from chainrule.explain.ledger import Ledger
 from chainrule.explain.replay import Replay
 from chainrule.explain.scene import Scene, of_graph, of_moment
 from chainrule.graph import Node
@@ -122,6 +123,30 @@ class Run:
         shapes = {name: p.shape for name, p in self.trainer.model.named_parameters()}
         name, position = parse(address, shapes)
         return self.at(step).explain(name, position)
+
+    def ledger(self, address: str, step: int = -1) -> Ledger:
+        """Why a weight moved as it did at a step: gradient, clipping, decay, momentum, second moment, schedule.
+
+        Args:
+            address, step: as for `explain`.
+
+        Raises:
+            UnknownNameError, IndexRangeError, SettingError, ReplayError: as `explain`.
+            GradientError: no update moves this weight.
+
+        Example:
+            >>> import chainrule as cr
+            >>> import chainrule.nn.functional as F
+            >>> _ = cr.manual_seed(0)
+            >>> model = cr.nn.Linear(64, 10)
+            >>> trainer = cr.Trainer(model, F.cross_entropy, cr.optim.AdamW(model.parameters(), lr=0.01))
+            >>> _ = trainer.fit(*cr.data.load("digits").train, epochs=1, progress=False, record=True)
+            >>> [part.name for part in trainer.ledger("weight[3, 20]", step=10).parts]
+            ['gradient', 'momentum', 'second moment', 'weight decay']
+        """
+        name, position = parse(address, {name: p.shape for name, p in self.trainer.model.named_parameters()})
+        moment = self.at(step)
+        return Ledger(moment, name, moment.explain(name, position).position)
 
     def weights(self, step: int) -> dict[str, Array]:
         """The parameters and buffers before `step`; at the end of the run, the final ones."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chainrule.explain.derivation import Derivation, Term
+    from chainrule.explain.ledger import Ledger
     from chainrule.explain.paths import Path
 
 TERMS, PATHS = 8, 3
@@ -80,3 +81,23 @@ def _paths(d: Derivation) -> list[str]:
 
 def _path(path: Path) -> list[str]:
     return table([["-> " + step.name, "*", _local(step)] for step in path.steps], indent="    ")
+
+
+def ledger_text(ledger: Ledger) -> str:
+    """A ledger: the move, its parts, the rows that pulled most."""
+    lines = [
+        f"{ledger.name} at step {ledger.moment.step}: {number(ledger.before)} -> {number(ledger.after)}, "
+        f"a move of {number(float(ledger.move))}",
+        "",
+    ]
+    rows = [[part.name, number(part.amount), part.how] for part in ledger.parts]
+    rows.append(["rounding", number(float(ledger.rounding)), "of the training's own arithmetic"])
+    rows.append(["together", number(float(ledger.move)), "exactly the move"])
+    return "\n".join(
+        [
+            *lines,
+            *table(rows, right=(1,)),
+            "",
+            f"  g = {number(float(ledger.derivation.gradient))}, lr0 = {ledger.lr0:.6g}",
+        ]
+    )

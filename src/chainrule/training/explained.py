@@ -32,3 +32,7 @@ class Explained:
             step: counted from 0; negative from the end.
         """
         return self.run.explain(address, step)
+
+    def ledger(self, address: str, step: int = -1) -> Any:
+        """Why a weight moved as it did at a recorded step; see `chainrule.explain.Run.ledger`."""
+        return self.run.ledger(address, step)

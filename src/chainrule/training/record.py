@@ -226,7 +226,7 @@ def describe(trainer: Trainer, x: Array, y: Array) -> dict[str, Any]:
     names = {name: list(p.shape) for name, p in trainer.model.named_parameters()}
     return {
         "chainrule": __version__, "optimizer": type(trainer.optimizer).__name__, "loss": name_of(trainer.loss),
-        "model": str(trainer.model), "parameters": names, "data": digest(x, y),
+        "model": str(trainer.model), "parameters": names, "max_norm": trainer.max_norm, "data": digest(x, y),
         **({} if position is None else {k: getattr(position, k) for k in ("rows", "batch_size", "seed", "shuffle")}),
     }  # fmt: skip
 
