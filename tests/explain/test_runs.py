@@ -126,7 +126,7 @@ def test_a_run_that_was_resumed_into_a_new_folder_starts_there(tmp_path):
     first = trainer()
     fit(first, epochs=2, record=False)
     run = fit(first, epochs=3, resume=True, record=tmp_path)
-    assert (run.first, len(run)) == (10, 5)
+    assert (run.first_step, len(run)) == (10, 5)
     assert run.at(12).proved
     with raises(
         ReplayError,

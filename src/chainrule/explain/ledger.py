@@ -16,7 +16,7 @@ from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 
 if TYPE_CHECKING:
-    from chainrule.explain.runs import Moment
+    from chainrule.explain.moment import Moment
 
 NAMES = {
     "ascent": "maximize", "decay": "weight decay", "momentum": "momentum", "nesterov": "momentum",
@@ -106,7 +106,7 @@ class Ledger:
 
     def _rates(self) -> tuple[float, float]:
         number, group = self._group()
-        first = self.moment.run.replay.groups(self.moment.run.first)[number]
+        first = self.moment.run.replay.groups(self.moment.run.first_step)[number]
         return float(group["lr"]), float(group["initial_lr"] if "initial_lr" in group else first["lr"])
 
     def _split(self) -> Iterator[Part]:

@@ -17,7 +17,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.creation import ones_like
 
 if TYPE_CHECKING:
-    from chainrule.explain.runs import Moment
+    from chainrule.explain.moment import Moment
 
 
 @dataclass(eq=False)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chainrule.explain.derivation import Derivation, Term
+    from chainrule.explain.difference import Difference
     from chainrule.explain.ledger import Ledger
     from chainrule.explain.paths import Path
+    from chainrule.explain.whatif import WhatIf
 
 TERMS, PATHS = 8, 3
 
@@ -101,3 +103,31 @@ def ledger_text(ledger: Ledger) -> str:
             f"  g = {number(float(ledger.derivation.gradient))}, lr0 = {ledger.lr0:.6g}",
         ]
     )
+
+
+def difference_text(d: Difference) -> str:
+    """What moved between two steps."""
+    rows = [["", "distance", "relative", "moved most"]]
+    for change in d.changes:
+        index, before, after = change.largest[0] if change.largest else ((), 0.0, 0.0)
+        most = f"[{', '.join(map(str, index))}] {number(before)} -> {number(after)}"
+        rows.append([change.name, f"{change.distance:.6g}", f"{change.relative:.3g}", most])
+    return "\n".join([f"from step {d.a} to step {d.b}:", *table(rows, right=(1, 2))])
+
+
+def whatif_text(w: WhatIf) -> str:
+    """Both courses: the loss at some steps, the followed weights, how far apart the parameters end."""
+    count = len(w.original.losses)
+    shown = sorted({0, 1, 2, *(count * i // 8 for i in range(1, 8)), count - 1} & set(range(count)))
+    rows = [["step", "loss", "loss if", "difference"]]
+    for i in shown:
+        losses = w.original.losses[i], w.changed.losses[i]
+        rows.append([str(w.step + i), *map(number, losses), f"{w.gap[i]:+.3g}"])
+    lines = [
+        f"what if from step {w.step} on: {', '.join(w.changes) or 'nothing changes'}",
+        *table(rows, right=(0, 1, 2, 3)),
+    ]
+    for address, track in w.original.followed.items():
+        lines.append(f"  {address} ends at {number(track[-1])}, and at {number(w.changed.followed[address][-1])} if")
+    far = [[name, f"{distance:.6g}"] for name, distance in w.distance().items()]
+    return "\n".join([*lines, "  how far apart the parameters end:", *table(far, right=(1,), indent="    ")])

@@ -36,3 +36,7 @@ class Explained:
     def ledger(self, address: str, step: int = -1) -> Any:
         """Why a weight moved as it did at a recorded step; see `chainrule.explain.Run.ledger`."""
         return self.run.ledger(address, step)
+
+    def what_if(self, step: int, steps: int = 20, **changes: Any) -> Any:
+        """The training from a recorded step on, with something changed; see `chainrule.explain.Run.what_if`."""
+        return self.run.what_if(step, steps, **changes)
