@@ -343,12 +343,28 @@ class _Writer:
                 self._vectors(beside, lanes, indices, lambda body: side_by_side(row, body))
                 return
             self._nest(loops, indices, stack)
-            lanes = self._lanes(dims[-1])
-            if len(dims) == 1 and dims[0].size <= HELD * lanes:
+            lanes = self._lanes_along_row(dims)
+            if len(dims) == 1 and dims[0].size <= HELD * self._lanes(dims[-1]):
                 held(row, self.body(indices), lanes)
             else:
-                light = sum(v.op.cost for v in self._values() if isinstance(v, Compute)) <= WIDE
-                Streamed(row, self.body(indices), self._lanes(dims[-1], WIDE if light else 1)).write()
+                Streamed(row, self.body(indices), lanes).write()
+
+    def lanes_of_sum(self, core: Reduce) -> int | None:
+        """How many lanes share one sum: see `_rows` for those that run along it."""
+        along = self._best(core, self.kernel.loops, core.dims)
+        if along is None or along in self.kernel.loops or self._lanes_of_rows(core.dims)[0] is not None:
+            return 1
+        if len(core.dims) > 1:
+            return None
+        return min(self._lanes_along_row(core.dims), 1 << (along.size - 1).bit_length())
+
+    def _lanes_along_row(self, dims: tuple[Var, ...]) -> int:
+        """Lanes of a row too long for one: one vector of those that are held, several of those that are streamed."""
+        lanes = self._lanes(dims[-1])
+        if len(dims) == 1 and dims[0].size <= HELD * lanes:
+            return lanes
+        light = sum(v.op.cost for v in self._values() if isinstance(v, Compute)) <= WIDE
+        return self._lanes(dims[-1], WIDE if light else 1)
 
     def _store_result(self, core: Reduce, body: Body, values: list[Register]) -> None:
         body.done[id(core.result)] = values[-1]
@@ -405,6 +421,11 @@ def cut_of(kernel: Kernel, target: Target) -> contraction.Plan | None:
     if not isinstance(kernel.core, Dot) or not math.prod(var.size for var in kernel.loops):
         return None
     return contraction.plan(contraction_of(kernel, kernel.core), target)
+
+
+def lanes_of_sum(kernel: Kernel, core: Reduce, target: Target) -> int | None:
+    """In how many lanes each sum of a reduction is added, before the lanes are; None where other axes mix in."""
+    return _Writer(kernel, {}, target).lanes_of_sum(core)
 
 
 def scratch_of(kernel: Kernel, target: Target) -> int:
