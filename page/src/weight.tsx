@@ -1,0 +1,138 @@
+// One weight: where it stands, why its gradient is what it is, and what the optimizer made of it.
+
+import type { Derivation, Parameter, Tensor } from "./document";
+import { num } from "./document";
+import { Formula } from "./math";
+import { Num, count, exact, format } from "./numbers";
+import { Matrix, Tiles } from "./pictures";
+import { CheckOf, NotKept, SumTable, clamped } from "./panel";
+import { sizes } from "./scene";
+import { useStore } from "./state";
+import { Table, WithTable } from "./table";
+import { weightTerms } from "./terms";
+import { useState } from "preact/hooks";
+
+export function WeightPanel({ parameter: p, index }: { parameter: number; index: number }) {
+  const { source, frame, set } = useStore();
+  const parameter = source.document.parameters[p]!;
+  const measured = frame.params[p];
+  const [shown, show] = useState<"value" | "grad">("value");
+  const choose = (next: number) => set({ selection: { kind: "weight", parameter: p, index: next } });
+  const array = source.tensor(shown === "value" ? (measured?.value ?? measured?.value_picture) : (measured?.grad ?? measured?.grad_picture));
+  return (
+    <section class="panel" aria-labelledby="panel-title">
+      <header>
+        <h2 id="panel-title">{parameter.name}</h2>
+        <p class="facts">
+          weight · {sizes(parameter.shape)} · norm {format(num(measured?.norm))} · gradient norm {format(num(measured?.grad_norm))} · update to weight {format(num(measured?.ratio), 3)}
+        </p>
+      </header>
+      <div class="switch" role="group" aria-label="What the picture shows">
+        <button type="button" aria-pressed={shown === "value"} onClick={() => show("value")}>Weights</button>
+        <button type="button" aria-pressed={shown === "grad"} onClick={() => show("grad")}>Gradients</button>
+      </div>
+      {array && <WeightPicture parameter={parameter} array={array} index={index} what={shown === "value" ? "weights" : "gradients"} choose={choose} />}
+      {array?.exact && <Place parameter={parameter} index={index} choose={choose} />}
+      {array?.exact ? <OneWeight p={p} index={index} /> : <NotKept />}
+      <CheckOf op={parameter.contraction ? "matmul" : "add"} />
+    </section>
+  );
+}
+
+interface PictureProps {
+  parameter: Parameter;
+  array: Tensor;
+  index: number;
+  what: string;
+  choose(index: number): void;
+}
+
+function WeightPicture({ parameter, array, index, what, choose }: PictureProps) {
+  const [rows, columns] = array.shape.length > 1 ? [array.shape[0]!, array.data.length / array.shape[0]!] : [1, array.data.length];
+  const whole = array.data.length === parameter.shape.reduce((a, b) => a * b, 1);
+  const pick = array.exact && whole ? choose : undefined;
+  const note = whole ? "" : ` (the first ${rows} by ${columns})`;
+  const label = `The ${what} of ${parameter.name}${note}`;
+  const { tile } = parameter;
+  const picture =
+    tile && columns === tile[0] * tile[1] ? (
+      <Tiles data={array.data} tile={tile} count={rows} label={`${label}: one image of ${tile[0]} by ${tile[1]} for each of ${rows} units`}
+        selected={array.exact ? Math.floor(index / columns) : null} {...(pick ? { pick: (unit: number, pixel: number) => pick(unit * columns + pixel) } : {})} />
+    ) : (
+      <Matrix data={array.data} rows={rows} columns={columns} label={label} selected={array.exact ? index : null} pick={pick} />
+    );
+  if (!array.exact) return <>{picture}<p class="facts">A picture in 256 shades{note}; exact numbers are at the steps named below.</p></>;
+  const head = ["unit", ...Array.from({ length: columns }, (_, j) => String(j))];
+  return <WithTable table={() => ({ caption: label, head, rows, row: (i) => [String(i), ...Array.from({ length: columns }, (_, j) => array.data[i * columns + j]!)] })}>{picture}</WithTable>;
+}
+
+/** Number fields for the weight's index. */
+function Place({ parameter, index, choose }: { parameter: Parameter; index: number; choose(index: number): void }) {
+  const places = unravel(index, parameter.shape);
+  return (
+    <p class="fields">
+      {places.map((place, axis) => (
+        <label class="field" key={axis}>
+          {parameter.shape.length === 1 ? "Index" : (["Row", "Column"][axis] ?? `Axis ${axis}`)}{" "}
+          <input type="number" min="0" max={parameter.shape[axis]! - 1} value={place}
+            onInput={(event) => choose(ravel(places.with(axis, clamped(event.currentTarget.value, parameter.shape[axis]!)), parameter.shape))} />
+        </label>
+      ))}
+    </p>
+  );
+}
+
+export function unravel(index: number, shape: number[]): number[] {
+  let rest = index;
+  return shape.toReversed().map((size) => {
+    const place = rest % size;
+    rest = Math.floor(rest / size);
+    return place;
+  }).toReversed(); // prettier-ignore
+}
+
+export function ravel(places: number[], shape: number[]): number {
+  return places.reduce((position, place, axis) => position * shape[axis]! + place, 0);
+}
+
+function OneWeight({ p, index }: { p: number; index: number }) {
+  const { source, frame } = useStore();
+  const parameter = source.document.parameters[p]!;
+  const measured = frame.params[p]!;
+  const [value, gradient, update] = [measured.value, measured.grad, measured.update].map((ref) => source.tensor(ref)?.data[index]);
+  if (value === undefined || gradient === undefined) return null;
+  const name = `${parameter.name}[${unravel(index, parameter.shape).join(", ")}]`;
+  const known = source.document.derivations[`${name}@${frame.step}`];
+  const total = weightTerms(source, frame, p, index);
+  return (
+    <>
+      <h3>{name}<small> at step {count(frame.step)}</small></h3>
+      <dl class="numbers">
+        <div><dt>value</dt><dd data-name="value"><Num value={value} digits={6} /></dd></div>
+        <div><dt>gradient</dt><dd data-name="gradient"><Num value={gradient} digits={6} /></dd></div>
+        {update !== undefined && <div><dt>update</dt><dd data-name="update"><Num value={update} digits={6} /></dd></div>}
+        {update !== undefined && <div><dt>new value</dt><dd data-name="new"><Num value={value + update} digits={6} /></dd></div>}
+      </dl>
+      <h3>Derivation</h3>
+      {known ? <Derived derivation={known} /> : null}
+      {parameter.formula && <Formula tree={parameter.formula} label={`Derivative of the loss by ${name}`} />}
+      {total ? <SumTable sum={total} title={`${name}: the samples that pull it, strongest first`} /> : <NotKept />}
+      <p class="facts">stored gradient, every digit: <span class="num">{exact(gradient)}</span></p>
+    </>
+  );
+}
+
+function Derived({ derivation }: { derivation: Derivation }) {
+  const { formula, numbers, paths, rest, samples, ledger, note } = derivation;
+  const rows = rest ? [...paths, rest] : paths;
+  return (
+    <>
+      <Formula tree={formula} label="Derivation in symbols" />
+      <Formula tree={numbers} label="Derivation with numbers" />
+      {rows.length > 0 && <Table caption="Paths from this weight to the loss, strongest first" head={["path", "adds"]} rows={rows.length} row={(i) => [rows[i]!.text, num(rows[i]!.value)]} />}
+      {samples.length > 0 && <Table caption="Samples that pulled it, strongest first" head={["sample", "adds"]} rows={samples.length} row={(i) => [samples[i]!.text, num(samples[i]!.value)]} />}
+      {ledger.length > 0 && <><h3>Ledger of the update</h3><Table caption="What the step is made of" head={["part", "adds"]} rows={ledger.length} row={(i) => [ledger[i]!.text, num(ledger[i]!.value)]} /></>}
+      {note && <p class="facts">{note}</p>}
+    </>
+  );
+}
