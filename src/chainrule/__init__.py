@@ -16,6 +16,7 @@ from chainrule.dtypes import DType, as_dtype, float32, float64, int32, int64, ui
 from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
 from chainrule.explain.check import check_gradients
+from chainrule.explain.flow import gradient_flow
 from chainrule.graph import is_grad_enabled
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import (
@@ -235,6 +236,7 @@ __all__ = [
     "ge",
     "get_num_threads",
     "grad",
+    "gradient_flow",
     "graph",
     "gt",
     "hessian",

@@ -49,7 +49,7 @@ def gradients(
             if node in arrived and node in leading:
                 dY = arrived[node] if node in wanted else arrived.pop(node)
                 stand_for(node)
-                _distribute(node, dY, leading, arrived)
+                distribute(node, dY, leading, arrived)
     return {node: arrived[node] for node in wanted if node in arrived}
 
 
@@ -62,7 +62,7 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
     return leading
 
 
-def _distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
+def distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
     """One application of the chain rule: `node`'s gradient becomes contributions to its inputs."""
     if node.op is ew.detach:
         return  # a leaf inside a trace

@@ -65,6 +65,8 @@ class Op:
     lower: Any = None
     float_only: bool = False  # integers are cast to the default float first, as PyTorch does
     cost: int = 1  # relative work an element, for the fusion heuristics
+    # Where the derivative at a kink lies between the slopes on its left (0) and right (1); None: anywhere there.
+    at_kink: float | None = None
     joint: Rule | None = None  # instead of `vjp`: one formula (dY, Y, *inputs, **params) -> (dX, ...) for all inputs
 
     def rule(self, argument: int) -> Rule | None:

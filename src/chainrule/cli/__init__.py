@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | predict | info``."""
+"""The command line: ``chainrule train | evaluate | predict | check | info``."""
 
 from __future__ import annotations
 
@@ -100,6 +100,25 @@ def predict(run: str, rows: str) -> None:
     except (OSError, ValueError) as error:
         raise DamagedFileError(f"{rows}: not a readable .npy file ({error}). Write it with numpy.save.") from None
     click.echo("\n".join(map(str, trainer.predict_classes(data))))
+
+
+@commands.command()
+@click.argument("run", type=click.Path(), required=False)
+@click.option("--rows", default=32, show_default=True, type=click.IntRange(1), help="training rows to verify RUN on")
+@click.option("--json", "as_json", is_flag=True)
+def check(run: str | None, rows: int, as_json: bool) -> None:
+    """Verify every derivative rule, and the whole gradient of the network of RUN if one is named."""
+    from chainrule.explain.verify import joined, rules
+
+    found = rules()
+    if run is not None:
+        from chainrule.cli.runs import read
+        from chainrule.data import load
+
+        trainer, config = read(Path(run))
+        found = joined([found, trainer.model.verify(*load(config["dataset"]).train, trainer.loss, rows)])
+    click.echo(json.dumps(found.as_dict()) if as_json else str(found))
+    sys.exit(0 if found else 1)
 
 
 @commands.command()
