@@ -17,6 +17,7 @@ from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
 from chainrule.explain.check import check_gradients
 from chainrule.explain.flow import gradient_flow
+from chainrule.explain.runs import load_run
 from chainrule.graph import is_grad_enabled
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import (
@@ -166,8 +167,7 @@ from chainrule.tensor.random import (
     randperm,
 )
 from chainrule.training import Trainer
-
-__version__ = "0.1.0"
+from chainrule.version import __version__ as __version__
 
 __all__ = [
     "ChainruleError",
@@ -255,6 +255,7 @@ __all__ = [
     "le",
     "lerp",
     "linspace",
+    "load_run",
     "log",
     "log1p",
     "log2",

@@ -42,12 +42,15 @@ def gradients(
             )
     leading = _leading_to(wanted, order)
     arrived: dict[Node, Tensor] = {}
+    trace = graph.current_trace()
     with graph.grad_mode(create_graph), graph.provenance() as stand_for:
         for output, seed in zip(outputs, seeds, strict=True):
             _accumulate(arrived, lifted(output), seed)
         for node in reversed(order):
             if node in arrived and node in leading:
                 dY = arrived[node] if node in wanted else arrived.pop(node)
+                if trace is not None:
+                    trace.differentiated(node, dY._node)
                 stand_for(node)
                 distribute(node, dY, leading, arrived)
     return {node: arrived[node] for node in wanted if node in arrived}

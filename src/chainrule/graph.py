@@ -204,6 +204,10 @@ class Recorder:
         """Note that the trace reads ``handle.grad``, or sets it (`assigned`: to a tensor, not None)."""
         raise NotImplementedError
 
+    def differentiated(self, node: Node, gradient: Node) -> None:
+        """Note which node is the whole gradient of `node`."""
+        raise NotImplementedError
+
 
 class _Local(threading.local):
     trace: Recorder | None = None

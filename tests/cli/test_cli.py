@@ -35,7 +35,7 @@ def test_train_reports_and_writes_everything(run):
     assert {"train_loss", "test_loss", "test_accuracy", "seconds", "epochs", "steps"} <= set(report)
     assert (report["epochs"], report["steps"]) == (3, 3 * 23)
     assert sorted(p.name for p in folder.iterdir()) == [
-        "config.json", "curves.svg", "history.json", "model.safetensors",
+        "config.json", "curves.svg", "history.json", "model.safetensors", "record",
     ]  # fmt: skip
     history = json.loads((folder / "history.json").read_text())
     assert history["loss"][-1] < history["loss"][0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from chainrule.explain.runs import Moment, Run, load_run, run_of
 from chainrule.nn.module import Later
+from chainrule.training.explained import Explainer
 
 
 def _verify(*args: Any) -> Any:
@@ -14,3 +16,6 @@ def _verify(*args: Any) -> Any:
 
 
 Later.verify = staticmethod(_verify)
+Explainer.run = staticmethod(run_of)
+
+__all__ = ["Moment", "Run", "load_run"]

@@ -226,6 +226,25 @@ cast = Op(
 )  # fmt: skip
 OPS.append(cast)
 
+
+def _infer_bitcast(x: Node, *, dtype: DType) -> Type:
+    if x.dtype.itemsize != dtype.itemsize:
+        raise DtypeError(
+            f"{who('bitcast')}: both dtypes must have the same number of bits, got {x.dtype.name} and {dtype.name}. "
+            f"Convert with .to(dtype) first."
+        )
+    return Type(x.shape, dtype)
+
+
+# The same bits read as another dtype.
+bitcast = Op(
+    "bitcast", "elementwise", _infer_bitcast,
+    numpy=lambda x, dtype: x.view(dtype.numpy),
+    vjp=(None,),
+    lower=lambda e, x, dtype: e.bitcast(x, dtype),
+)  # fmt: skip
+OPS.append(bitcast)
+
 # A new node for an old value: `grad` differentiates with respect to it, and only it.
 alias = _op("alias", lambda x: x, lambda e, x: x, lambda dY, Y, x: dY)
 # A value without its history.
