@@ -1,11 +1,13 @@
 // The fourth view: what the diagnosis confirmed by experiment, and what the checks of the derivatives say.
 
-import type { Finding } from "./document";
+import { useMemo, useState } from "preact/hooks";
+import type { Finding, Remedy } from "./document";
 import { num } from "./document";
 import { Curves } from "./curves";
-import { count, format } from "./numbers";
+import { Num, count } from "./numbers";
+import { StateOf } from "./panel";
 import { useStore } from "./state";
-import { Fold } from "./table";
+import { Fold, Table } from "./table";
 
 export function DiagnosisView() {
   const { source } = useStore();
@@ -19,7 +21,9 @@ export function DiagnosisView() {
         ) : (
           <>
             <p class="lead">{diagnosis.summary}</p>
-            {diagnosis.findings.map((finding, i) => <Card key={i} finding={finding} />)}
+            {!diagnosis.findings.length && <p class="panel">Nothing wrong was found. {diagnosis.suspected.length > 0 && `Suspected, but no remedy helped: ${diagnosis.suspected.join(", ").replaceAll("_", " ")}.`}</p>}
+            {diagnosis.findings.map((finding, i) => <Card key={i} finding={finding} number={i + 1} />)}
+            <p class="facts">Checked by {count(diagnosis.replays)} replays: {diagnosis.checked.join(", ").replaceAll("_", " ")}. {diagnosis.notes.join(" ")}</p>
           </>
         )}
       </section>
@@ -40,47 +44,69 @@ function NotRun({ what, how, children }: { what: string; how: string; children: 
   );
 }
 
-function Card({ finding }: { finding: Finding }) {
-  const { effect } = finding;
+function Card({ finding, number }: { finding: Finding; number: number }) {
+  const { remedy, alternatives } = finding;
   return (
-    <article class="panel finding">
-      <h3>{finding.title}</h3>
-      <p class="facts">{finding.where}{finding.step !== null && <> · from step {count(finding.step)}</>}</p>
-      <p>{finding.summary}</p>
-      {finding.evidence.length > 0 && <ul>{finding.evidence.map((line) => <li key={line}>{line}</li>)}</ul>}
-      {finding.remedy && <p><strong>Remedy tried:</strong> {finding.remedy}</p>}
-      {effect && (
-        <>
-          <p><strong>Measured effect:</strong> {effect.text}</p>
-          {effect.at.length > 1 && <Curves title={effect.measure} unit="" xName="step" at={effect.at} lines={[{ name: "as it was", values: effect.before.map((v) => (v === null ? null : num(v))) }, { name: "with the remedy", values: effect.after.map((v) => (v === null ? null : num(v))) }]} />}
-        </>
+    <article class="panel finding" aria-labelledby={`finding-${number}`}>
+      <h3 id={`finding-${number}`}>{number}. {finding.title}</h3>
+      <p class="facts">{finding.where || "the whole run"} · first seen {finding.step === 0 ? "before the first step" : `after step ${count(finding.step)}`}</p>
+      <p>{finding.evidence}</p>
+      <p><strong>Remedy, tried:</strong> {remedy.remedy}. Over {remedy.replays} replays it changes what is learned by <Num value={100 * num(remedy.gain)} digits={3} /> % (at least <Num value={100 * num(remedy.least)} digits={3} /> %).</p>
+      <Effect remedy={remedy} />
+      {alternatives.length > 0 && (
+        <Fold summary={`${alternatives.length} other explanations and remedies, tested`}>
+          {() => <Table caption="What else was tried" head={["remedy", "for", "gain (share of what there is to learn)"]} rows={alternatives.length} row={(i) => [alternatives[i]!.remedy, (alternatives[i]!.cause ?? "").replaceAll("_", " "), num(alternatives[i]!.gain)]} />}
+        </Fold>
       )}
-      {finding.rejected.length > 0 && <Fold summary={`${finding.rejected.length} other explanations, tested and rejected`}>{() => <ul>{finding.rejected.map((r) => <li key={r.title}><b>{r.title}</b>: {r.why}</li>)}</ul>}</Fold>}
     </article>
   );
 }
 
+/** The replay as it was beside the replay with the remedy: curves where they were kept, and the scores of both. */
+function Effect({ remedy }: { remedy: Remedy }) {
+  const { curves, before, after } = remedy;
+  const lines = useMemo(() => curves && [{ name: "as it was", values: curves.before.map(value) }, { name: "with the remedy", values: curves.after.map(value) }], [curves]);
+  const rows = Object.entries(before).flatMap(([part, scores]) => Object.keys(scores).map((name) => [part, name] as const));
+  return (
+    <>
+      {curves && lines && <Curves title="loss of the replays" unit="" xName="step" at={curves.at} lines={lines} />}
+      <Table caption="Scores of the two replays" plain head={["measure", "as it was", "with the remedy"]} rows={rows.length}
+        row={(i) => { const [part, name] = rows[i]!; return [`${name.replaceAll("_", " ")}, ${part.replaceAll("_", " ")}`, value(before[part]?.[name] ?? null), value(after[part]?.[name] ?? null)]; }} />
+    </>
+  );
+}
+
+function value(given: number | null): number | null {
+  return given === null ? null : num(given);
+}
+
 function Verdicts() {
   const { source } = useStore();
-  const { summary, verdicts } = source.document.checks!;
+  const { ok, sections, verdicts } = source.document.checks!;
+  const [all, showAll] = useState(false);
+  const tally = (state: string) => verdicts.filter((v) => v.state === state).length;
   return (
-    <div class="panel">
-      <p class="lead">{summary}</p>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Verdicts">
-        <table>
-          <caption>Every check and how far apart the two numbers were</caption>
-          <thead><tr><th scope="col">subject</th><th scope="col">check</th><th scope="col">verdict</th><th scope="col">error</th><th scope="col">allowed</th></tr></thead>
-          <tbody>
-            {verdicts.map((v, i) => (
-              <tr key={i}>
-                <th scope="row">{v.subject}</th><td>{v.kind}</td>
-                <td><strong class={v.passed ? "good" : "bad"}>{v.passed ? "✓ agrees" : "✗ disagrees"}</strong></td>
-                <td class="number">{v.error === null ? "–" : format(num(v.error), 2)}</td><td class="number">{v.tolerance === null ? "–" : format(num(v.tolerance), 2)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+    <>
+      <p class="lead"><strong class={ok ? "good" : "bad"}>{ok ? "✓ Nothing fails" : "✗ Something fails"}</strong>: {tally("holds")} hold, {tally("fails")} fail, {tally("open")} could not be decided.</p>
+      <div class="switch" role="group" aria-label="Which verdicts">
+        <button type="button" aria-pressed={!all} onClick={() => showAll(false)}>This network</button>
+        <button type="button" aria-pressed={all} onClick={() => showAll(true)}>Everything</button>
       </div>
-    </div>
+      {Object.entries(sections).map(([section, title]) => {
+        const rows = verdicts.filter((v) => v.section === section && (all || section !== "rules" || v.state !== "holds" || source.document.graph.nodes.some((node) => node.op === v.subject.split(" ")[0])));
+        if (!rows.length) return null;
+        return (
+          <div class="panel verdicts" key={section}>
+            <div class="scroll" tabIndex={0} role="region" aria-label={title}>
+              <table>
+                <caption>{title}</caption>
+                <thead><tr><th scope="col">subject</th><th scope="col">verdict</th><th scope="col">figures</th></tr></thead>
+                <tbody>{rows.map((v, i) => <tr key={i}><th scope="row">{v.subject}</th><td><StateOf state={v.state} /></td><td class="detail">{v.detail}</td></tr>)}</tbody>
+              </table>
+            </div>
+          </div>
+        );
+      })}
+    </>
   );
 }

@@ -116,34 +116,50 @@ export interface Data {
   shown: number;
 }
 
+/** Scores of a replay, on the rows trained on and on rows held out. */
+export type Scores = Record<string, Record<string, number | null>>;
+
+export interface Remedy {
+  remedy: string;
+  gain: number;
+  least: number;
+  replays: number;
+  before: Scores;
+  after: Scores;
+  curves?: { at: number[]; before: (number | null)[]; after: (number | null)[] } | null;
+  cause?: string;
+}
+
 export interface Finding {
   title: string;
+  name: string;
   where: string;
-  step: number | null;
-  summary: string;
-  evidence: string[];
-  remedy: string;
-  effect: { measure: string; at: number[]; before: (number | null)[]; after: (number | null)[]; text: string } | null;
-  rejected: { title: string; why: string }[];
+  step: number;
+  evidence: string;
+  remedy: Remedy;
+  alternatives: Remedy[];
 }
 
 export interface Diagnosis {
   summary: string;
+  notes: string[];
+  checked: string[];
+  suspected: string[];
+  replays: number;
+  exact: boolean;
   findings: Finding[];
 }
 
 export interface Verdict {
+  section: string;
   subject: string;
-  kind: string;
-  passed: boolean;
-  error: number | null;
-  tolerance: number | null;
+  state: "holds" | "fails" | "open";
   detail: string;
-  op?: string;
 }
 
 export interface Checks {
-  summary: string;
+  ok: boolean;
+  sections: Record<string, string>;
   verdicts: Verdict[];
 }
 

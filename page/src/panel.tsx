@@ -84,7 +84,7 @@ function OpPanel({ node: id, phase, element }: { node: number; phase: Phase; ele
       <Values title={phase === "forward" ? "Value" : "Gradient of the loss by this value"} node={id} phase={phase} element={element} pick={choose} />
       <Element node={node} element={element} choose={choose} />
       {phase === "forward" ? <ForwardFormula id={id} node={node} element={element} /> : <BackwardFormulas id={id} node={node} element={element} />}
-      <CheckOf op={node.op} />
+      <CheckOf subjects={[node.op]} />
     </section>
   );
 }
@@ -279,11 +279,23 @@ export function NotKept() {
   );
 }
 
-/** What the check says about an op's derivative rule. */
-export function CheckOf({ op }: { op: string }) {
+const STATES = { holds: ["✓ holds", "good"], fails: ["✗ fails", "bad"], open: ["? open", "quiet"] } as const;
+
+export function StateOf({ state }: { state: keyof typeof STATES }) {
+  const [text, kind] = STATES[state];
+  return <strong class={kind}>{text}</strong>;
+}
+
+/** What the check says about an op's derivative rule, or about the gradient of a parameter. */
+export function CheckOf({ subjects }: { subjects: string[] }) {
   const { source } = useStore();
-  const verdicts = source.document.checks?.verdicts.filter((v) => v.op === op);
-  if (!verdicts?.length) return <p class="facts">Check of this derivative rule: not run.</p>;
-  const failed = verdicts.filter((v) => !v.passed);
-  return <p class="facts"><strong class={failed.length ? "bad" : "good"}>{failed.length ? "✗ failed" : "✓ checked"}</strong> {verdicts[0]!.detail}</p>;
+  const { checks } = source.document;
+  const verdicts = checks?.verdicts.filter((v) => subjects.includes(v.subject.split(" ")[0]!)) ?? [];
+  if (!verdicts.length) return <p class="facts">Check of this derivative: {checks ? "this op was not part of it" : "not run"}.</p>;
+  return (
+    <section>
+      <h3>Checked</h3>
+      <ul class="plain">{verdicts.map((v, i) => <li key={i}><StateOf state={v.state} /> <span class="facts">{v.subject}: {v.detail} ({checks!.sections[v.section] ?? v.section})</span></li>)}</ul>
+    </section>
+  );
 }

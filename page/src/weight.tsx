@@ -8,9 +8,9 @@ import { Matrix, Tiles } from "./pictures";
 import { CheckOf, NotKept, SumTable, clamped } from "./panel";
 import { sizes } from "./scene";
 import { useStore } from "./state";
-import { Table, WithTable } from "./table";
+import { Pager, Table, WithTable } from "./table";
 import { weightTerms } from "./terms";
-import { useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
 export function WeightPanel({ parameter: p, index }: { parameter: number; index: number }) {
   const { source, frame, set } = useStore();
@@ -34,7 +34,7 @@ export function WeightPanel({ parameter: p, index }: { parameter: number; index:
       {array && <WeightPicture parameter={parameter} array={array} index={index} what={shown === "value" ? "weights" : "gradients"} choose={choose} />}
       {array?.exact && <Place parameter={parameter} index={index} choose={choose} />}
       {array?.exact ? <OneWeight p={p} index={index} /> : <NotKept />}
-      <CheckOf op={parameter.contraction ? "matmul" : "add"} />
+      <CheckOf subjects={[parameter.name]} />
     </section>
   );
 }
@@ -56,14 +56,50 @@ function WeightPicture({ parameter, array, index, what, choose }: PictureProps) 
   const { tile } = parameter;
   const picture =
     tile && columns === tile[0] * tile[1] ? (
-      <Tiles data={array.data} tile={tile} count={rows} label={`${label}: one image of ${tile[0]} by ${tile[1]} for each of ${rows} units`}
-        selected={array.exact ? Math.floor(index / columns) : null} {...(pick ? { pick: (unit: number, pixel: number) => pick(unit * columns + pixel) } : {})} />
+      <UnitTiles data={array.data} tile={tile} rows={rows} label={label} index={array.exact ? index : null} pick={pick} />
     ) : (
       <Matrix data={array.data} rows={rows} columns={columns} label={label} selected={array.exact ? index : null} pick={pick} />
     );
   if (!array.exact) return <>{picture}<p class="facts">A picture in 256 shades{note}; exact numbers are at the steps named below.</p></>;
   const head = ["unit", ...Array.from({ length: columns }, (_, j) => String(j))];
   return <WithTable table={() => ({ caption: label, head, rows, row: (i) => [String(i), ...Array.from({ length: columns }, (_, j) => array.data[i * columns + j]!)] })}>{picture}</WithTable>;
+}
+
+const UNITS = 64;
+
+interface UnitTilesProps {
+  data: ArrayLike<number>;
+  tile: [number, number];
+  rows: number;
+  label: string;
+  index: number | null;
+  pick: ((index: number) => void) | undefined;
+}
+
+/** The weights into each unit as an image, 64 units at a time; the chosen one large beside them. */
+function UnitTiles({ data, tile, rows, label, index, pick }: UnitTilesProps) {
+  const size = tile[0] * tile[1];
+  const chosen = index === null ? null : Math.floor(index / size);
+  const [first, setFirst] = useState(0);
+  useEffect(() => { if (chosen !== null) setFirst(Math.floor(chosen / UNITS) * UNITS); }, [chosen]);
+  const shown = Math.min(UNITS, rows - first);
+  const part = useMemo(() => Array.prototype.slice.call(data, first * size, (first + shown) * size) as number[], [data, first, shown, size]);
+  const unit = useMemo(() => (chosen === null ? null : (Array.prototype.slice.call(data, chosen * size, (chosen + 1) * size) as number[])), [data, chosen, size]);
+  return (
+    <div class="units">
+      <div>
+        <Tiles data={part} tile={tile} count={shown} label={`${label}: one image of ${tile[0]} by ${tile[1]} for each of the units ${first} to ${first + shown - 1}`}
+          selected={chosen === null ? null : chosen - first} {...(pick ? { pick: (t: number, pixel: number) => pick((first + t) * size + pixel) } : {})} />
+        {rows > UNITS && <Pager what="units" first={first} step={UNITS} total={rows} set={setFirst} />}
+      </div>
+      {unit && index !== null && (
+        <figure>
+          <Matrix data={unit} rows={tile[0]} columns={tile[1]} label={`Into unit ${chosen}`} selected={index % size} pick={pick && ((pixel: number) => pick(chosen! * size + pixel))} most={24} />
+          <figcaption class="facts">into unit {chosen}</figcaption>
+        </figure>
+      )}
+    </div>
+  );
 }
 
 /** Number fields for the weight's index. */

@@ -25,17 +25,19 @@ text, never markup. Whatever was not measured is null or absent, and the page sa
     curves     [{name, unit, x: "step" | "epoch", at: [...], series: [{name, values}]}]
     data       {classes: [text], image: [rows, columns] | null, labels: ref, images: ref | null, shown: rows}
     derivations {"name[i, j]@step": ...}          see `derivations`
-    diagnosis  null | {findings: [...]}           see `diagnosis`
-    checks     null | {verdicts: [...]}
+    diagnosis  null | {summary, notes, findings: [...]}           see `sections`
+    checks     null | {ok, sections: {name: text}, verdicts: [{section, subject, state, detail}]}
     live       null | {steps: [...]}              where a server answers
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from chainrule.errors import SettingError
-from chainrule.explain.report import frames, mathml, passes
+from chainrule.explain.report import frames, mathml, passes, sections
 from chainrule.explain.report.graphs import Network, Record, contraction
 from chainrule.explain.report.page import write
 from chainrule.explain.report.tensors import Tensors
@@ -74,9 +76,8 @@ class Report:
         self.live: Record | None = None
         self._network: Network | None = None
 
-    def add(self, step: int, epoch: int, rows: list[int], x: Array, y: Array) -> None:
-        """Record the step that the trainer would take now on this batch; the trainer stays as it is."""
-        made = passes.run(self.trainer, x, y)
+    def add(self, made: passes.Step, step: int, epoch: int, rows: list[int]) -> None:
+        """Record a step; the trainer must stand before it."""
         if self._network is None:
             self._network = Network(self.trainer, made)
         frame = frames.capture(
@@ -88,6 +89,14 @@ class Report:
             frame.predictions = self.trainer.predict_classes(self.test[0])
             frame.confidence = chances.max(axis=1) if chances.ndim == 2 and chances.shape[1] > 1 else None
         self.frames.append(frame)
+
+    def diagnose(self, diagnosis: Any) -> None:
+        """Show what `Trainer.diagnose` returned (or nothing, where it is None)."""
+        self.diagnosis = None if diagnosis is None else sections.diagnosis(diagnosis.as_dict())
+
+    def check(self, checks: Any) -> None:
+        """Show what `Module.verify` returned (or nothing, where it is None)."""
+        self.checks = None if checks is None else sections.checks(checks.as_dict())
 
     def html(self, budget: int = BUDGET, connect: str = "'none'") -> str:
         """The page. Frames are left out, evenly, until it fits the budget; the first and the last stay."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.errors import ReplayError
 from chainrule.explain.report.graphs import Network, Record, contraction
 from chainrule.explain.report.passes import Step
 from chainrule.explain.report.tensors import Tensors
@@ -38,15 +39,17 @@ class Frame:
 def capture(network: Network, made: Step, **about: Any) -> Frame:
     """The frame of a step whose graph is `network`'s (a later step of the same model has its own nodes)."""
     if [n.op.name for n in made.nodes] != [n.op.name for n in network.step.nodes]:
-        raise ValueError("the graph of this step is not the graph of the report's first one")
-    gradients = {i: made.gradients[node] for i, node in enumerate(made.nodes) if node in made.gradients}
+        raise ReplayError(
+            f"report: step {about['step']} has another graph than the first step of the report. "
+            f"A model that computes differently from step to step has no single picture; report fewer steps."
+        )
     return Frame(
-        loss=float(made.loss.value),
-        values={i: node.value for i, node in enumerate(made.nodes)},
-        gradients=gradients,
+        loss=made.loss_value,
+        values={i: made.values[node] for i, node in enumerate(made.nodes)},
+        gradients={i: made.gradients[node] for i, node in enumerate(made.nodes) if node in made.gradients},
         parameters=made.parameters,
         updates=made.updates,
-        parameter_gradients={name: gradients[i] for name, i in network.parameters.items() if i in gradients},
+        parameter_gradients=made.parameter_gradients,
         **about,
     )
 
@@ -81,7 +84,7 @@ def _of_sample(network: Network, arrays: dict[int, Array], tensors: Tensors, pro
     found = {}
     for i, array in arrays.items():
         node = network.step.nodes[i]
-        rows = bool(node.shape) and node.shape[0] == network.step.batch and network.flowing[i]
+        rows = bool(node.shape) and node.shape[0] == network.step.batch and network.flows[i]
         kept = array[probe] if rows else array
         if i not in skip and kept.size <= 4096:
             found[str(i)] = tensors.exact(np.asarray(kept))

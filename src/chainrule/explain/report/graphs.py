@@ -21,42 +21,28 @@ class Network:
     def __init__(self, trainer: Trainer, step: Step) -> None:
         self.trainer, self.step = trainer, step
         self.number = {node: i for i, node in enumerate(step.nodes)}
-        self.owners = {parameter: name for name, parameter in trainer.model.named_parameters()}
-        self.inputs = [[self.number[source] for source in node.inputs if source in self.number] for node in step.nodes]
-        self.flowing = self._flowing()
-        self.parameters = self._parameters()
+        self.reads, self.flows = step.reads, step.flows
+        learned = {name for name, _ in trainer.model.named_parameters()}
+        self.parameters = {name: self.number[node] for node, name in step.names.items() if name in learned}
+        self._learned = set(self.parameters.values())
+        self._reader = {source: i for i in reversed(range(len(self.reads))) for source in self.reads[i]}
         self._formulas: dict[str, int] = {}
         self._written: list[Any] = []
 
-    def _flowing(self) -> list[bool]:
-        flowing = [False] * len(self.inputs)
-        for i, node in enumerate(self.step.nodes):
-            flowing[i] = node is self.step.input or any(flowing[source] for source in self.inputs[i])
-        return flowing
-
-    def _parameters(self) -> dict[str, int]:
-        """The node that stands for each parameter."""
-        found: dict[str, int] = {}
-        for node, i in self.number.items():
-            owner = node.owner() if node.owner is not None else None
-            if owner in self.owners:
-                found[self.owners[owner]] = i
-        return found
-
     def document(self) -> Record:
         """``{"nodes": [...], "modules": [...], "formulas": [...]}``; see `document`."""
-        placed = layout.mirrored(self.inputs, self.flowing)
-        paths = [self._path(i) for i in range(len(self.inputs))]
+        placed = layout.mirrored(self.reads, self.flows)
+        paths = [self._path(i) for i in range(len(self.reads))]
         modules, of_path = self._modules(paths)
         nodes = []
         for i, node in enumerate(self.step.nodes):
             nodes.append({
                 "op": node.op.name, "class": node.op.kind, "kind": self._kind(i), "label": self._label(i), "module": of_path[paths[i]],
-                "inputs": self.inputs[i], "shape": list(node.shape), "dtype": node.dtype.name,
+                "inputs": self.reads[i], "shape": list(node.shape), "dtype": node.dtype.name,
                 "column": placed.columns[i], "lane": placed.lanes[i], "line": str(node.line or ""),
-                "flows": self.flowing[i], "twin": node in self.step.gradients,
-                "rows": bool(node.shape) and node.shape[0] == self.step.batch and self.flowing[i],
-                **self._formulas_of(node),
+                "flows": self.flows[i], "twin": node in self.step.gradients,
+                "rows": bool(node.shape) and node.shape[0] == self.step.batch and self.flows[i],
+                **(self._formulas_of(node) if self.reads[i] else {}),
             })  # fmt: skip
         return {"nodes": nodes, "modules": modules, "formulas": self._written, "loss": self.number[self.step.loss]}
 
@@ -68,26 +54,21 @@ class Network:
             return "input"
         if node is self.step.loss:
             return "loss"
-        if i in self.parameters.values():
-            return "parameter"
-        return "op" if node.inputs else "constant"
+        return "parameter" if i in self._learned else "op" if self.reads[i] else "constant"
 
     def _label(self, i: int) -> str:
-        kind, node = self._kind(i), self.step.nodes[i]
-        if kind == "parameter":
-            return next(name for name, number in self.parameters.items() if number == i)
-        return {"input": "input", "constant": "constant"}.get(kind, node.op.name)
+        node = self.step.nodes[i]
+        return self.step.names.get(node, node.op.name if self.reads[i] else "constant")
 
     def _path(self, i: int) -> str:
         """The module a node belongs to: a parameter's is where it is registered, the loss has one of its own."""
-        if self._kind(i) == "parameter":
+        kind, layer = self._kind(i), self.step.nodes[i].layer
+        if kind == "parameter":
             return self._label(i).rpartition(".")[0]
-        if self._kind(i) == "input":
+        if kind == "input":
             return ""
-        layer = self.step.nodes[i].layer
-        reader = next((r for r in range(i + 1, len(self.inputs)) if i in self.inputs[r]), None)
-        if not layer and not self.step.nodes[i].inputs and reader is not None:
-            layer = self.step.nodes[reader].layer
+        if kind == "constant" and i in self._reader:  # it stands where it is read
+            layer = self.step.nodes[self._reader[i]].layer
         return layer.partition(".")[2] if layer else _LOSS
 
     def _modules(self, paths: list[str]) -> tuple[list[Record], dict[str, int]]:
@@ -111,8 +92,6 @@ class Network:
     # ---------------------------------------------------------------- formulas
 
     def _formulas_of(self, node: Node) -> Record:
-        if not node.inputs:
-            return {}
         names = mathml.names_of(len(node.inputs))
         operands = [
             {"name": name, "node": self.number.get(source, -1), "value": _constant(source)}
@@ -170,16 +149,16 @@ def contraction(network: Network, parameter: int) -> Record | None:
 
     Then dL/dW[i, j] = sum over the batch of dOut[., i] x[., j], which the page writes out sample by sample.
     """
-    readers = [i for i, sources in enumerate(network.inputs) if parameter in sources]
+    readers = [i for i, sources in enumerate(network.reads) if parameter in sources]
     transposed = False
     if len(readers) == 1 and network.step.nodes[readers[0]].op.name == "permute":
         transposed = True
         turned = readers[0]
-        readers = [i for i, sources in enumerate(network.inputs) if turned in sources]
+        readers = [i for i, sources in enumerate(network.reads) if turned in sources]
         parameter = turned
     if len(readers) != 1:
         return None
-    node, sources = network.step.nodes[readers[0]], network.inputs[readers[0]]
+    node, sources = network.step.nodes[readers[0]], network.reads[readers[0]]
     if node.op.name != "matmul" or sources[1] != parameter or len(node.shape) != 2:
         return None
     return {"x": sources[0], "out": readers[0], "transposed": transposed}
