@@ -9,6 +9,7 @@ import { DiagnosisView } from "./diagnosis";
 import { useMedia } from "./hooks";
 import { Network, useStep } from "./network";
 import { count, format } from "./numbers";
+import { useLive } from "./remote";
 import { pass } from "./scene";
 import { StoreContext, useStore, type Selection, type State, type Store, type View } from "./state";
 import { strongest } from "./terms";
@@ -16,12 +17,18 @@ import { Training } from "./training";
 
 const VIEWS: [View, string][] = [["network", "Network"], ["training", "Training"], ["data", "Data"], ["diagnosis", "Diagnosis"]];
 
-export function App({ source }: { source: Source }) {
+export function App({ source: given }: { source: Source }) {
+  const [source, setSource] = useState(given);
   const dark = useMedia("(prefers-color-scheme: dark)");
   const [said, say] = useState("");
   const [state, setState] = useState<State>(() => ({
     view: "network", frame: source.document.frames.length - 1, selection: beginning(source), cursor: null, open: new Set(), theme: "auto",
   }));
+  useLive(source, (next) => {
+    // Whoever looks at the latest step goes on looking at the latest.
+    setState((before) => ({ ...before, frame: before.frame >= source.document.frames.length - 1 ? next.document.frames.length - 1 : before.frame }));
+    setSource(next);
+  });
   const set = (patch: Partial<State>) => setState((before) => ({ ...before, ...patch }));
   const frameNumber = Math.min(state.frame, source.document.frames.length - 1);
   const frame = source.document.frames[frameNumber]!;
@@ -77,7 +84,7 @@ function Header() {
   return (
     <header class="top">
       <div class="title">
-        <h1>{document.title}</h1>
+        <h1>{document.title}{document.live?.running && <small class="live"> · training now</small>}</h1>
         <button type="button" class="theme" onClick={() => set({ theme: scheme === "dark" ? "light" : "dark" })}>
           {scheme === "dark" ? "Light" : "Dark"}<span class="hidden"> colours</span>
         </button>

@@ -194,7 +194,7 @@ export interface Document {
   derivations: Record<string, Derivation>;
   diagnosis: Diagnosis | null;
   checks: Checks | null;
-  live: { running: boolean } | null;
+  live: { running: boolean; version: number } | null;
 }
 
 /** An array of the document, decoded. `exact` is false for pictures, whose numbers are never printed. */

@@ -6,6 +6,7 @@ import { Formula } from "./math";
 import { Num, count, exact, format } from "./numbers";
 import { Matrix, Tiles } from "./pictures";
 import { CheckOf, NotKept, SumTable, clamped } from "./panel";
+import { useWeight } from "./remote";
 import { sizes } from "./scene";
 import { useStore } from "./state";
 import { Pager, Table, WithTable } from "./table";
@@ -32,8 +33,8 @@ export function WeightPanel({ parameter: p, index }: { parameter: number; index:
         <button type="button" aria-pressed={shown === "grad"} onClick={() => show("grad")}>Gradients</button>
       </div>
       {array && <WeightPicture parameter={parameter} array={array} index={index} what={shown === "value" ? "weights" : "gradients"} choose={choose} />}
-      {array?.exact && <Place parameter={parameter} index={index} choose={choose} />}
-      {array?.exact ? <OneWeight p={p} index={index} /> : <NotKept />}
+      {(array?.exact || source.document.live) && <Place parameter={parameter} index={index} choose={choose} />}
+      {array?.exact ? <OneWeight p={p} index={index} /> : source.document.live ? <Asked p={p} index={index} /> : <NotKept />}
       <CheckOf subjects={[parameter.name]} />
     </section>
   );
@@ -143,18 +144,42 @@ function OneWeight({ p, index }: { p: number; index: number }) {
   return (
     <>
       <h3>{name}<small> at step {count(frame.step)}</small></h3>
-      <dl class="numbers">
-        <div><dt>value</dt><dd data-name="value"><Num value={value} digits={6} /></dd></div>
-        <div><dt>gradient</dt><dd data-name="gradient"><Num value={gradient} digits={6} /></dd></div>
-        {update !== undefined && <div><dt>update</dt><dd data-name="update"><Num value={update} digits={6} /></dd></div>}
-        {update !== undefined && <div><dt>new value</dt><dd data-name="new"><Num value={value + update} digits={6} /></dd></div>}
-      </dl>
+      <Numbers value={value} gradient={gradient} update={update} />
       <h3>Derivation</h3>
       {known ? <Derived derivation={known} /> : null}
       {parameter.formula && <Formula tree={parameter.formula} label={`Derivative of the loss by ${name}`} />}
       {total ? <SumTable sum={total} title={`${name}: the samples that pull it, strongest first`} /> : <NotKept />}
       <p class="facts">stored gradient, every digit: <span class="num">{exact(gradient)}</span></p>
     </>
+  );
+}
+
+/** A weight that the document does not hold at this step, asked of the server. */
+function Asked({ p, index }: { p: number; index: number }) {
+  const { source, frame } = useStore();
+  const parameter = source.document.parameters[p]!;
+  const places = unravel(index, parameter.shape);
+  const answer = useWeight(true, parameter.name, places, frame.step);
+  return (
+    <>
+      <h3>{parameter.name}[{places.join(", ")}]<small> at step {count(frame.step)}</small></h3>
+      {answer === null && <p class="hint">Asking…</p>}
+      {typeof answer === "string" && <p class="bad">{answer}</p>}
+      {answer !== null && typeof answer !== "string" && <Numbers value={num(answer.value)} gradient={num(answer.gradient)} update={num(answer.update)} />}
+      {answer !== null && typeof answer !== "string" && answer.derivation && <Derived derivation={answer.derivation} />}
+      {parameter.formula && <Formula tree={parameter.formula} label="Derivative of the loss by this weight" />}
+    </>
+  );
+}
+
+function Numbers({ value, gradient, update }: { value: number; gradient: number; update: number | undefined }) {
+  return (
+    <dl class="numbers">
+      <div><dt>value</dt><dd data-name="value"><Num value={value} digits={6} /></dd></div>
+      <div><dt>gradient</dt><dd data-name="gradient"><Num value={gradient} digits={6} /></dd></div>
+      {update !== undefined && <div><dt>update</dt><dd data-name="update"><Num value={update} digits={6} /></dd></div>}
+      {update !== undefined && <div><dt>new value</dt><dd data-name="new"><Num value={value + update} digits={6} /></dd></div>}
+    </dl>
   );
 }
 

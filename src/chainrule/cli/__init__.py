@@ -34,13 +34,14 @@ def commands() -> None:
 @click.option("--activation", default="relu", show_default=True)
 @click.option("--seed", default=0, show_default=True, type=int)
 @click.option("--record/--no-record", default=True, show_default=True, help="keep what brings back every step")
+@click.option("--report", is_flag=True, help="also write the page, report.html, into the run folder")
 @click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object as the last line of standard output")
-def train(as_json: bool, record: bool, out: str | None, config: str | None, **options: Any) -> None:
+def train(as_json: bool, record: bool, report: bool, out: str | None, config: str | None, **options: Any) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
     from chainrule import nn
-    from chainrule.cli.runs import choices, measured_plainly, new_folder, write
+    from chainrule.cli.runs import choices, measured_plainly, new_folder, write, write_config
     from chainrule.data import load
     from chainrule.training.configuration import build, schedule
 
@@ -48,6 +49,7 @@ def train(as_json: bool, record: bool, out: str | None, config: str | None, **op
     data = load(chosen["dataset"])
     trainer = build(chosen)
     folder = new_folder(out, chosen["dataset"])
+    write_config(folder, chosen)  # first, so that `chainrule view --live` can follow
     click.echo(str(nn.summary(trainer.model, (chosen["batch_size"], data.train.X.shape[1]))), err=as_json)
 
     plain = measured_plainly(trainer)  # without smoothing, so that losses compare with those of others
@@ -58,7 +60,12 @@ def train(as_json: bool, record: bool, out: str | None, config: str | None, **op
         progress=sys.stderr if as_json else sys.stdout, record=folder if record else False,
     )  # fmt: skip
     trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
-    write(folder, trainer, history, chosen)
+    write(folder, trainer, history)
+    if report:
+        trainer.report(
+            folder / "report.html", title=f"{data.name}, {folder.name}", class_names=data.class_names,
+            image_shape=data.image_shape,
+        )  # fmt: skip
     result = {
         "train_loss": trained["loss"], "test_loss": tested["loss"], "test_accuracy": tested["accuracy"],
         "seconds": time.perf_counter() - start, "epochs": history.epochs, "steps": history.steps, "run": str(folder),
@@ -121,6 +128,22 @@ def check(run: str | None, rows: int, as_json: bool) -> None:
         found = joined([found, trainer.model.verify(*load(config["dataset"]).train, trainer.loss, rows)])
     click.echo(json.dumps(found.as_dict()) if as_json else str(found))
     sys.exit(0 if found else 1)
+
+
+@commands.command()
+@click.argument("run", type=click.Path())
+@click.option("--live", is_flag=True, help="follow a run while it trains")
+@click.option("--out", type=click.Path(dir_okay=False), help="write the page to this file instead of serving it")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="of the server (default: any free one)")
+@click.option("--open/--no-open", "opening", default=True, show_default=True, help="open the browser")
+def view(run: str, live: bool, out: str | None, port: int, opening: bool) -> None:
+    """Show the page of RUN in the browser: every step, every weight. Ctrl-C ends it."""
+    from chainrule.cli.view import serve, write_page
+
+    if out is not None:
+        write_page(Path(run), Path(out))
+    else:
+        serve(Path(run), live, port, opening)
 
 
 @commands.command()

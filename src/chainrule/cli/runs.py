@@ -48,16 +48,19 @@ def new_folder(out: str | None, dataset: str) -> Path:
     return folder
 
 
-def write(folder: Path, trainer: Trainer, history: History, config: dict[str, Any]) -> None:
-    """Everything of a run, each file whole or not at all."""
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """What repeats the run."""
     from chainrule import __version__
 
-    save_file(trainer.model.state_dict(), folder / "model.safetensors")
+    text = json.dumps({**config, "chainrule": __version__}, indent=2, sort_keys=True)
+    write_whole(folder / "config.json", text.encode())
+
+
+def write(folder: Path, trainer: Trainer, history: History) -> None:
+    """Everything that a finished run has, each file whole or not at all; the weights last."""
     write_whole(folder / "history.json", history.to_json().encode())
-    write_whole(
-        folder / "config.json", json.dumps({**config, "chainrule": __version__}, indent=2, sort_keys=True).encode()
-    )
     write_whole(folder / "curves.svg", draw(history).encode())
+    save_file(trainer.model.state_dict(), folder / "model.safetensors")
 
 
 def read(folder: Path) -> tuple[Trainer, dict[str, Any]]:

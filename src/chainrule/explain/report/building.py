@@ -27,12 +27,24 @@ def of_run(run: Run, frames: int, **options: Any) -> Report:
     report = Report(trainer, **options)
     report.about = {**facts(trainer, run), **report.about}
     for step in _steps(run, frames):
-        moment = run.at(step)
-        with run.replay.lent() as program:
-            run.replay.go_to(step, program)
-            report.add(passes.of_moment(moment), step, moment.epoch, [int(row) for row in moment.rows])
-    report.curves = [*_over_steps(run), *over_epochs(_history(run), skip=("lr",))]
+        add(report, run, step)
+    report.curves = curves(run)
     return report
+
+
+def add(report: Report, run: Run, step: int) -> None:
+    """One recorded step more, unless the report ends with it."""
+    if report.frames and report.frames[-1].step == step:
+        return
+    moment = run.at(step)
+    with run.replay.lent() as program:  # the predictions of the frame are those of the weights before the step
+        run.replay.go_to(step, program)
+        report.add(passes.of_moment(moment), step, moment.epoch, [int(row) for row in moment.rows])
+
+
+def curves(run: Run) -> list[dict[str, Any]]:
+    """Loss and learning rate by step, and what was measured by epoch."""
+    return [*_over_steps(run), *over_epochs(_history(run), skip=("lr",))]
 
 
 def of_trainer(trainer: Trainer, **options: Any) -> Report:
@@ -91,12 +103,18 @@ def _steps(run: Run, count: int) -> list[int]:
     return sorted(step for step in chosen if step >= run.first) or [run.first]
 
 
+def last_step(run: Run) -> int:
+    """The latest recorded step on a whole batch."""
+    return _steps(run, 2)[-1]
+
+
 # -- words and curves ----------------------------------------------------------------------------------
 
 
 def facts(trainer: Trainer, run: Run | None) -> dict[str, str]:
     """What the head of the page says of the training."""
-    group = trainer.optimizer.param_groups[0]
+    # A schedule may have lowered the rate since: the settings of the first step are the ones chosen.
+    group: dict[str, Any] = (run.replay.groups(run.first) if run is not None else trainer.optimizer.param_groups)[0]
     settings = ", ".join(
         f"{key} {value:g}" for key, value in group.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value and key in ("lr", "momentum", "weight_decay")

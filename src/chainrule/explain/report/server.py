@@ -95,7 +95,11 @@ class Server:
             return 204, "application/json", b""
         _, (document, tensors) = made
         text = json.dumps(plain(document), allow_nan=False)
-        return 200, "application/json", json.dumps({"document": packed(text.encode()), "tensors": packed(tensors)}).encode()
+        return (
+            200,
+            "application/json",
+            json.dumps({"document": packed(text.encode()), "tensors": packed(tensors)}).encode(),
+        )
 
     def _explain(self, query: dict[str, str]) -> tuple[int, str, bytes]:
         index = [int(part) for part in query["index"].split(",") if part]
