@@ -23,9 +23,10 @@ MINUS = "\u2212"
 
 Math = Union[str, "list[Any]"]
 
-_INFIX = {"add": ("+", 1), "sub": (MINUS, 1), "mul": ("·", 2), "matmul": ("", 2), "eq": ("=", 0), "ne": ("≠", 0),
+# A sign and how strongly it binds; the left operand is asked for that, the right one for one more.
+_INFIX = {"add": ("+", 10), "sub": (MINUS, 10), "mul": ("·", 20), "matmul": ("", 20), "eq": ("=", 0), "ne": ("≠", 0),
           "lt": ("<", 0), "le": ("≤", 0), "gt": (">", 0), "ge": ("≥", 0), "bitwise_and": ("∧", 0),
-          "bitwise_or": ("\u2228", 0), "remainder": ("mod", 2)}  # fmt: skip
+          "bitwise_or": ("\u2228", 0), "remainder": ("mod", 20)}  # fmt: skip
 _SAME = {"expand", "reshape", "cast", "alias", "detach", "check_index"}  # they move or retype a value
 _FUNCTIONS = {"log": "ln", "maximum": "max", "minimum": "min", "amax": "max", "amin": "min", "sigmoid": "\u03c3"}
 
@@ -190,12 +191,12 @@ Operands = list[Callable[[int], Math]]
 
 
 def _negative(node: Node, parts: Operands, outer: int) -> Math:
-    inner = row(mo(MINUS), parts[0](2))
-    return row(mo("("), inner, mo(")")) if outer > 1 else inner
+    inner = row(mo(MINUS), parts[0](20))
+    return row(mo("("), inner, mo(")")) if outer % 10 else inner  # at the left of a product it needs none
 
 
 def _power(node: Node, parts: Operands, outer: int) -> Math:
-    return ["msup", parts[0](3), parts[1](0)]
+    return ["msup", parts[0](30), parts[1](0)]
 
 
 def _cases(node: Node, parts: Operands, outer: int) -> Math:
@@ -204,15 +205,15 @@ def _cases(node: Node, parts: Operands, outer: int) -> Math:
         ["mtr", ["mtd", parts[2](0)], ["mtd", ["mtext", "otherwise"]]],
     ]
     inner = row(mo("{"), ["mtable", *lines])
-    return row(mo("("), inner, mo(")")) if outer > 1 else inner
+    return row(mo("("), inner, mo(")")) if outer > 10 else inner
 
 
 def _transposed(node: Node, parts: Operands, outer: int) -> Math:
-    return ["msup", parts[0](3), mi("T")]
+    return ["msup", parts[0](30), mi("T")]
 
 
 def _summed(node: Node, parts: Operands, outer: int) -> Math:
-    return row(["mo", {"largeop": "true"}, "∑"], parts[0](2))
+    return row(["mo", {"largeop": "true"}, "∑"], parts[0](20))
 
 
 _SPECIAL: dict[str, Callable[[Node, Operands, int], Math]] = {
@@ -226,7 +227,7 @@ _SPECIAL: dict[str, Callable[[Node, Operands, int], Math]] = {
     "rsqrt": lambda node, parts, outer: ["mfrac", mn("1"), ["msqrt", parts[0](0)]],
     "exp": lambda node, parts, outer: ["msup", mi("e"), parts[0](0)],
     "abs": lambda node, parts, outer: row(mo("|"), parts[0](0), mo("|")),
-    "bitwise_not": lambda node, parts, outer: row(mo("¬"), parts[0](3)),
-    "take": lambda node, parts, outer: ["msub", parts[0](3), row(*[p(0) for p in parts[1:]])],
+    "bitwise_not": lambda node, parts, outer: row(mo("¬"), parts[0](30)),
+    "take": lambda node, parts, outer: ["msub", parts[0](30), row(*[p(0) for p in parts[1:]])],
     "put_add": lambda node, parts, outer: call("scatter", parts[1](0)),
 }
