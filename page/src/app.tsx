@@ -112,7 +112,7 @@ function TimeBar() {
     return () => clearInterval(timer);
   }, [playing, state.frame, last, still]);
   return (
-    <div class="time" role="group" aria-label="Training time">
+    <section class="time" aria-label="Training time">
       <div class="group">
         <button type="button" aria-label="Previous recorded step" disabled={state.frame === 0} onClick={() => set({ frame: state.frame - 1 })}>◂</button>
         <button type="button" aria-pressed={playing} disabled={last === 0} onClick={() => { if (!playing && state.frame === last) set({ frame: 0 }); play(!playing); }}>{playing ? "Pause" : "Play"}</button>
@@ -122,7 +122,7 @@ function TimeBar() {
       <output class="now">
         <span>step <b>{count(frame.step)}</b></span> <span>epoch <b>{count(frame.epoch)}</b></span> <span>loss <b data-name="loss" data-value={String(frame.loss)}>{format(num(frame.loss))}</b></span> <span class="wide-only">lr <b>{format(num(frame.lr))}</b></span>
       </output>
-    </div>
+    </section>
   );
 }
 

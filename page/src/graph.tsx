@@ -177,10 +177,10 @@ function Frame({ group, toggle }: { group: Group; toggle(module: number): void }
   return (
     <g class="frame">
       <rect x={group.x} y={group.y} width={group.width} height={group.height} rx="10" />
-      <g class="frame-title" role="button" tabIndex={0} aria-label={`Close ${group.label}`} onClick={() => toggle(group.module)}
+      <g class="frame-title" role="button" {...focusable(0)} aria-label={`Close ${group.label}`} onClick={() => toggle(group.module)}
         onKeyDown={(event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), event.stopPropagation(), toggle(group.module))}>
         <rect x={group.x + 4} y={group.y + 3} width={Math.min(group.width - 8, 24 + group.label.length * 6.6)} height="20" rx="5" />
-        <text x={group.x + 12} y={group.y + 17}>− {group.label}</text>
+        <text aria-hidden="true" x={group.x + 12} y={group.y + 17}>− {group.label}</text>
       </g>
     </g>
   );
@@ -201,12 +201,12 @@ function Block({ box, status, picture, selected, focused, select, toggle, focus 
   const [x, y] = [box.x - BOX.width / 2, box.y - BOX.height / 2];
   const module = box.module;
   return (
-    <g class={`box ${box.kind} ${box.phase} ${status}${selected ? " selected" : ""}`} data-key={box.key} role="button" tabIndex={focused ? 0 : -1}
+    <g class={`box ${box.kind} ${box.phase} ${status}${selected ? " selected" : ""}`} data-key={box.key} role="button" {...focusable(focused ? 0 : -1)}
       aria-pressed={selected} aria-label={describe(box)} onClick={() => select(box)} onDblClick={() => module !== null && toggle(module)} onFocus={() => focus(box.key)}>
       <rect class="ring" x={x - 3} y={y - 3} width={BOX.width + 6} height={BOX.height + 6} rx="10" />
       <rect class="face" x={x} y={y} width={BOX.width} height={BOX.height} rx="7" />
-      <text class="label" x={x + 8} y={y + 16}>{shortened(box.label, picture?.square ? 10 : module === null ? 17 : 13)}</text>
-      <text class="detail" x={x + 8} y={y + 29}>{box.detail}</text>
+      <Label text={box.label} x={x + 8} y={y + 16} width={BOX.width - (picture?.square ? 56 : module === null ? 14 : 32)} />
+      <text aria-hidden="true" class="detail" x={x + 8} y={y + 29}>{box.detail}</text>
       {picture && !picture.square && <image href={picture.url} x={x + 8} y={y + 35} width={BOX.width - 16} height="8" preserveAspectRatio="none" class="pixels" />}
       {picture?.square && <image href={picture.url} x={x + BOX.width - 44} y={y + 6} width="38" height="38" class="pixels" />}
       {module !== null && (
@@ -217,6 +217,12 @@ function Block({ box, status, picture, selected, focused, select, toggle, focus 
       )}
     </g>
   );
+}
+
+/** The name of a box; the browser cuts it where it is too long, and the element keeps all of it. */
+function Label({ text, x, y, width }: { text: string; x: number; y: number; width: number }) {
+  if (text.length * 7.4 < width) return <text class="label" x={x} y={y}>{text}</text>;
+  return <foreignObject x={x} y={y - 14} width={width} height="18"><div class="label cut">{text}</div></foreignObject>;
 }
 
 function Painted({ scene, view, width, height, focused, status, select, selection }: Common) {
@@ -232,6 +238,11 @@ function Painted({ scene, view, width, height, focused, status, select, selectio
     if (hit) select(hit);
   };
   return <canvas ref={canvas} tabIndex={0} role="application" aria-label="The network; arrow keys move from op to op, Enter shows one" onClick={click} style={{ width: `${width}px`, height: `${height}px` }} />;
+}
+
+/** SVG keeps the case of its attributes, and only `tabindex` makes an element focusable. */
+function focusable(place: number): object {
+  return { tabindex: place };
 }
 
 // -- helpers -----------------------------------------------------------------------------------
@@ -251,9 +262,6 @@ function describe(box: Box): string {
   return `${box.phase === "forward" ? "Forward" : "Backward"}: ${what} ${box.label.replace("∂ ", "gradient of ")}, ${box.detail.replaceAll("×", " by ")}`;
 }
 
-function shortened(text: string, most: number): string {
-  return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
-}
 
 function statusOf(box: Box, scene: Scene, order: Map<string, number>, cursor: number): string {
   let [first, last] = [Infinity, -1];

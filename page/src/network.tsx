@@ -57,8 +57,8 @@ function Stepper({ beats }: { beats: Beat[] }) {
   const name = beat && `${beat.phase}: ${source.document.graph.nodes[beat.node]!.label}`;
   return (
     <div class="group stepper" role="group" aria-label="Step through one pass">
-      <button type="button" onClick={() => go(cursor === null ? 0 : cursor - 1)} disabled={cursor === 0} aria-label="Previous op">◂ Back</button>
-      <button type="button" onClick={() => go(cursor === null ? 0 : cursor + 1)} disabled={cursor === beats.length - 1} aria-label="Next op">Next op ▸</button>
+      <button type="button" onClick={() => go(cursor === null ? 0 : cursor - 1)} disabled={cursor === 0}><span aria-hidden="true">◂ </span>Back<span class="hidden"> to the previous op</span></button>
+      <button type="button" onClick={() => go(cursor === null ? 0 : cursor + 1)} disabled={cursor === beats.length - 1}>Next op<span aria-hidden="true"> ▸</span></button>
       <button type="button" onClick={() => go(Math.max(0, firstBackward))}>To the backward pass</button>
       {cursor !== null && <button type="button" onClick={() => go(null)}>End</button>}
       <output>{cursor === null ? `${beats.length} steps: forward, then backward` : `${cursor + 1} of ${beats.length} · ${name}`}</output>

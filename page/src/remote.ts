@@ -13,21 +13,20 @@ export interface Answer {
 
 /** Asks the server for one weight; null while it has not answered, a text where it could not. */
 export function useWeight(served: boolean, parameter: string, index: number[], step: number): Answer | string | null {
-  const [answer, setAnswer] = useState<Answer | string | null>(null);
+  const [told, tell] = useState<{ address: string; answer: Answer | string } | null>(null);
   const address = `explain?${new URLSearchParams({ parameter, index: index.join(","), step: String(step) })}`;
   useEffect(() => {
-    setAnswer(null);
     if (!served) return;
     const stop = new AbortController();
     fetch(address, { signal: stop.signal })
       .then(async (response) => {
         const body = (await response.json()) as Answer & { error?: string };
-        setAnswer(body.error ?? body);
+        tell({ address, answer: body.error ?? body });
       })
-      .catch((error: unknown) => { if (!stop.signal.aborted) setAnswer(String(error)); });
+      .catch((error: unknown) => { if (!stop.signal.aborted) tell({ address, answer: String(error) }); });
     return () => stop.abort();
   }, [served, address]);
-  return answer;
+  return told?.address === address ? told.answer : null; // never the answer to an earlier question
 }
 
 const PAUSE = 2000; // milliseconds between two looks at a run that goes on

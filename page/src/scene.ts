@@ -101,7 +101,9 @@ export function build(document: Document, open: ReadonlySet<number>): Scene {
     }
   }
   const boxOf = (node: number, phase: Phase) => boxes.get(`${phase} ${keys[node]}`);
-  const list = [...boxes.values()];
+  // In the order of one pass: the keyboard and a screen reader meet them so.
+  const rank = (b: Box) => (b.phase === "forward" ? b.x : 1e9 - b.x);
+  const list = [...boxes.values()].sort((a, b) => rank(a) - rank(b) || Math.abs(a.y) - Math.abs(b.y));
   const groups = frames(document, open, keys, boxes);
   return { boxes: list, edges: edges(document, boxOf), groups, bounds: bounds(list, groups), boxOf };
 }
