@@ -179,8 +179,9 @@ function Frame({ group, toggle }: { group: Group; toggle(module: number): void }
       <rect x={group.x} y={group.y} width={group.width} height={group.height} rx="10" />
       <g class="frame-title" role="button" {...focusable(0)} aria-label={`Close ${group.label}`} onClick={() => toggle(group.module)}
         onKeyDown={(event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), event.stopPropagation(), toggle(group.module))}>
-        <rect x={group.x + 4} y={group.y + 3} width={Math.min(group.width - 8, 24 + group.label.length * 6.6)} height="20" rx="5" />
-        <text aria-hidden="true" x={group.x + 12} y={group.y + 17}>− {group.label}</text>
+        <rect x={group.x + 4} y={group.y + 3} width={Math.min(group.width - 8, 32 + group.label.length * 6.6)} height="20" rx="5" />
+        <path d={`M${group.x + 10} ${group.y + 13}h8`} />
+        <text x={group.x + 23} y={group.y + 17}>{group.label}</text>
       </g>
     </g>
   );
@@ -206,13 +207,14 @@ function Block({ box, status, picture, selected, focused, select, toggle, focus 
       <rect class="ring" x={x - 3} y={y - 3} width={BOX.width + 6} height={BOX.height + 6} rx="10" />
       <rect class="face" x={x} y={y} width={BOX.width} height={BOX.height} rx="7" />
       <Label text={box.label} x={x + 8} y={y + 16} width={BOX.width - (picture?.square ? 56 : module === null ? 14 : 32)} />
-      <text aria-hidden="true" class="detail" x={x + 8} y={y + 29}>{box.detail}</text>
+      {" "}
+      <text class="detail" x={x + 8} y={y + 29}>{box.detail}</text>
       {picture && !picture.square && <image href={picture.url} x={x + 8} y={y + 35} width={BOX.width - 16} height="8" preserveAspectRatio="none" class="pixels" />}
       {picture?.square && <image href={picture.url} x={x + BOX.width - 44} y={y + 6} width="38" height="38" class="pixels" />}
       {module !== null && (
         <g class="opener" aria-hidden="true" onClick={(event) => (event.stopPropagation(), toggle(module))}>
           <rect x={x + BOX.width - 21} y={y + 4} width="17" height="17" rx="4" />
-          <text x={x + BOX.width - 12.5} y={y + 17} text-anchor="middle">+</text>
+          <path d={`M${x + BOX.width - 17} ${y + 12.5}h9m-4.5 -4.5v9`} />
         </g>
       )}
     </g>
@@ -257,9 +259,10 @@ function isSelected(box: Box, selection: Selection | null): boolean {
   return selection?.kind === "node" && box.node === selection.node && box.phase === selection.phase;
 }
 
+/** Phase and kind, then what can be read on the box, in its order. */
 function describe(box: Box): string {
   const what = box.module !== null ? "module" : box.kind;
-  return `${box.phase === "forward" ? "Forward" : "Backward"}: ${what} ${box.label.replace("∂ ", "gradient of ")}, ${box.detail.replaceAll("×", " by ")}`;
+  return `${box.phase === "forward" ? "Forward" : "Backward"}: ${what} ${box.label} ${box.detail}`;
 }
 
 

@@ -17,7 +17,7 @@ from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
 from chainrule.explain.check import check_gradients
 from chainrule.explain.flow import gradient_flow
-from chainrule.explain.runs import load_run
+from chainrule.explain.runs import explain, load_run
 from chainrule.graph import is_grad_enabled
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import (
@@ -221,6 +221,7 @@ __all__ = [
     "equal",
     "erf",
     "exp",
+    "explain",
     "expm1",
     "eye",
     "flatten",

@@ -126,7 +126,7 @@ def test_a_run_that_was_resumed_into_a_new_folder_starts_there(tmp_path):
     first = trainer()
     fit(first, epochs=2, record=False)
     run = fit(first, epochs=3, resume=True, record=tmp_path)
-    assert (run.first, len(run)) == (10, 5)
+    assert (run.first_step, len(run)) == (10, 5)
     assert run.at(12).proved
     with raises(
         ReplayError,
@@ -189,6 +189,7 @@ def test_a_damaged_header(folder, text):
 
 
 def test_a_damaged_checkpoint_costs_only_itself(folder, monkeypatch):
+    monkeypatch.setattr(recording, "EVERY", -1e9)
     monkeypatch.setattr(recording, "SHARE", 1e9)  # a checkpoint after every native call
     other = folder.parent / "other"
     whole = fit(trainer(), record=other)
@@ -272,6 +273,7 @@ def test_a_folder_that_holds_a_record_is_not_overwritten(folder):
 
 
 def test_too_many_checkpoints_are_thinned_out(monkeypatch):
+    monkeypatch.setattr(recording, "EVERY", -1e9)
     monkeypatch.setattr(recording, "SHARE", 1e9)
     monkeypatch.setattr(recording, "MOST", 4)
     run = fit(trainer(), epochs=8)

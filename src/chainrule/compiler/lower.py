@@ -348,6 +348,13 @@ class _Writer:
         return self.e.address(pointer, self.e.const(constant, "i64"), MEMORY[load.dtype]) if constant else pointer
 
 
+def lanes_across(kernel: Kernel, core: Reduce, target: Target) -> int | None:
+    """Into how many lanes each sum of a reduction is cut; None where every lane is a sum of its own."""
+    writer = _Writer(kernel, {}, target, divide=False)
+    along = writer._best(core, kernel.loops, core.dims)
+    return None if along is None or along in kernel.loops else writer._lanes(along, WIDE)
+
+
 def scratch_of(kernel: Kernel, target: Target) -> int:
     """Bytes of scratch memory that a kernel packs a factor into."""
     if not isinstance(kernel.core, Dot):

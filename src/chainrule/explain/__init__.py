@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule.explain.runs import Moment, Run, load_run, run_of
+from chainrule.explain.moment import Moment
+from chainrule.explain.runs import Run, load_run, run_of
 from chainrule.nn.module import Later
 from chainrule.training.explained import Explainer
 

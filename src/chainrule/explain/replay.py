@@ -95,7 +95,7 @@ class Replay:
         while at < step:
             at += self._advance(at, step, program)
         self._at = (step, state.snapshot(self.trainer.model, self.trainer.optimizer))
-        self._set(self.groups(step))
+        self.set_groups(self.groups(step))
 
     def _load_before(self, step: int) -> int:
         """Take over the nearest state at or before `step`: a checkpoint, or where the last replay ended."""
@@ -116,7 +116,7 @@ class Replay:
 
     def _advance(self, at: int, step: int, program: Program) -> int:
         """Some steps in one native call, checked against the record; gives how many."""
-        self._set(self.groups(at))
+        self.set_groups(self.groups(at))
         until = min([step, at + CHUNK, *(start for start in self.settings if start > at)])
         batches = [self.rows(at)]
         while at + len(batches) < until and len(following := self.rows(at + len(batches))) == len(batches[0]):
@@ -147,6 +147,7 @@ class Replay:
             f"processor computes differently, or the record was changed. Build everything as it was for the training."
         )
 
-    def _set(self, groups: Groups) -> None:
+    def set_groups(self, groups: Groups) -> None:
+        """Give the lent optimizer these settings."""
         for group, saved in zip(self.trainer.optimizer.param_groups, groups, strict=False):
             group.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.watch import Watched
-from chainrule.errors import DataError, ReplayError
+from chainrule.errors import DataError, GradientError, ReplayError
+from chainrule.explain.addresses import largest, parse, position
+from chainrule.explain.birth import Birth, birth
+from chainrule.explain.derivation import Derivation
+from chainrule.explain.difference import Difference, difference
+from chainrule.explain.ledger import Ledger
+from chainrule.explain.moment import Moment
 from chainrule.explain.replay import Replay
-from chainrule.graph import Node
+from chainrule.explain.scene import of_graph
+from chainrule.explain.whatif import Inputs, Labels, Weights, WhatIf, what_if
 from chainrule.tensor import Tensor
 from chainrule.training import inputs
-from chainrule.training.record import Groups, Record, digest
-from chainrule.training.steps import Measured
+from chainrule.training.record import Record, digest
 from chainrule.training.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
+
+
+Predicate = Callable[[Moment], bool]
 
 
 class Run:
@@ -56,7 +64,7 @@ class Run:
         return os.fspath(self.record.folder)
 
     @property
-    def first(self) -> int:
+    def first_step(self) -> int:
         """The first recorded step: 0, or where a resumed training went on."""
         return self.replay.first
 
@@ -71,7 +79,7 @@ class Run:
 
     def __repr__(self) -> str:
         last = f", loss {self.losses[0]:.4g} -> {self.losses[-1]:.4g}" if len(self) else ""
-        return f"<Run: {len(self)} steps from step {self.first} on{last}; {self.folder}>"
+        return f"<Run: {len(self)} steps from step {self.first_step} on{last}; {self.folder}>"
 
     # ---------------------------------------------------------------- any moment of it
 
@@ -79,7 +87,7 @@ class Run:
         """The training at `step`: the weights before it, its batch, loss, gradients and activations, and its update.
 
         Args:
-            step: from ``run.first`` to its end (there: the step that would follow); negative counts from the end.
+            step: from ``run.first_step`` to its end (there: the step that would follow); negative counts from the end.
 
         Raises:
             ReplayError: there is no such step, no readable checkpoint before it, or it does not repeat.
@@ -93,6 +101,56 @@ class Run:
             self._moments = {chosen: moment}  # only the latest: one holds every value of the step
         return self._moments[chosen]
 
+    def explain(self, address: str, step: int = -1) -> Derivation:
+        """The chain rule for one weight's gradient at a step, with every number as the training computed it.
+
+        Args:
+            address: a parameter's name and an index, ``"0.weight[3, 7]"``; without an index, the element of largest
+                gradient.
+            step: as for `at`.
+
+        Raises:
+            UnknownNameError, IndexRangeError, SettingError: no such weight; the nearest names are named.
+            ReplayError: as for `at`.
+
+        Example:
+            >>> import chainrule as cr
+            >>> import chainrule.nn.functional as F
+            >>> _ = cr.manual_seed(0)
+            >>> model = cr.nn.Linear(64, 10)
+            >>> trainer = cr.Trainer(model, F.cross_entropy, cr.optim.SGD(model.parameters(), lr=0.1))
+            >>> _ = trainer.fit(*cr.data.load("digits").train, epochs=1, progress=False, record=True)
+            >>> trainer.explain("weight[3, 20]", step=10).adds_up
+            True
+        """
+        shapes = {name: p.shape for name, p in self.trainer.model.named_parameters()}
+        name, position = parse(address, shapes)
+        return self.at(step).explain(name, position)
+
+    def ledger(self, address: str, step: int = -1) -> Ledger:
+        """Why a weight moved as it did at a step: gradient, clipping, decay, momentum, second moment, schedule.
+
+        Args:
+            address, step: as for `explain`.
+
+        Raises:
+            UnknownNameError, IndexRangeError, SettingError, ReplayError: as `explain`.
+            GradientError: no update moves this weight.
+
+        Example:
+            >>> import chainrule as cr
+            >>> import chainrule.nn.functional as F
+            >>> _ = cr.manual_seed(0)
+            >>> model = cr.nn.Linear(64, 10)
+            >>> trainer = cr.Trainer(model, F.cross_entropy, cr.optim.AdamW(model.parameters(), lr=0.01))
+            >>> _ = trainer.fit(*cr.data.load("digits").train, epochs=1, progress=False, record=True)
+            >>> [part.name for part in trainer.ledger("weight[3, 20]", step=10).parts]
+            ['gradient', 'momentum', 'second moment', 'weight decay']
+        """
+        name, position = parse(address, {name: p.shape for name, p in self.trainer.model.named_parameters()})
+        moment = self.at(step)
+        return Ledger(moment, name, moment.explain(name, position).position)
+
     def weights(self, step: int) -> dict[str, Array]:
         """The parameters and buffers before `step`; at the end of the run, the final ones."""
         chosen = self._step(step)
@@ -100,8 +158,83 @@ class Run:
             self.replay.go_to(chosen, program)
             return {name: t.detach().numpy() for name, t in self.trainer.model.state_dict().items()}
 
+    # ---------------------------------------------------------------- searching and comparing
+
+    def diff(self, a: int, b: int, count: int = 5) -> Difference:
+        """What changed between the weights before step `a` and those before step `b`; `count` elements of each.
+
+        ``run.diff(0, len(run))`` is the whole training.
+        """
+        return difference(self._step(a), self._step(b), self.weights(a), self.weights(b), count)
+
+    def first(
+        self, predicate: Predicate, start: int | None = None, stop: int | None = None, monotone: bool = False
+    ) -> Moment | None:
+        """The first moment for which `predicate(moment)` holds, or None.
+
+        For what the record has anyway (``run.losses``, an array) NumPy is quicker.
+
+        Args:
+            predicate: a function of a `Moment`.
+            start, stop: search these steps (default: all that are recorded).
+            monotone: once it holds it holds for ever, so that bisection finds it in a few replays.
+
+        Example:
+            >>> import chainrule as cr
+            >>> import chainrule.nn.functional as F
+            >>> _ = cr.manual_seed(0)
+            >>> model = cr.nn.Linear(64, 10)
+            >>> trainer = cr.Trainer(model, F.cross_entropy, cr.optim.SGD(model.parameters(), lr=0.1))
+            >>> _ = trainer.fit(*cr.data.load("digits").train, epochs=2, progress=False, record=True)
+            >>> trainer.run.first(lambda moment: moment.loss < 2).loss < 2
+            True
+        """
+        low = self.first_step if start is None else self._step(start)
+        high = self.replay.end if stop is None else self._step(stop)
+        if not monotone:
+            return next((m for m in map(self.at, range(low, high)) if predicate(m)), None)
+        end = high
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if predicate(self.at(middle)) else (middle + 1, high)
+        return self.at(low) if low < end else None
+
+    def birth(self) -> Birth | None:
+        """Where the NaN or infinity that ended the training was born; None where there is none.
+
+        The training stops before a step that would spoil the weights, so it is the step after the last recorded one.
+        """
+        return birth(self.at(self.replay.end))
+
+    def what_if(
+        self,
+        step: int,
+        steps: int = 20,
+        weights: Weights | None = None,
+        inputs: Inputs | None = None,
+        labels: Labels | None = None,
+        lr: float | None = None,
+        follow: Sequence[str] = (),
+    ) -> WhatIf:
+        """Replay from `step` on as it was, and with something changed, on the same batches and random numbers.
+
+        Args:
+            step: where they part.
+            steps: how many steps to take.
+            weights: new values before the step, ``{"0.weight[3, 7]": 0.5}``.
+            inputs: new values in the training rows, ``{(row, feature): 0.0}``.
+            labels: new targets of training rows, ``{row: 3}``.
+            lr: the learning rate from there on (schedules aside).
+            follow: addresses of weights to follow, beside those changed.
+
+        Raises:
+            UnknownNameError, IndexRangeError, SettingError: what is to be changed is not there.
+            ReplayError: as for `at`.
+        """
+        return what_if(self, self._step(step), steps, weights or {}, inputs or {}, labels or {}, lr, tuple(follow))
+
     def _step(self, step: int) -> int:
-        first, end = self.first, self.replay.end
+        first, end = self.first_step, self.replay.end
         chosen = step + end if step < 0 else step
         if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or not first <= chosen <= end:
             raise ReplayError(
@@ -111,119 +244,51 @@ class Run:
         return int(chosen)
 
 
-class Moment:
-    """One step of a training: everything it read, computed and changed.
+def explain(loss: Tensor, tensor: Tensor, index: tuple[int, ...] | int | None = None) -> Derivation:
+    """The chain rule for one number of an eager graph: how d loss / d tensor[index] comes about.
 
-    Attributes:
-        step, epoch: which one, from 0.
-        rows: the row numbers of its batch.
-        proved: the replay gave the recorded loss and weights, to the bit (False at the end of the run, where
-            nothing is recorded to compare with).
-        groups: the optimizer's settings.
-        watched: every value by node of the traced step, for those who walk its graph.
+    Args:
+        loss: one number, before ``backward`` freed its history.
+        tensor: what it depends on, with requires_grad.
+        index: one integer for each axis; None: the element of largest gradient.
+
+    Raises:
+        GradientError: the loss has no history, or does not depend on the tensor.
+        IndexRangeError: no such element.
+
+    Example:
+        >>> import chainrule as cr
+        >>> x = cr.tensor([3.0, 4.0], requires_grad=True)
+        >>> print(cr.explain((x * x).sum(), x, 0))
+        dL/d tensor[0] = 6  (float32)
+        <BLANKLINE>
+        is the sum of 2 terms dL/dY * dY/dx, one for each element Y that reads it:
+          Y       dL/dY     dY/dx
+          mul[0]      1  *  b = 3  =  3
+          mul[0]      1  *  a = 3  =  3
+          Their exact sum and rounding, 0, give 6: the stored bits.
+        <BLANKLINE>
+        Strongest paths to the loss, and the product of the local derivatives along each:
+          3
+            -> mul[0]  *  b = 3
+            -> loss    *  1
+          3
+            -> mul[0]  *  a = 3
+            -> loss    *  1
+          0 is what all other paths add (the gradient less these, exactly).
     """
-
-    def __init__(self, run: Run, step: int, watched: Watched) -> None:
-        self.run, self.step, self.watched = run, step, watched
-        replay = run.replay
-        self.epoch = step // replay.per_epoch
-        self.rows = replay.rows(step)
-        self.groups: Groups = replay.groups(step)
-        self.proved = step < replay.end
-        model = run.trainer.model
-        self._handles: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        self._slots: dict[str, dict[str, Tensor]] = {
-            name: dict(run.trainer.optimizer.state.get(p, {})) for name, p in model.named_parameters()
-        }
-        self._now = {id(t): t.detach().numpy() for t in self._all()}  # what the step left, unless it read nothing
-        if self.proved:
-            values = np.array([[self.loss]])
-            replay.check(step, Measured(values, self.watched.value(watched.trace.notes["print"])[None]))
-
-    def _all(self) -> list[Tensor]:
-        return [*self._handles.values(), *(t for slots in self._slots.values() for t in slots.values())]
-
-    # ---------------------------------------------------------------- the numbers
-
-    @property
-    def loss(self) -> float:
-        """The loss of the batch under the weights before the update."""
-        return float(self._noted("loss"))
-
-    @property
-    def x(self) -> Array:
-        """The batch's rows, shape (batch, ...)."""
-        return self._noted("input")
-
-    @property
-    def y(self) -> Array:
-        """The batch's targets."""
-        return self._noted("target")
-
-    @property
-    def output(self) -> Array:
-        """What the model made of them."""
-        return self._noted("output")
-
-    @property
-    def weights(self) -> dict[str, Array]:
-        """Parameters and buffers before the update, by name."""
-        return {name: self._before(handle) for name, handle in self._handles.items()}
-
-    @property
-    def after(self) -> dict[str, Array]:
-        """Parameters and buffers after the update."""
-        return {name: self._now[id(handle)] for name, handle in self._handles.items()}
-
-    @property
-    def gradients(self) -> dict[str, Array]:
-        """The gradient of each parameter as the optimizer received it (clipped, if it was)."""
-        notes = self.watched.trace.notes
-        return {
-            name: self.watched.value(notes["gradient", name])
-            for name, _ in self.run.trainer.model.named_parameters()
-            if ("gradient", name) in notes
-        }
-
-    @property
-    def optimizer(self) -> dict[str, dict[str, Array]]:
-        """The optimizer's state before the update: by parameter, then by PyTorch's name (``exp_avg``, ...)."""
-        return {name: {k: self._before(t) for k, t in slots.items()} for name, slots in self._slots.items()}
-
-    @property
-    def optimizer_after(self) -> dict[str, dict[str, Array]]:
-        """The optimizer's state after the update."""
-        return {name: {k: self._now[id(t)] for k, t in slots.items()} for name, slots in self._slots.items()}
-
-    @property
-    def activations(self) -> dict[str, Array]:
-        """The output of each layer that computes something, by its name."""
-        return {name: self.watched.value(node) for name, node in self.layers.items()}
-
-    @property
-    def activation_gradients(self) -> dict[str, Array]:
-        """The gradient of the loss with respect to the output of each layer."""
-        found = self.watched.trace.gradients
-        return {name: self.watched.value(found[node]) for name, node in self.layers.items() if node in found}
-
-    @property
-    def layers(self) -> dict[str, Node]:
-        """The node that is each layer's output, in the order of computation."""
-        forward = self.watched.forward()
-        model = self.run.trainer.model
-        known = {f"{type(model).__name__}.{name}".rstrip("."): name for name, _ in model.named_modules()}
-        return {known.get(n.layer, n.layer): n for n in forward if n.layer and n.inputs}
-
-    def _noted(self, key: str) -> Array:
-        return self.watched.value(self.watched.trace.notes[key])
-
-    def _before(self, handle: Tensor) -> Array:
-        node = self.watched.before(handle)
-        stored = None if node is None else self.watched.stored.get(node)
-        return self._now[id(handle)] if stored is None else stored
-
-    def __repr__(self) -> str:
-        return f"<Moment: step {self.step} (epoch {self.epoch}), {len(self.rows)} rows, loss {self.loss:.6g}>"
+    scene = of_graph(loss)
+    scene.names.setdefault(tensor._node, "tensor")
+    gradient = scene.gradient(tensor._node)
+    if gradient is None:
+        raise GradientError(
+            "explain: the loss does not depend on this tensor, or it does not require grad. Name a tensor with "
+            "requires_grad=True that the loss was computed from."
+        )
+    if index is None:
+        return Derivation(scene, tensor._node, largest(gradient))
+    given = (index,) if isinstance(index, int) else tuple(index)
+    return Derivation(scene, tensor._node, position("tensor", given, tensor.shape))
 
 
 # -- how a run is found -------------------------------------------------------------------------
@@ -237,7 +302,10 @@ def run_of(trainer: Trainer) -> Run:
             "Trainer.run: the latest fit kept no record. Train with fit(..., record=True), or name a folder to keep "
             "it in: fit(..., record='runs/mine')."
         )
-    return Run(trainer, recorder, *recorder.data)
+    if recorder.opened is None or len(recorder.opened) != len(recorder.steps()):
+        recorder.opened = Run(trainer, recorder, *recorder.data)
+    run: Run = recorder.opened
+    return run
 
 
 def load_run(folder: str | os.PathLike[str], trainer: Trainer | None = None, X: object = None, y: object = None) -> Run:
@@ -277,6 +345,3 @@ def _rebuilt(record: Record) -> tuple[Trainer, object, object]:
         )
     config = read_config(path)
     return build(config), *load(config["dataset"]).train
-
-
-Predicate = Callable[[Moment], bool]

@@ -53,6 +53,7 @@ reshape = Op(
     numpy=lambda x, shape: np.reshape(x, shape),
     vjp=(lambda dY, Y, x, shape: dY.reshape(x.shape),),
     lower=lambda index, x, shape: unravel(ravel(index, shape), x.shape),
+    formula="1",
 )  # fmt: skip
 
 
@@ -70,6 +71,7 @@ permute = Op(
     numpy=lambda x, dims: np.transpose(x, dims),
     vjp=(lambda dY, Y, x, dims: dY.permute(inverse_permutation(dims)),),
     lower=lambda index, x, dims: tuple(index[dims.index(axis)] for axis in range(len(dims))),
+    formula="1",
 )  # fmt: skip
 
 
@@ -95,6 +97,7 @@ expand = Op(
     lower=lambda index, x, shape: tuple(
         0 if size == 1 else i for i, size in zip(index[len(shape) - len(x.shape) :], x.shape, strict=True)
     ),
+    formula="1",
 )  # fmt: skip
 
 
@@ -117,6 +120,7 @@ slice = Op(
     lower=lambda index, x, start, stop, step: tuple(
         low + i * every for i, low, every in zip(index, start, step, strict=True)
     ),
+    formula="1",
 )  # fmt: skip
 
 flip = Op(
@@ -127,6 +131,7 @@ flip = Op(
     lower=lambda index, x, dims: tuple(
         size - 1 - i if axis in dims else i for axis, (i, size) in enumerate(zip(index, x.shape, strict=True))
     ),
+    formula="1",
 )  # fmt: skip
 
 
@@ -157,6 +162,7 @@ pad = Op(
     lower=lambda index, x, low, high, interior: tuple(
         (i - before) // (gap + 1) for i, before, gap in zip(index, low, interior, strict=True)
     ),
+    formula="1",
 )  # fmt: skip
 
 
@@ -182,6 +188,7 @@ cat = Op(
     "cat", "join", _infer_cat,
     numpy=lambda *xs, dim: np.concatenate(xs, axis=dim),
     vjp=_part,
+    formula="1",
 )  # fmt: skip
 
 OPS = [reshape, permute, expand, slice, flip, pad, cat]

@@ -39,3 +39,20 @@ class Explained:
             SettingError: nothing was trained yet.
         """
         return Explainer.report(self, path, **options)
+
+    def explain(self, address: str, step: int = -1) -> Any:
+        """The chain rule for one weight's gradient at a recorded step; see `chainrule.explain.Run.explain`.
+
+        Args:
+            address: ``"0.weight[3, 7]"``; without an index, the element of largest gradient.
+            step: counted from 0; negative from the end.
+        """
+        return self.run.explain(address, step)
+
+    def ledger(self, address: str, step: int = -1) -> Any:
+        """Why a weight moved as it did at a recorded step; see `chainrule.explain.Run.ledger`."""
+        return self.run.ledger(address, step)
+
+    def what_if(self, step: int, steps: int = 20, **changes: Any) -> Any:
+        """The training from a recorded step on, with something changed; see `chainrule.explain.Run.what_if`."""
+        return self.run.what_if(step, steps, **changes)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from chainrule.graph import Node, toposort
 from chainrule.nn import Module
+from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
-from chainrule.training.state import finite
+from chainrule.training.state import finite, optimized
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -22,7 +23,9 @@ class Origin:
     text: str
 
 
-def find_origin(model: Module, loss: Loss, optimizer: Optimizer, x: Tensor, y: Tensor) -> Origin | None:
+def find_origin(
+    model: Module, loss: Loss, optimizer: Optimizer, x: Tensor, y: Tensor, max_norm: float | None = None
+) -> Origin | None:
     """Run one training step eagerly and name where it stops being finite; None if it does not.
 
     It changes the model, as a step does: the caller restores it.
@@ -40,6 +43,8 @@ def find_origin(model: Module, loss: Loss, optimizer: Optimizer, x: Tensor, y: T
             source = f"op {node.op.name!r}{node.whereabouts()}, " if node is not None else ""
             return Origin("backward pass", f"{source}in the gradient of {name!r}")
     _drop_history(model)
+    if max_norm is not None:
+        clip_grad_norm_(optimized(optimizer), max_norm)
     optimizer.step()
     for name, parameter in model.named_parameters():
         if not finite(parameter._node.value):

@@ -6,8 +6,8 @@
       settings.jsonl              the optimizer's settings, whenever they changed: {"step": s, "groups": [...]}
       checkpoints/00000120.safetensors    everything before step 120, as `Trainer.save` writes it
 
-Steps count from 0. A checkpoint is written when so much time has passed that it costs little beside the
-training; when there are too many, every second one goes.
+Steps count from 0. Checkpoints come as often as a short replay wants, and no more often than lets them cost
+little beside the training; when there are too many, every second one goes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ Groups = list[dict[str, Any]]
 
 FORMAT = "chainrule.record/1"
 STEP = np.dtype([("loss", "<f8"), ("print", "<i8")])
-SHARE = 0.02  # of the time may go into checkpoints
-MOST = 64  # checkpoints; beyond, every second one is dropped
+EVERY = 0.4  # seconds of training between two checkpoints, so that a replay from one takes no longer
+SHARE = 0.04  # of the time may go into checkpoints
+MOST = 512  # checkpoints, and bytes of them; beyond, every second one is dropped
+MOST_BYTES = 2**29
 
 
 class Temporary:
@@ -65,6 +67,7 @@ class Record:
         self.root = self.folder / "record"
         self.temporary: Temporary | None = None  # keeps a folder of our own alive
         self.data: tuple[Array, Array] | None = None  # the rows, where they are at hand
+        self.opened: Any = None  # the run that was made of it last
         self.header = self._read_header()
 
     def _read_header(self) -> dict[str, Any]:
@@ -160,7 +163,7 @@ class Recorder(Record):
         self.groups: Groups | None = None
         self._cut(step - first)
         self.spent = 0.0  # seconds that checkpoints took
-        self.began = time.perf_counter()
+        self.began = self.latest = time.perf_counter()
         self.write_checkpoint(step)
 
     def _cut(self, steps: int) -> None:
@@ -194,18 +197,20 @@ class Recorder(Record):
     def maybe_checkpoint(self, step: int) -> None:
         """A checkpoint, if enough time has passed since the last."""
         now = time.perf_counter()
-        if self.spent < SHARE * (now - self.began):
+        if now - self.latest >= EVERY and self.spent < SHARE * (now - self.began):
             self.write_checkpoint(step)
 
     def write_checkpoint(self, step: int) -> None:
         """A checkpoint now."""
         before = time.perf_counter()
-        self.save(self.checkpoint(step))
+        path = self.checkpoint(step)
+        self.save(path)
         there = self.checkpoints()
-        if len(there) > MOST:
+        if len(there) > max(2, min(MOST, MOST_BYTES // path.stat().st_size)):
             for dropped in there[1:-1:2]:
                 self.checkpoint(dropped).unlink()
-        self.spent += time.perf_counter() - before
+        self.latest = time.perf_counter()
+        self.spent += self.latest - before
 
 
 def settings_of(optimizer: Optimizer) -> Groups:
@@ -221,7 +226,7 @@ def describe(trainer: Trainer, x: Array, y: Array) -> dict[str, Any]:
     names = {name: list(p.shape) for name, p in trainer.model.named_parameters()}
     return {
         "chainrule": __version__, "optimizer": type(trainer.optimizer).__name__, "loss": name_of(trainer.loss),
-        "model": str(trainer.model), "parameters": names, "data": digest(x, y),
+        "model": str(trainer.model), "parameters": names, "max_norm": trainer.max_norm, "data": digest(x, y),
         **({} if position is None else {k: getattr(position, k) for k in ("rows", "batch_size", "seed", "shuffle")}),
     }  # fmt: skip
 

@@ -18,9 +18,14 @@ Array = np.ndarray[Any, Any]
 Snapshot = list[tuple[Tensor, Array]]
 
 
+def optimized(optimizer: Optimizer) -> list[Tensor]:
+    """Every tensor that the optimizer moves."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def weights(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:
     """Parameters, buffers and whatever else is optimized, each once."""
-    return _once(model.parameters(), model.buffers(), *(group["params"] for group in optimizer.param_groups))
+    return _once(model.parameters(), model.buffers(), optimized(optimizer))
 
 
 def handles(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ from chainrule.compiler.compile import compile
 from chainrule.compiler.trace import note
 from chainrule.compiler.watch import Watched
 from chainrule.nn import Module
+from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
@@ -92,7 +93,7 @@ class Program:
 
 def training_program(
     model: Module, loss: Function, optimizer: Optimizer, metrics: Mapping[str, Function], x: Array, y: Array,
-    records: bool = False,
+    records: bool = False, max_norm: float | None = None,
 ) -> Program:  # fmt: skip
     """Gather, forward, loss, backward, update; gradients are forgotten at the end, so none is written out.
 
@@ -107,6 +108,8 @@ def training_program(
         output = model(inputs)
         value = loss(output, target)
         value.backward()
+        if max_norm is not None:
+            clip_grad_norm_(state.optimized(optimizer), max_norm)
         note("input", inputs)
         note("target", target)
         note("output", output)

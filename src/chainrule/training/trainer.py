@@ -65,6 +65,7 @@ class Trainer(Explained):
             ``nn.MSELoss()``, your own).
         optimizer: an optimizer over ``model.parameters()``.
         metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) or functions like the loss.
+        max_norm: clip the gradients of each step to this norm (``nn.utils.clip_grad_norm_``); None leaves them.
 
     Attributes:
         history: the `History` of the latest `fit`.
@@ -87,7 +88,14 @@ class Trainer(Explained):
         True
     """
 
-    def __init__(self, model: Module, loss: Metric, optimizer: Optimizer, metrics: Iterable[str | Metric] = ()) -> None:
+    def __init__(
+        self,
+        model: Module,
+        loss: Metric,
+        optimizer: Optimizer,
+        metrics: Iterable[str | Metric] = (),
+        max_norm: float | None = None,
+    ) -> None:
         for name, value, kind, example in (
             ("model", model, Module, "nn.Sequential(...)"),
             ("optimizer", optimizer, Optimizer, "optim.Adam(model.parameters())"),
@@ -103,7 +111,9 @@ class Trainer(Explained):
                 f"Pass F.cross_entropy or nn.CrossEntropyLoss(), for example."
             )
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.metrics = resolve(metrics)
+        if max_norm is not None and not (isinstance(max_norm, (int, float)) and max_norm > 0):
+            raise SettingError(f"Trainer: max_norm must be a number above 0, or None, got {max_norm!r}.")
+        self.metrics, self.max_norm = resolve(metrics), max_norm
         self.history = History()
         self.position: Position | None = None
         self.recorder: Recorder | None = None
@@ -231,7 +241,7 @@ class Trainer(Explained):
             return known
         if kind in ("training", "recorded"):
             program = steps.training_program(
-                self.model, self.loss, self.optimizer, self.metrics, x, y, kind == "recorded"
+                self.model, self.loss, self.optimizer, self.metrics, x, y, kind == "recorded", self.max_norm
             )
         else:
             program = steps.evaluation_program(self.model, self.loss, self.metrics, x, y)
@@ -460,7 +470,7 @@ class _Run:
         rows = index[done]
         batch = self.training.feed.x.detach().numpy()[rows], self.training.feed.y.detach().numpy()[rows]
         x, y = (tensor(part) for part in batch)
-        origin = nonfinite.find_origin(self.model, self.trainer.loss, self.optimizer, x, y)
+        origin = nonfinite.find_origin(self.model, self.trainer.loss, self.optimizer, x, y, self.trainer.max_norm)
         self.optimizer.zero_grad()
         state.restore(good)
         self.good = good

@@ -165,7 +165,7 @@ def test_one_pass_is_stepped_forwards_and_back(watched):
 def test_the_chain_rule_at_an_op_stands_there_with_its_numbers(watched):
     page = watched()
     page.tab.get_by_role("button", name="Open all").click()
-    page.tab.locator('[aria-label^="Backward: op gradient of relu"]').click()
+    page.tab.locator('[aria-label^="Backward: op ∂ relu"]').click()
     assert page.tab.locator("#panel-title").inner_text() == "backward of relu"
     formulas = page.tab.locator(".formula math")
     assert formulas.count() == 2
@@ -213,7 +213,7 @@ def test_axe_finds_nothing_in_any_view(watched, scheme, width):
     page.tab.get_by_role("button", name="Open all").click()
     for name in walk(page):
         if name == "Network":
-            page.tab.locator('[aria-label^="Backward: op gradient of matmul"]').first.dispatch_event("click")
+            page.tab.locator('[aria-label^="Backward: op ∂ matmul"]').first.dispatch_event("click")
         found = page.tab.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
         told = [(v["id"], v["nodes"][0]["html"][:120], v["nodes"][0]["failureSummary"][:200]) for v in found]
         assert told == [], f"{name}: {json.dumps(told, indent=1)}"

@@ -1,0 +1,84 @@
+"""Where a NaN or an infinity was born."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule import graph
+from chainrule.graph import Node
+from chainrule.training.state import finite
+
+if TYPE_CHECKING:
+    from chainrule.explain.moment import Moment
+
+
+@dataclass(frozen=True)
+class Birth:
+    """The first value of a step that is not finite although everything it was computed from is.
+
+    Attributes:
+        step: the step.
+        stage: "forward pass", "backward pass" or "optimizer".
+        op, layer: the operation, and the layer it belongs to (empty: none).
+        index: its first element that is not finite.
+        value: that element.
+        inputs: what it was computed from, as far as one element each: the inputs' elements at that index.
+        row: the row of the training data, where the element belongs to one.
+        line: the user's line that made the operation.
+    """
+
+    step: int
+    stage: str
+    op: str
+    layer: str
+    index: tuple[int, ...]
+    value: float
+    inputs: list[float]
+    row: int | None
+    line: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts."""
+        return vars(self).copy()
+
+    def __str__(self) -> str:
+        layer = f" in layer '{self.layer}'" if self.layer else ""
+        row = f", row {self.row} of the training data" if self.row is not None else ""
+        read = f" from {', '.join(f'{x:.9g}' for x in self.inputs)}" if self.inputs else ""
+        return (
+            f"step {self.step}, {self.stage}: {self.op}{layer} made {self.value:g}{read}, element "
+            f"[{', '.join(map(str, self.index))}]{row}"
+        )
+
+
+def birth(moment: Moment) -> Birth | None:
+    """The first value of this step that is not finite, in the order of computation; None if all are."""
+    watched = moment.watched
+    forward = watched.forward()
+    backward = graph.toposort(watched.trace.gradients.values())
+    everything = list(dict.fromkeys([*forward, *backward, *watched.program.images]))
+    stages = dict.fromkeys(everything, "optimizer")
+    stages.update(dict.fromkeys(backward, "backward pass"))
+    stages.update(dict.fromkeys(forward, "forward pass"))
+    for node in everything:
+        if not node.inputs or finite(watched.value(node)):
+            continue
+        if all(finite(watched.value(source)) for source in node.inputs):
+            return _born(moment, node, stages[node])
+    return None
+
+
+def _born(moment: Moment, node: Node, stage: str) -> Birth:
+    array = moment.watched.value(node)
+    place = int(np.flatnonzero(~np.isfinite(array))[0])
+    index = tuple(int(i) for i in np.unravel_index(place, array.shape)) if array.ndim else ()
+    row = int(moment.rows[index[0]]) if index and array.shape[0] == len(moment.rows) and stage != "optimizer" else None
+    read = []
+    if node.op.kind == "elementwise":
+        values = (np.broadcast_to(moment.watched.value(source), array.shape) for source in node.inputs)
+        read = [float(value.reshape(-1)[place]) for value in values]
+    value = float(array.reshape(-1)[place])
+    return Birth(moment.step, stage, node.op.name, node.layer, index, value, read, row, str(node.line or ""))

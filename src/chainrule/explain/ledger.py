@@ -1,0 +1,187 @@
+"""The ledger of an update: why a weight moved by just that much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule.errors import GradientError
+from chainrule.optim import rules
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import tensor
+from chainrule.tensor.functions import no_grad
+
+if TYPE_CHECKING:
+    from chainrule.explain.moment import Moment
+
+NAMES = {
+    "ascent": "maximize", "decay": "weight decay", "momentum": "momentum", "nesterov": "momentum",
+    "dampened momentum": "momentum", "rms": "second moment", "centered rms": "second moment",
+}  # fmt: skip
+
+
+HOW = {
+    "ascent": "the gradient's sign turned", "decay": "-lr0 weight_decay w", "momentum": "-lr0 (b - g)",
+    "nesterov": "-lr0 (g + momentum b - g)", "dampened momentum": "-lr0 (b - g)",
+    "rms": "-lr0 g (1 / (sqrt(v) + eps) - 1)", "centered rms": "-lr0 g (1 / (sqrt(v - a^2) + eps) - 1)",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """One cause of the move: how much of it, and how that is computed."""
+
+    name: str
+    amount: float
+    how: str
+
+
+@dataclass(frozen=True)
+class Pull:
+    """One sample of the batch: its part of the gradient, and the move that plain gradient descent makes of it."""
+
+    row: int
+    gradient: float
+    amount: float
+
+
+class Ledger:
+    """The move of one weight at one step, ``after - before``, split into its causes.
+
+    The optimizer's own chain of rules runs on this one element in float64, link by link; what a link changes is its
+    part. So the parts are, as far as the optimizer has them: the plain gradient step ``-lr0 g``, clipping, weight decay,
+    momentum, second moment, and the schedule (lr less the lr0 that the training began with). ``rounding``, what the
+    training's own float32 arithmetic adds to that, makes the sum exact: ``sum(parts) + rounding == after - before``.
+
+    Args:
+        moment: the step.
+        name: the parameter.
+        position: the element, in row-major order.
+    """
+
+    def __init__(self, moment: Moment, name: str, position: int) -> None:
+        self.moment, self.derivation = moment, moment.explain(name, position)
+        self.before = float(moment.weights[name].reshape(-1)[self.derivation.position])
+        self.after = float(moment.after[name].reshape(-1)[self.derivation.position])
+        self.move = Fraction(self.after) - Fraction(self.before)
+        self._handle = dict(moment.run.trainer.model.named_parameters())[name]
+        self._slots = {
+            slot: float(array if slot == "step" else array.reshape(-1)[self.derivation.position])
+            for slot, array in moment.optimizer[name].items()
+        }
+        self.parameter = name
+        self.lr, self.lr0 = self._rates()
+        self.parts = list(self._split())
+
+    @property
+    def name(self) -> str:
+        """The weight: ``0.weight[3, 7]``."""
+        return self.derivation.name
+
+    @property
+    def rounding(self) -> Fraction:
+        """The move less the parts, exactly."""
+        return self.move - sum((Fraction(part.amount) for part in self.parts), Fraction(0))
+
+    def __getitem__(self, name: str) -> float:
+        """The amount of the parts of that name; 0 where there are none."""
+        return sum(part.amount for part in self.parts if part.name == name)
+
+    # ---------------------------------------------------------------- the causes
+
+    def _group(self) -> tuple[int, dict[str, Any]]:
+        groups = self.moment.run.trainer.optimizer.param_groups
+        number = next((i for i, group in enumerate(groups) if any(p is self._handle for p in group["params"])), None)
+        if number is None:
+            raise GradientError(
+                f"ledger: {self.parameter} is not among the optimizer's parameters, so no update moves it. "
+                f"Name a weight that is trained."
+            )
+        saved = {k: tuple(v) if isinstance(v, list) else v for k, v in self.moment.groups[number].items()}
+        return number, {**groups[number], **saved}
+
+    def _rates(self) -> tuple[float, float]:
+        number, group = self._group()
+        first = self.moment.run.replay.groups(self.moment.run.first_step)[number]
+        return float(group["lr"]), float(group["initial_lr"] if "initial_lr" in group else first["lr"])
+
+    def _split(self) -> Iterator[Part]:
+        d = self.derivation
+        received = float(self.moment.gradients[self.parameter].reshape(-1)[d.position])
+        yield Part("gradient", -self.lr0 * float(d.gradient), "-lr0 g")
+        if received != float(d.gradient):
+            yield Part("clipping", -self.lr0 * (received - float(d.gradient)), "-lr0 (clipped g - g)")
+        direction = received
+        for name, following, how in self._links(received):
+            yield Part(name, -self.lr0 * (following - direction), how)
+            direction = following
+        if self.lr != self.lr0:
+            yield Part("schedule", -(self.lr - self.lr0) * direction, f"-(lr - lr0) d, lr = {self.lr:.6g}")
+
+    def _links(self, gradient: float) -> Iterator[tuple[str, float, str]]:
+        """For each link of the optimizer's chain: what it is called, the direction after it, and what it does."""
+        optimizer = self.moment.run.trainer.optimizer
+        _, group = self._group()
+        state = {slot: _one(value) for slot, value in self._slots.items()}
+        step = _one(self._slots.get("step", 0.0) + 1).reshape(())
+        with no_grad():
+            settings = optimizer.settings(group, step)
+            direction, param = _one(gradient), _one(self.before)
+            for rule in optimizer.rules(group):
+                following, changed = rule.apply(direction, param, state, settings)
+                if rule in (rules.ADAM, rules.AMSGRAD):
+                    mean = changed["exp_avg"] * settings["inverse1"]
+                    yield "momentum", float(mean.item()), "-lr0 (m / c1 - g)"
+                    yield "second moment", float(following.item()), "-lr0 (m / c1) (1 / (sqrt(v / c2) + eps) - 1)"
+                else:
+                    yield NAMES.get(rule.name, rule.name), float(following.item()), HOW.get(rule.name, "")
+                direction = following
+
+    # ---------------------------------------------------------------- the samples
+
+    def samples(self) -> list[Pull]:
+        """The rows of the batch, the one that pulls most first; their gradients add up to the weight's.
+
+        Raises:
+            GradientError: the weight is not read once for each row of the batch.
+        """
+        rows = self.moment.rows
+        pulls = dict.fromkeys(range(len(rows)), Fraction(0))
+        for term in self.derivation.terms:
+            if not term.index or term.node.shape[0] != len(rows):
+                raise GradientError(
+                    f"ledger: what reads {self.parameter} ({term.name}) has no axis for the {len(rows)} rows of the batch, "
+                    f"so its gradient cannot be told apart by rows."
+                )
+            pulls[term.index[0]] += term.exact
+        found = [Pull(int(rows[i]), float(g), float(-self.lr0 * g)) for i, g in pulls.items()]
+        return sorted(found, key=lambda pull: -abs(pull.gradient))
+
+    # ---------------------------------------------------------------- showing
+
+    def as_dict(self, samples: int | None = None) -> dict[str, Any]:
+        """Plain numbers and texts; with `samples`, that many of the strongest rows."""
+        found: dict[str, Any] = {
+            "name": self.name, "step": self.moment.step, "before": self.before, "after": self.after,
+            "move": float(self.move), "lr": self.lr, "lr0": self.lr0, "gradient": float(self.derivation.gradient),
+            "parts": [vars(part).copy() for part in self.parts], "rounding": float(self.rounding),
+        }  # fmt: skip
+        if samples is not None:
+            found["samples"] = [vars(pull).copy() for pull in self.samples()[:samples]]
+        return found
+
+    def __str__(self) -> str:
+        from chainrule.explain.text import ledger_text
+
+        return ledger_text(self)
+
+    def __repr__(self) -> str:
+        return f"<Ledger of {self.name} at step {self.moment.step}: {float(self.move):.9g}>"
+
+
+def _one(value: float) -> Tensor:
+    return tensor(np.array([value], np.float64))

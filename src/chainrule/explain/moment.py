@@ -1,0 +1,152 @@
+"""One moment of a recorded training: everything a step read, computed and changed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chainrule.compiler.watch import Watched
+from chainrule.errors import GradientError
+from chainrule.explain.addresses import largest
+from chainrule.explain.derivation import Derivation
+from chainrule.explain.scene import Scene, of_moment
+from chainrule.graph import Array, Node
+from chainrule.tensor import Tensor
+from chainrule.training.record import Groups
+from chainrule.training.steps import Measured
+
+if TYPE_CHECKING:
+    from chainrule.explain.runs import Run
+
+
+class Moment:
+    """One step of a training: everything it read, computed and changed.
+
+    Attributes:
+        step, epoch: which one, from 0.
+        rows: the row numbers of its batch.
+        proved: the replay gave the recorded loss and weights, to the bit (False at the end of the run, where
+            nothing is recorded to compare with).
+        groups: the optimizer's settings.
+        watched: every value by node of the traced step, for those who walk its graph.
+    """
+
+    def __init__(self, run: Run, step: int, watched: Watched) -> None:
+        self.run, self.step, self.watched = run, step, watched
+        replay = run.replay
+        self.epoch = step // replay.per_epoch
+        self.rows = replay.rows(step)
+        self.groups: Groups = replay.groups(step)
+        self.proved = step < replay.end
+        model = run.trainer.model
+        self._handles: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        self._slots: dict[str, dict[str, Tensor]] = {
+            name: dict(run.trainer.optimizer.state.get(p, {})) for name, p in model.named_parameters()
+        }
+        self._now = {id(t): t.detach().numpy() for t in self._all()}  # what the step left, unless it read nothing
+        if self.proved:
+            values = np.array([[self.loss]])
+            replay.check(step, Measured(values, self.watched.value(watched.trace.notes["print"])[None]))
+
+    def _all(self) -> list[Tensor]:
+        return [*self._handles.values(), *(t for slots in self._slots.values() for t in slots.values())]
+
+    # ---------------------------------------------------------------- the numbers
+
+    @property
+    def loss(self) -> float:
+        """The loss of the batch under the weights before the update."""
+        return float(self._noted("loss"))
+
+    @property
+    def x(self) -> Array:
+        """The batch's rows, shape (batch, ...)."""
+        return self._noted("input")
+
+    @property
+    def y(self) -> Array:
+        """The batch's targets."""
+        return self._noted("target")
+
+    @property
+    def output(self) -> Array:
+        """What the model made of them."""
+        return self._noted("output")
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """Parameters and buffers before the update, by name."""
+        return {name: self._before(handle) for name, handle in self._handles.items()}
+
+    @property
+    def after(self) -> dict[str, Array]:
+        """Parameters and buffers after the update."""
+        return {name: self._now[id(handle)] for name, handle in self._handles.items()}
+
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """The gradient of each parameter as the optimizer received it (clipped, if it was)."""
+        notes = self.watched.trace.notes
+        return {
+            name: self.watched.value(notes["gradient", name])
+            for name, _ in self.run.trainer.model.named_parameters()
+            if ("gradient", name) in notes
+        }
+
+    @property
+    def optimizer(self) -> dict[str, dict[str, Array]]:
+        """The optimizer's state before the update: by parameter, then by PyTorch's name (``exp_avg``, ...)."""
+        return {name: {k: self._before(t) for k, t in slots.items()} for name, slots in self._slots.items()}
+
+    @property
+    def optimizer_after(self) -> dict[str, dict[str, Array]]:
+        """The optimizer's state after the update."""
+        return {name: {k: self._now[id(t)] for k, t in slots.items()} for name, slots in self._slots.items()}
+
+    @property
+    def activations(self) -> dict[str, Array]:
+        """The output of each layer that computes something, by its name."""
+        return {name: self.watched.value(node) for name, node in self.layers.items()}
+
+    @property
+    def activation_gradients(self) -> dict[str, Array]:
+        """The gradient of the loss with respect to the output of each layer."""
+        found = self.watched.trace.gradients
+        return {name: self.watched.value(found[node]) for name, node in self.layers.items() if node in found}
+
+    @property
+    def layers(self) -> dict[str, Node]:
+        """The node that is each layer's output, in the order of computation."""
+        forward = self.watched.forward()
+        model = self.run.trainer.model
+        known = {f"{type(model).__name__}.{name}".rstrip("."): name for name, _ in model.named_modules()}
+        return {known.get(n.layer, n.layer): n for n in forward if n.layer and n.inputs}
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The step's graph with its values and gradients, as derivations walk it."""
+        return of_moment(self)
+
+    def explain(self, name: str, position: int | None = None) -> Derivation:
+        """The derivation of one element (row-major) of a parameter's gradient; None: of the largest."""
+        node = next((node for node, own in self.scene.names.items() if own == name), None)
+        gradient = None if node is None else self.scene.gradient(node)
+        if node is None or gradient is None:
+            raise GradientError(
+                f"explain: the loss does not depend on {name} at step {self.step}, or it does not require grad, so it has "
+                f"no gradient to derive. Name another weight."
+            )
+        return Derivation(self.scene, node, largest(gradient) if position is None else position)
+
+    def _noted(self, key: str) -> Array:
+        return self.watched.value(self.watched.trace.notes[key])
+
+    def _before(self, handle: Tensor) -> Array:
+        node = self.watched.before(handle)
+        stored = None if node is None else self.watched.stored.get(node)
+        return self._now[id(handle)] if stored is None else stored
+
+    def __repr__(self) -> str:
+        return f"<Moment: step {self.step} (epoch {self.epoch}), {len(self.rows)} rows, loss {self.loss:.6g}>"
