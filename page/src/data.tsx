@@ -52,7 +52,7 @@ function Confusion({ matrix, classes, cell, setCell }: ConfusionProps) {
   return (
     <section class="panel" aria-labelledby="confusion-title">
       <h2 id="confusion-title">Confusion matrix</h2>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Confusion matrix">
+      <div class="scroll" tabIndex={0} role="group" aria-label="Confusion matrix">
         <table class="confusion">
           <caption>Rows: the true class. Columns: what the model says. Choose a cell to see its images.</caption>
           <thead><tr><th scope="col"><span class="hidden">true class</span></th>{classes.map((name, j) => <th scope="col" key={j}>{name}</th>)}</tr></thead>

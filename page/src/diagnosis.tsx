@@ -97,7 +97,7 @@ function Verdicts() {
         if (!rows.length) return null;
         return (
           <div class="panel verdicts" key={section}>
-            <div class="scroll" tabIndex={0} role="region" aria-label={title}>
+            <div class="scroll" tabIndex={0} role="group" aria-label={title}>
               <table>
                 <caption>{title}</caption>
                 <thead><tr><th scope="col">subject</th><th scope="col">verdict</th><th scope="col">figures</th></tr></thead>

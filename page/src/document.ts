@@ -163,22 +163,43 @@ export interface Checks {
   verdicts: Verdict[];
 }
 
-/** One row of a derivation or a ledger: a name in words, a formula, its number. */
+/** What one element that reads the weight passes back: product = local * upstream. */
 export interface Term {
-  text: string;
-  formula?: MathTree;
-  value: number;
+  name: string;
+  op: string;
+  formula: string;
+  local: number;
+  upstream: number;
+  product: number;
 }
 
 export interface Derivation {
   formula: MathTree;
   numbers: MathTree;
-  gradient: number;
-  paths: Term[];
-  rest: Term | null;
-  samples: Term[];
-  ledger: Term[];
-  note: string;
+  derivation: {
+    name: string;
+    gradient: number;
+    bits: string;
+    count: number;
+    terms: Term[];
+    others: number;
+    adds_up: boolean;
+    order: string | null;
+    rounding: number | null;
+    paths: { product: number; steps: Term[] }[];
+    other_paths: number | null;
+  };
+  ledger: {
+    formula: MathTree;
+    before: number;
+    after: number;
+    move: number;
+    lr: number;
+    lr0: number;
+    parts: { name: string; amount: number; how: string }[];
+    rounding: number;
+    samples?: { row: number; gradient: number; amount: number }[];
+  };
 }
 
 export interface Document {

@@ -247,7 +247,7 @@ export function SumTable({ sum, title, most = 6 }: { sum: Sum; title: string; mo
   const others = rest.reduce((a, t) => a + t.value, 0);
   return (
     <div class="sum">
-      <div class="scroll" tabIndex={0} role="region" aria-label={title}>
+      <div class="scroll" tabIndex={0} role="group" aria-label={title}>
         <table>
           <caption>{title}</caption>
           <thead><tr><th scope="col">{sum.of}</th><th scope="col">{sum.left}</th><th scope="col">{sum.right}</th><th scope="col">product</th></tr></thead>

@@ -28,7 +28,7 @@ export function Table({ caption, head, rows, row, plain = false }: TableProps) {
   const end = wide ? Math.min(head.length, start + COLUMNS) : head.length;
   return (
     <div class="table-box">
-      <div class="scroll" tabIndex={0} role="region" aria-label={caption}>
+      <div class="scroll" tabIndex={0} role="group" aria-label={caption}>
         <table>
           <caption>{caption}</caption>
           <thead>

@@ -1,15 +1,16 @@
 // One weight: where it stands, why its gradient is what it is, and what the optimizer made of it.
 
-import type { Derivation, Parameter, Tensor } from "./document";
+import type { Parameter, Tensor } from "./document";
 import { num } from "./document";
 import { Formula } from "./math";
-import { Num, count, exact, format } from "./numbers";
+import { Num, count, format } from "./numbers";
 import { Matrix, Tiles } from "./pictures";
+import { Derived } from "./derived";
 import { CheckOf, NotKept, SumTable, clamped } from "./panel";
 import { useWeight } from "./remote";
 import { sizes } from "./scene";
 import { useStore } from "./state";
-import { Pager, Table, WithTable } from "./table";
+import { Pager, WithTable } from "./table";
 import { weightTerms } from "./terms";
 import { useEffect, useMemo, useState } from "preact/hooks";
 
@@ -145,30 +146,52 @@ function OneWeight({ p, index }: { p: number; index: number }) {
     <>
       <h3>{name}<small> at step {count(frame.step)}</small></h3>
       <Numbers value={value} gradient={gradient} update={update} />
-      <h3>Derivation</h3>
-      {known ? <Derived derivation={known} /> : null}
-      {parameter.formula && <Formula tree={parameter.formula} label={`Derivative of the loss by ${name}`} />}
-      {total ? <SumTable sum={total} title={`${name}: the samples that pull it, strongest first`} /> : <NotKept />}
-      <p class="facts">stored gradient, every digit: <span class="num">{exact(gradient)}</span></p>
+      {known ? <Derived derivation={known} /> : source.document.live ? <Asked p={p} index={index} bare /> : <Explained p={p} />}
+      {!known && (
+        <>
+          <h3>Sample by sample</h3>
+          {parameter.formula && <Formula tree={parameter.formula} label={`Derivative of the loss by ${name}`} />}
+          {total ? <SumTable sum={total} title={`${name}: the samples that pull it, strongest first`} /> : <NotKept />}
+        </>
+      )}
     </>
   );
 }
 
 /** A weight that the document does not hold at this step, asked of the server. */
-function Asked({ p, index }: { p: number; index: number }) {
+function Asked({ p, index, bare = false }: { p: number; index: number; bare?: boolean }) {
   const { source, frame } = useStore();
   const parameter = source.document.parameters[p]!;
   const places = unravel(index, parameter.shape);
   const answer = useWeight(true, parameter.name, places, frame.step);
   return (
     <>
-      <h3>{parameter.name}[{places.join(", ")}]<small> at step {count(frame.step)}</small></h3>
+      {!bare && <h3>{parameter.name}[{places.join(", ")}]<small> at step {count(frame.step)}</small></h3>}
       {answer === null && <p class="hint">Asking…</p>}
       {typeof answer === "string" && <p class="bad">{answer}</p>}
-      {answer !== null && typeof answer !== "string" && <Numbers value={num(answer.value)} gradient={num(answer.gradient)} update={num(answer.update)} />}
+      {!bare && answer !== null && typeof answer !== "string" && <Numbers value={num(answer.value)} gradient={num(answer.gradient)} update={num(answer.update)} />}
       {answer !== null && typeof answer !== "string" && answer.derivation && <Derived derivation={answer.derivation} />}
-      {parameter.formula && <Formula tree={parameter.formula} label="Derivative of the loss by this weight" />}
     </>
+  );
+}
+
+/** Which weights of this parameter the file explains in full. */
+function Explained({ p }: { p: number }) {
+  const { source, state, set } = useStore();
+  const { document } = source;
+  const { name, shape } = document.parameters[p]!;
+  const keys = Object.keys(document.derivations).filter((key) => key.startsWith(`${name}[`));
+  const frame = document.frames.findLastIndex((f) => keys.some((key) => key.endsWith(`@${f.step}`)));
+  if (!keys.length || frame < 0) return null;
+  return (
+    <p class="hint">
+      Paths to the loss and the ledger of the update stand in this file for the weights that are pulled most{frame !== state.frame && <>, at step {count(document.frames[frame]!.step)}</>}:{" "}
+      {keys.map((key) => {
+        const places = key.slice(name.length + 1, key.lastIndexOf("]"));
+        return <button type="button" key={key} onClick={() => set({ frame, selection: { kind: "weight", parameter: p, index: ravel(places.split(", ").map(Number), shape) } })}>[{places}]</button>;
+      })}{" "}
+      and with <code>chainrule view RUN</code> for every weight at every step.
+    </p>
   );
 }
 
@@ -180,20 +203,5 @@ function Numbers({ value, gradient, update }: { value: number; gradient: number;
       {update !== undefined && <div><dt>update</dt><dd data-name="update"><Num value={update} digits={6} /></dd></div>}
       {update !== undefined && <div><dt>new value</dt><dd data-name="new"><Num value={value + update} digits={6} /></dd></div>}
     </dl>
-  );
-}
-
-function Derived({ derivation }: { derivation: Derivation }) {
-  const { formula, numbers, paths, rest, samples, ledger, note } = derivation;
-  const rows = rest ? [...paths, rest] : paths;
-  return (
-    <>
-      <Formula tree={formula} label="Derivation in symbols" />
-      <Formula tree={numbers} label="Derivation with numbers" />
-      {rows.length > 0 && <Table caption="Paths from this weight to the loss, strongest first" head={["path", "adds"]} rows={rows.length} row={(i) => [rows[i]!.text, num(rows[i]!.value)]} />}
-      {samples.length > 0 && <Table caption="Samples that pulled it, strongest first" head={["sample", "adds"]} rows={samples.length} row={(i) => [samples[i]!.text, num(samples[i]!.value)]} />}
-      {ledger.length > 0 && <><h3>Ledger of the update</h3><Table caption="What the step is made of" head={["part", "adds"]} rows={ledger.length} row={(i) => [ledger[i]!.text, num(ledger[i]!.value)]} /></>}
-      {note && <p class="facts">{note}</p>}
-    </>
   );
 }

@@ -163,7 +163,9 @@ def test_a_nan_born_in_the_forward_pass():
     outputs = moment.output[:, 0]
     bad = np.flatnonzero(outputs - outputs.max() + np.float32(0.1) < 0)[0]
     assert (found.index, found.row) == ((bad,), moment.rows[bad])
-    assert str(found).startswith(f"step 0, forward pass: log made nan from {found.inputs[0]:.9g}, element [{bad}], row ")
+    assert str(found).startswith(
+        f"step 0, forward pass: log made nan from {found.inputs[0]:.9g}, element [{bad}], row "
+    )
     assert found.as_dict()["op"] == "log"
 
 

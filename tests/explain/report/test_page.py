@@ -12,6 +12,7 @@ from tests.explain.report.runs import CLASSES, LAYER, TITLE, digits, report
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
+from chainrule.explain.ledger import Ledger
 from chainrule.explain.report import Page, passes
 from chainrule.explain.report.document import Report
 from chainrule.explain.verify import rules
@@ -51,8 +52,8 @@ class Watched:
     def view(self, name):
         self.tab.get_by_role("tab", name=name).click()
 
-    def number(self, selector):
-        return float(self.tab.locator(selector).first.get_attribute("data-value"))
+    def number(self, selector, attribute="data-value"):
+        return float(self.tab.locator(selector).first.get_attribute(attribute))
 
 
 @pytest.fixture
@@ -94,14 +95,31 @@ def test_the_numbers_on_the_page_are_the_engine_s(watched):
         moment = run.at(step)
         assert loss == moment.loss
         page.tab.get_by_role("button", name="out.weight").click()
-        page.tab.get_by_label("Row").fill("7")
-        page.tab.get_by_label("Column").fill("11")
+        page.tab.get_by_role("spinbutton", name="Row").fill("7")
+        page.tab.get_by_role("spinbutton", name="Column").fill("11")
         assert page.number("dd[data-name=value] .num") == moment.weights["out.weight"][7, 11]
         assert page.number("dd[data-name=gradient] .num") == moment.gradients["out.weight"][7, 11]
-        engine = float(page.tab.locator("[data-engine]").first.get_attribute("data-engine"))
-        assert engine == moment.gradients["out.weight"][7, 11]
+        assert page.number("[data-engine]", "data-engine") == moment.gradients["out.weight"][7, 11]
         seen.add(loss)
     assert len(seen) == 6
+
+
+def test_the_derivation_and_the_ledger_are_those_of_the_explanation(watched):
+    page = watched()
+    for name in ("out.weight", f"{LAYER}.weight"):
+        page.tab.get_by_role("button", name=name).click()
+        place = [int(page.tab.get_by_role("spinbutton", name=axis).input_value()) for axis in ("Row", "Column")]
+        step = int(page.tab.locator(".now b").first.inner_text().replace(",", ""))
+        moment = digits().run.at(step)
+        position = place[0] * moment.weights[name].shape[1] + place[1]
+        assert position == np.abs(moment.gradients[name]).argmax()  # shown first is what is pulled most
+        derivation, ledger = moment.explain(name, position), Ledger(moment, name, position)
+        assert page.number("[data-name=derived] .num") == float(derivation.gradient)
+        assert page.number("[data-name=move] .num") == float(ledger.move)
+        amounts = [float(n.get_attribute("data-value")) for n in page.tab.locator(".ledger tbody .num").all()]
+        assert amounts == [*(part.amount for part in ledger.parts), float(ledger.rounding)]
+        assert ("adds up to the bit" in page.tab.locator(".derivation").inner_text()) == derivation.adds_up
+        assert page.tab.locator(".path").count() == len(derivation.strongest(3))
 
 
 def test_a_number_is_written_as_it_is_rounded(watched):
@@ -224,9 +242,12 @@ def test_a_phone_scrolls_in_one_direction_only(watched, width):
     page = watched(viewport={"width": width, "height": 780})
     page.tab.get_by_role("button", name="Open all").click()
     for name in walk(page):
-        wide = page.tab.evaluate("""width => [...document.querySelectorAll('#page *')]
+        wide = page.tab.evaluate(
+            """width => [...document.querySelectorAll('#page *')]
             .filter(e => e.getBoundingClientRect().right > width && !e.closest('.scroll, svg, .tabs, .hidden'))
-            .map(e => e.outerHTML.slice(0, 80))""", width)
+            .map(e => e.outerHTML.slice(0, 80))""",
+            width,
+        )
         assert page.tab.evaluate("document.documentElement.scrollWidth") <= width, (name, wide)
 
 
@@ -374,7 +395,12 @@ def test_a_served_page_asks_for_weights_its_document_does_not_hold(watched, tmp_
     from chainrule.explain.report.serving import Served
 
     run = tmp_path / "run"
-    assert CliRunner().invoke(commands, ["train", "digits", "--epochs", "1", "--hidden", "256,256", "--out", str(run)]).exit_code == 0
+    assert (
+        CliRunner()
+        .invoke(commands, ["train", "digits", "--epochs", "1", "--hidden", "256,256", "--out", str(run)])
+        .exit_code
+        == 0
+    )
     served = Served(run)
     server = served.server()
     thread = threading.Thread(target=server.serve, daemon=True)
@@ -383,8 +409,8 @@ def test_a_served_page_asks_for_weights_its_document_does_not_hold(watched, tmp_
         page = watched(server.url)
         page.tab.locator("input[type=range]").fill("0")
         page.tab.get_by_role("button", name="4.weight").click()
-        page.tab.get_by_label("Row").fill("200")
-        page.tab.get_by_label("Column").fill("3")
+        page.tab.get_by_role("spinbutton", name="Row").fill("200")
+        page.tab.get_by_role("spinbutton", name="Column").fill("3")
         page.tab.wait_for_selector("dd[data-name=update]")
         moment = served.run.at(0)
         assert page.number("dd[data-name=gradient] .num") == moment.gradients["4.weight"][200, 3]

@@ -9,7 +9,7 @@ import numpy as np
 
 from chainrule.data.batches import shuffled_indices
 from chainrule.errors import DamagedFileError, SettingError
-from chainrule.explain.report import passes
+from chainrule.explain.report import derivations, passes
 from chainrule.explain.report.document import Report
 from chainrule.explain.runs import Run
 from chainrule.graph import Array
@@ -29,6 +29,7 @@ def of_run(run: Run, frames: int, **options: Any) -> Report:
     for step in _steps(run, frames):
         add(report, run, step)
     report.curves = curves(run)
+    report.derivations = derivations.strongest(run, report.frames[-1].step)
     return report
 
 
@@ -98,9 +99,9 @@ def _steps(run: Run, count: int) -> list[int]:
         raise SettingError(f"report: {run.folder} has no finished step yet. Train on, then write the report again.")
     every = run.replay.per_epoch
     whole = int(run.record.header["rows"]) % int(run.record.header["batch_size"]) == 0 or every == 1
-    places = np.unique(np.linspace(run.first, run.replay.end - 1, max(1, count)).round().astype(int))
+    places = np.unique(np.linspace(run.first_step, run.replay.end - 1, max(1, count)).round().astype(int))
     chosen = {int(p) if whole or p % every != every - 1 or p == 0 else int(p) - 1 for p in places}
-    return sorted(step for step in chosen if step >= run.first) or [run.first]
+    return sorted(step for step in chosen if step >= run.first_step) or [run.first_step]
 
 
 def last_step(run: Run) -> int:
@@ -114,7 +115,9 @@ def last_step(run: Run) -> int:
 def facts(trainer: Trainer, run: Run | None) -> dict[str, str]:
     """What the head of the page says of the training."""
     # A schedule may have lowered the rate since: the settings of the first step are the ones chosen.
-    group: dict[str, Any] = (run.replay.groups(run.first) if run is not None else trainer.optimizer.param_groups)[0]
+    group: dict[str, Any] = (run.replay.groups(run.first_step) if run is not None else trainer.optimizer.param_groups)[
+        0
+    ]
     settings = ", ".join(
         f"{key} {value:g}" for key, value in group.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value and key in ("lr", "momentum", "weight_decay")
@@ -154,9 +157,9 @@ def over_epochs(history: History, skip: tuple[str, ...] = ()) -> list[dict[str, 
 
 def _over_steps(run: Run) -> list[dict[str, Any]]:
     """Loss and learning rate of every step, averaged over equal windows where there are very many."""
-    steps = np.arange(run.first, run.replay.end)
+    steps = np.arange(run.first_step, run.replay.end)
     rates = np.array([_rate(run, step) for step in run.replay.settings] or [np.nan])
-    since = np.array(list(run.replay.settings) or [run.first])
+    since = np.array(list(run.replay.settings) or [run.first_step])
     lr = rates[np.searchsorted(since, steps, side="right").clip(1) - 1]
     window = -(-len(steps) // POINTS)
     unit = f"mean of {window} steps" if window > 1 else ""

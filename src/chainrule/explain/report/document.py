@@ -24,7 +24,7 @@ text, never markup. Whatever was not measured is null or absent, and the page sa
                  predictions: ref, confidence: ref}]         one for each test row
     curves     [{name, unit, x: "step" | "epoch", at: [...], series: [{name, values}]}]
     data       {classes: [text], image: [rows, columns] | null, labels: ref, images: ref | null, shown: rows}
-    derivations {"name[i, j]@step": ...}          see `derivations`
+    derivations {"name[i, j]@step": {formula, numbers, derivation, ledger}}        see `derivations`
     diagnosis  null | {summary, notes, findings: [...]}           see `sections`
     checks     null | {ok, sections: {name: text}, verdicts: [{section, subject, state, detail}]}
     live       null | {running, version}          where a server answers; version counts the recorded steps
@@ -105,7 +105,7 @@ class Report:
             text = write(*self.document(count), connect=connect)
             if len(text) <= budget or count <= 2:
                 return text
-            count = max(2, int(count * min(0.9, budget / len(text))))
+            count = max(2, min(count - 1, int(count * budget / len(text))))
 
     def document(self, count: int) -> tuple[Record, bytes]:
         """The document with `count` of the frames, and its arrays."""

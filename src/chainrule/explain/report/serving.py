@@ -11,7 +11,7 @@ import numpy as np
 from chainrule.data import load
 from chainrule.data.sources import Dataset
 from chainrule.errors import SettingError
-from chainrule.explain.report import building, report_of
+from chainrule.explain.report import building, derivations, report_of
 from chainrule.explain.report.document import Report
 from chainrule.explain.report.server import Made, Server
 from chainrule.explain.runs import Run, load_run
@@ -108,5 +108,5 @@ def weight(run: Run, parameter: str, index: tuple[int, ...], step: int) -> dict[
     value, new = weights[parameter][index], moment.after[parameter][index]
     return {
         "value": float(value), "gradient": float(moment.gradients[parameter][index]),
-        "update": float(np.subtract(new, value)), "new": float(new), "derivation": None,
+        "update": float(np.subtract(new, value)), "new": float(new), "derivation": derivations.of_weight(moment, parameter, int(np.ravel_multi_index(index, shape))),
     }  # fmt: skip

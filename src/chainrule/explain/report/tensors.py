@@ -56,4 +56,4 @@ class Tensors:
 
 def packed(data: bytes) -> str:
     """Compressed (zlib) and written in base64."""
-    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(data, 6)).decode("ascii")
