@@ -8,8 +8,9 @@ import numpy as np
 
 from chainrule.explain.derivation import Derivation
 from chainrule.explain.ledger import Ledger
+from chainrule.explain.moment import Moment
 from chainrule.explain.report.mathml import MINUS, Math, derivative, mi, mn, mo, row
-from chainrule.explain.runs import Moment, Run
+from chainrule.explain.runs import Run
 
 Record = dict[str, Any]
 TERMS, PATHS, SAMPLES, WRITTEN = 8, 3, 6, 3  # written: the products that stand in the formula

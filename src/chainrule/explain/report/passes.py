@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule import autodiff, graph
-from chainrule.explain.runs import Moment
+from chainrule.explain.moment import Moment
 from chainrule.graph import CONST, Array, Node
 from chainrule.tensor.core import lifted, wrap
 from chainrule.tensor.creation import ones_like, tensor
