@@ -1,6 +1,6 @@
 // Curves over training, drawn by uPlot, with the chosen step marked.
 
-import { useLayoutEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { useWidth } from "./hooks";
 import { format } from "./numbers";
@@ -24,10 +24,21 @@ interface CurvesProps {
   height?: number;
 }
 
+const MOST = 12; // lines of one chart; the table has all of them
+
+/** The lines that are drawn: all, or those that are largest somewhere. */
+function drawn(lines: Line[]): Line[] {
+  if (lines.length <= MOST) return lines;
+  const size = (line: Line) => Math.max(...Array.from(line.values, (v) => (v !== null && Number.isFinite(v) ? Math.abs(v) : 0)));
+  const largest = new Set([...lines].sort((a, b) => size(b) - size(a)).slice(0, MOST));
+  return lines.filter((line) => largest.has(line));
+}
+
 const DASHES = [[], [6, 4], [2, 3], [10, 4, 2, 4]];
 
 export function Curves(props: CurvesProps) {
-  const { title, unit, xName, at, lines, mark = null, logarithmic = false, pick, height = 200 } = props;
+  const { title, unit, xName, at, mark = null, logarithmic = false, pick, height = 200 } = props;
+  const lines = useMemo(() => drawn(props.lines), [props.lines]);
   const { scheme } = useStore();
   const [box, width] = useWidth<HTMLDivElement>();
   const target = useRef<HTMLDivElement>(null);
@@ -39,7 +50,7 @@ export function Curves(props: CurvesProps) {
     const style = getComputedStyle(target.current);
     const colour = (name: string) => style.getPropertyValue(name).trim();
     const rows = lines.map((line) => Array.from(line.values, (v) => usable(v, logarithmic)));
-    plot.current = new uPlot(options(props, width, height, colour, marked), [at, ...rows] as uPlot.AlignedData, target.current);
+    plot.current = new uPlot(options({ ...props, lines }, width, height, colour, marked), [at, ...rows] as uPlot.AlignedData, target.current);
     const made = plot.current;
     made.over.addEventListener("click", () => made.cursor.idx != null && pick?.(made.cursor.idx));
     return () => made.destroy();
@@ -47,9 +58,9 @@ export function Curves(props: CurvesProps) {
   useLayoutEffect(() => plot.current?.redraw(false), [mark]);
   const table = () => ({
     caption: `${title}${unit ? ` (${unit})` : ""} by ${xName}`,
-    head: [xName, ...lines.map((line) => line.name)],
+    head: [xName, ...props.lines.map((line) => line.name)],
     rows: at.length,
-    row: (i: number) => [String(at[i]), ...lines.map((line) => line.values[i] ?? null)],
+    row: (i: number) => [String(at[i]), ...props.lines.map((line) => line.values[i] ?? null)],
     plain: true,
   });
   return (
@@ -57,8 +68,9 @@ export function Curves(props: CurvesProps) {
       <figure class="chart">
         <figcaption>{title}{unit && <small> {unit}</small>}</figcaption>
         <div ref={box} class="plot-box">
-          <div ref={target} class="plot" role="img" aria-label={summary(props)} style={{ minHeight: `${height}px` }} />
+          <div ref={target} class="plot" role="img" aria-label={summary({ ...props, lines })} style={{ minHeight: `${height}px` }} />
         </div>
+        {lines.length < props.lines.length && <p class="facts">The {lines.length} largest of {props.lines.length}; the table has all.</p>}
         <ul class="legend">
           {lines.map((line, i) => (
             <li key={line.name}><svg width="26" height="8" aria-hidden="true"><line x1="0" x2="26" y1="4" y2="4" class={`series-${i % 6}`} stroke-dasharray={(DASHES[Math.floor(i / 6) + (i === 1 && lines.length === 2 ? 1 : 0)] ?? []).join(" ")} /></svg>{line.name}</li>

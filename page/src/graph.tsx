@@ -112,7 +112,8 @@ export function Graph({ scene, order, toggle }: GraphProps) {
     for (let i = nodes.length - 1; i >= 0; i--) if (nodes[i]!.flows && scene.boxOf(i, b.phase)?.key === b.key) return i;
     return null;
   }
-  const status = (b: Box) => (beat === null ? "done" : statusOf(b, scene, order, beat));
+  const places = useMemo(() => spans(scene, order), [scene, order]);
+  const status = (b: Box) => (beat === null ? "done" : statusOf(b, places.get(b.key), beat, order.size - 1));
   const common = { scene, view: shown, width, height, focused: current.key, status, selection: state.selection };
   return (
     <div class="graph" ref={box} onKeyDown={onKey} onPointerMove={onPointerMove} onPointerUp={lift} onPointerCancel={lift} onPointerLeave={lift}
@@ -266,25 +267,23 @@ function describe(box: Box): string {
 }
 
 
-function statusOf(box: Box, scene: Scene, order: Map<string, number>, cursor: number): string {
-  let [first, last] = [Infinity, -1];
-  const places = box.node !== null ? [order.get(`${box.phase} ${box.node}`)] : membersOf(box, scene, order);
-  for (const place of places) {
-    if (place === undefined) continue;
-    first = Math.min(first, place);
-    last = Math.max(last, place);
-  }
-  if (last < 0) return box.phase === "forward" ? "done" : cursor >= order.size - 1 ? "done" : "pending";
-  return cursor >= last ? (cursor === last ? "current" : "done") : cursor >= first ? "current" : "pending";
-}
-
-function membersOf(box: Box, scene: Scene, order: Map<string, number>): number[] {
-  const found: number[] = [];
+/** For each box the first and the last place of the pass at which something happens in it. */
+function spans(scene: Scene, order: Map<string, number>): Map<string, [number, number]> {
+  const found = new Map<string, [number, number]>();
   for (const [beat, place] of order) {
     const [phase, node] = beat.split(" ") as [Beat["phase"], string];
-    if (phase === box.phase && scene.boxOf(Number(node), phase)?.key === box.key) found.push(place);
+    const key = scene.boxOf(Number(node), phase)?.key;
+    if (key === undefined) continue;
+    const span = found.get(key);
+    found.set(key, span ? [Math.min(span[0], place), Math.max(span[1], place)] : [place, place]);
   }
   return found;
+}
+
+/** What is in no span is a value that was there before the pass, or a gradient that is there after it. */
+function statusOf(box: Box, span: [number, number] | undefined, cursor: number, end: number): string {
+  if (!span) return box.phase === "forward" || cursor >= end ? "done" : "pending";
+  return cursor > span[1] ? "done" : cursor >= span[0] ? "current" : "pending";
 }
 
 function zoomed(view: View, factor: number, x: number, y: number): View {

@@ -39,13 +39,20 @@ function render(tree: MathTree, numbers?: Lookup): VNode | string {
 function value(name: string, numbers?: Lookup): VNode {
   const known = numbers?.(name);
   if (known !== null && known !== undefined) {
-    const text = format(known);
-    return known < 0 ? <mrow class="negative"><mo>(</mo><mn>{text}</mn><mo>)</mo></mrow> : <mn class={known > 0 ? "positive" : ""}>{text}</mn>;
+    const text = power(format(known));
+    return known < 0 ? <mrow class="negative"><mo>(</mo>{text}<mo>)</mo></mrow> : <mrow class={known > 0 ? "positive" : ""}>{text}</mrow>;
   }
   if (DERIVATIVE.test(name)) {
     return <mfrac><mrow><mi>∂</mi><mi>L</mi></mrow><mrow><mi>∂</mi>{plain(name.slice(1))}</mrow></mfrac>;
   }
   return plain(name);
+}
+
+/** 1.5e−5 as a number and a power of ten. */
+function power(text: string): VNode {
+  const [mantissa, exponent] = text.split("e");
+  if (!exponent) return <mn>{text}</mn>;
+  return <mrow><mn>{mantissa}</mn><mo>·</mo><msup><mn>10</mn><mn>{exponent}</mn></msup></mrow>;
 }
 
 function plain(name: string): VNode {

@@ -291,7 +291,7 @@ export function CheckOf({ subjects }: { subjects: string[] }) {
   const { source } = useStore();
   const { checks } = source.document;
   const verdicts = checks?.verdicts.filter((v) => subjects.includes(v.subject.split(" ")[0]!)) ?? [];
-  if (!verdicts.length) return <p class="facts">Check of this derivative: {checks ? "this op was not part of it" : "not run"}.</p>;
+  if (!verdicts.length) return <p class="facts">{checks ? "This was not among what was checked." : "Check of this derivative: not run."}</p>;
   return (
     <section>
       <h3>Checked</h3>

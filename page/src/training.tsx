@@ -15,7 +15,6 @@ export function Training() {
   const { frames, curves, parameters } = source.document;
   const steps = useMemo(() => frames.map((f) => f.step), [frames]);
   const norms = useMemo(() => parameters.map((p, i) => ({ name: p.name, values: frames.map((f) => num(f.params[i]?.grad_norm)) })), [frames, parameters]);
-  const weights = useMemo(() => parameters.map((p, i) => ({ name: p.name, values: frames.map((f) => num(f.params[i]?.norm)) })), [frames, parameters]);
   const ratios = useMemo(() => parameters.map((p, i) => ({ name: p.name, values: frames.map((f) => num(f.params[i]?.ratio)) })), [frames, parameters]);
   const lines = useMemo(() => curves.map((c) => c.series.map((s) => ({ name: s.name, values: s.values.map((v) => (v === null ? null : num(v))) }))), [curves]);
   const toFrame = (place: number) => set({ frame: place });
@@ -31,7 +30,6 @@ export function Training() {
           <Curves key={curve.name} title={curve.name} unit={curve.unit} xName={curve.x} at={curve.at} lines={lines[i]!} mark={frame[curve.x]} pick={(place) => nearest(curve.x, curve.at[place]!)} />
         ))}
         <Curves title="gradient norm" unit="L2, log scale" xName="step" at={steps} lines={norms} mark={frame.step} logarithmic pick={toFrame} />
-        <Curves title="weight norm" unit="L2" xName="step" at={steps} lines={weights} mark={frame.step} pick={toFrame} />
         <Curves title="update to weight" unit="ratio of the norms, log scale" xName="step" at={steps} lines={ratios} mark={frame.step} logarithmic pick={toFrame} />
       </div>
       <Histograms />

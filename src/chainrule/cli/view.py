@@ -10,17 +10,17 @@ import click
 
 from chainrule.errors import DamagedFileError
 from chainrule.explain.report import Page
-from chainrule.explain.report.serving import Served
+from chainrule.explain.report.serving import Served, reported
 
 PATIENCE = 30.0  # seconds to wait for the first step of a run that is followed
 
 
 def write_page(run: Path, out: Path) -> None:
     """Write the page of a run to one file."""
-    from chainrule.explain.report.serving import reported
-
     served = Served(run)
-    page = Page(reported(served.run, served.data, run).html())
+    report = reported(served.run, served.data, run)
+    report.explain(served.run)
+    page = Page(report.html())
     page.save(out)
     click.echo(f"{out}: {len(page.html.encode()):,} bytes; it needs no network and no server")
 

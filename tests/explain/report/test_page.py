@@ -46,7 +46,7 @@ class Watched:
         self.tab.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.on("dialog", lambda dialog: (self.errors.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        self.tab.goto(address)
+        self.tab.goto(address, timeout=60_000)  # a server makes the page when it is first asked
         self.tab.wait_for_selector("#page[data-ready]")
 
     def view(self, name):

@@ -72,6 +72,8 @@ def report(
     made = report_of(trainer, run, data, title, class_names, image_shape, frames)
     made.diagnose(diagnosis)
     made.check(checks)
+    if run is not None:
+        made.explain(run)
     page = Page(made.html(budget))
     if path is not None:
         page.save(path)

@@ -9,7 +9,7 @@ import numpy as np
 
 from chainrule.data.batches import shuffled_indices
 from chainrule.errors import DamagedFileError, SettingError
-from chainrule.explain.report import derivations, passes
+from chainrule.explain.report import passes
 from chainrule.explain.report.document import Report
 from chainrule.explain.runs import Run
 from chainrule.graph import Array
@@ -29,7 +29,6 @@ def of_run(run: Run, frames: int, **options: Any) -> Report:
     for step in _steps(run, frames):
         add(report, run, step)
     report.curves = curves(run)
-    report.derivations = derivations.strongest(run, report.frames[-1].step)
     return report
 
 

@@ -89,4 +89,8 @@ def _factor(value: float) -> Math:
 
 
 def _number(value: float, digits: int = 4) -> Math:
-    return mn(f"{value:.{digits}g}".replace("-", MINUS))
+    mantissa, _, exponent = f"{value:.{digits}g}".replace("-", MINUS).partition("e")
+    if not exponent:
+        return mn(mantissa)
+    power = exponent.replace("+", "").replace(f"{MINUS}0", MINUS).lstrip("0")
+    return row(mn(mantissa), mo("·"), ["msup", mn("10"), mn(power)])

@@ -37,10 +37,11 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import SettingError
-from chainrule.explain.report import frames, mathml, passes, sections
+from chainrule.explain.report import derivations, frames, mathml, passes, sections
 from chainrule.explain.report.graphs import Network, Record, contraction
 from chainrule.explain.report.page import write
 from chainrule.explain.report.tensors import Tensors
+from chainrule.explain.runs import Run
 from chainrule.graph import Array
 from chainrule.training.trainer import Trainer
 
@@ -89,6 +90,10 @@ class Report:
             frame.predictions = self.trainer.predict_classes(self.test[0])
             frame.confidence = chances.max(axis=1) if chances.ndim == 2 and chances.shape[1] > 1 else None
         self.frames.append(frame)
+
+    def explain(self, run: Run) -> None:
+        """Keep the derivation and the ledger of the weights that are pulled most (a server answers for any)."""
+        self.derivations = derivations.strongest(run, self.frames[-1].step)
 
     def diagnose(self, diagnosis: Any) -> None:
         """Show what `Trainer.diagnose` returned (or nothing, where it is None)."""
