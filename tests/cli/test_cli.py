@@ -232,3 +232,41 @@ def test_check_verifies_all_rules_and_the_network_of_a_run(run):
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1].endswith(" 0 fail, 0 open")
     assert "the compiled step against NumPy" in result.stdout
+
+
+def test_explain_derives_a_weight_and_its_move(run):
+    folder, _ = run
+    text = call("explain", folder, "1.weight[3, 20]", "--step", "40").stdout
+    assert text.startswith("dL/d 1.weight[3, 20] = ")
+    assert "(step 40, float32)" in text
+    assert "the stored bits" in text
+    assert "\n1.weight[3, 20] at step 40: " in text
+    assert "The 64 rows of the batch" in text
+    found = json.loads(call("explain", folder, "1.weight", "--json").stdout)
+    assert found["derivation"]["adds_up"]
+    assert found["derivation"]["where"] == "step 68"  # the last
+    assert found["ledger"]["name"] == found["derivation"]["name"]
+    assert len(found["ledger"]["samples"]) == 5
+
+
+def test_explain_without_a_record(tmp_path):
+    folder = tmp_path / "run"
+    call("train", "digits", *QUICK, "--out", folder, "--no-record")
+    text = (
+        f"{folder}: this folder holds no record of a training. Name a run folder that `chainrule train` or "
+        f"fit(..., record=folder) wrote."
+    )
+    with pytest.raises(DamagedFileError, match=f"^{re.escape(text)}$"):
+        call("explain", folder, "1.weight[0, 0]")
+
+
+def test_explain_of_a_step_and_a_weight_that_are_not_there(run):
+    folder, _ = run
+    text = (
+        f"{folder}: the record has the steps 0 to 68 (and 69, which would follow), got 70. "
+        f"Name one of them; negative ones count from the end."
+    )
+    with pytest.raises(ChainruleError, match=f"^{re.escape(text)}$"):
+        call("explain", folder, "1.weight[0, 0]", "--step", "70")
+    with pytest.raises(UnknownNameError, match="^unknown weight '1.wheight'. Did you mean '1.weight'"):
+        call("explain", folder, "1.wheight[0, 0]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.explain.trainings import fit, trainer
 
 import chainrule as cr
 import chainrule.nn.functional as F
-from chainrule import optim
+from chainrule import nn, optim
 from chainrule.errors import GradientError, IndexRangeError, SettingError, UnknownNameError
 from chainrule.explain.addresses import parse
 
@@ -22,10 +23,10 @@ def raises(kind, text):
 
 
 def random_weights(run, count, seed=0):
-    """Addresses and steps."""
+    """Addresses and steps, in the order of the steps, since each is brought back once."""
     rng = np.random.default_rng(seed)
     parameters = list(run.trainer.model.named_parameters())
-    for step in rng.integers(0, len(run), count):
+    for step in sorted(rng.integers(0, len(run), count)):
         name, p = parameters[rng.integers(len(parameters))]
         yield f"{name}[{', '.join(str(rng.integers(size)) for size in p.shape)}]", int(step)
 
@@ -51,6 +52,21 @@ def test_a_hundred_random_weights_add_up_to_the_stored_bits(sizes, optimizer):
         assert found.order is not None and found.adds_up, address
         total = sum((term.exact for term in found.terms), Fraction(0)) + found.rounding
         assert total == Fraction(float(found.gradient))
+
+
+@pytest.mark.parametrize("dtype", [cr.float32, cr.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(("sizes", "batch"), [((5, 1), 32), ((5, 12, 1), 64), ((40, 33, 20), 7), ((3, 2, 2), 1)])
+def test_layers_of_every_form_add_up(sizes, batch, dtype):
+    """One output unit, a batch of one, odd sizes, both dtypes, a smooth activation: other tiles, other orders."""
+    cr.manual_seed(0)
+    layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.Tanh())]
+    model = nn.Sequential(*layers[:-1]).to(dtype)
+    made = cr.Trainer(model, F.mse_loss, optim.SGD(model.parameters(), lr=0.05))
+    rows = np.random.default_rng(1).standard_normal((128, sizes[0] + sizes[-1]))
+    made.fit(rows[:, : sizes[0]], rows[:, sizes[0] :], epochs=1, batch_size=batch, progress=False, record=True)
+    for address, step in random_weights(made.run, 8):
+        d = made.run.explain(address, step)
+        assert d.adds_up and d.node.dtype is dtype, (address, step)
 
 
 def test_another_order_of_adding_would_be_noticed():

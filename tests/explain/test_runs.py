@@ -10,7 +10,7 @@ import pytest
 from tests.explain.trainings import X, bits, fit, trainer, weights, y
 
 import chainrule as cr
-from chainrule.errors import DamagedFileError, DataError, ReplayError, SettingError
+from chainrule.errors import DamagedFileError, DataError, ReplayError, SettingError, StateDictError
 from chainrule.training import record as recording
 
 
@@ -280,3 +280,53 @@ def test_too_many_checkpoints_are_thinned_out(monkeypatch):
     there = run.record.checkpoints()
     assert len(there) <= 4 and there[0] == 0
     assert run.at(len(run) - 1).proved
+
+
+def test_damaged_settings(folder):
+    path = folder / "record" / "settings.jsonl"
+    path.write_text('{"step": 0}\n')
+    with raises(DamagedFileError, f"{path}: not readable (KeyError('groups')). Copy the run again, or train again."):
+        load(folder)
+
+
+def test_a_model_of_another_shape(folder):
+    with pytest.raises(StateDictError, match="0.weight"):
+        load(folder, trainer((5, 9, 2))).at(0)
+
+
+def test_what_is_no_step(folder):
+    run = load(folder)
+    for step in (21, -21, 1.5, True, "2"):
+        with raises(
+            ReplayError,
+            f"{folder}: the record has the steps 0 to 19 (and 20, which would follow), got {step!r}. "
+            f"Name one of them; negative ones count from the end.",
+        ):
+            run.at(step)
+
+
+# -- what recording costs ------------------------------------------------------------------------------
+
+
+def test_off_it_leaves_nothing_in_the_program():
+    """Without a record the step's program has not a kernel more: it is the one of the same step written by hand."""
+    plain = trainer()
+    fit(plain, record=False, batch_size=14)
+    assert set(plain._programs) == {"training"}
+    program = plain._programs["training"]._step._latest.program
+    assert "bitcast" not in program.show("graph")
+    recorded = trainer()
+    fit(recorded, batch_size=14)
+    more = recorded._programs["recorded"]._step._latest.program
+    assert "bitcast" in more.show("graph")
+    assert len(more.plan.kernels) == len(program.plan.kernels) + len(list(plain.model.parameters()))
+
+
+def test_any_number_of_threads_replays(folder):
+    run, before = load(folder), cr.get_num_threads()
+    try:
+        for threads in (1, 3):
+            cr.set_num_threads(threads)
+            assert run.at(12).proved and run.at(3).proved
+    finally:
+        cr.set_num_threads(before)

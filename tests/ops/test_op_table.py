@@ -267,3 +267,14 @@ def test_the_formula_is_the_derivative(op):
             names = dict(zip(NAMES[len(inputs)], (x[i] for x in inputs), strict=True))
             found = eval(text, {"__builtins__": {}}, {**WORDS, **names, "Y": Y.numpy()[i]})
             assert found == pytest.approx(expected[i], rel=1e-12), (text, names)
+
+
+@pytest.mark.parametrize(("source", "target"), [("float32", "int64"), ("float64", "float32"), ("bool", "uint8")])
+def test_bits_are_read_only_as_numbers_of_as_many_bits(source, target):
+    from chainrule.errors import DtypeError
+    from chainrule.ops import elementwise as ew
+    from chainrule.tensor.core import apply
+
+    expected = rf"^bitcast \(.*\): both must be numbers of as many bits, got {source} and {target}. Convert with .to\(dtype\) first.$"
+    with pytest.raises(DtypeError, match=expected):
+        apply(ew.bitcast, cr.zeros(2, dtype=source), dtype=cr.as_dtype(target))

@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | predict | check | explain | view | bench | info``."""
+"""The command line: ``chainrule train | evaluate | predict | explain | check | view | bench | info``."""
 
 from __future__ import annotations
 
@@ -88,6 +88,25 @@ def predict(run: str, rows: str) -> None:
     except (OSError, ValueError) as error:
         raise DamagedFileError(f"{rows}: not a readable .npy file ({error}). Write it with numpy.save.") from None
     click.echo("\n".join(map(str, trainer.predict_classes(data))))
+
+
+@commands.command()
+@click.argument("run", type=click.Path())
+@click.argument("weight")
+@click.option("--step", default=-1, show_default=True, type=int, help="counted from 0; negative from the end")
+@click.option("--samples", default=5, show_default=True, type=click.IntRange(0), help="rows of the batch to list")
+@click.option("--json", "as_json", is_flag=True)
+def explain(run: str, weight: str, step: int, samples: int, as_json: bool) -> None:
+    """Derive the gradient of WEIGHT ("1.weight[3, 7]") at a step of the run folder RUN, and its move there."""
+    from chainrule.explain.runs import load_run
+
+    recorded = load_run(run)
+    derivation = recorded.explain(weight, step)
+    ledger = recorded.ledger(derivation.name, step)
+    if as_json:
+        click.echo(json.dumps({"derivation": derivation.as_dict(), "ledger": ledger.as_dict(samples)}))
+    else:
+        click.echo(f"{derivation}\n\n{ledger.text(samples)}")
 
 
 @commands.command()

@@ -174,10 +174,14 @@ class Ledger:
             found["samples"] = [vars(pull).copy() for pull in self.samples()[:samples]]
         return found
 
-    def __str__(self) -> str:
+    def text(self, samples: int = 0) -> str:
+        """What `print` shows, and the rows of the batch that pull most."""
         from chainrule.explain.text import ledger_text
 
-        return ledger_text(self)
+        return ledger_text(self, samples)
+
+    def __str__(self) -> str:
+        return self.text()
 
     def __repr__(self) -> str:
         return f"<Ledger of {self.name} at step {self.moment.step}: {float(self.move):.9g}>"

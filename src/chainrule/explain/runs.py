@@ -235,13 +235,14 @@ class Run:
 
     def _step(self, step: int) -> int:
         first, end = self.first_step, self.replay.end
-        chosen = step + end if step < 0 else step
-        if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or not first <= chosen <= end:
+        whole = isinstance(step, (int, np.integer)) and not isinstance(step, bool)
+        chosen = int(step + end if step < 0 else step) if whole else -1
+        if not first <= chosen <= end:
             raise ReplayError(
                 f"{self.folder}: the record has the steps {first} to {end - 1} (and {end}, which would follow), "
                 f"got {step!r}. Name one of them; negative ones count from the end."
             )
-        return int(chosen)
+        return chosen
 
 
 def explain(loss: Tensor, tensor: Tensor, index: tuple[int, ...] | int | None = None) -> Derivation:

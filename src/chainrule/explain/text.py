@@ -85,24 +85,28 @@ def _path(path: Path) -> list[str]:
     return table([["-> " + step.name, "*", _local(step)] for step in path.steps], indent="    ")
 
 
-def ledger_text(ledger: Ledger) -> str:
+def ledger_text(ledger: Ledger, samples: int) -> str:
     """A ledger: the move, its parts, the rows that pulled most."""
-    lines = [
+    head = (
         f"{ledger.name} at step {ledger.moment.step}: {number(ledger.before)} -> {number(ledger.after)}, "
-        f"a move of {number(float(ledger.move))}",
-        "",
-    ]
+        f"a move of {number(float(ledger.move))}"
+    )
     rows = [[part.name, number(part.amount), part.how] for part in ledger.parts]
     rows.append(["rounding", number(float(ledger.rounding)), "of the training's own arithmetic"])
     rows.append(["together", number(float(ledger.move)), "exactly the move"])
-    return "\n".join(
-        [
-            *lines,
-            *table(rows, right=(1,)),
-            "",
-            f"  g = {number(float(ledger.derivation.gradient))}, lr0 = {ledger.lr0:.6g}",
-        ]
-    )
+    given = f"  g = {number(float(ledger.derivation.gradient))}, lr0 = {ledger.lr0:.6g}"
+    return "\n".join([head, "", *table(rows, right=(1,)), "", given, *_pulls(ledger, samples)])
+
+
+def _pulls(ledger: Ledger, count: int) -> list[str]:
+    if not count:
+        return []
+    pulls = ledger.samples()
+    rows = [[f"row {p.row}", number(p.gradient), number(p.amount)] for p in pulls[:count]]
+    if rest := pulls[count:]:
+        others = sum(p.gradient for p in rest), sum(p.amount for p in rest)
+        rows.append([f"the {len(rest)} others", *map(number, others)])
+    return ["", f"The {len(pulls)} rows of the batch, their part of g, and -lr0 times it:", *table(rows, right=(1, 2))]
 
 
 def difference_text(d: Difference) -> str:

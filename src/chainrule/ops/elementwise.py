@@ -274,9 +274,9 @@ OPS.append(cast)
 
 
 def _infer_bitcast(x: Node, *, dtype: DType) -> Type:
-    if x.dtype.itemsize != dtype.itemsize:
+    if x.dtype.itemsize != dtype.itemsize or dtypes.bool_ in (x.dtype, dtype):
         raise DtypeError(
-            f"{who('bitcast')}: both dtypes must have the same number of bits, got {x.dtype.name} and {dtype.name}. "
+            f"{who('bitcast')}: both must be numbers of as many bits, got {x.dtype.name} and {dtype.name}. "
             f"Convert with .to(dtype) first."
         )
     return Type(x.shape, dtype)

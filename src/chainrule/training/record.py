@@ -39,7 +39,7 @@ Groups = list[dict[str, Any]]
 FORMAT = "chainrule.record/1"
 STEP = np.dtype([("loss", "<f8"), ("print", "<i8")])
 EVERY = 0.4  # seconds of training between two checkpoints, so that a replay from one takes no longer
-SHARE = 0.04  # of the time may go into checkpoints
+SHARE = 0.06  # of the time may go into checkpoints
 MOST = 512  # checkpoints, and bytes of them; beyond, every second one is dropped
 MOST_BYTES = 2**29
 
