@@ -34,8 +34,8 @@ export function Table({ caption, head, rows, row, plain = false }: TableProps) {
           <thead>
             <tr>
               <th scope="col">{head[0]}</th>
-              {head.slice(start, end).map((name) => (
-                <th scope="col" key={name}>{name}</th>
+              {head.slice(start, end).map((name, j) => (
+                <th scope="col" key={name} class={typeof shown[0]?.[start + j] === "number" ? "number" : ""}>{name}</th>
               ))}
             </tr>
           </thead>

@@ -41,9 +41,11 @@ def train(config: dict[str, Any], folder: Path, shown: IO[str], record: bool, re
         raise NonFiniteError(f"{error} They are in {folder}.") from None
     write(folder, trainer, history)
     if report:
+        from chainrule.explain.verify import rules
+
         trainer.report(
             folder / "report.html", title=f"{data.name}, {folder.name}", class_names=data.class_names,
-            image_shape=data.image_shape,
+            image_shape=data.image_shape, checks=rules(),
         )  # fmt: skip
     trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
     return {

@@ -20,6 +20,35 @@ from chainrule.explain.verify import rules
 VIEWS = ["Network", "Training", "Data", "Diagnosis"]
 
 
+class _Diagnosis:
+    """In the form that `Trainer.diagnose` returns; the page shows it, it does not make it."""
+
+    def as_dict(self):
+        scores = {"training": {"loss": 2.301, "accuracy": 0.11}, "held_out": {"loss": 2.305, "accuracy": 0.09}}
+        better = {"training": {"loss": 0.21, "accuracy": 0.94}, "held_out": {"loss": 0.3, "accuracy": 0.91}}
+        remedy = {
+            "remedy": "learning rate divided by 100",
+            "gain": 0.87,
+            "least": 0.85,
+            "replays": 3,
+            "before": scores,
+            "after": better,
+        }
+        curves = {"at": [0, 10, 20, 30], "before": [2.3, 2.31, 2.3, None], "after": [2.3, 1.1, 0.5, 0.21]}
+        other = {**remedy, "cause": "bad_initialisation", "remedy": "weights drawn anew", "gain": 0.01}
+        finding = {
+            "claim": "The learning rate is too high", "name": "learning_rate_high", "where": "<i>layer</i>", "step": 12,
+            "evidence": "the loss rose in 41 of 60 steps", "remedy": {**remedy, "curves": curves}, "alternatives": [other],
+        }  # fmt: skip
+        return {
+            "summary": "The run learned nothing.", "notes": ["Replays were exact."], "checked": ["learning_rate_high"],
+            "suspected": ["learning_rate_high"], "replays": 9, "exact": True, "findings": [finding],
+        }  # fmt: skip
+
+
+DIAGNOSIS = _Diagnosis()
+
+
 @pytest.fixture(scope="module")
 def browser():
     with launched() as browser:
@@ -197,6 +226,27 @@ def test_what_was_not_run_is_not_claimed(watched):
     page.view("Diagnosis")
     assert "The diagnosis was not run" in page.tab.locator("#view-diagnosis").inner_text()
     assert "Nothing fails" in page.tab.locator("#view-diagnosis").inner_text()
+
+
+def test_a_finding_stands_there_with_its_experiment(watched, tmp_path):
+    report(path=tmp_path / "found.html", diagnosis=DIAGNOSIS)
+    page = watched((tmp_path / "found.html").as_uri())
+    page.view("Diagnosis")
+    card = page.tab.locator("article.finding")
+    assert card.locator("h3").inner_text() == "1. The learning rate is too high"
+    assert "<i>layer</i> · first seen after step 12" in card.inner_text()
+    assert "learning rate divided by 100" in card.inner_text()
+    assert "as it was from 2.3 to 2.3" in card.locator("[role=img]").get_attribute("aria-label")
+    rows = {
+        row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in card.locator("tbody tr").all()
+    }
+    assert rows["loss, held out"] == ["2.305", "0.3"]
+    card.locator("summary", has_text="1 other explanations").click()
+    card.get_by_text("weights drawn anew").wait_for()
+    assert "The check was not run" in page.tab.locator("#view-diagnosis").inner_text()
+    script = axe()
+    page.tab.evaluate(script)
+    assert page.tab.evaluate("axe.run().then(r => r.violations.map(v => v.id))") == []
 
 
 # -- what it keeps to itself -----------------------------------------------------------------------------

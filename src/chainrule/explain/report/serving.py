@@ -15,6 +15,7 @@ from chainrule.explain.report import building, derivations, report_of
 from chainrule.explain.report.document import Report
 from chainrule.explain.report.server import Made, Server
 from chainrule.explain.runs import Run, load_run
+from chainrule.explain.verify import rules
 from chainrule.training.configuration import read_config
 
 MOST = 24  # frames of a run that is followed; beyond, every second one goes
@@ -84,10 +85,12 @@ class Served:
 
 def reported(run: Run, data: Dataset, folder: Path) -> Report:
     """The report of a run of ``chainrule train``."""
-    return report_of(
+    report = report_of(
         run.trainer, run, data.test, f"{data.name}, {folder.name}", data.class_names,
         None if data.image_shape is None else (data.image_shape[0], data.image_shape[1]),
     )  # fmt: skip
+    report.check(rules())
+    return report
 
 
 def weight(run: Run, parameter: str, index: tuple[int, ...], step: int) -> dict[str, Any]:
