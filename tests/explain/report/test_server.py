@@ -47,7 +47,7 @@ def test_the_page_comes_with_the_headers_that_keep_it_to_itself(server):
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Referrer-Policy"] == "no-referrer"
     assert "connect-src 'self'" in page
-    assert Read(page).document["live"] == {"running": False, "version": 46}
+    assert Read(page).document["live"] == {"running": False, "version": 2 * 46 + 1}
 
 
 def test_only_the_loopback_address_is_bound(server):
@@ -113,7 +113,7 @@ def test_questions_that_cannot_be_answered(server, query, status, text):
 
 
 def test_a_finished_run_has_nothing_new(server):
-    status, _, body = server.answer(host(server), f"/{server.token}/document?after=46")
+    status, _, body = server.answer(host(server), f"/{server.token}/document?after=93")
     assert (status, body) == (204, b"")
     status, _, body = server.answer(host(server), f"/{server.token}/document?after=3")
     assert status == 200
@@ -132,16 +132,37 @@ def test_a_run_is_followed_as_its_record_grows(folder, tmp_path):
     log.write_bytes(whole[: 16 * 20])
     served = Served(copy, live=True)
     version, (first, _) = served.make(-1)
-    assert version == 20
-    assert first["live"] == {"running": True, "version": 20}
-    assert served.make(20) is None
+    assert first["live"] == {"running": True, "version": version}
+    assert len(first["curves"][0]["at"]) == 20
+    assert served.make(version) is None
     log.write_bytes(whole)
-    (copy / "model.safetensors").write_bytes(b"written last")
-    version, (second, _) = served.make(20)
-    assert version == 46
-    assert second["live"] == {"running": False, "version": 46}
+    later, (second, _) = served.make(version)
+    assert second["live"] == {"running": True, "version": later}
     assert second["frames"][-1]["step"] > first["frames"][-1]["step"]
     assert len(second["curves"][0]["at"]) == 46
+    (copy / "model.safetensors").write_bytes(b"written last")
+    end, (third, _) = served.make(later)
+    assert third["live"] == {"running": False, "version": end}
+    assert served.make(end) is None
+
+
+def test_a_step_written_while_the_page_is_made_is_not_missed(folder, tmp_path, monkeypatch):
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    (copy / "model.safetensors").unlink()
+    served = Served(copy, live=True)
+    reopen = served._reopen
+
+    def ends_meanwhile():
+        reopen()
+        (copy / "model.safetensors").write_bytes(b"written last")
+
+    monkeypatch.setattr(served, "_reopen", ends_meanwhile)
+    version, (document, _) = served.make(-1)
+    assert document["live"]["running"]  # so the page looks again
+    assert served.make(version)[1][0]["live"]["running"] is False
 
 
 def test_the_page_of_a_run_is_written_to_a_file(folder, tmp_path):

@@ -27,7 +27,7 @@ text, never markup. Whatever was not measured is null or absent, and the page sa
     derivations {"name[i, j]@step": {formula, numbers, derivation, ledger}}        see `derivations`
     diagnosis  null | {summary, notes, findings: [...]}           see `sections`
     checks     null | {ok, sections: {name: text}, verdicts: [{section, subject, state, detail}]}
-    live       null | {running, version}          where a server answers; version counts the recorded steps
+    live       null | {running, version}          where a server answers; version changes with every new step
 """
 
 from __future__ import annotations

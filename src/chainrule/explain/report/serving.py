@@ -51,21 +51,22 @@ class Served:
     # ---------------------------------------------------------------- the document
 
     def make(self, after: int) -> tuple[int, Made] | None:
-        """The document, with the number of recorded steps as its version; None if that is still `after`."""
+        """The document and its version, which changes with every new step and at the end; None if that is `after`."""
+        ended = not self.live or self.finished()  # asked first: a step written after this is seen by the next look
         if self.live:
             self._reopen()
-        steps = len(self.run)
-        if steps == after:
+        version = 2 * len(self.run) + ended
+        if version == after:
             return None
-        if self._made is None or steps != self.version:
-            self._made, self.version = self._build(), steps
-        return steps, self._made
+        if self._made is None or version != self.version:
+            self._made, self.version = self._build(version, not ended), version
+        return version, self._made
 
     def _reopen(self) -> None:
         """See what the record has now; trainer and compiled programs stay."""
         self.run = load_run(self.folder, self.run.trainer, self.run.replay.x, self.run.replay.y)
 
-    def _build(self) -> Made:
+    def _build(self, version: int, running: bool) -> Made:
         if self.report is None or not self.live:
             self.report = reported(self.run, self.data, self.folder)
         else:
@@ -73,7 +74,7 @@ class Served:
             if len(self.report.frames) > MOST:
                 del self.report.frames[1:-1:2]
             self.report.curves = building.curves(self.run)
-        self.report.live = {"running": self.live and not self.finished(), "version": len(self.run)}
+        self.report.live = {"running": running, "version": version}
         return self.report.document(len(self.report.frames))
 
     # ---------------------------------------------------------------- one weight
