@@ -25,7 +25,7 @@ interface GraphProps {
 export function Graph({ scene, order, toggle }: GraphProps) {
   const { source, state, set, say, frame, scheme } = useStore();
   const [box, width] = useWidth<HTMLDivElement>();
-  const height = Math.round(Math.max(300, Math.min(500, scene.bounds.height * 0.85 + 64)));
+  const height = Math.round(Math.max(300, Math.min(500, scene.bounds.height * 0.85 + 104)));
   const [view, setView] = useState<View | null>(null);
   const shown = view ?? fit(scene, width, height);
   const [focused, setFocused] = useState<string | null>(null);

@@ -1,6 +1,6 @@
 // One weight: where it stands, why its gradient is what it is, and what the optimizer made of it.
 
-import type { Parameter, Tensor } from "./document";
+import type { Parameter, Source, Tensor } from "./document";
 import { num } from "./document";
 import { Formula } from "./math";
 import { Num, count, format } from "./numbers";
@@ -36,9 +36,15 @@ export function WeightPanel({ parameter: p, index }: { parameter: number; index:
       {array && <WeightPicture parameter={parameter} array={array} index={index} what={shown === "value" ? "weights" : "gradients"} choose={choose} />}
       {(array?.exact || source.document.live) && <Place parameter={parameter} index={index} choose={choose} />}
       {array?.exact ? <OneWeight p={p} index={index} /> : source.document.live ? <Asked p={p} index={index} /> : <NotKept />}
-      <CheckOf subjects={[parameter.name]} />
+      <CheckOf subjects={[parameter.name, ...readers(source, parameter)]} />
     </section>
   );
+}
+
+/** The ops that read a parameter: their rules make its gradient. */
+function readers({ document }: Source, { node, contraction }: Parameter): string[] {
+  const ops = document.graph.nodes.filter((reader) => reader.inputs.includes(node)).map((reader) => reader.op);
+  return contraction ? [...ops, document.graph.nodes[contraction.out]!.op] : ops;
 }
 
 interface PictureProps {
