@@ -80,7 +80,8 @@ reads is gone. {simplified} equations are left: the arguments are the batch, `st
 The nodes worth keeping get a buffer; all others become part of the expression of whoever reads them. A node
 joins a kernel that already loops over the same elements. So the bias and the ReLU stand behind the first
 product (kernel 0), the mask of the ReLU behind the product of its backward pass, and the update of every
-weight behind the product that is its gradient.
+weight behind the product that is its gradient. Several folds over the same rows and what follows from them are
+one kernel that reads each row once: the softmax, its logarithm and the gradient of the loss (kernel 4).
 
 ```
 {kernels}```
@@ -96,7 +97,8 @@ only within the step shares one arena.
 ## 5. Lower and compile: `compiler/lower.py`, `compiler/contraction.py`, `compiler/native.py`
 
 Each distinct kernel becomes one function of LLVM IR, with the vectors written out; products are register-tiled
-micro-kernels. LLVM makes machine code of it, which is kept on disk under the hash of the kernels, the CPU and
+micro-kernels, cut up by counting cycles and registers (`compiler/blocking.py`; with `CHAINRULE_TUNE=1` the likely
+tiles are timed once on this machine, and no result changes by a bit). LLVM makes machine code of it, which is kept on disk under the hash of the kernels, the CPU and
 the versions: the next process loads it in a few milliseconds. `step.show("llvm")` prints the IR,
 `step.show("asm")` the assembly. This is the inner loop of the first product for a CPU with AVX-512: a vector
 of one column block of the weights, then a broadcast and a fused multiply-add for each row of the tile.

@@ -63,6 +63,10 @@ class SettingError(ChainruleError, ValueError):
     """An argument of a layer, loss or optimizer that cannot mean anything."""
 
 
+class NotEnoughMemoryError(ChainruleError, MemoryError):
+    """A program that needs more memory than there is, noticed before it runs."""
+
+
 class StateDictError(ChainruleError, RuntimeError):
     """Saved state that does not fit the module or optimizer it is loaded into."""
 

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+import chainrule as cr
+from chainrule.compiler import cost
+from chainrule.compiler.pace import Pace
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -17,3 +21,22 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["CHAINRULE_CACHE_DIR"]
     else:
         os.environ["CHAINRULE_CACHE_DIR"] = before
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sharing costs nothing, so that whatever can be shared is."""
+    for name in ("BARRIER", "SMALL", "CALL", "AHEAD"):
+        monkeypatch.setattr(cost, name, 0.0)
+    for name in ("FOREIGN", "NEAR"):
+        monkeypatch.setattr(cost, name, float("inf"))
+
+
+@pytest.fixture
+def everything_divided(free: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every kernel of every program is shared, however small, on as many threads as are allowed."""
+    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (limit, left))
+    monkeypatch.setattr(Pace, "note", lambda self, threads, steps, seconds: None)
+    before = cr.get_num_threads()
+    yield
+    cr.set_num_threads(before)

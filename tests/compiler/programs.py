@@ -26,6 +26,26 @@ LIMIT = 3000  # elements of a tensor
 EXACT = {cr.float32: 20, cr.float64: 40}
 
 
+def standardised(x: Tensor, dim: int) -> Tensor:
+    centred = x - x.mean(dim, keepdim=True)
+    return centred * ((centred * centred).mean(dim, keepdim=True) + 0.1).rsqrt()
+
+
+def over_range(x: Tensor, dim: int) -> Tensor:
+    low, high = (x.detach().amin(dim, keepdim=True), x.detach().amax(dim, keepdim=True))
+    return (x - low) / (high - low + 1)
+
+
+# Several folds over one axis and what follows from them: kernels over rows, where the axis is the last.
+ROWS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "softmax": Tensor.softmax,
+    "log_softmax": Tensor.log_softmax,
+    "logsumexp": Tensor.logsumexp,
+    "standardised": standardised,
+    "over_range": over_range,
+}
+
+
 @dataclass
 class Program:
     """What was drawn: how to make the inputs, and the steps."""
@@ -337,8 +357,8 @@ class Drawer:
         a = self.floating(accept=lambda t: t.ndim > 0 and t.numel() > 0)
         if a is not None:
             dim = self.integer(0, self.env[a].ndim - 1)
-            name = self.pick(["softmax", "log_softmax", "logsumexp"])
-            self.add(f"v{a}.{name}({dim})", lambda env: getattr(env[a], name)(dim), None)
+            name = self.pick(["softmax", "log_softmax", "logsumexp", "standardised", "over_range"])
+            self.add(f"v{a}.{name}({dim})", lambda env: ROWS[name](env[a], dim), None)
 
     def view(self) -> None:
         a = self.any()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -10,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.compiler import mathematics
+from chainrule.compiler import blocking, contraction, mathematics
 from chainrule.compiler.contraction import (
     Contraction,
     Epilogue,
     Indices,
+    Plan,
     Target,
     emit_contraction,
     plan,
@@ -27,7 +30,7 @@ from tests.compiler.harness import Compiled, module_of
 NAMES = {"float": np.float32, "double": np.float64}
 TARGETS = [Target(64, 32), Target(32, 16), Target(16, 16), Target(16, 32)]
 A, B, C, SCRATCH, BIAS = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch", "bias"))
-LIMITS = tuple(Value(f"%limit{i}", "i64") for i in range(4))
+LIMITS = Value("%first", "i64"), Value("%last", "i64")
 
 
 def store_at(spec: Contraction, finish: Callable[[Emitter, Value, Value, Value | None], Value]) -> Epilogue:
@@ -51,10 +54,11 @@ def unchanged(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Val
     return sums
 
 
-def kernel(spec: Contraction, target: Target, finish=unchanged, split: bool = False) -> Compiled:  # type: ignore[no-untyped-def]
+def kernel(spec: Contraction, target: Target, finish=unchanged, split: str = "") -> Compiled:  # type: ignore[no-untyped-def]
+    """The function of one product; with `split` "rows" or "columns" it takes a range of those."""
     e = Emitter()
-    ranges = {"rows": LIMITS[:2], "columns": LIMITS[2:]} if split else {}
-    emit_contraction(e, spec, A, B, store_at(spec, finish), target, SCRATCH, **ranges)  # type: ignore[arg-type]
+    limits = {split: LIMITS} if split else {}
+    emit_contraction(e, spec, A, B, store_at(spec, finish), target, SCRATCH, **limits)
     e.ret()
     parameters = [A, B, C, SCRATCH, BIAS, *(LIMITS if split else ())]
     return Compiled(module_of(e, e.function("f", parameters)), speed=0, codegen=1)
@@ -161,27 +165,33 @@ def test_epilogue_adds_a_bias_and_applies_an_activation(activation: str, target:
     np.testing.assert_allclose(c, truth, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("by", ["rows", "columns"])
 @pytest.mark.parametrize("n", [45, 10])
 @pytest.mark.parametrize("layout", ["by row", "by column"])
-def test_a_split_among_threads_changes_no_bit(n: int, layout: str) -> None:
+def test_a_split_among_threads_changes_no_bit(n: int, layout: str, by: str) -> None:
     rng = np.random.default_rng(0)
     a, b = strided(rng, 30, 40, "by row", np.float32), strided(rng, 40, n, layout, np.float32)
     spec = Contraction(30, n, 40, "float", elements(a), elements(b))
     whole, parts = np.empty((30, n), np.float32), np.full((30, n), np.nan, np.float32)
     scratch = np.empty(scratch_elements(spec, TARGETS[0]) + 1, np.float32)
     kernel(spec, TARGETS[0]).call("f", a, b, whole, scratch, whole)
-    split, chosen = kernel(spec, TARGETS[0], split=True), plan(spec, TARGETS[0])
-    for first in range(chosen.row_tiles):
-        for column in range(chosen.column_strips):
-            split.call("f", a, b, parts, scratch, parts, first, first + 1, column, column + 1)
+    split, chosen = kernel(spec, TARGETS[0], split=by), plan(spec, TARGETS[0])
+    count = chosen.row_tiles if by == "rows" else chosen.column_strips
+    limits = [0, *sorted(np.random.default_rng(1).integers(0, count + 1, 3)), count]
+    for first, last in pairwise(map(int, limits)):
+        split.call("f", a, b, parts, scratch, parts, first, last)
     np.testing.assert_array_equal(parts, whole)
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(0, 5, 5), (5, 0, 5), (5, 37, 0)])
-def test_empty_extents(m: int, n: int, k: int) -> None:
-    spec = Contraction(m, n, k, "float", (k, 1), (n, 1))
+@pytest.mark.parametrize("b_strides", ["by row", "by column"])
+@pytest.mark.parametrize(("m", "n", "k"), [(0, 5, 20), (5, 0, 20), (5, 37, 0)])
+def test_empty_extents(m: int, n: int, k: int, b_strides: str) -> None:
+    spec = Contraction(m, n, k, "float", (k, 1), (n, 1) if b_strides == "by row" else (1, k))
     c = np.full((m, n), np.nan, np.float32)
-    kernel(spec, TARGETS[0]).call("f", c, c, c, c, c)
+    a, b, scratch = (
+        np.zeros(elements + 16, np.float32) for elements in (m * k, k * n, scratch_elements(spec, TARGETS[0]))
+    )
+    kernel(spec, TARGETS[0]).call("f", a, b, c, scratch, c)
     np.testing.assert_array_equal(c, np.zeros((m, n)))
 
 
@@ -229,3 +239,99 @@ def test_other_machines_get_fused_multiply_adds() -> None:
     module = llvm.parse_assembly(module_of(e, e.function("f", [A, B, C])))
     assembly = arm.create_target_machine(opt=2).emit_assembly(module)
     assert assembly.count("fmla") >= 8 * 2
+
+
+def in_blocks_of(chosen: Plan, depth: int, tiles: int, together: int, pack_a: bool) -> Plan:
+    """The same product cut up otherwise."""
+    return replace(chosen, pack=True, pack_a=pack_a, depth=depth, tiles=tiles, together=together, blocked=True)
+
+
+def run(spec: Contraction, target: Target, a: np.ndarray, b: np.ndarray, split: str = "") -> np.ndarray:
+    c = np.full((spec.m, spec.n), np.nan, NAMES[spec.scalar])
+    scratch = np.empty(scratch_elements(spec, target) + 16, NAMES[spec.scalar])
+    compiled = kernel(spec, target, split=split)
+    if not split:
+        compiled.call("f", a, b, c, scratch, c)
+        return c
+    chosen = contraction.plan(spec, target)
+    units = chosen.row_tiles if split == "rows" else chosen.column_strips
+    for first, last in pairwise(sorted({0, units, *np.random.default_rng(1).integers(0, units + 1, 3).tolist()})):
+        compiled.call("f", a, b, c, scratch, c, first, last)
+    return c
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layouts", [("by row", "by row"), ("by row", "by column"), ("by column", "by row")])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda chosen: in_blocks_of(chosen, 16, 2, 1, True),
+        lambda chosen: in_blocks_of(chosen, 32, 3, 2, False),
+        lambda chosen: in_blocks_of(chosen, 90, 1, 3, True),
+        lambda chosen: replace(chosen, pack=True, pack_a=True),
+    ],
+)
+def test_however_a_product_is_cut_up_no_bit_changes(
+    cut: Callable[[Plan], Plan], layouts: tuple[str, str], target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m, n, k = 75, 90, 90
+    rng = np.random.default_rng(0)
+    a, b = (strided(rng, *s, layout, np.float32) for s, layout in zip([(m, k), (k, n)], layouts, strict=True))
+    spec = Contraction(m, n, k, "float", elements(a), elements(b))
+    expected = run(spec, target, a, b)
+    check(expected, a, b, k)
+    chosen = cut(plan(spec, target))
+    for module in (blocking, contraction):
+        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
+    np.testing.assert_array_equal(run(spec, target, a, b), expected)
+    for by in ("rows", "columns"):
+        np.testing.assert_array_equal(run(spec, target, a, b, split=by), expected)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("across", "down"), [(1, 1), (1, 12), (2, 6), (3, 4), (5, 2)])
+def test_no_bit_depends_on_the_tile(across: int, down: int, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (strided(rng, *s, "by row", np.float32) for s in [(45, 70), (70, 101)])
+    spec = Contraction(45, 101, 70, "float", elements(a), elements(b))
+    expected = run(spec, target, a, b)
+    even = blocking._even
+    forced = even(-(-101 // target.lanes("float")), across), even(45, down)
+    monkeypatch.setattr(blocking, "_best_tile", lambda spec, grid, target: forced)
+    blocking.plan.cache_clear()
+    try:
+        assert plan(spec, target).rows <= down
+        np.testing.assert_array_equal(run(spec, target, a, b), expected)
+    finally:
+        blocking.plan.cache_clear()
+
+
+@pytest.mark.parametrize("scalar", ["float", "double"])
+@pytest.mark.parametrize("layouts", [("by row", "by row"), ("by row", "by column"), ("by column", "by row")])
+def test_large_products_go_block_by_block(layouts: tuple[str, str], scalar: str) -> None:
+    m, n, k = 600, 530, 1100
+    rng = np.random.default_rng(0)
+    a, b = (strided(rng, *s, layout, NAMES[scalar]) for s, layout in zip([(m, k), (k, n)], layouts, strict=True))
+    spec = Contraction(m, n, k, scalar, elements(a), elements(b))
+    assert plan(spec, TARGETS[0]).blocked
+    check(run(spec, TARGETS[0], a, b), a, b, k)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_turned_product_stores_its_tiles_transposed(activation: str) -> None:
+    m, n, k = 70, 10, 40
+    rng = np.random.default_rng(0)
+    a, b = strided(rng, m, k, "by column", np.float32), strided(rng, k, n, "by row", np.float32)
+    spec = Contraction(m, n, k, "float", elements(a), elements(b))
+    assert plan(spec, TARGETS[0]).turned
+
+    def finish(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Value:
+        return (
+            mathematics.tanh(e, sums) if activation == "tanh" else e.intrinsic("maxnum", sums, e.const(0.0, sums.type))
+        )
+
+    c = np.full((m, n), np.nan, np.float32)
+    kernel(spec, TARGETS[0], finish).call("f", a, b, c, c, c)
+    product = a.astype(np.float64) @ b
+    truth = np.tanh(product) if activation == "tanh" else np.maximum(product, 0)
+    np.testing.assert_allclose(c, truth, rtol=1e-5, atol=2e-6)

@@ -103,7 +103,7 @@ def test_a_full_disk(cache: Path, builds: list[int], monkeypatch: pytest.MonkeyP
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(native.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     first = run()
     assert run() == first
     assert len(builds) == 2

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """The order of a sum, as `order` tells it, against what compiled kernels compute: bit for bit."""
 
 from __future__ import annotations
@@ -5,10 +6,17 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+=======
+"""The order of kernels against plain reachability."""
+
+from __future__ import annotations
+
+>>>>>>> main
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+<<<<<<< HEAD
 import chainrule as cr
 from chainrule.compiler.kernels import Dot, Reduce
 from chainrule.compiler.order import Order, fma, order_of
@@ -107,3 +115,62 @@ def test_a_halfway_case_that_rounding_twice_gets_wrong():
 @pytest.mark.parametrize("x", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_stays_so(x):
     np.testing.assert_equal(float(fma(np.float32(x), np.float32(2), np.float32(1))), x)
+=======
+from chainrule.compiler.order import Order
+
+
+def reachable(edges: set[tuple[int, int]], start: int) -> set[int]:
+    found: set[int] = set()
+    stack = [start]
+    while stack:
+        at = stack.pop()
+        new = {a for a, b in edges if b == at} - found
+        found |= new
+        stack += new
+    return found
+
+
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=40))
+def test_after_is_reachability_whatever_the_order_of_additions(pairs: list[tuple[int, int]]) -> None:
+    order, edges = Order(), set[tuple[int, int]]()
+    for _ in range(12):
+        order.add()
+    for earlier, later in pairs:
+        if later in reachable(edges, earlier) or earlier == later:
+            continue  # it would close a circle
+        order.put(later, [earlier])
+        edges.add((earlier, later))
+    for number in range(12):
+        assert {n for n in range(12) if order.after(number, n)} == reachable(edges, number)
+        assert order.depth(number) == len(reachable(edges, number))
+    row = order.linear()
+    assert sorted(row) == list(range(12))
+    assert all(row.index(a) < row.index(b) for a, b in edges)
+
+
+def test_numbers_that_need_not_wait_stay_ascending() -> None:
+    order = Order()
+    for _ in range(4):
+        order.add()
+    order.put(1, [3])
+    assert order.linear() == [0, 2, 3, 1]
+
+
+def test_who_waits_for_a_part_waits_for_the_whole() -> None:
+    order = Order()
+    first, other = order.add(), order.add()
+    before, user = order.add(), order.add([other])
+    order.put(other, [before])
+    order.merge(first, other)
+    assert order.after(user, first)
+    assert order.after(first, before)
+    assert order.after(user, before)
+
+
+def test_a_circle_is_refused() -> None:
+    order = Order()
+    a = order.add()
+    b = order.add([a])
+    with pytest.raises(ValueError, match="the kernels wait for each other; this is a bug in chainrule"):
+        order.put(a, [b])
+>>>>>>> main

@@ -77,6 +77,8 @@ RULES: dict[str, tuple[Callable[[Tensor], Any], Tensor, list[str]]] = {
     "constants": (lambda x: x + (cr.ones(()) * 3).exp().floor(), VECTOR, ["add"]),
     "constants of nan": (lambda x: x + cr.zeros(()) / 0, VECTOR, ["add"]),
     "zeros of both signs": (lambda x: (x * 0.0, x * -0.0), VECTOR, ["mul", "mul"]),
+    "the negative of a choice": (lambda x: -(-x).where(x < 2, 0.0), VECTOR, ["lt", "where"]),
+    "the negative of a choice of tensors": (lambda x: -x.where(x < 2, x + 1), VECTOR, ["lt", "add", "where", "neg"]),
     "unused": (lambda x: (x.sin().sum(), x.exp())[1], VECTOR, ["exp"]),
 }
 
@@ -116,6 +118,24 @@ def test_scattering_one_element_a_row_is_a_comparison(function: Any, shape: tupl
     program = program_of(function, x)
     assert ("put_add" in ops(program.simplified)) == scatters
     np.testing.assert_array_equal(cr.compile(function)(x).numpy(), function(x).numpy())
+
+
+@pytest.mark.parametrize("value", SPECIAL)
+@pytest.mark.parametrize("folded", [1, 0])
+def test_the_sum_over_one_element_a_row_is_that_element(value: float, folded: int) -> None:
+    """Over the axis that the index counts along; over the other it is a sum."""
+    index = cr.tensor([[1], [-1], [0]])
+
+    def function(v: Tensor, index: Tensor) -> Tensor:
+        found = cr.grad(lambda t: (t.gather(1, index) * v).sum())(cr.zeros(3, 4))
+        return found.sum(folded)
+
+    v = cr.tensor([[value], [value], [1.0]])
+    program = program_of(function, v, index)
+    assert ("sum" in ops(program.simplified)) == (folded == 0)
+    (actual,) = evaluate(program.simplified, [v.numpy(), index.numpy()])
+    np.testing.assert_array_equal(actual, function(v, index).numpy())
+    np.testing.assert_array_equal(np.signbit(actual), np.signbit(function(v, index).numpy()))
 
 
 def test_one_element_a_row_where_a_byte_counts_too_few() -> None:

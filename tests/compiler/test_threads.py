@@ -11,26 +11,20 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler import module, threads
+from chainrule.compiler import threads
+from chainrule.compiler.pace import Pace
 from chainrule.errors import SettingError
 
-
-@pytest.fixture(autouse=True)
-def everything_divided(monkeypatch):
-    """Every kernel of every program is shared, however small."""
-    for name in ("DIVIDE_KERNEL", "DIVIDE_PROGRAM", "WAKE"):
-        monkeypatch.setattr(module, name, 0)
-    before = cr.get_num_threads()
-    yield
-    cr.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("everything_divided")
 
 
-def trainer(sizes=(13, 37, 10), dropout=0.1):
+def trainer(sizes=(13, 37, 10), dropout=0.1, batch=23, dtype=cr.float32):
     cr.manual_seed(3)
     model = nn.Sequential(nn.Linear(sizes[0], sizes[1]), nn.Tanh(), nn.Dropout(dropout), nn.Linear(sizes[1], sizes[2]))
+    model.to(dtype)
     optimizer = optim.Adam(model.parameters(), lr=1e-2)
     rng = np.random.default_rng(0)
-    X = cr.tensor(rng.standard_normal((200, sizes[0])).astype(np.float32))
+    X = cr.tensor(rng.standard_normal((200, sizes[0]))).to(dtype)
     y = cr.tensor(rng.integers(0, sizes[2], 200))
 
     @cr.compile
@@ -42,7 +36,7 @@ def trainer(sizes=(13, 37, 10), dropout=0.1):
         optimizer.zero_grad()
         return loss, (output.argmax(1) == y[rows]).float().mean()
 
-    order = cr.tensor(rng.integers(0, 200, (3000, 23)))
+    order = cr.tensor(rng.integers(0, 200, (3000, batch)))
     return model, step, order
 
 
@@ -63,6 +57,56 @@ def test_thousands_of_steps_give_the_same_bits_on_any_number_of_threads():
             assert bits(model) == expected
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0][: len(other)])
+
+
+@pytest.mark.parametrize("dtype", [cr.float32, cr.float64])
+@pytest.mark.parametrize(
+    ("sizes", "batch"), [((7, 65, 3), 1), ((1, 3, 2), 3), ((30, 128, 2), 64), ((33, 100, 13), 37), ((64, 31, 10), 7)]
+)
+def test_the_same_bits_whatever_is_odd_about_the_shapes(sizes, batch, dtype):
+    """Fewer rows than threads, remainders of tiles and vectors, one row, one column."""
+    found = set()
+    for count in (1, 2, 3, 8):
+        cr.set_num_threads(count)
+        model, step, order = trainer(sizes, batch=batch, dtype=dtype)
+        losses, _ = step.loop(order[:60])
+        found.add((bits(model), losses.numpy().tobytes()))
+    assert len(found) == 1
+
+
+def test_the_pace_may_change_in_the_middle_of_a_loop(monkeypatch):
+    pieces = {50: (2, 7), 43: (1, 5), 38: (3, 38)}
+    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: pieces[left])
+    cr.set_num_threads(3)
+    model, step, order = trainer()
+    losses, _ = step.loop(order[:50])
+    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (1, left))
+    other, again, _ = trainer()
+    expected, _ = again.loop(order[:50])
+    np.testing.assert_array_equal(losses.numpy(), expected.numpy())
+    assert bits(model) == bits(other)
+
+
+def test_an_index_error_after_a_change_of_pace_names_the_step_of_the_loop(monkeypatch):
+    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (2, 7) if left == 20 else (1, left))
+    cr.set_num_threads(2)
+    _, step, order = trainer()
+    bad = order[:20].clone()
+    bad[9, 0] = 200
+    with pytest.raises(IndexError, match=r"step 9 of the loop: an index is out of range for an axis of size 200"):
+        step.loop(bad)
+
+
+def test_every_thread_flushes_denormals_and_none_keeps_doing_so():
+    cr.set_num_threads(4)
+    tiny = cr.tensor(np.full((64, 64), 1e-38, np.float32))
+    halve = cr.compile(lambda x: x * 0.01)
+    assert halve(tiny).numpy().max() == 0.0
+    seen = []
+    threads._pool.run(4, lambda number: seen.append(float(np.float32(1e-38) * np.float32(0.01))))
+    while len(seen) < 4:  # the workers answer in their own time
+        pass
+    assert min(seen) > 0
 
 
 def test_a_loop_and_single_calls_give_the_same_bits():
@@ -144,9 +188,3 @@ def test_a_bad_environment_variable(monkeypatch):
     text = "CHAINRULE_NUM_THREADS must be a whole number of threads, got 'many'."
     with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
         threads._from_environment()
-
-
-def test_small_programs_stay_on_one_thread(monkeypatch):
-    monkeypatch.undo()
-    assert module.threads_for(work=10_000, steps=10**9, limit=8) == 1
-    assert module.threads_for(work=60_000_000, steps=1, limit=8) == 8

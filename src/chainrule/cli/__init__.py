@@ -175,14 +175,14 @@ def info(as_json: bool) -> None:
     import numpy
 
     import chainrule as cr
-    from chainrule.compiler import native
+    from chainrule.compiler import cache, native
 
-    here, cache = native.machine(), native.cache_dir()
-    entries = list(cache.glob("*.o")) if cache.is_dir() else []
+    here, folder = native.machine(), cache.cache_dir()
+    entries = list(folder.glob("*.o")) if folder.is_dir() else []
     found = {
         "chainrule": cr.__version__, "python": platform.python_version(), "numpy": numpy.__version__,
         "compiler": here.version, "cpu": here.cpu, "vector_bytes": here.target.vector_bytes,
-        "threads": cr.get_num_threads(), "cache": str(cache), "cache_entries": len(entries),
+        "threads": cr.get_num_threads(), "cache": str(folder), "cache_entries": len(entries),
         "cache_bytes": sum(entry.stat().st_size for entry in entries),
     }  # fmt: skip
     click.echo(json.dumps(found) if as_json else "\n".join(f"{key:14} {value}" for key, value in found.items()))

@@ -173,8 +173,7 @@ class Body:
             address = self.e.address(self.pointer(load.node), self.index(load.index, lanes=False), memory)
             found = self._load_vector(address, memory, load.dtype.itemsize, self._both(guard))
         else:
-            offsets = self.spread(self.index(load.index))
-            found = self._gather(load, offsets, memory, self._both(guard))
+            found = self._gather(load, memory, self._both(guard))
         return self._to_register(found, load.dtype)
 
     def _load_one(self, load: Load, memory: str, guard: Register | None) -> Register:
@@ -200,12 +199,15 @@ class Body:
             Register(str(align), "i32"), mask, Register("zeroinitializer", type),
         )  # fmt: skip
 
-    def _gather(self, load: Load, offsets: Register, memory: str, mask: Register | None) -> Register:
-        e = self.e
-        pointers = e.assign(
-            vector("ptr", self.lanes),
-            f"getelementptr inbounds {memory}, ptr {self.pointer(load.node).name}, {offsets.typed}",
-        )
+    def _gather(self, load: Load, memory: str, mask: Register | None) -> Register:
+        e, base = self.e, self.pointer(load.node)
+        stride = load.index.coefficient(self.along) if self.along is not None else None
+        if stride and stride * self.lanes < 1 << 31:
+            pointers = self._apart(e.address(base, self.index(load.index, lanes=False), memory), stride, memory)
+        else:
+            offsets = self.spread(self.index(load.index))
+            text = f"getelementptr inbounds {memory}, ptr {base.name}, {offsets.typed}"
+            pointers = e.assign(vector("ptr", self.lanes), text)
         type = vector(memory, self.lanes)
         mask = mask or e.const(True, vector("i1", self.lanes))
         return e.call(
@@ -229,12 +231,31 @@ class Body:
             value = store.combine.lower(Scalars(e, dtype, self.lanes), old, value)
         if dtype == dtypes.bool_:
             value = e.convert("zext", value, vector("i8", self.lanes))
+        stride = store.index.coefficient(self.along) if self.along is not None and self.lanes > 1 else 1
+        if stride != 1:
+            self._scatter(value, address, stride, memory, dtype.itemsize)
+            return
         if self.mask is None:
             e.store(value, address, dtype.itemsize)
             return
         e.call(
             f"llvm.masked.store.v{self.lanes}{_mangled(memory)}.p0", "void", value, address,
             Register(str(dtype.itemsize), "i32"), self.mask,
+        )  # fmt: skip
+
+    def _apart(self, address: Register, stride: int, memory: str) -> Register:
+        """The addresses of lanes that lie `stride` elements apart; 32-bit offsets gather in half the instructions."""
+        offsets = ", ".join(f"i32 {lane * stride}" for lane in range(self.lanes))
+        text = f"getelementptr inbounds {memory}, ptr {address.name}, <{self.lanes} x i32> <{offsets}>"
+        return self.e.assign(vector("ptr", self.lanes), text)
+
+    def _scatter(self, value: Register, address: Register, stride: int | None, memory: str, align: int) -> None:
+        if not stride:
+            raise TypeError("neighbouring iterations must write elements a fixed way apart; this is a bug in chainrule")
+        mask = self.mask or self.e.const(True, vector("i1", self.lanes))
+        self.e.call(
+            f"llvm.masked.scatter.v{self.lanes}{_mangled(memory)}.v{self.lanes}p0", "void", value,
+            self._apart(address, stride, memory), Register(str(align), "i32"), mask,
         )  # fmt: skip
 
     def _read(self, address: Register, memory: str, dtype: DType) -> Register:

@@ -13,10 +13,8 @@ import numpy as np
 
 from chainrule import graph
 from chainrule.autodiff import gradients
-from chainrule.compiler.buffers import address, aligned, contiguous
-from chainrule.compiler.module import SYNC_BYTES
 from chainrule.compiler.program import Program
-from chainrule.compiler.threads import new_sync
+from chainrule.compiler.run import run_once
 from chainrule.compiler.trace import Trace
 from chainrule.errors import GradientError
 from chainrule.graph import CONST, INPUT, LEAF, Array, Graph, Node, Op
@@ -118,7 +116,7 @@ class Call:
                 f"uncompiled."
             )
         if self._memo is None or self._memo[0] is not dY:
-            self._memo = (dY, run(self.derivative.program, [*self.saved, *self._seeds(position, dY)]))
+            self._memo = (dY, run_once(self.derivative.program, [*self.saved, *self._seeds(position, dY)]))
         return self._memo[1]
 
     def _seeds(self, position: int, dY: Tensor) -> list[Array]:
@@ -159,15 +157,3 @@ def result_node(call: Call, position: int, value: Array, variables: tuple[Node, 
         return graph.leaf(value, node.dtype)
     params = {"call": call, "position": position}
     return Node(COMPILED, variables, params, node.type, value=value, requires_grad=True)
-
-
-def run(program: Program, arrays: list[Array]) -> list[Array]:
-    """A program without state, on arrays for its inputs in order."""
-    inputs = [contiguous(array) for array in arrays]
-    outputs = [np.empty(node.shape, node.dtype.numpy) for node in program.graph.outputs]
-    constants = [contiguous(node.value) for node in program.constants]
-    table = np.array([address(array) for array in [*inputs, *outputs, *constants]], np.uintp)
-    strides = np.zeros(1, np.int64)
-    working, sync = aligned(program.working(1)), new_sync(SYNC_BYTES)
-    program.code.run(address(table), address(strides), address(working), 0, 1, 0, 1, address(sync))
-    return outputs

@@ -68,7 +68,8 @@ class Emitter:
 
     flags = "contract"
 
-    def __init__(self) -> None:
+    def __init__(self, rsqrt14: bool = False) -> None:
+        self.rsqrt14 = rsqrt14  # the CPU estimates 1 / sqrt of 16 floats, as with AVX-512
         self.lines: list[str] = []
         self.declarations: set[str] = set()
         self.locals: list[str] = []

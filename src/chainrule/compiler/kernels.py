@@ -1,7 +1,7 @@
 """Kernels: loop nests over buffers, each computing one or several nodes of the graph.
 
     kernel  := "for" loops ":" [core] stores
-    core    := reduce(op, loops, value) | dot(A, B) | check(value)
+    core    := reduce(op, loops, value) | rows(loops, reduce ...) | dot(A, B) | check(value)
     store   := buffer "[" index "]" ("=" | "+=") value
 
 Values are trees of loads, numbers and ops; a value used twice is one object. A kernel's text is its
@@ -108,7 +108,9 @@ class Guarded(Value):
 
 @dataclass(eq=False)
 class Result(Value):
-    """What the kernel's core computed, at the present iteration of its outer loops."""
+    """What the kernel's core (or one stage of it) computed, at the present iteration of its outer loops."""
+
+    stage: int | None = None
 
     def vars(self) -> set[Var]:
         return set()
@@ -121,7 +123,22 @@ class Reduce:
     op: Op
     dims: tuple[Var, ...]
     value: Value
-    dtype: DType
+    result: Result
+
+    @property
+    def dtype(self) -> DType:
+        return self.result.dtype
+
+
+@dataclass(eq=False)
+class Rows:
+    """Folds over one row after another: each may read the row and what the folds before it gave.
+
+    The stores of such a kernel write a whole row, or one element for each row.
+    """
+
+    dims: tuple[Var, ...]
+    stages: list[Reduce]
 
 
 @dataclass(eq=False)
@@ -160,10 +177,15 @@ class Kernel:
 
     loops: tuple[Var, ...]
     stores: list[Store]
-    core: Reduce | Dot | Check | None = None
+    core: Reduce | Rows | Dot | Check | None = None
     first: tuple[Node, ...] = ()  # nodes whose buffers must be complete although no load names them
     layer: str = ""
     number: int = field(default=0)
+    _settled: list[Load] | None = None
+
+    def settle(self) -> None:
+        """From now on nothing is added to it: its loads are looked up once, and not for each of the later stages."""
+        self._settled = self.loads()
 
     def roots(self) -> list[Value]:
         """The values its stores and its core start from."""
@@ -171,12 +193,16 @@ class Kernel:
         values += [atom.value for store in self.stores for atom in store.index.loaded()]
         if isinstance(self.core, Dot):
             values += [self.core.a, self.core.b]
+        elif isinstance(self.core, Rows):
+            values += [stage.value for stage in self.core.stages]
         elif self.core is not None:
             values.append(self.core.value)
         return values
 
     def loads(self) -> list[Load]:
         """Every load, each once."""
+        if self._settled is not None:
+            return self._settled
         return [value for value in walk(self.roots()) if isinstance(value, Load)]
 
     def reads(self) -> list[Node]:
@@ -206,8 +232,13 @@ def print_kernel(kernel: Kernel, names: dict[Node, str]) -> str:
     for value in walk(kernel.roots()):
         uses.update(id(part) for part in value.parts())
     printer = _Printer(names, uses)
-    core = kernel.core
-    if isinstance(core, Reduce):
+    core, loops = kernel.core, _loops(kernel.loops) or "once"
+    if isinstance(core, Rows):
+        loops += f", each row {_loops(core.dims)}"
+        for stage in core.stages:
+            text = printer.value(stage.value)
+            printer.lines.append(f"  acc{stage.result.stage} = {stage.op.name}.{stage.dtype.short} of {text}")
+    elif isinstance(core, Reduce):
         text = printer.value(core.value)
         printer.lines.append(f"  acc = {core.op.name} over {_loops(core.dims)} of {text}")
     elif isinstance(core, Dot):
@@ -219,7 +250,7 @@ def print_kernel(kernel: Kernel, names: dict[Node, str]) -> str:
         sign = "=" if store.combine is None else f"={store.combine.name}="
         text, index = printer.value(store.value), printer.index(store.index)
         printer.lines.append(f"  {names[store.node]}[{index}] {sign} {text}")
-    return "\n".join([f"for {_loops(kernel.loops) or 'once'}:", *printer.lines])
+    return "\n".join([f"for {loops}:", *printer.lines])
 
 
 def _loops(loops: tuple[Var, ...]) -> str:
@@ -265,4 +296,4 @@ class _Printer:
             return f"{value.dtype.short}({self.index(value.index)})"
         if isinstance(value, Number):
             return f"{value.value!r}:{value.dtype.short}"
-        return "acc"
+        return "acc" if not isinstance(value, Result) or value.stage is None else f"acc{value.stage}"

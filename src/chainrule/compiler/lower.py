@@ -10,33 +10,37 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Optional
 
-from chainrule import dtypes
-from chainrule.compiler import contraction, scalars
+from chainrule.compiler import contraction
 from chainrule.compiler.body import Body
 from chainrule.compiler.contraction import Target
-from chainrule.compiler.emit import Emitter, lanes_of, vector
+from chainrule.compiler.emit import Emitter, lanes_of
 from chainrule.compiler.emit import Value as Register
+from chainrule.compiler.folds import ArgFold, CheckFold, Fold, PlainFold
 from chainrule.compiler.index import Expr, Var
+from chainrule.compiler.joining import SHORT
 from chainrule.compiler.kernels import (
     Check,
+    Compute,
     Dot,
+    Guarded,
     Kernel,
     Load,
     Number,
     Position,
     Reduce,
+    Rows,
     Value,
+    walk,
 )  # fmt: skip
-from chainrule.compiler.scalars import MEMORY, REGISTER, Scalars
+from chainrule.compiler.parts import Cut, Share
+from chainrule.compiler.rows import HELD, Row, Streamed, held, side_by_side
+from chainrule.compiler.scalars import MEMORY, REGISTER
 from chainrule.compiler.transpose import lane_mask
 from chainrule.graph import Node
 from chainrule.ops import reduction
 
 FIRST, LAST = Register("%first", "i64"), Register("%last", "i64")
-Tiles = Optional[tuple[Register, Register]]
-ENOUGH = 4  # strips of columns, from which on threads divide those rather than rows (a packed strip is packed once)
 WIDE = 4  # vectors in flight in a sum: hides the latency of an addition
 
 
@@ -47,36 +51,66 @@ class Lowered:
     text: str
     declarations: set[str]
     scratch: int  # bytes
-    units: int  # into how many parts threads may divide it; 1: it runs on one thread
 
 
-def lower(kernel: Kernel, name: str, parameters: dict[Node, str], target: Target, divide: bool) -> Lowered:
+def lower(
+    kernel: Kernel, name: str, parameters: dict[Node, str], target: Target, share: Share | None = None
+) -> Lowered:
     """The function of one kernel; `parameters` names the pointer to each buffer it touches.
 
-    With `divide` it takes a range of its units of work, ``%first`` to ``%last``, so that threads share it.
+    With a `share` (one of `shares`) it takes a range of the units of that, ``%first`` to ``%last``.
     """
-    writer = _Writer(kernel, parameters, target, divide)
+    writer = _Writer(kernel, parameters, target, share)
     writer.write()
     e = writer.e
     pointers = [Register(f"%{p}", "ptr") for p in dict.fromkeys(parameters.values())]
     if writer.scratch:
         pointers.append(Register("%scratch", "ptr"))
-    if writer.units > 1:
+    if share is not None:
         pointers += [FIRST, LAST]
     result = "i64" if isinstance(kernel.core, Check) else "void"
     text = e.function(name, pointers, result=result, attributes="#0")
-    return Lowered(text, e.declarations, writer.scratch, writer.units)
+    return Lowered(text, e.declarations, writer.scratch)
+
+
+def shares(kernel: Kernel, target: Target) -> list[Share]:
+    """Every way in which threads can divide the kernel, the preferred first."""
+    if isinstance(kernel.core, Check) or not math.prod(var.size for var in kernel.loops):
+        return []
+    if isinstance(kernel.core, Dot):
+        return _product_shares(kernel, kernel.core, target)
+    if any(store.combine is not None for store in kernel.stores):
+        return []  # positions are data: two threads might write the same one
+    along, lanes = _Writer(kernel, {}, target).lanes_along()
+    outer = [var for var in kernel.loops if var != along]
+    var = outer[0] if outer else along
+    if var is None or var not in kernel.loops:
+        return []
+    cut = Cut.even(var.size, lanes if var == along else 1)
+    return [Share.of(var, cut, "loop")] if cut.units > 1 else []
+
+
+def _product_shares(kernel: Kernel, core: Dot, target: Target) -> list[Share]:
+    """By rows of tiles or by strips of columns."""
+    spec = contraction_of(kernel, core)
+    chosen = contraction.plan(spec, target)
+    m, n = (core.n, core.m) if chosen.turned else (core.m, core.n)
+    found = []
+    if m is not None and chosen.row_tiles > 1:
+        found.append(Share.of(m, Cut(m.size, chosen.row_tiles, chosen.rows, chosen.large), "rows"))
+    if n is not None and chosen.column_strips > 1:
+        cut = Cut(n.size, chosen.column_strips, chosen.width, chosen.wide_strips, chosen.lanes)
+        found.append(Share.of(n, cut, "columns"))
+    return found
 
 
 class _Writer:
     """Writes the loops of a kernel around the values of its body."""
 
-    def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target, divide: bool) -> None:
-        self.kernel, self.parameters, self.target = kernel, parameters, target
-        self.divide = divide
-        self.divided: Var | None = None  # the loop whose iterations threads share
-        self.units = 1
-        self.e = Emitter()
+    def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target, share: Share | None = None) -> None:
+        self.kernel, self.parameters, self.target, self.share = kernel, parameters, target, share
+        self.divided = share.var if share is not None else None  # the loop whose iterations threads share
+        self.e = Emitter(rsqrt14=target.vector_bytes == 64)
         self.scratch = 0
 
     def write(self) -> None:
@@ -91,6 +125,8 @@ class _Writer:
             self._dot(core)
         elif isinstance(core, Reduce):
             self._reduce(core)
+        elif isinstance(core, Rows):
+            self._rows(core.stages, core.dims)
         else:
             self._elementwise()
         self.e.ret()
@@ -102,15 +138,8 @@ class _Writer:
 
     # -- loops --------------------------------------------------------------------------------
     def _nest(self, loops: Sequence[Var], indices: dict[Var, Register], stack: ExitStack) -> None:
-        if loops and self.divided is None:
-            self._share(loops[0], loops[0].size)
         for var in loops:
             indices[var] = stack.enter_context(self._loop(var))
-
-    def _share(self, var: Var, units: int) -> None:
-        """Let threads share the iterations of `var`, if the kernel is to be divided and nothing is yet."""
-        if self.divide and self.divided is None and units > 1:
-            self.divided, self.units = var, units
 
     @contextmanager
     def _loop(self, var: Var) -> Iterator[Register]:
@@ -122,11 +151,13 @@ class _Writer:
         with self.e.loop(self.e.binary("sub", LAST, FIRST)) as step:
             yield self.e.binary("add", FIRST, step)
 
-    def _vectors(self, along: Var, lanes: int, indices: dict[Var, Register], body: Callable[[Body], None]) -> None:
-        """body over all of `along`: whole vectors, then what is left under a mask."""
+    def _vectors(
+        self, along: Var, lanes: int, indices: dict[Var, Register], body: Callable[[Body], None],
+        size: int | None = None,
+    ) -> None:  # fmt: skip
+        """body over all of `along` (or `size` steps of it): whole vectors, then what is left under a mask."""
         e = self.e
-        whole, left = divmod(along.size, lanes)
-        self._share(along, whole + (left > 0))
+        whole, left = divmod(size or along.size, lanes)
         mine = along is self.divided
         if whole and mine:
             stop = e.call("llvm.smin.i64", "i64", LAST, e.const(whole, "i64"))
@@ -155,31 +186,84 @@ class _Writer:
         self.e.jump(other)
         self.e.label(other)
 
-    def _lanes(self, var: Var, wide: int = 1) -> int:
-        """Lanes for a loop: whole registers of the widest element in it, a few of them if it is long."""
-        size = max((value.dtype.itemsize for value in self._values()), default=4)
+    def _lanes(self, var: Var, wide: int = 1, count: int | None = None) -> int:
+        """Lanes for a loop: whole registers of the widest float that differs along it, a few of them if it is long."""
+        differ = [value.dtype for value in self._values() if var in value.vars()]
+        floats = [dtype for dtype in differ if dtype.is_floating_point]  # a wide integer among them takes two registers
+        size = max((dtype.itemsize for dtype in floats or differ), default=4)
         lanes = self.target.vector_bytes // max(4, size)
-        while wide > 1 and var.size < lanes * wide:
+        count = count or var.size
+        while wide > 1 and count < lanes * wide:
             wide //= 2
-        return min(lanes * wide, 1 << (var.size - 1).bit_length())
+        return min(lanes * wide, 1 << (count - 1).bit_length())
 
     def _values(self) -> list[Value]:
-        from chainrule.compiler.kernels import walk
-
         return [value for value in walk(self.kernel.roots()) if not isinstance(value, (Number, Position))]
+
+    def lanes_along(self) -> tuple[Var | None, int]:
+        """The loop whose neighbours are the lanes of a vector, and how many there are (1: it is a plain loop)."""
+        core, loops = self.kernel.core, self.kernel.loops
+        if core is None:
+            along = loops[-1] if loops and self._vectorises(loops[-1]) else None
+            return along, self._lanes(along) if along else 1
+        if isinstance(core, Rows):
+            return self._lanes_of_rows(core.dims)
+        if not isinstance(core, Reduce):
+            return None, 1
+        along = self._best(core, loops, core.dims)
+        if core.op in (reduction.argmax, reduction.argmin):
+            along = along if along in loops else (loops[-1] if loops else None)
+            return along, self._lanes(along) if along and self._vectorises(along) else 1
+        if along is None or along in loops:
+            return along, self._lanes(along, WIDE) if along and self._vectorises(along) else 1
+        return self._lanes_of_rows(core.dims)
+
+    def _lanes_of_rows(self, dims: tuple[Var, ...]) -> tuple[Var | None, int]:
+        """Short rows lie side by side, one a lane; the lanes of longer ones are no loop of the kernel's own."""
+        loops = self.kernel.loops
+        lanes = self._lanes(loops[-1]) if loops else 1
+        short = math.prod(var.size for var in dims) <= SHORT
+        return (loops[-1], lanes) if loops and short and loops[-1].size >= lanes > 1 else (None, 1)
 
     def _elementwise(self) -> None:
         loops = self.kernel.loops
-        along = loops[-1] if loops and self._vectorises(loops[-1]) else None
+        along, _ = self.lanes_along()
         indices: dict[Var, Register] = {}
         with ExitStack() as stack:
-            if any(store.combine is not None for store in self.kernel.stores):
-                self.divide = False  # positions are data: two threads might write the same one
-            self._nest([var for var in loops if var != along], indices, stack)
             if along is None:
+                self._nest(loops, indices, stack)
                 self._store(self.body(indices))
-            else:
-                self._vectors(along, self._lanes(along), indices, self._store)
+                return
+            steps, outer = along.size, list(loops[:-1])
+            while (
+                outer
+                and outer[-1] != self.divided
+                and along != self.divided
+                and self._one_line(outer[-1], along, steps)
+            ):
+                inner = outer.pop()
+                indices[inner] = self.e.const(0, "i64")
+                steps *= inner.size
+            self._nest(outer, indices, stack)
+            self._vectors(along, self._lanes(along, count=steps), indices, self._store, steps)
+
+    def _one_line(self, outer: Var, along: Var, steps: int) -> bool:
+        """Does one step of `outer` move every index as `steps` further steps of `along` do? Then they are one loop."""
+
+        def same(index: Expr) -> bool:
+            far, near = index.coefficient(outer), index.coefficient(along)
+            return far is not None and near is not None and far == near * steps
+
+        return all(map(same, self._indices()))
+
+    def _indices(self) -> Iterator[Expr]:
+        """Every index, guard and position of the kernel."""
+        yield from (store.index for store in self.kernel.stores)
+        for value in walk(self.kernel.roots()):
+            if isinstance(value, (Load, Position)):
+                yield value.index
+            if isinstance(value, (Load, Guarded)):
+                yield from (guard.expr for guard in value.guards)
 
     def _vectorises(self, var: Var) -> bool:
         """Do neighbouring iterations write neighbouring elements (and never the same one)?"""
@@ -194,14 +278,15 @@ class _Writer:
 
     # -- reductions -----------------------------------------------------------------------------
     def _reduce(self, core: Reduce) -> None:
-        outer, inner = self.kernel.loops, core.dims
-        along = self._best(core, outer, inner)
+        along, lanes = self.lanes_along()
         if core.op in (reduction.argmax, reduction.argmin):
-            self._down(core, along if along in outer else (outer[-1] if outer else None), _ArgFold(core))
-        elif along is None or along in outer:
-            self._down(core, along, _PlainFold(core))
+            self._down(core, along, lanes, ArgFold(core))
+            return
+        best = self._best(core, self.kernel.loops, core.dims)
+        if best is None or best in self.kernel.loops:
+            self._down(core, along, lanes, PlainFold(core))
         else:
-            self._across(core, along, _PlainFold(core))
+            self._rows([core], (*(var for var in core.dims if var != best), best))
 
     def _best(self, core: Reduce, outer: tuple[Var, ...], inner: tuple[Var, ...]) -> Var | None:
         """The loop to vectorise: the one along which most loads are contiguous."""
@@ -214,30 +299,29 @@ class _Writer:
         eligible = [var for var in (*inner, *(v for v in outer if self._vectorises(v))) if var.size > 1]
         return max(eligible, key=score, default=None)
 
-    def _down(self, core: Reduce, along: Var | None, fold: _Fold) -> None:
+    def _down(self, core: Reduce, along: Var | None, lanes: int, fold: Fold) -> None:
         """Lanes are separate sums: neighbours along a kept axis."""
         indices: dict[Var, Register] = {}
         with ExitStack() as stack:
             self._nest([var for var in self.kernel.loops if var != along], indices, stack)
 
             def column(body: Body) -> None:
-                self._store_result(body, self._folded(core.dims, body, fold))
+                self._store_result(core, body, self._folded(core.dims, body, fold))
 
             if along is None:
                 column(self.body(indices))
             elif self._vectorises(along):
-                self._vectors(along, self._lanes(along, 1 if isinstance(fold, _ArgFold) else WIDE), indices, column)
+                self._vectors(along, lanes, indices, column)
             else:
-                self._share(along, along.size)
                 with self._loop(along) as index:
                     column(self.body({**indices, along: index}))
 
-    def _folded(self, dims: Sequence[Var], body: Body, fold: _Fold) -> list[Register]:
+    def _folded(self, dims: Sequence[Var], body: Body, fold: Fold) -> list[Register]:
         """The folds over `dims`, nested, around one vector of columns."""
         return self._fold_nest(list(dims), dict(body.indices), fold.start(self.e, body.lanes), body, fold)
 
     def _fold_nest(
-        self, dims: list[Var], indices: dict[Var, Register], values: list[Register], body: Body, fold: _Fold
+        self, dims: list[Var], indices: dict[Var, Register], values: list[Register], body: Body, fold: Fold
     ) -> list[Register]:
         if not dims:
             inside = Body(self.e, self.parameters, indices, body.lanes, body.along, body.mask)
@@ -247,58 +331,33 @@ class _Writer:
             state.values = self._fold_nest(dims[1:], at, list(state.values), body, fold)
         return state.values
 
-    def _across(self, core: Reduce, along: Var, fold: _PlainFold) -> None:
-        """Lanes are parts of one sum: whole vectors, the masked remainder, then the lanes in a fixed tree."""
-        lanes = self._lanes(along, WIDE)
-        whole, left = divmod(along.size, lanes)
-        others = [var for var in core.dims if var != along]
-        indices: dict[Var, Register] = {}
-        e = self.e
+    # -- rows -----------------------------------------------------------------------------------
+    def _rows(self, stages: list[Reduce], dims: tuple[Var, ...]) -> None:
+        """Each row in the way that suits its length (see `rows`)."""
+        loops, indices = self.kernel.loops, dict[Var, Register]()
+        row = Row(dims, stages, self.kernel.stores)
         with ExitStack() as stack:
-            self._nest(self.kernel.loops, indices, stack)
-            parts = []
-            if whole:
-                parts.append(self._sum_of(others, indices, fold, lanes, along, whole * lanes, None))
-            if left:
-                wide = 1 << (left - 1).bit_length()
-                at = {**indices, along: e.const(whole * lanes, "i64")}
-                parts.append(self._sum_of(others, at, fold, wide, along, 0, lane_mask(left, wide)))
-            total = parts[0]
-            for part in parts[1:]:
-                total = fold.combine(e, 1, total, part)
-            self._store_result(self.body(indices), [total])
+            beside, lanes = self._lanes_of_rows(dims)
+            if beside is not None:
+                self._nest(loops[:-1], indices, stack)
+                self._vectors(beside, lanes, indices, lambda body: side_by_side(row, body))
+                return
+            self._nest(loops, indices, stack)
+            lanes = self._lanes(dims[-1])
+            if len(dims) == 1 and dims[0].size <= HELD * lanes:
+                held(row, self.body(indices), lanes)
+            else:
+                light = sum(v.op.cost for v in self._values() if isinstance(v, Compute)) <= WIDE
+                Streamed(row, self.body(indices), self._lanes(dims[-1], WIDE if light else 1)).write()
 
-    def _sum_of(
-        self, others: list[Var], indices: dict[Var, Register], fold: _PlainFold, lanes: int, along: Var,
-        count: int, mask: Register | None,
-    ) -> Register:  # fmt: skip
-        """One vector of partial sums over the other folded axes and `count` elements of `along`, folded to a lane."""
-        e = self.e
-
-        def inside(at: dict[Var, Register], values: list[Register]) -> list[Register]:
-            if not count:
-                return fold.step(self.body(at, lanes, along, mask), values)
-            with e.fold(count, values, lanes) as state:
-                state.values = fold.step(self.body({**at, along: state.index}, lanes, along), list(state.values))
-            return state.values
-
-        def nest(dims: list[Var], at: dict[Var, Register], values: list[Register]) -> list[Register]:
-            if not dims:
-                return inside(at, values)
-            with e.fold(dims[0].size, values) as state:
-                state.values = nest(dims[1:], {**at, dims[0]: state.index}, list(state.values))
-            return state.values
-
-        return fold.horizontal(e, nest(others, indices, fold.start(e, lanes))[0])
-
-    def _store_result(self, body: Body, values: list[Register]) -> None:
-        body.result = values[-1]
+    def _store_result(self, core: Reduce, body: Body, values: list[Register]) -> None:
+        body.done[id(core.result)] = values[-1]
         self._store(body)
 
     # -- checks -----------------------------------------------------------------------------------
     def _check(self, core: Check) -> None:
         e = self.e
-        fold = _CheckFold(core)
+        fold = CheckFold(core)
         stop, go_on = e.fresh("stop"), e.fresh("fine")
         bad = self._fold_nest(list(self.kernel.loops), {}, fold.start(e, 1), self.body({}), fold)[0]
         e.branch(bad, stop, go_on)
@@ -330,17 +389,10 @@ class _Writer:
             self._store(body)
 
         scratch = Register("%scratch", "ptr") if self.scratch else None
-        rows, columns = self._tiles(spec)
+        by = self.share.by if self.share is not None else ""
+        mine = FIRST, LAST
+        rows, columns = mine if by == "rows" else None, mine if by == "columns" else None
         contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns)
-
-    def _tiles(self, spec: contraction.Contraction) -> tuple[Tiles, Tiles]:
-        """How threads divide a product: by strips of columns if there are several, else by rows of tiles."""
-        cut = contraction.plan(spec, self.target)
-        by_columns = cut.column_strips >= ENOUGH or cut.column_strips >= cut.row_tiles
-        self.units = max(1, cut.column_strips if by_columns else cut.row_tiles) if self.divide else 1
-        if self.units == 1:
-            return None, None
-        return (None, (FIRST, LAST)) if by_columns else ((FIRST, LAST), None)
 
     def _operand(self, body: Body, load: Load) -> Register:
         pointer = body.pointer(load.node)
@@ -348,11 +400,19 @@ class _Writer:
         return self.e.address(pointer, self.e.const(constant, "i64"), MEMORY[load.dtype]) if constant else pointer
 
 
+<<<<<<< HEAD
 def lanes_across(kernel: Kernel, core: Reduce, target: Target) -> int | None:
     """Into how many lanes each sum of a reduction is cut; None where every lane is a sum of its own."""
     writer = _Writer(kernel, {}, target, divide=False)
     along = writer._best(core, kernel.loops, core.dims)
     return None if along is None or along in kernel.loops else writer._lanes(along, WIDE)
+=======
+def cut_of(kernel: Kernel, target: Target) -> contraction.Plan | None:
+    """How the product at the core of a kernel is cut up: part of what its code depends on, as it may be searched."""
+    if not isinstance(kernel.core, Dot) or not math.prod(var.size for var in kernel.loops):
+        return None
+    return contraction.plan(contraction_of(kernel, kernel.core), target)
+>>>>>>> main
 
 
 def scratch_of(kernel: Kernel, target: Target) -> int:
@@ -381,107 +441,3 @@ def _batch(kernel: Kernel, core: Dot) -> list[Var]:
 
 def _stride(index: Expr, var: Var | None) -> int:
     return (index.coefficient(var) or 0) if var is not None else 0
-
-
-# -- folds ------------------------------------------------------------------------------------------
-
-
-class _Fold:
-    """What a loop carries, and how it moves on."""
-
-    def start(self, e: Emitter, lanes: int) -> list[Register]:
-        raise NotImplementedError
-
-    def step(self, body: Body, values: list[Register]) -> list[Register]:
-        raise NotImplementedError
-
-
-class _PlainFold(_Fold):
-    """sum, amax, amin: one value, combined as the op declares."""
-
-    def __init__(self, core: Reduce) -> None:
-        self.core = core
-        self.dtype = core.dtype
-        self.begin, self.fold = core.op.lower
-
-    def start(self, e: Emitter, lanes: int) -> list[Register]:
-        return [self.begin(Scalars(e, self.dtype, lanes))]
-
-    def step(self, body: Body, values: list[Register]) -> list[Register]:
-        value = body.spread(body.value(self.core.value))
-        value = scalars.cast(body.e, value, self.core.value.dtype, self.dtype)
-        if body.mask is not None:
-            neutral = self.start(body.e, body.lanes)[0]
-            value = body.e.select(body.mask, value, neutral)
-        return [self.combine(body.e, body.lanes, values[0], value)]
-
-    def combine(self, e: Emitter, lanes: int, a: Register, b: Register) -> Register:
-        result: Register = self.fold(Scalars(e, self.dtype, lanes), a, b)
-        return result
-
-    def horizontal(self, e: Emitter, value: Register) -> Register:
-        """All lanes as one, halving each time: a fixed order on every CPU."""
-        lanes = lanes_of(value.type)
-        scalar = REGISTER[self.dtype]
-        while lanes > 1:
-            lanes //= 2
-            halves = []
-            for first in (0, lanes):
-                picks = ", ".join(f"i32 {first + i}" for i in range(lanes))
-                text = f"shufflevector {value.typed}, {value.type} poison, <{lanes} x i32> <{picks}>"
-                half = e.assign(f"<{lanes} x {scalar}>", text)
-                if lanes == 1:
-                    half = e.assign(scalar, f"extractelement {half.typed}, i64 0")
-                halves.append(half)
-            value = self.combine(e, lanes, *halves)
-        return value
-
-
-class _ArgFold(_Fold):
-    """argmax, argmin: the best value so far, and where it stood first."""
-
-    def __init__(self, core: Reduce) -> None:
-        self.core = core
-        self.dtype = core.value.dtype
-
-    def start(self, e: Emitter, lanes: int) -> list[Register]:
-        kind = Scalars(e, self.dtype, lanes)
-        worst = kind.lowest() if self.core.op is reduction.argmax else kind.highest()
-        return [worst, e.const(-1, vector("i64", lanes))]
-
-    def step(self, body: Body, values: list[Register]) -> list[Register]:
-        e, (best, where) = body.e, values
-        value = body.spread(body.value(self.core.value))
-        position = body.spread(body.index(_position(self.core.dims)))
-        better = Scalars(e, self.dtype, body.lanes).compare(self.core.op.lower, value, best)
-        first = e.compare("slt", where, e.const(0, where.type))
-        better = e.binary("or", better, first)
-        if self.dtype.is_floating_point:  # the first NaN is the extremum
-            is_nan, was_nan = e.compare("uno", value, value), e.compare("uno", best, best)
-            new_nan = e.binary("and", is_nan, e.binary("xor", was_nan, e.const(1, was_nan.type)))
-            better = e.binary("or", better, new_nan)
-        return [e.select(better, value, best), e.select(better, position, where)]
-
-
-def _position(dims: tuple[Var, ...]) -> Expr:
-    position = Expr()
-    for var in dims:
-        position = position * var.size + Expr({var: 1})
-    return position
-
-
-class _CheckFold(_Fold):
-    """Has any index been outside its axis?"""
-
-    def __init__(self, core: Check) -> None:
-        self.core = core
-
-    def start(self, e: Emitter, lanes: int) -> list[Register]:
-        return [e.const(False, "i1")]
-
-    def step(self, body: Body, values: list[Register]) -> list[Register]:
-        e, dtype = body.e, self.core.value.dtype
-        wide = scalars.cast(e, body.value(self.core.value), dtype, dtypes.int64)
-        shifted = e.binary("add", wide, e.const(self.core.size, "i64"))
-        bad = e.compare("uge", shifted, e.const(2 * self.core.size, "i64"))
-        return [e.binary("or", values[0], bad)]

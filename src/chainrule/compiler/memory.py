@@ -8,11 +8,14 @@ if every reader of the old value comes first; the order of the kernels is arrang
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 
 from chainrule.compiler.index import Expr
 from chainrule.compiler.kernels import Kernel
-from chainrule.compiler.schedule import Schedule, in_order
+from chainrule.compiler.order import Order
+from chainrule.compiler.schedule import Schedule
 from chainrule.graph import Node
 
 ALIGNMENT = 64
@@ -67,7 +70,7 @@ def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, i
             places[node] = Place(slot)
         else:
             copies.append((node, slot))
-    kernels = order.kernels()
+    kernels = order.kernels(places)
     kept = schedule.buffers() if watched else [node for node, _ in copies]
     arena, total = _allocate(kernels, places, kept)
     return Plan(places, kernels, copies, arena, total)
@@ -78,27 +81,21 @@ class _Order:
 
     def __init__(self, kernels: list[Kernel]) -> None:
         self.all = kernels
-        self.before = [0] * len(kernels)
+        self.order = Order()
         self.readers: dict[Node, list[int]] = {}
         self.writers: dict[Node, list[int]] = {}
+        # What the outside sees changes only once every index is known to lie inside its axis.
+        self.checks: list[int] = []
         for number, kernel in enumerate(kernels):
-            for node in kernel.reads():
+            reads = kernel.reads()
+            # What a check protects was ordered behind it by the scheduler; keep that order.
+            self.order.add([*self.checks[-1:], *(writer for node in reads for writer in self.writers.get(node, ()))])
+            for node in reads:
                 self.readers.setdefault(node, []).append(number)
-                for writer in self.writers.get(node, ()):
-                    self.before[number] |= self.before[writer] | 1 << writer
             for store in kernel.stores:
                 self.writers.setdefault(store.node, []).append(number)
-        # What the outside sees changes only once every index is known to lie inside its axis.
-        self.checks = [number for number, kernel in enumerate(kernels) if not kernel.stores]
-        self._checks_first()
-
-    def _checks_first(self) -> None:
-        """What a check protects was ordered behind it by the scheduler; keep that order."""
-        checks = 0
-        for number, kernel in enumerate(self.all):
-            self.before[number] |= checks
             if not kernel.stores:
-                checks |= 1 << number | self.before[number]
+                self.checks.append(number)
 
     def write_in_place(self, node: Node, old: Node) -> bool:
         """Order every reader of `old` before the kernel that writes `node`, if that can be."""
@@ -116,21 +113,36 @@ class _Order:
         return self._put_before(self.checks, self.writers.get(node, []))
 
     def _put_before(self, earlier: list[int], later: list[int]) -> bool:
-        if any(self.before[number] >> writer & 1 for number in earlier for writer in later):
+        if any(self.order.after(number, writer) for number in earlier for writer in later):
             return False
-        needed = 0
-        for number in earlier:
-            needed |= self.before[number] | 1 << number
         for writer in later:
-            self.before[writer] |= needed
-        for number, bits in enumerate(self.before):
-            for writer in later:
-                if bits >> writer & 1:
-                    self.before[number] |= needed
+            self.order.put(writer, earlier)
         return True
 
-    def kernels(self) -> list[Kernel]:
-        return [self.all[number] for number in in_order(self.before)]
+    def kernels(self, places: dict[Node, Place]) -> list[Kernel]:
+        """The kernels in a row; one that sets more of the arena free than it takes goes ahead of the others."""
+        left = {node: len(set(readers)) for node, readers in self.readers.items() if node not in places}
+
+        def gain(number: int) -> int:
+            kernel = self.all[number]
+            freed = sum(size_of(node) for node in kernel.reads() if left.get(node) == 1)
+            return freed - sum(size_of(store.node) for store in kernel.stores if store.node not in places)
+
+        def urgent(number: int) -> set[int]:
+            found = set()
+            for node in self.all[number].reads():
+                if node in left:
+                    left[node] -= 1
+                    waiting.get(node, set()).discard(number)
+                    if left[node] == 1:
+                        found |= waiting[node]
+            done.add(number)
+            groups = ([other, *self.order.missing(other, done)] for other in found)
+            return {other for group in groups if sum(map(gain, group)) > 0 for other in group}
+
+        done: set[int] = set()
+        waiting = {node: set(self.readers[node]) for node in left}
+        return [self.all[number] for number in self.order.linear(urgent)]
 
 
 def _reads_only_own_element(kernel: Kernel, node: Node, old: Node) -> bool:
@@ -145,25 +157,73 @@ def _reads_only_own_element(kernel: Kernel, node: Node, old: Node) -> bool:
 
 
 def _allocate(kernels: list[Kernel], places: dict[Node, Place], kept: list[Node]) -> tuple[int, int]:
-    """First-fit ranges in the arena by first and last use; gives (bytes with reuse, bytes without)."""
-    first: dict[Node, int] = {}
-    last: dict[Node, int] = {}
+    """Ranges in the arena by first and last use; gives (bytes with reuse, bytes without)."""
+    lives = lives_of(kernels, places, kept)
+    least = most_alive(lives)
+    chosen: dict[Node, int] = {}
+    size = -1
+    for key in (lambda n: (lives[n][0], -size_of(n)), lambda n: (-size_of(n), lives[n][0])):
+        offsets = first_fit(sorted(lives, key=key), lives)
+        peak = max((offset + size_of(node) for node, offset in offsets.items()), default=0)
+        if size < 0 or peak < size:
+            chosen, size = offsets, peak
+        if size == least:
+            break
+    places.update({node: Place(None, chosen[node]) for node in sorted(chosen, key=lambda n: lives[n][0])})
+    return size, sum(map(size_of, lives))
+
+
+Lives = dict[Node, tuple[int, int]]  # the kernels that first and last touch a buffer
+
+
+def lives_of(kernels: list[Kernel], places: dict[Node, Place], kept: list[Node]) -> Lives:
+    lives: Lives = {}
     for position, kernel in enumerate(kernels):
         for node in [*kernel.reads(), *(store.node for store in kernel.stores)]:
             if node not in places:
-                first.setdefault(node, position)
-                last[node] = position
-    last.update(dict.fromkeys((node for node in kept if node in first), len(kernels)))
-    live: list[tuple[int, int, int]] = []  # (offset, end, last use)
-    peak = 0
-    for node in sorted(first, key=lambda n: (first[n], -size_of(n))):
-        live = sorted(range_ for range_ in live if range_[2] >= first[node])
-        offset = 0
-        for start, end, _ in live:
-            if start - offset >= size_of(node):
+                lives[node] = (lives.get(node, (position,))[0], position)
+    lives.update({node: (lives[node][0], len(kernels)) for node in kept if node in lives})
+    return lives
+
+
+def most_alive(lives: Lives) -> int:
+    """The bytes that are needed at one time, which no arrangement can do without."""
+    change: Counter[int] = Counter()
+    for node, (first, last) in lives.items():
+        change[first] += size_of(node)
+        change[last + 1] -= size_of(node)
+    return max(accumulate(change[position] for position in sorted(change)), default=0)
+
+
+def first_fit(order: list[Node], lives: Lives) -> dict[Node, int]:
+    """Each buffer at the lowest offset where no other lies while it is needed."""
+    offsets: dict[Node, int] = {}
+    placed: list[tuple[int, int, int, int]] = []  # first use, last use, range
+    earliest = list(accumulate((lives[node][0] for node in reversed(order)), min))[::-1]  # use of what is still to come
+    for node, soonest in zip(order, earliest, strict=True):
+        first, last = lives[node]
+        placed = [entry for entry in placed if entry[1] >= soonest]
+        offset, size = 0, size_of(node)
+        for start, end in sorted((s, e) for a, b, s, e in placed if a <= last and first <= b):
+            if start - offset >= size:
                 break
             offset = max(offset, end)
-        places[node] = Place(None, offset)
-        live.append((offset, offset + size_of(node), last[node]))
-        peak = max(peak, offset + size_of(node))
-    return peak, sum(map(size_of, first))
+        offsets[node] = offset
+        placed.append((first, last, offset, offset + size))
+    return offsets
+
+
+def summary(plan: Plan, read: set[int], written: set[int], scratch: int) -> str:
+    """What a step needs in all, one line; `read` and `written` are entries of the table."""
+    sizes: dict[int, int] = {}
+    for node, place in plan.places.items():
+        if place.slot is not None:
+            sizes[place.slot] = max(sizes.get(place.slot, 0), bytes_of(node))
+    for node, slot in plan.copies:
+        sizes[slot] = max(sizes.get(slot, 0), bytes_of(node))
+    parts = {"inputs": 0, "state": 0, "results": 0}
+    for slot, size in sizes.items():
+        parts["results" if slot not in read else "state" if slot in written else "inputs"] += size
+    parts.update(arena=plan.arena, scratch=scratch)
+    listed = " + ".join(f"{name} {size:,}" for name, size in parts.items())
+    return f"peak: {sum(parts.values()):,} bytes = {listed} (the arena without reuse: {plan.without_reuse:,})"

@@ -1,17 +1,13 @@
 """From LLVM IR to machine code in memory, by way of a cache on disk.
 
 A cache entry is an object file under the hash of everything it depends on: the program's kernels and
-memory plan, the CPU, LLVM's version, and the source of the rooms that write the code. It is written whole or not at all, checked by its own hash when read,
-and rebuilt when anything about it is wrong; a cache that cannot be written is done without.
+memory plan, the CPU, LLVM's version, and the source of the rooms that write the code (see `cache`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
-import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import CFUNCTYPE, c_int64, c_void_p
@@ -19,10 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from chainrule.compiler import cache
 from chainrule.compiler.contraction import Target
 from chainrule.errors import unknown_name
 
-_MAGIC = b"chainrule object 1\n"
 # table, strides, arena, moving entries, steps, thread, threads, sync -> status
 RUN = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_void_p)
 
@@ -133,54 +129,14 @@ def assembly(text: str, here: Machine) -> str:
     return listing
 
 
-# -- the cache ------------------------------------------------------------------------------------
-
-
-def cache_dir() -> Path:
-    """Where machine code is kept: ``CHAINRULE_CACHE_DIR``, or the user's cache folder."""
-    chosen = os.environ.get("CHAINRULE_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "chainrule"
-
-
 def cached(identity: str, build: Callable[[], str]) -> Code:
     """The code of the program that `identity` describes; `build` writes its IR where the cache has none."""
     described = f"{identity}\n{machine().identity}\n{platform.machine()}"
-    path = cache_dir() / (hashlib.sha256(described.encode()).hexdigest()[:40] + ".o")
-    stored = _read(path)
+    path = cache.path_of(described)
+    stored = cache.read(path)
     if stored is not None:
         with suppress(Exception):  # a foreign or damaged entry is rebuilt, whatever is wrong with it
             return Code(stored)
     code = compile_text(build())
-    _write(path, code)
+    cache.write(path, code)
     return Code(code)
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    head, digest, code = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-    return code if head == _MAGIC and hashlib.sha256(code).digest() == digest else None
-
-
-def _write(path: Path, code: bytes) -> None:
-    with suppress(OSError):  # read-only or full: the program runs all the same
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(code).digest() + code)
-            os.replace(temporary, path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from chainrule.compiler import memory, native
+from chainrule.compiler import cost, memory, native
+from chainrule.compiler.division import Division
 from chainrule.compiler.kernels import Check, Kernel, print_kernel
-from chainrule.compiler.lower import scratch_of
+from chainrule.compiler.lower import cut_of, scratch_of
 from chainrule.compiler.memory import Place, Plan
-from chainrule.compiler.module import ModuleWriter, threads_for, thresholds, work_of_step
+from chainrule.compiler.module import ModuleWriter
 from chainrule.compiler.schedule import Schedule, schedule
 from chainrule.compiler.simplify import simplified
 from chainrule.errors import unknown_name
@@ -81,10 +82,10 @@ class Program:
     @cached_property
     def identity(self) -> str:
         """The text that determines the machine code."""
-        lines = [f"arena {self.plan.arena}", f"divide {thresholds()}"]
+        lines = [f"arena {self.plan.arena}", f"divide {cost.constants()}"]
         for kernel, (text, places) in zip(self.plan.kernels, self._texts, strict=True):
             code = kernel.core.code if isinstance(kernel.core, Check) else ""
-            lines.append(f"{text}\n  @ {', '.join(map(str, places))} {code}")
+            lines.append(f"{text}\n  @ {', '.join(map(str, places))} {code} {cut_of(kernel, self.machine.target)}")
         lines += [f"copy {self.plan.places[node]} -> {slot}: {memory.size_of(node)}" for node, slot in self.plan.copies]
         return "\n".join(lines)
 
@@ -118,7 +119,7 @@ class Program:
             (text, places, self._parameters(k)[0])
             for k, (text, places) in zip(self.plan.kernels, self._texts, strict=True)
         ]
-        return ModuleWriter(self.plan, texts, self.machine)
+        return ModuleWriter(self.plan, self.division, texts, self.machine)
 
     @cached_property
     def llvm(self) -> str:
@@ -126,12 +127,9 @@ class Program:
         return self.module.text()
 
     @cached_property
-    def _work(self) -> int:
-        return work_of_step(self.plan)
-
-    def threads(self, steps: int, limit: int) -> int:
-        """How many threads so many steps are worth."""
-        return threads_for(self._work, steps, limit)
+    def division(self) -> Division:
+        """How threads share the kernels."""
+        return Division(self.plan, self.machine.target)
 
     @cached_property
     def scratch(self) -> int:
@@ -182,7 +180,7 @@ class Program:
             f"{names[node]:24} {node.type!s:20} {memory.bytes_of(node):>12,}  {place}"
             for node, place in self.plan.places.items()
         ]
-        rows.append(
-            f"arena: {self.plan.arena:,} bytes ({self.plan.without_reuse:,} without reuse), scratch {self.scratch:,}"
-        )
+        first = self.table - len(self.constants)
+        read = {*self.slots.values(), *range(first, self.table)}
+        rows.append(memory.summary(self.plan, read, set(self.written), self.scratch))
         return "\n".join(rows) + "\n"

@@ -154,7 +154,13 @@ def _div(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node |
 
 
 def _neg(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
-    return inputs[0].inputs[0] if inputs[0].op is ew.neg else None
+    (x,) = inputs
+    if x.op is ew.neg:
+        return x.inputs[0]
+    if x.op is ew.where and x.inputs[2].op is CONST:  # a gradient put in one place: the sign goes in with it
+        hit, value, other = x.inputs
+        return b.make(ew.where, (hit, b.make(ew.neg, (value,)), b.make(ew.neg, (other,))))
+    return None
 
 
 def _cast(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
@@ -203,7 +209,41 @@ def _sum(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node |
     (x,), dims = inputs, params["dims"]
     if all(x.shape[axis] == 1 for axis in dims) and x.dtype.is_floating_point:
         return b.make(shaping.reshape, (x,), {"shape": reduction.sum.infer(x, dims=dims).shape})
+    if x.op is ew.where and len(dims) == 1:
+        return _sum_of_one(b, x, dims[0])
     return None
+
+
+def _sum_of_one(b: Builder, x: Node, axis: int) -> Node | None:
+    """The sum over an axis along which just one place, that of a checked index, is not zero."""
+    hit, value, other = x.inputs
+    if not (_is(other, 0.0) or _is(other, -0.0)) or hit.op is not ew.eq or hit.shape != x.shape:
+        return None
+    count, index = hit.inputs
+    spread = len(x.shape) - len(value.shape) <= axis and value.shape[axis - len(x.shape)] != 1
+    if spread or not _counts(count, x.shape, axis) or not _inside(index, x.shape, axis):
+        return None
+    shape = tuple(1 if a == axis else size for a, size in enumerate(x.shape))
+    single = _expanded(b, value, shape)
+    kept = b.make(shaping.reshape, (single,), {"shape": reduction.sum.infer(x, dims=(axis,)).shape})
+    return b.make(ew.add, (kept, b.const(0.0, kept.dtype)))  # a sum starts at 0.0, which -0.0 does not change
+
+
+def _counts(count: Node, shape: graph.Shape, axis: int) -> bool:
+    """Is it 0, 1, 2, ... along the axis, and the same along any other?"""
+    along = tuple(size if a == axis else 1 for a, size in enumerate(shape))
+    seen = count.shape
+    source = count.inputs[0] if count.op is shaping.reshape else count
+    return source.op is random.iota and (1,) * (len(shape) - len(seen)) + seen == along
+
+
+def _inside(index: Node, shape: graph.Shape, axis: int) -> bool:
+    """Is it a number along the axis, and just one for all places of it?"""
+    if len(shape) - len(index.shape) <= axis and index.shape[axis - len(shape)] != 1:
+        return False
+    while index.op in (shaping.expand, shaping.reshape) or (index.op is ew.cast and index.dtype.itemsize >= 4):
+        index = index.inputs[0]
+    return index.op is indexing.check_index and index.params["size"] <= shape[axis]
 
 
 def _put_add(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
@@ -220,8 +260,8 @@ def _put_add(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> No
     axis = data[0]
     index = _expanded(b, _checked(b, indices[axis], base.shape[axis]), source.shape)
     size = base.shape[axis]
-    if index.dtype == dtypes.uint8:  # cannot count to more than 255
-        index = b.make(ew.cast, (index,), {"dtype": dtypes.int64})
+    counts = dtypes.int32 if size < 1 << 31 else dtypes.int64  # 8 bits may not count that far, 64 take two registers
+    index = b.make(ew.cast, (index,), {"dtype": counts})
     count = b.make(random.iota, (), {"size": size, "dtype": index.dtype})
     shape = tuple(size if a == axis else 1 for a in range(len(base.shape)))
     hit = b.make(ew.eq, (b.make(shaping.reshape, (count,), {"shape": shape}), index))

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
+from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
 
-_BYTES = {"float": 4, "double": 8}
+BYTES = {"float": 4, "double": 8}
 
 
-def emit_copy(e: Emitter, rows: int, cols: int, scalar: str, src: Value, stride: int, dst: Value, lanes: int) -> None:
-    """dst[r, c] = src[r, c]: rows `stride` elements apart become rows side by side."""
+def emit_copy(
+    e: Emitter, rows: Value | int, cols: int, scalar: str, src: Value, stride: int, dst: Value, lanes: int
+) -> None:
+    """dst[r, c] = src[r, c]: rows `stride` elements apart become rows of whole vectors, side by side.
+
+    The lanes beyond `cols` are zero.
+    """
+    type, wide = vector(scalar, lanes), -(-cols // lanes) * lanes
     with e.loop(rows) as r:
         source = offset(e, src, r, stride, scalar)
-        target = offset(e, dst, r, cols, scalar)
+        target = offset(e, dst, r, wide, scalar)
         for first in range(0, cols, lanes):
-            mask, type = lane_mask(min(lanes, cols - first), lanes), vector(scalar, lanes)
+            mask = lane_mask(min(lanes, cols - first), lanes)
             value = e.masked_load(at(e, source, first, scalar), type, mask)
-            e.masked_store(value, at(e, target, first, scalar), mask)
+            e.store(value, at(e, target, first, scalar), BYTES[scalar])
 
 
 def emit_transpose(
@@ -29,38 +35,53 @@ def emit_transpose(
     src_strides: tuple[int, int],
     dst: Value,
     lanes: int,
+    wide: int | None = None,
+    count: Value | None = None,
 ) -> None:
     """dst[c, r] = src[r, c], dst being contiguous: (cols, rows).
+
+    With `wide`, dst's rows have so many elements, a multiple of `lanes`, and zeros beyond `rows`. With `count`,
+    only so many columns count: a multiple of `lanes`, or that and what `cols` leaves over.
 
     Where src's rows are contiguous, blocks of lanes x lanes are transposed in registers: log2(lanes) rounds
     of exchanges between rows (Eklundh, "A fast computer method for matrix transposing", 1972).
     """
+    stride = wide or rows
     if src_strides[1] != 1:
-        _transpose_scalars(e, rows, cols, scalar, src, src_strides, dst)
+        _transpose_scalars(e, rows, count or cols, scalar, src, src_strides, dst, stride)
         return
     lanes = max(lanes, 2)
 
     def strip(first_row: Value, height: int) -> None:
         def block(first_col: Value, width: int) -> None:
             source = offset(e, offset(e, src, first_row, src_strides[0], scalar), first_col, 1, scalar)
-            target = offset(e, offset(e, dst, first_col, rows, scalar), first_row, 1, scalar)
-            _block(e, height, width, scalar, source, src_strides[0], target, rows, lanes)
+            target = offset(e, offset(e, dst, first_col, stride, scalar), first_row, 1, scalar)
+            _block(e, height, width, scalar, source, src_strides[0], target, stride, lanes, wide is not None)
 
-        _blocks(e, cols, lanes, block)
+        _blocks(e, cols, lanes, block, count)
 
     _blocks(e, rows, lanes, strip)
 
 
-def _blocks(e: Emitter, extent: int, size: int, body: Callable[[Value, int], None]) -> None:
-    """body(first, size) for every full block, and for what is left over."""
-    full = extent // size
+def _blocks(e: Emitter, extent: int, size: int, body: Callable[[Value, int], None], count: Value | None = None) -> None:
+    """body(first, size) for every full block, and for what is left over; of the first `count`, if given."""
+    full, left = divmod(extent, size)
+    if count is not None:
+        with e.loop(e.binary("sdiv", count, e.const(size, "i64"))) as i:
+            body(e.binary("mul", i, e.const(size, "i64")), size)
+        if left:
+            first = e.binary("sub", count, e.const(left, "i64"))
+            rest = e.binary("srem", count, e.const(size, "i64"))
+            with e.loop(e.call("llvm.smin.i64", "i64", rest, e.const(1, "i64"))):
+                body(first, left)
+        return
     if full == 1:
         body(e.const(0, "i64"), size)
     elif full > 1:
         with e.loop(full) as i:
             body(e.binary("mul", i, e.const(size, "i64")), size)
-    if extent % size:
-        body(e.const(full * size, "i64"), extent % size)
+    if left:
+        body(e.const(full * size, "i64"), left)
 
 
 def _block(
@@ -73,13 +94,23 @@ def _block(
     dst: Value,
     dst_stride: int,
     lanes: int,
+    fill: bool,
 ) -> None:
-    """One block of at most lanes x lanes."""
+    """One block of at most lanes x lanes; with `fill`, zeros make it up to `lanes` rows."""
     type = vector(scalar, lanes)
-    nothing = Value("poison", type)
+    nothing = Value("zeroinitializer" if fill else "poison", type)
     values = [nothing] * lanes
     for r in range(height):
         values[r] = e.masked_load(at(e, src, r * src_stride, scalar), type, lane_mask(width, lanes))
+    values = in_registers(e, values)
+    for c in range(width):
+        mask = None if fill else lane_mask(height, lanes)
+        e.masked_store(values[c], at(e, dst, c * dst_stride, scalar), mask)
+
+
+def in_registers(e: Emitter, rows: list[Value]) -> list[Value]:
+    """The columns of a square of as many vectors as each has lanes."""
+    values, lanes = list(rows), len(rows)
     distance = 1
     while distance < lanes:
         for low in range(lanes):
@@ -88,13 +119,27 @@ def _block(
                 values[low] = _exchange(e, a, b, distance, lanes, 0)
                 values[low + distance] = _exchange(e, a, b, distance, lanes, distance)
         distance *= 2
-    for c in range(width):
-        e.masked_store(values[c], at(e, dst, c * dst_stride, scalar), lane_mask(height, lanes))
+    return values
+
+
+def resized(e: Emitter, value: Value, lanes: int) -> Value:
+    """The first so many lanes of a vector; any beyond its own are unspecified."""
+    have, scalar = lanes_of(value.type), scalar_of(value.type)
+    if have == lanes:
+        return value
+    if have == 1:
+        return e.assign(vector(scalar, lanes), f"insertelement {vector(scalar, lanes)} poison, {value.typed}, i64 0")
+    if lanes == 1:
+        return e.assign(scalar, f"extractelement {value.typed}, i64 0")
+    picks = ", ".join(f"i32 {i}" if i < have else "i32 poison" for i in range(lanes))
+    return e.assign(
+        vector(scalar, lanes), f"shufflevector {value.typed}, {value.type} poison, <{lanes} x i32> <{picks}>"
+    )
 
 
 def _exchange(e: Emitter, a: Value, b: Value, distance: int, lanes: int, part: int) -> Value:
     """Of each 2 x 2 square of blocks, the upper (part 0) or lower row after transposing it."""
-    if a.name == b.name == "poison":
+    if a.name == b.name and not a.name.startswith("%"):  # both zero, or both unused
         return a
     picks = []
     for lane in range(lanes):
@@ -105,12 +150,23 @@ def _exchange(e: Emitter, a: Value, b: Value, distance: int, lanes: int, part: i
 
 
 def _transpose_scalars(
-    e: Emitter, rows: int, cols: int, scalar: str, src: Value, strides: tuple[int, int], dst: Value
+    e: Emitter,
+    rows: int,
+    cols: Value | int,
+    scalar: str,
+    src: Value,
+    strides: tuple[int, int],
+    dst: Value,
+    wide: int,
 ) -> None:
-    with e.loop(cols) as c, e.loop(rows) as r:
-        source = offset(e, offset(e, src, c, strides[1], scalar), r, strides[0], scalar)
-        target = offset(e, offset(e, dst, c, rows, scalar), r, 1, scalar)
-        e.store(e.load(source, scalar, _BYTES[scalar]), target, _BYTES[scalar])
+    size = BYTES[scalar]
+    with e.loop(cols) as c:
+        target = offset(e, dst, c, wide, scalar)
+        with e.loop(rows) as r:
+            source = offset(e, offset(e, src, c, strides[1], scalar), r, strides[0], scalar)
+            e.store(e.load(source, scalar, size), offset(e, target, r, 1, scalar), size)
+        for empty in range(rows, wide):
+            e.store(e.const(0.0, scalar), at(e, target, empty, scalar), size)
 
 
 def lane_mask(count: int, lanes: int) -> Value | None:

@@ -44,6 +44,17 @@ class Constant:
     """Stands before a value that is part of the description."""
 
 
+def is_leaf(description: Hashable) -> bool:
+    """Does it stand for one tensor and nothing around it?"""
+    return description is Leaf
+
+
+def plain_arguments(description: Any) -> bool:
+    """Do (args, kwargs) of this description hold positional tensors and nothing else?"""
+    _, ((_, args), (_, kwargs)) = description
+    return not kwargs and all(map(is_leaf, args))
+
+
 def rebuild(description: Any, leaf: Callable[[], Any]) -> Any:
     """The value a description stands for, each tensor taken from `leaf()` in order."""
     if description is Leaf:

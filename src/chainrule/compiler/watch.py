@@ -16,8 +16,8 @@ import numpy as np
 from chainrule import graph
 from chainrule.compiler.buffers import address, aligned
 from chainrule.compiler.memory import bytes_of
-from chainrule.compiler.module import SYNC_BYTES
 from chainrule.compiler.program import Program
+from chainrule.compiler.runtime import SYNC_BYTES
 from chainrule.compiler.threads import new_sync
 from chainrule.compiler.trace import Trace
 from chainrule.graph import CONST, LEAF, Array, Node

@@ -37,7 +37,9 @@ def shuffled_indices(n: int, seed: int = 0, epoch: int = 0) -> Array:
     """
     key = [_counter("seed", seed), _counter("epoch", epoch)]
     words = np.random.Philox(key=np.array(key, np.uint64)).random_raw(_counter("n", n))
-    return np.argsort(words, kind="stable")
+    order = np.argsort(words)  # several times faster than a stable sort, which only equal words would need
+    ascending = words[order]
+    return np.argsort(words, kind="stable") if (ascending[1:] == ascending[:-1]).any() else order
 
 
 def train_test_split(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -44,8 +45,13 @@ def _once(*sources: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def snapshot(model: Module, optimizer: Optimizer) -> Snapshot:
+    """The values now of everything a step changes."""
+    return values(handles(model, optimizer))
+
+
+def values(of: Iterable[Tensor]) -> Snapshot:
     """The values now. Values never change in place, so this copies nothing: the next step moves on to new memory."""
-    return [(handle, handle._node.value) for handle in handles(model, optimizer)]
+    return [(handle, handle._node.value) for handle in of]
 
 
 def restore(saved: Snapshot) -> None:
@@ -61,14 +67,19 @@ def same(a: Snapshot, b: Snapshot) -> bool:
     return len(a) == len(b) and all(x is y and v is w for (x, v), (y, w) in zip(a, b, strict=True))
 
 
-def parameters_finite(model: Module) -> bool:
-    """Is every parameter free of NaN and infinity?"""
-    return all(finite(parameter._node.value) for parameter in model.parameters())
+def all_finite(parameters: Iterable[Tensor]) -> bool:
+    """Is every one free of NaN and infinity?"""
+    with np.errstate(all="ignore"):
+        return all(_finite(parameter._node.value) for parameter in parameters)
 
 
 def finite(value: Array) -> bool:
     """No NaN and no infinity in it (one pass without a mask, where the sum does not overflow)."""
+    with np.errstate(all="ignore"):
+        return _finite(value)
+
+
+def _finite(value: Array) -> bool:
     if value.dtype.kind != "f":
         return True
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(value.sum()) or np.isfinite(value).all())
+    return math.isfinite(np.add.reduce(value, axis=None)) or bool(np.isfinite(value).all())

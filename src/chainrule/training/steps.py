@@ -77,8 +77,11 @@ class Program:
         began = time.perf_counter()
         columns = self._step.loop(tensor(index))
         took = time.perf_counter() - began
-        wanted = int(len(index) * SECONDS / max(took, 1e-9))
-        self._next = max(1, min(GROWTH * len(index), wanted))
+        if (
+            len(index) >= self._next or took > SECONDS
+        ):  # a shorter call (the last batch) tells what a call costs, not a step
+            wanted = int(len(index) * SECONDS / max(took, 1e-9))
+            self._next = max(1, min(GROWTH * len(index), wanted))
         prints = columns.pop(0).numpy() if self.records else None
         return Measured(np.stack([column.numpy().astype(np.float64) for column in columns], axis=1), prints)
 

@@ -365,6 +365,8 @@ class _Run:
         self.model, self.optimizer, self.recorder = trainer.model, trainer.optimizer, trainer.recorder
         self.interrupt = Interrupt()
         self.good: state.Snapshot = []  # the values at the last step boundary
+        self.handles: list[Tensor] = []  # whose values those are; only callbacks can add to them
+        self.parameters: list[Tensor] = []
 
     def to(self, epochs: int) -> History:
         history, position = self.trainer.history, self.position
@@ -372,7 +374,7 @@ class _Run:
         with self.interrupt, inputs.mode(self.model, True):
             self.shown.start(epochs, position.epoch, position.steps)
             try:
-                self.good = self._snapshot()
+                self._look()
                 self._tell(lambda callback: callback.on_fit_start(self.trainer))
                 while position.epoch < epochs and not self.trainer._stop:
                     self._epoch()
@@ -394,12 +396,19 @@ class _Run:
         for callback in self.callbacks:
             event(callback)
         if self.callbacks:
-            before, self.good = self.good, self._snapshot()  # a callback may have changed weights, and meant it
+            before = self.good
+            self._look()  # a callback may have changed weights, and meant it
             if self.recorder is not None and not state.same(before, self.good):
                 self.recorder.write_checkpoint(self.position.done)
 
+    def _look(self) -> None:
+        """The model and the optimizer as they are now are good."""
+        self.handles = list(state.handles(self.model, self.optimizer))
+        self.parameters = list(self.model.parameters())
+        self.good = self._snapshot()
+
     def _snapshot(self) -> state.Snapshot:
-        return state.snapshot(self.model, self.optimizer)
+        return state.values(self.handles)
 
     # ---------------------------------------------------------------- an epoch
 
@@ -435,7 +444,7 @@ class _Run:
         found = self.training.run(index)
         measured = found.values
         now = self._snapshot()
-        if not np.isfinite(measured[:, 0]).all() or not state.parameters_finite(self.model):
+        if not np.isfinite(measured[:, 0]).all() or not state.all_finite(self.parameters):
             raise self._stopped(index, found)
         position = self.position
         self._note(found)
@@ -493,13 +502,13 @@ class _Run:
     def _last_good(self, index: Array, most: int) -> int:
         """The number of steps of the chunk, at most `most`, after which the weights are still finite; takes them."""
         self._replay(index, most)
-        if state.parameters_finite(self.model):
+        if state.all_finite(self.parameters):
             return most
         low, high = 0, most  # finite after `low` steps, no longer after `high`
         while high - low > 1:
             middle = high - 1 if high == most else (low + high) // 2  # most often it is the last step
             self._replay(index, middle)
-            low, high = (middle, high) if state.parameters_finite(self.model) else (low, middle)
+            low, high = (middle, high) if state.all_finite(self.parameters) else (low, middle)
         self._replay(index, low)
         return low
 

@@ -1,0 +1,340 @@
+"""How a matrix product is cut up for a machine: the tile in registers, the strips, the blocks in cache.
+
+The tile follows from counting: a turn of its loop costs its multiply-adds, two a cycle, or its loads, two a
+cycle, whichever is more, and about a cycle besides; so the fewer tiles the better, and no tile may need more
+registers than there are. Blocks keep what a tile reads again and again near (Goto & van de Geijn, "Anatomy
+of high-performance matrix multiplication", 2008).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from chainrule.compiler.transpose import BYTES
+
+Tile = tuple[int, int]  # vectors across, rows down
+
+_PAGE = 4096
+_NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
+_BLOCK = 512  # rows and columns of a block
+_DEPTH = 256  # terms of a block
+_TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
+_BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
+_SMALL_BODY = 0.04  # and a small one, which is soon done but takes as long to compile
+_SMALL = 1 << 21  # multiply-adds
+_LOAD = 1.15  # a load beside a multiply-add: they do not all hit the first-level cache
+_TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
+_IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
+
+
+@dataclass(frozen=True)
+class Target:
+    """The vector registers of the machine that code is written for.
+
+    >>> Target.of("x86_64", {"avx2": True, "avx512f": False})
+    Target(vector_bytes=32, registers=16)
+    """
+
+    vector_bytes: int = 16
+    registers: int = 16
+
+    @classmethod
+    def of(cls, architecture: str, features: Mapping[str, bool]) -> Target:
+        """The registers of an architecture with some features, both as LLVM names them."""
+        if architecture in ("aarch64", "arm64"):
+            return cls(16, 32)
+        if features.get("avx512f"):
+            return cls(64, 32)
+        return cls(32 if features.get("avx2") else 16, 16)
+
+    @property
+    def spare(self) -> int:
+        """Registers to leave alone where factors are broadcast in registers, not from memory: with fewer LLVM moves sums about."""
+        return 2 if self.registers == 32 and self.vector_bytes == 16 else 0
+
+    def lanes(self, scalar: str) -> int:
+        return self.vector_bytes // BYTES[scalar]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """C[i, j] = sum over l of A[i, l] B[l, j]: extents, and strides in elements, all known.
+
+    A dense layer's x W^T, with x of (64, 128) and W of (10, 128), both row-major:
+
+    >>> layer = Contraction(64, 10, 128, "float", a_strides=(128, 1), b_strides=(1, 128))
+    >>> plan(layer, Target(64, 32)).dot
+    True
+
+    `batch` holds (size, stride of A, stride of B) of each loop around the product, the outermost first;
+    a stride of 0 uses one matrix for all.
+    """
+
+    m: int
+    n: int
+    k: int
+    scalar: str
+    a_strides: tuple[int, int]  # (row m, column k)
+    b_strides: tuple[int, int]  # (row k, column n)
+    batch: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def is_column(self) -> bool:
+        """A matrix contiguous along its rows times one column: better as a row times that matrix transposed."""
+        return self.n == 1 and self.a_strides[0] == 1 and self.a_strides[1] != 1 and self.m > 1
+
+    def swapped(self) -> Contraction:
+        """The same product as C^T = B^T A^T."""
+        batch = tuple((size, b_stride, a_stride) for size, a_stride, b_stride in self.batch)
+        a, b = self.b_strides[::-1], self.a_strides[::-1]
+        return replace(self, m=self.n, n=self.m, a_strides=a, b_strides=b, batch=batch)
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Neighbouring strips of equal width: the number of the first, how many, its first column, the width."""
+
+    first: int
+    count: int
+    column: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How C is cut into tiles, and how a tile is computed.
+
+    `large` row tiles of `rows` rows come first, then `small` of one row less. `widths` lists the strips of
+    columns. With `dot`, a tile's sums run over vectors of l. `pack` and `pack_a` say which factors are
+    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block.
+    """
+
+    rows: int
+    large: int
+    small: int
+    lanes: int
+    widths: tuple[Strips, ...]
+    dot: bool
+    pack: bool
+    pack_a: bool
+    depth: int
+    tiles: int
+    together: int
+    blocked: bool = False
+    turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
+
+    @property
+    def row_tiles(self) -> int:
+        return self.large + self.small
+
+    @property
+    def column_strips(self) -> int:
+        return sum(strips.count for strips in self.widths)
+
+    @property
+    def width(self) -> int:
+        """Columns of the widest strip, in whole vectors."""
+        widest = max((strips.width for strips in self.widths), default=0)
+        return -(-widest // self.lanes) * self.lanes
+
+    @property
+    def wide_strips(self) -> int:
+        """How many strips, the first, are of the widest kind; the others are one vector less."""
+        return sum(strips.count for strips in self.widths if -(-strips.width // self.lanes) * self.lanes == self.width)
+
+
+@lru_cache(maxsize=4096)
+def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
+    """The tiles for a shape; `tile` says which, where it is not to be chosen."""
+    turned = spec.is_column or _fits_better_turned(spec, target)
+    upright = spec.swapped() if turned else spec
+    if _sums_along_k(upright, target):
+        return replace(_dot_plan(upright, target), turned=turned)
+    lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
+    across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned), target)
+    widths = tuple(_even_strips(upright.n, lanes, across))
+    chosen = Plan(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0)
+    return replace(_blocks(upright, chosen), turned=turned)
+
+
+def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
+    ranked = sorted(grid.tiles(target), key=lambda tile: grid.cost(*tile))
+    if not os.environ.get("CHAINRULE_TUNE"):
+        return ranked[0]
+    from chainrule.compiler import tuning
+
+    return tuning.best(spec, target, ranked)
+
+
+def _fits_better_turned(spec: Contraction, target: Target) -> bool:
+    """Would vectors along A's rows waste fewer lanes, by more than transposing the tiles of C costs?"""
+    lanes = target.lanes(spec.scalar)
+    if spec.a_strides[0] != 1 or spec.a_strides[1] == 1 or not spec.m or not spec.n or not spec.k:
+        return False
+    transposing = _TRANSPOSING * lanes / (spec.k * min(spec.n, lanes))
+    return _waste(spec.n, lanes) > _waste(spec.m, lanes) * (1 + transposing)
+
+
+def _waste(extent: int, lanes: int) -> float:
+    """Lanes computed for each that counts."""
+    return -(-extent // lanes) * lanes / extent
+
+
+def _split(m: int, rows: int) -> tuple[int, int]:
+    """How many tiles have `rows` rows, and how many one less."""
+    tiles = -(-m // rows)
+    small = tiles * rows - m
+    return tiles - small, small
+
+
+def _even(extent: int, most: int) -> int:
+    """The larger size where an extent is cut into as few parts as `most` allows, none two longer than another."""
+    return -(-extent // -(-extent // most)) if extent else 1
+
+
+def _even_strips(n: int, lanes: int, vectors: int) -> Iterator[Strips]:
+    """Strips of `vectors` vectors, then of one less, so that they share n evenly; the last one may be ragged."""
+    total = -(-n // lanes)
+    if not total:
+        return
+    wide, narrow = _split(total, vectors)
+    ragged = n % lanes > 0
+    first = 0
+    for count, size in ((wide, vectors), (narrow, vectors - 1)):
+        last = ragged and count > 0 and first + count == wide + narrow
+        column = min(first, wide) * vectors * lanes + max(0, first - wide) * (vectors - 1) * lanes
+        if count - last > 0:
+            yield Strips(first, count - last, column, size * lanes)
+        if last:
+            column += (count - 1) * size * lanes
+            yield Strips(first + count - 1, 1, column, n - column)
+        first += count
+
+
+# -- the tile ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Rows and vectors of columns to be cut into tiles, and what that costs."""
+
+    m: int
+    vectors: int
+    most_rows: int
+    body: float  # how much slower it may be for each copy of the tile's code it is spared
+    closing: float  # cycles that each vector of columns costs a tile when its sums are done, for each term
+
+    def tiles(self, target: Target) -> list[Tile]:
+        """Every tile that fits: its sums, the vectors of B and one element of A in registers."""
+        found: dict[Tile, None] = {}
+        for across in range(1, 9):
+            for down in range(1, self.most_rows + 1):
+                if across * down + across + 1 <= target.registers - target.spare:
+                    found[_even(self.vectors, across), _even(self.m, down)] = None
+        return list(found)
+
+    def cost(self, across: int, down: int) -> float:
+        """Cycles for each element of l."""
+        widths, heights = _counts(self.vectors, across), _counts(self.m, down)
+        cycles = sum(w * h * (_cycles(v, r) + v * self.closing) for v, w in widths for r, h in heights)
+        return cycles * (1 + self.body * (len(widths) * len(heights) - 1))
+
+
+def _grid(spec: Contraction, lanes: int, target: Target, turned: bool) -> _Grid:
+    body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
+    full = target.lanes(spec.scalar)
+    closing = _TRANSPOSING * full / 2 / max(1, spec.k) if turned else 0.0
+    return _Grid(spec.m, -(-spec.n // lanes), full if turned else 28, body, closing)
+
+
+def _counts(extent: int, size: int) -> list[tuple[int, int]]:
+    large, small = _split(extent, size)
+    return [(s, count) for s, count in ((size, large), (size - 1, small)) if count and s]
+
+
+def _cycles(across: int, down: int) -> float:
+    return max(across * down, _LOAD * (across + down), _IN_FLIGHT) / 2 + _TURN + _VECTOR * across
+
+
+# -- sums along l -----------------------------------------------------------------------------------
+
+
+def _sums_along_k(spec: Contraction, target: Target) -> bool:
+    """Both operands contiguous along l, and sums along vectors of l cost less than packing B (measured).
+
+    In cycles for an element of C: a tile of dot products needs as many multiply-adds as l has vectors and then
+    adds up lanes; broadcasting wastes the lanes beyond n, and shares the packing of B among m rows.
+    """
+    lanes = target.lanes(spec.scalar)
+    if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < lanes or not spec.m * spec.n:
+        return False
+    along = (1.17 * -(-spec.k // lanes) + 3) / 2
+    across = spec.k / lanes * _waste(spec.n, lanes) * (0.525 + 4 / spec.m)
+    return spec.n == 1 or along < across
+
+
+def _dot_plan(spec: Contraction, target: Target) -> Plan:
+    lanes = min(target.lanes(spec.scalar), power_of_two_above(spec.k))
+    widest = min(8 if target.registers >= 32 else 4, target.lanes(spec.scalar))
+    width = min(widest, power_of_two_above(spec.n))
+    rows = _even(spec.m, (16 if target.registers >= 32 else 8) // width)
+    full, ragged = divmod(spec.n, width)
+    widths = [Strips(0, full, 0, width)] * (full > 0) + [Strips(full, 1, full * width, ragged)] * (ragged > 0)
+    large, small = _split(spec.m, rows)
+    return Plan(rows, large, small, lanes, tuple(widths), True, False, False, spec.k, large + small, full + 1)
+
+
+# -- blocks and packing -----------------------------------------------------------------------------
+
+
+def _blocks(spec: Contraction, chosen: Plan) -> Plan:
+    """The plan with what is packed, and how far apart the loops come back to the same data."""
+    size = BYTES[spec.scalar]
+    tiles, strips = chosen.row_tiles, chosen.column_strips
+    chosen = replace(chosen, pack=_packs_b(spec, size), pack_a=_packs_a(spec, size), tiles=tiles, together=strips)
+    if spec.m * spec.k * size <= _NEAR / 2 and spec.k <= 8 * _DEPTH:
+        return chosen
+    depth = min(spec.k, -(-_even(spec.k, _DEPTH) // 16) * 16)
+    tiles = _even(tiles, max(1, _BLOCK // chosen.rows))
+    if depth < spec.k:  # the sums of a block wait in memory
+        strips = _even(strips, max(1, _BLOCK // chosen.width))
+    return replace(chosen, depth=depth, tiles=tiles, together=strips, blocked=True)
+
+
+def _packs_b(spec: Contraction, size: int) -> bool:
+    """Must B's strips be copied? Where its columns are contiguous, only if it lies wide and is used often."""
+    if spec.n <= 1 or not spec.k:
+        return False
+    if spec.b_strides[1] != 1:
+        return True
+    far = spec.b_strides[0] * size
+    crowded = far % 1024 == 0 and far * spec.k >= _NEAR and spec.m >= 24
+    return crowded or far * spec.k * spec.m > 64 * _NEAR
+
+
+def _packs_a(spec: Contraction, size: int) -> bool:
+    """Is it worth copying the rows of A, contiguous along them, so that a tile's lie side by side?"""
+    if spec.a_strides[0] != 1 or spec.a_strides[1] == 1:
+        return False
+    span = spec.a_strides[1] * spec.k * size
+    return (span >= 16 * _PAGE and spec.n >= 192) or (span >= 64 * _PAGE and spec.n >= 160)
+
+
+def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None) -> int:
+    """How many elements of scratch memory each thread gives to the kernel; 0 where it needs none."""
+    return sum(scratch_parts(spec, plan(spec, target, tile)))
+
+
+def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
+    """Elements of scratch memory for a strip of B, a block of A, and the sums of a block of C."""
+    strip = chosen.depth * chosen.width if chosen.pack else 0
+    block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
+    sums = chosen.tiles * chosen.rows * chosen.together * chosen.width if chosen.depth < spec.k else 0
+    return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]
+
+
+def power_of_two_above(n: int) -> int:
+    return 1 << (n - 1).bit_length()

@@ -1,0 +1,219 @@
+"""Division: along which loop threads share each kernel of a program, and where they must meet.
+
+Three things are weighed (`cost`): the largest part of the work, the bytes a thread reads that another wrote,
+and the barriers. Activations split by batch row need neither barrier nor traffic from layer to layer, but
+every thread reads all weights, half of which another updated; split by output column the weights stay where
+they are and the activations travel. Which is less depends on the shapes, so every kernel takes the way that
+is cheapest after those before it, the step being followed by itself, from each of several beginnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from chainrule.compiler import cost
+from chainrule.compiler.contraction import Target
+from chainrule.compiler.kernels import Check
+from chainrule.compiler.lower import shares
+from chainrule.compiler.memory import Plan
+from chainrule.compiler.parts import Access, Cut, Footprint, Share, footprint
+
+ENOUGH = 8  # units that leave several threads about equal work
+SWEEPS = 3  # over the step, until what one leaves behind is what the next begins with
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a kernel: shared along a loop, or on thread 0 alone (None)."""
+
+    share: Share | None
+    touches: Footprint
+
+
+class Division:
+    """How the threads of a program share its kernels."""
+
+    def __init__(self, plan: Plan, target: Target) -> None:
+        self.alone = [cost.of_kernel(kernel, target) for kernel in plan.kernels]
+        self.checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
+        self.copies = bool(plan.copies)
+        self.total = sum(self.alone)
+        self.ways: list[Way] = [Way(None, Footprint((), ()))] * len(plan.kernels)
+        if self.total >= cost.SMALL:
+            options = list(_options(plan, target))
+            self.ways = min((self._sweep(options, first) for first in ("rows", "columns", "")), key=self._estimate)
+        self.threaded = any(way.share is not None for way in self.ways)
+
+    def shares(self) -> list[Share | None]:
+        """For each kernel the loop that threads share."""
+        return [way.share for way in self.ways]
+
+    def barriers(self) -> list[bool]:
+        """For each kernel whether the threads must meet before it."""
+        hazards, result = Hazards(), []
+        for way, check in zip(self.ways, self.checks, strict=True):
+            result.append(hazards.met_by(way))
+            if check:
+                hazards.clear()
+        return result
+
+    def estimate(self, threads: int) -> float:
+        """Nanoseconds a step on so many threads."""
+        return self._estimate(self.ways, threads) if threads > 1 and self.threaded else self.total
+
+    def best(self, limit: int) -> int:
+        """The number of threads, from 2 to `limit`, on which a step is quickest (1: it is not shared)."""
+        if limit < 2 or not self.threaded:
+            return 1
+        counts = [1 << i for i in range(1, limit.bit_length()) if 1 << i < limit] + [limit]
+        return min(counts, key=self.estimate)
+
+    def _estimate(self, ways: list[Way], threads: int = 2) -> float:
+        state = _State(threads)
+        for _ in range(2):
+            took = self._followed(ways, state)
+        return took
+
+    def _followed(self, ways: list[Way], state: _State) -> float:
+        took = 0.0
+        for way, alone, check in zip(ways, self.alone, self.checks, strict=True):
+            took += state.price(way, alone)
+            state.do(way)
+            took += state.meet() if check else 0
+        return took + state.meet() * (1 + self.copies)
+
+    def _sweep(self, options: list[list[Way]], prefer: str) -> list[Way]:
+        """The cheapest way for each kernel after those before it; products the `prefer`red way the first time."""
+        state = _State(2)
+        chosen: list[Way] = []
+        for sweep in range(SWEEPS):
+            chosen = []
+            for ways, alone, check in zip(options, self.alone, self.checks, strict=True):
+                usual = [way for way in ways if sweep == 0 and way.share is not None and way.share.by == prefer]
+                best = min(usual or ways, key=lambda way: state.price(way, alone))
+                state.do(best)
+                chosen.append(best)
+                if check:
+                    state.meet()
+            state.meet()
+        return chosen
+
+
+def _options(plan: Plan, target: Target) -> Iterator[list[Way]]:
+    """Every way to run each kernel, their cuts made to agree where they can."""
+    found = [(kernel, shares(kernel, target)) for kernel in plan.kernels]
+    coarse: dict[int, Cut] = {}
+    for share in (share for _, ways in found for share in ways if share.by == "rows"):
+        if share.cut.units >= ENOUGH and share.cut.rows > coarse.get(share.cut.size, share.cut._replace(rows=0)).rows:
+            coarse[share.cut.size] = share.cut
+    for kernel, ways in found:
+        agreed = [share.agreeing(coarse.get(share.cut.size)) for share in ways]
+        yield [Way(share, footprint(kernel, plan.places, share)) for share in [*agreed, None]]
+
+
+class Hazards:
+    """What has been touched since the threads last met."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """They met."""
+        self.read: dict[int, list[tuple[Access, bool]]] = {}
+        self.written: dict[int, list[tuple[Access, bool]]] = {}
+
+    def meets(self, way: Way) -> bool:
+        """Might another thread have written what the kernel touches, or still read what it writes?"""
+        divided = way.share is not None
+        return (
+            any(_clash(access, divided, self.written) for access in way.touches.reads)
+            or any(_clash(access, divided, self.written) for access in way.touches.writes)
+            or any(_clash(access, divided, self.read) for access in way.touches.writes)
+        )
+
+    def met_by(self, way: Way) -> bool:
+        """Whether a barrier must stand before it; notes that the kernel ran."""
+        meets = self.meets(way)
+        if meets:
+            self.clear()
+        for kind, accesses in ((self.read, way.touches.reads), (self.written, way.touches.writes)):
+            for access in accesses:
+                kind.setdefault(access.slot, []).append((access, way.share is not None))
+        return meets
+
+
+def _clash(access: Access, divided: bool, earlier: dict[int, list[tuple[Access, bool]]]) -> bool:
+    return any((divided or before) and not access.apart(other) for other, before in earlier.get(access.slot, ()))
+
+
+# Who has what: (stride, size, edges) of a split buffer, or one of these.
+Layout = object
+_ALONE, _WHOLE = "thread 0", "all"
+
+
+@dataclass
+class _State:
+    """Where the newest value of each buffer lies while `threads` threads follow the program."""
+
+    threads: int
+    written: dict[tuple[int, int], Layout] = field(default_factory=dict)
+    held: dict[tuple[int, int], set[Layout]] = field(default_factory=dict)
+    hazards: Hazards = field(default_factory=Hazards)
+
+    def price(self, way: Way, alone: float) -> float:
+        """Running the kernel this way now."""
+        part = way.share.cut.largest(self.threads) if way.share is not None else 1.0
+        moved = sum(self._foreign(access, self._layout(way, access)) for access in way.touches.reads)
+        moved += sum(_overrun(access, self.threads) for access in way.touches.writes)
+        return alone * part + cost.foreign(moved) + cost.BARRIER * self.hazards.meets(way)
+
+    def do(self, way: Way) -> None:
+        """The kernel runs: threads hold what they read, and alone what they wrote."""
+        self.hazards.met_by(way)
+        for access in way.touches.reads:
+            self.held.setdefault((access.slot, access.start), set()).add(self._layout(way, access))
+        for access in way.touches.writes:
+            key = access.slot, access.start
+            self.written[key], self.held[key] = self._layout(way, access), set()
+
+    def meet(self) -> float:
+        """A barrier."""
+        self.hazards.clear()
+        return cost.BARRIER
+
+    def _layout(self, way: Way, access: Access) -> Layout:
+        if way.share is None:
+            return _ALONE
+        if access.lane is None:
+            return _WHOLE
+        return access.lane.stride, access.lane.size, _edges(access.lane.cut, self.threads)
+
+    def _foreign(self, access: Access, wanted: Layout) -> float:
+        """Bytes that a thread must fetch from another."""
+        key = access.slot, access.start
+        layout, held = self.written.get(key), self.held.get(key, ())
+        if layout is None or wanted == layout or wanted in held or _WHOLE in held:
+            return 0.0
+        needed = 1.0 if wanted in (_ALONE, _WHOLE) else 1 / self.threads
+        others = 1.0 if layout == _ALONE else 1 - 1 / self.threads
+        return (access.end - access.start) * needed * others
+
+
+def _overrun(access: Access, threads: int) -> float:
+    """Bytes of other threads that the hardware fetches as it reads ahead over the end of each piece of a buffer.
+
+    Those threads are writing there, so the lines travel to and fro: with a product split by columns that can
+    cost all that a second thread gains.
+    """
+    if access.lane is None:
+        return 0.0
+    turn = access.lane.stride * access.lane.size
+    pieces = (access.end - access.start) // turn
+    return pieces * min(turn / threads, cost.AHEAD) if pieces > 1 else 0.0
+
+
+@lru_cache(maxsize=1024)
+def _edges(cut: Cut, threads: int) -> tuple[int, ...]:
+    return cut.edges(threads)

@@ -1,0 +1,172 @@
+"""Copies of a factor's parts, so that what a tile reads lies side by side, and how a tile's loops count.
+
+Packed, a strip of B is (l, columns) with each row made up to whole vectors by zeros, and a tile of A's rows
+is (l, rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from chainrule.compiler.blocking import (
+    Contraction,
+    Plan,
+    Strips,
+    power_of_two_above,
+    scratch_parts,
+)
+from chainrule.compiler.emit import Emitter, Value, vector
+from chainrule.compiler.transpose import (
+    at,
+    emit_copy,
+    emit_transpose,
+    lane_mask,
+    offset,
+)
+
+Range = tuple[Value, Value]
+
+
+def ranged(e: Emitter, limits: Range | None, first: int, count: int, body: Callable[[Value], None]) -> None:
+    """body(i) for i in first, ..., first + count - 1, as far as they lie within `limits`."""
+    if count == 0:
+        return
+    start = e.const(first, "i64")
+    if limits is None:
+        if count == 1:
+            body(start)
+            return
+        with e.loop(count) as i:
+            body(e.binary("add", i, start) if first else i)
+        return
+    low, high = within(e, limits, start, e.const(first + count, "i64"))
+    with e.loop(e.binary("sub", high, low)) as i:
+        body(e.binary("add", i, low))
+
+
+def within(e: Emitter, limits: Range, low: Value, high: Value) -> Range:
+    """What two ranges share."""
+    return e.call("llvm.smax.i64", "i64", limits[0], low), e.call("llvm.smin.i64", "i64", limits[1], high)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One vector of a strip's columns: where it begins, its type, and which lanes count."""
+
+    first: int
+    type: str
+    mask: Value | None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where A has its rows: packed tile by tile, or in place."""
+
+    a: Value
+    packed: bool
+    first: Value  # the tile that `a` begins with, if packed
+
+
+@dataclass(frozen=True)
+class Depth:
+    """A block of l: its first element and its length; the sums so far wait at `sums`, unless it is all of l."""
+
+    start: Value
+    count: Value | int
+    first: Value | None = None  # is it the first block?
+    last: Value | None = None
+
+
+class Packer:
+    """Packs the factors of one product, if its plan says so."""
+
+    def __init__(self, e: Emitter, spec: Contraction, chosen: Plan, scratch: Value | None) -> None:
+        self.e, self.spec, self.plan = e, spec, chosen
+        self.scratch = self._divided(scratch)
+
+    def _divided(self, scratch: Value | None) -> list[Value]:
+        """Scratch memory for a strip of B, a block of A, the sums of a block of C."""
+        if scratch is None:
+            return []
+        strip, block, _ = scratch_parts(self.spec, self.plan)
+        return [at(self.e, scratch, elements, self.spec.scalar) for elements in (0, strip, strip + block)]
+
+    def row_tiles(self) -> list[tuple[int, int, int]]:
+        """First tile, how many, of how many rows."""
+        chosen = self.plan
+        return [(0, chosen.large, chosen.rows), (chosen.large, chosen.small, chosen.rows - 1)]
+
+    def first_row(self, tile: Value, rows: int) -> Value:
+        row = scaled(self.e, tile, rows)
+        # the small tiles follow the large ones, each one row longer
+        return row if rows == self.plan.rows else plus(self.e, row, self.plan.large)
+
+    def rows_of_a(self, a: Value, tiles: Range | None, depth: Depth) -> Rows:
+        """A's rows of some tiles, copied tile by tile if the plan says so."""
+        e, spec, chosen = self.e, self.spec, self.plan
+        first = tiles[0] if tiles else e.const(0, "i64")
+        source = offset(e, a, depth.start, spec.a_strides[1], spec.scalar)
+        if not chosen.pack_a:
+            return Rows(source, False, first)
+        rows = Rows(self.scratch[1], True, first)
+        if spec.a_strides[0] != 1:
+            for begin, count, height in self.row_tiles():
+                ranged(e, tiles, begin, count, partial(self._turn_tile, rows, source, depth, height))
+            return rows
+        with e.loop(depth.count) as term:
+            line = offset(e, source, term, spec.a_strides[1], spec.scalar)
+            for begin, count, height in self.row_tiles():
+                ranged(e, tiles, begin, count, partial(self._copy_tile, rows, line, term, height))
+        return rows
+
+    def packed_tile(self, rows: Rows, number: Value) -> Value:
+        size = self.plan.depth * self.plan.rows
+        return offset(self.e, rows.a, self.e.binary("sub", number, rows.first), size, self.spec.scalar)
+
+    def _turn_tile(self, rows: Rows, source: Value, depth: Depth, height: int, number: Value) -> None:
+        """A tile's rows, contiguous along l: transposed."""
+        e, spec = self.e, self.spec
+        source = offset(e, source, self.first_row(number, height), spec.a_strides[0], spec.scalar)
+        count = depth.count if isinstance(depth.count, Value) else None
+        place, lanes = self.packed_tile(rows, number), self.plan.lanes
+        emit_transpose(e, height, spec.k, spec.scalar, source, spec.a_strides, place, lanes, None, count)
+
+    def _copy_tile(self, rows: Rows, line: Value, term: Value, height: int, number: Value) -> None:
+        """One element of l for a tile's rows, which lie side by side."""
+        e, spec = self.e, self.spec
+        place = offset(e, self.packed_tile(rows, number), term, height, spec.scalar)
+        source = e.address(line, self.first_row(number, height), spec.scalar)
+        for part in columns(height, self.plan.lanes, spec.scalar):
+            value = e.masked_load(at(e, source, part.first, spec.scalar), part.type, part.mask)
+            e.masked_store(value, at(e, place, part.first, spec.scalar), part.mask)
+
+    def strip_of_b(self, strips: Strips, source: Value, count: Value | int) -> None:
+        """A strip of B as rows of whole vectors."""
+        e, spec, lanes = self.e, self.spec, self.plan.lanes
+        wide = -(-strips.width // lanes) * lanes
+        if spec.b_strides[1] == 1:
+            emit_copy(e, count, strips.width, spec.scalar, source, spec.b_strides[0], self.scratch[0], lanes)
+        else:
+            turned = spec.b_strides[::-1]
+            some = count if isinstance(count, Value) else None
+            emit_transpose(e, strips.width, spec.k, spec.scalar, source, turned, self.scratch[0], lanes, wide, some)
+
+
+def columns(width: int, lanes: int, scalar: str) -> list[Column]:
+    """Vectors for `width` columns; the last as narrow as it can be, masked if it is still too wide."""
+    parts = []
+    for first in range(0, width, lanes):
+        left = min(lanes, width - first)
+        wide = power_of_two_above(left)
+        parts.append(Column(first, vector(scalar, wide), lane_mask(left, wide)))
+    return parts
+
+
+def scaled(e: Emitter, index: Value, factor: int) -> Value:
+    return index if factor == 1 else e.binary("mul", index, e.const(factor, "i64"))
+
+
+def plus(e: Emitter, index: Value, more: int) -> Value:
+    return index if more == 0 else e.binary("add", index, e.const(more, "i64"))

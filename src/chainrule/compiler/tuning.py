@@ -1,0 +1,121 @@
+"""An optional search for the fastest tile of each product, remembered on disk.
+
+With ``CHAINRULE_TUNE=1`` the few tiles that should cost least are timed on this machine when a product's shape
+is first met, which takes some tenths of a second; later processes read the choice. Results do not depend on it
+in any bit: every sum runs over l in one order, whatever the tile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from chainrule.compiler.blocking import Contraction, Target, Tile, scratch_elements
+
+CANDIDATES = 6
+SMALLEST = 1 << 16  # multiply-adds; below, every tile is about as fast
+
+
+def best(spec: Contraction, target: Target, candidates: list[Tile]) -> Tile:
+    """The fastest of some tiles, cheapest by estimate first; the first where searching is no use."""
+    from chainrule.compiler import native
+
+    few = candidates[:CANDIDATES]
+    if spec.m * spec.n * spec.k < SMALLEST or len(few) < 2 or target != native.machine().target:
+        return few[0]
+    known = _read()
+    key = f"{spec.m}x{spec.n}x{spec.k} {spec.scalar} {spec.a_strides} {spec.b_strides}"
+    if tuple(known.get(key, ())) not in few:
+        known[key] = min(few, key=lambda tile: seconds(spec, target, tile))
+        _write(known)
+    across, down = known[key]
+    return across, down
+
+
+def seconds(spec: Contraction, target: Target, tile: Tile) -> float:
+    """The time of one product with this tile: the least of several rounds."""
+    from chainrule.compiler import native
+    from chainrule.compiler.buffers import aligned
+
+    code = native.Code(native.compile_text(_program(spec, target, tile)))
+    size = {"float": 4, "double": 8}[spec.scalar]
+    extents = [_extent(spec.m, spec.k, spec.a_strides), _extent(spec.k, spec.n, spec.b_strides), spec.m * spec.n]
+    extents.append(scratch_elements(spec, target, tile))
+    a, b, c, scratch = (aligned(size * elements) for elements in extents)
+    for array in (a, b):
+        array.view(np.float32 if size == 4 else np.float64)[:] = 1
+    pointers = [array.ctypes.data for array in (a, b, c)]
+    repeats = max(1, 20_000_000 // (spec.m * spec.n * spec.k))
+
+    def once() -> float:
+        start = time.perf_counter()
+        code.run(*pointers, repeats, 0, 0, 0, scratch.ctypes.data)
+        return (time.perf_counter() - start) / repeats
+
+    return min(once() for _ in range(8))
+
+
+def _extent(rows: int, columns: int, strides: tuple[int, int]) -> int:
+    return (rows - 1) * strides[0] + (columns - 1) * strides[1] + 1
+
+
+def _program(spec: Contraction, target: Target, tile: Tile) -> str:
+    """A module whose ``run`` computes the product so many times."""
+    from chainrule.compiler.contraction import Indices, emit_contraction
+    from chainrule.compiler.emit import Emitter, Value
+
+    a, b, c, scratch = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch"))
+    e = Emitter()
+
+    def store(e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices) -> None:
+        line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
+        e.masked_store(sums, e.address(line, column, spec.scalar), mask)
+
+    emit_contraction(e, spec, a, b, store, target, scratch, tile=tile)
+    e.ret()
+    product = e.function("product", [a, b, c, scratch], attributes="#0")
+    r = Emitter()
+    with r.loop(Value("%repeats", "i64")):
+        r.write("call void @product(ptr %a, ptr %b, ptr %c, ptr %scratch)")
+    r.ret(r.const(0, "i64"))
+    unused = [Value(f"%unused{i}", "i64") for i in range(3)]
+    run = r.function("run", [a, b, c, Value("%repeats", "i64"), *unused, scratch], "i64")
+    return "\n".join(
+        [*sorted(e.declarations), product, run, 'attributes #0 = { noinline "prefer-vector-width"="512" }']
+    )
+
+
+# -- the file ---------------------------------------------------------------------------------------
+
+
+def _path() -> Path:
+    from chainrule.compiler import cache, native
+
+    machine = hashlib.sha256(native.machine().identity.encode()).hexdigest()[:16]
+    return cache.cache_dir() / f"tiles-{machine}.json"
+
+
+def _read() -> dict[str, Tile]:
+    """What was found before; nothing where the file is missing or damaged."""
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        stored = json.loads(_path().read_text(encoding="utf-8"))
+        return {str(key): (int(tile[0]), int(tile[1])) for key, tile in stored.items() if len(tile) == 2}
+    return {}
+
+
+def _write(known: dict[str, Tile]) -> None:
+    """Whole or not at all; a cache that cannot be written is done without."""
+    with suppress(OSError):
+        path = _path()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(known, file, indent=0, sort_keys=True)
+        os.replace(temporary, path)

@@ -1,0 +1,399 @@
+"""One program of a compiled function, and the tensors it is bound to.
+
+Between two calls nothing changes but the arguments, as a rule: every handle still names the node that the
+last call left. So a call asks just that, handle by handle, and only where the answer is no does it look
+closer and bind buffers anew.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from chainrule import graph
+from chainrule.compiler import memory, tree, watch
+from chainrule.compiler.available import check_room
+from chainrule.compiler.buffers import address, contiguous
+from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
+from chainrule.compiler.program import Program
+from chainrule.compiler.run import Run
+from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
+from chainrule.compiler.watch import Watched
+from chainrule.errors import IndexRangeError, TraceError
+from chainrule.graph import Array, Node, Type
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import Handle, wrap
+
+
+class Variant:
+    """One program of a compiled function, and the handles it is bound to."""
+
+    def __init__(self, function: Callable[..., Any], description: Any, leaves: list[Handle], nodes: list[Node]) -> None:
+        placeholders = _placeholders(leaves, nodes)
+        results: list[Handle] = []
+        shape: list[Any] = []
+
+        def run(*args: Any, **kwargs: Any) -> None:
+            shape.append(tree.flatten(function(*args, **kwargs), results))
+            self.result_nodes = [_result_node(handle, trace_now()) for handle in results]
+            self.derivative = derivative_of(trace_now(), self.result_nodes)
+
+        def trace_now() -> Trace:
+            current = graph.current_trace()
+            if not isinstance(current, Trace):
+                raise TraceError("a compiled function ended its own trace; this is a bug in chainrule")
+            return current
+
+        def arguments(handles: list[Any]) -> tuple[Any, Any]:
+            source = iter(handles)
+            args, kwargs = tree.rebuild(description, lambda: next(source))
+            return args, kwargs
+
+        self.result_nodes: list[Node] = []
+        self.derivative: Derivative | None = None
+        self.trace, _ = trace_function(run, placeholders, arguments)
+        self.description: Hashable = shape[0]
+        self.plain = tree.plain_arguments(description)
+        self.types = [(node.shape, node.dtype, leaf.requires_grad) for node, leaf in zip(nodes, leaves, strict=True)]
+        self.grad_enabled = graph.is_grad_enabled()
+        self._lay_out()
+
+    # -- the table --------------------------------------------------------------------------
+    def _lay_out(self) -> None:
+        """The table: arguments, results, live numbers, state, gradients."""
+        trace = self.trace
+        if self.derivative is not None:
+            self.result_nodes = [*self.result_nodes, *self.derivative.residuals]
+        slots = list(trace.slots.values())
+        self.arguments = sorted((s for s in slots if s.argument is not None), key=lambda s: s.argument or 0)
+        program_graph = graph_of(trace, self.result_nodes)
+        read = set(program_graph.inputs)
+        self.state = [s for s in slots if s.argument is None and (s.input in read or s.final is not None)]
+        trace.live = [(getter, node) for getter, node in trace.live if node in read]
+        self.grads = [g for g in trace.grads.values() if g.final is not None]
+        self.first_result = len(self.arguments)
+        self.first_live = self.first_result + len(self.result_nodes)
+        self.first_state = self.first_live + len(trace.live)
+        self.first_grad = self.first_state + len(self.state)
+        entries: dict[Node, int] = {s.input: i for i, s in enumerate(self.arguments)}
+        entries.update({node: self.first_live + i for i, (_, node) in enumerate(trace.live)})
+        entries.update({s.input: self.first_state + i for i, s in enumerate(self.state)})
+        written = [self.first_result + i for i in range(len(self.result_nodes))]
+        written += [entries[s.input] for s in slots if s.final is not None]
+        written += [self.first_grad + i for i in range(len(self.grads))]
+        names = {entry: f"out{i}" for i, entry in enumerate(written[: len(self.result_nodes)])}
+        names.update({self.first_grad + i: f"grad{i}" for i in range(len(self.grads))})
+        for node, entry in entries.items():
+            program_graph.names[node] = self._input_name(entry)
+        self.program = Program(program_graph, entries, written, names)
+        self._prepare()
+
+    def _input_name(self, entry: int) -> str:
+        if entry < self.first_live:
+            return f"arg{entry}"
+        if entry < self.first_state:
+            return f"live{entry - self.first_live}"
+        return f"state{entry - self.first_state}"
+
+    def _prepare(self) -> None:
+        """What every call needs, looked up once."""
+        slots, grads = self.trace.slots.values(), self.trace.grads.values()
+        self.run = Run(self.program, self.first_live)
+        self.table, self.strides = self.run.table, self.run.strides
+        self.live = np.zeros(max(1, len(self.trace.live)), np.float64)
+        for i in range(len(self.trace.live)):
+            self.table[self.first_live + i] = address(self.live) + 8 * i
+        self.getters = [getter for getter, _ in self.trace.live]
+        self.guards, self.guarded = [g for g, _ in self.trace.guards], [value for _, value in self.trace.guards]
+        self.pack_pointers = struct.Struct(f"={self.first_live}Q").pack_into
+        self.pack_numbers = struct.Struct(f"={len(self.getters)}d").pack_into
+        self.bound: list[Node | None] = [None] * len(self.state)
+        self.hold: list[Any] = [None] * (len(self.arguments) + len(self.state))  # keeps buffers alive
+        self.gradients: list[Tensor | None] = [None] * len(self.grads)
+        self.outputs = [(n.shape, n.dtype.numpy) for n in self.result_nodes]
+        self.inputs = [(s.argument or 0, s.final is not None) for s in self.arguments]
+        self.changed = [(i, at) for i, (at, changed) in enumerate(self.inputs) if changed]
+        self.given = [g for g in grads if g.argument is not None]
+        self.asked = [g for g in grads if g.read and (g.argument is not None or g.before is not None)]
+        self.bare = [g.owner for g in grads if g.read and g.argument is None and g.before is None]
+        self.cleared = [g for g in grads if g.final is None and g.after is not g.before]
+        self.single = tree.is_leaf(self.description)
+        # Handles that must name what they did; a handle that is another at each call leaves no short way.
+        self.unmoved = [s for s in slots if s.argument is None and s not in self.state]
+        self.fixed = all(s.gradient_of is None for s in slots)
+        self.watched: list[tuple[Handle, Node]] | None = None
+        self.owned: list[Node] = []
+
+    # -- does it still hold? ----------------------------------------------------------------
+    def takes(self, args: tuple[Any, ...]) -> bool:
+        """Are these the arguments of this program, plain tensors one by one? (No: perhaps in another form.)"""
+        if not self.plain or len(args) != len(self.types) or graph._local.grad_enabled is not self.grad_enabled:
+            return False
+        for arg, (shape, dtype, requires_grad) in zip(args, self.types, strict=True):
+            if type(arg) is not Tensor:
+                return False
+            node = arg._node
+            if node.dtype is not dtype or node.shape != shape or node.requires_grad is not requires_grad:
+                return False
+        return len(args) == len(self.arguments) and len({*map(id, args)}) == len(args)
+
+    def meet(self, leaves: Sequence[Handle]) -> None:
+        """The gradient of an argument belongs to whatever tensor this call passes for it."""
+        for grad in self.given:
+            if grad.argument is not None:
+                grad.owner = leaves[grad.argument]
+
+    def holds(self, leaves: Sequence[Handle]) -> bool:
+        """Is everything Python that the trace depended on still as it was?"""
+        if [getter() for getter in self.guards] != self.guarded:
+            return False
+        self.meet(leaves)
+        for grad in self.asked:
+            if not grad.fits():
+                return False
+        for owner in self.bare:
+            if owner._grad is not None:
+                return False
+        return self._unchanged() or self._state_fits()
+
+    def _unchanged(self) -> bool:
+        """Does every handle name the node that the last call left there?"""
+        if self.watched is None:
+            return False
+        for handle, node in self.watched:  # noqa: SIM110 - at every call, and all() of a generator takes twice as long
+            if handle._node is not node:
+                return False
+        return True
+
+    def _state_fits(self) -> bool:
+        self.watched = None
+        for slot, bound in zip(self.state, self.bound, strict=True):
+            node = slot.current()._node
+            if node is not bound and not _same_kind(node, slot.input):
+                return False
+        # Also tensors that the program itself no longer reads: whether they require grad shaped the trace.
+        return all(slot.current()._node.requires_grad == slot.input.requires_grad for slot in self.unmoved)
+
+    # -- running ----------------------------------------------------------------------------
+    def call(self, leaves: Sequence[Handle]) -> Any:
+        """One step."""
+        outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
+        self._bind(leaves, outputs, None)
+        variables = self._variables(leaves) if self.derivative is not None else ()
+        saved = self._read_again(leaves) if self.derivative is not None else []
+        self._execute(1)
+        if self.derivative is None:
+            return self._finish(leaves, self._result_leaves(outputs))
+        count = len(self.derivative.results)
+        call = Call(self.derivative, [*outputs[count:], *saved])
+        return self._finish(leaves, [result_node(call, i, outputs[i], variables) for i in range(count)])
+
+    def _result_leaves(self, outputs: list[Array]) -> list[Node]:
+        nodes = self.result_nodes
+        return [Node(graph.LEAF, (), {}, Type(a.shape, n.dtype), value=a) for a, n in zip(outputs, nodes, strict=True)]
+
+    def _variables(self, leaves: Sequence[Handle]) -> tuple[Node, ...]:
+        """The eager nodes to differentiate by, in the derivative's order."""
+        chosen = self.derivative.variables if self.derivative is not None else []
+        return tuple(self._eager(node, leaves) for node in chosen)
+
+    def _read_again(self, leaves: Sequence[Handle]) -> list[Array]:
+        """The values of the inputs that the backward pass reads, safe from later writes."""
+        chosen = self.derivative.read if self.derivative is not None else []
+        live = {node: np.asarray(self.live[i]) for i, (_, node) in enumerate(self.trace.live)}
+        return [live[node].copy() if node in live else self._eager(node, leaves).value for node in chosen]
+
+    def _eager(self, entry: Node, leaves: Sequence[Handle]) -> Node:
+        slot = next(slot for slot in self.trace.slots.values() if slot.input is entry)
+        return (slot.current() if slot.argument is None else leaves[slot.argument])._node
+
+    def loop(self, leaves: list[Handle], steps: int) -> Any:
+        """One step for each entry along the first axis of every argument."""
+        if self.derivative is not None:
+            raise TraceError(
+                "loop: the function returns tensors that require grad, and no gradient flows out of a loop. Run it "
+                "under cr.no_grad(), detach its results, or call backward inside it."
+            )
+        if self.changed or any(g.argument is not None for g in self.grads):
+            raise TraceError(
+                "loop: the function changes one of its arguments in place, which has no meaning over many steps. "
+                "Keep state in tensors that exist outside the function."
+            )
+        size = steps * sum(map(memory.bytes_of, self.result_nodes))
+        check_room(size, lambda: f"the results of {steps:,} steps in one loop")
+        outputs = [np.empty((steps, *shape), dtype) for shape, dtype in self.outputs]
+        if not steps:
+            return self._rebuilt(self._result_leaves(outputs))
+        self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
+        self._execute(steps)
+        return self._finish(leaves, self._result_leaves(outputs))
+
+    @cached_property
+    def _watchable(self) -> Program:
+        return replace(self.program, watched=True)
+
+    def watch(self, leaves: Sequence[Handle]) -> Watched:
+        """One step, and every value on the way."""
+        outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
+        self._bind(leaves, outputs, None)
+        status, stored = watch.run(self._watchable, self.table)
+        if status:
+            raise self._failure(status & 0xFFFF, status >> 16)
+        self._finish(leaves, self._result_leaves(outputs))
+        return Watched(self.trace, self._watchable, stored)
+
+    # -- binding ----------------------------------------------------------------------------
+    def _bind(self, leaves: Sequence[Handle], outputs: list[Array], strides: list[int] | None) -> None:
+        """Point every table entry at its buffer; `strides` of the results where the call is a loop."""
+        pointers = []
+        for i, (at, changed) in enumerate(self.inputs):
+            array = contiguous(leaves[at]._node.value)
+            self.hold[i] = array = array.copy() if changed else array
+            pointers.append(address(array))
+        self.pack_pointers(self.table.data, 0, *pointers, *map(address, outputs))
+        self.pack_numbers(self.live.data, 0, *[getter() for getter in self.getters])
+        self._set_strides(strides)
+        if self.watched is None or self._looked_at():  # `holds` saw that the rest is as it was
+            self._bind_states()
+        for i, grad in enumerate(self.grads):
+            self._bind_gradient(i, grad)
+
+    def _looked_at(self) -> bool:
+        """Does anyone perhaps hold a buffer that the program will overwrite?"""
+        for node in self.owned:  # noqa: SIM110 - likewise
+            if node.seen:
+                return True
+        return False
+
+    looping = False
+
+    def _set_strides(self, strides: list[int] | None) -> None:
+        if strides is None and not self.looping:
+            return
+        self.looping = strides is not None
+        for i, slot in enumerate(self.arguments):
+            self.strides[i] = _stride(slot.input) if self.looping else 0
+        for i, stride in enumerate(strides or [0] * len(self.result_nodes)):
+            self.strides[self.first_result + i] = stride
+
+    def _bind_states(self) -> None:
+        for i, slot in enumerate(self.state):
+            node = slot.current()._node
+            if node is not self.bound[i] or (node.seen and slot.final is not None):
+                self._bind_state(i, slot, node)
+        self.watched = None
+        if self.fixed and all(node is not None for node in self.bound):
+            pairs = [(slot, slot.current()) for slot in [*self.state, *self.unmoved]]
+            self.watched = [(handle, handle._node) for _, handle in pairs]
+            self.owned = [handle._node for slot, handle in pairs if slot.final is not None]
+
+    def _bind_state(self, i: int, slot: Slot, node: Node) -> None:
+        """Give a state slot its buffer: the handle's own, or a copy where someone may hold that one."""
+        held = node._value  # not `value`: reading it would mark it as seen
+        if held is None:
+            raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
+        array = contiguous(held)
+        if slot.final is not None and (node.seen or array is not held):
+            array = array.copy()
+            node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
+            node.seen = False
+            slot.current()._node = node
+        self.table[self.first_state + i] = address(array)
+        self.bound[i] = node if array is node._value else None
+        self.hold[len(self.arguments) + i] = array
+
+    def _bind_gradient(self, i: int, grad: GradSlot) -> None:
+        held = self.gradients[i]
+        # Nobody but this list and the owner's attribute may hold it, and the program itself must not read it.
+        expected = _ALONE + 1 + (grad.owner._grad is held)  # 1: `held`
+        free = held is not None and not held._node.seen and not grad.accumulates
+        if free and _references(self.gradients, i) <= expected:
+            return
+        final = grad.final
+        if final is None:
+            return
+        array = np.empty(final.shape, final.dtype.numpy)
+        node = graph.leaf(array, final.dtype)
+        node.seen = False
+        self.gradients[i] = wrap(node)
+        self.table[self.first_grad + i] = address(array)
+
+    # -- afterwards -------------------------------------------------------------------------
+    def _execute(self, steps: int) -> None:
+        status = self.run(steps)
+        if status:
+            raise self._failure(status & 0xFFFF, status >> 16)
+
+    def _failure(self, code: int, step: int) -> Exception:
+        node = self.program.schedule.checks[code - 1]
+        where = f"index{node.whereabouts()}"
+        if step:
+            where += f", step {step} of the loop"
+        size = node.params["size"]
+        return IndexRangeError(
+            f"{where}: an index is out of range for an axis of size {size}: it must be in [{-size}, {size - 1}]. "
+            f"Check the indices (labels start at 0)."
+        )
+
+    def _finish(self, leaves: Sequence[Handle], results: list[Node]) -> Any:
+        for i, at in self.changed:
+            handle = leaves[at]
+            handle._node = graph.leaf(self.hold[i], handle.dtype, handle._node.requires_grad, handle._node.owner)
+        for grad, held in zip(self.grads, self.gradients, strict=True):
+            grad.owner._grad = held
+        for grad in self.cleared:
+            grad.owner._grad = grad.after
+        return self._rebuilt(results)
+
+    def _rebuilt(self, results: list[Node]) -> Any:
+        """The results as the function returned them."""
+        if self.single:
+            return wrap(results[0])
+        tensors = map(wrap, results)
+        return tree.rebuild(self.description, lambda: next(tensors))
+
+
+def _references(held: Sequence[object], i: int) -> int:
+    """How many references to an element there are; how many of them are Python's own depends on its version."""
+    element = held[i]
+    return sys.getrefcount(element)
+
+
+_ALONE = _references([object()], 0)  # held by its list alone
+
+
+def _same_kind(node: Node, expected: Node) -> bool:
+    return node.type == expected.type and node.requires_grad == expected.requires_grad
+
+
+def _placeholders(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:
+    """A handle for each argument, of the type one step sees.
+
+    A new one, so that a tensor both passed and captured is two things to the program: the next call may pass
+    another. One of a subclass or with attributes stands for itself, since the function may look at them.
+    """
+    made: dict[int, Handle] = {}
+    for leaf, node in zip(leaves, nodes, strict=True):
+        if leaf._node is not node:
+            made.setdefault(id(leaf), wrap(Node(graph.LEAF, (), {}, node.type)))
+        elif type(leaf) is Tensor and not leaf.__dict__:
+            stand_in = made.setdefault(id(leaf), wrap(node))
+            stand_in._views, stand_in._grad = leaf._views, leaf._grad
+        else:
+            made[id(leaf)] = leaf
+    return [made[id(leaf)] for leaf in leaves]
+
+
+def _result_node(handle: Handle, trace: Trace) -> Node:
+    node = handle._node
+    return node if node.trace is trace else trace.lift(handle)
+
+
+def _stride(node: Node) -> int:
+    return memory.bytes_of(node)
