@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | predict | explain | check | bench | info``."""
+"""The command line: ``chainrule train | evaluate | predict | explain | check | view | bench | info``."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ def commands() -> None:
 @click.option("--activation", default="relu", show_default=True)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1))
 @click.option("--record/--no-record", default=True, show_default=True, help="keep what brings back every step")
+@click.option("--report", is_flag=True, help="also write the page, report.html, into the run folder")
 @click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object as the last line of standard output")
-def train(as_json: bool, record: bool, out: str | None, config: str | None, **options: Any) -> None:
+def train(as_json: bool, record: bool, report: bool, out: str | None, config: str | None, **options: Any) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
     from chainrule.cli import runs
 
     chosen = runs.choices(config, options, click.get_current_context())
     with runs.new_folder(out, chosen["dataset"]) as folder:
-        result = runs.train(chosen, folder, sys.stderr if as_json else sys.stdout, record)
+        result = runs.train(chosen, folder, sys.stderr if as_json else sys.stdout, record, report)
     result["seconds"] = time.perf_counter() - start
     click.echo(
         f"loss {result['loss_before']:.4f} -> {result['train_loss']:.4f}; test accuracy {result['test_accuracy']:.2%} "
@@ -125,6 +126,22 @@ def check(run: str | None, rows: int, as_json: bool) -> None:
         found = joined([found, trainer.model.verify(*load(config["dataset"]).train, trainer.loss, rows)])
     click.echo(json.dumps(found.as_dict()) if as_json else str(found))
     sys.exit(0 if found else 1)
+
+
+@commands.command()
+@click.argument("run", type=click.Path())
+@click.option("--live", is_flag=True, help="follow a run while it trains")
+@click.option("--out", type=click.Path(dir_okay=False), help="write the page to this file instead of serving it")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="of the server (default: any free one)")
+@click.option("--open/--no-open", "opening", default=True, show_default=True, help="open the browser")
+def view(run: str, live: bool, out: str | None, port: int, opening: bool) -> None:
+    """Show the page of RUN in the browser: every step, every weight. Ctrl-C ends it."""
+    from chainrule.cli.view import serve, write_page
+
+    if out is not None:
+        write_page(Path(run), Path(out))
+    else:
+        serve(Path(run), live, port, opening)
 
 
 @commands.command()

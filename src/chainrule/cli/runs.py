@@ -14,13 +14,14 @@ import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.cli.curves import draw
 from chainrule.errors import DamagedFileError, NonFiniteError, SettingError
+from chainrule.training.callbacks import Callback
 from chainrule.training.checkpoints import load_file, save_file, write_whole
 from chainrule.training.configuration import build, read_config, schedule
 from chainrule.training.history import History
 from chainrule.training.trainer import Trainer
 
 
-def train(config: dict[str, Any], folder: Path, shown: IO[str], record: bool) -> dict[str, Any]:
+def train(config: dict[str, Any], folder: Path, shown: IO[str], record: bool, report: bool) -> dict[str, Any]:
     """Train, write the run, and say how it went; a training that stops at a NaN is written too."""
     from chainrule.data import load
 
@@ -32,19 +33,36 @@ def train(config: dict[str, Any], folder: Path, shown: IO[str], record: bool) ->
     try:
         history = trainer.fit(
             *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-            seed=config["seed"], callbacks=schedule(trainer, config), progress=shown,
+            seed=config["seed"], callbacks=[_Begun(folder, config), *schedule(trainer, config)], progress=shown,
             record=folder if record else False,
         )  # fmt: skip
     except NonFiniteError as error:
-        write(folder, trainer, trainer.history, config)
+        write(folder, trainer, trainer.history)
         raise NonFiniteError(f"{error} They are in {folder}.") from None
-    write(folder, trainer, history, config)
+    write(folder, trainer, history)
+    if report:
+        from chainrule.explain.verify import rules
+
+        trainer.report(
+            folder / "report.html", title=f"{data.name}, {folder.name}", class_names=data.class_names,
+            image_shape=data.image_shape, checks=rules(),
+        )  # fmt: skip
     trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
     return {
         "loss_before": before, "train_loss": trained["loss"], "test_loss": tested["loss"],
         "test_accuracy": tested["accuracy"], "epochs": history.epochs, "steps": history.steps,
         "interrupted": history.interrupted, "run": str(folder),
     }  # fmt: skip
+
+
+class _Begun(Callback):
+    """Writes the configuration when the training begins, so that `chainrule view --live` can follow."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder, self.config = folder, config
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        write_config(self.folder, self.config)
 
 
 def measured_plainly(trainer: Trainer) -> Trainer:
@@ -102,16 +120,19 @@ def new_folder(out: str | None, dataset: str) -> Iterator[Path]:
         raise
 
 
-def write(folder: Path, trainer: Trainer, history: History, config: dict[str, Any]) -> None:
-    """Everything of a run, each file whole or not at all."""
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """What repeats the run."""
     from chainrule import __version__
 
-    save_file(trainer.model.state_dict(), folder / "model.safetensors")
+    text = json.dumps({**config, "chainrule": __version__}, indent=2, sort_keys=True)
+    write_whole(folder / "config.json", text.encode())
+
+
+def write(folder: Path, trainer: Trainer, history: History) -> None:
+    """Everything that a finished run has, each file whole or not at all; the weights last."""
     write_whole(folder / "history.json", history.to_json().encode())
-    write_whole(
-        folder / "config.json", json.dumps({**config, "chainrule": __version__}, indent=2, sort_keys=True).encode()
-    )
     write_whole(folder / "curves.svg", draw(history).encode())
+    save_file(trainer.model.state_dict(), folder / "model.safetensors")
 
 
 def read(folder: Path) -> tuple[Trainer, dict[str, Any]]:

@@ -16,7 +16,14 @@ def _verify(*args: Any) -> Any:
     return verify(*args)
 
 
+def _report(*args: Any, **options: Any) -> Any:
+    from chainrule.explain.report import report
+
+    return report(*args, **options)
+
+
 Later.verify = staticmethod(_verify)
 Explainer.run = staticmethod(run_of)
+Explainer.report = staticmethod(_report)
 
 __all__ = ["Moment", "Run", "load_run"]

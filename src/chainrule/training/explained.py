@@ -10,6 +10,7 @@ class Explainer:
     """The functions behind the methods below; each takes the trainer first."""
 
     run: Callable[..., Any]
+    report: Callable[..., Any]
 
 
 class Explained:
@@ -23,6 +24,21 @@ class Explained:
             ReplayError: the latest fit kept no record.
         """
         return Explainer.run(self)
+
+    def report(self, path: Any = None, **options: Any) -> Any:
+        """The page of the latest `fit`: one HTML file that shows the network, every gradient and the training.
+
+        Train with ``fit(..., record=True)`` for a page of many steps. In a notebook, the result shows by itself.
+
+        Args:
+            path: where to write it; None only returns it.
+            options: ``data``, ``title``, ``class_names``, ``image_shape``, ``frames``, ``diagnosis``, ``checks``,
+                ``budget``: see `chainrule.explain.report.report`.
+
+        Raises:
+            SettingError: nothing was trained yet.
+        """
+        return Explainer.report(self, path, **options)
 
     def explain(self, address: str, step: int = -1) -> Any:
         """The chain rule for one weight's gradient at a recorded step; see `chainrule.explain.Run.explain`.

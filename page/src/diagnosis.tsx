@@ -1,0 +1,112 @@
+// The fourth view: what the diagnosis confirmed by experiment, and what the checks of the derivatives say.
+
+import { useMemo, useState } from "preact/hooks";
+import type { Finding, Remedy } from "./document";
+import { num } from "./document";
+import { Curves } from "./curves";
+import { Num, count } from "./numbers";
+import { StateOf } from "./panel";
+import { useStore } from "./state";
+import { Fold, Table } from "./table";
+
+export function DiagnosisView() {
+  const { source } = useStore();
+  const { diagnosis, checks } = source.document;
+  return (
+    <div class="diagnosis">
+      <section aria-labelledby="diagnosis-title">
+        <h2 id="diagnosis-title">Diagnosis</h2>
+        {!diagnosis ? (
+          <NotRun what="The diagnosis" how="chainrule diagnose RUN">It raises hypotheses and tests each by replaying from a checkpoint with the remedy applied.</NotRun>
+        ) : (
+          <>
+            <p class="lead">{diagnosis.summary}</p>
+            {!diagnosis.findings.length && <p class="panel">Nothing wrong was found. {diagnosis.suspected.length > 0 && `Suspected, but no remedy helped: ${diagnosis.suspected.join(", ").replaceAll("_", " ")}.`}</p>}
+            {diagnosis.findings.map((finding, i) => <Card key={i} finding={finding} number={i + 1} />)}
+            <p class="facts">Checked by {count(diagnosis.replays)} replays: {diagnosis.checked.join(", ").replaceAll("_", " ")}. {diagnosis.notes.join(" ")}</p>
+          </>
+        )}
+      </section>
+      <section aria-labelledby="checks-title">
+        <h2 id="checks-title">Checks of the derivatives</h2>
+        {!checks ? <NotRun what="The check" how="chainrule check RUN">It compares every derivative rule and the whole gradient with numbers made without them.</NotRun> : <Verdicts />}
+      </section>
+    </div>
+  );
+}
+
+function NotRun({ what, how, children }: { what: string; how: string; children: string }) {
+  return (
+    <div class="panel not-run">
+      <p><strong>{what} was not run</strong> for this report, so nothing is said here about whether there is anything to find.</p>
+      <p>{children} Run <code>{how}</code>, then write the report again.</p>
+    </div>
+  );
+}
+
+function Card({ finding, number }: { finding: Finding; number: number }) {
+  const { remedy, alternatives } = finding;
+  return (
+    <article class="panel finding" aria-labelledby={`finding-${number}`}>
+      <h3 id={`finding-${number}`}>{number}. {finding.title}</h3>
+      <p class="facts">{finding.where || "the whole run"} · first seen {finding.step === 0 ? "before the first step" : `after step ${count(finding.step)}`}</p>
+      <p>{finding.evidence}</p>
+      <p><strong>Remedy, tried:</strong> {remedy.remedy}. Over {remedy.replays} replays it changes what is learned by <Num value={100 * num(remedy.gain)} digits={3} /> % (at least <Num value={100 * num(remedy.least)} digits={3} /> %).</p>
+      <Effect remedy={remedy} />
+      {alternatives.length > 0 && (
+        <Fold summary={`${alternatives.length} other explanations and remedies, tested`}>
+          {() => <Table caption="What else was tried" head={["remedy", "for", "gain (share of what there is to learn)"]} rows={alternatives.length} row={(i) => [alternatives[i]!.remedy, (alternatives[i]!.cause ?? "").replaceAll("_", " "), num(alternatives[i]!.gain)]} />}
+        </Fold>
+      )}
+    </article>
+  );
+}
+
+/** The replay as it was beside the replay with the remedy: curves where they were kept, and the scores of both. */
+function Effect({ remedy }: { remedy: Remedy }) {
+  const { curves, before, after } = remedy;
+  const lines = useMemo(() => curves && [{ name: "as it was", values: curves.before.map(value) }, { name: "with the remedy", values: curves.after.map(value) }], [curves]);
+  const rows = Object.entries(before).flatMap(([part, scores]) => Object.keys(scores).map((name) => [part, name] as const));
+  return (
+    <>
+      {curves && lines && <Curves title="loss of the replays" unit="" xName="step" at={curves.at} lines={lines} />}
+      <Table caption="Scores of the two replays" plain head={["measure", "as it was", "with the remedy"]} rows={rows.length}
+        row={(i) => { const [part, name] = rows[i]!; return [`${name.replaceAll("_", " ")}, ${part.replaceAll("_", " ")}`, value(before[part]?.[name] ?? null), value(after[part]?.[name] ?? null)]; }} />
+    </>
+  );
+}
+
+function value(given: number | null): number | null {
+  return given === null ? null : num(given);
+}
+
+function Verdicts() {
+  const { source } = useStore();
+  const { ok, sections, verdicts } = source.document.checks!;
+  const [all, showAll] = useState(false);
+  const tally = (state: string) => verdicts.filter((v) => v.state === state).length;
+  return (
+    <>
+      <p class="lead"><strong class={ok ? "good" : "bad"}>{ok ? "✓ Nothing fails" : "✗ Something fails"}</strong>: {tally("holds")} hold, {tally("fails")} fail, {tally("open")} could not be decided.</p>
+      <div class="switch" role="group" aria-label="Which verdicts">
+        <button type="button" aria-pressed={!all} onClick={() => showAll(false)}>This network</button>
+        <button type="button" aria-pressed={all} onClick={() => showAll(true)}>Everything</button>
+      </div>
+      {Object.entries(sections).map(([section, title]) => {
+        const rows = verdicts.filter((v) => v.section === section && (all || section !== "rules" || v.state !== "holds" || source.document.graph.nodes.some((node) => node.op === v.subject.split(" ")[0])));
+        if (!rows.length) return null;
+        return (
+          <div class="panel verdicts" key={section}>
+            <div class="scroll" tabIndex={0} role="group" aria-label={title}>
+              <table>
+                <caption>{title}</caption>
+                <thead><tr><th scope="col">subject</th><th scope="col">verdict</th><th scope="col">figures</th></tr></thead>
+                <tbody>{rows.map((v, i) => <tr key={i}><th scope="row">{v.subject}</th><td><StateOf state={v.state} /></td><td class="detail">{v.detail}</td></tr>)}</tbody>
+              </table>
+            </div>
+          </div>
+        );
+      })}
+    </>
+  );
+}

@@ -1,0 +1,197 @@
+"""From a training to its report: which steps, which curves, which facts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from chainrule.data.batches import shuffled_indices
+from chainrule.errors import DamagedFileError, SettingError
+from chainrule.explain.report import passes
+from chainrule.explain.report.document import Report
+from chainrule.explain.runs import Run
+from chainrule.graph import Array
+from chainrule.training.history import History
+from chainrule.training.record import name_of
+from chainrule.training.trainer import Trainer
+
+Pair = tuple[Array, Array]
+POINTS = 1500  # the most points of a curve over steps
+
+
+def of_run(run: Run, frames: int, **options: Any) -> Report:
+    """The report of a recorded training: `frames` of its steps, evenly spread, each exactly as it was computed."""
+    trainer = run.trainer
+    report = Report(trainer, **options)
+    report.about = {**facts(trainer, run), **report.about}
+    for step in _steps(run, frames):
+        add(report, run, step)
+    report.curves = curves(run)
+    return report
+
+
+def add(report: Report, run: Run, step: int) -> None:
+    """One recorded step more, unless the report ends with it."""
+    if report.frames and report.frames[-1].step == step:
+        return
+    moment = run.at(step)
+    with run.replay.lent() as program:  # the predictions of the frame are those of the weights before the step
+        run.replay.go_to(step, program)
+        report.add(passes.of_moment(moment), step, moment.epoch, [int(row) for row in moment.rows])
+
+
+def curves(run: Run) -> list[dict[str, Any]]:
+    """Loss and learning rate by step, and what was measured by epoch."""
+    return [*_over_steps(run), *over_epochs(_history(run), skip=("lr",))]
+
+
+def of_trainer(trainer: Trainer, **options: Any) -> Report:
+    """The report of a training without a record: the one step that would follow."""
+    x, y = _rows(trainer)
+    position = trainer.position
+    epoch = position.epoch if position is not None else 0
+    size = min(position.batch_size if position is not None else 32, len(x))
+    order = np.arange(len(x))
+    if position is not None and position.shuffle:
+        order = shuffled_indices(len(x), position.seed, epoch)
+    rows = order[:size]
+    report = Report(trainer, **options)
+    report.about = {**facts(trainer, None), **report.about}
+    report.add(passes.run(trainer, x[rows], y[rows]), trainer.history.steps, epoch, [int(row) for row in rows])
+    report.curves = over_epochs(trainer.history)
+    return report
+
+
+def held_out(trainer: Trainer) -> Pair | None:
+    """The validation rows of the latest fit, if it had any."""
+    program = trainer._programs.get("validation")
+    if program is None:
+        return None
+    return program.feed.x.detach().numpy(), program.feed.y.detach().numpy()
+
+
+def class_names(trainer: Trainer, test: Pair | None, given: list[str] | None) -> list[str] | None:
+    """The names of the classes, or their numbers where the targets are numbers of classes."""
+    if given is not None or test is None:
+        return given
+    y = test[1]
+    if y.dtype.kind != "i" or y.ndim != 1 or not len(y):
+        return None
+    outputs = trainer.predict(test[0][:1])
+    count = outputs.shape[1] if outputs.ndim == 2 and outputs.shape[1] > 1 else 2
+    return [str(i) for i in range(max(count, int(y.max()) + 1))]
+
+
+def _rows(trainer: Trainer) -> Pair:
+    for kind in ("recorded", "training"):
+        program = trainer._programs.get(kind)
+        if program is not None:
+            return program.feed.x.detach().numpy(), program.feed.y.detach().numpy()
+    raise SettingError("Trainer.report: nothing was trained yet, so there is no step to show. Call fit first.")
+
+
+def _steps(run: Run, count: int) -> list[int]:
+    """Steps spread evenly over the record, on whole batches where there are any."""
+    if not len(run):
+        raise SettingError(f"report: {run.folder} has no finished step yet. Train on, then write the report again.")
+    every = run.replay.per_epoch
+    whole = int(run.record.header["rows"]) % int(run.record.header["batch_size"]) == 0 or every == 1
+    places = np.unique(np.linspace(run.first_step, run.replay.end - 1, max(1, count)).round().astype(int))
+    chosen = {int(p) if whole or p % every != every - 1 or p == 0 else int(p) - 1 for p in places}
+    return sorted(step for step in chosen if step >= run.first_step) or [run.first_step]
+
+
+def last_step(run: Run) -> int:
+    """The latest recorded step on a whole batch."""
+    return _steps(run, 2)[-1]
+
+
+# -- words and curves ----------------------------------------------------------------------------------
+
+
+def facts(trainer: Trainer, run: Run | None) -> dict[str, str]:
+    """What the head of the page says of the training."""
+    # A schedule may have lowered the rate since: the settings of the first step are the ones chosen.
+    group: dict[str, Any] = (run.replay.groups(run.first_step) if run is not None else trainer.optimizer.param_groups)[
+        0
+    ]
+    settings = ", ".join(
+        f"{key} {value:g}" for key, value in group.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value and key in ("lr", "momentum", "weight_decay")
+    )  # fmt: skip
+    count = sum(p.numel() for p in trainer.model.parameters())
+    found = {
+        "network": f"{type(trainer.model).__name__}, {count:,} parameters",
+        "loss": name_of(trainer.loss),
+        "optimizer": f"{type(trainer.optimizer).__name__}, {settings}",
+    }
+    if trainer.position is not None:
+        found["batch"] = f"{trainer.position.batch_size:,} of {trainer.position.rows:,} rows"
+        found["seed"] = str(trainer.position.seed)
+    elif run is not None:
+        header = run.record.header
+        found["batch"] = f"{header['batch_size']:,} of {header['rows']:,} rows"
+        found["seed"] = str(header["seed"])
+    if run is not None:
+        found["record"] = f"{len(run):,} steps, replayed to the bit"
+    return found
+
+
+def over_epochs(history: History, skip: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Each measure by epoch, training beside validation."""
+    curves = []
+    at = list(range(1, history.epochs + 1))
+    for name in history:
+        if name.startswith("val_") or name == "seconds" or name in skip:
+            continue
+        series = [{"name": "training", "values": history[name]}]
+        if f"val_{name}" in history:
+            series.append({"name": "validation", "values": history[f"val_{name}"]})
+        title = "learning rate" if name == "lr" else f"{name} by epoch" if name == "loss" else name
+        curves.append({"name": title, "unit": "", "x": "epoch", "at": at, "series": series})
+    return curves
+
+
+def _over_steps(run: Run) -> list[dict[str, Any]]:
+    """Loss and learning rate of every step, averaged over equal windows where there are very many."""
+    steps = np.arange(run.first_step, run.replay.end)
+    rates = np.array([_rate(run, step) for step in run.replay.settings] or [np.nan])
+    since = np.array(list(run.replay.settings) or [run.first_step])
+    lr = rates[np.searchsorted(since, steps, side="right").clip(1) - 1]
+    window = -(-len(steps) // POINTS)
+    unit = f"mean of {window} steps" if window > 1 else ""
+    at = [int(step) for step in steps[::window]]
+    return [
+        {
+            "name": name,
+            "unit": unit,
+            "x": "step",
+            "at": at,
+            "series": [{"name": name, "values": _averaged(values, window)}],
+        }
+        for name, values in (("loss", run.losses), ("learning rate", lr))
+    ]
+
+
+def _rate(run: Run, step: int) -> float:
+    groups = run.replay.groups(step)
+    return float(groups[0]["lr"]) if groups else float("nan")
+
+
+def _averaged(values: Array, window: int) -> list[float]:
+    return [float(values[i : i + window].mean()) for i in range(0, len(values), window)]
+
+
+def _history(run: Run) -> History:
+    """The epochs' measures: those of the trainer, or those that the run folder has."""
+    if run.trainer.history.epochs:
+        return run.trainer.history
+    path = run.record.folder / "history.json"
+    if not path.exists():
+        return History()
+    try:
+        return History.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path}: not a readable history ({error!r}). Train again.") from None

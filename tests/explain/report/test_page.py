@@ -1,0 +1,470 @@
+"""The page in a real browser: its numbers, its quiet, its reach by keyboard, and what axe says of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tests.browser import axe, launched
+from tests.explain.report.runs import CLASSES, LAYER, TITLE, digits, report
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.explain.ledger import Ledger
+from chainrule.explain.report import Page, passes
+from chainrule.explain.report.document import Report
+from chainrule.explain.verify import rules
+
+VIEWS = ["Network", "Training", "Data", "Diagnosis"]
+
+
+class _Diagnosis:
+    """In the form that `Trainer.diagnose` returns; the page shows it, it does not make it."""
+
+    def as_dict(self):
+        scores = {"training": {"loss": 2.301, "accuracy": 0.11}, "held_out": {"loss": 2.305, "accuracy": 0.09}}
+        better = {"training": {"loss": 0.21, "accuracy": 0.94}, "held_out": {"loss": 0.3, "accuracy": 0.91}}
+        remedy = {
+            "remedy": "learning rate divided by 100",
+            "gain": 0.87,
+            "least": 0.85,
+            "replays": 3,
+            "before": scores,
+            "after": better,
+        }
+        curves = {"at": [0, 10, 20, 30], "before": [2.3, 2.31, 2.3, None], "after": [2.3, 1.1, 0.5, 0.21]}
+        other = {**remedy, "cause": "bad_initialisation", "remedy": "weights drawn anew", "gain": 0.01}
+        finding = {
+            "claim": "The learning rate is too high", "name": "learning_rate_high", "where": "<i>layer</i>", "step": 12,
+            "evidence": "the loss rose in 41 of 60 steps", "remedy": {**remedy, "curves": curves}, "alternatives": [other],
+        }  # fmt: skip
+        return {
+            "summary": "The run learned nothing.", "notes": ["Replays were exact."], "checked": ["learning_rate_high"],
+            "suspected": ["learning_rate_high"], "replays": 9, "exact": True, "findings": [finding],
+        }  # fmt: skip
+
+
+DIAGNOSIS = _Diagnosis()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    report(path=path, checks=rules())
+    return path.as_uri()
+
+
+class Watched:
+    """A tab that remembers what went wrong in it and what it asked for."""
+
+    def __init__(self, browser, address, **options):
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        self.context.set_default_timeout(8000)
+        self.tab = self.context.new_page()
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.tab.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.on("dialog", lambda dialog: (self.errors.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        self.tab.goto(address, timeout=60_000)  # a server makes the page when it is first asked
+        self.tab.wait_for_selector("#page[data-ready]")
+
+    def view(self, name):
+        self.tab.get_by_role("tab", name=name).click()
+
+    def number(self, selector, attribute="data-value"):
+        return float(self.tab.locator(selector).first.get_attribute(attribute))
+
+
+@pytest.fixture
+def watched(browser, file):
+    opened = []
+
+    def open_page(address=file, **options):
+        opened.append(Watched(browser, address, **options))
+        return opened[-1]
+
+    yield open_page
+    for page in opened:
+        errors = page.errors
+        page.context.close()
+        assert errors == []
+
+
+def walk(page):
+    """Every view, with everything that folds unfolded."""
+    for name in VIEWS:
+        page.view(name)
+        folds = page.tab.locator("details:not([open]) > summary")
+        while folds.count():
+            folds.first.click()
+        yield name
+
+
+# -- what it shows ---------------------------------------------------------------------------------------
+
+
+def test_the_numbers_on_the_page_are_the_engine_s(watched):
+    page, run = watched(), digits().run
+    frames = page.tab.locator("input[type=range]")
+    seen = set()
+    for place in range(int(frames.get_attribute("max")) + 1):
+        frames.fill(str(place))
+        loss = page.number("[data-name=loss]")
+        step = int(page.tab.locator(".now b").first.inner_text().replace(",", ""))
+        moment = run.at(step)
+        assert loss == moment.loss
+        page.tab.get_by_role("button", name="out.weight").click()
+        page.tab.get_by_role("spinbutton", name="Row").fill("7")
+        page.tab.get_by_role("spinbutton", name="Column").fill("11")
+        assert page.number("dd[data-name=value] .num") == moment.weights["out.weight"][7, 11]
+        assert page.number("dd[data-name=gradient] .num") == moment.gradients["out.weight"][7, 11]
+        assert page.number("[data-engine]", "data-engine") == moment.gradients["out.weight"][7, 11]
+        seen.add(loss)
+    assert len(seen) == 6
+
+
+def test_the_derivation_and_the_ledger_are_those_of_the_explanation(watched):
+    page = watched()
+    for name in ("out.weight", f"{LAYER}.weight"):
+        page.tab.get_by_role("button", name=name).click()
+        place = [int(page.tab.get_by_role("spinbutton", name=axis).input_value()) for axis in ("Row", "Column")]
+        step = int(page.tab.locator(".now b").first.inner_text().replace(",", ""))
+        moment = digits().run.at(step)
+        position = place[0] * moment.weights[name].shape[1] + place[1]
+        assert position == np.abs(moment.gradients[name]).argmax()  # shown first is what is pulled most
+        derivation, ledger = moment.explain(name, position), Ledger(moment, name, position)
+        assert page.number("[data-name=derived] .num") == float(derivation.gradient)
+        assert page.number("[data-name=move] .num") == float(ledger.move)
+        amounts = [float(n.get_attribute("data-value")) for n in page.tab.locator(".ledger tbody .num").all()]
+        assert amounts == [*(part.amount for part in ledger.parts), float(ledger.rounding)]
+        assert ("adds up to the bit" in page.tab.locator(".derivation").inner_text()) == derivation.adds_up
+        assert page.tab.locator(".path").count() == len(derivation.strongest(3))
+
+
+def test_a_number_is_written_as_it_is_rounded(watched):
+    page = watched()
+    page.tab.get_by_role("button", name="out.bias").click()
+    for shown in page.tab.locator("dd .num").all():
+        value, text = float(shown.get_attribute("data-value")), shown.inner_text()
+        assert float(text.replace("\u2212", "-")) == pytest.approx(value, rel=1e-5)
+        assert text[0] == ("+" if value > 0 else "\u2212" if value < 0 else "0")
+
+
+def test_the_confusion_matrix_and_the_accuracy_are_those_of_the_predictions(watched):
+    page = watched()
+    page.view("Data")
+    X, y = cr.data.load("digits").test
+    step = int(page.tab.locator(".now b").first.inner_text().replace(",", ""))
+    run = digits().run
+    with run.replay.lent() as program:
+        run.replay.go_to(step, program)
+        predicted = digits().predict_classes(X)
+    rows = page.tab.locator(".confusion tbody tr").all()
+    shown = [[int(cell.inner_text().replace("·", "0")) for cell in row.locator("td").all()] for row in rows]
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (y, predicted), 1)
+    assert shown == expected.tolist()
+    accuracy = float(page.tab.locator("[data-name=accuracy]").inner_text().split()[0])
+    assert accuracy == pytest.approx(100 * (predicted == y).mean(), abs=0.01)
+    assert page.tab.locator(".mistakes li").count() == min(24, (predicted != y).sum())
+
+
+def test_a_cell_of_the_matrix_chooses_its_images(watched):
+    page = watched()
+    page.view("Data")
+    cell = page.tab.locator(".confusion td button").first
+    count = int(cell.inner_text())
+    cell.click()
+    assert page.tab.locator(".mistakes li").count() == count
+    page.tab.get_by_role("button", name="Show all").click()
+    assert page.tab.locator(".mistakes li").count() > count
+
+
+def test_one_pass_is_stepped_forwards_and_back(watched):
+    page = watched()
+    page.tab.get_by_role("button", name="Next op").click()
+    assert "1 of " in page.tab.locator(".stepper output").inner_text()
+    page.tab.get_by_role("button", name="To the backward pass").click()
+    assert "backward" in page.tab.locator(".stepper output").inner_text()
+    assert page.tab.locator(".box.current").count() >= 1
+    assert page.tab.locator(".box.pending").count() > 3
+    total = int(page.tab.locator(".stepper output").inner_text().split(" of ")[1].split()[0])
+    for _ in range(total):
+        if page.tab.get_by_role("button", name="Next op").is_disabled():
+            break
+        page.tab.get_by_role("button", name="Next op").click()
+    assert f"{total} of {total}" in page.tab.locator(".stepper output").inner_text()
+    assert page.tab.locator(".box.pending").count() == 0
+    page.tab.get_by_role("button", name="Back to the previous op").click()
+    assert f"{total - 1} of {total}" in page.tab.locator(".stepper output").inner_text()
+
+
+def test_the_chain_rule_at_an_op_stands_there_with_its_numbers(watched):
+    page = watched()
+    page.tab.get_by_role("button", name="Open all").click()
+    page.tab.locator('[aria-label^="Backward: op ∂ relu"]').click()
+    assert page.tab.locator("#panel-title").inner_text() == "backward of relu"
+    formulas = page.tab.locator(".formula math")
+    assert formulas.count() == 2
+    assert "otherwise" in formulas.first.text_content()
+    assert page.tab.locator(".formula").nth(1).get_attribute("aria-label").endswith("numbers of element 0 put in")
+    assert "68 derivatives agree" in page.tab.locator(".panel").first.inner_text()
+
+
+def test_what_was_not_run_is_not_claimed(watched):
+    page = watched()
+    page.view("Diagnosis")
+    assert "The diagnosis was not run" in page.tab.locator("#view-diagnosis").inner_text()
+    assert "Nothing fails" in page.tab.locator("#view-diagnosis").inner_text()
+
+
+def test_a_finding_stands_there_with_its_experiment(watched, tmp_path):
+    report(path=tmp_path / "found.html", diagnosis=DIAGNOSIS)
+    page = watched((tmp_path / "found.html").as_uri())
+    page.view("Diagnosis")
+    card = page.tab.locator("article.finding")
+    assert card.locator("h3").inner_text() == "1. The learning rate is too high"
+    assert "<i>layer</i> · first seen after step 12" in card.inner_text()
+    assert "learning rate divided by 100" in card.inner_text()
+    assert "as it was from 2.3 to 2.3" in card.locator("[role=img]").get_attribute("aria-label")
+    rows = {
+        row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in card.locator("tbody tr").all()
+    }
+    assert rows["loss, held out"] == ["2.305", "0.3"]
+    card.locator("summary", has_text="1 other explanations").click()
+    card.get_by_text("weights drawn anew").wait_for()
+    assert "The check was not run" in page.tab.locator("#view-diagnosis").inner_text()
+    script = axe()
+    page.tab.evaluate(script)
+    assert page.tab.evaluate("axe.run().then(r => r.violations.map(v => v.id))") == []
+
+
+# -- what it keeps to itself -----------------------------------------------------------------------------
+
+
+def test_no_request_leaves(watched, file):
+    page = watched()
+    for _ in walk(page):
+        page.tab.wait_for_timeout(30)
+    assert [url for url in page.requests if not url.startswith(("data:", "blob:"))] == [file]
+
+
+def test_names_with_markup_stay_text(watched):
+    page = watched()
+    assert page.tab.locator("h1").inner_text() == TITLE
+    assert page.tab.locator("aside button").first.inner_text() == f"{LAYER}.weight"
+    page.view("Data")
+    assert page.tab.locator(".confusion thead th").nth(1).inner_text() == CLASSES[0]
+    for _ in walk(page):
+        assert page.tab.locator("#page img, #page b b, #page script").count() == 0
+
+
+# -- who can use it ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_axe_finds_nothing_in_any_view(watched, scheme, width):
+    script = axe()
+    page = watched(color_scheme=scheme, viewport={"width": width, "height": 800})
+    page.tab.evaluate(script)
+    page.tab.get_by_role("button", name="Open all").click()
+    for name in walk(page):
+        if name == "Network":
+            page.tab.locator('[aria-label^="Backward: op ∂ matmul"]').first.dispatch_event("click")
+        found = page.tab.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
+        told = [(v["id"], v["nodes"][0]["html"][:120], v["nodes"][0]["failureSummary"][:200]) for v in found]
+        assert told == [], f"{name}: {json.dumps(told, indent=1)}"
+
+
+@pytest.mark.parametrize("width", [390, 360])
+def test_a_phone_scrolls_in_one_direction_only(watched, width):
+    page = watched(viewport={"width": width, "height": 780})
+    page.tab.get_by_role("button", name="Open all").click()
+    for name in walk(page):
+        wide = page.tab.evaluate(
+            """width => [...document.querySelectorAll('#page *')]
+            .filter(e => e.getBoundingClientRect().right > width && !e.closest('.scroll, svg, .tabs, .hidden'))
+            .map(e => e.outerHTML.slice(0, 80))""",
+            width,
+        )
+        assert page.tab.evaluate("document.documentElement.scrollWidth") <= width, (name, wide)
+
+
+def focus(page):
+    return page.tab.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent")
+
+
+def press_until(page, text, most=60):
+    for _ in range(most):
+        page.tab.keyboard.press("Tab")
+        if text in (focus(page) or ""):
+            return
+    raise AssertionError(f"{text!r} was not reached by Tab; the focus is on {focus(page)!r}")
+
+
+def test_everything_is_reached_by_keyboard_alone(watched):
+    page = watched()
+    keyboard = page.tab.keyboard
+    press_until(page, "Network")
+    for name in VIEWS[1:]:
+        keyboard.press("ArrowRight")
+        assert focus(page) == name
+        assert page.tab.locator("[role=tabpanel]:visible").get_attribute("id") == f"view-{name.lower()}"
+    keyboard.press("ArrowRight")
+    assert focus(page) == "Network"
+    press_until(page, "Next op")
+    keyboard.press("Enter")
+    assert "1 of " in page.tab.locator(".stepper output").inner_text()
+    press_until(page, "Forward: ")
+    before = focus(page)
+    keyboard.press("ArrowRight")
+    page.tab.wait_for_timeout(60)
+    assert focus(page) != before
+    keyboard.press("Enter")
+    assert page.tab.locator(".box.selected").get_attribute("aria-label") == focus(page)
+    keyboard.press("n")
+    assert "2 of " in page.tab.locator(".stepper output").inner_text()
+    keyboard.press("p")
+    assert "1 of " in page.tab.locator(".stepper output").inner_text()
+    press_until(page, "Recorded step", 200)
+    last = page.tab.locator(".now b").first.inner_text()
+    keyboard.press("Home")
+    assert page.tab.locator(".now b").first.inner_text() == "0"
+    keyboard.press("End")
+    assert page.tab.locator(".now b").first.inner_text() == last
+
+
+def test_the_focus_is_always_visible(watched):
+    page = watched()
+    seen = set()
+    for _ in range(40):
+        page.tab.keyboard.press("Tab")
+        look = page.tab.evaluate("""() => {
+            const e = document.activeElement, ring = e.querySelector(':scope > .ring') || e, s = getComputedStyle(ring);
+            return [e.tagName + (e.getAttribute('aria-label') || e.textContent), s.outlineStyle + s.outlineWidth + s.stroke];
+        }""")
+        if look[0].startswith("BODY"):
+            continue  # the end of the page: the next key starts anew
+        seen.add(look[0])
+        plain = "none" in look[1] and ("none" in look[1].replace("none", "", 1) or "rgba(0, 0, 0, 0)" in look[1])
+        assert not plain, look
+    assert len(seen) > 12
+
+
+def test_what_happens_is_said(watched):
+    page = watched()
+    status = page.tab.locator("[role=status]")
+    page.tab.locator("input[type=range]").fill("0")
+    assert status.inner_text().startswith("Step 0, epoch 0, loss 2.")
+    page.tab.get_by_role("button", name="Next op").click()
+    assert status.inner_text().startswith("Step 1 of ")
+
+
+def test_every_picture_has_a_table(watched):
+    page = watched()
+    for name in VIEWS:
+        page.view(name)
+        for picture in page.tab.locator("[role=img]:visible").all():
+            label = picture.get_attribute("aria-label")
+            assert label, name
+            assert picture.locator("xpath=ancestor::*[.//table or .//summary[text()='Table']]").count(), (name, label)
+
+
+def test_colours_follow_the_system_and_the_button(watched):
+    page = watched(color_scheme="dark")
+    assert page.tab.locator("html").get_attribute("data-theme") == "dark"
+    page.tab.get_by_role("button", name="Light").click()
+    assert page.tab.locator("html").get_attribute("data-theme") == "light"
+
+
+def test_on_paper_there_are_no_controls(watched):
+    page = watched()
+    page.tab.emulate_media(media="print")
+    for selector in (".time", ".tabs", ".toolbar", ".zoom"):
+        assert not page.tab.locator(selector).first.is_visible()
+    assert page.tab.locator("h1").is_visible()
+
+
+# -- large networks ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """A chain of 300 layers: 1,800 nodes, more than 3,000 boxes when every module is open."""
+    cr.manual_seed(0)
+    model = nn.Sequential(*(layer for _ in range(300) for layer in (nn.Linear(4, 4), nn.Tanh())))
+    trainer = cr.Trainer(model, F.mse_loss, optim.SGD(model.parameters(), lr=0.01))
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((8, 4)).astype(np.float32) for _ in range(2))
+    made = Report(trainer, "deep")
+    made.add(passes.run(trainer, x, y), 0, 0, list(range(8)))
+    path = tmp_path_factory.mktemp("deep") / "deep.html"
+    Page(made.html()).save(path)
+    return path.as_uri()
+
+
+def test_a_graph_too_large_for_svg_is_drawn_on_a_canvas_and_walked_by_keyboard(watched, deep):
+    page = watched(deep)
+    assert page.tab.locator(".graph svg").count() == 1
+    page.tab.get_by_role("button", name="Open all").click()
+    canvas = page.tab.locator(".graph > canvas")
+    assert canvas.count() == 1
+    assert page.tab.locator(".graph svg").count() == 0
+    canvas.focus()
+    before = page.tab.locator("[role=status]").inner_text()
+    page.tab.keyboard.press("ArrowRight")
+    page.tab.keyboard.press("ArrowRight")
+    said = page.tab.locator("[role=status]").inner_text()
+    assert said.startswith("Forward: ") and said != before
+    page.tab.keyboard.press("Enter")
+    assert page.tab.locator("#panel-title").count() == 1
+    page.tab.get_by_role("button", name="Close all").click()
+    assert page.tab.locator(".graph svg").count() == 1
+
+
+# -- served -----------------------------------------------------------------------------------------------
+
+
+def test_a_served_page_asks_for_weights_its_document_does_not_hold(watched, tmp_path):
+    import threading
+
+    from click.testing import CliRunner
+
+    from chainrule.cli import commands
+    from chainrule.explain.report.serving import Served
+
+    run = tmp_path / "run"
+    assert (
+        CliRunner()
+        .invoke(commands, ["train", "digits", "--epochs", "1", "--hidden", "256,256", "--out", str(run)])
+        .exit_code
+        == 0
+    )
+    served = Served(run)
+    server = served.server()
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    try:
+        page = watched(server.url)
+        page.tab.locator("input[type=range]").fill("0")
+        page.tab.get_by_role("button", name="4.weight").click()
+        page.tab.get_by_role("spinbutton", name="Row").fill("200")
+        page.tab.get_by_role("spinbutton", name="Column").fill("3")
+        page.tab.wait_for_selector("dd[data-name=update]")
+        moment = served.run.at(0)
+        assert page.number("dd[data-name=gradient] .num") == moment.gradients["4.weight"][200, 3]
+        assert all(url.startswith((server.url, "data:", "blob:")) for url in page.requests)
+    finally:
+        server.close()
+        thread.join()
