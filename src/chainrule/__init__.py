@@ -15,6 +15,7 @@ from chainrule.compiler.threads import get_num_threads, set_num_threads
 from chainrule.dtypes import DType, as_dtype, float32, float64, int32, int64, uint8
 from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
+from chainrule.explain import diagnosis as _diagnosis  # noqa: F401 - gives Trainer.diagnose what it calls
 from chainrule.explain.check import check_gradients
 from chainrule.graph import is_grad_enabled
 from chainrule.tensor import Tensor

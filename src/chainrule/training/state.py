@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,19 @@ from chainrule.tensor.random import default_generator
 
 Array = np.ndarray[Any, Any]
 Snapshot = list[tuple[Tensor, Array]]
+
+
+class Start(NamedTuple):
+    """Where a `fit` began: what repeating it exactly needs beside its arguments."""
+
+    values: Snapshot
+    settings: list[dict[str, Any]]  # of each parameter group, its tensors left out
+
+
+def start_of(model: Module, optimizer: Optimizer) -> Start:
+    """The values and the optimizer's settings now."""
+    groups = optimizer.param_groups
+    return Start(snapshot(model, optimizer), [{k: v for k, v in g.items() if k != "params"} for g in groups])
 
 
 def handles(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:

@@ -28,6 +28,14 @@ from chainrule.training.predict import Predictor
 from chainrule.training.progress import Silent, report
 
 Array = np.ndarray[Any, Any]
+
+
+class Engine:
+    """What stands to the right of this room and is reached from a trainer; ``chainrule.explain`` fills it in."""
+
+    diagnose: Callable[[Trainer], Any]
+
+
 _FORMAT = "chainrule.trainer/1"
 
 
@@ -98,6 +106,7 @@ class Trainer:
         self.metrics = resolve(metrics)
         self.history = History()
         self.position: Position | None = None
+        self.start: state.Start | None = None  # of the latest fit; a loaded training has none
         self._programs: dict[str, steps.Program] = {}
         self._predictor = Predictor(model)
         self._stop = False
@@ -185,6 +194,7 @@ class Trainer:
         if not resume:
             self.history, self.position = History(), new
             default_generator.manual_seed(seed)
+            self.start = state.start_of(self.model, self.optimizer)
             return new
         if self.position is None:
             raise SettingError("fit: resume=True needs an earlier fit or load, got a new Trainer. Leave resume out.")
@@ -304,6 +314,20 @@ class Trainer:
         default_generator.set_state(tensors["generator"])
         self.position = Position(**meta["position"]) if meta["position"] is not None else None
         self.history = History.from_dict(meta["history"])
+        self.start = None
+
+    # ---------------------------------------------------------------- explaining
+
+    def diagnose(self) -> Any:
+        """What is wrong with the latest `fit`, each finding confirmed by replaying it with the remedy applied.
+
+        Returns:
+            A ``chainrule.explain.diagnosis.Diagnosis``: print it, or take ``.as_dict()``. The trainer stays as it is.
+
+        Raises:
+            SettingError: nothing was fitted, or the training was only loaded from a file.
+        """
+        return Engine.diagnose(self)
 
 
 class _Run:

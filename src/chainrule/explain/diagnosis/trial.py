@@ -1,0 +1,136 @@
+"""Trials: a suspicion becomes a finding only by an experiment, and experiments rank the findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from chainrule.explain.diagnosis.evidence import Evidence
+from chainrule.explain.diagnosis.experiment import AS_IT_WAS, Laboratory, Replay
+from chainrule.explain.diagnosis.remedies import Remedy
+from chainrule.explain.diagnosis.rules import RULES, WORTH, Rule, Suspicion
+
+SEEDS = (0, 1, 2)  # of the replays that confirm; 0 is the run's own
+NEARLY = 0.7  # remedies that reach this part of the best one's effect do about as well
+HARM = -0.02  # what a remedy may cost on rows held out
+UNCHANGED = 0.05  # of a control
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a remedy changed, in the measure of the rule, over pairs of replays with the same seed.
+
+    Attributes:
+        remedy: on top of `base`.
+        gains: after minus before for each seed.
+        before, after: the replays with the run's own seed.
+    """
+
+    remedy: Remedy
+    base: Remedy
+    gains: tuple[float, ...]
+    before: Replay = field(repr=False)
+    after: Replay = field(repr=False)
+
+    @property
+    def gain(self) -> float:
+        """The mean over seeds."""
+        return float(np.mean(self.gains))
+
+    @property
+    def certain(self) -> bool:
+        """Worth a report: large enough, and beyond the noise between seeds (twice the standard error)."""
+        noise = float(np.std(self.gains, ddof=1)) / len(self.gains) ** 0.5 if len(self.gains) > 1 else 0.0
+        return self.gain >= WORTH and min(self.gains) > 0 and self.gain > 2 * noise
+
+
+@dataclass(frozen=True)
+class Case:
+    """A suspicion with the experiments made for it, best first."""
+
+    rule: Rule
+    suspicion: Suspicion
+    effects: tuple[Effect, ...]
+
+    @property
+    def best(self) -> Effect:
+        return self.effects[0]
+
+    @property
+    def confirmed(self) -> bool:
+        if self.rule.measure == "unchanged":
+            return max(map(abs, self.best.gains)) < UNCHANGED
+        return self.best.certain
+
+    @property
+    def rank(self) -> float:
+        """That of the rule; a cause that arose during the training probably has another behind it."""
+        return self.rule.rank + (1.5 if self.suspicion.late else 0.0)
+
+
+def suspected(e: Evidence) -> list[tuple[Rule, Suspicion]]:
+    """Every rule that suspects something."""
+    found = [(rule, rule.suspects(e)) for rule in RULES.values()]
+    return [(rule, suspicion) for rule, suspicion in found if suspicion is not None]
+
+
+def tried(lab: Laboratory, e: Evidence, rule: Rule, suspicion: Suspicion, base: Remedy = AS_IT_WAS) -> Case | None:
+    """The rule's remedies, each once; the best again with other seeds. None if it has no remedy to try."""
+    effects = [_effect(lab, rule, remedy, base, SEEDS[:1]) for remedy in rule.remedies(e)]
+    effects.sort(key=lambda effect: -effect.gain)
+    if effects and (effects[0].gain >= WORTH / 2 or rule.measure == "unchanged"):
+        effects[0] = _effect(lab, rule, effects[0].remedy, base, SEEDS)
+    return Case(rule, suspicion, tuple(effects)) if effects else None
+
+
+def _effect(lab: Laboratory, rule: Rule, remedy: Remedy, base: Remedy, seeds: Iterable[int]) -> Effect:
+    pairs = [(lab.replay(base, seed), lab.replay(base | remedy, seed)) for seed in seeds]
+    gains = tuple(_gain(rule.measure, before, after) for before, after in pairs)
+    return Effect(remedy, base, gains, *pairs[0])
+
+
+def _gain(measure: str, before: Replay, after: Replay) -> float:
+    """After minus before; what rows held out lose counts against a remedy."""
+    if measure in ("validation", "unchanged"):
+        return after.val.learned - before.val.learned
+    if measure == "recall":
+        return after.val.recall - before.val.recall
+    share = (lambda s: s.right) if measure == "right" else (lambda s: s.learned)
+    held_out = share(after.val) - share(before.val)
+    return share(after.train) - share(before.train) if held_out >= HARM else held_out
+
+
+def ranked(cases: list[Case]) -> list[Case]:
+    """Confirmed cases, the likeliest cause first: rank decides between remedies that do about equally well."""
+    confirmed = [case for case in cases if case.confirmed]
+    most = max((case.best.gain for case in confirmed), default=0.0)
+    return sorted(confirmed, key=lambda c: (not _nearly(c, most), c.rank if _nearly(c, most) else 0, -c.best.gain))
+
+
+def _nearly(case: Case, most: float) -> bool:
+    return case.rule.measure == "unchanged" or case.best.gain >= NEARLY * most
+
+
+def judged(lab: Laboratory, e: Evidence) -> tuple[list[Case], list[Case]]:
+    """The findings, and every case that was tried.
+
+    The first finding's remedy is then kept, and what else was confirmed must still help on top of it: two names
+    for one fault give one finding.
+    """
+    cases = [case for pair in suspected(e) if (case := tried(lab, e, *pair)) is not None]
+    found: list[Case] = []
+    base, left = AS_IT_WAS, ranked(cases)
+    while left and not (found and found[0].rule.measure == "unchanged"):
+        found.append(left[0])
+        base = base | left[0].best.remedy
+        again = [_again(lab, case, base) for case in left[1:]]
+        left = ranked(again)
+    return found, cases
+
+
+def _again(lab: Laboratory, case: Case, base: Remedy) -> Case:
+    """The case's best remedy on top of others."""
+    effect = _effect(lab, case.rule, case.best.remedy, base, SEEDS)
+    return replace(case, effects=(effect, *case.effects[1:]))
