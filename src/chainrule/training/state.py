@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,22 +14,30 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import default_generator
+from chainrule.training.steps import Feed
 
 Array = np.ndarray[Any, Any]
 Snapshot = list[tuple[Tensor, Array]]
 
 
-class Start(NamedTuple):
-    """Where a `fit` began: what repeating it exactly needs beside its arguments."""
+@dataclass
+class Start:
+    """Where a `fit` began: what repeating it exactly needs beside its position."""
 
     values: Snapshot
     settings: list[dict[str, Any]]  # of each parameter group, its tensors left out
+    training: Feed | None = None
+    validation: Feed | None = None
 
+    @classmethod
+    def of(cls, model: Module, optimizer: Optimizer) -> Start:
+        """The values and the optimizer's settings now."""
+        groups = optimizer.param_groups
+        return cls(snapshot(model, optimizer), [{k: v for k, v in g.items() if k != "params"} for g in groups])
 
-def start_of(model: Module, optimizer: Optimizer) -> Start:
-    """The values and the optimizer's settings now."""
-    groups = optimizer.param_groups
-    return Start(snapshot(model, optimizer), [{k: v for k, v in g.items() if k != "params"} for g in groups])
+    def fed(self, training: Feed, validation: Feed | None) -> None:
+        """Remember the rows."""
+        self.training, self.validation = training, validation
 
 
 def handles(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:

@@ -21,6 +21,7 @@ from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import default_generator
 from chainrule.training import checkpoints, inputs, nonfinite, state, steps
 from chainrule.training.callbacks import Callback, EpochFunction, as_callback
+from chainrule.training.explained import Explained
 from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
 from chainrule.training.metrics import Metric, resolve
@@ -28,14 +29,6 @@ from chainrule.training.predict import Predictor
 from chainrule.training.progress import Silent, report
 
 Array = np.ndarray[Any, Any]
-
-
-class Engine:
-    """What stands to the right of this room and is reached from a trainer; ``chainrule.explain`` fills it in."""
-
-    diagnose: Callable[[Trainer], Any]
-
-
 _FORMAT = "chainrule.trainer/1"
 
 
@@ -57,7 +50,7 @@ class Position:
         return -(-self.rows // self.batch_size)
 
 
-class Trainer:
+class Trainer(Explained):
     """Trains a model on arrays: each epoch's steps (gather, forward, backward, update) run as native calls.
 
     Args:
@@ -159,6 +152,8 @@ class Trainer:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
         training = self._program("training", x_array, y_array)
         validation = self._program("validation", *held_out) if held_out is not None else None
+        if self.start is not None:
+            self.start.fed(training.feed, validation.feed if validation is not None else None)
         run = _Run(self, position, training, validation, [as_callback(c) for c in callbacks], report(progress))
         return run.to(int(epochs))
 
@@ -194,7 +189,7 @@ class Trainer:
         if not resume:
             self.history, self.position = History(), new
             default_generator.manual_seed(seed)
-            self.start = state.start_of(self.model, self.optimizer)
+            self.start = state.Start.of(self.model, self.optimizer)
             return new
         if self.position is None:
             raise SettingError("fit: resume=True needs an earlier fit or load, got a new Trainer. Leave resume out.")
@@ -315,19 +310,6 @@ class Trainer:
         self.position = Position(**meta["position"]) if meta["position"] is not None else None
         self.history = History.from_dict(meta["history"])
         self.start = None
-
-    # ---------------------------------------------------------------- explaining
-
-    def diagnose(self) -> Any:
-        """What is wrong with the latest `fit`, each finding confirmed by replaying it with the remedy applied.
-
-        Returns:
-            A ``chainrule.explain.diagnosis.Diagnosis``: print it, or take ``.as_dict()``. The trainer stays as it is.
-
-        Raises:
-            SettingError: nothing was fitted, or the training was only loaded from a file.
-        """
-        return Engine.diagnose(self)
 
 
 class _Run:

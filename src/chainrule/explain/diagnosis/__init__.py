@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chainrule.training import trainer as _trainer
+from chainrule.training.explained import Explainer
 
 if TYPE_CHECKING:
     from chainrule.explain.diagnosis.report import Diagnosis
@@ -22,4 +22,4 @@ def diagnose(trainer: Any) -> Diagnosis:
     return diagnose(trainer)
 
 
-_trainer.Engine.diagnose = staticmethod(diagnose)
+Explainer.diagnose = staticmethod(diagnose)

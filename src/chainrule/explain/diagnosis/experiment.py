@@ -38,6 +38,7 @@ class Replay:
     losses: Array  # of every step
     train: Score
     val: Score
+    held_out: Array = field(repr=False)  # outputs for the rows held out
     weights: list[Array] = field(repr=False, default_factory=list)
     finite: bool = True
 
@@ -61,9 +62,8 @@ class Laboratory:
         self.optimizer: Optimizer = trainer.optimizer
         self.position, self.history = trainer.position, trainer.history
         self.start: state.Start = trainer.start
-        feed = trainer._programs["training"].feed
-        self.x, self.y = feed.x.numpy(), feed.y.numpy()
-        self._hold_out(trainer._programs.get("validation"))
+        self.x, self.y = _rows(trainer.start.training)
+        self._hold_out(trainer.start.validation)
         with inputs.mode(self.model, False):
             self.output_layer = surgery.output_layer(self.model, self.x[:2])
         self.sample = trainer.predict(self.x[:64])  # outputs of the trained model
@@ -74,11 +74,11 @@ class Laboratory:
         self._labels: Any = None
         self.replays = 0
 
-    def _hold_out(self, validation: steps.Program | None) -> None:
+    def _hold_out(self, validation: steps.Feed | None) -> None:
         self.rows = np.arange(len(self.x))
         self.validated = validation is not None
         if validation is not None:
-            self.x_val, self.y_val = validation.feed.x.numpy(), validation.feed.y.numpy()
+            self.x_val, self.y_val = _rows(validation)
             return
         order = shuffled_indices(len(self.x), seed=2**32)
         held = order[: len(order) // 5]
@@ -261,19 +261,32 @@ class Laboratory:
         finite = all(np.isfinite(w).all() for w in weights) and bool(np.isfinite(losses).all())
         chosen = self.rows[: MEASURED_ROWS * 64][:: max(1, len(self.rows) // MEASURED_ROWS)]
         train = self.score(remedy, self.x[chosen], self.y[chosen])
-        return Replay(losses, train, self.score(remedy, self.x_val, self.y_val), weights, finite)
+        held_out = self.outputs(remedy, self.x_val)
+        return Replay(losses, train, self.scored(remedy, held_out, self.y_val), held_out, weights, finite)
 
     def score(self, remedy: Remedy, x: Array, y: Array) -> Score:
         """The model's score on these rows as it is now, in evaluation mode."""
-        reference = self.targets(self.y, replace(remedy, permute=False))
-        output = self.outputs(remedy, x)
+        return self.scored(remedy, self.outputs(remedy, x), y)
+
+    def scored(self, remedy: Remedy, output: Array, y: Array) -> Score:
+        """The score of outputs that a replay with this remedy gave, against the user's targets."""
+        plain = replace(remedy, permute=False)
         task = replace(self.task, loss=remedy.loss) if remedy.loss else self.task
-        return task.score(output, self.targets(y, replace(remedy, permute=False)), reference)
+        return task.score(output, self.targets(y, plain), self.targets(self.y, plain))
+
+    def trusted(self, remedy: Remedy, replay: Replay) -> Score:
+        """The score on those rows held out whose label their neighbours among the training rows confirm."""
+        mask = self.labels().trusted
+        return self.scored(remedy, replay.held_out[mask], self.y_val[mask])
 
     def outputs(self, remedy: Remedy, x: Array) -> Array:
         """The model's outputs for rows as they are given to the user's model."""
         with np.errstate(all="ignore"):
             return self.predictor(self.inputs(x, remedy), 256)
+
+
+def _rows(feed: steps.Feed) -> tuple[Array, Array]:
+    return feed.x.numpy(), feed.y.numpy()
 
 
 class _Clipping:

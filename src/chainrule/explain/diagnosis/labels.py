@@ -36,12 +36,14 @@ class Labels:
         doubtful: the share of rows with another label than the models give, among the half of the rows of
             which they are surest.
         suspicious: those rows and their like, a mask over all rows.
+        trusted: the rows held out whose label most of their neighbours among the training rows have.
     """
 
     related: float
     learned: float
     doubtful: float
     suspicious: Array
+    trusted: Array
 
 
 def cross_fit(lab: Laboratory) -> Labels:
@@ -60,7 +62,7 @@ def cross_fit(lab: Laboratory) -> Labels:
     suspicious = np.zeros(len(lab.x), bool)
     suspicious[lab.rows[wrong & (sure >= np.quantile(sure, 0.25))]] = True
     learned = 1 - float(wrong.mean()) / max(mistakes, 1e-9)
-    return Labels(related(lab, labels), learned, float(wrong[half].mean()), suspicious)
+    return Labels(related(lab, labels), learned, float(wrong[half].mean()), suspicious, _trusted(lab))
 
 
 def _of_values(lab: Laboratory) -> Labels:
@@ -69,7 +71,18 @@ def _of_values(lab: Laboratory) -> Labels:
     values = targets[lab.rows]
     error = -_agreement(values[: len(rows)], _nearest(lab, rows))
     learned = 1 - error / max(float(values.var()), 1e-12)
-    return Labels(related(lab, values), learned, 0.0, np.zeros(len(lab.x), bool))
+    return Labels(related(lab, values), learned, 0.0, np.zeros(len(lab.x), bool), np.ones(len(lab.x_val), bool))
+
+
+def _trusted(lab: Laboratory) -> Array:
+    """Rows held out whose neighbours mostly carry their label; the judge is not the network that is judged."""
+    rows = lab.rows[:ROWS]
+    known, labels = lab.task.labels(lab.y)[rows], lab.task.labels(lab.y_val)
+    new, old = (surgery.standardised(x, lab.x).reshape(len(x), -1).astype(np.float64) for x in (lab.x_val, lab.x[rows]))
+    far = (new * new).sum(axis=1)[:, None] + (old * old).sum(axis=1) - 2 * new @ old.T
+    near = known[np.argpartition(far, min(NEIGHBOURS, len(rows) - 1), axis=1)[:, :NEIGHBOURS]]
+    votes = np.stack([(near == k).sum(axis=1) for k in range(lab.task.classes)], axis=1)
+    return np.asarray(votes.argmax(axis=1) == labels)
 
 
 def _by_networks(lab: Laboratory, stop: float) -> Array:

@@ -33,7 +33,7 @@ class Experiment:
 
     @classmethod
     def of(cls, effect: Effect, measure: str) -> Experiment:
-        held_out = measure in ("validation", "recall", "unchanged")
+        held_out = measure in ("held_out", "recall", "unchanged", "trusted")
         sides = [(r.val if held_out else r.train) for r in (effect.before, effect.after)]
         rows = "rows held out" if held_out else "training rows"
         before, after = ({"training": r.train.as_dict(), "held_out": r.val.as_dict()} for r in (effect.before, effect.after))

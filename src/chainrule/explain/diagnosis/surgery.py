@@ -149,7 +149,7 @@ def check_fitted(trainer: Any) -> None:
         raise SettingError(
             "diagnose: there is nothing to diagnose yet: this trainer has not fitted anything. Call fit first."
         )
-    if trainer.start is None or "training" not in trainer._programs:
+    if trainer.start is None or trainer.start.training is None:
         raise SettingError(
             "diagnose: this training was loaded from a file, which holds neither its data nor its first weights. "
             "Build the model and call fit with the same arguments: one seed repeats it to the bit."

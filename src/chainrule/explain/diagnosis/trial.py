@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -87,19 +88,33 @@ def tried(lab: Laboratory, e: Evidence, rule: Rule, suspicion: Suspicion, base: 
 
 def _effect(lab: Laboratory, rule: Rule, remedy: Remedy, base: Remedy, seeds: Iterable[int]) -> Effect:
     pairs = [(lab.replay(base, seed), lab.replay(base | remedy, seed)) for seed in seeds]
-    gains = tuple(_gain(rule.measure, before, after) for before, after in pairs)
-    return Effect(remedy, base, gains, *pairs[0])
+    if rule.measure == "trusted":
+        changed = base | remedy
+        gains = [lab.trusted(changed, after).learned - lab.trusted(base, before).learned for before, after in pairs]
+    else:
+        gains = [_GAINS[rule.measure](before, after) for before, after in pairs]
+    return Effect(remedy, base, tuple(gains), *pairs[0])
 
 
-def _gain(measure: str, before: Replay, after: Replay) -> float:
-    """After minus before; what rows held out lose counts against a remedy."""
-    if measure in ("validation", "unchanged"):
-        return after.val.learned - before.val.learned
-    if measure == "recall":
-        return after.val.recall - before.val.recall
-    share = (lambda s: s.right) if measure == "right" else (lambda s: s.learned)
-    held_out = share(after.val) - share(before.val)
-    return share(after.train) - share(before.train) if held_out >= HARM else held_out
+def _on_training_rows(name: str, before: Replay, after: Replay) -> float:
+    """What a remedy adds on the training rows; if it costs anything on rows held out, that counts instead."""
+    held_out = float(getattr(after.val, name) - getattr(before.val, name))
+    return float(getattr(after.train, name) - getattr(before.train, name)) if held_out >= HARM else held_out
+
+
+def _either(before: Replay, after: Replay) -> float:
+    trained, held_out = after.train.learned - before.train.learned, after.val.learned - before.val.learned
+    return max(trained, held_out) if min(trained, held_out) >= HARM else min(trained, held_out)
+
+
+_GAINS: dict[str, Callable[[Replay, Replay], float]] = {
+    "learned": partial(_on_training_rows, "learned"),
+    "right": partial(_on_training_rows, "right"),
+    "either": _either,
+    "held_out": lambda before, after: after.val.loss - before.val.loss,
+    "unchanged": lambda before, after: after.val.learned - before.val.learned,
+    "recall": lambda before, after: after.val.recall - before.val.recall,
+}
 
 
 def ranked(cases: list[Case]) -> list[Case]:

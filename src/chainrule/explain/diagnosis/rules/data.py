@@ -8,7 +8,7 @@ import numpy as np
 
 from chainrule.explain.diagnosis.evidence import DENORMAL, Evidence
 from chainrule.explain.diagnosis.remedies import Remedy
-from chainrule.explain.diagnosis.rules.rule import Suspicion, first, room, rule
+from chainrule.explain.diagnosis.rules.rule import Suspicion, first, room, room_held_out, rule
 
 Array = np.ndarray[Any, Any]
 LARGE, SMALL = 6.0, 0.05  # of a root mean square; standardised data have 1
@@ -30,14 +30,14 @@ def _size(values: Array) -> tuple[float, float, float]:
     return float(np.sqrt((wide[:, moving] ** 2).mean())), offset, float(typical[1] / max(typical[0], 1e-300))
 
 
-@rule("unnormalised_inputs", "The inputs are not normalised", Remedy(inputs=True), rank=1)
+@rule("unnormalised_inputs", "The inputs are not normalised", Remedy(inputs=True), 1, "either")
 def unnormalised_inputs(e: Evidence) -> Suspicion | None:
     """Inputs far from mean 0 and standard deviation 1, or features of very different sizes.
 
     Source: LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998, section 4.3 (mean near 0, equal variances);
     the bounds are ours, tuned.
     """
-    if e.lab.x.dtype.kind != "f" or not room(e):
+    if e.lab.x.dtype.kind != "f" or not room_held_out(e):
         return None
     size, offset, unequal = _size(e.lab.x)
     spread = unequal if e.lab.x.ndim == 2 and not _like_an_image(e.lab.x) else 1.0

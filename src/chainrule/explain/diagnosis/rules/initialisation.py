@@ -6,7 +6,7 @@ import math
 
 from chainrule.explain.diagnosis.evidence import Evidence
 from chainrule.explain.diagnosis.remedies import Remedy
-from chainrule.explain.diagnosis.rules.rule import Suspicion, room, rule
+from chainrule.explain.diagnosis.rules.rule import Suspicion, room, room_held_out, rule
 
 LARGE, SMALL = 3.0, 0.12  # times 1 / sqrt(fan_in); usual starts have 0.58 to 1.41
 DRAWN = Remedy(init=True)
@@ -24,7 +24,7 @@ def symmetric_initialisation(e: Evidence) -> Suspicion | None:
     return Suspicion(f"all rows of {len(alike)} weight(s) are equal before the first step", alike[0])
 
 
-@rule("initialisation_too_large", "The weights start too large", DRAWN, rank=2)
+@rule("initialisation_too_large", "The weights start too large", DRAWN, 2, "either")
 def initialisation_too_large(e: Evidence) -> Suspicion | None:
     """A standard deviation of several times 1 / sqrt(fan_in).
 
@@ -32,7 +32,7 @@ def initialisation_too_large(e: Evidence) -> Suspicion | None:
     """
     weights = [p for p in e.start.movements if p.weight]
     worst = max(weights, key=lambda p: p.scale, default=None)
-    if worst is None or worst.scale < LARGE or not room(e):
+    if worst is None or worst.scale < LARGE or not room_held_out(e):
         return None
     return Suspicion(
         f"its standard deviation is {worst.scale:.3g} / sqrt(fan_in) before the first step; 0.58 to 1.41 is usual",
@@ -40,7 +40,7 @@ def initialisation_too_large(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("initialisation_too_small", "The weights start too small", DRAWN, rank=2)
+@rule("initialisation_too_small", "The weights start too small", DRAWN, 2, "either")
 def initialisation_too_small(e: Evidence) -> Suspicion | None:
     """A standard deviation of a small part of 1 / sqrt(fan_in).
 

@@ -38,7 +38,7 @@ def shuffled_labels(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("label_noise", "A part of the labels is wrong", Remedy(clean=True), rank=1, measure="validation")
+@rule("label_noise", "A part of the labels is wrong", Remedy(clean=True), rank=1, measure="trusted")
 def label_noise(e: Evidence) -> Suspicion | None:
     """Cross-fitted models contradict the label of a tenth or more of the rows of which they are surest.
 

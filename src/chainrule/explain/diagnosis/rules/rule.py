@@ -41,8 +41,10 @@ class Rule:
         rank: among causes whose remedies do about equally well the lower comes first: what is wrong in itself
             (0), what comes from outside (1), where the training starts (2), how signals run (3), settings (4),
             and what is only a symptom (5).
-        measure: what its effect is measured in: "learned" on the training rows, "right" there, "validation"
-            (learned, on rows held out), "recall" (of the classes, on rows held out).
+        measure: what its effect is measured in: "learned" on the training rows; "either" (learned there or on
+            rows held out); "right" on the training rows; "held_out" (the loss, on rows held out); "recall" (of the
+            classes, there); "trusted" (learned, on rows held out whose label their neighbours confirm); "unchanged"
+            (a control: nothing must change).
     """
 
     name: str
@@ -80,3 +82,8 @@ def first(e: Evidence, holds: Callable[[Moment], bool]) -> Moment | None:
 def room(e: Evidence) -> bool:
     """Is there anything to win on the training rows? A run that has learned nearly all of it has no such fault."""
     return e.poor >= WORTH
+
+
+def room_held_out(e: Evidence) -> bool:
+    """Is there anything to win, on the training rows or on rows held out?"""
+    return room(e) or e.tested.learned <= 1 - WORTH

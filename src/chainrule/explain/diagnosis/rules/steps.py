@@ -21,6 +21,12 @@ def update(moment: Moment) -> float:
     return float(np.median(ratios)) if ratios else math.nan
 
 
+def _typical(e: Evidence) -> float:
+    """The median over the moments; NaN if there is none."""
+    ratios = [ratio for ratio in map(update, e.moments) if math.isfinite(ratio)]
+    return float(np.median(ratios)) if ratios else math.nan
+
+
 @rule("learning_rate_too_high", "The learning rate is too high",
       tuple(Remedy(lr=factor) for factor in (0.1, 0.01, 0.001)), rank=4)  # fmt: skip
 def learning_rate_too_high(e: Evidence) -> Suspicion | None:
@@ -53,14 +59,14 @@ def learning_rate_too_low(e: Evidence) -> Suspicion | None:
     """
     if e.poor < 0.3 or not e.replay.finite:
         return None
-    ratio = float(np.nanmedian([update(m) for m in e.moments]))
+    ratio = _typical(e)
     if not ratio < 3 * GOOD_UPDATE:
         return None
     return Suspicion(f"a typical update is {ratio:.2g} of the weights (1e-3 is usual) and {e.poor:.0%} is left to learn")
 
 
 def _towards_usual(e: Evidence) -> Iterable[Remedy]:
-    ratio = float(np.nanmedian([update(m) for m in e.moments]))
+    ratio = _typical(e)
     return (Remedy(lr=float(f"{GOOD_UPDATE / ratio:.1g}")),) if ratio > 0 else ()
 
 
@@ -70,7 +76,7 @@ def update_to_weight_ratio(e: Evidence) -> Suspicion | None:
 
     Source: Karpathy, notes to CS231n, 2015 (about 1e-3).
     """
-    ratio = float(np.nanmedian([update(m) for m in e.moments]))
+    ratio = _typical(e)
     if not room(e) or not ratio > 0 or GOOD_UPDATE / 30 < ratio < GOOD_UPDATE * 30:
         return None
     return Suspicion(f"a typical update is {ratio:.2g} of the weights; about 1e-3 is usual")
@@ -152,7 +158,7 @@ def regularisation_too_strong(e: Evidence) -> Suspicion | None:
 
 
 def _stops(e: Evidence) -> Iterable[Remedy]:
-    best = max(e.moments, key=lambda m: m.val.learned)
+    best = max(e.moments, key=lambda m: m.val.loss)
     dropouts = any(isinstance(m, nn.Dropout) for m in e.lab.model.modules())
     yield Remedy(stop=max(best.step, 1) / e.lab.steps)
     if any("weight_decay" in g for g in e.lab.optimizer.param_groups):
@@ -161,15 +167,14 @@ def _stops(e: Evidence) -> Iterable[Remedy]:
         yield Remedy(dropout=0.5)
 
 
-@rule("overfitting", "The run learns its training rows by heart", _stops, rank=4, measure="validation")
+@rule("overfitting", "The run learns its training rows by heart", _stops, rank=4, measure="held_out")
 def overfitting(e: Evidence) -> Suspicion | None:
     """Much more is learned on the training rows than on rows held out, where the score has passed its best.
 
     Source: Prechelt, "Early stopping - but when?", 1998 (the loss on held-out rows rises above its minimum).
     """
-    best = max(e.moments, key=lambda m: m.val.learned)
-    lost = best.val.learned - e.end.val.learned
-    if e.trained.learned - e.tested.learned < 0.25 or lost < WORTH:
+    best = max(e.moments, key=lambda m: m.val.loss)
+    if e.trained.learned - e.tested.learned < 0.25 or best.val.loss - e.end.val.loss < WORTH:
         return None
     return Suspicion(
         f"the rows held out were at their best ({best.val}) after step {best.step} and end at {e.end.val}, "
