@@ -51,7 +51,7 @@ HEALTHY: dict[str, tuple[Callable[[Spec], Spec], Callable[[Spec, bool], bool]]] 
     "small_batch": (lambda s: s.but(batch=8, lr=s.lr / 2, epochs=max(5, s.epochs // 2)), _any),
     "wide": (lambda s: s.but(width=2 * s.width), _any),
     "deep_narrow_tanh": (lambda s: s.but(depth=5, width=16, act="tanh", epochs=3 * s.epochs), _mlp),
-    "sparse_relu": (lambda s: s.but(act="relu", model=(biased(-0.3, False),), epochs=2 * s.epochs), _any),
+    "sparse_relu": (lambda s: s.but(act="relu", model=(he, biased(-0.4, False)), epochs=2 * s.epochs), _any),
     "weight_decay": (lambda s: s.but(decay=1e-3), _any),
     "mild_dropout": (lambda s: s.but(dropout=0.3, epochs=2 * s.epochs), _any),
     "imbalanced": (lambda s: s.but(data=(rare(0.35),), epochs=3 * s.epochs), _classes),

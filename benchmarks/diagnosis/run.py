@@ -33,11 +33,11 @@ Job = tuple[str, str, str, int]  # split, case, fault or healthy variant, seed
 def jobs(split: str) -> Iterator[Job]:
     """As many healthy runs as faulty ones for each case and seed."""
     cases, seeds = SPLITS[split]
-    for case, spec in cases.items():
-        classes = spec.dataset not in ("curve", "friedman")
-        faulty = [name for name, fault in FAULTS.items() if fault.applies(spec, classes)]
-        variants = [name for name, (_, applies) in HEALTHY.items() if applies(spec, classes)]
-        for seed in seeds:
+    for seed in seeds:
+        for case, spec in cases.items():
+            classes = spec.dataset not in ("curve", "friedman")
+            faulty = [name for name, fault in FAULTS.items() if fault.applies(spec, classes)]
+            variants = [name for name, (_, applies) in HEALTHY.items() if applies(spec, classes)]
             turned = variants[:1] + list(np.roll(variants[1:], -3 * seed))
             yield from ((split, case, name, seed) for name in [*faulty, *turned[: len(faulty)]])
 

@@ -142,6 +142,8 @@ def outcome(trainer: Any, data: Data, finite: bool) -> Outcome:
         p = np.maximum(p / p.sum(axis=1, keepdims=True), 1e-7)
         nll = float(-np.log(p[np.arange(len(p)), data.clean]).mean())
     prior = np.bincount(data.clean) / len(data.clean)
+    if data.y.ndim > 1:  # the outputs are no logits
+        return Outcome(_right(held_out, data.clean), _right(train, train_labels), _right(held_out, data.clean))
     return Outcome(_right(held_out, data.clean), _right(train, train_labels), max(-1.0, 1 + nll / (prior @ np.log(prior))))
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | predict | info``."""
+"""The command line: ``chainrule train | evaluate | predict | diagnose | info``."""
 
 from __future__ import annotations
 
@@ -100,6 +100,27 @@ def predict(run: str, rows: str) -> None:
     except (OSError, ValueError) as error:
         raise DamagedFileError(f"{rows}: not a readable .npy file ({error}). Write it with numpy.save.") from None
     click.echo("\n".join(map(str, trainer.predict_classes(data))))
+
+
+@commands.command()
+@click.argument("run", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="the diagnosis as one JSON object on standard output")
+def diagnose(run: str, as_json: bool) -> None:
+    """Find what is wrong with the training of the run folder RUN, each finding confirmed by experiment.
+
+    The run is repeated from its configuration (to the bit), then replayed with one remedy after the other.
+    """
+    from chainrule.cli.runs import repeated
+
+    trainer, same = repeated(Path(run))
+    found = trainer.diagnose()
+    click.echo(json.dumps(found.as_dict()) if as_json else str(found))
+    if not same:
+        click.echo(
+            f"chainrule: repeating {run} did not give the weights in its model.safetensors: it was made by another "
+            f"version, on another kind of CPU, or changed since. The diagnosis is of the repeated run.",
+            err=True,
+        )
 
 
 @commands.command()

@@ -11,12 +11,14 @@ import numpy as np
 from chainrule.explain.diagnosis.evidence import Evidence
 from chainrule.explain.diagnosis.experiment import AS_IT_WAS, Laboratory, Replay
 from chainrule.explain.diagnosis.remedies import Remedy
-from chainrule.explain.diagnosis.rules import RULES, WORTH, Rule, Suspicion
+from chainrule.explain.diagnosis.rules import RULES, Rule, Suspicion
 
 SEEDS = (0, 1, 2)  # of the replays that confirm; 0 is the run's own
 NEARLY = 0.7  # remedies that reach this part of the best one's effect do about as well
 HARM = -0.02  # what a remedy may cost on rows held out
 UNCHANGED = 0.05  # of a control
+ENOUGH = 0.97  # learned, so that no further remedy is tried
+SYMPTOM = 5  # the rank from which on a rule speaks of symptoms
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,15 @@ class Effect:
 
     Attributes:
         remedy: on top of `base`.
-        gains: after minus before for each seed.
+        gains: after minus before for each seed, the run's own first.
+        reached: after with each seed, minus before with the run's own.
         before, after: the replays with the run's own seed.
     """
 
     remedy: Remedy
     base: Remedy
     gains: tuple[float, ...]
+    reached: tuple[float, ...]
     before: Replay = field(repr=False)
     after: Replay = field(repr=False)
 
@@ -40,11 +44,14 @@ class Effect:
         """The mean over seeds."""
         return float(np.mean(self.gains))
 
-    @property
-    def certain(self) -> bool:
-        """Worth a report: large enough, and beyond the noise between seeds (twice the standard error)."""
-        noise = float(np.std(self.gains, ddof=1)) / len(self.gains) ** 0.5 if len(self.gains) > 1 else 0.0
-        return self.gain >= WORTH and min(self.gains) > 0 and self.gain > 2 * noise
+    def certain(self, worth: float) -> bool:
+        """Worth a report: it helps the run itself, it helps on average, and it is no luck.
+
+        The run's own replays differ in nothing but the remedy, so the first gain has no noise in it. Other seeds
+        show whether the remedy owes its result to one order of the rows, or the run its failure.
+        """
+        lucky = min(self.reached) < worth / 2 or min(self.gains) < -worth / 2
+        return self.gains[0] >= worth and self.gain >= worth and not lucky
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,8 @@ class Case:
     @property
     def confirmed(self) -> bool:
         if self.rule.measure == "unchanged":
-            return max(map(abs, self.best.gains)) < UNCHANGED
-        return self.best.certain
+            return abs(self.best.gain) < UNCHANGED + len(self.best.before.held_out) ** -0.5
+        return self.best.certain(self.rule.worth)
 
     @property
     def rank(self) -> float:
@@ -71,29 +78,38 @@ class Case:
         return self.rule.rank + (1.5 if self.suspicion.late else 0.0)
 
 
-def suspected(e: Evidence) -> list[tuple[Rule, Suspicion]]:
-    """Every rule that suspects something."""
-    found = [(rule, rule.suspects(e)) for rule in RULES.values()]
-    return [(rule, suspicion) for rule, suspicion in found if suspicion is not None]
+def tested(lab: Laboratory, e: Evidence, symptoms: bool) -> list[Case]:
+    """Every rule that suspects something, with its experiments: those about causes, or those about symptoms."""
+    rules = [rule for rule in RULES.values() if (rule.rank >= SYMPTOM) is symptoms]
+    found = [(rule, rule.suspects(e)) for rule in rules]
+    cases = [tried(lab, e, rule, suspicion) for rule, suspicion in found if suspicion is not None]
+    return [case for case in cases if case is not None]
 
 
 def tried(lab: Laboratory, e: Evidence, rule: Rule, suspicion: Suspicion, base: Remedy = AS_IT_WAS) -> Case | None:
     """The rule's remedies, each once; the best again with other seeds. None if it has no remedy to try."""
-    effects = [_effect(lab, rule, remedy, base, SEEDS[:1]) for remedy in rule.remedies(e)]
+    effects: list[Effect] = []
+    for remedy in rule.remedies(e):
+        effects.append(_effect(lab, rule, remedy, base, SEEDS[:1]))
+        if effects[-1].gain >= rule.worth and effects[-1].after.train.learned > ENOUGH:
+            break  # nothing left for another remedy to do better
     effects.sort(key=lambda effect: -effect.gain)
-    if effects and (effects[0].gain >= WORTH / 2 or rule.measure == "unchanged"):
+    if effects and (effects[0].gain >= rule.worth / 2 or rule.measure == "unchanged"):
         effects[0] = _effect(lab, rule, effects[0].remedy, base, SEEDS)
     return Case(rule, suspicion, tuple(effects)) if effects else None
 
 
 def _effect(lab: Laboratory, rule: Rule, remedy: Remedy, base: Remedy, seeds: Iterable[int]) -> Effect:
-    pairs = [(lab.replay(base, seed), lab.replay(base | remedy, seed)) for seed in seeds]
-    if rule.measure == "trusted":
-        changed = base | remedy
-        gains = [lab.trusted(changed, after).learned - lab.trusted(base, before).learned for before, after in pairs]
-    else:
-        gains = [_GAINS[rule.measure](before, after) for before, after in pairs]
-    return Effect(remedy, base, tuple(gains), *pairs[0])
+    changed = base | remedy
+    pairs = [(lab.replay(base, seed), lab.replay(changed, seed)) for seed in seeds]
+
+    def gain(before: Replay, after: Replay) -> float:
+        if rule.measure == "trusted":
+            return lab.trusted(changed, after).learned - lab.trusted(base, before).learned
+        return _GAINS[rule.measure](before, after)
+
+    gains, reached = (tuple(gain(b, a) for b, a in p) for p in (pairs, [(pairs[0][0], a) for _, a in pairs]))
+    return Effect(remedy, base, gains, reached, *pairs[0])
 
 
 def _on_training_rows(name: str, before: Replay, after: Replay) -> float:
@@ -134,7 +150,9 @@ def judged(lab: Laboratory, e: Evidence) -> tuple[list[Case], list[Case]]:
     The first finding's remedy is then kept, and what else was confirmed must still help on top of it: two names
     for one fault give one finding.
     """
-    cases = [case for pair in suspected(e) if (case := tried(lab, e, *pair)) is not None]
+    cases = tested(lab, e, symptoms=False)
+    if not any(case.confirmed for case in cases):  # a symptom is worth a report only where no cause was found
+        cases += tested(lab, e, symptoms=True)
     found: list[Case] = []
     base, left = AS_IT_WAS, ranked(cases)
     while left and not (found and found[0].rule.measure == "unchanged"):

@@ -84,7 +84,7 @@ def class_imbalance(e: Evidence) -> Suspicion | None:
     labels = e.task.labels(e.lab.y)
     counts = np.bincount(labels[labels >= 0], minlength=e.task.classes)
     present = counts[counts > 0]
-    if len(present) < 2 or present.max() < RARE * present.min() or e.tested.recall > 0.8:
+    if len(present) < 2 or present.max() < RARE * present.min() or e.tested.recall > 0.85:
         return None
     return Suspicion(
         f"the most frequent class has {present.max()} rows, the rarest {present.min()}; the mean recall of the "

@@ -7,9 +7,15 @@ from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.rules.rule import Suspicion, rule
 
 UNRELATED = 3.0  # standard deviations of the agreement of neighbours
-NOTHING = 0.05  # of what a constant gets wrong
+NOTHING = 0.05  # of what a constant gets wrong, beyond what chance gives so many rows
 DOUBTFUL = 0.1  # of the rows that the models are surest of
+ROWS = 150  # below which nobody can tell a wrong label from a rare one
 ILL = 0.75  # a share learned on rows held out that calls for a look at the labels
+
+
+def nothing(rows: int) -> float:
+    """The most that models may avoid of a constant's mistakes and still know nothing: chance adds 1 / sqrt(rows)."""
+    return float(NOTHING + rows**-0.5)
 
 
 def looked_at(e: Evidence) -> bool:
@@ -26,10 +32,10 @@ def shuffled_labels(e: Evidence) -> Suspicion | None:
     Source: Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning requires rethinking
     generalization", ICLR 2017 (random labels are learned by heart); the bounds are ours, tuned.
     """
-    if not looked_at(e) or e.tested.right > 2 * NOTHING:
+    if not looked_at(e) or e.tested.right > 2 * nothing(len(e.lab.x_val)):
         return None
     known = e.lab.labels()
-    if known.related > UNRELATED or known.learned > NOTHING:
+    if known.related > UNRELATED or known.learned > nothing(len(e.lab.rows)):
         return None
     return Suspicion(
         f"rows held out are predicted no better than by a constant ({known.learned:.0%} of its mistakes avoided), and "
@@ -38,7 +44,7 @@ def shuffled_labels(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("label_noise", "A part of the labels is wrong", Remedy(clean=True), rank=1, measure="trusted")
+@rule("label_noise", "A part of the labels is wrong", Remedy(clean=True), rank=1, measure="trusted", worth=0.05)
 def label_noise(e: Evidence) -> Suspicion | None:
     """Cross-fitted models contradict the label of a tenth or more of the rows of which they are surest.
 
@@ -47,7 +53,7 @@ def label_noise(e: Evidence) -> Suspicion | None:
 
     Source: Northcutt, Jiang, Chuang, "Confident learning: estimating uncertainty in dataset labels", 2021.
     """
-    if e.task.kind == "values" or not looked_at(e):
+    if e.task.kind == "values" or not looked_at(e) or len(e.lab.rows) < ROWS:
         return None
     known = e.lab.labels()
     if known.doubtful < DOUBTFUL or known.learned < 2 * NOTHING:

@@ -31,7 +31,7 @@ def doubled_softmax(e: Evidence) -> Suspicion | None:
     output = e.lab.sample
     if e.task.loss != "cross_entropy" or output.ndim < 2 or output.shape[1] < 2:
         return None
-    if (output < 0).any() or np.abs(output.sum(axis=1) - 1).max() > 1e-3:
+    if (output < 0).any() or np.abs(output.sum(axis=1) - 1).max() > 1e-5:
         return None
     return Suspicion("every row of outputs is positive and sums to 1, and cross_entropy applies softmax again", "the output")
 

@@ -45,6 +45,7 @@ class Rule:
             rows held out); "right" on the training rows; "held_out" (the loss, on rows held out); "recall" (of the
             classes, there); "trusted" (learned, on rows held out whose label their neighbours confirm); "unchanged"
             (a control: nothing must change).
+        worth: the least gain in it that is reported.
     """
 
     name: str
@@ -53,13 +54,19 @@ class Rule:
     remedies: Remedies
     rank: int
     measure: str
+    worth: float
 
 
 RULES: dict[str, Rule] = {}
 
 
 def rule(
-    name: str, claim: str, remedies: Remedies | Remedy | tuple[Remedy, ...], rank: int, measure: str = "learned"
+    name: str,
+    claim: str,
+    remedies: Remedies | Remedy | tuple[Remedy, ...],
+    rank: int,
+    measure: str = "learned",
+    worth: float = WORTH,
 ) -> Callable[[Callable[[Evidence], Suspicion | None]], Callable[[Evidence], Suspicion | None]]:
     """Declare a rule: the function below it is what suspects."""
     if isinstance(remedies, Remedy):
@@ -68,7 +75,7 @@ def rule(
 
     def declared(suspects: Callable[[Evidence], Suspicion | None]) -> Callable[[Evidence], Suspicion | None]:
         given: Remedies = (lambda _: fixed) if isinstance(remedies, tuple) else remedies
-        RULES[name] = Rule(name, claim, suspects, given, rank, measure)
+        RULES[name] = Rule(name, claim, suspects, given, rank, measure, worth)
         return suspects
 
     return declared
