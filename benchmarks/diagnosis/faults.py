@@ -33,9 +33,7 @@ def scaled(factor: float, only: str = "") -> Callable[[nn.Module, Any], None]:
 
     def change(model: nn.Module, rng: Any) -> None:
         for name, p in model.named_parameters():
-            if p.ndim == 2 and only in name:
-                _set(p, p.detach().numpy() * factor)
-            elif factor < 1:
+            if (p.ndim == 2 and only in name) or factor < 1:
                 _set(p, p.detach().numpy() * factor)
 
     return change

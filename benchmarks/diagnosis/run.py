@@ -101,10 +101,16 @@ def report(rows: list[dict[str, Any]]) -> str:
             lines.append(
                 f"{name:18} {len(mine):4} {sum(bool(r['found']) for r in mine):5} {sum(r in first for r in mine):5}  {counts}"
             )
-    lines += [f"missed: {r['case']} {r['name']} seed {r['seed']} (harm {r['harm']:.2f}) suspected {r['suspected']}" for r in faulty if not r["found"]]
+    lines += [
+        f"missed: {r['case']} {r['name']} seed {r['seed']} (harm {r['harm']:.2f}) suspected {r['suspected']}"
+        for r in faulty
+        if not r["found"]
+    ]
     lines += [f"false alarm: {r['case']} {r['name']} seed {r['seed']}: {r['found']}" for r in alarms]
     out = [r for r in rows if r not in counted]
-    lines += [f"not counted: {r['case']} {r['name']} seed {r['seed']} (harm {r['harm']:.2f}) found {r['found']}" for r in out]
+    lines += [
+        f"not counted: {r['case']} {r['name']} seed {r['seed']} (harm {r['harm']:.2f}) found {r['found']}" for r in out
+    ]
     seconds = [r["seconds"] for r in rows]
     lines.append(
         f"faulty {len(faulty)}, healthy {len(healthy)}, not counted {len(out)}\n"

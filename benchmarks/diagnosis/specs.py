@@ -144,7 +144,9 @@ def outcome(trainer: Any, data: Data, finite: bool) -> Outcome:
     prior = np.bincount(data.clean) / len(data.clean)
     if data.y.ndim > 1:  # the outputs are no logits
         return Outcome(_right(held_out, data.clean), _right(train, train_labels), _right(held_out, data.clean))
-    return Outcome(_right(held_out, data.clean), _right(train, train_labels), max(-1.0, 1 + nll / (prior @ np.log(prior))))
+    return Outcome(
+        _right(held_out, data.clean), _right(train, train_labels), max(-1.0, 1 + nll / (prior @ np.log(prior)))
+    )
 
 
 def _r2(output: Any, y: Any) -> float:

@@ -120,7 +120,9 @@ def gather(lab: Laboratory) -> Evidence:
     """Replay the run as it was, with looks into the model on the way."""
     with inputs.mode(lab.model, False):
         lab.predictor = lab.trainer._predictor
-        trained, tested = (lab.score(AS_IT_WAS, x, y) for x, y in ((lab.x[:1024], lab.y[:1024]), (lab.x_val, lab.y_val)))
+        trained, tested = (
+            lab.score(AS_IT_WAS, x, y) for x, y in ((lab.x[:1024], lab.y[:1024]), (lab.x_val, lab.y_val))
+        )
     final = [np.array(p._node.value) for p in lab.model.parameters()]
     moments = list(_moments(lab))
     replay = lab.replay()
@@ -203,9 +205,7 @@ def look(lab: Laboratory, x: Array, y: Array) -> tuple[list[Activity], dict[str,
         activities = _activities(lab.model, loss._node)
         values = np.array(output._node.value)
         loss.backward()
-    gradients = {
-        name: np.array(p._grad._node.value) for name, p in lab.model.named_parameters() if p._grad is not None
-    }
+    gradients = {name: np.array(p._grad._node.value) for name, p in lab.model.named_parameters() if p._grad is not None}
     lab.model.zero_grad()
     return activities, gradients, values, float(loss._node.value)
 

@@ -20,7 +20,8 @@ from chainrule.explain.diagnosis.task import Score, Task
 from chainrule.nn import utils
 from chainrule.optim import Optimizer
 from chainrule.tensor.random import default_generator
-from chainrule.training import inputs, state, steps
+from chainrule.training import inputs, state
+from chainrule.training import steps as compiled
 from chainrule.training.predict import Predictor
 
 Array = np.ndarray[Any, Any]
@@ -69,12 +70,12 @@ class Laboratory:
         self.sample = trainer.predict(self.x[:64])  # outputs of the trained model
         self.task = Task.of(self.loss, self.sample.shape, self.y)
         self.suspicious = np.zeros(len(self.x), bool)  # rows whose labels look wrong
-        self._programs: dict[tuple[Any, ...], tuple[steps.Program, Predictor, Optimizer, state.Snapshot]] = {}
+        self._programs: dict[tuple[Any, ...], tuple[compiled.Program, Predictor, Optimizer, state.Snapshot]] = {}
         self._known: dict[tuple[Any, ...], Replay] = {}
         self._labels: Any = None
         self.replays = 0
 
-    def _hold_out(self, validation: steps.Feed | None) -> None:
+    def _hold_out(self, validation: compiled.Feed | None) -> None:
         self.rows = np.arange(len(self.x))
         self.validated = validation is not None
         if validation is not None:
@@ -122,7 +123,7 @@ class Laboratory:
     @property
     def cut(self) -> bool:
         """The run took more steps than a replay."""
-        return self.budget < self.position.epoch * len(self.rows)
+        return bool(self.budget < self.position.epoch * len(self.rows))
 
     def batches(self, remedy: Remedy, seed: int, rows: Array) -> Iterator[tuple[float, Array]]:
         """The learning rate (as a factor of the first) and the row numbers of each native call, in order."""
@@ -133,7 +134,7 @@ class Laboratory:
             order = rows[self._order(len(rows), seed, epoch)]
             if remedy.balance:
                 order = self._balanced(order, seed + epoch)
-            for part in steps.batches(order, size):
+            for part in compiled.batches(order, size):
                 taken = part[: -(-left // size)]
                 if len(taken):
                     yield self._rate(epoch) / first, taken
@@ -154,7 +155,7 @@ class Laboratory:
         return np.asarray(rng.permutation(np.concatenate(drawn))[: len(order)])
 
     def _rate(self, epoch: int) -> float:
-        rates = self.history["lr"] if "lr" in self.history else []
+        rates = self.history.get("lr", [])
         return rates[min(epoch, len(rates) - 1)] if rates and rates[0] else 1.0
 
     # ---------------------------------------------------------------- replaying
@@ -209,7 +210,7 @@ class Laboratory:
         if remedy.init or remedy.activation or seed:
             default_generator.manual_seed(self.position.seed + seed * 7919)
 
-    def _program(self, remedy: Remedy) -> tuple[steps.Program, Predictor, Optimizer, state.Snapshot]:
+    def _program(self, remedy: Remedy) -> tuple[compiled.Program, Predictor, Optimizer, state.Snapshot]:
         """The compiled step of this structure, made once."""
         key = remedy.structure
         if key not in self._programs:
@@ -218,7 +219,7 @@ class Laboratory:
                 surgery.set_decay(optimizer, remedy.decay)
             loss = surgery.loss_of(self.loss, remedy)
             clipped = _Clipping(optimizer, remedy.clip) if remedy.clip else optimizer
-            program = steps.training_program(self.model, loss, clipped, {}, self.x, self.y)  # type: ignore[arg-type]
+            program = compiled.training_program(self.model, loss, clipped, {}, self.x, self.y)  # type: ignore[arg-type]
             fresh = state.snapshot(self.model, optimizer) if optimizer is not self.optimizer else []
             own = {id(handle) for handle, _ in self.start.values}
             fresh = [(handle, value) for handle, value in fresh if id(handle) not in own]
@@ -285,7 +286,7 @@ class Laboratory:
             return self.predictor(self.inputs(x, remedy), 256)
 
 
-def _rows(feed: steps.Feed) -> tuple[Array, Array]:
+def _rows(feed: compiled.Feed) -> tuple[Array, Array]:
     return feed.x.numpy(), feed.y.numpy()
 
 

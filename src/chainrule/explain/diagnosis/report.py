@@ -36,7 +36,9 @@ class Experiment:
         held_out = measure in ("held_out", "recall", "unchanged", "trusted")
         sides = [(r.val if held_out else r.train) for r in (effect.before, effect.after)]
         rows = "rows held out" if held_out else "training rows"
-        before, after = ({"training": r.train.as_dict(), "held_out": r.val.as_dict()} for r in (effect.before, effect.after))
+        before, after = (
+            {"training": r.train.as_dict(), "held_out": r.val.as_dict()} for r in (effect.before, effect.after)
+        )
         text = f"{effect.remedy}: {sides[0]} -> {sides[1]} ({rows})"
         return cls(str(effect.remedy), effect.gain, min(effect.gains), len(effect.gains), before, after, text)
 
@@ -102,7 +104,11 @@ class Diagnosis:
 
     def _parts(self) -> Iterator[list[str]]:
         count = len(self.findings)
-        verdict = "Nothing wrong was found." if not count else f"{count} finding{'s' if count > 1 else ''}, the likeliest first."
+        verdict = (
+            "Nothing wrong was found."
+            if not count
+            else f"{count} finding{'s' if count > 1 else ''}, the likeliest first."
+        )
         yield _wrapped(f"{verdict} {self.summary}")
         for number, finding in enumerate(self.findings, 1):
             yield ["", *_finding(number, finding)]

@@ -14,8 +14,10 @@ from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.nn import functional as F
 from chainrule.nn import init
 from chainrule.nn.module import Module
+from chainrule.nn.summary import recorded
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
+from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import state
 
@@ -81,11 +83,8 @@ def _instead(child: Module | None, remedy: Remedy, is_output: bool) -> Module | 
 
 def output_layer(model: Module, x: Array) -> Module | None:
     """The activation whose result is the model's output, if that is a layer of its own."""
-    from chainrule.nn.summary import _recorded
-    from chainrule.tensor.creation import tensor
-
     outputs: dict[Module, Any] = {}
-    with no_grad(), _recorded(model, outputs):
+    with no_grad(), recorded(model, outputs):
         result = model(tensor(x))
     return next((m for m, out in outputs.items() if out is result and isinstance(m, OUTPUTS)), None)
 
@@ -107,7 +106,8 @@ def draw_weights(model: Module, activation: str) -> None:
     The standard deviation is gain / sqrt(fan_in), gain being sqrt(2) where rectifiers follow.
     """
     rectified = activation in ("relu", "leakyrelu") or (
-        not activation and any(isinstance(m, (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU)) for m in model.modules())
+        not activation
+        and any(isinstance(m, (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU)) for m in model.modules())
     )
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2 and "weight" in name.rpartition(".")[2]:
@@ -126,7 +126,9 @@ def set_decay(optimizer: Optimizer, decay: float) -> None:
 def whole_optimizer(model: Module, optimizer: Optimizer) -> Optimizer:
     """An optimizer of the same kind and settings over all parameters of the model."""
     settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-    return type(optimizer)([{"params": list(model.parameters()), **settings}])
+    kind: Any = type(optimizer)
+    made: Optimizer = kind([{"params": list(model.parameters()), **settings}])
+    return made
 
 
 def standardised(x: Array, reference: Array) -> Array:

@@ -69,7 +69,7 @@ class Case:
     @property
     def confirmed(self) -> bool:
         if self.rule.measure == "unchanged":
-            return abs(self.best.gain) < UNCHANGED + len(self.best.before.held_out) ** -0.5
+            return bool(abs(self.best.gain) < UNCHANGED + len(self.best.before.held_out) ** -0.5)
         return self.best.certain(self.rule.worth)
 
     @property

@@ -73,7 +73,13 @@ def unnormalised_targets(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("class_imbalance", "The classes are imbalanced, and the rare ones are not learned", Remedy(balance=True), 1, "recall")
+@rule(
+    "class_imbalance",
+    "The classes are imbalanced, and the rare ones are not learned",
+    Remedy(balance=True),
+    1,
+    "recall",
+)
 def class_imbalance(e: Evidence) -> Suspicion | None:
     """One class many times more frequent than another, whose rows are mostly missed.
 

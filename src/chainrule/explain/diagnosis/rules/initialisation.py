@@ -68,4 +68,6 @@ def loss_at_start(e: Evidence) -> Suspicion | None:
     expected = math.log(max(2, e.task.classes))
     if not e.start.eval_mode_loss > 2 * expected:
         return None
-    return Suspicion(f"the loss before the first step is {e.start.eval_mode_loss:.3g}; ln {e.task.classes} = {expected:.3g}")
+    return Suspicion(
+        f"the loss before the first step is {e.start.eval_mode_loss:.3g}; ln {e.task.classes} = {expected:.3g}"
+    )

@@ -23,7 +23,13 @@ def looked_at(e: Evidence) -> bool:
     return e.tested.right < ILL
 
 
-@rule("shuffled_labels", "The targets have nothing to do with the inputs", Remedy(permute=True), rank=0, measure="unchanged")
+@rule(
+    "shuffled_labels",
+    "The targets have nothing to do with the inputs",
+    Remedy(permute=True),
+    rank=0,
+    measure="unchanged",
+)
 def shuffled_labels(e: Evidence) -> Suspicion | None:
     """Neither neighbours nor cross-fitted models predict the targets of rows they have not seen.
 

@@ -33,7 +33,9 @@ def doubled_softmax(e: Evidence) -> Suspicion | None:
         return None
     if (output < 0).any() or np.abs(output.sum(axis=1) - 1).max() > 1e-5:
         return None
-    return Suspicion("every row of outputs is positive and sums to 1, and cross_entropy applies softmax again", "the output")
+    return Suspicion(
+        "every row of outputs is positive and sums to 1, and cross_entropy applies softmax again", "the output"
+    )
 
 
 @rule("missing_softmax", "The loss expects log-probabilities, and the outputs are not",
@@ -50,7 +52,9 @@ def missing_softmax(e: Evidence) -> Suspicion | None:
         off = float(np.abs(np.exp(output).sum(axis=1) - 1).max())
     if off < 1e-2:
         return None
-    return Suspicion(f"the exponentials of a row of outputs sum to 1 only within {off:.3g}; nll_loss needs 0", "the output")
+    return Suspicion(
+        f"the exponentials of a row of outputs sum to 1 only within {off:.3g}; nll_loss needs 0", "the output"
+    )
 
 
 @rule("squashed_output", "An activation at the output keeps the loss from what it needs", Remedy(bare=True), rank=0)
@@ -96,4 +100,6 @@ def output_independent_of_input(e: Evidence) -> Suspicion | None:
     found = first(e, lambda m: m.step > 0 and m.output_spread < 1e-3)
     if found is None or not room(e):
         return None
-    return Suspicion(f"over the rows the outputs vary by {found.output_spread:.1g} of their size", "the output", found.step)
+    return Suspicion(
+        f"over the rows the outputs vary by {found.output_spread:.1g} of their size", "the output", found.step
+    )

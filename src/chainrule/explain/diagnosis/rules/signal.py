@@ -91,7 +91,9 @@ def exploding_gradients(e: Evidence) -> Suspicion | None:
     if found is None or not room(e):
         return None
     worst = max(found.movements, key=lambda p: p.gradient if math.isfinite(p.gradient) else math.inf)
-    return Suspicion(f"its gradient has a root mean square of {worst.gradient:.3g}", worst.name, found.step, found.step > 0)
+    return Suspicion(
+        f"its gradient has a root mean square of {worst.gradient:.3g}", worst.name, found.step, found.step > 0
+    )
 
 
 def _bounded(gradient: float) -> bool:

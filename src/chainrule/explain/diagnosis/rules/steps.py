@@ -63,7 +63,9 @@ def learning_rate_too_low(e: Evidence) -> Suspicion | None:
     ratio = _typical(e)
     if not ratio < 3 * GOOD_UPDATE:
         return None
-    return Suspicion(f"a typical update is {ratio:.2g} of the weights (1e-3 is usual) and {e.poor:.0%} is left to learn")
+    return Suspicion(
+        f"a typical update is {ratio:.2g} of the weights (1e-3 is usual) and {e.poor:.0%} is left to learn"
+    )
 
 
 def _towards_usual(e: Evidence) -> Iterable[Remedy]:
