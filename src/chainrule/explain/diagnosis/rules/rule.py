@@ -52,7 +52,7 @@ class Rule:
     claim: str
     suspects: Callable[[Evidence], Suspicion | None]
     remedies: Remedies
-    rank: int
+    rank: float
     measure: str
     worth: float
 
@@ -64,7 +64,7 @@ def rule(
     name: str,
     claim: str,
     remedies: Remedies | Remedy | tuple[Remedy, ...],
-    rank: int,
+    rank: float,
     measure: str = "learned",
     worth: float = WORTH,
 ) -> Callable[[Callable[[Evidence], Suspicion | None]], Callable[[Evidence], Suspicion | None]]:

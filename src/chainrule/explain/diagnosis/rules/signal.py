@@ -43,7 +43,7 @@ def dead_units(e: Evidence) -> Suspicion | None:
     return Suspicion(f"{worst.dead:.0%} of its units are 0 for every row", worst.name, found.step, late=found.step > 0)
 
 
-@rule("saturation", "Activations are saturated, where their slope is nearly 0", (DRAWN, RECTIFIED), rank=3)
+@rule("saturation", "Activations are saturated, where their slope is nearly 0", (DRAWN, RECTIFIED), rank=2.5)
 def saturation(e: Evidence) -> Suspicion | None:
     """Half of the values of a sigmoid or tanh layer lie in the outer twentieth of its range.
 
