@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 
+import chainrule as cr
+from chainrule.ops import elementwise as ew
+from chainrule.tensor.core import apply
+
 rng = np.random.default_rng(7)
 Array = np.ndarray[Any, Any]
 
@@ -129,6 +133,7 @@ CASES: list[Case] = [
     Case("shift_right", "integers", lambda a, b: a >> b, (i34, j34), smooth=False),
     Case("cast", "to integers", lambda a: a.long(), (d34,), smooth=False),
     Case("cast", "from bool", lambda a: a.double(), (b34,), smooth=False),
+    Case("bitcast", "float64", lambda a: apply(ew.bitcast, a, dtype=cr.int64 if a.dtype is cr.float64 else cr.int32), (np.array([1.0, -0.0, INF, 1e-3]),), smooth=False, compare=False),
     Case("alias", "clone", lambda a: a.clone() * 2, (x34,)),
     Case("detach", "product", lambda a: a.detach() * a, (x34,), smooth=False),
     # reductions

@@ -15,8 +15,9 @@ from chainrule.compiler.threads import get_num_threads, set_num_threads
 from chainrule.dtypes import DType, as_dtype, float32, float64, int32, int64, uint8
 from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
-from chainrule.explain import diagnosis as _diagnosis  # noqa: F401 - gives Trainer.diagnose what it calls
 from chainrule.explain.check import check_gradients
+from chainrule.explain.flow import gradient_flow
+from chainrule.explain.runs import load_run
 from chainrule.graph import is_grad_enabled
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import (
@@ -166,8 +167,7 @@ from chainrule.tensor.random import (
     randperm,
 )
 from chainrule.training import Trainer
-
-__version__ = "0.1.0"
+from chainrule.version import __version__ as __version__
 
 __all__ = [
     "ChainruleError",
@@ -236,6 +236,7 @@ __all__ = [
     "ge",
     "get_num_threads",
     "grad",
+    "gradient_flow",
     "graph",
     "gt",
     "hessian",
@@ -254,6 +255,7 @@ __all__ = [
     "le",
     "lerp",
     "linspace",
+    "load_run",
     "log",
     "log1p",
     "log2",

@@ -42,14 +42,17 @@ def gradients(
             )
     leading = _leading_to(wanted, order)
     arrived: dict[Node, Tensor] = {}
+    trace = graph.current_trace()
     with graph.grad_mode(create_graph), graph.provenance() as stand_for:
         for output, seed in zip(outputs, seeds, strict=True):
             _accumulate(arrived, lifted(output), seed)
         for node in reversed(order):
             if node in arrived and node in leading:
                 dY = arrived[node] if node in wanted else arrived.pop(node)
+                if trace is not None:
+                    trace.differentiated(node, dY._node)
                 stand_for(node)
-                _distribute(node, dY, leading, arrived)
+                distribute(node, dY, leading, arrived)
     return {node: arrived[node] for node in wanted if node in arrived}
 
 
@@ -62,7 +65,7 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
     return leading
 
 
-def _distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
+def distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
     """One application of the chain rule: `node`'s gradient becomes contributions to its inputs."""
     if node.op is ew.detach:
         return  # a leaf inside a trace

@@ -55,6 +55,10 @@ class NonFiniteError(ChainruleError, FloatingPointError):
     """A NaN or infinity that stopped training."""
 
 
+class ReplayError(ChainruleError, RuntimeError):
+    """A recorded training that cannot be brought back: nothing recorded, nothing readable, or other bits."""
+
+
 class SettingError(ChainruleError, ValueError):
     """An argument of a layer, loss or optimizer that cannot mean anything."""
 

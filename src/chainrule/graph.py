@@ -65,6 +65,8 @@ class Op:
     lower: Any = None
     float_only: bool = False  # integers are cast to the default float first, as PyTorch does
     cost: int = 1  # relative work an element, for the fusion heuristics
+    # Where the derivative at a kink lies between the slopes on its left (0) and right (1); None: anywhere there.
+    at_kink: float | None = None
     joint: Rule | None = None  # instead of `vjp`: one formula (dY, Y, *inputs, **params) -> (dX, ...) for all inputs
 
     def rule(self, argument: int) -> Rule | None:
@@ -200,6 +202,10 @@ class Recorder:
 
     def touch_grad(self, handle: Any, reading: bool, assigned: bool = False) -> None:
         """Note that the trace reads ``handle.grad``, or sets it (`assigned`: to a tensor, not None)."""
+        raise NotImplementedError
+
+    def differentiated(self, node: Node, gradient: Node) -> None:
+        """Note which node is the whole gradient of `node`."""
         raise NotImplementedError
 
 

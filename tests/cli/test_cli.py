@@ -35,7 +35,7 @@ def test_train_reports_and_writes_everything(run):
     assert {"train_loss", "test_loss", "test_accuracy", "seconds", "epochs", "steps"} <= set(report)
     assert (report["epochs"], report["steps"]) == (3, 3 * 23)
     assert sorted(p.name for p in folder.iterdir()) == [
-        "config.json", "curves.svg", "history.json", "model.safetensors",
+        "config.json", "curves.svg", "history.json", "model.safetensors", "record",
     ]  # fmt: skip
     history = json.loads((folder / "history.json").read_text())
     assert history["loss"][-1] < history["loss"][0]
@@ -112,3 +112,13 @@ def test_the_program_gives_one_message_and_exit_code_2():
     assert done.returncode == 2
     assert done.stderr == "chainrule: unknown dataset 'digit'. Did you mean 'digits'? Known: digits.\n"
     assert done.stdout == ""
+
+
+def test_check_verifies_all_rules_and_the_network_of_a_run(run):
+    found = json.loads(call("check", "--json").stdout)
+    assert found["ok"]
+    assert {v["section"] for v in found["verdicts"]} == {"rules"}
+    result = call("check", run[0], "--rows", "8")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1].endswith(" 0 fail, 0 open")
+    assert "the compiled step against NumPy" in result.stdout

@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | predict | diagnose | info``."""
+"""The command line: ``chainrule train | evaluate | predict | check | diagnose | info``."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ def commands() -> None:
 @click.option("--schedule", default="cosine", show_default=True, type=click.Choice(["cosine", "constant"]))
 @click.option("--activation", default="relu", show_default=True)
 @click.option("--seed", default=0, show_default=True, type=int)
+@click.option("--record/--no-record", default=True, show_default=True, help="keep what brings back every step")
 @click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object as the last line of standard output")
-def train(as_json: bool, out: str | None, config: str | None, **options: Any) -> None:
+def train(as_json: bool, record: bool, out: str | None, config: str | None, **options: Any) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
     from chainrule import nn
-    from chainrule.cli.runs import build, choices, measured_plainly, new_folder, schedule, write
+    from chainrule.cli.runs import choices, measured_plainly, new_folder, write
     from chainrule.data import load
+    from chainrule.training.configuration import build, schedule
 
     chosen = choices(config, options)
     data = load(chosen["dataset"])
@@ -53,7 +55,7 @@ def train(as_json: bool, out: str | None, config: str | None, **options: Any) ->
     history = trainer.fit(
         *data.train, epochs=chosen["epochs"], batch_size=chosen["batch_size"], validation_data=data.test,
         seed=chosen["seed"], callbacks=schedule(trainer, chosen),
-        progress=sys.stderr if as_json else sys.stdout,
+        progress=sys.stderr if as_json else sys.stdout, record=folder if record else False,
     )  # fmt: skip
     trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
     write(folder, trainer, history, chosen)
@@ -121,6 +123,25 @@ def diagnose(run: str, as_json: bool) -> None:
             f"version, on another kind of CPU, or changed since. The diagnosis is of the repeated run.",
             err=True,
         )
+
+
+@commands.command()
+@click.argument("run", type=click.Path(), required=False)
+@click.option("--rows", default=32, show_default=True, type=click.IntRange(1), help="training rows to verify RUN on")
+@click.option("--json", "as_json", is_flag=True)
+def check(run: str | None, rows: int, as_json: bool) -> None:
+    """Verify every derivative rule, and the whole gradient of the network of RUN if one is named."""
+    from chainrule.explain.verify import joined, rules
+
+    found = rules()
+    if run is not None:
+        from chainrule.cli.runs import read
+        from chainrule.data import load
+
+        trainer, config = read(Path(run))
+        found = joined([found, trainer.model.verify(*load(config["dataset"]).train, trainer.loss, rows)])
+    click.echo(json.dumps(found.as_dict()) if as_json else str(found))
+    sys.exit(0 if found else 1)
 
 
 @commands.command()

@@ -4,61 +4,23 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import chainrule.nn.functional as F
-from chainrule import nn, optim
 from chainrule.cli.curves import draw
-from chainrule.errors import DamagedFileError, NonFiniteError, SettingError
-from chainrule.tensor.random import manual_seed
-from chainrule.training.callbacks import EpochFunction
+from chainrule.errors import NonFiniteError, SettingError
 from chainrule.training.checkpoints import load_file, save_file, write_whole
+from chainrule.training.configuration import build, read_config, schedule
 from chainrule.training.history import History
 from chainrule.training.trainer import Trainer
-
-_NAMES = {
-    "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "input_dropout", "label_smoothing",
-    "schedule", "activation", "seed",
-}  # fmt: skip
-
-
-def build(config: dict[str, Any]) -> Trainer:
-    """The untrained network, its optimizer and its loss."""
-    from chainrule.data import load
-
-    data = load(config["dataset"])
-    optimizer: Any = optim.by_name(config["optimizer"])
-    activation = nn.activation_by_name(config["activation"])
-    try:
-        hidden = [int(part) for part in str(config["hidden"]).split(",") if part.strip()]
-    except ValueError:
-        raise SettingError(f"--hidden must be whole numbers such as 128,64, got {config['hidden']!r}.") from None
-    manual_seed(config["seed"])
-    sizes = [data.train.X.shape[1], *hidden]
-    layers: list[nn.Module] = [nn.Dropout(config["input_dropout"])] if config["input_dropout"] else []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), activation(), nn.Dropout(config["dropout"])]
-    model = nn.Sequential(*layers, nn.Linear(sizes[-1], len(data.class_names)))
-    loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
-    return Trainer(model, loss, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
 
 
 def measured_plainly(trainer: Trainer) -> Trainer:
     """The same model under the loss without label smoothing."""
     return Trainer(trainer.model, F.cross_entropy, trainer.optimizer, ["accuracy"])
-
-
-def schedule(trainer: Trainer, config: dict[str, Any]) -> list[EpochFunction]:
-    """What changes the learning rate after each epoch."""
-    if config["schedule"] == "constant":
-        return []
-    cosine = optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, T_max=config["epochs"])
-    return [lambda trainer, epoch, measured: cosine.step()]
 
 
 def choices(repeat: str | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -73,22 +35,6 @@ def choices(repeat: str | None, options: dict[str, Any]) -> dict[str, Any]:
             f"train: --config repeats a run on {saved['dataset']!r}, got {options['dataset']!r}. Name one."
         )
     return {name: saved[name] for name in options}
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A run's config.json.
-
-    Raises:
-        DamagedFileError: it cannot be read, or is not a configuration.
-    """
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = _NAMES - set(config)
-    except (OSError, ValueError, TypeError) as error:
-        raise DamagedFileError(f"{path}: not a readable configuration ({error}). Train again.") from None
-    if missing:
-        raise DamagedFileError(f"{path}: the configuration lacks {', '.join(sorted(missing))}. Train again.")
-    return config
 
 
 def new_folder(out: str | None, dataset: str) -> Path:

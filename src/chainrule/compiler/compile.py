@@ -12,20 +12,22 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from functools import update_wrapper
+from dataclasses import replace
+from functools import cached_property, update_wrapper
 from types import MethodType
 from typing import Any
 
 import numpy as np
 
 from chainrule import graph
-from chainrule.compiler import tree
+from chainrule.compiler import tree, watch
 from chainrule.compiler.buffers import address, aligned, contiguous
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
 from chainrule.compiler.module import SYNC_BYTES
 from chainrule.compiler.program import Program
 from chainrule.compiler.threads import get_num_threads, new_sync, together
 from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
+from chainrule.compiler.watch import Watched
 from chainrule.errors import IndexRangeError, ShapeError, TraceError
 from chainrule.graph import Array, Node
 from chainrule.tensor import Tensor
@@ -108,6 +110,13 @@ class Compiled:
             first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
             variant = self._variant(description, leaves, first)
             return variant.loop(leaves, steps)
+
+    def watch(self, *args: Any, **kwargs: Any) -> Watched:
+        """Run one call as usual and give every value on the way, instead of what the function returns."""
+        leaves: list[Handle] = []
+        description = tree.flatten((args, kwargs), leaves)
+        with self._lock:
+            return self._variant(description, leaves, [leaf._node for leaf in leaves]).watch(leaves)
 
     def show(self, stage: str = "graph", cpu: str | None = None) -> str:
         """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".
@@ -312,6 +321,19 @@ class Variant:
             return self._rebuilt([graph.leaf(a, n.dtype) for a, n in zip(outputs, self.result_nodes, strict=True)])
         self._execute(steps)
         return self._finish(leaves, [graph.leaf(a, n.dtype) for a, n in zip(outputs, self.result_nodes, strict=True)])
+
+    @cached_property
+    def _watched(self) -> Program:
+        return replace(self.program, watched=True)
+
+    def watch(self, leaves: list[Handle]) -> Watched:
+        outputs = [np.empty(node.shape, node.dtype.numpy) for node in self.result_nodes]
+        self._prepare(leaves, outputs, [0] * len(leaves))
+        status, stored = watch.run(self._watched, self.table)
+        if status:
+            raise self._failure(status & 0xFFFF, status >> 16)
+        self._finish(leaves, [graph.leaf(a, n.dtype) for a, n in zip(outputs, self.result_nodes, strict=True)])
+        return Watched(self.trace, self._watched, stored)
 
     def _prepare(self, leaves: list[Handle], outputs: list[Array], strides: list[int]) -> None:
         """Point every table entry at its buffer."""

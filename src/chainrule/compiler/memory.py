@@ -50,8 +50,8 @@ def size_of(node: Node) -> int:
     return -(-max(bytes_of(node), 1) // ALIGNMENT) * ALIGNMENT
 
 
-def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, int]]) -> Plan:
-    """Places for a schedule's buffers.
+def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, int]], watched: bool = False) -> Plan:
+    """Places for a schedule's buffers; in a `watched` one no buffer takes the place of another.
 
     Args:
         slots: the table entry of every input.
@@ -68,7 +68,8 @@ def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, i
         else:
             copies.append((node, slot))
     kernels = order.kernels()
-    arena, total = _allocate(kernels, places, [node for node, _ in copies])
+    kept = schedule.buffers() if watched else [node for node, _ in copies]
+    arena, total = _allocate(kernels, places, kept)
     return Plan(places, kernels, copies, arena, total)
 
 

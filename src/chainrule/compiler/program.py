@@ -19,7 +19,7 @@ from chainrule.compiler.lower import scratch_of
 from chainrule.compiler.memory import Place, Plan
 from chainrule.compiler.module import ModuleWriter, threads_for, thresholds, work_of_step
 from chainrule.compiler.schedule import Schedule, schedule
-from chainrule.compiler.simplify import simplify
+from chainrule.compiler.simplify import simplified
 from chainrule.errors import unknown_name
 from chainrule.graph import INPUT, LEAF, Graph, Node, print_graph
 from chainrule.ops import elementwise as ew
@@ -38,17 +38,27 @@ class Program:
     written: list[int]
     names: dict[int, str] = field(default_factory=dict)
     machine: native.Machine = field(default_factory=native.machine)
+    watched: bool = False  # keep every value that has a buffer: the same kernels, in memory that nothing shares
+
+    @cached_property
+    def _simplified(self) -> tuple[Graph, dict[Node, Node]]:
+        return simplified(self.graph)
+
+    @property
+    def images(self) -> dict[Node, Node]:
+        """What simplification made of each node of `graph`."""
+        return self._simplified[1]
 
     @cached_property
     def simplified(self) -> Graph:
-        graph = simplify(self.graph)
+        graph = self._simplified[0]
         # An input that is also an output is copied by a kernel, before anything overwrites it.
         outputs = [Node(ew.alias, (n,), {}, n.type) if n.op in (INPUT, LEAF) else n for n in graph.outputs]
         return Graph(graph.inputs, outputs, graph.names)
 
     @cached_property
     def schedule(self) -> Schedule:
-        return schedule(self.simplified)
+        return schedule(self.simplified, self.watched)
 
     @cached_property
     def constants(self) -> list[Node]:
@@ -64,7 +74,9 @@ class Program:
     def plan(self) -> Plan:
         first = self.table - len(self.constants)
         slots = {**self.slots, **{node: first + i for i, node in enumerate(self.constants)}}
-        return memory.plan(self.schedule, slots, list(zip(self.simplified.outputs, self.written, strict=True)))
+        return memory.plan(
+            self.schedule, slots, list(zip(self.simplified.outputs, self.written, strict=True)), self.watched
+        )
 
     @cached_property
     def identity(self) -> str:
@@ -135,7 +147,7 @@ class Program:
         """The program as text at one stage of the compiler; for another CPU, if one is named."""
         if cpu is not None:
             elsewhere = native.Machine(cpu)
-            return Program(self.graph, self.slots, self.written, self.names, elsewhere).show(stage)
+            return Program(self.graph, self.slots, self.written, self.names, elsewhere, self.watched).show(stage)
         stages: dict[str, Callable[[], str]] = {
             "trace": lambda: print_graph(self.graph),
             "graph": lambda: print_graph(self.simplified),

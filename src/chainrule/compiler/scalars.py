@@ -261,6 +261,9 @@ class Scalars:
         below = self.compare("lt", index, self.zero())
         return self.e.select(below, self.e.binary("add", index, self.const(size)), index)
 
+    def bitcast(self, x: Value, dtype: DType) -> Value:
+        return self.e.convert("bitcast", x, vector(REGISTER[dtype], lanes_of(x.type)))
+
     def cast(self, x: Value, dtype: DType) -> Value:
         return cast(self.e, x, self.dtype, dtype)
 

@@ -60,8 +60,8 @@ class Schedule:
         return list(seen)
 
 
-def schedule(graph: Graph) -> Schedule:
-    """The kernels of a simplified graph."""
+def schedule(graph: Graph, watched: bool = False) -> Schedule:
+    """The kernels of a simplified graph; `watched` ones store every value that gets a buffer, read or not."""
     nodes = toposort(graph.outputs)
     kept = choose(graph, nodes)
     builder = _Scheduler(graph, kept)
@@ -70,7 +70,7 @@ def schedule(graph: Graph) -> Schedule:
             builder.check(node)
         if node in kept and node.op not in (INPUT, LEAF):
             builder.add(node)
-    return Schedule(graph, builder.ordered(), builder.checks)
+    return Schedule(graph, builder.ordered(watched), builder.checks)
 
 
 # -- which nodes are kept ---------------------------------------------------------------------
@@ -498,13 +498,13 @@ class _Scheduler:
                 self.before[other] |= self.before[number]
 
     # -- order ------------------------------------------------------------------------------------
-    def ordered(self) -> list[Kernel]:
+    def ordered(self, watched: bool = False) -> list[Kernel]:
         """The kernels, each after what it needs; stores only where someone else reads them."""
         outside: set[Node] = set(self.graph.outputs)
         for number, kernel in enumerate(self.kernels):
             outside.update(node for node in kernel.reads() if self.home.get(node) != number or node in kernel.first)
         for kernel in self.kernels:
-            kernel.stores = [store for store in kernel.stores if store.node in outside]
+            kernel.stores = [store for store in kernel.stores if watched or store.node in outside]
         result = [self.kernels[number] for number in in_order(self.before)]
         result = [kernel for kernel in result if kernel.stores or isinstance(kernel.core, Check)]
         for number, kernel in enumerate(result):

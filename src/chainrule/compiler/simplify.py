@@ -22,11 +22,17 @@ from chainrule.ops import elementwise as ew
 
 def simplify(program: Graph) -> Graph:
     """The simplified graph, with the same inputs and as many outputs."""
+    return simplified(program)[0]
+
+
+def simplified(program: Graph) -> tuple[Graph, dict[Node, Node]]:
+    """The simplified graph, and what each node of the old one became."""
     nodes = graph.toposort([*program.inputs, *program.outputs])
     builder = Builder(nodes, program.outputs)
     for node in nodes:
         builder.visit(node)
-    return Graph(program.inputs, [builder.image[node] for node in program.outputs], program.names)
+    outputs = [builder.image[node] for node in program.outputs]
+    return Graph(program.inputs, outputs, program.names), builder.image
 
 
 class Builder:

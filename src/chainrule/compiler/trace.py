@@ -64,6 +64,8 @@ class Trace(Recorder):
     grads: dict[int, GradSlot] = field(default_factory=dict)
     live: list[tuple[Callable[[], float], Node]] = field(default_factory=list)
     guards: list[tuple[Callable[[], Hashable], Hashable]] = field(default_factory=list)
+    gradients: dict[Node, Node] = field(default_factory=dict)  # by what each is the gradient of
+    notes: dict[Hashable, Node] = field(default_factory=dict)
     ran_backward: bool = False  # it assigned gradients itself: a training step, not a function to differentiate
 
     def lift(self, handle: Handle, argument: int | None = None) -> Node:
@@ -94,6 +96,9 @@ class Trace(Recorder):
         self.ran_backward = self.ran_backward or assigned
         if id(handle) not in self.grads and (handle._node.trace is None or id(handle) in self.slots):
             self.grads[id(handle)] = GradSlot(handle, handle._grad, reading)
+
+    def differentiated(self, node: Node, gradient: Node) -> None:
+        self.gradients[node] = gradient
 
     def finish(self) -> None:
         """Note what changed, and put every handle back to what it named before."""
@@ -131,6 +136,13 @@ def guard(getter: Callable[[], Hashable]) -> Any:
     if isinstance(trace, Trace):
         trace.guards.append((getter, value))
     return value
+
+
+def note(key: Hashable, handle: Handle) -> None:
+    """Inside a trace: remember under `key` what the handle names now, for whoever watches the program run."""
+    trace = graph.current_trace()
+    if isinstance(trace, Trace):
+        trace.notes[key] = handle._node if handle._node.trace is trace else trace.lift(handle)
 
 
 def trace_function(

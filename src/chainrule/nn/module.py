@@ -19,6 +19,13 @@ from chainrule.tensor import Tensor
 
 Self = TypeVar("Self", bound="Module")
 
+
+class Later:
+    """What rooms to the right of this one offer as methods of a module; `explain` fills it in."""
+
+    verify: Callable[..., Any]
+
+
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
@@ -362,6 +369,25 @@ class Module:
     def double(self: Self) -> Self:
         """Every floating parameter and buffer as float64; returns itself."""
         return self.to("float64")
+
+    # ---------------------------------------------------------------- verifying
+
+    def verify(self, x: Any, y: Any, loss: Callable[..., Tensor] | None = None, rows: int = 32) -> Any:
+        """Is the gradient of ``loss(self(x), y)`` right? Every rule, the whole, its compiled form, on these rows.
+
+        The formula, the arguments and what is raised: `chainrule.explain.verify.verify`.
+
+        Returns:
+            A `Verification`: true if nothing fails, printable, ``as_dict()`` for JSON.
+
+        Example:
+            >>> import chainrule as cr
+            >>> from chainrule import nn
+            >>> found = nn.Linear(3, 2).verify(cr.rand(4, 3), [0, 1, 1, 0])
+            >>> bool(found), len(found.failing)
+            (True, 0)
+        """
+        return Later.verify(self, x, y, loss, rows)
 
     # ---------------------------------------------------------------- printing
 

@@ -71,10 +71,10 @@ def _mixed(name: str, inputs: Sequence[Node]) -> DtypeError:
 
 def _op(
     name: str, numpy: Any, lower: Any, *vjp: Rule | None,
-    out: DType | None = None, cost: int = 1, float_only: bool = False, bools: bool = True,
+    out: DType | None = None, cost: int = 1, float_only: bool = False, bools: bool = True, at_kink: float | None = None,
 ) -> Op:  # fmt: skip
     infer = _infer(name, out, float_only, bools)
-    op = Op(name, "elementwise", infer, numpy, vjp, lower, cost=cost, float_only=float_only)
+    op = Op(name, "elementwise", infer, numpy, vjp, lower, cost=cost, float_only=float_only, at_kink=at_kink)
     OPS.append(op)
     return op
 
@@ -124,7 +124,7 @@ remainder = _op(
 
 # -- functions of one number ----------------------------------------------------------------
 
-abs = _op("abs", np.abs, lambda e, x: e.abs(x), lambda dY, Y, x: dY * x.sign(), bools=False)
+abs = _op("abs", np.abs, lambda e, x: e.abs(x), lambda dY, Y, x: dY * x.sign(), bools=False, at_kink=0.5)
 # The sign of NaN is 0, as in PyTorch (and so is the derivative of abs there).
 sign = _op(
     "sign", lambda x: np.subtract(x > 0, x < 0, dtype=x.dtype), lambda e, x: e.sign(x), None, bools=False
@@ -159,7 +159,7 @@ erf = _op(
 relu = _op(
     "relu", lambda x: np.where(x <= 0, np.zeros_like(x), x), lambda e, x: e.relu(x),
     lambda dY, Y, x: dY.masked_fill(Y <= 0, 0),
-    bools=False,
+    bools=False, at_kink=0.0,
 )  # fmt: skip
 
 # -- choosing -------------------------------------------------------------------------------
@@ -168,11 +168,13 @@ maximum = _op(
     "maximum", np.maximum, lambda e, a, b: e.maximum(a, b),
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(a < b, 0)),  # ties share, as in PyTorch
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(b < a, 0)),
+    at_kink=0.5,
 )  # fmt: skip
 minimum = _op(
     "minimum", np.minimum, lambda e, a, b: e.minimum(a, b),
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(a > b, 0)),
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(b > a, 0)),
+    at_kink=0.5,
 )  # fmt: skip
 
 
@@ -223,6 +225,25 @@ cast = Op(
     lower=lambda e, x, dtype: e.cast(x, dtype),
 )  # fmt: skip
 OPS.append(cast)
+
+
+def _infer_bitcast(x: Node, *, dtype: DType) -> Type:
+    if x.dtype.itemsize != dtype.itemsize:
+        raise DtypeError(
+            f"{who('bitcast')}: both dtypes must have the same number of bits, got {x.dtype.name} and {dtype.name}. "
+            f"Convert with .to(dtype) first."
+        )
+    return Type(x.shape, dtype)
+
+
+# The same bits read as another dtype.
+bitcast = Op(
+    "bitcast", "elementwise", _infer_bitcast,
+    numpy=lambda x, dtype: x.view(dtype.numpy),
+    vjp=(None,),
+    lower=lambda e, x, dtype: e.bitcast(x, dtype),
+)  # fmt: skip
+OPS.append(bitcast)
 
 # A new node for an old value: `grad` differentiates with respect to it, and only it.
 alias = _op("alias", lambda x: x, lambda e, x: x, lambda dY, Y, x: dY)

@@ -65,7 +65,7 @@ def _arg(function: Any) -> Any:
 
 sum = Op(
     "sum", "reduction", _infer_sum,
-    numpy=lambda x, dims: np.sum(x, axis=dims, dtype=None if x.dtype.kind == "f" else np.int64),
+    numpy=lambda x, dims: np.sum(x, axis=dims, dtype=None if x.dtype.kind in "fc" else np.int64),
     vjp=(lambda dY, Y, x, dims: _spread(dY, dims, x.shape),),
     lower=(lambda e: e.zero(), lambda e, total, x: e.add(total, x)),
 )  # fmt: skip

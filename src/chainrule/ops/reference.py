@@ -73,6 +73,6 @@ def power(a: Any, b: Any) -> Any:
 
 
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)), without overflow."""
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, small) / (1 + small)
+    """1 / (1 + exp(-x)), without overflow; of a complex number too."""
+    small = np.exp(np.where(x.real >= 0, -x, x))
+    return np.where(x.real >= 0, 1, small) / (1 + small)

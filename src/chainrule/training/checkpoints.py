@@ -25,13 +25,14 @@ _HASH = "chainrule.hash"
 _META = "chainrule.meta"
 
 
-def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], meta: Any = None) -> None:
+def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], meta: Any = None, durable: bool = True) -> None:
     """Write tensors (and, if given, anything JSON holds) to a safetensors file, whole or not at all.
 
     Args:
         tensors: name to Tensor or NumPy array.
         path: the file; its folder must exist. What stood there is replaced only once the new file is complete.
         meta: stored beside them as JSON.
+        durable: wait until the disk has it, so that not even a power failure leaves half a file.
 
     Raises:
         OSError: the folder cannot be written.
@@ -48,7 +49,7 @@ def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], meta: An
     arrays = {name: _plain(value) for name, value in tensors.items()}
     text = json.dumps(meta)
     header = {_META: text, _HASH: _digest(arrays, text), "format": "pt"}
-    write_whole(path, save(arrays, metadata=header))
+    write_whole(path, save(arrays, metadata=header), durable)
 
 
 def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
@@ -81,15 +82,16 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
     return {name: tensor(array) for name, array in arrays.items()}, json.loads(text)
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], data: bytes, durable: bool = True) -> None:
     """Put `data` at `path` whole or not at all: a new file in the same folder, flushed to disk, then renamed."""
     target = Path(path)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:

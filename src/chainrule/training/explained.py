@@ -10,6 +10,7 @@ class Explainer:
     """The functions behind the methods below; each takes the trainer first."""
 
     diagnose: Callable[..., Any]
+    run: Callable[..., Any]
 
 
 class Explained:
@@ -26,3 +27,12 @@ class Explained:
             SettingError: nothing was fitted, or the training was only loaded from a file.
         """
         return Explainer.diagnose(self)
+
+    @property
+    def run(self) -> Any:
+        """The recorded training of the latest ``fit(..., record=...)``: a `chainrule.explain.Run`.
+
+        Raises:
+            ReplayError: the latest fit kept no record.
+        """
+        return Explainer.run(self)

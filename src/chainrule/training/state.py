@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,20 @@ class Start:
         self.training, self.validation = training, validation
 
 
+def weights(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:
+    """Parameters, buffers and whatever else is optimized, each once."""
+    return _once(model.parameters(), model.buffers(), *(group["params"] for group in optimizer.param_groups))
+
+
 def handles(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:
-    """Parameters, buffers, the optimizer's state and the random counter, each once."""
-    seen: set[int] = set()
-    optimized = (p for group in optimizer.param_groups for p in group["params"])
+    """The weights, the optimizer's state and the random counter, each once."""
     moments = (value for state in optimizer.state.values() for value in state.values())
-    for source in (model.parameters(), model.buffers(), optimized, moments, [default_generator.state]):
+    return _once(weights(model, optimizer), moments, [default_generator.state])
+
+
+def _once(*sources: Iterable[Tensor]) -> Iterator[Tensor]:
+    seen: set[int] = set()
+    for source in sources:
         for handle in source:
             if id(handle) not in seen:
                 seen.add(id(handle))
@@ -63,6 +71,11 @@ def restore(saved: Snapshot) -> None:
         for handle, value in saved:
             if handle._node._value is not value:
                 handle.copy_(tensor(value))
+
+
+def same(a: Snapshot, b: Snapshot) -> bool:
+    """Are these snapshots of the same values, with nothing rebound in between?"""
+    return len(a) == len(b) and all(x is y and v is w for (x, v), (y, w) in zip(a, b, strict=True))
 
 
 def parameters_finite(model: Module) -> bool:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.compiler.compile import compile
+from chainrule.compiler.trace import note
+from chainrule.compiler.watch import Watched
 from chainrule.nn import Module
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
+from chainrule.training import state
+from chainrule.training.fingerprint import fingerprint
 
 Array = np.ndarray[Any, Any]
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -38,29 +42,48 @@ class Feed:
         return True
 
 
+class Measured(NamedTuple):
+    """What some steps measured: float64 (steps, measures), and a fingerprint of the weights before each step.
+
+    A program that does not record has no fingerprints.
+    """
+
+    values: Array
+    prints: Array | None
+
+    def first(self, count: int) -> Measured:
+        """Those of the first `count` steps."""
+        return Measured(self.values[:count], None if self.prints is None else self.prints[:count])
+
+
 class Program:
     """A compiled step over row numbers, run many at a time."""
 
-    def __init__(self, feed: Feed, step: Callable[[Tensor], Any]) -> None:
-        self.feed = feed
+    def __init__(self, feed: Feed, step: Callable[[Tensor], Any], records: bool = False) -> None:
+        self.feed, self.records = feed, records
         self._step = compile(step)
         self._next = 1
 
-    def run(self, index: Array) -> Array:
+    def run(self, index: Array) -> Measured:
         """One step for each row of `index`, in one native call.
 
         Args:
             index: row numbers (steps, batch).
 
         Returns:
-            float64 (steps, measures): the loss, then each metric.
+            The loss, then each metric, of every step; and the fingerprints, if it records.
         """
         began = time.perf_counter()
         columns = self._step.loop(tensor(index))
         took = time.perf_counter() - began
         wanted = int(len(index) * SECONDS / max(took, 1e-9))
         self._next = max(1, min(GROWTH * len(index), wanted))
-        return np.stack([column.numpy().astype(np.float64) for column in columns], axis=1)
+        prints = columns.pop(0).numpy() if self.records else None
+        return Measured(np.stack([column.numpy().astype(np.float64) for column in columns], axis=1), prints)
+
+    def watch(self, index: Array) -> Watched:
+        """One step as `run` takes it, for row numbers (batch,), and every value on the way."""
+        return self._step.watch(tensor(index))
 
     def chunk(self, left: int) -> int:
         """How many of the steps that are left the next native call should take."""
@@ -68,23 +91,39 @@ class Program:
 
 
 def training_program(
-    model: Module, loss: Function, optimizer: Optimizer, metrics: Mapping[str, Function], x: Array, y: Array
-) -> Program:
-    """Gather, forward, loss, backward, update; gradients are forgotten at the end, so none is written out."""
+    model: Module, loss: Function, optimizer: Optimizer, metrics: Mapping[str, Function], x: Array, y: Array,
+    records: bool = False,
+) -> Program:  # fmt: skip
+    """Gather, forward, loss, backward, update; gradients are forgotten at the end, so none is written out.
+
+    With `records`, the step also gives a fingerprint of the weights it began with.
+    """
     feed = Feed(x, y)
 
     def step(index: Tensor) -> list[Tensor]:
-        target = feed.y[index]
-        output = model(feed.x[index])
+        # First of all results, so that the weights are still in the cache when the forward pass reads them.
+        prints = [fingerprint(state.weights(model, optimizer))] if records else []
+        inputs, target = feed.x[index], feed.y[index]
+        output = model(inputs)
         value = loss(output, target)
         value.backward()
+        note("input", inputs)
+        note("target", target)
+        note("output", output)
+        note("loss", value)
+        for mark in prints:
+            note("print", mark)
+        for name, parameter in model.named_parameters():
+            if parameter._grad is not None:  # not `grad`: the trace need not know that somebody looked
+                note(("gradient", name), parameter._grad)
         optimizer.step()
         optimizer.zero_grad()
         with no_grad():
-            return [value.detach(), *(metric(output.detach(), target) for metric in metrics.values())]
+            measures = [value.detach(), *(metric(output.detach(), target) for metric in metrics.values())]
+        return [*prints, *measures]
 
     optimizer.zero_grad()  # gradients left over from before fit are not of these data
-    return Program(feed, step)
+    return Program(feed, step, records)
 
 
 def evaluation_program(model: Module, loss: Function, metrics: Mapping[str, Function], x: Array, y: Array) -> Program:
@@ -113,6 +152,6 @@ def evaluate(program: Program, rows: int, batch_size: int) -> Array:
         done = 0
         while done < len(part):
             index = part[done : done + program.chunk(len(part) - done)]
-            sums = sums + program.run(index).sum(axis=0) * index.shape[1]
+            sums = sums + program.run(index).values.sum(axis=0) * index.shape[1]
             done += len(index)
     return np.asarray(sums / rows)

@@ -27,6 +27,7 @@ from chainrule.training.interrupt import Interrupt
 from chainrule.training.metrics import Metric, resolve
 from chainrule.training.predict import Predictor
 from chainrule.training.progress import Silent, report
+from chainrule.training.record import Recorder, describe, settings_of
 
 Array = np.ndarray[Any, Any]
 _FORMAT = "chainrule.trainer/1"
@@ -49,6 +50,11 @@ class Position:
         """The steps of an epoch; the last may be on a short batch."""
         return -(-self.rows // self.batch_size)
 
+    @property
+    def done(self) -> int:
+        """The steps done since the very first."""
+        return self.epoch * self.steps + self.step
+
 
 class Trainer(Explained):
     """Trains a model on arrays: each epoch's steps (gather, forward, backward, update) run as native calls.
@@ -62,6 +68,7 @@ class Trainer(Explained):
 
     Attributes:
         history: the `History` of the latest `fit`.
+        recorder: what the latest `fit` wrote its record with; None where it kept none.
 
     Raises:
         UnknownNameError: no metric of that name.
@@ -100,6 +107,7 @@ class Trainer(Explained):
         self.history = History()
         self.position: Position | None = None
         self.start: state.Start | None = None  # of the latest fit; a loaded training has none
+        self.recorder: Recorder | None = None
         self._programs: dict[str, steps.Program] = {}
         self._predictor = Predictor(model)
         self._stop = False
@@ -119,6 +127,7 @@ class Trainer(Explained):
         progress: bool | IO[str] = True,
         callbacks: Sequence[Callback | EpochFunction] = (),
         resume: bool = False,
+        record: bool | str | os.PathLike[str] = False,
     ) -> History:
         """Train for `epochs` passes over the rows, and return what each measured.
 
@@ -139,6 +148,8 @@ class Trainer(Explained):
             progress: a live bar on a terminal, lines elsewhere; False for silence; or a stream to write to.
             callbacks: `Callback` objects, or functions ``(trainer, epoch, measured)`` run after each epoch.
             resume: go on where the latest `fit`, or the one that `load` brought back, stopped - to the bit.
+            record: a folder, to keep what brings back any step exactly (``trainer.run``, ``cr.load_run``); True
+                keeps it in a temporary folder, which goes with the trainer.
 
         Raises:
             DataError: data that cannot be trained on (empty, not finite, mismatched, labels out of range).
@@ -150,10 +161,11 @@ class Trainer(Explained):
         position = self._begin(len(x_array), check_batch_size(batch_size, len(x_array), "fit"), seed, shuffle, resume)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
-        training = self._program("training", x_array, y_array)
+        training = self._program("recorded" if record else "training", x_array, y_array)
         validation = self._program("validation", *held_out) if held_out is not None else None
         if self.start is not None:
             self.start.fed(training.feed, validation.feed if validation is not None else None)
+        self.recorder = self._recorder(record, x_array, y_array, resume) if record else None
         run = _Run(self, position, training, validation, [as_callback(c) for c in callbacks], report(progress))
         return run.to(int(epochs))
 
@@ -203,13 +215,28 @@ class Trainer(Explained):
         self.history.interrupted = False
         return self.position
 
+    def _recorder(self, record: bool | str | os.PathLike[str], x: Array, y: Array, resume: bool) -> Recorder:
+        """The record of the training that begins or goes on now."""
+        if self.position is None:
+            raise SettingError("fit: a record begins with a position; this is a bug in chainrule.")
+        folder = None if isinstance(record, bool) else os.fspath(record)
+        if resume and folder is None and self.recorder is not None:
+            folder = os.fspath(self.recorder.folder)
+        kept = self.recorder.temporary if resume and self.recorder is not None else None
+        recorder = Recorder(folder, describe(self, x, y), partial(self.save, durable=False), self.position.done, resume)
+        recorder.temporary = recorder.temporary or kept
+        recorder.data = x, y
+        return recorder
+
     def _program(self, kind: str, x: Array, y: Array) -> steps.Program:
         """The compiled step of this kind, used again for data of the same shapes."""
         known = self._programs.get(kind)
         if known is not None and known.feed.take(x, y):
             return known
-        if kind == "training":
-            program = steps.training_program(self.model, self.loss, self.optimizer, self.metrics, x, y)
+        if kind in ("training", "recorded"):
+            program = steps.training_program(
+                self.model, self.loss, self.optimizer, self.metrics, x, y, kind == "recorded"
+            )
         else:
             program = steps.evaluation_program(self.model, self.loss, self.metrics, x, y)
         self._programs[kind] = program
@@ -265,10 +292,14 @@ class Trainer(Explained):
 
     # ---------------------------------------------------------------- saving
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], durable: bool = True) -> None:
         """Write weights, optimizer, random counter, position and history to one safetensors file.
 
         ``load`` of it followed by ``fit(resume=True)`` gives the bits that a training without a stop gives.
+
+        Args:
+            path: the file; replaced only once the new one is complete.
+            durable: wait until the disk has it.
         """
         tensors: dict[str, Tensor] = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors["generator"] = default_generator.get_state()
@@ -279,7 +310,7 @@ class Trainer(Explained):
             "position": asdict(self.position) if self.position is not None else None,
             "history": self.history.as_dict(),
         }
-        checkpoints.save_file(tensors, path, meta)
+        checkpoints.save_file(tensors, path, meta, durable)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take over everything `save` wrote; model and optimizer must be built as they were then.
@@ -326,7 +357,7 @@ class _Run:
     ) -> None:
         self.trainer, self.position, self.callbacks, self.shown = trainer, position, callbacks, shown
         self.training, self.validation = training, validation
-        self.model, self.optimizer = trainer.model, trainer.optimizer
+        self.model, self.optimizer, self.recorder = trainer.model, trainer.optimizer, trainer.recorder
         self.interrupt = Interrupt()
         self.good: state.Snapshot = []  # the values at the last step boundary
 
@@ -349,6 +380,8 @@ class _Run:
                 )
             finally:
                 self.shown.close()
+                if self.recorder is not None:
+                    self.recorder.write_checkpoint(position.done)
             self._tell(lambda callback: callback.on_fit_end(self.trainer))
         return history
 
@@ -356,7 +389,9 @@ class _Run:
         for callback in self.callbacks:
             event(callback)
         if self.callbacks:
-            self.good = self._snapshot()  # a callback may have changed weights, and meant it
+            before, self.good = self.good, self._snapshot()  # a callback may have changed weights, and meant it
+            if self.recorder is not None and not state.same(before, self.good):
+                self.recorder.write_checkpoint(self.position.done)
 
     def _snapshot(self) -> state.Snapshot:
         return state.snapshot(self.model, self.optimizer)
@@ -392,11 +427,13 @@ class _Run:
 
     def _chunk(self, index: Array) -> None:
         """Some steps in one native call; afterwards everything is at a step boundary again."""
-        measured = self.training.run(index)
+        found = self.training.run(index)
+        measured = found.values
         now = self._snapshot()
         if not np.isfinite(measured[:, 0]).all() or not state.parameters_finite(self.model):
-            raise self._stopped(index, measured[:, 0])
+            raise self._stopped(index, found)
         position = self.position
+        self._note(found)
         sums = measured.sum(axis=0) * index.shape[1]
         position.sums = list(sums + position.sums if position.sums else sums)
         position.step += len(index)
@@ -405,12 +442,21 @@ class _Run:
         loss = float(measured[-1, 0])
         self.shown.advance(position.epoch, position.step, loss)
         self._tell(lambda callback: callback.on_steps(self.trainer, position.step, loss))
+        if self.recorder is not None:
+            self.recorder.maybe_checkpoint(position.done)
         self.interrupt.check()
+
+    def _note(self, found: steps.Measured) -> None:
+        """The steps that follow the position, into the record."""
+        if self.recorder is not None and found.prints is not None and len(found.values):
+            self.recorder.note_settings(self.position.done, settings_of(self.optimizer))
+            self.recorder.note_steps(found.values[:, 0], found.prints)
 
     # ---------------------------------------------------------------- when it stops being finite
 
-    def _stopped(self, index: Array, losses: Array) -> NonFiniteError:
+    def _stopped(self, index: Array, found: steps.Measured) -> NonFiniteError:
         """Go back to the last good step, and find what made the next one fail."""
+        losses = found.values[:, 0]
         bad = ~np.isfinite(losses)
         first_bad_loss = int(bad.argmax()) if bad.any() else len(index)
         done = self._last_good(index, first_bad_loss)
@@ -423,6 +469,7 @@ class _Run:
         self.optimizer.zero_grad()
         state.restore(good)
         self.good = good
+        self._note(found.first(done))
         self.position.step += done
         self.trainer.history.steps += done
         what = f"the loss became {loss}" if not np.isfinite(loss) else "a weight stopped being finite"

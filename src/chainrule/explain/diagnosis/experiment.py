@@ -194,7 +194,7 @@ class Laboratory:
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * remedy.lr * factor
                     with np.errstate(all="ignore"):
-                        return program.run(index)[:, 0]
+                        return program.run(index).values[:, 0]
 
                 yield run
 

@@ -1,0 +1,246 @@
+"""Is the gradient of this network right, on these rows? Every rule it uses, the whole of it, and its compiled form."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from chainrule import autodiff, graph
+from chainrule.compiler.compile import compile
+from chainrule.errors import ChainruleError, SettingError
+from chainrule.explain.verify.report import Verdict, Verification
+from chainrule.explain.verify.rules import check_rule
+from chainrule.explain.verify.slopes import Slopes, slopes
+from chainrule.graph import Node
+from chainrule.nn import Module
+from chainrule.nn import functional as F
+from chainrule.ops import elementwise as ew
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import wrap
+from chainrule.tensor.creation import tensor
+from chainrule.tensor.functions import no_grad
+from chainrule.tensor.random import default_generator
+from chainrule.training import inputs
+
+Array = np.ndarray[Any, Any]
+Loss = Callable[[Tensor, Tensor], Tensor]
+STEPS = (2.0**-9, 2.0**-14, 2.0**-19)  # of differences along a direction: with kinks about, a short one may be better
+COARSE = 1e-7  # relative: fine errors are found in the rules, where nothing but rounding stands between the two
+ULPS = 32  # beyond four times NumPy's own distance from float64, what a compiled result may be off
+
+
+def verify(model: Module, x: object, y: object, loss: Loss | None = None, rows: int = 32) -> Verification:
+    """Check the gradient of `loss(model(x), y)` in every way there is.
+
+    1. Each op of the forward pass, on the values it has there: its derivative rule against the slopes of its
+       NumPy reference (complex step where the function takes complex numbers, else differences), in float64.
+    2. The gradient of each parameter along random directions, against differences of the loss, in float64.
+    3. <Jv, w> = <v, J'w> for the Jacobian J of the outputs by the parameters: reverse mode against forward mode.
+    4. The compiled loss and gradients against NumPy's float32 and float64, in units in the last place (ulp) of
+       the largest element.
+
+    Args:
+        model: in the mode (training or evaluation) it is to be verified in; it is not changed.
+        x, y: rows and targets as for ``Trainer.fit``; the first `rows` are used.
+        loss: ``(output, target) -> Tensor``; default cross_entropy for whole-number targets, else mse_loss.
+        rows: how many rows at most.
+
+    Raises:
+        SettingError: the model has no parameter that requires grad.
+        DataError, ShapeError: data that do not fit the model, as in ``Trainer.fit``.
+
+    >>> import chainrule as cr
+    >>> from chainrule import nn
+    >>> _ = cr.manual_seed(0)
+    >>> X, y = cr.data.load("digits").train
+    >>> bool(nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 10)).verify(X, y))
+    True
+    """
+    chosen = loss or (F.cross_entropy if np.asarray(y).dtype.kind in "iu" else F.mse_loss)
+    x_array, y_array = inputs.rows(model, chosen, {}, x, y, "verify")
+    network = _Network(model, chosen, x_array[:rows], y_array[:rows])
+    exact = network.in_float64()
+    parts = (_rules(exact), _gradient(exact), _adjoint(exact), _compiled(network, exact))
+    return Verification(tuple(verdict for part in parts for verdict in part))
+
+
+class _Network:
+    """A model as a function of its parameters, drawing the same random numbers at every call."""
+
+    def __init__(self, model: Module, loss: Loss, x: Array, y: Array) -> None:
+        self.model, self.loss, self.x, self.y = model, loss, x, y
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        if not named:
+            raise SettingError(
+                "verify: the model has no parameter that requires grad. Unfreeze one (requires_grad_())."
+            )
+        self.names = [name for name, _ in named]
+        self.parameters: list[Tensor] = [p for _, p in named]
+        self.arrays = [np.array(p._node.value) for p in self.parameters]
+        self.random = default_generator.get_state()
+
+    def in_float64(self) -> _Network:
+        model = copy.deepcopy(self.model).double()
+        x, y = (a.astype(np.float64) if a.dtype.kind == "f" else a for a in (self.x, self.y))
+        return _Network(model, self.loss, x, y)
+
+    def outputs(self, *parameters: Tensor) -> Tensor:
+        """The model's outputs for these parameters instead of its own."""
+        handles = [*self.parameters, *self.model.buffers(), default_generator.state]
+        before = [handle._node for handle in handles]
+        try:
+            for handle, given in zip(self.parameters, parameters, strict=True):
+                handle._node = given._node
+            default_generator.set_state(self.random)
+            result: Tensor = self.model(tensor(self.x))
+            return result
+        finally:
+            for handle, node in zip(handles, before, strict=True):
+                handle._node = node
+
+    def value(self, *parameters: Tensor) -> Tensor:
+        return self.loss(self.outputs(*parameters), tensor(self.y))
+
+    def leaves(self) -> list[Tensor]:
+        return [tensor(a, requires_grad=True) for a in self.arrays]
+
+    def value_and_gradients(self, *parameters: Tensor) -> list[Tensor]:
+        every = tuple(range(len(parameters)))
+        value, found = autodiff.value_and_grad(self.value, every)(*parameters)
+        return [value, *found]
+
+
+# -- rules --------------------------------------------------------------------------------------------
+
+
+def _rules(network: _Network) -> Iterator[Verdict]:
+    """One verdict an op, over all its applications in the forward pass that differ in shapes or parameters."""
+    found: dict[str, list[Any]] = {}
+    seen: set[Any] = set()
+    for node in graph.toposort([network.value(*network.leaves())._node]):
+        if not node.inputs or not node.requires_grad or node.op is ew.detach:
+            continue
+        kind = (node.op, tuple(source.type for source in node.inputs), repr(node.params))
+        if kind not in seen:
+            seen.add(kind)
+            found.setdefault(node.op.name, []).append((node, _check(node)))
+    for name, checks in found.items():
+        failing = next(((node, check) for node, check in checks if check is not None and not check), None)
+        if failing is not None:
+            node, check = failing
+            yield Verdict("rules", name, "fails", f"{check}{node.whereabouts()}")
+        elif name == ew.custom.name:
+            yield Verdict(
+                "rules", name, "open", "a derivative of your own: cr.check_gradients compares it with its function"
+            )
+        else:
+            count = sum(check.compared for _, check in checks if check is not None)
+            yield Verdict("rules", name, "holds" if count else "open", f"{count} derivatives agree")
+
+
+def _check(node: Node) -> Any:
+    if node.op is ew.custom:
+        return None
+    return check_rule(node.op, [source.value for source in node.inputs], node.params)
+
+
+# -- the whole gradient ---------------------------------------------------------------------------------
+
+
+def _gradient(network: _Network) -> Iterator[Verdict]:
+    gradients = [np.asarray(g._node.value) for g in network.value_and_gradients(*network.leaves())[1:]]
+    rng = np.random.default_rng(0)
+    for position, name in enumerate(network.names):
+        direction = _direction(network.arrays[position], rng)
+        expected = _slope(partial(_moved_loss, network, {position: direction}))
+        yield _compared("gradient", name, float((gradients[position] * direction).sum()), expected)
+
+
+def _direction(array: Array, rng: Any) -> Array:
+    """Random, about as long as the parameter itself."""
+    size = max(float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0, 1e-2)
+    return np.asarray(rng.standard_normal(array.shape) * size)
+
+
+def _moved_loss(network: _Network, directions: dict[int, Array], t: Any) -> Array:
+    with no_grad():
+        moved = [tensor(a + t * directions[i] if i in directions else a) for i, a in enumerate(network.arrays)]
+        return np.asarray(network.value(*moved)._node.value).reshape(1)
+
+
+def _slope(line: Callable[[Any], Array]) -> Slopes:
+    """The slope along a line through kinks, perhaps: how far the two best steps disagree counts as error too."""
+    best, second, *_ = sorted((slopes(line, step) for step in STEPS), key=lambda found: float(found.error[0]))
+    return replace(
+        best, error=best.error + np.maximum(np.abs(best.left - second.left), np.abs(best.right - second.right))
+    )
+
+
+def _compared(section: str, subject: str, analytic: float, expected: Slopes) -> Verdict:
+    gap, error = float(expected.gap(np.array([analytic]), None)[0]), float(expected.error[0])
+    size = max(abs(float(expected.left[0])), abs(float(expected.right[0])), abs(analytic))
+    detail = f"{analytic:.10g} by the chain rule, {float(expected.left[0]):.10g} by values, known to {error:.1g}"
+    if gap > 3 * error + COARSE * size:
+        return Verdict(section, subject, "fails", detail)
+    return Verdict(section, subject, "holds" if error <= 1e-3 * size or size == 0 else "open", detail)
+
+
+# -- forward against reverse ------------------------------------------------------------------------------
+
+
+def _adjoint(network: _Network) -> Iterator[Verdict]:
+    rng = np.random.default_rng(3)
+    v = [tensor(_direction(a, rng)) for a in network.arrays]
+    try:
+        outputs, Jv = autodiff.jvp(network.outputs, network.leaves(), v)
+        w = tensor(rng.standard_normal(outputs.shape))
+        _, pullback = autodiff.vjp(network.outputs, *network.leaves())
+        JTw = pullback(w)
+    except ChainruleError as error:  # a rule that cannot be differentiated again
+        yield Verdict("adjoint", "outputs", "open", str(error))
+        return
+    left = np.asarray((Jv.detach() * w)._node.value)
+    right = [np.asarray((a.detach() * b)._node.value) for a, b in zip(v, JTw, strict=True)]
+    one, other = float(left.sum()), float(sum(part.sum() for part in right))
+    size = float(np.abs(left).sum() + sum(np.abs(part).sum() for part in right))
+    state = "holds" if abs(one - other) <= 1e-12 * size else "fails"
+    yield Verdict("adjoint", "outputs", state, f"{one:.15g} forward, {other:.15g} reverse")
+    weights = np.asarray(w._node.value)
+    directions = {i: np.asarray(t._node.value) for i, t in enumerate(v)}
+    yield _compared("adjoint", "J v by values", one, _slope(partial(_moved_outputs, network, directions, weights)))
+
+
+def _moved_outputs(network: _Network, directions: dict[int, Array], weights: Array, t: Any) -> Array:
+    with no_grad():
+        moved = [tensor(a + t * directions[i]) for i, a in enumerate(network.arrays)]
+        return np.asarray((network.outputs(*moved)._node.value * weights).sum()).reshape(1)
+
+
+# -- compiled -----------------------------------------------------------------------------------------------
+
+
+def _compiled(network: _Network, exact: _Network) -> Iterator[Verdict]:
+    native = _arrays(compile(network.value_and_gradients)(*network.leaves()))
+    eager = _arrays(network.value_and_gradients(*network.leaves()))
+    truth = _arrays(exact.value_and_gradients(*exact.leaves()))
+    for name, ours, numpys, right in zip(["loss", *network.names], native, eager, truth, strict=True):
+        mine, theirs = _ulps(ours, right), _ulps(numpys, right)
+        detail = f"{mine:.2g} ulp from float64 (NumPy: {theirs:.2g}), {_ulps(ours, numpys):.2g} ulp from NumPy"
+        yield Verdict("compiled", name, "holds" if mine <= 4 * theirs + ULPS else "fails", detail)
+
+
+def _arrays(tensors: Sequence[Tensor]) -> list[Array]:
+    return [np.asarray(wrap(t._node).detach()._node.value) for t in tensors]
+
+
+def _ulps(a: Array, b: Array) -> float:
+    """How far apart, in units in the last place of a's dtype at the largest element."""
+    if not a.size:
+        return 0.0
+    unit = float(np.spacing(np.abs(b).max().astype(a.dtype)))
+    return float(np.abs(a.astype(np.float64) - b).max()) / unit

@@ -1,0 +1,66 @@
+"""A training from its configuration: what `chainrule train` writes to config.json."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.errors import DamagedFileError, SettingError
+from chainrule.tensor.random import manual_seed
+from chainrule.training.callbacks import EpochFunction
+from chainrule.training.trainer import Trainer
+
+_NAMES = {
+    "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "input_dropout", "label_smoothing",
+    "schedule", "activation", "seed",
+}  # fmt: skip
+
+
+def build(config: dict[str, Any]) -> Trainer:
+    """The untrained network, its optimizer and its loss."""
+    from chainrule.data import load
+
+    data = load(config["dataset"])
+    optimizer: Any = optim.by_name(config["optimizer"])
+    activation = nn.activation_by_name(config["activation"])
+    try:
+        hidden = [int(part) for part in str(config["hidden"]).split(",") if part.strip()]
+    except ValueError:
+        raise SettingError(f"--hidden must be whole numbers such as 128,64, got {config['hidden']!r}.") from None
+    manual_seed(config["seed"])
+    sizes = [data.train.X.shape[1], *hidden]
+    layers: list[nn.Module] = [nn.Dropout(config["input_dropout"])] if config["input_dropout"] else []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), activation(), nn.Dropout(config["dropout"])]
+    model = nn.Sequential(*layers, nn.Linear(sizes[-1], len(data.class_names)))
+    loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
+    return Trainer(model, loss, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
+
+
+def schedule(trainer: Trainer, config: dict[str, Any]) -> list[EpochFunction]:
+    """What changes the learning rate after each epoch."""
+    if config["schedule"] == "constant":
+        return []
+    cosine = optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, T_max=config["epochs"])
+    return [lambda trainer, epoch, measured: cosine.step()]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's config.json.
+
+    Raises:
+        DamagedFileError: it cannot be read, or is not a configuration.
+    """
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = _NAMES - set(config)
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedFileError(f"{path}: not a readable configuration ({error}). Train again.") from None
+    if missing:
+        raise DamagedFileError(f"{path}: the configuration lacks {', '.join(sorted(missing))}. Train again.")
+    return config

@@ -1,0 +1,214 @@
+"""Verification finds what is wrong - in rules, in gradients, in machine code - and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.explain.wrong_rules import WRONG, Wrong
+from tests.op_table import CASES
+
+import chainrule as cr
+from chainrule import graph, nn, ops
+from chainrule.errors import SettingError, ShapeError
+from chainrule.explain.verify import check_op, check_rule, rules
+from chainrule.explain.verify.slopes import slopes
+from chainrule.explain.verify.trials import trials
+from chainrule.graph import Op
+from chainrule.ops import elementwise as ew
+
+
+def mutant(wrong: Wrong) -> Op:
+    op = ops.ALL[wrong.op]
+    if callable(op.vjp):
+        right = op.vjp
+        return replace(op, vjp=lambda i: wrong.rule if i == wrong.argument else right(i))
+    return replace(op, vjp=tuple(wrong.rule if i == wrong.argument else rule for i, rule in enumerate(op.vjp)))
+
+
+# -- rules --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_wrong_rule_is_found(wrong):
+    found = [check for check in check_op(mutant(wrong)) if not check]
+    assert found
+    assert str(found[0]).startswith(f"{wrong.op}, argument {wrong.argument}")
+
+
+def test_there_are_enough_wrong_rules():
+    assert len(WRONG) >= 40
+    assert len({wrong.op for wrong in WRONG}) >= 25
+
+
+@pytest.mark.parametrize("op", list(ops.ALL.values()), ids=lambda op: op.name)
+def test_no_right_rule_is_accused(op):
+    for check in check_op(op):
+        assert check, check
+        assert check.compared
+
+
+WITHOUT = {
+    "eq", "ne", "lt", "le", "gt", "ge", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "shift_left",
+    "shift_right", "bitcast", "argmax", "argmin", "check_index", "random_bits", "iota", "detach",
+}  # fmt: skip
+
+
+def test_every_op_with_a_derivative_has_trials():
+    assert {name for name, op in ops.ALL.items() if not trials(op)} == WITHOUT
+
+
+def test_trials_stand_at_ties_kinks_and_saturation():
+    (line, *_), *_ = trials(ew.relu)[0]
+    assert {0.0, 1.0, -1.0, 40.0, -40.0, 700.0, -700.0} <= set(line)
+    (a, b), _ = trials(ew.maximum)[0]
+    assert (a == b).sum() > 10
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.smooth], ids=str)
+def test_no_false_alarm_on_the_ops_of_the_op_table(case):
+    tensors = [cr.tensor(x, requires_grad=np.asarray(x).dtype.kind == "f") for x in case.inputs]
+    for node in graph.toposort([case.ours(*tensors)._node]):
+        if node.inputs and node.op is not ew.detach:
+            check = check_rule(node.op, [source.value for source in node.inputs], node.params)
+            assert check, check
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_false_alarm_near_kinks(seed):
+    """Data that nearly tie: values cannot tell on which side they stand, so either slope passes."""
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((4, 5))
+    b = a + rng.choice([0, 1e-15, 1e-9, 1e-4, 1e-2], a.shape)
+    for op in (ew.maximum, ew.minimum):
+        assert check_rule(op, (a, b), {})
+    assert check_rule(ops.ALL["amax"], (np.concatenate([a, b], 1),), {"dims": (1,)})
+    assert check_rule(ew.relu, (rng.choice([0, 1e-200, -1e-12, 1e-7, -1e-3], (4, 5)),), {})
+
+
+def test_what_a_failure_says():
+    check = check_rule(mutant(Wrong("sin", 0, "", lambda dY, Y, x: dY)), (np.array([0.0, 1.0]),), {})
+    assert str(check) == ("sin, argument 0, element [1], x = 1: the rule gives 1.925695544, values give 1.040457743")
+    check = check_rule(mutant(Wrong("relu", 0, "", lambda dY, Y, x: dY)), (np.array([0.0]),), {}, exact_ties=True)
+    assert str(check) == (
+        "relu, argument 0, element [0], x = 0: the rule gives 1.267732437, values give between 0 and 1.267732437 (a kink)"
+    )
+    check = check_rule(mutant(Wrong("sum", 0, "", lambda dY, Y, x, dims: dY + "a")), (np.ones((2, 2)),), {"dims": (0,)})
+    assert str(check).startswith("sum, argument 0: the rule raised")
+
+
+# -- slopes -------------------------------------------------------------------------------------------
+
+
+def test_slopes_of_smooth_kinked_and_jumping_functions():
+    smooth = slopes(lambda t: np.exp(np.array([2.0]) + t))
+    assert smooth.left[0] == smooth.right[0] == pytest.approx(np.exp(2.0), rel=1e-15)
+    kinked = slopes(lambda t: np.abs(np.array([0.0, 1.0]) + t))
+    np.testing.assert_array_equal(kinked.left, [-1, 1])
+    np.testing.assert_array_equal(kinked.right, [1, 1])
+    jumping = slopes(lambda t: np.floor(np.array([2.0]) + t))
+    assert (jumping.left[0], jumping.right[0]) == (0, 0)
+
+
+def test_the_end_of_a_domain_may_be_near():
+    near = slopes(lambda t: np.log1p(np.array([-0.999]) + t))
+    assert near.left[0] == pytest.approx(1 / (1 - 0.999), rel=1e-12)
+
+
+# -- networks -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data():
+    X, y = cr.data.load("digits").train
+    return X, y
+
+
+def network(activation: nn.Module) -> nn.Module:
+    cr.manual_seed(3)
+    return nn.Sequential(nn.Dropout(0.1), nn.Linear(64, 12), activation, nn.Linear(12, 10))
+
+
+@pytest.mark.parametrize(
+    "activation", [nn.ReLU(), nn.Tanh(), nn.GELU(), nn.SiLU(), nn.ELU(), nn.Softplus(), nn.LeakyReLU()]
+)
+def test_a_right_network_holds(activation, data):
+    model = network(activation)
+    before = [p.detach().numpy().copy() for p in model.parameters()]
+    state = cr.default_generator.get_state().tolist()
+    found = model.verify(*data)
+    assert found, str(found)
+    assert {v.section for v in found.verdicts} == {"rules", "gradient", "adjoint", "compiled"}
+    assert {v.subject for v in found.of("gradient")} == {"1.weight", "1.bias", "3.weight", "3.bias"}
+    for p, was in zip(model.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.detach().numpy(), was)
+    assert cr.default_generator.get_state().tolist() == state
+
+
+def test_regression_and_a_loss_of_ones_own(data):
+    model = nn.Sequential(nn.Linear(64, 5), nn.Sigmoid(), nn.Linear(5, 1))
+    y = data[1][:, None] / 10
+    assert model.verify(data[0], y)
+    assert model.verify(data[0], y, loss=lambda out, target: (out - target).abs().mean())
+
+
+def test_a_wrong_rule_is_found_in_the_rules_and_in_the_gradient(data, monkeypatch):
+    model = network(nn.Tanh())
+    right = ew.tanh.vjp
+    object.__setattr__(ew.tanh, "vjp", (lambda dY, Y, x: dY * (1 - Y),))
+    try:
+        found = model.verify(*data)
+    finally:
+        object.__setattr__(ew.tanh, "vjp", right)
+    assert not found
+    failing = {(v.section, v.subject) for v in found.failing}
+    assert {("rules", "tanh"), ("gradient", "1.weight")} <= failing
+    assert not {("gradient", "3.weight"), ("rules", "matmul"), ("compiled", "1.weight")} & failing
+    assert "in layer 'Sequential.2'" in next(v.detail for v in found.failing if v.section == "rules")
+
+
+def test_a_custom_derivative_is_left_to_its_author_but_a_wrong_gradient_is_seen(data):
+    wrong = cr.custom_vjp(lambda x: x * x, lambda dY, Y, x: dY * x)
+
+    class Squares(nn.Module):
+        def forward(self, x):
+            return wrong(x)
+
+    found = network(Squares()).verify(*data)
+    assert [v.state for v in found.of("rules") if v.subject == "custom"] == ["open"]
+    assert {v.subject for v in found.failing} >= {"1.weight", "1.bias"}
+
+
+def test_wrong_machine_code_is_found(data, monkeypatch, tmp_path):
+    monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path))
+    right = ew.tanh.lower
+    object.__setattr__(ew.tanh, "lower", lambda e, x: e.sin(x))
+    try:
+        found = network(nn.Tanh()).verify(*data)
+    finally:
+        object.__setattr__(ew.tanh, "lower", right)
+    assert {v.section for v in found.failing} == {"compiled"}
+
+
+def test_bad_input(data):
+    with pytest.raises(SettingError) as caught:
+        nn.Flatten().verify(np.ones((3, 2), np.float32), np.ones((3, 2), np.float32))
+    assert str(caught.value) == (
+        "verify: the model has no parameter that requires grad. Unfreeze one (requires_grad_())."
+    )
+    with pytest.raises(ShapeError, match=r"Linear '1' \(in_features=64\): the last axis"):
+        network(nn.Tanh()).verify(data[0][:, :60], data[1])
+
+
+# -- the report ---------------------------------------------------------------------------------------
+
+
+def test_the_report_is_text_a_table_and_a_truth_value():
+    found = rules()
+    assert found
+    text = str(found)
+    assert text.startswith("derivative rules, by complex step or differences, in float64\n  holds  add")
+    assert text.endswith(f"{len(found.verdicts)} holds, 0 fail, 0 open")
+    assert json.loads(json.dumps(found.as_dict()))["ok"] is True
