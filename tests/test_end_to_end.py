@@ -9,7 +9,7 @@ from chainrule.data import load
 
 def test_a_tiny_network_trains_and_predicts(tmp_path):
     runner, folder = CliRunner(), tmp_path / "run"
-    arguments = ["train", "digits", "--epochs", "5", "--hidden", "64", "--out", str(folder)]
+    arguments = ["train", "digits", "--epochs", "10", "--hidden", "64", "--out", str(folder)]
     runner.invoke(commands, arguments, catch_exceptions=False)
     X, y = load("digits").test
     np.save(tmp_path / "rows.npy", X)

@@ -12,7 +12,7 @@ from functools import wraps
 from typing import Any
 
 from chainrule import graph
-from chainrule.errors import GradientError, ShapeError
+from chainrule.errors import DtypeError, GradientError, ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
 from chainrule.tensor import Tensor
@@ -134,6 +134,11 @@ def _seed(output: Tensor, gradient: Tensor | None, name: str) -> Tensor:
                 f"{output.shape}. Reduce it first (.sum(), .mean()), or pass gradient=."
             )
         return ones_like(output)
+    if not isinstance(gradient, Tensor):
+        raise DtypeError(
+            f"{graph.who(name)}: gradient must be a tensor of shape {output.shape}, got {type(gradient).__name__}. "
+            f"Convert it with cr.tensor(...)."
+        )
     if gradient.shape != output.shape:
         raise ShapeError(
             f"{graph.who(name)}: gradient must have the shape of the tensor, {output.shape}, got "

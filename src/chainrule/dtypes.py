@@ -56,6 +56,8 @@ def as_dtype(spec: object) -> DType:
         found = np.dtype(spec)  # type: ignore[call-overload]
     except TypeError:
         found = None
+    if found is not None:
+        found = found.newbyteorder("=")
     if found in _BY_NUMPY:
         return _BY_NUMPY[found]
     if found is not None and found.name in _WIDENED:

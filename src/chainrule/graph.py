@@ -1,6 +1,6 @@
 """The graph: what a network computes, as immutable typed nodes.
 
-Grammar of the printed form (golden files in ``tests/graph``)::
+Grammar of the printed form (golden files in ``tests/compiler/golden``)::
 
     graph    := "graph(" input {", " input} "):" {equation} "return" name {", " name}
     input    := name ": " type

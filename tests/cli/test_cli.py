@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -10,7 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from chainrule.cli import commands
-from chainrule.errors import ChainruleError, DamagedFileError, SettingError, UnknownNameError
+from chainrule.errors import (
+    ChainruleError,
+    DamagedFileError,
+    DataError,
+    NonFiniteError,
+    SettingError,
+    UnknownNameError,
+)
 from chainrule.training import load_file, save_file
 
 QUICK = ["--epochs", "3", "--hidden", "32", "--batch-size", "64"]
@@ -79,7 +87,27 @@ def test_info():
         (["digit"], UnknownNameError, "unknown dataset 'digit'. Did you mean 'digits'? Known: digits."),
         (["digits", "--optimizer", "adm"], UnknownNameError, "unknown optimizer 'adm'. Did you mean 'adam'"),
         (["digits", "--activation", "rleu"], UnknownNameError, "unknown activation 'rleu'. Did you mean 'relu'"),
-        (["digits", "--hidden", "a,b"], SettingError, "--hidden must be whole numbers such as 128,64, got 'a,b'."),
+        *(
+            (
+                ["digits", "--hidden", bad],
+                SettingError,
+                f"--hidden must be whole numbers of 1 or more such as 128,64, got {bad!r}.",
+            )
+            for bad in ("a,b", "0", "-5", "10,,5", "1.5")
+        ),
+        (["digits", "--lr", "-1"], SettingError, "Adam: lr must be a number 0 or more, got -1.0."),
+        (["digits", "--lr", "nan"], SettingError, "Adam: lr must be a number 0 or more, got nan."),
+        (["digits", "--lr", "inf"], SettingError, "Adam: lr must be a number 0 or more, got inf."),
+        (
+            ["digits", "--dropout", "nan"],
+            SettingError,
+            "Dropout: p, the share of elements to drop, must be a number in [0, 1], got nan.",
+        ),
+        (
+            ["digits", "--batch-size", "5000"],
+            DataError,
+            "fit: batch_size must not be larger than the data, got 5000 for 1437 rows. Use batch_size=1437 or less.",
+        ),
         ([], SettingError, "train: name a data set (digits), or a run to repeat with --config RUN/config.json."),
     ],
 )
@@ -87,6 +115,79 @@ def test_bad_arguments(arguments, kind, text, tmp_path):
     with pytest.raises(kind) as caught:
         call("train", *arguments, "--out", tmp_path / "run")
     assert str(caught.value).startswith(text)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("--epochs", "0", "0 is not in the range x>=1."),
+        ("--epochs", "x", "'x' is not a valid integer range."),
+        ("--batch-size", "0", "0 is not in the range x>=1."),
+        ("--lr", "fast", "'fast' is not a valid float."),
+        ("--seed", "-1", "-1 is not in the range 0<=x<=18446744073709551615."),
+        ("--seed", "1.5", "'1.5' is not a valid integer range."),
+        ("--dropout", "2", "2.0 is not in the range 0<=x<=1."),
+        ("--label-smoothing", "-0.1", "-0.1 is not in the range 0<=x<=1."),
+        ("--schedule", "step", "'step' is not one of 'cosine', 'constant'."),
+    ],
+)
+def test_values_that_an_option_does_not_take(option, value, text):
+    result = call("train", "digits", option, value)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: Invalid value for '{option}': {text}\n")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError) as caught:
+        call("train", "digits", *QUICK, "--out", tmp_path / "file" / "run")
+    assert str(caught.value) == (
+        f"--out {tmp_path / 'file' / 'run'}: cannot be written (Not a directory). Name another folder."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("epochs", "x", "epochs: 'x' is not a valid integer range. Correct it, or leave --config out."),
+        ("batch_size", -1, "batch_size: -1 is not in the range x>=1. Correct it, or leave --config out."),
+        ("schedule", "step", "schedule: 'step' is not one of 'cosine', 'constant'. Correct it, or leave --config out."),
+        ("lr", [1], "lr: '[1]' is not a valid float. Correct it, or leave --config out."),
+    ],
+)
+def test_a_configuration_is_held_to_the_options_types(run, name, value, text, tmp_path):
+    config = json.loads((run[0] / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, name: value}))
+    with pytest.raises(DamagedFileError) as caught:
+        call("train", "--config", tmp_path / "config.json", "--out", tmp_path / "again")
+    assert str(caught.value) == f"{tmp_path / 'config.json'}: {text}"
+
+
+def test_a_training_that_stops_at_nan_leaves_the_last_good_weights(tmp_path):
+    with pytest.raises(NonFiniteError) as caught:
+        call("train", "digits", *QUICK, "--optimizer", "sgd", "--lr", "1e30", "--out", tmp_path / "run")
+    assert str(caught.value).endswith(
+        f"The model keeps the weights from before this step. They are in {tmp_path / 'run'}."
+    )
+    assert 0 <= json.loads(call("evaluate", tmp_path / "run", "--json").stdout)["accuracy"] <= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+def test_ctrl_c_leaves_a_usable_model(tmp_path):
+    command = [sys.executable, "-m", "chainrule", "train", "digits", "--hidden", "16", "--epochs", "100000", "--json"]
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any(line.split()[1].startswith("2/") for line in process.stderr if line.startswith("epoch"))
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    report = json.loads(out.splitlines()[-1])
+    assert report["interrupted"] is True
+    measured = json.loads(call("evaluate", tmp_path / "run", "--json").stdout)
+    assert measured["accuracy"] == pytest.approx(report["test_accuracy"])
 
 
 def test_a_run_is_never_overwritten(run):
@@ -100,8 +201,17 @@ def test_damaged_runs(run, tmp_path):
     folder, _ = run
     with pytest.raises(DamagedFileError, match="not a readable configuration"):
         call("evaluate", tmp_path / "nothing")
+    (tmp_path / "rows.npy").write_bytes(b"not an array")
+    with pytest.raises(DamagedFileError, match=r"rows\.npy: not a readable \.npy file"):
+        call("predict", folder, tmp_path / "rows.npy")
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:200])
     with pytest.raises(DamagedFileError, match="not a complete safetensors file"):
+        call("evaluate", folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(DamagedFileError, match="there is no such file"):
+        call("evaluate", folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(DamagedFileError, match="the configuration lacks activation, batch_size, dataset"):
         call("evaluate", folder)
 
 

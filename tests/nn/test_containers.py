@@ -107,3 +107,11 @@ def test_shared_layers_receive_both_gradients():
     assert list(model.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
     model(cr.ones(1, 2)).sum().backward()
     assert layer.weight.grad is not None
+
+
+def test_layers_are_taken_out_by_position():
+    for row in (nn.Sequential(nn.ReLU(), nn.Tanh(), nn.Sigmoid()), nn.ModuleList([nn.ReLU(), nn.Tanh(), nn.Sigmoid()])):
+        assert isinstance(row.pop(1), nn.Tanh)
+        assert [type(m).__name__ for m in row] == ["ReLU", "Sigmoid"]
+        assert isinstance(row.pop(-1), nn.Sigmoid)
+        assert list(row._modules) == ["0"]

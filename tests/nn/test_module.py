@@ -352,3 +352,12 @@ def test_a_compiled_step_follows_the_mode():
     model.train()
     model[0].p = 1.0
     assert run(x).abs().sum().item() == 0
+
+
+def test_a_model_nested_deeper_than_python_recurses():
+    model = nn.Linear(1, 1)
+    for _ in range(1100):
+        model = nn.Sequential(model)
+    assert [name for name, _ in model.named_parameters()] == ["0." * 1100 + "weight", "0." * 1100 + "bias"]
+    model.eval().double().load_state_dict(model.state_dict())
+    assert not any(module.training for module in model.modules())

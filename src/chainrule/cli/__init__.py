@@ -22,55 +22,39 @@ def commands() -> None:
 @commands.command()
 @click.argument("dataset", required=False)
 @click.option("--config", type=click.Path(dir_okay=False), help="repeat the run of this config.json, to the bit")
-@click.option("--epochs", default=80, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=120, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1))
 @click.option("--lr", default=2e-3, show_default=True, type=float)
 @click.option("--optimizer", default="adam", show_default=True)
 @click.option("--hidden", default="256,256", show_default=True, help="units of each hidden layer, as in 128,64")
 @click.option("--dropout", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="behind each hidden layer")
-@click.option("--input-dropout", default=0.1, show_default=True, type=click.FloatRange(0, 1), help="of the inputs")
+@click.option(
+    "--noise", default=0.15, show_default=True, type=click.FloatRange(0), help="deviation added to the inputs"
+)
 @click.option("--label-smoothing", default=0.1, show_default=True, type=click.FloatRange(0, 1))
 @click.option("--schedule", default="cosine", show_default=True, type=click.Choice(["cosine", "constant"]))
 @click.option("--activation", default="relu", show_default=True)
-@click.option("--seed", default=0, show_default=True, type=int)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1))
 @click.option("--record/--no-record", default=True, show_default=True, help="keep what brings back every step")
 @click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object as the last line of standard output")
 def train(as_json: bool, record: bool, out: str | None, config: str | None, **options: Any) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
-    from chainrule import nn
-    from chainrule.cli.runs import choices, measured_plainly, new_folder, write
-    from chainrule.data import load
-    from chainrule.training.configuration import build, schedule
+    from chainrule.cli import runs
 
-    chosen = choices(config, options)
-    data = load(chosen["dataset"])
-    trainer = build(chosen)
-    folder = new_folder(out, chosen["dataset"])
-    click.echo(str(nn.summary(trainer.model, (chosen["batch_size"], data.train.X.shape[1]))), err=as_json)
-
-    plain = measured_plainly(trainer)  # without smoothing, so that losses compare with those of others
-    before = plain.evaluate(*data.train)["loss"]
-    history = trainer.fit(
-        *data.train, epochs=chosen["epochs"], batch_size=chosen["batch_size"], validation_data=data.test,
-        seed=chosen["seed"], callbacks=schedule(trainer, chosen),
-        progress=sys.stderr if as_json else sys.stdout, record=folder if record else False,
-    )  # fmt: skip
-    trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
-    write(folder, trainer, history, chosen)
-    result = {
-        "train_loss": trained["loss"], "test_loss": tested["loss"], "test_accuracy": tested["accuracy"],
-        "seconds": time.perf_counter() - start, "epochs": history.epochs, "steps": history.steps, "run": str(folder),
-    }  # fmt: skip
+    chosen = runs.choices(config, options, click.get_current_context())
+    with runs.new_folder(out, chosen["dataset"]) as folder:
+        result = runs.train(chosen, folder, sys.stderr if as_json else sys.stdout, record)
+    result["seconds"] = time.perf_counter() - start
     click.echo(
-        f"loss {before:.4f} -> {trained['loss']:.4f}; test accuracy {tested['accuracy']:.2%} "
+        f"loss {result['loss_before']:.4f} -> {result['train_loss']:.4f}; test accuracy {result['test_accuracy']:.2%} "
         f"in {result['seconds']:.2f} s; written to {folder}",
         err=as_json,
     )
     if as_json:
         click.echo(json.dumps(result))
-    if history.interrupted:
+    if result["interrupted"]:
         sys.exit(130)
 
 

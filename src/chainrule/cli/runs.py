@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import click
 import numpy as np
 
 import chainrule.nn.functional as F
+from chainrule import nn
 from chainrule.cli.curves import draw
-from chainrule.errors import NonFiniteError, SettingError
+from chainrule.errors import DamagedFileError, NonFiniteError, SettingError
 from chainrule.training.checkpoints import load_file, save_file, write_whole
 from chainrule.training.configuration import build, read_config, schedule
 from chainrule.training.history import History
 from chainrule.training.trainer import Trainer
+
+
+def train(config: dict[str, Any], folder: Path, shown: IO[str], record: bool) -> dict[str, Any]:
+    """Train, write the run, and say how it went; a training that stops at a NaN is written too."""
+    from chainrule.data import load
+
+    data = load(config["dataset"])
+    trainer = build(config)
+    click.echo(str(nn.summary(trainer.model, (config["batch_size"], data.train.X.shape[1]))), file=shown)
+    plain = measured_plainly(trainer)  # without smoothing, so that losses compare with those of others
+    before = plain.evaluate(*data.train)["loss"]
+    try:
+        history = trainer.fit(
+            *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
+            seed=config["seed"], callbacks=schedule(trainer, config), progress=shown,
+            record=folder if record else False,
+        )  # fmt: skip
+    except NonFiniteError as error:
+        write(folder, trainer, trainer.history, config)
+        raise NonFiniteError(f"{error} They are in {folder}.") from None
+    write(folder, trainer, history, config)
+    trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
+    return {
+        "loss_before": before, "train_loss": trained["loss"], "test_loss": tested["loss"],
+        "test_accuracy": tested["accuracy"], "epochs": history.epochs, "steps": history.steps,
+        "interrupted": history.interrupted, "run": str(folder),
+    }  # fmt: skip
 
 
 def measured_plainly(trainer: Trainer) -> Trainer:
@@ -23,8 +53,11 @@ def measured_plainly(trainer: Trainer) -> Trainer:
     return Trainer(trainer.model, F.cross_entropy, trainer.optimizer, ["accuracy"])
 
 
-def choices(repeat: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a run: the options, or all of them as another run's config.json has them."""
+def choices(repeat: str | None, options: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    """The configuration of a run: the options, or all of them as another run's config.json has them.
+
+    What a file says is held to the same types and ranges as what the command line says.
+    """
     if repeat is None:
         if options["dataset"] is None:
             raise SettingError("train: name a data set (digits), or a run to repeat with --config RUN/config.json.")
@@ -34,21 +67,40 @@ def choices(repeat: str | None, options: dict[str, Any]) -> dict[str, Any]:
         raise SettingError(
             f"train: --config repeats a run on {saved['dataset']!r}, got {options['dataset']!r}. Name one."
         )
-    return {name: saved[name] for name in options}
+    kinds = {parameter.name: parameter for parameter in context.command.params}
+    try:
+        return {name: kinds[name].type_cast_value(context, str(saved[name])) for name in options}
+    except click.BadParameter as error:
+        name = error.param.name if error.param is not None else ""
+        raise DamagedFileError(f"{repeat}: {name}: {error.message} Correct it, or leave --config out.") from None
 
 
-def new_folder(out: str | None, dataset: str) -> Path:
-    """An empty folder for a run; an existing run is never overwritten."""
+@contextmanager
+def new_folder(out: str | None, dataset: str) -> Iterator[Path]:
+    """An empty folder for a run, made before the training so that none is lost; an existing run is never overwritten.
+
+    If the training fails before anything is written, the folder goes again.
+    """
     if out is None:
         number = 1
         while (Path("runs") / f"{dataset}-{number}").exists():
             number += 1
         out = str(Path("runs") / f"{dataset}-{number}")
     folder = Path(out)
-    if folder.exists() and any(folder.iterdir()):
-        raise SettingError(f"--out {folder}: the folder is not empty. Name another one, or remove it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise SettingError(f"--out {folder}: the folder is not empty. Name another one, or remove it.")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.safetensors").touch()
+        (folder / "model.safetensors").unlink()
+    except OSError as error:
+        raise SettingError(f"--out {folder}: cannot be written ({error.strerror}). Name another folder.") from None
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # only an empty one goes
+        raise
 
 
 def write(folder: Path, trainer: Trainer, history: History, config: dict[str, Any]) -> None:

@@ -66,6 +66,12 @@ class _Numbered(Module):
             self.append(module)
         return self
 
+    def pop(self, index: int) -> Module:
+        """Take the module at position ``index`` out and return it; those behind it move down by one."""
+        module = self[index]
+        del self[index]
+        return module
+
     def insert(self, index: int, module: Module) -> None:
         """Put a module before position ``index``; those behind it move up by one."""
         row = list(self)

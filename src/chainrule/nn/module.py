@@ -16,6 +16,7 @@ from chainrule.graph import current_layer, layer_scope, tracing
 from chainrule.nn import state as _state
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
+from chainrule.tensor.casting import destination
 
 Self = TypeVar("Self", bound="Module")
 
@@ -199,14 +200,18 @@ class Module:
     ) -> Iterator[tuple[str, Module]]:
         """This module and all below, parents first, with their dotted names."""
         memo = set() if memo is None else memo
-        if self in memo:
-            return
-        if remove_duplicate:
-            memo.add(self)
-        yield prefix, self
-        for name, child in self._modules.items():
-            if child is not None:
-                yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+        stack: list[tuple[str, Module]] = [
+            (prefix, self)
+        ]  # as deep as the model, which may be deeper than Python recurses
+        while stack:
+            path, module = stack.pop()
+            if module in memo:
+                continue
+            if remove_duplicate:
+                memo.add(module)
+            yield path, module
+            children = [(f"{path}.{name}" if path else name, c) for name, c in module._modules.items() if c is not None]
+            stack.extend(reversed(children))
 
     def modules(self) -> Iterator[Module]:
         """This module and all below, each once."""
@@ -352,14 +357,7 @@ class Module:
             dtype: the new dtype, a floating one.
             device: ``"cpu"``.
         """
-        for argument in args:
-            if isinstance(argument, Tensor):
-                dtype = argument.dtype
-            elif _state.names_device(argument):
-                device = argument
-            else:
-                dtype = argument
-        _state.move(self, dtype, device)
+        _state.move(self, destination(args, dtype, device))
         return self
 
     def float(self: Self) -> Self:

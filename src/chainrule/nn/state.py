@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from chainrule.dtypes import as_dtype
-from chainrule.errors import DtypeError, SettingError, StateDictError
+from chainrule.dtypes import DType
+from chainrule.errors import DtypeError, StateDictError
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import as_leaf, lifted
 from chainrule.tensor.creation import as_tensor
@@ -71,18 +71,10 @@ def _as_value(value: Any) -> Tensor:
     return value if isinstance(value, Tensor) else as_tensor(np.asarray(value))
 
 
-def names_device(argument: Any) -> bool:
-    """Is this the name of a device (``"cpu"``, ``"cuda:0"``) rather than a dtype?"""
-    return isinstance(argument, str) and argument.partition(":")[0] in {"cpu", "cuda", "mps", "xpu"}
-
-
-def move(module: Module, dtype: Any, device: Any) -> None:
+def move(module: Module, target: DType | None) -> None:
     """Floating parameters and buffers in another dtype, by the same handles; gradients follow."""
-    if device is not None and str(device) != "cpu":
-        raise SettingError(f"to(device={device!r}): chainrule computes on the CPU. Leave the device out, or say 'cpu'.")
-    if dtype is None:
+    if target is None:
         return
-    target = as_dtype(dtype)
     if not target.is_floating_point:
         raise DtypeError(f"to(): a module's parameters must be float32 or float64, got {target.name}.")
     for tensor in [*module.parameters(), *module.buffers()]:

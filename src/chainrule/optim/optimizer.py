@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -212,7 +213,7 @@ def betas(group: Group) -> tuple[Any, Any]:
 def check_number(owner: str, name: str, value: Any, below: float | None = None) -> None:
     """Raise unless value is a number of 0 or more (and below the bound)."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not value >= 0 or (below is not None and not value < below):
+    if not number or not 0 <= value < (math.inf if below is None else below):
         must = "0 or more" if below is None else f"in [0, {below:g})"
         raise SettingError(f"{owner}: {name} must be a number {must}, got {value!r}.")
 

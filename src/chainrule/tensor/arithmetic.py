@@ -16,7 +16,7 @@ from chainrule.errors import DtypeError
 from chainrule.graph import Op, who
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.casting import Casting
-from chainrule.tensor.core import Handle, Operand, apply, as_operand, common_dtype, elementwise
+from chainrule.tensor.core import Handle, Operand, apply, as_dtype_tensor, as_operand, common_dtype, elementwise, scalar
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -136,15 +136,31 @@ class Arithmetic(Casting):
         >>> cr.tensor([1, 2]).add(10, alpha=2)
         tensor([21, 22])
         """
-        return self + (other if alpha == 1 else other * alpha)  # type: ignore[operator]
+        return self + self._scaled(other, alpha, "add")
 
     def sub(self, other: Operand, *, alpha: float = 1) -> Tensor:
         """x - alpha * other."""
-        return self - (other if alpha == 1 else other * alpha)  # type: ignore[operator]
+        return self - self._scaled(other, alpha, "sub")
+
+    subtract = sub
+
+    def _scaled(self, other: Operand, alpha: float, name: str) -> Operand:
+        """alpha * other, in the dtype of the result."""
+        if alpha == 1:
+            return other
+        dtype = common_dtype([self, as_operand(other, name)])
+        if isinstance(alpha, float) and not dtype.is_floating_point:
+            raise DtypeError(
+                f"{who(name)}: alpha must be an integer where the result is {dtype.name}, got {alpha}. Convert the "
+                f"tensor with .float()."
+            )
+        return as_dtype_tensor(as_operand(other, name), dtype)._tensor * scalar(alpha, dtype)
 
     def mul(self, other: Operand) -> Tensor:
         """x * other."""
         return self * other
+
+    multiply = mul
 
     def div(self, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
         """x / other; integers become float32. ``rounding_mode`` is None, ``"floor"`` or ``"trunc"``.
@@ -180,6 +196,8 @@ class Arithmetic(Casting):
         """-x."""
         return -self
 
+    negative = neg
+
     def pow(self, exponent: Operand) -> Tensor:
         """x to the power of `exponent`; the exponents 0.5, 1, 2, 3 and -1 take their cheaper exact forms.
 
@@ -201,7 +219,7 @@ class Arithmetic(Casting):
 
     def square(self) -> Tensor:
         """x * x."""
-        return self * self._tensor
+        return self.pow(2)
 
     def reciprocal(self) -> Tensor:
         """1 / x."""
@@ -230,6 +248,24 @@ class Arithmetic(Casting):
     def ge(self, other: Operand) -> Tensor:
         """x >= other, as bool."""
         return self >= other
+
+    not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
+
+    def bitwise_and(self, other: Operand) -> Tensor:
+        """The bits (of bool: the truth) that both have."""
+        return self & other
+
+    def bitwise_or(self, other: Operand) -> Tensor:
+        """The bits (of bool: the truth) that one has."""
+        return self | other
+
+    def bitwise_xor(self, other: Operand) -> Tensor:
+        """The bits (of bool: the truth) that exactly one has."""
+        return self ^ other
+
+    def bitwise_not(self) -> Tensor:
+        """The bits (of bool: the truth) that it has not."""
+        return ~self
 
     def logical_and(self, other: Tensor) -> Tensor:
         """True where both are not zero."""

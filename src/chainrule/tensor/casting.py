@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING
 
 from chainrule import dtypes
+from chainrule.dtypes import DType
+from chainrule.errors import SettingError
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Handle, apply
 
@@ -12,28 +15,49 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 
+def destination(args: tuple[object, ...], dtype: object = None, device: object = None) -> DType | None:
+    """The dtype that the arguments of a PyTorch ``to`` name, or None; a device must be the CPU."""
+    for argument in args:
+        if isinstance(argument, Handle):
+            dtype = argument.dtype
+        elif isinstance(argument, str) and argument.partition(":")[0] in {"cpu", "cuda", "mps", "xpu"}:
+            device = argument
+        else:
+            dtype = argument
+    if device is not None and str(device).partition(":")[0] != "cpu":
+        raise SettingError(f"to(device={device!r}): chainrule computes on the CPU. Leave the device out, or say 'cpu'.")
+    return None if dtype is None else dtypes.as_dtype(dtype)
+
+
 class Casting(Handle):
     """``to`` and its short forms."""
 
     __slots__ = ()
 
-    def to(self, dtype: object) -> Tensor:
+    def to(self, *args: object, dtype: object = None, device: object = None, copy: bool = False) -> Tensor:
         """This tensor in another dtype, or in that of another tensor; itself where nothing changes.
+
+        PyTorch's forms: ``to(dtype)``, ``to("cpu", dtype)``, ``to(other)``, each also with `copy`.
 
         Floats become integers by dropping the fraction, out-of-range integers wrap around. ``"cpu"``, the
         only device there is, changes nothing.
 
         Raises:
             DtypeError: `dtype` names none.
+            SettingError: a device other than the CPU.
 
         >>> import chainrule as cr
         >>> cr.tensor([1.7, -1.7]).to(cr.int64)
         tensor([ 1, -1])
         """
-        if dtype == "cpu":
-            return self._tensor
-        target = dtype.dtype if isinstance(dtype, Handle) else dtypes.as_dtype(dtype)
-        return self._tensor if target is self.dtype else apply(ew.cast, self, dtype=target)
+        target = destination(args, dtype, device) or self.dtype
+        if target is not self.dtype:
+            return apply(ew.cast, self, dtype=target)
+        return self._tensor.clone() if copy else self._tensor
+
+    def is_floating_point(self) -> builtins.bool:
+        """Whether the dtype is float32 or float64."""
+        return self.dtype.is_floating_point
 
     def cpu(self) -> Tensor:
         """Itself: there is no other device."""

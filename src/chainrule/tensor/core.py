@@ -15,7 +15,7 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError, GradientError, InPlaceError, ShapeError, TraceError
+from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError
 from chainrule.graph import Array, Node, Op, Shape
 from chainrule.ops import elementwise as ew
 
@@ -138,6 +138,10 @@ class Handle:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         value = self.numpy()
+        if copy is False and dtype not in (None, value.dtype):
+            raise ValueError(
+                f"__array__: {value.dtype} becomes {np.dtype(dtype)} only in a copy. Allow one (copy=None)."
+            )
         return np.array(value, dtype=dtype) if copy or dtype not in (None, value.dtype) else value
 
     def item(self) -> Number:
@@ -306,7 +310,9 @@ def elementwise(op: Op, a: object, b: object) -> Tensor:
     if isinstance(a, Handle) and isinstance(b, Handle) and a._node.dtype is b._node.dtype:
         return apply(op, a, b)
     if isinstance(a, Handle) and type(b) in _PYTHON and _PYTHON[type(b)].category <= a._node.dtype.category:
-        return apply(op, a, scalar(b, a._node.dtype))  # type: ignore[arg-type]
+        dtype = a._node.dtype
+        if dtype.is_floating_point or not op.float_only:  # else the number might not fit the integers
+            return apply(op, a, scalar(b, dtype))  # type: ignore[arg-type]
     values = (as_operand(a, op.name), as_operand(b, op.name))
     dtype = common_dtype(values)
     if op.float_only and not dtype.is_floating_point:
@@ -329,7 +335,7 @@ def axis(name: str, dim: int, ndim: int) -> int:
     """`dim` as a non-negative axis."""
     limit = max(ndim, 1)
     if not -limit <= dim < limit:
-        raise ShapeError(
+        raise IndexRangeError(
             f"{graph.who(name)}: dim must be in [{-limit}, {limit - 1}] for a tensor with {ndim} axes, got {dim}. "
             f"Check the shape."
         )

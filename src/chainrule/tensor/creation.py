@@ -107,11 +107,9 @@ def full(size: Any, fill_value: Number, *, dtype: object = None, requires_grad: 
         number = scalar(fill_value, wanted)
         result = apply(shaping_ops.expand, number, shape=shape) if shape else number
     else:
-        value = (
-            np.zeros(shape, wanted.numpy)
-            if fill_value == 0 < math.copysign(1, fill_value)
-            else np.full(shape, fill_value, wanted.numpy)
-        )
+        filler = graph.const(fill_value, wanted).value  # out of range, it wraps around as in a trace
+        plain = filler == 0 and not np.signbit(filler) if wanted.is_floating_point else filler == 0
+        value = np.zeros(shape, wanted.numpy) if plain else np.full(shape, filler)
         result = wrap(graph.leaf(value, wanted))
     return result.requires_grad_() if requires_grad else result
 

@@ -11,7 +11,8 @@ import numpy as np
 from chainrule import dtypes, graph
 from chainrule.errors import DtypeError, IndexRangeError, ShapeError
 from chainrule.ops import indexing
-from chainrule.tensor.core import Handle, Operand, apply, as_dtype_tensor, as_operand, axis
+from chainrule.ops.elementwise import broadcast_shapes
+from chainrule.tensor.core import Handle, Number, Operand, apply, as_dtype_tensor, as_operand, axis
 from chainrule.tensor.creation import arange, ones, tensor
 from chainrule.tensor.shaping import Shaping
 
@@ -72,7 +73,29 @@ class Indexing(Shaping):
             return self.reshape(1).gather(0, index.reshape(-1)).reshape(index.shape)
         return self._take(_along(self, index, dim, "gather"))
 
-    take_along_dim = gather
+    def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
+        """`gather` that broadcasts its index; without `dim`, from the flattened tensor.
+
+        >>> import chainrule as cr
+        >>> x = cr.tensor([[3, 1], [2, 4]])
+        >>> x.take_along_dim(x.argmax(1, keepdim=True), dim=1)
+        tensor([[3],
+                [4]])
+        """
+        if dim is None:
+            return self.reshape(-1).gather(0, indices.reshape(-1))
+        at = axis("take_along_dim", dim, self.ndim)
+        if indices.ndim != self.ndim:
+            raise graph.shape_error(
+                "take_along_dim", f"the indices must have as many axes as the tensor {self.shape}", str(indices.shape),
+                "Unsqueeze them.",
+            )  # fmt: skip
+        rest = broadcast_shapes("take_along_dim", *((*s[:at], 1, *s[at + 1 :]) for s in (self.shape, indices.shape)))
+
+        def along(size: int) -> tuple[int, ...]:
+            return (*rest[:at], size, *rest[at + 1 :])
+
+        return self.expand(along(self.shape[at])).gather(at, indices.expand(along(indices.shape[at])))
 
     def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
         """This tensor with `src` added along `dim` at `index`: gather's adjoint.
@@ -83,7 +106,7 @@ class Indexing(Shaping):
         """
         return self._put_add(_along(self, index, dim, "scatter_add"), _corner(src, index.shape, "scatter_add"))
 
-    def scatter(self, dim: int, index: Tensor, src: Operand) -> Tensor:
+    def scatter(self, dim: int, index: Tensor, src: Operand | None = None, *, value: Number | None = None) -> Tensor:
         """This tensor with `src` (a number, or a tensor at least as long as `index`) written along `dim`.
 
         >>> import chainrule as cr
@@ -91,7 +114,7 @@ class Indexing(Shaping):
         tensor([[0., 0., 1.],
                 [1., 0., 0.]])
         """
-        source = as_dtype_tensor(as_operand(src, "scatter"), self.dtype)._tensor
+        source = as_dtype_tensor(as_operand(src if value is None else value, "scatter"), self.dtype)._tensor
         source = _corner(source, index.shape, "scatter") if source.ndim else source.expand(index.shape)
         return self._put(_along(self, index, dim, "scatter"), source)
 
@@ -104,17 +127,24 @@ class Indexing(Shaping):
                 [1., 0., 0.]])
         """
         at = axis("index_select", dim, self.ndim)
-        return self[(_FULL,) * at + (index,)]
+        if index.ndim > 1:
+            raise graph.shape_error(
+                "index_select", "the index must have one axis", str(index.shape), "Flatten it, or use x[index]."
+            )
+        if not self.ndim:
+            return self.reshape(1).index_select(0, index).reshape(())
+        return self[(_FULL,) * at + (index.reshape(-1),)]
 
-    def index_add(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
-        """This tensor with the slices of `source` added along `dim` at `index`.
+    def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+        """This tensor with the slices of alpha * `source` added along `dim` at `index`.
 
         >>> import chainrule as cr
         >>> cr.zeros(2).index_add(0, cr.tensor([1, 1]), cr.tensor([3.0, 4.0]))
         tensor([0., 7.])
         """
         at = axis("index_add", dim, self.ndim)
-        return self.movedim(at, 0)._put_add((index,), source.movedim(at, 0)).movedim(0, at)
+        scaled = source if alpha == 1 else (source * alpha).to(source.dtype)
+        return self.movedim(at, 0)._put_add((index,), scaled.movedim(at, 0)).movedim(0, at)
 
     def masked_select(self, mask: Tensor) -> Tensor:
         """The elements where `mask` holds, in order, without axes (eager only: how many is data).
@@ -123,7 +153,8 @@ class Indexing(Shaping):
         >>> cr.tensor([1, 2, 3]).masked_select(cr.tensor([True, False, True]))
         tensor([1, 3])
         """
-        return self.expand_as(mask)[mask]
+        shape = broadcast_shapes("masked_select", self.shape, mask.shape) or (1,)
+        return self.expand(shape)[mask.expand(shape)]
 
     # -- the primitives' own forms ----------------------------------------------------------------
     def _take(self, indices: tuple[Tensor, ...]) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from chainrule import graph
-from chainrule.errors import InPlaceError
+from chainrule.errors import InPlaceError, SettingError
 from chainrule.tensor.core import Handle, Number, Operand, as_dtype_tensor, as_leaf, as_operand, lifted
 from chainrule.tensor.creation import full_like
 from chainrule.tensor.indexing import Indexing
@@ -14,12 +16,34 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
     from chainrule.tensor.random import Generator
 
+P = ParamSpec("P")
+
+
+def _in_place(method: Callable[Concatenate[Any, P], Tensor]) -> Callable[Concatenate[Any, P], Tensor]:
+    """``x.exp_()`` from ``x.exp()``."""
+    name = f"{method.__name__}_"
+
+    @wraps(method)
+    def write(self: InPlace, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        return self._rebind(method(self, *args, **kwargs), name)
+
+    write.__name__, write.__qualname__ = name, f"Tensor.{name}"
+    write.__doc__ = f"``{method.__name__}``, in place."
+    return cast("Callable[Concatenate[Any, P], Tensor]", write)
+
 
 class InPlace(Indexing):
     """``add_``, ``copy_``, ``+=`` and their kin. The result keeps this tensor's shape and dtype.
 
     Raises, all of them: InPlaceError for a leaf that requires grad outside ``no_grad``; ShapeError or
     DtypeError for a result that does not fit.
+
+    >>> import chainrule as cr
+    >>> x = cr.tensor([1.0, 2.0])
+    >>> x.add_(10, alpha=0.5)
+    tensor([6., 7.])
+    >>> x
+    tensor([6., 7.])
     """
 
     __slots__ = ()
@@ -54,44 +78,6 @@ class InPlace(Indexing):
     def __ixor__(self, other: Operand) -> Tensor:
         return self._rebind(self ^ other, "xor_")
 
-    def add_(self, other: Operand, *, alpha: float = 1) -> Tensor:
-        """``add``, in place.
-
-        >>> import chainrule as cr
-        >>> x = cr.tensor([1.0, 2.0])
-        >>> x.add_(10, alpha=0.5)
-        tensor([6., 7.])
-        """
-        return self._rebind(self.add(other, alpha=alpha), "add_")
-
-    def sub_(self, other: Operand, *, alpha: float = 1) -> Tensor:
-        """``sub``, in place."""
-        return self._rebind(self.sub(other, alpha=alpha), "sub_")
-
-    def mul_(self, other: Operand) -> Tensor:
-        """``mul``, in place."""
-        return self._rebind(self * other, "mul_")
-
-    def div_(self, other: Operand) -> Tensor:
-        """``div``, in place."""
-        return self._rebind(self / other, "div_")
-
-    def pow_(self, exponent: Operand) -> Tensor:
-        """``pow``, in place."""
-        return self._rebind(self.pow(exponent), "pow_")
-
-    def addcmul_(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
-        """``addcmul``, in place."""
-        return self._rebind(self.addcmul(a, b, value=value), "addcmul_")
-
-    def addcdiv_(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
-        """``addcdiv``, in place."""
-        return self._rebind(self.addcdiv(a, b, value=value), "addcdiv_")
-
-    def lerp_(self, end: Tensor, weight: Operand) -> Tensor:
-        """``lerp``, in place."""
-        return self._rebind(self.lerp(end, weight), "lerp_")
-
     def copy_(self, source: Operand) -> Tensor:
         """Take the values of `source`, broadcast to this shape and cast to this dtype.
 
@@ -113,65 +99,45 @@ class InPlace(Indexing):
             return self.copy_(value.reshape(()))
         return self._rebind(full_like(self._tensor, value), "fill_")
 
-    def clamp_(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
-        """``clamp``, in place."""
-        return self._rebind(self.clamp(min, max), "clamp_")
-
-    def neg_(self) -> Tensor:
-        """``neg``, in place."""
-        return self._rebind(-self, "neg_")
-
-    def abs_(self) -> Tensor:
-        """``abs``, in place."""
-        return self._rebind(self.abs(), "abs_")
-
-    def exp_(self) -> Tensor:
-        """``exp``, in place."""
-        return self._rebind(self.exp(), "exp_")
-
-    def log_(self) -> Tensor:
-        """``log``, in place."""
-        return self._rebind(self.log(), "log_")
-
-    def sqrt_(self) -> Tensor:
-        """``sqrt``, in place."""
-        return self._rebind(self.sqrt(), "sqrt_")
-
-    def round_(self) -> Tensor:
-        """``round``, in place."""
-        return self._rebind(self.round(), "round_")
-
-    def floor_(self) -> Tensor:
-        """``floor``, in place."""
-        return self._rebind(self.floor(), "floor_")
-
-    def relu_(self) -> Tensor:
-        """``relu``, in place."""
-        return self._rebind(self.relu(), "relu_")
-
-    def sigmoid_(self) -> Tensor:
-        """``sigmoid``, in place."""
-        return self._rebind(self.sigmoid(), "sigmoid_")
-
-    def tanh_(self) -> Tensor:
-        """``tanh``, in place."""
-        return self._rebind(self.tanh(), "tanh_")
-
-    def masked_fill_(self, mask: Tensor, value: Operand) -> Tensor:
-        """``masked_fill``, in place."""
-        return self._rebind(self.masked_fill(mask, value), "masked_fill_")
-
-    def scatter_(self, dim: int, index: Tensor, src: Operand) -> Tensor:
-        """``scatter``, in place."""
-        return self._rebind(self.scatter(dim, index, src), "scatter_")
-
-    def scatter_add_(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
-        """``scatter_add``, in place."""
-        return self._rebind(self.scatter_add(dim, index, src), "scatter_add_")
-
-    def index_add_(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
-        """``index_add``, in place."""
-        return self._rebind(self.index_add(dim, index, source), "index_add_")
+    # One line for each: the out-of-place form says what it computes and takes.
+    add_ = _in_place(Indexing.add)
+    sub_ = _in_place(Indexing.sub)
+    mul_ = _in_place(Indexing.mul)
+    div_ = _in_place(Indexing.div)
+    floor_divide_ = _in_place(Indexing.floor_divide)
+    remainder_ = _in_place(Indexing.remainder)
+    pow_ = _in_place(Indexing.pow)
+    addcmul_ = _in_place(Indexing.addcmul)
+    addcdiv_ = _in_place(Indexing.addcdiv)
+    lerp_ = _in_place(Indexing.lerp)
+    clamp_ = _in_place(Indexing.clamp)
+    clamp_min_ = _in_place(Indexing.clamp_min)
+    clamp_max_ = _in_place(Indexing.clamp_max)
+    neg_ = _in_place(Indexing.neg)
+    abs_ = _in_place(Indexing.abs)
+    sign_ = _in_place(Indexing.sign)
+    exp_ = _in_place(Indexing.exp)
+    expm1_ = _in_place(Indexing.expm1)
+    log_ = _in_place(Indexing.log)
+    log1p_ = _in_place(Indexing.log1p)
+    sqrt_ = _in_place(Indexing.sqrt)
+    rsqrt_ = _in_place(Indexing.rsqrt)
+    square_ = _in_place(Indexing.square)
+    reciprocal_ = _in_place(Indexing.reciprocal)
+    sin_ = _in_place(Indexing.sin)
+    cos_ = _in_place(Indexing.cos)
+    tanh_ = _in_place(Indexing.tanh)
+    erf_ = _in_place(Indexing.erf)
+    sigmoid_ = _in_place(Indexing.sigmoid)
+    relu_ = _in_place(Indexing.relu)
+    floor_ = _in_place(Indexing.floor)
+    ceil_ = _in_place(Indexing.ceil)
+    round_ = _in_place(Indexing.round)
+    trunc_ = _in_place(Indexing.trunc)
+    masked_fill_ = _in_place(Indexing.masked_fill)
+    scatter_ = _in_place(Indexing.scatter)
+    scatter_add_ = _in_place(Indexing.scatter_add)
+    index_add_ = _in_place(Indexing.index_add)
 
     def detach_(self) -> Tensor:
         """Forget the history, in place: this tensor becomes a leaf that does not require grad."""
@@ -184,18 +150,24 @@ class InPlace(Indexing):
         """Uniform in [low, high)."""
         from chainrule.tensor.random import uniform
 
+        if not low <= high:
+            raise SettingError(f"uniform_: low must not exceed high, got {low} and {high}. Swap them.")
         return self._rebind(uniform(self.shape, self.dtype, generator) * (high - low) + low, "uniform_")
 
     def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
         """Normal with this mean and standard deviation."""
         from chainrule.tensor.random import normal
 
+        if not std >= 0:
+            raise SettingError(f"normal_: std must be 0 or more, got {std}. Use its absolute value.")
         return self._rebind(normal(self.shape, self.dtype, generator) * std + mean, "normal_")
 
     def bernoulli_(self, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
         """One with probability p, else zero."""
         from chainrule.tensor.random import uniform
 
+        if not 0 <= p <= 1:
+            raise SettingError(f"bernoulli_: p must be a probability in [0, 1], got {p}.")
         drawn = uniform(self.shape, self.dtype, generator) < p
         return self._rebind(drawn.to(self.dtype), "bernoulli_")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from chainrule import dtypes
 from chainrule.errors import DtypeError
@@ -47,13 +50,16 @@ class Pointwise(Arithmetic):
         """The smallest whole number not below x."""
         return -(-self).floor()
 
-    def round(self) -> Tensor:
-        """The nearest whole number; halves go to the even one.
+    def round(self, *, decimals: int = 0) -> Tensor:
+        """The nearest number with so many decimals; halves go to the even one.
 
         >>> import chainrule as cr
         >>> cr.tensor([0.5, 1.5, -1.2]).round()
         tensor([ 0.,  2., -1.])
         """
+        if decimals and self.dtype.is_floating_point:
+            shift = 10.0 ** abs(decimals)
+            return (self * shift).round() / shift if decimals > 0 else (self / shift).round() * shift
         return apply(ew.round, self)
 
     def trunc(self) -> Tensor:
@@ -141,7 +147,7 @@ class Pointwise(Arithmetic):
         return elementwise(ew.minimum, self, other)
 
     def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
-        """min(max(x, min), max); at the bounds the gradient passes, as in PyTorch.
+        """min(max(x, min), max); at the bounds the gradient passes, as in PyTorch. A bound that is NaN gives NaN.
 
         Raises:
             ValueError: neither bound is given.
@@ -154,12 +160,20 @@ class Pointwise(Arithmetic):
             raise ValueError(f"{who('clamp')}: needs min, max or both, got neither. Give at least one bound.")
         result = self._tensor
         if min is not None:
-            result = elementwise_where(result < min, min, result)
+            result = elementwise_where((result < min) | _nan(min), min, result)
         if max is not None:
-            result = elementwise_where(result > max, max, result)
+            result = elementwise_where((result > max) | _nan(max), max, result)
         return result
 
     clip = clamp
+
+    def clamp_min(self, min: Operand) -> Tensor:
+        """max(x, min)."""
+        return self.clamp(min=min)
+
+    def clamp_max(self, max: Operand) -> Tensor:
+        """min(x, max)."""
+        return self.clamp(max=max)
 
     def where(self, condition: Tensor, other: Operand) -> Tensor:
         """This tensor where `condition` (bool) holds, `other` elsewhere."""
@@ -188,8 +202,46 @@ class Pointwise(Arithmetic):
         """True where x is neither infinite nor NaN."""
         return self._magnitude() < math.inf
 
+    def isclose(self, other: Operand, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+        """True where ``|x - other| <= atol + rtol * |other|``, or both are the same infinity.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1.0, 2.0]).isclose(cr.tensor([1.0 + 1e-7, 2.1]))
+        tensor([ True, False])
+        """
+        from chainrule.tensor.creation import as_tensor
+
+        there = as_tensor(other)
+        if self.dtype == there.dtype == dtypes.bool_:
+            return self == there
+        near = ((self - there).abs() <= there.abs() * rtol + atol) & there.isfinite()
+        close = (self == there) | near
+        return close | (self.isnan() & there.isnan()) if equal_nan else close
+
+    def allclose(
+        self, other: Operand, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    ) -> builtins.bool:
+        """Whether `isclose` holds everywhere.
+
+        >>> import chainrule as cr
+        >>> cr.ones(2).allclose(cr.ones(2) * (1 + 1e-7))
+        True
+        """
+        return builtins.bool(self.isclose(other, rtol, atol, equal_nan)._tensor.all())
+
+    def equal(self, other: Tensor) -> builtins.bool:
+        """Whether two tensors have one shape and equal elements."""
+        return self.shape == other.shape and builtins.bool((self == other).all())
+
     def _magnitude(self) -> Tensor:
         return self.float() if self.dtype == dtypes.bool_ else self.abs()
+
+
+def _nan(bound: Operand) -> Any:
+    """Whether a bound is not a number (False where it cannot be, so that no op is spent on it)."""
+    if isinstance(bound, Handle):
+        return bound._tensor.isnan() if bound.dtype.is_floating_point else False
+    return np.isnan(bound) if isinstance(bound, np.ndarray) else bool(bound != bound)
 
 
 def elementwise_where(condition: Tensor, a: Operand, b: Operand) -> Tensor:

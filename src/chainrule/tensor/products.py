@@ -43,11 +43,15 @@ class Products(Pointwise):
 
     def mm(self, other: Tensor) -> Tensor:
         """The product of two matrices."""
-        return self.matmul(other)
+        return _of_rank("mm", 2, self, other).matmul(other)
 
     def bmm(self, other: Tensor) -> Tensor:
         """The products of two batches of matrices, (B, m, k) @ (B, k, n)."""
-        return self.matmul(other)
+        if self.shape[:1] != other.shape[:1]:
+            raise shape_error(
+                "bmm", "both batches must have one size", f"{self.shape} and {other.shape}", "Use @ to broadcast."
+            )
+        return _of_rank("bmm", 3, self, other).matmul(other)
 
     def dot(self, other: Tensor) -> Tensor:
         """The inner product of two vectors.
@@ -71,7 +75,17 @@ class Products(Pointwise):
         tensor([[3, 4],
                 [6, 8]])
         """
-        return self._tensor.reshape(-1, 1) * other.reshape(1, -1)
+        return _of_rank("outer", 1, self, other).unsqueeze(1) * other
+
+
+def _of_rank(name: str, rank: int, a: Handle, b: Handle) -> Tensor:
+    """`a`, if both factors have `rank` axes."""
+    if not a.ndim == b.ndim == rank:
+        raise shape_error(
+            name, f"both factors must have {rank} ax{'i' if rank == 1 else 'e'}s", f"{a.shape} and {b.shape}",
+            "Reshape them, or use @, which takes any number of axes.",
+        )  # fmt: skip
+    return a._tensor
 
 
 def _factor(value: Operand | Handle) -> Handle:

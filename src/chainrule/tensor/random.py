@@ -9,12 +9,11 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError
+from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.graph import Shape
 from chainrule.ops import random
 from chainrule.tensor.core import apply
-from chainrule.tensor.creation import arange, tensor
-from chainrule.tensor.shaping import sizes
+from chainrule.tensor.creation import arange, sizes_of, tensor
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -38,6 +37,8 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start over from `seed` (any 64-bit integer)."""
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise SettingError(f"manual_seed: the seed must be an integer, got {seed!r}. Use a fixed one such as 0.")
         wrapped = int(np.uint64(int(seed) % 2**64).astype(np.int64))
         self.state.copy_(tensor([wrapped, 0], dtypes.int64))
         return self
@@ -120,13 +121,13 @@ def rand(*shape: Any, dtype: object = None, generator: Generator | None = None, 
     >>> cr.rand(2, 3, generator=cr.Generator(0)).shape
     (2, 3)
     """
-    result = uniform(sizes(shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
+    result = uniform(sizes_of(*shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
     return result.requires_grad_() if requires_grad else result
 
 
 def randn(*shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Normal with mean 0 and standard deviation 1, of the given size."""
-    result = normal(sizes(shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
+    result = normal(sizes_of(*shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
     return result.requires_grad_() if requires_grad else result
 
 
@@ -158,7 +159,7 @@ def randint(
         raise ValueError(
             f"{graph.who('randint')}: high must exceed low, got low {low}, high {high}. Swap or widen the bounds."
         )
-    drawn = uniform(sizes((size,)), dtypes.float64, generator)
+    drawn = uniform(sizes_of(size), dtypes.float64, generator)
     result: Tensor = ((drawn * (high - low)).floor().long() + low).to(dtype or dtypes.int64)
     return result
 
@@ -181,4 +182,9 @@ def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
     >>> cr.bernoulli(cr.tensor([0.0, 1.0]))
     tensor([0., 1.])
     """
+    known = p._node._value
+    if known is not None and not ((known >= 0) & (known <= 1)).all():
+        raise DataError(
+            f"{graph.who('bernoulli')}: the probabilities must be in [0, 1]. Clamp them, or use .sigmoid()."
+        )
     return (uniform(p.shape, p.dtype, generator) < p).to(p.dtype)

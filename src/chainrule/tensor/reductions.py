@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, Union
 
 from chainrule import dtypes
 from chainrule.ops import reduction
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from chainrule.graph import Op
     from chainrule.tensor import Tensor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Dims = Union[int, Sequence[int], None]
 
 
@@ -27,9 +30,26 @@ class Extremum(NamedTuple):
 
 def reduce(op: Op, x: Handle, dim: Dims, keepdim: bool) -> Tensor:
     """A reduction primitive with PyTorch's `dim` and `keepdim`."""
-    dims = axes(op.name, dim, x.ndim) if x.ndim else ()
+    dims = axes(op.name, dim, x.ndim)
+    dims = dims if x.ndim else ()  # PyTorch's dim=0 of a tensor without axes
     result = apply(op, x, dims=dims) if dims else _of_one(op, x._tensor)
     return result.reshape(tuple(1 if a in dims else size for a, size in enumerate(x.shape))) if keepdim else result
+
+
+def _numpy_names(method: Callable[P, R]) -> Callable[P, R]:
+    """``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, as PyTorch takes them: ``np.sum(tensor)`` asks so."""
+
+    @wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            if kwargs.get("out", 0) is None:
+                del kwargs["out"]
+            for theirs, ours in (("axis", "dim"), ("keepdims", "keepdim")):
+                if theirs in kwargs:
+                    kwargs[ours] = kwargs.pop(theirs)
+        return method(*args, **kwargs)
+
+    return call
 
 
 def _of_one(op: Op, x: Tensor) -> Tensor:
@@ -42,6 +62,7 @@ class Reductions(Products):
 
     __slots__ = ()
 
+    @_numpy_names
     def sum(self, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The sum along `dim`; bool and integers add up in int64.
 
@@ -53,6 +74,7 @@ class Reductions(Products):
         x = self._tensor if dtype is None else self.to(dtype)
         return reduce(reduction.sum, x, _all_if_empty(dim), keepdim)
 
+    @_numpy_names
     def mean(self, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The sum divided by the number of elements; integers become float32 (PyTorch refuses them).
 
@@ -63,6 +85,7 @@ class Reductions(Products):
         x = self._floating() if dtype is None else self.to(dtype)
         return x.sum(dim, keepdim) / _count(x, dim)
 
+    @_numpy_names
     def var(
         self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
     ) -> Tensor:
@@ -85,6 +108,7 @@ class Reductions(Products):
         correction = int(unbiased) if correction is None else correction
         return (centred * centred).sum(dim, keepdim) / max(0, _count(x, dim) - correction)
 
+    @_numpy_names
     def std(
         self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
     ) -> Tensor:
@@ -116,6 +140,7 @@ class Reductions(Products):
         nothing = total == 0
         return (total.masked_fill(nothing, 1) ** (1 / power)).masked_fill(nothing, 0)
 
+    @_numpy_names
     def amax(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """The largest element, or NaN if there is one; ties share the gradient equally.
 
@@ -128,10 +153,12 @@ class Reductions(Products):
         """
         return reduce(reduction.amax, self, _all_if_empty(dim), keepdim)
 
+    @_numpy_names
     def amin(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """The smallest element, or NaN if there is one; ties share the gradient equally."""
         return reduce(reduction.amin, self, _all_if_empty(dim), keepdim)
 
+    @_numpy_names
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Where the largest element stands, the first of them if several tie; over all axes, counted row by row.
 
@@ -141,10 +168,12 @@ class Reductions(Products):
         """
         return reduce(reduction.argmax, self, dim, keepdim)
 
+    @_numpy_names
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Where the smallest element stands, the first of them if several tie."""
         return reduce(reduction.argmin, self, dim, keepdim)
 
+    @_numpy_names
     def max(self, dim: Any = None, keepdim: bool = False) -> Any:
         """The largest element; with a `dim`, (values, indices) along it; with a tensor, `maximum`.
 
@@ -156,21 +185,25 @@ class Reductions(Products):
             return self.maximum(dim._tensor)
         return self.amax() if dim is None else _extremum(self._tensor, self.argmax(dim, True), dim, keepdim)
 
+    @_numpy_names
     def min(self, dim: Any = None, keepdim: bool = False) -> Any:
         """The smallest element; with a `dim`, (values, indices) along it; with a tensor, `minimum`."""
         if isinstance(dim, Handle):
             return self.minimum(dim._tensor)
         return self.amin() if dim is None else _extremum(self._tensor, self.argmin(dim, True), dim, keepdim)
 
+    @_numpy_names
     def all(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """True where no element along `dim` is zero (so for none at all)."""
         return self.logical_not().sum(dim, keepdim) == 0
 
+    @_numpy_names
     def any(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """True where some element along `dim` is not zero."""
         return self.bool().sum(dim, keepdim) != 0
 
-    def prod(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    @_numpy_names
+    def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The product along `dim`; bool and integers multiply in int64.
 
         Multiplied in pairs, so that the derivative is exact where an element is 0.
@@ -179,7 +212,7 @@ class Reductions(Products):
         >>> cr.tensor([[1, 2], [3, 4]]).prod(), cr.tensor([[1, 2], [3, 4]]).prod(0)
         (tensor(24), tensor([3, 8]))
         """
-        x = self._tensor if self.dtype.is_floating_point else self.long()
+        x = self.to(dtype or (self.dtype if self.dtype.is_floating_point else dtypes.int64))
         if dim is None:
             product = _product(x.reshape(-1), 0)
             return product.reshape((1,) * x.ndim) if keepdim else product
@@ -189,7 +222,8 @@ class Reductions(Products):
         product = _product(x, axis("prod", dim, x.ndim))
         return product.unsqueeze(dim) if keepdim else product
 
-    def cumsum(self, dim: int) -> Tensor:
+    @_numpy_names
+    def cumsum(self, dim: int, *, dtype: object = None) -> Tensor:
         """The running sum along `dim`, out[i] = x[0] + ... + x[i], in log2(n) additions of shifted copies.
 
         Source: Hillis and Steele, "Data parallel algorithms", Communications of the ACM 29 (1986).
@@ -198,7 +232,7 @@ class Reductions(Products):
         >>> cr.tensor([1, 2, 3, 4]).cumsum(0)
         tensor([ 1,  3,  6, 10])
         """
-        x = self._tensor if self.dtype.is_floating_point else self.long()
+        x = self.to(dtype or (self.dtype if self.dtype.is_floating_point else dtypes.int64))
         at = axis("cumsum", dim, x.ndim)
         shift = 1
         while x.ndim and shift < x.shape[at]:
@@ -216,35 +250,42 @@ class Reductions(Products):
         tensor(1000.6932)
         """
         x = self._floating()
-        highest = x.amax(dim, keepdim=True).detach()
+        highest = _highest(x, dim)
         highest = highest.where(highest.isfinite(), 0)  # a row of -inf must give -inf, not NaN
         result = (x - highest).exp().sum(dim, keepdim=True).log() + highest
         return result if keepdim else result.squeeze(axes("logsumexp", dim, x.ndim))
 
-    def softmax(self, dim: int) -> Tensor:
+    def softmax(self, dim: int, dtype: object = None) -> Tensor:
         """exp(x) / sum(exp(x)) along `dim`.
 
         >>> import chainrule as cr
         >>> cr.tensor([0.0, 0.0]).softmax(0)
         tensor([0.5000, 0.5000])
         """
-        x = self._floating()
-        exps = (x - x.amax(dim, keepdim=True).detach()).exp()
+        x = self._floating() if dtype is None else self.to(dtype)
+        exps = (x - _highest(x, dim)).exp()
         return exps / exps.sum(dim, keepdim=True)
 
-    def log_softmax(self, dim: int) -> Tensor:
+    def log_softmax(self, dim: int, dtype: object = None) -> Tensor:
         """log(softmax(x)), exact where softmax would underflow.
 
         >>> import chainrule as cr
         >>> cr.tensor([0.0, 1000.0]).log_softmax(0)
         tensor([-1000.,     0.])
         """
-        x = self._floating()
-        shifted = x - x.amax(dim, keepdim=True).detach()
+        x = self._floating() if dtype is None else self.to(dtype)
+        shifted = x - _highest(x, dim)
         return shifted - shifted.exp().sum(dim, keepdim=True).log()
 
     def _floating(self) -> Tensor:
         return self._tensor if self.dtype.is_floating_point else self.to(dtypes.float32)
+
+
+def _highest(x: Tensor, dim: Dims) -> Tensor:
+    """What to take off before exp, so that it cannot overflow: the largest element, unrecorded."""
+    if not x.numel():  # nothing has no largest element, and nothing to overflow
+        return x.sum(dim, keepdim=True).detach()
+    return x.amax(dim, keepdim=True).detach()
 
 
 def _root(squares: Tensor) -> Tensor:

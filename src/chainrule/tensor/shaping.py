@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from chainrule import graph
-from chainrule.errors import ShapeError
+from chainrule.errors import DtypeError, ShapeError
 from chainrule.ops import shaping
+from chainrule.ops.indexing import out_of_range
 from chainrule.tensor.core import apply, axes, axis, view
 from chainrule.tensor.reductions import Reductions
 
@@ -19,11 +21,17 @@ if TYPE_CHECKING:
 Size = Union[int, Sequence[int]]  # ``f(2, 3)`` and ``f((2, 3))`` alike
 
 
-def sizes(shape: tuple[Any, ...]) -> Shape:
-    """``f(2, 3)`` and ``f((2, 3))`` alike."""
+def sizes(shape: tuple[Any, ...], named: Size | None = None) -> Shape:
+    """``f(2, 3)``, ``f((2, 3))`` and, by its keyword, ``f(shape=(2, 3))`` alike."""
+    if named is not None:
+        shape = (named,) if isinstance(named, int) else tuple(named)
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         shape = tuple(shape[0])
-    return tuple(map(int, shape))
+    try:
+        return tuple(map(operator.index, shape))
+    except TypeError as error:
+        came = ", ".join(map(repr, shape))
+        raise DtypeError(f"{graph.who('size')}: sizes and axes must be integers, got {came}. Use int(...).") from error
 
 
 class Shaping(Reductions):
@@ -38,11 +46,13 @@ class Shaping(Reductions):
         >>> cr.zeros(2, 3).size(), cr.zeros(2, 3).size(-1)
         ((2, 3), 3)
         """
-        return self.shape if dim is None else self.shape[axis("size", dim, self.ndim)] if self.ndim else 1
+        return self.shape if dim is None else self.shape[self._axis_of("size", dim)]
 
     def dim(self) -> int:
         """The number of axes."""
         return self.ndim
+
+    ndimension = dim
 
     def numel(self) -> int:
         """The number of elements."""
@@ -59,7 +69,7 @@ class Shaping(Reductions):
             raise TypeError("len(): a tensor without axes has no length. Use .item() for its value.")
         return self.shape[0]
 
-    def reshape(self, *shape: Size) -> Tensor:
+    def reshape(self, *sizes_or_shape: Size, shape: Size | None = None) -> Tensor:
         """The same elements in another shape; -1 stands for the size that is left over.
 
         Raises:
@@ -70,7 +80,7 @@ class Shaping(Reductions):
         tensor([[0, 1, 2],
                 [3, 4, 5]])
         """
-        wanted = sizes(shape)
+        wanted = sizes(sizes_or_shape, shape)
         if wanted.count(-1) == 1:
             known = math.prod(size for size in wanted if size != -1)
             if known <= 0 or self.numel() % known:
@@ -96,9 +106,9 @@ class Shaping(Reductions):
         >>> cr.zeros(2, 3, 4).flatten(1).shape
         (2, 12)
         """
+        first, last = axis("flatten", start_dim, self.ndim), axis("flatten", end_dim, self.ndim)
         if not self.ndim:
             return self.reshape(1)
-        first, last = axis("flatten", start_dim, self.ndim), axis("flatten", end_dim, self.ndim)
         if first > last:
             raise ShapeError(
                 f"{graph.who('flatten')}: start_dim must not lie behind end_dim, got {start_dim} and {end_dim}. "
@@ -106,30 +116,39 @@ class Shaping(Reductions):
             )
         return self.reshape(*self.shape[:first], math.prod(self.shape[first : last + 1]), *self.shape[last + 1 :])
 
-    def unflatten(self, dim: int, shape: Sequence[int]) -> Tensor:
-        """One axis as several, of sizes `shape` (one of them may be -1).
+    def ravel(self) -> Tensor:
+        """All axes as one."""
+        return self.reshape(-1) if self.numel() else self.reshape(0)
+
+    def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
+        """One axis as several, of these sizes (one of them may be -1).
 
         >>> import chainrule as cr
         >>> cr.zeros(2, 12).unflatten(1, (3, -1)).shape
         (2, 3, 4)
         """
-        at = axis("unflatten", dim, self.ndim)
-        if -1 in shape:
-            known = -math.prod(shape)
-            shape = [self.shape[at] // known if size == -1 and known > 0 else size for size in shape]
-        return self.reshape(*self.shape[:at], *shape, *self.shape[at + 1 :])
+        at = self._axis_of("unflatten", dim)
+        rest = math.prod(size for size in sizes if size != -1)
+        split = [self.shape[at] // rest if size == -1 and rest > 0 else size for size in sizes]
+        if math.prod(split) != self.shape[at] or min(split, default=0) < 0:
+            raise graph.shape_error(
+                "unflatten", f"the sizes must multiply to axis {at} of size {self.shape[at]}", str(tuple(sizes)),
+                "Change one of them, or use -1 for it.",
+            )  # fmt: skip
+        return self.reshape(*self.shape[:at], *split, *self.shape[at + 1 :])
 
-    def permute(self, *dims: Size) -> Tensor:
+    def permute(self, *order_of_dims: Size, dims: Size | None = None) -> Tensor:
         """The axes in another order: axis i of the result is axis dims[i] of this tensor.
 
         >>> import chainrule as cr
         >>> cr.zeros(2, 3, 4).permute(2, 0, 1).shape
         (4, 2, 3)
         """
-        order = tuple(axis("permute", d, self.ndim) for d in sizes(dims))
+        given = sizes(order_of_dims, dims)
+        order = tuple(axis("permute", d, self.ndim) for d in given)
         if sorted(order) != list(range(self.ndim)):
             raise graph.shape_error(
-                "permute", f"dims must name each of the {self.ndim} axes once", str(sizes(dims)), "List every axis."
+                "permute", f"dims must name each of the {self.ndim} axes once", str(given), "List every axis."
             )
         return self._tensor if order == tuple(range(self.ndim)) else view(shaping.permute, self, dims=order)
 
@@ -146,12 +165,26 @@ class Shaping(Reductions):
             order[a], order[b] = b, a
         return self.permute(order)
 
-    def movedim(self, source: int, destination: int) -> Tensor:
-        """One axis moved to another place, the others in their order."""
-        order = list(range(self.ndim))
-        if order:
-            order.insert(axis("movedim", destination, self.ndim), order.pop(axis("movedim", source, self.ndim)))
-        return self.permute(order)
+    swapaxes = swapdims = transpose
+
+    def movedim(self, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+        """One axis (or several) moved to another place, the others in their order.
+
+        >>> import chainrule as cr
+        >>> cr.zeros(2, 3, 4).movedim(0, -1).shape, cr.zeros(2, 3, 4).movedim((0, 1), (1, 0)).shape
+        ((3, 4, 2), (3, 2, 4))
+        """
+        given, wanted = (tuple(axis("movedim", d, self.ndim) for d in sizes((dims,))) for dims in (source, destination))
+        if len(given) != len(wanted) or len({*given}) != len(given) or len({*wanted}) != len(wanted):
+            raise graph.shape_error(
+                "movedim", "source and destination must be equally many axes, each once", f"{source} and {destination}",
+                "Name each axis once.",
+            )  # fmt: skip
+        moved = dict(zip(wanted, given, strict=True))
+        staying = iter(a for a in range(self.ndim) if a not in given)
+        return self.permute([moved[a] if a in moved else next(staying) for a in range(self.ndim)])
+
+    moveaxis = movedim
 
     def t(self) -> Tensor:
         """The transpose of a matrix; a vector is its own."""
@@ -191,7 +224,7 @@ class Shaping(Reductions):
         at = axis("unsqueeze", dim, self.ndim + 1)
         return self.reshape(*self.shape[:at], 1, *self.shape[at:])
 
-    def expand(self, *shape: Size) -> Tensor:
+    def expand(self, *shape: Size, size: Size | None = None) -> Tensor:
         """Axes of size 1 repeated to `shape` without copying; -1 keeps a size.
 
         Raises:
@@ -202,7 +235,7 @@ class Shaping(Reductions):
         tensor([[1, 1, 1],
                 [2, 2, 2]])
         """
-        wanted = sizes(shape)
+        wanted = sizes(shape, size)
         offset = len(wanted) - self.ndim
         kept = tuple(self.shape[a - offset] if size == -1 and a >= offset else size for a, size in enumerate(wanted))
         return self._tensor if kept == self.shape else view(shaping.expand, self, shape=kept)
@@ -222,6 +255,8 @@ class Shaping(Reductions):
                 [1, 2, 1, 2]])
         """
         times = sizes(repeats)
+        if min(times, default=0) < 0:
+            raise graph.shape_error("repeat", "the numbers must not be negative", str(times), "Use 0 or more.")
         if len(times) < self.ndim:
             raise graph.shape_error(
                 "repeat", f"there must be a number for each of the {self.ndim} axes", str(times), "Add ones in front."
@@ -231,6 +266,11 @@ class Shaping(Reductions):
         tiled = spaced.expand(tuple(size for n, s in zip(times, shape, strict=True) for size in (n, s)))
         result = tiled.reshape(tuple(n * s for n, s in zip(times, shape, strict=True)))
         return result.clone()  # PyTorch's is a copy too
+
+    def tile(self, *dims: Size) -> Tensor:
+        """`repeat` that takes fewer numbers than there are axes: the missing ones in front are 1."""
+        times = sizes(dims)
+        return self.repeat((1,) * (self.ndim - len(times)) + times)
 
     def sum_to_size(self, *shape: Size) -> Tensor:
         """Summed over the axes that broadcasting from `shape` would have added: expand's adjoint.
@@ -251,14 +291,15 @@ class Shaping(Reductions):
         grown = tuple(a for a, s in enumerate(self.shape) if a < offset or (wanted[a - offset] == 1 and s != 1))
         return (self.sum(grown) if grown else self._tensor).reshape(wanted)
 
-    def flip(self, *dims: Size) -> Tensor:
+    def flip(self, *axes_to_flip: Size, dims: Size | None = None) -> Tensor:
         """The elements in reverse order along `dims` (a copy).
 
         >>> import chainrule as cr
         >>> cr.tensor([1, 2, 3]).flip(0)
         tensor([3, 2, 1])
         """
-        return apply(shaping.flip, self, dims=axes("flip", sizes(dims), self.ndim))
+        chosen = axes("flip", sizes(axes_to_flip, dims), self.ndim)
+        return apply(shaping.flip, self, dims=chosen if self.ndim else ())
 
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """The `length` elements from `start` on along one axis.
@@ -277,6 +318,19 @@ class Shaping(Reductions):
         low = tuple(begin if a == at else 0 for a in range(self.ndim))
         high = tuple(begin + length if a == at else s for a, s in enumerate(self.shape))
         return self._slice(low, high, (1,) * self.ndim)
+
+    def select(self, dim: int, index: int) -> Tensor:
+        """The slice at `index` along one axis, without it: ``x[index]`` where `dim` is 0.
+
+        >>> import chainrule as cr
+        >>> cr.arange(6).reshape(2, 3).select(1, -1)
+        tensor([2, 5])
+        """
+        at = self._axis_of("select", dim)
+        size = self.shape[at]
+        if not -size <= index < size:
+            raise out_of_range(index, size, at, graph.who("select"))
+        return self.narrow(at, index % size, 1).squeeze(at)
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces of `split_size` (the last may be smaller), or of the sizes given, which must add up.
@@ -311,7 +365,8 @@ class Shaping(Reductions):
         """
         if chunks < 1:
             raise graph.shape_error("chunk", "chunks must be positive", str(chunks), "Use at least 1.")
-        return self.split(max(1, -(-self.shape[self._axis_of("chunk", dim)] // chunks)), dim)
+        size = self.shape[self._axis_of("chunk", dim)]
+        return self.split(-(-size // chunks) if size else [0] * chunks, dim)
 
     def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
         """The slices along an axis, without it.
@@ -343,7 +398,7 @@ class Shaping(Reductions):
         if self.ndim < 2:
             raise ShapeError(f"{graph.who('tril/triu')}: needs at least 2 axes, got shape {self.shape}. Unsqueeze it.")
         rows, columns = arange(self.shape[-2]).unsqueeze(1), arange(self.shape[-1])
-        return self.where(keep(rows, columns), 0)
+        return self.masked_fill(~keep(rows, columns), 0)
 
     def contiguous(self) -> Tensor:
         """Itself: layout is the compiler's concern."""

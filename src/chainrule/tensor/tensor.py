@@ -27,6 +27,10 @@ class Tensor(InPlace):
     >>> (x ** 2).sum().backward()
     >>> x.grad
     tensor([[2., 4.]])
+
+    Where we deviate from PyTorch: tensors share no memory. A write through a view (``x[0] += 1``) reaches the
+    tensor it views, but a view that was taken before a write to its tensor, or through another view, keeps
+    the old values, and refuses to be written to. What is overwritten whole has no gradient (None), not zeros.
     """
 
     __slots__ = ()

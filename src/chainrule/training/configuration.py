@@ -11,14 +11,33 @@ from typing import Any
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.errors import DamagedFileError, SettingError
-from chainrule.tensor.random import manual_seed
+from chainrule.tensor import Tensor
+from chainrule.tensor.random import manual_seed, randn_like
 from chainrule.training.callbacks import EpochFunction
 from chainrule.training.trainer import Trainer
 
 _NAMES = {
-    "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "input_dropout", "label_smoothing",
+    "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "noise", "label_smoothing",
     "schedule", "activation", "seed",
 }  # fmt: skip
+
+
+class Noise(nn.Module):
+    """While training: each input with normal noise of deviation ``std`` added, so that no exact pixel is learned.
+
+    Source: C. M. Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural Computation 7 (1995).
+    """
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Disturb in training, pass the input through in evaluation."""
+        return input + randn_like(input) * self.std if self.training else input
+
+    def extra_repr(self) -> str:
+        return f"std={self.std}"
 
 
 def build(config: dict[str, Any]) -> Trainer:
@@ -28,18 +47,22 @@ def build(config: dict[str, Any]) -> Trainer:
     data = load(config["dataset"])
     optimizer: Any = optim.by_name(config["optimizer"])
     activation = nn.activation_by_name(config["activation"])
-    try:
-        hidden = [int(part) for part in str(config["hidden"]).split(",") if part.strip()]
-    except ValueError:
-        raise SettingError(f"--hidden must be whole numbers such as 128,64, got {config['hidden']!r}.") from None
     manual_seed(config["seed"])
-    sizes = [data.train.X.shape[1], *hidden]
-    layers: list[nn.Module] = [nn.Dropout(config["input_dropout"])] if config["input_dropout"] else []
+    sizes = [data.train.X.shape[1], *_hidden(str(config["hidden"]))]
+    layers: list[nn.Module] = [Noise(config["noise"])] if config["noise"] else []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), activation(), nn.Dropout(config["dropout"])]
     model = nn.Sequential(*layers, nn.Linear(sizes[-1], len(data.class_names)))
     loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
     return Trainer(model, loss, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
+
+
+def _hidden(text: str) -> list[int]:
+    """The sizes in ``128,64``; none at all is a linear model."""
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise SettingError(f"--hidden must be whole numbers of 1 or more such as 128,64, got {text!r}.")
+    return [int(part) for part in parts]
 
 
 def schedule(trainer: Trainer, config: dict[str, Any]) -> list[EpochFunction]:

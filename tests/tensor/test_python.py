@@ -1,0 +1,126 @@
+"""Tensors among Python's and NumPy's own objects, how they print, and the options of backward."""
+
+import pickle
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from tests.optional import torch
+
+import chainrule as cr
+from chainrule.errors import DataError, DtypeError, GradientError, SettingError, ShapeError
+
+x = cr.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_numpy_reads_a_tensor():
+    assert np.asarray(x).tolist() == [[1, 2], [3, 4]]
+    assert np.asarray(x, dtype="float64").dtype == np.float64
+    assert not np.asarray(x).flags.writeable
+    copy = np.array(x)
+    copy[0, 0] = 9
+    assert x[0, 0].item() == 1
+    with pytest.raises(ValueError, match="^__array__: float32 becomes float64 only in a copy"):
+        x.__array__("float64", copy=False)
+    with pytest.raises(GradientError, match="^numpy\\(\\): this tensor requires grad"):
+        np.asarray(cr.ones(2, requires_grad=True))
+
+
+def test_numpy_functions_take_a_tensor():
+    assert np.exp(x).dtype == np.float32
+    assert np.sum(x).item() == 10
+    assert np.mean(x, axis=0).tolist() == [2, 3]
+    assert np.concatenate([x, x]).shape == (4, 2)
+
+
+def test_arithmetic_with_numpy_gives_tensors():
+    for result, dtype in (
+        (np.float64(2) * x, "float32"), (x * np.float64(2), "float32"), (np.ones((2, 2)) + x, "float64"),
+        (x - np.ones((2, 2), "float32"), "float32"), (np.arange(2) * x, "float32"),
+    ):  # fmt: skip
+        assert isinstance(result, cr.Tensor)
+        assert result.dtype.name == dtype
+
+
+def test_arrays_of_any_byte_order_and_layout_come_in():
+    array = np.arange(6.0).reshape(2, 3)
+    for form in (array.astype(">f8"), np.asfortranarray(array), array[::-1][::-1]):
+        assert cr.tensor(form).tolist() == array.tolist()
+
+
+def test_python_numbers():
+    assert (int(cr.tensor(3.7)), float(cr.tensor([2.5])), bool(cr.tensor(0)), [5, 6][cr.tensor(1)]) == (
+        3,
+        2.5,
+        False,
+        6,
+    )
+    assert f"{cr.tensor(3.14159):.2f}" == "3.14"
+    assert len({x, x}) == 1
+    assert (x == None) is False  # noqa: E711  comparing with None is what is tested
+
+
+def test_copies():
+    w = cr.ones(2, requires_grad=True)
+    for other in (pickle.loads(pickle.dumps(w)), deepcopy(w)):
+        assert other is not w
+        assert other.requires_grad
+        assert other.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[1.0, 2.0], [3.5, -4.0]], [1, 200, -3], [True, False], 3.0, [], [0.1, 1000.0], [1e-10, 1.0], [1e9, 1.0],
+        [[[0.0], [1.0]], [[2.0], [3.0]]], list(range(2000)),
+    ],
+)  # fmt: skip
+def test_printing_is_pytorchs(values):
+    assert " ".join(repr(cr.tensor(values)).split()) == " ".join(repr(torch.tensor(values)).split())
+
+
+def test_what_a_print_adds():
+    assert repr(cr.tensor([float("nan"), 1.0])) == "tensor([nan,  1.])"  # in columns, where PyTorch's do not line up
+    assert repr(cr.tensor([1], dtype=cr.uint8)) == "tensor([1], dtype=chainrule.uint8)"
+    assert repr(cr.ones(1, requires_grad=True)) == "tensor([1.], requires_grad=True)"
+    assert repr(cr.ones(1, requires_grad=True) * 2) == "tensor([2.], grad_fn=<mul>)"
+
+
+def cube(create_graph=False, retain_graph=None):
+    w = cr.tensor(2.0, requires_grad=True)
+    y = w * w * w
+    y.backward(create_graph=create_graph, retain_graph=retain_graph)
+    return w, y
+
+
+def test_the_options_of_backward():
+    w, y = cube(retain_graph=True)
+    y.backward()
+    assert w.grad.item() == 24
+    w, _ = cube(create_graph=True)
+    first, w.grad = w.grad, None
+    first.backward()
+    assert w.grad.item() == 12
+    w, v = cr.tensor([1.0, 2.0], requires_grad=True), cr.ones(2, requires_grad=True)
+    (w * w * v).backward(gradient=cr.tensor([1.0, 10.0]), inputs=[w])
+    assert (w.grad.tolist(), v.grad) == ([2, 40], None)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "text"),
+    [
+        (lambda: (cr.ones(2, requires_grad=True) * 2).backward(np.ones(2)), DtypeError, r"backward .*: gradient must be a tensor of shape \(2,\), got ndarray\. Convert it with cr\.tensor\(\.\.\.\)\."),
+        (lambda: cr.zeros(2.5), DtypeError, r"size .*: sizes and axes must be integers, got 2\.5\. Use int\(\.\.\.\)\."),
+        (lambda: cr.rand(-1), ShapeError, r"size .*: the sizes of a tensor must not be negative, got \(-1,\)\. Check them\."),
+        (lambda: cr.bernoulli(cr.tensor([2.0])), DataError, r"bernoulli .*: the probabilities must be in \[0, 1\]\. Clamp them, or use \.sigmoid\(\)\."),
+        (lambda: cr.empty(2).uniform_(2, 1), SettingError, r"uniform_: low must not exceed high, got 2 and 1\. Swap them\."),
+        (lambda: cr.empty(2).normal_(0, -1), SettingError, r"normal_: std must be 0 or more, got -1\. Use its absolute value\."),
+        (lambda: cr.manual_seed("a"), SettingError, r"manual_seed: the seed must be an integer, got 'a'\. Use a fixed one such as 0\."),
+        (lambda: cr.ones(2).to("cuda"), SettingError, r"to\(device='cuda'\): chainrule computes on the CPU\. Leave the device out, or say 'cpu'\."),
+        (lambda: cr.ones(2, dtype=cr.int64).add(1, alpha=0.5), DtypeError, r"add .*: alpha must be an integer where the result is int64, got 0\.5\. Convert the tensor with \.float\(\)\."),
+        (lambda: cr.ones(2).mm(cr.ones(2)), ShapeError, r"mm .*: both factors must have 2 axes, got \(2,\) and \(2,\)\. Reshape them, or use @, which takes any number of axes\."),
+    ],
+)  # fmt: skip
+def test_the_full_text(call, kind, text):
+    with pytest.raises(kind, match=f"^{text}$"):
+        call()
