@@ -115,6 +115,37 @@ def test_a_run_that_stopped_at_infinity_is_diagnosed():
     assert names[0] in ("unnormalised_targets", "learning_rate_too_high")
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["one label", "several labels"])
+def test_binary_targets(many):
+    targets = np.stack([X[:, 0] > 0, X[:, 1] > 0], axis=1)[:, : 2 if many else 1].astype(np.float32)
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, targets.shape[1]))
+    ill = trained(model, F.binary_cross_entropy_with_logits, 1e-6, (X, targets), validation=None).diagnose()
+    assert [finding.name for finding in ill.findings] == ["learning_rate_too_low"]
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, targets.shape[1]))
+    assert not trained(model, F.binary_cross_entropy_with_logits, 0.02, (X, targets), 20, validation=None).diagnose()
+
+
+def test_a_loss_of_ones_own():
+    focal = lambda output, target: F.cross_entropy(output, target) ** 2
+    diagnosis = trained(loss=focal, lr=1e-6).diagnose()
+    assert [finding.name for finding in diagnosis.findings] == ["learning_rate_too_low"]
+    strange = lambda output, target: (output.sum(1) - target.float()).abs().mean()
+    pairs = np.stack([y, y], axis=1)
+    loss = lambda output, target: strange(output, target[:, 0])
+    cr.manual_seed(1)
+    model = network()
+    trainer = cr.Trainer(model, loss, optim.Adam(model.parameters()))
+    trainer.fit(X, pairs, epochs=1, batch_size=16, progress=False)
+    with pytest.raises(SettingError) as caught:
+        trainer.diagnose()
+    assert str(caught.value) == (
+        "diagnose: cannot tell what this loss of your own measures: the model gives rows of shape (3,), the targets have "
+        "(2,). Use class numbers of shape (N,) as targets, or targets of the output's shape."
+    )
+
+
 def test_wrong_loss_of_one_hot_targets():
     trainer = trained(loss=F.l1_loss, data=(X, one_hot(y)), validation=(X_val, one_hot(y_val)), lr=0.002, epochs=3)
     assert "wrong_loss" in [name for finding in [trainer.diagnose()] for name in finding.suspected]

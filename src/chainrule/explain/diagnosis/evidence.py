@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from chainrule import nn
-from chainrule.errors import ChainruleError
 from chainrule.explain.diagnosis.experiment import AS_IT_WAS, Laboratory, Replay
 from chainrule.explain.diagnosis.task import Score, Task
 from chainrule.graph import Node, toposort
@@ -120,9 +119,8 @@ def gather(lab: Laboratory) -> Evidence:
     """Replay the run as it was, with looks into the model on the way."""
     with inputs.mode(lab.model, False):
         lab.predictor = lab.trainer._predictor
-        trained, tested = (
-            lab.score(AS_IT_WAS, x, y) for x, y in ((lab.x[:1024], lab.y[:1024]), (lab.x_val, lab.y_val))
-        )
+        trained = lab.score(AS_IT_WAS, lab.x[lab.sampled], lab.y[lab.sampled])
+        tested = lab.score(AS_IT_WAS, lab.x_val, lab.y_val)
     final = [np.array(p._node.value) for p in lab.model.parameters()]
     moments = list(_moments(lab))
     replay = lab.replay()
@@ -254,8 +252,3 @@ def _cosine(a: dict[str, Array], b: dict[str, Array]) -> float:
     pairs = [(a[k].ravel().astype(np.float64), b[k].ravel().astype(np.float64)) for k in a if k in b]
     size = math.sqrt(sum(float(x @ x) for x, _ in pairs) * sum(float(y @ y) for _, y in pairs))
     return sum(float(x @ y) for x, y in pairs) / size if size > 0 and math.isfinite(size) else math.nan
-
-
-def readable(error: ChainruleError) -> str:
-    """The first sentence of an error, for a note in the report."""
-    return str(error).partition(". ")[0]

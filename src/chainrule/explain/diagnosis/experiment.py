@@ -257,11 +257,15 @@ class Laboratory:
 
     # ---------------------------------------------------------------- measuring
 
+    @property
+    def sampled(self) -> Array:
+        """The training rows that scores are of."""
+        return self.rows[:: -(-len(self.rows) // MEASURED_ROWS)]
+
     def _measured(self, remedy: Remedy, losses: Array) -> Replay:
         weights = [np.array(p._node.value) for p in self.model.parameters()]
         finite = all(np.isfinite(w).all() for w in weights) and bool(np.isfinite(losses).all())
-        chosen = self.rows[: MEASURED_ROWS * 64][:: max(1, len(self.rows) // MEASURED_ROWS)]
-        train = self.score(remedy, self.x[chosen], self.y[chosen])
+        train = self.score(remedy, self.x[self.sampled], self.y[self.sampled])
         held_out = self.outputs(remedy, self.x_val)
         return Replay(losses, train, self.scored(remedy, held_out, self.y_val), held_out, weights, finite)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.errors import SettingError
 from chainrule.nn import functional as F
 
 Array = np.ndarray[Any, Any]
@@ -70,22 +71,39 @@ class Task:
         kind: "classes" (numbers), "binary" (0 and 1), "one_hot" (classes as rows of a unit matrix) or "values".
         loss: as `loss_name` gives it.
         classes: how many; 0 for values.
+        by_row: a row has one class.
     """
 
     kind: str
     loss: str
     classes: int
+    by_row: bool = True
 
     @classmethod
     def of(cls, loss: Any, output_shape: tuple[int, ...], y: Array) -> Task:
-        """The task of a run, from its loss, the shape of its outputs and its targets."""
+        """The task of a run, from its loss, the shape of its outputs and its targets.
+
+        A loss of the user's own is taken to be over classes where targets are class numbers.
+
+        Raises:
+            SettingError: it is neither over classes nor between an output and a target of one shape.
+        """
         name = loss_name(loss)
         kind = _BY_KIND.get(name, "values")
+        if name == "other" and y.dtype.kind == "i" and y.ndim == 1 and len(output_shape) == 2 and output_shape[1] > 1:
+            kind = "classes"
         if kind == "classes":
-            return cls(kind, name, output_shape[1] if len(output_shape) > 1 else output_shape[0])
-        if kind == "binary" or not _one_hot(y):
-            return cls(kind, name, 2 if kind == "binary" else 0)
-        return cls("one_hot", name, y.shape[1])
+            classes = output_shape[1] if len(output_shape) > 1 else output_shape[0]
+            return cls(kind, name, classes, y.ndim == 1 or y.shape[1:] == output_shape[1:])
+        if output_shape[1:] != y.shape[1:]:
+            raise SettingError(
+                f"diagnose: cannot tell what this loss of your own measures: the model gives rows of shape "
+                f"{output_shape[1:]}, the targets have {y.shape[1:]}. Use class numbers of shape (N,) as targets, or "
+                f"targets of the output's shape."
+            )
+        if kind == "binary":
+            return cls(kind, name, 2, y.size == len(y))
+        return cls("one_hot", name, y.shape[1]) if _one_hot(y) else cls("values", name, 0)
 
     def score(self, output: Array, y: Array, reference: Array) -> Score:
         """The score of these outputs; `reference` holds the training targets, which the best constant is made of."""

@@ -85,7 +85,7 @@ def class_imbalance(e: Evidence) -> Suspicion | None:
 
     Source: Japkowicz, Stephen, "The class imbalance problem: a systematic study", 2002; the bounds are ours, tuned.
     """
-    if e.task.kind == "values":
+    if e.task.kind == "values" or not e.task.by_row:
         return None
     labels = e.task.labels(e.lab.y)
     counts = np.bincount(labels[labels >= 0], minlength=e.task.classes)

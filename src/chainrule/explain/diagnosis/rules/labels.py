@@ -20,7 +20,7 @@ def nothing(rows: int) -> float:
 
 def looked_at(e: Evidence) -> bool:
     """Is the score on rows held out bad enough to ask whether the labels are right?"""
-    return e.tested.right < ILL
+    return e.task.by_row and e.tested.right < ILL
 
 
 @rule(
