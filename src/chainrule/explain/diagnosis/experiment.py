@@ -219,6 +219,7 @@ class Laboratory:
                 surgery.set_decay(optimizer, remedy.decay)
             loss = surgery.loss_of(self.loss, remedy)
             clipped = _Clipping(optimizer, remedy.clip) if remedy.clip else optimizer
+            # arg-type: it has all that a step calls, zero_grad and step
             program = compiled.training_program(self.model, loss, clipped, {}, self.x, self.y)  # type: ignore[arg-type]
             fresh = state.snapshot(self.model, optimizer) if optimizer is not self.optimizer else []
             own = {id(handle) for handle, _ in self.start.values}

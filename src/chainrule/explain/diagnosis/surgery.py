@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,15 +57,15 @@ def altered(model: Module, remedy: Remedy, output: Module | None) -> Iterator[No
             other = _instead(child, remedy, child is output)
             if other is not child:
                 parent._modules[name] = other
-                undo.append(lambda p=parent, n=name, c=child: p._modules.__setitem__(n, c))  # type: ignore[misc]
+                undo.append(partial(parent._modules.__setitem__, name, child))
     if remedy.dropout >= 0:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
-                undo.append(lambda m=module, p=module.p: setattr(m, "p", p))  # type: ignore[misc]
+                undo.append(partial(setattr, module, "p", module.p))
                 module.p = remedy.dropout
     for parameter in model.parameters() if remedy.thaw else ():
         if not parameter.requires_grad:
-            undo.append(lambda p=parameter: p.requires_grad_(False))  # type: ignore[misc]
+            undo.append(partial(parameter.requires_grad_, False))
             parameter.requires_grad_(True)
     try:
         yield

@@ -8,10 +8,10 @@ import numpy as np
 
 from chainrule.explain.diagnosis.evidence import Evidence
 from chainrule.explain.diagnosis.remedies import Remedy
-from chainrule.explain.diagnosis.rules.rule import Suspicion, first, room, rule
+from chainrule.explain.diagnosis.rules.rule import Remedies, Suspicion, first, room, rule
 
 
-def _bare_or(remedy: Remedy) -> object:
+def _bare_or(remedy: Remedy) -> Remedies:
     """The output layer taken out where there is one; else the loss that undoes it."""
 
     def remedies(e: Evidence) -> Iterable[Remedy]:
@@ -21,7 +21,7 @@ def _bare_or(remedy: Remedy) -> object:
 
 
 @rule("doubled_softmax", "The loss applies softmax to outputs that are probabilities already",
-      _bare_or(Remedy(loss="of_probabilities")), rank=0)  # type: ignore[arg-type]  # fmt: skip
+      _bare_or(Remedy(loss="of_probabilities")), rank=0)  # fmt: skip
 def doubled_softmax(e: Evidence) -> Suspicion | None:
     """Outputs that are never negative and sum to 1, read by cross_entropy, which takes logits.
 

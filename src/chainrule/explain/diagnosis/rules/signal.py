@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from chainrule.explain.diagnosis.evidence import Activity, Evidence, Moment
 from chainrule.explain.diagnosis.remedies import Remedy
@@ -20,10 +21,10 @@ def _worst(moment: Moment, share: str, kinds: tuple[str, ...]) -> Activity | Non
     return max(chosen, key=lambda a: float(getattr(a, share)), default=None)
 
 
-def _over(share: str, kinds: tuple[str, ...], bound: float) -> object:
+def _over(share: str, kinds: tuple[str, ...], bound: float) -> Callable[[Moment], bool]:
     def holds(moment: Moment) -> bool:
         worst = _worst(moment, share, kinds)
-        return worst is not None and getattr(worst, share) >= bound
+        return worst is not None and float(getattr(worst, share)) >= bound
 
     return holds
 
@@ -36,7 +37,7 @@ def dead_units(e: Evidence) -> Suspicion | None:
     Source: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013; Lu, Shin,
     Su, Karniadakis, "Dying ReLU and initialization", 2019; the bound is ours, tuned.
     """
-    found = first(e, _over("dead", ("relu",), DEAD))  # type: ignore[arg-type]
+    found = first(e, _over("dead", ("relu",), DEAD))
     worst = _worst(found, "dead", ("relu",)) if found is not None else None
     if found is None or worst is None or not room(e):
         return None
@@ -49,7 +50,7 @@ def saturation(e: Evidence) -> Suspicion | None:
 
     Source: Glorot, Bengio, "Understanding the difficulty of training deep feedforward networks", 2010, section 3.
     """
-    found = first(e, _over("saturated", ("tanh", "sigmoid"), SATURATED))  # type: ignore[arg-type]
+    found = first(e, _over("saturated", ("tanh", "sigmoid"), SATURATED))
     worst = _worst(found, "saturated", ("tanh", "sigmoid")) if found is not None else None
     if found is None or worst is None or not room(e):
         return None
