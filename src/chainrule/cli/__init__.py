@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | predict | check | diagnose | info``."""
+"""The command line: ``chainrule train | evaluate | predict | check | diagnose | bench | info``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from chainrule.cli.bench.options import options as bench_options
 from chainrule.errors import ChainruleError, DamagedFileError
 
 
@@ -126,6 +127,28 @@ def check(run: str | None, rows: int, as_json: bool) -> None:
         found = joined([found, trainer.model.verify(*load(config["dataset"]).train, trainer.loss, rows)])
     click.echo(json.dumps(found.as_dict()) if as_json else str(found))
     sys.exit(0 if found else 1)
+
+
+@commands.command()
+@bench_options
+@click.option("--json", "as_json", is_flag=True, help="everything measured as one JSON object on standard output")
+def bench(
+    as_json: bool, workloads: str | None, threads: str | None, rounds: int | None, peers: str | None, quick: bool
+) -> None:
+    """Time a training step beside PyTorch, JAX, scikit-learn and NumPy, where they are installed."""
+    from rich.console import Console
+
+    from chainrule.cli.bench import options
+    from chainrule.cli.bench.report import machine
+    from chainrule.cli.bench.session import session
+
+    chosen, cores = options.workloads(workloads, quick), options.threads(threads)
+    settings = options.settings(peers, rounds, quick)
+    results = list(session(chosen, cores, settings, Console(stderr=as_json)))
+    if as_json:
+        click.echo(json.dumps({"machine": machine(), "results": results}))
+    if any(result["interrupted"] for result in results):
+        sys.exit(130)
 
 
 @commands.command()

@@ -1,0 +1,158 @@
+"""The README's figures, written from a run's JSON: python benchmarks/readme.py
+
+What stands between the two markers is generated; ``run.py --readme`` does it after measuring.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from chainrule.cli.bench.peers import OURS, PEERS
+from chainrule.cli.bench.report import disturbed, number
+
+ROOT = Path(__file__).parent.parent
+RESULTS, README, PLOT = ROOT / "benchmarks" / "results.json", ROOT / "README.md", ROOT / "docs" / "benchmarks.svg"
+BEGIN, END = "<!-- measured: begin (python benchmarks/run.py --readme) -->", "<!-- measured: end -->"
+_LATENCY = (OURS, "torch", "torch.compile", "jax.jit", "jax scan")
+Result = dict[str, Any]
+
+
+def block(run: Result) -> str:
+    """Everything between the markers."""
+    busy = [warning for result in run["results"] for warning in disturbed(result)]
+    parts = [machine(run["machine"]), *busy[:1], steps(run["results"]), latency(run["results"])]
+    if run.get("whole_process"):
+        parts.append(whole_process(run["whole_process"]))
+    if run.get("contraction"):
+        parts.append(contraction(run["contraction"]))
+    if run.get("series"):
+        parts.append(
+            f"How the ratio changes with the size ({' and '.join(_cores(run['series']))}):\n\n![ratio against size](docs/{PLOT.name})"
+        )
+    return "\n\n".join(part for part in parts if part)
+
+
+def machine(found: Result) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if name != "chainrule")
+    return (
+        f"On {found['cores']} cores ({found['cpu']}, {8 * found['vector_bytes']}-bit vectors, {found['system']}); "
+        f"Python {found['python']}, {versions}."
+    )
+
+
+def steps(results: list[Result]) -> str:
+    """Microseconds of a step, and how many times ours each peer takes."""
+    peers = [name for name in PEERS if name != OURS and any("ratio" in r["peers"].get(name, {}) for r in results)]
+    rows = [["network, batch", "cores", "chainrule", *peers, "best peer / ours", "GEMM peak"]]
+    for result in results:
+        ours = result["peers"][OURS]
+        if "microseconds" not in ours:
+            continue
+        rows.append([
+            f"{result['network']}, {result['batch']}", str(result["threads"]), f"**{number(ours['microseconds'])}**",
+            *(_step(result["peers"].get(name, {})) for name in peers),
+            f"**{result['best_ratio']:.2f}**" if result["best_ratio"] else "", f"{result['share_of_peak']:.0%}",
+        ])  # fmt: skip
+    return (
+        "One training step (forward, backward, Adam) in microseconds, and in brackets how many times ours it takes; "
+        "medians of interleaved rounds. Every implementation was first checked to compute the same losses.\n\n"
+        + markdown(rows)
+    )
+
+
+def _step(peer: Result) -> str:
+    return f"{number(peer['microseconds'])} ({peer['ratio']:.2f})" if "ratio" in peer else "-"
+
+
+def latency(results: list[Result]) -> str:
+    """The first call and the memory of a training, on all cores."""
+    most = max((result["threads"] for result in results), default=0)
+    names = [name for name in _LATENCY if any("ratio" in r["peers"].get(name, {}) for r in results)]
+    rows = [["network", *names]]
+    for result in results:
+        if result["threads"] == most:
+            rows.append([result["network"], *(_latency(result["peers"].get(name, {})) for name in names)])
+    return (
+        "Seconds to the end of the first step in a new process after imports (in brackets: with compiled code on disk), "
+        "and the most memory the training took beyond imports and data:\n\n" + markdown(rows)
+    )
+
+
+def _latency(peer: Result) -> str:
+    if "ratio" not in peer:
+        return "-"
+    cached = f" ({peer['first_call_cached']:.2f})" if peer.get("first_call_cached") is not None else ""
+    memory = f"; {peer['memory'] / 1e6:,.0f} MB" if peer.get("memory") is not None else ""
+    return f"{peer['first_call']:.2f}{cached}{memory}"
+
+
+def whole_process(result: Result) -> str:
+    rows = [["", "seconds", "x ours", "epochs", "test accuracy", "memory, MB", "import alone, s"]]
+    for name, found in result["contenders"].items():
+        if found is not None:
+            memory = "" if found["memory"] is None else f"{found['memory'] / 1e6:.0f}"
+            rows.append([
+                name, f"{found['seconds']:.2f}", f"{found['ratio']:.2f}", str(found["epochs"]),
+                f"{found['accuracy']:.2%}", memory, f"{found['import']:.2f}",
+            ])  # fmt: skip
+    return (
+        "A whole process: start Python, import, load the digits, train 64-128-10 (batch 64, Adam 1e-3) to 97 % test "
+        f"accuracy, {result['threads']} cores, timed from outside:\n\n" + markdown(rows)
+    )
+
+
+def contraction(result: Result) -> str:
+    """Matrix products alone, the median of the forms of a training step."""
+    rows = [["matrix product, 1 core", "GFLOP/s", "peak", *(f"{name} takes" for name in result["peers"])]]
+    cases = dict.fromkeys(found["case"] for found in result["results"])
+    for case in cases:
+        forms = [found for found in result["results"] if found["case"] == case]
+        rows.append([
+            case if not case.isdigit() else " x ".join([case] * 3), _range([f["gflops"]["ours"] for f in forms], ".0f"),
+            _range([f["share"] for f in forms], ".0%"),
+            *(_range([f["ratio"][name] for f in forms], ".2f") for name in result["peers"]),
+        ])  # fmt: skip
+    return (
+        "Matrix products in the forms of a training step (lowest to highest), and how many times our time others take:\n\n"
+        + markdown(rows)
+    )
+
+
+def _range(values: list[float], style: str) -> str:
+    return f"{min(values):{style}} - {max(values):{style}}"
+
+
+def _cores(series: dict[str, list[Result]]) -> list[str]:
+    return sorted(
+        {f"on {point['threads']} core{'s' * (point['threads'] > 1)}" for points in series.values() for point in points}
+    )
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table; the first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def rewrite(text: str, new: str) -> str:
+    """The text with everything between the markers replaced."""
+    head, _, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not end:
+        raise SystemExit(f"README.md lacks the markers {BEGIN} and {END}.")
+    return "\n\n".join(part for part in (f"{head}{BEGIN}", new, f"{END}{tail}") if part)
+
+
+def write() -> None:
+    from plot import draw
+
+    run = json.loads(RESULTS.read_text(encoding="utf-8"))
+    README.write_text(rewrite(README.read_text(encoding="utf-8"), block(run)), encoding="utf-8")
+    if run.get("series"):
+        draw(run["series"], PLOT)
+
+
+if __name__ == "__main__":
+    write()

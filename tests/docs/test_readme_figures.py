@@ -1,0 +1,65 @@
+"""The README's figures are those of the latest run, and of nothing else."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from chainrule.cli.bench.report import summarise
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def readme():
+    spec = importlib.util.spec_from_file_location("benchmarks_readme", ROOT / "benchmarks" / "readme.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_stands_between_the_markers_is_the_latest_run(readme):
+    text = readme.README.read_text(encoding="utf-8")
+    measured = readme.block(json.loads(readme.RESULTS.read_text())) if readme.RESULTS.exists() else ""
+    assert text == readme.rewrite(text, measured), "run: python benchmarks/readme.py"
+
+
+def test_only_what_is_between_the_markers_changes(readme):
+    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
+    new = readme.rewrite(text, "new")
+    assert new == f"before\n{readme.BEGIN}\n\nnew\n\n{readme.END}\nafter\n"
+    assert readme.rewrite(new, "new") == new
+    with pytest.raises(SystemExit, match="lacks the markers"):
+        readme.rewrite("no markers", "new")
+
+
+def test_figures(readme):
+    peer = {"agreement": {"loss": 0.0, "movement": 0.0, "agrees": True}, "first_call": 0.5, "memory": 3_000_000}
+    result = summarise({
+        "workload": "made up", "network": "4-2", "batch": 8, "threads": 2, "flops": 1_000_000, "bytes": 1,
+        "peak_gflops": 100.0, "stream_gbytes": 10.0,
+        "peers": {
+            "chainrule": {**peer, "rounds": [50.0], "first_call_cached": 0.25},
+            "torch": {**peer, "rounds": [100.0]},
+            "torch.compile": {"skipped": "no compiler"},
+            "numpy": {**peer, "rounds": [75.0]},
+        },
+    })  # fmt: skip
+    assert readme.steps([result]).endswith(
+        "| network, batch | cores | chainrule | torch | numpy | best peer / ours | GEMM peak |\n"
+        "|---|---|---|---|---|---|---|\n"
+        "| 4-2, 8 | 2 | **50.0** | 100 (2.00) | 75.0 (1.50) | **1.50** | 20% |"
+    )
+    assert readme.latency([result]).endswith(
+        "| network | chainrule | torch |\n|---|---|---|\n| 4-2 | 0.50 (0.25); 3 MB | 0.50; 3 MB |"
+    )
+    found = {"seconds": 0.5, "ratio": 1.0, "epochs": 23, "accuracy": 0.9722, "memory": 97_000_000, "import": 0.2}
+    whole = {"threads": 2, "contenders": {"chainrule": found, "jax": None}}
+    assert readme.whole_process(whole).endswith(
+        "|---|---|---|---|---|---|---|\n| chainrule | 0.50 | 1.00 | 23 | 97.22% | 97 | 0.20 |"
+    )
+    forms = [{"case": "65", "gflops": {"ours": 10.0 * i}, "share": 0.1 * i, "ratio": {"MKL": float(i)}} for i in (1, 2)]
+    assert readme.contraction({"peers": ["MKL"], "results": forms}).endswith(
+        "| 65 x 65 x 65 | 10 - 20 | 10% - 20% | 1.00 - 2.00 |"
+    )
