@@ -19,7 +19,7 @@ from chainrule.errors import (
     SettingError,
     UnknownNameError,
 )
-from chainrule.training import load_file
+from chainrule.training import load_file, save_file
 
 QUICK = ["--epochs", "3", "--hidden", "32", "--batch-size", "64"]
 
@@ -270,3 +270,33 @@ def test_explain_of_a_step_and_a_weight_that_are_not_there(run):
         call("explain", folder, "1.weight[0, 0]", "--step", "70")
     with pytest.raises(UnknownNameError, match="^unknown weight '1.wheight'. Did you mean '1.weight'"):
         call("explain", folder, "1.wheight[0, 0]")
+
+
+def test_diagnose_says_what_is_wrong_with_a_run(tmp_path):
+    folder = tmp_path / "run"
+    call("train", "digits", *QUICK, "--lr", "1e-6", "--dropout", "0", "--schedule", "constant", "--out", folder)
+    text = call("diagnose", folder).stdout
+    assert text.startswith("1 finding, the likeliest first. The run ends at loss 2.")
+    assert "1. The learning rate is too low." in text
+    found = json.loads(call("diagnose", folder, "--json").stdout)
+    assert found["exact"]
+    assert [finding["name"] for finding in found["findings"]] == ["learning_rate_too_low"]
+
+
+def test_diagnose_tells_when_a_run_cannot_be_repeated(run):
+    folder, _ = run
+    tensors, _ = load_file(folder / "model.safetensors")
+    save_file({name: t.numpy() * 2 for name, t in tensors.items()}, folder / "model.safetensors")
+    assert call("diagnose", folder).stderr == (
+        f"chainrule: repeating {folder} did not give the weights in its model.safetensors: it was made by another "
+        f"version, on another kind of CPU, or changed since. The diagnosis is of the repeated run.\n"
+    )
+
+
+def test_diagnose_of_a_damaged_run(run, tmp_path):
+    folder, _ = run
+    with pytest.raises(DamagedFileError, match="not a readable configuration"):
+        call("diagnose", tmp_path / "nothing")
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(DamagedFileError, match="not a complete safetensors file"):
+        call("diagnose", folder)

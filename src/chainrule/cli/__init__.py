@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | predict | explain | check | view | bench | info``."""
+"""The command line: ``chainrule train | evaluate | predict | explain | check | diagnose | view | bench | info``."""
 
 from __future__ import annotations
 
@@ -107,6 +107,27 @@ def explain(run: str, weight: str, step: int, samples: int, as_json: bool) -> No
         click.echo(json.dumps({"derivation": derivation.as_dict(), "ledger": ledger.as_dict(samples)}))
     else:
         click.echo(f"{derivation}\n\n{ledger.text(samples)}")
+
+
+@commands.command()
+@click.argument("run", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="the diagnosis as one JSON object on standard output")
+def diagnose(run: str, as_json: bool) -> None:
+    """Find what is wrong with the training of the run folder RUN, each finding confirmed by experiment.
+
+    The run is repeated from its configuration (to the bit), then replayed with one remedy after the other.
+    """
+    from chainrule.cli.runs import repeated
+
+    trainer, same = repeated(Path(run))
+    found = trainer.diagnose()
+    click.echo(json.dumps(found.as_dict()) if as_json else str(found))
+    if not same:
+        click.echo(
+            f"chainrule: repeating {run} did not give the weights in its model.safetensors: it was made by another "
+            f"version, on another kind of CPU, or changed since. The diagnosis is of the repeated run.",
+            err=True,
+        )
 
 
 @commands.command()

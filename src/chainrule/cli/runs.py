@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import click
+import numpy as np
 
 import chainrule.nn.functional as F
 from chainrule import nn
@@ -142,3 +143,25 @@ def read(folder: Path) -> tuple[Trainer, dict[str, Any]]:
     tensors, _ = load_file(folder / "model.safetensors")
     trainer.model.load_state_dict(tensors)
     return trainer, config
+
+
+def repeated(folder: Path) -> tuple[Trainer, bool]:
+    """The training of a run folder once more, and whether it ended in the weights that are stored there.
+
+    Raises:
+        DamagedFileError: the folder holds no run, or a damaged one.
+
+    A run that stopped at a value that is not finite is repeated as far as it went.
+    """
+    config = read_config(folder / "config.json")
+    stored, _ = load_file(folder / "model.safetensors")
+    from chainrule.data import load
+
+    data, trainer = load(config["dataset"]), build(config)
+    with suppress(NonFiniteError):
+        trainer.fit(
+            *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
+            seed=config["seed"], callbacks=schedule(trainer, config), progress=False,
+        )  # fmt: skip
+    now = trainer.model.state_dict()
+    return trainer, now.keys() == stored.keys() and all(np.array_equal(now[k].numpy(), stored[k].numpy()) for k in now)

@@ -22,7 +22,14 @@ def _report(*args: Any, **options: Any) -> Any:
     return report(*args, **options)
 
 
+def _diagnose(*args: Any) -> Any:
+    from chainrule.explain.diagnosis import diagnose
+
+    return diagnose(*args)
+
+
 Later.verify = staticmethod(_verify)
+Explainer.diagnose = staticmethod(_diagnose)
 Explainer.run = staticmethod(run_of)
 Explainer.report = staticmethod(_report)
 

@@ -98,7 +98,7 @@ def summary(model: Module, *inputs: Tensor | tuple[int, ...] | list[int]) -> Sum
         raise SettingError("summary: needs an input or its shape, got none. Write summary(model, (1, 784)).")
     parameters = list(model.parameters())
     outputs: dict[Module, Any] = {}
-    with _in_evaluation(model), _recorded(model, outputs):
+    with _in_evaluation(model), recorded(model, outputs):
         result = model(*[_as_input(given, model) for given in inputs])
     held = [*parameters, *model.buffers()]
     return Summary(
@@ -134,7 +134,7 @@ def _in_evaluation(model: Module) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(model: Module, outputs: dict[Module, Any]) -> Iterator[None]:
+def recorded(model: Module, outputs: dict[Module, Any]) -> Iterator[None]:
     """Keep what every module's forward returns, by a forward of its own for the time being."""
     before = {module: module.__dict__.get("forward") for module in model.modules()}
     for module in before:

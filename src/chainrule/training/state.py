@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import default_generator
+from chainrule.training.steps import Feed
 
 Array = np.ndarray[Any, Any]
 Snapshot = list[tuple[Tensor, Array]]
@@ -22,6 +24,26 @@ Snapshot = list[tuple[Tensor, Array]]
 def optimized(optimizer: Optimizer) -> list[Tensor]:
     """Every tensor that the optimizer moves."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+@dataclass
+class Start:
+    """Where a `fit` began: what repeating it exactly needs beside its position."""
+
+    values: Snapshot
+    settings: list[dict[str, Any]]  # of each parameter group, its tensors left out
+    training: Feed | None = None
+    validation: Feed | None = None
+
+    @classmethod
+    def of(cls, model: Module, optimizer: Optimizer) -> Start:
+        """The values and the optimizer's settings now."""
+        groups = optimizer.param_groups
+        return cls(snapshot(model, optimizer), [{k: v for k, v in g.items() if k != "params"} for g in groups])
+
+    def fed(self, training: Feed, validation: Feed | None) -> None:
+        """Remember the rows."""
+        self.training, self.validation = training, validation
 
 
 def weights(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:

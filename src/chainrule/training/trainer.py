@@ -116,6 +116,7 @@ class Trainer(Explained):
         self.metrics, self.max_norm = resolve(metrics), max_norm
         self.history = History()
         self.position: Position | None = None
+        self.start: state.Start | None = None  # of the latest fit; a loaded training has none
         self.recorder: Recorder | None = None
         self._programs: dict[str, steps.Program] = {}
         self._predictor = Predictor(model)
@@ -172,6 +173,8 @@ class Trainer(Explained):
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
         training = self._program("recorded" if record else "training", x_array, y_array)
         validation = self._program("validation", *held_out) if held_out is not None else None
+        if self.start is not None:
+            self.start.fed(training.feed, validation.feed if validation is not None else None)
         self.recorder = self._recorder(record, x_array, y_array, resume) if record else None
         run = _Run(self, position, training, validation, [as_callback(c) for c in callbacks], report(progress))
         return run.to(int(epochs))
@@ -208,6 +211,7 @@ class Trainer(Explained):
         if not resume:
             self.history, self.position = History(), new
             default_generator.manual_seed(seed)
+            self.start = state.Start.of(self.model, self.optimizer)
             return new
         if self.position is None:
             raise SettingError("fit: resume=True needs an earlier fit or load, got a new Trainer. Leave resume out.")
@@ -346,6 +350,7 @@ class Trainer(Explained):
         default_generator.set_state(tensors["generator"])
         self.position = Position(**meta["position"]) if meta["position"] is not None else None
         self.history = History.from_dict(meta["history"])
+        self.start = None
 
 
 class _Run:

@@ -1,0 +1,59 @@
+"""Diagnosis: what is wrong with a training run, every finding confirmed by an experiment.
+
+Rules look at evidence and raise suspicions; each is tested by replaying the run from its first weights on the
+same batches with the remedy applied, beside the replay as it was; only remedies with a large and certain effect
+are reported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chainrule.explain.diagnosis import evidence, report, trial
+from chainrule.explain.diagnosis.experiment import Laboratory
+from chainrule.explain.diagnosis.report import Diagnosis, Experiment, Finding
+from chainrule.explain.diagnosis.rules import RULES
+
+__all__ = ["Diagnosis", "Experiment", "Finding", "diagnose"]
+
+
+def diagnose(trainer: Any) -> Diagnosis:
+    """What is wrong with the trainer's latest `fit`, each finding confirmed by experiment.
+
+    Args:
+        trainer: a `chainrule.Trainer` that has fitted; it is left as it was.
+
+    Raises:
+        SettingError: nothing was fitted, or the training was only loaded from a file.
+    """
+    with Laboratory(trainer) as lab:
+        e = evidence.gather(lab)
+        found, cases = trial.judged(lab, e)
+        return Diagnosis(
+            findings=[report.finding(case, cases) for case in found],
+            checked=list(RULES),
+            suspected=[case.rule.name for case in cases],
+            summary=_summary(e),
+            replays=lab.replays,
+            exact=e.exact,
+            notes=_notes(e),
+        )
+
+
+def _summary(e: evidence.Evidence) -> str:
+    held_out = "validation rows" if e.lab.validated else "rows held out"
+    return f"The run ends at {e.trained} on its training rows and {e.tested} on {held_out}."
+
+
+def _notes(e: evidence.Evidence) -> list[str]:
+    notes = []
+    if e.lab.cut:
+        notes.append(f"Replays cover the first {e.lab.steps} of the run's {e.lab.taken} steps.")
+    if not e.lab.validated:
+        notes.append("The run had no validation data, so a fifth of its rows was held out of every replay.")
+    elif not e.lab.cut and not e.exact and not e.lab.unfinished:
+        notes.append(
+            "The replay did not end in the bits of the run: a callback, or code beside fit, changed something. "
+            "Effects are measured against the replay."
+        )
+    return notes

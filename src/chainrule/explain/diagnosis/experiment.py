@@ -1,0 +1,310 @@
+"""The laboratory: a run replayed from its first weights on the same batches, as it was or with a remedy.
+
+Replays are exact: the rows' order, dropout and everything else random follow from the seed, so the replay
+without a remedy ends in the bits of the run. What a remedy changes is therefore all that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from chainrule.data.batches import shuffled_indices
+from chainrule.explain.diagnosis import surgery
+from chainrule.explain.diagnosis.remedies import Remedy
+from chainrule.explain.diagnosis.task import Score, Task
+from chainrule.nn import utils
+from chainrule.optim import Optimizer
+from chainrule.tensor.random import default_generator
+from chainrule.training import inputs, state
+from chainrule.training import steps as compiled
+from chainrule.training.predict import Predictor
+
+Array = np.ndarray[Any, Any]
+AS_IT_WAS = Remedy()
+MULTIPLY_ADDS = 4e9  # of the forward passes of one replay; a longer run is replayed over its first part only
+LEAST_STEPS = 200
+MEASURED_ROWS = 1024  # of the training rows, for a score
+STOPPED_EPOCHS = 5  # a run that stopped early is replayed over at least so many passes
+
+
+@dataclass
+class Replay:
+    """What one replay gave."""
+
+    losses: Array  # of every step
+    train: Score
+    val: Score
+    held_out: Array = field(repr=False)  # outputs for the rows held out
+    weights: list[Array] = field(repr=False, default_factory=list)
+    finite: bool = True
+
+
+class Laboratory:
+    """The run of a trainer, ready to be replayed; use it as a context: the trainer is left as it was.
+
+    Args:
+        trainer: one that has fitted.
+
+    Attributes:
+        task: what is to be learned.
+        x, y: the training rows; x_val, y_val: rows held out (the run's validation data, or a fifth of the rows).
+        rows: the training rows that replays use.
+        steps: of a replay; `cut`: whether the run took more.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        surgery.check_fitted(trainer)
+        self.trainer, self.model, self.loss = trainer, trainer.model, trainer.loss
+        self.optimizer: Optimizer = trainer.optimizer
+        self.position, self.history = trainer.position, trainer.history
+        self.start: state.Start = trainer.start
+        self.x, self.y = _rows(trainer.start.training)
+        self._hold_out(trainer.start.validation)
+        with inputs.mode(self.model, False):
+            self.output_layer = surgery.output_layer(self.model, self.x[:2])
+        self.sample = trainer.predict(self.x[:64])  # outputs of the trained model
+        self.task = Task.of(self.loss, self.sample.shape, self.y)
+        self.suspicious = np.zeros(len(self.x), bool)  # rows whose labels look wrong
+        self._programs: dict[tuple[Any, ...], tuple[compiled.Program, Predictor, Optimizer, state.Snapshot]] = {}
+        self._known: dict[tuple[Any, ...], Replay] = {}
+        self._labels: Any = None
+        self.replays = 0
+
+    def _hold_out(self, validation: compiled.Feed | None) -> None:
+        self.rows = np.arange(len(self.x))
+        self.validated = validation is not None
+        if validation is not None:
+            self.x_val, self.y_val = _rows(validation)
+            return
+        order = shuffled_indices(len(self.x), seed=2**32)
+        held = order[: len(order) // 5]
+        self.rows = np.sort(order[len(order) // 5 :]) if len(held) >= 10 else self.rows
+        self.x_val, self.y_val = self.x[held], self.y[held]
+
+    def __enter__(self) -> Laboratory:
+        self._preserved = surgery.preserved(self.model, self.optimizer)
+        self._preserved.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._preserved.__exit__(*error)
+
+    # ---------------------------------------------------------------- the plan of a replay
+
+    @property
+    def taken(self) -> int:
+        """The steps that the run took."""
+        return int(self.position.epoch * self.position.steps + self.position.step)
+
+    @property
+    def unfinished(self) -> bool:
+        """It stopped within an epoch."""
+        return bool(self.position.step or not self.position.epoch)
+
+    @property
+    def budget(self) -> int:
+        """The rows that a replay goes through, each as often as it is visited."""
+        epochs, rows = self.position.epoch, len(self.rows)
+        if self.unfinished:
+            epochs = max(epochs + 1, STOPPED_EPOCHS)
+        weights = sum(p.numel() for p in self.model.parameters())
+        return int(min(epochs * rows, max(LEAST_STEPS * self.position.batch_size, MULTIPLY_ADDS / max(1, weights))))
+
+    @property
+    def steps(self) -> int:
+        """The steps of a replay without a remedy."""
+        return sum(len(part) for _, part in self.batches(AS_IT_WAS, 0, self.rows))
+
+    @property
+    def cut(self) -> bool:
+        """The run took more steps than a replay."""
+        return bool(self.budget < self.position.epoch * len(self.rows))
+
+    def batches(self, remedy: Remedy, seed: int, rows: Array) -> Iterator[tuple[float, Array]]:
+        """The learning rate (as a factor of the first) and the row numbers of each native call, in order."""
+        size = min(remedy.batch or self.position.batch_size, len(rows))
+        left = max(1, round(self.budget * remedy.stop)) if size else 0
+        epoch, first = 0, self._rate(0)
+        while left > 0:
+            order = rows[self._order(len(rows), seed, epoch)]
+            if remedy.balance:
+                order = self._balanced(order, seed + epoch)
+            for part in compiled.batches(order, size):
+                taken = part[: -(-left // size)]
+                if len(taken):
+                    yield self._rate(epoch) / first, taken
+                    left -= taken.size
+            epoch += 1
+
+    def _order(self, count: int, seed: int, epoch: int) -> Array:
+        if not self.position.shuffle:
+            return np.arange(count)
+        return shuffled_indices(count, self.position.seed + seed * 7919, epoch)
+
+    def _balanced(self, order: Array, seed: int) -> Array:
+        """As many rows, each class drawn equally often."""
+        labels = self.task.labels(self.y)[order]
+        rng = np.random.default_rng(seed)
+        members = [order[labels == k] for k in np.unique(labels)]
+        drawn = [rng.choice(m, -(-len(order) // len(members))) for m in members]
+        return np.asarray(rng.permutation(np.concatenate(drawn))[: len(order)])
+
+    def _rate(self, epoch: int) -> float:
+        rates = self.history.get("lr", [])
+        return rates[min(epoch, len(rates) - 1)] if rates and rates[0] else 1.0
+
+    # ---------------------------------------------------------------- replaying
+
+    def replay(self, remedy: Remedy = AS_IT_WAS, seed: int = 0, rows: Array | None = None) -> Replay:
+        """The run again, with a remedy. `seed` 0 is the run's own; others change the order and what is drawn."""
+        key = (remedy, seed, None if rows is None else rows.tobytes())
+        if key not in self._known:
+            with self.prepared(remedy, seed) as run:
+                losses = [run(lr, index) for lr, index in self.batches(remedy, seed, self._rows(remedy, rows))]
+                self._known[key] = self._measured(remedy, np.concatenate(losses))
+            self.replays += 1
+        return self._known[key]
+
+    def _rows(self, remedy: Remedy, rows: Array | None) -> Array:
+        chosen = self.rows if rows is None else rows
+        return chosen[~self.suspicious[chosen]] if remedy.clean else chosen
+
+    @contextmanager
+    def prepared(self, remedy: Remedy, seed: int = 0) -> Iterator[Callable[[float, Array], Array]]:
+        """The model at its first weights with the remedy applied; gives the function that runs batches.
+
+        That function takes the factor of the learning rate and row numbers (steps, batch), and returns the losses.
+        """
+        with surgery.preserved(self.model, self.optimizer), surgery.altered(self.model, remedy, self.output_layer):
+            program, predictor, optimizer, fresh = self._program(remedy)
+            state.restore(self.start.values)
+            state.restore(fresh)
+            self._draw(remedy, seed)
+            program.feed.take(self.inputs(self.x, remedy), self.targets(self.y, remedy))
+            rates = [group["lr"] for group in self._first_settings(optimizer)]
+            self.predictor = predictor
+            with inputs.mode(self.model, True):
+
+                def run(factor: float, index: Array) -> Array:
+                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * remedy.lr * factor
+                    with np.errstate(all="ignore"):
+                        return program.run(index).values[:, 0]
+
+                yield run
+
+    def _first_settings(self, optimizer: Optimizer) -> list[dict[str, Any]]:
+        groups = self.start.settings
+        return groups if optimizer is self.optimizer else groups[:1]
+
+    def _draw(self, remedy: Remedy, seed: int) -> None:
+        if seed or remedy.init or remedy.activation:
+            default_generator.manual_seed(self.position.seed + seed * 7919 + 1)
+        if remedy.init or remedy.activation:
+            surgery.draw_weights(self.model, remedy.activation)
+        if remedy.init or remedy.activation or seed:
+            default_generator.manual_seed(self.position.seed + seed * 7919)
+
+    def _program(self, remedy: Remedy) -> tuple[compiled.Program, Predictor, Optimizer, state.Snapshot]:
+        """The compiled step of this structure, made once."""
+        key = remedy.structure
+        if key not in self._programs:
+            optimizer = surgery.whole_optimizer(self.model, self.optimizer) if remedy.thaw else self.optimizer
+            if remedy.decay >= 0:
+                surgery.set_decay(optimizer, remedy.decay)
+            loss = surgery.loss_of(self.loss, remedy)
+            clipped = _Clipping(optimizer, remedy.clip) if remedy.clip else optimizer
+            # arg-type: it has all that a step calls, zero_grad and step
+            program = compiled.training_program(self.model, loss, clipped, {}, self.x, self.y)  # type: ignore[arg-type]
+            fresh = state.snapshot(self.model, optimizer) if optimizer is not self.optimizer else []
+            own = {id(handle) for handle, _ in self.start.values}
+            fresh = [(handle, value) for handle, value in fresh if id(handle) not in own]
+            self._programs[key] = (program, Predictor(self.model), optimizer, fresh)
+        if remedy.decay >= 0:
+            surgery.set_decay(self._programs[key][2], remedy.decay)
+        return self._programs[key]
+
+    def inputs(self, x: Array, remedy: Remedy) -> Array:
+        """Inputs as the remedy gives them to the model."""
+        return surgery.standardised(x, self.x) if remedy.inputs else x
+
+    def targets(self, y: Array, remedy: Remedy) -> Array:
+        """Targets as the remedy gives them to the loss."""
+        if remedy.permute:
+            y = y[shuffled_indices(len(y), seed=2**33)] if len(y) == len(self.y) else y
+        return surgery.standardised(y, self.y) if remedy.targets else y
+
+    def labels(self) -> Any:
+        """What cross-fitting says of the labels, found out once; the rows it doubts become `suspicious`."""
+        if self._labels is None:
+            from chainrule.explain.diagnosis.labels import cross_fit
+
+            self._labels = cross_fit(self)
+            self.suspicious = self._labels.suspicious
+        return self._labels
+
+    def one_batch(self) -> Score:
+        """The score on 16 rows after a replay on them alone."""
+        few = self.rows[:: max(1, len(self.rows) // 16)][:16]
+        with self.prepared(AS_IT_WAS) as run:
+            order = np.resize(few, (min(self.steps, LEAST_STEPS * 2), min(self.position.batch_size, 16)))
+            run(1.0, order)
+            return self.score(AS_IT_WAS, self.x[few], self.y[few])
+
+    # ---------------------------------------------------------------- measuring
+
+    @property
+    def sampled(self) -> Array:
+        """The training rows that scores are of."""
+        return self.rows[:: -(-len(self.rows) // MEASURED_ROWS)]
+
+    def _measured(self, remedy: Remedy, losses: Array) -> Replay:
+        weights = [np.array(p._node.value) for p in self.model.parameters()]
+        finite = all(np.isfinite(w).all() for w in weights) and bool(np.isfinite(losses).all())
+        train = self.score(remedy, self.x[self.sampled], self.y[self.sampled])
+        held_out = self.outputs(remedy, self.x_val)
+        return Replay(losses, train, self.scored(remedy, held_out, self.y_val), held_out, weights, finite)
+
+    def score(self, remedy: Remedy, x: Array, y: Array) -> Score:
+        """The model's score on these rows as it is now, in evaluation mode."""
+        return self.scored(remedy, self.outputs(remedy, x), y)
+
+    def scored(self, remedy: Remedy, output: Array, y: Array) -> Score:
+        """The score of outputs that a replay with this remedy gave, against the user's targets."""
+        plain = replace(remedy, permute=False)
+        task = replace(self.task, loss=remedy.loss) if remedy.loss else self.task
+        return task.score(output, self.targets(y, plain), self.targets(self.y, plain))
+
+    def trusted(self, remedy: Remedy, replay: Replay) -> Score:
+        """The score on those rows held out whose label their neighbours among the training rows confirm."""
+        mask = self.labels().trusted
+        return self.scored(remedy, replay.held_out[mask], self.y_val[mask])
+
+    def outputs(self, remedy: Remedy, x: Array) -> Array:
+        """The model's outputs for rows as they are given to the user's model."""
+        with np.errstate(all="ignore"):
+            return self.predictor(self.inputs(x, remedy), 256)
+
+
+def _rows(feed: compiled.Feed) -> tuple[Array, Array]:
+    return feed.x.numpy(), feed.y.numpy()
+
+
+class _Clipping:
+    """The optimizer with gradients clipped before each step."""
+
+    def __init__(self, optimizer: Optimizer, norm: float) -> None:
+        self.optimizer, self.norm = optimizer, norm
+
+    def zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+
+    def step(self) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        utils.clip_grad_norm_(parameters, self.norm)
+        self.optimizer.step()

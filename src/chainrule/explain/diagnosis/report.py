@@ -1,0 +1,159 @@
+"""The report: findings that read as sentences, with their numbers, or the statement that nothing was found."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from chainrule.explain.diagnosis.trial import Case, Effect
+
+WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A remedy and what it changed: scores of the replay as it was and with the remedy, own seed; the mean gain.
+
+    Attributes:
+        remedy: in words.
+        gain: of the rule's measure, a share of what there is to learn; the mean over `replays` seeds.
+        least: the smallest gain of a seed.
+        before, after: the loss and accuracy in words, on the training rows and on rows held out.
+    """
+
+    remedy: str
+    gain: float
+    least: float
+    replays: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+    text: str
+
+    @classmethod
+    def of(cls, effect: Effect, measure: str) -> Experiment:
+        held_out = measure in ("held_out", "recall", "unchanged", "trusted")
+        sides = [(r.val if held_out else r.train) for r in (effect.before, effect.after)]
+        rows = "rows held out" if held_out else "training rows"
+        before, after = (
+            {"training": r.train.as_dict(), "held_out": r.val.as_dict()} for r in (effect.before, effect.after)
+        )
+        text = f"{effect.remedy}: {sides[0]} -> {sides[1]} ({rows})"
+        return cls(str(effect.remedy), effect.gain, min(effect.gains), len(effect.gains), before, after, text)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "text"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One confirmed cause.
+
+    Attributes:
+        name, claim: the rule's.
+        where: the layer or parameter; empty for the whole run.
+        step: the first step at which the evidence was seen, from 0.
+        evidence: in a sentence.
+        remedy: the experiment that confirmed it.
+        alternatives: other remedies and causes that were tried, with their effects.
+    """
+
+    name: str
+    claim: str
+    where: str
+    step: int
+    evidence: str
+    remedy: Experiment
+    alternatives: tuple[tuple[str, Experiment], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        others = [{"cause": name, **e.as_dict()} for name, e in self.alternatives]
+        return {**self.__dict__, "remedy": self.remedy.as_dict(), "alternatives": others}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `Trainer.diagnose` returns; print it.
+
+    Attributes:
+        findings: confirmed causes, the likeliest first; empty if nothing is wrong.
+        checked: the names of all rules.
+        suspected: those that raised a suspicion.
+        notes: what limits the diagnosis.
+    """
+
+    findings: list[Finding]
+    checked: list[str]
+    suspected: list[str]
+    summary: str
+    replays: int
+    exact: bool
+    notes: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """True if something is wrong."""
+        return bool(self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain lists, dicts, strings and numbers."""
+        return {**self.__dict__, "findings": [finding.as_dict() for finding in self.findings]}
+
+    def __str__(self) -> str:
+        return "\n".join(line for part in self._parts() for line in part)
+
+    def _parts(self) -> Iterator[list[str]]:
+        count = len(self.findings)
+        verdict = (
+            "Nothing wrong was found."
+            if not count
+            else f"{count} finding{'s' if count > 1 else ''}, the likeliest first."
+        )
+        yield _wrapped(f"{verdict} {self.summary}")
+        for number, finding in enumerate(self.findings, 1):
+            yield ["", *_finding(number, finding)]
+        yield ["", *_wrapped(f"Checked by {self.replays} replays: {_plainly(self.checked)}.")]
+        if not count and self.suspected:
+            yield _wrapped(f"Suspected, but no remedy helped: {_plainly(self.suspected)}.")
+        yield from (_wrapped(note) for note in self.notes)
+
+
+def _finding(number: int, finding: Finding) -> list[str]:
+    where = f" ({finding.where})" if finding.where else ""
+    seen = "before the first step" if finding.step == 0 else f"after step {finding.step}"
+    effect = finding.remedy
+    lines = _wrapped(f"{number}. {finding.claim}{where}.", "   ")
+    lines += _wrapped(f"Evidence, first seen {seen}: {finding.evidence}.", "   ", "   ")
+    lines += _wrapped(
+        f"Remedy, measured: {effect.text}; over {effect.replays} seeds it changes what is learned by {effect.gain:+.0%} "
+        f"(at least {effect.least:+.0%}).", "   ", "   ",
+    )  # fmt: skip
+    if finding.alternatives:
+        lines.append("   Tried instead:")
+        lines += [
+            line for name, e in finding.alternatives[:8]
+            for line in _wrapped(f"- {_plainly([name])}: {e.text}, {e.gain:+.0%}", "     ", "   ")
+        ]  # fmt: skip
+    return lines
+
+
+def _wrapped(text: str, rest: str = "", first: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest)
+
+
+def _plainly(names: list[str]) -> str:
+    return ", ".join(name.replace("_", " ") for name in names)
+
+
+def finding(case: Case, cases: list[Case]) -> Finding:
+    """A confirmed case as it is reported, with everything else that was tried."""
+    measure = case.rule.measure
+    others = [(case.rule.name, Experiment.of(e, measure)) for e in case.effects[1:]]
+    for other in cases:
+        if other.rule is not case.rule:
+            others += [(other.rule.name, Experiment.of(e, other.rule.measure)) for e in other.effects[:1]]
+    others.sort(key=lambda pair: -pair[1].gain)
+    s = case.suspicion
+    return Finding(
+        case.rule.name, case.rule.claim, s.where, s.step, s.says, Experiment.of(case.best, measure), tuple(others)
+    )

@@ -1,0 +1,116 @@
+"""Rules about the data: inputs, targets, class frequencies, denormal numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from chainrule.explain.diagnosis.evidence import DENORMAL, Evidence
+from chainrule.explain.diagnosis.remedies import Remedy
+from chainrule.explain.diagnosis.rules.rule import Suspicion, first, room, room_held_out, rule
+
+Array = np.ndarray[Any, Any]
+LARGE, SMALL = 6.0, 0.05  # of a root mean square; standardised data have 1
+OFFSET = 5.0  # a mean so many standard deviations from 0
+UNEQUAL = 30.0  # the largest standard deviation of a feature over the smallest
+RARE = 8.0  # the most frequent class over the rarest
+
+
+def _size(values: Array) -> tuple[float, float, float]:
+    """The root mean square, the median offset in standard deviations, and how unequal the features are."""
+    wide = values.reshape(len(values), -1).astype(np.float64)
+    mean, deviation = wide.mean(axis=0), wide.std(axis=0)
+    moving = deviation > 1e-6 * np.abs(mean) + np.finfo(np.float64).tiny
+    if not moving.any():
+        return float(np.sqrt((wide**2).mean())), 0.0, 1.0
+    mean, deviation = mean[moving], deviation[moving]
+    offset = float(np.median(np.abs(mean) / deviation))
+    typical = np.quantile(deviation, [0.05, 0.95])
+    return float(np.sqrt((wide[:, moving] ** 2).mean())), offset, float(typical[1] / max(typical[0], 1e-300))
+
+
+@rule("unnormalised_inputs", "The inputs are not normalised", Remedy(inputs=True), 1, "either")
+def unnormalised_inputs(e: Evidence) -> Suspicion | None:
+    """Inputs far from mean 0 and standard deviation 1, or features of very different sizes.
+
+    Source: LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998, section 4.3 (mean near 0, equal variances);
+    the bounds are ours, tuned.
+    """
+    if e.lab.x.dtype.kind != "f" or not room_held_out(e):
+        return None
+    size, offset, unequal = _size(e.lab.x)
+    spread = unequal if e.lab.x.ndim == 2 and not _like_an_image(e.lab.x) else 1.0
+    if SMALL <= size <= LARGE and offset <= OFFSET and spread <= UNEQUAL:
+        return None
+    return Suspicion(
+        f"the inputs have a root mean square of {size:.3g}, their means lie {offset:.2g} standard deviations from 0 "
+        f"(median), and the deviations of the features differ by a factor of {spread:.3g}",
+        "the inputs",
+    )
+
+
+def _like_an_image(x: Array) -> bool:
+    """Features of one range, some of them nearly always at its end: pixels."""
+    high = x.max(axis=0)
+    return bool((np.abs(x).min(axis=0) == 0).mean() > 0.5 and high.max() <= 255)
+
+
+@rule("unnormalised_targets", "The targets are not normalised", Remedy(targets=True), rank=1)
+def unnormalised_targets(e: Evidence) -> Suspicion | None:
+    """Values to predict far from the size that a new network's outputs have.
+
+    Source: as for inputs; the bounds are ours, tuned.
+    """
+    if e.task.kind != "values" or not room(e):
+        return None
+    size, offset, _ = _size(e.lab.y)
+    if SMALL <= size <= LARGE and offset <= OFFSET:
+        return None
+    return Suspicion(
+        f"the targets have a root mean square of {size:.3g} and lie {offset:.2g} standard deviations from 0",
+        "the targets",
+    )
+
+
+@rule(
+    "class_imbalance",
+    "The classes are imbalanced, and the rare ones are not learned",
+    Remedy(balance=True),
+    1,
+    "recall",
+)
+def class_imbalance(e: Evidence) -> Suspicion | None:
+    """One class many times more frequent than another, whose rows are mostly missed.
+
+    Source: Japkowicz, Stephen, "The class imbalance problem: a systematic study", 2002; the bounds are ours, tuned.
+    """
+    if e.task.kind == "values" or not e.task.by_row:
+        return None
+    labels = e.task.labels(e.lab.y)
+    counts = np.bincount(labels[labels >= 0], minlength=e.task.classes)
+    present = counts[counts > 0]
+    if len(present) < 2 or present.max() < RARE * present.min() or e.tested.recall > 0.85:
+        return None
+    return Suspicion(
+        f"the most frequent class has {present.max()} rows, the rarest {present.min()}; the mean recall of the "
+        f"classes, as a share between chance and perfect, is {e.tested.recall:.2f} on rows held out",
+        "the targets",
+    )
+
+
+@rule("denormals", "Numbers are too small for the dtype", (Remedy(inputs=True), Remedy(init=True)), rank=1)
+def denormals(e: Evidence) -> Suspicion | None:
+    """Inputs or gradients between 0 and 1.2e-38: they keep few bits, and compiled programs flush them to 0.
+
+    Source: IEEE 754 (binary32, smallest normal number 2**-126).
+    """
+    x = e.lab.x
+    small = float(((x != 0) & (np.abs(x) < DENORMAL)).mean()) if x.dtype.kind == "f" else 0.0
+    if small > 0.01:
+        return Suspicion(f"{small:.1%} of the inputs are denormal", "the inputs")
+    found = first(e, lambda m: any(p.denormal > 0.1 for p in m.movements))
+    if found is None or not room(e):
+        return None
+    worst = max(found.movements, key=lambda p: p.denormal)
+    return Suspicion(f"{worst.denormal:.1%} of its gradient is denormal", worst.name, found.step)

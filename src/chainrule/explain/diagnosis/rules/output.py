@@ -1,0 +1,105 @@
+"""Rules about the output and the loss that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from chainrule.explain.diagnosis.evidence import Evidence
+from chainrule.explain.diagnosis.remedies import Remedy
+from chainrule.explain.diagnosis.rules.rule import Remedies, Suspicion, first, room, rule
+
+
+def _bare_or(remedy: Remedy) -> Remedies:
+    """The output layer taken out where there is one; else the loss that undoes it."""
+
+    def remedies(e: Evidence) -> Iterable[Remedy]:
+        return (Remedy(bare=True),) if e.lab.output_layer is not None else (remedy,)
+
+    return remedies
+
+
+@rule("doubled_softmax", "The loss applies softmax to outputs that are probabilities already",
+      _bare_or(Remedy(loss="of_probabilities")), rank=0)  # fmt: skip
+def doubled_softmax(e: Evidence) -> Suspicion | None:
+    """Outputs that are never negative and sum to 1, read by cross_entropy, which takes logits.
+
+    Source: the documentation of PyTorch's CrossEntropyLoss ("unnormalized logits"); Karpathy, "A recipe for
+    training neural networks", 2019, names it among the most common mistakes.
+    """
+    output = e.lab.sample
+    if e.task.loss != "cross_entropy" or output.ndim < 2 or output.shape[1] < 2:
+        return None
+    if (output < 0).any() or np.abs(output.sum(axis=1) - 1).max() > 1e-5:
+        return None
+    return Suspicion(
+        "every row of outputs is positive and sums to 1, and cross_entropy applies softmax again", "the output"
+    )
+
+
+@rule("missing_softmax", "The loss expects log-probabilities, and the outputs are not",
+      Remedy(loss="log_softmax"), rank=0)  # fmt: skip
+def missing_softmax(e: Evidence) -> Suspicion | None:
+    """Outputs read by nll_loss whose exponentials do not sum to 1: the loss then has no lower bound.
+
+    Source: the documentation of PyTorch's NLLLoss ("log-probabilities").
+    """
+    output = e.lab.sample.astype(np.float64)
+    if e.task.loss != "nll" or output.ndim < 2:
+        return None
+    with np.errstate(all="ignore"):
+        off = float(np.abs(np.exp(output).sum(axis=1) - 1).max())
+    if off < 1e-2:
+        return None
+    return Suspicion(
+        f"the exponentials of a row of outputs sum to 1 only within {off:.3g}; nll_loss needs 0", "the output"
+    )
+
+
+@rule("squashed_output", "An activation at the output keeps the loss from what it needs", Remedy(bare=True), rank=0)
+def squashed_output(e: Evidence) -> Suspicion | None:
+    """A ReLU, sigmoid or tanh as the last layer, before a loss that takes logits or beyond whose range targets lie.
+
+    Source: Goodfellow, Bengio, Courville, "Deep learning", 2016, section 6.2.2 (linear units for means and logits).
+    """
+    layer = e.lab.output_layer
+    kind = type(layer).__name__ if layer is not None else ""
+    if kind not in ("ReLU", "Sigmoid", "Tanh", "Softplus"):
+        return None
+    if e.task.kind == "values":
+        low, high = {"ReLU": (0, np.inf), "Softplus": (0, np.inf), "Sigmoid": (0, 1), "Tanh": (-1, 1)}[kind]
+        outside = float(((e.lab.y < low) | (e.lab.y > high)).mean())
+        if outside < 0.02:
+            return None
+        return Suspicion(f"{outside:.1%} of the targets lie outside of what {kind} can give", "the output")
+    if e.task.loss not in ("cross_entropy", "bce_logits"):
+        return None
+    return Suspicion(f"the logits that {e.task.loss} reads come out of a {kind}", "the output")
+
+
+@rule("wrong_loss", "The loss is made for values, and the targets are classes",
+      lambda e: (Remedy(loss="cross_entropy", bare=e.lab.output_layer is not None),), rank=0, measure="right")  # fmt: skip
+def wrong_loss(e: Evidence) -> Suspicion | None:
+    """One-hot targets under a squared or absolute loss.
+
+    Source: Golik, Doetsch, Ney, "Cross-entropy vs. squared error training", Interspeech 2013.
+    """
+    if e.task.kind != "one_hot" or e.task.loss not in ("mse", "l1", "huber") or not room(e):
+        return None
+    return Suspicion(f"the targets are one-hot rows of {e.task.classes} classes, the loss is {e.task.loss}", "the loss")
+
+
+@rule("output_independent_of_input", "The output does not depend on the input",
+      (Remedy(init=True, inputs=True), Remedy(init=True, inputs=True, lr=0.1)), rank=5)  # fmt: skip
+def output_independent_of_input(e: Evidence) -> Suspicion | None:
+    """Outputs that are the same for every row.
+
+    Source: Karpathy, "A recipe for training neural networks", 2019 (input-independent baseline).
+    """
+    found = first(e, lambda m: m.step > 0 and m.output_spread < 1e-3)
+    if found is None or not room(e):
+        return None
+    return Suspicion(
+        f"over the rows the outputs vary by {found.output_spread:.1g} of their size", "the output", found.step
+    )

@@ -1,0 +1,194 @@
+"""Whole diagnoses: faulty runs are named, healthy ones left alone, the trainer stays as it was."""
+
+import json
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.errors import NonFiniteError, SettingError
+
+from .runs import X, X_val, bits, network, trained, y, y_val
+
+
+def constant(model):
+    with cr.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(cr.full_like(parameter, 0.2))
+    return model
+
+
+def enlarged(model, factor):
+    with cr.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter * factor)
+    return model
+
+
+def one_hot(labels):
+    return np.eye(3, dtype=np.float32)[labels]
+
+
+class FunctionalSoftmax(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = network()
+
+    def forward(self, x):
+        return self.layers(x).softmax(1)
+
+
+shuffled = np.random.default_rng(0).permutation(y)
+FAULTS = {
+    "learning_rate_too_high": lambda: trained(lr=3.0),
+    "learning_rate_too_low": lambda: trained(lr=1e-5),
+    "symmetric_initialisation": lambda: trained(constant(network())),
+    "unnormalised_inputs": lambda: trained(data=(X * 1e-3, y), validation=(X_val * 1e-3, y_val)),
+    "doubled_softmax": lambda: trained(FunctionalSoftmax()),
+    "missing_softmax": lambda: trained(loss=F.nll_loss, lr=0.05),
+    "squashed_output": lambda: trained(network(nn.Sigmoid()), epochs=6),
+    "shuffled_labels": lambda: trained(data=(X, shuffled), validation=(X_val, np.roll(y_val, 7))),
+    "train_eval_difference": lambda: trained(network(nn.Dropout(0.95)), epochs=4),
+    "regularisation_too_strong": lambda: trained(weight_decay=3.0),
+}
+
+
+@pytest.mark.parametrize("cause", FAULTS)
+def test_a_fault_is_found_and_named_first(cause):
+    diagnosis = FAULTS[cause]().diagnose()
+    assert diagnosis
+    assert diagnosis.findings[0].name == cause
+    remedy = diagnosis.findings[0].remedy
+    assert remedy.replays == 3
+    if cause != "shuffled_labels":  # a control: nothing may change
+        assert remedy.gain >= 0.1
+
+
+HEALTHY = {
+    "plain": lambda: trained(),
+    "a high learning rate that is good": lambda: trained(lr=0.05),
+    "tanh": lambda: trained(nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 3))),
+    "few rows": lambda: trained(data=(X[:48], y[:48]), epochs=40),
+    "dropout": lambda: trained(network(width=64), epochs=10),
+    "without validation data": lambda: trained(validation=None),
+}
+
+
+@pytest.mark.parametrize("run", HEALTHY)
+def test_a_healthy_run_raises_no_alarm(run):
+    diagnosis = HEALTHY[run]().diagnose()
+    assert not diagnosis, str(diagnosis)
+    assert str(diagnosis).startswith("Nothing wrong was found. The run ends at loss ")
+
+
+def test_the_replay_is_exact_and_the_trainer_stays_as_it_was():
+    trainer = trained(lr=3.0)
+    before, position = bits(trainer), trainer.position
+    trainer.model.train()
+    layers = list(trainer.model)
+    diagnosis = trainer.diagnose()
+    assert diagnosis.exact
+    assert bits(trainer) == before
+    assert trainer.position == position
+    assert list(trainer.model) == layers
+    assert trainer.optimizer.param_groups[0]["lr"] == 3.0
+
+
+def test_a_run_can_be_resumed_after_its_diagnosis():
+    whole, looked_at = trained(epochs=6), trained(epochs=3)
+    looked_at.diagnose()
+    looked_at.fit(X, y, epochs=6, batch_size=16, validation_data=(X_val, y_val), seed=3, progress=False, resume=True)
+    assert bits(whole) == bits(looked_at)
+
+
+def test_a_run_that_stopped_at_infinity_is_diagnosed():
+    values = X[:, :1] * 40
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    trainer = cr.Trainer(model, F.mse_loss, optim.SGD(model.parameters(), lr=0.5))
+    with pytest.raises(NonFiniteError):
+        trainer.fit(X, values, epochs=30, batch_size=16, progress=False)
+    names = [finding.name for finding in trainer.diagnose().findings]
+    assert names
+    assert names[0] in ("unnormalised_targets", "learning_rate_too_high")
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one label", "several labels"])
+def test_binary_targets(many):
+    targets = np.stack([X[:, 0] > 0, X[:, 1] > 0], axis=1)[:, : 2 if many else 1].astype(np.float32)
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, targets.shape[1]))
+    ill = trained(model, F.binary_cross_entropy_with_logits, 1e-6, (X, targets), validation=None).diagnose()
+    assert [finding.name for finding in ill.findings] == ["learning_rate_too_low"]
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, targets.shape[1]))
+    assert not trained(model, F.binary_cross_entropy_with_logits, 0.02, (X, targets), 20, validation=None).diagnose()
+
+
+def test_a_loss_of_ones_own():
+    def focal(output, target):
+        return F.cross_entropy(output, target) ** 2
+
+    diagnosis = trained(loss=focal, lr=1e-6).diagnose()
+    assert [finding.name for finding in diagnosis.findings] == ["learning_rate_too_low"]
+
+
+def test_a_loss_that_cannot_be_scored():
+    def loss(output, target):
+        return (output.sum(1) - target[:, 0].float()).abs().mean()
+
+    pairs = np.stack([y, y], axis=1)
+    cr.manual_seed(1)
+    model = network()
+    trainer = cr.Trainer(model, loss, optim.Adam(model.parameters()))
+    trainer.fit(X, pairs, epochs=1, batch_size=16, progress=False)
+    with pytest.raises(SettingError) as caught:
+        trainer.diagnose()
+    assert str(caught.value) == (
+        "diagnose: cannot tell what this loss of your own measures: the model gives rows of shape (3,), the targets have "
+        "(2,). Use class numbers of shape (N,) as targets, or targets of the output's shape."
+    )
+
+
+def test_wrong_loss_of_one_hot_targets():
+    trainer = trained(loss=F.l1_loss, data=(X, one_hot(y)), validation=(X_val, one_hot(y_val)), lr=0.002, epochs=3)
+    assert "wrong_loss" in [name for finding in [trainer.diagnose()] for name in finding.suspected]
+
+
+def test_the_report_reads_as_sentences_and_as_data():
+    diagnosis = trained(lr=1e-5).diagnose()
+    text = str(diagnosis)
+    assert text.startswith("1 finding, the likeliest first. The run ends at loss ")
+    assert "1. The learning rate is too low." in text
+    assert "Evidence, first seen before the first step: a typical update is" in " ".join(text.split())
+    assert "Remedy, measured: learning rate times 1000" in text
+    assert "Tried instead:" in text
+    saved = json.loads(json.dumps(diagnosis.as_dict()))
+    assert saved["findings"][0]["name"] == "learning_rate_too_low"
+    assert saved["findings"][0]["remedy"]["gain"] == diagnosis.findings[0].remedy.gain
+    assert saved["findings"][0]["alternatives"]
+
+
+def test_nothing_to_diagnose():
+    model = network()
+    trainer = cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters()))
+    with pytest.raises(SettingError) as caught:
+        trainer.diagnose()
+    assert str(caught.value) == (
+        "diagnose: there is nothing to diagnose yet: this trainer has not fitted anything. Call fit first."
+    )
+
+
+def test_a_training_that_was_only_loaded(tmp_path):
+    trained().save(tmp_path / "run.safetensors")
+    model = network()
+    trainer = cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=0.01), ["accuracy"])
+    trainer.load(tmp_path / "run.safetensors")
+    with pytest.raises(SettingError) as caught:
+        trainer.diagnose()
+    assert str(caught.value) == (
+        "diagnose: this training was loaded from a file, which holds neither its data nor its first weights. "
+        "Build the model and call fit with the same arguments: one seed repeats it to the bit."
+    )
