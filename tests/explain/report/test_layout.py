@@ -38,6 +38,17 @@ def test_a_weight_stands_beside_the_product_that_reads_it():
     assert placed.columns[4] == placed.columns[5] - 1
 
 
+def test_modules_in_a_row_do_not_reach_into_each_other_s_columns():
+    # x -> [w1 -> turned -> product] -> [mask -> mul] -> [w2 -> turned -> product]
+    inputs = [[], [], [1], [0, 2], [], [3, 4], [], [6], [5, 7]]
+    flowing = [True, False, False, True, False, True, False, False, True]
+    owner = [0, 1, 1, 1, 2, 2, 3, 3, 3]
+    columns = mirrored(inputs, flowing, owner).columns
+    spans = {m: [c for c, o in zip(columns, owner, strict=True) if o == m] for m in set(owner)}
+    for module in (0, 1, 2):
+        assert max(spans[module]) < min(spans[module + 1])
+
+
 def test_a_long_chain_is_laid_out_without_recursion():
     placed = mirrored([[i - 1] if i else [] for i in range(3000)], [True] * 3000)
     assert placed.columns == list(range(3000))

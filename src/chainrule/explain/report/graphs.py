@@ -31,9 +31,9 @@ class Network:
 
     def document(self) -> Record:
         """``{"nodes": [...], "modules": [...], "formulas": [...]}``; see `document`."""
-        placed = layout.mirrored(self.reads, self.flows)
         paths = [self._path(i) for i in range(len(self.reads))]
         modules, of_path = self._modules(paths)
+        placed = layout.mirrored(self.reads, self.flows, [of_path[path] for path in paths])
         nodes = []
         for i, node in enumerate(self.step.nodes):
             nodes.append({

@@ -26,26 +26,34 @@ class Layout:
         return max(self.columns, default=-1) + 1
 
 
-def mirrored(inputs: Sequence[Sequence[int]], flowing: Sequence[bool]) -> Layout:
+def mirrored(inputs: Sequence[Sequence[int]], flowing: Sequence[bool], owner: Sequence[int] | None = None) -> Layout:
     """Lay out a graph whose nodes are numbered so that each comes after its inputs.
 
     Args:
         inputs: for each node the numbers of the nodes it reads.
         flowing: whether the node's value depends on the batch.
+        owner: the module of each node. Where the batch enters another module, room is left for the weights that
+            its first op reads, so that modules in a row do not reach into each other's columns.
 
     Example:
         >>> mirrored([[], [], [0, 1], [2]], [True, False, True, True])
         Layout(columns=[0, 0, 1, 2], lanes=[0, 1, 0, 0])
     """
-    columns = _columns(inputs, flowing)
+    columns = _columns(inputs, flowing, owner or [0] * len(inputs))
     return Layout(columns, _lanes(inputs, flowing, columns))
 
 
-def _columns(inputs: Sequence[Sequence[int]], flowing: Sequence[bool]) -> list[int]:
+def _columns(inputs: Sequence[Sequence[int]], flowing: Sequence[bool], owner: Sequence[int]) -> list[int]:
     depth = [0] * len(inputs)
+    height = [0] * len(inputs)  # of what does not flow: the longest way to it, itself included
     for node, sources in enumerate(inputs):
         if flowing[node]:
-            depth[node] = max((depth[source] + 1 for source in sources if flowing[source]), default=0)
+            aside = max((height[source] for source in sources if not flowing[source]), default=0)
+            depth[node] = max(
+                (depth[s] + 1 + aside * (owner[s] != owner[node]) for s in sources if flowing[s]), default=0
+            )
+        else:
+            height[node] = 1 + max((height[source] for source in sources), default=0)
     late: list[int | None] = [None] * len(inputs)
     for node in reversed(range(len(inputs))):
         if not flowing[node]:

@@ -58,11 +58,9 @@ def of_moment(moment: Moment) -> Step:
     nodes, reads, flows = _kept(watched.forward(), notes["input"])
     owners = dict(moment.run.trainer.model.named_parameters())
     names = {node: name for name, p in owners.items() if (node := watched.before(p)) is not None}
-    names |= {
-        node: _origin(node, notes["target"])
-        for node, f in zip(nodes, flows, strict=True)
-        if not f and node not in names
-    }
+    for node, sources in zip(nodes, reads, strict=True):
+        if not sources and node not in names:
+            names[node] = _origin(node, notes["target"])
     weights, after = moment.weights, moment.after
     return Step(
         nodes, reads, flows,
