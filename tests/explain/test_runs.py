@@ -77,7 +77,10 @@ def test_the_end_of_the_run_is_the_trained_model(run):
 def test_looking_back_leaves_the_trainer_as_it_was(run):
     before = bits(weights(run.trainer)), cr.default_generator.get_state().numpy().tobytes()
     position, lr = run.trainer.position.done, run.trainer.optimizer.param_groups[0]["lr"]
+    start = run.trainer.start
     run.at(7)
+    assert start is not None
+    assert run.trainer.start is start  # what a diagnosis repeats the training from
     assert (bits(weights(run.trainer)), cr.default_generator.get_state().numpy().tobytes()) == before
     assert (run.trainer.position.done, run.trainer.optimizer.param_groups[0]["lr"]) == (position, lr)
 
@@ -151,7 +154,8 @@ def test_without_a_record():
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "SHARE", 0.0)  # one checkpoint, at the start, however slow the machine is
     fit(trainer(), record=tmp_path / "run")
     return tmp_path / "run"
 

@@ -76,7 +76,7 @@ class Replay:
         trainer = self.trainer
         before = state.snapshot(trainer.model, trainer.optimizer)
         groups = [dict(group) for group in trainer.optimizer.param_groups]
-        position, history = trainer.position, trainer.history
+        kept = {name: getattr(trainer, name) for name in ("position", "history", "start")}
         program = trainer._program("recorded", self.x, self.y)
         try:
             with inputs.mode(trainer.model, True):
@@ -85,7 +85,8 @@ class Replay:
             state.restore(before)
             for group, saved in zip(trainer.optimizer.param_groups, groups, strict=True):
                 group.update(saved)
-            trainer.position, trainer.history = position, history
+            for name, value in kept.items():
+                setattr(trainer, name, value)
 
     # ---------------------------------------------------------------- moving
 
