@@ -1,0 +1,9 @@
+"""What of ``src`` imports a peer is collected only where that peer is installed."""
+
+import importlib.util
+
+PEERS = {"jax": "with_jax.py", "sklearn": "with_sklearn.py", "torch": "with_torch.py"}
+
+collect_ignore = [
+    f"src/chainrule/cli/bench/peers/{file}" for peer, file in PEERS.items() if importlib.util.find_spec(peer) is None
+]
