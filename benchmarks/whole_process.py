@@ -59,9 +59,14 @@ def process(arguments: list[str]) -> tuple[str, float, int | None]:
     child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     text, memory = child.stdout.read() if child.stdout else "", None
     if hasattr(os, "wait4"):
+        import resource
+
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
-        memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        unit = 1 if sys.platform == "darwin" else 1024
+        # The system counts what the child held before it became another program, too: this process's own memory.
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        memory = usage.ru_maxrss * unit if usage.ru_maxrss > own else None
     failed = child.wait() != 0
     seconds = time.perf_counter() - start
     if failed:

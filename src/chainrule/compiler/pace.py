@@ -13,9 +13,12 @@ from chainrule.compiler import cost
 from chainrule.compiler.division import Division
 from chainrule.compiler.threads import available_cpus
 
-PROBE = 0.003  # seconds of steps on the other number of threads ...
-EVERY = 0.5  # ... so many seconds after the last time
-COST = 50.0  # ... or so many times as long as that took, where it is much slower
+PROBE = 0.003  # seconds of steps on the other number of threads,
+SOON = (
+    0.03  # so many seconds after a change (what disturbed the other may have been short), then half as often each time
+)
+EVERY = 0.5  # down to so often,
+COST = 100.0  # and so many times as long after as the last probe lost: probing takes a hundredth of the time
 SPAN = 0.1  # seconds after which the choice is looked at again
 CLEARLY = 0.97  # the other must be faster by so much
 
@@ -36,6 +39,7 @@ class Pace:
         self.fewest = cost.WAKE / max(alone - shared, 0.1 * alone)  # steps that repay waking the workers
         self.seconds: dict[int, float] = {}  # a step on so many threads, as measured
         self.again = 0.0  # when to try the other number
+        self.lost = 0  # probes since it last won
 
     def choose(self, left: int, limit: int) -> tuple[int, int]:
         """Of the steps that are left, how many to run next, and on how many threads: (threads, steps)."""
@@ -59,9 +63,14 @@ class Pace:
         if steps < self.fewest and seconds < PROBE / 2:
             return
         each = seconds / steps
-        self.seconds[threads] = (self.seconds.get(threads, each) + each) / 2
         other = 1 if self.favourite > 1 else self.many
-        if threads == other:
-            self.again = time.perf_counter() + max(EVERY, COST * seconds)
-        if self.seconds.get(other, float("inf")) < CLEARLY * self.seconds.get(self.favourite, 0.0):
-            self.favourite = other
+        # Of the other number the last probe counts alone: what disturbed those before may be over.
+        self.seconds[threads] = each if threads == other else (self.seconds.get(threads, each) + each) / 2
+        known = self.seconds.get(self.favourite)
+        if self.seconds.get(other, float("inf")) < CLEARLY * (known or 0.0):
+            self.favourite, self.lost = other, 0
+            self.again = time.perf_counter() + SOON
+        elif threads == other:
+            lost = seconds - steps * known if known is not None else 0.0
+            self.again = time.perf_counter() + max(min(EVERY, SOON * 2**self.lost), COST * lost)
+            self.lost = min(self.lost + 1, 10)
