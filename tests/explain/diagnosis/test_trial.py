@@ -7,7 +7,7 @@ import pytest
 
 from chainrule.explain.diagnosis.experiment import Replay
 from chainrule.explain.diagnosis.remedies import Remedy
-from chainrule.explain.diagnosis.report import Diagnosis, finding
+from chainrule.explain.diagnosis.report import Diagnosis, Experiment, finding
 from chainrule.explain.diagnosis.rules import RULES, Suspicion
 from chainrule.explain.diagnosis.task import Score
 from chainrule.explain.diagnosis.trial import _GAINS, Case, Effect, ranked
@@ -88,6 +88,27 @@ def test_the_text_of_a_finding():
         "A note."
     )
     assert diagnosis.as_dict()["findings"][0]["alternatives"][0]["cause"] == "learning_rate_too_high"
+
+
+def curves(before, after, remedy):
+    a, b = (
+        Replay(np.array(losses, float), *[Score(0, 0, 0, 1, 0)] * 2, np.zeros((1, 1))) for losses in (before, after)
+    )
+    return Experiment.of(Effect(remedy, Remedy(), (0.1,), (0.1,), a, b), "learned").curves
+
+
+def test_curves_are_over_the_same_share_of_the_rows():
+    half = curves([4, 3, 2, 1], [4, 3], Remedy(stop=0.5))
+    assert half == {"at": [1, 2, 3, 4], "before": [4, 3, 2, 1], "after": [4, 3, None, None]}
+    assert curves([4, 3, 2, 1], [8, 6], Remedy(batch=64))["after"] == [8, 8, 6, 6]
+    assert curves([8, 6], [4, 3, 2, 1], Remedy(batch=16))["after"] == pytest.approx([3.5, 1.5])
+    assert curves([1, np.nan, 1], [1, 2, 3], Remedy(lr=0.1))["before"] == [1, None, None]
+
+
+def test_a_long_curve_has_a_hundred_points():
+    found = curves(np.arange(1000), np.arange(1000), Remedy(lr=0.1))
+    assert (len(found["at"]), found["at"][0], found["at"][-1]) == (100, 10, 1000)
+    assert found["before"] == found["after"] == pytest.approx(np.arange(4.5, 1000, 10))
 
 
 def test_the_text_when_nothing_is_wrong():
