@@ -65,14 +65,14 @@ def inputs(kind: str) -> Callable[[Data, Any], None]:
             "times 100": (100.0, 0.0), "times 1000": (1000.0, 0.0), "offset": (1.0, 60.0), "tiny": (1e-3, 0.0),
             "unequal": (10 ** rng.uniform(-2, 3, features), 0.0),
         }[kind]  # fmt: skip
-        data.x, data.x_val = ((x * scale + shift).astype(np.float32) for x in (data.x, data.x_val))
+        data.each("x", lambda x: x * scale + shift)
 
     return change
 
 
 def targets(scale: float, shift: float) -> Callable[[Data, Any], None]:
     def change(data: Data, rng: Any) -> None:
-        data.y, data.y_val = ((y * scale + shift).astype(np.float32) for y in (data.y, data.y_val))
+        data.each("y", lambda y: y * scale + shift)
 
     return change
 
@@ -102,8 +102,6 @@ def rare(share: float) -> Callable[[Data, Any], None]:
                 keep[rows if k == 0 else rows[: max(least, round(share * len(rows)))]] = True
             setattr(data, x, getattr(data, x)[keep])
             setattr(data, y, labels[keep])
-            if y == "y_val":
-                data.clean = data.clean[keep]
 
     return change
 
@@ -120,7 +118,7 @@ def noisy(size: float) -> Callable[[Data, Any], None]:
 
     def change(data: Data, rng: Any) -> None:
         deviation = size * data.x.std()
-        data.x, data.x_val = ((x + rng.normal(0, deviation, x.shape)).astype(np.float32) for x in (data.x, data.x_val))
+        data.each("x", lambda x: x + rng.normal(0, deviation, x.shape))
 
     return change
 
