@@ -46,9 +46,9 @@ def digits(rng: Any) -> Data:
     import chainrule as cr
 
     data = cr.data.load("digits")
-    rows = rng.permutation(len(data.train.X))[:1200]
-    x = np.concatenate([data.train.X[rows], data.test.X])
-    return _split(x, np.concatenate([data.train.y[rows], data.test.y]), 900, 300, 10)
+    x, y = (np.concatenate(parts) for parts in zip(data.train, data.test, strict=True))
+    rows = rng.permutation(len(x))
+    return _split(x[rows], y[rows], 900, 300, 10)
 
 
 def spirals(rng: Any) -> Data:

@@ -9,7 +9,9 @@ for values. HARM of that is what counts as harm:
 
 - A faulty run counts if it ends by HARM or more below the plain run of its case and seed in accuracy or likelihood on
   test rows, or in accuracy on its training rows. Overfitting is harm over time: such a run counts if it ends by HARM
-  or more below its own best on the way, in the mean of accuracy and likelihood.
+  or more below its own best on the way, in the mean of accuracy and likelihood. Imbalance is not scarcity: such a
+  run counts if it ends by HARM or more below, in accuracy on test rows (whose classes are equally frequent), the
+  same run on the same rows, those of rare classes repeated.
 - A healthy run counts if it does neither: in accuracy it keeps within HARM of the plain run, and it ends within HARM
   of its own best. (Its likelihood is not compared with another run's: smoothing and decay cost it on purpose.)
 
@@ -75,6 +77,8 @@ def harm(name: str, before: Outcome, trace: list[Outcome]) -> float:
     lost = max(before.right - end.right, before.trained - end.trained)
     if name == "overfitting":
         return fell
+    if name == "imbalance":
+        return before.right - end.right
     return max(lost, before.likely - end.likely) if name in FAULTS else max(lost, fell)
 
 
@@ -84,15 +88,17 @@ def one(job: Job, diagnosed: bool = True) -> dict[str, Any]:
     spec = SPLITS[split][0][case]
     spec = FAULTS[name].inject(spec, _draw(case, name, seed)) if name in FAULTS else HEALTHY[name][0](spec)
     trainer, trace = trained(spec, seed)
+    without = FAULTS[name].without if name in FAULTS else None
+    before = trained(without(spec), seed)[1][-1] if without else plain(split, case, seed)
     row = {
-        "case": case, "name": name, "seed": seed, "faulty": name in FAULTS, "harm": harm(name, plain(split, case, seed), trace),
-        "best": max(moment.learned for moment in trace), "outcome": asdict(trace[-1]), "found": [], "suspected": [], "seconds": 0.0,
+        "case": case, "name": name, "seed": seed, "faulty": name in FAULTS, "harm": harm(name, before, trace),
+        "before": asdict(before), "best": max(moment.learned for moment in trace), "outcome": asdict(trace[-1]), "found": [], "suspected": [], "seconds": 0.0, "processor": 0.0,
     }  # fmt: skip
     if not diagnosed:
         return row
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     diagnosis = trainer.diagnose()
-    row["seconds"] = time.perf_counter() - began
+    row |= {"seconds": time.perf_counter() - began, "processor": time.process_time() - busy}
     return row | {
         "found": [(f.name, round(f.remedy.gain, 3)) for f in diagnosis.findings], "suspected": diagnosis.suspected,
         "tried": _tried(diagnosis), "replays": diagnosis.replays, "exact": diagnosis.exact,
@@ -139,7 +145,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         f"not counted: {r['case']} {r['name']} seed {r['seed']} (harm {r['harm']:.2f}) found {r['found']}"
         for r in sorted(out, key=lambda r: r["faulty"])
     ]
-    seconds = [r["seconds"] for r in rows]
+    spent = {name: [r[name] for r in rows] for name in ("seconds", "processor")}
     lines.append(
         f"faulty {len(faulty)}, healthy {len(healthy)}, not counted {len(out)}\n"
         f"recall {len(found) / max(1, len(faulty)):.1%}; false alarms {len(alarms) / max(1, len(healthy)):.1%} ({len(alarms)}); "
@@ -147,7 +153,10 @@ def report(rows: list[dict[str, Any]]) -> str:
         f"if every healthy run counted, false alarms {sum(bool(r['found']) for r in every) / max(1, len(every)):.1%}; "
         f"precision of alarms {len(found) / max(1, len(found) + len(alarms)):.3f}, of single findings "
         f"{len(right) / max(1, len(named)):.3f} ({len(named)})\n"
-        f"seconds a diagnosis: median {np.median(seconds):.2f}, 90 % {np.quantile(seconds, 0.9):.2f}, most {max(seconds):.2f}"
+        + "; ".join(
+            f"{name} a diagnosis: median {np.median(each):.2f}, 90 % {np.quantile(each, 0.9):.2f}, most {max(each):.2f}"
+            for name, each in spent.items()
+        )
     )
     return "\n".join(lines)
 

@@ -44,9 +44,10 @@ def evidence(moments=None, task=None, trained=0.5, tested=0.5, losses=(1.0, 0.9)
         "optimizer": SimpleNamespace(param_groups=[{"weight_decay": 0.0}]), "one_batch": lambda: score(1.0),
     }  # fmt: skip
     replay = Replay(np.array(losses), score(trained), score(tested), np.zeros((1, 3)), [], finite)
+    moments = moments or [moment(), moment(50), moment(99, eval_mode_loss=0.7)]
     return Evidence(
-        task or Task("classes", "cross_entropy", 3), moments or [moment(), moment(50), moment(99, eval_mode_loss=0.7)],
-        replay, score(trained), score(tested, recall), True, SimpleNamespace(**{**known, **lab}),
+        task or Task("classes", "cross_entropy", 3), moments, replay, score(trained), score(tested, recall), True,
+        SimpleNamespace(**{**known, **lab}), [(m.step, m.val) for m in moments],
     )  # fmt: skip
 
 
@@ -231,7 +232,7 @@ def test_scores_are_shares_of_what_there_is_to_learn():
     labels = np.array([0, 1, 2, 2])
     task = Task("classes", "cross_entropy", 3)
     perfect = task.score(np.eye(3)[labels] * 50, labels, labels)
-    assert (perfect.right, perfect.recall, round(perfect.loss, 6)) == (1, 1, 1)
+    assert (perfect.right, perfect.recall, perfect.loss) == pytest.approx((1, 1, 1))
     constant = task.score(np.log(np.array([[0.25, 0.25, 0.5]] * 4)), labels, labels)
     assert constant.learned == pytest.approx(0, abs=1e-3)
     assert constant.recall == pytest.approx(0)
@@ -239,3 +240,12 @@ def test_scores_are_shares_of_what_there_is_to_learn():
     values = Task("values", "mse", 0)
     assert values.score(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]])).learned == 1
     assert replace(perfect, accuracy=np.nan).as_dict()["accuracy"] is None
+
+
+def test_scores_are_the_means_of_what_each_row_says():
+    labels = np.array([0, 1, 2, 2, 2])
+    found = Task("classes", "cross_entropy", 3).score(np.random.default_rng(0).normal(0, 1, (5, 3)), labels, labels)
+    for name in ("learned", "right", "recall"):
+        assert found.by_row[name].mean() == pytest.approx(getattr(found, name))
+    lost = Task("values", "mse", 0).score(np.array([[1e9], [0.0]]), np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]))
+    assert lost.by_row["learned"].tolist() == [-1, -1]
