@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from chainrule.compiler import pace
+from chainrule.compiler import cost, pace
 from chainrule.compiler.pace import Pace
 
 ALONE, SHARED, DISTURBED = 850e-6, 480e-6, 1800e-6
@@ -14,18 +14,20 @@ class Machine:
     """A clock, and how long a step takes on so many threads at a time."""
 
     def __init__(self, monkeypatch, step):
-        self.now, self.step = 100.0, step
+        self.now, self.step, self.used = 100.0, step, {1: 0, 2: 0}
         monkeypatch.setattr(pace.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(pace, "available_cpus", lambda: 2)
 
     def run(self, pace, seconds):
         """Seconds a step over a run of about so many seconds."""
-        steps, began = int(seconds / SHARED), self.now
-        left = steps
+        return self.run_steps(pace, int(seconds / SHARED))
+
+    def run_steps(self, pace, steps):
+        began, left, self.used = self.now, steps, {1: 0, 2: 0}
         while left:
             threads, count = pace.choose(left, 2)
-            took = self.advance(threads, count)
-            pace.note(threads, count, took)
+            pace.note(threads, count, self.advance(threads, count))
+            self.used[threads] += count
             left -= count
         return (self.now - began) / steps
 
@@ -101,6 +103,21 @@ def test_a_single_slow_stretch_changes_nothing_for_long(monkeypatch):
     machine, chosen = Machine(monkeypatch, step), Pace(division())
     machine.run(chosen, 1.5)
     assert machine.run(chosen, 1.0) < 1.03 * SHARED
+
+
+def test_one_long_loop_on_a_busy_machine_is_not_lost(monkeypatch):
+    """The estimate says two threads, the machine says a hundred times slower: a few steps tell."""
+    machine = Machine(monkeypatch, lambda threads, now: 50e-3 if threads > 1 else ALONE)
+    machine.run_steps(Pace(division()), 10_000)
+    assert machine.used[2] <= 20
+
+
+def test_a_run_that_ends_before_the_workers_wake_stays_alone(monkeypatch):
+    monkeypatch.setattr(cost, "WAKE", 1e9)
+    machine, chosen = Machine(monkeypatch, quiet), Pace(division())
+    for _ in range(5):
+        machine.run_steps(chosen, 10)
+        assert machine.used == {1: 10, 2: 0}
 
 
 def test_few_steps_do_not_wake_anyone(monkeypatch):

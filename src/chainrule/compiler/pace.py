@@ -75,7 +75,7 @@ class Pace:
         each = seconds / steps
         if threads == self.favourite:
             self._go_on(each)
-        else:
+        elif self.favourite in self.seconds:
             self._compare(steps, each)
 
     def _go_on(self, each: float) -> None:
