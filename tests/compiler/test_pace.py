@@ -105,6 +105,17 @@ def test_a_single_slow_stretch_changes_nothing_for_long(monkeypatch):
     assert machine.run(chosen, 1.0) < 1.03 * SHARED
 
 
+def test_long_steps_are_not_spent_on_probes(monkeypatch):
+    """Runs of four steps with pauses between: a pause makes no probe cheaper."""
+    machine = Machine(monkeypatch, lambda threads, now: 7e-3 if threads > 1 else 15e-3)
+    chosen, used = Pace(division(7e-3, 15e-3)), 0
+    for _ in range(50):
+        machine.rest(3.0)
+        machine.run_steps(chosen, 4)
+        used += machine.used[1]
+    assert used <= 3
+
+
 def test_one_long_loop_on_a_busy_machine_is_not_lost(monkeypatch):
     """The estimate says two threads, the machine says a hundred times slower: a few steps tell."""
     machine = Machine(monkeypatch, lambda threads, now: 50e-3 if threads > 1 else ALONE)

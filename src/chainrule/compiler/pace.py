@@ -5,7 +5,8 @@ faster, by far. So from time to time a few steps run on the other number of thre
 No bit depends on it.
 
 A run begins with a short stretch and goes on in longer ones, for what was true before it may no longer be; and
-a stretch that went worse than the ones before has the other number tried at once.
+a stretch that went worse than the ones before has the other number tried at once. When to try is counted in the
+time that the program ran: pauses make no probe cheaper.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ IDLE = 0.001  # seconds without a step, after which a run counts as new
 SOON = 0.03  # so long after a change the other is tried again, after a defeat twice as long as before
 EVERY = 0.5  # up to so long,
 COST = 100.0  # and so many times as long after as the last probe lost: probing takes a hundredth of the time,
-HASTE = 10.0  # or a tenth while the favourite does worse than it did
+HASTE = 10.0  # or a tenth at first, and while the favourite does worse than it did
 WORSE = 1.2  # so many times as long a step
 CLEARLY = 0.97  # the other must be faster by so much
 
@@ -44,8 +45,10 @@ class Pace:
         self.seconds: dict[int, float] = {}  # a step on so many threads, as measured
         self.stretch = PROBE
         self.ended = 0.0  # when the last stretch did
-        self.again = 0.0  # when to try the other number,
-        self.at_worst = 0.0  # and when, should the favourite do worse
+        self.ran = 0.0  # seconds, all stretches together
+        self.expected = self.favourite
+        self.at_worst = 0.0  # when to try the other number, should the favourite do worse,
+        self.again = HASTE * max(PROBE, alone * 1e-9) * abs(shared / alone - 1)  # and when anyway
         self.defeats = 0  # of the other, since it last won
 
     def choose(self, left: int, limit: int) -> tuple[int, int]:
@@ -59,7 +62,7 @@ class Pace:
             self.stretch = PROBE
         if known is None:
             return self.favourite, self._within(PROBE, self.division.estimate(self.favourite) * 1e-9, left)
-        if now >= self.again:
+        if self.ran >= self.again:
             return self.other, self._within(PROBE, known, left)
         return self.favourite, self._within(self.stretch, known, left)
 
@@ -70,6 +73,7 @@ class Pace:
     def note(self, threads: int, steps: int, seconds: float) -> None:
         """So long it took."""
         self.ended = time.perf_counter()
+        self.ran += seconds
         if steps < self.fewest and seconds < PROBE / 2:
             return
         each = seconds / steps
@@ -82,7 +86,7 @@ class Pace:
         known = self.seconds.get(self.favourite, each)
         self.stretch = min(2 * self.stretch, SPAN)
         if each > WORSE * known:
-            self.again = min(self.again, max(self.at_worst, self.ended))
+            self.again = min(self.again, max(self.at_worst, self.ran))
         self.seconds[self.favourite] = (known + each) / 2
 
     def _compare(self, steps: int, each: float) -> None:
@@ -92,10 +96,11 @@ class Pace:
         self.stretch = PROBE
         if each < CLEARLY * known:
             self.favourite, self.other, self.defeats = self.other, self.favourite, 0
-            self.again = self.at_worst = self.ended + SOON
+            self.again = self.at_worst = self.ran + SOON
         else:
             lost = steps * (each - known)
-            trust = 2.0 ** min(0, self.defeats - 3)  # one defeat may have been bad luck, a fourth is not
-            self.again = self.ended + max(min(EVERY, SOON * 2**self.defeats), COST * lost * trust)
-            self.at_worst = self.ended + max(PROBE, HASTE * lost)
+            # One unexpected defeat may have been bad luck, a fourth is not.
+            trust = 1.0 if self.favourite == self.expected else 2.0 ** min(0, self.defeats - 3)
+            self.again = self.ran + max(min(EVERY, SOON * 2**self.defeats), COST * lost * trust)
+            self.at_worst = self.ran + max(PROBE, HASTE * lost)
             self.defeats = min(self.defeats + 1, 10)
