@@ -202,6 +202,23 @@ def test_the_first_step_and_whether_it_came_late_are_told():
     assert (suspicion.step, suspicion.late) == (50, True)
 
 
+@pytest.mark.parametrize(("update", "suspect"), [(0.05, False), (0.5, True)])
+def test_a_rate_may_be_too_high_for_rows_held_out_alone(update, suspect):
+    moments = everywhere(movements=[movement(update=update)])
+    suspicion = RULES["learning_rate_too_high"].suspects(evidence(moments, trained=1.0, tested=0.6))
+    assert (suspicion is not None) is suspect
+
+
+def test_overfitting_needs_a_fall_in_what_is_learned():
+    def run(best, end, tested):
+        return evidence([moment(), moment(30, val=score(best)), moment(99, val=score(end))], trained=1.0, tested=tested)
+
+    overfitted = RULES["overfitting"].suspects
+    assert overfitted(run(0.7, 0.5, 0.5)) is not None
+    assert overfitted(run(0.7, 0.65, 0.65)) is None  # within a tenth
+    assert overfitted(run(0.98, 0.85, 0.95)) is None  # no worse than the training rows
+
+
 def test_a_run_that_stops_being_finite():
     suspicion = RULES["learning_rate_too_high"].suspects(evidence(losses=(1.0, 9.0, np.nan), finite=False))
     assert suspicion is not None

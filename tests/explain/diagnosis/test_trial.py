@@ -166,3 +166,16 @@ def test_nothing_is_tried_twice():
     assert found.confirmed
     assert [e.gain for e in found.effects] == pytest.approx([0.7] * 3)
     assert len(found.effects[0].gains) == 3
+
+
+def test_where_the_best_remedy_is_not_certain_the_next_is_tried():
+    from chainrule.explain.diagnosis.trial import tried
+
+    def replayed(remedy, seed):
+        best = 0.2 if seed else 0.95  # a tenth of the rate does best, but only in one order of the rows
+        return replay({1: 0.2, 0.1: best}.get(remedy.lr, 0.8))
+
+    found = tried(SimpleNamespace(replay=replayed), None, RULES["learning_rate_too_high"], Suspicion("x"))
+    assert found.confirmed
+    assert found.best.remedy == Remedy(lr=0.01)
+    assert [e.remedy.lr for e in found.effects] == [0.01, 0.1, 0.001]
