@@ -1,0 +1,77 @@
+"""The check of derivative rules, tried on rules that it was not made with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.explain.blind_rules import BLIND
+from tests.explain.equal_rules import EQUAL
+from tests.explain.rule_points import POINTS
+from tests.explain.wrong_rules import Wrong
+
+import chainrule as cr
+from chainrule import ops
+from chainrule.tensor.core import apply
+
+SECOND = {"second derivative cut off", "history cut off"}  # right once, wrong when differentiated again
+RTOL, ATOL = 1e-12, 4e-15  # of rounding in float64, and of the cancellation that some declared rules have
+
+
+def derivatives(rule: Any, op: Any, argument: int, inputs: Any, params: Any, spread: bool) -> list[np.ndarray]:
+    """What a rule gives, and what is got by differentiating it once more."""
+    xs = [cr.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
+    Y = apply(op, *xs, **params)
+    dY = cr.tensor(upstream(Y.shape, spread), dtype=Y.dtype, requires_grad=Y.dtype.is_floating_point)
+    product = cr.zeros_like(xs[argument]) if rule is None else rule(dY, Y, *xs, **params)
+    dX = product.sum_to_size(xs[argument].shape)
+    leaves = [x for x in (*xs, dY) if x.requires_grad]
+    if dX.requires_grad:
+        (dX.double() * cr.tensor(upstream(dX.shape, False))).sum().backward()
+    return [dX.detach().numpy(), *(np.zeros(x.shape) if x.grad is None else x.grad.numpy() for x in leaves)]
+
+
+def upstream(shape: tuple[int, ...], spread: bool) -> np.ndarray:
+    """Numbers of ordinary size; where `spread`, a tiny and a large one among them."""
+    dY = np.random.default_rng(3).standard_normal(shape)
+    if spread and dY.ndim:
+        dY.flat[::7] *= 1e3
+        dY.flat[3::11] *= 1e-12
+    return dY
+
+
+def differ(found: list[np.ndarray], right: list[np.ndarray]) -> bool:
+    return any(
+        a.dtype != b.dtype or a.shape != b.shape or not np.allclose(a, b, RTOL, ATOL * _size(b), equal_nan=True)
+        for a, b in zip(found, right, strict=True)
+    )
+
+
+def _size(x: np.ndarray) -> float:
+    """The largest number in it, and at most 1."""
+    return min(1.0, float(np.nan_to_num(np.abs(x)).max(initial=0)))
+
+
+def differs(rule: Wrong, orders: int | None, spread: bool) -> bool:
+    """Whether a rule and the op's own differ anywhere: in what they give, or (`orders` None) in its derivatives too."""
+    op, argument = ops.ALL[rule.op], rule.argument
+    with np.errstate(all="ignore"):
+        return any(
+            differ(
+                derivatives(rule.rule, op, argument, inputs, params, spread)[:orders],
+                derivatives(op.rule(argument), op, argument, inputs, params, spread)[:orders],
+            )
+            for inputs, params in POINTS[rule.op]
+            if argument < len(inputs)
+        )
+
+
+@pytest.mark.parametrize("wrong", BLIND, ids=str)
+def test_a_wrong_rule_is_wrong(wrong):
+    assert differs(wrong, 1, True) or (wrong.what in SECOND and differs(wrong, None, True))
+
+
+@pytest.mark.parametrize("equal", EQUAL, ids=str)
+def test_a_right_rule_is_right(equal):
+    assert not differs(equal, 1, False)
