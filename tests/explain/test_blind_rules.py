@@ -1,4 +1,18 @@
-"""The check of derivative rules, tried on rules that it was not made with."""
+"""The check of derivative rules, tried on rules that it was not made with.
+
+Blind, first run (2026-11-24, before anything was changed for them): 79 of 117 wrong rules found, 2 of 69 right rules
+accused. Missed were
+
+- 5 that are right once and wrong when differentiated again: nothing differentiated a rule;
+- 13 that err for shapes or parameters that no trial had: square factors, cubes, four axes, an inner size of 1, two
+  axes that grow, slack behind a strided slice, sizes beyond 8, more than 255 ties, -1 among the indices of `put`;
+- 11 that err for sizes that no trial had: between 1e-4 and 1e-2, below 1e-13, beyond 1e8, upstream beyond 10 or below
+  1e-10;
+- 8 at ties and near them, or where both branches of `where` are equal;
+- 1 in the wrong dtype.
+
+Accused were "0 beyond 20" of tanh, where the declared rule is 0 as well (1 - Y Y with Y = 1), and sigmoid "by tanh".
+"""
 
 from __future__ import annotations
 
