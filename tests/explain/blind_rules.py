@@ -195,7 +195,7 @@ BLIND: list[Wrong] = [
     Wrong("minimum", 0, "shared up to 1e-6 apart", lambda dY, Y, a, b: (dY / 2).where((a - b).abs() < 1e-6, dY.masked_fill(a > b, 0))),
     Wrong("minimum", 1, "chosen by size", lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(b.abs() > a.abs(), 0))),
     Wrong("minimum", 0, "shared by size near large numbers", lambda dY, Y, a, b: (dY / 2).where((a - b).abs() <= 1e-5 * b.abs(), dY.masked_fill(a > b, 0))),
-    Wrong("where", 1, "by comparing values", lambda dY, Y, c, a, b: dY.where(Y == a, 0)),
+    Wrong("where", 1, "by comparing values", lambda dY, Y, c, a, b: dY.where(a == Y, 0)),
     Wrong("where", 2, "nothing where both are equal", lambda dY, Y, c, a, b: dY.where(~c & (a != b), 0)),
     Wrong("where", 2, "condition of the first column", lambda dY, Y, c, a, b: dY.where(~(c[..., :1] if c.ndim > 1 else c), 0)),
     Wrong("cast", 0, "by way of float32", lambda dY, Y, x, dtype: dY.float().to(x.dtype)),

@@ -12,7 +12,9 @@ Array = np.ndarray[Any, Any]
 Point = tuple[tuple[Array, ...], dict[str, Any]]
 
 rng = np.random.default_rng(11)
-SIZES = np.array([*np.logspace(-160, 160, 65), 1e-12, 1e-7, 5e-4, 5e-3, 0.05, 0.3, 1, 2.5, 4.7, 6.5, 12, 18, 40, 120, 380, 650, 800])
+SIZES = np.array(
+    [*np.logspace(-160, 160, 65), 1e-12, 1e-7, 5e-4, 5e-3, 0.05, 0.3, 1, 2.5, 4.7, 6.5, 12, 18, 40, 120, 380, 650, 800]
+)
 LINE = np.concatenate([[0.0], SIZES, -SIZES, rng.standard_normal(20)])
 NEAR = np.array([0, 1e-9, 0.3, 1, 2, 3, -1e-9, -0.3, -1, -2, -2.5, 5, 1e7, -1e7])
 
@@ -21,7 +23,11 @@ def _pairs(*extra: tuple[float, float]) -> list[Point]:
     """Every two of some numbers, ties among them, and shapes that broadcast."""
     a, b = np.array([(a, b) for a in NEAR for b in NEAR] + [(a, a + 1e-8) for a in NEAR] + list(extra)).T.copy()
     shapes = [((3, 4), (3, 4)), ((3, 4), (4,)), ((4,), (3, 4)), ((3, 1), (1, 4)), ((2, 1, 3), (2, 3)), ((), (2, 3))]
-    return [((a, b), {}), *(((_normal(p), _normal(q)), {}) for p, q in shapes), *(((_normal(q), _normal(p)), {}) for p, q in shapes)]
+    return [
+        ((a, b), {}),
+        *(((_normal(p), _normal(q)), {}) for p, q in shapes),
+        *(((_normal(q), _normal(p)), {}) for p, q in shapes),
+    ]
 
 
 def _normal(shape: tuple[int, ...]) -> Array:
@@ -36,7 +42,12 @@ def _reductions() -> list[Point]:
     tied = rng.integers(-1, 2, (3, 3, 3)).astype(float)
     near = tied + rng.choice([0, 1e-8], tied.shape)
     rows = np.array([[-1.0, 0, 0, -2], [3, 1, 3, 3], [-5, -5, -5, -5]])
-    wide = [(_normal((3, 4)), (1,)), (_normal((3, 19)), (1,)), (_normal((2, 3, 4, 5)), (0, 1, 3)), (np.zeros((2, 256)), (1,))]
+    wide = [
+        (_normal((3, 4)), (1,)),
+        (_normal((3, 19)), (1,)),
+        (_normal((2, 3, 4, 5)), (0, 1, 3)),
+        (np.zeros((2, 256)), (1,)),
+    ]
     return [*(((x,), {"dims": dims}) for x in (tied, near, -tied) for dims in ((0,), (1,), (2,), (0, 2))),
             ((rows,), {"dims": (1,)}), *(((x,), {"dims": dims}) for x, dims in wide)]  # fmt: skip
 
@@ -52,15 +63,30 @@ def _puts() -> list[Point]:
 
 
 POSITIVE = np.sort(np.abs(LINE[LINE != 0]))
-UNARY = "neg abs exp expm1 sin cos tanh sigmoid erf relu alias floor round sign".split()
+UNARY = [
+    "neg",
+    "abs",
+    "exp",
+    "expm1",
+    "sin",
+    "cos",
+    "tanh",
+    "sigmoid",
+    "erf",
+    "relu",
+    "alias",
+    "floor",
+    "round",
+    "sign",
+]
 
 POINTS: dict[str, list[Point]] = {
     **{name: _line(LINE) for name in UNARY},
     **{name: _line(POSITIVE) for name in ("log", "sqrt", "rsqrt")},
     "log1p": _line(np.concatenate([POSITIVE, [0, -1e-9, -5e-5, -0.3, -0.999]])),
-    **{name: _pairs() for name in "add sub maximum minimum pow".split()},
+    **{name: _pairs() for name in ["add", "sub", "maximum", "minimum", "pow"]},
     "mul": [*_pairs(), ((np.array([0.5, 3.0]), np.array([1e-25, 2e-25])), {})],
-    **{name: [((a, np.where(b == 0, 0.5, b)), {}) for (a, b), _ in _pairs((1e-200, 1e-170), (3, 1e10))] for name in "div remainder floor_divide".split()},
+    **{name: [((a, np.where(b == 0, 0.5, b)), {}) for (a, b), _ in _pairs((1e-200, 1e-170), (3, 1e10))] for name in ["div", "remainder", "floor_divide"]},
     "where": [((rng.random((3, 4)) > 0.5, rng.integers(0, 2, (3, 4)) * 1.0, rng.integers(0, 2, (3, 4)) * 1.0), {}), ((rng.random(4) > 0.5, _normal((3, 4)), _normal((3, 1))), {})],
     "cast": [((LINE[:9].astype(np.float32),), {"dtype": dtypes.float64}), ((LINE[:9],), {"dtype": dtypes.float32}), ((LINE[:9],), {"dtype": dtypes.float64})],
     **{name: _reductions() for name in ("sum", "amax", "amin")},
