@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from ctypes import addressof, c_char
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +25,22 @@ def address(array: Array) -> int:
         return pointer
 
 
+LINE = 64  # bytes of a cache line: a vector that crosses into the next is read and written at half the speed
+
+
 def aligned(size: int) -> Array:
     """Working memory that starts on a cache line."""
-    raw = np.empty(size + 64, np.uint8)
-    start = -address(raw) % 64
+    raw = np.empty(size + LINE, np.uint8)
+    start = -address(raw) % LINE
     return raw[start : start + max(size, 1)]
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array that starts on a cache line, if it is large enough to matter."""
+    size = math.prod(shape) * dtype.itemsize
+    return np.empty(shape, dtype) if size < LINE else aligned(size)[:size].view(dtype).reshape(shape)
+
+
+def lies_well(array: Array) -> bool:
+    """Does it start where `empty` would have it?"""
+    return array.nbytes < LINE or address(array) % LINE == 0

@@ -19,7 +19,7 @@ import numpy as np
 from chainrule import graph
 from chainrule.compiler import memory, tree, watch
 from chainrule.compiler.available import check_room
-from chainrule.compiler.buffers import address, contiguous
+from chainrule.compiler.buffers import address, contiguous, empty, lies_well
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
 from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
@@ -299,8 +299,9 @@ class Variant:
         if held is None:
             raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
         array = contiguous(held)
-        if slot.final is not None and (node.seen or array is not held):
-            array = array.copy()
+        if slot.final is not None and (node.seen or array is not held or not lies_well(array)):
+            array = empty(held.shape, held.dtype)
+            array[...] = held
             node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
             node.seen = False
             slot.current()._node = node
@@ -318,7 +319,7 @@ class Variant:
         final = grad.final
         if final is None:
             return
-        array = np.empty(final.shape, final.dtype.numpy)
+        array = empty(final.shape, final.dtype.numpy)
         node = graph.leaf(array, final.dtype)
         node.seen = False
         self.gradients[i] = wrap(node)
