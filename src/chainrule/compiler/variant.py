@@ -21,6 +21,7 @@ from chainrule.compiler import memory, tree, watch
 from chainrule.compiler.available import check_room
 from chainrule.compiler.buffers import address, contiguous
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
+from chainrule.compiler.loop import Loop
 from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
 from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
@@ -187,7 +188,7 @@ class Variant:
         self._bind(leaves, outputs, None)
         variables = self._variables(leaves) if self.derivative is not None else ()
         saved = self._read_again(leaves) if self.derivative is not None else []
-        self._execute(1)
+        self.execute(1)
         if self.derivative is None:
             return self._finish(leaves, self._result_leaves(outputs))
         count = len(self.derivative.results)
@@ -213,8 +214,8 @@ class Variant:
         slot = next(slot for slot in self.trace.slots.values() if slot.input is entry)
         return (slot.current() if slot.argument is None else leaves[slot.argument])._node
 
-    def loop(self, leaves: list[Handle], steps: int) -> Any:
-        """One step for each entry along the first axis of every argument."""
+    def begin(self, leaves: list[Handle], steps: int) -> Loop:
+        """A loop over the first axis of every argument, bound and at its first step."""
         if self.derivative is not None:
             raise TraceError(
                 "loop: the function returns tensors that require grad, and no gradient flows out of a loop. Run it "
@@ -228,11 +229,25 @@ class Variant:
         size = steps * sum(map(memory.bytes_of, self.result_nodes))
         check_room(size, lambda: f"the results of {steps:,} steps in one loop")
         outputs = [np.empty((steps, *shape), dtype) for shape, dtype in self.outputs]
-        if not steps:
-            return self._rebuilt(self._result_leaves(outputs))
-        self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
-        self._execute(steps)
-        return self._finish(leaves, self._result_leaves(outputs))
+        if steps:
+            self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
+        return Loop(self, leaves, outputs, steps)
+
+    def state_nodes(self) -> list[Node]:
+        """What every state handle names now."""
+        return [slot.current()._node for slot in self.state]
+
+    def undisturbed(self, nodes: list[Node]) -> bool:
+        """Is the state still in the buffers that these nodes hold, and may it be overwritten there?"""
+        if self.watched is not None:
+            return self._unchanged() and not self._looked_at()
+        pairs = zip(self.state, nodes, strict=True)
+        return all(slot.current()._node is node and not (node.seen and slot.final) for slot, node in pairs)
+
+    def end(self, leaves: Sequence[Handle], outputs: list[Array], steps: int) -> Any:
+        """The results of a loop that is over."""
+        results = self._result_leaves(outputs)
+        return self._finish(leaves, results) if steps else self._rebuilt(results)
 
     @cached_property
     def _watchable(self) -> Program:
@@ -251,6 +266,7 @@ class Variant:
     # -- binding ----------------------------------------------------------------------------
     def _bind(self, leaves: Sequence[Handle], outputs: list[Array], strides: list[int] | None) -> None:
         """Point every table entry at its buffer; `strides` of the results where the call is a loop."""
+        self.binding += 1
         pointers = []
         for i, (at, changed) in enumerate(self.inputs):
             array = contiguous(leaves[at]._node.value)
@@ -272,6 +288,7 @@ class Variant:
         return False
 
     looping = False
+    binding = 0  # how often the table was filled: whoever filled it before has lost it
 
     def _set_strides(self, strides: list[int] | None) -> None:
         if strides is None and not self.looping:
@@ -325,10 +342,11 @@ class Variant:
         self.table[self.first_grad + i] = address(array)
 
     # -- afterwards -------------------------------------------------------------------------
-    def _execute(self, steps: int) -> None:
+    def execute(self, steps: int, done: int = 0) -> None:
+        """So many steps of what is bound, after `done` others."""
         status = self.run(steps)
         if status:
-            raise self._failure(status & 0xFFFF, status >> 16)
+            raise self._failure(status & 0xFFFF, (status >> 16) + done)
 
     def _failure(self, code: int, step: int) -> Exception:
         node = self.program.schedule.checks[code - 1]
