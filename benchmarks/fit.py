@@ -1,10 +1,10 @@
 """What `fit` costs beyond its steps: a training by `fit` beside the bare native loop of the same steps, by turns.
 
-    python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation]
+    python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation] [--threads 1]
 
 The bare loop is the compiled step that `fit` runs (gather, forward, loss, accuracy, backward, Adam), once over the
 row numbers of all whole batches and once over those of all short ones, drawn beforehand. What `fit` adds: shuffling,
-snapshots, the look for NaN, sums and history, progress, calls from Python. One thread; the least of the rounds.
+snapshots, the look for NaN, sums and history, progress, calls from Python. The least of the rounds.
 """
 
 from __future__ import annotations
@@ -90,11 +90,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--only", default=",".join(NETWORKS))
     parser.add_argument("--validation", action="store_true", help="evaluate a fifth of the rows after every epoch")
+    parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
-    cr.set_num_threads(1)
-    found = {
-        name: measure(name, chosen.rounds, chosen.seconds, chosen.validation) for name in chosen.only.split(",")
-    }
+    cr.set_num_threads(chosen.threads)
+    found = {name: measure(name, chosen.rounds, chosen.seconds, chosen.validation) for name in chosen.only.split(",")}
     print(json.dumps(found, indent=2))
 
 

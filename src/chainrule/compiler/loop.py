@@ -43,7 +43,7 @@ class Loop:
         """
         if not 0 <= steps <= self.left:
             raise SettingError(f"loop: {self.left} steps are left, got {steps}. Begin another loop for more.")
-        if not self.stands():
+        if steps and not self.stands():
             raise TraceError(
                 "loop: its function was called, or its state read or changed, after it began. End a loop before you do "
                 "either, and begin another."

@@ -79,6 +79,8 @@ class Fitting:
         self.handles: list[Tensor] = []  # whose values those are; only callbacks can add to them
         self.parameters: list[Tensor] = []
         self.orders: dict[int, Array] = {}
+        # Callbacks have the floor after the last step of an epoch, and again when it has been validated.
+        self.one_by_one = bool(self._listening("on_steps") or self._listening("on_epoch_end"))
         self.began = 0.0  # when the epoch under way did
         self.seconds_a_pass = 0.0  # of validation
 
@@ -89,7 +91,7 @@ class Fitting:
             self.shown.start(epochs, position.epoch, position.steps)
             try:
                 self._look()
-                self._tell(lambda callback: callback.on_fit_start(self.trainer))
+                self._tell("on_fit_start")
                 self._run(epochs)
             except KeyboardInterrupt:
                 state.restore(self.good)
@@ -102,7 +104,7 @@ class Fitting:
                 self.shown.close()
                 if self.recorder is not None:
                     self.recorder.write_checkpoint(position.done)
-            self._tell(lambda callback: callback.on_fit_end(self.trainer))
+            self._tell("on_fit_end")
         return history
 
     def _run(self, epochs: int) -> None:
@@ -111,19 +113,25 @@ class Fitting:
         while position.epoch < epochs and not self.trainer._stop:
             if position.step < position.steps:
                 self._stretch(epochs)
-            if position.step == position.steps:  # callbacks had the floor after the last step
+            if position.step == position.steps:  # not closed yet
                 self._close(*self._validated())
                 self.began = time.perf_counter()
             self.interrupt.check()
 
-    def _tell(self, event: Callable[[Callback], None]) -> None:
-        for callback in self.callbacks:
-            event(callback)
-        if self.callbacks:
+    def _tell(self, event: str, *facts: Any) -> None:
+        """Give the floor to the callbacks that have something to do now."""
+        listening = self._listening(event)
+        for callback in listening:
+            getattr(callback, event)(self.trainer, *facts)
+        if listening:
             before = self.good
             self._look()  # a callback may have changed weights, and meant it
             if self.recorder is not None and not state.same(before, self.good):
                 self.recorder.write_checkpoint(self.position.done)
+
+    def _listening(self, event: str) -> list[Callback]:
+        nothing = getattr(Callback, event)
+        return [c for c in self.callbacks if getattr(getattr(c, event), "__func__", None) is not nothing]
 
     def _look(self) -> None:
         """The model and the optimizer as they are now are good."""
@@ -139,18 +147,18 @@ class Fitting:
     def _stretch(self, epochs: int) -> None:
         """Many steps without Python; afterwards everything is at a step boundary again."""
         began = time.perf_counter()
-        stretch = self._bound(self._plan(epochs), self.passes if not self.callbacks else None)
+        stretch = self._bound(self._plan(epochs), self.passes if not self.one_by_one else None)
         ended = stretch.run()
         found, now = stretch.measured(), self._snapshot()
         if not np.isfinite(found.values[:, 0]).all() or not state.all_finite(self.parameters):
             raise self._stopped(stretch, found, ended)
         self._note_time(stretch, ended[-1] - began)
         with self.interrupt.held():
-            self._count(stretch, stretch.laps, found, ended)
             self.good = now
+            self._count(stretch, stretch.laps, found, ended)
         position, loss = self.position, float(found.values[-1, 0])
         self.shown.advance(position.epoch, position.step, loss)
-        self._tell(lambda callback: callback.on_steps(self.trainer, position.step, loss))
+        self._tell("on_steps", position.step, loss)
         if self.recorder is not None:
             self.recorder.maybe_checkpoint(position.done)
         self.interrupt.check()
@@ -163,9 +171,9 @@ class Fitting:
         epoch, start = position.epoch, position.step
         while epoch < epochs and left >= 1:
             laps.append(Lap(epoch, start, min(position.steps, start + int(left))))
-            left -= len(laps[-1]) + steps_a_pass
+            left -= laps[-1].length + steps_a_pass
             epoch, start = epoch + 1, 0
-            if self.callbacks:
+            if self.one_by_one:
                 break
         return laps
 
@@ -182,7 +190,7 @@ class Fitting:
         return self.orders[epoch]
 
     def _note_time(self, stretch: Stretch, seconds: float) -> None:
-        self.training.took(sum(map(len, stretch.laps)), seconds - stretch.validating)
+        self.training.took(sum(lap.length for lap in stretch.laps), seconds - stretch.validating)
         if stretch.passes is not None:
             self.seconds_a_pass = stretch.validating / stretch.passes.passes
 
@@ -195,13 +203,13 @@ class Fitting:
         validated = iter(stretch.passes.measures() if stretch.passes is not None else ())
         sums = stretch.sums(found.values)
         for lap, end in zip(laps, ended, strict=False):
-            part = sums[at : at + len(lap)]
-            at += len(lap)
+            part = sums[at : at + lap.length]
+            at += lap.length
             part[0] += position.sums or 0.0
             # One after the other, so that no bit depends on where a stretch ends.
             position.sums, position.step = np.add.accumulate(part)[-1].tolist(), lap.stop
-            history.steps += len(lap)
-            if lap.stop == position.steps and not self.callbacks:
+            history.steps += lap.length
+            if lap.stop == position.steps and not self.one_by_one:
                 self._close(end, next(validated, None))
 
     def _note(self, found: Measured) -> None:
@@ -221,7 +229,7 @@ class Fitting:
         done, position.epoch, position.step, position.sums = position.epoch, position.epoch + 1, 0, []
         self.trainer.history.add(measured)
         self.shown.epoch(done, measured)
-        self._tell(lambda callback: callback.on_epoch_end(self.trainer, done + 1, measured))
+        self._tell("on_epoch_end", done + 1, measured)
 
     def _passes(self, validation: Program, count: int) -> Passes:
         """So many passes of validation, bound."""

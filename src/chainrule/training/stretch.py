@@ -26,7 +26,8 @@ class Lap(NamedTuple):
     start: int
     stop: int
 
-    def __len__(self) -> int:
+    @property
+    def length(self) -> int:
         return self.stop - self.start
 
 
@@ -34,7 +35,7 @@ def first(laps: Sequence[Lap], count: int) -> list[Lap]:
     """The first `count` steps of some laps."""
     found = []
     for lap in laps:
-        some = min(len(lap), count)
+        some = min(lap.length, count)
         if some:
             found.append(lap._replace(stop=lap.start + some))
         count -= some
@@ -99,7 +100,7 @@ class Stretch:
         """The row numbers of all whole batches, and of all short ones."""
         cut, size = self.cut, self.cut.batch_size
         short = sum(map(cut.short, self.laps))
-        whole = np.empty((sum(map(len, self.laps)) - short, size), np.int64)
+        whole = np.empty((sum(lap.length for lap in self.laps) - short, size), np.int64)
         rest = np.empty((short, cut.rest), np.int64)
         at = short = 0
         for lap in self.laps:
@@ -133,7 +134,7 @@ class Stretch:
         if self.rest is None or self.whole is None:
             return _measured(self.rest or self.whole)
         whole, rest = self.whole.measured(), self.rest.measured()
-        after = np.cumsum([len(lap) - self.cut.short(lap) for lap in self.laps])  # so many whole batches come first
+        after = np.cumsum([lap.length - self.cut.short(lap) for lap in self.laps])  # so many whole batches come first
         places = after[[self.cut.short(lap) for lap in self.laps]]
         prints = None
         if whole.prints is not None and rest.prints is not None:
@@ -143,7 +144,7 @@ class Stretch:
     def sums(self, values: Array) -> Array:
         """The measures of some first steps, each times its rows."""
         sizes = np.full(len(values), self.cut.batch_size, np.float64)
-        ends = np.cumsum([len(lap) for lap in self.laps])
+        ends = np.cumsum([lap.length for lap in self.laps])
         shorts = ends[[self.cut.short(lap) for lap in self.laps]] - 1
         sizes[shorts[shorts < len(values)]] = self.cut.rest
         return values * sizes[:, None]
