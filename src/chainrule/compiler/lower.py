@@ -412,8 +412,8 @@ class _Writer:
 
     def _operand(self, body: Body, load: Load) -> Register:
         pointer = body.pointer(load.node)
-        constant = load.index.constant
-        return self.e.address(pointer, self.e.const(constant, "i64"), MEMORY[load.dtype]) if constant else pointer
+        start = load.index.beginning()
+        return pointer if start == 0 else self.e.address(pointer, body.index(start), MEMORY[load.dtype])
 
 
 def cut_of(kernel: Kernel, target: Target) -> contraction.Plan | None:
