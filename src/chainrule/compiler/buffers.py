@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
 
 from chainrule.graph import Array
+
+LINE = 64  # bytes of a cache line: a vector that crosses into the next is read and written at half the speed
+
+_first: Any = c_char  # an array is a buffer, which the types of ctypes do not know
 
 
 def contiguous(array: Array) -> Array:
@@ -19,13 +24,19 @@ def contiguous(array: Array) -> Array:
 def address(array: Array) -> int:
     """Where an array's elements lie."""
     try:
-        return addressof(c_char.from_buffer(array.data))  # six times faster than NumPy's own ways, which build objects
+        return addressof(_first.from_buffer(array))  # six times faster than NumPy's own ways, which build objects
     except (TypeError, ValueError):  # read-only, or empty
         pointer: int = array.__array_interface__["data"][0]
         return pointer
 
 
-LINE = 64  # bytes of a cache line: a vector that crosses into the next is read and written at half the speed
+def addresses(arrays: Iterable[Array]) -> list[int]:
+    """Where each array's elements lie; faster than one by one."""
+    arrays = list(arrays)
+    try:
+        return [addressof(_first.from_buffer(array)) for array in arrays]
+    except (TypeError, ValueError):
+        return [address(array) for array in arrays]
 
 
 def aligned(size: int) -> Array:

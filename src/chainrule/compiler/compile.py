@@ -17,6 +17,7 @@ from typing import Any
 
 from chainrule import graph
 from chainrule.compiler import tree
+from chainrule.compiler.loop import Loop
 from chainrule.compiler.variant import Variant
 from chainrule.compiler.watch import Watched
 from chainrule.errors import ShapeError, TraceError
@@ -96,13 +97,34 @@ class Compiled:
         >>> add.loop(cr.tensor([1.0, 2.0, 3.0]))
         tensor([1., 3., 6.])
         """
+        with self._lock:
+            loop = self.begin(*args, **kwargs)
+            loop.advance(loop.left)
+            return loop.end()
+
+    def begin(self, *args: Any, **kwargs: Any) -> Loop:
+        """A `loop` that stands before its first step and is moved on by its caller, some steps at a time.
+
+        Between its steps another one over the same state may move on. Nothing else may touch that state until
+        the last of them has ended, and no function may be called or begun that has one under way already.
+
+        >>> import chainrule as cr
+        >>> total = cr.tensor(0.0)
+        >>> @cr.compile
+        ... def add(x):
+        ...     total.add_(x.sum())
+        ...     return total * 1
+        >>> ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
+        >>> ones.advance(3); pairs.advance(2); ones.advance(1)
+        >>> ones.end(), pairs.end()
+        (tensor([1., 2., 3., 8.]), tensor([5., 7.]))
+        """
         leaves: list[Handle] = []
         description = tree.flatten((args, kwargs), leaves)
         steps = _steps(leaves)
         with self._lock:
             first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
-            variant = self._variant(description, leaves, first)
-            return variant.loop(leaves, steps)
+            return self._variant(description, leaves, first).begin(leaves, steps)
 
     def watch(self, *args: Any, **kwargs: Any) -> Watched:
         """Run one call as usual and give every value on the way, instead of what the function returns."""
