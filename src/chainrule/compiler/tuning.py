@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -113,6 +112,8 @@ def _read() -> dict[str, Tile]:
 
 def _write(known: dict[str, Tile]) -> None:
     """Whole or not at all; a cache that cannot be written is done without."""
+    import tempfile
+
     with suppress(OSError):
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -46,7 +46,8 @@ class _Numbers:
         return np.asarray(self.rng.integers(-1, 2, shape), np.float64)
 
     def nearly_tied(self, shape: Shape) -> Array:
-        return self.tied(shape) + 1e-7 * self.rng.permutation(int(np.prod(shape))).reshape(shape)
+        apart: Array = 1e-7 * self.rng.permutation(int(np.prod(shape))).reshape(shape)
+        return np.asarray(self.tied(shape) + apart)
 
 
 def structured(name: str) -> list[Trial]:
