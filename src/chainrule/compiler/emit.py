@@ -231,6 +231,10 @@ class Emitter:
     def store(self, value: Value, address: Value, align: int = 1) -> None:
         self.write(f"store {value.typed}, ptr {address.name}, align {align}")
 
+    def prefetch(self, address: Value, write: bool = False) -> None:
+        """Ask for a cache line that will be read (or written) soon; harmless wherever it points."""
+        self.call("llvm.prefetch.p0", "void", address, Value(str(int(write)), "i32"), Value("3", "i32"), Value("1", "i32"))
+
     def masked_load(self, address: Value, type: str, mask: Value | None) -> Value:
         """A vector from memory; lanes that the mask turns off are not read and come as zero."""
         align = 8 if scalar_of(type) == "double" else 4
