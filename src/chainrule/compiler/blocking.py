@@ -19,13 +19,13 @@ Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
 _NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
-_DEPTH = 256  # terms of a block: so long, two vectors of columns lie in half of a first-level cache
+_DEPTH = 208  # terms of a block, or half as many more or fewer: a tile's rows and columns lie in a first-level cache
 _AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
 _TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
 _BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
 _SMALL_BODY = 0.04  # and a small one, which is soon done but takes as long to compile
 _SMALL = 1 << 21  # multiply-adds
-_LOAD = 1.15  # a load beside a multiply-add: they do not all hit the first-level cache
+_LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
 _TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
 _IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
 
@@ -303,9 +303,9 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     tiles, strips = chosen.row_tiles, chosen.column_strips
     far = spec.m * spec.n * size > _NEAR // 2 and spec.k >= _AHEAD * chosen.rows
     chosen = replace(chosen, pack=_packs_b(spec, size), tiles=tiles, together=strips, ahead=far)
-    if spec.m * spec.k * size <= _NEAR // 2 and spec.k <= 8 * _DEPTH:
+    if spec.m * spec.k * size <= _NEAR // 2 and spec.k <= 10 * _DEPTH:
         return replace(chosen, pack_a=_packs_a(spec, size))
-    depth = min(spec.k, -(-_even(spec.k, _DEPTH) // 16) * 16)
+    depth = min(spec.k, -(-spec.k // max(1, round(spec.k / _DEPTH)) // 16) * 16)
     tiles = _even(tiles, max(1, _NEAR // 2 // (depth * size * chosen.rows)))
     panel = _even(strips, max(1, _NEAR // 8 // (depth * size * chosen.width)))
     if depth < spec.k:

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from chainrule.compiler.ahead import Ahead, Touch
 from chainrule.compiler.blocking import (
     Contraction,
     Plan,
@@ -30,7 +31,6 @@ from chainrule.compiler.blocking import (
 from chainrule.compiler.dot_tile import dot_tile
 from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
 from chainrule.compiler.packing import (
-    Column,
     Depth,
     Packer,
     Range,
@@ -42,6 +42,7 @@ from chainrule.compiler.packing import (
 )
 from chainrule.compiler.transpose import (
     BYTES,
+    Column,
     at,
     in_registers,
     lane_mask,
@@ -55,8 +56,6 @@ __all__ = ["Contraction", "Epilogue", "Indices", "Plan", "Target", "emit_contrac
 # emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes), batch indices
 Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None", "Indices"], None]
 Indices = tuple[Value, ...]
-# emitter, row, first column, batch indices: asks for the memory that the epilogue will touch there
-Ahead = Callable[[Emitter, Value, Value, Indices], None]
 
 _INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
 
@@ -72,7 +71,7 @@ def emit_contraction(
     rows: Range | None = None,
     columns: Range | None = None,
     tile: Tile | None = None,
-    ahead: Ahead | None = None,
+    touch: Touch | None = None,
 ) -> None:
     """Write the loops of one product; `epilogue` transforms and stores each vector of C.
 
@@ -91,7 +90,7 @@ def emit_contraction(
             a = offset(e, a, index, a_stride, spec.scalar)
             b = offset(e, b, index, b_stride, spec.scalar)
             batch.append(index)
-        kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch), ahead)
+        kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch), touch)
         (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
 
 
@@ -129,10 +128,13 @@ class _Kernel:
         epilogue: Epilogue,
         scratch: Value | None,
         batch: tuple[Value, ...],
-        ahead: Ahead | None = None,
+        touch: Touch | None = None,
     ) -> None:
         self.e, self.spec, self.plan, self.a, self.b = e, spec, chosen, a, b
-        self.epilogue, self.batch, self.ahead = epilogue, batch, ahead
+        self.epilogue, self.batch = epilogue, batch
+        self.ahead = None
+        if touch is not None and chosen.ahead and not chosen.turned:
+            self.ahead = Ahead(e, spec, chosen, touch, batch)
         self.packer = Packer(e, spec, chosen, scratch)
         self.inline = self._lines_of_epilogue() <= _INLINE
 
@@ -234,14 +236,15 @@ class _Kernel:
             return
         if depth.first is None or depth.last is None:
             start = [e.const(0.0, c.type) for c in strip.columns] * height
-            sums = self._broadcast_tile(a, strides, strip, depth.count, start, self._ahead(strip, row, None, None))
+            asking = self._asking(strip, row, None, None)
+            sums = self._broadcast_tile(a, strides, strip, depth.count, start, asking)
             self.finish(row, strip.column, strip.columns, height, sums)
             return
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
         waiting = offset(e, self.packer.scratch[2], index, chosen.rows * chosen.width, spec.scalar)
         start = self._resume(waiting, depth.first, strip.columns, height)
-        ahead = self._ahead(strip, row, waiting, depth.last)
-        sums = self._broadcast_tile(a, strides, strip, depth.count, start, ahead)
+        asking = self._asking(strip, row, waiting, depth.last)
+        sums = self._broadcast_tile(a, strides, strip, depth.count, start, asking)
         done, more = e.fresh("done"), e.fresh("more")
         end = e.fresh("end")
         e.branch(depth.last, done, more)
@@ -254,32 +257,23 @@ class _Kernel:
         e.jump(end)
         e.label(end)
 
-    def _ahead(
+    def _asking(
         self, strip: _Strip, row: Value, waiting: Value | None, last: Value | None
     ) -> Callable[[Value], None] | None:
-        """Asks, a row of the tile at a time, for the memory that its epilogue and the next tile's sums are in."""
-        e, chosen = self.e, self.plan
-        if not chosen.ahead or self.ahead is None or chosen.turned:
+        """What a tile does at each of its rows, beside summing."""
+        e, ahead = self.e, self.ahead
+        if ahead is None:
             return None
-
-        def finishing(index: Value) -> None:
-            if self.ahead is not None:
-                line, last = e.binary("add", row, index), strip.operand[2] - 1
-                for first in [*(part.first for part in strip.columns), last]:  # rows may begin within a line
-                    self.ahead(e, line, plus(e, strip.column, first), self.batch)
 
         def ask(index: Value) -> None:
             if waiting is None or last is None:
-                finishing(index)
+                ahead.results(e.binary("add", row, index), strip.column, strip.columns)
                 return
-            line = offset(e, waiting, index, len(strip.columns) * chosen.lanes, self.spec.scalar)
-            line = at(e, line, chosen.rows * chosen.width, self.spec.scalar)
-            for part in strip.columns:
-                e.prefetch(at(e, line, part.first, self.spec.scalar), write=True)
+            ahead.sums(waiting, index, strip.columns)
             then, other = e.fresh("then"), e.fresh("other")
             e.branch(last, then, other)
             e.label(then)
-            finishing(index)
+            ahead.results(e.binary("add", row, index), strip.column, strip.columns)
             e.jump(other)
             e.label(other)
 

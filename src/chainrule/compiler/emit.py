@@ -233,7 +233,8 @@ class Emitter:
 
     def prefetch(self, address: Value, write: bool = False) -> None:
         """Ask for a cache line that will be read (or written) soon; harmless wherever it points."""
-        self.call("llvm.prefetch.p0", "void", address, Value(str(int(write)), "i32"), Value("3", "i32"), Value("1", "i32"))
+        how = [Value(str(int(number)), "i32") for number in (write, 3, True)]  # into the nearest cache, of data
+        self.call("llvm.prefetch.p0", "void", address, *how)
 
     def masked_load(self, address: Value, type: str, mask: Value | None) -> Value:
         """A vector from memory; lanes that the mask turns off are not read and come as zero."""

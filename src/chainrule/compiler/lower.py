@@ -406,7 +406,7 @@ class _Writer:
 
         touched = self._beside(core)
 
-        def ahead(e: Emitter, row: Register, column: Register, at: tuple[Register, ...]) -> None:
+        def touch(e: Emitter, row: Register, column: Register, at: tuple[Register, ...]) -> None:
             indices = dict(zip([*batch, m, n], [*at, row, column], strict=True))
             body = Body(e, self.parameters, {var: index for var, index in indices.items() if var})
             for node, index, write in touched:
@@ -417,7 +417,7 @@ class _Writer:
         mine = FIRST, LAST
         rows, columns = mine if by == "rows" else None, mine if by == "columns" else None
         contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns,
-                                     ahead=ahead if touched else None)  # fmt: skip
+                                     touch=touch if touched else None)  # fmt: skip
 
     def _beside(self, core: Dot) -> list[tuple[Node, Expr, bool]]:
         """What a product's epilogue reads and writes (True) along its rows: node and index, each place once."""

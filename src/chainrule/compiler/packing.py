@@ -7,6 +7,7 @@ is (l, rows).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -112,10 +113,10 @@ class Packer:
             for begin, count, height in self.row_tiles():
                 ranged(e, tiles, begin, count, partial(self._turn_tile, rows, source, depth, height))
             return rows
-        for start, count in self._pieces(depth.count):
+        with self._pieces(depth.count) as (start, terms):
             line = offset(e, source, start, spec.a_strides[1], spec.scalar)
-            for begin, number, height in self.row_tiles():
-                ranged(e, tiles, begin, number, partial(self._copy_tile, rows, line, start, count, height))
+            for begin, count, height in self.row_tiles():
+                ranged(e, tiles, begin, count, partial(self._copy_tile, rows, line, start, terms, height))
         return rows
 
     def packed_tile(self, rows: Rows, number: Value) -> Value:
@@ -128,7 +129,19 @@ class Packer:
         source = offset(e, source, self.first_row(number, height), spec.a_strides[0], spec.scalar)
         count = depth.count if isinstance(depth.count, Value) else None
         place, lanes = self.packed_tile(rows, number), self.plan.lanes
-        emit_transpose(e, height, spec.k, spec.scalar, source, spec.a_strides, place, lanes, None, count, height * spec.a_strides[0])
+        emit_transpose(
+            e,
+            height,
+            spec.k,
+            spec.scalar,
+            source,
+            spec.a_strides,
+            place,
+            lanes,
+            None,
+            count,
+            height * spec.a_strides[0],
+        )
 
     def _copy_tile(self, rows: Rows, line: Value, start: Value, count: Value | int, height: int, number: Value) -> None:
         """Some terms of l for a tile's rows, which lie side by side."""
@@ -152,7 +165,7 @@ class Packer:
             for kind in chosen.widths:
                 ranged(e, strips, kind.first, kind.count, partial(self._turn_strip, strips, source, depth, kind))
             return
-        for start, count in self._pieces(depth.count):
+        with self._pieces(depth.count) as (start, count):
             line = offset(e, source, start, spec.b_strides[0], spec.scalar)
             for kind in chosen.widths:
                 body = partial(self._copy_strip, strips, line, start, count, kind)
@@ -169,7 +182,9 @@ class Packer:
         wide = -(-kind.width // lanes) * lanes
         place = offset(e, self.packed_strip(strips, number), start, wide, scalar)
         source = e.address(line, self.first_column(kind, number), scalar)
-        emit_copy(e, count, padded(kind.width, lanes, scalar), scalar, source, self.spec.b_strides[0], place, wide, AHEAD)
+        emit_copy(
+            e, count, padded(kind.width, lanes, scalar), scalar, source, self.spec.b_strides[0], place, wide, AHEAD
+        )
 
     def strip_of_b(self, strips: Strips, source: Value, count: Value | int, place: Value) -> None:
         """A strip of B as rows of whole vectors."""
@@ -181,8 +196,11 @@ class Packer:
         else:
             turned = spec.b_strides[::-1]
             some = count if isinstance(count, Value) else None
-            emit_transpose(e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, strips.width * turned[0])
+            emit_transpose(
+                e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, strips.width * turned[0]
+            )
 
+    @contextmanager
     def _pieces(self, count: Value | int) -> Iterator[tuple[Value, Value]]:
         """l in pieces so short that what is read and what is written stays near."""
         e = self.e
