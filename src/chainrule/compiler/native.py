@@ -19,8 +19,7 @@ from chainrule.compiler import cache
 from chainrule.compiler.contraction import Target
 from chainrule.errors import unknown_name
 
-# table, strides, arena, moving entries, steps, thread, threads, sync -> status
-RUN = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_void_p)
+RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`runtime.FRAME`) -> status
 
 
 # Vector registers of the CPUs that code can be written for without running it, to be read.

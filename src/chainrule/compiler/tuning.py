@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +41,7 @@ def best(spec: Contraction, target: Target, candidates: list[Tile]) -> Tile:
 def seconds(spec: Contraction, target: Target, tile: Tile) -> float:
     """The time of one product with this tile: the least of several rounds."""
     from chainrule.compiler import native
-    from chainrule.compiler.buffers import aligned
+    from chainrule.compiler.buffers import address, aligned
 
     code = native.Code(native.compile_text(_program(spec, target, tile)))
     size = {"float": 4, "double": 8}[spec.scalar]
@@ -51,12 +50,12 @@ def seconds(spec: Contraction, target: Target, tile: Tile) -> float:
     a, b, c, scratch = (aligned(size * elements) for elements in extents)
     for array in (a, b):
         array.view(np.float32 if size == 4 else np.float64)[:] = 1
-    pointers = [array.ctypes.data for array in (a, b, c)]
     repeats = max(1, 20_000_000 // (spec.m * spec.n * spec.k))
+    frame = np.array([*map(address, (a, b, c, scratch)), repeats], np.int64)
 
     def once() -> float:
         start = time.perf_counter()
-        code.run(*pointers, repeats, 0, 0, 0, scratch.ctypes.data)
+        code.run(address(frame))
         return (time.perf_counter() - start) / repeats
 
     return min(once() for _ in range(8))
@@ -85,12 +84,13 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
     emit_contraction(e, spec, a, b, store, target, scratch, tile=tile, touch=touch)
     e.ret()
     product = e.function("product", [a, b, c, scratch], attributes="#0")
-    r = Emitter()
-    with r.loop(Value("%repeats", "i64")):
-        r.write("call void @product(ptr %a, ptr %b, ptr %c, ptr %scratch)")
+    r, frame = Emitter(), Value("%frame", "ptr")
+    types = ("ptr", "ptr", "ptr", "ptr", "i64")
+    *pointers, repeats = (r.load(r.address(frame, r.const(i, "i64"), "i64"), type) for i, type in enumerate(types))
+    with r.loop(repeats):
+        r.write(f"call void @product({', '.join(pointer.typed for pointer in pointers)})")
     r.ret(r.const(0, "i64"))
-    unused = [Value(f"%unused{i}", "i64") for i in range(3)]
-    run = r.function("run", [a, b, c, Value("%repeats", "i64"), *unused, scratch], "i64")
+    run = r.function("run", [frame], "i64")
     return "\n".join(
         [*sorted(e.declarations), product, run, 'attributes #0 = { noinline "prefer-vector-width"="512" }']
     )
@@ -116,6 +116,8 @@ def _read() -> dict[str, Tile]:
 
 def _write(known: dict[str, Tile]) -> None:
     """Whole or not at all; a cache that cannot be written is done without."""
+    import tempfile
+
     with suppress(OSError):
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -169,6 +169,9 @@ def test_the_report_reads_as_sentences_and_as_data():
     assert saved["findings"][0]["name"] == "learning_rate_too_low"
     assert saved["findings"][0]["remedy"]["gain"] == diagnosis.findings[0].remedy.gain
     assert saved["findings"][0]["alternatives"]
+    curves = saved["findings"][0]["remedy"]["curves"]
+    assert len(curves["at"]) == len(curves["before"]) == len(curves["after"]) == 100
+    assert curves["after"][-1] < 0.5 * curves["before"][-1]
 
 
 def test_nothing_to_diagnose():
