@@ -429,11 +429,30 @@ class _Writer:
             body.result = sums
             self._store(body)
 
+        touched = self._beside(core)
+
+        def touch(e: Emitter, row: Register, column: Register, at: tuple[Register, ...]) -> None:
+            indices = dict(zip([*batch, m, n], [*at, row, column], strict=True))
+            body = Body(e, self.parameters, {var: index for var, index in indices.items() if var})
+            for node, index, write in touched:
+                e.prefetch(e.address(body.pointer(node), body.index(index), MEMORY[node.dtype]), write)
+
         scratch = Register("%scratch", "ptr") if self.scratch else None
         by = self.share.by if self.share is not None else ""
         mine = FIRST, LAST
         rows, columns = mine if by == "rows" else None, mine if by == "columns" else None
-        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns)
+        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns,
+                                     touch=touch if touched else None)  # fmt: skip
+
+    def _beside(self, core: Dot) -> list[tuple[Node, Expr, bool]]:
+        """What a product's epilogue reads and writes (True) along its rows: node and index, each place once."""
+        found: dict[tuple[str, Expr], tuple[Node, Expr, bool]] = {}
+        stores = [(store.node, store.index, True) for store in self.kernel.stores]
+        for node, index, write in stores + [(load.node, load.index, False) for load in self.kernel.loads()]:
+            plain = all(isinstance(atom, Var) for atom in index.terms)
+            if plain and core.m and core.n and index.coefficient(core.n) == 1 and index.coefficient(core.m):
+                found.setdefault((self.parameters[node], index), (node, index, write))
+        return list(found.values())
 
     def _operand(self, body: Body, load: Load) -> Register:
         pointer = body.pointer(load.node)

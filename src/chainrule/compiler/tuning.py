@@ -77,7 +77,11 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
         line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
         e.masked_store(sums, e.address(line, column, spec.scalar), mask)
 
-    emit_contraction(e, spec, a, b, store, target, scratch, tile=tile)
+    def touch(e: Emitter, row: Value, column: Value, batch: Indices) -> None:
+        line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
+        e.prefetch(e.address(line, column, spec.scalar), write=True)
+
+    emit_contraction(e, spec, a, b, store, target, scratch, tile=tile, touch=touch)
     e.ret()
     product = e.function("product", [a, b, c, scratch], attributes="#0")
     r, frame = Emitter(), Value("%frame", "ptr")
