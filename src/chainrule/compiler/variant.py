@@ -250,12 +250,12 @@ class Variant:
         """What every state handle names now."""
         return [slot.current()._node for slot in self.state]
 
-    def undisturbed(self, nodes: list[Node]) -> bool:
-        """Is the state still in the buffers that these nodes hold, and may it be overwritten there?"""
+    def undisturbed(self, nodes: list[Node], shared: bool) -> bool:
+        """Is the state still in the buffers that these nodes hold, and (if not `shared`) held by nobody else?"""
         if self.watched is not None:
-            return self._unchanged() and not self._looked_at()
+            return self._unchanged() and (shared or not self._looked_at())
         pairs = zip(self.state, nodes, strict=True)
-        return all(slot.current()._node is node and not (node.seen and slot.final) for slot, node in pairs)
+        return all(slot.current()._node is n and (shared or not (n.seen and slot.final)) for slot, n in pairs)
 
     def end(self, leaves: Sequence[Handle], outputs: list[Array], steps: int) -> Any:
         """The results of a loop that is over."""
