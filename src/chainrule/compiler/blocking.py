@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from chainrule.compiler.transpose import BYTES
@@ -40,6 +40,7 @@ class Target:
 
     vector_bytes: int = 16
     registers: int = 16
+    tuned: bool = field(default=False, repr=False)  # the likely tiles of each product are timed (see `tuning`)
 
     @classmethod
     def of(cls, architecture: str, features: Mapping[str, bool]) -> Target:
@@ -165,7 +166,7 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
 
 def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
     ranked = sorted(grid.tiles(target), key=lambda tile: grid.cost(*tile))
-    if not os.environ.get("CHAINRULE_TUNE"):
+    if not (target.tuned or os.environ.get("CHAINRULE_TUNE")):
         return ranked[0]
     from chainrule.compiler import tuning
 
