@@ -103,6 +103,38 @@ def test_row_numbers_take_a_bounded_share_of_the_memory(stretches, monkeypatch):
     assert max(sum(lap.length for lap in laps) for laps in stretches) == 20
 
 
+def test_validation_takes_its_share_of_the_bound(stretches, monkeypatch):
+    """Also for a trainer that has learnt how fast its steps are, but not what a pass takes."""
+    trainer = make()
+    fit(trainer, 60)
+    assert trainer._programs["training"].chunk > 100
+    monkeypatch.setattr(fitting, "NUMBERS", 8 * 16 * 40)
+    stretches.clear()
+    fit(trainer, 30, validation_data=(X[:80], y[:80]))
+    assert len(stretches[0]) == 1  # to know what a pass takes
+    assert max(map(len, stretches)) <= 4  # an epoch of 7 steps weighs 12 with its 80 rows, and 40 steps are the bound
+
+
+def test_another_thread_may_look_at_the_weights_meanwhile():
+    watched, alone = make(), make()
+    seen, stop = [], threading.Event()
+
+    def look():
+        while not stop.is_set():
+            seen.append([p.detach().numpy().copy() for p in watched.model.parameters()])
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        fit(watched, 300)
+    finally:
+        stop.set()
+        thread.join()
+    fit(alone, 300)
+    assert len(seen) > 1
+    assert bits(watched) == bits(alone)
+
+
 def test_a_record_is_that_of_a_training_one_by_one(stretches):
     together, one_by_one = make(), make()
     fit(together, 20, record=True)
@@ -132,7 +164,7 @@ class Growing(nn.Module):
         return self.linear(x) * self.scale
 
 
-@pytest.mark.parametrize("factor", [1.5, 30.0])
+@pytest.mark.parametrize("factor", [1.3, 3.0])
 def test_a_loss_that_stops_being_finite_in_a_later_epoch_stops_at_its_step(stretches, factor):
     def training(callbacks):
         cr.manual_seed(0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from chainrule.compiler.transpose import BYTES
@@ -19,9 +19,8 @@ Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
 _NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
-_NEAREST = (
-    40 << 10
-)  # bytes of a first-level cache that a block of a tile's rows and columns takes, or half as many more
+# bytes of a first-level cache that a block of a tile's rows and columns takes, or half as many more or fewer
+_NEAREST = 40 << 10
 _LONG = 2048  # terms that are summed without a pause where A stays near
 _AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
 _TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
@@ -43,6 +42,7 @@ class Target:
 
     vector_bytes: int = 16
     registers: int = 16
+    tuned: bool = field(default=False, repr=False)  # the likely tiles of each product are timed (see `tuning`)
 
     @classmethod
     def of(cls, architecture: str, features: Mapping[str, bool]) -> Target:
@@ -168,7 +168,7 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
 
 def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
     ranked = sorted(grid.tiles(target), key=lambda tile: grid.cost(*tile))
-    if not os.environ.get("CHAINRULE_TUNE"):
+    if not (target.tuned or os.environ.get("CHAINRULE_TUNE")):
         return ranked[0]
     from chainrule.compiler import tuning
 

@@ -13,23 +13,31 @@ import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from types import MethodType
-from typing import Any
+from typing import Any, overload
 
 from chainrule import graph
-from chainrule.compiler import tree
+from chainrule.compiler import native, tree
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.variant import Variant
 from chainrule.compiler.watch import Watched
-from chainrule.errors import ShapeError, TraceError
+from chainrule.errors import SettingError, ShapeError, TraceError
 from chainrule.graph import Node
 from chainrule.tensor.core import Handle
 
 MANY_TRACES = 16
 
 
-def compile(function: Callable[..., Any]) -> Compiled:
+@overload
+def compile(function: Callable[..., Any], *, tune: bool = False) -> Compiled: ...
+
+
+@overload
+def compile(function: None = None, *, tune: bool = False) -> Callable[[Callable[..., Any]], Compiled]: ...
+
+
+def compile(function: Callable[..., Any] | None = None, *, tune: bool = False) -> Any:
     """`function` traced once for each signature, then run as one native call.
 
     Inside, everything works as in eager mode: forward passes, ``backward()``, optimizer steps. Every tensor
@@ -39,7 +47,13 @@ def compile(function: Callable[..., Any]) -> Compiled:
 
     Args:
         function: takes tensors (or arrays, numbers, nested lists and dicts of them); returns tensors, or
-            nested tuples, lists and dicts of them.
+            nested tuples, lists and dicts of them. Without it, a decorator: ``@cr.compile(tune=True)``.
+        tune: time the likely tiles of each larger matrix product on this machine when its shape is first met, and
+            keep the fastest: some tenths of a second each, once, since the choice is remembered beside the machine
+            code. No result changes by a bit.
+
+    Raises:
+        SettingError: `function` cannot be called, or `tune` is no bool.
 
     >>> import chainrule as cr
     >>> w = cr.tensor(1.0)
@@ -50,15 +64,25 @@ def compile(function: Callable[..., Any]) -> Compiled:
     >>> halve(cr.tensor([2.0, 4.0])), halve(cr.tensor([2.0, 4.0])), w
     (tensor([1., 2.]), tensor([0.5000, 1.0000]), tensor(0.2500))
     """
-    return Compiled(function)
+    if not isinstance(tune, bool):
+        raise SettingError(f"cr.compile: tune must be True or False, got {tune!r}.")
+    if function is None:
+        return partial(compile, tune=tune)
+    if not callable(function):
+        raise SettingError(
+            f"cr.compile: the first argument must be a function, a method or a module, got {type(function).__name__}. "
+            f"Compile what computes it: cr.compile(f), or @cr.compile above its definition."
+        )
+    return Compiled(function, tune)
 
 
 class Compiled:
     """A function that `compile` made; call it like the function."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], tune: bool = False) -> None:
         update_wrapper(self, function, updated=())  # not __dict__: a module keeps its parameters to itself
         self._function = function
+        self._machine = native.tuned_machine if tune else native.machine
         self._variants: dict[Hashable, list[Variant]] = {}
         self._latest: Variant | None = None
         self._lock = threading.RLock()
@@ -154,7 +178,7 @@ class Compiled:
                 self._latest = variant
                 return variant
         with _no_collection():
-            variant = Variant(self._function, description, leaves, nodes)
+            variant = Variant(self._function, description, leaves, nodes, self._machine())
         variant.meet(leaves)
         self._variants.setdefault(key, []).append(variant)
         self._count_traces()

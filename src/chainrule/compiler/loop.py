@@ -30,20 +30,23 @@ class Loop:
         self._binding = variant.binding
         self._nodes = variant.state_nodes()
 
-    def stands(self) -> bool:
+    def stands(self, shared: bool = False) -> bool:
         """Is everything still as the loop left it, or another one over the same state?"""
-        return self._variant.binding == self._binding and self._variant.undisturbed(self._nodes)
+        return self._variant.binding == self._binding and self._variant.undisturbed(self._nodes, shared)
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: int, shared: bool = False) -> None:
         """The next steps.
+
+        Args:
+            shared: go on where the state was read meanwhile (by another thread): what was read changes with it.
 
         Raises:
             SettingError: fewer are left.
-            TraceError: the state was read, or the function called, since the loop began.
+            TraceError: the state was read or changed, or the function called, since the loop began.
         """
         if not 0 <= steps <= self.left:
             raise SettingError(f"loop: {self.left} steps are left, got {steps}. Begin another loop for more.")
-        if steps and not self.stands():
+        if steps and not self.stands(shared):
             raise TraceError(
                 "loop: its function was called, or its state read or changed, after it began. End a loop before you do "
                 "either, and begin another."

@@ -1,6 +1,6 @@
 """An optional search for the fastest tile of each product, remembered on disk.
 
-With ``CHAINRULE_TUNE=1`` the few tiles that should cost least are timed on this machine when a product's shape
+With ``cr.compile(..., tune=True)``, or ``CHAINRULE_TUNE=1`` for every program, the few tiles that should cost least are timed on this machine when a product's shape
 is first met, which takes some tenths of a second; later processes read the choice. Results do not depend on it
 in any bit: every sum runs over l in one order, whatever the tile.
 """
@@ -12,6 +12,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ def best(spec: Contraction, target: Target, candidates: list[Tile]) -> Tile:
     from chainrule.compiler import native
 
     few = candidates[:CANDIDATES]
-    if spec.m * spec.n * spec.k < SMALLEST or len(few) < 2 or target != native.machine().target:
+    elsewhere = replace(target, tuned=False) != native.machine().target
+    if spec.m * spec.n * spec.k < SMALLEST or len(few) < 2 or elsewhere:
         return few[0]
     known = _read()
     key = f"{spec.m}x{spec.n}x{spec.k} {spec.scalar} {spec.a_strides} {spec.b_strides}"

@@ -22,6 +22,7 @@ from chainrule.compiler.available import check_room
 from chainrule.compiler.buffers import address, addresses, contiguous, empty, lies_well
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
 from chainrule.compiler.loop import Loop
+from chainrule.compiler.native import Machine
 from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
 from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
@@ -35,7 +36,10 @@ from chainrule.tensor.core import Handle, wrap
 class Variant:
     """One program of a compiled function, and the handles it is bound to."""
 
-    def __init__(self, function: Callable[..., Any], description: Any, leaves: list[Handle], nodes: list[Node]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], description: Any, leaves: list[Handle], nodes: list[Node], machine: Machine
+    ) -> None:
+        self.machine = machine
         placeholders = _placeholders(leaves, nodes)
         results: list[Handle] = []
         shape: list[Any] = []
@@ -43,7 +47,7 @@ class Variant:
         def run(*args: Any, **kwargs: Any) -> None:
             shape.append(tree.flatten(function(*args, **kwargs), results))
             self.result_nodes = [_result_node(handle, trace_now()) for handle in results]
-            self.derivative = derivative_of(trace_now(), self.result_nodes)
+            self.derivative = derivative_of(trace_now(), self.result_nodes, machine)
 
         def trace_now() -> Trace:
             current = graph.current_trace()
@@ -92,7 +96,7 @@ class Variant:
         names.update({self.first_grad + i: f"grad{i}" for i in range(len(self.grads))})
         for node, entry in entries.items():
             program_graph.names[node] = self._input_name(entry)
-        self.program = Program(program_graph, entries, written, names)
+        self.program = Program(program_graph, entries, written, names, self.machine)
         self._prepare()
 
     def _input_name(self, entry: int) -> str:
@@ -246,12 +250,12 @@ class Variant:
         """What every state handle names now."""
         return [slot.current()._node for slot in self.state]
 
-    def undisturbed(self, nodes: list[Node]) -> bool:
-        """Is the state still in the buffers that these nodes hold, and may it be overwritten there?"""
+    def undisturbed(self, nodes: list[Node], shared: bool) -> bool:
+        """Is the state still in the buffers that these nodes hold, and (if not `shared`) held by nobody else?"""
         if self.watched is not None:
-            return self._unchanged() and not self._looked_at()
+            return self._unchanged() and (shared or not self._looked_at())
         pairs = zip(self.state, nodes, strict=True)
-        return all(slot.current()._node is node and not (node.seen and slot.final) for slot, node in pairs)
+        return all(slot.current()._node is n and (shared or not (n.seen and slot.final)) for slot, n in pairs)
 
     def end(self, leaves: Sequence[Handle], outputs: list[Array], steps: int) -> Any:
         """The results of a loop that is over."""

@@ -71,7 +71,7 @@ class Fitting:
         shown: Silent,
     ) -> None:
         self.trainer, self.position, self.callbacks, self.shown = trainer, position, callbacks, shown
-        self.training = training
+        self.training, self.validation = training, validation
         self.passes = partial(self._passes, validation) if validation is not None else None
         self.model, self.optimizer, self.recorder = trainer.model, trainer.optimizer, trainer.recorder
         self.interrupt = Interrupt()
@@ -82,7 +82,7 @@ class Fitting:
         # Callbacks have the floor after the last step of an epoch, and again when it has been validated.
         self.one_by_one = bool(self._listening("on_steps") or self._listening("on_epoch_end"))
         self.began = 0.0  # when the epoch under way did
-        self.seconds_a_pass = 0.0  # of validation
+        self.seconds_a_pass: float | None = None  # of validation
 
     def to(self, epochs: int) -> History:
         history, position = self.trainer.history, self.position
@@ -167,15 +167,23 @@ class Fitting:
         """The laps of the next stretch: steps for about `SECONDS`; with callbacks, to the end of the epoch at most."""
         position, laps = self.position, []
         left = float(min(self.training.chunk, max(1, NUMBERS // (8 * position.batch_size))))
-        steps_a_pass = self.seconds_a_pass * self.training.chunk / SECONDS
         epoch, start = position.epoch, position.step
         while epoch < epochs and left >= 1:
             laps.append(Lap(epoch, start, min(position.steps, start + int(left))))
-            left -= laps[-1].length + steps_a_pass
+            left -= laps[-1].length + self._steps_a_pass()
             epoch, start = epoch + 1, 0
             if self.one_by_one:
                 break
         return laps
+
+    def _steps_a_pass(self) -> float:
+        """What a pass of validation weighs in steps: by its time, or its row numbers if that is more."""
+        if self.validation is None:
+            return 0.0
+        if self.seconds_a_pass is None:  # none was made yet: one, to know
+            return float("inf")
+        rows = self.validation.feed.x.shape[0]
+        return max(self.seconds_a_pass * self.training.chunk / SECONDS, rows / self.position.batch_size)
 
     def _bound(self, laps: Sequence[Lap], passes: Callable[[int], Passes] | None = None) -> Stretch:
         self.orders = {epoch: order for epoch, order in self.orders.items() if epoch >= self.position.epoch}

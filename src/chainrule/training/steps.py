@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,8 +86,9 @@ class Program:
 
     def took(self, steps: int, seconds: float) -> None:
         """So long some steps took: `chunk` is made to last about `SECONDS`."""
-        if steps >= self.chunk or seconds > SECONDS:  # fewer tell what a call costs, not a step
-            self.chunk = max(1, min(GROWTH * steps, int(steps * SECONDS / max(seconds, 1e-9))))
+        wanted = max(1, min(GROWTH * steps, int(steps * SECONDS / max(seconds, 1e-9))))
+        # Fewer than it was told for tell what a call costs beside its steps: no reason to go down.
+        self.chunk = wanted if steps >= self.chunk or seconds > SECONDS else max(self.chunk, wanted)
 
 
 class UnderWay:
@@ -94,7 +96,9 @@ class UnderWay:
 
     def __init__(self, loop: Loop, records: bool) -> None:
         self._loop, self._records = loop, records
-        self.advance, self.stands = loop.advance, loop.stands
+        self.stands = loop.stands
+        # Another thread may look at the weights while a training runs; what it holds then moves with them.
+        self.advance = partial(loop.advance, shared=True)
 
     def measured(self) -> Measured:
         """What they measured, once all are done."""
