@@ -17,7 +17,7 @@ from chainrule.explain.ledger import Ledger
 from chainrule.explain.moment import Moment
 from chainrule.explain.replay import Replay
 from chainrule.explain.scene import of_graph
-from chainrule.explain.whatif import Inputs, Labels, Weights, WhatIf, what_if
+from chainrule.explain.whatif import Change, Inputs, Labels, Weights, WhatIf, what_if
 from chainrule.tensor import Tensor
 from chainrule.training import inputs
 from chainrule.training.record import Record, digest
@@ -231,7 +231,8 @@ class Run:
             UnknownNameError, IndexRangeError, SettingError: what is to be changed is not there.
             ReplayError: as for `at`.
         """
-        return what_if(self, self._step(step), steps, weights or {}, inputs or {}, labels or {}, lr, tuple(follow))
+        change = Change(weights or {}, inputs or {}, labels or {}, lr)
+        return what_if(self, self._step(step), steps, change, follow)
 
     def _step(self, step: int) -> int:
         first, end = self.first_step, self.replay.end
