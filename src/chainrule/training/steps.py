@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -64,6 +65,7 @@ class Program:
         self.feed, self.records = feed, records
         self._step = compile(step)
         self._next = 1
+        self._ahead: threading.Thread | None = None
 
     def run(self, index: Array) -> Measured:
         """One step for each row of `index`, in one native call.
@@ -87,7 +89,15 @@ class Program:
 
     def watch(self, index: Array) -> Watched:
         """One step as `run` takes it, for row numbers (batch,), and every value on the way."""
+        if self._ahead is not None:
+            self._ahead.join()
         return self._step.watch(tensor(index))
+
+    def prepare_watch(self) -> None:
+        """Begin to compile what `watch` needs; a replay, which runs natively meanwhile, hides that."""
+        if self._ahead is None:
+            self._ahead = threading.Thread(target=self._step.prepare_watch, daemon=True)
+            self._ahead.start()
 
     def chunk(self, left: int) -> int:
         """How many of the steps that are left the next native call should take."""
