@@ -113,7 +113,7 @@ function options(
     scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
     axes: [
       { ...axis, size: 28, incrs: WHOLE, values: (_, ticks) => ticks.map((v) => format(v)) },
-      { ...axis, size: 54, values: (_, ticks) => ticks.map((v) => (v === null ? "" : format(v, 2))) },
+      { ...axis, size: 54, values: (_, ticks) => apart(ticks) },
     ],
     series: [
       {},
@@ -124,6 +124,14 @@ function options(
     ],
     hooks: { draw: [(plot: uPlot) => drawMark(plot, marked.current, colour("--accent"))] },
   };
+}
+
+/** Ticks with as few digits as tell them apart. */
+function apart(ticks: (number | null)[]): string[] {
+  const write = (digits: number) => ticks.map((v) => (v === null ? "" : format(v, digits)));
+  const known = ticks.filter((v) => v !== null).length;
+  for (let digits = 2; digits < 6; digits++) if (new Set(write(digits).filter(Boolean)).size === known) return write(digits);
+  return write(6);
 }
 
 function drawMark(plot: uPlot, place: number | null, stroke: string): void {
