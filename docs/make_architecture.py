@@ -97,8 +97,8 @@ only within the step shares one arena.
 ## 5. Lower and compile: `compiler/lower.py`, `compiler/contraction.py`, `compiler/native.py`
 
 Each distinct kernel becomes one function of LLVM IR, with the vectors written out; products are register-tiled
-micro-kernels, cut up by counting cycles and registers (`compiler/blocking.py`; with `CHAINRULE_TUNE=1` the likely
-tiles are timed once on this machine, and no result changes by a bit). LLVM makes machine code of it, which is kept on disk under the hash of the kernels, the CPU and
+micro-kernels, cut up by counting cycles and registers (`compiler/blocking.py`; with `cr.compile(..., tune=True)`, or
+`CHAINRULE_TUNE=1` for all programs, the likely tiles are timed once on this machine, and no result changes by a bit). LLVM makes machine code of it, which is kept on disk under the hash of the kernels, the CPU and
 the versions: the next process loads it in a few milliseconds. `step.show("llvm")` prints the IR,
 `step.show("asm")` the assembly. This is the inner loop of the first product for a CPU with AVX-512: a vector
 of one column block of the weights, then a broadcast and a fused multiply-add for each row of the tile.
@@ -109,7 +109,9 @@ of one column block of the weights, then a broadcast and a fused multiply-add fo
 ## 6. Run: `compiler/compile.py`
 
 A call puts the addresses of all buffers into a table and enters the native function once; `step.loop` runs
-many steps in one call, and the `Trainer` (`training/`) trains whole epochs that way.
+many steps in one call. `step.begin` binds such a loop without running it (`compiler/loop.py`): the `Trainer` binds one
+for the whole batches, one for the short last ones and one for the validation rows, and moves them on by turns
+(`training/stretch.py`), so that many epochs pass before Python has the floor again.
 
 | listing | lines |
 |---|---|

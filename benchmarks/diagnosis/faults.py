@@ -16,11 +16,19 @@ from chainrule import nn
 
 @dataclass(frozen=True)
 class Fault:
-    """``inject(spec, draw)`` gives the faulty spec; ``draw(*choices)`` picks one by the seed."""
+    """A fault, and who it can befall.
+
+    Attributes:
+        inject: ``inject(spec, draw)`` gives the faulty spec; ``draw(*choices)`` picks one by the seed.
+        causes: the names of rules that are right about it.
+        applies: ``applies(spec, classes)``, whether the case can have it.
+        without: the faulty spec without the fault but with its rows, where the case without any change has others.
+    """
 
     inject: Callable[[Spec, Callable[..., Any]], Spec]
     causes: tuple[str, ...]
     applies: Callable[[Spec, bool], bool] = lambda spec, classes: True
+    without: Callable[[Spec], Spec] | None = None
 
 
 def _set(parameter: Any, value: Any) -> None:
@@ -65,14 +73,14 @@ def inputs(kind: str) -> Callable[[Data, Any], None]:
             "times 100": (100.0, 0.0), "times 1000": (1000.0, 0.0), "offset": (1.0, 60.0), "tiny": (1e-3, 0.0),
             "unequal": (10 ** rng.uniform(-2, 3, features), 0.0),
         }[kind]  # fmt: skip
-        data.x, data.x_val = ((x * scale + shift).astype(np.float32) for x in (data.x, data.x_val))
+        data.each("x", lambda x: x * scale + shift)
 
     return change
 
 
 def targets(scale: float, shift: float) -> Callable[[Data, Any], None]:
     def change(data: Data, rng: Any) -> None:
-        data.y, data.y_val = ((y * scale + shift).astype(np.float32) for y in (data.y, data.y_val))
+        data.each("y", lambda y: y * scale + shift)
 
     return change
 
@@ -102,10 +110,16 @@ def rare(share: float) -> Callable[[Data, Any], None]:
                 keep[rows if k == 0 else rows[: max(least, round(share * len(rows)))]] = True
             setattr(data, x, getattr(data, x)[keep])
             setattr(data, y, labels[keep])
-            if y == "y_val":
-                data.clean = data.clean[keep]
 
     return change
+
+
+def balanced(data: Data, rng: Any) -> None:
+    """As many training rows as before, those of rare classes repeated until all are equally frequent."""
+    most = np.bincount(data.y).max()
+    rows = np.concatenate([np.resize(np.flatnonzero(data.y == k), most) for k in range(data.classes)])
+    rows = rng.permutation(rows)[: len(data.y)]
+    data.x, data.y = data.x[rows], data.y[rows]
 
 
 def few(rows: int) -> Callable[[Data, Any], None]:
@@ -120,7 +134,7 @@ def noisy(size: float) -> Callable[[Data, Any], None]:
 
     def change(data: Data, rng: Any) -> None:
         deviation = size * data.x.std()
-        data.x, data.x_val = ((x + rng.normal(0, deviation, x.shape)).astype(np.float32) for x in (data.x, data.x_val))
+        data.each("x", lambda x: x + rng.normal(0, deviation, x.shape))
 
     return change
 
@@ -166,7 +180,10 @@ FAULTS = {
     ),
     "shuffled_labels": Fault(lambda s, d: s.but(data=(wrong_labels(1.0),)), ("shuffled_labels",), _classes),
     "label_noise": Fault(lambda s, d: s.but(epochs=3 * s.epochs, data=(wrong_labels(d(0.35, 0.45, 0.55)),)), ("label_noise",), _classes),
-    "imbalance": Fault(lambda s, d: s.but(data=(rare(d(0.03, 0.04, 0.05)),)), ("class_imbalance",), _classes),
+    "imbalance": Fault(
+        lambda s, d: s.but(data=(rare(d(0.03, 0.04, 0.05)),)), ("class_imbalance",), _classes,
+        lambda s: s.but(data=(*s.data, balanced)),
+    ),
     "doubled_softmax": Fault(lambda s, d: s.but(output=d("softmax", "F.softmax")), ("doubled_softmax",), _classes),
     "missing_softmax": Fault(lambda s, d: s.but(loss="nll"), ("missing_softmax",), _classes),
     "squashed_output": Fault(lambda s, d: s.but(output=d("relu", "sigmoid", "tanh")), ("squashed_output",)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from datasets import Data
 from faults import biased, few, noisy, rare, scaled, wrong_labels
 from specs import Spec
@@ -22,7 +21,7 @@ def he(model: nn.Module, rng: Any) -> None:
 
 def shifted(scale: float, shift: float) -> Callable[[Data, Any], None]:
     def change(data: Data, rng: Any) -> None:
-        data.x, data.x_val = ((x * scale + shift).astype(np.float32) for x in (data.x, data.x_val))
+        data.each("x", lambda x: x * scale + shift)
 
     return change
 

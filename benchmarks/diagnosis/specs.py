@@ -25,8 +25,9 @@ class Spec:
     """One training: a data set, a network, an optimizer, and what was changed about them."""
 
     dataset: str
-    family: str
+    family: str  # mlp, cnn, recurrent, attention
     width: int
+    kind: str = ""  # of the family, see `models`
     depth: int = 2
     act: str = "relu"
     optimizer: str = "adam"
@@ -72,11 +73,11 @@ def make(spec: Spec, seed: int) -> tuple[Any, Data]:
     data = DATASETS[spec.dataset](rng)
     for change in spec.data:
         change(data, rng)
-    if spec.one_hot:
+    if spec.one_hot:  # the test rows keep their class numbers
         data.y, data.y_val = (np.eye(data.classes, dtype=np.float32)[y] for y in (data.y, data.y_val))
     cr.manual_seed(seed)
     outputs = data.classes or data.y.shape[1]
-    model = build(spec.family, data.x.shape[1], outputs, spec.width, spec.depth, spec.act, spec.dropout)
+    model = build(spec.kind or spec.family, data.x.shape[1], outputs, spec.width, spec.depth, spec.act, spec.dropout)
     for change in spec.model:
         change(model, rng)
     model = _with_output(model, spec.output)
@@ -96,61 +97,77 @@ def _with_output(model: nn.Module, name: str) -> nn.Module:
     return nn.Sequential(model, layers[name]) if name else model
 
 
-def fit(trainer: Any, data: Data, spec: Spec, seed: int) -> bool:
-    """Train as a user would; False if it stopped at a value that is not finite."""
-    callbacks = []
+def fit(trainer: Any, data: Data, spec: Spec, seed: int) -> list[Outcome]:
+    """Train as a user would; what the test rows say on the way and at the end, or nothing if it stopped at infinity."""
+    trace: list[Outcome] = []
+    looks = {round(spec.epochs * 0.7**k) for k in range(12)}
+
+    def look(trainer: Any, epoch: int, measured: Any) -> None:
+        if epoch + 1 in looks or epoch + 1 == spec.epochs:
+            trace.append(outcome(trainer, data))
+
+    callbacks = [look]
     if spec.cosine:
         schedule = optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, T_max=spec.epochs)
-        callbacks = [lambda trainer, epoch, measured: schedule.step()]
+        callbacks.append(lambda trainer, epoch, measured: schedule.step())
     try:
         trainer.fit(
             data.x, data.y, epochs=spec.epochs, batch_size=min(spec.batch, len(data.x)), seed=seed, progress=False,
             validation_data=(data.x_val, data.y_val) if spec.validated else None, callbacks=callbacks,
         )  # fmt: skip
     except NonFiniteError:
-        return False
-    return True
+        return []
+    return trace
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How well a trained model does, by a yardstick of the benchmark's own: clean validation rows, and training loss.
+    """How well a model does at one moment, by a yardstick of the benchmark's own.
 
     Attributes:
-        held_out, trained: accuracy above that of the most frequent class, as a share; R squared for values.
-        nll: the share of the constant's negative log likelihood that is saved (R squared for values), clean rows.
+        right: on test rows, the accuracy above that of the most frequent class, as a share (R squared for values).
+        likely: on test rows, the share of a constant's negative log likelihood that is saved (R squared for values).
+        trained: `right` on the training rows with the targets that the run was given.
     """
 
-    held_out: float
+    right: float
+    likely: float
     trained: float
-    nll: float
+
+    @property
+    def learned(self) -> float:
+        """The mean of accuracy and likelihood on test rows."""
+        return (self.right + self.likely) / 2
 
 
-def outcome(trainer: Any, data: Data, finite: bool) -> Outcome:
-    if not finite:
-        return Outcome(-1.0, -1.0, -1.0)
-    held_out, train = trainer.predict(data.x_val), trainer.predict(data.x)
+FAILED = Outcome(-1.0, -1.0, -1.0)
+
+
+def outcome(trainer: Any, data: Data) -> Outcome:
+    """The model as it is now; a loss of its own that is no cross-entropy of logits is judged by accuracy alone."""
+    test, train = trainer.predict(data.x_test), trainer.predict(data.x)
+    if not (np.isfinite(test).all() and np.isfinite(train).all()):
+        return FAILED
     if not data.classes:
-        scale = (np.abs(data.clean).max() > 0) and float(np.std(data.y_val) / np.std(data.clean))
-        shift = float(data.y_val.mean() - scale * data.clean.mean())
-        shares = [_r2(held_out, scale * data.clean + shift), _r2(train, data.y)]
-        return Outcome(shares[0], shares[1], shares[0])
-    train_labels = data.y.argmax(1) if data.y.ndim > 1 else data.y
-    with np.errstate(all="ignore"):
-        z = held_out.astype(np.float64)
-        p = np.exp(z - z.max(axis=1, keepdims=True))
-        p = np.maximum(p / p.sum(axis=1, keepdims=True), 1e-7)
-        nll = float(-np.log(p[np.arange(len(p)), data.clean]).mean())
-    prior = np.bincount(data.clean) / len(data.clean)
-    if data.y.ndim > 1:  # the outputs are no logits
-        return Outcome(_right(held_out, data.clean), _right(train, train_labels), _right(held_out, data.clean))
-    return Outcome(
-        _right(held_out, data.clean), _right(train, train_labels), max(-1.0, 1 + nll / (prior @ np.log(prior)))
-    )
+        share = _r2(test, data.y_test)
+        return Outcome(share, share, _r2(train, data.y))
+    one_hot = data.y.ndim > 1
+    right = _right(test, data.y_test)
+    trained = _right(train, data.y.argmax(1) if one_hot else data.y)
+    return Outcome(right, right if one_hot else _likely(test, data.y_test), trained)
+
+
+def _likely(logits: Any, labels: Any) -> float:
+    z = logits.astype(np.float64)
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p = np.maximum(p / p.sum(axis=1, keepdims=True), 1e-7)[np.arange(len(p)), labels]
+    prior = np.bincount(labels) / len(labels)
+    return max(-1.0, 1 - float(np.log(p).mean() / np.log(prior[labels]).mean()))
 
 
 def _r2(output: Any, y: Any) -> float:
-    return max(-1.0, float(1 - ((output.astype(np.float64) - y) ** 2).mean() / y.var()))
+    error = ((output.astype(np.float64) - y) ** 2).mean(axis=0)
+    return max(-1.0, float(1 - (error / y.var(axis=0)).mean()))
 
 
 def _right(output: Any, labels: Any) -> float:

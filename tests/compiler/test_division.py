@@ -15,7 +15,6 @@ from chainrule.compiler.contraction import Target
 from chainrule.compiler.division import Division
 from chainrule.compiler.index import Expr, Loaded, Quotient, Var
 from chainrule.compiler.kernels import Check, Dot, Kernel, Reduce, Rows
-from chainrule.compiler.pace import EVERY, Pace
 from chainrule.compiler.parts import Cut
 from chainrule.compiler.program import Program
 from chainrule.graph import Node
@@ -168,54 +167,3 @@ def test_a_large_one_is() -> None:
     division = Division(program.plan, Target(64, 32))
     assert division.best(2) == 2
     assert division.estimate(2) < 0.65 * division.total
-
-
-class Clock:
-    """A machine on which a step takes as long as it is told."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, division: Division, seconds: dict[int, float]) -> None:
-        self.now, self.seconds, self.pace, self.used = 0.0, seconds, Pace(division), {1: 0, 2: 0}
-        monkeypatch.setattr("chainrule.compiler.pace.time.perf_counter", lambda: self.now)
-        monkeypatch.setattr("chainrule.compiler.pace.available_cpus", lambda: 2)
-
-    def run(self, calls: int, steps: int) -> dict[int, int]:
-        self.used = {1: 0, 2: 0}
-        for _ in range(calls):
-            left = steps
-            while left:
-                threads, count = self.pace.choose(left, 2)
-                self.now += count * self.seconds[threads]
-                self.pace.note(threads, count, count * self.seconds[threads])
-                self.used[threads] += count
-                left -= count
-        return self.used
-
-
-def test_the_pace_follows_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    division = training((784, 256, 128, 10), 128).division
-    clock = Clock(monkeypatch, division, {1: 1e-3, 2: 5e-4})
-    used = clock.run(200, 100)
-    assert used[2] > 0.98 * sum(used.values())
-    clock.seconds = {1: 1e-3, 2: 5e-3}  # the second processor has other work now
-    clock.run(20, 100)
-    used = clock.run(200, 100)
-    assert used[1] > 0.95 * sum(used.values())
-    clock.seconds = {1: 1e-3, 2: 5e-4}
-    clock.run(20, 100)
-    used = clock.run(200, 100)
-    assert used[2] > 0.95 * sum(used.values())
-    assert EVERY > 0
-
-
-def test_one_long_loop_on_a_busy_machine_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The estimate says two threads, the machine says fifty times slower: a few steps tell."""
-    clock = Clock(monkeypatch, training((784, 256, 128, 10), 128).division, {1: 1e-3, 2: 5e-2})
-    used = clock.run(1, 10_000)
-    assert used[2] <= 20
-
-
-def test_a_run_that_ends_before_the_workers_wake_stays_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    division = training((64, 256, 256, 10), 64).division
-    monkeypatch.setattr(cost, "WAKE", 1e9)
-    clock = Clock(monkeypatch, division, {1: 3e-4, 2: 2e-4})
-    assert clock.run(5, 10) == {1: 50, 2: 0}

@@ -9,7 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chainrule import dtypes
 from chainrule.compiler.index import Expr, Guard, Loaded, Quotient, Remainder, Var, variables
+from chainrule.compiler.kernels import Load, Number
+from chainrule.graph import INPUT, Node, Type
 from chainrule.ops.shaping import ravel, unravel
 
 SIZES = (3, 4, 5)
@@ -128,7 +131,16 @@ def test_loaded_indices_are_bounded_and_found_inside_quotients() -> None:
     expr = Expr({data: 1})
     assert expr.bounds() == (0, 9)
     assert list(((expr + 3) // 4).loaded()) == [data]
-    assert not expr.affine
+
+
+def test_data_that_is_the_same_in_every_iteration_is_a_beginning() -> None:
+    i, j = variables((4, 5))
+    same = Loaded(Number(dtypes.int64, 3), 10)
+    strided = i * 5 + j + Expr({same: 20}) + 2
+    assert strided.strided
+    assert strided.beginning() == Expr({same: 20}, 2)
+    differs = Loaded(Load(dtypes.int64, Node(INPUT, (), {}, Type((4,), dtypes.int64)), i), 10)
+    assert not (i * 5 + Expr({differs: 20})).strided
 
 
 def test_shapes_that_differ_in_axes_of_size_1_have_the_same_loops() -> None:

@@ -338,3 +338,14 @@ def test_random_updates_of_several_states(seed: int) -> None:
             np.testing.assert_allclose(a.numpy() if call else np.array(a.tolist()), b.numpy(), rtol=1e-9, atol=1e-12)
     assert compiled._latest is not None
     check_program(compiled._latest.program)
+
+
+def test_state_that_a_program_changes_lies_on_cache_lines() -> None:
+    """A vector that crosses into the next line is read and written at half the speed."""
+    raw = np.zeros(4 * 37 + 1, np.float32)[1:]  # 4 bytes beyond a boundary of any size
+    total = cr.from_numpy(raw[: 4 * 37].reshape(4, 37))
+    step = cr.compile(lambda x: total.add_(x))
+    with cr.no_grad():
+        step(cr.ones(4, 37))
+    assert total._node._value.ctypes.data % 64 == 0
+    assert total.tolist() == np.ones((4, 37)).tolist()

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -161,6 +163,55 @@ def test_a_forked_child_trains_on_workers_of_its_own():
         step.loop(order[10:20])
         os._exit(0 if np.isfinite(np.frombuffer(bits(model), np.float32)).all() else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+ON_ONE_PROCESSOR = """
+import os, threading
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+import chainrule as cr
+from chainrule.compiler import threads
+a, b = cr.ones(1024, 1024), cr.ones(1024, 1024)
+product = cr.compile(lambda a, b: a @ b)
+loop = cr.compile(lambda i: a @ (b + i)).loop(cr.arange(5))
+print(cr.get_num_threads(), threads.available_cpus(), len(threads._pool.workers), threading.active_count())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be chosen here")
+def test_a_process_kept_to_one_processor_uses_one_thread():
+    environment = {name: value for name, value in os.environ.items() if name != "CHAINRULE_NUM_THREADS"}
+    found = subprocess.run(
+        [sys.executable, "-c", ON_ONE_PROCESSOR], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["1", "1", "0", "1"]
+
+
+def test_ctrl_c_during_a_threaded_loop_leaves_the_state_at_a_step_boundary(monkeypatch):
+    """The signal comes from outside, while two threads are inside the native loop."""
+    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (2, min(left, 50)))
+    cr.set_num_threads(2)
+    model, step, order = trainer(dropout=0.0)
+    other, again, _ = trainer(dropout=0.0)
+    for compiled in (step, again):
+        compiled.loop(order[:1])
+    rows = order[:1000].repeat(40, 1)
+
+    def forever():
+        while True:
+            step.loop(rows)
+
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        forever()
+    timer.join()
+    stopped, pieces = bits(model), 0
+    while bits(other) != stopped and pieces < 4000:  # after some whole number of pieces the other one is there, too
+        start = pieces * 50 % len(rows)
+        again.loop(rows[start : start + 50])
+        pieces += 1
+    assert bits(other) == stopped
+    assert pieces > 0
 
 
 def test_an_interrupt_waits_for_the_end_of_the_run():

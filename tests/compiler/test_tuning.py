@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import chainrule as cr
 from chainrule import Tensor
 from chainrule.compiler import blocking, native, tuning
 from chainrule.compiler.blocking import Contraction, Target, Tile, plan
+from chainrule.compiler.lower import cut_of
+from chainrule.errors import SettingError
 
 SPEC = Contraction(64, 96, 80, "float", (80, 1), (96, 1))
 
@@ -99,3 +102,75 @@ def test_a_searched_program_gives_the_same_bits(
     monkeypatch.delenv("CHAINRULE_TUNE")
     blocking.plan.cache_clear()
     np.testing.assert_array_equal(cr.compile(layer)(x, w).numpy(), searched)
+
+
+# -- cr.compile(..., tune=True) -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_switch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHAINRULE_TUNE")
+
+
+rng = np.random.default_rng(0)
+X, W = cr.tensor(rng.normal(size=(64, 80)).astype("f")), cr.tensor(rng.normal(size=(96, 80)).astype("f"))
+
+
+def layer(x: Tensor, w: Tensor) -> Tensor:
+    return (x @ w.T).tanh()
+
+
+@pytest.mark.usefixtures("without_switch")
+def test_tune_searches_the_products_of_this_program_alone(timed: list[Tile]) -> None:
+    expected = cr.compile(layer)(X, W).numpy()
+    assert timed == []
+    tuned = cr.compile(layer, tune=True)
+    np.testing.assert_array_equal(tuned(X, W).numpy(), expected)
+    assert tuned._latest is not None
+    (kernel,) = tuned._latest.program.plan.kernels
+    found = cut_of(kernel, tuned._latest.program.machine.target)
+    assert found is not None
+    assert (found.width // found.lanes, found.rows) == timed[-1]
+    count = len(timed)
+    cr.compile(layer)(X, W)
+    cr.compile(layer, tune=True)(X, W)  # what was found is known
+    assert len(timed) == count
+
+
+@pytest.mark.usefixtures("without_switch")
+def test_a_tuned_program_has_a_cache_entry_of_its_own(folder: Path, timed: list[Tile]) -> None:
+    cr.compile(layer)(X, W)
+    cr.compile(layer, tune=True)(X, W)
+    assert len(list(folder.glob("*.o"))) == 2
+
+
+@pytest.mark.usefixtures("without_switch")
+def test_the_backward_pass_of_a_tuned_module_is_tuned_too(timed: list[Tile]) -> None:
+    model = cr.nn.Linear(80, 96)
+
+    @cr.compile(tune=True)
+    def forward(x: Tensor) -> Tensor:
+        return model(x)
+
+    out = forward(X)
+    count = len(timed)
+    assert count
+    out.sum().backward()
+    assert len(timed) > count
+    assert model.weight.grad is not None
+    np.testing.assert_allclose(model.weight.grad.numpy(), np.tile(X.numpy().sum(0), (96, 1)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tune", ["yes", 1, None])
+def test_tune_is_a_bool(tune: object) -> None:
+    with pytest.raises(SettingError, match=f"^cr.compile: tune must be True or False, got {tune!r}.$"):
+        cr.compile(layer, tune=tune)  # type: ignore[call-overload]
+
+
+def test_what_cannot_be_called_is_not_compiled() -> None:
+    text = (
+        "cr.compile: the first argument must be a function, a method or a module, got int. Compile what computes it: "
+        "cr.compile(f), or @cr.compile above its definition."
+    )
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        cr.compile(3)  # type: ignore[call-overload]

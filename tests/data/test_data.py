@@ -43,6 +43,17 @@ def test_orders_are_permutations_that_seed_and_epoch_fix():
     assert (first != shuffled_indices(100, seed=2, epoch=2)).any()
 
 
+@pytest.mark.parametrize(
+    ("n", "seed", "epoch"), [(0, 0, 0), (1, 0, 0), (2, 5, 0), (1437, 0, 3), (4096, 7, 1), (1 << 20, 8, 0)]
+)
+def test_an_order_is_that_of_philox_words(n, seed, epoch):
+    """The last one has two words that differ in their low bits only, in the other order than their places."""
+    words = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(n)
+    order = shuffled_indices(n, seed, epoch)
+    assert order.dtype == np.int64
+    np.testing.assert_array_equal(order, np.argsort(words, kind="stable"))
+
+
 def test_a_split_loses_no_row():
     X, y = np.arange(50)[:, None], np.arange(50) % 5
     a, b, c, d = train_test_split(X, y, 0.2, 0, stratify=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from chainrule import Tensor
+from chainrule import Tensor, ops
+from chainrule.graph import Op
 from chainrule.ops.reduction import _spread
 
 Rule = Any
@@ -23,6 +24,15 @@ class Wrong:
 
     def __str__(self) -> str:
         return f"{self.op}[{self.argument}]: {self.what}"
+
+
+def mutant(wrong: Wrong) -> Op:
+    """The op with this rule instead of its own."""
+    op = ops.ALL[wrong.op]
+    if callable(op.vjp):
+        right = op.vjp
+        return replace(op, vjp=lambda i: wrong.rule if i == wrong.argument else right(i))
+    return replace(op, vjp=tuple(wrong.rule if i == wrong.argument else rule for i, rule in enumerate(op.vjp)))
 
 
 def _keep(dY: Tensor, condition: Tensor) -> Tensor:

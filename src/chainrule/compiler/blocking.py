@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from chainrule.compiler.transpose import BYTES
@@ -19,13 +19,13 @@ Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
 _NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
-_BLOCK = 512  # rows and columns of a block
-_DEPTH = 256  # terms of a block
+_DEPTH = 208  # terms of a block, or half as many more or fewer: a tile's rows and columns lie in a first-level cache
+_AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
 _TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
 _BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
 _SMALL_BODY = 0.04  # and a small one, which is soon done but takes as long to compile
 _SMALL = 1 << 21  # multiply-adds
-_LOAD = 1.15  # a load beside a multiply-add: they do not all hit the first-level cache
+_LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
 _TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
 _IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
 
@@ -40,6 +40,7 @@ class Target:
 
     vector_bytes: int = 16
     registers: int = 16
+    tuned: bool = field(default=False, repr=False)  # the likely tiles of each product are timed (see `tuning`)
 
     @classmethod
     def of(cls, architecture: str, features: Mapping[str, bool]) -> Target:
@@ -109,7 +110,8 @@ class Plan:
 
     `large` row tiles of `rows` rows come first, then `small` of one row less. `widths` lists the strips of
     columns. With `dot`, a tile's sums run over vectors of l. `pack` and `pack_a` say which factors are
-    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block.
+    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block, and
+    `panel` strips are packed at a time. With `ahead` a tile asks for the memory it will finish in while it sums.
     """
 
     rows: int
@@ -123,6 +125,8 @@ class Plan:
     depth: int
     tiles: int
     together: int
+    panel: int = 1
+    ahead: bool = False
     blocked: bool = False
     turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
 
@@ -162,7 +166,7 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
 
 def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
     ranked = sorted(grid.tiles(target), key=lambda tile: grid.cost(*tile))
-    if not os.environ.get("CHAINRULE_TUNE"):
+    if not (target.tuned or os.environ.get("CHAINRULE_TUNE")):
         return ranked[0]
     from chainrule.compiler import tuning
 
@@ -291,17 +295,32 @@ def _dot_plan(spec: Contraction, target: Target) -> Plan:
 
 
 def _blocks(spec: Contraction, chosen: Plan) -> Plan:
-    """The plan with what is packed, and how far apart the loops come back to the same data."""
+    """The plan with what is packed, and how far apart the loops come back to the same data.
+
+    A block of A stays near while the panels of B pass by, and a panel of B while the rows of that block do; the sums
+    of a block of C wait a little farther off.
+    """
     size = BYTES[spec.scalar]
     tiles, strips = chosen.row_tiles, chosen.column_strips
-    chosen = replace(chosen, pack=_packs_b(spec, size), pack_a=_packs_a(spec, size), tiles=tiles, together=strips)
-    if spec.m * spec.k * size <= _NEAR / 2 and spec.k <= 8 * _DEPTH:
-        return chosen
-    depth = min(spec.k, -(-_even(spec.k, _DEPTH) // 16) * 16)
-    tiles = _even(tiles, max(1, _BLOCK // chosen.rows))
-    if depth < spec.k:  # the sums of a block wait in memory
-        strips = _even(strips, max(1, _BLOCK // chosen.width))
-    return replace(chosen, depth=depth, tiles=tiles, together=strips, blocked=True)
+    far = spec.m * spec.n * size > _NEAR // 2 and spec.k >= _AHEAD * chosen.rows
+    chosen = replace(chosen, pack=_packs_b(spec, size), tiles=tiles, together=strips, ahead=far)
+    if spec.m * spec.k * size <= _NEAR // 2 and spec.k <= 10 * _DEPTH:
+        return replace(chosen, pack_a=_packs_a(spec, size))
+    depth = min(spec.k, -(-spec.k // max(1, round(spec.k / _DEPTH)) // 16) * 16)
+    tiles = _even(tiles, max(1, _NEAR // 2 // (depth * size * chosen.rows)))
+    panel = _even(strips, max(1, _NEAR // 8 // (depth * size * chosen.width)))
+    if depth < spec.k:
+        strips = _even(strips, max(1, 2 * _NEAR // (tiles * chosen.rows * size * chosen.width)))
+    pack_a = _packs_a(spec, size) or _crowds(spec, size)
+    return replace(
+        chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, panel=panel, ahead=far or depth < spec.k,
+        blocked=True,
+    )  # fmt: skip
+
+
+def _crowds(spec: Contraction, size: int) -> bool:
+    """Do A's rows, contiguous along l, begin in the same set of a first-level cache, so that a tile's do not fit?"""
+    return spec.a_strides[1] == 1 and spec.a_strides[0] * size % _PAGE == 0 and spec.n >= 192
 
 
 def _packs_b(spec: Contraction, size: int) -> bool:
@@ -330,7 +349,7 @@ def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None
 
 def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
     """Elements of scratch memory for a strip of B, a block of A, and the sums of a block of C."""
-    strip = chosen.depth * chosen.width if chosen.pack else 0
+    strip = chosen.depth * chosen.width * chosen.panel if chosen.pack else 0
     block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
     sums = chosen.tiles * chosen.rows * chosen.together * chosen.width if chosen.depth < spec.k else 0
     return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]

@@ -8,25 +8,36 @@ the next step then continues in a fresh copy.
 
 from __future__ import annotations
 
+import gc
 import threading
 import warnings
-from collections.abc import Callable, Hashable
-from functools import update_wrapper
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from functools import partial, update_wrapper
 from types import MethodType
-from typing import Any
+from typing import Any, overload
 
 from chainrule import graph
-from chainrule.compiler import tree
+from chainrule.compiler import native, tree
+from chainrule.compiler.loop import Loop
 from chainrule.compiler.variant import Variant
 from chainrule.compiler.watch import Watched
-from chainrule.errors import ShapeError, TraceError
+from chainrule.errors import SettingError, ShapeError, TraceError
 from chainrule.graph import Node
 from chainrule.tensor.core import Handle
 
 MANY_TRACES = 16
 
 
-def compile(function: Callable[..., Any]) -> Compiled:
+@overload
+def compile(function: Callable[..., Any], *, tune: bool = False) -> Compiled: ...
+
+
+@overload
+def compile(function: None = None, *, tune: bool = False) -> Callable[[Callable[..., Any]], Compiled]: ...
+
+
+def compile(function: Callable[..., Any] | None = None, *, tune: bool = False) -> Any:
     """`function` traced once for each signature, then run as one native call.
 
     Inside, everything works as in eager mode: forward passes, ``backward()``, optimizer steps. Every tensor
@@ -36,7 +47,13 @@ def compile(function: Callable[..., Any]) -> Compiled:
 
     Args:
         function: takes tensors (or arrays, numbers, nested lists and dicts of them); returns tensors, or
-            nested tuples, lists and dicts of them.
+            nested tuples, lists and dicts of them. Without it, a decorator: ``@cr.compile(tune=True)``.
+        tune: time the likely tiles of each larger matrix product on this machine when its shape is first met, and
+            keep the fastest: some tenths of a second each, once, since the choice is remembered beside the machine
+            code. No result changes by a bit.
+
+    Raises:
+        SettingError: `function` cannot be called, or `tune` is no bool.
 
     >>> import chainrule as cr
     >>> w = cr.tensor(1.0)
@@ -47,15 +64,25 @@ def compile(function: Callable[..., Any]) -> Compiled:
     >>> halve(cr.tensor([2.0, 4.0])), halve(cr.tensor([2.0, 4.0])), w
     (tensor([1., 2.]), tensor([0.5000, 1.0000]), tensor(0.2500))
     """
-    return Compiled(function)
+    if not isinstance(tune, bool):
+        raise SettingError(f"cr.compile: tune must be True or False, got {tune!r}.")
+    if function is None:
+        return partial(compile, tune=tune)
+    if not callable(function):
+        raise SettingError(
+            f"cr.compile: the first argument must be a function, a method or a module, got {type(function).__name__}. "
+            f"Compile what computes it: cr.compile(f), or @cr.compile above its definition."
+        )
+    return Compiled(function, tune)
 
 
 class Compiled:
     """A function that `compile` made; call it like the function."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], tune: bool = False) -> None:
         update_wrapper(self, function, updated=())  # not __dict__: a module keeps its parameters to itself
         self._function = function
+        self._machine = native.tuned_machine if tune else native.machine
         self._variants: dict[Hashable, list[Variant]] = {}
         self._latest: Variant | None = None
         self._lock = threading.RLock()
@@ -96,13 +123,34 @@ class Compiled:
         >>> add.loop(cr.tensor([1.0, 2.0, 3.0]))
         tensor([1., 3., 6.])
         """
+        with self._lock:
+            loop = self.begin(*args, **kwargs)
+            loop.advance(loop.left)
+            return loop.end()
+
+    def begin(self, *args: Any, **kwargs: Any) -> Loop:
+        """A `loop` that stands before its first step and is moved on by its caller, some steps at a time.
+
+        Between its steps another one over the same state may move on. Nothing else may touch that state until
+        the last of them has ended, and no function may be called or begun that has one under way already.
+
+        >>> import chainrule as cr
+        >>> total = cr.tensor(0.0)
+        >>> @cr.compile
+        ... def add(x):
+        ...     total.add_(x.sum())
+        ...     return total * 1
+        >>> ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
+        >>> ones.advance(3); pairs.advance(2); ones.advance(1)
+        >>> ones.end(), pairs.end()
+        (tensor([1., 2., 3., 8.]), tensor([5., 7.]))
+        """
         leaves: list[Handle] = []
         description = tree.flatten((args, kwargs), leaves)
         steps = _steps(leaves)
         with self._lock:
             first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
-            variant = self._variant(description, leaves, first)
-            return variant.loop(leaves, steps)
+            return self._variant(description, leaves, first).begin(leaves, steps)
 
     def watch(self, *args: Any, **kwargs: Any) -> Watched:
         """Run one call as usual and give every value on the way, instead of what the function returns."""
@@ -134,7 +182,8 @@ class Compiled:
             if variant.holds(leaves):
                 self._latest = variant
                 return variant
-        variant = Variant(self._function, description, leaves, nodes)
+        with _no_collection():
+            variant = Variant(self._function, description, leaves, nodes, self._machine())
         variant.meet(leaves)
         self._variants.setdefault(key, []).append(variant)
         self._count_traces()
@@ -150,6 +199,18 @@ class Compiled:
                 f"(cr.tensor(x)), and keep batch sizes to a few.",
                 stacklevel=4,
             )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No search for garbage inside: a compilation makes many objects, which all stay, and a tenth of its time went there."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _steps(leaves: list[Handle]) -> int:

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from chainrule.compiler.ahead import Ahead, Touch
 from chainrule.compiler.blocking import (
     Contraction,
     Plan,
@@ -30,7 +31,6 @@ from chainrule.compiler.blocking import (
 from chainrule.compiler.dot_tile import dot_tile
 from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
 from chainrule.compiler.packing import (
-    Column,
     Depth,
     Packer,
     Range,
@@ -42,6 +42,7 @@ from chainrule.compiler.packing import (
 )
 from chainrule.compiler.transpose import (
     BYTES,
+    Column,
     at,
     in_registers,
     lane_mask,
@@ -70,6 +71,7 @@ def emit_contraction(
     rows: Range | None = None,
     columns: Range | None = None,
     tile: Tile | None = None,
+    touch: Touch | None = None,
 ) -> None:
     """Write the loops of one product; `epilogue` transforms and stores each vector of C.
 
@@ -88,7 +90,7 @@ def emit_contraction(
             a = offset(e, a, index, a_stride, spec.scalar)
             b = offset(e, b, index, b_stride, spec.scalar)
             batch.append(index)
-        kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch))
+        kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch), touch)
         (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
 
 
@@ -107,6 +109,12 @@ class _Strip:
         return self.b, self.strides[1], last.first + lanes_on(last.type, last.mask)
 
 
+def part(e: Emitter, first: Value, step: Value, count: int, end: Value) -> Range:
+    """`count` numbers from first + step on, as far as they lie before `end`."""
+    start = e.binary("add", first, step)
+    return start, e.call("llvm.smin.i64", "i64", e.binary("add", start, e.const(count, "i64")), end)
+
+
 class _Kernel:
     """The loops over tiles, and the tile itself."""
 
@@ -120,9 +128,13 @@ class _Kernel:
         epilogue: Epilogue,
         scratch: Value | None,
         batch: tuple[Value, ...],
+        touch: Touch | None = None,
     ) -> None:
         self.e, self.spec, self.plan, self.a, self.b = e, spec, chosen, a, b
         self.epilogue, self.batch = epilogue, batch
+        self.ahead = None
+        if touch is not None and chosen.ahead and not chosen.turned:
+            self.ahead = Ahead(e, spec, chosen, touch, batch)
         self.packer = Packer(e, spec, chosen, scratch)
         self.inline = self._lines_of_epilogue() <= _INLINE
 
@@ -152,14 +164,10 @@ class _Kernel:
         top, bottom = tiles or (zero, e.const(chosen.row_tiles, "i64"))
         left, right = strips or (zero, e.const(chosen.column_strips, "i64"))
 
-        def part(first: Value, step: Value, count: int, end: Value) -> Range:
-            start = e.binary("add", first, step)
-            return start, e.call("llvm.smin.i64", "i64", e.binary("add", start, e.const(count, "i64")), end)
-
         with e.loop(e.binary("sub", bottom, top), chosen.tiles) as down:
-            rows = part(top, down, chosen.tiles, bottom)
+            rows = part(e, top, down, chosen.tiles, bottom)
             with e.loop(e.binary("sub", right, left), chosen.together) as across:
-                self._block(rows, part(left, across, chosen.together, right))
+                self._block(rows, part(e, left, across, chosen.together, right))
 
     def _block(self, tiles: Range, strips: Range) -> None:
         """One block of C, through all blocks of l."""
@@ -170,27 +178,46 @@ class _Kernel:
             first, last = e.compare("eq", start, e.const(0, "i64")), e.compare("eq", count, left)
             depth = Depth(start, count, first, last) if self.plan.depth < k else Depth(start, k)
             rows = self.packer.rows_of_a(self.a, tiles, depth)
-            for kind in self.plan.widths:
+            with e.loop(e.binary("sub", strips[1], strips[0]), self.plan.panel) as across:
+                self._panel(rows, tiles, part(e, strips[0], across, self.plan.panel, strips[1]), depth, strips[0])
 
-                def strip(number: Value, kind: Strips = kind) -> None:
-                    self.strip(kind, number, rows, tiles, depth, strips[0])
+    def _panel(self, rows: Rows, tiles: Range, strips: Range, depth: Depth, first: Value) -> None:
+        """Some strips, packed together."""
+        if self.plan.pack:
+            self.packer.panel_of_b(self.b, strips, depth)
+        for kind in self.plan.widths:
 
-                ranged(e, strips, kind.first, kind.count, strip)
+            def strip(number: Value, kind: Strips = kind) -> None:
+                packed = self.packer.packed_strip(strips, number) if self.plan.pack else None
+                self.strip(kind, number, rows, tiles, depth, first, packed)
+
+            ranged(self.e, strips, kind.first, kind.count, strip)
 
     # -- a strip, a tile ------------------------------------------------------------------------
     def strip(
-        self, strips: Strips, number: Value, rows: Rows, tiles: Range | None, depth: Depth, first: Value | None
+        self,
+        strips: Strips,
+        number: Value,
+        rows: Rows,
+        tiles: Range | None,
+        depth: Depth,
+        first: Value | None,
+        packed: Value | None = None,
     ) -> None:
-        """The row tiles of one strip of columns; the strip of B packed first if the plan says so."""
+        """The row tiles of one strip of columns; the strip of B packed first if the plan says so and it is not yet."""
         e, spec, chosen = self.e, self.spec, self.plan
-        column = plus(e, scaled(e, number, strips.width), strips.column - strips.first * strips.width)
-        source = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar)
-        source, strides = offset(e, source, column, spec.b_strides[1], spec.scalar), spec.b_strides
+        column = self.packer.first_column(strips, number)
         lanes = strips.width if chosen.dot else chosen.lanes
         parts = columns(strips.width, lanes, spec.scalar)
-        if chosen.pack:
-            self.packer.strip_of_b(strips, source, depth.count)
-            source, strides = self.packer.scratch[0], (-(-strips.width // lanes) * lanes, 1)
+        source, strides = packed, (-(-strips.width // lanes) * lanes, 1)
+        if source is None:
+            source = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar)
+            source = offset(e, source, column, spec.b_strides[1], spec.scalar)
+            if chosen.pack:
+                self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
+                source = self.packer.scratch[0]
+            else:
+                strides = spec.b_strides
         strip = _Strip(source, strides, column, parts)
         place = e.binary("sub", number, first) if first is not None else number
         for begin, count, height in self.packer.row_tiles():
@@ -209,13 +236,15 @@ class _Kernel:
             return
         if depth.first is None or depth.last is None:
             start = [e.const(0.0, c.type) for c in strip.columns] * height
-            sums = self._broadcast_tile(a, strides, strip, depth.count, start)
+            asking = self._asking(strip, row, None, None)
+            sums = self._broadcast_tile(a, strides, strip, depth.count, start, asking)
             self.finish(row, strip.column, strip.columns, height, sums)
             return
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
         waiting = offset(e, self.packer.scratch[2], index, chosen.rows * chosen.width, spec.scalar)
         start = self._resume(waiting, depth.first, strip.columns, height)
-        sums = self._broadcast_tile(a, strides, strip, depth.count, start)
+        asking = self._asking(strip, row, waiting, depth.last)
+        sums = self._broadcast_tile(a, strides, strip, depth.count, start, asking)
         done, more = e.fresh("done"), e.fresh("more")
         end = e.fresh("end")
         e.branch(depth.last, done, more)
@@ -227,6 +256,28 @@ class _Kernel:
         self.finish(row, strip.column, strip.columns, height, sums)
         e.jump(end)
         e.label(end)
+
+    def _asking(
+        self, strip: _Strip, row: Value, waiting: Value | None, last: Value | None
+    ) -> Callable[[Value], None] | None:
+        """What a tile does at each of its rows, beside summing."""
+        e, ahead = self.e, self.ahead
+        if ahead is None:
+            return None
+
+        def ask(index: Value) -> None:
+            if waiting is None or last is None:
+                ahead.results(e.binary("add", row, index), strip.column, strip.columns)
+                return
+            ahead.sums(waiting, index, strip.columns)
+            then, other = e.fresh("then"), e.fresh("other")
+            e.branch(last, then, other)
+            e.label(then)
+            ahead.results(e.binary("add", row, index), strip.column, strip.columns)
+            e.jump(other)
+            e.label(other)
+
+        return ask
 
     def _waiting(self, room: Value, columns: list[Column], height: int) -> list[Value]:
         """Where a tile's sums wait for the next block of l."""
@@ -249,23 +300,50 @@ class _Kernel:
         return [e.phi((zero, before), (value, load)) for zero, value in zip(zeros, saved, strict=True)]
 
     def _broadcast_tile(
-        self, a: Value, a_strides: tuple[int, int], strip: _Strip, count: Value | int, start: list[Value]
+        self,
+        a: Value,
+        a_strides: tuple[int, int],
+        strip: _Strip,
+        count: Value | int,
+        start: list[Value],
+        ahead: Callable[[Value], None] | None = None,
     ) -> list[Value]:
-        """The sums of a tile, row by row: each scalar of A times each vector of B."""
+        """The sums of a tile, row by row: each scalar of A times each vector of B.
+
+        With `ahead` l goes in as many parts as there are rows, and each begins with a call of it for its row.
+        """
+        e = self.e
+        if ahead is None:
+            with e.fold(count, start) as state:
+                state.values = self._turn(a, a_strides, strip, state.index, state.values)
+            return state.values
+        height = len(start) // len(strip.columns)
+        total = count if isinstance(count, Value) else e.const(count, "i64")
+        step = e.binary("sdiv", plus(e, total, height - 1), e.const(height, "i64"))
+        with e.fold(height, start) as row:
+            ahead(row.index)
+            first = e.binary("mul", row.index, step)
+            left = e.binary("sub", total, first)
+            with e.fold(e.call("llvm.smin.i64", "i64", left, step), row.values) as state:
+                state.values = self._turn(a, a_strides, strip, e.binary("add", first, state.index), state.values)
+            row.values = state.values
+        return row.values
+
+    def _turn(
+        self, a: Value, a_strides: tuple[int, int], strip: _Strip, index: Value, before: list[Value]
+    ) -> list[Value]:
+        """One element of l."""
         e, spec, columns = self.e, self.spec, strip.columns
-        height = len(start) // len(columns)
-        with e.fold(count, start) as state:
-            at_a = offset(e, a, state.index, a_strides[1], spec.scalar)
-            at_b = offset(e, strip.b, state.index, strip.strides[0], spec.scalar)
-            right = [self._vector_of_b(at_b, c) for c in columns]
-            sums = []
-            for r in range(height):
-                left = e.load(at(e, at_a, r * a_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
-                factors = {c.type: e.splat(left, lanes_of(c.type)) for c in columns}
-                for c, values in enumerate(right):
-                    sums.append(e.fma(factors[values.type], values, state.values[r * len(columns) + c]))
-            state.values = sums
-        return state.values
+        at_a = offset(e, a, index, a_strides[1], spec.scalar)
+        at_b = offset(e, strip.b, index, strip.strides[0], spec.scalar)
+        right = [self._vector_of_b(at_b, c) for c in columns]
+        sums = []
+        for r in range(len(before) // len(columns)):
+            left = e.load(at(e, at_a, r * a_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
+            factors = {c.type: e.splat(left, lanes_of(c.type)) for c in columns}
+            for c, values in enumerate(right):
+                sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
+        return sums
 
     def _vector_of_b(self, at_b: Value, column: Column) -> Value:
         """Where B was packed, the lanes beyond its columns are zero and need no mask."""

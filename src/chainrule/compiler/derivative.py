@@ -13,6 +13,7 @@ import numpy as np
 
 from chainrule import graph
 from chainrule.autodiff import gradients
+from chainrule.compiler.native import Machine
 from chainrule.compiler.program import Program
 from chainrule.compiler.run import run_once
 from chainrule.compiler.trace import Trace
@@ -35,8 +36,8 @@ class Derivative:
     gradients: list[int]  # for each variable, which output of the program is its gradient; -1: none
 
 
-def derivative_of(trace: Trace, results: list[Node]) -> Derivative | None:
-    """The backward program, or None for a function whose results need no gradient (or that ran its own)."""
+def derivative_of(trace: Trace, results: list[Node], machine: Machine) -> Derivative | None:
+    """The backward program for a machine, or None for a function whose results need no gradient (or that ran its own)."""
     if trace.ran_backward or not graph.is_grad_enabled() or not any(node.requires_grad for node in results):
         return None
     variables = [slot.input for slot in trace.slots.values() if slot.input.requires_grad]
@@ -48,7 +49,8 @@ def derivative_of(trace: Trace, results: list[Node]) -> Derivative | None:
     cut = _Cut(results, outputs, {seed for seed in seeds if seed is not None})
     inputs = [*cut.placeholders, *cut.read, *(seed for seed in seeds if seed is not None)]
     slots = {node: position for position, node in enumerate(inputs)}
-    program = Program(Graph(inputs, cut.outputs), slots, [len(inputs) + i for i in range(len(outputs))])
+    written = [len(inputs) + i for i in range(len(outputs))]
+    program = Program(Graph(inputs, cut.outputs), slots, written, machine=machine)
     where = {node: position for position, node in enumerate(reached)}
     return Derivative(
         results, seeds, variables, cut.residuals, cut.read, program, [where.get(node, -1) for node in variables]

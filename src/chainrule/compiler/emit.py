@@ -231,6 +231,11 @@ class Emitter:
     def store(self, value: Value, address: Value, align: int = 1) -> None:
         self.write(f"store {value.typed}, ptr {address.name}, align {align}")
 
+    def prefetch(self, address: Value, write: bool = False) -> None:
+        """Ask for a cache line that will be read (or written) soon; harmless wherever it points."""
+        how = [Value(str(int(number)), "i32") for number in (write, 3, True)]  # into the nearest cache, of data
+        self.call("llvm.prefetch.p0", "void", address, *how)
+
     def masked_load(self, address: Value, type: str, mask: Value | None) -> Value:
         """A vector from memory; lanes that the mask turns off are not read and come as zero."""
         align = 8 if scalar_of(type) == "double" else 4

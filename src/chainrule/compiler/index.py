@@ -152,9 +152,13 @@ class Expr:
         return {var for atom in self.terms for var in atom_vars(atom)}
 
     @property
-    def affine(self) -> bool:
-        """Made of loop variables only."""
-        return all(isinstance(atom, Var) for atom in self.terms)
+    def strided(self) -> bool:
+        """Made of loop variables, and of data that is the same in every iteration."""
+        return all(isinstance(atom, Var) or not atom_vars(atom) for atom in self.terms)
+
+    def beginning(self) -> Expr:
+        """Where it is when every loop begins."""
+        return Expr({atom: f for atom, f in self.terms.items() if not isinstance(atom, Var)}, self.constant)
 
     def loaded(self) -> Iterator[Loaded]:
         """The data this index depends on."""

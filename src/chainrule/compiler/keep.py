@@ -12,7 +12,7 @@ from chainrule.compiler.index import variables
 from chainrule.compiler.kernels import Load
 from chainrule.graph import CONST, INPUT, LEAF, Graph, Node
 from chainrule.ops import elementwise as ew
-from chainrule.ops import random, shaping
+from chainrule.ops import indexing, random, shaping
 
 # What is cheap enough to compute again in every kernel that reads it, in units of one addition.
 RECOMPUTE = 3
@@ -89,17 +89,24 @@ def _keep_factors(nodes: list[Node], kept: set[Node]) -> None:
         if node.op.kind == "contraction":
             for factor in node.inputs:
                 viewed = factor
-                while viewed not in kept and viewed.op.kind == "view" and viewed.op is not shaping.pad:
+                while viewed not in kept and _viewed(viewed):
                     viewed = viewed.inputs[0]
                 kept.add(viewed if _strided(factor, kept | {viewed}) else factor)
 
 
+def _viewed(node: Node) -> bool:
+    """Is it a view, or one entry of a table (as a batch that is picked by its number)?"""
+    if node.op is indexing.take:
+        return all(math.prod(index.shape) == 1 for index in node.inputs[1:])
+    return node.op.kind == "view" and node.op is not shaping.pad
+
+
 def _strided(node: Node, kept: set[Node]) -> bool:
-    """Is the node an affine view of a kept one?"""
+    """Is the node an affine view of a kept one, but for a beginning that may be data?"""
     source = node
     while source not in kept:
-        if source.op.kind != "view" or source.op is shaping.pad:
+        if not _viewed(source):
             return False
         source = source.inputs[0]
     value = Expression(kept).value(node, variables(node.shape))
-    return isinstance(value, Load) and value.index.affine and not value.guards
+    return isinstance(value, Load) and value.index.strided and not value.guards

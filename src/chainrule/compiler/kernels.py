@@ -11,6 +11,7 @@ identity: two kernels that read alike are compiled once.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,13 +64,16 @@ class Load(Value):
     node: Node
     index: Expr
     guards: tuple[Guard, ...] = ()
+    _parts: tuple[Value, ...] | None = None
 
     def vars(self) -> set[Var]:
         return self.index.vars().union(*(guard.expr.vars() for guard in self.guards))
 
     def parts(self) -> tuple[Value, ...]:
-        exprs = (self.index, *(guard.expr for guard in self.guards))
-        return tuple(atom.value for expr in exprs for atom in expr.loaded())
+        if self._parts is None:
+            exprs = (self.index, *(guard.expr for guard in self.guards))
+            self._parts = tuple(atom.value for expr in exprs for atom in expr.loaded())
+        return self._parts
 
 
 @dataclass(eq=False)
@@ -83,7 +87,8 @@ class Compute(Value):
 
     def vars(self) -> set[Var]:
         if self._vars is None:
-            for value in walk([self]):  # what it reads comes first, so nothing recurses
+            # What it reads comes first, so nothing recurses; nobody changes a set that is handed out.
+            for value in walk([self], _with_vars):
                 if isinstance(value, Compute):
                     value._vars = set().union(*(arg.vars() for arg in value.args))
         return self._vars or set()
@@ -210,20 +215,28 @@ class Kernel:
         return list(dict.fromkeys([*self.first, *(load.node for load in self.loads())]))
 
 
-def walk(roots: list[Value]) -> list[Value]:
-    """Every value below the roots, each after what it reads."""
+def walk(roots: list[Value], known: Callable[[Value], bool] | None = None) -> list[Value]:
+    """Every value below the roots, each after what it reads; without those that are `known` and what they read."""
     order: list[Value] = []
     done: set[int] = set()
-    stack: list[tuple[Value, bool]] = [(root, False) for root in reversed(roots)]
+    stack: list[Value | None] = list(reversed(roots))
     while stack:
-        value, expanded = stack.pop()
-        if expanded:
-            order.append(value)
-        elif id(value) not in done:
+        value = stack.pop()
+        if value is None:  # what the next one reads is in order
+            order.append(stack.pop())  # type: ignore[arg-type]
+        elif id(value) not in done and (known is None or not known(value)):
             done.add(id(value))
-            stack.append((value, True))
-            stack.extend((part, False) for part in reversed(value.parts()))
+            parts = value.parts()
+            if parts:
+                stack += (value, None)
+                stack += reversed(parts)
+            else:
+                order.append(value)
     return order
+
+
+def _with_vars(value: Value) -> bool:
+    return isinstance(value, Compute) and value._vars is not None
 
 
 def print_kernel(kernel: Kernel, names: dict[Node, str]) -> str:

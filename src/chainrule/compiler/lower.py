@@ -112,6 +112,7 @@ class _Writer:
         self.divided = share.var if share is not None else None  # the loop whose iterations threads share
         self.e = Emitter(rsqrt14=target.vector_bytes == 64)
         self.scratch = 0
+        self.once: dict[int, Register] = {}  # values that are the same in every iteration
 
     def write(self) -> None:
         core = self.kernel.core
@@ -121,6 +122,7 @@ class _Writer:
         if isinstance(core, Check):
             self._check(core)
             return
+        self.once = self._before_loops()
         if isinstance(core, Dot):
             self._dot(core)
         elif isinstance(core, Reduce):
@@ -134,7 +136,30 @@ class _Writer:
     def body(
         self, indices: dict[Var, Register], lanes: int = 1, along: Var | None = None, mask: Register | None = None
     ) -> Body:
-        return Body(self.e, self.parameters, indices, lanes, along, mask)
+        return self._body(self.e, indices, lanes, along, mask)
+
+    def _body(
+        self, e: Emitter, indices: dict[Var, Register], lanes: int, along: Var | None, mask: Register | None
+    ) -> Body:
+        body = Body(e, self.parameters, indices, lanes, along, mask)
+        body.done.update(self.once)
+        return body
+
+    def _before_loops(self) -> dict[int, Register]:
+        """Compute what no loop changes and no store of the kernel; LLVM could not tell that the stores do not."""
+        written = {self.parameters[store.node] for store in self.kernel.stores}
+        fixed: set[int] = set()
+        for value in walk(self.kernel.roots()):  # what a value reads comes before it
+            still = isinstance(value, (Number, Compute, Position)) or (
+                isinstance(value, Load) and not value.guards and self.parameters[value.node] not in written
+            )
+            if still and not value.vars() and all(id(part) in fixed for part in value.parts()):
+                fixed.add(id(value))
+        entry = Body(self.e, self.parameters, {})
+        for value in walk(self.kernel.roots()):
+            if isinstance(value, Compute) and id(value) in fixed:
+                entry.value(value)
+        return entry.done
 
     # -- loops --------------------------------------------------------------------------------
     def _nest(self, loops: Sequence[Var], indices: dict[Var, Register], stack: ExitStack) -> None:
@@ -324,7 +349,7 @@ class _Writer:
         self, dims: list[Var], indices: dict[Var, Register], values: list[Register], body: Body, fold: Fold
     ) -> list[Register]:
         if not dims:
-            inside = Body(self.e, self.parameters, indices, body.lanes, body.along, body.mask)
+            inside = self.body(indices, body.lanes, body.along, body.mask)
             return fold.step(inside, values)
         with self.e.fold(dims[0].size, values) as state:
             at = {**indices, dims[0]: state.index}
@@ -400,20 +425,39 @@ class _Writer:
                 indices[m] = row
             if n:
                 indices[n] = column
-            body = Body(e, self.parameters, indices, lanes_of(sums.type), n, mask)
+            body = self._body(e, indices, lanes_of(sums.type), n, mask)
             body.result = sums
             self._store(body)
+
+        touched = self._beside(core)
+
+        def touch(e: Emitter, row: Register, column: Register, at: tuple[Register, ...]) -> None:
+            indices = dict(zip([*batch, m, n], [*at, row, column], strict=True))
+            body = Body(e, self.parameters, {var: index for var, index in indices.items() if var})
+            for node, index, write in touched:
+                e.prefetch(e.address(body.pointer(node), body.index(index), MEMORY[node.dtype]), write)
 
         scratch = Register("%scratch", "ptr") if self.scratch else None
         by = self.share.by if self.share is not None else ""
         mine = FIRST, LAST
         rows, columns = mine if by == "rows" else None, mine if by == "columns" else None
-        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns)
+        contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns,
+                                     touch=touch if touched else None)  # fmt: skip
+
+    def _beside(self, core: Dot) -> list[tuple[Node, Expr, bool]]:
+        """What a product's epilogue reads and writes (True) along its rows: node and index, each place once."""
+        found: dict[tuple[str, Expr], tuple[Node, Expr, bool]] = {}
+        stores = [(store.node, store.index, True) for store in self.kernel.stores]
+        for node, index, write in stores + [(load.node, load.index, False) for load in self.kernel.loads()]:
+            plain = all(isinstance(atom, Var) for atom in index.terms)
+            if plain and core.m and core.n and index.coefficient(core.n) == 1 and index.coefficient(core.m):
+                found.setdefault((self.parameters[node], index), (node, index, write))
+        return list(found.values())
 
     def _operand(self, body: Body, load: Load) -> Register:
         pointer = body.pointer(load.node)
-        constant = load.index.constant
-        return self.e.address(pointer, self.e.const(constant, "i64"), MEMORY[load.dtype]) if constant else pointer
+        start = load.index.beginning()
+        return pointer if start == 0 else self.e.address(pointer, body.index(start), MEMORY[load.dtype])
 
 
 def cut_of(kernel: Kernel, target: Target) -> contraction.Plan | None:

@@ -1,6 +1,6 @@
 """The module of a program: one function a distinct kernel, the step that calls them, the loop of steps.
 
-    run(table, strides, arena, moving, steps, thread, threads, sync) -> status
+    run(frame of table, strides, arena, moving, steps, thread, threads, sync) -> status
 
 Every thread of a run enters with a table of its own and its number; thread 0 is the caller. A divided kernel
 gives each thread a range of its units of work, any other runs on thread 0. A barrier stands only where a
@@ -74,7 +74,7 @@ class ModuleWriter:
             *(f.text.replace("define ", "define internal ", 1) for f in self.functions.values()),
             runtime.BARRIER % {"pause": pause},
             step,
-            runtime.RUN % {"enter": enter, "leave": leave},
+            runtime.run(enter, leave),
             # Without the last, LLVM halves 64-byte vectors on some CPUs that have them.
             'attributes #0 = { nounwind noinline "prefer-vector-width"="512" }',
         ]

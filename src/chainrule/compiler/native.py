@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import CFUNCTYPE, c_int64, c_void_p
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from chainrule.compiler import cache
 from chainrule.compiler.contraction import Target
 from chainrule.errors import unknown_name
 
-# table, strides, arena, moving entries, steps, thread, threads, sync -> status
-RUN = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_void_p)
+RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`runtime.FRAME`) -> status
 
 
 # Vector registers of the CPUs that code can be written for without running it, to be read.
@@ -43,9 +43,9 @@ def writers() -> str:
 
 
 class Machine:
-    """A CPU that programs are written for: this one, or one of `CPUS` by name."""
+    """A CPU that programs are written for: this one, or one of `CPUS` by name; `tuned`: with the tiles that are fastest here."""
 
-    def __init__(self, cpu: str | None = None) -> None:
+    def __init__(self, cpu: str | None = None, tuned: bool = False) -> None:
         import llvmlite
         import llvmlite.binding as llvm
 
@@ -65,7 +65,7 @@ class Machine:
             llvm.initialize_all_asmprinters()
             self.triple, features = CPUS[cpu]
             self.cpu, self.features = cpu, ""
-        self.target = Target.of(self.triple.split("-")[0], features)
+        self.target = replace(Target.of(self.triple.split("-")[0], features), tuned=tuned)
 
     @property
     def identity(self) -> str:
@@ -82,6 +82,12 @@ class Machine:
 def machine() -> Machine:
     """This machine, looked at once."""
     return Machine()
+
+
+@lru_cache(maxsize=1)
+def tuned_machine() -> Machine:
+    """This machine, for programs whose products are timed."""
+    return Machine(tuned=True)
 
 
 class Code:

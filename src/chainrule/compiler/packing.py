@@ -6,7 +6,8 @@ is (l, rows).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +20,7 @@ from chainrule.compiler.blocking import (
 )
 from chainrule.compiler.emit import Emitter, Value, vector
 from chainrule.compiler.transpose import (
+    Column,
     at,
     emit_copy,
     emit_transpose,
@@ -27,6 +29,7 @@ from chainrule.compiler.transpose import (
 )
 
 Range = tuple[Value, Value]
+AHEAD = 16  # terms of l that are copied together, and how far ahead of its use memory is asked for
 
 
 def ranged(e: Emitter, limits: Range | None, first: int, count: int, body: Callable[[Value], None]) -> None:
@@ -49,15 +52,6 @@ def ranged(e: Emitter, limits: Range | None, first: int, count: int, body: Calla
 def within(e: Emitter, limits: Range, low: Value, high: Value) -> Range:
     """What two ranges share."""
     return e.call("llvm.smax.i64", "i64", limits[0], low), e.call("llvm.smin.i64", "i64", limits[1], high)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One vector of a strip's columns: where it begins, its type, and which lanes count."""
-
-    first: int
-    type: str
-    mask: Value | None
 
 
 @dataclass(frozen=True)
@@ -87,11 +81,11 @@ class Packer:
         self.scratch = self._divided(scratch)
 
     def _divided(self, scratch: Value | None) -> list[Value]:
-        """Scratch memory for a strip of B, a block of A, the sums of a block of C."""
+        """Scratch memory for a panel of B, a block of A, the sums of a block of C."""
         if scratch is None:
             return []
-        strip, block, _ = scratch_parts(self.spec, self.plan)
-        return [at(self.e, scratch, elements, self.spec.scalar) for elements in (0, strip, strip + block)]
+        panel, block, _ = scratch_parts(self.spec, self.plan)
+        return [at(self.e, scratch, elements, self.spec.scalar) for elements in (0, panel, panel + block)]
 
     def row_tiles(self) -> list[tuple[int, int, int]]:
         """First tile, how many, of how many rows."""
@@ -103,6 +97,10 @@ class Packer:
         # the small tiles follow the large ones, each one row longer
         return row if rows == self.plan.rows else plus(self.e, row, self.plan.large)
 
+    def first_column(self, strips: Strips, number: Value) -> Value:
+        return plus(self.e, scaled(self.e, number, strips.width), strips.column - strips.first * strips.width)
+
+    # -- rows of A ------------------------------------------------------------------------------
     def rows_of_a(self, a: Value, tiles: Range | None, depth: Depth) -> Rows:
         """A's rows of some tiles, copied tile by tile if the plan says so."""
         e, spec, chosen = self.e, self.spec, self.plan
@@ -115,10 +113,10 @@ class Packer:
             for begin, count, height in self.row_tiles():
                 ranged(e, tiles, begin, count, partial(self._turn_tile, rows, source, depth, height))
             return rows
-        with e.loop(depth.count) as term:
-            line = offset(e, source, term, spec.a_strides[1], spec.scalar)
+        with self._pieces(depth.count) as (start, terms):
+            line = offset(e, source, start, spec.a_strides[1], spec.scalar)
             for begin, count, height in self.row_tiles():
-                ranged(e, tiles, begin, count, partial(self._copy_tile, rows, line, term, height))
+                ranged(e, tiles, begin, count, partial(self._copy_tile, rows, line, start, terms, height))
         return rows
 
     def packed_tile(self, rows: Rows, number: Value) -> Value:
@@ -131,27 +129,84 @@ class Packer:
         source = offset(e, source, self.first_row(number, height), spec.a_strides[0], spec.scalar)
         count = depth.count if isinstance(depth.count, Value) else None
         place, lanes = self.packed_tile(rows, number), self.plan.lanes
-        emit_transpose(e, height, spec.k, spec.scalar, source, spec.a_strides, place, lanes, None, count)
+        emit_transpose(
+            e,
+            height,
+            spec.k,
+            spec.scalar,
+            source,
+            spec.a_strides,
+            place,
+            lanes,
+            None,
+            count,
+            height * spec.a_strides[0],
+        )
 
-    def _copy_tile(self, rows: Rows, line: Value, term: Value, height: int, number: Value) -> None:
-        """One element of l for a tile's rows, which lie side by side."""
+    def _copy_tile(self, rows: Rows, line: Value, start: Value, count: Value | int, height: int, number: Value) -> None:
+        """Some terms of l for a tile's rows, which lie side by side."""
         e, spec = self.e, self.spec
-        place = offset(e, self.packed_tile(rows, number), term, height, spec.scalar)
+        place = offset(e, self.packed_tile(rows, number), start, height, spec.scalar)
         source = e.address(line, self.first_row(number, height), spec.scalar)
-        for part in columns(height, self.plan.lanes, spec.scalar):
-            value = e.masked_load(at(e, source, part.first, spec.scalar), part.type, part.mask)
-            e.masked_store(value, at(e, place, part.first, spec.scalar), part.mask)
+        parts = columns(height, self.plan.lanes, spec.scalar)
+        emit_copy(e, count, parts, spec.scalar, source, spec.a_strides[1], place, height, AHEAD)
 
-    def strip_of_b(self, strips: Strips, source: Value, count: Value | int) -> None:
+    # -- columns of B ---------------------------------------------------------------------------
+    def packed_strip(self, strips: Range, number: Value) -> Value:
+        """Where a panel that begins with strips[0] has a strip."""
+        size = self.plan.depth * self.plan.width
+        return offset(self.e, self.scratch[0], self.e.binary("sub", number, strips[0]), size, self.spec.scalar)
+
+    def panel_of_b(self, b: Value, strips: Range, depth: Depth) -> None:
+        """Some strips of B, each as rows of whole vectors."""
+        e, spec, chosen = self.e, self.spec, self.plan
+        source = offset(e, b, depth.start, spec.b_strides[0], spec.scalar)
+        if spec.b_strides[1] != 1:
+            for kind in chosen.widths:
+                ranged(e, strips, kind.first, kind.count, partial(self._turn_strip, strips, source, depth, kind))
+            return
+        with self._pieces(depth.count) as (start, count):
+            line = offset(e, source, start, spec.b_strides[0], spec.scalar)
+            for kind in chosen.widths:
+                body = partial(self._copy_strip, strips, line, start, count, kind)
+                ranged(e, strips, kind.first, kind.count, body)
+
+    def _turn_strip(self, strips: Range, source: Value, depth: Depth, kind: Strips, number: Value) -> None:
+        source = offset(self.e, source, self.first_column(kind, number), self.spec.b_strides[1], self.spec.scalar)
+        self.strip_of_b(kind, source, depth.count, self.packed_strip(strips, number))
+
+    def _copy_strip(
+        self, strips: Range, line: Value, start: Value, count: Value | int, kind: Strips, number: Value
+    ) -> None:
+        e, scalar, lanes = self.e, self.spec.scalar, self.plan.lanes
+        wide = -(-kind.width // lanes) * lanes
+        place = offset(e, self.packed_strip(strips, number), start, wide, scalar)
+        source = e.address(line, self.first_column(kind, number), scalar)
+        emit_copy(
+            e, count, padded(kind.width, lanes, scalar), scalar, source, self.spec.b_strides[0], place, wide, AHEAD
+        )
+
+    def strip_of_b(self, strips: Strips, source: Value, count: Value | int, place: Value) -> None:
         """A strip of B as rows of whole vectors."""
         e, spec, lanes = self.e, self.spec, self.plan.lanes
         wide = -(-strips.width // lanes) * lanes
         if spec.b_strides[1] == 1:
-            emit_copy(e, count, strips.width, spec.scalar, source, spec.b_strides[0], self.scratch[0], lanes)
+            parts = padded(strips.width, lanes, spec.scalar)
+            emit_copy(e, count, parts, spec.scalar, source, spec.b_strides[0], place, wide)
         else:
             turned = spec.b_strides[::-1]
             some = count if isinstance(count, Value) else None
-            emit_transpose(e, strips.width, spec.k, spec.scalar, source, turned, self.scratch[0], lanes, wide, some)
+            emit_transpose(
+                e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, strips.width * turned[0]
+            )
+
+    @contextmanager
+    def _pieces(self, count: Value | int) -> Iterator[tuple[Value, Value]]:
+        """l in pieces so short that what is read and what is written stays near."""
+        e = self.e
+        total = count if isinstance(count, Value) else e.const(count, "i64")
+        with e.loop(count, AHEAD) as start:
+            yield start, e.call("llvm.smin.i64", "i64", e.binary("sub", total, start), e.const(AHEAD, "i64"))
 
 
 def columns(width: int, lanes: int, scalar: str) -> list[Column]:
@@ -162,6 +217,12 @@ def columns(width: int, lanes: int, scalar: str) -> list[Column]:
         wide = power_of_two_above(left)
         parts.append(Column(first, vector(scalar, wide), lane_mask(left, wide)))
     return parts
+
+
+def padded(width: int, lanes: int, scalar: str) -> list[Column]:
+    """Whole vectors for `width` columns; the last one masked if they do not fill it."""
+    type = vector(scalar, lanes)
+    return [Column(f, type, lane_mask(min(lanes, width - f), lanes)) for f in range(0, width, lanes)]
 
 
 def scaled(e: Emitter, index: Value, factor: int) -> Value:

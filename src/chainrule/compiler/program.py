@@ -1,6 +1,6 @@
 """A whole program: the graph of a step, carried through every stage to one native function.
 
-    run(table, strides, arena, moving, steps) -> status
+    run(frame of table, strides, arena, moving, steps, ...) -> status
 
 runs `steps` steps. Entry i of `table` points to a buffer; after each step the first `moving` entries
 advance by their strides, so that arguments and results may be stacked. A status that is not 0 holds the

@@ -10,9 +10,11 @@ from chainrule.compiler.available import check_room
 from chainrule.compiler.buffers import address, aligned, contiguous
 from chainrule.compiler.pace import Pace
 from chainrule.compiler.program import Program
-from chainrule.compiler.runtime import SYNC_BYTES
+from chainrule.compiler.runtime import FRAME, SYNC_BYTES
 from chainrule.compiler.threads import get_num_threads, new_sync, together
 from chainrule.graph import Array
+
+_STEPS, _THREADS = FRAME.index("steps"), FRAME.index("threads")
 
 
 class Run:
@@ -36,24 +38,29 @@ class Run:
         self._reserve(1)
 
     def _reserve(self, threads: int) -> None:
-        size = self.program.working(threads)
+        size, self.steps = self.program.working(threads), 0
         check_room(size, lambda: f"the working memory of a compiled step ({threads} thread{'s' * (threads > 1)})")
         self.working = aligned(size)
         self.tables = np.empty((threads, len(self.table)), np.uintp)
         self.threads = threads
         # Addresses once, not at every call; `table` and the rest stay where they are.
-        self.alone = (address(self.table), address(self.strides), address(self.working), self.moving)
-        self.barrier = address(self.sync)
+        fixed = [address(self.strides), address(self.working), self.moving]
+        barrier = address(self.sync)
+        self.frame = np.array([address(self.table), *fixed, 0, 0, 1, barrier], np.int64)  # on one thread
+        self.alone = address(self.frame)
+        # One for each thread, which moves along a table of its own.
+        self.frames = np.array([[address(t), *fixed, 0, i, 0, barrier] for i, t in enumerate(self.tables)], np.int64)
+        self.each = [address(frame) for frame in self.frames]
 
-    def __call__(self, steps: int) -> int:
+    def go(self, steps: int) -> int:
         """So many steps; the status (see `program`)."""
         limit = get_num_threads()
         if limit == 1 or not steps:
-            return self.run(*self.alone, steps, 0, 1, self.barrier)
+            return self._alone(steps)
         if self.pace is None:
             self.pace = Pace(self.program.division)
         if not self.pace.worthwhile:
-            return self.run(*self.alone, steps, 0, 1, self.barrier)
+            return self._alone(steps)
         done = 0
         while done < steps:
             threads, count = self.pace.choose(steps - done, limit)
@@ -65,28 +72,30 @@ class Run:
             done += count
         return 0
 
+    def _alone(self, steps: int) -> int:
+        if steps != self.steps:
+            self.frame[_STEPS] = self.steps = steps
+        return self.run(self.alone)
+
     def _with(self, threads: int, steps: int) -> int:
         if threads > self.threads:
             self._reserve(threads)
-        if threads == 1:
-            return self.run(*self.alone, steps, 0, 1, self.barrier)
-        return self._together(threads, steps)
+        return self._alone(steps) if threads == 1 else self._together(threads, steps)
 
     def _together(self, threads: int, steps: int) -> int:
-        """Each thread moves along a table of its own."""
         tables = self.tables[:threads]
         tables[:] = self.table
-        fixed = self.alone[1:]
+        self.frames[:threads, _STEPS], self.frames[:threads, _THREADS] = steps, threads
         status = [0]
 
         def work(thread: int) -> None:
-            code = self.run(address(tables[thread]), *fixed, steps, thread, threads, self.barrier)
+            code = self.run(self.each[thread])
             if thread == 0:
                 status[0] = code
                 self.table[:] = tables[0]  # moved on, as a run on one thread leaves it
 
         def alone() -> None:
-            status[0] = self.run(*self.alone, steps, 0, 1, self.barrier)
+            status[0] = self._alone(steps)
 
         together(threads, work, alone)
         return status[0]
@@ -99,5 +108,5 @@ def run_once(program: Program, arrays: list[Array]) -> list[Array]:
     run = Run(program, 0)
     for i, array in enumerate([*inputs, *outputs]):
         run.table[i] = address(array)
-    run(1)
+    run.go(1)
     return outputs

@@ -146,7 +146,9 @@ class _Scheduler:
         result = Result(node.dtype)
         if node.dtype.is_floating_point:
             row, column = (next(iter(vars_of((i,))), None) for i in index[-2:])
-            self._with_core(node, index, Dot(row, column, axis, a, b), result, Expression(self.kept))
+            outside = Expression(self.kept)  # of the sum
+            outside.checks = expression.checks
+            self._with_core(node, index, Dot(row, column, axis, a, b), result, outside)
         else:
             product = Compute(node.dtype, ew.mul, (a, b), {})
             core = Reduce(reduction.sum, vars_of(k), product, result)

@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
 
 BYTES = {"float": 4, "double": 8}
 
 
-def emit_copy(
-    e: Emitter, rows: Value | int, cols: int, scalar: str, src: Value, stride: int, dst: Value, lanes: int
-) -> None:
-    """dst[r, c] = src[r, c]: rows `stride` elements apart become rows of whole vectors, side by side.
+@dataclass(frozen=True)
+class Column:
+    """One vector of a strip's columns: where it begins, its type, and which lanes count."""
 
-    The lanes beyond `cols` are zero.
+    first: int
+    type: str
+    mask: Value | None
+
+
+def emit_copy(
+    e: Emitter,
+    rows: Value | int,
+    parts: list[Column],
+    scalar: str,
+    src: Value,
+    stride: int,
+    dst: Value,
+    wide: int,
+    ahead: int = 0,
+) -> None:
+    """dst[r, c] = src[r, c]: rows `stride` elements apart become rows of `wide` elements.
+
+    A part whose vectors are not all used is padded with zeros, where `wide` has room for them. Memory is asked for
+    `ahead` rows before it is read.
     """
-    type, wide = vector(scalar, lanes), -(-cols // lanes) * lanes
     with e.loop(rows) as r:
         source = offset(e, src, r, stride, scalar)
         target = offset(e, dst, r, wide, scalar)
-        for first in range(0, cols, lanes):
-            mask = lane_mask(min(lanes, cols - first), lanes)
-            value = e.masked_load(at(e, source, first, scalar), type, mask)
-            e.store(value, at(e, target, first, scalar), BYTES[scalar])
+        for part in parts:
+            place = at(e, source, part.first, scalar)
+            if ahead:
+                e.prefetch(at(e, place, ahead * stride, scalar))
+            value = e.masked_load(place, part.type, part.mask)
+            room = part.first + lanes_of(part.type) <= wide
+            e.masked_store(value, at(e, target, part.first, scalar), None if room else part.mask)
 
 
 def emit_transpose(
@@ -37,6 +58,7 @@ def emit_transpose(
     lanes: int,
     wide: int | None = None,
     count: Value | None = None,
+    ahead: int = 0,
 ) -> None:
     """dst[c, r] = src[r, c], dst being contiguous: (cols, rows).
 
@@ -56,7 +78,7 @@ def emit_transpose(
         def block(first_col: Value, width: int) -> None:
             source = offset(e, offset(e, src, first_row, src_strides[0], scalar), first_col, 1, scalar)
             target = offset(e, offset(e, dst, first_col, stride, scalar), first_row, 1, scalar)
-            _block(e, height, width, scalar, source, src_strides[0], target, stride, lanes, wide is not None)
+            _block(e, height, width, scalar, source, src_strides[0], target, stride, lanes, wide is not None, ahead)
 
         _blocks(e, cols, lanes, block, count)
 
@@ -95,13 +117,17 @@ def _block(
     dst_stride: int,
     lanes: int,
     fill: bool,
+    ahead: int,
 ) -> None:
     """One block of at most lanes x lanes; with `fill`, zeros make it up to `lanes` rows."""
     type = vector(scalar, lanes)
     nothing = Value("zeroinitializer" if fill else "poison", type)
     values = [nothing] * lanes
     for r in range(height):
-        values[r] = e.masked_load(at(e, src, r * src_stride, scalar), type, lane_mask(width, lanes))
+        place = at(e, src, r * src_stride, scalar)
+        if ahead:
+            e.prefetch(at(e, place, ahead, scalar))
+        values[r] = e.masked_load(place, type, lane_mask(width, lanes))
     values = in_registers(e, values)
     for c in range(width):
         mask = None if fill else lane_mask(height, lanes)

@@ -1,6 +1,6 @@
 """An optional search for the fastest tile of each product, remembered on disk.
 
-With ``CHAINRULE_TUNE=1`` the few tiles that should cost least are timed on this machine when a product's shape
+With ``cr.compile(..., tune=True)``, or ``CHAINRULE_TUNE=1`` for every program, the few tiles that should cost least are timed on this machine when a product's shape
 is first met, which takes some tenths of a second; later processes read the choice. Results do not depend on it
 in any bit: every sum runs over l in one order, whatever the tile.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,8 @@ def best(spec: Contraction, target: Target, candidates: list[Tile]) -> Tile:
     from chainrule.compiler import native
 
     few = candidates[:CANDIDATES]
-    if spec.m * spec.n * spec.k < SMALLEST or len(few) < 2 or target != native.machine().target:
+    elsewhere = replace(target, tuned=False) != native.machine().target
+    if spec.m * spec.n * spec.k < SMALLEST or len(few) < 2 or elsewhere:
         return few[0]
     known = _read()
     key = f"{spec.m}x{spec.n}x{spec.k} {spec.scalar} {spec.a_strides} {spec.b_strides}"
@@ -42,7 +43,7 @@ def best(spec: Contraction, target: Target, candidates: list[Tile]) -> Tile:
 def seconds(spec: Contraction, target: Target, tile: Tile) -> float:
     """The time of one product with this tile: the least of several rounds."""
     from chainrule.compiler import native
-    from chainrule.compiler.buffers import aligned
+    from chainrule.compiler.buffers import address, aligned
 
     code = native.Code(native.compile_text(_program(spec, target, tile)))
     size = {"float": 4, "double": 8}[spec.scalar]
@@ -51,12 +52,12 @@ def seconds(spec: Contraction, target: Target, tile: Tile) -> float:
     a, b, c, scratch = (aligned(size * elements) for elements in extents)
     for array in (a, b):
         array.view(np.float32 if size == 4 else np.float64)[:] = 1
-    pointers = [array.ctypes.data for array in (a, b, c)]
     repeats = max(1, 20_000_000 // (spec.m * spec.n * spec.k))
+    frame = np.array([*map(address, (a, b, c, scratch)), repeats], np.int64)
 
     def once() -> float:
         start = time.perf_counter()
-        code.run(*pointers, repeats, 0, 0, 0, scratch.ctypes.data)
+        code.run(address(frame))
         return (time.perf_counter() - start) / repeats
 
     return min(once() for _ in range(8))
@@ -78,15 +79,20 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
         line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
         e.masked_store(sums, e.address(line, column, spec.scalar), mask)
 
-    emit_contraction(e, spec, a, b, store, target, scratch, tile=tile)
+    def touch(e: Emitter, row: Value, column: Value, batch: Indices) -> None:
+        line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
+        e.prefetch(e.address(line, column, spec.scalar), write=True)
+
+    emit_contraction(e, spec, a, b, store, target, scratch, tile=tile, touch=touch)
     e.ret()
     product = e.function("product", [a, b, c, scratch], attributes="#0")
-    r = Emitter()
-    with r.loop(Value("%repeats", "i64")):
-        r.write("call void @product(ptr %a, ptr %b, ptr %c, ptr %scratch)")
+    r, frame = Emitter(), Value("%frame", "ptr")
+    types = ("ptr", "ptr", "ptr", "ptr", "i64")
+    *pointers, repeats = (r.load(r.address(frame, r.const(i, "i64"), "i64"), type) for i, type in enumerate(types))
+    with r.loop(repeats):
+        r.write(f"call void @product({', '.join(pointer.typed for pointer in pointers)})")
     r.ret(r.const(0, "i64"))
-    unused = [Value(f"%unused{i}", "i64") for i in range(3)]
-    run = r.function("run", [a, b, c, Value("%repeats", "i64"), *unused, scratch], "i64")
+    run = r.function("run", [frame], "i64")
     return "\n".join(
         [*sorted(e.declarations), product, run, 'attributes #0 = { noinline "prefer-vector-width"="512" }']
     )
@@ -112,6 +118,8 @@ def _read() -> dict[str, Tile]:
 
 def _write(known: dict[str, Tile]) -> None:
     """Whole or not at all; a cache that cannot be written is done without."""
+    import tempfile
+
     with suppress(OSError):
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

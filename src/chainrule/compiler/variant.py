@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from chainrule import graph
+from chainrule import dtypes, graph
 from chainrule.compiler import memory, tree, watch
 from chainrule.compiler.available import check_room
-from chainrule.compiler.buffers import address, contiguous
+from chainrule.compiler.buffers import address, addresses, contiguous, empty, lies_well
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
+from chainrule.compiler.loop import Loop
+from chainrule.compiler.native import Machine
 from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
 from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
@@ -34,7 +36,10 @@ from chainrule.tensor.core import Handle, wrap
 class Variant:
     """One program of a compiled function, and the handles it is bound to."""
 
-    def __init__(self, function: Callable[..., Any], description: Any, leaves: list[Handle], nodes: list[Node]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], description: Any, leaves: list[Handle], nodes: list[Node], machine: Machine
+    ) -> None:
+        self.machine = machine
         placeholders = _placeholders(leaves, nodes)
         results: list[Handle] = []
         shape: list[Any] = []
@@ -42,7 +47,7 @@ class Variant:
         def run(*args: Any, **kwargs: Any) -> None:
             shape.append(tree.flatten(function(*args, **kwargs), results))
             self.result_nodes = [_result_node(handle, trace_now()) for handle in results]
-            self.derivative = derivative_of(trace_now(), self.result_nodes)
+            self.derivative = derivative_of(trace_now(), self.result_nodes, machine)
 
         def trace_now() -> Trace:
             current = graph.current_trace()
@@ -91,7 +96,7 @@ class Variant:
         names.update({self.first_grad + i: f"grad{i}" for i in range(len(self.grads))})
         for node, entry in entries.items():
             program_graph.names[node] = self._input_name(entry)
-        self.program = Program(program_graph, entries, written, names)
+        self.program = Program(program_graph, entries, written, names, self.machine)
         self._prepare()
 
     def _input_name(self, entry: int) -> str:
@@ -107,6 +112,7 @@ class Variant:
         self.run = Run(self.program, self.first_live)
         self.table, self.strides = self.run.table, self.run.strides
         self.live = np.zeros(max(1, len(self.trace.live)), np.float64)
+        self.table_view, self.live_view = self.table.data, self.live.data
         for i in range(len(self.trace.live)):
             self.table[self.first_live + i] = address(self.live) + 8 * i
         self.getters = [getter for getter, _ in self.trace.live]
@@ -117,9 +123,16 @@ class Variant:
         self.hold: list[Any] = [None] * (len(self.arguments) + len(self.state))  # keeps buffers alive
         self.gradients: list[Tensor | None] = [None] * len(self.grads)
         self.outputs = [(n.shape, n.dtype.numpy) for n in self.result_nodes]
-        self.inputs = [(s.argument or 0, s.final is not None) for s in self.arguments]
-        self.changed = [(i, at) for i, (at, changed) in enumerate(self.inputs) if changed]
+        self.result_types = [n.type for n in self.result_nodes]
+        self.places = [s.argument or 0 for s in self.arguments]  # among the leaves of a call
+        self.changed = [(i, s.argument or 0) for i, s in enumerate(self.arguments) if s.final is not None]
         self.given = [g for g in grads if g.argument is not None]
+        self.owners = [g.owner for g in self.grads]
+        self.kept = not any(
+            g.argument is not None or g.accumulates for g in self.grads
+        )  # the next call may write there
+        self.alone = [_LISTED + 1] * len(self.grads)  # 1: the owner's
+        self.rebound = True
         self.asked = [g for g in grads if g.read and (g.argument is not None or g.before is not None)]
         self.bare = [g.owner for g in grads if g.read and g.argument is None and g.before is None]
         self.cleared = [g for g in grads if g.final is None and g.after is not g.before]
@@ -187,9 +200,10 @@ class Variant:
         self._bind(leaves, outputs, None)
         variables = self._variables(leaves) if self.derivative is not None else ()
         saved = self._read_again(leaves) if self.derivative is not None else []
-        self._execute(1)
+        self.execute(1)
         if self.derivative is None:
-            return self._finish(leaves, self._result_leaves(outputs))
+            pairs = zip(outputs, self.result_types, strict=True)
+            return self._finish(leaves, [Node(graph.LEAF, (), {}, type, value=array) for array, type in pairs])
         count = len(self.derivative.results)
         call = Call(self.derivative, [*outputs[count:], *saved])
         return self._finish(leaves, [result_node(call, i, outputs[i], variables) for i in range(count)])
@@ -213,8 +227,8 @@ class Variant:
         slot = next(slot for slot in self.trace.slots.values() if slot.input is entry)
         return (slot.current() if slot.argument is None else leaves[slot.argument])._node
 
-    def loop(self, leaves: list[Handle], steps: int) -> Any:
-        """One step for each entry along the first axis of every argument."""
+    def begin(self, leaves: list[Handle], steps: int) -> Loop:
+        """A loop over the first axis of every argument, bound and at its first step."""
         if self.derivative is not None:
             raise TraceError(
                 "loop: the function returns tensors that require grad, and no gradient flows out of a loop. Run it "
@@ -228,11 +242,25 @@ class Variant:
         size = steps * sum(map(memory.bytes_of, self.result_nodes))
         check_room(size, lambda: f"the results of {steps:,} steps in one loop")
         outputs = [np.empty((steps, *shape), dtype) for shape, dtype in self.outputs]
-        if not steps:
-            return self._rebuilt(self._result_leaves(outputs))
-        self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
-        self._execute(steps)
-        return self._finish(leaves, self._result_leaves(outputs))
+        if steps:
+            self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
+        return Loop(self, leaves, outputs, steps)
+
+    def state_nodes(self) -> list[Node]:
+        """What every state handle names now."""
+        return [slot.current()._node for slot in self.state]
+
+    def undisturbed(self, nodes: list[Node], shared: bool) -> bool:
+        """Is the state still in the buffers that these nodes hold, and (if not `shared`) held by nobody else?"""
+        if self.watched is not None:
+            return self._unchanged() and (shared or not self._looked_at())
+        pairs = zip(self.state, nodes, strict=True)
+        return all(slot.current()._node is n and (shared or not (n.seen and slot.final)) for slot, n in pairs)
+
+    def end(self, leaves: Sequence[Handle], outputs: list[Array], steps: int) -> Any:
+        """The results of a loop that is over."""
+        results = self._result_leaves(outputs)
+        return self._finish(leaves, results) if steps else self._rebuilt(results)
 
     @cached_property
     def _watchable(self) -> Program:
@@ -255,18 +283,21 @@ class Variant:
     # -- binding ----------------------------------------------------------------------------
     def _bind(self, leaves: Sequence[Handle], outputs: list[Array], strides: list[int] | None) -> None:
         """Point every table entry at its buffer; `strides` of the results where the call is a loop."""
-        pointers = []
-        for i, (at, changed) in enumerate(self.inputs):
-            array = contiguous(leaves[at]._node.value)
-            self.hold[i] = array = array.copy() if changed else array
-            pointers.append(address(array))
-        self.pack_pointers(self.table.data, 0, *pointers, *map(address, outputs))
-        self.pack_numbers(self.live.data, 0, *[getter() for getter in self.getters])
-        self._set_strides(strides)
+        self.binding += 1
+        arrays = [contiguous(leaves[at]._node.value) for at in self.places]
+        for i, _ in self.changed:
+            arrays[i] = arrays[i].copy()
+        self.hold[: len(arrays)] = arrays
+        self.pack_pointers(self.table_view, 0, *addresses([*arrays, *outputs]))
+        self.pack_numbers(self.live_view, 0, *[getter() for getter in self.getters])
+        if strides is not None or self.looping:
+            self._set_strides(strides)
         if self.watched is None or self._looked_at():  # `holds` saw that the rest is as it was
             self._bind_states()
-        for i, grad in enumerate(self.grads):
-            self._bind_gradient(i, grad)
+        self.rebound = bool(self.grads) and not self._gradients_free()
+        if self.rebound:
+            for i, grad in enumerate(self.grads):
+                self._bind_gradient(i, grad)
 
     def _looked_at(self) -> bool:
         """Does anyone perhaps hold a buffer that the program will overwrite?"""
@@ -276,10 +307,9 @@ class Variant:
         return False
 
     looping = False
+    binding = 0  # how often the table was filled: whoever filled it before has lost it
 
     def _set_strides(self, strides: list[int] | None) -> None:
-        if strides is None and not self.looping:
-            return
         self.looping = strides is not None
         for i, slot in enumerate(self.arguments):
             self.strides[i] = _stride(slot.input) if self.looping else 0
@@ -303,14 +333,24 @@ class Variant:
         if held is None:
             raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
         array = contiguous(held)
-        if slot.final is not None and (node.seen or array is not held):
-            array = array.copy()
+        if slot.final is not None and (node.seen or array is not held or not lies_well(array)):
+            array = empty(held.shape, held.dtype)
+            array[...] = held
             node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
             node.seen = False
             slot.current()._node = node
         self.table[self.first_state + i] = address(array)
         self.bound[i] = node if array is node._value else None
         self.hold[len(self.arguments) + i] = array
+
+    def _gradients_free(self) -> bool:
+        """Is every gradient of the last call where that left it, and does nobody else hold it?"""
+        if not self.kept or _references_to_each(self.gradients) != self.alone:
+            return False
+        for owner, held in zip(self.owners, self.gradients, strict=True):
+            if held is None or owner._grad is not held or held._node.seen:
+                return False
+        return True
 
     def _bind_gradient(self, i: int, grad: GradSlot) -> None:
         held = self.gradients[i]
@@ -322,17 +362,18 @@ class Variant:
         final = grad.final
         if final is None:
             return
-        array = np.empty(final.shape, final.dtype.numpy)
+        array = empty(final.shape, final.dtype.numpy)
         node = graph.leaf(array, final.dtype)
         node.seen = False
         self.gradients[i] = wrap(node)
         self.table[self.first_grad + i] = address(array)
 
     # -- afterwards -------------------------------------------------------------------------
-    def _execute(self, steps: int) -> None:
-        status = self.run(steps)
+    def execute(self, steps: int, done: int = 0) -> None:
+        """So many steps of what is bound, after `done` others."""
+        status = self.run.go(steps)
         if status:
-            raise self._failure(status & 0xFFFF, status >> 16)
+            raise self._failure(status & 0xFFFF, (status >> 16) + done)
 
     def _failure(self, code: int, step: int) -> Exception:
         node = self.program.schedule.checks[code - 1]
@@ -349,8 +390,9 @@ class Variant:
         for i, at in self.changed:
             handle = leaves[at]
             handle._node = graph.leaf(self.hold[i], handle.dtype, handle._node.requires_grad, handle._node.owner)
-        for grad, held in zip(self.grads, self.gradients, strict=True):
-            grad.owner._grad = held
+        if self.rebound:
+            for grad, held in zip(self.grads, self.gradients, strict=True):
+                grad.owner._grad = held
         for grad in self.cleared:
             grad.owner._grad = grad.after
         return self._rebuilt(results)
@@ -370,6 +412,15 @@ def _references(held: Sequence[object], i: int) -> int:
 
 
 _ALONE = _references([object()], 0)  # held by its list alone
+
+
+def _references_to_each(held: list[Tensor | None]) -> list[int]:
+    """Likewise, of every element at once."""
+    count = sys.getrefcount
+    return [count(element) for element in held]
+
+
+_LISTED = _references_to_each([Tensor(graph.leaf(np.zeros(()), dtypes.float64))])[0]
 
 
 def _same_kind(node: Node, expected: Node) -> bool:

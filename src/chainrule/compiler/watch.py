@@ -30,8 +30,9 @@ def run(program: Program, table: Array) -> tuple[int, dict[Node, Array]]:
     strides = np.zeros(len(table), np.int64)
     working, sync = aligned(program.working(1)), new_sync(SYNC_BYTES)
     values = {node: _read(int(table[slot]), node) for node, slot in program.slots.items()}
-    status = program.code.run(address(table), address(strides), address(working), 0, 1, 0, 1, address(sync))
     base = address(working)
+    frame = np.array([address(table), address(strides), base, 0, 1, 0, 1, address(sync)], np.int64)
+    status = program.code.run(address(frame))
     for node, place in program.plan.places.items():
         if node not in values:
             start = base + place.offset if place.slot is None else int(table[place.slot])

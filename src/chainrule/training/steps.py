@@ -5,17 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from chainrule import dtypes
 from chainrule.compiler.compile import compile
+from chainrule.compiler.loop import Loop
 from chainrule.compiler.trace import note
 from chainrule.compiler.watch import Watched
+from chainrule.graph import leaf
 from chainrule.nn import Module
 from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import state
@@ -64,28 +69,18 @@ class Program:
     def __init__(self, feed: Feed, step: Callable[[Tensor], Any], records: bool = False) -> None:
         self.feed, self.records = feed, records
         self._step = compile(step)
-        self._next = 1
         self._ahead: threading.Thread | None = None
+        self.chunk = 1  # how many steps Python should wait for at once
+
+    def begin(self, index: Array) -> UnderWay:
+        """Steps that their caller moves on, one for each row of `index`: row numbers (steps, batch), kept as they are."""
+        return UnderWay(self._step.begin(wrap(leaf(index, dtypes.int64))), self.records)
 
     def run(self, index: Array) -> Measured:
-        """One step for each row of `index`, in one native call.
-
-        Args:
-            index: row numbers (steps, batch).
-
-        Returns:
-            The loss, then each metric, of every step; and the fingerprints, if it records.
-        """
-        began = time.perf_counter()
-        columns = self._step.loop(tensor(index))
-        took = time.perf_counter() - began
-        if (
-            len(index) >= self._next or took > SECONDS
-        ):  # a shorter call (the last batch) tells what a call costs, not a step
-            wanted = int(len(index) * SECONDS / max(took, 1e-9))
-            self._next = max(1, min(GROWTH * len(index), wanted))
-        prints = columns.pop(0).numpy() if self.records else None
-        return Measured(np.stack([column.numpy().astype(np.float64) for column in columns], axis=1), prints)
+        """One step for each row of `index`, in one native call."""
+        steps = self.begin(index)
+        steps.advance(len(index))
+        return steps.measured()
 
     def watch(self, index: Array) -> Watched:
         """One step as `run` takes it, for row numbers (batch,), and every value on the way."""
@@ -99,9 +94,58 @@ class Program:
             self._ahead = threading.Thread(target=self._step.prepare_watch, daemon=True)
             self._ahead.start()
 
-    def chunk(self, left: int) -> int:
-        """How many of the steps that are left the next native call should take."""
-        return min(left, self._next)
+    def took(self, steps: int, seconds: float) -> None:
+        """So long some steps took: `chunk` is made to last about `SECONDS`."""
+        wanted = max(1, min(GROWTH * steps, int(steps * SECONDS / max(seconds, 1e-9))))
+        # Fewer than it was told for tell what a call costs beside its steps: no reason to go down.
+        self.chunk = wanted if steps >= self.chunk or seconds > SECONDS else max(self.chunk, wanted)
+
+
+class UnderWay:
+    """Steps under way."""
+
+    def __init__(self, loop: Loop, records: bool) -> None:
+        self._loop, self._records = loop, records
+        self.stands = loop.stands
+        # Another thread may look at the weights while a training runs; what it holds then moves with them.
+        self.advance = partial(loop.advance, shared=True)
+
+    def measured(self) -> Measured:
+        """What they measured, once all are done."""
+        columns = self._loop.end()
+        prints = columns.pop(0)._node.value if self._records else None
+        return Measured(np.stack([column._node.value.astype(np.float64) for column in columns], axis=1), prints)
+
+
+class Passes:
+    """Passes over all rows of an evaluation program, each made when its turn comes between steps of a training."""
+
+    def __init__(self, program: Program, rows: int, batch_size: int, passes: int = 1) -> None:
+        self.program, self.rows, self.passes = program, rows, passes
+        self.parts = [
+            (program.begin(np.tile(part, (passes, 1))), *part.shape)
+            for part in batches(np.arange(rows), batch_size)
+            if len(part)
+        ]
+
+    def stands(self) -> bool:
+        """As `UnderWay.stands`."""
+        return all(steps.stands() for steps, _, _ in self.parts)
+
+    def once(self) -> None:
+        """The next pass, in native calls that leave Python the floor in between."""
+        for steps, count, _ in self.parts:
+            done = 0
+            while done < count:
+                began, some = time.perf_counter(), min(count - done, self.program.chunk)
+                steps.advance(some)
+                self.program.took(some, time.perf_counter() - began)
+                done += some
+
+    def measures(self) -> Array:
+        """The measures of each pass over all rows, each batch weighted by its rows: (passes, measures)."""
+        each = ((s.measured().values.reshape(self.passes, count, -1), size) for s, count, size in self.parts)
+        return np.asarray(sum(values.sum(axis=1) * size for values, size in each) / self.rows)
 
 
 def training_program(
@@ -162,12 +206,8 @@ def batches(order: Array, size: int) -> tuple[Array, Array]:
 
 
 def evaluate(program: Program, rows: int, batch_size: int) -> Array:
-    """The measures over all rows, each batch weighted by its rows."""
-    sums: Array | float = 0.0
-    for part in batches(np.arange(rows), batch_size):
-        done = 0
-        while done < len(part):
-            index = part[done : done + program.chunk(len(part) - done)]
-            sums = sums + program.run(index).values.sum(axis=0) * index.shape[1]
-            done += len(index)
-    return np.asarray(sums / rows)
+    """The measures over all rows."""
+    passes = Passes(program, rows, batch_size)
+    passes.once()
+    measures: Array = passes.measures()[0]
+    return measures

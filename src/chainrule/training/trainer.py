@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import IO, Any
 
@@ -13,47 +12,23 @@ import numpy as np
 
 from chainrule.data.batches import shuffled_indices, train_test_split
 from chainrule.data.checks import as_array, check_batch_size, check_same_length
-from chainrule.errors import DamagedFileError, DataError, NonFiniteError, SettingError
+from chainrule.errors import DamagedFileError, DataError, SettingError
 from chainrule.nn import Module
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import default_generator
-from chainrule.training import checkpoints, inputs, nonfinite, state, steps
+from chainrule.training import checkpoints, inputs, state, steps
 from chainrule.training.callbacks import Callback, EpochFunction, as_callback
 from chainrule.training.explained import Explained
+from chainrule.training.fitting import Fitting, Position
 from chainrule.training.history import History
-from chainrule.training.interrupt import Interrupt
 from chainrule.training.metrics import Metric, resolve
 from chainrule.training.predict import Predictor
-from chainrule.training.progress import Silent, report
-from chainrule.training.record import Recorder, describe, settings_of
+from chainrule.training.progress import report
+from chainrule.training.record import Recorder, describe
 
 Array = np.ndarray[Any, Any]
 _FORMAT = "chainrule.trainer/1"
-
-
-@dataclass
-class Position:
-    """Where a training stands: `epoch` epochs and `step` steps of the next are done."""
-
-    rows: int
-    batch_size: int
-    seed: int
-    shuffle: bool
-    epoch: int = 0
-    step: int = 0
-    sums: list[float] = field(default_factory=list)  # of the measures over the rows of the unfinished epoch
-
-    @property
-    def steps(self) -> int:
-        """The steps of an epoch; the last may be on a short batch."""
-        return -(-self.rows // self.batch_size)
-
-    @property
-    def done(self) -> int:
-        """The steps done since the very first."""
-        return self.epoch * self.steps + self.step
 
 
 class Trainer(Explained):
@@ -176,7 +151,7 @@ class Trainer(Explained):
         if self.start is not None:
             self.start.fed(training.feed, validation.feed if validation is not None else None)
         self.recorder = self._recorder(record, x_array, y_array, resume) if record else None
-        run = _Run(self, position, training, validation, [as_callback(c) for c in callbacks], report(progress))
+        run = Fitting(self, position, training, validation, [as_callback(c) for c in callbacks], report(progress))
         return run.to(int(epochs))
 
     def stop(self) -> None:
@@ -351,173 +326,3 @@ class Trainer(Explained):
         self.position = Position(**meta["position"]) if meta["position"] is not None else None
         self.history = History.from_dict(meta["history"])
         self.start = None
-
-
-class _Run:
-    """One call of `fit`, from its position to its last epoch."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        position: Position,
-        training: steps.Program,
-        validation: steps.Program | None,
-        callbacks: list[Callback],
-        shown: Silent,
-    ) -> None:
-        self.trainer, self.position, self.callbacks, self.shown = trainer, position, callbacks, shown
-        self.training, self.validation = training, validation
-        self.model, self.optimizer, self.recorder = trainer.model, trainer.optimizer, trainer.recorder
-        self.interrupt = Interrupt()
-        self.good: state.Snapshot = []  # the values at the last step boundary
-        self.handles: list[Tensor] = []  # whose values those are; only callbacks can add to them
-        self.parameters: list[Tensor] = []
-
-    def to(self, epochs: int) -> History:
-        history, position = self.trainer.history, self.position
-        self.trainer._stop = False
-        with self.interrupt, inputs.mode(self.model, True):
-            self.shown.start(epochs, position.epoch, position.steps)
-            try:
-                self._look()
-                self._tell(lambda callback: callback.on_fit_start(self.trainer))
-                while position.epoch < epochs and not self.trainer._stop:
-                    self._epoch()
-            except KeyboardInterrupt:
-                state.restore(self.good)
-                history.interrupted = True
-                self.shown.say(
-                    f"interrupted in epoch {position.epoch + 1} after step {position.step} of {position.steps}: the model "
-                    f"keeps the weights of that step, and fit(..., resume=True) goes on from there"
-                )
-            finally:
-                self.shown.close()
-                if self.recorder is not None:
-                    self.recorder.write_checkpoint(position.done)
-            self._tell(lambda callback: callback.on_fit_end(self.trainer))
-        return history
-
-    def _tell(self, event: Callable[[Callback], None]) -> None:
-        for callback in self.callbacks:
-            event(callback)
-        if self.callbacks:
-            before = self.good
-            self._look()  # a callback may have changed weights, and meant it
-            if self.recorder is not None and not state.same(before, self.good):
-                self.recorder.write_checkpoint(self.position.done)
-
-    def _look(self) -> None:
-        """The model and the optimizer as they are now are good."""
-        self.handles = list(state.handles(self.model, self.optimizer))
-        self.parameters = list(self.model.parameters())
-        self.good = self._snapshot()
-
-    def _snapshot(self) -> state.Snapshot:
-        return state.values(self.handles)
-
-    # ---------------------------------------------------------------- an epoch
-
-    def _epoch(self) -> None:
-        position, began = self.position, time.perf_counter()
-        full, rest = steps.batches(self._order(), position.batch_size)
-        while position.step < len(full):
-            count = self.training.chunk(len(full) - position.step)
-            self._chunk(full[position.step : position.step + count])
-        if len(rest) and position.step == len(full):
-            self._chunk(rest)
-        measured = dict(zip(("loss", *self.trainer.metrics), np.array(position.sums) / position.rows, strict=True))
-        if self.validation is not None:
-            rows = self.validation.feed.x.shape[0]
-            values = self.trainer._measures(self.validation, rows, min(256, rows))
-            measured.update({f"val_{name}": value for name, value in values.items()})
-        measured["lr"] = float(self.optimizer.param_groups[0]["lr"])
-        measured["seconds"] = time.perf_counter() - began
-        done, position.epoch, position.step, position.sums = position.epoch, position.epoch + 1, 0, []
-        self.trainer.history.add(measured)
-        self.shown.epoch(done, measured)
-        self._tell(lambda callback: callback.on_epoch_end(self.trainer, done + 1, measured))
-        self.interrupt.check()
-
-    def _order(self) -> Array:
-        position = self.position
-        if not position.shuffle:
-            return np.arange(position.rows)
-        return shuffled_indices(position.rows, position.seed, position.epoch)
-
-    def _chunk(self, index: Array) -> None:
-        """Some steps in one native call; afterwards everything is at a step boundary again."""
-        found = self.training.run(index)
-        measured = found.values
-        now = self._snapshot()
-        if not np.isfinite(measured[:, 0]).all() or not state.all_finite(self.parameters):
-            raise self._stopped(index, found)
-        position = self.position
-        self._note(found)
-        sums = measured.sum(axis=0) * index.shape[1]
-        position.sums = list(sums + position.sums if position.sums else sums)
-        position.step += len(index)
-        self.trainer.history.steps += len(index)
-        self.good = now
-        loss = float(measured[-1, 0])
-        self.shown.advance(position.epoch, position.step, loss)
-        self._tell(lambda callback: callback.on_steps(self.trainer, position.step, loss))
-        if self.recorder is not None:
-            self.recorder.maybe_checkpoint(position.done)
-        self.interrupt.check()
-
-    def _note(self, found: steps.Measured) -> None:
-        """The steps that follow the position, into the record."""
-        if self.recorder is not None and found.prints is not None and len(found.values):
-            self.recorder.note_settings(self.position.done, settings_of(self.optimizer))
-            self.recorder.note_steps(found.values[:, 0], found.prints)
-
-    # ---------------------------------------------------------------- when it stops being finite
-
-    def _stopped(self, index: Array, found: steps.Measured) -> NonFiniteError:
-        """Go back to the last good step, and find what made the next one fail."""
-        losses = found.values[:, 0]
-        bad = ~np.isfinite(losses)
-        first_bad_loss = int(bad.argmax()) if bad.any() else len(index)
-        done = self._last_good(index, first_bad_loss)
-        loss = losses[done] if done < len(losses) else np.nan
-        good = self._snapshot()
-        rows = index[done]
-        batch = self.training.feed.x.detach().numpy()[rows], self.training.feed.y.detach().numpy()[rows]
-        x, y = (tensor(part) for part in batch)
-        origin = nonfinite.find_origin(self.model, self.trainer.loss, self.optimizer, x, y, self.trainer.max_norm)
-        self.optimizer.zero_grad()
-        state.restore(good)
-        self.good = good
-        self._note(found.first(done))
-        self.position.step += done
-        self.trainer.history.steps += done
-        what = f"the loss became {loss}" if not np.isfinite(loss) else "a weight stopped being finite"
-        where = (
-            f"The first value that is not finite came in the {origin.stage}: {origin.text}. "
-            if origin is not None
-            else "An eager run of the same batch stays finite, so the values are at the edge of the dtype's range. "
-        )
-        lr = self.optimizer.param_groups[0]["lr"]
-        return NonFiniteError(
-            f"training stopped in epoch {self.position.epoch + 1} at step {self.position.step + 1}: {what}. {where}"
-            f"Lower the learning rate (now {lr:g}), scale the inputs, or clip the gradients "
-            f"(nn.utils.clip_grad_norm_). The model keeps the weights from before this step."
-        )
-
-    def _last_good(self, index: Array, most: int) -> int:
-        """The number of steps of the chunk, at most `most`, after which the weights are still finite; takes them."""
-        self._replay(index, most)
-        if state.all_finite(self.parameters):
-            return most
-        low, high = 0, most  # finite after `low` steps, no longer after `high`
-        while high - low > 1:
-            middle = high - 1 if high == most else (low + high) // 2  # most often it is the last step
-            self._replay(index, middle)
-            low, high = (middle, high) if state.all_finite(self.parameters) else (low, middle)
-        self._replay(index, low)
-        return low
-
-    def _replay(self, index: Array, count: int) -> None:
-        state.restore(self.good)
-        if count:
-            self.training.run(index[:count])

@@ -46,6 +46,22 @@ def test_looks_into_the_model_on_the_way_do_not_change_the_replay():
     assert found.start.movements[0].scale == pytest.approx(0.577, abs=0.1)
 
 
+def test_the_score_on_rows_held_out_is_followed_through_the_run():
+    with Laboratory(trained()) as lab:
+        found = evidence.gather(lab)
+    steps = [step for step, _ in found.course]
+    assert steps == sorted(set(steps))
+    assert (steps[0], steps[-1], len(steps)) == (0, lab.steps, len(set(steps)))
+    assert found.course[-1][1] == found.replay.val
+    assert {m.step: m.val for m in found.moments}.items() <= dict(found.course).items()
+
+
+def test_a_run_without_validation_data_is_judged_on_rows_that_its_replay_has_not_seen():
+    with Laboratory(trained(validation=None, epochs=4)) as lab:
+        found = evidence.gather(lab)
+    assert found.tested == found.replay.val
+
+
 REMEDIES = [
     Remedy(lr=0.5), Remedy(batch=24), Remedy(init=True), Remedy(inputs=True), Remedy(activation="tanh"),
     Remedy(dropout=0.0), Remedy(clip=0.01), Remedy(balance=True), Remedy(decay=0.5), Remedy(stop=0.5),

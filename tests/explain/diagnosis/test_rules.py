@@ -44,9 +44,10 @@ def evidence(moments=None, task=None, trained=0.5, tested=0.5, losses=(1.0, 0.9)
         "optimizer": SimpleNamespace(param_groups=[{"weight_decay": 0.0}]), "one_batch": lambda: score(1.0),
     }  # fmt: skip
     replay = Replay(np.array(losses), score(trained), score(tested), np.zeros((1, 3)), [], finite)
+    moments = moments or [moment(), moment(50), moment(99, eval_mode_loss=0.7)]
     return Evidence(
-        task or Task("classes", "cross_entropy", 3), moments or [moment(), moment(50), moment(99, eval_mode_loss=0.7)],
-        replay, score(trained), score(tested, recall), True, SimpleNamespace(**{**known, **lab}),
+        task or Task("classes", "cross_entropy", 3), moments, replay, score(trained), score(tested, recall), True,
+        SimpleNamespace(**{**known, **lab}), [(m.step, m.val) for m in moments],
     )  # fmt: skip
 
 
@@ -201,6 +202,23 @@ def test_the_first_step_and_whether_it_came_late_are_told():
     assert (suspicion.step, suspicion.late) == (50, True)
 
 
+@pytest.mark.parametrize(("update", "suspect"), [(0.05, False), (0.5, True)])
+def test_a_rate_may_be_too_high_for_rows_held_out_alone(update, suspect):
+    moments = everywhere(movements=[movement(update=update)])
+    suspicion = RULES["learning_rate_too_high"].suspects(evidence(moments, trained=1.0, tested=0.6))
+    assert (suspicion is not None) is suspect
+
+
+def test_overfitting_needs_a_fall_in_what_is_learned():
+    def run(best, end, tested):
+        return evidence([moment(), moment(30, val=score(best)), moment(99, val=score(end))], trained=1.0, tested=tested)
+
+    overfitted = RULES["overfitting"].suspects
+    assert overfitted(run(0.7, 0.5, 0.5)) is not None
+    assert overfitted(run(0.7, 0.65, 0.65)) is None  # within a tenth
+    assert overfitted(run(0.98, 0.85, 0.95)) is None  # no worse than the training rows
+
+
 def test_a_run_that_stops_being_finite():
     suspicion = RULES["learning_rate_too_high"].suspects(evidence(losses=(1.0, 9.0, np.nan), finite=False))
     assert suspicion is not None
@@ -231,7 +249,7 @@ def test_scores_are_shares_of_what_there_is_to_learn():
     labels = np.array([0, 1, 2, 2])
     task = Task("classes", "cross_entropy", 3)
     perfect = task.score(np.eye(3)[labels] * 50, labels, labels)
-    assert (perfect.right, perfect.recall, round(perfect.loss, 6)) == (1, 1, 1)
+    assert (perfect.right, perfect.recall, perfect.loss) == pytest.approx((1, 1, 1))
     constant = task.score(np.log(np.array([[0.25, 0.25, 0.5]] * 4)), labels, labels)
     assert constant.learned == pytest.approx(0, abs=1e-3)
     assert constant.recall == pytest.approx(0)
@@ -239,3 +257,12 @@ def test_scores_are_shares_of_what_there_is_to_learn():
     values = Task("values", "mse", 0)
     assert values.score(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]])).learned == 1
     assert replace(perfect, accuracy=np.nan).as_dict()["accuracy"] is None
+
+
+def test_scores_are_the_means_of_what_each_row_says():
+    labels = np.array([0, 1, 2, 2, 2])
+    found = Task("classes", "cross_entropy", 3).score(np.random.default_rng(0).normal(0, 1, (5, 3)), labels, labels)
+    for name in ("learned", "right", "recall"):
+        assert found.by_row[name].mean() == pytest.approx(getattr(found, name))
+    lost = Task("values", "mse", 0).score(np.array([[1e9], [0.0]]), np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]))
+    assert lost.by_row["learned"].tolist() == [-1, -1]

@@ -24,6 +24,7 @@ from chainrule.training import inputs
 Array = np.ndarray[Any, Any]
 ROWS = 256  # of a look into the model
 LOOKS = (0.0, 0.02, 0.1, 0.25, 0.5, 1.0)  # at these shares of the run, and after the first step
+GLANCES = tuple(0.7**k for k in range(1, 14))  # at rows held out only
 SATURATED = 0.95  # of a sigmoid's or tanh's range, as in Glorot and Bengio 2010, figure 2: where its slope is gone
 WATCHED = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 DENORMAL = float(np.finfo(np.float32).tiny)
@@ -95,9 +96,10 @@ class Evidence:
     moments: list[Moment]
     replay: Replay
     trained: Score  # of the model as the run left it
-    tested: Score  # the same on the rows held out
+    tested: Score  # the same on the rows held out (of the replay, where the run was trained on them)
     exact: bool  # the replay ended in the bits of the run
     lab: Laboratory = field(repr=False)
+    course: list[tuple[int, Score]] = field(default_factory=list)  # steps, and the score on rows held out after them
 
     @property
     def start(self) -> Moment:
@@ -122,14 +124,19 @@ def gather(lab: Laboratory) -> Evidence:
         trained = lab.score(AS_IT_WAS, lab.x[lab.sampled], lab.y[lab.sampled])
         tested = lab.score(AS_IT_WAS, lab.x_val, lab.y_val)
     final = [np.array(p._node.value) for p in lab.model.parameters()]
-    moments = list(_moments(lab))
+    course: list[tuple[int, Score]] = []
+    moments = list(_moments(lab, course))
     replay = lab.replay()
+    if not lab.validated:  # the run itself was trained on the rows that are held out of its replays
+        tested = replay.val
     same = lab.validated and not lab.cut and all(map(np.array_equal, final, replay.weights))
-    return Evidence(lab.task, moments, replay, trained, tested, same, lab)
+    return Evidence(lab.task, moments, replay, trained, tested, same, lab, course)
 
 
-def _moments(lab: Laboratory) -> Iterator[Moment]:
-    wanted = sorted({0, 1, *(round(share * (lab.steps - 1)) for share in LOOKS)})
+def _moments(lab: Laboratory, course: list[tuple[int, Score]]) -> Iterator[Moment]:
+    """A look at each wanted step; the scores on rows held out, there and at more steps, are put into `course`."""
+    looks, glances = ({round(share * (lab.steps - 1)) for share in shares} for shares in (LOOKS, GLANCES))
+    wanted = sorted({0, 1, *looks, *glances})
     index = lab.rows[np.linspace(0, len(lab.rows) - 1, min(ROWS, len(lab.rows))).astype(int)]
     with lab.prepared(AS_IT_WAS) as run:
         step, loss = 0, math.nan
@@ -137,22 +144,27 @@ def _moments(lab: Laboratory) -> Iterator[Moment]:
             while len(part):
                 ahead = [w - step for w in wanted if w >= step]
                 if ahead and ahead[0] == 0:
-                    before = _Look(lab, index)
+                    with inputs.mode(lab.model, False):
+                        course.append((step, lab.glance()))
+                    before = _Look(lab, index, course[-1][1]) if step in {0, 1, *looks} else None
                     loss = float(run(factor, part[:1])[0])
-                    yield before.moment(step, loss)
-                    if not before.finite:
-                        return
+                    if before is not None:
+                        yield before.moment(step, loss)
+                        if not before.finite:
+                            return
                     step, part = step + 1, part[1:]
                     continue
                 count = min(len(part), ahead[0] if ahead else len(part))
                 run(factor, part[:count])
                 step, part = step + count, part[count:]
+        with inputs.mode(lab.model, False):
+            course.append((step, lab.glance()))
 
 
 class _Look:
     """The model at one step; `moment` is called after the next step, so that the update is known."""
 
-    def __init__(self, lab: Laboratory, index: Array) -> None:
+    def __init__(self, lab: Laboratory, index: Array, val: Score) -> None:
         self.lab, self.index = lab, index
         self.x, self.y = lab.x[index], lab.y[index]
         self.values = {name: np.array(p._node.value) for name, p in lab.model.named_parameters()}
@@ -162,7 +174,7 @@ class _Look:
         self.train_loss = _training_mode_loss(lab, self.x, self.y)
         with inputs.mode(lab.model, False):
             self.train = lab.score(AS_IT_WAS, self.x, self.y)
-            self.val = lab.score(AS_IT_WAS, lab.x_val, lab.y_val)
+        self.val = val
 
     def moment(self, step: int, loss: float) -> Moment:
         """All of it as one record, the next step taken."""

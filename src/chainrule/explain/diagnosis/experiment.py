@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 AS_IT_WAS = Remedy()
 MULTIPLY_ADDS = 4e9  # of the forward passes of one replay; a longer run is replayed over its first part only
 LEAST_STEPS = 200
-MEASURED_ROWS = 1024  # of the training rows, for a score
+MEASURED_ROWS = 1024  # of the training rows, for a score, and of the rows held out, for one on the way
 STOPPED_EPOCHS = 5  # a run that stopped early is replayed over at least so many passes
 
 
@@ -269,6 +269,11 @@ class Laboratory:
         train = self.score(remedy, self.x[self.sampled], self.y[self.sampled])
         held_out = self.outputs(remedy, self.x_val)
         return Replay(losses, train, self.scored(remedy, held_out, self.y_val), held_out, weights, finite)
+
+    def glance(self) -> Score:
+        """The score on rows held out (a sample where there are many) of the replay as it was, where it stands."""
+        every = -(-len(self.x_val) // MEASURED_ROWS)
+        return self.score(AS_IT_WAS, self.x_val[::every], self.y_val[::every])
 
     def score(self, remedy: Remedy, x: Array, y: Array) -> Score:
         """The model's score on these rows as it is now, in evaluation mode."""

@@ -24,6 +24,7 @@ class Experiment:
         remedy: in words.
         gain: of the rule's measure, a share of what there is to learn; the mean over `replays` seeds.
         least: the smallest gain of a seed.
+        error: the standard error of the run's own gain, over the rows held out; 0 if it is one on training rows.
         before, after: the scores of both replays, on the training rows and on rows held out.
         curves: the training loss of both replays: ``{"at": steps of the run as it was, "before", "after": the mean
             loss since the point before}``, None where a replay had stopped or was not finite.
@@ -32,6 +33,7 @@ class Experiment:
     remedy: str
     gain: float
     least: float
+    error: float
     replays: int
     before: dict[str, Any]
     after: dict[str, Any]
@@ -39,16 +41,15 @@ class Experiment:
     text: str
 
     @classmethod
-    def of(cls, effect: Effect, measure: str) -> Experiment:
-        held_out = measure in ("held_out", "recall", "unchanged", "trusted")
-        sides = [(r.val if held_out else r.train) for r in (effect.before, effect.after)]
-        rows = "rows held out" if held_out else "training rows"
+    def of(cls, effect: Effect) -> Experiment:
+        sides = [(r.val if effect.held_out else r.train) for r in (effect.before, effect.after)]
+        rows = "rows held out" if effect.held_out else "training rows"
         before, after = (
             {"training": r.train.as_dict(), "held_out": r.val.as_dict()} for r in (effect.before, effect.after)
         )
         text = f"{effect.remedy}: {sides[0]} -> {sides[1]} ({rows})"
         gain, least, seeds = effect.gain, min(effect.gains), len(effect.gains)
-        return cls(str(effect.remedy), gain, least, seeds, before, after, _curves(effect), text)
+        return cls(str(effect.remedy), gain, least, effect.error, seeds, before, after, _curves(effect), text)
 
     def as_dict(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "text"}
@@ -151,9 +152,10 @@ def _finding(number: int, finding: Finding) -> list[str]:
     effect = finding.remedy
     lines = _wrapped(f"{number}. {finding.claim}{where}.", "   ")
     lines += _wrapped(f"Evidence, first seen {seen}: {finding.evidence}.", "   ", "   ")
+    spread = f", standard error over the rows {effect.error:.0%}" if effect.error else ""
     lines += _wrapped(
         f"Remedy, measured: {effect.text}; over {effect.replays} seeds it changes what is learned by {effect.gain:+.0%} "
-        f"(at least {effect.least:+.0%}).", "   ", "   ",
+        f"(at least {effect.least:+.0%}{spread}).", "   ", "   ",
     )  # fmt: skip
     if finding.alternatives:
         lines.append("   Tried instead:")
@@ -174,13 +176,10 @@ def _plainly(names: list[str]) -> str:
 
 def finding(case: Case, cases: list[Case]) -> Finding:
     """A confirmed case as it is reported, with everything else that was tried."""
-    measure = case.rule.measure
-    others = [(case.rule.name, Experiment.of(e, measure)) for e in case.effects[1:]]
+    others = [(case.rule.name, Experiment.of(effect)) for effect in case.effects[1:]]
     for other in cases:
         if other.rule is not case.rule:
-            others += [(other.rule.name, Experiment.of(e, other.rule.measure)) for e in other.effects[:1]]
+            others += [(other.rule.name, Experiment.of(effect)) for effect in other.effects[:1]]
     others.sort(key=lambda pair: -pair[1].gain)
     s = case.suspicion
-    return Finding(
-        case.rule.name, case.rule.claim, s.where, s.step, s.says, Experiment.of(case.best, measure), tuple(others)
-    )
+    return Finding(case.rule.name, case.rule.claim, s.where, s.step, s.says, Experiment.of(case.best), tuple(others))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class Score:
         recall: the same for the mean recall of the classes, which a constant has at 1/K.
         raw: the loss itself, in its own units (nats, or squared targets).
         accuracy: the share of right rows; NaN for values.
+        by_row: what each row says of `learned`, `right` and `recall`, which are the means (at the bound each row says
+            -1): two scores of the same rows are compared row by row, and the spread tells how far to trust that.
     """
 
     loss: float
@@ -49,6 +51,7 @@ class Score:
     recall: float
     raw: float
     accuracy: float
+    by_row: dict[str, Array] = field(repr=False, compare=False, default_factory=dict)
 
     @property
     def learned(self) -> float:
@@ -60,7 +63,9 @@ class Score:
         return f"loss {self.raw:.4g}{right}"
 
     def as_dict(self) -> dict[str, float | None]:
-        return {k: float(v) if np.isfinite(v) else None for k, v in {**asdict(self), "learned": self.learned}.items()}
+        names = ("loss", "right", "recall", "raw", "accuracy", "learned")
+        values = {name: float(getattr(self, name)) for name in names}
+        return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -145,28 +150,38 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
 
 
+def _bounded(rows: Array) -> Array:
+    return rows if rows.mean() > -1 else np.full(len(rows), -1.0)  # NaN is at the bound, too
+
+
 def _of_values(output: Array, y: Array, reference: Array) -> Score:
     y64 = y.astype(np.float64)
-    constant = float(((y64 - reference.astype(np.float64).mean(axis=0)) ** 2).mean())
-    mse = float(((output.astype(np.float64) - y64) ** 2).mean())
-    share = max(-1.0, 1 - mse / max(constant, TINY)) if np.isfinite(mse) else -1.0
-    return Score(share, share, share, mse, np.nan)
+    constant = max(float(((y64 - reference.astype(np.float64).mean(axis=0)) ** 2).mean()), TINY)
+    errors = ((output.astype(np.float64) - y64) ** 2).reshape(len(y), -1).mean(axis=1)
+    rows = _bounded(1 - errors / constant)
+    share = float(rows.mean())
+    return Score(share, share, share, float(errors.mean()), np.nan, dict.fromkeys(("learned", "right", "recall"), rows))
 
 
 def _of_classes(p: Array, labels: Array, counts: Array) -> Score:
     if not np.isfinite(p).all():
-        return Score(-1.0, -1.0, -1.0, np.nan, np.nan)
+        lost = np.full(len(labels), -1.0)
+        return Score(-1.0, -1.0, -1.0, np.nan, np.nan, dict.fromkeys(("learned", "right", "recall"), lost))
     prior = (counts + 1e-3) / (counts + 1e-3).sum()
-    constant = float(-np.log(prior[labels]).mean())
-    nll = float(-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-7)).mean())
-    right = p.argmax(axis=1) == labels
-    mistakes = float((labels != counts.argmax()).mean())
-    recalls = [float(right[labels == k].mean()) for k in np.unique(labels)]
-    chance = 1 / len(recalls)
+    constant = max(float(-np.log(prior[labels]).mean()), TINY)
+    nll = -np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-7))
+    correct = p.argmax(axis=1) == labels
+    mistakes = max(float((labels != counts.argmax()).mean()), 1 / len(labels))
+    loss, right, recall = _bounded(1 - nll / constant), _bounded(1 - ~correct / mistakes), _recall(correct, labels)
     return Score(
-        loss=max(-1.0, 1 - nll / max(constant, TINY)),
-        right=max(-1.0, 1 - float((~right).mean()) / max(mistakes, 1 / len(labels))),
-        recall=(float(np.mean(recalls)) - chance) / max(1 - chance, TINY),
-        raw=nll,
-        accuracy=float(right.mean()),
-    )
+        float(loss.mean()), float(right.mean()), float(recall.mean()), float(nll.mean()), float(correct.mean()),
+        {"learned": (loss + right) / 2, "right": right, "recall": recall},
+    )  # fmt: skip
+
+
+def _recall(correct: Array, labels: Array) -> Array:
+    """What each row adds to the mean recall of the classes, as a share between chance and 1."""
+    present, index = np.unique(labels, return_inverse=True)
+    chance = 1 / len(present)
+    weight = len(labels) / (np.bincount(index)[index] * len(present))
+    return np.asarray((correct * weight - chance) / max(1 - chance, TINY))

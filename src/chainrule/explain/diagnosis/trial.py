@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,13 +13,23 @@ from chainrule.explain.diagnosis.evidence import Evidence
 from chainrule.explain.diagnosis.experiment import AS_IT_WAS, Laboratory, Replay
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.rules import RULES, Rule, Suspicion
+from chainrule.explain.diagnosis.task import Score
 
 SEEDS = (0, 1, 2)  # of the replays that confirm; 0 is the run's own
 NEARLY = 0.7  # remedies that reach this part of the best one's effect do about as well
 HARM = -0.02  # what a remedy may cost on rows held out
 UNCHANGED = 0.05  # of a control
 ENOUGH = 0.97  # learned, so that no further remedy is tried
+SURE = 1.64  # standard errors: one-sided, 5 %
 SYMPTOM = 5  # the rank from which on a rule speaks of symptoms
+
+
+class Gain(NamedTuple):
+    """After minus before; on rows held out with its standard error, the rows compared one by one."""
+
+    value: float
+    error: float = 0.0
+    held_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class Effect:
         gains: after minus before for each seed, the run's own first.
         reached: after with each seed, minus before with the run's own.
         before, after: the replays with the run's own seed.
+        error: of the first gain, its standard error over the rows held out; 0 on training rows.
+        held_out: whether the first gain is one on rows held out.
     """
 
     remedy: Remedy
@@ -38,6 +51,8 @@ class Effect:
     reached: tuple[float, ...]
     before: Replay = field(repr=False)
     after: Replay = field(repr=False)
+    error: float = 0.0
+    held_out: bool = False
 
     @property
     def gain(self) -> float:
@@ -45,13 +60,15 @@ class Effect:
         return float(np.mean(self.gains))
 
     def certain(self, worth: float) -> bool:
-        """Worth a report: it helps the run itself, it helps on average, and it is no luck.
+        """Worth a report: it helps the run itself, and neither the rows held out nor the order of rows are why.
 
-        The run's own replays differ in nothing but the remedy, so the first gain has no noise in it. Other seeds
-        show whether the remedy owes its result to one order of the rows, or the run its failure.
+        The run's own replays differ in nothing but the remedy; no other noise is in the first gain than which rows
+        happened to be held out, so it must be significant over those. With other seeds the remedy must reach as much
+        on average, half as much each time, and help on average by half (the run may have been unlucky).
         """
+        own = self.gains[0] >= worth and self.gains[0] > SURE * self.error
         lucky = min(self.reached) < worth / 2 or min(self.gains) < -worth / 2
-        return self.gains[0] >= worth and self.gain >= worth and not lucky
+        return bool(own and not lucky and np.mean(self.reached) >= worth and self.gain >= worth / 2)
 
 
 @dataclass(frozen=True)
@@ -87,15 +104,20 @@ def tested(lab: Laboratory, e: Evidence, symptoms: bool) -> list[Case]:
 
 
 def tried(lab: Laboratory, e: Evidence, rule: Rule, suspicion: Suspicion, base: Remedy = AS_IT_WAS) -> Case | None:
-    """The rule's remedies, each once; the best again with other seeds. None if it has no remedy to try."""
+    """The rule's remedies, each once; from the best on again with other seeds, until one of them is certain."""
     effects: list[Effect] = []
     for remedy in rule.remedies(e):
         effects.append(_effect(lab, rule, remedy, base, SEEDS[:1]))
         if effects[-1].gain >= rule.worth and effects[-1].after.train.learned > ENOUGH:
             break  # nothing left for another remedy to do better
     effects.sort(key=lambda effect: -effect.gain)
-    if effects and (effects[0].gain >= rule.worth / 2 or rule.measure == "unchanged"):
-        effects[0] = _effect(lab, rule, effects[0].remedy, base, SEEDS)
+    for i, effect in enumerate(effects):
+        if effect.gain < rule.worth and rule.measure != "unchanged":
+            break
+        effects[i] = _effect(lab, rule, effect.remedy, base, SEEDS)
+        if effects[i].certain(rule.worth):
+            effects.insert(0, effects.pop(i))
+            break
     return Case(rule, suspicion, tuple(effects)) if effects else None
 
 
@@ -103,33 +125,48 @@ def _effect(lab: Laboratory, rule: Rule, remedy: Remedy, base: Remedy, seeds: It
     changed = base | remedy
     pairs = [(lab.replay(base, seed), lab.replay(changed, seed)) for seed in seeds]
 
-    def gain(before: Replay, after: Replay) -> float:
+    def gain(before: Replay, after: Replay) -> Gain:
         if rule.measure == "trusted":
-            return lab.trusted(changed, after).learned - lab.trusted(base, before).learned
+            return _paired("learned", lab.trusted(base, before), lab.trusted(changed, after))
         return _GAINS[rule.measure](before, after)
 
-    gains, reached = (tuple(gain(b, a) for b, a in p) for p in (pairs, [(pairs[0][0], a) for _, a in pairs]))
-    return Effect(remedy, base, gains, reached, *pairs[0])
+    gains = [gain(before, after) for before, after in pairs]
+    reached = tuple(gain(pairs[0][0], after).value for _, after in pairs)
+    return Effect(remedy, base, tuple(g.value for g in gains), reached, *pairs[0], gains[0].error, gains[0].held_out)
 
 
-def _on_training_rows(name: str, before: Replay, after: Replay) -> float:
+def _paired(name: str, before: Score, after: Score) -> Gain:
+    changes = after.by_row[name] - before.by_row[name]
+    gain = float(getattr(after, name) - getattr(before, name))
+    return Gain(gain, float(np.std(changes) / len(changes) ** 0.5), True)
+
+
+def _on_rows_held_out(name: str, before: Replay, after: Replay) -> Gain:
+    return _paired(name, before.val, after.val)
+
+
+def _on_training_rows(name: str, before: Replay, after: Replay) -> Gain:
     """What a remedy adds on the training rows; if it costs anything on rows held out, that counts instead."""
-    held_out = float(getattr(after.val, name) - getattr(before.val, name))
-    return float(getattr(after.train, name) - getattr(before.train, name)) if held_out >= HARM else held_out
+    trained = Gain(float(getattr(after.train, name) - getattr(before.train, name)))
+    held_out = _on_rows_held_out(name, before, after)
+    return held_out if held_out.value + held_out.error < HARM else trained
 
 
-def _either(before: Replay, after: Replay) -> float:
-    trained, held_out = after.train.learned - before.train.learned, after.val.learned - before.val.learned
-    return max(trained, held_out) if min(trained, held_out) >= HARM else min(trained, held_out)
+def _on_either(before: Replay, after: Replay) -> Gain:
+    """The larger gain; if the remedy costs anything on the other rows, that counts instead."""
+    trained = Gain(after.train.learned - before.train.learned)
+    held_out = _on_rows_held_out("learned", before, after)
+    costly = min(trained.value, held_out.value + held_out.error) < HARM
+    return min(trained, held_out) if costly else max(trained, held_out)
 
 
-_GAINS: dict[str, Callable[[Replay, Replay], float]] = {
+_GAINS: dict[str, Callable[[Replay, Replay], Gain]] = {
     "learned": partial(_on_training_rows, "learned"),
     "right": partial(_on_training_rows, "right"),
-    "either": _either,
-    "held_out": lambda before, after: after.val.loss - before.val.loss,
-    "unchanged": lambda before, after: after.val.learned - before.val.learned,
-    "recall": lambda before, after: after.val.recall - before.val.recall,
+    "either": _on_either,
+    "held_out": partial(_on_rows_held_out, "learned"),
+    "unchanged": partial(_on_rows_held_out, "learned"),
+    "recall": partial(_on_rows_held_out, "recall"),
 }
 
 

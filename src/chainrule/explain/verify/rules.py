@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from chainrule import graph
-from chainrule.explain.verify.slopes import EPS, Slopes, slopes
+from chainrule.explain.verify.application import pulled_back, takes_complex, upstream, value_of
+from chainrule.explain.verify.slopes import EPS, FLOOR, Slopes, slopes, without_kinks_nearby
 from chainrule.graph import Op
-from chainrule.tensor import Tensor
-from chainrule.tensor.creation import tensor
 
 Array = np.ndarray[Any, Any]
 ONE_BY_ONE = 64  # elements of an input that are moved one at a time; larger inputs move along random directions
-DIRECTIONS = 6
+DIRECTIONS = 2
+LARGE = 1e6  # from here on 1 is little beside an element
+LARGEST = 1e300  # a slope beyond is one of numbers that end
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class RuleCheck:
         return self.failure or str(self.worst)
 
 
-def check_rule(op: Op, arrays: Sequence[Array], params: dict[str, Any], exact_ties: bool = False) -> RuleCheck:
+def check_rule(
+    op: Op, arrays: Sequence[Array], params: dict[str, Any], exact_ties: bool = False, one_by_one: bool = True
+) -> RuleCheck:
     """Compare the derivative rule of one application with the slopes of the op's NumPy reference, in float64.
 
     Args:
@@ -66,17 +68,18 @@ def check_rule(op: Op, arrays: Sequence[Array], params: dict[str, Any], exact_ti
         exact_ties: the inputs stand at kinks exactly or well away from them, so the op's own convention for a
             kink (`Op.at_kink`) is held too. On measured data, where a kink may be near, any slope between
             those on both sides passes.
+        one_by_one: small inputs are moved element by element too, not only along some directions.
     """
     inputs = [np.asarray(a, np.float64) if a.dtype.kind == "f" else a for a in arrays]
     chosen = [i for i, a in enumerate(inputs) if a.dtype.kind == "f" and a.size]
-    Y = np.asarray(_value(op, inputs, params))
+    Y = np.asarray(value_of(op, inputs, params))
     if Y.dtype.kind != "f" or not Y.size:
         return RuleCheck(op.name, 0, None)
     compared, found = 0, []
     for argument in chosen:
         try:
             application = _Application(op, inputs, params, argument, Y)
-            results = list(application.compare(op.at_kink if exact_ties else None))
+            results = list(application.compare(op.at_kink if exact_ties else None, one_by_one))
         except Exception as error:  # a rule is user code: whatever it raises is the finding
             return RuleCheck(op.name, compared, None, f"{op.name}, argument {argument}: the rule raised {error!r}")
         compared += sum(count for count, _ in results)
@@ -84,61 +87,53 @@ def check_rule(op: Op, arrays: Sequence[Array], params: dict[str, Any], exact_ti
     return RuleCheck(op.name, compared, max(found, key=lambda c: c.error, default=None))
 
 
-def _value(op: Op, inputs: Sequence[Array], params: dict[str, Any]) -> Array:
-    with np.errstate(all="ignore"):
-        return np.asarray(op.numpy(*inputs, **params))
-
-
 class _Application:
     """One op on one set of inputs, differentiated with respect to one of them."""
 
     def __init__(self, op: Op, inputs: list[Array], params: dict[str, Any], argument: int, Y: Array) -> None:
         self.op, self.inputs, self.params, self.argument, self.Y = op, inputs, params, argument, Y
-        rng = np.random.default_rng(1)
-        # Upstream gradients of both signs, none near 0, all different.
-        self.dY = rng.uniform(0.5, 2.0, Y.shape) * np.where(rng.random(Y.shape) < 0.5, -1, 1)
+        self.dY = upstream(Y.shape)
         self.dX = self._pulled_back(Y)
         # The rule reads a rounded Y: what an ulp of it moves is no fault of the rule's.
-        shaken = Y * (1 + EPS * np.where(rng.random(Y.shape) < 0.5, -1, 1))
+        shaken = Y * (1 + EPS * np.sign(upstream(Y.shape)))
         with np.errstate(all="ignore"):
             noise = 8 * np.abs(self._pulled_back(shaken) - self.dX)
             # More than rounding: the rule compares Y with something, and an ulp changed the answer.
             self.noise = np.where(noise <= 1e-10 * (2 + np.abs(self.dX)), noise, 0.0)
 
     def _pulled_back(self, Y: Array) -> Array:
-        """The gradient by the rule, as the engine takes it."""
-        tensors = [tensor(a) for a in self.inputs]
-        with graph.grad_mode(False):
-            dX = _apply_rule(self.op, self.argument, tensor(self.dY), tensor(Y), tensors, self.params)
-        x = self.inputs[self.argument]
-        if dX is None:
-            return np.zeros_like(x)
-        if dX.shape != x.shape:
-            raise ValueError(f"a gradient of shape {dX.shape} for an input of shape {x.shape}")
-        return np.array(dX._node.value, np.float64)
+        return pulled_back(self.op, self.argument, self.inputs, self.params, Y, self.dY).astype(np.float64)
 
-    def compare(self, at_kink: float | None) -> Iterator[tuple[int, Comparison | None]]:
+    def compare(self, at_kink: float | None, one_by_one: bool) -> Iterator[tuple[int, Comparison | None]]:
         """(how many derivatives were compared, the worst that disagrees) for each way of moving the input."""
         x = self.inputs[self.argument]
         with np.errstate(all="ignore"):
             if self.op.kind == "elementwise" and x.shape == self.Y.shape:
                 yield self._element_by_element(x, at_kink)
             else:
-                for where, direction in _directions(x):
+                for where, direction in _directions(x, one_by_one):
                     yield self._along(x, where, direction)
 
     def _moved(self, direction: Array, t: Any) -> Array:
         inputs = list(self.inputs)
         inputs[self.argument] = inputs[self.argument] + t * direction
-        return self.dY * _value(self.op, inputs, self.params)
+        return self.dY * value_of(self.op, inputs, self.params)
+
+    def _slopes(self, direction: Array) -> Slopes:
+        line = partial(self._moved, direction)
+        return without_kinks_nearby(line, slopes(line))
 
     def _element_by_element(self, x: Array, at_kink: float | None) -> tuple[int, Comparison | None]:
-        """Every element moves by itself, since the op does not mix them: by a part of itself, or of 1 if it is larger."""
-        unit = np.where(x == 0, 1.0, np.minimum(np.abs(x), 1.0))
-        found, derivative = slopes(partial(self._moved, unit)), self.dX * unit
-        known, size = _known(found)
-        known &= np.isfinite(self.Y)
-        error = np.maximum(found.gap(derivative, at_kink) - self.noise * unit, 0)
+        """Every element moves by itself, since the op does not mix them, by a part of its unit."""
+        unit = _units(x, self.inputs)
+        if takes_complex(self.op, len(self.inputs), self.params):  # no stairs, which from afar look like a slope
+            unit = np.where(np.abs(x) < LARGE, unit, np.abs(x))
+        found, derivative = self._slopes(unit), self.dX * unit
+        known, size = _known(found, np.minimum(np.abs(self.dY * self.Y), 1))
+        known &= np.isfinite(self.Y) & (size / unit < LARGEST)
+        # A slope that is less than the last bit of Y is none that a rule which reads Y could know.
+        unseen = EPS * np.abs(self.Y * self.dY)
+        error = np.maximum(found.gap(derivative, at_kink) - self.noise * unit - unseen, 0)
         error = np.where(known & (error > 1e-13 * size), error / np.maximum(size, 1e-300), 0)
         if not error.any():
             return int(known.sum()), None
@@ -150,8 +145,8 @@ class _Application:
 
     def _along(self, x: Array, where: str, direction: Array) -> tuple[int, Comparison | None]:
         """All elements move along one direction; a kink of one output does not hide that of another."""
-        found = slopes(partial(self._moved, direction))
-        known, size = _known(found)
+        found = self._slopes(direction)
+        known, size = _known(found, 1.0)
         if not known.all():
             return 0, None
         low, high = float(np.minimum(found.left, found.right).sum()), float(np.maximum(found.left, found.right).sum())
@@ -164,27 +159,26 @@ class _Application:
         return 1, Comparison(self.op.name, self.argument, where, rule, (low, high), error)
 
 
-def _known(found: Slopes) -> tuple[Array, Array]:
-    """Where values give a slope worth comparing with, and its size."""
+def _known(found: Slopes, height: Any) -> tuple[Array, Array]:
+    """Where values of this height give a slope worth comparing with, and its size."""
     size = np.maximum(np.abs(found.left), np.abs(found.right))
-    return np.isfinite(size) & (found.error <= 1e-3 * (size + 1e-6)), size
+    return np.isfinite(size) & (found.error <= 1e-3 * (size + 1e-6 * height) + 2 * FLOOR), size
 
 
-def _apply_rule(
-    op: Op, argument: int, dY: Tensor, Y: Tensor, inputs: list[Tensor], params: dict[str, Any]
-) -> Tensor | None:
-    """As the reverse walk applies it: the rule, then broadcasting undone."""
-    if op.joint is not None:
-        product = op.joint(dY, Y, *inputs, **params)[argument]
-    else:
-        rule: Callable[..., Any] | None = op.rule(argument)
-        product = None if rule is None else rule(dY, Y, *inputs, **params)
-    return None if product is None else product.sum_to_size(inputs[argument].shape)
+def _units(x: Array, inputs: Sequence[Array]) -> Array:
+    """By how much an element moves: by a part of itself, or of 1 where that is less (exp would overflow).
+
+    A zero has no size of its own: it moves by a part of what it meets in the other inputs.
+    """
+    others = [np.where(a == 0, 1.0, np.abs(a)) for a in inputs if a.dtype.kind == "f"]
+    least = np.minimum.reduce(np.broadcast_arrays(np.ones(x.shape), *others))
+    return np.asarray(np.where(x == 0, least, np.minimum(np.abs(x), 1.0)))
 
 
-def _directions(x: Array) -> Iterator[tuple[str, Array]]:
+def _directions(x: Array, one_by_one: bool) -> Iterator[tuple[str, Array]]:
     """Each element of a small input by itself; then some directions in which all move."""
-    if x.size <= ONE_BY_ONE:
+    one_by_one = one_by_one and x.size <= ONE_BY_ONE
+    if one_by_one:
         for i in range(x.size):
             unit = np.zeros(x.size)
             unit[i] = 1.0

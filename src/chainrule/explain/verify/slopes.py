@@ -24,6 +24,7 @@ Line = Callable[[Any], Array]  # t -> f(t), for real t, or complex where the fun
 
 EPS = float(np.finfo(np.float64).eps)
 STEP = 2.0**-9  # of the differences, a power of two: what is linear comes out exact
+NEAR_STEP = 2.0**-30  # of one that asks whether a kink is at 0 or beside it
 COMPLEX_STEP = 2.0**-100
 FLOOR = 1e-30  # below, a slope is not told from 0
 COMPLEX_RTOL = 2e-13
@@ -99,6 +100,20 @@ def _remembered(f: Line) -> Line:
         return known[key]
 
     return value
+
+
+def without_kinks_nearby(f: Line, found: Slopes) -> Slopes:
+    """`found`, but where a kink stands beside 0 and not at it, the slopes of a step that ends before it."""
+    if not found.kink.any():
+        return found
+    with np.errstate(all="ignore"):
+        near = _sided(f, NEAR_STEP)
+        beside = found.kink & ~near.kink & (8 * near.error < np.abs(found.left - found.right))
+    return Slopes(
+        np.where(beside, near.left, found.left),
+        np.where(beside, near.right, found.right),
+        np.where(beside, near.error, found.error),
+    )
 
 
 def _sided(f: Line, step: float) -> Slopes:

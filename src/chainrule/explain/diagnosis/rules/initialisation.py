@@ -48,7 +48,7 @@ def initialisation_too_small(e: Evidence) -> Suspicion | None:
     """
     weights = [p for p in e.start.movements if p.weight and not p.alike]
     worst = min(weights, key=lambda p: p.scale, default=None)
-    if worst is None or worst.scale > SMALL or not room(e):
+    if worst is None or worst.scale > SMALL or not room_held_out(e):
         return None
     return Suspicion(
         f"its standard deviation is {worst.scale:.3g} / sqrt(fan_in) before the first step; 0.58 to 1.41 is usual",

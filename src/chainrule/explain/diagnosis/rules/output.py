@@ -57,7 +57,9 @@ def missing_softmax(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("squashed_output", "An activation at the output keeps the loss from what it needs", Remedy(bare=True), rank=0)
+@rule(
+    "squashed_output", "An activation at the output keeps the loss from what it needs", Remedy(bare=True), 0, "either"
+)
 def squashed_output(e: Evidence) -> Suspicion | None:
     """A ReLU, sigmoid or tanh as the last layer, before a loss that takes logits or beyond whose range targets lie.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from chainrule.explain.diagnosis.evidence import Activity, Evidence, Moment
 from chainrule.explain.diagnosis.remedies import Remedy
-from chainrule.explain.diagnosis.rules.rule import Suspicion, first, room, rule
+from chainrule.explain.diagnosis.rules.rule import Suspicion, first, room, room_held_out, rule
 
 DEAD = 0.5  # of a layer's units
 SATURATED = 0.5  # of a layer's values
@@ -30,7 +30,7 @@ def _over(share: str, kinds: tuple[str, ...], bound: float) -> Callable[[Moment]
 
 
 @rule("dead_units", "Units are dead: 0 for every row, so that no gradient reaches their weights",
-      (DRAWN, Remedy(activation="leakyrelu")), rank=3)  # fmt: skip
+      (DRAWN, Remedy(activation="leakyrelu")), 3, "either")  # fmt: skip
 def dead_units(e: Evidence) -> Suspicion | None:
     """Half of a rectified layer or more gives 0 for every row looked at.
 
@@ -39,12 +39,12 @@ def dead_units(e: Evidence) -> Suspicion | None:
     """
     found = first(e, _over("dead", ("relu",), DEAD))
     worst = _worst(found, "dead", ("relu",)) if found is not None else None
-    if found is None or worst is None or not room(e):
+    if found is None or worst is None or not room_held_out(e):
         return None
     return Suspicion(f"{worst.dead:.0%} of its units are 0 for every row", worst.name, found.step, late=found.step > 0)
 
 
-@rule("saturation", "Activations are saturated, where their slope is nearly 0", (DRAWN, RECTIFIED), rank=2.5)
+@rule("saturation", "Activations are saturated, where their slope is nearly 0", (DRAWN, RECTIFIED), 2.5, "either")
 def saturation(e: Evidence) -> Suspicion | None:
     """Half of the values of a sigmoid or tanh layer lie in the outer twentieth of its range.
 
@@ -52,7 +52,7 @@ def saturation(e: Evidence) -> Suspicion | None:
     """
     found = first(e, _over("saturated", ("tanh", "sigmoid"), SATURATED))
     worst = _worst(found, "saturated", ("tanh", "sigmoid")) if found is not None else None
-    if found is None or worst is None or not room(e):
+    if found is None or worst is None or not room_held_out(e):
         return None
     return Suspicion(
         f"{worst.saturated:.0%} of its values lie at an end of its range", worst.name, found.step, late=found.step > 0
@@ -67,7 +67,8 @@ def _ratio(moment: Moment) -> float:
     return gradients[0] / gradients[-1] if gradients[-1] > 0 else (math.inf if gradients[0] > 0 else 1.0)
 
 
-@rule("vanishing_gradients", "The gradient vanishes on its way to the first layers", (RECTIFIED, DRAWN), rank=3)
+@rule("vanishing_gradients", "The gradient vanishes on its way to the first layers",
+      (RECTIFIED, DRAWN, Remedy(activation="tanh")), rank=3)  # fmt: skip
 def vanishing_gradients(e: Evidence) -> Suspicion | None:
     """The first weight's gradient is under a hundredth of the last one's.
 

@@ -1,0 +1,101 @@
+"""What `fit` costs beyond its steps: a training by `fit` beside the bare native loop of the same steps, by turns.
+
+    python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation] [--threads 1]
+
+The bare loop is the compiled step that `fit` runs (gather, forward, loss, accuracy, backward, Adam), once over the
+row numbers of all whole batches and once over those of all short ones, drawn beforehand. What `fit` adds: shuffling,
+snapshots, the look for NaN, sums and history, progress, calls from Python. The least of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from itertools import pairwise
+
+import numpy as np
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.data.batches import shuffled_indices
+from chainrule.tensor.creation import tensor
+
+# sizes, batch, rows
+NETWORKS = {
+    "mlp_tiny": ((4, 32, 32, 2), 32, 4096),
+    "mlp_tab": ((30, 128, 128, 2), 64, 4096),
+    "digits": ((64, 128, 10), 64, 1437),
+    "mlp_mnist": ((784, 256, 128, 10), 128, 4096),
+}
+
+
+def trainer(sizes: tuple[int, ...]) -> cr.Trainer:
+    cr.manual_seed(0)
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    model = nn.Sequential(*layers[:-1])
+    return cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=1e-5), ["accuracy"])
+
+
+class Bare:
+    """The same steps in as few native calls as there are batch sizes."""
+
+    def __init__(self, by_fit: cr.Trainer, rows: int, batch: int, epochs: int) -> None:
+        self.step = by_fit._programs["training"]._step
+        whole = rows // batch * batch
+        orders = np.stack([shuffled_indices(rows, 0, epoch) for epoch in range(epochs)])
+        self.full = tensor(orders[:, :whole].reshape(-1, batch))
+        self.rest = tensor(orders[:, whole:]) if whole < rows else None
+
+    def run(self) -> float:
+        """Its seconds."""
+        start = time.perf_counter()
+        self.step.loop(self.full)
+        if self.rest is not None:
+            self.step.loop(self.rest)
+        return time.perf_counter() - start
+
+
+def measure(name: str, rounds: int, seconds: float, validation: bool) -> dict[str, float]:
+    sizes, batch, rows = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((rows, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], rows)
+    held_out = (X[: rows // 5], y[: rows // 5]) if validation else None
+    ours, other = trainer(sizes), trainer(sizes)
+
+    def fit(who: cr.Trainer, epochs: int) -> float:
+        start = time.perf_counter()
+        who.fit(X, y, epochs, batch, held_out, progress=False)
+        return time.perf_counter() - start
+
+    for who in (ours, other):
+        fit(who, 3)
+    epochs = 3
+    while fit(ours, epochs) < seconds / 2:
+        epochs *= 2
+    bare = Bare(other, rows, batch, epochs)
+    bare.run()
+    pairs = [(fit(ours, epochs), bare.run()) for _ in range(rounds)]
+    steps = epochs * -(-rows // batch)
+    by_fit, native = (1e6 * min(column) / steps for column in zip(*pairs, strict=True))
+    return {"epochs": epochs, "us_fit": by_fit, "us_bare": native, "overhead": by_fit / native - 1}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--only", default=",".join(NETWORKS))
+    parser.add_argument("--validation", action="store_true", help="evaluate a fifth of the rows after every epoch")
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    cr.set_num_threads(chosen.threads)
+    found = {name: measure(name, chosen.rounds, chosen.seconds, chosen.validation) for name in chosen.only.split(",")}
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

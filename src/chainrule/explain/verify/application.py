@@ -1,0 +1,53 @@
+"""One application of an op: its value by its NumPy reference, its gradient by its rule, as the engine takes it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule import graph
+from chainrule.graph import Op
+from chainrule.tensor.creation import tensor
+
+Array = np.ndarray[Any, Any]
+
+
+def value_of(op: Op, inputs: Sequence[Array], params: dict[str, Any]) -> Array:
+    """The output, for real inputs or complex ones."""
+    with np.errstate(all="ignore"):
+        return np.asarray(op.numpy(*inputs, **params))
+
+
+def takes_complex(op: Op, inputs: int, params: dict[str, Any]) -> bool:
+    """Is an elementwise op a function of complex numbers too? One that has stairs (floor, round) is not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+        try:
+            given = [np.array([1.5 + 0.25j / (i + 1)]) for i in range(inputs)]
+            return bool(value_of(op, given, params).imag.any())
+        except TypeError:
+            return False
+
+
+def upstream(shape: tuple[int, ...]) -> Array:
+    """Upstream gradients of both signs, none near 0, all different."""
+    rng = np.random.default_rng(1)
+    return np.asarray(rng.uniform(0.5, 2.0, shape) * np.where(rng.random(shape) < 0.5, -1, 1))
+
+
+def pulled_back(op: Op, argument: int, inputs: Sequence[Array], params: dict[str, Any], Y: Array, dY: Array) -> Array:
+    """The gradient by the rule: the rule, then broadcasting undone."""
+    x, tensors = inputs[argument], [tensor(a) for a in inputs]
+    with graph.grad_mode(False):
+        if op.joint is not None:
+            product = op.joint(tensor(dY), tensor(Y), *tensors, **params)[argument]
+        else:
+            rule: Callable[..., Any] | None = op.rule(argument)
+            product = None if rule is None else rule(tensor(dY), tensor(Y), *tensors, **params)
+        if product is None:
+            return np.zeros_like(x)
+        dX = product.sum_to_size(x.shape)
+    return np.array(dX._node.value)

@@ -1,0 +1,154 @@
+"""A stretch: the steps of a training from one moment that Python has the floor to the next.
+
+It may cover part of an epoch or hundreds of small ones. Whole batches are one native loop and short last
+batches another, bound once and moved on by turns, with a pass over the validation rows between two epochs
+where there is one; so what a stretch costs beside its steps does not grow with the epochs in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chainrule.errors import TraceError
+from chainrule.training.steps import Measured, Passes, Program, UnderWay
+
+Array = np.ndarray[Any, Any]
+
+
+class Lap(NamedTuple):
+    """Steps `start` to `stop` of one epoch."""
+
+    epoch: int
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+def first(laps: Sequence[Lap], count: int) -> list[Lap]:
+    """The first `count` steps of some laps."""
+    found = []
+    for lap in laps:
+        some = min(lap.length, count)
+        if some:
+            found.append(lap._replace(stop=lap.start + some))
+        count -= some
+    return found
+
+
+class Cut(NamedTuple):
+    """How an epoch is cut into batches: the last may be short."""
+
+    rows: int
+    batch_size: int
+
+    @property
+    def whole(self) -> int:
+        """Steps on whole batches."""
+        return self.rows // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """All steps."""
+        return -(-self.rows // self.batch_size)
+
+    @property
+    def rest(self) -> int:
+        """Rows of the short batch, 0 where there is none."""
+        return self.rows % self.batch_size
+
+    def short(self, lap: Lap) -> bool:
+        """Does the lap end with the short batch?"""
+        return lap.stop > self.whole
+
+
+class Stretch:
+    """Laps, bound to their rows.
+
+    Args:
+        order: the row numbers of an epoch, in the order they are visited.
+        passes: of validation, one after each lap that ends an epoch.
+    """
+
+    def __init__(
+        self, program: Program, laps: Sequence[Lap], cut: Cut, order: Callable[[int], Array],
+        passes: Callable[[int], Passes] | None = None,
+    ) -> None:  # fmt: skip
+        self.program, self.laps, self.cut = program, laps, cut
+        self.validating = 0.0  # seconds
+        whole, rest = self._numbers(order)
+        ends = sum(lap.stop == cut.steps for lap in laps)
+        # The first time, tracing one of them may read a state that another is bound to already: once more, then.
+        for _ in range(2):
+            self.whole = program.begin(whole) if len(whole) else None
+            self.rest = program.begin(rest) if len(rest) else None
+            self.passes = passes(ends) if passes is not None and ends else None
+            if all(part is None or part.stands() for part in (self.whole, self.rest, self.passes)):
+                return
+        raise TraceError(
+            "fit: the step reads the value of a tensor that it changes, each time it begins. Keep `.numpy()`, `.item()` "
+            "and printing out of the model and the loss."
+        )
+
+    def _numbers(self, order: Callable[[int], Array]) -> tuple[Array, Array]:
+        """The row numbers of all whole batches, and of all short ones."""
+        cut, size = self.cut, self.cut.batch_size
+        short = sum(map(cut.short, self.laps))
+        whole = np.empty((sum(lap.length for lap in self.laps) - short, size), np.int64)
+        rest = np.empty((short, cut.rest), np.int64)
+        at = short = 0
+        for lap in self.laps:
+            rows, stop = order(lap.epoch), min(lap.stop, cut.whole)
+            count = stop - lap.start
+            if count > 0:
+                whole[at : at + count] = rows[lap.start * size : stop * size].reshape(count, size)
+                at += count
+            if cut.short(lap):
+                rest[short] = rows[cut.whole * size :]
+                short += 1
+        return whole, rest
+
+    def run(self) -> list[float]:
+        """All of it; the moments at which the laps ended, each with its pass of validation."""
+        ended = []
+        for lap in self.laps:
+            if self.whole is not None and lap.start < self.cut.whole:
+                self.whole.advance(min(lap.stop, self.cut.whole) - lap.start)
+            if self.rest is not None and self.cut.short(lap):
+                self.rest.advance(1)
+            ended.append(time.perf_counter())
+            if self.passes is not None and lap.stop == self.cut.steps:
+                self.passes.once()
+                self.validating += time.perf_counter() - ended[-1]
+                ended[-1] = time.perf_counter()
+        return ended
+
+    def measured(self) -> Measured:
+        """What every step measured, in order."""
+        if self.rest is None or self.whole is None:
+            return _measured(self.rest or self.whole)
+        whole, rest = self.whole.measured(), self.rest.measured()
+        after = np.cumsum([lap.length - self.cut.short(lap) for lap in self.laps])  # so many whole batches come first
+        places = after[[self.cut.short(lap) for lap in self.laps]]
+        prints = None
+        if whole.prints is not None and rest.prints is not None:
+            prints = np.insert(whole.prints, places, rest.prints)
+        return Measured(np.insert(whole.values, places, rest.values, axis=0), prints)
+
+    def sums(self, values: Array) -> Array:
+        """The measures of some first steps, each times its rows."""
+        sizes = np.full(len(values), self.cut.batch_size, np.float64)
+        ends = np.cumsum([lap.length for lap in self.laps])
+        shorts = ends[[self.cut.short(lap) for lap in self.laps]] - 1
+        sizes[shorts[shorts < len(values)]] = self.cut.rest
+        return values * sizes[:, None]
+
+
+def _measured(steps: UnderWay | None) -> Measured:
+    return steps.measured() if steps is not None else Measured(np.empty((0, 1)), None)

@@ -1,0 +1,85 @@
+"""Large products ask for the memory they will finish in while they sum; no bit changes, no small one pays for it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import Tensor
+from chainrule.compiler import blocking, contraction
+from chainrule.compiler.contraction import Contraction, Indices, emit_contraction, plan, scratch_elements
+from chainrule.compiler.emit import Emitter, Value
+from chainrule.compiler.native import assembly
+from tests.compiler.harness import Compiled, module_of
+from tests.compiler.test_contraction import SCRATCH, TARGETS, A, B, C, elements, store_at, strided, unchanged
+from tests.compiler.test_hot_loops import FMA, instructions, loops, machine_for
+
+SPEC = Contraction(75, 90, 90, "float", (90, 1), (90, 1))
+
+
+def touch(e: Emitter, row: Value, column: Value, batch: Indices) -> None:
+    line = e.address(C, e.binary("mul", row, e.const(SPEC.n, "i64")), SPEC.scalar)
+    e.prefetch(e.address(line, column, SPEC.scalar), write=True)
+
+
+def asked_to_write(text: str) -> int:
+    """Requests for lines that will be written; what packing asks for will be read."""
+    return len(re.findall(r"call void @llvm.prefetch.p0\(ptr \S+ i32 1,", text))
+
+
+def written(target: contraction.Target, asks: bool) -> str:
+    e = Emitter()
+    emit_contraction(e, SPEC, A, B, store_at(SPEC, unchanged), target, SCRATCH, touch=touch if asks else None)
+    e.ret()
+    return module_of(e, e.function("f", [A, B, C, SCRATCH]))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("depth", [32, 90])
+def test_asking_changes_no_bit(depth: int, target: contraction.Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    a, b = strided(rng, 75, 90, "by row", np.float32), strided(rng, 90, 90, "by row", np.float32)
+    chosen = replace(plan(SPEC, target), depth=depth, pack=True, tiles=2, together=2, blocked=True, ahead=True)
+    for module in (blocking, contraction):
+        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
+    results = []
+    for asks in (False, True):
+        text = written(target, asks)
+        assert (asked_to_write(text) > 0) is asks
+        c = np.full((75, 90), np.nan, np.float32)
+        scratch = np.empty(scratch_elements(SPEC, target) + 16, np.float32)
+        Compiled(text, speed=0, codegen=1).call("f", a, b, c, scratch)
+        results.append(c)
+    assert elements(a) == SPEC.a_strides
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_allclose(results[0], a.astype(np.float64) @ b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("cpu", ["x86-64-v4", "x86-64-v3", "neoverse-n1"])
+def test_the_innermost_loop_only_multiplies_and_adds(cpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = machine_for(cpu)
+    chosen = replace(plan(SPEC, machine.target), pack=True, tiles=2, together=2, blocked=True, ahead=True)
+    monkeypatch.setattr(contraction, "plan", lambda spec, target, tile=None: chosen)
+    text = assembly(written(machine.target, True), machine)
+    assert re.search(r"\bprefetchw\b|\bprefetcht0\b|\bprfm\b", text)
+    inner = [instructions(block) for block in loops(text, FMA[cpu])]
+    assert inner
+    assert not [line for lines in inner for line in lines if re.search("prefetch|prfm", line)]
+
+
+def dense(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return (x @ w.T + b).relu()
+
+
+@pytest.mark.parametrize(("m", "n", "asks"), [(600, 700, True), (60, 70, False)])
+def test_a_layer_asks_for_what_its_epilogue_writes_if_that_is_far(m: int, n: int, asks: bool) -> None:
+    step = cr.compile(dense)
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.normal(size=s).astype("f") for s in ((m, 300), (n, 300), (n,)))
+    got = step(cr.tensor(x), cr.tensor(w), cr.tensor(b)).numpy()
+    np.testing.assert_allclose(got, np.maximum(x.astype(float) @ w.T + b, 0), rtol=0, atol=1e-4)
+    assert (asked_to_write(step.show("llvm")) > 0) is asks

@@ -1,0 +1,111 @@
+"""Loops that stand still between their steps: by turns over one state, and never on a state that has moved."""
+
+import re
+
+import pytest
+
+import chainrule as cr
+from chainrule import nn, optim
+from chainrule.errors import IndexRangeError, SettingError, TraceError
+
+
+def summing():
+    total = cr.tensor(0.0)
+
+    @cr.compile
+    def add(x):
+        total.add_(x.sum())
+        return total * 1
+
+    return total, add
+
+
+def raises(kind, text):
+    return pytest.raises(kind, match=f"^{re.escape(text)}$")
+
+
+def test_by_turns_two_loops_move_one_state_on():
+    total, add = summing()
+    ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
+    ones.advance(1), pairs.advance(1), ones.advance(2), pairs.advance(1), ones.advance(1)
+    assert ones.end().tolist() == [1.0, 4.0, 5.0, 8.0]
+    assert pairs.end().tolist() == [3.0, 7.0]
+    assert total.item() == 8.0
+    assert add(cr.tensor(1.0)).item() == 9.0
+
+
+def test_whoever_held_the_state_before_keeps_it():
+    total, add = summing()
+    before = total.detach()
+    loop = add.begin(cr.ones(3))
+    loop.advance(3)
+    loop.end()
+    assert (before.item(), total.item()) == (0.0, 3.0)
+
+
+def test_gradients_survive_a_loop_as_a_call():
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    @cr.compile
+    def step(x):
+        optimizer.zero_grad()
+        loss = (model(x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = cr.ones(6, 4, 2)
+    loop = step.begin(x)
+    loop.advance(2)
+    loop.advance(4)
+    losses = loop.end().tolist()
+    assert losses == sorted(losses, reverse=True)
+    assert model.weight.grad is not None
+
+
+STALE = (
+    "loop: its function was called, or its state read or changed, after it began. End a loop before you do either, "
+    "and begin another."
+)
+
+
+@pytest.mark.parametrize("disturb", ["read", "changed", "called", "begun"])
+def test_a_loop_does_not_move_on_over_a_state_that_was_touched(disturb):
+    total, add = summing()
+    loop = add.begin(cr.ones(4))
+    loop.advance(1)
+    if disturb == "read":
+        assert total.item() == 1.0
+    elif disturb == "changed":
+        total.zero_()
+    elif disturb == "called":
+        add(cr.tensor(1.0))
+    else:
+        add.begin(cr.ones(4))
+    with raises(TraceError, STALE):
+        loop.advance(1)
+
+
+def test_too_many_steps_and_too_few():
+    _, add = summing()
+    loop = add.begin(cr.ones(4))
+    loop.advance(3)
+    with raises(SettingError, "loop: 1 steps are left, got 2. Begin another loop for more."):
+        loop.advance(2)
+    with raises(SettingError, "loop: it cannot end with 1 steps left. Advance it by as many first."):
+        loop.end()
+
+
+def test_an_index_error_names_the_step_of_the_whole_loop():
+    table = cr.arange(5)
+    pick = cr.compile(lambda i: table[i] * 1)
+    loop = pick.begin(cr.tensor([0, 1, 2, 3, 7]))
+    loop.advance(2)
+    with pytest.raises(IndexRangeError, match="step 4 of the loop: an index is out of range for an axis of size 5"):
+        loop.advance(3)
+
+
+def test_no_steps_at_all():
+    _, add = summing()
+    assert add.loop(cr.ones(0)).shape == (0,)
