@@ -32,7 +32,9 @@ def fingerprint(tensors: Iterable[Tensor]) -> Tensor:
         t = t.byte() if t.dtype is dtypes.bool_ else t
         bits = apply(ew.bitcast, t.detach(), dtype=_WORDS[t.dtype.itemsize]).reshape(-1, columns)
         rows = _count(bits.shape[0], 2 * columns, 0, bits.dtype)
-        total = total * 31 + (bits * (rows.unsqueeze(1) + _count(columns, 2, 1, bits.dtype))).sum()
+        words = bits * (rows.unsqueeze(1) + _count(columns, 2, 1, bits.dtype))
+        # Row by row, so that threads share it as they share the update: each reads what it wrote itself.
+        total = total * 31 + (words.sum(1).sum() if bits.shape[0] > 1 else words.sum())
     return total
 
 
