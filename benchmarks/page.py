@@ -48,6 +48,8 @@ ACTS = {
     "view: training": "() => document.querySelector('#tab-training').click()",
     "another step (training)": "() => { const r = document.querySelector('.time button:not([disabled])'); r.click(); }",
     "view: data": "() => document.querySelector('#tab-data').click()",
+    "view: what if": "() => document.querySelector('#tab-whatif').click()",
+    "another value (what if)": "() => { const r = document.querySelector('.value input[type=range]'); r.stepUp(); r.dispatchEvent(new Event('input', {bubbles: true})); }",
     "view: network": "() => document.querySelector('#tab-network').click()",
 }
 

@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Source } from "./document";
 import { num } from "./document";
+import { first, kinds } from "./changes";
 import { DataView } from "./data";
 import { DiagnosisView } from "./diagnosis";
 import { useMedia } from "./hooks";
@@ -13,16 +14,17 @@ import { useLive } from "./remote";
 import { pass } from "./scene";
 import { StoreContext, useStore, type Selection, type State, type Store, type View } from "./state";
 import { strongest } from "./terms";
+import { WhatIf } from "./whatif";
 import { Training } from "./training";
 
-const VIEWS: [View, string][] = [["network", "Network"], ["training", "Training"], ["data", "Data"], ["diagnosis", "Diagnosis"]];
+const VIEWS: [View, string][] = [["network", "Network"], ["training", "Training"], ["data", "Data"], ["whatif", "What if"], ["diagnosis", "Diagnosis"]];
 
 export function App({ source: given }: { source: Source }) {
   const [source, setSource] = useState(given);
   const dark = useMedia("(prefers-color-scheme: dark)");
   const [said, say] = useState("");
   const [state, setState] = useState<State>(() => ({
-    view: "network", frame: source.document.frames.length - 1, selection: beginning(source), cursor: null, open: new Set(), theme: "auto",
+    view: "network", frame: source.document.frames.length - 1, selection: beginning(source), change: first(source, source.document.frames.at(-1)!, kinds(source)[0]!), cursor: null, open: new Set(), theme: "auto",
   }));
   useLive(source, (next) => {
     // Whoever looks at the latest step goes on looking at the latest.
@@ -65,6 +67,7 @@ function ViewOf({ view }: { view: View }): ComponentChildren {
   if (view === "network") return <Network />;
   if (view === "training") return <Training />;
   if (view === "data") return <DataView />;
+  if (view === "whatif") return <WhatIf />;
   return <DiagnosisView />;
 }
 

@@ -22,6 +22,7 @@ interface CurvesProps {
   logarithmic?: boolean;
   pick?: (place: number) => void; // the index of the point that was clicked
   height?: number;
+  first?: number; // the colour of the first line: one that stands for the same in two charts has one colour
 }
 
 const MOST = 12; // lines of one chart; the table has all of them
@@ -34,10 +35,13 @@ function drawn(lines: Line[]): Line[] {
   return lines.filter((line) => largest.has(line));
 }
 
+/** Steps and epochs are whole numbers. */
+const WHOLE = [0, 1, 2, 3, 4, 5, 6, 7, 8].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
+
 const DASHES = [[], [6, 4], [2, 3], [10, 4, 2, 4]];
 
 export function Curves(props: CurvesProps) {
-  const { title, unit, xName, at, mark = null, logarithmic = false, pick, height = 200 } = props;
+  const { title, unit, xName, at, mark = null, logarithmic = false, pick, height = 200, first = 0 } = props;
   const lines = useMemo(() => drawn(props.lines), [props.lines]);
   const { scheme } = useStore();
   const [box, width] = useWidth<HTMLDivElement>();
@@ -73,7 +77,7 @@ export function Curves(props: CurvesProps) {
         {lines.length < props.lines.length && <p class="facts">The {lines.length} largest of {props.lines.length}; the table has all.</p>}
         <ul class="legend">
           {lines.map((line, i) => (
-            <li key={line.name}><svg width="26" height="8" aria-hidden="true"><line x1="0" x2="26" y1="4" y2="4" class={`series-${i % 6}`} stroke-dasharray={(DASHES[Math.floor(i / 6) + (i === 1 && lines.length === 2 ? 1 : 0)] ?? []).join(" ")} /></svg>{line.name}</li>
+            <li key={line.name}><svg width="26" height="8" aria-hidden="true"><line x1="0" x2="26" y1="4" y2="4" class={`series-${(i + first) % 6}`} stroke-dasharray={(DASHES[Math.floor(i / 6) + (i === 1 && lines.length === 2 ? 1 : 0)] ?? []).join(" ")} /></svg>{line.name}</li>
           ))}
         </ul>
       </figure>
@@ -95,7 +99,7 @@ function summary({ title, xName, at, lines }: CurvesProps): string {
 }
 
 function options(
-  { lines, logarithmic = false }: CurvesProps, width: number, height: number, colour: (name: string) => string,
+  { lines, logarithmic = false, first = 0 }: CurvesProps, width: number, height: number, colour: (name: string) => string,
   marked: { current: number | null },
 ): uPlot.Options {
   const axis = {
@@ -108,18 +112,26 @@ function options(
     cursor: { y: false, drag: { x: false, y: false } },
     scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
     axes: [
-      { ...axis, size: 28, values: (_, ticks) => ticks.map((v) => format(v)) },
-      { ...axis, size: 54, values: (_, ticks) => ticks.map((v) => (v === null ? "" : format(v, 2))) },
+      { ...axis, size: 28, incrs: WHOLE, values: (_, ticks) => ticks.map((v) => format(v)) },
+      { ...axis, size: 54, values: (_, ticks) => apart(ticks) },
     ],
     series: [
       {},
       ...lines.map((line, i) => ({
-        label: line.name, stroke: colour(`--series-${i % 6}`), width: 2, points: { show: (line.values.length || 0) < 2 },
+        label: line.name, stroke: colour(`--series-${(i + first) % 6}`), width: 2, points: { show: (line.values.length || 0) < 2 },
         dash: DASHES[Math.floor(i / 6) + (i === 1 && two ? 1 : 0)] ?? [],
       })),
     ],
     hooks: { draw: [(plot: uPlot) => drawMark(plot, marked.current, colour("--accent"))] },
   };
+}
+
+/** Ticks with as few digits as tell them apart. */
+function apart(ticks: (number | null)[]): string[] {
+  const write = (digits: number) => ticks.map((v) => (v === null ? "" : format(v, digits)));
+  const known = ticks.filter((v) => v !== null).length;
+  for (let digits = 2; digits < 6; digits++) if (new Set(write(digits).filter(Boolean)).size === known) return write(digits);
+  return write(6);
 }
 
 function drawMark(plot: uPlot, place: number | null, stroke: string): void {

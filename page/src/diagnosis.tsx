@@ -62,16 +62,20 @@ function Card({ finding, number }: { finding: Finding; number: number }) {
   );
 }
 
+/** What of the scores a reader compares; `loss` is measured from what guessing scores where `raw` is there too. */
+const SCORES = ["raw", "loss", "accuracy", "learned"] as const;
+const NAMES = { raw: "loss", loss: "loss", accuracy: "accuracy", learned: "learned, of what there is to learn" };
+
 /** The replay as it was beside the replay with the remedy: curves where they were kept, and the scores of both. */
 function Effect({ remedy }: { remedy: Remedy }) {
   const { curves, before, after } = remedy;
   const lines = useMemo(() => curves && [{ name: "as it was", values: curves.before.map(value) }, { name: "with the remedy", values: curves.after.map(value) }], [curves]);
-  const rows = Object.entries(before).flatMap(([part, scores]) => Object.keys(scores).map((name) => [part, name] as const));
+  const rows = Object.entries(before).flatMap(([part, scores]) => SCORES.filter((name) => name in scores && !(name === "loss" && "raw" in scores)).map((name) => [part, name] as const));
   return (
     <>
       {curves && lines && <Curves title="loss of the replays" unit="" xName="step" at={curves.at} lines={lines} />}
       <Table caption="Scores of the two replays" plain head={["measure", "as it was", "with the remedy"]} rows={rows.length}
-        row={(i) => { const [part, name] = rows[i]!; return [`${name.replaceAll("_", " ")}, ${part.replaceAll("_", " ")}`, value(before[part]?.[name] ?? null), value(after[part]?.[name] ?? null)]; }} />
+        row={(i) => { const [part, name] = rows[i]!; return [`${NAMES[name]}, ${part.replaceAll("_", " ")}`, value(before[part]?.[name] ?? null), value(after[part]?.[name] ?? null)]; }} />
     </>
   );
 }

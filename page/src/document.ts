@@ -44,6 +44,7 @@ export interface GraphNode {
   forward?: number | null;
   backward?: Rule[];
   saved?: number[];
+  params?: Record<string, number | number[] | boolean>;
 }
 
 export interface Module {
@@ -95,6 +96,7 @@ export interface Frame {
   grads: Record<string, Ref>;
   batch?: Record<string, Ref>;
   batch_grads?: Record<string, Ref>;
+  given?: Record<string, Ref>;
   params: ParameterFrame[];
   predictions?: Ref;
   confidence?: Ref;
@@ -202,17 +204,39 @@ export interface Derivation {
   };
 }
 
+/** One number that is another: of a weight, of a training row, its label, or the learning rate. */
+export type Change =
+  | { kind: "weight"; parameter: string; index: string; value: number }
+  | { kind: "input"; row: number; index: number; value: number }
+  | { kind: "label"; row: number; value: number }
+  | { kind: "rate"; value: number };
+
+interface Losses {
+  losses: number[];
+  gradient: number | null;
+}
+
+/** What the engine made of a change at a step, beside what followed without it. */
+export interface Consequence {
+  step: number;
+  change: Change;
+  words: string;
+  original: Losses;
+  changed: Losses;
+}
+
 export interface Document {
   format: string;
   title: string;
   version: string;
   about: [string, string][];
-  graph: { nodes: GraphNode[]; modules: Module[]; formulas: { tree: MathTree; reads: string[] }[]; loss: number };
+  graph: { nodes: GraphNode[]; modules: Module[]; formulas: { tree: MathTree; reads: string[] }[]; loss: number; output: number | null };
   parameters: Parameter[];
   frames: Frame[];
   curves: Curve[];
   data: Data | null;
   derivations: Record<string, Derivation>;
+  what_if: Consequence[];
   diagnosis: Diagnosis | null;
   checks: Checks | null;
   live: { running: boolean; version: number } | null;

@@ -6,6 +6,7 @@ import { extent } from "./colours";
 import { Formula, type Lookup } from "./math";
 import { Num, count, exact, format } from "./numbers";
 import { Strip } from "./pictures";
+import { clamped } from "./places";
 import { moduleName, sizes } from "./scene";
 import { useStore, type Phase } from "./state";
 import { Fold, Table, WithTable } from "./table";
@@ -234,10 +235,6 @@ function Element({ node, element, choose }: { node: GraphNode; element: number; 
   const size = node.shape.slice(node.rows ? 1 : 0).reduce((a, b) => a * b, 1);
   if (size <= 1) return null;
   return <label class="field">Element <input type="number" min="0" max={size - 1} value={element} onInput={(event) => choose(clamped(event.currentTarget.value, size))} /> of {count(size)}</label>;
-}
-
-export function clamped(text: string, size: number): number {
-  return Math.max(0, Math.min(size - 1, Math.floor(Number(text) || 0)));
 }
 
 /** The strongest terms of a sum, what the others add, and the engine's own number beside the total. */

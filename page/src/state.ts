@@ -2,10 +2,10 @@
 
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
-import type { Frame, Source } from "./document";
+import type { Change, Frame, Source } from "./document";
 import type { Scheme } from "./colours";
 
-export type View = "network" | "training" | "data" | "diagnosis";
+export type View = "network" | "training" | "data" | "whatif" | "diagnosis";
 export type Phase = "forward" | "backward";
 
 export type Selection =
@@ -18,6 +18,7 @@ export interface State {
   frame: number;
   selection: Selection | null;
   cursor: number | null; // the place in the pass, where one is being stepped through
+  change: Change | null; // what the what-if view asks about
   open: ReadonlySet<number>; // modules shown op by op
   theme: "auto" | "light" | "dark";
 }

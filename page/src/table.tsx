@@ -25,6 +25,7 @@ export function Table({ caption, head, rows, row, plain = false }: TableProps) {
   const shown = Array.from({ length: Math.max(0, Math.min(PAGE, rows - from)) }, (_, i) => row(from + i));
   const wide = head.length > COLUMNS + 1;
   const start = wide ? Math.min(left, head.length - 1) : 1;
+  const numeric = (column: number) => shown.some((cells) => typeof cells[column] === "number");
   const end = wide ? Math.min(head.length, start + COLUMNS) : head.length;
   return (
     <div class="table-box">
@@ -35,7 +36,7 @@ export function Table({ caption, head, rows, row, plain = false }: TableProps) {
             <tr>
               <th scope="col">{head[0]}</th>
               {head.slice(start, end).map((name, j) => (
-                <th scope="col" key={name} class={typeof shown[0]?.[start + j] === "number" ? "number" : ""}>{name}</th>
+                <th scope="col" key={name} class={numeric(start + j) ? "number" : ""}>{name}</th>
               ))}
             </tr>
           </thead>
@@ -44,7 +45,7 @@ export function Table({ caption, head, rows, row, plain = false }: TableProps) {
               <tr key={from + i}>
                 <th scope="row">{cells[0]}</th>
                 {cells.slice(start, end).map((cell, j) => (
-                  <td key={j} class={typeof cell === "number" ? "number" : ""}>
+                  <td key={j} class={numeric(start + j) ? "number" : ""}>
                     {typeof cell === "number" ? <Num value={cell} plain={plain} /> : (cell ?? "–")}
                   </td>
                 ))}

@@ -6,7 +6,8 @@ import { Formula } from "./math";
 import { Num, count, format } from "./numbers";
 import { Matrix, Tiles } from "./pictures";
 import { Derived } from "./derived";
-import { CheckOf, NotKept, SumTable, clamped } from "./panel";
+import { CheckOf, NotKept, SumTable } from "./panel";
+import { clamped, ravel, unravel } from "./places";
 import { useWeight } from "./remote";
 import { sizes } from "./scene";
 import { useStore } from "./state";
@@ -35,6 +36,9 @@ export function WeightPanel({ parameter: p, index }: { parameter: number; index:
       </div>
       {array && <WeightPicture parameter={parameter} array={array} index={index} what={shown === "value" ? "weights" : "gradients"} choose={choose} />}
       {(array?.exact || source.document.live) && <Place parameter={parameter} index={index} choose={choose} />}
+      {(array?.exact || source.document.live) && (
+        <p><button type="button" onClick={() => set({ view: "whatif", change: { kind: "weight", parameter: parameter.name, index: unravel(index, parameter.shape).join(", "), value: 0 } })}>What if it were another?</button></p>
+      )}
       {array?.exact ? <OneWeight p={p} index={index} /> : source.document.live ? <Asked p={p} index={index} /> : <NotKept />}
       <CheckOf subjects={[parameter.name, ...readers(source, parameter)]} />
     </section>
@@ -124,19 +128,6 @@ function Place({ parameter, index, choose }: { parameter: Parameter; index: numb
       ))}
     </p>
   );
-}
-
-export function unravel(index: number, shape: number[]): number[] {
-  let rest = index;
-  return shape.toReversed().map((size) => {
-    const place = rest % size;
-    rest = Math.floor(rest / size);
-    return place;
-  }).toReversed(); // prettier-ignore
-}
-
-export function ravel(places: number[], shape: number[]): number {
-  return places.reduce((position, place, axis) => position * shape[axis]! + place, 0);
 }
 
 function OneWeight({ p, index }: { p: number; index: number }) {

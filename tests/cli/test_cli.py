@@ -249,6 +249,16 @@ def test_explain_derives_a_weight_and_its_move(run):
     assert len(found["ledger"]["samples"]) == 5
 
 
+def test_explain_tells_where_the_gradient_went(run):
+    folder, _ = run
+    text = call("explain", folder, "1.weight", "--step", "40", "--flow").stdout
+    assert "the gradient of 1.weight: 2^" in text
+    assert "total if its derivative were one" in text
+    found = json.loads(call("explain", folder, "1.weight", "--step", "40", "--flow", "--json").stdout)["flow"]
+    assert sum(step["gain"] for step in found["steps"]) == found["total"]
+    assert any(step["op"] == "relu" and step["if_one"] > found["total"] for step in found["steps"])
+
+
 def test_explain_without_a_record(tmp_path):
     folder = tmp_path / "run"
     call("train", "digits", *QUICK, "--out", folder, "--no-record")

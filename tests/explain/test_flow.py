@@ -85,6 +85,59 @@ def test_a_mask_kills_what_it_covers():
     assert [(step.op, step.gain) for step in flow.gains] == [("sum", 1.0), ("relu", -0.5)]
 
 
+@pytest.fixture(scope="module")
+def trained():
+    model = deep(nn.Sigmoid, 3)
+    model = nn.Sequential(*model[:4], nn.Dropout(0.2), *model[4:])
+    trainer = cr.Trainer(model, F.cross_entropy, cr.optim.Adam(model.parameters(), lr=0.01))
+    trainer.fit(*cr.data.load("digits").train, epochs=1, progress=False, record=True)
+    return trainer
+
+
+@pytest.mark.parametrize("step", [0, 7, -1])
+def test_a_recorded_step(trained, step):
+    """Its total is the recorded gradient's, dropout mask and all; and it adds up exactly."""
+    for name, gradient in trained.run.at(step).gradients.items():
+        flow = trained.gradient_flow(name, step)
+        assert flow.target == name
+        assert sum(g.gain for g in flow.gains) == flow.total
+        assert flow.total == pytest.approx(math.log2(np.linalg.norm(gradient.astype(np.float64))), abs=1e-5)
+    kinds = [g.op for g in flow.gains if g.kind == "activation"]
+    assert trained.run.gradient_flow(step=step).target == "0.weight"
+    assert kinds == []  # the last layer's bias has no activation between it and the loss
+    layers = [g.layer for g in trained.gradient_flow("0.weight", step).gains if g.op == "sigmoid"]
+    assert layers == ["Sequential.5", "Sequential.3", "Sequential.1"]
+
+
+def test_what_if_ops_of_a_recorded_step_did_nothing(trained):
+    flow = trained.gradient_flow("0.weight", 7)
+    ones = flow.if_ones()
+    sigmoid = next(i for i, g in enumerate(flow.gains) if g.op == "sigmoid")
+    assert ones[sigmoid] == flow.if_one(flow.gains[sigmoid])
+    assert 1.5 < ones[sigmoid] - flow.total < 3
+    assert all(
+        one is None for one, g in zip(ones, flow.gains, strict=True) if g.op == "matmul" and g.layer.endswith(".7")
+    )
+    assert [step.get("if_one") for step in flow.as_dict(if_one=True)["steps"]] == ones
+    assert f"{ones[sigmoid]:.3f}" in flow.text(if_one=True)
+    assert flow.as_dict()["total"] == flow.total and "if_one" not in flow.as_dict()["steps"][0]
+
+
+def test_a_recorded_step_without_the_parameter(trained):
+    with pytest.raises(cr.errors.UnknownNameError, match="^unknown weight '9.weight'"):
+        trained.gradient_flow("9.weight", 3)
+    model = nn.Sequential(nn.Linear(64, 10))
+    model.spare = nn.Linear(2, 2)
+    model.forward = lambda x: model[0](x)
+    trainer = cr.Trainer(model, F.cross_entropy, cr.optim.SGD(model[0].parameters(), lr=0.1))
+    trainer.fit(*cr.data.load("digits").train, epochs=1, progress=False, record=True)
+    with pytest.raises(GradientError) as caught:
+        trainer.gradient_flow("spare.weight", 3)
+    assert str(caught.value) == (
+        "gradient_flow: the loss does not depend on spare.weight at step 3. Name another parameter."
+    )
+
+
 def test_text_and_table():
     x = cr.tensor([1.0, -1.0], requires_grad=True)
     flow = cr.gradient_flow((x * 4).relu().sum(), x, "x")

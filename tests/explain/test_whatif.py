@@ -10,6 +10,7 @@ from tests.explain.trainings import X, bits, fit, trainer, weights, y
 
 import chainrule as cr
 from chainrule.errors import IndexRangeError, SettingError, UnknownNameError
+from chainrule.explain.whatif import Change, alternatives
 
 
 def raises(kind, text):
@@ -41,6 +42,28 @@ def test_a_weight(run):
     assert (found.gap != 0).all()
     assert found.changes == ["0.weight[3, 1] = 2.5"]
     assert found.original.outputs.shape == found.changed.before.shape == (16, 2)
+
+
+def test_the_gradient_of_a_followed_weight_at_the_first_step(run):
+    address = "0.weight[3, 1]"
+    found = run.what_if(3, 2, weights={address: 2.5}, follow=["3.bias[0]"])
+    moment = run.at(3)
+    for name, value in (("0.weight", moment.gradients["0.weight"][3, 1]), ("3.bias", moment.gradients["3.bias"][0])):
+        shown = address if name == "0.weight" else "3.bias[0]"
+        assert found.original.gradients[shown] == value
+    # The changed one, by differences of the losses that a training from there would have.
+    h = 2.0**-6
+    higher, lower = (run.what_if(3, 1, weights={address: 2.5 + side * h}).changed.losses[0] for side in (1, -1))
+    assert found.changed.gradients[address] == pytest.approx((higher - lower) / (2 * h), rel=2e-2)
+    assert found.changed.gradients[address] != found.original.gradients[address]
+
+
+def test_several_changes_from_one_start_are_what_each_is_alone(run):
+    changes = [Change(weights={"0.weight[3, 1]": 2.5}), Change(lr=0.1), Change(labels={11: int(1 - y[11])})]
+    together = list(alternatives(run, 3, 5, changes))
+    for change, found in zip(changes, together, strict=True):
+        alone = run.what_if(3, 5, weights=change.weights, labels=change.labels, lr=change.lr)
+        assert found.as_dict() == alone.as_dict()
 
 
 def test_inputs_and_labels_against_a_training_on_changed_rows(run):
@@ -84,6 +107,7 @@ def test_as_a_dict_and_in_print(run):
     text = str(found)
     assert text.startswith("what if from step 3 on: 0.weight[3, 1] = 2.5\n")
     assert "0.weight[3, 1] ends at" in text
+    assert "0.weight[3, 1] has the gradient" in text
 
 
 def test_what_cannot_be_changed(run):

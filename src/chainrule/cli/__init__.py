@@ -95,18 +95,23 @@ def predict(run: str, rows: str) -> None:
 @click.argument("weight")
 @click.option("--step", default=-1, show_default=True, type=int, help="counted from 0; negative from the end")
 @click.option("--samples", default=5, show_default=True, type=click.IntRange(0), help="rows of the batch to list")
+@click.option("--flow", is_flag=True, help="also what each op did to the gradient's norm, and what if it did nothing")
 @click.option("--json", "as_json", is_flag=True)
-def explain(run: str, weight: str, step: int, samples: int, as_json: bool) -> None:
+def explain(run: str, weight: str, step: int, samples: int, flow: bool, as_json: bool) -> None:
     """Derive the gradient of WEIGHT ("1.weight[3, 7]") at a step of the run folder RUN, and its move there."""
     from chainrule.explain.runs import load_run
 
     recorded = load_run(run)
     derivation = recorded.explain(weight, step)
     ledger = recorded.ledger(derivation.name, step)
+    followed = recorded.gradient_flow(weight, step) if flow else None
     if as_json:
-        click.echo(json.dumps({"derivation": derivation.as_dict(), "ledger": ledger.as_dict(samples)}))
+        found = {"derivation": derivation.as_dict(), "ledger": ledger.as_dict(samples)}
+        click.echo(json.dumps(found if followed is None else {**found, "flow": followed.as_dict(if_one=True)}))
     else:
         click.echo(f"{derivation}\n\n{ledger.text(samples)}")
+        if followed is not None:
+            click.echo(f"\n{followed.text(if_one=True)}")
 
 
 @commands.command()

@@ -19,7 +19,9 @@ Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
 _NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
-_DEPTH = 208  # terms of a block, or half as many more or fewer: a tile's rows and columns lie in a first-level cache
+# bytes of a first-level cache that a block of a tile's rows and columns takes, or half as many more or fewer
+_NEAREST = 40 << 10
+_LONG = 2048  # terms that are summed without a pause where A stays near
 _AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
 _TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
 _BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
@@ -304,9 +306,10 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     tiles, strips = chosen.row_tiles, chosen.column_strips
     far = spec.m * spec.n * size > _NEAR // 2 and spec.k >= _AHEAD * chosen.rows
     chosen = replace(chosen, pack=_packs_b(spec, size), tiles=tiles, together=strips, ahead=far)
-    if spec.m * spec.k * size <= _NEAR // 2 and spec.k <= 10 * _DEPTH:
+    if spec.m * spec.k * size <= _NEAR // 2 and spec.k <= _LONG:
         return replace(chosen, pack_a=_packs_a(spec, size))
-    depth = min(spec.k, -(-spec.k // max(1, round(spec.k / _DEPTH)) // 16) * 16)
+    pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
+    depth = min(spec.k, -(-spec.k // pieces // 16) * 16)
     tiles = _even(tiles, max(1, _NEAR // 2 // (depth * size * chosen.rows)))
     panel = _even(strips, max(1, _NEAR // 8 // (depth * size * chosen.width)))
     if depth < spec.k:

@@ -159,6 +159,11 @@ class Compiled:
         with self._lock:
             return self._variant(description, leaves, [leaf._node for leaf in leaves]).watch(leaves)
 
+    def prepare_watch(self) -> None:
+        """Compile what `watch` needs for the latest program, so that it need not wait; from any thread."""
+        if self._latest is not None:
+            self._latest.prepare_watch()
+
     def show(self, stage: str = "graph", cpu: str | None = None) -> str:
         """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".
 

@@ -21,7 +21,7 @@ from chainrule.compiler.memory import Plan
 from chainrule.compiler.parts import Access, Cut, Footprint, Share, footprint
 
 ENOUGH = 8  # units that leave several threads about equal work
-SWEEPS = 3  # over the step, until what one leaves behind is what the next begins with
+SWEEPS = 3  # over the step at most, until one chooses as the one before
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Division:
         state = _State(2)
         chosen: list[Way] = []
         for sweep in range(SWEEPS):
-            chosen = []
+            before, chosen = chosen, []
             for ways, alone, check in zip(options, self.alone, self.checks, strict=True):
                 usual = [way for way in ways if sweep == 0 and way.share is not None and way.share.by == prefer]
                 best = min(usual or ways, key=lambda way: state.price(way, alone))
@@ -98,6 +98,8 @@ class Division:
                 if check:
                     state.meet()
             state.meet()
+            if chosen == before:
+                break
         return chosen
 
 
@@ -126,12 +128,9 @@ class Hazards:
 
     def meets(self, way: Way) -> bool:
         """Might another thread have written what the kernel touches, or still read what it writes?"""
-        divided = way.share is not None
-        return (
-            any(_clash(access, divided, self.written) for access in way.touches.reads)
-            or any(_clash(access, divided, self.written) for access in way.touches.writes)
-            or any(_clash(access, divided, self.read) for access in way.touches.writes)
-        )
+        divided, reads, writes = way.share is not None, way.touches.reads, way.touches.writes
+        written, read = self.written, self.read
+        return _clash(reads, divided, written) or _clash(writes, divided, written) or _clash(writes, divided, read)
 
     def met_by(self, way: Way) -> bool:
         """Whether a barrier must stand before it; notes that the kernel ran."""
@@ -144,8 +143,14 @@ class Hazards:
         return meets
 
 
-def _clash(access: Access, divided: bool, earlier: dict[int, list[tuple[Access, bool]]]) -> bool:
-    return any((divided or before) and not access.apart(other) for other, before in earlier.get(access.slot, ()))
+def _clash(accesses: tuple[Access, ...], divided: bool, earlier: dict[int, list[tuple[Access, bool]]]) -> bool:
+    for access in accesses:
+        start, end = access.start, access.end
+        for other, before in earlier.get(access.slot, ()):
+            # Nearly all lie elsewhere: that is seen here, without a call.
+            if start < other.end and other.start < end and (divided or before) and not access.apart(other):
+                return True
+    return False
 
 
 # Who has what: (stride, size, edges) of a split buffer, or one of these.

@@ -266,6 +266,10 @@ class Variant:
     def _watchable(self) -> Program:
         return replace(self.program, watched=True)
 
+    def prepare_watch(self) -> None:
+        """Compile the watched program."""
+        _ = self._watchable.code
+
     def watch(self, leaves: Sequence[Handle]) -> Watched:
         """One step, and every value on the way."""
         outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]

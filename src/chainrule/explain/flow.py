@@ -74,12 +74,20 @@ class Flow:
             found = autodiff.gradients([self.loss], [ones_like(self.loss)], [lifted(self.tensor)])
         return _level(found[lifted(self.tensor)])
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: every step, and the sums by kind and layer."""
-        steps = [
+    def if_ones(self) -> list[float | None]:
+        """`if_one` of each step; None where an op has no identity to be replaced by."""
+        return [
+            self.if_one(step) if step.kind != "other paths" and _keeps_shape(step.node) else None for step in self.gains
+        ]
+
+    def as_dict(self, if_one: bool = False) -> dict[str, Any]:
+        """For JSON: every step (with `if_one`, also the total were its derivative one), and the sums by kind and layer."""
+        steps: list[dict[str, Any]] = [
             {"op": g.op, "kind": g.kind, "layer": g.layer, "line": g.line, "gain": g.gain, "signal": g.signal}
             for g in self.gains
         ]
+        for step, total in zip(steps, self.if_ones() if if_one else (), strict=False):
+            step["if_one"] = total
         return {
             "target": self.target,
             "total": self.total,
@@ -88,20 +96,30 @@ class Flow:
             "layers": self.by("layer"),
         }
 
-    def __str__(self) -> str:
+    def text(self, if_one: bool = False) -> str:
+        """What `print` shows; with `if_one`, also what would arrive were an op's derivative one."""
+        ones = self.if_ones() if if_one else [None] * len(self.gains)
         rows = [
-            f"{g.gain:+9.3f} {g.signal:9.3f}  {g.op:12} {g.kind:13} {g.layer}".rstrip()
-            for g in self.gains
+            f"{g.gain:+9.3f} {g.signal:9.3f}  {g.op:12} {g.kind:13} {g.layer:{24 if if_one else 0}}{_arrives(one)}".rstrip()
+            for g, one in zip(self.gains, ones, strict=True)
             if g.gain or g.kind != "passed on"
         ]
         sums = ", ".join(f"{kind} {gain:+.3f}" for kind, gain in self.by("kind").items())
+        head = "     gain    signal  op           kind          layer"
         return "\n".join(
             [
                 f"the gradient of {self.target}: 2^{self.total:.3f} of the loss's ({sums})",
-                "     gain    signal  op           kind          layer   (log2 of norms)",
+                f"{head}{' ' * 19 + 'total if its derivative were one' if if_one else ''}   (log2 of norms)",
                 *rows,
             ]
         )
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def _arrives(total: float | None) -> str:
+    return "" if total is None else f"{total:9.3f}"
 
 
 def gradient_flow(loss: Tensor, tensor: Tensor, name: str = "the tensor") -> Flow:
@@ -193,11 +211,14 @@ class _Kinds:
         return "passed on" if passed_on else "activation"
 
 
+def _keeps_shape(node: Node) -> bool:
+    return node.op.kind == "elementwise" or all(source.shape == node.shape for source in node.inputs)
+
+
 @contextmanager
 def _forced_to_one(node: Node) -> Iterator[None]:
     """Inside, the op of this node passes its gradient on unchanged."""
-    keeps_shape = node.op.kind == "elementwise" or all(source.shape == node.shape for source in node.inputs)
-    if not keeps_shape:
+    if not _keeps_shape(node):
         shapes = " and ".join(str(source.shape) for source in node.inputs)
         raise GradientError(
             f"if_one: {node.op.name}{node.whereabouts()} turns {shapes} into {node.shape}, so its derivative has no "

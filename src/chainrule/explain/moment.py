@@ -11,9 +11,11 @@ from chainrule.compiler.watch import Watched
 from chainrule.errors import GradientError
 from chainrule.explain.addresses import largest
 from chainrule.explain.derivation import Derivation
+from chainrule.explain.flow import Flow, gradient_flow
 from chainrule.explain.scene import Scene, of_moment
-from chainrule.graph import Array, Node
+from chainrule.graph import CONST, LEAF, Array, Node
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import wrap
 from chainrule.training.record import Groups
 from chainrule.training.steps import Measured
 
@@ -139,6 +141,33 @@ class Moment:
                 f"no gradient to derive. Name another weight."
             )
         return Derivation(self.scene, node, largest(gradient) if position is None else position)
+
+    def gradient_flow(self, name: str) -> Flow:
+        """What every op between the loss and a parameter did to the gradient; see `chainrule.gradient_flow`."""
+        node = next((node for node, own in self.scene.names.items() if own == name), None)
+        if node is None or node not in self._graph:
+            raise GradientError(
+                f"gradient_flow: the loss does not depend on {name} at step {self.step}. Name another parameter."
+            )
+        return gradient_flow(wrap(self._graph[self.scene.loss]), wrap(self._graph[node]), name)
+
+    @cached_property
+    def _graph(self) -> dict[Node, Node]:
+        """The step as an eager graph: the program's own values, with the history that led to them."""
+        copies: dict[Node, Node] = {}
+        for node in self.watched.forward():
+            copies[node] = copy = self._copy(node, copies)
+            copy.layer, copy.line = node.layer, node.line
+        return copies
+
+    def _copy(self, node: Node, copies: dict[Node, Node]) -> Node:
+        value = self.watched.value(node)
+        if node.requires_grad and node.inputs:
+            inputs = tuple(copies[source] for source in node.inputs)
+            return Node(node.op, inputs, node.params, node.type, value=value, requires_grad=True)
+        if node.op is CONST:
+            return Node(CONST, (), node.params, node.type, value=value)
+        return Node(LEAF, (), {}, node.type, value=value, requires_grad=node.requires_grad)
 
     def _noted(self, key: str) -> Array:
         return self.watched.value(self.watched.trace.notes[key])

@@ -13,11 +13,12 @@ from chainrule.explain.addresses import largest, parse, position
 from chainrule.explain.birth import Birth, birth
 from chainrule.explain.derivation import Derivation
 from chainrule.explain.difference import Difference, difference
+from chainrule.explain.flow import Flow
 from chainrule.explain.ledger import Ledger
 from chainrule.explain.moment import Moment
 from chainrule.explain.replay import Replay
 from chainrule.explain.scene import of_graph
-from chainrule.explain.whatif import Inputs, Labels, Weights, WhatIf, what_if
+from chainrule.explain.whatif import Change, Inputs, Labels, Weights, WhatIf, what_if
 from chainrule.tensor import Tensor
 from chainrule.training import inputs
 from chainrule.training.record import Record, digest
@@ -95,6 +96,7 @@ class Run:
         chosen = self._step(step)
         if chosen not in self._moments:
             with self.replay.lent() as program:
+                program.prepare_watch()
                 self.replay.go_to(chosen, program)
                 watched = program.watch(self.replay.rows(chosen))
                 moment = Moment(self, chosen, watched)
@@ -150,6 +152,34 @@ class Run:
         name, position = parse(address, {name: p.shape for name, p in self.trainer.model.named_parameters()})
         moment = self.at(step)
         return Ledger(moment, name, moment.explain(name, position).position)
+
+    def gradient_flow(self, name: str | None = None, step: int = -1) -> Flow:
+        """Where the gradient went on its way from the loss to a parameter at a step: `chainrule.gradient_flow` of it.
+
+        The forward values are the program's own; the gradients are computed from them once more, op by op, so the
+        total agrees with the recorded gradient (before clipping) to rounding.
+
+        Args:
+            name: a parameter's; None: the first, which is farthest from the loss.
+            step: as for `at`.
+
+        Raises:
+            UnknownNameError, SettingError, ReplayError: as `explain`.
+            GradientError: the loss does not depend on it, or its gradient is zero or not finite.
+
+        Example:
+            >>> import chainrule as cr
+            >>> import chainrule.nn.functional as F
+            >>> _ = cr.manual_seed(0)
+            >>> model = cr.nn.Sequential(cr.nn.Linear(64, 16), cr.nn.Sigmoid(), cr.nn.Linear(16, 10))
+            >>> trainer = cr.Trainer(model, F.cross_entropy, cr.optim.SGD(model.parameters(), lr=0.1))
+            >>> _ = trainer.fit(*cr.data.load("digits").train, epochs=1, progress=False, record=True)
+            >>> flow = trainer.gradient_flow("0.weight", step=10)
+            >>> flow.by("kind")["activation"] < -1  # the slope of a sigmoid is at most 1/4
+            True
+        """
+        shapes = {name: p.shape for name, p in self.trainer.model.named_parameters()}
+        return self.at(step).gradient_flow(parse(name, shapes)[0] if name is not None else next(iter(shapes)))
 
     def weights(self, step: int) -> dict[str, Array]:
         """The parameters and buffers before `step`; at the end of the run, the final ones."""
@@ -231,7 +261,8 @@ class Run:
             UnknownNameError, IndexRangeError, SettingError: what is to be changed is not there.
             ReplayError: as for `at`.
         """
-        return what_if(self, self._step(step), steps, weights or {}, inputs or {}, labels or {}, lr, tuple(follow))
+        change = Change(weights or {}, inputs or {}, labels or {}, lr)
+        return what_if(self, self._step(step), steps, change, follow)
 
     def _step(self, step: int) -> int:
         first, end = self.first_step, self.replay.end

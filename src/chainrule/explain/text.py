@@ -132,6 +132,8 @@ def whatif_text(w: WhatIf) -> str:
         *table(rows, right=(0, 1, 2, 3)),
     ]
     for address, track in w.original.followed.items():
+        gradients = w.original.gradients[address], w.changed.gradients[address]
+        lines.append(f"  {address} has the gradient {number(gradients[0])}, and {number(gradients[1])} if")
         lines.append(f"  {address} ends at {number(track[-1])}, and at {number(w.changed.followed[address][-1])} if")
     far = [[name, f"{distance:.6g}"] for name, distance in w.distance().items()]
     return "\n".join([*lines, "  how far apart the parameters end:", *table(far, right=(1,), indent="    ")])

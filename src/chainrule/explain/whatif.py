@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from chainrule.explain.addresses import parse, position
 from chainrule.graph import Array
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training import inputs, state
-from chainrule.training.steps import Program
+from chainrule.training import state
+from chainrule.training.steps import Measured, Program
 
 if TYPE_CHECKING:
     from chainrule.explain.runs import Run
@@ -25,18 +25,37 @@ Labels = Mapping[int, Any]
 
 
 @dataclass(frozen=True)
+class Change:
+    """What is different: new values of weights, of inputs and labels of training rows, another learning rate."""
+
+    weights: Weights = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
+    lr: float | None = None
+
+    def words(self) -> list[str]:
+        """The changes, each as one assignment."""
+        words = [f"{address} = {value:.9g}" for address, value in self.weights.items()]
+        words += [f"X[{', '.join(map(str, index))}] = {value:.9g}" for index, value in self.inputs.items()]
+        words += [f"y[{row}] = {label}" for row, label in self.labels.items()]
+        return words + ([f"lr = {self.lr:.9g}"] if self.lr is not None else [])
+
+
+@dataclass(frozen=True)
 class Course:
     """One way the training goes on.
 
     Attributes:
         losses: of each step, before its update.
         followed: each followed weight, before the first step and after every one.
+        gradients: of each followed weight, at the first step.
         weights: parameters and buffers at the end.
         before, outputs: what the model makes of the rows of the first batch, before the first step and at the end.
     """
 
     losses: Array
     followed: dict[str, Array]
+    gradients: dict[str, float]
     weights: dict[str, Array]
     before: Array
     outputs: Array
@@ -76,7 +95,7 @@ class WhatIf:
         def course(one: Course) -> dict[str, Any]:
             return {
                 "losses": one.losses.tolist(), "followed": {k: v.tolist() for k, v in one.followed.items()},
-                "before": one.before.tolist(), "outputs": one.outputs.tolist(),
+                "gradients": one.gradients, "before": one.before.tolist(), "outputs": one.outputs.tolist(),
             }  # fmt: skip
 
         return {
@@ -90,29 +109,43 @@ class WhatIf:
         return whatif_text(self)
 
 
-def what_if(
-    run: Run, step: int, steps: int, weights: Weights, inputs: Inputs, labels: Labels, lr: float | None,
-    follow: tuple[str, ...],
-) -> WhatIf:  # fmt: skip
-    """Replay `steps` steps from `step` on, as they were and with the changes."""
-    _check(steps, lr)
+def what_if(run: Run, step: int, steps: int, change: Change, follow: Sequence[str] = ()) -> WhatIf:
+    """Replay `steps` steps from `step` on, as they were and with the change."""
+    (found,) = alternatives(run, step, steps, [change], follow)
+    return found
+
+
+def alternatives(
+    run: Run, step: int, steps: int, changes: Sequence[Change], follow: Sequence[str] = ()
+) -> Iterator[WhatIf]:
+    """What follows from each of several changes at one step, beside what followed without any."""
+    for change in changes:
+        _check(steps, change.lr)
     shapes = {name: p.shape for name, p in run.trainer.model.named_parameters()}
-    targets = {address: _target(address, shapes) for address in [*weights, *follow]}
-    followed = {address: targets[address] for address in dict.fromkeys([*weights, *follow])}
-    x, y = _changed_rows(run.replay.x, run.replay.y, inputs, labels)
+    addresses = dict.fromkeys(address for change in changes for address in [*change.weights, *follow])
+    targets = {address: _target(address, shapes) for address in addresses}
     replay = run.replay
     with replay.lent() as program:
         replay.go_to(step, program)
         start = state.snapshot(run.trainer.model, run.trainer.optimizer)
-        original = _course(run, program, step, steps, followed, None)
-        state.restore(start)
-        program.feed.take(x, y)
-        try:
-            _write(run, {targets[address]: value for address, value in weights.items()})
-            changed = _course(run, program, step, steps, followed, lr, proved=False)
-        finally:
-            program.feed.take(replay.x, replay.y)
-    return WhatIf(step, _words(weights, inputs, labels, lr), replay.rows(step), original, changed)
+        original = _course(run, program, step, steps, targets)
+        for change in changes:
+            x, y = _changed_rows(replay.x, replay.y, change)
+            state.restore(start)
+            program.feed.take(x, y)
+            try:
+                _write(run, {targets[address]: value for address, value in change.weights.items()})
+                followed = {address: targets[address] for address in dict.fromkeys([*change.weights, *follow])}
+                changed = _course(run, program, step, steps, followed, change.lr, proved=False)
+            finally:
+                program.feed.take(replay.x, replay.y)
+            yield WhatIf(step, change.words(), replay.rows(step), _only(original, followed), changed)
+
+
+def _only(course: Course, addresses: Mapping[str, Any]) -> Course:
+    """The course with nothing followed but these."""
+    followed = {address: course.followed[address] for address in addresses}
+    return replace(course, followed=followed, gradients={address: course.gradients[address] for address in addresses})
 
 
 def _check(steps: int, lr: float | None) -> None:
@@ -131,11 +164,11 @@ def _target(address: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, i
     return name, at
 
 
-def _changed_rows(x: Array, y: Array, inputs: Inputs, labels: Labels) -> tuple[Array, Array]:
-    x, y = x.copy(), y.copy()
-    for index, value in inputs.items():
+def _changed_rows(x: Array, y: Array, change: Change) -> tuple[Array, Array]:
+    x, y = x.copy() if change.inputs else x, y.copy() if change.labels else y
+    for index, value in change.inputs.items():
         x.reshape(-1)[position("X", tuple(index), x.shape)] = value
-    for row, label in labels.items():
+    for row, label in change.labels.items():
         if not -len(y) <= row < len(y):
             raise IndexRangeError(f"what_if: there are the rows 0 to {len(y) - 1}, got {row}. Name one of them.")
         y[row] = label
@@ -152,8 +185,8 @@ def _write(run: Run, values: Mapping[tuple[str, int], float]) -> None:
 
 
 def _course(
-    run: Run, program: Program, step: int, steps: int, followed: Mapping[str, tuple[str, int]], lr: float | None,
-    proved: bool = True,
+    run: Run, program: Program, step: int, steps: int, followed: Mapping[str, tuple[str, int]],
+    lr: float | None = None, proved: bool = True,
 ) -> Course:  # fmt: skip
     """Take the steps from where the lent trainer stands."""
     trainer, replay = run.trainer, run.replay
@@ -161,6 +194,7 @@ def _course(
     rows = replay.rows(step)
     losses = []
     tracks: dict[str, list[float]] = {address: [] for address in followed}
+    gradients: dict[str, float] = {}
 
     def look() -> None:
         for address, (name, at) in followed.items():
@@ -172,24 +206,33 @@ def _course(
         replay.set_groups(replay.groups(at))
         for group in trainer.optimizer.param_groups:
             group["lr"] = group["lr"] if lr is None else lr
-        found = program.run(replay.rows(at)[None])
+        if followed and at == step:
+            found, gradients = _watched(program, rows, followed)
+        else:
+            found = program.run(replay.rows(at)[None])
         if proved:
             replay.check(at, found)
         losses.append(found.values[0, 0])
         look()
     weights = {name: t.detach().numpy() for name, t in trainer.model.state_dict().items()}
     tracked = {address: np.array(track) for address, track in tracks.items()}
-    return Course(np.array(losses), tracked, weights, before, _outputs(run, program, rows))
+    return Course(np.array(losses), tracked, gradients, weights, before, _outputs(run, program, rows))
+
+
+def _watched(
+    program: Program, rows: Array, followed: Mapping[str, tuple[str, int]]
+) -> tuple[Measured, dict[str, float]]:
+    """A step as `Program.run` takes it, and the gradient of each followed weight on the way."""
+    watched = program.watch(rows)
+    notes = watched.trace.notes
+    gradients = {
+        address: float(watched.value(notes["gradient", name]).reshape(-1)[at]) if ("gradient", name) in notes else 0.0
+        for address, (name, at) in followed.items()
+    }
+    losses = np.array([[float(watched.value(notes["loss"]))]])
+    return Measured(losses, watched.value(notes["print"])[None]), gradients
 
 
 def _outputs(run: Run, program: Program, rows: Array) -> Array:
     """What the model makes of these rows, in evaluation mode."""
-    with inputs.mode(run.trainer.model, False), no_grad():
-        return np.asarray(run.trainer.model(tensor(program.feed.x.detach().numpy()[rows])).numpy())
-
-
-def _words(weights: Weights, inputs: Inputs, labels: Labels, lr: float | None) -> list[str]:
-    words = [f"{address} = {value:.9g}" for address, value in weights.items()]
-    words += [f"X[{', '.join(map(str, index))}] = {value:.9g}" for index, value in inputs.items()]
-    words += [f"y[{row}] = {label}" for row, label in labels.items()]
-    return words + ([f"lr = {lr:.9g}"] if lr is not None else [])
+    return run.trainer.predict(program.feed.x.detach().numpy()[rows])

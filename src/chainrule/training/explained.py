@@ -66,6 +66,10 @@ class Explained:
         """Why a weight moved as it did at a recorded step; see `chainrule.explain.Run.ledger`."""
         return self.run.ledger(address, step)
 
+    def gradient_flow(self, name: str | None = None, step: int = -1) -> Any:
+        """Where the gradient went at a recorded step; see `chainrule.explain.Run.gradient_flow`."""
+        return self.run.gradient_flow(name, step)
+
     def what_if(self, step: int, steps: int = 20, **changes: Any) -> Any:
         """The training from a recorded step on, with something changed; see `chainrule.explain.Run.what_if`."""
         return self.run.what_if(step, steps, **changes)

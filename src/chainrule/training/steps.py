@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -68,6 +69,7 @@ class Program:
     def __init__(self, feed: Feed, step: Callable[[Tensor], Any], records: bool = False) -> None:
         self.feed, self.records = feed, records
         self._step = compile(step)
+        self._ahead: threading.Thread | None = None
         self.chunk = 1  # how many steps Python should wait for at once
 
     def begin(self, index: Array) -> UnderWay:
@@ -82,7 +84,15 @@ class Program:
 
     def watch(self, index: Array) -> Watched:
         """One step as `run` takes it, for row numbers (batch,), and every value on the way."""
+        if self._ahead is not None:
+            self._ahead.join()
         return self._step.watch(tensor(index))
+
+    def prepare_watch(self) -> None:
+        """Begin to compile what `watch` needs; a replay, which runs natively meanwhile, hides that."""
+        if self._ahead is None:
+            self._ahead = threading.Thread(target=self._step.prepare_watch, daemon=True)
+            self._ahead.start()
 
     def took(self, steps: int, seconds: float) -> None:
         """So long some steps took: `chunk` is made to last about `SECONDS`."""

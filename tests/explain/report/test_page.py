@@ -17,7 +17,7 @@ from chainrule.explain.report import Page, passes
 from chainrule.explain.report.document import Report
 from chainrule.explain.verify import rules
 
-VIEWS = ["Network", "Training", "Data", "Diagnosis"]
+VIEWS = ["Network", "Training", "Data", "What if", "Diagnosis"]
 
 
 class _Diagnosis:
@@ -251,6 +251,174 @@ def test_a_finding_stands_there_with_its_experiment(watched, tmp_path):
     assert page.tab.evaluate("axe.run().then(r => r.violations.map(v => v.id))") == []
 
 
+# -- what if ---------------------------------------------------------------------------------------------
+
+
+def at_once(page, name):
+    """A number of the table "At once" (loss or gradient, before or after)."""
+    return page.number(f"[data-name={name}] .num")
+
+
+def step_of(page):
+    return int(page.tab.locator(".now b").first.inner_text().replace(",", ""))
+
+
+def test_what_if_a_weight_were_another(watched):
+    page = watched()
+    page.view("What if")
+    page.tab.locator(".change select").first.select_option("out.weight")
+    page.tab.get_by_role("spinbutton", name="Row").fill("3")
+    page.tab.get_by_role("spinbutton", name="Column").fill("5")
+    run, step, address = digits().run, step_of(page), "out.weight[3, 5]"
+    for value in (0.75, -1.5):
+        page.tab.get_by_label("New value, typed").fill(str(value))
+        page.tab.get_by_label("New value, typed").press("Enter")
+        found = run.what_if(step, 1, weights={address: value})
+        assert page.number("[data-name=before] .num") == run.at(step).weights["out.weight"][3, 5]
+        assert at_once(page, "loss-before") == pytest.approx(found.original.losses[0], rel=2e-6)
+        assert at_once(page, "loss-after") == pytest.approx(found.changed.losses[0], rel=2e-6)
+        assert at_once(page, "gradient-before") == found.original.gradients[address]
+        assert at_once(page, "gradient-after") == pytest.approx(found.changed.gradients[address], rel=1e-4, abs=1e-6)
+    assert "the loss of the batch" in page.tab.locator("[role=status]").inner_text()
+
+
+def test_what_if_an_input_or_a_label_were_another(watched):
+    page = watched()
+    page.view("What if")
+    run, step = digits().run, step_of(page)
+    row = int(run.at(step).rows[5])
+    page.tab.get_by_role("button", name="Input", exact=True).click()
+    page.tab.get_by_label("Row of the batch").select_option(str(row))
+    page.tab.get_by_label("Feature").fill("27")
+    page.tab.get_by_label("New value, typed").fill("3")
+    page.tab.get_by_label("New value, typed").press("Enter")
+    found = run.what_if(step, 1, inputs={(row, 27): 3.0})
+    assert at_once(page, "loss-after") == pytest.approx(found.changed.losses[0], rel=2e-6)
+    assert page.tab.locator("#predictions-title").count() == 1
+    page.tab.get_by_role("button", name="Label", exact=True).click()
+    page.tab.get_by_label("Row of the batch").select_option(str(row))
+    label = (int(run.at(step).y[5]) + 1) % 10
+    page.tab.get_by_label("If it were").select_option(str(label))
+    found = run.what_if(step, 1, labels={row: label})
+    assert found.original.losses[0] != found.changed.losses[0]
+    assert at_once(page, "loss-before") == pytest.approx(found.original.losses[0], rel=2e-6)
+    assert at_once(page, "loss-after") == pytest.approx(found.changed.losses[0], rel=2e-6)
+
+
+def test_what_the_network_says_under_a_change(watched):
+    page = watched()
+    page.view("What if")
+    page.tab.get_by_role("button", name="Input", exact=True).click()
+    page.tab.get_by_label("New value, typed").fill("-20")
+    page.tab.get_by_label("New value, typed").press("Enter")
+    moment = digits().run.at(step_of(page))
+    logits = moment.output[0].astype(np.float64)
+    expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    rows = page.tab.locator(".answers tbody tr").all()
+    shown = [float(row.locator("td").first.get_attribute("data-value")) for row in rows]
+    np.testing.assert_allclose(shown, expected, atol=1e-6)
+    changed = [float(row.locator("td").nth(1).get_attribute("data-value")) for row in rows]
+    assert sum(changed) == pytest.approx(1)
+    assert np.abs(np.subtract(shown, changed)).max() > 0.01
+
+
+def test_the_steps_that_follow_are_the_engine_s(watched):
+    page = watched()
+    page.view("What if")
+    page.tab.locator("input[type=range][aria-label='Recorded step']").fill("0")
+    page.tab.get_by_role("button", name="Learning rate", exact=True).click()
+    page.tab.get_by_role("button", name="ten times").click()
+    found = digits().run.what_if(0, 24, lr=0.1)
+    assert page.number("[data-name=course-after] .num") == found.changed.losses[-1]
+    page.tab.locator("summary", has_text="Table").first.click()
+    second = page.tab.locator("#view-whatif tbody tr").nth(1)
+    second.wait_for()
+    shown = [float(n.get_attribute("data-value")) for n in second.locator(".num").all()]
+    assert (shown[0], shown[-1]) == (found.original.losses[1], found.changed.losses[1])
+
+
+def test_what_a_file_did_not_replay_is_not_claimed(watched):
+    page = watched()
+    page.view("What if")
+    page.tab.get_by_role("button", name="\u221210 %").click()
+    assert page.tab.locator("[data-name=course-after]").count() == 0
+    assert "replays any change from any step" in page.tab.locator("#view-whatif").inner_text()
+
+
+def test_a_weight_of_the_graph_can_be_asked_about(watched):
+    page = watched()
+    place = [page.tab.get_by_role("spinbutton", name=axis).input_value() for axis in ("Row", "Column")]
+    page.tab.get_by_role("button", name="What if it were another?").click()
+    assert page.tab.get_by_role("tab", name="What if").get_attribute("aria-selected") == "true"
+    assert [page.tab.get_by_role("spinbutton", name=axis).input_value() for axis in ("Row", "Column")] == place
+
+
+class Windows(nn.Module):
+    """A convolution out of slices, with padding, turned and joined; the largest of each window."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = nn.Linear(9, 4), nn.Linear(8, 3)
+
+    def forward(self, x):
+        image = F.elu(x.reshape(-1, 6, 6))
+        windows = [image[:, i : i + 4, j : j + 4].reshape(-1, 16, 1) for i in range(3) for j in range(3)]
+        found = self.inner(cr.cat(windows, -1)).relu()
+        halves = found.amax(1), found.flip(1)[:, ::3].amin(1)
+        return self.out(cr.cat(halves, 1))
+
+
+class Normed(nn.Module):
+    """Normalised over the batch, then over each row."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = nn.Linear(36, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = self.inner(x)
+        h = F.gelu((h - h.mean(0)) / (h.var(0) + 1e-5).sqrt())
+        return self.out((h - h.mean(1, keepdim=True)) * (h.var(1, keepdim=True) + 1e-5).rsqrt())
+
+
+class Tokens(nn.Module):
+    """Rows of a table, and attention among them."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Parameter(cr.randn(7, 4)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = self.table[x]
+        return self.out(((h @ h.transpose(1, 2)).softmax(-1) @ h)[:, -1])
+
+
+NETWORKS = {
+    "windows": Windows, "normed": Normed, "tokens": Tokens,
+    "smooth": lambda: nn.Sequential(nn.Linear(36, 8), nn.Tanh(), nn.Dropout(0.4), nn.Linear(8, 8), nn.Softplus(), nn.Linear(8, 3), nn.ELU(), nn.SiLU()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_page_computes_a_step_as_the_engine_does(watched, tmp_path, name):
+    """The page's own forward pass, over many ops, against the engine's loss of the same step."""
+    cr.manual_seed(0)
+    rng = np.random.default_rng(0)
+    model = NETWORKS[name]()
+    x = rng.integers(0, 7, (24, 5)) if name == "tokens" else rng.standard_normal((24, 36)).astype(np.float32)
+    trainer = cr.Trainer(model, F.cross_entropy, optim.SGD(model.parameters(), lr=0.1))
+    trainer.fit(x, rng.integers(0, 3, 24), epochs=2, batch_size=8, progress=False, record=True)
+    trainer.report(tmp_path / "page.html", frames=2, data=(x, rng.integers(0, 3, 24)))
+    page = watched((tmp_path / "page.html").as_uri())
+    page.view("What if")
+    loss, step = page.number("[data-name=loss]"), step_of(page)
+    assert at_once(page, "loss-before") == pytest.approx(loss, rel=2e-6)
+    address = page.tab.locator(".what-if caption").first.inner_text().split(" = ")[0]
+    found = trainer.run.what_if(step, 1, weights={address: page.number("[data-name=after] .num")})
+    assert at_once(page, "loss-after") == pytest.approx(found.changed.losses[0], rel=2e-6)
+    assert at_once(page, "gradient-after") == pytest.approx(found.changed.gradients[address], rel=1e-3, abs=1e-6)
+
+
 # -- what it keeps to itself -----------------------------------------------------------------------------
 
 
@@ -322,7 +490,9 @@ def test_everything_is_reached_by_keyboard_alone(watched):
     for name in VIEWS[1:]:
         keyboard.press("ArrowRight")
         assert focus(page) == name
-        assert page.tab.locator("[role=tabpanel]:visible").get_attribute("id") == f"view-{name.lower()}"
+        assert (
+            page.tab.locator("[role=tabpanel]:visible").get_attribute("id") == f"view-{name.lower().replace(' ', '')}"
+        )
     keyboard.press("ArrowRight")
     assert focus(page) == "Network"
     press_until(page, "Next op")
@@ -466,6 +636,13 @@ def test_a_served_page_asks_for_weights_its_document_does_not_hold(watched, tmp_
         page.tab.wait_for_selector("dd[data-name=update]")
         moment = served.run.at(0)
         assert page.number("dd[data-name=gradient] .num") == moment.gradients["4.weight"][200, 3]
+        page.tab.get_by_role("button", name="What if it were another?").click()
+        page.tab.get_by_label("New value, typed").fill("0.5")
+        page.tab.get_by_label("New value, typed").press("Enter")
+        found = served.run.what_if(0, 24, weights={"4.weight[200, 3]": 0.5})
+        page.tab.get_by_text("4.weight[200, 3] = 0.5: at step").wait_for()
+        assert page.number("[data-name=course-after] .num") == found.changed.losses[-1]
+        assert page.number("[data-name=loss-after] .num") == found.changed.losses[0]
         assert all(url.startswith((server.url, "data:", "blob:")) for url in page.requests)
     finally:
         server.close()

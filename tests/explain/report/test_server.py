@@ -112,6 +112,32 @@ def test_questions_that_cannot_be_answered(server, query, status, text):
     assert json.loads(answer[2])["error"].startswith(text)
 
 
+def test_what_follows_from_any_change_can_be_asked_for(server, folder):
+    query = "what_if?kind=weight&parameter=4.weight&index=3,+5&value=0.5&step=17"
+    status, _, body = server.answer(host(server), f"/{server.token}/{query}")
+    assert status == 200
+    found = json.loads(body)
+    expected = Served(folder).run.what_if(17, len(found["changed"]["losses"]), weights={"4.weight[3, 5]": 0.5})
+    assert found["changed"]["losses"] == expected.changed.losses.tolist()
+    assert found["original"]["losses"] == expected.original.losses.tolist()
+    assert found["changed"]["gradient"] == expected.changed.gradients["4.weight[3, 5]"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "text"),
+    [
+        ("kind=rate&value=-2&step=3", 422, "what_if: lr must be a number of 0 or more, got -2.0."),
+        ("kind=rate&value=many&step=3", 400, "not a request this page makes: "),
+        ("kind=rate&step=3", 400, "not a request this page makes: KeyError('value')"),
+        ("kind=rate&value=1&step=9999", 422, ""),
+    ],
+)
+def test_changes_that_cannot_be_asked_for(server, query, status, text):
+    answer = server.answer(host(server), f"/{server.token}/what_if?{query}")
+    assert answer[0] == status
+    assert json.loads(answer[2])["error"].startswith(text)
+
+
 def test_a_finished_run_has_nothing_new(server):
     status, _, body = server.answer(host(server), f"/{server.token}/document?after=93")
     assert (status, body) == (204, b"")

@@ -11,20 +11,23 @@ text, never markup. Whatever was not measured is null or absent, and the page sa
     about      [[name, text], ...]               facts of the run in words
     graph      nodes      [{op, kind, label, module, inputs, shape, dtype, column, lane, line, flows, twin, rows,
                             operands: [{name, node, value}], forward: formula, backward: [{argument, formula, reads}],
-                            saved: [node]}]      kind: input parameter constant op loss; each after its inputs
+                            saved: [node], params: {name: numbers}}]      each after its inputs
+                                                 kind: input parameter constant op loss
                modules    [{path, kind, parent}] parents first
                formulas   [{tree, reads}]        MathML as nested lists (`mathml`)
-               loss       node
+               loss, output   node
     parameters [{name, node, shape, tile: [rows, columns] | null, contraction: {x, out, transposed} | null, formula}]
     frames     [{step, epoch, loss, lr, rows, probe, whole,
                  values: {node: ref}, grads: {node: ref}     of one sample where a node has a row for each ("rows")
-                 batch: {node: ref}, batch_grads: {node: ref}            of every sample, where "whole"
+                 batch: {node: ref}, batch_grads: {node: ref}            of every sample, where "whole"; then also
+                 given: {node: ref}                          all that the graph reads and does not make, but parameters
                  params: [{norm, grad_norm, update_norm, ratio, mean, std, histograms: {value, gradient, update},
                            value, grad, update | value_picture, grad_picture: ref}],
                  predictions: ref, confidence: ref}]         one for each test row
     curves     [{name, unit, x: "step" | "epoch", at: [...], series: [{name, values}]}]
     data       {classes: [text], image: [rows, columns] | null, labels: ref, images: ref | null, shown: rows}
     derivations {"name[i, j]@step": {formula, numbers, derivation, ledger}}        see `derivations`
+    what_if    [{step, change, words, original: {losses, gradient}, changed: {...}}]     see `consequences`
     diagnosis  null | {summary, notes, findings: [...]}           see `sections`
     checks     null | {ok, sections: {name: text}, verdicts: [{section, subject, state, detail}]}
     live       null | {running, version}          where a server answers; version changes with every new step
@@ -37,7 +40,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import SettingError
-from chainrule.explain.report import derivations, frames, mathml, passes, sections
+from chainrule.explain.report import consequences, derivations, frames, mathml, passes, sections
 from chainrule.explain.report.graphs import Network, Record, contraction
 from chainrule.explain.report.page import write
 from chainrule.explain.report.tensors import Tensors
@@ -72,6 +75,7 @@ class Report:
         self.frames: list[frames.Frame] = []
         self.curves: list[Record] = []
         self.derivations: Record = {}
+        self.what_if: list[Record] = []
         self.diagnosis: Record | None = None
         self.checks: Record | None = None
         self.live: Record | None = None
@@ -92,8 +96,10 @@ class Report:
         self.frames.append(frame)
 
     def explain(self, run: Run) -> None:
-        """Keep the derivation and the ledger of the weights that are pulled most (a server answers for any)."""
-        self.derivations = derivations.strongest(run, self.frames[-1].step)
+        """Keep what a server would be asked for: derivation and ledger of the weights that are pulled most, and what if."""
+        first, last = self.frames[0].step, self.frames[-1].step
+        self.derivations = derivations.strongest(run, last)
+        self.what_if = consequences.kept(run, sorted({first, last}), len(self.classes or ()))
 
     def diagnose(self, diagnosis: Any) -> None:
         """Show what `Trainer.diagnose` returned (or nothing, where it is None)."""
@@ -131,6 +137,7 @@ class Report:
                 for position, frame in enumerate(chosen)
             ],
             "curves": self.curves, "data": self._data(tensors), "derivations": self.derivations,
+            "what_if": self.what_if,
             "diagnosis": self.diagnosis, "checks": self.checks, "live": self.live,
         }, tensors.bytes()  # fmt: skip
 

@@ -70,6 +70,9 @@ def document(network: Network, frame: Frame, tensors: Tensors, whole: bool, prob
         pairs = [c for i in network.parameters.values() if (c := contraction(network, i)) is not None]
         record["batch"] = {str(c["x"]): tensors.exact(frame.values[c["x"]]) for c in pairs}
         record["batch_grads"] = {str(c["out"]): tensors.exact(frame.gradients[c["out"]]) for c in pairs}
+        # What the page needs to compute the step again: everything that the graph reads and does not make.
+        given = [i for i, sources in enumerate(network.reads) if not sources and i not in network.parameters.values()]
+        record["given"] = {str(i): record["batch"].get(str(i)) or tensors.exact(frame.values[i]) for i in given}
     if frame.predictions is not None:
         record["predictions"] = tensors.exact(
             frame.predictions.astype(np.uint8 if frame.predictions.max() < 256 else np.int32)

@@ -43,8 +43,12 @@ class Network:
                 "flows": self.flows[i], "twin": node in self.step.gradients,
                 "rows": bool(node.shape) and node.shape[0] == self.step.batch and self.flows[i],
                 **(self._formulas_of(node) if self.reads[i] else {}),
+                **({"params": _numbers_of(node)} if self.reads[i] and node.op.kind != "elementwise" else {}),
             })  # fmt: skip
-        return {"nodes": nodes, "modules": modules, "formulas": self._written, "loss": self.number[self.step.loss]}
+        return {
+            "nodes": nodes, "modules": modules, "formulas": self._written, "loss": self.number[self.step.loss],
+            "output": self.number.get(self.step.output),
+        }  # fmt: skip
 
     # ---------------------------------------------------------------- what a node is
 
@@ -142,6 +146,12 @@ def _name_of_loss(loss: Any) -> str:
 
 def _constant(source: Node) -> Any:
     return source.params["value"] if source.op is CONST else None
+
+
+def _numbers_of(node: Node) -> Record:
+    """The whole numbers that say what a view, a reduction or a join does."""
+    found = {name: list(value) if isinstance(value, tuple) else value for name, value in node.params.items()}
+    return {name: value for name, value in found.items() if isinstance(value, (int, list))}
 
 
 def contraction(network: Network, parameter: int) -> Record | None:

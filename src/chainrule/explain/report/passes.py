@@ -43,6 +43,7 @@ class Step:
     gradients: dict[Node, Array]
     names: dict[Node, str]
     input: Node
+    output: Node
     loss: Node
     loss_value: float
     batch: int
@@ -66,7 +67,8 @@ def of_moment(moment: Moment) -> Step:
         nodes, reads, flows,
         values={node: watched.value(node) for node in nodes},
         gradients={node: watched.value(found[node]) for node in nodes if node in found},
-        names={**names, notes["input"]: "input"}, input=notes["input"], loss=notes["loss"], loss_value=moment.loss,
+        names={**names, notes["input"]: "input"}, input=notes["input"], output=notes["output"], loss=notes["loss"],
+        loss_value=moment.loss,
         batch=len(moment.rows),
         parameters={name: weights[name] for name in owners},
         parameter_gradients=moment.gradients,
@@ -86,7 +88,8 @@ def run(trainer: Trainer, x: Array, y: Array) -> Step:
         given = tensor(x)
         if given.dtype.is_floating_point:
             given.requires_grad_()  # so that the input's own gradient is there to be seen
-        loss = trainer.loss(trainer.model(given), tensor(y))
+        output = trainer.model(given)
+        loss = trainer.loss(output, tensor(y))
         nodes, reads, flows = _kept(graph.toposort([lifted(loss)]), lifted(given))
         wanted = [node for node in nodes if node.requires_grad]
         found = autodiff.gradients([loss], [ones_like(loss)], wanted)
@@ -95,7 +98,7 @@ def run(trainer: Trainer, x: Array, y: Array) -> Step:
         before, updates = _update(trainer, {names[n]: g for n, g in gradients.items() if n in names})
         return Step(
             nodes, reads, flows, {node: node.value for node in nodes}, gradients, {**names, lifted(given): "input"},
-            lifted(given), lifted(loss), float(lifted(loss).value), len(x), before,
+            lifted(given), lifted(output), lifted(loss), float(lifted(loss).value), len(x), before,
             {names[node]: gradient for node, gradient in gradients.items() if node in names}, updates,
         )  # fmt: skip
 

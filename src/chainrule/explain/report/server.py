@@ -32,14 +32,15 @@ class Server:
     Args:
         make: the document now, or None where nothing has changed since the version it is given.
         ask: the derivation of a weight, ``(parameter, index, step) -> dict``.
+        imagine: what follows from a change, ``(step, change) -> dict``.
         port: 0 takes any free one.
     """
 
     def __init__(
         self, make: Callable[[int], tuple[int, Made] | None], ask: Callable[[str, list[int], int], dict[str, Any]],
-        port: int = 0,
+        imagine: Callable[[int, dict[str, str]], dict[str, Any]], port: int = 0,
     ) -> None:  # fmt: skip
-        self.make, self.ask = make, ask
+        self.make, self.ask, self.imagine = make, ask, imagine
         self.token = secrets.token_urlsafe(24)
         self.lock = threading.Lock()  # a replay lends the trainer to one asker at a time
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
@@ -71,7 +72,7 @@ class Server:
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             return 404, "text/plain", b"There is nothing here."
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        answers = {"": self._page, "document": self._document, "explain": self._explain}
+        answers = {"": self._page, "document": self._document, "explain": self._explain, "what_if": self._what_if}
         if rest not in answers:
             return 404, "text/plain", b"There is nothing here."
         try:
@@ -104,6 +105,11 @@ class Server:
     def _explain(self, query: dict[str, str]) -> tuple[int, str, bytes]:
         index = [int(part) for part in query["index"].split(",") if part]
         found = self.ask(query["parameter"], index, int(query["step"]))
+        return 200, "application/json", json.dumps(plain(found), allow_nan=False).encode()
+
+    def _what_if(self, query: dict[str, str]) -> tuple[int, str, bytes]:
+        change = {key: value for key, value in query.items() if key != "step"}
+        found = self.imagine(int(query["step"]), change)
         return 200, "application/json", json.dumps(plain(found), allow_nan=False).encode()
 
 

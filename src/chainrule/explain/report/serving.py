@@ -11,7 +11,7 @@ import numpy as np
 from chainrule.data import load
 from chainrule.data.sources import Dataset
 from chainrule.errors import SettingError
-from chainrule.explain.report import building, derivations, report_of
+from chainrule.explain.report import building, consequences, derivations, report_of
 from chainrule.explain.report.document import Report
 from chainrule.explain.report.server import Made, Server
 from chainrule.explain.runs import Run, load_run
@@ -42,7 +42,7 @@ class Served:
 
     def server(self, port: int = 0) -> Server:
         """The server, ready to `serve`."""
-        return Server(self.make, self.ask, port)
+        return Server(self.make, self.ask, self.imagine, port)
 
     def finished(self) -> bool:
         """Has the training ended? The weights are written last."""
@@ -77,11 +77,15 @@ class Served:
         self.report.live = {"running": running, "version": version}
         return self.report.document(len(self.report.frames))
 
-    # ---------------------------------------------------------------- one weight
+    # ---------------------------------------------------------------- questions
 
     def ask(self, parameter: str, index: list[int], step: int) -> dict[str, Any]:
         """One weight at one step: ``{"value", "gradient", "update", "new", "derivation"}``."""
         return weight(self.run, parameter, tuple(index), step)
+
+    def imagine(self, step: int, change: dict[str, str]) -> dict[str, Any]:
+        """What follows from a change at a step: see `consequences.asked`."""
+        return consequences.asked(self.run, step, change)
 
 
 def reported(run: Run, data: Dataset, folder: Path) -> Report:

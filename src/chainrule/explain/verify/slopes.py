@@ -68,6 +68,7 @@ class Slopes:
 
 def slopes(f: Line, step: float = STEP) -> Slopes:
     """The slopes of `f` at 0 from differences of step `step` on each side, and by a complex step where it is smooth."""
+    f = _remembered(f)  # central differences stand at points of the one-sided ones
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
         sided = _sided(f, step)
@@ -87,6 +88,18 @@ def slopes(f: Line, step: float = STEP) -> Slopes:
         return Slopes(
             np.where(trusted, sharp, left), np.where(trusted, sharp, right), np.where(trusted, rounding, sided.error)
         )
+
+
+def _remembered(f: Line) -> Line:
+    known: dict[Any, Array] = {}
+
+    def value(t: Any) -> Array:
+        key = type(t), t
+        if key not in known:
+            known[key] = f(t)
+        return known[key]
+
+    return value
 
 
 def without_kinks_nearby(f: Line, found: Slopes) -> Slopes:
