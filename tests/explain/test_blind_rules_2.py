@@ -2,9 +2,15 @@
 
 Blind, first run (2026-11-24): 87 of 93 wrong rules found, 0 of 39 right ones accused. Missed were
 
-- 4 that are wrong only where two inputs are one tensor (mul, div, cat, matmul): every trial makes two of equal ones;
-- 1 that errs for two inputs of one shape with a square in it (mul): no trial of a pair had two equal shapes but (1,);
-- 1 that rounds the gradient to whole numbers (cast to float32): the only cast tried is to float64.
+- 4 that are wrong only where two inputs are one tensor (mul, div, cat, matmul): every trial made two of equal ones;
+- 1 that errs for two inputs of one shape with a square in it (mul): no trial of a pair had equal shapes but (1,);
+- 1 that rounds the gradient to whole numbers (cast to float32): the only cast tried was to float64.
+
+Whoever wrote them could not see the 187 elder ones; 21 turned out to act as one of those does (all found), so that of
+what was new 66 of 72 were found.
+
+Since then pairs of equal square shapes are tried, and two laws are new: an input given twice gets what two equal ones
+get, and a cast to float32 what one to float64 does. All 93 are found now, which is no blind figure any more.
 """
 
 from __future__ import annotations
@@ -86,31 +92,10 @@ def test_each_right_one_agrees_with_the_declared_rule(right: Wrong) -> None:
         np.testing.assert_allclose(found, declared, rtol=1e-6, atol=1e-12, err_msg=str(case))
 
 
-ONE_TENSOR = "no trial gives an op one tensor twice"
-MISSED = {
-    "mul[1]: nothing where both are one tensor": ONE_TENSOR,
-    "div[1]: a/a counts as constant": ONE_TENSOR,
-    "cat[1]: one tensor twice: the first part twice": ONE_TENSOR,
-    "matmul[0]: x @ x: not transposed": ONE_TENSOR,
-    "mul[1]: transposed for rank 3 with two equal sizes": "no trial of a pair has two equal shapes beyond (1,)",
-    "cast[0]: whole numbers from float64 to float32": "the only cast tried is to float64",
-}
-
-
-def _expected(case: Blind) -> Any:
-    reason = MISSED.get(_name(case))
-    marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError)]
-    return pytest.param(case.wrong, id=_name(case), marks=marks)
-
-
-@pytest.mark.parametrize("wrong", [_expected(case) for case in BLIND])
+@pytest.mark.parametrize("wrong", [case.wrong for case in BLIND], ids=_name)
 def test_a_wrong_rule_is_found(wrong: Wrong) -> None:
     found = next((check for check in check_op(mutant(wrong)) if not check), None)
     assert str(found).startswith(f"{wrong.op}, argument {wrong.argument}")
-
-
-def test_the_misses_are_of_this_list() -> None:
-    assert set(MISSED) <= set(map(_name, BLIND))
 
 
 @pytest.mark.parametrize("right", RIGHT, ids=_name)

@@ -40,7 +40,8 @@ def upstream(shape: tuple[int, ...]) -> Array:
 
 def pulled_back(op: Op, argument: int, inputs: Sequence[Array], params: dict[str, Any], Y: Array, dY: Array) -> Array:
     """The gradient by the rule: the rule, then broadcasting undone."""
-    x, tensors = inputs[argument], [tensor(a) for a in inputs]
+    x, handles = inputs[argument], {id(a): tensor(a) for a in inputs}
+    tensors = [handles[id(a)] for a in inputs]  # an array that stands twice is one tensor
     with graph.grad_mode(False):
         if op.joint is not None:
             product = op.joint(tensor(dY), tensor(Y), *tensors, **params)[argument]

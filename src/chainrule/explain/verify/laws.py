@@ -1,21 +1,23 @@
 """What every derivative rule must hold to, whatever its op: laws that need no slope of the op.
 
-1. The gradient has the dtype of the input, and float32 inputs give the same numbers as float64 ones but for rounding.
+1. The gradient has the dtype of the input, and float32 inputs give the same numbers as float64 ones but for rounding;
+   so does the dtype that an op casts to.
 2. A rule is linear in the upstream gradient, whatever its size: no clipping, no threshold.
 3. Where turning the input round does not change the output, as in a sum, the rule makes no difference between the
    elements: what ties for an extremum gets equal shares.
 4. A rule is a formula that can be differentiated again: its derivative agrees with the slopes of its own values.
+5. Whether two inputs are one tensor or two equal ones makes no difference: the engine adds up what each gets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from chainrule import graph
+from chainrule import dtypes, graph
 from chainrule.explain.verify.application import pulled_back, upstream, value_of
 from chainrule.explain.verify.slopes import slopes
 from chainrule.graph import Op
@@ -30,7 +32,7 @@ AGAIN_RTOL = 1e-6  # of second derivatives: a term that is missing is no matter 
 
 
 def broken_law(op: Op, arrays: Sequence[Array], params: dict[str, Any], ordinary: bool) -> str:
-    """The first law that the rule breaks on these inputs, in words; at edges only the third law is tried."""
+    """The first law that the rule breaks on these inputs, in words; at edges only the third and fifth are tried."""
     for argument, x in enumerate(arrays):
         if x.dtype.kind == "f" and x.size:
             case = Case(op, tuple(arrays), params, argument)
@@ -63,9 +65,9 @@ class Case:
         return pulled_back(self.op, self.argument, arrays, self.params, Y, dY)
 
     def broken(self, ordinary: bool) -> Iterator[str]:
-        laws: list[Callable[[Case], str]] = [_alike]
+        laws: list[Callable[[Case], str]] = [_alike, _of_one_tensor]
         if ordinary:
-            laws += [_of_one_dtype, _linear, _differentiable]
+            laws += [_of_one_dtype, _of_any_target, _linear, _differentiable]
         with np.errstate(all="ignore"):
             yield from filter(None, (law(self) for law in laws))
 
@@ -83,6 +85,16 @@ def _of_one_dtype(case: Case) -> str:
     exact = case.gradient([a.astype(np.float64) if a.dtype.kind == "f" else a for a in narrow])
     if _differ(found, exact, FLOAT32_RTOL):
         return "float32 inputs give another gradient than float64 ones"
+    return ""
+
+
+def _of_any_target(case: Case) -> str:
+    """Slopes say nothing of a cast to float32: it is a stair."""
+    if "dtype" not in case.params:
+        return ""
+    found = replace(case, params={**case.params, "dtype": dtypes.float32}).gradient()
+    if found.dtype != case.x.dtype or _differ(found, case.gradient(), FLOAT32_RTOL):
+        return "a cast to float32 gives another gradient than one to float64"
     return ""
 
 
@@ -115,6 +127,14 @@ def _turning_changes_nothing(case: Case, axis: int) -> bool:
     here = [drawn if i == case.argument else a for i, a in enumerate(case.arrays)]
     one, other = (value_of(case.op, a, case.params) for a in (here, _turned(case, drawn, axis)))
     return one.shape == other.shape and np.allclose(one, other, 1e-12, 1e-12)
+
+
+def _of_one_tensor(case: Case) -> str:
+    like = [a.shape == case.x.shape and a.dtype == case.x.dtype for a in case.arrays]
+    one = [case.x if alike else a for alike, a in zip(like, case.arrays, strict=True)]
+    if sum(like) > 1 and _differ(case.gradient(one), case.gradient([a.copy() for a in one]), 1e-12):
+        return "an input given twice gets another gradient than two equal ones"
+    return ""
 
 
 def _differentiable(case: Case) -> str:
