@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -536,11 +537,14 @@ def test_the_focus_is_always_visible(watched):
 
 def test_what_happens_is_said(watched):
     page = watched()
-    status = page.tab.locator("[role=status]")
+
+    def said(beginning):  # within the time limit: on a busy machine the page redraws a moment later
+        page.tab.locator("[role=status]", has_text=re.compile(f"^{re.escape(beginning)}")).wait_for(state="attached")
+
     page.tab.locator("input[type=range]").fill("0")
-    assert status.inner_text().startswith("Step 0, epoch 0, loss 2.")
+    said("Step 0, epoch 0, loss 2.")
     page.tab.get_by_role("button", name="Next op").click()
-    assert status.inner_text().startswith("Step 1 of ")
+    said("Step 1 of ")
 
 
 def test_every_picture_has_a_table(watched):
