@@ -149,16 +149,15 @@ class _Writer:
         """Compute what no loop changes and no store of the kernel; LLVM could not tell that the stores do not."""
         written = {self.parameters[store.node] for store in self.kernel.stores}
         fixed: set[int] = set()
+        entry = Body(self.e, self.parameters, {})
         for value in walk(self.kernel.roots()):  # what a value reads comes before it
             still = isinstance(value, (Number, Compute, Position)) or (
                 isinstance(value, Load) and not value.guards and self.parameters[value.node] not in written
             )
             if still and not value.vars() and all(id(part) in fixed for part in value.parts()):
                 fixed.add(id(value))
-        entry = Body(self.e, self.parameters, {})
-        for value in walk(self.kernel.roots()):
-            if isinstance(value, Compute) and id(value) in fixed:
-                entry.value(value)
+                if isinstance(value, Compute):
+                    entry.value(value)
         return entry.done
 
     # -- loops --------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Pace:
         self.limit = limit
         self.many = self.division.best(min(limit, available_cpus()))
         shared, alone = self.division.estimate(self.many), self.division.total
-        self.favourite, self.other = (self.many, 1) if shared <= cost.GAIN * alone else (1, self.many)
+        self.favourite = self.many if shared <= cost.GAIN * alone else 1
         self.fewest = cost.WAKE / max(alone - shared, 0.1 * alone)  # steps that repay waking the workers
         self.seconds: dict[int, float] = {}  # a step on so many threads, as measured
         self.stretch = PROBE
@@ -50,6 +50,11 @@ class Pace:
         self.at_worst = 0.0  # when to try the other number, should the favourite do worse,
         self.again = HASTE * max(PROBE, alone * 1e-9) * abs(shared / alone - 1)  # and when anyway
         self.defeats = 0  # of the other, since it last won
+
+    @property
+    def other(self) -> int:
+        """The number of threads that is not the favourite."""
+        return 1 if self.favourite > 1 else self.many
 
     def choose(self, left: int, limit: int) -> tuple[int, int]:
         """Of the steps that are left, how many to run next, and on how many threads: (threads, steps)."""
@@ -95,7 +100,7 @@ class Pace:
         self.seconds[self.other] = each
         self.stretch = PROBE
         if each < CLEARLY * known:
-            self.favourite, self.other, self.defeats = self.other, self.favourite, 0
+            self.favourite, self.defeats = self.other, 0
             self.again = self.at_worst = self.ran + SOON
         else:
             lost = steps * (each - known)
