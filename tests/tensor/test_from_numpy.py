@@ -96,7 +96,6 @@ def _data(x, library):
     return layer.weight.detach()
 
 
-@pytest.mark.skipif(torch is None, reason="torch is not installed")
 @pytest.mark.parametrize("derive", DERIVED.values(), ids=DERIVED)
 def test_who_sees_a_write_to_the_array_as_in_pytorch(derive):
     a, b = numbers(), numbers()
