@@ -23,7 +23,7 @@ _FAR = (
     8 << 20
 )  # bytes of sums that wait farther off, asked for in time: fewer groups of strips, and A is packed less often
 # bytes of a first-level cache that a block of a tile's rows and columns takes, or half as many more or fewer
-_NEAREST = 40 << 10
+_NEAREST = 32 << 10
 _LONG = 2048  # terms that are summed without a pause where A stays near
 _AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
 _TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)

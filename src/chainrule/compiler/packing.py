@@ -149,19 +149,8 @@ class Packer:
         source = offset(e, source, self.first_row(number, height), spec.a_strides[0], spec.scalar)
         count = depth.count if isinstance(depth.count, Value) else None
         place, lanes = self.packed_tile(rows, number), self.plan.lanes
-        emit_transpose(
-            e,
-            height,
-            spec.k,
-            spec.scalar,
-            source,
-            spec.a_strides,
-            place,
-            lanes,
-            None,
-            count,
-            height * spec.a_strides[0],
-        )
+        ahead = lanes if self.plan.blocked else height * spec.a_strides[0]
+        emit_transpose(e, height, spec.k, spec.scalar, source, spec.a_strides, place, lanes, None, count, ahead)
 
     def _copy_tile(self, rows: Rows, line: Value, start: Value, count: Value | int, height: int, number: Value) -> None:
         """Some terms of l for a tile's rows, which lie side by side."""
@@ -182,9 +171,9 @@ class Packer:
         else:
             turned = spec.b_strides[::-1]
             some = count if isinstance(count, Value) else None
-            emit_transpose(
-                e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, strips.width * turned[0]
-            )
+            # where the whole strip was asked for before, only the step into the nearest cache is left
+            ahead = lanes if self.plan.blocked else strips.width * turned[0]
+            emit_transpose(e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead)
 
     @contextmanager
     def _pieces(self, count: Value | int) -> Iterator[tuple[Value, Value]]:
