@@ -268,8 +268,8 @@ def run(spec: Contraction, target: Target, a: np.ndarray, b: np.ndarray, split: 
         lambda chosen: in_blocks_of(chosen, 16, 2, 1, True),
         lambda chosen: in_blocks_of(chosen, 32, 3, 2, False),
         lambda chosen: in_blocks_of(chosen, 90, 1, 3, True),
-        lambda chosen: replace(in_blocks_of(chosen, 16, 3, 4, True), panel=2),
-        lambda chosen: replace(in_blocks_of(chosen, 90, 2, 4, False), panel=3),
+        lambda chosen: in_blocks_of(chosen, 16, 3, 4, True),
+        lambda chosen: in_blocks_of(chosen, 90, 2, 4, False),
         lambda chosen: replace(chosen, pack=True, pack_a=True),
     ],
 )

@@ -19,8 +19,11 @@ Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
 _NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
+_FAR = (
+    8 << 20
+)  # bytes of sums that wait farther off, asked for in time: fewer groups of strips, and A is packed less often
 # bytes of a first-level cache that a block of a tile's rows and columns takes, or half as many more or fewer
-_NEAREST = 40 << 10
+_NEAREST = 32 << 10
 _LONG = 2048  # terms that are summed without a pause where A stays near
 _AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
 _TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
@@ -112,8 +115,7 @@ class Plan:
 
     `large` row tiles of `rows` rows come first, then `small` of one row less. `widths` lists the strips of
     columns. With `dot`, a tile's sums run over vectors of l. `pack` and `pack_a` say which factors are
-    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block, and
-    `panel` strips are packed at a time. With `ahead` a tile asks for the memory it will finish in while it sums.
+    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block. With `ahead` a tile asks for the memory it will finish in while it sums.
     """
 
     rows: int
@@ -127,7 +129,6 @@ class Plan:
     depth: int
     tiles: int
     together: int
-    panel: int = 1
     ahead: bool = False
     blocked: bool = False
     turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
@@ -299,7 +300,7 @@ def _dot_plan(spec: Contraction, target: Target) -> Plan:
 def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     """The plan with what is packed, and how far apart the loops come back to the same data.
 
-    A block of A stays near while the panels of B pass by, and a panel of B while the rows of that block do; the sums
+    A block of A stays near while the strips of B pass by, and a strip of B while the rows of that block do; the sums
     of a block of C wait a little farther off.
     """
     size = BYTES[spec.scalar]
@@ -311,12 +312,11 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
     depth = min(spec.k, -(-spec.k // pieces // 16) * 16)
     tiles = _even(tiles, max(1, _NEAR // 2 // (depth * size * chosen.rows)))
-    panel = _even(strips, max(1, _NEAR // 8 // (depth * size * chosen.width)))
     if depth < spec.k:
-        strips = _even(strips, max(1, 2 * _NEAR // (tiles * chosen.rows * size * chosen.width)))
+        strips = _even(strips, max(1, _FAR // (tiles * chosen.rows * size * chosen.width)))
     pack_a = _packs_a(spec, size) or _crowds(spec, size)
     return replace(
-        chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, panel=panel, ahead=far or depth < spec.k,
+        chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, ahead=far or depth < spec.k,
         blocked=True,
     )  # fmt: skip
 
@@ -352,7 +352,7 @@ def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None
 
 def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
     """Elements of scratch memory for a strip of B, a block of A, and the sums of a block of C."""
-    strip = chosen.depth * chosen.width * chosen.panel if chosen.pack else 0
+    strip = chosen.depth * chosen.width if chosen.pack else 0
     block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
     sums = chosen.tiles * chosen.rows * chosen.together * chosen.width if chosen.depth < spec.k else 0
     return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]
