@@ -428,7 +428,10 @@ def cos(e: Emitter, x: Value) -> Value:
 
 def sqrt(e: Emitter, x: Value) -> Value:
     """Correctly rounded."""
-    return _refined_sqrt(_Writer(e, x), x) if e.rsqrt14 and x.type == "<16 x float>" else e.intrinsic("sqrt", x)
+    if not e.rsqrt14 or scalar_of(x.type) != "float" or lanes_of(x.type) < 16:
+        return e.intrinsic("sqrt", x)
+    parts = [_refined_sqrt(_Writer(e, part), part) for part in e.split(x, 16)]
+    return e.join(parts)
 
 
 def _refined_sqrt(w: _Writer, x: Value) -> Value:
