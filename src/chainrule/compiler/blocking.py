@@ -18,7 +18,7 @@ from chainrule.compiler.transpose import BYTES
 Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
-_NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
+NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
 # bytes of a first-level cache that a block of a tile's rows and columns takes, or half as many more or fewer
 _NEAREST = 40 << 10
 _LONG = 2048  # terms that are summed without a pause where A stays near
@@ -304,16 +304,16 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     """
     size = BYTES[spec.scalar]
     tiles, strips = chosen.row_tiles, chosen.column_strips
-    far = spec.m * spec.n * size > _NEAR // 2 and spec.k >= _AHEAD * chosen.rows
+    far = spec.m * spec.n * size > NEAR // 2 and spec.k >= _AHEAD * chosen.rows
     chosen = replace(chosen, pack=_packs_b(spec, size), tiles=tiles, together=strips, ahead=far)
-    if spec.m * spec.k * size <= _NEAR // 2 and spec.k <= _LONG:
+    if spec.m * spec.k * size <= NEAR // 2 and spec.k <= _LONG:
         return replace(chosen, pack_a=_packs_a(spec, size))
     pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
     depth = min(spec.k, -(-spec.k // pieces // 16) * 16)
-    tiles = _even(tiles, max(1, _NEAR // 2 // (depth * size * chosen.rows)))
-    panel = _even(strips, max(1, _NEAR // 8 // (depth * size * chosen.width)))
+    tiles = _even(tiles, max(1, NEAR // 2 // (depth * size * chosen.rows)))
+    panel = _even(strips, max(1, NEAR // 8 // (depth * size * chosen.width)))
     if depth < spec.k:
-        strips = _even(strips, max(1, 2 * _NEAR // (tiles * chosen.rows * size * chosen.width)))
+        strips = _even(strips, max(1, 2 * NEAR // (tiles * chosen.rows * size * chosen.width)))
     pack_a = _packs_a(spec, size) or _crowds(spec, size)
     return replace(
         chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, panel=panel, ahead=far or depth < spec.k,
@@ -333,8 +333,8 @@ def _packs_b(spec: Contraction, size: int) -> bool:
     if spec.b_strides[1] != 1:
         return True
     far = spec.b_strides[0] * size
-    crowded = far % 1024 == 0 and far * spec.k >= _NEAR and spec.m >= 24
-    return crowded or far * spec.k * spec.m > 64 * _NEAR
+    crowded = far % 1024 == 0 and far * spec.k >= NEAR and spec.m >= 24
+    return crowded or far * spec.k * spec.m > 64 * NEAR
 
 
 def _packs_a(spec: Contraction, size: int) -> bool:

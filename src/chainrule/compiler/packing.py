@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from chainrule.compiler.blocking import (
+    NEAR,
     Contraction,
     Plan,
     Strips,
@@ -20,6 +21,7 @@ from chainrule.compiler.blocking import (
 )
 from chainrule.compiler.emit import Emitter, Value, vector
 from chainrule.compiler.transpose import (
+    BYTES,
     Column,
     at,
     emit_copy,
@@ -196,9 +198,9 @@ class Packer:
         else:
             turned = spec.b_strides[::-1]
             some = count if isinstance(count, Value) else None
-            emit_transpose(
-                e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, strips.width * turned[0]
-            )
+            far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
+            ahead = strips.width * turned[0] if far else 0
+            emit_transpose(e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead)
 
     @contextmanager
     def _pieces(self, count: Value | int) -> Iterator[tuple[Value, Value]]:
