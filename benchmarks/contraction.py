@@ -5,7 +5,8 @@
 Nobody pays for Python: ours runs in one native loop of a compiled step, ``c.copy_(a @ b)``; the others'
 ``sgemm`` (``dgemm``) is called through its address in a native loop as well, the OpenBLAS that comes with NumPy and the
 MKL that comes with PyTorch. Rounds are interleaved; a figure is its fastest round, a ratio the median of
-the rounds' ratios. Every product is checked against NumPy's in float64 first.
+the rounds' ratios. Everyone's matrices start on cache lines. Every product is checked against NumPy's in float64
+first.
 
 The forms are those of a dense layer's training step: ``x W^T`` forward, ``dY W`` for the inputs' gradient,
 ``dY^T x`` for the weight's.
@@ -35,6 +36,7 @@ import numpy as np  # noqa: E402
 
 import chainrule as cr  # noqa: E402
 from chainrule.cli.bench.machine import native_function, peak_gflops  # noqa: E402
+from chainrule.tensor.memory import copied  # noqa: E402
 
 # Round numbers, and numbers that are multiples of nothing a machine has.
 SQUARE = (7, 8, 13, 16, 32, 33, 47, 48, 64, 65, 77, 100, 127, 128, 200, 256, 257, 300, 400, 512, 513, 1000, 1024)
@@ -64,7 +66,7 @@ def operands(form: str, m: int, n: int, k: int, dtype: Any) -> tuple[Any, Any]:
     rng = np.random.default_rng(0)
     a = rng.standard_normal((k, m) if form == "dY^T x" else (m, k)).astype(dtype)
     b = rng.standard_normal((n, k) if form == "x W^T" else (k, n)).astype(dtype)
-    return a, b
+    return copied(a, a.dtype), copied(b, b.dtype)  # on cache lines, for all alike
 
 
 def product(form: str, a: Any, b: Any) -> Any:
@@ -167,7 +169,7 @@ def measure(
     exact = product(form, a.astype(np.float64), b.astype(np.float64))
     runs: dict[str, Run] = {}
     for name, make in makers.items():
-        c = np.zeros((m, n), dtype)
+        c = copied(np.zeros((m, n), dtype), dtype)
         runs[name] = make(form, a, b, c)
         near = 300 * np.finfo(dtype).eps * k**0.5
         np.testing.assert_allclose(c, exact, rtol=0, atol=near, err_msg=f"{name}, {form}, {shape}")
