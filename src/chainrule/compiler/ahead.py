@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chainrule.compiler.blocking import Contraction, Plan
-from chainrule.compiler.buffers import LINE
 from chainrule.compiler.emit import Emitter, Value
 from chainrule.compiler.transpose import BYTES, Column, at, lanes_on, offset
+from chainrule.tensor.memory import LINE
 
 # emitter, row, first column, batch indices: asks for the memory that the epilogue will touch there
 Touch = Callable[[Emitter, Value, Value, tuple[Value, ...]], None]

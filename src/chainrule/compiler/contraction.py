@@ -106,6 +106,7 @@ class _Strip:
     strides: tuple[int, int]
     column: Value
     columns: list[Column]
+    rest: Column | None = None  # those computed as vectors along rows: from where on, and how many
 
     @property
     def operand(self) -> tuple[Value, int, int]:
@@ -120,6 +121,12 @@ class _Corner:
     tile: Value
     strip: Value
     start: Value
+
+
+def _along_rows(height: int, scalar: str) -> Column:
+    """One vector for a tile's rows."""
+    wide = power_of_two_above(height)
+    return Column(0, vector(scalar, wide), lane_mask(height, wide))
 
 
 def part(e: Emitter, first: Value, step: Value, count: int, end: Value) -> Range:
@@ -249,13 +256,14 @@ class _Kernel:
         e, spec, chosen = self.e, self.spec, self.plan
         column = self.packer.first_column(strips, number)
         lanes = strips.width if chosen.dot else chosen.lanes
-        parts = columns(strips.width, lanes, spec.scalar)
+        parts = columns(strips.width - strips.rest, lanes, spec.scalar)
+        rest = Column(strips.width - strips.rest, vector(spec.scalar, strips.rest), None) if strips.rest else None
         source, strides = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar), spec.b_strides
         source = offset(e, source, column, spec.b_strides[1], spec.scalar)
         if chosen.pack:
             self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
             source, strides = self.packer.scratch[0], (-(-strips.width // lanes) * lanes, 1)
-        strip = _Strip(number, source, strides, column, parts)
+        strip = _Strip(number, source, strides, column, parts, rest)
         place = e.binary("sub", number, first) if first is not None else number
         for begin, count, height in self.packer.row_tiles():
             ranged(e, tiles, begin, count, partial(self.tile, strip, place, rows, depth, coming, height))
@@ -283,15 +291,21 @@ class _Kernel:
             return
         if depth.first is None or depth.last is None:
             start = [e.const(0.0, c.type) for c in strip.columns] * height
+            if strip.rest is not None:
+                start += [e.const(0.0, _along_rows(height, spec.scalar).type)] * lanes_of(strip.rest.type)
             asking = self._asking(strip, row, asks, None, None)
-            sums = self._broadcast_tile(a, strides, strip, depth.count, start, asking)
-            self.finish(row, strip.column, strip.columns, height, sums)
+            sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
+            whole = height * len(strip.columns)
+            self.finish(row, strip.column, strip.columns, height, sums[:whole])
+            if strip.rest is not None:
+                along = _along_rows(height, spec.scalar)
+                self._finish_turned(plus(e, strip.column, strip.rest.first), row, along, sums[whole:])
             return
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
         waiting = offset(e, self.packer.scratch[2], index, chosen.rows * chosen.width, spec.scalar)
         start = self._resume(waiting, depth.first, strip.columns, height)
         asking = self._asking(strip, row, asks, waiting, depth.last)
-        sums = self._broadcast_tile(a, strides, strip, depth.count, start, asking)
+        sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
         done, more = e.fresh("done"), e.fresh("more")
         end = e.fresh("end")
         e.branch(depth.last, done, more)
@@ -362,6 +376,7 @@ class _Kernel:
         strip: _Strip,
         count: Value | int,
         start: list[Value],
+        height: int,
         ahead: Callable[[Value], None] | None = None,
     ) -> list[Value]:
         """The sums of a tile, row by row: each scalar of A times each vector of B.
@@ -371,9 +386,8 @@ class _Kernel:
         e = self.e
         if ahead is None:
             with e.fold(count, start) as state:
-                state.values = self._turn(a, a_strides, strip, state.index, state.values)
+                state.values = self._turn(a, a_strides, strip, state.index, state.values, height)
             return state.values
-        height = len(start) // len(strip.columns)
         total = count if isinstance(count, Value) else e.const(count, "i64")
         step = e.binary("sdiv", plus(e, total, height - 1), e.const(height, "i64"))
         with e.fold(height, start) as row:
@@ -381,12 +395,13 @@ class _Kernel:
             first = e.binary("mul", row.index, step)
             left = e.binary("sub", total, first)
             with e.fold(e.call("llvm.smin.i64", "i64", left, step), row.values) as state:
-                state.values = self._turn(a, a_strides, strip, e.binary("add", first, state.index), state.values)
+                index = e.binary("add", first, state.index)
+                state.values = self._turn(a, a_strides, strip, index, state.values, height)
             row.values = state.values
         return row.values
 
     def _turn(
-        self, a: Value, a_strides: tuple[int, int], strip: _Strip, index: Value, before: list[Value]
+        self, a: Value, a_strides: tuple[int, int], strip: _Strip, index: Value, before: list[Value], height: int
     ) -> list[Value]:
         """One element of l."""
         e, spec, columns = self.e, self.spec, strip.columns
@@ -394,11 +409,18 @@ class _Kernel:
         at_b = offset(e, strip.b, index, strip.strides[0], spec.scalar)
         right = [self._vector_of_b(at_b, c) for c in columns]
         sums = []
-        for r in range(len(before) // len(columns)):
+        for r in range(height):
             left = e.load(at(e, at_a, r * a_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
             factors = {c.type: e.splat(left, lanes_of(c.type)) for c in columns}
             for c, values in enumerate(right):
                 sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
+        if strip.rest is None:
+            return sums
+        along = _along_rows(height, spec.scalar)
+        rows = e.masked_load(at_a, along.type, along.mask)
+        for c, total in enumerate(before[len(sums) :]):
+            right_one = e.load(at(e, at_b, strip.rest.first + c, spec.scalar), spec.scalar, BYTES[spec.scalar])
+            sums.append(e.fma(e.splat(right_one, lanes_of(along.type)), rows, total))
         return sums
 
     def _vector_of_b(self, at_b: Value, column: Column) -> Value:
@@ -420,18 +442,28 @@ class _Kernel:
                 of_row = sums[r * len(columns) : (r + 1) * len(columns)]
                 self._finish_row(plus(e, row, r), column, columns, of_row)
             return
-        saved = []
-        for c, part in enumerate(columns):
-            room = e.local(part.type, rows)
-            saved.append(room)
-            for r in range(rows):
-                e.store(sums[r * len(columns) + c], e.address(room, e.const(r, "i64"), part.type), 4)
+        full = [c for c, part in enumerate(columns) if part.mask is None]
+        rest = [c for c, part in enumerate(columns) if part.mask is not None]
+        for some in filter(None, (full, rest)):
+            self._finish_in_loop(row, column, [columns[c] for c in some], [sums[c :: len(columns)] for c in some])
+
+    def _finish_in_loop(self, row: Value, column: Value, columns: list[Column], sums: list[list[Value]]) -> None:
+        """Some vectors of columns, a few rows at a time, each with its sums one below the other.
+
+        Not together with masked ones: a masked store holds up loads of what lies behind it, where the next row may
+        begin (a quarter of the time of a small product with an optimizer behind it).
+        """
+        e, rows = self.e, len(sums[0])
+        rooms = [e.local(part.type, rows) for part in columns]
+        for room, part, below in zip(rooms, columns, sums, strict=True):
+            for r, value in enumerate(below):
+                e.store(value, e.address(room, e.const(r, "i64"), part.type), 4)
         together = min(rows, max(1, _AT_ONCE // len(columns)))
         whole = rows - rows % together
 
         def some(first: Value, count: int) -> None:
             numbers = [plus(e, first, i) for i in range(count)]
-            places = [(number, room, part) for number in numbers for room, part in zip(saved, columns, strict=True)]
+            places = [(number, room, part) for number in numbers for room, part in zip(rooms, columns, strict=True)]
             e.side_by_side([partial(self._finish_saved, row, column, *place) for place in places])
 
         with e.loop(whole, together) as r_index:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from chainrule.compiler.blocking import (
+    NEAR,
     Contraction,
     Plan,
     Strips,
@@ -20,6 +21,7 @@ from chainrule.compiler.blocking import (
 )
 from chainrule.compiler.emit import Emitter, Value, vector
 from chainrule.compiler.transpose import (
+    BYTES,
     Column,
     at,
     emit_copy,
@@ -172,7 +174,8 @@ class Packer:
             turned = spec.b_strides[::-1]
             some = count if isinstance(count, Value) else None
             # where the whole strip was asked for before, only the step into the nearest cache is left
-            ahead = lanes if self.plan.blocked else strips.width * turned[0]
+            far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
+            ahead = lanes if self.plan.blocked else strips.width * turned[0] * far
             emit_transpose(e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead)
 
     @contextmanager

@@ -15,6 +15,7 @@ from chainrule.graph import Array, Shape
 from chainrule.ops import random
 from chainrule.ops import shaping as shaping_ops
 from chainrule.tensor.core import Handle, Number, apply, scalar, wrap
+from chainrule.tensor.memory import copied
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -38,7 +39,7 @@ def tensor(data: Any, dtype: object = None, requires_grad: bool = False) -> Tens
     """
     array, wanted = _as_array(data, dtype)
     if isinstance(data, (np.ndarray, Handle)) or not array.flags.c_contiguous:
-        array = np.array(array, wanted.numpy, order="C")
+        array = copied(array, wanted.numpy)
     result = wrap(graph.leaf(array, wanted))
     return result.requires_grad_() if requires_grad else result
 
