@@ -101,6 +101,7 @@ class Code:
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
         self._engine.finalize_object()
         self.run: Callable[..., int] = RUN(self._engine.get_function_address("run"))
+        self.call: Callable[..., int] = RUN(self._engine.get_function_address("call"))
 
 
 def optimise(text: str, here: Machine) -> tuple[Any, Any]:
