@@ -59,6 +59,9 @@ Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None", "Indices"], N
 Indices = tuple[Value, ...]
 
 _INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
+_AT_ONCE = (
+    4  # vectors that a long epilogue takes side by side: one alone waits for itself, more do not fit in the registers
+)
 
 
 def emit_contraction(
@@ -424,12 +427,24 @@ class _Kernel:
             saved.append(room)
             for r in range(rows):
                 e.store(sums[r * len(columns) + c], e.address(room, e.const(r, "i64"), part.type), 4)
-        with e.loop(rows) as r_index:
-            loaded = [
-                e.load(e.address(room, r_index, part.type), part.type, 4)
-                for room, part in zip(saved, columns, strict=True)
-            ]
-            self._finish_row(e.binary("add", row, r_index), column, columns, loaded)
+        together = min(rows, max(1, _AT_ONCE // len(columns)))
+        whole = rows - rows % together
+
+        def some(first: Value, count: int) -> None:
+            numbers = [plus(e, first, i) for i in range(count)]
+            places = [(number, room, part) for number in numbers for room, part in zip(saved, columns, strict=True)]
+            e.side_by_side([partial(self._finish_saved, row, column, *place) for place in places])
+
+        with e.loop(whole, together) as r_index:
+            some(r_index, together)
+        if rows > whole:
+            some(e.const(whole, "i64"), rows - whole)
+
+    def _finish_saved(self, row: Value, column: Value, number: Value, room: Value, part: Column) -> None:
+        """One vector of the tile, whose sums wait on the stack."""
+        e = self.e
+        value = e.load(e.address(room, number, part.type), part.type, 4)
+        self.epilogue(e, e.binary("add", row, number), plus(e, column, part.first), value, part.mask, self.batch)
 
     def _finish_turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
         """What was computed as rows are columns of C, and the lanes of a vector its rows."""

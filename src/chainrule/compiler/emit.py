@@ -7,8 +7,9 @@ Every method works alike on scalars (``float``) and vectors (``<16 x float>``).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import NamedTuple
 
 
@@ -163,6 +164,20 @@ class Emitter:
             pairs = zip(initial, state.values, strict=True)
             state.values = [self.phi((first, before), (last, latch)) for first, last in pairs]
 
+    def side_by_side(self, pieces: Sequence[Callable[[], None]]) -> None:
+        """What each piece writes, a line of each in turn: a chain of operations leaves gaps that the others fill.
+
+        The pieces have no branches and none reads what another writes.
+        """
+        written = []
+        for piece in pieces:
+            start = len(self.lines)
+            piece()
+            written.append(self.lines[start:])
+            del self.lines[start:]
+        for turn in zip_longest(*written):
+            self.lines += [line for line in turn if line is not None]
+
     # -- values -------------------------------------------------------------------------
     def const(self, value: float | int | bool, type: str) -> Value:
         """A constant of `type`; of a vector type, the same in every lane."""
@@ -207,6 +222,24 @@ class Emitter:
         type = vector(a.type, lanes)
         one = self.assign(type, f"insertelement {type} poison, {a.typed}, i64 0")
         return self.assign(type, f"shufflevector {type} {one.name}, {type} poison, <{lanes} x i32> zeroinitializer")
+
+    def split(self, a: Value, lanes: int) -> list[Value]:
+        """A vector as several of so many lanes."""
+        if lanes_of(a.type) == lanes:
+            return [a]
+        type = vector(scalar_of(a.type), lanes)
+        picks = [", ".join(f"i32 {first + i}" for i in range(lanes)) for first in range(0, lanes_of(a.type), lanes)]
+        return [self.assign(type, f"shufflevector {a.typed}, {a.type} poison, <{lanes} x i32> <{p}>") for p in picks]
+
+    def join(self, parts: Sequence[Value]) -> Value:
+        """Vectors, a power of two of them, as one."""
+        while len(parts) > 1:
+            lanes = 2 * lanes_of(parts[0].type)
+            type = vector(scalar_of(parts[0].type), lanes)
+            picks = f"<{lanes} x i32> <{', '.join(f'i32 {i}' for i in range(lanes))}>"
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [self.assign(type, f"shufflevector {a.typed}, {b.typed}, {picks}") for a, b in pairs]
+        return parts[0]
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         return self.assign(a.type, f"select {condition.typed}, {a.typed}, {b.typed}")

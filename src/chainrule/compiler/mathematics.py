@@ -428,7 +428,10 @@ def cos(e: Emitter, x: Value) -> Value:
 
 def sqrt(e: Emitter, x: Value) -> Value:
     """Correctly rounded."""
-    return _refined_sqrt(_Writer(e, x), x) if e.rsqrt14 and x.type == "<16 x float>" else e.intrinsic("sqrt", x)
+    if not e.rsqrt14 or scalar_of(x.type) != "float" or lanes_of(x.type) < 16:
+        return e.intrinsic("sqrt", x)
+    parts = [_refined_sqrt(_Writer(e, part), part) for part in e.split(x, 16)]
+    return e.join(parts)
 
 
 def _refined_sqrt(w: _Writer, x: Value) -> Value:
@@ -447,8 +450,13 @@ def _refined_sqrt(w: _Writer, x: Value) -> Value:
     root, half = w.exact_fma(root, lost, root), w.exact_fma(half, lost, half)
     root = w.exact_fma(w.exact_fma(w.e.negate(root), root, x), half, root)
     root = w.e.select(tiny, w.mul(root, 2.0**-32), root)
-    itself = w.e.compare("oeq", w.add(start, start), start)  # of zeros and infinity
-    return w.e.select(itself, x, root)
+    name = "llvm.x86.avx512.mask.fixupimm.ps.512"  # one instruction: x itself where it is 0 or infinity
+    table, no_flags, as_set = w.e.const(_ZERO_AND_INFINITY, w.integer), Value("0", "i32"), Value("4", "i32")
+    return w.e.call(name, x.type, root, x, table, no_flags, all_lanes, as_set)
+
+
+# What AVX-512's fix-up puts in place of a result, four bits for each class of the argument: 1 is the argument.
+_ZERO_AND_INFINITY = 1 << 4 * 2 | 1 << 4 * 5
 
 
 def rsqrt(e: Emitter, x: Value) -> Value:

@@ -134,7 +134,7 @@ class Ledger:
             for rule in optimizer.rules(group):
                 following, changed = rule.apply(direction, param, state, settings)
                 if rule in (rules.ADAM, rules.AMSGRAD):
-                    mean = changed["exp_avg"] * settings["inverse1"]
+                    mean = changed["exp_avg"] / settings["correction1"]
                     yield "momentum", float(mean.item()), "-lr0 (m / c1 - g)"
                     yield "second moment", float(following.item()), "-lr0 (m / c1) (1 / (sqrt(v / c2) + eps) - 1)"
                 else:

@@ -69,13 +69,15 @@ class Adam(Optimizer):
 
     def settings(self, group: Group, step: Any) -> dict[str, Any]:
         beta1, beta2 = betas(group)
+        correction1 = rules.correction(beta1, step)
         return {
-            **{name: setting(group, name) for name in ("lr", "eps")},
+            "lr": setting(group, "lr"),
             **({"weight_decay": setting(group, "weight_decay")} if group["weight_decay"] else {}),
             "beta1": beta1,
             "beta2": beta2,
-            "inverse1": 1 / rules.correction(beta1, step),
-            "inverse_root2": rules.correction(beta2, step).rsqrt(),
+            "correction1": correction1,
+            "root_scale": correction1 * rules.correction(beta2, step).rsqrt(),
+            "scaled_eps": correction1 * setting(group, "eps"),
         }
 
 

@@ -110,8 +110,8 @@ def _amsgrad(direction: Tensor, param: Tensor, state: State, settings: Settings)
 
 
 def _normalised(mean: Tensor, square: Tensor, settings: Settings) -> Tensor:
-    """``(m / c1) / (sqrt(v / c2) + eps)``, with what does not depend on the element gathered in scalars."""
-    return mean / (square.sqrt() * settings["inverse_root2"] + settings["eps"]) * settings["inverse1"]
+    """``(m / c1) / (sqrt(v / c2) + eps)`` as ``m / (sqrt(v) (c1 / sqrt(c2)) + c1 eps)``: an element needs no other scalars."""
+    return mean / (square.sqrt() * settings["root_scale"] + settings["scaled_eps"])
 
 
 def _rms(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
