@@ -108,12 +108,13 @@ def lines(base: np.ndarray, part: np.ndarray) -> set[int]:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("layouts", [("by row", "by row"), ("by row", "by column"), ("by column", "by row")])
+@pytest.mark.parametrize("shift", [0, 5])  # elements by which the factors begin within a line
 def test_each_block_and_strip_is_asked_for_by_those_before(
-    layouts: tuple[str, str], target: contraction.Target, monkeypatch: pytest.MonkeyPatch
+    shift: int, layouts: tuple[str, str], target: contraction.Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     m, n, k, depth = 154, 96, 90, 32  # cut into an even number of row tiles, of two heights, and of strips
     room = np.zeros(1 << 18, np.float32)
-    start = -(room.ctypes.data // 4) % 16 + (1 << 16)  # lines asked for beyond the ends lie in the room, too
+    start = -(room.ctypes.data // 4) % 16 + (1 << 16) + shift  # lines asked for beyond the ends lie in the room, too
     a, b = (
         room[begin : begin + rows * columns].reshape((rows, columns) if layout == "by row" else (columns, rows))
         for begin, rows, columns, layout in ((start, m, k, layouts[0]), (start + (1 << 16), k, n, layouts[1]))
@@ -132,12 +133,17 @@ def test_each_block_and_strip_is_asked_for_by_those_before(
     compiled = Compiled(module_of(e, e.function("f", [A, B, C, SCRATCH, MARKS, BASE])), speed=0, codegen=1)
     scratch = np.empty(scratch_elements(spec, target) + 16, np.float32)
     marks = np.zeros(room.nbytes // 64 + 2, np.uint8)
-    base = room[start % 16 :]
+    base = room[(start - shift) % 16 :]
     compiled.call("f", a, b, np.empty((m, n), np.float32), scratch, marks, base)
     asked = set(np.flatnonzero(marks).tolist())
-    wanted = [a[:, depth:], a[chosen.tiles * chosen.rows :], b[depth:], b[:, chosen.width :]]
-    for part in wanted:
-        assert lines(base, part) <= asked
+    rows, columns = chosen.tiles * chosen.rows, chosen.width
+    for first, then in [
+        (a[:, :depth], a[:, depth:]),
+        (a[:rows], a[rows:]),
+        (b[:depth], b[depth:]),
+        (b[:, :columns], b[:, columns:]),
+    ]:
+        assert lines(base, then) - lines(base, first) <= asked
 
 
 def test_a_large_product_asks_for_what_it_reads_next_whatever_else_it_asks_for() -> None:

@@ -14,7 +14,7 @@ from chainrule.tensor.memory import LINE, empty
 def test_tensors_from_arrays_start_on_a_cache_line(shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     for array in (values, values.T):
-        tensor = cr.from_numpy(array)
+        tensor = cr.tensor(array)
         assert lies_well(tensor._node.value)
         np.testing.assert_array_equal(tensor.numpy(), array)
 

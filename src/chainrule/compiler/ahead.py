@@ -58,8 +58,7 @@ class Lines:
     def of(cls, start: Value, extents: tuple[int, int], strides: tuple[int, int], size: int) -> Lines:
         """Those of a matrix of elements of `size` bytes, which lie side by side along one of its axes."""
         (runs, along), stride = (extents[::-1], strides[1]) if strides[0] == 1 else (extents, strides[0])
-        crossing = stride * size % LINE > 0  # then runs begin within lines
-        return cls(start, runs, stride, -(-along * size // LINE) + crossing)
+        return cls(start, runs, stride, -(-along * size // LINE))
 
 
 class Coming:
@@ -87,7 +86,9 @@ class Coming:
             run = e.binary("udiv", each, e.const(lines.length, "i64"))
             within = e.binary("urem", each, e.const(lines.length, "i64"))
             place = offset(e, lines.start, run, self.height * lines.stride, self.scalar)
-            places.append(offset(e, place, within, LINE // BYTES[self.scalar], self.scalar))
+            step = LINE // BYTES[self.scalar]
+            # A run may begin within a line, which its neighbour asked for: what it needs of its own ends farther on.
+            places.append(at(e, offset(e, place, within, step, self.scalar), step - 1, self.scalar))
         return places
 
     def ask(self, places: list[Value], row: Value) -> None:

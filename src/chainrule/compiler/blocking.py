@@ -21,7 +21,8 @@ _PAGE = 4096
 NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
 # bytes of sums that wait farther off, asked for in time: fewer groups of strips, and A is packed less often
 _FAR = 8 << 20
-# bytes of a first-level cache that a block of a tile's rows and columns takes, or half as many more or fewer
+# bytes of a first-level cache of 48 KB that a block of a tile's rows and columns takes, or half as many more or fewer
+# (measured: 40 KB is 1 % slower, 60 KB 3 %: a strip is packed here, beside what it is packed from)
 _NEAREST = 32 << 10
 _LONG = 2048  # terms that are summed without a pause where A stays near
 _AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
