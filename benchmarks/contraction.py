@@ -1,11 +1,12 @@
 """Our matrix products alone beside OpenBLAS and MKL, on one core: GFLOP/s, ratios, share of the peak.
 
-    python benchmarks/contraction.py [--rounds 15] [--only 65,mlp_mnist] [--json out.json]
+    python benchmarks/contraction.py [--rounds 15] [--only 65,mlp_mnist] [--dtype float64] [--json out.json]
 
 Nobody pays for Python: ours runs in one native loop of a compiled step, ``c.copy_(a @ b)``; the others'
-``sgemm`` is called through its address in a native loop as well, the OpenBLAS that comes with NumPy and the
+``sgemm`` (``dgemm``) is called through its address in a native loop as well, the OpenBLAS that comes with NumPy and the
 MKL that comes with PyTorch. Rounds are interleaved; a figure is its fastest round, a ratio the median of
-the rounds' ratios. Every product is checked against NumPy's in float64 first.
+the rounds' ratios. Everyone's matrices start on cache lines. Every product is checked against NumPy's in float64
+first.
 
 The forms are those of a dense layer's training step: ``x W^T`` forward, ``dY W`` for the inputs' gradient,
 ``dY^T x`` for the weight's.
@@ -35,8 +36,10 @@ import numpy as np  # noqa: E402
 
 import chainrule as cr  # noqa: E402
 from chainrule.cli.bench.machine import native_function, peak_gflops  # noqa: E402
+from chainrule.tensor.memory import copied  # noqa: E402
 
-SQUARE = (7, 8, 13, 16, 32, 48, 64, 65, 100, 128, 256, 512, 1000, 1024)
+# Round numbers, and numbers that are multiples of nothing a machine has.
+SQUARE = (7, 8, 13, 16, 32, 33, 47, 48, 64, 65, 77, 100, 127, 128, 200, 256, 257, 300, 400, 512, 513, 1000, 1024)
 FORMS = ("x W^T", "dY W", "dY^T x")
 LAYERS = {
     "mlp_tiny": ((4, 32, 32, 2), 32),
@@ -58,12 +61,12 @@ def cases() -> list[tuple[str, str, tuple[int, int, int]]]:
     return found
 
 
-def operands(form: str, m: int, n: int, k: int) -> tuple[Any, Any]:
+def operands(form: str, m: int, n: int, k: int, dtype: Any) -> tuple[Any, Any]:
     """The two matrices as a training step stores them."""
     rng = np.random.default_rng(0)
-    a = rng.standard_normal((k, m) if form == "dY^T x" else (m, k)).astype(np.float32)
-    b = rng.standard_normal((n, k) if form == "x W^T" else (k, n)).astype(np.float32)
-    return a, b
+    a = rng.standard_normal((k, m) if form == "dY^T x" else (m, k)).astype(dtype)
+    b = rng.standard_normal((n, k) if form == "x W^T" else (k, n)).astype(dtype)
+    return copied(a, a.dtype), copied(b, b.dtype)  # on cache lines, for all alike
 
 
 def product(form: str, a: Any, b: Any) -> Any:
@@ -86,8 +89,8 @@ def ours(form: str, a: Any, b: Any, c: Any) -> Run:
     return run
 
 
-def blas(address: int, integer: str) -> Callable[[str, Any, Any, Any], Run]:
-    """The product by Fortran's ``sgemm``: column by column, so that C^T = op(B)^T op(A)^T is what it computes."""
+def blas(address: int, integer: str, dtype: Any) -> Callable[[str, Any, Any, Any], Run]:
+    """The product by Fortran's ``sgemm`` or ``dgemm``: column by column, so that C^T = op(B)^T op(A)^T is what it computes."""
 
     def build(form: str, a: Any, b: Any, c: Any) -> Run:
         m, n = c.shape
@@ -95,13 +98,13 @@ def blas(address: int, integer: str) -> Callable[[str, Any, Any, Any], Run]:
         word = ctypes.c_int64 if integer == "i64" else ctypes.c_int32
         texts = ctypes.create_string_buffer(b"TN")
         numbers = (word * 6)(n, m, k, b.shape[1], a.shape[1], n)
-        scale = (ctypes.c_float * 2)(1.0, 0.0)
+        scale = np.array([1, 0], dtype)
         letter = {True: ctypes.addressof(texts), False: ctypes.addressof(texts) + 1}
         of, size = ctypes.addressof(numbers), ctypes.sizeof(word)
         pointers = [
-            letter[form == "x W^T"], letter[form == "dY^T x"], of, of + size, of + 2 * size, ctypes.addressof(scale),
-            b.ctypes.data, of + 3 * size, a.ctypes.data, of + 4 * size, ctypes.addressof(scale) + 4, c.ctypes.data,
-            of + 5 * size,
+            letter[form == "x W^T"], letter[form == "dY^T x"], of, of + size, of + 2 * size, scale.ctypes.data,
+            b.ctypes.data, of + 3 * size, a.ctypes.data, of + 4 * size, scale.ctypes.data + scale.itemsize,
+            c.ctypes.data, of + 5 * size,
         ]  # fmt: skip
         run = native_function(_repeated(address, pointers), "repeated", ctypes.CFUNCTYPE(None, ctypes.c_int64))
         run.keep = (texts, numbers, scale, a, b, c)
@@ -130,41 +133,46 @@ end:
 """
 
 
-def openblas() -> Callable[[str, Any, Any, Any], Run] | None:
+def routine(dtype: Any) -> str:
+    return {4: "sgemm", 8: "dgemm"}[np.dtype(dtype).itemsize]
+
+
+def openblas(dtype: Any) -> Callable[[str, Any, Any, Any], Run] | None:
     folder = Path(np.__file__).parent
     for file in glob.glob(str(folder.parent / "numpy.libs" / "*openblas*")) + glob.glob(
         str(folder / ".dylibs" / "*openblas*")
     ):
         library = ctypes.CDLL(file)
-        for symbol, integer in (("scipy_sgemm_64_", "i64"), ("scipy_sgemm_", "i32")):
+        for symbol, integer in ((f"scipy_{routine(dtype)}_64_", "i64"), (f"scipy_{routine(dtype)}_", "i32")):
             if hasattr(library, symbol):
-                return blas(ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0, integer)
+                return blas(ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0, integer, dtype)
     return None
 
 
-def mkl() -> Callable[[str, Any, Any, Any], Run] | None:
+def mkl(dtype: Any) -> Callable[[str, Any, Any, Any], Run] | None:
     try:
         import torch
     except ImportError:
         return None
     for file in glob.glob(str(Path(torch.__file__).parent / "lib" / "*torch_cpu*")):
         library = ctypes.CDLL(file)
-        if hasattr(library, "sgemm_"):
-            return blas(ctypes.cast(library.sgemm_, ctypes.c_void_p).value or 0, "i32")
+        if hasattr(library, f"{routine(dtype)}_"):
+            return blas(ctypes.cast(library[f"{routine(dtype)}_"], ctypes.c_void_p).value or 0, "i32", dtype)
     return None
 
 
 def measure(
-    form: str, shape: tuple[int, int, int], makers: dict[str, Any], rounds: int, seconds: float
+    form: str, shape: tuple[int, int, int], makers: dict[str, Any], dtype: Any, rounds: int, seconds: float
 ) -> dict[str, Any]:
     m, n, k = shape
-    a, b = operands(form, m, n, k)
+    a, b = operands(form, m, n, k, dtype)
     exact = product(form, a.astype(np.float64), b.astype(np.float64))
     runs: dict[str, Run] = {}
     for name, make in makers.items():
-        c = np.zeros((m, n), np.float32)
+        c = copied(np.zeros((m, n), dtype), dtype)
         runs[name] = make(form, a, b, c)
-        np.testing.assert_allclose(c, exact, rtol=0, atol=1e-5 * k**0.5 * 4, err_msg=f"{name}, {form}, {shape}")
+        near = 300 * np.finfo(dtype).eps * k**0.5
+        np.testing.assert_allclose(c, exact, rtol=0, atol=near, err_msg=f"{name}, {form}, {shape}")
     counts = {name: steps_for(run, seconds) for name, run in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
@@ -197,11 +205,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.01, help="length of one round")
     parser.add_argument("--only", help="names of cases (sizes, workloads), comma-separated")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--json")
     options = parser.parse_args()
-    makers = {"ours": ours, "OpenBLAS": openblas(), "MKL": mkl()}
+    dtype = np.dtype(options.dtype)
+    makers = {"ours": ours, "OpenBLAS": openblas(dtype), "MKL": mkl(dtype)}
     makers = {name: make for name, make in makers.items() if make is not None}
-    peak = peak_gflops()
+    peak = peak_gflops() * 4 / dtype.itemsize
     print(f"peak of one core: {peak:.1f} GFLOP/s")
     print(
         f"{'case':10} {'form':7} {'m x n x k':>16}   "
@@ -212,7 +222,7 @@ def main() -> None:
     for name, form, shape in cases():
         if options.only and name not in options.only.split(","):
             continue
-        found = measure(form, shape, makers, options.rounds, options.seconds)
+        found = measure(form, shape, makers, dtype, options.rounds, options.seconds)
         gflops, ratio = found["gflops"], found["ratio"]
         results.append({"case": name, "form": form, "shape": shape, **found, "share": gflops["ours"] / peak})
         print(

@@ -9,6 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from figures import codes
+from series import HELD
+
 from chainrule.cli.bench.peers import OURS, PEERS
 from chainrule.cli.bench.report import disturbed, number
 
@@ -28,9 +31,9 @@ def block(run: Result) -> str:
     if run.get("contraction"):
         parts.append(contraction(run["contraction"]))
     if run.get("series"):
-        parts.append(
-            f"How the ratio changes with the size ({' and '.join(_cores(run['series']))}):\n\n![ratio against size](docs/{PLOT.name})"
-        )
+        parts.append(scaling(run["series"]))
+    if len(codes(run)) > 1:
+        parts.append("These figures are not all of one version of the compiler.")
     return "\n\n".join(part for part in parts if part)
 
 
@@ -44,7 +47,7 @@ def machine(found: Result) -> str:
 
 def steps(results: list[Result]) -> str:
     """Microseconds of a step, and how many times ours each peer takes."""
-    peers = [name for name in PEERS if name != OURS and any("ratio" in r["peers"].get(name, {}) for r in results)]
+    peers = _timed(results)
     rows = [["network, batch", "cores", "chainrule", *peers, "best peer / ours", "GEMM peak"]]
     for result in results:
         ours = result["peers"][OURS]
@@ -60,6 +63,11 @@ def steps(results: list[Result]) -> str:
         "medians of interleaved rounds. Every implementation was first checked to compute the same losses.\n\n"
         + markdown(rows)
     )
+
+
+def _timed(results: list[Result]) -> list[str]:
+    """The peers that were timed at all."""
+    return [name for name in PEERS if name != OURS and any("ratio" in r["peers"].get(name, {}) for r in results)]
 
 
 def _step(peer: Result) -> str:
@@ -122,6 +130,34 @@ def contraction(result: Result) -> str:
 
 def _range(values: list[float], style: str) -> str:
     return f"{min(values):{style}} - {max(values):{style}}"
+
+
+def scaling(series: dict[str, list[Result]]) -> str:
+    """The picture, and its figures as tables to unfold; why a peer has none at a size."""
+    text = f"How the ratio changes with the size ({' and '.join(_cores(series))}):\n\n![ratio against size](docs/{PLOT.name})"
+    tables = [markdown(_sizes(name, points)) for name, points in series.items()]
+    points = [point for found in series.values() for point in found]
+    left_out = dict.fromkeys(
+        f"{peer} at {point['workload']}: {found['skipped']}"
+        for point in points for peer, found in point["peers"].items() if "skipped" in found
+    )  # fmt: skip
+    reasons = [f"Not timed: {'; '.join(left_out)}."] if left_out else []
+    fewest = min(len(point["peers"][OURS].get("rounds", ())) for point in points)
+    head = f"<summary>Microseconds of a step, and how many times ours; medians of at least {fewest} interleaved rounds</summary>"
+    return "\n\n".join([text, f"<details>\n{head}", *tables, *reasons, "</details>"])
+
+
+def _sizes(name: str, points: list[Result]) -> list[list[str]]:
+    """A series as a table."""
+    peers = _timed(points)
+    rows = [[f"{name} n ({HELD[name]})", "chainrule", *peers, "best peer / ours"]]
+    for point in points:
+        ours, best = point["peers"][OURS], point["best_ratio"]
+        rows.append([
+            str(point["size"]), f"**{number(ours['microseconds'])}**" if "microseconds" in ours else "-",
+            *(_step(point["peers"].get(peer, {})) for peer in peers), f"**{best:.2f}**" if best else "-",
+        ])  # fmt: skip
+    return rows
 
 
 def _cores(series: dict[str, list[Result]]) -> list[str]:

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any
 
 from chainrule import graph
+from chainrule.borrowed import borrowed
 from chainrule.errors import DtypeError, GradientError, ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
@@ -121,6 +122,8 @@ def _backward(
 
 def _renamed(tensor: Tensor) -> Tensor:
     """Another handle for the same node, which no compiled step may then overwrite."""
+    if tensor._node._value is not None and borrowed(tensor._node._value):  # the caller's, who passed it as dY
+        tensor = tensor.clone()
     node = lifted(tensor)
     node.seen = True
     return wrap(node)

@@ -83,3 +83,70 @@ def test_a_layer_asks_for_what_its_epilogue_writes_if_that_is_far(m: int, n: int
     got = step(cr.tensor(x), cr.tensor(w), cr.tensor(b)).numpy()
     np.testing.assert_allclose(got, np.maximum(x.astype(float) @ w.T + b, 0), rtol=0, atol=1e-4)
     assert (asked_to_write(step.show("llvm")) > 0) is asks
+
+
+MARKS, BASE = Value("%marks", "ptr"), Value("%base", "ptr")
+
+
+def mark(e: Emitter, address: Value, write: bool = False, level: int = 1) -> None:
+    """Instead of asking for a line: write down that it was asked for, if into the second-level cache."""
+    if level == 2:
+        far = e.binary("sub", e.convert("ptrtoint", address, "i64"), e.convert("ptrtoint", BASE, "i64"))
+        line = e.binary("lshr", far, e.const(6, "i64"))
+        e.store(Value("1", "i8"), e.address(MARKS, line, "i8"), 1)
+
+
+def lines(base: np.ndarray, part: np.ndarray) -> set[int]:
+    """The lines that a part of an array lies in, counted from the start of `base`."""
+    places = np.zeros(part.shape, np.int64) + (part.ctypes.data - base.ctypes.data)
+    for axis, stride in enumerate(part.strides):
+        shape = [1] * part.ndim
+        shape[axis] = -1
+        places += stride * np.arange(part.shape[axis]).reshape(shape)
+    return set((places // 64).ravel().tolist())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layouts", [("by row", "by row"), ("by row", "by column"), ("by column", "by row")])
+def test_each_block_and_strip_is_asked_for_by_those_before(
+    layouts: tuple[str, str], target: contraction.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m, n, k, depth = 154, 96, 90, 32  # cut into an even number of row tiles, of two heights, and of strips
+    room = np.zeros(1 << 18, np.float32)
+    start = -(room.ctypes.data // 4) % 16 + (1 << 16)  # lines asked for beyond the ends lie in the room, too
+    a, b = (
+        room[begin : begin + rows * columns].reshape((rows, columns) if layout == "by row" else (columns, rows))
+        for begin, rows, columns, layout in ((start, m, k, layouts[0]), (start + (1 << 16), k, n, layouts[1]))
+    )
+    a, b = (x if layout == "by row" else x.T for x, layout in zip((a, b), layouts, strict=True))
+    spec = Contraction(m, n, k, "float", elements(a), elements(b))
+    chosen = plan(spec, target, (1, 13) if target.registers == 32 else (1, 6))
+    chosen = replace(chosen, depth=depth, pack=True, tiles=chosen.row_tiles // 2, together=chosen.column_strips // 2)
+    chosen = replace(chosen, blocked=True)
+    for module in (blocking, contraction):
+        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
+    monkeypatch.setattr(Emitter, "prefetch", mark)
+    e = Emitter()
+    emit_contraction(e, spec, A, B, store_at(spec, unchanged), target, SCRATCH)
+    e.ret()
+    compiled = Compiled(module_of(e, e.function("f", [A, B, C, SCRATCH, MARKS, BASE])), speed=0, codegen=1)
+    scratch = np.empty(scratch_elements(spec, target) + 16, np.float32)
+    marks = np.zeros(room.nbytes // 64 + 2, np.uint8)
+    base = room[start % 16 :]
+    compiled.call("f", a, b, np.empty((m, n), np.float32), scratch, marks, base)
+    asked = set(np.flatnonzero(marks).tolist())
+    wanted = [a[:, depth:], a[chosen.tiles * chosen.rows :], b[depth:], b[:, chosen.width :]]
+    for part in wanted:
+        assert lines(base, part) <= asked
+
+
+def test_a_large_product_asks_for_what_it_reads_next_whatever_else_it_asks_for() -> None:
+    def asked(m: int, n: int, k: int) -> int:
+        spec = Contraction(m, n, k, "float", (k, 1), (n, 1))
+        target = contraction.Target(64, 32)
+        e = Emitter()
+        emit_contraction(e, spec, A, B, store_at(spec, unchanged), target, SCRATCH)
+        return len(re.findall(r"call void @llvm.prefetch.p0\(ptr \S+ i32 0, i32 2,", "\n".join(e.lines)))
+
+    assert asked(600, 700, 300) > 0
+    assert asked(60, 70, 300) == 0

@@ -24,6 +24,7 @@ from chainrule.compiler.contraction import (
     scratch_elements,
 )
 from chainrule.compiler.emit import Emitter, Value, lanes_of
+from chainrule.compiler.parts import Cut
 from chainrule.compiler.transpose import emit_transpose
 from tests.compiler.harness import Compiled, module_of
 
@@ -243,7 +244,11 @@ def test_other_machines_get_fused_multiply_adds() -> None:
 
 def in_blocks_of(chosen: Plan, depth: int, tiles: int, together: int, pack_a: bool) -> Plan:
     """The same product cut up otherwise."""
-    return replace(chosen, pack=True, pack_a=pack_a, depth=depth, tiles=tiles, together=together, blocked=True)
+    last = chosen.widths[-1]
+    widths = (*chosen.widths[:-1], replace(last, rest=0))  # no columns along rows where sums wait
+    return replace(
+        chosen, pack=True, pack_a=pack_a, depth=depth, tiles=tiles, together=together, blocked=True, widths=widths
+    )
 
 
 def run(spec: Contraction, target: Target, a: np.ndarray, b: np.ndarray, split: str = "") -> np.ndarray:
@@ -268,8 +273,8 @@ def run(spec: Contraction, target: Target, a: np.ndarray, b: np.ndarray, split: 
         lambda chosen: in_blocks_of(chosen, 16, 2, 1, True),
         lambda chosen: in_blocks_of(chosen, 32, 3, 2, False),
         lambda chosen: in_blocks_of(chosen, 90, 1, 3, True),
-        lambda chosen: replace(in_blocks_of(chosen, 16, 3, 4, True), panel=2),
-        lambda chosen: replace(in_blocks_of(chosen, 90, 2, 4, False), panel=3),
+        lambda chosen: in_blocks_of(chosen, 16, 3, 4, True),
+        lambda chosen: in_blocks_of(chosen, 90, 2, 4, False),
         lambda chosen: replace(chosen, pack=True, pack_a=True),
     ],
 )
@@ -308,6 +313,39 @@ def test_no_bit_depends_on_the_tile(across: int, down: int, target: Target, monk
         blocking.plan.cache_clear()
 
 
+@pytest.mark.parametrize(("m", "n"), [(33, 33), (65, 65), (40, 98), (17, 18), (100, 50)])
+@pytest.mark.parametrize("target", [Target(64, 32), Target(32, 16)])
+@pytest.mark.parametrize("activation", ["none", "tanh"])  # written out in each row, and in a loop
+def test_the_last_columns_are_vectors_along_rows(
+    m: int, n: int, target: Target, activation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vector that would be all but empty is done without, and no bit depends on it."""
+
+    def finish(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Value:
+        return sums if activation == "none" else mathematics.tanh(e, sums)
+
+    def products() -> list[np.ndarray]:
+        scratch = np.empty(scratch_elements(spec, target) + 16, np.float32)
+        c = np.full((m, n), np.nan, np.float32)
+        kernel(spec, target, finish).call("f", a, b, c, scratch, c)
+        return [c, *(run(spec, target, a, b, split=by) for by in ("rows", "columns"))]
+
+    rng = np.random.default_rng(0)
+    a, b = strided(rng, m, 45, "by column", np.float32), strided(rng, 45, n, "by row", np.float32)
+    spec = Contraction(m, n, 45, "float", elements(a), elements(b))
+    assert plan(spec, target).widths[-1].rest == n % target.lanes("float") > 0
+    got = products()
+    check(got[1], a, b, 45)
+    monkeypatch.setattr(blocking, "_rest", lambda spec, target: 0)
+    blocking.plan.cache_clear()
+    try:
+        assert plan(spec, target).widths[-1].rest == 0
+        for these, others in zip(got, products(), strict=True):
+            np.testing.assert_array_equal(these, others)
+    finally:
+        blocking.plan.cache_clear()
+
+
 @pytest.mark.parametrize("scalar", ["float", "double"])
 @pytest.mark.parametrize("layouts", [("by row", "by row"), ("by row", "by column"), ("by column", "by row")])
 def test_large_products_go_block_by_block(layouts: tuple[str, str], scalar: str) -> None:
@@ -337,3 +375,10 @@ def test_a_turned_product_stores_its_tiles_transposed(activation: str) -> None:
     product = a.astype(np.float64) @ b
     truth = np.tanh(product) if activation == "tanh" else np.maximum(product, 0)
     np.testing.assert_allclose(c, truth, rtol=1e-5, atol=2e-6)
+
+
+def test_the_last_part_of_an_axis_may_be_longer() -> None:
+    chosen = plan(Contraction(65, 65, 65, "float", (1, 65), (65, 1)), Target(64, 32))
+    assert [(strips.width, strips.rest) for strips in chosen.widths] == [(32, 0), (33, 1)]
+    cut = Cut(65, chosen.column_strips, chosen.vectors * chosen.lanes, chosen.wide_strips, chosen.lanes)
+    assert cut.edges(2) == (0, 32, 65)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler import threads
+from chainrule.compiler import cost, run, runtime, threads
 from chainrule.compiler.pace import Pace
 from chainrule.errors import SettingError
 
@@ -165,11 +166,115 @@ def test_a_forked_child_trains_on_workers_of_its_own():
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.fixture
+def waiting(monkeypatch):
+    """Single calls on three threads, whose workers wait for the next one for as long as it takes."""
+    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (3, left))
+    monkeypatch.setattr(cost, "PATIENCE", 1 << 62)
+    monkeypatch.setattr(run, "SOON", 1e9)
+    cr.set_num_threads(3)
+    yield
+    if threads._pool.states is not None:
+        threads._pool.states[:] = runtime.AWAY
+
+
+def starts(monkeypatch):
+    """How often a sleeping worker was woken."""
+    seen, start = [], threads._Worker.start
+    monkeypatch.setattr(threads._Worker, "start", lambda self, work: (seen.append(self.number), start(self, work))[1])
+    return seen
+
+
+def test_workers_that_wait_for_the_next_call_need_not_be_woken(monkeypatch, waiting):
+    model, step, order = trainer()
+    step(order[0])
+    woken = starts(monkeypatch)
+    for rows in order[1:200]:
+        step(rows)
+    assert woken == []
+    other, again, _ = trainer()
+    cr.set_num_threads(1)
+    again.loop(order[:200])
+    assert bits(model) == bits(other)
+
+
+def test_workers_that_wait_for_one_program_come_to_another(monkeypatch, waiting):
+    (first, one, order), (second, two, _) = trainer(dropout=0.0), trainer(dropout=0.0)
+    for rows in order[:50]:
+        one(rows)
+        two(rows)
+    assert bits(first) == bits(second)
+
+
+def test_workers_leave_when_their_patience_ends(monkeypatch, waiting):
+    """Few turns: some calls find them waiting, some asleep, some about to leave."""
+    model, step, order = trainer()
+    for number, rows in enumerate(order[:2000]):
+        monkeypatch.setattr(cost, "PATIENCE", number % 1500)
+        step(rows)
+    other, again, _ = trainer()
+    cr.set_num_threads(1)
+    again.loop(order[:2000])
+    assert bits(model) == bits(other)
+
+
+def test_an_index_error_finds_the_workers_fit_for_the_next_call(waiting):
+    _, step, order = trainer()
+    step(order[0])
+    bad = order[1].clone()
+    bad[0] = 200
+    for _ in range(3):
+        with pytest.raises(IndexError, match="out of range for an axis of size 200"):
+            step(bad)
+        step(order[0])
+
+
+def test_more_threads_than_before_while_some_wait(monkeypatch, waiting):
+    model, step, order = trainer()
+    for number, rows in enumerate(order[:60]):
+        monkeypatch.setattr(Pace, "choose", lambda self, left, limit, n=number: (1 + n % 8, left))
+        step(rows)
+    other, again, _ = trainer()
+    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (1, left))
+    again.loop(order[:60])
+    assert bits(model) == bits(other)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of any fork beside threads
+def test_a_forked_child_waits_for_none_of_its_parent_s_workers(waiting):
+    _, step, order = trainer()
+    step(order[0])
+    step(order[1])
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        step(order[2])
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    step(order[2])
+
+
+def test_workers_do_not_wait_long_nor_after_a_call_now_and_then(monkeypatch):
+    """Idle workers cost nothing: no processor time passes while nobody calls."""
+    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (2, left))
+    cr.set_num_threads(2)
+    _, step, order = trainer()
+    for rows in order[:20]:
+        step(rows)
+    time.sleep(0.02)
+    began = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - began < 0.03
+    step(order[0])  # long after the one before
+    assert not threads._pool.states.any()
+
+
 ON_ONE_PROCESSOR = """
 import os, threading
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 import chainrule as cr
-from chainrule.compiler import threads
+from chainrule.compiler import cost, run, runtime, threads
 a, b = cr.ones(1024, 1024), cr.ones(1024, 1024)
 product = cr.compile(lambda a, b: a @ b)
 loop = cr.compile(lambda i: a @ (b + i)).loop(cr.arange(5))
@@ -223,7 +328,7 @@ def test_an_interrupt_waits_for_the_end_of_the_run():
         seen.append(number)
 
     with pytest.raises(KeyboardInterrupt):
-        threads.together(1, work, lambda: None)
+        threads.together(1, work, lambda: None, np.zeros(1), lambda: False)
     assert seen == [0]
 
 

@@ -13,6 +13,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def readme():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))  # it imports its neighbours
+        yield loaded()
+
+
+def loaded():
     spec = importlib.util.spec_from_file_location("benchmarks_readme", ROOT / "benchmarks" / "readme.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -58,6 +64,13 @@ def test_figures(readme):
     whole = {"threads": 2, "contenders": {"chainrule": found, "jax": None}}
     assert readme.whole_process(whole).endswith(
         "|---|---|---|---|---|---|---|\n| chainrule | 0.50 | 1.00 | 23 | 97.22% | 97 | 0.20 |"
+    )
+    point = {**result, "size": 8, "workload": "width 8"}
+    assert readme.scaling({"width": [point]}).endswith(
+        "1 interleaved rounds</summary>\n\n"
+        "| width n (64-n-n-10, batch 64) | chainrule | torch | numpy | best peer / ours |\n|---|---|---|---|---|\n"
+        "| 8 | **50.0** | 100 (2.00) | 75.0 (1.50) | **1.50** |\n\n"
+        "Not timed: torch.compile at width 8: no compiler.\n\n</details>"
     )
     forms = [{"case": "65", "gflops": {"ours": 10.0 * i}, "share": 0.1 * i, "ratio": {"MKL": float(i)}} for i in (1, 2)]
     assert readme.contraction({"peers": ["MKL"], "results": forms}).endswith(

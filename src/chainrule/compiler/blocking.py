@@ -18,9 +18,11 @@ from chainrule.compiler.transpose import BYTES
 Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
-_NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
+NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
+# bytes of sums that wait farther off, asked for in time: fewer groups of strips, and A is packed less often
+_FAR = 8 << 20
 # bytes of a first-level cache that a block of a tile's rows and columns takes, or half as many more or fewer
-_NEAREST = 40 << 10
+_NEAREST = 32 << 10
 _LONG = 2048  # terms that are summed without a pause where A stays near
 _AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
 _TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
@@ -98,12 +100,16 @@ class Contraction:
 
 @dataclass(frozen=True)
 class Strips:
-    """Neighbouring strips of equal width: the number of the first, how many, its first column, the width."""
+    """Neighbouring strips of equal width: the number of the first, how many, its first column, the width.
+
+    The `rest` last ones of its columns are computed as vectors along the rows of C.
+    """
 
     first: int
     count: int
     column: int
     width: int
+    rest: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,7 @@ class Plan:
 
     `large` row tiles of `rows` rows come first, then `small` of one row less. `widths` lists the strips of
     columns. With `dot`, a tile's sums run over vectors of l. `pack` and `pack_a` say which factors are
-    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block, and
-    `panel` strips are packed at a time. With `ahead` a tile asks for the memory it will finish in while it sums.
+    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block. With `ahead` a tile asks for the memory it will finish in while it sums.
     """
 
     rows: int
@@ -127,7 +132,6 @@ class Plan:
     depth: int
     tiles: int
     together: int
-    panel: int = 1
     ahead: bool = False
     blocked: bool = False
     turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
@@ -147,9 +151,17 @@ class Plan:
         return -(-widest // self.lanes) * self.lanes
 
     @property
+    def vectors(self) -> int:
+        """Vectors of columns of the widest strip, beside those along rows."""
+        return max((self._vectors(strips) for strips in self.widths), default=0)
+
+    @property
     def wide_strips(self) -> int:
         """How many strips, the first, are of the widest kind; the others are one vector less."""
-        return sum(strips.count for strips in self.widths if -(-strips.width // self.lanes) * self.lanes == self.width)
+        return sum(strips.count for strips in self.widths if self._vectors(strips) == self.vectors)
+
+    def _vectors(self, strips: Strips) -> int:
+        return -(-(strips.width - strips.rest) // self.lanes)
 
 
 @lru_cache(maxsize=4096)
@@ -160,8 +172,9 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
     if _sums_along_k(upright, target):
         return replace(_dot_plan(upright, target), turned=turned)
     lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
-    across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned), target)
-    widths = tuple(_even_strips(upright.n, lanes, across))
+    rest = 0 if turned else _rest(upright, target)
+    across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned, rest), target)
+    widths = tuple(_with_rest(list(_even_strips(upright.n - rest, lanes, across)), rest))
     chosen = Plan(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0)
     return replace(_blocks(upright, chosen), turned=turned)
 
@@ -220,6 +233,34 @@ def _even_strips(n: int, lanes: int, vectors: int) -> Iterator[Strips]:
         first += count
 
 
+def _rest(spec: Contraction, target: Target) -> int:
+    """How many of the last columns are computed as vectors along the rows of C: few, that would leave a vector all but empty.
+
+    Where A is contiguous along its rows, a tile's rows are one vector more to read, and each of those columns one
+    multiply-add for all its rows. At the end they are transposed, which pays where l is long.
+    """
+    lanes = target.lanes(spec.scalar)
+    rest = spec.n % lanes
+    read = spec.a_strides[0] == 1 and spec.a_strides[1] != 1
+    worth = spec.n > lanes and spec.m >= lanes and spec.k >= 2 * lanes
+    tall = (target.registers - 3) // 2 <= lanes  # a vector holds the rows of the best tiles: not in float64 (measured)
+    if not (read and worth and tall and 0 < 4 * rest <= lanes and _stays(spec)):
+        return 0
+    costs = {columns: _grid(spec, lanes, target, False, columns).least(target) for columns in (0, rest)}
+    return min(costs, key=lambda columns: costs[columns])
+
+
+def _with_rest(strips: list[Strips], rest: int) -> list[Strips]:
+    """The last of the strips takes them."""
+    if not rest:
+        return strips
+    last = strips[-1]
+    kept = [*strips[:-1], replace(last, count=last.count - 1)] if last.count > 1 else strips[:-1]
+    before = last.count - 1
+    column = last.column + before * last.width
+    return [*kept, Strips(last.first + before, 1, column, last.width + rest, rest)]
+
+
 # -- the tile ---------------------------------------------------------------------------------------
 
 
@@ -232,28 +273,39 @@ class _Grid:
     most_rows: int
     body: float  # how much slower it may be for each copy of the tile's code it is spared
     closing: float  # cycles that each vector of columns costs a tile when its sums are done, for each term
+    rest: int = 0  # columns computed as vectors along rows, by the last tile of each row of tiles
 
     def tiles(self, target: Target) -> list[Tile]:
         """Every tile that fits: its sums, the vectors of B and one element of A in registers."""
         found: dict[Tile, None] = {}
         for across in range(1, 9):
             for down in range(1, self.most_rows + 1):
-                if across * down + across + 1 <= target.registers - target.spare:
+                beside = self.rest + 1 if self.rest else 0
+                if across * down + across + 1 + beside <= target.registers - target.spare:
                     found[_even(self.vectors, across), _even(self.m, down)] = None
         return list(found)
+
+    def least(self, target: Target) -> float:
+        return min(self.cost(*tile) for tile in self.tiles(target))
 
     def cost(self, across: int, down: int) -> float:
         """Cycles for each element of l."""
         widths, heights = _counts(self.vectors, across), _counts(self.m, down)
         cycles = sum(w * h * (_cycles(v, r) + v * self.closing) for v, w in widths for r, h in heights)
-        return cycles * (1 + self.body * (len(widths) * len(heights) - 1))
+        kinds = len(widths)
+        if self.rest:
+            last, of_last = widths[-1]
+            cycles += sum(h * (_cycles(last, r, self.rest) - _cycles(last, r)) for r, h in heights)
+            kinds += of_last > 1
+        return cycles * (1 + self.body * (kinds * len(heights) - 1))
 
 
-def _grid(spec: Contraction, lanes: int, target: Target, turned: bool) -> _Grid:
+def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int) -> _Grid:
     body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
     full = target.lanes(spec.scalar)
     closing = _TRANSPOSING * full / 2 / max(1, spec.k) if turned else 0.0
-    return _Grid(spec.m, -(-spec.n // lanes), full if turned else 28, body, closing)
+    most = full if turned or rest else 28
+    return _Grid(spec.m, -(-(spec.n - rest) // lanes), most, body, closing, rest)
 
 
 def _counts(extent: int, size: int) -> list[tuple[int, int]]:
@@ -261,8 +313,9 @@ def _counts(extent: int, size: int) -> list[tuple[int, int]]:
     return [(s, count) for s, count in ((size, large), (size - 1, small)) if count and s]
 
 
-def _cycles(across: int, down: int) -> float:
-    return max(across * down, _LOAD * (across + down), _IN_FLIGHT) / 2 + _TURN + _VECTOR * across
+def _cycles(across: int, down: int, rest: int = 0) -> float:
+    loads = across + down + rest + (rest > 0)
+    return max(across * down + rest, _LOAD * loads, _IN_FLIGHT) / 2 + _TURN + _VECTOR * (across + (rest > 0))
 
 
 # -- sums along l -----------------------------------------------------------------------------------
@@ -299,26 +352,30 @@ def _dot_plan(spec: Contraction, target: Target) -> Plan:
 def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     """The plan with what is packed, and how far apart the loops come back to the same data.
 
-    A block of A stays near while the panels of B pass by, and a panel of B while the rows of that block do; the sums
+    A block of A stays near while the strips of B pass by, and a strip of B while the rows of that block do; the sums
     of a block of C wait a little farther off.
     """
     size = BYTES[spec.scalar]
     tiles, strips = chosen.row_tiles, chosen.column_strips
-    far = spec.m * spec.n * size > _NEAR // 2 and spec.k >= _AHEAD * chosen.rows
+    far = spec.m * spec.n * size > NEAR // 2 and spec.k >= _AHEAD * chosen.rows
     chosen = replace(chosen, pack=_packs_b(spec, size), tiles=tiles, together=strips, ahead=far)
-    if spec.m * spec.k * size <= _NEAR // 2 and spec.k <= _LONG:
+    if _stays(spec):
         return replace(chosen, pack_a=_packs_a(spec, size))
     pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
     depth = min(spec.k, -(-spec.k // pieces // 16) * 16)
-    tiles = _even(tiles, max(1, _NEAR // 2 // (depth * size * chosen.rows)))
-    panel = _even(strips, max(1, _NEAR // 8 // (depth * size * chosen.width)))
+    tiles = _even(tiles, max(1, NEAR // 2 // (depth * size * chosen.rows)))
     if depth < spec.k:
-        strips = _even(strips, max(1, 2 * _NEAR // (tiles * chosen.rows * size * chosen.width)))
+        strips = _even(strips, max(1, _FAR // (tiles * chosen.rows * size * chosen.width)))
     pack_a = _packs_a(spec, size) or _crowds(spec, size)
     return replace(
-        chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, panel=panel, ahead=far or depth < spec.k,
+        chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, ahead=far or depth < spec.k,
         blocked=True,
     )  # fmt: skip
+
+
+def _stays(spec: Contraction) -> bool:
+    """Does A stay near while every strip passes, so that nothing need be cut into blocks?"""
+    return spec.m * spec.k * BYTES[spec.scalar] <= NEAR // 2 and spec.k <= _LONG
 
 
 def _crowds(spec: Contraction, size: int) -> bool:
@@ -333,8 +390,8 @@ def _packs_b(spec: Contraction, size: int) -> bool:
     if spec.b_strides[1] != 1:
         return True
     far = spec.b_strides[0] * size
-    crowded = far % 1024 == 0 and far * spec.k >= _NEAR and spec.m >= 24
-    return crowded or far * spec.k * spec.m > 64 * _NEAR
+    crowded = far % 1024 == 0 and far * spec.k >= NEAR and spec.m >= 24
+    return crowded or far * spec.k * spec.m > 64 * NEAR
 
 
 def _packs_a(spec: Contraction, size: int) -> bool:
@@ -352,7 +409,7 @@ def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None
 
 def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
     """Elements of scratch memory for a strip of B, a block of A, and the sums of a block of C."""
-    strip = chosen.depth * chosen.width * chosen.panel if chosen.pack else 0
+    strip = chosen.depth * chosen.width if chosen.pack else 0
     block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
     sums = chosen.tiles * chosen.rows * chosen.together * chosen.width if chosen.depth < spec.k else 0
     return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from ctypes import addressof, c_char
 from typing import Any
 
-import numpy as np
-
 from chainrule.graph import Array
+from chainrule.tensor.memory import LINE, aligned, empty
 
-LINE = 64  # bytes of a cache line: a vector that crosses into the next is read and written at half the speed
+__all__ = ["address", "addresses", "aligned", "contiguous", "empty", "lies_well"]
 
 _first: Any = c_char  # an array is a buffer, which the types of ctypes do not know
 
@@ -37,19 +35,6 @@ def addresses(arrays: Iterable[Array]) -> list[int]:
         return [addressof(_first.from_buffer(array)) for array in arrays]
     except (TypeError, ValueError):
         return [address(array) for array in arrays]
-
-
-def aligned(size: int) -> Array:
-    """Working memory that starts on a cache line."""
-    raw = np.empty(size + LINE, np.uint8)
-    start = -address(raw) % LINE
-    return raw[start : start + max(size, 1)]
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An array that starts on a cache line, if it is large enough to matter."""
-    size = math.prod(shape) * dtype.itemsize
-    return np.empty(shape, dtype) if size < LINE else aligned(size)[:size].view(dtype).reshape(shape)
 
 
 def lies_well(array: Array) -> bool:

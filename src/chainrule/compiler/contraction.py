@@ -12,12 +12,12 @@ the rows of A. How a product is cut up is decided in `blocking`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from chainrule.compiler.ahead import Ahead, Touch
+from chainrule.compiler.ahead import Ahead, Coming, Lines, Touch
 from chainrule.compiler.blocking import (
     Contraction,
     Plan,
@@ -101,15 +101,32 @@ def emit_contraction(
 class _Strip:
     """The columns under a row of tiles, and where B has them."""
 
+    number: Value
     b: Value
     strides: tuple[int, int]
     column: Value
     columns: list[Column]
+    rest: Column | None = None  # those computed as vectors along rows: from where on, and how many
 
     @property
     def operand(self) -> tuple[Value, int, int]:
         last = self.columns[-1]
         return self.b, self.strides[1], last.first + lanes_on(last.type, last.mask)
+
+
+@dataclass(frozen=True)
+class _Corner:
+    """Where a block begins: its first row tile, its first strip, its first element of l."""
+
+    tile: Value
+    strip: Value
+    start: Value
+
+
+def _along_rows(height: int, scalar: str) -> Column:
+    """One vector for a tile's rows."""
+    wide = power_of_two_above(height)
+    return Column(0, vector(scalar, wide), lane_mask(height, wide))
 
 
 def part(e: Emitter, first: Value, step: Value, count: int, end: Value) -> Range:
@@ -170,9 +187,9 @@ class _Kernel:
         with e.loop(e.binary("sub", bottom, top), chosen.tiles) as down:
             rows = part(e, top, down, chosen.tiles, bottom)
             with e.loop(e.binary("sub", right, left), chosen.together) as across:
-                self._block(rows, part(e, left, across, chosen.together, right))
+                self._block(rows, part(e, left, across, chosen.together, right), (left, right))
 
-    def _block(self, tiles: Range, strips: Range) -> None:
+    def _block(self, tiles: Range, strips: Range, all_strips: Range) -> None:
         """One block of C, through all blocks of l."""
         e, k = self.e, self.spec.k
         with e.loop(k, self.plan.depth) as start:
@@ -180,21 +197,49 @@ class _Kernel:
             count = e.call("llvm.smin.i64", "i64", left, e.const(self.plan.depth, "i64"))
             first, last = e.compare("eq", start, e.const(0, "i64")), e.compare("eq", count, left)
             depth = Depth(start, count, first, last) if self.plan.depth < k else Depth(start, k)
+            after = self._after(tiles, strips, all_strips, start, last)
+            rows_coming = self._next_rows(strips, after)
             rows = self.packer.rows_of_a(self.a, tiles, depth)
-            with e.loop(e.binary("sub", strips[1], strips[0]), self.plan.panel) as across:
-                self._panel(rows, tiles, part(e, strips[0], across, self.plan.panel, strips[1]), depth, strips[0])
+            for kind in self.plan.widths:
 
-    def _panel(self, rows: Rows, tiles: Range, strips: Range, depth: Depth, first: Value) -> None:
-        """Some strips, packed together."""
-        if self.plan.pack:
-            self.packer.panel_of_b(self.b, strips, depth)
-        for kind in self.plan.widths:
+                def strip(number: Value, kind: Strips = kind) -> None:
+                    coming = [rows_coming, self._next_strip(number, strips, start, after)]
+                    self.strip(kind, number, rows, tiles, depth, strips[0], coming)
 
-            def strip(number: Value, kind: Strips = kind) -> None:
-                packed = self.packer.packed_strip(strips, number) if self.plan.pack else None
-                self.strip(kind, number, rows, tiles, depth, first, packed)
+                ranged(e, strips, kind.first, kind.count, strip)
 
-            ranged(self.e, strips, kind.first, kind.count, strip)
+    def _after(self, tiles: Range, strips: Range, all_strips: Range, start: Value, last: Value) -> _Corner:
+        """Where the work goes on after a block: deeper, then to the right, then down."""
+        e = self.e
+        deeper = e.binary("add", start, e.const(self.plan.depth, "i64"))
+        on = e.compare("slt", strips[1], all_strips[1])
+        right = e.select(on, strips[1], all_strips[0])
+        down = e.select(on, tiles[0], tiles[1])
+        return _Corner(
+            e.select(last, down, tiles[0]),
+            e.select(last, right, strips[0]),
+            e.select(last, e.const(0, "i64"), deeper),
+        )
+
+    def _next_rows(self, strips: Range, after: _Corner) -> Coming:
+        """The next block of A, wanted when all strips of this block are done."""
+        e, spec, chosen = self.e, self.spec, self.plan
+        start = offset(e, self.a, self.packer.row_of(after.tile), spec.a_strides[0], spec.scalar)
+        start = offset(e, start, after.start, spec.a_strides[1], spec.scalar)
+        extents = min(spec.m, chosen.tiles * chosen.rows), chosen.depth
+        lines = Lines.of(start, extents, spec.a_strides, BYTES[spec.scalar])
+        return Coming(e, spec, chosen, lines, chosen.together, strips[0])
+
+    def _next_strip(self, number: Value, strips: Range, start: Value, after: _Corner) -> Coming:
+        """The next strip of B, wanted when this one is done."""
+        e, spec, chosen = self.e, self.spec, self.plan
+        beside = plus(e, number, 1)
+        on = e.compare("slt", beside, strips[1])
+        strip, start = e.select(on, beside, after.strip), e.select(on, start, after.start)
+        place = offset(e, self.b, self.packer.column_of(strip), spec.b_strides[1], spec.scalar)
+        place = offset(e, place, start, spec.b_strides[0], spec.scalar)
+        lines = Lines.of(place, (chosen.depth, chosen.width), spec.b_strides, BYTES[spec.scalar])
+        return Coming(e, spec, chosen, lines, 1, number)
 
     # -- a strip, a tile ------------------------------------------------------------------------
     def strip(
@@ -205,49 +250,62 @@ class _Kernel:
         tiles: Range | None,
         depth: Depth,
         first: Value | None,
-        packed: Value | None = None,
+        coming: Sequence[Coming] = (),
     ) -> None:
         """The row tiles of one strip of columns; the strip of B packed first if the plan says so and it is not yet."""
         e, spec, chosen = self.e, self.spec, self.plan
         column = self.packer.first_column(strips, number)
         lanes = strips.width if chosen.dot else chosen.lanes
-        parts = columns(strips.width, lanes, spec.scalar)
-        source, strides = packed, (-(-strips.width // lanes) * lanes, 1)
-        if source is None:
-            source = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar)
-            source = offset(e, source, column, spec.b_strides[1], spec.scalar)
-            if chosen.pack:
-                self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
-                source = self.packer.scratch[0]
-            else:
-                strides = spec.b_strides
-        strip = _Strip(source, strides, column, parts)
+        parts = columns(strips.width - strips.rest, lanes, spec.scalar)
+        rest = Column(strips.width - strips.rest, vector(spec.scalar, strips.rest), None) if strips.rest else None
+        source, strides = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar), spec.b_strides
+        source = offset(e, source, column, spec.b_strides[1], spec.scalar)
+        if chosen.pack:
+            self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
+            source, strides = self.packer.scratch[0], (-(-strips.width // lanes) * lanes, 1)
+        strip = _Strip(number, source, strides, column, parts, rest)
         place = e.binary("sub", number, first) if first is not None else number
         for begin, count, height in self.packer.row_tiles():
-            ranged(e, tiles, begin, count, partial(self.tile, strip, place, rows, depth, height))
+            ranged(e, tiles, begin, count, partial(self.tile, strip, place, rows, depth, coming, height))
 
-    def tile(self, strip: _Strip, place: Value, rows: Rows, depth: Depth, height: int, number: Value) -> None:
+    def tile(
+        self,
+        strip: _Strip,
+        place: Value,
+        rows: Rows,
+        depth: Depth,
+        coming: Sequence[Coming],
+        height: int,
+        number: Value,
+    ) -> None:
         e, spec, chosen = self.e, self.spec, self.plan
         row = self.packer.first_row(number, height)
         if rows.packed:
             a, strides = self.packer.packed_tile(rows, number), (1, height)
         else:
             a, strides = offset(e, rows.a, row, spec.a_strides[0], spec.scalar), spec.a_strides
+        asks = [(each, each.of_tile(strip.number, e.binary("sub", number, rows.first))) for each in coming]
         if chosen.dot:
             sums = dot_tile(e, spec.k, chosen.lanes, spec.scalar, (a, strides[0], height), strip.operand)
             self.finish(row, strip.column, strip.columns, height, sums)
             return
         if depth.first is None or depth.last is None:
             start = [e.const(0.0, c.type) for c in strip.columns] * height
-            asking = self._asking(strip, row, None, None)
-            sums = self._broadcast_tile(a, strides, strip, depth.count, start, asking)
-            self.finish(row, strip.column, strip.columns, height, sums)
+            if strip.rest is not None:
+                start += [e.const(0.0, _along_rows(height, spec.scalar).type)] * lanes_of(strip.rest.type)
+            asking = self._asking(strip, row, asks, None, None)
+            sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
+            whole = height * len(strip.columns)
+            self.finish(row, strip.column, strip.columns, height, sums[:whole])
+            if strip.rest is not None:
+                along = _along_rows(height, spec.scalar)
+                self._finish_turned(plus(e, strip.column, strip.rest.first), row, along, sums[whole:])
             return
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
         waiting = offset(e, self.packer.scratch[2], index, chosen.rows * chosen.width, spec.scalar)
         start = self._resume(waiting, depth.first, strip.columns, height)
-        asking = self._asking(strip, row, waiting, depth.last)
-        sums = self._broadcast_tile(a, strides, strip, depth.count, start, asking)
+        asking = self._asking(strip, row, asks, waiting, depth.last)
+        sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
         done, more = e.fresh("done"), e.fresh("more")
         end = e.fresh("end")
         e.branch(depth.last, done, more)
@@ -261,14 +319,23 @@ class _Kernel:
         e.label(end)
 
     def _asking(
-        self, strip: _Strip, row: Value, waiting: Value | None, last: Value | None
+        self,
+        strip: _Strip,
+        row: Value,
+        asks: list[tuple[Coming, list[Value]]],
+        waiting: Value | None,
+        last: Value | None,
     ) -> Callable[[Value], None] | None:
         """What a tile does at each of its rows, beside summing."""
         e, ahead = self.e, self.ahead
-        if ahead is None:
+        if ahead is None and not asks:
             return None
 
         def ask(index: Value) -> None:
+            for coming, places in asks:
+                coming.ask(places, index)
+            if ahead is None:
+                return
             if waiting is None or last is None:
                 ahead.results(e.binary("add", row, index), strip.column, strip.columns)
                 return
@@ -309,6 +376,7 @@ class _Kernel:
         strip: _Strip,
         count: Value | int,
         start: list[Value],
+        height: int,
         ahead: Callable[[Value], None] | None = None,
     ) -> list[Value]:
         """The sums of a tile, row by row: each scalar of A times each vector of B.
@@ -318,9 +386,8 @@ class _Kernel:
         e = self.e
         if ahead is None:
             with e.fold(count, start) as state:
-                state.values = self._turn(a, a_strides, strip, state.index, state.values)
+                state.values = self._turn(a, a_strides, strip, state.index, state.values, height)
             return state.values
-        height = len(start) // len(strip.columns)
         total = count if isinstance(count, Value) else e.const(count, "i64")
         step = e.binary("sdiv", plus(e, total, height - 1), e.const(height, "i64"))
         with e.fold(height, start) as row:
@@ -328,12 +395,13 @@ class _Kernel:
             first = e.binary("mul", row.index, step)
             left = e.binary("sub", total, first)
             with e.fold(e.call("llvm.smin.i64", "i64", left, step), row.values) as state:
-                state.values = self._turn(a, a_strides, strip, e.binary("add", first, state.index), state.values)
+                index = e.binary("add", first, state.index)
+                state.values = self._turn(a, a_strides, strip, index, state.values, height)
             row.values = state.values
         return row.values
 
     def _turn(
-        self, a: Value, a_strides: tuple[int, int], strip: _Strip, index: Value, before: list[Value]
+        self, a: Value, a_strides: tuple[int, int], strip: _Strip, index: Value, before: list[Value], height: int
     ) -> list[Value]:
         """One element of l."""
         e, spec, columns = self.e, self.spec, strip.columns
@@ -341,11 +409,18 @@ class _Kernel:
         at_b = offset(e, strip.b, index, strip.strides[0], spec.scalar)
         right = [self._vector_of_b(at_b, c) for c in columns]
         sums = []
-        for r in range(len(before) // len(columns)):
+        for r in range(height):
             left = e.load(at(e, at_a, r * a_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
             factors = {c.type: e.splat(left, lanes_of(c.type)) for c in columns}
             for c, values in enumerate(right):
                 sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
+        if strip.rest is None:
+            return sums
+        along = _along_rows(height, spec.scalar)
+        rows = e.masked_load(at_a, along.type, along.mask)
+        for c, total in enumerate(before[len(sums) :]):
+            right_one = e.load(at(e, at_b, strip.rest.first + c, spec.scalar), spec.scalar, BYTES[spec.scalar])
+            sums.append(e.fma(e.splat(right_one, lanes_of(along.type)), rows, total))
         return sums
 
     def _vector_of_b(self, at_b: Value, column: Column) -> Value:
@@ -367,18 +442,28 @@ class _Kernel:
                 of_row = sums[r * len(columns) : (r + 1) * len(columns)]
                 self._finish_row(plus(e, row, r), column, columns, of_row)
             return
-        saved = []
-        for c, part in enumerate(columns):
-            room = e.local(part.type, rows)
-            saved.append(room)
-            for r in range(rows):
-                e.store(sums[r * len(columns) + c], e.address(room, e.const(r, "i64"), part.type), 4)
+        full = [c for c, part in enumerate(columns) if part.mask is None]
+        rest = [c for c, part in enumerate(columns) if part.mask is not None]
+        for some in filter(None, (full, rest)):
+            self._finish_in_loop(row, column, [columns[c] for c in some], [sums[c :: len(columns)] for c in some])
+
+    def _finish_in_loop(self, row: Value, column: Value, columns: list[Column], sums: list[list[Value]]) -> None:
+        """Some vectors of columns, a few rows at a time, each with its sums one below the other.
+
+        Not together with masked ones: a masked store holds up loads of what lies behind it, where the next row may
+        begin (a quarter of the time of a small product with an optimizer behind it).
+        """
+        e, rows = self.e, len(sums[0])
+        rooms = [e.local(part.type, rows) for part in columns]
+        for room, part, below in zip(rooms, columns, sums, strict=True):
+            for r, value in enumerate(below):
+                e.store(value, e.address(room, e.const(r, "i64"), part.type), 4)
         together = min(rows, max(1, _AT_ONCE // len(columns)))
         whole = rows - rows % together
 
         def some(first: Value, count: int) -> None:
             numbers = [plus(e, first, i) for i in range(count)]
-            places = [(number, room, part) for number in numbers for room, part in zip(saved, columns, strict=True)]
+            places = [(number, room, part) for number in numbers for room, part in zip(rooms, columns, strict=True)]
             e.side_by_side([partial(self._finish_saved, row, column, *place) for place in places])
 
         with e.loop(whole, together) as r_index:

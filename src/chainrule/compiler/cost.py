@@ -26,6 +26,7 @@ FOREIGN, FOREIGN_BYTES = 2.5, 1 << 16
 AHEAD = 1024.0  # bytes that the hardware reads ahead in a stream
 SMALL = 30_000.0  # a step of less is over before a second thread could have helped
 WAKE = 60_000.0  # a sleeping worker starts so much later
+PATIENCE = 6000  # looks of a worker for the next run before it sleeps, in CPU pauses: about as long as waking it takes
 GAIN = 0.9  # threads are used at first where the step should take at most this share of its time on one
 
 

@@ -265,9 +265,9 @@ class Emitter:
     def store(self, value: Value, address: Value, align: int = 1) -> None:
         self.write(f"store {value.typed}, ptr {address.name}, align {align}")
 
-    def prefetch(self, address: Value, write: bool = False) -> None:
-        """Ask for a cache line that will be read (or written) soon; harmless wherever it points."""
-        how = [Value(str(int(number)), "i32") for number in (write, 3, True)]  # into the nearest cache, of data
+    def prefetch(self, address: Value, write: bool = False, level: int = 1) -> None:
+        """Ask for a cache line that will be read (or written) soon, into a cache of some level; harmless wherever it points."""
+        how = [Value(str(int(number)), "i32") for number in (write, 4 - level, True)]  # the last: a cache of data
         self.call("llvm.prefetch.p0", "void", address, *how)
 
     def masked_load(self, address: Value, type: str, mask: Value | None) -> Value:

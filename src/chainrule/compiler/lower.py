@@ -99,7 +99,7 @@ def _product_shares(kernel: Kernel, core: Dot, target: Target) -> list[Share]:
     if m is not None and chosen.row_tiles > 1:
         found.append(Share.of(m, Cut(m.size, chosen.row_tiles, chosen.rows, chosen.large), "rows"))
     if n is not None and chosen.column_strips > 1:
-        cut = Cut(n.size, chosen.column_strips, chosen.width, chosen.wide_strips, chosen.lanes)
+        cut = Cut(n.size, chosen.column_strips, chosen.vectors * chosen.lanes, chosen.wide_strips, chosen.lanes)
         found.append(Share.of(n, cut, "columns"))
     return found
 

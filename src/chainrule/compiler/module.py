@@ -74,7 +74,7 @@ class ModuleWriter:
             *(f.text.replace("define ", "define internal ", 1) for f in self.functions.values()),
             runtime.BARRIER % {"pause": pause},
             step,
-            runtime.run(enter, leave),
+            runtime.run(enter, leave, pause),
             # Without the last, LLVM halves 64-byte vectors on some CPUs that have them.
             'attributes #0 = { nounwind noinline "prefer-vector-width"="512" }',
         ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from chainrule.compiler.blocking import (
+    NEAR,
     Contraction,
     Plan,
     Strips,
@@ -20,6 +21,7 @@ from chainrule.compiler.blocking import (
 )
 from chainrule.compiler.emit import Emitter, Value, vector
 from chainrule.compiler.transpose import (
+    BYTES,
     Column,
     at,
     emit_copy,
@@ -81,11 +83,11 @@ class Packer:
         self.scratch = self._divided(scratch)
 
     def _divided(self, scratch: Value | None) -> list[Value]:
-        """Scratch memory for a panel of B, a block of A, the sums of a block of C."""
+        """Scratch memory for a strip of B, a block of A, the sums of a block of C."""
         if scratch is None:
             return []
-        panel, block, _ = scratch_parts(self.spec, self.plan)
-        return [at(self.e, scratch, elements, self.spec.scalar) for elements in (0, panel, panel + block)]
+        strip, block, _ = scratch_parts(self.spec, self.plan)
+        return [at(self.e, scratch, elements, self.spec.scalar) for elements in (0, strip, strip + block)]
 
     def row_tiles(self) -> list[tuple[int, int, int]]:
         """First tile, how many, of how many rows."""
@@ -96,6 +98,26 @@ class Packer:
         row = scaled(self.e, tile, rows)
         # the small tiles follow the large ones, each one row longer
         return row if rows == self.plan.rows else plus(self.e, row, self.plan.large)
+
+    def row_of(self, tile: Value) -> Value:
+        """The first row of any tile."""
+        e, chosen = self.e, self.plan
+        row = scaled(e, tile, chosen.rows)
+        if not chosen.small:
+            return row
+        beyond = e.binary("sub", tile, e.const(chosen.large, "i64"))
+        return e.binary("sub", row, e.call("llvm.smax.i64", "i64", beyond, e.const(0, "i64")))
+
+    def column_of(self, strip: Value) -> Value:
+        """The first column of any strip."""
+        e, chosen = self.e, self.plan
+        narrow = chosen.column_strips - chosen.wide_strips
+        column = scaled(e, strip, chosen.width)
+        if not narrow:
+            return column
+        beyond = e.binary("sub", strip, e.const(chosen.wide_strips, "i64"))
+        beyond = e.call("llvm.smax.i64", "i64", beyond, e.const(0, "i64"))
+        return e.binary("sub", column, scaled(e, beyond, chosen.lanes))
 
     def first_column(self, strips: Strips, number: Value) -> Value:
         return plus(self.e, scaled(self.e, number, strips.width), strips.column - strips.first * strips.width)
@@ -129,19 +151,8 @@ class Packer:
         source = offset(e, source, self.first_row(number, height), spec.a_strides[0], spec.scalar)
         count = depth.count if isinstance(depth.count, Value) else None
         place, lanes = self.packed_tile(rows, number), self.plan.lanes
-        emit_transpose(
-            e,
-            height,
-            spec.k,
-            spec.scalar,
-            source,
-            spec.a_strides,
-            place,
-            lanes,
-            None,
-            count,
-            height * spec.a_strides[0],
-        )
+        ahead = lanes if self.plan.blocked else height * spec.a_strides[0]
+        emit_transpose(e, height, spec.k, spec.scalar, source, spec.a_strides, place, lanes, None, count, ahead)
 
     def _copy_tile(self, rows: Rows, line: Value, start: Value, count: Value | int, height: int, number: Value) -> None:
         """Some terms of l for a tile's rows, which lie side by side."""
@@ -152,53 +163,20 @@ class Packer:
         emit_copy(e, count, parts, spec.scalar, source, spec.a_strides[1], place, height, AHEAD)
 
     # -- columns of B ---------------------------------------------------------------------------
-    def packed_strip(self, strips: Range, number: Value) -> Value:
-        """Where a panel that begins with strips[0] has a strip."""
-        size = self.plan.depth * self.plan.width
-        return offset(self.e, self.scratch[0], self.e.binary("sub", number, strips[0]), size, self.spec.scalar)
-
-    def panel_of_b(self, b: Value, strips: Range, depth: Depth) -> None:
-        """Some strips of B, each as rows of whole vectors."""
-        e, spec, chosen = self.e, self.spec, self.plan
-        source = offset(e, b, depth.start, spec.b_strides[0], spec.scalar)
-        if spec.b_strides[1] != 1:
-            for kind in chosen.widths:
-                ranged(e, strips, kind.first, kind.count, partial(self._turn_strip, strips, source, depth, kind))
-            return
-        with self._pieces(depth.count) as (start, count):
-            line = offset(e, source, start, spec.b_strides[0], spec.scalar)
-            for kind in chosen.widths:
-                body = partial(self._copy_strip, strips, line, start, count, kind)
-                ranged(e, strips, kind.first, kind.count, body)
-
-    def _turn_strip(self, strips: Range, source: Value, depth: Depth, kind: Strips, number: Value) -> None:
-        source = offset(self.e, source, self.first_column(kind, number), self.spec.b_strides[1], self.spec.scalar)
-        self.strip_of_b(kind, source, depth.count, self.packed_strip(strips, number))
-
-    def _copy_strip(
-        self, strips: Range, line: Value, start: Value, count: Value | int, kind: Strips, number: Value
-    ) -> None:
-        e, scalar, lanes = self.e, self.spec.scalar, self.plan.lanes
-        wide = -(-kind.width // lanes) * lanes
-        place = offset(e, self.packed_strip(strips, number), start, wide, scalar)
-        source = e.address(line, self.first_column(kind, number), scalar)
-        emit_copy(
-            e, count, padded(kind.width, lanes, scalar), scalar, source, self.spec.b_strides[0], place, wide, AHEAD
-        )
-
     def strip_of_b(self, strips: Strips, source: Value, count: Value | int, place: Value) -> None:
         """A strip of B as rows of whole vectors."""
         e, spec, lanes = self.e, self.spec, self.plan.lanes
         wide = -(-strips.width // lanes) * lanes
         if spec.b_strides[1] == 1:
             parts = padded(strips.width, lanes, spec.scalar)
-            emit_copy(e, count, parts, spec.scalar, source, spec.b_strides[0], place, wide)
+            emit_copy(e, count, parts, spec.scalar, source, spec.b_strides[0], place, wide, AHEAD * self.plan.blocked)
         else:
             turned = spec.b_strides[::-1]
             some = count if isinstance(count, Value) else None
-            emit_transpose(
-                e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, strips.width * turned[0]
-            )
+            # where the whole strip was asked for before, only the step into the nearest cache is left
+            far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
+            ahead = lanes if self.plan.blocked else strips.width * turned[0] * far
+            emit_transpose(e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead)
 
     @contextmanager
     def _pieces(self, count: Value | int) -> Iterator[tuple[Value, Value]]:

@@ -20,7 +20,7 @@ from chainrule.graph import Node
 
 
 class Cut(NamedTuple):
-    """An axis of `size` in `units`: the first `large` of `rows` elements, the others `less`, the last perhaps shorter."""
+    """An axis of `size` in `units`: the first `large` of `rows` elements, the others `less`, the last perhaps otherwise."""
 
     size: int
     units: int
@@ -36,6 +36,8 @@ class Cut(NamedTuple):
 
     def start(self, unit: int) -> int:
         """Where a unit begins, in elements of the axis."""
+        if unit >= self.units:
+            return self.size  # the last may also be longer
         return min(self.size, unit * self.rows - self.less * max(0, unit - self.large))
 
     def edges(self, threads: int) -> tuple[int, ...]:

@@ -6,15 +6,20 @@ import time
 
 import numpy as np
 
+from chainrule.compiler import cost
 from chainrule.compiler.available import check_room
 from chainrule.compiler.buffers import address, aligned, contiguous
 from chainrule.compiler.pace import Pace
 from chainrule.compiler.program import Program
-from chainrule.compiler.runtime import FRAME, SYNC_BYTES
-from chainrule.compiler.threads import get_num_threads, new_sync, together
+from chainrule.compiler.runtime import AWAY, FRAME, FRAME_WORDS, STATE, SYNC_BYTES
+from chainrule.compiler.threads import generation, get_num_threads, new_sync, together
 from chainrule.graph import Array
 
-_STEPS, _THREADS = FRAME.index("steps"), FRAME.index("threads")
+_STEPS, _THREADS, _TURNS = (FRAME.index(word) for word in ("steps", "threads", "turns"))
+
+
+# Seconds between two runs, within which the workers are asked to wait for a third one: not for a call now and then.
+SOON = 200e-6
 
 
 class Run:
@@ -33,8 +38,9 @@ class Run:
         self.constants = [contiguous(node.value) for node in program.constants]
         for i, constant in enumerate(self.constants):
             self.table[program.table - len(self.constants) + i] = address(constant)
-        self.run = program.code.run
+        self.run, self.call = program.code.run, program.code.call
         self.pace: Pace | None = None  # until there may be several threads
+        self.ended = 0.0  # when the last run on several did
         self._reserve(1)
 
     def _reserve(self, threads: int) -> None:
@@ -46,11 +52,17 @@ class Run:
         # Addresses once, not at every call; `table` and the rest stay where they are.
         fixed = [address(self.strides), address(self.working), self.moving]
         barrier = address(self.sync)
-        self.frame = np.array([address(self.table), *fixed, 0, 0, 1, barrier], np.int64)  # on one thread
+        self.frame = np.array([address(self.table), *fixed, 0, 0, 1, barrier, 0], np.int64)  # on one thread
         self.alone = address(self.frame)
         # One for each thread, which moves along a table of its own.
-        self.frames = np.array([[address(t), *fixed, 0, i, 0, barrier] for i, t in enumerate(self.tables)], np.int64)
+        self.frames = aligned(8 * FRAME_WORDS * threads).view(np.int64).reshape(threads, FRAME_WORDS)
+        self.frames[:] = AWAY
+        for i, (frame, table) in enumerate(zip(self.frames, self.tables, strict=True)):
+            frame[: len(FRAME)] = [address(table), *fixed, 0, i, 0, barrier, 0]
         self.each = [address(frame) for frame in self.frames]
+        self.states = self.frames[:, STATE]
+        self.told = 0, 0, 0
+        self.generation = generation()
 
     def go(self, steps: int) -> int:
         """So many steps; the status (see `program`)."""
@@ -65,10 +77,12 @@ class Run:
         while done < steps:
             threads, count = self.pace.choose(steps - done, limit)
             began = time.perf_counter()
+            self.soon = began - self.ended < SOON
             status = self._with(threads, count)
             if status:
                 return status + (done << 16)
-            self.pace.note(threads, count, time.perf_counter() - began)
+            self.ended = time.perf_counter()
+            self.pace.note(threads, count, self.ended - began)
             done += count
         return 0
 
@@ -78,26 +92,32 @@ class Run:
         return self.run(self.alone)
 
     def _with(self, threads: int, steps: int) -> int:
-        if threads > self.threads:
-            self._reserve(threads)
+        if threads > self.threads or (threads > 1 and self.generation != generation()):
+            self._reserve(threads)  # a forked child waits for none of its parent's workers
         return self._alone(steps) if threads == 1 else self._together(threads, steps)
 
     def _together(self, threads: int, steps: int) -> int:
-        tables = self.tables[:threads]
+        tables, frames = self.tables[:threads], self.frames[:threads]
         tables[:] = self.table
-        self.frames[:threads, _STEPS], self.frames[:threads, _THREADS] = steps, threads
+        told = threads, steps, cost.PATIENCE if self.soon else 0
+        if told != self.told:
+            frames[:, _THREADS], frames[:, _STEPS], frames[1:, _TURNS] = self.told = told
         status = [0]
 
-        def work(thread: int) -> None:
+        def call() -> bool:
+            status[0] = self.call(self.each[0])
+            return status[0] != -1
+
+        def work(thread: int, _held: object = (self.frames, self.tables, self.working)) -> None:
             code = self.run(self.each[thread])
             if thread == 0:
                 status[0] = code
-                self.table[:] = tables[0]  # moved on, as a run on one thread leaves it
 
         def alone() -> None:
             status[0] = self._alone(steps)
 
-        together(threads, work, alone)
+        if together(threads, work, alone, self.states, call):
+            self.table[:] = tables[0]  # moved on, as a run on one thread leaves it
         return status[0]
 
 

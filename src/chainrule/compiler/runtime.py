@@ -1,6 +1,6 @@
 """The text that every module shares: the loop of steps, the barrier, the state of the floating-point unit.
 
-A run is told everything in one `FRAME` of eight 64-bit numbers (see `module`).
+A run is told everything in one `FRAME` of 64-bit numbers (see `module`), followed by the worker's `STATE`.
 `sync` points to four cache lines: arrivals at the barrier, its generation, the status, and the address of
 the operating system's function that yields the processor (or 0).
 """
@@ -88,7 +88,10 @@ done:
 """
 
 # What a run needs, in memory: from Python, one pointer is passed five times faster than eight arguments.
-FRAME = ("table", "strides", "arena", "moving", "steps", "thread", "threads", "sync")
+# `turns`: how often a worker looks for the next run before it leaves (0: at once).
+FRAME = ("table", "strides", "arena", "moving", "steps", "thread", "threads", "sync", "turns")
+FRAME_WORDS, STATE = 32, 16  # from one thread's frame to the next; where its state is, on a cache line of its own
+AWAY = 0  # a worker's state: not in native code; 1: waiting there for the next run, 2: called to it, 3: reserved for it
 _POINTERS = ("table", "strides", "arena", "sync")
 
 
@@ -101,18 +104,24 @@ def _load_frame() -> str:
     return "\n".join(lines)
 
 
-def run(enter: str, leave: str) -> str:
-    """The loop of steps, between what the floating-point unit is told before and after."""
-    return _RUN % {"frame": _load_frame(), "enter": enter, "leave": leave}
+def run(enter: str, leave: str, pause: str) -> str:
+    """The loop of steps, between what the floating-point unit is told before and after; `call` around it."""
+    return (_RUN + _CALL) % {"frame": _load_frame(), "enter": enter, "leave": leave, "pause": pause}
 
 
+# A worker that was asked to (`turns`) waits after a run for the next one where it is: from sleep it would come some
+# hundred microseconds late. It says so before all threads let go of the run, so that the caller of the next finds it
+# waiting. It leaves by an exchange that fails once it is reserved, so that whoever is counted on does come.
 _RUN = """define i64 @run(ptr %%frame) #0 {
 entry:
-%(frame)s
+  %%state = getelementptr i64, ptr %%frame, i64 16
 %(enter)s
+  br label %%start
+start:
+%(frame)s
   br label %%head
 head:
-  %%i = phi i64 [ 0, %%entry ], [ %%following, %%moved ]
+  %%i = phi i64 [ 0, %%start ], [ %%following, %%moved ]
   %%more = icmp slt i64 %%i, %%steps
   br i1 %%more, label %%body, label %%done
 body:
@@ -141,9 +150,85 @@ stop:
   br label %%done
 done:
   %%result = phi i64 [ 0, %%head ], [ %%code, %%stop ]
+  %%stays = icmp sgt i64 %%turns, 0
+  br i1 %%stays, label %%announce, label %%let.go
+announce:
+  store atomic i64 1, ptr %%state release, align 8
+  br label %%let.go
+let.go:
   ; nobody leaves before all have let go of their tables: the caller fills them anew
   call void @barrier(ptr %%sync, i64 %%threads)
+  br i1 %%stays, label %%wait, label %%leave
+wait:
+  %%turn = phi i64 [ 0, %%let.go ], [ %%next.turn, %%again ]
+  %%now = load atomic i64, ptr %%state acquire, align 8
+  %%waiting = icmp eq i64 %%now, 1
+  br i1 %%waiting, label %%again, label %%answer
+again:
+  %(pause)s
+  %%next.turn = add i64 %%turn, 1
+  %%patient = icmp slt i64 %%next.turn, %%turns
+  br i1 %%patient, label %%wait, label %%answer
+answer:
+  %%called = icmp eq i64 %%now, 2
+  br i1 %%called, label %%begin, label %%give.up
+give.up:
+  %%pair = cmpxchg ptr %%state, i64 1, i64 0 acq_rel acquire, align 8
+  %%was = extractvalue { i64, i1 } %%pair, 0
+  %%gone = icmp ule i64 %%was, 1
+  br i1 %%gone, label %%leave, label %%reserved
+reserved:
+  %%then = load atomic i64, ptr %%state acquire, align 8
+  switch i64 %%then, label %%reserved [ i64 0, label %%leave
+                                        i64 1, label %%give.up
+                                        i64 2, label %%begin ]
+begin:
+  store atomic i64 0, ptr %%state release, align 8
+  br label %%start
+leave:
 %(leave)s
   ret i64 %%result
+}
+"""
+
+# A run whose workers all wait for it, from the first of their frames: its status; or -1, and nobody was called.
+_CALL = """define i64 @call(ptr %%frame) #0 {
+entry:
+  %%threads.at = getelementptr i64, ptr %%frame, i64 6
+  %%threads = load i64, ptr %%threads.at, align 8
+  br label %%reserve
+reserve:
+  %%i = phi i64 [ 1, %%entry ], [ %%next, %%try ]
+  %%more = icmp slt i64 %%i, %%threads
+  br i1 %%more, label %%try, label %%all
+try:
+  %%state = getelementptr [32 x i64], ptr %%frame, i64 %%i, i64 16
+  %%pair = cmpxchg ptr %%state, i64 1, i64 3 acq_rel monotonic, align 8
+  %%waited = extractvalue { i64, i1 } %%pair, 1
+  %%next = add i64 %%i, 1
+  br i1 %%waited, label %%reserve, label %%undo
+undo:
+  %%j = phi i64 [ %%i, %%try ], [ %%before, %%free ]
+  %%before = sub i64 %%j, 1
+  %%left = icmp sgt i64 %%before, 0
+  br i1 %%left, label %%free, label %%nobody
+free:
+  %%freed = getelementptr [32 x i64], ptr %%frame, i64 %%before, i64 16
+  store atomic i64 1, ptr %%freed release, align 8
+  br label %%undo
+nobody:
+  ret i64 -1
+all:
+  %%k = phi i64 [ 1, %%reserve ], [ %%following, %%one ]
+  %%some = icmp slt i64 %%k, %%threads
+  br i1 %%some, label %%one, label %%own
+one:
+  %%called = getelementptr [32 x i64], ptr %%frame, i64 %%k, i64 16
+  store atomic i64 2, ptr %%called release, align 8
+  %%following = add i64 %%k, 1
+  br label %%all
+own:
+  %%status = call i64 @run(ptr %%frame)
+  ret i64 %%status
 }
 """

@@ -1,8 +1,9 @@
 """Worker threads that run one program together.
 
 Workers are Python threads that sleep on a lock until there is a run, enter the native function beside the
-caller, and sleep again; an idle one costs nothing. Only one run at a time has them: a second program, called
-from another Python thread meanwhile, runs on its caller alone, with the same bits.
+caller, and sleep again; an idle one costs nothing. Where runs of one program follow each other closely, they stay
+in the native function for about as long as waking them would take (see `runtime`). Only one run at a time has
+them: a second program, called from another Python thread meanwhile, runs on its caller alone, with the same bits.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
 from chainrule.compiler.buffers import aligned
+from chainrule.compiler.runtime import AWAY
 from chainrule.errors import SettingError
 
 Work = Callable[[int], None]
+States = np.ndarray[Any, Any]
 
 
 def available_cpus() -> int:
@@ -101,8 +105,10 @@ class _Pool:
 
     def __init__(self) -> None:
         self.limit: int | None = None
+        self.generation = 0  # of processes: how often this one was forked
         self.busy = threading.Lock()
         self.workers: list[_Worker] = []
+        self.states: States | None = None  # of the workers that may be waiting for another run
 
     def run(self, threads: int, work: Work) -> None:
         """work(0) here and work(1), ..., work(threads - 1) beside it; the work itself waits for all."""
@@ -112,31 +118,52 @@ class _Pool:
             worker.start(work)
         work(0)
 
+    def turn_to(self, states: States) -> None:
+        """Who waits for another program waits no longer."""
+        if self.states is not None and self.states is not states:
+            self.states[:] = AWAY
+        self.states = states
+
 
 _pool = _Pool()
 
 
 def _after_fork() -> None:
     """A forked child has none of its parent's threads."""
-    limit = _pool.limit
+    limit, generation = _pool.limit, _pool.generation
     _pool.__init__()  # type: ignore[misc]  # the same object, as new: others hold a reference to it
-    _pool.limit = limit
+    _pool.limit, _pool.generation = limit, generation + 1
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def together(threads: int, work: Work, alone: Callable[[], None]) -> None:
-    """Run `work` on so many threads, or `alone` if the workers are busy with another program."""
-    if _pool.busy.acquire(blocking=False):
-        try:
+def generation() -> int:
+    """Changes where this process is a forked child: what was agreed with workers holds no longer."""
+    return _pool.generation
+
+
+def together(threads: int, work: Work, alone: Callable[[], None], states: States, call: Callable[[], bool]) -> bool:
+    """Run `work` on so many threads, or `alone` if the workers are busy with another program: were there several?
+
+    Args:
+        states: of the program's workers, by which they can be sent away.
+        call: the run itself, if all workers wait for it in native code: one native call, in whose middle no
+            interrupt takes effect.
+    """
+    if not _pool.busy.acquire(blocking=False):
+        alone()
+        return False
+    try:
+        _pool.turn_to(states)
+        if not call():
+            states[:] = AWAY  # some may wait: they come as the others do
             with _interrupts_deferred():
                 _pool.run(threads, work)
-        finally:
-            _pool.busy.release()
-    else:
-        alone()
+    finally:
+        _pool.busy.release()
+    return True
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
 
 BYTES = {"float": 4, "double": 8}
+_HALVED = 32  # bytes from which on a vector's upper half is read into its place
 
 
 @dataclass(frozen=True)
@@ -120,25 +121,48 @@ def _block(
     ahead: int,
 ) -> None:
     """One block of at most lanes x lanes; with `fill`, zeros make it up to `lanes` rows."""
-    type = vector(scalar, lanes)
-    nothing = Value("zeroinitializer" if fill else "poison", type)
-    values = [nothing] * lanes
-    for r in range(height):
-        place = at(e, src, r * src_stride, scalar)
-        if ahead:
-            e.prefetch(at(e, place, ahead, scalar))
-        values[r] = e.masked_load(place, type, lane_mask(width, lanes))
-    values = in_registers(e, values)
+    type, mask = vector(scalar, lanes), lane_mask(width, lanes)
+    if mask is None and lanes * BYTES[scalar] >= _HALVED:
+        # the longest exchange is between halves, which are joined as they are read: not only by the port that shuffles
+        half = lanes // 2
+        parts = [Column(first, vector(scalar, half), None) for first in (0, half)]
+        left, right = (_rows(e, height, lanes, part, src, src_stride, fill, ahead) for part in parts)
+        halves = [(part[r], part[r + half]) for part in (left, right) for r in range(half)]
+        values = in_registers(e, [_joined(e, *pair) for pair in halves], half)
+    else:
+        values = in_registers(e, _rows(e, height, lanes, Column(0, type, mask), src, src_stride, fill, ahead))
     for c in range(width):
         mask = None if fill else lane_mask(height, lanes)
         e.masked_store(values[c], at(e, dst, c * dst_stride, scalar), mask)
 
 
-def in_registers(e: Emitter, rows: list[Value]) -> list[Value]:
-    """The columns of a square of as many vectors as each has lanes."""
+def _rows(
+    e: Emitter, height: int, count: int, part: Column, src: Value, stride: int, fill: bool, ahead: int
+) -> list[Value]:
+    """One vector of each of `height` rows, made up to `count`; of the rows' first one, memory is asked for ahead."""
+    scalar = scalar_of(part.type)
+    values = []
+    for r in range(height):
+        place = at(e, src, r * stride + part.first, scalar)
+        if ahead and not part.first:
+            e.prefetch(at(e, place, ahead, scalar))
+        values.append(e.masked_load(place, part.type, part.mask))
+    return values + [Value("zeroinitializer" if fill else "poison", part.type)] * (count - height)
+
+
+def _joined(e: Emitter, a: Value, b: Value) -> Value:
+    """Two vectors as one."""
+    lanes = 2 * lanes_of(a.type)
+    picks = ", ".join(f"i32 {lane}" for lane in range(lanes))
+    type = vector(scalar_of(a.type), lanes)
+    return e.assign(type, f"shufflevector {a.typed}, {b.typed}, <{lanes} x i32> <{picks}>")
+
+
+def in_registers(e: Emitter, rows: list[Value], below: int = 0) -> list[Value]:
+    """The columns of a square of as many vectors as each has lanes; with `below`, by exchanges of less distance only."""
     values, lanes = list(rows), len(rows)
     distance = 1
-    while distance < lanes:
+    while distance < (below or lanes):
         for low in range(lanes):
             if not low & distance:
                 a, b = values[low], values[low + distance]

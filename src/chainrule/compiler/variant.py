@@ -332,8 +332,10 @@ class Variant:
         held = node._value  # not `value`: reading it would mark it as seen
         if held is None:
             raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
-        array = contiguous(held)
-        if slot.final is not None and (node.seen or array is not held or not lies_well(array)):
+        array = held
+        if slot.final is None:
+            array = contiguous(held)
+        elif node.seen or not held.flags.c_contiguous or not lies_well(held):
             array = empty(held.shape, held.dtype)
             array[...] = held
             node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)

@@ -31,7 +31,7 @@ def run(program: Program, table: Array) -> tuple[int, dict[Node, Array]]:
     working, sync = aligned(program.working(1)), new_sync(SYNC_BYTES)
     values = {node: _read(int(table[slot]), node) for node, slot in program.slots.items()}
     base = address(working)
-    frame = np.array([address(table), address(strides), base, 0, 1, 0, 1, address(sync)], np.int64)
+    frame = np.array([address(table), address(strides), base, 0, 1, 0, 1, address(sync), 0], np.int64)
     status = program.code.run(address(frame))
     for node, place in program.plan.places.items():
         if node not in values:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.borrowed import own
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError
 from chainrule.graph import Node, Op, Rule, Shape, Type, shape_error, who
@@ -292,7 +293,7 @@ bitcast = Op(
 OPS.append(bitcast)
 
 # A new node for an old value: `grad` differentiates with respect to it, and only it.
-alias = _op("alias", lambda x: x, lambda e, x: x, lambda dY, Y, x: dY, formula=("1",))
+alias = _op("alias", own, lambda e, x: x, lambda dY, Y, x: dY, formula=("1",))
 # A value without its history.
 detach = _op("detach", lambda x: x, lambda e, x: x, None)
 

@@ -17,6 +17,7 @@ from chainrule.graph import Node, Op, Shape, Type
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
+_BLOCK = 16384  # words at a time: a hundred operations on each, with no large array in between
 
 
 def threefry(words: Any, key: tuple[Any, Any], counter: tuple[Any, Any], rounds: int = 20) -> tuple[Any, Any]:
@@ -55,8 +56,12 @@ def _numpy_bits(state: Any, shape: Shape, word: int) -> Any:
     seed, step = state.astype(np.int64).view(np.uint64)
     # The seed's upper half joins the step's word, so that all 64 bits of a seed count.
     key = (np.uint32(seed & 0xFFFFFFFF), np.uint32((step ^ (seed >> np.uint64(32))) & np.uint64(0xFFFFFFFF)))
-    position = np.arange(math.prod(shape), dtype=np.uint64).astype(np.uint32).reshape(shape)
-    return threefry(NumpyWords, key, (position, np.full(shape, word, np.uint32)))[0].view(np.int32)
+    drawn = np.empty(math.prod(shape), np.uint32)
+    for first in range(0, drawn.size, _BLOCK):
+        part = drawn[first : first + _BLOCK]
+        position = np.arange(first, first + part.size, dtype=np.uint64).astype(np.uint32)
+        part[...] = threefry(NumpyWords, key, (position, np.full(part.size, word, np.uint32)))[0]
+    return drawn.view(np.int32).reshape(shape)
 
 
 # 32 random bits for every element; `state` is int64 [seed, step].

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union
 import numpy as np
 
 from chainrule import dtypes, graph
+from chainrule.borrowed import borrowed
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError
 from chainrule.graph import Array, Node, Op, Shape
@@ -190,6 +191,9 @@ class Handle:
             )
         new = new if new.dtype is old.dtype else apply(ew.cast, new, dtype=old.dtype)
         node = lifted(new)
+        if node._value is not None and borrowed(node._value):
+            new = apply(ew.alias, new)
+            node = new._node
         if self._views is not None:
             self._views = Engine.write_through(self._views, new, name)
         node.seen = True  # two handles name it now, so no compiled step may overwrite its value

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule import dtypes, graph
+from chainrule.borrowed import lend
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Array, Shape
 from chainrule.ops import random
 from chainrule.ops import shaping as shaping_ops
 from chainrule.tensor.core import Handle, Number, apply, scalar, wrap
+from chainrule.tensor.memory import copied
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -37,7 +39,7 @@ def tensor(data: Any, dtype: object = None, requires_grad: bool = False) -> Tens
     """
     array, wanted = _as_array(data, dtype)
     if isinstance(data, (np.ndarray, Handle)) or not array.flags.c_contiguous:
-        array = np.array(array, wanted.numpy, order="C")
+        array = copied(array, wanted.numpy)
     result = wrap(graph.leaf(array, wanted))
     return result.requires_grad_() if requires_grad else result
 
@@ -83,14 +85,43 @@ def as_tensor(data: Any, dtype: object = None) -> Tensor:
 
 
 def from_numpy(array: Array) -> Tensor:
-    """A tensor with the array's values and dtype (a copy; PyTorch's would share memory).
+    """A tensor in the memory of `array`, without a copy: what is written to the array is seen by the tensor.
+
+    So it is by its views, and by compiled functions at their next call, which read a row-major array where it lies
+    and copy any other at every call. A clone, and whatever copies in PyTorch, does not see it. Values that a graph
+    keeps for its backward pass are not protected: write to the array after ``backward()``, not before.
+
+    The other way round nothing is written: an in-place operation gives a tensor memory of its own, as everywhere
+    here, and leaves the array as it was (in PyTorch it writes to the array). So a read-only array is as good as any.
+    Inside a compiled function the array is copied when it is traced, like every other constant.
+
+    Args:
+        array: any shape and strides, of one of chainrule's six dtypes.
+
+    Raises:
+        TypeError: not an array.
+        DtypeError: a dtype, a byte order or an alignment that cannot be shared.
 
     >>> import numpy as np
     >>> import chainrule as cr
-    >>> cr.from_numpy(np.array([1.0, 2.0]))
-    tensor([1., 2.], dtype=chainrule.float64)
+    >>> a = np.array([1.0, 2.0])
+    >>> x = cr.from_numpy(a)
+    >>> a[0] = 5
+    >>> x
+    tensor([5., 2.], dtype=chainrule.float64)
     """
-    return tensor(np.asarray(array))
+    if not isinstance(array, np.ndarray):
+        raise TypeError(
+            f"{graph.who('from_numpy')}: must be a NumPy array, got {type(array).__name__}. Use cr.tensor(data)."
+        )
+    wanted = dtypes.as_dtype(array.dtype)
+    if array.dtype != wanted.numpy or not array.flags.aligned:
+        came = str(array.dtype) if array.flags.aligned else f"unaligned {array.dtype}"
+        raise DtypeError(
+            f"{graph.who('from_numpy')}: can share the memory of aligned arrays in one of chainrule's dtypes and this "
+            f"machine's byte order, got {came}. Use cr.tensor(array), which copies."
+        )
+    return tensor(array) if graph.tracing() else wrap(graph.leaf(lend(array), wanted))
 
 
 def full(size: Any, fill_value: Number, *, dtype: object = None, requires_grad: bool = False) -> Tensor:

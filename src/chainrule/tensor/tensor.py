@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chainrule import graph
+from chainrule.borrowed import own
 from chainrule.errors import ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
@@ -144,7 +145,7 @@ class Tensor(InPlace):
                 "deepcopy: only a leaf can be copied, not the result of an operation that requires grad. "
                 "Copy x.detach() instead."
             )
-        copy = self._leaf_like(self._node.value)
+        copy = self._leaf_like(own(self._node.value))
         memo[id(self)] = copy
         if self._grad is not None:
             copy._grad = self._grad.detach().clone()

@@ -41,7 +41,9 @@ class Settings:
     threads: int = 1
     rounds: int = 7
     seconds: float = 0.2
-    limit: float = 300.0  # seconds until an implementation that does not answer is given up
+    limit: float = (
+        300.0  # seconds until an implementation that does not answer is given up: one that compiles for longer
+    )
     fresh: bool = True  # new processes and empty caches for every workload: first calls and memory are told
 
 
@@ -108,7 +110,7 @@ class Contest:
         self.machine: Result = {}
 
     def run(self) -> Result:
-        interrupted = False
+        interrupted, began = False, time.perf_counter()
         try:
             for stage in (self._build, self._compare, self._warm_up, self._rounds, self._finish, self._cached):
                 stage()
@@ -120,7 +122,8 @@ class Contest:
         return {
             "workload": workload.name, "sizes": list(workload.sizes), "batch": workload.batch,
             "network": workload.network, "threads": self.settings.threads, "flops": workload.flops,
-            "bytes": workload.bytes, **self.machine, "interrupted": interrupted, "peers": self.found,
+            "bytes": workload.bytes, **self.machine, "interrupted": interrupted,
+            "seconds": time.perf_counter() - began, "peers": self.found,
         }  # fmt: skip
 
     def _each(self, work: Callable[[Peer, Result], None]) -> None:
@@ -133,6 +136,18 @@ class Contest:
                 except WorkerError as error:
                     result["skipped"] = str(error)
 
+    def _set_up(self, work: Callable[[Peer, Result], None]) -> None:
+        """Likewise, and how long it took counts as the implementation's set-up."""
+
+        def timed(peer: Peer, result: Result) -> None:
+            began = time.perf_counter()
+            try:
+                work(peer, result)
+            finally:
+                result["set_up"] = result.get("set_up", 0.0) + time.perf_counter() - began
+
+        self._each(timed)
+
     # -- the stages -----------------------------------------------------------------------------
     def _build(self) -> None:
         def build(peer: Peer, result: Result) -> None:
@@ -143,7 +158,7 @@ class Contest:
 
         if self.settings.fresh:
             self.crew.dismiss()
-        self._each(build)
+        self._set_up(build)
 
     def _compare(self) -> None:
         """Whoever does not do the same work as ours is not timed."""
@@ -166,7 +181,7 @@ class Contest:
             self.say(f"{peer.name}, warming up")
             result["steps"], result["rounds"] = self._steps(peer), []
 
-        self._each(warm_up)
+        self._set_up(warm_up)
         self._look_at_machine()
 
     def _look_at_machine(self) -> None:

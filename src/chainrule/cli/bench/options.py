@@ -76,7 +76,7 @@ def threads(text: str | None) -> list[int]:
 
 
 def settings(peers: str | None, rounds: int | None, quick: bool, brief: bool = False) -> Settings:
-    """How to measure; `brief` for many workloads one after the other: no first calls, and none of the slow to compile.
+    """How to measure; `brief` for many workloads one after the other: no first calls told, and shorter rounds.
 
     Raises:
         UnknownNameError: no such peer.
@@ -84,6 +84,6 @@ def settings(peers: str | None, rounds: int | None, quick: bool, brief: bool = F
     from chainrule.cli.bench.measure import Settings
     from chainrule.cli.bench.peers import chosen
 
-    found = tuple(peer for peer in chosen(listed(peers)) if peers or peer.name != _SLOW or not (quick or brief))
+    found = tuple(peer for peer in chosen(listed(peers)) if peers or peer.name != _SLOW or not quick)
     usual, seconds = (3, 0.02) if quick else (5, 0.05) if brief else (7, 0.1)
     return Settings(peers=found, rounds=rounds or usual, seconds=seconds, fresh=not brief)

@@ -61,6 +61,8 @@ class Compiled(Eager):
     """``torch.compile`` of the loss, with its backward pass, and of the optimizer's step."""
 
     def __init__(self, *arguments: Any) -> None:
+        # What this process compiled before would count: other sizes would be made dynamic, and after eight nothing compiled.
+        torch.compiler.reset()
         super().__init__(*arguments)
         self.loss = torch.compile(self._loss)
         self.update = torch.compile(self.optimizer.step)
