@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,37 @@ def test_loops_nest() -> None:
     out = np.empty((4, 3))
     Compiled(module_of(e, e.function("f", [OUT, COUNT]))).call("f", out, 4)
     np.testing.assert_array_equal(out, np.outer(range(4), range(3)))
+
+
+def test_pieces_side_by_side_are_written_a_line_of_each_in_turn() -> None:
+    e = Emitter()
+
+    def piece(number: int) -> None:
+        place = e.address(OUT, e.const(number, "i64"), "double")
+        total = e.const(float(number), "double")
+        for _ in range(number):
+            total = e.binary("fadd", total, total)
+        e.store(total, place, 8)
+
+    e.side_by_side([partial(piece, number) for number in range(3)])
+    e.ret()
+    written = [line.split("=")[-1].split()[0] for line in e.lines]
+    assert written == ["getelementptr"] * 3 + ["store", "fadd", "fadd", "store", "fadd", "store", "ret"]
+    out = np.empty(3)
+    Compiled(module_of(e, e.function("f", [OUT, COUNT]))).call("f", out, 0)
+    np.testing.assert_array_equal(out, [0.0, 2.0, 8.0])
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 16])
+def test_a_vector_that_is_split_and_joined_is_itself(lanes: int) -> None:
+    e = Emitter()
+    parts = e.split(e.load(OUT, "<16 x float>", 4), lanes)
+    assert len(parts) == 16 // lanes
+    e.store(e.join(parts), e.address(OUT, e.const(16, "i64"), "float"), 4)
+    e.ret()
+    out = np.append(np.arange(16), np.zeros(16)).astype(np.float32)
+    Compiled(module_of(e, e.function("f", [OUT, COUNT]))).call("f", out, 0)
+    np.testing.assert_array_equal(out[16:], np.arange(16))
 
 
 def test_a_function_reads_as_llvm_writes_it() -> None:
