@@ -71,7 +71,6 @@ class Emitter:
 
     def __init__(self, rsqrt14: bool = False) -> None:
         self.rsqrt14 = rsqrt14  # the CPU estimates 1 / sqrt of 16 floats, as with AVX-512
-        self.roots = 0  # square roots so far (see `mathematics.sqrt`)
         self.lines: list[str] = []
         self.declarations: set[str] = set()
         self.locals: list[str] = []

@@ -427,13 +427,10 @@ def cos(e: Emitter, x: Value) -> Value:
 
 
 def sqrt(e: Emitter, x: Value) -> Value:
-    """Correctly rounded; every fourth of a kernel's by the divider, which the others leave idle."""
+    """Correctly rounded."""
     if not e.rsqrt14 or scalar_of(x.type) != "float" or lanes_of(x.type) < 16:
         return e.intrinsic("sqrt", x)
-    parts = []
-    for part in e.split(x, 16):
-        e.roots += 1
-        parts.append(_refined_sqrt(_Writer(e, part), part) if e.roots % 4 else e.intrinsic("sqrt", part))
+    parts = [_refined_sqrt(_Writer(e, part), part) for part in e.split(x, 16)]
     return e.join(parts)
 
 
