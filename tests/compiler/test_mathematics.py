@@ -150,7 +150,7 @@ def test_the_square_root_without_the_divider_is_the_square_root(lanes: int) -> N
     e.ret()
     code = Compiled(module_of(e, e.function("f", [out, source, count])))
     assert "vrsqrt14ps" in code.assembly
-    assert ("vsqrtps" in code.assembly) == (lanes == 64)  # of four vectors one goes by the divider
+    assert "vsqrtps" not in code.assembly
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, -1.0, 2.0**-126, 3.4e38] * 8, np.float32)
     random = np.random.default_rng(0).integers(0x00800000, 0x7F800000, 1 << 20, dtype=np.uint32).view(np.float32)
     for x in (np.arange(0x3F800000, 0x40800000, dtype=np.uint32).view(np.float32), random, special):
