@@ -150,14 +150,17 @@ class Contest:
 
     # -- the stages -----------------------------------------------------------------------------
     def _build(self) -> None:
-        def build(peer: Peer, result: Result) -> None:
+        def need(peer: Peer, result: Result) -> None:
             if peer.missing():
                 raise WorkerError(f"{peer.needs} is not installed")
+
+        def build(peer: Peer, result: Result) -> None:
             self.say(f"{peer.name}, first call")
             result.update(self.crew.ask(peer, "build", self.workload))
 
         if self.settings.fresh:
             self.crew.dismiss()
+        self._each(need)
         self._set_up(build)
 
     def _compare(self) -> None:
