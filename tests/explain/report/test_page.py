@@ -643,8 +643,8 @@ def test_a_served_page_asks_for_weights_its_document_does_not_hold(watched, tmp_
         page.tab.get_by_role("button", name="What if it were another?").click()
         page.tab.get_by_label("New value, typed").fill("0.5")
         page.tab.get_by_label("New value, typed").press("Enter")
+        page.tab.get_by_text("4.weight[200, 3] = 0.5: at step").wait_for()  # the server is done with the run
         found = served.run.what_if(0, 24, weights={"4.weight[200, 3]": 0.5})
-        page.tab.get_by_text("4.weight[200, 3] = 0.5: at step").wait_for()
         assert page.number("[data-name=course-after] .num") == found.changed.losses[-1]
         assert page.number("[data-name=loss-after] .num") == found.changed.losses[0]
         assert all(url.startswith((server.url, "data:", "blob:")) for url in page.requests)
