@@ -119,7 +119,8 @@ class Plan:
 
     `large` row tiles of `rows` rows come first, then `small` of one row less. `widths` lists the strips of
     columns. With `dot`, a tile's sums run over vectors of l. `pack` and `pack_a` say which factors are
-    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block. With `ahead` a tile asks for the memory it will finish in while it sums.
+    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block. With
+    `ahead` a tile asks for the memory it will finish in while it sums.
     """
 
     rows: int

@@ -128,7 +128,7 @@ def _block(
         parts = [Column(first, vector(scalar, half), None) for first in (0, half)]
         left, right = (_rows(e, height, lanes, part, src, src_stride, fill, ahead) for part in parts)
         halves = [(part[r], part[r + half]) for part in (left, right) for r in range(half)]
-        values = in_registers(e, [_joined(e, *pair) for pair in halves], half)
+        values = in_registers(e, [e.join(pair) for pair in halves], half)
     else:
         values = in_registers(e, _rows(e, height, lanes, Column(0, type, mask), src, src_stride, fill, ahead))
     for c in range(width):
@@ -148,14 +148,6 @@ def _rows(
             e.prefetch(at(e, place, ahead, scalar))
         values.append(e.masked_load(place, part.type, part.mask))
     return values + [Value("zeroinitializer" if fill else "poison", part.type)] * (count - height)
-
-
-def _joined(e: Emitter, a: Value, b: Value) -> Value:
-    """Two vectors as one."""
-    lanes = 2 * lanes_of(a.type)
-    picks = ", ".join(f"i32 {lane}" for lane in range(lanes))
-    type = vector(scalar_of(a.type), lanes)
-    return e.assign(type, f"shufflevector {a.typed}, {b.typed}, <{lanes} x i32> <{picks}>")
 
 
 def in_registers(e: Emitter, rows: list[Value], below: int = 0) -> list[Value]:
