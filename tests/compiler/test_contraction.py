@@ -129,6 +129,18 @@ def test_wide_rows_are_packed() -> None:
     assert not plan(Contraction(256, 1024, 16, "float", (16, 1), (1024, 1)), Target(64, 32)).pack
 
 
+@pytest.mark.parametrize(
+    ("m", "n", "k", "packed"),
+    [(128, 128, 128, True), (128, 128, 64, True), (128, 128, 48, False), (8, 128, 128, False), (128, 120, 128, False)],
+)
+def test_strips_whose_rows_share_cache_sets_are_packed_where_vectors_are_narrow(
+    m: int, n: int, k: int, packed: bool
+) -> None:
+    spec = Contraction(m, n, k, "float", (1, m), (n, 1))
+    assert plan(spec, Target(32, 16)).pack is packed
+    assert not plan(spec, Target(64, 32)).pack
+
+
 @pytest.mark.parametrize("m", [1, 7, 13, 32, 65, 127, 1000])
 def test_row_tiles_cover_the_rows_evenly(m: int) -> None:
     chosen = plan(Contraction(m, 64, 64, "float", (64, 1), (64, 1)), Target(64, 32))

@@ -8,6 +8,7 @@ of high-performance matrix multiplication", 2008).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from chainrule.compiler.transpose import BYTES
 Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
+_LINE = 64
+_WAYS = 6  # lines of a set of a first-level cache that a strip may take: of eight, the others are A's and C's
 NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
 # bytes of sums that wait farther off, asked for in time: fewer groups of strips, and A is packed less often
 _FAR = 8 << 20
@@ -360,7 +363,7 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     size = BYTES[spec.scalar]
     tiles, strips = chosen.row_tiles, chosen.column_strips
     far = spec.m * spec.n * size > NEAR // 2 and spec.k >= _AHEAD * chosen.rows
-    chosen = replace(chosen, pack=_packs_b(spec, size), tiles=tiles, together=strips, ahead=far)
+    chosen = replace(chosen, pack=_packs_b(spec, size) or _collides(spec, size, chosen), tiles=tiles, together=strips, ahead=far)
     if _stays(spec):
         return replace(chosen, pack_a=_packs_a(spec, size))
     pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
@@ -394,6 +397,18 @@ def _packs_b(spec: Contraction, size: int) -> bool:
     far = spec.b_strides[0] * size
     crowded = far % 1024 == 0 and far * spec.k >= NEAR and spec.m >= 24
     return crowded or far * spec.k * spec.m > 64 * NEAR
+
+
+def _collides(spec: Contraction, size: int, chosen: Plan) -> bool:
+    """Do the rows of a strip of B begin in so few sets of a first-level cache that they push each other out?
+
+    With vectors of less than a line: then a packed strip made products of 128 to 512 up to 20 % faster (AVX2, 32 KB).
+    Where a vector is a line (AVX-512, 48 KB), products of 128 that read B in place reach 90 % of the peak.
+    """
+    far = spec.b_strides[0] * size
+    sets = _PAGE // math.gcd(far, _PAGE)  # that different rows begin in
+    narrow = chosen.lanes * size < _LINE
+    return narrow and spec.n > 1 and spec.m >= 24 and far % _LINE == 0 and spec.k > _WAYS * sets
 
 
 def _packs_a(spec: Contraction, size: int) -> bool:
