@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from chainrule.compiler.emit import Emitter, Value
+from chainrule.compiler.transpose import lane_mask
 from tests.compiler.harness import Compiled, module_of
 
 OUT, COUNT = Value("%out", "ptr"), Value("%n", "i64")
@@ -73,6 +74,20 @@ def test_a_vector_that_is_split_and_joined_is_itself(lanes: int) -> None:
     out = np.append(np.arange(16), np.zeros(16)).astype(np.float32)
     Compiled(module_of(e, e.function("f", [OUT, COUNT]))).call("f", out, 0)
     np.testing.assert_array_equal(out[16:], np.arange(16))
+
+
+@pytest.mark.parametrize("count", range(1, 16))
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_masked_store_writes_the_lanes_it_should_with_and_without_registers_for_masks(
+    count: int, masks: bool
+) -> None:
+    e = Emitter(masks=masks)
+    e.masked_store(e.load(OUT, "<16 x float>", 4), e.address(OUT, e.const(16, "i64"), "float"), lane_mask(count, 16))
+    e.ret()
+    assert ("masked.store" in "\n".join(e.lines)) is masks
+    out = np.append(np.arange(1, 17), np.zeros(16)).astype(np.float32)
+    Compiled(module_of(e, e.function("f", [OUT, COUNT]))).call("f", out, 0)
+    np.testing.assert_array_equal(out[16:], np.arange(1, 17) * (np.arange(16) < count))
 
 
 def test_a_function_reads_as_llvm_writes_it() -> None:

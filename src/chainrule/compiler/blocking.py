@@ -363,7 +363,9 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     size = BYTES[spec.scalar]
     tiles, strips = chosen.row_tiles, chosen.column_strips
     far = spec.m * spec.n * size > NEAR // 2 and spec.k >= _AHEAD * chosen.rows
-    chosen = replace(chosen, pack=_packs_b(spec, size) or _collides(spec, size, chosen), tiles=tiles, together=strips, ahead=far)
+    chosen = replace(
+        chosen, pack=_packs_b(spec, size) or _collides(spec, size, chosen), tiles=tiles, together=strips, ahead=far
+    )
     if _stays(spec):
         return replace(chosen, pack_a=_packs_a(spec, size))
     pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))

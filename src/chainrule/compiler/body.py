@@ -235,13 +235,7 @@ class Body:
         if stride != 1:
             self._scatter(value, address, stride, memory, dtype.itemsize)
             return
-        if self.mask is None:
-            e.store(value, address, dtype.itemsize)
-            return
-        e.call(
-            f"llvm.masked.store.v{self.lanes}{_mangled(memory)}.p0", "void", value, address,
-            Register(str(dtype.itemsize), "i32"), self.mask,
-        )  # fmt: skip
+        e.masked_store(value, address, self.mask, dtype.itemsize)
 
     def _apart(self, address: Register, stride: int, memory: str) -> Register:
         """The addresses of lanes that lie `stride` elements apart; 32-bit offsets gather in half the instructions."""

@@ -110,7 +110,7 @@ class _Writer:
     def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target, share: Share | None = None) -> None:
         self.kernel, self.parameters, self.target, self.share = kernel, parameters, target, share
         self.divided = share.var if share is not None else None  # the loop whose iterations threads share
-        self.e = Emitter(rsqrt14=target.vector_bytes == 64)
+        self.e = Emitter(rsqrt14=target.vector_bytes == 64, masks=target.vector_bytes == 64)
         self.scratch = 0
         self.once: dict[int, Register] = {}  # values that are the same in every iteration
 

@@ -73,7 +73,7 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
     from chainrule.compiler.emit import Emitter, Value
 
     a, b, c, scratch = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch"))
-    e = Emitter()
+    e = Emitter(masks=target.vector_bytes == 64)
 
     def store(e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices) -> None:
         line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
