@@ -205,6 +205,9 @@ CONST = Op("const", "source", infer=_no_value, numpy=lambda value, dtype: np.asa
 class Recorder:
     """What a trace must offer; `compiler.trace` has the only one."""
 
+    thread: int  # the one that traces
+    ended: threading.Event  # set once every handle names its own node again
+
     def lift(self, handle: Any) -> Node:
         """The node that stands for a handle from outside the trace."""
         raise NotImplementedError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -349,3 +351,35 @@ def test_state_that_a_program_changes_lies_on_cache_lines() -> None:
         step(cr.ones(4, 37))
     assert total._node._value.ctypes.data % 64 == 0
     assert total.tolist() == np.ones((4, 37)).tolist()
+
+
+READINGS: list[Callable[[Tensor], Any]] = [
+    lambda w: w.numpy().tolist(), lambda w: w.tolist(), lambda w: w.detach().tolist(),
+    lambda w: (w + 0).tolist(), lambda w: [part.item() for part in w],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("read", READINGS)
+def test_another_thread_reads_state_while_it_is_traced(read: Callable[[Tensor], Any]) -> None:
+    """It finds the value from before or after the step, not what stands for it in the trace."""
+    w, tracing, seen = cr.tensor([1.0, 2.0]), threading.Event(), []
+
+    def look() -> None:
+        tracing.wait()
+        try:
+            seen.append(read(w))
+        except Exception as error:
+            seen.append(error)
+
+    @cr.compile
+    def double() -> None:
+        w.mul_(2)
+        tracing.set()
+        time.sleep(0.05)  # the other thread looks meanwhile
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    double()
+    thread.join()
+    assert seen[0] in ([1.0, 2.0], [2.0, 4.0])
+    assert w.tolist() == [2.0, 4.0]

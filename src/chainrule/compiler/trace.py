@@ -6,6 +6,7 @@ handle that names another node at the end is written back. Nothing else is state
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -66,6 +67,8 @@ class Trace(Recorder):
     guards: list[tuple[Callable[[], Hashable], Hashable]] = field(default_factory=list)
     gradients: dict[Node, Node] = field(default_factory=dict)  # by what each is the gradient of
     notes: dict[Hashable, Node] = field(default_factory=dict)
+    thread: int = field(default_factory=threading.get_ident)
+    ended: threading.Event = field(default_factory=threading.Event)
     ran_backward: bool = False  # it assigned gradients itself: a training step, not a function to differentiate
 
     def lift(self, handle: Handle, argument: int | None = None) -> Node:
@@ -159,6 +162,7 @@ def trace_function(
             result = function(*args, **kwargs)
         finally:
             trace.finish()
+            trace.ended.set()
     return trace, result
 
 

@@ -7,6 +7,7 @@ every saved value safe from later writes.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
@@ -135,7 +136,7 @@ class Handle:
             raise GradientError(
                 "numpy(): this tensor requires grad, and NumPy would lose its history. Use t.detach().numpy()."
             )
-        return read_only(self._node.value)
+        return read_only(settled(self).value)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         value = self.numpy()
@@ -156,7 +157,7 @@ class Handle:
         >>> cr.tensor([2.5]).item()
         2.5
         """
-        value = self._node.value
+        value = settled(self).value
         if value.size != 1:
             raise ShapeError(
                 f"{graph.who('item')}: only a tensor with one element is a Python number, got shape {self.shape}. "
@@ -167,7 +168,7 @@ class Handle:
 
     def tolist(self) -> Any:
         """The value as nested Python lists."""
-        return self._node.value.tolist()
+        return settled(self).value.tolist()
 
     # -- in place -----------------------------------------------------------------------
     def _rebind(self, new: Tensor, name: str) -> Tensor:
@@ -219,6 +220,15 @@ def as_leaf(node: Node, owner: Handle | None) -> Node:
     return graph.leaf(node.value, node.dtype, requires_grad=owner is not None, owner=reference)
 
 
+def settled(handle: Handle) -> Node:
+    """The handle's node; where another thread is tracing with it (a first compiled step), once that is done."""
+    node = handle._node
+    if node.trace is not None and node.trace.thread != threading.get_ident():
+        node.trace.ended.wait()
+        node = handle._node
+    return node
+
+
 def lifted(handle: Handle) -> Node:
     """The handle's node, as the current trace sees it: a value from outside becomes one of its inputs."""
     node, trace = handle._node, graph._local.trace
@@ -226,6 +236,9 @@ def lifted(handle: Handle) -> Node:
         return node
     if trace is not None:
         return trace.lift(handle)
+    node = settled(handle)
+    if node.trace is None:
+        return node
     raise TraceError(
         f"a tensor from inside a cr.compile function ({node.op.name}{node.whereabouts()}) was used after tracing ended. "
         f"Return it from the function, or store it in a tensor that exists outside."

@@ -11,7 +11,7 @@ from chainrule.borrowed import own
 from chainrule.errors import ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import Engine, Number, apply, lifted, view, viewed
+from chainrule.tensor.core import Engine, Number, apply, lifted, settled, view, viewed
 from chainrule.tensor.creation import full, ones, zeros
 from chainrule.tensor.inplace import InPlace
 from chainrule.tensor.printing import text_of
@@ -78,7 +78,7 @@ class Tensor(InPlace):
         """
         if graph.tracing():
             return view(ew.detach, self)
-        node = self._node
+        node = settled(self)
         result = Tensor(graph.leaf(node.value, node.dtype))
         result._views = viewed(self, ew.detach, {})
         return result
