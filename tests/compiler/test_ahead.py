@@ -14,6 +14,7 @@ from chainrule.compiler import blocking, contraction
 from chainrule.compiler.contraction import Contraction, Indices, emit_contraction, plan, scratch_elements
 from chainrule.compiler.emit import Emitter, Value
 from chainrule.compiler.native import assembly
+from chainrule.compiler.target import Target
 from tests.compiler.harness import Compiled, module_of
 from tests.compiler.test_contraction import SCRATCH, TARGETS, A, B, C, elements, store_at, strided, unchanged
 from tests.compiler.test_hot_loops import FMA, instructions, loops, machine_for
@@ -149,7 +150,7 @@ def test_each_block_and_strip_is_asked_for_by_those_before(
 def test_a_large_product_asks_for_what_it_reads_next_whatever_else_it_asks_for() -> None:
     def asked(m: int, n: int, k: int) -> int:
         spec = Contraction(m, n, k, "float", (k, 1), (n, 1))
-        target = contraction.Target(64, 32)
+        target = Target(64, 32)
         e = Emitter()
         emit_contraction(e, spec, A, B, store_at(spec, unchanged), target, SCRATCH)
         return len(re.findall(r"call void @llvm.prefetch.p0\(ptr \S+ i32 0, i32 2,", "\n".join(e.lines)))

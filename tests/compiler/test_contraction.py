@@ -18,13 +18,13 @@ from chainrule.compiler.contraction import (
     Epilogue,
     Indices,
     Plan,
-    Target,
     emit_contraction,
     plan,
     scratch_elements,
 )
+from chainrule.compiler.cut import Cut
 from chainrule.compiler.emit import Emitter, Value, lanes_of
-from chainrule.compiler.parts import Cut
+from chainrule.compiler.target import Target
 from chainrule.compiler.transpose import emit_transpose
 from tests.compiler.harness import Compiled, module_of
 
@@ -219,6 +219,19 @@ def test_empty_extents(m: int, n: int, k: int, b_strides: str) -> None:
 )
 def test_targets(architecture: str, features: dict[str, bool], expected: Target) -> None:
     assert Target.of(architecture, features) == expected
+
+
+def test_square_roots_are_left_to_the_cpu_where_it_is_quick_at_them() -> None:
+    features = {"avx512f": True}
+    assert Target.of("x86_64", features, "znver4").quick_roots
+    assert not Target.of("x86_64", features, "icelake-server").quick_roots
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("m", [64, 96, 100, 128, 200, 256])
+def test_a_large_product_is_cut_so_that_two_threads_have_about_equal_rows(m: int, target: Target) -> None:
+    chosen = plan(Contraction(m, 128, 128, "float", (128, 1), (128, 1)), target)
+    assert 2 * Cut(m, chosen.row_tiles, chosen.rows, chosen.large).largest(2) <= 1.07
 
 
 def test_packing_without_scratch_is_refused() -> None:

@@ -11,12 +11,12 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.compiler import cost
-from chainrule.compiler.contraction import Target
+from chainrule.compiler.cut import Cut
 from chainrule.compiler.division import Division
 from chainrule.compiler.index import Expr, Loaded, Quotient, Var
 from chainrule.compiler.kernels import Check, Dot, Kernel, Reduce, Rows
-from chainrule.compiler.parts import Cut
 from chainrule.compiler.program import Program
+from chainrule.compiler.target import Target
 from chainrule.graph import Node
 
 

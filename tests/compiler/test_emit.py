@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from chainrule.compiler.emit import Emitter, Value
+from chainrule.compiler.target import Target
 from chainrule.compiler.transpose import lane_mask
 from tests.compiler.harness import Compiled, module_of
 
@@ -77,14 +78,14 @@ def test_a_vector_that_is_split_and_joined_is_itself(lanes: int) -> None:
 
 
 @pytest.mark.parametrize("count", range(1, 16))
-@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("target", [Target(64, 32), Target(32, 16)])
 def test_a_masked_store_writes_the_lanes_it_should_with_and_without_registers_for_masks(
-    count: int, masks: bool
+    count: int, target: Target
 ) -> None:
-    e = Emitter(masks=masks)
+    e = Emitter(target)
     e.masked_store(e.load(OUT, "<16 x float>", 4), e.address(OUT, e.const(16, "i64"), "float"), lane_mask(count, 16))
     e.ret()
-    assert ("masked.store" in "\n".join(e.lines)) is masks
+    assert ("masked.store" in "\n".join(e.lines)) is target.avx512
     out = np.append(np.arange(1, 17), np.zeros(16)).astype(np.float32)
     Compiled(module_of(e, e.function("f", [OUT, COUNT]))).call("f", out, 0)
     np.testing.assert_array_equal(out[16:], np.arange(1, 17) * (np.arange(16) < count))

@@ -10,7 +10,7 @@ import pytest
 import chainrule as cr
 from chainrule import Tensor
 from chainrule.compiler import native
-from chainrule.compiler.contraction import Target
+from chainrule.compiler.target import Target
 from chainrule.compiler.trace import live
 from chainrule.graph import layer_scope
 

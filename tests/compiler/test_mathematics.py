@@ -13,6 +13,7 @@ import pytest
 
 from chainrule.compiler import mathematics
 from chainrule.compiler.emit import Emitter, Value
+from chainrule.compiler.target import Target
 from tests.compiler.harness import Compiled, apply, elementwise, module_of
 
 NAMES = {"float": np.float32, "double": np.float64}
@@ -142,7 +143,7 @@ def test_the_square_root_without_the_divider_is_the_square_root(lanes: int) -> N
     """Every mantissa over two powers of two (any other four times larger is the same problem), and the rest at random."""
     if not llvm.get_host_cpu_features().get("avx512f"):
         pytest.skip("needs a CPU with AVX-512; others have only the instruction")
-    e, type = Emitter(rsqrt14=True), f"<{lanes} x float>"
+    e, type = Emitter(Target(64, 32)), f"<{lanes} x float>"
     out, source, count = Value("%out", "ptr"), Value("%in", "ptr"), Value("%n", "i64")
     with e.loop(count, lanes) as i:
         root = mathematics.sqrt(e, e.load(e.address(source, i, "float"), type, 4))

@@ -17,7 +17,7 @@ import pytest
 import chainrule as cr
 from chainrule import Tensor
 from chainrule.compiler import native
-from chainrule.compiler.contraction import Target
+from chainrule.compiler.target import Target
 
 
 @pytest.fixture

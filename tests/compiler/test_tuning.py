@@ -12,8 +12,9 @@ import pytest
 import chainrule as cr
 from chainrule import Tensor
 from chainrule.compiler import blocking, native, tuning
-from chainrule.compiler.blocking import Contraction, Target, Tile, plan
+from chainrule.compiler.blocking import Contraction, Tile, plan
 from chainrule.compiler.lower import cut_of
+from chainrule.compiler.target import Target
 from chainrule.errors import SettingError
 
 SPEC = Contraction(64, 96, 80, "float", (80, 1), (96, 1))

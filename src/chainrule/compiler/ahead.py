@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from chainrule.compiler.blocking import Contraction, Plan
 from chainrule.compiler.emit import Emitter, Value
-from chainrule.compiler.transpose import BYTES, Column, at, lanes_on, offset
+from chainrule.compiler.target import BYTES
+from chainrule.compiler.transpose import Column, at, lanes_on, offset
 from chainrule.tensor.memory import LINE
 
 # emitter, row, first column, batch indices: asks for the memory that the epilogue will touch there

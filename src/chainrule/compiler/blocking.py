@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from chainrule.compiler.transpose import BYTES
+from chainrule.compiler.cut import Cut
+from chainrule.compiler.target import BYTES, Target
+from chainrule.tensor.memory import LINE
 
 Tile = tuple[int, int]  # vectors across, rows down
 
 _PAGE = 4096
-_LINE = 64
 _WAYS = 6  # lines of a set of a first-level cache that a strip may take: of eight, the others are A's and C's
 NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
 # bytes of sums that wait farther off, asked for in time: fewer groups of strips, and A is packed less often
@@ -33,39 +34,11 @@ _TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector
 _BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
 _SMALL_BODY = 0.04  # and a small one, which is soon done but takes as long to compile
 _SMALL = 1 << 21  # multiply-adds
+_SHARED = 1 << 17  # multiply-adds, from which on it is worth to share a product evenly among threads,
+_EVEN = 0.2  # and how much of what two and four of them lose by an uneven share counts: there may be only one
 _LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
 _TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
 _IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
-
-
-@dataclass(frozen=True)
-class Target:
-    """The vector registers of the machine that code is written for.
-
-    >>> Target.of("x86_64", {"avx2": True, "avx512f": False})
-    Target(vector_bytes=32, registers=16)
-    """
-
-    vector_bytes: int = 16
-    registers: int = 16
-    tuned: bool = field(default=False, repr=False)  # the likely tiles of each product are timed (see `tuning`)
-
-    @classmethod
-    def of(cls, architecture: str, features: Mapping[str, bool]) -> Target:
-        """The registers of an architecture with some features, both as LLVM names them."""
-        if architecture in ("aarch64", "arm64"):
-            return cls(16, 32)
-        if features.get("avx512f"):
-            return cls(64, 32)
-        return cls(32 if features.get("avx2") else 16, 16)
-
-    @property
-    def spare(self) -> int:
-        """Registers to leave alone where factors are broadcast in registers, not from memory: with fewer LLVM moves sums about."""
-        return 2 if self.registers == 32 and self.vector_bytes == 16 else 0
-
-    def lanes(self, scalar: str) -> int:
-        return self.vector_bytes // BYTES[scalar]
 
 
 @dataclass(frozen=True)
@@ -279,6 +252,7 @@ class _Grid:
     body: float  # how much slower it may be for each copy of the tile's code it is spared
     closing: float  # cycles that each vector of columns costs a tile when its sums are done, for each term
     rest: int = 0  # columns computed as vectors along rows, by the last tile of each row of tiles
+    even: float = 0.0  # what it is worth that threads have equally many rows
 
     def tiles(self, target: Target) -> list[Tile]:
         """Every tile that fits: its sums, the vectors of B and one element of A in registers."""
@@ -302,7 +276,7 @@ class _Grid:
             last, of_last = widths[-1]
             cycles += sum(h * (_cycles(last, r, self.rest) - _cycles(last, r)) for r, h in heights)
             kinds += of_last > 1
-        return cycles * (1 + self.body * (kinds * len(heights) - 1))
+        return cycles * (1 + self.body * (kinds * len(heights) - 1)) * (1 + self.even * _unevenness(self.m, down))
 
 
 def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int) -> _Grid:
@@ -310,12 +284,20 @@ def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int
     full = target.lanes(spec.scalar)
     closing = _TRANSPOSING * full / 2 / max(1, spec.k) if turned else 0.0
     most = full if turned or rest else 28
-    return _Grid(spec.m, -(-(spec.n - rest) // lanes), most, body, closing, rest)
+    even = _EVEN if spec.m * spec.n * spec.k >= _SHARED else 0.0
+    return _Grid(spec.m, -(-(spec.n - rest) // lanes), most, body, closing, rest, even)
 
 
 def _counts(extent: int, size: int) -> list[tuple[int, int]]:
     large, small = _split(extent, size)
     return [(s, count) for s, count in ((size, large), (size - 1, small)) if count and s]
+
+
+def _unevenness(m: int, rows: int) -> float:
+    """How much longer than with equal shares threads take for tiles of so many rows: two and four of them, on average."""
+    large, small = _split(m, rows)
+    cut = Cut(m, large + small, rows, large)
+    return sum(threads * cut.largest(threads) - 1 for threads in (2, 4)) / 2
 
 
 def _cycles(across: int, down: int, rest: int = 0) -> float:
@@ -409,8 +391,8 @@ def _collides(spec: Contraction, size: int, chosen: Plan) -> bool:
     """
     far = spec.b_strides[0] * size
     sets = _PAGE // math.gcd(far, _PAGE)  # that different rows begin in
-    narrow = chosen.lanes * size < _LINE
-    return narrow and spec.n > 1 and spec.m >= 24 and far % _LINE == 0 and spec.k > _WAYS * sets
+    narrow = chosen.lanes * size < LINE
+    return narrow and spec.n > 1 and spec.m >= 24 and far % LINE == 0 and spec.k > _WAYS * sets
 
 
 def _packs_a(spec: Contraction, size: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chainrule import dtypes
 from chainrule.compiler import scalars
-from chainrule.compiler.emit import Emitter, lanes_of, vector
+from chainrule.compiler.emit import Emitter, lanes_of, mangled, vector
 from chainrule.compiler.emit import Value as Register
 from chainrule.compiler.index import Expr, Guard, Loaded, Quotient, Var
 from chainrule.compiler.kernels import (
@@ -171,7 +171,7 @@ class Body:
             found = self._load_one(load, memory, guard)
         elif self.along is not None and load.index.coefficient(self.along) == 1:
             address = self.e.address(self.pointer(load.node), self.index(load.index, lanes=False), memory)
-            found = self._load_vector(address, memory, load.dtype.itemsize, self._both(guard))
+            found = self.e.masked_load(address, vector(memory, self.lanes), self._both(guard), load.dtype.itemsize)
         else:
             found = self._gather(load, memory, self._both(guard))
         return self._to_register(found, load.dtype)
@@ -190,15 +190,6 @@ class Body:
         guard = self.spread(guard)
         return guard if self.mask is None else self.e.binary("and", guard, self.mask)
 
-    def _load_vector(self, address: Register, memory: str, align: int, mask: Register | None) -> Register:
-        type = vector(memory, self.lanes)
-        if mask is None:
-            return self.e.load(address, type, align)
-        return self.e.call(
-            f"llvm.masked.load.v{self.lanes}{_mangled(memory)}.p0", type, address,
-            Register(str(align), "i32"), mask, Register("zeroinitializer", type),
-        )  # fmt: skip
-
     def _gather(self, load: Load, memory: str, mask: Register | None) -> Register:
         e, base = self.e, self.pointer(load.node)
         stride = load.index.coefficient(self.along) if self.along is not None else None
@@ -211,7 +202,7 @@ class Body:
         type = vector(memory, self.lanes)
         mask = mask or e.const(True, vector("i1", self.lanes))
         return e.call(
-            f"llvm.masked.gather.v{self.lanes}{_mangled(memory)}.v{self.lanes}p0", type, pointers,
+            f"llvm.masked.gather.{mangled(type)}.v{self.lanes}p0", type, pointers,
             Register(str(load.dtype.itemsize), "i32"), mask, Register("zeroinitializer", type),
         )  # fmt: skip
 
@@ -248,15 +239,11 @@ class Body:
             raise TypeError("neighbouring iterations must write elements a fixed way apart; this is a bug in chainrule")
         mask = self.mask or self.e.const(True, vector("i1", self.lanes))
         self.e.call(
-            f"llvm.masked.scatter.v{self.lanes}{_mangled(memory)}.v{self.lanes}p0", "void", value,
+            f"llvm.masked.scatter.{mangled(value.type)}.v{self.lanes}p0", "void", value,
             self._apart(address, stride, memory), Register(str(align), "i32"), mask,
         )  # fmt: skip
 
     def _read(self, address: Register, memory: str, dtype: DType) -> Register:
         if self.lanes == 1:
             return self.e.load(address, memory, dtype.itemsize)
-        return self._load_vector(address, memory, dtype.itemsize, self.mask)
-
-
-def _mangled(memory: str) -> str:
-    return {"float": "f32", "double": "f64"}.get(memory, memory)
+        return self.e.masked_load(address, vector(memory, self.lanes), self.mask, dtype.itemsize)

@@ -23,7 +23,6 @@ from chainrule.compiler.blocking import (
     Contraction,
     Plan,
     Strips,
-    Target,
     Tile,
     plan,
     power_of_two_above,
@@ -41,8 +40,8 @@ from chainrule.compiler.packing import (
     ranged,
     scaled,
 )
+from chainrule.compiler.target import BYTES, Target
 from chainrule.compiler.transpose import (
-    BYTES,
     Column,
     at,
     in_registers,
@@ -52,7 +51,7 @@ from chainrule.compiler.transpose import (
     resized,
 )
 
-__all__ = ["Contraction", "Epilogue", "Indices", "Plan", "Target", "emit_contraction", "plan", "scratch_elements"]
+__all__ = ["Contraction", "Epilogue", "Indices", "Plan", "emit_contraction", "plan", "scratch_elements"]
 
 # emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes), batch indices
 Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None", "Indices"], None]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 from chainrule.compiler import memory
-from chainrule.compiler.contraction import Target
 from chainrule.compiler.kernels import Compute, Dot, Kernel, Reduce, Rows, walk
+from chainrule.compiler.target import Target
 
 PRODUCTS = 1.7  # multiply-adds a nanosecond and byte of a vector, in float32 products with tiles in registers
 LANES = 0.8  # elementwise operations a nanosecond and byte of a vector

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from chainrule.compiler import cost
-from chainrule.compiler.contraction import Target
+from chainrule.compiler.cut import Cut
 from chainrule.compiler.kernels import Check
 from chainrule.compiler.lower import shares
 from chainrule.compiler.memory import Plan
-from chainrule.compiler.parts import Access, Cut, Footprint, Share, footprint
+from chainrule.compiler.parts import Access, Footprint, Share, footprint
+from chainrule.compiler.target import Target
 
 ENOUGH = 8  # units that leave several threads about equal work
 SWEEPS = 3  # over the step at most, until one chooses as the one before

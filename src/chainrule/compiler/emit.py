@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import NamedTuple
 
+from chainrule.compiler.target import Target
+
 
 class Value(NamedTuple):
     """An SSA name, a literal or a global, with its LLVM type."""
@@ -69,9 +71,8 @@ class Emitter:
 
     flags = "contract"
 
-    def __init__(self, rsqrt14: bool = False, masks: bool = True) -> None:
-        self.rsqrt14 = rsqrt14  # the CPU estimates 1 / sqrt of 16 floats, as with AVX-512
-        self.masks = masks  # it has registers for masks: a masked store costs what another does
+    def __init__(self, target: Target | None = None) -> None:
+        self.target = target or Target()
         self.lines: list[str] = []
         self.declarations: set[str] = set()
         self.locals: list[str] = []
@@ -201,7 +202,7 @@ class Emitter:
     def intrinsic(self, name: str, *args: Value) -> Value:
         """An LLVM intrinsic overloaded on its first argument's type, e.g. ``sqrt``, ``fmuladd``."""
         type = args[0].type
-        return self.call(f"llvm.{name}.{_suffix(type)}", type, *args)
+        return self.call(f"llvm.{name}.{mangled(type)}", type, *args)
 
     def compare(self, predicate: str, a: Value, b: Value) -> Value:
         """``olt``, ``oeq``, ... on floats; ``slt``, ``eq``, ... on integers."""
@@ -268,13 +269,13 @@ class Emitter:
         how = [Value(str(int(number)), "i32") for number in (write, 4 - level, True)]  # the last: a cache of data
         self.call("llvm.prefetch.p0", "void", address, *how)
 
-    def masked_load(self, address: Value, type: str, mask: Value | None) -> Value:
+    def masked_load(self, address: Value, type: str, mask: Value | None, align: int = 0) -> Value:
         """A vector from memory; lanes that the mask turns off are not read and come as zero."""
-        align = 8 if scalar_of(type) == "double" else 4
+        align = align or (8 if scalar_of(type) == "double" else 4)
         if mask is None:
             return self.load(address, type, align)
         zero = Value("zeroinitializer", type)
-        return self.call(f"llvm.masked.load.{_suffix(type)}.p0", type, address, Value(str(align), "i32"), mask, zero)
+        return self.call(f"llvm.masked.load.{mangled(type)}.p0", type, address, Value(str(align), "i32"), mask, zero)
 
     def masked_store(self, value: Value, address: Value, mask: Value | None, align: int = 0) -> None:
         """A vector to memory; lanes that the mask turns off are not written.
@@ -285,10 +286,10 @@ class Emitter:
         align = align or (8 if scalar_of(value.type) == "double" else 4)
         if mask is None:
             self.store(value, address, align)
-        elif not self.masks and mask.name.startswith("<"):
+        elif not self.target.avx512 and mask.name.startswith("<"):
             self._store_first(mask.name.count("true"), value, address, align)
         else:
-            name = f"llvm.masked.store.{_suffix(value.type)}.p0"
+            name = f"llvm.masked.store.{mangled(value.type)}.p0"
             self.call(name, "void", value, address, Value(str(align), "i32"), mask)
 
     def _store_first(self, count: int, value: Value, address: Value, align: int) -> None:
@@ -308,7 +309,7 @@ class Emitter:
         return self.assign(type, f"shufflevector {a.typed}, {a.type} poison, <{count} x i32> <{picks}>")
 
 
-def _suffix(type: str) -> str:
+def mangled(type: str) -> str:
     """How LLVM mangles a type into an intrinsic's name: ``<16 x float>`` -> ``v16f32``."""
     scalar = {"float": "f32", "double": "f64"}.get(scalar_of(type), scalar_of(type))
     return scalar if lanes_of(type) == 1 else f"v{lanes_of(type)}{scalar}"

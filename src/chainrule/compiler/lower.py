@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from chainrule.compiler import contraction
 from chainrule.compiler.body import Body
-from chainrule.compiler.contraction import Target
+from chainrule.compiler.cut import Cut
 from chainrule.compiler.emit import Emitter, lanes_of
 from chainrule.compiler.emit import Value as Register
 from chainrule.compiler.folds import ArgFold, CheckFold, Fold, PlainFold
@@ -33,9 +33,10 @@ from chainrule.compiler.kernels import (
     Value,
     walk,
 )  # fmt: skip
-from chainrule.compiler.parts import Cut, Share
+from chainrule.compiler.parts import Share
 from chainrule.compiler.rows import HELD, Row, Streamed, held, side_by_side
 from chainrule.compiler.scalars import MEMORY, REGISTER
+from chainrule.compiler.target import Target
 from chainrule.compiler.transpose import lane_mask
 from chainrule.graph import Node
 from chainrule.ops import reduction
@@ -110,7 +111,7 @@ class _Writer:
     def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target, share: Share | None = None) -> None:
         self.kernel, self.parameters, self.target, self.share = kernel, parameters, target, share
         self.divided = share.var if share is not None else None  # the loop whose iterations threads share
-        self.e = Emitter(rsqrt14=target.vector_bytes == 64, masks=target.vector_bytes == 64)
+        self.e = Emitter(target)
         self.scratch = 0
         self.once: dict[int, Register] = {}  # values that are the same in every iteration
 

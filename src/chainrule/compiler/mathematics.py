@@ -428,7 +428,7 @@ def cos(e: Emitter, x: Value) -> Value:
 
 def sqrt(e: Emitter, x: Value) -> Value:
     """Correctly rounded."""
-    if not e.rsqrt14 or scalar_of(x.type) != "float" or lanes_of(x.type) < 16:
+    if not e.target.avx512 or e.target.quick_roots or scalar_of(x.type) != "float" or lanes_of(x.type) < 16:
         return e.intrinsic("sqrt", x)
     parts = [_refined_sqrt(_Writer(e, part), part) for part in e.split(x, 16)]
     return e.join(parts)

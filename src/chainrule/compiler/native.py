@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.compiler import cache
-from chainrule.compiler.contraction import Target
+from chainrule.compiler.target import Target
 from chainrule.errors import unknown_name
 
 RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`runtime.FRAME`) -> status
@@ -65,7 +65,7 @@ class Machine:
             llvm.initialize_all_asmprinters()
             self.triple, features = CPUS[cpu]
             self.cpu, self.features = cpu, ""
-        self.target = replace(Target.of(self.triple.split("-")[0], features), tuned=tuned)
+        self.target = replace(Target.of(self.triple.split("-")[0], features, self.cpu), tuned=tuned)
 
     @property
     def identity(self) -> str:

@@ -20,8 +20,8 @@ from chainrule.compiler.blocking import (
     scratch_parts,
 )
 from chainrule.compiler.emit import Emitter, Value, vector
+from chainrule.compiler.target import BYTES
 from chainrule.compiler.transpose import (
-    BYTES,
     Column,
     at,
     emit_copy,

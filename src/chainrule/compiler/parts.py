@@ -9,45 +9,14 @@ thread, the same elements, and need no barrier between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 from chainrule.compiler import memory
+from chainrule.compiler.cut import Cut
 from chainrule.compiler.index import Expr, Var
 from chainrule.compiler.kernels import Kernel
 from chainrule.compiler.memory import Place
 from chainrule.graph import Node
-
-
-class Cut(NamedTuple):
-    """An axis of `size` in `units`: the first `large` of `rows` elements, the others `less`, the last perhaps otherwise."""
-
-    size: int
-    units: int
-    rows: int
-    large: int
-    less: int = 1  # by how many elements the others are shorter
-
-    @classmethod
-    def even(cls, size: int, rows: int = 1) -> Cut:
-        """Units of `rows`, the last with what is left."""
-        units = -(-size // rows)
-        return cls(size, units, rows, units)
-
-    def start(self, unit: int) -> int:
-        """Where a unit begins, in elements of the axis."""
-        if unit >= self.units:
-            return self.size  # the last may also be longer
-        return min(self.size, unit * self.rows - self.less * max(0, unit - self.large))
-
-    def edges(self, threads: int) -> tuple[int, ...]:
-        """Where each thread's part begins; the last is the end."""
-        return tuple(self.start(self.units * t // threads) for t in range(threads + 1))
-
-    def largest(self, threads: int) -> float:
-        """The largest part, as a share of the whole."""
-        edges = self.edges(threads)
-        return max(b - a for a, b in pairwise(edges)) / max(1, self.size)
 
 
 class Share(NamedTuple):

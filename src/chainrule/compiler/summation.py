@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler import contraction
-from chainrule.compiler.contraction import Target
 from chainrule.compiler.kernels import Dot, Kernel, Reduce
 from chainrule.compiler.lower import contraction_of, lanes_of_sum
+from chainrule.compiler.target import Target
 from chainrule.ops import reduction
 
 Scalar = Any  # a NumPy float32 or float64

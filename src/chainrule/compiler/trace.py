@@ -117,6 +117,7 @@ class Trace(Recorder):
             grad.argument = owner.argument if owner is not None else None
             if grad.after is not None and grad.after._node.trace is self and id(grad.after) not in self.slots:
                 grad.final = grad.after._node
+        self.ended.set()
 
 
 def live(getter: Callable[[], float]) -> Any:
@@ -162,7 +163,6 @@ def trace_function(
             result = function(*args, **kwargs)
         finally:
             trace.finish()
-            trace.ended.set()
     return trace, result
 
 

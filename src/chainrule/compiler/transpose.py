@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
+from chainrule.compiler.target import BYTES
 
-BYTES = {"float": 4, "double": 8}
 _HALVED = 32  # bytes from which on a vector's upper half is read into its place
 
 

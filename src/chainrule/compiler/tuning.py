@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from chainrule.compiler.blocking import Contraction, Target, Tile, scratch_elements
+from chainrule.compiler.blocking import Contraction, Tile, scratch_elements
+from chainrule.compiler.target import Target
 
 CANDIDATES = 6
 SMALLEST = 1 << 16  # multiply-adds; below, every tile is about as fast
@@ -73,7 +74,7 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
     from chainrule.compiler.emit import Emitter, Value
 
     a, b, c, scratch = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch"))
-    e = Emitter(masks=target.vector_bytes == 64)
+    e = Emitter(target)
 
     def store(e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices) -> None:
         line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)

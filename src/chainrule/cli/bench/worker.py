@@ -75,9 +75,12 @@ class Worker:
 
 @contextmanager
 def surroundings(threads: int, cache: str) -> Iterator[None]:
-    """What a process inherits: its cores, how many threads to use, where to cache compiled code."""
+    """What a process inherits: its cores, how many threads to use, where to cache compiled code.
+
+    Python may keep the modules it compiled, as pip does of what it installs: from a checkout nothing else would be timed alike.
+    """
     changed = {f"{library}_NUM_THREADS": str(threads) for library in _THREADS}
-    changed |= {"CHAINRULE_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
+    changed |= {"CHAINRULE_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": cache, "PYTHONDONTWRITEBYTECODE": ""}
     before = {name: os.environ.get(name) for name in changed}
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     os.environ.update(changed)

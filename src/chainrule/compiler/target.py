@@ -1,0 +1,47 @@
+"""What code is written for: the vector registers of a machine, and what its units are good at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from chainrule.tensor.memory import LINE
+
+BYTES = {"float": 4, "double": 8}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The vector registers of the machine that code is written for.
+
+    >>> Target.of("x86_64", {"avx2": True, "avx512f": False})
+    Target(vector_bytes=32, registers=16)
+    """
+
+    vector_bytes: int = 16
+    registers: int = 16
+    tuned: bool = field(default=False, repr=False)  # the likely tiles of each product are timed (see `tuning`)
+    quick_roots: bool = field(default=False, repr=False)  # a vector's square roots take no longer than a dozen products
+
+    @classmethod
+    def of(cls, architecture: str, features: Mapping[str, bool], cpu: str = "") -> Target:
+        """The registers of an architecture with some features, both as LLVM names them, and of a CPU."""
+        if architecture in ("aarch64", "arm64"):
+            return cls(16, 32)
+        if features.get("avx512f"):
+            # 16 square roots: 20 cycles on Intel's Ice Lake, 10 on AMD's Zen 4 (Fog, "Instruction tables").
+            return cls(64, 32, quick_roots=cpu.startswith("znver"))
+        return cls(32 if features.get("avx2") else 16, 16)
+
+    @property
+    def avx512(self) -> bool:
+        """Of all CPUs that code is written for, only those with AVX-512 have vectors of a whole line."""
+        return self.vector_bytes == LINE
+
+    @property
+    def spare(self) -> int:
+        """Registers to leave alone where factors are broadcast in registers, not from memory: with fewer LLVM moves sums about."""
+        return 2 if self.registers == 32 and self.vector_bytes == 16 else 0
+
+    def lanes(self, scalar: str) -> int:
+        return self.vector_bytes // BYTES[scalar]
