@@ -221,10 +221,11 @@ def test_targets(architecture: str, features: dict[str, bool], expected: Target)
     assert Target.of(architecture, features) == expected
 
 
-def test_square_roots_are_left_to_the_cpu_where_it_is_quick_at_them() -> None:
+def test_a_cpu_that_takes_wide_vectors_in_two_halves_is_known() -> None:
     features = {"avx512f": True}
-    assert Target.of("x86_64", features, "znver4").quick_roots
-    assert not Target.of("x86_64", features, "icelake-server").quick_roots
+    zen4, icelake = (Target.of("x86_64", features, cpu) for cpu in ("znver4", "icelake-server"))
+    assert zen4.quick_roots and zen4.fmas == 1
+    assert not icelake.quick_roots and icelake.fmas == 2
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -369,6 +370,39 @@ def test_the_last_columns_are_vectors_along_rows(
             np.testing.assert_array_equal(these, others)
     finally:
         blocking.plan.cache_clear()
+
+
+@pytest.mark.parametrize(("m", "n"), [(33, 33), (65, 65), (40, 98), (17, 17), (100, 50)])
+@pytest.mark.parametrize("layout", ["by row", "by column"])
+@pytest.mark.parametrize(("scalar", "target"), [("float", TARGETS[0]), ("float", TARGETS[1]), ("double", TARGETS[0])])
+@pytest.mark.parametrize("activation", ["none", "tanh"])  # written out in each row, and in a loop
+def test_the_last_columns_are_dot_products_where_both_factors_can_be_read_along_them(
+    m: int, n: int, layout: str, scalar: str, target: Target, activation: str
+) -> None:
+    def finish(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Value:
+        return sums if activation == "none" else mathematics.tanh(e, sums)
+
+    k = 45
+    rng = np.random.default_rng(0)
+    a, b = strided(rng, m, k, "by row", NAMES[scalar]), strided(rng, k, n, layout, NAMES[scalar])
+    spec = Contraction(m, n, k, scalar, elements(a), elements(b))
+    chosen = plan(spec, target)
+    assert chosen.summed == (0 < 4 * (n % target.lanes(scalar)) <= target.lanes(scalar)) or chosen.dot
+    scratch = np.empty(scratch_elements(spec, target) + 16, NAMES[scalar])
+    c = np.full((m, n), np.nan, NAMES[scalar])
+    kernel(spec, target, finish).call("f", a, b, c, scratch, c)
+    product = a.astype(np.float64) @ b
+    near = 40 * np.finfo(NAMES[scalar]).eps
+    np.testing.assert_allclose(c, product if activation == "none" else np.tanh(product), rtol=near, atol=near * k)
+    for by in ("rows", "columns"):
+        if activation == "none":
+            np.testing.assert_array_equal(run(spec, target, a, b, split=by), c)
+
+
+def test_where_one_multiply_add_begins_in_a_cycle_tiles_are_smaller() -> None:
+    spec = Contraction(48, 48, 48, "float", (48, 1), (48, 1))
+    wide, halved = (plan(spec, Target(64, 32, fmas=fmas)) for fmas in (2, 1))
+    assert halved.rows * halved.vectors < wide.rows * wide.vectors
 
 
 @pytest.mark.parametrize("scalar", ["float", "double"])

@@ -2,7 +2,8 @@
 
 The tile follows from counting: a turn of its loop costs its multiply-adds, two a cycle, or its loads, two a
 cycle, whichever is more, and about a cycle besides; so the fewer tiles the better, and no tile may need more
-registers than there are. Blocks keep what a tile reads again and again near (Goto & van de Geijn, "Anatomy
+registers than there are. Where but one multiply-add begins in a cycle, all else is done meanwhile, but for the
+sums of large tiles, which are stored one after the other. Blocks keep what a tile reads again and again near (Goto & van de Geijn, "Anatomy
 of high-performance matrix multiplication", 2008).
 """
 
@@ -39,6 +40,9 @@ _EVEN = 0.2  # and how much of what two and four of them lose by an uneven share
 _LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
 _TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
 _IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
+# cycles of a vector's load where it is taken in two halves and may cross a cache line, and of a scalar's
+_WIDE, _SCALAR = 2.6, 0.25
+_BESIDE = 0.01  # a load where one multiply-add begins in a cycle: it is hidden, but may miss the nearest cache
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Contraction:
 class Strips:
     """Neighbouring strips of equal width: the number of the first, how many, its first column, the width.
 
-    The `rest` last ones of its columns are computed as vectors along the rows of C.
+    The `rest` last ones of its columns are computed by vectors along the rows of C, or along l (`Plan.summed`).
     """
 
     first: int
@@ -113,6 +117,7 @@ class Plan:
     ahead: bool = False
     blocked: bool = False
     turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
+    summed: bool = False  # the rest of a strip's columns are sums along vectors of l
 
     @property
     def row_tiles(self) -> int:
@@ -130,7 +135,7 @@ class Plan:
 
     @property
     def vectors(self) -> int:
-        """Vectors of columns of the widest strip, beside those along rows."""
+        """Vectors of columns of the widest strip, beside its rest."""
         return max((self._vectors(strips) for strips in self.widths), default=0)
 
     @property
@@ -150,15 +155,17 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
     if _sums_along_k(upright, target):
         return replace(_dot_plan(upright, target), turned=turned)
     lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
-    rest = 0 if turned else _rest(upright, target)
+    rest, summed = 0 if turned else _rest(upright, target), upright.a_strides[1] == 1
     across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned, rest), target)
     widths = tuple(_with_rest(list(_even_strips(upright.n - rest, lanes, across)), rest))
-    chosen = Plan(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0)
+    chosen = Plan(
+        down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0, summed=rest > 0 and summed
+    )
     return replace(_blocks(upright, chosen), turned=turned)
 
 
 def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
-    ranked = sorted(grid.tiles(target), key=lambda tile: grid.cost(*tile))
+    ranked = sorted(grid.tiles(), key=lambda tile: grid.cost(*tile))
     if not (target.tuned or os.environ.get("CHAINRULE_TUNE")):
         return ranked[0]
     from chainrule.compiler import tuning
@@ -212,19 +219,21 @@ def _even_strips(n: int, lanes: int, vectors: int) -> Iterator[Strips]:
 
 
 def _rest(spec: Contraction, target: Target) -> int:
-    """How many of the last columns are computed as vectors along the rows of C: few, that would leave a vector all but empty.
+    """How many of the last columns are computed otherwise: few, that would leave a vector all but empty.
 
     Where A is contiguous along its rows, a tile's rows are one vector more to read, and each of those columns one
-    multiply-add for all its rows. At the end they are transposed, which pays where l is long.
+    multiply-add for all its rows. At the end they are transposed, which pays where l is long. Where A is contiguous
+    along l, they are dot products.
     """
     lanes = target.lanes(spec.scalar)
     rest = spec.n % lanes
-    read = spec.a_strides[0] == 1 and spec.a_strides[1] != 1
+    along_rows = spec.a_strides[0] == 1 and spec.a_strides[1] != 1
     worth = spec.n > lanes and spec.m >= lanes and spec.k >= 2 * lanes
-    tall = (target.registers - 3) // 2 <= lanes  # a vector holds the rows of the best tiles: not in float64 (measured)
-    if not (read and worth and tall and 0 < 4 * rest <= lanes and _stays(spec)):
+    # A vector holds the rows of the best tiles: not in float64 (measured).
+    fits = (target.registers - 3) // 2 <= lanes if along_rows else spec.a_strides[1] == 1
+    if not (worth and fits and 0 < 4 * rest <= lanes and _stays(spec)):
         return 0
-    costs = {columns: _grid(spec, lanes, target, False, columns).least(target) for columns in (0, rest)}
+    costs = {columns: _grid(spec, lanes, target, False, columns).least() for columns in (0, rest)}
     return min(costs, key=lambda columns: costs[columns])
 
 
@@ -246,46 +255,64 @@ def _with_rest(strips: list[Strips], rest: int) -> list[Strips]:
 class _Grid:
     """Rows and vectors of columns to be cut into tiles, and what that costs."""
 
+    target: Target
+    terms: int
     m: int
     vectors: int
     most_rows: int
     body: float  # how much slower it may be for each copy of the tile's code it is spared
-    closing: float  # cycles that each vector of columns costs a tile when its sums are done, for each term
-    rest: int = 0  # columns computed as vectors along rows, by the last tile of each row of tiles
+    closing: float  # cycles that each vector of columns costs a tile when its sums are done
+    rest: int = 0  # columns that the last tile of each row of tiles computes otherwise: by vectors along rows,
+    dot: float = 0.0  # or as dot products, which cost so many cycles each
     even: float = 0.0  # what it is worth that threads have equally many rows
 
-    def tiles(self, target: Target) -> list[Tile]:
+    def tiles(self) -> list[Tile]:
         """Every tile that fits: its sums, the vectors of B and one element of A in registers."""
         found: dict[Tile, None] = {}
         for across in range(1, 9):
             for down in range(1, self.most_rows + 1):
-                beside = self.rest + 1 if self.rest else 0
-                if across * down + across + 1 + beside <= target.registers - target.spare:
+                beside = self.rest + 1 if self.rest and not self.dot else 0
+                dots = (down + 1) * self.rest + 1 if self.dot else 0
+                if max(across * down + across + 1 + beside, dots) <= self.target.registers - self.target.spare:
                     found[_even(self.vectors, across), _even(self.m, down)] = None
         return list(found)
 
-    def least(self, target: Target) -> float:
-        return min(self.cost(*tile) for tile in self.tiles(target))
+    def least(self) -> float:
+        return min(self.cost(*tile) for tile in self.tiles())
 
     def cost(self, across: int, down: int) -> float:
-        """Cycles for each element of l."""
+        """Cycles."""
         widths, heights = _counts(self.vectors, across), _counts(self.m, down)
-        cycles = sum(w * h * (_cycles(v, r) + v * self.closing) for v, w in widths for r, h in heights)
+        cycles = sum(w * h * self._tile(v, r) for v, w in widths for r, h in heights)
         kinds = len(widths)
         if self.rest:
             last, of_last = widths[-1]
-            cycles += sum(h * (_cycles(last, r, self.rest) - _cycles(last, r)) for r, h in heights)
+            if self.dot:
+                cycles += self.m * self.rest * self.dot
+            else:
+                cycles += sum(h * (self._tile(last, r, self.rest) - self._tile(last, r)) for r, h in heights)
             kinds += of_last > 1
         return cycles * (1 + self.body * (kinds * len(heights) - 1)) * (1 + self.even * _unevenness(self.m, down))
+
+    def _tile(self, across: int, down: int, rest: int = 0) -> float:
+        work, loads = across * down + rest, across + down + rest + (rest > 0)
+        closing = across * self.closing
+        if self.target.fmas == 1:
+            reading = _WIDE * across + _SCALAR * down  # neither hides the other quite where they take about as long
+            turn = math.pow(work**6 + reading**6, 1 / 6) + _BESIDE * (loads + across)
+            return self.terms * turn + closing + _storing(work)
+        turn = max(work, _LOAD * loads, _IN_FLIGHT) / 2 + _TURN + _VECTOR * (across + (rest > 0))
+        return self.terms * turn + closing
 
 
 def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int) -> _Grid:
     body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
     full = target.lanes(spec.scalar)
-    closing = _TRANSPOSING * full / 2 / max(1, spec.k) if turned else 0.0
-    most = full if turned or rest else 28
+    closing = _TRANSPOSING * full / target.fmas if turned else 0.0
+    dot = _dot_cycles(spec.k, full) * 2 / target.fmas if rest and spec.a_strides[1] == 1 else 0.0
+    most = full if turned or (rest and not dot) else 28
     even = _EVEN if spec.m * spec.n * spec.k >= _SHARED else 0.0
-    return _Grid(spec.m, -(-(spec.n - rest) // lanes), most, body, closing, rest, even)
+    return _Grid(target, max(1, spec.k), spec.m, -(-(spec.n - rest) // lanes), most, body, closing, rest, dot, even)
 
 
 def _counts(extent: int, size: int) -> list[tuple[int, int]]:
@@ -300,9 +327,9 @@ def _unevenness(m: int, rows: int) -> float:
     return sum(threads * cut.largest(threads) - 1 for threads in (2, 4)) / 2
 
 
-def _cycles(across: int, down: int, rest: int = 0) -> float:
-    loads = across + down + rest + (rest > 0)
-    return max(across * down + rest, _LOAD * loads, _IN_FLIGHT) / 2 + _TURN + _VECTOR * (across + (rest > 0))
+def _storing(sums: int) -> float:
+    """Cycles until a tile's sums are stored: a few vectors are while the next tile begins (measured on Zen 4)."""
+    return 2 + 1.6 * max(0, sums - _IN_FLIGHT)
 
 
 # -- sums along l -----------------------------------------------------------------------------------
@@ -317,9 +344,13 @@ def _sums_along_k(spec: Contraction, target: Target) -> bool:
     lanes = target.lanes(spec.scalar)
     if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < lanes or not spec.m * spec.n:
         return False
-    along = (1.17 * -(-spec.k // lanes) + 3) / 2
     across = spec.k / lanes * _waste(spec.n, lanes) * (0.525 + 4 / spec.m)
-    return spec.n == 1 or along < across
+    return spec.n == 1 or _dot_cycles(spec.k, lanes) < across
+
+
+def _dot_cycles(k: int, lanes: int) -> float:
+    """What one of a tile of dot products costs (measured)."""
+    return (1.17 * -(-k // lanes) + 3) / 2
 
 
 def _dot_plan(spec: Contraction, target: Target) -> Plan:
@@ -408,12 +439,13 @@ def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None
     return sum(scratch_parts(spec, plan(spec, target, tile)))
 
 
-def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
-    """Elements of scratch memory for a strip of B, a block of A, and the sums of a block of C."""
+def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int, int]:
+    """Elements of scratch memory for a strip of B, a block of A, the sums of a block of C, the rest of a strip of B."""
     strip = chosen.depth * chosen.width if chosen.pack else 0
     block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
     sums = chosen.tiles * chosen.rows * chosen.together * chosen.width if chosen.depth < spec.k else 0
-    return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]
+    rest = spec.k * max(strips.rest for strips in chosen.widths) if chosen.summed and spec.b_strides[0] != 1 else 0
+    return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums, rest))  # type: ignore[return-value]
 
 
 def power_of_two_above(n: int) -> int:

@@ -28,7 +28,7 @@ from chainrule.compiler.blocking import (
     power_of_two_above,
     scratch_elements,
 )
-from chainrule.compiler.dot_tile import dot_tile
+from chainrule.compiler.dot_tile import Operand, dot_tile
 from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
 from chainrule.compiler.packing import (
     Depth,
@@ -106,12 +106,21 @@ class _Strip:
     strides: tuple[int, int]
     column: Value
     columns: list[Column]
-    rest: Column | None = None  # those computed as vectors along rows: from where on, and how many
+    rest: _Rest | None = None
 
     @property
-    def operand(self) -> tuple[Value, int, int]:
+    def operand(self) -> Operand:
         last = self.columns[-1]
         return self.b, self.strides[1], last.first + lanes_on(last.type, last.mask)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """The last columns of a strip, computed otherwise: by vectors along the rows of C, or as dot products with `summed`."""
+
+    first: int
+    count: int
+    summed: Operand | None
 
 
 @dataclass(frozen=True)
@@ -256,13 +265,20 @@ class _Kernel:
         e, spec, chosen = self.e, self.spec, self.plan
         column = self.packer.first_column(strips, number)
         lanes = strips.width if chosen.dot else chosen.lanes
-        parts = columns(strips.width - strips.rest, lanes, spec.scalar)
-        rest = Column(strips.width - strips.rest, vector(spec.scalar, strips.rest), None) if strips.rest else None
+        whole = strips.width - strips.rest
+        parts = columns(whole, lanes, spec.scalar)
         source, strides = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar), spec.b_strides
         source = offset(e, source, column, spec.b_strides[1], spec.scalar)
+        rest = None
+        if strips.rest:
+            summed = None
+            if chosen.summed:
+                beside = at(e, source, whole * spec.b_strides[1], spec.scalar)
+                summed = *self.packer.rest_of_b(beside, strips.rest), strips.rest
+            rest = _Rest(whole, strips.rest, summed)
         if chosen.pack:
             self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
-            source, strides = self.packer.scratch[0], (-(-strips.width // lanes) * lanes, 1)
+            source, strides = self.packer.scratch[0], (-(-self.packer.width(strips) // lanes) * lanes, 1)
         strip = _Strip(number, source, strides, column, parts, rest)
         place = e.binary("sub", number, first) if first is not None else number
         for begin, count, height in self.packer.row_tiles():
@@ -291,15 +307,21 @@ class _Kernel:
             return
         if depth.first is None or depth.last is None:
             start = [e.const(0.0, c.type) for c in strip.columns] * height
-            if strip.rest is not None:
-                start += [e.const(0.0, _along_rows(height, spec.scalar).type)] * lanes_of(strip.rest.type)
+            if strip.rest is not None and strip.rest.summed is None:
+                start += [e.const(0.0, _along_rows(height, spec.scalar).type)] * strip.rest.count
             asking = self._asking(strip, row, asks, None, None)
             sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
             whole = height * len(strip.columns)
             self.finish(row, strip.column, strip.columns, height, sums[:whole])
             if strip.rest is not None:
-                along = _along_rows(height, spec.scalar)
-                self._finish_turned(plus(e, strip.column, strip.rest.first), row, along, sums[whole:])
+                self._finish_rest(
+                    strip.rest,
+                    plus(e, strip.column, strip.rest.first),
+                    row,
+                    height,
+                    sums[whole:],
+                    (a, strides[0], height),
+                )
             return
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
         waiting = offset(e, self.packer.scratch[2], index, chosen.rows * chosen.width, spec.scalar)
@@ -414,7 +436,7 @@ class _Kernel:
             factors = {c.type: e.splat(left, lanes_of(c.type)) for c in columns}
             for c, values in enumerate(right):
                 sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
-        if strip.rest is None:
+        if strip.rest is None or strip.rest.summed is not None:
             return sums
         along = _along_rows(height, spec.scalar)
         rows = e.masked_load(at_a, along.type, along.mask)
@@ -476,6 +498,17 @@ class _Kernel:
         e = self.e
         value = e.load(e.address(room, number, part.type), part.type, 4)
         self.epilogue(e, e.binary("add", row, number), plus(e, column, part.first), value, part.mask, self.batch)
+
+    def _finish_rest(
+        self, rest: _Rest, column: Value, row: Value, height: int, sums: list[Value], rows: Operand
+    ) -> None:
+        """The last columns of a tile, from `column` on: their sums along rows, or those of the tile's `rows` along l."""
+        scalar = self.spec.scalar
+        if rest.summed is None:
+            self._finish_turned(column, row, _along_rows(height, scalar), sums)
+            return
+        sums = dot_tile(self.e, self.spec.k, self.plan.lanes, scalar, rows, rest.summed)
+        self.finish(row, column, columns(rest.count, self.plan.lanes, scalar), height, sums)
 
     def _finish_turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
         """What was computed as rows are columns of C, and the lanes of a vector its rows."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 from chainrule.compiler.blocking import (
     NEAR,
@@ -83,11 +84,11 @@ class Packer:
         self.scratch = self._divided(scratch)
 
     def _divided(self, scratch: Value | None) -> list[Value]:
-        """Scratch memory for a strip of B, a block of A, the sums of a block of C."""
+        """Scratch memory for a strip of B, a block of A, the sums of a block of C, the rest of a strip of B."""
         if scratch is None:
             return []
-        strip, block, _ = scratch_parts(self.spec, self.plan)
-        return [at(self.e, scratch, elements, self.spec.scalar) for elements in (0, strip, strip + block)]
+        ends = accumulate(scratch_parts(self.spec, self.plan)[:-1], initial=0)
+        return [at(self.e, scratch, elements, self.spec.scalar) for elements in ends]
 
     def row_tiles(self) -> list[tuple[int, int, int]]:
         """First tile, how many, of how many rows."""
@@ -163,20 +164,39 @@ class Packer:
         emit_copy(e, count, parts, spec.scalar, source, spec.a_strides[1], place, height, AHEAD)
 
     # -- columns of B ---------------------------------------------------------------------------
+    def width(self, strips: Strips) -> int:
+        """How many of a strip's columns are packed."""
+        return strips.width - strips.rest * self.plan.summed
+
     def strip_of_b(self, strips: Strips, source: Value, count: Value | int, place: Value) -> None:
         """A strip of B as rows of whole vectors."""
-        e, spec, lanes = self.e, self.spec, self.plan.lanes
-        wide = -(-strips.width // lanes) * lanes
+        e, spec, lanes, width = self.e, self.spec, self.plan.lanes, self.width(strips)
+        wide = -(-width // lanes) * lanes
         if spec.b_strides[1] == 1:
-            parts = padded(strips.width, lanes, spec.scalar)
+            parts = padded(width, lanes, spec.scalar)
             emit_copy(e, count, parts, spec.scalar, source, spec.b_strides[0], place, wide, AHEAD * self.plan.blocked)
         else:
             turned = spec.b_strides[::-1]
             some = count if isinstance(count, Value) else None
             # where the whole strip was asked for before, only the step into the nearest cache is left
             far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
-            ahead = lanes if self.plan.blocked else strips.width * turned[0] * far
-            emit_transpose(e, strips.width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead)
+            ahead = lanes if self.plan.blocked else width * turned[0] * far
+            emit_transpose(e, width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead)
+
+    def rest_of_b(self, source: Value, count: int) -> tuple[Value, int]:
+        """Some columns of B, contiguous along l, and how far they lie apart."""
+        e, spec = self.e, self.spec
+        if spec.b_strides[0] == 1:
+            return source, spec.b_strides[1]
+        with e.loop(spec.k) as term:
+            line, place = (
+                offset(e, source, term, spec.b_strides[0], spec.scalar),
+                e.address(self.scratch[3], term, spec.scalar),
+            )
+            for column in range(count):
+                value = e.load(at(e, line, column * spec.b_strides[1], spec.scalar), spec.scalar, BYTES[spec.scalar])
+                e.store(value, at(e, place, column * spec.k, spec.scalar), BYTES[spec.scalar])
+        return self.scratch[3], spec.k
 
     @contextmanager
     def _pieces(self, count: Value | int) -> Iterator[tuple[Value, Value]]:

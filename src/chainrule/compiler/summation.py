@@ -1,7 +1,7 @@
 """In which order a kernel adds: what reproduces a sum bit for bit outside the program.
 
-A kernel's tiles decide how the terms of one output element are added; every element of it is added alike,
-whatever the tile and the thread. `summation_of` asks the stages that decide, and `Summation.total` is the scalar
+A kernel's shape decides how the terms of an output element are added, and for the last columns of a product which
+column it is; the tile and the thread do not. `summation_of` asks the stages that decide, and `Summation.total` is the scalar
 reference of what they write.
 """
 
@@ -57,15 +57,24 @@ class Summation:
         return sums[0]
 
 
-def summation_of(kernel: Kernel, target: Target) -> Summation | None:
-    """The order of the sum at a kernel's core; None where it has none."""
+def summation_of(kernel: Kernel, target: Target, position: int) -> Summation | None:
+    """The order of the sum at a kernel's core, for one element of its result (row-major); None where it has none."""
     core = kernel.core
     if isinstance(core, Dot):
         chosen = contraction.plan(contraction_of(kernel, core), target)
-        return Summation(core.k.size, chosen.lanes if chosen.dot else 1, fused=True)
+        along = chosen.dot or (chosen.summed and _in_the_rest(kernel, core, chosen, position))
+        return Summation(core.k.size, chosen.lanes if along else 1, fused=True)
     if isinstance(core, Reduce) and core.op is reduction.sum:
         return _of_reduction(kernel, core, target)
     return None
+
+
+def _in_the_rest(kernel: Kernel, core: Dot, chosen: contraction.Plan, position: int) -> bool:
+    """Does it lie in one of the last columns, which are computed otherwise?"""
+    if core.n is None:
+        return False
+    stride = kernel.stores[0].index.coefficient(core.n)
+    return stride is not None and position // stride % core.n.size >= core.n.size - chosen.widths[-1].rest
 
 
 def _of_reduction(kernel: Kernel, core: Reduce, target: Target) -> Summation | None:

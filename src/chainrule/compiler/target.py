@@ -22,6 +22,7 @@ class Target:
     registers: int = 16
     tuned: bool = field(default=False, repr=False)  # the likely tiles of each product are timed (see `tuning`)
     quick_roots: bool = field(default=False, repr=False)  # a vector's square roots take no longer than a dozen products
+    fmas: int = field(default=2, repr=False)  # vectors of multiply-adds that begin in a cycle
 
     @classmethod
     def of(cls, architecture: str, features: Mapping[str, bool], cpu: str = "") -> Target:
@@ -29,8 +30,9 @@ class Target:
         if architecture in ("aarch64", "arm64"):
             return cls(16, 32)
         if features.get("avx512f"):
-            # 16 square roots: 20 cycles on Intel's Ice Lake, 10 on AMD's Zen 4 (Fog, "Instruction tables").
-            return cls(64, 32, quick_roots=cpu.startswith("znver"))
+            # 16 square roots: 20 cycles on Intel's Ice Lake, 10 on AMD's Zen 4, whose units take vectors of 64 bytes in
+            # two halves (Fog, "Instruction tables").
+            return cls(64, 32, quick_roots=cpu.startswith("znver"), fmas=1 if cpu == "znver4" else 2)
         return cls(32 if features.get("avx2") else 16, 16)
 
     @property

@@ -121,7 +121,7 @@ class Derivation:
     @cached_property
     def order(self) -> Summation | None:
         """The order in which the program adds the terms, if it is known and gives the stored bits."""
-        order = self.scene.order(self.node)
+        order = self.scene.order(self.node, self.position)
         if order is None or order.count != len(self.terms):
             return None
         total = order.total([t.local for t in self.terms], [t.upstream for t in self.terms])

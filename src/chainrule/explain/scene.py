@@ -27,7 +27,7 @@ class Scene:
     Attributes:
         loss: the node everything leads to.
         value, gradient: the arrays of a node; no gradient where the loss does not depend on it.
-        order: in which order the program adds a node's gradient, where that is known.
+        order: in which order the program adds an element of a node's gradient, where that is known.
         names: what to call a node, beside its layer and op.
         title: where and when this is, for headings.
     """
@@ -35,7 +35,7 @@ class Scene:
     loss: Node
     value: Callable[[Node], Array]
     gradient: Callable[[Node], Array | None]
-    order: Callable[[Node], Summation | None]
+    order: Callable[[Node, int], Summation | None]
     names: dict[Node, str] = field(default_factory=dict)
     title: str = ""
 
@@ -65,11 +65,11 @@ def of_moment(moment: Moment) -> Scene:
         found = watched.trace.gradients.get(node)
         return None if found is None else watched.value(found)
 
-    def order(node: Node) -> Summation | None:
+    def order(node: Node, position: int) -> Summation | None:
         found = watched.trace.gradients.get(node)
         image = watched.program.images.get(found) if found is not None else None
         kernel = kernels.get(image) if image is not None else None
-        return None if kernel is None else summation_of(kernel, watched.program.machine.target)
+        return None if kernel is None else summation_of(kernel, watched.program.machine.target, position)
 
     names = {}
     for name, handle in moment.run.trainer.model.named_parameters():
@@ -104,4 +104,4 @@ def of_graph(loss: Tensor) -> Scene:
     def gradient(node: Node) -> Array | None:
         return found[node]._node.value if node in found else None
 
-    return Scene(loss._node, lambda node: node.value, gradient, lambda node: None)
+    return Scene(loss._node, lambda node: node.value, gradient, lambda node, position: None)
