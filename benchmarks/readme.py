@@ -1,6 +1,7 @@
 """The README's figures, written from a run's JSON: python benchmarks/readme.py
 
-What stands between the two markers is generated; ``run.py --readme`` does it after measuring.
+What stands between the two markers is generated; ``run.py --readme`` does it after measuring. What was published from
+another CPU is kept in ``elsewhere``, and stands there in short.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from chainrule.cli.bench.report import disturbed, number
 
 ROOT = Path(__file__).parent.parent
 RESULTS, README, PLOT = ROOT / "benchmarks" / "results.json", ROOT / "README.md", ROOT / "docs" / "benchmarks.svg"
+ELSEWHERE = ROOT / "benchmarks" / "elsewhere"
 BEGIN, END = "<!-- measured: begin (python benchmarks/run.py --readme) -->", "<!-- measured: end -->"
 _LATENCY = (OURS, "torch", "torch.compile", "jax.jit", "jax scan")
 Result = dict[str, Any]
 
 
-def block(run: Result) -> str:
+def block(run: Result, elsewhere: list[Result]) -> str:
     """Everything between the markers."""
     busy = [warning for result in run["results"] for warning in disturbed(result)]
     parts = [machine(run["machine"]), *busy[:1], steps(run["results"]), latency(run["results"])]
@@ -34,6 +36,8 @@ def block(run: Result) -> str:
         parts.append(scaling(run["series"]))
     if len(codes(run)) > 1:
         parts.append("These figures are not all of one version of the compiler.")
+    if elsewhere:
+        parts.append(others(elsewhere, codes(run)))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -128,6 +132,31 @@ def contraction(result: Result) -> str:
     )
 
 
+def others(runs: list[Result], now: set[str | None]) -> str:
+    """What was measured on other CPUs, a row for each."""
+    rows = []
+    for run in runs:
+        most = max((result["threads"] for result in run["results"]), default=0)
+        best = {
+            f"{r['network']}, {r['batch']}": f"{r['best_ratio']:.2f}"
+            for r in run["results"] if r["threads"] == most and r["best_ratio"]
+        }  # fmt: skip
+        large = [found for found in run.get("contraction", {}).get("results", []) if min(found["shape"]) >= 1000]
+        products = (
+            {"products of 1000 and more": f"{_range([f['share'] for f in large], '.0%')} of the peak"} if large else {}
+        )
+        takes = (
+            {f"{name} takes": _range([f["ratio"][name] for f in large], ".2f") for name in run["contraction"]["peers"]}
+            if large
+            else {}
+        )
+        age = "this version" if codes(run) == now else "an earlier version"
+        rows.append({"": f"{run['machine']['cpu']}, {most} cores, {age}", **best, **products, **takes})
+    head = list(dict.fromkeys(name for row in rows for name in row))
+    table = [head, *([row.get(name, "") for name in head] for row in rows)]
+    return "On other CPUs (best peer's time over ours; products on one core):\n\n" + markdown(table)
+
+
 def _range(values: list[float], style: str) -> str:
     return f"{min(values):{style}} - {max(values):{style}}"
 
@@ -181,11 +210,29 @@ def rewrite(text: str, new: str) -> str:
     return "\n\n".join(part for part in (f"{head}{BEGIN}", new, f"{END}{tail}") if part)
 
 
+def make_room(cpu: str) -> None:
+    """Keep elsewhere what was published from another CPU; what is kept of this one will be measured anew."""
+    (ELSEWHERE / f"{cpu}.json").unlink(missing_ok=True)
+    if RESULTS.exists() and (other := _read(RESULTS)["machine"]["cpu"]) != cpu:
+        ELSEWHERE.mkdir(exist_ok=True)
+        RESULTS.rename(ELSEWHERE / f"{other}.json")
+
+
+def published() -> str:
+    """The block for what has been measured."""
+    return block(_read(RESULTS), [_read(path) for path in sorted(ELSEWHERE.glob("*.json"))])
+
+
+def _read(path: Path) -> Result:
+    found: Result = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def write() -> None:
     from plot import draw
 
-    run = json.loads(RESULTS.read_text(encoding="utf-8"))
-    README.write_text(rewrite(README.read_text(encoding="utf-8"), block(run)), encoding="utf-8")
+    run = _read(RESULTS)
+    README.write_text(rewrite(README.read_text(encoding="utf-8"), published()), encoding="utf-8")
     if run.get("series"):
         draw(run["series"], PLOT)
 

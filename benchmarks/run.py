@@ -115,7 +115,10 @@ def main(path: str | None, parts: str | None, publish: bool, add: bool, merge: s
     chosen["cores"] = sorted(options.threads(chosen["threads"]))
     files = [Path(path)] if path else []
     files += [readme.RESULTS] if publish else []
-    figures = Figures(machine(), native.writers(), files)
+    here = machine()
+    if publish:
+        readme.make_room(here["cpu"])
+    figures = Figures(here, native.writers(), files)
     before = [file for file in files if file.exists()] if add or merge else []
     for file in [*before, *map(Path, options.listed(merge))]:
         figures.take(file)

@@ -10,6 +10,15 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is printed now into the golden files")
+    parser.addoption("--list-skipped", metavar="FILE", type=Path, help="write there what was skipped, a test a line")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """`pytest @FILE` runs what was skipped for want of a library, once it is there."""
+    file: Path | None = config.getoption("--list-skipped")
+    if file is not None:
+        skipped = (report.nodeid for report in terminalreporter.stats.get("skipped", []))
+        file.write_text("".join(f"{test}\n" for test in sorted(set(skipped))), encoding="utf-8")
 
 
 @pytest.fixture

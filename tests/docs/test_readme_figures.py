@@ -27,7 +27,7 @@ def loaded():
 
 def test_what_stands_between_the_markers_is_the_latest_run(readme):
     text = readme.README.read_text(encoding="utf-8")
-    measured = readme.block(json.loads(readme.RESULTS.read_text())) if readme.RESULTS.exists() else ""
+    measured = readme.published() if readme.RESULTS.exists() else ""
     assert text == readme.rewrite(text, measured), "run: python benchmarks/readme.py"
 
 
@@ -76,3 +76,27 @@ def test_figures(readme):
     assert readme.contraction({"peers": ["MKL"], "results": forms}).endswith(
         "| 65 x 65 x 65 | 10 - 20 | 10% - 20% | 1.00 - 2.00 |"
     )
+
+
+def test_other_cpus_stand_there_in_short(readme, tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(readme, "ELSEWHERE", tmp_path / "elsewhere")
+    workload = {"network": "4-2", "batch": 8, "threads": 2, "best_ratio": 1.5, "code": "old"}
+    large = {"shape": [1000, 1000, 1000], "share": 0.875, "ratio": {"MKL": 1.0625}}
+    run = {
+        "machine": {"cpu": "elder"}, "results": [{**workload, "threads": 1, "best_ratio": 3.0}, workload],
+        "contraction": {"peers": ["MKL"], "results": [large, {**large, "shape": [9, 9, 9], "share": 0.1}], "code": "old"},
+    }  # fmt: skip
+    readme.RESULTS.write_text(json.dumps(run))
+    readme.make_room("elder")
+    assert readme.RESULTS.exists()  # it is measured anew where it is
+    readme.make_room("younger")
+    assert not readme.RESULTS.exists()
+    assert json.loads((readme.ELSEWHERE / "elder.json").read_text()) == run
+    assert readme.others([run], {"new"}).endswith(
+        "|  | 4-2, 8 | products of 1000 and more | MKL takes |\n|---|---|---|---|\n"
+        "| elder, 2 cores, an earlier version | 1.50 | 88% - 88% of the peak | 1.06 - 1.06 |"
+    )
+    assert "elder, 2 cores, this version" in readme.others([run], {"old"})
+    readme.make_room("elder")
+    assert not list(readme.ELSEWHERE.glob("*.json"))
