@@ -2,8 +2,8 @@
 
 The figures choose how programs are shared among threads and nothing else; no bit depends on them. They were
 taken on a server core with 64-byte vectors (README of benchmarks names it): what a vector unit does in a
-nanosecond scales with its width, the rest is taken as it is. How fast a program really runs on its threads
-is measured while it runs (see `threads.Pace`).
+nanosecond scales with its width and with how many begin in a cycle, the rest is taken as it is. How fast a
+program really runs on its threads is measured while it runs (see `pace`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def constants() -> tuple[float, ...]:
 
 def of_kernel(kernel: Kernel, target: Target) -> float:
     """One kernel on one thread."""
-    width = float(target.vector_bytes)
+    width = target.vector_bytes * target.fmas / 2
     core, elements = kernel.core, math.prod(var.size for var in kernel.loops)
     operations = [v for v in walk(kernel.roots()) if isinstance(v, Compute)]
     folded: set[int] = set()
