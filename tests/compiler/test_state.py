@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -383,3 +385,17 @@ def test_another_thread_reads_state_while_it_is_traced(read: Callable[[Tensor], 
     thread.join()
     assert seen[0] in ([1.0, 2.0], [2.0, 4.0])
     assert w.tolist() == [2.0, 4.0]
+
+
+def test_the_first_value_of_a_state_is_not_kept_beside_its_buffer() -> None:
+    state = cr.ones(1000)
+    state.numpy()  # somebody may hold it: the program works on a copy
+    first = weakref.ref(state._node.value)
+
+    @cr.compile
+    def step() -> None:
+        state.mul_(2.0)
+
+    step()
+    gc.collect()
+    assert first() is None

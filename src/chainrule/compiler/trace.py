@@ -24,7 +24,6 @@ class Slot:
     """A handle the program reads, and perhaps rebinds."""
 
     handle: Handle
-    node: Node  # what the handle named when the trace met it (eager)
     input: Node  # what stands for it in the graph
     argument: int | None = None  # which tensor argument of the call it is; None: it was there already
     final: Node | None = None  # what it names at the end, where that changed
@@ -62,6 +61,7 @@ class Trace(Recorder):
     """What one run of the function used and did."""
 
     slots: dict[int, Slot] = field(default_factory=dict)
+    met: dict[int, Node] = field(default_factory=dict)  # what each handle named when the trace met it (eager)
     grads: dict[int, GradSlot] = field(default_factory=dict)
     live: list[tuple[Callable[[], float], Node]] = field(default_factory=list)
     guards: list[tuple[Callable[[], Hashable], Hashable]] = field(default_factory=list)
@@ -91,7 +91,8 @@ class Trace(Recorder):
         owner = weakref.ref(handle) if node.requires_grad else None
         # Made by hand: the input is the program's, whatever op or layer happens to use it first.
         entry = Node(INPUT, (), {}, node.type, requires_grad=node.requires_grad, trace=self, owner=owner)
-        self.slots[id(handle)] = Slot(handle, node, entry, argument)
+        self.slots[id(handle)] = Slot(handle, entry, argument)
+        self.met[id(handle)] = node
         handle._node = entry
         return entry
 
@@ -108,7 +109,8 @@ class Trace(Recorder):
         for slot in self.slots.values():
             if slot.handle._node is not slot.input:
                 slot.final = slot.handle._node
-            slot.handle._node = slot.node
+            slot.handle._node = self.met[id(slot.handle)]
+        self.met.clear()  # the first weights are not kept beside those in training
         for grad in self.grads.values():
             grad.after, grad.owner._grad = grad.owner._grad, grad.before
             if grad.read and id(grad.before) in self.slots:
