@@ -292,7 +292,8 @@ class _Grid:
             else:
                 cycles += sum(h * (self._tile(last, r, self.rest) - self._tile(last, r)) for r, h in heights)
             kinds += of_last > 1
-        return cycles * (1 + self.body * (kinds * len(heights) - 1)) * (1 + self.even * _unevenness(self.m, down))
+        cycles *= 1 + self.body * (kinds * len(heights) - 1)
+        return cycles * (1 + self.even * _unevenness(self.m, down)) if self.even else cycles
 
     def _tile(self, across: int, down: int, rest: int = 0) -> float:
         work, loads = across * down + rest, across + down + rest + (rest > 0)
@@ -320,6 +321,7 @@ def _counts(extent: int, size: int) -> list[tuple[int, int]]:
     return [(s, count) for s, count in ((size, large), (size - 1, small)) if count and s]
 
 
+@lru_cache(maxsize=1024)
 def _unevenness(m: int, rows: int) -> float:
     """How much longer than with equal shares threads take for tiles of so many rows: two and four of them, on average."""
     large, small = _split(m, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -33,5 +34,9 @@ class Cut(NamedTuple):
 
     def largest(self, threads: int) -> float:
         """The largest part, as a share of the whole."""
-        edges = self.edges(threads)
-        return max(b - a for a, b in pairwise(edges)) / max(1, self.size)
+        return _largest(self, threads)
+
+
+@lru_cache(maxsize=4096)
+def _largest(cut: Cut, threads: int) -> float:
+    return max(b - a for a, b in pairwise(cut.edges(threads))) / max(1, cut.size)
