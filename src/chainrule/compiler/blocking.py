@@ -2,9 +2,9 @@
 
 The tile follows from counting: a turn of its loop costs its multiply-adds, two a cycle, or its loads, two a
 cycle, whichever is more, and about a cycle besides; so the fewer tiles the better, and no tile may need more
-registers than there are. Where but one multiply-add begins in a cycle, all else is done meanwhile, but for the
-sums of large tiles, which are stored one after the other. Blocks keep what a tile reads again and again near (Goto & van de Geijn, "Anatomy
-of high-performance matrix multiplication", 2008).
+registers than there are. Where only one multiply-add begins in a cycle, all else happens meanwhile, except that the
+sums of a large tile are stored one after the other. Blocks keep what a tile reads again and again near (Goto & van de
+Geijn, "Anatomy of high-performance matrix multiplication", 2008).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector
 _BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
 _SMALL_BODY = 0.04  # and a small one, which is soon done but takes as long to compile
 _SMALL = 1 << 21  # multiply-adds
-_SHARED = 1 << 17  # multiply-adds, from which on it is worth to share a product evenly among threads,
+_SHARED = 1 << 17  # multiply-adds, from which on it is worth sharing a product evenly among threads,
 _EVEN = 0.2  # and how much of what two and four of them lose by an uneven share counts: there may be only one
 _LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
 _TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
@@ -296,11 +296,12 @@ class _Grid:
         return cycles * (1 + self.even * _unevenness(self.m, down)) if self.even else cycles
 
     def _tile(self, across: int, down: int, rest: int = 0) -> float:
+        """Cycles of one tile; `rest` columns are vectors along its rows."""
         work, loads = across * down + rest, across + down + rest + (rest > 0)
         closing = across * self.closing
         if self.target.fmas == 1:
             reading = _WIDE * across + _SCALAR * down  # neither hides the other quite where they take about as long
-            turn = math.pow(work**6 + reading**6, 1 / 6) + _BESIDE * (loads + across)
+            turn = math.pow(max(work, _IN_FLIGHT // 2) ** 6 + reading**6, 1 / 6) + _BESIDE * (loads + across)
             return self.terms * turn + closing + _storing(work)
         turn = max(work, _LOAD * loads, _IN_FLIGHT) / 2 + _TURN + _VECTOR * (across + (rest > 0))
         return self.terms * turn + closing

@@ -314,14 +314,7 @@ class _Kernel:
             whole = height * len(strip.columns)
             self.finish(row, strip.column, strip.columns, height, sums[:whole])
             if strip.rest is not None:
-                self._finish_rest(
-                    strip.rest,
-                    plus(e, strip.column, strip.rest.first),
-                    row,
-                    height,
-                    sums[whole:],
-                    (a, strides[0], height),
-                )
+                self._finish_rest(strip, strip.rest, row, sums[whole:], (a, strides[0], height))
             return
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
         waiting = offset(e, self.packer.scratch[2], index, chosen.rows * chosen.width, spec.scalar)
@@ -499,15 +492,14 @@ class _Kernel:
         value = e.load(e.address(room, number, part.type), part.type, 4)
         self.epilogue(e, e.binary("add", row, number), plus(e, column, part.first), value, part.mask, self.batch)
 
-    def _finish_rest(
-        self, rest: _Rest, column: Value, row: Value, height: int, sums: list[Value], rows: Operand
-    ) -> None:
-        """The last columns of a tile, from `column` on: their sums along rows, or those of the tile's `rows` along l."""
-        scalar = self.spec.scalar
+    def _finish_rest(self, strip: _Strip, rest: _Rest, row: Value, sums: list[Value], a: Operand) -> None:
+        """The last columns of a tile: their sums along rows, or the dot products of its rows of A."""
+        scalar, height = self.spec.scalar, a[2]
+        column = plus(self.e, strip.column, rest.first)
         if rest.summed is None:
             self._finish_turned(column, row, _along_rows(height, scalar), sums)
             return
-        sums = dot_tile(self.e, self.spec.k, self.plan.lanes, scalar, rows, rest.summed)
+        sums = dot_tile(self.e, self.spec.k, self.plan.lanes, scalar, a, rest.summed)
         self.finish(row, column, columns(rest.count, self.plan.lanes, scalar), height, sums)
 
     def _finish_turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:

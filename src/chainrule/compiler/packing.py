@@ -189,10 +189,8 @@ class Packer:
         if spec.b_strides[0] == 1:
             return source, spec.b_strides[1]
         with e.loop(spec.k) as term:
-            line, place = (
-                offset(e, source, term, spec.b_strides[0], spec.scalar),
-                e.address(self.scratch[3], term, spec.scalar),
-            )
+            line = offset(e, source, term, spec.b_strides[0], spec.scalar)
+            place = e.address(self.scratch[3], term, spec.scalar)
             for column in range(count):
                 value = e.load(at(e, line, column * spec.b_strides[1], spec.scalar), spec.scalar, BYTES[spec.scalar])
                 e.store(value, at(e, place, column * spec.k, spec.scalar), BYTES[spec.scalar])

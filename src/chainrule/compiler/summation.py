@@ -1,8 +1,8 @@
 """In which order a kernel adds: what reproduces a sum bit for bit outside the program.
 
-A kernel's shape decides how the terms of an output element are added, and for the last columns of a product which
-column it is; the tile and the thread do not. `summation_of` asks the stages that decide, and `Summation.total` is the scalar
-reference of what they write.
+A kernel's shape decides how the terms of an output element are added, in a product also whether it lies in the last
+few columns; the tile and the thread do not. `summation_of` asks the stages that decide, and `Summation.total` is the
+scalar reference of what they write.
 """
 
 from __future__ import annotations

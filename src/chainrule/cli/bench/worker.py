@@ -77,7 +77,7 @@ class Worker:
 def surroundings(threads: int, cache: str) -> Iterator[None]:
     """What a process inherits: its cores, how many threads to use, where to cache compiled code.
 
-    Python may keep the modules it compiled, as pip does of what it installs: from a checkout nothing else would be timed alike.
+    Python may keep the modules that it compiles: what pip installs is compiled already, a checkout is not.
     """
     changed = {f"{library}_NUM_THREADS": str(threads) for library in _THREADS}
     changed |= {"CHAINRULE_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": cache, "PYTHONDONTWRITEBYTECODE": ""}
