@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from figures import codes
@@ -27,7 +28,7 @@ Result = dict[str, Any]
 def block(run: Result, elsewhere: list[Result]) -> str:
     """Everything between the markers."""
     busy = [warning for result in run["results"] for warning in disturbed(result)]
-    parts = [machine(run["machine"]), *busy[:1], steps(run["results"]), latency(run["results"])]
+    parts = [machine(run["machine"]) + handover(run), *busy[:1], steps(run["results"]), latency(run["results"])]
     if run.get("whole_process"):
         parts.append(whole_process(run["whole_process"]))
     if run.get("contraction"):
@@ -46,6 +47,17 @@ def machine(found: Result) -> str:
     return (
         f"On {found['cores']} cores ({found['cpu']}, {8 * found['vector_bytes']}-bit vectors, {found['system']}); "
         f"Python {found['python']}, {versions}."
+    )
+
+
+def handover(run: Result) -> str:
+    """How far apart the cores were while figures on several of them were measured."""
+    points = [point for series in run.get("series", {}).values() for point in series]
+    found = [ns for result in [*run["results"], *points] for ns in result.get("handover_ns", [])]
+    if not found:
+        return ""
+    return (
+        f" One core saw what another wrote within {min(found):.0f} to {max(found):.0f} ns, median {median(found):.0f}."
     )
 
 

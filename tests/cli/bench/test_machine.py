@@ -1,6 +1,7 @@
 """The native functions compute what their text says, and the peaks are there for any size."""
 
 import ctypes
+import threading
 
 import numpy as np
 import pytest
@@ -34,6 +35,19 @@ def test_triad(passes):
 def test_a_native_function_outlives_its_module():
     text = "define i64 @twice(i64 %x) {\n%y = add i64 %x, %x\nret i64 %y\n}"
     assert machine.native_function(text, "twice", ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64))(21) == 42
+
+
+def test_two_write_in_turn():
+    run = machine.native_function(
+        machine._turns(), "turns", ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    )
+    counter = np.zeros(1, np.int64)
+    other = threading.Thread(target=run, args=(500, 1, counter.ctypes.data))
+    other.start()
+    run(500, 0, counter.ctypes.data)
+    other.join()
+    assert counter[0] == 1000
+    assert machine.handover_ns(rounds=1) > 0
 
 
 def test_peaks_are_there_for_any_size():

@@ -1,6 +1,6 @@
-"""What the machine can do at most: multiply-adds in registers, bytes streamed from memory.
+"""What the machine can do at most: multiply-adds in registers, bytes streamed from memory, lines passed between cores.
 
-Both are measured, in the run that uses them. The peak is what one (or each of several) cores reach on
+All are measured, in the run that uses them. The peak is what one (or each of several) cores reach on
 multiply-adds whose operands never leave the registers; no matrix product can be faster.
 """
 
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler import native
+from chainrule.compiler.buffers import aligned
 
 _ACCUMULATORS = 12  # more than any core's latency times ports; with two operands they fit 16 registers
 _PEAK_STEPS = 4_000_000
 _STREAM_BYTES = 512 << 20  # read and written in a measurement of bandwidth, in many passes over a small array
+_HANDOVERS = 20_000
 _RUN = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)
 _RUN_OVER = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -68,6 +70,22 @@ def stream_gbytes(size: int, threads: int = 1, rounds: int = 5) -> float:
     return 12 * elements * threads * passes / _best_seconds(work, threads, rounds) / 1e9
 
 
+def handover_ns(rounds: int = 5) -> float:
+    """Nanoseconds until one core sees what another wrote: two write the same line of memory in turn.
+
+    On a virtual machine it may be several times as long a minute later, when its cores have moved to where they
+    share no cache.
+    """
+    run = native_function(_turns(), "turns", ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p))
+    line = aligned(64)
+
+    def work(thread: int) -> None:
+        run(_HANDOVERS, thread, line.ctypes.data)
+
+    line[:] = 0
+    return _best_seconds(work, 2, rounds) / _HANDOVERS / 2 * 1e9
+
+
 def _best_seconds(work: Callable[[int], None], threads: int, rounds: int) -> float:
     """The shortest time from the start of all threads to the end of the last."""
     best = float("inf")
@@ -97,6 +115,19 @@ def _multiply_adds(lanes: int) -> str:
         "loop:", "%step = phi i64 [ 0, %entry ], [ %next, %loop ]", *phi, *fma,
         "%next = add i64 %step, 1", "%more = icmp slt i64 %next, %steps", "br i1 %more, label %loop, label %end",
         "end:", *store, "ret void", "}",
+    ])  # fmt: skip
+
+
+def _turns() -> str:
+    """IR: `turns` times, wait until the counter's last bit is `mine`, then count on."""
+    return "\n".join([
+        "define void @turns(i64 %turns, i64 %mine, ptr %counter) {", "entry:", "br label %wait",
+        "wait:", "%turn = phi i64 [ 0, %entry ], [ %turn, %wait ], [ %next, %count ]",
+        "%now = load atomic i64, ptr %counter acquire, align 8", "%bit = and i64 %now, 1",
+        "%is_mine = icmp eq i64 %bit, %mine", "br i1 %is_mine, label %count, label %wait",
+        "count:", "%on = add i64 %now, 1", "store atomic i64 %on, ptr %counter release, align 8",
+        "%next = add i64 %turn, 1", "%more = icmp slt i64 %next, %turns", "br i1 %more, label %wait, label %end",
+        "end:", "ret void", "}",
     ])  # fmt: skip
 
 

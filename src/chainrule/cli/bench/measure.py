@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.cli.bench.machine import peak_gflops, stream_gbytes
+from chainrule.cli.bench.machine import handover_ns, peak_gflops, stream_gbytes
 from chainrule.cli.bench.peers import OURS, PEERS, Peer
 from chainrule.cli.bench.worker import CHECKED_STEPS, Worker, WorkerError
 from chainrule.cli.bench.workloads import Workload
@@ -194,7 +194,10 @@ class Contest:
         now = {"peak_gflops": peak_gflops(threads), "stream_gbytes": stream_gbytes(self.workload.bytes, threads)}
         if hasattr(os, "getloadavg"):
             now["load"] = os.getloadavg()[0] / available_cpus()
+        handovers = self.machine.get("handover_ns", [])
         self.machine = {name: max(value, self.machine.get(name, 0.0)) for name, value in now.items()}
+        if threads > 1:
+            self.machine["handover_ns"] = [*handovers, handover_ns()]
 
     def _steps(self, peer: Peer) -> int:
         """A number of steps that lasts about a round: a power of four, since a scan compiles for each number."""

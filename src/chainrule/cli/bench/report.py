@@ -127,8 +127,14 @@ def limits(summary: Result) -> str:
     return (
         f"{best}ours: {summary['share_of_peak']:.0%} of the peak of {summary['peak_gflops']:.0f} GFLOP/s, "
         f"{summary['share_of_roofline']:.0%} of the roofline ({number(summary['roofline_microseconds'])} µs, "
-        f"by {summary['roofline_bound']}; {summary['stream_gbytes']:.0f} GB/s at this size)"
+        f"by {summary['roofline_bound']}; {summary['stream_gbytes']:.0f} GB/s at this size)" + _handover(summary)
     )
+
+
+def _handover(summary: Result) -> str:
+    """How far apart the cores are, before and after the rounds."""
+    found = summary.get("handover_ns", [])
+    return f"; one core sees what another wrote in {' and '.join(f'{ns:.0f}' for ns in found)} ns" if found else ""
 
 
 def number(value: float) -> str:
