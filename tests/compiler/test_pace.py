@@ -91,6 +91,21 @@ def test_a_disturbance_at_the_beginning_of_each_run_is_left_behind(monkeypatch, 
         assert machine.now - began < 1.15 * best
 
 
+def test_after_a_pause_what_lost_before_it_is_tried_soon(monkeypatch):
+    """As on a virtual machine whose cores move apart and together."""
+    near = {"is": False}
+    machine = Machine(
+        monkeypatch, lambda threads, now: quiet(threads, now) if near["is"] else max(ALONE, threads * ALONE)
+    )
+    chosen = Pace(division())
+    machine.run(chosen, 3.0)
+    assert machine.used[1] > 0.9 * sum(machine.used.values())
+    near["is"] = True
+    machine.rest(1.0)
+    machine.run(chosen, 0.3)
+    assert machine.used[2] > 0.9 * sum(machine.used.values())
+
+
 def test_a_single_slow_stretch_changes_nothing_for_long(monkeypatch):
     slow = {"left": 10}
 

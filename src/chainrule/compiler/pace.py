@@ -6,7 +6,8 @@ No bit depends on it.
 
 A run begins with a short stretch and goes on in longer ones, for what was true before it may no longer be; and
 a stretch that went worse than the ones before has the other number tried at once. When to try is counted in the
-time that the program ran: pauses make no probe cheaper.
+time that the program ran, for pauses make no probe cheaper; but after a long one, what is known is old, and a run that
+is long enough begins with a probe.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class Pace:
             self.stretch = PROBE
         if known is None:
             return self.favourite, self._within(PROBE, self.division.estimate(self.favourite) * 1e-9, left)
+        if now > self.ended + EVERY and left * known > HASTE * max(PROBE, known):  # what lost long ago may win now
+            self.again, self.defeats = min(self.again, self.ran + PROBE), 0
         if self.ran >= self.again:
             return self.other, self._within(PROBE, known, left)
         return self.favourite, self._within(self.stretch, known, left)
