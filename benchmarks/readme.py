@@ -153,20 +153,22 @@ def others(runs: list[Result], now: set[str | None]) -> str:
             f"{r['network']}, {r['batch']}": f"{r['best_ratio']:.2f}"
             for r in run["results"] if r["threads"] == most and r["best_ratio"]
         }  # fmt: skip
-        large = [found for found in run.get("contraction", {}).get("results", []) if min(found["shape"]) >= 1000]
-        products = (
-            {"products of 1000 and more": f"{_range([f['share'] for f in large], '.0%')} of the peak"} if large else {}
-        )
-        takes = (
-            {f"{name} takes": _range([f["ratio"][name] for f in large], ".2f") for name in run["contraction"]["peers"]}
-            if large
-            else {}
-        )
         age = "this version" if codes(run) == now else "an earlier version"
-        rows.append({"": f"{run['machine']['cpu']}, {most} cores, {age}", **best, **products, **takes})
+        products = _large(run["contraction"]) if run.get("contraction") else {}
+        rows.append({"": f"{run['machine']['cpu']}, {most} cores, {age}", **best, **products})
     head = list(dict.fromkeys(name for row in rows for name in row))
     table = [head, *([row.get(name, "") for name in head] for row in rows)]
     return "On other CPUs (best peer's time over ours; products on one core):\n\n" + markdown(table)
+
+
+def _large(result: Result) -> dict[str, str]:
+    """Large matrix products in short."""
+    forms = [found for found in result["results"] if min(found["shape"]) >= 1000]
+    if not forms:
+        return {}
+    share = _range([found["share"] for found in forms], ".0%")
+    takes = {f"{name} takes": _range([f["ratio"][name] for f in forms], ".2f") for name in result["peers"]}
+    return {"products of 1000 and more": f"{share} of the peak", **takes}
 
 
 def _range(values: list[float], style: str) -> str:

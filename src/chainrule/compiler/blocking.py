@@ -155,12 +155,11 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
     if _sums_along_k(upright, target):
         return replace(_dot_plan(upright, target), turned=turned)
     lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
-    rest, summed = 0 if turned else _rest(upright, target), upright.a_strides[1] == 1
+    rest = 0 if turned else _rest(upright, target)
     across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned, rest), target)
     widths = tuple(_with_rest(list(_even_strips(upright.n - rest, lanes, across)), rest))
-    chosen = Plan(
-        down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0, summed=rest > 0 and summed
-    )
+    summed = rest > 0 and upright.a_strides[1] == 1
+    chosen = Plan(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0, summed=summed)
     return replace(_blocks(upright, chosen), turned=turned)
 
 

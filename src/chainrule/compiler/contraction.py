@@ -277,8 +277,8 @@ class _Kernel:
                 summed = *self.packer.rest_of_b(beside, strips.rest), strips.rest
             rest = _Rest(whole, strips.rest, summed)
         if chosen.pack:
-            self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
-            source, strides = self.packer.scratch[0], (-(-self.packer.width(strips) // lanes) * lanes, 1)
+            wide = self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
+            source, strides = self.packer.scratch[0], (wide, 1)
         strip = _Strip(number, source, strides, column, parts, rest)
         place = e.binary("sub", number, first) if first is not None else number
         for begin, count, height in self.packer.row_tiles():

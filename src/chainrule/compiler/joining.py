@@ -21,7 +21,7 @@ from chainrule.ops.shaping import ravel, unravel
 SHORT = 16  # rows up to this long are folded side by side, whatever the order of their elements in memory
 
 NARROW = 8  # columns of a product, below which a vector of them is mostly empty
-NEAR = 1 << 15  # elements that the first-level cache holds beside a product's factors, with their moments
+NEAR = 1 << 15  # elements that the second-level cache holds beside a product's factors, with their moments
 UPDATE = 3  # additions: less than that is done in the product in no time
 
 

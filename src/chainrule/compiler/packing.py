@@ -164,13 +164,10 @@ class Packer:
         emit_copy(e, count, parts, spec.scalar, source, spec.a_strides[1], place, height, AHEAD)
 
     # -- columns of B ---------------------------------------------------------------------------
-    def width(self, strips: Strips) -> int:
-        """How many of a strip's columns are packed."""
-        return strips.width - strips.rest * self.plan.summed
-
-    def strip_of_b(self, strips: Strips, source: Value, count: Value | int, place: Value) -> None:
-        """A strip of B as rows of whole vectors."""
-        e, spec, lanes, width = self.e, self.spec, self.plan.lanes, self.width(strips)
+    def strip_of_b(self, strips: Strips, source: Value, count: Value | int, place: Value) -> int:
+        """A strip of B as rows of whole vectors, without the columns that are dot products: how far the rows lie apart."""
+        e, spec, lanes = self.e, self.spec, self.plan.lanes
+        width = strips.width - strips.rest * self.plan.summed
         wide = -(-width // lanes) * lanes
         if spec.b_strides[1] == 1:
             parts = padded(width, lanes, spec.scalar)
@@ -182,6 +179,7 @@ class Packer:
             far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
             ahead = lanes if self.plan.blocked else width * turned[0] * far
             emit_transpose(e, width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead)
+        return wide
 
     def rest_of_b(self, source: Value, count: int) -> tuple[Value, int]:
         """Some columns of B, contiguous along l, and how far they lie apart."""
