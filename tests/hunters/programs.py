@@ -97,13 +97,13 @@ def hunt(first: int, count: int, lines: int = 12, compiled: bool = True) -> dict
     """The programs among `count` seeds that differ or raise, as text."""
     found = {}
     for seed in range(first, first + count):
-        program = Drawer(seed).draw(lines)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch: a variance of one number
+            program = Drawer(seed).draw(lines)
+            try:
                 texts = differences(program, compiled)
-        except Exception:
-            texts = [traceback.format_exc(limit=-4)]
+            except Exception:
+                texts = [traceback.format_exc(limit=-4)]
         if texts:
             found[seed] = "\n".join([str(program), *texts])
     return found
