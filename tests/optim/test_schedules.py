@@ -30,6 +30,12 @@ TABLE = [
     ("MultiStepLR", {"milestones": [2, 5], "gamma": 0.1}),
     ("ExponentialLR", {"gamma": 0.9}),
     ("CosineAnnealingLR", {"T_max": 10, "eta_min": 0.01}),
+    ("CosineAnnealingLR", {"T_max": 4}),  # down, up and down again
+    ("ConstantLR", {"factor": 0.25, "total_iters": 3}),
+    ("LinearLR", {"start_factor": 0.1, "total_iters": 6}),
+    ("LinearLR", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 4}),
+    ("PolynomialLR", {"total_iters": 7, "power": 2.0}),
+    ("MultiplicativeLR", {"lr_lambda": lambda epoch: 0.5 if epoch % 3 == 0 else 1.1}),
     ("LambdaLR", {"lr_lambda": lambda epoch: 0.95**epoch}),
     ("LambdaLR", {"lr_lambda": [lambda epoch: 0.95**epoch, lambda epoch: 1 / (1 + epoch)]}),
 ]
@@ -45,6 +51,76 @@ def test_rates_are_pytorchs(name, options):
         b.step()
         ours.step()
         theirs.step()
+
+
+def both(name, options, a, b):
+    return getattr(lr_scheduler, name)(a, **options), getattr(torch.optim.lr_scheduler, name)(b, **options)
+
+
+@pytest.mark.parametrize("second", TABLE, ids=lambda pair: pair[0])
+@pytest.mark.parametrize("first", TABLE[:-1], ids=lambda pair: pair[0])
+def test_two_schedules_on_one_optimizer_chain_as_pytorchs(first, second):
+    a, b = optimizers()
+    pairs = [both(*first, a, b), both(*second, a, b)]
+    for _ in range(12):
+        assert [g["lr"] for g in a.param_groups] == pytest.approx([g["lr"] for g in b.param_groups], rel=1e-9, abs=1e-15)
+        b.step()
+        for ours, theirs in pairs:
+            ours.step()
+            theirs.step()
+
+
+def test_two_schedules_multiply():
+    opt = optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0)
+    halving, decay = lr_scheduler.StepLR(opt, 1, 0.5), lr_scheduler.ExponentialLR(opt, 0.9)
+    for _ in range(3):
+        halving.step()
+        decay.step()
+    assert opt.param_groups[0]["lr"] == pytest.approx(0.5**3 * 0.9**3, rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "options"), TABLE, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_rate_set_by_hand_is_treated_as_pytorch_treats_it(name, options):
+    a, b = optimizers()
+    ours, theirs = both(name, options, a, b)
+    for epoch in range(9):
+        b.step()
+        ours.step()
+        theirs.step()
+        if epoch == 3:
+            a.param_groups[1]["lr"] = b.param_groups[1]["lr"] = 0.7
+        assert [g["lr"] for g in a.param_groups] == pytest.approx([g["lr"] for g in b.param_groups], rel=1e-9, abs=1e-15)
+
+
+CHAINABLE = [pair for pair in TABLE if pair[0] in ("StepLR", "MultiStepLR", "ExponentialLR", "ConstantLR", "LinearLR")]
+
+
+@pytest.mark.parametrize(("name", "options"), CHAINABLE, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_group_added_later_is_scheduled_as_pytorchs(name, options):
+    a, b = optimizers()
+    ours, theirs = both(name, options, a, b)
+    for epoch in range(9):
+        if epoch == 2:
+            a.add_param_group({"params": [cr.ones(1, requires_grad=True)], "lr": 0.5})
+            b.add_param_group({"params": [torch.ones(1, requires_grad=True)], "lr": 0.5})
+        b.step()
+        ours.step()
+        theirs.step()
+        assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [("LambdaLR", {"lr_lambda": lambda epoch: 0.5**epoch}, 0.5 * 0.5**4), ("CosineAnnealingLR", {"T_max": 4}, 0.0)],
+)
+def test_a_group_added_later_is_scheduled_where_pytorch_raises(name, options, expected):
+    opt, _ = optimizers()
+    schedule = getattr(lr_scheduler, name)(opt, **options)
+    schedule.step()
+    opt.add_param_group({"params": [cr.ones(1, requires_grad=True)], "lr": 0.5})
+    for _ in range(3):
+        schedule.step()
+    assert opt.param_groups[2]["lr"] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +151,7 @@ def test_a_schedule_goes_on_from_its_state():
     b, _ = optimizers()
     second = lr_scheduler.CosineAnnealingLR(b, 10)
     second.load_state_dict(first.state_dict())
+    b.load_state_dict(a.state_dict())  # which holds the rate in force, as in PyTorch
     first.step()
     second.step()
     assert second.get_last_lr() == first.get_last_lr()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 from chainrule.errors import SettingError, unknown_name
@@ -12,28 +12,42 @@ from chainrule.optim.optimizer import Optimizer
 
 
 class LRScheduler:
-    """The base: ``lr = base lr * factor(epoch)``; a subclass gives ``get_lr``.
+    """The base: ``step()`` goes to the next epoch (or whatever is counted) and writes each group's rate.
 
     Args:
         optimizer: whose groups to write to.
         last_epoch: -1 starts anew; to go on, use ``load_state_dict``.
 
-    ``step()`` goes to the next epoch (or whatever is counted). Rates are computed from the epoch's number
-    rather than from the rate before, so that they do not drift.
+    As in PyTorch, most schedules make the next rate from the one in force. So several on one optimizer act one
+    after the other, and a rate set by hand stays. Groups added later are scheduled from the rate they came with.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import optim
+        >>> opt = optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0)
+        >>> halving = optim.lr_scheduler.StepLR(opt, step_size=1, gamma=0.5)
+        >>> decay = optim.lr_scheduler.ExponentialLR(opt, gamma=0.5)
+        >>> halving.step(); decay.step(); opt.param_groups[0]["lr"]
+        0.25
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
             raise SettingError(f"{type(self).__name__}: needs an optimizer, got {type(optimizer).__name__}.")
         self.optimizer = optimizer
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-        self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
         self.last_epoch = last_epoch
+        self.base_lrs: list[float] = []
+        self._initial = True  # the step below only takes its place in the count
         self.step()
+        self._initial = False
 
     def get_lr(self) -> list[float]:
-        """The rate of each group at ``self.last_epoch``."""
+        """The rate of each group at ``self.last_epoch``, from those in force."""
+        groups = self.optimizer.param_groups
+        return [self._rate(float(group["lr"]), base) for group, base in zip(groups, self.base_lrs, strict=True)]
+
+    def _rate(self, rate: float, base: float) -> float:
+        """The next rate of a group whose rate is `rate` now, and was `base` at first."""
         raise NotImplementedError(f"{type(self).__name__}.get_lr() must return one rate for each group.")
 
     def get_last_lr(self) -> list[float]:
@@ -43,24 +57,29 @@ class LRScheduler:
     def step(self) -> None:
         """Go to the next epoch and write its rates."""
         self.last_epoch += 1
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            self.base_lrs.append(float(group.setdefault("initial_lr", group["lr"])))
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the optimizer (and functions)."""
-        return {k: v for k, v in self.__dict__.items() if k != "optimizer" and not _is_code(v)}
+        return {k: copy(v) for k, v in self.__dict__.items() if k not in ("optimizer", "_initial") and not _is_code(v)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a ``state_dict``; the optimizer's own holds the rate in force."""
-        self.__dict__.update(state_dict)
+        self.__dict__.update({key: copy(value) for key, value in state_dict.items()})
 
 
 def _is_code(value: Any) -> bool:
     return callable(value) or (isinstance(value, list) and any(map(callable, value)))
 
 
+Factor = Callable[[int], float]
+
+
 class LambdaLR(LRScheduler):
-    """``base lr * lr_lambda(epoch)``.
+    """``base lr * lr_lambda(epoch)``: the one schedule here that does not go by the rate in force.
 
     Args:
         optimizer: whose rates to set.
@@ -68,22 +87,34 @@ class LambdaLR(LRScheduler):
         last_epoch: see ``LRScheduler``.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
-        last_epoch: int = -1,
-    ) -> None:
-        groups = len(optimizer.param_groups)
-        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
-        if len(self.lr_lambdas) != groups:
-            raise SettingError(
-                f"LambdaLR: needs one function for each of the {groups} groups, got {len(self.lr_lambdas)}."
-            )
+    def __init__(self, optimizer: Optimizer, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1) -> None:
+        self.lr_lambdas = _one_each(type(self).__name__, optimizer, lr_lambda)
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        return [base * fn(self.last_epoch) for base, fn in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        return [base * fn(self.last_epoch) for base, fn in zip(self.base_lrs, self._functions(), strict=True)]
+
+    def _functions(self) -> list[Factor]:
+        """One for each group; groups that came later take the last."""
+        return self.lr_lambdas + self.lr_lambdas[-1:] * (len(self.base_lrs) - len(self.lr_lambdas))
+
+
+class MultiplicativeLR(LambdaLR):
+    """The rate times ``lr_lambda(epoch)`` at every epoch; arguments as for ``LambdaLR``."""
+
+    def get_lr(self) -> list[float]:
+        rates = self.get_last_lr()
+        if self._initial:
+            return rates
+        return [rate * fn(self.last_epoch) for rate, fn in zip(rates, self._functions(), strict=True)]
+
+
+def _one_each(name: str, optimizer: Optimizer, given: Factor | Sequence[Factor]) -> list[Factor]:
+    groups = len(getattr(optimizer, "param_groups", ()))
+    functions = [given] * groups if callable(given) else list(given)
+    if len(functions) != groups:
+        raise SettingError(f"{name}: needs one function for each of the {groups} groups, got {len(functions)}.")
+    return functions
 
 
 class MultiStepLR(LRScheduler):
@@ -95,9 +126,8 @@ class MultiStepLR(LRScheduler):
         self.milestones, self.gamma = sorted(milestones), gamma
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
-        factor = self.gamma ** bisect_right(self.milestones, self.last_epoch)
-        return [base * factor for base in self.base_lrs]
+    def _rate(self, rate: float, base: float) -> float:
+        return rate * float(self.gamma ** self.milestones.count(self.last_epoch))
 
 
 class StepLR(LRScheduler):
@@ -109,19 +139,88 @@ class StepLR(LRScheduler):
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
-        return [base * self.gamma ** (self.last_epoch // self.step_size) for base in self.base_lrs]
+    def _rate(self, rate: float, base: float) -> float:
+        return rate * self.gamma if self.last_epoch and self.last_epoch % self.step_size == 0 else rate
 
 
-class ExponentialLR(StepLR):
+class ExponentialLR(LRScheduler):
     """The rate times ``gamma`` every epoch."""
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        super().__init__(optimizer, 1, gamma, last_epoch)
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def _rate(self, rate: float, base: float) -> float:
+        return rate if self._initial else rate * self.gamma
+
+
+class ConstantLR(LRScheduler):
+    """The rate times ``factor`` until epoch ``total_iters``, from there on as it was."""
+
+    def __init__(
+        self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1
+    ) -> None:
+        if not 0 < factor <= 1:
+            raise SettingError(f"ConstantLR: factor must be above 0 and at most 1, got {factor!r}.")
+        self.factor, self.total_iters = factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def _rate(self, rate: float, base: float) -> float:
+        if self.last_epoch == 0:
+            return rate * self.factor
+        return rate * (1 / self.factor) if self.last_epoch == self.total_iters else rate
+
+
+class LinearLR(LRScheduler):
+    """The rate times a factor that goes in a straight line from ``start_factor`` to ``end_factor``: a warm-up.
+
+    Args:
+        optimizer: whose rates to set.
+        start_factor: at epoch 0; above 0, at most 1.
+        end_factor: from epoch ``total_iters`` on; 0 to 1.
+        total_iters: how many epochs the way takes.
+        last_epoch: see ``LRScheduler``.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5,
+        last_epoch: int = -1,
+    ) -> None:  # fmt: skip
+        if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
+            raise SettingError(
+                f"LinearLR: start_factor must be above 0 and end_factor 0 or more, both at most 1, got "
+                f"{start_factor!r} and {end_factor!r}."
+            )
+        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def _rate(self, rate: float, base: float) -> float:
+        if self.last_epoch == 0:
+            return rate * self.start_factor
+        if self._initial or self.last_epoch > self.total_iters:
+            return rate
+        rise = self.end_factor - self.start_factor
+        return rate * (1 + rise / (self.total_iters * self.start_factor + (self.last_epoch - 1) * rise))
+
+
+class PolynomialLR(LRScheduler):
+    """The rate falls to 0 at epoch ``total_iters``, as ``(1 - epoch / total_iters) ** power``."""
+
+    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
+        self.total_iters, self.power = total_iters, power
+        super().__init__(optimizer, last_epoch)
+
+    def _rate(self, rate: float, base: float) -> float:
+        if self._initial or self.last_epoch > self.total_iters:
+            return rate
+        now, before = (1 - epoch / self.total_iters for epoch in (self.last_epoch, self.last_epoch - 1))
+        return rate * float((now / before) ** self.power)
 
 
 class CosineAnnealingLR(LRScheduler):
-    """``eta_min + (base lr - eta_min) (1 + cos(pi epoch / T_max)) / 2``.
+    """From the first rate down to ``eta_min`` at epoch ``T_max`` along half a cosine, and up again.
+
+    ``eta_min + (base lr - eta_min) (1 + cos(pi epoch / T_max)) / 2``, made from the rate in force as PyTorch makes it.
 
     Source: Loshchilov, Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
     """
@@ -134,9 +233,13 @@ class CosineAnnealingLR(LRScheduler):
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
-        share = (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2
-        return [self.eta_min + (base - self.eta_min) * share for base in self.base_lrs]
+    def _rate(self, rate: float, base: float) -> float:
+        if self._initial:
+            return rate
+        if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # out of the lowest point, where no ratio leads
+            return rate + (base - self.eta_min) * (1 - math.cos(math.pi / self.T_max)) / 2
+        now, before = (1 + math.cos(math.pi * epoch / self.T_max) for epoch in (self.last_epoch, self.last_epoch - 1))
+        return now / before * (rate - self.eta_min) + self.eta_min
 
 
 class ReduceLROnPlateau:
