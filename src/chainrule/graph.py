@@ -20,7 +20,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -207,6 +207,7 @@ class Recorder:
 
     thread: int  # the one that traces
     ended: threading.Event  # set once every handle names its own node again
+    guards: list[tuple[Callable[[], Hashable], Hashable]]  # what it read from Python: how to ask again, and the answer
 
     def lift(self, handle: Any) -> Node:
         """The node that stands for a handle from outside the trace."""

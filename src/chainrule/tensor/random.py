@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +65,44 @@ class Generator:
 default_generator = Generator(0)
 
 
+class _Local(threading.local):
+    """What each thread draws from where it names no generator."""
+
+    generator = default_generator
+
+
+_local = _Local()
+
+
+def current_generator() -> Generator:
+    """What this thread draws from where it names no generator: the default one, unless `drawing_from` says otherwise.
+
+    A compiled function that asks is traced anew when the answer is another.
+    """
+    found = _local.generator
+    trace = graph.current_trace()
+    if trace is not None:
+        trace.guards.append((lambda: _local.generator is found, True))
+    return found
+
+
+@contextmanager
+def drawing_from(generator: Generator) -> Iterator[Generator]:
+    """Inside the block, this thread draws from `generator`; no other thread notices.
+
+    >>> import chainrule as cr
+    >>> with drawing_from(cr.Generator(7)):
+    ...     a = cr.rand(2)
+    >>> cr.equal(a, cr.rand(2, generator=cr.Generator(7)))
+    True
+    """
+    outer, _local.generator = _local.generator, generator
+    try:
+        yield generator
+    finally:
+        _local.generator = outer
+
+
 def manual_seed(seed: int) -> Generator:
     """Start the default generator over: the same seed gives the same bits, eager or compiled.
 
@@ -76,7 +117,7 @@ def manual_seed(seed: int) -> Generator:
 def uniform(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     """Uniform in [0, 1), with 24 random bits (float32) or 53 (float64)."""
     _need_float("uniform", dtype)
-    source = generator or default_generator
+    source = generator or current_generator()
     if dtype == dtypes.float64:
         return _unit64(*source.bits(shape, 2))
     return _unit32(*source.bits(shape)).to(dtype)
@@ -105,7 +146,7 @@ def normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     Statistics 29 (1958).
     """
     _need_float("normal", dtype)
-    source = generator or default_generator
+    source = generator or current_generator()
     if dtype == dtypes.float64:
         a, b, c, d = source.bits(shape, 4)
         u, v = _unit64(a, b), _unit64(c, d)

@@ -24,7 +24,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.tensor.random import default_generator
+from chainrule.tensor.random import current_generator
 from chainrule.training import inputs
 
 Array = np.ndarray[Any, Any]
@@ -84,7 +84,7 @@ class _Network:
         self.names = [name for name, _ in named]
         self.parameters: list[Tensor] = [p for _, p in named]
         self.arrays = [np.array(p._node.value) for p in self.parameters]
-        self.random = default_generator.get_state()
+        self.random = current_generator().get_state()
 
     def in_float64(self) -> _Network:
         model = copy.deepcopy(self.model).double()
@@ -93,12 +93,13 @@ class _Network:
 
     def outputs(self, *parameters: Tensor) -> Tensor:
         """The model's outputs for these parameters instead of its own."""
-        handles = [*self.parameters, *self.model.buffers(), default_generator.state]
+        generator = current_generator()
+        handles = [*self.parameters, *self.model.buffers(), generator.state]
         before = [handle._node for handle in handles]
         try:
             for handle, given in zip(self.parameters, parameters, strict=True):
                 handle._node = given._node
-            default_generator.set_state(self.random)
+            generator.set_state(self.random)
             result: Tensor = self.model(tensor(self.x))
             return result
         finally:
