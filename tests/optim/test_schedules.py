@@ -63,7 +63,9 @@ def test_two_schedules_on_one_optimizer_chain_as_pytorchs(first, second):
     a, b = optimizers()
     pairs = [both(*first, a, b), both(*second, a, b)]
     for _ in range(12):
-        assert [g["lr"] for g in a.param_groups] == pytest.approx([g["lr"] for g in b.param_groups], rel=1e-9, abs=1e-15)
+        assert [g["lr"] for g in a.param_groups] == pytest.approx(
+            [g["lr"] for g in b.param_groups], rel=1e-9, abs=1e-15
+        )
         b.step()
         for ours, theirs in pairs:
             ours.step()
@@ -89,7 +91,9 @@ def test_a_rate_set_by_hand_is_treated_as_pytorch_treats_it(name, options):
         theirs.step()
         if epoch == 3:
             a.param_groups[1]["lr"] = b.param_groups[1]["lr"] = 0.7
-        assert [g["lr"] for g in a.param_groups] == pytest.approx([g["lr"] for g in b.param_groups], rel=1e-9, abs=1e-15)
+        assert [g["lr"] for g in a.param_groups] == pytest.approx(
+            [g["lr"] for g in b.param_groups], rel=1e-9, abs=1e-15
+        )
 
 
 CHAINABLE = [pair for pair in TABLE if pair[0] in ("StepLR", "MultiStepLR", "ExponentialLR", "ConstantLR", "LinearLR")]

@@ -157,9 +157,7 @@ class ExponentialLR(LRScheduler):
 class ConstantLR(LRScheduler):
     """The rate times ``factor`` until epoch ``total_iters``, from there on as it was."""
 
-    def __init__(
-        self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1) -> None:
         if not 0 < factor <= 1:
             raise SettingError(f"ConstantLR: factor must be above 0 and at most 1, got {factor!r}.")
         self.factor, self.total_iters = factor, total_iters
