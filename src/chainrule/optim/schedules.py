@@ -58,7 +58,8 @@ class LRScheduler:
         """Go to the next epoch and write its rates."""
         self.last_epoch += 1
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:
-            self.base_lrs.append(float(group.setdefault("initial_lr", group["lr"])))
+            group.setdefault("initial_lr", group["lr"])
+            self.base_lrs.append(float(group["initial_lr"]))
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
 
