@@ -62,7 +62,7 @@ Here is the step that we follow: a network of two layers, its loss, its gradient
 ## 1. Trace: `compiler/trace.py`
 
 The function runs once, on tensors that have a shape and a dtype but no value. Each operation adds a node to
-the graph (`graph.py`); `backward()` (`autodiff.py`) walks the nodes made so far, from the loss back, and adds
+the graph (`graph.py`); `backward()` (`autodiff/walk.py`) walks the nodes made so far, from the loss back, and adds
 the nodes of every derivative rule (`ops/`); the optimizer adds the update. A tensor that existed before and
 names another node at the end is state, and is written back. The graph as traced has {traced} equations.
 

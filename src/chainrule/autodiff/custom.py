@@ -1,0 +1,70 @@
+"""Derivatives of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from chainrule import graph
+from chainrule.errors import GradientError
+from chainrule.ops import elementwise as ew
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import apply, lifted
+from chainrule.tensor.creation import as_tensor
+
+Function = Callable[..., Any]
+
+
+def custom_vjp(forward: Function, backward: Function) -> Function:
+    """A function with a derivative of your own: `backward(dY, Y, *inputs)` replaces the chain rule through `forward`.
+
+    Args:
+        forward: from tensors to one tensor.
+        backward: from the output's gradient, the output and the inputs to one gradient for each input
+            (a tensor for one input, else a tuple; None where there is none).
+
+    >>> import chainrule as cr
+    >>> clip_gradient = cr.custom_vjp(lambda x: x, lambda dY, Y, x: dY.clamp(-1, 1))
+    >>> x = cr.tensor([1.0, 2.0], requires_grad=True)
+    >>> (clip_gradient(x) * 5).sum().backward()
+    >>> x.grad
+    tensor([1., 1.])
+    """
+
+    def rule(dY: Tensor, Y: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+        given = backward(dY, Y, *inputs)
+        found = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+        if len(found) != len(inputs):
+            raise GradientError(
+                f"{graph.who('custom_vjp')}: backward must return one gradient for each of the {len(inputs)} inputs, "
+                f"got {len(found)}. Return None for inputs without one."
+            )
+        for position, (dX, x) in enumerate(zip(found, inputs, strict=True)):
+            _check_custom(dX, x, position)
+        return found
+
+    @wraps(forward)
+    def function(*inputs: Any) -> Tensor:
+        tensors = tuple(map(as_tensor, inputs))
+        with graph.grad_mode(False):
+            output = forward(*tensors)
+        if not isinstance(output, Tensor):
+            raise GradientError(
+                f"{graph.who('custom_vjp')}: forward must return one tensor, got {type(output).__name__}. "
+                f"Make one function for each result."
+            )
+        return apply(ew.custom, output.detach(), *tensors, rule=rule)
+
+    return function
+
+
+def _check_custom(dX: object, x: Tensor, position: int) -> None:
+    if dX is None:
+        return
+    if not isinstance(dX, Tensor) or dX.shape != x.shape or dX.dtype != x.dtype:
+        came = str(lifted(dX).type) if isinstance(dX, Tensor) else type(dX).__name__
+        raise GradientError(
+            f"{graph.who('custom_vjp')}: backward must return a tensor of the type of input {position}, "
+            f"{lifted(x).type}, got {came}. Reshape or convert it, or return None."
+        )

@@ -1,0 +1,148 @@
+"""Reverse-mode differentiation: from a graph to a graph.
+
+The walk visits each node once, after everything that reads it, multiplies the gradient that arrived by
+the op's own derivative rule, and hands the products to its inputs. The rules are formulas over Tensors,
+so the result is a graph like any other: printed, compiled, differentiated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from chainrule import graph
+from chainrule.borrowed import borrowed
+from chainrule.errors import DtypeError, GradientError, ShapeError
+from chainrule.graph import Node
+from chainrule.ops import elementwise as ew
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import Engine, lifted, wrap
+from chainrule.tensor.creation import ones_like, zeros_like
+
+# -- the walk ---------------------------------------------------------------------------------
+
+
+def gradients(
+    outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Iterable[Node], create_graph: bool = False
+) -> dict[Node, Tensor]:
+    """The gradient of sum(<output, seed>) with respect to each target node it depends on.
+
+    dL/dX = sum over the readers Y of X of (dL/dY)(dY/dX), Y being visited before X.
+    """
+    wanted = set(targets)
+    order = [node for node in graph.toposort(map(lifted, outputs)) if node.requires_grad]
+    for node in order:
+        if node.released:
+            raise GradientError(
+                f"backward: the history{node.whereabouts()} was freed by an earlier backward pass. "
+                f"Call the first one with retain_graph=True, or run the forward pass again."
+            )
+    leading = _leading_to(wanted, order)
+    arrived: dict[Node, Tensor] = {}
+    trace = graph.current_trace()
+    with graph.grad_mode(create_graph), graph.provenance() as stand_for:
+        for output, seed in zip(outputs, seeds, strict=True):
+            _accumulate(arrived, lifted(output), seed)
+        for node in reversed(order):
+            if node in arrived and node in leading:
+                dY = arrived[node] if node in wanted else arrived.pop(node)
+                if trace is not None:
+                    trace.differentiated(node, dY._node)
+                stand_for(node)
+                distribute(node, dY, leading, arrived)
+    return {node: arrived[node] for node in wanted if node in arrived}
+
+
+def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
+    """The nodes whose gradient matters: some path leads from them to a wanted one."""
+    leading: set[Node] = set()
+    for node in order:
+        if node in wanted or any(source in leading for source in node.inputs):
+            leading.add(node)
+    return leading
+
+
+def distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
+    """One application of the chain rule: `node`'s gradient becomes contributions to its inputs."""
+    if node.op is ew.detach:
+        return  # a leaf inside a trace
+    reaching = [argument for argument, source in enumerate(node.inputs) if source.requires_grad and source in leading]
+    if not reaching:
+        return
+    Y, inputs = wrap(node), tuple(map(wrap, node.inputs))
+    joint = node.op.joint(dY, Y, *inputs, **node.params) if node.op.joint is not None else None
+    for argument in reaching:
+        if joint is not None:
+            product = joint[argument]
+        else:
+            rule = node.op.rule(argument)
+            product = None if rule is None else rule(dY, Y, *inputs, **node.params)
+        source = node.inputs[argument]
+        # Broadcasting is undone here, once, for every rule. No rule: the derivative is zero where it exists.
+        _accumulate(
+            arrived, source, zeros_like(inputs[argument]) if product is None else product.sum_to_size(source.shape)
+        )
+
+
+def _accumulate(arrived: dict[Node, Tensor], node: Node, contribution: Tensor) -> None:
+    arrived[node] = arrived[node] + contribution if node in arrived else contribution
+
+
+def _backward(
+    output: Tensor, gradient: Tensor | None, retain_graph: bool, create_graph: bool, inputs: Sequence[Tensor] | None
+) -> None:
+    """`Tensor.backward`: accumulate into ``grad`` of every leaf."""
+    if not output.requires_grad:
+        raise GradientError(
+            f"{graph.who('backward')}: this tensor does not require grad and has no history. "
+            f"Compute it from a tensor with requires_grad=True, outside no_grad."
+        )
+    seed = _seed(output, gradient)
+    order = graph.toposort([lifted(output)])
+    chosen = None if inputs is None else {lifted(x) for x in inputs}
+    leaves = [
+        node for node in order if node.owner is not None and node.requires_grad and (chosen is None or node in chosen)
+    ]
+    found = gradients([output], [seed], leaves, create_graph)
+    with graph.grad_mode(create_graph):
+        for node in leaves:
+            owner = node.owner() if node.owner is not None else None
+            if owner is not None and node in found:
+                # A handle of its own: an in-place change of one .grad must not reach another's.
+                new = renamed(found[node])
+                owner.grad = new if owner.grad is None else owner.grad + new
+    if not retain_graph and not graph.tracing():
+        for node in order:
+            node.release()
+
+
+def renamed(tensor: Tensor) -> Tensor:
+    """Another handle for the same node, which no compiled step may then overwrite."""
+    if tensor._node._value is not None and borrowed(tensor._node._value):  # the caller's, who passed it as dY
+        tensor = tensor.clone()
+    node = lifted(tensor)
+    node.seen = True
+    return wrap(node)
+
+
+def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
+    if gradient is None:
+        if output.numel() != 1:
+            raise GradientError(
+                f"{graph.who('backward')}: only a tensor with one element has an implied gradient of 1, got shape "
+                f"{output.shape}. Reduce it first (.sum(), .mean()), or pass gradient=."
+            )
+        return ones_like(output)
+    if not isinstance(gradient, Tensor):
+        raise DtypeError(
+            f"{graph.who('backward')}: gradient must be a tensor of shape {output.shape}, got {type(gradient).__name__}. "
+            f"Convert it with cr.tensor(...)."
+        )
+    if gradient.shape != output.shape:
+        raise ShapeError(
+            f"{graph.who('backward')}: gradient must have the shape of the tensor, {output.shape}, got "
+            f"{gradient.shape}. Expand or reshape it."
+        )
+    return gradient.to(output.dtype)
+
+
+Engine.backward = staticmethod(_backward)
