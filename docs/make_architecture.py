@@ -51,7 +51,7 @@ eager:       the same graph nodes, each evaluated on NumPy as it is made
 backward():  walks graph nodes and makes more graph nodes, eager or traced alike
 ```
 
-A room imports only rooms to its left: `errors`, `dtypes`, `graph`, `ops`, `tensor`, `autodiff`, `compiler`,
+A room imports only rooms to its left: `errors`, `files`, `dtypes`, `graph`, `ops`, `tensor`, `autodiff`, `compiler`,
 `nn` and `optim` and `data`, `training`, `explain` and `interop`, `cli`. CI checks it.
 
 Here is the step that we follow: a network of two layers, its loss, its gradients, its update.

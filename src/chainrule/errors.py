@@ -51,6 +51,10 @@ class DamagedFileError(ChainruleError, OSError):
     """A model or run file that cannot be read."""
 
 
+class UnwritableFileError(ChainruleError, OSError):
+    """A file that could not be written: no space, no permission, a failing disk. What stood there before still stands."""
+
+
 class NonFiniteError(ChainruleError, FloatingPointError):
     """A NaN or infinity that stopped training."""
 

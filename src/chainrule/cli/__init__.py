@@ -203,13 +203,11 @@ def info(as_json: bool) -> None:
     import chainrule as cr
     from chainrule.compiler import cache, native
 
-    here, folder = native.machine(), cache.cache_dir()
-    entries = list(folder.glob("*.o")) if folder.is_dir() else []
+    here, (folder, entries, size) = native.machine(), cache.state()
     found = {
         "chainrule": cr.__version__, "python": platform.python_version(), "numpy": numpy.__version__,
         "compiler": here.version, "cpu": here.cpu, "vector_bytes": here.target.vector_bytes,
-        "threads": cr.get_num_threads(), "cache": str(folder), "cache_entries": len(entries),
-        "cache_bytes": sum(entry.stat().st_size for entry in entries),
+        "threads": cr.get_num_threads(), "cache": folder, "cache_entries": entries, "cache_bytes": size,
     }  # fmt: skip
     click.echo(json.dumps(found) if as_json else "\n".join(f"{key:14} {value}" for key, value in found.items()))
 

@@ -15,8 +15,9 @@ import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.cli.curves import draw
 from chainrule.errors import DamagedFileError, NonFiniteError, SettingError
+from chainrule.files.writing import write_whole
 from chainrule.training.callbacks import Callback
-from chainrule.training.checkpoints import load_file, save_file, write_whole
+from chainrule.training.checkpoints import load_file, save_file
 from chainrule.training.configuration import build, read_config, schedule
 from chainrule.training.history import History
 from chainrule.training.trainer import Trainer

@@ -1,7 +1,10 @@
 """The folder of machine code: one file an entry, whole or absent, checked when read, the oldest removed when it grows.
 
-Several processes may share it: entries appear by renaming and go by unlinking, and whoever finds one gone or
-damaged builds it anew. A folder that cannot be written is done without.
+What lies here is executed, so it is used only where no other user can have written it: folder and entry are opened
+without following links, belong to this user and are closed to the writing of others; and an entry holds a digest of
+the description it was made for together with its code. Several processes may share the folder: entries appear by
+renaming and go by unlinking, and whoever finds one gone or damaged builds it anew. A folder that does not serve is
+done without.
 """
 
 from __future__ import annotations
@@ -11,79 +14,118 @@ import os
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
+from errno import ENOENT
 
-_MAGIC = b"chainrule object 1\n"
+from chainrule.files.folder import Folder
+
+_MAGIC = b"chainrule object 2\n"
+_HEAD = len(_MAGIC) + 32
 MOST_ENTRIES, MOST_BYTES = 2000, 256 << 20  # beyond, the entries that were used longest ago go
-_STALE = 3600.0  # seconds after which a half-written file belongs to nobody any more
+MOST_OF_ONE = 64 << 20  # bytes of an entry; the code of the largest models has some millions
+_STALE = 3600.0  # seconds after which a file that another version half wrote belongs to nobody any more
 
 
-def cache_dir() -> Path:
-    """Where machine code is kept: ``CHAINRULE_CACHE_DIR``, or the user's cache folder."""
-    chosen = os.environ.get("CHAINRULE_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
+def cache_dir() -> str | None:
+    """Where machine code is kept: ``CHAINRULE_CACHE_DIR``, or the user's cache folder; None where there is no home.
+
+    A relative path in the environment is as good as none (the XDG specification says so of its own): it would lead to
+    whatever folder one happens to stand in.
+    """
+    return _absolute("CHAINRULE_CACHE_DIR") or _under(_base(), "chainrule")
+
+
+def _base() -> str | None:
+    home = os.path.expanduser("~")
+    home_or_none = home if os.path.isabs(home) else None  # no HOME, and no entry in passwd: as in many containers
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "chainrule"
+        return _absolute("LOCALAPPDATA") or _under(home_or_none, "AppData", "Local")
+    if sys.platform == "darwin":
+        return _under(home_or_none, "Library", "Caches")
+    return _absolute("XDG_CACHE_HOME") or _under(home_or_none, ".cache")
 
 
-def path_of(described: str) -> Path:
-    """Where the entry for a description lies."""
-    return cache_dir() / (hashlib.sha256(described.encode()).hexdigest()[:40] + ".o")
+def _absolute(variable: str) -> str | None:
+    found = os.environ.get(variable, "")
+    return found if os.path.isabs(found) else None
 
 
-def read(path: Path) -> bytes | None:
-    """The entry, if it is there and whole; from now on it is the one used last."""
+def _under(base: str | None, *names: str) -> str | None:
+    return None if base is None else os.path.join(base, *names)
+
+
+def opened(make: bool = False) -> Folder:
+    """The folder, sure to be this user's own; `make`: made if it is not there.
+
+    Raises:
+        OSError: there is none, or it does not serve; ``strerror`` says why.
+    """
+    path = cache_dir()
+    if path is None:
+        raise FileNotFoundError(ENOENT, "there is no home folder")
+    if make:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+    return Folder(path, private=True)
+
+
+def name_of(described: str) -> str:
+    """The file of the entry for a description."""
+    return hashlib.sha256(described.encode()).hexdigest()[:40] + ".o"
+
+
+def read(described: str) -> bytes | None:
+    """The code for a description, if it is there, whole, and ours."""
     try:
-        data = path.read_bytes()
+        with opened() as folder:
+            data = folder.read(name_of(described), MOST_OF_ONE, touch=True)
     except OSError:
         return None
-    head, digest, code = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-    if head != _MAGIC or hashlib.sha256(code).digest() != digest:
-        return None
-    with suppress(OSError):
-        os.utime(path)
-    return code
+    code = data[_HEAD:]
+    return code if data[:_HEAD] == _MAGIC + _digest(described, code) else None
 
 
-def write(path: Path, code: bytes) -> None:
-    """Keep the entry, if that can be."""
-    import tempfile  # only where something was compiled: a start from the cache does without
-
-    with suppress(OSError):  # read-only or full: the program runs all the same
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(code).digest() + code)
-            os.replace(temporary, path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        prune(path.parent)
+def write(described: str, code: bytes) -> None:
+    """Keep the code, if that can be."""
+    if len(code) > MOST_OF_ONE - _HEAD:
+        return
+    parts = [_MAGIC, _digest(described, code), code]
+    with suppress(OSError), opened(make=True) as folder:  # where it cannot be written, the program runs all the same
+        folder.replace(name_of(described), parts, durable=False, mode=0o600)
+        prune(folder)
 
 
-def prune(folder: Path) -> None:
+def _digest(described: str, code: bytes) -> bytes:
+    """Of both: the code of one program under the name of another is no entry."""
+    return hashlib.sha256(hashlib.sha256(described.encode()).digest() + code).digest()
+
+
+def prune(folder: Folder) -> None:
     """Remove the entries used longest ago, until few enough of few enough bytes are left."""
     entries: list[tuple[float, int, str]] = []
-    with os.scandir(folder) as found:
-        for entry in found:
-            with suppress(OSError):  # another process removed it meanwhile
-                facts = entry.stat()
-                if entry.name.endswith(".o"):
-                    entries.append((facts.st_mtime, facts.st_size, entry.path))
-                elif entry.name.endswith(".part") and time.time() - facts.st_mtime > _STALE:
-                    os.unlink(entry.path)
+    for name, facts in folder.entries():
+        if name.endswith(".o"):
+            entries.append((facts.st_mtime, facts.st_size, name))
+        elif name.endswith(".part") and time.time() - facts.st_mtime > _STALE:
+            with suppress(OSError):
+                folder.remove(name)
     left, size = len(entries), sum(size for _, size, _ in entries)
-    for _, taken, path in sorted(entries):
+    for _, taken, name in sorted(entries):
         if left <= MOST_ENTRIES and size <= MOST_BYTES:
             return
-        with suppress(OSError):
-            os.unlink(path)
+        with suppress(OSError):  # another process removed it meanwhile
+            folder.remove(name)
         left, size = left - 1, size - taken
+
+
+def state() -> tuple[str, int, int]:
+    """For reading: the folder, or why it is done without; how many entries it holds, and their bytes."""
+    path = cache_dir()
+    try:
+        with opened() as folder:
+            sizes = [facts.st_size for name, facts in folder.entries() if name.endswith(".o")]
+    except FileNotFoundError:
+        return (path or "none: there is no home folder"), 0, 0
+    except OSError as error:
+        return f"{path} (not used: {error.strerror})", 0, 0
+    return str(path), len(sizes), sum(sizes)

@@ -7,13 +7,13 @@ memory plan, the CPU, LLVM's version, and the source of the rooms that write the
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import CFUNCTYPE, c_int64, c_void_p
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from chainrule.compiler import cache
@@ -32,14 +32,24 @@ CPUS: dict[str, tuple[str, dict[str, bool]]] = {
 }
 
 
+# The rooms above this one: they decide what is computed, which is in a program's description, not how it is written.
+ABOVE = frozenset({"__main__.py", "cli", "explain", "interop", "training", "nn", "optim", "data"})
+
+
 @lru_cache(maxsize=1)
 def writers() -> str:
-    """A hash of the source that turns kernels into machine code: a changed compiler never meets old code."""
+    """A hash of all source below the rooms `ABOVE`: whatever turns a description into code never meets old code."""
+    root = os.path.dirname(os.path.dirname(__file__))
     digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for file in sorted([*here.glob("*.py"), *(here.parent / "ops").glob("*.py")]):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    for folder, below, names in os.walk(root):
+        where = os.path.relpath(folder, root)
+        below[:] = sorted(name for name in below if where != "." or name not in ABOVE)
+        for name in sorted(names):
+            if name.endswith(".py") and (where != "." or name not in ABOVE):
+                with open(os.path.join(folder, name), "rb", buffering=0) as file:
+                    source = file.read()
+                digest.update(f"{where}/{name} {len(source)}\n".encode() + source)
+    return digest.hexdigest()[:32]
 
 
 class Machine:
@@ -50,7 +60,7 @@ class Machine:
         import llvmlite.binding as llvm
 
         self.llvm: Any = llvm
-        self.version = f"llvmlite {llvmlite.__version__}"
+        self.version = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
         if cpu is None:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
@@ -138,11 +148,10 @@ def assembly(text: str, here: Machine) -> str:
 def cached(identity: str, build: Callable[[], str]) -> Code:
     """The code of the program that `identity` describes; `build` writes its IR where the cache has none."""
     described = f"{identity}\n{machine().identity}\n{platform.machine()}"
-    path = cache.path_of(described)
-    stored = cache.read(path)
+    stored = cache.read(described)
     if stored is not None:
-        with suppress(Exception):  # a foreign or damaged entry is rebuilt, whatever is wrong with it
+        with suppress(Exception):  # another LLVM of the same version may not take it; then it is built anew
             return Code(stored)
     code = compile_text(build())
-    cache.write(path, code)
+    cache.write(described, code)
     return Code(code)

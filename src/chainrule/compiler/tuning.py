@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from chainrule.compiler import cache
 from chainrule.compiler.blocking import Contraction, Tile, scratch_elements
 from chainrule.compiler.target import Target
 
@@ -101,30 +100,32 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
 
 # -- the file ---------------------------------------------------------------------------------------
 
+_MOST = 4 << 20  # bytes
 
-def _path() -> Path:
-    from chainrule.compiler import cache, native
 
-    machine = hashlib.sha256(native.machine().identity.encode()).hexdigest()[:16]
-    return cache.cache_dir() / f"tiles-{machine}.json"
+def _name() -> str:
+    from chainrule.compiler import native
+
+    return f"tiles-{hashlib.sha256(native.machine().identity.encode()).hexdigest()[:16]}.json"
 
 
 def _read() -> dict[str, Tile]:
-    """What was found before; nothing where the file is missing or damaged."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        stored = json.loads(_path().read_text(encoding="utf-8"))
-        return {str(key): (int(tile[0]), int(tile[1])) for key, tile in stored.items() if len(tile) == 2}
-    return {}
+    """What was found before; nothing where the file is missing, damaged or somebody else's."""
+    try:
+        with cache.opened() as folder:
+            stored = json.loads(folder.read(_name(), _MOST))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    items = stored.items() if isinstance(stored, dict) else ()
+    return {key: (tile[0], tile[1]) for key, tile in items if _is_tile(tile)}
+
+
+def _is_tile(found: object) -> bool:
+    return isinstance(found, list) and len(found) == 2 and all(type(side) is int for side in found)
 
 
 def _write(known: dict[str, Tile]) -> None:
     """Whole or not at all; a cache that cannot be written is done without."""
-    import tempfile
-
-    with suppress(OSError):
-        path = _path()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(known, file, indent=0, sort_keys=True)
-        os.replace(temporary, path)
+    with suppress(OSError), cache.opened(make=True) as folder:
+        text = json.dumps(known, indent=0, sort_keys=True)
+        folder.replace(_name(), [text.encode()], durable=False, mode=0o600)

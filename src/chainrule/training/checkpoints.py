@@ -8,15 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chainrule.errors import DamagedFileError
+from chainrule.files.writing import write_whole
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 
@@ -35,7 +33,7 @@ def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], meta: An
         durable: wait until the disk has it, so that not even a power failure leaves half a file.
 
     Raises:
-        OSError: the folder cannot be written.
+        UnwritableFileError: the folder or the disk does not take it.
 
     Example:
         >>> import chainrule as cr, tempfile, os
@@ -82,24 +80,6 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
     return {name: tensor(array) for name, array in arrays.items()}, json.loads(text)
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes, durable: bool = True) -> None:
-    """Put `data` at `path` whole or not at all: a new file in the same folder, flushed to disk, then renamed."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 def flatten(tree: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
     """`tree` with each tensor moved to `tensors` and its name left in its place; dict keys become pairs."""
     if isinstance(tree, Tensor):
@@ -138,9 +118,3 @@ def _digest(arrays: Mapping[str, Array], text: str) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule.errors import DamagedFileError, SettingError
+from chainrule.files.writing import write_whole
 from chainrule.optim import Optimizer
-from chainrule.training.checkpoints import write_whole
 from chainrule.version import __version__
 
 if TYPE_CHECKING:

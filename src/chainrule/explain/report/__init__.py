@@ -10,7 +10,7 @@ from chainrule.data.checks import as_array
 from chainrule.explain.report import building
 from chainrule.explain.report.document import BUDGET, Report
 from chainrule.explain.runs import Run, run_of
-from chainrule.training.checkpoints import write_whole
+from chainrule.files.writing import write_whole
 from chainrule.training.trainer import Trainer
 
 __all__ = ["Page", "Report", "report", "report_of"]

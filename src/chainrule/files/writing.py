@@ -1,0 +1,91 @@
+"""Files written whole or not at all, and the one error where that cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Union
+
+from chainrule.errors import UnwritableFileError
+from chainrule.files.folder import BINARY, NO_WAIT, Folder, Part, why_special, write_all
+
+Path = Union[str, "os.PathLike[str]"]
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space, or name a folder on another disk.",
+    errno.EDQUOT: "Free some space, or name a folder on another disk.",
+    errno.ENOENT: "Make the folder first, or name one that is there.",
+    errno.ENOTDIR: "Name a folder that is there.",
+    errno.EISDIR: "Name a file in it.",
+}
+
+
+def write_whole(path: Path, data: bytes | Iterable[Part], durable: bool = True) -> None:
+    """Put `data` at `path`, whole or not at all; on any failure what stood there still stands.
+
+    A file that is there keeps its mode, and a link is followed to the file that it leads to.
+
+    Args:
+        path: the file; its folder must exist.
+        data: the bytes, or parts of them in order.
+        durable: wait until the disk has it, so that not even a power failure leaves half a file.
+
+    Raises:
+        UnwritableFileError: the folder or the disk does not take it.
+
+    Example:
+        >>> import tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "notes.txt")
+        >>> write_whole(path, b"first")
+        >>> write_whole(path, [b"sec", b"ond"])
+        >>> open(path).read()
+        'second'
+    """
+    parts = [data] if isinstance(data, bytes) else data
+    try:
+        where, name = os.path.split(os.path.realpath(path))
+        with Folder(where) as folder:
+            folder.replace(name, parts, durable)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def append(path: Path, data: bytes) -> None:
+    """Put `data` at the end of a file, all of it or nothing; a file that is not there is made.
+
+    Raises:
+        UnwritableFileError: the folder or the disk does not take it; the file is as it was.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY | NO_WAIT, 0o666)
+        try:
+            facts = os.fstat(descriptor)
+            if (why := why_special(facts, False)) is not None:
+                raise OSError(errno.EPERM, why)
+            _append(descriptor, facts.st_size, data)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def _append(descriptor: int, before: int, data: bytes) -> None:
+    try:
+        write_all(descriptor, data)
+    except BaseException:
+        with suppress(OSError):
+            os.ftruncate(descriptor, before)
+        raise
+
+
+def unwritable(path: Path, error: OSError) -> UnwritableFileError:
+    """The error for a file that could not be written, with the system's number as ``errno``."""
+    remedy = _REMEDIES.get(error.errno or 0, "Name a file or folder that you may write to, or look after the disk.")
+    raised = UnwritableFileError(
+        f"{os.fspath(path)}: this file could not be written ({error.strerror or error}); what stood there before still "
+        f"stands. {remedy}"
+    )
+    raised.errno = error.errno
+    return raised
