@@ -57,7 +57,7 @@ def test_the_second_time_nothing_is_compiled(cache: Path, builds: list[int]) -> 
     run(2.0)
     assert len(builds) == 2
     assert len(list(cache.iterdir())) == 2
-    assert not list(cache.glob("*.part"))
+    assert not list(cache.glob("*part"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_cache_that_cannot_be_written(cache: Path, tmp_path: Path, monkeypatch
 
 
 def test_a_full_disk(cache: Path, builds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **where: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
