@@ -148,9 +148,15 @@ class Compiled:
         leaves: list[Handle] = []
         description = tree.flatten((args, kwargs), leaves)
         steps = _steps(leaves)
-        with self._lock:
+        enabled = graph.is_grad_enabled()
+
+        def program() -> Variant:
             first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
-            return self._variant(description, leaves, first).begin(leaves, steps)
+            with self._lock, graph.grad_mode(enabled):
+                return self._variant(description, leaves, first)
+
+        with self._lock:
+            return program().begin(leaves, steps, program)
 
     def watch(self, *args: Any, **kwargs: Any) -> Watched:
         """Run one call as usual and give every value on the way, instead of what the function returns."""

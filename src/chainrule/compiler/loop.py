@@ -6,29 +6,40 @@ loops by turns binds each once. What a loop is bound to must then stay as it is,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from chainrule import graph
 from chainrule.errors import SettingError, TraceError
-from chainrule.graph import Array
-from chainrule.tensor.core import Handle
+from chainrule.graph import Array, Node
+from chainrule.tensor.core import Handle, wrap
 
 if TYPE_CHECKING:
     from chainrule.compiler.variant import Variant
 
 
 class Loop:
-    """So many steps of one program, bound; `Compiled.begin` makes it.
+    """So many steps of one function, bound; `Compiled.begin` makes it.
 
     Attributes:
         left: how many steps are still to come.
     """
 
-    def __init__(self, variant: Variant, leaves: Sequence[Handle], outputs: list[Array], steps: int) -> None:
-        self._variant, self._leaves, self._outputs, self._steps = variant, leaves, outputs, steps
+    def __init__(
+        self, variant: Variant, leaves: list[Handle], outputs: list[Array], steps: int, again: Callable[[], Variant]
+    ) -> None:
+        self._arguments = [leaf._node for leaf in leaves]
+        self._outputs, self._steps, self._again = outputs, steps, again
         self.left = steps
-        self._binding = variant.binding
-        self._nodes = variant.state_nodes()
+        self._take(variant)
+
+    def _take(self, variant: Variant) -> None:
+        """Go on with this program, from the step at which the loop stands."""
+        self._variant, done = variant, self._steps - self.left
+        if self.left:
+            variant.bind_loop([_after(node, done) for node in self._arguments], [each[done:] for each in self._outputs])
+        self._binding, self._nodes = variant.binding, variant.state_nodes()
+        self._moved = False  # did a step leave something else than it found?
 
     def stands(self, shared: bool = False) -> bool:
         """Is everything still as the loop left it, or another one over the same state?"""
@@ -36,6 +47,9 @@ class Loop:
 
     def advance(self, steps: int, shared: bool = False) -> None:
         """The next steps.
+
+        Gradients are found and left as by so many calls: where the next step finds another kind of state than the
+        last (a gradient where there was none, say), it is another program that goes on.
 
         Args:
             shared: go on where the state was read meanwhile (by another thread): what was read changes with it.
@@ -51,8 +65,29 @@ class Loop:
                 "loop: its function was called, or its state read or changed, after it began. End a loop before you do "
                 "either, and begin another."
             )
-        self._variant.execute(steps, self._steps - self.left)
-        self.left -= steps
+        while steps:
+            steps -= self._some(steps)
+
+    def _some(self, steps: int) -> int:
+        """As many of the next steps as one program takes."""
+        if self._moved or not self._variant.in_place():
+            self._take(self._next())
+        self._variant.bind_places()
+        count = steps if self._variant.steady else 1
+        self._variant.execute(count, self._steps - self.left)
+        self._variant.settle()
+        self.left -= count
+        self._moved = not self._variant.steady
+        return count
+
+    def _next(self) -> Variant:
+        variant = self._again()
+        if variant is not self._variant and not variant.returns_like(self._variant):
+            raise TraceError(
+                "loop: the function returns other results at its second step than at its first, since it asks whether "
+                "there is a gradient. Return the same at every step."
+            )
+        return variant
 
     def end(self) -> Any:
         """What the function returned at each step, stacked along a new first axis.
@@ -62,4 +97,9 @@ class Loop:
         """
         if self.left:
             raise SettingError(f"loop: it cannot end with {self.left} steps left. Advance it by as many first.")
-        return self._variant.end(self._leaves, self._outputs, self._steps)
+        return self._variant.end(self._outputs)
+
+
+def _after(argument: Node, steps: int) -> Handle:
+    """What is left of an argument's entries."""
+    return wrap(graph.leaf(argument.value[steps:], argument.dtype) if steps else argument)

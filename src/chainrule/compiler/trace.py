@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chainrule import dtypes, graph
+from chainrule.compiler.places import Gradient, Place
 from chainrule.errors import GradientError, TraceError
 from chainrule.graph import INPUT, Graph, Node, Recorder, Type
-from chainrule.tensor import Tensor
+from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Handle, wrap
 
 
@@ -27,33 +28,25 @@ class Slot:
     input: Node  # what stands for it in the graph
     argument: int | None = None  # which tensor argument of the call it is; None: it was there already
     final: Node | None = None  # what it names at the end, where that changed
-    gradient_of: GradSlot | None = None  # it is the ``grad`` of a handle: which tensor that is changes between calls
+    place: Place | None = None  # it was found there: which tensor that is changes between calls
+    requires_grad: bool | None = None  # what the trace made of that, where it changed it
 
     def current(self) -> Handle:
         """The handle that this call reads and rebinds."""
-        gradient = self.gradient_of.owner._grad if self.gradient_of is not None else None
-        return self.handle if gradient is None else gradient
+        if self.place is None:
+            return self.handle
+        found = self.place.get()
+        return found if isinstance(found, Handle) else self.handle
 
-
-@dataclass(eq=False)
-class GradSlot:
-    """A ``grad`` attribute that the program changed."""
-
-    owner: Handle
-    before: Tensor | None
-    read: bool  # the trace asked for it before it assigned it, so it depends on whether it was there
-    after: Tensor | None = None
-    final: Node | None = None  # its value, where the program computed it
-    argument: int | None = None  # where the owner is an argument, it is another tensor at each call
-
-    @property
-    def accumulates(self) -> bool:
-        """Does the new gradient depend on the one that was there?"""
-        return self.read and self.before is not None
-
-    def fits(self) -> bool:
-        """Is there a gradient now if and only if there was one when the trace depended on it?"""
-        return not self.read or (self.owner._grad is None) == (self.before is None)
+    def finish(self, met: Node) -> None:
+        """Note what the trace made of it, and have it name again what it named before."""
+        node, self.handle._node = self.handle._node, met
+        if node is self.input:
+            return
+        if node.is_leaf and node.requires_grad != self.input.requires_grad:
+            self.requires_grad = node.requires_grad
+        if node.op is not ew.detach or node.inputs[0] is not self.input:  # else: the same value, frozen or not
+            self.final = node
 
 
 @dataclass(eq=False)
@@ -62,7 +55,7 @@ class Trace(Recorder):
 
     slots: dict[int, Slot] = field(default_factory=dict)
     met: dict[int, Node] = field(default_factory=dict)  # what each handle named when the trace met it (eager)
-    grads: dict[int, GradSlot] = field(default_factory=dict)
+    grads: dict[int, Gradient] = field(default_factory=dict)
     live: list[tuple[Callable[[], float], Node]] = field(default_factory=list)
     guards: list[tuple[Callable[[], Hashable], Hashable]] = field(default_factory=list)
     gradients: dict[Node, Node] = field(default_factory=dict)  # by what each is the gradient of
@@ -98,28 +91,44 @@ class Trace(Recorder):
 
     def touch_grad(self, handle: Handle, reading: bool, assigned: bool = False) -> None:
         self.ran_backward = self.ran_backward or assigned
-        if id(handle) not in self.grads and (handle._node.trace is None or id(handle) in self.slots):
-            self.grads[id(handle)] = GradSlot(handle, handle._grad, reading)
+        place = self.grads.get(id(handle))
+        if place is None and (handle._node.trace is None or id(handle) in self.slots):
+            place = self.grads[id(handle)] = Gradient(handle._grad, reading, owner=handle)
+        if place is not None and not reading:
+            place.written = True
 
     def differentiated(self, node: Node, gradient: Node) -> None:
         self.gradients[node] = gradient
 
     def finish(self) -> None:
-        """Note what changed, and put every handle back to what it named before."""
+        """Note what changed, and put everything back to what it was before."""
         for slot in self.slots.values():
-            if slot.handle._node is not slot.input:
-                slot.final = slot.handle._node
-            slot.handle._node = self.met[id(slot.handle)]
+            slot.finish(self.met[id(slot.handle)])
         self.met.clear()  # the first weights are not kept beside those in training
-        for grad in self.grads.values():
-            grad.after, grad.owner._grad = grad.owner._grad, grad.before
-            if grad.read and id(grad.before) in self.slots:
-                self.slots[id(grad.before)].gradient_of = grad
-            owner = self.slots.get(id(grad.owner))
-            grad.argument = owner.argument if owner is not None else None
-            if grad.after is not None and grad.after._node.trace is self and id(grad.after) not in self.slots:
-                grad.final = grad.after._node
+        for place in self.places():
+            self._finish_place(place)
+        for gradient in self.grads.values():
+            owner = self.slots.get(id(gradient.owner))
+            gradient.argument = owner.argument if owner is not None else None
         self.ended.set()
+
+    def places(self) -> list[Place]:
+        """Every attribute that the trace read or assigned."""
+        return list(self.grads.values())
+
+    def _finish_place(self, place: Place) -> None:
+        found = self.slots.get(id(place.before)) if place.read else None
+        place.finish()
+        after = place.after
+        given = self.slots.get(id(after))
+        if given is not None and given.argument is not None:  # another tensor at each call: its value is what can stay
+            place.final = given.final or given.input
+        elif isinstance(after, Handle) and after._node.trace is self and not place.kept:
+            place.final = after._node
+        if found is not None and found.argument is None:
+            found.place = place
+            place.carried = place.final is not None and found.final is None and place.final.type == found.input.type
+            found.handle = wrap(Node(graph.LEAF, (), {}, found.input.type))  # the first gradient is not kept either
 
 
 def live(getter: Callable[[], float]) -> Any:
@@ -165,13 +174,19 @@ def trace_function(
             result = function(*args, **kwargs)
         finally:
             trace.finish()
+    for slot in trace.slots.values():
+        if slot.final is not None and slot.final.type != slot.input.type:
+            raise TraceError(
+                f"cr.compile: a tensor from outside was turned from {slot.input.type} into {slot.final.type}"
+                f"{slot.final.whereabouts()}; the program keeps it where it lies. Convert it before the function is called."
+            )
     return trace, result
 
 
 def graph_of(trace: Trace, results: list[Node]) -> Graph:
     """The program: inputs in the order they were met, results, then everything written back."""
     outputs = results + [slot.final for slot in trace.slots.values() if slot.final is not None]
-    outputs += [grad.final for grad in trace.grads.values() if grad.final is not None]
+    outputs += [place.final for place in trace.places() if place.final is not None]
     inputs = [slot.input for slot in trace.slots.values()] + [node for _, node in trace.live]
     read = set(graph.toposort(outputs))
     return Graph([node for node in inputs if node in read], outputs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -23,9 +24,10 @@ from chainrule.compiler.buffers import address, addresses, contiguous, empty, li
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.native import Machine
+from chainrule.compiler.places import Place, held_elsewhere
 from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
-from chainrule.compiler.trace import GradSlot, Slot, Trace, graph_of, trace_function
+from chainrule.compiler.trace import Slot, Trace, graph_of, trace_function
 from chainrule.compiler.watch import Watched
 from chainrule.errors import IndexRangeError, TraceError
 from chainrule.graph import Array, Node, Type
@@ -81,19 +83,25 @@ class Variant:
         read = set(program_graph.inputs)
         self.state = [s for s in slots if s.argument is None and (s.input in read or s.final is not None)]
         trace.live = [(getter, node) for getter, node in trace.live if node in read]
-        self.grads = [g for g in trace.grads.values() if g.final is not None]
+        carried = {s.place: i for i, s in enumerate(self.state) if s.place is not None and s.place.carried}
+        # Those that the program puts a tensor of its own in; what is carried has the entry of the state it was read from.
+        self.placed = [p for p in trace.places() if p.final is not None and p not in carried]
         self.first_result = len(self.arguments)
         self.first_live = self.first_result + len(self.result_nodes)
         self.first_state = self.first_live + len(trace.live)
-        self.first_grad = self.first_state + len(self.state)
+        self.first_place = self.first_state + len(self.state)
         entries: dict[Node, int] = {s.input: i for i, s in enumerate(self.arguments)}
         entries.update({node: self.first_live + i for i, (_, node) in enumerate(trace.live)})
         entries.update({s.input: self.first_state + i for i, s in enumerate(self.state)})
         written = [self.first_result + i for i in range(len(self.result_nodes))]
         written += [entries[s.input] for s in slots if s.final is not None]
-        written += [self.first_grad + i for i in range(len(self.grads))]
+        written += [
+            self.first_state + carried[place] if place in carried else self.first_place + self.placed.index(place)
+            for place in trace.places()
+            if place.final is not None
+        ]
         names = {entry: f"out{i}" for i, entry in enumerate(written[: len(self.result_nodes)])}
-        names.update({self.first_grad + i: f"grad{i}" for i in range(len(self.grads))})
+        names.update({self.first_place + i: f"grad{i}" for i in range(len(self.placed))})
         for node, entry in entries.items():
             program_graph.names[node] = self._input_name(entry)
         self.program = Program(program_graph, entries, written, names, self.machine)
@@ -108,7 +116,7 @@ class Variant:
 
     def _prepare(self) -> None:
         """What every call needs, looked up once."""
-        slots, grads = self.trace.slots.values(), self.trace.grads.values()
+        slots, places, grads = self.trace.slots.values(), self.trace.places(), self.trace.grads.values()
         self.run = Run(self.program, self.first_live)
         self.table, self.strides = self.run.table, self.run.strides
         self.live = np.zeros(max(1, len(self.trace.live)), np.float64)
@@ -121,27 +129,35 @@ class Variant:
         self.pack_numbers = struct.Struct(f"={len(self.getters)}d").pack_into
         self.bound: list[Node | None] = [None] * len(self.state)
         self.hold: list[Any] = [None] * (len(self.arguments) + len(self.state))  # keeps buffers alive
-        self.gradients: list[Tensor | None] = [None] * len(self.grads)
+        self.put: list[Tensor | None] = [None] * len(self.placed)
         self.outputs = [(n.shape, n.dtype.numpy) for n in self.result_nodes]
         self.result_types = [n.type for n in self.result_nodes]
-        self.places = [s.argument or 0 for s in self.arguments]  # among the leaves of a call
+        self.positions = [s.argument or 0 for s in self.arguments]  # among the leaves of a call
         self.changed = [(i, s.argument or 0) for i, s in enumerate(self.arguments) if s.final is not None]
         self.given = [g for g in grads if g.argument is not None]
-        self.owners = [g.owner for g in self.grads]
-        self.kept = not any(
-            g.argument is not None or g.accumulates for g in self.grads
-        )  # the next call may write there
-        self.alone = [_LISTED + 1] * len(self.grads)  # 1: the owner's
+        # The next call may write where the last one put its own.
+        self.reused = not any(p.argument is not None or p.accumulates for p in self.placed)
+        self.alone = [_LISTED + 1] * len(self.placed)  # 1: the place's
         self.rebound = True
-        self.asked = [g for g in grads if g.read and (g.argument is not None or g.before is not None)]
-        self.bare = [g.owner for g in grads if g.read and g.argument is None and g.before is None]
-        self.cleared = [g for g in grads if g.final is None and g.after is not g.before]
+        bare = [g for g in grads if g.read and g.argument is None and not g.had]
+        self.asked = [p for p in places if p.read and p not in bare]
+        self.bare = [g.owner for g in bare]
+        self.cleared = [p for p in places if p.cleared]
+        self.switched = [s for s in slots if s.requires_grad is not None]
+        self.steady = self._is_steady()
         self.single = tree.is_leaf(self.description)
         # Handles that must name what they did; a handle that is another at each call leaves no short way.
         self.unmoved = [s for s in slots if s.argument is None and s not in self.state]
-        self.fixed = all(s.gradient_of is None for s in slots)
+        self.fixed = all(s.place is None for s in slots)
         self.watched: list[tuple[Handle, Node]] | None = None
         self.owned: list[Node] = []
+
+    def _is_steady(self) -> bool:
+        """May a step follow a step without anything bound anew: does it find all as the trace did, where it was put?"""
+        places = [s.place for s in self.state if s.place is not None and s.input in self.program.graph.inputs]
+        moved = [p for p in places if not p.kept and not p.carried]
+        switched = any(slot.argument is None for slot in self.switched)
+        return not moved and not switched and all(p.stays() for p in self.trace.places())
 
     # -- does it still hold? ----------------------------------------------------------------
     def takes(self, args: tuple[Any, ...]) -> bool:
@@ -158,22 +174,26 @@ class Variant:
 
     def meet(self, leaves: Sequence[Handle]) -> None:
         """The gradient of an argument belongs to whatever tensor this call passes for it."""
-        for grad in self.given:
-            if grad.argument is not None:
-                grad.owner = leaves[grad.argument]
+        for gradient in self.given:
+            if gradient.argument is not None:
+                gradient.owner = leaves[gradient.argument]
 
     def holds(self, leaves: Sequence[Handle]) -> bool:
         """Is everything Python that the trace depended on still as it was?"""
         if [getter() for getter in self.guards] != self.guarded:
             return False
         self.meet(leaves)
-        for grad in self.asked:
-            if not grad.fits():
+        return self.places_fit() and (self._unchanged() or self._state_fits())
+
+    def places_fit(self) -> bool:
+        """Is there a tensor wherever the trace found one, and none where it found none?"""
+        for place in self.asked:
+            if not place.fits():
                 return False
-        for owner in self.bare:
+        for owner in self.bare:  # noqa: SIM110 - at every call, and all() of a generator takes twice as long
             if owner._grad is not None:
                 return False
-        return self._unchanged() or self._state_fits()
+        return True
 
     def _unchanged(self) -> bool:
         """Does every handle name the node that the last call left there?"""
@@ -227,14 +247,14 @@ class Variant:
         slot = next(slot for slot in self.trace.slots.values() if slot.input is entry)
         return (slot.current() if slot.argument is None else leaves[slot.argument])._node
 
-    def begin(self, leaves: list[Handle], steps: int) -> Loop:
-        """A loop over the first axis of every argument, bound and at its first step."""
+    def begin(self, leaves: list[Handle], steps: int, again: Callable[[], Variant]) -> Loop:
+        """A loop over the first axis of every argument, bound and at its first step; `again` gives the program of the next."""
         if self.derivative is not None:
             raise TraceError(
                 "loop: the function returns tensors that require grad, and no gradient flows out of a loop. Run it "
                 "under cr.no_grad(), detach its results, or call backward inside it."
             )
-        if self.changed or any(g.argument is not None for g in self.grads):
+        if self.changed or self.given:
             raise TraceError(
                 "loop: the function changes one of its arguments in place, which has no meaning over many steps. "
                 "Keep state in tensors that exist outside the function."
@@ -242,25 +262,42 @@ class Variant:
         size = steps * sum(map(memory.bytes_of, self.result_nodes))
         check_room(size, lambda: f"the results of {steps:,} steps in one loop")
         outputs = [np.empty((steps, *shape), dtype) for shape, dtype in self.outputs]
-        if steps:
-            self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
-        return Loop(self, leaves, outputs, steps)
+        return Loop(self, leaves, outputs, steps, again)
+
+    def bind_loop(self, leaves: Sequence[Handle], outputs: list[Array]) -> None:
+        """Point the table at the first of some steps."""
+        self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
 
     def state_nodes(self) -> list[Node]:
         """What every state handle names now."""
-        return [slot.current()._node for slot in self.state]
+        return [slot.handle._node for slot in self.state if slot.place is None]
 
     def undisturbed(self, nodes: list[Node], shared: bool) -> bool:
         """Is the state still in the buffers that these nodes hold, and (if not `shared`) held by nobody else?"""
         if self.watched is not None:
             return self._unchanged() and (shared or not self._looked_at())
-        pairs = zip(self.state, nodes, strict=True)
-        return all(slot.current()._node is n and (shared or not (n.seen and slot.final)) for slot, n in pairs)
+        lasting = [slot for slot in self.state if slot.place is None]
+        pairs = zip(lasting, nodes, strict=True)
+        return all(slot.handle._node is n and (shared or not (n.seen and slot.final)) for slot, n in pairs)
 
-    def end(self, leaves: Sequence[Handle], outputs: list[Array], steps: int) -> Any:
+    def in_place(self) -> bool:
+        """Is what the program reads of places (gradients, say) still in the buffers that are bound?"""
+        if not self.places_fit():
+            return False
+        return all(self._still_bound(i, slot) for i, slot in enumerate(self.state) if slot.place is not None)
+
+    def _still_bound(self, i: int, slot: Slot) -> bool:
+        node = slot.current()._node
+        writes = slot.final is not None or (slot.place is not None and slot.place.carried)
+        return node is self.bound[i] and not (writes and node.seen)
+
+    def returns_like(self, other: Variant) -> bool:
+        """Do both return results of the same types in the same form?"""
+        return self.description == other.description and self.result_types == other.result_types
+
+    def end(self, outputs: list[Array]) -> Any:
         """The results of a loop that is over."""
-        results = self._result_leaves(outputs)
-        return self._finish(leaves, results) if steps else self._rebuilt(results)
+        return self._rebuilt(self._result_leaves(outputs))
 
     @cached_property
     def _watchable(self) -> Program:
@@ -284,7 +321,7 @@ class Variant:
     def _bind(self, leaves: Sequence[Handle], outputs: list[Array], strides: list[int] | None) -> None:
         """Point every table entry at its buffer; `strides` of the results where the call is a loop."""
         self.binding += 1
-        arrays = [contiguous(leaves[at]._node.value) for at in self.places]
+        arrays = [contiguous(leaves[at]._node.value) for at in self.positions]
         for i, _ in self.changed:
             arrays[i] = arrays[i].copy()
         self.hold[: len(arrays)] = arrays
@@ -294,10 +331,7 @@ class Variant:
             self._set_strides(strides)
         if self.watched is None or self._looked_at():  # `holds` saw that the rest is as it was
             self._bind_states()
-        self.rebound = bool(self.grads) and not self._gradients_free()
-        if self.rebound:
-            for i, grad in enumerate(self.grads):
-                self._bind_gradient(i, grad)
+        self.bind_places()
 
     def _looked_at(self) -> bool:
         """Does anyone perhaps hold a buffer that the program will overwrite?"""
@@ -319,7 +353,9 @@ class Variant:
     def _bind_states(self) -> None:
         for i, slot in enumerate(self.state):
             node = slot.current()._node
-            if node is not self.bound[i] or (node.seen and slot.final is not None):
+            if slot.place is not None and slot.place.carried:
+                self._bind_carried(i, slot.place, node)
+            elif node is not self.bound[i] or (node.seen and slot.final is not None):
                 self._bind_state(i, slot, node)
         self.watched = None
         if self.fixed and all(node is not None for node in self.bound):
@@ -336,39 +372,56 @@ class Variant:
         if slot.final is None:
             array = contiguous(held)
         elif node.seen or not held.flags.c_contiguous or not lies_well(held):
-            array = empty(held.shape, held.dtype)
-            array[...] = held
-            node = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
-            node.seen = False
+            node, array = _copied(node, held)
             slot.current()._node = node
+        self._point(i, node, array)
+
+    def _point(self, i: int, node: Node, array: Array) -> None:
         self.table[self.first_state + i] = address(array)
         self.bound[i] = node if array is node._value else None
         self.hold[len(self.arguments) + i] = array
 
-    def _gradients_free(self) -> bool:
-        """Is every gradient of the last call where that left it, and does nobody else hold it?"""
-        if not self.kept or _references_to_each(self.gradients) != self.alone:
+    def _bind_carried(self, i: int, place: Place, node: Node) -> None:
+        """Likewise where the program puts another tensor: one that only the place holds may be that other one already."""
+        held = node._value
+        if held is None:
+            raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
+        if held_elsewhere(place) or node.seen or not held.flags.c_contiguous or not lies_well(held):
+            node, held = _copied(node, held)
+            place.set(wrap(node))
+        self._point(i, node, held)
+
+    def bind_places(self) -> None:
+        """Point the entries of what the program puts somewhere at buffers that nobody holds."""
+        self.rebound = bool(self.placed) and not self._puts_free()
+        if self.rebound:
+            for i, place in enumerate(self.placed):
+                self._bind_place(i, place)
+
+    def _puts_free(self) -> bool:
+        """Is all that the last call put somewhere still there, and does nobody else hold it?"""
+        if not self.reused or _references_to_each(self.put) != self.alone:
             return False
-        for owner, held in zip(self.owners, self.gradients, strict=True):
-            if held is None or owner._grad is not held or held._node.seen:
+        for place, held in zip(self.placed, self.put, strict=True):
+            if held is None or place.get() is not held or held._node.seen:
                 return False
         return True
 
-    def _bind_gradient(self, i: int, grad: GradSlot) -> None:
-        held = self.gradients[i]
-        # Nobody but this list and the owner's attribute may hold it, and the program itself must not read it.
-        expected = _ALONE + 1 + (grad.owner._grad is held)  # 1: `held`
-        free = held is not None and not held._node.seen and not grad.accumulates
-        if free and _references(self.gradients, i) <= expected:
+    def _bind_place(self, i: int, place: Place) -> None:
+        held = self.put[i]
+        # Nobody but this list and the place may hold it, and the program itself must not read it.
+        expected = _ALONE + 1 + (place.get() is held)  # 1: `held`
+        free = held is not None and not held._node.seen and not place.accumulates
+        if free and _references(self.put, i) <= expected:
             return
-        final = grad.final
+        final = place.final
         if final is None:
             return
         array = empty(final.shape, final.dtype.numpy)
         node = graph.leaf(array, final.dtype)
         node.seen = False
-        self.gradients[i] = wrap(node)
-        self.table[self.first_grad + i] = address(array)
+        self.put[i] = wrap(node)
+        self.table[self.first_place + i] = address(array)
 
     # -- afterwards -------------------------------------------------------------------------
     def execute(self, steps: int, done: int = 0) -> None:
@@ -392,12 +445,21 @@ class Variant:
         for i, at in self.changed:
             handle = leaves[at]
             handle._node = graph.leaf(self.hold[i], handle.dtype, handle._node.requires_grad, handle._node.owner)
-        if self.rebound:
-            for grad, held in zip(self.grads, self.gradients, strict=True):
-                grad.owner._grad = held
-        for grad in self.cleared:
-            grad.owner._grad = grad.after
+        self.settle(leaves)
         return self._rebuilt(results)
+
+    def settle(self, leaves: Sequence[Handle] = ()) -> None:
+        """Put everything where the function left it (a loop's arguments stay as they are)."""
+        if self.rebound:
+            for place, held in zip(self.placed, self.put, strict=True):
+                place.set(held)
+        for place in self.cleared:
+            place.set(place.after)
+        for slot in self.switched:
+            if slot.argument is None:
+                _switch(slot.current(), bool(slot.requires_grad))
+            elif leaves:
+                _switch(leaves[slot.argument], bool(slot.requires_grad))
 
     def _rebuilt(self, results: list[Node]) -> Any:
         """The results as the function returned them."""
@@ -423,6 +485,23 @@ def _references_to_each(held: list[Tensor | None]) -> list[int]:
 
 
 _LISTED = _references_to_each([Tensor(graph.leaf(np.zeros(()), dtypes.float64))])[0]
+
+
+def _copied(node: Node, held: Array) -> tuple[Node, Array]:
+    """A leaf of its own with the same value, and that."""
+    array = empty(held.shape, held.dtype)
+    array[...] = held
+    copy = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
+    copy.seen = False
+    return copy, array
+
+
+def _switch(handle: Handle, requires_grad: bool) -> None:
+    """Freeze a leaf, or not, without a copy of its value."""
+    node = handle._node
+    owner = weakref.ref(handle) if requires_grad else None
+    handle._node = Node(graph.LEAF, (), {}, node.type, value=node._value, requires_grad=requires_grad, owner=owner)
+    handle._node.seen = node.seen
 
 
 def _same_kind(node: Node, expected: Node) -> bool:

@@ -19,7 +19,7 @@ from chainrule.compiler.memory import bytes_of
 from chainrule.compiler.program import Program
 from chainrule.compiler.runtime import SYNC_BYTES
 from chainrule.compiler.threads import new_sync
-from chainrule.compiler.trace import Trace
+from chainrule.compiler.trace import Slot, Trace
 from chainrule.graph import CONST, LEAF, Array, Node
 from chainrule.ops import shaping
 from chainrule.tensor.core import Handle
@@ -106,10 +106,14 @@ class Watched:
 
     def before(self, handle: Handle) -> Node | None:
         """The node that stood for a tensor when the step began; None where the step does not read it."""
-        slot = self.trace.slots.get(id(handle))
+        slot = self._slot(handle)
         return slot.input if slot is not None else None
 
     def after(self, handle: Handle) -> Node | None:
         """The node that a tensor names when the step ends."""
-        slot = self.trace.slots.get(id(handle))
+        slot = self._slot(handle)
         return None if slot is None else slot.input if slot.final is None else slot.final
+
+    def _slot(self, handle: Handle) -> Slot | None:
+        slot = self.trace.slots.get(id(handle))
+        return slot if slot is not None and slot.handle is handle else None
