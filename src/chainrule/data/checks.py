@@ -9,23 +9,33 @@ from typing import Any
 
 import numpy as np
 
+from chainrule import dtypes
 from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
+MANY_CLASSES = 1_000_000  # a label beyond is a value or an identifier, not the number of a class
 
 
 def as_array(data: object, who: str) -> Array:
-    """`data` as a NumPy array of numbers or booleans with at least one row."""
+    """`data` as a NumPy array of numbers or booleans with at least one row.
+
+    Objects that are numbers all the same (a table of mixed columns) become an array of numbers.
+    """
+    _check_one_array(data, who)
     try:
         array = np.asarray(data)
     except ValueError:  # rows of different lengths
         raise DataError(
             f"{who} must be a rectangular array, got rows of different lengths. Pad or cut them to one length."
         ) from None
+    if array.dtype.kind == "O" and array.ndim:
+        array = _of_numbers(array, who)
     if array.dtype.kind not in "biuf":
+        came = f"dtype {array.dtype}" if array.ndim or array.dtype.kind != "O" else type(data).__name__
+        dense = " A sparse matrix becomes an array with .toarray()." if hasattr(data, "toarray") else ""
         raise DataError(
-            f"{who} must hold numbers, got dtype {array.dtype}. "
-            f"Convert it to float32 or int64 first (categories: one integer each)."
+            f"{who} must hold numbers, got {came}. "
+            f"Convert it to float32 or int64 first (categories: one integer each).{dense}"
         )
     if array.ndim == 0:
         raise DataError(f"{who} must have an axis of rows, got a single number. Put it into a list.")
@@ -34,25 +44,108 @@ def as_array(data: object, who: str) -> Array:
     return array
 
 
+def _check_one_array(data: object, who: str) -> None:
+    """Refuse what NumPy would make something else of than was meant: several arrays, or some with values masked out."""
+    if isinstance(data, tuple) and any(getattr(part, "ndim", 0) > 1 for part in data):
+        shapes = " and ".join(str(tuple(getattr(part, "shape", ()))) for part in data)
+        raise DataError(
+            f"{who} must be one array with a row for each example, got a tuple of {len(data)} arrays of shapes {shapes}. "
+            f"Join them along the columns (numpy.concatenate(..., axis=1)) and split them again in the model's forward; "
+            f"rows that are arrays of their own: numpy.stack."
+        )
+    if isinstance(data, dict):
+        raise DataError(
+            f"{who} must be one array with a row for each example, got a dict of {', '.join(map(repr, data)) or 'nothing'}. "
+            f"Join its arrays along the columns (numpy.concatenate(..., axis=1)), and split them in the model's forward."
+        )
+    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
+        raise DataError(
+            f"{who} must be known everywhere, got an array with {int(np.ma.getmaskarray(data).sum())} values masked out. "
+            f"Fill them (.filled(value)), or drop their rows."
+        )
+
+
+def _of_numbers(array: Array, who: str) -> Array:
+    """An array of Python objects as one of numbers."""
+    try:
+        found = np.asarray(array.tolist())
+    except ValueError:
+        raise DataError(
+            f"{who} must be a rectangular array, got rows of different lengths. Pad or cut them to one length."
+        ) from None
+    if found.dtype.kind in "biuf":
+        return found
+    for index, value in np.ndenumerate(array):
+        if not isinstance(value, (int, float, np.number, np.bool_)) or isinstance(value, np.complexfloating):
+            raise DataError(
+                f"{who} must hold numbers, got {value!r} ({type(value).__name__}) at {place(array, index)}. "
+                f"Convert it to float32 or int64 first (categories: one integer each)."
+            )
+    return array.astype(np.float64)  # integers too long for 64 bits among them
+
+
+def place(array: Array, index: tuple[Any, ...]) -> str:
+    """Where an element is, in words: "row 2, column 3"."""
+    names = ("row", "column") if array.ndim == 2 else ("row", *(f"axis {i}" for i in range(1, array.ndim)))
+    return ", ".join(f"{name} {int(i)}" for name, i in zip(names, index, strict=True))
+
+
 def check_finite(array: Array, who: str) -> None:
     """Raise `DataError` if `array` holds NaN or infinity, naming how many and the first."""
-    if array.dtype.kind != "f":
-        return
-    with np.errstate(all="ignore"):
-        # One pass without a mask for the usual case: a sum is finite unless a summand is not (or it overflows).
-        if np.isfinite(array.sum(dtype=np.float64)):
-            return
-    bad = ~np.isfinite(array)
-    if not bad.any():
+    bad = _not_finite(array)
+    if bad is None:
         return
     nans = int(np.isnan(array).sum())
     first = np.unravel_index(int(bad.argmax()), array.shape)
-    names = ("row", "column") if array.ndim == 2 else ("row", *(f"axis {i}" for i in range(1, array.ndim)))
-    place = ", ".join(f"{name} {index}" for name, index in zip(names, first, strict=True))
     raise DataError(
         f"{who} must be finite, got {nans} NaN and {int(bad.sum()) - nans} infinite values in shape {array.shape}, "
-        f"the first at {place}. Drop these rows, or fill them (numpy.nan_to_num), before training."
+        f"the first at {place(array, first)}. Drop these rows, or fill them (numpy.nan_to_num), before training."
     )
+
+
+def _not_finite(array: Array) -> Array | None:
+    """A mask of NaN and infinity; None where there are none."""
+    if array.dtype.kind != "f":
+        return None
+    with np.errstate(all="ignore"):
+        # One pass without a mask for the usual case: a sum is finite unless a summand is not (or it overflows).
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return None
+    bad = ~np.isfinite(array)
+    return bad if bad.any() else None
+
+
+def in_dtype(array: Array, dtype: np.dtype[Any], who: str) -> Array:
+    """`array` in a floating `dtype`, and finite there.
+
+    Raises:
+        DataError: NaN, infinity, or a number beyond the dtype's range, naming the first.
+    """
+    with np.errstate(all="ignore"):
+        converted = array.astype(dtype, copy=False)
+    bad = _not_finite(converted)
+    if bad is None:
+        return converted
+    check_finite(array, who)
+    first = np.unravel_index(int(bad.argmax()), array.shape)
+    raise DataError(
+        f"{who} must fit {dtype}, the dtype of the model, which ends at {np.finfo(dtype).max:.4g}, got {array[first]:.6g} "
+        f"at {place(array, first)}. Scale the values (to mean 0 and deviation 1, say), or use model.double()."
+    )
+
+
+def as_integers(array: Array, who: str) -> Array:
+    """Integers or booleans as they are, in a dtype that this library has; none changes its value."""
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:
+        beyond = array > np.uint64(2**63 - 1)
+        if beyond.any():
+            first = np.unravel_index(int(beyond.argmax()), array.shape)
+            raise DataError(
+                f"{who} must fit int64, which ends at {2**63 - 1}, got {array[first]} at {place(array, first)}. "
+                f"Number the categories from 0, or convert the values to float64."
+            )
+        return array.astype(np.int64)
+    return array.astype(dtypes.as_dtype(array.dtype).numpy, copy=False)
 
 
 def check_same_length(x: Array, y: Array, who: str, x_name: str = "X", y_name: str = "y") -> None:
@@ -64,22 +157,18 @@ def check_same_length(x: Array, y: Array, who: str, x_name: str = "X", y_name: s
         )
 
 
-def check_batch_size(batch_size: object, rows: int, who: str) -> int:
-    """`batch_size` as an int from 1 to the number of rows."""
+def check_batch_size(batch_size: object, who: str) -> int:
+    """`batch_size` as an int of 1 or more."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise DataError(f"{who}: batch_size must be a positive integer, got {batch_size!r}. 64 is a usual choice.")
-    if batch_size > rows:
-        raise DataError(
-            f"{who}: batch_size must not be larger than the data, got {batch_size} for {rows} rows. "
-            f"Use batch_size={rows} or less."
-        )
     return int(batch_size)
 
 
 def as_labels(y: Array, classes: int, who: str, ignore_index: int | None = None) -> Array:
     """`y` as int64 class indices in ``[0, classes)`` (or `ignore_index`)."""
     if y.dtype.kind == "f":
-        whole = np.isfinite(y) & (np.floor(y) == y)
+        with np.errstate(invalid="ignore"):
+            whole = np.isfinite(y) & (np.floor(y) == y)
         if not whole.all():
             first = int((~whole).ravel().argmax())
             raise DataError(
@@ -87,19 +176,32 @@ def as_labels(y: Array, classes: int, who: str, ignore_index: int | None = None)
                 f"{y.ravel()[first]} at row {_row(y, first)}. For regression use a loss such as F.mse_loss; "
                 f"for classes encode them as integers."
             )
-    labels = y.astype(np.int64)
-    outside = (labels < 0) | (labels >= classes)
+    elif y.dtype.kind == "b":
+        y = y.astype(np.int64)
+    # In the dtype that came: a cast to int64 first could bring a number from outside into the range.
+    outside = (y < 0) | (y >= classes)
     if ignore_index is not None:
-        outside &= labels != ignore_index
+        counts = y != ignore_index
+        outside &= counts
+        if not counts.any():
+            raise DataError(
+                f"{who} must hold a label that counts, got {ignore_index} (the loss's ignore_index) in every row. "
+                f"Check how the labels were made."
+            )
     if outside.any():
         first = int(outside.ravel().argmax())
-        remedy = "" if labels.min() < 0 else f"Give the model {labels.max() + 1} outputs, or "
+        top = y[outside].max()
+        remedy = "" if y[outside].min() < 0 or top > MANY_CLASSES else f"Give the model {int(top) + 1} outputs, or "
         raise DataError(
             f"{who} must hold labels 0 to {classes - 1}, because the model has {classes} outputs, got "
-            f"{labels.ravel()[first]} at row {_row(y, first)} (labels run from {labels.min()} to {labels.max()}). "
+            f"{_number(y.ravel()[first])} at row {_row(y, first)} (labels run from {_number(y.min())} to {_number(y.max())}). "
             f"{remedy + 'number' if remedy else 'Number'} the classes from 0."
         )
-    return labels
+    return y.astype(np.int64, copy=False)
+
+
+def _number(label: Any) -> str:
+    return f"{label:.6g}" if abs(float(label)) > 2**53 else str(int(label))
 
 
 def _row(array: Array, flat: int) -> int:

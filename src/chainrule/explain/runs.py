@@ -356,7 +356,9 @@ def load_run(folder: str | os.PathLike[str], trainer: Trainer | None = None, X: 
     record = Record(folder)
     if trainer is None:
         trainer, X, y = _rebuilt(record)
-    x_array, y_array = inputs.rows(trainer.model, trainer.loss, trainer.metrics, X, y, "load_run")
+    x_array, y_array = inputs.rows(
+        trainer.model, trainer.loss, trainer.metrics, X, y, "load_run", meaning=trainer.meaning
+    )
     if digest(x_array, y_array) != record.header["data"]:
         raise DataError(
             f"load_run: these are not the rows that {folder} was trained on (their hash differs). Pass X and y as they "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chainrule.errors import SettingError
 from chainrule.nn import functional as F
 from chainrule.nn.functional.reduction import check_reduction
+from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, LOG_PROBABILITIES, LOGITS, VALUES, reads
 from chainrule.nn.module import Module
 from chainrule.tensor import Tensor
 
@@ -28,6 +29,7 @@ class _WeightedLoss(_Loss):
         self.register_buffer("weight", weight)
 
 
+@reads(VALUES)
 class MSELoss(_Loss):
     """``(x - y)^2``; see ``F.mse_loss``."""
 
@@ -35,6 +37,7 @@ class MSELoss(_Loss):
         return F.mse_loss(input, target, self.reduction)
 
 
+@reads(VALUES)
 class L1Loss(_Loss):
     """``|x - y|``; see ``F.l1_loss``."""
 
@@ -42,6 +45,7 @@ class L1Loss(_Loss):
         return F.l1_loss(input, target, self.reduction)
 
 
+@reads(VALUES)
 class SmoothL1Loss(_Loss):
     """A parabola below ``beta``, a line above; see ``F.smooth_l1_loss``."""
 
@@ -55,6 +59,7 @@ class SmoothL1Loss(_Loss):
         return F.smooth_l1_loss(input, target, self.reduction, self.beta)
 
 
+@reads(VALUES)
 class HuberLoss(_Loss):
     """A parabola up to ``delta``, a line above; see ``F.huber_loss``."""
 
@@ -68,6 +73,7 @@ class HuberLoss(_Loss):
         return F.huber_loss(input, target, self.reduction, self.delta)
 
 
+@reads(LOGITS)
 class CrossEntropyLoss(_WeightedLoss):
     """``-log softmax(x)[y]``; see ``F.cross_entropy``.
 
@@ -94,6 +100,7 @@ class CrossEntropyLoss(_WeightedLoss):
         return F.cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
 
 
+@reads(LOG_PROBABILITIES)
 class NLLLoss(_WeightedLoss):
     """``-x[y]`` for log-probabilities x; see ``F.nll_loss``."""
 
@@ -105,6 +112,7 @@ class NLLLoss(_WeightedLoss):
         return F.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
 
 
+@reads(BINARY_PROBABILITIES)
 class BCELoss(_WeightedLoss):
     """Binary cross-entropy of probabilities; see ``F.binary_cross_entropy``."""
 
@@ -112,6 +120,7 @@ class BCELoss(_WeightedLoss):
         return F.binary_cross_entropy(input, target, self.weight, self.reduction)
 
 
+@reads(BINARY_LOGITS)
 class BCEWithLogitsLoss(_WeightedLoss):
     """Binary cross-entropy of logits; see ``F.binary_cross_entropy_with_logits``."""
 

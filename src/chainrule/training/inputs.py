@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from chainrule import dtypes
-from chainrule.data.checks import as_array, as_labels, check_finite, check_same_length
+from chainrule import dtypes, graph
+from chainrule.compiler.trace import trace_function
+from chainrule.data.checks import as_array, as_integers, as_labels, check_same_length, in_dtype
 from chainrule.dtypes import DType
-from chainrule.errors import SettingError, ShapeError
+from chainrule.errors import ChainruleError, DataError, DtypeError, SettingError, ShapeError
 from chainrule.nn import Module
-from chainrule.nn import functional as F
+from chainrule.nn.meaning import CLASSES, Meaning, meaning_of, name_of, option_of
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 
 Array = np.ndarray[Any, Any]
 Function = Callable[[Tensor, Tensor], Tensor]
+PROBED = 2  # rows that go through the model before a training begins
 
 
 @contextmanager
@@ -40,76 +44,188 @@ def model_dtype(model: Module) -> DType:
     return next((p.dtype for p in model.parameters() if p.dtype.is_floating_point), dtypes.float32)
 
 
-def features(model: Module, X: object, who: str, name: str = "X") -> Array:
-    """X checked; floating-point and boolean values in the model's dtype, integers (for an embedding) as they are."""
+def features(model: Module, X: object, who: str, name: str = "X") -> tuple[Array, Tensor]:
+    """X in a dtype that the model takes, and what the model makes of its first rows.
+
+    Floating-point and boolean values are given in the model's dtype. Integers are given as they are to a model that
+    takes integers (it looks something up by them), and in its dtype to every other.
+    """
     array = as_array(X, f"{who}: {name}")
-    check_finite(array, f"{who}: {name}")
-    if array.dtype.kind in "fb":
-        return array.astype(model_dtype(model).numpy, copy=False)
-    return array.astype(dtypes.as_dtype(array.dtype if array.dtype.kind == "i" else _signed(array)).numpy, copy=False)
+    refused: DtypeError | None = None
+    if array.dtype.kind in "iu" and (array.dtype != np.uint64 or array.max() <= np.uint64(2**63 - 1)):
+        whole = as_integers(array, f"{who}: {name}")
+        try:
+            return whole, _output(model, whole, who, name)
+        except DtypeError as error:
+            refused = error
+    floats = in_dtype(array, model_dtype(model).numpy, f"{who}: {name}")
+    try:
+        return floats, _output(model, floats, who, name)
+    except DtypeError:
+        if refused is not None:
+            raise refused from None  # neither will do, and integers are what was given
+        raise
 
 
 def rows(
     model: Module, loss: Function, metrics: Mapping[str, Function], X: object, y: object, who: str,
-    names: tuple[str, str] = ("X", "y"),
+    names: tuple[str, str] = ("X", "y"), meaning: Meaning | None = None,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """X and y checked against each other and, by one small eager pass, against the model, loss and metrics."""
-    x_array = features(model, X, who, names[0])
-    y_array = as_array(y, f"{who}: {names[1]}")
+    """X and y checked against each other and, by one small eager pass, against the model, loss and metrics.
+
+    Args:
+        meaning: of the outputs, where the loss does not say it.
+    """
+    _check_not_several(X, y, who, names[0])
+    x_array, y_array = as_array(X, f"{who}: {names[0]}"), as_array(y, f"{who}: {names[1]}")
     check_same_length(x_array, y_array, who, *names)
-    check_finite(y_array, f"{who}: {names[1]}")
     with mode(model, False), no_grad():
-        output = output_of(model, x_array[:2], who)
-        y_array = _targets(model, loss, output, y_array, f"{who}: {names[1]}")
-        _check_scalars(loss, metrics, output, tensor(y_array[: output.shape[0]]), who)
+        x_array, output = features(model, x_array, who, names[0])
+        y_array = _targets(model, loss, meaning or meaning_of(loss), output, y_array, f"{who}: {names[1]}")
+        _check_scalars(loss, metrics, output, y_array, who, names[1])
+        _warn_of_broadcasting(loss, output, y_array, who, names[1])
     return x_array, y_array
 
 
-def output_of(model: Module, x: Array, who: str) -> Tensor:
-    output = model(tensor(x))
-    if not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != x.shape[0]:
-        came = f"shape {output.shape}" if isinstance(output, Tensor) else type(output).__name__
+def _check_not_several(X: object, y: object, who: str, name: str) -> None:
+    """A list of inputs has one entry for each input, and not for each row."""
+    parts: list[Any] = [getattr(part, "shape", ()) for part in X] if isinstance(X, list) else []
+    rows = len(y) if hasattr(y, "__len__") else -1
+    if parts and len(parts) != rows and all(len(shape) > 1 and shape[0] == rows for shape in parts):
+        raise DataError(
+            f"{who}: {name} must be one array with a row for each example, got a list of {len(parts)} arrays of shapes "
+            f"{' and '.join(map(str, parts))}. Join them along the columns (numpy.concatenate(..., axis=1)) and split "
+            f"them again in the model's forward."
+        )
+
+
+def _output(model: Module, x: Array, who: str, name: str) -> Tensor:
+    """What the model makes of the first rows.
+
+    Raises:
+        ShapeError: the rows do not fit the model, or it does not give one tensor with a row for each.
+    """
+    few = x[:PROBED]
+    try:
+        output = model(tensor(few))
+    except ShapeError as error:
+        said = _for_all_rows(model, [x]) or (f"Tried with {len(few)} rows: {error}" if x.ndim > 1 else "")
+        one_row = (
+            f"These are {len(x)} rows of one number each; one row of a table is X[i:i+1], or x[None]. "
+            if x.ndim == 1
+            else ""
+        )
         raise ShapeError(
-            f"{who}: the model must return one tensor with a row for each of the {x.shape[0]} input rows, got {came}. "
+            f"{who}: {name} of shape {x.shape} does not fit the model. {one_row}{said}".rstrip()
+        ) from error
+    if not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != len(few):
+        came = f"shape {output.shape} for {len(few)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ShapeError(
+            f"{who}: the model must return one tensor with a row for each row of {name}, got {came}. "
             f"Keep the first axis for the rows."
         )
     return output
 
 
-def _targets(model: Module, loss: Function, output: Tensor, y: Array, who: str) -> Array:
-    """Labels as int64 for losses over classes; floats in the model's dtype for the others."""
-    classes = output.shape[1] if output.ndim > 1 else output.shape[0]
-    probabilities = y.dtype.kind == "f" and y.ndim > 1 and y.shape[1:] == output.shape[1:]
-    if _is_over_classes(loss) and not probabilities:
-        return as_labels(y, classes, who, _option(loss, "ignore_index", -100))
-    if y.dtype.kind == "f" or (y.dtype.kind in "biu" and y.shape[1:] == output.shape[1:]):
-        return y.astype(model_dtype(model).numpy, copy=False)  # regression on whole numbers is regression
-    return y.astype(np.int64, copy=False)
+def _for_all_rows(function: Callable[..., Any], arrays: Sequence[Array]) -> ShapeError | None:
+    """What the function has to say of the shapes of whole arrays."""
+    try:
+        _traced(function, arrays)
+    except ShapeError as error:
+        return error
+    except ChainruleError:  # it asks for values, which a trace does not have
+        return None
+    return None
 
 
-def _check_scalars(loss: Function, metrics: Mapping[str, Function], output: Tensor, y: Tensor, who: str) -> None:
-    for name, function in {"loss": loss, **metrics}.items():
-        value = function(output, y)
+def broadcasts(loss: Function, outputs: Array, y: Array) -> bool:
+    """Does this loss make a square, one row for each row and one column for each, of outputs and targets?"""
+    try:
+        value = _traced(loss, [outputs, y])
+    except ChainruleError:
+        return False
+    nodes = graph.toposort([value._node]) if isinstance(value, Tensor) else []
+    return any(node.shape[:2] == (len(y), len(y)) for node in nodes)
+
+
+def _traced(function: Callable[..., Any], arrays: Sequence[Array]) -> Any:
+    """The function's result for arrays of these shapes: nothing is computed."""
+    types = [graph.Type(array.shape, dtypes.as_dtype(array.dtype)) for array in arrays]
+    given = [wrap(graph.Node(graph.LEAF, (), {}, kind)) for kind in types]
+    return trace_function(function, list(given), lambda tensors: (tuple(tensors), {}))[1]
+
+
+def _targets(model: Module, loss: Function, meaning: Meaning | None, output: Tensor, y: Array, who: str) -> Array:
+    """The targets as this loss reads them: class numbers as int64, everything else in the model's dtype."""
+    if meaning is not None and meaning.over_classes:
+        if not _are_probabilities(output, y, who):
+            return as_labels(y, output.shape[CLASSES], who, option_of(loss, "ignore_index"))
+    elif y.dtype.kind != "f" and y.shape[1:] != output.shape[1:]:
+        return as_integers(y, who).astype(np.int64, copy=False)  # for a loss of the user's own to make sense of
+    return in_dtype(y, model_dtype(model).numpy, who)
+
+
+def _are_probabilities(output: Tensor, y: Array, who: str) -> bool:
+    """Targets over classes are probabilities if they have the outputs' shape, class numbers if they lack the axis of classes.
+
+    Raises:
+        ShapeError: they have neither shape.
+    """
+    outputs = (len(y), *output.shape[1:])
+    if output.ndim <= CLASSES:
+        raise ShapeError(
+            f"{who}: the loss is over classes along axis 1, so the model must give outputs of shape (N, C), got "
+            f"{outputs}. Give the last layer an output for each class, or use F.binary_cross_entropy_with_logits."
+        )
+    numbers = outputs[:CLASSES] + outputs[CLASSES + 1 :]
+    if y.shape in (outputs, numbers):
+        return bool(y.shape == outputs)
+    remedy = "Check that they belong to these rows."
+    if y.size == math.prod(numbers):
+        remedy = f"Reshape them: y.reshape({', '.join(map(str, numbers))})."
+    raise ShapeError(
+        f"{who} must be class numbers of shape {numbers} or class probabilities of shape {outputs}, because the model gives "
+        f"{outputs[CLASSES]} outputs a row, got shape {y.shape}. {remedy}"
+    )
+
+
+def _check_scalars(
+    loss: Function, metrics: Mapping[str, Function], output: Tensor, y: Array, who: str, name: str
+) -> None:
+    for what, function in {"loss": loss, **metrics}.items():
+        value = _measured(function, output, y, who, name)
         if not isinstance(value, Tensor) or value.ndim:
             came = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(
-                f"{who}: {name} must be a tensor without axes (the mean over the batch), got {came}. "
+                f"{who}: {what} must be a tensor without axes (the mean over the batch), got {came}. "
                 f"Reduce it, for example with .mean() or reduction='mean'."
             )
-    if _option(loss, "reduction", "mean") == "none":
+    if option_of(loss, "reduction", "mean") == "none":
         raise SettingError(f"{who}: the loss must be reduced over the batch, got reduction='none'. Use 'mean'.")
 
 
-def _signed(array: Array) -> Any:
-    return np.uint8 if array.dtype == np.uint8 else np.int64
+def _measured(function: Function, output: Tensor, y: Array, who: str, name: str) -> Any:
+    """What a loss or metric makes of the first rows; its complaint about shapes is about all of them."""
+    try:
+        return function(output, tensor(y[: output.shape[0]]))
+    except ShapeError as error:
+        outputs = (len(y), *output.shape[1:])
+        whole = np.broadcast_to(output._node.value[:1], outputs)
+        said = _for_all_rows(function, [whole, y]) or error
+        raise ShapeError(
+            f"{who}: {name} of shape {y.shape} does not fit the outputs, of shape {outputs}. {said}"
+        ) from error
 
 
-def _is_over_classes(loss: Function) -> bool:
-    function = loss.func if isinstance(loss, functools.partial) else loss
-    return function in (F.cross_entropy, F.nll_loss) or type(function).__name__ in ("CrossEntropyLoss", "NLLLoss")
-
-
-def _option(loss: Function, name: str, default: Any) -> Any:
-    if isinstance(loss, functools.partial):
-        return loss.keywords.get(name, default)
-    return getattr(loss, name, default)
+def _warn_of_broadcasting(loss: Function, output: Tensor, y: Array, who: str, name: str) -> None:
+    """Say so where a loss of the user's own compares every row with every other, as (N, 1) against (N,) does."""
+    rows, outputs = len(y), (len(y), *output.shape[1:])
+    if rows < 2 or {outputs, y.shape} != {(rows,), (rows, 1)}:
+        return
+    if not broadcasts(loss, np.broadcast_to(output._node.value[:1], outputs), y):
+        return
+    warnings.warn(
+        f"{who}: the loss {name_of(loss)} makes a square of {rows} x {rows} of outputs of shape {outputs} and {name} of "
+        f"shape {y.shape}: it compares every row with every other. Give {name}.reshape{outputs}, unless that is meant.",
+        stacklevel=5,
+    )

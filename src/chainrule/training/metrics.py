@@ -6,37 +6,59 @@ A metric is the mean over the rows of a batch; an epoch's value is the mean over
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from chainrule.errors import SettingError, ShapeError, unknown_name
 from chainrule.graph import who
+from chainrule.nn.meaning import CLASSES, MEANINGS, VALUES, Meaning, name_of, option_of
 from chainrule.tensor import Tensor
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 
-def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """The share of rows whose largest output is the target's class; for one logit a row, ``(logit > 0) == target``.
+@dataclass(frozen=True)
+class Accuracy:
+    """The share of right answers, for outputs that mean what the loss says.
 
-    Args:
-        output: logits or probabilities (N, C), (N, C, ...); or one logit for each target, of the target's shape.
-        target: class numbers (N,), (N, ...), or 0 and 1.
+    Over classes, an answer is right where the likeliest class is the target's: its class number, or the largest of its
+    probabilities. For yes-or-no questions, where both say yes (a logit above 0, a probability above 0.5) or both no.
+
+    Attributes:
+        meaning: of the outputs.
+        ignore_index: targets of this class number do not count.
 
     Raises:
-        ShapeError: the shapes do not fit.
+        ShapeError: outputs and targets do not fit together.
 
     Example:
         >>> import chainrule as cr
-        >>> accuracy(cr.tensor([[1.0, 2.0], [3.0, 0.0]]), cr.tensor([1, 1]))
+        >>> from chainrule.nn.meaning import LOGITS
+        >>> Accuracy(LOGITS)(cr.tensor([[1.0, 2.0], [3.0, 0.0]]), cr.tensor([1, 1]))
         tensor(0.5000)
     """
-    if output.shape == target.shape:
-        return ((output > 0) == (target > 0.5)).float().mean()
-    if output.shape[:1] + output.shape[2:] != target.shape:
-        raise ShapeError(
-            f"{who('accuracy')}: output must be (N, C, ...) for a target (N, ...), or have the target's shape, got "
-            f"{output.shape} and {target.shape}. Reshape one of them, or measure with a function of your own."
-        )
-    return (output.argmax(1) == target).float().mean()
+
+    meaning: Meaning
+    ignore_index: int | None = None
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        if not self.meaning.over_classes:
+            _same_shape("accuracy", output, target)
+            yes = 0.0 if self.meaning.name == "binary_logits" else 0.5
+            return ((output > yes) == (target > 0.5)).float().mean()
+        if target.dtype.is_floating_point:
+            _same_shape("accuracy", output, target)
+            return (output.argmax(CLASSES) == target.argmax(CLASSES)).float().mean()
+        if output.shape[:CLASSES] + output.shape[CLASSES + 1 :] != target.shape:
+            raise ShapeError(
+                f"{who('accuracy')}: class numbers must have the shape of the outputs (N, C, ...) without axis 1, got "
+                f"outputs of shape {output.shape} and targets of shape {target.shape}. Reshape one of them."
+            )
+        right = output.argmax(CLASSES) == target
+        if self.ignore_index is None:
+            return right.float().mean()
+        counts = (target != self.ignore_index).float()
+        return (right.float() * counts).sum() / counts.sum()
 
 
 def mse(output: Tensor, target: Tensor) -> Tensor:
@@ -63,22 +85,60 @@ def mae(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).abs().mean()
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "mse": mse, "mae": mae}
+def accuracy(loss: Any, meaning: Meaning | None) -> Metric:
+    """The accuracy of outputs under this loss.
+
+    Raises:
+        SettingError: the loss makes them values, or it is not known what they mean.
+    """
+    known = told(loss, meaning, "Trainer: the metric 'accuracy'")
+    if known == VALUES:
+        raise SettingError(
+            f"Trainer: 'accuracy' is a share of right classes, and {name_of(loss)} makes the outputs values. "
+            f"Use 'mse' or 'mae', or a loss for classes such as F.cross_entropy."
+        )
+    return Accuracy(known, option_of(loss, "ignore_index"))
 
 
-def resolve(metrics: Iterable[str | Metric]) -> dict[str, Metric]:
+METRICS: dict[str, Callable[[Any, Meaning | None], Metric]] = {
+    "accuracy": accuracy,
+    "mse": lambda loss, meaning: mse,
+    "mae": lambda loss, meaning: mae,
+}
+
+
+def told(loss: Any, meaning: Meaning | None, asker: str) -> Meaning:
+    """The meaning of the outputs, which `asker` cannot do without.
+
+    Raises:
+        SettingError: it is not known.
+    """
+    if meaning is None:
+        raise SettingError(
+            f"{asker} needs to know what the outputs mean, and the loss {name_of(loss)} does not say. Build the trainer "
+            f"with Trainer(..., output='logits') or another of: {', '.join(MEANINGS)}."
+        )
+    return meaning
+
+
+def resolve(metrics: Iterable[str | Metric], loss: Any, meaning: Meaning | None) -> dict[str, Metric]:
     """The metrics under the names they have in the history.
+
+    Args:
+        metrics: names and functions.
+        loss, meaning: of the training.
 
     Raises:
         UnknownNameError: no metric of that name.
-        SettingError: two of one name, or something that is neither a name nor a function.
+        SettingError: two of one name, something that is neither a name nor a function, or one that does not go with
+            what the outputs mean.
     """
     found: dict[str, Metric] = {}
     for metric in [metrics] if isinstance(metrics, str) else metrics:
         if isinstance(metric, str):
             if metric not in METRICS:
                 raise unknown_name("metric", metric, list(METRICS))
-            name, function = metric, METRICS[metric]
+            name, function = metric, METRICS[metric](loss, meaning)
         elif callable(metric):
             name, function = getattr(metric, "__name__", type(metric).__name__), metric
         else:

@@ -35,12 +35,12 @@ class Predictor:
             return output
 
     def __call__(self, X: object, batch_size: int) -> Array:
-        x = inputs.features(self.model, X, "predict")
-        count = len(x)
-        size = min(check_batch_size(batch_size, 2**62, "predict"), 1 << (count - 1).bit_length())
+        most = check_batch_size(batch_size, "predict")
         with inputs.mode(self.model, False):
             with no_grad():
-                inputs.output_of(self.model, x[:2], "predict")
+                x, _ = inputs.features(self.model, X, "predict")
+            count = len(x)
+            size = min(most, 1 << (count - 1).bit_length())
             parts = [self._loop(x[start : start + size * _BATCHES], size) for start in range(0, count, size * _BATCHES)]
         return np.concatenate(parts)
 

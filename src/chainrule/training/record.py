@@ -27,6 +27,7 @@ import numpy as np
 
 from chainrule.errors import DamagedFileError, SettingError
 from chainrule.files.writing import write_whole
+from chainrule.nn.meaning import name_of
 from chainrule.optim import Optimizer
 from chainrule.version import __version__
 
@@ -229,12 +230,6 @@ def describe(trainer: Trainer, x: Array, y: Array) -> dict[str, Any]:
         "model": str(trainer.model), "parameters": names, "max_norm": trainer.max_norm, "data": digest(x, y),
         **({} if position is None else {k: getattr(position, k) for k in ("rows", "batch_size", "seed", "shuffle")}),
     }  # fmt: skip
-
-
-def name_of(function: object) -> str:
-    """A function's name, or a loss object's class."""
-    inner = getattr(function, "func", function)
-    return str(getattr(inner, "__name__", type(inner).__name__))
 
 
 def digest(*arrays: Array) -> str:

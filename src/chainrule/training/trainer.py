@@ -14,6 +14,7 @@ from chainrule.data.batches import shuffled_indices, train_test_split
 from chainrule.data.checks import as_array, check_batch_size, check_same_length
 from chainrule.errors import DamagedFileError, DataError, SettingError
 from chainrule.nn import Module
+from chainrule.nn.meaning import VALUES, Meaning, meaning_of, name_of, named
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.tensor.random import default_generator
@@ -22,7 +23,7 @@ from chainrule.training.callbacks import Callback, EpochFunction, as_callback
 from chainrule.training.explained import Explained
 from chainrule.training.fitting import Fitting, Position
 from chainrule.training.history import History
-from chainrule.training.metrics import Metric, resolve
+from chainrule.training.metrics import Metric, resolve, told
 from chainrule.training.predict import Predictor
 from chainrule.training.progress import report
 from chainrule.training.record import Recorder, describe
@@ -40,6 +41,10 @@ class Trainer(Explained):
             ``nn.MSELoss()``, your own).
         optimizer: an optimizer over ``model.parameters()``.
         metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) or functions like the loss.
+        output: what the model's outputs mean, where the loss is your own and has no attribute ``output`` that says it:
+            ``"logits"``, ``"probabilities"`` or ``"log_probabilities"`` of the classes along axis 1,
+            ``"binary_logits"`` or ``"binary_probabilities"`` of yes-or-no questions, or ``"values"``. Accuracy,
+            probabilities and classes follow from it; the losses of this library say it themselves.
         max_norm: clip the gradients of each step to this norm (``nn.utils.clip_grad_norm_``); None leaves them.
 
     Attributes:
@@ -47,8 +52,8 @@ class Trainer(Explained):
         recorder: what the latest `fit` wrote its record with; None where it kept none.
 
     Raises:
-        UnknownNameError: no metric of that name.
-        SettingError: an argument of the wrong kind.
+        UnknownNameError: no metric or meaning of that name.
+        SettingError: an argument of the wrong kind, or a metric that does not go with what the outputs mean.
 
     Example:
         >>> import chainrule as cr
@@ -70,6 +75,7 @@ class Trainer(Explained):
         optimizer: Optimizer,
         metrics: Iterable[str | Metric] = (),
         max_norm: float | None = None,
+        output: str | None = None,
     ) -> None:
         for name, value, kind, example in (
             ("model", model, Module, "nn.Sequential(...)"),
@@ -88,7 +94,10 @@ class Trainer(Explained):
         self.model, self.loss, self.optimizer = model, loss, optimizer
         if max_norm is not None and not (isinstance(max_norm, (int, float)) and max_norm > 0):
             raise SettingError(f"Trainer: max_norm must be a number above 0, or None, got {max_norm!r}.")
-        self.metrics, self.max_norm = resolve(metrics), max_norm
+        self.max_norm = max_norm
+        self._output = named(output, "Trainer(output=)") if output is not None else None
+        self._measured = [metrics] if isinstance(metrics, str) else list(metrics)
+        resolve(self._measured, loss, self.meaning)  # complains at once about what does not go together
         self.history = History()
         self.position: Position | None = None
         self.start: state.Start | None = None  # of the latest fit; a loaded training has none
@@ -96,6 +105,16 @@ class Trainer(Explained):
         self._programs: dict[str, steps.Program] = {}
         self._predictor = Predictor(model)
         self._stop = False
+
+    @property
+    def meaning(self) -> Meaning | None:
+        """What the model's outputs mean: as ``output=`` says, else as the loss says; None where neither does."""
+        return self._output or meaning_of(self.loss)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """What is measured beside the loss, by the name it has in the history."""
+        return resolve(self._measured, self.loss, self.meaning)
 
     # ---------------------------------------------------------------- training
 
@@ -124,7 +143,7 @@ class Trainer(Explained):
             X: rows of features, shape (N, ...): floating values take the model's dtype, integers stay.
             y: a target for each row: class numbers (N,) for losses over classes, values of the output's shape else.
             epochs: how many passes, 0 or more (with ``resume``, counted from the very first).
-            batch_size: rows a step, at most N.
+            batch_size: rows a step; all of them where there are fewer.
             validation_data: ``(X, y)`` to evaluate after each epoch.
             validation_split: or a share of the rows to set aside for that.
             seed: of everything random: the rows' order, the validation split, and (through ``cr.manual_seed``)
@@ -143,7 +162,8 @@ class Trainer(Explained):
             SettingError: an argument that cannot be.
         """
         x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)
-        position = self._begin(len(x_array), check_batch_size(batch_size, len(x_array), "fit"), seed, shuffle, resume)
+        size = min(check_batch_size(batch_size, "fit"), len(x_array))
+        position = self._begin(len(x_array), size, seed, shuffle, resume)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
         training = self._program("recorded" if record else "training", x_array, y_array)
@@ -168,9 +188,11 @@ class Trainer(Explained):
                 raise SettingError(f"fit: validation_split must be a share between 0 and 1, got {split!r}.")
             x_all, y_all = as_array(X, "fit: X"), as_array(y, "fit: y")
             check_same_length(x_all, y_all, "fit")
+            if len(x_all) < 2:
+                raise DataError("fit: validation_split needs at least 2 rows, got 1. Leave it out.")
             X, x_held, y, y_held = train_test_split(x_all, y_all, split, seed)
             held_out = (x_held, y_held)
-        check = partial(inputs.rows, self.model, self.loss, self.metrics)
+        check = partial(inputs.rows, self.model, self.loss, self.metrics, meaning=self.meaning)
         x_array, y_array = check(X, y, "fit")
         if held_out is None:
             return x_array, y_array, None
@@ -178,7 +200,7 @@ class Trainer(Explained):
             x_held_out, y_held_out = held_out
         except (TypeError, ValueError):
             raise DataError("fit: validation_data must be a pair (X, y). Pass a tuple of two arrays.") from None
-        return x_array, y_array, check(x_held_out, y_held_out, "fit", ("validation X", "validation y"))
+        return x_array, y_array, check(x_held_out, y_held_out, "fit", names=("validation X", "validation y"))
 
     def _begin(self, rows: int, batch_size: int, seed: int, shuffle: bool, resume: bool) -> Position:
         shuffled_indices(0, seed)  # complains about a seed that cannot be
@@ -239,8 +261,8 @@ class Trainer(Explained):
         Raises:
             DataError, ShapeError: as `fit`.
         """
-        x_array, y_array = inputs.rows(self.model, self.loss, self.metrics, X, y, "evaluate")
-        size = min(check_batch_size(batch_size, max(len(x_array), 2**62), "evaluate"), len(x_array))
+        x_array, y_array = inputs.rows(self.model, self.loss, self.metrics, X, y, "evaluate", meaning=self.meaning)
+        size = min(check_batch_size(batch_size, "evaluate"), len(x_array))
         return self._measures(self._program("evaluation", x_array, y_array), len(x_array), size)
 
     def _measures(self, program: steps.Program, rows: int, batch_size: int) -> dict[str, float]:
@@ -249,10 +271,10 @@ class Trainer(Explained):
         return dict(zip(("loss", *self.metrics), map(float, values), strict=True))
 
     def predict(self, X: object, batch_size: int = 256) -> Array:
-        """The model's output for each row, in evaluation mode (for a classifier: logits), as a NumPy array.
+        """The model's output for each row, in evaluation mode, as a NumPy array: logits under ``F.cross_entropy``.
 
         Args:
-            X: rows as for `fit`.
+            X: rows as for `fit`; one row of a table is ``X[i:i+1]``.
             batch_size: rows a native call works on at once.
 
         Raises:
@@ -261,19 +283,45 @@ class Trainer(Explained):
         return self._predictor(X, batch_size)
 
     def predict_proba(self, X: object, batch_size: int = 256) -> Array:
-        """``softmax`` of `predict` along axis 1; ``sigmoid`` for a model with one output."""
-        logits = self.predict(X, batch_size)
-        if logits.ndim < 2 or logits.shape[1] == 1:
-            return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        """The probability of each class (axis 1) for each row, or of yes for outputs to yes-or-no questions.
+
+        What the loss reads tells how they follow from the outputs: by ``softmax`` or ``sigmoid`` from logits, by
+        ``exp`` from log-probabilities; probabilities are given as they are.
+
+        Raises:
+            SettingError: the outputs are values, it is not known what they mean, or they are not what the loss reads.
+            DataError, ShapeError: as `fit`.
+        """
+        meaning = self._classifying("predict_proba")
+        found = meaning.probabilities(self.predict(X, batch_size))
+        wrong = meaning.broken(found)
+        if wrong:
+            raise SettingError(
+                f"predict_proba: under {name_of(self.loss)} the outputs are {meaning.words}, but of the probabilities "
+                f"{wrong}. Give the model the last layer that this loss needs, or take a loss of logits."
+            )
+        return found
 
     def predict_classes(self, X: object, batch_size: int = 256) -> Array:
-        """The class of each row, int64: the largest output, or whether a single output is positive."""
-        logits = self.predict(X, batch_size)
-        if logits.ndim < 2 or logits.shape[1] == 1:
-            return np.asarray(logits.reshape(len(logits)) > 0, np.int64)
-        return np.asarray(logits.argmax(axis=1))
+        """The class of each row, int64: the likeliest along axis 1, or whether yes is likelier than no.
+
+        Shape (N,) where a row has one answer, else that of the answers.
+
+        Raises:
+            SettingError: the outputs are values, or it is not known what they mean.
+            DataError, ShapeError: as `fit`.
+        """
+        found = self._classifying("predict_classes").classes(self.predict(X, batch_size))
+        return found.reshape(len(found)) if found.size == len(found) else found
+
+    def _classifying(self, asker: str) -> Meaning:
+        meaning = told(self.loss, self.meaning, asker)
+        if meaning == VALUES:
+            raise SettingError(
+                f"{asker}: under {name_of(self.loss)} the outputs are values and no classes. "
+                f"Use predict, or train with a loss for classes such as F.cross_entropy."
+            )
+        return meaning
 
     # ---------------------------------------------------------------- saving
 

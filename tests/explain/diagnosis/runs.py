@@ -21,10 +21,12 @@ def network(*between, width=16):
     return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3), *between)
 
 
-def trained(model=None, loss=F.cross_entropy, lr=0.01, data=(X, y), epochs=8, validation=(X_val, y_val), **settings):
+def trained(
+    model=None, loss=F.cross_entropy, lr=0.01, data=(X, y), epochs=8, validation=(X_val, y_val), output=None, **settings
+):
     """A trainer after `fit`."""
     model = network() if model is None else model
-    trainer = cr.Trainer(model, loss, optim.Adam(model.parameters(), lr=lr, **settings), ["accuracy"])
+    trainer = cr.Trainer(model, loss, optim.Adam(model.parameters(), lr=lr, **settings), output=output)
     trainer.fit(*data, epochs=epochs, batch_size=16, validation_data=validation, seed=3, progress=False)
     return trainer
 

@@ -131,8 +131,19 @@ def test_a_loss_of_ones_own():
     def focal(output, target):
         return F.cross_entropy(output, target) ** 2
 
-    diagnosis = trained(loss=focal, lr=1e-6).diagnose()
+    diagnosis = trained(loss=focal, lr=1e-6, output="logits").diagnose()
     assert [finding.name for finding in diagnosis.findings] == ["learning_rate_too_low"]
+
+
+def refused(loss, targets, outputs, **options):
+    """What `diagnose` says of a run that it cannot score."""
+    cr.manual_seed(1)
+    model = nn.Linear(4, outputs)
+    trainer = cr.Trainer(model, loss, optim.Adam(model.parameters()), **options)
+    trainer.fit(X, targets, epochs=1, batch_size=16, progress=False)
+    with pytest.raises(SettingError) as caught:
+        trainer.diagnose()
+    return str(caught.value)
 
 
 def test_a_loss_that_cannot_be_scored():
@@ -140,15 +151,27 @@ def test_a_loss_that_cannot_be_scored():
         return (output.sum(1) - target[:, 0].float()).abs().mean()
 
     pairs = np.stack([y, y], axis=1)
-    cr.manual_seed(1)
-    model = network()
-    trainer = cr.Trainer(model, loss, optim.Adam(model.parameters()))
-    trainer.fit(X, pairs, epochs=1, batch_size=16, progress=False)
-    with pytest.raises(SettingError) as caught:
-        trainer.diagnose()
-    assert str(caught.value) == (
-        "diagnose: cannot tell what this loss of your own measures: the model gives rows of shape (3,), the targets have "
-        "(2,). Use class numbers of shape (N,) as targets, or targets of the output's shape."
+    assert refused(loss, pairs, 3) == (
+        "diagnose needs to know what the outputs mean, and the loss loss does not say. Build the trainer with "
+        "Trainer(..., output='logits') or another of: logits, probabilities, log_probabilities, binary_logits, "
+        "binary_probabilities, values."
+    )
+    assert refused(loss, pairs, 3, output="values") == (
+        "diagnose: the loss loss takes outputs of shape (240, 3) with targets of shape (240, 2), so there is no one target "
+        "for each output to score it by. Use targets of the outputs' shape, or class numbers with Trainer(..., "
+        "output='logits')."
+    )
+
+
+def test_a_loss_that_compares_every_row_with_every_other_is_named():
+    def squared(output, target):
+        return ((output - target) ** 2).mean()
+
+    with pytest.warns(UserWarning, match=r"^fit: the loss squared makes a square of 240 x 240 of outputs of shape"):
+        said = refused(squared, X[:, 0], 1)
+    assert said == (
+        "diagnose: the loss squared makes a square of 240 x 240 of outputs of shape (240, 1) and targets of shape (240,): "
+        "it compares every row with every other, and not with its own target alone. Train on y.reshape(240, 1)."
     )
 
 

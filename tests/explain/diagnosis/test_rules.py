@@ -12,6 +12,7 @@ from chainrule.explain.diagnosis.experiment import Replay
 from chainrule.explain.diagnosis.labels import Labels
 from chainrule.explain.diagnosis.rules import RULES
 from chainrule.explain.diagnosis.task import Score, Task
+from chainrule.nn import meaning
 
 rng = np.random.default_rng(0)
 
@@ -46,7 +47,7 @@ def evidence(moments=None, task=None, trained=0.5, tested=0.5, losses=(1.0, 0.9)
     replay = Replay(np.array(losses), score(trained), score(tested), np.zeros((1, 3)), [], finite)
     moments = moments or [moment(), moment(50), moment(99, eval_mode_loss=0.7)]
     return Evidence(
-        task or Task("classes", "cross_entropy", 3), moments, replay, score(trained), score(tested, recall), True,
+        task or CLASSES, moments, replay, score(trained), score(tested, recall), True,
         SimpleNamespace(**{**known, **lab}), [(m.step, m.val) for m in moments],
     )  # fmt: skip
 
@@ -66,7 +67,8 @@ def weights(**changes):
 
 probabilities = np.full((8, 3), 1 / 3)
 x, y = rng.normal(0, 1, (400, 5)).astype(np.float32), np.arange(400) % 3
-VALUES, ONE_HOT = Task("values", "mse", 0), Task("one_hot", "l1", 3)
+CLASSES = Task("classes", "cross_entropy", 3, meaning.LOGITS)
+VALUES, ONE_HOT = Task("values", "mse", 0, meaning.VALUES), Task("one_hot", "l1", 3, meaning.VALUES)
 relu, tanh = Activity("1", "relu", 0.9, 0.0, 1.0), Activity("1", "tanh", 0.0, 0.8, 1.0)
 SUSPECT = {
     "unnormalised_inputs": ({"x": x * 100}, "the inputs", "the inputs have a root mean square of "),
@@ -107,7 +109,7 @@ SUSPECT = {
         "every row of outputs is positive and sums to 1, and cross_entropy applies softmax again",
     ),
     "missing_softmax": (
-        {"task": Task("classes", "nll", 3), "sample": np.zeros((8, 3))}, "the output",
+        {"task": Task("classes", "nll", 3, meaning.LOG_PROBABILITIES), "sample": np.zeros((8, 3))}, "the output",
         "the exponentials of a row of outputs sum to 1 only within 2; nll_loss needs 0",
     ),
     "squashed_output": (
@@ -247,22 +249,20 @@ def test_squashed_values():
 
 def test_scores_are_shares_of_what_there_is_to_learn():
     labels = np.array([0, 1, 2, 2])
-    task = Task("classes", "cross_entropy", 3)
-    perfect = task.score(np.eye(3)[labels] * 50, labels, labels)
+    perfect = CLASSES.score(np.eye(3)[labels] * 50, labels, labels)
     assert (perfect.right, perfect.recall, perfect.loss) == pytest.approx((1, 1, 1))
-    constant = task.score(np.log(np.array([[0.25, 0.25, 0.5]] * 4)), labels, labels)
+    constant = CLASSES.score(np.log(np.array([[0.25, 0.25, 0.5]] * 4)), labels, labels)
     assert constant.learned == pytest.approx(0, abs=1e-3)
     assert constant.recall == pytest.approx(0)
-    assert task.score(np.full((4, 3), np.nan), labels, labels).learned == -1
-    values = Task("values", "mse", 0)
-    assert values.score(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]])).learned == 1
+    assert CLASSES.score(np.full((4, 3), np.nan), labels, labels).learned == -1
+    assert VALUES.score(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]])).learned == 1
     assert replace(perfect, accuracy=np.nan).as_dict()["accuracy"] is None
 
 
 def test_scores_are_the_means_of_what_each_row_says():
     labels = np.array([0, 1, 2, 2, 2])
-    found = Task("classes", "cross_entropy", 3).score(np.random.default_rng(0).normal(0, 1, (5, 3)), labels, labels)
+    found = CLASSES.score(np.random.default_rng(0).normal(0, 1, (5, 3)), labels, labels)
     for name in ("learned", "right", "recall"):
         assert found.by_row[name].mean() == pytest.approx(getattr(found, name))
-    lost = Task("values", "mse", 0).score(np.array([[1e9], [0.0]]), np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]))
+    lost = VALUES.score(np.array([[1e9], [0.0]]), np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]))
     assert lost.by_row["learned"].tolist() == [-1, -1]

@@ -68,7 +68,7 @@ class Laboratory:
         with inputs.mode(self.model, False):
             self.output_layer = surgery.output_layer(self.model, self.x[:2])
         self.sample = trainer.predict(self.x[:64])  # outputs of the trained model
-        self.task = Task.of(self.loss, self.sample.shape, self.y)
+        self.task = Task.of(self.loss, trainer.meaning, self.sample.shape, self.y)
         self.suspicious = np.zeros(len(self.x), bool)  # rows whose labels look wrong
         self._programs: dict[tuple[Any, ...], tuple[compiled.Program, Predictor, Optimizer, state.Snapshot]] = {}
         self._known: dict[tuple[Any, ...], Replay] = {}
@@ -282,7 +282,7 @@ class Laboratory:
     def scored(self, remedy: Remedy, output: Array, y: Array) -> Score:
         """The score of outputs that a replay with this remedy gave, against the user's targets."""
         plain = replace(remedy, permute=False)
-        task = replace(self.task, loss=remedy.loss) if remedy.loss else self.task
+        task = replace(self.task, loss=remedy.loss, output=surgery.READ[remedy.loss]) if remedy.loss else self.task
         return task.score(output, self.targets(y, plain), self.targets(self.y, plain))
 
     def trusted(self, remedy: Remedy, replay: Replay) -> Score:

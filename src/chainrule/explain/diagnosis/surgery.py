@@ -14,6 +14,7 @@ from chainrule.errors import SettingError
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.nn import functional as F
 from chainrule.nn import init
+from chainrule.nn.meaning import LOGITS, PROBABILITIES
 from chainrule.nn.module import Module
 from chainrule.nn.summary import recorded
 from chainrule.optim import Optimizer
@@ -88,6 +89,10 @@ def output_layer(model: Module, x: Array) -> Module | None:
     with no_grad(), recorded(model, outputs):
         result = model(tensor(x))
     return next((m for m, out in outputs.items() if out is result and isinstance(m, OUTPUTS)), None)
+
+
+# What the outputs mean to the loss of a remedy.
+READ = {"log_softmax": LOGITS, "of_probabilities": PROBABILITIES, "cross_entropy": LOGITS}
 
 
 def loss_of(loss: Loss, remedy: Remedy) -> Loss:

@@ -10,6 +10,9 @@ import numpy as np
 
 from chainrule.errors import SettingError
 from chainrule.nn import functional as F
+from chainrule.nn.meaning import CLASSES, LOGITS, PROBABILITIES, VALUES, Meaning, name_of
+from chainrule.training import inputs
+from chainrule.training.metrics import told
 
 Array = np.ndarray[Any, Any]
 TINY = 1e-12
@@ -23,7 +26,6 @@ _MODULES = {
     "CrossEntropyLoss": "cross_entropy", "NLLLoss": "nll", "BCELoss": "bce", "BCEWithLogitsLoss": "bce_logits",
     "MSELoss": "mse", "L1Loss": "l1", "SmoothL1Loss": "huber", "HuberLoss": "huber",
 }  # fmt: skip
-_BY_KIND = {"cross_entropy": "classes", "nll": "classes", "bce": "binary", "bce_logits": "binary"}
 
 
 def loss_name(loss: Any) -> str:
@@ -76,39 +78,42 @@ class Task:
         kind: "classes" (numbers), "binary" (0 and 1), "one_hot" (classes as rows of a unit matrix) or "values".
         loss: as `loss_name` gives it.
         classes: how many; 0 for values.
+        output: what the outputs mean.
         by_row: a row has one class.
     """
 
     kind: str
     loss: str
     classes: int
+    output: Meaning
     by_row: bool = True
 
     @classmethod
-    def of(cls, loss: Any, output_shape: tuple[int, ...], y: Array) -> Task:
-        """The task of a run, from its loss, the shape of its outputs and its targets.
-
-        A loss of the user's own is taken to be over classes where targets are class numbers.
+    def of(cls, loss: Any, meaning: Meaning | None, output_shape: tuple[int, ...], y: Array) -> Task:
+        """The task of a run, from its loss, what its outputs mean and its targets.
 
         Raises:
-            SettingError: it is neither over classes nor between an output and a target of one shape.
+            SettingError: it is not known what the outputs mean, or values and targets differ in shape.
         """
-        name = loss_name(loss)
-        kind = _BY_KIND.get(name, "values")
-        if name == "other" and y.dtype.kind == "i" and y.ndim == 1 and len(output_shape) == 2 and output_shape[1] > 1:
-            kind = "classes"
-        if kind == "classes":
-            classes = output_shape[1] if len(output_shape) > 1 else output_shape[0]
-            return cls(kind, name, classes, y.ndim == 1 or y.shape[1:] == output_shape[1:])
-        if output_shape[1:] != y.shape[1:]:
+        outputs = (len(y), *output_shape[1:])
+        if {outputs[1:], y.shape[1:]} == {(), (1,)} and inputs.broadcasts(loss, np.empty(outputs, np.float32), y):
             raise SettingError(
-                f"diagnose: cannot tell what this loss of your own measures: the model gives rows of shape "
-                f"{output_shape[1:]}, the targets have {y.shape[1:]}. Use class numbers of shape (N,) as targets, or "
-                f"targets of the output's shape."
+                f"diagnose: the loss {name_of(loss)} makes a square of {len(y)} x {len(y)} of outputs of shape {outputs} "
+                f"and targets of shape {y.shape}: it compares every row with every other, and not with its own "
+                f"target alone. Train on y.reshape{outputs}."
             )
-        if kind == "binary":
-            return cls(kind, name, 2, y.size == len(y))
-        return cls("one_hot", name, y.shape[1]) if _one_hot(y) else cls("values", name, 0)
+        meaning, name = told(loss, meaning, "diagnose"), loss_name(loss)
+        if meaning.over_classes:
+            return cls("classes", name, outputs[CLASSES], meaning, y.ndim == 1 or y.shape == outputs)
+        if outputs != y.shape:
+            raise SettingError(
+                f"diagnose: the loss {name_of(loss)} takes outputs of shape {outputs} with targets of shape {y.shape}, so "
+                f"there is no one target for each output to score it by. Use targets of the outputs' shape, or class "
+                f"numbers with Trainer(..., output='logits')."
+            )
+        if meaning.binary:
+            return cls("binary", name, 2, meaning, y.size == len(y))
+        return cls("one_hot", name, y.shape[1], meaning) if _one_hot(y) else cls("values", name, 0, meaning)
 
     def score(self, output: Array, y: Array, reference: Array) -> Score:
         """The score of these outputs; `reference` holds the training targets, which the best constant is made of."""
@@ -124,30 +129,28 @@ class Task:
         """The class of each target, one axis; negative where it is to be ignored."""
         if self.kind == "values":
             raise ValueError("values have no classes")
-        if self.kind == "one_hot" or (self.kind == "classes" and y.dtype.kind == "f"):
-            return np.asarray(y.argmax(axis=1).reshape(-1))
-        return np.asarray((y > 0.5).reshape(-1).astype(np.int64) if self.kind == "binary" else y.reshape(-1))
+        return np.asarray(y.argmax(axis=1) if self.kind == "one_hot" else self.output.labels(y)).reshape(-1)
 
     def probabilities(self, output: Array) -> Array:
         """What the outputs mean under the loss they are trained with, (rows, classes)."""
         output = output.astype(np.float64)
-        if self.kind == "binary":
-            p = output.reshape(-1) if self.loss == "bce" else _sigmoid(output.reshape(-1))
+        if self.output == VALUES:  # one-hot rows under a loss of values: these are meant to become the probabilities
+            return _shares(output)
+        if self.output.binary:
+            p = self.output.probabilities(output).reshape(-1)
             return np.stack([1 - p, p], axis=1)
-        logits = np.moveaxis(output, 1, -1).reshape(-1, self.classes) if output.ndim > 2 else output
-        if self.loss == "of_probabilities" or (self.kind == "one_hot" and self.loss != "cross_entropy"):
-            clipped = np.clip(logits, TINY, None)
-            return np.asarray(clipped / clipped.sum(axis=1, keepdims=True))
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        # Of a model without the last layer that its loss needs, neither powers nor probabilities sum to 1.
+        p = _shares(output) if self.output == PROBABILITIES else LOGITS.probabilities(output)
+        return np.asarray(np.moveaxis(p, CLASSES, -1).reshape(-1, self.classes))
+
+
+def _shares(output: Array) -> Array:
+    clipped = np.clip(output, TINY, None)
+    return np.asarray(clipped / clipped.sum(axis=CLASSES, keepdims=True))
 
 
 def _one_hot(y: Array) -> bool:
     return y.ndim == 2 and y.shape[1] > 1 and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
-
-
-def _sigmoid(x: Array) -> Array:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
 
 
 def _bounded(rows: Array) -> Array:

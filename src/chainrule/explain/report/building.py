@@ -13,8 +13,8 @@ from chainrule.explain.report import passes
 from chainrule.explain.report.document import Report
 from chainrule.explain.runs import Run
 from chainrule.graph import Array
+from chainrule.nn.meaning import name_of
 from chainrule.training.history import History
-from chainrule.training.record import name_of
 from chainrule.training.trainer import Trainer
 
 Pair = tuple[Array, Array]

@@ -10,6 +10,7 @@ from chainrule.explain.report import layout, mathml
 from chainrule.explain.report.passes import Step
 from chainrule.graph import CONST, Node
 from chainrule.nn import Module
+from chainrule.nn.meaning import name_of
 from chainrule.training.trainer import Trainer
 
 Record = dict[str, Any]
@@ -88,7 +89,7 @@ class Network:
                     continue
                 parent = of_path.get(".".join(parts[: depth - 1])) if depth and prefix != _LOSS else None
                 module = known.get(prefix)
-                kind = _name_of_loss(self.trainer.loss) if prefix == _LOSS else type(module).__name__ if module else ""
+                kind = name_of(self.trainer.loss) if prefix == _LOSS else type(module).__name__ if module else ""
                 of_path[prefix] = len(modules)
                 modules.append({"path": "" if prefix == _LOSS else prefix, "kind": kind, "parent": parent})
         return modules, of_path
@@ -137,11 +138,6 @@ class Network:
 
 
 _LOSS = "\0loss"  # no module can be called so
-
-
-def _name_of_loss(loss: Any) -> str:
-    loss = getattr(loss, "func", loss)
-    return str(getattr(loss, "__name__", type(loss).__name__))
 
 
 def _constant(source: Node) -> Any:

@@ -6,9 +6,11 @@ from chainrule.errors import DtypeError, SettingError
 from chainrule.graph import shape_error, who
 from chainrule.nn.functional.layers import check_labels
 from chainrule.nn.functional.reduction import check_reduction, reduced
+from chainrule.nn.meaning import LOG_PROBABILITIES, LOGITS, reads
 from chainrule.tensor import Tensor
 
 
+@reads(LOGITS)
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -62,6 +64,7 @@ def cross_entropy(
     return loss * (1 - label_smoothing) + even * (label_smoothing / classes)
 
 
+@reads(LOG_PROBABILITIES)
 def nll_loss(
     input: Tensor,
     target: Tensor,

@@ -11,9 +11,11 @@ from chainrule.autodiff import custom_vjp
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.nn.functional.activations import log1p_exp_neg_abs, softplus1
 from chainrule.nn.functional.reduction import check_pair, reduced
+from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, VALUES, reads
 from chainrule.tensor import Tensor
 
 
+@reads(VALUES)
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``(x - y)^2``, averaged over all elements.
 
@@ -36,12 +38,14 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     return reduced(difference * difference, reduction)
 
 
+@reads(VALUES)
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``|x - y|``, averaged over all elements; the gradient at 0 is 0. Arguments as for ``mse_loss``."""
     check_pair("l1_loss", input, target)
     return reduced((input - target).abs(), reduction)
 
 
+@reads(VALUES)
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """``d^2 / (2 beta)`` where ``d = |x - y| < beta``, else ``d - beta/2``. Arguments as for ``mse_loss``.
 
@@ -59,6 +63,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     return reduced((distance * distance * (0.5 / beta)).where(distance < beta, distance - 0.5 * beta), reduction)
 
 
+@reads(VALUES)
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """``d^2 / 2`` where ``d = |x - y| <= delta``, else ``delta (d - delta/2)``; as ``mse_loss``.
 
@@ -74,6 +79,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     return reduced((distance * distance * 0.5).where(distance <= delta, (distance - 0.5 * delta) * delta), reduction)
 
 
+@reads(BINARY_PROBABILITIES)
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -131,6 +137,7 @@ def _check_unit_interval(values: Tensor, which: str, remedy: str) -> None:
         )
 
 
+@reads(BINARY_LOGITS)
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

@@ -1,0 +1,166 @@
+"""What the outputs of a model mean. The loss tells, and whoever measures, predicts or explains asks here.
+
+A loss declares it in its attribute ``output``, by name: `MEANINGS`. Nothing is concluded from a shape.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from chainrule.errors import SettingError, unknown_name
+
+Array = np.ndarray[Any, Any]
+Loss = TypeVar("Loss", bound=Callable[..., Any])
+CLASSES = 1  # the axis of the classes in outputs (N, C, ...), as in `nn.functional.cross_entropy`
+LOOSE = 1e-3  # how far probabilities in float32 may be from a sum of 1 over some thousand classes
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What one output is.
+
+    Attributes:
+        name: as a loss declares it.
+        words: the same for a reader.
+        binary: each output is about one yes-or-no question of its own.
+    """
+
+    name: str
+    words: str
+    binary: bool = False
+
+    @property
+    def over_classes(self) -> bool:
+        """The outputs along axis 1 are about the classes of one choice."""
+        return not self.binary and self.name != "values"
+
+    def probabilities(self, output: Array) -> Array:
+        """The probability of each class, shaped like the outputs; for yes-or-no questions that of yes.
+
+        Exact in the tails: where a float can hold the probability, it is not 0.
+
+        Raises:
+            SettingError: the outputs are values.
+        """
+        with np.errstate(under="ignore"):  # a probability below the smallest float is 0
+            if self.name == "values":
+                raise SettingError("values are not probabilities. This is a bug in chainrule.")
+            if self.name == "log_probabilities":
+                return np.asarray(np.exp(output))
+            if "logits" not in self.name:
+                return output
+            return _sigmoid(output) if self.binary else _softmax(output)
+
+    def classes(self, output: Array) -> Array:
+        """The class of each output, int64: the likeliest along axis 1, or 1 where yes is likelier than no."""
+        if self.over_classes:
+            return np.asarray(output.argmax(axis=CLASSES))
+        if not self.binary:
+            raise SettingError("values are no classes. This is a bug in chainrule.")
+        return np.asarray(output > (0 if self.name == "binary_logits" else 0.5), np.int64)
+
+    def labels(self, target: Array) -> Array:
+        """The class that each target names: class numbers as they are, probabilities by the largest of them."""
+        if self.binary:
+            return np.asarray(target > 0.5, np.int64)
+        return np.asarray(target.argmax(axis=CLASSES) if target.dtype.kind == "f" else target)
+
+    def broken(self, probabilities: Array) -> str:
+        """Why these cannot be the probabilities that they are said to be; empty where they can."""
+        with np.errstate(all="ignore"):
+            outside = ~((probabilities >= 0) & (probabilities <= 1 + LOOSE))
+            if outside.any():
+                return f"{probabilities[outside].flat[0]:.4g} is not in [0, 1]"
+            if not self.over_classes:
+                return ""
+            sums = probabilities.sum(axis=CLASSES)
+        worst = sums.flat[int(np.abs(sums - 1).argmax())] if sums.size else 1.0
+        return f"those of one row sum to {worst:.4g}" if abs(worst - 1) > LOOSE else ""
+
+
+LOGITS = Meaning("logits", "logits over the classes of axis 1")
+PROBABILITIES = Meaning("probabilities", "probabilities of the classes of axis 1")
+LOG_PROBABILITIES = Meaning("log_probabilities", "log-probabilities of the classes of axis 1")
+BINARY_LOGITS = Meaning("binary_logits", "one logit for each yes-or-no question", binary=True)
+BINARY_PROBABILITIES = Meaning("binary_probabilities", "one probability for each yes-or-no question", binary=True)
+VALUES = Meaning("values", "values, as in a regression")
+MEANINGS = {
+    meaning.name: meaning
+    for meaning in (LOGITS, PROBABILITIES, LOG_PROBABILITIES, BINARY_LOGITS, BINARY_PROBABILITIES, VALUES)
+}
+
+
+def reads(meaning: Meaning) -> Callable[[Loss], Loss]:
+    """Declare what the loss below reads: ``@reads(LOGITS)``."""
+
+    def declared(loss: Loss) -> Loss:
+        setattr(loss, "output", meaning.name)  # noqa: B010  # mypy knows no attributes of functions
+        return loss
+
+    return declared
+
+
+def named(name: object, who: str) -> Meaning:
+    """The meaning of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if not isinstance(name, str) or name not in MEANINGS:
+        raise unknown_name(f"meaning of outputs in {who}", name, list(MEANINGS))
+    return MEANINGS[name]
+
+
+def meaning_of(loss: Any) -> Meaning | None:
+    """What the loss says that it reads; None where it says nothing.
+
+    A `functools.partial` speaks for the loss inside, a subclass of a loss module for that, unless it has its own
+    ``output``.
+
+    Example:
+        >>> from functools import partial
+        >>> import chainrule.nn.functional as F
+        >>> meaning_of(partial(F.cross_entropy, label_smoothing=0.1)).name
+        'logits'
+        >>> meaning_of(lambda output, target: (output - target).abs().max()) is None
+        True
+    """
+    told = getattr(loss, "output", None)
+    if isinstance(told, str):
+        return named(told, "the loss's attribute output")
+    return meaning_of(loss.func) if isinstance(loss, functools.partial) else None
+
+
+def option_of(loss: Any, name: str, default: Any = None) -> Any:
+    """A setting of a loss: an attribute of a loss module, an argument that a function has a value for."""
+    if isinstance(loss, functools.partial):
+        return loss.keywords[name] if name in loss.keywords else option_of(loss.func, name, default)
+    if hasattr(loss, name):
+        return getattr(loss, name)
+    try:
+        found = inspect.signature(loss).parameters[name].default
+    except (TypeError, ValueError, KeyError):
+        return default
+    return default if found is inspect.Parameter.empty else found
+
+
+def name_of(loss: object) -> str:
+    """What to call a loss: a function's name, or an object's class."""
+    inner = getattr(loss, "func", loss)
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _softmax(logits: Array) -> Array:
+    powers = np.exp(logits - logits.max(axis=CLASSES, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=CLASSES, keepdims=True))
+
+
+def _sigmoid(logits: Array) -> Array:
+    power = np.exp(-np.abs(logits))  # at most 1: no overflow, and small probabilities keep their digits
+    return np.asarray(np.where(logits >= 0, 1, power) / (1 + power))
