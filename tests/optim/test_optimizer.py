@@ -242,3 +242,31 @@ def test_state_dicts_that_do_not_fit():
         "The parameters may stand in another order than when they were saved."
     )
     assert two.state_dict()["state"][0]["step"].item() == before
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop])
+def test_a_step_without_gradients_does_nothing(kind):
+    w, frozen = cr.ones(2, requires_grad=True), cr.ones(2)
+    optimizer = kind([{"params": [w]}, {"params": [frozen]}, {"params": []}], lr=0.1)
+    optimizer.step()
+    cr.compile(optimizer.step)()
+    assert (w.tolist(), frozen.tolist()) == ([1, 1], [1, 1])
+    (w * w).sum().backward()
+    optimizer.step()
+    assert w.tolist() != [1, 1]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_parameter_without_elements_is_optimized(compiled):
+    w = cr.ones(0, 3, requires_grad=True)
+    optimizer = optim.Adam([w], lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        loss = (w * 2).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step = cr.compile(step) if compiled else step
+    assert (step().item(), step().item(), w.shape) == (0, 0, (0, 3))

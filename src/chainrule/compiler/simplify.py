@@ -81,6 +81,10 @@ class Builder:
 
 def rewrite(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
     """A simpler node for the same value, or None."""
+    if any(0 in node.shape for node in inputs) and op is not shaping.expand:
+        nothing = _of_nothing(b, op, inputs, params)
+        if nothing is not None:
+            return nothing
     rule = RULES.get(op)
     found = rule(b, inputs, params) if rule is not None else None
     if found is not None or op.kind != "elementwise":
@@ -90,6 +94,14 @@ def rewrite(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]
         value = graph.evaluate(op, [np.asarray(n.params["value"], n.dtype.numpy) for n in inputs], params, type)
         return b.const(value.item(), type.dtype)
     return _without_expand(b, op, inputs, params)
+
+
+def _of_nothing(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    """What has no elements, and a sum of no terms, needs no loop: a number repeated as often as there is room."""
+    shape, dtype = op.infer(*inputs, **params)
+    if 0 in shape or op in (reduction.sum, contraction.matmul):
+        return _expanded(b, b.const(0, dtype), shape)
+    return None
 
 
 def _without_expand(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:

@@ -137,6 +137,8 @@ class Optimizer:
     def _step_group(self, group: Group) -> None:
         rules = guard(lambda: self.rules(group))
         active = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if not active:
+            return
         self._prepare(group, active)
         for step, members in self._by_counter(group, active):
             if step is not None:
@@ -155,7 +157,7 @@ class Optimizer:
 
     def _by_counter(self, group: Group, active: list[Tensor]) -> list[tuple[Tensor | None, list[Tensor]]]:
         """The parameters with gradients by the counter they share; those left behind get their own."""
-        if not active or not self._counted(group):
+        if not self._counted(group):
             return [(None, active)]
         members: dict[Tensor, list[Tensor]] = {}
         for parameter in active:

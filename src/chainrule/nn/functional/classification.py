@@ -117,7 +117,7 @@ def _against_probabilities(
         target = target * (1 - smoothing) + smoothing / classes
     terms = input.log_softmax(dim) * target
     losses = -(terms if weight is None else terms * _along(weight, dim, input.ndim)).sum(dim)
-    return losses.sum() / max(1, losses.numel()) if reduction == "mean" else reduced(losses, reduction)
+    return reduced(losses, reduction)
 
 
 def _class_axis(name: str, input: Tensor, weight: Tensor | None) -> tuple[int, int]:
