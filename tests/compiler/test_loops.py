@@ -10,6 +10,7 @@ import pytest
 import chainrule as cr
 from chainrule import Tensor, nn, optim
 from chainrule.compiler import lower
+from chainrule.compiler.arguments import Arguments
 from chainrule.compiler.kernels import Dot
 from chainrule.compiler.target import Target
 from tests.compiler.plans import check_program
@@ -22,9 +23,9 @@ def loops_of(function: Callable[..., Tensor], *inputs: Tensor) -> int:
     compiled = cr.compile(function)
     compiled(*inputs)
     assert compiled._latest is not None
-    (kernel,) = compiled._latest.program.plan.kernels
-    names = {node: f"p{i}" for i, node in enumerate([*kernel.reads(), *(s.node for s in kernel.stores)])}
-    return lower.lower(kernel, "k", names, TARGET).text.count(" phi i64 ")
+    plan = compiled._latest.program.plan
+    (kernel,) = plan.kernels
+    return lower.lower(kernel, "k", Arguments.of(kernel, plan.places), TARGET).text.count(" phi i64 ")
 
 
 X = cr.tensor(np.random.default_rng(0).normal(size=(6, 5, 7)).astype(np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chainrule import dtypes
 from chainrule.compiler import scalars
+from chainrule.compiler.arguments import Arguments
 from chainrule.compiler.emit import Emitter, lanes_of, mangled, vector
 from chainrule.compiler.emit import Value as Register
 from chainrule.compiler.index import Expr, Guard, Loaded, Quotient, Var
@@ -27,17 +28,24 @@ class Body:
     """One iteration (or `lanes` neighbouring ones along one loop): computes values, each once."""
 
     def __init__(
-        self, e: Emitter, parameters: dict[Node, str], indices: dict[Var, Register], lanes: int = 1,
+        self, e: Emitter, arguments: Arguments, indices: dict[Var, Register], lanes: int = 1,
         along: Var | None = None, mask: Register | None = None,
     ) -> None:  # fmt: skip
-        self.e, self.parameters, self.indices = e, parameters, indices
+        self.e, self.arguments, self.indices = e, arguments, indices
         self.lanes, self.along, self.mask = lanes, along, mask
         self.result: Register | None = None
         self.done: dict[int, Register] = {}
         self.known: dict[Expr, Register] = {}
 
-    def pointer(self, node: Node) -> Register:
-        return Register(f"%{self.parameters[node]}", "ptr")
+    def pointer(self, node: Node, index: Expr) -> tuple[Register, Expr]:
+        """The pointer that leads to an element, and the index from there."""
+        name, rest = self.arguments.at(node, index)
+        return Register(f"%{name}", "ptr"), rest
+
+    def address(self, node: Node, index: Expr) -> Register:
+        """Where an element lies; of neighbouring ones the first."""
+        base, rest = self.pointer(node, index)
+        return self.e.address(base, self.index(rest, lanes=False), MEMORY[node.dtype])
 
     def spread(self, value: Register) -> Register:
         """A value that is the same in every lane, in every lane."""
@@ -170,17 +178,18 @@ class Body:
         if not self.varies(load.index) and (guard is None or lanes_of(guard.type) == 1):
             found = self._load_one(load, memory, guard)
         elif self.along is not None and load.index.coefficient(self.along) == 1:
-            address = self.e.address(self.pointer(load.node), self.index(load.index, lanes=False), memory)
+            address = self.address(load.node, load.index)
             found = self.e.masked_load(address, vector(memory, self.lanes), self._both(guard), load.dtype.itemsize)
         else:
             found = self._gather(load, memory, self._both(guard))
         return self._to_register(found, load.dtype)
 
     def _load_one(self, load: Load, memory: str, guard: Register | None) -> Register:
-        e, at = self.e, self.index(load.index, lanes=False)
+        e, (base, rest) = self.e, self.pointer(load.node, load.index)
+        at = self.index(rest, lanes=False)
         if guard is not None:  # outside, read the first element instead: it is always there
             at = e.select(guard, at, e.const(0, "i64"))
-        found = e.load(e.address(self.pointer(load.node), at, memory), memory, load.dtype.itemsize)
+        found = e.load(e.address(base, at, memory), memory, load.dtype.itemsize)
         return found if guard is None else e.select(guard, found, e.const(0, memory))
 
     def _both(self, guard: Register | None) -> Register | None:
@@ -191,12 +200,12 @@ class Body:
         return guard if self.mask is None else self.e.binary("and", guard, self.mask)
 
     def _gather(self, load: Load, memory: str, mask: Register | None) -> Register:
-        e, base = self.e, self.pointer(load.node)
+        e, (base, rest) = self.e, self.pointer(load.node, load.index)
         stride = load.index.coefficient(self.along) if self.along is not None else None
         if stride and stride * self.lanes < 1 << 31:
-            pointers = self._apart(e.address(base, self.index(load.index, lanes=False), memory), stride, memory)
+            pointers = self._apart(e.address(base, self.index(rest, lanes=False), memory), stride, memory)
         else:
-            offsets = self.spread(self.index(load.index))
+            offsets = self.spread(self.index(rest))
             text = f"getelementptr inbounds {memory}, ptr {base.name}, {offsets.typed}"
             pointers = e.assign(vector("ptr", self.lanes), text)
         type = vector(memory, self.lanes)
@@ -215,7 +224,7 @@ class Body:
         """Write one result; scattered ones after reading what stands there."""
         e, dtype = self.e, store.node.dtype
         memory = MEMORY[dtype]
-        address = e.address(self.pointer(store.node), self.index(store.index, lanes=False), memory)
+        address = self.address(store.node, store.index)
         value = self.spread(self.value(store.value))
         if store.combine is not None:
             old = self._to_register(self._read(address, memory, dtype), dtype)

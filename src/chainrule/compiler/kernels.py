@@ -19,6 +19,9 @@ from chainrule.compiler.index import Expr, Guard, Var
 from chainrule.dtypes import DType
 from chainrule.graph import Node, Op, format_params
 
+# What a buffer is called, and the index of an element in what is called so.
+Naming = Callable[[Node, Expr], tuple[str, Expr]]
+
 
 @dataclass(eq=False)
 class Value:
@@ -239,12 +242,12 @@ def _with_vars(value: Value) -> bool:
     return isinstance(value, Compute) and value._vars is not None
 
 
-def print_kernel(kernel: Kernel, names: dict[Node, str]) -> str:
-    """The kernel as text; `names` gives each buffer's."""
+def print_kernel(kernel: Kernel, at: Naming) -> str:
+    """The kernel as text; `at` names the buffer, and the place in it, of an element."""
     uses = Counter(id(value) for value in kernel.roots())
     for value in walk(kernel.roots()):
         uses.update(id(part) for part in value.parts())
-    printer = _Printer(names, uses)
+    printer = _Printer(at, uses)
     core, loops = kernel.core, _loops(kernel.loops) or "once"
     if isinstance(core, Rows):
         loops += f", each row {_loops(core.dims)}"
@@ -261,8 +264,8 @@ def print_kernel(kernel: Kernel, names: dict[Node, str]) -> str:
         printer.lines.append(f"  check {printer.value(core.value)} in [-{core.size}, {core.size})")
     for store in kernel.stores:
         sign = "=" if store.combine is None else f"={store.combine.name}="
-        text, index = printer.value(store.value), printer.index(store.index)
-        printer.lines.append(f"  {names[store.node]}[{index}] {sign} {text}")
+        text, place = printer.value(store.value), printer.place(store.node, store.index)
+        printer.lines.append(f"  {place} {sign} {text}")
     return "\n".join([f"for {loops}:", *printer.lines])
 
 
@@ -273,8 +276,8 @@ def _loops(loops: tuple[Var, ...]) -> str:
 class _Printer:
     """Values as text; one that is used several times gets a line and a name of its own."""
 
-    def __init__(self, names: dict[Node, str], uses: Counter[int]) -> None:
-        self.names, self.uses = names, uses
+    def __init__(self, at: Naming, uses: Counter[int]) -> None:
+        self.at, self.uses = at, uses
         self.lines: list[str] = []
         self.texts: dict[int, str] = {}
         self.count = 0
@@ -290,6 +293,10 @@ class _Printer:
                 self.texts[id(value)] = text
         return self.texts[id(root)]
 
+    def place(self, node: Node, index: Expr) -> str:
+        name, rest = self.at(node, index)
+        return f"{name}[{self.index(rest)}]"
+
     def index(self, expr: Expr) -> str:
         return expr.text(lambda atom: self.value(atom.value))
 
@@ -298,7 +305,7 @@ class _Printer:
 
     def _text(self, value: Value) -> str:
         if isinstance(value, Load):
-            return f"{self.names[value.node]}[{self.index(value.index)}]{self._condition(value.guards)}"
+            return f"{self.place(value.node, value.index)}{self._condition(value.guards)}"
         if isinstance(value, Compute):
             args = ", ".join(self.texts[id(arg)] for arg in value.args)
             params = {key: v for key, v in value.params.items() if key != "shape"}

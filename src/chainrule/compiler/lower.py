@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from chainrule.compiler import contraction
+from chainrule.compiler.arguments import Arguments
 from chainrule.compiler.body import Body
 from chainrule.compiler.cut import Cut
 from chainrule.compiler.emit import Emitter, lanes_of
@@ -54,17 +55,15 @@ class Lowered:
     scratch: int  # bytes
 
 
-def lower(
-    kernel: Kernel, name: str, parameters: dict[Node, str], target: Target, share: Share | None = None
-) -> Lowered:
-    """The function of one kernel; `parameters` names the pointer to each buffer it touches.
+def lower(kernel: Kernel, name: str, arguments: Arguments, target: Target, share: Share | None = None) -> Lowered:
+    """The function of one kernel; `arguments` are the pointers to what it touches.
 
     With a `share` (one of `shares`) it takes a range of the units of that, ``%first`` to ``%last``.
     """
-    writer = _Writer(kernel, parameters, target, share)
+    writer = _Writer(kernel, arguments, target, share)
     writer.write()
     e = writer.e
-    pointers = [Register(f"%{p}", "ptr") for p in dict.fromkeys(parameters.values())]
+    pointers = [Register(f"%{name}", "ptr") for name in arguments.names]
     if writer.scratch:
         pointers.append(Register("%scratch", "ptr"))
     if share is not None:
@@ -82,7 +81,7 @@ def shares(kernel: Kernel, target: Target) -> list[Share]:
         return _product_shares(kernel, kernel.core, target)
     if any(store.combine is not None for store in kernel.stores):
         return []  # positions are data: two threads might write the same one
-    along, lanes = _Writer(kernel, {}, target).lanes_along()
+    along, lanes = _Writer(kernel, Arguments(), target).lanes_along()
     outer = [var for var in kernel.loops if var != along]
     var = outer[0] if outer else along
     if var is None or var not in kernel.loops:
@@ -108,8 +107,8 @@ def _product_shares(kernel: Kernel, core: Dot, target: Target) -> list[Share]:
 class _Writer:
     """Writes the loops of a kernel around the values of its body."""
 
-    def __init__(self, kernel: Kernel, parameters: dict[Node, str], target: Target, share: Share | None = None) -> None:
-        self.kernel, self.parameters, self.target, self.share = kernel, parameters, target, share
+    def __init__(self, kernel: Kernel, arguments: Arguments, target: Target, share: Share | None = None) -> None:
+        self.kernel, self.arguments, self.target, self.share = kernel, arguments, target, share
         self.divided = share.var if share is not None else None  # the loop whose iterations threads share
         self.e = Emitter(target)
         self.scratch = 0
@@ -142,18 +141,20 @@ class _Writer:
     def _body(
         self, e: Emitter, indices: dict[Var, Register], lanes: int, along: Var | None, mask: Register | None
     ) -> Body:
-        body = Body(e, self.parameters, indices, lanes, along, mask)
+        body = Body(e, self.arguments, indices, lanes, along, mask)
         body.done.update(self.once)
         return body
 
     def _before_loops(self) -> dict[int, Register]:
         """Compute what no loop changes and no store of the kernel; LLVM could not tell that the stores do not."""
-        written = {self.parameters[store.node] for store in self.kernel.stores}
+        written = {self.arguments.name(store.node, store.index) for store in self.kernel.stores}
         fixed: set[int] = set()
-        entry = Body(self.e, self.parameters, {})
+        entry = Body(self.e, self.arguments, {})
         for value in walk(self.kernel.roots()):  # what a value reads comes before it
             still = isinstance(value, (Number, Compute, Position)) or (
-                isinstance(value, Load) and not value.guards and self.parameters[value.node] not in written
+                isinstance(value, Load)
+                and not value.guards
+                and self.arguments.name(value.node, value.index) not in written
             )
             if still and not value.vars() and all(id(part) in fixed for part in value.parts()):
                 fixed.add(id(value))
@@ -403,7 +404,7 @@ class _Writer:
         bad = self._fold_nest(list(self.kernel.loops), {}, fold.start(e, 1), self.body({}), fold)[0]
         e.branch(bad, stop, go_on)
         e.label(stop)
-        e.ret(e.const(core.code, "i64"))
+        e.ret(e.const(1, "i64"))
         e.label(go_on)
         e.ret(e.const(0, "i64"))
 
@@ -433,9 +434,9 @@ class _Writer:
 
         def touch(e: Emitter, row: Register, column: Register, at: tuple[Register, ...]) -> None:
             indices = dict(zip([*batch, m, n], [*at, row, column], strict=True))
-            body = Body(e, self.parameters, {var: index for var, index in indices.items() if var})
+            body = Body(e, self.arguments, {var: index for var, index in indices.items() if var})
             for node, index, write in touched:
-                e.prefetch(e.address(body.pointer(node), body.index(index), MEMORY[node.dtype]), write)
+                e.prefetch(body.address(node, index), write)
 
         scratch = Register("%scratch", "ptr") if self.scratch else None
         by = self.share.by if self.share is not None else ""
@@ -451,12 +452,12 @@ class _Writer:
         for node, index, write in stores + [(load.node, load.index, False) for load in self.kernel.loads()]:
             plain = all(isinstance(atom, Var) for atom in index.terms)
             if plain and core.m and core.n and index.coefficient(core.n) == 1 and index.coefficient(core.m):
-                found.setdefault((self.parameters[node], index), (node, index, write))
+                found.setdefault(self.arguments.at(node, index), (node, index, write))
         return list(found.values())
 
     def _operand(self, body: Body, load: Load) -> Register:
-        pointer = body.pointer(load.node)
-        start = load.index.beginning()
+        pointer, rest = body.pointer(load.node, load.index)
+        start = rest.beginning()
         return pointer if start == 0 else self.e.address(pointer, body.index(start), MEMORY[load.dtype])
 
 
@@ -469,7 +470,7 @@ def cut_of(kernel: Kernel, target: Target) -> contraction.Plan | None:
 
 def lanes_of_sum(kernel: Kernel, core: Reduce, target: Target) -> int | None:
     """In how many lanes each sum of a reduction is added, before the lanes are; None where other axes mix in."""
-    return _Writer(kernel, {}, target).lanes_of_sum(core)
+    return _Writer(kernel, Arguments(), target).lanes_of_sum(core)
 
 
 def scratch_of(kernel: Kernel, target: Target) -> int:

@@ -23,13 +23,15 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Place:
-    """A range of memory: entry `slot` of the pointer table, or bytes from `offset` in the arena."""
+    """A range of memory: bytes from `offset` behind entry `slot` of the pointer table, or in the arena."""
 
     slot: int | None
     offset: int = 0
 
     def __str__(self) -> str:
-        return f"slot {self.slot}" if self.slot is not None else f"arena+{self.offset}"
+        if self.slot is None:
+            return f"arena+{self.offset}"
+        return f"slot {self.slot}" + (f"+{self.offset}" if self.offset else "")
 
 
 @dataclass

@@ -14,13 +14,14 @@ import hashlib
 from dataclasses import dataclass
 
 from chainrule.compiler import memory, runtime
+from chainrule.compiler.arguments import Arguments
+from chainrule.compiler.cut import Cut
 from chainrule.compiler.division import Division
 from chainrule.compiler.kernels import Check, Kernel
 from chainrule.compiler.lower import Lowered, lower
 from chainrule.compiler.memory import Place, Plan
 from chainrule.compiler.native import Machine
 from chainrule.compiler.parts import Share
-from chainrule.graph import Node
 
 
 @dataclass
@@ -38,9 +39,7 @@ class Call:
 class ModuleWriter:
     """Writes the text of a module for one machine."""
 
-    def __init__(
-        self, plan: Plan, division: Division, texts: list[tuple[str, list[Place], dict[Node, str]]], machine: Machine
-    ) -> None:
+    def __init__(self, plan: Plan, division: Division, texts: list[tuple[str, Arguments]], machine: Machine) -> None:
         self.plan, self.machine = plan, machine
         self.threaded = division.threaded
         self.functions: dict[str, Lowered] = {}
@@ -48,18 +47,17 @@ class ModuleWriter:
         self.calls = [self._call(kernel, share, barrier, *text) for kernel, share, barrier, text in ways]
         self.scratch = max((f.scratch for f in self.functions.values()), default=0)
         self.lines: list[str] = []
+        self.divisions: list[str] = []  # lines that work out the parts of this thread
+        self.parts: dict[tuple[Cut, Cut], tuple[str, str]] = {}
         self.declarations: set[str] = set()
         self.count = 0
 
-    def _call(
-        self, kernel: Kernel, share: Share | None, barrier: bool, text: str, places: list[Place], names: dict[Node, str]
-    ) -> Call:
-        code = str(kernel.core.code) if isinstance(kernel.core, Check) else ""
+    def _call(self, kernel: Kernel, share: Share | None, barrier: bool, text: str, arguments: Arguments) -> Call:
         shared = f"{share.by} {share.var}" if share is not None else ""
-        name = "k" + hashlib.sha256((text + code + shared).encode()).hexdigest()[:12]
+        name = "k" + hashlib.sha256((text + shared).encode()).hexdigest()[:12]
         if name not in self.functions:
-            self.functions[name] = lower(kernel, name, names, self.machine.target, share)
-        return Call(name, self.functions[name], places, kernel, share, barrier and self.threaded)
+            self.functions[name] = lower(kernel, name, arguments, self.machine.target, share)
+        return Call(name, self.functions[name], arguments.places, kernel, share, barrier and self.threaded)
 
     def text(self) -> str:
         """The whole module."""
@@ -86,20 +84,20 @@ class ModuleWriter:
         return f"{hint}{self.count}"
 
     def _step(self) -> str:
-        head = "define internal i64 @step(ptr %table, ptr %arena, i64 %thread, i64 %threads, ptr %sync) #0 {"
-        self.lines = [head, "entry:"]
-        pointers = self._pointers()
-        self.lines += [
+        head = [
+            "define internal i64 @step(ptr %table, ptr %arena, i64 %thread, i64 %threads, ptr %sync) #0 {",
+            "entry:",
             f"  %own = mul i64 %thread, {self.scratch}",
             f"  %after = add i64 %own, {self.plan.arena}",
             "  %scratch = getelementptr i8, ptr %arena, i64 %after",
             "  %status = getelementptr i8, ptr %sync, i64 128",
             "  %first = icmp eq i64 %thread, 0",
         ]
+        self.lines, self.divisions, self.parts = [], [], {}
         for call in self.calls:
             if call.barrier:
                 self._barrier()
-            arguments = [f"ptr {pointers[place]}" for place in call.places]
+            arguments = [f"ptr {self._pointer(place)}" for place in call.places]
             arguments += ["ptr %scratch"] * bool(call.function.scratch)
             if call.share is not None:
                 self._divided(call, call.share, arguments)
@@ -107,37 +105,50 @@ class ModuleWriter:
                 self._alone(call, arguments)
             if isinstance(call.kernel.core, Check):
                 self._stop_on_failure()
-        self._copies(pointers)
+        self._copies()
         if self.threaded:
             self._barrier()
-        return "\n".join([*self.lines, "  ret i64 0", "}"])
+        return "\n".join([*head, *self.divisions, *self.lines, "  ret i64 0", "}"])
 
-    def _pointers(self) -> dict[Place, str]:
-        pointers: dict[Place, str] = {}
-        used = [place for call in self.calls for place in call.places]
-        used += [self.plan.places[node] for node, _ in self.plan.copies]
-        used += [Place(slot) for _, slot in self.plan.copies]
-        for place in used:
-            if place not in pointers:
-                pointers[place] = f"%b{len(pointers)}"
-                self.lines += _pointer(pointers[place], place)
-        return pointers
+    def _pointer(self, place: Place) -> str:
+        """A pointer, right where it is needed: kept through a step of a thousand kernels, it would only wait in memory."""
+        name = self._fresh("%b")
+        if place.slot is None:
+            self.lines.append(f"  {name} = getelementptr i8, ptr %arena, i64 {place.offset}")
+            return name
+        self.lines += [
+            f"  {name}.at = getelementptr ptr, ptr %table, i64 {place.slot}",
+            f"  {name}.entry = load ptr, ptr {name}.at, align 8",
+            f"  {name} = getelementptr i8, ptr {name}.entry, i64 {place.offset}",
+        ]
+        return name
 
     def _barrier(self) -> None:
         self.lines.append("  call void @barrier(ptr %sync, i64 %threads)")
 
     def _divided(self, call: Call, share: Share, arguments: list[str]) -> None:
-        """This thread's share: units * thread / threads up to units * (thread + 1) / threads."""
-        start, low, high, following = (self._fresh("%d") for _ in range(4))
-        units = share.cut.units
-        self.lines += [
-            f"  {start} = mul i64 %thread, {units}",
-            f"  {low} = udiv i64 {start}, %threads",
-            f"  {following} = add i64 {start}, {units}",
-            f"  {high} = udiv i64 {following}, %threads",
-        ]
-        first, last = (self._in_own_units(share, edge) for edge in (low, high))
+        first, last = self._part(share)
         self.lines.append(f"  call void @{call.name}({', '.join([*arguments, f'i64 {first}', f'i64 {last}'])})")
+
+    def _part(self, share: Share) -> tuple[str, str]:
+        """This thread's share: units * thread / threads up to units * (thread + 1) / threads.
+
+        Worked out once for all kernels that are divided alike, before the first: divisions are slow, also to compile.
+        """
+        key = share.cut, share.own
+        if key not in self.parts:
+            body, self.lines = self.lines, self.divisions
+            start, low, high, following = (self._fresh("%d") for _ in range(4))
+            units = share.cut.units
+            self.lines += [
+                f"  {start} = mul i64 %thread, {units}",
+                f"  {low} = udiv i64 {start}, %threads",
+                f"  {following} = add i64 {start}, {units}",
+                f"  {high} = udiv i64 {following}, %threads",
+            ]
+            self.parts[key] = self._in_own_units(share, low), self._in_own_units(share, high)
+            self.lines = body
+        return self.parts[key]
 
     def _in_own_units(self, share: Share, edge: str) -> str:
         """An edge of the cut, counted as the kernel counts: see `Cut.start`."""
@@ -165,8 +176,12 @@ class ModuleWriter:
             self.lines += [f"  br i1 %first, label %{then}, label %{other}", f"{then}:"]
         listed = ", ".join(arguments)
         if isinstance(call.kernel.core, Check):
-            found = self._fresh("%s")
-            self.lines += [f"  {found} = call i64 @{call.name}({listed})", f"  store i64 {found}, ptr %status, align 8"]
+            failed, found = self._fresh("%s"), self._fresh("%s")
+            self.lines += [
+                f"  {failed} = call i64 @{call.name}({listed})",
+                f"  {found} = mul i64 {failed}, {call.kernel.core.code}",
+                f"  store i64 {found}, ptr %status, align 8",
+            ]
         else:
             self.lines.append(f"  call void @{call.name}({listed})")
         if self.threaded:
@@ -184,7 +199,7 @@ class ModuleWriter:
             f"{stop}:", f"  ret i64 {found}", f"{go_on}:",
         ]  # fmt: skip
 
-    def _copies(self, pointers: dict[Place, str]) -> None:
+    def _copies(self) -> None:
         if not self.plan.copies:
             return
         then, other = self._fresh("then"), self._fresh("other")
@@ -192,17 +207,8 @@ class ModuleWriter:
             self._barrier()
             self.lines += [f"  br i1 %first, label %{then}, label %{other}", f"{then}:"]
         for node, slot in self.plan.copies:
-            source, target = pointers[self.plan.places[node]], pointers[Place(slot)]
+            source, target = self._pointer(self.plan.places[node]), self._pointer(Place(slot))
             size = memory.bytes_of(node)
             self.lines.append(f"  call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)")
         if self.threaded:
             self.lines += [f"  br label %{other}", f"{other}:"]
-
-
-def _pointer(name: str, place: Place) -> list[str]:
-    if place.slot is None:
-        return [f"  {name} = getelementptr i8, ptr %arena, i64 {place.offset}"]
-    return [
-        f"  {name}s = getelementptr ptr, ptr %table, i64 {place.slot}",
-        f"  {name} = load ptr, ptr {name}s, align 8",
-    ]

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from chainrule.compiler import cost, memory, native
+from chainrule.compiler.arguments import Arguments
 from chainrule.compiler.division import Division
-from chainrule.compiler.kernels import Check, Kernel, print_kernel
+from chainrule.compiler.kernels import Check, print_kernel
 from chainrule.compiler.lower import cut_of, scratch_of
-from chainrule.compiler.memory import Place, Plan
+from chainrule.compiler.memory import Plan
 from chainrule.compiler.module import ModuleWriter
 from chainrule.compiler.schedule import Schedule, schedule
 from chainrule.compiler.simplify import simplified
@@ -83,29 +84,21 @@ class Program:
     def identity(self) -> str:
         """The text that determines the machine code."""
         lines = [f"arena {self.plan.arena}", f"divide {cost.constants()}"]
-        for kernel, (text, places) in zip(self.plan.kernels, self._texts, strict=True):
+        for kernel, (text, arguments) in zip(self.plan.kernels, self._texts, strict=True):
             code = kernel.core.code if isinstance(kernel.core, Check) else ""
-            lines.append(f"{text}\n  @ {', '.join(map(str, places))} {code} {cut_of(kernel, self.machine.target)}")
+            places = ", ".join(map(str, arguments.places))
+            lines.append(f"{text}\n  @ {places} {code} {cut_of(kernel, self.machine.target)}")
         lines += [f"copy {self.plan.places[node]} -> {slot}: {memory.size_of(node)}" for node, slot in self.plan.copies]
         return "\n".join(lines)
 
     @cached_property
-    def _texts(self) -> list[tuple[str, list[Place]]]:
-        """Each kernel's text over parameters p0, p1, ..., and the places those stand for."""
+    def _texts(self) -> list[tuple[str, Arguments]]:
+        """Each kernel's text over parameters p0, p1, ..., and what those stand for."""
         result = []
         for kernel in self.plan.kernels:
-            names, places = self._parameters(kernel)
-            types = {name: f"{name}: {node.dtype.short}" for node, name in names.items()}
-            result.append((f"({', '.join(types.values())}) {print_kernel(kernel, names)}", places))
+            arguments = Arguments.of(kernel, self.plan.places)
+            result.append((f"({arguments}) {print_kernel(kernel, arguments.at)}", arguments))
         return result
-
-    def _parameters(self, kernel: Kernel) -> tuple[dict[Node, str], list[Place]]:
-        """One pointer a place: buffers that share memory share it, so no two pointers alias."""
-        names: dict[Node, str] = {}
-        places: dict[Place, str] = {}
-        for node in [*kernel.reads(), *(store.node for store in kernel.stores)]:
-            names[node] = places.setdefault(self.plan.places[node], f"p{len(places)}")
-        return names, list(places)
 
     # -- native code ----------------------------------------------------------------------------
     @cached_property
@@ -115,11 +108,7 @@ class Program:
     @cached_property
     def module(self) -> ModuleWriter:
         """The functions of all kernels, and the step that calls them."""
-        texts = [
-            (text, places, self._parameters(k)[0])
-            for k, (text, places) in zip(self.plan.kernels, self._texts, strict=True)
-        ]
-        return ModuleWriter(self.plan, self.division, texts, self.machine)
+        return ModuleWriter(self.plan, self.division, self._texts, self.machine)
 
     @cached_property
     def llvm(self) -> str:
@@ -171,7 +160,7 @@ class Program:
         parts = []
         for number, kernel in enumerate(self.plan.kernels):
             where = f"  # {kernel.layer}" if kernel.layer else ""
-            parts.append(f"kernel {number}{where}\n{print_kernel(kernel, names)}")
+            parts.append(f"kernel {number}{where}\n{print_kernel(kernel, lambda node, index: (names[node], index))}")
         return "\n\n".join(parts) + "\n"
 
     def _show_memory(self) -> str:

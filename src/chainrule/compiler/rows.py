@@ -39,7 +39,7 @@ class RowBody(Body):
         self, outer: Body, row: frozenset[Var], indices: dict[Var, Register], lanes: int, along: Var | None,
         mask: Register | None,
     ) -> None:  # fmt: skip
-        super().__init__(outer.e, outer.parameters, {**outer.indices, **indices}, lanes, along, mask)
+        super().__init__(outer.e, outer.arguments, {**outer.indices, **indices}, lanes, along, mask)
         self.outer, self.row = outer, row
 
     def value(self, value: Value) -> Register:
