@@ -49,6 +49,7 @@ class ModuleWriter:
         self.lines: list[str] = []
         self.divisions: list[str] = []  # lines that work out the parts of this thread
         self.parts: dict[tuple[Cut, Cut], tuple[str, str]] = {}
+        self.entries: dict[int, str] = {}  # of the table, as far as they were read
         self.declarations: set[str] = set()
         self.count = 0
 
@@ -93,7 +94,7 @@ class ModuleWriter:
             "  %status = getelementptr i8, ptr %sync, i64 128",
             "  %first = icmp eq i64 %thread, 0",
         ]
-        self.lines, self.divisions, self.parts = [], [], {}
+        self.lines, self.divisions, self.parts, self.entries = [], [], {}, {}
         for call in self.calls:
             if call.barrier:
                 self._barrier()
@@ -111,17 +112,23 @@ class ModuleWriter:
         return "\n".join([*head, *self.divisions, *self.lines, "  ret i64 0", "}"])
 
     def _pointer(self, place: Place) -> str:
-        """A pointer, right where it is needed: kept through a step of a thousand kernels, it would only wait in memory."""
+        """A pointer, right where it is needed: kept through a step of a thousand kernels, it would wait in memory."""
+        base = "%arena" if place.slot is None else self._entry(place.slot)
+        if place.slot is not None and not place.offset:
+            return base
         name = self._fresh("%b")
-        if place.slot is None:
-            self.lines.append(f"  {name} = getelementptr i8, ptr %arena, i64 {place.offset}")
-            return name
-        self.lines += [
-            f"  {name}.at = getelementptr ptr, ptr %table, i64 {place.slot}",
-            f"  {name}.entry = load ptr, ptr {name}.at, align 8",
-            f"  {name} = getelementptr i8, ptr {name}.entry, i64 {place.offset}",
-        ]
+        self.lines.append(f"  {name} = getelementptr i8, ptr {base}, i64 {place.offset}")
         return name
+
+    def _entry(self, slot: int) -> str:
+        """An entry of the table, read once."""
+        if slot not in self.entries:
+            name = self.entries[slot] = self._fresh("%e")
+            self.lines += [
+                f"  {name}.at = getelementptr ptr, ptr %table, i64 {slot}",
+                f"  {name} = load ptr, ptr {name}.at, align 8",
+            ]
+        return self.entries[slot]
 
     def _barrier(self) -> None:
         self.lines.append("  call void @barrier(ptr %sync, i64 %threads)")
