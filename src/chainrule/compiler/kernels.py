@@ -5,7 +5,7 @@
     store   := buffer "[" index "]" ("=" | "+=") value
 
 Values are trees of loads, numbers and ops; a value used twice is one object. A kernel's text is its
-identity: two kernels that read alike are compiled once.
+identity, over the pointers it is given (`arguments`): two kernels that read alike are compiled once.
 """
 
 from __future__ import annotations
