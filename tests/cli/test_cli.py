@@ -14,7 +14,6 @@ from chainrule.cli import commands
 from chainrule.errors import (
     ChainruleError,
     DamagedFileError,
-    DataError,
     NonFiniteError,
     SettingError,
     UnknownNameError,
@@ -102,11 +101,6 @@ def test_info():
             ["digits", "--dropout", "nan"],
             SettingError,
             "Dropout: p, the share of elements to drop, must be a number in [0, 1], got nan.",
-        ),
-        (
-            ["digits", "--batch-size", "5000"],
-            DataError,
-            "fit: batch_size must not be larger than the data, got 5000 for 1437 rows. Use batch_size=1437 or less.",
         ),
         ([], SettingError, "train: name a data set (digits), or a run to repeat with --config RUN/config.json."),
     ],
