@@ -36,11 +36,11 @@ def write_whole(path: Path, data: bytes | Iterable[Part], durable: bool = True) 
         UnwritableFileError: the folder or the disk does not take it.
 
     Example:
-        >>> import tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "notes.txt")
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "notes.txt"
         >>> write_whole(path, b"first")
         >>> write_whole(path, [b"sec", b"ond"])
-        >>> open(path).read()
+        >>> path.read_text()
         'second'
     """
     parts = [data] if isinstance(data, bytes) else data

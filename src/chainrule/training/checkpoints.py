@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.errors import DamagedFileError
+from chainrule.compiler.available import SURE, available_bytes
+from chainrule.errors import DamagedFileError, DtypeError
+from chainrule.files.document import parse
+from chainrule.files.tensors import TensorFile, parts, tensor_file
 from chainrule.files.writing import write_whole
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
@@ -42,42 +45,52 @@ def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], meta: An
         >>> load_file(path)
         ({'w': tensor([1., 1.])}, {'epoch': 3})
     """
-    from safetensors.numpy import save
-
     arrays = {name: _plain(value) for name, value in tensors.items()}
     text = json.dumps(meta)
-    header = {_META: text, _HASH: _digest(arrays, text), "format": "pt"}
-    write_whole(path, save(arrays, metadata=header), durable)
+    digest = _begin_digest(text)
+    for name in sorted(arrays):
+        _digest(digest, name, arrays[name])
+    header = {_META: text, _HASH: digest.hexdigest(), "format": "pt"}
+    write_whole(path, parts(arrays, header), durable)
 
 
 def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
     """The tensors of a safetensors file, and the JSON beside them (None if there is none).
 
     Raises:
-        DamagedFileError: the file is missing, cut off, changed, or of another format.
+        DamagedFileError: the file is missing, cut off, changed, of another format, or too large for the memory.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(os.fspath(path), framework="np") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path}: there is no such file. Check the path.") from None
-    except IsADirectoryError:
-        raise DamagedFileError(f"{path}: this is a folder, not a safetensors file. Name the file in it.") from None
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise DamagedFileError(
-            f"{path}: not a complete safetensors file ({error}). It was cut off or is of another format: "
-            f"copy it again, or train again."
-        ) from None
-    text = header.get(_META, "null")
-    if _HASH in header and header[_HASH] != _digest(arrays, text):
+    with tensor_file(path) as file:
+        _check_room(file)
+        text = file.metadata.get(_META, "null")
+        digest = _begin_digest(text)
+        found = {}
+        for name in sorted(file.declared):
+            array = file.read(name)
+            _digest(digest, name, array)
+            found[name] = _tensor(file, name, array)
+    if _HASH in file.metadata and file.metadata[_HASH] != digest.hexdigest():
         raise DamagedFileError(
             f"{path}: the contents do not match the hash stored with them, so bits have changed since the file was "
             f"written. Copy it again, or train again."
         )
-    return {name: tensor(array) for name, array in arrays.items()}, json.loads(text)
+    return {name: found[name] for name in file.declared}, parse(text, f"{path}: the JSON in its header")
+
+
+def _check_room(file: TensorFile) -> None:
+    size, room = sum(found.end - found.begin for found in file.declared.values()), available_bytes()
+    if size > SURE and room is not None and size > room:
+        raise DamagedFileError(
+            f"{file.path}: its tensors have {size:,} bytes, and {room:,} of memory are available. Check that it is the "
+            f"right file, or read it where there is more."
+        )
+
+
+def _tensor(file: TensorFile, name: str, array: Array) -> Tensor:
+    try:
+        return tensor(array)
+    except DtypeError as error:
+        raise DamagedFileError(f"{file.path}: {name!r} is no tensor of chainrule's: {error}") from None
 
 
 def flatten(tree: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
@@ -111,10 +124,10 @@ def _plain(value: Any) -> Array:
     return array if array.flags.c_contiguous else array.copy(order="C")
 
 
-def _digest(arrays: Mapping[str, Array], text: str) -> str:
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+def _begin_digest(text: str) -> Any:
+    return hashlib.blake2b(text.encode(), digest_size=16)
+
+
+def _digest(digest: Any, name: str, array: Array) -> None:
+    digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+    digest.update(array.reshape(-1).view(np.uint8))

@@ -1,0 +1,149 @@
+"""JSON from files that may hold anything: read without recursion errors, and each field asked for by what it must be."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from reprlib import Repr
+from typing import Any, NoReturn
+
+from chainrule.errors import DamagedFileError
+
+AGAIN = "Copy it again, or train again."
+LARGEST = 2**63 - 1
+
+_short = Repr()
+_short.maxstring = _short.maxother = 60
+
+
+def parse(text: bytes | str, source: str, remedy: str = AGAIN) -> Any:
+    """What a JSON text holds; no key twice, no NaN, no number beyond float64.
+
+    Args:
+        text: UTF-8 if bytes.
+        source: what errors name, such as the file.
+        remedy: what to do about a text that is not JSON.
+
+    Raises:
+        DamagedFileError: it is not JSON, or nested too deep.
+    """
+    try:
+        return json.loads(
+            text, object_pairs_hook=_once_each, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
+        )
+    except RecursionError:
+        raise DamagedFileError(f"{source}: not readable (nested too deep). {remedy}") from None
+    except ValueError as error:
+        raise DamagedFileError(f"{source}: not readable ({error}). {remedy}") from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {_short.repr(twice)} stands there twice")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON's")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:30]} is beyond float64")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 40:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return int(text)
+
+
+class Fields:
+    """An object of a document; whatever is asked of it is what it must be, or one error says what came instead.
+
+    Args:
+        value: the object.
+        source: what errors name: the file, and the place in it.
+        remedy: what errors end with.
+
+    Raises:
+        DamagedFileError: from the constructor and every method: the document is not as it must be.
+
+    Example:
+        >>> found = Fields({"rows": 3, "shuffle": True, "seed": -1}, "run/record.json")
+        >>> found.whole("rows"), found.flag("shuffle")
+        (3, True)
+        >>> found.whole("seed")
+        Traceback (most recent call last):
+        chainrule.errors.DamagedFileError: run/record.json: seed must be a whole number from 0 on, got -1. Copy it again, or train again.
+    """
+
+    def __init__(self, value: object, source: str, remedy: str = AGAIN) -> None:
+        self.source, self.remedy = source, remedy
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            self.refuse("it", "an object with named fields", value)
+        self.value: dict[str, Any] = value
+
+    def refuse(self, name: str, must: str, value: object) -> NoReturn:
+        """Raise for a field that is not what it must be."""
+        raise DamagedFileError(f"{self.source}: {name} must be {must}, got {_short.repr(value)}. {self.remedy}")
+
+    def names(self, known: set[str] | None = None) -> list[str]:
+        """The names of its fields, all among `known` if that is given."""
+        unknown = sorted(set(self.value) - known) if known is not None else []
+        if unknown:
+            raise DamagedFileError(f"{self.source}: nothing is known of {_short.repr(unknown)}. {self.remedy}")
+        return list(self.value)
+
+    def has(self, name: str) -> bool:
+        """Is there a field of this name that is not null?"""
+        return self.value.get(name) is not None
+
+    def whole(self, name: str, least: int = 0, most: int = LARGEST) -> int:
+        """A whole number in a range."""
+        to = f" to {most}" if most != LARGEST else " on"
+        return int(
+            self._checked(name, lambda v: is_whole(v) and least <= v <= most, f"a whole number from {least}{to}")
+        )
+
+    def number(self, name: str) -> float:
+        """A finite number."""
+        return float(self._checked(name, lambda v: is_whole(v) or isinstance(v, float), "a number"))
+
+    def text(self, name: str) -> str:
+        """A text."""
+        return str(self._checked(name, lambda v: isinstance(v, str), "a text"))
+
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        return bool(self._checked(name, lambda v: isinstance(v, bool), "true or false"))
+
+    def items(self, name: str, each: Callable[[object], bool] | None = None, kind: str = "a list") -> list[Any]:
+        """A list, each item of which `each` accepts; `kind` says what it is a list of."""
+        good = each or (lambda v: True)
+        return list(self._checked(name, lambda v: isinstance(v, list) and all(map(good, v)), kind))
+
+    def fields(self, name: str) -> Fields:
+        """An object within."""
+        return Fields(self._there(name), f"{self.source}: {name}", self.remedy)
+
+    def _there(self, name: str) -> Any:
+        if name not in self.value:
+            raise DamagedFileError(f"{self.source}: {name} is missing. {self.remedy}")
+        return self.value[name]
+
+    def _checked(self, name: str, good: Callable[[Any], bool], must: str) -> Any:
+        value = self._there(name)
+        if not good(value):
+            self.refuse(name, must, value)
+        return value
+
+
+def is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
