@@ -377,7 +377,9 @@ class _Writer:
 
     def lanes_of_sum(self, core: Reduce) -> int | None:
         """How many lanes share one sum: see `_rows` for those that run along it."""
-        along = self._best(core, self.kernel.loops, core.dims)
+        along: Var | None = core.dims[-1]
+        if self.kernel.core is core:  # not one of several folds over each row
+            along = self._best(core, self.kernel.loops, core.dims)
         if along is None or along in self.kernel.loops or self._lanes_of_rows(core.dims)[0] is not None:
             return 1
         if len(core.dims) > 1:

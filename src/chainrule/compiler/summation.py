@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler import contraction
-from chainrule.compiler.kernels import Dot, Kernel, Reduce
+from chainrule.compiler.kernels import Dot, Kernel, Reduce, Rows
 from chainrule.compiler.lower import contraction_of, lanes_of_sum
 from chainrule.compiler.target import Target
 from chainrule.ops import reduction
@@ -57,9 +57,15 @@ class Summation:
         return sums[0]
 
 
-def summation_of(kernel: Kernel, target: Target, position: int) -> Summation | None:
-    """The order of the sum at a kernel's core, for one element of its result (row-major); None where it has none."""
+def summation_of(kernel: Kernel, target: Target, position: int, stage: int | None = None) -> Summation | None:
+    """The order of the sum at a kernel's core, for one element of its result (row-major); None where it has none.
+
+    Args:
+        stage: which of the folds, where the kernel has several over each row.
+    """
     core = kernel.core
+    if isinstance(core, Rows):
+        core = core.stages[stage or 0]
     if isinstance(core, Dot):
         chosen = contraction.plan(contraction_of(kernel, core), target)
         along = chosen.dot or (chosen.summed and _in_the_rest(kernel, core, chosen, position))

@@ -50,7 +50,7 @@ def _read(start: int, node: Node) -> Array:
     return copy
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Watched:
     """What one step computed, by the nodes of its trace.
 
@@ -64,6 +64,9 @@ class Watched:
     stored: dict[Node, Array]
     _values: dict[Node, Array] = field(default_factory=dict)
     _known: dict[Node, Array] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Watched: {len(self.stored)} stored values of {len(self.program.images)}>"
 
     def __post_init__(self) -> None:
         for node, image in self.program.images.items():

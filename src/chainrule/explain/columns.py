@@ -25,7 +25,7 @@ def column(reader: Node, argument: int, position: int, value: Value) -> Column |
     None for an op that says nothing about single elements (a user's own derivative, a compiled function).
     """
     op = reader.op
-    if op.joint is not None:
+    if says_nothing(reader):
         return None
     if op.rule(argument) is None:
         return np.zeros(0, np.int64), np.zeros(0)
@@ -38,10 +38,15 @@ def column(reader: Node, argument: int, position: int, value: Value) -> Column |
         return at, np.ones(1, reader.dtype.numpy)
     if op.kind == "reduction":
         return _extremum(reader, position, value)
-    if op.kind in ("view", "join", "take", "put"):
-        at = _moved(reader, argument, position, value)
-        return at, np.ones(len(at), reader.dtype.numpy)
-    return None
+    at = _moved(reader, argument, position, value)
+    return at, np.ones(len(at), reader.dtype.numpy)
+
+
+def says_nothing(reader: Node) -> bool:
+    """Has the op a derivative that tells nothing of single elements: a user's own, a compiled function's?"""
+    op = reader.op
+    told = ("elementwise", "contraction", "reduction", "view", "join", "take", "put")
+    return bool(reader.inputs) and (op.joint is not None or op.kind not in told)
 
 
 def _unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:

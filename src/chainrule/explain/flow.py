@@ -38,7 +38,7 @@ class Gain:
     node: Node = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Flow:
     """The gains from the loss to one tensor, along the strongest path; they add up to the total exactly.
 
@@ -113,6 +113,9 @@ class Flow:
                 *rows,
             ]
         )
+
+    def __repr__(self) -> str:
+        return f"<Flow: from the loss to {self.target}, {len(self.gains)} gains, total {self.total:.6g}>"
 
     def __str__(self) -> str:
         return self.text()

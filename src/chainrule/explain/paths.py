@@ -5,19 +5,17 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chainrule.errors import GradientError
 from chainrule.explain.scene import Scene
+from chainrule.explain.terms import Term, terms_of
 from chainrule.graph import Node
-
-if TYPE_CHECKING:
-    from chainrule.explain.derivation import Term
 
 WIDTH = 4  # partial paths kept for each path wanted
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Path:
     """A way to the loss, one `Term` a step (each term's reading element is where the step leads)."""
 
@@ -35,6 +33,9 @@ class Path:
     def product(self) -> float:
         """The product of the local derivatives."""
         return float(self.exact)
+
+    def __repr__(self) -> str:
+        return f"<Path: {self.product:.9g}, {' -> '.join(step.name for step in self.steps)}>"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and texts."""
@@ -54,8 +55,6 @@ class _Partial:
     before: _Partial | None = None
 
     def extended(self) -> list[_Partial]:
-        from chainrule.explain.derivation import terms_of
-
         found = []
         for term in terms_of(self.scene, self.node, self.position):
             product = self.product * float(term.local)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chainrule import graph
 from chainrule.autodiff import gradients
-from chainrule.compiler.kernels import Kernel, Result
+from chainrule.compiler.kernels import Compute, Kernel, Result
 from chainrule.compiler.summation import Summation, summation_of
 from chainrule.compiler.watch import Watched
 from chainrule.errors import GradientError
 from chainrule.graph import Array, Node
+from chainrule.ops import elementwise as ew
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import ones_like
 
@@ -20,14 +23,18 @@ if TYPE_CHECKING:
     from chainrule.explain.moment import Moment
 
 
-@dataclass(eq=False)
+Reader = tuple[Node, int]  # an op and which of its arguments
+
+
+@dataclass(eq=False, repr=False)
 class Scene:
     """The nodes between some leaves and a loss.
 
     Attributes:
         loss: the node everything leads to.
         value, gradient: the arrays of a node; no gradient where the loss does not depend on it.
-        order: in which order the program adds an element of a node's gradient, where that is known.
+        orders: in which order the program adds an element of a node's gradient, where that is known: one, or none.
+        part_orders: the same for what one reader (op and argument) passes back, where there are several.
         names: what to call a node, beside its layer and op.
         title: where and when this is, for headings.
     """
@@ -35,25 +42,56 @@ class Scene:
     loss: Node
     value: Callable[[Node], Array]
     gradient: Callable[[Node], Array | None]
-    order: Callable[[Node, int], Summation | None]
+    orders: Callable[[Node, int], list[Summation]]
+    part_orders: Callable[[Node, Reader, int], list[Summation]]
     names: dict[Node, str] = field(default_factory=dict)
     title: str = ""
 
     def __post_init__(self) -> None:
-        self.readers: dict[Node, list[tuple[Node, int]]] = {}
-        for node in graph.toposort([self.loss]):
-            if node.requires_grad:
-                for argument, source in enumerate(node.inputs):
-                    if source.requires_grad:
-                        self.readers.setdefault(source, []).append((node, argument))
+        self.readers = readers_of(self.loss)
+
+    def __repr__(self) -> str:
+        return f"<Scene: {self.title or 'an eager graph'}, {len(self.names)} names>"
+
+    def after(self, node: Node) -> Iterator[Node]:
+        """Every op on the way from a node to the loss, each once."""
+        met, waiting = {node}, [node]
+        while waiting:
+            for reader, _ in self.readers.get(waiting.pop(), ()):
+                if reader not in met:
+                    met.add(reader)
+                    waiting.append(reader)
+                    yield reader
 
     def name(self, node: Node) -> str:
-        """A parameter's name; else the layer and the op."""
-        if node in self.names:
-            return self.names[node]
-        if node is self.loss:
-            return "loss"
-        return f"{node.layer}: {node.op.name}" if node.layer else node.op.name
+        """A parameter's name; else the layer and the op, counted from the second of one name on."""
+        return self._names.get(node) or _described(node)
+
+    @cached_property
+    def _names(self) -> dict[Node, str]:
+        found = {**self.names, self.loss: self.names.get(self.loss, "loss")}
+        count: Counter[str] = Counter()
+        for node in graph.toposort([self.loss]):
+            if node not in found and node.inputs:
+                plain = _described(node)
+                count[plain] += 1
+                found[node] = plain if count[plain] == 1 else f"{plain} #{count[plain]}"
+        return found
+
+
+def _described(node: Node) -> str:
+    return f"{node.layer}: {node.op.name}" if node.layer else node.op.name
+
+
+def readers_of(loss: Node) -> dict[Node, list[Reader]]:
+    """By node, who of the way to the loss reads it, in the order of computation."""
+    readers: dict[Node, list[Reader]] = {}
+    for node in graph.toposort([loss]):
+        if node.requires_grad:
+            for argument, source in enumerate(node.inputs):
+                if source.requires_grad:
+                    readers.setdefault(source, []).append((node, argument))
+    return readers
 
 
 def of_moment(moment: Moment) -> Scene:
@@ -65,11 +103,18 @@ def of_moment(moment: Moment) -> Scene:
         found = watched.trace.gradients.get(node)
         return None if found is None else watched.value(found)
 
-    def order(node: Node, position: int) -> Summation | None:
-        found = watched.trace.gradients.get(node)
-        image = watched.program.images.get(found) if found is not None else None
-        kernel = kernels.get(image) if image is not None else None
-        return None if kernel is None else summation_of(kernel, watched.program.machine.target, position)
+    def added(gradient: Node | None, position: int) -> list[Summation]:
+        image = watched.program.images.get(gradient) if gradient is not None else None
+        kernel, stage = kernels.get(image, (None, None)) if image is not None else (None, None)
+        order = None if kernel is None else summation_of(kernel, watched.program.machine.target, position, stage)
+        return [] if order is None else [order]
+
+    def orders(node: Node, position: int) -> list[Summation]:
+        return added(watched.trace.gradients.get(node), position)
+
+    def part_orders(node: Node, reader: Reader, position: int) -> list[Summation]:
+        passed_back = contributions(watched.trace.gradients[node], scene.readers[node])
+        return added(passed_back.get(reader), position)
 
     names = {}
     for name, handle in moment.run.trainer.model.named_parameters():
@@ -77,17 +122,37 @@ def of_moment(moment: Moment) -> Scene:
         if node is not None:
             names[node] = name
     title = f"step {moment.step}"
-    return Scene(watched.trace.notes["loss"], watched.value, gradient, order, names, title)
+    scene = Scene(watched.trace.notes["loss"], watched.value, gradient, orders, part_orders, names, title)
+    return scene
 
 
-def _kernels(watched: Watched) -> dict[Node, Kernel]:
-    """By node, the kernel whose core computes it as it is stored."""
-    return {
-        store.node: kernel
-        for kernel in watched.program.plan.kernels
-        for store in kernel.stores
-        if isinstance(store.value, Result)
-    }
+def contributions(gradient: Node, readers: list[Reader]) -> dict[Reader, Node]:
+    """What each reader passes back, of which the gradient is the sum; nothing where that is not how it was made.
+
+    The backward pass meets the last reader first, and adds what every other one passes back to what it has.
+    """
+    told = [(reader, argument) for reader, argument in readers if reader.op.joint or reader.op.rule(argument)]
+    found = {}
+    for reader in told[:-1]:
+        if gradient.op is not ew.add:
+            return {}
+        gradient, found[reader] = gradient.inputs
+    return {**found, told[-1]: gradient} if told else {}
+
+
+def _kernels(watched: Watched) -> dict[Node, tuple[Kernel, int | None]]:
+    """By node, the kernel whose core (or which stage of it) computes it: as it is stored, or before it is added to."""
+    found: dict[Node, tuple[Kernel, int | None]] = {}
+    for kernel in watched.program.plan.kernels:
+        for store in kernel.stores:
+            pairs = [(store.node, store.value)]
+            while pairs:
+                node, value = pairs.pop()
+                if isinstance(value, Result):
+                    found[node] = kernel, value.stage
+                elif isinstance(value, Compute) and value.op is ew.add:
+                    pairs += zip(node.inputs, value.args, strict=True)
+    return found
 
 
 def of_graph(loss: Tensor) -> Scene:
@@ -104,4 +169,4 @@ def of_graph(loss: Tensor) -> Scene:
     def gradient(node: Node) -> Array | None:
         return found[node]._node.value if node in found else None
 
-    return Scene(loss._node, lambda node: node.value, gradient, lambda node, position: None)
+    return Scene(loss._node, lambda node: node.value, gradient, lambda *_: [], lambda *_: [])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chainrule.explain.derivation import Derivation, Term
+    from chainrule.explain.derivation import Derivation
     from chainrule.explain.difference import Difference
     from chainrule.explain.ledger import Ledger
     from chainrule.explain.paths import Path
+    from chainrule.explain.terms import Term
     from chainrule.explain.whatif import WhatIf
 
 TERMS, PATHS = 8, 3
@@ -35,7 +36,12 @@ def derivation_text(d: Derivation) -> str:
     where = f"  ({d.scene.title}, {d.node.dtype.name})" if d.scene.title else f"  ({d.node.dtype.name})"
     lines = [f"dL/d {d.name} = {number(float(d.gradient))}{where}", ""]
     lines += _sum(d)
-    if d.finite and d.terms:
+    if d.opaque:
+        lines += [
+            "",
+            f"{d.opaque} on the way to the loss has a derivative of its own: no path can be followed through it.",
+        ]
+    elif d.finite and d.terms:
         lines += ["", *_paths(d)]
     return "\n".join(lines)
 

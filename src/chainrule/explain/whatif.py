@@ -41,7 +41,7 @@ class Change:
         return words + ([f"lr = {self.lr:.9g}"] if self.lr is not None else [])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Course:
     """One way the training goes on.
 
@@ -60,8 +60,11 @@ class Course:
     before: Array
     outputs: Array
 
+    def __repr__(self) -> str:
+        return f"<Course: {len(self.losses)} steps, loss {self.losses[0]:.6g} to {self.losses[-1]:.6g}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class WhatIf:
     """The original and the changed course, side by side.
 
@@ -102,6 +105,9 @@ class WhatIf:
             "step": self.step, "changes": self.changes, "rows": self.rows.tolist(), "distance": self.distance(),
             "original": course(self.original), "changed": course(self.changed),
         }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<WhatIf: from step {self.step} on, {', '.join(self.changes) or 'nothing changes'}>"
 
     def __str__(self) -> str:
         from chainrule.explain.text import whatif_text

@@ -193,7 +193,7 @@ class _Look:
         optimized = any(parameter is p for g in self.lab.optimizer.param_groups for p in g["params"])
         weight = value.ndim >= 2
         fan_in = math.prod(value.shape[1:])
-        rows = value.reshape(len(value), -1)
+        rows = value.reshape(value.shape[0] if value.ndim else 1, -1)
         return Movement(
             name=name,
             weight=weight,

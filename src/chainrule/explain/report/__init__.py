@@ -72,7 +72,7 @@ def report(
     made = report_of(trainer, run, data, title, class_names, image_shape, frames)
     made.diagnose(diagnosis)
     made.check(checks)
-    if run is not None:
+    if run is not None and len(run):
         made.explain(run)
     page = Page(made.html(budget))
     if path is not None:
@@ -92,4 +92,5 @@ def report_of(
         "title": title or f"{type(trainer.model).__name__}, a training", "test": test,
         "classes": building.class_names(trainer, test, names), "image_shape": image_shape,
     }  # fmt: skip
-    return building.of_run(run, frames, **options) if run is not None else building.of_trainer(trainer, **options)
+    recorded = run is not None and len(run)  # a fit of no epochs records no step
+    return building.of_run(run, frames, **options) if run and recorded else building.of_trainer(trainer, **options)

@@ -114,9 +114,8 @@ def last_step(run: Run) -> int:
 def facts(trainer: Trainer, run: Run | None) -> dict[str, str]:
     """What the head of the page says of the training."""
     # A schedule may have lowered the rate since: the settings of the first step are the ones chosen.
-    group: dict[str, Any] = (run.replay.groups(run.first_step) if run is not None else trainer.optimizer.param_groups)[
-        0
-    ]
+    recorded = run.replay.groups(run.first_step) if run is not None else []
+    group: dict[str, Any] = (recorded or trainer.optimizer.param_groups)[0]
     settings = ", ".join(
         f"{key} {value:g}" for key, value in group.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value and key in ("lr", "momentum", "weight_decay")

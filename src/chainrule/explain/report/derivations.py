@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from chainrule.errors import GradientError
 from chainrule.explain.derivation import Derivation
 from chainrule.explain.ledger import Ledger
 from chainrule.explain.moment import Moment
@@ -39,7 +41,8 @@ def strongest(run: Run, step: int) -> Record:
         flat = np.abs(gradient).reshape(-1)
         for position in np.argsort(-flat, kind="stable")[:STRONGEST]:
             index = ", ".join(map(str, np.unravel_index(position, gradient.shape)))
-            found[f"{name}[{index}]@{step}"] = of_weight(moment, name, int(position))
+            with suppress(GradientError):  # an op of the user's own reads it, which tells nothing of single elements
+                found[f"{name}[{index}]@{step}"] = of_weight(moment, name, int(position))
     return found
 
 

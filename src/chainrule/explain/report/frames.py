@@ -56,9 +56,7 @@ def capture(network: Network, made: Step, **about: Any) -> Frame:
 
 def document(network: Network, frame: Frame, tensors: Tensors, whole: bool, probe: int = 0) -> Record:
     """The frame for the page; `whole` keeps every weight and the batch behind every product, exactly."""
-    params = [
-        _parameter(name, frame, tensors, whole) for name in network.parameters if name in frame.parameter_gradients
-    ]
+    params = [_parameter(name, frame, tensors, whole) for name in network.parameters]
     record: Record = {
         "step": frame.step, "epoch": frame.epoch, "loss": frame.loss, "lr": frame.lr, "rows": frame.rows,
         "probe": probe, "whole": whole, "params": params,

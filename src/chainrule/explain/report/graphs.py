@@ -23,8 +23,12 @@ class Network:
         self.trainer, self.step = trainer, step
         self.number = {node: i for i, node in enumerate(step.nodes)}
         self.reads, self.flows = step.reads, step.flows
-        learned = {name for name, _ in trainer.model.named_parameters()}
-        self.parameters = {name: self.number[node] for node, name in step.names.items() if name in learned}
+        # Those that this step trains: a frozen weight that it reads is a constant with a name.
+        self.parameters = {
+            name: self.number[node]
+            for node, name in step.names.items()
+            if name in step.parameter_gradients and node in self.number
+        }
         self._learned = set(self.parameters.values())
         self._reader = {source: i for i in reversed(range(len(self.reads))) for source in self.reads[i]}
         self._formulas: dict[str, int] = {}

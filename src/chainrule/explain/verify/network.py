@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -91,8 +92,9 @@ class _Network:
         x, y = (a.astype(np.float64) if a.dtype.kind == "f" else a for a in (self.x, self.y))
         return _Network(model, self.loss, x, y)
 
-    def outputs(self, *parameters: Tensor) -> Tensor:
-        """The model's outputs for these parameters instead of its own."""
+    @contextmanager
+    def _with(self, parameters: Sequence[Tensor]) -> Iterator[None]:
+        """These parameters in place of the model's, and the same random numbers each time."""
         generator = current_generator()
         handles = [*self.parameters, *self.model.buffers(), generator.state]
         before = [handle._node for handle in handles]
@@ -100,14 +102,21 @@ class _Network:
             for handle, given in zip(self.parameters, parameters, strict=True):
                 handle._node = given._node
             generator.set_state(self.random)
-            result: Tensor = self.model(tensor(self.x))
-            return result
+            yield
         finally:
             for handle, node in zip(handles, before, strict=True):
                 handle._node = node
 
+    def outputs(self, *parameters: Tensor) -> Tensor:
+        """The model's outputs for these parameters instead of its own."""
+        with self._with(parameters):
+            result: Tensor = self.model(tensor(self.x))
+            return result
+
     def value(self, *parameters: Tensor) -> Tensor:
-        return self.loss(self.outputs(*parameters), tensor(self.y))
+        """The loss, which may draw random numbers too."""
+        with self._with(parameters):
+            return self.loss(self.model(tensor(self.x)), tensor(self.y))
 
     @cached_property
     def fast(self) -> tuple[_Fast, _Fast]:
