@@ -110,6 +110,9 @@ export interface Curve {
   series: { name: string; values: (number | null)[] }[];
 }
 
+/** What one output means, as the loss says (chainrule/nn/meaning.py). */
+export type Meaning = "logits" | "probabilities" | "log_probabilities" | "binary_logits" | "binary_probabilities" | "values";
+
 export interface Data {
   classes: string[];
   image: [number, number] | null;
@@ -230,6 +233,7 @@ export interface Document {
   title: string;
   version: string;
   about: [string, string][];
+  meaning: Meaning | null;
   graph: { nodes: GraphNode[]; modules: Module[]; formulas: { tree: MathTree; reads: string[] }[]; loss: number; output: number | null };
   parameters: Parameter[];
   frames: Frame[];

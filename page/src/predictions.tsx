@@ -2,7 +2,7 @@
 
 import { useMemo, useState } from "preact/hooks";
 import { labels, target } from "./changes";
-import type { Change } from "./document";
+import type { Change, Meaning } from "./document";
 import type { Recomputed } from "./evaluate";
 import { Num, count, format } from "./numbers";
 import { useStore } from "./state";
@@ -19,13 +19,13 @@ interface Answer {
 
 export function Predictions({ step, change }: { step: Recomputed; change: Exclude<Change, { kind: "rate" }> }) {
   const { source, frame } = useStore();
-  const { data } = source.document;
+  const { data, meaning } = source.document;
   const classes = data?.classes ?? null;
   const [chosen, choose] = useState<number | null>(null);
   const answers = useMemo(() => {
     const place = target(source, frame, change);
     const [before, after] = [step.output(), place && step.output(step.with(place.values(step)))];
-    return before && after ? compared(frame.rows, before, after, classes !== null) : null;
+    return before && after ? compared(frame.rows, before, after, classes ? meaning : null) : null;
   }, [source, frame, step, change]);
   const truth = labels(source, frame);
   if (!answers || change.kind === "label") return null; // what the model says does not read the label
@@ -91,9 +91,9 @@ function Pair({ before, after }: { before: number; after: number }) {
 }
 
 /** Both answers for every row, as probabilities where there are classes; the row that changes most first. */
-function compared(rows: number[], before: ArrayLike<number>, after: ArrayLike<number>, classes: boolean): Answer[] {
+function compared(rows: number[], before: ArrayLike<number>, after: ArrayLike<number>, meaning: Meaning | null): Answer[] {
   const width = before.length / rows.length;
-  const part = (values: ArrayLike<number>, i: number) => chances(Array.from({ length: width }, (_, j) => values[i * width + j]!), classes);
+  const part = (values: ArrayLike<number>, i: number) => chances(Array.from({ length: width }, (_, j) => values[i * width + j]!), meaning);
   const answers = rows.map((row, i) => {
     const [was, is] = [part(before, i), part(after, i)];
     return { row, before: was, after: is, moved: Math.max(...was.map((value, j) => Math.abs(is[j]! - value))) };
@@ -101,12 +101,20 @@ function compared(rows: number[], before: ArrayLike<number>, after: ArrayLike<nu
   return answers.sort((a, b) => b.moved - a.moved);
 }
 
-/** As `Trainer.predict_proba` makes them: softmax, or sigmoid of a single output. */
-function chances(outputs: number[], classes: boolean): number[] {
-  if (!classes) return outputs;
-  if (outputs.length === 1) return [0.5 * (1 + Math.tanh(0.5 * outputs[0]!))];
-  const most = Math.max(...outputs);
-  const powers = outputs.map((value) => Math.exp(value - most));
-  const total = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / total);
+/** As `Trainer.predict_proba` makes them of outputs that mean this; the outputs themselves where nothing is known. */
+function chances(outputs: number[], meaning: Meaning | null): number[] {
+  switch (meaning) {
+    case "logits": {
+      const most = Math.max(...outputs);
+      const powers = outputs.map((value) => Math.exp(value - most));
+      const total = powers.reduce((a, b) => a + b, 0);
+      return powers.map((power) => power / total);
+    }
+    case "log_probabilities":
+      return outputs.map(Math.exp);
+    case "binary_logits":
+      return outputs.map((value) => (value < 0 ? Math.exp(value) : 1) / (1 + Math.exp(-Math.abs(value))));
+    default:
+      return outputs;
+  }
 }

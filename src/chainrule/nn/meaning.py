@@ -65,6 +65,13 @@ class Meaning:
             raise SettingError("values are no classes. This is a bug in chainrule.")
         return np.asarray(output > (0 if self.name == "binary_logits" else 0.5), np.int64)
 
+    def confidence(self, output: Array) -> Array | None:
+        """The probability of the class of each output, one axis; None where these are no probabilities."""
+        p = self.probabilities(output)
+        if self.broken(p):
+            return None
+        return np.asarray(np.maximum(p, 1 - p) if self.binary else p.max(axis=CLASSES)).reshape(-1)
+
     def labels(self, target: Array) -> Array:
         """The class that each target names: class numbers as they are, probabilities by the largest of them."""
         if self.binary:

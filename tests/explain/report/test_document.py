@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from tests.explain.report.reading import Read
-from tests.explain.report.runs import CLASSES, LAYER, TITLE, digits, report
+from tests.explain.report.runs import CLASSES, LAYER, READINGS, TITLE, digits, reading, report
 
 import chainrule as cr
 import chainrule.nn.functional as F
@@ -87,6 +87,50 @@ def test_frames_are_left_out_until_the_page_fits_and_the_ends_stay():
     assert 2 <= len(part.document["frames"]) < len(whole.document["frames"])
     for end in (0, -1):
         assert part.document["frames"][end]["step"] == whole.document["frames"][end]["step"]
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_predictions_are_what_the_loss_says_of_the_outputs(name):
+    trainer, x, y = reading(name)
+    found = Read(trainer.report().html)
+    assert found.document["meaning"] == ("logits" if name == "one_hot" else name)
+    if name == "values":
+        assert found.document["data"] is None
+        with pytest.raises(SettingError) as caught:
+            trainer.report(class_names=["no", "yes"])
+        assert str(caught.value) == (
+            "report: class_names was given, and under mse_loss the outputs are values and no classes. Leave it out."
+        )
+        return
+    last = found.document["frames"][-1]
+    assert found.document["data"]["classes"] == ["0", "1"]
+    assert found.tensor(found.document["data"]["labels"]).tolist() == y.tolist()
+    weight, bias = (p.detach().numpy() for p in trainer.model.parameters())
+    z = x.astype(np.float64) @ weight.T + bias
+    margin = z[:, 1] - z[:, 0] if z.shape[1] == 2 else z[:, 0]
+    assert found.tensor(last["predictions"]).tolist() == (margin > 0).astype(int).tolist()
+    sure = 1 / (1 + np.exp(-np.abs(margin)))
+    np.testing.assert_allclose(found.tensor(last["confidence"]), sure, rtol=1e-5)
+
+
+def test_rows_whose_label_is_ignored_are_not_shown():
+    trainer, x, y = reading("logits")
+    some = np.where(np.arange(80) % 5 == 0, -100, y)
+    found = Read(trainer.report(data=(x, some), frames=1).html)
+    assert found.tensor(found.document["data"]["labels"]).tolist() == y[some >= 0].tolist()
+    assert found.document["data"]["shown"] == 64
+
+
+def test_class_names_of_outputs_that_nobody_explains():
+    model = nn.Linear(3, 2)
+    trainer = cr.Trainer(model, lambda a, b: F.cross_entropy(a, b), optim.SGD(model.parameters(), lr=0.1))
+    _, x, y = reading("logits")
+    trainer.fit(x, y, epochs=1, progress=False, validation_data=(x, y))
+    assert Read(trainer.report().html).document["meaning"] is None
+    with pytest.raises(
+        SettingError, match=r"^report: class_names needs to know what the outputs mean, and the loss <lambda>"
+    ):
+        trainer.report(class_names=["no", "yes"])
 
 
 def test_without_a_record_the_page_shows_the_step_that_would_follow():

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from tests.browser import axe, launched
-from tests.explain.report.runs import CLASSES, LAYER, TITLE, digits, report
+from tests.explain.report.runs import CLASSES, LAYER, READINGS, TITLE, digits, reading, report
 
 import chainrule as cr
 import chainrule.nn.functional as F
@@ -321,6 +321,22 @@ def test_what_the_network_says_under_a_change(watched):
     changed = [float(row.locator("td").nth(1).get_attribute("data-value")) for row in rows]
     assert sum(changed) == pytest.approx(1)
     assert np.abs(np.subtract(shown, changed)).max() > 0.01
+
+
+# Under BCELoss the page computes nothing again: the derivative of that loss is one of its own.
+@pytest.mark.parametrize("name", [name for name in READINGS if name not in ("values", "binary_probabilities")])
+def test_what_outputs_mean_follows_from_the_loss(watched, tmp_path, name):
+    trainer, x, _ = reading(name)
+    trainer.report(tmp_path / "page.html")
+    page = watched((tmp_path / "page.html").as_uri())
+    page.view("What if")
+    page.tab.get_by_role("button", name="Input", exact=True).click()
+    page.tab.get_by_label("New value, typed").fill("-20")
+    page.tab.get_by_label("New value, typed").press("Enter")
+    row = int(page.tab.get_by_label("Row of the batch").input_value())
+    cells = page.tab.locator(".answers tbody tr td:nth-child(2)").all()
+    shown = [float(cell.get_attribute("data-value")) for cell in cells]
+    np.testing.assert_allclose(shown, trainer.predict_proba(x[row : row + 1])[0], rtol=1e-5)
 
 
 def test_the_steps_that_follow_are_the_engine_s(watched):

@@ -6,11 +6,11 @@ import html
 import os
 from typing import Any
 
-from chainrule.data.checks import as_array
 from chainrule.explain.report import building
 from chainrule.explain.report.document import BUDGET, Report
 from chainrule.explain.runs import Run, run_of
 from chainrule.files.writing import write_whole
+from chainrule.training import inputs
 from chainrule.training.trainer import Trainer
 
 __all__ = ["Page", "Report", "report", "report_of"]
@@ -87,7 +87,8 @@ def report_of(
     """The report of a run, or of the trainer's next step where none was recorded."""
     test = building.held_out(trainer)
     if data is not None:
-        test = as_array(data[0], "report: X"), as_array(data[1], "report: y")
+        test = inputs.rows(trainer.model, trainer.loss, {}, *data, "report", meaning=trainer.meaning)
+    test = building.counted(trainer, test)
     options: dict[str, Any] = {
         "title": title or f"{type(trainer.model).__name__}, a training", "test": test,
         "classes": building.class_names(trainer, test, names), "image_shape": image_shape,

@@ -13,8 +13,9 @@ from chainrule.explain.report import passes
 from chainrule.explain.report.document import Report
 from chainrule.explain.runs import Run
 from chainrule.graph import Array
-from chainrule.nn.meaning import name_of
+from chainrule.nn.meaning import CLASSES, VALUES, name_of, option_of
 from chainrule.training.history import History
+from chainrule.training.metrics import told
 from chainrule.training.trainer import Trainer
 
 Pair = tuple[Array, Array]
@@ -73,15 +74,33 @@ def held_out(trainer: Trainer) -> Pair | None:
 
 
 def class_names(trainer: Trainer, test: Pair | None, given: list[str] | None) -> list[str] | None:
-    """The names of the classes, or their numbers where the targets are numbers of classes."""
-    if given is not None or test is None:
+    """The names of the classes, or their numbers; None where the outputs are no classes, or a row has more than one.
+
+    Raises:
+        SettingError: names were given, and the outputs are not classes or nobody says what they are.
+    """
+    meaning = trainer.meaning
+    if given is not None and told(trainer.loss, meaning, "report: class_names") == VALUES:
+        raise SettingError(
+            f"report: class_names was given, and under {name_of(trainer.loss)} the outputs are values and no classes. "
+            f"Leave it out."
+        )
+    if test is None or meaning is None or meaning == VALUES:
         return given
-    y = test[1]
-    if y.dtype.kind != "i" or y.ndim != 1 or not len(y):
+    if meaning.labels(test[1]).size != len(test[1]):
         return None
-    outputs = trainer.predict(test[0][:1])
-    count = outputs.shape[1] if outputs.ndim == 2 and outputs.shape[1] > 1 else 2
-    return [str(i) for i in range(max(count, int(y.max()) + 1))]
+    if given is not None or meaning.binary:
+        return given or ["0", "1"]
+    return [str(i) for i in range(trainer.predict(test[0][:1]).shape[CLASSES])]
+
+
+def counted(trainer: Trainer, test: Pair | None) -> Pair | None:
+    """The rows whose label counts: those that the loss ignores are not shown."""
+    ignored = option_of(trainer.loss, "ignore_index")
+    if test is None or ignored is None or test[1].dtype.kind != "i" or test[1].ndim != 1:
+        return test
+    counts = test[1] != ignored
+    return test[0][counts], test[1][counts]
 
 
 def _rows(trainer: Trainer) -> Pair:

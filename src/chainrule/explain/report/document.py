@@ -9,6 +9,7 @@ text, never markup. Whatever was not measured is null or absent, and the page sa
     format     "chainrule.report/1"
     title      what the page is about            version    of chainrule
     about      [[name, text], ...]               facts of the run in words
+    meaning    name | null                       what the outputs mean (`nn.meaning.MEANINGS`), where that is known
     graph      nodes      [{op, kind, label, module, inputs, shape, dtype, column, lane, line, flows, twin, rows,
                             operands: [{name, node, value}], forward: formula, backward: [{argument, formula, reads}],
                             saved: [node], params: {name: numbers}}]      each after its inputs
@@ -46,6 +47,7 @@ from chainrule.explain.report.page import write
 from chainrule.explain.report.tensors import Tensors
 from chainrule.explain.runs import Run
 from chainrule.graph import Array
+from chainrule.training.metrics import told
 from chainrule.training.trainer import Trainer
 
 FORMAT = "chainrule.report/1"
@@ -90,9 +92,11 @@ class Report:
             lr=float(self.trainer.optimizer.param_groups[0]["lr"]),
         )  # fmt: skip
         if self.test is not None and self.classes is not None:
-            chances = self.trainer.predict_proba(self.test[0])
-            frame.predictions = self.trainer.predict_classes(self.test[0])
-            frame.confidence = chances.max(axis=1) if chances.ndim == 2 and chances.shape[1] > 1 else None
+            meaning, outputs = (
+                told(self.trainer.loss, self.trainer.meaning, "report"),
+                self.trainer.predict(self.test[0]),
+            )
+            frame.predictions, frame.confidence = meaning.classes(outputs).reshape(-1), meaning.confidence(outputs)
         self.frames.append(frame)
 
     def explain(self, run: Run) -> None:
@@ -130,6 +134,7 @@ class Report:
         return {
             "format": FORMAT, "title": self.title, "version": __version__,
             "about": [[name, text] for name, text in self.about.items()],
+            "meaning": None if self.trainer.meaning is None else self.trainer.meaning.name,
             "graph": network.document(),
             "parameters": [self._parameter(network, name, node) for name, node in network.parameters.items()],
             "frames": [
@@ -164,7 +169,8 @@ class Report:
     def _data(self, tensors: Tensors) -> Record | None:
         if self.test is None or self.classes is None:
             return None
-        x, y = self.test
+        meaning = told(self.trainer.loss, self.trainer.meaning, "report")
+        x, y = self.test[0], meaning.labels(self.test[1]).reshape(-1)
         shape = list(self.image_shape) if self.image_shape is not None else None
         images = tensors.picture(x[:IMAGES].reshape(-1, *(shape or [1]))) if shape is not None else None
         return {
