@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,3 +68,44 @@ def test_a_step_that_no_machine_holds() -> None:
 def test_what_the_system_says_is_a_number_of_bytes() -> None:
     room = available.available_bytes()
     assert room is None or room > 1 << 20
+
+
+LIMITED = """
+import resource
+from pathlib import Path
+import chainrule as cr
+{before}
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + {room},) * 2)
+try:
+    print(cr.compile(lambda x: x * 3)(cr.ones(2)).tolist())
+except MemoryError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def limited(room: int, before: str = "") -> str:
+    """What a program prints that may take so many bytes more."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(cr.__file__).parent.parent), "OPENBLAS_NUM_THREADS": "1"}
+    program = [sys.executable, "-c", LIMITED.format(room=room, before=before)]
+    return subprocess.run(program, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="a limit on addresses is kept by Linux alone")
+@pytest.mark.parametrize("before", ["", "cr.compile(lambda x: x + 1)(cr.ones(2))"])
+def test_a_limit_on_the_process_is_named(before: str) -> None:
+    """Neither "Could not find libllvmlite.so", nor an end of the process by LLVM."""
+    needed = 32_000_000 if before else 180_000_000
+    text = (
+        f"NotEnoughMemoryError cr.compile: LLVM needs {needed:,} bytes of memory, and the limit on this process's address "
+        r"space \(ulimit -v, RLIMIT_AS\) leaves [\d,]+\. Raise the limit, or remove it\."
+    )
+    assert re.fullmatch(text, limited(20_000_000, before).strip())
+    assert limited(1 << 30, before) == "[3.0, 3.0]\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="a limit on addresses is kept by Linux alone")
+def test_what_is_available_knows_of_the_limit() -> None:
+    before = "from chainrule.compiler.available import available_bytes, address_space; assert address_space() is None"
+    after = limited(1 << 30, before + "\nimport atexit; atexit.register(lambda: print(available_bytes() < 1 << 30))")
+    assert after.endswith("True\n")

@@ -28,9 +28,23 @@ def check_room(size: int, what: Callable[[], str]) -> None:
         )
 
 
+def check_limit(least: int) -> None:
+    """Raise unless a limit on this process's addresses, if there is one, leaves LLVM as many bytes.
+
+    Raises:
+        NotEnoughMemoryError: it does not.
+    """
+    room = address_space()
+    if room is not None and room < least:
+        raise NotEnoughMemoryError(
+            f"cr.compile: LLVM needs {least:,} bytes of memory, and the limit on this process's address space (ulimit -v, "
+            f"RLIMIT_AS) leaves {room:,}. Raise the limit, or remove it."
+        )
+
+
 def available_bytes() -> int | None:
     """The bytes this process may still take, as far as the system says (None: it does not)."""
-    found = [room for room in (_of_system(), _of_group()) if room is not None]
+    found = [room for room in (_of_system(), _of_group(), address_space()) if room is not None]
     return min(found, default=None)
 
 
@@ -49,4 +63,16 @@ def _of_group() -> int | None:
         folder = Path("/sys/fs/cgroup")
         limit = int((folder / "memory.max").read_text(encoding="ascii"))  # "max" is no number: no limit
         return max(0, limit - int((folder / "memory.current").read_text(encoding="ascii")))
+    return None
+
+
+def address_space() -> int | None:
+    """What a limit on this process's addresses leaves (``ulimit -v``); None where there is none, or nobody says."""
+    with suppress(ImportError, OSError, ValueError, IndexError):  # no limits on Windows, no /proc on macOS
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+            return max(0, limit - pages * resource.getpagesize())
     return None

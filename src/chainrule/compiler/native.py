@@ -17,9 +17,12 @@ from functools import lru_cache
 from typing import Any
 
 from chainrule.compiler import cache
+from chainrule.compiler.available import check_limit
 from chainrule.compiler.target import Target
 from chainrule.errors import unknown_name
 
+LIBRARY = 180_000_000  # bytes of addresses that LLVM's library takes
+LEAST = 32_000_000  # and a small program's compilation; without memory LLVM ends the process, so it is asked for before
 RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`runtime.FRAME`) -> status
 
 
@@ -56,11 +59,8 @@ class Machine:
     """A CPU that programs are written for: this one, or one of `CPUS` by name; `tuned`: with the tiles that are fastest here."""
 
     def __init__(self, cpu: str | None = None, tuned: bool = False) -> None:
-        import llvmlite
-        import llvmlite.binding as llvm
-
-        self.llvm: Any = llvm
-        self.version = f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+        self.llvm, self.version = loaded()
+        llvm = self.llvm
         if cpu is None:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
@@ -86,6 +86,21 @@ class Machine:
         return self.llvm.Target.from_triple(self.triple).create_target_machine(
             cpu=self.cpu, features=self.features, opt=2, jit=True
         )
+
+
+def loaded() -> tuple[Any, str]:
+    """LLVM, and which it is.
+
+    Raises:
+        NotEnoughMemoryError: its library does not fit under a limit on this process's memory.
+    """
+    try:
+        import llvmlite
+        import llvmlite.binding as llvm
+    except OSError:
+        check_limit(LIBRARY)
+        raise
+    return llvm, f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
 
 @lru_cache(maxsize=1)
@@ -148,6 +163,7 @@ def assembly(text: str, here: Machine) -> str:
 def cached(identity: str, build: Callable[[], str]) -> Code:
     """The code of the program that `identity` describes; `build` writes its IR where the cache has none."""
     described = f"{identity}\n{machine().identity}\n{platform.machine()}"
+    check_limit(LEAST)
     stored = cache.read(described)
     if stored is not None:
         with suppress(Exception):  # another LLVM of the same version may not take it; then it is built anew
