@@ -6,11 +6,13 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler import cost
+from chainrule.compiler import cost, parts
 from chainrule.compiler.cut import Cut
 from chainrule.compiler.division import Division
 from chainrule.compiler.index import Expr, Loaded, Quotient, Var
@@ -143,6 +145,14 @@ def test_layers_that_share_the_rows_of_a_batch_need_no_barrier(monkeypatch: pyte
     assert [shares[n].by for n in by_batch if shares[n]] == ["rows"] * 7
     assert not any(barriers[n] for n in by_batch[:3])
     assert sum(barriers) < len(barriers) / 2
+
+
+@given(st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 30), st.integers(1, 9)), max_size=20))
+def test_every_range_knows_those_that_share_a_byte_with_it(drawn: list[tuple[int, int, int]]) -> None:
+    spans = {(slot, start, start + size) for slot, start, size in drawn}
+    found = parts.overlapping(spans)
+    for a in spans:
+        assert sorted(found[a]) == sorted(b for b in spans if a[0] == b[0] and a[1] < b[2] and b[1] < a[2])
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 65])

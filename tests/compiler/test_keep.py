@@ -27,3 +27,22 @@ def test_rows_that_are_picked_one_by_one_are_gathered_first() -> None:
     picked = cr.tensor([4, 0, 0, 2])
     np.testing.assert_allclose(product(picked).numpy(), X.numpy()[[4, 0, 0, 2]] @ W.numpy(), rtol=1e-4, atol=1e-5)
     assert product.show("kernels").count("kernel ") == 3
+
+
+def test_products_that_are_summed_up_are_added_as_they_come() -> None:
+    """A weight used at every step has as many gradients: none waits for the last one."""
+
+    def function(x: cr.Tensor, w: cr.Tensor) -> cr.Tensor:
+        total = x[0] @ w
+        for i in range(1, 9):
+            total = total + x[i] @ w
+        return total.tanh()
+
+    x, w = cr.randn(9, 8, 8), cr.randn(8, 8)
+    compiled = cr.compile(function)
+    np.testing.assert_allclose(compiled(x, w).numpy(), function(x, w).numpy(), rtol=1e-4, atol=1e-5)
+    assert compiled._latest is not None
+    plan = compiled._latest.program.plan
+    assert len(plan.kernels) == 9
+    assert max(len(kernel.reads()) for kernel in plan.kernels) == 3  # two factors, and the sum so far
+    assert plan.arena == 2 * 8 * 8 * 4

@@ -18,7 +18,7 @@ from chainrule.compiler.cut import Cut
 from chainrule.compiler.kernels import Check
 from chainrule.compiler.lower import shares
 from chainrule.compiler.memory import Plan
-from chainrule.compiler.parts import Access, Footprint, Share, footprint
+from chainrule.compiler.parts import Access, Footprint, Share, Span, footprint, overlapping
 from chainrule.compiler.target import Target
 
 ENOUGH = 8  # units that leave several threads about equal work
@@ -32,6 +32,9 @@ class Way:
     share: Share | None
     touches: Footprint
 
+    def accesses(self) -> tuple[Access, ...]:
+        return self.touches.reads + self.touches.writes
+
 
 class Division:
     """How the threads of a program share its kernels."""
@@ -41,9 +44,11 @@ class Division:
         self.checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
         self.copies = bool(plan.copies)
         self.total = sum(self.alone)
+        self.beside: dict[Span, list[Span]] = {}
         self.ways: list[Way] = [Way(None, Footprint((), ()))] * len(plan.kernels)
         if self.total >= cost.SMALL:
             options = list(_options(plan, target))
+            self.beside = overlapping(access.span for ways in options for way in ways for access in way.accesses())
             self.ways = min((self._sweep(options, first) for first in ("rows", "columns", "")), key=self._estimate)
         self.threaded = any(way.share is not None for way in self.ways)
 
@@ -53,7 +58,7 @@ class Division:
 
     def barriers(self) -> list[bool]:
         """For each kernel whether the threads must meet before it."""
-        hazards, result = Hazards(), []
+        hazards, result = Hazards(self.beside), []
         for way, check in zip(self.ways, self.checks, strict=True):
             result.append(hazards.met_by(way))
             if check:
@@ -72,7 +77,7 @@ class Division:
         return min(counts, key=self.estimate)
 
     def _estimate(self, ways: list[Way], threads: int = 2) -> float:
-        state = _State(threads)
+        state = _State(threads, Hazards(self.beside))
         for _ in range(2):
             took = self._followed(ways, state)
         return took
@@ -87,7 +92,7 @@ class Division:
 
     def _sweep(self, options: list[list[Way]], prefer: str) -> list[Way]:
         """The cheapest way for each kernel after those before it; products the `prefer`red way the first time."""
-        state = _State(2)
+        state = _State(2, Hazards(self.beside))
         chosen: list[Way] = []
         for sweep in range(SWEEPS):
             before, chosen = chosen, []
@@ -116,22 +121,30 @@ def _options(plan: Plan, target: Target) -> Iterator[list[Way]]:
         yield [Way(share, footprint(kernel, plan.places, share)) for share in [*agreed, None]]
 
 
-class Hazards:
-    """What has been touched since the threads last met."""
+Touched = dict[Span, list[tuple[Access, bool]]]  # in what way, and whether by several threads
 
-    def __init__(self) -> None:
+
+class Hazards:
+    """What has been touched since the threads last met.
+
+    Args:
+        beside: for each range of memory those that share a byte with it, so that nothing else is looked at.
+    """
+
+    def __init__(self, beside: dict[Span, list[Span]]) -> None:
+        self.beside = beside
         self.clear()
 
     def clear(self) -> None:
         """They met."""
-        self.read: dict[int, list[tuple[Access, bool]]] = {}
-        self.written: dict[int, list[tuple[Access, bool]]] = {}
+        self.read: Touched = {}
+        self.written: Touched = {}
 
     def meets(self, way: Way) -> bool:
         """Might another thread have written what the kernel touches, or still read what it writes?"""
         divided, reads, writes = way.share is not None, way.touches.reads, way.touches.writes
-        written, read = self.written, self.read
-        return _clash(reads, divided, written) or _clash(writes, divided, written) or _clash(writes, divided, read)
+        clash, written, read = self._clash, self.written, self.read
+        return clash(reads, divided, written) or clash(writes, divided, written) or clash(writes, divided, read)
 
     def met_by(self, way: Way) -> bool:
         """Whether a barrier must stand before it; notes that the kernel ran."""
@@ -140,18 +153,20 @@ class Hazards:
             self.clear()
         for kind, accesses in ((self.read, way.touches.reads), (self.written, way.touches.writes)):
             for access in accesses:
-                kind.setdefault(access.slot, []).append((access, way.share is not None))
+                known, entry = kind.setdefault(access.span, []), (access, way.share is not None)
+                if entry not in known:
+                    known.append(entry)
         return meets
 
-
-def _clash(accesses: tuple[Access, ...], divided: bool, earlier: dict[int, list[tuple[Access, bool]]]) -> bool:
-    for access in accesses:
-        start, end = access.start, access.end
-        for other, before in earlier.get(access.slot, ()):
-            # Nearly all lie elsewhere: that is seen here, without a call.
-            if start < other.end and other.start < end and (divided or before) and not access.apart(other):
-                return True
-    return False
+    def _clash(self, accesses: tuple[Access, ...], divided: bool, earlier: Touched) -> bool:
+        if not earlier:
+            return False
+        for access in accesses:
+            for span in self.beside[access.span]:
+                for other, before in earlier.get(span, ()):
+                    if (divided or before) and not access.apart(other):
+                        return True
+        return False
 
 
 # Who has what: (stride, size, edges) of a split buffer, or one of these.
@@ -164,9 +179,9 @@ class _State:
     """Where the newest value of each buffer lies while `threads` threads follow the program."""
 
     threads: int
+    hazards: Hazards
     written: dict[tuple[int, int], Layout] = field(default_factory=dict)
     held: dict[tuple[int, int], set[Layout]] = field(default_factory=dict)
-    hazards: Hazards = field(default_factory=Hazards)
 
     def price(self, way: Way, alone: float) -> float:
         """Running the kernel this way now."""

@@ -41,7 +41,7 @@ def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
         reshapes[node] = deepest + (node.op is shaping.reshape)
         if node in kept:
             continue
-        follows = _follows(node, readers)
+        follows = _follows(node, readers) or _sums_up(node, readers)
         too_large = size[node] > LARGEST or reshapes[node] > DEEPEST
         if follows or too_large or _costs_to_repeat(node, readers[node], weight[node]):
             kept.add(node)
@@ -51,13 +51,26 @@ def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
 
 def _follows(node: Node, readers: dict[Node, list[Node]]) -> bool:
     """Is it the only reader of a product or sum of its own shape? Then it is free to compute right there."""
-    return (
-        node.op.kind == "elementwise"
-        and len(readers[node]) > 1
-        and any(
-            source.op.kind in ("contraction", "reduction") and source.shape == node.shape and len(readers[source]) == 1
-            for source in node.inputs
-        )
+    return node.op.kind == "elementwise" and len(readers[node]) > 1 and _reads_alone(node, readers)
+
+
+def _sums_up(node: Node, readers: dict[Node, list[Node]]) -> bool:
+    """Is it the sum of products so far (as of a weight that is used at every step), to which another is added?
+
+    Then each is added as it is computed. To keep all of them until the last would take their memory, and one
+    kernel that reads them all.
+    """
+    if node.op is not ew.add or len(readers[node]) != 1 or not _reads_alone(node, readers):
+        return False
+    (reader,) = readers[node]
+    return reader.op is ew.add and _reads_alone(reader, readers)
+
+
+def _reads_alone(node: Node, readers: dict[Node, list[Node]]) -> bool:
+    """Does it read a product or sum of its own shape that nobody else reads?"""
+    return any(
+        source.op.kind in ("contraction", "reduction") and source.shape == node.shape and len(readers[source]) == 1
+        for source in node.inputs
     )
 
 

@@ -283,14 +283,13 @@ class _Printer:
         self.count = 0
 
     def value(self, root: Value) -> str:
-        for value in walk([root]):
-            if id(value) not in self.texts:
-                text = self._text(value)
-                if self.uses[id(value)] > 1 and isinstance(value, (Compute, Guarded)):
-                    name, self.count = f"x{self.count}", self.count + 1
-                    self.lines.append(f"  {name} = {text}")
-                    text = name
-                self.texts[id(value)] = text
+        for value in walk([root], lambda value: id(value) in self.texts):
+            text = self._text(value)
+            if self.uses[id(value)] > 1 and isinstance(value, (Compute, Guarded)):
+                name, self.count = f"x{self.count}", self.count + 1
+                self.lines.append(f"  {name} = {text}")
+                text = name
+            self.texts[id(value)] = text
         return self.texts[id(root)]
 
     def place(self, node: Node, index: Expr) -> str:

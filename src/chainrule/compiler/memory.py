@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
+
 from chainrule.compiler.index import Expr
 from chainrule.compiler.kernels import Kernel
 from chainrule.compiler.order import Order
@@ -200,18 +202,16 @@ def most_alive(lives: Lives) -> int:
 def first_fit(order: list[Node], lives: Lives) -> dict[Node, int]:
     """Each buffer at the lowest offset where no other lies while it is needed."""
     offsets: dict[Node, int] = {}
-    placed: list[tuple[int, int, int, int]] = []  # first use, last use, range
-    earliest = list(accumulate((lives[node][0] for node in reversed(order)), min))[::-1]  # use of what is still to come
-    for node, soonest in zip(order, earliest, strict=True):
-        first, last = lives[node]
-        placed = [entry for entry in placed if entry[1] >= soonest]
-        offset, size = 0, size_of(node)
-        for start, end in sorted((s, e) for a, b, s, e in placed if a <= last and first <= b):
-            if start - offset >= size:
-                break
-            offset = max(offset, end)
-        offsets[node] = offset
-        placed.append((first, last, offset, offset + size))
+    uses = np.array([lives[node] for node in order], np.int64).reshape(-1, 2)
+    first, last = uses.T
+    start, end = np.zeros((2, len(order)), np.int64)
+    for number, node in enumerate(order):
+        there = np.flatnonzero((first[:number] <= last[number]) & (first[number] <= last[:number]))
+        there = there[np.argsort(start[there])]
+        reached = np.maximum.accumulate(np.append(0, end[there]))  # all below is taken
+        fits = np.flatnonzero(start[there] - reached[:-1] >= size_of(node))
+        offsets[node] = offset = int(reached[fits[0] if len(fits) else -1])
+        start[number], end[number] = offset, offset + size_of(node)
     return offsets
 
 

@@ -8,6 +8,7 @@ thread, the same elements, and need no barrier between them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,6 +49,9 @@ class Lane(NamedTuple):
     cut: Cut
 
 
+Span = tuple[int, int, int]  # slot, start, end
+
+
 @dataclass(frozen=True)
 class Access:
     """Bytes of one buffer: entry `slot` of the table, or of the arena (slot -1).
@@ -59,6 +63,10 @@ class Access:
     start: int
     end: int
     lane: Lane | None = None
+
+    @property
+    def span(self) -> Span:
+        return self.slot, self.start, self.end
 
     def apart(self, other: Access) -> bool:
         """Do different threads never touch the same byte, one by this access and one by the other?"""
@@ -72,6 +80,20 @@ class Footprint(NamedTuple):
 
     reads: tuple[Access, ...]
     writes: tuple[Access, ...]
+
+
+def overlapping(spans: Iterable[Span]) -> dict[Span, list[Span]]:
+    """For each of them, those that share a byte with it, itself among them."""
+    found: dict[Span, list[Span]] = {}
+    reaching: list[Span] = []  # as far as the present one
+    for span in sorted(set(spans)):
+        slot, start, _ = span
+        reaching = [other for other in reaching if other[0] == slot and other[2] > start]
+        for other in reaching:
+            found[other].append(span)
+        found[span] = [*reaching, span]
+        reaching.append(span)
+    return found
 
 
 def footprint(kernel: Kernel, places: dict[Node, Place], share: Share | None) -> Footprint:
