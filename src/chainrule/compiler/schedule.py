@@ -213,14 +213,26 @@ class _Scheduler:
     def _candidates(self, newcomer: Newcomer) -> list[int]:
         """Kernels that make what it reads, those with a core first; then those that read the same rows."""
         homes = {self.home[load.node] for load in newcomer.loads if load.node in self.home}
-        # Among equals the one that waits for most already: others might come to wait for nothing they need.
-        numbers = sorted(homes, key=lambda n: (self.rooms[n].kernel.core is None, -self.order.depth(n), -n))
+
+        def rank(number: int) -> tuple[bool, bool, int, int]:
+            """Among equals the one that waits for most already: others might come to wait for nothing they need."""
+            room = self.rooms[number]
+            return room.kernel.core is None, not self._lies_ready(room), -self.order.depth(number), -number
+
+        numbers = sorted(homes, key=rank)
         if newcomer.folds:
             elements = math.prod(newcomer.shape)
             big = {load.node for load in newcomer.loads if math.prod(load.node.shape) == elements}
             beside = {number for node in big for number in self.readers.get(node, [])[-RECENT:]} - homes
             numbers += sorted(beside, reverse=True)
         return numbers
+
+    def _lies_ready(self, room: Room) -> bool:
+        """Does it make one product or sum and nothing else? Nobody waits for it yet but who reads that now.
+
+        So a sum of products is built up from one to the next, and not in the first one when all are there.
+        """
+        return len(room.kernel.stores) == 1 and isinstance(room.kernel.stores[0].value, Result)
 
     def _in_time(self, newcomer: Newcomer, number: int) -> bool:
         """Is all that it reads from elsewhere complete before kernel `number`?"""
