@@ -266,21 +266,15 @@ class Fitting:
         rows = self._order(position.epoch)[position.step * position.batch_size :][: position.batch_size]
         batch = self.training.feed.x.detach().numpy()[rows], self.training.feed.y.detach().numpy()[rows]
         x, y = (tensor(part) for part in batch)
-        origin = nonfinite.find_origin(self.model, self.trainer.loss, self.optimizer, x, y, self.trainer.max_norm)
+        trainer = self.trainer
+        why = nonfinite.explain(self.model, trainer.loss, self.optimizer, x, y, trainer.max_norm, position.done > 0)
         self.optimizer.zero_grad()
         state.restore(good)
         self.good = good
         what = f"the loss became {loss}" if not np.isfinite(loss) else "a weight stopped being finite"
-        where = (
-            f"The first value that is not finite came in the {origin.stage}: {origin.text}. "
-            if origin is not None
-            else "An eager run of the same batch stays finite, so the values are at the edge of the dtype's range. "
-        )
-        lr = self.optimizer.param_groups[0]["lr"]
         return NonFiniteError(
-            f"training stopped in epoch {position.epoch + 1} at step {position.step + 1}: {what}. {where}"
-            f"Lower the learning rate (now {lr:g}), scale the inputs, or clip the gradients "
-            f"(nn.utils.clip_grad_norm_). The model keeps the weights from before this step."
+            f"training stopped in epoch {position.epoch + 1} at step {position.step + 1}: {what}. {why} "
+            f"The model keeps the weights from before this step."
         )
 
     def _last_good(self, laps: Sequence[Lap], most: int) -> int:
