@@ -18,7 +18,7 @@ _short.maxstring = _short.maxother = 60
 
 
 def parse(text: bytes | str, source: str, remedy: str = AGAIN) -> Any:
-    """What a JSON text holds; no key twice, no NaN, no number beyond float64.
+    """What a JSON text holds, NaN and infinity as Python writes them among it; no key twice.
 
     Args:
         text: UTF-8 if bytes.
@@ -29,9 +29,7 @@ def parse(text: bytes | str, source: str, remedy: str = AGAIN) -> Any:
         DamagedFileError: it is not JSON, or nested too deep.
     """
     try:
-        return json.loads(
-            text, object_pairs_hook=_once_each, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
-        )
+        return json.loads(text, object_pairs_hook=_once_each, parse_int=_whole)
     except RecursionError:
         raise DamagedFileError(f"{source}: not readable (nested too deep). {remedy}") from None
     except ValueError as error:
@@ -45,17 +43,6 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {_short.repr(twice)} stands there twice")
     return found
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON's")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:30]} is beyond float64")
-    return value
 
 
 def _whole(text: str) -> int:
@@ -114,7 +101,7 @@ class Fields:
 
     def number(self, name: str) -> float:
         """A finite number."""
-        return float(self._checked(name, lambda v: is_whole(v) or isinstance(v, float), "a number"))
+        return float(self._checked(name, is_number, "a finite number"))
 
     def text(self, name: str) -> str:
         """A text."""
@@ -146,4 +133,10 @@ class Fields:
 
 
 def is_whole(value: object) -> bool:
+    """Is it a whole number, and not true or false?"""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Is it a finite number?"""
+    return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
