@@ -44,7 +44,7 @@ class Bare:
     """The same steps in as few native calls as there are batch sizes."""
 
     def __init__(self, by_fit: cr.Trainer, rows: int, batch: int, epochs: int) -> None:
-        self.step = by_fit._programs["training"]._step
+        self.step = by_fit.session.programs["training"]._step
         whole = rows // batch * batch
         orders = np.stack([shuffled_indices(rows, 0, epoch) for epoch in range(epochs)])
         self.full = tensor(orders[:, :whole].reshape(-1, batch))

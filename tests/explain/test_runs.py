@@ -77,10 +77,10 @@ def test_the_end_of_the_run_is_the_trained_model(run):
 def test_looking_back_leaves_the_trainer_as_it_was(run):
     before = bits(weights(run.trainer)), cr.default_generator.get_state().numpy().tobytes()
     position, lr = run.trainer.position.done, run.trainer.optimizer.param_groups[0]["lr"]
-    start = run.trainer.start
+    start = run.trainer.session.start
     run.at(7)
     assert start is not None
-    assert run.trainer.start is start  # what a diagnosis repeats the training from
+    assert run.trainer.session.start is start  # what a diagnosis repeats the training from
     assert (bits(weights(run.trainer)), cr.default_generator.get_state().numpy().tobytes()) == before
     assert (run.trainer.position.done, run.trainer.optimizer.param_groups[0]["lr"]) == (position, lr)
 
@@ -180,7 +180,7 @@ def test_a_record_of_another_version(folder):
     with raises(
         DamagedFileError,
         f"{path}: the record has the format 'chainrule.record/0', written by chainrule 0.0.9; this version reads "
-        f"'chainrule.record/1'. Read it with the version that wrote it, or train again.",
+        f"'chainrule.record/2'. Read it with the version that wrote it, or train again.",
     ):
         load(folder)
 
@@ -316,12 +316,12 @@ def test_off_it_leaves_nothing_in_the_program():
     """Without a record the step's program has not a kernel more: it is the one of the same step written by hand."""
     plain = trainer()
     fit(plain, record=False, batch_size=14)
-    assert set(plain._programs) == {"training"}
-    program = plain._programs["training"]._step._latest.program
+    assert set(plain.session.programs) == {"training"}
+    program = plain.session.programs["training"]._step._latest.program
     assert "bitcast" not in program.show("graph")
     recorded = trainer()
     fit(recorded, batch_size=14)
-    more = recorded._programs["recorded"]._step._latest.program
+    more = recorded.session.programs["recorded"]._step._latest.program
     assert "bitcast" in more.show("graph")
     # One for each vector; of a matrix one for its rows and one for their sum.
     assert len(more.plan.kernels) == len(program.plan.kernels) + sum(p.ndim for p in plain.model.parameters())

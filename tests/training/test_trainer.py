@@ -163,7 +163,7 @@ def test_a_schedule_changes_the_rate_without_a_new_trace():
     schedule = optim.lr_scheduler.StepLR(trainer.optimizer, step_size=1, gamma=0.5)
     history = fit(trainer, epochs=3, callbacks=[lambda trainer, epoch, measured: schedule.step()])
     assert history["lr"] == [0.01, 0.005, 0.0025]
-    (variants,) = ([v for vs in p._step._variants.values() for v in vs] for p in [trainer._programs["training"]])
+    (variants,) = ([v for vs in p._step._variants.values() for v in vs] for p in [trainer.session.programs["training"]])
     assert len(variants) == 2  # the whole batches and the short one
 
 

@@ -17,7 +17,6 @@ from chainrule.graph import CONST, LEAF, Array, Node
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.training.record import Groups
-from chainrule.training.steps import Measured
 
 if TYPE_CHECKING:
     from chainrule.explain.runs import Run
@@ -49,8 +48,7 @@ class Moment:
         }
         self._now = {id(t): t.detach().numpy() for t in self._all()}  # what the step left, unless it read nothing
         if self.proved:
-            values = np.array([[self.loss]])
-            replay.check(step, Measured(values, self.watched.value(watched.trace.notes["print"])[None]))
+            replay.check(step, np.array([self.loss]), self._noted("print")[None])
 
     def _all(self) -> list[Tensor]:
         return [*self._handles.values(), *(t for slots in self._slots.values() for t in slots.values())]

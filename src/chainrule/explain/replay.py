@@ -11,9 +11,11 @@ import numpy as np
 from chainrule.compiler.watch import Watched
 from chainrule.data.batches import shuffled_indices
 from chainrule.errors import DamagedFileError, ReplayError
-from chainrule.training import inputs, state
+from chainrule.training import saved
 from chainrule.training.record import Groups, Record
-from chainrule.training.steps import Measured, Program
+from chainrule.training.session import Standing
+from chainrule.training.settings import Settings
+from chainrule.training.steps import Program
 from chainrule.training.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
@@ -36,7 +38,8 @@ class Replay:
         self.first: int = record.header["first"]
         self.damaged: dict[int, str] = {}  # checkpoints that could not be read, and why
         self._orders: dict[int, Array] = {}
-        self._at: tuple[int, state.Snapshot] | None = None  # where the last replay ended
+        self._given = record.rates("given.bin")
+        self._at: tuple[int, Standing] | None = None  # where the last replay ended
 
     # ---------------------------------------------------------------- what a step worked on
 
@@ -63,30 +66,35 @@ class Replay:
         size = header["batch_size"]
         return self._orders[epoch][place * size : (place + 1) * size]
 
-    def groups(self, step: int) -> Groups:
-        """The optimizer's settings at a step."""
+    def shaped_by(self, step: int) -> dict[str, Any]:
+        """What shaped a step beside its tensors: ``groups``, ``modules``, ``trained``, ``max_norm``."""
         known = [start for start in self.settings if start <= step]
-        return self.settings[max(known)] if known else []
+        return self.settings[max(known)] if known else {}
+
+    def groups(self, step: int) -> Groups:
+        """The optimizer's settings at a step, the rates of schedules of every step among them."""
+        groups: Groups = [dict(group) for group in self.shaped_by(step).get("groups", [])]
+        rates = self.rates(step)
+        for group, rate in zip(groups, [] if rates is None else rates[0].tolist(), strict=False):
+            group["lr"] = rate
+        return groups
+
+    def rates(self, step: int, count: int = 1) -> Array | None:
+        """The rates that schedules of every step gave these steps; None where there were none."""
+        at = step - self.first
+        found = self._given[at : at + count]
+        return None if len(found) < count or np.isnan(found).any() else found
 
     # ---------------------------------------------------------------- lending
 
     @contextmanager
     def lent(self) -> Iterator[Program]:
         """The recorded program, free to run; afterwards the trainer is as it was."""
-        trainer = self.trainer
-        before = state.snapshot(trainer.model, trainer.optimizer)
-        groups = [dict(group) for group in trainer.optimizer.param_groups]
-        kept = {name: getattr(trainer, name) for name in ("position", "history", "start")}
-        program = trainer._program("recorded", self.x, self.y)
-        try:
-            with inputs.mode(trainer.model, True):
+        session = self.trainer.session
+        with session.lent():
+            program = session.program("recorded", self.x, self.y)
+            with session.training():
                 yield program
-        finally:
-            state.restore(before)
-            for group, saved in zip(trainer.optimizer.param_groups, groups, strict=True):
-                group.update(saved)
-            for name, value in kept.items():
-                setattr(trainer, name, value)
 
     # ---------------------------------------------------------------- moving
 
@@ -95,17 +103,18 @@ class Replay:
         at = self._load_before(step)
         while at < step:
             at += self._advance(at, step, program)
-        self._at = (step, state.snapshot(self.trainer.model, self.trainer.optimizer))
-        self.set_groups(self.groups(step))
+        self._at = (step, self.trainer.session.now())
+        self.shape(step)
 
     def _load_before(self, step: int) -> int:
         """Take over the nearest state at or before `step`: a checkpoint, or where the last replay ended."""
         for found in reversed([s for s in self.record.checkpoints() if s <= step]):
             if self._at is not None and found <= self._at[0] <= step:
-                state.restore(self._at[1])
+                self.trainer.session.go_to(self._at[1])
                 return self._at[0]
             try:
-                self.trainer.load(self.record.checkpoint(found))
+                saved.load(self.trainer.session, self.record.checkpoint(found))
+                self.trainer.session.wear(self.trainer.session.modes or {})
                 return found
             except DamagedFileError as error:
                 self.damaged[found] = str(error)
@@ -117,25 +126,30 @@ class Replay:
 
     def _advance(self, at: int, step: int, program: Program) -> int:
         """Some steps in one native call, checked against the record; gives how many."""
-        self.set_groups(self.groups(at))
+        self.shape(at)
         until = min([step, at + CHUNK, *(start for start in self.settings if start > at)])
         batches = [self.rows(at)]
         while at + len(batches) < until and len(following := self.rows(at + len(batches))) == len(batches[0]):
             batches.append(following)
-        self.check(at, program.run(np.stack(batches)))
+        found = program.run(np.stack(batches), self.rates(at, len(batches)))
+        self.check(at, found.values[:, 0], found.prints)
         return len(batches)
 
     def watch(self, step: int, program: Program) -> Watched:
         """Take the step where the trainer stands, and see every value on the way."""
-        return program.watch(self.rows(step))
+        return program.watch(self.rows(step), self._one(step))
 
-    def check(self, at: int, found: Measured) -> None:
-        """Raise unless these steps, from step `at` on, gave the bits that the record has."""
-        if found.prints is None:
+    def _one(self, step: int) -> Array | None:
+        rates = self.rates(step)
+        return None if rates is None else rates[0]
+
+    def check(self, at: int, losses: Array, prints: Array | None) -> None:
+        """Raise unless steps with these losses and fingerprints, from step `at` on, are the bits that the record has."""
+        if prints is None:
             raise ReplayError("a replay needs the recorded program; this is a bug in chainrule")
-        known = self.log[at - self.first : at - self.first + len(found.prints)]
-        wrong = (known["print"] != found.prints[: len(known)]) | (
-            known["loss"].view(np.int64) != found.values[: len(known), 0].view(np.int64)
+        known = self.log[at - self.first : at - self.first + len(prints)]
+        wrong = (known["print"] != prints[: len(known)]) | (
+            known["loss"].view(np.int64) != losses[: len(known)].astype(np.float64).view(np.int64)
         )
         if wrong.any():
             raise self.differs(at + int(wrong.argmax()))
@@ -148,7 +162,10 @@ class Replay:
             f"processor computes differently, or the record was changed. Build everything as it was for the training."
         )
 
-    def set_groups(self, groups: Groups) -> None:
-        """Give the lent optimizer these settings."""
-        for group, saved in zip(self.trainer.optimizer.param_groups, groups, strict=False):
-            group.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+    def shape(self, step: int) -> None:
+        """Everything that shapes a step as it was at this one."""
+        session, found = self.trainer.session, self.shaped_by(step)
+        if found:
+            schedules = session.schedules.state()
+            kept = {key: found[key] for key in ("modules", "trained", "max_norm")}
+            session.put_settings(Settings(groups=self.groups(step), schedules=schedules, **kept))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chainrule.compiler.watch import Watched
 from chainrule.errors import IndexRangeError, SettingError
 from chainrule.explain.addresses import parse, position
 from chainrule.graph import Array
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training import state
-from chainrule.training.steps import Measured, Program
+from chainrule.training.steps import Program
 
 if TYPE_CHECKING:
     from chainrule.explain.runs import Run
@@ -133,11 +133,11 @@ def alternatives(
     replay = run.replay
     with replay.lent() as program:
         replay.go_to(step, program)
-        start = state.snapshot(run.trainer.model, run.trainer.optimizer)
+        start = run.trainer.session.now()
         original = _course(run, program, step, steps, targets)
         for change in changes:
             x, y = _changed_rows(replay.x, replay.y, change)
-            state.restore(start)
+            run.trainer.session.go_to(start)
             program.feed.take(x, y)
             try:
                 _write(run, {targets[address]: value for address, value in change.weights.items()})
@@ -209,16 +209,18 @@ def _course(
     before = _outputs(run, program, rows)
     look()
     for at in range(step, step + steps):
-        replay.set_groups(replay.groups(at))
+        replay.shape(at)
         for group in trainer.optimizer.param_groups:
             group["lr"] = group["lr"] if lr is None else lr
+        rates = replay.rates(at) if lr is None else None
         if followed and at == step:
-            found, gradients = _watched(program, rows, followed)
+            loss, prints, gradients = _watched(program.watch(rows, None if rates is None else rates[0]), followed)
         else:
-            found = program.run(replay.rows(at)[None])
+            found = program.run(replay.rows(at)[None], rates)
+            loss, prints = float(found.values[0, 0]), found.prints
         if proved:
-            replay.check(at, found)
-        losses.append(found.values[0, 0])
+            replay.check(at, np.array([loss]), prints)
+        losses.append(loss)
         look()
     weights = {name: t.detach().numpy() for name, t in trainer.model.state_dict().items()}
     tracked = {address: np.array(track) for address, track in tracks.items()}
@@ -226,17 +228,15 @@ def _course(
 
 
 def _watched(
-    program: Program, rows: Array, followed: Mapping[str, tuple[str, int]]
-) -> tuple[Measured, dict[str, float]]:
-    """A step as `Program.run` takes it, and the gradient of each followed weight on the way."""
-    watched = program.watch(rows)
+    watched: Watched, followed: Mapping[str, tuple[str, int]]
+) -> tuple[float, Array | None, dict[str, float]]:  # fmt: skip
+    """The loss and the fingerprint of a step, and the gradient of each followed weight on the way."""
     notes = watched.trace.notes
     gradients = {
         address: float(watched.value(notes["gradient", name]).reshape(-1)[at]) if ("gradient", name) in notes else 0.0
         for address, (name, at) in followed.items()
     }
-    losses = np.array([[float(watched.value(notes["loss"]))]])
-    return Measured(losses, watched.value(notes["print"])[None]), gradients
+    return float(watched.value(notes["loss"])), watched.value(notes["print"])[None], gradients
 
 
 def _outputs(run: Run, program: Program, rows: Array) -> Array:

@@ -40,6 +40,17 @@ def entries(module: Module) -> dict[str, Tensor]:
 def load(module: Module, given: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
     """Check every key and shape first, then copy: a failed load leaves the module as it was."""
     own = entries(module)
+    values, keys = fitting(type(module).__name__, own, given, strict)
+    with no_grad():
+        for name, value in values.items():
+            own[name].copy_(value)
+    return keys
+
+
+def fitting(
+    owner: str, own: Mapping[str, Tensor], given: Mapping[str, Any], strict: bool = True
+) -> tuple[dict[str, Tensor], IncompatibleKeys]:
+    """The given values for these tensors, every key and shape checked, and the keys that have no counterpart."""
     values = {key: _as_value(given[key]) for key in own if key in given}
     keys = IncompatibleKeys([k for k in own if k not in given], [k for k in given if k not in own])
     faults = [
@@ -52,19 +63,16 @@ def load(module: Module, given: Mapping[str, Any], strict: bool) -> Incompatible
     if strict and keys.missing_keys:
         faults.insert(0, f"missing from the state_dict: {', '.join(map(repr, keys.missing_keys))}")
     if faults:
-        raise StateDictError(_message(module, faults, keys))
-    with no_grad():
-        for name, value in values.items():
-            own[name].copy_(value)
-    return keys
+        raise StateDictError(_message(owner, faults, keys))
+    return values, keys
 
 
-def _message(module: Module, faults: list[str], keys: IncompatibleKeys) -> str:
+def _message(owner: str, faults: list[str], keys: IncompatibleKeys) -> str:
     hint = "Build the model as it was when it was saved"
     if keys.missing_keys or keys.unexpected_keys:
         hint += ", or pass strict=False to load only the keys that match"
     lines = "\n  ".join(faults)
-    return f"the state_dict does not fit {type(module).__name__}; nothing was loaded.\n  {lines}\n{hint}."
+    return f"the state_dict does not fit {owner}; nothing was loaded.\n  {lines}\n{hint}."
 
 
 def _as_value(value: Any) -> Tensor:

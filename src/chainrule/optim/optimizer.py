@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections import ChainMap, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
 
 from chainrule import graph
 from chainrule.compiler.trace import guard, live
@@ -17,6 +18,14 @@ from chainrule.tensor.creation import zeros, zeros_like
 from chainrule.tensor.functions import enable_grad, no_grad
 
 Group = dict[str, Any]
+
+
+class Used(NamedTuple):
+    """The rate that a step used, and for which parameters of which group."""
+
+    group: int
+    parameters: list[Tensor]
+    rate: Any
 
 
 class Optimizer:
@@ -42,6 +51,8 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self._layout = 0  # changes whenever a compiled step would no longer know all the state
+        self._given: Sequence[Any] | None = None  # rates in place of the groups' own
+        self._used: list[Used] | None = None  # whoever wants to know
         for group in _as_groups(type(self).__name__, params):
             self.add_param_group(group)
 
@@ -129,13 +140,41 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         with no_grad():
-            for group in self.param_groups:
-                self._step_group(group)
+            for number, group in enumerate(self.param_groups):
+                self._step_group(number, group)
         guard(lambda: self._layout)
         return loss
 
-    def _step_group(self, group: Group) -> None:
+    @contextmanager
+    def rates(self, given: Sequence[Any] | None = None) -> Iterator[list[Used]]:
+        """Inside the block `step` takes these rates in place of its groups' own, and notes those that it used.
+
+        What it used is what ``settings`` says, the one place that decides; a group whose parameters have no gradient
+        uses none.
+
+        Args:
+            given: one for each group, numbers or tensors without axes; None leaves the groups' own.
+
+        Example:
+            >>> import chainrule as cr
+            >>> w = cr.ones(1, requires_grad=True)
+            >>> opt = cr.optim.SGD([w], lr=0.1)
+            >>> w.sum().backward()
+            >>> with opt.rates() as used:
+            ...     opt.step()
+            >>> used[0].rate
+            0.1
+        """
+        outer, self._given, self._used = (self._given, self._used), given, []
+        try:
+            yield self._used
+        finally:
+            self._given, self._used = outer
+
+    def _step_group(self, number: int, group: Group) -> None:
         rules = guard(lambda: self.rules(group))
+        if self._given is not None:  # in front of the group, whose other settings stay live
+            group = cast(Group, ChainMap({"lr": self._given[number]}, group))
         active = [parameter for parameter in group["params"] if parameter.grad is not None]
         if not active:
             return
@@ -144,6 +183,8 @@ class Optimizer:
             if step is not None:
                 step.copy_(step + 1)
             settings = self.settings(group, step)
+            if self._used is not None:
+                self._used.append(Used(number, members, settings["lr"]))
             for parameter in members:
                 self._update(parameter, rules, settings)
 
@@ -204,7 +245,7 @@ class Optimizer:
 
 def setting(group: Group, name: str) -> Any:
     """A setting that may change from step to step without a new trace."""
-    return live(lambda: float(group[name]))
+    return group[name] if isinstance(group[name], Tensor) else live(lambda: float(group[name]))
 
 
 def betas(group: Group) -> tuple[Any, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +16,17 @@ from chainrule.data.batches import shuffled_indices
 from chainrule.errors import NonFiniteError
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
-from chainrule.training import inputs, nonfinite, state
+from chainrule.tensor.random import drawing_from
+from chainrule.training import nonfinite, state
 from chainrule.training.callbacks import Callback
 from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
+from chainrule.training.position import Position
 from chainrule.training.progress import Silent
-from chainrule.training.record import settings_of
+from chainrule.training.record import Recorder
+from chainrule.training.session import Session
 from chainrule.training.steps import SECONDS, Measured, Passes, Program
-from chainrule.training.stretch import Cut, Lap, Stretch, first
+from chainrule.training.stretch import Lap, Stretch, first
 
 if TYPE_CHECKING:
     from chainrule.training.trainer import Trainer
@@ -31,142 +36,182 @@ NUMBERS = 4 << 20  # bytes of row numbers in one stretch, at most: they should n
 
 
 @dataclass
-class Position:
-    """Where a training stands: `epoch` epochs and `step` steps of the next are done."""
+class Epoch:
+    """An epoch that is over, and what it measured."""
 
-    rows: int
-    batch_size: int
-    seed: int
-    shuffle: bool
-    epoch: int = 0
-    step: int = 0
-    sums: list[float] = field(default_factory=list)  # of the measures over the rows of the unfinished epoch
-
-    @property
-    def cut(self) -> Cut:
-        """How its epochs are cut into batches."""
-        return Cut(self.rows, self.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """The steps of an epoch; the last may be on a short batch."""
-        return self.cut.steps
-
-    @property
-    def done(self) -> int:
-        """The steps done since the very first."""
-        return self.epoch * self.steps + self.step
+    number: int
+    measured: dict[str, float]
 
 
 class Fitting:
-    """One call of `fit`, from its position to its last epoch."""
+    """One call of `fit`, from its position to its last epoch.
+
+    Args:
+        trainer: what callbacks are given.
+        session: the training.
+        training, validation: its compiled steps.
+    """
 
     def __init__(
         self,
         trainer: Trainer,
-        position: Position,
+        session: Session,
         training: Program,
         validation: Program | None,
         callbacks: list[Callback],
         shown: Silent,
+        recorder: Recorder | None,
     ) -> None:
-        self.trainer, self.position, self.callbacks, self.shown = trainer, position, callbacks, shown
-        self.training, self.validation = training, validation
+        self.trainer, self.session, self.callbacks, self.shown = trainer, session, callbacks, shown
+        self.training, self.validation, self.recorder = training, validation, recorder
         self.passes = partial(self._passes, validation) if validation is not None else None
-        self.model, self.optimizer, self.recorder = trainer.model, trainer.optimizer, trainer.recorder
         self.interrupt = Interrupt()
-        self.good: state.Snapshot = []  # the values at the last step boundary
-        self.handles: list[Tensor] = []  # whose values those are; only callbacks can add to them
+        self.handles: list[Tensor] = []  # what steps change; only callbacks can add to them
         self.parameters: list[Tensor] = []
         self.orders: dict[int, Array] = {}
-        # Callbacks have the floor after the last step of an epoch, and again when it has been validated.
-        self.one_by_one = bool(self._listening("on_steps") or self._listening("on_epoch_end"))
+        # Callbacks and schedules have the floor after the last step of an epoch, and again when it has been validated.
+        floor = self._listening("on_steps") or self._listening("on_epoch_end")
+        self.one_by_one = bool(floor or session.schedules.by_epoch)
+        self.stopped = False  # a callback asked for the end
         self.began = 0.0  # when the epoch under way did
         self.seconds_a_pass: float | None = None  # of validation
 
+    @property
+    def position(self) -> Position:
+        """Where the training stands."""
+        position = self.session.position
+        if position is None:
+            raise RuntimeError("fit: a training without a position; this is a bug in chainrule")
+        return position
+
     def to(self, epochs: int) -> History:
-        history, position = self.trainer.history, self.position
-        self.trainer._stop = False
-        with self.interrupt, inputs.mode(self.model, True):
-            self.shown.start(epochs, position.epoch, position.steps)
+        session = self.session
+        session.standing = None
+        with self.interrupt, session.training(), drawing_from(session.random):
+            error: BaseException | None = None
             try:
                 self._look()
+                self.shown.start(epochs, self.position.epoch, self.position.steps)
                 self._tell("on_fit_start")
                 self._run(epochs)
             except KeyboardInterrupt:
-                state.restore(self.good)
-                history.interrupted = True
-                self.shown.say(
-                    f"interrupted in epoch {position.epoch + 1} after step {position.step} of {position.steps}: the model "
-                    f"keeps the weights of that step, and fit(..., resume=True) goes on from there"
-                )
+                session.roll_back()
+                self._say_interrupted()
+            except BaseException as raised:
+                error = raised
+                session.roll_back()
+                raise
             finally:
-                self.shown.close()
-                if self.recorder is not None:
-                    self.recorder.write_checkpoint(position.done)
+                self._end(error)
             self._tell("on_fit_end")
-        return history
+        return session.history
+
+    def _say_interrupted(self) -> None:
+        self.session.history.interrupted, position = True, self.position
+        self.shown.say(
+            f"interrupted in epoch {position.epoch + 1} after step {position.step} of {position.steps}: the model "
+            f"keeps the weights of that step, and fit(..., resume=True) goes on from there"
+        )
+
+    def _end(self, error: BaseException | None) -> None:
+        """Close what is open; where an error is on its way already, that one arrives."""
+        if error is None:
+            self.shown.close()
+            self._record(lambda recorder: recorder.write_checkpoint(self.position.done))
+            return
+        with suppress(Exception):
+            self.shown.close()
+        if self.recorder is not None:
+            with suppress(Exception):
+                self.recorder.write_checkpoint(self.position.done)
 
     def _run(self, epochs: int) -> None:
-        position = self.position
         self.began = time.perf_counter()
-        while position.epoch < epochs and not self.trainer._stop:
-            if position.step < position.steps:
+        self._tell_epoch()  # if that was cut short
+        while self.position.epoch < epochs and not self.stopped:
+            if self.position.step < self.position.steps:
                 self._stretch(epochs)
-            if position.step == position.steps:  # not closed yet
+            if self.position.step == self.position.steps:  # not closed yet
                 self._close(*self._validated())
                 self.began = time.perf_counter()
             self.interrupt.check()
 
+    # ---------------------------------------------------------------- callbacks
+
     def _tell(self, event: str, *facts: Any) -> None:
         """Give the floor to the callbacks that have something to do now."""
-        listening = self._listening(event)
-        for callback in listening:
+        for callback in self._listening(event):
+            self._give_floor(callback, event, *facts)
+
+    def _tell_epoch(self) -> None:
+        """That an epoch is over, to each callback once: to those that have not heard it, where it was cut short."""
+        listening = self._listening("on_epoch_end")
+        while self.position.told is not None:
+            told, epoch = self.position.told, self.position.epoch
+            if told >= len(listening):
+                self.session.position = replace(self.position, told=None)
+                self.session.commit(replace(self._standing, position=self.position))
+                return
+            # Whoever saves the training while it has the floor saves that it had it.
+            self.session.position = replace(self.position, told=told + 1)
+            self._give_floor(listening[told], "on_epoch_end", epoch, self.session.history.row(epoch - 1))
+
+    def _give_floor(self, callback: Callback, event: str, *facts: Any) -> None:
+        before = self._standing
+        with self.session.beside():
             getattr(callback, event)(self.trainer, *facts)
-        if listening:
-            before = self.good
-            self._look()  # a callback may have changed weights, and meant it
-            if self.recorder is not None and not state.same(before, self.good):
-                self.recorder.write_checkpoint(self.position.done)
+        self._look()  # a callback may have changed weights and settings, and meant it
+        if self.recorder is not None and self._changed(before, self._standing):
+            self._record(lambda recorder: recorder.write_checkpoint(self.position.done))
+
+    def _changed(self, before: Any, now: Any) -> bool:
+        """Did anything change that a replay of the steps does not bring about?"""
+        settings = replace(before.settings, groups=now.settings.groups, schedules=now.settings.schedules)
+        return not (
+            state.same(before.values, now.values) and before.gradients == now.gradients and settings == now.settings
+        )
 
     def _listening(self, event: str) -> list[Callback]:
         nothing = getattr(Callback, event)
         return [c for c in self.callbacks if getattr(getattr(c, event), "__func__", None) is not nothing]
 
     def _look(self) -> None:
-        """The model and the optimizer as they are now are good."""
-        self.handles = list(state.handles(self.model, self.optimizer))
-        self.parameters = list(self.model.parameters())
-        self.good = self._snapshot()
+        """Everything as it is now stands."""
+        session = self.session
+        self.handles = session.handles()
+        self.parameters = [*session.model.parameters(), *state.optimized(session.optimizer)]
+        session.commit(session.now())
 
-    def _snapshot(self) -> state.Snapshot:
-        return state.values(self.handles)
+    @property
+    def _standing(self) -> Any:
+        return self.session.standing
 
     # ---------------------------------------------------------------- a stretch
 
     def _stretch(self, epochs: int) -> None:
         """Many steps without Python; afterwards everything is at a step boundary again."""
         began = time.perf_counter()
-        stretch = self._bound(self._plan(epochs), self.passes if not self.one_by_one else None)
+        laps = self._plan(epochs)
+        rates = self._rates(sum(lap.length for lap in laps))
+        stretch = self._bound(laps, self.passes if not self.one_by_one else None, rates)
         ended = stretch.run()
-        found, now = stretch.measured(), self._snapshot()
+        found, now = stretch.measured(), state.values(self.handles)
         if not np.isfinite(found.values[:, 0]).all() or not state.all_finite(self.parameters):
             raise self._stopped(stretch, found, ended)
         self._note_time(stretch, ended[-1] - began)
-        with self.interrupt.held():
-            self.good = now
-            self._count(stretch, stretch.laps, found, ended)
+        self._count(stretch, stretch.laps, found, ended, now)
         position, loss = self.position, float(found.values[-1, 0])
         self.shown.advance(position.epoch, position.step, loss)
         self._tell("on_steps", position.step, loss)
-        if self.recorder is not None:
-            self.recorder.maybe_checkpoint(position.done)
+        self._record(lambda recorder: recorder.maybe_checkpoint(self.position.done))
         self.interrupt.check()
 
     def _plan(self, epochs: int) -> list[Lap]:
         """The laps of the next stretch: steps for about `SECONDS`; with callbacks, to the end of the epoch at most."""
         position, laps = self.position, []
         left = float(min(self.training.chunk, max(1, NUMBERS // (8 * position.batch_size))))
+        if any(grad is not None for _, grad, _ in self._standing.gradients):
+            left = 1.0  # one that a callback left behind enters the next step, and only that
         epoch, start = position.epoch, position.step
         while epoch < epochs and left >= 1:
             laps.append(Lap(epoch, start, min(position.steps, start + int(left))))
@@ -175,6 +220,11 @@ class Fitting:
             if self.one_by_one:
                 break
         return laps
+
+    def _rates(self, steps: int) -> Array | None:
+        """The rates of the next steps, where a schedule changes them from step to step."""
+        schedules = self.session.schedules
+        return schedules.rates(self.session.optimizer, steps) if schedules.by_step else None
 
     def _steps_a_pass(self) -> float:
         """What a pass of validation weighs in steps: by its time, or its row numbers if that is more."""
@@ -185,9 +235,11 @@ class Fitting:
         rows = self.validation.feed.x.shape[0]
         return max(self.seconds_a_pass * self.training.chunk / SECONDS, rows / self.position.batch_size)
 
-    def _bound(self, laps: Sequence[Lap], passes: Callable[[int], Passes] | None = None) -> Stretch:
+    def _bound(
+        self, laps: Sequence[Lap], passes: Callable[[int], Passes] | None = None, rates: Array | None = None
+    ) -> Stretch:
         self.orders = {epoch: order for epoch, order in self.orders.items() if epoch >= self.position.epoch}
-        return Stretch(self.training, laps, self.position.cut, self._order, passes)
+        return Stretch(self.training, laps, self.position.cut, self._order, passes, rates)
 
     def _order(self, epoch: int) -> Array:
         position = self.position
@@ -204,10 +256,13 @@ class Fitting:
 
     # ---------------------------------------------------------------- what was done
 
-    def _count(self, stretch: Stretch, laps: Sequence[Lap], found: Measured, ended: Sequence[float]) -> None:
-        """Take the steps of these first laps of a stretch as done."""
-        position, history, at = self.position, self.trainer.history, 0
-        self._note(found)
+    def _count(
+        self, stretch: Stretch, laps: Sequence[Lap], found: Measured, ended: Sequence[float], now: state.Snapshot
+    ) -> None:
+        """Take the steps of these first laps of a stretch as done: on disk first, then all at once."""
+        session, at, over = self.session, 0, []
+        position, done = self.position, session.history.steps
+        self._note(stretch, found)
         validated = iter(stretch.passes.measures() if stretch.passes is not None else ())
         sums = stretch.sums(found.values)
         for lap, end in zip(laps, ended, strict=False):
@@ -215,34 +270,71 @@ class Fitting:
             at += lap.length
             part[0] += position.sums or 0.0
             # One after the other, so that no bit depends on where a stretch ends.
-            position.sums, position.step = np.add.accumulate(part)[-1].tolist(), lap.stop
-            history.steps += lap.length
+            total = tuple(np.add.accumulate(part)[-1].tolist())
+            position = replace(position, step=lap.stop, sums=total, rates=tuple(found.rates[at - 1].tolist()))
             if lap.stop == position.steps and not self.one_by_one:
-                self._close(end, next(validated, None))
+                over.append(self._over(position, end, next(validated, None)))
+                position = replace(position, epoch=lap.epoch + 1, step=0, sums=())
+        self._commit(replace(self._standing, values=now, position=position, steps=done + at), over)
 
-    def _note(self, found: Measured) -> None:
+    def _commit(self, standing: Any, over: Sequence[Epoch] = ()) -> None:
+        """The one moment at which steps count as done; the ends of epochs among them are shown afterwards."""
+        session = self.session
+        gradients = state.gradients(handle for handle, _, _ in standing.gradients)
+        if session.schedules.all:
+            standing = replace(standing, settings=session.settings())
+        for epoch in over:
+            session.history.add(epoch.measured)
+        standing = replace(standing, gradients=gradients, epochs=session.history.epochs)
+        session.commit(standing)
+        session.position, session.history.steps = standing.position, standing.steps
+        for epoch in over:
+            self.shown.epoch(epoch.number, epoch.measured)
+
+    def _note(self, stretch: Stretch, found: Measured) -> None:
         """The steps that follow the position, into the record."""
-        if self.recorder is not None and found.prints is not None and len(found.values):
-            self.recorder.note_settings(self.position.done, settings_of(self.optimizer))
-            self.recorder.note_steps(found.values[:, 0], found.prints)
+        if found.prints is not None and len(found.values):
+            settings, given = self._standing.settings, stretch.rates
+            self._record(lambda recorder: recorder.note(self.position.done, settings, found, given))
 
-    def _close(self, ended: float, validated: Array | None) -> None:
-        """The epoch is over."""
-        position, names = self.position, ("loss", *self.trainer.metrics)
+    def _record(self, action: Callable[[Recorder], None]) -> None:
+        """Write to the record; one that cannot be written any more ends, and training goes on."""
+        if self.recorder is None:
+            return
+        try:
+            action(self.recorder)
+        except OSError as error:
+            folder, self.recorder = self.recorder.folder, None
+            warnings.warn(
+                f"fit: the record in {folder} ends at step {self.position.done}, because it can no longer be written "
+                f"({error}). The training goes on without it.",
+                stacklevel=2,
+            )
+
+    def _over(self, position: Position, ended: float, validated: Array | None) -> Epoch:
+        """What the epoch that ends here measured."""
+        names = ("loss", *self.session.metrics)
         measured = {name: total / position.rows for name, total in zip(names, position.sums, strict=True)}
         if validated is not None:
             measured.update({f"val_{name}": value for name, value in zip(names, validated.tolist(), strict=True)})
-        measured["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        measured.update({"lr" if i == 0 else f"lr_{i}": rate for i, rate in enumerate(position.rates)})
         measured["seconds"], self.began = ended - self.began, ended
-        done, position.epoch, position.step, position.sums = position.epoch, position.epoch + 1, 0, []
-        self.trainer.history.add(measured)
-        self.shown.epoch(done, measured)
-        self._tell("on_epoch_end", done + 1, measured)
+        return Epoch(position.epoch, measured)
+
+    def _close(self, ended: float, validated: Array | None) -> None:
+        """The epoch is over: schedules take their step, then callbacks have the floor."""
+        position = self.position
+        epoch = self._over(position, ended, validated)
+        self.session.schedules.epoch_ended(epoch.measured)
+        told = 0 if self._listening("on_epoch_end") else None
+        following = replace(position, epoch=position.epoch + 1, step=0, sums=(), told=told)
+        self._commit(replace(self._standing, position=following), [epoch])
+        self._tell_epoch()
 
     def _passes(self, validation: Program, count: int) -> Passes:
         """So many passes of validation, bound."""
         rows = validation.feed.x.shape[0]
-        with inputs.mode(self.model, False):
+        with self.session.mode(False):
             return Passes(validation, rows, min(256, rows), count)
 
     def _validated(self) -> tuple[float, Array | None]:
@@ -258,41 +350,38 @@ class Fitting:
         """Go back to the last good step, and find what made the next one fail."""
         losses = found.values[:, 0]
         bad = ~np.isfinite(losses)
-        done = self._last_good(stretch.laps, int(bad.argmax()) if bad.any() else len(losses))
-        loss = losses[done] if done < len(losses) else np.nan
-        good = self._snapshot()
-        self._count(stretch, first(stretch.laps, done), found.first(done), ended)
-        position = self.position
+        done = self._last_good(stretch, int(bad.argmax()) if bad.any() else len(losses))
+        last = losses[done] if done < len(losses) else np.nan
+        self._count(stretch, first(stretch.laps, done), found.first(done), ended, state.values(self.handles))
+        position, session = self.position, self.session
         rows = self._order(position.epoch)[position.step * position.batch_size :][: position.batch_size]
-        batch = self.training.feed.x.detach().numpy()[rows], self.training.feed.y.detach().numpy()[rows]
-        x, y = (tensor(part) for part in batch)
-        trainer = self.trainer
-        why = nonfinite.explain(self.model, trainer.loss, self.optimizer, x, y, trainer.max_norm, position.done > 0)
-        self.optimizer.zero_grad()
-        state.restore(good)
-        self.good = good
-        what = f"the loss became {loss}" if not np.isfinite(loss) else "a weight stopped being finite"
+        x, y = (tensor(part.detach().numpy()[rows]) for part in (self.training.feed.x, self.training.feed.y))
+        model, loss, norm = session.model, session.loss, session.max_norm
+        why = nonfinite.explain(model, loss, session.optimizer, x, y, norm, position.done > 0)
+        session.optimizer.zero_grad()
+        session.roll_back()
+        what = f"the loss became {last}" if not np.isfinite(last) else "a weight stopped being finite"
         return NonFiniteError(
             f"training stopped in epoch {position.epoch + 1} at step {position.step + 1}: {what}. {why} "
             f"The model keeps the weights from before this step."
         )
 
-    def _last_good(self, laps: Sequence[Lap], most: int) -> int:
-        """The number of steps of the laps, at most `most`, after which the weights are still finite; takes them."""
-        self._replay(laps, most)
+    def _last_good(self, stretch: Stretch, most: int) -> int:
+        """The number of steps of the stretch, at most `most`, after which the weights are still finite; takes them."""
+        self._replay(stretch, most)
         if state.all_finite(self.parameters):
             return most
         low, high = 0, most  # finite after `low` steps, no longer after `high`
         while high - low > 1:
             middle = high - 1 if high == most else (low + high) // 2  # most often it is the last step
-            self._replay(laps, middle)
+            self._replay(stretch, middle)
             low, high = (middle, high) if state.all_finite(self.parameters) else (low, middle)
-        self._replay(laps, low)
+        self._replay(stretch, low)
         return low
 
-    def _replay(self, laps: Sequence[Lap], count: int) -> None:
-        state.restore(self.good)
+    def _replay(self, stretch: Stretch, count: int) -> None:
+        self.session.roll_back()
         if count:
-            stretch = self._bound(first(laps, count))
-            stretch.run()
-            stretch.measured()
+            again = self._bound(first(stretch.laps, count), None, self._rates(count))
+            again.run()
+            again.measured()

@@ -44,6 +44,17 @@ class History(Mapping[str, list[float]]):
             column = self._measures.setdefault(name, [math.nan] * done)
             column.append(float(measured.get(name, math.nan)))
 
+    def cut(self, epochs: int, steps: int) -> None:
+        """Forget what came after so many epochs and steps."""
+        if self.epochs > epochs:
+            kept = {name: column[:epochs] for name, column in self._measures.items()}
+            self._measures = {name: column for name, column in kept.items() if column}
+        self.steps = steps
+
+    def row(self, epoch: int) -> dict[str, float]:
+        """What one epoch measured."""
+        return {name: column[epoch] for name, column in self._measures.items()}
+
     def __getitem__(self, name: str) -> list[float]:
         if name not in self._measures:
             raise KeyError(f"{name}; this history has {', '.join(self._measures) or 'no epoch yet'}")

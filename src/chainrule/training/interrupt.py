@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 
@@ -17,7 +15,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.asked = False
-        self._installed = self._held = False
+        self._installed = False
 
     def __enter__(self) -> Interrupt:
         main = threading.current_thread() is threading.main_thread()
@@ -31,18 +29,9 @@ class Interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and not self._held:
+        if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Not even the second raises inside the block, which must be short."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
 
     def check(self) -> None:
         """Raise KeyboardInterrupt here if it was asked for."""

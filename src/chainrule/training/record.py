@@ -3,7 +3,10 @@
     FOLDER/record/
       record.json                 what was trained on what, and by which version
       steps.bin                   for each step: its loss (float64) and the fingerprint of the weights before it (int64)
-      settings.jsonl              the optimizer's settings, whenever they changed: {"step": s, "groups": [...]}
+      rates.bin                   for each step: the rate that each parameter group's update used (float64)
+      given.bin                   with a schedule of every step: the rates it gave (float64); NaN where there was none
+      settings.jsonl              what shapes a step, whenever some of it changed: {"step": s, "groups": [...]}, with
+                                  "modules", "trained" and "max_norm" as `training.settings` has them
       checkpoints/00000120.safetensors    everything before step 120, as `Trainer.save` writes it
 
 Steps count from 0. Checkpoints come as often as a short replay wants, and no more often than lets them cost
@@ -28,17 +31,19 @@ import numpy as np
 from chainrule.errors import DamagedFileError, SettingError
 from chainrule.files.writing import write_whole
 from chainrule.nn.meaning import name_of
-from chainrule.optim import Optimizer
+from chainrule.training.settings import Settings
 from chainrule.version import __version__
 
 if TYPE_CHECKING:
-    from chainrule.training.trainer import Trainer
+    from chainrule.training.session import Session
+    from chainrule.training.steps import Measured
 
 Array = np.ndarray[Any, Any]
 Groups = list[dict[str, Any]]
 
-FORMAT = "chainrule.record/1"
+FORMAT = "chainrule.record/2"
 STEP = np.dtype([("loss", "<f8"), ("print", "<i8")])
+SHAPES = ("groups", "modules", "trained", "max_norm")  # what a line of settings.jsonl may have
 EVERY = 0.4  # seconds of training between two checkpoints, so that a replay from one takes no longer
 SHARE = 0.06  # of the time may go into checkpoints
 MOST = 512  # checkpoints, and bytes of them; beyond, every second one is dropped
@@ -102,17 +107,29 @@ class Record:
         whole = len(data) // STEP.itemsize  # a run that was killed may end within a line
         return np.frombuffer(data[: whole * STEP.itemsize], STEP)
 
-    def settings(self) -> dict[int, Groups]:
-        """The optimizer's settings from each of these steps on."""
-        found = {}
+    def rates(self, name: str = "rates.bin") -> Array:
+        """The rate of each group at each finished step, float64 (steps, groups); ``given.bin``: those of schedules."""
+        groups = int(self.header["groups"])
+        try:
+            data = (self.root / name).read_bytes()
+        except FileNotFoundError:
+            return np.empty((0, groups))
+        whole = len(data) // (8 * groups)
+        return np.frombuffer(data[: whole * 8 * groups], "<f8").reshape(whole, groups)
+
+    def settings(self) -> dict[int, dict[str, Any]]:
+        """What shaped the steps from each of these on: ``groups``, ``modules``, ``trained``, ``max_norm``."""
+        found: dict[int, dict[str, Any]] = {}
+        known: dict[str, Any] = {}
         try:
             lines = (self.root / "settings.jsonl").read_text(encoding="utf-8").splitlines()
             for line in lines:
                 entry = json.loads(line)
-                found[int(entry["step"])] = entry["groups"]
+                known = {**known, **entry}
+                found[int(entry["step"])] = {key: known[key] for key in SHAPES}
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedFileError(
                 f"{self.root / 'settings.jsonl'}: not readable ({error!r}). Copy the run again, or train again."
             ) from None
@@ -161,7 +178,7 @@ class Recorder(Record):
         super().__init__(root.parent)
         self.temporary = temporary
         self.save = save
-        self.groups: Groups | None = None
+        self.noted: dict[str, Any] = {}  # the settings that are on disk
         self._cut(step - first)
         self.spent = 0.0  # seconds that checkpoints took
         self.began = self.latest = time.perf_counter()
@@ -169,31 +186,54 @@ class Recorder(Record):
 
     def _cut(self, steps: int) -> None:
         """Drop what comes after `steps` recorded steps."""
-        with open(self.root / "steps.bin", "ab") as file:
-            file.truncate(min(file.tell(), steps * STEP.itemsize))
-        first = self.header["first"]
+        first, row = self.header["first"], 8 * int(self.header["groups"])
+        for name, size in (("steps.bin", STEP.itemsize), ("rates.bin", row), ("given.bin", row)):
+            if (self.root / name).exists():
+                with open(self.root / name, "ab") as file:
+                    file.truncate(min(file.tell(), steps * size))
         for step in self.checkpoints():
             if step > first + steps:
                 self.checkpoint(step).unlink()
-        kept = {step: groups for step, groups in self.settings().items() if step < first + steps}
-        text = "".join(json.dumps({"step": step, "groups": groups}) + "\n" for step, groups in kept.items())
+        kept = {step: found for step, found in self.settings().items() if step < first + steps}
+        text = "".join(json.dumps({"step": step, **found}) + "\n" for step, found in kept.items())
         write_whole(self.root / "settings.jsonl", text.encode())
 
     # ---------------------------------------------------------------- writing
 
-    def note_settings(self, step: int, groups: Groups) -> None:
-        """The settings with which step `step` begins; written where they differ from the last."""
-        if groups != self.groups:
-            self.groups = groups
-            with open(self.root / "settings.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "groups": groups}) + "\n")
+    def note(self, step: int, settings: Settings, found: Measured, given: Array | None) -> None:
+        """Some finished steps, from step `step` on, and the settings with which they began."""
+        self._note_settings(step, settings)
+        lines = np.empty(len(found.values), STEP)
+        lines["loss"], lines["print"] = found.values[:, 0], found.prints
+        self._append("rates.bin", self._columns(found.rates))
+        if given is not None:
+            path, groups = self.root / "given.bin", int(self.header["groups"])
+            there = path.stat().st_size // (8 * groups) if path.exists() else 0
+            self._append(path.name, np.full((step - self.header["first"] - there, groups), np.nan))
+            self._append(path.name, self._columns(given[: len(lines)]))
+        self._append("steps.bin", lines)  # last: what the others lack, this does not claim
 
-    def note_steps(self, losses: Array, prints: Array) -> None:
-        """Some finished steps."""
-        lines = np.empty(len(losses), STEP)
-        lines["loss"], lines["print"] = losses, prints
-        with open(self.root / "steps.bin", "ab") as file:
-            file.write(lines.tobytes())
+    def _note_settings(self, step: int, settings: Settings) -> None:
+        """What changed since the line before."""
+        everything = settings.as_dict()  # but the schedules: the rates they gave are here
+        plain = json.loads(json.dumps({key: everything[key] for key in SHAPES}, default=float))
+        changed = {key: value for key, value in plain.items() if value != self.noted.get(key, self)}
+        if changed:
+            self.noted = plain
+            with open(self.root / "settings.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **changed}) + "\n")
+
+    def _columns(self, rates: Array) -> Array:
+        """As many groups as the record has."""
+        columns = np.full((len(rates), int(self.header["groups"])), np.nan)
+        shared = min(columns.shape[1], rates.shape[1])
+        columns[:, :shared] = rates[:, :shared]
+        return columns
+
+    def _append(self, name: str, rows: Array) -> None:
+        if len(rows):
+            with open(self.root / name, "ab") as file:
+                file.write(rows.tobytes())
 
     def maybe_checkpoint(self, step: int) -> None:
         """A checkpoint, if enough time has passed since the last."""
@@ -214,20 +254,13 @@ class Recorder(Record):
         self.spent += self.latest - before
 
 
-def settings_of(optimizer: Optimizer) -> Groups:
-    """The settings of each parameter group, as JSON has them."""
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    plain: Groups = json.loads(json.dumps(groups, default=float))
-    return plain
-
-
-def describe(trainer: Trainer, x: Array, y: Array) -> dict[str, Any]:
+def describe(session: Session, x: Array, y: Array) -> dict[str, Any]:
     """What record.json says about a training."""
-    position = trainer.position
-    names = {name: list(p.shape) for name, p in trainer.model.named_parameters()}
+    position, model, optimizer = session.position, session.model, session.optimizer
+    names = {name: list(p.shape) for name, p in model.named_parameters()}
     return {
-        "chainrule": __version__, "optimizer": type(trainer.optimizer).__name__, "loss": name_of(trainer.loss),
-        "model": str(trainer.model), "parameters": names, "max_norm": trainer.max_norm, "data": digest(x, y),
+        "chainrule": __version__, "optimizer": type(optimizer).__name__, "loss": name_of(session.loss),
+        "groups": len(optimizer.param_groups), "model": str(model), "parameters": names, "data": digest(x, y),
         **({} if position is None else {k: getattr(position, k) for k in ("rows", "batch_size", "seed", "shuffle")}),
     }  # fmt: skip
 

@@ -1,10 +1,11 @@
-"""Everything a training step changes, and going back to how it was."""
+"""The tensors of a training: which they are, and going back to how they were."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,6 @@ from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.tensor.random import default_generator
-from chainrule.training.steps import Feed
 
 Array = np.ndarray[Any, Any]
 Snapshot = list[tuple[Tensor, Array]]
@@ -26,49 +25,61 @@ def optimized(optimizer: Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-@dataclass
-class Start:
-    """Where a `fit` began: what repeating it exactly needs beside its position."""
+def parts(loss: Callable[..., Any], name: str = "loss") -> Iterator[tuple[str, Any]]:
+    """The modules, tensors and objects that a loss is made of, each with its name.
 
-    values: Snapshot
-    settings: list[dict[str, Any]]  # of each parameter group, its tensors left out
-    training: Feed | None = None
-    validation: Feed | None = None
-
-    @classmethod
-    def of(cls, model: Module, optimizer: Optimizer) -> Start:
-        """The values and the optimizer's settings now."""
-        groups = optimizer.param_groups
-        return cls(snapshot(model, optimizer), [{k: v for k, v in g.items() if k != "params"} for g in groups])
-
-    def fed(self, training: Feed, validation: Feed | None) -> None:
-        """Remember the rows."""
-        self.training, self.validation = training, validation
+    A module is one part, with all below it. Of a function: what it closes over; of a partial: what it was given; of
+    a method: its object; of any other object: its attributes.
+    """
+    yield name, loss
+    if not isinstance(loss, Module):
+        for key, value in _held(loss).items():
+            if isinstance(value, (Module, Tensor)):
+                yield f"{name}.{key}", value
+            elif inspect.ismethod(value) or isinstance(value, functools.partial):
+                yield from parts(value, f"{name}.{key}")
 
 
-def weights(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:
-    """Parameters, buffers and whatever else is optimized, each once."""
-    return _once(model.parameters(), model.buffers(), optimized(optimizer))
+def _held(loss: Any) -> dict[str, Any]:
+    if isinstance(loss, functools.partial):
+        return {"function": loss.func, **{str(i): value for i, value in enumerate(loss.args)}, **loss.keywords}
+    if inspect.ismethod(loss):
+        return {"object": loss.__self__, **getattr(loss.__self__, "__dict__", {})}
+    if inspect.isfunction(loss):
+        closed = inspect.getclosurevars(loss).nonlocals if loss.__closure__ else {}
+        return dict(closed)
+    return dict(getattr(loss, "__dict__", {}))
 
 
-def handles(model: Module, optimizer: Optimizer) -> Iterator[Tensor]:
-    """The weights, the optimizer's state and the random counter, each once."""
-    moments = (value for state in optimizer.state.values() for value in state.values())
-    return _once(weights(model, optimizer), moments, [default_generator.state])
+def modules(model: Module, loss: Callable[..., Any]) -> dict[str, Module]:
+    """The model and the modules of the loss, by name."""
+    return {"model": model, **{name: part for name, part in parts(loss) if isinstance(part, Module)}}
 
 
-def _once(*sources: Iterable[Tensor]) -> Iterator[Tensor]:
-    seen: set[int] = set()
-    for source in sources:
-        for handle in source:
-            if id(handle) not in seen:
-                seen.add(id(handle))
-                yield handle
+def named(model: Module, loss: Callable[..., Any], optimizer: Optimizer) -> dict[str, Tensor]:
+    """Parameters, buffers and whatever else is optimized, each once: what a training is about, by name."""
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name, handle in _every(model, loss, optimizer):
+        found.setdefault(id(handle), (name, handle))
+    return dict(found.values())
 
 
-def snapshot(model: Module, optimizer: Optimizer) -> Snapshot:
-    """The values now of everything a step changes."""
-    return values(handles(model, optimizer))
+def _every(model: Module, loss: Callable[..., Any], optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
+    for name, module in modules(model, loss).items():
+        yield from module.named_parameters(name)
+        yield from module.named_buffers(name)
+    yield from ((name, part) for name, part in parts(loss) if isinstance(part, Tensor))
+    yield from ((f"optimized.{i}", handle) for i, handle in enumerate(optimized(optimizer)))
+
+
+def once(*sources: Iterable[Tensor]) -> list[Tensor]:
+    """Each handle of the sources, the first time it comes."""
+    return list({id(handle): handle for source in sources for handle in source}.values())
+
+
+def moments(optimizer: Optimizer) -> Iterator[Tensor]:
+    """The optimizer's state."""
+    return (value for state in optimizer.state.values() for value in state.values())
 
 
 def values(of: Iterable[Tensor]) -> Snapshot:
@@ -82,6 +93,24 @@ def restore(saved: Snapshot) -> None:
         for handle, value in saved:
             if handle._node._value is not value:
                 handle.copy_(tensor(value))
+
+
+Gradients = list[tuple[Tensor, "Tensor | None", "Array | None"]]
+
+
+def gradients(of: Iterable[Tensor]) -> Gradients:
+    """The gradients now, each with its value."""
+    found = ((handle, handle.grad) for handle in of)
+    return [(handle, grad, None if grad is None else grad._node.value) for handle, grad in found]
+
+
+def restore_gradients(saved: Gradients) -> None:
+    """Every gradient back to what it was."""
+    for handle, grad, value in saved:
+        if handle.grad is not grad:
+            handle.grad = grad
+        if grad is not None and value is not None:
+            restore([(grad, value)])
 
 
 def same(a: Snapshot, b: Snapshot) -> bool:

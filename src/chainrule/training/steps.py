@@ -4,89 +4,119 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from chainrule import dtypes
 from chainrule.compiler.compile import compile
 from chainrule.compiler.loop import Loop
-from chainrule.compiler.trace import note
+from chainrule.compiler.trace import guard, note
 from chainrule.compiler.watch import Watched
 from chainrule.graph import leaf
-from chainrule.nn import Module
 from chainrule.nn.utils import clip_grad_norm_
-from chainrule.optim import Optimizer
+from chainrule.optim.optimizer import Optimizer, Used, setting
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
-from chainrule.tensor.creation import tensor
+from chainrule.tensor.creation import as_tensor, from_numpy, tensor
 from chainrule.tensor.functions import no_grad
+from chainrule.tensor.random import Generator, current_generator, drawing_from
 from chainrule.training import state
 from chainrule.training.fingerprint import fingerprint
 
+if TYPE_CHECKING:
+    from chainrule.training.session import Session
+
 Array = np.ndarray[Any, Any]
-Function = Callable[[Tensor, Tensor], Tensor]
 
 SECONDS = 0.075  # how long a native call should last: Python has the floor in between
 GROWTH = 4  # how much longer than the last call the next may be, so that one estimate cannot go far wrong
 
 
 class Feed:
-    """The rows that a compiled step gathers from; other rows of the same types may take their place."""
+    """The rows that a compiled step gathers from, where they lie; others of the same types may take their place."""
 
     def __init__(self, x: Array, y: Array) -> None:
-        self.x, self.y = tensor(x), tensor(y)
+        self.x, self.y = _where_it_lies(x), _where_it_lies(y)
+        self.rows = x, y
 
     def take(self, x: Array, y: Array) -> bool:
         """Gather from these rows from now on, if shapes and dtypes are the same."""
         pairs = ((self.x, x), (self.y, y))
         if any(t.shape != a.shape or t.dtype.numpy != a.dtype for t, a in pairs):
             return False
-        for handle, array in pairs:
-            handle.copy_(tensor(array))
+        if x is not self.rows[0] or y is not self.rows[1]:
+            for handle, array in pairs:
+                handle._node = _where_it_lies(array)._node
+            self.rows = x, y
         return True
 
 
-class Measured(NamedTuple):
-    """What some steps measured: float64 (steps, measures), and a fingerprint of the weights before each step.
+def _where_it_lies(array: Array) -> Tensor:
+    """A tensor in the memory of the array; of a copy only where the array is not in row-major order, or unaligned."""
+    return from_numpy(np.require(array, requirements=["C", "A"]))
 
-    A program that does not record has no fingerprints.
+
+class Measured(NamedTuple):
+    """What some steps measured.
+
+    Attributes:
+        values: the loss and the metrics, float64 (steps, measures).
+        prints: a fingerprint of the weights before each step; None where the program does not record.
+        rates: the rate that each parameter group's update used, float64 (steps, groups).
     """
 
     values: Array
     prints: Array | None
+    rates: Array
 
     def first(self, count: int) -> Measured:
         """Those of the first `count` steps."""
-        return Measured(self.values[:count], None if self.prints is None else self.prints[:count])
+        prints = None if self.prints is None else self.prints[:count]
+        return Measured(self.values[:count], prints, self.rates[:count])
 
 
 class Program:
-    """A compiled step over row numbers, run many at a time."""
+    """A compiled step over row numbers, run many at a time.
 
-    def __init__(self, feed: Feed, step: Callable[[Tensor], Any], records: bool = False) -> None:
-        self.feed, self.records = feed, records
+    Args:
+        feed: the rows it gathers from.
+        step: gives three lists: a fingerprint where it records, the measures, the rates it used.
+        generator: what it draws from; None: from whatever is current.
+    """
+
+    def __init__(self, feed: Feed, step: Callable[..., Any], generator: Generator | None) -> None:
+        self.feed, self.generator = feed, generator
         self._step = compile(step)
         self._ahead: threading.Thread | None = None
         self.chunk = 1  # how many steps Python should wait for at once
 
-    def begin(self, index: Array) -> UnderWay:
-        """Steps that their caller moves on, one for each row of `index`: row numbers (steps, batch), kept as they are."""
-        return UnderWay(self._step.begin(wrap(leaf(index, dtypes.int64))), self.records)
+    def begin(self, index: Array, rates: Array | None = None) -> UnderWay:
+        """Steps that their caller moves on, one for each row of `index`: row numbers (steps, batch), kept as they are.
 
-    def run(self, index: Array) -> Measured:
+        Args:
+            rates: float64 (steps, groups), in place of those of the optimizer's groups.
+        """
+        given = [wrap(leaf(index, dtypes.int64))]
+        if rates is not None:
+            given.append(wrap(leaf(rates, dtypes.float64)))
+        with drawing_from(self.generator or current_generator()):
+            return UnderWay(self._step.begin(*given))
+
+    def run(self, index: Array, rates: Array | None = None) -> Measured:
         """One step for each row of `index`, in one native call."""
-        steps = self.begin(index)
+        steps = self.begin(index, rates)
         steps.advance(len(index))
         return steps.measured()
 
-    def watch(self, index: Array) -> Watched:
+    def watch(self, index: Array, rates: Array | None = None) -> Watched:
         """One step as `run` takes it, for row numbers (batch,), and every value on the way."""
         if self._ahead is not None:
             self._ahead.join()
-        return self._step.watch(tensor(index))
+        with drawing_from(self.generator or current_generator()):
+            return self._step.watch(tensor(index), *(() if rates is None else (tensor(rates),)))
 
     def prepare_watch(self) -> None:
         """Begin to compile what `watch` needs; a replay, which runs natively meanwhile, hides that."""
@@ -104,17 +134,22 @@ class Program:
 class UnderWay:
     """Steps under way."""
 
-    def __init__(self, loop: Loop, records: bool) -> None:
-        self._loop, self._records = loop, records
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self.stands = loop.stands
         # Another thread may look at the weights while a training runs; what it holds then moves with them.
         self.advance = partial(loop.advance, shared=True)
 
     def measured(self) -> Measured:
         """What they measured, once all are done."""
-        columns = self._loop.end()
-        prints = columns.pop(0)._node.value if self._records else None
-        return Measured(np.stack([column._node.value.astype(np.float64) for column in columns], axis=1), prints)
+        prints, measures, rates = self._loop.end()
+        return Measured(_columns(measures), prints[0]._node.value if prints else None, _columns(rates))
+
+
+def _columns(tensors: Sequence[Tensor]) -> Array:
+    """One column of float64 for each."""
+    columns = [t._node.value.astype(np.float64) for t in tensors]
+    return np.stack(columns, axis=1) if columns else np.empty((0, 0))
 
 
 class Passes:
@@ -148,54 +183,68 @@ class Passes:
         return np.asarray(sum(values.sum(axis=1) * size for values, size in each) / self.rows)
 
 
-def training_program(
-    model: Module, loss: Function, optimizer: Optimizer, metrics: Mapping[str, Function], x: Array, y: Array,
-    records: bool = False, max_norm: float | None = None,
-) -> Program:  # fmt: skip
+def training_program(session: Session, x: Array, y: Array, records: bool = False) -> Program:
     """Gather, forward, loss, backward, update; gradients are forgotten at the end, so none is written out.
 
     With `records`, the step also gives a fingerprint of the weights it began with.
     """
     feed = Feed(x, y)
 
-    def step(index: Tensor) -> list[Tensor]:
+    def step(index: Tensor, rates: Tensor | None = None) -> tuple[list[Tensor], ...]:
+        guard(session.shape)
+        model, optimizer, metrics = session.model, session.optimizer, session.metrics
         # First of all results, so that the weights are still in the cache when the forward pass reads them.
-        prints = [fingerprint(state.weights(model, optimizer))] if records else []
+        prints = [fingerprint(session.named().values())] if records else []
         inputs, target = feed.x[index], feed.y[index]
         output = model(inputs)
-        value = loss(output, target)
+        value = session.loss(output, target)
         value.backward()
-        if max_norm is not None:
-            clip_grad_norm_(state.optimized(optimizer), max_norm)
-        note("input", inputs)
-        note("target", target)
-        note("output", output)
-        note("loss", value)
+        if session.max_norm is not None:
+            clip_grad_norm_(state.optimized(optimizer), session.max_norm)
         for mark in prints:
             note("print", mark)
+        for key, noted in {"input": inputs, "target": target, "output": output, "loss": value}.items():
+            note(key, noted)
         for name, parameter in model.named_parameters():
             if parameter._grad is not None:  # not `grad`: the trace need not know that somebody looked
                 note(("gradient", name), parameter._grad)
-        optimizer.step()
-        optimizer.zero_grad()
+        with optimizer.rates(None if rates is None else [rates[i] for i in range(rates.shape[0])]) as used:
+            optimizer.step()
+        for handle in session.named().values():
+            handle.grad = None
         with no_grad():
             measures = [value.detach(), *(metric(output.detach(), target) for metric in metrics.values())]
-        return [*prints, *measures]
+        return prints, measures, _rates(optimizer, used)
 
-    optimizer.zero_grad()  # gradients left over from before fit are not of these data
-    return Program(feed, step, records)
+    return Program(feed, step, session.random)
 
 
-def evaluation_program(model: Module, loss: Function, metrics: Mapping[str, Function], x: Array, y: Array) -> Program:
+def _rates(optimizer: Optimizer, used: Sequence[Used]) -> list[Tensor]:
+    """The rate in force for each group, and a note of it for each parameter; one that moves nothing has its own."""
+    found: dict[int, Tensor] = {}
+    for number, parameters, rate in used:
+        held = as_tensor(rate, dtype=dtypes.float64) * 1  # a result of its own, also where it is an argument
+        found.setdefault(number, held)
+        for parameter in parameters:
+            note(("rate", id(parameter)), held)
+    for i, group in enumerate(optimizer.param_groups):
+        if i not in found:
+            found[i] = as_tensor(setting(group, "lr"), dtype=dtypes.float64) * 1
+    return [found[i] for i in range(len(found))]
+
+
+def evaluation_program(session: Session, x: Array, y: Array, generator: Generator | None = None) -> Program:
     """Gather, forward, loss and metrics."""
     feed = Feed(x, y)
 
-    def step(index: Tensor) -> list[Tensor]:
+    def step(index: Tensor) -> tuple[list[Tensor], ...]:
+        guard(session.shape)
         with no_grad():
-            output, target = model(feed.x[index]), feed.y[index]
-            return [loss(output, target), *(metric(output, target) for metric in metrics.values())]
+            output, target = session.model(feed.x[index]), feed.y[index]
+            measures = [metric(output, target) for metric in session.metrics.values()]
+            return [], [session.loss(output, target), *measures], []
 
-    return Program(feed, step)
+    return Program(feed, step, generator)
 
 
 def batches(order: Array, size: int) -> tuple[Array, Array]:

@@ -74,20 +74,22 @@ class Stretch:
     Args:
         order: the row numbers of an epoch, in the order they are visited.
         passes: of validation, one after each lap that ends an epoch.
+        rates: of each step and parameter group, in place of the groups' own.
     """
 
     def __init__(
         self, program: Program, laps: Sequence[Lap], cut: Cut, order: Callable[[int], Array],
-        passes: Callable[[int], Passes] | None = None,
+        passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
     ) -> None:  # fmt: skip
-        self.program, self.laps, self.cut = program, laps, cut
+        self.program, self.laps, self.cut, self.rates = program, laps, cut, rates
         self.validating = 0.0  # seconds
         whole, rest = self._numbers(order)
+        whole_rates, rest_rates = self._rates(rates)
         ends = sum(lap.stop == cut.steps for lap in laps)
         # The first time, tracing one of them may read a state that another is bound to already: once more, then.
         for _ in range(2):
-            self.whole = program.begin(whole) if len(whole) else None
-            self.rest = program.begin(rest) if len(rest) else None
+            self.whole = program.begin(whole, whole_rates) if len(whole) else None
+            self.rest = program.begin(rest, rest_rates) if len(rest) else None
             self.passes = passes(ends) if passes is not None and ends else None
             if all(part is None or part.stands() for part in (self.whole, self.rest, self.passes)):
                 return
@@ -114,6 +116,14 @@ class Stretch:
                 short += 1
         return whole, rest
 
+    def _rates(self, rates: Array | None) -> tuple[Array | None, Array | None]:
+        """Those of all whole batches, and of all short ones."""
+        if rates is None:
+            return None, None
+        ends = np.cumsum([lap.length for lap in self.laps])
+        short = ends[[self.cut.short(lap) for lap in self.laps]] - 1
+        return np.delete(rates, short, axis=0), rates[short]
+
     def run(self) -> list[float]:
         """All of it; the moments at which the laps ended, each with its pass of validation."""
         ended = []
@@ -139,7 +149,8 @@ class Stretch:
         prints = None
         if whole.prints is not None and rest.prints is not None:
             prints = np.insert(whole.prints, places, rest.prints)
-        return Measured(np.insert(whole.values, places, rest.values, axis=0), prints)
+        rates = np.insert(whole.rates, places, rest.rates, axis=0)
+        return Measured(np.insert(whole.values, places, rest.values, axis=0), prints, rates)
 
     def sums(self, values: Array) -> Array:
         """The measures of some first steps, each times its rows."""
@@ -151,4 +162,4 @@ class Stretch:
 
 
 def _measured(steps: UnderWay | None) -> Measured:
-    return steps.measured() if steps is not None else Measured(np.empty((0, 1)), None)
+    return steps.measured() if steps is not None else Measured(np.empty((0, 1)), None, np.empty((0, 0)))

@@ -4,32 +4,51 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, Generic, TypeVar, overload
 
 import numpy as np
 
 from chainrule.data.batches import shuffled_indices, train_test_split
 from chainrule.data.checks import as_array, check_batch_size, check_same_length
-from chainrule.errors import DamagedFileError, DataError, SettingError
+from chainrule.errors import DataError, SettingError
 from chainrule.nn import Module
-from chainrule.nn.meaning import VALUES, Meaning, meaning_of, name_of, named
+from chainrule.nn.meaning import VALUES, Meaning, name_of
 from chainrule.optim import Optimizer
-from chainrule.tensor import Tensor
-from chainrule.tensor.random import default_generator
-from chainrule.training import checkpoints, inputs, state, steps
+from chainrule.training import inputs, saved, steps
 from chainrule.training.callbacks import Callback, EpochFunction, as_callback
 from chainrule.training.explained import Explained
-from chainrule.training.fitting import Fitting, Position
+from chainrule.training.fitting import Fitting
 from chainrule.training.history import History
-from chainrule.training.metrics import Metric, resolve, told
+from chainrule.training.metrics import Metric, told
+from chainrule.training.position import Position
 from chainrule.training.predict import Predictor
 from chainrule.training.progress import report
 from chainrule.training.record import Recorder, describe
+from chainrule.training.scheduling import Given
+from chainrule.training.session import Rows, Session
 
 Array = np.ndarray[Any, Any]
-_FORMAT = "chainrule.trainer/1"
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """An attribute of the trainer that is its session's."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, trainer: None, owner: type) -> Shared[T]: ...
+
+    @overload
+    def __get__(self, trainer: Trainer, owner: type) -> T: ...
+
+    def __get__(self, trainer: Trainer | None, owner: type) -> Any:
+        return self if trainer is None else getattr(trainer.session, self.name)
+
+    def __set__(self, trainer: Trainer, value: T) -> None:
+        setattr(trainer.session, self.name, value)
 
 
 class Trainer(Explained):
@@ -46,9 +65,14 @@ class Trainer(Explained):
             ``"binary_logits"`` or ``"binary_probabilities"`` of yes-or-no questions, or ``"values"``. Accuracy,
             probabilities and classes follow from it; the losses of this library say it themselves.
         max_norm: clip the gradients of each step to this norm (``nn.utils.clip_grad_norm_``); None leaves them.
+        scheduler: a schedule of ``optim.lr_scheduler``, or a list of them, which take a step after every epoch
+            (``ReduceLROnPlateau`` by ``val_loss``, or ``loss`` where nothing is validated); or a dict that says when:
+            ``{"step": warmup, "epoch": [plateau]}``. Rates of schedules of every step are worked out ahead. A schedule
+            given here is saved, recorded, resumed and replayed; one that a callback steps is not.
 
     Attributes:
         history: the `History` of the latest `fit`.
+        session: everything the training is made of; the attributes that share a name with an argument are its own.
         recorder: what the latest `fit` wrote its record with; None where it kept none.
 
     Raises:
@@ -76,45 +100,29 @@ class Trainer(Explained):
         metrics: Iterable[str | Metric] = (),
         max_norm: float | None = None,
         output: str | None = None,
+        scheduler: Given = None,
     ) -> None:
-        for name, value, kind, example in (
-            ("model", model, Module, "nn.Sequential(...)"),
-            ("optimizer", optimizer, Optimizer, "optim.Adam(model.parameters())"),
-        ):
-            if not isinstance(value, kind):
-                raise SettingError(
-                    f"Trainer: {name} must be {'an nn.Module' if kind is Module else 'an Optimizer'}, "
-                    f"got {type(value).__name__}. Pass an object such as {example}."
-                )
-        if not callable(loss) or isinstance(loss, type):
-            raise SettingError(
-                f"Trainer: loss must be a function (output, target) -> Tensor, got {loss!r}. "
-                f"Pass F.cross_entropy or nn.CrossEntropyLoss(), for example."
-            )
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        if max_norm is not None and not (isinstance(max_norm, (int, float)) and max_norm > 0):
-            raise SettingError(f"Trainer: max_norm must be a number above 0, or None, got {max_norm!r}.")
-        self.max_norm = max_norm
-        self._output = named(output, "Trainer(output=)") if output is not None else None
-        self._measured = [metrics] if isinstance(metrics, str) else list(metrics)
-        resolve(self._measured, loss, self.meaning)  # complains at once about what does not go together
-        self.history = History()
-        self.position: Position | None = None
-        self.start: state.Start | None = None  # of the latest fit; a loaded training has none
+        self.session = Session(model, loss, optimizer, metrics, max_norm, output, scheduler)
         self.recorder: Recorder | None = None
-        self._programs: dict[str, steps.Program] = {}
-        self._predictor = Predictor(model)
-        self._stop = False
+        self._fitting: Fitting | None = None
+        self.predictor = Predictor(self.session)
+
+    model = Shared[Module]()
+    loss = Shared[Metric]()
+    optimizer = Shared[Optimizer]()
+    max_norm = Shared[float | None]()
+    history = Shared[History]()
+    position = Shared[Position | None]()
 
     @property
     def meaning(self) -> Meaning | None:
         """What the model's outputs mean: as ``output=`` says, else as the loss says; None where neither does."""
-        return self._output or meaning_of(self.loss)
+        return self.session.meaning
 
     @property
     def metrics(self) -> dict[str, Metric]:
         """What is measured beside the loss, by the name it has in the history."""
-        return resolve(self._measured, self.loss, self.meaning)
+        return self.session.metrics
 
     # ---------------------------------------------------------------- training
 
@@ -146,8 +154,8 @@ class Trainer(Explained):
             batch_size: rows a step; all of them where there are fewer.
             validation_data: ``(X, y)`` to evaluate after each epoch.
             validation_split: or a share of the rows to set aside for that.
-            seed: of everything random: the rows' order, the validation split, and (through ``cr.manual_seed``)
-                dropout. One seed gives one result, to the bit.
+            seed: of everything random: the rows' order, the validation split, and the training's own stream, which
+                dropout draws from. One seed gives one result, to the bit; ``cr.manual_seed``'s stream stays as it is.
             shuffle: a new order each epoch (`chainrule.data.shuffled_indices`), or the rows as they come.
             progress: a live bar on a terminal, lines elsewhere; False for silence; or a stream to write to.
             callbacks: `Callback` objects, or functions ``(trainer, epoch, measured)`` run after each epoch.
@@ -161,22 +169,29 @@ class Trainer(Explained):
             NonFiniteError: the loss or a weight became NaN or infinite. The model keeps the last good weights.
             SettingError: an argument that cannot be.
         """
+        session = self.session
+        session.check()
         x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)
         size = min(check_batch_size(batch_size, "fit"), len(x_array))
-        position = self._begin(len(x_array), size, seed, shuffle, resume)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
-        training = self._program("recorded" if record else "training", x_array, y_array)
-        validation = self._program("validation", *held_out) if held_out is not None else None
-        if self.start is not None:
-            self.start.fed(training.feed, validation.feed if validation is not None else None)
-        self.recorder = self._recorder(record, x_array, y_array, resume) if record else None
-        run = Fitting(self, position, training, validation, [as_callback(c) for c in callbacks], report(progress))
-        return run.to(int(epochs))
+        shown, listening = report(progress), [as_callback(c) for c in callbacks]
+        training = session.program("recorded" if record else "training", x_array, y_array)
+        validation = session.program("validation", *held_out) if held_out is not None else None
+        with session.beginning():
+            self._begin(Position(len(x_array), size, seed, bool(shuffle)), resume)
+            self.recorder = self._recorder(record, x_array, y_array, resume) if record else None
+        session.rows = Rows(x_array, y_array, held_out)
+        self._fitting = Fitting(self, session, training, validation, listening, shown, self.recorder)
+        try:
+            return self._fitting.to(int(epochs))
+        finally:
+            self._fitting = None
 
     def stop(self) -> None:
         """End the running `fit` after the current epoch (for callbacks)."""
-        self._stop = True
+        if self._fitting is not None:
+            self._fitting.stopped = True
 
     def _data(
         self, X: object, y: object, held_out: tuple[object, object] | None, split: float | None, seed: int
@@ -202,52 +217,36 @@ class Trainer(Explained):
             raise DataError("fit: validation_data must be a pair (X, y). Pass a tuple of two arrays.") from None
         return x_array, y_array, check(x_held_out, y_held_out, "fit", names=("validation X", "validation y"))
 
-    def _begin(self, rows: int, batch_size: int, seed: int, shuffle: bool, resume: bool) -> Position:
-        shuffled_indices(0, seed)  # complains about a seed that cannot be
-        new = Position(rows, batch_size, seed, bool(shuffle))
+    def _begin(self, new: Position, resume: bool) -> None:
+        shuffled_indices(0, new.seed)  # complains about a seed that cannot be
+        session = self.session
         if not resume:
-            self.history, self.position = History(), new
-            default_generator.manual_seed(seed)
-            self.start = state.Start.of(self.model, self.optimizer)
-            return new
-        if self.position is None:
+            session.begin(new)
+            return
+        if session.position is None:
             raise SettingError("fit: resume=True needs an earlier fit or load, got a new Trainer. Leave resume out.")
         for name in ("rows", "batch_size", "seed", "shuffle"):
-            before, now = getattr(self.position, name), getattr(new, name)
+            before, now = getattr(session.position, name), getattr(new, name)
             if before != now:
                 raise SettingError(
                     f"fit: resume=True goes on exactly, so {name} must be as before ({before}), got {now}. "
                     f"Use the same data and arguments, or leave resume out to start a new training of these weights."
                 )
-        self.history.interrupted = False
-        return self.position
+        session.history.interrupted = False
 
     def _recorder(self, record: bool | str | os.PathLike[str], x: Array, y: Array, resume: bool) -> Recorder:
         """The record of the training that begins or goes on now."""
-        if self.position is None:
+        session, kept = self.session, self.recorder if resume else None
+        if session.position is None:
             raise SettingError("fit: a record begins with a position; this is a bug in chainrule.")
         folder = None if isinstance(record, bool) else os.fspath(record)
-        if resume and folder is None and self.recorder is not None:
-            folder = os.fspath(self.recorder.folder)
-        kept = self.recorder.temporary if resume and self.recorder is not None else None
-        recorder = Recorder(folder, describe(self, x, y), partial(self.save, durable=False), self.position.done, resume)
-        recorder.temporary = recorder.temporary or kept
+        if folder is None and kept is not None:
+            folder = os.fspath(kept.folder)
+        save = partial(saved.save, session, durable=False)
+        recorder = Recorder(folder, describe(session, x, y), save, session.position.done, resume)
+        recorder.temporary = recorder.temporary or (kept.temporary if kept is not None else None)
         recorder.data = x, y
         return recorder
-
-    def _program(self, kind: str, x: Array, y: Array) -> steps.Program:
-        """The compiled step of this kind, used again for data of the same shapes."""
-        known = self._programs.get(kind)
-        if known is not None and known.feed.take(x, y):
-            return known
-        if kind in ("training", "recorded"):
-            program = steps.training_program(
-                self.model, self.loss, self.optimizer, self.metrics, x, y, kind == "recorded", self.max_norm
-            )
-        else:
-            program = steps.evaluation_program(self.model, self.loss, self.metrics, x, y)
-        self._programs[kind] = program
-        return program
 
     # ---------------------------------------------------------------- using the model
 
@@ -261,13 +260,14 @@ class Trainer(Explained):
         Raises:
             DataError, ShapeError: as `fit`.
         """
-        x_array, y_array = inputs.rows(self.model, self.loss, self.metrics, X, y, "evaluate", meaning=self.meaning)
-        size = min(check_batch_size(batch_size, "evaluate"), len(x_array))
-        return self._measures(self._program("evaluation", x_array, y_array), len(x_array), size)
-
-    def _measures(self, program: steps.Program, rows: int, batch_size: int) -> dict[str, float]:
-        with inputs.mode(self.model, False):
-            values = steps.evaluate(program, rows, batch_size)
+        session = self.session
+        session.check()
+        with session.mode(False):
+            x_array, y_array = inputs.rows(
+                session.model, session.loss, session.metrics, X, y, "evaluate", meaning=session.meaning
+            )
+            size = min(check_batch_size(batch_size, "evaluate"), len(x_array))
+            values = steps.evaluate(session.program("evaluation", x_array, y_array), len(x_array), size)
         return dict(zip(("loss", *self.metrics), map(float, values), strict=True))
 
     def predict(self, X: object, batch_size: int = 256) -> Array:
@@ -280,7 +280,7 @@ class Trainer(Explained):
         Raises:
             DataError, ShapeError: as `fit`.
         """
-        return self._predictor(X, batch_size)
+        return self.predictor(X, batch_size)
 
     def predict_proba(self, X: object, batch_size: int = 256) -> Array:
         """The probability of each class (axis 1) for each row, or of yes for outputs to yes-or-no questions.
@@ -326,7 +326,8 @@ class Trainer(Explained):
     # ---------------------------------------------------------------- saving
 
     def save(self, path: str | os.PathLike[str], durable: bool = True) -> None:
-        """Write weights, optimizer, random counter, position and history to one safetensors file.
+        """Write everything the training is made of to one safetensors file: weights (the loss's too), optimizer,
+        schedules, random streams, what is frozen, modes and settings of the modules, position and history.
 
         ``load`` of it followed by ``fit(resume=True)`` gives the bits that a training without a stop gives.
 
@@ -334,43 +335,14 @@ class Trainer(Explained):
             path: the file; replaced only once the new one is complete.
             durable: wait until the disk has it.
         """
-        tensors: dict[str, Tensor] = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        tensors["generator"] = default_generator.get_state()
-        meta = {
-            "format": _FORMAT,
-            "optimizer": checkpoints.flatten(self.optimizer.state_dict(), "optimizer", tensors),
-            "optimizer_name": type(self.optimizer).__name__,
-            "position": asdict(self.position) if self.position is not None else None,
-            "history": self.history.as_dict(),
-        }
-        checkpoints.save_file(tensors, path, meta, durable)
+        saved.save(self.session, path, durable)
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over everything `save` wrote; model and optimizer must be built as they were then.
+        """Take over everything `save` wrote; model, loss, optimizer and schedules must be built as they were then.
 
         Raises:
             DamagedFileError: the file is missing, cut off, changed, or of another kind.
-            StateDictError: it does not fit this model or optimizer.
+            StateDictError: it does not fit this model, loss or optimizer.
+            SettingError: it is of another optimizer, or of other schedules.
         """
-        tensors, meta = checkpoints.load_file(path)
-        if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
-            raise DamagedFileError(
-                f"{path}: no training is saved in this file, only tensors. Load it with model.load_state_dict, "
-                f"or name a file that Trainer.save wrote."
-            )
-        if meta["optimizer_name"] != type(self.optimizer).__name__:
-            raise SettingError(
-                f"load: {path} holds the state of {meta['optimizer_name']}, this trainer has "
-                f"{type(self.optimizer).__name__}. Build the optimizer as it was when it was saved."
-            )
-        before = state.snapshot(self.model, self.optimizer)
-        try:
-            self.model.load_state_dict({k[6:]: t for k, t in tensors.items() if k.startswith("model.")})
-            self.optimizer.load_state_dict(checkpoints.unflatten(meta["optimizer"], tensors))
-        except BaseException:
-            state.restore(before)  # all of it or nothing
-            raise
-        default_generator.set_state(tensors["generator"])
-        self.position = Position(**meta["position"]) if meta["position"] is not None else None
-        self.history = History.from_dict(meta["history"])
-        self.start = None
+        saved.load(self.session, path)

@@ -33,6 +33,4 @@ def trained(
 
 def bits(trainer):
     """Everything a step may change, as bytes."""
-    from chainrule.training import state
-
-    return [handle._node.value.tobytes() for handle in state.handles(trainer.model, trainer.optimizer)]
+    return [handle._node.value.tobytes() for handle in trainer.session.handles()]

@@ -19,6 +19,7 @@ from chainrule.explain.diagnosis.task import Score, Task
 from chainrule.graph import Node, toposort
 from chainrule.nn.module import Module
 from chainrule.tensor.creation import tensor
+from chainrule.tensor.random import drawing_from
 from chainrule.training import inputs
 
 Array = np.ndarray[Any, Any]
@@ -120,7 +121,7 @@ class Evidence:
 def gather(lab: Laboratory) -> Evidence:
     """Replay the run as it was, with looks into the model on the way."""
     with inputs.mode(lab.model, False):
-        lab.predictor = lab.trainer._predictor
+        lab.predictor = lab.trainer.predictor
         trained = lab.score(AS_IT_WAS, lab.x[lab.sampled], lab.y[lab.sampled])
         tested = lab.score(AS_IT_WAS, lab.x_val, lab.y_val)
     final = [np.array(p._node.value) for p in lab.model.parameters()]
@@ -140,23 +141,23 @@ def _moments(lab: Laboratory, course: list[tuple[int, Score]]) -> Iterator[Momen
     index = lab.rows[np.linspace(0, len(lab.rows) - 1, min(ROWS, len(lab.rows))).astype(int)]
     with lab.prepared(AS_IT_WAS) as run:
         step, loss = 0, math.nan
-        for factor, part in lab.batches(AS_IT_WAS, 0, lab.rows):
+        for rates, part in lab.batches(AS_IT_WAS, 0, lab.rows):
             while len(part):
                 ahead = [w - step for w in wanted if w >= step]
                 if ahead and ahead[0] == 0:
                     with inputs.mode(lab.model, False):
                         course.append((step, lab.glance()))
                     before = _Look(lab, index, course[-1][1]) if step in {0, 1, *looks} else None
-                    loss = float(run(factor, part[:1])[0])
+                    loss = float(run(rates[:1], part[:1])[0])
                     if before is not None:
                         yield before.moment(step, loss)
                         if not before.finite:
                             return
-                    step, part = step + 1, part[1:]
+                    step, part, rates = step + 1, part[1:], rates[1:]
                     continue
                 count = min(len(part), ahead[0] if ahead else len(part))
-                run(factor, part[:count])
-                step, part = step + count, part[count:]
+                run(rates[:count], part[:count])
+                step, part, rates = step + count, part[count:], rates[count:]
         with inputs.mode(lab.model, False):
             course.append((step, lab.glance()))
 
@@ -223,12 +224,12 @@ def look(lab: Laboratory, x: Array, y: Array) -> tuple[list[Activity], dict[str,
 def _training_mode_loss(lab: Laboratory, x: Array, y: Array) -> float:
     """The loss with dropout on, without using up the random numbers of the run."""
     from chainrule.tensor.functions import no_grad
-    from chainrule.tensor.random import default_generator
 
-    before = default_generator.get_state()
-    with no_grad(), np.errstate(all="ignore"):
+    stream = lab.session.random
+    before = stream.get_state()
+    with drawing_from(stream), no_grad(), np.errstate(all="ignore"):
         value = lab.trainer.loss(lab.model(tensor(x)), tensor(y))
-    default_generator.set_state(before)
+    stream.set_state(before)
     return float(value._node.value)
 
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from chainrule.data.batches import shuffled_indices
+from chainrule.errors import SettingError
 from chainrule.explain.diagnosis import surgery
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.task import Score, Task
-from chainrule.nn import utils
 from chainrule.optim import Optimizer
-from chainrule.tensor.random import default_generator
+from chainrule.tensor.random import drawing_from
 from chainrule.training import inputs, state
 from chainrule.training import steps as compiled
 from chainrule.training.predict import Predictor
+from chainrule.training.session import Rows, Session, Standing
 
 Array = np.ndarray[Any, Any]
 AS_IT_WAS = Remedy()
@@ -60,26 +62,27 @@ class Laboratory:
     def __init__(self, trainer: Any) -> None:
         surgery.check_fitted(trainer)
         self.trainer, self.model, self.loss = trainer, trainer.model, trainer.loss
+        self.session: Session = trainer.session
         self.optimizer: Optimizer = trainer.optimizer
         self.position, self.history = trainer.position, trainer.history
-        self.start: state.Start = trainer.start
-        self.x, self.y = _rows(trainer.start.training)
-        self._hold_out(trainer.start.validation)
+        self.start, rows = _began(self.session)
+        self.x, self.y = rows.x, rows.y
+        self._hold_out(rows.held_out)
         with inputs.mode(self.model, False):
             self.output_layer = surgery.output_layer(self.model, self.x[:2])
         self.sample = trainer.predict(self.x[:64])  # outputs of the trained model
         self.task = Task.of(self.loss, trainer.meaning, self.sample.shape, self.y)
         self.suspicious = np.zeros(len(self.x), bool)  # rows whose labels look wrong
-        self._programs: dict[tuple[Any, ...], tuple[compiled.Program, Predictor, Optimizer, state.Snapshot]] = {}
+        self._worlds: dict[tuple[Any, ...], tuple[Session, Predictor, state.Snapshot]] = {}
         self._known: dict[tuple[Any, ...], Replay] = {}
         self._labels: Any = None
         self.replays = 0
 
-    def _hold_out(self, validation: compiled.Feed | None) -> None:
+    def _hold_out(self, validation: tuple[Array, Array] | None) -> None:
         self.rows = np.arange(len(self.x))
         self.validated = validation is not None
         if validation is not None:
-            self.x_val, self.y_val = _rows(validation)
+            self.x_val, self.y_val = validation
             return
         order = shuffled_indices(len(self.x), seed=2**32)
         held = order[: len(order) // 5]
@@ -87,7 +90,7 @@ class Laboratory:
         self.x_val, self.y_val = self.x[held], self.y[held]
 
     def __enter__(self) -> Laboratory:
-        self._preserved = surgery.preserved(self.model, self.optimizer)
+        self._preserved = surgery.preserved(self.session)
         self._preserved.__enter__()
         return self
 
@@ -125,21 +128,56 @@ class Laboratory:
         """The run took more steps than a replay."""
         return bool(self.budget < self.position.epoch * len(self.rows))
 
-    def batches(self, remedy: Remedy, seed: int, rows: Array) -> Iterator[tuple[float, Array]]:
-        """The learning rate (as a factor of the first) and the row numbers of each native call, in order."""
+    def batches(self, remedy: Remedy, seed: int, rows: Array) -> Iterator[tuple[Array, Array]]:
+        """The rates (steps, groups) and the row numbers (steps, batch) of each native call, in order."""
         size = min(remedy.batch or self.position.batch_size, len(rows))
         left = max(1, round(self.budget * remedy.stop)) if size else 0
-        epoch, first = 0, self._rate(0)
+        epoch = 0
         while left > 0:
             order = rows[self._order(len(rows), seed, epoch)]
             if remedy.balance:
                 order = self._balanced(order, seed + epoch)
+            done, steps = 0, -(-len(order) // size)
             for part in compiled.batches(order, size):
                 taken = part[: -(-left // size)]
                 if len(taken):
-                    yield self._rate(epoch) / first, taken
+                    shares = (done + np.arange(len(taken))) / steps
+                    yield self.rates(epoch, shares), taken
                     left -= taken.size
+                    done += len(taken)
             epoch += 1
+
+    def rates(self, epoch: int, shares: Array) -> Array:
+        """The rates of the run after these shares of an epoch, (steps, groups); beyond its end, its last."""
+        per_epoch = self.position.steps if self.session.schedules.by_step else 1
+        places = epoch * per_epoch + np.floor(shares * per_epoch + 1e-9).astype(int)
+        found: Array = self._course[np.minimum(places, len(self._course) - 1)]
+        return found
+
+    @cached_property
+    def _course(self) -> Array:
+        """The rates of the run by epoch; with schedules of every step, by step."""
+        first = np.array([[group["lr"] for group in self.start.settings.groups]], np.float64)
+        schedules = self.session.schedules
+        if schedules.by_step:
+            return np.concatenate([first[:0], *self._scheduled()]) if self.taken else first
+        columns = [self.history.get("lr" if i == 0 else f"lr_{i}", []) for i in range(first.shape[1])]
+        used = np.array(columns, np.float64).T.reshape(-1, first.shape[1])
+        if not len(used):
+            return first
+        # What steps use is what the optimizer makes of the rate in its group, which a replay sets.
+        with np.errstate(all="ignore"):
+            return np.asarray(np.where((used[0] == first[0]) | (used[0] == 0), used, first * (used / used[0])))
+
+    def _scheduled(self) -> Iterator[Array]:
+        """The rates of every step, epoch by epoch, as the schedules give them once more."""
+        schedules = self.session.schedules
+        with self.session.lent():
+            self.session.put_settings(self.start.settings)
+            for epoch in range(self.position.epoch + 1):
+                yield schedules.rates(self.optimizer, self.position.steps)
+                if epoch < self.history.epochs:
+                    schedules.epoch_ended(self.history.row(epoch))
 
     def _order(self, count: int, seed: int, epoch: int) -> Array:
         if not self.position.shuffle:
@@ -154,10 +192,6 @@ class Laboratory:
         drawn = [rng.choice(m, -(-len(order) // len(members))) for m in members]
         return np.asarray(rng.permutation(np.concatenate(drawn))[: len(order)])
 
-    def _rate(self, epoch: int) -> float:
-        rates = self.history.get("lr", [])
-        return rates[min(epoch, len(rates) - 1)] if rates and rates[0] else 1.0
-
     # ---------------------------------------------------------------- replaying
 
     def replay(self, remedy: Remedy = AS_IT_WAS, seed: int = 0, rows: Array | None = None) -> Replay:
@@ -165,7 +199,7 @@ class Laboratory:
         key = (remedy, seed, None if rows is None else rows.tobytes())
         if key not in self._known:
             with self.prepared(remedy, seed) as run:
-                losses = [run(lr, index) for lr, index in self.batches(remedy, seed, self._rows(remedy, rows))]
+                losses = [run(rates, index) for rates, index in self.batches(remedy, seed, self._rows(remedy, rows))]
                 self._known[key] = self._measured(remedy, np.concatenate(losses))
             self.replays += 1
         return self._known[key]
@@ -175,59 +209,56 @@ class Laboratory:
         return chosen[~self.suspicious[chosen]] if remedy.clean else chosen
 
     @contextmanager
-    def prepared(self, remedy: Remedy, seed: int = 0) -> Iterator[Callable[[float, Array], Array]]:
+    def prepared(self, remedy: Remedy, seed: int = 0) -> Iterator[Callable[[Array, Array], Array]]:
         """The model at its first weights with the remedy applied; gives the function that runs batches.
 
-        That function takes the factor of the learning rate and row numbers (steps, batch), and returns the losses.
+        That function takes rates (steps, groups) and row numbers (steps, batch), and returns the losses.
         """
-        with surgery.preserved(self.model, self.optimizer), surgery.altered(self.model, remedy, self.output_layer):
-            program, predictor, optimizer, fresh = self._program(remedy)
-            state.restore(self.start.values)
-            state.restore(fresh)
-            self._draw(remedy, seed)
-            program.feed.take(self.inputs(self.x, remedy), self.targets(self.y, remedy))
-            rates = [group["lr"] for group in self._first_settings(optimizer)]
-            self.predictor = predictor
-            with inputs.mode(self.model, True):
+        with surgery.preserved(self.session):
+            self.session.go_to(self.start)
+            with surgery.altered(self.model, remedy, self.output_layer):
+                world, predictor, fresh = self._world(remedy)
+                state.restore(fresh)
+                self._draw(remedy, seed)
+                program = world.program("training", self.inputs(self.x, remedy), self.targets(self.y, remedy))
+                self.predictor = predictor
+                with world.training():
+                    yield partial(self._run, program, world.optimizer, remedy)
 
-                def run(factor: float, index: Array) -> Array:
-                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                        group["lr"] = rate * remedy.lr * factor
-                    with np.errstate(all="ignore"):
-                        return program.run(index).values[:, 0]
-
-                yield run
-
-    def _first_settings(self, optimizer: Optimizer) -> list[dict[str, Any]]:
-        groups = self.start.settings
-        return groups if optimizer is self.optimizer else groups[:1]
+    def _run(
+        self, program: compiled.Program, optimizer: Optimizer, remedy: Remedy, rates: Array, index: Array
+    ) -> Array:
+        """Some steps at these rates; their losses."""
+        scaled = rates[:, : len(optimizer.param_groups)] * remedy.lr
+        for group, rate in zip(optimizer.param_groups, scaled[0].tolist(), strict=True):
+            group["lr"] = rate
+        given = scaled if self.session.schedules.by_step else None
+        with np.errstate(all="ignore"):
+            return program.run(index, given).values[:, 0]
 
     def _draw(self, remedy: Remedy, seed: int) -> None:
+        stream = self.session.random
         if seed or remedy.init or remedy.activation:
-            default_generator.manual_seed(self.position.seed + seed * 7919 + 1)
+            stream.manual_seed(self.position.seed + seed * 7919 + 1)
         if remedy.init or remedy.activation:
-            surgery.draw_weights(self.model, remedy.activation)
+            with drawing_from(stream):
+                surgery.draw_weights(self.model, remedy.activation)
         if remedy.init or remedy.activation or seed:
-            default_generator.manual_seed(self.position.seed + seed * 7919)
+            stream.manual_seed(self.position.seed + seed * 7919)
 
-    def _program(self, remedy: Remedy) -> tuple[compiled.Program, Predictor, Optimizer, state.Snapshot]:
-        """The compiled step of this structure, made once."""
+    def _world(self, remedy: Remedy) -> tuple[Session, Predictor, state.Snapshot]:
+        """The training with this structure in place of its own, made once; its optimizer's first state, if it is new."""
         key = remedy.structure
-        if key not in self._programs:
+        if key not in self._worlds:
             optimizer = surgery.whole_optimizer(self.model, self.optimizer) if remedy.thaw else self.optimizer
-            if remedy.decay >= 0:
-                surgery.set_decay(optimizer, remedy.decay)
-            loss = surgery.loss_of(self.loss, remedy)
-            clipped = _Clipping(optimizer, remedy.clip) if remedy.clip else optimizer
-            # arg-type: it has all that a step calls, zero_grad and step
-            program = compiled.training_program(self.model, loss, clipped, {}, self.x, self.y)  # type: ignore[arg-type]
-            fresh = state.snapshot(self.model, optimizer) if optimizer is not self.optimizer else []
+            norm = remedy.clip or self.start.settings.max_norm
+            world = self.session.variation(surgery.loss_of(self.loss, remedy), optimizer, norm)
             own = {id(handle) for handle, _ in self.start.values}
-            fresh = [(handle, value) for handle, value in fresh if id(handle) not in own]
-            self._programs[key] = (program, Predictor(self.model), optimizer, fresh)
+            new = [handle for handle in world.handles() if id(handle) not in own]
+            self._worlds[key] = world, Predictor(world), state.values(new) if remedy.thaw else []
         if remedy.decay >= 0:
-            surgery.set_decay(self._programs[key][2], remedy.decay)
-        return self._programs[key]
+            surgery.set_decay(self._worlds[key][0].optimizer, remedy.decay)
+        return self._worlds[key]
 
     def inputs(self, x: Array, remedy: Remedy) -> Array:
         """Inputs as the remedy gives them to the model."""
@@ -253,7 +284,7 @@ class Laboratory:
         few = self.rows[:: max(1, len(self.rows) // 16)][:16]
         with self.prepared(AS_IT_WAS) as run:
             order = np.resize(few, (min(self.steps, LEAST_STEPS * 2), min(self.position.batch_size, 16)))
-            run(1.0, order)
+            run(np.repeat(self.rates(0, np.zeros(1)), len(order), axis=0), order)
             return self.score(AS_IT_WAS, self.x[few], self.y[few])
 
     # ---------------------------------------------------------------- measuring
@@ -296,20 +327,8 @@ class Laboratory:
             return self.predictor(self.inputs(x, remedy), 256)
 
 
-def _rows(feed: compiled.Feed) -> tuple[Array, Array]:
-    return feed.x.numpy(), feed.y.numpy()
-
-
-class _Clipping:
-    """The optimizer with gradients clipped before each step."""
-
-    def __init__(self, optimizer: Optimizer, norm: float) -> None:
-        self.optimizer, self.norm = optimizer, norm
-
-    def zero_grad(self) -> None:
-        self.optimizer.zero_grad()
-
-    def step(self) -> None:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        utils.clip_grad_norm_(parameters, self.norm)
-        self.optimizer.step()
+def _began(session: Session) -> tuple[Standing, Rows]:
+    """Where the latest fit began, and on what."""
+    if session.start is None or session.rows is None:
+        raise SettingError("diagnose: this training has no fit of its own to look at. Call fit first.")
+    return session.start, session.rows

@@ -21,7 +21,7 @@ from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training import state
+from chainrule.training.session import Session
 
 Array = np.ndarray[Any, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -30,23 +30,15 @@ OUTPUTS = (*ACTIVATIONS, nn.Softmax, nn.LogSoftmax, nn.Softplus)
 
 
 @contextmanager
-def preserved(model: Module, optimizer: Optimizer) -> Iterator[None]:
-    """Everything a replay changes is afterwards as it was: weights, gradients, moments, settings, layers, modes."""
-    values = state.snapshot(model, optimizer)
-    gradients = [(p, p._grad) for p in model.parameters()]
-    settings = [dict(group) for group in optimizer.param_groups]
-    modules = [(m, m.training, dict(m._modules)) for m in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training, children in modules:
-            module.training = training
-            module._modules.update(children)
-        for group, before in zip(optimizer.param_groups, settings, strict=True):
-            group.update(before)
-        for parameter, gradient in gradients:
-            parameter._grad = gradient
-        state.restore(values)
+def preserved(session: Session) -> Iterator[None]:
+    """Everything a replay changes is afterwards as it was, which layers there are among it."""
+    layers = [(module, dict(module._modules)) for module in session.model.modules()]
+    with session.lent():
+        try:
+            yield
+        finally:
+            for module, children in layers:
+                module._modules.update(children)
 
 
 @contextmanager
@@ -153,11 +145,11 @@ def check_fitted(trainer: Any) -> None:
     Raises:
         SettingError: nothing was fitted, or the training was only loaded.
     """
-    if trainer.position is None:
+    if trainer.session.position is None:
         raise SettingError(
             "diagnose: there is nothing to diagnose yet: this trainer has not fitted anything. Call fit first."
         )
-    if trainer.start is None or trainer.start.training is None:
+    if trainer.session.start is None or trainer.session.rows is None:
         raise SettingError(
             "diagnose: this training was loaded from a file, which holds neither its data nor its first weights. "
             "Build the model and call fit with the same arguments: one seed repeats it to the bit."

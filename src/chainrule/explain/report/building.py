@@ -67,10 +67,8 @@ def of_trainer(trainer: Trainer, **options: Any) -> Report:
 
 def held_out(trainer: Trainer) -> Pair | None:
     """The validation rows of the latest fit, if it had any."""
-    program = trainer._programs.get("validation")
-    if program is None:
-        return None
-    return program.feed.x.detach().numpy(), program.feed.y.detach().numpy()
+    rows = trainer.session.rows
+    return None if rows is None else rows.held_out
 
 
 def class_names(trainer: Trainer, test: Pair | None, given: list[str] | None) -> list[str] | None:
@@ -104,11 +102,10 @@ def counted(trainer: Trainer, test: Pair | None) -> Pair | None:
 
 
 def _rows(trainer: Trainer) -> Pair:
-    for kind in ("recorded", "training"):
-        program = trainer._programs.get(kind)
-        if program is not None:
-            return program.feed.x.detach().numpy(), program.feed.y.detach().numpy()
-    raise SettingError("Trainer.report: nothing was trained yet, so there is no step to show. Call fit first.")
+    rows = trainer.session.rows
+    if rows is None:
+        raise SettingError("Trainer.report: nothing was trained yet, so there is no step to show. Call fit first.")
+    return rows.x, rows.y
 
 
 def _steps(run: Run, count: int) -> list[int]:

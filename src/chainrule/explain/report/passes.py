@@ -16,10 +16,13 @@ import numpy as np
 from chainrule import autodiff, graph
 from chainrule.explain.moment import Moment
 from chainrule.graph import CONST, Array, Node
+from chainrule.nn.utils import clip_grad_norm_
 from chainrule.tensor.core import lifted, wrap
 from chainrule.tensor.creation import ones_like, tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training import state
+from chainrule.tensor.random import drawing_from
+from chainrule.training.session import Session
+from chainrule.training.state import optimized
 from chainrule.training.trainer import Trainer
 
 
@@ -83,8 +86,7 @@ def run(trainer: Trainer, x: Array, y: Array) -> Step:
         trainer: its weights, optimizer state and random counter are those before the step.
         x, y: the rows of the batch, as `Trainer.fit` takes them.
     """
-    with _untouched(trainer):
-        trainer.model.train()
+    with _free(trainer.session):
         given = tensor(x)
         if given.dtype.is_floating_point:
             given.requires_grad_()  # so that the input's own gradient is there to be seen
@@ -139,23 +141,16 @@ def _update(trainer: Trainer, gradients: dict[str, Array]) -> tuple[dict[str, Ar
     with no_grad():
         for name, gradient in gradients.items():
             named[name].grad = wrap(lifted(tensor(gradient)))
+        if trainer.max_norm is not None:
+            clip_grad_norm_(optimized(trainer.optimizer), trainer.max_norm)
         trainer.optimizer.step()
     return before, {name: np.asarray(p._node.value - before[name]) for name, p in named.items()}
 
 
 @contextmanager
-def _untouched(trainer: Trainer) -> Iterator[None]:
-    """Weights, optimizer, random counter, gradients and mode as they were, whatever happens inside."""
-    saved = state.snapshot(trainer.model, trainer.optimizer)
-    grads = [(p, p.grad) for p in trainer.model.parameters()]
-    modes = [(module, module.training) for module in trainer.model.modules()]
-    try:
-        for parameter, _ in grads:
-            parameter.grad = None
+def _free(session: Session) -> Iterator[None]:
+    """In the modes of the training, drawing from its stream, without gradients; afterwards all is as it was."""
+    with session.lent(), session.training(), drawing_from(session.random):
+        for handle in session.handles():
+            handle.grad = None
         yield
-    finally:
-        state.restore(saved)
-        for parameter, grad in grads:
-            parameter.grad = grad
-        for module, mode in modes:
-            module.training = mode

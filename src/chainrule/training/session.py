@@ -1,0 +1,305 @@
+"""A training as one world: what shapes its steps, what they change, and how far it is.
+
+Everything that trains, resumes, replays or explains asks here. A step is done whole or not at all: `commit` says what
+stands, and `roll_back` goes there from wherever an exception came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.errors import SettingError
+from chainrule.nn import Module
+from chainrule.nn.meaning import Meaning, meaning_of, named
+from chainrule.optim import Optimizer
+from chainrule.tensor import Tensor
+from chainrule.tensor.random import Generator, drawing_from
+from chainrule.training import settings, state, steps
+from chainrule.training.history import History
+from chainrule.training.metrics import Metric, resolve
+from chainrule.training.position import Position
+from chainrule.training.scheduling import Given, Schedules
+from chainrule.training.settings import Settings
+
+Array = np.ndarray[Any, Any]
+ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
+PATIENCE = 100  # exceptions in a row that a way back outlasts
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a training stands, whole: what it takes to go back there.
+
+    Attributes:
+        values, gradients: of every tensor that a step changes.
+        settings: what shapes a step beside them.
+        epochs, steps: how much of the history is of it.
+    """
+
+    values: state.Snapshot
+    gradients: state.Gradients
+    settings: Settings
+    position: Position | None
+    epochs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a fit was given: arrays as the compiled steps take them."""
+
+    x: Array
+    y: Array
+    held_out: tuple[Array, Array] | None = None
+
+
+class Session:
+    """One training.
+
+    Args:
+        model, loss, optimizer, metrics, max_norm, output, scheduler: as for `Trainer`.
+
+    Attributes:
+        random: the stream that steps draw from, and nothing else.
+        aside: the stream of everything else during a `fit`: validation and callbacks. So neither moves the steps' own.
+        position: how far it is; None before the first `fit`.
+        start: where the latest `fit` began; a loaded training has none.
+        rows: what the latest `fit` was given.
+        programs: the compiled steps, by kind.
+        modes: by module, whether it was in training mode when the latest `fit` ended.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Metric,
+        optimizer: Optimizer,
+        metrics: Iterable[str | Metric] = (),
+        max_norm: float | None = None,
+        output: str | None = None,
+        scheduler: Given = None,
+    ) -> None:
+        self.model, self.loss, self.optimizer, self.max_norm = model, loss, optimizer, max_norm
+        self.check()
+        self.output = named(output, "Trainer(output=)") if output is not None else None
+        self.measured = [metrics] if isinstance(metrics, str) else list(metrics)
+        self._metrics = loss, resolve(self.measured, loss, self.meaning)
+        self.schedules = Schedules(scheduler, optimizer)
+        self.random, self.aside = Generator(0), Generator(ASIDE)
+        self.history = History()
+        self.position: Position | None = None
+        self.start: Standing | None = None
+        self.rows: Rows | None = None
+        self.programs: dict[str, steps.Program] = {}
+        self.modes: dict[str, bool] | None = None
+        self.standing: Standing | None = None
+        self._shapes: dict[tuple[Any, ...], Any] = {}
+
+    def check(self) -> None:
+        """Raise `SettingError` unless model, loss, optimizer and clipping can be what they are."""
+        for name, value, kind, example in (
+            ("model", self.model, Module, "nn.Sequential(...)"),
+            ("optimizer", self.optimizer, Optimizer, "optim.Adam(model.parameters())"),
+        ):
+            if not isinstance(value, kind):
+                raise SettingError(
+                    f"Trainer: {name} must be {'an nn.Module' if kind is Module else 'an Optimizer'}, "
+                    f"got {type(value).__name__}. Pass an object such as {example}."
+                )
+        if not callable(self.loss) or isinstance(self.loss, type):
+            raise SettingError(
+                f"Trainer: loss must be a function (output, target) -> Tensor, got {self.loss!r}. "
+                f"Pass F.cross_entropy or nn.CrossEntropyLoss(), for example."
+            )
+        norm = self.max_norm
+        if norm is not None and not (isinstance(norm, (int, float)) and norm > 0):
+            raise SettingError(f"Trainer: max_norm must be a number above 0, or None, got {norm!r}.")
+
+    @property
+    def meaning(self) -> Meaning | None:
+        """What the model's outputs mean: as ``output=`` says, else as the loss says; None where neither does."""
+        return self.output or meaning_of(self.loss)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """What is measured beside the loss, by the name it has in the history."""
+        if self._metrics[0] is not self.loss:
+            self._metrics = self.loss, resolve(self.measured, self.loss, self.meaning)
+        return self._metrics[1]
+
+    # ---------------------------------------------------------------- what shapes a step
+
+    def shape(self) -> tuple[Any, ...]:
+        """What a compiled step was made for: another model, loss, optimizer, metric or norm makes another step."""
+        parts = (self.model, self.loss, self.optimizer, *self.metrics.values())
+        found = (self.max_norm, *map(id, parts))
+        if found not in self._shapes:
+            self._shapes[found] = parts  # held, so that no other object gets one of these numbers
+        return found
+
+    def settings(self) -> Settings:
+        """What shapes a step now and is no tensor."""
+        tensors = self.named()
+        things = {name: settings.attributes(thing) for name, thing in settings.objects(self.model, self.loss)}
+        for name, training in (self.modes or {}).items():
+            if name in things:
+                things[name]["training"] = training
+        trained = {name: handle.requires_grad for name, handle in tensors.items()}
+        groups = settings.groups_of(self.optimizer)
+        return Settings(groups, self.schedules.state(), things, trained, self.max_norm)
+
+    def put_settings(self, saved: Settings) -> None:
+        """Everything as these settings say."""
+        settings.put_groups(self.optimizer, saved.groups)
+        self.schedules.put(saved.schedules)
+        self.max_norm = saved.max_norm
+        for name, handle in self.named().items():
+            if saved.trained.get(name, handle.requires_grad) != handle.requires_grad:
+                handle.requires_grad_(saved.trained[name])
+        for name, thing in settings.objects(self.model, self.loss):
+            settings.put_attributes(thing, saved.modules.get(name, {}))
+
+    # ---------------------------------------------------------------- what a step changes
+
+    def named(self) -> dict[str, Tensor]:
+        """The tensors that the training is about, by name: those of model and loss, and whatever else is optimized."""
+        return state.named(self.model, self.loss, self.optimizer)
+
+    def handles(self) -> list[Tensor]:
+        """Every tensor that a step changes, each once."""
+        streams = [self.random.state, self.aside.state]
+        return state.once(self.named().values(), state.moments(self.optimizer), streams)
+
+    def now(self) -> Standing:
+        """Where it stands now."""
+        handles = self.handles()
+        learned = [handle for handle in handles if handle.requires_grad]
+        values, gradients = state.values(handles), state.gradients(learned)
+        return Standing(values, gradients, self.settings(), self.position, self.history.epochs, self.history.steps)
+
+    def go_to(self, standing: Standing) -> None:
+        """Everything as it was there."""
+        self.put_settings(standing.settings)
+        state.restore(standing.values)
+        state.restore_gradients(standing.gradients)
+        self.position = standing.position
+        self.history.cut(standing.epochs, standing.steps)
+
+    def commit(self, standing: Standing) -> None:
+        """This stands from now on: one assignment, so that no exception finds it half done."""
+        self.standing = standing
+
+    def roll_back(self) -> None:
+        """Everything as it stood at the latest `commit`, whatever else is raised on the way there."""
+        for _ in range(PATIENCE):
+            try:
+                if self.standing is not None:
+                    self.go_to(self.standing)
+                return
+            except BaseException:  # a second signal must not leave half of it; the first error is on its way
+                continue
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Free to be changed inside the block; afterwards everything is as it was."""
+        before, kept = self.now(), (self.history, self.start, self.standing, self.modes)
+        modes = [(module, module.training) for module in self._modules()]
+        self.history = History()
+        try:
+            yield
+        finally:
+            self.history, self.start, self.standing, self.modes = kept
+            self.go_to(before)
+            for module, was in modes:
+                module.training = was
+
+    # ---------------------------------------------------------------- modes
+
+    def _modules(self) -> Iterator[Module]:
+        for module in state.modules(self.model, self.loss).values():
+            yield from module.modules()
+
+    @contextmanager
+    def mode(self, training: bool) -> Iterator[None]:
+        """Model and loss in training or evaluation mode inside the block; each module as it was afterwards."""
+        before = [(module, module.training) for module in self._modules()]
+        for module, was in before:
+            if was is not training:
+                module.training = training
+        try:
+            yield
+        finally:
+            for module, was in before:
+                if module.training is not was:
+                    module.training = was
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Inside the block the modules are in the modes of the training; afterwards in their own again."""
+        modes, self.modes = self.modes, None
+        with self.mode(True):
+            self.wear(modes or {})
+            try:
+                yield
+            finally:
+                self.modes = {name: module.training for name, module in self._named_modules()}
+
+    def wear(self, modes: Mapping[str, bool]) -> None:
+        """The modules in these modes; those that are not named in training mode."""
+        for name, module in self._named_modules():
+            module.training = modes.get(name, True)
+
+    def _named_modules(self) -> Iterator[tuple[str, Module]]:
+        return ((n, thing) for n, thing in settings.objects(self.model, self.loss) if isinstance(thing, Module))
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Inside the block this thread draws from the second stream."""
+        with drawing_from(self.aside):
+            yield
+
+    # ---------------------------------------------------------------- the beginning
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """A training that cannot begin inside the block leaves the one before as it was."""
+        before, kept = self.now(), (self.history, self.start, self.standing, self.modes)
+        try:
+            yield
+        except BaseException:
+            self.history, self.start, self.standing, self.modes = kept
+            self.go_to(before)
+            raise
+
+    def begin(self, position: Position) -> None:
+        """A new training of the weights that stand, with nothing before it."""
+        self.optimizer.zero_grad()  # what is left over from before is not of these data
+        self.history, self.position, self.modes = History(), position, None
+        self.random.manual_seed(position.seed)
+        self.aside.manual_seed(position.seed ^ ASIDE)
+        self.start = self.now()
+
+    def variation(self, loss: Metric, optimizer: Optimizer, max_norm: float | None) -> Session:
+        """The same model and streams with something else in place of loss, optimizer or clipping."""
+        other = Session(self.model, loss, optimizer, (), max_norm)
+        other.random, other.aside = self.random, self.aside
+        return other
+
+    # ---------------------------------------------------------------- programs
+
+    def program(self, kind: str, x: Array, y: Array) -> steps.Program:
+        """The compiled step of this kind over these rows: "training", "recorded", "validation" or "evaluation"."""
+        known = self.programs.get(kind)
+        if known is None or not known.feed.take(x, y):
+            self.programs[kind] = known = self._made(kind, x, y)
+        return known
+
+    def _made(self, kind: str, x: Array, y: Array) -> steps.Program:
+        if kind in ("training", "recorded"):
+            return steps.training_program(self, x, y, kind == "recorded")
+        return steps.evaluation_program(self, x, y, self.aside if kind == "validation" else None)
