@@ -193,7 +193,6 @@ def test_a_model_that_takes_neither_is_complained_of_for_what_was_given():
 
     trainer = make()
     trainer.model = Strict()
-    trainer._predictor.model = trainer.model
     with raises(DtypeError, "only text, got int64"):
         trainer.predict(whole)
 
