@@ -34,6 +34,10 @@ _STALE = 3600.0  # seconds after which a half-written file is nobody's, where lo
 _ATTEMPTS = 10
 
 
+class UnconfirmedError(OSError):
+    """The disk does not say that it keeps what was written."""
+
+
 class Folder:
     """A folder, open until `close`; a context manager.
 
@@ -147,9 +151,9 @@ class Folder:
             if guard is not None:
                 with suppress(OSError):
                     os.close(guard)
+        self.sweep()
         if durable:
             self.sync()
-        self.sweep()
 
     def remove(self, name: str) -> None:
         """Remove a file."""
@@ -162,7 +166,7 @@ class Folder:
                 os.fsync(self.descriptor)
             except OSError as error:
                 if error.errno not in (EINVAL, ENOTSUP):  # some file systems know no such thing
-                    raise
+                    raise UnconfirmedError(error.errno, error.strerror) from None
 
     def entries(self) -> Iterator[tuple[str, os.stat_result]]:
         """The regular files and what is known of each; one that another process removes meanwhile is left out."""

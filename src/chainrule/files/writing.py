@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Union
 
 from chainrule.errors import UnwritableFileError
-from chainrule.files.folder import BINARY, NO_WAIT, Folder, Part, why_special, write_all
+from chainrule.files.folder import BINARY, NO_WAIT, Folder, Part, UnconfirmedError, why_special, write_all
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -82,10 +82,12 @@ def _append(descriptor: int, before: int, data: bytes) -> None:
 
 def unwritable(path: Path, error: OSError) -> UnwritableFileError:
     """The error for a file that could not be written, with the system's number as ``errno``."""
-    remedy = _REMEDIES.get(error.errno or 0, "Name a file or folder that you may write to, or look after the disk.")
-    raised = UnwritableFileError(
-        f"{os.fspath(path)}: this file could not be written ({error.strerror or error}); what stood there before still "
-        f"stands. {remedy}"
-    )
+    why, name = error.strerror or error, os.fspath(path)
+    if isinstance(error, UnconfirmedError):
+        text = f"{name}: the new file is there, but the disk does not confirm that it keeps it ({why}). Look after the disk."
+    else:
+        remedy = _REMEDIES.get(error.errno or 0, "Name a file or folder that you may write to, or look after the disk.")
+        text = f"{name}: this file could not be written ({why}); what stood there before still stands. {remedy}"
+    raised = UnwritableFileError(text)
     raised.errno = error.errno
     return raised
