@@ -210,6 +210,19 @@ def test_the_error_says_which_of_the_two_is_there(tmp_path: Path, monkeypatch: p
 def test_the_harness_sees_what_a_save_calls(tmp_path: Path) -> None:
     with injected(Faults(-1)) as faults:
         write_whole(tmp_path / "a", b"new")
-    expected = ["open", "stat", "open", "fstat", "dup", "write", "fsync", "close", "replace", "close", "scandir", "fsync"]
+    expected = [
+        "open",
+        "stat",
+        "open",
+        "fstat",
+        "dup",
+        "write",
+        "fsync",
+        "close",
+        "replace",
+        "close",
+        "scandir",
+        "fsync",
+    ]
     assert [name for name in faults.called if name in expected][: len(expected)] == expected
     assert os.path.exists(tmp_path / "a")
