@@ -79,7 +79,14 @@ def test_a_meaning_that_does_not_exist():
         meaning_of(loss)
 
 
+def only_by_name(output, target, *, ignore_index=7):
+    return plain(output, target)
+
+
 def test_options_of_a_loss():
+    assert option_of(only_by_name, "ignore_index") == 7
+    assert option_of(lambda output, target, weight=2: plain(output, target), "weight") == 2
+    assert option_of(torch.nn.functional.cross_entropy, "ignore_index") == -100
     assert option_of(F.cross_entropy, "ignore_index") == -100
     assert option_of(functools.partial(F.cross_entropy, ignore_index=3), "ignore_index") == 3
     assert option_of(nn.CrossEntropyLoss(ignore_index=4), "ignore_index") == 4

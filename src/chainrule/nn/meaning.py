@@ -150,11 +150,13 @@ def option_of(loss: Any, name: str, default: Any = None) -> Any:
         return loss.keywords[name] if name in loss.keywords else option_of(loss.func, name, default)
     if hasattr(loss, name):
         return getattr(loss, name)
-    try:
-        found = inspect.signature(loss).parameters[name].default
-    except (TypeError, ValueError, KeyError):
+    function = inspect.unwrap(loss)
+    code = getattr(function, "__code__", None)
+    if code is None:
         return default
-    return default if found is inspect.Parameter.empty else found
+    values = function.__defaults__ or ()  # of the last arguments; inspect.signature takes a hundred times as long
+    arguments = code.co_varnames[code.co_argcount - len(values) : code.co_argcount]
+    return {**dict(zip(arguments, values, strict=True)), **(function.__kwdefaults__ or {})}.get(name, default)
 
 
 def name_of(loss: object) -> str:
