@@ -9,7 +9,7 @@ import pytest
 from tests.explain.trainings import X, bits, fit, trainer, weights, y
 
 import chainrule as cr
-from chainrule.errors import IndexRangeError, SettingError, UnknownNameError
+from chainrule.errors import DataError, IndexRangeError, SettingError, UnknownNameError
 from chainrule.explain.whatif import Change, alternatives
 
 
@@ -125,6 +125,19 @@ def test_what_cannot_be_changed(run):
         run.what_if(3, labels={70: 1})
     with raises(SettingError, "what_if: steps must be a whole number, 1 or more, got 0."):
         run.what_if(3, 0)
+    text = "what_if: y[7] must hold labels 0 to 1, because the model has 2 outputs, got 9 at row 0 (labels run from 9 to 9). Give the model 10 outputs, or number the classes from 0."
+    with raises(DataError, text):  # the row of the one target that was given
+        run.what_if(3, labels={7: 9})
+    with pytest.raises(
+        DataError, match=r"^what_if: y\[7\] must hold integer class labels 0 to 1 for this loss, got float64"
+    ):
+        run.what_if(3, labels={7: 0.5})
+    with raises(DataError, "what_if: X[0, 1] must be a finite number that float32 holds, got 1e+300."):
+        run.what_if(3, inputs={(0, 1): 1e300})
+    with raises(DataError, "what_if: the new value of 0.weight must be a finite number that float32 holds, got nan."):
+        run.what_if(3, weights={"0.weight[0, 0]": np.nan})
+    with raises(SettingError, "what_if: lr must be a number of 0 or more, got inf."):
+        run.what_if(3, lr=np.inf)
     with raises(SettingError, "what_if: lr must be a number of 0 or more, got -1."):
         run.what_if(3, lr=-1)
 

@@ -148,6 +148,22 @@ def as_integers(array: Array, who: str) -> Array:
     return array.astype(dtypes.as_dtype(array.dtype).numpy, copy=False)
 
 
+def as_number(value: object, dtype: np.dtype[Any], who: str) -> Any:
+    """One number in this dtype: an integer unchanged, another rounded, and finite.
+
+    Raises:
+        DataError: it is no number, or none of this dtype.
+    """
+    given = np.asarray(value)
+    if given.ndim == 0 and given.dtype.kind in "biuf":
+        with np.errstate(all="ignore"):
+            found = given.astype(dtype)
+            if np.isfinite(found) if dtype.kind == "f" else found == given:
+                return found[()]
+    kind = "a finite number" if dtype.kind == "f" else "a whole number"
+    raise DataError(f"{who} must be {kind} that {dtype} holds, got {value!r}.")
+
+
 def check_same_length(x: Array, y: Array, who: str, x_name: str = "X", y_name: str = "y") -> None:
     """Raise `DataError` unless `x` and `y` have one row for each other."""
     if x.shape[0] != y.shape[0]:
@@ -181,13 +197,7 @@ def as_labels(y: Array, classes: int, who: str, ignore_index: int | None = None)
     # In the dtype that came: a cast to int64 first could bring a number from outside into the range.
     outside = (y < 0) | (y >= classes)
     if ignore_index is not None:
-        counts = y != ignore_index
-        outside &= counts
-        if not counts.any():
-            raise DataError(
-                f"{who} must hold a label that counts, got {ignore_index} (the loss's ignore_index) in every row. "
-                f"Check how the labels were made."
-            )
+        outside &= y != ignore_index
     if outside.any():
         first = int(outside.ravel().argmax())
         top = y[outside].max()
@@ -198,6 +208,15 @@ def as_labels(y: Array, classes: int, who: str, ignore_index: int | None = None)
             f"{remedy + 'number' if remedy else 'Number'} the classes from 0."
         )
     return y.astype(np.int64, copy=False)
+
+
+def check_some_count(labels: Array, ignore_index: int | None, who: str) -> None:
+    """Raise `DataError` where the loss would ignore every label."""
+    if ignore_index is not None and labels.dtype.kind == "i" and (labels == ignore_index).all():
+        raise DataError(
+            f"{who} must hold a label that counts, got {ignore_index} (the loss's ignore_index) in every row. "
+            f"Check how the labels were made."
+        )
 
 
 def _number(label: Any) -> str:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule.compiler.watch import Watched
+from chainrule.data.checks import as_number
 from chainrule.errors import IndexRangeError, SettingError
 from chainrule.explain.addresses import parse, position
 from chainrule.graph import Array
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
+from chainrule.training import inputs
 from chainrule.training.steps import Program
 
 if TYPE_CHECKING:
@@ -136,7 +138,7 @@ def alternatives(
         start = run.trainer.session.now()
         original = _course(run, program, step, steps, targets)
         for change in changes:
-            x, y = _changed_rows(replay.x, replay.y, change)
+            x, y = _changed_rows(run, change)
             run.trainer.session.go_to(start)
             program.feed.take(x, y)
             try:
@@ -157,7 +159,7 @@ def _only(course: Course, addresses: Mapping[str, Any]) -> Course:
 def _check(steps: int, lr: float | None) -> None:
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
         raise SettingError(f"what_if: steps must be a whole number, 1 or more, got {steps!r}.")
-    if lr is not None and not (isinstance(lr, (int, float)) and lr >= 0):
+    if lr is not None and not (isinstance(lr, (int, float, np.number)) and 0 <= lr < np.inf):
         raise SettingError(f"what_if: lr must be a number of 0 or more, got {lr!r}.")
 
 
@@ -170,14 +172,18 @@ def _target(address: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, i
     return name, at
 
 
-def _changed_rows(x: Array, y: Array, change: Change) -> tuple[Array, Array]:
+def _changed_rows(run: Run, change: Change) -> tuple[Array, Array]:
+    """The training rows with the change, each number converted and checked as `fit` does it."""
+    trainer, x, y = run.trainer, run.replay.x, run.replay.y
     x, y = x.copy() if change.inputs else x, y.copy() if change.labels else y
     for index, value in change.inputs.items():
-        x.reshape(-1)[position("X", tuple(index), x.shape)] = value
+        where = position("X", tuple(index), x.shape)
+        x.reshape(-1)[where] = as_number(value, x.dtype, f"what_if: X[{', '.join(map(str, index))}]")
     for row, label in change.labels.items():
         if not -len(y) <= row < len(y):
             raise IndexRangeError(f"what_if: there are the rows 0 to {len(y) - 1}, got {row}. Name one of them.")
-        y[row] = label
+        given = label if np.ndim(label) else np.broadcast_to(label, y.shape[1:])
+        y[row] = inputs.target(trainer.model, trainer.loss, trainer.meaning, x[row][None], given, f"what_if: y[{row}]")
     return x, y
 
 
@@ -185,7 +191,7 @@ def _write(run: Run, values: Mapping[tuple[str, int], float]) -> None:
     parameters = dict(run.trainer.model.named_parameters())
     for (name, at), value in values.items():
         changed = parameters[name].detach().numpy().copy()
-        changed.reshape(-1)[at] = value
+        changed.reshape(-1)[at] = as_number(value, changed.dtype, f"what_if: the new value of {name}")
         with no_grad():
             parameters[name].copy_(tensor(changed))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.compiler.trace import trace_function
-from chainrule.data.checks import as_array, as_integers, as_labels, check_same_length, in_dtype
+from chainrule.data.checks import as_array, as_integers, as_labels, check_same_length, check_some_count, in_dtype
 from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError, DataError, DtypeError, SettingError, ShapeError
 from chainrule.nn import Module
@@ -82,9 +82,22 @@ def rows(
     with mode(model, False), no_grad():
         x_array, output = features(model, x_array, who, names[0])
         y_array = _targets(model, loss, meaning or meaning_of(loss), output, y_array, f"{who}: {names[1]}")
+        check_some_count(y_array, option_of(loss, "ignore_index"), f"{who}: {names[1]}")
         _check_scalars(loss, metrics, output, y_array, who, names[1])
         _warn_of_broadcasting(loss, output, y_array, who, names[1])
     return x_array, y_array
+
+
+def target(model: Module, loss: Function, meaning: Meaning | None, x: Array, y: object, who: str) -> Array:
+    """The target of one row, converted and checked as those of a training are.
+
+    Args:
+        x: the row, with its axis: (1, ...).
+        y: its target, without.
+    """
+    with mode(model, False), no_grad():
+        output = _output(model, x, who, "X")
+    return np.asarray(_targets(model, loss, meaning, output, as_array([y], who), who)[0])
 
 
 def _check_not_several(X: object, y: object, who: str, name: str) -> None:
