@@ -217,6 +217,10 @@ class Recorder:
         """Note that the trace reads ``handle.grad``, or sets it (`assigned`: to a tensor, not None)."""
         raise NotImplementedError
 
+    def follow(self, view: Any) -> None:
+        """Note that the trace read a view of a handle from outside."""
+        raise NotImplementedError
+
     def differentiated(self, node: Node, gradient: Node) -> None:
         """Note which node is the whole gradient of `node`."""
         raise NotImplementedError

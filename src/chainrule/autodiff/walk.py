@@ -108,16 +108,28 @@ def _backward(
             owner = node.owner() if node.owner is not None else None
             if owner is not None and node in found:
                 # A handle of its own: an in-place change of one .grad must not reach another's.
-                new = renamed(found[node])
-                owner.grad = new if owner.grad is None else owner.grad + new
+                _add_gradient(owner, renamed(found[node]), create_graph)
     if not retain_graph and not graph.tracing():
         for node in order:
             node.release()
 
 
+def _add_gradient(owner: Tensor, new: Tensor, create_graph: bool) -> None:
+    """Into the tensor that is there already, which somebody may hold, as PyTorch does; a recorded sum is another one."""
+    before = owner.grad
+    if before is None or create_graph:
+        owner.grad = new if before is None else before + new
+        return
+    trace = graph.current_trace()
+    if trace is not None:
+        trace.touch_grad(owner, reading=True, assigned=True)
+    before._rebind(before + new, "backward")
+
+
 def renamed(tensor: Tensor) -> Tensor:
     """Another handle for the same node, which no compiled step may then overwrite."""
-    if tensor._node._value is not None and borrowed(tensor._node._value):  # the caller's, who passed it as dY
+    node = lifted(tensor)
+    if node._value is not None and borrowed(node._value):  # the caller's, who passed it as dY
         tensor = tensor.clone()
     node = lifted(tensor)
     node.seen = True

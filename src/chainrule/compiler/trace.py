@@ -17,7 +17,7 @@ from chainrule.compiler.places import Gradient, Place
 from chainrule.errors import GradientError, TraceError
 from chainrule.graph import INPUT, Graph, Node, Recorder, Type
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import Handle, wrap
+from chainrule.tensor.core import Handle, current, lifted, wrap
 
 
 @dataclass(eq=False)
@@ -41,6 +41,9 @@ class Slot:
     def finish(self, met: Node) -> None:
         """Note what the trace made of it, and have it name again what it named before."""
         node, self.handle._node = self.handle._node, met
+        if self.handle._views is not None:  # what was written to a view is its root's to keep
+            self.handle._views.family.add(self.handle)
+            return
         if node is self.input:
             return
         if node.is_leaf and node.requires_grad != self.input.requires_grad:
@@ -62,6 +65,7 @@ class Trace(Recorder):
     notes: dict[Hashable, Node] = field(default_factory=dict)
     thread: int = field(default_factory=threading.get_ident)
     ended: threading.Event = field(default_factory=threading.Event)
+    followed: set[int] = field(default_factory=set)  # views whose root the program reads
     ran_backward: bool = False  # it assigned gradients itself: a training step, not a function to differentiate
 
     def lift(self, handle: Handle, argument: int | None = None) -> Node:
@@ -70,7 +74,8 @@ class Trace(Recorder):
             raise TraceError(
                 f"a tensor from inside another trace ({slot.handle!r}) was used here. Return it from that function first."
             )
-        node = handle._node
+        with graph.recording(None):
+            node = current(handle)
         if node.trace is not None:
             raise TraceError(
                 f"a tensor from a trace that ended ({node.op.name}{node.whereabouts()}) was used at {graph.user_line()}. "
@@ -97,6 +102,13 @@ class Trace(Recorder):
         if place is not None and not reading:
             place.written = True
 
+    def follow(self, view: Handle) -> None:
+        """The program reads the root of the view; which one that is may change only by ``view.data = ...``."""
+        views, reference = view._views, weakref.ref(view)
+        if views is not None and id(views.family.root) in self.slots and id(view) not in self.followed:
+            self.followed.add(id(view))
+            self.guards.append((lambda: (now := reference()) is None or now._views is views, True))
+
     def differentiated(self, node: Node, gradient: Node) -> None:
         self.gradients[node] = gradient
 
@@ -104,6 +116,8 @@ class Trace(Recorder):
         """Note what changed, and put everything back to what it was before."""
         for slot in self.slots.values():
             slot.finish(self.met[id(slot.handle)])
+        for slot in self.slots.values():
+            slot.handle._moved()  # its views may name nodes of this trace
         self.met.clear()  # the first weights are not kept beside those in training
         for place in self.places():
             self._finish_place(place)
@@ -157,7 +171,7 @@ def note(key: Hashable, handle: Handle) -> None:
     """Inside a trace: remember under `key` what the handle names now, for whoever watches the program run."""
     trace = graph.current_trace()
     if isinstance(trace, Trace):
-        trace.notes[key] = handle._node if handle._node.trace is trace else trace.lift(handle)
+        trace.notes[key] = lifted(handle)
 
 
 def trace_function(

@@ -29,10 +29,10 @@ from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
 from chainrule.compiler.trace import Slot, Trace, graph_of, trace_function
 from chainrule.compiler.watch import Watched
-from chainrule.errors import IndexRangeError, TraceError
+from chainrule.errors import IndexRangeError, InPlaceError, TraceError
 from chainrule.graph import Array, Node, Type
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import Handle, wrap
+from chainrule.tensor.core import Handle, current, lifted, wrap
 
 
 class Variant:
@@ -48,7 +48,7 @@ class Variant:
 
         def run(*args: Any, **kwargs: Any) -> None:
             shape.append(tree.flatten(function(*args, **kwargs), results))
-            self.result_nodes = [_result_node(handle, trace_now()) for handle in results]
+            self.result_nodes = [*map(lifted, results)]
             self.derivative = derivative_of(trace_now(), self.result_nodes, machine)
 
         def trace_now() -> Trace:
@@ -207,8 +207,11 @@ class Variant:
     def _state_fits(self) -> bool:
         self.watched = None
         for slot, bound in zip(self.state, self.bound, strict=True):
-            node = slot.current()._node
+            handle = slot.current()
+            node = handle._node
             if node is not bound and not _same_kind(node, slot.input):
+                return False
+            if handle._views is not None and not handle._views.leaf:  # it was made one by ``other.data = handle``
                 return False
         # Also tensors that the program itself no longer reads: whether they require grad shaped the trace.
         return all(slot.current()._node.requires_grad == slot.input.requires_grad for slot in self.unmoved)
@@ -254,6 +257,7 @@ class Variant:
                 "loop: the function returns tensors that require grad, and no gradient flows out of a loop. Run it "
                 "under cr.no_grad(), detach its results, or call backward inside it."
             )
+        self._check_views()
         if self.changed or self.given:
             raise TraceError(
                 "loop: the function changes one of its arguments in place, which has no meaning over many steps. "
@@ -263,6 +267,15 @@ class Variant:
         check_room(size, lambda: f"the results of {steps:,} steps in one loop")
         outputs = [np.empty((steps, *shape), dtype) for shape, dtype in self.outputs]
         return Loop(self, leaves, outputs, steps, again)
+
+    def _check_views(self) -> None:
+        """Refuse a loop over what only a call binds anew: a view of what the steps change."""
+        changed = {id(slot.handle) for slot in self.state if slot.final is not None}
+        if any(_roots(slot.handle) & changed for slot in self.state):
+            raise InPlaceError(
+                "loop: the function reads a leaf that is a view of a tensor it changes, which would not see the change "
+                "before the last step. Call it once a step, or .clone() the leaf."
+            )
 
     def bind_loop(self, leaves: Sequence[Handle], outputs: list[Array]) -> None:
         """Point the table at the first of some steps."""
@@ -321,6 +334,9 @@ class Variant:
     def _bind(self, leaves: Sequence[Handle], outputs: list[Array], strides: list[int] | None) -> None:
         """Point every table entry at its buffer; `strides` of the results where the call is a loop."""
         self.binding += 1
+        for leaf in leaves:
+            if leaf._views is not None:
+                self._check_alias(leaf)
         arrays = [contiguous(leaves[at]._node.value) for at in self.positions]
         for i, _ in self.changed:
             arrays[i] = arrays[i].copy()
@@ -332,6 +348,16 @@ class Variant:
         if self.watched is None or self._looked_at():  # `holds` saw that the rest is as it was
             self._bind_states()
         self.bind_places()
+
+    def _check_alias(self, leaf: Handle) -> None:
+        """Refuse a view of what the program changes otherwise: its argument would keep the old values."""
+        roots = _roots(leaf)
+        changed = {id(slot.current()) for slot in self.trace.slots.values() if slot.argument is None and slot.final}
+        if roots & changed:
+            raise InPlaceError(
+                f"compile: an argument of shape {leaf.shape} is a view of a tensor that the function changes, and would "
+                f"not see the change. Pass what tells the view (an index) and take the view inside, or pass .clone()."
+            )
 
     def _looked_at(self) -> bool:
         """Does anyone perhaps hold a buffer that the program will overwrite?"""
@@ -352,7 +378,7 @@ class Variant:
 
     def _bind_states(self) -> None:
         for i, slot in enumerate(self.state):
-            node = slot.current()._node
+            node = current(slot.current())
             if slot.place is not None and slot.place.carried:
                 self._bind_carried(i, slot.place, node)
             elif node is not self.bound[i] or (node.seen and slot.final is not None):
@@ -360,6 +386,8 @@ class Variant:
         self.watched = None
         if self.fixed and all(node is not None for node in self.bound):
             pairs = [(slot, slot.current()) for slot in [*self.state, *self.unmoved]]
+            if any(handle._views is not None for _, handle in pairs):
+                return  # a write to what they view leaves their nodes, but not their values
             self.watched = [(handle, handle._node) for _, handle in pairs]
             self.owned = [handle._node for slot, handle in pairs if slot.final is not None]
 
@@ -373,7 +401,7 @@ class Variant:
             array = contiguous(held)
         elif node.seen or not held.flags.c_contiguous or not lies_well(held):
             node, array = _copied(node, held)
-            slot.current()._node = node
+            slot.current()._name(node)
         self._point(i, node, array)
 
     def _point(self, i: int, node: Node, array: Array) -> None:
@@ -444,7 +472,12 @@ class Variant:
     def _finish(self, leaves: Sequence[Handle], results: list[Node]) -> Any:
         for i, at in self.changed:
             handle = leaves[at]
-            handle._node = graph.leaf(self.hold[i], handle.dtype, handle._node.requires_grad, handle._node.owner)
+            node = graph.leaf(self.hold[i], handle.dtype, handle._node.requires_grad, handle._node.owner)
+            if handle._views is None:
+                handle._name(node)
+            else:
+                with graph.grad_mode(False):
+                    handle._rebind(wrap(node), "compile")
         self.settle(leaves)
         return self._rebuilt(results)
 
@@ -467,6 +500,15 @@ class Variant:
             return wrap(results[0])
         tensors = map(wrap, results)
         return tree.rebuild(self.description, lambda: next(tensors))
+
+
+def _roots(handle: Handle) -> set[int]:
+    """The tensors whose elements it looks at."""
+    found: set[int] = set()
+    while handle._views is not None:
+        handle = handle._views.family.target()
+        found.add(id(handle))
+    return found
 
 
 def _references(held: Sequence[object], i: int) -> int:
@@ -500,7 +542,7 @@ def _switch(handle: Handle, requires_grad: bool) -> None:
     """Freeze a leaf, or not, without a copy of its value."""
     node = handle._node
     owner = weakref.ref(handle) if requires_grad else None
-    handle._node = Node(graph.LEAF, (), {}, node.type, value=node._value, requires_grad=requires_grad, owner=owner)
+    handle._name(Node(graph.LEAF, (), {}, node.type, value=node._value, requires_grad=requires_grad, owner=owner))
     handle._node.seen = node.seen
 
 
@@ -520,15 +562,10 @@ def _placeholders(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:
             made.setdefault(id(leaf), wrap(Node(graph.LEAF, (), {}, node.type)))
         elif type(leaf) is Tensor and not leaf.__dict__:
             stand_in = made.setdefault(id(leaf), wrap(node))
-            stand_in._views, stand_in._grad = leaf._views, leaf._grad
+            stand_in._grad = leaf._grad
         else:
             made[id(leaf)] = leaf
     return [made[id(leaf)] for leaf in leaves]
-
-
-def _result_node(handle: Handle, trace: Trace) -> Node:
-    node = handle._node
-    return node if node.trace is trace else trace.lift(handle)
 
 
 def _stride(node: Node) -> int:

@@ -13,6 +13,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import as_leaf, lifted
 from chainrule.tensor.creation import as_tensor
 from chainrule.tensor.functions import no_grad
+from chainrule.tensor.views import leave
 
 if TYPE_CHECKING:
     from chainrule.nn.module import Module
@@ -90,5 +91,7 @@ def move(module: Module, target: DType | None) -> None:
             with no_grad():
                 gradient = None if tensor.grad is None else tensor.grad.to(target)
                 owner = tensor if tensor.requires_grad else None
-                tensor._node = as_leaf(lifted(tensor.to(target)), owner)
+                node = lifted(tensor.to(target))
+                leave(tensor)
+                tensor._node = as_leaf(node, owner)
                 tensor.grad = gradient

@@ -1,8 +1,8 @@
 """The handle: what a Tensor is before it has any methods.
 
 A handle names a node. An in-place operation names another node by the same handle; no two handles share
-memory. That makes state visible to the compiler (a handle that names a new node when the step ends) and
-every saved value safe from later writes.
+memory (what a view owes to its root stands in `aliases.py`). That makes state visible to the compiler (a handle
+that names a new node when the step ends) and every saved value safe from later writes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError
 from chainrule.graph import Array, Node, Op, Shape
 from chainrule.ops import elementwise as ew
+from chainrule.tensor.aliases import Family, Path, Pending, Shadow, Views
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -33,27 +34,21 @@ class Engine:
 
     backward: Callable[..., None]
     tensor: type[Tensor]
-    write_through: Callable[[Views, Tensor, str], Views | None]
-
-
-class Views(NamedTuple):
-    """How a view came from the tensor it views: a write to the view reaches that tensor by this road."""
-
-    root: weakref.ref[Handle]
-    node: weakref.ref[Node]  # what the root named then: if it changed since, the view is out of date
-    path: tuple[tuple[Op, dict[str, Any]], ...]
+    write_through: Callable[[Tensor, Tensor, str], None]
+    take_over: Callable[[Tensor, Tensor], None]
 
 
 class Handle:
     """A name for a node: identity, type, value, gradient, rebinding."""
 
-    __slots__ = ("__dict__", "__weakref__", "_grad", "_node", "_views")
+    __slots__ = ("__dict__", "__weakref__", "_families", "_grad", "_node", "_views")
     __array_priority__ = 1000  # NumPy leaves `array + tensor` to us
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._grad: Tensor | None = None
-        self._views: Views | None = None
+        self._views: Views | None = None  # of which tensor it is a view
+        self._families: tuple[weakref.ref[Family], ...] = ()  # what views it
 
     @property
     def _tensor(self) -> Tensor:
@@ -105,7 +100,9 @@ class Handle:
                 f"requires_grad_: only floating-point tensors have gradients, got {node.dtype.name}. "
                 f"Convert it with .float() first."
             )
-        self._node = as_leaf(node, self if requires_grad else None)
+        if self._views is not None:
+            self._views = Views(self._views.family, self._views.path, self._views.grad, leaf=requires_grad)
+        self._name(as_leaf(node, self if requires_grad else None))
         return self._tensor
 
     # -- gradient -----------------------------------------------------------------------
@@ -191,15 +188,36 @@ class Handle:
                 f"Convert the tensor first, or use the out-of-place form."
             )
         new = new if new.dtype is old.dtype else apply(ew.cast, new, dtype=old.dtype)
+        if not graph.is_grad_enabled() and old.requires_grad and not leaf and self._views is None:
+            new = straight_through(new, self)
         node = lifted(new)
         if node._value is not None and borrowed(node._value):
             new = apply(ew.alias, new)
             node = new._node
-        if self._views is not None:
-            self._views = Engine.write_through(self._views, new, name)
         node.seen = True  # two handles name it now, so no compiled step may overwrite its value
-        self._node = as_leaf(node, self) if leaf else node
+        if self._views is not None:
+            Engine.write_through(self._tensor, new, name)
+        else:
+            self._name(as_leaf(node, self) if leaf else node)
         return self._tensor
+
+    def _name(self, node: Node) -> None:
+        """Name another node; whatever views this handle follows."""
+        self._node = node
+        if self._families:
+            self._moved()
+
+    def _moved(self) -> None:
+        for reference in self._families:
+            family = reference()
+            if family is not None:
+                family.moved()
+
+
+def straight_through(value: Tensor, x: Handle) -> Tensor:
+    """`value` with the history of `x`: an unrecorded write has no part in the derivative."""
+    with graph.grad_mode(True):
+        return apply(ew.custom, value.detach(), x, rule=lambda dY, Y, x: (dY,))
 
 
 def read_only(value: Array) -> Array:
@@ -220,9 +238,15 @@ def as_leaf(node: Node, owner: Handle | None) -> Node:
     return graph.leaf(node.value, node.dtype, requires_grad=owner is not None, owner=reference)
 
 
+def current(handle: Handle) -> Node:
+    """The handle's node, with its value where it has one."""
+    node = handle._node
+    return node.settle() if type(node) is Pending else node
+
+
 def settled(handle: Handle) -> Node:
     """The handle's node; where another thread is tracing with it (a first compiled step), once that is done."""
-    node = handle._node
+    node = current(handle)
     if node.trace is not None and node.trace.thread != threading.get_ident():
         node.trace.ended.wait()
         node = handle._node
@@ -234,6 +258,9 @@ def lifted(handle: Handle) -> Node:
     node, trace = handle._node, graph._local.trace
     if node.trace is trace:
         return node
+    views = handle._views
+    if views is not None and not (trace is not None and views.leaf) and (trace is not None or type(node) is Pending):
+        return Pending.derive(handle)
     if trace is not None:
         return trace.lift(handle)
     node = settled(handle)
@@ -259,18 +286,60 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
 
 def view(op: Op, tensor: Handle, **params: Any) -> Tensor:
     """A primitive whose result PyTorch would let share memory with its input."""
+    views = viewed(tensor, ((op, params),))
+    root = views.family.root
+    before = root._node
     result = apply(op, tensor, **params)
-    result._views = viewed(tensor, op, params)
+    result._views = views
+    views.family.add(result)
+    if root._node is not before:  # by another thread, or lifted into a trace
+        result._node = Pending(result)
     return result
 
 
-def viewed(tensor: Handle, op: Op, params: dict[str, Any]) -> Views:
-    """The road from a view of `tensor` back to `tensor`, or to what that views itself."""
-    views = tensor._views
-    root = views.root() if views is not None else None
-    if views is None or root is None:  # nobody can see the tensor behind it any more
-        return Views(weakref.ref(tensor), weakref.ref(tensor._node), ((op, params),))
-    return views._replace(path=(*views.path, (op, params)))
+def viewed(tensor: Handle, ops: Path) -> Views:
+    """How a view that `ops` make of `tensor` is made from the root of its family."""
+    views, grad = tensor._views, graph.is_grad_enabled()
+    if views is None or views.leaf:
+        family = family_of(tensor) if grad or not has_history(tensor) else shadow_of(tensor)
+        return Views(family, ops, grad)
+    family = views.family
+    if views.grad and not grad and has_history(family.root):
+        family = shadow_of(family.root)
+    return Views(family, (*views.path, *ops), grad and views.grad)
+
+
+def has_history(handle: Handle) -> bool:
+    """Does an operation that requires grad lie behind it?"""
+    return handle._node.requires_grad and not handle._node.is_leaf
+
+
+def family_of(root: Handle) -> Family:
+    """The views of a tensor."""
+    for reference in root._families:
+        family = reference()
+        if family is not None and not family.detached:
+            return family
+    return _joined(root, Family(root))
+
+
+def shadow_of(root: Handle) -> Family:
+    """The detached views of a tensor with history (in a trace, which ends soon, like any others)."""
+    if graph.tracing():
+        return family_of(root)
+    for reference in root._families:
+        family = reference()
+        if type(family) is Shadow:
+            return family
+    value = settled(root)
+    shadow = Shadow(wrap(graph.leaf(value.value, value.dtype)), root)
+    shadow.root._families = (weakref.ref(shadow),)
+    return _joined(root, shadow)
+
+
+def _joined(root: Handle, family: Family) -> Family:
+    root._families = (*(ref for ref in root._families if ref() is not None), weakref.ref(family))
+    return family
 
 
 def scalar(value: Number, dtype: DType) -> Tensor:

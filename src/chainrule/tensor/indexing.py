@@ -303,7 +303,7 @@ def _basic(x: Tensor, entries: list[Entry]) -> tuple[Tensor, dict[int, Tensor]]:
         if not isinstance(entry, int):
             shape.append(len(range(*span)))
     start, stop, step = zip(*bounds, strict=True) if bounds else ((), (), ())
-    return x._slice(start, stop, step).reshape(tuple(shape)), advanced
+    return x._slice(start, stop, step)._viewed(tuple(shape)), advanced
 
 
 def _span(entry: int | slice, size: int, axis_number: int) -> tuple[int, int, int]:

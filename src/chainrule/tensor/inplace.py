@@ -141,9 +141,9 @@ class InPlace(Indexing):
 
     def detach_(self) -> Tensor:
         """Forget the history, in place: this tensor becomes a leaf that does not require grad."""
-        if self._views is not None and self._views.root() is not None and self.requires_grad:
+        if self._views is not None and self.requires_grad:
             raise InPlaceError(f"{graph.who('detach_')}: a view cannot lose its history alone. Use .detach().")
-        self._node = as_leaf(lifted(self), None)
+        self._name(as_leaf(lifted(self), None))
         return self._tensor
 
     def uniform_(self, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from chainrule.errors import DtypeError, ShapeError
 from chainrule.ops import shaping
 from chainrule.ops.indexing import out_of_range
 from chainrule.tensor.core import apply, axes, axis, view
+from chainrule.tensor.layout import can_view, is_contiguous
 from chainrule.tensor.reductions import Reductions
 
 if TYPE_CHECKING:
@@ -80,24 +81,40 @@ class Shaping(Reductions):
         tensor([[0, 1, 2],
                 [3, 4, 5]])
         """
-        wanted = sizes(sizes_or_shape, shape)
-        if wanted.count(-1) == 1:
-            known = math.prod(size for size in wanted if size != -1)
-            if known <= 0 or self.numel() % known:
-                raise graph.shape_error(
-                    "reshape", f"-1 must stand for a whole number of elements of {self.shape}", str(wanted),
-                    f"{self.numel()} elements do not divide by {known}; change the other sizes.",
-                )  # fmt: skip
-            wanted = tuple(self.numel() // known if size == -1 else size for size in wanted)
-        return self._tensor if wanted == self.shape else view(shaping.reshape, self, shape=wanted)
+        wanted = self._sizes("reshape", sizes(sizes_or_shape, shape))
+        if wanted == self.shape:
+            return self._tensor
+        return view(shaping.reshape, self, shape=wanted) if can_view(self, wanted) else self._copied(wanted)
 
-    view = reshape
+    def view(self, *sizes_or_shape: Size, size: Size | None = None) -> Tensor:
+        """`reshape` that always looks at the same elements: a write to the result is a write to this tensor."""
+        return self._viewed(self._sizes("view", sizes(sizes_or_shape, size)))
+
+    def _viewed(self, shape: Shape) -> Tensor:
+        return self._tensor if shape == self.shape else view(shaping.reshape, self, shape=shape)
+
+    def _copied(self, shape: Shape) -> Tensor:
+        return apply(shaping.reshape, self, shape=shape)
+
+    def _sizes(self, name: str, wanted: Shape) -> Shape:
+        """The shape with a number in place of -1."""
+        if wanted.count(-1) != 1:
+            return wanted
+        known = math.prod(size for size in wanted if size != -1)
+        if known <= 0 or self.numel() % known:
+            raise graph.shape_error(
+                name, f"-1 must stand for a whole number of elements of {self.shape}", str(wanted),
+                f"{self.numel()} elements do not divide by {known}; change the other sizes.",
+            )  # fmt: skip
+        return tuple(self.numel() // known if size == -1 else size for size in wanted)
 
     def view_as(self, other: Tensor) -> Tensor:
         """The same elements in the shape of `other`."""
-        return self.reshape(other.shape)
+        return self._viewed(other.shape)
 
-    reshape_as = view_as
+    def reshape_as(self, other: Tensor) -> Tensor:
+        """`reshape` to the shape of `other`."""
+        return self.reshape(other.shape)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Axes `start_dim` to `end_dim` as one.
@@ -135,7 +152,7 @@ class Shaping(Reductions):
                 "unflatten", f"the sizes must multiply to axis {at} of size {self.shape[at]}", str(tuple(sizes)),
                 "Change one of them, or use -1 for it.",
             )  # fmt: skip
-        return self.reshape(*self.shape[:at], *split, *self.shape[at + 1 :])
+        return self._viewed((*self.shape[:at], *split, *self.shape[at + 1 :]))
 
     def permute(self, *order_of_dims: Size, dims: Size | None = None) -> Tensor:
         """The axes in another order: axis i of the result is axis dims[i] of this tensor.
@@ -212,7 +229,7 @@ class Shaping(Reductions):
         ((3,), (3, 1))
         """
         named = axes("squeeze", dim, self.ndim)
-        return self.reshape(tuple(s for a, s in enumerate(self.shape) if s != 1 or a not in named))
+        return self._viewed(tuple(s for a, s in enumerate(self.shape) if s != 1 or a not in named))
 
     def unsqueeze(self, dim: int) -> Tensor:
         """With a new axis of size 1 at `dim`.
@@ -222,7 +239,7 @@ class Shaping(Reductions):
         ((1, 3), (3, 1))
         """
         at = axis("unsqueeze", dim, self.ndim + 1)
-        return self.reshape(*self.shape[:at], 1, *self.shape[at:])
+        return self._viewed((*self.shape[:at], 1, *self.shape[at:]))
 
     def expand(self, *shape: Size, size: Size | None = None) -> Tensor:
         """Axes of size 1 repeated to `shape` without copying; -1 keeps a size.
@@ -238,7 +255,9 @@ class Shaping(Reductions):
         wanted = sizes(shape, size)
         offset = len(wanted) - self.ndim
         kept = tuple(self.shape[a - offset] if size == -1 and a >= offset else size for a, size in enumerate(wanted))
-        return self._tensor if kept == self.shape else view(shaping.expand, self, shape=kept)
+        if kept[max(offset, 0) :] == self.shape and all(size == 1 for size in kept[: max(offset, 0)]):
+            return self._viewed(kept)  # nothing is repeated, so it may be written to
+        return view(shaping.expand, self, shape=kept)
 
     broadcast_to = expand
 
@@ -401,12 +420,12 @@ class Shaping(Reductions):
         return self.masked_fill(~keep(rows, columns), 0)
 
     def contiguous(self) -> Tensor:
-        """Itself: layout is the compiler's concern."""
-        return self._tensor
+        """Itself, or a copy of a view whose elements do not lie in row-major order."""
+        return self._tensor if is_contiguous(self) else self._tensor.clone()
 
     def is_contiguous(self) -> bool:
-        """True: layout is the compiler's concern."""
-        return True
+        """Whether `contiguous` is this tensor itself; True of everything but views."""
+        return is_contiguous(self)
 
     # -- the primitives' own forms, for derivative rules ----------------------------------------
     def _slice(self, start: tuple[int, ...], stop: tuple[int, ...], step: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from chainrule.borrowed import own
 from chainrule.errors import ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import Engine, Number, apply, lifted, settled, view, viewed
+from chainrule.tensor.core import Engine, Number, apply, current, lifted, view
 from chainrule.tensor.creation import full, ones, zeros
 from chainrule.tensor.inplace import InPlace
 from chainrule.tensor.printing import text_of
@@ -29,9 +29,10 @@ class Tensor(InPlace):
     >>> x.grad
     tensor([[2., 4.]])
 
-    Where we deviate from PyTorch: tensors share no memory. A write through a view (``x[0] += 1``) reaches the
-    tensor it views, but a view that was taken before a write to its tensor, or through another view, keeps
-    the old values, and refuses to be written to. What is overwritten whole has no gradient (None), not zeros.
+    A view (``x[0]``, ``x.t()``, ``x.detach()``) and its tensor see each other's writes, as in PyTorch. Where we
+    deviate: a value that an operation has read stays as it was, so that a later write never spoils a derivative
+    (PyTorch raises); ``numpy()`` gives the value of the moment; and what is overwritten whole has no gradient
+    (None), not zeros.
     """
 
     __slots__ = ()
@@ -76,12 +77,8 @@ class Tensor(InPlace):
         >>> x.detach().requires_grad
         False
         """
-        if graph.tracing():
+        with graph.grad_mode(False):
             return view(ew.detach, self)
-        node = settled(self)
-        result = Tensor(graph.leaf(node.value, node.dtype))
-        result._views = viewed(self, ew.detach, {})
-        return result
 
     def clone(self) -> Tensor:
         """A tensor of the same value, with its history."""
@@ -89,13 +86,15 @@ class Tensor(InPlace):
 
     @property
     def data(self) -> Tensor:
-        """The value without history; assign, or write to it in place, to change this tensor unrecorded."""
+        """The value without history; assign, or write to it in place, to change this tensor unrecorded.
+
+        After ``x.data = y`` both look at the same elements, and views of `x` taken before keep the old ones.
+        """
         return self.detach()
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        with graph.grad_mode(False):
-            self.copy_(value)
+        Engine.take_over(self, value)
 
     def retain_grad(self) -> None:
         """Have backward fill ``grad`` of this tensor too, although it is no leaf."""
@@ -162,7 +161,7 @@ class Tensor(InPlace):
         return tensor, (self._node.value.copy(), self.dtype.name, self.requires_grad)
 
     def __repr__(self) -> str:
-        return text_of(self._node)
+        return text_of(current(self))
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and not self.ndim else repr(self)

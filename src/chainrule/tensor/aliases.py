@@ -1,0 +1,138 @@
+"""Which handles look at the same elements.
+
+Handles share no memory. A view knows the tensor it was taken from (its root) and the ops that lead there; a
+write to the view is a write to the root. Whatever rebinds the root tells its views, which then name a `Pending`
+node: the first who reads one has the ops run again, on what the root holds by then.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from chainrule import graph
+from chainrule.graph import Array, Node, Op, Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chainrule.tensor.core import Handle
+
+Path = tuple[tuple[Op, dict[str, Any]], ...]
+_FEW = 16  # views that are listed before the list is first searched for those that are gone
+
+
+class Family:
+    """The views of one root. They keep it alive, as PyTorch's keep their storage; it holds none of them."""
+
+    __slots__ = ("__weakref__", "_fresh", "_limit", "detached", "root")
+
+    def __init__(self, root: Handle, detached: bool = False) -> None:
+        self.root = root
+        self.detached = detached  # its views never have the root's history
+        self._fresh: list[weakref.ref[Handle]] = []  # those that name what the root holds now
+        self._limit = _FEW
+
+    def add(self, view: Handle) -> None:
+        """`view` names what the root holds now."""
+        if len(self._fresh) >= self._limit:
+            self._fresh = [ref for ref in self._fresh if ref() is not None]
+            self._limit = max(_FEW, 2 * len(self._fresh))
+        self._fresh.append(weakref.ref(view))
+
+    def moved(self) -> None:
+        """The root names another node."""
+        fresh, self._fresh = self._fresh, []
+        for ref in fresh:
+            view = ref()
+            if view is not None:
+                view._node = Pending(view)
+
+    def target(self) -> Handle:
+        """The tensor to write to, for a write to reach everything that looks here."""
+        return self.root
+
+
+class Shadow(Family):
+    """The detached views of a tensor with history: their root holds its value alone, so that they keep no history alive."""
+
+    __slots__ = ("origin",)
+
+    def __init__(self, root: Handle, origin: Handle) -> None:
+        super().__init__(root, detached=True)
+        self.origin = weakref.ref(origin)
+
+    def moved(self) -> None:
+        origin = self.origin()
+        if origin is not None:
+            self.root._node = graph.leaf(origin._node.value, origin._node.dtype)
+        super().moved()
+
+    def target(self) -> Handle:
+        origin = self.origin()
+        return self.root if origin is None else origin
+
+
+class Views:
+    """How a view is made from its family's root."""
+
+    __slots__ = ("family", "grad", "leaf", "path")
+
+    def __init__(self, family: Family, path: Path, grad: bool, leaf: bool = False) -> None:
+        self.family = family
+        self.path = path
+        self.grad = grad  # taken where history is recorded
+        self.leaf = leaf  # with no history, but a gradient of its own
+
+
+class _Nobody(Recorder):
+    """What a pending node says instead of the trace it belongs to."""
+
+
+PENDING = _Nobody()
+
+
+class Pending(Node):
+    """What a view names from a write to its root until somebody reads it: only its type is known."""
+
+    __slots__ = ("_view",)
+    derive: Callable[[Handle], Node]  # `views.py` fills it in
+
+    def __init__(self, view: Handle) -> None:
+        self.op, self.inputs, self.params = graph.LEAF, (), {}
+        self.shape, self.dtype = view._node.shape, view._node.dtype
+        self._value: Array | None = None
+        self.trace, self.owner, self.seen = PENDING, None, True
+        self.layer, self.line = "", None
+        self._view = weakref.ref(view)
+
+    def settle(self) -> Node:
+        """The node with a value; the view names it from here on."""
+        view = self._view()
+        if view is None:
+            raise RuntimeError("a view was read after it was gone; this is a bug in chainrule")
+        return view._node if view._node is not self else Pending.derive(view)
+
+    @property
+    def value(self) -> Array:
+        return self.settle().value
+
+    @property
+    def requires_grad(self) -> bool:  # type: ignore[override]
+        """As the root does now, since that may have changed too."""
+        view = self._view()
+        return view is not None and view._views is not None and inherits_grad(view._views)
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.settle().is_leaf
+
+
+def inherits_grad(views: Views) -> bool:
+    """Does a view so taken require grad?"""
+    if views.leaf:
+        return True
+    family = views.family
+    if not views.grad or family.detached or not family.root._node.requires_grad:
+        return False
+    return all(op.name != "detach" for op, _ in views.path)
