@@ -83,12 +83,14 @@ def test_state_dict_has_pytorchs_keys_and_loads_pytorchs_values(ours, theirs):
     np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-6, atol=1e-7)
 
 
-def test_state_dict_is_a_snapshot_and_a_round_trip(ours):
-    saved = ours.state_dict()
+def test_state_dict_is_a_view_and_its_copy_a_round_trip(ours):
+    shown = ours.state_dict()
+    saved = copy.deepcopy(shown)
     before = saved["own"].tolist()
     with cr.no_grad():
         ours.own.add_(1.0)
     assert saved["own"].tolist() == before
+    assert shown["own"].tolist() == ours.own.tolist() != before
     assert not saved["own"].requires_grad
     assert ours.state_dict(keep_vars=True)["own"] is ours.own
     handle = ours.own

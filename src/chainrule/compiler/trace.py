@@ -17,6 +17,7 @@ from chainrule.compiler.places import Gradient, Place
 from chainrule.errors import GradientError, TraceError
 from chainrule.graph import INPUT, Graph, Node, Recorder, Type
 from chainrule.ops import elementwise as ew
+from chainrule.tensor.aliases import Pending
 from chainrule.tensor.core import Handle, current, lifted, wrap
 
 
@@ -74,8 +75,12 @@ class Trace(Recorder):
             raise TraceError(
                 f"a tensor from inside another trace ({slot.handle!r}) was used here. Return it from that function first."
             )
-        with graph.recording(None):
-            node = current(handle)
+        node = handle._node
+        if isinstance(node, Pending):
+            if self._moved(handle):
+                return self._lift_moved(handle, node)
+            with graph.recording(None):
+                node = current(handle)
         if node.trace is not None:
             raise TraceError(
                 f"a tensor from a trace that ended ({node.op.name}{node.whereabouts()}) was used at {graph.user_line()}. "
@@ -86,6 +91,9 @@ class Trace(Recorder):
                 f"{graph.who('compile')}: the function uses a tensor from outside that has a history of its own; the "
                 f"gradient could not flow back into it. Pass it as an argument, or detach it."
             )
+        return self._enter(handle, node, argument)
+
+    def _enter(self, handle: Handle, node: Node, argument: int | None = None) -> Node:
         owner = weakref.ref(handle) if node.requires_grad else None
         # Made by hand: the input is the program's, whatever op or layer happens to use it first.
         entry = Node(INPUT, (), {}, node.type, requires_grad=node.requires_grad, trace=self, owner=owner)
@@ -93,6 +101,20 @@ class Trace(Recorder):
         self.met[id(handle)] = node
         handle._node = entry
         return entry
+
+    def _moved(self, handle: Handle) -> bool:
+        """Does the trace read, and perhaps change, what the handle is a view of?"""
+        while handle._views is not None:
+            handle = handle._views.family.root
+            if id(handle) in self.slots:
+                return True
+        return False
+
+    def _lift_moved(self, handle: Handle, node: Node) -> Node:
+        """A leaf that is a view: what the trace finds there comes from what it views, the gradient goes to the leaf."""
+        self._enter(handle, node)
+        handle._node = Pending(handle)
+        return Pending.derive(handle)
 
     def touch_grad(self, handle: Handle, reading: bool, assigned: bool = False) -> None:
         self.ran_backward = self.ran_backward or assigned

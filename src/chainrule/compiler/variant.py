@@ -45,25 +45,25 @@ class Variant:
         placeholders = _placeholders(leaves, nodes)
         results: list[Handle] = []
         shape: list[Any] = []
+        self.result_nodes: list[Node] = []
+        self.derivative: Derivative | None = None
 
         def run(*args: Any, **kwargs: Any) -> None:
             shape.append(tree.flatten(function(*args, **kwargs), results))
-            self.result_nodes = [*map(lifted, results)]
+            self.result_nodes = list(map(lifted, results))
             self.derivative = derivative_of(trace_now(), self.result_nodes, machine)
 
         def trace_now() -> Trace:
-            current = graph.current_trace()
-            if not isinstance(current, Trace):
+            running = graph.current_trace()
+            if not isinstance(running, Trace):
                 raise TraceError("a compiled function ended its own trace; this is a bug in chainrule")
-            return current
+            return running
 
         def arguments(handles: list[Any]) -> tuple[Any, Any]:
             source = iter(handles)
             args, kwargs = tree.rebuild(description, lambda: next(source))
             return args, kwargs
 
-        self.result_nodes: list[Node] = []
-        self.derivative: Derivative | None = None
         self.trace, _ = trace_function(run, placeholders, arguments)
         self.description: Hashable = shape[0]
         self.plain = tree.plain_arguments(description)
@@ -211,7 +211,7 @@ class Variant:
             node = handle._node
             if node is not bound and not _same_kind(node, slot.input):
                 return False
-            if handle._views is not None and not handle._views.leaf:  # it was made one by ``other.data = handle``
+            if handle._views is not None and not handle._node.requires_grad:  # it became one by ``other.data = handle``
                 return False
         # Also tensors that the program itself no longer reads: whether they require grad shaped the trace.
         return all(slot.current()._node.requires_grad == slot.input.requires_grad for slot in self.unmoved)

@@ -47,8 +47,7 @@ class Module:
         >>> [name for name, _ in Net().named_parameters()]
         ['hidden.weight', 'hidden.bias']
 
-    Where we deviate from PyTorch: there are no hooks, and ``state_dict()`` is a snapshot, since the
-    values of tensors never change in place.
+    Where we deviate from PyTorch: there are no hooks.
     """
 
     training: bool
@@ -293,9 +292,12 @@ class Module:
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
         """Every parameter and persistent buffer by dotted name, in PyTorch's order and with its keys.
 
+        The tensors are views, as PyTorch's are: they show what later steps make of the parameters. For a snapshot,
+        copy them (``copy.deepcopy(model.state_dict())``).
+
         Args:
             prefix: put before every key.
-            keep_vars: return the tensors themselves in place of snapshots of their values.
+            keep_vars: return the tensors themselves, with their history, in place of detached views.
         """
         return OrderedDict(
             (prefix + name, tensor if keep_vars else tensor.detach()) for name, tensor in _state.entries(self).items()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from chainrule import graph
 from chainrule.graph import Node
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, as_leaf, lifted
 from chainrule.tensor.creation import as_tensor
+from chainrule.tensor.views import share
 
 
 class Parameter(Tensor):
@@ -31,7 +33,10 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(as_leaf(lifted(as_tensor(data)), None))
+        given = as_tensor(data)
+        super().__init__(as_leaf(lifted(given), None))
+        if isinstance(data, Tensor) and not graph.tracing():
+            share(self, given.detach() if given.requires_grad else given)  # a write to either is seen by the other
         if requires_grad:
             self.requires_grad_()
 

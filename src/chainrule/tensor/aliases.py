@@ -25,11 +25,10 @@ _FEW = 16  # views that are listed before the list is first searched for those t
 class Family:
     """The views of one root. They keep it alive, as PyTorch's keep their storage; it holds none of them."""
 
-    __slots__ = ("__weakref__", "_fresh", "_limit", "detached", "root")
+    __slots__ = ("__weakref__", "_fresh", "_limit", "root")
 
-    def __init__(self, root: Handle, detached: bool = False) -> None:
+    def __init__(self, root: Handle) -> None:
         self.root = root
-        self.detached = detached  # its views never have the root's history
         self._fresh: list[weakref.ref[Handle]] = []  # those that name what the root holds now
         self._limit = _FEW
 
@@ -45,8 +44,8 @@ class Family:
         fresh, self._fresh = self._fresh, []
         for ref in fresh:
             view = ref()
-            if view is not None:
-                view._node = Pending(view)
+            if view is not None and view._views is not None and view._views.family is self:
+                view._name(Pending(view))
 
     def target(self) -> Handle:
         """The tensor to write to, for a write to reach everything that looks here."""
@@ -54,12 +53,12 @@ class Family:
 
 
 class Shadow(Family):
-    """The detached views of a tensor with history: their root holds its value alone, so that they keep no history alive."""
+    """Views of a tensor with history that have none: their root holds its value alone, and keeps no history alive."""
 
     __slots__ = ("origin",)
 
     def __init__(self, root: Handle, origin: Handle) -> None:
-        super().__init__(root, detached=True)
+        super().__init__(root)
         self.origin = weakref.ref(origin)
 
     def moved(self) -> None:
@@ -76,13 +75,13 @@ class Shadow(Family):
 class Views:
     """How a view is made from its family's root."""
 
-    __slots__ = ("family", "grad", "leaf", "path")
+    __slots__ = ("family", "grad", "own", "path")
 
-    def __init__(self, family: Family, path: Path, grad: bool, leaf: bool = False) -> None:
+    def __init__(self, family: Family, path: Path, grad: bool, own: bool = False) -> None:
         self.family = family
         self.path = path
-        self.grad = grad  # taken where history is recorded
-        self.leaf = leaf  # with no history, but a gradient of its own
+        self.grad = grad  # it has the root's history
+        self.own = own  # or one of its own: ``x.detach()``, on which a gradient may be asked for
 
 
 class _Nobody(Recorder):
@@ -95,16 +94,20 @@ PENDING = _Nobody()
 class Pending(Node):
     """What a view names from a write to its root until somebody reads it: only its type is known."""
 
-    __slots__ = ("_view",)
+    __slots__ = ("_view", "history")
     derive: Callable[[Handle], Node]  # `views.py` fills it in
 
     def __init__(self, view: Handle) -> None:
+        node, views = view._node, view._views
         self.op, self.inputs, self.params = graph.LEAF, (), {}
-        self.shape, self.dtype = view._node.shape, view._node.dtype
+        self.shape, self.dtype = node.shape, node.dtype
         self._value: Array | None = None
         self.trace, self.owner, self.seen = PENDING, None, True
         self.layer, self.line = "", None
         self._view = weakref.ref(view)
+        # What the view has a history of its own by, which goes on whatever is written to its root.
+        own = views is not None and views.own and node.requires_grad
+        self.history: Node | None = (node.history if isinstance(node, Pending) else node) if own else None
 
     def settle(self) -> Node:
         """The node with a value; the view names it from here on."""
@@ -121,18 +124,10 @@ class Pending(Node):
     def requires_grad(self) -> bool:  # type: ignore[override]
         """As the root does now, since that may have changed too."""
         view = self._view()
-        return view is not None and view._views is not None and inherits_grad(view._views)
+        if self.history is not None or view is None or view._views is None:
+            return self.history is not None
+        return view._views.grad and view._views.family.root._node.requires_grad
 
     @property
     def is_leaf(self) -> bool:
         return self.settle().is_leaf
-
-
-def inherits_grad(views: Views) -> bool:
-    """Does a view so taken require grad?"""
-    if views.leaf:
-        return True
-    family = views.family
-    if not views.grad or family.detached or not family.root._node.requires_grad:
-        return False
-    return all(op.name != "detach" for op, _ in views.path)

@@ -18,7 +18,7 @@ from chainrule import dtypes, graph
 from chainrule.borrowed import borrowed
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError
-from chainrule.graph import Array, Node, Op, Shape
+from chainrule.graph import Array, Node, Op, Recorder, Shape
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.aliases import Family, Path, Pending, Shadow, Views
 
@@ -101,7 +101,7 @@ class Handle:
                 f"Convert it with .float() first."
             )
         if self._views is not None:
-            self._views = Views(self._views.family, self._views.path, self._views.grad, leaf=requires_grad)
+            self._views = Views(self._views.family, self._views.path, grad=False, own=True)
         self._name(as_leaf(node, self if requires_grad else None))
         return self._tensor
 
@@ -198,7 +198,7 @@ class Handle:
         if self._views is not None:
             Engine.write_through(self._tensor, new, name)
         else:
-            self._name(as_leaf(node, self) if leaf else node)
+            self._name(as_leaf(node, _owner(old, self)) if leaf else node)
         return self._tensor
 
     def _name(self, node: Node) -> None:
@@ -212,6 +212,12 @@ class Handle:
             family = reference()
             if family is not None:
                 family.moved()
+
+
+def _owner(leaf: Node, handle: Handle) -> Handle:
+    """Who receives the gradient: the handle, but for one that only keeps what views of another look at."""
+    owner: Handle | None = leaf.owner() if leaf.owner is not None else None
+    return handle if owner is None else owner
 
 
 def straight_through(value: Tensor, x: Handle) -> Tensor:
@@ -259,7 +265,7 @@ def lifted(handle: Handle) -> Node:
     if node.trace is trace:
         return node
     views = handle._views
-    if views is not None and not (trace is not None and views.leaf) and (trace is not None or type(node) is Pending):
+    if views is not None and _follows(node, views, trace):
         return Pending.derive(handle)
     if trace is not None:
         return trace.lift(handle)
@@ -270,6 +276,14 @@ def lifted(handle: Handle) -> Node:
         f"a tensor from inside a cr.compile function ({node.op.name}{node.whereabouts()}) was used after tracing ended. "
         f"Return it from the function, or store it in a tensor that exists outside."
     )
+
+
+def _follows(node: Node, views: Views, trace: Recorder | None) -> bool:
+    """Must a view be derived: anew, or from what the trace names? (Leaves that require grad are inputs of a trace.)"""
+    pending = type(node) is Pending
+    if trace is None or not (views.own and node.requires_grad):
+        return pending or trace is not None
+    return isinstance(node, Pending) and node.history is not None and node.history.trace is trace
 
 
 def wrap(node: Node) -> Tensor:
@@ -287,12 +301,25 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
 def view(op: Op, tensor: Handle, **params: Any) -> Tensor:
     """A primitive whose result PyTorch would let share memory with its input."""
     views = viewed(tensor, ((op, params),))
-    root = views.family.root
-    before = root._node
-    result = apply(op, tensor, **params)
+    before = views.family.root._node
+    return as_view(apply(op, tensor, **params), views, before)
+
+
+def same_view(tensor: Handle) -> Tensor:
+    """Another handle for the same elements: what a view is that changes neither shape nor order."""
+    node = lifted(tensor)
+    if node.requires_grad and (node.is_leaf or not graph.is_grad_enabled()):
+        return view(ew.alias, tensor)
+    return as_view(wrap(node), viewed(tensor, ()), None)
+
+
+def as_view(result: Tensor, views: Views, before: Node | None) -> Tensor:
+    """`result`, which was made while the root named `before`, as a view."""
     result._views = views
     views.family.add(result)
-    if root._node is not before:  # by another thread, or lifted into a trace
+    if (
+        before is not None and views.family.root._node is not before
+    ):  # another thread wrote, or it was lifted into a trace
         result._node = Pending(result)
     return result
 
@@ -300,13 +327,15 @@ def view(op: Op, tensor: Handle, **params: Any) -> Tensor:
 def viewed(tensor: Handle, ops: Path) -> Views:
     """How a view that `ops` make of `tensor` is made from the root of its family."""
     views, grad = tensor._views, graph.is_grad_enabled()
-    if views is None or views.leaf:
-        family = family_of(tensor) if grad or not has_history(tensor) else shadow_of(tensor)
-        return Views(family, ops, grad)
-    family = views.family
-    if views.grad and not grad and has_history(family.root):
-        family = shadow_of(family.root)
-    return Views(family, (*views.path, *ops), grad and views.grad)
+    if views is None or views.own:
+        return Views(_unrecorded(tensor) if not grad else family_of(tensor), ops, grad)
+    grad = grad and views.grad
+    return Views(_unrecorded(views.family.root) if views.grad and not grad else views.family, (*views.path, *ops), grad)
+
+
+def _unrecorded(root: Handle) -> Family:
+    """The views of a tensor that need no history of its."""
+    return shadow_of(root) if has_history(root) else family_of(root)
 
 
 def has_history(handle: Handle) -> bool:
@@ -318,7 +347,7 @@ def family_of(root: Handle) -> Family:
     """The views of a tensor."""
     for reference in root._families:
         family = reference()
-        if family is not None and not family.detached:
+        if type(family) is Family:
             return family
     return _joined(root, Family(root))
 

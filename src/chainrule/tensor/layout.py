@@ -88,5 +88,5 @@ _STEP: dict[Op, Callable[..., Layout]] = {
     shaping.permute: lambda old, strides, dims: (tuple(old[d] for d in dims), tuple(strides[d] for d in dims)),
     shaping.expand: _expanded,
     shaping.slice: _sliced,
-    ew.detach: lambda old, strides, **_: (old, strides),
+    ew.alias: lambda old, strides: (old, strides),
 }

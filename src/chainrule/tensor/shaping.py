@@ -11,7 +11,7 @@ from chainrule import graph
 from chainrule.errors import DtypeError, ShapeError
 from chainrule.ops import shaping
 from chainrule.ops.indexing import out_of_range
-from chainrule.tensor.core import apply, axes, axis, view
+from chainrule.tensor.core import apply, axes, axis, same_view, view
 from chainrule.tensor.layout import can_view, is_contiguous
 from chainrule.tensor.reductions import Reductions
 
@@ -82,16 +82,14 @@ class Shaping(Reductions):
                 [3, 4, 5]])
         """
         wanted = self._sizes("reshape", sizes(sizes_or_shape, shape))
-        if wanted == self.shape:
-            return self._tensor
-        return view(shaping.reshape, self, shape=wanted) if can_view(self, wanted) else self._copied(wanted)
+        return self._viewed(wanted) if can_view(self, wanted) else self._copied(wanted)
 
     def view(self, *sizes_or_shape: Size, size: Size | None = None) -> Tensor:
         """`reshape` that always looks at the same elements: a write to the result is a write to this tensor."""
         return self._viewed(self._sizes("view", sizes(sizes_or_shape, size)))
 
     def _viewed(self, shape: Shape) -> Tensor:
-        return self._tensor if shape == self.shape else view(shaping.reshape, self, shape=shape)
+        return same_view(self) if shape == self.shape else view(shaping.reshape, self, shape=shape)
 
     def _copied(self, shape: Shape) -> Tensor:
         return apply(shaping.reshape, self, shape=shape)
@@ -126,6 +124,8 @@ class Shaping(Reductions):
         first, last = axis("flatten", start_dim, self.ndim), axis("flatten", end_dim, self.ndim)
         if not self.ndim:
             return self.reshape(1)
+        if first == last:
+            return self._tensor
         if first > last:
             raise ShapeError(
                 f"{graph.who('flatten')}: start_dim must not lie behind end_dim, got {start_dim} and {end_dim}. "
@@ -167,7 +167,7 @@ class Shaping(Reductions):
             raise graph.shape_error(
                 "permute", f"dims must name each of the {self.ndim} axes once", str(given), "List every axis."
             )
-        return self._tensor if order == tuple(range(self.ndim)) else view(shaping.permute, self, dims=order)
+        return same_view(self) if order == tuple(range(self.ndim)) else view(shaping.permute, self, dims=order)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two axes exchanged.
@@ -430,7 +430,7 @@ class Shaping(Reductions):
     # -- the primitives' own forms, for derivative rules ----------------------------------------
     def _slice(self, start: tuple[int, ...], stop: tuple[int, ...], step: tuple[int, ...]) -> Tensor:
         if stop == self.shape and not any(start) and all(every == 1 for every in step):
-            return self._tensor
+            return same_view(self)
         return view(shaping.slice, self, start=start, stop=stop, step=step)
 
     def _pad(self, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from chainrule.borrowed import own
 from chainrule.errors import ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import Engine, Number, apply, current, lifted, view
+from chainrule.tensor.core import Engine, Number, apply, as_view, current, lifted, viewed
 from chainrule.tensor.creation import full, ones, zeros
 from chainrule.tensor.inplace import InPlace
 from chainrule.tensor.printing import text_of
@@ -78,7 +78,11 @@ class Tensor(InPlace):
         False
         """
         with graph.grad_mode(False):
-            return view(ew.detach, self)
+            views = viewed(self, ())
+        views.own = True
+        before, node = views.family.root._node, lifted(self)
+        cut = apply(ew.detach, self) if graph.tracing() else Tensor(graph.leaf(node.value, node.dtype))
+        return as_view(cut, views, before)
 
     def clone(self) -> Tensor:
         """A tensor of the same value, with its history."""

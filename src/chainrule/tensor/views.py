@@ -10,15 +10,26 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from chainrule import dtypes, graph
 from chainrule.errors import DtypeError, InPlaceError
 from chainrule.graph import Node, Op
 from chainrule.ops import elementwise as ew
 from chainrule.ops import shaping
-from chainrule.tensor.aliases import Family, Path, Pending, Shadow, Views
-from chainrule.tensor.core import Engine, Handle, apply, as_leaf, has_history, lifted, settled, viewed
+from chainrule.tensor.aliases import Family, Pending, Shadow, Views
+from chainrule.tensor.core import (
+    Engine,
+    Handle,
+    apply,
+    as_leaf,
+    family_of,
+    has_history,
+    lifted,
+    settled,
+    straight_through,
+    viewed,
+    wrap,
+)  # fmt: skip
 from chainrule.tensor.indexing import written_block
 from chainrule.tensor.tensor import Tensor
 
@@ -27,36 +38,44 @@ _BACK: dict[Op, Callable[..., Tensor]] = {
     shaping.reshape: lambda x, new, shape: new.reshape(x.shape),
     shaping.permute: lambda x, new, dims: new.permute(shaping.inverse_permutation(dims)),
     shaping.slice: lambda x, new, start, stop, step: written_block(x, new, start, step),
-    ew.detach: lambda x, new: new.detach(),
+    ew.alias: lambda x, new: new,
 }
 
 
 # -- reading --------------------------------------------------------------------------------------
 def derive(view: Handle) -> Node:
     """What the view names now that its root may have changed."""
-    views = view._views
+    views, old, trace = view._views, view._node, graph.current_trace()
     if views is None:
         return lifted(view)
-    family = views.family
-    trace = graph.current_trace()
     while True:
-        root = lifted(family.root)
+        root = lifted(views.family.root)
         with graph.grad_mode(views.grad):
-            node = lifted(_stages(family.root._tensor, family, views)[-1])
-        view._node = as_leaf(node, view) if views.leaf else node
-        family.add(view)
+            node = lifted(_stages(views.family.root._tensor, views)[-1])
+        view._node = _with_history(node, old, view) if views.own else node
+        views.family.add(view)
         if trace is not None:
             trace.follow(view)
-        if family.root._node is root:  # else another thread wrote to it in between
+        if views.family.root._node is root:  # else another thread wrote to it in between
             return view._node
 
 
-def _stages(root: Tensor, family: Family, views: Views) -> list[Tensor]:
+def _stages(root: Tensor, views: Views) -> list[Tensor]:
     """The root, and what each op on the road to the view makes of it."""
-    stages = [root.detach() if family.detached and root.requires_grad else root]
+    stages = [root]
     for op, params in views.path:
         stages.append(apply(op, stages[-1], **params))
     return stages
+
+
+def _with_history(node: Node, old: Node, view: Handle) -> Node:
+    """A new value under the history that the view has of its own."""
+    history = old.history if isinstance(old, Pending) else old
+    if history is None or not history.requires_grad:
+        return as_leaf(node, None)
+    if history.is_leaf:
+        return as_leaf(node, view)
+    return lifted(straight_through(wrap(node), wrap(history)))
 
 
 # -- writing --------------------------------------------------------------------------------------
@@ -66,9 +85,12 @@ def write_through(view: Tensor, new: Tensor, name: str) -> None:
     if views is None:
         return
     root = views.family.target()._tensor
-    detached = views.leaf or views.family.detached or any(op is ew.detach for op, _ in views.path)
-    with graph.grad_mode(graph.is_grad_enabled() and not detached):
-        root._rebind(_through(root, views, new, name), name)
+    history = lifted(new) if views.own and graph.is_grad_enabled() else None
+    with graph.grad_mode(graph.is_grad_enabled() and views.grad):
+        root._rebind(_through(root, views, new if views.grad else new.detach(), name), name)
+    if history is not None:
+        view._name(history)
+        views.family.add(view)
 
 
 def _through(root: Tensor, views: Views, new: Tensor, name: str) -> Tensor:
@@ -77,7 +99,7 @@ def _through(root: Tensor, views: Views, new: Tensor, name: str) -> Tensor:
             f"{graph.who(name)}: in an expanded tensor several elements are one, so an in-place write has "
             f"no meaning. .clone() it first."
         )
-    for (op, params), stage in zip(reversed(views.path), reversed(_stages(root, views.family, views)[:-1]), strict=True):
+    for (op, params), stage in zip(reversed(views.path), reversed(_stages(root, views)[:-1]), strict=True):
         new = _BACK[op](stage, new, **params)
     return new
 
@@ -94,7 +116,7 @@ def take_over(handle: Handle, given: Tensor) -> None:
             f"{graph.who('data')}: must have the tensor's own dtype, {handle.dtype.name}, got {given.dtype.name}. "
             f"Convert it with .to(cr.{handle.dtype.name})."
         )
-    if given is handle or (given._views is not None and given._views.family.root is handle and not given._views.path):
+    if given is handle:
         return
     value = given.detach() if given.requires_grad else given
     leave(handle)
@@ -106,47 +128,29 @@ def leave(handle: Handle) -> None:
     if handle._families:
         stays = Engine.tensor(settled(handle))
         stays._families, stays._views, handle._families = handle._families, handle._views, ()
-        for family in _living(stays):
+        for family in [family for reference in stays._families if (family := reference()) is not None]:
+            family.root = stays
             if isinstance(family, Shadow):
-                family.origin = weakref.ref(stays)
-            else:
-                family.root = stays
+                family.root, family.origin = Engine.tensor(settled(stays)), weakref.ref(stays)
     handle._views = None
 
 
 def share(handle: Handle, given: Tensor) -> None:
-    """The handle, which nothing views, looks at the elements of `given`: the one of them that can be becomes a view."""
-    leaf = handle.requires_grad
-    views, node = given._views, settled(given)
-    if views is not None and _alone(views):
+    """The handle, which nothing views, looks at the elements of `given`: the one of them that can becomes a view."""
+    owner = handle if handle.requires_grad else None
+    node = settled(given)
+    if given._views is not None and _alone(given._views):
         given._views = None
-    if given._views is not None or given.requires_grad:
-        handle._views = Views(*_road(given), grad=False, leaf=leaf)
-        handle._views.family.add(handle)
+    if given._views is None:
+        handle._node = as_leaf(node, owner)
+        given._views = Views(family_of(handle), (), grad=False, own=True)
+        given._node = Pending(given)  # a compiled function that knew `given` notices
     else:
-        _hand_over(given, handle)
-    handle._node = as_leaf(node, handle if leaf else None)
-
-
-def _road(given: Tensor) -> tuple[Family, Path]:
-    with graph.grad_mode(False):
-        views = viewed(given, ((ew.detach, {}),))
-    return views.family, views.path
-
-
-def _hand_over(given: Tensor, handle: Handle) -> None:
-    """`given` and its views become views of the handle; a compiled function that knew `given` notices."""
-    family = Family(handle, detached=True)
-    moving = _living(given)
-    for other in moving:
-        other.root, other.detached = handle, True
-    given._families, given._views = (), Views(family, (), grad=False)
-    given._node = Pending(given)
-    handle._families = tuple(weakref.ref(other) for other in (*moving, family))
-
-
-def _living(root: Handle) -> list[Family]:
-    return [family for reference in root._families if (family := reference()) is not None]
+        with graph.grad_mode(False):
+            views = viewed(given, ())
+        handle._views = Views(views.family, views.path, grad=False, own=True)
+        handle._node = as_leaf(node, owner)
+        views.family.add(handle)
 
 
 def _alone(views: Views) -> bool:
