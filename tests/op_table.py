@@ -102,7 +102,7 @@ CASES: list[Case] = [
     *unary("sqrt", p34, SPECIAL), *unary("rsqrt", p34, [1.0, INF, NAN, 4.0]),
     *unary("sin", x34, [0.0, 1e4, NAN]), *unary("cos", x34, [0.0, 1e4, NAN]),
     *unary("tanh", x34, [*SPECIAL, 40.0, -40.0]), *unary("sigmoid", x34, [*SPECIAL, 800.0, -800.0]),
-    *unary("erf", x34, [*SPECIAL, 8.0, -8.0]), *unary("relu", d34, SPECIAL),
+    *unary("erf", x34, [*SPECIAL, 8.0, -8.0]), *unary("erfc", x34, [*SPECIAL, 8.0, -8.0]), *unary("relu", d34, SPECIAL),
     # choosing
     *binary("maximum", lambda a, b: a.maximum(b), d34, e34), *binary("minimum", lambda a, b: a.minimum(b), d34, e34),
     Case("maximum", "ties", lambda a, b: a.maximum(b), (np.array([1.0, 2.0, NAN]), np.array([1.0, 3.0, 0.0])), smooth=False),

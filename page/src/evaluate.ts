@@ -93,12 +93,20 @@ function erf(x: number): number {
   return ((2 / Math.sqrt(Math.PI)) * total) / Math.exp(x * x);
 }
 
+/** Laplace's continued fraction in the tail, where 1 - erf has no digits. */
+function erfc(x: number): number {
+  if (x < 2) return 1 - erf(x);
+  let below = x;
+  for (let k = 120; k > 0; k--) below = x + k / 2 / below;
+  return Math.exp(-x * x) / (Math.sqrt(Math.PI) * below);
+}
+
 const ELEMENTWISE: Record<string, (...x: number[]) => number> = {
   add: (a, b) => a! + b!, sub: (a, b) => a! - b!, mul: (a, b) => a! * b!, div: (a, b) => a! / b!, neg: (a) => -a!,
   pow: (a, b) => a! ** b!, abs: (a) => Math.abs(a!), sign: (a) => Math.sign(a!), floor: (a) => Math.floor(a!),
   exp: (a) => Math.exp(a!), expm1: (a) => Math.expm1(a!), log: (a) => Math.log(a!), log1p: (a) => Math.log1p(a!),
   sqrt: (a) => Math.sqrt(a!), rsqrt: (a) => 1 / Math.sqrt(a!), sin: (a) => Math.sin(a!), cos: (a) => Math.cos(a!),
-  tanh: (a) => Math.tanh(a!), sigmoid: (a) => 0.5 * (1 + Math.tanh(0.5 * a!)), erf: (a) => erf(a!), relu: (a) => (a! < 0 ? 0 : a!),
+  tanh: (a) => Math.tanh(a!), sigmoid: (a) => 1 / (1 + Math.exp(-a!)), erf: (a) => erf(a!), erfc: (a) => erfc(a!), relu: (a) => (a! < 0 ? 0 : a!),
   maximum: (a, b) => Math.max(a!, b!), minimum: (a, b) => Math.min(a!, b!), where: (c, a, b) => (c ? a! : b!),
   eq: (a, b) => bit(a === b), ne: (a, b) => bit(a !== b), lt: (a, b) => bit(a! < b!), le: (a, b) => bit(a! <= b!),
   gt: (a, b) => bit(a! > b!), ge: (a, b) => bit(a! >= b!), alias: (a) => a!, detach: (a) => a!, check_index: (a) => a!,

@@ -87,13 +87,9 @@ def test_whole_quotients_of_integers(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_whole_quotients_of_floats(dtype: str) -> None:
-    """As NumPy's up to 1 / eps; beyond, a rounded quotient has no fraction left, and NumPy takes an exact remainder."""
-    a, b = pairs(dtype)
-    with np.errstate(all="ignore"):
-        keep = ~(np.abs(a / b) > 1 / np.finfo(dtype).eps) | (b == 0)
-    check(QUOTIENTS, a[keep], b[keep], ulp=2**22 if dtype == "float32" else 2**30)
+    check(QUOTIENTS, *pairs(dtype))
     tenths = np.array([1.0, 0.3, 2.0, -1.0], dtype)
-    check(QUOTIENTS, tenths, np.full(4, 0.1, dtype), ulp=8)
+    check(QUOTIENTS, tenths, np.full(4, 0.1, dtype))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -129,7 +125,7 @@ def test_unary(dtype: str) -> None:
 
 
 FUNCTIONS = [
-    "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "reciprocal", "log2",
+    "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "erfc", "reciprocal", "log2",
 ]  # fmt: skip
 
 

@@ -73,6 +73,7 @@ UNARY = [
     "tanh",
     "sigmoid",
     "erf",
+    "erfc",
     "relu",
     "alias",
     "floor",

@@ -16,7 +16,8 @@ which has lost every digit where it is accused (`LOSSY`).
 
 Since then the trials enumerate shapes and sizes (`structured`, `trials`), rules must keep laws (`laws`), kinks beside
 a point are told from kinks at it, and what is less than the last bit of Y is not asked of a rule: 117 of 117 found,
-and "by tanh" accused. That is no blind figure any more. Whoever wrote the rules had by accident seen 38 of the 70
+and "by tanh" accused. Later it was asked for after all, by the tails (`tails`): four that had counted as right are
+accused now, which is what they deserve (`LOSSY`). That is no blind figure any more. Whoever wrote the rules had by accident seen 38 of the 70
 elder ones instead of 3, which may have kept them from repeating those; 7 repeat one of the others nevertheless (all
 found), so that of what was new 72 of 110 were found.
 """
@@ -107,7 +108,11 @@ def test_a_right_rule_is_right(equal):
     assert not differs(equal, 1, False)
 
 
-LOSSY = {"sigmoid[0]: by tanh"}
+# Right to a rounding of 1, and of no digit in the tail: such rules stand in `wrong_tails` too.
+LOSSY = {
+    "sigmoid[0]: by tanh": -40.0, "sigmoid[0]: Y - Y^2": 40.0, "tanh[0]: (1 - Y) (1 + Y)": 20.0,
+    "tanh[0]: 0 beyond 20, where Y is 1": 21.0,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("equal", [rule for rule in EQUAL if str(rule) not in LOSSY], ids=str)
@@ -116,14 +121,14 @@ def test_a_right_rule_is_not_accused(equal):
         assert check, check
 
 
-def test_a_rule_that_has_lost_every_digit_is_accused_where_it_has():
-    by_tanh = next(rule for rule in EQUAL if str(rule) in LOSSY)
-    x = cr.tensor(-40.0, dtype=cr.float64)
-    expected, ones = np.exp(-40.0), cr.ones_like(x)
-    assert ops.ALL["sigmoid"].rule(0)(ones, x.sigmoid(), x).item() == pytest.approx(expected, rel=1e-14)
-    assert by_tanh.rule(ones, x.sigmoid(), x).item() == 0.0
-    accused = [check for check in check_op(mutant(by_tanh)) if not check]
-    assert [str(check).split(": the rule")[0] for check in accused] == ["sigmoid, argument 0, element [98], x = -40"]
+@pytest.mark.parametrize("name", LOSSY)
+def test_a_rule_that_has_lost_every_digit_is_accused(name):
+    rule, x = next(rule for rule in EQUAL if str(rule) == name), cr.tensor(LOSSY[name], dtype=cr.float64)
+    op, ones = ops.ALL[rule.op], cr.ones_like(x)
+    expected = np.exp(-40.0) if rule.op == "sigmoid" else 4 * np.exp(-2 * x.item())
+    assert op.rule(0)(ones, apply(op, x), x).item() == pytest.approx(expected, rel=1e-12)
+    assert rule.rule(ones, apply(op, x), x).item() == 0.0
+    assert not all(check_op(mutant(rule)))
 
 
 # -- mutations of the rules' own source ---------------------------------------------------------------------

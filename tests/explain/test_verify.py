@@ -246,6 +246,6 @@ def test_the_report_is_text_a_table_and_a_truth_value():
     found = rules()
     assert found
     text = str(found)
-    assert text.startswith("derivative rules, by complex step or differences, in float64\n  holds  add")
+    assert text.startswith("derivative rules, by complex step or differences, tails in float32 too\n  holds  add")
     assert text.endswith(f"{len(found.verdicts)} holds, 0 fail, 0 open")
     assert json.loads(json.dumps(found.as_dict()))["ok"] is True

@@ -222,7 +222,7 @@ def test_counting():
 
 WORDS = {
     "pi": math.pi, "sqrt": math.sqrt, "floor": math.floor, "sin": math.sin, "cos": math.cos,
-    "exp": math.exp, "log": lambda x: math.log(x) if x > 0 else math.nan, "sign": lambda x: float(np.sign(x)),
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)), "exp": math.exp, "log": lambda x: math.log(x) if x > 0 else math.nan, "sign": lambda x: float(np.sign(x)),
 }  # fmt: skip
 NAMES = {1: "x", 2: "ab", 3: "cab"}
 

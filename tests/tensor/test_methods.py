@@ -125,6 +125,7 @@ UNARY = [
     "cos",
     "tanh",
     "erf",
+    "erfc",
     "sigmoid",
     "relu",
     "abs",

@@ -75,6 +75,7 @@ class Emitter:
         self.target = target or Target()
         self.lines: list[str] = []
         self.declarations: set[str] = set()
+        self.routines: dict[str, str] = {}  # functions of the module that were written here, with the types they give
         self.locals: list[str] = []
         self.count = 0
         self.block = "entry"
@@ -198,6 +199,24 @@ class Emitter:
             self.write(text)
             return Value("", "void")
         return self.assign(type, text)
+
+    def routine(self, name: str, write: Callable[..., Value], *args: Value) -> Value:
+        """A call of a function of the module whose body is `write(emitter, *parameters)`: for what needs branches of its own.
+
+        Lines of kernels may be laid side by side, and a branch among them would tear them apart; a call does not.
+        """
+        full = ".".join([name, *(mangled(arg.type) for arg in args)])
+        if full not in self.routines:
+            inner = Emitter(self.target)
+            parameters = [Value(f"%p{i}", arg.type) for i, arg in enumerate(args)]
+            result = write(inner, *parameters)
+            inner.ret(result)
+            text = inner.function(full, parameters, result.type, 'nounwind noinline "prefer-vector-width"="512"')
+            self.declarations |= {text.replace("define ", "define internal ", 1), *inner.declarations}
+            self.routines[full] = result.type
+        return self.assign(
+            self.routines[full], f"call {self.routines[full]} @{full}({', '.join(a.typed for a in args)})"
+        )
 
     def intrinsic(self, name: str, *args: Value) -> Value:
         """An LLVM intrinsic overloaded on its first argument's type, e.g. ``sqrt``, ``fmuladd``."""

@@ -23,7 +23,7 @@ _SQRT_HALF_BITS = {"float": 0x3F3504F3, "double": 0x3FE6A09E667F3BCD}
 
 
 @dataclass(frozen=True)
-class _Format:
+class Format:
     """What the functions need to know of one floating-point format, and its polynomials."""
 
     integer: str
@@ -40,7 +40,10 @@ class _Format:
     log: tuple[float, ...]  # see _log_reduced
     tanh: tuple[float, ...]  # (tanh(x) / x - 1) / x^2   on x^2 <= 0.391
     erf: tuple[float, ...]  # erf(x) / x - 1             on x^2 <= 1
-    erfc: tuple[float, ...]  # log(erfc(z + erf_centre)) on 1 <= z + erf_centre <= erf_high
+    log_erfc: tuple[float, ...]  # log(erfc(z + erf_centre)) on 1 <= z + erf_centre <= erf_high
+    erfc_high: float  # above: 0
+    erfc_turn: float  # where t is 0
+    erfc: tuple[float, ...]  # (1 + 2z) exp(z^2) erfc(z) in t = (z - erfc_turn) / (z + erfc_turn), 0 <= z <= erfc_high
     sin: tuple[float, ...]  # (sin(r) / r - 1) / r^2     on |r| <= pi / 4
     cos: tuple[float, ...]  # (cos(r) - 1 + r^2/2) / r^4 on |r| <= pi / 4
 
@@ -49,7 +52,7 @@ class _Format:
         return 1.5 * 2.0**self.mantissa
 
 
-_FLOAT = _Format(
+FLOAT = Format(
     integer="i32",
     mantissa=23,
     bias=127,
@@ -82,9 +85,17 @@ _FLOAT = _Format(
         0.005189535673707724, -0.0008020843961276114, 7.88913166616112e-05,
     ),
     # 2^-26
-    erfc=(
+    log_erfc=(
         -7.806815147399902, -5.3526787757873535, -0.9438924193382263, -0.010866655968129635,
         0.00215962715446949, -0.00041177053935825825, 8.311782585224137e-05, -1.5669731510570273e-05,
+    ),
+    erfc_high=10.0,
+    erfc_turn=3.0,
+    # 2^-28
+    erfc=(
+        1.2530080080032349, -0.13562113046646118, -0.04756222292780876, 0.1296462118625641,
+        -0.11927399039268494, 0.06829532980918884, -0.023780789226293564, 0.002582649700343609,
+        0.0019761514849960804, -0.0008211979875341058, -0.0002853347978089005,
     ),
     # 2^-36
     sin=(-0.1666666716337204, 0.008333329111337662, -0.00019839253218378872, 2.7172732188773807e-06),
@@ -92,7 +103,7 @@ _FLOAT = _Format(
     cos=(0.041666653007268906, -0.0013887649402022362, 2.44631664827466e-05),
 )  # fmt: skip
 
-_DOUBLE = _Format(
+DOUBLE = Format(
     integer="i64",
     mantissa=52,
     bias=1023,
@@ -128,13 +139,24 @@ _DOUBLE = _Format(
         5.960685348363502e-11,
     ),
     # 2^-54
-    erfc=(
+    log_erfc=(
         -14.112437402148176, -7.266099588365192, -0.966753054742133, -0.005225658221911575,
         0.0008736873229647102, -0.00014729777510055252, 2.4386375368868767e-05, -3.8895566105200705e-06,
         5.856118027144177e-07, -8.069378236941093e-08, 9.533719395856256e-09, -7.742968840147823e-10,
         -2.584074214523637e-11, 3.035622210310247e-11, -8.839401182605917e-12, 2.1488074454635664e-12,
         -4.669515284471483e-13, 4.81565383545364e-14, 1.1252577128060771e-15, 2.9107347490633853e-15,
         -8.609490104925448e-16, -1.475345259396836e-16, 4.5206316945368805e-17,
+    ),
+    erfc_high=27.5,
+    erfc_turn=4.0,
+    # 2^-58
+    erfc=(
+        1.2329951186255526, -0.13962111684056253, 0.015379652102619611, 0.06809705425469384,
+        -0.10103906603629759, 0.09373283499830752, -0.06633036581234676, 0.03716751553816784,
+        -0.01619773405661329, 0.00503196997188446, -0.0007577732943541988, -0.00019925666158366863,
+        0.0001506216917434498, -2.439932787118147e-05, -1.1222060886451314e-05, 5.7099761779380854e-06,
+        2.9387489865867257e-07, -8.257287926272776e-07, 7.450897692565887e-08, 1.1023341314761145e-07,
+        -1.7781797458890384e-08, -1.4109079794324287e-08, 1.7791762048165555e-09, 1.2359166610864072e-09,
     ),
     # 2^-67
     sin=(
@@ -161,15 +183,15 @@ _HALF_PI = {
 }
 
 
-def _format(x: Value) -> _Format:
-    return _FLOAT if scalar_of(x.type) == "float" else _DOUBLE
+def _format(x: Value) -> Format:
+    return FLOAT if scalar_of(x.type) == "float" else DOUBLE
 
 
 def _integer(x: Value) -> str:
     return vector(_format(x).integer, lanes_of(x.type))
 
 
-class _Writer:
+class Writer:
     """Arithmetic between values of one type and Python numbers, to let formulas read as formulas."""
 
     def __init__(self, e: Emitter, like: Value) -> None:
@@ -199,6 +221,30 @@ class _Writer:
     def exact_fma(self, a: Value, b: Value, c: Value | float) -> Value:
         """a b + c in one rounding, on a CPU that has it."""
         return self.e.intrinsic("fma", a, b, self.value(c))
+
+    def lost(self, a: Value, b: Value, product: Value) -> Value:
+        """What the rounding of a b to `product` lost, exactly; on a CPU without fused multiply-add too."""
+        if self.e.target.fma:
+            return self.exact_fma(a, b, self.e.negate(product))
+        if self.format is FLOAT:  # the product of two floats is a double
+            wide = vector("double", lanes_of(self.type))
+            left, right, there = (self.e.convert("fpext", v, wide) for v in (a, b, product))
+            exact = self.e.assign(wide, f"fmul {wide} {left.name}, {right.name}")
+            return self.e.convert("fptrunc", self.e.binary("fsub", exact, there), self.type)
+        return self._lost_of_doubles(a, b, product)
+
+    def _lost_of_doubles(self, a: Value, b: Value, product: Value) -> Value:
+        """By halves of 26 bits (Dekker, "A floating-point technique for extending the available precision", 1971)."""
+        (a_high, a_low), (b_high, b_low) = self._halves(a), self._halves(b)
+        lost = self.strict("fsub", self.strict("fmul", a_high, b_high), product)
+        for left, right in ((a_high, b_low), (a_low, b_high), (a_low, b_low)):
+            lost = self.strict("fadd", lost, self.strict("fmul", left, right))
+        return lost
+
+    def _halves(self, a: Value) -> tuple[Value, Value]:
+        wide = self.strict("fmul", a, 2.0**27 + 1)
+        high = self.strict("fsub", wide, self.strict("fsub", wide, a))
+        return high, self.strict("fsub", a, high)
 
     def strict(self, opcode: str, a: Value | float, b: Value | float) -> Value:
         """An addition or subtraction that must be rounded on its own, as sums of errors need."""
@@ -233,24 +279,15 @@ class _Writer:
         return total, self.strict("fadd", self.strict("fsub", a, of_a), self.strict("fsub", b, of_b))
 
     def two_product(self, a: Value, b: Value) -> tuple[Value, Value]:
-        """a * b rounded, and what the rounding lost; the halves' products are exact (after Dekker)."""
+        """a * b rounded, and what the rounding lost."""
         product = self.strict("fmul", a, b)
-        a_high, a_low = self._split(a)
-        b_high, b_low = self._split(b)
-        lost = self.strict("fsub", self.strict("fmul", a_high, b_high), product)
-        for left, right in ((a_high, b_low), (a_low, b_high), (a_low, b_low)):
-            lost = self.add(lost, self.mul(left, right))
-        return product, lost
-
-    def _split(self, a: Value) -> tuple[Value, Value]:
-        high = self.real(self.whole("and", self.bits(a), -(1 << 27)))
-        return high, self.strict("fsub", a, high)
+        return product, self.lost(a, b, product)
 
 
 # -- exponentials -----------------------------------------------------------------------
 
 
-def _exp_reduced(w: _Writer, x: Value, low: Value | None = None) -> tuple[Value, Value, Value]:
+def _exp_reduced(w: Writer, x: Value, low: Value | None = None) -> tuple[Value, Value, Value]:
     """r, q(r) and the bits of n + magic, where x (+ low) = n ln 2 + r and e^r = 1 + r + r^2 q(r)."""
     shifted = w.fma(x, _LOG2E, w.format.magic)
     n = w.strict("fsub", shifted, w.format.magic)
@@ -260,7 +297,7 @@ def _exp_reduced(w: _Writer, x: Value, low: Value | None = None) -> tuple[Value,
     return r, w.horner(r, w.format.exp), w.bits(shifted)
 
 
-def _power_of_two(w: _Writer, shifted: Value, offset: int = 0) -> Value:
+def _power_of_two(w: Writer, shifted: Value, offset: int = 0) -> Value:
     """2^(n + offset) from the bits of n + magic, for exponents of normal numbers."""
     exponent = w.whole("add", shifted, w.format.bias + offset)
     return w.real(w.whole("shl", exponent, w.format.mantissa))
@@ -268,10 +305,10 @@ def _power_of_two(w: _Writer, shifted: Value, offset: int = 0) -> Value:
 
 def exp(e: Emitter, x: Value) -> Value:
     """e^x; 0 where that would be subnormal."""
-    return _exp(_Writer(e, x), x)
+    return _exp(Writer(e, x), x)
 
 
-def _exp(w: _Writer, x: Value, low: Value | None = None) -> Value:
+def _exp(w: Writer, x: Value, low: Value | None = None) -> Value:
     r, q, shifted = _exp_reduced(w, x, low)
     mantissa = w.add(w.fma(w.mul(r, r), q, r), 1.0)
     # Added to the exponent's bits, not multiplied: 2^128 times 0.99 is a float, 2^128 is not.
@@ -281,7 +318,7 @@ def _exp(w: _Writer, x: Value, low: Value | None = None) -> Value:
     return w.where("uno", x, 0.0, x, y)
 
 
-def _exp_inside(w: _Writer, x: Value) -> Value:
+def _exp_inside(w: Writer, x: Value) -> Value:
     """e^x for x known to lie inside the range, or NaN."""
     r, q, shifted = _exp_reduced(w, x)
     return w.mul(w.add(w.fma(w.mul(r, r), q, r), 1.0), _power_of_two(w, shifted))
@@ -289,7 +326,7 @@ def _exp_inside(w: _Writer, x: Value) -> Value:
 
 def expm1(e: Emitter, x: Value) -> Value:
     """e^x - 1, exact to the last bits near zero."""
-    w = _Writer(e, x)
+    w = Writer(e, x)
     r, q, shifted = _exp_reduced(w, w.where("olt", x, w.format.expm1_low, w.format.expm1_low, x))
     half = _power_of_two(w, shifted, -1)  # half of 2^n: 2^128 would overflow
     y = w.fma(w.fma(w.mul(r, r), q, r), half, w.sub(half, 0.5))
@@ -299,14 +336,14 @@ def expm1(e: Emitter, x: Value) -> Value:
 
 def sigmoid(e: Emitter, x: Value) -> Value:
     """1 / (1 + e^-x), of |x|: so small results keep their last bits too."""
-    w = _Writer(e, x)
+    w = Writer(e, x)
     decay = _exp(w, e.negate(e.intrinsic("fabs", x)))
     return w.div(w.where("olt", x, 0.0, decay, 1.0), w.add(decay, 1.0))
 
 
 def tanh(e: Emitter, x: Value) -> Value:
     """A polynomial below 0.625, 1 - 2 / (e^2|x| + 1) above."""
-    w = _Writer(e, x)
+    w = Writer(e, x)
     size = e.intrinsic("fabs", x)
     square = w.mul(x, x)
     small = w.fma(w.mul(size, square), w.horner(square, w.format.tanh), size)
@@ -317,19 +354,37 @@ def tanh(e: Emitter, x: Value) -> Value:
 
 def erf(e: Emitter, x: Value) -> Value:
     """A polynomial below 1, 1 - exp(log(erfc|x|)) above, that logarithm being a polynomial too."""
-    w = _Writer(e, x)
+    w = Writer(e, x)
     size = e.intrinsic("fabs", x)
     small = w.fma(size, w.horner(w.mul(x, x), w.format.erf), size)
     capped = w.where("ogt", size, w.format.erf_high, w.format.erf_high, size)
-    tail = w.horner(w.sub(capped, w.format.erf_centre), w.format.erfc)
+    tail = w.horner(w.sub(capped, w.format.erf_centre), w.format.log_erfc)
     large = w.sub(1.0, _exp_inside(w, tail))
     return e.intrinsic("copysign", w.where("olt", size, 1.0, small, large), x)
+
+
+def erfc(e: Emitter, x: Value) -> Value:
+    """1 - erf x, to the last bits however small: exp(-x^2) times a polynomial in (|x| - c) / (|x| + c).
+
+    Source of the substitution: Shepherd & Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in
+    0 <= x < infinity", Mathematics of Computation 36 (1981).
+    """
+    w = Writer(e, x)
+    size = e.intrinsic("fabs", x)
+    z = w.where("ogt", size, w.format.erfc_high, w.format.erfc_high, size)
+    below, linear = w.add(z, w.format.erfc_turn), w.fma(z, 2.0, 1.0)
+    inverse = w.div(1.0, w.mul(below, linear))
+    t = w.mul(w.sub(z, w.format.erfc_turn), w.mul(linear, inverse))
+    square, lost = w.two_product(z, z)
+    decay = _exp(w, e.negate(square), e.negate(lost))
+    tail = w.mul(w.mul(decay, w.horner(t, w.format.erfc)), w.mul(below, inverse))
+    return w.where("olt", x, 0.0, w.sub(2.0, tail), tail)
 
 
 # -- logarithms -------------------------------------------------------------------------
 
 
-def _split_exponent(w: _Writer, x: Value) -> tuple[Value, Value, Value]:
+def _split_exponent(w: Writer, x: Value) -> tuple[Value, Value, Value]:
     """n, its bits in place, and m, where x = 2^n m and m lies in [sqrt(1/2), sqrt(2))."""
     bits = w.bits(x)
     above = w.whole("sub", bits, _SQRT_HALF_BITS[scalar_of(x.type)])
@@ -338,10 +393,10 @@ def _split_exponent(w: _Writer, x: Value) -> tuple[Value, Value, Value]:
     return n, place, w.real(w.whole("sub", bits, place))
 
 
-def _log_reduced(w: _Writer, n: Value, f: Value) -> Value:
+def _log_reduced(w: Writer, n: Value, f: Value) -> Value:
     """n ln 2 + log(1 + f), for 1 + f in [sqrt(1/2), sqrt(2))."""
     half_square = w.mul(w.mul(f, f), 0.5)
-    if w.format is _FLOAT:
+    if w.format is FLOAT:
         tail = w.mul(w.mul(f, f), w.mul(f, w.horner(f, w.format.log)))
         tail = w.sub(w.fma(n, w.format.ln2[1], tail), half_square)
     else:  # by s = f / (2 + f): a division costs less than the dozen further terms that f would need
@@ -352,7 +407,7 @@ def _log_reduced(w: _Writer, n: Value, f: Value) -> Value:
     return w.fma(n, w.format.ln2[0], w.add(f, tail))
 
 
-def _log_limits(w: _Writer, x: Value, argument: Value, y: Value) -> Value:
+def _log_limits(w: Writer, x: Value, argument: Value, y: Value) -> Value:
     """log's values at infinity and NaN (themselves), at zero, and below; `x` the number whose log it is."""
     y = w.where("olt", x, math.inf, y, argument)
     y = w.where("olt", x, w.format.smallest, -math.inf, y)
@@ -361,14 +416,14 @@ def _log_limits(w: _Writer, x: Value, argument: Value, y: Value) -> Value:
 
 def log(e: Emitter, x: Value) -> Value:
     """The natural logarithm; -inf at zero, NaN below."""
-    w = _Writer(e, x)
+    w = Writer(e, x)
     n, _, m = _split_exponent(w, x)
     return _log_limits(w, x, x, _log_reduced(w, n, w.sub(m, 1.0)))
 
 
 def log1p(e: Emitter, x: Value) -> Value:
     """log(1 + x), exact to the last bits near zero."""
-    w = _Writer(e, x)
+    w = Writer(e, x)
     u, lost = w.two_sum(e.const(1.0, x.type), x)
     n, place, m = _split_exponent(w, u)
     # What 1 + x lost matters only while it is not far below m: the cap keeps 2^-n finite.
@@ -382,24 +437,24 @@ def log1p(e: Emitter, x: Value) -> Value:
 # -- circle -----------------------------------------------------------------------------
 
 
-def _quadrant(w: _Writer, x: Value) -> tuple[Value, Value]:
+def _quadrant(w: Writer, x: Value) -> tuple[Value, Value]:
     """The bits of n + magic, and r with x = n pi/2 + r; in double, also for floats."""
-    wide = w.e.convert("fpext", x, vector("double", lanes_of(x.type))) if w.format is _FLOAT else x
-    d = _Writer(w.e, wide)
+    wide = w.e.convert("fpext", x, vector("double", lanes_of(x.type))) if w.format is FLOAT else x
+    d = Writer(w.e, wide)
     shifted = d.fma(wide, 2 / math.pi, d.format.magic)
     n = d.strict("fsub", shifted, d.format.magic)
     r = wide
     for part in _HALF_PI[scalar_of(x.type)]:
         r = d.fma(n, -part, r)
     bits = d.bits(shifted)
-    if w.format is _DOUBLE:
+    if w.format is DOUBLE:
         return bits, r
     return w.e.convert("trunc", bits, w.integer), w.e.convert("fptrunc", r, w.type)
 
 
 def _circular(e: Emitter, x: Value, turn: int) -> Value:
     """sin(x + turn pi/2). The polynomial of the quadrant, with the quadrant's sign."""
-    w = _Writer(e, x)
+    w = Writer(e, x)
     quadrant, r = _quadrant(w, x)
     if turn:
         quadrant = w.whole("add", quadrant, turn)
@@ -414,7 +469,7 @@ def _circular(e: Emitter, x: Value, turn: int) -> Value:
 
 def sin(e: Emitter, x: Value) -> Value:
     """sin x, good to the last bits for |x| up to 10^6; from 2^50 on, where no phase is left, NaN."""
-    w = _Writer(e, x)
+    w = Writer(e, x)
     return w.where("oeq", x, 0.0, x, _circular(e, x, 0))
 
 
@@ -430,11 +485,11 @@ def sqrt(e: Emitter, x: Value) -> Value:
     """Correctly rounded."""
     if not e.target.avx512 or e.target.quick_roots or scalar_of(x.type) != "float" or lanes_of(x.type) < 16:
         return e.intrinsic("sqrt", x)
-    parts = [_refined_sqrt(_Writer(e, part), part) for part in e.split(x, 16)]
+    parts = [_refined_sqrt(Writer(e, part), part) for part in e.split(x, 16)]
     return e.join(parts)
 
 
-def _refined_sqrt(w: _Writer, x: Value) -> Value:
+def _refined_sqrt(w: Writer, x: Value) -> Value:
     """The same bits as the square root instruction, by multiplications, which do not wait for the divider.
 
     A step of Newton from 14 bits of 1 / sqrt(x), then Markstein's correction by the exact remainder ("Computation
@@ -461,7 +516,7 @@ _ZERO_AND_INFINITY = 1 << 4 * 2 | 1 << 4 * 5
 
 def rsqrt(e: Emitter, x: Value) -> Value:
     """1 / sqrt x, each correctly rounded."""
-    return _Writer(e, x).div(1.0, sqrt(e, x))
+    return Writer(e, x).div(1.0, sqrt(e, x))
 
 
 def power(e: Emitter, a: Value, b: Value) -> Value:
@@ -470,9 +525,9 @@ def power(e: Emitter, a: Value, b: Value) -> Value:
     Floats go through double's exp and log; doubles through a logarithm of twice the precision
     (double-double, after Dekker), since an error of log a is multiplied by b log a in the result.
     """
-    w = _Writer(e, a)
+    w = Writer(e, a)
     size = e.intrinsic("fabs", a)
-    y = _power_float(e, size, b) if w.format is _FLOAT else _power_double(w, size, b)
+    y = _power_float(e, size, b) if w.format is FLOAT else _power_double(w, size, b)
     y = w.where("oeq", size, 1.0, 1.0, y)
     floor_b = floor(e, b)
     whole = e.compare("oeq", floor_b, b)
@@ -493,7 +548,7 @@ def _power_float(e: Emitter, size: Value, b: Value) -> Value:
     return e.convert("fptrunc", exp(e, product), size.type)
 
 
-def _power_double(w: _Writer, size: Value, b: Value) -> Value:
+def _power_double(w: Writer, size: Value, b: Value) -> Value:
     high, low = _log_twofold(w, size)
     product, lost = w.two_product(b, high)
     lost = w.fma(b, low, lost)
@@ -502,7 +557,7 @@ def _power_double(w: _Writer, size: Value, b: Value) -> Value:
     return _exp(w, product, lost)
 
 
-def _log_twofold(w: _Writer, x: Value) -> tuple[Value, Value]:
+def _log_twofold(w: Writer, x: Value) -> tuple[Value, Value]:
     """log x as an unevaluated sum of two doubles, for x >= 0.
 
     With s = (m - 1) / (m + 1): log m = 2 s + 2/3 s^3 + s^5 B(s^2), the first two terms twofold.

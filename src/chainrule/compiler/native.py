@@ -28,8 +28,8 @@ RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`runtime.FRAME`) -
 
 # Vector registers of the CPUs that code can be written for without running it, to be read.
 CPUS: dict[str, tuple[str, dict[str, bool]]] = {
-    "x86-64-v4": ("x86_64-unknown-linux-gnu", {"avx512f": True, "avx2": True}),
-    "x86-64-v3": ("x86_64-unknown-linux-gnu", {"avx2": True}),
+    "x86-64-v4": ("x86_64-unknown-linux-gnu", {"avx512f": True, "avx2": True, "fma": True}),
+    "x86-64-v3": ("x86_64-unknown-linux-gnu", {"avx2": True, "fma": True}),
     "neoverse-n1": ("aarch64-unknown-linux-gnu", {}),
     "apple-m1": ("arm64-apple-macosx", {}),
 }

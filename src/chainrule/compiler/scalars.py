@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compiler import mathematics
+from chainrule.compiler import mathematics, remainder
 from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
 from chainrule.dtypes import DType
 from chainrule.ops.random import threefry
@@ -119,32 +119,23 @@ class Scalars:
         return self.e.select(self._rounds_down(rest, divisor), self.e.binary("add", rest, divisor), rest)
 
     def _float_remainder(self, a: Value, b: Value) -> Value:
-        """One fused step from the rounded quotient, then back into [0, b) if rounding left it."""
+        """C's remainder, which is exact, taken to b's side of 0."""
         e = self.e
-        rest = e.fma(e.negate(self.floor(self.div(a, b))), b, a)
-        too_large = e.compare("ogt", self.abs(rest), self.abs(b))
-        too_large = e.binary("and", too_large, e.compare("oge", e.binary("fmul", rest, b), self.zero()))
-        rest = e.select(too_large, e.binary("fsub", rest, b), rest)
+        rest = remainder.fmod(e, a, b)
         rest = e.select(self._rounds_down(rest, b), e.binary("fadd", rest, b), rest)
-        endless = self._endless(a, b)
-        rest = e.select(endless, e.select(self._rounds_down(a, b), b, a), rest)
         return e.select(e.compare("oeq", rest, self.zero()), e.intrinsic("copysign", self.zero(), b), rest)
 
     def _float_floor_divide(self, a: Value, b: Value) -> Value:
         """Whole by way of the remainder, as NumPy and PyTorch have it: 1 // 0.1 is 9."""
         e = self.e
-        plain = self.div(a, b)
-        whole = e.intrinsic("roundeven", self.div(e.binary("fsub", a, self._float_remainder(a, b)), b))
-        endless = e.select(self._rounds_down(a, b), self.const(-1), self.zero())
-        whole = e.select(self._endless(a, b), endless, whole)
-        whole = e.select(e.compare("oeq", whole, self.zero()), e.intrinsic("copysign", whole, plain), whole)
-        return e.select(e.compare("oeq", b, self.zero()), plain, whole)
-
-    def _endless(self, a: Value, b: Value) -> Value:
-        """Is a finite number divided by an infinite one?"""
-        infinite = self.e.compare("oeq", self.abs(b), self.const(math.inf))
-        finite = self.e.compare("olt", self.abs(a), self.const(math.inf))
-        return self.e.binary("and", infinite, finite)
+        plain, rest = self.div(a, b), remainder.fmod(e, a, b)
+        whole = self.div(e.binary("fsub", a, rest), b)
+        whole = e.select(self._rounds_down(rest, b), e.binary("fsub", whole, self.const(1)), whole)
+        floor = self.floor(whole)
+        above = e.compare("ogt", e.binary("fsub", whole, floor), self.const(0.5))
+        floor = e.select(above, e.binary("fadd", floor, self.const(1)), floor)
+        floor = e.select(e.compare("oeq", whole, self.zero()), e.intrinsic("copysign", self.zero(), plain), floor)
+        return e.select(e.compare("oeq", b, self.zero()), plain, floor)
 
     def _divisor(self, b: Value) -> Value:
         """1 in place of what hardware traps on: 0, and -1 below the smallest integer. x mod 1 is 0, as NumPy has it."""
@@ -209,6 +200,9 @@ class Scalars:
 
     def erf(self, x: Value) -> Value:
         return mathematics.erf(self.e, x)
+
+    def erfc(self, x: Value) -> Value:
+        return mathematics.erfc(self.e, x)
 
     def relu(self, x: Value) -> Value:
         return self.e.select(self.compare("le", x, self.zero()), self.zero(), x)

@@ -14,7 +14,7 @@ BYTES = {"float": 4, "double": 8}
 class Target:
     """The vector registers of the machine that code is written for.
 
-    >>> Target.of("x86_64", {"avx2": True, "avx512f": False})
+    >>> Target.of("x86_64", {"avx2": True, "fma": True, "avx512f": False})
     Target(vector_bytes=32, registers=16)
     """
 
@@ -22,6 +22,7 @@ class Target:
     registers: int = 16
     tuned: bool = field(default=False, repr=False)  # the likely tiles of each product are timed (see `tuning`)
     quick_roots: bool = field(default=False, repr=False)  # a vector's square roots take no longer than a dozen products
+    fma: bool = field(default=True, repr=False)  # a multiply-add in one rounding
     fmas: int = field(default=2, repr=False)  # vectors of multiply-adds that begin in a cycle
 
     @classmethod
@@ -33,7 +34,7 @@ class Target:
             # 16 square roots: 20 cycles on Intel's Ice Lake, 10 on AMD's Zen 4, whose units take vectors of 64 bytes in
             # two halves (Fog, "Instruction tables").
             return cls(64, 32, quick_roots=cpu.startswith("znver"), fmas=1 if cpu == "znver4" else 2)
-        return cls(32 if features.get("avx2") else 16, 16)
+        return cls(32 if features.get("avx2") else 16, 16, fma=bool(features.get("fma")))
 
     @property
     def avx512(self) -> bool:

@@ -146,11 +146,12 @@ sign = _op(
 )  # fmt: skip
 floor = _op("floor", np.floor, lambda e, x: e.floor(x), None, bools=False)
 round = _op("round", np.round, lambda e, x: e.round(x), None, bools=False)
+# Where Y saturates, its distance from 1 is no longer in it: what derivatives need of that they take from x.
 exp = _op("exp", np.exp, lambda e, x: e.exp(x), lambda dY, Y, x: dY * Y, float_only=True, cost=12, formula=("Y",))
 expm1 = _op(
     "expm1", np.expm1, lambda e, x: e.expm1(x),
-    lambda dY, Y, x: dY * (Y + 1),
-    float_only=True, cost=15, formula=("Y + 1",),
+    lambda dY, Y, x: dY * x.exp(),
+    float_only=True, cost=15, formula=("exp(x)",),
 )  # fmt: skip
 log = _op("log", np.log, lambda e, x: e.log(x), lambda dY, Y, x: dY / x, float_only=True, cost=12, formula=("1 / x",))
 log1p = _op(
@@ -181,21 +182,28 @@ cos = _op(
 )  # fmt: skip
 tanh = _op(
     "tanh", np.tanh, lambda e, x: e.tanh(x),
-    lambda dY, Y, x: dY * (1 - Y * Y),
-    float_only=True, cost=15, formula=("1 - Y ** 2",),
+    lambda dY, Y, x: dY * ((2 * x).sigmoid() * (-2 * x).sigmoid() * 4),
+    float_only=True, cost=15, formula=("4 * sigmoid(2 * x) * sigmoid(-2 * x)",),
 )  # fmt: skip
 sigmoid = _op(
     "sigmoid",
     reference.sigmoid, lambda e, x: e.sigmoid(x),
-    lambda dY, Y, x: dY * (Y * (1 - Y)),
+    lambda dY, Y, x: dY * (Y * (-x).sigmoid()),
     float_only=True, cost=15,
-    formula=("Y * (1 - Y)",),
+    formula=("Y * sigmoid(-x)",),
 )  # fmt: skip
 erf = _op(
     "erf", reference.erf, lambda e, x: e.erf(x),
     lambda dY, Y, x: dY * (2 / math.sqrt(math.pi) * (-x * x).exp()),
     float_only=True, cost=15,
     formula=("2 / sqrt(pi) * exp(-x ** 2)",),
+)  # fmt: skip
+# 1 - erf(x): a primitive because in its tail that difference has no digit left.
+erfc = _op(
+    "erfc", reference.erfc, lambda e, x: e.erfc(x),
+    lambda dY, Y, x: dY * (-2 / math.sqrt(math.pi) * (-x * x).exp()),
+    float_only=True, cost=20,
+    formula=("-2 / sqrt(pi) * exp(-x ** 2)",),
 )  # fmt: skip
 # A primitive because its derivative reads only its output, so the input need not be kept. NaN stays NaN.
 relu = _op(

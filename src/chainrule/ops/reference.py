@@ -44,19 +44,61 @@ _TAIL = (  # beyond, in 1 / x^2
 
 
 def erf(x: Any) -> Any:
-    """2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, within an ulp in float64."""
+    """2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, within an ulp in float64; of a complex number too."""
+    if np.iscomplexobj(x):
+        return np.where(np.abs(x.real) < 2, _erf_series(x), 1 - _erfc_fraction(x))
     flat = np.atleast_1d(np.asarray(x, np.float64))
     size = np.abs(flat)
-    square = flat * flat
     result = np.where(np.isnan(flat), flat, np.sign(flat))
-    near, middle = size < 0.84375, (size >= 0.84375) & (size < 1.25)
-    far, tail = (size >= 1.25) & (size < 1 / 0.35), (size >= 1 / 0.35) & (size < 6)
-    result[near] = flat[near] + flat[near] * _ratio(_NEAR, square[near])
-    result[middle] *= _CENTRE + _ratio(_MIDDLE, size[middle] - 1)
-    for part, coefficients in ((far, _FAR), (tail, _TAIL)):
-        exponent = -square[part] - 0.5625 + _ratio(coefficients, 1 / square[part])
-        result[part] *= 1 - np.exp(exponent) / size[part]
+    near, above = size < 0.84375, (size >= 0.84375) & (size < 6)
+    result[near] = flat[near] + flat[near] * _ratio(_NEAR, flat[near] ** 2)
+    result[above] *= 1 - _erfc_above(size[above])
     return result.reshape(np.shape(x)).astype(x.dtype)
+
+
+def erfc(x: Any) -> Any:
+    """1 - erf(x), to the last digits however small it is; of a complex number too."""
+    if np.iscomplexobj(x):
+        return np.where(np.abs(x.real) < 2, 1 - _erf_series(x), _erfc_fraction(x))
+    flat = np.atleast_1d(np.asarray(x, np.float64))
+    result = np.where(np.isnan(flat), flat, np.where(flat < 0, 2.0, 0.0))
+    near, below, above = np.abs(flat) < 0.84375, (flat <= -0.84375) & (flat > -6), (flat >= 0.84375) & (flat < 28)
+    result[near] = (0.5 - flat[near]) + (0.5 - flat[near] * _ratio(_NEAR, flat[near] ** 2))
+    result[below] = 2 - _erfc_above(-flat[below])
+    result[above] = _erfc_above(flat[above])
+    return result.reshape(np.shape(x)).astype(x.dtype)
+
+
+def _erfc_above(size: Any) -> Any:
+    """erfc from 0.84375 on."""
+    result = np.empty_like(size)
+    middle = size < 1.25
+    result[middle] = (1 - _CENTRE) - _ratio(_MIDDLE, size[middle] - 1)
+    for part, coefficients in ((~middle & (size < 1 / 0.35), _FAR), (size >= 1 / 0.35, _TAIL)):
+        z = size[part]
+        short = z.astype(np.float32).astype(np.float64)  # its square is exact
+        exponent = (short - z) * (short + z) + _ratio(coefficients, 1 / (z * z))
+        result[part] = np.exp(-short * short - 0.5625) * np.exp(exponent) / z
+    return result
+
+
+def _erf_series(z: Any) -> Any:
+    """2/sqrt(pi) exp(-z^2) times the sum of 2^n z^(2n+1) / (2n+1)!!, which has no terms of two signs near the reals."""
+    term = total = z
+    for n in range(1, 60):
+        term = term * (2 * z * z / (2 * n + 1))
+        total = total + term
+    return 2 / np.sqrt(np.pi) * np.exp(-z * z) * total
+
+
+def _erfc_fraction(z: Any) -> Any:
+    """exp(-z^2)/sqrt(pi) times Laplace's continued fraction 1/(z + (1/2)/(z + 1/(z + (3/2)/(z + ...)))), for |Re z| >= 2."""
+    turned = np.where(z.real < 0, -z, z)
+    below = turned
+    for k in range(120, 0, -1):
+        below = turned + k / 2 / below
+    tail = np.exp(-turned * turned) / (np.sqrt(np.pi) * below)
+    return np.where(z.real < 0, 2 - tail, tail)
 
 
 def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: Any) -> Any:

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import as_tensor
 
@@ -122,7 +124,9 @@ def _rms(direction: Tensor, param: Tensor, state: State, settings: Settings) -> 
 def _centered_rms(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
     square = average(state["square_avg"], direction * direction, settings["alpha"])
     mean = average(state["grad_avg"], direction, settings["alpha"])
-    spread = (square - mean * mean).sqrt()
+    # A variance below the rounding of its terms is not known: the difference may be 0, or less.
+    least = square * float(np.finfo(square.dtype.numpy).eps)
+    spread = (square - mean * mean).maximum(least).sqrt()
     return direction / (spread + settings["eps"]), {"square_avg": square, "grad_avg": mean}
 
 

@@ -128,6 +128,7 @@ class InPlace(Indexing):
     cos_ = _in_place(Indexing.cos)
     tanh_ = _in_place(Indexing.tanh)
     erf_ = _in_place(Indexing.erf)
+    erfc_ = _in_place(Indexing.erfc)
     sigmoid_ = _in_place(Indexing.sigmoid)
     relu_ = _in_place(Indexing.relu)
     floor_ = _in_place(Indexing.floor)

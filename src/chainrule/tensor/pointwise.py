@@ -128,6 +128,15 @@ class Pointwise(Arithmetic):
         """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
         return apply(ew.erf, self)
 
+    def erfc(self) -> Tensor:
+        """1 - erf(x), to the last digits where that is tiny.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([0.0, 5.0]).erfc()
+        tensor([1.0000e+00, 1.5375e-12])
+        """
+        return apply(ew.erfc, self)
+
     def relu(self) -> Tensor:
         """max(x, 0); the derivative at 0 is 0."""
         return apply(ew.relu, self)

@@ -136,7 +136,7 @@ class Reductions(Products):
             return x.abs().sum(dim, keepdim)
         if power == 0:
             return (x != 0).to(x.dtype).sum(dim, keepdim)
-        total = (x.abs() ** power).sum(dim, keepdim)
+        total = _powers(x, power).sum(dim, keepdim)
         nothing = total == 0
         return (total.masked_fill(nothing, 1) ** (1 / power)).masked_fill(nothing, 0)
 
@@ -292,6 +292,14 @@ def _root(squares: Tensor) -> Tensor:
     """The square root with derivative 0 at 0, as PyTorch has it for norms and standard deviations."""
     nothing = squares == 0
     return squares.masked_fill(nothing, 1).sqrt().masked_fill(nothing, 0)
+
+
+def _powers(x: Tensor, power: float) -> Tensor:
+    """|x| to a power; where x is 0 the derivative is 0 too, though that of a root is infinite there (as in PyTorch)."""
+    if not 0 < power < 2:
+        return x.abs() ** power
+    nothing = x == 0
+    return (x.abs().masked_fill(nothing, 1) ** power).masked_fill(nothing, 0)
 
 
 def _extremum(x: Tensor, indices: Tensor, dim: int, keepdim: bool) -> Extremum:

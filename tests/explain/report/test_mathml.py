@@ -41,7 +41,7 @@ def node(op, *shapes, **params):
         (node(elementwise.mul, (3,), (3,)), 0, "da=dY·b", ["dY", "b"]),
         (node(elementwise.sub, (3,), (3,)), 1, "db=\u2212dY", ["dY"]),
         (node(elementwise.exp, (3,)), 0, "dx=dY·Y", ["dY", "Y"]),
-        (node(elementwise.tanh, (3,)), 0, "dx=dY·(1\u2212Y·Y)", ["dY", "Y"]),
+        (node(elementwise.tanh, (3,)), 0, "dx=dY·(\u03c3(2·x)·\u03c3(\u22122·x)·4)", ["dY", "x"]),
         (node(elementwise.relu, (3,)), 0, "dx={0if Y≤0dYotherwise", ["dY", "Y"]),
         (node(elementwise.div, (3,), (3,)), 1, "db=\u2212dY·(Y)/(b)", ["dY", "Y", "b"]),
         (node(contraction.matmul, (2, 3), (3, 4)), 0, "da=dY b^T", ["dY", "b"]),

@@ -12,6 +12,7 @@ from chainrule.explain.verify.network import verify
 from chainrule.explain.verify.report import Verdict, Verification, joined
 from chainrule.explain.verify.rules import RuleCheck, check_rule
 from chainrule.explain.verify.structured import Trial
+from chainrule.explain.verify.tails import check_tails
 from chainrule.explain.verify.trials import trials
 from chainrule.graph import Op
 
@@ -22,12 +23,13 @@ LAWFUL = 4  # ordinary trials of an op on which the laws of every rule are tried
 
 
 def check_op(op: Op) -> Iterator[RuleCheck]:
-    """The op's derivative rule on every trial there is for it, edges included; none for an op without derivative."""
+    """The op's derivative rule on every trial there is for it, edges and tails included; none without a derivative."""
     found = trials(op)
     ordinary = [i for i, trial in enumerate(found) if trial.ordinary]
     chosen = ordinary[:: max(1, len(ordinary) // LAWFUL)]
     for i, trial in enumerate(found):
         yield _checked(op, trial, i in chosen)
+    yield from check_tails(op)
 
 
 def _checked(op: Op, trial: Trial, ordinary: bool) -> RuleCheck:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from chainrule.errors import SettingError, unknown_name
@@ -66,7 +67,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
     Args:
         input: any shape.
-        approximate: ``"none"`` (by erf) or ``"tanh"``: ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
+        approximate: ``"none"`` (by erfc) or ``"tanh"``: ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
 
     Raises:
         UnknownNameError: another ``approximate``.
@@ -74,10 +75,9 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     Source: Hendrycks, Gimpel, "Gaussian error linear units", 2016.
     """
     if approximate == "none":
-        return input * 0.5 * ((input * math.sqrt(0.5)).erf() + 1)
-    if approximate == "tanh":
-        inner = (input + input * input * input * 0.044715) * math.sqrt(2 / math.pi)
-        return input * 0.5 * (inner.tanh() + 1)
+        return _gated(input, lambda x: (x * -math.sqrt(0.5)).erfc() * 0.5)
+    if approximate == "tanh":  # (1 + tanh(u)) / 2 is sigmoid(2u)
+        return _gated(input, lambda x: ((x + x * x * x * 0.044715) * math.sqrt(8 / math.pi)).sigmoid())
     raise unknown_name("approximation of gelu", approximate, ["none", "tanh"])
 
 
@@ -86,7 +86,19 @@ def silu(input: Tensor) -> Tensor:
 
     Source: Elfwing, Uchibe, Doya, "Sigmoid-weighted linear units", 2017.
     """
-    return input * input.sigmoid()
+    return _gated(input, Tensor.sigmoid)
+
+
+CLOSED = -1000.0  # a gate there is 0 in any dtype
+
+
+def _gated(x: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
+    """``x gate(x)``, for a gate from 0 to 1 with ``gate(-x) = 1 - gate(x)``, as ``max(x, 0) + z gate(z)``, ``z = -|x|``.
+
+    So only the gate's small side is asked for, and at infinity nothing infinite meets it.
+    """
+    z = minus_abs(x).clamp(min=CLOSED)
+    return x.relu() + z * gate(z)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -110,12 +122,12 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 def softplus1(x: Tensor) -> Tensor:
     """``log(1 + exp(x))`` for any x: ``max(x, 0) + log(1 + exp(-|x|))``."""
-    return x.relu() + log1p_exp_neg_abs(x)
+    return x.relu() + minus_abs(x).exp().log1p()
 
 
-def log1p_exp_neg_abs(x: Tensor) -> Tensor:
-    """``log(1 + exp(-|x|))``. ``-|x|`` is written so that its derivative at 0 is that of x, not 0."""
-    return (x - x.relu() * 2).exp().log1p()
+def minus_abs(x: Tensor) -> Tensor:
+    """``-|x|``, with the derivative of x at 0: beside ``max(x, 0)``, whose derivative there is 0, it makes smooth functions."""
+    return x.where(x <= 0, -x)
 
 
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chainrule.errors import DtypeError, SettingError
 from chainrule.graph import shape_error, who
 from chainrule.nn.functional.layers import check_labels
-from chainrule.nn.functional.reduction import check_reduction, reduced
+from chainrule.nn.functional.reduction import check_reduction, reduced, share
 from chainrule.nn.meaning import LOG_PROBABILITIES, LOGITS, reads
 from chainrule.tensor import Tensor
 
@@ -115,8 +115,8 @@ def _against_probabilities(
         )
     if smoothing > 0:
         target = target * (1 - smoothing) + smoothing / classes
-    terms = input.log_softmax(dim) * target
-    losses = -(terms if weight is None else terms * _along(weight, dim, input.ndim)).sum(dim)
+    terms = share(target, -input.log_softmax(dim))
+    losses = (terms if weight is None else terms * _along(weight, dim, input.ndim)).sum(dim)
     return reduced(losses, reduction)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from chainrule import graph
 from chainrule.autodiff import custom_vjp
 from chainrule.errors import DataError, DtypeError, SettingError
-from chainrule.nn.functional.activations import log1p_exp_neg_abs, softplus1
-from chainrule.nn.functional.reduction import check_pair, reduced
+from chainrule.nn.functional.activations import minus_abs
+from chainrule.nn.functional.reduction import check_pair, reduced, share
 from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, VALUES, reads
 from chainrule.tensor import Tensor
 
@@ -60,7 +60,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
         return l1_loss(input, target, reduction)
     check_pair("smooth_l1_loss", input, target)
     distance = (input - target).abs()
-    return reduced((distance * distance * (0.5 / beta)).where(distance < beta, distance - 0.5 * beta), reduction)
+    return reduced(_bowl(distance, beta) / beta, reduction)
 
 
 @reads(VALUES)
@@ -76,7 +76,13 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
         raise SettingError(f"huber_loss: delta must be positive, got {delta!r}.")
     check_pair("huber_loss", input, target)
     distance = (input - target).abs()
-    return reduced((distance * distance * 0.5).where(distance <= delta, (distance - 0.5 * delta) * delta), reduction)
+    return reduced(_bowl(distance, delta), reduction)
+
+
+def _bowl(distance: Tensor, rim: float) -> Tensor:
+    """``d^2 / 2`` up to the rim, and its tangent there from then on; of an infinite distance too."""
+    near = distance.clamp(max=rim)
+    return near * (distance - near * 0.5)
 
 
 @reads(BINARY_PROBABILITIES)
@@ -110,8 +116,9 @@ def _bce_value(p: Tensor, y: Tensor) -> Tensor:
 
 
 def _bce_gradient(dY: Tensor, Y: Tensor, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    # PyTorch's: at p = 0 and 1 the composed rule would be 0 times infinity.
-    dp = dY * (p - y) / (p * (1 - p)).clamp(min=1e-12)
+    # (p - y) / (p (1 - p)), p and 1 - p held at 1e-12 or above wherever they stand; 0 for p = y, at 0 and 1 as in PyTorch.
+    yes, no = p.clamp(min=1e-12), (1 - p).clamp(min=1e-12)
+    dp = dY * ((yes - y).where(p < 0.5, (1 - y) - no) / (yes * no)).masked_fill(p == y, 0)
     return dp, dY * ((-p).log1p().clamp(min=-100.0) - p.log().clamp(min=-100.0))
 
 
@@ -147,7 +154,8 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """``-(y log s + (1 - y) log(1 - s))`` with ``s = sigmoid(x)``, exact for logits of any size.
 
-    Computed as ``max(x, 0) - x y + log(1 + exp(-|x|))``.
+    Computed as ``(1 - y) max(x, 0) + y max(-x, 0) + log(1 + exp(-|x|))``: a sum of what is not negative, so that a
+    loss and a gradient that are nearly 0 have their digits too.
 
     Args:
         input: logits x, any shape.
@@ -168,9 +176,8 @@ def binary_cross_entropy_with_logits(
     """
     check_pair("binary_cross_entropy_with_logits", input, target)
     _check_floating("binary_cross_entropy_with_logits", target)
-    if pos_weight is None:
-        losses = input.relu() - input * target + log1p_exp_neg_abs(input)
-    else:
-        share = 1 + (pos_weight - 1) * target
-        losses = (1 - target) * input + share * softplus1(-input)
+    yes, no = target if pos_weight is None else target * pos_weight, 1 - target
+    decay = minus_abs(input).exp().log1p()
+    wrong = share(no, input.relu()) + share(yes, (-input).where(input <= 0, 0.0))
+    losses = wrong + (decay if pos_weight is None else (yes + no) * decay)
     return reduced(losses if weight is None else losses * weight, reduction)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from chainrule.errors import unknown_name
 from chainrule.graph import shape_error
 from chainrule.tensor import Tensor
@@ -21,6 +23,11 @@ def reduced(losses: Tensor, reduction: str) -> Tensor:
     if reduction == "mean":
         return losses.mean()
     return losses.sum() if reduction == "sum" else losses
+
+
+def share(part: Tensor, loss: Tensor) -> Tensor:
+    """A part of a loss; no part of an infinite one is nothing, not NaN."""
+    return part * loss.where((part != 0) | (loss < math.inf), 0.0)
 
 
 def check_pair(name: str, input: Tensor, target: Tensor) -> None:
