@@ -266,6 +266,12 @@ def is_grad_enabled() -> bool:
     return _local.grad_enabled
 
 
+def set_grad_mode(enabled: bool) -> bool:
+    """Record history on this thread from here on (or do not); gives what was in force."""
+    outer, _local.grad_enabled = _local.grad_enabled, enabled
+    return outer
+
+
 @contextmanager
 def grad_mode(enabled: bool) -> Iterator[None]:
     """Record history (or not) inside the block."""

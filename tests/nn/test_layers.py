@@ -89,7 +89,7 @@ def test_functional_linear_refuses_what_does_not_fit():
     )
     assert text_of(DtypeError, lambda: call(cr.zeros(5, 3, dtype=cr.float64))) == (
         f"{where}: input and weight must have one dtype, got float64 and float32. "
-        "Convert the input with .to(cr.float32), or the model with model.double()."
+        "Convert the input with cr.as_tensor(input, dtype=cr.float32), or the model with model.to(cr.float64)."
     )
 
 

@@ -201,7 +201,8 @@ def trace_function(
 ) -> tuple[Trace, Any]:
     """Run `function` once, symbolically. `rebuild` makes (args, kwargs) from the tensor arguments."""
     trace = Trace()
-    with graph.recording(trace):
+    recorded = graph.is_grad_enabled()
+    with graph.recording(trace), graph.grad_mode(recorded):
         try:
             for position, handle in enumerate(arguments):
                 if id(handle) not in trace.slots:
@@ -210,6 +211,11 @@ def trace_function(
             result = function(*args, **kwargs)
         finally:
             trace.finish()
+        if graph.is_grad_enabled() != recorded:
+            raise TraceError(
+                f"cr.compile: the function called set_grad_enabled({not recorded}) as a statement, which only its first "
+                f"call would. Write `with cr.set_grad_enabled({not recorded}):`, or call it outside."
+            )
     for slot in trace.slots.values():
         if slot.final is not None and slot.final.type != slot.input.type:
             raise TraceError(

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 from chainrule.compiler.trace import guard
 from chainrule.dtypes import as_dtype, float32
-from chainrule.errors import SettingError, ShapeError
+from chainrule.errors import DtypeError, SettingError, ShapeError
 from chainrule.graph import current_layer, tracing, user_line
 from chainrule.nn import functional as F
 from chainrule.nn import init
-from chainrule.nn.functional.layers import check_probability
+from chainrule.nn.functional.layers import probability
 from chainrule.nn.module import Module
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import zeros
+from chainrule.tensor.core import integer
+from chainrule.tensor.creation import given, zeros
+
+
+def _size(name: str, value: Any) -> int:
+    with suppress(DtypeError):
+        size = integer(value, "Linear", name)
+        if size >= 0:
+            return size
+    raise SettingError(f"Linear: {name} must be a whole number of 0 or more, got {value!r}.")
 
 
 class Linear(Module):
@@ -45,13 +55,10 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = None) -> None:
         super().__init__()
-        for name, size in (("in_features", in_features), ("out_features", out_features)):
-            if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-                raise SettingError(f"Linear: {name} must be a whole number of 0 or more, got {size!r}.")
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features = _size("in_features", in_features), _size("out_features", out_features)
         wanted = float32 if dtype is None else as_dtype(dtype)
-        self.weight = Parameter(zeros(out_features, in_features, dtype=wanted))
-        self.register_parameter("bias", Parameter(zeros(out_features, dtype=wanted)) if bias else None)
+        self.weight = Parameter(zeros(self.out_features, self.in_features, dtype=wanted))
+        self.register_parameter("bias", Parameter(zeros(self.out_features, dtype=wanted)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -64,6 +71,7 @@ class Linear(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to an input of shape (..., in_features)."""
+        input = given(input, "Linear")
         if not input.ndim or input.shape[-1] != self.in_features:
             raise self._wrong_shape(input)
         return F.linear(input, self.weight, self.bias)
@@ -114,7 +122,7 @@ class Flatten(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Flatten an input of any shape with at least start_dim axes."""
-        return input.flatten(self.start_dim, self.end_dim)
+        return given(input, "Flatten").flatten(self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
@@ -134,8 +142,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        check_probability("Dropout", p)
-        self.p = p
+        self.p = probability("Dropout", p)
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop in training, pass the input through in evaluation."""

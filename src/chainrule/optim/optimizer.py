@@ -85,7 +85,8 @@ class Optimizer:
         known = {parameter for group in self.param_groups for parameter in group["params"]}
         if not known.isdisjoint(params):
             raise SettingError(f"{name}: a parameter stands in two groups. Give each parameter to one group only.")
-        group = {"params": params, **self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
+        settings = {**self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
+        group = {"params": params, **{name: saved.plain(value) for name, value in settings.items()}}
         self.check(group)
         self.param_groups.append(group)
         self._layout += 1

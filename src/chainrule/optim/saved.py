@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +28,21 @@ def state_dict(optimizer: Optimizer) -> dict[str, Any]:
         if own
     }
     groups = [
-        {**{k: v for k, v in group.items() if k != "params"}, "params": [numbers[p] for p in group["params"]]}
+        {**{k: plain(v) for k, v in group.items() if k != "params"}, "params": [numbers[p] for p in group["params"]]}
         for group in optimizer.param_groups
     ]
     return {"state": state, "param_groups": groups}
+
+
+def plain(value: Any) -> Any:
+    """A setting as Python's own number, whatever kind of number was given."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(plain, value))
+    if isinstance(value, np.generic) or (isinstance(value, (Tensor, np.ndarray)) and not value.ndim):
+        return value.item()
+    if isinstance(value, numbers.Real) and not isinstance(value, (bool, int)):
+        return float(value)
+    return value
 
 
 def load(optimizer: Optimizer, given: dict[str, Any]) -> None:

@@ -16,7 +16,18 @@ from chainrule.errors import DtypeError
 from chainrule.graph import Op, who
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.casting import Casting
-from chainrule.tensor.core import Handle, Operand, apply, as_dtype_tensor, as_operand, common_dtype, elementwise, scalar
+from chainrule.tensor.core import (
+    Handle,
+    Operand,
+    apply,
+    as_dtype_tensor,
+    as_operand,
+    common_dtype,
+    elementwise,
+    number,
+    scalar,
+)
+from chainrule.tensor.creation import given
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -146,6 +157,7 @@ class Arithmetic(Casting):
 
     def _scaled(self, other: Operand, alpha: float, name: str) -> Operand:
         """alpha * other, in the dtype of the result."""
+        alpha = number(alpha, name, "alpha")
         if alpha == 1:
             return other
         dtype = common_dtype([self, as_operand(other, name)])
@@ -211,11 +223,12 @@ class Arithmetic(Casting):
         >>> cr.tensor([1.0, 2.0, 3.0]) ** 2
         tensor([1., 4., 9.])
         """
-        if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
-            cheap = _small_power(self._tensor, exponent)
+        power = as_operand(exponent, "pow")
+        if isinstance(power, (int, float)) and not isinstance(power, bool):
+            cheap = _small_power(self._tensor, power)
             if cheap is not None:
                 return cheap
-        return elementwise(ew.pow, self, exponent)
+        return elementwise(ew.pow, self, power)
 
     def square(self) -> Tensor:
         """x * x."""
@@ -269,15 +282,15 @@ class Arithmetic(Casting):
 
     def logical_and(self, other: Tensor) -> Tensor:
         """True where both are not zero."""
-        return self.bool() & other.bool()
+        return self.bool() & given(other, "logical_and", "other").bool()
 
     def logical_or(self, other: Tensor) -> Tensor:
         """True where one is not zero."""
-        return self.bool() | other.bool()
+        return self.bool() | given(other, "logical_or", "other").bool()
 
     def logical_xor(self, other: Tensor) -> Tensor:
         """True where exactly one is not zero."""
-        return self.bool() ^ other.bool()
+        return self.bool() ^ given(other, "logical_xor", "other").bool()
 
     def logical_not(self) -> Tensor:
         """True where it is zero."""
@@ -285,10 +298,12 @@ class Arithmetic(Casting):
 
     def addcmul(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
         """x + value * a * b."""
+        a, b = given(a, "addcmul", "tensor1"), given(b, "addcmul", "tensor2")
         return self + (a * b if value == 1 else a * b * value)
 
     def addcdiv(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
         """x + value * a / b."""
+        a, b = given(a, "addcdiv", "tensor1"), given(b, "addcdiv", "tensor2")
         return self + (a / b if value == 1 else a / b * value)
 
     def lerp(self, end: Tensor, weight: Operand) -> Tensor:
@@ -298,7 +313,7 @@ class Arithmetic(Casting):
         >>> cr.zeros(2).lerp(cr.tensor([1.0, 10.0]), 0.5)
         tensor([0.5000, 5.0000])
         """
-        return self + (end - self._tensor) * weight
+        return self + (given(end, "lerp", "end") - self._tensor) * weight
 
 
 def _small_power(x: Tensor, exponent: float) -> Tensor | None:

@@ -7,9 +7,12 @@ that names a new node when the step ends) and every saved value safe from later 
 
 from __future__ import annotations
 
+import numbers
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
@@ -34,6 +37,7 @@ class Engine:
 
     backward: Callable[..., None]
     tensor: type[Tensor]
+    legacy: Callable[..., Node]
     write_through: Callable[[Tensor, Tensor, str], None]
     take_over: Callable[[Tensor, Tensor], None]
 
@@ -44,8 +48,8 @@ class Handle:
     __slots__ = ("__dict__", "__weakref__", "_families", "_grad", "_node", "_views")
     __array_priority__ = 1000  # NumPy leaves `array + tensor` to us
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Any = None, *sizes: int) -> None:
+        self._node: Node = node if type(node) is Node else Engine.legacy(node, *sizes)
         self._grad: Tensor | None = None
         self._views: Views | None = None  # of which tensor it is a view
         self._families: tuple[weakref.ref[Family], ...] = ()  # what views it
@@ -390,6 +394,8 @@ def as_operand(value: object, name: str) -> Handle | Number:
     if isinstance(value, np.generic):
         result: Number = value.item()
         return result
+    if isinstance(value, numbers.Real):  # a fraction
+        return number(value, name, "an operand")
     if isinstance(value, np.ndarray):
         from chainrule.tensor.creation import tensor
 
@@ -435,11 +441,32 @@ def elementwise(op: Op, a: object, b: object) -> Tensor:
     return apply(op, as_dtype_tensor(values[0], dtype), as_dtype_tensor(values[1], dtype))
 
 
+def integer(value: object, name: str, what: str) -> int:
+    """An argument that counts: an int, a NumPy integer, or an integer tensor of one element."""
+    if type(value) is int:
+        return value
+    if not isinstance(value, bool) and hasattr(value, "__index__"):
+        with suppress(TypeError, ShapeError):  # several, or floats
+            return operator.index(value)
+    raise DtypeError(f"{graph.who(name)}: {what} must be an integer, got {value!r}. Use int(...).")
+
+
+def number(value: object, name: str, what: str) -> float | int:
+    """An argument that measures: any real number of Python or NumPy, or a tensor or array of one."""
+    if type(value) is float or type(value) is int:
+        return value
+    if isinstance(value, (Handle, np.ndarray)) and not value.ndim:
+        value = value.item()
+    if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    raise DtypeError(f"{graph.who(name)}: {what} must be a number, got {value!r}. Use float(...).")
+
+
 def axes(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """`dim` as sorted non-negative axes; None is all of them."""
     if dim is None:
         return tuple(range(ndim))
-    given = (dim,) if isinstance(dim, (int, np.integer)) else tuple(dim)
+    given: tuple[Any, ...] = (dim,) if hasattr(dim, "__index__") else tuple(dim)
     result = tuple(sorted(axis(name, d, ndim) for d in given))
     if len(set(result)) != len(result):
         raise ShapeError(f"{graph.who(name)}: each axis may stand once in dim, got {dim}. Remove the repetition.")
@@ -448,10 +475,11 @@ def axes(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
 
 def axis(name: str, dim: int, ndim: int) -> int:
     """`dim` as a non-negative axis."""
+    dim = dim if type(dim) is int else integer(dim, name, "dim")
     limit = max(ndim, 1)
     if not -limit <= dim < limit:
         raise IndexRangeError(
             f"{graph.who(name)}: dim must be in [{-limit}, {limit - 1}] for a tensor with {ndim} axes, got {dim}. "
             f"Check the shape."
         )
-    return int(dim) % limit
+    return dim % limit

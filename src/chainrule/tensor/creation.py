@@ -14,7 +14,7 @@ from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Array, Shape
 from chainrule.ops import random
 from chainrule.ops import shaping as shaping_ops
-from chainrule.tensor.core import Handle, Number, apply, scalar, wrap
+from chainrule.tensor.core import Handle, Number, apply, integer, number, scalar, wrap
 from chainrule.tensor.memory import copied
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _as_array(data: Any, dtype: object) -> tuple[Array, DType]:
             f"{graph.who('tensor')}: nested sequences must have equal lengths ({error}). Pad them first."
         ) from error
     numbers = isinstance(data, (np.ndarray, np.generic))
-    if array.dtype.kind not in ("biuf" if numbers else "bif"):
+    if array.dtype.kind not in "biuf" or (array.dtype == np.uint64 and not numbers):  # Python's integers beyond int64
         raise DtypeError(
             f"{graph.who('tensor')}: the data must be numbers that fit one of chainrule's dtypes, got {array.dtype} from "
             f"{type(data).__name__}. Convert text or objects to numbers first."
@@ -66,9 +66,34 @@ def _as_array(data: Any, dtype: object) -> tuple[Array, DType]:
     elif numbers or array.dtype.kind == "b":
         wanted = dtypes.as_dtype(array.dtype)
     else:
-        wanted = dtypes.float32 if array.dtype.kind == "f" else dtypes.int64
+        wanted = dtypes.promote(_kinds(data)) if array.size else dtypes.float32
     with np.errstate(all="ignore"):
         return array.astype(wanted.numpy, order="C", copy=False), wanted
+
+
+def _kinds(data: Any) -> set[DType]:
+    """The dtypes that stand in nested sequences: those of arrays, tensors and NumPy's scalars, Python's own for numbers."""
+    if isinstance(data, (list, tuple)):
+        types = set(map(type, data))
+        if types <= {bool, int, float}:
+            return set(map(dtypes.as_dtype, types))
+        return {dtype for item in data for dtype in _kinds(item)}
+    return {data.dtype if isinstance(data, Handle) else dtypes.as_dtype(getattr(data, "dtype", type(data)))}
+
+
+def given(value: object, name: str, what: str = "input") -> Tensor:
+    """What a function takes as a tensor: a tensor as it is, an array or numbers as a tensor of their dtype.
+
+    The one door: whatever else comes is refused alike everywhere.
+    """
+    if isinstance(value, Handle):
+        return value._tensor
+    if isinstance(value, (np.ndarray, np.generic, bool, int, float, list, tuple)):
+        return tensor(value)
+    raise DtypeError(
+        f"{graph.who(name)}: {what} must be a tensor, an array or numbers, got {type(value).__name__}. "
+        f"Convert it with cr.tensor(...)."
+    )
 
 
 def as_tensor(data: Any, dtype: object = None) -> Tensor:
@@ -132,11 +157,15 @@ def full(size: Any, fill_value: Number, *, dtype: object = None, requires_grad: 
     tensor([[7, 7],
             [7, 7]])
     """
+    if isinstance(fill_value, Handle) and dtype is None:
+        dtype = fill_value.dtype
+    if not isinstance(fill_value, (bool, np.bool_)):
+        fill_value = number(fill_value, "full", "fill_value")
     wanted = dtypes.as_dtype(dtype if dtype is not None else type(fill_value))
     shape = sizes_of(size)
     if graph.tracing():
-        number = scalar(fill_value, wanted)
-        result = apply(shaping_ops.expand, number, shape=shape) if shape else number
+        one = scalar(fill_value, wanted)
+        result = apply(shaping_ops.expand, one, shape=shape) if shape else one
     else:
         filler = graph.const(fill_value, wanted).value  # out of range, it wraps around as in a trace
         plain = filler == 0 and not np.signbit(filler) if wanted.is_floating_point else filler == 0
@@ -207,6 +236,7 @@ def arange(start: Number, end: Number | None = None, step: Number = 1, dtype: ob
     """
     if end is None:
         start, end = 0, start
+    start, end, step = (number(value, "arange", "each bound") for value in (start, end, step))
     if step == 0:
         raise ValueError(f"{graph.who('arange')}: step must not be 0. Use cr.full for equal numbers.")
     floating = any(isinstance(value, float) for value in (start, end, step))
@@ -226,7 +256,8 @@ def linspace(start: float, end: float, steps: int, dtype: object = None) -> Tens
     >>> cr.linspace(0, 1, 5)
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
-    return tensor(np.linspace(start, end, steps), dtype or dtypes.float32)
+    low, high = number(start, "linspace", "start"), number(end, "linspace", "end")
+    return tensor(np.linspace(low, high, integer(steps, "linspace", "steps")), dtype or dtypes.float32)
 
 
 def eye(n: int, m: int | None = None, dtype: object = None) -> Tensor:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from chainrule import dtypes, graph
 from chainrule.errors import ShapeError
 from chainrule.ops import shaping as shaping_ops
 from chainrule.tensor.core import Handle, Operand, apply, as_dtype_tensor, axis
-from chainrule.tensor.creation import as_tensor
+from chainrule.tensor.creation import given
+from chainrule.tensor.grad_mode import enable_grad as enable_grad
+from chainrule.tensor.grad_mode import no_grad as no_grad
+from chainrule.tensor.grad_mode import set_grad_enabled as set_grad_enabled
 from chainrule.tensor.pointwise import elementwise_where
 from chainrule.tensor.tensor import Tensor
 
-F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -23,9 +24,11 @@ R = TypeVar("R")
 def _function(method: Callable[Concatenate[Tensor, P], R]) -> Callable[Concatenate[Operand, P], R]:
     """``cr.exp(x, ...)`` for ``x.exp(...)``, also where x is a number or an array."""
 
+    name = method.__name__
+
     @wraps(method)
     def function(input: Operand, *args: P.args, **kwargs: P.kwargs) -> R:
-        return method(input if isinstance(input, Tensor) else as_tensor(input), *args, **kwargs)
+        return method(input if isinstance(input, Tensor) else given(input, name), *args, **kwargs)
 
     return cast("Callable[Concatenate[Operand, P], R]", function)
 
@@ -182,15 +185,15 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     >>> cr.cat([cr.ones(2), cr.zeros(1)])
     tensor([1., 1., 0.])
     """
-    given = [as_tensor(t) for t in tensors]
-    if not given:
+    parts = [given(t, "cat", "each of the tensors") for t in tensors]
+    if not parts:
         raise ShapeError(f"{graph.who('cat')}: needs at least one tensor, got none. Check the list.")
-    dtype = dtypes.promote(t.dtype for t in given)
+    dtype = dtypes.promote(t.dtype for t in parts)
     # PyTorch skips tensors of shape (0,), so that a loop can start from cr.tensor([]).
-    given = [t for t in given if t.shape != (0,)] or given[:1]
-    at = given[0]._axis_of("cat", dim)
-    parts = [as_dtype_tensor(t, dtype) for t in given]
-    return parts[0]._tensor.clone() if len(parts) == 1 else apply(shaping_ops.cat, *parts, dim=at)
+    parts = [t for t in parts if t.shape != (0,)] or parts[:1]
+    at = parts[0]._axis_of("cat", dim)
+    same = [as_dtype_tensor(t, dtype) for t in parts]
+    return same[0]._tensor.clone() if len(same) == 1 else apply(shaping_ops.cat, *same, dim=at)
 
 
 concat = concatenate = cat
@@ -203,67 +206,21 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     >>> cr.stack([cr.zeros(2), cr.ones(2)]).shape
     (2, 2)
     """
-    given = [as_tensor(t) for t in tensors]
-    if not given:
+    parts = [given(t, "stack", "each of the tensors") for t in tensors]
+    if not parts:
         raise ShapeError(f"{graph.who('stack')}: needs at least one tensor, got none. Check the list.")
-    odd = next((t for t in given if t.shape != given[0].shape), None)
+    odd = next((t for t in parts if t.shape != parts[0].shape), None)
     if odd is not None:
         raise graph.shape_error(
             "stack",
             "all tensors must have one shape",
-            f"{given[0].shape} and {odd.shape}",
+            f"{parts[0].shape} and {odd.shape}",
             "Reshape or expand the odd one.",
         )
-    at = axis("stack", dim, given[0].ndim + 1)
-    dtype = dtypes.promote(t.dtype for t in given)
-    parts = [as_dtype_tensor(t, dtype)._tensor.unsqueeze(at) for t in given]
-    return parts[0].clone() if len(parts) == 1 else apply(shaping_ops.cat, *parts, dim=at)
-
-
-class _GradMode:
-    """``with no_grad():`` and ``@no_grad()`` alike."""
-
-    def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled
-        self._blocks: list[AbstractContextManager[None]] = []
-
-    def __enter__(self) -> None:
-        self._blocks.append(graph.grad_mode(self._enabled))
-        self._blocks[-1].__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._blocks.pop().__exit__(*error)
-
-    def __call__(self, function: F) -> F:
-        @wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with graph.grad_mode(self._enabled):
-                return function(*args, **kwargs)
-
-        return wrapped  # type: ignore[return-value]
-
-
-def no_grad() -> _GradMode:
-    """A block (or decorated function) whose operations leave no history for backward.
-
-    >>> import chainrule as cr
-    >>> x = cr.ones(2, requires_grad=True)
-    >>> with cr.no_grad():
-    ...     y = x * 2
-    >>> y.requires_grad
-    False
-    """
-    return _GradMode(False)
-
-
-def enable_grad() -> _GradMode:
-    """A block whose operations record history again, inside ``no_grad``."""
-    return _GradMode(True)
-
-
-def set_grad_enabled(mode: bool) -> _GradMode:
-    """A block that records history if `mode` is true."""
-    return _GradMode(mode)
+    at = axis("stack", dim, parts[0].ndim + 1)
+    dtype = dtypes.promote(t.dtype for t in parts)
+    grown = [as_dtype_tensor(t, dtype)._tensor.unsqueeze(at) for t in parts]
+    return grown[0].clone() if len(grown) == 1 else apply(shaping_ops.cat, *grown, dim=at)
 
 
 def is_tensor(value: object) -> bool:

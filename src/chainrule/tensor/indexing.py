@@ -13,7 +13,7 @@ from chainrule.errors import DtypeError, IndexRangeError, ShapeError
 from chainrule.ops import indexing
 from chainrule.ops.elementwise import broadcast_shapes
 from chainrule.tensor.core import Handle, Number, Operand, apply, as_dtype_tensor, as_operand, axis
-from chainrule.tensor.creation import arange, ones, tensor
+from chainrule.tensor.creation import arange, given, ones, tensor
 from chainrule.tensor.shaping import Shaping
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Indexing(Shaping):
         (tensor([3, 5]), tensor([[2, 0],
                 [5, 3]]))
         """
+        if _is_truth(key):  # PyTorch's: a new axis, of size 1 or 0
+            return self.unsqueeze(0).narrow(0, 0, int(bool(key)))
         return read(self._tensor, _normalise(self, key))
 
     def __setitem__(self, key: Any, value: Operand) -> None:
@@ -69,9 +71,9 @@ class Indexing(Shaping):
         tensor([[2],
                 [3]])
         """
-        if not self.ndim:
-            return self.reshape(1).gather(0, index.reshape(-1)).reshape(index.shape)
-        return self._take(_along(self, index, dim, "gather"))
+        index = given(index, "gather", "index")
+        one, places = _with_axis(self), _with_axis(index)
+        return one._take(_along(one, places, dim, "gather")).reshape(index.shape)
 
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
         """`gather` that broadcasts its index; without `dim`, from the flattened tensor.
@@ -82,6 +84,7 @@ class Indexing(Shaping):
         tensor([[3],
                 [4]])
         """
+        indices = given(indices, "take_along_dim", "indices")
         if dim is None:
             return self.reshape(-1).gather(0, indices.reshape(-1))
         at = axis("take_along_dim", dim, self.ndim)
@@ -104,7 +107,10 @@ class Indexing(Shaping):
         >>> cr.zeros(3).scatter_add(0, cr.tensor([0, 0, 2]), cr.tensor([1.0, 2.0, 3.0]))
         tensor([3., 0., 3.])
         """
-        return self._put_add(_along(self, index, dim, "scatter_add"), _corner(src, index.shape, "scatter_add"))
+        src = given(src, "scatter_add", "src")
+        index = _with_axis(given(index, "scatter_add", "index"))
+        one, source = _with_axis(self), _corner(_with_axis(src), index.shape, "scatter_add")
+        return one._put_add(_along(one, index, dim, "scatter_add"), source).reshape(self.shape)
 
     def scatter(self, dim: int, index: Tensor, src: Operand | None = None, *, value: Number | None = None) -> Tensor:
         """This tensor with `src` (a number, or a tensor at least as long as `index`) written along `dim`.
@@ -115,8 +121,10 @@ class Indexing(Shaping):
                 [1., 0., 0.]])
         """
         source = as_dtype_tensor(as_operand(src if value is None else value, "scatter"), self.dtype)._tensor
+        index = _with_axis(given(index, "scatter", "index"))
         source = _corner(source, index.shape, "scatter") if source.ndim else source.expand(index.shape)
-        return self._put(_along(self, index, dim, "scatter"), source)
+        one = _with_axis(self)
+        return one._put(_along(one, index, dim, "scatter"), source).reshape(self.shape)
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """The slices along `dim` that `index` names.
@@ -126,7 +134,7 @@ class Indexing(Shaping):
         tensor([[0., 0., 1.],
                 [1., 0., 0.]])
         """
-        at = axis("index_select", dim, self.ndim)
+        at, index = axis("index_select", dim, self.ndim), given(index, "index_select", "index")
         if index.ndim > 1:
             raise graph.shape_error(
                 "index_select", "the index must have one axis", str(index.shape), "Flatten it, or use x[index]."
@@ -142,9 +150,10 @@ class Indexing(Shaping):
         >>> cr.zeros(2).index_add(0, cr.tensor([1, 1]), cr.tensor([3.0, 4.0]))
         tensor([0., 7.])
         """
-        at = axis("index_add", dim, self.ndim)
-        scaled = source if alpha == 1 else (source * alpha).to(source.dtype)
-        return self.movedim(at, 0)._put_add((index,), scaled.movedim(at, 0)).movedim(0, at)
+        index, source = _with_axis(given(index, "index_add", "index")), given(source, "index_add", "source")
+        at, scaled = axis("index_add", dim, self.ndim), source if alpha == 1 else (source * alpha).to(source.dtype)
+        into, added = _with_axis(self).movedim(at, 0), _with_axis(scaled).movedim(at, 0)
+        return into._put_add((index,), added).movedim(0, at).reshape(self.shape)
 
     def masked_select(self, mask: Tensor) -> Tensor:
         """The elements where `mask` holds, in order, without axes (eager only: how many is data).
@@ -153,6 +162,7 @@ class Indexing(Shaping):
         >>> cr.tensor([1, 2, 3]).masked_select(cr.tensor([True, False, True]))
         tensor([1, 3])
         """
+        mask = given(mask, "masked_select", "mask")
         shape = broadcast_shapes("masked_select", self.shape, mask.shape) or (1,)
         return self.expand(shape)[mask.expand(shape)]
 
@@ -165,6 +175,15 @@ class Indexing(Shaping):
 
     def _put(self, indices: tuple[Tensor, ...], source: Tensor) -> Tensor:
         return apply(indexing.put, self, source, *indices)
+
+
+def _with_axis(x: Shaping) -> Tensor:
+    """PyTorch takes a tensor without axes for one with one element."""
+    return x._tensor if x.ndim else x.reshape(1)
+
+
+def _is_truth(key: Any) -> bool:
+    return isinstance(key, (bool, np.bool_)) or (isinstance(key, Handle) and not key.ndim and key.dtype == dtypes.bool_)
 
 
 def _along(x: Shaping, index: Tensor, dim: int, name: str) -> tuple[Tensor, ...]:
@@ -222,6 +241,11 @@ def _entry(part: Any) -> Any:
         return part
     if isinstance(part, (int, np.integer)) and not isinstance(part, (bool, np.bool_)):
         return int(part)
+    if isinstance(part, float) or (not isinstance(part, Handle) and not hasattr(part, "__len__")):
+        raise DtypeError(
+            f"{graph.who('index')}: an index is an integer, a slice, ..., None, or an array or tensor of integers or "
+            f"bool, got {part!r}. Use int(...)."
+        )
     if not isinstance(part, Handle):
         array = np.asarray(part)
         part = tensor(array if array.size or array.dtype == bool else array.astype(np.int64))  # [] holds floats
@@ -255,9 +279,9 @@ def _check_mask(mask: Handle, shape: tuple[int, ...]) -> None:
 
 def _whole_mask(x: Handle, key: Any) -> Tensor | None:
     """The key as a mask over all of `x`, where it is a bool tensor over the first axes."""
-    if isinstance(key, np.ndarray) and key.dtype == bool:
+    if isinstance(key, (bool, np.bool_)) or (isinstance(key, np.ndarray) and key.dtype == bool):
         key = tensor(key)
-    if not isinstance(key, Handle) or key.dtype != dtypes.bool_ or not 0 < key.ndim <= x.ndim:
+    if not isinstance(key, Handle) or key.dtype != dtypes.bool_ or not key.ndim <= x.ndim:
         return None
     _check_mask(key, x.shape[: key.ndim])
     return key._tensor.reshape(key.shape + (1,) * (x.ndim - key.ndim))

@@ -21,7 +21,9 @@ from chainrule.tensor.core import (
     as_operand,
     common_dtype,
     elementwise,
+    integer,
 )
+from chainrule.tensor.creation import given
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -57,6 +59,7 @@ class Pointwise(Arithmetic):
         >>> cr.tensor([0.5, 1.5, -1.2]).round()
         tensor([ 0.,  2., -1.])
         """
+        decimals = integer(decimals, "round", "decimals")
         if decimals and self.dtype.is_floating_point:
             shift = 10.0 ** abs(decimals)
             return (self * shift).round() / shift if decimals > 0 else (self / shift).round() * shift
@@ -218,9 +221,7 @@ class Pointwise(Arithmetic):
         >>> cr.tensor([1.0, 2.0]).isclose(cr.tensor([1.0 + 1e-7, 2.1]))
         tensor([ True, False])
         """
-        from chainrule.tensor.creation import as_tensor
-
-        there = as_tensor(other)
+        there = given(other, "isclose", "other")
         if self.dtype == there.dtype == dtypes.bool_:
             return self == there
         near = ((self - there).abs() <= there.abs() * rtol + atol) & there.isfinite()
@@ -240,6 +241,7 @@ class Pointwise(Arithmetic):
 
     def equal(self, other: Tensor) -> builtins.bool:
         """Whether two tensors have one shape and equal elements."""
+        other = given(other, "equal", "other")
         return self.shape == other.shape and builtins.bool((self == other).all())
 
     def _magnitude(self) -> Tensor:
@@ -255,10 +257,10 @@ def _nan(bound: Operand) -> Any:
 
 def elementwise_where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
     """`a` where `condition` holds, `b` elsewhere, promoted to one dtype."""
-    if not isinstance(condition, Handle) or condition.dtype is not dtypes.bool_:
-        came = condition.dtype.name if isinstance(condition, Handle) else type(condition).__name__
+    condition = given(condition, "where", "condition")
+    if condition.dtype is not dtypes.bool_:
         raise DtypeError(
-            f"{who('where')}: the condition must be a bool tensor, got {came}. Compare it with something, or convert "
+            f"{who('where')}: the condition must be a bool tensor, got {condition.dtype.name}. Compare it with something, or convert "
             f"it with .bool()."
         )
     first, second = as_operand(a, "where"), as_operand(b, "where")

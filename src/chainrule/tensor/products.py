@@ -9,6 +9,7 @@ from chainrule.errors import DtypeError
 from chainrule.graph import shape_error, who
 from chainrule.ops import contraction
 from chainrule.tensor.core import Handle, Operand, apply, as_operand
+from chainrule.tensor.creation import given
 from chainrule.tensor.pointwise import Pointwise
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ class Products(Pointwise):
 
     def mm(self, other: Tensor) -> Tensor:
         """The product of two matrices."""
+        other = given(other, "mm", "other")
         return _of_rank("mm", 2, self, other).matmul(other)
 
     def bmm(self, other: Tensor) -> Tensor:
         """The products of two batches of matrices, (B, m, k) @ (B, k, n)."""
+        other = given(other, "bmm", "other")
         if self.shape[:1] != other.shape[:1]:
             raise shape_error(
                 "bmm", "both batches must have one size", f"{self.shape} and {other.shape}", "Use @ to broadcast."
@@ -60,6 +63,7 @@ class Products(Pointwise):
         >>> cr.tensor([1.0, 2.0]).dot(cr.tensor([3.0, 4.0]))
         tensor(11.)
         """
+        other = given(other, "dot", "other")
         if self.ndim != 1 or other.shape != self.shape:
             raise shape_error(
                 "dot", "the factors must be vectors of one size", f"{self.shape} and {other.shape}",
@@ -75,6 +79,7 @@ class Products(Pointwise):
         tensor([[3, 4],
                 [6, 8]])
         """
+        other = given(other, "outer", "other")
         return _of_rank("outer", 1, self, other).unsqueeze(1) * other
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from chainrule.dtypes import DType
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.graph import Shape
 from chainrule.ops import random
-from chainrule.tensor.core import apply
-from chainrule.tensor.creation import arange, sizes_of, tensor
+from chainrule.tensor.core import apply, integer
+from chainrule.tensor.creation import arange, given, sizes_of, tensor
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -40,9 +41,9 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start over from `seed` (any 64-bit integer)."""
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
             raise SettingError(f"manual_seed: the seed must be an integer, got {seed!r}. Use a fixed one such as 0.")
-        wrapped = int(np.uint64(int(seed) % 2**64).astype(np.int64))
+        wrapped = int(np.uint64(operator.index(seed) % 2**64).astype(np.int64))
         self.state.copy_(tensor([wrapped, 0], dtypes.int64))
         return self
 
@@ -196,6 +197,7 @@ def randint(
     """
     if high is None or isinstance(high, (tuple, list)):
         low, high, size = 0, low, high if high is not None else size
+    low, high = integer(low, "randint", "low"), integer(high, "randint", "high")
     if high <= low:
         raise ValueError(
             f"{graph.who('randint')}: high must exceed low, got low {low}, high {high}. Swap or widen the bounds."
@@ -212,6 +214,7 @@ def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
     >>> sorted(cr.randperm(4).tolist())
     [0, 1, 2, 3]
     """
+    n = integer(n, "randperm", "n")
     drawn = uniform((n,), dtypes.float64, generator)
     return tensor(np.argsort(drawn._node.value, kind="stable"), dtypes.int64) if n else arange(0)
 
@@ -223,6 +226,7 @@ def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
     >>> cr.bernoulli(cr.tensor([0.0, 1.0]))
     tensor([0., 1.])
     """
+    p = given(p, "bernoulli", "p")
     known = p._node._value
     if known is not None and not ((known >= 0) & (known <= 1)).all():
         raise DataError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, Union
 
 from chainrule import dtypes
 from chainrule.ops import reduction
-from chainrule.tensor.core import Handle, apply, axes, axis
+from chainrule.tensor.core import Handle, apply, axes, axis, number
 from chainrule.tensor.products import Products
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Reductions(Products):
 
     @_numpy_names
     def var(
-        self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
+        self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
     ) -> Tensor:
         """The mean squared distance from the mean, sum((x - mean(x))^2) / (n - correction).
 
@@ -105,12 +105,12 @@ class Reductions(Products):
             return self.var(None, dim, keepdim, correction=correction)
         x = self._floating()
         centred = x - x.mean(dim, keepdim=True)
-        correction = int(unbiased) if correction is None else correction
+        correction = int(unbiased) if correction is None else number(correction, "var", "correction")
         return (centred * centred).sum(dim, keepdim) / max(0, _count(x, dim) - correction)
 
     @_numpy_names
     def std(
-        self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
+        self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
     ) -> Tensor:
         """The square root of `var`; where that is 0, so is the gradient.
 
@@ -127,7 +127,7 @@ class Reductions(Products):
         >>> cr.tensor([3.0, -4.0]).norm(), cr.tensor([3.0, -4.0]).norm(1)
         (tensor(5.), tensor(7.))
         """
-        x, power = self._tensor, 2.0 if p == "fro" else float(p)
+        x, power = self._tensor, 2.0 if isinstance(p, str) and p == "fro" else float(number(p, "norm", "p"))
         if power == 2:
             return _root((x * x).sum(dim, keepdim))
         if math.isinf(power):

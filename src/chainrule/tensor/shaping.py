@@ -11,7 +11,7 @@ from chainrule import graph
 from chainrule.errors import DtypeError, ShapeError
 from chainrule.ops import shaping
 from chainrule.ops.indexing import out_of_range
-from chainrule.tensor.core import apply, axes, axis, same_view, view
+from chainrule.tensor.core import apply, axes, axis, integer, same_view, view
 from chainrule.tensor.layout import can_view, is_contiguous
 from chainrule.tensor.reductions import Reductions
 
@@ -25,7 +25,7 @@ Size = Union[int, Sequence[int]]  # ``f(2, 3)`` and ``f((2, 3))`` alike
 def sizes(shape: tuple[Any, ...], named: Size | None = None) -> Shape:
     """``f(2, 3)``, ``f((2, 3))`` and, by its keyword, ``f(shape=(2, 3))`` alike."""
     if named is not None:
-        shape = (named,) if isinstance(named, int) else tuple(named)
+        shape = (named,) if hasattr(named, "__index__") else tuple(named)
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         shape = tuple(shape[0])
     try:
@@ -144,7 +144,7 @@ class Shaping(Reductions):
         >>> cr.zeros(2, 12).unflatten(1, (3, -1)).shape
         (2, 3, 4)
         """
-        at = self._axis_of("unflatten", dim)
+        at, sizes = self._axis_of("unflatten", dim), [integer(size, "unflatten", "each size") for size in sizes]
         rest = math.prod(size for size in sizes if size != -1)
         split = [self.shape[at] // rest if size == -1 and rest > 0 else size for size in sizes]
         if math.prod(split) != self.shape[at] or min(split, default=0) < 0:
@@ -328,6 +328,7 @@ class Shaping(Reductions):
         tensor([1, 2, 3])
         """
         at = self._axis_of("narrow", dim)
+        start, length = integer(start, "narrow", "start"), integer(length, "narrow", "length")
         begin = start + self.shape[at] if start < 0 else start
         if not 0 <= begin <= begin + length <= self.shape[at]:
             raise graph.shape_error(
@@ -345,7 +346,7 @@ class Shaping(Reductions):
         >>> cr.arange(6).reshape(2, 3).select(1, -1)
         tensor([2, 5])
         """
-        at = self._axis_of("select", dim)
+        at, index = self._axis_of("select", dim), integer(index, "select", "index")
         size = self.shape[at]
         if not -size <= index < size:
             raise out_of_range(index, size, at, graph.who("select"))
@@ -359,12 +360,13 @@ class Shaping(Reductions):
         (tensor([0, 1]), tensor([2, 3]), tensor([4]))
         """
         total = self.shape[self._axis_of("split", dim)]
-        if isinstance(split_size, int):
+        if not isinstance(split_size, (tuple, list)):
+            split_size = integer(split_size, "split", "split_size")
             if split_size < 1:
                 raise graph.shape_error("split", "split_size must be positive", str(split_size), "Use at least 1.")
             parts = [min(split_size, total - start) for start in range(0, max(total, 1), split_size)]
         else:
-            parts = list(split_size)
+            parts = [integer(size, "split", "each size") for size in split_size]
         if sum(parts) != total:
             raise graph.shape_error(
                 "split",
@@ -382,6 +384,7 @@ class Shaping(Reductions):
         >>> [piece.shape for piece in cr.zeros(5, 2).chunk(3)]
         [(2, 2), (2, 2), (1, 2)]
         """
+        chunks = integer(chunks, "chunk", "chunks")
         if chunks < 1:
             raise graph.shape_error("chunk", "chunks must be positive", str(chunks), "Use at least 1.")
         size = self.shape[self._axis_of("chunk", dim)]
@@ -405,11 +408,13 @@ class Shaping(Reductions):
 
     def tril(self, diagonal: int = 0) -> Tensor:
         """The lower triangle of the last two axes, zero above."""
-        return self._triangle(lambda row, column: column <= row + diagonal)
+        offset = integer(diagonal, "tril", "diagonal")
+        return self._triangle(lambda row, column: column <= row + offset)
 
     def triu(self, diagonal: int = 0) -> Tensor:
         """The upper triangle of the last two axes, zero below."""
-        return self._triangle(lambda row, column: column >= row + diagonal)
+        offset = integer(diagonal, "triu", "diagonal")
+        return self._triangle(lambda row, column: column >= row + offset)
 
     def _triangle(self, keep: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         from chainrule.tensor.creation import arange

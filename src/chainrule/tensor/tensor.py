@@ -6,13 +6,15 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from chainrule import graph
+import numpy as np
+
+from chainrule import dtypes, graph
 from chainrule.borrowed import own
-from chainrule.errors import ShapeError
+from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import Engine, Number, apply, as_view, current, lifted, viewed
-from chainrule.tensor.creation import full, ones, zeros
+from chainrule.tensor.core import Engine, Handle, Number, apply, as_view, current, lifted, viewed
+from chainrule.tensor.creation import full, ones, tensor, zeros
 from chainrule.tensor.inplace import InPlace
 from chainrule.tensor.printing import text_of
 
@@ -20,7 +22,8 @@ from chainrule.tensor.printing import text_of
 class Tensor(InPlace):
     """An n-dimensional array that knows how it was computed.
 
-    Made by `cr.tensor`, `cr.zeros` and the like. Operations give new tensors; with ``requires_grad``
+    Made by `cr.tensor`, `cr.zeros` and the like; ``cr.Tensor(data)`` and ``cr.Tensor(2, 3)`` give float32 values and zeros,
+    as PyTorch's constructor does. Operations give new tensors; with ``requires_grad``
     they keep their history, and ``loss.backward()`` walks it to fill ``grad`` of the leaves.
 
     >>> import chainrule as cr
@@ -160,8 +163,6 @@ class Tensor(InPlace):
         return copy.requires_grad_() if self.requires_grad else copy
 
     def __reduce__(self) -> Any:
-        from chainrule.tensor.creation import tensor
-
         return tensor, (self._node.value.copy(), self.dtype.name, self.requires_grad)
 
     def __repr__(self) -> str:
@@ -171,4 +172,21 @@ class Tensor(InPlace):
         return format(self.item(), spec) if spec and not self.ndim else repr(self)
 
 
+def _legacy(data: Any = None, *sizes: Any) -> Node:
+    """What PyTorch's constructor takes: sizes, or values for float32; a tensor gives its own."""
+    if data is None and not sizes:
+        return lifted(zeros(0))
+    if isinstance(data, Handle) and not sizes and (data.ndim or not data.dtype.is_integer):
+        return lifted(data._tensor.detach().clone())
+    if isinstance(data, (list, tuple, np.ndarray)) and not sizes and np.ndim(data):
+        return lifted(tensor(data, dtypes.float32))
+    if isinstance(data, float) or not hasattr(data, "__index__"):
+        raise DtypeError(
+            f"{graph.who('Tensor')}: must be called with sizes, or with a list, array or tensor, got "
+            f"{type(data).__name__}. Use cr.tensor(...), which keeps the dtype and takes numbers."
+        )
+    return lifted(zeros(data, *sizes))
+
+
 Engine.tensor = Tensor
+Engine.legacy = _legacy

@@ -8,6 +8,8 @@ from typing import Any
 
 from chainrule.errors import SettingError, unknown_name
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import number
+from chainrule.tensor.creation import given
 
 
 def relu(input: Tensor) -> Tensor:
@@ -19,17 +21,17 @@ def relu(input: Tensor) -> Tensor:
         >>> F.relu(cr.tensor([-1.0, 0.0, 2.0]))
         tensor([0., 0., 2.])
     """
-    return input.relu()
+    return given(input, "relu").relu()
 
 
 def sigmoid(input: Tensor) -> Tensor:
     """``1 / (1 + exp(-x))``."""
-    return input.sigmoid()
+    return given(input, "sigmoid").sigmoid()
 
 
 def tanh(input: Tensor) -> Tensor:
     """``(exp(x) - exp(-x)) / (exp(x) + exp(-x))``."""
-    return input.tanh()
+    return given(input, "tanh").tanh()
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -37,7 +39,8 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 
     Source: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
     """
-    return input.where(input > 0, input * negative_slope)
+    x = given(input, "leaky_relu")
+    return x.where(x > 0, x * number(negative_slope, "leaky_relu", "negative_slope"))
 
 
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
@@ -46,8 +49,9 @@ def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     Source: Clevert, Unterthiner, Hochreiter, "Fast and accurate deep network learning by exponential
     linear units", ICLR 2016.
     """
+    x = given(input, "elu")
     # The branch not taken must stay finite, or its zero gradient times infinity would be NaN.
-    return input.where(input > 0, input.clamp(max=0.0).expm1() * alpha)
+    return x.where(x > 0, x.clamp(max=0.0).expm1() * number(alpha, "elu", "alpha"))
 
 
 SELU_ALPHA = 1.6732632423543772848170429916717
@@ -59,7 +63,7 @@ def selu(input: Tensor) -> Tensor:
 
     Source: Klambauer, Unterthiner, Mayr, Hochreiter, "Self-normalizing neural networks", NIPS 2017.
     """
-    return elu(input, SELU_ALPHA) * SELU_SCALE
+    return elu(given(input, "selu"), SELU_ALPHA) * SELU_SCALE
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -74,10 +78,11 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
     Source: Hendrycks, Gimpel, "Gaussian error linear units", 2016.
     """
+    x = given(input, "gelu")
     if approximate == "none":
-        return _gated(input, lambda x: (x * -math.sqrt(0.5)).erfc() * 0.5)
+        return _gated(x, lambda x: (x * -math.sqrt(0.5)).erfc() * 0.5)
     if approximate == "tanh":  # (1 + tanh(u)) / 2 is sigmoid(2u)
-        return _gated(input, lambda x: ((x + x * x * x * 0.044715) * math.sqrt(8 / math.pi)).sigmoid())
+        return _gated(x, lambda x: ((x + x * x * x * 0.044715) * math.sqrt(8 / math.pi)).sigmoid())
     raise unknown_name("approximation of gelu", approximate, ["none", "tanh"])
 
 
@@ -86,7 +91,7 @@ def silu(input: Tensor) -> Tensor:
 
     Source: Elfwing, Uchibe, Doya, "Sigmoid-weighted linear units", 2017.
     """
-    return _gated(input, Tensor.sigmoid)
+    return _gated(given(input, "silu"), Tensor.sigmoid)
 
 
 CLOSED = -1000.0  # a gate there is 0 in any dtype
@@ -111,13 +116,14 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     """
     if beta == 0:
         raise SettingError("softplus: beta must not be 0. Use a positive beta, such as 1.")
-    scaled = input * beta
-    return input.where(scaled > threshold, softplus1(scaled) / beta)
+    x, beta = given(input, "softplus"), number(beta, "softplus", "beta")
+    scaled = x * beta
+    return x.where(scaled > number(threshold, "softplus", "threshold"), softplus1(scaled) / beta)
 
 
 def logsigmoid(input: Tensor) -> Tensor:
     """``log(sigmoid(x))``, exact where sigmoid would underflow."""
-    return -softplus1(-input)
+    return -softplus1(-given(input, "logsigmoid"))
 
 
 def softplus1(x: Tensor) -> Tensor:
@@ -138,7 +144,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
         dim: the axis whose elements will sum to 1 (PyTorch guesses one when it is left out; we do not).
         dtype: convert the input to it first.
     """
-    return (input if dtype is None else input.to(dtype)).softmax(dim)
+    return given(input, "softmax").softmax(dim, dtype)
 
 
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
@@ -149,4 +155,4 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
         dim: the axis to normalise.
         dtype: convert the input to it first.
     """
-    return (input if dtype is None else input.to(dtype)).log_softmax(dim)
+    return given(input, "log_softmax").log_softmax(dim, dtype)

@@ -8,6 +8,8 @@ from chainrule.nn.functional.layers import check_labels
 from chainrule.nn.functional.reduction import check_reduction, reduced, share
 from chainrule.nn.meaning import LOG_PROBABILITIES, LOGITS, reads
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import number
+from chainrule.tensor.creation import given
 
 
 @reads(LOGITS)
@@ -46,8 +48,11 @@ def cross_entropy(
     Where we deviate: int32 and uint8 class numbers are taken too.
     """
     check_reduction(reduction)
+    input, target = given(input, "cross_entropy"), given(target, "cross_entropy", "target")
+    label_smoothing = number(label_smoothing, "cross_entropy", "label_smoothing")
     if not 0 <= label_smoothing <= 1:
         raise SettingError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing!r}.")
+    weight = None if weight is None else given(weight, "cross_entropy", "weight")
     dim, classes = _class_axis("cross_entropy", input, weight)
     if target.dtype.is_floating_point:
         return _against_probabilities(input, target, weight, reduction, label_smoothing, dim)
@@ -79,6 +84,8 @@ def nll_loss(
         target: class numbers in [0, C), shape (N,), (N, d1, ...) or ().
     """
     check_reduction(reduction)
+    input, target = given(input, "nll_loss"), given(target, "nll_loss", "target")
+    weight = None if weight is None else given(weight, "nll_loss", "weight")
     dim, classes = _class_axis("nll_loss", input, weight)
     _check_target("nll_loss", input, target, dim)
     check_labels("nll_loss", target, classes, ignore_index)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 from chainrule import graph
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import arange
+from chainrule.tensor.core import integer, number
+from chainrule.tensor.creation import arange, given
 from chainrule.tensor.random import Generator, rand_like
 
 
@@ -30,6 +34,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         >>> F.linear(cr.tensor([1.0, 2.0]), cr.tensor([[3.0, 4.0]]), cr.tensor([5.0]))
         tensor([16.])
     """
+    input, weight = given(input, "linear"), given(weight, "linear", "weight")
     if not input.ndim or input.shape[-1] != weight.shape[-1]:
         raise graph.shape_error(
             "linear", f"the last axis of the input must be {weight.shape[-1]} (weight {weight.shape})",
@@ -38,17 +43,20 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if input.dtype != weight.dtype:
         raise DtypeError(
             f"{graph.who('linear')}: input and weight must have one dtype, got {input.dtype.name} and "
-            f"{weight.dtype.name}. Convert the input with .to(cr.{weight.dtype.name}), or the model with "
-            f"model.{'double' if input.dtype.name == 'float64' else 'float'}()."
+            f"{weight.dtype.name}. Convert the input with cr.as_tensor(input, dtype=cr.{weight.dtype.name})"
+            f"{f', or the model with model.to(cr.{input.dtype.name})' if input.dtype.is_floating_point else ''}."
         )
     product = input @ weight.T
     return product if bias is None else product + bias
 
 
-def check_probability(name: str, p: float) -> None:
-    """Raise unless p is a number in [0, 1]."""
-    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
-        raise SettingError(f"{name}: p, the share of elements to drop, must be a number in [0, 1], got {p!r}.")
+def probability(name: str, p: Any) -> float:
+    """p as a number in [0, 1]."""
+    with suppress(DtypeError):
+        share = float(number(p, name, "p"))
+        if 0 <= share <= 1:
+            return share
+    raise SettingError(f"{name}: p, the share of elements to drop, must be a number in [0, 1], got {p!r}.")
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
@@ -65,7 +73,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: 
 
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
     """
-    check_probability("dropout", p)
+    input, p = given(input, "dropout"), probability("dropout", p)
     if not training or p == 0:
         return input
     scale = 0.0 if p == 1 else 1 / (1 - p)
@@ -93,6 +101,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         >>> F.one_hot(cr.tensor([0, 2])).tolist()
         [[1, 0, 0], [0, 0, 1]]
     """
+    tensor, num_classes = given(tensor, "one_hot"), integer(num_classes, "one_hot", "num_classes")
     if not tensor.dtype.is_integer:
         raise DtypeError(
             f"{graph.who('one_hot')}: class numbers must be integers, got {tensor.dtype.name}. "

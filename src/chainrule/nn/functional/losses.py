@@ -10,9 +10,10 @@ from chainrule import graph
 from chainrule.autodiff import custom_vjp
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.nn.functional.activations import minus_abs
-from chainrule.nn.functional.reduction import check_pair, reduced, share
+from chainrule.nn.functional.reduction import pair, reduced, share
 from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, VALUES, reads
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import number
 
 
 @reads(VALUES)
@@ -33,7 +34,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         >>> F.mse_loss(cr.tensor([1.0, 3.0]), cr.tensor([1.0, 1.0]))
         tensor(2.)
     """
-    check_pair("mse_loss", input, target)
+    input, target = pair("mse_loss", input, target)
     difference = input - target
     return reduced(difference * difference, reduction)
 
@@ -41,7 +42,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 @reads(VALUES)
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``|x - y|``, averaged over all elements; the gradient at 0 is 0. Arguments as for ``mse_loss``."""
-    check_pair("l1_loss", input, target)
+    input, target = pair("l1_loss", input, target)
     return reduced((input - target).abs(), reduction)
 
 
@@ -54,11 +55,12 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
     Source: Girshick, "Fast R-CNN", ICCV 2015.
     """
+    beta = number(beta, "smooth_l1_loss", "beta")
     if beta < 0:
         raise SettingError(f"smooth_l1_loss: beta must be 0 or more, got {beta!r}.")
     if beta == 0:
         return l1_loss(input, target, reduction)
-    check_pair("smooth_l1_loss", input, target)
+    input, target = pair("smooth_l1_loss", input, target)
     distance = (input - target).abs()
     return reduced(_bowl(distance, beta) / beta, reduction)
 
@@ -72,9 +74,10 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
 
     Source: Huber, "Robust estimation of a location parameter", 1964.
     """
+    delta = number(delta, "huber_loss", "delta")
     if delta <= 0:
         raise SettingError(f"huber_loss: delta must be positive, got {delta!r}.")
-    check_pair("huber_loss", input, target)
+    input, target = pair("huber_loss", input, target)
     distance = (input - target).abs()
     return reduced(_bowl(distance, delta), reduction)
 
@@ -103,7 +106,7 @@ def binary_cross_entropy(
         ShapeError: the shapes differ.
         DataError: an input or target outside [0, 1] (checked where values are known: not inside a trace).
     """
-    check_pair("binary_cross_entropy", input, target)
+    input, target = pair("binary_cross_entropy", input, target)
     _check_floating("binary_cross_entropy", target)
     _check_unit_interval(input, "input", "Apply a sigmoid first, or use binary_cross_entropy_with_logits.")
     _check_unit_interval(target, "target", "Targets are probabilities: 0 and 1 for the two classes.")
@@ -174,7 +177,7 @@ def binary_cross_entropy_with_logits(
         >>> F.binary_cross_entropy_with_logits(cr.tensor([1e4, -1e4]), cr.tensor([1.0, 0.0]))
         tensor(0.)
     """
-    check_pair("binary_cross_entropy_with_logits", input, target)
+    input, target = pair("binary_cross_entropy_with_logits", input, target)
     _check_floating("binary_cross_entropy_with_logits", target)
     yes, no = target if pos_weight is None else target * pos_weight, 1 - target
     decay = minus_abs(input).exp().log1p()

@@ -1,4 +1,4 @@
-"""What all losses share: the three reductions, and the check that input and target are a pair."""
+"""What all losses share: the three reductions, and how input and target come in as a pair."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from chainrule.errors import unknown_name
 from chainrule.graph import shape_error
 from chainrule.tensor import Tensor
+from chainrule.tensor.creation import given
 
 REDUCTIONS = ["mean", "none", "sum"]
 
@@ -30,10 +31,11 @@ def share(part: Tensor, loss: Tensor) -> Tensor:
     return part * loss.where((part != 0) | (loss < math.inf), 0.0)
 
 
-def check_pair(name: str, input: Tensor, target: Tensor) -> None:
-    """Raise unless both have one shape: broadcasting (N, 1) with (N,) to (N, N) is never what is meant."""
+def pair(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as tensors of one shape: broadcasting (N, 1) with (N,) to (N, N) is never what is meant."""
+    input, target = given(input, name), given(target, name, "target")
     if input.shape == target.shape:
-        return
+        return input, target
     if input.numel() == target.numel():
         remedy = f"Reshape one of them, for example target.reshape({', '.join(map(str, input.shape))})."
     else:

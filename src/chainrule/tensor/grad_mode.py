@@ -1,0 +1,122 @@
+"""Whether operations record their history: ``no_grad``, ``enable_grad``, ``set_grad_enabled``."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, TypeVar
+
+from chainrule import graph
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _GradMode:
+    """``with no_grad():``, ``@no_grad()`` and ``@no_grad`` alike; one object may serve several threads at once."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._outer: list[tuple[int, bool]] = []  # by thread, what was in force around each block
+
+    def __enter__(self) -> None:
+        self._outer.append((threading.get_ident(), graph.set_grad_mode(self._enabled)))
+
+    def __exit__(self, *error: Any) -> None:
+        thread = threading.get_ident()
+        mine = max(place for place, (ident, _) in enumerate(self._outer) if ident == thread)
+        graph.set_grad_mode(self._outer.pop(mine)[1])
+
+    def __call__(self, function: F) -> F:
+        return _in_mode(function, self._enabled)
+
+
+def _in_mode(function: F, enabled: bool) -> F:
+    """The function with its body in this mode; a generator is in it only while it runs."""
+    if inspect.isgeneratorfunction(function):
+        return _generator_in_mode(function, enabled)  # type: ignore[return-value]
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with graph.grad_mode(enabled):
+            return function(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _generator_in_mode(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
+        resume: Callable[[], Any] = partial(next, generator)
+        while True:
+            try:
+                with graph.grad_mode(enabled):
+                    value = resume()
+            except StopIteration as end:
+                return end.value
+            try:
+                resume = partial(generator.send, (yield value))
+            except GeneratorExit:
+                with graph.grad_mode(enabled):
+                    generator.close()
+                raise
+            except BaseException as error:  # the caller's, for the generator to handle
+                resume = partial(generator.throw, error)
+
+    return wrapped
+
+
+class _Statement(_GradMode):
+    """What `set_grad_enabled` gives: in force at once, and taken back where it was meant as a block or decorator."""
+
+    def __init__(self, enabled: bool) -> None:
+        super().__init__(enabled)
+        self._before = graph.set_grad_mode(enabled)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._outer[-1] = (self._outer[-1][0], self._before)
+
+    def __call__(self, function: F) -> F:
+        graph.set_grad_mode(self._before)
+        return super().__call__(function)
+
+
+def no_grad(function: Callable[..., Any] | None = None) -> Any:
+    """A block (or decorated function) whose operations leave no history for backward.
+
+    As a decorator with or without parentheses, also of generators, which are in the mode only while they run.
+    Each thread has a mode of its own.
+
+    >>> import chainrule as cr
+    >>> x = cr.ones(2, requires_grad=True)
+    >>> with cr.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+    return _GradMode(False) if function is None else _in_mode(function, False)
+
+
+def enable_grad(function: Callable[..., Any] | None = None) -> Any:
+    """A block (or decorated function) whose operations record history again, inside ``no_grad``."""
+    return _GradMode(True) if function is None else _in_mode(function, True)
+
+
+def set_grad_enabled(mode: bool) -> _GradMode:
+    """Record history from here on, or not: as a statement for this thread, as a block or decorator for that alone.
+
+    Inside a compiled function it must be a block: a statement would be in force after the call.
+
+    >>> import chainrule as cr
+    >>> _ = cr.set_grad_enabled(False)
+    >>> cr.is_grad_enabled()
+    False
+    >>> with cr.set_grad_enabled(True):
+    ...     cr.is_grad_enabled()
+    True
+    >>> _ = cr.set_grad_enabled(True)
+    """
+    return _Statement(bool(mode))
