@@ -11,11 +11,12 @@ const SHOWN = 24;
 
 export function DataView() {
   const { source, frame } = useStore();
-  const { data } = source.document;
+  const { data, meaning } = source.document;
   const predicted = source.tensor(frame.predictions)?.data;
   const labels = source.tensor(data?.labels)?.data;
   const [cell, setCell] = useState<[number, number] | null>(null);
   const matrix = useMemo(() => (predicted && labels && data ? confusion(labels, predicted, data.classes.length) : null), [labels, predicted, data]);
+  if (meaning === "values") return <p class="hint">Under this loss the outputs are values, so there are no classes to compare.</p>;
   if (!data || !matrix || !labels || !predicted) return <p class="hint">No test rows were given to this report, so there is nothing to compare. Pass <code>data=(X, y)</code> to <code>trainer.report</code>, with <code>validation_data</code> to <code>fit</code>.</p>;
   const right = matrix.reduce((a, row, i) => a + row[i]!, 0);
   const wrong = [...Array(labels.length).keys()].filter((i) => labels[i] !== predicted[i]);

@@ -7,15 +7,19 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import chainrule as cr
 from chainrule.cli import commands
 from chainrule.errors import (
     ChainruleError,
     DamagedFileError,
+    DataError,
     NonFiniteError,
     SettingError,
+    ShapeError,
     UnknownNameError,
 )
 from chainrule.training import load_file, save_file
@@ -207,6 +211,28 @@ def test_damaged_runs(run, tmp_path):
     (folder / "config.json").write_text("{}")
     with pytest.raises(DamagedFileError, match="the configuration lacks activation, batch_size, dataset"):
         call("evaluate", folder)
+
+
+def test_rows_to_predict_are_converted_and_checked(run, tmp_path):
+    def predicted(rows):
+        np.save(tmp_path / "rows.npy", rows)
+        return call("predict", run[0], tmp_path / "rows.npy").stdout.split()
+
+    rows = cr.data.load("digits").test.X[:20].round()
+    expected = predicted(rows)
+    assert len(expected) == 20 and set(expected) <= set("0123456789")
+    for dtype in (np.int64, np.uint8, np.float64, bool):
+        assert predicted(rows.astype(dtype)) == expected
+    huge = rows.astype(np.float64)
+    huge[3, 7] = -1e300
+    with pytest.raises(DataError, match=r"^predict: X must fit float32, .* got -1e\+300 at row 3, column 7\. Scale"):
+        predicted(huge)
+    with pytest.raises(
+        ShapeError, match=r"^predict: X of shape \(64,\) does not fit the model\. These are 64 rows of one"
+    ):
+        predicted(rows[0])
+    with pytest.raises(DataError, match=r"^predict: X must have at least one row, got shape \(0, 64\)\. Check"):
+        predicted(rows[:0])
 
 
 def test_the_program_gives_one_message_and_exit_code_2():

@@ -133,6 +133,32 @@ def test_labels_of_any_dtype_train_alike(dtype):
     assert bits(plain) == bits(cast)
 
 
+@pytest.mark.parametrize("loss", [F.binary_cross_entropy_with_logits, nn.BCEWithLogitsLoss(), nn.BCELoss()])
+@pytest.mark.parametrize("value", [-1, 2, 1.5])
+def test_targets_of_yes_or_no_that_are_neither(loss, value):
+    targets = y[:, None].astype(np.float32 if value == 1.5 else np.int64)
+    targets[90] = value
+    text = (
+        f"fit: y must be 0, 1 or a probability in between for this loss, got {value} at row 90, column 0. Give the two "
+        f"classes the numbers 0 and 1."
+    )
+    with raises(DataError, text):
+        make(loss, 1).fit(X, targets, progress=False)
+
+
+def test_a_sigmoid_that_is_missing_is_seen_before_the_training():
+    trainer = make(nn.BCELoss(), 1)
+    with cr.no_grad():
+        trainer.model[2].weight.mul_(0.01)
+        trainer.model[2].bias.fill_(0.004)
+    outputs = trainer.predict(X)
+    assert outputs[:2].min() > 0 > outputs.min()  # the first rows do not show it
+    with pytest.raises(
+        DataError, match=r"every input must be in \[0, 1\], got values from -0\.\d+ to 0\.\d+\. Apply a sigmoid"
+    ):
+        trainer.fit(X, y[:, None], progress=False)
+
+
 # -- what comes in as something else -----------------------------------------------------------------------
 
 whole = (X * 10).astype(np.int64)

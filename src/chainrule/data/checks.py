@@ -210,6 +210,17 @@ def as_labels(y: Array, classes: int, who: str, ignore_index: int | None = None)
     return y.astype(np.int64, copy=False)
 
 
+def check_shares(y: Array, who: str, most: float = 1.0) -> None:
+    """Raise `DataError` for a target that is no probability."""
+    outside = (y < 0) | (y > most)
+    if outside.any():
+        first = np.unravel_index(int(outside.argmax()), y.shape)
+        raise DataError(
+            f"{who} must be 0, 1 or a probability in between for this loss, got {y[first]:.6g} at {place(y, first)}. "
+            f"Give the two classes the numbers 0 and 1."
+        )
+
+
 def check_some_count(labels: Array, ignore_index: int | None, who: str) -> None:
     """Raise `DataError` where the loss would ignore every label."""
     if ignore_index is not None and labels.dtype.kind == "i" and (labels == ignore_index).all():

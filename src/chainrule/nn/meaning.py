@@ -103,11 +103,15 @@ MEANINGS = {
 }
 
 
-def reads(meaning: Meaning) -> Callable[[Loss], Loss]:
-    """Declare what the loss below reads: ``@reads(LOGITS)``."""
+def reads(meaning: Meaning, **about: Any) -> Callable[[Loss], Loss]:
+    """Declare what the loss below reads, and more about it as attributes: ``@reads(BINARY_LOGITS, shares=True)``.
+
+    ``shares``: its targets are probabilities, so that a number outside [0, 1] is none.
+    """
 
     def declared(loss: Loss) -> Loss:
-        setattr(loss, "output", meaning.name)  # noqa: B010  # mypy knows no attributes of functions
+        for name, value in {"output": meaning.name, **about}.items():
+            setattr(loss, name, value)
         return loss
 
     return declared

@@ -12,11 +12,19 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.compiler.trace import trace_function
-from chainrule.data.checks import as_array, as_integers, as_labels, check_same_length, check_some_count, in_dtype
+from chainrule.data.checks import (
+    as_array,
+    as_integers,
+    as_labels,
+    check_same_length,
+    check_shares,
+    check_some_count,
+    in_dtype,
+)
 from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError, DataError, DtypeError, SettingError, ShapeError
 from chainrule.nn import Module
-from chainrule.nn.meaning import CLASSES, Meaning, meaning_of, name_of, option_of
+from chainrule.nn.meaning import BINARY_PROBABILITIES, CLASSES, Meaning, meaning_of, name_of, option_of
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
@@ -25,6 +33,9 @@ from chainrule.tensor.functions import no_grad
 Array = np.ndarray[Any, Any]
 Function = Callable[[Tensor, Tensor], Tensor]
 PROBED = 2  # rows that go through the model before a training begins
+MANY_PROBED = (
+    256  # rows where a loss sees only in their values that the model lacks its last layer (BCELoss: a sigmoid)
+)
 
 
 @contextmanager
@@ -44,7 +55,7 @@ def model_dtype(model: Module) -> DType:
     return next((p.dtype for p in model.parameters() if p.dtype.is_floating_point), dtypes.float32)
 
 
-def features(model: Module, X: object, who: str, name: str = "X") -> tuple[Array, Tensor]:
+def features(model: Module, X: object, who: str, name: str = "X", probed: int = PROBED) -> tuple[Array, Tensor]:
     """X in a dtype that the model takes, and what the model makes of its first rows.
 
     Floating-point and boolean values are given in the model's dtype. Integers are given as they are to a model that
@@ -55,12 +66,12 @@ def features(model: Module, X: object, who: str, name: str = "X") -> tuple[Array
     if array.dtype.kind in "iu" and (array.dtype != np.uint64 or array.max() <= np.uint64(2**63 - 1)):
         whole = as_integers(array, f"{who}: {name}")
         try:
-            return whole, _output(model, whole, who, name)
+            return whole, _output(model, whole, who, name, probed)
         except DtypeError as error:
             refused = error
     floats = in_dtype(array, model_dtype(model).numpy, f"{who}: {name}")
     try:
-        return floats, _output(model, floats, who, name)
+        return floats, _output(model, floats, who, name, probed)
     except DtypeError:
         if refused is not None:
             raise refused from None  # neither will do, and integers are what was given
@@ -80,8 +91,10 @@ def rows(
     x_array, y_array = as_array(X, f"{who}: {names[0]}"), as_array(y, f"{who}: {names[1]}")
     check_same_length(x_array, y_array, who, *names)
     with mode(model, False), no_grad():
-        x_array, output = features(model, x_array, who, names[0])
-        y_array = _targets(model, loss, meaning or meaning_of(loss), output, y_array, f"{who}: {names[1]}")
+        means = meaning or meaning_of(loss)
+        probed = MANY_PROBED if means == BINARY_PROBABILITIES else PROBED
+        x_array, output = features(model, x_array, who, names[0], probed)
+        y_array = _targets(model, loss, means, output, y_array, f"{who}: {names[1]}")
         check_some_count(y_array, option_of(loss, "ignore_index"), f"{who}: {names[1]}")
         _check_scalars(loss, metrics, output, y_array, who, names[1])
         _warn_of_broadcasting(loss, output, y_array, who, names[1])
@@ -112,13 +125,13 @@ def _check_not_several(X: object, y: object, who: str, name: str) -> None:
         )
 
 
-def _output(model: Module, x: Array, who: str, name: str) -> Tensor:
+def _output(model: Module, x: Array, who: str, name: str, probed: int = PROBED) -> Tensor:
     """What the model makes of the first rows.
 
     Raises:
         ShapeError: the rows do not fit the model, or it does not give one tensor with a row for each.
     """
-    few = x[:PROBED]
+    few = x[:probed]
     try:
         output = model(tensor(few))
     except ShapeError as error:
@@ -175,6 +188,8 @@ def _targets(model: Module, loss: Function, meaning: Meaning | None, output: Ten
             return as_labels(y, output.shape[CLASSES], who, option_of(loss, "ignore_index"))
     elif y.dtype.kind != "f" and y.shape[1:] != output.shape[1:]:
         return as_integers(y, who).astype(np.int64, copy=False)  # for a loss of the user's own to make sense of
+    if option_of(loss, "shares", False):
+        check_shares(y, who)
     return in_dtype(y, model_dtype(model).numpy, who)
 
 

@@ -339,6 +339,15 @@ def test_what_outputs_mean_follows_from_the_loss(watched, tmp_path, name):
     np.testing.assert_allclose(shown, trainer.predict_proba(x[row : row + 1])[0], rtol=1e-5)
 
 
+def test_a_regression_has_no_classes_to_compare(watched, tmp_path):
+    reading("values")[0].report(tmp_path / "page.html")
+    page = watched((tmp_path / "page.html").as_uri())
+    page.view("Data")
+    assert page.tab.locator("#view-data .hint").inner_text() == (
+        "Under this loss the outputs are values, so there are no classes to compare."
+    )
+
+
 def test_the_steps_that_follow_are_the_engine_s(watched):
     page = watched()
     page.view("What if")

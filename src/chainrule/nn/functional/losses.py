@@ -88,7 +88,7 @@ def _bowl(distance: Tensor, rim: float) -> Tensor:
     return near * (distance - near * 0.5)
 
 
-@reads(BINARY_PROBABILITIES)
+@reads(BINARY_PROBABILITIES, shares=True)
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -147,7 +147,7 @@ def _check_unit_interval(values: Tensor, which: str, remedy: str) -> None:
         )
 
 
-@reads(BINARY_LOGITS)
+@reads(BINARY_LOGITS, shares=True)
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
