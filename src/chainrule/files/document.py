@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from numbers import Real
 from reprlib import Repr
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ LARGEST = 2**63 - 1
 
 _short = Repr()
 _short.maxstring = _short.maxother = 60
+short = _short.repr  # what came, cut to a length that an error can show
 
 
 def parse(text: bytes | str, source: str, remedy: str = AGAIN) -> Any:
@@ -41,7 +43,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {_short.repr(twice)} stands there twice")
+        raise ValueError(f"the key {short(twice)} stands there twice")
     return found
 
 
@@ -79,13 +81,13 @@ class Fields:
 
     def refuse(self, name: str, must: str, value: object) -> NoReturn:
         """Raise for a field that is not what it must be."""
-        raise DamagedFileError(f"{self.source}: {name} must be {must}, got {_short.repr(value)}. {self.remedy}")
+        raise DamagedFileError(f"{self.source}: {name} must be {must}, got {short(value)}. {self.remedy}")
 
-    def names(self, known: set[str] | None = None) -> list[str]:
+    def names(self, known: Collection[str] | None = None) -> list[str]:
         """The names of its fields, all among `known` if that is given."""
-        unknown = sorted(set(self.value) - known) if known is not None else []
+        unknown = sorted(set(self.value) - set(known)) if known is not None else []
         if unknown:
-            raise DamagedFileError(f"{self.source}: nothing is known of {_short.repr(unknown)}. {self.remedy}")
+            raise DamagedFileError(f"{self.source}: nothing is known of {short(unknown)}. {self.remedy}")
         return list(self.value)
 
     def has(self, name: str) -> bool:
@@ -98,6 +100,10 @@ class Fields:
         return int(
             self._checked(name, lambda v: is_whole(v) and least <= v <= most, f"a whole number from {least}{to}")
         )
+
+    def like(self, name: str, own: object) -> Any:
+        """What may take the place of `own`: see `alike`."""
+        return self._checked(name, lambda v: alike(own, v), f"like {short(own)}")
 
     def number(self, name: str) -> float:
         """A finite number."""
@@ -118,15 +124,16 @@ class Fields:
 
     def fields(self, name: str) -> Fields:
         """An object within."""
-        return Fields(self._there(name), f"{self.source}: {name}", self.remedy)
+        return Fields(self.required(name), f"{self.source}: {name}", self.remedy)
 
-    def _there(self, name: str) -> Any:
+    def required(self, name: str) -> Any:
+        """Whatever stands there; it must be there."""
         if name not in self.value:
             raise DamagedFileError(f"{self.source}: {name} is missing. {self.remedy}")
         return self.value[name]
 
     def _checked(self, name: str, good: Callable[[Any], bool], must: str) -> Any:
-        value = self._there(name)
+        value = self.required(name)
         if not good(value):
             self.refuse(name, must, value)
         return value
@@ -140,3 +147,29 @@ def is_whole(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Is it a finite number?"""
     return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def is_plain(value: object) -> bool:
+    """Is it a number, a text, true, false or null, or a list of those?"""
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def alike(own: object, value: object) -> bool:
+    """May `value`, which came from a file, take the place of `own`? Numbers for numbers, lists for lists as long.
+
+    Example:
+        >>> alike((0.9, 0.999), [0.8, 1]), alike(0.1, True), alike(None, "text"), alike(3, None)
+        (True, False, True, False)
+    """
+    if own is None:
+        return is_plain(value)
+    if isinstance(own, (bool, str)):
+        return isinstance(value, type(own))
+    if isinstance(own, Real):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(own, (list, tuple)):
+        return isinstance(value, (list, tuple)) and len(value) == len(own) and all(map(alike, own, value))
+    shape, dtype = getattr(own, "shape", None), getattr(own, "dtype", None)
+    return shape is not None and (shape, dtype) == (getattr(value, "shape", None), getattr(value, "dtype", None))

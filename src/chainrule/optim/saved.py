@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule.errors import StateDictError
+from chainrule.files.document import alike, is_plain, short
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import as_tensor, zeros
 from chainrule.tensor.functions import no_grad
@@ -47,21 +48,41 @@ def plain(value: Any) -> Any:
 
 def load(optimizer: Optimizer, given: dict[str, Any]) -> None:
     """Check everything, then copy into the handles that stand, so that compiled steps go on with them."""
-    name = type(optimizer).__name__
-    if not isinstance(given, dict) or not {"state", "param_groups"} <= given.keys():
-        raise StateDictError(f"{name}: a state_dict has the keys 'state' and 'param_groups', got {_outline(given)}.")
-    _check_groups(name, optimizer.param_groups, given["param_groups"])
-    loaded = _by_parameter(optimizer.param_groups, given)
-    for parameter, values in loaded.items():
-        _check_state(name, parameter, values)
+    loaded = check(optimizer, given)
     for group, other in zip(optimizer.param_groups, given["param_groups"], strict=True):
-        group.update({key: value for key, value in other.items() if key not in FOREIGN})
+        group.update(_settings(group, other))
     optimizer.initialize()
     with no_grad():
         for parameter, own in optimizer.state.items():
             _copy(own, loaded.get(parameter, {}))
         for group in optimizer.param_groups:
             _share_counters(optimizer, group, loaded)
+
+
+def check(optimizer: Optimizer, given: Any, whole: bool = False) -> dict[Tensor, dict[str, Tensor]]:
+    """The state of each parameter in a ``state_dict``; `whole`: none of what a saved step leaves may be missing.
+
+    Raises:
+        StateDictError: it does not fit the optimizer.
+    """
+    name = type(optimizer).__name__
+    if not isinstance(given, dict) or not {"state", "param_groups"} <= given.keys():
+        raise StateDictError(f"{name}: a state_dict has the keys 'state' and 'param_groups', got {_outline(given)}.")
+    _check_groups(name, optimizer.param_groups, given["param_groups"])
+    for group, other in zip(optimizer.param_groups, given["param_groups"], strict=True):
+        optimizer.check({**group, **_settings(group, other)})
+    loaded = _by_parameter(name, optimizer.param_groups, given)
+    for parameter, values in loaded.items():
+        _check_state(name, parameter, values)
+    if whole:
+        _check_whole(name, optimizer, loaded)
+    return loaded
+
+
+def _settings(group: Group, other: dict[str, Any]) -> dict[str, Any]:
+    """The settings in a saved group, lists where ours are tuples made tuples."""
+    kept = {key: value for key, value in other.items() if key not in FOREIGN}
+    return {k: tuple(v) if isinstance(v, list) and isinstance(group.get(k), tuple) else v for k, v in kept.items()}
 
 
 def _parameters(groups: list[Group]) -> list[Tensor]:
@@ -73,32 +94,70 @@ def _outline(given: Any) -> str:
 
 
 def _check_groups(name: str, own: list[Group], given: Any) -> None:
+    if not isinstance(given, (list, tuple)):
+        raise StateDictError(f"{name}: 'param_groups' of the state_dict must be a list, got {short(given)}.")
     if len(own) != len(given):
         raise StateDictError(
             f"{name}: the state_dict has {len(given)} parameter groups, the optimizer {len(own)}. "
             f"Build the optimizer as it was when it was saved."
         )
     for index, (mine, other) in enumerate(zip(own, given, strict=True)):
-        if len(mine["params"]) != len(other["params"]):
+        named = isinstance(other, dict) and all(isinstance(key, str) for key in other)
+        numbers = other.get("params") if named else None
+        if not isinstance(numbers, (list, tuple)) or not all(isinstance(number, (int, str)) for number in numbers):
             raise StateDictError(
-                f"{name}: parameter group {index} of the state_dict has {len(other['params'])} "
-                "parameters, the "
-                f"optimizer's {len(mine['params'])}. Build model and optimizer as they were when they "
-                "were saved."
+                f"{name}: parameter group {index} of the state_dict must be a dict with a list of numbers as 'params', got "
+                f"{short(other)}. Give a dict that {name}.state_dict() made."
             )
+        if len(mine["params"]) != len(numbers):
+            raise StateDictError(
+                f"{name}: parameter group {index} of the state_dict has {len(numbers)} parameters, the optimizer's "
+                f"{len(mine['params'])}. Build model and optimizer as they were when they were saved."
+            )
+        for key, value in other.items():
+            if key not in FOREIGN and not (alike(mine[key], value) if key in mine else is_plain(value)):
+                raise StateDictError(
+                    f"{name}: {key!r} in parameter group {index} of the state_dict must be like {mine.get(key)!r}, got "
+                    f"{short(value)}. Give a dict that {name}.state_dict() made."
+                )
 
 
-def _by_parameter(groups: list[Group], given: dict[str, Any]) -> dict[Tensor, dict[str, Any]]:
+def _by_parameter(name: str, groups: list[Group], given: dict[str, Any]) -> dict[Tensor, dict[str, Tensor]]:
     numbers = [number for group in given["param_groups"] for number in group["params"]]
     table = dict(zip(numbers, _parameters(groups), strict=True))
+    state = given["state"]
+    known = isinstance(state, dict) and all(n in table and isinstance(own, dict) for n, own in state.items())
+    if len(table) < len(numbers) or not known:
+        raise StateDictError(
+            f"{name}: 'state' of the state_dict must have a dict for parameters that stand in its groups, each once. Give "
+            f"a dict that {name}.state_dict() made."
+        )
     return {
-        table[number]: {slot: _as_value(value) for slot, value in state.items() if value is not None}
-        for number, state in given["state"].items()
+        table[number]: {slot: _as_value(name, slot, value) for slot, value in own.items() if value is not None}
+        for number, own in state.items()
     }
 
 
-def _as_value(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else as_tensor(np.asarray(value))
+def _as_value(name: str, slot: str, value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return as_tensor(np.asarray(value))
+    except (TypeError, ValueError):
+        raise StateDictError(
+            f"{name}: the state {slot!r} must be a tensor or a number, got {short(value)}. Give a dict that "
+            f"{name}.state_dict() made."
+        ) from None
+
+
+def _check_whole(name: str, optimizer: Optimizer, loaded: dict[Tensor, dict[str, Tensor]]) -> None:
+    for number, (parameter, own) in enumerate(optimizer.state.items()):
+        missing = sorted(own.keys() - loaded.get(parameter, {}).keys())
+        if missing:
+            raise StateDictError(
+                f"{name}: the state_dict lacks {', '.join(missing)} of parameter {number}. It was not saved whole: copy it "
+                f"again, or train again."
+            )
 
 
 def _check_state(name: str, parameter: Tensor, values: dict[str, Tensor]) -> None:

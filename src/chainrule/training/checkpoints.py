@@ -15,7 +15,7 @@ import numpy as np
 
 from chainrule.compiler.available import SURE, available_bytes
 from chainrule.errors import DamagedFileError, DtypeError
-from chainrule.files.document import parse
+from chainrule.files.document import parse, short
 from chainrule.files.tensors import TensorFile, parts, tensor_file
 from chainrule.files.writing import write_whole
 from chainrule.tensor import Tensor
@@ -24,6 +24,7 @@ from chainrule.tensor.creation import tensor
 Array = np.ndarray[Any, Any]
 _HASH = "chainrule.hash"
 _META = "chainrule.meta"
+DEEPEST = 20  # levels of what is saved; there are some five
 
 
 def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], meta: Any = None, durable: bool = True) -> None:
@@ -46,7 +47,7 @@ def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], meta: An
         ({'w': tensor([1., 1.])}, {'epoch': 3})
     """
     arrays = {name: _plain(value) for name, value in tensors.items()}
-    text = json.dumps(meta)
+    text = json.dumps(meta, default=_number)
     digest = _begin_digest(text)
     for name in sorted(arrays):
         _digest(digest, name, arrays[name])
@@ -106,22 +107,42 @@ def flatten(tree: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
     return tree
 
 
-def unflatten(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """What `flatten` took apart."""
-    if not isinstance(tree, dict):
+def unflatten(tree: Any, tensors: Mapping[str, Tensor], source: str, depth: int = DEEPEST) -> Any:
+    """What `flatten` took apart.
+
+    Raises:
+        DamagedFileError: it is nothing that `flatten` gives.
+    """
+    if not isinstance(tree, (dict, list)):
         return tree
-    ((kind, value),) = tree.items()
-    if kind == "tensor":
+    kind, value = next(iter(tree.items())) if isinstance(tree, dict) and len(tree) == 1 else (None, None)
+    if kind == "tensor" and isinstance(value, str) and value in tensors:
         return tensors[value]
-    if kind == "pairs":
-        return {key: unflatten(item, tensors) for key, item in value}
-    items = [unflatten(item, tensors) for item in value]
-    return items if kind == "list" else tuple(items)
+    if kind in ("pairs", "list", "tuple") and isinstance(value, list) and depth:
+        if kind == "pairs" and all(map(_is_pair, value)):
+            return {key: unflatten(item, tensors, source, depth - 1) for key, item in value}
+        if kind != "pairs":
+            items = (unflatten(item, tensors, source, depth - 1) for item in value)
+            return list(items) if kind == "list" else tuple(items)
+    raise DamagedFileError(
+        f"{source}: nothing that a training is saved as: {short(tree)}. Copy it again, or train again."
+    )
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int))
 
 
 def _plain(value: Any) -> Array:
     array = value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
     return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def _number(value: Any) -> Any:
+    """A number of NumPy's, as a setting may be."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"save_file: meta must be what JSON holds, got {type(value).__name__} in it.")
 
 
 def _begin_digest(text: str) -> Any:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from chainrule.files.document import Fields, is_number
+
 
 class History(Mapping[str, list[float]]):
     """One list for each measure, one number for each finished epoch: ``history["loss"][-1]``.
@@ -80,11 +82,21 @@ class History(Mapping[str, list[float]]):
         return json.dumps(self.as_dict())
 
     @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> History:
-        """The history that `as_dict` described."""
+    def read(cls, saved: Fields) -> History:
+        """The history that `as_dict` described.
+
+        Raises:
+            DamagedFileError: it is none.
+        """
         history = cls()
-        history.interrupted, history.steps = bool(saved["interrupted"]), int(saved["steps"])
-        for name, values in saved.items():
-            if isinstance(values, list):
+        history.interrupted, history.steps = saved.flag("interrupted"), saved.whole("steps")
+        epochs = saved.whole("epochs")
+        for name in saved.names():
+            if name not in ("epochs", "steps", "interrupted"):
+                values = saved.items(name, lambda x: x is None or is_number(x), "a list of numbers")
+                if len(values) != epochs:
+                    saved.refuse(name, f"a list of {epochs} numbers, one for each epoch", values)
                 history._measures[name] = [math.nan if x is None else float(x) for x in values]
+        if epochs and "loss" not in history._measures:
+            saved.refuse("loss", "there, as there are epochs", None)
         return history

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from chainrule.files.document import Fields, is_number
 from chainrule.training.stretch import Cut
 
 
@@ -45,7 +44,25 @@ class Position:
         return self.epoch * self.steps + self.step
 
     @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Position:
-        """What `dataclasses.asdict` made of a position, perhaps by way of JSON."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
-        return cls(**plain)
+    def read(cls, saved: Fields, groups: int) -> Position:
+        """What `dataclasses.asdict` made of a position, by way of a file.
+
+        Raises:
+            DamagedFileError: it is none, of an optimizer with so many groups.
+        """
+        saved.names(cls.__dataclass_fields__.keys())
+        rows = saved.whole("rows", 1)
+        batch_size = saved.whole("batch_size", 1, rows)
+        sums = saved.items("sums", _is_float, "a list of numbers")
+        rates = saved.items("rates", _is_float, "a list of numbers")
+        if len(rates) not in (0, groups):
+            saved.refuse("rates", f"a list of {groups} rates, or none", rates)
+        return cls(
+            rows, batch_size, saved.whole("seed", 0, 2**64 - 1), saved.flag("shuffle"), saved.whole("epoch"),
+            saved.whole("step", 0, -(-rows // batch_size)), tuple(sums), tuple(rates),
+            saved.whole("told") if saved.has("told") else None,
+        )  # fmt: skip
+
+
+def _is_float(value: object) -> bool:
+    return isinstance(value, float) or is_number(value)

@@ -1,14 +1,20 @@
-"""A training in one file, out and in: everything that it takes to go on to the bit."""
+"""A training in one file, out and in: everything that it takes to go on to the bit.
+
+What a file holds is parsed and checked whole before anything of the training changes.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from chainrule.errors import DamagedFileError, SettingError
+from chainrule import dtypes
+from chainrule.errors import DamagedFileError, SettingError, StateDictError
+from chainrule.files.document import Fields
 from chainrule.nn import state as module_state
+from chainrule.optim import saved as optimizer_state
 from chainrule.tensor import Tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import checkpoints
@@ -39,55 +45,82 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True) -
     checkpoints.save_file(tensors, path, meta, durable)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a file holds, checked: it fits the training that asked."""
+
+    weights: Mapping[str, Tensor]
+    gradients: Mapping[str, Tensor]
+    streams: Mapping[str, Tensor]
+    optimizer: dict[str, Any]
+    settings: Settings
+    position: Position | None
+    history: History
+
+
 def load(session: Session, path: str | os.PathLike[str]) -> None:
     """Take over what `save` wrote: all of it, or nothing.
 
     Raises:
-        DamagedFileError: the file is missing, cut off, changed, or of another kind.
+        DamagedFileError: the file is missing, cut off, changed, of another kind, or holds what no training saves.
         StateDictError: it does not fit the model, the loss or the optimizer.
         SettingError: it is of another optimizer, or of other schedules.
     """
-    tensors, meta = checkpoints.load_file(path)
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise DamagedFileError(
-            f"{path}: no training is saved in this file that this version can read. Load plain tensors with "
-            f"model.load_state_dict, or name a file that Trainer.save wrote."
-        )
-    _check_kinds(session, path, meta)
-    named = session.named()
-    weights, _ = module_state.fitting(type(session.model).__name__, named, _under("weights", tensors))
-    gradients = _under("gradients", tensors)
-    saved = Settings(**checkpoints.unflatten(meta["settings"], tensors))
-    position = Position.from_dict(meta["position"]) if meta["position"] is not None else None
-    history = History.from_dict(meta["history"])
+    found = read(session, path)
     before = session.now()
     try:
-        session.optimizer.load_state_dict(checkpoints.unflatten(meta["optimizer"], tensors))
-        _put(session, named, weights, gradients, tensors, saved)
+        session.optimizer.load_state_dict(found.optimizer)
+        _put(session, found)
     except BaseException:
         session.go_to(before)
         raise
-    session.position, session.history, session.start, session.standing = position, history, None, None
+    session.position, session.history, session.start, session.standing = found.position, found.history, None, None
 
 
-def _put(
-    session: Session,
-    named: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
-    gradients: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-    saved: Settings,
-) -> None:
+def _put(session: Session, found: Found) -> None:
+    named, saved = session.named(), found.settings
     with no_grad():
         for name, handle in named.items():
-            handle.copy_(weights[name])
+            handle.copy_(found.weights[name])
     for name in STREAMS:
-        getattr(session, name).set_state(tensors[f"streams.{name}"])
+        getattr(session, name).set_state(found.streams[name])
     modes = {name: own.pop("training") for name, own in saved.modules.items() if "training" in own}
     session.put_settings(saved)
     session.modes = modes  # of the training; the model is used in its own until then
     for name, handle in named.items():
-        handle.grad = gradients.get(name)
+        handle.grad = found.gradients.get(name)
+
+
+# -- what a file must hold --------------------------------------------------------------------------------
+
+
+def read(session: Session, path: str | os.PathLike[str]) -> Found:
+    """What a file holds; `session` is asked what fits it, and not changed."""
+    tensors, meta = checkpoints.load_file(path)
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise DamagedFileError(
+            f"{os.fspath(path)}: no training is saved in this file that this version can read. Load plain tensors with "
+            f"model.load_state_dict, or name a file that Trainer.save wrote."
+        )
+    fields = Fields(meta, os.fspath(path))
+    _check_kinds(session, path, fields)
+    named = session.named()
+    weights, _ = module_state.fitting(type(session.model).__name__, named, _under("weights", tensors))
+    gradients = _under("gradients", tensors)
+    _check_dtypes(path, named, weights)
+    _check_gradients(path, named, gradients)
+    optimizer = checkpoints.unflatten(fields.required("optimizer"), tensors, f"{path}: optimizer")
+    optimizer_state.check(session.optimizer, optimizer, whole=True)
+    settings = checkpoints.unflatten(fields.required("settings"), tensors, f"{path}: settings")
+    position = (
+        Position.read(fields.fields("position"), len(session.optimizer.param_groups))
+        if fields.has("position")
+        else None
+    )
+    return Found(
+        weights, gradients, {name: _stream(path, name, tensors) for name in STREAMS}, optimizer,
+        session.fitting(Fields(settings, f"{path}: settings")), position, History.read(fields.fields("history")),
+    )  # fmt: skip
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -95,16 +128,47 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name[start:]: value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def _check_kinds(session: Session, path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
+def _check_dtypes(path: object, named: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for name, value in found.items():
+        if value.dtype != named[name].dtype:
+            raise StateDictError(
+                f"load: {path} holds {name!r} as {value.dtype.name}, this training has it as {named[name].dtype.name}. "
+                f"Build the model as it was when it was saved."
+            )
+
+
+def _check_gradients(path: object, named: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for name, value in found.items():
+        if name not in named or value.shape != named[name].shape or not named[name].dtype.is_floating_point:
+            raise StateDictError(
+                f"load: {path} holds a gradient of {name!r}, of shape {tuple(value.shape)}, that fits no tensor of this "
+                f"training. Build the model as it was when it was saved."
+            )
+    _check_dtypes(path, named, found)
+
+
+def _stream(path: object, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    found = tensors.get(f"streams.{name}")
+    if found is None or found.shape != (2,) or found.dtype is not dtypes.int64:
+        what = "nothing" if found is None else f"{found.dtype.name} of shape {tuple(found.shape)}"
+        raise DamagedFileError(
+            f"{path}: streams.{name} must be int64 [seed, step], got {what}. Copy it again, or train again."
+        )
+    return found
+
+
+def _check_kinds(session: Session, path: str | os.PathLike[str], fields: Fields) -> None:
     optimizer, schedules = type(session.optimizer).__name__, [type(s).__name__ for s in session.schedules.all]
-    if meta["optimizer_name"] != optimizer:
+    given = fields.text("optimizer_name")
+    if given != optimizer:
         raise SettingError(
-            f"load: {path} holds the state of {meta['optimizer_name']}, this trainer has {optimizer}. "
+            f"load: {path} holds the state of {given}, this trainer has {optimizer}. "
             f"Build the optimizer as it was when it was saved."
         )
-    if meta["schedules"] != schedules:
+    found = fields.items("schedules", lambda name: isinstance(name, str), "a list of names")
+    if found != schedules:
         raise SettingError(
-            f"load: {path} holds the schedules {_listed(meta['schedules'])}, this trainer has {_listed(schedules)}. "
+            f"load: {path} holds the schedules {_listed(found)}, this trainer has {_listed(schedules)}. "
             f"Build the trainer as it was when it was saved, with Trainer(..., scheduler=...)."
         )
 

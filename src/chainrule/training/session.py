@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import SettingError
+from chainrule.files.document import Fields
 from chainrule.nn import Module
 from chainrule.nn.meaning import Meaning, meaning_of, named
 from chainrule.optim import Optimizer
@@ -163,6 +164,14 @@ class Session:
                 handle.requires_grad_(saved.trained[name])
         for name, thing in settings.objects(self.model, self.loss):
             settings.put_attributes(thing, saved.modules.get(name, {}))
+
+    def fitting(self, saved: Fields) -> Settings:
+        """The settings of a file, where they fit this training.
+
+        Raises:
+            DamagedFileError: they do not, or are none.
+        """
+        return settings.fitting(self.settings(), saved, self.named())
 
     # ---------------------------------------------------------------- what a step changes
 

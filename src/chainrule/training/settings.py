@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from chainrule.files.document import Fields, alike, is_plain, short
 from chainrule.nn import Module
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
@@ -46,9 +47,59 @@ def groups_of(optimizer: Optimizer) -> list[Plain]:
     return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
 
 
+def fitting(own: Settings, saved: Fields, handles: Mapping[str, Tensor]) -> Settings:
+    """The settings of a file, each what may take the place of the one that is there.
+
+    Raises:
+        DamagedFileError: some cannot.
+    """
+    modules, trained = saved.fields("modules"), saved.fields("trained")
+    for name in modules.names():
+        for key in modules.fields(name).names():
+            _check_attribute(modules.fields(name), key, own.modules.get(name, {}).get(key))
+    for name in trained.names():
+        if trained.flag(name) and name in handles and not handles[name].dtype.is_floating_point:
+            trained.refuse(name, "false, as it is no floating tensor", True)
+    norm = saved.number("max_norm") if saved.has("max_norm") else None
+    if norm is not None and norm <= 0:
+        saved.refuse("max_norm", "a number above 0, or null", norm)
+    groups = _each_like(saved, "groups", own.groups)
+    schedules = _each_like(saved, "schedules", own.schedules)
+    for number, found in enumerate(schedules):
+        Fields(found, f"{saved.source}: schedules[{number}]", saved.remedy).names(own.schedules[number].keys())
+    return Settings(groups, schedules, dict(modules.value), dict(trained.value), norm)
+
+
+def _check_attribute(module: Fields, key: str, own: object) -> None:
+    """Attributes are the user's: what was null, or a list of another length, may have become so."""
+    if key == "training":
+        module.flag(key)
+        return
+    value, lists = module.required(key), isinstance(own, (list, tuple))
+    if not is_plain(value) or not (value is None or alike(own, value) or (lists and isinstance(value, (list, tuple)))):
+        module.refuse(key, f"like {short(own)}", value)
+
+
+def _each_like(saved: Fields, name: str, own: Sequence[Plain]) -> list[Plain]:
+    """As many objects as there are, every known field of them like the one that is there, other fields plain."""
+    found = saved.items(name)
+    if len(found) != len(own):
+        saved.refuse(name, f"a list of {len(own)}", found)
+    for number, (mine, value) in enumerate(zip(own, found, strict=True)):
+        fields = Fields(value, f"{saved.source}: {name}[{number}]", saved.remedy)
+        for key in mine:
+            fields.like(key, mine[key])
+        for key in fields.names():
+            if key not in mine and not is_plain(fields.required(key)):
+                fields.refuse(key, "a plain value", fields.required(key))
+    return found
+
+
 def put_groups(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
     """Give the groups these settings. What came from JSON is a list where it was a tuple."""
     for group, saved in zip(optimizer.param_groups, groups, strict=False):
+        for key in group.keys() - saved.keys() - {"params"}:
+            del group[key]  # a schedule's or a callback's, which came later
         for key, value in saved.items():
             group[key] = _like(group.get(key), value)
 
@@ -71,9 +122,7 @@ def _settles(key: str, value: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return type(value) in (list, tuple) and all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
+    return (not isinstance(value, (list, tuple)) or type(value) in (list, tuple)) and is_plain(value)
 
 
 def put_attributes(thing: Any, saved: Mapping[str, Any]) -> None:

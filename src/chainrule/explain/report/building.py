@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 
 from chainrule.data.batches import shuffled_indices
-from chainrule.errors import DamagedFileError, SettingError
+from chainrule.errors import SettingError
 from chainrule.explain.report import passes
 from chainrule.explain.report.document import Report
 from chainrule.explain.runs import Run
+from chainrule.files.document import Fields, parse
+from chainrule.files.reading import read_whole
 from chainrule.graph import Array
 from chainrule.nn.meaning import CLASSES, VALUES, name_of, option_of
 from chainrule.training.history import History
@@ -199,6 +200,9 @@ def _averaged(values: Array, window: int) -> list[float]:
     return [float(values[i : i + window].mean()) for i in range(0, len(values), window)]
 
 
+MOST_HISTORY = 1 << 28  # bytes of a history.json; a million epochs have some 60,000,000
+
+
 def _history(run: Run) -> History:
     """The epochs' measures: those of the trainer, or those that the run folder has."""
     if run.trainer.history.epochs:
@@ -206,7 +210,5 @@ def _history(run: Run) -> History:
     path = run.record.folder / "history.json"
     if not path.exists():
         return History()
-    try:
-        return History.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path}: not a readable history ({error!r}). Train again.") from None
+    fields = Fields(parse(read_whole(path, "a history", MOST_HISTORY), str(path)), str(path))
+    return History.read(fields)
