@@ -212,8 +212,9 @@ def test_empty_extents(m: int, n: int, k: int, b_strides: str) -> None:
     ("architecture", "features", "expected"),
     [
         ("x86_64", {"avx512f": True, "avx2": True}, Target(64, 32)),
-        ("x86_64", {"avx2": True}, Target(32, 16)),
-        ("x86_64", {}, Target(16, 16)),
+        ("x86_64", {"avx2": True, "fma": True}, Target(32, 16)),
+        ("x86_64", {"avx2": True}, Target(32, 16, fma=False)),
+        ("x86_64", {}, Target(16, 16, fma=False)),
         ("aarch64", {"neon": True}, Target(16, 32)),
     ],
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 import chainrule as cr
@@ -15,11 +15,13 @@ from chainrule import nn, optim
 from chainrule.compiler import cost, parts
 from chainrule.compiler.cut import Cut
 from chainrule.compiler.division import Division
-from chainrule.compiler.index import Expr, Loaded, Quotient, Var
-from chainrule.compiler.kernels import Check, Dot, Kernel, Reduce, Rows
+from chainrule.compiler.index import Expr
+from chainrule.compiler.kernels import Dot
 from chainrule.compiler.program import Program
 from chainrule.compiler.target import Target
-from chainrule.graph import Node
+from tests.compiler.programs import Program as RandomProgram
+from tests.compiler.programs import programs
+from tests.compiler.races import races
 
 
 def training(sizes: tuple[int, ...], batch: int, dropout: bool = False, dtype: cr.DType = cr.float32) -> Program:
@@ -43,76 +45,6 @@ def training(sizes: tuple[int, ...], batch: int, dropout: bool = False, dtype: c
     return step._latest.program
 
 
-def values(expr: Expr, at: dict[Var, int]) -> list[int]:
-    """Every value the expression can have there; data may be anything inside its axis."""
-    results = [expr.constant]
-    for atom, factor in expr.terms.items():
-        if isinstance(atom, Var):
-            found = [at[atom]]
-        elif isinstance(atom, Loaded):
-            found = list(range(atom.size))
-        else:
-            inner = values(atom.expr, at)
-            found = [v // atom.by if isinstance(atom, Quotient) else v % atom.by for v in inner]
-        results = [r + factor * v for r in results for v in found]
-    return results
-
-
-def elements(kernel: Kernel, indices: list[tuple[Node, Expr]], own: dict[Var, range]) -> Iterator[tuple[Node, int]]:
-    loops = list(kernel.loops)
-    if isinstance(kernel.core, (Reduce, Rows)):
-        loops += kernel.core.dims
-    if isinstance(kernel.core, Dot):
-        loops.append(kernel.core.k)
-    for node, index in indices:
-        used = [var for var in loops if var in index.vars()]
-        for point in itertools.product(*(own.get(var, range(var.size)) for var in used)):
-            for value in values(index, dict(zip(used, point, strict=True))):
-                yield node, value
-
-
-def touched(program: Program, number: int, thread: int, threads: int) -> tuple[set[tuple[int, int]], ...]:
-    """The bytes (slot, address) that a thread reads and writes in one kernel, one by one."""
-    kernel, share = program.plan.kernels[number], program.division.shares()[number]
-    if share is None and thread:
-        return set(), set()
-    own = {}
-    if share is not None:
-        edges = share.cut.edges(threads)
-        own[share.var] = range(edges[thread], edges[thread + 1])
-
-    def spots(indices: list[tuple[Node, Expr]]) -> set[tuple[int, int]]:
-        found = set()
-        for node, element in elements(kernel, indices, own):
-            place, size = program.plan.places[node], node.dtype.itemsize
-            slot = -1 if place.slot is None else place.slot
-            found |= {(slot, place.offset + element * size + i) for i in range(size)}
-        return found
-
-    reads = [(load.node, load.index) for load in kernel.loads()]
-    return spots(reads), spots([(store.node, store.index) for store in kernel.stores])
-
-
-def races(program: Program, threads: int) -> list[int]:
-    """The kernels in which a thread touches what another touched since they last met, one of them writing."""
-    barriers, found = program.division.barriers(), []
-    past: list[list[set[tuple[int, int]]]] = [[set(), set()] for _ in range(threads)]
-    for number, kernel in enumerate(program.plan.kernels):
-        if barriers[number]:
-            past = [[set(), set()] for _ in range(threads)]
-        now = [touched(program, number, thread, threads) for thread in range(threads)]
-        for a, b in itertools.permutations(range(threads), 2):
-            (reads, writes), (read, written) = now[a], past[b]
-            if (reads | writes) & written or writes & read:
-                found.append(number)
-        for thread in range(threads):
-            for kind in (0, 1):
-                past[thread][kind] |= now[thread][kind]
-        if isinstance(kernel.core, Check):
-            past = [[set(), set()] for _ in range(threads)]
-    return found
-
-
 SHAPES = [((6, 16, 8, 3), 16), ((5, 7, 13, 3), 11), ((3, 33, 2), 2), ((4, 40, 3), 1), ((16, 64, 4), 24)]
 
 
@@ -130,6 +62,91 @@ def test_without_the_barriers_there_would_be_races(free: None, monkeypatch: pyte
     program = training(*SHAPES[0])
     monkeypatch.setattr(program.division, "barriers", lambda: [False] * len(program.plan.kernels))
     assert races(program, 2)
+
+
+def overlapping_reads(read: Callable[[cr.Tensor], cr.Tensor]) -> Program:
+    """Products shared by their number, and a kernel whose threads read of them what lies beside their own."""
+    compiled = cr.compile(lambda x, w: read(x @ w))
+    compiled(cr.randn(24, 2, 5), cr.randn(24, 5, 8))
+    assert compiled._latest is not None
+    program = compiled._latest.program
+    assert all(program.division.shares())
+    assert len(program.plan.kernels) > 1
+    return program
+
+
+def moved(y: cr.Tensor) -> cr.Tensor:
+    """Each row where the next one was, the first of zeros: as many rows, each of them the work of its neighbour."""
+    gradient: cr.Tensor = cr.grad(lambda z: (z[1:] * y[:-1]).sum())(cr.zeros(*y.shape))
+    return gradient
+
+
+READS = [
+    moved,
+    lambda y: moved(y) * y,
+    lambda y: y[1:] * y[:-1],
+    lambda y: y[1:] + 1,  # only the rows of others, at the edges
+    lambda y: y.flip(0) + y,
+    lambda y: y[:, :, 1:].reshape(-1)[:-16].reshape(10, 32).exp() + 1,
+    lambda y: y.reshape(12, 4, 8).sum(1),
+    lambda y: y.permute(2, 1, 0).reshape(24, 16) * 2,
+    lambda y: y[::2] * y[1::2],
+]
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_threads_meet_where_they_read_beside_their_own(
+    free: None, read: Callable[[cr.Tensor], cr.Tensor], threads: int
+) -> None:
+    assert races(overlapping_reads(read), threads) == []
+
+
+def test_without_a_look_at_how_far_reads_reach_there_would_be_races(
+    free: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: whatever moves along the shared loop counts as a thread's own."""
+
+    def careless(index: Expr, share: parts.Share | None, itemsize: int) -> parts.Lane | None:
+        stride = index.terms.get(share.var, 0) if share is not None else 0
+        return parts.Lane(stride * itemsize, share.var.size, share.cut) if share is not None and stride > 0 else None
+
+    monkeypatch.setattr(parts, "_lane", careless)
+    assert races(overlapping_reads(READS[0]), 2)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(drawn=programs())
+def test_no_random_program_has_a_race(free: None, drawn: RandomProgram) -> None:
+    note(repr(drawn))
+    parameters = [cr.tensor(p, requires_grad=True) for p in drawn.parameters]
+    compiled = cr.compile(lambda *args: drawn.run(list(args), parameters))
+    compiled(*(cr.tensor(a) for a in drawn.arguments))
+    if compiled._latest is not None:
+        for threads in (2, 3):
+            assert races(compiled._latest.program, threads) == []
+
+
+BATCHED = [
+    ((1000, 16, 16), (1000, 16, 16)),
+    ((2, 12, 16, 8), (2, 12, 8, 16)),
+    ((12, 16, 8), (1, 8, 16)),
+    ((1, 16, 8), (10, 8, 4)),
+]
+
+
+@pytest.mark.parametrize(("a", "b"), BATCHED)
+def test_a_batch_of_products_is_shared_by_its_own_axis(free: None, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    compiled = cr.compile(lambda a, b: a @ b)
+    compiled(cr.randn(*a), cr.randn(*b))
+    assert compiled._latest is not None
+    program = compiled._latest.program
+    (share,) = program.division.shares()
+    assert share is not None
+    assert share.by == "batch"
+    assert share.cut.units >= 8
+    for threads in (2, 3, 8):
+        assert races(program, threads) == []
 
 
 def test_layers_that_share_the_rows_of_a_batch_need_no_barrier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -344,3 +344,29 @@ def test_a_bad_environment_variable(monkeypatch):
     text = "CHAINRULE_NUM_THREADS must be a whole number of threads, got 'many'."
     with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
         threads._from_environment()
+
+
+def attention(q, k, v):
+    return ((q @ k.mT) * 0.25).softmax(-1) @ v
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda a, b: a @ b, [(1000, 16, 16), (1000, 16, 16)]),
+        (lambda a, b: a @ b, [(3, 5, 17, 9), (3, 5, 9, 33)]),
+        (lambda a, b: (a @ b).relu() + 1, [(11, 40, 70), (70, 35)]),  # one factor for all
+        (lambda a, b: a @ b, [(9, 64, 300), (9, 300, 64)]),  # packed
+        (attention, [(2, 3, 20, 16)] * 3),
+    ],
+)
+def test_a_batch_of_products_has_the_same_bits_on_any_number_of_threads(function, shapes):
+    rng = np.random.default_rng(4)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    compiled = cr.compile(lambda *inputs: cr.value_and_grad(lambda *x: (function(*x) ** 2).sum(), (0, 1))(*inputs))
+    found = set()
+    for count in range(1, 9):
+        cr.set_num_threads(count)
+        value, gradients = compiled(*map(cr.tensor, arrays))
+        found.add(b"".join(t.detach().numpy().tobytes() for t in (value, *gradients)))
+    assert len(found) == 1

@@ -13,8 +13,8 @@ product is cut up is decided in `blocking`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -75,11 +75,13 @@ def emit_contraction(
     columns: Range | None = None,
     tile: Tile | None = None,
     touch: Touch | None = None,
+    around: dict[int, Range] | None = None,
 ) -> None:
     """Write the loops of one product; `epilogue` transforms and stores each vector of C.
 
     `scratch` has room for `scratch_elements`. `rows` and `columns` limit the work to a range of the
-    plan's row tiles and of its strips: so threads share a product, and no sum depends on how they do.
+    plan's row tiles and of its strips, `around` some of the loops of the batch, by number: so threads share a product,
+    and no sum depends on how they do.
     """
     chosen = plan(spec, target, tile)
     if scratch is None and scratch_elements(spec, target, tile):
@@ -88,13 +90,24 @@ def emit_contraction(
         spec, a, b = spec.swapped(), b, a
     with ExitStack() as stack:
         batch = []
-        for size, a_stride, b_stride in spec.batch:
-            index = stack.enter_context(e.loop(size))
+        for number, (size, a_stride, b_stride) in enumerate(spec.batch):
+            index = stack.enter_context(_loop(e, size, (around or {}).get(number)))
             a = offset(e, a, index, a_stride, spec.scalar)
             b = offset(e, b, index, b_stride, spec.scalar)
             batch.append(index)
         kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch), touch)
         (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
+
+
+@contextmanager
+def _loop(e: Emitter, size: int, limits: Range | None) -> Iterator[Value]:
+    """All of a loop, or a range of it."""
+    if limits is None:
+        with e.loop(size) as index:
+            yield index
+        return
+    with e.loop(e.binary("sub", limits[1], limits[0])) as step:
+        yield e.binary("add", limits[0], step)
 
 
 @dataclass(frozen=True)

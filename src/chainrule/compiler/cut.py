@@ -6,6 +6,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+ENOUGH = 8  # units that leave several threads about equal work
+
 
 class Cut(NamedTuple):
     """An axis of `size` in `units`: the first `large` of `rows` elements, the others `less`, the last perhaps otherwise."""

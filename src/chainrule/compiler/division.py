@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from chainrule.compiler import cost
-from chainrule.compiler.cut import Cut
+from chainrule.compiler.cut import ENOUGH, Cut
 from chainrule.compiler.kernels import Check
 from chainrule.compiler.lower import shares
 from chainrule.compiler.memory import Plan
 from chainrule.compiler.parts import Access, Footprint, Share, Span, footprint, overlapping
 from chainrule.compiler.target import Target
 
-ENOUGH = 8  # units that leave several threads about equal work
+_BEGINNINGS = ("batch", "rows"), ("columns",), ()  # how products are divided in a first sweep over the step
 SWEEPS = 3  # over the step at most, until one chooses as the one before
 
 
@@ -49,7 +49,7 @@ class Division:
         if self.total >= cost.SMALL:
             options = list(_options(plan, target))
             self.beside = overlapping(access.span for ways in options for way in ways for access in way.accesses())
-            self.ways = min((self._sweep(options, first) for first in ("rows", "columns", "")), key=self._estimate)
+            self.ways = min((self._sweep(options, first) for first in _BEGINNINGS), key=self._estimate)
         self.threaded = any(way.share is not None for way in self.ways)
 
     def shares(self) -> list[Share | None]:
@@ -90,14 +90,14 @@ class Division:
             took += state.meet() if check else 0
         return took + state.meet() * (1 + self.copies)
 
-    def _sweep(self, options: list[list[Way]], prefer: str) -> list[Way]:
+    def _sweep(self, options: list[list[Way]], prefer: tuple[str, ...]) -> list[Way]:
         """The cheapest way for each kernel after those before it; products the `prefer`red way the first time."""
         state = _State(2, Hazards(self.beside))
         chosen: list[Way] = []
         for sweep in range(SWEEPS):
             before, chosen = chosen, []
             for ways, alone, check in zip(options, self.alone, self.checks, strict=True):
-                usual = [way for way in ways if sweep == 0 and way.share is not None and way.share.by == prefer]
+                usual = [way for way in ways if sweep == 0 and way.share is not None and way.share.by in prefer]
                 best = min(usual or ways, key=lambda way: state.price(way, alone))
                 state.do(best)
                 chosen.append(best)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from chainrule.compiler import contraction
 from chainrule.compiler.arguments import Arguments
 from chainrule.compiler.body import Body
-from chainrule.compiler.cut import Cut
+from chainrule.compiler.cut import ENOUGH, Cut
 from chainrule.compiler.emit import Emitter, lanes_of
 from chainrule.compiler.emit import Value as Register
 from chainrule.compiler.folds import ArgFold, CheckFold, Fold, PlainFold
@@ -74,28 +74,32 @@ def lower(kernel: Kernel, name: str, arguments: Arguments, target: Target, share
 
 
 def shares(kernel: Kernel, target: Target) -> list[Share]:
-    """Every way in which threads can divide the kernel, the preferred first."""
+    """Every way in which threads can divide the kernel, the preferred first: with enough units, and the outermost."""
     if isinstance(kernel.core, Check) or not math.prod(var.size for var in kernel.loops):
         return []
     if isinstance(kernel.core, Dot):
-        return _product_shares(kernel, kernel.core, target)
+        return sorted(_product_shares(kernel, kernel.core, target), key=_units, reverse=True)
     if any(store.combine is not None for store in kernel.stores):
         return []  # positions are data: two threads might write the same one
     along, lanes = _Writer(kernel, Arguments(), target).lanes_along()
-    outer = [var for var in kernel.loops if var != along]
-    var = outer[0] if outer else along
-    if var is None or var not in kernel.loops:
-        return []
-    cut = Cut.even(var.size, lanes if var == along else 1)
-    return [Share.of(var, cut, "loop")] if cut.units > 1 else []
+    found = [Share.of(var, Cut.even(var.size), "loop") for var in kernel.loops if var != along]
+    if along in kernel.loops:
+        found.append(Share.of(along, Cut.even(along.size, lanes), "loop"))
+    best = max(found, key=_units, default=None)
+    return [best] if best is not None and best.cut.units > 1 else []
+
+
+def _units(share: Share) -> int:
+    """How many threads it keeps about equally busy, as far as that matters."""
+    return min(share.cut.units, ENOUGH)
 
 
 def _product_shares(kernel: Kernel, core: Dot, target: Target) -> list[Share]:
-    """By rows of tiles or by strips of columns."""
+    """By the loops around it, by rows of tiles or by strips of columns."""
     spec = contraction_of(kernel, core)
     chosen = contraction.plan(spec, target)
     m, n = (core.n, core.m) if chosen.turned else (core.m, core.n)
-    found = []
+    found = [Share.of(var, Cut.even(var.size), "batch") for var in _batch(kernel, core)]
     if m is not None and chosen.row_tiles > 1:
         found.append(Share.of(m, Cut(m.size, chosen.row_tiles, chosen.rows, chosen.large), "rows"))
     if n is not None and chosen.column_strips > 1:
@@ -444,8 +448,9 @@ class _Writer:
         by = self.share.by if self.share is not None else ""
         mine = FIRST, LAST
         rows, columns = mine if by == "rows" else None, mine if by == "columns" else None
+        around = {number: mine for number, var in enumerate(batch) if var == self.divided}
         contraction.emit_contraction(self.e, spec, left, right, epilogue, self.target, scratch, rows, columns,
-                                     touch=touch if touched else None)  # fmt: skip
+                                     touch=touch if touched else None, around=around)  # fmt: skip
 
     def _beside(self, core: Dot) -> list[tuple[Node, Expr, bool]]:
         """What a product's epilogue reads and writes (True) along its rows: node and index, each place once."""

@@ -25,7 +25,7 @@ class Share(NamedTuple):
 
     var: Var
     cut: Cut
-    by: str  # rows, columns (of a product), loop
+    by: str  # batch, rows, columns (of a product), loop
     own: Cut  # the code's own units; `cut` has the same or coarser ones, that begin where some of these do
 
     @classmethod
