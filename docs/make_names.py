@@ -1,0 +1,164 @@
+"""Write docs/names.md: PyTorch's public names beside ours, from the list that src/chainrule/names/torch.json holds.
+
+    python docs/make_names.py            # write the page
+    python docs/make_names.py --collect  # write the list anew, from the installed PyTorch
+
+The list is read at run time too: a missing name says that it is PyTorch's and not there yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import sys
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import chainrule as cr
+from chainrule.names import LIST, ROOMS, keywords_of, theirs
+
+PAGE = Path(__file__).with_name("names.md")
+
+HEAD = """# PyTorch's names, and what of them is here
+
+`import chainrule as cr` for `import torch`, `from chainrule import nn, optim` and `import chainrule.nn.functional as F`:
+where PyTorch has a name, it has the same meaning here. What is not here yet raises an `AttributeError` (an `ImportError`
+in `from chainrule import ...`) that says so and points to this page; a keyword that PyTorch has and we have not raises a
+`TypeError` that says so. Made from PyTorch {version} by `docs/make_names.py`.
+
+What both have everywhere is left out below: `device` and what else chooses where and how tensors lie in memory
+({ignored}) has no counterpart, since there is one device, the CPU.
+"""
+
+# Keywords of PyTorch's that speak of devices and layouts, or that PyTorch itself has deprecated.
+IGNORED = (
+    "device", "layout", "pin_memory", "memory_format", "non_blocking", "out", "size_average", "reduce", "_stacklevel",
+    "foreach", "fused", "capturable", "differentiable",
+)  # fmt: skip
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def build() -> str:
+    """The text of the page."""
+    known = json.loads(LIST.read_text(encoding="utf-8"))
+    ignored = ", ".join(f"`{name}`" for name in IGNORED if name not in ("device", "_stacklevel"))
+    parts = [HEAD.format(version=known["version"], ignored=ignored)]
+    return "\n".join([*parts, *(section(room) for room in ROOMS)])
+
+
+def section(room: str) -> str:
+    """One place of names: a table of what is here, and the names that are not."""
+    ours = ours_of(room)
+    names = theirs(room)
+    here = [name for name in names if hasattr(ours, name)]
+    missing = [name for name in names if name not in here]
+    rows = [row(room, name, getattr(ours, name)) for name in here]
+    title = ROOMS[room].pytorch
+    table = ["| PyTorch | here | missing keywords |", "|---|---|---|", *rows]
+    listed = ", ".join(f"`{name}`" for name in missing)
+    return "\n".join(
+        [f"## {title}", "", f"{len(here)} of {len(names)} names.", "", *table, "", f"Not there yet: {listed}.", ""]
+    )
+
+
+def ours_of(room: str) -> Any:
+    module, _, name = ROOMS[room].ours.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, name) if name else found
+
+
+def row(room: str, name: str, ours: Any) -> str:
+    missing = [keyword for keyword in keywords_of(room, name) if keyword not in IGNORED and not takes(ours, keyword)]
+    return f"| `{name}` | `{ROOMS[room].prefix}{name}` | {', '.join(f'`{k}`' for k in missing)} |"
+
+
+def takes(ours: Any, keyword: str) -> bool:
+    """Does the function take this keyword? (True where that cannot be seen.)"""
+    if isinstance(ours, (type(cr), property, cr.DType)) or not callable(ours):
+        return True
+    try:
+        parameters = inspect.signature(ours).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.name == keyword or p.kind is p.VAR_KEYWORD for p in parameters) or variadic(parameters, keyword)
+
+
+def variadic(parameters: Any, keyword: str) -> bool:
+    """``zeros(*size)`` takes PyTorch's ``size``, and a method's first tensor is itself."""
+    return keyword in ("input", "self") or (keyword in ("size", "sizes", "repeats") and any(p.kind is p.VAR_POSITIONAL for p in parameters))
+
+
+# -- the list --------------------------------------------------------------------------------------
+
+
+def collect() -> dict[str, Any]:
+    """PyTorch's public names by place, each with its keywords."""
+    import torch
+
+    return {
+        "version": torch.__version__.partition("+")[0],
+        **{room: names_in(room, torch) for room in ROOMS},
+    }
+
+
+def names_in(room: str, torch: Any) -> dict[str, list[str]]:
+    owner = torch
+    for part in ROOMS[room].pytorch.split(".")[1:]:
+        owner = getattr(owner, part)
+    public = sorted(name for name in dir(owner) if not name.startswith("_"))
+    return {name: keywords(getattr(owner, name)) for name in public if belongs(room, name, getattr(owner, name), torch)}
+
+
+def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
+    """Is the name meant for users, not merely imported there?"""
+    if room in ("Tensor", "Module"):
+        return True
+    if isinstance(value, types.ModuleType):
+        return value.__name__.startswith("torch.") and "._" not in value.__name__ and name not in ("classes", "ops")
+    if room == "torch":
+        inner = re.search(r"^(Sym|sym_|q(uant|uint|int)|.+(Storage|Tensor)$)|_copy$|quantize|fake_|fbgemm|cudnn|miopen|mkldnn", name)
+        types_of_torch = ("Generator", "Size", "device", "dtype", "finfo", "iinfo")
+        return not inner and (isinstance(value, torch.dtype) or name in torch.__all__ or name in types_of_torch)
+    if room in ("functional", "init"):
+        return callable(value) and not inspect.isclass(value) and "torch_function" not in name
+    return inspect.isclass(value) and value.__module__.startswith("torch.")
+
+
+def keywords(value: Any) -> list[str]:
+    """The names of the arguments, from the signature or from the first line of the documentation."""
+    if isinstance(value, (types.ModuleType, property)) or not callable(value):
+        return []
+    try:
+        found = inspect.signature(value).parameters.values()
+        named = [p.name for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY)]
+    except (TypeError, ValueError):
+        named = []
+    return [name for name in named or documented(value) if name != "self"]
+
+
+def documented(value: Any) -> list[str]:
+    documentation = value.__doc__ if isinstance(value.__doc__, str) else ""
+    names: list[str] = []
+    for call in re.findall(rf"(?m)^\s*{getattr(value, '__name__', '-')}\((.*?)\)\s*->", documentation):
+        names += [name for name in re.findall(r"(?:^|,)\s*\**(\w+)", call) if name not in names]
+    return [name for name in names if not name.isdigit()]
+
+
+def main(arguments: list[str]) -> None:
+    if "--collect" in arguments:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            text = json.dumps(collect(), separators=(",", ":"))
+        LIST.write_text(re.sub(r'(?<=[\]{]),?(?="\w+":[\[{])', lambda m: m.group() + "\n", text) + "\n", encoding="utf-8")
+        importlib.reload(sys.modules["chainrule.names"])
+    PAGE.write_text(build(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,150 @@
+"""PyTorch's names that are not here yet: what an AttributeError or a TypeError about one of them says.
+
+The list (``torch.json``, made by ``docs/make_names.py``) is read only when a name is missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import dis
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache, wraps
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+from chainrule.names.nearest import NEAREST
+
+LIST = Path(__file__).with_name("torch.json")
+PAGE = "docs/names.md"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Room(NamedTuple):
+    """A place of names: what it is in PyTorch and here, and how a name in it is written here."""
+
+    pytorch: str
+    ours: str
+    prefix: str
+
+
+ROOMS = {
+    "torch": Room("torch", "chainrule", "cr."),
+    "nn": Room("torch.nn", "chainrule.nn", "nn."),
+    "functional": Room("torch.nn.functional", "chainrule.nn.functional", "F."),
+    "init": Room("torch.nn.init", "chainrule.nn.init", "nn.init."),
+    "optim": Room("torch.optim", "chainrule.optim", "optim."),
+    "lr_scheduler": Room("torch.optim.lr_scheduler", "chainrule.optim.schedules", "optim.lr_scheduler."),
+    "Tensor": Room("torch.Tensor", "chainrule:Tensor", "Tensor."),
+    "Module": Room("torch.nn.Module", "chainrule.nn:Module", "Module."),
+}
+
+
+@cache
+def _list() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(LIST.read_text(encoding="utf-8"))
+    return found
+
+
+def theirs(room: str) -> list[str]:
+    """PyTorch's public names in a place."""
+    return list(_list()[room])
+
+
+def keywords_of(room: str, name: str) -> list[str]:
+    """The arguments of one of PyTorch's names, as far as they are known."""
+    found: list[str] = _list()[room].get(name, [])
+    return found
+
+
+# -- missing names ---------------------------------------------------------------------------------
+
+
+def missing(room: str, name: str, ours: Iterable[str]) -> str | None:
+    """What to say about a name that is PyTorch's and not here; None where it is not PyTorch's."""
+    if name.startswith("_") or name not in _list()[room]:
+        return None
+    title = f"{ROOMS[room].pytorch}.{name}"
+    return f"{title} of PyTorch is not in chainrule yet.{_instead(room, name, ours)} What is there: {PAGE}"
+
+
+def _instead(room: str, name: str, ours: Iterable[str]) -> str:
+    hint = NEAREST.get(name)
+    if hint is not None:
+        return f" {hint}"
+    near = difflib.get_close_matches(name, [n for n in ours if not n.startswith("_")], n=2, cutoff=0.7)
+    return f" The nearest: {' and '.join(ROOMS[room].prefix + n for n in near)}." if near else ""
+
+
+def module_getattr(room: str, module: str) -> Callable[[str], NoReturn]:
+    """A module's ``__getattr__``: an AttributeError, or in ``from module import name`` an ImportError, that says more."""
+
+    def __getattr__(name: str) -> NoReturn:
+        text = None if name.startswith("_") else missing(room, name, vars(sys.modules[module]))
+        if text is not None and _importing(sys._getframe(1)):
+            raise ImportError(f"cannot import name {name!r} from {module!r}: {text}", name=module)
+        raise AttributeError(text or f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module])
+
+    return __getattr__
+
+
+def _importing(frame: FrameType) -> bool:
+    """Does the frame stand at ``from ... import name``? There the interpreter drops an AttributeError's text."""
+    code = frame.f_code.co_code
+    return 0 <= frame.f_lasti < len(code) and dis.opname[code[frame.f_lasti]] == "IMPORT_FROM"
+
+
+def no_attribute(room: str, owner: object, name: str) -> AttributeError:
+    """The error for an attribute that an object has not."""
+    plain = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    text = None if name.startswith("_") else missing(room, name, dir(type(owner)))
+    return AttributeError(f"{plain}: {text}" if text else plain, name=name, obj=owner)
+
+
+# -- missing keywords ------------------------------------------------------------------------------
+
+
+def takes_keywords(room: str) -> Callable[[F], F]:
+    """Decorates a function whose TypeError for a keyword of PyTorch's should say that it is not there yet."""
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except TypeError as error:
+                if kwargs and _of_the_call(error):
+                    explain_keywords(room, function.__name__, function, kwargs, error)
+                raise
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def _of_the_call(error: TypeError) -> bool:
+    """Did the arguments not fit, rather than something inside fail?"""
+    return error.__traceback__ is not None and error.__traceback__.tb_next is None
+
+
+def explain_keywords(
+    room: str, name: str, function: Callable[..., Any], given: Iterable[str], error: TypeError
+) -> None:
+    """Raise a TypeError for the first keyword that PyTorch takes and `function` does not; else return."""
+    known = inspect.signature(function).parameters
+    for keyword in given:
+        if keyword not in known and keyword in keywords_of(room, name):
+            takes = ", ".join(p for p in known if p not in ("self", "args", "kwargs"))
+            raise TypeError(
+                f"{name}: PyTorch's keyword {keyword!r} is not in chainrule yet.{_without(keyword)} "
+                f"{name} takes {takes}. See {PAGE}"
+            ) from error
+
+
+def _without(keyword: str) -> str:
+    hint = NEAREST.get(f"{keyword}=")
+    return f" {hint}" if hint is not None else ""

@@ -1,0 +1,54 @@
+"""The nearest thing there is, for names and keywords of PyTorch's where it is called something else here."""
+
+from __future__ import annotations
+
+_CPU = "There is one device, the CPU: leave it out."
+_FIT = "cr.Trainer(...).fit(X, y, batch_size=...) shuffles and batches arrays."
+_SAVE = "Trainer.save and Trainer.load keep a whole training; model.state_dict() gives the tensors."
+_TRANSFORMS = "cr.grad, cr.vjp, cr.jvp, cr.jacobian and cr.hessian are the transforms there are."
+
+NEAREST = {
+    "device": _CPU,
+    "cuda": _CPU,
+    "mps": _CPU,
+    "xpu": _CPU,
+    "backends": _CPU,
+    "get_default_device": _CPU,
+    "set_default_device": _CPU,
+    "device=": _CPU,
+    "pin_memory=": _CPU,
+    "non_blocking=": _CPU,
+    "layout=": "Every tensor is dense and row-major: leave it out.",
+    "memory_format=": "Every tensor is dense and row-major: leave it out.",
+    "out=": "Assign the result, or write x.copy_(result).",
+    "inplace=": "Tensors share no memory that it could save: leave it out.",
+    "size_average=": "Use reduction='mean' or 'sum'.",
+    "reduce=": "Use reduction='none'.",
+    "foreach=": "A compiled step updates all parameters in one program: leave it out.",
+    "fused=": "A compiled step updates all parameters in one program: leave it out.",
+    "capturable=": "Leave it out.",
+    "data": _FIT,
+    "utils": _FIT,
+    "save": _SAVE,
+    "load": _SAVE,
+    "autograd": "loss.backward() fills .grad; " + _TRANSFORMS,
+    "func": _TRANSFORMS,
+    "inference_mode": "Use cr.no_grad().",
+    "einsum": "Use @, .permute and .sum.",
+    "tensordot": "Use @, .permute and .reshape.",
+    "get_default_dtype": "Floats become float32; give dtype= for another.",
+    "set_default_dtype": "Floats become float32; give dtype= for another, or call model.double().",
+    "float16": "There are float32 and float64.",
+    "bfloat16": "There are float32 and float64.",
+    "half": "There are float32 and float64.",
+    "jit": "Use cr.compile.",
+    "set_printoptions": "Use x.numpy() with np.set_printoptions.",
+    "sort": "Use np.argsort(x.numpy()) and x[order].",
+    "argsort": "Use np.argsort(x.numpy()).",
+    "topk": "Use np.argsort(x.numpy()) and x[order].",
+    "nonzero": "Use np.nonzero(x.numpy()), or x[mask] for the elements.",
+    "unique": "Use np.unique(x.numpy()).",
+    "multinomial": "Use np.random.default_rng(seed).choice.",
+    "normal": "Use mean + std * cr.randn(size).",
+    "DataParallel": _CPU,
+}
