@@ -30,8 +30,9 @@ where PyTorch has a name, it has the same meaning here. What is not here yet rai
 in `from chainrule import ...`) that says so and points to this page; a keyword that PyTorch has and we have not raises a
 `TypeError` that says so. Made from PyTorch {version} by `docs/make_names.py`.
 
-What both have everywhere is left out below: `device` and what else chooses where and how tensors lie in memory
-({ignored}) has no counterpart, since there is one device, the CPU.
+Left out below are keywords that choose where and how tensors lie in memory or how PyTorch runs (`device`,
+{ignored}):
+there is one device, the CPU.
 """
 
 # Keywords of PyTorch's that speak of devices and layouts, or that PyTorch itself has deprecated.
@@ -39,6 +40,10 @@ IGNORED = (
     "device", "layout", "pin_memory", "memory_format", "non_blocking", "out", "size_average", "reduce", "_stacklevel",
     "foreach", "fused", "capturable", "differentiable",
 )  # fmt: skip
+
+
+# What stands in the documentation of arguments and is none.
+NO_KEYWORDS = ("self", "input", "List", "kwargs", "args", "axis", "axis0", "axis1", "dividend", "divisor", "orig_func")
 
 
 # -- the page --------------------------------------------------------------------------------------
@@ -91,7 +96,9 @@ def takes(ours: Any, keyword: str) -> bool:
 
 def variadic(parameters: Any, keyword: str) -> bool:
     """``zeros(*size)`` takes PyTorch's ``size``, and a method's first tensor is itself."""
-    return keyword in ("input", "self") or (keyword in ("size", "sizes", "repeats") and any(p.kind is p.VAR_POSITIONAL for p in parameters))
+    return keyword in ("input", "self") or (
+        keyword in ("size", "sizes", "repeats") and any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    )
 
 
 # -- the list --------------------------------------------------------------------------------------
@@ -112,7 +119,10 @@ def names_in(room: str, torch: Any) -> dict[str, list[str]]:
     for part in ROOMS[room].pytorch.split(".")[1:]:
         owner = getattr(owner, part)
     public = sorted(name for name in dir(owner) if not name.startswith("_"))
-    return {name: keywords(getattr(owner, name)) for name in public if belongs(room, name, getattr(owner, name), torch)}
+    found = {name: getattr(owner, name) for name in public}
+    if room == "Tensor":  # the methods' own documentation often has other names than they take
+        found = {name: getattr(torch, name, value) for name, value in found.items()}
+    return {name: keywords(value) for name, value in found.items() if belongs(room, name, value, torch)}
 
 
 def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
@@ -122,9 +132,12 @@ def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
     if isinstance(value, types.ModuleType):
         return value.__name__.startswith("torch.") and "._" not in value.__name__ and name not in ("classes", "ops")
     if room == "torch":
-        inner = re.search(r"^(Sym|sym_|q(uant|uint|int)|.+(Storage|Tensor)$)|_copy$|quantize|fake_|fbgemm|cudnn|miopen|mkldnn", name)
-        types_of_torch = ("Generator", "Size", "device", "dtype", "finfo", "iinfo")
-        return not inner and (isinstance(value, torch.dtype) or name in torch.__all__ or name in types_of_torch)
+        inner = re.search(
+            r"^(Sym|sym_|q(uant|uint|int)|.+(Storage|Tensor)$)|_copy$|quantize|fake_|fbgemm|cudnn|miopen|mkldnn", name
+        )
+        if inspect.isclass(value):
+            return name in ("Tensor", "Generator", "Size", "device", "dtype", "finfo", "iinfo")
+        return not inner and (isinstance(value, torch.dtype) or (name in torch.__all__ and callable(value)))
     if room in ("functional", "init"):
         return callable(value) and not inspect.isclass(value) and "torch_function" not in name
     return inspect.isclass(value) and value.__module__.startswith("torch.")
@@ -139,7 +152,7 @@ def keywords(value: Any) -> list[str]:
         named = [p.name for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY)]
     except (TypeError, ValueError):
         named = []
-    return [name for name in named or documented(value) if name != "self"]
+    return [name for name in named or documented(value) if name not in NO_KEYWORDS and not name.startswith("_")]
 
 
 def documented(value: Any) -> list[str]:
@@ -155,7 +168,9 @@ def main(arguments: list[str]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             text = json.dumps(collect(), separators=(",", ":"))
-        LIST.write_text(re.sub(r'(?<=[\]{]),?(?="\w+":[\[{])', lambda m: m.group() + "\n", text) + "\n", encoding="utf-8")
+        LIST.write_text(
+            re.sub(r'(?<=[\]{]),?(?="\w+":[\[{])', lambda m: m.group() + "\n", text) + "\n", encoding="utf-8"
+        )
         importlib.reload(sys.modules["chainrule.names"])
     PAGE.write_text(build(), encoding="utf-8")
 

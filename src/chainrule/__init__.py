@@ -19,6 +19,7 @@ from chainrule.explain.check import check_gradients
 from chainrule.explain.flow import gradient_flow
 from chainrule.explain.runs import explain, load_run
 from chainrule.graph import is_grad_enabled
+from chainrule.names import module_getattr
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import (
     arange,
@@ -391,3 +392,5 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+__getattr__ = module_getattr("torch", __name__)

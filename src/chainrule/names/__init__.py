@@ -38,7 +38,7 @@ ROOMS = {
     "functional": Room("torch.nn.functional", "chainrule.nn.functional", "F."),
     "init": Room("torch.nn.init", "chainrule.nn.init", "nn.init."),
     "optim": Room("torch.optim", "chainrule.optim", "optim."),
-    "lr_scheduler": Room("torch.optim.lr_scheduler", "chainrule.optim.schedules", "optim.lr_scheduler."),
+    "lr_scheduler": Room("torch.optim.lr_scheduler", "chainrule.optim.lr_scheduler", "optim.lr_scheduler."),
     "Tensor": Room("torch.Tensor", "chainrule:Tensor", "Tensor."),
     "Module": Room("torch.nn.Module", "chainrule.nn:Module", "Module."),
 }
@@ -117,7 +117,7 @@ def takes_keywords(room: str) -> Callable[[F], F]:
             try:
                 return function(*args, **kwargs)
             except TypeError as error:
-                if kwargs and _of_the_call(error):
+                if kwargs:
                     explain_keywords(room, function.__name__, function, kwargs, error)
                 raise
 
@@ -126,9 +126,21 @@ def takes_keywords(room: str) -> Callable[[F], F]:
     return decorate
 
 
-def _of_the_call(error: TypeError) -> bool:
-    """Did the arguments not fit, rather than something inside fail?"""
-    return error.__traceback__ is not None and error.__traceback__.tb_next is None
+def classes_take_keywords(room: str, classes: Iterable[type]) -> None:
+    """The same for the constructors of classes."""
+    for cls in classes:
+        initialise = cls.__init__  # type: ignore[misc]
+
+        @wraps(initialise)
+        def call(self: Any, *args: Any, _of: type = cls, _own: Any = initialise, **kwargs: Any) -> None:
+            try:
+                _own(self, *args, **kwargs)
+            except TypeError as error:
+                if kwargs:
+                    explain_keywords(room, _of.__name__, _own, kwargs, error)
+                raise
+
+        cls.__init__ = call  # type: ignore[misc]
 
 
 def explain_keywords(
@@ -138,7 +150,7 @@ def explain_keywords(
     known = inspect.signature(function).parameters
     for keyword in given:
         if keyword not in known and keyword in keywords_of(room, name):
-            takes = ", ".join(p for p in known if p not in ("self", "args", "kwargs"))
+            takes = ", ".join(p for p in known if p not in ("self", "args", "kwargs")) or "nothing"
             raise TypeError(
                 f"{name}: PyTorch's keyword {keyword!r} is not in chainrule yet.{_without(keyword)} "
                 f"{name} takes {takes}. See {PAGE}"

@@ -1,5 +1,6 @@
 """Layers, losses and their functions, with PyTorch's names."""
 
+from chainrule.names import classes_take_keywords, module_getattr
 from chainrule.nn import functional, init, utils
 from chainrule.nn.activations import (
     ELU,
@@ -67,3 +68,7 @@ __all__ = [
     "summary",
     "utils",
 ]
+
+_LAYERS = [value for name, value in sorted(globals().items()) if name in __all__ and isinstance(value, type)]
+classes_take_keywords("nn", [layer for layer in _LAYERS if issubclass(layer, Module) and layer is not Module])
+__getattr__ = module_getattr("nn", __name__)

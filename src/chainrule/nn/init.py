@@ -8,6 +8,7 @@ import numpy as np
 
 from chainrule.errors import SettingError, ShapeError, unknown_name
 from chainrule.graph import Array
+from chainrule.names import module_getattr
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import as_tensor, eye, full_like
 from chainrule.tensor.functions import no_grad
@@ -188,3 +189,6 @@ def _erfinv(y: Array) -> Array:
         x = x - error * (math.sqrt(math.pi) / 2) * np.exp(np.minimum(x * x, 30.0))
     result: Array = x
     return result
+
+
+__getattr__ = module_getattr("init", __name__)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from chainrule.compiler.trace import guard
 from chainrule.errors import SettingError
 from chainrule.graph import current_layer, layer_scope, tracing
+from chainrule.names import no_attribute
 from chainrule.nn import state as _state
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
@@ -178,7 +179,9 @@ class Module:
             found = self.__dict__.get(table)
             if found is not None and name in found:
                 return found[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if isinstance(getattr(type(self), name, None), property):  # it failed: its own error says why
+            return object.__getattribute__(self, name)
+        raise no_attribute("Module", self, name)
 
     def __delattr__(self, name: str) -> None:
         for table in _TABLES:

@@ -1,7 +1,8 @@
 """Optimizers and learning-rate schedules, with PyTorch's names."""
 
 from chainrule.errors import unknown_name
-from chainrule.optim import schedules as lr_scheduler
+from chainrule.names import classes_take_keywords, module_getattr
+from chainrule.optim import lr_scheduler
 from chainrule.optim.adam import Adam, AdamW
 from chainrule.optim.optimizer import Optimizer
 from chainrule.optim.rmsprop import RMSprop
@@ -28,3 +29,6 @@ def by_name(name: str) -> type[Optimizer]:
 
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "by_name", "lr_scheduler"]
+
+classes_take_keywords("optim", OPTIMIZERS.values())
+__getattr__ = module_getattr("optim", __name__)

@@ -12,6 +12,7 @@ from chainrule.borrowed import lend
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Array, Shape
+from chainrule.names import takes_keywords
 from chainrule.ops import random
 from chainrule.ops import shaping as shaping_ops
 from chainrule.tensor.core import Handle, Number, apply, integer, number, scalar, wrap
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 
+@takes_keywords("torch")
 def tensor(data: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """A new tensor holding a copy of `data`.
 
@@ -96,6 +98,7 @@ def given(value: object, name: str, what: str = "input") -> Tensor:
     )
 
 
+@takes_keywords("torch")
 def as_tensor(data: Any, dtype: object = None) -> Tensor:
     """`data` itself where it is a tensor of that dtype, else a new tensor with a copy.
 
@@ -149,6 +152,7 @@ def from_numpy(array: Array) -> Tensor:
     return tensor(array) if graph.tracing() else wrap(graph.leaf(lend(array), wanted))
 
 
+@takes_keywords("torch")
 def full(size: Any, fill_value: Number, *, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of one number; its dtype is the number's unless said otherwise.
 
@@ -184,6 +188,7 @@ def sizes_of(*shape: Any) -> Shape:
     return found
 
 
+@takes_keywords("torch")
 def zeros(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros, float32 unless said otherwise.
 
@@ -194,36 +199,43 @@ def zeros(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tens
     return full(sizes_of(*size), 0.0, dtype=dtype, requires_grad=requires_grad)
 
 
+@takes_keywords("torch")
 def ones(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones, float32 unless said otherwise."""
     return full(sizes_of(*size), 1.0, dtype=dtype, requires_grad=requires_grad)
 
 
+@takes_keywords("torch")
 def empty(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros (PyTorch leaves it undefined; here every run gives the same bits)."""
     return full(sizes_of(*size), 0.0, dtype=dtype, requires_grad=requires_grad)
 
 
+@takes_keywords("torch")
 def full_like(x: Tensor, fill_value: Number, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of one number, of the shape and dtype of `x`."""
     return full(x.shape, fill_value, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
+@takes_keywords("torch")
 def zeros_like(x: Tensor, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape and dtype of `x`."""
     return full_like(x, 0.0, dtype, requires_grad)
 
 
+@takes_keywords("torch")
 def ones_like(x: Tensor, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """Ones of the shape and dtype of `x`."""
     return full_like(x, 1.0, dtype, requires_grad)
 
 
+@takes_keywords("torch")
 def empty_like(x: Tensor, dtype: object = None, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape and dtype of `x` (see `empty`)."""
     return full_like(x, 0.0, dtype, requires_grad)
 
 
+@takes_keywords("torch")
 def arange(start: Number, end: Number | None = None, step: Number = 1, dtype: object = None) -> Tensor:
     """``start, start + step, ...`` up to but without `end`; floating-point if one of them is.
 
@@ -249,6 +261,7 @@ def arange(start: Number, end: Number | None = None, step: Number = 1, dtype: ob
     return scaled if start == 0 else scaled + start
 
 
+@takes_keywords("torch")
 def linspace(start: float, end: float, steps: int, dtype: object = None) -> Tensor:
     """`steps` numbers at equal distances from `start` to `end`, both included.
 
@@ -260,6 +273,7 @@ def linspace(start: float, end: float, steps: int, dtype: object = None) -> Tens
     return tensor(np.linspace(low, high, integer(steps, "linspace", "steps")), dtype or dtypes.float32)
 
 
+@takes_keywords("torch")
 def eye(n: int, m: int | None = None, dtype: object = None) -> Tensor:
     """The identity matrix, or its n x m corner.
 

@@ -8,6 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from chainrule import dtypes, graph
 from chainrule.errors import ShapeError
+from chainrule.names import takes_keywords
 from chainrule.ops import shaping as shaping_ops
 from chainrule.tensor.core import Handle, Operand, apply, as_dtype_tensor, axis
 from chainrule.tensor.creation import given
@@ -26,6 +27,7 @@ def _function(method: Callable[Concatenate[Tensor, P], R]) -> Callable[Concatena
 
     name = method.__name__
 
+    @takes_keywords("torch")
     @wraps(method)
     def function(input: Operand, *args: P.args, **kwargs: P.kwargs) -> R:
         return method(input if isinstance(input, Tensor) else given(input, name), *args, **kwargs)

@@ -15,6 +15,7 @@ from chainrule import dtypes, graph
 from chainrule.dtypes import DType
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.graph import Shape
+from chainrule.names import takes_keywords
 from chainrule.ops import random
 from chainrule.tensor.core import apply, integer
 from chainrule.tensor.creation import arange, given, sizes_of, tensor
@@ -156,6 +157,7 @@ def normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     return ((-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()).to(dtype)
 
 
+@takes_keywords("torch")
 def rand(*shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1), of the given size.
 
@@ -167,22 +169,26 @@ def rand(*shape: Any, dtype: object = None, generator: Generator | None = None, 
     return result.requires_grad_() if requires_grad else result
 
 
+@takes_keywords("torch")
 def randn(*shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Normal with mean 0 and standard deviation 1, of the given size."""
     result = normal(sizes_of(*shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
     return result.requires_grad_() if requires_grad else result
 
 
+@takes_keywords("torch")
 def rand_like(x: Tensor, dtype: object = None, generator: Generator | None = None) -> Tensor:
     """Uniform in [0, 1), of the shape and dtype of `x`."""
     return rand(x.shape, dtype=dtype or x.dtype, generator=generator)
 
 
+@takes_keywords("torch")
 def randn_like(x: Tensor, dtype: object = None, generator: Generator | None = None) -> Tensor:
     """Standard normal, of the shape and dtype of `x`."""
     return randn(x.shape, dtype=dtype or x.dtype, generator=generator)
 
 
+@takes_keywords("torch")
 def randint(
     low: int, high: Any = None, size: Any = (), *, dtype: object = None, generator: Generator | None = None
 ) -> Tensor:
@@ -207,6 +213,7 @@ def randint(
     return result
 
 
+@takes_keywords("torch")
 def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
     """A random order of 0, ..., n - 1 (eager only: sorting is not traced).
 
@@ -219,6 +226,7 @@ def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
     return tensor(np.argsort(drawn._node.value, kind="stable"), dtypes.int64) if n else arange(0)
 
 
+@takes_keywords("torch")
 def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
     """One with the probability that `p` gives for each element, else zero, in the dtype of `p`.
 

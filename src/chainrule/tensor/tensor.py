@@ -12,6 +12,7 @@ from chainrule import dtypes, graph
 from chainrule.borrowed import own
 from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Node
+from chainrule.names import no_attribute
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Engine, Handle, Number, apply, as_view, current, lifted, viewed
 from chainrule.tensor.creation import full, ones, tensor, zeros
@@ -121,6 +122,11 @@ class Tensor(InPlace):
         return full(size, fill_value, dtype=self.dtype)
 
     # -- Python -------------------------------------------------------------------------------
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):  # a property failed: its own error says why
+            return object.__getattribute__(self, name)
+        raise no_attribute("Tensor", self, name)
+
     def __float__(self) -> float:
         return float(self.item())
 

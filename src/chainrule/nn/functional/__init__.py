@@ -1,5 +1,6 @@
 """The formulas behind the layers, as functions: ``import chainrule.nn.functional as F``."""
 
+from chainrule.names import module_getattr
 from chainrule.nn.functional.activations import (
     elu,
     gelu,
@@ -50,3 +51,5 @@ __all__ = [
     "softplus",
     "tanh",
 ]
+
+__getattr__ = module_getattr("functional", __name__)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from chainrule.errors import SettingError, unknown_name
+from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.creation import given
 
 
+@takes_keywords("functional")
 def relu(input: Tensor) -> Tensor:
     """``max(x, 0)``; the gradient at 0 is 0.
 
@@ -24,16 +26,19 @@ def relu(input: Tensor) -> Tensor:
     return given(input, "relu").relu()
 
 
+@takes_keywords("functional")
 def sigmoid(input: Tensor) -> Tensor:
     """``1 / (1 + exp(-x))``."""
     return given(input, "sigmoid").sigmoid()
 
 
+@takes_keywords("functional")
 def tanh(input: Tensor) -> Tensor:
     """``(exp(x) - exp(-x)) / (exp(x) + exp(-x))``."""
     return given(input, "tanh").tanh()
 
 
+@takes_keywords("functional")
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """``x`` where positive, ``negative_slope * x`` elsewhere.
 
@@ -43,6 +48,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     return x.where(x > 0, x * number(negative_slope, "leaky_relu", "negative_slope"))
 
 
+@takes_keywords("functional")
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
@@ -58,6 +64,7 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 
 
+@takes_keywords("functional")
 def selu(input: Tensor) -> Tensor:
     """``scale * elu(x, alpha)`` with the constants that keep mean 0 and variance 1 from layer to layer.
 
@@ -66,6 +73,7 @@ def selu(input: Tensor) -> Tensor:
     return elu(given(input, "selu"), SELU_ALPHA) * SELU_SCALE
 
 
+@takes_keywords("functional")
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """``x * Phi(x)``, Phi being the distribution function of the standard normal.
 
@@ -86,6 +94,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     raise unknown_name("approximation of gelu", approximate, ["none", "tanh"])
 
 
+@takes_keywords("functional")
 def silu(input: Tensor) -> Tensor:
     """``x * sigmoid(x)``, also called swish.
 
@@ -106,6 +115,7 @@ def _gated(x: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
     return x.relu() + z * gate(z)
 
 
+@takes_keywords("functional")
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """``log(1 + exp(beta x)) / beta``, and ``x`` itself where ``beta x > threshold``.
 
@@ -121,6 +131,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     return x.where(scaled > number(threshold, "softplus", "threshold"), softplus1(scaled) / beta)
 
 
+@takes_keywords("functional")
 def logsigmoid(input: Tensor) -> Tensor:
     """``log(sigmoid(x))``, exact where sigmoid would underflow."""
     return -softplus1(-given(input, "logsigmoid"))
@@ -136,6 +147,7 @@ def minus_abs(x: Tensor) -> Tensor:
     return x.where(x <= 0, -x)
 
 
+@takes_keywords("functional")
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """``exp(x) / sum(exp(x))`` along ``dim``.
 
@@ -147,6 +159,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     return given(input, "softmax").softmax(dim, dtype)
 
 
+@takes_keywords("functional")
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """``x - log(sum(exp(x)))`` along ``dim``, exact where softmax would underflow.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chainrule.errors import DtypeError, SettingError
 from chainrule.graph import shape_error, who
+from chainrule.names import takes_keywords
 from chainrule.nn.functional.layers import check_labels
 from chainrule.nn.functional.reduction import check_reduction, reduced, share
 from chainrule.nn.meaning import LOG_PROBABILITIES, LOGITS, reads
@@ -13,6 +14,7 @@ from chainrule.tensor.creation import given
 
 
 @reads(LOGITS)
+@takes_keywords("functional")
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -70,6 +72,7 @@ def cross_entropy(
 
 
 @reads(LOG_PROBABILITIES)
+@takes_keywords("functional")
 def nll_loss(
     input: Tensor,
     target: Tensor,

@@ -7,12 +7,14 @@ from typing import Any
 
 from chainrule import graph
 from chainrule.errors import DataError, DtypeError, SettingError
+from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer, number
 from chainrule.tensor.creation import arange, given
 from chainrule.tensor.random import Generator, rand_like
 
 
+@takes_keywords("functional")
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``y = x W^T + b``.
 
@@ -59,6 +61,7 @@ def probability(name: str, p: Any) -> float:
     raise SettingError(f"{name}: p, the share of elements to drop, must be a number in [0, 1], got {p!r}.")
 
 
+@takes_keywords("functional")
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
     """Each element 0 with probability p, else divided by ``1 - p``, so that the expectation stays.
 
@@ -80,6 +83,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: 
     return input * (rand_like(input, generator=generator) >= p).to(input.dtype) * scale
 
 
+@takes_keywords("functional")
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """1 at the class each element names, 0 elsewhere.
 

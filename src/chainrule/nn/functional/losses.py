@@ -9,6 +9,7 @@ from __future__ import annotations
 from chainrule import graph
 from chainrule.autodiff import custom_vjp
 from chainrule.errors import DataError, DtypeError, SettingError
+from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import minus_abs
 from chainrule.nn.functional.reduction import pair, reduced, share
 from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, VALUES, reads
@@ -17,6 +18,7 @@ from chainrule.tensor.core import number
 
 
 @reads(VALUES)
+@takes_keywords("functional")
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``(x - y)^2``, averaged over all elements.
 
@@ -40,6 +42,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 
 
 @reads(VALUES)
+@takes_keywords("functional")
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``|x - y|``, averaged over all elements; the gradient at 0 is 0. Arguments as for ``mse_loss``."""
     input, target = pair("l1_loss", input, target)
@@ -47,6 +50,7 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 
 
 @reads(VALUES)
+@takes_keywords("functional")
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """``d^2 / (2 beta)`` where ``d = |x - y| < beta``, else ``d - beta/2``. Arguments as for ``mse_loss``.
 
@@ -66,6 +70,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
 
 @reads(VALUES)
+@takes_keywords("functional")
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """``d^2 / 2`` where ``d = |x - y| <= delta``, else ``delta (d - delta/2)``; as ``mse_loss``.
 
@@ -89,6 +94,7 @@ def _bowl(distance: Tensor, rim: float) -> Tensor:
 
 
 @reads(BINARY_PROBABILITIES, shares=True)
+@takes_keywords("functional")
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -148,6 +154,7 @@ def _check_unit_interval(values: Tensor, which: str, remedy: str) -> None:
 
 
 @reads(BINARY_LOGITS, shares=True)
+@takes_keywords("functional")
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

@@ -1,0 +1,123 @@
+"""A missing name or keyword of PyTorch's says that it is not there yet, and breaks nothing that asks for names."""
+
+import copy
+import doctest
+import inspect
+import pickle
+import re
+
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.names import ROOMS, theirs
+
+MISSING = [
+    (cr, "einsum", "torch.einsum of PyTorch is not in chainrule yet. Use @, .permute and .sum. What is there: docs/names.md"),
+    (cr, "device", "torch.device of PyTorch is not in chainrule yet. There is one device, the CPU: leave it out."),
+    (nn, "Conv2d", "torch.nn.Conv2d of PyTorch is not in chainrule yet. What is there: docs/names.md"),
+    (nn, "LogSigmoid", "torch.nn.LogSigmoid of PyTorch is not in chainrule yet. The nearest: nn.Sigmoid"),
+    (F, "conv2d", "torch.nn.functional.conv2d of PyTorch is not in chainrule yet."),
+    (optim, "Adagrad", "torch.optim.Adagrad of PyTorch is not in chainrule yet."),
+    (optim.lr_scheduler, "CyclicLR", "torch.optim.lr_scheduler.CyclicLR of PyTorch is not in chainrule yet."),
+    (nn.init, "dirac_", "torch.nn.init.dirac_ of PyTorch is not in chainrule yet."),
+    (cr.ones(2), "svd", "'Tensor' object has no attribute 'svd': torch.Tensor.svd of PyTorch is not in chainrule yet."),
+    (nn.ReLU(), "share_memory", "torch.nn.Module.share_memory of PyTorch is not in chainrule yet."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "name", "text"), MISSING, ids=[name for _, name, _ in MISSING])
+def test_a_missing_name_says_so(owner, name, text):
+    with pytest.raises(AttributeError, match=re.escape(text)):
+        getattr(owner, name)
+    assert not hasattr(owner, name)
+    assert getattr(owner, name, 3) == 3
+
+
+@pytest.mark.parametrize(("module", "name", "text"), [row for row in MISSING if inspect.ismodule(row[0])][:7])
+def test_an_import_of_a_missing_name_says_so(module, name, text):
+    with pytest.raises(ImportError, match=re.escape(text)):
+        exec(f"from {module.__name__} import {name}", {})
+
+
+@pytest.mark.parametrize("owner", [cr, nn, F, optim, optim.lr_scheduler, cr.ones(2), nn.ReLU()], ids=str)
+def test_a_name_that_is_nobodys_is_an_ordinary_error(owner):
+    with pytest.raises(AttributeError, match="has no attribute 'nobodys'$"):
+        owner.nobodys  # noqa: B018
+    assert not hasattr(owner, "__wrapped__")
+
+
+def test_an_import_of_a_name_that_is_nobodys_is_an_ordinary_error():
+    with pytest.raises(ImportError, match="cannot import name 'nobodys' from 'chainrule' "):
+        exec("from chainrule import nobodys", {})
+
+
+def test_a_property_that_fails_gives_its_own_error():
+    class Odd(nn.Module):
+        @property
+        def depth(self):
+            return self.layers  # not there
+
+    with pytest.raises(AttributeError, match="'Odd' object has no attribute 'layers'"):
+        Odd().depth  # noqa: B018
+
+    class Strange(cr.Tensor):
+        @property
+        def depth(self):
+            return self.layers
+
+    with pytest.raises(AttributeError, match="'Strange' object has no attribute 'layers'"):
+        Strange(cr.ones(2)._node).depth  # noqa: B018
+
+
+KEYWORDS = {
+    "Linear: PyTorch's keyword 'device' is not in chainrule yet. There is one device": lambda: nn.Linear(2, 1, device="cpu"),
+    "ReLU: PyTorch's keyword 'inplace'": lambda: nn.ReLU(inplace=True),
+    "zeros: PyTorch's keyword 'device'": lambda: cr.zeros(2, device="cpu"),
+    "randn: PyTorch's keyword 'layout'": lambda: cr.randn(2, layout=None),
+    "mm: PyTorch's keyword 'out' is not in chainrule yet. Assign the result": lambda: cr.mm(cr.eye(2), cr.eye(2), out=cr.eye(2)),
+    "exp: PyTorch's keyword 'out'": lambda: cr.exp(cr.ones(2), out=cr.ones(2)),
+    "relu: PyTorch's keyword 'inplace'": lambda: F.relu(cr.ones(2), inplace=True),
+    "mse_loss: PyTorch's keyword 'size_average'": lambda: F.mse_loss(cr.ones(2), cr.ones(2), size_average=True),
+    "Adam: PyTorch's keyword 'fused'": lambda: optim.Adam([cr.ones(1, requires_grad=True)], fused=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", KEYWORDS, ids=lambda text: text.partition(":")[0])
+def test_a_missing_keyword_says_so(text):
+    with pytest.raises(TypeError, match=re.escape(text)) as error:
+        KEYWORDS[text]()
+    assert str(error.value).endswith("See docs/names.md")
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: cr.zeros(2, devcie="cpu"), lambda: nn.Linear(2, 1, devcie=1), lambda: F.relu(cr.ones(2), devcie=1)]
+)
+def test_a_keyword_that_is_nobodys_is_an_ordinary_error(call):
+    with pytest.raises(TypeError, match=r"got an unexpected keyword argument 'devcie'$"):
+        call()
+
+
+def test_what_asks_for_names_is_not_disturbed():
+    for thing in (cr.ones(2), nn.Linear(2, 1), F.relu, nn.Linear, optim.Adam, optim.lr_scheduler.StepLR):
+        assert pickle.loads(pickle.dumps(thing)) is not None
+        assert copy.copy(thing) is not None
+        assert copy.deepcopy(thing) is not None
+    for module in (cr, nn, F, optim, optim.lr_scheduler):
+        assert dict(inspect.getmembers(module))
+        assert doctest.DocTestFinder().find(module) is not None
+    assert list(inspect.signature(nn.Linear).parameters) == ["in_features", "out_features", "bias", "dtype"]
+    assert list(inspect.signature(F.relu).parameters) == ["input"]
+
+
+def test_the_schedules_stand_at_pytorchs_address():
+    from chainrule.optim.lr_scheduler import StepLR
+
+    assert StepLR is optim.lr_scheduler.StepLR
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_place_has_names_of_pytorchs(room):
+    assert len(theirs(room)) > 10
+    assert not any(name.startswith("_") for name in theirs(room))
