@@ -63,6 +63,10 @@ class ReplayError(ChainruleError, RuntimeError):
     """A recorded training that cannot be brought back: nothing recorded, nothing readable, or other bits."""
 
 
+class BusyError(ChainruleError, RuntimeError):
+    """A training that two want to change at once: two threads, or a callback of its own."""
+
+
 class SettingError(ChainruleError, ValueError):
     """An argument of a layer, loss or optimizer that cannot mean anything."""
 

@@ -180,7 +180,7 @@ def test_a_record_of_another_version(folder):
     with raises(
         DamagedFileError,
         f"{path}: the record has the format 'chainrule.record/0', written by chainrule 0.0.9; this version reads "
-        f"'chainrule.record/2'. Read it with the version that wrote it, or train again.",
+        f"'chainrule.record/3'. Read it with the version that wrote it, or train again.",
     ):
         load(folder)
 
@@ -229,7 +229,7 @@ def test_a_log_that_ends_within_a_line_loses_that_line(folder):
 def test_a_log_that_does_not_repeat(folder):
     path = folder / "record" / "steps.bin"
     data = bytearray(path.read_bytes())
-    data[16 * 7 + 9] ^= 4
+    data[40 * 7 + 9] ^= 4
     path.write_bytes(data)
     run = load(folder)
     assert run.at(7 - 1).proved
@@ -289,7 +289,7 @@ def test_too_many_checkpoints_are_thinned_out(monkeypatch):
 def test_damaged_settings(folder):
     path = folder / "record" / "settings.jsonl"
     path.write_text('{"step": 0}\n')
-    with raises(DamagedFileError, f"{path}: not readable (KeyError('groups')). Copy the run again, or train again."):
+    with raises(DamagedFileError, f"{path}: line 1: groups is missing. Copy the run again, or train again."):
         load(folder)
 
 

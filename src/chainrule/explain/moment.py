@@ -40,7 +40,7 @@ class Moment:
         self.epoch = step // replay.per_epoch
         self.rows = replay.rows(step)
         self.groups: Groups = replay.groups(step)
-        self.proved = step < replay.end
+        self.proved = replay.recorded(step)
         model = run.trainer.model
         self._handles: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         self._slots: dict[str, dict[str, Tensor]] = {

@@ -11,10 +11,10 @@ import numpy as np
 from chainrule.compiler.watch import Watched
 from chainrule.data.batches import shuffled_indices
 from chainrule.errors import DamagedFileError, ReplayError
+from chainrule.files.document import Fields
 from chainrule.training import saved
 from chainrule.training.record import Groups, Record
 from chainrule.training.session import Standing
-from chainrule.training.settings import Settings
 from chainrule.training.steps import Program
 from chainrule.training.trainer import Trainer
 
@@ -38,8 +38,20 @@ class Replay:
         self.first: int = record.header["first"]
         self.damaged: dict[int, str] = {}  # checkpoints that could not be read, and why
         self._orders: dict[int, Array] = {}
-        self._given = record.rates("given.bin")
         self._at: tuple[int, Standing] | None = None  # where the last replay ended
+
+    def recorded(self, step: int) -> bool:
+        """Is this step in the record?"""
+        return self.first <= step < self.end and bool(self.log["known"][step - self.first])
+
+    def whole(self, start: int, stop: int) -> bool:
+        """Is none of these steps missing? Those behind the end are not."""
+        return all(b <= start or a >= stop for a, b in self.missing())
+
+    def missing(self) -> list[tuple[int, int]]:
+        """The stretches of steps that are missing in the record: the first step of each, and the one behind its last."""
+        edges = np.flatnonzero(np.diff(self.log["known"].astype(np.int8), prepend=1, append=1)) + self.first
+        return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
     # ---------------------------------------------------------------- what a step worked on
 
@@ -82,7 +94,7 @@ class Replay:
     def rates(self, step: int, count: int = 1) -> Array | None:
         """The rates that schedules of every step gave these steps; None where there were none."""
         at = step - self.first
-        found = self._given[at : at + count]
+        found = self.log["given"][at : at + count]
         return None if len(found) < count or np.isnan(found).any() else found
 
     # ---------------------------------------------------------------- lending
@@ -127,7 +139,8 @@ class Replay:
     def _advance(self, at: int, step: int, program: Program) -> int:
         """Some steps in one native call, checked against the record; gives how many."""
         self.shape(at)
-        until = min([step, at + CHUNK, *(start for start in self.settings if start > at)])
+        gaps = [start for start, _ in self.missing() if start > at]
+        until = min([step, at + CHUNK, *gaps, *(start for start in self.settings if start > at)])
         batches = [self.rows(at)]
         while at + len(batches) < until and len(following := self.rows(at + len(batches))) == len(batches[0]):
             batches.append(following)
@@ -165,7 +178,16 @@ class Replay:
     def shape(self, step: int) -> None:
         """Everything that shapes a step as it was at this one."""
         session, found = self.trainer.session, self.shaped_by(step)
+        if self.first <= step < self.end and not self.recorded(step):
+            raise self.gap(step)
         if found:
-            schedules = session.schedules.state()
-            kept = {key: found[key] for key in ("modules", "trained", "max_norm")}
-            session.put_settings(Settings(groups=self.groups(step), schedules=schedules, **kept))
+            shaped = {**found, "groups": self.groups(step), "schedules": session.schedules.state()}
+            session.put_settings(session.fitting(Fields(shaped, f"{self.record.root / 'settings.jsonl'}: step {step}")))
+
+    def gap(self, step: int) -> ReplayError:
+        """The error for a step that is missing."""
+        start, stop = next(((a, b) for a, b in self.missing() if a <= step < b), (step, step + 1))
+        return ReplayError(
+            f"{self.record.folder}: the steps {start} to {stop - 1} are missing in the record: they were trained without it, "
+            f"or a failure of the disk took them. Ask for a step before or after them."
+        )

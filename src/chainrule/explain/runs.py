@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.errors import DataError, GradientError, ReplayError
+from chainrule.errors import DamagedFileError, DataError, GradientError, ReplayError
 from chainrule.explain.addresses import largest, parse, position
 from chainrule.explain.birth import Birth, birth
 from chainrule.explain.derivation import Derivation
@@ -71,16 +71,23 @@ class Run:
 
     @property
     def losses(self) -> Array:
-        """The loss of each recorded step, before its update; float64 (steps,)."""
+        """The loss of each step from the first on, before its update; float64 (steps,), NaN where a step is missing."""
         return np.asarray(self.replay.log["loss"])
 
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        """The stretches that were trained without the record: the first step of each, and the one behind its last."""
+        return self.replay.missing()
+
     def __len__(self) -> int:
-        """How many steps are recorded."""
+        """How many steps the record spans, those that are missing among them."""
         return len(self.replay.log)
 
     def __repr__(self) -> str:
         last = f", loss {self.losses[0]:.4g} -> {self.losses[-1]:.4g}" if len(self) else ""
-        return f"<Run: {len(self)} steps from step {self.first_step} on{last}; {self.folder}>"
+        lost = sum(stop - start for start, stop in self.missing)
+        gaps = f", {lost} of them missing" if lost else ""
+        return f"<Run: {len(self)} steps from step {self.first_step} on{gaps}{last}; {self.folder}>"
 
     # ---------------------------------------------------------------- any moment of it
 
@@ -222,7 +229,8 @@ class Run:
         low = self.first_step if start is None else self._step(start)
         high = self.replay.end if stop is None else self._step(stop)
         if not monotone:
-            return next((m for m in map(self.at, range(low, high)) if predicate(m)), None)
+            known = (step for step in range(low, high) if self.replay.recorded(step) or step == self.replay.end)
+            return next((m for m in map(self.at, known) if predicate(m)), None)
         end = high
         while low < high:
             middle = (low + high) // 2
@@ -273,6 +281,8 @@ class Run:
                 f"{self.folder}: the record has the steps {first} to {end - 1} (and {end}, which would follow), "
                 f"got {step!r}. Name one of them; negative ones count from the end."
             )
+        if chosen < end and not self.replay.recorded(chosen):
+            raise self.replay.gap(chosen)
         return chosen
 
 
@@ -363,6 +373,11 @@ def load_run(folder: str | os.PathLike[str], trainer: Trainer | None = None, X: 
         raise DataError(
             f"load_run: these are not the rows that {folder} was trained on (their hash differs). Pass X and y as they "
             f"were given to fit, without the rows that were held out."
+        )
+    if record.header["rows"] != len(x_array):
+        raise DamagedFileError(
+            f"{record.root / 'record.json'}: rows must be {len(x_array)}, as many as the data have, got "
+            f"{record.header['rows']}. Copy the run again, or train again."
         )
     return Run(trainer, record, x_array, y_array)
 

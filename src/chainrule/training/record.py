@@ -1,16 +1,18 @@
 """The record of a training: sparse exact checkpoints, and one line a step. Together they bring back any step.
 
     FOLDER/record/
-      record.json                 what was trained on what, and by which version
-      steps.bin                   for each step: its loss (float64) and the fingerprint of the weights before it (int64)
-      rates.bin                   for each step: the rate that each parameter group's update used (float64)
-      given.bin                   with a schedule of every step: the rates it gave (float64); NaN where there was none
+      record.json                 what was trained on what, by which version, and which training it is
+      steps.bin                   a row for each step, see `row_type`: its number, its loss, the fingerprint of the weights
+                                  before it, and of each parameter group the rate that its update used, and the one that
+                                  a schedule of every step gave
       settings.jsonl              what shapes a step, whenever some of it changed: {"step": s, "groups": [...]}, with
                                   "modules", "trained" and "max_norm" as `training.settings` has them
       checkpoints/00000120.safetensors    everything before step 120, as `Trainer.save` writes it
 
-Steps count from 0. Checkpoints come as often as a short replay wants, and no more often than lets them cost
-little beside the training; when there are too many, every second one goes.
+Steps count from 0, and every row says which step it is of: where a stretch was trained without a record, or a power
+failure took the last rows, those steps are missing and no others stand in their place. A row or line that is half
+written, or that the disk filled with zeros, counts for nothing. Checkpoints come as often as a short replay wants, and
+no more often than lets them cost little beside the training; when there are too many, every second one goes.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -29,7 +32,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule.errors import DamagedFileError, SettingError
-from chainrule.files.writing import write_whole
+from chainrule.files.document import Fields, parse, short
+from chainrule.files.reading import read_whole
+from chainrule.files.writing import append, write_whole
 from chainrule.nn.meaning import name_of
 from chainrule.training.settings import Settings
 from chainrule.version import __version__
@@ -40,14 +45,25 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Groups = list[dict[str, Any]]
+_AGAIN = "Copy the run again, or train again."
 
-FORMAT = "chainrule.record/2"
-STEP = np.dtype([("loss", "<f8"), ("print", "<i8")])
+FORMAT = "chainrule.record/3"
 SHAPES = ("groups", "modules", "trained", "max_norm")  # what a line of settings.jsonl may have
 EVERY = 0.4  # seconds of training between two checkpoints, so that a replay from one takes no longer
 SHARE = 0.06  # of the time may go into checkpoints
 MOST = 512  # checkpoints, and bytes of them; beyond, every second one is dropped
 MOST_BYTES = 2**29
+MOST_MISSING = 2**28  # bytes of rows for steps that are missing: what claims more is damaged
+MOST_ROWS = 2**34  # bytes of steps.bin
+MOST_SETTINGS = 2**28  # bytes of settings.jsonl
+MOST_GROUPS = 10_000
+_CHECKPOINT = re.compile(r"[0-9]{8,15}\.safetensors")
+
+
+def row_type(groups: int) -> np.dtype[Any]:
+    """A row of steps.bin, for an optimizer with so many groups; a rate that there was not is NaN."""
+    rates = (("rates", "<f8", (groups,)), ("given", "<f8", (groups,)))
+    return np.dtype([("step", "<i8"), ("loss", "<f8"), ("print", "<i8"), *rates])
 
 
 class Temporary:
@@ -78,67 +94,102 @@ class Record:
 
     def _read_header(self) -> dict[str, Any]:
         path = self.root / "record.json"
-        try:
-            header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not path.exists():
             raise DamagedFileError(
                 f"{self.folder}: this folder holds no record of a training. Name a run folder that "
                 f"`chainrule train` or fit(..., record=folder) wrote."
-            ) from None
-        except (OSError, ValueError) as error:
-            raise DamagedFileError(f"{path}: not readable ({error}). Copy the run again, or train again.") from None
-        found = header.get("format") if isinstance(header, dict) else None
+            )
+        header = Fields(parse(read_whole(path, "the head of a record", 1 << 26), str(path), _AGAIN), str(path), _AGAIN)
+        found = header.value.get("format")
         if found != FORMAT:
-            version = header.get("chainrule", "unknown") if isinstance(header, dict) else "unknown"
             raise DamagedFileError(
-                f"{path}: the record has the format {found!r}, written by chainrule {version}; this version reads "
+                f"{path}: the record has the format {short(found)}, written by chainrule "
+                f"{short(header.value.get('chainrule', 'unknown')).strip(chr(39))}; this version reads "
                 f"{FORMAT!r}. Read it with the version that wrote it, or train again."
             )
-        return header
+        for name in ("chainrule", "optimizer", "loss", "model", "data", "training"):
+            header.text(name)
+        rows = header.whole("rows", 1)
+        header.whole("batch_size", 1, rows)
+        header.whole("seed", 0, 2**64 - 1)
+        header.whole("first")
+        header.whole("groups", 1, MOST_GROUPS)
+        header.flag("shuffle")
+        return header.value
 
     # ---------------------------------------------------------------- reading
 
-    def steps(self) -> Array:
-        """The finished steps, as far as they are on disk: fields ``loss`` and ``print``."""
-        try:
-            data = (self.root / "steps.bin").read_bytes()
-        except FileNotFoundError:
-            data = b""
-        whole = len(data) // STEP.itemsize  # a run that was killed may end within a line
-        return np.frombuffer(data[: whole * STEP.itemsize], STEP)
+    @property
+    def row_type(self) -> np.dtype[Any]:
+        """What a row of steps.bin is here."""
+        return row_type(self.header["groups"])
 
-    def rates(self, name: str = "rates.bin") -> Array:
-        """The rate of each group at each finished step, float64 (steps, groups); ``given.bin``: those of schedules."""
-        groups = int(self.header["groups"])
-        try:
-            data = (self.root / name).read_bytes()
-        except FileNotFoundError:
-            return np.empty((0, groups))
-        whole = len(data) // (8 * groups)
-        return np.frombuffer(data[: whole * 8 * groups], "<f8").reshape(whole, groups)
+    def rows(self) -> Array:
+        """The rows of the finished steps, as they are on disk.
+
+        Raises:
+            DamagedFileError: they do not count upwards.
+        """
+        path, kind, first = self.root / "steps.bin", self.row_type, self.header["first"]
+        data = read_whole(path, "the rows of a record", MOST_ROWS) if path.exists() else b""
+        rows = np.frombuffer(data[: len(data) // kind.itemsize * kind.itemsize], kind)
+        rows = rows[: _written(rows)]
+        steps = rows["step"]
+        wrong = np.flatnonzero(np.r_[steps[:1] < first, steps[1:] <= steps[:-1]])
+        if len(wrong):
+            raise DamagedFileError(
+                f"{path}: row {wrong[0]} says that it is of step {steps[wrong[0]]}, which it cannot be. {_AGAIN}"
+            )
+        return rows
+
+    def steps(self) -> Array:
+        """A row for each step from the first to the last, with ``known``: False, and NaN, for those that are missing.
+
+        Raises:
+            DamagedFileError: what is on disk cannot be rows of steps.
+        """
+        rows, first = self.rows(), self.header["first"]
+        kind = np.dtype([*((name, self.row_type[name]) for name in self.row_type.names or ()), ("known", "?")])
+        count = int(rows["step"][-1]) - first + 1 if len(rows) else 0
+        if (count - len(rows)) * kind.itemsize > MOST_MISSING:
+            raise DamagedFileError(f"{self.root / 'steps.bin'}: {count - len(rows):,} steps are missing. {_AGAIN}")
+        found = np.zeros(count, kind)
+        found["step"] = np.arange(first, first + count)
+        for name in ("loss", "rates", "given"):
+            found[name] = np.nan
+        at = rows["step"] - first
+        for name in self.row_type.names or ():
+            found[name][at] = rows[name]
+        found["known"][at] = True
+        return found
 
     def settings(self) -> dict[int, dict[str, Any]]:
-        """What shaped the steps from each of these on: ``groups``, ``modules``, ``trained``, ``max_norm``."""
+        """What shaped the steps from each of these on: ``groups``, ``modules``, ``trained``, ``max_norm``.
+
+        Raises:
+            DamagedFileError: it cannot be read.
+        """
+        path = self.root / "settings.jsonl"
+        if not path.exists():
+            return {}
         found: dict[int, dict[str, Any]] = {}
         known: dict[str, Any] = {}
-        try:
-            lines = (self.root / "settings.jsonl").read_text(encoding="utf-8").splitlines()
-            for line in lines:
-                entry = json.loads(line)
-                known = {**known, **entry}
-                found[int(entry["step"])] = {key: known[key] for key in SHAPES}
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedFileError(
-                f"{self.root / 'settings.jsonl'}: not readable ({error!r}). Copy the run again, or train again."
-            ) from None
+        data = read_whole(path, "the settings of a record", MOST_SETTINGS)
+        for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines()):  # the last may be half written
+            where = f"{path}: line {number + 1}"
+            entry = Fields(parse(line, where, _AGAIN), where, _AGAIN)
+            entry.names(("step", *SHAPES))
+            known = {**known, **entry.value}
+            shaped = Fields(known, where, _AGAIN)
+            for group in shaped.items("groups", kind="a list of the settings of each group"):
+                Fields(group, f"{where}: groups", _AGAIN).number("lr")
+            found[entry.whole("step", max(found, default=0))] = {name: shaped.required(name) for name in SHAPES}
         return found
 
     def checkpoints(self) -> list[int]:
         """The steps before which there is a checkpoint."""
-        names = (path.stem for path in (self.root / "checkpoints").glob("*.safetensors"))
-        return sorted(int(name) for name in names if name.isdigit())
+        names = (path.name for path in (self.root / "checkpoints").glob("*.safetensors"))
+        return sorted(int(name.partition(".")[0]) for name in names if _CHECKPOINT.fullmatch(name))
 
     def checkpoint(self, step: int) -> Path:
         """The file of a checkpoint."""
@@ -166,52 +217,44 @@ class Recorder(Record):
     ) -> None:
         temporary = Temporary() if folder is None else None
         root = Path(temporary.name if temporary is not None else folder or ".") / "record"
-        if not resume and root.exists() and any(root.iterdir()):
-            raise SettingError(
-                f"fit: record={os.fspath(folder or '')!r} holds the record of another training already. Name a new "
-                f"folder, or go on with that training with resume=True."
-            )
+        old = Record(root.parent).header if (root / "record.json").exists() else None
+        if old is not None:
+            _check_same(folder, old, header, resume)
         (root / "checkpoints").mkdir(parents=True, exist_ok=True)
-        first = Record(root.parent).header["first"] if (root / "record.json").exists() else step
+        first = min(old["first"], step) if old is not None else step
         content = {"format": FORMAT, **header, "first": first}
         write_whole(root / "record.json", json.dumps(content, indent=2, sort_keys=True).encode())
         super().__init__(root.parent)
         self.temporary = temporary
         self.save = save
         self.noted: dict[str, Any] = {}  # the settings that are on disk
-        self._cut(step - first)
+        self._cut(step, old is not None)
         self.spent = 0.0  # seconds that checkpoints took
         self.began = self.latest = time.perf_counter()
         self.write_checkpoint(step)
 
-    def _cut(self, steps: int) -> None:
-        """Drop what comes after `steps` recorded steps."""
-        first, row = self.header["first"], 8 * int(self.header["groups"])
-        for name, size in (("steps.bin", STEP.itemsize), ("rates.bin", row), ("given.bin", row)):
-            if (self.root / name).exists():
-                with open(self.root / name, "ab") as file:
-                    file.truncate(min(file.tell(), steps * size))
-        for step in self.checkpoints():
-            if step > first + steps:
-                self.checkpoint(step).unlink()
-        kept = {step: found for step, found in self.settings().items() if step < first + steps}
-        text = "".join(json.dumps({"step": step, **found}) + "\n" for step, found in kept.items())
-        write_whole(self.root / "settings.jsonl", text.encode())
+    def _cut(self, step: int, any_of_it: bool) -> None:
+        """Drop what is of `step` or later, or all there is."""
+        rows = self.rows() if any_of_it else np.empty(0, self.row_type)
+        write_whole(self.root / "steps.bin", rows[rows["step"] < step].tobytes(), durable=False)
+        kept = {at: found for at, found in self.settings().items() if at < step} if any_of_it else {}
+        text = "".join(json.dumps({"step": at, **found}) + "\n" for at, found in kept.items())
+        write_whole(self.root / "settings.jsonl", text.encode(), durable=False)
+        for at in self.checkpoints():
+            if at > step or not any_of_it:
+                self.checkpoint(at).unlink()
 
     # ---------------------------------------------------------------- writing
 
     def note(self, step: int, settings: Settings, found: Measured, given: Array | None) -> None:
         """Some finished steps, from step `step` on, and the settings with which they began."""
         self._note_settings(step, settings)
-        lines = np.empty(len(found.values), STEP)
-        lines["loss"], lines["print"] = found.values[:, 0], found.prints
-        self._append("rates.bin", self._columns(found.rates))
-        if given is not None:
-            path, groups = self.root / "given.bin", int(self.header["groups"])
-            there = path.stat().st_size // (8 * groups) if path.exists() else 0
-            self._append(path.name, np.full((step - self.header["first"] - there, groups), np.nan))
-            self._append(path.name, self._columns(given[: len(lines)]))
-        self._append("steps.bin", lines)  # last: what the others lack, this does not claim
+        rows = np.empty(len(found.values), self.row_type)
+        rows["step"] = np.arange(step, step + len(rows))
+        rows["loss"], rows["print"] = found.values[:, 0], found.prints
+        rows["rates"] = self._columns(found.rates)
+        rows["given"] = np.nan if given is None else self._columns(given[: len(rows)])
+        append(self.root / "steps.bin", rows.tobytes())
 
     def _note_settings(self, step: int, settings: Settings) -> None:
         """What changed since the line before."""
@@ -219,9 +262,8 @@ class Recorder(Record):
         plain = json.loads(json.dumps({key: everything[key] for key in SHAPES}, default=float))
         changed = {key: value for key, value in plain.items() if value != self.noted.get(key, self)}
         if changed:
+            append(self.root / "settings.jsonl", (json.dumps({"step": step, **changed}) + "\n").encode())
             self.noted = plain
-            with open(self.root / "settings.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **changed}) + "\n")
 
     def _columns(self, rates: Array) -> Array:
         """As many groups as the record has."""
@@ -229,11 +271,6 @@ class Recorder(Record):
         shared = min(columns.shape[1], rates.shape[1])
         columns[:, :shared] = rates[:, :shared]
         return columns
-
-    def _append(self, name: str, rows: Array) -> None:
-        if len(rows):
-            with open(self.root / name, "ab") as file:
-                file.write(rows.tobytes())
 
     def maybe_checkpoint(self, step: int) -> None:
         """A checkpoint, if enough time has passed since the last."""
@@ -254,13 +291,36 @@ class Recorder(Record):
         self.spent += self.latest - before
 
 
+def _written(rows: Array) -> int:
+    """How many rows there are without those at the end that are nothing but zeros."""
+    if len(rows) == 0 or rows[-1:].tobytes().strip(b"\0"):
+        return len(rows)
+    filled = np.flatnonzero(rows.view(np.uint8).reshape(len(rows), -1).any(axis=1))
+    return int(filled[-1]) + 1 if len(filled) else 0
+
+
+def _check_same(folder: str | os.PathLike[str] | None, old: dict[str, Any], new: dict[str, Any], resume: bool) -> None:
+    """Raise unless the record that is there is of the training that goes on."""
+    name = os.fspath(folder or "")
+    if not resume or old["training"] != new["training"]:
+        raise SettingError(
+            f"fit: record={name!r} holds the record of another training already. Name a new folder"
+            f"{'' if resume else ', or go on with that training with resume=True'}."
+        )
+    if old["data"] != new["data"]:
+        raise SettingError(
+            f"fit: record={name!r} is of other rows (their hash differs). Go on with the rows that it was begun with, or "
+            f"name a new folder."
+        )
+
+
 def describe(session: Session, x: Array, y: Array) -> dict[str, Any]:
     """What record.json says about a training."""
     position, model, optimizer = session.position, session.model, session.optimizer
     names = {name: list(p.shape) for name, p in model.named_parameters()}
     return {
         "chainrule": __version__, "optimizer": type(optimizer).__name__, "loss": name_of(session.loss),
-        "groups": len(optimizer.param_groups), "model": str(model), "parameters": names, "data": digest(x, y),
+        "training": session.identity, "groups": len(optimizer.param_groups), "model": str(model), "parameters": names, "data": digest(x, y),
         **({} if position is None else {k: getattr(position, k) for k in ("rows", "batch_size", "seed", "shuffle")}),
     }  # fmt: skip
 

@@ -23,7 +23,7 @@ from chainrule.training.position import Position
 from chainrule.training.session import Session
 from chainrule.training.settings import Settings
 
-FORMAT = "chainrule.trainer/2"
+FORMAT = "chainrule.trainer/3"
 STREAMS = ("random", "aside")
 
 
@@ -35,6 +35,7 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True) -
     tensors.update({f"streams.{name}": getattr(session, name).get_state() for name in STREAMS})
     meta = {
         "format": FORMAT,
+        "training": session.identity,
         "optimizer": checkpoints.flatten(session.optimizer.state_dict(), "optimizer", tensors),
         "optimizer_name": type(session.optimizer).__name__,
         "schedules": [type(schedule).__name__ for schedule in session.schedules.all],
@@ -56,6 +57,7 @@ class Found:
     settings: Settings
     position: Position | None
     history: History
+    training: str
 
 
 def load(session: Session, path: str | os.PathLike[str]) -> None:
@@ -66,7 +68,11 @@ def load(session: Session, path: str | os.PathLike[str]) -> None:
         StateDictError: it does not fit the model, the loss or the optimizer.
         SettingError: it is of another optimizer, or of other schedules.
     """
-    found = read(session, path)
+    with session.held("load"):
+        _take_over(session, read(session, path))
+
+
+def _take_over(session: Session, found: Found) -> None:
     before = session.now()
     try:
         session.optimizer.load_state_dict(found.optimizer)
@@ -75,6 +81,7 @@ def load(session: Session, path: str | os.PathLike[str]) -> None:
         session.go_to(before)
         raise
     session.position, session.history, session.start, session.standing = found.position, found.history, None, None
+    session.known_as = found.training
 
 
 def _put(session: Session, found: Found) -> None:
@@ -120,6 +127,7 @@ def read(session: Session, path: str | os.PathLike[str]) -> Found:
     return Found(
         weights, gradients, {name: _stream(path, name, tensors) for name in STREAMS}, optimizer,
         session.fitting(Fields(settings, f"{path}: settings")), position, History.read(fields.fields("history")),
+        fields.text("training"),
     )  # fmt: skip
 
 

@@ -6,6 +6,9 @@ stands, and `roll_back` goes there from wherever an exception came.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.errors import SettingError
+from chainrule.errors import BusyError, SettingError
 from chainrule.files.document import Fields
 from chainrule.nn import Module
 from chainrule.nn.meaning import Meaning, meaning_of, named
@@ -99,6 +102,8 @@ class Session:
         self.programs: dict[str, steps.Program] = {}
         self.modes: dict[str, bool] | None = None
         self.standing: Standing | None = None
+        self.known_as: str | None = None  # its identity, once somebody asked or a file said
+        self._held: dict[str, tuple[int, str]] = {}  # the thread that changes it now, and how
         self._shapes: dict[tuple[Any, ...], Any] = {}
 
     def check(self) -> None:
@@ -173,6 +178,13 @@ class Session:
         """
         return settings.fitting(self.settings(), saved, self.named())
 
+    @property
+    def identity(self) -> str:
+        """A name that only trainings have which began alike, and so go through the same states; "" before the first."""
+        if self.known_as is None:
+            self.known_as = _name_of(self.start, self.optimizer) if self.start is not None else ""
+        return self.known_as
+
     # ---------------------------------------------------------------- what a step changes
 
     def named(self) -> dict[str, Tensor]:
@@ -216,13 +228,17 @@ class Session:
     @contextmanager
     def lent(self) -> Iterator[None]:
         """Free to be changed inside the block; afterwards everything is as it was."""
-        before, kept = self.now(), (self.history, self.start, self.standing, self.modes)
+        with self.held("a replay"):
+            yield from self._lent()
+
+    def _lent(self) -> Iterator[None]:
+        before, kept = self.now(), (self.history, self.start, self.standing, self.modes, self.known_as)
         modes = [(module, module.training) for module in self._modules()]
         self.history = History()
         try:
             yield
         finally:
-            self.history, self.start, self.standing, self.modes = kept
+            self.history, self.start, self.standing, self.modes, self.known_as = kept
             self.go_to(before)
             for module, was in modes:
                 module.training = was
@@ -275,13 +291,33 @@ class Session:
     # ---------------------------------------------------------------- the beginning
 
     @contextmanager
+    def held(self, who: str, nested: bool = True) -> Iterator[None]:
+        """No other thread may train, load or replay inside the block; `nested`: this one may within another such block.
+
+        Raises:
+            BusyError: somebody does already.
+        """
+        mine = threading.get_ident(), f"{who} in thread {threading.current_thread().name!r}"
+        holder = self._held.setdefault("by", mine)  # one operation of Python's, so that no two hold it
+        if holder is not mine and not (nested and holder[0] == mine[0]):
+            raise BusyError(
+                f"{who}: this trainer is in the middle of {holder[1]}. Wait for its end, or give each thread a trainer and "
+                f"a model of its own."
+            )
+        try:
+            yield
+        finally:
+            if holder is mine:
+                del self._held["by"]
+
+    @contextmanager
     def beginning(self) -> Iterator[None]:
         """A training that cannot begin inside the block leaves the one before as it was."""
-        before, kept = self.now(), (self.history, self.start, self.standing, self.modes)
+        before, kept = self.now(), (self.history, self.start, self.standing, self.modes, self.known_as)
         try:
             yield
         except BaseException:
-            self.history, self.start, self.standing, self.modes = kept
+            self.history, self.start, self.standing, self.modes, self.known_as = kept
             self.go_to(before)
             raise
 
@@ -291,7 +327,7 @@ class Session:
         self.history, self.position, self.modes = History(), position, None
         self.random.manual_seed(position.seed)
         self.aside.manual_seed(position.seed ^ ASIDE)
-        self.start = self.now()
+        self.start, self.known_as = self.now(), None
 
     def variation(self, loss: Metric, optimizer: Optimizer, max_norm: float | None) -> Session:
         """The same model and streams with something else in place of loss, optimizer or clipping."""
@@ -312,3 +348,13 @@ class Session:
         if kind in ("training", "recorded"):
             return steps.training_program(self, x, y, kind == "recorded")
         return steps.evaluation_program(self, x, y, self.aside if kind == "validation" else None)
+
+
+def _name_of(start: Standing, optimizer: Optimizer) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    settings = json.dumps(start.settings.as_dict(), sort_keys=True, default=repr)
+    total.update(f"{type(optimizer).__name__} {start.position} {settings}".encode())
+    for _, value in start.values:
+        total.update(f"{value.dtype.str} {value.shape}".encode())
+        total.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+    return total.hexdigest()

@@ -169,6 +169,17 @@ class Trainer(Explained):
             NonFiniteError: the loss or a weight became NaN or infinite. The model keeps the last good weights.
             SettingError: an argument that cannot be.
         """
+        with self.session.held("fit", nested=False):
+            return self._fit(
+                X, y, epochs, batch_size, validation_data, validation_split, seed, shuffle, progress, callbacks, resume,
+                record,
+            )  # fmt: skip
+
+    def _fit(
+        self, X: object, y: object, epochs: int, batch_size: int, validation_data: tuple[object, object] | None,
+        validation_split: float | None, seed: int, shuffle: bool, progress: bool | IO[str],
+        callbacks: Sequence[Callback | EpochFunction], resume: bool, record: bool | str | os.PathLike[str],
+    ) -> History:  # fmt: skip
         session = self.session
         session.check()
         x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)

@@ -155,7 +155,7 @@ def test_a_run_is_followed_as_its_record_grows(folder, tmp_path):
     (copy / "model.safetensors").unlink()
     log = copy / "record" / "steps.bin"
     whole = log.read_bytes()
-    log.write_bytes(whole[: 16 * 20])
+    log.write_bytes(whole[: 40 * 20])
     served = Served(copy, live=True)
     version, (first, _) = served.make(-1)
     assert first["live"] == {"running": True, "version": version}

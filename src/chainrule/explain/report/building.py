@@ -117,7 +117,7 @@ def _steps(run: Run, count: int) -> list[int]:
     whole = int(run.record.header["rows"]) % int(run.record.header["batch_size"]) == 0 or every == 1
     places = np.unique(np.linspace(run.first_step, run.replay.end - 1, max(1, count)).round().astype(int))
     chosen = {int(p) if whole or p % every != every - 1 or p == 0 else int(p) - 1 for p in places}
-    return sorted(step for step in chosen if step >= run.first_step) or [run.first_step]
+    return sorted(step for step in chosen if run.replay.recorded(step)) or [run.first_step]
 
 
 def last_step(run: Run) -> int:
@@ -172,7 +172,8 @@ def over_epochs(history: History, skip: tuple[str, ...] = ()) -> list[dict[str, 
 
 def _over_steps(run: Run) -> list[dict[str, Any]]:
     """Loss and learning rate of every step, averaged over equal windows where there are very many."""
-    steps = np.arange(run.first_step, run.replay.end)
+    known = run.replay.log["known"]
+    steps = np.arange(run.first_step, run.replay.end)[known]
     rates = np.array([_rate(run, step) for step in run.replay.settings] or [np.nan])
     since = np.array(list(run.replay.settings) or [run.first_step])
     lr = rates[np.searchsorted(since, steps, side="right").clip(1) - 1]
@@ -187,7 +188,7 @@ def _over_steps(run: Run) -> list[dict[str, Any]]:
             "at": at,
             "series": [{"name": name, "values": _averaged(values, window)}],
         }
-        for name, values in (("loss", run.losses), ("learning rate", lr))
+        for name, values in (("loss", run.losses[known]), ("learning rate", lr))
     ]
 
 

@@ -29,7 +29,7 @@ def kept(run: Run, steps: Sequence[int], classes: int) -> list[Record]:
     """What a file keeps for some of its steps: `record` of each change, and which change it is."""
     found = []
     work = sum(p.numel() for p in run.trainer.model.parameters()) * int(run.record.header["batch_size"]) * 6 * STEPS
-    for step in steps:
+    for step in (step for step in steps if run.replay.whole(step, step + STEPS)):
         chosen = list(_chosen(run, step, classes))
         most = int(WORK / max(work, 1) / len(steps)) - 1  # the original course is one too
         chosen = chosen[: max(most, 0)]
