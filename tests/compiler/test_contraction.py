@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -26,6 +26,7 @@ from chainrule.compiler.cut import Cut
 from chainrule.compiler.emit import Emitter, Value, lanes_of
 from chainrule.compiler.target import Target
 from chainrule.compiler.transpose import emit_transpose
+from tests.compiler import canaries
 from tests.compiler.harness import Compiled, module_of
 
 NAMES = {"float": np.float32, "double": np.float64}
@@ -279,17 +280,37 @@ def in_blocks_of(chosen: Plan, depth: int, tiles: int, together: int, pack_a: bo
 
 
 def run(spec: Contraction, target: Target, a: np.ndarray, b: np.ndarray, split: str = "") -> np.ndarray:
+    """The product, in scratch memory that nothing may be written around."""
     c = np.full((spec.m, spec.n), np.nan, NAMES[spec.scalar])
-    scratch = np.empty(scratch_elements(spec, target) + 16, NAMES[spec.scalar])
-    compiled = kernel(spec, target, split=split)
-    if not split:
-        compiled.call("f", a, b, c, scratch, c)
-        return c
-    chosen = contraction.plan(spec, target)
-    units = chosen.row_tiles if split == "rows" else chosen.column_strips
-    for first, last in pairwise(sorted({0, units, *np.random.default_rng(1).integers(0, units + 1, 3).tolist()})):
-        compiled.call("f", a, b, c, scratch, c, first, last)
+    scratch, whole = canaries.surrounded(scratch_elements(spec, target) * c.itemsize)
+    compiled, ranges = kernel(spec, target, split=split), [()]
+    if split:
+        chosen = contraction.plan(spec, target)
+        units = chosen.row_tiles if split == "rows" else chosen.column_strips
+        ranges = list(pairwise(sorted({0, units, *np.random.default_rng(1).integers(0, units + 1, 3).tolist()})))
+    for limits in ranges:
+        compiled.call("f", a, b, c, scratch, c, *limits)
+    for guard in (whole[: canaries.GUARD], whole[-canaries.GUARD :]):
+        assert (guard == canaries.PATTERN).all()
+    _check_between_parts(spec, contraction.plan(spec, target), scratch.view(c.dtype))
     return c
+
+
+BETWEEN = 64  # elements, where canaries lie between the parts of scratch memory
+
+
+def _check_between_parts(spec: Contraction, chosen: Plan, scratch: np.ndarray) -> None:
+    """Each part ends in elements that are as they were, if canaries were laid there."""
+    laid = np.full(BETWEEN * scratch.itemsize, canaries.PATTERN, np.uint8).view(scratch.dtype)
+    if blocking.scratch_parts is not SCRATCH_PARTS:
+        for end, part in zip(
+            accumulate(blocking.scratch_parts(spec, chosen)), SCRATCH_PARTS(spec, chosen), strict=True
+        ):
+            if part:
+                np.testing.assert_array_equal(scratch[end - BETWEEN : end], laid)
+
+
+SCRATCH_PARTS = blocking.scratch_parts
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -320,6 +341,23 @@ def test_however_a_product_is_cut_up_no_bit_changes(
     np.testing.assert_array_equal(run(spec, target, a, b), expected)
     for by in ("rows", "columns"):
         np.testing.assert_array_equal(run(spec, target, a, b, split=by), expected)
+    canaries.lay_between_parts(monkeypatch, BETWEEN)
+    np.testing.assert_array_equal(run(spec, target, a, b), expected)
+
+
+def test_a_strip_that_reaches_into_the_next_part_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: room for one term less than there are."""
+    spec, target = Contraction(75, 90, 90, "float", (90, 1), (1, 90)), TARGETS[0]
+    chosen = in_blocks_of(plan(spec, target), 16, 2, 1, True)
+    for module in (blocking, contraction):
+        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
+    monkeypatch.setattr(
+        blocking, "scratch_parts", lambda *args: (SCRATCH_PARTS(*args)[0] - chosen.width, *SCRATCH_PARTS(*args)[1:])
+    )
+    canaries.lay_between_parts(monkeypatch, BETWEEN)
+    a, b = (np.ones((rows, 90), np.float32) for rows in (75, 90))
+    with pytest.raises(AssertionError, match="not equal"):
+        run(spec, target, a, b)
 
 
 @pytest.mark.parametrize("target", TARGETS)

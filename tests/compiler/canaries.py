@@ -1,0 +1,73 @@
+"""Canaries: bytes around working memory that no kernel may touch, laid before a run and looked at after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chainrule.compiler import blocking, lower, memory, packing, program, run
+from chainrule.compiler.run import Run
+
+Array = np.ndarray[Any, Any]
+GUARD, PATTERN = 1 << 12, 0xA5  # bytes of each, and what they hold
+
+
+def surrounded(size: int) -> tuple[Array, Array]:
+    """So many bytes, and the whole that they lie in the middle of."""
+    whole = np.full(size + 2 * GUARD, PATTERN, np.uint8)
+    return whole[GUARD : GUARD + size], whole
+
+
+class Canaries:
+    """Between and around the arena and each thread's scratch memory of every run that begins from here on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs: list[Run] = []
+        self.wholes: list[Array] = []
+        allocate, scratch_of, reserve = memory._allocate, lower.scratch_of, Run._reserve
+
+        def wide_arena(*args: Any) -> tuple[int, int]:
+            arena, total = allocate(*args)
+            return arena + GUARD, total
+
+        def wide_scratch(*args: Any) -> int:
+            size = scratch_of(*args)
+            return size + GUARD if size else 0
+
+        def reserve_and_lay(made: Run, threads: int) -> None:
+            reserve(made, threads)
+            made.working[:] = PATTERN
+            self.runs.append(made)
+
+        def aligned(size: int) -> Array:
+            inside, whole = surrounded(size)
+            self.wholes.append(whole)
+            return inside
+
+        monkeypatch.setattr(memory, "_allocate", wide_arena)
+        for module in (lower, program):
+            monkeypatch.setattr(module, "scratch_of", wide_scratch)
+        monkeypatch.setattr(run, "aligned", aligned)
+        monkeypatch.setattr(Run, "_reserve", reserve_and_lay)
+
+    def check(self) -> None:
+        assert self.runs
+        for whole in self.wholes:
+            assert (whole[:GUARD] == PATTERN).all(), "written before the working memory"
+            assert (whole[-GUARD:] == PATTERN).all(), "written behind the working memory"
+        for made in self.runs:
+            arena, scratch = made.program.plan.arena, made.program.scratch
+            assert made.program.module.scratch == scratch
+            for end in [arena, *(arena + scratch * (thread + 1) for thread in range(made.threads) if scratch)]:
+                assert (made.working[end - GUARD : end] == PATTERN).all(), f"written behind byte {end - GUARD}"
+
+
+def lay_between_parts(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    """So many elements behind each part of a product's scratch memory."""
+    parts = blocking.scratch_parts
+    for module in (blocking, packing):
+        monkeypatch.setattr(
+            module, "scratch_parts", lambda *args: tuple(part + elements if part else 0 for part in parts(*args))
+        )
