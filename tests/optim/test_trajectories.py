@@ -253,3 +253,29 @@ def test_a_network_trains_like_pytorchs_in_float32():
     mine, other = np.array(losses).T
     np.testing.assert_allclose(mine, other, rtol=1e-4)
     assert mine[-1] < 0.7 * mine[0]
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["eager", "native"])
+@pytest.mark.parametrize("dtype", [cr.float32, cr.float64], ids=["float32", "float64"])
+def test_the_variance_of_an_unchanging_gradient_never_falls_below_nothing(dtype, native):
+    """With PyTorch's until the variance is lost in rounding, and finite from there on."""
+    start, steps = [1.0, -2.0], 1500
+    mine, theirs = cr.tensor(start, dtype=dtype, requires_grad=True), torch.tensor(start, requires_grad=True)
+    theirs = theirs.double().detach().requires_grad_() if dtype is cr.float64 else theirs
+    ours = optim.RMSprop([mine], lr=1e-5, centered=True)
+    reference = torch.optim.RMSprop([theirs], lr=1e-5, centered=True)
+
+    def step():
+        mine.grad = cr.tensor([0.1, 0.0], dtype=dtype)
+        ours.step()
+        return mine * 1.0
+
+    run = cr.compile(step) if native else step
+    for count in range(1, steps + 1):
+        moved = run()
+        theirs.grad = torch.tensor([0.1, 0.0], dtype=theirs.dtype)
+        reference.step()
+        if count == 400:
+            np.testing.assert_allclose(moved.detach().numpy(), theirs.detach().numpy(), rtol=1e-4)
+    assert np.isfinite(mine.detach().numpy()).all()
+    assert mine.detach().numpy()[1] == -2.0

@@ -207,6 +207,7 @@ def info(as_json: bool) -> None:
     found = {
         "chainrule": cr.__version__, "python": platform.python_version(), "numpy": numpy.__version__,
         "compiler": here.version, "cpu": here.cpu, "vector_bytes": here.target.vector_bytes,
+        "multiply_add": "fused" if here.target.fma else "not fused: slower where exactness needs it",
         "threads": cr.get_num_threads(), "cache": folder, "cache_entries": entries, "cache_bytes": size,
     }  # fmt: skip
     click.echo(json.dumps(found) if as_json else "\n".join(f"{key:14} {value}" for key, value in found.items()))

@@ -89,6 +89,8 @@ class Emitter:
         """
         listed = ", ".join(f"{p.type} noalias nocapture {p.name}" if p.type == "ptr" else p.typed for p in parameters)
         body = "\n".join(self.locals + self.lines)
+        if self.routines:  # a call saves vectors on the stack: half as fast where each lies across two cache lines
+            attributes += ' "stackrealign"'
         return f"define {result} @{name}({listed}) {attributes} {{\nentry:\n{body}\n}}\n"
 
     # -- writing ------------------------------------------------------------------------

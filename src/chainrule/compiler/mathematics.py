@@ -176,12 +176,6 @@ _ATANH_TAIL = (
     0.15386195110094072, 0.13269088464805245, 0.13090037503542326,
 )  # fmt: skip
 
-# pi/2 in parts of 25, 25 and 53 bits, and of 33, 33 and 53: the first two times a quadrant are exact
-_HALF_PI = {
-    "float": (1.5707963109016418, 1.5893254712295857e-08, 6.123233995736766e-17),
-    "double": (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21),
-}
-
 
 def _format(x: Value) -> Format:
     return FLOAT if scalar_of(x.type) == "float" else DOUBLE
@@ -432,50 +426,6 @@ def log1p(e: Emitter, x: Value) -> Value:
     one = e.const(w.format.bias << w.format.mantissa, w.integer)
     f = w.fma(lost, w.real(w.whole("sub", one, place)), w.sub(m, 1.0))
     return e.intrinsic("copysign", _log_limits(w, u, x, _log_reduced(w, n, f)), x)
-
-
-# -- circle -----------------------------------------------------------------------------
-
-
-def _quadrant(w: Writer, x: Value) -> tuple[Value, Value]:
-    """The bits of n + magic, and r with x = n pi/2 + r; in double, also for floats."""
-    wide = w.e.convert("fpext", x, vector("double", lanes_of(x.type))) if w.format is FLOAT else x
-    d = Writer(w.e, wide)
-    shifted = d.fma(wide, 2 / math.pi, d.format.magic)
-    n = d.strict("fsub", shifted, d.format.magic)
-    r = wide
-    for part in _HALF_PI[scalar_of(x.type)]:
-        r = d.fma(n, -part, r)
-    bits = d.bits(shifted)
-    if w.format is DOUBLE:
-        return bits, r
-    return w.e.convert("trunc", bits, w.integer), w.e.convert("fptrunc", r, w.type)
-
-
-def _circular(e: Emitter, x: Value, turn: int) -> Value:
-    """sin(x + turn pi/2). The polynomial of the quadrant, with the quadrant's sign."""
-    w = Writer(e, x)
-    quadrant, r = _quadrant(w, x)
-    if turn:
-        quadrant = w.whole("add", quadrant, turn)
-    square = w.mul(r, r)
-    sine = w.fma(w.mul(r, square), w.horner(square, w.format.sin), r)
-    cosine = w.fma(w.mul(square, square), w.horner(square, w.format.cos), w.fma(square, -0.5, 1.0))
-    odd = e.compare("ne", w.whole("and", quadrant, 1), e.const(0, w.integer))
-    sign = w.whole("shl", w.whole("and", quadrant, 2), int(w.format.integer[1:]) - 2)
-    y = w.real(w.whole("xor", w.bits(e.select(odd, cosine, sine)), sign))
-    return w.where("olt", e.intrinsic("fabs", x), 2.0**50, y, math.nan)
-
-
-def sin(e: Emitter, x: Value) -> Value:
-    """sin x, good to the last bits for |x| up to 10^6; from 2^50 on, where no phase is left, NaN."""
-    w = Writer(e, x)
-    return w.where("oeq", x, 0.0, x, _circular(e, x, 0))
-
-
-def cos(e: Emitter, x: Value) -> Value:
-    """cos x; its range as that of `sin`."""
-    return _circular(e, x, 1)
 
 
 # -- powers -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compiler import mathematics, remainder
+from chainrule.compiler import circle, mathematics, remainder
 from chainrule.compiler.emit import Emitter, Value, lanes_of, vector
 from chainrule.dtypes import DType
 from chainrule.ops.random import threefry
@@ -187,10 +187,10 @@ class Scalars:
         return mathematics.rsqrt(self.e, x)
 
     def sin(self, x: Value) -> Value:
-        return mathematics.sin(self.e, x)
+        return circle.sin(self.e, x)
 
     def cos(self, x: Value) -> Value:
-        return mathematics.cos(self.e, x)
+        return circle.cos(self.e, x)
 
     def tanh(self, x: Value) -> Value:
         return mathematics.tanh(self.e, x)
@@ -263,7 +263,7 @@ class Scalars:
 
 
 def cast(e: Emitter, x: Value, source: DType, target: DType) -> Value:
-    """`x` in another dtype, as C converts; floats beyond an integer's range saturate, NaN becomes 0."""
+    """`x` in another dtype, as C converts; floats beyond an integer's range saturate, NaN becomes 0 (see `reference.cast`)."""
     type = vector(REGISTER[target], lanes_of(x.type))
     if REGISTER[source] == REGISTER[target]:
         return x

@@ -216,14 +216,14 @@ relu = _op(
 # -- choosing -------------------------------------------------------------------------------
 
 maximum = _op(
-    "maximum", np.maximum, lambda e, a, b: e.maximum(a, b),
+    "maximum", reference.maximum, lambda e, a, b: e.maximum(a, b),
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(a < b, 0)),  # ties share, as in PyTorch
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(b < a, 0)),
     at_kink=0.5,
     formula=("1 if a > b else 1 / 2 if a == b else 0", "1 if b > a else 1 / 2 if a == b else 0"),
 )  # fmt: skip
 minimum = _op(
-    "minimum", np.minimum, lambda e, a, b: e.minimum(a, b),
+    "minimum", reference.minimum, lambda e, a, b: e.minimum(a, b),
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(a > b, 0)),
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(b > a, 0)),
     at_kink=0.5,
@@ -274,7 +274,7 @@ def _infer_cast(x: Node, *, dtype: DType) -> Type:
 
 cast = Op(
     "cast", "elementwise", _infer_cast,
-    numpy=lambda x, dtype: x.astype(dtype.numpy),
+    numpy=lambda x, dtype: reference.cast(x, dtype.numpy),
     vjp=(lambda dY, Y, x, dtype: dY.to(x.dtype) if x.dtype.is_floating_point else None,),
     formula=("1",),
     lower=lambda e, x, dtype: e.cast(x, dtype),

@@ -18,7 +18,8 @@ class RMSprop(Optimizer):
         eps: keeps the division finite, 0 or more.
         weight_decay: adds ``weight_decay * p`` to the gradient.
         momentum: gathers the scaled gradients, ``b <- momentum b + g / (sqrt(v) + eps)``.
-        centered: subtract the squared average of g from v, which makes it a variance.
+        centered: subtract the squared average of g from v, which makes it a variance; one that is less than the
+            rounding of v counts as that (PyTorch's may turn negative, and the step NaN).
         maximize: climb instead.
 
     Raises:

@@ -39,8 +39,9 @@ class Casting(Handle):
 
         PyTorch's forms: ``to(dtype)``, ``to("cpu", dtype)``, ``to(other)``, each also with `copy`.
 
-        Floats become integers by dropping the fraction, out-of-range integers wrap around. ``"cpu"``, the
-        only device there is, changes nothing.
+        Floats become integers by dropping the fraction; beyond the range they become its end, NaN 0 (where PyTorch
+        leaves both to the CPU; uint8 by way of int64). Out-of-range integers wrap around. ``"cpu"``, the only device
+        there is, changes nothing.
 
         Raises:
             DtypeError: `dtype` names none.

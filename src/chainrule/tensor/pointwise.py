@@ -146,7 +146,7 @@ class Pointwise(Arithmetic):
 
     # -- choosing and testing ---------------------------------------------------------------
     def maximum(self, other: Operand) -> Tensor:
-        """The larger of two, or NaN where one is NaN; a tie shares the gradient equally.
+        """The larger of two, or NaN where one is NaN; a tie shares the gradient equally. Of 0.0 and -0.0 the second.
 
         >>> import chainrule as cr
         >>> cr.tensor([1.0, 5.0]).maximum(cr.tensor([3.0, 2.0]))

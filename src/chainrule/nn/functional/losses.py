@@ -102,6 +102,9 @@ def binary_cross_entropy(
 
     ``binary_cross_entropy_with_logits`` is exact where p is near 0 or 1; prefer it.
 
+    Where we deviate: the gradient of a right answer that is nearly certain (y = 0, p below 1e-12) is 1 / (1 - p), not
+    nearly 0.
+
     Args:
         input: the probability p of class 1, in [0, 1]; any shape.
         target: y in [0, 1], the same shape, floating.
