@@ -21,9 +21,12 @@ export function DiagnosisView() {
         ) : (
           <>
             <p class="lead">{diagnosis.summary}</p>
-            {!diagnosis.findings.length && <p class="panel">Nothing wrong was found. {diagnosis.suspected.length > 0 && `Suspected, but no remedy helped: ${diagnosis.suspected.join(", ").replaceAll("_", " ")}.`}</p>}
+            {diagnosis.verdict === "nothing" && <p class="panel">Nothing wrong was found.</p>}
+            {diagnosis.verdict === "unknown" && <Unknown bad={diagnosis.bad} tried={diagnosis.tried} />}
             {diagnosis.findings.map((finding, i) => <Card key={i} finding={finding} number={i + 1} />)}
-            <p class="facts">Checked by {count(diagnosis.replays)} replays: {diagnosis.checked.join(", ").replaceAll("_", " ")}. {diagnosis.notes.join(" ")}</p>
+            <p class="facts">
+              {count(diagnosis.checked.length)} rules looked at the run; {diagnosis.suspected.length ? `${count(diagnosis.suspected.length)} raised a suspicion (${diagnosis.suspected.join(", ").replaceAll("_", " ")})` : "none suspects anything"}. {count(diagnosis.replays)} replays. {diagnosis.notes.join(" ")}
+            </p>
           </>
         )}
       </section>
@@ -44,6 +47,21 @@ function NotRun({ what, how, children }: { what: string; how: string; children: 
   );
 }
 
+/** A run that is bad for a reason that no rule knows. */
+function Unknown({ bad, tried }: { bad: string; tried: Remedy[] }) {
+  return (
+    <article class="panel finding" aria-labelledby="unknown">
+      <h3 id="unknown">This run is bad, and the cause is not known</h3>
+      <p>{bad[0]?.toUpperCase()}{bad.slice(1)}.</p>
+      <Tried caption="What was tried" tried={tried} />
+    </article>
+  );
+}
+
+function Tried({ caption, tried }: { caption: string; tried: Remedy[] }) {
+  return <Table caption={caption} head={["remedy", "for", "gain (share of what there is to learn)"]} rows={tried.length} row={(i) => [tried[i]!.remedy, (tried[i]!.cause ?? "").replaceAll("_", " "), num(tried[i]!.gain)]} />;
+}
+
 function Card({ finding, number }: { finding: Finding; number: number }) {
   const { remedy, alternatives } = finding;
   return (
@@ -51,26 +69,32 @@ function Card({ finding, number }: { finding: Finding; number: number }) {
       <h3 id={`finding-${number}`}>{number}. {finding.title}</h3>
       <p class="facts">{finding.where || "the whole run"} · first seen {finding.step === 0 ? "before the first step" : `after step ${count(finding.step)}`}</p>
       <p>{finding.evidence}</p>
-      <p><strong>Remedy, tried:</strong> {remedy.remedy}. Over {remedy.replays} replays it changes what is learned by <Num value={100 * num(remedy.gain)} digits={3} /> % (at least <Num value={100 * num(remedy.least)} digits={3} /> %).</p>
+      <p><strong>Why:</strong> {finding.why}</p>
+      <p><strong>Change:</strong> {finding.change}</p>
+      {remedy.control ? (
+        <p><strong>Measured by {remedy.remedy}.</strong> Over {remedy.replays} orders of the rows nothing changes (<Num value={100 * num(remedy.gain)} digits={2} /> % of what there is to learn).</p>
+      ) : (
+        <p><strong>Remedy, measured:</strong> {remedy.remedy}. Over {remedy.replays} orders of the rows it gains <Num value={100 * num(remedy.gain)} digits={3} /> % of what there is to learn (at least <Num value={100 * num(remedy.least)} digits={3} /> %; 0 is a constant guess, 100 everything).</p>
+      )}
       <Effect remedy={remedy} />
       {alternatives.length > 0 && (
         <Fold summary={`${alternatives.length} other explanations and remedies, tested`}>
-          {() => <Table caption="What else was tried" head={["remedy", "for", "gain (share of what there is to learn)"]} rows={alternatives.length} row={(i) => [alternatives[i]!.remedy, (alternatives[i]!.cause ?? "").replaceAll("_", " "), num(alternatives[i]!.gain)]} />}
+          {() => <Tried caption="What else was tried" tried={alternatives} />}
         </Fold>
       )}
     </article>
   );
 }
 
-/** What of the scores a reader compares; `loss` is measured from what guessing scores where `raw` is there too. */
-const SCORES = ["raw", "loss", "accuracy", "learned"] as const;
-const NAMES = { raw: "loss", loss: "loss", accuracy: "accuracy", learned: "learned, of what there is to learn" };
+/** What of the scores a reader compares: the user's loss, where both replays have it. */
+const SCORES = ["own", "accuracy", "recalled", "learned"] as const;
+const NAMES = { own: "loss", accuracy: "accuracy", recalled: "mean recall of the classes", learned: "learned, of what there is to learn" };
 
 /** The replay as it was beside the replay with the remedy: curves where they were kept, and the scores of both. */
 function Effect({ remedy }: { remedy: Remedy }) {
   const { curves, before, after } = remedy;
   const lines = useMemo(() => curves && [{ name: "as it was", values: curves.before.map(value) }, { name: "with the remedy", values: curves.after.map(value) }], [curves]);
-  const rows = Object.entries(before).flatMap(([part, scores]) => SCORES.filter((name) => name in scores && !(name === "loss" && "raw" in scores)).map((name) => [part, name] as const));
+  const rows = Object.entries(before).flatMap(([part, scores]) => SCORES.filter((name) => (scores[name] ?? null) !== null || (after[part]?.[name] ?? null) !== null).map((name) => [part, name] as const));
   return (
     <>
       {curves && lines && <Curves title="loss of the replays" unit="" xName="step" at={curves.at} lines={lines} />}

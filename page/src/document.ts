@@ -126,6 +126,7 @@ export type Scores = Record<string, Record<string, number | null>>;
 
 export interface Remedy {
   remedy: string;
+  control: boolean;
   gain: number;
   least: number;
   replays: number;
@@ -141,11 +142,16 @@ export interface Finding {
   where: string;
   step: number;
   evidence: string;
+  why: string;
+  change: string;
   remedy: Remedy;
   alternatives: Remedy[];
 }
 
 export interface Diagnosis {
+  verdict: "found" | "unknown" | "nothing";
+  bad: string;
+  tried: Remedy[];
   summary: string;
   notes: string[];
   checked: string[];

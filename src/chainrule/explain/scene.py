@@ -150,7 +150,7 @@ def _kernels(watched: Watched) -> dict[Node, tuple[Kernel, int | None]]:
                 node, value = pairs.pop()
                 if isinstance(value, Result):
                     found[node] = kernel, value.stage
-                elif isinstance(value, Compute) and value.op is ew.add:
+                elif isinstance(value, Compute) and value.op is ew.add and node.op is ew.add:
                     pairs += zip(node.inputs, value.args, strict=True)
     return found
 

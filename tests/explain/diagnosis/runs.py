@@ -22,11 +22,13 @@ def network(*between, width=16):
 
 
 def trained(
-    model=None, loss=F.cross_entropy, lr=0.01, data=(X, y), epochs=8, validation=(X_val, y_val), output=None, **settings
-):
+    model=None, loss=F.cross_entropy, lr=0.01, data=(X, y), epochs=8, validation=(X_val, y_val), output=None,
+    optimizer=optim.Adam, max_norm=None, **settings
+):  # fmt: skip
     """A trainer after `fit`."""
     model = network() if model is None else model
-    trainer = cr.Trainer(model, loss, optim.Adam(model.parameters(), lr=lr, **settings), output=output)
+    made = optimizer(model.parameters(), lr=lr, **settings)
+    trainer = cr.Trainer(model, loss, made, max_norm=max_norm, output=output)
     trainer.fit(*data, epochs=epochs, batch_size=16, validation_data=validation, seed=3, progress=False)
     return trainer
 

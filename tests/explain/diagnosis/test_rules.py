@@ -9,7 +9,7 @@ import pytest
 from chainrule import nn
 from chainrule.explain.diagnosis.evidence import Activity, Evidence, Moment, Movement
 from chainrule.explain.diagnosis.experiment import Replay
-from chainrule.explain.diagnosis.labels import Labels
+from chainrule.explain.diagnosis.labels import Labels, cross_fit
 from chainrule.explain.diagnosis.rules import RULES
 from chainrule.explain.diagnosis.task import Score, Task
 from chainrule.nn import meaning
@@ -18,7 +18,7 @@ rng = np.random.default_rng(0)
 
 
 def score(learned=0.5, recall=None):
-    return Score(learned, learned, learned if recall is None else recall, 1.0, 0.5)
+    return Score(learned, learned, learned if recall is None else recall, 1.0, 0.5, own=1.0)
 
 
 def movement(name="0.weight", **changes):
@@ -31,9 +31,13 @@ def movement(name="0.weight", **changes):
 def moment(step=0, **changes):
     known = {
         "loss": 1.0, "activities": [], "movements": [movement(f"{i}.weight") for i in range(3)], "output_spread": 1.0,
-        "turn": 0.9, "train": score(), "val": score(), "train_mode_loss": 1.0, "eval_mode_loss": 1.0,
+        "turn": 0.9, "train": score(), "val": score(), "norm": 1.0, "train_mode_loss": 1.0, "eval_mode_loss": 1.0,
     }  # fmt: skip
     return Moment(step, **{**known, **changes})
+
+
+def clipped(norm):
+    return SimpleNamespace(settings=SimpleNamespace(max_norm=norm))
 
 
 def evidence(moments=None, task=None, trained=0.5, tested=0.5, losses=(1.0, 0.9), finite=True, recall=None, **lab):
@@ -43,6 +47,7 @@ def evidence(moments=None, task=None, trained=0.5, tested=0.5, losses=(1.0, 0.9)
         "sample": rng.normal(0, 1, (8, 3)), "rows": np.arange(400), "output_layer": None, "cut": False, "steps": 100,
         "position": SimpleNamespace(batch_size=32), "model": nn.Linear(5, 3), "labels": lambda: None,
         "optimizer": SimpleNamespace(param_groups=[{"weight_decay": 0.0}]), "one_batch": lambda: score(1.0),
+        "start": clipped(None),
     }  # fmt: skip
     replay = Replay(np.array(losses), score(trained), score(tested), np.zeros((1, 3)), [], finite)
     moments = moments or [moment(), moment(50), moment(99, eval_mode_loss=0.7)]
@@ -53,7 +58,7 @@ def evidence(moments=None, task=None, trained=0.5, tested=0.5, losses=(1.0, 0.9)
 
 
 def doubt(**changes):
-    known = {"related": 9.0, "learned": 0.4, "doubtful": 0.3}
+    known = {"related": 9.0, "power": 30.0, "neighbours": 0.8, "learned": 0.4, "doubtful": 0.3}
     return lambda: Labels(**{**known, **changes}, suspicious=np.zeros(1, bool), trusted=np.ones(1, bool))
 
 
@@ -74,6 +79,9 @@ SUSPECT = {
     "unnormalised_inputs": ({"x": x * 100}, "the inputs", "the inputs have a root mean square of "),
     "unnormalised_targets": (
         {"task": VALUES, "y": rng.normal(0, 900, (400, 1))}, "the targets", "the targets have a root mean square of ",
+    ),
+    "constant_inputs": (
+        {"x": np.full((400, 5), 3.0)}, "the inputs", "no feature differs between any two of the 400 rows",
     ),
     "class_imbalance": (
         {"y": np.array([0] * 390 + [1, 2] * 5), "recall": 0.2}, "the targets",
@@ -98,7 +106,7 @@ SUSPECT = {
     "shuffled_labels": (
         {"tested": 0.0, "labels": doubt(related=0.5, learned=0.01)}, "the targets",
         "rows held out are predicted no better than by a constant (1% of its mistakes avoided), and neighbours agree no "
-        "more than under shuffled targets (0.5 standard deviations)",
+        "more than under shuffled targets (0.5 standard deviations; 30 with targets made of these inputs)",
     ),
     "label_noise": (
         {"labels": doubt()}, "the targets",
@@ -162,6 +170,18 @@ SUSPECT = {
         "the rows held out were at their best (loss 1, accuracy 50.0%) after step 30 and end at loss 1, accuracy 50.0%, "
         "while the training rows end at loss 1, accuracy 50.0%",
     ),
+    "clipping_too_tight": (
+        {"moments": everywhere(norm=5.0), "start": clipped(0.1)}, "", "gradients are clipped to norm 0.1; without, their norm is 5",
+    ),
+    "too_few_steps": (
+        {"moments": [moment(), moment(50, train=score(0.1)), moment(99, train=score(0.3))], "trained": 0.3, "tested": 0.3,
+         "labels": doubt()}, "", "in its second half the run still won 20% of what there is to learn",
+    ),
+    "poor_result": (
+        {"trained": 0.3, "tested": 0.3, "labels": doubt()}, "",
+        "on its training rows it avoids 30% of the mistakes of a constant guess; the nearest neighbours of each row, which "
+        "need no training, avoid 80%, so there is more in these data",
+    ),
     "loss_not_falling": ({"moments": everywhere()}, "", "the loss of the same rows was 1 before and is 1 after training"),
     "cannot_overfit_one_batch": (
         {"one_batch": lambda: score(0.2)}, "", "trained on 16 rows alone it learns 20% of them",
@@ -188,7 +208,15 @@ def test_an_ordinary_run_is_not_suspect(name):
 
 
 # What is wrong in itself is asked for however well the run does; everything else needs something left to learn.
-ALWAYS = {"class_imbalance", "denormals", "doubled_softmax", "missing_softmax", "squashed_output", "overfitting"}
+ALWAYS = {
+    "constant_inputs",
+    "class_imbalance",
+    "denormals",
+    "doubled_softmax",
+    "missing_softmax",
+    "squashed_output",
+    "overfitting",
+}
 
 
 @pytest.mark.parametrize("name", sorted(set(SUSPECT) - ALWAYS))
@@ -266,3 +294,55 @@ def test_scores_are_the_means_of_what_each_row_says():
         assert found.by_row[name].mean() == pytest.approx(getattr(found, name))
     lost = VALUES.score(np.array([[1e9], [0.0]]), np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]))
     assert lost.by_row["learned"].tolist() == [-1, -1]
+
+
+# -- absence of evidence is no evidence ------------------------------------------------------------------------
+
+
+def test_targets_are_not_called_unrelated_where_neighbours_could_not_tell():
+    blind = {"tested": 0.0, "labels": doubt(related=0.5, learned=0.01, power=2.0)}
+    assert RULES["shuffled_labels"].suspects(evidence(**blind)) is None
+
+
+def judged(x, y):
+    """What cross-fitting says of targets that are values, without a run."""
+    lab = SimpleNamespace(x=x, y=y, rows=np.arange(len(x)), x_val=x[:10], task=VALUES)
+    return cross_fit(lab)
+
+
+def test_a_few_far_targets_do_not_hide_that_the_others_follow_from_the_inputs():
+    values = x[:, :1] * 2 + x[:, 1:2]
+    values[rng.choice(len(x), 12, replace=False)] = rng.normal(size=(12, 1)) * 500
+    assert judged(x, values).related > 9 and judged(x, values).learned > 0.5
+    assert abs(judged(x, rng.permutation(values)).related) < 5
+
+
+def test_several_targets_are_judged_each_by_itself():
+    both = np.concatenate([x[:, :1], -x[:, :1]], axis=1)  # their mean is 0 in every row
+    assert judged(x, both).related > 9
+
+
+def test_inputs_that_are_all_alike_can_tell_nothing():
+    assert judged(np.ones_like(x), x[:, :1]).power == 0
+
+
+@pytest.mark.parametrize("y", [np.zeros((400, 1)), np.zeros(400)], ids=["constant", "no axis"])
+def test_targets_that_do_not_vary(y):
+    assert judged(x, y).related == 0
+
+
+def test_a_score_names_the_loss_of_the_user_and_the_measure_of_the_rule():
+    found = Score(0.4, 0.4, 0.4, 1.2, 0.7, 0.55, 2.5)
+    assert found.text() == "loss 2.5, accuracy 70.0%"
+    assert found.text("recall") == "mean recall of the classes 55.0%, loss 2.5, accuracy 70.0%"
+    assert replace(found, own=np.nan).text() == "accuracy 70.0%"
+    assert Score(0.4, 0.4, 0.4, 1.2, np.nan, own=9.0).text() == "loss 9, R squared 0.400"
+
+
+def test_no_recall_is_won_or_lost_where_there_is_one_class():
+    assert CLASSES.score(np.eye(3)[[1, 0]], np.array([0, 0]), np.array([0, 1, 2])).recall == 0
+
+
+def test_every_rule_says_why_and_what_to_change():
+    for rule in RULES.values():
+        assert rule.why.endswith(".") and rule.change.endswith((".", ")")), rule.name

@@ -25,10 +25,11 @@ class _Diagnosis:
     """In the form that `Trainer.diagnose` returns; the page shows it, it does not make it."""
 
     def as_dict(self):
-        scores = {"training": {"loss": 2.301, "accuracy": 0.11}, "held_out": {"loss": 2.305, "accuracy": 0.09}}
-        better = {"training": {"loss": 0.21, "accuracy": 0.94}, "held_out": {"loss": 0.3, "accuracy": 0.91}}
+        scores = {"training": {"own": 2.301, "accuracy": 0.11}, "held_out": {"own": 2.305, "accuracy": 0.09}}
+        better = {"training": {"own": 0.21, "accuracy": 0.94}, "held_out": {"own": 0.3, "accuracy": 0.91}}
         remedy = {
             "remedy": "learning rate divided by 100",
+            "control": False,
             "gain": 0.87,
             "least": 0.85,
             "replays": 3,
@@ -39,10 +40,10 @@ class _Diagnosis:
         other = {**remedy, "cause": "bad_initialisation", "remedy": "weights drawn anew", "gain": 0.01}
         finding = {
             "claim": "The learning rate is too high", "name": "learning_rate_high", "where": "<i>layer</i>", "step": 12,
-            "evidence": "the loss rose in 41 of 60 steps", "remedy": {**remedy, "curves": curves}, "alternatives": [other],
+            "evidence": "the loss rose in 41 of 60 steps", "why": "Steps go too far.", "change": "optim.Adam(..., lr=1e-3).", "remedy": {**remedy, "curves": curves}, "alternatives": [other],
         }  # fmt: skip
         return {
-            "summary": "The run learned nothing.", "notes": ["Replays were exact."], "checked": ["learning_rate_high"],
+            "verdict": "found", "bad": "", "tried": [], "summary": "The run learned nothing.", "notes": ["Replays were exact."], "checked": ["learning_rate_high"],
             "suspected": ["learning_rate_high"], "replays": 9, "exact": True, "findings": [finding],
         }  # fmt: skip
 

@@ -13,6 +13,7 @@ from chainrule.explain.diagnosis import evidence, report, trial
 from chainrule.explain.diagnosis.experiment import Laboratory
 from chainrule.explain.diagnosis.report import Diagnosis, Experiment, Finding
 from chainrule.explain.diagnosis.rules import RULES
+from chainrule.explain.diagnosis.rules.poor import badness
 
 __all__ = ["Diagnosis", "Experiment", "Finding", "diagnose"]
 
@@ -29,8 +30,11 @@ def diagnose(trainer: Any) -> Diagnosis:
     with Laboratory(trainer) as lab:
         e = evidence.gather(lab)
         found, cases = trial.judged(lab, e)
+        bad = "" if found else badness(e)
         return Diagnosis(
-            findings=[report.finding(case, cases) for case in found],
+            findings=[report.finding(case, cases, lab) for case in found],
+            bad=bad,
+            tried=report.experiments(cases, lab) if bad else [],
             checked=list(RULES),
             suspected=[case.rule.name for case in cases],
             summary=_summary(e),

@@ -85,6 +85,7 @@ class Moment:
     turn: float  # the cosine between the gradient here and after the next step, on the same rows
     train: Score
     val: Score
+    norm: float  # of the gradient by everything that is optimized, before clipping
     train_mode_loss: float  # of the same rows and loss, with dropout as in training
     eval_mode_loss: float
 
@@ -182,9 +183,11 @@ class _Look:
         with np.errstate(all="ignore"):
             after = look(self.lab, self.x, self.y)[1] if self.finite else {}
             movements = [self._movement(name, p) for name, p in self.lab.model.named_parameters()]
+            squares = (float((g.astype(np.float64) ** 2).sum()) for g in self.gradients.values())
             spread = float(self.output.std(axis=0).mean() / (np.abs(self.output).mean() + 1e-30))
             return Moment(
                 step, loss, self.activities, movements, spread, _cosine(self.gradients, after), self.train, self.val,
+                math.sqrt(sum(squares)),
                 self.train_loss, self.eval_loss,
             )  # fmt: skip
 

@@ -6,6 +6,7 @@ without a remedy ends in the bits of the run. What a remedy changes is therefore
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from chainrule.explain.diagnosis import surgery
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.task import Score, Task
 from chainrule.optim import Optimizer
+from chainrule.tensor.creation import tensor
+from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import drawing_from
 from chainrule.training import inputs, state
 from chainrule.training import steps as compiled
@@ -117,6 +120,11 @@ class Laboratory:
             epochs = max(epochs + 1, STOPPED_EPOCHS)
         weights = sum(p.numel() for p in self.model.parameters())
         return int(min(epochs * rows, max(LEAST_STEPS * self.position.batch_size, MULTIPLY_ADDS / max(1, weights))))
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that the run began with, of its first group."""
+        return float(self.start.settings.groups[0]["lr"])
 
     @property
     def steps(self) -> int:
@@ -251,7 +259,7 @@ class Laboratory:
         key = remedy.structure
         if key not in self._worlds:
             optimizer = surgery.whole_optimizer(self.model, self.optimizer) if remedy.thaw else self.optimizer
-            norm = remedy.clip or self.start.settings.max_norm
+            norm = self.start.settings.max_norm if not remedy.clip else remedy.clip if remedy.clip < math.inf else None
             world = self.session.variation(surgery.loss_of(self.loss, remedy), optimizer, norm)
             own = {id(handle) for handle, _ in self.start.values}
             new = [handle for handle in world.handles() if id(handle) not in own]
@@ -314,7 +322,14 @@ class Laboratory:
         """The score of outputs that a replay with this remedy gave, against the user's targets."""
         plain = replace(remedy, permute=False)
         task = replace(self.task, loss=remedy.loss, output=surgery.READ[remedy.loss]) if remedy.loss else self.task
-        return task.score(output, self.targets(y, plain), self.targets(self.y, plain))
+        score = task.score(output, self.targets(y, plain), self.targets(self.y, plain))
+        another = remedy.loss or remedy.targets  # not to be compared with the user's own numbers
+        return score if another else replace(score, own=self._own_loss(output, y))
+
+    def _own_loss(self, output: Array, y: Array) -> float:
+        """The user's loss of these outputs, in evaluation mode."""
+        with self.session.mode(False), self.session.beside(), no_grad(), np.errstate(all="ignore"):
+            return float(self.loss(tensor(output), tensor(y)).item())
 
     def trusted(self, remedy: Remedy, replay: Replay) -> Score:
         """The score on those rows held out whose label their neighbours among the training rows confirm."""

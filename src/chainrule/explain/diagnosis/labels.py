@@ -32,7 +32,9 @@ class Labels:
     Attributes:
         related: how many standard deviations the neighbours' agreement with the labels lies above that with
             shuffled labels.
-        learned: the share of the held-out mistakes of a constant that the cross-fitted models avoid.
+        power: the same with labels that follow from the inputs on purpose: what `related` could have been.
+        neighbours: the share of a constant's mistakes that the neighbours avoid.
+        learned: the same for the cross-fitted models, on the rows that each of them has not seen.
         doubtful: the share of rows with another label than the models give, among the half of the rows of
             which they are surest.
         suspicious: those rows and their like, a mask over all rows.
@@ -40,6 +42,8 @@ class Labels:
     """
 
     related: float
+    power: float
+    neighbours: float
     learned: float
     doubtful: float
     suspicious: Array
@@ -61,17 +65,31 @@ def cross_fit(lab: Laboratory) -> Labels:
     mistakes = float((labels != np.bincount(labels).argmax()).mean())
     suspicious = np.zeros(len(lab.x), bool)
     suspicious[lab.rows[wrong]] = True
-    learned = 1 - float(wrong.mean()) / max(mistakes, 1e-9)
-    return Labels(related(lab, labels), learned, float(wrong[half].mean()), suspicious, _trusted(lab))
+    seen = neighbours[:ROWS].argmax(axis=1) == labels[:ROWS]
+    voted, learned = (1 - share / max(mistakes, 1e-9) for share in (float((~seen).mean()), float(wrong.mean())))
+    doubtful = float(wrong[half].mean())
+    return Labels(related(lab, labels), power(lab, labels), voted, learned, doubtful, suspicious, _trusted(lab))
 
 
 def _of_values(lab: Laboratory) -> Labels:
-    rows = lab.rows[:ROWS]
-    targets = surgery.standardised(lab.y, lab.y).reshape(len(lab.y), -1).mean(axis=1, dtype=np.float64)
-    values = targets[lab.rows]
+    rows, values = lab.rows[:ROWS], _ranks(lab.y[lab.rows])
+    if not values.shape[1]:
+        return Labels(0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(len(lab.x), bool), np.ones(len(lab.x_val), bool))
     error = -_agreement(values[: len(rows)], _nearest(lab, rows))
     learned = 1 - error / max(float(values.var()), 1e-12)
-    return Labels(related(lab, values), learned, 0.0, np.zeros(len(lab.x), bool), np.ones(len(lab.x_val), bool))
+    everything, nothing = np.ones(len(lab.x_val), bool), np.zeros(len(lab.x), bool)
+    return Labels(related(lab, values), power(lab, values), learned, learned, 0.0, nothing, everything)
+
+
+def _ranks(y: Array) -> Array:
+    """Each target that varies as ranks from -1/2 to 1/2, equal ones alike: a few far values must not decide."""
+    wide = y.reshape(len(y), -1).astype(np.float64)
+    columns = []
+    for column in wide.T[np.ptp(wide, axis=0) > 0]:
+        _, places, counts = np.unique(column, return_inverse=True, return_counts=True)
+        middles = np.cumsum(counts) - (counts + 1) / 2
+        columns.append(middles[places] / len(column) - 0.5)
+    return np.stack(columns, axis=1) if columns else np.empty((len(y), 0))
 
 
 def _trusted(lab: Laboratory) -> Array:
@@ -131,6 +149,30 @@ def related(lab: Laboratory, targets: Array) -> float:
     near, values = _nearest(lab, rows), targets[: len(rows)]
     chance = [_agreement(values[shuffled_indices(len(rows), seed=2**35 + i)], near) for i in range(PERMUTATIONS)]
     return (_agreement(values, near) - float(np.mean(chance))) / max(float(np.std(chance)), 1e-9)
+
+
+def power(lab: Laboratory, targets: Array) -> float:
+    """`related` of the same targets put in the order of the inputs' first principal component; 0 where there is none."""
+    rows = lab.rows[:ROWS]
+    x = surgery.standardised(lab.x, lab.x)[rows].reshape(len(rows), -1).astype(np.float64)
+    along = _first_component(x - x.mean(axis=0))
+    if not np.ptp(along) > 1e-6:
+        return 0.0
+    planted = np.empty_like(targets[: len(rows)])
+    planted[np.argsort(along, kind="stable")] = np.sort(targets[: len(rows)], axis=0)
+    return related(lab, planted)
+
+
+def _first_component(x: Array) -> Array:
+    """The rows along the direction in which they vary most, by power iteration; a few steps are near enough."""
+    along: Array = x[:, np.argmax(x.var(axis=0))] if x.size else np.zeros(len(x))
+    for _ in range(8):
+        direction = along @ x
+        size = float(np.linalg.norm(direction))
+        if not np.isfinite(size) or size == 0:
+            break
+        along = x @ (direction / size)
+    return along
 
 
 def _agreement(values: Array, near: Array) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,10 +22,10 @@ class Remedy:
         loss: "log_softmax" (put before the loss), "of_probabilities" (the outputs taken as probabilities),
             "cross_entropy" (in place of the loss).
         dropout: this p in every Dropout.
-        clip: gradients scaled down to this norm.
+        clip: gradients scaled down to this norm, infinity for not at all; 0: as the run has it.
         balance: every class drawn equally often.
         decay: this weight decay.
-        stop: only this share of the steps.
+        stop: only this share of the steps, or so many times as many.
         clean: rows whose labels look wrong left out.
         permute: targets shuffled among the rows (a control, not a remedy).
         thaw: every parameter given to the optimizer.
@@ -60,13 +61,23 @@ class Remedy:
         """What needs another compiled program; everything else changes values only."""
         return (self.activation, self.bare, self.loss, self.dropout, self.clip, self.decay, self.thaw)
 
-    def __str__(self) -> str:
-        words = [
-            _WORDS[f.name].format(_LOSS_WORDS.get(getattr(self, f.name), getattr(self, f.name)))
-            for f in fields(self)
-            if getattr(self, f.name) != f.default
-        ]
+    def words(self, rate: float | None = None) -> str:
+        """The changes in words; with the run's learning rate, the new one too."""
+        words = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == "lr" and value != f.default and rate is not None:
+                words.append(f"learning rate {rate * value:.3g} instead of {rate:.3g}")
+            elif f.name == "clip" and value == math.inf:
+                words.append("gradients not clipped")
+            elif f.name == "stop" and value > 1:
+                words.append(f"{value:g} times as many steps")
+            elif value != f.default:
+                words.append(_WORDS[f.name].format(_LOSS_WORDS.get(value, value)))
         return ", ".join(words) or "nothing changed"
+
+    def __str__(self) -> str:
+        return self.words()
 
 
 _LOSS_WORDS = {
@@ -89,6 +100,6 @@ _WORDS = {
     "decay": "weight decay {:g}",
     "stop": "stopped after {:.0%} of the steps",
     "clean": "rows with suspicious labels left out",
-    "permute": "targets shuffled",
+    "permute": "a control: targets shuffled once more",
     "thaw": "every parameter given to the optimizer",
 }

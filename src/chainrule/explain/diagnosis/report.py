@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from chainrule.explain.diagnosis.experiment import Laboratory
+from chainrule.explain.diagnosis.rules import Rule
 from chainrule.explain.diagnosis.trial import Case, Effect
+from chainrule.nn.meaning import name_of
 
 Array = np.ndarray[Any, Any]
 WIDTH = 110
@@ -22,15 +26,18 @@ class Experiment:
 
     Attributes:
         remedy: in words.
-        gain: of the rule's measure, a share of what there is to learn; the mean over `replays` seeds.
-        least: the smallest gain of a seed.
-        error: the standard error of the run's own gain, over the rows held out; 0 if it is one on training rows.
+        control: it is no remedy, but what must change nothing if the finding is right.
+        gain: of the rule's measure, as a share of what there is to learn (0: a constant guess, 1: everything); the mean
+            over `replays` orders of the rows.
+        least: the smallest gain of them.
+        error: the standard error of the run's own gain, over its rows and those orders.
         before, after: the scores of both replays, on the training rows and on rows held out.
         curves: the training loss of both replays: ``{"at": steps of the run as it was, "before", "after": the mean
             loss since the point before}``, None where a replay had stopped or was not finite.
     """
 
     remedy: str
+    control: bool
     gain: float
     least: float
     error: float
@@ -41,15 +48,18 @@ class Experiment:
     text: str
 
     @classmethod
-    def of(cls, effect: Effect) -> Experiment:
+    def of(cls, effect: Effect, rule: Rule, rate: float) -> Experiment:
         sides = [(r.val if effect.held_out else r.train) for r in (effect.before, effect.after)]
         rows = "rows held out" if effect.held_out else "training rows"
         before, after = (
             {"training": r.train.as_dict(), "held_out": r.val.as_dict()} for r in (effect.before, effect.after)
         )
-        text = f"{effect.remedy}: {sides[0]} -> {sides[1]} ({rows})"
+        words, (was, now) = effect.remedy.words(rate), (side.text(rule.measure) for side in sides)
         gain, least, seeds = effect.gain, min(effect.gains), len(effect.gains)
-        return cls(str(effect.remedy), gain, least, effect.error, seeds, before, after, _curves(effect), text)
+        return cls(
+            words, rule.measure == "unchanged", gain, least, effect.error, seeds, before, after, _curves(effect),
+            f"{words}: {was} -> {now} ({rows})",
+        )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "text"}
@@ -83,6 +93,8 @@ class Finding:
         where: the layer or parameter; empty for the whole run.
         step: the first step at which the evidence was seen, from 0.
         evidence: in a sentence.
+        why: why it happens, in a sentence.
+        change: which line to change, and into what.
         remedy: the experiment that confirmed it.
         alternatives: other remedies and causes that were tried, with their effects.
     """
@@ -92,6 +104,8 @@ class Finding:
     where: str
     step: int
     evidence: str
+    why: str
+    change: str
     remedy: Experiment
     alternatives: tuple[tuple[str, Experiment], ...]
 
@@ -105,13 +119,17 @@ class Diagnosis:
     """What `Trainer.diagnose` returns; print it.
 
     Attributes:
-        findings: confirmed causes, the likeliest first; empty if nothing is wrong.
-        checked: the names of all rules.
-        suspected: those that raised a suspicion.
+        findings: confirmed causes, the likeliest first.
+        bad: what is bad about a run without findings, in a sentence; empty where nothing is.
+        tried: the experiments of a run that is bad and has no findings: the rule that called for it, and what it gave.
+        checked: the names of all rules that looked at the run.
+        suspected: those that raised a suspicion, each of which was tested by replays.
         notes: what limits the diagnosis.
     """
 
     findings: list[Finding]
+    bad: str
+    tried: list[tuple[str, Experiment]]
     checked: list[str]
     suspected: list[str]
     summary: str
@@ -120,50 +138,73 @@ class Diagnosis:
     notes: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        """True if something is wrong."""
-        return bool(self.findings)
+        """True if something is wrong, whether its cause is known or not."""
+        return bool(self.findings or self.bad)
+
+    @property
+    def verdict(self) -> str:
+        """ "found", "unknown" (the run is bad, and no cause was found) or "nothing"."""
+        return "found" if self.findings else "unknown" if self.bad else "nothing"
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain lists, dicts, strings and numbers."""
-        return {**self.__dict__, "findings": [finding.as_dict() for finding in self.findings]}
+        findings = [finding.as_dict() for finding in self.findings]
+        tried = [{"cause": name, **e.as_dict()} for name, e in self.tried]
+        return {**self.__dict__, "verdict": self.verdict, "findings": findings, "tried": tried}
 
     def __str__(self) -> str:
         return "\n".join(line for part in self._parts() for line in part)
 
     def _parts(self) -> Iterator[list[str]]:
-        count = len(self.findings)
-        verdict = (
-            "Nothing wrong was found."
-            if not count
-            else f"{count} finding{'s' if count > 1 else ''}, the likeliest first."
-        )
-        yield _wrapped(f"{verdict} {self.summary}")
+        yield _wrapped(f"{self._headline()} {self.summary}")
         for number, finding in enumerate(self.findings, 1):
             yield ["", *_finding(number, finding)]
-        yield ["", *_wrapped(f"Checked by {self.replays} replays: {_plainly(self.checked)}.")]
-        if not count and self.suspected:
-            yield _wrapped(f"Suspected, but no remedy helped: {_plainly(self.suspected)}.")
+        if self.tried:
+            yield ["", "What was tried, and what it gains of what there is to learn:", *_listed(self.tried)]
+        looked = f"{len(self.checked)} rules looked at the run"
+        raised = (
+            f"{len(self.suspected)} raised a suspicion ({_plainly(self.suspected)})"
+            if self.suspected
+            else "none suspects anything"
+        )
+        yield ["", *_wrapped(f"{looked}; {raised}. {self.replays} replays.")]
         yield from (_wrapped(note) for note in self.notes)
+
+    def _headline(self) -> str:
+        count = len(self.findings)
+        if count:
+            return f"{count} finding{'s' if count > 1 else ''}, the likeliest first."
+        return f"This run is bad, and the cause is not known: {self.bad}." if self.bad else "Nothing wrong was found."
 
 
 def _finding(number: int, finding: Finding) -> list[str]:
     where = f" ({finding.where})" if finding.where else ""
     seen = "before the first step" if finding.step == 0 else f"after step {finding.step}"
-    effect = finding.remedy
     lines = _wrapped(f"{number}. {finding.claim}{where}.", "   ")
     lines += _wrapped(f"Evidence, first seen {seen}: {finding.evidence}.", "   ", "   ")
-    spread = f", standard error over the rows {effect.error:.0%}" if effect.error else ""
-    lines += _wrapped(
-        f"Remedy, measured: {effect.text}; over {effect.replays} seeds it changes what is learned by {effect.gain:+.0%} "
-        f"(at least {effect.least:+.0%}{spread}).", "   ", "   ",
-    )  # fmt: skip
-    if finding.alternatives:
-        lines.append("   Tried instead:")
-        lines += [
-            line for name, e in finding.alternatives[:8]
-            for line in _wrapped(f"- {_plainly([name])}: {e.text}, {e.gain:+.0%}", "     ", "   ")
-        ]  # fmt: skip
-    return lines
+    lines += _wrapped(f"Why: {finding.why}", "   ", "   ")
+    lines += _wrapped(f"Change: {finding.change}", "   ", "   ")
+    lines += _wrapped(_measured(finding.remedy), "   ", "   ")
+    return [*lines, *(["   Tried instead:", *_listed(finding.alternatives[:8])] if finding.alternatives else [])]
+
+
+def _measured(effect: Experiment) -> str:
+    """The experiment in a sentence."""
+    if effect.control:
+        return (
+            f"Measured by {effect.text}; over {effect.replays} orders of the rows nothing changes ({effect.gain:+.0%})."
+        )
+    gain = f"a gain of {effect.gain:.0%} of what there is to learn (at least {effect.least:.0%}"
+    worse = effect.before["held_out" if "held out" in effect.text else "training"]["learned"]
+    start = ", from worse than a constant guess" if worse is not None and worse < 0 else ""
+    error = f", standard error {effect.error:.0%}" if effect.error >= 0.005 else ""
+    return f"Remedy, measured: {effect.text}: {gain}{error}{start}), over {effect.replays} orders of the rows."
+
+
+def _listed(tried: Sequence[tuple[str, Experiment]]) -> list[str]:
+    return [
+        line for name, e in tried for line in _wrapped(f"- {_plainly([name])}: {e.text}, {e.gain:+.0%}", "     ", "   ")
+    ]
 
 
 def _wrapped(text: str, rest: str = "", first: str = "") -> list[str]:
@@ -174,12 +215,38 @@ def _plainly(names: list[str]) -> str:
     return ", ".join(name.replace("_", " ") for name in names)
 
 
-def finding(case: Case, cases: list[Case]) -> Finding:
+def finding(case: Case, cases: list[Case], lab: Laboratory) -> Finding:
     """A confirmed case as it is reported, with everything else that was tried."""
-    others = [(case.rule.name, Experiment.of(effect)) for effect in case.effects[1:]]
+    rate = lab.rate
+    others = [(case.rule.name, Experiment.of(effect, case.rule, rate)) for effect in case.effects[1:]]
     for other in cases:
         if other.rule is not case.rule:
-            others += [(other.rule.name, Experiment.of(effect)) for effect in other.effects[:1]]
-    others.sort(key=lambda pair: -pair[1].gain)
-    s = case.suspicion
-    return Finding(case.rule.name, case.rule.claim, s.where, s.step, s.says, Experiment.of(case.best), tuple(others))
+            others += [(other.rule.name, Experiment.of(effect, other.rule, rate)) for effect in other.effects[:1]]
+    s, rule = case.suspicion, case.rule
+    best = Experiment.of(case.best, rule, rate)
+    others = [pair for pair in _each_once(others) if pair[1].remedy != best.remedy]
+    return Finding(rule.name, rule.claim, s.where, s.step, s.says, rule.why, _change(case, lab), best, tuple(others))
+
+
+def experiments(cases: list[Case], lab: Laboratory) -> list[tuple[str, Experiment]]:
+    """Everything that was tried, what helped most first."""
+    found = [(c.rule.name, Experiment.of(effect, c.rule, lab.rate)) for c in cases for effect in c.effects]
+    return _each_once(found)
+
+
+def _each_once(tried: list[tuple[str, Experiment]]) -> list[tuple[str, Experiment]]:
+    """What helped most first; a remedy that several rules call for stands there once."""
+    found: dict[str, tuple[str, Experiment]] = {}
+    for name, experiment in sorted(tried, key=lambda pair: -pair[1].gain):
+        found.setdefault(experiment.remedy, (name, experiment))
+    return list(found.values())
+
+
+def _change(case: Case, lab: Laboratory) -> str:
+    """The rule's advice with this run's names and numbers in it."""
+    remedy = case.best.remedy
+    return case.rule.change.format(
+        optimizer=type(lab.optimizer).__name__, rate=lab.rate * remedy.lr, batch=remedy.batch, epochs=round(lab.position.epoch * remedy.stop), dropout=remedy.dropout,
+        decay=max(0.0, remedy.decay), norm=None if math.isinf(remedy.clip) else f"{remedy.clip:g}",
+        where=case.suspicion.where, loss=name_of(lab.loss),
+    )  # fmt: skip

@@ -42,8 +42,10 @@ class Score:
         loss: the share of the constant's loss that the outputs save (for values: R squared), at least -1.
         right: the share of the constant's mistakes that they avoid (for values: R squared again).
         recall: the same for the mean recall of the classes, which a constant has at 1/K.
-        raw: the loss itself, in its own units (nats, or squared targets).
+        raw: what `loss` is a share of, in its own units (nats, or squared targets).
         accuracy: the share of right rows; NaN for values.
+        recalled: the mean recall of the classes; NaN for values.
+        own: the user's loss on these rows, in evaluation mode; NaN where a remedy took another one or other targets.
         by_row: what each row says of `learned`, `right` and `recall`, which are the means (at the bound each row says
             -1): two scores of the same rows are compared row by row, and the spread tells how far to trust that.
     """
@@ -53,6 +55,8 @@ class Score:
     recall: float
     raw: float
     accuracy: float
+    recalled: float = np.nan
+    own: float = np.nan
     by_row: dict[str, Array] = field(repr=False, compare=False, default_factory=dict)
 
     @property
@@ -61,11 +65,20 @@ class Score:
         return (self.loss + self.right) / 2
 
     def __str__(self) -> str:
-        right = "" if np.isnan(self.accuracy) else f", accuracy {self.accuracy:.1%}"
-        return f"loss {self.raw:.4g}{right}"
+        return self.text()
+
+    def text(self, measure: str = "learned") -> str:
+        """What a reader compares: the user's loss, accuracy (or R squared), and the mean recall where that is the measure."""
+        values = np.isnan(self.accuracy)
+        parts = [
+            f"mean recall of the classes {self.recalled:.1%}" if measure == "recall" and not values else "",
+            "" if np.isnan(self.own) else f"loss {self.own:.4g}",
+            f"R squared {self.right:.3f}" if values else f"accuracy {self.accuracy:.1%}",
+        ]
+        return ", ".join(part for part in parts if part)
 
     def as_dict(self) -> dict[str, float | None]:
-        names = ("loss", "right", "recall", "raw", "accuracy", "learned")
+        names = ("loss", "right", "recall", "raw", "accuracy", "recalled", "own", "learned")
         values = {name: float(getattr(self, name)) for name in names}
         return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
@@ -163,22 +176,26 @@ def _of_values(output: Array, y: Array, reference: Array) -> Score:
     errors = ((output.astype(np.float64) - y64) ** 2).reshape(len(y), -1).mean(axis=1)
     rows = _bounded(1 - errors / constant)
     share = float(rows.mean())
-    return Score(share, share, share, float(errors.mean()), np.nan, dict.fromkeys(("learned", "right", "recall"), rows))
+    by_row = dict.fromkeys(("learned", "right", "recall"), rows)
+    return Score(share, share, share, float(errors.mean()), np.nan, by_row=by_row)
 
 
 def _of_classes(p: Array, labels: Array, counts: Array) -> Score:
     if not np.isfinite(p).all():
         lost = np.full(len(labels), -1.0)
-        return Score(-1.0, -1.0, -1.0, np.nan, np.nan, dict.fromkeys(("learned", "right", "recall"), lost))
+        by_row = dict.fromkeys(("learned", "right", "recall"), lost)
+        return Score(-1.0, -1.0, -1.0, np.nan, 0.0, 0.0, by_row=by_row)
     prior = (counts + 1e-3) / (counts + 1e-3).sum()
     constant = max(float(-np.log(prior[labels]).mean()), TINY)
     nll = -np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-7))
     correct = p.argmax(axis=1) == labels
     mistakes = max(float((labels != counts.argmax()).mean()), 1 / len(labels))
     loss, right, recall = _bounded(1 - nll / constant), _bounded(1 - ~correct / mistakes), _recall(correct, labels)
+    chance = 1 / max(1, len(np.unique(labels)))
     return Score(
         float(loss.mean()), float(right.mean()), float(recall.mean()), float(nll.mean()), float(correct.mean()),
-        {"learned": (loss + right) / 2, "right": right, "recall": recall},
+        recalled=chance + (1 - chance) * float(recall.mean()),
+        by_row={"learned": (loss + right) / 2, "right": right, "recall": recall},
     )  # fmt: skip
 
 
@@ -186,5 +203,7 @@ def _recall(correct: Array, labels: Array) -> Array:
     """What each row adds to the mean recall of the classes, as a share between chance and 1."""
     present, index = np.unique(labels, return_inverse=True)
     chance = 1 / len(present)
+    if chance == 1:  # of a single class there is no recall to be gained or lost
+        return np.zeros(len(labels))
     weight = len(labels) / (np.bincount(index)[index] * len(present))
     return np.asarray((correct * weight - chance) / max(1 - chance, TINY))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,11 +26,11 @@ SYMPTOM = 5  # the rank from which on a rule speaks of symptoms
 
 
 class Gain(NamedTuple):
-    """After minus before; on rows held out with its standard error, the rows compared one by one."""
+    """After minus before, with its standard error over the rows, which are compared one by one."""
 
     value: float
-    error: float = 0.0
-    held_out: bool = False
+    error: float
+    held_out: bool
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Effect:
         gains: after minus before for each seed, the run's own first.
         reached: after with each seed, minus before with the run's own.
         before, after: the replays with the run's own seed.
-        error: of the first gain, its standard error over the rows held out; 0 on training rows.
+        error: of the first gain, its standard error: over its rows, and over the orders of the rows that were tried.
         held_out: whether the first gain is one on rows held out.
     """
 
@@ -62,9 +63,9 @@ class Effect:
     def certain(self, worth: float) -> bool:
         """Worth a report: it helps the run itself, and neither the rows held out nor the order of rows are why.
 
-        The run's own replays differ in nothing but the remedy; no other noise is in the first gain than which rows
-        happened to be held out, so it must be significant over those. With other seeds the remedy must reach as much
-        on average, half as much each time, and help on average by half (the run may have been unlucky).
+        The run's own replays differ in nothing but the remedy, but which rows there were and in which order they came is
+        chance, on training rows too: the gain must be significant over both. With other seeds the remedy must reach as
+        much on average, half as much each time, and help on average by half (the run may have been unlucky).
         """
         own = self.gains[0] >= worth and self.gains[0] > SURE * self.error
         lucky = min(self.reached) < worth / 2 or min(self.gains) < -worth / 2
@@ -132,13 +133,20 @@ def _effect(lab: Laboratory, rule: Rule, remedy: Remedy, base: Remedy, seeds: It
 
     gains = [gain(before, after) for before, after in pairs]
     reached = tuple(gain(pairs[0][0], after).value for _, after in pairs)
-    return Effect(remedy, base, tuple(g.value for g in gains), reached, *pairs[0], gains[0].error, gains[0].held_out)
+    values = tuple(g.value for g in gains)
+    error = math.hypot(gains[0].error, _spread(values))
+    return Effect(remedy, base, values, reached, *pairs[0], error, gains[0].held_out)
 
 
-def _paired(name: str, before: Score, after: Score) -> Gain:
+def _spread(values: tuple[float, ...]) -> float:
+    """The standard error of their mean; 0 of a single one."""
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+def _paired(name: str, before: Score, after: Score, held_out: bool = True) -> Gain:
     changes = after.by_row[name] - before.by_row[name]
     gain = float(getattr(after, name) - getattr(before, name))
-    return Gain(gain, float(np.std(changes) / len(changes) ** 0.5), True)
+    return Gain(gain, float(np.std(changes) / max(1, len(changes)) ** 0.5), held_out)
 
 
 def _on_rows_held_out(name: str, before: Replay, after: Replay) -> Gain:
@@ -147,14 +155,14 @@ def _on_rows_held_out(name: str, before: Replay, after: Replay) -> Gain:
 
 def _on_training_rows(name: str, before: Replay, after: Replay) -> Gain:
     """What a remedy adds on the training rows; if it costs anything on rows held out, that counts instead."""
-    trained = Gain(float(getattr(after.train, name) - getattr(before.train, name)))
+    trained = _paired(name, before.train, after.train, held_out=False)
     held_out = _on_rows_held_out(name, before, after)
     return held_out if held_out.value + held_out.error < HARM else trained
 
 
 def _on_either(before: Replay, after: Replay) -> Gain:
     """The larger gain; if the remedy costs anything on the other rows, that counts instead."""
-    trained = Gain(after.train.learned - before.train.learned)
+    trained = _paired("learned", before.train, after.train, held_out=False)
     held_out = _on_rows_held_out("learned", before, after)
     costly = min(trained.value, held_out.value + held_out.error) < HARM
     return min(trained, held_out) if costly else max(trained, held_out)

@@ -15,17 +15,18 @@ def checks(found: Record) -> Record:
 
 
 def diagnosis(found: Record) -> Record:
-    """``{"summary", "notes", "checked", "suspected", "findings"}`` of `Diagnosis.as_dict`.
+    """``{"verdict", "bad", "summary", "notes", "checked", "suspected", "tried", "findings"}`` of `Diagnosis.as_dict`.
 
-    A finding: ``{"title", "where", "step", "evidence", "remedy", "alternatives"}``; a remedy and each alternative:
-    ``{"remedy", "gain", "least", "replays", "before", "after", "curves"}`` with the scores of both replays.
+    A finding: ``{"title", "where", "step", "evidence", "why", "change", "remedy", "alternatives"}``; a remedy, each
+    alternative and what was tried: ``{"remedy", "control", "gain", "least", "replays", "before", "after", "curves"}`` with
+    the scores of both replays.
     """
-    keys = ("summary", "notes", "checked", "suspected", "replays", "exact")
+    keys = ("verdict", "bad", "summary", "notes", "checked", "suspected", "replays", "exact", "tried")
     return {**{key: found.get(key) for key in keys}, "findings": [_finding(f) for f in found["findings"]]}
 
 
 def _finding(found: Record) -> Record:
     return {
         "title": found["claim"], "name": found["name"], "where": found["where"], "step": found["step"],
-        "evidence": found["evidence"], "remedy": found["remedy"], "alternatives": found["alternatives"],
+        "evidence": found["evidence"], "why": found["why"], "change": found["change"], "remedy": found["remedy"], "alternatives": found["alternatives"],
     }  # fmt: skip

@@ -30,7 +30,15 @@ def _size(values: Array) -> tuple[float, float, float]:
     return float(np.sqrt((wide[:, moving] ** 2).mean())), offset, float(typical[1] / max(typical[0], 1e-300))
 
 
-@rule("unnormalised_inputs", "The inputs are not normalised", Remedy(inputs=True), 1, "either")
+@rule(
+    "unnormalised_inputs",
+    "The inputs are not normalised",
+    Remedy(inputs=True),
+    1,
+    "either",
+    why="A feature of large size makes the loss steep in its weights and flat in the others', so that no one learning rate fits both.",
+    change="Before fit: X = (X - X_train.mean(0)) / X_train.std(0), with the training rows' numbers for every row.",
+)
 def unnormalised_inputs(e: Evidence) -> Suspicion | None:
     """Inputs far from mean 0 and standard deviation 1, or features of very different sizes.
 
@@ -56,7 +64,37 @@ def _like_an_image(x: Array) -> bool:
     return bool((np.abs(x).min(axis=0) == 0).mean() > 0.5 and high.max() <= 255)
 
 
-@rule("unnormalised_targets", "The targets are not normalised", Remedy(targets=True), rank=1)
+@rule(
+    "constant_inputs",
+    "Every row has the same inputs",
+    Remedy(permute=True),
+    rank=0,
+    measure="unchanged",
+    why="Rows that are all alike cannot be told apart, whatever the network.",
+    change="Look at how X is made: a column read twice, a scale of 0, an array that was never filled.",
+)
+def constant_inputs(e: Evidence) -> Suspicion | None:
+    """No feature differs from row to row by more than rounding.
+
+    The experiment is a control: which target stands at which row makes no difference.
+
+    Source: our own; a fact about the data rather than a threshold.
+    """
+    wide = e.lab.x.reshape(len(e.lab.x), -1).astype(np.float64)
+    low, high = wide.min(axis=0), wide.max(axis=0)
+    if len(wide) < 2 or (high - low > 1e-6 * np.maximum(np.abs(low), np.abs(high))).any():
+        return None
+    return Suspicion(f"no feature differs between any two of the {len(wide)} rows", "the inputs")
+
+
+@rule(
+    "unnormalised_targets",
+    "The targets are not normalised",
+    Remedy(targets=True),
+    rank=1,
+    why="A new network's outputs are of size 1; the way to targets of another size takes most of the steps.",
+    change="Before fit: y = (y - y_train.mean(0)) / y_train.std(0), and the predictions back: p * y_train.std(0) + y_train.mean(0).",
+)
 def unnormalised_targets(e: Evidence) -> Suspicion | None:
     """Values to predict far from the size that a new network's outputs have.
 
@@ -79,6 +117,8 @@ def unnormalised_targets(e: Evidence) -> Suspicion | None:
     Remedy(balance=True),
     1,
     "recall",
+    why="The mean over the rows counts a rare class as little as it is frequent: to miss all of it costs next to nothing.",
+    change="Show the rare classes more often (repeat their rows in X and y), or weigh them in the loss: nn.CrossEntropyLoss(weight=...).",
 )
 def class_imbalance(e: Evidence) -> Suspicion | None:
     """One class many times more frequent than another, whose rows are mostly missed.
@@ -99,7 +139,14 @@ def class_imbalance(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("denormals", "Numbers are too small for the dtype", (Remedy(inputs=True), Remedy(init=True)), rank=1)
+@rule(
+    "denormals",
+    "Numbers are too small for the dtype",
+    (Remedy(inputs=True), Remedy(init=True)),
+    rank=1,
+    why="Numbers this small keep a few bits only, and compiled programs take them for 0.",
+    change="Bring the inputs to size 1 before fit (standardise them), or draw the weights anew.",
+)
 def denormals(e: Evidence) -> Suspicion | None:
     """Inputs or gradients between 0 and 1.2e-38: they keep few bits, and compiled programs flush them to 0.
 

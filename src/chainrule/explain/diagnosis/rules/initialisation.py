@@ -12,7 +12,14 @@ LARGE, SMALL = 3.0, 0.12  # times 1 / sqrt(fan_in); usual starts have 0.58 to 1.
 DRAWN = Remedy(init=True)
 
 
-@rule("symmetric_initialisation", "The units of a layer start alike and stay alike", DRAWN, rank=0)
+@rule(
+    "symmetric_initialisation",
+    "The units of a layer start alike and stay alike",
+    DRAWN,
+    rank=0,
+    why="Units with equal weights get equal gradients, so they stay equal: the layer counts as a single unit.",
+    change="Leave {where} as the layer draws it, or draw it at random: nn.init.kaiming_uniform_(weight).",
+)
 def symmetric_initialisation(e: Evidence) -> Suspicion | None:
     """A weight whose rows are all equal (constant or zero): its units get the same gradient forever.
 
@@ -24,7 +31,15 @@ def symmetric_initialisation(e: Evidence) -> Suspicion | None:
     return Suspicion(f"all rows of {len(alike)} weight(s) are equal before the first step", alike[0])
 
 
-@rule("initialisation_too_large", "The weights start too large", DRAWN, 2, "either")
+@rule(
+    "initialisation_too_large",
+    "The weights start too large",
+    DRAWN,
+    2,
+    "either",
+    why="Signals grow from layer to layer, activations run to their ends, and the first losses are far too large.",
+    change="Leave {where} as the layer draws it, or draw it with nn.init.kaiming_uniform_ or xavier_uniform_.",
+)
 def initialisation_too_large(e: Evidence) -> Suspicion | None:
     """A standard deviation of several times 1 / sqrt(fan_in).
 
@@ -40,7 +55,15 @@ def initialisation_too_large(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("initialisation_too_small", "The weights start too small", DRAWN, 2, "either")
+@rule(
+    "initialisation_too_small",
+    "The weights start too small",
+    DRAWN,
+    2,
+    "either",
+    why="Signals and gradients shrink from layer to layer, so that the first layers hardly move.",
+    change="Leave {where} as the layer draws it, or draw it with nn.init.kaiming_uniform_ or xavier_uniform_.",
+)
 def initialisation_too_small(e: Evidence) -> Suspicion | None:
     """A standard deviation of a small part of 1 / sqrt(fan_in).
 
@@ -56,8 +79,14 @@ def initialisation_too_small(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("loss_at_start", "The first loss is far above that of a network that knows nothing",
-      (DRAWN, Remedy(init=True, inputs=True)), rank=5)  # fmt: skip
+@rule(
+    "loss_at_start",
+    "The first loss is far above that of a network that knows nothing",
+    (DRAWN, Remedy(init=True, inputs=True)),
+    rank=5,
+    why="The network begins by being sure of wrong answers, and has to unlearn them first.",
+    change="Draw the last layer's weights smaller, or standardise the inputs.",
+)
 def loss_at_start(e: Evidence) -> Suspicion | None:
     """A first loss of more than twice ln K for K equally frequent classes.
 

@@ -20,8 +20,14 @@ def _bare_or(remedy: Remedy) -> Remedies:
     return remedies
 
 
-@rule("doubled_softmax", "The loss applies softmax to outputs that are probabilities already",
-      _bare_or(Remedy(loss="of_probabilities")), rank=0)  # fmt: skip
+@rule(
+    "doubled_softmax",
+    "The loss applies softmax to outputs that are probabilities already",
+    _bare_or(Remedy(loss="of_probabilities")),
+    rank=0,
+    why="The softmax of probabilities is nearly the same for every class, so the loss can never become small and its gradient is weak.",
+    change="Take the Softmax out of the model: {loss} expects logits.",
+)
 def doubled_softmax(e: Evidence) -> Suspicion | None:
     """Outputs that are never negative and sum to 1, read by cross_entropy, which takes logits.
 
@@ -38,8 +44,14 @@ def doubled_softmax(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("missing_softmax", "The loss expects log-probabilities, and the outputs are not",
-      Remedy(loss="log_softmax"), rank=0)  # fmt: skip
+@rule(
+    "missing_softmax",
+    "The loss expects log-probabilities, and the outputs are not",
+    Remedy(loss="log_softmax"),
+    rank=0,
+    why="Without it the loss has no lower bound: it falls by making outputs larger, not better.",
+    change="End the model with nn.LogSoftmax(dim=1), or take F.cross_entropy in place of {loss}.",
+)
 def missing_softmax(e: Evidence) -> Suspicion | None:
     """Outputs read by nll_loss whose exponentials do not sum to 1: the loss then has no lower bound.
 
@@ -58,7 +70,13 @@ def missing_softmax(e: Evidence) -> Suspicion | None:
 
 
 @rule(
-    "squashed_output", "An activation at the output keeps the loss from what it needs", Remedy(bare=True), 0, "either"
+    "squashed_output",
+    "An activation at the output keeps the loss from what it needs",
+    Remedy(bare=True),
+    0,
+    "either",
+    why="What the last activation cannot give, the network cannot learn, and where it is flat no gradient passes.",
+    change="Take the last activation out of the model.",
 )
 def squashed_output(e: Evidence) -> Suspicion | None:
     """A ReLU, sigmoid or tanh as the last layer, before a loss that takes logits or beyond whose range targets lie.
@@ -80,8 +98,15 @@ def squashed_output(e: Evidence) -> Suspicion | None:
     return Suspicion(f"the logits that {e.task.loss} reads come out of a {kind}", "the output")
 
 
-@rule("wrong_loss", "The loss is made for values, and the targets are classes",
-      lambda e: (Remedy(loss="cross_entropy", bare=e.lab.output_layer is not None),), rank=0, measure="right")  # fmt: skip
+@rule(
+    "wrong_loss",
+    "The loss is made for values, and the targets are classes",
+    lambda e: (Remedy(loss="cross_entropy", bare=e.lab.output_layer is not None),),
+    rank=0,
+    measure="right",
+    why="A squared error between scores and ones and zeros hardly tells a wrong class from an unsure one.",
+    change="loss=F.cross_entropy, with class numbers (y.argmax(1)) for targets, and logits for outputs.",
+)
 def wrong_loss(e: Evidence) -> Suspicion | None:
     """One-hot targets under a squared or absolute loss.
 
@@ -92,8 +117,14 @@ def wrong_loss(e: Evidence) -> Suspicion | None:
     return Suspicion(f"the targets are one-hot rows of {e.task.classes} classes, the loss is {e.task.loss}", "the loss")
 
 
-@rule("output_independent_of_input", "The output does not depend on the input",
-      (Remedy(init=True, inputs=True), Remedy(init=True, inputs=True, lr=0.1)), rank=5)  # fmt: skip
+@rule(
+    "output_independent_of_input",
+    "The output does not depend on the input",
+    (Remedy(init=True, inputs=True), Remedy(init=True, inputs=True, lr=0.1)),
+    rank=5,
+    why="Somewhere on the way the signal is lost: units that are dead or saturated, or inputs of a size that drowns it.",
+    change="Draw the weights anew and standardise the inputs; then look where activations stop to vary.",
+)
 def output_independent_of_input(e: Evidence) -> Suspicion | None:
     """Outputs that are the same for every row.
 

@@ -46,6 +46,9 @@ class Rule:
             classes, there); "trusted" (learned, on rows held out whose label their neighbours confirm); "unchanged"
             (a control: nothing must change).
         worth: the least gain in it that is reported.
+        why: why it happens, in a sentence.
+        change: which line of the user's to change, and into what; ``{rate}``, ``{optimizer}`` and their like are put in
+            (see `advice`).
     """
 
     name: str
@@ -55,6 +58,8 @@ class Rule:
     rank: float
     measure: str
     worth: float
+    why: str
+    change: str
 
 
 RULES: dict[str, Rule] = {}
@@ -67,6 +72,9 @@ def rule(
     rank: float,
     measure: str = "learned",
     worth: float = WORTH,
+    *,
+    why: str,
+    change: str,
 ) -> Callable[[Callable[[Evidence], Suspicion | None]], Callable[[Evidence], Suspicion | None]]:
     """Declare a rule: the function below it is what suspects."""
     if isinstance(remedies, Remedy):
@@ -75,7 +83,7 @@ def rule(
 
     def declared(suspects: Callable[[Evidence], Suspicion | None]) -> Callable[[Evidence], Suspicion | None]:
         given: Remedies = (lambda _: fixed) if isinstance(remedies, tuple) else remedies
-        RULES[name] = Rule(name, claim, suspects, given, rank, measure, worth)
+        RULES[name] = Rule(name, claim, suspects, given, rank, measure, worth, why, change)
         return suspects
 
     return declared

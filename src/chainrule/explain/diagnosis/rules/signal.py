@@ -29,8 +29,15 @@ def _over(share: str, kinds: tuple[str, ...], bound: float) -> Callable[[Moment]
     return holds
 
 
-@rule("dead_units", "Units are dead: 0 for every row, so that no gradient reaches their weights",
-      (DRAWN, Remedy(activation="leakyrelu")), 3, "either")  # fmt: skip
+@rule(
+    "dead_units",
+    "Units are dead: 0 for every row, so that no gradient reaches their weights",
+    (DRAWN, Remedy(activation="leakyrelu")),
+    3,
+    "either",
+    why="A unit that is 0 for every row has gradient 0 for every row: it never comes back.",
+    change="Draw the weights anew (biases 0), lower the learning rate, or take nn.LeakyReLU() for nn.ReLU().",
+)
 def dead_units(e: Evidence) -> Suspicion | None:
     """Half of a rectified layer or more gives 0 for every row looked at.
 
@@ -44,7 +51,15 @@ def dead_units(e: Evidence) -> Suspicion | None:
     return Suspicion(f"{worst.dead:.0%} of its units are 0 for every row", worst.name, found.step, late=found.step > 0)
 
 
-@rule("saturation", "Activations are saturated, where their slope is nearly 0", (DRAWN, RECTIFIED), 2.5, "either")
+@rule(
+    "saturation",
+    "Activations are saturated, where their slope is nearly 0",
+    (DRAWN, RECTIFIED),
+    2.5,
+    "either",
+    why="At its ends an activation's slope is nearly 0, and with it every gradient that passes.",
+    change="Draw the weights smaller (nn.init.xavier_uniform_), standardise the inputs, or take nn.ReLU().",
+)
 def saturation(e: Evidence) -> Suspicion | None:
     """Half of the values of a sigmoid or tanh layer lie in the outer twentieth of its range.
 
@@ -67,8 +82,14 @@ def _ratio(moment: Moment) -> float:
     return gradients[0] / gradients[-1] if gradients[-1] > 0 else (math.inf if gradients[0] > 0 else 1.0)
 
 
-@rule("vanishing_gradients", "The gradient vanishes on its way to the first layers",
-      (RECTIFIED, DRAWN, Remedy(activation="tanh")), rank=3)  # fmt: skip
+@rule(
+    "vanishing_gradients",
+    "The gradient vanishes on its way to the first layers",
+    (RECTIFIED, DRAWN, Remedy(activation="tanh")),
+    rank=3,
+    why="Every layer multiplies the gradient by its weights and slopes; factors below 1 leave nothing for the first layers.",
+    change="Take nn.ReLU() for the activations, with weights drawn for it (nn.init.kaiming_uniform_), or fewer layers.",
+)
 def vanishing_gradients(e: Evidence) -> Suspicion | None:
     """The first weight's gradient is under a hundredth of the last one's.
 
@@ -82,7 +103,14 @@ def vanishing_gradients(e: Evidence) -> Suspicion | None:
     return Suspicion(f"its gradient is {_ratio(found):.2g} of the last weight's", name, found.step, late=found.step > 0)
 
 
-@rule("exploding_gradients", "The gradient explodes", (Remedy(clip=1.0), DRAWN), rank=3)
+@rule(
+    "exploding_gradients",
+    "The gradient explodes",
+    (Remedy(clip=1.0), DRAWN),
+    rank=3,
+    why="Every layer multiplies the gradient by its weights and slopes; factors above 1 make steps that throw the weights about.",
+    change="Trainer(..., max_norm=1.0), or draw the weights smaller.",
+)
 def exploding_gradients(e: Evidence) -> Suspicion | None:
     """The first weight's gradient is a hundred times the last one's, or a weight's is a hundred times too large.
 

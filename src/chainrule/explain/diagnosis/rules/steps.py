@@ -15,6 +15,7 @@ from chainrule.explain.diagnosis.task import Score
 
 GOOD_UPDATE = 1e-3
 STRONG = 0.8  # dropout
+TIGHT = 10.0  # times the norm that gradients are clipped to
 
 
 def update(moment: Moment) -> float:
@@ -29,8 +30,15 @@ def _typical(e: Evidence) -> float:
     return float(np.median(ratios)) if ratios else math.nan
 
 
-@rule("learning_rate_too_high", "The learning rate is too high",
-      tuple(Remedy(lr=factor) for factor in (0.1, 0.01, 0.001)), 4, "either")  # fmt: skip
+@rule(
+    "learning_rate_too_high",
+    "The learning rate is too high",
+    tuple(Remedy(lr=factor) for factor in (0.1, 0.01, 0.001)),
+    4,
+    "either",
+    why="A step goes beyond the valley it is to descend into, so the loss jumps about or grows.",
+    change="optim.{optimizer}(model.parameters(), lr={rate:.3g}).",
+)
 def learning_rate_too_high(e: Evidence) -> Suspicion | None:
     """Updates of more than a hundredth of the weights, a loss that rises above its start, or one not finite.
 
@@ -55,8 +63,14 @@ def learning_rate_too_high(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("learning_rate_too_low", "The learning rate is too low",
-      tuple(Remedy(lr=factor) for factor in (10.0, 100.0, 1000.0)), rank=4)  # fmt: skip
+@rule(
+    "learning_rate_too_low",
+    "The learning rate is too low",
+    tuple(Remedy(lr=factor) for factor in (10.0, 100.0, 1000.0)),
+    rank=4,
+    why="Steps so short do not get anywhere in the number there are.",
+    change="optim.{optimizer}(model.parameters(), lr={rate:.3g}).",
+)
 def learning_rate_too_low(e: Evidence) -> Suspicion | None:
     """Updates of less than a thousandth of the weights while much is left to learn.
 
@@ -77,7 +91,14 @@ def _towards_usual(e: Evidence) -> Iterable[Remedy]:
     return (Remedy(lr=float(f"{GOOD_UPDATE / ratio:.1g}")),) if ratio > 0 else ()
 
 
-@rule("update_to_weight_ratio", "Updates have the wrong size for the weights", _towards_usual, rank=5)
+@rule(
+    "update_to_weight_ratio",
+    "Updates have the wrong size for the weights",
+    _towards_usual,
+    rank=5,
+    why="A weight should move by about a thousandth of itself in a step.",
+    change="optim.{optimizer}(model.parameters(), lr={rate:.3g}).",
+)
 def update_to_weight_ratio(e: Evidence) -> Suspicion | None:
     """A typical update beyond a factor of thirty of a thousandth of the weights.
 
@@ -89,7 +110,14 @@ def update_to_weight_ratio(e: Evidence) -> Suspicion | None:
     return Suspicion(f"a typical update is {ratio:.2g} of the weights; about 1e-3 is usual")
 
 
-@rule("gradient_oscillation", "The gradient turns back and forth", (Remedy(lr=0.3), Remedy(lr=0.1)), rank=5)
+@rule(
+    "gradient_oscillation",
+    "The gradient turns back and forth",
+    (Remedy(lr=0.3), Remedy(lr=0.1)),
+    rank=5,
+    why="Steps jump from one side of a valley to the other, and not along it.",
+    change="optim.{optimizer}(model.parameters(), lr={rate:.3g}).",
+)
 def gradient_oscillation(e: Evidence) -> Suspicion | None:
     """After a step the gradient of the same rows points against the one before, at two moments or more.
 
@@ -110,7 +138,14 @@ def _other_batches(e: Evidence) -> Iterable[Remedy]:
     return [Remedy(batch=b) for b in ((16, 64) if size >= 64 else (32,)) if b <= rows]
 
 
-@rule("bad_batch_size", "The batch size is wrong for these data", _other_batches, rank=4)
+@rule(
+    "bad_batch_size",
+    "The batch size is wrong for these data",
+    _other_batches,
+    rank=4,
+    why="Large batches leave few steps, and a gradient of one or two rows is mostly chance.",
+    change="fit(..., batch_size={batch}).",
+)
 def bad_batch_size(e: Evidence) -> Suspicion | None:
     """So large that an epoch has few steps, or so small that every gradient is noise.
 
@@ -122,7 +157,14 @@ def bad_batch_size(e: Evidence) -> Suspicion | None:
     return Suspicion(f"a batch has {size} of {rows} rows, the run took {e.lab.steps} steps")
 
 
-@rule("frozen_parameters", "Parameters are not trained", Remedy(thaw=True), rank=0)
+@rule(
+    "frozen_parameters",
+    "Parameters are not trained",
+    Remedy(thaw=True),
+    rank=0,
+    why="A weight that no step moves keeps its first, random value.",
+    change="Give every parameter to the optimizer (optim.{optimizer}(model.parameters(), ...)) and leave requires_grad on.",
+)
 def frozen_parameters(e: Evidence) -> Suspicion | None:
     """A weight without a gradient, or one that the optimizer was not given.
 
@@ -134,8 +176,14 @@ def frozen_parameters(e: Evidence) -> Suspicion | None:
     return Suspicion(f"{len(frozen)} weight(s) get no gradient or are not among the optimizer's parameters", frozen[0])
 
 
-@rule("train_eval_difference", "Dropout is so strong that the network cannot learn under it",
-      (Remedy(dropout=0.0), Remedy(dropout=0.2)), rank=3)  # fmt: skip
+@rule(
+    "train_eval_difference",
+    "Dropout is so strong that the network cannot learn under it",
+    (Remedy(dropout=0.0), Remedy(dropout=0.2)),
+    rank=3,
+    why="Units left out at random are noise that the network has to learn through; too much of it drowns the signal.",
+    change="nn.Dropout({dropout:g}).",
+)
 def train_eval_difference(e: Evidence) -> Suspicion | None:
     """With dropout on, the loss is a tenth higher than with it off; or dropout leaves a fifth of the units.
 
@@ -152,7 +200,14 @@ def train_eval_difference(e: Evidence) -> Suspicion | None:
     )
 
 
-@rule("regularisation_too_strong", "Weight decay is so strong that little is learned", Remedy(decay=0.0), rank=4)
+@rule(
+    "regularisation_too_strong",
+    "Weight decay is so strong that little is learned",
+    Remedy(decay=0.0),
+    rank=4,
+    why="Decay pulls every weight to 0 at every step; above some strength it wins against the loss.",
+    change="optim.{optimizer}(..., weight_decay={decay:g}).",
+)
 def regularisation_too_strong(e: Evidence) -> Suspicion | None:
     """A weight decay above 1e-3 while much is left to learn on the training rows.
 
@@ -162,6 +217,27 @@ def regularisation_too_strong(e: Evidence) -> Suspicion | None:
     if decay < 1e-3 or not room(e):
         return None
     return Suspicion(f"weight decay is {decay:g} and {e.poor:.0%} is left to learn on the training rows")
+
+
+@rule(
+    "clipping_too_tight",
+    "Gradients are clipped to so small a norm that little is learned",
+    (Remedy(clip=math.inf), Remedy(clip=1.0)),
+    rank=3.5,
+    why="Gradients cut to so small a norm make steps of one small length, whatever the slope.",
+    change="Trainer(..., max_norm={norm}).",
+)
+def clipping_too_tight(e: Evidence) -> Suspicion | None:
+    """At most moments the gradient's norm is ten times the norm that it is clipped to.
+
+    Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013, section 3.2 (a
+    threshold of half to ten times the average norm); the bound is ours.
+    """
+    limit = e.lab.start.settings.max_norm
+    norms = [m.norm for m in e.moments if math.isfinite(m.norm)]
+    if limit is None or not norms or not room(e) or float(np.median(norms)) < TIGHT * limit:
+        return None
+    return Suspicion(f"gradients are clipped to norm {limit:g}; without, their norm is {float(np.median(norms)):.3g}")
 
 
 def _stops(e: Evidence) -> Iterable[Remedy]:
@@ -179,7 +255,15 @@ def _peak(e: Evidence) -> tuple[int, Score]:
     return max(e.course, key=lambda glance: glance[1].learned)
 
 
-@rule("overfitting", "The run learns its training rows by heart", _stops, rank=4, measure="held_out")
+@rule(
+    "overfitting",
+    "The run learns its training rows by heart",
+    _stops,
+    rank=4,
+    measure="held_out",
+    why="The network has enough weights to learn each training row by heart, which says nothing of other rows.",
+    change="Stop earlier (fewer epochs), regularise (nn.Dropout, weight_decay), take a smaller network, or more rows.",
+)
 def overfitting(e: Evidence) -> Suspicion | None:
     """Rows held out do worse at the end than on the way, and worse than the training rows.
 
@@ -203,7 +287,14 @@ def overfitting(e: Evidence) -> Suspicion | None:
 _FRESH = tuple(Remedy(init=True, inputs=True, lr=factor) for factor in (1.0, 0.1, 10.0))
 
 
-@rule("loss_not_falling", "The loss does not fall", _FRESH, rank=5)
+@rule(
+    "loss_not_falling",
+    "The loss does not fall",
+    _FRESH,
+    rank=5,
+    why="No single cause was found for it.",
+    change="Start from weights drawn anew, standardised inputs and another learning rate, and change one thing at a time.",
+)
 def loss_not_falling(e: Evidence) -> Suspicion | None:
     """The loss after training is within two parts in a hundred of the loss before.
 
@@ -215,7 +306,14 @@ def loss_not_falling(e: Evidence) -> Suspicion | None:
     return Suspicion(f"the loss of the same rows was {before:.4g} before and is {after:.4g} after training")
 
 
-@rule("cannot_overfit_one_batch", "The network cannot even learn one batch by heart", _FRESH, rank=5)
+@rule(
+    "cannot_overfit_one_batch",
+    "The network cannot even learn one batch by heart",
+    _FRESH,
+    rank=5,
+    why="A network that cannot learn 16 rows has a fault of its own: in the layers, the loss or the step.",
+    change="Start from weights drawn anew, standardised inputs and another learning rate, and change one thing at a time.",
+)
 def cannot_overfit_one_batch(e: Evidence) -> Suspicion | None:
     """Trained on 16 rows alone for as many steps, it does not learn nine tenths of them.
 
