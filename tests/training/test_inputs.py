@@ -212,6 +212,22 @@ def test_a_model_that_takes_integers_gets_integers():
     trainer.fit(numbers, numbers % 2, epochs=1, progress=False)
 
 
+def test_bytes_do_not_wrap_around_in_the_model():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.layer((x - 128) / 128)
+
+    model = Scaled()
+    pixels = rng.integers(0, 256, (20, 6)).astype(np.uint8)
+    trainer = cr.Trainer(model, F.cross_entropy, optim.SGD(model.parameters(), lr=0.1))
+    right = model(cr.tensor(pixels.astype(np.float32))).detach().numpy()
+    np.testing.assert_allclose(trainer.predict(pixels), right, rtol=1e-5)
+
+
 def test_a_model_that_takes_neither_is_complained_of_for_what_was_given():
     class Strict(nn.Module):
         def forward(self, x):

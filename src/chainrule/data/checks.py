@@ -135,7 +135,7 @@ def in_dtype(array: Array, dtype: np.dtype[Any], who: str) -> Array:
 
 
 def as_integers(array: Array, who: str) -> Array:
-    """Integers or booleans as they are, in a dtype that this library has; none changes its value."""
+    """Integers or booleans in a signed dtype that this library has; none changes its value."""
     if array.dtype.kind == "u" and array.dtype.itemsize == 8:
         beyond = array > np.uint64(2**63 - 1)
         if beyond.any():
@@ -145,6 +145,8 @@ def as_integers(array: Array, who: str) -> Array:
                 f"Number the categories from 0, or convert the values to float64."
             )
         return array.astype(np.int64)
+    if array.dtype == np.uint8:  # a difference of two would wrap around at 0
+        return array.astype(np.int32)
     return array.astype(dtypes.as_dtype(array.dtype).numpy, copy=False)
 
 

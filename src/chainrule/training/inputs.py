@@ -58,8 +58,8 @@ def model_dtype(model: Module) -> DType:
 def features(model: Module, X: object, who: str, name: str = "X", probed: int = PROBED) -> tuple[Array, Tensor]:
     """X in a dtype that the model takes, and what the model makes of its first rows.
 
-    Floating-point and boolean values are given in the model's dtype. Integers are given as they are to a model that
-    takes integers (it looks something up by them), and in its dtype to every other.
+    Floating-point and boolean values are given in the model's dtype. Integers are given as integers (of 32 bits or more) to
+    a model that takes them (it looks something up by them), and in its dtype to every other.
     """
     array = as_array(X, f"{who}: {name}")
     refused: DtypeError | None = None
