@@ -295,8 +295,8 @@ def test_rows_that_do_not_fit_the_model():
 
 def test_one_row_without_its_axis():
     text = (
-        "predict: X of shape (6,) does not fit the model. These are 6 rows of one number each; one row of a table is "
-        "X[i:i+1], or x[None]."
+        "predict: X of shape (6,) does not fit the model. These are 6 rows of one number each: a table of one column is "
+        "x[:, None], one row of a table x[None]."
     )
     with raises(ShapeError, text):
         make().predict(X[0])

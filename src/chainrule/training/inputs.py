@@ -137,7 +137,7 @@ def _output(model: Module, x: Array, who: str, name: str, probed: int = PROBED) 
     except ShapeError as error:
         said = _for_all_rows(model, [x]) or (f"Tried with {len(few)} rows: {error}" if x.ndim > 1 else "")
         one_row = (
-            f"These are {len(x)} rows of one number each; one row of a table is X[i:i+1], or x[None]. "
+            f"These are {len(x)} rows of one number each: a table of one column is x[:, None], one row of a table x[None]. "
             if x.ndim == 1
             else ""
         )

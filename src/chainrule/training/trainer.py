@@ -264,6 +264,9 @@ class Trainer(Explained):
     def evaluate(self, X: object, y: object, batch_size: int = 256) -> dict[str, float]:
         """The loss and the metrics on these rows, in evaluation mode: ``{"loss": ..., "accuracy": ...}``.
 
+        Each is the mean over the batches, weighted by their rows: where labels are ignored or classes weighted, which
+        share out by batch, one batch of all rows (``batch_size=len(X)``) gives the mean over all.
+
         Args:
             X, y: as for `fit`.
             batch_size: rows a step (cut to the number of rows).

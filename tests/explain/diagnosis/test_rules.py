@@ -287,6 +287,21 @@ def test_scores_are_shares_of_what_there_is_to_learn():
     assert replace(perfect, accuracy=np.nan).as_dict()["accuracy"] is None
 
 
+def test_a_task_reads_outputs_as_their_loss_does():
+    z = np.array([[2.0, 0.5, -1.0], [800.0, 0.0, -800.0]])
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    yes = np.array([[0.25], [0.875]])
+    for means, output, expected in (
+        (meaning.LOGITS, z, p), (meaning.PROBABILITIES, p, p), (meaning.LOG_PROBABILITIES, z - 5, p),  # unnormalised
+        (meaning.BINARY_PROBABILITIES, yes, np.hstack([1 - yes, yes])),
+        (meaning.BINARY_LOGITS, np.log(yes / (1 - yes)), np.hstack([1 - yes, yes])),
+    ):  # fmt: skip
+        task = Task("binary" if means.binary else "classes", "other", expected.shape[1], means)
+        np.testing.assert_allclose(task.probabilities(output), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(ONE_HOT.probabilities(np.array([[2.0, 1.0, -1.0]])), [[2 / 3, 1 / 3, 0]], atol=1e-9)
+
+
 def test_scores_are_the_means_of_what_each_row_says():
     labels = np.array([0, 1, 2, 2, 2])
     found = CLASSES.score(np.random.default_rng(0).normal(0, 1, (5, 3)), labels, labels)
