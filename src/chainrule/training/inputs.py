@@ -252,8 +252,12 @@ def _warn_of_broadcasting(loss: Function, output: Tensor, y: Array, who: str, na
         return
     if not broadcasts(loss, np.broadcast_to(output._node.value[:1], outputs), y):
         return
-    warnings.warn(
+    text = (
         f"{who}: the loss {name_of(loss)} makes a square of {rows} x {rows} of outputs of shape {outputs} and {name} of "
-        f"shape {y.shape}: it compares every row with every other. Give {name}.reshape{outputs}, unless that is meant.",
-        stacklevel=5,
+        f"shape {y.shape}: it compares every row with every other. Give {name}.reshape{outputs}, unless that is meant."
     )
+    line = graph.user_line()
+    if line is None:
+        warnings.warn(text, stacklevel=2)
+    else:
+        warnings.warn_explicit(text, UserWarning, line.file, line.number)
