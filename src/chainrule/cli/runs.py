@@ -18,7 +18,7 @@ from chainrule.errors import DamagedFileError, NonFiniteError, SettingError
 from chainrule.files.writing import write_whole
 from chainrule.training.callbacks import Callback
 from chainrule.training.checkpoints import load_file, save_file
-from chainrule.training.configuration import build, read_config, schedule
+from chainrule.training.configuration import build, read_config
 from chainrule.training.history import History
 from chainrule.training.trainer import Trainer
 
@@ -35,7 +35,7 @@ def train(config: dict[str, Any], folder: Path, shown: IO[str], record: bool, re
     try:
         history = trainer.fit(
             *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-            seed=config["seed"], callbacks=[_Begun(folder, config), *schedule(trainer, config)], progress=shown,
+            seed=config["seed"], callbacks=[_Begun(folder, config)], progress=shown,
             record=folder if record else False,
         )  # fmt: skip
     except NonFiniteError as error:
@@ -162,7 +162,7 @@ def repeated(folder: Path) -> tuple[Trainer, bool]:
     with suppress(NonFiniteError):
         trainer.fit(
             *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-            seed=config["seed"], callbacks=schedule(trainer, config), progress=False,
+            seed=config["seed"], progress=False,
         )  # fmt: skip
     now = trainer.model.state_dict()
     return trainer, now.keys() == stored.keys() and all(np.array_equal(now[k].numpy(), stored[k].numpy()) for k in now)

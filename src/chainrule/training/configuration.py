@@ -12,8 +12,7 @@ import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.errors import DamagedFileError, SettingError
 from chainrule.tensor import Tensor
-from chainrule.tensor.random import manual_seed, randn_like
-from chainrule.training.callbacks import EpochFunction
+from chainrule.tensor.random import Generator, drawing_from, randn_like
 from chainrule.training.trainer import Trainer
 
 _NAMES = {
@@ -41,20 +40,27 @@ class Noise(nn.Module):
 
 
 def build(config: dict[str, Any]) -> Trainer:
-    """The untrained network, its optimizer and its loss."""
+    """The untrained network, its optimizer, its schedule and its loss; the generator of the process stays as it is."""
     from chainrule.data import load
 
     data = load(config["dataset"])
-    optimizer: Any = optim.by_name(config["optimizer"])
+    kind: Any = optim.by_name(config["optimizer"])
+    with drawing_from(Generator(config["seed"])):
+        model = _network(config, data.train.X.shape[1], len(data.class_names))
+    optimizer = kind(model.parameters(), lr=config["lr"])
+    loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
+    cosine = config["schedule"] == "cosine"
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config["epochs"]) if cosine else None
+    return Trainer(model, loss, optimizer, ["accuracy"], scheduler=schedule)
+
+
+def _network(config: dict[str, Any], features: int, classes: int) -> nn.Sequential:
     activation = nn.activation_by_name(config["activation"])
-    manual_seed(config["seed"])
-    sizes = [data.train.X.shape[1], *_hidden(str(config["hidden"]))]
+    sizes = [features, *_hidden(str(config["hidden"]))]
     layers: list[nn.Module] = [Noise(config["noise"])] if config["noise"] else []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), activation(), nn.Dropout(config["dropout"])]
-    model = nn.Sequential(*layers, nn.Linear(sizes[-1], len(data.class_names)))
-    loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
-    return Trainer(model, loss, optimizer(model.parameters(), lr=config["lr"]), ["accuracy"])
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
 
 
 def _hidden(text: str) -> list[int]:
@@ -63,14 +69,6 @@ def _hidden(text: str) -> list[int]:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise SettingError(f"--hidden must be whole numbers of 1 or more such as 128,64, got {text!r}.")
     return [int(part) for part in parts]
-
-
-def schedule(trainer: Trainer, config: dict[str, Any]) -> list[EpochFunction]:
-    """What changes the learning rate after each epoch."""
-    if config["schedule"] == "constant":
-        return []
-    cosine = optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, T_max=config["epochs"])
-    return [lambda trainer, epoch, measured: cosine.step()]
 
 
 def read_config(path: Path) -> dict[str, Any]:
