@@ -116,6 +116,17 @@ class Optimizer:
     def _counted(self, group: Group) -> bool:
         return self.counts
 
+    def layout(self) -> dict[Tensor, dict[str, Tensor]]:
+        """Which tensors are whose state: parameters share a counter, until one of them is left behind."""
+        return {parameter: dict(own) for parameter, own in self.state.items()}
+
+    def put_layout(self, layout: dict[Tensor, dict[str, Tensor]]) -> None:
+        """The same tensors for the same parameters again; what was made since is forgotten."""
+        if not same_layout(self.layout(), layout):
+            self.state.clear()
+            self.state.update({parameter: dict(own) for parameter, own in layout.items()})
+            self._layout += 1
+
     # ---------------------------------------------------------------- the step
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -240,6 +251,13 @@ class Optimizer:
             lines.append(f"Parameter Group {index}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
+
+
+def same_layout(a: dict[Tensor, dict[str, Tensor]], b: dict[Tensor, dict[str, Tensor]]) -> bool:
+    """Do these say the same? (Tensors themselves compare by their elements.)"""
+    return len(a) == len(b) and all(
+        p in b and own.keys() == b[p].keys() and all(own[slot] is b[p][slot] for slot in own) for p, own in a.items()
+    )
 
 
 # ---------------------------------------------------------------- helpers of the subclasses

@@ -14,6 +14,7 @@ import numpy as np
 
 from chainrule.data.batches import shuffled_indices
 from chainrule.errors import NonFiniteError
+from chainrule.optim.optimizer import same_layout
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import drawing_from
@@ -167,9 +168,8 @@ class Fitting:
     def _changed(self, before: Any, now: Any) -> bool:
         """Did anything change that a replay of the steps does not bring about?"""
         settings = replace(before.settings, groups=now.settings.groups, schedules=now.settings.schedules)
-        return not (
-            state.same(before.values, now.values) and before.gradients == now.gradients and settings == now.settings
-        )
+        tensors = state.same(before.values, now.values) and state.same_gradients(before.gradients, now.gradients)
+        return not tensors or settings != now.settings
 
     def _listening(self, event: str) -> list[Callback]:
         nothing = getattr(Callback, event)
@@ -195,7 +195,7 @@ class Fitting:
         rates = self._rates(sum(lap.length for lap in laps))
         stretch = self._bound(laps, self.passes if not self.one_by_one else None, rates)
         ended = stretch.run()
-        found, now = stretch.measured(), state.values(self.handles)
+        found, now = stretch.measured(), self._values()
         if not np.isfinite(found.values[:, 0]).all() or not state.all_finite(self.parameters):
             raise self._stopped(stretch, found, ended)
         self._note_time(stretch, ended[-1] - began)
@@ -205,6 +205,13 @@ class Fitting:
         self._tell("on_steps", position.step, loss)
         self._record(lambda recorder: recorder.maybe_checkpoint(self.position.done))
         self.interrupt.check()
+
+    def _values(self) -> state.Snapshot:
+        """Of everything that steps change. A trace may have split a counter that several parameters shared."""
+        layout = self.session.optimizer.layout()
+        if not same_layout(layout, self._standing.layout):
+            self.handles = self.session.handles()
+        return state.values(self.handles)
 
     def _plan(self, epochs: int) -> list[Lap]:
         """The laps of the next stretch: steps for about `SECONDS`; with callbacks, to the end of the epoch at most."""
@@ -285,7 +292,8 @@ class Fitting:
             standing = replace(standing, settings=session.settings())
         for epoch in over:
             session.history.add(epoch.measured)
-        standing = replace(standing, gradients=gradients, epochs=session.history.epochs)
+        layout = session.optimizer.layout()
+        standing = replace(standing, gradients=gradients, layout=layout, epochs=session.history.epochs)
         session.commit(standing)
         session.position, session.history.steps = standing.position, standing.steps
         for epoch in over:
@@ -352,7 +360,7 @@ class Fitting:
         bad = ~np.isfinite(losses)
         done = self._last_good(stretch, int(bad.argmax()) if bad.any() else len(losses))
         last = losses[done] if done < len(losses) else np.nan
-        self._count(stretch, first(stretch.laps, done), found.first(done), ended, state.values(self.handles))
+        self._count(stretch, first(stretch.laps, done), found.first(done), ended, self._values())
         position, session = self.position, self.session
         rows = self._order(position.epoch)[position.step * position.batch_size :][: position.batch_size]
         x, y = (tensor(part.detach().numpy()[rows]) for part in (self.training.feed.x, self.training.feed.y))

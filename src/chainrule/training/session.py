@@ -41,12 +41,14 @@ class Standing:
 
     Attributes:
         values, gradients: of every tensor that a step changes.
+        layout: which tensors are the optimizer's state.
         settings: what shapes a step beside them.
         epochs, steps: how much of the history is of it.
     """
 
     values: state.Snapshot
     gradients: state.Gradients
+    layout: dict[Tensor, dict[str, Tensor]]
     settings: Settings
     position: Position | None
     epochs: int
@@ -201,10 +203,12 @@ class Session:
         handles = self.handles()
         learned = [handle for handle in handles if handle.requires_grad]
         values, gradients = state.values(handles), state.gradients(learned)
-        return Standing(values, gradients, self.settings(), self.position, self.history.epochs, self.history.steps)
+        layout, history = self.optimizer.layout(), self.history
+        return Standing(values, gradients, layout, self.settings(), self.position, history.epochs, history.steps)
 
     def go_to(self, standing: Standing) -> None:
         """Everything as it was there."""
+        self.optimizer.put_layout(standing.layout)
         self.put_settings(standing.settings)
         state.restore(standing.values)
         state.restore_gradients(standing.gradients)

@@ -118,6 +118,12 @@ def same(a: Snapshot, b: Snapshot) -> bool:
     return len(a) == len(b) and all(x is y and v is w for (x, v), (y, w) in zip(a, b, strict=True))
 
 
+def same_gradients(a: Gradients, b: Gradients) -> bool:
+    """Likewise, of gradients."""
+    pairs = zip(a, b, strict=False)
+    return len(a) == len(b) and all(all(x is y for x, y in zip(*pair, strict=True)) for pair in pairs)
+
+
 def all_finite(parameters: Iterable[Tensor]) -> bool:
     """Is every one free of NaN and infinity?"""
     with np.errstate(all="ignore"):
