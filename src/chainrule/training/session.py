@@ -268,6 +268,16 @@ class Session:
                     module.training = was
 
     @contextmanager
+    def tried(self) -> Iterator[None]:
+        """For a look at what model and loss make of some rows: in evaluation mode, and whatever it moves moves back."""
+        before = state.values(self.handles())
+        try:
+            with self.mode(False), drawing_from(Generator()):
+                yield
+        finally:
+            state.restore(before)
+
+    @contextmanager
     def training(self) -> Iterator[None]:
         """Inside the block the modules are in the modes of the training; afterwards in their own again."""
         modes, self.modes = self.modes, None

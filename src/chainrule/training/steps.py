@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -102,8 +101,9 @@ class Program:
         given = [wrap(leaf(index, dtypes.int64))]
         if rates is not None:
             given.append(wrap(leaf(rates, dtypes.float64)))
-        with drawing_from(self.generator or current_generator()):
-            return UnderWay(self._step.begin(*given))
+        generator = self.generator or current_generator()
+        with drawing_from(generator):
+            return UnderWay(self._step.begin(*given), generator)
 
     def run(self, index: Array, rates: Array | None = None) -> Measured:
         """One step for each row of `index`, in one native call."""
@@ -134,11 +134,15 @@ class Program:
 class UnderWay:
     """Steps under way."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+    def __init__(self, loop: Loop, generator: Generator) -> None:
+        self._loop, self._generator = loop, generator
         self.stands = loop.stands
-        # Another thread may look at the weights while a training runs; what it holds then moves with them.
-        self.advance = partial(loop.advance, shared=True)
+
+    def advance(self, steps: int) -> None:
+        """The next steps."""
+        with drawing_from(self._generator):  # a step may need another program than the one before
+            # Another thread may look at the weights while a training runs; what it holds then moves with them.
+            self._loop.advance(steps, shared=True)
 
     def measured(self) -> Measured:
         """What they measured, once all are done."""

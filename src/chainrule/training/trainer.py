@@ -182,7 +182,8 @@ class Trainer(Explained):
     ) -> History:  # fmt: skip
         session = self.session
         session.check()
-        x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)
+        with session.tried():
+            x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)
         size = min(check_batch_size(batch_size, "fit"), len(x_array))
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
@@ -276,10 +277,11 @@ class Trainer(Explained):
         """
         session = self.session
         session.check()
-        with session.mode(False):
+        with session.tried():
             x_array, y_array = inputs.rows(
                 session.model, session.loss, session.metrics, X, y, "evaluate", meaning=session.meaning
             )
+        with session.mode(False):
             size = min(check_batch_size(batch_size, "evaluate"), len(x_array))
             values = steps.evaluate(session.program("evaluation", x_array, y_array), len(x_array), size)
         return dict(zip(("loss", *self.metrics), map(float, values), strict=True))
