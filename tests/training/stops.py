@@ -1,0 +1,329 @@
+"""Trainings that are stopped at random moments and resumed, each compared bit for bit with one that was not.
+
+    python tests/training/stops.py COUNT [FIRST]     so many trials, in processes of their own where they are killed
+
+What a trial's seed decides: the optimizer, the schedules (by epoch, by step, both), clipping, dropout, a loss with
+parameters and buffers, validation, callbacks that freeze, anneal, switch modes, draw and leave gradients behind,
+whether it is recorded, and the moment of the stop.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.training import Callback, Trainer
+
+EPOCHS, SIZE = 9, 16
+KINDS = ("line", "error", "line", "disk", "term", "kill")
+rng = np.random.default_rng(0)
+X = rng.standard_normal((150, 6)).astype(np.float32)
+y = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
+
+
+class Weighted(nn.Module):
+    """A loss that learns a scale and keeps a running mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(cr.ones(()))
+        self.register_buffer("mean", cr.zeros(()))
+        self.weight = 1.0
+
+    def forward(self, output, target):
+        loss = F.cross_entropy(output, target)
+        if self.training:
+            with cr.no_grad():
+                self.mean.mul_(0.9).add_(loss.detach() * 0.1)
+        return self.weight * loss * self.scale.exp() - 0.1 * self.scale + 0.01 * self.mean
+
+
+class Meddling(Callback):
+    """Changes what it may, as a function of the epoch alone."""
+
+    def __init__(self, chosen):
+        self.chosen = chosen
+
+    def on_epoch_end(self, trainer, epoch, measured):
+        model = trainer.model
+        if "freeze" in self.chosen:
+            model[0].weight.requires_grad_(epoch % 3 != 1)
+        if "anneal" in self.chosen:
+            model[2].p = 0.5 / epoch
+        if "weigh" in self.chosen and isinstance(trainer.loss, Weighted):
+            trainer.loss.weight = 1 + 1 / epoch
+        if "mode" in self.chosen:
+            model[2].train(epoch % 2 == 0)
+        if "noise" in self.chosen:
+            with cr.no_grad():
+                model[3].bias.add_(cr.randn(2) * 0.01)
+        if "gradient" in self.chosen and epoch == 4:
+            (model(cr.tensor(X[:8])) ** 2).sum().backward()
+        if "clip" in self.chosen:
+            trainer.max_norm = 1.0 / epoch
+
+
+class Saving(Callback):
+    """Saves after every epoch; what was saved last is what a killed training leaves."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_epoch_end(self, trainer, epoch, measured):
+        trainer.save(self.path)
+
+
+class Failing(Callback):
+    """Raises after an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, trainer, epoch, measured):
+        if epoch == self.epoch:
+            raise ValueError("on purpose")
+
+
+def make(seed):
+    """The training that the seed decides; what its first weights are is not the resumed one's business."""
+    dice = random.Random(seed)
+    cr.manual_seed(seed)
+    loss = dice.choice([F.cross_entropy, nn.CrossEntropyLoss(), Weighted()])
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))
+    extra = list(loss.parameters()) if isinstance(loss, Weighted) else []
+    kind = dice.choice([optim.Adam, optim.AdamW, optim.SGD, optim.RMSprop])
+    more = {"momentum": 0.9} if kind is optim.SGD and dice.random() < 0.5 else {}
+    groups = [{"params": list(model[0].parameters())}, {"params": [*model[3].parameters(), *extra], "lr": 0.02}]
+    optimizer = kind(groups, lr=0.01, **more)
+    by_epoch = dice.choice(
+        [
+            lambda: optim.lr_scheduler.StepLR(optimizer, 2, 0.7),
+            lambda: optim.lr_scheduler.CosineAnnealingLR(optimizer, 6),
+            lambda: optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5),
+        ]
+    )
+    by_step = dice.choice(
+        [
+            lambda: optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=20),
+            lambda: optim.lr_scheduler.ExponentialLR(optimizer, 0.99),
+        ]
+    )
+    schedule = dice.choice(
+        [
+            lambda: None,
+            by_epoch,
+            by_epoch,
+            lambda: {"step": by_step()},
+            lambda: {"step": by_step(), "epoch": by_epoch()},
+        ]
+    )()
+    norm = dice.choice([None, 0.5])
+    trainer = Trainer(model, loss, optimizer, ["accuracy"], norm, "logits", schedule)
+    names = ["freeze", "anneal", "weigh", "mode", "noise", "gradient", "clip"]
+    chosen = {name for name in names if dice.random() < 0.35} if dice.random() < 0.7 else set()
+    held_out = (X[:40], y[:40]) if dice.random() < 0.5 else None
+    return trainer, [Meddling(chosen)] if chosen else [], held_out
+
+
+def fit(trainer, callbacks, held_out, **options):
+    return trainer.fit(
+        X, y, EPOCHS, SIZE, validation_data=held_out, seed=3, progress=False, callbacks=callbacks, **options
+    )
+
+
+def bits(trainer):
+    """Every bit of where the training stands: weights, moments, streams, schedules, settings, history."""
+    session = trainer.session
+    total = hashlib.blake2b(digest_size=12)
+    for handle in session.handles():
+        total.update(handle._node.value.tobytes())
+    settings = session.settings()
+    shown = {name: column for name, column in trainer.history.items() if name != "seconds"}
+    total.update(repr((settings.groups, settings.schedules, settings.modules, settings.trained)).encode())
+    total.update(repr((settings.max_norm, session.position, shown, trainer.history.steps)).encode())
+    return total.hexdigest()
+
+
+def spared(path, seed, kind, share, recorded, during=lambda function: function()):
+    """Train until the stop; then save, where the process lives on."""
+    trainer, callbacks, held_out = made(path, seed, kind, share)
+    trainer.save(path)
+    try:
+        during(lambda: fit(trainer, callbacks, held_out, record=path.parent / "run" if recorded else False))
+    except (Stop, SystemExit, ValueError):
+        pass
+    except OSError:  # the disk was full, for a callback that saves: what it saved before is there
+        return
+    if kind != "kill":
+        trainer.save(path)
+
+
+def made(path, seed, kind, share=1.0):
+    """The seed's training, with the callbacks that save it or stop it in front of the others or behind them."""
+    trainer, callbacks, held_out = make(seed)
+    dice = random.Random(seed * 7 + 1)
+    saving = [Saving(path)] if kind == "kill" or (kind == "disk" and dice.random() < 0.5) else []
+    failing = [Failing(1 + int(share * EPOCHS) if share < 1 else 0)] if kind == "error" else []
+    orders = [[*callbacks, *saving, *failing], [*saving, *failing, *callbacks]]
+    return trainer, orders[dice.random() < 0.5], held_out
+
+
+class Stop(BaseException):
+    """Raised between any two lines."""
+
+
+def lines(function, at=None):
+    """Call the function and count the lines of the training's own code; raise `Stop` before line number `at`."""
+    count = 0
+
+    def trace(frame, event, argument):
+        nonlocal count
+        if "/chainrule/training/" not in frame.f_code.co_filename and "stops.py" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            count += 1
+            if count == at:
+                sys.settrace(None)
+                raise Stop
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def full(share, seconds, function):
+    """Call the function on a disk that is full from some moment on, for records and checkpoints alike."""
+    until = time.perf_counter() + share * seconds
+    kept = {name: getattr(os, name) for name in ("fsync", "replace", "write")}
+    opened = builtins.open
+
+    def failing(original):
+        def call(*args, **kwargs):
+            if time.perf_counter() > until:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return original(*args, **kwargs)
+
+        return call
+
+    def opening(name, mode="r", *args, **kwargs):
+        if time.perf_counter() > until and any(letter in mode for letter in "wa"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(name, mode, *args, **kwargs)
+
+    for name, original in kept.items():
+        setattr(os, name, failing(original))
+    builtins.open = opening
+    try:
+        function()
+    finally:
+        builtins.open = opened
+        for name, original in kept.items():
+            setattr(os, name, original)
+
+
+def end(kind, seconds):
+    """Let the system end this process after so long, whatever it does then."""
+    number = signal.SIGKILL if kind == "kill" else signal.SIGTERM
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
+
+
+def whole(seed):
+    """The bits of the training without a stop, and how long it took."""
+    trainer, callbacks, held_out = make(seed)
+    began = time.perf_counter()
+    fit(trainer, callbacks, held_out)
+    return bits(trainer), time.perf_counter() - began
+
+
+def resumed(path, seed, kind, recorded):
+    """The training that the stopped one left, to its end, and where it is recorded, replayed in two places."""
+    trainer, callbacks, held_out = made(path, seed, kind)
+    trainer.load(path)
+    resume = trainer.position is not None
+    if not resume:  # it had not begun
+        trainer, callbacks, held_out = made(path, seed, kind)
+    record = path.parent / ("run" if resume and (path.parent / "run").exists() else "again") if recorded else False
+    fit(trainer, callbacks, held_out, resume=resume, record=record)
+    if recorded:
+        for step in {trainer.run.first_step, (trainer.run.first_step + trainer.run.replay.end) // 2}:
+            assert trainer.run.at(step).proved or step == trainer.run.replay.end
+    return bits(trainer)
+
+
+def trial(folder, seed, kind, known=None):
+    """One training stopped and resumed: the bits it ended with, and those it should have."""
+    dice = random.Random(seed * 11 + KINDS.index(kind))
+    share, recorded, path = dice.random(), dice.random() < 0.5, Path(folder) / "saved.safetensors"
+    expected, seconds = known or whole(seed)
+
+    def stop(during=lambda function: function()):
+        spared(path, seed, kind, share, recorded, during)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # records that end, and many traces
+        if kind == "line":
+            with tempfile.TemporaryDirectory() as other:
+                count = lines(lambda: spared(Path(other) / path.name, seed, kind, share, recorded))
+            with suppress(Stop):
+                lines(stop, 1 + int(share * count))
+        elif kind == "disk":
+            stop(lambda function: full(share, seconds, function))
+        elif kind == "error":
+            stop()
+        else:
+            command = [sys.executable, "-W", "ignore", __file__, "--stop", str(path), str(seed), kind]
+            subprocess.run([*command, str(share), str(int(recorded)), str(seconds)], check=False)
+        if not path.exists():
+            return expected, expected  # it ended before anything was begun
+        return resumed(path, seed, kind, recorded), expected
+
+
+def main():
+    if sys.argv[1] == "--stop":
+        path, seed, kind, share, recorded, seconds = sys.argv[2:]
+        end(kind, float(share) * float(seconds) + 0.05)
+        spared(Path(path), int(seed), kind, float(share), recorded == "1")
+        return
+    count, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    wrong = []
+    warnings.simplefilter("ignore")
+    for number in range(first, first + count):
+        seed, kind = number // len(KINDS), KINDS[number % len(KINDS)]
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found, expected = trial(folder, seed, kind)
+            except Exception as error:
+                found, expected = f"{type(error).__name__}: {error}", ""
+        if found != expected:
+            wrong.append((seed, kind))
+            print(f"seed {seed}, {kind}: {found} instead of {expected}", flush=True)
+    print(f"{count} trainings stopped and resumed, {len(wrong)} with other bits: {wrong}")
+
+
+if __name__ == "__main__":
+    main()
