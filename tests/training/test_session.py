@@ -249,8 +249,8 @@ def test_what_is_no_schedule_is_refused():
         make(scheduler={"batch": None})
     with pytest.raises(SettingError, match="of another optimizer"):
         make(scheduler=optim.lr_scheduler.StepLR(trainer.optimizer, 1))
+    plateau = optim.lr_scheduler.ReduceLROnPlateau(trainer.optimizer)
     with pytest.raises(SettingError, match="cannot take a step after every step"):
-        plateau = optim.lr_scheduler.ReduceLROnPlateau(trainer.optimizer)
         Trainer(trainer.model, trainer.loss, trainer.optimizer, scheduler={"step": plateau})
 
 
