@@ -9,7 +9,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.errors import DataError, DtypeError, ShapeError
+from chainrule.errors import DataError, DtypeError, SettingError, ShapeError
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(103, 6)).astype(np.float32)
@@ -186,7 +186,14 @@ def test_unsigned_rows(dtype):
 def test_lists_of_numpy_values_and_tensors():
     trainer = make()
     right = trainer.predict(X)
-    for rows in (X.tolist(), list(X), [[np.float64(v) for v in row] for row in X], cr.tensor(X), tuple(X)):
+    for rows in (
+        X.tolist(),
+        list(X),
+        [[np.float64(v) for v in row] for row in X],
+        cr.tensor(X),
+        cr.tensor(X, requires_grad=True) * 1,
+        tuple(X),
+    ):
         np.testing.assert_array_equal(trainer.predict(rows), right)
     assert trainer.evaluate(list(X), list(y)) == trainer.evaluate(X, y)
 
@@ -252,6 +259,7 @@ NOT_NUMBERS = [
     ((X, X[:, :2]), "must be one array with a row for each example, got a tuple of 2 arrays of shapes (103, 6) and (103, 2). Join them along the columns (numpy.concatenate(..., axis=1)) and split them again in the model's forward; rows that are arrays of their own: numpy.stack."),
     ({"a": X}, "must be one array with a row for each example, got a dict of 'a'. Join its arrays along the columns (numpy.concatenate(..., axis=1)), and split them in the model's forward."),
     (X[:0], "must have at least one row, got shape (0, 6). Check how the data was loaded."),
+    (np.zeros((103, 0)), "must have a number in each row, got shape (103, 0). Check how the data was loaded."),
     (np.float32(3), "must have an axis of rows, got a single number. Put it into a list."),
 ]  # fmt: skip
 
@@ -376,6 +384,32 @@ def test_a_batch_larger_than_the_data_is_all_of_it():
     assert bits(whole) == bits(larger)
 
 
-def test_one_row_cannot_be_split():
-    with raises(DataError, "fit: validation_split needs at least 2 rows, got 1. Leave it out."):
-        make().fit(X[:1], y[:1], validation_split=0.5, progress=False)
+@pytest.mark.parametrize(("rows", "share"), [(1, 0.5), (103, 0.001), (103, 0.999)])
+def test_a_split_that_leaves_nothing(rows, share):
+    text = (
+        f"fit: validation_split={share} of {rows} rows leaves none to train on or none to validate on. Choose another "
+        f"share, or leave it out."
+    )
+    with raises(DataError, text):
+        make().fit(X[:rows], y[:rows], validation_split=share, progress=False)
+
+
+@pytest.mark.parametrize("share", [1.5, 0, -0.1, True, "half", float("nan")])
+def test_a_split_that_is_no_share(share):
+    with raises(SettingError, f"fit: validation_split must be a share between 0 and 1, got {share!r}."):
+        make().fit(X, y, validation_split=share, progress=False)
+
+
+def test_a_split_is_made_of_rows_that_were_checked_whole():
+    rows = X.astype(np.float64)
+    for row in (0, 50, 102):  # whichever part it falls into
+        rows[:] = X
+        rows[row, 2] = 1e300
+        with pytest.raises(DataError, match=rf"^fit: X must fit float32, .* got 1e\+300 at row {row}, column 2\."):
+            make().fit(rows, y, validation_split=0.3, progress=False)
+    split, given = make(), make()
+    split.fit(X.astype(object), y.tolist(), validation_split=0.3, seed=4, epochs=2, progress=False)
+    x_train, x_held, y_train, y_held = cr.data.train_test_split(X, y, 0.3, 4)
+    given.fit(x_train, y_train, validation_data=(x_held, y_held), seed=4, epochs=2, progress=False)
+    assert bits(split) == bits(given)
+    assert split.history["val_loss"] == given.history["val_loss"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.errors import DataError
+from chainrule.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 MANY_CLASSES = 1_000_000  # a label beyond is a value or an identifier, not the number of a class
@@ -23,7 +24,7 @@ def as_array(data: object, who: str) -> Array:
     """
     _check_one_array(data, who)
     try:
-        array = np.asarray(data)
+        array = np.asarray(data.detach() if isinstance(data, Tensor) else data)
     except ValueError:  # rows of different lengths
         raise DataError(
             f"{who} must be a rectangular array, got rows of different lengths. Pad or cut them to one length."

@@ -62,6 +62,10 @@ def features(model: Module, X: object, who: str, name: str = "X", probed: int = 
     a model that takes them (it looks something up by them), and in its dtype to every other.
     """
     array = as_array(X, f"{who}: {name}")
+    if not array.size:
+        raise DataError(
+            f"{who}: {name} must have a number in each row, got shape {array.shape}. Check how the data was loaded."
+        )
     refused: DtypeError | None = None
     if array.dtype.kind in "iu" and (array.dtype != np.uint64 or array.max() <= np.uint64(2**63 - 1)):
         whole = as_integers(array, f"{who}: {name}")

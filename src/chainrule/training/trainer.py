@@ -10,7 +10,7 @@ from typing import IO, Any, Generic, TypeVar, overload
 import numpy as np
 
 from chainrule.data.batches import shuffled_indices, train_test_split
-from chainrule.data.checks import as_array, check_batch_size, check_same_length
+from chainrule.data.checks import check_batch_size
 from chainrule.errors import DataError, SettingError
 from chainrule.nn import Module
 from chainrule.nn.meaning import VALUES, Meaning, name_of
@@ -210,17 +210,10 @@ class Trainer(Explained):
     ) -> tuple[Array, Array, tuple[Array, Array] | None]:
         if held_out is not None and split is not None:
             raise SettingError("fit: validation_data and validation_split were both given. Leave one of them out.")
-        if split is not None:
-            if not 0 < split < 1:
-                raise SettingError(f"fit: validation_split must be a share between 0 and 1, got {split!r}.")
-            x_all, y_all = as_array(X, "fit: X"), as_array(y, "fit: y")
-            check_same_length(x_all, y_all, "fit")
-            if len(x_all) < 2:
-                raise DataError("fit: validation_split needs at least 2 rows, got 1. Leave it out.")
-            X, x_held, y, y_held = train_test_split(x_all, y_all, split, seed)
-            held_out = (x_held, y_held)
         check = partial(inputs.rows, self.model, self.loss, self.metrics, meaning=self.meaning)
         x_array, y_array = check(X, y, "fit")
+        if split is not None:
+            return self._split(x_array, y_array, split, seed)
         if held_out is None:
             return x_array, y_array, None
         try:
@@ -228,6 +221,17 @@ class Trainer(Explained):
         except (TypeError, ValueError):
             raise DataError("fit: validation_data must be a pair (X, y). Pass a tuple of two arrays.") from None
         return x_array, y_array, check(x_held_out, y_held_out, "fit", names=("validation X", "validation y"))
+
+    def _split(self, x: Array, y: Array, share: float, seed: int) -> tuple[Array, Array, tuple[Array, Array]]:
+        if isinstance(share, bool) or not isinstance(share, (float, np.floating)) or not 0 < share < 1:
+            raise SettingError(f"fit: validation_split must be a share between 0 and 1, got {share!r}.")
+        if not 0 < round(share * len(x)) < len(x):
+            raise DataError(
+                f"fit: validation_split={share!r} of {len(x)} rows leaves none to train on or none to validate on. "
+                f"Choose another share, or leave it out."
+            )
+        x_train, x_held_out, y_train, y_held_out = train_test_split(x, y, share, seed)
+        return x_train, y_train, (x_held_out, y_held_out)
 
     def _begin(self, new: Position, resume: bool) -> None:
         shuffled_indices(0, new.seed)  # complains about a seed that cannot be
