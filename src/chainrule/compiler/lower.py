@@ -43,6 +43,9 @@ from chainrule.graph import Node
 from chainrule.ops import reduction
 
 FIRST, LAST = Register("%first", "i64"), Register("%last", "i64")
+LARGE = (
+    1 << 14
+)  # iterations, from which on many threads should find work; in smaller kernels they share the outermost loop
 WIDE = 4  # vectors in flight in a sum: hides the latency of an addition
 
 
@@ -85,8 +88,9 @@ def shares(kernel: Kernel, target: Target) -> list[Share]:
     found = [Share.of(var, Cut.even(var.size), "loop") for var in kernel.loops if var != along]
     if along in kernel.loops:
         found.append(Share.of(along, Cut.even(along.size, lanes), "loop"))
-    best = max(found, key=_units, default=None)
-    return [best] if best is not None and best.cut.units > 1 else []
+    if math.prod(var.size for var in kernel.loops) >= LARGE:
+        found.sort(key=_units, reverse=True)
+    return [share for share in found[:1] if share.cut.units > 1]
 
 
 def _units(share: Share) -> int:
