@@ -39,7 +39,7 @@ def of_kernel(kernel: Kernel, target: Target) -> float:
     """One kernel on one thread."""
     width = target.vector_bytes * target.fmas / 2
     core, elements = kernel.core, math.prod(var.size for var in kernel.loops)
-    operations = [v for v in walk(kernel.roots()) if isinstance(v, Compute)]
+    operations = [v for v in kernel.values() if isinstance(v, Compute)]
     folded: set[int] = set()
     if isinstance(core, Reduce):
         folded = {id(value) for value in walk([core.value])}

@@ -49,7 +49,8 @@ class Division:
         if self.total >= cost.SMALL:
             options = list(_options(plan, target))
             self.beside = overlapping(access.span for ways in options for way in ways for access in way.accesses())
-            self.ways = min((self._sweep(options, first) for first in _BEGINNINGS), key=self._estimate)
+            sweeps = [self._sweep(options, first) for first in _BEGINNINGS]
+            self.ways = min((ways for n, ways in enumerate(sweeps) if ways not in sweeps[:n]), key=self._estimate)
         self.threaded = any(way.share is not None for way in self.ways)
 
     def shares(self) -> list[Share | None]:

@@ -189,11 +189,12 @@ class Kernel:
     first: tuple[Node, ...] = ()  # nodes whose buffers must be complete although no load names them
     layer: str = ""
     number: int = field(default=0)
-    _settled: list[Load] | None = None
+    _settled: list[Value] | None = None
+    _loads: list[Load] | None = None
 
     def settle(self) -> None:
-        """From now on nothing is added to it: its loads are looked up once, and not for each of the later stages."""
-        self._settled = self.loads()
+        """From now on nothing is added to it: it is walked once, and not for each of the later stages."""
+        self._settled, self._loads = self.values(), self.loads()
 
     def roots(self) -> list[Value]:
         """The values its stores and its core start from."""
@@ -207,11 +208,15 @@ class Kernel:
             values.append(self.core.value)
         return values
 
+    def values(self) -> list[Value]:
+        """All that it computes and loads, each after what it reads."""
+        return walk(self.roots()) if self._settled is None else self._settled
+
     def loads(self) -> list[Load]:
         """Every load, each once."""
-        if self._settled is not None:
-            return self._settled
-        return [value for value in walk(self.roots()) if isinstance(value, Load)]
+        if self._loads is not None:
+            return self._loads
+        return [value for value in self.values() if isinstance(value, Load)]
 
     def reads(self) -> list[Node]:
         """The buffers it reads, each once, in order of first use."""
@@ -245,7 +250,7 @@ def _with_vars(value: Value) -> bool:
 def print_kernel(kernel: Kernel, at: Naming) -> str:
     """The kernel as text; `at` names the buffer, and the place in it, of an element."""
     uses = Counter(id(value) for value in kernel.roots())
-    for value in walk(kernel.roots()):
+    for value in kernel.values():
         uses.update(id(part) for part in value.parts())
     printer = _Printer(at, uses)
     core, loops = kernel.core, _loops(kernel.loops) or "once"

@@ -32,7 +32,6 @@ from chainrule.compiler.kernels import (
     Reduce,
     Rows,
     Value,
-    walk,
 )  # fmt: skip
 from chainrule.compiler.parts import Share
 from chainrule.compiler.rows import HELD, Row, Streamed, held, side_by_side
@@ -158,7 +157,7 @@ class _Writer:
         written = {self.arguments.name(store.node, store.index) for store in self.kernel.stores}
         fixed: set[int] = set()
         entry = Body(self.e, self.arguments, {})
-        for value in walk(self.kernel.roots()):  # what a value reads comes before it
+        for value in self.kernel.values():  # what a value reads comes before it
             still = isinstance(value, (Number, Compute, Position)) or (
                 isinstance(value, Load)
                 and not value.guards
@@ -232,7 +231,7 @@ class _Writer:
         return min(lanes * wide, 1 << (count - 1).bit_length())
 
     def _values(self) -> list[Value]:
-        return [value for value in walk(self.kernel.roots()) if not isinstance(value, (Number, Position))]
+        return [value for value in self.kernel.values() if not isinstance(value, (Number, Position))]
 
     def lanes_along(self) -> tuple[Var | None, int]:
         """The loop whose neighbours are the lanes of a vector, and how many there are (1: it is a plain loop)."""
@@ -293,7 +292,7 @@ class _Writer:
     def _indices(self) -> Iterator[Expr]:
         """Every index, guard and position of the kernel."""
         yield from (store.index for store in self.kernel.stores)
-        for value in walk(self.kernel.roots()):
+        for value in self.kernel.values():
             if isinstance(value, (Load, Position)):
                 yield value.index
             if isinstance(value, (Load, Guarded)):

@@ -9,7 +9,7 @@ thread, the same elements, and need no barrier between them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chainrule.compiler import memory
@@ -63,10 +63,10 @@ class Access:
     start: int
     end: int
     lane: Lane | None = None
+    span: Span = field(init=False, repr=False, compare=False)
 
-    @property
-    def span(self) -> Span:
-        return self.slot, self.start, self.end
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "span", (self.slot, self.start, self.end))  # asked for again and again
 
     def apart(self, other: Access) -> bool:
         """Do different threads never touch the same byte, one by this access and one by the other?"""
