@@ -207,6 +207,7 @@ class Recorder:
 
     thread: int  # the one that traces
     ended: threading.Event  # set once every handle names its own node again
+    outside: Any  # what it reads of Python, and assigns there (`compiler.outside`)
     guards: list[tuple[Callable[[], Hashable], Hashable]]  # what it read from Python: how to ask again, and the answer
 
     def lift(self, handle: Any) -> Node:

@@ -79,10 +79,15 @@ def test_a_mask_cannot_index_in_a_trace() -> None:
 
 
 def test_a_leaked_tensor_says_where_it_came_from() -> None:
-    leaked = []
+    class Leaky(list[Any]):
+        """Not looked into before the trace: it is reached by what a call returns."""
+
+    leaks = Leaky()
+    get = {"leaks": lambda: leaks}["leaks"]
+    hidden = [get] * 100  # more items than are looked at
 
     def step(x: Tensor) -> Tensor:
-        leaked.append(x * 2)
+        hidden[0]().append(x * 2)
         return x
 
     cr.compile(step)(cr.tensor([1.0]))
@@ -90,11 +95,11 @@ def test_a_leaked_tensor_says_where_it_came_from() -> None:
         TraceError,
         f"a tensor from inside a cr.compile function (mul ({HERE}:# in step)) was used after tracing ended. "
         f"Return it from the function, or store it in a tensor that exists outside.",
-        lambda: leaked[0] + 1,
+        lambda: leaks[0] + 1,
     )
 
     def other(x: Tensor) -> Tensor:
-        return leaked[0] + x
+        return hidden[0]()[0] + x
 
     fails(
         TraceError,
@@ -102,6 +107,22 @@ def test_a_leaked_tensor_says_where_it_came_from() -> None:
         f"Return it from the compiled function, or store it in a tensor that exists outside.",
         lambda: cr.compile(other)(cr.tensor([1.0])),
     )
+
+
+def test_a_tensor_put_into_a_list_outside_is_refused_at_once() -> None:
+    kept: list[Any] = [1]
+
+    def step(x: Tensor) -> Tensor:
+        kept.append(x * 2)
+        return x
+
+    fails(
+        TraceError,
+        "cr.compile: a tensor of the function was put into the list 'kept', which Python does only when it is traced. "
+        "Return the tensor, and put it there outside.",
+        lambda: cr.compile(step)(cr.tensor([1.0])),
+    )
+    assert kept == [1]
 
 
 def test_a_history_from_outside_is_refused() -> None:

@@ -238,6 +238,25 @@ def test_a_gradient_replaced_leaves_the_one_held_before_alone() -> None:
     assert w.grad.tolist() == [0.25, 0.5]
 
 
+def test_a_gradient_that_was_changed_in_place_since_is_not_taken_for_the_programs_own() -> None:
+    w, v = cr.tensor([1.0, 1.0], requires_grad=True), cr.tensor([1.0, 1.0], requires_grad=True)
+
+    def step(p: Tensor, x: Tensor) -> None:
+        if p.grad is not None:
+            with cr.no_grad():
+                p.grad.detach_().zero_()
+        (p * x).sum().backward()
+        p.grad = p.grad.clone() * 0.5
+
+    compiled = cr.compile(lambda x: step(w, x))
+    for i in range(8):
+        x = cr.tensor([i + 1.0, 2.0])
+        compiled(x), step(v, x)
+        assert w.grad.tolist() == v.grad.tolist() == [(i + 1) / 2, 1.0]
+        if i in (2, 5):
+            w.grad = v.grad = None
+
+
 def test_an_argument_becomes_the_gradient() -> None:
     w = cr.ones(2, requires_grad=True)
 

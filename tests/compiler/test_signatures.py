@@ -16,13 +16,13 @@ from tests.compiler.support import values
 
 
 def test_live_numbers_are_read_at_each_call() -> None:
-    rate = [0.5]
+    rate = np.array([0.5])  # what is in an array nobody compares: a list would be traced anew
     traces = []
 
     @cr.compile
     def step(x: Tensor) -> Tensor:
         traces.append(1)
-        return x * live(lambda: rate[0])
+        return x * live(lambda: float(rate[0]))
 
     assert step(cr.tensor([2.0])).tolist() == [1]
     rate[0] = 3.0

@@ -41,9 +41,22 @@ def compile(function: Callable[..., Any] | None = None, *, tune: bool = False) -
     """`function` traced once for each signature, then run as one native call.
 
     Inside, everything works as in eager mode: forward passes, ``backward()``, optimizer steps. Every tensor
-    that existed before and is rebound inside (a weight, a moment, a running mean) is state and is written
-    back. A changed shape, dtype or Python argument traces anew. Python code that needs the value of a
-    tensor (``float(t)``, ``if t:``) raises `TraceError`; nothing falls back to eager in silence.
+    that existed before and is rebound inside (a weight, a moment, a running mean), every ``grad``, and every
+    tensor, number, text or None that is assigned to an attribute of a module or object, to a global or to a
+    variable of an enclosing function, is state and is written back at every call (without its history: no
+    gradient flows from one call into another). A changed shape, dtype or Python argument traces anew, and so
+    does whatever the function read of Python: attributes and members of modules, settings of optimizers,
+    variables of enclosing functions, globals, defaults, attributes of plain objects, and the items of lists and
+    dicts of up to 64, as far as they are named in it or in functions that it calls. Python code that needs the
+    value of a tensor (``float(t)``, ``if t:``) raises `TraceError`; nothing falls back to eager in silence.
+
+    What Python does beside, it does only when the function is traced:
+
+    - ``print``, ``list.append``, counters in variables, files and clocks; a counter of a module is refused.
+    - Random numbers of `random` and ``numpy.random`` are drawn once, with a warning. ``cr.rand`` draws anew.
+    - What is in arrays, in longer lists, in objects reached through a parameter of a helper function or
+      through ``getattr``, is read once.
+    - Learning rates and schedules are read at every call, and refuse to be changed inside.
 
     Args:
         function: takes tensors (or arrays, numbers, nested lists and dicts of them); returns tensors, or

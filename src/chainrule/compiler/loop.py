@@ -46,7 +46,7 @@ class Loop:
         return self._variant.binding == self._binding and self._variant.undisturbed(self._nodes, shared)
 
     def advance(self, steps: int, shared: bool = False) -> None:
-        """The next steps.
+        """The next steps of the program that `begin` found: what Python changes meanwhile counts from the next `begin` on.
 
         Gradients are found and left as by so many calls: where the next step finds another kind of state than the
         last (a gradient where there was none, say), it is another program that goes on.

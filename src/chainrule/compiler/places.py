@@ -1,4 +1,4 @@
-"""Attributes that hold a tensor, as a program sees them: ``grad`` of a tensor, and what a module's attribute holds.
+"""Attributes that hold a tensor, as a program sees them: ``grad`` of a tensor, an attribute of a module, a variable.
 
 Which tensor such an attribute holds may change from call to call, and a program may put another one there. So
 the place is what a trace remembers, not the tensor that it met there.
@@ -6,11 +6,12 @@ the place is what a trace remembers, not the tensor that it met there.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
-from typing import Any
+from types import CellType
+from typing import Any, Protocol
 
-from chainrule.graph import Node
+from chainrule.compiler.guards import ABSENT, changed, same
+from chainrule.graph import Node, Type
 from chainrule.tensor.core import Handle
 
 
@@ -90,22 +91,70 @@ class Gradient(Place):
         self.owner._grad = value
 
 
-def held_elsewhere(place: Place) -> bool:
-    """Does anything but the place itself hold the tensor that is there?"""
-    found = place.get()
-    return sys.getrefcount(found) > _HELD_HERE
+class Namespace(Protocol):
+    """Names and what they stand for: a dict, or a `Variable`."""
+
+    def get(self, name: str, default: Any, /) -> Any: ...
+    def __setitem__(self, name: str, value: Any, /) -> None: ...
+    def __delitem__(self, name: str, /) -> None: ...
 
 
-_HELD_HERE = 1 << 30
+class Variable:
+    """A variable of an enclosing function, as a namespace of one name."""
+
+    def __init__(self, cell: CellType) -> None:
+        self.cell = cell
+
+    def get(self, name: str, default: Any, /) -> Any:
+        try:
+            return self.cell.cell_contents
+        except ValueError:  # empty
+            return default
+
+    def __setitem__(self, name: str, value: Any, /) -> None:
+        self.cell.cell_contents = value
+
+    def __delitem__(self, name: str, /) -> None:
+        del self.cell.cell_contents
 
 
-def _count_own() -> int:
-    """How many references to a tensor that only a place holds there are: it depends on Python's version."""
-    owner: Any = type("Owner", (), {"_grad": None})()
-    place = Gradient(None, False, owner=owner)
-    owner._grad = object()
-    found = place.get()
-    return sys.getrefcount(found)
+@dataclass(eq=False)
+class Attribute(Place):
+    """What a name stands for in a namespace: an attribute of a module or of a plain object, a global, a variable."""
 
+    space: Namespace = None  # type: ignore[assignment]  # likewise
+    name: str = ""
+    kind: Type | None = field(init=False, default=None)  # of the tensor that the trace found there
+    moved: bool = False  # what the trace read there is something else after a call
 
-_HELD_HERE = _count_own()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.kind = self.before._node.type if self.had else None
+
+    def get(self) -> Any:
+        return self.space.get(self.name, ABSENT)
+
+    def set(self, value: Any) -> None:
+        if self.get() is value:
+            return
+        if value is ABSENT:
+            del self.space[self.name]
+        else:
+            self.space[self.name] = value
+        changed()
+
+    def finish(self) -> None:
+        self.moved = self.read and not self.had and not same(self.before, self.get())
+        super().finish()
+
+    def fits(self) -> bool:
+        """Is a tensor of the same type here, if one was here when the trace depended on it?"""
+        if self.kind is None or not self.read:
+            return super().fits()
+        now = self.get()
+        return isinstance(now, Handle) and now._node.type == self.kind
+
+    def stays(self) -> bool:
+        if self.moved or not super().stays():
+            return False
+        return self.kept or not self.read or self.final is None or self.final.type == self.kind

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chainrule import dtypes, graph
+from chainrule.compiler.capture import Capture
+from chainrule.compiler.guards import reads_recorded
+from chainrule.compiler.outside import Outside
 from chainrule.compiler.places import Gradient, Place
 from chainrule.errors import GradientError, TraceError
 from chainrule.graph import INPUT, Graph, Node, Recorder, Type
@@ -31,6 +34,11 @@ class Slot:
     final: Node | None = None  # what it names at the end, where that changed
     place: Place | None = None  # it was found there: which tensor that is changes between calls
     requires_grad: bool | None = None  # what the trace made of that, where it changed it
+
+    @property
+    def writes(self) -> bool:
+        """Does the program write to the buffer that it reads?"""
+        return self.final is not None or (self.place is not None and self.place.carried)
 
     def current(self) -> Handle:
         """The handle that this call reads and rebinds."""
@@ -67,6 +75,7 @@ class Trace(Recorder):
     thread: int = field(default_factory=threading.get_ident)
     ended: threading.Event = field(default_factory=threading.Event)
     followed: set[int] = field(default_factory=set)  # views whose root the program reads
+    outside: Outside = field(default_factory=Outside)
     ran_backward: bool = False  # it assigned gradients itself: a training step, not a function to differentiate
 
     def lift(self, handle: Handle, argument: int | None = None) -> Node:
@@ -141,6 +150,7 @@ class Trace(Recorder):
         for slot in self.slots.values():
             slot.handle._moved()  # its views may name nodes of this trace
         self.met.clear()  # the first weights are not kept beside those in training
+        self.outside.finish(self)
         for place in self.places():
             self._finish_place(place)
         for gradient in self.grads.values():
@@ -150,7 +160,7 @@ class Trace(Recorder):
 
     def places(self) -> list[Place]:
         """Every attribute that the trace read or assigned."""
-        return list(self.grads.values())
+        return [*self.grads.values(), *self.outside.places.values()]
 
     def _finish_place(self, place: Place) -> None:
         found = self.slots.get(id(place.before)) if place.read else None
@@ -197,12 +207,18 @@ def note(key: Hashable, handle: Handle) -> None:
 
 
 def trace_function(
-    function: Callable[..., Any], arguments: list[Handle], rebuild: Callable[[list[Any]], tuple[Any, Any]]
-) -> tuple[Trace, Any]:
-    """Run `function` once, symbolically. `rebuild` makes (args, kwargs) from the tensor arguments."""
-    trace = Trace()
+    function: Callable[..., Any], arguments: list[Handle], rebuild: Callable[[list[Any]], tuple[Any, Any]],
+    capture: Capture | None = None,
+) -> tuple[Trace, Any]:  # fmt: skip
+    """Run `function` once, symbolically.
+
+    Args:
+        rebuild: makes (args, kwargs) from the tensor arguments.
+        capture: what the user's function reaches by name.
+    """
+    trace = Trace(outside=Outside(capture))
     recorded = graph.is_grad_enabled()
-    with graph.recording(trace), graph.grad_mode(recorded):
+    with reads_recorded(), graph.recording(trace), graph.grad_mode(recorded):
         try:
             for position, handle in enumerate(arguments):
                 if id(handle) not in trace.slots:
@@ -216,6 +232,8 @@ def trace_function(
                 f"cr.compile: the function called set_grad_enabled({not recorded}) as a statement, which only its first "
                 f"call would. Write `with cr.set_grad_enabled({not recorded}):`, or call it outside."
             )
+    for fault in trace.outside.faults:
+        raise TraceError(fault)
     for slot in trace.slots.values():
         if slot.final is not None and slot.final.type != slot.input.type:
             raise TraceError(

@@ -36,6 +36,15 @@ def flatten(value: Any, leaves: list[Handle]) -> Hashable:
     return (Constant, type(value), value, *([math.copysign(1, value)] if isinstance(value, float) else []))
 
 
+def contents(value: Any) -> Hashable:
+    """What lists, tuples and dicts hold, by identity."""
+    if isinstance(value, (list, tuple)):
+        return (type(value), tuple(map(contents, value)))
+    if isinstance(value, dict):
+        return (dict, tuple((key, contents(item)) for key, item in value.items()))
+    return id(value)
+
+
 class Leaf:
     """Stands for a tensor in a description."""
 

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes, graph
-from chainrule.compiler import memory, tree, watch
+from chainrule.compiler import guards, memory, tree, watch
 from chainrule.compiler.available import check_room
 from chainrule.compiler.buffers import address, addresses, contiguous, empty, lies_well
+from chainrule.compiler.capture import Capture
 from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.native import Machine
-from chainrule.compiler.places import Place, held_elsewhere
+from chainrule.compiler.outside import Guards
+from chainrule.compiler.places import Gradient, Place
 from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
 from chainrule.compiler.trace import Slot, Trace, graph_of, trace_function
@@ -49,7 +51,14 @@ class Variant:
         self.derivative: Derivative | None = None
 
         def run(*args: Any, **kwargs: Any) -> None:
-            shape.append(tree.flatten(function(*args, **kwargs), results))
+            given = tree.contents((args, kwargs))
+            found = function(*args, **kwargs)
+            if tree.contents((args, kwargs)) != given:
+                raise TraceError(
+                    "cr.compile: the function changed a list or dict that it was passed, which is a copy that is made when it "
+                    "is traced. Return what changed."
+                )
+            shape.append(tree.flatten(found, results))
             self.result_nodes = list(map(lifted, results))
             self.derivative = derivative_of(trace_now(), self.result_nodes, machine)
 
@@ -64,7 +73,9 @@ class Variant:
             args, kwargs = tree.rebuild(description, lambda: next(source))
             return args, kwargs
 
-        self.trace, _ = trace_function(run, placeholders, arguments)
+        self.seen = guards.latest  # before the trace: what changes while it runs is looked at again
+        self.trace, _ = trace_function(run, placeholders, arguments, Capture(function))
+        self.outside = Guards(self.trace.outside)
         self.description: Hashable = shape[0]
         self.plain = tree.plain_arguments(description)
         self.types = [(node.shape, node.dtype, leaf.requires_grad) for node, leaf in zip(nodes, leaves, strict=True)]
@@ -128,19 +139,30 @@ class Variant:
         self.pack_pointers = struct.Struct(f"={self.first_live}Q").pack_into
         self.pack_numbers = struct.Struct(f"={len(self.getters)}d").pack_into
         self.bound: list[Node | None] = [None] * len(self.state)
+        self.mine: list[Tensor | None] = [None] * len(self.state)  # what was found where it may be another at each call
+        self.located = [
+            (i, s.place) for i, s in enumerate(self.state)
+            if isinstance(s.place, Gradient) or (s.place is not None and s.place.carried)
+        ]  # fmt: skip
+        self.lasting = [s for s in self.state if s.place is None]
+        self.carrying = [i for i, place in self.located if place.carried]
         self.hold: list[Any] = [None] * (len(self.arguments) + len(self.state))  # keeps buffers alive
         self.put: list[Tensor | None] = [None] * len(self.placed)
+        self.put_nodes: list[Node | None] = [None] * len(self.placed)
         self.outputs = [(n.shape, n.dtype.numpy) for n in self.result_nodes]
         self.result_types = [n.type for n in self.result_nodes]
         self.positions = [s.argument or 0 for s in self.arguments]  # among the leaves of a call
         self.changed = [(i, s.argument or 0) for i, s in enumerate(self.arguments) if s.final is not None]
         self.given = [g for g in grads if g.argument is not None]
         # The next call may write where the last one put its own.
-        self.reused = not any(p.argument is not None or p.accumulates for p in self.placed)
+        self.reused = not any(
+            p.argument is not None or p.accumulates or not isinstance(p, Gradient) for p in self.placed
+        )
+        self.owners = [p.owner for p in self.placed if isinstance(p, Gradient)]
         self.alone = [_LISTED + 1] * len(self.placed)  # 1: the place's
         self.rebound = True
         bare = [g for g in grads if g.read and g.argument is None and not g.had]
-        self.asked = [p for p in places if p.read and p not in bare]
+        self.asked = [g for g in grads if g.read and g not in bare]  # of attributes `outside` asks when one has changed
         self.bare = [g.owner for g in bare]
         self.cleared = [p for p in places if p.cleared]
         self.switched = [s for s in slots if s.requires_grad is not None]
@@ -148,7 +170,6 @@ class Variant:
         self.single = tree.is_leaf(self.description)
         # Handles that must name what they did; a handle that is another at each call leaves no short way.
         self.unmoved = [s for s in slots if s.argument is None and s not in self.state]
-        self.fixed = all(s.place is None for s in slots)
         self.watched: list[tuple[Handle, Node]] | None = None
         self.owned: list[Node] = []
 
@@ -180,10 +201,20 @@ class Variant:
 
     def holds(self, leaves: Sequence[Handle]) -> bool:
         """Is everything Python that the trace depended on still as it was?"""
-        if [getter() for getter in self.guards] != self.guarded:
-            return False
         self.meet(leaves)
-        return self.places_fit() and (self._unchanged() or self._state_fits())
+        return self.outside_same() and self.places_fit() and (self._unchanged() or self._state_fits())
+
+    def outside_same(self) -> bool:
+        """Is everything that the trace read of Python still as it was?"""
+        if self.seen != guards.latest:
+            now = guards.latest
+            if not self.outside.same():
+                return False
+            self.seen, self.watched = now, None  # what modules hold may be other tensors
+        for check in self.outside.checks:
+            if not check():
+                return False
+        return [getter() for getter in self.guards] == self.guarded
 
     def places_fit(self) -> bool:
         """Is there a tensor wherever the trace found one, and none where it found none?"""
@@ -199,8 +230,15 @@ class Variant:
         """Does every handle name the node that the last call left there?"""
         if self.watched is None:
             return False
-        for handle, node in self.watched:  # noqa: SIM110 - at every call, and all() of a generator takes twice as long
+        for handle, node in self.watched:
             if handle._node is not node:
+                return False
+        return not self.located or self._found_again()
+
+    def _found_again(self) -> bool:
+        for i, place in self.located:
+            handle = place.get()
+            if handle is not self.mine[i] or handle is None or handle._node is not self.bound[i]:
                 return False
         return True
 
@@ -283,15 +321,14 @@ class Variant:
 
     def state_nodes(self) -> list[Node]:
         """What every state handle names now."""
-        return [slot.handle._node for slot in self.state if slot.place is None]
+        return [slot.handle._node for slot in self.lasting]
 
     def undisturbed(self, nodes: list[Node], shared: bool) -> bool:
         """Is the state still in the buffers that these nodes hold, and (if not `shared`) held by nobody else?"""
-        if self.watched is not None:
-            return self._unchanged() and (shared or not self._looked_at())
-        lasting = [slot for slot in self.state if slot.place is None]
-        pairs = zip(lasting, nodes, strict=True)
-        return all(slot.handle._node is n and (shared or not (n.seen and slot.final)) for slot, n in pairs)
+        for slot, node in zip(self.lasting, nodes, strict=True):
+            if slot.handle._node is not node or (node.seen and slot.final is not None and not shared):
+                return False
+        return True
 
     def in_place(self) -> bool:
         """Is what the program reads of places (gradients, say) still in the buffers that are bound?"""
@@ -301,8 +338,7 @@ class Variant:
 
     def _still_bound(self, i: int, slot: Slot) -> bool:
         node = slot.current()._node
-        writes = slot.final is not None or (slot.place is not None and slot.place.carried)
-        return node is self.bound[i] and not (writes and node.seen)
+        return node is self.bound[i] and not (slot.writes and node.seen)
 
     def returns_like(self, other: Variant) -> bool:
         """Do both return results of the same types in the same form?"""
@@ -345,7 +381,8 @@ class Variant:
         self.pack_numbers(self.live_view, 0, *[getter() for getter in self.getters])
         if strides is not None or self.looping:
             self._set_strides(strides)
-        if self.watched is None or self._looked_at():  # `holds` saw that the rest is as it was
+        # `holds` saw that the rest is as it was.
+        if self.watched is None or self._looked_at() or (self.carrying and self._shared()):
             self._bind_states()
         self.bind_places()
 
@@ -363,6 +400,13 @@ class Variant:
         """Does anyone perhaps hold a buffer that the program will overwrite?"""
         for node in self.owned:  # noqa: SIM110 - likewise
             if node.seen:
+                return True
+        return False
+
+    def _shared(self) -> bool:
+        """Does anyone hold a tensor in whose place the program would put another?"""
+        for i in self.carrying:  # noqa: SIM110 - likewise
+            if _references(self.mine, i) > _ALONE + 1:  # 1: the place's
                 return True
         return False
 
@@ -384,12 +428,13 @@ class Variant:
             elif node is not self.bound[i] or (node.seen and slot.final is not None):
                 self._bind_state(i, slot, node)
         self.watched = None
-        if self.fixed and all(node is not None for node in self.bound):
-            pairs = [(slot, slot.current()) for slot in [*self.state, *self.unmoved]]
-            if any(handle._views is not None for _, handle in pairs):
+        if all(node is not None for node in self.bound):
+            slots = [slot for i, slot in enumerate(self.state) if self.mine[i] is None]
+            handles = [slot.current() for slot in [*slots, *self.unmoved]]
+            if any(handle._views is not None for handle in handles):
                 return  # a write to what they view leaves their nodes, but not their values
-            self.watched = [(handle, handle._node) for _, handle in pairs]
-            self.owned = [handle._node for slot, handle in pairs if slot.final is not None]
+            self.watched = [(handle, handle._node) for handle in handles]
+            self.owned = [node for node, slot in zip(self.bound, self.state, strict=True) if node and slot.writes]
 
     def _bind_state(self, i: int, slot: Slot, node: Node) -> None:
         """Give a state slot its buffer: the handle's own, or a copy where someone may hold that one."""
@@ -405,6 +450,9 @@ class Variant:
         self._point(i, node, array)
 
     def _point(self, i: int, node: Node, array: Array) -> None:
+        place = self.state[i].place
+        if isinstance(place, Gradient) or (place is not None and place.carried):
+            self.mine[i] = place.get()
         self.table[self.first_state + i] = address(array)
         self.bound[i] = node if array is node._value else None
         self.hold[len(self.arguments) + i] = array
@@ -414,7 +462,8 @@ class Variant:
         held = node._value
         if held is None:
             raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
-        if held_elsewhere(place) or node.seen or not held.flags.c_contiguous or not lies_well(held):
+        ours = place.get() is self.mine[i] and _references(self.mine, i) <= _ALONE + 1
+        if not ours or node.seen or not held.flags.c_contiguous or not lies_well(held):
             node, held = _copied(node, held)
             place.set(wrap(node))
         self._point(i, node, held)
@@ -430,8 +479,8 @@ class Variant:
         """Is all that the last call put somewhere still there, and does nobody else hold it?"""
         if not self.reused or _references_to_each(self.put) != self.alone:
             return False
-        for place, held in zip(self.placed, self.put, strict=True):
-            if held is None or place.get() is not held or held._node.seen:
+        for owner, held, node in zip(self.owners, self.put, self.put_nodes, strict=True):
+            if held is None or owner._grad is not held or held._node is not node or node.seen:
                 return False
         return True
 
@@ -439,7 +488,8 @@ class Variant:
         held = self.put[i]
         # Nobody but this list and the place may hold it, and the program itself must not read it.
         expected = _ALONE + 1 + (place.get() is held)  # 1: `held`
-        free = held is not None and not held._node.seen and not place.accumulates
+        node = self.put_nodes[i]  # whoever changed the tensor in place since gave it another
+        free = held is not None and held._node is node and not node.seen and not place.accumulates
         if free and _references(self.put, i) <= expected:
             return
         final = place.final
@@ -448,7 +498,7 @@ class Variant:
         array = empty(final.shape, final.dtype.numpy)
         node = graph.leaf(array, final.dtype)
         node.seen = False
-        self.put[i] = wrap(node)
+        self.put[i], self.put_nodes[i] = wrap(node), node
         self.table[self.first_place + i] = address(array)
 
     # -- afterwards -------------------------------------------------------------------------

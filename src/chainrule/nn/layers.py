@@ -6,10 +6,9 @@ import math
 from contextlib import suppress
 from typing import Any
 
-from chainrule.compiler.trace import guard
 from chainrule.dtypes import as_dtype, float32
 from chainrule.errors import DtypeError, SettingError, ShapeError
-from chainrule.graph import current_layer, tracing, user_line
+from chainrule.graph import current_layer, user_line
 from chainrule.nn import functional as F
 from chainrule.nn import init
 from chainrule.nn.functional.layers import probability
@@ -146,8 +145,6 @@ class Dropout(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop in training, pass the input through in evaluation."""
-        if tracing():
-            guard(lambda: self.p)
         return F.dropout(input, self.p, self.training)
 
     def extra_repr(self) -> str:

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from chainrule.compiler.trace import guard
-from chainrule.errors import SettingError
-from chainrule.graph import current_layer, layer_scope, tracing
+from chainrule.compiler.guards import ABSENT, Table, changed, record_reads
+from chainrule.errors import SettingError, TraceError
+from chainrule.graph import current_layer, current_trace, layer_scope
 from chainrule.names import no_attribute
 from chainrule.nn import state as _state
 from chainrule.nn.parameter import Parameter
@@ -31,6 +31,7 @@ class Later:
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
+@record_reads
 class Module:
     """A layer, or a tree of layers: subclass it, assign layers in ``__init__``, write ``forward``.
 
@@ -59,7 +60,10 @@ class Module:
         put("_layer_name", None)
         put("_non_persistent", set())
         for table in _TABLES:
-            put(table, {})
+            put(table, Table())
+        trace = current_trace()
+        if trace is not None:
+            trace.outside.made[id(self)] = self
 
     # ---------------------------------------------------------------- calling
 
@@ -73,8 +77,6 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # The outermost layer goes by its class; those inside by the names their parents gave them.
         with layer_scope((current_layer() and self._layer_name) or type(self).__name__):
-            if tracing():
-                guard(lambda: self.training)
             return self.forward(*args, **kwargs)
 
     # ---------------------------------------------------------------- registration
@@ -118,6 +120,7 @@ class Module:
     def _check_new_name(self, name: str, kind: str, table: Mapping[str, Any]) -> None:
         if "_modules" not in self.__dict__:
             raise _not_initialised(self, kind, name)
+        self._check_lasts(f"{kind} {name!r} was registered")
         if not isinstance(name, str) or not name or "." in name:
             raise SettingError(
                 f"{type(self).__name__}: the name of a {kind} must be a non-empty string without '.', "
@@ -127,6 +130,15 @@ class Module:
         if name not in table and hasattr(self, name):
             raise SettingError(
                 f"{type(self).__name__}: attribute {name!r} exists already and is no {kind}. Choose another name."
+            )
+
+    def _check_lasts(self, what: str) -> None:
+        """Refuse what Python would do to this module only when a function is traced."""
+        trace = current_trace()
+        if trace is not None and id(self) not in trace.outside.made:
+            raise TraceError(
+                f"cr.compile: {type(self).__name__}: {what} inside the function, which Python runs only when it is "
+                f"traced. Build and change layers outside of it."
             )
 
     def _learn_name(self, name: str) -> None:
@@ -159,7 +171,11 @@ class Module:
             if name in tables.get(table, ()):
                 self._reassign(table, name, value)
                 return
+        trace = current_trace()
+        if trace is not None:
+            trace.outside.assign(self, tables, name, value)
         super().__setattr__(name, value)
+        changed()
 
     def _reassign(self, table: str, name: str, value: Any) -> None:
         """Only None or a value of its own kind may take the place of something registered."""
@@ -172,18 +188,29 @@ class Module:
                 f"`with cr.no_grad(): module.{name}.copy_(value)`; to drop the {kind}, `del "
                 f"module.{name}` first."
             )
+        trace = current_trace()
+        if trace is not None:
+            trace.outside.assign(self, self.__dict__[table], name, value)
         self.__dict__[table][name] = value
 
     def __getattr__(self, name: str) -> Any:
         for table in _TABLES:
             found = self.__dict__.get(table)
             if found is not None and name in found:
+                trace = current_trace()
+                if trace is not None:
+                    trace.outside.read_name(found, name, found[name])
                 return found[name]
+        trace = current_trace()
+        if trace is not None and name[:2] != "__":
+            trace.outside.read(self, name, ABSENT)
         if isinstance(getattr(type(self), name, None), property):  # it failed: its own error says why
             return object.__getattribute__(self, name)
         raise no_attribute("Module", self, name)
 
     def __delattr__(self, name: str) -> None:
+        self._check_lasts(f"{name!r} was deleted")
+        changed()
         for table in _TABLES:
             if name in self.__dict__[table]:
                 del self.__dict__[table][name]
@@ -255,7 +282,7 @@ class Module:
         seen: set[int] = set()
         levels = self.named_modules(prefix=prefix, remove_duplicate=once) if recurse else [(prefix, self)]
         for path, module in levels:
-            for name, member in module.__dict__[table].items():
+            for name, member in getattr(module, table).items():
                 if member is None or (once and id(member) in seen):
                     continue
                 seen.add(id(member))
@@ -285,7 +312,7 @@ class Module:
     def _get_member(self, table: str, kind: str, target: str) -> Any:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
-        members = module.__dict__[table]
+        members = getattr(module, table)
         if members.get(name) is None:
             raise _missing(module, kind, name, path.split(".") if path else [], members)
         return members[name]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 from chainrule import graph
 from chainrule.compiler.trace import guard, live
-from chainrule.errors import SettingError
+from chainrule.errors import SettingError, TraceError
 from chainrule.optim import saved
 from chainrule.optim.rules import Rule, update
 from chainrule.tensor import Tensor
@@ -26,6 +26,18 @@ class Used(NamedTuple):
     group: int
     parameters: list[Tensor]
     rate: Any
+
+
+class Settings(dict[str, Any]):
+    """A parameter group: the settings of some parameters; a compiled step reads the numbers among them anew at every call."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if graph.tracing():
+            raise TraceError(
+                f"cr.compile: the setting {name!r} of an optimizer was assigned inside the function, which Python runs only "
+                f"when it is traced. Change it after the call: the next one reads it anew."
+            )
+        super().__setitem__(name, value)
 
 
 class Optimizer:
@@ -86,7 +98,7 @@ class Optimizer:
         if not known.isdisjoint(params):
             raise SettingError(f"{name}: a parameter stands in two groups. Give each parameter to one group only.")
         settings = {**self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
-        group = {"params": params, **{name: saved.plain(value) for name, value in settings.items()}}
+        group = Settings(params=params, **{name: saved.plain(value) for name, value in settings.items()})
         self.check(group)
         self.param_groups.append(group)
         self._layout += 1

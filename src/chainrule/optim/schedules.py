@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
-from chainrule.errors import SettingError, unknown_name
+from chainrule import graph
+from chainrule.errors import SettingError, TraceError, unknown_name
 from chainrule.optim.optimizer import Optimizer
 
 
@@ -56,6 +57,7 @@ class LRScheduler:
 
     def step(self) -> None:
         """Go to the next epoch and write its rates."""
+        check_outside(self)
         self.last_epoch += 1
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:
             group.setdefault("initial_lr", group["lr"])
@@ -70,6 +72,15 @@ class LRScheduler:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a ``state_dict``; the optimizer's own holds the rate in force."""
         self.__dict__.update({key: copy(value) for key, value in state_dict.items()})
+
+
+def check_outside(schedule: object) -> None:
+    """Refuse to go on inside a compiled function, which would do it only when it is traced."""
+    if graph.tracing():
+        raise TraceError(
+            f"{type(schedule).__name__}.step(): inside a compiled function Python runs only when it is traced. Call it after "
+            f"the compiled step, which reads the rate anew at every call."
+        )
 
 
 def _is_code(value: Any) -> bool:
@@ -292,6 +303,7 @@ class ReduceLROnPlateau:
 
     def step(self, metrics: float) -> None:
         """Take the epoch's metric into account."""
+        check_outside(self)
         metric = float(metrics)
         self.last_epoch += 1
         self.num_bad_epochs = 0 if self.is_better(metric) else self.num_bad_epochs + 1

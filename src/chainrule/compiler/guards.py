@@ -1,0 +1,152 @@
+"""What a trace read from Python, and whether it is still so.
+
+Attributes of modules are recorded while the trace reads them, whoever reads them. Whatever changes a module counts
+`changed` up, so that a call only compares two numbers as long as nothing has changed. What a function reads by name
+(globals, variables of enclosing functions, attributes of plain objects) nobody counts: `capture` finds it in the
+code, and each call compares what stands there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import is_
+from typing import Any
+
+from chainrule import graph
+
+
+class _Absent:
+    """Stands for what is not there."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+ABSENT = _Absent()
+SIMPLE = (type(None), bool, int, float, complex, str, bytes)
+
+# -- how often anything of ours that traces read has changed ------------------------------------------------------
+
+_changes = itertools.count(1)
+latest = 0
+
+
+def changed() -> None:
+    """Count: some module was given, lost or exchanged an attribute."""
+    global latest
+    latest = next(_changes)
+
+
+class Table(dict[str, Any]):
+    """A dict of a module's members that counts what changes it."""
+
+    __slots__ = ()
+
+
+def _counting(name: str) -> Callable[..., Any]:
+    method = getattr(dict, name)
+
+    def change(self: Table, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        changed()
+        return result
+
+    change.__name__ = name
+    return change
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(Table, _name, _counting(_name))
+
+
+# -- recording what is read -----------------------------------------------------------------------------------------
+
+_recorded: list[type] = []
+_traces = 0  # how many are under way, in all threads
+_lock = threading.Lock()
+
+
+def record_reads(kind: type) -> type:
+    """A class decorator: attributes of its instances are guarded where a trace reads them."""
+    _recorded.append(kind)
+    return kind
+
+
+def _getattribute(self: Any, name: str) -> Any:
+    found = object.__getattribute__(self, name)
+    trace = graph._local.trace
+    if trace is not None and name[:2] != "__":
+        trace.outside.read(self, name, found)
+    return found
+
+
+@contextmanager
+def reads_recorded() -> Iterator[None]:
+    """Inside, reading an attribute of such an instance is noted by the trace of this thread.
+
+    Only while some trace is under way does Python ask us at all: else reading an attribute would cost five times as much.
+    """
+    _count_traces(1)
+    try:
+        yield
+    finally:
+        _count_traces(-1)
+
+
+def _count_traces(change: int) -> None:
+    global _traces
+    with _lock:
+        before, _traces = _traces, _traces + change
+        for kind in _recorded:
+            if not before:
+                kind.__getattribute__ = _getattribute  # type: ignore[method-assign, assignment]
+            elif not _traces:
+                del kind.__getattribute__
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+
+def same(a: Any, b: Any) -> bool:
+    """Would a trace have read the same? Numbers, text and tuples of them by value, all else by identity."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if type(a) is float:
+        return a == b and math.copysign(1, a) == math.copysign(1, b)  # 0.0 and -0.0 are equal, but not alike
+    if type(a) is tuple:
+        return len(a) == len(b) and all(map(same, a, b))
+    return type(a) in SIMPLE and bool(a == b)
+
+
+class Seen:
+    """Some values as the trace saw them, and a way to look again; false once they are others.
+
+    Args:
+        look: gives the values now; what it raises (a name that is gone) counts as a change.
+    """
+
+    def __init__(self, look: Callable[[], Sequence[Any]]) -> None:
+        self.look = look
+        self.values = tuple(look())
+
+    def __call__(self) -> bool:
+        """Is everything as it was?"""
+        try:
+            now = self.look()
+        except (KeyError, ValueError, AttributeError, RuntimeError):
+            return False
+        if len(now) == len(self.values) and all(map(is_, now, self.values)):
+            return True
+        return self._alike(now)
+
+    def _alike(self, now: Sequence[Any]) -> bool:
+        if len(now) != len(self.values) or not all(map(same, now, self.values)):
+            return False
+        self.values = tuple(now)  # equal numbers in other objects: the short way next time
+        return True

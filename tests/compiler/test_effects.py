@@ -1,0 +1,285 @@
+"""What a compiled function assigns outside becomes state, or is refused at once; no traced tensor survives its trace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import Tensor, nn, optim
+from chainrule.errors import TraceError
+
+XS = [[1.0, 2.0], [3.0, -1.0], [0.5, 0.25], [2.0, 2.0], [-1.0, 4.0]]
+
+
+class Running(nn.Module):
+    """The usual running mean, as a buffer and as a plain attribute, and what is kept to look at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", cr.zeros(2))
+        self.square = cr.ones(2)
+        self.latest: Any = None
+        self.rows = 0
+        self.linear = nn.Linear(2, 2)
+        with cr.no_grad():
+            self.linear.weight.copy_(cr.tensor([[1.0, 0.5], [0.0, 2.0]]))
+            self.linear.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.75 * self.mean + 0.25 * x.mean(0)
+            self.square = self.square * 0.5 + (x * x).mean(0)
+            self.hidden = self.linear(x).detach()
+        self.latest = x.sum()
+        self.rows = x.shape[0]
+        return (self.linear(x - self.mean) / self.square).sum()
+
+    def state(self) -> list[Any]:
+        tensors = [self.mean, self.square, self.latest, getattr(self, "hidden", None)]
+        return [self.rows, *(None if t is None else t.tolist() for t in tensors)]
+
+
+def batch(x: list[float], rows: int = 2) -> Tensor:
+    return cr.tensor([x] * rows)
+
+
+def _calls(f: Any, xs: list[list[float]]) -> list[float]:
+    return [f(batch(x)).item() for x in xs]
+
+
+def _loop(f: Any, xs: list[list[float]]) -> Any:
+    return f.loop(cr.stack([batch(x) for x in xs])).tolist()
+
+
+@pytest.mark.parametrize("ways", [(_calls, _calls), (_loop, _loop), (_calls, _loop), (_loop, _calls)])
+def test_what_a_module_assigns_goes_from_step_to_step(ways: tuple[Callable[..., Any], ...]) -> None:
+    eager, ours = Running(), Running()
+    compiled = cr.compile(lambda x: ours(x).detach())
+    for turn, (way, xs) in enumerate(zip((*ways, *ways), (XS[:3], XS[3:], XS[:2], XS[2:]), strict=True)):
+        assert way(compiled, xs) == pytest.approx([eager(batch(x)).item() for x in xs])
+        for a, e in zip(ours.state(), eager.state(), strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-6)
+        if turn == 1:
+            eager.mean, ours.mean = cr.ones(2), cr.ones(2)  # exchanged outside
+        ours.train(turn != 2), eager.train(turn != 2)
+
+
+def test_another_batch_size_finds_the_state() -> None:
+    eager, ours = Running(), Running()
+    compiled = cr.compile(lambda x: ours(x).detach())
+    for x, rows in zip(XS, (2, 3, 2, 5, 3), strict=True):
+        assert compiled(batch(x, rows)).item() == pytest.approx(eager(batch(x, rows)).item())
+    assert ours.mean.tolist() == pytest.approx(eager.mean.tolist())
+    saved = ours.state_dict()
+    assert saved["mean"].tolist() == ours.mean.tolist()
+
+
+def test_what_was_there_before_is_left_alone() -> None:
+    model = Running()
+    compiled = cr.compile(lambda x: model(x).detach())
+    held = []
+    for x in XS:
+        held.append((model.mean, model.mean.tolist()))
+        compiled(batch(x))
+    assert all(tensor.tolist() == value for tensor, value in held)
+    assert len({id(tensor) for tensor, _ in held}) == len(held)
+
+
+def test_after_an_exception_everything_is_as_it_was() -> None:
+    model = Running()
+    gradient = model.linear.weight.grad = cr.ones(2, 2)
+    before = model.state()
+
+    def f(x: Tensor) -> Tensor:
+        y = model(x)
+        y.backward()
+        model.linear.weight.requires_grad_(False)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cr.compile(f)(batch(XS[0]))
+    assert model.state() == before and not hasattr(model, "hidden")
+    assert model.linear.weight.grad is gradient and model.linear.bias.grad is None and model.linear.weight.requires_grad
+    assert model(batch(XS[0])).item() == pytest.approx(Running()(batch(XS[0])).item())
+
+
+def test_a_variable_a_global_and_an_attribute_of_a_plain_object() -> None:
+    hidden = cr.zeros(2)
+    state = SimpleNamespace(total=cr.zeros(2), seen=None)
+
+    @cr.compile
+    def f(x: Tensor) -> Tensor:
+        nonlocal hidden
+        global _carry
+        hidden = (hidden + x) * 0.5
+        state.total = state.total + x
+        state.seen = x * 10
+        _carry = x * 2
+        return hidden * 1
+
+    assert [f(cr.tensor(x)).tolist() for x in XS[:3]] == [[0.5, 1.0], [1.75, 0.0], [1.125, 0.125]]
+    assert hidden.tolist() == [1.125, 0.125]
+    assert state.total.tolist() == [4.5, 1.25] and state.seen.tolist() == [5.0, 2.5]
+    assert _carry.tolist() == [1.0, 0.5]
+    hidden = cr.zeros(2)
+    assert f.loop(cr.tensor(XS[:3])).tolist() == [[0.5, 1.0], [1.75, 0.0], [1.125, 0.125]]
+    assert hidden.tolist() == [1.125, 0.125]
+
+
+_carry: Any = None
+
+
+def test_a_cache_made_at_the_first_call() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.table is None:
+                self.table = cr.arange(4).float() * 0.5
+            return x + self.table
+
+    model = Positions()
+    f = cr.compile(model)
+    for _ in range(3):
+        assert f(cr.zeros(4)).tolist() == [0.0, 0.5, 1.0, 1.5]
+    assert model.table.tolist() == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_switching_the_mode_inside() -> None:
+    model = nn.Sequential(nn.Dropout(0.5))
+
+    @cr.compile
+    def f(x: Tensor) -> tuple[Tensor, Tensor]:
+        model.eval()
+        plain = model(x)
+        model.train()
+        return plain, model(x)
+
+    for _ in range(3):
+        plain, dropped = f(cr.ones(64))
+        assert plain.tolist() == [1.0] * 64 and 0.0 in dropped.tolist()
+        assert model.training and model[0].training
+    model.eval()
+    f(cr.ones(64))
+    assert model.training
+
+
+def test_layers_made_inside_are_the_functions_own() -> None:
+    def f(x: Tensor) -> Tensor:
+        layer = nn.Sequential(nn.ReLU())
+        layer.append(nn.Identity())
+        layer.note = [1]
+        return layer(x)
+
+    assert cr.compile(f)(cr.tensor([-1.0, 2.0])).tolist() == [0.0, 2.0]
+
+
+# -- refused ----------------------------------------------------------------------------------------------------
+
+
+class Odd(nn.Module):
+    def __init__(self, do: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        self.count = 0
+        self.cache: Any = None
+        self.layer = nn.Linear(2, 2)
+        self.do = do
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.do(self, x)
+        return x
+
+
+def _count(m: Any, x: Tensor) -> None:
+    m.count += 1
+
+
+REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
+    "a counter": (_count, "Odd.count was changed from 0 to 1 inside the function"),
+    "a list": (lambda m, x: setattr(m, "cache", [x, x]), "Odd.cache was assigned a list inside the function"),
+    "an object": (lambda m, x: setattr(m, "cache", object()), "Odd.cache was assigned a object inside the function"),
+    "a layer": (lambda m, x: setattr(m, "layer", nn.ReLU()), "Odd: module 'layer' was registered inside the function"),
+    "a parameter": (
+        lambda m, x: setattr(m, "p", nn.Parameter(cr.ones(1))), "Odd: parameter 'p' was registered inside the function"
+    ),
+    "deleting": (lambda m, x: delattr(m, "cache"), "Odd: 'cache' was deleted inside the function"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_repeated_is_refused_at_once(case: str) -> None:
+    do, text = REFUSED[case]
+    model = Odd(do)
+    with pytest.raises(TraceError, match=f"^cr.compile: {re.escape(text)}"):
+        cr.compile(model)(cr.ones(2))
+    assert (model.count, model.cache, type(model.layer)) == (0, None, nn.Linear) and not hasattr(model, "p")
+
+
+def test_a_counter_says_what_to_do() -> None:
+    with pytest.raises(
+        TraceError, match=r"Keep it in a tensor \(self.register_buffer\('count', cr.tensor\(...\)\) and self"
+    ):
+        cr.compile(Odd(_count))(cr.ones(2))
+
+
+def test_rates_cannot_change_inside() -> None:
+    w = cr.ones(2, requires_grad=True)
+    optimizer = optim.SGD([w], lr=1.0)
+    schedule = optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+
+    def halve(x: Tensor) -> Tensor:
+        optimizer.param_groups[0]["lr"] *= 0.5
+        return x
+
+    def step(x: Tensor) -> Tensor:
+        schedule.step()
+        return x
+
+    with pytest.raises(
+        TraceError, match="^cr.compile: the setting 'lr' of an optimizer was assigned inside the function"
+    ):
+        cr.compile(halve)(w)
+    with pytest.raises(
+        TraceError, match=r"^StepLR.step\(\): inside a compiled function Python runs only when it is traced"
+    ):
+        cr.compile(step)(w)
+    assert optimizer.param_groups[0]["lr"] == 1.0 and schedule.last_epoch == 0
+
+
+def test_lists_and_dicts_passed_in_cannot_be_changed() -> None:
+    def add(x: list[Tensor]) -> Tensor:
+        x.append(x[0] * 2)
+        return x[0]
+
+    def put(x: dict[str, Tensor]) -> Tensor:
+        x["a"] = x["a"] * 2
+        return x["a"]
+
+    text = "^cr.compile: the function changed a list or dict that it was passed"
+    with pytest.raises(TraceError, match=text):
+        cr.compile(add)([cr.ones(2)])
+    with pytest.raises(TraceError, match=text):
+        cr.compile(put)({"a": cr.ones(2)})
+
+
+def test_tensors_of_the_trace_do_not_stay_in_containers_outside() -> None:
+    seen, table = [1.0], {"a": 1.0}
+
+    def f(x: Tensor) -> Tensor:
+        seen.append(x * 2)
+        table["b"] = x * 3
+        return x
+
+    with pytest.raises(
+        TraceError, match="^cr.compile: a tensor of the function was put into the (list 'seen'|dict 'table'),"
+    ):
+        cr.compile(f)(cr.ones(2))
+    assert seen == [1.0] and table == {"a": 1.0}

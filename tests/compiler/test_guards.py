@@ -1,0 +1,279 @@
+"""What a trace read from Python is looked at again before its program is used."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import Tensor, nn
+from chainrule.compiler import guards
+from chainrule.compiler.capture import names_of
+
+X = [1.0, 2.0]
+FACTOR = 2.0
+CONFIG = SimpleNamespace(alpha=2.0)
+LIST = [2.0, 3.0]
+
+
+def _global() -> float:
+    return FACTOR
+
+
+class Scaled(nn.Module):
+    shared = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = 2.0
+        self.many = (1.0, (2.0, 3.0))
+        self.mode: Any = None
+        self.parts: list[Any] = [nn.Identity(), nn.Identity()]
+        self.weight = nn.Parameter(cr.ones(2))
+        self.register_buffer("offset", cr.zeros(2))
+        self.layer: nn.Module = nn.Identity()
+        self.config = SimpleNamespace(alpha=0.0)
+
+    @property
+    def doubled(self) -> float:
+        return self.factor * 2
+
+    def helper(self) -> float:
+        return float(self.config.alpha) + _global()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x * self.weight) * self.doubled + self.offset
+        for part in self.parts:
+            x = part(x)
+        if self.mode == "more":
+            x = x + 100
+        if hasattr(self, "extra"):
+            x = x + self.extra
+        if not self.training:
+            x = -x
+        return x * self.many[1][0] * self.shared + self.helper()
+
+
+def _set(name: str, value: Any) -> Callable[[Scaled], None]:
+    return lambda m: setattr(m, name, value)
+
+
+class Half(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0.5
+
+
+CHANGES: dict[str, Callable[[Scaled], Any]] = {
+    "number": _set("factor", 5.0), "sign of zero": _set("factor", -0.0), "tuple": _set("many", (1.0, (4.0, 3.0))),
+    "text": _set("mode", "more"), "member": _set("layer", Half()), "parameter": _set("weight", nn.Parameter(cr.ones(2) * 3)),
+    "buffer": _set("offset", cr.ones(2)), "mode": lambda m: m.eval(), "element of a list": lambda m: m.parts.__setitem__(1, Half()),
+    "longer list": lambda m: m.parts.append(Half()), "new attribute": _set("extra", 7.0), "table": lambda m: m._modules.update(layer=Half()),
+    "plain object": lambda m: setattr(m.config, "alpha", 9.0), "frozen": lambda m: m.weight.requires_grad_(False),
+    "none": _set("layer", nn.Identity()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_compiled_module_sees_what_changed(change: str) -> None:
+    model = Scaled()
+    compiled = cr.compile(model)
+    x = cr.tensor(X)
+    assert compiled(x).tolist() == model(x).tolist()
+    before = model(x).tolist()
+    CHANGES[change](model)
+    assert compiled(x).tolist() == model(x).tolist()
+    assert compiled(x).requires_grad == model(x).requires_grad
+    assert (compiled(x).tolist() == before) == (change in ("frozen", "none"))
+
+
+def test_an_attribute_of_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Scaled()
+    compiled = cr.compile(model)
+    compiled(cr.tensor(X))
+    monkeypatch.setattr(Scaled, "shared", 3.0)
+    assert compiled(cr.tensor(X)).tolist() == model(cr.tensor(X)).tolist() == [26.0, 50.0]
+
+
+def test_globals_also_of_functions_that_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    f = cr.compile(lambda x: x * _global() + CONFIG.alpha + LIST[0])
+    assert f(cr.tensor(X)).tolist() == [6.0, 8.0]
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    assert f(cr.tensor(X)).tolist() == [7.0, 10.0]
+    monkeypatch.setattr(CONFIG, "alpha", 0.0)
+    assert f(cr.tensor(X)).tolist() == [5.0, 8.0]
+    LIST[0] = 10.0
+    assert f(cr.tensor(X)).tolist() == [13.0, 16.0]
+    LIST[0] = 2.0
+    monkeypatch.undo()
+    assert f(cr.tensor(X)).tolist() == [6.0, 8.0]
+
+
+def test_variables_of_enclosing_functions() -> None:
+    scale, state = 2.0, cr.tensor([1.0, 1.0])
+
+    def inner(x: Tensor) -> Tensor:
+        return x * scale + state
+
+    f = cr.compile(lambda x: inner(x))
+    assert f(cr.tensor(X)).tolist() == [3.0, 5.0]
+    scale = 10.0
+    assert f(cr.tensor(X)).tolist() == [11.0, 21.0]
+    state = cr.tensor([0.0, 5.0])
+    assert f(cr.tensor(X)).tolist() == [10.0, 25.0]
+
+
+def test_the_object_of_a_bound_method() -> None:
+    class Experiment:
+        def __init__(self) -> None:
+            self.rate, self.calls, self.settings = 2.0, 0, {"shift": 1.0}
+
+        def inner(self, x: Tensor) -> Tensor:
+            return x * self.rate
+
+        def run(self, x: Tensor) -> Tensor:
+            return self.inner(x) + self.settings["shift"]
+
+    e = Experiment()
+    f = cr.compile(e.run)
+    assert f(cr.tensor(X)).tolist() == [3.0, 5.0]
+    e.rate = 4.0
+    assert f(cr.tensor(X)).tolist() == [5.0, 9.0]
+    e.settings["shift"] = 0.0
+    assert f(cr.tensor(X)).tolist() == [4.0, 8.0]
+
+
+def test_defaults() -> None:
+    def f(x: Tensor, options: Any = {"by": 2.0}) -> Tensor:  # noqa: B006 - on purpose
+        return x * options["by"]
+
+    compiled = cr.compile(f)
+    assert compiled(cr.tensor(X)).tolist() == [2.0, 4.0]
+    f.__defaults__[0]["by"] = 3.0  # type: ignore[index]
+    assert compiled(cr.tensor(X)).tolist() == [3.0, 6.0]
+
+
+def test_nothing_is_traced_anew_for_what_the_function_does_not_read() -> None:
+    model, traces = Scaled(), []
+    counter = SimpleNamespace(step=0)
+
+    def f(x: Tensor) -> Tensor:
+        traces.append(1)
+        return model(x)
+
+    compiled = cr.compile(f)
+    for i in range(4):
+        compiled(cr.tensor(X))
+        counter.step += 1
+        model.unread = i
+        model.factor = float("2.0")  # an equal number in another object
+        model.train()
+    assert len(traces) == 1
+
+
+def test_what_was_read_before_is_known_when_it_comes_back() -> None:
+    model, traces = Scaled(), []
+    f = cr.compile(lambda x: (traces.append(1), model(x))[1])
+    for factor in (2.0, 3.0, 2.0, 3.0, 2.0):
+        model.factor = factor
+        assert f(cr.tensor(X)).tolist() == model(cr.tensor(X)).tolist()
+    assert len(traces) == 2
+
+
+def test_a_loop_begins_with_what_is_there() -> None:
+    model = Scaled()
+    f = cr.compile(lambda x: model(x).detach())
+    xs = cr.tensor([X, X])
+    assert f.loop(xs).tolist() == [model(cr.tensor(X)).tolist()] * 2
+    model.factor = 0.0
+    assert f.loop(xs).tolist() == [model(cr.tensor(X)).tolist()] * 2
+
+
+def test_a_buffer_that_training_exchanges_does_not_trace_evaluation_anew() -> None:
+    class Running(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", cr.zeros(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                self.mean = 0.5 * self.mean + 0.5 * x
+            return x - self.mean
+
+    model, traces = Running(), []
+    step = cr.compile(lambda x: (traces.append("step"), model(x))[1])
+    see = cr.compile(lambda x: (traces.append("see"), model(x))[1])
+    for i in range(5):
+        model.train()
+        step(cr.tensor(X))
+        model.eval()
+        expected = [v / 2 ** (i + 1) for v in X]
+        assert see(cr.tensor(X)).tolist() == expected
+    assert traces == ["step", "see"]
+
+
+def test_drawing_random_numbers_in_python_is_warned_about() -> None:
+    for draw, name in (
+        (lambda: float(np.random.rand()), "`np.random`"), (lambda: random.random(), "`random`"),
+    ):  # fmt: skip
+        with pytest.warns(UserWarning, match=f"^cr.compile: the function drew random numbers from {name} while it was"):
+            cr.compile(lambda x, draw=draw: x * draw())(cr.tensor(X))
+    generator = np.random.default_rng(0)
+    with pytest.warns(UserWarning, match="^cr.compile: the function drew random numbers from 'generator' while"):
+        cr.compile(lambda x: x * generator.random())(cr.tensor(X))
+
+
+def test_reading_is_ordinary_when_nothing_is_traced() -> None:
+    assert "__getattribute__" not in vars(nn.Module)
+    cr.compile(Scaled())(cr.tensor(X))
+    with pytest.raises(ZeroDivisionError):
+        cr.compile(lambda x: 1 / 0)(cr.tensor(X))
+    assert "__getattribute__" not in vars(nn.Module)
+
+
+def test_another_thread_reads_a_module_while_one_traces() -> None:
+    model, going, done = Scaled(), threading.Event(), threading.Event()
+
+    def f(x: Tensor) -> Tensor:
+        going.set()
+        assert done.wait(10)
+        return model(x)
+
+    worker = threading.Thread(target=lambda: cr.compile(f)(cr.tensor(X)))
+    worker.start()
+    assert going.wait(10)
+    other = Scaled()
+    other.factor = 4.0
+    assert other.doubled == 8.0 and cr.compile(other)(cr.tensor(X)).tolist() == other(cr.tensor(X)).tolist()
+    done.set()
+    worker.join()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "alike"),
+    [
+        (1.0, 1.0, True), (0.0, -0.0, False), (1, 1.0, False), (1, True, False), (math.nan, math.nan, True), ("a", "a", True),
+        ((1, (2.0,)), (1, (2.0,)), True), ((1, (0.0,)), (1, (-0.0,)), False), (None, None, True), ([1], [1], False), ((1,), (1, 2), False),
+    ],
+)  # fmt: skip
+def test_what_counts_as_the_same(a: Any, b: Any, alike: bool) -> None:
+    assert guards.same(a, b) is alike
+
+
+def test_names_are_found_in_code_and_in_what_is_defined_there() -> None:
+    def f(x: Any) -> Any:
+        def g() -> Any:
+            return CONFIG.alpha.real, x.one.two
+
+        return [FACTOR for _ in g()]
+
+    names = names_of(f.__code__)
+    assert {"CONFIG", "FACTOR"} <= names.globals and "x" not in names.globals
+    assert names.following["CONFIG"] == {"alpha"} and names.following["alpha"] == {"real"}
+    assert names.following["x"] == {"one"} and names.following["one"] == {"two"}
