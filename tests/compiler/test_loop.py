@@ -36,11 +36,11 @@ def test_by_turns_two_loops_move_one_state_on():
 
 def test_whoever_held_the_state_before_keeps_it():
     total, add = summing()
-    before = total.detach()
+    before, view = total.numpy(), total.detach()
     loop = add.begin(cr.ones(3))
     loop.advance(3)
     loop.end()
-    assert (before.item(), total.item()) == (0.0, 3.0)
+    assert (before.item(), view.item(), total.item()) == (0.0, 3.0, 3.0)
 
 
 def test_gradients_survive_a_loop_as_a_call():
