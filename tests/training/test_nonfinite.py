@@ -116,6 +116,15 @@ def test_inputs_that_are_too_large():
     ), said
 
 
+def test_targets_that_are_too_large():
+    said = stopped(loss=F.mse_loss, targets=np.eye(2)[y] * 1e25)
+    assert re.fullmatch(
+        rf"{FORWARD}op '\w+'\. The result is beyond float32\. The targets of this batch reach 1e\+25\. Scale them to mean 0 "
+        r"and deviation 1\.",
+        said,
+    ), said
+
+
 def test_weights_that_were_too_large_from_the_start():
     model = nn.Linear(4, 2)
     with cr.no_grad():

@@ -53,7 +53,8 @@ def explain(
         begun: steps were taken before this one, so that the weights have moved.
     """
     slower = f"Lower the learning rate (now {optimizer.param_groups[0]['lr']:g}) or clip the gradients (max_norm=1.0)."
-    why = _Why(_largest(x), max((_largest(p) for p in model.parameters()), default=0.0), begun, slower)
+    weight = max((_largest(p) for p in model.parameters()), default=0.0)
+    why = _Why(_largest(x), _largest(y), weight, begun, slower)
     found = _of_batch(loss, x, y) or _of_step(model, loss, optimizer, x, y, max_norm, why)
     if found is not None:
         return str(found)
@@ -117,9 +118,10 @@ def _of_step(
 
 @dataclass(frozen=True)
 class _Why:
-    """Causes and remedies, by what the step was given: the largest input and weight, and whether any step came before."""
+    """Causes and remedies, by what the step was given: the largest numbers, and whether any step came before."""
 
     input: float
+    target: float
     weight: float
     begun: bool
     slower: str
@@ -142,10 +144,11 @@ class _Why:
 
     def too_large(self) -> str:
         """What to do about numbers that became too large."""
-        if self.begun and self.weight > max(self.input, LARGE):
+        given, most = ("inputs", self.input) if self.input >= self.target else ("targets", self.target)
+        if self.begun and self.weight > max(most, LARGE):
             return f"The weights have grown to {self.weight:.3g}. {self.slower}"
-        if self.input > max(self.weight, LARGE):
-            return f"The inputs of this batch reach {self.input:.3g}. Scale them to mean 0 and deviation 1."
+        if most > max(self.weight, LARGE):
+            return f"The {given} of this batch reach {most:.3g}. Scale them to mean 0 and deviation 1."
         if self.weight > LARGE:
             return f"The training began with weights of up to {self.weight:.3g}. Draw them anew (nn.init)."
         if self.begun:
@@ -212,7 +215,10 @@ def _at_first_bad(node: Node) -> list[float] | None:
 
 
 def _largest(tensor: Tensor) -> float:
+    """The largest magnitude of floating-point numbers; class numbers and the like have none."""
     values: np.ndarray[Any, Any] = tensor._node.value
+    if values.dtype.kind != "f":
+        return 0.0
     with np.errstate(all="ignore"):
         return float(np.abs(values.astype(np.float64)).max(initial=0.0))
 

@@ -137,6 +137,15 @@ def test_a_loss_of_ones_own():
     assert [finding.name for finding in diagnosis.findings] == ["learning_rate_too_low"]
 
 
+def test_a_loss_of_ones_own_that_reads_logits_is_held_to_it():
+    class Focal(nn.CrossEntropyLoss):
+        def forward(self, input, target):
+            return F.cross_entropy(input, target) ** 2
+
+    diagnosis = trained(FunctionalSoftmax(), Focal()).diagnose()
+    assert "doubled_softmax" in diagnosis.suspected
+
+
 def refused(loss, targets, outputs, **options):
     """What `diagnose` says of a run that it cannot score."""
     cr.manual_seed(1)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.explain.diagnosis.evidence import Activity, Evidence, Moment, Movement
 from chainrule.explain.diagnosis.experiment import Replay
@@ -300,6 +301,24 @@ def test_a_task_reads_outputs_as_their_loss_does():
         task = Task("binary" if means.binary else "classes", "other", expected.shape[1], means)
         np.testing.assert_allclose(task.probabilities(output), expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(ONE_HOT.probabilities(np.array([[2.0, 1.0, -1.0]])), [[2 / 3, 1 / 3, 0]], atol=1e-9)
+
+
+def test_a_task_follows_from_what_the_outputs_mean():
+    def own(output, target):
+        return ((output - target) ** 2).mean()
+
+    def task(means, shape, y, loss=own):
+        return Task.of(loss, means, shape, np.asarray(y))
+
+    rows, unit = np.zeros((6, 3), np.float32), np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]
+    assert task(meaning.LOGITS, (6, 3), np.arange(6) % 3) == Task("classes", "other", 3, meaning.LOGITS)
+    assert task(meaning.LOGITS, (6, 3), unit) == Task("classes", "other", 3, meaning.LOGITS)
+    for y in (np.zeros((6, 2), int), np.zeros((6, 3, 2), np.float32)):  # two answers a row
+        assert task(meaning.PROBABILITIES, (6, 3, 2), y) == Task("classes", "other", 3, meaning.PROBABILITIES, False)
+    assert task(meaning.BINARY_LOGITS, (6, 1), rows[:, :1]) == Task("binary", "other", 2, meaning.BINARY_LOGITS)
+    assert task(meaning.BINARY_LOGITS, (6, 3), rows) == Task("binary", "other", 2, meaning.BINARY_LOGITS, False)
+    assert task(meaning.VALUES, (6, 3), rows) == Task("values", "other", 0, meaning.VALUES)
+    assert task(meaning.VALUES, (6, 3), unit, F.mse_loss) == Task("one_hot", "mse", 3, meaning.VALUES)
 
 
 def test_scores_are_the_means_of_what_each_row_says():

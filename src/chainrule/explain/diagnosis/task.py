@@ -117,7 +117,7 @@ class Task:
             )
         meaning, name = told(loss, meaning, "diagnose"), loss_name(loss)
         if meaning.over_classes:
-            return cls("classes", name, outputs[CLASSES], meaning, y.ndim == 1 or y.shape == outputs)
+            return cls("classes", name, outputs[CLASSES], meaning, meaning.labels(y).size == len(y))
         if outputs != y.shape:
             raise SettingError(
                 f"diagnose: the loss {name_of(loss)} takes outputs of shape {outputs} with targets of shape {y.shape}, so "

@@ -9,6 +9,7 @@ import numpy as np
 from chainrule.explain.diagnosis.evidence import Evidence
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.rules.rule import Remedies, Suspicion, first, room, rule
+from chainrule.nn.meaning import BINARY_LOGITS, CLASSES, LOG_PROBABILITIES, LOGITS
 
 
 def _bare_or(remedy: Remedy) -> Remedies:
@@ -20,6 +21,13 @@ def _bare_or(remedy: Remedy) -> Remedies:
     return remedies
 
 
+def _named(e: Evidence) -> str:
+    return _NAMES.get(e.task.loss, "the loss")
+
+
+_NAMES = {"cross_entropy": "cross_entropy", "nll": "nll_loss", "bce_logits": "binary_cross_entropy_with_logits"}
+
+
 @rule(
     "doubled_softmax",
     "The loss applies softmax to outputs that are probabilities already",
@@ -29,18 +37,18 @@ def _bare_or(remedy: Remedy) -> Remedies:
     change="Take the Softmax out of the model: {loss} expects logits.",
 )
 def doubled_softmax(e: Evidence) -> Suspicion | None:
-    """Outputs that are never negative and sum to 1, read by cross_entropy, which takes logits.
+    """Outputs that are never negative and sum to 1, read by a loss of logits over classes, such as cross_entropy.
 
     Source: the documentation of PyTorch's CrossEntropyLoss ("unnormalized logits"); Karpathy, "A recipe for
     training neural networks", 2019, names it among the most common mistakes.
     """
     output = e.lab.sample
-    if e.task.loss != "cross_entropy" or output.ndim < 2 or output.shape[1] < 2:
+    if e.task.output != LOGITS or output.shape[CLASSES] < 2:
         return None
     if (output < 0).any() or np.abs(output.sum(axis=1) - 1).max() > 1e-5:
         return None
     return Suspicion(
-        "every row of outputs is positive and sums to 1, and cross_entropy applies softmax again", "the output"
+        f"every row of outputs is positive and sums to 1, and {_named(e)} applies softmax again", "the output"
     )
 
 
@@ -53,19 +61,19 @@ def doubled_softmax(e: Evidence) -> Suspicion | None:
     change="End the model with nn.LogSoftmax(dim=1), or take F.cross_entropy in place of {loss}.",
 )
 def missing_softmax(e: Evidence) -> Suspicion | None:
-    """Outputs read by nll_loss whose exponentials do not sum to 1: the loss then has no lower bound.
+    """Outputs read as log-probabilities whose exponentials do not sum to 1: the loss then has no lower bound.
 
     Source: the documentation of PyTorch's NLLLoss ("log-probabilities").
     """
     output = e.lab.sample.astype(np.float64)
-    if e.task.loss != "nll" or output.ndim < 2:
+    if e.task.output != LOG_PROBABILITIES:
         return None
     with np.errstate(all="ignore"):
         off = float(np.abs(np.exp(output).sum(axis=1) - 1).max())
     if off < 1e-2:
         return None
     return Suspicion(
-        f"the exponentials of a row of outputs sum to 1 only within {off:.3g}; nll_loss needs 0", "the output"
+        f"the exponentials of a row of outputs sum to 1 only within {off:.3g}; {_named(e)} needs 0", "the output"
     )
 
 
@@ -93,9 +101,9 @@ def squashed_output(e: Evidence) -> Suspicion | None:
         if outside < 0.02:
             return None
         return Suspicion(f"{outside:.1%} of the targets lie outside of what {kind} can give", "the output")
-    if e.task.loss not in ("cross_entropy", "bce_logits"):
+    if e.task.output not in (LOGITS, BINARY_LOGITS):
         return None
-    return Suspicion(f"the logits that {e.task.loss} reads come out of a {kind}", "the output")
+    return Suspicion(f"the logits that {_named(e)} reads come out of a {kind}", "the output")
 
 
 @rule(
