@@ -148,10 +148,10 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("epochs", "x", "epochs: 'x' is not a valid integer range. Correct it, or leave --config out."),
-        ("batch_size", -1, "batch_size: -1 is not in the range x>=1. Correct it, or leave --config out."),
-        ("schedule", "step", "schedule: 'step' is not one of 'cosine', 'constant'. Correct it, or leave --config out."),
-        ("lr", [1], "lr: '[1]' is not a valid float. Correct it, or leave --config out."),
+        ("epochs", "x", "epochs must be a whole number from 1 on, got 'x'. Correct it, or train again."),
+        ("batch_size", -1, "batch_size must be a whole number from 1 on, got -1. Correct it, or train again."),
+        ("schedule", "step", "schedule must be 'cosine' or 'constant', got 'step'. Correct it, or train again."),
+        ("lr", [1], "lr must be a finite number, got [1]. Correct it, or train again."),
     ],
 )
 def test_a_configuration_is_held_to_the_options_types(run, name, value, text, tmp_path):

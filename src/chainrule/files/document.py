@@ -149,10 +149,10 @@ def is_number(value: object) -> bool:
     return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
-def is_plain(value: object) -> bool:
-    """Is it a number, a text, true, false or null, or a list of those?"""
+def is_plain(value: object, depth: int = 8) -> bool:
+    """Is it a number, a text, true, false or null, or a list of those, in a few levels?"""
     if isinstance(value, (list, tuple)):
-        return all(map(is_plain, value))
+        return depth > 0 and all(is_plain(item, depth - 1) for item in value)
     return value is None or isinstance(value, (bool, int, float, str))
 
 

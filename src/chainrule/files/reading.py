@@ -12,6 +12,10 @@ from chainrule.files.folder import BINARY, NO_WAIT, why_special
 from chainrule.files.writing import Path
 
 
+class MissingFileError(DamagedFileError):
+    """There is no such file."""
+
+
 @contextmanager
 def opened(path: Path, kind: str) -> Iterator[tuple[BufferedReader, int]]:
     """A regular file, and how many bytes it has; `kind` is what it should be, as in "a configuration".
@@ -31,7 +35,7 @@ def opened(path: Path, kind: str) -> Iterator[tuple[BufferedReader, int]]:
     except DamagedFileError:
         raise
     except FileNotFoundError:
-        raise DamagedFileError(f"{name}: there is no such file. Check the path.") from None
+        raise MissingFileError(f"{name}: there is no such file. Check the path.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         raise DamagedFileError(f"{name}: this file could not be read ({error}). Check that you may read it.") from None
 
@@ -46,15 +50,20 @@ def _size(descriptor: int, name: str, kind: str) -> int:
     return facts.st_size
 
 
-def read_whole(path: Path, kind: str, most: int) -> bytes:
-    """The contents of a file of at most so many bytes.
+def read_whole(path: Path, kind: str, most: int, missing: bytes | None = None) -> bytes:
+    """The contents of a file of at most so many bytes; `missing`, if given, where there is none.
 
     Raises:
         DamagedFileError: it is missing, no regular file, too large, or the disk does not give it.
     """
-    with opened(path, kind) as (file, size):
-        data = file.read(most + 1) if size <= most else b""
-    if size > most or len(data) > most:
+    try:
+        with opened(path, kind) as (file, size):
+            data = file.read(size + 1) if size <= most else b""
+    except MissingFileError:
+        if missing is None:
+            raise
+        return missing
+    if size > most or len(data) > size:
         raise DamagedFileError(
             f"{os.fspath(path)}: it has more than {most:,} bytes, too many for {kind}. Check that it is the right file."
         )

@@ -50,6 +50,8 @@ def load(optimizer: Optimizer, given: dict[str, Any]) -> None:
     """Check everything, then copy into the handles that stand, so that compiled steps go on with them."""
     loaded = check(optimizer, given)
     for group, other in zip(optimizer.param_groups, given["param_groups"], strict=True):
+        for key in group.keys() - optimizer.defaults.keys() - other.keys() - {"params"}:
+            del group[key]  # of a schedule, which begins anew
         group.update(_settings(group, other))
     optimizer.initialize()
     with no_grad():
@@ -117,7 +119,7 @@ def _check_groups(name: str, own: list[Group], given: Any) -> None:
         for key, value in other.items():
             if key not in FOREIGN and not (alike(mine[key], value) if key in mine else is_plain(value)):
                 raise StateDictError(
-                    f"{name}: {key!r} in parameter group {index} of the state_dict must be like {mine.get(key)!r}, got "
+                    f"{name}: {key!r} in parameter group {index} of the state_dict must be like {short(mine.get(key))}, got "
                     f"{short(value)}. Give a dict that {name}.state_dict() made."
                 )
 

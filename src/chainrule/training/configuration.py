@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,10 @@ from typing import Any
 
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.errors import DamagedFileError, SettingError
+from chainrule.compiler.available import SURE, available_bytes
+from chainrule.errors import DamagedFileError, NotEnoughMemoryError, SettingError
+from chainrule.files.document import Fields, parse
+from chainrule.files.reading import read_whole
 from chainrule.tensor import Tensor
 from chainrule.tensor.random import Generator, drawing_from, randn_like
 from chainrule.training.trainer import Trainer
@@ -19,6 +22,8 @@ _NAMES = {
     "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "noise", "label_smoothing",
     "schedule", "activation", "seed",
 }  # fmt: skip
+SCHEDULES = ("cosine", "constant")
+MOST = 1 << 20  # bytes of a config.json
 
 
 class Noise(nn.Module):
@@ -57,31 +62,58 @@ def build(config: dict[str, Any]) -> Trainer:
 def _network(config: dict[str, Any], features: int, classes: int) -> nn.Sequential:
     activation = nn.activation_by_name(config["activation"])
     sizes = [features, *_hidden(str(config["hidden"]))]
+    _check_room(config["hidden"], [*sizes, classes])
     layers: list[nn.Module] = [Noise(config["noise"])] if config["noise"] else []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), activation(), nn.Dropout(config["dropout"])]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
 
 
+def _check_room(hidden: str, sizes: list[int]) -> None:
+    needed, room = 4 * sum((a + 1) * b for a, b in pairwise(sizes)), available_bytes()
+    if needed > SURE and room is not None and needed > room:
+        raise NotEnoughMemoryError(
+            f"--hidden {hidden}: the weights need {needed:,} bytes, and {room:,} are available. Use fewer units."
+        )
+
+
 def _hidden(text: str) -> list[int]:
     """The sizes in ``128,64``; none at all is a linear model."""
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
         raise SettingError(f"--hidden must be whole numbers of 1 or more such as 128,64, got {text!r}.")
     return [int(part) for part in parts]
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A run's config.json.
+    """A run's config.json; every setting is what it must be, and in its range.
 
     Raises:
         DamagedFileError: it cannot be read, or is not a configuration.
     """
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = _NAMES - set(config)
-    except (OSError, ValueError, TypeError) as error:
-        raise DamagedFileError(f"{path}: not a readable configuration ({error}). Train again.") from None
+    found = _parsed(path)
+    missing = _NAMES - set(found.names())
     if missing:
         raise DamagedFileError(f"{path}: the configuration lacks {', '.join(sorted(missing))}. Train again.")
-    return config
+    for name in ("dataset", "optimizer", "hidden", "activation"):
+        found.text(name)
+    found.whole("epochs", 1)
+    found.whole("batch_size", 1)
+    found.whole("seed", 0, 2**64 - 1)
+    found.number("lr")
+    for name, most in (("dropout", 1.0), ("label_smoothing", 1.0), ("noise", math.inf)):
+        if not 0 <= found.number(name) <= most:
+            found.refuse(name, f"a number from 0 to {most:g}" if most < math.inf else "0 or more", found.number(name))
+    if found.text("schedule") not in SCHEDULES:
+        found.refuse("schedule", " or ".join(map(repr, SCHEDULES)), found.text("schedule"))
+    return found.value
+
+
+def _parsed(path: Path) -> Fields:
+    try:
+        return Fields(
+            parse(read_whole(path, "a configuration", MOST), str(path)), str(path), "Correct it, or train again."
+        )
+    except DamagedFileError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise DamagedFileError(f"{path}: not a readable configuration: {why}") from None

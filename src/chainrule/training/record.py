@@ -26,15 +26,16 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.errors import DamagedFileError, SettingError
+from chainrule.errors import ChainruleError, DamagedFileError, SettingError
 from chainrule.files.document import Fields, parse, short
-from chainrule.files.reading import read_whole
-from chainrule.files.writing import append, write_whole
+from chainrule.files.reading import MissingFileError, read_whole
+from chainrule.files.writing import append, unwritable, write_whole
 from chainrule.nn.meaning import name_of
 from chainrule.training.settings import Settings
 from chainrule.version import __version__
@@ -54,6 +55,7 @@ SHARE = 0.06  # of the time may go into checkpoints
 MOST = 512  # checkpoints, and bytes of them; beyond, every second one is dropped
 MOST_BYTES = 2**29
 MOST_MISSING = 2**28  # bytes of rows for steps that are missing: what claims more is damaged
+MOST_HEAD = 2**26  # bytes of record.json
 MOST_ROWS = 2**34  # bytes of steps.bin
 MOST_SETTINGS = 2**28  # bytes of settings.jsonl
 MOST_GROUPS = 10_000
@@ -94,12 +96,14 @@ class Record:
 
     def _read_header(self) -> dict[str, Any]:
         path = self.root / "record.json"
-        if not path.exists():
-            raise DamagedFileError(
+        try:
+            text = read_whole(path, "the head of a record", MOST_HEAD)
+        except MissingFileError:
+            raise MissingFileError(
                 f"{self.folder}: this folder holds no record of a training. Name a run folder that "
                 f"`chainrule train` or fit(..., record=folder) wrote."
-            )
-        header = Fields(parse(read_whole(path, "the head of a record", 1 << 26), str(path), _AGAIN), str(path), _AGAIN)
+            ) from None
+        header = Fields(parse(text, str(path), _AGAIN), str(path), _AGAIN)
         found = header.value.get("format")
         if found != FORMAT:
             raise DamagedFileError(
@@ -131,7 +135,7 @@ class Record:
             DamagedFileError: they do not count upwards.
         """
         path, kind, first = self.root / "steps.bin", self.row_type, self.header["first"]
-        data = read_whole(path, "the rows of a record", MOST_ROWS) if path.exists() else b""
+        data = read_whole(path, "the rows of a record", MOST_ROWS, missing=b"")
         rows = np.frombuffer(data[: len(data) // kind.itemsize * kind.itemsize], kind)
         rows = rows[: _written(rows)]
         steps = rows["step"]
@@ -170,11 +174,9 @@ class Record:
             DamagedFileError: it cannot be read.
         """
         path = self.root / "settings.jsonl"
-        if not path.exists():
-            return {}
         found: dict[int, dict[str, Any]] = {}
         known: dict[str, Any] = {}
-        data = read_whole(path, "the settings of a record", MOST_SETTINGS)
+        data = read_whole(path, "the settings of a record", MOST_SETTINGS, missing=b"")
         for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines()):  # the last may be half written
             where = f"{path}: line {number + 1}"
             entry = Fields(parse(line, where, _AGAIN), where, _AGAIN)
@@ -215,17 +217,28 @@ class Recorder(Record):
         step: int = 0,
         resume: bool = False,
     ) -> None:
-        temporary = Temporary() if folder is None else None
-        root = Path(temporary.name if temporary is not None else folder or ".") / "record"
-        old = Record(root.parent).header if (root / "record.json").exists() else None
+        try:
+            temporary = Temporary() if folder is None else None
+            self._begin(Path(temporary.name if temporary is not None else folder or "."), header, save, step, resume)
+            self.temporary = temporary
+        except OSError as error:
+            raise (
+                error if isinstance(error, ChainruleError) else unwritable(folder or "a temporary folder", error)
+            ) from None
+
+    def _begin(
+        self, folder: Path, header: dict[str, Any], save: Callable[[Path], None], step: int, resume: bool
+    ) -> None:
+        old: dict[str, Any] | None = None
+        with suppress(MissingFileError):
+            old = Record(folder).header
         if old is not None:
             _check_same(folder, old, header, resume)
-        (root / "checkpoints").mkdir(parents=True, exist_ok=True)
+        os.makedirs(folder / "record" / "checkpoints", exist_ok=True)
         first = min(old["first"], step) if old is not None else step
         content = {"format": FORMAT, **header, "first": first}
-        write_whole(root / "record.json", json.dumps(content, indent=2, sort_keys=True).encode())
-        super().__init__(root.parent)
-        self.temporary = temporary
+        write_whole(folder / "record" / "record.json", json.dumps(content, indent=2, sort_keys=True).encode())
+        super().__init__(folder)
         self.save = save
         self.noted: dict[str, Any] = {}  # the settings that are on disk
         self._cut(step, old is not None)
@@ -299,9 +312,9 @@ def _written(rows: Array) -> int:
     return int(filled[-1]) + 1 if len(filled) else 0
 
 
-def _check_same(folder: str | os.PathLike[str] | None, old: dict[str, Any], new: dict[str, Any], resume: bool) -> None:
+def _check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], resume: bool) -> None:
     """Raise unless the record that is there is of the training that goes on."""
-    name = os.fspath(folder or "")
+    name = os.fspath(folder)
     if not resume or old["training"] != new["training"]:
         raise SettingError(
             f"fit: record={name!r} holds the record of another training already. Name a new folder"

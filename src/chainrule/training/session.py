@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.errors import BusyError, SettingError
+from chainrule.errors import BusyError, DamagedFileError, SettingError
 from chainrule.files.document import Fields
 from chainrule.nn import Module
 from chainrule.nn.meaning import Meaning, meaning_of, named
@@ -178,7 +178,13 @@ class Session:
         Raises:
             DamagedFileError: they do not, or are none.
         """
-        return settings.fitting(self.settings(), saved, self.named())
+        found = settings.fitting(self.settings(), saved, self.named())
+        for group, other in zip(self.optimizer.param_groups, found.groups, strict=True):
+            try:
+                self.optimizer.check({**group, **other})
+            except SettingError as error:
+                raise DamagedFileError(f"{saved.source}: {error} {saved.remedy}") from None
+        return found
 
     @property
     def identity(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,5 +212,13 @@ def _history(run: Run) -> History:
     path = run.record.folder / "history.json"
     if not path.exists():
         return History()
-    fields = Fields(parse(read_whole(path, "a history", MOST_HISTORY), str(path)), str(path))
-    return History.read(fields)
+    return read_history(path)
+
+
+def read_history(path: Path) -> History:
+    """A run's history.json.
+
+    Raises:
+        DamagedFileError: it is none.
+    """
+    return History.read(Fields(parse(read_whole(path, "a history", MOST_HISTORY), str(path)), str(path)))
