@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import contextvars
 import os
+import re
 import sys
+import sysconfig
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -154,8 +156,8 @@ class Node:
         """The eager value; from here on it may be shared, so no compiled step overwrites it."""
         if self._value is None:
             raise TraceError(
-                f"{self.op.name}{self.whereabouts()}: a traced tensor has no value yet, but Python asked for one at "
-                f"{user_line()}. Inside cr.compile keep to tensor operations (cr.where instead of `if`), or return "
+                f"{self.op.name}{self.whereabouts()}: a traced tensor has no value yet, but Python asked for one"
+                f"{at_user_line()}. Inside cr.compile keep to tensor operations (cr.where instead of `if`), or return "
                 f"the tensor and read it outside."
             )
         self.seen = True
@@ -308,17 +310,40 @@ def provenance() -> Iterator[Callable[[Node], None]]:
 
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_LIBRARY = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
+_INSTALLED = re.compile(r"[\\/](?:site|dist)-packages[\\/]")
+_SCRIPTS = sysconfig.get_path("scripts") + os.sep
+_libraries: dict[str, bool] = {}  # by file, whether it is of a library
 
 
 def user_line() -> Line | None:
-    """The innermost line of the running program that is not chainrule's own."""
+    """The innermost line of the running program that is the user's own.
+
+    Chainrule's files, Python's, those of installed packages and the programs they install (pytest, the command line's
+    framework, joblib's workers) are not; None where the whole stack is theirs.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_PACKAGE):
+        theirs = _libraries.get(code.co_filename)
+        if theirs is None:
+            theirs = _libraries[code.co_filename] = _of_a_library(code.co_filename)
+        if not theirs:
             return Line(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back
     return None
+
+
+def _of_a_library(file: str) -> bool:
+    if file.startswith((_PACKAGE, *_LIBRARY, "<frozen ")) or _INSTALLED.search(file) is not None:
+        return True
+    return file.startswith(_SCRIPTS) and not file.endswith(".py")
+
+
+def at_user_line() -> str:
+    """`` at train.py:12 in step``, or nothing where no line is the user's."""
+    line = user_line()
+    return f" at {line}" if line is not None else ""
 
 
 def current_layer() -> str:

@@ -92,7 +92,7 @@ class Trace(Recorder):
                 node = current(handle)
         if node.trace is not None:
             raise TraceError(
-                f"a tensor from a trace that ended ({node.op.name}{node.whereabouts()}) was used at {graph.user_line()}. "
+                f"a tensor from a trace that ended ({node.op.name}{node.whereabouts()}) was used{graph.at_user_line()}. "
                 f"Return it from the compiled function, or store it in a tensor that exists outside."
             )
         if node.requires_grad and not node.is_leaf and argument is None:
