@@ -1,6 +1,8 @@
 """The command line, as a person uses it: run folders, JSON, errors that are one message."""
 
+import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -22,7 +24,7 @@ from chainrule.errors import (
     ShapeError,
     UnknownNameError,
 )
-from chainrule.training import load_file, save_file
+from chainrule.training import load_file, progress, save_file
 
 QUICK = ["--epochs", "3", "--hidden", "32", "--batch-size", "64"]
 
@@ -66,10 +68,8 @@ def test_a_run_is_repeated_to_the_bit(run, tmp_path):
     folder, _ = run
     call("train", "--config", folder / "config.json", "--out", tmp_path / "again")
     assert (tmp_path / "again" / "config.json").read_bytes() == (folder / "config.json").read_bytes()
-    first, again = (load_file(place / "model.safetensors")[0] for place in (folder, tmp_path / "again"))
-    assert {name: t.numpy().tobytes() for name, t in first.items()} == {
-        name: t.numpy().tobytes() for name, t in again.items()
-    }
+    first, again = ((place / "model.safetensors").read_bytes() for place in (folder, tmp_path / "again"))
+    assert first == again
 
 
 def test_without_json_it_says_what_a_person_wants_to_know(tmp_path):
@@ -77,6 +77,136 @@ def test_without_json_it_says_what_a_person_wants_to_know(tmp_path):
     assert "Linear" in out
     assert "epoch 3/3" in out
     assert re.search(r"loss \d\.\d{4} -> \d\.\d{4}; test accuracy \d\d\.\d\d% in", out)
+
+
+def test_the_closing_lines_say_what_was_measured_where_it_lies_and_what_to_do_next(tmp_path):
+    folder = tmp_path / "run"
+    lines = call("train", "digits", *QUICK, "--report", "--out", folder).stdout.splitlines()[-4:]
+    assert lines[0].endswith(f"written to {folder}")
+    assert lines[1] == (
+        "(this loss is measured without label smoothing, dropout and noise; the losses of the epochs above are with it)"
+    )
+    assert re.fullmatch(rf"the page: {re.escape(str(folder / 'report.html'))}, made in \d+\.\d\d s", lines[2])
+    assert lines[3] == f"next: chainrule view {folder}, chainrule diagnose {folder}"
+    assert (folder / "report.html").exists()
+
+
+def test_the_last_loss_is_the_epochs_where_nothing_is_added(tmp_path):
+    plain = ["--dropout", "0", "--noise", "0", "--label-smoothing", "0", "--lr", "0"]
+    out = call("train", "digits", *QUICK, *plain, "--out", tmp_path / "run").stdout
+    assert "measured without" not in out
+    assert re.search(r"epoch 3/3  loss (\d\.\d{4})", out)[1] == re.search(r"loss \d\.\d{4} -> (\d\.\d{4})", out)[1]
+
+
+def test_the_time_of_the_page_is_told_apart(tmp_path):
+    report = json.loads(call("train", "digits", *QUICK, "--report", "--json", "--out", tmp_path / "run").stdout)
+    assert report["report"] == str(tmp_path / "run" / "report.html")
+    assert report["report_seconds"] > 0
+    assert report["seconds"] > 0
+
+
+# -- a training that is stopped ----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGINT"])
+def test_a_stopped_training_goes_on_to_the_same_bits(end, tmp_path):
+    options = ["digits", "--hidden", "16", "--epochs", "300"]
+    folder = tmp_path / "stopped"
+    command = [sys.executable, "-m", "chainrule", "train", *options, "--out", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.split()[1].startswith("40/") for line in process.stdout if line.startswith("epoch"))
+        process.send_signal(getattr(signal, end))
+        said = process.communicate(timeout=60)[0]
+    if end == "SIGINT":
+        assert f"and `chainrule train --resume {folder}` goes on from there" in said
+        assert said.splitlines()[-1].startswith(f"next: chainrule train --resume {folder}, ")
+    else:
+        assert not (folder / "model.safetensors").exists()
+    report = json.loads(call("train", "--resume", folder, "--json").stdout.splitlines()[-1])
+    assert (report["epochs"], report["interrupted"]) == (300, False)
+    call("train", *options, "--out", tmp_path / "whole")
+    for name in ("model.safetensors", "config.json"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (folder / "record" / "steps.bin").read_bytes() == (tmp_path / "whole" / "record" / "steps.bin").read_bytes()
+
+
+def test_a_run_that_is_done_is_not_changed_by_going_on(run):
+    folder, report = run
+    before = (folder / "model.safetensors").read_bytes()
+    again = json.loads(call("train", "--resume", folder, "--json").stdout.splitlines()[-1])
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert again["test_loss"] == report["test_loss"]
+
+
+def test_going_on_takes_the_last_checkpoint_that_can_be_read(run):
+    folder, report = run
+    last = max((folder / "record" / "checkpoints").iterdir())
+    last.write_bytes(last.read_bytes()[:-7])
+    again = json.loads(call("train", "--resume", folder, "--json").stdout.splitlines()[-1])
+    assert again["test_loss"] == report["test_loss"]
+
+
+def test_what_cannot_go_on_says_why(run, tmp_path):
+    with pytest.raises(
+        SettingError, match=r"--resume goes on with the run as it was begun, so --epochs cannot be given"
+    ):
+        call("train", "--resume", run[0], "--epochs", "5")
+    folder = tmp_path / "plain"
+    call("train", "digits", *QUICK, "--no-record", "--out", folder)
+    with pytest.raises(
+        SettingError, match=r"there is no record in it \(it was made with --no-record\), so it cannot go on"
+    ):
+        call("train", "--resume", folder)
+    with pytest.raises(DamagedFileError, match="not a readable configuration"):
+        call("train", "--resume", tmp_path / "nothing")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break otherwise there")
+def test_a_reader_that_goes_away_loses_nothing(tmp_path):
+    command = [sys.executable, "-m", "chainrule", "train", "digits", "--hidden", "16", "--epochs", "60"]
+    folder = tmp_path / "run"
+    with subprocess.Popen(
+        [*command, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(timeout=60) == 0
+    assert said == ""
+    assert json.loads((folder / "history.json").read_text())["epochs"] == 60
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_an_output_that_is_not_utf_8_is_written_to(encoding, tmp_path):
+    command = [sys.executable, "-m", "chainrule", "train", "digits", *QUICK, "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"epoch 3/3" in done.stdout
+
+
+@pytest.mark.parametrize("width", [100, 80, 60])
+def test_the_progress_line_shows_bar_and_epoch_at_any_width(width, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    bar = progress.report(stream)
+    bar.start(120, 0, 45)
+    for epoch in range(7):
+        bar.epoch(epoch, {"loss": 0.5, "accuracy": 0.25, "val_loss": 0.75, "val_accuracy": 0.125, "seconds": 0.5})
+    bar.close()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).replace("\r", "\n").strip().splitlines()[-1]
+    assert "7/120 epochs" in shown
+    assert "━" in shown
+    assert "loss 0.5000" in shown
+    assert len(shown) <= width
 
 
 def test_info():
@@ -211,6 +341,31 @@ def test_damaged_runs(run, tmp_path):
     (folder / "config.json").write_text("{}")
     with pytest.raises(DamagedFileError, match="the configuration lacks activation, batch_size, dataset"):
         call("evaluate", folder)
+
+
+ODD = {
+    "empty": b"",
+    "text": b"1,2,3\n",
+    "only the magic": b"\x93NUMPY",
+    "cut in the header": b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'",
+    "a zip": b"PK\x03\x04" + b"\0" * 30,
+    "too large": b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999, 64), }".ljust(117) + b"\n",
+    "negative": b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 64), }".ljust(117) + b"\n",
+    "objects": b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (3, 64), }".ljust(117) + b"\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ODD)
+def test_odd_files_of_rows(run, content, tmp_path):
+    (tmp_path / "rows.npy").write_bytes(ODD[content])
+    with pytest.raises(DamagedFileError, match=r"rows\.npy: not a readable \.npy file .*Write it with numpy\.save\.$"):
+        call("predict", run[0], tmp_path / "rows.npy")
+
+
+def test_a_folder_and_no_file_of_rows(run, tmp_path):
+    with pytest.raises(DamagedFileError, match="there is no such file|No such file"):
+        call("predict", run[0], tmp_path / "none.npy")
+    assert call("predict", run[0], tmp_path).exit_code == 2
 
 
 def test_rows_to_predict_are_converted_and_checked(run, tmp_path):

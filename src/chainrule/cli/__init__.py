@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from chainrule.cli.bench.options import options as bench_options
+from chainrule.cli.output import Steady, tolerate_encodings
 from chainrule.errors import ChainruleError, DamagedFileError
 
 
@@ -18,6 +19,7 @@ from chainrule.errors import ChainruleError, DamagedFileError
 @click.version_option(package_name="chainrule")
 def commands() -> None:
     """Neural networks trained by backpropagation on the computer you have."""
+    tolerate_encodings()
 
 
 @commands.command()
@@ -39,23 +41,32 @@ def commands() -> None:
 @click.option("--record/--no-record", default=True, show_default=True, help="keep what brings back every step")
 @click.option("--report", is_flag=True, help="also write the page, report.html, into the run folder")
 @click.option("--out", type=click.Path(file_okay=False), help="run folder (default: runs/DATASET-N)")
+@click.option(
+    "--resume", "stopped", type=click.Path(file_okay=False), help="go on with this run, which was stopped or killed"
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object as the last line of standard output")
-def train(as_json: bool, record: bool, report: bool, out: str | None, config: str | None, **options: Any) -> None:
+def train(
+    as_json: bool, record: bool, report: bool, out: str | None, config: str | None, stopped: str | None, **options: Any
+) -> None:
     """Train a network on DATASET ("digits") and write a run folder."""
     start = time.perf_counter()
     from chainrule.cli import runs
+    from chainrule.training.configuration import read_config
 
-    chosen = runs.choices(config, options, click.get_current_context())
-    with runs.new_folder(out, chosen["dataset"]) as folder:
-        result = runs.train(chosen, folder, sys.stderr if as_json else sys.stdout, record, report)
-    result["seconds"] = time.perf_counter() - start
-    click.echo(
-        f"loss {result['loss_before']:.4f} -> {result['train_loss']:.4f}; test accuracy {result['test_accuracy']:.2%} "
-        f"in {result['seconds']:.2f} s; written to {folder}",
-        err=as_json,
-    )
+    printed, shown = Steady(sys.stdout), Steady(sys.stderr if as_json else sys.stdout)
+    context = click.get_current_context()
+    if stopped is not None:
+        runs.check_alone(context)
+        chosen = read_config(Path(stopped) / "config.json")
+        result = runs.resume(Path(stopped), shown, report)
+    else:
+        chosen = runs.choices(config, options, context)
+        with runs.new_folder(out, chosen["dataset"]) as folder:
+            result = runs.train(chosen, folder, shown, record, report)
+    result["seconds"] = time.perf_counter() - start - result.get("report_seconds", 0.0)
+    click.echo(runs.closing(result, chosen, record), file=shown.text)
     if as_json:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps(result), file=printed.text)
     if result["interrupted"]:
         sys.exit(130)
 
@@ -78,15 +89,10 @@ def evaluate(run: str, as_json: bool) -> None:
 @click.argument("rows", type=click.Path(dir_okay=False))
 def predict(run: str, rows: str) -> None:
     """Print the class that the model of RUN gives each row of ROWS (a .npy file), one a line."""
-    import numpy as np
-
-    from chainrule.cli.runs import read
+    from chainrule.cli.runs import read, read_rows
 
     trainer, _ = read(Path(run))
-    try:
-        data = np.load(rows, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DamagedFileError(f"{rows}: not a readable .npy file ({error}). Write it with numpy.save.") from None
+    data = read_rows(Path(rows))
     click.echo("\n".join(map(str, trainer.predict_classes(data))))
 
 

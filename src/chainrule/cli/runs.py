@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -14,47 +15,127 @@ import numpy as np
 import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.cli.curves import draw
+from chainrule.cli.output import Steady
+from chainrule.data.sources import Dataset
 from chainrule.errors import DamagedFileError, NonFiniteError, SettingError
 from chainrule.files.writing import write_whole
+from chainrule.training import progress
 from chainrule.training.callbacks import Callback
 from chainrule.training.checkpoints import load_file, save_file
 from chainrule.training.configuration import build, read_config
 from chainrule.training.history import History
+from chainrule.training.progress import Silent
+from chainrule.training.record import Record
 from chainrule.training.trainer import Trainer
 
 
-def train(config: dict[str, Any], folder: Path, shown: IO[str], record: bool, report: bool) -> dict[str, Any]:
+def train(config: dict[str, Any], folder: Path, shown: Steady, record: bool, report: bool) -> dict[str, Any]:
     """Train, write the run, and say how it went; a training that stops at a NaN is written too."""
+    return _trained(config, folder, shown, folder if record else False, report)
+
+
+def resume(folder: Path, shown: Steady, report: bool) -> dict[str, Any]:
+    """Go on with a run that was stopped or killed, from the last step that its record holds: the bits are the same."""
+    config = read_config(folder / "config.json")
+    return _trained(config, folder, shown, folder, report, stopped=_stopped(folder))
+
+
+def _stopped(folder: Path) -> list[Path]:
+    """Where a run may go on from, the latest first."""
+    if not (folder / "record" / "record.json").exists():
+        raise SettingError(
+            f"--resume {folder}: there is no record in it (it was made with --no-record), so it cannot go on. Repeat it: "
+            f"chainrule train --config {folder / 'config.json'}."
+        )
+    record = Record(folder)
+    return [record.checkpoint(step) for step in reversed(record.checkpoints())]
+
+
+def _trained(
+    config: dict[str, Any], folder: Path, shown: Steady, record: Path | Literal[False], report: bool,
+    stopped: Sequence[Path] = (),
+) -> dict[str, Any]:  # fmt: skip
     from chainrule.data import load
 
     data = load(config["dataset"])
     trainer = build(config)
-    click.echo(str(nn.summary(trainer.model, (config["batch_size"], data.train.X.shape[1]))), file=shown)
+    click.echo(str(nn.summary(trainer.model, (config["batch_size"], data.train.X.shape[1]))), file=shown.text)
     plain = measured_plainly(trainer)  # without smoothing, so that losses compare with those of others
     before = plain.evaluate(*data.train)["loss"]
+    if stopped:
+        _load_latest(trainer, stopped)
     try:
         history = trainer.fit(
             *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-            seed=config["seed"], callbacks=[_Begun(folder, config)], progress=shown,
-            record=folder if record else False,
+            seed=config["seed"], callbacks=[_Begun(folder, config)], progress=_reporter(shown, folder, bool(record)),
+            record=record, resume=bool(stopped),
         )  # fmt: skip
     except NonFiniteError as error:
         write(folder, trainer, trainer.history)
         raise NonFiniteError(f"{error} They are in {folder}.") from None
     write(folder, trainer, history)
-    if report:
-        from chainrule.explain.verify import rules
-
-        trainer.report(
-            folder / "report.html", title=f"{data.name}, {folder.name}", class_names=data.class_names,
-            image_shape=data.image_shape, checks=rules(),
-        )  # fmt: skip
     trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
+    began = time.perf_counter()
+    page = _page(trainer, folder, data) if report else None
     return {
         "loss_before": before, "train_loss": trained["loss"], "test_loss": tested["loss"],
         "test_accuracy": tested["accuracy"], "epochs": history.epochs, "steps": history.steps,
         "interrupted": history.interrupted, "run": str(folder),
+        **({"report": str(page), "report_seconds": time.perf_counter() - began} if page is not None else {}),
     }  # fmt: skip
+
+
+def _load_latest(trainer: Trainer, checkpoints: Sequence[Path]) -> None:
+    """Take over the last checkpoint that can be read: a kill in the middle of writing leaves those before it."""
+    for number, path in enumerate(checkpoints, 1):
+        try:
+            trainer.load(path)
+            return
+        except DamagedFileError:
+            if number == len(checkpoints):
+                raise
+
+
+def _reporter(shown: Steady, folder: Path, recorded: bool) -> Silent:
+    reporter = progress.report(shown.text)
+    if recorded:
+        reporter.going_on = f"`chainrule train --resume {folder}` goes on from there"
+    else:
+        reporter.going_on = (
+            f"`chainrule train --config {folder / 'config.json'}` repeats it (nothing was recorded to go on from)"
+        )
+    return reporter
+
+
+def _page(trainer: Trainer, folder: Path, data: Dataset) -> Path:
+    from chainrule.explain.verify import rules
+
+    path = folder / "report.html"
+    trainer.report(
+        path, title=f"{data.name}, {folder.name}", class_names=data.class_names, image_shape=data.image_shape,
+        checks=rules(),
+    )  # fmt: skip
+    return path
+
+
+def closing(result: dict[str, Any], config: dict[str, Any], recorded: bool) -> str:
+    """The last lines of a training: what came out, how it was measured, where it lies, what to do next."""
+    folder = result["run"]
+    lines = [
+        f"loss {result['loss_before']:.4f} -> {result['train_loss']:.4f}; test accuracy {result['test_accuracy']:.2%} "
+        f"in {result['seconds']:.2f} s; written to {folder}"
+    ]
+    extras = [name for name in ("label_smoothing", "dropout", "noise") if config[name]]
+    if extras:
+        named = " and ".join(filter(None, [", ".join(extras[:-1]), extras[-1]])).replace("_", " ")
+        lines.append(f"(this loss is measured without {named}; the losses of the epochs above are with it)")
+    if "report" in result:
+        lines.append(f"the page: {result['report']}, made in {result['report_seconds']:.2f} s")
+    nexts = ["view", "diagnose"] if recorded else ["evaluate", "diagnose"]
+    if result["interrupted"] and recorded:
+        nexts.insert(0, "train --resume")
+    lines.append("next: " + ", ".join(f"chainrule {command} {folder}" for command in nexts))
+    return "\n".join(lines)
 
 
 class _Begun(Callback):
@@ -92,6 +173,32 @@ def choices(repeat: str | None, options: dict[str, Any], context: click.Context)
     except click.BadParameter as error:
         name = error.param.name if error.param is not None else ""
         raise DamagedFileError(f"{repeat}: {name}: {error.message} Correct it, or leave --config out.") from None
+
+
+def check_alone(context: click.Context) -> None:
+    """`--resume` goes on with what the run is; nothing but what is shown and written beside it can be chosen."""
+    free = {"stopped", "report", "as_json"}
+    given = click.core.ParameterSource.COMMANDLINE
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name not in free and context.get_parameter_source(name) is given:
+            raise SettingError(
+                f"train: --resume goes on with the run as it was begun, so {parameter.opts[0]} cannot be given with it. "
+                f"Leave it out, or train anew."
+            )
+
+
+def read_rows(path: Path) -> np.ndarray[Any, Any]:
+    """The array of a .npy file.
+
+    Raises:
+        DamagedFileError: there is none in it.
+    """
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError, TypeError) as error:
+        raise DamagedFileError(f"{path}: not a readable .npy file ({error}). Write it with numpy.save.") from None
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class Fitting:
         self.session.history.interrupted, position = True, self.position
         self.shown.say(
             f"interrupted in epoch {position.epoch + 1} after step {position.step} of {position.steps}: the model "
-            f"keeps the weights of that step, and fit(..., resume=True) goes on from there"
+            f"keeps the weights of that step, and {self.shown.going_on}"
         )
 
     def _end(self, error: BaseException | None) -> None:

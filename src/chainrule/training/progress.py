@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import IO, Any
 
 from chainrule.errors import SettingError
@@ -11,6 +12,8 @@ from chainrule.errors import SettingError
 
 class Silent:
     """Shows nothing; the base of the others."""
+
+    going_on = "fit(..., resume=True) goes on from there"  # how, where Ctrl-C stopped the training
 
     def start(self, epochs: int, done: int, steps: int) -> None:
         """`epochs` in all, of which `done` are done, of `steps` steps each."""
@@ -45,15 +48,18 @@ class Lines(Silent):
 
 
 class Bar(Silent):
-    """A bar that moves, with what the last epoch measured."""
+    """A bar that moves, the epoch, and as much of what the last epoch measured as there is room for."""
 
     def __init__(self, stream: IO[str]) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
+        whole, rest = partial(Column, no_wrap=True), Column(no_wrap=True, ratio=1, overflow="ellipsis")
         self._progress = Progress(
-            TextColumn("[bold]training"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
-            TimeRemainingColumn(), TextColumn("{task.fields[measured]}"), console=Console(file=stream),
+            BarColumn(12, table_column=whole()), MofNCompleteColumn(table_column=whole()),
+            TextColumn("epochs", table_column=whole()), TimeRemainingColumn(table_column=whole()),
+            TextColumn("{task.fields[measured]}", table_column=rest), console=Console(file=stream), expand=True,
         )  # fmt: skip
         self._steps = 1
         self._task: Any = None
@@ -76,12 +82,14 @@ class Bar(Silent):
         self._progress.stop()
 
 
-def report(progress: bool | IO[str]) -> Silent:
-    """The reporter for the `progress` argument of `fit`.
+def report(progress: bool | IO[str] | Silent) -> Silent:
+    """The reporter for the `progress` argument of `fit`; one that is made already is taken as it is.
 
     Raises:
         SettingError: neither a bool nor something to write to.
     """
+    if isinstance(progress, Silent):
+        return progress
     if progress is False:
         return Silent()
     stream = sys.stdout if progress is True else progress

@@ -23,7 +23,7 @@ from chainrule.training.history import History
 from chainrule.training.metrics import Metric, told
 from chainrule.training.position import Position
 from chainrule.training.predict import Predictor
-from chainrule.training.progress import report
+from chainrule.training.progress import Silent, report
 from chainrule.training.record import Recorder, describe
 from chainrule.training.scheduling import Given
 from chainrule.training.session import Rows, Session
@@ -136,7 +136,7 @@ class Trainer(Explained):
         validation_split: float | None = None,
         seed: int = 0,
         shuffle: bool = True,
-        progress: bool | IO[str] = True,
+        progress: bool | IO[str] | Silent = True,
         callbacks: Sequence[Callback | EpochFunction] = (),
         resume: bool = False,
         record: bool | str | os.PathLike[str] = False,
@@ -177,7 +177,7 @@ class Trainer(Explained):
 
     def _fit(
         self, X: object, y: object, epochs: int, batch_size: int, validation_data: tuple[object, object] | None,
-        validation_split: float | None, seed: int, shuffle: bool, progress: bool | IO[str],
+        validation_split: float | None, seed: int, shuffle: bool, progress: bool | IO[str] | Silent,
         callbacks: Sequence[Callback | EpochFunction], resume: bool, record: bool | str | os.PathLike[str],
     ) -> History:  # fmt: skip
         session = self.session
