@@ -45,12 +45,15 @@ class Division:
         self.copies = bool(plan.copies)
         self.total = sum(self.alone)
         self.beside: dict[Span, list[Span]] = {}
+        self.estimates: dict[int, float] = {}  # by the number of threads, as far as somebody asked
         self.ways: list[Way] = [Way(None, Footprint((), ()))] * len(plan.kernels)
         if self.total >= cost.SMALL:
             options = list(_options(plan, target))
             self.beside = overlapping(access.span for ways in options for way in ways for access in way.accesses())
             sweeps = [self._sweep(options, first) for first in _BEGINNINGS]
-            self.ways = min((ways for n, ways in enumerate(sweeps) if ways not in sweeps[:n]), key=self._estimate)
+            priced = [(self._estimate(ways), n) for n, ways in enumerate(sweeps) if ways not in sweeps[:n]]
+            self.estimates[2], best = min(priced)
+            self.ways = sweeps[best]
         self.threaded = any(way.share is not None for way in self.ways)
 
     def shares(self) -> list[Share | None]:
@@ -68,7 +71,11 @@ class Division:
 
     def estimate(self, threads: int) -> float:
         """Nanoseconds a step on so many threads."""
-        return self._estimate(self.ways, threads) if threads > 1 and self.threaded else self.total
+        if threads < 2 or not self.threaded:
+            return self.total
+        if threads not in self.estimates:
+            self.estimates[threads] = self._estimate(self.ways, threads)
+        return self.estimates[threads]
 
     def best(self, limit: int) -> int:
         """The number of threads, from 2 to `limit`, on which a step is quickest (1: it is not shared)."""

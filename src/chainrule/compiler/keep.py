@@ -104,7 +104,12 @@ def _keep_factors(nodes: list[Node], kept: set[Node]) -> None:
                 viewed = factor
                 while viewed not in kept and _viewed(viewed):
                     viewed = viewed.inputs[0]
-                kept.add(viewed if _strided(factor, kept | {viewed}) else factor)
+                there = viewed in kept
+                kept.add(viewed)
+                if not _strided(factor, kept):
+                    kept.add(factor)
+                    if not there:
+                        kept.remove(viewed)
 
 
 def _viewed(node: Node) -> bool:
