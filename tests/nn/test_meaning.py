@@ -30,7 +30,7 @@ class Weighted(nn.CrossEntropyLoss):
 
 
 class Distance(nn.CrossEntropyLoss):
-    output = "values"
+    reads = "values"
 
 
 def plain(output, target):
@@ -41,7 +41,7 @@ def declared(output, target):
     return (output - target).abs().mean()
 
 
-declared.output = "binary_probabilities"
+declared.reads = "binary_probabilities"
 half = cr.tensor([0.5, 1.0])
 TOLD = [
     (F.cross_entropy, LOGITS), (nn.CrossEntropyLoss(half, label_smoothing=0.1), LOGITS), (Weighted(), LOGITS),
@@ -68,13 +68,23 @@ def test_every_loss_of_the_library_says_what_it_reads():
     assert all(meaning_of(loss) is not None for loss in [*functions, *modules])
 
 
+def test_a_loss_may_have_a_layer_called_output():
+    class Learned(nn.CrossEntropyLoss):
+        def __init__(self):
+            super().__init__()
+            self.output = nn.Linear(2, 2)
+
+    assert isinstance(Learned().output, nn.Linear)
+    assert meaning_of(Learned()) is LOGITS
+
+
 def test_a_meaning_that_does_not_exist():
     def loss(output, target):
         return plain(output, target)
 
-    loss.output = "logit"
+    loss.reads = "logit"
     known = "binary_logits, binary_probabilities, log_probabilities, logits, probabilities, values"
-    text = f"unknown meaning of outputs in the loss's attribute output 'logit'. Did you mean 'logits'? Known: {known}."
+    text = f"unknown meaning of outputs in the loss's attribute reads 'logit'. Did you mean 'logits'? Known: {known}."
     with pytest.raises(UnknownNameError, match=f"^{re.escape(text)}$"):
         meaning_of(loss)
 

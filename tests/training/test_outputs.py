@@ -149,7 +149,7 @@ def test_a_loss_of_ones_own_may_say_it_itself():
     def loss(output, target):
         return F.cross_entropy(output, target)
 
-    loss.output = "logits"
+    loss.reads = "logits"
     trainer = fitted(loss, three, outputs=3)
     assert trainer.evaluate(X, three)["accuracy"] == pytest.approx((trainer.predict(X).argmax(1) == three).mean())
     assert (

@@ -260,7 +260,7 @@ def test_what_is_no_schedule_is_refused():
 class Learned(nn.Module):
     """A loss with a parameter and a running mean."""
 
-    output = "logits"
+    reads = "logits"
 
     def __init__(self):
         super().__init__()

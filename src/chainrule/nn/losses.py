@@ -112,7 +112,7 @@ class NLLLoss(_WeightedLoss):
         return F.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
 
 
-@reads(BINARY_PROBABILITIES, shares=True)
+@reads(BINARY_PROBABILITIES, reads_shares=True)
 class BCELoss(_WeightedLoss):
     """Binary cross-entropy of probabilities; see ``F.binary_cross_entropy``."""
 
@@ -120,7 +120,7 @@ class BCELoss(_WeightedLoss):
         return F.binary_cross_entropy(input, target, self.weight, self.reduction)
 
 
-@reads(BINARY_LOGITS, shares=True)
+@reads(BINARY_LOGITS, reads_shares=True)
 class BCEWithLogitsLoss(_WeightedLoss):
     """Binary cross-entropy of logits; see ``F.binary_cross_entropy_with_logits``."""
 

@@ -1,6 +1,6 @@
 """What the outputs of a model mean. The loss tells, and whoever measures, predicts or explains asks here.
 
-A loss declares it in its attribute ``output``, by name: `MEANINGS`. Nothing is concluded from a shape.
+A loss declares it in its attribute ``reads``, by name: `MEANINGS`. Nothing is concluded from a shape.
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ MEANINGS = {
 
 
 def reads(meaning: Meaning, **about: Any) -> Callable[[Loss], Loss]:
-    """Declare what the loss below reads, and more about it as attributes: ``@reads(BINARY_LOGITS, shares=True)``.
+    """Declare what the loss below reads, and more about it as attributes: ``@reads(BINARY_LOGITS, reads_shares=True)``.
 
-    ``shares``: its targets are probabilities, so that a number outside [0, 1] is none.
+    ``reads_shares``: its targets are probabilities, so that a number outside [0, 1] is none.
     """
 
     def declared(loss: Loss) -> Loss:
-        for name, value in {"output": meaning.name, **about}.items():
+        for name, value in {"reads": meaning.name, **about}.items():
             setattr(loss, name, value)
         return loss
 
@@ -132,7 +132,7 @@ def meaning_of(loss: Any) -> Meaning | None:
     """What the loss says that it reads; None where it says nothing.
 
     A `functools.partial` speaks for the loss inside, a subclass of a loss module for that, unless it has its own
-    ``output``.
+    ``reads``.
 
     Example:
         >>> from functools import partial
@@ -142,9 +142,9 @@ def meaning_of(loss: Any) -> Meaning | None:
         >>> meaning_of(lambda output, target: (output - target).abs().max()) is None
         True
     """
-    told = getattr(loss, "output", None)
+    told = getattr(loss, "reads", None)
     if isinstance(told, str):
-        return named(told, "the loss's attribute output")
+        return named(told, "the loss's attribute reads")
     return meaning_of(loss.func) if isinstance(loss, functools.partial) else None
 
 

@@ -192,7 +192,7 @@ def _targets(model: Module, loss: Function, meaning: Meaning | None, output: Ten
             return as_labels(y, output.shape[CLASSES], who, option_of(loss, "ignore_index"))
     elif y.dtype.kind != "f" and y.shape[1:] != output.shape[1:]:
         return as_integers(y, who).astype(np.int64, copy=False)  # for a loss of the user's own to make sense of
-    if option_of(loss, "shares", False):
+    if option_of(loss, "reads_shares", False):
         check_shares(y, who)
     return in_dtype(y, model_dtype(model).numpy, who)
 

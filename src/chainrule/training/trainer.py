@@ -60,7 +60,7 @@ class Trainer(Explained):
             ``nn.MSELoss()``, your own).
         optimizer: an optimizer over ``model.parameters()``.
         metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) or functions like the loss.
-        output: what the model's outputs mean, where the loss is your own and has no attribute ``output`` that says it:
+        output: what the model's outputs mean, where the loss is your own and has no attribute ``reads`` that says it:
             ``"logits"``, ``"probabilities"`` or ``"log_probabilities"`` of the classes along axis 1,
             ``"binary_logits"`` or ``"binary_probabilities"`` of yes-or-no questions, or ``"values"``. Accuracy,
             probabilities and classes follow from it; the losses of this library say it themselves.

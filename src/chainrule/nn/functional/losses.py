@@ -93,7 +93,7 @@ def _bowl(distance: Tensor, rim: float) -> Tensor:
     return near * (distance - near * 0.5)
 
 
-@reads(BINARY_PROBABILITIES, shares=True)
+@reads(BINARY_PROBABILITIES, reads_shares=True)
 @takes_keywords("functional")
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
@@ -156,7 +156,7 @@ def _check_unit_interval(values: Tensor, which: str, remedy: str) -> None:
         )
 
 
-@reads(BINARY_LOGITS, shares=True)
+@reads(BINARY_LOGITS, reads_shares=True)
 @takes_keywords("functional")
 def binary_cross_entropy_with_logits(
     input: Tensor,
