@@ -28,18 +28,38 @@ Result = dict[str, Any]
 def block(run: Result, elsewhere: list[Result]) -> str:
     """Everything between the markers."""
     busy = [warning for result in run["results"] for warning in disturbed(result)]
-    parts = [machine(run["machine"]) + handover(run), *busy[:1], steps(run["results"]), latency(run["results"])]
+    parts = [headline(run["results"]), machine(run["machine"]) + handover(run), *busy[:1]]
+    parts += [folded(steps(run["results"])), folded(latency(run["results"]))]
     if run.get("whole_process"):
-        parts.append(whole_process(run["whole_process"]))
+        parts.append(folded(whole_process(run["whole_process"])))
     if run.get("contraction"):
-        parts.append(contraction(run["contraction"]))
+        parts.append(folded(contraction(run["contraction"])))
     if run.get("series"):
         parts.append(scaling(run["series"]))
     if len(codes(run)) > 1:
         parts.append("These figures are not all of one version of the compiler.")
     if elsewhere:
-        parts.append(others(elsewhere, codes(run)))
+        parts.append(folded(others(elsewhere, codes(run))))
     return "\n\n".join(part for part in parts if part)
+
+
+def folded(part: str) -> str:
+    """A sentence that unfolds to its table."""
+    sentence, _, table = part.partition("\n\n")
+    return f"<details>\n<summary>{sentence.rstrip(':.')}</summary>\n\n{table}\n\n</details>"
+
+
+def headline(results: list[Result]) -> str:
+    """What the best peer takes for a step, in times of ours: the one table that is not folded."""
+    cores = sorted({result["threads"] for result in results})
+    rows = [["network, batch", *(f"{n} core{'s' * (n > 1)}" for n in cores)]]
+    for name in dict.fromkeys(f"{result['network']}, {result['batch']}" for result in results):
+        ratios = {r["threads"]: r["best_ratio"] for r in results if f"{r['network']}, {r['batch']}" == name}
+        rows.append([name, *(f"**{ratios[n]:.2f}**" if ratios.get(n) else "" for n in cores)])
+    return (
+        "For a training step (forward, backward, Adam) the fastest of PyTorch (eager, fused, compiled), JAX (jit, scan), "
+        "scikit-learn and NumPy takes so many times as long:\n\n" + markdown(rows)
+    )
 
 
 def machine(found: Result) -> str:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,22 @@ def test_what_stands_between_the_markers_is_the_latest_run(readme):
     text = readme.README.read_text(encoding="utf-8")
     measured = readme.published() if readme.RESULTS.exists() else ""
     assert text == readme.rewrite(text, measured), "run: python benchmarks/readme.py"
+
+
+def test_all_tables_but_the_first_are_folded(readme):
+    text = readme.README.read_text(encoding="utf-8")
+    measured = text.split(readme.BEGIN)[1].split(readme.END)[0]
+    outside = re.sub(r"<details>.*?</details>", "", measured, flags=re.DOTALL)
+    assert outside.count("\n|---") == 1
+    assert measured.count("<details>") == measured.count("</details>") >= 5
+
+
+def test_the_headline_is_the_best_peers_ratio(readme):
+    workload = {"network": "4-2", "batch": 8}
+    results = [{**workload, "threads": 1, "best_ratio": 1.5}, {**workload, "threads": 2, "best_ratio": None}]
+    assert readme.headline(results).endswith(
+        "| network, batch | 1 core | 2 cores |\n|---|---|---|\n| 4-2, 8 | **1.50** |  |"
+    )
 
 
 def test_only_what_is_between_the_markers_changes(readme):
