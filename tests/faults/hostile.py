@@ -122,11 +122,11 @@ class Mutator:
         ]  # fmt: skip
         return self.rng.choice(pool)
 
-    def places(self, tree: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        """Every container in the tree with each of its keys."""
-        for key in tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ():
+    def places(self, tree: Any, found: list[tuple[Any, Any]], depth: int = 40) -> list[tuple[Any, Any]]:
+        """Every container in the tree with each of its keys, but for what is very deep."""
+        for key in tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) and depth else ():
             found.append((tree, key))
-            self.places(tree[key], found)
+            self.places(tree[key], found, depth - 1)
         return found
 
     def change(self, tree: Any) -> Any:

@@ -363,3 +363,25 @@ def test_a_model_nested_deeper_than_python_recurses():
     assert [name for name, _ in model.named_parameters()] == ["0." * 1100 + "weight", "0." * 1100 + "bias"]
     model.eval().double().load_state_dict(model.state_dict())
     assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("value", ["x", None, [[1, 2], [3]], np.array([None]), np.zeros((1, 2), complex), 10**400])
+def test_what_is_no_tensor_in_a_state_dict(value):
+    model = nn.Linear(2, 1)
+    before = {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
+    text = r"^the state_dict does not fit Linear; nothing was loaded\.\n  'weight' must be a tensor or an array of numbers, got "
+    with pytest.raises(StateDictError, match=text):
+        model.load_state_dict({"weight": value, "bias": np.zeros(1)}, strict=False)
+    assert all(np.array_equal(before[name], tensor.numpy()) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("given", [None, 3, [1], "weight"])
+def test_what_is_no_state_dict(given):
+    with pytest.raises(StateDictError, match=r"^Linear: a state_dict must be a mapping from names to tensors, got "):
+        nn.Linear(2, 1).load_state_dict(given)
+
+
+def test_an_error_about_very_many_keys_is_short():
+    with pytest.raises(StateDictError, match="'k29' and 4970 more") as caught:
+        nn.Linear(2, 1).load_state_dict({f"k{i}": 1 for i in range(5000)})
+    assert len(str(caught.value)) < 800

@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, StateDictError
+from chainrule.files.document import short
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import as_leaf, lifted
 from chainrule.tensor.creation import as_tensor
@@ -17,6 +18,9 @@ from chainrule.tensor.views import leave
 
 if TYPE_CHECKING:
     from chainrule.nn.module import Module
+
+
+MOST = 30  # keys that an error lists
 
 
 class IncompatibleKeys(NamedTuple):
@@ -52,7 +56,9 @@ def fitting(
     owner: str, own: Mapping[str, Tensor], given: Mapping[str, Any], strict: bool = True
 ) -> tuple[dict[str, Tensor], IncompatibleKeys]:
     """The given values for these tensors, every key and shape checked, and the keys that have no counterpart."""
-    values = {key: _as_value(given[key]) for key in own if key in given}
+    if not isinstance(given, Mapping):
+        raise StateDictError(f"{owner}: a state_dict must be a mapping from names to tensors, got {short(given)}.")
+    values = {key: _as_value(owner, key, given[key]) for key in own if key in given}
     keys = IncompatibleKeys([k for k in own if k not in given], [k for k in given if k not in own])
     faults = [
         f"shape of {name!r}: the module has {tuple(own[name].shape)}, the state_dict {tuple(value.shape)}"
@@ -60,9 +66,9 @@ def fitting(
         if tuple(value.shape) != tuple(own[name].shape)
     ]
     if strict and keys.unexpected_keys:
-        faults.insert(0, f"unexpected in the state_dict: {', '.join(map(repr, keys.unexpected_keys))}")
+        faults.insert(0, f"unexpected in the state_dict: {_listed(keys.unexpected_keys)}")
     if strict and keys.missing_keys:
-        faults.insert(0, f"missing from the state_dict: {', '.join(map(repr, keys.missing_keys))}")
+        faults.insert(0, f"missing from the state_dict: {_listed(keys.missing_keys)}")
     if faults:
         raise StateDictError(_message(owner, faults, keys))
     return values, keys
@@ -76,8 +82,21 @@ def _message(owner: str, faults: list[str], keys: IncompatibleKeys) -> str:
     return f"the state_dict does not fit {owner}; nothing was loaded.\n  {lines}\n{hint}."
 
 
-def _as_value(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else as_tensor(np.asarray(value))
+def _listed(keys: list[str]) -> str:
+    more = f" and {len(keys) - MOST} more" if len(keys) > MOST else ""
+    return ", ".join(map(short, keys[:MOST])) + more
+
+
+def _as_value(owner: str, name: str, value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return as_tensor(np.asarray(value))
+    except (TypeError, ValueError):
+        raise StateDictError(
+            f"the state_dict does not fit {owner}; nothing was loaded.\n  {name!r} must be a tensor or an array of "
+            f"numbers, got {short(value)}.\nGive what state_dict() or load_file gave."
+        ) from None
 
 
 def move(module: Module, target: DType | None) -> None:
