@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 from functools import partial
 
+import numpy as np
 import pytest
 from tests.explain.trainings import fit, trainer
 from tests.optional import torch
@@ -14,6 +15,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.errors import GradientError, UnknownNameError
+from chainrule.explain.report.building import curves
 
 OPTIMIZERS = {
     "SGD": (optim.SGD, {"lr": 0.1}),
@@ -190,3 +192,56 @@ def test_a_max_norm_that_cannot_be():
             cr.ChainruleError, match=f"^Trainer: max_norm must be a number above 0, or None, got {bad!r}.$"
         ):
             cr.Trainer(model, F.cross_entropy, optim.SGD(model.parameters()), max_norm=bad)
+
+
+class Halved(optim.SGD):
+    """Says of itself that it uses half of its groups' rate."""
+
+    def settings(self, group, step):
+        found = super().settings(group, step)
+        return {**found, "lr": found["lr"] * 0.5}
+
+
+def test_the_rate_is_the_one_that_the_step_used():
+    cr.manual_seed(0)
+    model = nn.Linear(4, 1)
+    trainer = cr.Trainer(model, F.mse_loss, Halved(model.parameters(), lr=0.1))
+    X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    history = trainer.fit(X, X[:, :1], epochs=3, batch_size=32, progress=False, record=True)
+    assert history["lr"] == [0.05] * 3
+    for step in (0, 5):
+        ledger = trainer.ledger("weight[0, 1]", step)
+        assert (ledger.lr, ledger.lr0) == (0.05, 0.05)
+        assert abs(ledger.rounding) < 1e-6 * abs(ledger.move) + 1e-7
+    (curve,) = (c for c in curves(trainer.run) if c["name"] == "learning rate")
+    assert set(curve["series"][0]["values"]) == {0.05}
+
+
+def test_every_group_has_its_rate_in_the_history():
+    cr.manual_seed(0)
+    model = nn.Linear(4, 1)
+    groups = [{"params": [model.weight]}, {"params": [model.bias], "lr": 0.3}]
+    trainer = cr.Trainer(model, F.mse_loss, optim.SGD(groups, lr=0.1))
+    X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    history = trainer.fit(X, X[:, :1], epochs=2, batch_size=32, progress=False)
+    assert (history["lr"], history["lr_1"]) == ([0.1] * 2, [0.3] * 2)
+
+
+def test_a_move_that_the_optimizer_does_not_explain_is_an_error():
+    class Secret(optim.SGD):
+        """Does more than its rules and settings say."""
+
+        def step(self, closure=None):
+            super().step(closure)
+            with cr.no_grad():
+                for group in self.param_groups:
+                    for parameter in group["params"]:
+                        parameter.sub_(0.01)
+
+    cr.manual_seed(0)
+    model = nn.Linear(4, 1)
+    trainer = cr.Trainer(model, F.mse_loss, Secret(model.parameters(), lr=0.1))
+    X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    trainer.fit(X, X[:, :1], epochs=1, batch_size=32, progress=False, record=True)
+    with pytest.raises(GradientError, match=r"what Secret says of itself \(its rules, settings and rates\) explains"):
+        trainer.ledger("weight[0, 1]", 1)

@@ -31,6 +31,9 @@ HOW = {
 }  # fmt: skip
 
 
+ROUNDING = 0.01  # of the parts' sizes; single precision leaves less than a hundredth of that
+
+
 @dataclass(frozen=True)
 class Part:
     """One cause of the move: how much of it, and how that is computed."""
@@ -56,6 +59,7 @@ class Ledger:
     part. So the parts are, as far as the optimizer has them: the plain gradient step ``-lr0 g``, clipping, weight decay,
     momentum, second moment, and the schedule (lr less the lr0 that the training began with). ``rounding``, what the
     training's own float32 arithmetic adds to that, makes the sum exact: ``sum(parts) + rounding == after - before``.
+    The rate is the one that the step used, as the optimizer's ``settings`` gave it.
 
     Args:
         moment: the step.
@@ -76,6 +80,7 @@ class Ledger:
         self.parameter = name
         self.lr, self.lr0 = self._rates()
         self.parts = list(self._split())
+        self._check()
 
     @property
     def name(self) -> str:
@@ -105,9 +110,28 @@ class Ledger:
         return number, {**groups[number], **saved}
 
     def _rates(self) -> tuple[float, float]:
+        """The rate that the step used, as the step itself noted it, and the one that the training began with."""
         number, group = self._group()
         first = self.moment.run.replay.groups(self.moment.run.first_step)[number]
-        return float(group["lr"]), float(group["initial_lr"] if "initial_lr" in group else first["lr"])
+        chosen = {**group, "lr": group["initial_lr"] if "initial_lr" in group else first["lr"]}
+        began = self.moment.run.trainer.optimizer.settings(chosen, _one(1.0).reshape(()))["lr"]
+        return self.moment.rate(self.parameter), float(began.item() if isinstance(began, Tensor) else began)
+
+    def _check(self) -> None:
+        """Raise where the parts leave more than rounding can: then something moved the weight that is not among them."""
+        _, group = self._group()
+        told = any(rule is rules.CENTERED_RMS for rule in self.moment.run.trainer.optimizer.rules(group))
+        parts = sum(abs(part.amount) for part in self.parts)
+        epsilon = float(np.finfo(self._handle.dtype.numpy).eps)
+        # A difference of averages that nearly cancel has no digit to be held to.
+        most = (1.0 if told else ROUNDING) * parts + 4 * epsilon * (abs(self.before) + abs(self.after))
+        if abs(self.rounding) > most + float(np.finfo(self._handle.dtype.numpy).tiny):
+            optimizer = type(self.moment.run.trainer.optimizer).__name__
+            raise GradientError(
+                f"ledger: {self.name} moved by {float(self.move):.6g} at step {self.moment.step}, and what {optimizer} "
+                f"says of itself (its rules, settings and rates) explains {float(self.move - self.rounding):.6g}. "
+                f"Give {optimizer} rules() and settings() that say all that its step does."
+            )
 
     def _split(self) -> Iterator[Part]:
         d = self.derivation

@@ -105,6 +105,11 @@ class Moment:
         """The optimizer's state after the update."""
         return {name: {k: self._now[id(t)] for k, t in slots.items()} for name, slots in self._slots.items()}
 
+    def rate(self, name: str) -> float:
+        """The learning rate by which the update moved a parameter; 0 where it did not."""
+        noted = self.watched.trace.notes.get(("rate", id(self._handles[name])))
+        return 0.0 if noted is None else float(self.watched.value(noted))
+
     @property
     def activations(self) -> dict[str, Array]:
         """The output of each layer that computes something, by its name."""

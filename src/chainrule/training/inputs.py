@@ -41,13 +41,14 @@ MANY_PROBED = (
 @contextmanager
 def mode(model: Module, training: bool) -> Iterator[None]:
     """The model in training or evaluation mode inside the block; each of its layers as it was afterwards."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
+    others = [module for module in model.modules() if module.training is not training]
+    for module in others:
+        module.training = training
     try:
         yield
     finally:
-        for module, was in before:
-            module.training = was
+        for module in others:
+            module.training = not training
 
 
 def model_dtype(model: Module) -> DType:

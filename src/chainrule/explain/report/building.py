@@ -175,9 +175,7 @@ def _over_steps(run: Run) -> list[dict[str, Any]]:
     """Loss and learning rate of every step, averaged over equal windows where there are very many."""
     known = run.replay.log["known"]
     steps = np.arange(run.first_step, run.replay.end)[known]
-    rates = np.array([_rate(run, step) for step in run.replay.settings] or [np.nan])
-    since = np.array(list(run.replay.settings) or [run.first_step])
-    lr = rates[np.searchsorted(since, steps, side="right").clip(1) - 1]
+    lr = run.replay.log["rates"][known, 0]  # of the first group, as each step used it
     window = -(-len(steps) // POINTS)
     unit = f"mean of {window} steps" if window > 1 else ""
     at = [int(step) for step in steps[::window]]
@@ -191,11 +189,6 @@ def _over_steps(run: Run) -> list[dict[str, Any]]:
         }
         for name, values in (("loss", run.losses[known]), ("learning rate", lr))
     ]
-
-
-def _rate(run: Run, step: int) -> float:
-    groups = run.replay.groups(step)
-    return float(groups[0]["lr"]) if groups else float("nan")
 
 
 def _averaged(values: Array, window: int) -> list[float]:
