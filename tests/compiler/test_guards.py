@@ -277,3 +277,26 @@ def test_names_are_found_in_code_and_in_what_is_defined_there() -> None:
     assert {"CONFIG", "FACTOR"} <= names.globals and "x" not in names.globals
     assert names.following["CONFIG"] == {"alpha"} and names.following["alpha"] == {"real"}
     assert names.following["x"] == {"one"} and names.following["one"] == {"two"}
+
+
+def test_attributes_of_a_called_object_and_of_its_class_are_guarded():
+    class Scaled:
+        factor = 1.0
+
+        def __init__(self):
+            self.shift = 0.0
+
+        def __call__(self, x):
+            return x * self.factor + self.shift
+
+    scaled = Scaled()
+    f = cr.compile(lambda x: scaled(x))
+    assert f(cr.ones(1)).item() == 1
+    scaled.factor = 5.0
+    assert f(cr.ones(1)).item() == 5
+    scaled.shift = 2.0
+    assert f(cr.ones(1)).item() == 7
+    del scaled.factor
+    assert f(cr.ones(1)).item() == 3
+    Scaled.factor = 2.0
+    assert f(cr.ones(1)).item() == 4

@@ -352,6 +352,40 @@ def test_what_the_trainer_is_made_of_may_be_replaced(name, value):
         np.testing.assert_allclose(trainer.predict(X), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_loss_weight_annealed_in_a_callback_counts():
+    class Scaled:
+        output = "logits"
+        factor = 1.0
+
+        def __call__(self, output, target):
+            return F.cross_entropy(output, target) * self.factor
+
+    loss = Scaled()
+    trainer = make(0.0, loss=loss)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = 0.0
+
+    def anneal(trainer, epoch, measured):
+        loss.factor = 10.0**epoch
+
+    losses = fit(trainer, 3, callbacks=[anneal])["loss"]
+    np.testing.assert_allclose(losses, losses[0] * np.array([1, 10, 100]), rtol=1e-5)
+
+
+def test_a_layer_swapped_in_a_callback_counts():
+    trainer = make(0.0)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = 0.0
+    other = nn.Linear(16, 2)
+
+    def swap(trainer, epoch, measured):
+        trainer.model[3] = other
+
+    losses = fit(trainer, 2, callbacks=[swap])["loss"]
+    assert losses[1] == pytest.approx(trainer.evaluate(X, y)["loss"], rel=1e-6)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+
+
 def test_a_gradient_left_behind_enters_the_next_step_and_no_other():
     trainer = make(0.0)
     trainer.optimizer = optim.SGD(trainer.model.parameters(), lr=0.1)

@@ -92,6 +92,9 @@ class Capture:
         self.generators: dict[int, tuple[Any, str]] = {}
         self.tensors: dict[int, Handle] = {}
         self._objects: list[tuple[Any, str]] = []
+        self._shadows: list[
+            tuple[Mapping[str, Any], str]
+        ] = []  # what objects have of their class, and may get themselves
         self._following: defaultdict[str, set[str]] = defaultdict(set)
         self._assigned: set[str] = set()
         self._visited: dict[int, Any] = {}
@@ -187,6 +190,7 @@ class Capture:
             self._objects.append((value, name))
             call = getattr(kind, "__call__", None)  # noqa: B004 - the function, not whether there is one
             if isinstance(call, FunctionType) and not isinstance(value, type):
+                self._objects.append((value, _first_name(call)))  # its own name for the object
                 return ((call, name),)
         return ()
 
@@ -211,6 +215,8 @@ class Capture:
                 if attribute in self._assigned and not isinstance(value, type):
                     self._note(vars(value), attribute)
                 continue
+            if holder is not value and not isinstance(value, type):
+                self._shadows.append((vars(value), attribute))
             found = vars(holder)[attribute]
             if not isinstance(found, (property, staticmethod, classmethod)) and not _foreign(_room(holder)):
                 self._note(vars(holder), attribute, id(holder))
@@ -230,6 +236,8 @@ class Capture:
             chosen = [name for name in names if (id(space), name) not in but and name in space]
             if chosen:
                 found.append(Seen(partial(_pick, space, chosen)))
+        if self._shadows:
+            found.append(Seen(lambda: [name in space for space, name in self._shadows]))
         chosen = [value for value, name in self.containers.values() if (id(value), name) not in but]
         return [*found, *(Seen(partial(items_of, value)) for value in chosen)]
 

@@ -16,6 +16,7 @@ from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs
 from chainrule.training.session import Session
+from chainrule.training.steps import wraps
 
 Array = np.ndarray[Any, Any]
 _BATCHES = 64  # in one native call: Ctrl-C gets through between two
@@ -32,13 +33,15 @@ class Predictor:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._taken: dict[tuple[Any, ...], Module] = {}  # kinds of rows that went through, and the model that took them
-        self.forward = compile(self._forward)
 
-    def _forward(self, rows: Tensor) -> Tensor:
-        model = guard(lambda: self.session.model)
-        with no_grad():
-            output: Tensor = model(rows)
-            return output
+        def forward(rows: Tensor) -> Tensor:
+            model = guard(lambda: session.model)
+            with no_grad():
+                output: Tensor = model(rows)
+                return output
+
+        self._function = forward
+        self.forward = compile(forward)
 
     def __call__(self, X: object, batch_size: int) -> Array:
         most = check_batch_size(batch_size, "predict")
@@ -48,6 +51,7 @@ class Predictor:
     def _of_few(self, X: object, most: int) -> Array | None:
         """For few rows of a kind that this model has taken before: one call. None where the long way has to be gone."""
         model = self.session.model
+        wraps(self._function, (model,))
         if type(X) is not np.ndarray or not 0 < X.size <= FEW or len(X) > most:
             return None
         if self._taken.get(_kind(model, X)) is not model or not np.isfinite(X).all():

@@ -144,11 +144,15 @@ class Session:
 
     def shape(self) -> tuple[Any, ...]:
         """What a compiled step was made for: another model, loss, optimizer, metric or norm makes another step."""
-        parts = (self.model, self.loss, self.optimizer, *self.metrics.values())
+        parts = (*self.parts(), self.optimizer)
         found = (self.max_norm, *map(id, parts))
         if found not in self._shapes:
             self._shapes[found] = parts  # held, so that no other object gets one of these numbers
         return found
+
+    def parts(self) -> tuple[Any, ...]:
+        """What a step calls."""
+        return self.model, self.loss, *self.metrics.values()
 
     def settings(self) -> Settings:
         """What shapes a step now and is no tensor."""

@@ -84,10 +84,12 @@ class Program:
         feed: the rows it gathers from.
         step: gives three lists: a fingerprint where it records, the measures, the rates it used.
         generator: what it draws from; None: from whatever is current.
+        session: whose model, loss and metrics it calls.
     """
 
-    def __init__(self, feed: Feed, step: Callable[..., Any], generator: Generator | None) -> None:
-        self.feed, self.generator = feed, generator
+    def __init__(self, feed: Feed, step: Callable[..., Any], generator: Generator | None, session: Session) -> None:
+        self.feed, self.generator, self.session = feed, generator, session
+        self._function = step
         self._step = compile(step)
         self._ahead: threading.Thread | None = None
         self.chunk = 1  # how many steps Python should wait for at once
@@ -102,6 +104,7 @@ class Program:
         if rates is not None:
             given.append(wrap(leaf(rates, dtypes.float64)))
         generator = self.generator or current_generator()
+        wraps(self._function, self.session.parts())
         with drawing_from(generator):
             return UnderWay(self._step.begin(*given), generator)
 
@@ -129,6 +132,11 @@ class Program:
         wanted = max(1, min(GROWTH * steps, int(steps * SECONDS / max(seconds, 1e-9))))
         # Fewer than it was told for tell what a call costs beside its steps: no reason to go down.
         self.chunk = wanted if steps >= self.chunk or seconds > SECONDS else max(self.chunk, wanted)
+
+
+def wraps(function: Callable[..., Any], parts: tuple[Any, ...]) -> None:
+    """Let a trace of our own function look at what these reach by name, which are the user's, as at its own."""
+    vars(function)["__wrapped__"] = parts
 
 
 class UnderWay:
@@ -220,7 +228,7 @@ def training_program(session: Session, x: Array, y: Array, records: bool = False
             measures = [value.detach(), *(metric(output.detach(), target) for metric in metrics.values())]
         return prints, measures, _rates(optimizer, used)
 
-    return Program(feed, step, session.random)
+    return Program(feed, step, session.random, session)
 
 
 def _rates(optimizer: Optimizer, used: Sequence[Used]) -> list[Tensor]:
@@ -248,7 +256,7 @@ def evaluation_program(session: Session, x: Array, y: Array, generator: Generato
             measures = [metric(output, target) for metric in session.metrics.values()]
             return [], [session.loss(output, target), *measures], []
 
-    return Program(feed, step, generator)
+    return Program(feed, step, generator, session)
 
 
 def batches(order: Array, size: int) -> tuple[Array, Array]:
