@@ -9,7 +9,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn
-from chainrule.errors import UnknownNameError
+from chainrule.errors import ShapeError, UnknownNameError
 from chainrule.nn import meaning
 from chainrule.nn.meaning import (
     BINARY_LOGITS,
@@ -154,6 +154,16 @@ def test_labels_are_class_numbers_the_largest_probability_or_yes():
         assert means.labels(np.array([2, 0])).tolist() == [2, 0]
         assert means.labels(soft).tolist() == [1, 0]
     assert BINARY_LOGITS.labels(np.array([0.0, 1.0, 0.7])).tolist() == [0, 1, 1]
+
+
+def test_outputs_without_an_axis_of_classes():
+    text = (
+        "the outputs are logits over the classes of axis 1, so they must have the shape (N, C, ...), got (5,). Give the last "
+        "layer an output for each class, or take a loss for yes or no (F.binary_cross_entropy_with_logits)."
+    )
+    for read in (LOGITS.probabilities, LOGITS.classes):
+        with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+            read(np.zeros(5))
 
 
 def test_what_cannot_be_probabilities_is_seen():

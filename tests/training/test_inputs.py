@@ -280,6 +280,12 @@ def test_a_list_of_several_inputs():
         make().fit([X, X], y)
 
 
+def test_targets_that_are_a_single_number():
+    for y_alone in (np.float32(3), 3, np.array(1)):
+        with raises(DataError, "fit: y must have an axis of rows, got a single number. Put it into a list."):
+            make().fit(X, y_alone, progress=False)
+
+
 def test_a_sparse_matrix():
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(DataError, match=r"^predict: X must hold numbers, got csr_matrix\..*\.toarray\(\)\.$"):
@@ -327,6 +333,18 @@ def test_targets_over_classes_of_another_shape():
         make().fit(X, y[:, None], progress=False)
     with raises(ShapeError, f"{text}(103, 3). Check that they belong to these rows."):
         make().fit(X, np.eye(3)[y], progress=False)
+
+
+@pytest.mark.parametrize("loss", [F.nll_loss, nn.NLLLoss()])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_a_loss_of_class_numbers_alone(loss, dtype):
+    with pytest.raises(ShapeError) as caught:
+        make(loss).fit(X, np.eye(2)[y].astype(dtype), progress=False)
+    assert re.fullmatch(
+        r"fit: y must be class numbers of shape \(103,\) for (nll_loss|NLLLoss), got a number for each class, shape \(103, 2\)\. "
+        r"Use y\.argmax\(1\), or F\.cross_entropy with logits\.",
+        str(caught.value),
+    )
 
 
 def test_classes_need_an_axis_of_their_own():

@@ -100,7 +100,7 @@ class CrossEntropyLoss(_WeightedLoss):
         return F.cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
 
 
-@reads(LOG_PROBABILITIES)
+@reads(LOG_PROBABILITIES, reads_numbers=True)
 class NLLLoss(_WeightedLoss):
     """``-x[y]`` for log-probabilities x; see ``F.nll_loss``."""
 

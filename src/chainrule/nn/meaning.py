@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from chainrule.errors import SettingError, unknown_name
+from chainrule.errors import SettingError, ShapeError, unknown_name
 
 Array = np.ndarray[Any, Any]
 Loss = TypeVar("Loss", bound=Callable[..., Any])
@@ -47,7 +47,9 @@ class Meaning:
 
         Raises:
             SettingError: the outputs are values.
+            ShapeError: they have no axis of classes where there must be one.
         """
+        self._check_axis(output)
         with np.errstate(under="ignore"):  # a probability below the smallest float is 0
             if self.name == "values":
                 raise SettingError("values are not probabilities. This is a bug in chainrule.")
@@ -59,11 +61,19 @@ class Meaning:
 
     def classes(self, output: Array) -> Array:
         """The class of each output, int64: the likeliest along axis 1, or 1 where yes is likelier than no."""
+        self._check_axis(output)
         if self.over_classes:
             return np.asarray(output.argmax(axis=CLASSES))
         if not self.binary:
             raise SettingError("values are no classes. This is a bug in chainrule.")
         return np.asarray(output > (0 if self.name == "binary_logits" else 0.5), np.int64)
+
+    def _check_axis(self, output: Array) -> None:
+        if self.over_classes and output.ndim <= CLASSES:
+            raise ShapeError(
+                f"the outputs are {self.words}, so they must have the shape (N, C, ...), got {output.shape}. Give the last "
+                f"layer an output for each class, or take a loss for yes or no (F.binary_cross_entropy_with_logits)."
+            )
 
     def confidence(self, output: Array) -> Array | None:
         """The probability of the class of each output, one axis; None where these are no probabilities."""
@@ -106,7 +116,8 @@ MEANINGS = {
 def reads(meaning: Meaning, **about: Any) -> Callable[[Loss], Loss]:
     """Declare what the loss below reads, and more about it as attributes: ``@reads(BINARY_LOGITS, reads_shares=True)``.
 
-    ``reads_shares``: its targets are probabilities, so that a number outside [0, 1] is none.
+    ``reads_shares``: its targets are probabilities, so that a number outside [0, 1] is none; ``reads_numbers``: over
+    classes, its targets are class numbers and never probabilities.
     """
 
     def declared(loss: Loss) -> Loss:

@@ -121,8 +121,8 @@ def target(model: Module, loss: Function, meaning: Meaning | None, x: Array, y: 
 def _check_not_several(X: object, y: object, who: str, name: str) -> None:
     """A list of inputs has one entry for each input, and not for each row."""
     parts: list[Any] = [getattr(part, "shape", ()) for part in X] if isinstance(X, list) else []
-    rows = len(y) if hasattr(y, "__len__") else -1
-    if parts and len(parts) != rows and all(len(shape) > 1 and shape[0] == rows for shape in parts):
+    rows = (len(y),) if isinstance(y, (list, tuple)) else tuple(getattr(y, "shape", ()))[:1]
+    if parts and rows and len(parts) != rows[0] and all(len(shape) > 1 and shape[:1] == rows for shape in parts):
         raise DataError(
             f"{who}: {name} must be one array with a row for each example, got a list of {len(parts)} arrays of shapes "
             f"{' and '.join(map(str, parts))}. Join them along the columns (numpy.concatenate(..., axis=1)) and split "
@@ -191,6 +191,11 @@ def _targets(model: Module, loss: Function, meaning: Meaning | None, output: Ten
     if meaning is not None and meaning.over_classes:
         if not _are_probabilities(output, y, who):
             return as_labels(y, output.shape[CLASSES], who, option_of(loss, "ignore_index"))
+        if option_of(loss, "reads_numbers", False):
+            raise ShapeError(
+                f"{who} must be class numbers of shape {y.shape[:CLASSES] + y.shape[CLASSES + 1 :]} for {name_of(loss)}, got a "
+                f"number for each class, shape {y.shape}. Use y.argmax({CLASSES}), or F.cross_entropy with logits."
+            )
     elif y.dtype.kind != "f" and y.shape[1:] != output.shape[1:]:
         return as_integers(y, who).astype(np.int64, copy=False)  # for a loss of the user's own to make sense of
     if option_of(loss, "reads_shares", False):

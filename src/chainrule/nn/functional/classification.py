@@ -71,7 +71,7 @@ def cross_entropy(
     return loss * (1 - label_smoothing) + even * (label_smoothing / classes)
 
 
-@reads(LOG_PROBABILITIES)
+@reads(LOG_PROBABILITIES, reads_numbers=True)
 @takes_keywords("functional")
 def nll_loss(
     input: Tensor,
