@@ -83,6 +83,7 @@ def unknown_name(kind: str, name: object, known: list[str]) -> UnknownNameError:
     """The error for a name that is not in a table, with the nearest names first."""
     import difflib
 
+    shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:70]}..."
     near = difflib.get_close_matches(str(name), known, n=3)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(sorted(known))}.")
+    return UnknownNameError(f"unknown {kind} {shown}.{hint} Known: {', '.join(sorted(known))}.")

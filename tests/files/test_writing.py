@@ -310,3 +310,28 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnwritableFileError, match=f"^{text}$"):
         append(path, b"newer than old")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"old"}
+
+
+# -- a system without descriptors of folders, locks and O_NOFOLLOW ----------------------------------------
+
+
+def test_where_the_system_has_less_it_works_by_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "DESCRIPTORS", False)
+    monkeypatch.setattr(folders, "fcntl", None)
+    for name in ("NO_LINK", "NO_WAIT", "DIRECTORY"):
+        monkeypatch.setattr(folders, name, 0)
+    write_whole(tmp_path / "a", b"old")
+    write_whole(tmp_path / "a", b"new")
+    with pytest.raises(UnwritableFileError, match="it is a folder"):
+        write_whole(tmp_path, b"new")
+    tmp_path.chmod(0o700)
+    (tmp_path / "a").chmod(0o600)
+    with Folder(str(tmp_path), private=True) as opened:
+        opened.replace("b", [b"more"], durable=True, mode=0o600)
+        assert (opened.read("a", 100, touch=True), opened.read("b", 100)) == (b"new", b"more")
+        assert sorted(name for name, _ in opened.entries()) == ["a", "b"]
+        opened.remove("b")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    (tmp_path.parent / f"{tmp_path.name}-link").symlink_to(tmp_path)
+    with pytest.raises(PermissionError, match="it is a link"):
+        Folder(str(tmp_path.parent / f"{tmp_path.name}-link"), private=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -320,6 +321,21 @@ def test_a_fit_within_a_fit_too() -> None:
     with pytest.raises(BusyError, match=r"^fit: this trainer is in the middle of fit in thread 'MainThread'\."):
         fit(made, 2, callbacks=[lambda *_: fit(made, 1)])
     assert fit(made, 2).history.epochs == 2
+
+
+def test_a_copy_of_a_trainer_that_is_fitting_is_free() -> None:
+    made = trainer()
+    seen: list[bool] = []
+
+    def look(trainer: cr.Trainer, *_: Any) -> None:
+        with pytest.raises(BusyError), trainer.session.held("another", nested=False):
+            pass
+        other = copy.copy(trainer.session)
+        with other.held("a copy", nested=False):
+            seen.append(True)
+
+    fit(made, 1, callbacks=[look])
+    assert seen == [True]
 
 
 def test_looking_back_within_a_callback_is_allowed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.compiler.available import SURE, available_bytes
 from chainrule.errors import DamagedFileError, NotEnoughMemoryError, SettingError
-from chainrule.files.document import Fields, parse
+from chainrule.files.document import Fields, parse, short
 from chainrule.files.reading import read_whole
 from chainrule.tensor import Tensor
 from chainrule.tensor.random import Generator, drawing_from, randn_like
@@ -81,7 +81,7 @@ def _hidden(text: str) -> list[int]:
     """The sizes in ``128,64``; none at all is a linear model."""
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
-        raise SettingError(f"--hidden must be whole numbers of 1 or more such as 128,64, got {text!r}.")
+        raise SettingError(f"--hidden must be whole numbers of 1 or more such as 128,64, got {short(text)}.")
     return [int(part) for part in parts]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -33,6 +34,10 @@ from chainrule.training.settings import Settings
 Array = np.ndarray[Any, Any]
 ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
 PATIENCE = 100  # exceptions in a row that a way back outlasts
+
+
+# Which thread trains, loads or replays a session now, and how; beside the sessions, so that no copy of one is held.
+_HOLDERS: WeakKeyDictionary[Session, tuple[int, str]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,6 @@ class Session:
         self.modes: dict[str, bool] | None = None
         self.standing: Standing | None = None
         self.known_as: str | None = None  # its identity, once somebody asked or a file said
-        self._held: dict[str, tuple[int, str]] = {}  # the thread that changes it now, and how
         self._shapes: dict[tuple[Any, ...], Any] = {}
 
     def check(self) -> None:
@@ -322,7 +326,7 @@ class Session:
             BusyError: somebody does already.
         """
         mine = threading.get_ident(), f"{who} in thread {threading.current_thread().name!r}"
-        holder = self._held.setdefault("by", mine)  # one operation of Python's, so that no two hold it
+        holder = _HOLDERS.setdefault(self, mine)  # one operation of Python's, so that no two hold it
         if holder is not mine and not (nested and holder[0] == mine[0]):
             raise BusyError(
                 f"{who}: this trainer is in the middle of {holder[1]}. Wait for its end, or give each thread a trainer and "
@@ -332,7 +336,7 @@ class Session:
             yield
         finally:
             if holder is mine:
-                del self._held["by"]
+                del _HOLDERS[self]
 
     @contextmanager
     def beginning(self) -> Iterator[None]:
