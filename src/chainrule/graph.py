@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +72,8 @@ class Op:
     # The derivative of one output element by one element of each input that it reads, as text over the inputs' names
     # and Y; one text serves any number of inputs. None: the derivative is zero everywhere it exists.
     formula: tuple[str | None, ...] | str = ()
+    # What `infer` said, by the types of the inputs and the params: an eager op asks it again and again.
+    types: dict[Any, Type] | None = field(default_factory=dict, repr=False)  # None: its params are another at each call
     joint: Rule | None = None  # instead of `vjp`: one formula (dY, Y, *inputs, **params) -> (dX, ...) for all inputs
 
     def rule(self, argument: int) -> Rule | None:
@@ -131,7 +133,6 @@ class Node:
         inputs: tuple[Node, ...],
         params: dict[str, Any],
         type: Type,
-        *,
         value: Array | None = None,
         requires_grad: bool = False,
         trace: Recorder | None = None,
@@ -144,8 +145,9 @@ class Node:
         self.trace = trace
         self.owner = owner  # the leaf Tensor whose .grad receives this node's gradient
         self.seen = True  # someone may hold the value: a compiled step must not overwrite it in place
-        self.layer = ".".join(_local.layers) if _local.layers else ""
-        self.line: Line | None = _local.line
+        local = _local
+        self.layer = local.layer
+        self.line: Line | None = local.line
 
     @property
     def type(self) -> Type:
@@ -234,12 +236,14 @@ class _Local(threading.local):
     grad_enabled: bool = True
     line: Line | None = None
 
+    aliasing: bool = True  # views follow the tensors they were taken from
+    layer: str = ""  # the qualified name of the layer that is running
+
     def __init__(self) -> None:
-        self.layers: list[str] = []
         # NaN and infinity are values here, where NumPy would warn. Running in a context that says so
         # costs a fifth of an np.errstate block.
-        self.quiet = contextvars.copy_context()
-        self.quiet.run(np.seterr, all="ignore")
+        self.quiet = contextvars.copy_context().run
+        self.quiet(np.seterr, all="ignore")
 
 
 _local = _Local()
@@ -275,38 +279,64 @@ def set_grad_mode(enabled: bool) -> bool:
     return outer
 
 
-@contextmanager
-def grad_mode(enabled: bool) -> Iterator[None]:
+class grad_mode:
     """Record history (or not) inside the block."""
-    outer, _local.grad_enabled = _local.grad_enabled, enabled
-    try:
-        yield
-    finally:
-        _local.grad_enabled = outer
+
+    __slots__ = ("_enabled", "_outer")
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+
+    def __enter__(self) -> None:
+        self._outer, _local.grad_enabled = _local.grad_enabled, self._enabled
+
+    def __exit__(self, *error: object) -> None:
+        _local.grad_enabled = self._outer
 
 
-@contextmanager
-def layer_scope(name: str) -> Iterator[None]:
+class aliasing:
+    """Whether views made inside the block follow their tensors: formulas that write to nothing need not pay for that."""
+
+    __slots__ = ("_enabled", "_outer")
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+
+    def __enter__(self) -> None:
+        self._outer, _local.aliasing = _local.aliasing, self._enabled
+
+    def __exit__(self, *error: object) -> None:
+        _local.aliasing = self._outer
+
+
+class layer_scope:
     """Nodes and errors made inside belong to the layer `name`, nested in the scopes around it."""
-    _local.layers.append(name)
-    try:
-        yield
-    finally:
-        _local.layers.pop()
+
+    __slots__ = ("_name", "_outer")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._outer = _local.layer
+        _local.layer = f"{self._outer}.{self._name}" if self._outer else self._name
+
+    def __exit__(self, *error: object) -> None:
+        _local.layer = self._outer
 
 
 @contextmanager
 def provenance() -> Iterator[Callable[[Node], None]]:
     """Gives `stand_for(node)`: nodes made after it, inside the block, carry the layer and line of `node`."""
-    layers, line = _local.layers, _local.line
+    layer, line = _local.layer, _local.line
 
     def stand_for(node: Node) -> None:
-        _local.layers, _local.line = [node.layer] if node.layer else [], node.line
+        _local.layer, _local.line = node.layer, node.line
 
     try:
         yield stand_for
     finally:
-        _local.layers, _local.line = layers, line
+        _local.layer, _local.line = layer, line
 
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -348,7 +378,7 @@ def at_user_line() -> str:
 
 def current_layer() -> str:
     """The qualified name of the layer that is running, or an empty string."""
-    return ".".join(_local.layers)
+    return _local.layer
 
 
 def who(name: str) -> str:
@@ -373,9 +403,27 @@ def leaf(value: Array, dtype: DType, requires_grad: bool = False, owner: weakref
 
 
 def const(value: float | int | bool, dtype: DType) -> Node:
-    """A node for a Python number."""
+    """A node for a Python number; outside traces one for all that are equal."""
+    if _local.trace is not None or not value:  # 0.0 and -0.0 are equal
+        return _const(value, dtype)
+    key = value, type(value), dtype
+    found = _CONSTANTS.get(key)
+    if found is None:
+        if len(_CONSTANTS) >= _MANY:
+            _CONSTANTS.clear()
+        with provenance():
+            _local.layer, _local.line = "", None
+            found = _CONSTANTS[key] = _const(value, dtype)
+    return found
+
+
+_MANY = 4096  # of what is kept for its next use
+_CONSTANTS: dict[Any, Node] = {}
+
+
+def _const(value: float | int | bool, dtype: DType) -> Node:
     try:
-        array = _local.quiet.run(np.array, value, dtype.numpy)
+        array = _local.quiet(np.array, value, dtype.numpy)
     except (OverflowError, ValueError, TypeError):
         array = _wrapped(value, dtype)
     return Node(CONST, (), {"value": array.item(), "dtype": dtype}, Type((), dtype), value=array, trace=_local.trace)
@@ -386,32 +434,59 @@ def _wrapped(value: float | int | bool, dtype: DType) -> Array:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise DtypeError(f"{who('const')}: the number {value} does not fit {dtype.name}. Use a float.")
-    result: Array = _local.quiet.run(array.astype, dtype.numpy)
+    result: Array = _local.quiet(array.astype, dtype.numpy)
     return result
 
 
 def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
     """`op` on `inputs`: evaluated at once on NumPy, or recorded when a trace is on."""
     local = _local
-    type = op.infer(*inputs, **params)
-    requires_grad = False
-    if local.grad_enabled and type.dtype.is_floating_point:
-        for node in inputs:
-            if node.requires_grad:
-                requires_grad = op.name != "detach"  # in a trace it is recorded, and cuts the history all the same
-                break
-    value = None if local.trace is not None else evaluate(op, [node.value for node in inputs], params, type)
-    if value is not None and not requires_grad:
-        return Node(LEAF, (), {}, type, value=value)  # nothing will ask where it came from
-    made = Node(op, inputs, params, type, value=value, requires_grad=requires_grad, trace=local.trace)
+    type = type_of(op, inputs, params)
+    history, arrays = False, []
+    trace = local.trace
+    for node in inputs:
+        history = history or node.requires_grad
+        if trace is None:
+            value = node._value
+            node.seen = True
+            arrays.append(node.value if value is None else value)
+    if history:  # in a trace `detach` is recorded, and cuts the history all the same
+        history = local.grad_enabled and type.dtype.is_floating_point and op.name != "detach"
+    if trace is not None:
+        made = Node(op, inputs, params, type, None, history, trace)
+    elif history:
+        made = Node(op, inputs, params, type, evaluate(op, arrays, params, type), True)
+    else:  # nothing will ask where it came from
+        return Node(LEAF, (), {}, type, evaluate(op, arrays, params, type))
     if made.line is None:
         made.line = user_line()
     return made
 
 
+def type_of(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Type:
+    """What `op` makes of these inputs; raises where they do not fit."""
+    known = op.types
+    if known is None:
+        return op.infer(*inputs, **params)
+    if len(inputs) == 2 and not params:
+        a, b = inputs
+        key: Any = (a.shape, a.dtype, b.shape, b.dtype)
+    else:
+        key = (*((node.shape, node.dtype) for node in inputs), *params.items())
+    found = known.get(key)
+    if found is None:
+        found = op.infer(*inputs, **params)
+        if len(known) >= _MANY:
+            known.clear()
+        known[key] = found
+    return found
+
+
 def evaluate(op: Op, arrays: Sequence[Array], params: dict[str, Any], type: Type) -> Array:
     """The NumPy reference of `op`, with its value in the declared dtype."""
-    return np.asarray(_local.quiet.run(op.numpy, *arrays, **params), type.dtype.numpy)
+    value = _local.quiet(op.numpy, *arrays, **params)
+    wanted = type.dtype.numpy
+    return value if value.__class__ is np.ndarray and value.dtype is wanted else np.asarray(value, wanted)
 
 
 # -- graphs -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ so the result is a graph like any other: printed, compiled, differentiated again
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from chainrule import graph
 from chainrule.borrowed import borrowed
@@ -39,7 +40,7 @@ def gradients(
     leading = _leading_to(wanted, order)
     arrived: dict[Node, Tensor] = {}
     trace = graph.current_trace()
-    with graph.grad_mode(create_graph), graph.provenance() as stand_for:
+    with graph.grad_mode(create_graph), graph.aliasing(False), graph.provenance() as stand_for:
         for output, seed in zip(outputs, seeds, strict=True):
             _accumulate(arrived, lifted(output), seed)
         for node in reversed(order):
@@ -56,31 +57,39 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
     """The nodes whose gradient matters: some path leads from them to a wanted one."""
     leading: set[Node] = set()
     for node in order:
-        if node in wanted or any(source in leading for source in node.inputs):
+        if node in wanted or not leading.isdisjoint(node.inputs):
             leading.add(node)
     return leading
 
 
 def distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
     """One application of the chain rule: `node`'s gradient becomes contributions to its inputs."""
-    if node.op is ew.detach:
+    op = node.op
+    if op is ew.detach:
         return  # a leaf inside a trace
     reaching = [argument for argument, source in enumerate(node.inputs) if source.requires_grad and source in leading]
     if not reaching:
         return
-    Y, inputs = wrap(node), tuple(map(wrap, node.inputs))
-    joint = node.op.joint(dY, Y, *inputs, **node.params) if node.op.joint is not None else None
+    Y, inputs = wrap(node), [wrap(source) for source in node.inputs]
+    joint = _joint(node, dY, Y, inputs) if op.joint is not None else None
     for argument in reaching:
         if joint is not None:
             product = joint[argument]
         else:
-            rule = node.op.rule(argument)
+            rule = op.rule(argument)
             product = None if rule is None else rule(dY, Y, *inputs, **node.params)
         source = node.inputs[argument]
         # Broadcasting is undone here, once, for every rule. No rule: the derivative is zero where it exists.
-        _accumulate(
-            arrived, source, zeros_like(inputs[argument]) if product is None else product.sum_to_size(source.shape)
-        )
+        if product is None:
+            product = zeros_like(inputs[argument])
+        elif product._node.shape != source.shape:
+            product = product.sum_to_size(source.shape)
+        arrived[source] = arrived[source] + product if source in arrived else product
+
+
+def _joint(node: Node, dY: Tensor, Y: Tensor, inputs: list[Tensor]) -> Any:
+    with graph.aliasing(True):  # the user's own formula may write to what it made
+        return node.op.joint(dY, Y, *inputs, **node.params) if node.op.joint is not None else None
 
 
 def _accumulate(arrived: dict[Node, Tensor], node: Node, contribution: Tensor) -> None:

@@ -149,7 +149,7 @@ def _computed(*inputs: Any, call: Call, position: int) -> Any:
 
 
 # An eager node for a result of a compiled function; its inputs are the tensors to differentiate by.
-COMPILED = Op("compiled", "call", _type, _computed, vjp=_rule)
+COMPILED = Op("compiled", "call", _type, _computed, vjp=_rule, types=None)
 
 
 def result_node(call: Call, position: int, value: Array, variables: tuple[Node, ...]) -> Node:

@@ -50,7 +50,7 @@ def unravel(position: Any, shape: Shape) -> Index:
 
 reshape = Op(
     "reshape", "view", _infer_reshape,
-    numpy=lambda x, shape: np.reshape(x, shape),
+    numpy=lambda x, shape: x.reshape(shape),
     vjp=(lambda dY, Y, x, shape: dY.reshape(x.shape),),
     lower=lambda index, x, shape: unravel(ravel(index, shape), x.shape),
     formula="1",
@@ -68,7 +68,7 @@ def inverse_permutation(dims: Sizes) -> Sizes:
 
 permute = Op(
     "permute", "view", _infer_permute,
-    numpy=lambda x, dims: np.transpose(x, dims),
+    numpy=lambda x, dims: x.transpose(dims),
     vjp=(lambda dY, Y, x, dims: dY.permute(inverse_permutation(dims)),),
     lower=lambda index, x, dims: tuple(index[dims.index(axis)] for axis in range(len(dims))),
     formula="1",
@@ -90,9 +90,18 @@ def _infer_expand(x: Node, *, shape: Shape) -> Type:
     return Type(shape, x.dtype)
 
 
+def _numpy_expand(x: Any, shape: Shape) -> Any:
+    """``np.broadcast_to``, which takes longer than most of what is done with it here."""
+    if not x.flags.c_contiguous:
+        return np.broadcast_to(x, shape)
+    offset = len(shape) - x.ndim
+    kept = (s if size == wanted else 0 for s, size, wanted in zip(x.strides, x.shape, shape[offset:], strict=True))
+    return np.ndarray(shape, x.dtype, x, 0, (0,) * offset + tuple(kept))
+
+
 expand = Op(
     "expand", "view", _infer_expand,
-    numpy=lambda x, shape: np.broadcast_to(x, shape),
+    numpy=_numpy_expand,
     vjp=(lambda dY, Y, x, shape: dY,),  # the engine sums over the axes that grew
     lower=lambda index, x, shape: tuple(
         0 if size == 1 else i for i, size in zip(index[len(shape) - len(x.shape) :], x.shape, strict=True)

@@ -299,11 +299,13 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
     """One primitive on tensors of its dtypes: every operation of chainrule ends here."""
     if op.float_only and not tensors[0].dtype.is_floating_point:
         tensors = tuple(apply(ew.cast, tensor, dtype=dtypes.float32) for tensor in tensors)
-    return wrap(graph.apply(op, tuple(map(lifted, tensors)), params))
+    return Engine.tensor(graph.apply(op, tuple([lifted(t) for t in tensors]), params))
 
 
 def view(op: Op, tensor: Handle, **params: Any) -> Tensor:
     """A primitive whose result PyTorch would let share memory with its input."""
+    if not graph._local.aliasing:
+        return apply(op, tensor, **params)
     views = viewed(tensor, ((op, params),))
     before = views.family.root._node
     return as_view(apply(op, tensor, **params), views, before)
@@ -311,6 +313,8 @@ def view(op: Op, tensor: Handle, **params: Any) -> Tensor:
 
 def same_view(tensor: Handle) -> Tensor:
     """Another handle for the same elements: what a view is that changes neither shape nor order."""
+    if not graph._local.aliasing:
+        return tensor._tensor
     node = lifted(tensor)
     if node.requires_grad and (node.is_leaf or not graph.is_grad_enabled()):
         return view(ew.alias, tensor)
@@ -466,8 +470,9 @@ def axes(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
     """`dim` as sorted non-negative axes; None is all of them."""
     if dim is None:
         return tuple(range(ndim))
-    given: tuple[Any, ...] = (dim,) if hasattr(dim, "__index__") else tuple(dim)
-    result = tuple(sorted(axis(name, d, ndim) for d in given))
+    if isinstance(dim, (int, np.integer)):
+        return (axis(name, dim, ndim),)
+    result = tuple(sorted(axis(name, d, ndim) for d in dim))
     if len(set(result)) != len(result):
         raise ShapeError(f"{graph.who(name)}: each axis may stand once in dim, got {dim}. Remove the repetition.")
     return result
