@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -58,7 +59,7 @@ class Library:
     def mlp(self, *widths: int, act: str = "ReLU") -> Any:
         """Linear layers with an activation between them."""
         layers: list[Any] = []
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in pairwise(widths):
             layers += [self.nn.Linear(a, b), getattr(self.nn, act)()]
         model = self.nn.Sequential(*layers[:-1])
         self.start(model)

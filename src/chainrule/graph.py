@@ -310,19 +310,29 @@ class aliasing:
 
 
 class layer_scope:
-    """Nodes and errors made inside belong to the layer `name`, nested in the scopes around it."""
+    """Nodes and errors made inside belong to the layer `name`, nested in the scopes around it.
 
-    __slots__ = ("_name", "_outer")
+    All that a `formula` of chainrule's own does is done on the line of the user's that called it: it is looked up once.
+    """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    __slots__ = ("_formula", "_name", "_outer")
+
+    def __init__(self, name: str, formula: Any = None) -> None:
+        self._name, self._formula = name, formula
 
     def __enter__(self) -> None:
-        self._outer = _local.layer
-        _local.layer = f"{self._outer}.{self._name}" if self._outer else self._name
+        local = _local
+        outer, line = self._outer = local.layer, local.line
+        local.layer = f"{outer}.{self._name}" if outer else self._name
+        if self._formula is not None:
+            code = getattr(getattr(self._formula, "__wrapped__", self._formula), "__code__", None)
+            if code is None or not ours(code):
+                local.line = None
+            elif line is None:
+                local.line = user_line()
 
     def __exit__(self, *error: object) -> None:
-        _local.layer = self._outer
+        _local.layer, _local.line = self._outer
 
 
 @contextmanager
@@ -344,6 +354,11 @@ _LIBRARY = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "plats
 _INSTALLED = re.compile(r"[\\/](?:site|dist)-packages[\\/]")
 _SCRIPTS = sysconfig.get_path("scripts") + os.sep
 _libraries: dict[str, bool] = {}  # by file, whether it is of a library
+
+
+def ours(code: CodeType) -> bool:
+    """Is it chainrule's own code?"""
+    return code.co_filename.startswith(_PACKAGE)
 
 
 def user_line() -> Line | None:
@@ -404,9 +419,9 @@ def leaf(value: Array, dtype: DType, requires_grad: bool = False, owner: weakref
 
 def const(value: float | int | bool, dtype: DType) -> Node:
     """A node for a Python number; outside traces one for all that are equal."""
-    if _local.trace is not None or not value:  # 0.0 and -0.0 are equal
+    if _local.trace is not None:
         return _const(value, dtype)
-    key = value, type(value), dtype
+    key = value or str(value), type(value), dtype  # 0.0 and -0.0 are equal
     found = _CONSTANTS.get(key)
     if found is None:
         if len(_CONSTANTS) >= _MANY:
@@ -468,11 +483,17 @@ def type_of(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Type:
     known = op.types
     if known is None:
         return op.infer(*inputs, **params)
-    if len(inputs) == 2 and not params:
+    key: Any
+    if len(inputs) == 1:
+        only = inputs[0]
+        key = (only.shape, only.dtype, *params.items()) if params else (only.shape, only.dtype)
+    elif len(inputs) == 2:
         a, b = inputs
-        key: Any = (a.shape, a.dtype, b.shape, b.dtype)
+        key = (a.shape, a.dtype, b.shape, b.dtype)
+        if params:
+            key = (*key, *params.items())
     else:
-        key = (*((node.shape, node.dtype) for node in inputs), *params.items())
+        key = (*[node.shape for node in inputs], *[node.dtype for node in inputs], *params.items())
     found = known.get(key)
     if found is None:
         found = op.infer(*inputs, **params)
@@ -496,15 +517,23 @@ def toposort(outputs: Iterable[Node]) -> list[Node]:
     """Every node the outputs depend on, each after the nodes it reads."""
     order: list[Node] = []
     done: set[Node] = set()
-    stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(list(outputs))]
-    while stack:
-        node, expanded = stack.pop()
-        if expanded:
-            order.append(node)
-        elif node not in done:
-            done.add(node)
-            stack.append((node, True))
-            stack.extend((source, False) for source in reversed(node.inputs) if source not in done)
+    for output in outputs:
+        if output in done:
+            continue
+        done.add(output)
+        stack = [(output, iter(output.inputs))]
+        while stack:
+            node, sources = stack[-1]
+            for source in sources:
+                if source not in done:
+                    done.add(source)
+                    if source.inputs:
+                        stack.append((source, iter(source.inputs)))
+                        break
+                    order.append(source)
+            else:
+                order.append(node)
+                stack.pop()
     return order
 
 

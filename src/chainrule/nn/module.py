@@ -76,7 +76,7 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # The outermost layer goes by its class; those inside by the names their parents gave them.
-        with layer_scope((current_layer() and self._layer_name) or type(self).__name__):
+        with layer_scope((current_layer() and self._layer_name) or type(self).__name__, type(self).forward):
             return self.forward(*args, **kwargs)
 
     # ---------------------------------------------------------------- registration
@@ -194,9 +194,10 @@ class Module:
         self.__dict__[table][name] = value
 
     def __getattr__(self, name: str) -> Any:
+        tables = self.__dict__
         for table in _TABLES:
-            found = self.__dict__.get(table)
-            if found is not None and name in found:
+            if table in tables and name in tables[table]:
+                found = tables[table]
                 trace = current_trace()
                 if trace is not None:
                     trace.outside.read_name(found, name, found[name])

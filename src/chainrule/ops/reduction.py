@@ -21,6 +21,8 @@ def _kept(shape: Shape, dims: tuple[int, ...]) -> Shape:
 
 def _spread(t: Any, dims: tuple[int, ...], shape: Shape) -> Any:
     """A reduced tensor, back over the shape it was reduced from."""
+    if len(dims) == len(shape):
+        return t.expand(shape)
     keepdim = tuple(1 if axis in dims else size for axis, size in enumerate(shape))
     return t.reshape(keepdim).expand(shape)
 

@@ -13,6 +13,7 @@ from chainrule.compiler.trace import guard, live
 from chainrule.errors import SettingError, TraceError
 from chainrule.optim import saved
 from chainrule.optim.rules import Rule, update
+from chainrule.optim.together import batches, update_together
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import zeros, zeros_like
 from chainrule.tensor.functions import enable_grad, no_grad
@@ -112,6 +113,8 @@ class Optimizer:
     def _prepare(self, group: Group, params: list[Tensor]) -> None:
         """Zeros for whatever state is missing; made outside a running trace, which then finds it there."""
         slots = [slot for rule in self.rules(group) for slot in rule.slots]
+        needed = {*slots, "step"} if self._counted(group) else {*slots}
+        params = [p for p in params if not needed <= self.state.get(p, {}).keys()]
         counter: Tensor | None = None
         with graph.recording(None):
             for parameter in params:
@@ -206,12 +209,16 @@ class Optimizer:
         self._prepare(group, active)
         for step, members in self._by_counter(group, active):
             if step is not None:
-                step.copy_(step + 1)
+                step.add_(1)
             settings = self.settings(group, step)
             if self._used is not None:
                 self._used.append(Used(number, members, settings["lr"]))
-            for parameter in members:
-                self._update(parameter, rules, settings)
+            if graph.tracing() or not all(rule.elementwise for rule in rules):
+                for parameter in members:
+                    self._update(parameter, rules, settings)
+            else:
+                for batch in batches(members):
+                    update_together(rules, batch, self.state, settings)
 
     def _update(self, parameter: Tensor, rules: tuple[Rule, ...], settings: dict[str, Any]) -> None:
         gradient, state = parameter.grad, self.state.get(parameter, {})
@@ -228,6 +235,8 @@ class Optimizer:
         members: dict[Tensor, list[Tensor]] = {}
         for parameter in active:
             members.setdefault(self.state[parameter]["step"], []).append(parameter)
+        if len(active) == len(group["params"]):
+            return list(members.items())
         moving = set(active)
         stopped: dict[Tensor, Tensor] = {}
         for parameter in group["params"]:

@@ -33,6 +33,7 @@ class Rule:
     name: str
     slots: tuple[str, ...]  # the tensors of the parameter's shape that it keeps
     apply: Callable[[Tensor, Tensor, State, Settings], Change]
+    elementwise: bool = False  # each element of the result depends on the same element of what it reads, and on numbers
 
 
 def update(rules: tuple[Rule, ...], param: Tensor, grad: Tensor, state: State, settings: Settings) -> Change:
@@ -130,15 +131,15 @@ def _centered_rms(direction: Tensor, param: Tensor, state: State, settings: Sett
     return direction / (spread + settings["eps"]), {"square_avg": square, "grad_avg": mean}
 
 
-ASCENT = Rule("ascent", (), _ascend)
-DECAY = Rule("decay", (), _decay)
-MOMENTUM = Rule("momentum", ("momentum_buffer",), _momentum)
-NESTEROV = Rule("nesterov", ("momentum_buffer",), _nesterov)
-DAMPENED = Rule("dampened momentum", ("momentum_buffer",), _dampened)
-ADAM = Rule("adam", ("exp_avg", "exp_avg_sq"), _adam)
-AMSGRAD = Rule("amsgrad", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), _amsgrad)
-RMS = Rule("rms", ("square_avg",), _rms)
-CENTERED_RMS = Rule("centered rms", ("square_avg", "grad_avg"), _centered_rms)
+ASCENT = Rule("ascent", (), _ascend, elementwise=True)
+DECAY = Rule("decay", (), _decay, elementwise=True)
+MOMENTUM = Rule("momentum", ("momentum_buffer",), _momentum, elementwise=True)
+NESTEROV = Rule("nesterov", ("momentum_buffer",), _nesterov, elementwise=True)
+DAMPENED = Rule("dampened momentum", ("momentum_buffer",), _dampened, elementwise=True)
+ADAM = Rule("adam", ("exp_avg", "exp_avg_sq"), _adam, elementwise=True)
+AMSGRAD = Rule("amsgrad", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), _amsgrad, elementwise=True)
+RMS = Rule("rms", ("square_avg",), _rms, elementwise=True)
+CENTERED_RMS = Rule("centered rms", ("square_avg", "grad_avg"), _centered_rms, elementwise=True)
 
 
 def chain(*links: Rule | None) -> tuple[Rule, ...]:

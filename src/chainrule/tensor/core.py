@@ -304,11 +304,19 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
 
 def view(op: Op, tensor: Handle, **params: Any) -> Tensor:
     """A primitive whose result PyTorch would let share memory with its input."""
-    if not graph._local.aliasing:
-        return apply(op, tensor, **params)
-    views = viewed(tensor, ((op, params),))
-    before = views.family.root._node
-    return as_view(apply(op, tensor, **params), views, before)
+    before = tensor._node
+    return view_of(apply(op, tensor, **params), tensor, ((op, params),), before)
+
+
+def view_of(result: Tensor, tensor: Handle, ops: Path, before: Node) -> Tensor:
+    """`result`, which `ops` made of what `tensor` named before, as a view of it."""
+    if graph._local.aliasing:
+        views = viewed(tensor, ops)
+        result._views = views
+        views.family.add(result)
+        if tensor._node is not before and not graph.tracing():  # another thread wrote to it
+            result._node = Pending(result)
+    return result
 
 
 def same_view(tensor: Handle) -> Tensor:
@@ -318,18 +326,7 @@ def same_view(tensor: Handle) -> Tensor:
     node = lifted(tensor)
     if node.requires_grad and (node.is_leaf or not graph.is_grad_enabled()):
         return view(ew.alias, tensor)
-    return as_view(wrap(node), viewed(tensor, ()), None)
-
-
-def as_view(result: Tensor, views: Views, before: Node | None) -> Tensor:
-    """`result`, which was made while the root named `before`, as a view."""
-    result._views = views
-    views.family.add(result)
-    if (
-        before is not None and views.family.root._node is not before
-    ):  # another thread wrote, or it was lifted into a trace
-        result._node = Pending(result)
-    return result
+    return view_of(wrap(node), tensor, (), node)
 
 
 def viewed(tensor: Handle, ops: Path) -> Views:

@@ -39,7 +39,14 @@ class Indexing(Shaping):
         """
         if _is_truth(key):  # PyTorch's: a new axis, of size 1 or 0
             return self.unsqueeze(0).narrow(0, 0, int(bool(key)))
+        if type(key) is int and self.ndim:
+            return self._row(*_span(key, self.shape[0], 0))
         return read(self._tensor, _normalise(self, key))
+
+    def _row(self, low: int, high: int, every: int) -> Tensor:
+        shape = self.shape
+        zeros_, ones_ = (0,) * (len(shape) - 1), (1,) * len(shape)
+        return self._slice((low, *zeros_), (high, *shape[1:]), ones_, shape[1:])
 
     def __setitem__(self, key: Any, value: Operand) -> None:
         """Write `value` at `key`, broadcast and cast to this tensor."""
@@ -327,7 +334,7 @@ def _basic(x: Tensor, entries: list[Entry]) -> tuple[Tensor, dict[int, Tensor]]:
         if not isinstance(entry, int):
             shape.append(len(range(*span)))
     start, stop, step = zip(*bounds, strict=True) if bounds else ((), (), ())
-    return x._slice(start, stop, step)._viewed(tuple(shape)), advanced
+    return x._slice(start, stop, step, tuple(shape)), advanced
 
 
 def _span(entry: int | slice, size: int, axis_number: int) -> tuple[int, int, int]:

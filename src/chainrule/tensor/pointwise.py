@@ -22,6 +22,7 @@ from chainrule.tensor.core import (
     common_dtype,
     elementwise,
     integer,
+    scalar,
 )
 from chainrule.tensor.creation import given
 
@@ -263,6 +264,12 @@ def elementwise_where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
             f"{who('where')}: the condition must be a bool tensor, got {condition.dtype.name}. Compare it with something, or convert "
             f"it with .bool()."
         )
+    if isinstance(a, Handle):
+        dtype = a._node.dtype
+        if isinstance(b, Handle) and b._node.dtype is dtype:
+            return apply(ew.where, condition, a, b)
+        if type(b) in (int, float) and dtype.is_floating_point:
+            return apply(ew.where, condition, a, scalar(b, dtype))  # type: ignore[arg-type]
     first, second = as_operand(a, "where"), as_operand(b, "where")
     dtype = common_dtype((first, second))
     return apply(ew.where, condition, as_dtype_tensor(first, dtype), as_dtype_tensor(second, dtype))

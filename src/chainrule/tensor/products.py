@@ -40,6 +40,10 @@ class Products(Pointwise):
         >>> cr.tensor([[1.0, 2.0]]) @ cr.tensor([[3.0], [4.0]])
         tensor([[11.]])
         """
+        if isinstance(other, Handle):
+            a, b = self._node, other._node
+            if len(a.shape) == 2 == len(b.shape) and a.dtype is b.dtype is not dtypes.bool_:
+                return apply(contraction.matmul, self, other)
         return _matmul(_factor(self)._tensor, _factor(other)._tensor)
 
     def mm(self, other: Tensor) -> Tensor:
@@ -115,7 +119,7 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     if a.ndim > 2 and b.ndim == 2 and a.shape[-1] == b.shape[0]:
         # One product of many rows, rather than a batch of small ones.
         rows = a.flatten(0, -2)
-        return apply(contraction.matmul, rows, b).reshape(*a.shape[:-1], b.shape[-1])
+        return apply(contraction.matmul, rows, b)._copied((*a.shape[:-1], b.shape[-1]))
     rank = max(a.ndim, b.ndim)
     return apply(contraction.matmul, _with_batch_axes(a, rank), _with_batch_axes(b, rank))
 

@@ -11,7 +11,7 @@ from chainrule import graph
 from chainrule.errors import DtypeError, ShapeError
 from chainrule.ops import shaping
 from chainrule.ops.indexing import out_of_range
-from chainrule.tensor.core import apply, axes, axis, integer, same_view, view
+from chainrule.tensor.core import apply, axes, axis, integer, same_view, view, view_of
 from chainrule.tensor.layout import can_view, is_contiguous
 from chainrule.tensor.reductions import Reductions
 
@@ -214,11 +214,15 @@ class Shaping(Reductions):
     @property
     def T(self) -> Tensor:
         """All axes in reverse order."""
+        if self.ndim == 2:
+            return view(shaping.permute, self, dims=(1, 0))
         return self.permute(tuple(reversed(range(self.ndim))))
 
     @property
     def mT(self) -> Tensor:
         """The last two axes exchanged."""
+        if self.ndim == 2:
+            return view(shaping.permute, self, dims=(1, 0))
         return self.transpose(-2, -1)
 
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
@@ -433,10 +437,21 @@ class Shaping(Reductions):
         return is_contiguous(self)
 
     # -- the primitives' own forms, for derivative rules ----------------------------------------
-    def _slice(self, start: tuple[int, ...], stop: tuple[int, ...], step: tuple[int, ...]) -> Tensor:
+    def _slice(
+        self, start: tuple[int, ...], stop: tuple[int, ...], step: tuple[int, ...], shape: Shape | None = None
+    ) -> Tensor:
+        """The slice, in another shape where one is given."""
         if stop == self.shape and not any(start) and all(every == 1 for every in step):
-            return same_view(self)
-        return view(shaping.slice, self, start=start, stop=stop, step=step)
+            return same_view(self) if shape is None else self._viewed(shape)
+        params = {"start": start, "stop": stop, "step": step}
+        if shape is None:
+            return view(shaping.slice, self, **params)
+        before = self._node
+        sliced = apply(shaping.slice, self, **params)
+        if sliced.shape == shape:
+            return view_of(sliced, self, ((shaping.slice, params),), before)
+        path = ((shaping.slice, params), (shaping.reshape, {"shape": shape}))
+        return view_of(apply(shaping.reshape, sliced, shape=shape), self, path, before)
 
     def _pad(self, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...]) -> Tensor:
         if not any((*low, *high, *interior)):

@@ -14,7 +14,7 @@ from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Node
 from chainrule.names import no_attribute
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import Engine, Handle, Number, apply, as_view, current, lifted, viewed
+from chainrule.tensor.core import Engine, Handle, Number, apply, current, lifted, view_of
 from chainrule.tensor.creation import full, ones, tensor, zeros
 from chainrule.tensor.inplace import InPlace
 from chainrule.tensor.printing import text_of
@@ -81,12 +81,13 @@ class Tensor(InPlace):
         >>> x.detach().requires_grad
         False
         """
+        before = node = lifted(self)
+        result = apply(ew.detach, self) if graph.tracing() else Tensor(graph.leaf(node.value, node.dtype))
         with graph.grad_mode(False):
-            views = viewed(self, ())
-        views.own = True
-        before, node = views.family.root._node, lifted(self)
-        cut = apply(ew.detach, self) if graph.tracing() else Tensor(graph.leaf(node.value, node.dtype))
-        return as_view(cut, views, before)
+            view_of(result, self, (), before)
+        if result._views is not None:
+            result._views.own = True
+        return result
 
     def clone(self) -> Tensor:
         """A tensor of the same value, with its history."""

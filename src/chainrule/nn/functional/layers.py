@@ -48,7 +48,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"{weight.dtype.name}. Convert the input with cr.as_tensor(input, dtype=cr.{weight.dtype.name})"
             f"{f', or the model with model.to(cr.{input.dtype.name})' if input.dtype.is_floating_point else ''}."
         )
-    product = input @ weight.T
+    with graph.aliasing(False):
+        product = input @ weight.T
     return product if bias is None else product + bias
 
 

@@ -1,0 +1,77 @@
+"""One eager update of many parameters: laid end to end, they cost the Python of one.
+
+The rules work element by element, so an element's new value does not depend on what lies beside it: the bits are
+those of an update one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from chainrule import graph
+from chainrule.dtypes import DType
+from chainrule.graph import Array
+from chainrule.optim.rules import Rule, Settings, update
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import settled, wrap
+
+# Numbers laid end to end at most: their temporaries stay in a second-level cache, beyond which Python no longer counts.
+ROOM = 1 << 16
+
+States = Mapping[Tensor, Mapping[str, Tensor]]
+
+
+def batches(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
+    """The parameters in their order, those of one dtype together as far as there is room."""
+    batch: list[Tensor] = []
+    dtype: DType | None = None
+    room = 0
+    for parameter in parameters:
+        size = parameter.numel()
+        if batch and (parameter.dtype is not dtype or size > room):
+            yield batch
+            batch = []
+        if not batch:
+            dtype, room = parameter.dtype, ROOM
+        batch.append(parameter)
+        room -= size
+    if batch:
+        yield batch
+
+
+def update_together(rules: tuple[Rule, ...], batch: list[Tensor], states: States, settings: Settings) -> None:
+    """One step of an optimizer for parameters of one dtype."""
+    slots = [slot for rule in rules for slot in rule.slots]
+    gradients = [p.grad for p in batch if p.grad is not None]
+    state = {slot: _flat([states[p][slot] for p in batch]) for slot in slots}
+    new, changed = update(rules, _flat(batch), _flat(gradients), state, settings)
+    _divide(new, batch)
+    for slot, value in changed.items():
+        _divide(value, [states[p][slot] for p in batch])
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    """Their values end to end."""
+    values = [settled(t).value for t in tensors]
+    return wrap(graph.leaf(np.concatenate(values, axis=None), tensors[0].dtype))
+
+
+def _divide(flat: Tensor, tensors: list[Tensor]) -> None:
+    """Give each its part of the new values."""
+    values: Array = settled(flat).value
+    at = 0
+    for tensor in tensors:
+        size = tensor.numel()
+        _put(tensor, values[at : at + size].reshape(tensor.shape))
+        at += size
+
+
+def _put(tensor: Tensor, value: Array) -> None:
+    old: Any = tensor._node
+    if tensor._views is not None:
+        tensor.copy_(wrap(graph.leaf(value, tensor.dtype)))
+    else:
+        tensor._name(graph.leaf(value, old.dtype, old.requires_grad, old.owner))
