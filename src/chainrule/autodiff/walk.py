@@ -7,10 +7,11 @@ so the result is a graph like any other: printed, compiled, differentiated again
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from chainrule import graph
+from chainrule.autodiff.plain import plain
 from chainrule.borrowed import borrowed
 from chainrule.errors import DtypeError, GradientError, ShapeError
 from chainrule.graph import Node
@@ -23,16 +24,23 @@ from chainrule.tensor.creation import ones_like, zeros_like
 
 
 def gradients(
-    outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Iterable[Node], create_graph: bool = False
+    outputs: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    targets: Iterable[Node],
+    create_graph: bool = False,
+    order: Iterable[Node] | None = None,
 ) -> dict[Node, Tensor]:
     """The gradient of sum(<output, seed>) with respect to each target node it depends on.
 
-    dL/dX = sum over the readers Y of X of (dL/dY)(dY/dX), Y being visited before X.
+    dL/dX = sum over the readers Y of X of (dL/dY)(dY/dX), Y being visited before X. `order` is the toposort of the
+    outputs, where it is known.
     """
     wanted = set(targets)
-    order = [node for node in graph.toposort(map(lifted, outputs)) if node.requires_grad]
+    if order is None:
+        order = graph.toposort(map(lifted, outputs))
+    order = [node for node in order if node.requires_grad]
     for node in order:
-        if node.released:
+        if node.op is graph.RELEASED:
             raise GradientError(
                 f"backward: the history{node.whereabouts()} was freed by an earlier backward pass. "
                 f"Call the first one with retain_graph=True, or run the forward pass again."
@@ -40,16 +48,17 @@ def gradients(
     leading = _leading_to(wanted, order)
     arrived: dict[Node, Tensor] = {}
     trace = graph.current_trace()
+    handle = wrap if create_graph or trace is not None else plain
     with graph.grad_mode(create_graph), graph.aliasing(False), graph.provenance() as stand_for:
         for output, seed in zip(outputs, seeds, strict=True):
-            _accumulate(arrived, lifted(output), seed)
+            _accumulate(arrived, lifted(output), handle(lifted(seed)))
         for node in reversed(order):
             if node in arrived and node in leading:
                 dY = arrived[node] if node in wanted else arrived.pop(node)
                 if trace is not None:
                     trace.differentiated(node, dY._node)
                 stand_for(node)
-                distribute(node, dY, leading, arrived)
+                distribute(node, dY, leading, arrived, handle)
     return {node: arrived[node] for node in wanted if node in arrived}
 
 
@@ -62,7 +71,9 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
     return leading
 
 
-def distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor]) -> None:
+def distribute(
+    node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor], handle: Callable[[Node], Tensor] = wrap
+) -> None:
     """One application of the chain rule: `node`'s gradient becomes contributions to its inputs."""
     op = node.op
     if op is ew.detach:
@@ -70,7 +81,10 @@ def distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, T
     reaching = [argument for argument, source in enumerate(node.inputs) if source.requires_grad and source in leading]
     if not reaching:
         return
-    Y, inputs = wrap(node), [wrap(source) for source in node.inputs]
+    before = handle
+    if op.kind == "call" or op.joint is not None:
+        handle, dY = wrap, wrap(lifted(dY))
+    Y, inputs = handle(node), [handle(source) for source in node.inputs]
     joint = _joint(node, dY, Y, inputs) if op.joint is not None else None
     for argument in reaching:
         if joint is not None:
@@ -82,8 +96,10 @@ def distribute(node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, T
         # Broadcasting is undone here, once, for every rule. No rule: the derivative is zero where it exists.
         if product is None:
             product = zeros_like(inputs[argument])
-        elif product._node.shape != source.shape:
+        elif product.shape != source.shape:
             product = product.sum_to_size(source.shape)
+        if before is plain and type(product) is Tensor:
+            product = plain(lifted(product))
         arrived[source] = arrived[source] + product if source in arrived else product
 
 
@@ -111,7 +127,7 @@ def _backward(
     leaves = [
         node for node in order if node.owner is not None and node.requires_grad and (chosen is None or node in chosen)
     ]
-    found = gradients([output], [seed], leaves, create_graph)
+    found = gradients([output], [seed], leaves, create_graph, order)
     with graph.grad_mode(create_graph):
         for node in leaves:
             owner = node.owner() if node.owner is not None else None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from chainrule.errors import NonFiniteError, SettingError
+from chainrule.graph import tracing
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import zeros
 from chainrule.tensor.functions import no_grad, stack
@@ -23,6 +24,14 @@ def _gradient(parameter: Tensor) -> Tensor:
     if gradient is None:
         raise SettingError("a gradient vanished while it was being clipped. Do not clip from several threads.")
     return gradient
+
+
+def _replace(parameter: Tensor, value: Tensor) -> None:
+    """The gradient takes the value where it lies, as PyTorch's does; in a trace another tensor takes its place."""
+    if tracing():
+        parameter.grad = value
+    else:
+        _gradient(parameter).copy_(value)
 
 
 def clip_grad_norm_(
@@ -62,7 +71,7 @@ def clip_grad_norm_(
             )
         scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
         for parameter in chosen:
-            parameter.grad = _gradient(parameter) * scale
+            _replace(parameter, _gradient(parameter) * scale)
     return total
 
 
@@ -71,7 +80,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     _check_bound("clip_grad_value_", "clip_value", clip_value)
     with no_grad():
         for parameter in _with_gradient(parameters):
-            parameter.grad = _gradient(parameter).clamp(-clip_value, clip_value)
+            _replace(parameter, _gradient(parameter).clamp(-clip_value, clip_value))
 
 
 def _check_bound(name: str, argument: str, value: float) -> None:

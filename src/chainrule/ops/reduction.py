@@ -12,7 +12,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.errors import ShapeError
-from chainrule.graph import Node, Op, Shape, Type, who
+from chainrule.graph import Node, Op, Shape, Type, tracing, who
 
 
 def _kept(shape: Shape, dims: tuple[int, ...]) -> Shape:
@@ -21,7 +21,7 @@ def _kept(shape: Shape, dims: tuple[int, ...]) -> Shape:
 
 def _spread(t: Any, dims: tuple[int, ...], shape: Shape) -> Any:
     """A reduced tensor, back over the shape it was reduced from."""
-    if len(dims) == len(shape):
+    if len(dims) == len(shape) and not tracing():
         return t.expand(shape)
     keepdim = tuple(1 if axis in dims else size for axis, size in enumerate(shape))
     return t.reshape(keepdim).expand(shape)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from chainrule import graph
-from chainrule.dtypes import DType
+from chainrule.autodiff.plain import Plain
+from chainrule.dtypes import DType, float64
 from chainrule.graph import Array
 from chainrule.optim.rules import Rule, Settings, update
 from chainrule.tensor import Tensor
@@ -44,19 +45,24 @@ def batches(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
 
 def update_together(rules: tuple[Rule, ...], batch: list[Tensor], states: States, settings: Settings) -> None:
     """One step of an optimizer for parameters of one dtype."""
+    numbers = {name: _number(value) for name, value in settings.items()}
     slots = [slot for rule in rules for slot in rule.slots]
     gradients = [p.grad for p in batch if p.grad is not None]
     state = {slot: _flat([states[p][slot] for p in batch]) for slot in slots}
-    new, changed = update(rules, _flat(batch), _flat(gradients), state, settings)
+    new, changed = update(rules, _flat(batch), _flat(gradients), state, numbers)
     _divide(new, batch)
     for slot, value in changed.items():
         _divide(value, [states[p][slot] for p in batch])
 
 
+def _number(value: Any) -> Any:
+    """A number where a tensor of the settings is one: it meets each element rounded to the element's dtype."""
+    return value.item() if isinstance(value, Tensor) and value.dtype is float64 else value
+
+
 def _flat(tensors: list[Tensor]) -> Tensor:
     """Their values end to end."""
-    values = [settled(t).value for t in tensors]
-    return wrap(graph.leaf(np.concatenate(values, axis=None), tensors[0].dtype))
+    return Plain(np.concatenate([settled(t).value for t in tensors], axis=None))
 
 
 def _divide(flat: Tensor, tensors: list[Tensor]) -> None:

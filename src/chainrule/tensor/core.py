@@ -297,7 +297,7 @@ def wrap(node: Node) -> Tensor:
 
 def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
     """One primitive on tensors of its dtypes: every operation of chainrule ends here."""
-    if op.float_only and not tensors[0].dtype.is_floating_point:
+    if op.float_only and not tensors[0]._node.dtype.is_floating_point:
         tensors = tuple(apply(ew.cast, tensor, dtype=dtypes.float32) for tensor in tensors)
     return Engine.tensor(graph.apply(op, tuple([lifted(t) for t in tensors]), params))
 
@@ -467,9 +467,10 @@ def axes(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
     """`dim` as sorted non-negative axes; None is all of them."""
     if dim is None:
         return tuple(range(ndim))
-    if isinstance(dim, (int, np.integer)):
+    if type(dim) is int:
         return (axis(name, dim, ndim),)
-    result = tuple(sorted(axis(name, d, ndim) for d in dim))
+    given: tuple[Any, ...] = (dim,) if hasattr(dim, "__index__") else tuple(dim)
+    result = tuple(sorted(axis(name, d, ndim) for d in given))
     if len(set(result)) != len(result):
         raise ShapeError(f"{graph.who(name)}: each axis may stand once in dim, got {dim}. Remove the repetition.")
     return result

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from chainrule.errors import DtypeError, SettingError
-from chainrule.graph import shape_error, who
+from chainrule.graph import shape_error, tracing, who
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.layers import check_labels
 from chainrule.nn.functional.reduction import check_reduction, reduced, share
 from chainrule.nn.meaning import LOG_PROBABILITIES, LOGITS, reads
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import number
-from chainrule.tensor.creation import given
+from chainrule.tensor.core import number, settled
+from chainrule.tensor.creation import given, ones
 
 
 @reads(LOGITS)
@@ -98,6 +98,8 @@ def nll_loss(
 
 def _picked(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, dim: int) -> tuple[Tensor, Tensor]:
     """The loss of each target, and the share with which it enters the mean (0 where ignored)."""
+    if weight is None and not tracing() and not (settled(target).value == ignore_index).any():
+        return -log_p.gather(dim, target.unsqueeze(dim))._copied(target.shape), ones(target.shape, dtype=log_p.dtype)
     counts = target != ignore_index
     label = target.where(counts, 0)  # an ignored label may be no valid position: read class 0, then drop it
     losses = -log_p.gather(dim, label.unsqueeze(dim)).squeeze(dim)
