@@ -18,6 +18,7 @@ from chainrule.graph import Array, Node, Op, Shape
 from chainrule.ops import elementwise as ew
 from chainrule.ops import reduction, shaping
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import lifted
 
 F32, F64 = dtypes.float32.numpy, dtypes.float64.numpy
 _OURS = {dtype.numpy: dtype for dtype in dtypes.ALL}
@@ -77,14 +78,22 @@ class Plain(Tensor):
         return super().expand(*shape, size=size)
 
     def where(self, condition: Tensor, other: Any) -> Tensor:
-        if type(condition) is Plain and type(other) in (int, float) and _floating(self._array):
-            return _made(np.where, condition._array, self._array, self._array.dtype.type(other))
+        if type(other) in (int, float) and _floating(self._array) and condition.dtype is dtypes.bool_:
+            return _made(np.where, _array(condition), self._array, self._array.dtype.type(other))
         return super().where(condition, other)
 
     def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
-        if type(mask) is Plain and type(value) in (int, float) and _floating(self._array):
-            return _made(np.where, mask._array, self._array.dtype.type(value), self._array)
+        if type(value) in (int, float) and _floating(self._array) and mask.dtype is dtypes.bool_:
+            return _made(np.where, _array(mask), self._array.dtype.type(value), self._array)
         return super().masked_fill(mask, value)
+
+    def sum(self, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Tensor:
+        if dim is None and not keepdim and not kwargs and self._array.ndim and _floating(self._array):
+            return _made(reduction.sum.numpy, self._array, tuple(range(self._array.ndim)))
+        return super().sum(dim, keepdim, **kwargs)
+
+    def __invert__(self) -> Tensor:
+        return _made(np.invert, self._array) if self._array.dtype.kind == "b" else super().__invert__()
 
     def __neg__(self) -> Tensor:
         return _made(np.negative, self._array) if _floating(self._array) else super().__neg__()
@@ -118,6 +127,10 @@ def plain(node: Node) -> Plain:
     return result
 
 
+def _array(tensor: Tensor) -> Array:
+    return tensor._array if type(tensor) is Plain else lifted(tensor).value
+
+
 def _floating(array: Array) -> bool:
     return array.dtype is F32 or array.dtype is F64
 
@@ -140,7 +153,7 @@ def _operator(name: str, function: Callable[..., Any], reflected: bool = False) 
             result: Tensor = otherwise(self, other)
             return result
         if isinstance(other, Tensor) and other.dtype is _OURS[a.dtype]:
-            b = other._array if type(other) is Plain else other._node.value
+            b = _array(other)
         elif type(other) is float or (type(other) is int and abs(other) < _SMALL):
             b = graph.const(other, _OURS[a.dtype]).value
         else:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from chainrule.autodiff.plain import plain
 from chainrule.errors import NonFiniteError, SettingError
 from chainrule.graph import tracing
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import settled
 from chainrule.tensor.creation import zeros
 from chainrule.tensor.functions import no_grad, stack
 
@@ -26,12 +28,17 @@ def _gradient(parameter: Tensor) -> Tensor:
     return gradient
 
 
+def _computed(gradient: Tensor) -> Tensor:
+    """The gradient, outside traces as one that computes at once on its array: nobody asks for the steps of clipping."""
+    return gradient if tracing() else plain(settled(gradient))
+
+
 def _replace(parameter: Tensor, value: Tensor) -> None:
     """The gradient takes the value where it lies, as PyTorch's does; in a trace another tensor takes its place."""
     if tracing():
         parameter.grad = value
     else:
-        _gradient(parameter).copy_(value)
+        _gradient(parameter)._rebind(value, "clip_grad")
 
 
 def clip_grad_norm_(
@@ -61,7 +68,8 @@ def clip_grad_norm_(
     if not chosen:
         return zeros()
     with no_grad():
-        norms = stack([_gradient(p).norm(norm_type) for p in chosen])
+        gradients = [_computed(_gradient(p)) for p in chosen]
+        norms = stack([gradient.norm(norm_type) for gradient in gradients])
         total = norms.norm(norm_type)
         if error_if_nonfinite and not total.isfinite().item():
             raise NonFiniteError(
@@ -70,8 +78,8 @@ def clip_grad_norm_(
                 f"NaN in the data; error_if_nonfinite=False would clip on regardless."
             )
         scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
-        for parameter in chosen:
-            _replace(parameter, _gradient(parameter) * scale)
+        for parameter, gradient in zip(chosen, gradients, strict=True):
+            _replace(parameter, gradient * scale)
     return total
 
 

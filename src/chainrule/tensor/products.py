@@ -113,9 +113,11 @@ def _factor(value: Operand | Handle) -> Handle:
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
     if a.ndim == 1:
-        return _matmul(a.unsqueeze(0), b).squeeze(-2 if b.ndim > 1 else 0)
+        product = _matmul(a._copied((1, *a.shape)), b)
+        return product._copied((*product.shape[:-2], product.shape[-1]) if b.ndim > 1 else ())
     if b.ndim == 1:
-        return _matmul(a, b.unsqueeze(1)).squeeze(-1)
+        product = _matmul(a, b._copied((*b.shape, 1)))
+        return product._copied(product.shape[:-1])
     if a.ndim > 2 and b.ndim == 2 and a.shape[-1] == b.shape[0]:
         # One product of many rows, rather than a batch of small ones.
         rows = a.flatten(0, -2)

@@ -33,7 +33,8 @@ def reduce(op: Op, x: Handle, dim: Dims, keepdim: bool) -> Tensor:
     dims = axes(op.name, dim, x.ndim)
     dims = dims if x.ndim else ()  # PyTorch's dim=0 of a tensor without axes
     result = apply(op, x, dims=dims) if dims else _of_one(op, x._tensor)
-    return result.reshape(tuple(1 if a in dims else size for a, size in enumerate(x.shape))) if keepdim else result
+    shape = tuple([1 if a in dims else size for a, size in enumerate(x.shape)])
+    return result._copied(shape) if keepdim and shape != result.shape else result
 
 
 def _numpy_names(method: Callable[P, R]) -> Callable[P, R]:
@@ -54,7 +55,7 @@ def _numpy_names(method: Callable[P, R]) -> Callable[P, R]:
 
 def _of_one(op: Op, x: Tensor) -> Tensor:
     """A fold over no axes: over one of size 1, so that types and gradients are the op's own."""
-    return apply(op, x.reshape((*x.shape, 1)), dims=(x.ndim,))
+    return apply(op, x._copied((*x.shape, 1)), dims=(x.ndim,))
 
 
 class Reductions(Products):

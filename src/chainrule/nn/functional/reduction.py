@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from chainrule.errors import unknown_name
-from chainrule.graph import shape_error
+from chainrule.graph import shape_error, tracing
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import settled
 from chainrule.tensor.creation import given
 
 REDUCTIONS = ["mean", "none", "sum"]
@@ -28,6 +29,8 @@ def reduced(losses: Tensor, reduction: str) -> Tensor:
 
 def share(part: Tensor, loss: Tensor) -> Tensor:
     """A part of a loss; no part of an infinite one is nothing, not NaN."""
+    if not tracing() and (settled(loss).value < math.inf).all():
+        return part * loss
     return part * loss.where((part != 0) | (loss < math.inf), 0.0)
 
 
