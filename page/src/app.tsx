@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { VIEWS, read, written } from "./address";
 import type { Source } from "./document";
 import { num } from "./document";
 import { first, kinds } from "./changes";
@@ -17,20 +18,24 @@ import { strongest } from "./terms";
 import { WhatIf } from "./whatif";
 import { Training } from "./training";
 
-const VIEWS: [View, string][] = [["network", "Network"], ["training", "Training"], ["data", "Data"], ["whatif", "What if"], ["diagnosis", "Diagnosis"]];
-
 export function App({ source: given }: { source: Source }) {
   const [source, setSource] = useState(given);
   const dark = useMedia("(prefers-color-scheme: dark)");
   const [said, say] = useState("");
-  const [state, setState] = useState<State>(() => ({
-    view: "network", frame: source.document.frames.length - 1, selection: beginning(source), change: first(source, source.document.frames.at(-1)!, kinds(source)[0]!), cursor: null, open: new Set(), theme: "auto",
-  }));
+  const [state, setState] = useState<State>(() => {
+    // A training that goes on is followed; any other is opened where weights still move.
+    const frame = source.document.live?.running ? source.document.frames.length - 1 : 0;
+    return {
+      view: "network", frame, selection: beginning(source), change: first(source, source.document.frames[frame]!, kinds(source)[0]!), cursor: null, open: new Set(), theme: "auto",
+      ...read(source, location.hash),
+    };
+  });
   useLive(source, (next) => {
     // Whoever looks at the latest step goes on looking at the latest.
     setState((before) => ({ ...before, frame: before.frame >= source.document.frames.length - 1 ? next.document.frames.length - 1 : before.frame }));
     setSource(next);
   });
+  useAddress(source, state, (place) => setState((before) => ({ ...before, ...place })));
   const set = (patch: Partial<State>) => setState((before) => ({ ...before, ...patch }));
   const frameNumber = Math.min(state.frame, source.document.frames.length - 1);
   const frame = source.document.frames[frameNumber]!;
@@ -59,8 +64,32 @@ export function App({ source: given }: { source: Source }) {
 
 /** The weight of the first layer that is pulled most. */
 function beginning(source: Source): Selection | null {
-  const last = source.document.frames.at(-1)!;
-  return source.document.parameters.length ? { kind: "weight", parameter: 0, index: strongest(source, last, 0) } : null;
+  const frame = source.document.frames[0]!;
+  return source.document.parameters.length ? { kind: "weight", parameter: 0, index: strongest(source, frame, 0) } : null;
+}
+
+/** Keeps the address and what is shown alike; another view is a step that the browser's way back undoes. */
+function useAddress(source: Source, state: State, follow: (place: Partial<State>) => void): void {
+  const view = useRef(state.view);
+  const hash = written(source, { ...state, frame: Math.min(state.frame, source.document.frames.length - 1) });
+  useEffect(() => {
+    if (hash === location.hash) return;
+    try {
+      history[view.current === state.view ? "replaceState" : "pushState"](null, "", hash);
+    } catch {
+      // A page inside another one (a notebook) has no address of its own.
+    }
+    view.current = state.view;
+  }, [hash]);
+  useEffect(() => {
+    const listen = () => {
+      const place = read(source, location.hash);
+      view.current = place.view ?? view.current;
+      follow(place);
+    };
+    addEventListener("popstate", listen);
+    return () => removeEventListener("popstate", listen);
+  }, [source]);
 }
 
 function ViewOf({ view }: { view: View }): ComponentChildren {

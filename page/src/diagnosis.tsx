@@ -17,7 +17,7 @@ export function DiagnosisView() {
       <section aria-labelledby="diagnosis-title">
         <h2 id="diagnosis-title">Diagnosis</h2>
         {!diagnosis ? (
-          <NotRun what="The diagnosis" how="chainrule diagnose RUN">It raises hypotheses and tests each by replaying from a checkpoint with the remedy applied.</NotRun>
+          <NotRun what="The diagnosis" how="chainrule diagnose RUN" python="trainer.report(diagnosis=trainer.diagnose())">It raises hypotheses and tests each by replaying from a checkpoint with the remedy applied.</NotRun>
         ) : (
           <>
             <p class="lead">{diagnosis.summary}</p>
@@ -32,17 +32,17 @@ export function DiagnosisView() {
       </section>
       <section aria-labelledby="checks-title">
         <h2 id="checks-title">Checks of the derivatives</h2>
-        {!checks ? <NotRun what="The check" how="chainrule check RUN">It compares every derivative rule and the whole gradient with numbers made without them.</NotRun> : <Verdicts />}
+        {!checks ? <NotRun what="The check" how="chainrule check RUN" python="trainer.report(checks=model.verify(X, y))">It compares every derivative rule and the whole gradient with numbers made without them.</NotRun> : <Verdicts />}
       </section>
     </div>
   );
 }
 
-function NotRun({ what, how, children }: { what: string; how: string; children: string }) {
+function NotRun({ what, how, python, children }: { what: string; how: string; python: string; children: string }) {
   return (
     <div class="panel not-run">
       <p><strong>{what} was not run</strong> for this report, so nothing is said here about whether there is anything to find.</p>
-      <p>{children} Run <code>{how}</code>, then write the report again.</p>
+      <p>{children} Run <code>{how}</code>, and open the page with <code>chainrule view RUN</code>; or from Python, <code>{python}</code>.</p>
     </div>
   );
 }

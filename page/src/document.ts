@@ -249,7 +249,7 @@ export interface Document {
   what_if: Consequence[];
   diagnosis: Diagnosis | null;
   checks: Checks | null;
-  live: { running: boolean; version: number } | null;
+  live: { running: boolean; version: number; first: number; end: number } | null;
 }
 
 /** An array of the document, decoded. `exact` is false for pictures, whose numbers are never printed. */

@@ -4,6 +4,7 @@ import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useWidth } from "./hooks";
 import { thumbnail, type Thumbnail } from "./pictures";
 import { BOX, neighbour, route, type Beat, type Box, type Edge, type Group, type Scene } from "./scene";
+import type { Document } from "./document";
 import { useStore, type Selection } from "./state";
 import { paint } from "./canvas";
 
@@ -43,6 +44,20 @@ export function Graph({ scene, order, toggle }: GraphProps) {
     if (scene.boxes.length > SVG_LIMIT) say(describe(target));
     else requestAnimationFrame(() => box.current?.querySelector<SVGGElement>(`[data-key="${CSS.escape(target.key)}"]`)?.focus());
   };
+  // Opening or closing a module takes away the box that had the focus: it goes on in what came in its place.
+  const turned = useRef<Box | null>(null);
+  const turn = (target: Box) => {
+    const module = target.module ?? moduleOf(target);
+    if (!module) return;
+    turned.current = target;
+    toggle(module);
+  };
+  const moduleOf = (target: Box) => (target.node === null ? null : source.document.graph.nodes[target.node]!.module);
+  useLayoutEffect(() => {
+    const before = turned.current;
+    turned.current = null;
+    if (before) focusOn(after(before, scene, source.document));
+  }, [scene]);
   const current = scene.boxes.find((b) => b.key === focused) ?? scene.boxes.find((b) => isSelected(b, state.selection)) ?? scene.boxes[0]!;
 
   const onKey = (event: KeyboardEvent) => {
@@ -50,7 +65,7 @@ export function Graph({ scene, order, toggle }: GraphProps) {
       const next = neighbour(scene.boxes, current, event.key);
       if (next) focusOn(next);
     } else if (event.key === "Enter" || event.key === " ") select(current);
-    else if (event.key === "o" && current.module !== null) toggle(current.module);
+    else if (event.key === "o") turn(current);
     else if (event.key === "+" || event.key === "=") setView(zoomed(shown, 1.25, width / 2, height / 2));
     else if (event.key === "-") setView(zoomed(shown, 0.8, width / 2, height / 2));
     else if (event.key === "0") setView(null);
@@ -250,6 +265,15 @@ function focusable(place: number): object {
 
 // -- helpers -----------------------------------------------------------------------------------
 
+/** What stands for a box once its module was opened or closed: the module's first op, or the module. */
+function after(before: Box, scene: Scene, document: Document): Box {
+  const { nodes, modules } = document.graph;
+  const inside = (at: number | null): boolean => at !== null && (at === before.module || inside(modules[at]!.parent));
+  const same = scene.boxes.filter((box) => box.phase === before.phase);
+  const stands = before.node === null ? same.find((box) => inside(box.node === null ? box.module : nodes[box.node]!.module)) : scene.boxOf(before.node, before.phase);
+  return stands ?? same[0] ?? scene.boxes[0]!;
+}
+
 export function selectionOf(box: Box): Selection {
   if (box.module !== null) return { kind: "module", module: box.module, phase: box.phase };
   return { kind: "node", node: box.node!, phase: box.phase, element: 0 };
@@ -292,11 +316,13 @@ function zoomed(view: View, factor: number, x: number, y: number): View {
   return { k, x: x - (x - view.x) * share, y: y - (y - view.y) * share };
 }
 
-/** As large as can be read, from the left end where the whole does not fit. */
+const READABLE = 0.62; // the scale below which the words on the boxes are too small
+
+/** All of it where that can be read; else as large as reads well, from the left end. */
 function fit(scene: Scene, width: number, height: number): View {
   const all = whole(scene, width, height);
-  const k = Math.max(all.k, 0.8);
-  if (k === all.k) return all;
+  if (all.k >= READABLE) return all;
+  const k = 0.8;
   const { bounds } = scene;
   return { k, x: 20 - bounds.x * k, y: height / 2 - (bounds.y + bounds.height / 2) * k };
 }

@@ -33,7 +33,7 @@ export function Network() {
       <p class="legend-line">
         <span class="swatch negative">− negative</span> <span class="swatch positive">+ positive</span>
         <span class="line-saved">┊ saved value</span>
-        <span class="keys">arrows move · Enter shows · o opens · + − 0 zoom · n, p step</span>
+        <span class="keys">arrows move · Enter shows · o opens and closes · + − 0 zoom · n, p step</span>
       </p>
       <Fold summary={`Table of the ${count(document.graph.nodes.length)} nodes`}>{() => <NodeTable />}</Fold>
       <div class="columns">

@@ -21,6 +21,9 @@ export function WeightPanel({ parameter: p, index }: { parameter: number; index:
   const measured = frame.params[p];
   const [shown, show] = useState<"value" | "grad">("value");
   const choose = (next: number) => set({ selection: { kind: "weight", parameter: p, index: next } });
+  const [asked, askFor] = useState(frame.step);
+  useEffect(() => askFor(frame.step), [frame.step]);
+  const step = source.document.live ? asked : frame.step;
   const array = source.tensor(shown === "value" ? (measured?.value ?? measured?.value_picture) : (measured?.grad ?? measured?.grad_picture));
   return (
     <section class="panel" aria-labelledby="panel-title">
@@ -39,7 +42,8 @@ export function WeightPanel({ parameter: p, index }: { parameter: number; index:
       {(array?.exact || source.document.live) && (
         <p><button type="button" onClick={() => set({ view: "whatif", change: { kind: "weight", parameter: parameter.name, index: unravel(index, parameter.shape).join(", "), value: 0 } })}>What if it were another?</button></p>
       )}
-      {array?.exact ? <OneWeight p={p} index={index} /> : source.document.live ? <Asked p={p} index={index} /> : <NotKept />}
+      {source.document.live && <AtStep step={step} choose={askFor} />}
+      {step !== frame.step ? <Asked p={p} index={index} step={step} /> : array?.exact ? <OneWeight p={p} index={index} /> : source.document.live ? <Asked p={p} index={index} step={step} /> : <NotKept />}
       <CheckOf subjects={[parameter.name, ...readers(source, parameter)]} />
     </section>
   );
@@ -143,7 +147,7 @@ function OneWeight({ p, index }: { p: number; index: number }) {
     <>
       <h3>{name}<small> at step {count(frame.step)}</small></h3>
       <Numbers value={value} gradient={gradient} update={update} />
-      {known ? <Derived derivation={known} /> : source.document.live ? <Asked p={p} index={index} bare /> : <Explained p={p} />}
+      {known ? <Derived derivation={known} /> : source.document.live ? <Asked p={p} index={index} step={frame.step} bare /> : <Explained p={p} />}
       {!known && (
         <>
           <h3>Sample by sample</h3>
@@ -155,15 +159,29 @@ function OneWeight({ p, index }: { p: number; index: number }) {
   );
 }
 
+/** Where a server answers, any recorded step can be asked for, and not only those that the slider stops at. */
+function AtStep({ step, choose }: { step: number; choose(step: number): void }) {
+  const { source } = useStore();
+  const { first, end } = source.document.live!;
+  return (
+    <p class="fields">
+      <label class="field">
+        Step <input type="number" min={first} max={end - 1} value={step} onInput={(event) => choose(first + clamped(String(Number(event.currentTarget.value) - first), end - first))} />
+      </label>
+      <span class="facts">of {count(first)} to {count(end - 1)}</span>
+    </p>
+  );
+}
+
 /** A weight that the document does not hold at this step, asked of the server. */
-function Asked({ p, index, bare = false }: { p: number; index: number; bare?: boolean }) {
-  const { source, frame } = useStore();
+function Asked({ p, index, step, bare = false }: { p: number; index: number; step: number; bare?: boolean }) {
+  const { source } = useStore();
   const parameter = source.document.parameters[p]!;
   const places = unravel(index, parameter.shape);
-  const answer = useWeight(true, parameter.name, places, frame.step);
+  const answer = useWeight(true, parameter.name, places, step);
   return (
     <>
-      {!bare && <h3>{parameter.name}[{places.join(", ")}]<small> at step {count(frame.step)}</small></h3>}
+      {!bare && <h3>{parameter.name}[{places.join(", ")}]<small> at step {count(step)}</small></h3>}
       {answer === null && <p class="hint">Asking…</p>}
       {typeof answer === "string" && <p class="bad">{answer}</p>}
       {!bare && answer !== null && typeof answer !== "string" && <Numbers value={num(answer.value)} gradient={num(answer.gradient)} update={num(answer.update)} />}

@@ -126,12 +126,15 @@ def explain(run: str, weight: str, step: int, samples: int, flow: bool, as_json:
 def diagnose(run: str, as_json: bool) -> None:
     """Find what is wrong with the training of the run folder RUN, each finding confirmed by experiment.
 
-    The run is repeated from its configuration (to the bit), then replayed with one remedy after the other.
+    The run is repeated from its configuration (to the bit), then replayed with one remedy after the other. What was
+    found is kept in RUN, for the page.
     """
     from chainrule.cli.runs import repeated
+    from chainrule.explain.report.kept import keep
 
     trainer, same = repeated(Path(run))
     found = trainer.diagnose()
+    keep(Path(run), "diagnosis", found.as_dict())
     click.echo(json.dumps(found.as_dict()) if as_json else str(found))
     if not same:
         click.echo(
@@ -146,7 +149,11 @@ def diagnose(run: str, as_json: bool) -> None:
 @click.option("--rows", default=32, show_default=True, type=click.IntRange(1), help="training rows to verify RUN on")
 @click.option("--json", "as_json", is_flag=True)
 def check(run: str | None, rows: int, as_json: bool) -> None:
-    """Verify every derivative rule, and the whole gradient of the network of RUN if one is named."""
+    """Verify every derivative rule, and the whole gradient of the network of RUN if one is named.
+
+    What was found of RUN is kept there, for the page.
+    """
+    from chainrule.explain.report.kept import keep
     from chainrule.explain.verify import joined, rules
 
     found = rules()
@@ -156,6 +163,7 @@ def check(run: str | None, rows: int, as_json: bool) -> None:
 
         trainer, config = read(Path(run))
         found = joined([found, trainer.model.verify(*load(config["dataset"]).train, trainer.loss, rows)])
+        keep(Path(run), "checks", found.as_dict())
     click.echo(json.dumps(found.as_dict()) if as_json else str(found))
     sys.exit(0 if found else 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +67,7 @@ def _trained(
     try:
         history = trainer.fit(
             *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-            seed=config["seed"], callbacks=[_Begun(folder, config)], progress=_reporter(shown, folder, bool(record)),
+            seed=config["seed"], callbacks=[_Followed(folder, config)], progress=_reporter(shown, folder, bool(record)),
             record=record, resume=bool(stopped),
         )  # fmt: skip
     except NonFiniteError as error:
@@ -138,14 +138,17 @@ def closing(result: dict[str, Any], config: dict[str, Any], recorded: bool) -> s
     return "\n".join(lines)
 
 
-class _Begun(Callback):
-    """Writes the configuration when the training begins, so that `chainrule view --live` can follow."""
+class _Followed(Callback):
+    """Writes the configuration when the training begins and the history after each epoch: `chainrule view --live` reads them."""
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder, self.config = folder, config
 
     def on_fit_start(self, trainer: Trainer) -> None:
         write_config(self.folder, self.config)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> None:
+        write_whole(self.folder / "history.json", trainer.history.to_json().encode(), durable=False)
 
 
 def measured_plainly(trainer: Trainer) -> Trainer:

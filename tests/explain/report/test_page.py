@@ -83,6 +83,9 @@ class Watched:
     def view(self, name):
         self.tab.get_by_role("tab", name=name).click()
 
+    def to_the_end(self):
+        self.tab.get_by_role("slider", name="Recorded step").press("End")
+
     def number(self, selector, attribute="data-value"):
         return float(self.tab.locator(selector).first.get_attribute(attribute))
 
@@ -183,6 +186,7 @@ def test_the_confusion_matrix_and_the_accuracy_are_those_of_the_predictions(watc
 
 def test_a_cell_of_the_matrix_chooses_its_images(watched):
     page = watched()
+    page.to_the_end()
     page.view("Data")
     cell = page.tab.locator(".confusion td button").first
     count = int(cell.inner_text())
@@ -309,6 +313,7 @@ def test_what_if_an_input_or_a_label_were_another(watched):
 
 def test_what_the_network_says_under_a_change(watched):
     page = watched()
+    page.to_the_end()
     page.view("What if")
     page.tab.get_by_role("button", name="Input", exact=True).click()
     page.tab.get_by_label("New value, typed").fill("-20")
@@ -537,11 +542,93 @@ def test_everything_is_reached_by_keyboard_alone(watched):
     keyboard.press("p")
     assert "1 of " in page.tab.locator(".stepper output").inner_text()
     press_until(page, "Recorded step", 200)
-    last = page.tab.locator(".now b").first.inner_text()
-    keyboard.press("Home")
     assert page.tab.locator(".now b").first.inner_text() == "0"
     keyboard.press("End")
-    assert page.tab.locator(".now b").first.inner_text() == last
+    assert int(page.tab.locator(".now b").first.inner_text()) > 0
+    keyboard.press("Home")
+    assert page.tab.locator(".now b").first.inner_text() == "0"
+
+
+def boxes(page):
+    return page.tab.locator(".box").evaluate_all("all => all.map(box => box.getAttribute('aria-label'))")
+
+
+def test_a_module_opens_and_closes_by_keyboard_and_the_focus_stays(watched):
+    page = watched()
+    keyboard = page.tab.keyboard
+    press_until(page, "Forward: ")
+    keyboard.press("ArrowRight")
+    page.tab.wait_for_timeout(60)
+    module, closed = focus(page), boxes(page)
+    keyboard.press("o")
+    page.tab.wait_for_timeout(60)
+    assert len(boxes(page)) > len(closed)
+    inside = focus(page)
+    assert inside in boxes(page) and inside not in closed
+    keyboard.press("ArrowRight")  # the keyboard is alive
+    page.tab.wait_for_timeout(60)
+    assert focus(page) in boxes(page) and focus(page) != inside
+    keyboard.press("ArrowLeft")
+    page.tab.wait_for_timeout(60)
+    keyboard.press("o")
+    page.tab.wait_for_timeout(60)
+    assert boxes(page) == closed and focus(page) == module
+
+
+# -- the address -------------------------------------------------------------------------------------------------
+
+
+def place(page):
+    return page.tab.evaluate("location.hash")
+
+
+def test_the_address_says_what_is_shown_and_leads_there(watched, file):
+    page = watched()
+    assert place(page).startswith("#view=network&step=0&weight=")
+    page.to_the_end()
+    page.tab.get_by_role("button", name="out.weight").click()
+    page.tab.get_by_role("spinbutton", name="Row").fill("3")
+    page.tab.get_by_role("spinbutton", name="Column").fill("5")
+    page.view("Training")
+    step = step_of(page)
+    assert f"view=training&step={step}&weight=out.weight%5B3%2C+5%5D" in place(page)
+    other = watched(file + place(page))
+    assert other.tab.get_by_role("tab", name="Training").get_attribute("aria-selected") == "true"
+    assert step_of(other) == step
+    other.view("Network")
+    assert other.tab.locator("#panel-title").inner_text() == "out.weight"
+    assert other.tab.get_by_role("spinbutton", name="Row").input_value() == "3"
+    other.tab.go_back()
+    assert other.tab.get_by_role("tab", name="Training").get_attribute("aria-selected") == "true"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "view=nothing&step=-3&weight=out.weight[99, 0]", "weight=<img src=x>[1]", "step=1e9&node=99999", "module=-1&open=x,9999",
+        "node=0&element=999999999&pass=sideways", "%", "weight=out.weight[0]", "step=0x1F&open=,,,",
+    ],
+)  # fmt: skip
+def test_an_address_that_asks_for_what_is_not_there_shows_the_page(watched, file, asked):
+    page = watched(f"{file}#{asked}")
+    assert page.tab.get_by_role("tab", name="Network").get_attribute("aria-selected") == "true"
+    assert page.tab.locator(".graph .box").count() > 3
+
+
+@pytest.mark.parametrize("width", [1366, 1400])
+def test_the_whole_of_a_small_network_is_in_sight(watched, tmp_path, width):
+    cr.manual_seed(0)
+    x, y = np.random.default_rng(0).normal(size=(64, 8)).astype("f"), np.arange(64) % 3
+    layers = [nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)]
+    model = nn.Sequential(*layers)
+    trainer = cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters()))
+    trainer.fit(x, y, epochs=2, progress=False, record=True)
+    trainer.report(tmp_path / "page.html", frames=2)
+    page = watched((tmp_path / "page.html").as_uri(), viewport={"width": width, "height": 800})
+    graph = page.tab.locator(".graph").bounding_box()
+    for box in page.tab.locator(".box .face").all():
+        where = box.bounding_box()
+        assert graph["x"] <= where["x"] and where["x"] + where["width"] <= graph["x"] + graph["width"]
 
 
 def test_the_focus_is_always_visible(watched):
@@ -666,6 +753,13 @@ def test_a_served_page_asks_for_weights_its_document_does_not_hold(watched, tmp_
         page.tab.wait_for_selector("dd[data-name=update]")
         moment = served.run.at(0)
         assert page.number("dd[data-name=gradient] .num") == moment.gradients["4.weight"][200, 3]
+        other = next(step for step in range(20) if step not in {frame.step for frame in served.report.frames})
+        page.tab.get_by_role("spinbutton", name="Step").fill(str(other))  # the slider does not stop there
+        page.tab.get_by_text(f"4.weight[200, 3] at step {other}").wait_for()
+        page.tab.wait_for_selector("dd[data-name=update]")
+        moment = served.run.at(other)
+        assert page.number("dd[data-name=gradient] .num") == moment.gradients["4.weight"][200, 3]
+        page.tab.get_by_role("spinbutton", name="Step").fill("0")
         page.tab.get_by_role("button", name="What if it were another?").click()
         page.tab.get_by_label("New value, typed").fill("0.5")
         page.tab.get_by_label("New value, typed").press("Enter")

@@ -47,7 +47,7 @@ def test_the_page_comes_with_the_headers_that_keep_it_to_itself(server):
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Referrer-Policy"] == "no-referrer"
     assert "connect-src 'self'" in page
-    assert Read(page).document["live"] == {"running": False, "version": 2 * 46 + 1}
+    assert Read(page).document["live"] == {"running": False, "version": 2 * 46 + 1, "first": 0, "end": 46}
 
 
 def test_only_the_loopback_address_is_bound(server):
@@ -158,17 +158,17 @@ def test_a_run_is_followed_as_its_record_grows(folder, tmp_path):
     log.write_bytes(whole[: 40 * 20])
     served = Served(copy, live=True)
     version, (first, _) = served.make(-1)
-    assert first["live"] == {"running": True, "version": version}
+    assert first["live"] == {"running": True, "version": version, "first": 0, "end": 20}
     assert len(first["curves"][0]["at"]) == 20
     assert served.make(version) is None
     log.write_bytes(whole)
     later, (second, _) = served.make(version)
-    assert second["live"] == {"running": True, "version": later}
+    assert second["live"] == {"running": True, "version": later, "first": 0, "end": later // 2}
     assert second["frames"][-1]["step"] > first["frames"][-1]["step"]
     assert len(second["curves"][0]["at"]) == 46
     (copy / "model.safetensors").write_bytes(b"written last")
     end, (third, _) = served.make(later)
-    assert third["live"] == {"running": False, "version": end}
+    assert third["live"] == {"running": False, "version": end, "first": 0, "end": end // 2}
     assert served.make(end) is None
 
 

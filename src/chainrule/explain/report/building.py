@@ -25,7 +25,7 @@ POINTS = 1500  # the most points of a curve over steps
 
 
 def of_run(run: Run, frames: int, **options: Any) -> Report:
-    """The report of a recorded training: `frames` of its steps, evenly spread, each exactly as it was computed."""
+    """The report of a recorded training: `frames` of its steps, each exactly as it was computed."""
     trainer = run.trainer
     report = Report(trainer, **options)
     report.about = {**facts(trainer, run), **report.about}
@@ -111,12 +111,13 @@ def _rows(trainer: Trainer) -> Pair:
 
 
 def _steps(run: Run, count: int) -> list[int]:
-    """Steps spread evenly over the record, on whole batches where there are any."""
+    """Steps of the record, the closer the earlier (most happens there), on whole batches where there are any."""
     if not len(run):
         raise SettingError(f"report: {run.folder} has no finished step yet. Train on, then write the report again.")
     every = run.replay.per_epoch
     whole = int(run.record.header["rows"]) % int(run.record.header["batch_size"]) == 0 or every == 1
-    places = np.unique(np.linspace(run.first_step, run.replay.end - 1, max(1, count)).round().astype(int))
+    shares = np.linspace(0, 1, max(1, count)) ** 2
+    places = np.unique((run.first_step + shares * (run.replay.end - 1 - run.first_step)).round().astype(int))
     chosen = {int(p) if whole or p % every != every - 1 or p == 0 else int(p) - 1 for p in places}
     return sorted(step for step in chosen if run.replay.recorded(step)) or [run.first_step]
 

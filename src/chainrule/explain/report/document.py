@@ -31,7 +31,8 @@ text, never markup. Whatever was not measured is null or absent, and the page sa
     what_if    [{step, change, words, original: {losses, gradient}, changed: {...}}]     see `consequences`
     diagnosis  null | {summary, notes, findings: [...]}           see `sections`
     checks     null | {ok, sections: {name: text}, verdicts: [{section, subject, state, detail}]}
-    live       null | {running, version}          where a server answers; version changes with every new step
+    live       null | {running, version, first, end}     where a server answers: version changes with every new step;
+                                                 the steps that can be asked for, `end` the first that cannot
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ class Report:
     def explain(self, run: Run) -> None:
         """Keep what a server would be asked for: derivation and ledger of the weights that are pulled most, and what if."""
         first, last = self.frames[0].step, self.frames[-1].step
-        self.derivations = derivations.strongest(run, last)
+        self.derivations = {
+            key: told for step in (first, last) for key, told in derivations.strongest(run, step).items()
+        }
         self.what_if = consequences.kept(run, sorted({first, last}), len(self.classes or ()))
 
     def diagnose(self, diagnosis: Any) -> None:

@@ -13,6 +13,7 @@ from chainrule.data.sources import Dataset
 from chainrule.errors import SettingError
 from chainrule.explain.report import building, consequences, derivations, report_of
 from chainrule.explain.report.document import Report
+from chainrule.explain.report.kept import kept
 from chainrule.explain.report.server import Made, Server
 from chainrule.explain.runs import Run, load_run
 from chainrule.explain.verify import rules
@@ -74,7 +75,9 @@ class Served:
             if len(self.report.frames) > MOST:
                 del self.report.frames[1:-1:2]
             self.report.curves = building.curves(self.run)
-        self.report.live = {"running": running, "version": version}
+            self.report.about = building.facts(self.run.trainer, self.run)
+        replay = self.run.replay
+        self.report.live = {"running": running, "version": version, "first": replay.first, "end": replay.end}
         return self.report.document(len(self.report.frames))
 
     # ---------------------------------------------------------------- questions
@@ -94,7 +97,11 @@ def reported(run: Run, data: Dataset, folder: Path) -> Report:
         run.trainer, run, data.test, f"{data.name}, {folder.name}", data.class_names,
         None if data.image_shape is None else (data.image_shape[0], data.image_shape[1]),
     )  # fmt: skip
-    report.check(rules())
+    report.diagnosis, checks = kept(folder, "diagnosis"), kept(folder, "checks")
+    if checks is None:
+        report.check(rules())
+    else:
+        report.checks = checks
     return report
 
 
