@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 import pytest
 from tests.explain.wrong_rules import Wrong, mutant
 from tests.explain.wrong_tails import WRONG_TAILS
 
+import chainrule as cr
 from chainrule import ops
 from chainrule.explain.verify import check_op, check_rule
+from chainrule.explain.verify.functions import FUNCTIONS, check_functions
 from chainrule.explain.verify.tails import LINE, PAIRS, check_tails
 from chainrule.explain.verify.trials import trials
 from chainrule.ops import elementwise as ew
@@ -50,3 +55,39 @@ def test_the_numbers_reach_into_every_tail() -> None:
         assert {end, -end} <= set(LINE)
     assert np.abs(LINE).max() == 1e30
     assert (PAIRS[:, 0] != PAIRS[:, 1]).all()
+
+
+# -- what is composed -------------------------------------------------------------------------------------
+
+
+def _bce(x: cr.Tensor) -> cr.Tensor:
+    return x.relu() - x + (x - x.relu() * 2).exp().log1p()
+
+
+# Formulas that are right in the middle, some of them in wide use.
+WRONG_FORMULAS = {
+    "elu": ("elu", lambda x: x.where(x > 0, x.clamp(max=0.0).exp() - 1)),
+    "gelu by erf": ("gelu", lambda x: x * 0.5 * ((x * math.sqrt(0.5)).erf() + 1)),
+    "gelu by tanh": ("gelu, tanh", lambda x: x * 0.5 * ((x + 0.044715 * x**3) * math.sqrt(2 / math.pi)).tanh() + x * 0.5),
+    "silu by tanh": ("silu", lambda x: x * 0.5 * ((x * 0.5).tanh() + 1)),
+    "softplus": ("softplus", lambda x: (x.exp() + 1).log()),
+    "softplus at infinity": ("softplus", lambda x: x.relu() + (x - x.relu() * 2).exp().log1p()),
+    "logsigmoid": ("logsigmoid", lambda x: x.sigmoid().log()),
+    "bce of a right answer": ("bce_with_logits, y = 1", lambda x: x.relu() - x + (1 + (-x.abs()).exp()).log()),
+    "bce at infinity": ("bce_with_logits, y = 1", _bce),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_FORMULAS)
+def test_a_formula_that_is_wrong_in_the_tail_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    function, formula = WRONG_FORMULAS[name]
+    monkeypatch.setitem(FUNCTIONS, function, (formula, FUNCTIONS[function][1]))
+    failing = [check for check in check_functions() if not check]
+    assert [check.op for check in failing] == [function], failing
+    assert re.match(rf"{re.escape(function)}, argument 0, (float|x = )", str(failing[0]))
+
+
+def test_every_formula_of_ours_agrees() -> None:
+    for check in check_functions():
+        assert check, check
+        assert check.compared > 200

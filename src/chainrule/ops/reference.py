@@ -125,12 +125,16 @@ def power(a: Any, b: Any) -> Any:
 
 def maximum(a: Any, b: Any) -> Any:
     """The larger, NaN where one is NaN; of 0.0 and -0.0 the second, on every CPU (NumPy's choice depends on it)."""
-    return np.where((a > b) | (a != a), a, b)
+    return _second_of_equals(np.maximum(a, b), a, b)
 
 
 def minimum(a: Any, b: Any) -> Any:
     """The smaller, as `maximum`."""
-    return np.where((a < b) | (a != a), a, b)
+    return _second_of_equals(np.minimum(a, b), a, b)
+
+
+def _second_of_equals(best: Any, a: Any, b: Any) -> Any:
+    return best if best.dtype.kind != "f" or best.all() else np.where(a == b, b, best)
 
 
 def cast(x: Any, dtype: Any) -> Any:
@@ -144,10 +148,9 @@ def cast(x: Any, dtype: Any) -> Any:
     wide = np.dtype(np.int64) if dtype.kind == "u" else dtype
     end = 2.0 ** (8 * wide.itemsize - 1)
     with np.errstate(invalid="ignore"):
-        inside = (x >= -end) & (x < end)
-        if inside.all():
-            return x.astype(wide).astype(dtype)
-        info = np.iinfo(wide)
+        if not x.size or (x.min() >= -end and x.max() < end):
+            return x.astype(wide).astype(dtype, copy=False)
+        inside, info = (x >= -end) & (x < end), np.iinfo(wide)
         ends = np.where(x >= end, info.max, np.where(x < -end, info.min, 0))
         return np.where(inside, np.where(inside, x, 0).astype(wide), ends).astype(dtype)
 

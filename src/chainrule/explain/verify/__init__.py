@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from chainrule import ops
+from chainrule.explain.verify.functions import check_functions
 from chainrule.explain.verify.laws import broken_law
 from chainrule.explain.verify.network import verify
 from chainrule.explain.verify.report import Verdict, Verification, joined
@@ -42,17 +43,20 @@ def _checked(op: Op, trial: Trial, ordinary: bool) -> RuleCheck:
 
 @lru_cache(maxsize=1)
 def rules() -> Verification:
-    """Every op's derivative rule on its trials (about two seconds, once a process).
+    """Every op's derivative rule on its trials, then activations and losses (about two seconds, once a process).
 
     >>> bool(rules())
     True
     """
-    found = []
-    for name, op in ops.ALL.items():
-        checks = list(check_op(op))
-        if checks:
-            failing = next((check for check in checks if not check), None)
-            agree = f"{sum(check.compared for check in checks)} derivatives agree"
-            state, detail = ("holds", agree) if failing is None else ("fails", str(failing))
-            found.append(Verdict("rules", name, state, detail))
-    return Verification(tuple(found))
+    found = [_verdict("rules", checks) for op in ops.ALL.values() if (checks := list(check_op(op)))]
+    return Verification((*found, *(_verdict("functions", [check]) for check in check_functions())))
+
+
+def _verdict(section: str, checks: list[RuleCheck]) -> Verdict:
+    failing = next((check for check in checks if not check), None)
+    if failing is not None:
+        return Verdict(section, failing.op, "fails", str(failing))
+    count = sum(check.compared for check in checks)
+    return Verdict(
+        section, checks[0].op, "holds", f"{count} {'derivatives' if section == 'rules' else 'numbers'} agree"
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 SECTIONS = {
     "rules": "derivative rules, by complex step or differences, tails in float32 too",
+    "functions": "activations and losses, value and gradient, in their tails",
     "gradient": "the whole gradient, along random directions, in float64",
     "adjoint": "forward against reverse: <Jv, w> = <v, J'w>",
     "compiled": "the compiled step against NumPy",

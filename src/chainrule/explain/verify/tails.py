@@ -120,13 +120,13 @@ class Tail:
             rounded = [a.astype(dtype) if a.dtype.kind == "f" else a for a in inputs]
             exact = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in rounded]
             if self.smooth:
-                yield self._against(self.by_rule(rounded), self.by_values(exact), rounded, rtol, "")
+                yield self.against(self.by_rule(rounded), self.by_values(exact), rounded, rtol, "")
             elif dtype is np.float32:
-                yield self._against(self.by_rule(rounded), self.by_rule(exact), rounded, rtol, "")
+                yield self.against(self.by_rule(rounded), self.by_rule(exact), rounded, rtol, "")
         if self.smooth:
             by_values, doubtful = self.again_by_values(inputs)
             expected = np.where(doubtful, np.nan, by_values)
-            yield self._against(self.again_by_rule(inputs), expected, inputs, AGAIN_RTOL, ", differentiated again")
+            yield self.against(self.again_by_rule(inputs), expected, inputs, AGAIN_RTOL, ", differentiated again")
         if self.smooth and len(inputs) == 1:
             yield self._at_infinity()
 
@@ -182,7 +182,7 @@ class Tail:
         return best, small | (np.abs(best - narrow) > 1e-4 * np.abs(best))
 
     # -- comparing ----------------------------------------------------------------------------------------
-    def _against(
+    def against(
         self, rule: Array, expected: Array, inputs: Inputs, rtol: float, what: str
     ) -> tuple[int, Comparison | None]:
         smallest = np.finfo(rule.dtype).tiny
