@@ -128,6 +128,11 @@ class Optimizer:
                         state[slot] = zeros_like(parameter)
                         self._layout += 1
 
+    def needed(self, group: Group) -> set[str]:
+        """The names of the state that each parameter of a group with these settings has."""
+        slots = {slot for rule in self.rules(group) for slot in rule.slots}
+        return slots | {"step"} if self._counted(group) else slots
+
     def _counted(self, group: Group) -> bool:
         return self.counts
 

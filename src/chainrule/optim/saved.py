@@ -77,7 +77,7 @@ def check(optimizer: Optimizer, given: Any, whole: bool = False) -> dict[Tensor,
     for parameter, values in loaded.items():
         _check_state(name, parameter, values)
     if whole:
-        _check_whole(name, optimizer, loaded)
+        _check_whole(name, optimizer, given, loaded)
     return loaded
 
 
@@ -152,14 +152,21 @@ def _as_value(name: str, slot: str, value: Any) -> Tensor:
         ) from None
 
 
-def _check_whole(name: str, optimizer: Optimizer, loaded: dict[Tensor, dict[str, Tensor]]) -> None:
-    for number, (parameter, own) in enumerate(optimizer.state.items()):
-        missing = sorted(own.keys() - loaded.get(parameter, {}).keys())
-        if missing:
-            raise StateDictError(
-                f"{name}: the state_dict lacks {', '.join(missing)} of parameter {number}. It was not saved whole: copy it "
-                f"again, or train again."
-            )
+def _check_whole(
+    name: str, optimizer: Optimizer, given: dict[str, Any], loaded: dict[Tensor, dict[str, Tensor]]
+) -> None:
+    """All the state that the saved settings need, of each parameter that has state here."""
+    number = 0
+    for group, other in zip(optimizer.param_groups, given["param_groups"], strict=True):
+        needed = optimizer.needed({**group, **_settings(group, other)})
+        for parameter in group["params"]:
+            missing = sorted(needed - loaded.get(parameter, {}).keys()) if parameter in optimizer.state else []
+            if missing:
+                raise StateDictError(
+                    f"{name}: the state_dict lacks {', '.join(missing)} of parameter {number}. It was not saved whole: copy "
+                    f"it again, or train again."
+                )
+            number += 1
 
 
 def _check_state(name: str, parameter: Tensor, values: dict[str, Tensor]) -> None:
