@@ -260,6 +260,7 @@ NOT_NUMBERS = [
     ({"a": X}, "must be one array with a row for each example, got a dict of 'a'. Join its arrays along the columns (numpy.concatenate(..., axis=1)), and split them in the model's forward."),
     (X[:0], "must have at least one row, got shape (0, 6). Check how the data was loaded."),
     (np.zeros((103, 0)), "must have a number in each row, got shape (103, 0). Check how the data was loaded."),
+    (np.array(3.0), "must have an axis of rows, got a single number. Put it into a list."),
     (np.float32(3), "must have an axis of rows, got a single number. Put it into a list."),
 ]  # fmt: skip
 

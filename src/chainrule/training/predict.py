@@ -52,7 +52,7 @@ class Predictor:
         """For few rows of a kind that this model has taken before: one call. None where the long way has to be gone."""
         model = self.session.model
         wraps(self._function, (model,))
-        if type(X) is not np.ndarray or not 0 < X.size <= FEW or len(X) > most:
+        if type(X) is not np.ndarray or not X.ndim or not 0 < X.size <= FEW or len(X) > most:
             return None
         if self._taken.get(_kind(model, X)) is not model or not np.isfinite(X).all():
             return None
