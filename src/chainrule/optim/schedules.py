@@ -10,6 +10,7 @@ from typing import Any
 from chainrule import graph
 from chainrule.errors import SettingError, TraceError, unknown_name
 from chainrule.optim.optimizer import Optimizer
+from chainrule.optim.saved import plain
 
 
 class LRScheduler:
@@ -35,8 +36,11 @@ class LRScheduler:
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
             raise SettingError(f"{type(self).__name__}: needs an optimizer, got {type(optimizer).__name__}.")
+        for name, value in vars(self).items():  # a factor of NumPy's would round the rates to its own dtype
+            if not isinstance(value, (list, tuple)):
+                setattr(self, name, plain(value))
         self.optimizer = optimizer
-        self.last_epoch = last_epoch
+        self.last_epoch: int = plain(last_epoch)
         self.base_lrs: list[float] = []
         self._initial = True  # the step below only takes its place in the count
         self.step()
@@ -63,7 +67,7 @@ class LRScheduler:
             group.setdefault("initial_lr", group["lr"])
             self.base_lrs.append(float(group["initial_lr"]))
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            group["lr"] = rate
+            group["lr"] = float(rate)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the optimizer (and functions)."""
@@ -287,9 +291,11 @@ class ReduceLROnPlateau:
             raise unknown_name("mode", mode, ["min", "max"])
         if threshold_mode not in ("rel", "abs"):
             raise unknown_name("threshold_mode", threshold_mode, ["rel", "abs"])
-        self.optimizer = optimizer
-        self.mode, self.factor, self.patience, self.cooldown = mode, factor, patience, cooldown
-        self.threshold, self.threshold_mode, self.min_lr, self.eps = threshold, threshold_mode, min_lr, eps
+        self.optimizer, self.mode, self.threshold_mode = optimizer, mode, threshold_mode
+        self.factor, self.threshold, self.min_lr, self.eps = (
+            float(plain(value)) for value in (factor, threshold, min_lr, eps)
+        )
+        self.patience, self.cooldown = int(plain(patience)), int(plain(cooldown))
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
 

@@ -10,19 +10,20 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from chainrule.errors import BusyError, DamagedFileError, SettingError
+from chainrule.errors import BusyError, DamagedFileError, DtypeError, SettingError
 from chainrule.files.document import Fields
 from chainrule.nn import Module
 from chainrule.nn.meaning import Meaning, meaning_of, named
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import number
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training import settings, state, steps
 from chainrule.training.history import History
@@ -128,9 +129,7 @@ class Session:
                 f"Trainer: loss must be a function (output, target) -> Tensor, got {self.loss!r}. "
                 f"Pass F.cross_entropy or nn.CrossEntropyLoss(), for example."
             )
-        norm = self.max_norm
-        if norm is not None and not (isinstance(norm, (int, float)) and norm > 0):
-            raise SettingError(f"Trainer: max_norm must be a number above 0, or None, got {norm!r}.")
+        self.max_norm = _bound(self.max_norm)
 
     @property
     def meaning(self) -> Meaning | None:
@@ -386,3 +385,14 @@ def _name_of(start: Standing, optimizer: Optimizer) -> str:
         total.update(f"{value.dtype.str} {value.shape}".encode())
         total.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     return total.hexdigest()
+
+
+def _bound(norm: Any) -> float | None:
+    """The norm to clip to, as Python's own number whatever kind was given."""
+    if norm is None:
+        return None
+    with suppress(DtypeError):
+        found = number(norm, "Trainer", "max_norm")
+        if found > 0:
+            return found
+    raise SettingError(f"Trainer: max_norm must be a number above 0, or None, got {norm!r}.")

@@ -190,8 +190,9 @@ class Trainer(Explained):
         shown, listening = report(progress), [as_callback(c) for c in callbacks]
         training = session.program("recorded" if record else "training", x_array, y_array)
         validation = session.program("validation", *held_out) if held_out is not None else None
+        shuffled_indices(0, seed)  # complains about a seed that cannot be
         with session.beginning():
-            self._begin(Position(len(x_array), size, seed, bool(shuffle)), resume)
+            self._begin(Position(len(x_array), size, int(seed), bool(shuffle)), resume)
             self.recorder = self._recorder(record, x_array, y_array, resume) if record else None
         session.rows = Rows(x_array, y_array, held_out)
         self._fitting = Fitting(self, session, training, validation, listening, shown, self.recorder)
@@ -234,7 +235,6 @@ class Trainer(Explained):
         return x_train, y_train, (x_held_out, y_held_out)
 
     def _begin(self, new: Position, resume: bool) -> None:
-        shuffled_indices(0, new.seed)  # complains about a seed that cannot be
         session = self.session
         if not resume:
             session.begin(new)
