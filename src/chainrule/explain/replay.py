@@ -171,7 +171,7 @@ class Replay:
         """The error for a step that does not repeat."""
         return ReplayError(
             f"{self.record.folder}: step {step} does not replay to the recorded bits. The model, the loss or the "
-            f"optimizer is not built as it was (chainrule {self.record.header['chainrule']} recorded it), or the "
+            f"optimizer is not built as it was (chainrule {self.record.header['chainrule'][:40]} recorded it), or the "
             f"processor computes differently, or the record was changed. Build everything as it was for the training."
         )
 

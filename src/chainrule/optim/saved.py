@@ -147,7 +147,7 @@ def _as_value(name: str, slot: str, value: Any) -> Tensor:
         return as_tensor(np.asarray(value))
     except (TypeError, ValueError):
         raise StateDictError(
-            f"{name}: the state {slot!r} must be a tensor or a number, got {short(value)}. Give a dict that "
+            f"{name}: the state {short(slot)} must be a tensor or a number, got {short(value)}. Give a dict that "
             f"{name}.state_dict() made."
         ) from None
 
@@ -174,7 +174,7 @@ def _check_state(name: str, parameter: Tensor, values: dict[str, Tensor]) -> Non
         expected = () if slot == "step" else parameter.shape
         if value.shape != expected:
             raise StateDictError(
-                f"{name}: the state {slot!r} of a parameter of shape {parameter.shape} must have shape "
+                f"{name}: the state {short(slot)} of a parameter of shape {parameter.shape} must have shape "
                 f"{expected}, "
                 f"got {value.shape}. The parameters may stand in another order than when they were saved."
             )
