@@ -157,9 +157,9 @@ class Session:
         """What a step calls."""
         return self.model, self.loss, *self.metrics.values()
 
-    def settings(self) -> Settings:
-        """What shapes a step now and is no tensor."""
-        tensors = self.named()
+    def settings(self, named: Mapping[str, Tensor] | None = None) -> Settings:
+        """What shapes a step now and is no tensor; `named` where it is known already."""
+        tensors = self.named() if named is None else named
         things = {name: settings.attributes(thing) for name, thing in settings.objects(self.model, self.loss)}
         for name, training in (self.modes or {}).items():
             if name in things:
@@ -206,18 +206,18 @@ class Session:
         """The tensors that the training is about, by name: those of model and loss, and whatever else is optimized."""
         return state.named(self.model, self.loss, self.optimizer)
 
-    def handles(self) -> list[Tensor]:
-        """Every tensor that a step changes, each once."""
+    def handles(self, named: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """Every tensor that a step changes, each once; `named` where it is known already."""
         streams = [self.random.state, self.aside.state]
-        return state.once(self.named().values(), state.moments(self.optimizer), streams)
+        tensors = self.named() if named is None else named
+        return state.once(tensors.values(), state.moments(self.optimizer), streams)
 
     def now(self) -> Standing:
         """Where it stands now."""
-        handles = self.handles()
-        learned = [handle for handle in handles if handle.requires_grad]
-        values, gradients = state.values(handles), state.gradients(learned)
-        layout, history = self.optimizer.layout(), self.history
-        return Standing(values, gradients, layout, self.settings(), self.position, history.epochs, history.steps)
+        named, history = self.named(), self.history
+        values, gradients = state.values(self.handles(named)), state.gradients(named.values())
+        shaped, layout = self.settings(named), self.optimizer.layout()
+        return Standing(values, gradients, layout, shaped, self.position, history.epochs, history.steps)
 
     def go_to(self, standing: Standing) -> None:
         """Everything as it was there."""
