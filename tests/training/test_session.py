@@ -427,3 +427,26 @@ def test_the_diagnosis_replays_a_clipped_training_exactly():
     final = [p.detach().numpy().tobytes() for p in trainer.model.parameters()]
     with Laboratory(trainer) as lab:
         assert [w.tobytes() for w in lab.replay().weights] == final
+
+
+def test_a_row_is_predicted_as_many_are():
+    trainer = make()
+    many = trainer.predict(X)
+    for _ in range(3):  # the long way first, then the short one
+        one = trainer.predict(X[:1])
+        np.testing.assert_allclose(one, many[:1], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(trainer.predict(X[:3]), many[:3], rtol=1e-5, atol=1e-6)
+    trainer.model.double()
+    assert trainer.predict(X[:1]).dtype == np.float64
+    trainer.model.float()
+    trainer.model[3] = nn.Linear(16, 2)
+    trainer.model.eval()
+    with cr.no_grad():
+        expected = trainer.model(cr.tensor(X[:1])).numpy()
+    np.testing.assert_allclose(trainer.predict(X[:1]), expected, rtol=1e-5, atol=1e-6)
+    bad = X[:1].copy()
+    bad[0, 2] = np.nan
+    with pytest.raises(cr.errors.DataError, match="row 0, column 2"):
+        trainer.predict(bad)
+    with pytest.raises(cr.errors.ShapeError):
+        trainer.predict(X[:1, :5])

@@ -9,9 +9,12 @@ import numpy as np
 from chainrule.compiler.compile import compile
 from chainrule.compiler.trace import guard
 from chainrule.data.checks import check_batch_size
+from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError
+from chainrule.graph import leaf
 from chainrule.nn import Module
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs
@@ -32,7 +35,8 @@ class Predictor:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._taken: dict[tuple[Any, ...], Module] = {}  # kinds of rows that went through, and the model that took them
+        # Kinds of rows that went through as they were, the model that took them and what told its dtype.
+        self._taken: dict[tuple[Any, ...], tuple[Module, Tensor | None, DType]] = {}
 
         def forward(rows: Tensor) -> Tensor:
             model = guard(lambda: session.model)
@@ -52,16 +56,20 @@ class Predictor:
         """For few rows of a kind that this model has taken before: one call. None where the long way has to be gone."""
         model = self.session.model
         wraps(self._function, (model,))
-        if type(X) is not np.ndarray or not X.ndim or not 0 < X.size <= FEW or len(X) > most:
+        if type(X) is not np.ndarray or not X.ndim or not 0 < X.size <= FEW or len(X) > most or not X.flags.aligned:
             return None
-        if self._taken.get(_kind(model, X)) is not model or not np.isfinite(X).all():
+        taken = self._taken.get((X.dtype, X.shape[1:]))
+        if taken is None or taken[0] is not model or not np.isfinite(X).all():
+            return None
+        _, parameter, dtype = taken
+        if parameter is not None and parameter.dtype is not dtype:
             return None
         count = len(X)
         size = min(most, 1 << (count - 1).bit_length())
         filled = X if size == count else np.concatenate([X, np.repeat(X[-1:], size - count, axis=0)])
         try:
             with inputs.mode(model, False):
-                output = self.forward(tensor(filled))
+                output = self.forward(wrap(leaf(filled, dtype)))
         except ChainruleError:  # the model has changed; the long way says what does not fit
             return None
         return np.array(output._node.value[:count])
@@ -72,7 +80,8 @@ class Predictor:
             with no_grad():
                 x, _ = inputs.features(model, X, "predict")
             if x is X and x.dtype.kind == "f":
-                self._taken[_kind(model, x)] = model
+                first = next((p for p in model.parameters() if p.dtype.is_floating_point), None)
+                self._taken[x.dtype, x.shape[1:]] = model, first, inputs.model_dtype(model)
             count = len(x)
             size = min(most, 1 << (count - 1).bit_length())
             parts = [self._loop(x[start : start + size * _BATCHES], size) for start in range(0, count, size * _BATCHES)]
@@ -83,7 +92,3 @@ class Predictor:
         filled = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing else x
         stacked = self.forward.loop(tensor(filled.reshape(-1, size, *x.shape[1:]))).numpy()
         return np.asarray(stacked.reshape(-1, *stacked.shape[2:])[: len(x)])
-
-
-def _kind(model: Module, x: Array) -> tuple[Any, ...]:
-    return inputs.model_dtype(model), x.dtype, x.shape[1:]
