@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from chainrule import graph
+from chainrule import dtypes, graph
 from chainrule.autodiff import gradients
 from chainrule.compiler.native import Machine
 from chainrule.compiler.program import Program
-from chainrule.compiler.run import run_once
+from chainrule.compiler.run import Run, run_with
 from chainrule.compiler.trace import Trace
 from chainrule.errors import GradientError
 from chainrule.graph import CONST, INPUT, LEAF, Array, Graph, Node, Op
@@ -29,11 +29,21 @@ class Derivative:
 
     results: list[Node]  # the results of the forward pass, as traced
     seeds: list[Node | None]  # for each, the input that receives its gradient; None: it has none
-    variables: list[Node]  # the inputs to differentiate with respect to
+    variables: list[Node]  # the inputs to differentiate with respect to, as far as the results depend on them
     residuals: list[Node]  # further results of the forward program
     read: list[Node]  # inputs of the forward program that the backward one reads too
-    program: Program
-    gradients: list[int]  # for each variable, which output of the program is its gradient; -1: none
+    program: Program  # its outputs are the gradients of the variables
+    _idle: list[Run] = field(default_factory=list)  # one for each thread that was here at once
+
+    def run(self, arrays: list[Array]) -> list[Array]:
+        """The gradients, for residuals, inputs and seeds."""
+        try:
+            run = self._idle.pop()
+        except IndexError:
+            run = Run(self.program, 0)
+        found = run_with(run, arrays)
+        self._idle.append(run)
+        return found
 
 
 def derivative_of(trace: Trace, results: list[Node], machine: Machine) -> Derivative | None:
@@ -51,10 +61,7 @@ def derivative_of(trace: Trace, results: list[Node], machine: Machine) -> Deriva
     slots = {node: position for position, node in enumerate(inputs)}
     written = [len(inputs) + i for i in range(len(outputs))]
     program = Program(Graph(inputs, cut.outputs), slots, written, machine=machine)
-    where = {node: position for position, node in enumerate(reached)}
-    return Derivative(
-        results, seeds, variables, cut.residuals, cut.read, program, [where.get(node, -1) for node in variables]
-    )
+    return Derivative(results, seeds, reached, cut.residuals, cut.read, program)
 
 
 def _seed(node: Node, trace: Trace) -> Node:
@@ -107,55 +114,67 @@ class Call:
 
     derivative: Derivative
     saved: list[Array]  # residuals, then the forward inputs that are read again
-    _memo: tuple[Any, list[Array]] | None = field(default=None)
 
-    def pullback(self, position: int, dY: Tensor) -> list[Array]:
-        """The gradients of all variables, for the gradient of one result."""
+    def pullback(self, arrived: dict[int, Tensor]) -> list[Array]:
+        """The gradients of all variables, for the gradients of some results by their positions."""
         if graph.is_grad_enabled():
             raise GradientError(
                 f"{graph.who('backward')}: the derivative of a compiled function is itself compiled and cannot be "
                 f"differentiated again. Compile the whole computation (the derivative inside), or call the function "
                 f"uncompiled."
             )
-        if self._memo is None or self._memo[0] is not dY:
-            self._memo = (dY, run_once(self.derivative.program, [*self.saved, *self._seeds(position, dY)]))
-        return self._memo[1]
-
-    def _seeds(self, position: int, dY: Tensor) -> list[Array]:
-        chosen = self.derivative.seeds
-        return [
-            dY._node.value if i == position else np.zeros(seed.shape, seed.dtype.numpy)
-            for i, seed in enumerate(chosen)
+        seeds = [
+            arrived[i]._node.value if i in arrived else np.zeros(seed.shape, seed.dtype.numpy)
+            for i, seed in enumerate(self.derivative.seeds)
             if seed is not None
         ]
+        return self.derivative.run([*self.saved, *seeds])
 
 
-def _rule(argument: int) -> Any:
-    def rule(dY: Tensor, Y: Tensor, *inputs: Tensor, call: Call, position: int) -> Tensor:
-        output = call.derivative.gradients[argument]
-        if output < 0:
-            return inputs[argument].new_zeros(inputs[argument].shape)
-        return wrap(graph.leaf(call.pullback(position, dY)[output], inputs[argument].dtype))
+class Arrived:
+    """The gradients that arrived at a call so far, by result: the walk adds them up as it adds tensors."""
 
-    return rule
+    def __init__(self, by_result: dict[int, Tensor]) -> None:
+        self.by_result = by_result
+
+    def __add__(self, other: Arrived) -> Arrived:
+        return Arrived({**self.by_result, **other.by_result})
+
+    def sum_to_size(self, shape: object) -> Arrived:
+        return self
 
 
-def _type(*inputs: Node, call: Call, position: int) -> graph.Type:
-    return call.derivative.results[position].type
+def _arrive(dY: Tensor, Y: Tensor, call: Tensor, *, position: int) -> Any:
+    return Arrived({position: dY})
 
 
-def _computed(*inputs: Any, call: Call, position: int) -> Any:
+def _joint(dY: Any, Y: Tensor, *variables: Tensor, call: Call) -> tuple[Tensor, ...]:
+    found = call.pullback(dY.by_result)
+    return tuple(wrap(graph.leaf(found[i], x.dtype)) for i, x in enumerate(variables))
+
+
+def _given(*inputs: Any, **params: Any) -> Any:
     raise NotImplementedError("the value of a compiled call is computed by its program")
 
 
-# An eager node for a result of a compiled function; its inputs are the tensors to differentiate by.
-COMPILED = Op("compiled", "call", _type, _computed, vjp=_rule, types=None)
+# Eager nodes for a call of a compiled function, whose inputs are the tensors to differentiate by, and for each of its
+# results: so the backward program runs once, whichever results were used.
+CALL = Op("compiled", "call", _given, _given, vjp=(), joint=_joint, types=None)
+RESULT = Op("result", "call", _given, _given, vjp=(_arrive,), types=None)
 
 
-def result_node(call: Call, position: int, value: Array, variables: tuple[Node, ...]) -> Node:
+def call_node(call: Call, variables: tuple[Node, ...]) -> Node:
+    """The eager node of a call."""
+    type = graph.Type((), dtypes.float32)
+    return Node(CALL, variables, {"call": call}, type, value=_NOTHING, requires_grad=True)
+
+
+_NOTHING = np.zeros((), np.float32)
+
+
+def result_node(derivative: Derivative, made: Node, position: int, value: Array) -> Node:
     """The eager node of one result: history where it has a gradient, a plain leaf where not."""
-    node = call.derivative.results[position]
-    if call.derivative.seeds[position] is None:
+    node = derivative.results[position]
+    if derivative.seeds[position] is None:
         return graph.leaf(value, node.dtype)
-    params = {"call": call, "position": position}
-    return Node(COMPILED, variables, params, node.type, value=value, requires_grad=True)
+    return Node(RESULT, (made,), {"position": position}, node.type, value=value, requires_grad=True)

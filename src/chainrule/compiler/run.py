@@ -8,7 +8,7 @@ import numpy as np
 
 from chainrule.compiler import cost
 from chainrule.compiler.available import check_room
-from chainrule.compiler.buffers import address, aligned, contiguous
+from chainrule.compiler.buffers import address, addresses, aligned, contiguous
 from chainrule.compiler.pace import Pace
 from chainrule.compiler.program import Program
 from chainrule.compiler.runtime import AWAY, FRAME, FRAME_WORDS, STATE, SYNC_BYTES
@@ -121,12 +121,10 @@ class Run:
         return status[0]
 
 
-def run_once(program: Program, arrays: list[Array]) -> list[Array]:
+def run_with(run: Run, arrays: list[Array]) -> list[Array]:
     """A program without state, on arrays for its inputs in order."""
     inputs = [contiguous(array) for array in arrays]
-    outputs = [np.empty(node.shape, node.dtype.numpy) for node in program.graph.outputs]
-    run = Run(program, 0)
-    for i, array in enumerate([*inputs, *outputs]):
-        run.table[i] = address(array)
+    outputs = [np.empty(node.shape, node.dtype.numpy) for node in run.program.graph.outputs]
+    run.table[: len(inputs) + len(outputs)] = addresses([*inputs, *outputs])
     run.go(1)
     return outputs

@@ -22,7 +22,7 @@ from chainrule.compiler import guards, memory, tree, watch
 from chainrule.compiler.available import check_room
 from chainrule.compiler.buffers import address, addresses, contiguous, empty, lies_well
 from chainrule.compiler.capture import Capture
-from chainrule.compiler.derivative import Call, Derivative, derivative_of, result_node
+from chainrule.compiler.derivative import Call, Derivative, call_node, derivative_of, result_node
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.native import Machine
 from chainrule.compiler.outside import Guards
@@ -267,7 +267,8 @@ class Variant:
             return self._finish(leaves, [Node(graph.LEAF, (), {}, type, value=array) for array, type in pairs])
         count = len(self.derivative.results)
         call = Call(self.derivative, [*outputs[count:], *saved])
-        return self._finish(leaves, [result_node(call, i, outputs[i], variables) for i in range(count)])
+        made = call_node(call, variables)
+        return self._finish(leaves, [result_node(self.derivative, made, i, outputs[i]) for i in range(count)])
 
     def _result_leaves(self, outputs: list[Array]) -> list[Node]:
         nodes = self.result_nodes
