@@ -9,8 +9,11 @@ the next step then continues in a fresh copy.
 from __future__ import annotations
 
 import gc
+import os
+import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial, update_wrapper
@@ -30,14 +33,23 @@ MANY_TRACES = 16
 
 
 @overload
-def compile(function: Callable[..., Any], *, tune: bool = False) -> Compiled: ...
+def compile(
+    function: Callable[..., Any], *, tune: bool = False, fullgraph: bool = False, dynamic: bool | None = None,
+    backend: Any = None, mode: str | None = None, options: Any = None, disable: bool = False,
+) -> Compiled: ...  # fmt: skip
 
 
 @overload
-def compile(function: None = None, *, tune: bool = False) -> Callable[[Callable[..., Any]], Compiled]: ...
+def compile(
+    function: None = None, *, tune: bool = False, fullgraph: bool = False, dynamic: bool | None = None,
+    backend: Any = None, mode: str | None = None, options: Any = None, disable: bool = False,
+) -> Callable[[Callable[..., Any]], Compiled]: ...  # fmt: skip
 
 
-def compile(function: Callable[..., Any] | None = None, *, tune: bool = False) -> Any:
+def compile(
+    function: Callable[..., Any] | None = None, *, tune: bool = False, fullgraph: bool = False, dynamic: bool | None = None,
+    backend: Any = None, mode: str | None = None, options: Any = None, disable: bool = False,
+) -> Any:  # fmt: skip
     """`function` traced once for each signature, then run as one native call.
 
     Inside, everything works as in eager mode: forward passes, ``backward()``, optimizer steps. Every tensor
@@ -64,9 +76,16 @@ def compile(function: Callable[..., Any] | None = None, *, tune: bool = False) -
         tune: time the likely tiles of each larger matrix product on this machine when its shape is first met, and
             keep the fastest: some tenths of a second each, once, since the choice is remembered beside the machine
             code. No result changes by a bit.
+        mode: as in PyTorch; ``"max-autotune"`` is ``tune=True``, the others mean nothing here.
+        fullgraph, dynamic, backend, options: taken so that a script for PyTorch runs. Here the graph is always whole,
+            every shape has a program of its own, and there is one backend.
+        disable: give the function itself.
+
+    Returns:
+        The compiled function; for a module, a module with the same parameters, members and keys.
 
     Raises:
-        SettingError: `function` cannot be called, or `tune` is no bool.
+        SettingError: `function` cannot be called, `tune` is no bool, or there is no such mode.
 
     >>> import chainrule as cr
     >>> w = cr.tensor(1.0)
@@ -79,14 +98,23 @@ def compile(function: Callable[..., Any] | None = None, *, tune: bool = False) -
     """
     if not isinstance(tune, bool):
         raise SettingError(f"cr.compile: tune must be True or False, got {tune!r}.")
+    if mode not in _MODES:
+        raise SettingError(f"cr.compile: mode must be one of {', '.join(map(repr, _MODES))}, got {mode!r}.")
+    tune = tune or mode in ("max-autotune", "max-autotune-no-cudagraphs")
     if function is None:
-        return partial(compile, tune=tune)
+        return partial(compile, tune=tune, disable=disable)
     if not callable(function):
         raise SettingError(
             f"cr.compile: the first argument must be a function, a method or a module, got {type(function).__name__}. "
             f"Compile what computes it: cr.compile(f), or @cr.compile above its definition."
         )
-    return Compiled(function, tune)
+    if disable:
+        return function
+    kind: type[Compiled] = getattr(type(function), "_compiled_as", Compiled)
+    return kind(function, tune)
+
+
+_MODES = (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 class Compiled:
@@ -94,11 +122,12 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any], tune: bool = False) -> None:
         update_wrapper(self, function, updated=())  # not __dict__: a module keeps its parameters to itself
-        self._function = function
+        self._function, self._tuned = function, tune
         self._machine = native.tuned_machine if tune else native.machine
         self._variants: dict[Hashable, list[Variant]] = {}
         self._latest: Variant | None = None
         self._lock = threading.RLock()
+        _all.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if graph.tracing():  # inside another compiled function: part of it
@@ -121,6 +150,14 @@ class Compiled:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A compiled method is bound like any other."""
         return self if instance is None else MethodType(self, instance)
+
+    def __reduce__(self) -> Any:
+        """Without its programs, which are made again where it is unpickled; a decorated function by its name."""
+        found: Any = sys.modules.get(getattr(self, "__module__", ""))
+        name: str = getattr(self, "__qualname__", "")
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return name if found is self else (type(self), (self._function, self._tuned))
 
     def loop(self, *args: Any, **kwargs: Any) -> Any:
         """Run one step for each entry along the first axis of every tensor argument, in one native call.
@@ -218,6 +255,19 @@ class Compiled:
                 f"(cr.tensor(x)), and keep batch sizes to a few.",
                 stacklevel=4,
             )
+
+
+_all: weakref.WeakSet[Compiled] = weakref.WeakSet()
+
+
+def _unlock() -> None:
+    """In a forked child: the thread that held a lock is not here."""
+    for compiled in list(_all):
+        compiled._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from chainrule.nn.activations import (
     Tanh,
     activation_by_name,
 )
+from chainrule.nn.compiled import CompiledModule as CompiledModule
 from chainrule.nn.containers import ModuleDict, ModuleList, Sequential
 from chainrule.nn.layers import Dropout, Flatten, Identity, Linear
 from chainrule.nn.losses import (

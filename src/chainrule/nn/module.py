@@ -53,6 +53,7 @@ class Module:
     """
 
     training: bool
+    _compiled_as: type[Any]  # what `cr.compile` makes of one
 
     def __init__(self) -> None:
         put = super().__setattr__  # plain: the tables that __setattr__ consults do not stand yet
