@@ -134,14 +134,13 @@ class Call:
 class Arrived:
     """The gradients that arrived at a call so far, by result: the walk adds them up as it adds tensors."""
 
+    shape: graph.Shape = ()  # that of the call's node
+
     def __init__(self, by_result: dict[int, Tensor]) -> None:
         self.by_result = by_result
 
     def __add__(self, other: Arrived) -> Arrived:
         return Arrived({**self.by_result, **other.by_result})
-
-    def sum_to_size(self, shape: object) -> Arrived:
-        return self
 
 
 def _arrive(dY: Tensor, Y: Tensor, call: Tensor, *, position: int) -> Any:
