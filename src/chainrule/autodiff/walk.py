@@ -83,7 +83,7 @@ def distribute(
         return
     before = handle
     if op.kind == "call" or op.joint is not None:
-        handle, dY = wrap, wrap(lifted(dY))
+        handle, dY = wrap, wrap(lifted(dY)) if isinstance(dY, Tensor) else dY  # to a call comes what arrived by result
     Y, inputs = handle(node), [handle(source) for source in node.inputs]
     joint = _joint(node, dY, Y, inputs) if op.joint is not None else None
     for argument in reaching:
