@@ -170,7 +170,7 @@ def _check_kinds(session: Session, path: str | os.PathLike[str], fields: Fields)
     given = fields.text("optimizer_name")
     if given != optimizer:
         raise SettingError(
-            f"load: {path} holds the state of {given}, this trainer has {optimizer}. "
+            f"load: {path} holds the state of {given[:40]}, this trainer has {optimizer}. "
             f"Build the optimizer as it was when it was saved."
         )
     found = fields.items("schedules", lambda name: isinstance(name, str), "a list of names")
@@ -182,4 +182,4 @@ def _check_kinds(session: Session, path: str | os.PathLike[str], fields: Fields)
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"
+    return ", ".join(name[:40] for name in names[:20]) or "none"
