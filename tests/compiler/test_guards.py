@@ -250,7 +250,7 @@ def test_another_thread_reads_a_module_while_one_traces() -> None:
     assert going.wait(10)
     other = Scaled()
     other.factor = 4.0
-    assert other.doubled == 8.0 and cr.compile(other)(cr.tensor(X)).tolist() == other(cr.tensor(X)).tolist()
+    assert other.doubled == 8.0 and other(cr.tensor(X)).tolist() == [18.0, 34.0]
     done.set()
     worker.join()
 

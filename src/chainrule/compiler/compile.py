@@ -22,6 +22,7 @@ from typing import Any, overload
 
 from chainrule import graph
 from chainrule.compiler import native, tree
+from chainrule.compiler.locks import Locks
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.variant import Variant
 from chainrule.compiler.watch import Watched
@@ -218,7 +219,8 @@ class Compiled:
     def prepare_watch(self) -> None:
         """Compile what `watch` needs for the latest program, so that it need not wait; from any thread."""
         if self._latest is not None:
-            self._latest.prepare_watch()
+            with Locks.making:
+                self._latest.prepare_watch()
 
     def show(self, stage: str = "graph", cpu: str | None = None) -> str:
         """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".
@@ -238,7 +240,7 @@ class Compiled:
             if variant.holds(leaves):
                 self._latest = variant
                 return variant
-        with _no_collection():
+        with Locks.making, _no_collection():
             variant = Variant(self._function, description, leaves, nodes, self._machine())
         variant.meet(leaves)
         self._variants.setdefault(key, []).append(variant)

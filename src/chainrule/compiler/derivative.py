@@ -13,6 +13,7 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.autodiff import gradients
+from chainrule.compiler.locks import Locks
 from chainrule.compiler.native import Machine
 from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run, run_with
@@ -40,7 +41,8 @@ class Derivative:
         try:
             run = self._idle.pop()
         except IndexError:
-            run = Run(self.program, 0)
+            with Locks.making:
+                run = Run(self.program, 0)
         found = run_with(run, arrays)
         self._idle.append(run)
         return found

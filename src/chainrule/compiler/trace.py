@@ -15,6 +15,7 @@ from typing import Any
 from chainrule import dtypes, graph
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.guards import reads_recorded
+from chainrule.compiler.locks import Locks
 from chainrule.compiler.outside import Outside
 from chainrule.compiler.places import Gradient, Place
 from chainrule.errors import GradientError, TraceError
@@ -218,7 +219,7 @@ def trace_function(
     """
     trace = Trace(outside=Outside(capture))
     recorded = graph.is_grad_enabled()
-    with reads_recorded(), graph.recording(trace), graph.grad_mode(recorded):
+    with Locks.tracing, reads_recorded(), graph.recording(trace), graph.grad_mode(recorded):
         try:
             for position, handle in enumerate(arguments):
                 if id(handle) not in trace.slots:

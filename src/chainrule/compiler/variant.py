@@ -23,6 +23,7 @@ from chainrule.compiler.available import check_room
 from chainrule.compiler.buffers import address, addresses, contiguous, empty, lies_well
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.derivative import Call, Derivative, call_node, derivative_of, result_node
+from chainrule.compiler.locks import Locks
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.native import Machine
 from chainrule.compiler.outside import Guards
@@ -202,7 +203,12 @@ class Variant:
     def holds(self, leaves: Sequence[Handle]) -> bool:
         """Is everything Python that the trace depended on still as it was?"""
         self.meet(leaves)
-        return self.outside_same() and self.places_fit() and (self._unchanged() or self._state_fits())
+        if not (self.outside_same() and self.places_fit()):
+            return False
+        if self._unchanged():
+            return True
+        with Locks.tracing:  # another thread's trace has borrowed the state, perhaps
+            return self.places_fit() and self._state_fits()
 
     def outside_same(self) -> bool:
         """Is everything that the trace read of Python still as it was?"""
@@ -258,9 +264,10 @@ class Variant:
     def call(self, leaves: Sequence[Handle]) -> Any:
         """One step."""
         outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
-        self._bind(leaves, outputs, None)
-        variables = self._variables(leaves) if self.derivative is not None else ()
-        saved = self._read_again(leaves) if self.derivative is not None else []
+        with Locks.tracing:
+            self._bind(leaves, outputs, None)
+            variables = self._variables(leaves) if self.derivative is not None else ()
+            saved = self._read_again(leaves) if self.derivative is not None else []
         self.execute(1)
         if self.derivative is None:
             pairs = zip(outputs, self.result_types, strict=True)
@@ -318,7 +325,8 @@ class Variant:
 
     def bind_loop(self, leaves: Sequence[Handle], outputs: list[Array]) -> None:
         """Point the table at the first of some steps."""
-        self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
+        with Locks.tracing:
+            self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
 
     def state_nodes(self) -> list[Node]:
         """What every state handle names now."""

@@ -1,0 +1,117 @@
+"""Several threads and processes: one traces while others call, read and fork."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+import chainrule as cr
+from chainrule import Tensor
+
+
+@pytest.mark.parametrize("what", ["another function", "the same function", "reading", "tracing another"])
+def test_over_the_same_weights_others_work_while_one_thread_traces(what: str) -> None:
+    w = cr.tensor([1.0, 2.0])
+    tracing, failed = threading.Event(), []
+    other = cr.compile(lambda x: x * w)
+    expected = [2.0, 4.0]
+    if what != "tracing another":
+        assert other(cr.tensor([2.0, 2.0])).tolist() == expected
+
+    def f(x: Tensor, long: bool) -> Tensor:
+        y = x * w
+        if long:
+            tracing.set()
+            threading.Event().wait(0.2)
+        return y
+
+    slow = cr.compile(f)
+    assert slow(cr.tensor([2.0, 2.0]), False).tolist() == expected
+
+    def work() -> None:
+        try:
+            for _ in range(20):
+                if what == "reading":
+                    assert w.tolist() == [1.0, 2.0]
+                elif what == "the same function":
+                    assert slow(cr.tensor([2.0, 2.0]), False).tolist() == expected
+                else:
+                    assert other(cr.tensor([2.0, 2.0])).tolist() == expected
+        except Exception as error:
+            failed.append(error)
+
+    tracer = threading.Thread(target=lambda: slow(cr.tensor([2.0, 2.0]), True))
+    tracer.start()
+    assert tracing.wait(10)
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in (tracer, *workers):
+        worker.join(30)
+        assert not worker.is_alive()
+    assert not failed
+
+
+def test_two_threads_call_one_function() -> None:
+    total = cr.zeros(1)
+
+    @cr.compile
+    def add(x: Tensor) -> None:
+        total.add_(x)
+
+    def work() -> None:
+        for _ in range(200):
+            add(cr.ones(1))
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert total.item() == 400.0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("moment", range(6))
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_forked_while_another_thread_compiles_works(moment: int) -> None:
+    w = cr.ones(4, requires_grad=True)
+
+    def f(x: Tensor, i: int) -> Tensor:
+        y = (w * x * i).tanh()
+        for j in range(5):
+            y = (y * (i + j)).sin() + w
+        return y.detach()
+
+    compiled, stop = cr.compile(f), threading.Event()
+
+    def compile_on() -> None:
+        i = 1000 * (moment + 1)
+        while not stop.is_set() and i < 1000 * (moment + 1) + 14:
+            compiled(cr.ones(4), i)
+            i += 1
+
+    expected = f(cr.ones(4), 3).tolist()
+    worker = threading.Thread(target=compile_on)
+    worker.start()
+    threading.Event().wait(0.03 + 0.017 * moment)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if compiled(cr.ones(4), 3).tolist() == pytest.approx(expected, rel=1e-5) else 2
+        finally:
+            os._exit(code)
+    stop.set()
+    worker.join()
+    for _ in range(300):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0
+            return
+        threading.Event().wait(0.1)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    pytest.fail("the child hung")
