@@ -47,6 +47,9 @@ class Predictor:
         self._function = forward
         self.forward = compile(forward)
 
+    def __reduce__(self) -> Any:
+        return Predictor, (self.session,)  # a copy predicts with the copy of the session
+
     def __call__(self, X: object, batch_size: int) -> Array:
         most = check_batch_size(batch_size, "predict")
         few = self._of_few(X, most)

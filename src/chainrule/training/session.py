@@ -362,6 +362,10 @@ class Session:
         other.random, other.aside = self.random, self.aside
         return other
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the programs, which read this session and no copy of it."""
+        return {**self.__dict__, "programs": {}}
+
     # ---------------------------------------------------------------- programs
 
     def program(self, kind: str, x: Array, y: Array) -> steps.Program:
