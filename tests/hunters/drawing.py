@@ -372,7 +372,7 @@ def losing(d: Drawer) -> None:
             f"F.cross_entropy(v{a}, {target}, reduction='{reduction}'{smoothing})",
             f"F.nll_loss(v{a}.log_softmax(1), {target}, reduction='{reduction}')",
             f"F.binary_cross_entropy_with_logits(v{a}, v{a}.detach().sigmoid(), reduction='{reduction}')",
-            f"F.binary_cross_entropy(v{a}.sigmoid(), (v{a}.detach() * 0 + 0.25), reduction='{reduction}')",
+            f"F.binary_cross_entropy((v{a}.tanh() * 4).sigmoid(), (v{a}.detach() * 0 + 0.25), reduction='{reduction}')",
             f"F.mse_loss(v{a}, v{a}.detach() * 0.5, reduction='{reduction}')",
             f"F.cross_entropy(v{a}, v{a}.detach().softmax(1), reduction='{reduction}'{smoothing})",
         ]),

@@ -11,3 +11,7 @@ from tests.hunters import programs
 
 def test_eager_programs_give_what_pytorch_gives():
     assert programs.hunt(0, 300, compiled=False) == {}
+
+
+def test_compiled_programs_give_what_pytorch_gives():
+    assert programs.hunt(10_000, 24) == {}
