@@ -213,6 +213,7 @@ class Recorder:
     ended: threading.Event  # set once every handle names its own node again
     outside: Any  # what it reads of Python, and assigns there (`compiler.outside`)
     guards: list[tuple[Callable[[], Hashable], Hashable]]  # what it read from Python: how to ask again, and the answer
+    unchecked: list[tuple[Any, ...]]  # what would have been looked at, had there been values
 
     def lift(self, handle: Any) -> Node:
         """The node that stands for a handle from outside the trace."""
@@ -252,6 +253,15 @@ _local = _Local()
 def tracing() -> bool:
     """Is a ``cr.compile`` function being traced on this thread?"""
     return _local.trace is not None
+
+
+def unchecked(*what: Any) -> bool:
+    """Inside a trace, where there are no values to look at: true, and the trace notes what was left unchecked."""
+    trace = _local.trace
+    if trace is None:
+        return False
+    trace.unchecked.append(what)
+    return True
 
 
 def current_trace() -> Recorder | None:

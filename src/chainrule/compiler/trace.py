@@ -71,6 +71,7 @@ class Trace(Recorder):
     grads: dict[int, Gradient] = field(default_factory=dict)
     live: list[tuple[Callable[[], float], Node]] = field(default_factory=list)
     guards: list[tuple[Callable[[], Hashable], Hashable]] = field(default_factory=list)
+    unchecked: list[tuple[Any, ...]] = field(default_factory=list)
     gradients: dict[Node, Node] = field(default_factory=dict)  # by what each is the gradient of
     notes: dict[Hashable, Node] = field(default_factory=dict)
     thread: int = field(default_factory=threading.get_ident)

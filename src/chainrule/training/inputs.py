@@ -92,18 +92,53 @@ def rows(
     Args:
         meaning: of the outputs, where the loss does not say it.
     """
+    return tried(model, loss, metrics, *arrays(X, y, who, names), who, names, meaning)
+
+
+def arrays(X: object, y: object, who: str, names: tuple[str, str]) -> tuple[Array, Array]:
+    """X and y as arrays of numbers with as many rows."""
     _check_not_several(X, y, who, names[0])
     x_array, y_array = as_array(X, f"{who}: {names[0]}"), as_array(y, f"{who}: {names[1]}")
     check_same_length(x_array, y_array, who, *names)
-    with mode(model, False), no_grad():
-        means = meaning or meaning_of(loss)
-        probed = MANY_PROBED if means == BINARY_PROBABILITIES else PROBED
-        x_array, output = features(model, x_array, who, names[0], probed)
-        y_array = _targets(model, loss, means, output, y_array, f"{who}: {names[1]}")
-        check_some_count(y_array, option_of(loss, "ignore_index"), f"{who}: {names[1]}")
-        _check_scalars(loss, metrics, output, y_array, who, names[1])
-        _warn_of_broadcasting(loss, output, y_array, who, names[1])
     return x_array, y_array
+
+
+def tried(
+    model: Module, loss: Function, metrics: Mapping[str, Function], x: Array, y: Array, who: str,
+    names: tuple[str, str], meaning: Meaning | None,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Arrays checked by one small eager pass of model, loss and metrics."""
+    with mode(model, False), no_grad():
+        probed = MANY_PROBED if (meaning or meaning_of(loss)) == BINARY_PROBABILITIES else PROBED
+        x, output = features(model, x, who, names[0], probed)
+        y = _read_by_loss(model, loss, output, y, who, names[1], meaning)
+        _check_scalars(loss, metrics, output, y, who, names[1])
+        _warn_of_broadcasting(loss, output, y, who, names[1])
+    return x, y
+
+
+def known(
+    model: Module, loss: Function, output: Tensor, x: Array, y: Array, who: str, names: tuple[str, str],
+    meaning: Meaning | None,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Arrays of a kind that model, loss and metrics take, as `tried` gives them: what depends on values is looked at.
+
+    Args:
+        output: what the model makes of such rows; its values are not read.
+    """
+    x = in_dtype(x, model_dtype(model).numpy, f"{who}: {names[0]}")
+    y = _read_by_loss(model, loss, output, y, who, names[1], meaning)
+    _check_reduced(loss, who)
+    _warn_of_broadcasting(loss, output, y, who, names[1])
+    return x, y
+
+
+def _read_by_loss(
+    model: Module, loss: Function, output: Tensor, y: Array, who: str, name: str, meaning: Meaning | None
+) -> Array:
+    y = _targets(model, loss, meaning or meaning_of(loss), output, y, f"{who}: {name}")
+    check_some_count(y, option_of(loss, "ignore_index"), f"{who}: {name}")
+    return y
 
 
 def target(model: Module, loss: Function, meaning: Meaning | None, x: Array, y: object, who: str) -> Array:
@@ -238,6 +273,10 @@ def _check_scalars(
                 f"{who}: {what} must be a tensor without axes (the mean over the batch), got {came}. "
                 f"Reduce it, for example with .mean() or reduction='mean'."
             )
+    _check_reduced(loss, who)
+
+
+def _check_reduced(loss: Function, who: str) -> None:
     if option_of(loss, "reduction", "mean") == "none":
         raise SettingError(f"{who}: the loss must be reduced over the batch, got reduction='none'. Use 'mean'.")
 
@@ -260,7 +299,7 @@ def _warn_of_broadcasting(loss: Function, output: Tensor, y: Array, who: str, na
     rows, outputs = len(y), (len(y), *output.shape[1:])
     if rows < 2 or {outputs, y.shape} != {(rows,), (rows, 1)}:
         return
-    if not broadcasts(loss, np.broadcast_to(output._node.value[:1], outputs), y):
+    if not broadcasts(loss, np.broadcast_to(np.zeros((), output.dtype.numpy), outputs), y):
         return
     text = (
         f"{who}: the loss {name_of(loss)} makes a square of {rows} x {rows} of outputs of shape {outputs} and {name} of "

@@ -15,8 +15,9 @@ from chainrule.errors import DataError, SettingError
 from chainrule.nn import Module
 from chainrule.nn.meaning import VALUES, Meaning, name_of
 from chainrule.optim import Optimizer
-from chainrule.training import inputs, saved, steps
+from chainrule.training import saved, steps
 from chainrule.training.callbacks import Callback, EpochFunction, as_callback
+from chainrule.training.checked import Checked
 from chainrule.training.explained import Explained
 from chainrule.training.fitting import Fitting
 from chainrule.training.history import History
@@ -106,6 +107,7 @@ class Trainer(Explained):
         self.recorder: Recorder | None = None
         self._fitting: Fitting | None = None
         self.predictor = Predictor(self.session)
+        self.checked = Checked(self.session)
 
     model = Shared[Module]()
     loss = Shared[Metric]()
@@ -182,8 +184,7 @@ class Trainer(Explained):
     ) -> History:  # fmt: skip
         session = self.session
         session.check()
-        with session.tried():
-            x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)
+        x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)
         size = min(check_batch_size(batch_size, "fit"), len(x_array))
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
@@ -211,8 +212,7 @@ class Trainer(Explained):
     ) -> tuple[Array, Array, tuple[Array, Array] | None]:
         if held_out is not None and split is not None:
             raise SettingError("fit: validation_data and validation_split were both given. Leave one of them out.")
-        check = partial(inputs.rows, self.model, self.loss, self.metrics, meaning=self.meaning)
-        x_array, y_array = check(X, y, "fit")
+        x_array, y_array = self.checked(X, y, "fit")
         if split is not None:
             return self._split(x_array, y_array, split, seed)
         if held_out is None:
@@ -221,7 +221,7 @@ class Trainer(Explained):
             x_held_out, y_held_out = held_out
         except (TypeError, ValueError):
             raise DataError("fit: validation_data must be a pair (X, y). Pass a tuple of two arrays.") from None
-        return x_array, y_array, check(x_held_out, y_held_out, "fit", names=("validation X", "validation y"))
+        return x_array, y_array, self.checked(x_held_out, y_held_out, "fit", ("validation X", "validation y"))
 
     def _split(self, x: Array, y: Array, share: float, seed: int) -> tuple[Array, Array, tuple[Array, Array]]:
         if isinstance(share, bool) or not isinstance(share, (float, np.floating)) or not 0 < share < 1:
@@ -281,10 +281,7 @@ class Trainer(Explained):
         """
         session = self.session
         session.check()
-        with session.tried():
-            x_array, y_array = inputs.rows(
-                session.model, session.loss, session.metrics, X, y, "evaluate", meaning=session.meaning
-            )
+        x_array, y_array = self.checked(X, y, "evaluate")
         with session.mode(False):
             size = min(check_batch_size(batch_size, "evaluate"), len(x_array))
             values = steps.evaluate(session.program("evaluation", x_array, y_array), len(x_array), size)

@@ -120,7 +120,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 def check_labels(name: str, labels: Tensor, classes: int, ignore_index: int | None = None) -> None:
     """Raise for the first label outside [0, classes), where labels are known: not inside a trace."""
-    if graph.tracing() or not labels.numel():
+    if graph.unchecked(labels, classes, ignore_index) or not labels.numel():
         return
     values = labels.detach().numpy()
     if values.min() >= 0 and values.max() < classes:

@@ -1,0 +1,97 @@
+"""The rows of a session, checked: model and loss are called with some of them only where their kind is new."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compiler.reading import Reading
+from chainrule.graph import LEAF, Node, Type
+from chainrule.nn.meaning import BINARY_PROBABILITIES, CLASSES, option_of
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import wrap
+from chainrule.tensor.functions import no_grad
+from chainrule.training import inputs
+from chainrule.training.session import Session
+from chainrule.training.steps import wraps
+
+Array = np.ndarray[Any, Any]
+KINDS = 16  # of rows that are remembered
+MODE = frozenset({"training"})  # rows are tried in evaluation mode, whatever the modules' own is
+
+
+class Kind(NamedTuple):
+    """Rows of one kind, as they came and as a step takes them, and what calling model, loss and metrics read."""
+
+    x: np.dtype[Any]
+    y: np.dtype[Any]
+    output: Tensor
+    reading: Reading
+
+
+class Checked:
+    """What `inputs.rows` makes of a session's rows."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._kinds: dict[tuple[Any, ...], Kind | None] = {}  # None: only a call tells
+
+        def call(x: Tensor, y: Tensor) -> list[Any]:
+            output = session.model(x)
+            return [output, *(function(output, y) for function in session.parts()[1:])]
+
+        self._call = call
+
+    def __reduce__(self) -> Any:
+        return Checked, (self.session,)  # a copy checks with the copy of the session
+
+    def __call__(self, X: object, y: object, who: str, names: tuple[str, str] = ("X", "y")) -> tuple[Array, Array]:
+        """X and y as a step takes them.
+
+        Raises:
+            DataError, ShapeError, DtypeError, SettingError: they cannot be trained on.
+        """
+        session, given = self.session, inputs.arrays(X, y, who, names)
+        meaning = session.meaning
+        key = (*map(_kind, given), session.shape(), meaning)
+        kind = self._kinds.get(key)
+        if kind is not None and kind.reading.holds():
+            found = inputs.known(session.model, session.loss, kind.output, *given, who, names, meaning)
+            if (kind.x, kind.y) == (found[0].dtype, found[1].dtype):
+                return found
+        with session.tried():
+            found = inputs.tried(session.model, session.loss, session.metrics, *given, who, names, meaning)
+            if kind is not None or key not in self._kinds:
+                self._remember(key, given[0], *found)
+        return found
+
+    def _remember(self, key: tuple[Any, ...], given: Array, x: Array, y: Array) -> None:
+        if len(self._kinds) >= KINDS:
+            self._kinds.clear()
+        self._kinds[key] = self._read(x, y) if given.dtype.kind in "fb" else None
+
+    def _read(self, x: Array, y: Array) -> Kind | None:
+        """What a call reads; None where its outcome may depend on values, too."""
+        wraps(self._call, self.session.parts())
+        types = [Type(a[: inputs.PROBED].shape, dtypes.as_dtype(a.dtype)) for a in (x, y)]
+        try:
+            with no_grad():
+                reading = Reading(self._call, types, MODE)
+        except Exception:  # most often it asks for values, which a trace does not have; the call itself went well
+            return None
+        kind = Kind(x.dtype, y.dtype, wrap(Node(LEAF, (), {}, reading.results[0])), reading)
+        return kind if self._by_kind(kind) else None
+
+    def _by_kind(self, kind: Kind) -> bool:
+        """Is all that is looked at in values also looked at by `inputs.known`, in every row?"""
+        session, meaning = self.session, self.session.meaning
+        if meaning is not None and meaning.over_classes and kind.y.kind == "i":
+            wanted = kind.output.shape[CLASSES], option_of(session.loss, "ignore_index")
+            return all(what[0] is kind.reading.arguments[1] and what[1:] == wanted for what in kind.reading.unchecked)
+        return kind.y.kind == "f" and meaning != BINARY_PROBABILITIES and not kind.reading.unchecked
+
+
+def _kind(array: Array) -> tuple[Any, ...]:
+    return array.dtype, array.shape[1:], len(array) >= inputs.PROBED
