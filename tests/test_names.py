@@ -4,6 +4,7 @@ import copy
 import doctest
 import inspect
 import pickle
+import pydoc
 import re
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
+from chainrule.autodiff.plain import Plain
 from chainrule.names import ROOMS, theirs
 
 MISSING = [
@@ -69,6 +71,50 @@ def test_a_property_that_fails_gives_its_own_error():
 
     with pytest.raises(AttributeError, match="'Strange' object has no attribute 'layers'"):
         Strange(cr.ones(2)._node).depth  # noqa: B018
+
+
+def test_a_tensor_has_no_missing_name_for_whoever_lists_its_names():
+    for thing in (cr.Tensor, cr.eye(2), nn.Parameter):
+        assert "sum" in dir(thing)
+        assert not {"svd", "share_memory_"} & {*dir(thing), *dict(inspect.getmembers(thing))}
+    assert "svd" not in pydoc.render_doc(cr.Tensor)
+    x = cr.ones(2)
+    x.note = 1
+    assert "note" in dir(x)
+
+
+def test_the_class_says_what_its_tensors_say():
+    with pytest.raises(
+        AttributeError, match="^type 'Tensor' has no attribute 'svd': torch.Tensor.svd of PyTorch is not in"
+    ):
+        cr.Tensor.svd  # noqa: B018
+    assert not hasattr(cr.Tensor, "svd")
+
+
+def test_a_missing_name_stands_in_the_way_of_nobodys_own():
+    class Further:
+        def svd(self):
+            return "further"
+
+    class Mixed(cr.Tensor, Further):
+        cholesky = 7
+
+    class Asked(cr.Tensor):
+        def __getattr__(self, name):
+            return f"asked for {name}"
+
+    mixed = Mixed(cr.ones(2)._node)
+    assert (mixed.svd(), mixed.cholesky) == ("further", 7)
+    assert "svd" in dir(mixed)
+    assert Asked(cr.ones(2)._node).svd == "asked for svd"
+    x = cr.ones(2)
+    x.svd = 3
+    assert x.svd == 3
+
+
+def test_no_attribute_of_a_tensor_is_looked_up_in_python():
+    for kind in (cr.Tensor, nn.Parameter, Plain):
+        assert "__getattr__" not in {name for base in kind.__mro__ for name in vars(base)}
 
 
 KEYWORDS = {

@@ -103,7 +103,7 @@ function erfc(x: number): number {
 
 const ELEMENTWISE: Record<string, (...x: number[]) => number> = {
   add: (a, b) => a! + b!, sub: (a, b) => a! - b!, mul: (a, b) => a! * b!, div: (a, b) => a! / b!, neg: (a) => -a!,
-  pow: (a, b) => a! ** b!, abs: (a) => Math.abs(a!), sign: (a) => Math.sign(a!), floor: (a) => Math.floor(a!),
+  pow: (a, b) => a! ** b!, abs: (a) => Math.abs(a!), sign: (a) => bit(a! > 0) - bit(a! < 0), floor: (a) => Math.floor(a!),
   exp: (a) => Math.exp(a!), expm1: (a) => Math.expm1(a!), log: (a) => Math.log(a!), log1p: (a) => Math.log1p(a!),
   sqrt: (a) => Math.sqrt(a!), rsqrt: (a) => 1 / Math.sqrt(a!), sin: (a) => Math.sin(a!), cos: (a) => Math.cos(a!),
   tanh: (a) => Math.tanh(a!), sigmoid: (a) => 1 / (1 + Math.exp(-a!)), erf: (a) => erf(a!), erfc: (a) => erfc(a!), relu: (a) => (a! < 0 ? 0 : a!),
@@ -159,7 +159,7 @@ function list(node: GraphNode, name: string): number[] {
 }
 
 /** Can this page compute it? */
-function known(node: GraphNode): boolean {
+export function known(node: GraphNode): boolean {
   const whole = node.operands!.every((operand) => operand.node >= 0 || operand.value !== null);
   const float = node.op === "cast" && node.dtype.startsWith("float");
   return whole && (float || node.op in ELEMENTWISE || node.op in REDUCTIONS || node.op in MOVES);

@@ -22,24 +22,28 @@ from chainrule.tensor.core import lifted
 
 F32, F64 = dtypes.float32.numpy, dtypes.float64.numpy
 _OURS = {dtype.numpy: dtype for dtype in dtypes.ALL}
-_ABSENT: dict[str, Any] = {"_views": None, "_grad": None, "_families": ()}
 
 
 class Plain(Tensor):
     """A tensor that is an array, and makes itself a node only where one is asked for."""
 
-    __slots__ = ("_array",)
+    __slots__ = ("_array", "_made")
 
-    def __init__(self, array: Array) -> None:
-        self._array = array
+    def __init__(self, array: Array, node: Node | None = None) -> None:
+        self._array, self._made = array, node
+        self._grad = self._views = None
+        self._families = ()
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "_node":
-            node = self._node = graph.leaf(self._array, _OURS[self._array.dtype])
-            return node
-        if name in _ABSENT:
-            return _ABSENT[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    @property
+    def _node(self) -> Node:
+        """The node, from the first question on."""
+        if self._made is None:
+            self._made = graph.leaf(self._array, _OURS[self._array.dtype])
+        return self._made
+
+    @_node.setter
+    def _node(self, node: Node) -> None:
+        self._made = node
 
     @property
     def shape(self) -> Shape:
@@ -120,11 +124,8 @@ class Plain(Tensor):
 
 def plain(node: Node) -> Plain:
     """A tensor for a node that is there already."""
-    result = Plain.__new__(Plain)
     value = node._value
-    result._array = node.value if value is None else value
-    result._node = node
-    return result
+    return Plain(node.value if value is None else value, node)
 
 
 def _array(tensor: Tensor) -> Array:

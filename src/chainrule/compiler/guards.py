@@ -141,9 +141,7 @@ class Seen:
             now = self.look()
         except (KeyError, ValueError, AttributeError, RuntimeError):
             return False
-        if len(now) == len(self.values) and all(map(is_, now, self.values)):
-            return True
-        return self._alike(now)
+        return (all(map(is_, now, self.values)) and len(now) == len(self.values)) or self._alike(now)
 
     def _alike(self, now: Sequence[Any]) -> bool:
         if len(now) != len(self.values) or not all(map(same, now, self.values)):

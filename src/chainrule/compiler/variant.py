@@ -167,6 +167,7 @@ class Variant:
         self.bare = [g.owner for g in bare]
         self.cleared = [p for p in places if p.cleared]
         self.switched = [s for s in slots if s.requires_grad is not None]
+        self.leaves_behind = bool(self.cleared or self.switched)
         self.steady = self._is_steady()
         self.single = tree.is_leaf(self.description)
         # Handles that must name what they did; a handle that is another at each call leaves no short way.
@@ -271,7 +272,7 @@ class Variant:
         self.execute(1)
         if self.derivative is None:
             pairs = zip(outputs, self.result_types, strict=True)
-            return self._finish(leaves, [Node(graph.LEAF, (), {}, type, value=array) for array, type in pairs])
+            return self._finish(leaves, [Node(graph.LEAF, (), {}, type, array) for array, type in pairs])
         count = len(self.derivative.results)
         call = Call(self.derivative, [*outputs[count:], *saved])
         made = call_node(call, variables)
@@ -537,8 +538,9 @@ class Variant:
             else:
                 with graph.grad_mode(False):
                     handle._rebind(wrap(node), "compile")
-        self.settle(leaves)
-        return self._rebuilt(results)
+        if self.rebound or self.leaves_behind:
+            self.settle(leaves)
+        return wrap(results[0]) if self.single else self._rebuilt(results)
 
     def settle(self, leaves: Sequence[Handle] = ()) -> None:
         """Put everything where the function left it (a loop's arguments stay as they are)."""
@@ -581,8 +583,7 @@ _ALONE = _references([object()], 0)  # held by its list alone
 
 def _references_to_each(held: list[Tensor | None]) -> list[int]:
     """Likewise, of every element at once."""
-    count = sys.getrefcount
-    return [count(element) for element in held]
+    return list(map(sys.getrefcount, held))
 
 
 _LISTED = _references_to_each([Tensor(graph.leaf(np.zeros(()), dtypes.float64))])[0]

@@ -1,6 +1,6 @@
 """PyTorch's names that are not here yet: what an AttributeError or a TypeError about one of them says.
 
-The list (``torch.json``, made by ``docs/make_names.py``) is read only when a name is missing.
+The list is ``torch.json``, made by ``docs/make_names.py``.
 """
 
 from __future__ import annotations
@@ -98,10 +98,46 @@ def _importing(frame: FrameType) -> bool:
     return 0 <= frame.f_lasti < len(code) and dis.opname[code[frame.f_lasti]] == "IMPORT_FROM"
 
 
+class Missing:
+    """A name of PyTorch's that a class has not: an attribute that raises the error which says so.
+
+    A ``__getattr__`` would do the same, but reading any attribute of a class that has one costs several times as much.
+    """
+
+    def __init__(self, room: str, name: str) -> None:
+        self.room, self.name = room, name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        for base in owner.__mro__:  # a class after the one that has not
+            found = vars(base).get(self.name, self)
+            if not isinstance(found, Missing):
+                bind = getattr(type(found), "__get__", None)
+                return found if bind is None else bind(found, instance, owner)
+        raise no_attribute(self.room, owner if instance is None else instance, self.name)
+
+
+class Named(type):
+    """The type of classes with `Missing` names, of which ``dir`` and ``help`` do not speak."""
+
+    def __dir__(cls) -> list[str]:
+        spaces = [vars(base) for base in cls.__mro__]
+        return sorted({name for space in spaces for name, value in space.items() if not isinstance(value, Missing)})
+
+
+def mark_missing(room: str, kind: type) -> None:
+    """Give a class its missing names."""
+    for name in theirs(room):
+        if not name.startswith("_") and not hasattr(kind, name):
+            setattr(kind, name, Missing(room, name))
+
+
 def no_attribute(room: str, owner: object, name: str) -> AttributeError:
     """The error for an attribute that an object has not."""
-    plain = f"{type(owner).__name__!r} object has no attribute {name!r}"
-    text = None if name.startswith("_") else missing(room, name, dir(type(owner)))
+    kind = owner if isinstance(owner, type) else type(owner)
+    plain = f"{kind.__name__!r} object has no attribute {name!r}"
+    if owner is kind:
+        plain = f"type {plain.replace(' object', '', 1)}"
+    text = None if name.startswith("_") else missing(room, name, dir(kind))
     return AttributeError(f"{plain}: {text}" if text else plain, name=name, obj=owner)
 
 

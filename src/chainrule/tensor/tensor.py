@@ -12,7 +12,7 @@ from chainrule import dtypes, graph
 from chainrule.borrowed import own
 from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Node
-from chainrule.names import no_attribute
+from chainrule.names import Named, mark_missing
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Engine, Handle, Number, apply, current, lifted, view_of
 from chainrule.tensor.creation import full, ones, tensor, zeros
@@ -20,7 +20,7 @@ from chainrule.tensor.inplace import InPlace
 from chainrule.tensor.printing import text_of
 
 
-class Tensor(InPlace):
+class Tensor(InPlace, metaclass=Named):
     """An n-dimensional array that knows how it was computed.
 
     Made by `cr.tensor`, `cr.zeros` and the like; ``cr.Tensor(data)`` and ``cr.Tensor(2, 3)`` give float32 values and zeros,
@@ -123,10 +123,8 @@ class Tensor(InPlace):
         return full(size, fill_value, dtype=self.dtype)
 
     # -- Python -------------------------------------------------------------------------------
-    def __getattr__(self, name: str) -> Any:
-        if hasattr(type(self), name):  # a property failed: its own error says why
-            return object.__getattribute__(self, name)
-        raise no_attribute("Tensor", self, name)
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(type(self)), *vars(self)})
 
     def __float__(self) -> float:
         return float(self.item())
@@ -195,5 +193,6 @@ def _legacy(data: Any = None, *sizes: Any) -> Node:
     return lifted(zeros(data, *sizes))
 
 
+mark_missing("Tensor", Tensor)
 Engine.tensor = Tensor
 Engine.legacy = _legacy
