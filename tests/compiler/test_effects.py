@@ -254,6 +254,44 @@ def test_rates_cannot_change_inside() -> None:
     assert optimizer.param_groups[0]["lr"] == 1.0 and schedule.last_epoch == 0
 
 
+def test_an_optimizer_is_made_outside() -> None:
+    known = optim.Adam([cr.ones(2, requires_grad=True)])
+
+    def made(x: Tensor) -> Tensor:
+        weight = cr.zeros(3, requires_grad=True)
+        optim.SGD([weight], lr=0.1, momentum=0.9)
+        return x
+
+    def given(x: Tensor) -> Tensor:
+        known.add_param_group({"params": [cr.ones(1, requires_grad=True)]})
+        return x
+
+    for function, name in ((made, "SGD"), (given, "Adam")):
+        with pytest.raises(
+            TraceError,
+            match=f"^{name}: an optimizer was made, or given parameters, inside a compiled function, .*Make it outside",
+        ):
+            cr.compile(function)(cr.ones(2))
+    assert len(known.param_groups) == 1
+
+
+def test_what_is_made_inside_starts_anew_at_every_call() -> None:
+    class Sum(nn.Module):
+        total: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.total = x if self.total is None else self.total + x
+            return self.total * 1
+
+    def f() -> Tensor:
+        module, generator = Sum(), cr.Generator(3)
+        module(cr.ones(1))
+        return module(cr.ones(1)) + cr.rand(1, generator=generator) + cr.rand(1, generator=generator)
+
+    compiled = cr.compile(f)
+    assert [compiled().item() for _ in range(3)] == pytest.approx([f().item()] * 3)
+
+
 def test_lists_and_dicts_passed_in_cannot_be_changed() -> None:
     def add(x: list[Tensor]) -> Tensor:
         x.append(x[0] * 2)

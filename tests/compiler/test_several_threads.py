@@ -9,6 +9,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
+from chainrule.compiler import locks
 
 
 @pytest.mark.parametrize("what", ["another function", "the same function", "reading", "tracing another"])
@@ -115,3 +116,27 @@ def test_a_child_forked_while_another_thread_compiles_works(moment: int) -> None
     os.kill(child, 9)
     os.waitpid(child, 0)
     pytest.fail("the child hung")
+
+
+def test_a_fork_that_loses_patience_with_a_trace_lets_programs_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "PATIENCE", 0.01)
+    held, done, free = threading.Event(), threading.Event(), []
+
+    def hold() -> None:
+        with locks.Locks.tracing:
+            held.set()
+            assert done.wait(10)
+
+    def make() -> None:
+        free.append(locks.Locks.making.acquire(timeout=1))
+        locks.Locks.making.release()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    locks._before_fork()
+    maker = threading.Thread(target=make)
+    maker.start(), maker.join()
+    locks._in_parent()
+    done.set(), holder.join()
+    assert free == [True]

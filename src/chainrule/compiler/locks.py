@@ -24,7 +24,11 @@ _held: list[bool] = []
 
 
 def _before_fork() -> None:
-    _held.append(Locks.making.acquire(timeout=PATIENCE) and Locks.tracing.acquire(timeout=PATIENCE))
+    making = Locks.making.acquire(timeout=PATIENCE)
+    both = making and Locks.tracing.acquire(timeout=PATIENCE)
+    if making and not both:
+        Locks.making.release()
+    _held.append(both)
 
 
 def _in_parent() -> None:

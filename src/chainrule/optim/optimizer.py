@@ -89,8 +89,16 @@ class Optimizer:
 
         Args:
             param_group: ``{"params": tensors, ...}``.
+
+        Raises:
+            TraceError: inside a compiled function, where no call would find the state as it was.
         """
         name = type(self).__name__
+        if graph.tracing():
+            raise TraceError(
+                f"{name}: an optimizer was made, or given parameters, inside a compiled function, which Python runs only when "
+                f"it is traced: its state would go on from call to call. Make it outside, and call step() inside."
+            )
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise SettingError(f"{name}: a parameter group must be a dict with the key 'params', got {param_group!r}.")
         given = param_group["params"]
