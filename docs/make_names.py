@@ -27,8 +27,11 @@ HEAD = """# PyTorch's names, and what of them is here
 
 `import chainrule as cr` for `import torch`, `from chainrule import nn, optim` and `import chainrule.nn.functional as F`:
 where PyTorch has a name, it has the same meaning here. What is not here yet raises an `AttributeError` (an `ImportError`
-in `from chainrule import ...`) that says so and points to this page; a keyword that PyTorch has and we have not raises a
-`TypeError` that says so. Made from PyTorch {version} by `docs/make_names.py`.
+in `from chainrule import ...`) that says so and points to this page; so does the `TypeError` for a keyword that a function
+or a constructor of PyTorch's has and ours has not (for a tensor's methods it is Python's own, which names the keyword).
+
+Listed are the functions, classes, dtypes and constants of the places below, as far as they are meant for users; other
+places (`torch.autograd`, `torch.utils`, `torch.linalg` and so on) stand as one name each. Made from PyTorch {version} by `docs/make_names.py`.
 
 Left out below are keywords that choose where and how tensors lie in memory or how PyTorch runs (`device`,
 {ignored}):
@@ -44,6 +47,12 @@ IGNORED = (
 
 # What stands in the documentation of arguments and is none.
 NO_KEYWORDS = ("self", "input", "List", "kwargs", "args", "axis", "axis0", "axis1", "dividend", "divisor", "orig_func")
+
+# What users write that is neither a function of torch's list nor a class meant to be made.
+MORE = (
+    "autocast", "e", "enable_grad", "inf", "inference_mode", "nan", "newaxis", "no_grad", "pi", "set_default_dtype",
+    "set_grad_enabled", "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor",
+)  # fmt: skip
 
 
 # -- the page --------------------------------------------------------------------------------------
@@ -129,8 +138,12 @@ def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
     """Is the name meant for users, not merely imported there?"""
     if room in ("Tensor", "Module"):
         return True
+    if room == "utils":
+        return callable(value) and not inspect.isclass(value)
     if isinstance(value, types.ModuleType):
         return value.__name__.startswith("torch.") and "._" not in value.__name__ and name not in ("classes", "ops")
+    if room == "torch" and name in MORE:
+        return True
     if room == "torch":
         inner = re.search(
             r"^(Sym|sym_|q(uant|uint|int)|.+(Storage|Tensor)$)|_copy$|quantize|fake_|fbgemm|cudnn|miopen|mkldnn", name

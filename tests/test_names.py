@@ -3,6 +3,7 @@
 import copy
 import doctest
 import inspect
+import math
 import pickle
 import pydoc
 import re
@@ -23,6 +24,10 @@ MISSING = [
     (F, "conv2d", "torch.nn.functional.conv2d of PyTorch is not in chainrule yet."),
     (optim, "Adagrad", "torch.optim.Adagrad of PyTorch is not in chainrule yet."),
     (optim.lr_scheduler, "CyclicLR", "torch.optim.lr_scheduler.CyclicLR of PyTorch is not in chainrule yet."),
+    (nn.utils, "parameters_to_vector", "torch.nn.utils.parameters_to_vector of PyTorch is not in chainrule yet. Use cr.cat"),
+    (cr, "inference_mode", "torch.inference_mode of PyTorch is not in chainrule yet. Use cr.no_grad()."),
+    (cr, "FloatTensor", "torch.FloatTensor of PyTorch is not in chainrule yet. Use cr.tensor(values, dtype=cr.float32)."),
+    (cr, "set_default_dtype", "torch.set_default_dtype of PyTorch is not in chainrule yet. Floats become float32"),
     (nn.init, "dirac_", "torch.nn.init.dirac_ of PyTorch is not in chainrule yet."),
     (cr.ones(2), "svd", "'Tensor' object has no attribute 'svd': torch.Tensor.svd of PyTorch is not in chainrule yet."),
     (nn.ReLU(), "share_memory", "torch.nn.Module.share_memory of PyTorch is not in chainrule yet."),
@@ -126,6 +131,8 @@ KEYWORDS = {
     "exp: PyTorch's keyword 'out'": lambda: cr.exp(cr.ones(2), out=cr.ones(2)),
     "relu: PyTorch's keyword 'inplace'": lambda: F.relu(cr.ones(2), inplace=True),
     "mse_loss: PyTorch's keyword 'size_average'": lambda: F.mse_loss(cr.ones(2), cr.ones(2), size_average=True),
+    "load_state_dict: PyTorch's keyword 'assign' is not in chainrule yet. The values are copied": lambda: nn.ReLU().load_state_dict({}, assign=True),
+    "state_dict: PyTorch's keyword 'destination'": lambda: nn.ReLU().state_dict(destination={}),
     "Adam: PyTorch's keyword 'fused'": lambda: optim.Adam([cr.ones(1, requires_grad=True)], fused=True),
 }  # fmt: skip
 
@@ -143,6 +150,33 @@ def test_a_missing_keyword_says_so(text):
 def test_a_keyword_that_is_nobodys_is_an_ordinary_error(call):
     with pytest.raises(TypeError, match=r"got an unexpected keyword argument 'devcie'$"):
         call()
+
+
+@pytest.mark.parametrize("name", ["copy_", "split", "bmm", "norm", "numpy", "exp", "clone", "view", "add_"])
+def test_a_keyword_that_a_tensors_method_has_not_is_named_with_the_method(name):
+    with pytest.raises(TypeError, match=rf"^Tensor\.{name.rstrip('_')}_?\(\) got an unexpected keyword argument 'odd'"):
+        getattr(cr.ones(2, 2), name)(odd=1)
+
+
+def test_pytorchs_keywords_of_tensor_methods():
+    x, y = cr.tensor([[1.0, 2.0], [3.0, 4.0]]), cr.eye(2)
+    assert cr.zeros(2, 2).copy_(src=x).tolist() == x.mm(mat2=y).tolist() == cr.mm(x, mat2=y).tolist() == x.tolist()
+    assert x[None].bmm(mat2=y[None]).tolist() == [x.tolist()]
+    assert (x[0].dot(tensor=x[1]).item(), x[0].outer(vec2=x[1]).tolist()) == (11.0, [[3.0, 4.0], [6.0, 8.0]])
+    assert x.addcmul(tensor1=x, tensor2=y, value=2).tolist() == [[3.0, 2.0], [3.0, 12.0]]
+    assert x.addcdiv(tensor1=y, tensor2=x).tolist() == [[2.0, 2.0], [3.0, 4.25]]
+    assert y.long().type_as(tensor=x).dtype == cr.float32
+    for new in (x.new_zeros(3, dtype=cr.int64), x.new_ones(3, dtype=cr.int64), x.new_full((3,), 2, dtype=cr.int64)):
+        assert new.dtype == cr.int64
+    assert x.new_ones(2, requires_grad=True).requires_grad
+    assert cr.ones(2, requires_grad=True).numpy(force=True).tolist() == [1.0, 1.0]
+    shared = nn.ReLU()
+    twice = nn.Sequential(shared, shared)
+    assert (len(list(twice.modules())), len(list(twice.modules(remove_duplicate=False)))) == (2, 3)
+
+
+def test_pytorchs_constants():
+    assert (cr.inf, cr.pi, cr.e, cr.newaxis, cr.nan != cr.nan) == (math.inf, math.pi, math.e, None, True)
 
 
 def test_what_asks_for_names_is_not_disturbed():

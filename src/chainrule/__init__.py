@@ -1,5 +1,7 @@
 """chainrule: neural networks trained by backpropagation, compiled whole, explained in full."""
 
+from math import e, inf, nan, pi
+
 from chainrule import data, graph, nn, optim
 from chainrule.autodiff import (
     custom_vjp,
@@ -193,6 +195,7 @@ from chainrule.version import __version__ as __version__
 
 # PyTorch's short names.
 float, double, int, long = float32, float64, int32, int64
+newaxis = None
 
 __all__ = [
     "ChainruleError",
@@ -246,6 +249,7 @@ __all__ = [
     "divide",
     "dot",
     "double",
+    "e",
     "empty",
     "empty_like",
     "enable_grad",
@@ -279,6 +283,7 @@ __all__ = [
     "hessian",
     "index_add",
     "index_select",
+    "inf",
     "int",
     "int32",
     "int64",
@@ -297,9 +302,9 @@ __all__ = [
     "linspace",
     "load_run",
     "log",
+    "log10",
     "log1p",
     "log2",
-    "log10",
     "log_softmax",
     "logical_and",
     "logical_not",
@@ -322,10 +327,12 @@ __all__ = [
     "movedim",
     "mul",
     "multiply",
+    "nan",
     "narrow",
     "ne",
     "neg",
     "negative",
+    "newaxis",
     "nn",
     "no_grad",
     "norm",
@@ -336,6 +343,7 @@ __all__ = [
     "optim",
     "outer",
     "permute",
+    "pi",
     "pow",
     "prod",
     "rand",

@@ -37,6 +37,7 @@ ROOMS = {
     "nn": Room("torch.nn", "chainrule.nn", "nn."),
     "functional": Room("torch.nn.functional", "chainrule.nn.functional", "F."),
     "init": Room("torch.nn.init", "chainrule.nn.init", "nn.init."),
+    "utils": Room("torch.nn.utils", "chainrule.nn.utils", "nn.utils."),
     "optim": Room("torch.optim", "chainrule.optim", "optim."),
     "lr_scheduler": Room("torch.optim.lr_scheduler", "chainrule.optim.lr_scheduler", "optim.lr_scheduler."),
     "Tensor": Room("torch.Tensor", "chainrule:Tensor", "Tensor."),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from chainrule.compiler.guards import ABSENT, Table, changed, record_reads
 from chainrule.errors import SettingError, TraceError
 from chainrule.graph import current_layer, current_trace, layer_scope
-from chainrule.names import no_attribute
+from chainrule.names import no_attribute, takes_keywords
 from chainrule.nn import state as _state
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
@@ -244,9 +244,9 @@ class Module:
             children = [(f"{path}.{name}" if path else name, c) for name, c in module._modules.items() if c is not None]
             stack.extend(reversed(children))
 
-    def modules(self) -> Iterator[Module]:
-        """This module and all below, each once."""
-        return (module for _, module in self.named_modules())
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
+        """This module and all below, each once (or as often as it stands there)."""
+        return (module for _, module in self.named_modules(remove_duplicate=remove_duplicate))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The direct submodules with their names, each once."""
@@ -321,6 +321,7 @@ class Module:
 
     # ---------------------------------------------------------------- saving and loading
 
+    @takes_keywords("Module")
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
         """Every parameter and persistent buffer by dotted name, in PyTorch's order and with its keys.
 
@@ -335,6 +336,7 @@ class Module:
             (prefix + name, tensor if keep_vars else tensor.detach()) for name, tensor in _state.entries(self).items()
         )
 
+    @takes_keywords("Module")
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> _state.IncompatibleKeys:
         """Copy the values of ``state_dict`` into this module; nothing is copied unless all of it fits.
 

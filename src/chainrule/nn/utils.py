@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from chainrule.autodiff.plain import plain
 from chainrule.errors import NonFiniteError, SettingError
 from chainrule.graph import tracing
+from chainrule.names import module_getattr
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
 from chainrule.tensor.creation import zeros
@@ -94,3 +95,6 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def _check_bound(name: str, argument: str, value: float) -> None:
     if math.isnan(value) or value < 0:
         raise SettingError(f"{name}: {argument} must be 0 or more, got {value!r}.")
+
+
+__getattr__ = module_getattr("utils", __name__)

@@ -296,14 +296,14 @@ class Arithmetic(Casting):
         """True where it is zero."""
         return ~self.bool()
 
-    def addcmul(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
-        """x + value * a * b."""
-        a, b = given(a, "addcmul", "tensor1"), given(b, "addcmul", "tensor2")
+    def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+        """x + value * tensor1 * tensor2."""
+        a, b = given(tensor1, "addcmul", "tensor1"), given(tensor2, "addcmul", "tensor2")
         return self + (a * b if value == 1 else a * b * value)
 
-    def addcdiv(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
-        """x + value * a / b."""
-        a, b = given(a, "addcdiv", "tensor1"), given(b, "addcdiv", "tensor2")
+    def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+        """x + value * tensor1 / tensor2."""
+        a, b = given(tensor1, "addcdiv", "tensor1"), given(tensor2, "addcdiv", "tensor2")
         return self + (a / b if value == 1 else a / b * value)
 
     def lerp(self, end: Tensor, weight: Operand) -> Tensor:

@@ -64,9 +64,9 @@ class Casting(Handle):
         """Itself: there is no other device."""
         return self._tensor
 
-    def type_as(self, other: Tensor) -> Tensor:
+    def type_as(self, tensor: Tensor) -> Tensor:
         """This tensor in the dtype of `other`."""
-        return self.to(other.dtype)
+        return self.to(tensor.dtype)
 
     def float(self) -> Tensor:
         """This tensor as float32."""

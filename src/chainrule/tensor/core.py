@@ -131,9 +131,9 @@ class Handle:
         self._grad = value
 
     # -- value --------------------------------------------------------------------------
-    def numpy(self) -> Array:
+    def numpy(self, *, force: bool = False) -> Array:
         """The value as a read-only NumPy array, without a copy (PyTorch's is writable and shared)."""
-        if self.requires_grad:
+        if self.requires_grad and not force:
             raise GradientError(
                 "numpy(): this tensor requires grad, and NumPy would lose its history. Use t.detach().numpy()."
             )

@@ -78,7 +78,7 @@ class InPlace(Indexing):
     def __ixor__(self, other: Operand) -> Tensor:
         return self._rebind(self ^ other, "xor_")
 
-    def copy_(self, source: Operand) -> Tensor:
+    def copy_(self, src: Operand) -> Tensor:
         """Take the values of `source`, broadcast to this shape and cast to this dtype.
 
         >>> import chainrule as cr
@@ -86,7 +86,7 @@ class InPlace(Indexing):
         tensor([[1., 2.],
                 [1., 2.]])
         """
-        value = as_dtype_tensor(as_operand(source, "copy_"), self.dtype)._tensor
+        value = as_dtype_tensor(as_operand(src, "copy_"), self.dtype)._tensor
         return self._rebind(value.expand(self.shape), "copy_")
 
     def zero_(self) -> Tensor:

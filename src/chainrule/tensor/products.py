@@ -46,36 +46,36 @@ class Products(Pointwise):
                 return apply(contraction.matmul, self, other)
         return _matmul(_factor(self)._tensor, _factor(other)._tensor)
 
-    def mm(self, other: Tensor) -> Tensor:
+    def mm(self, mat2: Tensor) -> Tensor:
         """The product of two matrices."""
-        other = given(other, "mm", "other")
-        return _of_rank("mm", 2, self, other).matmul(other)
+        mat2 = given(mat2, "mm", "mat2")
+        return _of_rank("mm", 2, self, mat2).matmul(mat2)
 
-    def bmm(self, other: Tensor) -> Tensor:
+    def bmm(self, mat2: Tensor) -> Tensor:
         """The products of two batches of matrices, (B, m, k) @ (B, k, n)."""
-        other = given(other, "bmm", "other")
-        if self.shape[:1] != other.shape[:1]:
+        mat2 = given(mat2, "bmm", "mat2")
+        if self.shape[:1] != mat2.shape[:1]:
             raise shape_error(
-                "bmm", "both batches must have one size", f"{self.shape} and {other.shape}", "Use @ to broadcast."
+                "bmm", "both batches must have one size", f"{self.shape} and {mat2.shape}", "Use @ to broadcast."
             )
-        return _of_rank("bmm", 3, self, other).matmul(other)
+        return _of_rank("bmm", 3, self, mat2).matmul(mat2)
 
-    def dot(self, other: Tensor) -> Tensor:
+    def dot(self, tensor: Tensor) -> Tensor:
         """The inner product of two vectors.
 
         >>> import chainrule as cr
         >>> cr.tensor([1.0, 2.0]).dot(cr.tensor([3.0, 4.0]))
         tensor(11.)
         """
-        other = given(other, "dot", "other")
-        if self.ndim != 1 or other.shape != self.shape:
+        tensor = given(tensor, "dot", "tensor")
+        if self.ndim != 1 or tensor.shape != self.shape:
             raise shape_error(
-                "dot", "the factors must be vectors of one size", f"{self.shape} and {other.shape}",
+                "dot", "the factors must be vectors of one size", f"{self.shape} and {tensor.shape}",
                 "Use @ for matrices.",
             )  # fmt: skip
-        return self.matmul(other)
+        return self.matmul(tensor)
 
-    def outer(self, other: Tensor) -> Tensor:
+    def outer(self, vec2: Tensor) -> Tensor:
         """Every product of an element of one vector with an element of another, (m,) and (n,) to (m, n).
 
         >>> import chainrule as cr
@@ -83,8 +83,8 @@ class Products(Pointwise):
         tensor([[3, 4],
                 [6, 8]])
         """
-        other = given(other, "outer", "other")
-        return _of_rank("outer", 1, self, other).unsqueeze(1) * other
+        vec2 = given(vec2, "outer", "vec2")
+        return _of_rank("outer", 1, self, vec2).unsqueeze(1) * vec2
 
 
 def _of_rank(name: str, rank: int, a: Handle, b: Handle) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -110,17 +111,17 @@ class Tensor(InPlace, metaclass=Named):
         lifted(self).owner = weakref.ref(self) if self.requires_grad else None
 
     # -- new tensors like this one ------------------------------------------------------------
-    def new_zeros(self, *size: Any) -> Tensor:
-        """Zeros of this dtype."""
-        return zeros(*size, dtype=self.dtype)
+    def new_zeros(self, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+        """Zeros, of this dtype unless another is given."""
+        return zeros(*size, dtype=self.dtype if dtype is None else dtype, requires_grad=requires_grad)
 
-    def new_ones(self, *size: Any) -> Tensor:
-        """Ones of this dtype."""
-        return ones(*size, dtype=self.dtype)
+    def new_ones(self, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+        """Ones, of this dtype unless another is given."""
+        return ones(*size, dtype=self.dtype if dtype is None else dtype, requires_grad=requires_grad)
 
-    def new_full(self, size: Any, fill_value: Number) -> Tensor:
-        """One number, in this dtype."""
-        return full(size, fill_value, dtype=self.dtype)
+    def new_full(self, size: Any, fill_value: Number, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+        """One number, in this dtype unless another is given."""
+        return full(size, fill_value, dtype=self.dtype if dtype is None else dtype, requires_grad=requires_grad)
 
     # -- Python -------------------------------------------------------------------------------
     def __dir__(self) -> list[str]:
@@ -193,6 +194,15 @@ def _legacy(data: Any = None, *sizes: Any) -> Node:
     return lifted(zeros(data, *sizes))
 
 
+def _named_after_tensor() -> None:
+    """Python's own errors about arguments say ``Tensor.copy_()``, whichever family of methods it comes from."""
+    for family in Tensor.__mro__[:-1]:
+        for member in vars(family).values():
+            if isinstance(member, FunctionType):
+                member.__qualname__ = f"Tensor.{member.__name__}"
+
+
+_named_after_tensor()
 mark_missing("Tensor", Tensor)
 Engine.tensor = Tensor
 Engine.legacy = _legacy
