@@ -132,7 +132,7 @@ class Node:
         op: Op,
         inputs: tuple[Node, ...],
         params: dict[str, Any],
-        type: Type,
+        type: tuple[Shape, DType],
         value: Array | None = None,
         requires_grad: bool = False,
         trace: Recorder | None = None,
@@ -371,13 +371,14 @@ def ours(code: CodeType) -> bool:
     return code.co_filename.startswith(_PACKAGE)
 
 
-def user_line() -> Line | None:
+def user_line(depth: int = 1) -> Line | None:
     """The innermost line of the running program that is the user's own.
 
     Chainrule's files, Python's, those of installed packages and the programs they install (pytest, the command line's
-    framework, joblib's workers) are not; None where the whole stack is theirs.
+    framework, joblib's workers) are not; None where the whole stack is theirs. The first `depth` frames, this one
+    included, are known to be chainrule's.
     """
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
         theirs = _libraries.get(code.co_filename)
@@ -421,10 +422,7 @@ def shape_error(name: str, must: str, came: str, remedy: str) -> ShapeError:
 
 def leaf(value: Array, dtype: DType, requires_grad: bool = False, owner: weakref.ref[Any] | None = None) -> Node:
     """A node for a value that is simply there."""
-    return Node(
-        LEAF, (), {}, Type(value.shape, dtype), value=value, requires_grad=requires_grad, owner=owner,
-        trace=_local.trace,
-    )  # fmt: skip
+    return Node(LEAF, (), {}, (value.shape, dtype), value, requires_grad, _local.trace, owner)
 
 
 def const(value: float | int | bool, dtype: DType) -> Node:
@@ -470,7 +468,8 @@ def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
     history, arrays = False, []
     trace = local.trace
     for node in inputs:
-        history = history or node.requires_grad
+        if node.requires_grad:
+            history = True
         if trace is None:
             value = node._value
             node.seen = True
@@ -484,7 +483,7 @@ def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
     else:  # nothing will ask where it came from
         return Node(LEAF, (), {}, type, evaluate(op, arrays, params, type))
     if made.line is None:
-        made.line = user_line()
+        made.line = user_line(3)  # neither this function nor who calls it is the user's
     return made
 
 

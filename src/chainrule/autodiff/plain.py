@@ -28,11 +28,11 @@ class Plain(Tensor):
     """A tensor that is an array, and makes itself a node only where one is asked for."""
 
     __slots__ = ("_array", "_made")
+    _grad = _views = None  # of the class, in place of a tensor's own: nobody sets them
+    _families = ()
 
     def __init__(self, array: Array, node: Node | None = None) -> None:
         self._array, self._made = array, node
-        self._grad = self._views = None
-        self._families = ()
 
     @property
     def _node(self) -> Node:

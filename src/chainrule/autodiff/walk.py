@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from chainrule import graph
 from chainrule.autodiff.plain import plain
 from chainrule.borrowed import borrowed
@@ -168,7 +170,9 @@ def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
                 f"{graph.who('backward')}: only a tensor with one element has an implied gradient of 1, got shape "
                 f"{output.shape}. Reduce it first (.sum(), .mean()), or pass gradient=."
             )
-        return ones_like(output)
+        if graph.tracing():
+            return ones_like(output)
+        return wrap(graph.leaf(np.ones(output.shape, output.dtype.numpy), output.dtype))
     if not isinstance(gradient, Tensor):
         raise DtypeError(
             f"{graph.who('backward')}: gradient must be a tensor of shape {output.shape}, got {type(gradient).__name__}. "

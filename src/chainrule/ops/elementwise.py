@@ -207,7 +207,7 @@ erfc = _op(
 )  # fmt: skip
 # A primitive because its derivative reads only its output, so the input need not be kept. NaN stays NaN.
 relu = _op(
-    "relu", lambda x: np.where(x <= 0, x.dtype.type(0), x), lambda e, x: e.relu(x),
+    "relu", reference.relu, lambda e, x: e.relu(x),
     lambda dY, Y, x: dY.masked_fill(Y <= 0, 0),
     bools=False, at_kink=0.0,
     formula=("1 if Y > 0 else 0",),

@@ -155,7 +155,16 @@ def cast(x: Any, dtype: Any) -> Any:
         return np.where(inside, np.where(inside, x, 0).astype(wide), ends).astype(dtype)
 
 
+def relu(x: Any) -> Any:
+    """x where positive, NaN where NaN, else 0.0, also for -0.0: whose sign `np.maximum` leaves to the CPU."""
+    return (
+        np.where(x <= 0, x.dtype.type(0), x)
+        if x.dtype.kind == "c"
+        else np.maximum(x, x.dtype.type(0)) + x.dtype.type(0)
+    )
+
+
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)), without overflow; of a complex number too."""
-    small = np.exp(np.where(x.real >= 0, -x, x))
+    small = np.exp(np.where(x.real >= 0, -x, x) if np.iscomplexobj(x) else -np.abs(x))
     return np.where(x.real >= 0, 1, small) / (1 + small)

@@ -180,7 +180,7 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        with no_grad():
+        with graph.grad_mode(False):
             for number, group in enumerate(self.param_groups):
                 self._step_group(number, group)
         guard(lambda: self._layout)

@@ -7,6 +7,7 @@ those of an update one by one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def update_together(rules: tuple[Rule, ...], batch: list[Tensor], states: States
     """One step of an optimizer for parameters of one dtype."""
     numbers = {name: _number(value) for name, value in settings.items()}
     slots = [slot for rule in rules for slot in rule.slots]
-    gradients = [p.grad for p in batch if p.grad is not None]
+    gradients = [gradient for p in batch if (gradient := p.grad) is not None]
     state = {slot: _flat([states[p][slot] for p in batch]) for slot in slots}
     new, changed = update(rules, _flat(batch), _flat(gradients), state, numbers)
     _divide(new, batch)
@@ -70,14 +71,10 @@ def _divide(flat: Tensor, tensors: list[Tensor]) -> None:
     values: Array = settled(flat).value
     at = 0
     for tensor in tensors:
-        size = tensor.numel()
-        _put(tensor, values[at : at + size].reshape(tensor.shape))
-        at += size
-
-
-def _put(tensor: Tensor, value: Array) -> None:
-    old: Any = tensor._node
-    if tensor._views is not None:
-        tensor.copy_(wrap(graph.leaf(value, tensor.dtype)))
-    else:
-        tensor._name(graph.leaf(value, old.dtype, old.requires_grad, old.owner))
+        old: Any = tensor._node
+        begin, at = at, at + prod(old.shape)
+        value = values[begin:at].reshape(old.shape)
+        if tensor._views is None:
+            tensor._name(graph.leaf(value, old.dtype, old.requires_grad, old.owner))
+        else:
+            tensor.copy_(wrap(graph.leaf(value, old.dtype)))

@@ -299,7 +299,9 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
     """One primitive on tensors of its dtypes: every operation of chainrule ends here."""
     if op.float_only and not tensors[0]._node.dtype.is_floating_point:
         tensors = tuple(apply(ew.cast, tensor, dtype=dtypes.float32) for tensor in tensors)
-    return Engine.tensor(graph.apply(op, tuple([lifted(t) for t in tensors]), params))
+    trace = graph._local.trace
+    nodes = [node if (node := tensor._node).trace is trace else lifted(tensor) for tensor in tensors]
+    return Engine.tensor(graph.apply(op, tuple(nodes), params))
 
 
 def view(op: Op, tensor: Handle, **params: Any) -> Tensor:

@@ -41,7 +41,14 @@ class Indexing(Shaping):
             return self.unsqueeze(0).narrow(0, 0, int(bool(key)))
         if type(key) is int and self.ndim:
             return self._row(*_span(key, self.shape[0], 0))
+        if type(key) is slice and self.ndim:
+            return self._block(*_span(key, self.shape[0], 0))
         return read(self._tensor, _normalise(self, key))
+
+    def _block(self, low: int, high: int, every: int) -> Tensor:
+        shape = self.shape
+        none, one = (0,) * (len(shape) - 1), (1,) * (len(shape) - 1)
+        return self._slice((low, *none), (high, *shape[1:]), (every, *one))
 
     def _row(self, low: int, high: int, every: int) -> Tensor:
         shape = self.shape

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, Union
 
-from chainrule import dtypes
+from chainrule import dtypes, graph
 from chainrule.ops import reduction
 from chainrule.tensor.core import Handle, apply, axes, axis, number
 from chainrule.tensor.products import Products
@@ -286,7 +286,10 @@ def _highest(x: Tensor, dim: Dims) -> Tensor:
     """What to take off before exp, so that it cannot overflow: the largest element, unrecorded."""
     if not x.numel():  # nothing has no largest element, and nothing to overflow
         return x.sum(dim, keepdim=True).detach()
-    return x.amax(dim, keepdim=True).detach()
+    if graph.tracing():
+        return x.amax(dim, keepdim=True).detach()
+    with graph.grad_mode(False):
+        return x.amax(dim, keepdim=True)
 
 
 def _root(squares: Tensor) -> Tensor:

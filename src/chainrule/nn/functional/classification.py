@@ -10,7 +10,7 @@ from chainrule.nn.functional.reduction import check_reduction, reduced, share
 from chainrule.nn.meaning import LOG_PROBABILITIES, LOGITS, reads
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number, settled
-from chainrule.tensor.creation import given, ones
+from chainrule.tensor.creation import arange, given
 
 
 @reads(LOGITS)
@@ -96,10 +96,14 @@ def nll_loss(
     return _averaged(losses, shares, reduction)
 
 
-def _picked(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, dim: int) -> tuple[Tensor, Tensor]:
-    """The loss of each target, and the share with which it enters the mean (0 where ignored)."""
+def _picked(
+    log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, dim: int
+) -> tuple[Tensor, Tensor | None]:
+    """The loss of each target, and the share with which it enters the mean (0 where ignored; None: all alike)."""
     if weight is None and not tracing() and not (settled(target).value == ignore_index).any():
-        return -log_p.gather(dim, target.unsqueeze(dim))._copied(target.shape), ones(target.shape, dtype=log_p.dtype)
+        if log_p.ndim == 2:
+            return -log_p._take((arange(len(target)), target)), None
+        return -log_p.gather(dim, target.unsqueeze(dim))._copied(target.shape), None
     counts = target != ignore_index
     label = target.where(counts, 0)  # an ignored label may be no valid position: read class 0, then drop it
     losses = -log_p.gather(dim, label.unsqueeze(dim)).squeeze(dim)
@@ -109,8 +113,10 @@ def _picked(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: 
     return (losses if weight is None else losses * shares).where(counts, 0.0), shares
 
 
-def _averaged(losses: Tensor, shares: Tensor, reduction: str) -> Tensor:
-    return losses.sum() / shares.sum() if reduction == "mean" else reduced(losses, reduction)
+def _averaged(losses: Tensor, shares: Tensor | None, reduction: str) -> Tensor:
+    if reduction == "mean" and shares is not None:
+        return losses.sum() / shares.sum()
+    return reduced(losses, reduction)
 
 
 def _against_probabilities(

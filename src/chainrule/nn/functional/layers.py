@@ -9,7 +9,7 @@ from chainrule import graph
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import integer, number
+from chainrule.tensor.core import integer, number, settled
 from chainrule.tensor.creation import arange, given
 from chainrule.tensor.random import Generator, rand_like
 
@@ -122,7 +122,7 @@ def check_labels(name: str, labels: Tensor, classes: int, ignore_index: int | No
     """Raise for the first label outside [0, classes), where labels are known: not inside a trace."""
     if graph.unchecked(labels, classes, ignore_index) or not labels.numel():
         return
-    values = labels.detach().numpy()
+    values = settled(labels).value
     if values.min() >= 0 and values.max() < classes:
         return
     wrong = (values < 0) | (values >= classes)
