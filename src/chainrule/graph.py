@@ -78,14 +78,15 @@ class Op:
 
     def rule(self, argument: int) -> Rule | None:
         """The derivative with respect to one input; None where it is zero."""
-        if callable(self.vjp):
-            return self.vjp(argument)
-        if argument >= len(self.vjp):
+        vjp = self.vjp
+        if not isinstance(vjp, tuple):
+            return vjp(argument)
+        if argument >= len(vjp):
             raise GradientError(
                 f"{who(self.name)}: no derivative is declared with respect to argument {argument}. "
                 f"Detach that argument, or give the derivative with cr.custom_vjp."
             )
-        return self.vjp[argument]
+        return vjp[argument]
 
     def formula_of(self, argument: int) -> str | None:
         """The local derivative with respect to one input, as text; None where it is zero."""

@@ -114,6 +114,8 @@ class Plain(Tensor):
         if wanted == own:
             return self
         offset = len(own) - len(wanted)
+        if offset > 0 and own[offset:] == wanted and _floating(self._array):  # a bias's
+            return _made(reduction.sum.numpy, self._array, tuple(range(offset)))
         fits = offset >= 0 and all(size in (1, s) for size, s in zip(wanted, own[offset:], strict=True))
         if not fits or not _floating(self._array):
             return super().sum_to_size(*shape)
@@ -150,17 +152,21 @@ def _operator(name: str, function: Callable[..., Any], reflected: bool = False) 
 
     def method(self: Plain, other: Any) -> Tensor:
         a = self._array
-        if a.dtype is not F32 and a.dtype is not F64:
+        kind = a.dtype
+        if kind is not F32 and kind is not F64:
             result: Tensor = otherwise(self, other)
             return result
-        if isinstance(other, Tensor) and other.dtype is _OURS[a.dtype]:
+        if type(other) is Plain and other._array.dtype is kind:
+            b = other._array
+        elif isinstance(other, Tensor) and other.dtype is _OURS[kind]:
             b = _array(other)
         elif type(other) is float or (type(other) is int and abs(other) < _SMALL):
-            b = graph.const(other, _OURS[a.dtype]).value
+            b = graph.const(other, _OURS[kind]).value
         else:
             result = otherwise(self, other)
             return result
-        return _made(function, b, a) if reflected else _made(function, a, b)
+        value = graph._local.quiet(function, b, a) if reflected else graph._local.quiet(function, a, b)
+        return Plain(value if type(value) is np.ndarray else np.asarray(value))
 
     method.__name__ = name
     setattr(Plain, name, method)
