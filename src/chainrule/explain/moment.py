@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,18 @@ from chainrule.explain.derivation import Derivation
 from chainrule.explain.flow import Flow, gradient_flow
 from chainrule.explain.scene import Scene, of_moment
 from chainrule.graph import CONST, LEAF, Array, Node
+from chainrule.nn import Module
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.training.record import Groups
 
 if TYPE_CHECKING:
     from chainrule.explain.runs import Run
+
+
+def held(model: Module) -> dict[str, Array]:
+    """Parameters and buffers as they are now, by name."""
+    return {name: t.detach().numpy() for name, t in (*model.named_parameters(), *model.named_buffers())}
 
 
 class Moment:
@@ -34,7 +41,7 @@ class Moment:
         watched: every value by node of the traced step, for those who walk its graph.
     """
 
-    def __init__(self, run: Run, step: int, watched: Watched) -> None:
+    def __init__(self, run: Run, step: int, watched: Watched, before: Mapping[str, Array]) -> None:
         self.run, self.step, self.watched = run, step, watched
         replay = run.replay
         self.epoch = step // replay.per_epoch
@@ -43,6 +50,7 @@ class Moment:
         self.proved = replay.recorded(step)
         model = run.trainer.model
         self._handles: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        self._held = before
         self._slots: dict[str, dict[str, Tensor]] = {
             name: dict(run.trainer.optimizer.state.get(p, {})) for name, p in model.named_parameters()
         }
@@ -78,7 +86,7 @@ class Moment:
     @property
     def weights(self) -> dict[str, Array]:
         """Parameters and buffers before the update, by name."""
-        return {name: self._before(handle) for name, handle in self._handles.items()}
+        return {name: self._before(handle, self._held[name]) for name, handle in self._handles.items()}
 
     @property
     def after(self) -> dict[str, Array]:
@@ -175,10 +183,13 @@ class Moment:
     def _noted(self, key: str) -> Array:
         return self.watched.value(self.watched.trace.notes[key])
 
-    def _before(self, handle: Tensor) -> Array:
+    def _before(self, handle: Tensor, held: Array | None = None) -> Array:
+        """What a tensor held before the step; `held`: under its name, where the step may have put another one there."""
         node = self.watched.before(handle)
         stored = None if node is None else self.watched.stored.get(node)
-        return self._now[id(handle)] if stored is None else stored
+        if stored is not None:
+            return stored
+        return self._now[id(handle)] if held is None else held
 
     def __repr__(self) -> str:
         return f"<Moment: step {self.step} (epoch {self.epoch}), {len(self.rows)} rows, loss {self.loss:.6g}>"

@@ -15,7 +15,7 @@ from chainrule.explain.derivation import Derivation
 from chainrule.explain.difference import Difference, difference
 from chainrule.explain.flow import Flow
 from chainrule.explain.ledger import Ledger
-from chainrule.explain.moment import Moment
+from chainrule.explain.moment import Moment, held
 from chainrule.explain.replay import Replay
 from chainrule.explain.scene import of_graph
 from chainrule.explain.whatif import Change, Inputs, Labels, Weights, WhatIf, what_if
@@ -105,8 +105,9 @@ class Run:
             with self.replay.lent() as program:
                 program.prepare_watch()
                 self.replay.go_to(chosen, program)
+                before = held(self.trainer.model)
                 watched = program.watch(self.replay.rows(chosen))
-                moment = Moment(self, chosen, watched)
+                moment = Moment(self, chosen, watched, before)
             self._moments = {chosen: moment}  # only the latest: one holds every value of the step
         return self._moments[chosen]
 

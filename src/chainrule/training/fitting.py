@@ -207,9 +207,11 @@ class Fitting:
         self.interrupt.check()
 
     def _values(self) -> state.Snapshot:
-        """Of everything that steps change. A trace may have split a counter that several parameters shared."""
-        layout = self.session.optimizer.layout()
-        if not same_layout(layout, self._standing.layout):
+        """Of everything that steps change. A step may have put another tensor under a name of a module, and a trace
+        split a counter that several parameters shared.
+        """
+        standing, layout = self._standing, self.session.optimizer.layout()
+        if not standing.attributes.same() or not same_layout(layout, standing.layout):
             self.handles = self.session.handles()
         return state.values(self.handles)
 
@@ -293,7 +295,8 @@ class Fitting:
         for epoch in over:
             session.history.add(epoch.measured)
         layout = session.optimizer.layout()
-        standing = replace(standing, gradients=gradients, layout=layout, epochs=session.history.epochs)
+        held, epochs = standing.attributes.now(), session.history.epochs
+        standing = replace(standing, gradients=gradients, attributes=held, layout=layout, epochs=epochs)
         session.commit(standing)
         session.position, session.history.steps = standing.position, standing.steps
         for epoch in over:

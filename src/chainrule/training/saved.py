@@ -17,7 +17,7 @@ from chainrule.nn import state as module_state
 from chainrule.optim import saved as optimizer_state
 from chainrule.tensor import Tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training import checkpoints
+from chainrule.training import attributes, checkpoints
 from chainrule.training.history import History
 from chainrule.training.position import Position
 from chainrule.training.session import Session
@@ -32,6 +32,8 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True) -
     named = session.named()
     tensors: dict[str, Tensor] = {f"weights.{name}": handle for name, handle in named.items()}
     tensors.update({f"gradients.{n}": h.grad for n, h in named.items() if h.grad is not None})
+    beside = attributes.named(session.model, session.loss)
+    tensors.update({f"attributes.{name}": value for name, value in beside.items()})
     tensors.update({f"streams.{name}": getattr(session, name).get_state() for name in STREAMS})
     meta = {
         "format": FORMAT,
@@ -53,6 +55,7 @@ class Found:
     weights: Mapping[str, Tensor]
     gradients: Mapping[str, Tensor]
     streams: Mapping[str, Tensor]
+    attributes: Mapping[str, Tensor]
     optimizer: dict[str, Any]
     settings: Settings
     position: Position | None
@@ -89,6 +92,7 @@ def _put(session: Session, found: Found) -> None:
     with no_grad():
         for name, handle in named.items():
             handle.copy_(found.weights[name])
+        attributes.put_all(session.model, session.loss, found.attributes, saved.modules)
     for name in STREAMS:
         getattr(session, name).set_state(found.streams[name])
     modes = {name: own.pop("training") for name, own in saved.modules.items() if "training" in own}
@@ -116,6 +120,8 @@ def read(session: Session, path: str | os.PathLike[str]) -> Found:
     gradients = _under("gradients", tensors)
     _check_dtypes(path, named, weights)
     _check_gradients(path, named, gradients)
+    beside = _under("attributes", tensors)
+    _check_attributes(session, path, beside)
     optimizer = checkpoints.unflatten(fields.required("optimizer"), tensors, f"{path}: optimizer")
     optimizer_state.check(session.optimizer, optimizer, whole=True)
     settings = checkpoints.unflatten(fields.required("settings"), tensors, f"{path}: settings")
@@ -125,7 +131,7 @@ def read(session: Session, path: str | os.PathLike[str]) -> Found:
         else None
     )
     return Found(
-        weights, gradients, {name: _stream(path, name, tensors) for name in STREAMS}, optimizer,
+        weights, gradients, {name: _stream(path, name, tensors) for name in STREAMS}, beside, optimizer,
         session.fitting(Fields(settings, f"{path}: settings")), position, History.read(fields.fields("history")),
         fields.text("training"),
     )  # fmt: skip
@@ -153,6 +159,15 @@ def _check_gradients(path: object, named: Mapping[str, Tensor], found: Mapping[s
                 f"training. Build the model as it was when it was saved."
             )
     _check_dtypes(path, named, found)
+
+
+def _check_attributes(session: Session, path: object, found: Mapping[str, Tensor]) -> None:
+    for name in found:
+        if not attributes.fits(session.model, session.loss, name):
+            raise StateDictError(
+                f"load: {path} holds a tensor for the attribute {name[:80]!r}, which nothing of this training can have. "
+                f"Build model and loss as they were when it was saved."
+            )
 
 
 def _stream(path: object, name: str, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -25,7 +25,8 @@ from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.random import Generator, drawing_from
-from chainrule.training import settings, state, steps
+from chainrule.training import attributes, settings, state, steps
+from chainrule.training.attributes import Attributes
 from chainrule.training.history import History
 from chainrule.training.metrics import Metric, resolve
 from chainrule.training.position import Position
@@ -47,6 +48,7 @@ class Standing:
 
     Attributes:
         values, gradients: of every tensor that a step changes.
+        attributes: which names hold them.
         layout: which tensors are the optimizer's state.
         settings: what shapes a step beside them.
         epochs, steps: how much of the history is of it.
@@ -54,6 +56,7 @@ class Standing:
 
     values: state.Snapshot
     gradients: state.Gradients
+    attributes: Attributes
     layout: dict[Tensor, dict[str, Tensor]]
     settings: Settings
     position: Position | None
@@ -217,10 +220,12 @@ class Session:
         named, history = self.named(), self.history
         values, gradients = state.values(self.handles(named)), state.gradients(named.values())
         shaped, layout = self.settings(named), self.optimizer.layout()
-        return Standing(values, gradients, layout, shaped, self.position, history.epochs, history.steps)
+        held = attributes.of(self.model, self.loss)
+        return Standing(values, gradients, held, layout, shaped, self.position, history.epochs, history.steps)
 
     def go_to(self, standing: Standing) -> None:
         """Everything as it was there."""
+        standing.attributes.put()
         self.optimizer.put_layout(standing.layout)
         self.put_settings(standing.settings)
         state.restore(standing.values)
@@ -283,11 +288,12 @@ class Session:
     @contextmanager
     def tried(self) -> Iterator[None]:
         """For a look at what model and loss make of some rows: in evaluation mode, and whatever it moves moves back."""
-        before = state.values(self.handles())
+        before, held = state.values(self.handles()), attributes.of(self.model, self.loss)
         try:
             with self.mode(False), drawing_from(Generator()):
                 yield
         finally:
+            held.put()
             state.restore(before)
 
     @contextmanager

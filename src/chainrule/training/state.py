@@ -91,8 +91,12 @@ def restore(saved: Snapshot) -> None:
     """Every handle back to its value in the snapshot."""
     with no_grad():
         for handle, value in saved:
-            if handle._node._value is not value:
+            if handle._node._value is value:
+                continue
+            if handle.shape == value.shape and handle.dtype.numpy == value.dtype:
                 handle.copy_(tensor(value))
+            else:
+                handle._node = tensor(value)._node
 
 
 Gradients = list[tuple[Tensor, "Tensor | None", "Array | None"]]

@@ -26,7 +26,8 @@ from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import current_generator
-from chainrule.training import inputs
+from chainrule.training import attributes, inputs
+from chainrule.training.state import once
 
 Array = np.ndarray[Any, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -95,8 +96,8 @@ class _Network:
     @contextmanager
     def _with(self, parameters: Sequence[Tensor]) -> Iterator[None]:
         """These parameters in place of the model's, and the same random numbers each time."""
-        generator = current_generator()
-        handles = [*self.parameters, *self.model.buffers(), generator.state]
+        generator, held = current_generator(), attributes.of(self.model)
+        handles = once(held.tensors(), [*self.parameters, generator.state])
         before = [handle._node for handle in handles]
         try:
             for handle, given in zip(self.parameters, parameters, strict=True):
@@ -104,6 +105,7 @@ class _Network:
             generator.set_state(self.random)
             yield
         finally:
+            held.put_names()
             for handle, node in zip(handles, before, strict=True):
                 handle._node = node
 
