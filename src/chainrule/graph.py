@@ -16,22 +16,18 @@ of 100,000 ops is an ordinary graph.
 from __future__ import annotations
 
 import contextvars
-import os
-import re
-import sys
-import sysconfig
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, GradientError, IndexRangeError, ShapeError, TraceError, VerifyError
+from chainrule.lines import Line, at_user_line, ours, user_line
 
 Shape = tuple[int, ...]
 Array = np.ndarray[Any, Any]
@@ -96,17 +92,6 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
-
-
-class Line(NamedTuple):
-    """A place in the user's program."""
-
-    file: str
-    number: int
-    function: str
-
-    def __str__(self) -> str:
-        return f"{os.path.basename(self.file)}:{self.number} in {self.function}"
 
 
 class Node:
@@ -358,49 +343,6 @@ def provenance() -> Iterator[Callable[[Node], None]]:
         yield stand_for
     finally:
         _local.layer, _local.line = layer, line
-
-
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_LIBRARY = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
-_INSTALLED = re.compile(r"[\\/](?:site|dist)-packages[\\/]")
-_SCRIPTS = sysconfig.get_path("scripts") + os.sep
-_libraries: dict[str, bool] = {}  # by file, whether it is of a library
-
-
-def ours(code: CodeType) -> bool:
-    """Is it chainrule's own code?"""
-    return code.co_filename.startswith(_PACKAGE)
-
-
-def user_line(depth: int = 1) -> Line | None:
-    """The innermost line of the running program that is the user's own.
-
-    Chainrule's files, Python's, those of installed packages and the programs they install (pytest, the command line's
-    framework, joblib's workers) are not; None where the whole stack is theirs. The first `depth` frames, this one
-    included, are known to be chainrule's.
-    """
-    frame: FrameType | None = sys._getframe(depth)
-    while frame is not None:
-        code = frame.f_code
-        theirs = _libraries.get(code.co_filename)
-        if theirs is None:
-            theirs = _libraries[code.co_filename] = _of_a_library(code.co_filename)
-        if not theirs:
-            return Line(code.co_filename, frame.f_lineno, code.co_name)
-        frame = frame.f_back
-    return None
-
-
-def _of_a_library(file: str) -> bool:
-    if file.startswith((_PACKAGE, *_LIBRARY, "<frozen ")) or _INSTALLED.search(file) is not None:
-        return True
-    return file.startswith(_SCRIPTS) and not file.endswith(".py")
-
-
-def at_user_line() -> str:
-    """`` at train.py:12 in step``, or nothing where no line is the user's."""
-    line = user_line()
-    return f" at {line}" if line is not None else ""
 
 
 def current_layer() -> str:

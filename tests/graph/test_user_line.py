@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import chainrule as cr
-from chainrule import graph
+from chainrule import lines
 
 
 def here():
@@ -36,15 +36,15 @@ def test_frames_of_libraries_are_passed_over():
 
 def test_where_only_libraries_stand_on_the_stack_there_is_no_line():
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        assert pool.submit(graph.user_line).result() is None
-        assert pool.submit(graph.at_user_line).result() == ""
+        assert pool.submit(lines.user_line).result() is None
+        assert pool.submit(lines.at_user_line).result() == ""
         assert pool.submit(here).result() == ("test_user_line.py", "here")
 
 
 @pytest.mark.parametrize(
     ("file", "library"),
     [
-        (graph.__file__, True),
+        (lines.__file__, True),
         (os.path.join(sysconfig.get_path("stdlib"), "threading.py"), True),
         (os.path.join(sysconfig.get_path("purelib"), "joblib", "parallel.py"), True),
         ("/home/me/env/lib/python3.12/site-packages/click/core.py", True),
@@ -61,7 +61,7 @@ def test_where_only_libraries_stand_on_the_stack_there_is_no_line():
     ],
 )
 def test_files_of_libraries(file, library):
-    assert graph._of_a_library(file) is library
+    assert lines._of_a_library(file) is library
 
 
 def test_a_script_that_is_run_by_name_is_the_users(tmp_path):

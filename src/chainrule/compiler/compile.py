@@ -131,7 +131,7 @@ class Compiled:
         _all.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if graph.tracing():  # inside another compiled function: part of it
+        if graph._local.trace is not None:  # inside another compiled function: part of it
             return self._function(*args, **kwargs)
         with self._lock:
             latest = self._latest

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule import graph
 from chainrule.compiler.capture import ITEMS, Capture, items_of
 from chainrule.compiler.guards import ABSENT, SIMPLE, Seen, Table, same
 from chainrule.compiler.places import Attribute, Variable
 from chainrule.errors import TraceError
+from chainrule.lines import user_line
 from chainrule.tensor.core import Handle
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _refused(label: str, value: Any) -> str:
 
 
 def _at() -> str:
-    line = graph.user_line()
+    line = user_line()
     return f" ({line})" if line else ""
 
 

@@ -20,6 +20,7 @@ from chainrule.compiler.outside import Outside
 from chainrule.compiler.places import Gradient, Place
 from chainrule.errors import GradientError, TraceError
 from chainrule.graph import INPUT, Graph, Node, Recorder, Type
+from chainrule.lines import at_user_line
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.aliases import Pending
 from chainrule.tensor.core import Handle, current, lifted, wrap
@@ -94,7 +95,7 @@ class Trace(Recorder):
                 node = current(handle)
         if node.trace is not None:
             raise TraceError(
-                f"a tensor from a trace that ended ({node.op.name}{node.whereabouts()}) was used{graph.at_user_line()}. "
+                f"a tensor from a trace that ended ({node.op.name}{node.whereabouts()}) was used{at_user_line()}. "
                 f"Return it from the compiled function, or store it in a tensor that exists outside."
             )
         if node.requires_grad and not node.is_leaf and argument is None:

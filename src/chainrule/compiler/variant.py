@@ -8,8 +8,6 @@ closer and bind buffers anew.
 from __future__ import annotations
 
 import struct
-import sys
-import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,9 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from chainrule import dtypes, graph
+from chainrule import graph
 from chainrule.compiler import guards, memory, tree, watch
 from chainrule.compiler.available import check_room
+from chainrule.compiler.bound import (
+    ALONE,
+    LISTED,
+    copied,
+    references,
+    references_to_each,
+    roots_of,
+    same_kind,
+    stand_ins,
+    switch,
+)
 from chainrule.compiler.buffers import address, addresses, contiguous, empty, lies_well
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.derivative import Call, Derivative, call_node, derivative_of, result_node
@@ -45,7 +54,7 @@ class Variant:
         self, function: Callable[..., Any], description: Any, leaves: list[Handle], nodes: list[Node], machine: Machine
     ) -> None:
         self.machine = machine
-        placeholders = _placeholders(leaves, nodes)
+        placeholders = stand_ins(leaves, nodes)
         results: list[Handle] = []
         shape: list[Any] = []
         self.result_nodes: list[Node] = []
@@ -160,7 +169,7 @@ class Variant:
             p.argument is not None or p.accumulates or not isinstance(p, Gradient) for p in self.placed
         )
         self.owners = [p.owner for p in self.placed if isinstance(p, Gradient)]
-        self.alone = [_LISTED + 1] * len(self.placed)  # 1: the place's
+        self.alone = [LISTED + 1] * len(self.placed)  # 1: the place's
         self.rebound = True
         bare = [g for g in grads if g.read and g.argument is None and not g.had]
         self.asked = [g for g in grads if g.read and g not in bare]  # of attributes `outside` asks when one has changed
@@ -254,7 +263,7 @@ class Variant:
         for slot, bound in zip(self.state, self.bound, strict=True):
             handle = slot.current()
             node = handle._node
-            if node is not bound and not _same_kind(node, slot.input):
+            if node is not bound and not same_kind(node, slot.input):
                 return False
             if handle._views is not None and not handle._node.requires_grad:  # it became one by ``other.data = handle``
                 return False
@@ -318,7 +327,7 @@ class Variant:
     def _check_views(self) -> None:
         """Refuse a loop over what only a call binds anew: a view of what the steps change."""
         changed = {id(slot.handle) for slot in self.state if slot.final is not None}
-        if any(_roots(slot.handle) & changed for slot in self.state):
+        if any(roots_of(slot.handle) & changed for slot in self.state):
             raise InPlaceError(
                 "loop: the function reads a leaf that is a view of a tensor it changes, which would not see the change "
                 "before the last step. Call it once a step, or .clone() the leaf."
@@ -327,7 +336,7 @@ class Variant:
     def bind_loop(self, leaves: Sequence[Handle], outputs: list[Array]) -> None:
         """Point the table at the first of some steps."""
         with Locks.tracing:
-            self._bind(leaves, outputs, [_stride(node) for node in self.result_nodes])
+            self._bind(leaves, outputs, [memory.bytes_of(node) for node in self.result_nodes])
 
     def state_nodes(self) -> list[Node]:
         """What every state handle names now."""
@@ -398,7 +407,7 @@ class Variant:
 
     def _check_alias(self, leaf: Handle) -> None:
         """Refuse a view of what the program changes otherwise: its argument would keep the old values."""
-        roots = _roots(leaf)
+        roots = roots_of(leaf)
         changed = {id(slot.current()) for slot in self.trace.slots.values() if slot.argument is None and slot.final}
         if roots & changed:
             raise InPlaceError(
@@ -416,7 +425,7 @@ class Variant:
     def _shared(self) -> bool:
         """Does anyone hold a tensor in whose place the program would put another?"""
         for i in self.carrying:  # noqa: SIM110 - likewise
-            if _references(self.mine, i) > _ALONE + 1:  # 1: the place's
+            if references(self.mine, i) > ALONE + 1:  # 1: the place's
                 return True
         return False
 
@@ -426,7 +435,7 @@ class Variant:
     def _set_strides(self, strides: list[int] | None) -> None:
         self.looping = strides is not None
         for i, slot in enumerate(self.arguments):
-            self.strides[i] = _stride(slot.input) if self.looping else 0
+            self.strides[i] = memory.bytes_of(slot.input) if self.looping else 0
         for i, stride in enumerate(strides or [0] * len(self.result_nodes)):
             self.strides[self.first_result + i] = stride
 
@@ -455,7 +464,7 @@ class Variant:
         if slot.final is None:
             array = contiguous(held)
         elif node.seen or not held.flags.c_contiguous or not lies_well(held):
-            node, array = _copied(node, held)
+            node, array = copied(node, held)
             slot.current()._name(node)
         self._point(i, node, array)
 
@@ -472,9 +481,9 @@ class Variant:
         held = node._value
         if held is None:
             raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
-        ours = place.get() is self.mine[i] and _references(self.mine, i) <= _ALONE + 1
+        ours = place.get() is self.mine[i] and references(self.mine, i) <= ALONE + 1
         if not ours or node.seen or not held.flags.c_contiguous or not lies_well(held):
-            node, held = _copied(node, held)
+            node, held = copied(node, held)
             place.set(wrap(node))
         self._point(i, node, held)
 
@@ -487,7 +496,7 @@ class Variant:
 
     def _puts_free(self) -> bool:
         """Is all that the last call put somewhere still there, and does nobody else hold it?"""
-        if not self.reused or _references_to_each(self.put) != self.alone:
+        if not self.reused or references_to_each(self.put) != self.alone:
             return False
         for owner, held, node in zip(self.owners, self.put, self.put_nodes, strict=True):
             if held is None or owner._grad is not held or held._node is not node or node.seen:
@@ -497,10 +506,10 @@ class Variant:
     def _bind_place(self, i: int, place: Place) -> None:
         held = self.put[i]
         # Nobody but this list and the place may hold it, and the program itself must not read it.
-        expected = _ALONE + 1 + (place.get() is held)  # 1: `held`
+        expected = ALONE + 1 + (place.get() is held)  # 1: `held`
         node = self.put_nodes[i]  # whoever changed the tensor in place since gave it another
         free = held is not None and held._node is node and not node.seen and not place.accumulates
-        if free and _references(self.put, i) <= expected:
+        if free and references(self.put, i) <= expected:
             return
         final = place.final
         if final is None:
@@ -551,9 +560,9 @@ class Variant:
             place.set(place.after)
         for slot in self.switched:
             if slot.argument is None:
-                _switch(slot.current(), bool(slot.requires_grad))
+                switch(slot.current(), bool(slot.requires_grad))
             elif leaves:
-                _switch(leaves[slot.argument], bool(slot.requires_grad))
+                switch(leaves[slot.argument], bool(slot.requires_grad))
 
     def _rebuilt(self, results: list[Node]) -> Any:
         """The results as the function returned them."""
@@ -561,72 +570,3 @@ class Variant:
             return wrap(results[0])
         tensors = map(wrap, results)
         return tree.rebuild(self.description, lambda: next(tensors))
-
-
-def _roots(handle: Handle) -> set[int]:
-    """The tensors whose elements it looks at."""
-    found: set[int] = set()
-    while handle._views is not None:
-        handle = handle._views.family.target()
-        found.add(id(handle))
-    return found
-
-
-def _references(held: Sequence[object], i: int) -> int:
-    """How many references to an element there are; how many of them are Python's own depends on its version."""
-    element = held[i]
-    return sys.getrefcount(element)
-
-
-_ALONE = _references([object()], 0)  # held by its list alone
-
-
-def _references_to_each(held: list[Tensor | None]) -> list[int]:
-    """Likewise, of every element at once."""
-    return list(map(sys.getrefcount, held))
-
-
-_LISTED = _references_to_each([Tensor(graph.leaf(np.zeros(()), dtypes.float64))])[0]
-
-
-def _copied(node: Node, held: Array) -> tuple[Node, Array]:
-    """A leaf of its own with the same value, and that."""
-    array = empty(held.shape, held.dtype)
-    array[...] = held
-    copy = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
-    copy.seen = False
-    return copy, array
-
-
-def _switch(handle: Handle, requires_grad: bool) -> None:
-    """Freeze a leaf, or not, without a copy of its value."""
-    node = handle._node
-    owner = weakref.ref(handle) if requires_grad else None
-    handle._name(Node(graph.LEAF, (), {}, node.type, value=node._value, requires_grad=requires_grad, owner=owner))
-    handle._node.seen = node.seen
-
-
-def _same_kind(node: Node, expected: Node) -> bool:
-    return node.type == expected.type and node.requires_grad == expected.requires_grad
-
-
-def _placeholders(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:
-    """A handle for each argument, of the type one step sees.
-
-    A new one, so that a tensor both passed and captured is two things to the program: the next call may pass
-    another. One of a subclass or with attributes stands for itself, since the function may look at them.
-    """
-    made: dict[int, Handle] = {}
-    for leaf, node in zip(leaves, nodes, strict=True):
-        if leaf._node is not node:
-            made.setdefault(id(leaf), wrap(Node(graph.LEAF, (), {}, node.type)))
-        elif type(leaf) is Tensor and not leaf.__dict__:
-            stand_in = made.setdefault(id(leaf), wrap(node))
-            stand_in._grad = leaf._grad
-        else:
-            made[id(leaf)] = leaf
-    return [made[id(leaf)] for leaf in leaves]
-
-
-def _stride(node: Node) -> int:
-    return memory.bytes_of(node)

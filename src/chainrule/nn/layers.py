@@ -8,7 +8,8 @@ from typing import Any
 
 from chainrule.dtypes import as_dtype, float32
 from chainrule.errors import DtypeError, SettingError, ShapeError
-from chainrule.graph import current_layer, user_line
+from chainrule.graph import current_layer
+from chainrule.lines import user_line
 from chainrule.nn import functional as F
 from chainrule.nn import init
 from chainrule.nn.functional.layers import probability

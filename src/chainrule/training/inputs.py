@@ -23,6 +23,7 @@ from chainrule.data.checks import (
 )
 from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError, DataError, DtypeError, SettingError, ShapeError
+from chainrule.lines import user_line
 from chainrule.nn import Module
 from chainrule.nn.meaning import BINARY_PROBABILITIES, CLASSES, Meaning, meaning_of, name_of, option_of
 from chainrule.tensor import Tensor
@@ -305,7 +306,7 @@ def _warn_of_broadcasting(loss: Function, output: Tensor, y: Array, who: str, na
         f"{who}: the loss {name_of(loss)} makes a square of {rows} x {rows} of outputs of shape {outputs} and {name} of "
         f"shape {y.shape}: it compares every row with every other. Give {name}.reshape{outputs}, unless that is meant."
     )
-    line = graph.user_line()
+    line = user_line()
     if line is None:
         warnings.warn(text, stacklevel=2)
     else:

@@ -1,0 +1,80 @@
+"""The handles and buffers that a program is bound to: what they view, who else holds them, stand-ins and copies."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+
+from chainrule import dtypes, graph
+from chainrule.compiler.buffers import empty
+from chainrule.graph import Array, Node
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import Handle, wrap
+
+
+def roots_of(handle: Handle) -> set[int]:
+    """The tensors whose elements it looks at."""
+    found: set[int] = set()
+    while handle._views is not None:
+        handle = handle._views.family.target()
+        found.add(id(handle))
+    return found
+
+
+def references(held: Sequence[object], i: int) -> int:
+    """How many references to an element there are; how many of them are Python's own depends on its version."""
+    element = held[i]
+    return sys.getrefcount(element)
+
+
+ALONE = references([object()], 0)  # held by its list alone
+
+
+def references_to_each(held: list[Tensor | None]) -> list[int]:
+    """Likewise, of every element at once."""
+    return list(map(sys.getrefcount, held))
+
+
+LISTED = references_to_each([Tensor(graph.leaf(np.zeros(()), dtypes.float64))])[0]
+
+
+def copied(node: Node, held: Array) -> tuple[Node, Array]:
+    """A leaf of its own with the same value, and that."""
+    array = empty(held.shape, held.dtype)
+    array[...] = held
+    copy = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
+    copy.seen = False
+    return copy, array
+
+
+def switch(handle: Handle, requires_grad: bool) -> None:
+    """Freeze a leaf, or not, without a copy of its value."""
+    node = handle._node
+    owner = weakref.ref(handle) if requires_grad else None
+    handle._name(Node(graph.LEAF, (), {}, node.type, value=node._value, requires_grad=requires_grad, owner=owner))
+    handle._node.seen = node.seen
+
+
+def same_kind(node: Node, expected: Node) -> bool:
+    return node.type == expected.type and node.requires_grad == expected.requires_grad
+
+
+def stand_ins(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:
+    """A handle for each argument, of the type one step sees.
+
+    A new one, so that a tensor both passed and captured is two things to the program: the next call may pass
+    another. One of a subclass or with attributes stands for itself, since the function may look at them.
+    """
+    made: dict[int, Handle] = {}
+    for leaf, node in zip(leaves, nodes, strict=True):
+        if leaf._node is not node:
+            made.setdefault(id(leaf), wrap(Node(graph.LEAF, (), {}, node.type)))
+        elif type(leaf) is Tensor and not leaf.__dict__:
+            stand_in = made.setdefault(id(leaf), wrap(node))
+            stand_in._grad = leaf._grad
+        else:
+            made[id(leaf)] = leaf
+    return [made[id(leaf)] for leaf in leaves]
