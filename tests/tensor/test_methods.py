@@ -448,3 +448,13 @@ def test_dtypes_promote_as_in_pytorch(a: str, b: str) -> None:
             )
         check("add", left, a, Call((A(right, b),)), may_refuse=False, may_accept=False)
         check("where", left, a, Call((A((2,), "bool"), A(right, b))), may_refuse=False, may_accept=False)
+
+
+@pytest.mark.parametrize("product", [lambda x: x.prod(), lambda x: x.prod(1), lambda x: x.prod(1, keepdim=True)])
+def test_a_product_of_one_number_is_a_tensor_of_its_own(product):
+    x = cr.tensor([[3.0]])
+    found = product(x)
+    found.add_(1)
+    assert x.tolist() == [[3.0]]
+    x.zero_()
+    assert found.flatten().tolist() == [4.0]

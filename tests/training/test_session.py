@@ -9,7 +9,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.errors import SettingError
+from chainrule.errors import BusyError, SettingError
 from chainrule.training import Callback, Trainer
 
 rng = np.random.default_rng(0)
@@ -450,3 +450,26 @@ def test_a_row_is_predicted_as_many_are():
         trainer.predict(bad)
     with pytest.raises(cr.errors.ShapeError):
         trainer.predict(X[:1, :5])
+
+
+def test_another_thread_cannot_evaluate_while_one_does():
+    """The rows that a program reads are the trainer's: two at once would measure each other's."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 4)).astype("f"), rng.integers(0, 2, 40)
+    model = nn.Linear(4, 2)
+    trainer = cr.Trainer(model, F.cross_entropy, optim.SGD(model.parameters(), lr=0.1))
+    expected = trainer.evaluate(X, y)
+    with trainer.session.held("evaluate"):
+        failed: list[BaseException] = []
+
+        def other():
+            try:
+                trainer.evaluate(X, y)
+            except BusyError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert len(failed) == 1
+    assert trainer.evaluate(X, y) == expected

@@ -8,7 +8,10 @@ would find locks of Python and LLVM held by a thread that it does not have.
 from __future__ import annotations
 
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PATIENCE = 60.0  # seconds that a fork waits for another thread's program; then it goes on, whatever the child finds
 
@@ -18,6 +21,22 @@ class Locks:
 
     tracing = threading.RLock()
     making = threading.RLock()  # taken first where both are
+
+
+_SIGNALS = signal.valid_signals()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals wait until the block is over, where the system can hold them: what it puts back must not be half back."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread runs handlers
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _held: list[bool] = []

@@ -15,7 +15,7 @@ from typing import Any
 from chainrule import dtypes, graph
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.guards import reads_recorded
-from chainrule.compiler.locks import Locks
+from chainrule.compiler.locks import Locks, undisturbed
 from chainrule.compiler.outside import Outside
 from chainrule.compiler.places import Gradient, Place
 from chainrule.errors import GradientError, TraceError
@@ -152,13 +152,13 @@ class Trace(Recorder):
             slot.finish(self.met[id(slot.handle)])
         for slot in self.slots.values():
             slot.handle._moved()  # its views may name nodes of this trace
-        self.met.clear()  # the first weights are not kept beside those in training
         self.outside.finish(self)
         for place in self.places():
             self._finish_place(place)
         for gradient in self.grads.values():
             owner = self.slots.get(id(gradient.owner))
             gradient.argument = owner.argument if owner is not None else None
+        self.met.clear()  # the first weights are not kept beside those in training
         self.ended.set()
 
     def places(self) -> list[Place]:
@@ -209,6 +209,27 @@ def note(key: Hashable, handle: Handle) -> None:
         trace.notes[key] = lifted(handle)
 
 
+def _put_back(trace: Trace) -> None:
+    """End the trace, whatever signals come: an exception of theirs goes on only when everything is as it was.
+
+    What is put back once stays so when it is put back again; only what the trace changed is then no longer known, and
+    nobody asks.
+    """
+    raised: BaseException | None = None
+    for _ in range(3):
+        try:
+            with undisturbed():
+                if not trace.ended.is_set():
+                    trace.finish()
+            break
+        except (
+            BaseException
+        ) as error:  # of a signal just before they wait or just after, or a real one, which comes again
+            raised = error
+    if raised is not None:
+        raise raised
+
+
 def trace_function(
     function: Callable[..., Any], arguments: list[Handle], rebuild: Callable[[list[Any]], tuple[Any, Any]],
     capture: Capture | None = None,
@@ -229,7 +250,7 @@ def trace_function(
             args, kwargs = rebuild(list(arguments))
             result = function(*args, **kwargs)
         finally:
-            trace.finish()
+            _put_back(trace)
         if graph.is_grad_enabled() != recorded:
             raise TraceError(
                 f"cr.compile: the function called set_grad_enabled({not recorded}) as a statement, which only its first "

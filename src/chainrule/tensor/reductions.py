@@ -315,6 +315,8 @@ def _product(x: Tensor, at: int) -> Tensor:
     """The two halves multiplied with each other, until one element is left; an odd one waits."""
     if not x.shape[at]:
         return x.sum(at) + 1
+    if x.shape[at] == 1:
+        return x.squeeze(at).clone()  # a tensor of its own, as a product is
     waiting: list[Tensor] = []
     while x.shape[at] > 1:
         half = x.shape[at] // 2

@@ -278,11 +278,12 @@ class Trainer(Explained):
 
         Raises:
             DataError, ShapeError: as `fit`.
+            BusyError: another thread trains or evaluates with this trainer.
         """
         session = self.session
         session.check()
         x_array, y_array = self.checked(X, y, "evaluate")
-        with session.mode(False):
+        with session.held("evaluate"), session.mode(False):
             size = min(check_batch_size(batch_size, "evaluate"), len(x_array))
             values = steps.evaluate(session.program("evaluation", x_array, y_array), len(x_array), size)
         return dict(zip(("loss", *self.metrics), map(float, values), strict=True))
