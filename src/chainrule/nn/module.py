@@ -241,8 +241,10 @@ class Module:
             if remove_duplicate:
                 memo.add(module)
             yield path, module
-            children = [(f"{path}.{name}" if path else name, c) for name, c in module._modules.items() if c is not None]
-            stack.extend(reversed(children))
+            below = module._modules
+            if below:  # most modules are leaves
+                children = [(f"{path}.{name}" if path else name, c) for name, c in below.items() if c is not None]
+                stack.extend(reversed(children))
 
     def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """This module and all below, each once (or as often as it stands there)."""

@@ -37,15 +37,11 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.state = tensor([0, 0], dtypes.int64)
-        self.manual_seed(seed)
+        self.state = _start(seed)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start over from `seed` (any 64-bit integer)."""
-        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-            raise SettingError(f"manual_seed: the seed must be an integer, got {seed!r}. Use a fixed one such as 0.")
-        wrapped = int(np.uint64(operator.index(seed) % 2**64).astype(np.int64))
-        self.state.copy_(tensor([wrapped, 0], dtypes.int64))
+        self.state.copy_(_start(seed))
         return self
 
     def get_state(self) -> Tensor:
@@ -62,6 +58,14 @@ class Generator:
             drawn = tuple(apply(random.random_bits, self.state, shape=shape, word=word) for word in range(words))
             self.state += tensor([0, 1], dtypes.int64)
         return drawn
+
+
+def _start(seed: int) -> Tensor:
+    """The state of a stream that begins."""
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise SettingError(f"manual_seed: the seed must be an integer, got {seed!r}. Use a fixed one such as 0.")
+    wrapped = int(np.uint64(operator.index(seed) % 2**64).astype(np.int64))
+    return tensor([wrapped, 0], dtypes.int64)
 
 
 default_generator = Generator(0)

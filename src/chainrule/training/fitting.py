@@ -179,7 +179,7 @@ class Fitting:
         """Everything as it is now stands."""
         session = self.session
         self.handles = session.handles()
-        self.parameters = [*session.model.parameters(), *state.optimized(session.optimizer)]
+        self.parameters = state.once(session.model.parameters(), state.optimized(session.optimizer))
         session.commit(session.now())
 
     @property

@@ -301,7 +301,8 @@ class Session:
         """Inside the block the modules are in the modes of the training; afterwards in their own again."""
         modes, self.modes = self.modes, None
         with self.mode(True):
-            self.wear(modes or {})
+            if modes:
+                self.wear(modes)
             try:
                 yield
             finally:
@@ -310,7 +311,8 @@ class Session:
     def wear(self, modes: Mapping[str, bool]) -> None:
         """The modules in these modes; those that are not named in training mode."""
         for name, module in self._named_modules():
-            module.training = modes.get(name, True)
+            if module.training is not modes.get(name, True):
+                module.training = modes.get(name, True)
 
     def _named_modules(self) -> Iterator[tuple[str, Module]]:
         return ((n, thing) for n, thing in settings.objects(self.model, self.loss) if isinstance(thing, Module))

@@ -17,6 +17,7 @@ from chainrule.tensor import Tensor
 from chainrule.training import state
 
 Plain = dict[str, Any]
+_NEVER_PLAIN = (dict, set, Tensor)  # most attributes of modules are among these, and told apart at once
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,12 @@ def put_groups(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> Non
 
 def objects(model: Module, loss: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     """Everything whose plain attributes shape a step, by name: every module, and a loss that is none."""
-    for name, module in state.modules(model, loss).items():
-        for path, below in module.named_modules():
-            yield f"{name}.{path}".rstrip("."), below
-    yield from ((name, part) for name, part in state.parts(loss) if not isinstance(part, (Module, Tensor)))
+    parts = list(state.parts(loss))
+    for name, part in [("model", model), *parts]:
+        if isinstance(part, Module):
+            for path, below in part.named_modules():
+                yield f"{name}.{path}".rstrip("."), below
+    yield from ((name, part) for name, part in parts if not isinstance(part, (Module, Tensor)))
 
 
 def attributes(thing: Any) -> Plain:
@@ -118,11 +121,9 @@ def attributes(thing: Any) -> Plain:
 
 
 def _settles(key: str, value: Any) -> bool:
-    return not key.startswith("__") and key != "_layer_name" and _is_plain(value)
-
-
-def _is_plain(value: Any) -> bool:
-    return (not isinstance(value, (list, tuple)) or type(value) in (list, tuple)) and is_plain(value)
+    if isinstance(value, _NEVER_PLAIN) or (isinstance(value, (list, tuple)) and type(value) not in (list, tuple)):
+        return False
+    return is_plain(value) and not key.startswith("__") and key != "_layer_name"
 
 
 def put_attributes(thing: Any, saved: Mapping[str, Any]) -> None:

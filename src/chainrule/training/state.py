@@ -46,8 +46,8 @@ def _held(loss: Any) -> dict[str, Any]:
     if inspect.ismethod(loss):
         return {"object": loss.__self__, **getattr(loss.__self__, "__dict__", {})}
     if inspect.isfunction(loss):
-        closed = inspect.getclosurevars(loss).nonlocals if loss.__closure__ else {}
-        return dict(closed)
+        names = loss.__code__.co_freevars
+        return {name: cell.cell_contents for name, cell in zip(names, loss.__closure__ or (), strict=True)}
     return dict(getattr(loss, "__dict__", {}))
 
 
