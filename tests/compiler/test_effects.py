@@ -321,3 +321,106 @@ def test_tensors_of_the_trace_do_not_stay_in_containers_outside() -> None:
     ):
         cr.compile(f)(cr.ones(2))
     assert seen == [1.0] and table == {"a": 1.0}
+
+
+class Agent:
+    shared = 0
+
+    def __init__(self) -> None:
+        self.steps, self.first, self.rows, self.many, self.table = 0, True, 0, [0], {"n": 0}
+        self.array = np.zeros(2)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.first:
+            self.first = False
+            return x * 10
+        self.rows = x.shape[0]
+        return x
+
+
+class Kept:
+    __slots__ = ("n",)
+
+
+_count_of_calls = 0
+
+
+def _counters() -> dict[str, tuple[Callable[[], None], str]]:
+    agent, kept, n = Agent(), Kept(), 0.5
+    kept.n = 0
+
+    def attribute() -> None:
+        agent.steps += 1
+
+    def by_itself() -> None:
+        agent.steps = agent.steps * 2 + 1
+
+    def in_a_global() -> None:
+        global _count_of_calls
+        _count_of_calls += 1
+
+    def variable() -> None:
+        nonlocal n
+        n += 1
+
+    def in_a_list() -> None:
+        agent.many[0] += 1
+
+    def in_a_dict() -> None:
+        agent.table["n"] = agent.table["n"] + 1
+
+    def slot() -> None:
+        kept.n += 1
+
+    def of_the_class() -> None:
+        Agent.shared += 1
+
+    def array() -> None:
+        agent.array[1] += 1
+
+    text = "the number {} was changed from {} to {} inside the function"
+    return {
+        "attribute": (attribute, text.format("'steps'", 0, 1)), "by itself": (by_itself, text.format("'steps'", 0, 1)),
+        "global": (in_a_global, text.format("'_count_of_calls'", 0, 1)), "variable": (variable, text.format("'n'", 0.5, 1.5)),
+        "list": (in_a_list, text.format("many[0]", 0, 1)), "dict": (in_a_dict, text.format("table['n']", 0, 1)),
+        "slot": (slot, text.format("'n'", 0, 1)), "class": (of_the_class, text.format("'shared'", 0, 1)),
+        "array": (array, "elements of the array 'array' were changed inside the function"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("case", _counters())
+def test_counters_are_refused_and_left_as_they_were(case: str) -> None:
+    count, text = _counters()[case]
+
+    @cr.compile
+    def f(x: Tensor) -> Tensor:
+        count()
+        return x
+
+    for _ in range(2):
+        with pytest.raises(TraceError, match=f"^cr.compile: {re.escape(text)}, .*Keep (it|them) in a tensor"):
+            f(cr.ones(2))
+
+
+def test_a_counter_in_a_tensor() -> None:
+    agent = SimpleNamespace(steps=cr.tensor(0))
+
+    @cr.compile
+    def f(x: Tensor) -> Tensor:
+        agent.steps += 1
+        return x * agent.steps
+
+    assert [f(cr.ones(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0] and agent.steps.item() == 3
+
+
+def test_a_flag_of_a_plain_object_and_a_number_that_is_only_noted_are_as_in_eager_code() -> None:
+    eager, ours, looped = Agent(), Agent(), Agent()
+    f = cr.compile(lambda x: ours(x))
+    for turn in range(5):
+        if turn == 3:
+            ours.first = eager.first = True
+        rows = 2 + turn % 2
+        assert f(cr.ones(rows)).tolist() == eager(cr.ones(rows)).tolist()
+        assert (ours.first, ours.rows) == (eager.first, eager.rows)
+    g = cr.compile(lambda x: looped(x))
+    assert g.loop(cr.ones(3, 1)).tolist() == [[10.0], [1.0], [1.0]] and looped.first is False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 import chainrule as cr
 from chainrule import Tensor, nn
 from chainrule.compiler import guards
-from chainrule.compiler.capture import names_of
+from chainrule.compiler.named import names_of
 
 X = [1.0, 2.0]
 FACTOR = 2.0
@@ -300,3 +302,128 @@ def test_attributes_of_a_called_object_and_of_its_class_are_guarded():
     assert f(cr.ones(1)).item() == 3
     Scaled.factor = 2.0
     assert f(cr.ones(1)).item() == 4
+
+
+class Schedule:
+    """What a user may write beside a model."""
+
+    def __init__(self) -> None:
+        self.base, self.inner = 2.0, SimpleNamespace(base=2.0)
+
+    @property
+    def now(self) -> float:
+        return self.base
+
+    def value(self) -> float:
+        return self._helper()
+
+    def _helper(this) -> float:
+        return this.base
+
+    def __getitem__(own, index: int) -> float:
+        return own.base
+
+    @staticmethod
+    def of(other: Any) -> float:
+        return float(other.base)
+
+
+class Warm(Schedule):
+    def value(self) -> float:
+        return super().value() * 1
+
+
+class Slotted:
+    __slots__ = ("base",)
+
+    def __init__(self) -> None:
+        self.base = 2.0
+
+    def value(self) -> float:
+        return self.base
+
+
+def _base(c: Any = None) -> float:
+    return float(c.base)
+
+
+def _by_alias(o: Any) -> Callable[[], float]:
+    def f() -> float:
+        c = o
+        return c.base + sum(c.inner.base for _ in range(1))
+
+    return f
+
+
+def _tagged() -> None: ...
+
+
+_tagged.base = 2.0  # type: ignore[attr-defined]
+
+OBJECTS: dict[str, tuple[Any, Callable[[Any], Callable[[], float]]]] = {
+    "argparse": (argparse.Namespace(base=2.0), lambda o: lambda: o.base),
+    "method": (Schedule(), lambda o: lambda: o.value()), "property": (Schedule(), lambda o: lambda: o.now),
+    "item": (Schedule(), lambda o: lambda: o[0]), "static method": (Schedule(), lambda o: lambda: Schedule.of(o)),
+    "method of the base class": (Warm(), lambda o: lambda: o.value()),
+    "getattr": (Schedule(), lambda o: lambda: getattr(o, "base")),  # noqa: B009 - on purpose
+    "slots": (Slotted(), lambda o: lambda: o.base), "method with slots": (Slotted(), lambda o: lambda: o.value()),
+    "alias": (Schedule(), _by_alias), "parameter": (Schedule(), lambda o: lambda: _base(o)),
+    "keyword": (Schedule(), lambda o: lambda: _base(c=o)), "function": (_tagged, lambda o: lambda: o.base),
+    "in a list": (Schedule(), lambda o: (lambda many: lambda: many[0].base)([o])),
+    "in a tuple": (Schedule(), lambda o: (lambda many: lambda: sum(each.base for each in many))((o,))),
+    "in a dict": (Schedule(), lambda o: (lambda many: lambda: many["a"].base)({"a": o})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+def test_attributes_of_plain_objects_however_they_are_reached(case: str) -> None:
+    thing, reader = OBJECTS[case]
+    read, traces = reader(thing), []
+    f = cr.compile(lambda x: (traces.append(1), x * read())[1])
+    for base, count in ((2.0, 1), (3.0, 2), (3.0, 2), (2.0, 2)):
+        thing.base = base
+        assert f(cr.tensor(X)).tolist() == [X[0] * read(), X[1] * read()]
+        assert len(traces) == count
+
+
+def test_an_attribute_of_an_attribute_by_an_alias() -> None:
+    thing = Schedule()
+    read = _by_alias(thing)
+    f = cr.compile(lambda x: x * read())
+    assert f(cr.tensor(X)).tolist() == [4.0, 8.0]
+    thing.inner.base = 3.0
+    assert f(cr.tensor(X)).tolist() == [5.0, 10.0]
+
+
+def test_deques_and_small_arrays_changed_in_place() -> None:
+    queue, weights, held = deque([2.0]), np.array([2.0], np.float32), [np.array(2.0)]
+    model = Scaled()
+    model.config.table = np.array([1.0, 0.0])
+    model.helper = lambda: float(model.config.table[1])  # type: ignore[method-assign]
+    f = cr.compile(lambda x: x * queue[0] * cr.tensor(weights) + float(held[0]))
+    assert f(cr.tensor(X)).tolist() == [6.0, 10.0]
+    queue.appendleft(3.0)
+    assert f(cr.tensor(X)).tolist() == [8.0, 14.0]
+    weights[0] = 1.0
+    assert f(cr.tensor(X)).tolist() == [5.0, 8.0]
+    held[0][...] = 0.0
+    assert f(cr.tensor(X)).tolist() == [3.0, 6.0]
+
+
+def test_what_a_loss_of_a_trainer_reads_of_itself() -> None:
+    class Loss:
+        def __init__(self) -> None:
+            self.weights = [SimpleNamespace(base=1.0)]
+
+        def __call__(this, output: Tensor, target: Tensor) -> Tensor:
+            return this.scale() * ((output - target) ** 2).mean()
+
+        def scale(this) -> float:
+            return this.weights[0].base
+
+    loss, model = Loss(), nn.Linear(1, 1, bias=False)
+    trainer = cr.Trainer(model, loss=loss, optimizer=cr.optim.SGD(model.parameters(), lr=0.0))
+    x = np.ones((4, 1), np.float32)
+    first = trainer.fit(x, x, epochs=1)["loss"][-1]
+    loss.weights[0].base = 3.0
+    assert trainer.fit(x, x, epochs=1)["loss"][-1] == pytest.approx(3 * first, rel=1e-5)

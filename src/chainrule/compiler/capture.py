@@ -6,73 +6,33 @@ reaches in turn, and what they stand for is compared at every call.
 
 from __future__ import annotations
 
-import dis
 import functools
 import random
 import sys
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from operator import itemgetter
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from types import BuiltinFunctionType, CellType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from typing import Any
 
 import numpy as np
 
 from chainrule.compiler.guards import ABSENT, SIMPLE, Seen
+from chainrule.compiler.named import names_of
+from chainrule.compiler.places import Members
 from chainrule.tensor.core import Handle
 
 ITEMS = 64  # of a list, tuple or dict that are looked at one by one
+ELEMENTS = 4096  # of an array that is compared at every call
 OBJECTS = 500  # functions and plain objects together: more than a step is written over
 FOREIGN = {"chainrule", "numpy", "llvmlite", *sys.stdlib_module_names} - {"__main__"}
 
 
 RECORDS = {"types.SimpleNamespace", "argparse.Namespace"}  # objects of the standard library that hold settings
-_PLAIN = (*SIMPLE, np.ndarray, np.generic, BuiltinFunctionType)
-
-
-class Names(NamedTuple):
-    """What some code reads or assigns: globals, and which attributes follow a name (``cfg.alpha``: alpha follows cfg)."""
-
-    globals: frozenset[str]
-    following: dict[str, set[str]]
-    assigned: frozenset[str]  # which of all these it assigns
-
-
-@lru_cache(maxsize=4096)
-def names_of(code: CodeType) -> Names:
-    """What a function, and the functions defined in it, read."""
-    found: set[str] = set()
-    assigned: set[str] = set()
-    following: defaultdict[str, set[str]] = defaultdict(set)
-    before: str | None = None
-    for instruction in dis.get_instructions(code):
-        name, value = instruction.opname, instruction.argval
-        if name in ("LOAD_ATTR", "LOAD_METHOD"):
-            if before is not None:
-                following[before].add(value)
-            before = value
-        elif name == "STORE_ATTR" and before is not None:
-            following[before].add(value)
-            assigned.add(value)
-            before = None
-        elif name == "STORE_GLOBAL":
-            found.add(value)
-            assigned.add(value)
-        elif name.startswith(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_FAST", "LOAD_CLASSDEREF")):
-            before = value[-1] if isinstance(value, tuple) else value
-            if name in ("LOAD_GLOBAL", "LOAD_NAME"):
-                found.add(value)
-        elif name != "EXTENDED_ARG":
-            before = None
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            inner = names_of(constant)
-            found |= inner.globals
-            assigned |= inner.assigned
-            for name, after in inner.following.items():
-                following[name] |= after
-    return Names(frozenset(found), dict(following), frozenset(assigned))
+_OPERATORS = "add sub mul truediv floordiv mod pow matmul neg lt le gt ge getitem call iter next len contains bool float int enter exit getattr"
+IMPLICIT = {f"__{prefix}{name}__" for name in _OPERATORS.split() for prefix in ("", "r")}
+_PLAIN = (*SIMPLE, np.generic, BuiltinFunctionType)
 
 
 class Capture:
@@ -81,24 +41,33 @@ class Capture:
     Attributes:
         cells: variables of enclosing functions, with their names.
         spaces: dicts (globals, attributes of plain objects) with the names that are read there.
-        containers: lists, dicts and sets, with what to call them.
+        containers: lists, dicts, sets and deques, with what to call them.
+        arrays: small arrays, likewise.
         generators: sources of random numbers that are not ours.
         tensors: the tensors among them.
+        read: names (of attributes, too) that some of the code reads.
+        counted: those that some of the code changes by what they were.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.cells: dict[int, tuple[CellType, str]] = {}
-        self.spaces: dict[int, tuple[Mapping[str, Any], dict[str, None]]] = {}
+        self.spaces: dict[int, tuple[Any, dict[str, None]]] = {}
         self.containers: dict[int, tuple[Any, str]] = {}
+        self.arrays: dict[int, tuple[np.ndarray[Any, Any], str]] = {}
         self.generators: dict[int, tuple[Any, str]] = {}
         self.tensors: dict[int, Handle] = {}
-        self._objects: list[tuple[Any, str]] = []
-        self._shadows: list[
-            tuple[Mapping[str, Any], str]
-        ] = []  # what objects have of their class, and may get themselves
+        self.read: set[str] = set()
+        self.counted: set[str] = set()
+        self.classes: dict[int, type] = {}  # whose members are among `spaces`
+        self._objects: dict[tuple[int, str], tuple[Any, str]] = {}
+        # What objects have of their class, and may get themselves.
+        self.shadows: dict[tuple[int, str], tuple[Mapping[str, Any], str]] = {}
+        self._slotted: dict[int, Members] = {}
         self._following: defaultdict[str, set[str]] = defaultdict(set)
+        self._loose: set[str] = set()
         self._assigned: set[str] = set()
         self._visited: dict[int, Any] = {}
+        self._met: set[tuple[int, str]] = set()  # under which names
         self._reach(function, getattr(function, "__name__", "function"))
 
     def reach(self, value: Any, name: str) -> None:
@@ -110,33 +79,38 @@ class Capture:
         while True:
             while stack:
                 value, name = stack.pop()
-                if id(value) not in self._visited and len(self._visited) < OBJECTS:
+                if self._is_new(value, name) and len(self._visited) < OBJECTS:
+                    self._met.add((id(value), name))
                     stack.extend(self._visit(value, name))
-            stack = [found for thing, label in self._objects for found in self._attributes(thing, label)]
-            stack = [(value, name) for value, name in stack if self._is_new(value)]
-            if not stack or len(self._visited) >= OBJECTS:
+            known = len(self._objects)
+            stack = [found for thing, label in [*self._objects.values()] for found in self._attributes(thing, label)]
+            stack = [(value, name) for value, name in stack if self._is_new(value, name)]
+            if (not stack and len(self._objects) == known) or len(self._visited) >= OBJECTS:
                 return
 
-    def _is_new(self, value: Any) -> bool:
-        return id(value) not in (self.tensors if isinstance(value, Handle) else self._visited) and not isinstance(
-            value, _PLAIN
-        )
+    def _is_new(self, value: Any, name: str) -> bool:
+        if isinstance(value, _PLAIN):
+            return False
+        return id(value) not in self.tensors if isinstance(value, Handle) else (id(value), name) not in self._met
 
     def _visit(self, value: Any, name: str) -> Iterable[tuple[Any, str]]:
         if isinstance(value, Handle):
             self.tensors[id(value)] = value
             return ()
-        if isinstance(value, _PLAIN):
+        if isinstance(value, np.ndarray):
+            if value.size <= ELEMENTS and not value.dtype.hasobject:
+                self.arrays[id(value)] = (value, name)
             return ()
+        known = id(value) in self._visited
         self._visited[id(value)] = value
         if isinstance(value, FunctionType):
-            return self._function(value)
+            return self._function(value, name)
         if isinstance(value, MethodType):
             self._called_by(value.__func__, name)
             return ((value.__func__, name), (value.__self__, _first_name(value.__func__)))
         if isinstance(value, (partial, functools.partialmethod)):
             return ((value.func, name), (value.args, name), (value.keywords, name))
-        if isinstance(value, (list, dict, set, tuple)):
+        if isinstance(value, (list, dict, set, tuple, deque, frozenset)):
             return self._container(value, name)
         if isinstance(value, (np.random.Generator, np.random.RandomState, random.Random)):
             self.generators[id(value)] = (value, name)
@@ -144,13 +118,15 @@ class Capture:
         own = getattr(value, "__dict__", {})
         if "__wrapped__" in own and not isinstance(value, type):  # what a decorator made: a compiled function, too
             return ((own["__wrapped__"], name),)
+        if known and hasattr(value, "_layer_name"):
+            return ()
         return self._object(value, name)
 
     def _called_by(self, function: Any, name: str) -> None:
         if isinstance(function, FunctionType):
             self._following[name] |= names_of(function.__code__).following.get(_first_name(function), set())
 
-    def _function(self, function: FunctionType) -> Iterator[tuple[Any, str]]:
+    def _function(self, function: FunctionType, called: str) -> Iterator[tuple[Any, str]]:
         if hasattr(function, "__wrapped__"):
             yield function.__wrapped__, function.__name__
         if _foreign(function.__module__):
@@ -158,7 +134,11 @@ class Capture:
         names = names_of(function.__code__)
         for name, after in names.following.items():
             self._following[name] |= after
+        self._loose |= names.loose
         self._assigned |= names.assigned
+        self.read |= names.read
+        self.counted |= names.counted
+        self._add(function, called)
         space = function.__globals__
         for name in names.globals:
             if name in space or name in names.assigned:
@@ -175,7 +155,7 @@ class Capture:
     def _container(self, value: Any, name: str) -> Iterable[tuple[Any, str]]:
         if len(value) > ITEMS:
             return ()
-        if not isinstance(value, tuple):
+        if not isinstance(value, (tuple, frozenset)):
             self.containers[id(value)] = (value, name)
         return [(item, name) for item in (value.values() if isinstance(value, dict) else value)]
 
@@ -187,13 +167,23 @@ class Capture:
             return [(method, "forward") for kind in dict.fromkeys(map(type, layers)) for method in self._methods(kind)]
         kind = value if isinstance(value, type) else type(value)
         foreign = value.__name__ if isinstance(value, ModuleType) else kind.__module__
-        if (not _foreign(foreign) or f"{foreign}.{kind.__name__}" in RECORDS) and hasattr(value, "__dict__"):
-            self._objects.append((value, name))
-            call = getattr(kind, "__call__", None)  # noqa: B004 - the function, not whether there is one
-            if isinstance(call, FunctionType) and not isinstance(value, type):
-                self._objects.append((value, _first_name(call)))  # its own name for the object
-                return ((call, name),)
+        if not _foreign(foreign) or f"{foreign}.{kind.__name__}" in RECORDS:
+            self._add(value, name)
+            if not isinstance(value, (type, ModuleType)):
+                return [(method, name) for method in self._implicit(value)]
         return ()
+
+    def _implicit(self, value: Any) -> Iterator[FunctionType]:
+        """Methods that no name leads to: ``o(x)``, ``o[0]``, ``o * x``."""
+        for kind in type(value).__mro__:
+            for name in IMPLICIT & vars(kind).keys():
+                method = vars(kind)[name]
+                if isinstance(method, FunctionType) and not _foreign(method.__module__):
+                    self._add(value, _first_name(method))  # its own name for the object
+                    yield method
+
+    def _add(self, value: Any, name: str) -> None:
+        self._objects[id(value), name] = (value, name)
 
     def _methods(self, kind: type) -> list[Any]:
         """``forward`` and the methods that it calls by ``self``, and so on."""
@@ -210,20 +200,38 @@ class Capture:
 
     def _attributes(self, value: Any, name: str) -> Iterator[tuple[Any, str]]:
         kinds = value.__mro__ if isinstance(value, type) else type(value).__mro__
-        for attribute in tuple(self._following.get(name, ())):
-            holder = next((each for each in (value, *kinds) if attribute in getattr(each, "__dict__", ())), None)
-            if holder is None:
-                if attribute in self._assigned and not isinstance(value, type):
-                    self._note(vars(value), attribute)
-                continue
-            if holder is not value and not isinstance(value, type):
-                self._shadows.append((vars(value), attribute))
-            found = vars(holder)[attribute]
-            if not isinstance(found, (property, staticmethod, classmethod)) and not _foreign(_room(holder)):
-                self._note(vars(holder), attribute, id(holder))
-            yield getattr(found, "fget", getattr(found, "__func__", found)), attribute
+        loose = set() if isinstance(value, ModuleType) else self._loose
+        for attribute in self._following.get(name, set()) | loose:
+            holders = [each for each in (value, *kinds) if attribute in getattr(each, "__dict__", ())]
+            if holders:
+                yield from self._held(value, holders, attribute)
+            elif attribute in self._assigned and not isinstance(value, type) and hasattr(value, "__dict__"):
+                self._note(vars(value), attribute)
 
-    def _note(self, space: Mapping[str, Any], name: str, key: int | None = None) -> None:
+    def _held(self, value: Any, holders: list[Any], attribute: str) -> Iterator[tuple[Any, str]]:
+        """What an object has under a name, itself or of its classes; a method knows the object by a name of its own."""
+        holder, instance = holders[0], not isinstance(value, type)
+        found = vars(holder)[attribute]
+        if isinstance(found, MemberDescriptorType) and instance:
+            space = self._slotted.setdefault(id(value), Members(value))
+            self._note(space, attribute, id(value))
+            yield space.get(attribute), attribute
+            return
+        if holder is not value and instance and hasattr(value, "__dict__"):
+            self.shadows[id(value), attribute] = (vars(value), attribute)
+        if not isinstance(found, (property, staticmethod, classmethod)) and (
+            holder is value or not _foreign(_room(holder))
+        ):
+            self._note(vars(holder), attribute, id(holder))
+            if isinstance(holder, type):
+                self.classes[id(holder)] = holder
+        for each in [found] if holder is value else [vars(holder)[attribute] for holder in holders]:  # ``super()``, too
+            code = getattr(each, "fget", getattr(each, "__func__", each))
+            if isinstance(code, FunctionType) and holder is not value and not isinstance(each, staticmethod):
+                self._add(type(value) if isinstance(each, classmethod) and instance else value, _first_name(code))
+            yield code, attribute
+
+    def _note(self, space: Any, name: str, key: int | None = None) -> None:
         self.spaces.setdefault(id(space) if isinstance(space, dict) else key or 0, (space, {}))[1][name] = None
 
     # -- what to compare -----------------------------------------------------------------------------------------------
@@ -237,8 +245,12 @@ class Capture:
             chosen = [name for name in names if (id(space), name) not in but and name in space]
             if chosen:
                 found.append(Seen(_picked(space, chosen)))
-        if self._shadows:
-            found.append(Seen(lambda: [name in space for space, name in self._shadows]))
+        if self.shadows:
+            shadows = list(self.shadows.values())
+            found.append(Seen(lambda: [name in space for space, name in shadows]))
+        if self.arrays:
+            arrays = [value for value, _ in self.arrays.values()]
+            found.append(Seen(lambda: [array.tobytes() for array in arrays]))
         chosen = [value for value, name in self.containers.values() if (id(value), name) not in but]
         return [*found, *(Seen(partial(items_of, value)) for value in chosen)]
 

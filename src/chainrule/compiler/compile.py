@@ -55,20 +55,23 @@ def compile(
 
     Inside, everything works as in eager mode: forward passes, ``backward()``, optimizer steps. Every tensor
     that existed before and is rebound inside (a weight, a moment, a running mean), every ``grad``, and every
-    tensor, number, text or None that is assigned to an attribute of a module or object, to a global or to a
+    tensor, flag, text or None that is assigned to an attribute of a module or object, to a global or to a
     variable of an enclosing function, is state and is written back at every call (without its history: no
-    gradient flows from one call into another). A changed shape, dtype or Python argument traces anew, and so
-    does whatever the function read of Python: attributes and members of modules, settings of optimizers,
-    variables of enclosing functions, globals, defaults, attributes of plain objects, and the items of lists and
-    dicts of up to 64, as far as they are named in it or in functions that it calls. Python code that needs the
-    value of a tensor (``float(t)``, ``if t:``) raises `TraceError`; nothing falls back to eager in silence.
+    gradient flows from one call into another); so is a number that does not depend on what it was. A changed
+    shape, dtype or Python argument traces anew, and so does whatever the function, or code that it calls,
+    reads of Python: modules, settings of optimizers, variables of enclosing functions, globals, defaults,
+    attributes of objects, and what is in lists, dicts, sets and deques of up to 64 and in arrays of up to 4096
+    elements. Python code that needs the value of a tensor (``float(t)``, ``if t:``) raises `TraceError`;
+    nothing falls back to eager in silence.
 
     What Python does beside, it does only when the function is traced:
 
-    - ``print``, ``list.append``, counters in variables, files and clocks; a counter of a module is refused.
+    - ``print``, ``list.append``, files and clocks.
+    - Counters (``o.n += 1``, also in a variable, an item, an array) are refused: keep them in a tensor,
+      ``o.n = cr.tensor(0)``. So are optimizers made inside.
     - Random numbers of `random` and ``numpy.random`` are drawn once, with a warning. ``cr.rand`` draws anew.
-    - What is in arrays, in longer lists, in objects reached through a parameter of a helper function or
-      through ``getattr``, is read once.
+    - What is in longer lists, in larger arrays, in objects that only a call gives (an import inside the
+      function, a registry, ``getattr`` with a name that is computed) is read once.
     - Learning rates and schedules are read at every call, and refuse to be changed inside.
 
     Args:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pickle
 import random
 import warnings
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from chainrule.compiler.capture import ITEMS, Capture, items_of
 from chainrule.compiler.guards import ABSENT, SIMPLE, Seen, Table, same
-from chainrule.compiler.places import Attribute, Variable
+from chainrule.compiler.named import ITEM, item
+from chainrule.compiler.places import Attribute, Members, Variable
 from chainrule.errors import TraceError
 from chainrule.lines import user_line
 from chainrule.tensor.core import Handle
@@ -78,7 +79,7 @@ class Outside:
         for each in kind.__mro__:
             if name in vars(each):
                 if vars(each)[name] is found:  # else: a property, whose own reads are recorded
-                    self.reads.setdefault((id(each), name), (_Class(each), name, found))
+                    self.reads.setdefault((id(each), name), (Members(each), name, found))
                 return
 
     # -- assigning ------------------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ class Outside:
         count = Counter(id(value) for _, _, value in self.reads.values() if isinstance(value, Handle))
         known = self.capture.tensors if self.capture is not None else {}
         for key, (space, name, value) in self.reads.items():
-            if key in self.places or not isinstance(value, Handle) or isinstance(space, _Class):
+            if key in self.places or not isinstance(value, Handle) or isinstance(space, Members):
                 continue
             if count[id(value)] == 1 and id(value) not in known and not value._node.requires_grad:
                 self.places[key] = Attribute(value, True, space=space, name=name)
@@ -146,16 +147,6 @@ def _at() -> str:
     return f" ({line})" if line else ""
 
 
-class _Class:
-    """A class as a namespace."""
-
-    def __init__(self, kind: type) -> None:
-        self.kind = kind
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return vars(self.kind).get(name, default)
-
-
 class Guards:
     """What a trace read outside, and whether it is still so."""
 
@@ -163,14 +154,17 @@ class Guards:
         self.keys = list(outside.keys.values())
         self.values = [
             read for key, read in outside.reads.items()
-            if not (key in outside.places and outside.places[key].had) and not isinstance(read[0], _Class)
+            if not (key in outside.places and outside.places[key].had) and not isinstance(read[0], Members)
         ]  # fmt: skip
         self.places = list(outside.places.values())
-        placed = {(id(p.space.cell) if isinstance(p.space, Variable) else id(p.space), p.name) for p in self.places}
+        placed = set(outside.places)
         self.checks = outside.capture.checks(placed | outside.changed) if outside.capture is not None else []
-        classes = [(space, name) for space, name, _ in outside.reads.values() if isinstance(space, _Class)]
+        classes = [(space, name) for space, name, _ in outside.reads.values() if isinstance(space, Members)]
         if classes:
             self.checks.append(Seen(lambda: [space.get(name) for space, name in classes]))
+        flags = [p for key, p in outside.places.items() if p.read and not p.had and key not in outside.reads]
+        if flags:
+            self.checks.append(Seen(lambda: [place.get() for place in flags]))
 
     def same(self) -> bool:
         """Are the modules as the trace saw them?"""
@@ -188,33 +182,39 @@ class _Before:
     """What stood outside when a trace began: variables, attributes of plain objects, lists, generators."""
 
     def __init__(self, capture: Capture) -> None:
-        self.names = [(space, name, space.get(name, ABSENT)) for space, name in _names(capture)]
+        self.capture = capture
+        self.names = [(key, space, name, space.get(name, ABSENT)) for key, space, name in _names(capture)]
         self.containers = [(value, _copy(value), name) for value, name in capture.containers.values()]
+        self.arrays = [(value, value.copy(), name) for value, name in capture.arrays.values()]
         self.generators = [(value, name, _state(value)) for value, name in capture.generators.values()]
         self.draws = _draws()
 
     def settle(self, outside: Outside, trace: Recorder) -> None:
         """Make places of what holds a tensor of the trace now, and put everything else back."""
-        for space, name, value in self.names:
+        for key, space, name, value in self.names:
             now = space.get(name, ABSENT)
-            if now is value:
+            if now is value or same(now, value):
                 continue
-            key = id(space.cell) if isinstance(space, Variable) else id(space)
             if isinstance(now, Handle) and now._node.trace is trace:
                 outside.places[key, name] = Attribute(value, True, True, space=space, name=name)
             elif _traced(now, trace):
                 space[name] = value
                 outside.faults.append(_refused(name, now))
+            elif _is_number(value) and _is_number(now) and name in self.capture.counted:
+                space[name] = value
+                outside.faults.append(_counts(f"the number {name!r}", value, now))
+            elif isinstance(value, _LASTING) and isinstance(now, _LASTING):
+                outside.places[key, name] = Attribute(value, name in self.capture.read, True, space=space, name=name)
             else:
                 outside.changed.add((key, name))
         for container, copy, name in self.containers:
-            if not _same_items(container, copy):
-                outside.changed.add((id(container), name))
-            if _traced(container, trace):
-                _restore(container, copy)
+            self._settle_container(container, copy, name, outside, trace)
+        for array, copy, name in self.arrays:
+            if array.tobytes() != copy.tobytes():
+                array[...] = copy
                 outside.faults.append(
-                    f"cr.compile: a tensor of the function was put into the {type(container).__name__} {name!r}, which "
-                    f"Python does only when it is traced. Return the tensor, and put it there outside."
+                    f"cr.compile: elements of the array {name!r} were changed inside the function, which Python does only "
+                    f"when it is traced. Keep them in a tensor, or change the array outside."
                 )
         drawn = [f"{name!r}" for value, name, state in self.generators if _state(value) != state]
         drawn += [name for (name, state), (_, now) in zip(self.draws, _draws(), strict=True) if state != now]
@@ -225,10 +225,54 @@ class _Before:
                 stacklevel=2,
             )
 
+    def _settle_container(self, container: Any, copy: Any, name: str, outside: Outside, trace: Recorder) -> None:
+        if _same_items(container, copy):
+            return
+        outside.changed.add((id(container), name))
+        counted = next(self._counted(container, copy), None)
+        if _traced(container, trace):
+            outside.faults.append(
+                f"cr.compile: a tensor of the function was put into the {type(container).__name__} {name!r}, which "
+                f"Python does only when it is traced. Return the tensor, and put it there outside."
+            )
+        elif counted is not None:
+            outside.faults.append(_counts(f"the number {name}{item(counted)}", copy[counted], container[counted]))
+        else:
+            return
+        _restore(container, copy)
 
-def _names(capture: Capture) -> list[tuple[Any, str]]:
-    found: list[tuple[Any, str]] = [(Variable(cell), name) for cell, name in capture.cells.values()]
-    return found + [(s, name) for s, names in capture.spaces.values() if isinstance(s, dict) for name in names]
+    def _counted(self, container: Any, copy: Any) -> Iterator[Any]:
+        """Keys of numbers that the function changed by what they were."""
+        if isinstance(container, (set, deque)) or len(container) != len(copy):
+            return
+        for key in copy if isinstance(copy, dict) else range(len(copy)):
+            before, now = copy[key], container.get(key) if isinstance(copy, dict) else container[key]
+            by_itself = not self.capture.counted.isdisjoint((item(key), ITEM))
+            if by_itself and _is_number(before) and _is_number(now) and not same(before, now):
+                yield key
+
+
+_LASTING = (*SIMPLE, type(ABSENT))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, complex)) and not isinstance(value, bool)
+
+
+def _counts(label: str, before: Any, now: Any) -> str:
+    return (
+        f"cr.compile: {label} was changed from {before!r} to {now!r} inside the function, which Python runs only when it "
+        f"is traced. Keep it in a tensor (n = cr.tensor({before!r}), and n += ...), or change it outside."
+    )
+
+
+def _names(capture: Capture) -> list[tuple[int, Any, str]]:
+    """Every name that may be assigned, in which namespace, and by what that is known."""
+    found: list[tuple[int, Any, str]] = [(id(cell), Variable(cell), name) for cell, name in capture.cells.values()]
+    for key, (space, names) in capture.spaces.items():
+        settable = Members(capture.classes[key]) if key in capture.classes else space
+        found += [(id(space), settable, name) for name in names]
+    return found + [(id(space), space, name) for space, name in capture.shadows.values()]
 
 
 def _traced(value: Any, trace: Recorder) -> bool:
@@ -237,7 +281,7 @@ def _traced(value: Any, trace: Recorder) -> bool:
         return value._node.trace is trace
     if isinstance(value, Mapping):
         value = list(value.values())
-    return isinstance(value, (list, tuple, set)) and any(_traced(item, trace) for item in list(value)[:ITEMS])
+    return isinstance(value, (list, tuple, set, deque)) and any(_traced(item, trace) for item in list(value)[:ITEMS])
 
 
 def _copy(value: Any) -> Any:
@@ -250,7 +294,7 @@ def _same_items(value: Any, copy: Any) -> bool:
 
 def _restore(value: Any, copy: Any) -> None:
     value.clear()
-    (value.extend if isinstance(value, list) else value.update)(copy)
+    (value.extend if isinstance(value, (list, deque)) else value.update)(copy)
 
 
 def _state(generator: Any) -> bytes:

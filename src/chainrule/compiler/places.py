@@ -118,6 +118,32 @@ class Variable:
         del self.cell.cell_contents
 
 
+class Members:
+    """The attributes of a class, or those that an object keeps in slots, as a namespace."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
+
+    def get(self, name: str, default: Any = ABSENT) -> Any:
+        if isinstance(self.owner, type):
+            return vars(self.owner).get(name, default)
+        return getattr(self.owner, name, default)
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not ABSENT
+
+    def __getitem__(self, name: str) -> Any:
+        if (found := self.get(name)) is ABSENT:
+            raise KeyError(name)
+        return found
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self.owner, name, value)
+
+    def __delitem__(self, name: str) -> None:
+        delattr(self.owner, name)
+
+
 @dataclass(eq=False)
 class Attribute(Place):
     """What a name stands for in a namespace: an attribute of a module or of a plain object, a global, a variable."""
