@@ -427,3 +427,20 @@ def test_what_a_loss_of_a_trainer_reads_of_itself() -> None:
     first = trainer.fit(x, x, epochs=1)["loss"][-1]
     loss.weights[0].base = 3.0
     assert trainer.fit(x, x, epochs=1)["loss"][-1] == pytest.approx(3 * first, rel=1e-5)
+
+
+def test_a_number_is_not_taken_for_a_method_of_the_same_name() -> None:
+    optimizer = cr.optim.SGD([cr.ones(1, requires_grad=True)])
+    log, traces = SimpleNamespace(step=0, scale=2.0), []
+
+    def f(x: Tensor) -> Tensor:
+        traces.append(1)
+        mine = optimizer
+        mine.step()
+        return x * log.scale
+
+    compiled = cr.compile(f)
+    for _ in range(3):
+        assert compiled(cr.tensor(X)).tolist() == [2.0, 4.0]
+        log.step += 1
+    assert len(traces) == 1

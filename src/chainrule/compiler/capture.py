@@ -65,6 +65,7 @@ class Capture:
         self._slotted: dict[int, Members] = {}
         self._following: defaultdict[str, set[str]] = defaultdict(set)
         self._loose: set[str] = set()
+        self._called: set[str] = set()
         self._assigned: set[str] = set()
         self._visited: dict[int, Any] = {}
         self._met: set[tuple[int, str]] = set()  # under which names
@@ -135,6 +136,7 @@ class Capture:
         for name, after in names.following.items():
             self._following[name] |= after
         self._loose |= names.loose
+        self._called |= names.called
         self._assigned |= names.assigned
         self.read |= names.read
         self.counted |= names.counted
@@ -200,9 +202,11 @@ class Capture:
 
     def _attributes(self, value: Any, name: str) -> Iterator[tuple[Any, str]]:
         kinds = value.__mro__ if isinstance(value, type) else type(value).__mro__
-        loose = set() if isinstance(value, ModuleType) else self._loose
-        for attribute in self._following.get(name, set()) | loose:
+        wanted = self._following.get(name, set()) | (set() if isinstance(value, ModuleType) else self._loose)
+        for attribute in wanted | self._called:
             holders = [each for each in (value, *kinds) if attribute in getattr(each, "__dict__", ())]
+            if holders and attribute not in wanted and isinstance(vars(holders[0])[attribute], SIMPLE):
+                continue
             if holders:
                 yield from self._held(value, holders, attribute)
             elif attribute in self._assigned and not isinstance(value, type) and hasattr(value, "__dict__"):

@@ -23,6 +23,7 @@ class Names(NamedTuple):
         globals: global names.
         following: which attributes follow a name (``cfg.alpha``: alpha follows cfg).
         loose: those that follow a local variable, an item, a result: anybody's.
+        called: those of them that it only calls, which are no numbers.
         assigned: which of all these it assigns.
         read: which it reads.
         counted: which it reads before it assigns them, as in ``o.n += 1``; an item as ``['n']``.
@@ -31,6 +32,7 @@ class Names(NamedTuple):
     globals: frozenset[str]
     following: dict[str, set[str]]
     loose: frozenset[str]
+    called: frozenset[str]
     assigned: frozenset[str]
     read: frozenset[str]
     counted: frozenset[str]
@@ -43,6 +45,7 @@ class _Reader:
         self.globals: set[str] = set()
         self.following: defaultdict[str, set[str]] = defaultdict(set)
         self.loose: set[str] = set()
+        self.called: set[str] = set()
         self.assigned: set[str] = set()
         self.read: set[str] = set()
         self.counted: set[str] = set()
@@ -66,11 +69,12 @@ class _Reader:
         owner, local, key = self._owner, self._local, self._key
         self._owner, self._local, self._key = None, False, None
         if name in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
-            self._follow(owner, local, value)
+            called = name == "LOAD_METHOD" or "NULL" in instruction.argrepr
+            self._follow(owner, local, value, self.called if called else self.loose)
             self._load(owner, value)
             self._owner = value
         elif name == "STORE_ATTR":
-            self._follow(owner, local, value)
+            self._follow(owner, local, value, self.loose)
             self._store(owner, value)
         elif name in ("STORE_GLOBAL", "STORE_DEREF"):
             if name == "STORE_GLOBAL":
@@ -91,11 +95,11 @@ class _Reader:
         elif name == "STORE_SUBSCR":
             self._store(None, key or ITEM)
 
-    def _follow(self, owner: str | None, local: bool, attribute: str) -> None:
+    def _follow(self, owner: str | None, local: bool, attribute: str, anybody: set[str]) -> None:
         if owner is not None:
             self.following[owner].add(attribute)
         if owner is None or local:
-            self.loose.add(attribute)
+            anybody.add(attribute)
 
     def _load(self, owner: str | None, name: str) -> None:
         self.read.add(name)
@@ -112,6 +116,7 @@ class _Reader:
     def _inside(self, inner: Names) -> None:
         self.globals |= inner.globals
         self.loose |= inner.loose
+        self.called |= inner.called
         self.assigned |= inner.assigned
         self.read |= inner.read
         self.counted |= inner.counted
@@ -129,6 +134,6 @@ def names_of(code: CodeType) -> Names:
     """What a function, and the functions defined in it, read and assign."""
     found = _Reader(code)
     return Names(
-        frozenset(found.globals), dict(found.following), frozenset(found.loose), frozenset(found.assigned),
-        frozenset(found.read), frozenset(found.counted),
+        frozenset(found.globals), dict(found.following), frozenset(found.loose), frozenset(found.called),
+        frozenset(found.assigned), frozenset(found.read), frozenset(found.counted),
     )  # fmt: skip
