@@ -81,13 +81,15 @@ def test_without_json_it_says_what_a_person_wants_to_know(tmp_path):
 
 def test_the_closing_lines_say_what_was_measured_where_it_lies_and_what_to_do_next(tmp_path):
     folder = tmp_path / "run"
-    lines = call("train", "digits", *QUICK, "--report", "--out", folder).stdout.splitlines()[-4:]
-    assert lines[0].endswith(f"written to {folder}")
-    assert lines[1] == (
-        "(this loss is measured without label smoothing, dropout and noise; the losses of the epochs above are with it)"
+    out = call("train", "digits", *QUICK, "--report", "--out", folder).stdout
+    said = " ".join(out[out.rindex("loss 2.") :].split())
+    assert re.fullmatch(
+        rf"loss .* written to {re.escape(str(folder))} \(this loss is measured without label smoothing, dropout and noise; the "
+        rf"losses of the epochs above are with it\) the page: {re.escape(str(folder / 'report.html'))}, made in \d+\.\d\d s "
+        rf"next: .*",
+        said,
     )
-    assert re.fullmatch(rf"the page: {re.escape(str(folder / 'report.html'))}, made in \d+\.\d\d s", lines[2])
-    assert lines[3] == f"next: chainrule view {folder}, chainrule diagnose {folder}"
+    assert out.endswith(f"\nnext: chainrule view {folder}\n      chainrule diagnose {folder}\n")
     assert (folder / "report.html").exists()
 
 
@@ -121,9 +123,22 @@ def test_a_stopped_training_goes_on_to_the_same_bits(end, tmp_path):
         said = process.communicate(timeout=60)[0]
     if end == "SIGINT":
         assert f"and `chainrule train --resume {folder}` goes on from there" in said
-        assert said.splitlines()[-1].startswith(f"next: chainrule train --resume {folder}, ")
+        assert f"\nnext: chainrule train --resume {folder}\n" in said
     else:
         assert not (folder / "model.safetensors").exists()
+        (folder / "rows.npy").touch()
+        unfinished = [
+            ("evaluate", folder),
+            ("diagnose", folder),
+            ("check", folder),
+            ("predict", folder, folder / "rows.npy"),
+        ]
+        for command in unfinished:
+            with pytest.raises(
+                DamagedFileError, match=rf"did not end: .* chainrule train --resume {re.escape(str(folder))}\.$"
+            ):
+                call(*command)
+        (folder / "rows.npy").unlink()
     report = json.loads(call("train", "--resume", folder, "--json").stdout.splitlines()[-1])
     assert (report["epochs"], report["interrupted"]) == (300, False)
     call("train", *options, "--out", tmp_path / "whole")
@@ -336,7 +351,7 @@ def test_damaged_runs(run, tmp_path):
     with pytest.raises(DamagedFileError, match="not a complete safetensors file"):
         call("evaluate", folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(DamagedFileError, match="there is no such file"):
+    with pytest.raises(DamagedFileError, match=r"did not end: it still runs, or it was killed\. Bring it to its end: "):
         call("evaluate", folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(DamagedFileError, match="the configuration lacks activation, batch_size, dataset"):
@@ -362,6 +377,49 @@ def test_odd_files_of_rows(run, content, tmp_path):
         call("predict", run[0], tmp_path / "rows.npy")
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("rows.csv", "numpy.save('rows.npy', numpy.loadtxt('rows.csv', delimiter=','))."),
+        ("rows.npz", "numpy.save('rows.npy', numpy.load('rows.npz')['NAME OF THE ARRAY'])."),
+    ],
+)
+def test_other_kinds_of_files_of_rows(run, name, remedy, tmp_path):
+    (tmp_path / name).write_bytes(b"1,2,3\n")
+    with pytest.raises(DamagedFileError, match=re.escape(f"Make one of it: {remedy}") + "$"):
+        call("predict", run[0], tmp_path / name)
+
+
+@pytest.mark.parametrize("columns", [80, 60, 300])
+def test_texts_fit_the_terminal(run, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in (["diagnose"], ["explain"], ["check"], ["info"]):
+        arguments = [] if command == ["info"] else [run[0], "1.weight[3, 20]"][: 2 if command == ["explain"] else 1]
+        lines = call(*command, *arguments).stdout.splitlines()
+        assert max(len(line) for line in lines if str(run[0].parent) not in line and "/" not in line) <= min(
+            columns, 110
+        )
+
+
+def test_the_threads_say_how_they_are_set():
+    said = " ".join(call("info").stdout.split())
+    assert "(to change it: CHAINRULE_NUM_THREADS or cr.set_num_threads; OMP_NUM_THREADS is not read)" in said
+    assert isinstance(json.loads(call("info", "--json").stdout)["threads"], int)
+
+
+def test_a_training_that_goes_on_says_from_where(run):
+    out = " ".join(call("train", "--resume", run[0]).stdout.split())
+    assert (
+        "going on after epoch 3, step 0 of 23: the latest checkpoint. What was shown of later ones was not saved" in out
+    )
+
+
+def test_large_losses_have_an_exponent():
+    assert [progress.as_text(value) for value in (0.5, 999999.0, 1299128416839808581632.0, float("inf"))] == [
+        "0.5000", "999999.0000", "1.2991e+21", "inf",
+    ]  # fmt: skip
+
+
 def test_a_folder_and_no_file_of_rows(run, tmp_path):
     with pytest.raises(DamagedFileError, match="there is no such file|No such file"):
         call("predict", run[0], tmp_path / "none.npy")
@@ -380,13 +438,22 @@ def test_rows_to_predict_are_converted_and_checked(run, tmp_path):
         assert predicted(rows.astype(dtype)) == expected
     huge = rows.astype(np.float64)
     huge[3, 7] = -1e300
-    with pytest.raises(DataError, match=r"^predict: X must fit float32, .* got -1e\+300 at row 3, column 7\. Scale"):
+    with pytest.raises(DataError, match=r"rows\.npy must fit float32, .* got -1e\+300 at row 3, column 7\. Scale"):
         predicted(huge)
+    huge[3, 7] = np.nan
     with pytest.raises(
-        ShapeError, match=r"^predict: X of shape \(64,\) does not fit the model\. These are 64 rows of one"
+        DataError, match=r"rows\.npy must be finite, got 1 NaN .* first at row 3, column 7\. Drop these rows"
     ):
-        predicted(rows[0])
-    with pytest.raises(DataError, match=r"^predict: X must have at least one row, got shape \(0, 64\)\. Check"):
+        predicted(huge)
+    for odd, remedy in {
+        (64,): "This is one row: save array[None] with numpy.save.",
+        (20, 8, 8): "Save array.reshape(-1, 64) with numpy.save.",
+        (20, 10): "Save rows with these columns.",
+    }.items():
+        text = f"rows.npy: each row must have 64 columns, as those of digits, got an array of shape {odd}. {remedy}"
+        with pytest.raises(ShapeError, match=re.escape(text) + "$"):
+            predicted(np.resize(rows, odd))
+    with pytest.raises(DataError, match=r"rows\.npy must have at least one row, got shape \(0, 64\)\. Check"):
         predicted(rows[:0])
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from chainrule.cli.bench.options import options as bench_options
-from chainrule.cli.output import Steady, tolerate_encodings
+from chainrule.cli.output import Steady, fitted, tolerate_encodings, width
 from chainrule.errors import ChainruleError, DamagedFileError
+from chainrule.training.progress import as_text
 
 
 @click.group()
@@ -48,7 +49,7 @@ def commands() -> None:
 def train(
     as_json: bool, record: bool, report: bool, out: str | None, config: str | None, stopped: str | None, **options: Any
 ) -> None:
-    """Train a network on DATASET ("digits") and write a run folder."""
+    """Train a network on DATASET ("digits": images of 8 x 8 pixels, scaled to 0-1) and write a run folder."""
     start = time.perf_counter()
     from chainrule.cli import runs
     from chainrule.training.configuration import read_config
@@ -81,18 +82,23 @@ def evaluate(run: str, as_json: bool) -> None:
 
     trainer, config = read(Path(run))
     measured = measured_plainly(trainer).evaluate(*load(config["dataset"]).test)
-    click.echo(json.dumps(measured) if as_json else "  ".join(f"{k} {v:.4f}" for k, v in measured.items()))
+    click.echo(json.dumps(measured) if as_json else "  ".join(f"{k} {as_text(v)}" for k, v in measured.items()))
 
 
 @commands.command()
 @click.argument("run", type=click.Path())
 @click.argument("rows", type=click.Path(dir_okay=False))
 def predict(run: str, rows: str) -> None:
-    """Print the class that the model of RUN gives each row of ROWS (a .npy file), one a line."""
-    from chainrule.cli.runs import read, read_rows
+    """Print the class that the model of RUN gives each row of ROWS (a .npy file), one a line.
 
-    trainer, _ = read(Path(run))
-    data = read_rows(Path(rows))
+    A row has the columns of those that RUN was trained on, scaled alike: for digits the 64 pixels of an image row by
+    row, each divided by 16, so that they lie between 0 and 1.
+    """
+    from chainrule.cli.runs import read, read_rows
+    from chainrule.data import load
+
+    trainer, config = read(Path(run))
+    data = read_rows(Path(rows), load(config["dataset"]))
     click.echo("\n".join(map(str, trainer.predict_classes(data))))
 
 
@@ -115,9 +121,9 @@ def explain(run: str, weight: str, step: int, samples: int, flow: bool, as_json:
         found = {"derivation": derivation.as_dict(), "ledger": ledger.as_dict(samples)}
         click.echo(json.dumps(found if followed is None else {**found, "flow": followed.as_dict(if_one=True)}))
     else:
-        click.echo(f"{derivation}\n\n{ledger.text(samples)}")
+        click.echo(fitted(f"{derivation}\n\n{ledger.text(samples)}"))
         if followed is not None:
-            click.echo(f"\n{followed.text(if_one=True)}")
+            click.echo(fitted(f"\n{followed.text(if_one=True)}"))
 
 
 @commands.command()
@@ -135,7 +141,7 @@ def diagnose(run: str, as_json: bool) -> None:
     trainer, same = repeated(Path(run))
     found = trainer.diagnose()
     keep(Path(run), "diagnosis", found.as_dict())
-    click.echo(json.dumps(found.as_dict()) if as_json else str(found))
+    click.echo(json.dumps(found.as_dict()) if as_json else found.text(width()))
     if not same:
         click.echo(
             f"chainrule: repeating {run} did not give the weights in its model.safetensors: it was made by another "
@@ -164,7 +170,7 @@ def check(run: str | None, rows: int, as_json: bool) -> None:
         trainer, config = read(Path(run))
         found = joined([found, trainer.model.verify(*load(config["dataset"]).train, trainer.loss, rows)])
         keep(Path(run), "checks", found.as_dict())
-    click.echo(json.dumps(found.as_dict()) if as_json else str(found))
+    click.echo(json.dumps(found.as_dict()) if as_json else fitted(str(found)))
     sys.exit(0 if found else 1)
 
 
@@ -224,7 +230,13 @@ def info(as_json: bool) -> None:
         "multiply_add": "fused" if here.target.fma else "not fused: slower where exactness needs it",
         "threads": cr.get_num_threads(), "cache": folder, "cache_entries": entries, "cache_bytes": size,
     }  # fmt: skip
-    click.echo(json.dumps(found) if as_json else "\n".join(f"{key:14} {value}" for key, value in found.items()))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    found["threads"] = (
+        f"{found['threads']} (to change it: CHAINRULE_NUM_THREADS or cr.set_num_threads; OMP_NUM_THREADS is not read)"
+    )
+    click.echo(fitted("\n".join(f"{key:14} {value}" for key, value in found.items())))
 
 
 def main() -> None:

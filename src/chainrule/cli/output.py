@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from contextlib import suppress
 from typing import IO, Any, cast
+
+WIDEST = 110  # characters of a line: longer ones are hard to read, however wide the terminal
+
+
+def width() -> int:
+    """The characters of a line: the terminal's, 80 where there is none, and never more than can be read well."""
+    return max(20, min(WIDEST, shutil.get_terminal_size((80, 24)).columns))
+
+
+def fitted(text: str) -> str:
+    """The text with its long lines broken at the terminal's width; what follows is indented as the line is, and more."""
+    return "\n".join(part for line in text.split("\n") for part in _parts(line, width()))
+
+
+def _parts(line: str, most: int) -> list[str]:
+    if len(line) <= most:
+        return [line]
+    indent = " " * min(len(line) - len(line.lstrip()) + 2, most // 2)
+    return textwrap.wrap(line, most, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 class Steady:

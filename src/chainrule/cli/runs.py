@@ -15,16 +15,18 @@ import numpy as np
 import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.cli.curves import draw
-from chainrule.cli.output import Steady
+from chainrule.cli.output import Steady, fitted
+from chainrule.data.checks import as_array, in_dtype
 from chainrule.data.sources import Dataset
-from chainrule.errors import DamagedFileError, NonFiniteError, SettingError
+from chainrule.errors import DamagedFileError, NonFiniteError, SettingError, ShapeError
+from chainrule.files.reading import MissingFileError
 from chainrule.files.writing import write_whole
 from chainrule.training import progress
 from chainrule.training.callbacks import Callback
 from chainrule.training.checkpoints import load_file, save_file
 from chainrule.training.configuration import build, read_config
 from chainrule.training.history import History
-from chainrule.training.progress import Silent
+from chainrule.training.progress import Silent, as_text
 from chainrule.training.record import Record
 from chainrule.training.trainer import Trainer
 
@@ -64,6 +66,7 @@ def _trained(
     before = plain.evaluate(*data.train)["loss"]
     if stopped:
         _load_latest(trainer, stopped)
+        click.echo(fitted(_going_on(trainer)), file=shown.text)
     try:
         history = trainer.fit(
             *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
@@ -96,6 +99,16 @@ def _load_latest(trainer: Trainer, checkpoints: Sequence[Path]) -> None:
                 raise
 
 
+def _going_on(trainer: Trainer) -> str:
+    position = trainer.session.position
+    if position is None:
+        return ""
+    return (
+        f"going on after epoch {position.epoch}, step {position.step} of {position.steps}: the latest checkpoint. What was "
+        f"shown of later ones was not saved; it is computed again, to the same bits."
+    )
+
+
 def _reporter(shown: Steady, folder: Path, recorded: bool) -> Silent:
     reporter = progress.report(shown.text)
     if recorded:
@@ -122,7 +135,7 @@ def closing(result: dict[str, Any], config: dict[str, Any], recorded: bool) -> s
     """The last lines of a training: what came out, how it was measured, where it lies, what to do next."""
     folder = result["run"]
     lines = [
-        f"loss {result['loss_before']:.4f} -> {result['train_loss']:.4f}; test accuracy {result['test_accuracy']:.2%} "
+        f"loss {as_text(result['loss_before'])} -> {as_text(result['train_loss'])}; test accuracy {result['test_accuracy']:.2%} "
         f"in {result['seconds']:.2f} s; written to {folder}"
     ]
     extras = [name for name in ("label_smoothing", "dropout", "noise") if config[name]]
@@ -134,7 +147,8 @@ def closing(result: dict[str, Any], config: dict[str, Any], recorded: bool) -> s
     nexts = ["view", "diagnose"] if recorded else ["evaluate", "diagnose"]
     if result["interrupted"] and recorded:
         nexts.insert(0, "train --resume")
-    lines.append("next: " + ", ".join(f"chainrule {command} {folder}" for command in nexts))
+    lines = [fitted(line) for line in lines]  # but for commands: they are copied
+    lines.append("next: " + "\n      ".join(f"chainrule {command} {folder}" for command in nexts))
     return "\n".join(lines)
 
 
@@ -191,17 +205,48 @@ def check_alone(context: click.Context) -> None:
             )
 
 
-def read_rows(path: Path) -> np.ndarray[Any, Any]:
-    """The array of a .npy file.
+def read_rows(path: Path, data: Dataset) -> np.ndarray[Any, Any]:
+    """The rows of a .npy file, which must be like those of a data set.
 
     Raises:
-        DamagedFileError: there is none in it.
+        DamagedFileError: there is no array in it.
+        ShapeError: its rows have other columns.
+        DataError: they are no numbers, or not finite.
     """
+    array, like = as_array(_array(path), str(path)), data.train.X
+    if array.shape[1:] != like.shape[1:]:
+        columns = like.shape[1]
+        raise ShapeError(
+            f"{path}: each row must have {columns} columns, as those of {data.name}, got an array of shape {array.shape}. "
+            f"{_reshaped(array, columns)}"
+        )
+    return in_dtype(array, like.dtype, str(path))
+
+
+def _reshaped(array: np.ndarray[Any, Any], columns: int) -> str:
+    if array.shape == (columns,):
+        return "This is one row: save array[None] with numpy.save."
+    if array.ndim > 2 and array[:1].size == columns:
+        return f"Save array.reshape(-1, {columns}) with numpy.save."
+    return "Save rows with these columns."
+
+
+def _array(path: Path) -> np.ndarray[Any, Any]:
     try:
         with path.open("rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError, OverflowError, TypeError) as error:
-        raise DamagedFileError(f"{path}: not a readable .npy file ({error}). Write it with numpy.save.") from None
+        raise DamagedFileError(f"{path}: not a readable .npy file ({error}). {_converted(path)}") from None
+
+
+def _converted(path: Path) -> str:
+    """What makes a .npy file of another kind of file."""
+    target, source = path.with_suffix(".npy").name, path.name
+    reading = {
+        ".csv": f"numpy.loadtxt({source!r}, delimiter=',')", ".txt": f"numpy.loadtxt({source!r})",
+        ".npz": f"numpy.load({source!r})['NAME OF THE ARRAY']",
+    }.get(path.suffix.lower())  # fmt: skip
+    return f"Make one of it: numpy.save({target!r}, {reading})." if reading else "Write it with numpy.save."
 
 
 @contextmanager
@@ -251,9 +296,23 @@ def read(folder: Path) -> tuple[Trainer, dict[str, Any]]:
     """The trained network of a run folder, and its configuration."""
     config = read_config(folder / "config.json")
     trainer = build(config)
-    tensors, _ = load_file(folder / "model.safetensors")
-    trainer.model.load_state_dict(tensors)
+    trainer.model.load_state_dict(_weights(folder))
     return trainer, config
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    """The weights of a run, which are there once its training has ended."""
+    try:
+        return load_file(folder / "model.safetensors")[0]
+    except MissingFileError:
+        going_on = (
+            f"chainrule train --resume {folder}" if (folder / "record" / "record.json").exists()
+            else f"chainrule train --config {folder / 'config.json'}"
+        )  # fmt: skip
+        raise DamagedFileError(
+            f"{folder}: there is no model.safetensors in it, so this training did not end: it still runs, or it was killed. "
+            f"Bring it to its end: {going_on}."
+        ) from None
 
 
 def repeated(folder: Path) -> tuple[Trainer, bool]:
@@ -265,7 +324,7 @@ def repeated(folder: Path) -> tuple[Trainer, bool]:
     A run that stopped at a value that is not finite is repeated as far as it went.
     """
     config = read_config(folder / "config.json")
-    stored, _ = load_file(folder / "model.safetensors")
+    stored = _weights(folder)
     from chainrule.data import load
 
     data, trainer = load(config["dataset"]), build(config)

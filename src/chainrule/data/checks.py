@@ -100,7 +100,7 @@ def check_finite(array: Array, who: str) -> None:
     first = np.unravel_index(int(bad.argmax()), array.shape)
     raise DataError(
         f"{who} must be finite, got {nans} NaN and {int(bad.sum()) - nans} infinite values in shape {array.shape}, "
-        f"the first at {place(array, first)}. Drop these rows, or fill them (numpy.nan_to_num), before training."
+        f"the first at {place(array, first)}. Drop these rows, or fill them (numpy.nan_to_num)."
     )
 
 

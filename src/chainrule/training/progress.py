@@ -98,6 +98,11 @@ def report(progress: bool | IO[str] | Silent) -> Silent:
     return Bar(stream) if getattr(stream, "isatty", lambda: False)() else Lines(stream)
 
 
+def as_text(value: float) -> str:
+    """Four digits behind the point; a number with too many before it has an exponent."""
+    return f"{value:.4e}" if abs(value) >= 1e6 else f"{value:.4f}"
+
+
 def _shown(measured: Mapping[str, float]) -> str:
-    shown = [f"{name} {value:.4f}" for name, value in measured.items() if name not in ("lr", "seconds")]
-    return "  ".join([*shown, f"{measured['seconds']:.2f} s"])
+    parts = [f"{name} {as_text(value)}" for name, value in measured.items() if name not in ("lr", "seconds")]
+    return "  ".join([*parts, f"{measured['seconds']:.2f} s"])

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,6 +114,17 @@ class Finding:
         return {**self.__dict__, "remedy": self.remedy.as_dict(), "alternatives": others}
 
 
+class Part(NamedTuple):
+    """A paragraph, and how its first line and the rest are indented; an empty one is an empty line."""
+
+    text: str = ""
+    rest: str = ""
+    first: str = ""
+
+    def lines(self, width: int) -> list[str]:
+        return textwrap.wrap(self.text, width, initial_indent=self.first, subsequent_indent=self.rest) or [""]
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What `Trainer.diagnose` returns; print it.
@@ -153,22 +164,30 @@ class Diagnosis:
         return {**self.__dict__, "verdict": self.verdict, "findings": findings, "tried": tried}
 
     def __str__(self) -> str:
-        return "\n".join(line for part in self._parts() for line in part)
+        return self.text()
 
-    def _parts(self) -> Iterator[list[str]]:
-        yield _wrapped(f"{self._headline()} {self.summary}")
+    def text(self, width: int = WIDTH) -> str:
+        """The report in lines of at most `width` characters."""
+        return "\n".join(line for part in self._parts() for line in part.lines(width))
+
+    def _parts(self) -> Iterator[Part]:
+        yield Part(f"{self._headline()} {self.summary}")
         for number, finding in enumerate(self.findings, 1):
-            yield ["", *_finding(number, finding)]
+            yield Part()
+            yield from _finding(number, finding)
         if self.tried:
-            yield ["", "What was tried, and what it gains of what there is to learn:", *_listed(self.tried)]
+            yield Part()
+            yield Part("What was tried, and what it gains of what there is to learn:")
+            yield from _listed(self.tried)
         looked = f"{len(self.checked)} rules looked at the run"
         raised = (
             f"{len(self.suspected)} raised a suspicion ({_plainly(self.suspected)})"
             if self.suspected
             else "none suspects anything"
         )
-        yield ["", *_wrapped(f"{looked}; {raised}. {self.replays} replays.")]
-        yield from (_wrapped(note) for note in self.notes)
+        yield Part()
+        yield Part(f"{looked}; {raised}. {self.replays} replays.")
+        yield from (Part(note) for note in self.notes)
 
     def _headline(self) -> str:
         count = len(self.findings)
@@ -177,15 +196,17 @@ class Diagnosis:
         return f"This run is bad, and the cause is not known: {self.bad}." if self.bad else "Nothing wrong was found."
 
 
-def _finding(number: int, finding: Finding) -> list[str]:
+def _finding(number: int, finding: Finding) -> Iterator[Part]:
     where = f" ({finding.where})" if finding.where else ""
     seen = "before the first step" if finding.step == 0 else f"after step {finding.step}"
-    lines = _wrapped(f"{number}. {finding.claim}{where}.", "   ")
-    lines += _wrapped(f"Evidence, first seen {seen}: {finding.evidence}.", "   ", "   ")
-    lines += _wrapped(f"Why: {finding.why}", "   ", "   ")
-    lines += _wrapped(f"Change: {finding.change}", "   ", "   ")
-    lines += _wrapped(_measured(finding.remedy), "   ", "   ")
-    return [*lines, *(["   Tried instead:", *_listed(finding.alternatives[:8])] if finding.alternatives else [])]
+    yield Part(f"{number}. {finding.claim}{where}.", "   ")
+    yield Part(f"Evidence, first seen {seen}: {finding.evidence}.", "   ", "   ")
+    yield Part(f"Why: {finding.why}", "   ", "   ")
+    yield Part(f"Change: {finding.change}", "   ", "   ")
+    yield Part(_measured(finding.remedy), "   ", "   ")
+    if finding.alternatives:
+        yield Part("   Tried instead:")
+        yield from _listed(finding.alternatives[:8])
 
 
 def _measured(effect: Experiment) -> str:
@@ -201,14 +222,8 @@ def _measured(effect: Experiment) -> str:
     return f"Remedy, measured: {effect.text}: {gain}{error}{start}), over {effect.replays} orders of the rows."
 
 
-def _listed(tried: Sequence[tuple[str, Experiment]]) -> list[str]:
-    return [
-        line for name, e in tried for line in _wrapped(f"- {_plainly([name])}: {e.text}, {e.gain:+.0%}", "     ", "   ")
-    ]
-
-
-def _wrapped(text: str, rest: str = "", first: str = "") -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest)
+def _listed(tried: Sequence[tuple[str, Experiment]]) -> list[Part]:
+    return [Part(f"- {_plainly([name])}: {e.text}, {e.gain:+.0%}", "     ", "   ") for name, e in tried]
 
 
 def _plainly(names: list[str]) -> str:
