@@ -186,8 +186,8 @@ def with_value(row, column, value):
 BAD = [
     ((X, y[:5]), "fit: X and y must have the same number of rows, got 103 and 5. Row i of y is the target of row i of X."),
     ((X[:0], y[:0]), "fit: X must have at least one row, got shape (0, 6). Check how the data was loaded."),
-    ((with_value(2, 3, np.nan), y), "fit: X must be finite, got 1 NaN and 0 infinite values in shape (103, 6), the first at row 2, column 3. Drop these rows, or fill them (numpy.nan_to_num), before training."),
-    ((with_value(1, 1, np.inf), y), "fit: X must be finite, got 0 NaN and 1 infinite values in shape (103, 6), the first at row 1, column 1. Drop these rows, or fill them (numpy.nan_to_num), before training."),
+    ((with_value(2, 3, np.nan), y), "fit: X must be finite, got 1 NaN and 0 infinite values in shape (103, 6), the first at row 2, column 3. Drop these rows, or fill them (numpy.nan_to_num)."),
+    ((with_value(1, 1, np.inf), y), "fit: X must be finite, got 0 NaN and 1 infinite values in shape (103, 6), the first at row 1, column 1. Drop these rows, or fill them (numpy.nan_to_num)."),
     ((X, y * 0 + 5), "fit: y must hold labels 0 to 1, because the model has 2 outputs, got 5 at row 0 (labels run from 5 to 5). Give the model 6 outputs, or number the classes from 0."),
     ((X, y * 0 - 1), "fit: y must hold labels 0 to 1, because the model has 2 outputs, got -1 at row 0 (labels run from -1 to -1). Number the classes from 0."),
     ((X, y * 0 + 0.5), "fit: y must hold integer class labels 0 to 1 for this loss, got float64 with the value 0.5 at row 0. For regression use a loss such as F.mse_loss; for classes encode them as integers."),
