@@ -27,6 +27,10 @@ class GradientError(ChainruleError, RuntimeError):
     """A gradient that was asked for but does not exist."""
 
 
+class DivisionByZeroError(ChainruleError, RuntimeError, ZeroDivisionError):
+    """Integers divided by 0."""
+
+
 class InPlaceError(ChainruleError, RuntimeError):
     """An in-place write that would lose a gradient or a value."""
 
@@ -85,5 +89,7 @@ def unknown_name(kind: str, name: object, known: list[str]) -> UnknownNameError:
 
     shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:70]}..."
     near = difflib.get_close_matches(str(name), known, n=3)
+    if not near and isinstance(name, str) and len(name) > 1:  # cut short, as acc is of accuracy
+        near = [full for full in known if full.startswith(name.lower())][:3]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UnknownNameError(f"unknown {kind} {shown}.{hint} Known: {', '.join(sorted(known))}.")

@@ -469,7 +469,7 @@ def test_the_program_gives_one_message_and_exit_code_2():
 def test_check_verifies_all_rules_and_the_network_of_a_run(run):
     found = json.loads(call("check", "--json").stdout)
     assert found["ok"]
-    assert {v["section"] for v in found["verdicts"]} == {"rules"}
+    assert {v["section"] for v in found["verdicts"]} == {"rules", "functions"}
     result = call("check", run[0], "--rows", "8")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1].endswith(" 0 fail, 0 open")

@@ -10,7 +10,7 @@ import dis
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
 from pathlib import Path
 from types import FrameType
@@ -156,6 +156,27 @@ def takes_keywords(room: str) -> Callable[[F], F]:
             except TypeError as error:
                 if kwargs:
                     explain_keywords(room, function.__name__, function, kwargs, error)
+                raise
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def renamed_keywords(table: Mapping[str, str]) -> Callable[[F], F]:
+    """Decorates a function whose TypeError for a keyword of other libraries' should say what it is called here."""
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except TypeError as error:
+                for keyword in kwargs:
+                    if keyword in table and keyword not in inspect.signature(function).parameters:
+                        raise TypeError(
+                            f"{function.__name__}: there is no keyword {keyword!r}. {table[keyword]}"
+                        ) from error
                 raise
 
         return call  # type: ignore[return-value]

@@ -12,8 +12,8 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError
-from chainrule.graph import Op, who
+from chainrule.errors import DivisionByZeroError, DtypeError
+from chainrule.graph import Op, tracing, who
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.casting import Casting
 from chainrule.tensor.core import (
@@ -26,6 +26,7 @@ from chainrule.tensor.core import (
     elementwise,
     number,
     scalar,
+    settled,
 )
 from chainrule.tensor.creation import given
 
@@ -67,16 +68,16 @@ class Arithmetic(Casting):
         return elementwise(ew.div, other, self)
 
     def __floordiv__(self, other: Operand) -> Tensor:
-        return elementwise(ew.floor_divide, self, other)
+        return _divided(ew.floor_divide, self, other)
 
     def __rfloordiv__(self, other: Operand) -> Tensor:
-        return elementwise(ew.floor_divide, other, self)
+        return _divided(ew.floor_divide, other, self)
 
     def __mod__(self, other: Operand) -> Tensor:
-        return elementwise(ew.remainder, self, other)
+        return _divided(ew.remainder, self, other)
 
     def __rmod__(self, other: Operand) -> Tensor:
-        return elementwise(ew.remainder, other, self)
+        return _divided(ew.remainder, other, self)
 
     def __pow__(self, exponent: Operand) -> Tensor:
         return self.pow(exponent)
@@ -186,17 +187,29 @@ class Arithmetic(Casting):
         if rounding_mode == "floor":
             return self // other
         if rounding_mode == "trunc":
-            return (self / other).trunc().to(common_dtype([self, as_operand(other, "div")]))
+            whole = (self / other).trunc().to(common_dtype([self, as_operand(other, "div")]))
+            return _not_by_zero("div", whole, other)
         raise ValueError(f"{who('div')}: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}.")
 
     true_divide = divide = div
 
     def floor_divide(self, other: Operand) -> Tensor:
-        """The largest whole number not above x / other; an integer divided by 0 is 0 (PyTorch raises)."""
+        """The largest whole number not above x / other.
+
+        Raises:
+            DivisionByZeroError: an integer divided by 0. (Inside ``cr.compile``, where no value is known, it is 0.)
+
+        >>> import chainrule as cr
+        >>> cr.tensor([7, -7]).floor_divide(2)
+        tensor([ 3, -4])
+        """
         return self // other
 
     def remainder(self, other: Operand) -> Tensor:
         """x - other * floor(x / other), of the sign of `other`.
+
+        Raises:
+            DivisionByZeroError: an integer divided by 0. (Inside ``cr.compile``, where no value is known, it is 0.)
 
         >>> import chainrule as cr
         >>> cr.tensor([5, -5]).remainder(3)
@@ -314,6 +327,22 @@ class Arithmetic(Casting):
         tensor([0.5000, 5.0000])
         """
         return self + (given(end, "lerp", "end") - self._tensor) * weight
+
+
+def _divided(op: Op, dividend: object, divisor: object) -> Tensor:
+    return _not_by_zero(op.name, elementwise(op, dividend, divisor), divisor)
+
+
+def _not_by_zero(name: str, quotient: Tensor, divisor: Any) -> Tensor:
+    """The result of a division by `divisor`, which for integers must not be 0."""
+    if not quotient.dtype.is_floating_point and quotient.numel() and not tracing():
+        value = settled(divisor).value if isinstance(divisor, Handle) else divisor
+        if not np.all(value):
+            raise DivisionByZeroError(
+                f"{who(name)}: integers were divided by 0. Convert them with .float() for inf and NaN, "
+                f"or mask the zeros out."
+            )
+    return quotient
 
 
 def _small_power(x: Tensor, exponent: float) -> Tensor | None:

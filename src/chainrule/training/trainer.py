@@ -12,6 +12,7 @@ import numpy as np
 from chainrule.data.batches import shuffled_indices, train_test_split
 from chainrule.data.checks import check_batch_size
 from chainrule.errors import DataError, SettingError
+from chainrule.names import renamed_keywords
 from chainrule.nn import Module
 from chainrule.nn.meaning import VALUES, Meaning, name_of
 from chainrule.optim import Optimizer
@@ -21,6 +22,7 @@ from chainrule.training.checked import Checked
 from chainrule.training.explained import Explained
 from chainrule.training.fitting import Fitting
 from chainrule.training.history import History
+from chainrule.training.keywords import FIT, MEASURE
 from chainrule.training.metrics import Metric, told
 from chainrule.training.position import Position
 from chainrule.training.predict import Predictor
@@ -128,6 +130,7 @@ class Trainer(Explained):
 
     # ---------------------------------------------------------------- training
 
+    @renamed_keywords(FIT)
     def fit(
         self,
         X: object,
@@ -266,6 +269,7 @@ class Trainer(Explained):
 
     # ---------------------------------------------------------------- using the model
 
+    @renamed_keywords(MEASURE)
     def evaluate(self, X: object, y: object, batch_size: int = 256) -> dict[str, float]:
         """The loss and the metrics on these rows, in evaluation mode: ``{"loss": ..., "accuracy": ...}``.
 
@@ -288,6 +292,7 @@ class Trainer(Explained):
             values = steps.evaluate(session.program("evaluation", x_array, y_array), len(x_array), size)
         return dict(zip(("loss", *self.metrics), map(float, values), strict=True))
 
+    @renamed_keywords(MEASURE)
     def predict(self, X: object, batch_size: int = 256) -> Array:
         """The model's output for each row, in evaluation mode, as a NumPy array: logits under ``F.cross_entropy``.
 
@@ -300,6 +305,7 @@ class Trainer(Explained):
         """
         return self.predictor(X, batch_size)
 
+    @renamed_keywords(MEASURE)
     def predict_proba(self, X: object, batch_size: int = 256) -> Array:
         """The probability of each class (axis 1) for each row, or of yes for outputs to yes-or-no questions.
 
@@ -320,6 +326,7 @@ class Trainer(Explained):
             )
         return found
 
+    @renamed_keywords(MEASURE)
     def predict_classes(self, X: object, batch_size: int = 256) -> Array:
         """The class of each row, int64: the likeliest along axis 1, or whether yes is likelier than no.
 
