@@ -396,9 +396,9 @@ def test_texts_fit_the_terminal(run, columns, monkeypatch):
     for command in (["diagnose"], ["explain"], ["check"], ["info"]):
         arguments = [] if command == ["info"] else [run[0], "1.weight[3, 20]"][: 2 if command == ["explain"] else 1]
         lines = call(*command, *arguments).stdout.splitlines()
-        assert max(len(line) for line in lines if str(run[0].parent) not in line and "/" not in line) <= min(
-            columns, 110
-        )
+        if command == ["explain"]:  # the rows of its tables stay whole
+            lines = [line for line in lines if "  " not in line.strip()]
+        assert max(len(line) for line in lines if "/" not in line) <= min(columns, 110)
 
 
 def test_the_threads_say_how_they_are_set():

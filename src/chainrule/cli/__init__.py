@@ -170,7 +170,7 @@ def check(run: str | None, rows: int, as_json: bool) -> None:
         trainer, config = read(Path(run))
         found = joined([found, trainer.model.verify(*load(config["dataset"]).train, trainer.loss, rows)])
         keep(Path(run), "checks", found.as_dict())
-    click.echo(json.dumps(found.as_dict()) if as_json else fitted(str(found)))
+    click.echo(json.dumps(found.as_dict()) if as_json else fitted(str(found), tables=True))
     sys.exit(0 if found else 1)
 
 
@@ -236,7 +236,7 @@ def info(as_json: bool) -> None:
     found["threads"] = (
         f"{found['threads']} (to change it: CHAINRULE_NUM_THREADS or cr.set_num_threads; OMP_NUM_THREADS is not read)"
     )
-    click.echo(fitted("\n".join(f"{key:14} {value}" for key, value in found.items())))
+    click.echo(fitted("\n".join(f"{key:14} {value}" for key, value in found.items()), tables=True))
 
 
 def main() -> None:

@@ -17,13 +17,16 @@ def width() -> int:
     return max(20, min(WIDEST, shutil.get_terminal_size((80, 24)).columns))
 
 
-def fitted(text: str) -> str:
-    """The text with its long lines broken at the terminal's width; what follows is indented as the line is, and more."""
-    return "\n".join(part for line in text.split("\n") for part in _parts(line, width()))
+def fitted(text: str, tables: bool = False) -> str:
+    """The text with its long lines broken at the terminal's width; what follows is indented as the line is, and more.
+
+    Rows of tables, which have wide gaps in them, stay whole unless `tables` says that they end in sentences.
+    """
+    return "\n".join(part for line in text.split("\n") for part in _parts(line, width(), tables))
 
 
-def _parts(line: str, most: int) -> list[str]:
-    if len(line) <= most:
+def _parts(line: str, most: int, tables: bool) -> list[str]:
+    if len(line) <= most or ("  " in line.strip() and not tables):
         return [line]
     indent = " " * min(len(line) - len(line.lstrip()) + 2, most // 2)
     return textwrap.wrap(line, most, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
