@@ -424,3 +424,21 @@ def test_a_flag_of_a_plain_object_and_a_number_that_is_only_noted_are_as_in_eage
         assert (ours.first, ours.rows) == (eager.first, eager.rows)
     g = cr.compile(lambda x: looped(x))
     assert g.loop(cr.ones(3, 1)).tolist() == [[10.0], [1.0], [1.0]] and looped.first is False
+
+
+@pytest.mark.parametrize("by_loop", [False, True])
+def test_a_sum_of_a_plain_object_begins_anew_where_it_is_cleared_outside(by_loop: bool) -> None:
+    state = SimpleNamespace(total=None)
+
+    @cr.compile
+    def f(x: Tensor) -> Tensor:
+        state.total = x * 1 if state.total is None else state.total + x
+        return state.total
+
+    for _ in range(3):
+        state.total = None
+        xs = cr.ones(4, 1)
+        sums = f.loop(xs) if by_loop else cr.stack([f(x) for x in xs])
+        assert sums.tolist() == [[1.0], [2.0], [3.0], [4.0]] and state.total.tolist() == [4.0]
+    state.total = cr.ones(2)
+    assert f(cr.ones(1)).tolist() == [2.0, 2.0]

@@ -162,9 +162,13 @@ class Guards:
         classes = [(space, name) for space, name, _ in outside.reads.values() if isinstance(space, Members)]
         if classes:
             self.checks.append(Seen(lambda: [space.get(name) for space, name in classes]))
-        flags = [p for key, p in outside.places.items() if p.read and not p.had and key not in outside.reads]
+        uncounted = [place for key, place in outside.places.items() if place.read and key not in outside.reads]
+        flags = [place for place in uncounted if not place.had]
         if flags:
             self.checks.append(Seen(lambda: [place.get() for place in flags]))
+        tensors = [place for place in uncounted if place.had]
+        if tensors:
+            self.checks.append(Seen(lambda: [place.fits() for place in tensors]))
 
     def same(self) -> bool:
         """Are the modules as the trace saw them?"""
