@@ -33,12 +33,20 @@ SIMPLE = (type(None), bool, int, float, complex, str, bytes)
 
 _changes = itertools.count(1)
 latest = 0
+membership = 0  # the latest change of which members there are
 
 
 def changed() -> None:
     """Count: some module was given, lost or exchanged an attribute."""
     global latest
     latest = next(_changes)
+
+
+def joined() -> None:
+    """Count: some module has other members."""
+    global membership
+    changed()
+    membership = latest
 
 
 class Table(dict[str, Any]):
@@ -52,7 +60,7 @@ def _counting(name: str) -> Callable[..., Any]:
 
     def change(self: Table, *args: Any, **kwargs: Any) -> Any:
         result = method(self, *args, **kwargs)
-        changed()
+        joined()
         return result
 
     change.__name__ = name

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from chainrule.compiler.guards import ABSENT, Table, changed, record_reads
+from chainrule.compiler.guards import ABSENT, Table, changed, joined, record_reads
 from chainrule.errors import SettingError, TraceError
 from chainrule.graph import current_layer, current_trace, layer_scope
 from chainrule.names import no_attribute, takes_keywords
@@ -62,6 +62,7 @@ class Module:
         put("_non_persistent", set())
         for table in _TABLES:
             put(table, Table())
+        joined()  # it may have had others: nothing forbids a second call
         trace = current_trace()
         if trace is not None:
             trace.outside.made[id(self)] = self

@@ -28,6 +28,7 @@ from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training import attributes, settings, state, steps
 from chainrule.training.attributes import Attributes
 from chainrule.training.history import History
+from chainrule.training.members import Members
 from chainrule.training.metrics import Metric, resolve
 from chainrule.training.position import Position
 from chainrule.training.scheduling import Given, Schedules
@@ -115,6 +116,7 @@ class Session:
         self.standing: Standing | None = None
         self.known_as: str | None = None  # its identity, once somebody asked or a file said
         self._shapes: dict[tuple[Any, ...], Any] = {}
+        self._members: Members | None = None
 
     def check(self) -> None:
         """Raise `SettingError` unless model, loss, optimizer and clipping can be what they are."""
@@ -160,14 +162,14 @@ class Session:
         """What a step calls."""
         return self.model, self.loss, *self.metrics.values()
 
-    def settings(self, named: Mapping[str, Tensor] | None = None) -> Settings:
-        """What shapes a step now and is no tensor; `named` where it is known already."""
-        tensors = self.named() if named is None else named
-        things = {name: settings.attributes(thing) for name, thing in settings.objects(self.model, self.loss)}
+    def settings(self) -> Settings:
+        """What shapes a step now and is no tensor."""
+        members = self.members()
+        things = {name: settings.attributes(thing) for name, thing in members.objects}
         for name, training in (self.modes or {}).items():
             if name in things:
                 things[name]["training"] = training
-        trained = {name: handle.requires_grad for name, handle in tensors.items()}
+        trained = {name: handle.requires_grad for name, handle in members.named.items()}
         groups = settings.groups_of(self.optimizer)
         return Settings(groups, self.schedules.state(), things, trained, self.max_norm)
 
@@ -179,7 +181,7 @@ class Session:
         for name, handle in self.named().items():
             if saved.trained.get(name, handle.requires_grad) != handle.requires_grad:
                 handle.requires_grad_(saved.trained[name])
-        for name, thing in settings.objects(self.model, self.loss):
+        for name, thing in self.members().objects:
             settings.put_attributes(thing, saved.modules.get(name, {}))
 
     def fitting(self, saved: Fields) -> Settings:
@@ -205,21 +207,27 @@ class Session:
 
     # ---------------------------------------------------------------- what a step changes
 
-    def named(self) -> dict[str, Tensor]:
-        """The tensors that the training is about, by name: those of model and loss, and whatever else is optimized."""
-        return state.named(self.model, self.loss, self.optimizer)
+    def members(self) -> Members:
+        """What model, loss and optimizer consist of."""
+        known = self._members
+        now = Members if known is None else known.of
+        self._members = found = now(self.model, self.loss, self.optimizer)
+        return found
 
-    def handles(self, named: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-        """Every tensor that a step changes, each once; `named` where it is known already."""
+    def named(self) -> Mapping[str, Tensor]:
+        """The tensors that the training is about, by name: those of model and loss, and whatever else is optimized."""
+        return self.members().named
+
+    def handles(self) -> list[Tensor]:
+        """Every tensor that a step changes, each once."""
         streams = [self.random.state, self.aside.state]
-        tensors = self.named() if named is None else named
-        return state.once(tensors.values(), state.moments(self.optimizer), streams)
+        return state.once(self.named().values(), state.moments(self.optimizer), streams)
 
     def now(self) -> Standing:
         """Where it stands now."""
-        named, history = self.named(), self.history
-        values, gradients = state.values(self.handles(named)), state.gradients(named.values())
-        shaped, layout = self.settings(named), self.optimizer.layout()
+        history = self.history
+        values, gradients = state.values(self.handles()), state.gradients(self.named().values())
+        shaped, layout = self.settings(), self.optimizer.layout()
         held = attributes.of(self.model, self.loss)
         return Standing(values, gradients, held, layout, shaped, self.position, history.epochs, history.steps)
 
@@ -255,7 +263,7 @@ class Session:
 
     def _lent(self) -> Iterator[None]:
         before, kept = self.now(), (self.history, self.start, self.standing, self.modes, self.known_as)
-        modes = [(module, module.training) for module in self._modules()]
+        modes = [(module, module.training) for _, module in self.members().modules]
         self.history = History()
         try:
             yield
@@ -267,14 +275,10 @@ class Session:
 
     # ---------------------------------------------------------------- modes
 
-    def _modules(self) -> Iterator[Module]:
-        for module in state.modules(self.model, self.loss).values():
-            yield from module.modules()
-
     @contextmanager
     def mode(self, training: bool) -> Iterator[None]:
         """Model and loss in training or evaluation mode inside the block; each module as it was afterwards."""
-        before = [(module, module.training) for module in self._modules()]
+        before = [(module, module.training) for _, module in self.members().modules]
         for module, was in before:
             if was is not training:
                 module.training = training
@@ -306,16 +310,14 @@ class Session:
             try:
                 yield
             finally:
-                self.modes = {name: module.training for name, module in self._named_modules()}
+                self.modes = {name: module.training for name, module in self.members().modules}
 
     def wear(self, modes: Mapping[str, bool]) -> None:
         """The modules in these modes; those that are not named in training mode."""
-        for name, module in self._named_modules():
-            if module.training is not modes.get(name, True):
-                module.training = modes.get(name, True)
-
-    def _named_modules(self) -> Iterator[tuple[str, Module]]:
-        return ((n, thing) for n, thing in settings.objects(self.model, self.loss) if isinstance(thing, Module))
+        for name, module in self.members().modules:
+            wanted = modes.get(name, True)
+            if module.training is not wanted:
+                module.training = wanted
 
     @contextmanager
     def beside(self) -> Iterator[None]:
@@ -371,8 +373,8 @@ class Session:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the programs, which read this session and no copy of it."""
-        return {**self.__dict__, "programs": {}}
+        """Without the programs, which read this session and no copy of it, and with a walk of its own."""
+        return {**self.__dict__, "programs": {}, "_members": None}
 
     # ---------------------------------------------------------------- programs
 

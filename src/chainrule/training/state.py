@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,14 @@ def _held(loss: Any) -> dict[str, Any]:
     if inspect.ismethod(loss):
         return {"object": loss.__self__, **getattr(loss.__self__, "__dict__", {})}
     if inspect.isfunction(loss):
-        names = loss.__code__.co_freevars
-        return {name: cell.cell_contents for name, cell in zip(names, loss.__closure__ or (), strict=True)}
+        return dict(_closed_over(loss))
     return dict(getattr(loss, "__dict__", {}))
+
+
+def _closed_over(function: Any) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # nothing in it yet
+            yield name, cell.cell_contents
 
 
 def modules(model: Module, loss: Callable[..., Any]) -> dict[str, Module]:
