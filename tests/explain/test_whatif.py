@@ -117,7 +117,7 @@ def test_what_cannot_be_changed(run):
         run.what_if(3, weights={"0.weight": 1.0})
     with raises(
         IndexRangeError,
-        "explain: X has the shape (70, 5), so its indices are 0 to 69, 0 to 4; got [70, 0]. Negative ones count from the "
+        "what_if: X has the shape (70, 5), so its indices are 0 to 69, 0 to 4; got [70, 0]. Negative ones count from the "
         "end.",
     ):
         run.what_if(3, inputs={(70, 0): 1.0})
@@ -125,7 +125,7 @@ def test_what_cannot_be_changed(run):
         run.what_if(3, labels={70: 1})
     with raises(SettingError, "what_if: steps must be a whole number, 1 or more, got 0."):
         run.what_if(3, 0)
-    text = "what_if: y[7] must hold labels 0 to 1, because the model has 2 outputs, got 9 at row 0 (labels run from 9 to 9). Give the model 10 outputs, or number the classes from 0."
+    text = "what_if: y[7] must hold labels 0 to 1, because the model has 2 outputs, got 9. Give the model 10 outputs, or number the classes from 0."
     with raises(DataError, text):  # the row of the one target that was given
         run.what_if(3, labels={7: 9})
     with pytest.raises(

@@ -207,10 +207,15 @@ def as_labels(y: Array, classes: int, who: str, ignore_index: int | None = None)
         remedy = "" if y[outside].min() < 0 or top > MANY_CLASSES else f"Give the model {int(top) + 1} outputs, or "
         raise DataError(
             f"{who} must hold labels 0 to {classes - 1}, because the model has {classes} outputs, got "
-            f"{_number(y.ravel()[first])} at row {_row(y, first)} (labels run from {_number(y.min())} to {_number(y.max())}). "
+            f"{_number(y.ravel()[first])}{_among(y, first)}. "
             f"{remedy + 'number' if remedy else 'Number'} the classes from 0."
         )
     return y.astype(np.int64, copy=False)
+
+
+def _among(y: Array, first: int) -> str:
+    """Where among several rows; the number of one alone is its caller's."""
+    return f" at row {_row(y, first)} (labels run from {_number(y.min())} to {_number(y.max())})" if len(y) > 1 else ""
 
 
 def check_shares(y: Array, who: str, most: float = 1.0) -> None:

@@ -13,12 +13,13 @@ from chainrule.graph import Array, Shape
 _ADDRESS = re.compile(r"\s*([^\[\]]+?)\s*(?:\[([^\[\]]*)\])?\s*")
 
 
-def parse(address: str, known: Mapping[str, Shape]) -> tuple[str, int | None]:
+def parse(address: str, known: Mapping[str, Shape], who: str = "explain") -> tuple[str, int | None]:
     """The name and the position (row-major; None where no index stands) that an address means.
 
     Args:
         address: a name from `known`, and in brackets one integer for each axis; negative ones count from the end.
         known: the shape of each name.
+        who: asks.
 
     Raises:
         SettingError: not an address.
@@ -31,7 +32,7 @@ def parse(address: str, known: Mapping[str, Shape]) -> tuple[str, int | None]:
     """
     found = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
     if found is None:
-        raise SettingError(f"explain: an address is a name and an index such as '0.weight[3, 7]', got {address!r}.")
+        raise SettingError(f"{who}: an address is a name and an index such as '0.weight[3, 7]', got {address!r}.")
     name, inside = found.groups()
     if name not in known:
         raise unknown_name("weight", name, list(known))
@@ -40,17 +41,17 @@ def parse(address: str, known: Mapping[str, Shape]) -> tuple[str, int | None]:
     try:
         index = [int(part) for part in inside.split(",") if part.strip()]
     except ValueError:
-        raise SettingError(f"explain: an index is made of whole numbers, got [{inside}] in {address!r}.") from None
-    return name, position(name, index, known[name])
+        raise SettingError(f"{who}: an index is made of whole numbers, got [{inside}] in {address!r}.") from None
+    return name, position(name, index, known[name], who)
 
 
-def position(name: str, index: list[int] | tuple[int, ...], shape: Shape) -> int:
+def position(name: str, index: list[int] | tuple[int, ...], shape: Shape, who: str = "explain") -> int:
     """An index as a row-major position, checked."""
     inside = len(index) == len(shape) and all(-size <= i < size for i, size in zip(index, shape, strict=True))
     if not inside:
         ranges = ", ".join(f"0 to {size - 1}" for size in shape) or "none"
         raise IndexRangeError(
-            f"explain: {name} has the shape {tuple(shape)}, so its indices are {ranges}; got {list(index)}. "
+            f"{who}: {name} has the shape {tuple(shape)}, so its indices are {ranges}; got {list(index)}. "
             f"Negative ones count from the end."
         )
     if not shape:

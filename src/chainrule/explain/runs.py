@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from chainrule.errors import DamagedFileError, DataError, GradientError, ReplayError
+from chainrule.errors import DamagedFileError, DataError, GradientError, ReplayError, SettingError
 from chainrule.explain.addresses import largest, parse, position
 from chainrule.explain.birth import Birth, birth
 from chainrule.explain.derivation import Derivation
@@ -111,6 +111,14 @@ class Run:
             self._moments = {chosen: moment}  # only the latest: one holds every value of the step
         return self._moments[chosen]
 
+    def __getitem__(self, step: int) -> Moment:
+        """``run[step]``: `at`."""
+        return self.at(step)
+
+    def __iter__(self) -> Iterator[Moment]:
+        """Every recorded moment, one after the other."""
+        return (self.at(step) for step in range(self.first_step, self.replay.end) if self.replay.recorded(step))
+
     def explain(self, address: str, step: int = -1) -> Derivation:
         """The chain rule for one weight's gradient at a step, with every number as the training computed it.
 
@@ -157,7 +165,7 @@ class Run:
             >>> [part.name for part in trainer.ledger("weight[3, 20]", step=10).parts]
             ['gradient', 'momentum', 'second moment', 'weight decay']
         """
-        name, position = parse(address, {name: p.shape for name, p in self.trainer.model.named_parameters()})
+        name, position = parse(address, {name: p.shape for name, p in self.trainer.model.named_parameters()}, "ledger")
         moment = self.at(step)
         return Ledger(moment, name, moment.explain(name, position).position)
 
@@ -187,7 +195,9 @@ class Run:
             True
         """
         shapes = {name: p.shape for name, p in self.trainer.model.named_parameters()}
-        return self.at(step).gradient_flow(parse(name, shapes)[0] if name is not None else next(iter(shapes)))
+        return self.at(step).gradient_flow(
+            parse(name, shapes, "gradient_flow")[0] if name is not None else next(iter(shapes))
+        )
 
     def weights(self, step: int) -> dict[str, Array]:
         """The parameters and buffers before `step`; at the end of the run, the final ones."""
@@ -227,6 +237,11 @@ class Run:
             >>> trainer.run.first(lambda moment: moment.loss < 2).loss < 2
             True
         """
+        if not callable(predicate):
+            raise SettingError(
+                f"first: predicate must be a function of a moment, got {predicate!r}. Pass one such as "
+                f"lambda moment: moment.loss < 1; for the moment at one step, run.at(step)."
+            )
         low = self.first_step if start is None else self._step(start)
         high = self.replay.end if stop is None else self._step(stop)
         if not monotone:

@@ -129,6 +129,11 @@ def alternatives(
     """What follows from each of several changes at one step, beside what followed without any."""
     for change in changes:
         _check(steps, change.lr)
+        _check_kinds(change)
+    if isinstance(follow, str):
+        follow = [follow]
+    if not isinstance(follow, Sequence):
+        raise SettingError(f"what_if: follow must be addresses such as ['0.weight[3, 7]'], got {follow!r}.")
     shapes = {name: p.shape for name, p in run.trainer.model.named_parameters()}
     addresses = dict.fromkeys(address for change in changes for address in [*change.weights, *follow])
     targets = {address: _target(address, shapes) for address in addresses}
@@ -157,14 +162,39 @@ def _only(course: Course, addresses: Mapping[str, Any]) -> Course:
 
 
 def _check(steps: int, lr: float | None) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+    if not _whole(steps) or steps < 1:
         raise SettingError(f"what_if: steps must be a whole number, 1 or more, got {steps!r}.")
     if lr is not None and not (isinstance(lr, (int, float, np.number)) and 0 <= lr < np.inf):
         raise SettingError(f"what_if: lr must be a number of 0 or more, got {lr!r}.")
 
 
+def _check_kinds(change: Change) -> None:
+    for name, example in (("weights", "{'0.weight[3, 7]': 0.5}"), ("inputs", "{(7, 2): 0.0}"), ("labels", "{7: 3}")):
+        given = getattr(change, name)
+        if not isinstance(given, Mapping):
+            raise SettingError(
+                f"what_if: {name} must be a dict from what is changed to its new value, got {type(given).__name__}. "
+                f"Pass one such as {example}."
+            )
+    for index in change.inputs:
+        if not isinstance(index, tuple) or not all(map(_whole, index)):
+            raise SettingError(
+                f"what_if: inputs are named by tuples (row, feature, ...) of whole numbers, got {index!r}. "
+                f"Pass one such as {{(7, 2): 0.0}}."
+            )
+    for row in change.labels:
+        if not _whole(row):
+            raise SettingError(
+                f"what_if: labels are named by the numbers of their rows, got {row!r}. Pass one such as {{7: 3}}."
+            )
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _target(address: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
-    name, at = parse(address, shapes)
+    name, at = parse(address, shapes, "what_if")
     if at is None:
         raise SettingError(
             f"what_if: name one number, such as '{name}[{', '.join('0' * len(shapes[name]))}]', got {address!r}."
@@ -177,7 +207,7 @@ def _changed_rows(run: Run, change: Change) -> tuple[Array, Array]:
     trainer, x, y = run.trainer, run.replay.x, run.replay.y
     x, y = x.copy() if change.inputs else x, y.copy() if change.labels else y
     for index, value in change.inputs.items():
-        where = position("X", tuple(index), x.shape)
+        where = position("X", index, x.shape, "what_if")
         x.reshape(-1)[where] = as_number(value, x.dtype, f"what_if: X[{', '.join(map(str, index))}]")
     for row, label in change.labels.items():
         if not -len(y) <= row < len(y):

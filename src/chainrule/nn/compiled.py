@@ -39,6 +39,10 @@ class CompiledModule(Compiled, Module):
     def __delattr__(self, name: str) -> None:
         delattr(self._function, name)
 
+    def verify(self, *args: Any, **kwargs: Any) -> Any:
+        """Of the module: a derivation walks its operations, which a compiled call has none of."""
+        return self._function.verify(*args, **kwargs)
+
     def register_parameter(self, name: str, param: Any) -> None:
         """Add a parameter to the module."""
         self._function.register_parameter(name, param)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
 
@@ -46,6 +46,17 @@ class _EveryEpoch(Callback):
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> None:
         self.function(trainer, epoch, measured)
+
+
+def as_callbacks(given: Any) -> list[Callback]:
+    """One callback, or several."""
+    if isinstance(given, Callback) or callable(given):
+        return [as_callback(given)]
+    if not isinstance(given, Iterable):
+        raise SettingError(
+            f"fit: callbacks must be a Callback, a function (trainer, epoch, measured), or a list of them, got {given!r}."
+        )
+    return [as_callback(one) for one in given]
 
 
 def as_callback(callback: Callback | EpochFunction) -> Callback:

@@ -46,7 +46,12 @@ def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], meta: An
         >>> load_file(path)
         ({'w': tensor([1., 1.])}, {'epoch': 3})
     """
-    arrays = {name: _plain(value) for name, value in tensors.items()}
+    if not isinstance(tensors, Mapping):
+        raise DtypeError(
+            f"save_file: tensors must be a dict from names to tensors, got {type(tensors).__name__}. "
+            f"Pass {'its state_dict()' if hasattr(tensors, 'state_dict') else 'one such as {name: tensor}'}."
+        )
+    arrays = {name: _plain(name, value) for name, value in tensors.items()}
     text = json.dumps(meta, default=_number)
     digest = _begin_digest(text)
     for name in sorted(arrays):
@@ -133,8 +138,14 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int))
 
 
-def _plain(value: Any) -> Array:
+def _plain(name: object, value: Any) -> Array:
     array = value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if not isinstance(name, str) or array.dtype.kind in "OUS":
+        raise DtypeError(
+            f"save_file: tensors must map names to tensors or NumPy arrays, got {type(value).__name__} under {name!r}. "
+            f"What is nested, such as the state_dict() of an optimizer, goes into a file by trainer.save(path), with the "
+            f"training; JSON goes into meta=."
+        )
     return array if array.flags.c_contiguous else array.copy(order="C")
 
 

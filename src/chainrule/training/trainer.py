@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import IO, Any, Generic, TypeVar, overload
 
@@ -17,13 +17,14 @@ from chainrule.nn import Module
 from chainrule.nn.meaning import VALUES, Meaning, name_of
 from chainrule.optim import Optimizer
 from chainrule.training import saved, steps
-from chainrule.training.callbacks import Callback, EpochFunction, as_callback
+from chainrule.training.callbacks import Callback, EpochFunction, as_callbacks
 from chainrule.training.checked import Checked
 from chainrule.training.explained import Explained
 from chainrule.training.fitting import Fitting
 from chainrule.training.history import History
 from chainrule.training.keywords import FIT, MEASURE
 from chainrule.training.metrics import Metric, told
+from chainrule.training.optimized import check_optimizer
 from chainrule.training.position import Position
 from chainrule.training.predict import Predictor
 from chainrule.training.progress import Silent, report
@@ -106,8 +107,10 @@ class Trainer(Explained):
         scheduler: Given = None,
     ) -> None:
         self.session = Session(model, loss, optimizer, metrics, max_norm, output, scheduler)
+        check_optimizer(self.session, "Trainer", warn=False)  # `fit` does: until then layers may still be exchanged
         self.recorder: Recorder | None = None
         self._fitting: Fitting | None = None
+        self._fed: Rows | None = None  # what the training that stands was fitted on, where that is known
         self.predictor = Predictor(self.session)
         self.checked = Checked(self.session)
 
@@ -142,7 +145,7 @@ class Trainer(Explained):
         seed: int = 0,
         shuffle: bool = True,
         progress: bool | IO[str] | Silent = True,
-        callbacks: Sequence[Callback | EpochFunction] = (),
+        callbacks: Callback | EpochFunction | Sequence[Callback | EpochFunction] = (),
         resume: bool = False,
         record: bool | str | os.PathLike[str] = False,
     ) -> History:
@@ -163,7 +166,8 @@ class Trainer(Explained):
                 dropout draws from. One seed gives one result, to the bit; ``cr.manual_seed``'s stream stays as it is.
             shuffle: a new order each epoch (`chainrule.data.shuffled_indices`), or the rows as they come.
             progress: a live bar on a terminal, lines elsewhere; False for silence; or a stream to write to.
-            callbacks: `Callback` objects, or functions ``(trainer, epoch, measured)`` run after each epoch.
+            callbacks: `Callback` objects, or functions ``(trainer, epoch, measured)`` run after each epoch;
+                one, or several.
             resume: go on where the latest `fit`, or the one that `load` brought back, stopped - to the bit.
             record: a folder, to keep what brings back any step exactly (``trainer.run``, ``cr.load_run``); True
                 keeps it in a temporary folder, which goes with the trainer.
@@ -183,32 +187,47 @@ class Trainer(Explained):
     def _fit(
         self, X: object, y: object, epochs: int, batch_size: int, validation_data: tuple[object, object] | None,
         validation_split: float | None, seed: int, shuffle: bool, progress: bool | IO[str] | Silent,
-        callbacks: Sequence[Callback | EpochFunction], resume: bool, record: bool | str | os.PathLike[str],
+        callbacks: Callback | EpochFunction | Sequence[Callback | EpochFunction], resume: bool, record: bool | str | os.PathLike[str],
     ) -> History:  # fmt: skip
         session = self.session
         session.check()
+        check_optimizer(session, "fit")
         x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)
         size = min(check_batch_size(batch_size, "fit"), len(x_array))
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
-        shown, listening = report(progress), [as_callback(c) for c in callbacks]
+        if not isinstance(record, (bool, str, os.PathLike)) and record is not None:
+            raise SettingError(
+                f"fit: record must be True, False or the path of a folder, got {record!r}. Pass record=True to keep one in "
+                f"a temporary folder, or record='runs/mine'."
+            )
+        shown, listening = report(progress), as_callbacks(callbacks)
         training = session.program("recorded" if record else "training", x_array, y_array)
         validation = session.program("validation", *held_out) if held_out is not None else None
         shuffled_indices(0, seed)  # complains about a seed that cannot be
         with session.beginning():
-            self._begin(Position(len(x_array), size, int(seed), bool(shuffle)), resume)
+            self._begin(Position(len(x_array), size, int(seed), bool(shuffle)), resume, x_array, y_array)
             self.recorder = self._recorder(record, x_array, y_array, resume) if record else None
-        session.rows = Rows(x_array, y_array, held_out)
+        session.rows = self._fed = Rows(x_array, y_array, held_out)
         self._fitting = Fitting(self, session, training, validation, listening, shown, self.recorder)
         try:
             return self._fitting.to(int(epochs))
         finally:
             self._fitting = None
 
-    def stop(self) -> None:
-        """End the running `fit` after the current epoch (for callbacks)."""
+    @property
+    def stop(self) -> Callable[[], None]:
+        """``trainer.stop()`` ends the running `fit` after the current epoch (for callbacks); so does ``stop = True``."""
+        return partial(setattr, self, "stop", True)
+
+    @stop.setter
+    def stop(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise SettingError(
+                f"Trainer: stop must be True or False, got {value!r}. Call trainer.stop() in a callback."
+            )
         if self._fitting is not None:
-            self._fitting.stopped = True
+            self._fitting.stopped = value
 
     def _data(
         self, X: object, y: object, held_out: tuple[object, object] | None, split: float | None, seed: int
@@ -237,7 +256,7 @@ class Trainer(Explained):
         x_train, x_held_out, y_train, y_held_out = train_test_split(x, y, share, seed)
         return x_train, y_train, (x_held_out, y_held_out)
 
-    def _begin(self, new: Position, resume: bool) -> None:
+    def _begin(self, new: Position, resume: bool, x: Array, y: Array) -> None:
         session = self.session
         if not resume:
             session.begin(new)
@@ -251,6 +270,12 @@ class Trainer(Explained):
                     f"fit: resume=True goes on exactly, so {name} must be as before ({before}), got {now}. "
                     f"Use the same data and arguments, or leave resume out to start a new training of these weights."
                 )
+        known = self._fed
+        if known is not None and not (_equal(known.x, x) and _equal(known.y, y)):
+            raise SettingError(
+                "fit: resume=True goes on exactly, so the rows must be those of the earlier fit, got others of the same "
+                "number. Use the same data, or leave resume out to start a new training of these weights."
+            )
         session.history.interrupted = False
 
     def _recorder(self, record: bool | str | os.PathLike[str], x: Array, y: Array, resume: bool) -> Recorder:
@@ -371,3 +396,8 @@ class Trainer(Explained):
             SettingError: it is of another optimizer, or of other schedules.
         """
         saved.load(self.session, path)
+        self._fed = None  # a file does not say on what it was trained
+
+
+def _equal(a: Array, b: Array) -> bool:
+    return a is b or (a.dtype == b.dtype and np.array_equal(a, b))

@@ -1,0 +1,60 @@
+"""Does the optimizer move what the model is made of?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from chainrule.errors import SettingError
+from chainrule.tensor import Tensor
+from chainrule.training import attributes, state
+from chainrule.training.session import Session
+
+MOST = 5  # names in a message
+
+
+def check_optimizer(session: Session, who: str, warn: bool = True) -> None:
+    """Look for parameters of model and loss that the optimizer does not hold, while it holds tensors of neither.
+
+    It may leave some out, and hold others that `forward` reaches; both at once is most often a layer that was exchanged
+    after the optimizer was made.
+
+    Raises:
+        SettingError: it holds none of them.
+    """
+    own, beside = _owned(session), attributes.named(session.model, session.loss)
+    known, held = (
+        {id(t) for t in (*own.values(), *beside.values())},
+        {id(t) for t in state.optimized(session.optimizer)},
+    )
+    strange = [t for t in state.optimized(session.optimizer) if id(t) not in known]
+    left = [name for name, t in own.items() if t.requires_grad and id(t) not in held]
+    if not strange or not left:
+        return
+    if not known & held:
+        raise SettingError(
+            f"{who}: the optimizer holds {_shapes(strange)}, and none of the parameters of the model or the loss, so it "
+            f"would train nothing of them. Make it of model.parameters(); where other tensors are to be trained, freeze "
+            f"the model first (model.requires_grad_(False))."
+        )
+    if warn:
+        warnings.warn(
+            f"{who}: the optimizer does not hold {_listed([repr(name) for name in left])}, and holds {_shapes(strange)} of "
+            f"neither model nor loss: was a layer exchanged after the optimizer was made? Make the optimizer of "
+            f"model.parameters() anew, or freeze what is not to be trained (requires_grad_(False)).",
+            stacklevel=4,
+        )
+
+
+def _owned(session: Session) -> dict[str, Tensor]:
+    named = session.named()
+    return {name.removeprefix("model."): t for name, t in named.items() if not name.startswith("optimized.")}
+
+
+def _shapes(tensors: Sequence[Tensor]) -> str:
+    shapes = _listed([str(tuple(t.shape)) for t in tensors])
+    return f"{len(tensors)} tensor{'s' if len(tensors) > 1 else ''} of shape {shapes}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST]) + (f" and {len(names) - MOST} more" if len(names) > MOST else "")
