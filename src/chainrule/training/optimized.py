@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+from chainrule import graph
 from chainrule.errors import SettingError
 from chainrule.tensor import Tensor
 from chainrule.training import attributes, state
@@ -38,12 +39,20 @@ def check_optimizer(session: Session, who: str, warn: bool = True) -> None:
             f"the model first (model.requires_grad_(False))."
         )
     if warn:
-        warnings.warn(
+        _warn(
             f"{who}: the optimizer does not hold {_listed([repr(name) for name in left])}, and holds {_shapes(strange)} of "
             f"neither model nor loss: was a layer exchanged after the optimizer was made? Make the optimizer of "
-            f"model.parameters() anew, or freeze what is not to be trained (requires_grad_(False)).",
-            stacklevel=4,
+            f"model.parameters() anew, or freeze what is not to be trained (requires_grad_(False))."
         )
+
+
+def _warn(text: str) -> None:
+    """At the user's line."""
+    line = graph.user_line()
+    if line is None:
+        warnings.warn(text, stacklevel=2)
+    else:
+        warnings.warn_explicit(text, UserWarning, line.file, line.number)
 
 
 def _owned(session: Session) -> dict[str, Tensor]:
