@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from chainrule import graph
 from chainrule.errors import SettingError
+from chainrule.lines import user_line
 from chainrule.tensor import Tensor
 from chainrule.training import attributes, state
 from chainrule.training.session import Session
@@ -48,7 +48,7 @@ def check_optimizer(session: Session, who: str, warn: bool = True) -> None:
 
 def _warn(text: str) -> None:
     """At the user's line."""
-    line = graph.user_line()
+    line = user_line()
     if line is None:
         warnings.warn(text, stacklevel=2)
     else:
