@@ -61,6 +61,11 @@ class Remedy:
         """What needs another compiled program; everything else changes values only."""
         return (self.activation, self.bare, self.loss, self.dropout, self.clip, self.decay, self.thaw)
 
+    @property
+    def size(self) -> int:
+        """How many things it changes."""
+        return sum(getattr(self, f.name) != f.default for f in fields(self))
+
     def words(self, rate: float | None = None) -> str:
         """The changes in words; with the run's learning rate, the new one too."""
         words = []

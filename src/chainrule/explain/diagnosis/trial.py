@@ -18,6 +18,7 @@ from chainrule.explain.diagnosis.task import Score
 
 SEEDS = (0, 1, 2)  # of the replays that confirm; 0 is the run's own
 NEARLY = 0.7  # remedies that reach this part of the best one's effect do about as well
+SAME = 0.85  # of remedies that reach this part of the best one's effect, the one that changes least is tried first
 HARM = -0.02  # what a remedy may cost on rows held out
 UNCHANGED = 0.05  # of a control
 ENOUGH = 0.97  # learned, so that no further remedy is tried
@@ -112,6 +113,7 @@ def tried(lab: Laboratory, e: Evidence, rule: Rule, suspicion: Suspicion, base: 
         if effects[-1].gain >= rule.worth and effects[-1].after.train.learned > ENOUGH:
             break  # nothing left for another remedy to do better
     effects.sort(key=lambda effect: -effect.gain)
+    effects.sort(key=lambda effect: effect.remedy.size if effect.gain >= SAME * effects[0].gain else math.inf)
     for i, effect in enumerate(effects):
         if effect.gain < rule.worth and rule.measure != "unchanged":
             break

@@ -32,7 +32,7 @@ def badness(e: Evidence) -> str:
     "too_few_steps",
     "The run ends too early",
     Remedy(stop=3.0),
-    rank=5,
+    rank=3.9,
     why="The network was still learning when the run ended.",
     change="fit(..., epochs={epochs}).",
 )

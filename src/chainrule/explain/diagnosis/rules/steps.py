@@ -315,7 +315,7 @@ def loss_not_falling(e: Evidence) -> Suspicion | None:
     change="Start from weights drawn anew, standardised inputs and another learning rate, and change one thing at a time.",
 )
 def cannot_overfit_one_batch(e: Evidence) -> Suspicion | None:
-    """Trained on 16 rows alone for as many steps, it does not learn nine tenths of them.
+    """Trained on 16 rows alone for eight hundred steps, it does not learn nine tenths of them.
 
     Source: Karpathy, "A recipe for training neural networks", 2019 (overfit one batch).
     """
