@@ -112,3 +112,12 @@ def test_what_explanations_hand_out_prints_short():
         assert len(repr(thing)) < 500, type(thing).__name__
     assert repr(found.terms[0]).startswith("<Term: Thrice.first: matmul")
     assert repr(found.strongest(1)[0]).startswith("<Path: ")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_replay_of_a_model_with_unused_weights_is_compiled_once():
+    """A parameter that never gets a gradient leaves the counter that Adam's parameters share: once, not at each replay."""
+    trainer = trained(MODELS["Unused"], record=True)
+    trainer.report(frames=3)
+    program = trainer.session.programs["recorded"]
+    assert sum(map(len, program._step._variants.values())) <= 4

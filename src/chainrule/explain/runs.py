@@ -324,7 +324,7 @@ def explain(loss: Tensor, tensor: Tensor, index: tuple[int, ...] | int | None = 
           Y       dL/dY     dY/dx
           mul[0]      1  *  b = 3  =  3
           mul[0]      1  *  a = 3  =  3
-          Their exact sum and rounding, 0, give 6: the stored bits.
+          That is 6: the stored bits.
         <BLANKLINE>
         Strongest paths to the loss, and the product of the local derivatives along each:
           3

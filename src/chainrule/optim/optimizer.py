@@ -64,6 +64,7 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self._layout = 0  # changes whenever a compiled step would no longer know all the state
+        self._parted: dict[Tensor, Tensor] = {}  # counters of those left behind, and which each was shared before
         self._given: Sequence[Any] | None = None  # rates in place of the groups' own
         self._used: list[Used] | None = None  # whoever wants to know
         for group in _as_groups(type(self).__name__, params):
@@ -149,11 +150,28 @@ class Optimizer:
         return {parameter: dict(own) for parameter, own in self.state.items()}
 
     def put_layout(self, layout: dict[Tensor, dict[str, Tensor]]) -> None:
-        """The same tensors for the same parameters again; what was made since is forgotten."""
+        """The same tensors for the same parameters again; what was made since is forgotten.
+
+        But a parameter that has left its counter behind since keeps its own, with the value of the one that they shared:
+        a step compiled for it goes on serving.
+        """
+        layout = {parameter: self._kept_apart(parameter, own) for parameter, own in layout.items()}
         if not same_layout(self.layout(), layout):
             self.state.clear()
             self.state.update({parameter: dict(own) for parameter, own in layout.items()})
             self._layout += 1
+
+    def parted(self, counter: Tensor, other: Tensor) -> bool:
+        """Are these two counters that were one before some parameter was left behind?"""
+        return counter is not other and self._parted.get(counter, counter) is self._parted.get(other, other)
+
+    def _kept_apart(self, parameter: Tensor, own: dict[str, Tensor]) -> dict[str, Tensor]:
+        counter = self.state[parameter].get("step") if parameter in self.state else None
+        if counter is None or "step" not in own or self._parted.get(counter) is not own["step"]:
+            return own
+        with no_grad():
+            counter.copy_(own["step"])
+        return {**own, "step": counter}
 
     # ---------------------------------------------------------------- the step
 
@@ -258,6 +276,7 @@ class Optimizer:
                 if counter not in stopped:
                     with graph.recording(None):
                         stopped[counter] = counter.clone()
+                        self._parted[stopped[counter]] = counter
                 self.state[parameter]["step"] = stopped[counter]
                 self._layout += 1
         return list(members.items())

@@ -187,7 +187,10 @@ def _copy(own: dict[str, Tensor], values: dict[str, Tensor]) -> None:
 
 
 def _share_counters(optimizer: Optimizer, group: Group, loaded: dict[Tensor, dict[str, Any]]) -> None:
-    """Parameters that stand at the same step share a counter again; handles that fit are kept."""
+    """Parameters that stand at the same step share a counter again; handles that fit are kept.
+
+    Those that have left a counter behind keep their own, so that a step compiled for them goes on serving.
+    """
     shared: dict[float, Tensor] = {}
     taken: set[Tensor] = set()
     for parameter in group["params"]:
@@ -198,7 +201,9 @@ def _share_counters(optimizer: Optimizer, group: Group, loaded: dict[Tensor, dic
         if value not in shared:
             shared[value] = own["step"] if own["step"] not in taken else zeros()
             taken.add(shared[value])
-        if own["step"] is not shared[value]:
+        if optimizer.parted(own["step"], shared[value]):
+            own["step"].fill_(value)
+        elif own["step"] is not shared[value]:
             own["step"] = shared[value]
             optimizer._layout += 1
     for value, counter in shared.items():

@@ -244,6 +244,24 @@ def test_a_run_far_too_short_is_bad_and_that_is_said():
     assert diagnosis and not str(diagnosis).startswith("Nothing wrong was found")
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 8, 12])
+def test_a_handful_of_rows_is_looked_at_too(rows):
+    model = nn.Linear(8, 2)
+    trainer = cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters()))
+    inputs = np.random.default_rng(0).normal(size=(rows, 8)).astype("f")
+    trainer.fit(inputs, np.arange(rows) % 2, epochs=3, progress=False)
+    assert str(trainer.diagnose())
+
+
+def test_a_short_run_is_called_short_and_not_broken():
+    cr.manual_seed(0)
+    digits = cr.data.load("digits")
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    trainer = cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=1e-3))
+    trainer.fit(*digits.train, epochs=1, batch_size=64, validation_data=digits.test, progress=False)
+    assert "cannot_overfit_one_batch" not in [finding.name for finding in trainer.diagnose().findings]
+
+
 def test_far_targets_are_not_said_to_have_nothing_to_do_with_the_inputs():
     rng = np.random.default_rng(0)
     values = X[:, :1] * 2

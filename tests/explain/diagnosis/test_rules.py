@@ -84,6 +84,7 @@ SUSPECT = {
     "constant_inputs": (
         {"x": np.full((400, 5), 3.0)}, "the inputs", "no feature differs between any two of the 400 rows",
     ),
+    "constant_targets": ({"y": np.full(400, 2)}, "the targets", "the targets of all 400 rows are 2"),
     "class_imbalance": (
         {"y": np.array([0] * 390 + [1, 2] * 5), "recall": 0.2}, "the targets",
         "the most frequent class has 390 rows, the rarest 5; the mean recall of the classes, as a share between chance "
@@ -210,6 +211,7 @@ def test_an_ordinary_run_is_not_suspect(name):
 
 # What is wrong in itself is asked for however well the run does; everything else needs something left to learn.
 ALWAYS = {
+    "constant_targets",
     "constant_inputs",
     "class_imbalance",
     "denormals",

@@ -88,7 +88,7 @@ class Laboratory:
             self.x_val, self.y_val = validation
             return
         order = shuffled_indices(len(self.x), seed=2**32)
-        held = order[: len(order) // 5]
+        held = order[: max(1, len(order) // 5)]
         self.rows = np.sort(order[len(order) // 5 :]) if len(held) >= 10 else self.rows
         self.x_val, self.y_val = self.x[held], self.y[held]
 

@@ -112,8 +112,8 @@ def tried(lab: Laboratory, e: Evidence, rule: Rule, suspicion: Suspicion, base: 
         effects.append(_effect(lab, rule, remedy, base, SEEDS[:1]))
         if effects[-1].gain >= rule.worth and effects[-1].after.train.learned > ENOUGH:
             break  # nothing left for another remedy to do better
-    effects.sort(key=lambda effect: -effect.gain)
-    effects.sort(key=lambda effect: effect.remedy.size if effect.gain >= SAME * effects[0].gain else math.inf)
+    most = max((effect.gain for effect in effects), default=0.0)
+    effects.sort(key=lambda e: (e.remedy.size if e.gain >= SAME * most else math.inf, -e.gain))
     for i, effect in enumerate(effects):
         if effect.gain < rule.worth and rule.measure != "unchanged":
             break

@@ -88,6 +88,29 @@ def constant_inputs(e: Evidence) -> Suspicion | None:
 
 
 @rule(
+    "constant_targets",
+    "Every row has the same target",
+    Remedy(permute=True),
+    rank=0,
+    measure="unchanged",
+    why="Where there is one answer to everything, there is nothing to learn.",
+    change="Look at how y is made: a wrong column, a filter that left one class, an array that was never filled.",
+)
+def constant_targets(e: Evidence) -> Suspicion | None:
+    """No target differs from another.
+
+    Source: our own; a fact about the data rather than a threshold.
+    """
+    wide = e.lab.y.reshape(len(e.lab.y), -1)
+    if len(wide) < 2 or (wide != wide[0]).any():
+        return None
+    return Suspicion(
+        f"the targets of all {len(wide)} rows are {wide[0].tolist() if wide.shape[1] > 1 else wide[0, 0]}",
+        "the targets",
+    )
+
+
+@rule(
     "unnormalised_targets",
     "The targets are not normalised",
     Remedy(targets=True),

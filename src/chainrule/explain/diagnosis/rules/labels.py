@@ -9,6 +9,7 @@ from chainrule.explain.diagnosis.rules.rule import Suspicion, rule
 UNRELATED = 3.0  # standard deviations of the agreement of neighbours
 POWER = 2.0  # times that, for targets that do follow from the inputs: else neighbours cannot tell
 NOTHING = 0.05  # of what a constant gets wrong, beyond what chance gives so many rows
+FEW = 30  # rows, below which neighbours are no company
 DOUBTFUL = 0.1  # of the rows that the models are surest of
 ROWS = 150  # below which nobody can tell a wrong label from a rare one
 ILL = 0.75  # a share learned on rows held out that calls for a look at the labels
@@ -26,7 +27,7 @@ def looked_at(e: Evidence) -> bool:
 
 @rule(
     "shuffled_labels",
-    "The targets have nothing to do with the inputs",
+    "Nothing was found that ties the targets to the inputs",
     Remedy(permute=True),
     rank=0,
     measure="unchanged",
@@ -43,7 +44,7 @@ def shuffled_labels(e: Evidence) -> Suspicion | None:
     Source: Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning requires rethinking
     generalization", ICLR 2017 (random labels are learned by heart); the bounds are ours, tuned.
     """
-    if not looked_at(e) or e.tested.right > 2 * nothing(len(e.lab.x_val)):
+    if not looked_at(e) or len(e.lab.rows) < FEW or e.tested.right > 2 * nothing(len(e.lab.x_val)):
         return None
     known = e.lab.labels()
     if known.related > UNRELATED or known.learned > nothing(len(e.lab.rows)) or known.power < POWER * UNRELATED:
