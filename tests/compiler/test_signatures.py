@@ -16,7 +16,7 @@ from tests.compiler.support import values
 
 
 def test_live_numbers_are_read_at_each_call() -> None:
-    rate = np.array([0.5])  # what is in an array nobody compares: a list would be traced anew
+    rate = np.full(5000, 0.5)  # what is in a large array nobody compares: for a small one it would be traced anew
     traces = []
 
     @cr.compile

@@ -68,7 +68,7 @@ RULES: dict[str, tuple[Callable[[Tensor], Any], Tensor, list[str]]] = {
     "reshaped back": (lambda x: x.reshape(3, 3).reshape(9), VECTOR, []),
     "turned back": (lambda x: x.T.T, MATRIX, []),
     "permuted twice": (lambda x: x.reshape(2, 3, 3).permute(1, 2, 0).permute(1, 2, 0), MATRIX, ["reshape", "permute"]),
-    "expanded twice": (lambda x: x.expand(1, 9).expand(4, 9), VECTOR, ["expand"]),
+    "expanded twice": (lambda x: x.reshape(1, 1, 9).expand(1, 2, 9).expand(4, 2, 9), VECTOR, ["reshape", "expand"]),
     "a function of an expansion": (lambda x: x.expand(3, 9).exp(), VECTOR, ["exp", "expand"]),
     "an expansion another operand makes": (lambda x: x[0].expand(2, 9) + x, MATRIX, ["slice", "reshape", "add"]),
     "a sum over one": (lambda x: x.reshape(9, 1).sum(1), VECTOR.abs(), []),
