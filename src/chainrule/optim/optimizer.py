@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import ChainMap, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from chainrule import graph
+from chainrule.compiler import guards
 from chainrule.compiler.trace import guard, live
 from chainrule.errors import SettingError, TraceError
 from chainrule.optim import saved
 from chainrule.optim.rules import Rule, update
+from chainrule.optim.state import Slots, State
 from chainrule.optim.together import batches, update_together
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import zeros, zeros_like
@@ -61,9 +63,11 @@ class Optimizer:
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
-        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        self._state = State()
         self.param_groups: list[Group] = []
         self._layout = 0  # changes whenever a compiled step would no longer know all the state
+        self._looked = 0  # how often anything had changed when the state was last compared, with what it was then
+        self._last: dict[Tensor, dict[str, Tensor]] = {}
         self._parted: dict[Tensor, Tensor] = {}  # counters of those left behind, and which each was shared before
         self._given: Sequence[Any] | None = None  # rates in place of the groups' own
         self._used: list[Used] | None = None  # whoever wants to know
@@ -145,6 +149,16 @@ class Optimizer:
     def _counted(self, group: Group) -> bool:
         return self.counts
 
+    @property
+    def state(self) -> State:
+        """By parameter, what the rules keep from step to step; clear it or put other tensors there between two steps."""
+        return self._state
+
+    @state.setter
+    def state(self, given: Mapping[Tensor, Mapping[str, Tensor]]) -> None:
+        self._state = State(given)
+        guards.changed()
+
     def layout(self) -> dict[Tensor, dict[str, Tensor]]:
         """Which tensors are whose state: parameters share a counter, until one of them is left behind."""
         return {parameter: dict(own) for parameter, own in self.state.items()}
@@ -157,9 +171,17 @@ class Optimizer:
         """
         layout = {parameter: self._kept_apart(parameter, own) for parameter, own in layout.items()}
         if not same_layout(self.layout(), layout):
-            self.state.clear()
-            self.state.update({parameter: dict(own) for parameter, own in layout.items()})
+            self.state = layout
             self._layout += 1
+
+    def _laid_out(self) -> int:
+        """Another number once the user has cleared, exchanged or removed some of the state."""
+        if self._looked != guards.latest:
+            self._looked = guards.latest
+            now = self.layout()
+            if not same_layout(now, self._last):
+                self._layout, self._last = self._layout + 1, now
+        return self._layout
 
     def parted(self, counter: Tensor, other: Tensor) -> bool:
         """Are these two counters that were one before some parameter was left behind?"""
@@ -201,7 +223,7 @@ class Optimizer:
         with graph.grad_mode(False):
             for number, group in enumerate(self.param_groups):
                 self._step_group(number, group)
-        guard(lambda: self._layout)
+        guard(self._laid_out)
         return loss
 
     @contextmanager
@@ -252,7 +274,7 @@ class Optimizer:
                     update_together(rules, batch, self.state, settings)
 
     def _update(self, parameter: Tensor, rules: tuple[Rule, ...], settings: dict[str, Any]) -> None:
-        gradient, state = parameter.grad, self.state.get(parameter, {})
+        gradient, state = parameter.grad, self.state.get(parameter, Slots())
         if gradient is not None:
             new, changed = update(rules, parameter, gradient, state, settings)
             parameter.copy_(new)

@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule.errors import StateDictError
 from chainrule.files.document import alike, is_plain, short
+from chainrule.optim.state import Slots
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import as_tensor, zeros
 from chainrule.tensor.functions import no_grad
@@ -194,7 +195,7 @@ def _share_counters(optimizer: Optimizer, group: Group, loaded: dict[Tensor, dic
     shared: dict[float, Tensor] = {}
     taken: set[Tensor] = set()
     for parameter in group["params"]:
-        own = optimizer.state.get(parameter, {})
+        own: dict[str, Tensor] = optimizer.state.get(parameter, Slots())
         if "step" not in own:
             continue
         value = _step_of(loaded.get(parameter, {}))
