@@ -10,7 +10,18 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is printed now into the golden files")
+    parser.addoption("--hunts", action="store_true", help="run what takes many minutes, too")
     parser.addoption("--list-skipped", metavar="FILE", type=Path, help="write there what was skipped, a test a line")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Hunts are left out and not skipped: what is skipped for want of a library runs once it is there."""
+    if config.getoption("--hunts"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("hunt") is not None]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.get_closest_marker("hunt") is None]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

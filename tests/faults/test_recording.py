@@ -79,7 +79,7 @@ def look(folder: Path, losses: np.ndarray[Any, Any]) -> int:
 
 
 EVERY = [1, 13]  # each call, or each thirteenth
-ONCE = [pytest.param(every, marks=pytest.mark.slow if every == 1 else ()) for every in EVERY]
+ONCE = [pytest.param(every, marks=pytest.mark.hunt if every == 1 else ()) for every in EVERY]
 
 
 @pytest.mark.parametrize("every", ONCE)

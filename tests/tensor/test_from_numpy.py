@@ -167,11 +167,19 @@ def test_a_native_loop_reads_the_array_where_it_lies():
 
 
 def test_inside_a_compiled_function_it_is_a_constant():
+    array = np.ones(5000)  # larger than what is compared at every call
+    add = cr.compile(lambda x: x + cr.from_numpy(array))
+    assert add(cr.zeros(5000, dtype="float64")).tolist() == [1.0] * 5000
+    array[:] = 7
+    assert add(cr.zeros(5000, dtype="float64")).tolist() == [1.0] * 5000
+
+
+def test_inside_a_compiled_function_a_small_array_that_changed_is_read_anew():
     array = numbers()
     add = cr.compile(lambda x: x + cr.from_numpy(array))
     assert add(cr.zeros(3, 4, dtype="float64")).tolist() == numbers().tolist()
     array[:] = 7
-    assert add(cr.zeros(3, 4, dtype="float64")).tolist() == numbers().tolist()
+    assert add(cr.zeros(3, 4, dtype="float64")).tolist() == np.full((3, 4), 7.0).tolist()
 
 
 def test_read_only_arrays():

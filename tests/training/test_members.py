@@ -93,6 +93,7 @@ def test_a_model_that_walks_in_its_own_way_is_asked_each_time():
 
     model = Few(nn.Linear(4, 2))
     model.few = 2
+    model.requires_grad_(False)
     session = cr.Trainer(model, F.cross_entropy, optim.SGD([cr.ones(1, requires_grad=True)], lr=0.1)).session
     assert len(session.named()) == 3
     model.few = 1

@@ -36,7 +36,7 @@ def test_a_training_that_the_system_ends_goes_on_to_the_same_bits(tmp_path, monk
     assert found == expected
 
 
-@pytest.mark.slow
+@pytest.mark.hunt
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("number", range(300))
 def test_300_stops(tmp_path, monkeypatch, number):
