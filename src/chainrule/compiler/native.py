@@ -18,6 +18,7 @@ from typing import Any
 
 from chainrule.compiler import cache
 from chainrule.compiler.available import check_limit
+from chainrule.compiler.locks import undisturbed
 from chainrule.compiler.target import Target
 from chainrule.errors import unknown_name
 
@@ -161,13 +162,22 @@ def assembly(text: str, here: Machine) -> str:
 
 
 def cached(identity: str, build: Callable[[], str]) -> Code:
-    """The code of the program that `identity` describes; `build` writes its IR where the cache has none."""
+    """The code of the program that `identity` describes; `build` writes its IR where the cache has none.
+
+    A signal waits while LLVM works: an exception that cut its taking of a lock in two would leave it locked for good.
+    """
     described = f"{identity}\n{machine().identity}\n{platform.machine()}"
     check_limit(LEAST)
     stored = cache.read(described)
     if stored is not None:
-        with suppress(Exception):  # another LLVM of the same version may not take it; then it is built anew
+        with (
+            suppress(Exception),
+            undisturbed(),
+        ):  # another LLVM of the same version may not take it; then it is built anew
             return Code(stored)
-    code = compile_text(build())
+    text = build()
+    with undisturbed():
+        code = compile_text(text)
     cache.write(described, code)
-    return Code(code)
+    with undisturbed():
+        return Code(code)
