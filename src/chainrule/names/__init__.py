@@ -147,6 +147,22 @@ def no_attribute(room: str, owner: object, name: str) -> AttributeError:
 
 def takes_keywords(room: str) -> Callable[[F], F]:
     """Decorates a function whose TypeError for a keyword of PyTorch's should say that it is not there yet."""
+    return _explained(lambda function, given, error: explain_keywords(room, function.__name__, function, given, error))
+
+
+def renamed_keywords(table: Mapping[str, str]) -> Callable[[F], F]:
+    """Decorates a function whose TypeError for a keyword of other libraries' should say what it is called here."""
+
+    def explain(function: Callable[..., Any], given: Mapping[str, Any], error: TypeError) -> None:
+        for keyword in given:
+            if keyword in table and keyword not in inspect.signature(function).parameters:
+                raise TypeError(f"{function.__name__}: there is no keyword {keyword!r}. {table[keyword]}") from error
+
+    return _explained(explain)
+
+
+def _explained(explain: Callable[[Callable[..., Any], Mapping[str, Any], TypeError], None]) -> Callable[[F], F]:
+    """Decorates a function: a TypeError of a call with keywords goes to `explain`, which may raise a better one."""
 
     def decorate(function: F) -> F:
         @wraps(function)
@@ -155,28 +171,7 @@ def takes_keywords(room: str) -> Callable[[F], F]:
                 return function(*args, **kwargs)
             except TypeError as error:
                 if kwargs:
-                    explain_keywords(room, function.__name__, function, kwargs, error)
-                raise
-
-        return call  # type: ignore[return-value]
-
-    return decorate
-
-
-def renamed_keywords(table: Mapping[str, str]) -> Callable[[F], F]:
-    """Decorates a function whose TypeError for a keyword of other libraries' should say what it is called here."""
-
-    def decorate(function: F) -> F:
-        @wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return function(*args, **kwargs)
-            except TypeError as error:
-                for keyword in kwargs:
-                    if keyword in table and keyword not in inspect.signature(function).parameters:
-                        raise TypeError(
-                            f"{function.__name__}: there is no keyword {keyword!r}. {table[keyword]}"
-                        ) from error
+                    explain(function, kwargs, error)
                 raise
 
         return call  # type: ignore[return-value]

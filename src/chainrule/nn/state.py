@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, StateDictError
 from chainrule.files.document import short
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import as_leaf, lifted
-from chainrule.tensor.creation import as_tensor
+from chainrule.tensor.creation import saved_value
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.views import leave
 
@@ -88,15 +86,13 @@ def _listed(keys: list[str]) -> str:
 
 
 def _as_value(owner: str, name: str, value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    try:
-        return as_tensor(np.asarray(value))
-    except (TypeError, ValueError):
+    tensor = saved_value(value)
+    if tensor is None:
         raise StateDictError(
             f"the state_dict does not fit {owner}; nothing was loaded.\n  {name!r} must be a tensor or an array of "
             f"numbers, got {short(value)}.\nGive what state_dict() or load_file gave."
-        ) from None
+        )
+    return tensor
 
 
 def move(module: Module, target: DType | None) -> None:

@@ -11,7 +11,7 @@ from chainrule.errors import StateDictError
 from chainrule.files.document import alike, is_plain, short
 from chainrule.optim.state import Slots
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import as_tensor, zeros
+from chainrule.tensor.creation import saved_value, zeros
 from chainrule.tensor.functions import no_grad
 
 if TYPE_CHECKING:
@@ -142,15 +142,13 @@ def _by_parameter(name: str, groups: list[Group], given: dict[str, Any]) -> dict
 
 
 def _as_value(name: str, slot: str, value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    try:
-        return as_tensor(np.asarray(value))
-    except (TypeError, ValueError):
+    tensor = saved_value(value)
+    if tensor is None:
         raise StateDictError(
             f"{name}: the state {short(slot)} must be a tensor or a number, got {short(value)}. Give a dict that "
             f"{name}.state_dict() made."
-        ) from None
+        )
+    return tensor
 
 
 def _check_whole(

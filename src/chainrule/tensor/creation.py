@@ -112,6 +112,16 @@ def as_tensor(data: Any, dtype: object = None) -> Tensor:
     return tensor(data, dtype)
 
 
+def saved_value(value: Any) -> Tensor | None:
+    """A value of a state_dict as a tensor; None where it holds no numbers."""
+    if isinstance(value, Handle):
+        return value._tensor
+    try:
+        return tensor(np.asarray(value))
+    except (TypeError, ValueError):
+        return None
+
+
 def from_numpy(array: Array) -> Tensor:
     """A tensor in the memory of `array`, without a copy: what is written to the array is seen by the tensor.
 
