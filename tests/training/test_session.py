@@ -189,6 +189,28 @@ def scheduled(kind):
     return Trainer(trainer.model, trainer.loss, opt, ["accuracy"], scheduler=made)
 
 
+def test_lists_that_a_callback_changes_in_place_go_back_with_everything_else():
+    model = nn.Sequential(nn.Linear(6, 2))
+    model.widths = [6, [2]]
+    optimizer = optim.Adam([{"params": model.parameters(), "marks": [1]}])
+    trainer = Trainer(model, F.cross_entropy, optimizer)
+
+    def change(trainer, epoch, measured):
+        model.widths[1].append(epoch)
+        optimizer.param_groups[0]["marks"].append(epoch)
+        if epoch == 2:
+            raise ValueError("on purpose")
+
+    for _ in range(2):  # what was given back once is not the list that stands
+        model.widths, optimizer.param_groups[0]["marks"] = [6, [2]], [1]
+        with pytest.raises(ValueError, match="on purpose"):
+            trainer.fit(X, y, 3, 50, callbacks=change, progress=False)
+        assert (model.widths, optimizer.param_groups[0]["marks"]) == ([6, [2, 1]], [1, 1])
+        with pytest.raises(ValueError, match="on purpose"):
+            trainer.fit(X, y, 3, 50, callbacks=change, progress=False, resume=True)
+        assert (model.widths, optimizer.param_groups[0]["marks"]) == ([6, [2, 1]], [1, 1])
+
+
 @pytest.mark.parametrize("kind", ["epoch", "both", "step", "plateau"])
 def test_a_schedule_s_steps_are_those_written_out(kind):
     native, written = scheduled(kind), scheduled(kind)

@@ -59,7 +59,8 @@ def switch(handle: Handle, requires_grad: bool) -> None:
 
 
 def same_kind(node: Node, expected: Node) -> bool:
-    return node.type == expected.type and node.requires_grad == expected.requires_grad
+    alike = node.dtype is expected.dtype and node.requires_grad == expected.requires_grad
+    return alike and node.shape == expected.shape
 
 
 def stand_ins(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from chainrule.compiler.bound import same_kind
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.locks import Locks
 from chainrule.compiler.outside import Guards
-from chainrule.compiler.trace import Slot, trace_function
+from chainrule.compiler.trace import trace_function
 from chainrule.graph import LEAF, Node, Type
 from chainrule.tensor.core import Handle, wrap
 
@@ -46,14 +47,9 @@ class Reading:
                 self._outside.same()
                 and all(check() for check in self._outside.checks)
                 and all(getter() == value for getter, value in self._guards)
-                and all(map(_fits, self._slots))
+                and all(same_kind(slot.current()._node, slot.input) for slot in self._slots)
             )
 
 
 def _in_order(tensors: list[Any]) -> tuple[Any, Any]:
     return tuple(tensors), {}
-
-
-def _fits(slot: Slot) -> bool:
-    node = slot.current()._node
-    return node.type == slot.input.type and node.requires_grad == slot.input.requires_grad

@@ -326,8 +326,11 @@ class Variant:
 
     def _check_views(self) -> None:
         """Refuse a loop over what only a call binds anew: a view of what the steps change."""
+        views = [slot.handle for slot in self.state if slot.handle._views is not None]
+        if not views:
+            return
         changed = {id(slot.handle) for slot in self.state if slot.final is not None}
-        if any(roots_of(slot.handle) & changed for slot in self.state):
+        if any(roots_of(view) & changed for view in views):
             raise InPlaceError(
                 "loop: the function reads a leaf that is a view of a tensor it changes, which would not see the change "
                 "before the last step. Call it once a step, or .clone() the leaf."

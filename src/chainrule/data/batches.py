@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.data.checks import as_array, check_same_length
+from chainrule.data.checks import as_array, check_same_length, counter
 from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
+FEW = 4096  # rows of which places are sorted as fast as numbers (measured on Zen 4)
 
 
 def shuffled_indices(n: int, seed: int = 0, epoch: int = 0) -> Array:
@@ -35,10 +36,12 @@ def shuffled_indices(n: int, seed: int = 0, epoch: int = 0) -> Array:
 
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    key = np.array([_counter("seed", seed), _counter("epoch", epoch)], np.uint64)
-    words = np.random.Philox(key=key).random_raw(_counter("n", n))
-    # Numbers are sorted several times faster than places are: each word takes its place along in its low bits, and
-    # only where two words are equal but for those does that change the order. In place, for speed.
+    key = np.array([counter("seed", seed), counter("epoch", epoch)], np.uint64)
+    words = np.random.Philox(key=key).random_raw(counter("n", n))
+    if n <= FEW:
+        return words.argsort(kind="stable")
+    # Many numbers are sorted faster than places are: each word takes its place along in its low bits, and only where two
+    # words are equal but for those does that change the order. In place, for speed.
     low = np.uint64((1 << int(n).bit_length()) - 1)
     words &= ~low
     words |= np.arange(n, dtype=np.uint64)
@@ -82,12 +85,6 @@ def train_test_split(
     test = np.zeros(rows, bool)
     test[_stratified(order, y_array, count) if stratify else order[:count]] = True
     return x_array[~test], x_array[test], y_array[~test], y_array[test]
-
-
-def _counter(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**64:
-        raise DataError(f"{name} must be an integer from 0 to 2**64 - 1, got {value!r}. Use a small whole number.")
-    return int(value)
 
 
 def _test_rows(test_size: float | int, rows: int) -> int:

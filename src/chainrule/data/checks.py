@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -198,19 +198,25 @@ def as_labels(y: Array, classes: int, who: str, ignore_index: int | None = None)
     elif y.dtype.kind == "b":
         y = y.astype(np.int64)
     # In the dtype that came: a cast to int64 first could bring a number from outside into the range.
-    outside = (y < 0) | (y >= classes)
-    if ignore_index is not None:
-        outside &= y != ignore_index
-    if outside.any():
-        first = int(outside.ravel().argmax())
-        top = y[outside].max()
-        remedy = "" if y[outside].min() < 0 or top > MANY_CLASSES else f"Give the model {int(top) + 1} outputs, or "
-        raise DataError(
-            f"{who} must hold labels 0 to {classes - 1}, because the model has {classes} outputs, got "
-            f"{_number(y.ravel()[first])}{_among(y, first)}. "
-            f"{remedy + 'number' if remedy else 'Number'} the classes from 0."
-        )
+    if y.size and not (y.min() >= 0 and y.max() < classes):
+        outside = (y < 0) | (y >= classes)
+        if ignore_index is not None:
+            outside &= y != ignore_index
+        if outside.any():
+            _refuse_labels(y, outside, classes, who)
     return y.astype(np.int64, copy=False)
+
+
+def _refuse_labels(y: Array, outside: Array, classes: int, who: str) -> NoReturn:
+    """Raise for the labels that are `outside` of the range."""
+    first = int(outside.ravel().argmax())
+    top = y[outside].max()
+    remedy = "" if y[outside].min() < 0 or top > MANY_CLASSES else f"Give the model {int(top) + 1} outputs, or "
+    raise DataError(
+        f"{who} must hold labels 0 to {classes - 1}, because the model has {classes} outputs, got "
+        f"{_number(y.ravel()[first])}{_among(y, first)}. "
+        f"{remedy + 'number' if remedy else 'Number'} the classes from 0."
+    )
 
 
 def _among(y: Array, first: int) -> str:
@@ -244,3 +250,14 @@ def _number(label: Any) -> str:
 
 def _row(array: Array, flat: int) -> int:
     return int(flat // max(1, array.size // array.shape[0]))
+
+
+def counter(name: str, value: object) -> int:
+    """A number that the counter-based generator counts by: an integer of 64 bits.
+
+    Raises:
+        DataError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**64:
+        raise DataError(f"{name} must be an integer from 0 to 2**64 - 1, got {value!r}. Use a small whole number.")
+    return int(value)

@@ -169,9 +169,11 @@ def option_of(loss: Any, name: str, default: Any = None) -> Any:
     code = getattr(function, "__code__", None)
     if code is None:
         return default
+    if name in (function.__kwdefaults__ or ()):
+        return function.__kwdefaults__[name]
     values = function.__defaults__ or ()  # of the last arguments; inspect.signature takes a hundred times as long
     arguments = code.co_varnames[code.co_argcount - len(values) : code.co_argcount]
-    return {**dict(zip(arguments, values, strict=True)), **(function.__kwdefaults__ or {})}.get(name, default)
+    return values[arguments.index(name)] if name in arguments else default
 
 
 def name_of(loss: object) -> str:

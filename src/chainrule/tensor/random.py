@@ -17,7 +17,7 @@ from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.graph import Shape
 from chainrule.names import takes_keywords
 from chainrule.ops import random
-from chainrule.tensor.core import apply, integer
+from chainrule.tensor.core import apply, integer, wrap
 from chainrule.tensor.creation import arange, given, sizes_of, tensor
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start over from `seed` (any 64-bit integer)."""
-        self.state.copy_(_start(seed))
+        self.state._rebind(_start(seed), "manual_seed")
         return self
 
     def get_state(self) -> Tensor:
@@ -64,8 +64,7 @@ def _start(seed: int) -> Tensor:
     """The state of a stream that begins."""
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise SettingError(f"manual_seed: the seed must be an integer, got {seed!r}. Use a fixed one such as 0.")
-    wrapped = int(np.uint64(operator.index(seed) % 2**64).astype(np.int64))
-    return tensor([wrapped, 0], dtypes.int64)
+    return wrap(graph.leaf(np.array([operator.index(seed) % 2**64, 0], np.uint64).view(np.int64), dtypes.int64))
 
 
 default_generator = Generator(0)

@@ -66,7 +66,11 @@ class Attributes:
 
 def of(model: Module, loss: Callable[..., Any] | None = None) -> Attributes:
     """The attributes of every module, and of a loss that is none."""
-    things = (thing for _, thing in settings.objects(model, loss or model))
+    return of_each(thing for _, thing in settings.objects(model, loss or model))
+
+
+def of_each(things: Iterable[Any]) -> Attributes:
+    """The attributes of these objects."""
     return Attributes((thing, table) for thing in things for table in _tables(thing))
 
 

@@ -87,11 +87,12 @@ class Fitting:
 
     def to(self, epochs: int) -> History:
         session = self.session
-        session.standing = None
-        with self.interrupt, session.training(), drawing_from(session.random):
+        with self.interrupt, session.training() as same, drawing_from(session.random):
             error: BaseException | None = None
             try:
-                self._look()
+                if session.standing is None or not same:
+                    session.commit(session.now())
+                self._hold()
                 self.shown.start(epochs, self.position.epoch, self.position.steps)
                 self._tell("on_fit_start")
                 self._run(epochs)
@@ -177,10 +178,14 @@ class Fitting:
 
     def _look(self) -> None:
         """Everything as it is now stands."""
+        self.session.commit(self.session.now())
+        self._hold()
+
+    def _hold(self) -> None:
+        """What steps change is what stands."""
         session = self.session
-        self.handles = session.handles()
+        self.handles = [handle for handle, _ in self._standing.values]
         self.parameters = state.once(session.model.parameters(), state.optimized(session.optimizer))
-        session.commit(session.now())
 
     @property
     def _standing(self) -> Any:

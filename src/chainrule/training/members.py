@@ -11,7 +11,8 @@ from chainrule.compiler import guards
 from chainrule.nn import Module
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
-from chainrule.training import settings, state
+from chainrule.training import attributes, settings, state
+from chainrule.training.attributes import Attributes
 
 WALKS = ("named_modules", "named_parameters", "named_buffers", "modules", "_named_members")
 
@@ -31,6 +32,7 @@ class Members:
         self.objects = list(settings.objects(model, loss))
         self.modules = [(name, thing) for name, thing in self.objects if isinstance(thing, Module)]
         self.named: dict[str, Tensor] = state.named(model, loss, optimizer)
+        self._attributes: Attributes | None = None
         # One that walks in a way of its own may go by anything.
         self._lasts = all(getattr(type(m), walk) is getattr(Module, walk) for _, m in self.modules for walk in WALKS)
 
@@ -41,6 +43,12 @@ class Members:
             if len(seen) == len(self._seen) and all(map(is_, seen, self._seen)):
                 return self
         return Members(model, loss, optimizer)
+
+    def attributes(self) -> Attributes:
+        """What the names of all objects stand for now."""
+        known = self._attributes
+        self._attributes = now = known.now() if known is not None else attributes.of_each(o for _, o in self.objects)
+        return now
 
 
 def _seen(model: Module, loss: Callable[..., Any], optimizer: Optimizer) -> Sequence[Any]:

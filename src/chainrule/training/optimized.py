@@ -12,6 +12,7 @@ from chainrule.training import attributes, state
 from chainrule.training.session import Session
 
 MOST = 5  # names in a message
+BESIDE = "optimized."  # how `state.named` calls what the optimizer moves and is neither model's nor loss's
 
 
 def check_optimizer(session: Session, who: str, warn: bool = True) -> None:
@@ -23,7 +24,11 @@ def check_optimizer(session: Session, who: str, warn: bool = True) -> None:
     Raises:
         SettingError: it holds none of them.
     """
-    own, beside = _owned(session), attributes.named(session.model, session.loss)
+    named = session.named()
+    if not any(name.startswith(BESIDE) for name in named):
+        return
+    own = {name.removeprefix("model."): t for name, t in named.items() if not name.startswith(BESIDE)}
+    beside = attributes.named(session.model, session.loss)
     known, held = (
         {id(t) for t in (*own.values(), *beside.values())},
         {id(t) for t in state.optimized(session.optimizer)},
@@ -53,11 +58,6 @@ def _warn(text: str) -> None:
         warnings.warn(text, stacklevel=2)
     else:
         warnings.warn_explicit(text, UserWarning, line.file, line.number)
-
-
-def _owned(session: Session) -> dict[str, Tensor]:
-    named = session.named()
-    return {name.removeprefix("model."): t for name, t in named.items() if not name.startswith("optimized.")}
 
 
 def _shapes(tensors: Sequence[Tensor]) -> str:

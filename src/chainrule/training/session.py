@@ -25,7 +25,7 @@ from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.random import Generator, drawing_from
-from chainrule.training import attributes, settings, state, steps
+from chainrule.training import settings, state, steps
 from chainrule.training.attributes import Attributes
 from chainrule.training.history import History
 from chainrule.training.members import Members
@@ -164,7 +164,9 @@ class Session:
 
     def settings(self) -> Settings:
         """What shapes a step now and is no tensor."""
-        members = self.members()
+        return self._settings(self.members())
+
+    def _settings(self, members: Members) -> Settings:
         things = {name: settings.attributes(thing) for name, thing in members.objects}
         for name, training in (self.modes or {}).items():
             if name in things:
@@ -220,15 +222,18 @@ class Session:
 
     def handles(self) -> list[Tensor]:
         """Every tensor that a step changes, each once."""
+        return self._handles(self.members())
+
+    def _handles(self, members: Members) -> list[Tensor]:
         streams = [self.random.state, self.aside.state]
-        return state.once(self.named().values(), state.moments(self.optimizer), streams)
+        return state.once(members.named.values(), state.moments(self.optimizer), streams)
 
     def now(self) -> Standing:
         """Where it stands now."""
-        history = self.history
-        values, gradients = state.values(self.handles()), state.gradients(self.named().values())
-        shaped, layout = self.settings(), self.optimizer.layout()
-        held = attributes.of(self.model, self.loss)
+        history, members = self.history, self.members()
+        values, gradients = state.values(self._handles(members)), state.gradients(members.named.values())
+        shaped, layout = self._settings(members), self.optimizer.layout()
+        held = members.attributes()
         return Standing(values, gradients, held, layout, shaped, self.position, history.epochs, history.steps)
 
     def go_to(self, standing: Standing) -> None:
@@ -276,14 +281,17 @@ class Session:
     # ---------------------------------------------------------------- modes
 
     @contextmanager
-    def mode(self, training: bool) -> Iterator[None]:
-        """Model and loss in training or evaluation mode inside the block; each module as it was afterwards."""
+    def mode(self, training: bool) -> Iterator[bool]:
+        """Model and loss in training or evaluation mode inside the block; each module as it was afterwards.
+
+        Gives whether all were in that mode already.
+        """
         before = [(module, module.training) for _, module in self.members().modules]
-        for module, was in before:
-            if was is not training:
-                module.training = training
+        others = [module for module, was in before if was is not training]
+        for module in others:
+            module.training = training
         try:
-            yield
+            yield not others
         finally:
             for module, was in before:
                 if module.training is not was:
@@ -292,7 +300,8 @@ class Session:
     @contextmanager
     def tried(self) -> Iterator[None]:
         """For a look at what model and loss make of some rows: in evaluation mode, and whatever it moves moves back."""
-        before, held = state.values(self.handles()), attributes.of(self.model, self.loss)
+        members = self.members()
+        before, held = state.values(self._handles(members)), members.attributes()
         try:
             with self.mode(False), drawing_from(Generator()):
                 yield
@@ -301,14 +310,17 @@ class Session:
             state.restore(before)
 
     @contextmanager
-    def training(self) -> Iterator[None]:
-        """Inside the block the modules are in the modes of the training; afterwards in their own again."""
+    def training(self) -> Iterator[bool]:
+        """Inside the block the modules are in the modes of the training; afterwards in their own again.
+
+        Gives whether those are the same.
+        """
         modes, self.modes = self.modes, None
-        with self.mode(True):
+        with self.mode(True) as same:
             if modes:
                 self.wear(modes)
             try:
-                yield
+                yield same and not modes
             finally:
                 self.modes = {name: module.training for name, module in self.members().modules}
 
@@ -350,12 +362,15 @@ class Session:
     @contextmanager
     def beginning(self) -> Iterator[None]:
         """A training that cannot begin inside the block leaves the one before as it was."""
-        before, kept = self.now(), (self.history, self.start, self.standing, self.modes, self.known_as)
+        kept = self.position, self.history, self.start, self.standing, self.modes, self.known_as
+        gradients = state.gradients(self.named().values())
+        streams = state.values([self.random.state, self.aside.state])
         try:
             yield
         except BaseException:
-            self.history, self.start, self.standing, self.modes, self.known_as = kept
-            self.go_to(before)
+            self.position, self.history, self.start, self.standing, self.modes, self.known_as = kept
+            state.restore(streams)
+            state.restore_gradients(gradients)
             raise
 
     def begin(self, position: Position) -> None:
@@ -364,7 +379,8 @@ class Session:
         self.history, self.position, self.modes = History(), position, None
         self.random.manual_seed(position.seed)
         self.aside.manual_seed(position.seed ^ ASIDE)
-        self.start, self.known_as = self.now(), None
+        self.standing = self.start = self.now()
+        self.known_as = None
 
     def variation(self, loss: Metric, optimizer: Optimizer, max_norm: float | None) -> Session:
         """The same model and streams with something else in place of loss, optimizer or clipping."""

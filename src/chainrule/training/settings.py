@@ -17,7 +17,9 @@ from chainrule.tensor import Tensor
 from chainrule.training import state
 
 Plain = dict[str, Any]
-_NEVER_PLAIN = (dict, set, Tensor)  # most attributes of modules are among these, and told apart at once
+_AT_ONCE = frozenset({bool, int, float, str, type(None)})  # plain by their class alone
+_NEVER_PLAIN = (dict, set, Tensor)  # most other attributes of modules are among these
+_NOT_A_SETTING = frozenset({"_layer_name"})  # where a module is, which is not its own
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Settings:
 
 def groups_of(optimizer: Optimizer) -> list[Plain]:
     """The settings of each parameter group."""
-    return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    return [{k: _kept(value) for k, value in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
 def fitting(own: Settings, saved: Fields, handles: Mapping[str, Tensor]) -> Settings:
@@ -117,25 +119,38 @@ def objects(model: Module, loss: Callable[..., Any]) -> Iterator[tuple[str, Any]
 
 def attributes(thing: Any) -> Plain:
     """The attributes that are numbers, texts, booleans or None, or sequences of them."""
-    return {key: value for key, value in getattr(thing, "__dict__", {}).items() if _settles(key, value)}
+    found = {}
+    for key, value in getattr(thing, "__dict__", {}).items():
+        if type(value) in _AT_ONCE:
+            found[key] = value
+        elif not isinstance(value, _NEVER_PLAIN) and _is_setting(value):
+            found[key] = _kept(value)
+    return {key: value for key, value in found.items() if _names_setting(key)}
 
 
-def _settles(key: str, value: Any) -> bool:
-    if isinstance(value, _NEVER_PLAIN) or (isinstance(value, (list, tuple)) and type(value) not in (list, tuple)):
-        return False
-    return is_plain(value) and not key.startswith("__") and key != "_layer_name"
+def _names_setting(key: str) -> bool:
+    return key not in _NOT_A_SETTING and not key.startswith("__")
+
+
+def _is_setting(value: Any) -> bool:
+    return is_plain(value) and (not isinstance(value, (list, tuple)) or type(value) in (list, tuple))
+
+
+def _kept(value: Any) -> Any:
+    """A list as it is now, whatever is put into it later."""
+    return type(value)(map(_kept, value)) if type(value) in (list, tuple) else value
 
 
 def put_attributes(thing: Any, saved: Mapping[str, Any]) -> None:
     """Give back attributes that are others now; those that are not there stay away."""
     own = getattr(thing, "__dict__", {})
     for key, value in saved.items():
-        if key in own and _settles(key, own[key]):
+        if key in own and _names_setting(key) and _is_setting(own[key]):
             wanted = _like(own[key], value)
             if type(own[key]) is not type(wanted) or own[key] != wanted:
                 setattr(thing, key, wanted)
 
 
 def _like(known: Any, value: Any) -> Any:
-    """A value that JSON may have turned from a tuple into a list."""
-    return tuple(value) if isinstance(value, list) and isinstance(known, tuple) else value
+    """A value to put in the place of `known`: JSON may have turned it from a tuple into a list."""
+    return tuple(value) if isinstance(value, list) and isinstance(known, tuple) else _kept(value)

@@ -6,7 +6,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -47,14 +46,18 @@ def _held(loss: Any) -> dict[str, Any]:
     if inspect.ismethod(loss):
         return {"object": loss.__self__, **getattr(loss.__self__, "__dict__", {})}
     if inspect.isfunction(loss):
-        return dict(_closed_over(loss))
+        return _closed_over(loss)
     return dict(getattr(loss, "__dict__", {}))
 
 
-def _closed_over(function: Any) -> Iterator[tuple[str, Any]]:
+def _closed_over(function: Any) -> dict[str, Any]:
+    found = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):  # nothing in it yet
-            yield name, cell.cell_contents
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # nothing in it yet
+            continue
+    return found
 
 
 def modules(model: Module, loss: Callable[..., Any]) -> dict[str, Module]:

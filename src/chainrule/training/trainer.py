@@ -9,8 +9,8 @@ from typing import IO, Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from chainrule.data.batches import shuffled_indices, train_test_split
-from chainrule.data.checks import check_batch_size
+from chainrule.data.batches import train_test_split
+from chainrule.data.checks import check_batch_size, counter
 from chainrule.errors import DataError, SettingError
 from chainrule.names import renamed_keywords
 from chainrule.nn import Module
@@ -204,7 +204,7 @@ class Trainer(Explained):
         shown, listening = report(progress), as_callbacks(callbacks)
         training = session.program("recorded" if record else "training", x_array, y_array)
         validation = session.program("validation", *held_out) if held_out is not None else None
-        shuffled_indices(0, seed)  # complains about a seed that cannot be
+        counter("seed", seed)
         with session.beginning():
             self._begin(Position(len(x_array), size, int(seed), bool(shuffle)), resume, x_array, y_array)
             self.recorder = self._recorder(record, x_array, y_array, resume) if record else None
@@ -276,7 +276,7 @@ class Trainer(Explained):
                 "fit: resume=True goes on exactly, so the rows must be those of the earlier fit, got others of the same "
                 "number. Use the same data, or leave resume out to start a new training of these weights."
             )
-        session.history.interrupted = False
+        session.history.interrupted, session.standing = False, None
 
     def _recorder(self, record: bool | str | os.PathLike[str], x: Array, y: Array, resume: bool) -> Recorder:
         """The record of the training that begins or goes on now."""
