@@ -9,7 +9,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.errors import ReplayError, StateDictError
-from chainrule.training import Callback, Trainer
+from chainrule.training import Callback, Trainer, attributes
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(200, 5)).astype(np.float32) + 3
@@ -168,3 +168,14 @@ def test_a_copy_goes_back_to_its_own_beginning(kind):
     mean = copied.model[0].mean
     assert mean is None if kind == "none at first" else not mean.numpy().any()
     assert state(trainer) == before
+
+
+def test_a_tensor_under_another_name_is_noticed():
+    model = make("attribute").model
+    before = attributes.of(model)
+    assert before.same()
+    value = model[0].mean
+    del model[0].mean
+    model[0].middle = value  # as many names, with the same values in the same order
+    assert not before.same()
+    assert set(before.now().spaces[2][2]) ^ set(before.spaces[2][2]) == {"mean", "middle"}

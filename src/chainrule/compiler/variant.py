@@ -450,7 +450,7 @@ class Variant:
             elif node is not self.bound[i] or (node.seen and slot.final is not None):
                 self._bind_state(i, slot, node)
         self.watched = None
-        if all(node is not None for node in self.bound):
+        if None not in self.bound:
             slots = [slot for i, slot in enumerate(self.state) if self.mine[i] is None]
             handles = [slot.current() for slot in [*slots, *self.unmoved]]
             if any(handle._views is not None for handle in handles):
@@ -469,11 +469,10 @@ class Variant:
         elif node.seen or not held.flags.c_contiguous or not lies_well(held):
             node, array = copied(node, held)
             slot.current()._name(node)
-        self._point(i, node, array)
+        self._point(i, slot.place, node, array)
 
-    def _point(self, i: int, node: Node, array: Array) -> None:
-        place = self.state[i].place
-        if isinstance(place, Gradient) or (place is not None and place.carried):
+    def _point(self, i: int, place: Place | None, node: Node, array: Array) -> None:
+        if place is not None and (place.carried or isinstance(place, Gradient)):
             self.mine[i] = place.get()
         self.table[self.first_state + i] = address(array)
         self.bound[i] = node if array is node._value else None
@@ -488,7 +487,7 @@ class Variant:
         if not ours or node.seen or not held.flags.c_contiguous or not lies_well(held):
             node, held = copied(node, held)
             place.set(wrap(node))
-        self._point(i, node, held)
+        self._point(i, place, node, held)
 
     def bind_places(self) -> None:
         """Point the entries of what the program puts somewhere at buffers that nobody holds."""

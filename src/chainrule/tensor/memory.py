@@ -37,7 +37,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     if size < LINE:
         return np.empty(shape, dtype)
     raw = np.empty(size + LINE, np.uint8)
-    return np.ndarray(shape, dtype, raw, -address(raw) % LINE)
+    inside: Array = np.ndarray(shape, dtype, raw, -address(raw) % LINE)
+    return inside
 
 
 def copied(array: Array, dtype: np.dtype[Any]) -> Array:

@@ -40,7 +40,11 @@ class Attributes:
 
     def same(self) -> bool:
         """Does every name stand for what it stood for?"""
-        return all(len(now) == len(copy) and all(map(is_, now.values(), copy.values())) for now, copy in self._now())
+        for thing, table, copy in self.spaces:
+            now = getattr(thing, table)
+            if len(now) != len(copy) or (copy and not _alike(now, copy)):
+                return False
+        return True
 
     def now(self) -> Attributes:
         """The same namespaces as they are now."""
@@ -126,6 +130,10 @@ def _give(model: Module, loss: Callable[..., Any], name: str, value: Tensor) -> 
 def _object(model: Module, loss: Callable[..., Any], name: str) -> tuple[Any, str]:
     path, _, key = name.rpartition(".")
     return dict(settings.objects(model, loss)).get(path), key
+
+
+def _alike(now: Space, copy: Space) -> bool:
+    return all(map(is_, now.values(), copy.values())) and list(now) == list(copy)
 
 
 def _put(space: Space, name: str, then: Any) -> None:

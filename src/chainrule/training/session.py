@@ -363,7 +363,7 @@ class Session:
     def beginning(self) -> Iterator[None]:
         """A training that cannot begin inside the block leaves the one before as it was."""
         kept = self.position, self.history, self.start, self.standing, self.modes, self.known_as
-        gradients = state.gradients(self.named().values())
+        gradients = state.gradients(state.optimized(self.optimizer))
         streams = state.values([self.random.state, self.aside.state])
         try:
             yield

@@ -19,7 +19,6 @@ from chainrule.training import state
 Plain = dict[str, Any]
 _AT_ONCE = frozenset({bool, int, float, str, type(None)})  # plain by their class alone
 _NEVER_PLAIN = (dict, set, Tensor)  # most other attributes of modules are among these
-_NOT_A_SETTING = frozenset({"_layer_name"})  # where a module is, which is not its own
 
 
 @dataclass(frozen=True)
@@ -122,14 +121,15 @@ def attributes(thing: Any) -> Plain:
     found = {}
     for key, value in getattr(thing, "__dict__", {}).items():
         if type(value) in _AT_ONCE:
-            found[key] = value
-        elif not isinstance(value, _NEVER_PLAIN) and _is_setting(value):
+            if _names_setting(key):
+                found[key] = value
+        elif not isinstance(value, _NEVER_PLAIN) and _is_setting(value) and _names_setting(key):
             found[key] = _kept(value)
-    return {key: value for key, value in found.items() if _names_setting(key)}
+    return found
 
 
 def _names_setting(key: str) -> bool:
-    return key not in _NOT_A_SETTING and not key.startswith("__")
+    return key[:2] != "__" and key != "_layer_name"  # where a module is, which is not its own
 
 
 def _is_setting(value: Any) -> bool:

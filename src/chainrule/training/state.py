@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
+import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -36,17 +36,20 @@ def parts(loss: Callable[..., Any], name: str = "loss") -> Iterator[tuple[str, A
         for key, value in _held(loss).items():
             if isinstance(value, (Module, Tensor)):
                 yield f"{name}.{key}", value
-            elif inspect.ismethod(value) or isinstance(value, functools.partial):
+            elif isinstance(value, _OF_OTHERS):
                 yield from parts(value, f"{name}.{key}")
 
 
+_OF_OTHERS = types.MethodType, functools.partial  # functions made of other things
+
+
 def _held(loss: Any) -> dict[str, Any]:
+    if isinstance(loss, types.FunctionType):
+        return _closed_over(loss)
     if isinstance(loss, functools.partial):
         return {"function": loss.func, **{str(i): value for i, value in enumerate(loss.args)}, **loss.keywords}
-    if inspect.ismethod(loss):
+    if isinstance(loss, types.MethodType):
         return {"object": loss.__self__, **getattr(loss.__self__, "__dict__", {})}
-    if inspect.isfunction(loss):
-        return _closed_over(loss)
     return dict(getattr(loss, "__dict__", {}))
 
 
