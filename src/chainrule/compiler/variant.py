@@ -145,6 +145,7 @@ class Variant:
         for i in range(len(self.trace.live)):
             self.table[self.first_live + i] = address(self.live) + 8 * i
         self.getters = [getter for getter, _ in self.trace.live]
+        self.checks = self.outside.checks
         self.guards, self.guarded = [g for g, _ in self.trace.guards], [value for _, value in self.trace.guards]
         self.pack_pointers = struct.Struct(f"={self.first_live}Q").pack_into
         self.pack_numbers = struct.Struct(f"={len(self.getters)}d").pack_into
@@ -170,7 +171,7 @@ class Variant:
         )
         self.owners = [p.owner for p in self.placed if isinstance(p, Gradient)]
         self.alone = [LISTED + 1] * len(self.placed)  # 1: the place's
-        self.rebound = True
+        self.rebound = bool(self.placed)
         bare = [g for g in grads if g.read and g.argument is None and not g.had]
         self.asked = [g for g in grads if g.read and g not in bare]  # of attributes `outside` asks when one has changed
         self.bare = [g.owner for g in bare]
@@ -212,7 +213,8 @@ class Variant:
 
     def holds(self, leaves: Sequence[Handle]) -> bool:
         """Is everything Python that the trace depended on still as it was?"""
-        self.meet(leaves)
+        if self.given:
+            self.meet(leaves)
         if not (self.outside_same() and self.places_fit()):
             return False
         if self._unchanged():
@@ -227,10 +229,10 @@ class Variant:
             if not self.outside.same():
                 return False
             self.seen, self.watched = now, None  # what modules hold may be other tensors
-        for check in self.outside.checks:
+        for check in self.checks:
             if not check():
                 return False
-        return [getter() for getter in self.guards] == self.guarded
+        return not self.guards or [getter() for getter in self.guards] == self.guarded
 
     def places_fit(self) -> bool:
         """Is there a tensor wherever the trace found one, and none where it found none?"""
@@ -406,7 +408,8 @@ class Variant:
         # `holds` saw that the rest is as it was.
         if self.watched is None or self._looked_at() or (self.carrying and self._shared()):
             self._bind_states()
-        self.bind_places()
+        if self.placed:
+            self.bind_places()
 
     def _check_alias(self, leaf: Handle) -> None:
         """Refuse a view of what the program changes otherwise: its argument would keep the old values."""
@@ -491,7 +494,7 @@ class Variant:
 
     def bind_places(self) -> None:
         """Point the entries of what the program puts somewhere at buffers that nobody holds."""
-        self.rebound = bool(self.placed) and not self._puts_free()
+        self.rebound = not self._puts_free()
         if self.rebound:
             for i, place in enumerate(self.placed):
                 self._bind_place(i, place)
