@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from chainrule import manual_seed
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is printed now into the golden files")
@@ -30,6 +32,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if file is not None:
         skipped = (report.nodeid for report in terminalreporter.stats.get("skipped", []))
         file.write_text("".join(f"{test}\n" for test in sorted(set(skipped))), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """A test draws the same numbers whatever ran before it."""
+    manual_seed(0)
 
 
 @pytest.fixture
