@@ -155,6 +155,9 @@ class Variant:
             (i, s.place) for i, s in enumerate(self.state)
             if isinstance(s.place, Gradient) or (s.place is not None and s.place.carried)
         ]  # fmt: skip
+        changing = [s for s in slots if s.argument is None and s.final is not None]
+        self.changes = {id(s.handle) for s in changing if s.place is None}
+        self.changes_placed = [s for s in changing if s.place is not None]
         self.lasting = [s for s in self.state if s.place is None]
         self.carrying = [i for i, place in self.located if place.carried]
         self.hold: list[Any] = [None] * (len(self.arguments) + len(self.state))  # keeps buffers alive
@@ -203,7 +206,7 @@ class Variant:
             node = arg._node
             if node.dtype is not dtype or node.shape != shape or node.requires_grad is not requires_grad:
                 return False
-        return len(args) == len(self.arguments) and len({*map(id, args)}) == len(args)
+        return len(args) == len(self.arguments) and (len(args) < 2 or len({*map(id, args)}) == len(args))
 
     def meet(self, leaves: Sequence[Handle]) -> None:
         """The gradient of an argument belongs to whatever tensor this call passes for it."""
@@ -215,24 +218,26 @@ class Variant:
         """Is everything Python that the trace depended on still as it was?"""
         if self.given:
             self.meet(leaves)
-        if not (self.outside_same() and self.places_fit()):
+        if self.seen != guards.latest and not self._modules_same():
+            return False
+        for check in self.checks:
+            if not check():
+                return False
+        if self.guards and [getter() for getter in self.guards] != self.guarded:
+            return False
+        if not self.places_fit():
             return False
         if self._unchanged():
             return True
         with Locks.tracing:  # another thread's trace has borrowed the state, perhaps
             return self.places_fit() and self._state_fits()
 
-    def outside_same(self) -> bool:
-        """Is everything that the trace read of Python still as it was?"""
-        if self.seen != guards.latest:
-            now = guards.latest
-            if not self.outside.same():
-                return False
-            self.seen, self.watched = now, None  # what modules hold may be other tensors
-        for check in self.checks:
-            if not check():
-                return False
-        return not self.guards or [getter() for getter in self.guards] == self.guarded
+    def _modules_same(self) -> bool:
+        now = guards.latest
+        if not self.outside.same():
+            return False
+        self.seen, self.watched = now, None  # what modules hold may be other tensors
+        return True
 
     def places_fit(self) -> bool:
         """Is there a tensor wherever the trace found one, and none where it found none?"""
@@ -276,33 +281,33 @@ class Variant:
     def call(self, leaves: Sequence[Handle]) -> Any:
         """One step."""
         outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
+        if self.derivative is not None:
+            return self._call_with_history(self.derivative, leaves, outputs)
         with Locks.tracing:
             self._bind(leaves, outputs, None)
-            variables = self._variables(leaves) if self.derivative is not None else ()
-            saved = self._read_again(leaves) if self.derivative is not None else []
         self.execute(1)
-        if self.derivative is None:
-            pairs = zip(outputs, self.result_types, strict=True)
-            return self._finish(leaves, [Node(graph.LEAF, (), {}, type, array) for array, type in pairs])
-        count = len(self.derivative.results)
-        call = Call(self.derivative, [*outputs[count:], *saved])
-        made = call_node(call, variables)
-        return self._finish(leaves, [result_node(self.derivative, made, i, outputs[i]) for i in range(count)])
+        pairs = zip(outputs, self.result_types, strict=True)
+        return self._finish(leaves, [Node(graph.LEAF, (), {}, type, array) for array, type in pairs])
+
+    def _call_with_history(self, derivative: Derivative, leaves: Sequence[Handle], outputs: list[Array]) -> Any:
+        """One step whose results remember where they came from."""
+        with Locks.tracing:
+            self._bind(leaves, outputs, None)
+            variables = tuple(self._eager(node, leaves) for node in derivative.variables)
+            saved = self._read_again(derivative, leaves)
+        self.execute(1)
+        count = len(derivative.results)
+        made = call_node(Call(derivative, [*outputs[count:], *saved]), variables)
+        return self._finish(leaves, [result_node(derivative, made, i, outputs[i]) for i in range(count)])
 
     def _result_leaves(self, outputs: list[Array]) -> list[Node]:
         nodes = self.result_nodes
         return [Node(graph.LEAF, (), {}, Type(a.shape, n.dtype), value=a) for a, n in zip(outputs, nodes, strict=True)]
 
-    def _variables(self, leaves: Sequence[Handle]) -> tuple[Node, ...]:
-        """The eager nodes to differentiate by, in the derivative's order."""
-        chosen = self.derivative.variables if self.derivative is not None else []
-        return tuple(self._eager(node, leaves) for node in chosen)
-
-    def _read_again(self, leaves: Sequence[Handle]) -> list[Array]:
+    def _read_again(self, derivative: Derivative, leaves: Sequence[Handle]) -> list[Array]:
         """The values of the inputs that the backward pass reads, safe from later writes."""
-        chosen = self.derivative.read if self.derivative is not None else []
         live = {node: np.asarray(self.live[i]) for i, (_, node) in enumerate(self.trace.live)}
-        return [live[node].copy() if node in live else self._eager(node, leaves).value for node in chosen]
+        return [live[node].copy() if node in live else self._eager(node, leaves).value for node in derivative.read]
 
     def _eager(self, entry: Node, leaves: Sequence[Handle]) -> Node:
         slot = next(slot for slot in self.trace.slots.values() if slot.input is entry)
@@ -413,13 +418,17 @@ class Variant:
 
     def _check_alias(self, leaf: Handle) -> None:
         """Refuse a view of what the program changes otherwise: its argument would keep the old values."""
-        roots = roots_of(leaf)
-        changed = {id(slot.current()) for slot in self.trace.slots.values() if slot.argument is None and slot.final}
-        if roots & changed:
-            raise InPlaceError(
-                f"compile: an argument of shape {leaf.shape} is a view of a tensor that the function changes, and would "
-                f"not see the change. Pass what tells the view (an index) and take the view inside, or pass .clone()."
-            )
+        looked_at = leaf
+        while (views := looked_at._views) is not None:
+            looked_at = views.family.target()
+            if id(looked_at) in self.changes or (self.changes_placed and self._is_changed(looked_at)):
+                raise InPlaceError(
+                    f"compile: an argument of shape {leaf.shape} is a view of a tensor that the function changes, and would "
+                    f"not see the change. Pass what tells the view (an index) and take the view inside, or pass .clone()."
+                )
+
+    def _is_changed(self, handle: Handle) -> bool:
+        return any(slot.current() is handle for slot in self.changes_placed)
 
     def _looked_at(self) -> bool:
         """Does anyone perhaps hold a buffer that the program will overwrite?"""

@@ -153,4 +153,4 @@ CENTERED_RMS = Rule("centered rms", ("square_avg", "grad_avg"), _centered_rms, e
 
 def chain(*links: Rule | None) -> tuple[Rule, ...]:
     """The links that are there."""
-    return tuple(link for link in links if link is not None)
+    return tuple(filter(None, links))
