@@ -47,3 +47,16 @@ def test_only_floating_inputs_are_checked():
     with pytest.raises(GradientError) as caught:
         cr.check_gradients(lambda i: i, cr.tensor([1]))
     assert str(caught.value) == text
+
+
+def test_a_function_that_draws_is_checked_under_one_noise():
+    own = cr.Generator(3)
+
+    def noisy(x):
+        return x.tanh() * cr.randn_like(x) + x * cr.rand(3, 4, generator=own).double()
+
+    before = cr.default_generator.get_state().tolist()
+    assert cr.check_gradients(noisy, x)
+    assert (cr.default_generator.get_state().tolist(), own.get_state().tolist()) == (before, [3, 0])
+    wrong = cr.custom_vjp(*WRONG["factor"])
+    assert not cr.check_gradients(lambda x: wrong(x) * cr.rand_like(x), x, raise_exception=False)

@@ -16,6 +16,7 @@ from chainrule.explain.verify import check_op, check_rule, rules
 from chainrule.explain.verify.laws import broken_law
 from chainrule.explain.verify.slopes import slopes, without_kinks_nearby
 from chainrule.explain.verify.trials import trials
+from chainrule.nn import functional as F
 from chainrule.ops import elementwise as ew
 
 # -- rules --------------------------------------------------------------------------------------------
@@ -227,6 +228,82 @@ def test_wrong_machine_code_is_found(data, monkeypatch, tmp_path):
     finally:
         object.__setattr__(ew.tanh, "lower", right)
     assert {v.section for v in found.failing} == {"compiled"}
+
+
+# -- networks that draw --------------------------------------------------------------------------------
+
+ELSEWHERE = cr.Generator(5)
+DRAWS = {
+    "randn": lambda z, _: z + cr.randn(*z.shape),
+    "randn_like": lambda z, _: z + cr.randn_like(z),
+    "as a factor": lambda z, _: z @ cr.randn(4, 4),
+    "rand": lambda z, _: z * cr.rand(*z.shape),
+    "rand_like": lambda z, _: z * cr.rand_like(z),
+    "dropout": lambda z, _: F.dropout(z, 0.4),
+    "bernoulli": lambda z, _: z * cr.bernoulli(cr.full(z.shape, 0.3)),
+    "bernoulli of a parameter": lambda z, _: z * cr.bernoulli(z.sigmoid()),
+    "randint": lambda z, _: z * cr.randint(1, 5, z.shape),
+    "randint of a wide range": lambda z, _: z * (cr.randint(0, 2**31, z.shape) / 2.0**31).to(z.dtype),
+    "indices": lambda z, _: z[:, cr.randint(0, 4, (4,))],
+    "in place": lambda z, _: z + cr.zeros(*z.shape).normal_() + cr.zeros(*z.shape).uniform_(),
+    "bernoulli in place": lambda z, _: z * cr.zeros(*z.shape).bernoulli_(0.3),
+    "in float64": lambda z, _: z + cr.randn(*z.shape, dtype=cr.float64).to(z.dtype),
+    "a generator of the model's": lambda z, own: z + cr.randn(*z.shape, generator=own),
+    "a generator of the module's": lambda z, _: z + cr.randn(*z.shape, generator=ELSEWHERE),
+    "a new generator": lambda z, _: z + cr.randn(*z.shape, generator=cr.Generator(2)),
+    "two in turn": lambda z, own: z + cr.randn_like(z, generator=own) * cr.rand_like(z) + cr.randn_like(z),
+}
+
+
+class Noisy(nn.Module):
+    """An autoencoder that reads its code through noise; `slope` is to be wrong where a test says so."""
+
+    def __init__(self, draw, activation=cr.tanh):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 4), nn.Linear(4, 6)
+        self.draw, self.own, self.activation = draw, cr.Generator(3), activation
+
+    def forward(self, x):
+        return self.last(self.draw(self.activation(self.first(x)), self.own))
+
+
+@pytest.fixture
+def rows():
+    return np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_network_that_draws_is_verified_under_one_noise(draw, rows):
+    cr.manual_seed(0)
+    model = Noisy(draw)
+    before = [g.get_state().tolist() for g in (cr.default_generator, model.own, ELSEWHERE)]
+    found = model.verify(rows, rows)
+    assert found, str(found)
+    assert all(v.state == "holds" for v in found.verdicts), str(found)
+    far = [v.detail for v in found.of("compiled") if "ulp" in v.detail and float(v.detail.split()[0]) > 100]
+    assert not far, far  # nothing holds only because the noise differs
+    assert [g.get_state().tolist() for g in (cr.default_generator, model.own, ELSEWHERE)] == before
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_wrong_derivative_is_found_in_a_network_that_draws(draw, rows):
+    wrong = cr.custom_vjp(lambda x: x.tanh(), lambda dY, Y, x: dY * (1 - Y * Y) * 1.0001)
+    cr.manual_seed(0)
+    failing = {(v.section, v.subject) for v in Noisy(draw, wrong).verify(rows, rows).failing}
+    assert {("gradient", "first.weight"), ("gradient", "first.bias")} <= failing
+    assert not {("gradient", "last.weight"), ("gradient", "last.bias")} & failing
+
+
+def test_wrong_machine_code_is_found_beside_normal_noise(rows, monkeypatch, tmp_path):
+    monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path))
+    right = ew.tanh.lower
+    object.__setattr__(ew.tanh, "lower", lambda e, x: right(e, right(e, x)))
+    try:
+        found = Noisy(DRAWS["randn_like"]).verify(rows, rows)
+    finally:
+        object.__setattr__(ew.tanh, "lower", right)
+    assert {v.section for v in found.failing} == {"compiled"}
+    assert {"loss", "last.weight", "loss in float64", "outputs in float64"} <= {v.subject for v in found.failing}
 
 
 def test_bad_input(data):

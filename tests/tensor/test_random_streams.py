@@ -2,8 +2,11 @@
 
 import threading
 
+import numpy as np
+import pytest
+
 import chainrule as cr
-from chainrule.tensor.random import current_generator, drawing_from
+from chainrule.tensor.random import Reread, current_generator, drawing_from
 
 
 def test_inside_the_block_draws_come_from_the_generator_and_the_default_one_stays():
@@ -45,3 +48,50 @@ def test_a_compiled_function_draws_from_what_is_current_at_each_call():
         with drawing_from(generator):
             assert cr.equal(draw(), cr.rand(2, generator=twin))
     assert (a.get_state().tolist(), b.get_state().tolist()) == ([1, 2], [2, 2])
+
+
+@pytest.mark.parametrize("draw", [cr.rand, cr.randn])
+def test_float64_draws_are_the_float32_ones_to_their_rounding(draw):
+    narrow, wide = (draw(1000, dtype=dtype, generator=cr.Generator(3)) for dtype in (cr.float32, cr.float64))
+    np.testing.assert_allclose(narrow.numpy(), wide.numpy(), atol=1e-4)
+    assert not cr.equal(narrow.double(), wide)
+
+
+@pytest.mark.parametrize("draw", [cr.rand, cr.randn])
+def test_what_is_read_again_is_the_same_and_wide_only_more_exact(draw):
+    source, other = cr.Generator(3), cr.Generator(4)
+    plain, wide = Reread(source), Reread(source, wide=True)
+    found = []
+    for random in (plain, plain, wide, wide):
+        with random.again():
+            found.append([draw(1000).numpy(), draw(1000, dtype=cr.float64, generator=other).numpy()])
+    for a, b in (found[:2], found[2:]):
+        assert all(map(np.array_equal, a, b))
+    assert found[2][0].dtype == np.float64
+    np.testing.assert_allclose(found[0][0], found[2][0], rtol=1e-6, atol=1e-6)
+    assert (source.get_state().tolist(), other.get_state().tolist()) == ([3, 0], [4, 0])
+
+
+def test_an_error_on_the_way_sets_all_generators_back():
+    source, other = cr.Generator(3), cr.Generator(4)
+
+    def failing():
+        with Reread(source).again():
+            raise KeyError(cr.rand(2), cr.rand(2, generator=other))
+
+    with pytest.raises(KeyError):
+        failing()
+    assert (source.get_state().tolist(), other.get_state().tolist()) == ([3, 0], [4, 0])
+
+
+def test_a_compiled_function_that_was_read_again_draws_anew_outside():
+    draw = cr.compile(lambda: cr.randn(3))
+    random = Reread(cr.Generator(3), wide=True)
+    found = []
+    for _ in range(2):
+        with random.again():
+            found.append(draw())
+    assert cr.equal(*found)
+    one, other = draw(), draw()
+    assert (found[0].dtype, one.dtype) == (cr.float64, cr.float32)
+    assert not cr.equal(one, other)

@@ -10,6 +10,7 @@ from chainrule.tensor.memory import LINE, _first, address, aligned, empty
 
 __all__ = ["address", "addresses", "aligned", "contiguous", "empty", "lies_well"]
 
+
 def contiguous(array: Array) -> Array:
     """The array in row-major order, itself if it is so already (NumPy's own function adds an axis to numbers)."""
     return array if array.flags.c_contiguous else array.copy(order="C")

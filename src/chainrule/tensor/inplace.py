@@ -153,7 +153,9 @@ class InPlace(Indexing):
 
         if not low <= high:
             raise SettingError(f"uniform_: low must not exceed high, got {low} and {high}. Swap them.")
-        return self._rebind(uniform(self.shape, self.dtype, generator) * (high - low) + low, "uniform_")
+        return self._rebind(
+            (uniform(self.shape, self.dtype, generator) * (high - low) + low).to(self.dtype), "uniform_"
+        )
 
     def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
         """Normal with this mean and standard deviation."""
@@ -161,7 +163,7 @@ class InPlace(Indexing):
 
         if not std >= 0:
             raise SettingError(f"normal_: std must be 0 or more, got {std}. Use its absolute value.")
-        return self._rebind(normal(self.shape, self.dtype, generator) * std + mean, "normal_")
+        return self._rebind((normal(self.shape, self.dtype, generator) * std + mean).to(self.dtype), "normal_")
 
     def bernoulli_(self, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
         """One with probability p, else zero."""

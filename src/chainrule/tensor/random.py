@@ -36,6 +36,8 @@ class Generator:
     True
     """
 
+    wide = False  # see `Reread`
+
     def __init__(self, seed: int = 0) -> None:
         self.state = _start(seed)
 
@@ -58,6 +60,39 @@ class Generator:
             drawn = tuple(apply(random.random_bits, self.state, shape=shape, word=word) for word in range(words))
             self.state += tensor([0, 1], dtypes.int64)
         return drawn
+
+    def heard(self, source: Generator) -> None:
+        """`source` is about to be drawn from while this is what the thread draws from."""
+
+
+class Reread(Generator):
+    """Another generator's stream, for whoever evaluates one function several times and must meet the same numbers.
+
+    Drawn from with `drawing_from`, it takes down every generator that a draw names, so that all can be set back.
+    Where it is `wide`, uniform and normal numbers have the bits that float32 draws have, and float64's arithmetic and
+    dtype, whatever dtype is asked for: a model converted to float64 draws what it drew in float32, to rounding.
+
+    Attributes:
+        starts: this stream, and other generators drawn from in eager mode, each with its state before the first draw.
+    """
+
+    def __init__(self, generator: Generator, wide: bool = False) -> None:
+        self.state, self.wide = generator.state, wide
+        self.starts: list[tuple[Generator, Tensor]] = [(self, self.get_state())]
+
+    def heard(self, source: Generator) -> None:
+        if graph.current_trace() is None and not any(source.state is known.state for known, _ in self.starts):
+            self.starts.append((source, source.get_state()))
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Draws inside the block come from here; afterwards all stand where they stood, to be drawn once more."""
+        try:
+            with drawing_from(self):
+                yield
+        finally:
+            for generator, state in self.starts:
+                generator.set_state(state)
 
 
 def _start(seed: int) -> Tensor:
@@ -119,13 +154,29 @@ def manual_seed(seed: int) -> Generator:
     return default_generator.manual_seed(seed)
 
 
+def _source(generator: Generator | None) -> tuple[Generator, bool]:
+    """What to draw from, and whether it is to be `wide`."""
+    current = current_generator()
+    source = generator or current
+    current.heard(source)
+    return source, current.wide
+
+
 def uniform(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     """Uniform in [0, 1), with 24 random bits (float32) or 53 (float64)."""
     _need_float("uniform", dtype)
-    source = generator or current_generator()
+    source, wide = _source(generator)
+    if wide:
+        return _unit32(*source.bits(shape)).double()
     if dtype == dtypes.float64:
         return _unit64(*source.bits(shape, 2))
     return _unit32(*source.bits(shape)).to(dtype)
+
+
+def _fine(shape: Shape, generator: Generator | None) -> Tensor:
+    """Uniform in [0, 1), with 53 random bits always."""
+    source, _ = _source(generator)
+    return _unit64(*source.bits(shape, 2))
 
 
 def _need_float(name: str, dtype: DType) -> None:
@@ -151,10 +202,13 @@ def normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     Statistics 29 (1958).
     """
     _need_float("normal", dtype)
-    source = generator or current_generator()
-    if dtype == dtypes.float64:
+    source, wide = _source(generator)
+    if wide:
+        u, v = (_unit32(bits).double() for bits in source.bits(shape, 2))
+        dtype = dtypes.float64
+    elif dtype == dtypes.float64:
         a, b, c, d = source.bits(shape, 4)
-        u, v = _unit64(a, b), _unit64(c, d)
+        u, v = _unit64(a, c), _unit64(b, d)  # float32's words lead: the same numbers to its rounding
     else:
         u, v = map(_unit32, source.bits(shape, 2))
     return ((-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()).to(dtype)
@@ -211,7 +265,7 @@ def randint(
         raise ValueError(
             f"{graph.who('randint')}: high must exceed low, got low {low}, high {high}. Swap or widen the bounds."
         )
-    drawn = uniform(sizes_of(size), dtypes.float64, generator)
+    drawn = _fine(sizes_of(size), generator)
     result: Tensor = ((drawn * (high - low)).floor().long() + low).to(dtype or dtypes.int64)
     return result
 
@@ -225,7 +279,7 @@ def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
     [0, 1, 2, 3]
     """
     n = integer(n, "randperm", "n")
-    drawn = uniform((n,), dtypes.float64, generator)
+    drawn = _fine((n,), generator)
     return tensor(np.argsort(drawn._node.value, kind="stable"), dtypes.int64) if n else arange(0)
 
 

@@ -25,7 +25,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.tensor.random import current_generator
+from chainrule.tensor.random import Generator, Reread, current_generator, drawing_from
 from chainrule.training import attributes, inputs
 from chainrule.training.state import once
 
@@ -66,7 +66,8 @@ def verify(model: Module, x: object, y: object, loss: Loss | None = None, rows: 
     True
     """
     chosen = loss or (F.cross_entropy if np.asarray(y).dtype.kind in "iu" else F.mse_loss)
-    x_array, y_array = inputs.rows(model, chosen, {}, x, y, "verify")
+    with Reread(current_generator()).again():
+        x_array, y_array = inputs.rows(model, chosen, {}, x, y, "verify")
     network = _Network(model, chosen, x_array[:rows], y_array[:rows])
     exact = network.in_float64()
     parts = (_rules(exact), _gradient(exact), _adjoint(exact), _compiled(network, exact), _same_values(exact))
@@ -74,9 +75,12 @@ def verify(model: Module, x: object, y: object, loss: Loss | None = None, rows: 
 
 
 class _Network:
-    """A model as a function of its parameters, drawing the same random numbers at every call."""
+    """A model as a function of its parameters, drawing the same random numbers at every call.
 
-    def __init__(self, model: Module, loss: Loss, x: Array, y: Array) -> None:
+    In float64 they are those of float32 (`Reread`): other noise would be another function.
+    """
+
+    def __init__(self, model: Module, loss: Loss, x: Array, y: Array, wide: bool = False) -> None:
         self.model, self.loss, self.x, self.y = model, loss, x, y
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         if not named:
@@ -86,24 +90,39 @@ class _Network:
         self.names = [name for name, _ in named]
         self.parameters: list[Tensor] = [p for _, p in named]
         self.arrays = [np.array(p._node.value) for p in self.parameters]
-        self.random = current_generator().get_state()
+        self.random = Reread(current_generator(), wide)
+        self.starts = self._starts()
 
     def in_float64(self) -> _Network:
         model = copy.deepcopy(self.model).double()
         x, y = (a.astype(np.float64) if a.dtype.kind == "f" else a for a in (self.x, self.y))
-        return _Network(model, self.loss, x, y)
+        return _Network(model, self.loss, x, y, wide=True)
+
+    def _starts(self) -> list[tuple[Generator, Tensor]]:
+        """Every generator that the model and the loss draw from, and where it stands, found by one evaluation."""
+        with self._kept(), self.random.again(), no_grad():
+            self.loss(self.model(tensor(self.x)), tensor(self.y))
+        return list(self.random.starts)
 
     @contextmanager
     def _with(self, parameters: Sequence[Tensor]) -> Iterator[None]:
         """These parameters in place of the model's, and the same random numbers each time."""
-        generator, held = current_generator(), attributes.of(self.model)
-        handles = once(held.tensors(), [*self.parameters, generator.state])
-        before = [handle._node for handle in handles]
-        try:
+        with self._kept(*(generator.state for generator, _ in self.starts)):
             for handle, given in zip(self.parameters, parameters, strict=True):
                 handle._node = given._node
-            generator.set_state(self.random)
+            for generator, state in self.starts:
+                generator.set_state(state)
             yield
+
+    @contextmanager
+    def _kept(self, *others: Tensor) -> Iterator[None]:
+        """The model's tensors, and others, are afterwards as they were."""
+        held = attributes.of(self.model)
+        handles = once(held.tensors(), [*self.parameters, *others])
+        before = [handle._node for handle in handles]
+        try:
+            with drawing_from(self.random):
+                yield
         finally:
             held.put_names()
             for handle, node in zip(handles, before, strict=True):
@@ -119,6 +138,16 @@ class _Network:
         """The loss, which may draw random numbers too."""
         with self._with(parameters):
             return self.loss(self.model(tensor(self.x)), tensor(self.y))
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the parameters, compiled; what it draws from is asked for before it is called."""
+        native = compile(function)
+
+        def call(*parameters: Tensor) -> Any:
+            with drawing_from(self.random):
+                return native(*parameters)
+
+        return call
 
     @cached_property
     def fast(self) -> tuple[_Fast, _Fast]:
@@ -138,7 +167,7 @@ class _Fast:
     """A function of the parameters, compiled in float64; where it is not NumPy's at the point, NumPy's itself."""
 
     def __init__(self, network: _Network, function: Callable[..., Tensor]) -> None:
-        native = compile(function)
+        native = network.compiled(function)
         with no_grad():
             leaves = [tensor(a) for a in network.arrays]
             ours, numpys = np.array(native(*leaves)._node.value), np.asarray(function(*leaves)._node.value)
@@ -262,7 +291,7 @@ def _moved_outputs(network: _Network, directions: dict[int, Array], weights: Arr
 
 
 def _compiled(network: _Network, exact: _Network) -> Iterator[Verdict]:
-    native = _arrays(compile(network.value_and_gradients)(*network.leaves()))
+    native = _arrays(network.compiled(network.value_and_gradients)(*network.leaves()))
     eager = _arrays(network.value_and_gradients(*network.leaves()))
     truth = _arrays(exact.value_and_gradients(*exact.leaves()))
     for name, ours, numpys, right in zip(["loss", *network.names], native, eager, truth, strict=True):
