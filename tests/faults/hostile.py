@@ -180,7 +180,8 @@ class Mutator:
             case 3:
                 found[name] = array[None]
             case 4:
-                found[name] = array.astype(self.rng.choice(["f8", "i8", "i4", "u1", "?", "f2", "i2"]))
+                with np.errstate(all="ignore"):
+                    found[name] = array.astype(self.rng.choice(["f8", "i8", "i4", "u1", "?", "f2", "i2"]))
             case 5:
                 found[name] = np.full_like(array, self.rng.choice([-1, 0, 2**31 - 1]))
             case 6:
@@ -189,6 +190,50 @@ class Mutator:
                 other = self.rng.choice(sorted(given))
                 found[name], found[other] = found[other], found[name]
         return found
+
+    def values(self, given: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        """Arrays of the right form with one value in them that no training leaves there."""
+        found, name = dict(given), self.rng.choice(sorted(n for n in given if bad_values(n)))
+        array = found[name].copy()
+        at = self.rng.randrange(array.size) if not name.startswith("streams.") else 1
+        array.reshape(-1)[at] = self.rng.choice(bad_values(name))
+        found[name] = array
+        return found
+
+    def progress(self, meta: Any) -> Any:
+        """A description in which one number says what no other can agree with, or what no step can use."""
+        meta = json.loads(json.dumps(meta))
+        position, history = meta["position"], meta["history"]
+        groups, schedule = meta["settings"]["pairs"][0][1]["list"], meta["settings"]["pairs"][1][1]["list"][0]
+        nan, inf = float("nan"), float("inf")
+
+        def put(pairs: Any, name: str, value: Any) -> None:
+            next(pair for pair in pairs["pairs"] if pair[0] == name)[1] = value
+
+        changes: list[Callable[[], Any]] = [
+            lambda: position.update(epoch=position["epoch"] + self.rng.choice([1, -1, 2**40])),
+            lambda: position.update(step=1), lambda: position.update(sums=[1.0]), lambda: position.update(told=0, epoch=0),
+            lambda: position.update(seed=position["seed"] + 1), lambda: position.update(rates=[inf] * len(groups)),
+            lambda: position.update(batch_size=7), lambda: history.update(steps=history["steps"] + 1),
+            lambda: meta.update(position=None), lambda: history["loss"].append(0.5),
+            lambda: put(groups[0], "lr", self.rng.choice([nan, inf, -0.1])),
+            lambda: put(schedule, "last_epoch", self.rng.choice([-1, 0.5, nan, 1e300])),
+            lambda: [pair.__setitem__(1, nan) for pair in schedule["pairs"] if isinstance(pair[1], float)],
+        ]  # fmt: skip
+        self.rng.choice(changes)()
+        return meta
+
+
+def bad_values(name: str) -> list[float]:
+    """What cannot stand in a tensor of this name; nothing for what is the user's."""
+    kind, slot = name.partition(".")[0], name.rpartition(".")[2]
+    if kind == "streams":
+        return [-1, -(2**63)]
+    if slot == "step":
+        return [float("nan"), float("inf"), -1.0, 0.5]
+    if slot in ("exp_avg_sq", "square_avg"):
+        return [float("nan"), -1e-3, float("-inf")]
+    return [float("nan"), float("inf"), float("-inf")] if name != "weights.loss.seen" else []
 
 
 # -- what is tried ----------------------------------------------------------------------------------------
@@ -219,14 +264,9 @@ class Hunt:
     def run(self, count: int) -> None:
         """So many files."""
         kinds = [
-            self.checkpoint,
-            self.checkpoint,
-            self.checkpoint,
-            self.header,
-            self.record,
-            self.state,
+            self.checkpoint, self.checkpoint, self.checkpoint, self.wrong_value, self.header, self.record, self.state,
             self.configuration,
-        ]
+        ]  # fmt: skip
         for number in range(count):
             act = kinds[number % len(kinds)]
             try:
@@ -265,6 +305,18 @@ class Hunt:
             made.save(self.folder / "again", durable=False)  # what was taken over can be saved
             made.load(self.folder / "again")
             made.load(self.folder / f"saved-{kind}")
+
+    def wrong_value(self, kind: int) -> None:
+        """A file of the right form, in which one value is wrong: it must not load."""
+        tensors, meta = self.saved[kind]
+        if self.rng.random() < 0.5:
+            tensors = self.mutator.values(tensors)
+        else:
+            meta = self.mutator.progress(meta)
+        save_file(tensors, self.folder / "hostile", meta, durable=False)
+        made = self.trainers[kind]
+        loaded = self.judge("wrong value", lambda: made.load(self.folder / "hostile"), lambda: everything(made))
+        assert not loaded, f"it loaded: {_difference((tensors, meta), self.saved[kind])}"
 
     def header(self, kind: int) -> None:
         data = (self.folder / f"run-{kind}" / "record" / "checkpoints" / "00000000.safetensors").read_bytes()
@@ -328,6 +380,11 @@ class Hunt:
         history = self.folder / "run-0" / "history.json"
         history.write_text(json.dumps(self.mutator.changed(self.saved[0][1]["history"])))
         self.judge("history", lambda: building.read_history(history), lambda: None)
+
+
+def _difference(a: tuple[dict[str, Any], Any], b: tuple[dict[str, Any], Any]) -> str:
+    names = [name for name in a[0] if a[0][name].tobytes() != b[0][name].tobytes()]
+    return f"{names} {a[1] if a[1] != b[1] else ''}"[:2000]
 
 
 def main() -> int:

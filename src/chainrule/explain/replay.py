@@ -125,7 +125,7 @@ class Replay:
                 self.trainer.session.go_to(self._at[1])
                 return self._at[0]
             try:
-                saved.load(self.trainer.session, self.record.checkpoint(found))
+                saved.load(self.trainer.session, self.record.checkpoint(found), recorded=True)
                 self.trainer.session.wear(self.trainer.session.modes or {})
                 return found
             except DamagedFileError as error:

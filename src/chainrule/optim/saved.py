@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # Switches of PyTorch's implementation that have no counterpart here.
 FOREIGN = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay", "params"}
+# What a step leaves in these slots: a step that leaves anything else in them leaves NaN in the weights, too.
+FINITE = {"exp_avg", "grad_avg", "momentum_buffer"}
+SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg"}  # infinite where a gradient's square is beyond the dtype
 
 
 def state_dict(optimizer: Optimizer) -> dict[str, Any]:
@@ -63,7 +66,8 @@ def load(optimizer: Optimizer, given: dict[str, Any]) -> None:
 
 
 def check(optimizer: Optimizer, given: Any, whole: bool = False) -> dict[Tensor, dict[str, Tensor]]:
-    """The state of each parameter in a ``state_dict``; `whole`: none of what a saved step leaves may be missing.
+    """The state of each parameter in a ``state_dict``; `whole`: none of what a saved step leaves may be
+    missing, and the values are for `impossible` to judge.
 
     Raises:
         StateDictError: it does not fit the optimizer.
@@ -77,6 +81,8 @@ def check(optimizer: Optimizer, given: Any, whole: bool = False) -> dict[Tensor,
     loaded = _by_parameter(name, optimizer.param_groups, given)
     for parameter, values in loaded.items():
         _check_state(name, parameter, values)
+        if not whole:
+            _check_counter(name, values)
     if whole:
         _check_whole(name, optimizer, given, loaded)
     return loaded
@@ -177,6 +183,30 @@ def _check_state(name: str, parameter: Tensor, values: dict[str, Tensor]) -> Non
                 f"{expected}, "
                 f"got {value.shape}. The parameters may stand in another order than when they were saved."
             )
+
+
+def _check_counter(name: str, values: dict[str, Tensor]) -> None:
+    """Moments may be NaN in a ``state_dict``, as in PyTorch; a counter that is none would be wrong in every step."""
+    counter = values.get("step")
+    if counter is not None and (wrong := impossible("step", counter.detach().numpy())) is not None and wrong[0]:
+        raise StateDictError(
+            f"{name}: the state 'step' of a parameter must be {wrong[1]}, got {counter.item()!r}. Give a dict that "
+            f"{name}.state_dict() made."
+        )
+
+
+def impossible(slot: str, value: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], str] | None:
+    """Where some state holds what no step leaves there, and what must hold; None where nothing is known of the slot.
+
+    Example:
+        >>> impossible("square_avg", np.array([1.0, -1.0, np.inf]))
+        (array([False,  True, False]), '0 or more')
+    """
+    if slot == "step":
+        return ~((value >= 0) & (value == np.floor(value)) & np.isfinite(value)), "a whole number, 0 or more"
+    if slot in FINITE:
+        return ~np.isfinite(value), "a finite number"
+    return (~(value >= 0), "0 or more") if slot in SQUARES else None
 
 
 def _copy(own: dict[str, Tensor], values: dict[str, Tensor]) -> None:

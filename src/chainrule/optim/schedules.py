@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
 from chainrule import graph
 from chainrule.errors import SettingError, TraceError, unknown_name
+from chainrule.files.document import is_whole
 from chainrule.optim.optimizer import Optimizer
 from chainrule.optim.saved import plain
+
+COUNTS = {"last_epoch", "num_bad_epochs", "cooldown_counter", "patience", "cooldown"}
 
 
 class LRScheduler:
@@ -39,12 +42,16 @@ class LRScheduler:
         for name, value in vars(self).items():  # a factor of NumPy's would round the rates to its own dtype
             if not isinstance(value, (list, tuple)):
                 setattr(self, name, plain(value))
+        self.check()
         self.optimizer = optimizer
         self.last_epoch: int = plain(last_epoch)
         self.base_lrs: list[float] = []
         self._initial = True  # the step below only takes its place in the count
         self.step()
         self._initial = False
+
+    def check(self) -> None:
+        """Raise `SettingError` for settings that cannot be."""
 
     def get_lr(self) -> list[float]:
         """The rate of each group at ``self.last_epoch``, from those in force."""
@@ -76,6 +83,28 @@ class LRScheduler:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a ``state_dict``; the optimizer's own holds the rate in force."""
         self.__dict__.update({key: copy(value) for key, value in state_dict.items()})
+
+
+def check_state(schedule: LRScheduler | ReduceLROnPlateau, state: Mapping[str, Any]) -> None:
+    """Raise `SettingError` for a ``state_dict`` from which this schedule could not go on.
+
+    Example:
+        >>> import chainrule as cr
+        >>> step = StepLR(cr.optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0), 3)
+        >>> check_state(step, {**step.state_dict(), "last_epoch": 0.5})
+        Traceback (most recent call last):
+        chainrule.errors.SettingError: StepLR: last_epoch must be a whole number, 0 or more, got 0.5.
+    """
+    name, wanted = type(schedule).__name__, copy(schedule)
+    vars(wanted).update(state)
+    for key, value in state.items():
+        if key in COUNTS and not (is_whole(value) and value >= 0):
+            raise SettingError(f"{name}: {key} must be a whole number, 0 or more, got {value!r}.")
+        if any(
+            isinstance(v, float) and math.isnan(v) for v in (value if isinstance(value, (list, tuple)) else [value])
+        ):
+            raise SettingError(f"{name}: {key} must be without NaN, got {value!r}.")
+    wanted.check()
 
 
 def check_outside(schedule: object) -> None:
@@ -150,10 +179,12 @@ class StepLR(LRScheduler):
     """The rate times ``gamma`` every ``step_size`` epochs."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
-        if step_size < 1:
-            raise SettingError(f"StepLR: step_size must be 1 or more, got {step_size!r}.")
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
+
+    def check(self) -> None:
+        if self.step_size < 1:
+            raise SettingError(f"StepLR: step_size must be 1 or more, got {self.step_size!r}.")
 
     def _rate(self, rate: float, base: float) -> float:
         return rate * self.gamma if self.last_epoch and self.last_epoch % self.step_size == 0 else rate
@@ -174,10 +205,12 @@ class ConstantLR(LRScheduler):
     """The rate times ``factor`` until epoch ``total_iters``, from there on as it was."""
 
     def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1) -> None:
-        if not 0 < factor <= 1:
-            raise SettingError(f"ConstantLR: factor must be above 0 and at most 1, got {factor!r}.")
         self.factor, self.total_iters = factor, total_iters
         super().__init__(optimizer, last_epoch)
+
+    def check(self) -> None:
+        if not 0 < self.factor <= 1:
+            raise SettingError(f"ConstantLR: factor must be above 0 and at most 1, got {self.factor!r}.")
 
     def _rate(self, rate: float, base: float) -> float:
         if self.last_epoch == 0:
@@ -200,13 +233,15 @@ class LinearLR(LRScheduler):
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5,
         last_epoch: int = -1,
     ) -> None:  # fmt: skip
-        if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
-            raise SettingError(
-                f"LinearLR: start_factor must be above 0 and end_factor 0 or more, both at most 1, got "
-                f"{start_factor!r} and {end_factor!r}."
-            )
         self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         super().__init__(optimizer, last_epoch)
+
+    def check(self) -> None:
+        if not 0 < self.start_factor <= 1 or not 0 <= self.end_factor <= 1:
+            raise SettingError(
+                f"LinearLR: start_factor must be above 0 and end_factor 0 or more, both at most 1, got "
+                f"{self.start_factor!r} and {self.end_factor!r}."
+            )
 
     def _rate(self, rate: float, base: float) -> float:
         if self.last_epoch == 0:
@@ -240,12 +275,14 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
-        if T_max < 1:
-            raise SettingError(
-                f"CosineAnnealingLR: T_max, the epochs to the lowest rate, must be 1 or more, got {T_max!r}."
-            )
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
+
+    def check(self) -> None:
+        if self.T_max < 1:
+            raise SettingError(
+                f"CosineAnnealingLR: T_max, the epochs to the lowest rate, must be 1 or more, got {self.T_max!r}."
+            )
 
     def _rate(self, rate: float, base: float) -> float:
         if self._initial:
@@ -285,19 +322,23 @@ class ReduceLROnPlateau:
         min_lr: float = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        if factor >= 1:
-            raise SettingError(f"ReduceLROnPlateau: factor must be below 1, got {factor!r}.")
-        if mode not in ("min", "max"):
-            raise unknown_name("mode", mode, ["min", "max"])
-        if threshold_mode not in ("rel", "abs"):
-            raise unknown_name("threshold_mode", threshold_mode, ["rel", "abs"])
         self.optimizer, self.mode, self.threshold_mode = optimizer, mode, threshold_mode
         self.factor, self.threshold, self.min_lr, self.eps = (
             float(plain(value)) for value in (factor, threshold, min_lr, eps)
         )
         self.patience, self.cooldown = int(plain(patience)), int(plain(cooldown))
+        self.check()
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
+
+    def check(self) -> None:
+        """Raise `SettingError` for settings that cannot be."""
+        if self.factor >= 1:
+            raise SettingError(f"ReduceLROnPlateau: factor must be below 1, got {self.factor:g}.")
+        if self.mode not in ("min", "max"):
+            raise unknown_name("mode", self.mode, ["min", "max"])
+        if self.threshold_mode not in ("rel", "abs"):
+            raise unknown_name("threshold_mode", self.threshold_mode, ["rel", "abs"])
 
     def is_better(self, metric: float) -> bool:
         """Is this an improvement on the best so far?"""

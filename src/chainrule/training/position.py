@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from chainrule.files.document import Fields, is_number
+from chainrule.files.document import LARGEST, Fields, is_number
 from chainrule.training.stretch import Cut
 
 
@@ -48,7 +49,7 @@ class Position:
         """What `dataclasses.asdict` made of a position, by way of a file.
 
         Raises:
-            DamagedFileError: it is none, of an optimizer with so many groups.
+            DamagedFileError: it is none, of an optimizer with so many groups, or one where no training can stand.
         """
         saved.names(cls.__dataclass_fields__.keys())
         rows = saved.whole("rows", 1)
@@ -57,11 +58,26 @@ class Position:
         rates = saved.items("rates", _is_float, "a list of numbers")
         if len(rates) not in (0, groups):
             saved.refuse("rates", f"a list of {groups} rates, or none", rates)
-        return cls(
+        found = cls(
             rows, batch_size, saved.whole("seed", 0, 2**64 - 1), saved.flag("shuffle"), saved.whole("epoch"),
             saved.whole("step", 0, -(-rows // batch_size)), tuple(sums), tuple(rates),
             saved.whole("told") if saved.has("told") else None,
         )  # fmt: skip
+        found._check(saved)
+        return found
+
+    def _check(self, saved: Fields) -> None:
+        """Every field fits the others."""
+        if bool(self.sums) != bool(self.step):
+            saved.refuse("sums", "numbers in the middle of an epoch, and none between two", list(self.sums))
+        if self.sums and not math.isfinite(self.sums[0]):
+            saved.refuse("sums", "finite in its first, which is of the losses", list(self.sums))
+        if any(map(math.isinf, self.rates)):
+            saved.refuse("rates", "finite numbers", list(self.rates))
+        if self.told is not None and (self.step or not self.epoch):
+            saved.refuse("told", f"null after {self.epoch} epochs and {self.step} steps", self.told)
+        if self.done > LARGEST:
+            saved.refuse("epoch", f"so small that the steps can be counted, {self.steps} an epoch", self.epoch)
 
 
 def _is_float(value: object) -> bool:

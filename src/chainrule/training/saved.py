@@ -17,7 +17,7 @@ from chainrule.nn import state as module_state
 from chainrule.optim import saved as optimizer_state
 from chainrule.tensor import Tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training import attributes, checkpoints
+from chainrule.training import attributes, checkpoints, possible
 from chainrule.training.history import History
 from chainrule.training.position import Position
 from chainrule.training.session import Session
@@ -27,9 +27,18 @@ FORMAT = "chainrule.trainer/3"
 STREAMS = ("random", "aside")
 
 
-def save(session: Session, path: str | os.PathLike[str], durable: bool = True) -> None:
-    """Write a training to `path`, whole or not at all."""
+def save(session: Session, path: str | os.PathLike[str], durable: bool = True, recorded: bool = False) -> None:
+    """Write a training to `path`, whole or not at all.
+
+    Args:
+        recorded: for a record, which keeps what a callback put into weights whatever it is.
+
+    Raises:
+        NonFiniteError: a weight is not finite, so that no training could go on from there.
+    """
     named = session.named()
+    if not recorded:
+        possible.check_savable(session, path)
     tensors: dict[str, Tensor] = {f"weights.{name}": handle for name, handle in named.items()}
     tensors.update({f"gradients.{n}": h.grad for n, h in named.items() if h.grad is not None})
     beside = attributes.named(session.model, session.loss)
@@ -63,8 +72,11 @@ class Found:
     training: str
 
 
-def load(session: Session, path: str | os.PathLike[str]) -> None:
+def load(session: Session, path: str | os.PathLike[str], recorded: bool = False) -> None:
     """Take over what `save` wrote: all of it, or nothing.
+
+    Args:
+        recorded: as for `save`.
 
     Raises:
         DamagedFileError: the file is missing, cut off, changed, of another kind, or holds what no training saves.
@@ -72,7 +84,7 @@ def load(session: Session, path: str | os.PathLike[str]) -> None:
         SettingError: it is of another optimizer, or of other schedules.
     """
     with session.held("load"):
-        _take_over(session, read(session, path))
+        _take_over(session, read(session, path, recorded))
 
 
 def _take_over(session: Session, found: Found) -> None:
@@ -105,7 +117,7 @@ def _put(session: Session, found: Found) -> None:
 # -- what a file must hold --------------------------------------------------------------------------------
 
 
-def read(session: Session, path: str | os.PathLike[str]) -> Found:
+def read(session: Session, path: str | os.PathLike[str], recorded: bool = False) -> Found:
     """What a file holds; `session` is asked what fits it, and not changed."""
     tensors, meta = checkpoints.load_file(path)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
@@ -123,18 +135,24 @@ def read(session: Session, path: str | os.PathLike[str]) -> Found:
     beside = _under("attributes", tensors)
     _check_attributes(session, path, beside)
     optimizer = checkpoints.unflatten(fields.required("optimizer"), tensors, f"{path}: optimizer")
-    optimizer_state.check(session.optimizer, optimizer, whole=True)
+    slots = optimizer_state.check(session.optimizer, optimizer, whole=True)
     settings = checkpoints.unflatten(fields.required("settings"), tensors, f"{path}: settings")
     position = (
         Position.read(fields.fields("position"), len(session.optimizer.param_groups))
         if fields.has("position")
         else None
     )
-    return Found(
+    found = Found(
         weights, gradients, {name: _stream(path, name, tensors) for name in STREAMS}, beside, optimizer,
         session.fitting(Fields(settings, f"{path}: settings")), position, History.read(fields.fields("history")),
         fields.text("training"),
     )  # fmt: skip
+    possible.check_state(fields.source, slots.values())
+    possible.check_progress(session, fields.source, position, found.history)
+    possible.check_streams(fields.source, position, found.streams)
+    if not recorded:
+        possible.check_weights(session, fields.source, position, weights)
+    return found
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

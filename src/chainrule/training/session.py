@@ -17,11 +17,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from chainrule.errors import BusyError, DamagedFileError, DtypeError, SettingError
+from chainrule.errors import BusyError, DamagedFileError, DtypeError, SettingError, UnknownNameError
 from chainrule.files.document import Fields
 from chainrule.nn import Module
 from chainrule.nn.meaning import Meaning, meaning_of, named
 from chainrule.optim import Optimizer
+from chainrule.optim.schedules import check_state
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.random import Generator, drawing_from
@@ -193,11 +194,13 @@ class Session:
             DamagedFileError: they do not, or are none.
         """
         found = settings.fitting(self.settings(), saved, self.named())
-        for group, other in zip(self.optimizer.param_groups, found.groups, strict=True):
-            try:
+        try:
+            for group, other in zip(self.optimizer.param_groups, found.groups, strict=True):
                 self.optimizer.check({**group, **other})
-            except SettingError as error:
-                raise DamagedFileError(f"{saved.source}: {error} {saved.remedy}") from None
+            for schedule, place in zip(self.schedules.all, found.schedules, strict=True):
+                check_state(schedule, place)
+        except (SettingError, UnknownNameError) as error:
+            raise DamagedFileError(f"{saved.source}: {error} {saved.remedy}") from None
         return found
 
     @property

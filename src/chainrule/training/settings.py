@@ -62,8 +62,8 @@ def fitting(own: Settings, saved: Fields, handles: Mapping[str, Tensor]) -> Sett
     for name in trained.names():
         if trained.flag(name) and name in handles and not handles[name].dtype.is_floating_point:
             trained.refuse(name, "false, as it is no floating tensor", True)
-    norm = saved.number("max_norm") if saved.has("max_norm") else None
-    if norm is not None and norm <= 0:
+    norm = saved.like("max_norm", 1.0) if saved.has("max_norm") else None
+    if norm is not None and not norm > 0:  # it may be infinite: nothing is clipped, and the norm is measured
         saved.refuse("max_norm", "a number above 0, or null", norm)
     groups = _each_like(saved, "groups", own.groups)
     schedules = _each_like(saved, "schedules", own.schedules)

@@ -286,7 +286,7 @@ class Trainer(Explained):
         folder = None if isinstance(record, bool) else os.fspath(record)
         if folder is None and kept is not None:
             folder = os.fspath(kept.folder)
-        save = partial(saved.save, session, durable=False)
+        save = partial(saved.save, session, durable=False, recorded=True)
         recorder = Recorder(folder, describe(session, x, y), save, session.position.done, resume)
         recorder.temporary = recorder.temporary or (kept.temporary if kept is not None else None)
         recorder.data = x, y
@@ -384,6 +384,11 @@ class Trainer(Explained):
         Args:
             path: the file; replaced only once the new one is complete.
             durable: wait until the disk has it.
+
+        Raises:
+            UnwritableFileError: the folder or the disk does not take it.
+            NonFiniteError: somebody put NaN or infinity into a weight since the latest step, from where no training
+                goes on; what stood at `path` still stands.
         """
         saved.save(self.session, path, durable)
 
@@ -391,7 +396,7 @@ class Trainer(Explained):
         """Take over everything `save` wrote; model, loss, optimizer and schedules must be built as they were then.
 
         Raises:
-            DamagedFileError: the file is missing, cut off, changed, or of another kind.
+            DamagedFileError: the file is missing, cut off, changed, of another kind, or holds what no training comes to.
             StateDictError: it does not fit this model, loss or optimizer.
             SettingError: it is of another optimizer, or of other schedules.
         """
