@@ -196,10 +196,15 @@ class Recorder:
     """What a trace must offer; `compiler.trace` has the only one."""
 
     thread: int  # the one that traces
+    began: float  # when it did, by time.monotonic
     ended: threading.Event  # set once every handle names its own node again
     outside: Any  # what it reads of Python, and assigns there (`compiler.outside`)
     guards: list[tuple[Callable[[], Hashable], Hashable]]  # what it read from Python: how to ask again, and the answer
     unchecked: list[tuple[Any, ...]]  # what would have been looked at, had there been values
+
+    def wait(self) -> None:
+        """Come back once the trace has ended; a BusyError where it takes too long."""
+        raise NotImplementedError
 
     def lift(self, handle: Any) -> Node:
         """The node that stands for a handle from outside the trace."""

@@ -40,7 +40,11 @@ def user_line(depth: int = 1) -> Line | None:
     framework, joblib's workers) are not; None where the whole stack is theirs. The first `depth` frames, this one
     included, are known to be chainrule's.
     """
-    frame: FrameType | None = sys._getframe(depth)
+    return line_of(sys._getframe(depth))
+
+
+def line_of(frame: FrameType | None) -> Line | None:
+    """The user's own line that a frame, which may be another thread's, came from."""
     while frame is not None:
         code = frame.f_code
         theirs = _libraries.get(code.co_filename)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -140,3 +144,99 @@ def test_a_fork_that_loses_patience_with_a_trace_lets_programs_be_made(monkeypat
     locks._in_parent()
     done.set(), holder.join()
     assert free == [True]
+
+
+# What a thread does while another one traces a function that waits for it; in processes of their own, which may hang.
+WAITING = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+import chainrule as cr
+from chainrule.compiler import locks
+
+locks.LONGEST = 0.5
+w, p = cr.tensor([1.0, 2.0]), cr.tensor([1.0, 2.0], requires_grad=True)
+pool = ThreadPoolExecutor(2)
+other, called, twice = cr.compile(lambda x: x * w), cr.compile(lambda x: x + w), cr.compile(lambda x: x + x)
+called(cr.ones(2)), twice(cr.ones(2))
+loss = cr.compile(lambda x: (x * p).sin().sum())(cr.ones(2))
+met = threading.Barrier(2)
+
+def wait(x):
+    y = x * w
+    given.append(pool.submit(work).result())
+    return y
+
+def mutual():
+    return cr.compile(lambda x: (met.wait(3), x * 2)[1])(cr.ones(2)).tolist()
+
+def same():
+    return compiled(cr.ones(2)).tolist()
+
+compiled, given = cr.compile(wait), []
+work = {
+    "traces": lambda: other(cr.ones(2)).tolist(), "calls": lambda: called(cr.ones(2)).tolist(),
+    "calls by keyword": lambda: called(x=cr.ones(2)).tolist(), "reads": lambda: w.tolist(),
+    "loops": lambda: called.loop(cr.ones(3, 2)).tolist(), "watches": lambda: called.watch(cr.ones(2)),
+    "goes back": loss.backward, "calls the same function": same, "traces and waits too": mutual,
+}[sys.argv[1]]
+error = ""
+try:
+    compiled(cr.ones(2))
+except cr.errors.BusyError as raised:
+    error = str(raised)
+given.clear()
+again = [w.tolist(), called(cr.ones(2)).tolist(), other(cr.ones(2)).tolist(), twice(cr.ones(2)).tolist()]
+assert again == [[1.0, 2.0], [2.0, 3.0], [1.0, 2.0], [2.0, 2.0]], again
+print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "traces", "calls", "calls by keyword", "reads", "loops", "watches", "goes back", "calls the same function",
+        "traces and waits too",
+    ],
+)  # fmt: skip
+def test_a_thread_that_a_trace_waits_for_does_not_wait_for_the_trace_for_ever(what: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(cr.__file__).parents[1])}
+    command = [sys.executable, "-W", "ignore", "-c", WAITING, what]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    if what == "goes back":  # needs no trace
+        assert done.stdout == "\n"
+        return
+    function = {"traces and waits too": "mutual", "calls the same function": "same"}.get(what, "<lambda>")
+    pattern = (
+        r"cr\.compile: thread 'ThreadPoolExecutor-0_0' \(<string>:\d+ in FUNCTION\) waits for thread 'MainThread' to trace "
+        r"a function, which is at <string>:17 in wait and has taken 0\.5 s: perhaps it waits for this thread\. Until a "
+        r"trace ends, no other thread can trace, call a compiled function or read the tensors it uses\. Wait for threads "
+        r"outside compiled functions, or call the compiled function once before\.\n"
+    ).replace("FUNCTION", function)
+    assert re.fullmatch(pattern, done.stdout), done.stdout
+
+
+def test_a_function_that_waits_for_threads_works_in_a_trace_of_this_thread() -> None:
+    inner = cr.compile(lambda x: x * 2)
+    inner(cr.ones(2))
+    outer = cr.compile(lambda x: inner(x) + 1)
+    assert outer(cr.ones(2)).tolist() == [3.0, 3.0]
+
+
+def test_two_threads_call_one_function_of_many_forms() -> None:
+    f = cr.compile(lambda x, n: x * n)
+    failed: list[object] = []
+
+    def work() -> None:
+        for i in range(120):
+            n = i % 6
+            if f(x=cr.ones(n + 1), n=n).tolist() != [float(n)] * (n + 1):
+                failed.append(n)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert not worker.is_alive()
+    assert not failed

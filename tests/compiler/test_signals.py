@@ -18,17 +18,23 @@ import signal, threading
 import chainrule as cr
 from chainrule import nn
 
+armed = False
+
 def handler(number, frame):
-    raise KeyboardInterrupt
+    if armed:
+        raise KeyboardInterrupt
 
 def interrupted(function, argument, seconds):
+    global armed
     signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         function(argument)
     except KeyboardInterrupt:
         return True
     finally:
+        armed = False  # it may come between the call and here
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
     return False

@@ -22,7 +22,7 @@ from typing import Any, overload
 
 from chainrule import graph
 from chainrule.compiler import native, tree
-from chainrule.compiler.locks import Locks
+from chainrule.compiler.locks import Claim, Locks
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.variant import Variant
 from chainrule.compiler.watch import Watched
@@ -73,6 +73,9 @@ def compile(
     - What is in longer lists, in larger arrays, in objects that only a call gives (an import inside the
       function, a registry, ``getattr`` with a name that is computed) is read once.
     - Learning rates and schedules are read at every call, and refuse to be changed inside.
+
+    Any thread may call a compiled function. While one traces, the others wait to trace, to call, or to read the tensors
+    it uses, for up to 30 s; then they get a `BusyError`. So do not wait inside for another thread that does.
 
     Args:
         function: takes tensors (or arrays, numbers, nested lists and dicts of them); returns tensors, or
@@ -130,20 +133,30 @@ class Compiled:
         self._machine = native.tuned_machine if tune else native.machine
         self._variants: dict[Hashable, list[Variant]] = {}
         self._latest: Variant | None = None
-        self._lock = threading.RLock()
+        self._claim = Claim()  # its guard: for a call that traces nothing
         _all.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if graph._local.trace is not None:  # inside another compiled function: part of it
             return self._function(*args, **kwargs)
-        with self._lock:
-            latest = self._latest
-            if latest is not None and not kwargs and latest.takes(args) and latest.holds(args):
-                return latest.call(args)
-            leaves: list[Handle] = []
-            description = tree.flatten((args, kwargs), leaves)
-            variant = self._variant(description, leaves, [leaf._node for leaf in leaves])
-            return variant.call(leaves)
+        claim = self._claim
+        with claim.guard:
+            if claim.owner is None:
+                latest = self._latest
+                if latest is not None and not kwargs and latest.takes(args) and latest.holds(args):
+                    return latest.call(args)
+                leaves: list[Handle] = []
+                description = tree.flatten((args, kwargs), leaves)
+                known = self._known(_key(description, leaves, [leaf._node for leaf in leaves]), leaves)
+                if known is not None:
+                    return known.call(leaves)
+        return claim.run(self._first, args, kwargs)
+
+    def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that traces, as a rule: the user's code runs, so none may wait for it in a lock."""
+        leaves: list[Handle] = []
+        description = tree.flatten((args, kwargs), leaves)
+        return self._variant(description, leaves, [leaf._node for leaf in leaves]).call(leaves)
 
     def __getattr__(self, name: str) -> Any:
         """A compiled module still has its parameters, its state_dict and its mode."""
@@ -177,10 +190,12 @@ class Compiled:
         >>> add.loop(cr.tensor([1.0, 2.0, 3.0]))
         tensor([1., 3., 6.])
         """
-        with self._lock:
-            loop = self.begin(*args, **kwargs)
-            loop.advance(loop.left)
-            return loop.end()
+        return self._claim.run(self._loop, args, kwargs)
+
+    def _loop(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        loop = self.begin(*args, **kwargs)
+        loop.advance(loop.left)
+        return loop.end()
 
     def begin(self, *args: Any, **kwargs: Any) -> Loop:
         """A `loop` that stands before its first step and is moved on by its caller, some steps at a time.
@@ -206,18 +221,17 @@ class Compiled:
 
         def program() -> Variant:
             first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
-            with self._lock, graph.grad_mode(enabled):
-                return self._variant(description, leaves, first)
+            with graph.grad_mode(enabled):
+                return self._claim.run(self._variant, description, leaves, first)
 
-        with self._lock:
-            return program().begin(leaves, steps, program)
+        return self._claim.run(lambda: program().begin(leaves, steps, program))
 
     def watch(self, *args: Any, **kwargs: Any) -> Watched:
         """Run one call as usual and give every value on the way, instead of what the function returns."""
         leaves: list[Handle] = []
         description = tree.flatten((args, kwargs), leaves)
-        with self._lock:
-            return self._variant(description, leaves, [leaf._node for leaf in leaves]).watch(leaves)
+        nodes = [leaf._node for leaf in leaves]
+        return self._claim.run(lambda: self._variant(description, leaves, nodes).watch(leaves))
 
     def prepare_watch(self) -> None:
         """Compile what `watch` needs for the latest program, so that it need not wait; from any thread."""
@@ -235,21 +249,25 @@ class Compiled:
         return self._latest.program.show(stage, cpu)
 
     def _variant(self, description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Variant:
-        """The program for these arguments, traced now if there is none."""
-        types = tuple((n.shape, n.dtype, leaf.requires_grad) for n, leaf in zip(nodes, leaves, strict=True))
-        same = tuple(next(j for j, other in enumerate(leaves) if other is leaf) for leaf in leaves)
-        key = (description, types, same, graph.is_grad_enabled())
-        for variant in self._variants.get(key, ()):
-            if variant.holds(leaves):
-                self._latest = variant
-                return variant
-        with Locks.making, _no_collection():
-            variant = Variant(self._function, description, leaves, nodes, self._machine())
+        """The program for these arguments, traced now if there is none; the caller has the claim."""
+        key = _key(description, leaves, nodes)
+        known = self._known(key, leaves)
+        if known is not None:
+            return known
+        with _no_collection():
+            variant = Locks.turn.run(Variant, self._function, description, leaves, nodes, self._machine())
         variant.meet(leaves)
         self._variants.setdefault(key, []).append(variant)
         self._count_traces()
         self._latest = variant
         return variant
+
+    def _known(self, key: Hashable, leaves: list[Handle]) -> Variant | None:
+        for variant in self._variants.get(key, ()):
+            if variant.holds(leaves):
+                self._latest = variant
+                return variant
+        return None
 
     def _count_traces(self) -> None:
         count = sum(map(len, self._variants.values()))
@@ -258,8 +276,15 @@ class Compiled:
                 f"{getattr(self, '__name__', 'a compiled function')} has been traced {count} times, once for every new "
                 f"combination of shapes, dtypes and Python arguments. Pass numbers that change as tensors "
                 f"(cr.tensor(x)), and keep batch sizes to a few.",
-                stacklevel=4,
+                stacklevel=6,
             )
+
+
+def _key(description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Hashable:
+    """What tells the arguments of one program from those of another."""
+    types = tuple((n.shape, n.dtype, leaf.requires_grad) for n, leaf in zip(nodes, leaves, strict=True))
+    same = tuple(next(j for j, other in enumerate(leaves) if other is leaf) for leaf in leaves)
+    return (description, types, same, graph.is_grad_enabled())
 
 
 _all: weakref.WeakSet[Compiled] = weakref.WeakSet()
@@ -268,7 +293,7 @@ _all: weakref.WeakSet[Compiled] = weakref.WeakSet()
 def _unlock() -> None:
     """In a forked child: the thread that held a lock is not here."""
     for compiled in list(_all):
-        compiled._lock = threading.RLock()
+        compiled._claim = compiled._claim.left_to(threading.get_ident())
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,26 +1,110 @@
 """What threads and forks must wait for: a trace, which borrows the tensors it uses, and the making of a program.
 
-A trace borrows the handles that it uses. So there is one at a time, and a call of a compiled function waits for it to
-end before it looks at its state (never the other way round). Making a program is not interrupted by a fork: the child
-would find locks of Python and LLVM held by a thread that it does not have.
+A trace borrows the handles that it uses, so there is one at a time, and a call of a compiled function waits for it to
+end before it looks at its state. While a function is traced the user's own code runs, and it may wait for the very
+thread that waits here: so nobody waits for a trace in a lock, but looks at it again and again, and not for ever. Making
+a program is not interrupted by a fork: the child would find locks of Python and LLVM held by a thread that it does not
+have.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from chainrule.errors import BusyError
+from chainrule.graph import Recorder
+from chainrule.lines import line_of
 
 PATIENCE = 60.0  # seconds that a fork waits for another thread's program; then it goes on, whatever the child finds
+LONGEST = 30.0  # seconds that a trace may take while another thread waits for it
+SHORTEST = 0.0002  # seconds until a thread that waits looks again; later more
+Result = TypeVar("Result")
+
+
+class Claim:
+    """What one thread has at a time, while code of the user may run; the others look again and again, see `wait`."""
+
+    def __init__(self) -> None:
+        self.owner: int | None = None
+        self.guard = threading.RLock()  # held where the owner changes, and by who must not meet that; never for long
+
+    def run(self, work: Callable[..., Result], *args: Any) -> Result:
+        """What `work` gives for the arguments, while this thread has the claim."""
+        me = threading.get_ident()
+        if self.owner == me:
+            return work(*args)
+        try:
+            wait(lambda: self.take(me))
+            return work(*args)
+        finally:
+            if self.owner == me:  # whenever a signal came: no call here, and so no handler's exception
+                self.owner = None
+
+    def take(self, thread: int) -> bool:
+        """Is the claim the thread's, or could it be made so?"""
+        with self.guard:
+            if self.owner is None:
+                self.owner = thread
+            return self.owner == thread
+
+    def left_to(self, thread: int) -> Claim:
+        """The claim in a process where no other thread is left."""
+        after = Claim()
+        after.owner = thread if self.owner == thread else None
+        return after
 
 
 class Locks:
     """The locks of this process; a forked child gets others."""
 
-    tracing = threading.RLock()
-    making = threading.RLock()  # taken first where both are
+    turn = Claim()  # to trace, and to make a program of that; taken before any other
+    making = threading.RLock()
+    tracing = threading.RLock()  # held where a trace begins, and by who must not meet one
+    trace: Recorder | None = None  # the one that is under way
+
+
+def wait(until: Callable[[], bool]) -> None:
+    """Come back once it is so; nobody waits for another thread's trace that takes too long.
+
+    Raises:
+        BusyError: it does, perhaps since it waits for this thread.
+    """
+    me, pause = threading.get_ident(), SHORTEST
+    while not until():
+        trace = Locks.trace
+        if trace is None or trace.thread == me:
+            time.sleep(pause)
+        elif time.monotonic() - trace.began > LONGEST:
+            raise BusyError(_too_long(trace))
+        else:
+            trace.ended.wait(pause)
+        pause = min(2 * pause, 0.02)
+
+
+def wait_for_trace() -> None:
+    """Wait for the end of another thread's trace, with `Locks.tracing` held: then none begins."""
+    me = threading.get_ident()
+    wait(lambda: (trace := Locks.trace) is None or trace.thread == me)
+
+
+def _too_long(trace: Recorder) -> str:
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames()
+    here, there = line_of(frames.get(threading.get_ident())), line_of(frames.get(trace.thread))
+    return (
+        f"cr.compile: thread {threading.current_thread().name!r}{f' ({here})' if here else ''} waits for thread "
+        f"{names.get(trace.thread, str(trace.thread))!r} to trace a function, which is{f' at {there}' if there else ''} "
+        f"and has taken {LONGEST:g} s: perhaps it waits for this thread. Until a trace ends, no other thread can trace, "
+        f"call a compiled function or read the tensors it uses. Wait for threads outside compiled functions, or call the "
+        f"compiled function once before."
+    )
 
 
 _SIGNALS = signal.valid_signals()
@@ -43,22 +127,48 @@ _held: list[bool] = []
 
 
 def _before_fork() -> None:
-    making = Locks.making.acquire(timeout=PATIENCE)
+    _held.append(_all_held(time.monotonic() + PATIENCE))
+
+
+def _all_held(until: float) -> bool:
+    """Nothing is traced or made any more; else nothing is held."""
+    me = threading.get_ident()
+    _nested.append(Locks.turn.owner == me)
+    while not (turn := Locks.turn.take(me)) and time.monotonic() < until:
+        time.sleep(SHORTEST)
+    making = turn and Locks.making.acquire(timeout=PATIENCE)
     both = making and Locks.tracing.acquire(timeout=PATIENCE)
     if making and not both:
         Locks.making.release()
-    _held.append(both)
+    if not both:
+        _let_turn()
+    return both
+
+
+_nested: list[bool] = []  # was it this thread's turn before the fork?
+
+
+def _let_turn() -> None:
+    if not _nested.pop() and Locks.turn.owner == threading.get_ident():
+        Locks.turn.owner = None
 
 
 def _in_parent() -> None:
     if _held.pop():
         Locks.tracing.release()
         Locks.making.release()
+        _let_turn()
 
 
 def _in_child() -> None:
+    me, trace = threading.get_ident(), Locks.trace
+    Locks.turn = Locks.turn.left_to(me)
+    if _held.pop() and not _nested.pop():
+        Locks.turn.owner = None
     _held.clear()
+    _nested.clear()
     Locks.tracing, Locks.making = threading.RLock(), threading.RLock()
+    Locks.trace = trace if trace is not None and trace.thread == me else None
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from chainrule.compiler.bound import same_kind
 from chainrule.compiler.capture import Capture
-from chainrule.compiler.locks import Locks
+from chainrule.compiler.locks import Locks, wait_for_trace
 from chainrule.compiler.outside import Guards
 from chainrule.compiler.trace import trace_function
 from chainrule.graph import LEAF, Node, Type
@@ -42,7 +42,8 @@ class Reading:
 
     def holds(self) -> bool:
         """Is everything that the function read still as it was, and every tensor of its type?"""
-        with Locks.tracing:  # another thread's trace borrows tensors
+        with Locks.tracing:
+            wait_for_trace()  # another thread's borrows tensors
             return (
                 self._outside.same()
                 and all(check() for check in self._outside.checks)

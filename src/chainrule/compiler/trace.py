@@ -7,6 +7,7 @@ handle that names another node at the end is written back. Nothing else is state
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 from chainrule import dtypes, graph
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.guards import reads_recorded
-from chainrule.compiler.locks import Locks, undisturbed
+from chainrule.compiler.locks import Locks, undisturbed, wait
 from chainrule.compiler.outside import Outside
 from chainrule.compiler.places import Gradient, Place
 from chainrule.errors import GradientError, TraceError
@@ -76,10 +77,14 @@ class Trace(Recorder):
     gradients: dict[Node, Node] = field(default_factory=dict)  # by what each is the gradient of
     notes: dict[Hashable, Node] = field(default_factory=dict)
     thread: int = field(default_factory=threading.get_ident)
+    began: float = field(default_factory=time.monotonic)
     ended: threading.Event = field(default_factory=threading.Event)
     followed: set[int] = field(default_factory=set)  # views whose root the program reads
     outside: Outside = field(default_factory=Outside)
     ran_backward: bool = False  # it assigned gradients itself: a training step, not a function to differentiate
+
+    def wait(self) -> None:
+        wait(self.ended.is_set)
 
     def lift(self, handle: Handle, argument: int | None = None) -> Node:
         slot = self.slots.get(id(handle))
@@ -209,7 +214,7 @@ def note(key: Hashable, handle: Handle) -> None:
         trace.notes[key] = lifted(handle)
 
 
-def _put_back(trace: Trace) -> None:
+def _put_back(trace: Trace, outer: Recorder | None) -> None:
     """End the trace, whatever signals come: an exception of theirs goes on only when everything is as it was.
 
     What is put back once stays so when it is put back again; only what the trace changed is then no longer known, and
@@ -226,6 +231,8 @@ def _put_back(trace: Trace) -> None:
             BaseException
         ) as error:  # of a signal just before they wait or just after, or a real one, which comes again
             raised = error
+    Locks.trace = outer
+    trace.ended.set()
     if raised is not None:
         raise raised
 
@@ -239,18 +246,34 @@ def trace_function(
     Args:
         rebuild: makes (args, kwargs) from the tensor arguments.
         capture: what the user's function reaches by name.
+
+    Raises:
+        BusyError: another thread traces, and does not come to an end.
     """
-    trace = Trace(outside=Outside(capture))
+    return Locks.turn.run(_traced, function, arguments, rebuild, capture)
+
+
+def _traced(
+    function: Callable[..., Any], arguments: list[Handle], rebuild: Callable[[list[Any]], tuple[Any, Any]],
+    capture: Capture | None,
+) -> tuple[Trace, Any]:  # fmt: skip
+    trace, outer = Trace(outside=Outside(capture)), Locks.trace
     recorded = graph.is_grad_enabled()
-    with Locks.tracing, reads_recorded(), graph.recording(trace), graph.grad_mode(recorded):
+    with reads_recorded(), graph.recording(trace), graph.grad_mode(recorded):
         try:
+            with Locks.tracing:
+                Locks.trace = trace
             for position, handle in enumerate(arguments):
                 if id(handle) not in trace.slots:
                     trace.lift(handle, position)
             args, kwargs = rebuild(list(arguments))
             result = function(*args, **kwargs)
         finally:
-            _put_back(trace)
+            try:
+                _put_back(trace, outer)
+            except BaseException:  # of a signal before it began, perhaps
+                _put_back(trace, outer)
+                raise
         if graph.is_grad_enabled() != recorded:
             raise TraceError(
                 f"cr.compile: the function called set_grad_enabled({not recorded}) as a statement, which only its first "

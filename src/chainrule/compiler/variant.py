@@ -32,7 +32,7 @@ from chainrule.compiler.bound import (
 from chainrule.compiler.buffers import address, addresses, contiguous, empty, lies_well
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.derivative import Call, Derivative, call_node, derivative_of, result_node
-from chainrule.compiler.locks import Locks
+from chainrule.compiler.locks import Locks, wait_for_trace
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.native import Machine
 from chainrule.compiler.outside import Guards
@@ -90,7 +90,8 @@ class Variant:
         self.plain = tree.plain_arguments(description)
         self.types = [(node.shape, node.dtype, leaf.requires_grad) for node, leaf in zip(nodes, leaves, strict=True)]
         self.grad_enabled = graph.is_grad_enabled()
-        self._lay_out()
+        with Locks.making:
+            self._lay_out()
 
     # -- the table --------------------------------------------------------------------------
     def _lay_out(self) -> None:
@@ -229,7 +230,9 @@ class Variant:
             return False
         if self._unchanged():
             return True
-        with Locks.tracing:  # another thread's trace has borrowed the state, perhaps
+        with Locks.tracing:
+            if Locks.trace is not None:  # another thread's has borrowed the state, perhaps
+                wait_for_trace()
             return self.places_fit() and self._state_fits()
 
     def _modules_same(self) -> bool:
@@ -284,6 +287,8 @@ class Variant:
         if self.derivative is not None:
             return self._call_with_history(self.derivative, leaves, outputs)
         with Locks.tracing:
+            if Locks.trace is not None:
+                wait_for_trace()
             self._bind(leaves, outputs, None)
         self.execute(1)
         pairs = zip(outputs, self.result_types, strict=True)
@@ -292,6 +297,8 @@ class Variant:
     def _call_with_history(self, derivative: Derivative, leaves: Sequence[Handle], outputs: list[Array]) -> Any:
         """One step whose results remember where they came from."""
         with Locks.tracing:
+            if Locks.trace is not None:
+                wait_for_trace()
             self._bind(leaves, outputs, None)
             variables = tuple(self._eager(node, leaves) for node in derivative.variables)
             saved = self._read_again(derivative, leaves)
@@ -346,6 +353,8 @@ class Variant:
     def bind_loop(self, leaves: Sequence[Handle], outputs: list[Array]) -> None:
         """Point the table at the first of some steps."""
         with Locks.tracing:
+            if Locks.trace is not None:
+                wait_for_trace()
             self._bind(leaves, outputs, [memory.bytes_of(node) for node in self.result_nodes])
 
     def state_nodes(self) -> list[Node]:

@@ -8,7 +8,7 @@ from typing import Any
 from chainrule.compiler.compile import Compiled
 from chainrule.nn.module import Module
 
-_OWN = ("_function", "_tuned", "_machine", "_variants", "_latest", "_lock")
+_OWN = ("_function", "_tuned", "_machine", "_variants", "_latest", "_claim")
 
 
 class CompiledModule(Compiled, Module):

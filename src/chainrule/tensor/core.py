@@ -258,7 +258,7 @@ def settled(handle: Handle) -> Node:
     """The handle's node; where another thread is tracing with it (a first compiled step), once that is done."""
     node = current(handle)
     if node.trace is not None and node.trace.thread != threading.get_ident():
-        node.trace.ended.wait()
+        node.trace.wait()
         node = handle._node
     return node
 
