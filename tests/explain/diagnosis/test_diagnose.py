@@ -40,6 +40,92 @@ class FunctionalSoftmax(nn.Module):
         return self.layers(x).softmax(1)
 
 
+def grouped(first, last, width=4):
+    """Two groups, each with a rate of its own."""
+    model = network(width=width)
+    groups = [{"params": list(model[i].parameters()), "lr": rate} for i, rate in ((0, first), (2, last))]
+    return fitted(model, optim.Adam(groups))
+
+
+def scheduled(schedule, lr=0.01, epochs=8, **when):
+    """A schedule, a step after every epoch or, with ``by="step"``, after every step."""
+    model = network()
+    optimizer = optim.Adam(model.parameters(), lr=lr)
+    made = schedule(optimizer)
+    return fitted(model, optimizer, epochs, {"step": made} if when else made)
+
+
+def fitted(model, optimizer, epochs=8, scheduler=None):
+    trainer = cr.Trainer(model, F.cross_entropy, optimizer, scheduler=scheduler)
+    return trainer.fit(X, y, epochs, 16, validation_data=(X_val, y_val), seed=3, progress=False) and trainer
+
+
+def without_a_gradient():
+    """The optimizer holds parameters that are frozen, and the others are not among its own."""
+    model = network()
+    optimizer = optim.Adam(model[2].parameters(), lr=0.01)
+    model[2].requires_grad_(False)
+    return fitted(model, optimizer)
+
+
+def half_frozen():
+    model = network(width=64)
+    model[0].requires_grad_(False)
+    return fitted(model, optim.Adam(model.parameters(), lr=1e-3))
+
+
+schedules = optim.lr_scheduler
+STILL = {
+    "no rate": ("learning_rate_zero", lambda: trained(lr=0.0)),
+    "no rate of SGD": ("learning_rate_zero", lambda: trained(lr=0.0, optimizer=optim.SGD)),
+    "no rate under a schedule": ("learning_rate_zero", lambda: scheduled(lambda o: schedules.StepLR(o, 3), lr=0.0)),
+    "every group": ("learning_rate_zero", lambda: grouped(0.0, 0.0)),
+    "the last group": ("group_with_rate_zero", lambda: grouped(0.01, 0.0)),
+    "the first group": ("group_with_rate_zero", lambda: grouped(0.0, 0.01)),
+    "a factor of 0": ("schedule_at_zero", lambda: scheduled(lambda o: schedules.StepLR(o, 1, gamma=0.0))),
+    "linear, too short": (
+        "schedule_at_zero", lambda: scheduled(lambda o: schedules.LinearLR(o, 1.0, 0.0, total_iters=2), lr=2e-3),
+    ),
+    "by step, too short": (
+        "schedule_at_zero",
+        lambda: scheduled(lambda o: schedules.LinearLR(o, 1.0, 0.0, total_iters=20), by="step"),
+    ),
+    "a rule of one's own": (
+        "schedule_at_zero", lambda: scheduled(lambda o: schedules.LambdaLR(o, lambda epoch: 0.2 * (epoch < 2))),
+    ),
+    "no gradient": ("frozen_parameters", without_a_gradient),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("run", STILL)
+def test_what_does_not_move_is_named(run):
+    cause, trainer = STILL[run][0], STILL[run][1]()
+    before = bits(trainer)
+    diagnosis = trainer.diagnose()
+    assert [finding.name for finding in diagnosis.findings][:1] == [cause], str(diagnosis)
+    assert diagnosis.findings[0].remedy.gain >= 0.1
+    assert bits(trainer) == before
+    assert "lr=0)" not in str(diagnosis)
+
+
+def test_a_rate_of_0_is_reported_with_the_numbers_of_the_run():
+    found = trained(lr=0.0).diagnose().findings[0]
+    assert found.evidence == "the learning rate is 0 at all 120 steps, so no parameter moves"
+    assert found.change == "optim.Adam(model.parameters(), lr=0.01)."
+    assert found.remedy.remedy == "learning rate 0.01 wherever it is 0"
+    found = grouped(0.01, 0.0).diagnose().findings[0]
+    assert found.where == "2.weight"
+    assert found.evidence == (
+        "group 1 of 2, with 2 parameter(s) of the model, has learning rate 0 at all 120 steps; the largest rate of the "
+        "others is 0.01"
+    )
+    assert found.change.startswith('Give the group of 2.weight a rate of its own: {"params": ..., "lr": 0.01}.')
+    found = scheduled(lambda o: schedules.StepLR(o, 1, gamma=0.0)).diagnose().findings[0]
+    assert found.evidence == "the learning rate is 0 at 105 of 120 steps, first at step 16; its largest is 0.01"
+    assert found.step == 15
+    assert "as long as fit (8 epochs: T_max, total_iters)" in found.change
+
+
 shuffled = np.random.default_rng(0).permutation(y)
 FAULTS = {
     "constant_inputs": lambda: trained(data=(np.full_like(X, 0.3), y), validation=(np.full_like(X_val, 0.3), y_val)),
@@ -75,6 +161,11 @@ HEALTHY = {
     "few rows": lambda: trained(data=(X[:48], y[:48]), epochs=40),
     "dropout": lambda: trained(network(width=64), epochs=10),
     "without validation data": lambda: trained(validation=None),
+    "a cosine that ends at 0": lambda: scheduled(lambda o: schedules.CosineAnnealingLR(o, T_max=7)),
+    "a cosine by step": lambda: scheduled(lambda o: schedules.CosineAnnealingLR(o, T_max=120), by="step"),
+    "a warm-up from 0": lambda: scheduled(lambda o: schedules.LambdaLR(o, lambda epoch: min(1.0, epoch / 3))),
+    "a layer that is frozen on purpose": half_frozen,
+    "a group at 0 on purpose": lambda: grouped(0.0, 0.02, width=64),
 }
 
 

@@ -48,7 +48,7 @@ def evidence(moments=None, task=None, trained=0.5, tested=0.5, losses=(1.0, 0.9)
         "sample": rng.normal(0, 1, (8, 3)), "rows": np.arange(400), "output_layer": None, "cut": False, "steps": 100,
         "position": SimpleNamespace(batch_size=32), "model": nn.Linear(5, 3), "labels": lambda: None,
         "optimizer": SimpleNamespace(param_groups=[{"weight_decay": 0.0}]), "one_batch": lambda: score(1.0),
-        "start": clipped(None),
+        "start": clipped(None), "used_rates": np.full((100, 1), 0.01),
     }  # fmt: skip
     replay = Replay(np.array(losses), score(trained), score(tested), np.zeros((1, 3)), [], finite)
     moments = moments or [moment(), moment(50), moment(99, eval_mode_loss=0.7)]
@@ -76,6 +76,7 @@ x, y = rng.normal(0, 1, (400, 5)).astype(np.float32), np.arange(400) % 3
 CLASSES = Task("classes", "cross_entropy", 3, meaning.LOGITS)
 VALUES, ONE_HOT = Task("values", "mse", 0, meaning.VALUES), Task("one_hot", "l1", 3, meaning.VALUES)
 relu, tanh = Activity("1", "relu", 0.9, 0.0, 1.0), Activity("1", "tanh", 0.0, 0.8, 1.0)
+layer = nn.Linear(5, 3)
 SUSPECT = {
     "unnormalised_inputs": ({"x": x * 100}, "the inputs", "the inputs have a root mean square of "),
     "unnormalised_targets": (
@@ -183,6 +184,19 @@ SUSPECT = {
         {"trained": 0.3, "tested": 0.3, "labels": doubt()}, "",
         "on its training rows it avoids 30% of the mistakes of a constant guess; the nearest neighbours of each row, which "
         "need no training, avoid 80%, so there is more in these data",
+    ),
+    "learning_rate_zero": (
+        {"used_rates": np.zeros((100, 2))}, "", "the learning rate is 0 at all 100 steps, so no parameter moves",
+    ),
+    "group_with_rate_zero": (
+        {"used_rates": np.array([[0.02, 0.0]] * 100), "model": layer, "optimizer": SimpleNamespace(
+            param_groups=[{"params": [layer.bias]}, {"params": [layer.weight]}])}, "weight",
+        "group 1 of 2, with 1 parameter(s) of the model, has learning rate 0 at all 100 steps; the largest rate of the "
+        "others is 0.02",
+    ),
+    "schedule_at_zero": (
+        {"used_rates": np.array([[0.02]] * 40 + [[0.0]] * 60)}, "",
+        "the learning rate is 0 at 60 of 100 steps, first at step 41; its largest is 0.02",
     ),
     "loss_not_falling": ({"moments": everywhere()}, "", "the loss of the same rows was 1 before and is 1 after training"),
     "cannot_overfit_one_batch": (

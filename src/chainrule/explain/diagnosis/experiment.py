@@ -123,8 +123,9 @@ class Laboratory:
 
     @property
     def rate(self) -> float:
-        """The learning rate that the run began with, of its first group."""
-        return float(self.start.settings.groups[0]["lr"])
+        """The learning rate that the run began with, of its first group that has one; 0 where none ever has."""
+        used = self.used_rates
+        return float(next(iter(used[used != 0]), 0.0))
 
     @property
     def steps(self) -> int:
@@ -161,6 +162,11 @@ class Laboratory:
         places = epoch * per_epoch + np.floor(shares * per_epoch + 1e-9).astype(int)
         found: Array = self._course[np.minimum(places, len(self._course) - 1)]
         return found
+
+    @cached_property
+    def used_rates(self) -> Array:
+        """The rates of every step of a replay without a remedy, (steps, groups)."""
+        return np.concatenate([rates for rates, _ in self.batches(AS_IT_WAS, 0, self.rows)])
 
     @cached_property
     def _course(self) -> Array:
@@ -237,7 +243,8 @@ class Laboratory:
         self, program: compiled.Program, optimizer: Optimizer, remedy: Remedy, rates: Array, index: Array
     ) -> Array:
         """Some steps at these rates; their losses."""
-        scaled = rates[:, : len(optimizer.param_groups)] * remedy.lr
+        rates = rates[:, : len(optimizer.param_groups)]
+        scaled = np.where(rates == 0, remedy.rate, rates) * remedy.lr
         for group, rate in zip(optimizer.param_groups, scaled[0].tolist(), strict=True):
             group["lr"] = rate
         given = scaled if self.session.schedules.by_step else None

@@ -13,6 +13,7 @@ class Remedy:
 
     Attributes:
         lr: the learning rate, times this.
+        rate: this learning rate wherever it is 0; 0: as the run has it.
         batch: rows a step, the passes over the data unchanged.
         init: weights drawn anew (He et al. 2015 for rectifiers, Glorot and Bengio 2010 else), biases 0.
         inputs: each feature with mean 0 and standard deviation 1 over the training rows.
@@ -32,6 +33,7 @@ class Remedy:
     """
 
     lr: float = 1.0
+    rate: float = 0.0
     batch: int = 0
     init: bool = False
     inputs: bool = False
@@ -92,6 +94,7 @@ _LOSS_WORDS = {
 }
 _WORDS = {
     "lr": "learning rate times {:g}",
+    "rate": "learning rate {:.3g} wherever it is 0",
     "batch": "batches of {} rows",
     "init": "weights drawn anew (He / Glorot), biases 0",
     "inputs": "inputs standardised",

@@ -261,7 +261,7 @@ def _change(case: Case, lab: Laboratory) -> str:
     """The rule's advice with this run's names and numbers in it."""
     remedy = case.best.remedy
     return case.rule.change.format(
-        optimizer=type(lab.optimizer).__name__, rate=lab.rate * remedy.lr, batch=remedy.batch, epochs=round(lab.position.epoch * remedy.stop), dropout=remedy.dropout,
+        optimizer=type(lab.optimizer).__name__, rate=(remedy.rate or lab.rate) * remedy.lr, batch=remedy.batch, epochs=round(lab.position.epoch * remedy.stop), dropout=remedy.dropout,
         decay=max(0.0, remedy.decay), norm=None if math.isinf(remedy.clip) else f"{remedy.clip:g}",
         where=case.suspicion.where, loss=name_of(lab.loss),
     )  # fmt: skip

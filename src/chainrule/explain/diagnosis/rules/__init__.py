@@ -1,6 +1,6 @@
 """The rules: importing this package declares them all, in the order in which they are checked."""
 
-from chainrule.explain.diagnosis.rules import data, initialisation, labels, output, poor, signal, steps
+from chainrule.explain.diagnosis.rules import data, initialisation, labels, output, poor, rates, signal, steps
 from chainrule.explain.diagnosis.rules.rule import RULES, WORTH, Rule, Suspicion
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "labels",
     "output",
     "poor",
+    "rates",
     "signal",
     "steps",
 ]

@@ -76,7 +76,7 @@ def learning_rate_too_low(e: Evidence) -> Suspicion | None:
 
     Source: as for too high.
     """
-    if e.poor < 0.3 or not e.replay.finite:
+    if e.poor < 0.3 or not e.replay.finite or not e.lab.used_rates.any():  # no multiple of 0 is longer
         return None
     ratio = _typical(e)
     if not ratio < 3 * GOOD_UPDATE:
