@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
+from chainrule import nn
 from tests.optional import torch
 
-__all__ = ["assert_same", "torch"]
+__all__ = ["assert_same", "assert_same_layer", "same", "torch", "twins"]
 
 
 def assert_same(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: Any, **tolerance: float) -> None:
@@ -29,3 +30,54 @@ def assert_same(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: A
             assert (mine.grad is None) == (peer.grad is None)
             if mine.grad is not None:
                 np.testing.assert_allclose(mine.grad.numpy(), peer.grad.numpy(), **tolerance)
+
+
+def twins(name: str, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    """A layer of ours in float64 and PyTorch's, with the same random state, handed over as state_dicts."""
+    ours = getattr(nn, name)(*arguments, **options).double()
+    theirs = getattr(torch.nn, name)(*arguments, **options).double()
+    rng = np.random.default_rng(5)
+    given = {key: _anew(rng, key, value.numpy()) for key, value in theirs.state_dict().items()}
+    assert list(ours.state_dict()) == list(given)
+    theirs.load_state_dict({key: torch.tensor(value) for key, value in given.items()})
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict({key: torch.tensor(value.numpy()) for key, value in ours.state_dict().items()})
+    assert repr(ours) == repr(theirs)
+    return ours, theirs
+
+
+def _anew(rng: np.random.Generator, key: str, value: Any) -> Any:
+    return rng.uniform(0.5, 2.0, value.shape) if value.dtype.kind == "f" else value + 3
+
+
+def assert_same_layer(ours: Any, theirs: Any, *arrays: Any, native: bool = False) -> None:
+    """Same outputs, gradients of inputs and parameters, and buffers afterwards; eager, or compiled."""
+    call = cr.compile(lambda *x: _passed(ours, *x)) if native else lambda *x: _passed(ours, *x)
+    y, gradients, learned = call(*(cr.tensor(x) for x in arrays))
+    b = [torch.tensor(x, requires_grad=np.asarray(x).dtype.kind == "f") for x in arrays]
+    theirs.zero_grad()
+    z = theirs(*b)
+    (z * z).sum().backward()
+    same(y, z)
+    for mine, peer in zip(gradients, [x for x in b if x.requires_grad], strict=True):
+        same(mine, peer.grad)
+    for mine, (name, peer) in zip(learned, theirs.named_parameters(), strict=True):
+        same(mine, peer.grad, name)
+    for (name, mine), peer in zip(ours.named_buffers(), theirs.buffers(), strict=True):
+        same(mine, peer, name)
+
+
+def _passed(layer: Any, *inputs: Any) -> Any:
+    given = [x.clone().requires_grad_() if x.dtype.is_floating_point else x for x in inputs]
+    for p in layer.parameters():
+        p.grad = None
+    y = layer(*given)
+    (y * y).sum().backward()
+    return y.detach(), [x.grad for x in given if x.requires_grad], [p.grad for p in layer.parameters()]
+
+
+def same(mine: Any, peer: Any, what: str = "") -> None:
+    """One dtype, and in float64 the same numbers but for rounding."""
+    ours, theirs = mine.detach().numpy(), peer.detach().numpy()
+    assert ours.dtype == theirs.dtype, what
+    np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11, err_msg=what)

@@ -20,7 +20,7 @@ EXTREME = np.array([0.0, -0.0, 1.0, -1.0, 20.0, -20.0, 30.0, -30.0, 700.0, -700.
 
 TABLE = [
     ("relu", {}), ("leaky_relu", {}), ("leaky_relu", {"negative_slope": 0.3}), ("elu", {}), ("elu", {"alpha": 0.7}),
-    ("selu", {}), ("gelu", {}), ("gelu", {"approximate": "tanh"}), ("silu", {}), ("sigmoid", {}), ("tanh", {}),
+    ("selu", {}), ("gelu", {}), ("gelu", {"approximate": "tanh"}), ("silu", {}), ("mish", {}), ("sigmoid", {}), ("tanh", {}),
     ("softplus", {}), ("softplus", {"beta": 2.5, "threshold": 5.0}), ("softplus", {"beta": 0.5}),
     ("logsigmoid", {}), ("softmax", {"dim": -1}), ("softmax", {"dim": 0}), ("log_softmax", {"dim": -1}),
     ("log_softmax", {"dim": 0}),
@@ -57,7 +57,7 @@ def test_softmax_converts_first():
 
 MODULES = [
     ("ReLU", {}), ("LeakyReLU", {"negative_slope": 0.2}), ("ELU", {"alpha": 0.5}), ("SELU", {}), ("GELU", {}),
-    ("GELU", {"approximate": "tanh"}), ("SiLU", {}), ("Sigmoid", {}), ("Tanh", {}),
+    ("GELU", {"approximate": "tanh"}), ("SiLU", {}), ("Mish", {}), ("Sigmoid", {}), ("Tanh", {}),
     ("Softplus", {"beta": 2.0, "threshold": 3.0}), ("Softmax", {"dim": 1}), ("LogSoftmax", {"dim": 1}),
 ]  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_by_name():
         nn.activation_by_name("rellu")
     assert str(error.value) == (
         "unknown activation 'rellu'. Did you mean 'relu' or 'elu' or 'selu'? "
-        "Known: elu, gelu, leakyrelu, relu, selu, sigmoid, silu, softplus, tanh."
+        "Known: elu, gelu, leakyrelu, mish, relu, selu, sigmoid, silu, softplus, tanh."
     )
 
 

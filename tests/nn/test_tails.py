@@ -88,6 +88,11 @@ def by_tanh(x: Any) -> Triple:
     return value, slope * first, again * first**2 + slope * second
 
 
+def tanh_of_soft(x: Any) -> Triple:
+    (_, slope, again), (value, first, second) = soft(x), tanh(soft(x)[0])
+    return value, first * slope, second * slope**2 + first * again
+
+
 def exponential(a: float, x: Any) -> Triple:
     return (x, mpf(1), mpf(0)) if x > 0 else (a * mpmath.expm1(x), a * mpmath.exp(x), a * mpmath.exp(x))
 
@@ -118,6 +123,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[[Any], Triple]]] = {
     "gelu": (F.gelu, lambda x: gated(x, normal)),
     "gelu by tanh": (lambda x: F.gelu(x, "tanh"), lambda x: gated(x, by_tanh)),
     "silu": (F.silu, lambda x: gated(x, logistic)),
+    "mish": (F.mish, lambda x: gated(x, tanh_of_soft)),
     "softplus": (lambda x: F.softplus(x, threshold=1e9), soft),
     "logsigmoid": (F.logsigmoid, lambda x: combined((-1, mirrored(soft(-x))))),
     "bce of class 1": (lambda x: bce(x, 1.0), lambda x: mirrored(soft(-x))),
@@ -175,4 +181,4 @@ def test_value_and_derivatives_to_their_own_digits(name: str, dtype: str, native
         assert not wrong.any(), (order, list(zip(x[wrong], found[wrong], expected[wrong], strict=True)))
 
 
-CROSSES = {"gelu", "gelu by tanh", "silu", "bce of a share"}  # their derivative is 0 somewhere near 0
+CROSSES = {"gelu", "gelu by tanh", "silu", "mish", "bce of a share"}  # their derivative is 0 somewhere near 0

@@ -19,7 +19,7 @@ from chainrule.compiler import contraction
 from chainrule.compiler.kernels import Dot, Kernel, Reduce, Rows
 from chainrule.compiler.lower import contraction_of, lanes_of_sum
 from chainrule.compiler.target import Target
-from chainrule.ops import reduction
+from chainrule.ops import indexing, reduction
 
 Scalar = Any  # a NumPy float32 or float64
 
@@ -29,10 +29,10 @@ class Summation:
     """How the terms of one sum are added.
 
     Lane i of `lanes` adds the terms i, i + lanes, ... from zero on, and the lanes are then added in halves. `fused`:
-    a product and its addition are rounded once.
+    a product and its addition are rounded once. `count` is how many there are; None where that is data.
     """
 
-    count: int
+    count: int | None
     lanes: int = 1
     fused: bool = False
 
@@ -64,6 +64,8 @@ def summation_of(kernel: Kernel, target: Target, position: int, stage: int | Non
         stage: which of the folds, where the kernel has several over each row.
     """
     core = kernel.core
+    if kernel.stores[0].combine is indexing.put_add:
+        return Summation(None)
     if isinstance(core, Rows):
         core = core.stages[stage or 0]
     if isinstance(core, Dot):

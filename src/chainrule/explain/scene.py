@@ -16,6 +16,7 @@ from chainrule.compiler.watch import Watched
 from chainrule.errors import GradientError
 from chainrule.graph import Array, Node
 from chainrule.ops import elementwise as ew
+from chainrule.ops import indexing
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import ones_like
 
@@ -145,6 +146,8 @@ def _kernels(watched: Watched) -> dict[Node, tuple[Kernel, int | None]]:
     found: dict[Node, tuple[Kernel, int | None]] = {}
     for kernel in watched.program.plan.kernels:
         for store in kernel.stores:
+            if store.combine is indexing.put_add:
+                found[store.node] = kernel, None
             pairs = [(store.node, store.value)]
             while pairs:
                 node, value = pairs.pop()

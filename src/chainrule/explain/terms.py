@@ -144,7 +144,7 @@ def gathered(scene: Scene, node: Node, position: int, orders: Sequence[Summation
         node, position = readings[0][0], at
     if len(readings) < 2:
         terms = [term for reading in readings for term in _terms(scene, *reading)]
-        return Sum(terms, [order for order in orders if order.count == len(terms)])
+        return Sum(terms, [order for order in orders if order.count in (None, len(terms))])
     parts: list[Sum | Branch] = []
     for reading in reversed(readings):
         own = scene.part_orders(node, reading[:2], position)
@@ -153,7 +153,7 @@ def gathered(scene: Scene, node: Node, position: int, orders: Sequence[Summation
             parts.append(gathered(scene, reading[0], at, own))
         else:
             terms = list(_terms(scene, *reading))
-            parts.append(Sum(terms, [order for order in own if order.count == len(terms)]))
+            parts.append(Sum(terms, [order for order in own if order.count in (None, len(terms))]))
     return Branch(parts)
 
 

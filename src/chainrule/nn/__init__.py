@@ -8,6 +8,7 @@ from chainrule.nn.activations import (
     SELU,
     LeakyReLU,
     LogSoftmax,
+    Mish,
     ReLU,
     Sigmoid,
     SiLU,
@@ -18,6 +19,7 @@ from chainrule.nn.activations import (
 )
 from chainrule.nn.compiled import CompiledModule as CompiledModule
 from chainrule.nn.containers import ModuleDict, ModuleList, Sequential
+from chainrule.nn.embedding import Embedding
 from chainrule.nn.layers import Dropout, Flatten, Identity, Linear
 from chainrule.nn.losses import (
     BCELoss,
@@ -30,6 +32,7 @@ from chainrule.nn.losses import (
     SmoothL1Loss,
 )
 from chainrule.nn.module import Module
+from chainrule.nn.normalization import BatchNorm1d, GroupNorm, InstanceNorm1d, LayerNorm, RMSNorm
 from chainrule.nn.parameter import Parameter
 from chainrule.nn.summary import Summary, summary
 
@@ -39,21 +42,28 @@ __all__ = [
     "SELU",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GroupNorm",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
     "L1Loss",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
     "MSELoss",
+    "Mish",
     "Module",
     "ModuleDict",
     "ModuleList",
     "NLLLoss",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "Sequential",
     "SiLU",

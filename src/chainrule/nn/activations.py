@@ -73,6 +73,13 @@ class SiLU(Module):
         return F.silu(input)
 
 
+class Mish(Module):
+    """``x * tanh(softplus(x))``; see ``F.mish``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.mish(input)
+
+
 class Sigmoid(Module):
     """``1 / (1 + exp(-x))``."""
 
@@ -125,7 +132,7 @@ class LogSoftmax(Softmax):
 
 
 ACTIVATIONS: dict[str, type[Module]] = {
-    cls.__name__.lower(): cls for cls in (ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Sigmoid, Tanh, Softplus)
+    cls.__name__.lower(): cls for cls in (ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Mish, Sigmoid, Tanh, Softplus)
 }
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import Any
 
 from chainrule.dtypes import as_dtype, float32
-from chainrule.errors import DtypeError, SettingError, ShapeError
+from chainrule.errors import ShapeError
 from chainrule.graph import current_layer
 from chainrule.lines import user_line
 from chainrule.nn import functional as F
@@ -15,17 +14,9 @@ from chainrule.nn import init
 from chainrule.nn.functional.layers import probability
 from chainrule.nn.module import Module
 from chainrule.nn.parameter import Parameter
+from chainrule.nn.sizes import size
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import integer
 from chainrule.tensor.creation import given, zeros
-
-
-def _size(name: str, value: Any) -> int:
-    with suppress(DtypeError):
-        size = integer(value, "Linear", name)
-        if size >= 0:
-            return size
-    raise SettingError(f"Linear: {name} must be a whole number of 0 or more, got {value!r}.")
 
 
 class Linear(Module):
@@ -55,7 +46,10 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = None) -> None:
         super().__init__()
-        self.in_features, self.out_features = _size("in_features", in_features), _size("out_features", out_features)
+        self.in_features, self.out_features = (
+            size("Linear", "in_features", in_features),
+            size("Linear", "out_features", out_features),
+        )
         wanted = float32 if dtype is None else as_dtype(dtype)
         self.weight = Parameter(zeros(self.out_features, self.in_features, dtype=wanted))
         self.register_parameter("bias", Parameter(zeros(self.out_features, dtype=wanted)) if bias else None)

@@ -409,6 +409,10 @@ class Module:
 
     # ---------------------------------------------------------------- verifying
 
+    def _held(self) -> dict[str, Any]:
+        """Elements of its parameters that get no gradient whatever depends on them: by name, their index."""
+        return {}
+
     def verify(self, x: Any, y: Any, loss: Callable[..., Tensor] | None = None, rows: int = 32) -> Any:
         """Is the gradient of ``loss(self(x), y)`` right? Every rule, the whole, its compiled form, on these rows.
 

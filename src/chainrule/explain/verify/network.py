@@ -92,6 +92,21 @@ class _Network:
         self.arrays = [np.array(p._node.value) for p in self.parameters]
         self.random = Reread(current_generator(), wide)
         self.starts = self._starts()
+        holding = [
+            (f"{path}.{name}" if path else name, index)
+            for path, m in model.named_modules()
+            for name, index in m._held().items()
+        ]
+        self.held = {self.names.index(name): index for name, index in holding if name in self.names}
+
+    def direction(self, position: int, rng: Any) -> Array:
+        """Where to move a parameter: at random, about as far as it is long, and not at all where a layer holds it."""
+        array = self.arrays[position]
+        size = max(float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0, 1e-2)
+        found = np.asarray(rng.standard_normal(array.shape) * size)
+        if position in self.held:
+            found[self.held[position]] = 0
+        return found
 
     def in_float64(self) -> _Network:
         model = copy.deepcopy(self.model).double()
@@ -222,15 +237,9 @@ def _gradient(network: _Network) -> Iterator[Verdict]:
     gradients = [np.asarray(g._node.value) for g in network.value_and_gradients(*network.leaves())[1:]]
     rng = np.random.default_rng(0)
     for position, name in enumerate(network.names):
-        direction = _direction(network.arrays[position], rng)
+        direction = network.direction(position, rng)
         expected = _slope(partial(_moved_loss, network, {position: direction}))
         yield _compared("gradient", name, float((gradients[position] * direction).sum()), expected)
-
-
-def _direction(array: Array, rng: Any) -> Array:
-    """Random, about as long as the parameter itself."""
-    size = max(float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0, 1e-2)
-    return np.asarray(rng.standard_normal(array.shape) * size)
 
 
 def _moved_loss(network: _Network, directions: dict[int, Array], t: Any) -> Array:
@@ -261,7 +270,7 @@ def _compared(section: str, subject: str, analytic: float, expected: Slopes) -> 
 
 def _adjoint(network: _Network) -> Iterator[Verdict]:
     rng = np.random.default_rng(3)
-    v = [tensor(_direction(a, rng)) for a in network.arrays]
+    v = [tensor(network.direction(i, rng)) for i in range(len(network.arrays))]
     try:
         outputs, Jv = autodiff.jvp(network.outputs, network.leaves(), v)
         w = tensor(rng.standard_normal(outputs.shape))

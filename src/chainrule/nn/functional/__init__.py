@@ -7,6 +7,7 @@ from chainrule.nn.functional.activations import (
     leaky_relu,
     log_softmax,
     logsigmoid,
+    mish,
     relu,
     selu,
     sigmoid,
@@ -16,6 +17,7 @@ from chainrule.nn.functional.activations import (
     tanh,
 )
 from chainrule.nn.functional.classification import cross_entropy, nll_loss
+from chainrule.nn.functional.embedding import embedding
 from chainrule.nn.functional.layers import dropout, linear, one_hot
 from chainrule.nn.functional.losses import (
     binary_cross_entropy,
@@ -25,24 +27,32 @@ from chainrule.nn.functional.losses import (
     mse_loss,
     smooth_l1_loss,
 )
+from chainrule.nn.functional.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 
 __all__ = [
+    "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "dropout",
     "elu",
+    "embedding",
     "gelu",
+    "group_norm",
     "huber_loss",
+    "instance_norm",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
     "logsigmoid",
+    "mish",
     "mse_loss",
     "nll_loss",
     "one_hot",
     "relu",
+    "rms_norm",
     "selu",
     "sigmoid",
     "silu",

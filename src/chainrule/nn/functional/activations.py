@@ -116,6 +116,23 @@ def _gated(x: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 @takes_keywords("functional")
+def mish(input: Tensor) -> Tensor:
+    """``x * tanh(softplus(x))``.
+
+    With ``e = exp(-|x|)`` it is ``x (e^2 + 2e) / (e^2 + 2e + 2)`` up to 0 and ``x - x 2e^2 / (2e^2 + 2e + 1)`` above: each
+    tail is what it differs from its line by.
+
+    Source: Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020.
+    """
+    x = given(input, "mish")
+    z = minus_abs(x).clamp(min=CLOSED)
+    e = z.exp()
+    square, low = e * e, x <= 0
+    part = square + (2 * e).where(low, square)
+    return x.relu() + z * (part / (part + (2 * e + 1).where(x > 0, 2.0)))
+
+
+@takes_keywords("functional")
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """``log(1 + exp(beta x)) / beta``, and ``x`` itself where ``beta x > threshold``.
 

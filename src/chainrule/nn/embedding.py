@@ -1,0 +1,136 @@
+"""Embedding: a learned vector for each category."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from chainrule.dtypes import as_dtype, float32
+from chainrule.graph import shape_error
+from chainrule.nn import functional as F
+from chainrule.nn import init
+from chainrule.nn.functional.embedding import padding_row, refuse_absent
+from chainrule.nn.module import Module
+from chainrule.nn.parameter import Parameter
+from chainrule.nn.sizes import size
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import given, zeros
+from chainrule.tensor.functions import no_grad
+
+Self = TypeVar("Self", bound="Embedding")
+
+
+class Embedding(Module):
+    """``y[...] = weight[x[...]]``: a learned vector for each category; see ``F.embedding``.
+
+    Args:
+        num_embeddings: how many categories there are; they are numbered from 0.
+        embedding_dim: the length of their vectors.
+        padding_idx: a category whose vector starts at 0 and is not learned; negative counts from the end.
+        max_norm, norm_type, scale_grad_by_freq, sparse: PyTorch's; only their defaults are there.
+        dtype: of the parameter (float32).
+
+    Shapes: input (...) of integers, output (..., embedding_dim), ``weight`` (num_embeddings, embedding_dim), which
+    starts normal with mean 0 and standard deviation 1, as PyTorch's does.
+
+    Raises:
+        SettingError: a size that is no whole number, padding_idx outside the table, a setting that is not there.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> nn.Embedding(10, 3)(cr.tensor([[1, 2], [9, 0]])).shape
+        (2, 2, 3)
+    """
+
+    weight: Parameter
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        _freeze: bool = False,
+        *,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        refuse_absent("Embedding", max_norm, scale_grad_by_freq, sparse)
+        self.num_embeddings = size("Embedding", "num_embeddings", num_embeddings)
+        self.embedding_dim = size("Embedding", "embedding_dim", embedding_dim)
+        self.padding_idx = padding_row("Embedding", padding_idx, self.num_embeddings)
+        shape = (self.num_embeddings, self.embedding_dim)
+        if _weight is None:
+            start = zeros(*shape, dtype=float32 if dtype is None else as_dtype(dtype))
+        else:
+            start = _fitting(_weight, shape)
+        self.weight = Parameter(start, requires_grad=not _freeze)
+        if _weight is None:
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the table anew; the padding's row is 0."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with no_grad():
+                self.weight[self.padding_idx] = 0.0
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The vectors of the categories that the input names."""
+        return F.embedding(input, self.weight, self.padding_idx)
+
+    def _held(self) -> dict[str, Any]:
+        return {} if self.padding_idx is None else {"weight": self.padding_idx}
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self],
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> Self:
+        """An Embedding that starts from a table, which it shares, and keeps it as it is unless ``freeze=False``.
+
+        Args:
+            embeddings: the table, shape (num_embeddings, embedding_dim), floating.
+            freeze: do not learn it.
+            padding_idx and the rest: as for ``Embedding``.
+
+        Raises:
+            ShapeError: the table has not two axes.
+
+        Example:
+            >>> import chainrule as cr
+            >>> from chainrule import nn
+            >>> nn.Embedding.from_pretrained(cr.tensor([[1.0, 2.0], [3.0, 4.0]]))(cr.tensor([1]))
+            tensor([[3., 4.]])
+        """
+        table = given(embeddings, "Embedding.from_pretrained", "embeddings")
+        if table.ndim != 2:
+            raise shape_error(
+                "Embedding.from_pretrained", "embeddings must have shape (num_embeddings, embedding_dim)",
+                f"shape {table.shape}", "Give a table with a row for each category.",
+            )  # fmt: skip
+        rows, width = table.shape
+        return cls(rows, width, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, table, freeze)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
+
+def _fitting(weight: Any, shape: tuple[int, int]) -> Tensor:
+    table = given(weight, "Embedding", "_weight")
+    if table.shape != shape:
+        raise shape_error(
+            "Embedding", f"_weight must have shape {shape}", f"shape {table.shape}", "Give the sizes of the table."
+        )
+    return table
