@@ -285,3 +285,17 @@ def test_moments_in_a_plain_state_dict_may_be_anything_as_in_pytorch() -> None:
     saved["state"][0]["exp_avg_sq"] = cr.full((3, 4), -1.0)
     made.optimizer.load_state_dict(saved)
     assert made.optimizer.state_dict()["state"][0]["exp_avg_sq"].min().item() == -1
+
+
+def test_a_replay_that_leaves_a_parameter_behind_gives_its_counter_back(tmp_path: Path) -> None:
+    """The replayed training was begun with a frozen layer, this trainer was not."""
+    frozen, mine = trainer(), fit(trainer())
+    frozen.model[2].weight.requires_grad_(False)
+    fit(frozen, record=tmp_path / "run")
+    before = mine.optimizer.state_dict()
+    cr.load_run(tmp_path / "run", mine, X, Y).at(5)
+    after = mine.optimizer.state_dict()
+    assert [own["step"].item() for own in before["state"].values()] == [8, 8, 8, 8]
+    assert [own["step"].item() for own in after["state"].values()] == [8, 8, 8, 8]
+    again, plain = fit(mine, 3, resume=True).model.state_dict(), fit(trainer(), 3).model.state_dict()
+    assert all(cr.equal(again[name], plain[name]) for name in plain)

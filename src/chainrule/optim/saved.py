@@ -99,7 +99,7 @@ def _parameters(groups: list[Group]) -> list[Tensor]:
 
 
 def _outline(given: Any) -> str:
-    return f"the keys {sorted(map(str, given))}" if isinstance(given, dict) else type(given).__name__
+    return f"the keys {short(sorted(map(str, given)))}" if isinstance(given, dict) else type(given).__name__
 
 
 def _check_groups(name: str, own: list[Group], given: Any) -> None:

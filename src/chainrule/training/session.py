@@ -242,9 +242,9 @@ class Session:
     def go_to(self, standing: Standing) -> None:
         """Everything as it was there."""
         standing.attributes.put()
-        self.optimizer.put_layout(standing.layout)
         self.put_settings(standing.settings)
         state.restore(standing.values)
+        self.optimizer.put_layout(standing.layout)  # after the values, which it copies for counters that part
         state.restore_gradients(standing.gradients)
         self.position = standing.position
         self.history.cut(standing.epochs, standing.steps)
