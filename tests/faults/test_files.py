@@ -211,6 +211,7 @@ def test_the_harness_sees_what_a_save_calls(tmp_path: Path) -> None:
     with injected(Faults(-1)) as faults:
         write_whole(tmp_path / "a", b"new")
     expected = [
+        "stat",
         "open",
         "stat",
         "open",

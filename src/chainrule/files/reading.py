@@ -9,7 +9,7 @@ from io import BufferedReader
 
 from chainrule.errors import DamagedFileError
 from chainrule.files.folder import BINARY, NO_WAIT, why_special
-from chainrule.files.writing import Path
+from chainrule.files.writing import Path, shown, text_of, why_nameless
 
 
 class MissingFileError(DamagedFileError):
@@ -23,8 +23,10 @@ def opened(path: Path, kind: str) -> Iterator[tuple[BufferedReader, int]]:
     Raises:
         DamagedFileError: it is missing, no regular file, or the disk does not give it.
     """
-    name = os.fspath(path)
+    name = shown(path)
     try:
+        if (why := why_nameless(text_of(path))) is not None:
+            raise ValueError(why)
         descriptor = os.open(path, os.O_RDONLY | BINARY | NO_WAIT)
         try:
             size = _size(descriptor, name, kind)
@@ -36,7 +38,7 @@ def opened(path: Path, kind: str) -> Iterator[tuple[BufferedReader, int]]:
         raise
     except FileNotFoundError:
         raise MissingFileError(f"{name}: there is no such file. Check the path.") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+    except (OSError, ValueError) as error:
         raise DamagedFileError(f"{name}: this file could not be read ({error}). Check that you may read it.") from None
 
 
@@ -65,6 +67,6 @@ def read_whole(path: Path, kind: str, most: int, missing: bytes | None = None) -
         return missing
     if size > most or len(data) > size:
         raise DamagedFileError(
-            f"{os.fspath(path)}: it has more than {most:,} bytes, too many for {kind}. Check that it is the right file."
+            f"{shown(path)}: it has more than {most:,} bytes, too many for {kind}. Check that it is the right file."
         )
     return data

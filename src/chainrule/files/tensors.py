@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from chainrule.errors import DamagedFileError, DtypeError
 from chainrule.files.document import LARGEST, Fields, is_whole, parse
 from chainrule.files.folder import Part
 from chainrule.files.reading import opened
-from chainrule.files.writing import Path
+from chainrule.files.writing import Path, shown
 
 Array = np.ndarray[Any, Any]
 
@@ -89,7 +88,7 @@ class TensorFile:
     """
 
     def __init__(self, path: Path, file: BufferedReader, size: int) -> None:
-        self.path, self._file = os.fspath(path), file
+        self.path, self._file = shown(path), file
         length = int.from_bytes(self._bytes(0, 8, size), "little")
         if length > MOST_HEADER:
             raise self.damaged(f"its header claims {length:,} bytes")

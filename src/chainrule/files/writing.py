@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Union
 
-from chainrule.errors import UnwritableFileError
+from chainrule.errors import SettingError, UnwritableFileError
+from chainrule.files.document import short
 from chainrule.files.folder import BINARY, NO_WAIT, Folder, Part, UnconfirmedError, why_special, write_all
 
 Path = Union[str, "os.PathLike[str]"]
@@ -19,7 +20,45 @@ _REMEDIES = {
     errno.ENOENT: "Make the folder first, or name one that is there.",
     errno.ENOTDIR: "Name a folder that is there.",
     errno.EISDIR: "Name a file in it.",
+    errno.ENAMETOOLONG: "Give it a shorter name.",
+    errno.ELOOP: "Name a file to which its links lead.",
+    errno.EINVAL: "Give it another name.",
 }
+_SLASHES = tuple(filter(None, (os.sep, os.altsep)))
+
+
+def text_of(path: object) -> str:
+    """The name of a file as text, whatever kind of path was given.
+
+    Raises:
+        SettingError: it is none, or empty.
+
+    Example:
+        >>> text_of(b"runs/mine")
+        'runs/mine'
+        >>> text_of(3)
+        Traceback (most recent call last):
+        chainrule.errors.SettingError: the name of a file must be a text or a path, got 3. Pass 'training.safetensors', for example.
+    """
+    if not isinstance(path, (str, bytes, os.PathLike)) or not (name := os.fsdecode(path)):
+        raise SettingError(
+            f"the name of a file must be a text or a path, got {short(path)}. Pass 'training.safetensors', for example."
+        )
+    return name
+
+
+def shown(path: object) -> str:
+    """The same as errors show it, on every terminal."""
+    return text_of(path).encode("utf-8", "backslashreplace").decode()
+
+
+def why_nameless(name: str) -> str | None:
+    """Why no file can have this name; None where one can."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return "half a character is in its name"
+    return "a zero byte is in its name" if "\0" in name else None
 
 
 def write_whole(path: Path, data: bytes | Iterable[Part], durable: bool = True) -> None:
@@ -34,6 +73,7 @@ def write_whole(path: Path, data: bytes | Iterable[Part], durable: bool = True) 
 
     Raises:
         UnwritableFileError: the folder or the disk does not take it.
+        SettingError: `path` is no path.
 
     Example:
         >>> import pathlib, tempfile
@@ -45,11 +85,21 @@ def write_whole(path: Path, data: bytes | Iterable[Part], durable: bool = True) 
     """
     parts = [data] if isinstance(data, bytes) else data
     try:
-        where, name = os.path.split(os.path.realpath(path))
+        where, name = os.path.split(_target(text_of(path)))
         with Folder(where) as folder:
             folder.replace(name, parts, durable)
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def _target(name: str) -> str:
+    """The file that a path leads to, as `open` would have it."""
+    if (why := why_nameless(name)) is not None:
+        raise OSError(errno.EINVAL, why)
+    if name.endswith(_SLASHES):  # realpath would take the file of that name
+        raise OSError(errno.EISDIR, "a slash at its end says that it is a folder")
+    os.stat(os.path.dirname(name) or os.curdir)  # realpath would lead out of a folder that is not there, too
+    return os.path.realpath(name)
 
 
 def append(path: Path, data: bytes) -> None:
@@ -82,7 +132,7 @@ def _append(descriptor: int, before: int, data: bytes) -> None:
 
 def unwritable(path: Path, error: OSError) -> UnwritableFileError:
     """The error for a file that could not be written, with the system's number as ``errno``."""
-    why, name = error.strerror or error, os.fspath(path)
+    why, name = error.strerror or error, shown(path)
     if isinstance(error, UnconfirmedError):
         text = f"{name}: the new file is there, but the disk does not confirm that it keeps it ({why}). Look after the disk."
     else:

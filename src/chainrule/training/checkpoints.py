@@ -17,7 +17,7 @@ from chainrule.compiler.available import SURE, available_bytes
 from chainrule.errors import DamagedFileError, DtypeError
 from chainrule.files.document import parse, short
 from chainrule.files.tensors import TensorFile, parts, tensor_file
-from chainrule.files.writing import write_whole
+from chainrule.files.writing import shown, write_whole
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 
@@ -77,10 +77,10 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
             found[name] = _tensor(file, name, array)
     if _HASH in file.metadata and file.metadata[_HASH] != digest.hexdigest():
         raise DamagedFileError(
-            f"{path}: the contents do not match the hash stored with them, so bits have changed since the file was "
+            f"{shown(path)}: the contents do not match the hash stored with them, so bits have changed since the file was "
             f"written. Copy it again, or train again."
         )
-    return {name: found[name] for name in file.declared}, parse(text, f"{path}: the JSON in its header")
+    return {name: found[name] for name in file.declared}, parse(text, f"{shown(path)}: the JSON in its header")
 
 
 def _check_room(file: TensorFile) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from chainrule.errors import DamagedFileError, NonFiniteError, SettingError
 from chainrule.files.document import AGAIN
+from chainrule.files.writing import shown
 from chainrule.optim.saved import impossible
 from chainrule.tensor import Tensor
 from chainrule.training import state
@@ -48,7 +49,7 @@ def check_savable(session: Session, path: str | os.PathLike[str]) -> None:
             if not state.all_finite([handle]):
                 bad = _first(~np.isfinite(_array(handle)), handle)
                 raise NonFiniteError(
-                    f"save: {name}{bad}, and a training cannot go on from there; nothing was written to {os.fspath(path)!r}. "
+                    f"save: {name}{bad}, and a training cannot go on from there; nothing was written to {shown(path)!r}. "
                     f"No step left it there: mend the weight first, or save the tensors alone with save_file(model."
                     f"state_dict(), path)."
                 )

@@ -35,7 +35,7 @@ import numpy as np
 from chainrule.errors import ChainruleError, DamagedFileError, SettingError
 from chainrule.files.document import Fields, parse, short
 from chainrule.files.reading import MissingFileError, read_whole
-from chainrule.files.writing import append, unwritable, write_whole
+from chainrule.files.writing import append, text_of, unwritable, write_whole
 from chainrule.nn.meaning import name_of
 from chainrule.training.settings import Settings
 from chainrule.version import __version__
@@ -87,7 +87,7 @@ class Record:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(text_of(folder))
         self.root = self.folder / "record"
         self.temporary: Temporary | None = None  # keeps a folder of our own alive
         self.data: tuple[Array, Array] | None = None  # the rows, where they are at hand

@@ -13,6 +13,7 @@ from typing import Any
 from chainrule import dtypes
 from chainrule.errors import DamagedFileError, SettingError, StateDictError
 from chainrule.files.document import Fields
+from chainrule.files.writing import shown
 from chainrule.nn import state as module_state
 from chainrule.optim import saved as optimizer_state
 from chainrule.tensor import Tensor
@@ -120,12 +121,13 @@ def _put(session: Session, found: Found) -> None:
 def read(session: Session, path: str | os.PathLike[str], recorded: bool = False) -> Found:
     """What a file holds; `session` is asked what fits it, and not changed."""
     tensors, meta = checkpoints.load_file(path)
+    path = shown(path)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise DamagedFileError(
-            f"{os.fspath(path)}: no training is saved in this file that this version can read. Load plain tensors with "
+            f"{path}: no training is saved in this file that this version can read. Load plain tensors with "
             f"model.load_state_dict, or name a file that Trainer.save wrote."
         )
-    fields = Fields(meta, os.fspath(path))
+    fields = Fields(meta, path)
     _check_kinds(session, path, fields)
     named = session.named()
     weights, _ = module_state.fitting(type(session.model).__name__, named, _under("weights", tensors))

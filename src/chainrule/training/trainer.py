@@ -196,7 +196,7 @@ class Trainer(Explained):
         size = min(check_batch_size(batch_size, "fit"), len(x_array))
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
-        if not isinstance(record, (bool, str, os.PathLike)) and record is not None:
+        if record == "" or (not isinstance(record, (bool, str, os.PathLike)) and record is not None):
             raise SettingError(
                 f"fit: record must be True, False or the path of a folder, got {record!r}. Pass record=True to keep one in "
                 f"a temporary folder, or record='runs/mine'."
