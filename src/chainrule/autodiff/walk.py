@@ -73,6 +73,20 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
     return leading
 
 
+def reaching(outputs: Iterable[Node], targets: Sequence[Node]) -> list[frozenset[int]]:
+    """For each output, the positions of the targets that a gradient of it would arrive at."""
+    outputs = list(outputs)
+    own = {node: 1 << position for position, node in enumerate(targets)}
+    behind: dict[Node, int] = {}  # as bits
+    for node in graph.toposort(outputs):
+        found = own.get(node, 0) if node.requires_grad else 0
+        if node.requires_grad and node.op is not ew.detach:
+            for source in node.inputs:
+                found |= behind[source]
+        behind[node] = found
+    return [frozenset(i for i in range(len(targets)) if behind[node] >> i & 1) for node in outputs]
+
+
 def distribute(
     node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor], handle: Callable[[Node], Tensor] = wrap
 ) -> None:
@@ -97,6 +111,8 @@ def distribute(
         source = node.inputs[argument]
         # Broadcasting is undone here, once, for every rule. No rule: the derivative is zero where it exists.
         if product is None:
+            if op.kind == "call":  # no result that a gradient arrived at depends on it
+                continue
             product = zeros_like(inputs[argument])
         elif product.shape != source.shape:
             product = product.sum_to_size(source.shape)

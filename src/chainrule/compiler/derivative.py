@@ -2,6 +2,7 @@
 
 While the function is traced, its backward pass is traced behind it. What the backward pass reads of the
 forward one (the residuals) becomes further results of the forward program and inputs of the backward one.
+Where gradients arrive at some of the results only, a backward program of its own leaves out all that the others need.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes, graph
-from chainrule.autodiff import gradients
+from chainrule.autodiff.walk import gradients, reaching
 from chainrule.compiler.locks import Locks
 from chainrule.compiler.native import Machine
 from chainrule.compiler.program import Program
@@ -20,24 +21,22 @@ from chainrule.compiler.run import Run, run_with
 from chainrule.compiler.trace import Trace
 from chainrule.errors import GradientError
 from chainrule.graph import CONST, INPUT, LEAF, Array, Graph, Node, Op
+from chainrule.ops import elementwise as ew
+from chainrule.ops import shaping
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 
 
 @dataclass(eq=False)
-class Derivative:
-    """The backward program of one traced function."""
+class Pass:
+    """The backward program for gradients of some of the results."""
 
-    results: list[Node]  # the results of the forward pass, as traced
-    seeds: list[Node | None]  # for each, the input that receives its gradient; None: it has none
-    variables: list[Node]  # the inputs to differentiate with respect to, as far as the results depend on them
-    residuals: list[Node]  # further results of the forward program
-    read: list[Node]  # inputs of the forward program that the backward one reads too
-    program: Program  # its outputs are the gradients of the variables
+    program: Program
+    reached: list[int]  # its outputs are the gradients of the variables at these positions
     _idle: list[Run] = field(default_factory=list)  # one for each thread that was here at once
 
-    def run(self, arrays: list[Array]) -> list[Array]:
-        """The gradients, for residuals, inputs and seeds."""
+    def run(self, arrays: list[Array]) -> dict[int, Array]:
+        """The gradients by the positions of their variables."""
         try:
             run = self._idle.pop()
         except IndexError:
@@ -45,7 +44,88 @@ class Derivative:
                 run = Run(self.program, 0)
         found = run_with(run, arrays)
         self._idle.append(run)
+        return dict(zip(self.reached, found, strict=True))
+
+
+@dataclass(eq=False)
+class Derivative:
+    """The backward graph of one traced function, and what was made of it."""
+
+    results: list[Node]  # the results of the forward pass, as traced
+    seeds: list[Node | None]  # for each, the input that receives its gradient; None: it has none
+    variables: list[Node]  # the inputs to differentiate with respect to, as far as the results depend on them
+    behind: list[frozenset[int]]  # for each result, the positions of the variables that it depends on
+    residuals: list[Node]  # further results of the forward program
+    read: list[Node]  # inputs of the forward program that the backward one reads too
+    inputs: list[Node]  # of the backward graph: residuals, what is read, seeds
+    outputs: list[Node]  # of the backward graph: the gradients of the variables
+    machine: Machine
+    _passes: dict[frozenset[int], Pass] = field(default_factory=dict)
+
+    def of(self, arrived: frozenset[int]) -> Pass:
+        """The backward program where gradients arrived at these results, made when it is first needed."""
+        found = self._passes.get(arrived)
+        if found is None:
+            with Locks.making:
+                found = self._passes.setdefault(arrived, self._made(arrived))
         return found
+
+    def _made(self, arrived: frozenset[int]) -> Pass:
+        reached = sorted(frozenset().union(*(self.behind[i] for i in arrived)))
+        present = {seed for i, seed in enumerate(self.seeds) if seed is not None and i in arrived}
+        absent = {seed for seed in self.seeds if seed is not None and seed not in present}
+        outputs = _without(absent, present, [self.outputs[i] for i in reached])
+        read = set(graph.toposort(outputs))
+        slots = {node: position for position, node in enumerate(self.inputs)}
+        written = [len(self.inputs) + i for i in range(len(outputs))]
+        inputs = [node for node in self.inputs if node in read]
+        return Pass(Program(Graph(inputs, outputs), slots, written, machine=self.machine), reached)
+
+
+def _without(absent: set[Node], present: set[Node], outputs: list[Node]) -> list[Node]:
+    """The gradients where none arrives at some seeds.
+
+    Each is linear in the seeds, so what depends on absent ones alone is nothing: not a number times 0, which is NaN
+    where the number is infinite.
+    """
+    if not absent:
+        return outputs
+    seeded, gone = _depending(present, outputs), set(absent)
+    images: dict[Node, Node] = {}
+    for node in graph.toposort(outputs):
+        lost = [source in gone for source in node.inputs]
+        if any(lost) and not any(source in seeded and source not in gone for source in node.inputs):
+            gone.add(node)
+        elif any(lost) or any(images[source] is not source for source in node.inputs):
+            images[node] = _rebuilt(node, gone, images)
+        else:
+            images[node] = node
+    return [_zeros(node.type) if node in gone else images[node] for node in outputs]
+
+
+def _rebuilt(node: Node, gone: set[Node], images: dict[Node, Node]) -> Node:
+    """The node without those of its inputs that are gone."""
+    left = [images[source] for source in node.inputs if source not in gone]
+    if node.op is ew.add and len(left) == 1 and left[0].type == node.type:
+        return left[0]
+    inputs = tuple(_zeros(source.type) if source in gone else images[source] for source in node.inputs)
+    copy = Node(node.op, inputs, node.params, node.type)
+    copy.layer, copy.line = node.layer, node.line
+    return copy
+
+
+def _zeros(type: graph.Type) -> Node:
+    zero = graph.const(0.0, type.dtype)
+    return Node(shaping.expand, (zero,), {"shape": type.shape}, type) if type.shape else zero
+
+
+def _depending(seeds: set[Node], outputs: list[Node]) -> set[Node]:
+    """What depends on one of the seeds."""
+    found = set(seeds)
+    for node in graph.toposort(outputs):
+        if not found.isdisjoint(node.inputs):
+            found.add(node)
+    return found
 
 
 def derivative_of(trace: Trace, results: list[Node], machine: Machine) -> Derivative | None:
@@ -60,10 +140,8 @@ def derivative_of(trace: Trace, results: list[Node], machine: Machine) -> Deriva
     outputs = [found[node]._node for node in reached]
     cut = _Cut(results, outputs, {seed for seed in seeds if seed is not None})
     inputs = [*cut.placeholders, *cut.read, *(seed for seed in seeds if seed is not None)]
-    slots = {node: position for position, node in enumerate(inputs)}
-    written = [len(inputs) + i for i in range(len(outputs))]
-    program = Program(Graph(inputs, cut.outputs), slots, written, machine=machine)
-    return Derivative(results, seeds, reached, cut.residuals, cut.read, program)
+    behind = reaching(results, reached)
+    return Derivative(results, seeds, reached, behind, cut.residuals, cut.read, inputs, cut.outputs, machine)
 
 
 def _seed(node: Node, trace: Trace) -> Node:
@@ -117,8 +195,8 @@ class Call:
     derivative: Derivative
     saved: list[Array]  # residuals, then the forward inputs that are read again
 
-    def pullback(self, arrived: dict[int, Tensor]) -> list[Array]:
-        """The gradients of all variables, for the gradients of some results by their positions."""
+    def pullback(self, arrived: dict[int, Tensor]) -> list[Array | None]:
+        """The gradients of all variables, for those of some results by their positions; None: none of these depends on it."""
         if graph.is_grad_enabled():
             raise GradientError(
                 f"{graph.who('backward')}: the derivative of a compiled function is itself compiled and cannot be "
@@ -126,11 +204,12 @@ class Call:
                 f"uncompiled."
             )
         seeds = [
-            arrived[i]._node.value if i in arrived else np.zeros(seed.shape, seed.dtype.numpy)
+            arrived[i]._node.value if i in arrived else _NOTHING
             for i, seed in enumerate(self.derivative.seeds)
             if seed is not None
         ]
-        return self.derivative.run([*self.saved, *seeds])
+        found = self.derivative.of(frozenset(arrived)).run([*self.saved, *seeds])
+        return [found.get(i) for i in range(len(self.derivative.variables))]
 
 
 class Arrived:
@@ -149,9 +228,9 @@ def _arrive(dY: Tensor, Y: Tensor, call: Tensor, *, position: int) -> Any:
     return Arrived({position: dY})
 
 
-def _joint(dY: Any, Y: Tensor, *variables: Tensor, call: Call) -> tuple[Tensor, ...]:
-    found = call.pullback(dY.by_result)
-    return tuple(wrap(graph.leaf(found[i], x.dtype)) for i, x in enumerate(variables))
+def _joint(dY: Any, Y: Tensor, *variables: Tensor, call: Call) -> tuple[Tensor | None, ...]:
+    pairs = zip(call.pullback(dY.by_result), variables, strict=True)
+    return tuple(None if array is None else wrap(graph.leaf(array, x.dtype)) for array, x in pairs)
 
 
 def _given(*inputs: Any, **params: Any) -> Any:
