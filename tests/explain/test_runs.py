@@ -252,8 +252,8 @@ def test_another_loss_does_not_replay(folder):
 def test_other_rows(folder):
     with raises(
         DataError,
-        f"load_run: these are not the rows that {folder} was trained on (their hash differs). Pass X and y as they were "
-        f"given to fit, without the rows that were held out.",
+        f"load_run: these are not the rows that {folder} was trained on (their hash differs). Pass X and y (and "
+        f"their weights) as they were given to fit, without the rows that were held out.",
     ):
         cr.load_run(folder, trainer(), X + 1, y)
 

@@ -29,10 +29,11 @@ class Replay:
         trainer: built as it was when the record was written.
         record: the record.
         x, y: the rows it was trained on, as the compiled step takes them.
+        weight: of each row in the loss; None: they weighed alike.
     """
 
-    def __init__(self, trainer: Trainer, record: Record, x: Array, y: Array) -> None:
-        self.trainer, self.record, self.x, self.y = trainer, record, x, y
+    def __init__(self, trainer: Trainer, record: Record, x: Array, y: Array, weight: Array | None = None) -> None:
+        self.trainer, self.record, self.x, self.y, self.weight = trainer, record, x, y, weight
         self.log = record.steps()
         self.settings = record.settings()
         self.first: int = record.header["first"]
@@ -104,7 +105,7 @@ class Replay:
         """The recorded program, free to run; afterwards the trainer is as it was."""
         session = self.trainer.session
         with session.lent():
-            program = session.program("recorded", self.x, self.y)
+            program = session.program("recorded", self.x, self.y, self.weight)
             with session.training():
                 yield program
 

@@ -20,9 +20,9 @@ from chainrule.explain.replay import Replay
 from chainrule.explain.scene import of_graph
 from chainrule.explain.whatif import Change, Inputs, Labels, Weights, WhatIf, what_if
 from chainrule.tensor import Tensor
-from chainrule.training import inputs
 from chainrule.training.record import Record, digest
 from chainrule.training.trainer import Trainer
+from chainrule.training.weights import Classes
 
 Array = np.ndarray[Any, Any]
 
@@ -40,6 +40,7 @@ class Run:
         trainer: built as it was for the training.
         record: what ``fit`` wrote.
         x, y: the rows it was trained on.
+        weight: of each row in the loss; None: they weighed alike.
 
     Example:
         >>> import chainrule as cr
@@ -52,9 +53,9 @@ class Run:
         (46, 1)
     """
 
-    def __init__(self, trainer: Trainer, record: Record, x: Array, y: Array) -> None:
+    def __init__(self, trainer: Trainer, record: Record, x: Array, y: Array, weight: Array | None = None) -> None:
         self.trainer, self.record = trainer, record
-        self.replay = Replay(trainer, record, x, y)
+        self.replay = Replay(trainer, record, x, y, weight)
         self._moments: dict[int, Moment] = {}
 
     # ---------------------------------------------------------------- what was recorded
@@ -366,13 +367,17 @@ def run_of(trainer: Trainer) -> Run:
     return run
 
 
-def load_run(folder: str | os.PathLike[str], trainer: Trainer | None = None, X: object = None, y: object = None) -> Run:
+def load_run(
+    folder: str | os.PathLike[str], trainer: Trainer | None = None, X: object = None, y: object = None,
+    sample_weight: object = None, class_weight: Classes | None = None,
+) -> Run:  # fmt: skip
     """The recorded training in a run folder.
 
     Args:
         folder: what ``chainrule train`` or ``fit(..., record=folder)`` wrote.
         trainer: built as it was for the training; left out for runs of ``chainrule train``, which describe themselves.
         X, y: the training rows; left out likewise.
+        sample_weight, class_weight: as they were given to ``fit``.
 
     Raises:
         DamagedFileError: there is no record, it cannot be read, or another version wrote it.
@@ -382,20 +387,18 @@ def load_run(folder: str | os.PathLike[str], trainer: Trainer | None = None, X: 
     record = Record(folder)
     if trainer is None:
         trainer, X, y = _rebuilt(record)
-    x_array, y_array = inputs.rows(
-        trainer.model, trainer.loss, trainer.metrics, X, y, "load_run", meaning=trainer.meaning
-    )
-    if digest(x_array, y_array) != record.header["data"]:
+    rows = trainer.checked.rows(X, y, "load_run", sample_weight, class_weight)
+    if digest(*rows.arrays) != record.header["data"]:
         raise DataError(
-            f"load_run: these are not the rows that {folder} was trained on (their hash differs). Pass X and y as they "
-            f"were given to fit, without the rows that were held out."
+            f"load_run: these are not the rows that {folder} was trained on (their hash differs). Pass X and y (and their "
+            f"weights) as they were given to fit, without the rows that were held out."
         )
-    if record.header["rows"] != len(x_array):
+    if record.header["rows"] != len(rows.x):
         raise DamagedFileError(
-            f"{record.root / 'record.json'}: rows must be {len(x_array)}, as many as the data have, got "
+            f"{record.root / 'record.json'}: rows must be {len(rows.x)}, as many as the data have, got "
             f"{record.header['rows']}. Copy the run again, or train again."
         )
-    return Run(trainer, record, x_array, y_array)
+    return Run(trainer, record, *rows.arrays)
 
 
 def _rebuilt(record: Record) -> tuple[Trainer, object, object]:

@@ -145,13 +145,13 @@ def alternatives(
         for change in changes:
             x, y = _changed_rows(run, change)
             run.trainer.session.go_to(start)
-            program.feed.take(x, y)
+            program.feed.take(x, y, replay.weight)
             try:
                 _write(run, {targets[address]: value for address, value in change.weights.items()})
                 followed = {address: targets[address] for address in dict.fromkeys([*change.weights, *follow])}
                 changed = _course(run, program, step, steps, followed, change.lr, proved=False)
             finally:
-                program.feed.take(replay.x, replay.y)
+                program.feed.take(replay.x, replay.y, replay.weight)
             yield WhatIf(step, change.words(), replay.rows(step), _only(original, followed), changed)
 
 

@@ -30,6 +30,7 @@ from chainrule.nn.losses import (
     MSELoss,
     NLLLoss,
     SmoothL1Loss,
+    loss_by_name,
 )
 from chainrule.nn.module import Module
 from chainrule.nn.normalization import BatchNorm1d, GroupNorm, InstanceNorm1d, LayerNorm, RMSNorm
@@ -76,6 +77,7 @@ __all__ = [
     "activation_by_name",
     "functional",
     "init",
+    "loss_by_name",
     "summary",
     "utils",
 ]

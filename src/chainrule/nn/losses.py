@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from chainrule.errors import SettingError
+from collections.abc import Callable
+
+from chainrule.errors import SettingError, unknown_name
 from chainrule.nn import functional as F
 from chainrule.nn.functional.reduction import check_reduction
-from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, LOG_PROBABILITIES, LOGITS, VALUES, reads
+from chainrule.nn.meaning import (
+    BINARY_LOGITS,
+    BINARY_PROBABILITIES,
+    LOG_PROBABILITIES,
+    LOGITS,
+    VALUES,
+    option_of,
+    reads,
+)
 from chainrule.nn.module import Module
 from chainrule.tensor import Tensor
 
@@ -132,3 +142,25 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    name: function for name, function in sorted(vars(F).items()) if option_of(function, "weighs_rows", False)
+}
+
+
+def loss_by_name(name: str) -> Callable[..., Tensor]:
+    """A loss of ``nn.functional`` by its name, which may lack the ending ``_loss``.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+
+    Example:
+        >>> from chainrule import nn
+        >>> nn.loss_by_name("mse") is nn.functional.mse_loss
+        True
+    """
+    found = LOSSES.get(name, LOSSES.get(f"{name}_loss"))
+    if found is None:
+        raise unknown_name("loss", name, list(LOSSES))
+    return found

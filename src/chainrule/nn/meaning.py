@@ -117,11 +117,12 @@ def reads(meaning: Meaning, **about: Any) -> Callable[[Loss], Loss]:
     """Declare what the loss below reads, and more about it as attributes: ``@reads(BINARY_LOGITS, reads_shares=True)``.
 
     ``reads_shares``: its targets are probabilities, so that a number outside [0, 1] is none; ``reads_numbers``: over
-    classes, its targets are class numbers and never probabilities.
+    classes, its targets are class numbers and never probabilities. A loss declared so weighs its rows where it is asked
+    to (`reduction.weighing_rows`), and says that in ``weighs_rows``.
     """
 
     def declared(loss: Loss) -> Loss:
-        for name, value in {"reads": meaning.name, **about}.items():
+        for name, value in {"reads": meaning.name, "weighs_rows": True, **about}.items():
             setattr(loss, name, value)
         return loss
 

@@ -14,8 +14,9 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs
-from chainrule.training.session import Session
+from chainrule.training.session import Rows, Session
 from chainrule.training.steps import wraps
+from chainrule.training.weights import Classes, weights
 
 Array = np.ndarray[Any, Any]
 KINDS = 16  # of rows that are remembered
@@ -47,25 +48,42 @@ class Checked:
     def __reduce__(self) -> Any:
         return Checked, (self.session,)  # a copy checks with the copy of the session
 
-    def __call__(self, X: object, y: object, who: str, names: tuple[str, str] = ("X", "y")) -> tuple[Array, Array]:
-        """X and y as a step takes them.
+    def __call__(
+        self, X: object, y: object, who: str, names: tuple[str, str] = ("X", "y"), weighed: bool = False
+    ) -> tuple[Array, Array]:
+        """X and y as a step takes them; `weighed` where rows will have weights in the loss.
 
         Raises:
             DataError, ShapeError, DtypeError, SettingError: they cannot be trained on.
         """
         session, given = self.session, inputs.arrays(X, y, who, names)
         meaning = session.meaning
-        key = (*map(_kind, given), session.shape(), meaning)
+        key = (*map(_kind, given), session.shape(), meaning, weighed)
         kind = self._kinds.get(key)
         if kind is not None and kind.reading.holds():
             found = inputs.known(session.model, session.loss, kind.output, *given, who, names, meaning)
             if (kind.x, kind.y) == (found[0].dtype, found[1].dtype):
                 return found
         with session.tried():
-            found = inputs.tried(session.model, session.loss, session.metrics, *given, who, names, meaning)
+            found = inputs.tried(session.model, session.loss, session.metrics, *given, who, names, meaning, weighed)
             if kind is not None or key not in self._kinds:
                 self._remember(key, given[0], *found)
         return found
+
+    def rows(
+        self, X: object, y: object, who: str, sample_weight: object = None, class_weight: Classes | None = None,
+        names: tuple[str, str] = ("X", "y"),
+    ) -> Rows:  # fmt: skip
+        """X and y with the weights of their rows in the loss.
+
+        Raises:
+            DataError, ShapeError, DtypeError, SettingError: they cannot be trained on.
+        """
+        weighed = sample_weight is not None or class_weight is not None
+        x_array, y_array = self(X, y, who, names, weighed)
+        session, dtype = self.session, inputs.model_dtype(self.session.model).numpy
+        weight = weights(sample_weight, class_weight, y_array, session.loss, session.meaning, dtype, who)
+        return Rows(x_array, y_array, weight=weight)
 
     def _remember(self, key: tuple[Any, ...], given: Array, x: Array, y: Array) -> None:
         if len(self._kinds) >= KINDS:

@@ -246,7 +246,7 @@ class Fitting:
             return 0.0
         if self.seconds_a_pass is None:  # none was made yet: one, to know
             return float("inf")
-        rows = self.validation.feed.x.shape[0]
+        rows = self.validation.feed.rows
         return max(self.seconds_a_pass * self.training.chunk / SECONDS, rows / self.position.batch_size)
 
     def _bound(
@@ -349,7 +349,7 @@ class Fitting:
 
     def _passes(self, validation: Program, count: int) -> Passes:
         """So many passes of validation, bound."""
-        rows = validation.feed.x.shape[0]
+        rows = validation.feed.rows
         with self.session.mode(False):
             return Passes(validation, rows, min(256, rows), count)
 
@@ -371,9 +371,10 @@ class Fitting:
         self._count(stretch, first(stretch.laps, done), found.first(done), ended, self._values())
         position, session = self.position, self.session
         rows = self._order(position.epoch)[position.step * position.batch_size :][: position.batch_size]
-        x, y = (tensor(part.detach().numpy()[rows]) for part in (self.training.feed.x, self.training.feed.y))
-        model, loss, norm = session.model, session.loss, session.max_norm
-        why = nonfinite.explain(model, loss, session.optimizer, x, y, norm, position.done > 0)
+        x, y, weight = self.training.feed.batch(tensor(rows))
+        model, norm = session.model, session.max_norm
+        batch = nonfinite.Rows(x, y, weight)
+        why = nonfinite.explain(model, session.loss, session.optimizer, batch, norm, position.done > 0)
         session.optimizer.zero_grad()
         session.roll_back()
         what = f"the loss became {last}" if not np.isfinite(last) else "a weight stopped being finite"

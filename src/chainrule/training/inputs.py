@@ -30,6 +30,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
+from chainrule.training.objective import weighing
 
 Array = np.ndarray[Any, Any]
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -106,14 +107,19 @@ def arrays(X: object, y: object, who: str, names: tuple[str, str]) -> tuple[Arra
 
 def tried(
     model: Module, loss: Function, metrics: Mapping[str, Function], x: Array, y: Array, who: str,
-    names: tuple[str, str], meaning: Meaning | None,
+    names: tuple[str, str], meaning: Meaning | None, weighed: bool = False,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Arrays checked by one small eager pass of model, loss and metrics."""
+    """Arrays checked by one small eager pass of model, loss and metrics.
+
+    Args:
+        weighed: rows will have weights in the loss.
+    """
     with mode(model, False), no_grad():
         probed = MANY_PROBED if (meaning or meaning_of(loss)) == BINARY_PROBABILITIES else PROBED
         x, output = features(model, x, who, names[0], probed)
         y = _read_by_loss(model, loss, output, y, who, names[1], meaning)
-        _check_scalars(loss, metrics, output, y, who, names[1])
+        _check_scalars(weighing(loss) if weighed else loss, metrics, output, y, who, names[1])
+        _check_reduced(loss, who)
         _warn_of_broadcasting(loss, output, y, who, names[1])
     return x, y
 
@@ -274,7 +280,6 @@ def _check_scalars(
                 f"{who}: {what} must be a tensor without axes (the mean over the batch), got {came}. "
                 f"Reduce it, for example with .mean() or reduction='mean'."
             )
-    _check_reduced(loss, who)
 
 
 def _check_reduced(loss: Function, who: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from chainrule.nn.meaning import meaning_of, option_of
 from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
+from chainrule.training.objective import objective
 from chainrule.training.state import finite, optimized
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -42,9 +43,15 @@ class Origin:
         return f"The first value that is not finite came in the {self.stage}: {self.text}. {self.cause} {self.remedy}"
 
 
-def explain(
-    model: Module, loss: Loss, optimizer: Optimizer, x: Tensor, y: Tensor, max_norm: float | None, begun: bool
-) -> str:
+class Rows(NamedTuple):
+    """A batch: features, targets, and weights of its rows where there are any."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None = None
+
+
+def explain(model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_norm: float | None, begun: bool) -> str:
     """Run one training step eagerly and say where and why it stops being finite, and what to do.
 
     It changes the model, as a step does: the caller restores it.
@@ -54,8 +61,8 @@ def explain(
     """
     slower = f"Lower the learning rate (now {optimizer.param_groups[0]['lr']:g}) or clip the gradients (max_norm=1.0)."
     weight = max((_largest(p) for p in model.parameters()), default=0.0)
-    why = _Why(_largest(x), _largest(y), weight, begun, slower)
-    found = _of_batch(loss, x, y) or _of_step(model, loss, optimizer, x, y, max_norm, why)
+    why = _Why(_largest(batch.x), _largest(batch.y), weight, begun, slower)
+    found = _of_batch(loss, batch.x, batch.y) or _of_step(model, loss, optimizer, batch, max_norm, why)
     if found is not None:
         return str(found)
     return (
@@ -91,10 +98,10 @@ def _of_batch(loss: Loss, x: Tensor, y: Tensor) -> Origin | None:
 
 
 def _of_step(
-    model: Module, loss: Loss, optimizer: Optimizer, x: Tensor, y: Tensor, max_norm: float | None, why: _Why
+    model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_norm: float | None, why: _Why
 ) -> Origin | None:
     optimizer.zero_grad()
-    value = loss(model(x), y)
+    value = objective(loss, model(batch.x), batch.y, batch.weight)
     node = first_not_finite([value])
     if node is not None:
         return Origin("forward pass", f"op {node.op.name!r}{node.whereabouts()}", *why.of(node))

@@ -68,11 +68,30 @@ class Standing:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a fit was given: arrays as the compiled steps take them."""
+    """What a fit was given: arrays as the compiled steps take them.
+
+    Attributes:
+        held_out: the rows to validate on.
+        weight: of each row in the loss; None: they weigh alike.
+    """
 
     x: Array
     y: Array
-    held_out: tuple[Array, Array] | None = None
+    held_out: Rows | None = None
+    weight: Array | None = None
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """What is trained on."""
+        return (self.x, self.y) if self.weight is None else (self.x, self.y, self.weight)
+
+    def same(self, other: Rows) -> bool:
+        """Are these the same rows to train on?"""
+        return len(self.arrays) == len(other.arrays) and all(map(_equal, self.arrays, other.arrays))
+
+
+def _equal(a: Array, b: Array) -> bool:
+    return a is b or (a.dtype == b.dtype and np.array_equal(a, b))
 
 
 class Session:
@@ -397,17 +416,17 @@ class Session:
 
     # ---------------------------------------------------------------- programs
 
-    def program(self, kind: str, x: Array, y: Array) -> steps.Program:
+    def program(self, kind: str, x: Array, y: Array, weight: Array | None = None) -> steps.Program:
         """The compiled step of this kind over these rows: "training", "recorded", "validation" or "evaluation"."""
         known = self.programs.get(kind)
-        if known is None or not known.feed.take(x, y):
-            self.programs[kind] = known = self._made(kind, x, y)
+        if known is None or not known.feed.take(x, y, weight):
+            self.programs[kind] = known = self._made(kind, steps.Feed(x, y, weight))
         return known
 
-    def _made(self, kind: str, x: Array, y: Array) -> steps.Program:
+    def _made(self, kind: str, feed: steps.Feed) -> steps.Program:
         if kind in ("training", "recorded"):
-            return steps.training_program(self, x, y, kind == "recorded")
-        return steps.evaluation_program(self, x, y, self.aside if kind == "validation" else None)
+            return steps.training_program(self, feed, kind == "recorded")
+        return steps.evaluation_program(self, feed, self.aside if kind == "validation" else None)
 
 
 def _name_of(start: Standing, optimizer: Optimizer) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.autodiff import trees
 from chainrule.compiler.compile import compile
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.trace import guard, note
@@ -24,6 +25,7 @@ from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import Generator, current_generator, drawing_from
 from chainrule.training import state
 from chainrule.training.fingerprint import fingerprint
+from chainrule.training.objective import objective
 
 if TYPE_CHECKING:
     from chainrule.training.session import Session
@@ -35,22 +37,40 @@ GROWTH = 4  # how much longer than the last call the next may be, so that one es
 
 
 class Feed:
-    """The rows that a compiled step gathers from, where they lie; others of the same types may take their place."""
+    """The rows that a compiled step gathers from, where they lie; others of the same types may take their place.
 
-    def __init__(self, x: Array, y: Array) -> None:
-        self.x, self.y = _where_it_lies(x), _where_it_lies(y)
-        self.rows = x, y
+    Args:
+        x, y: trees of arrays with a row for each other.
+        weight: of each row, in a loss; None: they weigh alike.
+    """
 
-    def take(self, x: Array, y: Array) -> bool:
-        """Gather from these rows from now on, if shapes and dtypes are the same."""
-        pairs = ((self.x, x), (self.y, y))
-        if any(t.shape != a.shape or t.dtype.numpy != a.dtype for t, a in pairs):
+    def __init__(self, x: Any, y: Any, weight: Array | None = None) -> None:
+        self.x, self.y, self.weight = trees.mapped(_where_it_lies, (x, y, weight))
+        self.arrays = trees.leaves((x, y, weight))
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.arrays[0])
+
+    def take(self, x: Any, y: Any, weight: Array | None = None) -> bool:
+        """Gather from these rows from now on, if trees, shapes and dtypes are the same."""
+        held = (self.x, self.y, self.weight)
+        arrays, handles = trees.aligned(held, (x, y, weight)), trees.leaves(held)
+        if arrays is None:
             return False
-        if x is not self.rows[0] or y is not self.rows[1]:
-            for handle, array in pairs:
+        if any(t.shape != a.shape or t.dtype.numpy != a.dtype for t, a in zip(handles, arrays, strict=True)):
+            return False
+        for handle, array, before in zip(handles, arrays, self.arrays, strict=True):
+            if array is not before:
                 handle._node = _where_it_lies(array)._node
-            self.rows = x, y
+        self.arrays = arrays
         return True
+
+    def batch(self, index: Tensor) -> tuple[Any, Any, Tensor | None]:
+        """x, y and weight of these rows."""
+        found: tuple[Any, Any, Tensor | None] = trees.mapped(lambda held: held[index], (self.x, self.y, self.weight))
+        return found
 
 
 def _where_it_lies(array: Array) -> Tensor:
@@ -195,21 +215,20 @@ class Passes:
         return np.asarray(sum(values.sum(axis=1) * size for values, size in each) / self.rows)
 
 
-def training_program(session: Session, x: Array, y: Array, records: bool = False) -> Program:
+def training_program(session: Session, feed: Feed, records: bool = False) -> Program:
     """Gather, forward, loss, backward, update; gradients are forgotten at the end, so none is written out.
 
     With `records`, the step also gives a fingerprint of the weights it began with.
     """
-    feed = Feed(x, y)
 
     def step(index: Tensor, rates: Tensor | None = None) -> tuple[list[Tensor], ...]:
         guard(session.shape)
         model, optimizer, metrics = session.model, session.optimizer, session.metrics
         # First of all results, so that the weights are still in the cache when the forward pass reads them.
         prints = [fingerprint(session.named().values())] if records else []
-        inputs, target = feed.x[index], feed.y[index]
+        inputs, target, weight = feed.batch(index)
         output = model(inputs)
-        value = session.loss(output, target)
+        value = objective(session.loss, output, target, weight)
         value.backward()
         if session.max_norm is not None:
             clip_grad_norm_(state.optimized(optimizer), session.max_norm)
@@ -245,16 +264,16 @@ def _rates(optimizer: Optimizer, used: Sequence[Used]) -> list[Tensor]:
     return [found[i] for i in range(len(found))]
 
 
-def evaluation_program(session: Session, x: Array, y: Array, generator: Generator | None = None) -> Program:
+def evaluation_program(session: Session, feed: Feed, generator: Generator | None = None) -> Program:
     """Gather, forward, loss and metrics."""
-    feed = Feed(x, y)
 
     def step(index: Tensor) -> tuple[list[Tensor], ...]:
         guard(session.shape)
         with no_grad():
-            output, target = session.model(feed.x[index]), feed.y[index]
+            inputs, target, weight = feed.batch(index)
+            output = session.model(inputs)
             measures = [metric(output, target) for metric in session.metrics.values()]
-            return [], [session.loss(output, target), *measures], []
+            return [], [objective(session.loss, output, target, weight), *measures], []
 
     return Program(feed, step, generator, session)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import IO, Any, Generic, TypeVar, overload
 
@@ -13,9 +14,9 @@ from chainrule.data.batches import train_test_split
 from chainrule.data.checks import check_batch_size, counter
 from chainrule.errors import DataError, SettingError
 from chainrule.names import renamed_keywords
-from chainrule.nn import Module
+from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import VALUES, Meaning, name_of
-from chainrule.optim import Optimizer
+from chainrule.optim import Optimizer, by_name
 from chainrule.training import saved, steps
 from chainrule.training.callbacks import Callback, EpochFunction, as_callbacks
 from chainrule.training.checked import Checked
@@ -31,6 +32,7 @@ from chainrule.training.progress import Silent, report
 from chainrule.training.record import Recorder, describe
 from chainrule.training.scheduling import Given
 from chainrule.training.session import Rows, Session
+from chainrule.training.weights import Classes
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -61,8 +63,8 @@ class Trainer(Explained):
     Args:
         model: an ``nn.Module`` that gives one row of output for each row of input.
         loss: ``(output, target) -> Tensor`` without axes, the mean over the batch (``F.cross_entropy``,
-            ``nn.MSELoss()``, your own).
-        optimizer: an optimizer over ``model.parameters()``.
+            ``nn.MSELoss()``, your own); or the name of one of ``nn.functional`` (``"cross_entropy"``, ``"mse"``).
+        optimizer: an optimizer over ``model.parameters()``; or the name of one, which is then made over them.
         metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) or functions like the loss.
         output: what the model's outputs mean, where the loss is your own and has no attribute ``reads`` that says it:
             ``"logits"``, ``"probabilities"`` or ``"log_probabilities"`` of the classes along axis 1,
@@ -73,6 +75,7 @@ class Trainer(Explained):
             (``ReduceLROnPlateau`` by ``val_loss``, or ``loss`` where nothing is validated); or a dict that says when:
             ``{"step": warmup, "epoch": [plateau]}``. Rates of schedules of every step are worked out ahead. A schedule
             given here is saved, recorded, resumed and replayed; one that a callback steps is not.
+        lr: the learning rate of an optimizer given by name; None for its own default.
 
     Attributes:
         history: the `History` of the latest `fit`.
@@ -99,13 +102,16 @@ class Trainer(Explained):
     def __init__(
         self,
         model: Module,
-        loss: Metric,
-        optimizer: Optimizer,
+        loss: Metric | str,
+        optimizer: Optimizer | str,
         metrics: Iterable[str | Metric] = (),
         max_norm: float | None = None,
         output: str | None = None,
         scheduler: Given = None,
+        lr: float | None = None,
     ) -> None:
+        loss = loss_by_name(loss) if isinstance(loss, str) else loss
+        optimizer = _optimizer(optimizer, model, lr)
         self.session = Session(model, loss, optimizer, metrics, max_norm, output, scheduler)
         check_optimizer(self.session, "Trainer", warn=False)  # `fit` does: until then layers may still be exchanged
         self.recorder: Recorder | None = None
@@ -120,6 +126,17 @@ class Trainer(Explained):
     max_norm = Shared[float | None]()
     history = Shared[History]()
     position = Shared[Position | None]()
+
+    def __repr__(self) -> str:
+        named = {"loss": name_of(self.loss), "optimizer": type(self.optimizer).__name__}
+        rates = [f"{group['lr']:g}" for group in self.optimizer.param_groups]
+        parts = [
+            type(self.model).__name__,
+            *(f"{key}={value}" for key, value in named.items()),
+            f"lr={', '.join(rates)}",
+        ]
+        parts += [f"metrics=[{', '.join(self.metrics)}]"] if self.metrics else []
+        return f"<Trainer: {', '.join(parts)}; {len(self.history)} epochs>"
 
     @property
     def meaning(self) -> Meaning | None:
@@ -140,7 +157,7 @@ class Trainer(Explained):
         y: object,
         epochs: int = 10,
         batch_size: int = 64,
-        validation_data: tuple[object, object] | None = None,
+        validation_data: tuple[object, ...] | None = None,
         validation_split: float | None = None,
         seed: int = 0,
         shuffle: bool = True,
@@ -148,6 +165,8 @@ class Trainer(Explained):
         callbacks: Callback | EpochFunction | Sequence[Callback | EpochFunction] = (),
         resume: bool = False,
         record: bool | str | os.PathLike[str] = False,
+        sample_weight: object = None,
+        class_weight: Classes | None = None,
     ) -> History:
         """Train for `epochs` passes over the rows, and return what each measured.
 
@@ -160,7 +179,7 @@ class Trainer(Explained):
             y: a target for each row: class numbers (N,) for losses over classes, values of the output's shape else.
             epochs: how many passes, 0 or more (with ``resume``, counted from the very first).
             batch_size: rows a step; all of them where there are fewer.
-            validation_data: ``(X, y)`` to evaluate after each epoch.
+            validation_data: ``(X, y)`` to evaluate after each epoch, or ``(X, y, sample_weight)``.
             validation_split: or a share of the rows to set aside for that.
             seed: of everything random: the rows' order, the validation split, and the training's own stream, which
                 dropout draws from. One seed gives one result, to the bit; ``cr.manual_seed``'s stream stays as it is.
@@ -171,6 +190,10 @@ class Trainer(Explained):
             resume: go on where the latest `fit`, or the one that `load` brought back, stopped - to the bit.
             record: a folder, to keep what brings back any step exactly (``trainer.run``, ``cr.load_run``); True
                 keeps it in a temporary folder, which goes with the trainer.
+            sample_weight: how much each row weighs in the loss, shape (N,), 0 or more. The loss of a batch is then
+                ``sum(w l) / sum(w)`` over its rows; a loss of your own must give a number for each row.
+            class_weight: how much the rows of each class weigh, by class number (1 where it is not named), or
+                ``"balanced"``: ``n / (k n_c)``. Both together are multiplied. Metrics count every row once.
 
         Raises:
             DataError: data that cannot be trained on (empty, not finite, mismatched, labels out of range).
@@ -181,19 +204,21 @@ class Trainer(Explained):
         with self.session.held("fit", nested=False):
             return self._fit(
                 X, y, epochs, batch_size, validation_data, validation_split, seed, shuffle, progress, callbacks, resume,
-                record,
+                record, sample_weight, class_weight,
             )  # fmt: skip
 
     def _fit(
-        self, X: object, y: object, epochs: int, batch_size: int, validation_data: tuple[object, object] | None,
+        self, X: object, y: object, epochs: int, batch_size: int, validation_data: tuple[object, ...] | None,
         validation_split: float | None, seed: int, shuffle: bool, progress: bool | IO[str] | Silent,
         callbacks: Callback | EpochFunction | Sequence[Callback | EpochFunction], resume: bool, record: bool | str | os.PathLike[str],
+        sample_weight: object, class_weight: Classes | None,
     ) -> History:  # fmt: skip
         session = self.session
         session.check()
         check_optimizer(session, "fit")
-        x_array, y_array, held_out = self._data(X, y, validation_data, validation_split, seed)
-        size = min(check_batch_size(batch_size, "fit"), len(x_array))
+        rows = self._data(X, y, sample_weight, class_weight, validation_data, validation_split, seed)
+        held_out = rows.held_out
+        size = min(check_batch_size(batch_size, "fit"), len(rows.x))
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
         if record == "" or (not isinstance(record, (bool, str, os.PathLike)) and record is not None):
@@ -202,13 +227,15 @@ class Trainer(Explained):
                 f"a temporary folder, or record='runs/mine'."
             )
         shown, listening = report(progress), as_callbacks(callbacks)
-        training = session.program("recorded" if record else "training", x_array, y_array)
-        validation = session.program("validation", *held_out) if held_out is not None else None
+        training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight)
+        validation = None
+        if held_out is not None:
+            validation = session.program("validation", held_out.x, held_out.y, held_out.weight)
         counter("seed", seed)
         with session.beginning():
-            self._begin(Position(len(x_array), size, int(seed), bool(shuffle)), resume, x_array, y_array)
-            self.recorder = self._recorder(record, x_array, y_array, resume) if record else None
-        session.rows = self._fed = Rows(x_array, y_array, held_out)
+            self._begin(Position(len(rows.x), size, int(seed), bool(shuffle)), resume, rows)
+            self.recorder = self._recorder(record, rows, resume) if record else None
+        session.rows = self._fed = rows
         self._fitting = Fitting(self, session, training, validation, listening, shown, self.recorder)
         try:
             return self._fitting.to(int(epochs))
@@ -230,33 +257,39 @@ class Trainer(Explained):
             self._fitting.stopped = value
 
     def _data(
-        self, X: object, y: object, held_out: tuple[object, object] | None, split: float | None, seed: int
-    ) -> tuple[Array, Array, tuple[Array, Array] | None]:
+        self, X: object, y: object, sample_weight: object, class_weight: Classes | None,
+        held_out: tuple[object, ...] | None, split: float | None, seed: int,
+    ) -> Rows:  # fmt: skip
         if held_out is not None and split is not None:
             raise SettingError("fit: validation_data and validation_split were both given. Leave one of them out.")
-        x_array, y_array = self.checked(X, y, "fit")
+        rows = self.checked.rows(X, y, "fit", sample_weight, class_weight)
         if split is not None:
-            return self._split(x_array, y_array, split, seed)
+            return self._split(rows, split, seed)
         if held_out is None:
-            return x_array, y_array, None
-        try:
-            x_held_out, y_held_out = held_out
-        except (TypeError, ValueError):
-            raise DataError("fit: validation_data must be a pair (X, y). Pass a tuple of two arrays.") from None
-        return x_array, y_array, self.checked(x_held_out, y_held_out, "fit", ("validation X", "validation y"))
+            return rows
+        if not isinstance(held_out, (tuple, list)) or len(held_out) not in (2, 3):
+            raise DataError(
+                "fit: validation_data must be a pair (X, y), or (X, y, sample_weight). Pass a tuple of two arrays."
+            )
+        x, target, weight = (*held_out, None)[:3]
+        names = "validation X", "validation y"
+        return replace(rows, held_out=self.checked.rows(x, target, "fit", weight, names=names))
 
-    def _split(self, x: Array, y: Array, share: float, seed: int) -> tuple[Array, Array, tuple[Array, Array]]:
+    def _split(self, rows: Rows, share: float, seed: int) -> Rows:
         if isinstance(share, bool) or not isinstance(share, (float, np.floating)) or not 0 < share < 1:
             raise SettingError(f"fit: validation_split must be a share between 0 and 1, got {share!r}.")
-        if not 0 < round(share * len(x)) < len(x):
+        if not 0 < round(share * len(rows.x)) < len(rows.x):
             raise DataError(
-                f"fit: validation_split={share!r} of {len(x)} rows leaves none to train on or none to validate on. "
+                f"fit: validation_split={share!r} of {len(rows.x)} rows leaves none to train on or none to validate on. "
                 f"Choose another share, or leave it out."
             )
-        x_train, x_held_out, y_train, y_held_out = train_test_split(x, y, share, seed)
-        return x_train, y_train, (x_held_out, y_held_out)
+        x, x_held_out, y, y_held_out = train_test_split(rows.x, rows.y, share, seed)
+        weight, held_out = rows.weight, None
+        if rows.weight is not None:  # the same rows: a split depends on their number and the seed
+            weight, held_out, _, _ = train_test_split(rows.weight, rows.y, share, seed)
+        return Rows(x, y, Rows(x_held_out, y_held_out, weight=held_out), weight)
 
-    def _begin(self, new: Position, resume: bool, x: Array, y: Array) -> None:
+    def _begin(self, new: Position, resume: bool, rows: Rows) -> None:
         session = self.session
         if not resume:
             session.begin(new)
@@ -271,14 +304,14 @@ class Trainer(Explained):
                     f"Use the same data and arguments, or leave resume out to start a new training of these weights."
                 )
         known = self._fed
-        if known is not None and not (_equal(known.x, x) and _equal(known.y, y)):
+        if known is not None and not known.same(rows):
             raise SettingError(
                 "fit: resume=True goes on exactly, so the rows must be those of the earlier fit, got others of the same "
                 "number. Use the same data, or leave resume out to start a new training of these weights."
             )
         session.history.interrupted, session.standing = False, None
 
-    def _recorder(self, record: bool | str | os.PathLike[str], x: Array, y: Array, resume: bool) -> Recorder:
+    def _recorder(self, record: bool | str | os.PathLike[str], rows: Rows, resume: bool) -> Recorder:
         """The record of the training that begins or goes on now."""
         session, kept = self.session, self.recorder if resume else None
         if session.position is None:
@@ -287,15 +320,15 @@ class Trainer(Explained):
         if folder is None and kept is not None:
             folder = os.fspath(kept.folder)
         save = partial(saved.save, session, durable=False, recorded=True)
-        recorder = Recorder(folder, describe(session, x, y), save, session.position.done, resume)
+        recorder = Recorder(folder, describe(session, *rows.arrays), save, session.position.done, resume)
         recorder.temporary = recorder.temporary or (kept.temporary if kept is not None else None)
-        recorder.data = x, y
+        recorder.data = rows.arrays
         return recorder
 
     # ---------------------------------------------------------------- using the model
 
     @renamed_keywords(MEASURE)
-    def evaluate(self, X: object, y: object, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(self, X: object, y: object, batch_size: int = 256, sample_weight: object = None) -> dict[str, float]:
         """The loss and the metrics on these rows, in evaluation mode: ``{"loss": ..., "accuracy": ...}``.
 
         Each is the mean over the batches, weighted by their rows: where labels are ignored or classes weighted, which
@@ -304,6 +337,7 @@ class Trainer(Explained):
         Args:
             X, y: as for `fit`.
             batch_size: rows a step (cut to the number of rows).
+            sample_weight: how much each row weighs in the loss, as for `fit`.
 
         Raises:
             DataError, ShapeError: as `fit`.
@@ -311,10 +345,10 @@ class Trainer(Explained):
         """
         session = self.session
         session.check()
-        x_array, y_array = self.checked(X, y, "evaluate")
+        rows = self.checked.rows(X, y, "evaluate", sample_weight)
         with session.held("evaluate"), session.mode(False):
-            size = min(check_batch_size(batch_size, "evaluate"), len(x_array))
-            values = steps.evaluate(session.program("evaluation", x_array, y_array), len(x_array), size)
+            size = min(check_batch_size(batch_size, "evaluate"), len(rows.x))
+            values = steps.evaluate(session.program("evaluation", rows.x, rows.y, rows.weight), len(rows.x), size)
         return dict(zip(("loss", *self.metrics), map(float, values), strict=True))
 
     @renamed_keywords(MEASURE)
@@ -404,5 +438,19 @@ class Trainer(Explained):
         self._fed = None  # a file does not say on what it was trained
 
 
-def _equal(a: Array, b: Array) -> bool:
-    return a is b or (a.dtype == b.dtype and np.array_equal(a, b))
+def _optimizer(given: Optimizer | str, model: Module, lr: float | None) -> Optimizer:
+    """The optimizer, made over the model's parameters where a name was given."""
+    if isinstance(given, str):
+        kind: Any = by_name(given)
+        if not isinstance(model, Module):
+            raise SettingError(
+                f"Trainer: model must be an nn.Module, got {type(model).__name__}. Pass an object such as nn.Sequential(...)."
+            )
+        made: Optimizer = kind(model.parameters(), **({} if lr is None else {"lr": lr}))
+        return made
+    if lr is not None:
+        raise SettingError(
+            f"Trainer: lr is for an optimizer given by its name, got lr={lr!r} beside {type(given).__name__}. "
+            f"Give the rate to the optimizer, or write optimizer='adam'."
+        )
+    return given

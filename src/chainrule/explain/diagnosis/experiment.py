@@ -69,7 +69,7 @@ class Laboratory:
         self.optimizer: Optimizer = trainer.optimizer
         self.position, self.history = trainer.position, trainer.history
         self.start, rows = _began(self.session)
-        self.x, self.y = rows.x, rows.y
+        self.x, self.y, self.weight = rows.x, rows.y, rows.weight
         self._hold_out(rows.held_out)
         with inputs.mode(self.model, False):
             self.output_layer = surgery.output_layer(self.model, self.x[:2])
@@ -81,11 +81,11 @@ class Laboratory:
         self._labels: Any = None
         self.replays = 0
 
-    def _hold_out(self, validation: tuple[Array, Array] | None) -> None:
+    def _hold_out(self, validation: Rows | None) -> None:
         self.rows = np.arange(len(self.x))
         self.validated = validation is not None
         if validation is not None:
-            self.x_val, self.y_val = validation
+            self.x_val, self.y_val = validation.x, validation.y
             return
         order = shuffled_indices(len(self.x), seed=2**32)
         held = order[: max(1, len(order) // 5)]
@@ -234,7 +234,9 @@ class Laboratory:
                 world, predictor, fresh = self._world(remedy)
                 state.restore(fresh)
                 self._draw(remedy, seed)
-                program = world.program("training", self.inputs(self.x, remedy), self.targets(self.y, remedy))
+                program = world.program(
+                    "training", self.inputs(self.x, remedy), self.targets(self.y, remedy), self.weight
+                )
                 self.predictor = predictor
                 with world.training():
                     yield partial(self._run, program, world.optimizer, remedy)

@@ -14,7 +14,7 @@ from chainrule.errors import SettingError
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.nn import functional as F
 from chainrule.nn import init
-from chainrule.nn.meaning import LOGITS, PROBABILITIES
+from chainrule.nn.meaning import LOGITS, PROBABILITIES, name_of, option_of
 from chainrule.nn.module import Module
 from chainrule.nn.summary import recorded
 from chainrule.optim import Optimizer
@@ -153,4 +153,9 @@ def check_fitted(trainer: Any) -> None:
         raise SettingError(
             "diagnose: this training was loaded from a file, which holds neither its data nor its first weights. "
             "Build the model and call fit with the same arguments: one seed repeats it to the bit."
+        )
+    if trainer.session.rows.weight is not None and not option_of(trainer.loss, "weighs_rows", False):
+        raise SettingError(
+            f"diagnose: with weights of rows, it cannot compare outputs under a loss of your own yet, got "
+            f"{name_of(trainer.loss)}. Fit without weights, or with a loss of chainrule, to have the training diagnosed."
         )

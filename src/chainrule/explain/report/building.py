@@ -18,6 +18,7 @@ from chainrule.graph import Array
 from chainrule.nn.meaning import CLASSES, VALUES, name_of, option_of
 from chainrule.training.history import History
 from chainrule.training.metrics import told
+from chainrule.training.session import Rows
 from chainrule.training.trainer import Trainer
 
 Pair = tuple[Array, Array]
@@ -52,7 +53,8 @@ def curves(run: Run) -> list[dict[str, Any]]:
 
 def of_trainer(trainer: Trainer, **options: Any) -> Report:
     """The report of a training without a record: the one step that would follow."""
-    x, y = _rows(trainer)
+    trained = _rows(trainer)
+    x, y, weight = trained.x, trained.y, trained.weight
     position = trainer.position
     epoch = position.epoch if position is not None else 0
     size = min(position.batch_size if position is not None else 32, len(x))
@@ -62,7 +64,8 @@ def of_trainer(trainer: Trainer, **options: Any) -> Report:
     rows = order[:size]
     report = Report(trainer, **options)
     report.about = {**facts(trainer, None), **report.about}
-    report.add(passes.run(trainer, x[rows], y[rows]), trainer.history.steps, epoch, [int(row) for row in rows])
+    step = passes.run(trainer, x[rows], y[rows], None if weight is None else weight[rows])
+    report.add(step, trainer.history.steps, epoch, [int(row) for row in rows])
     report.curves = over_epochs(trainer.history)
     return report
 
@@ -70,7 +73,7 @@ def of_trainer(trainer: Trainer, **options: Any) -> Report:
 def held_out(trainer: Trainer) -> Pair | None:
     """The validation rows of the latest fit, if it had any."""
     rows = trainer.session.rows
-    return None if rows is None else rows.held_out
+    return None if rows is None or rows.held_out is None else (rows.held_out.x, rows.held_out.y)
 
 
 def class_names(trainer: Trainer, test: Pair | None, given: list[str] | None) -> list[str] | None:
@@ -103,11 +106,11 @@ def counted(trainer: Trainer, test: Pair | None) -> Pair | None:
     return test[0][counts], test[1][counts]
 
 
-def _rows(trainer: Trainer) -> Pair:
+def _rows(trainer: Trainer) -> Rows:
     rows = trainer.session.rows
     if rows is None:
         raise SettingError("Trainer.report: nothing was trained yet, so there is no step to show. Call fit first.")
-    return rows.x, rows.y
+    return rows
 
 
 def _steps(run: Run, count: int) -> list[int]:

@@ -21,6 +21,7 @@ from chainrule.tensor.core import lifted, wrap
 from chainrule.tensor.creation import ones_like, tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import drawing_from
+from chainrule.training.objective import objective
 from chainrule.training.session import Session
 from chainrule.training.state import optimized
 from chainrule.training.trainer import Trainer
@@ -79,19 +80,20 @@ def of_moment(moment: Moment) -> Step:
     )  # fmt: skip
 
 
-def run(trainer: Trainer, x: Array, y: Array) -> Step:
+def run(trainer: Trainer, x: Array, y: Array, weight: Array | None = None) -> Step:
     """Forward, backward and update on one batch, in training mode, without leaving a trace in `trainer`.
 
     Args:
         trainer: its weights, optimizer state and random counter are those before the step.
         x, y: the rows of the batch, as `Trainer.fit` takes them.
+        weight: of each row in the loss; None: they weigh alike.
     """
     with _free(trainer.session):
         given = tensor(x)
         if given.dtype.is_floating_point:
             given.requires_grad_()  # so that the input's own gradient is there to be seen
         output = trainer.model(given)
-        loss = trainer.loss(output, tensor(y))
+        loss = objective(trainer.loss, output, tensor(y), None if weight is None else tensor(weight))
         nodes, reads, flows = _kept(graph.toposort([lifted(loss)]), lifted(given))
         wanted = [node for node in nodes if node.requires_grad]
         found = autodiff.gradients([loss], [ones_like(loss)], wanted)

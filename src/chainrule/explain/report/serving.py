@@ -65,7 +65,8 @@ class Served:
 
     def _reopen(self) -> None:
         """See what the record has now; trainer and compiled programs stay."""
-        self.run = load_run(self.folder, self.run.trainer, self.run.replay.x, self.run.replay.y)
+        replay = self.run.replay
+        self.run = load_run(self.folder, self.run.trainer, replay.x, replay.y, replay.weight)
 
     def _build(self, version: int, running: bool) -> Made:
         if self.report is None or not self.live:

@@ -62,12 +62,12 @@ def cross_entropy(
     check_labels("cross_entropy", target, classes, ignore_index)
     log_p = input.log_softmax(dim)
     losses, shares = _picked(log_p, target, weight, ignore_index, dim)
-    loss = _averaged(losses, shares, reduction)
+    loss = reduced(losses, reduction, shares)
     if label_smoothing == 0:
         return loss
     weighted = log_p if weight is None else log_p * _along(weight, dim, input.ndim)
     spread = (-weighted.sum(dim)).where(target != ignore_index, 0.0)
-    even = _averaged(spread, shares, reduction)
+    even = reduced(spread, reduction, shares)
     return loss * (1 - label_smoothing) + even * (label_smoothing / classes)
 
 
@@ -93,7 +93,7 @@ def nll_loss(
     _check_target("nll_loss", input, target, dim)
     check_labels("nll_loss", target, classes, ignore_index)
     losses, shares = _picked(input, target, weight, ignore_index, dim)
-    return _averaged(losses, shares, reduction)
+    return reduced(losses, reduction, shares)
 
 
 def _picked(
@@ -111,12 +111,6 @@ def _picked(
     if weight is not None:
         shares = weight.to(log_p.dtype)[label].where(counts, 0.0)
     return (losses if weight is None else losses * shares).where(counts, 0.0), shares
-
-
-def _averaged(losses: Tensor, shares: Tensor | None, reduction: str) -> Tensor:
-    if reduction == "mean" and shares is not None:
-        return losses.sum() / shares.sum()
-    return reduced(losses, reduction)
 
 
 def _against_probabilities(

@@ -1,14 +1,17 @@
-"""What all losses share: the three reductions, and how input and target come in as a pair."""
+"""What all losses share: the three reductions, weights of rows, and how input and target come in as a pair."""
 
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from chainrule.errors import unknown_name
 from chainrule.graph import shape_error, tracing
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
-from chainrule.tensor.creation import given
+from chainrule.tensor.creation import given, ones_like
 
 REDUCTIONS = ["mean", "none", "sum"]
 
@@ -19,12 +22,78 @@ def check_reduction(reduction: str) -> None:
         raise unknown_name("reduction", reduction, REDUCTIONS)
 
 
-def reduced(losses: Tensor, reduction: str) -> Tensor:
-    """The mean or sum of the losses, or the losses themselves."""
+class RowWeights:
+    """The weights of the rows that losses are of, and whether any loss has used them."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values, self.used = values, False
+
+
+class _Weighing(threading.local):
+    """What this thread's losses weigh their rows by."""
+
+    rows: RowWeights | None = None
+
+
+_weighing = _Weighing()
+
+
+@contextmanager
+def weighing_rows(weights: Tensor) -> Iterator[RowWeights]:
+    """Inside the block the losses of this library weigh their rows: the mean of losses l with shares s is
+    ``sum(w s l) / sum(w s)``, 0 where no row has a weight; the sum is ``sum(w l)``.
+
+    Args:
+        weights: one for each row, shape (N,), none negative.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> with weighing_rows(cr.tensor([3.0, 1.0])):
+        ...     F.mse_loss(cr.tensor([[2.0], [0.0]]), cr.zeros(2, 1))
+        tensor(3.)
+    """
+    outer, _weighing.rows = _weighing.rows, RowWeights(weights)
+    try:
+        yield _weighing.rows
+    finally:
+        _weighing.rows = outer
+
+
+def reduced(losses: Tensor, reduction: str, shares: Tensor | None = None) -> Tensor:
+    """The mean or sum of the losses, or the losses themselves.
+
+    Args:
+        shares: with which each enters the mean, where they differ; the losses are multiplied by them already.
+    """
     check_reduction(reduction)
-    if reduction == "mean":
-        return losses.mean()
-    return losses.sum() if reduction == "sum" else losses
+    if reduction == "none":
+        return losses
+    if _weighing.rows is not None:
+        return _weighted(losses, reduction, shares, _weighing.rows)
+    if reduction == "sum":
+        return losses.sum()
+    return losses.mean() if shares is None else losses.sum() / shares.sum()
+
+
+def _weighted(losses: Tensor, reduction: str, shares: Tensor | None, rows: RowWeights) -> Tensor:
+    weights, rows.used = rows.values, True
+    if losses.ndim == 0 or losses.shape[:1] != weights.shape:
+        raise shape_error(
+            "loss", f"there must be a loss for each of {weights.shape[0]} weights of rows", f"losses of shape {losses.shape}",
+            "Keep the first axis for the rows.",
+        )  # fmt: skip
+    weights = weights.to(losses.dtype).reshape(-1, *[1] * (losses.ndim - 1))
+    total = share(weights, losses).sum()
+    if reduction == "sum":
+        return total
+    mass = (ones_like(losses) if shares is None else shares) * weights
+    return total / whole(mass.sum())
+
+
+def whole(mass: Tensor) -> Tensor:
+    """What to divide by: a batch without any weight has a mean of 0, and teaches nothing."""
+    return mass.where(mass > 0, 1.0)
 
 
 def share(part: Tensor, loss: Tensor) -> Tensor:
