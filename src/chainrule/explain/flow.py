@@ -12,12 +12,14 @@ import numpy as np
 
 from chainrule import autodiff, graph
 from chainrule.errors import GradientError
+from chainrule.explain.text import WIDTH, headed, sentence
 from chainrule.graph import Node
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted
 from chainrule.tensor.creation import ones_like
 
 GRAIN = 2.0**-40  # logarithms are multiples of it, so that sums and differences of them are exact
+NUMBERS, LAYER = 48, 23  # columns of the text before the layer, and of the layer where another follows
 PASSING = ("add", "sub", "neg", "cast", "alias")  # what only adds or renames does nothing to the signal
 
 
@@ -99,18 +101,19 @@ class Flow:
     def text(self, if_one: bool = False) -> str:
         """What `print` shows; with `if_one`, also what would arrive were an op's derivative one."""
         ones = self.if_ones() if if_one else [None] * len(self.gains)
-        rows = [
-            f"{g.gain:+9.3f} {g.signal:9.3f}  {g.op:12} {g.kind:13} {g.layer:{24 if if_one else 0}}{_arrives(one)}".rstrip()
-            for g, one in zip(self.gains, ones, strict=True)
-            if g.gain or g.kind != "passed on"
-        ]
+        shown = [(g, one) for g, one in zip(self.gains, ones, strict=True) if g.gain or g.kind != "passed on"]
+        wide = max((len(g.layer) for g, _ in shown), default=0) > (LAYER if if_one else WIDTH - NUMBERS)
+        head = "     gain    signal  op           kind          " + (
+            "" if wide else f"{'layer':{LAYER if if_one else 0}}"
+        )
         sums = ", ".join(f"{kind} {gain:+.3f}" for kind, gain in self.by("kind").items())
-        head = "     gain    signal  op           kind          layer"
+        rows = [(f"in {g.layer or 'no layer'}:" if wide else "", _row(g, one, if_one, wide)) for g, one in shown]
         return "\n".join(
             [
-                f"the gradient of {self.target}: 2^{self.total:.3f} of the loss's ({sums})",
-                f"{head}{' ' * 19 + 'total if its derivative were one' if if_one else ''}   (log2 of norms)",
-                *rows,
+                sentence(f"the gradient of {self.target}: 2^{self.total:.3f} of the loss's ({sums})"),
+                f"{head}   if one" if if_one else f"{head.rstrip()}   (log2 of norms)",
+                *headed(rows),
+                *(["log2 of norms; if one: the total if its derivative were one"] if if_one else []),
             ]
         )
 
@@ -119,6 +122,11 @@ class Flow:
 
     def __str__(self) -> str:
         return self.text()
+
+
+def _row(g: Gain, total: float | None, if_one: bool, without_layer: bool) -> str:
+    layer = "" if without_layer else f"{g.layer:{LAYER if if_one else 0}}"
+    return f"{g.gain:+9.3f} {g.signal:9.3f}  {g.op:12} {g.kind:13} {layer}{_arrives(total)}".rstrip()
 
 
 def _arrives(total: float | None) -> str:

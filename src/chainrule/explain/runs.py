@@ -327,7 +327,7 @@ def explain(loss: Tensor, tensor: Tensor, index: tuple[int, ...] | int | None = 
           mul[0]      1  *  a = 3  =  3
           That is 6: the stored bits.
         <BLANKLINE>
-        Strongest paths to the loss, and the product of the local derivatives along each:
+        Strongest paths to the loss, and the product of derivatives along each:
           3
             -> mul[0]  *  b = 3
             -> loss    *  1
