@@ -299,3 +299,36 @@ def test_a_replay_that_leaves_a_parameter_behind_gives_its_counter_back(tmp_path
     assert [own["step"].item() for own in after["state"].values()] == [8, 8, 8, 8]
     again, plain = fit(mine, 3, resume=True).model.state_dict(), fit(trainer(), 3).model.state_dict()
     assert all(cr.equal(again[name], plain[name]) for name in plain)
+
+
+def test_a_file_whose_hash_is_gone(tmp_path: Path) -> None:
+    """Two bits: one in the name under which the hash stands, one in a weight."""
+    made = fit(trainer())
+    made.save(tmp_path / "a")
+    data = bytearray((tmp_path / "a").read_bytes())
+    data[data.find(b"chainrule.hash")] ^= 1
+    data[-3] ^= 1
+    (tmp_path / "a").write_bytes(data)
+    before = everything(made)
+    with pytest.raises(DamagedFileError, match="do not match the hash"):
+        made.load(tmp_path / "a")
+    assert everything(made) == before
+
+
+@pytest.mark.parametrize("other", ["step", "training"])
+def test_a_checkpoint_under_the_name_of_another(tmp_path: Path, other: str) -> None:
+    """At the end of a run no recorded loss would tell."""
+    made = fit(trainer(), record=tmp_path / "run")
+    changed = trainer()
+    with cr.no_grad():
+        changed.model[0].weight.mul_(2)
+    fit(changed, record=tmp_path / "other")
+    assert made.run is not None
+    end = made.run.record.checkpoint(8)
+    wrong = made.run.record.checkpoint(0) if other == "step" else changed.run.record.checkpoint(8)
+    right = cr.load_run(tmp_path / "run", trainer(), X, Y).at(8).loss
+    end.write_bytes(wrong.read_bytes())
+    run = cr.load_run(tmp_path / "run", trainer(), X, Y)
+    assert run.at(8).loss == right  # replayed from the checkpoint before
+    text = "0 of this training" if other == "step" else "8 of another training"
+    assert run.replay.damaged == {8: f"{end}: it is of step {text}. Copy it again, or train again."}

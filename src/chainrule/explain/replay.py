@@ -127,6 +127,7 @@ class Replay:
                 return self._at[0]
             try:
                 saved.load(self.trainer.session, self.record.checkpoint(found), recorded=True)
+                self._check_place(found)
                 self.trainer.session.wear(self.trainer.session.modes or {})
                 return found
             except DamagedFileError as error:
@@ -136,6 +137,16 @@ class Replay:
             f"{' (' + '; '.join(self.damaged.values()) + ')' if self.damaged else ''}. "
             f"Copy the run folder again, or train again."
         )
+
+    def _check_place(self, step: int) -> None:
+        """The checkpoint that was loaded is of this training, and of this step: its name alone says nothing."""
+        session, path = self.trainer.session, self.record.checkpoint(step)
+        stands = session.position.done if session.position is not None else 0
+        if stands != step or session.known_as != self.record.header["training"]:
+            whose = "this" if session.known_as == self.record.header["training"] else "another"
+            raise DamagedFileError(
+                f"{path}: it is of step {stands} of {whose} training. Copy it again, or train again."
+            )
 
     def _advance(self, at: int, step: int, program: Program) -> int:
         """Some steps in one native call, checked against the record; gives how many."""

@@ -75,7 +75,8 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
             array = file.read(name)
             _digest(digest, name, array)
             found[name] = _tensor(file, name, array)
-    if _HASH in file.metadata and file.metadata[_HASH] != digest.hexdigest():
+    hashed = _HASH in file.metadata or _META in file.metadata  # whoever writes the one writes the other
+    if hashed and file.metadata.get(_HASH) != digest.hexdigest():
         raise DamagedFileError(
             f"{shown(path)}: the contents do not match the hash stored with them, so bits have changed since the file was "
             f"written. Copy it again, or train again."
