@@ -77,6 +77,9 @@ def compile(
     Any thread may call a compiled function. While one traces, the others wait to trace, to call, or to read the tensors
     it uses, for up to 30 s; then they get a `BusyError`. So do not wait inside for another thread that does.
 
+    Compiled code takes numbers too small to be normal (below 1.2e-38 in float32, 2.2e-308 in float64) for 0, and gives 0
+    where a result would be one, since CPUs take many times as long for them. Eager mode keeps them.
+
     Args:
         function: takes tensors (or arrays, numbers, nested lists and dicts of them); returns tensors, or
             nested tuples, lists and dicts of them. Without it, a decorator: ``@cr.compile(tune=True)``.
@@ -102,6 +105,9 @@ def compile(
     ...     return x * w
     >>> halve(cr.tensor([2.0, 4.0])), halve(cr.tensor([2.0, 4.0])), w
     (tensor([1., 2.]), tensor([0.5000, 1.0000]), tensor(0.2500))
+    >>> small = cr.tensor([1e-310, 1e-300], dtype=cr.float64)
+    >>> small * 2 > 0, cr.compile(lambda x: x * 2)(small) > 0
+    (tensor([ True,  True]), tensor([False,  True]))
     """
     if not isinstance(tune, bool):
         raise SettingError(f"cr.compile: tune must be True or False, got {tune!r}.")
