@@ -20,9 +20,9 @@ MISSING = [
     (cr, "einsum", "torch.einsum of PyTorch is not in chainrule yet. Use @, .permute and .sum. What is there: docs/names.md"),
     (cr, "device", "torch.device of PyTorch is not in chainrule yet. There is one device, the CPU: leave it out."),
     (nn, "Conv2d", "torch.nn.Conv2d of PyTorch is not in chainrule yet. What is there: docs/names.md"),
-    (nn, "LogSigmoid", "torch.nn.LogSigmoid of PyTorch is not in chainrule yet. The nearest: nn.Sigmoid"),
+    (nn, "BatchNorm3d", "torch.nn.BatchNorm3d of PyTorch is not in chainrule yet. The nearest: nn.BatchNorm1d"),
     (F, "conv2d", "torch.nn.functional.conv2d of PyTorch is not in chainrule yet."),
-    (optim, "Adagrad", "torch.optim.Adagrad of PyTorch is not in chainrule yet."),
+    (optim, "SparseAdam", "torch.optim.SparseAdam of PyTorch is not in chainrule yet."),
     (optim.lr_scheduler, "CyclicLR", "torch.optim.lr_scheduler.CyclicLR of PyTorch is not in chainrule yet."),
     (nn.utils, "parameters_to_vector", "torch.nn.utils.parameters_to_vector of PyTorch is not in chainrule yet. Use cr.cat"),
     (cr, "inference_mode", "torch.inference_mode of PyTorch is not in chainrule yet. Use cr.no_grad()."),
@@ -124,12 +124,12 @@ def test_no_attribute_of_a_tensor_is_looked_up_in_python():
 
 KEYWORDS = {
     "Linear: PyTorch's keyword 'device' is not in chainrule yet. There is one device": lambda: nn.Linear(2, 1, device="cpu"),
-    "ReLU: PyTorch's keyword 'inplace'": lambda: nn.ReLU(inplace=True),
+    "BatchNorm1d: PyTorch's keyword 'device'": lambda: nn.BatchNorm1d(2, device="cpu"),
     "zeros: PyTorch's keyword 'device'": lambda: cr.zeros(2, device="cpu"),
     "randn: PyTorch's keyword 'layout'": lambda: cr.randn(2, layout=None),
     "mm: PyTorch's keyword 'out' is not in chainrule yet. Assign the result": lambda: cr.mm(cr.eye(2), cr.eye(2), out=cr.eye(2)),
     "exp: PyTorch's keyword 'out'": lambda: cr.exp(cr.ones(2), out=cr.ones(2)),
-    "relu: PyTorch's keyword 'inplace'": lambda: F.relu(cr.ones(2), inplace=True),
+    "nll_loss: PyTorch's keyword 'reduce'": lambda: F.nll_loss(cr.ones(2, 2), cr.tensor([0, 1]), reduce=True),
     "mse_loss: PyTorch's keyword 'size_average'": lambda: F.mse_loss(cr.ones(2), cr.ones(2), size_average=True),
     "load_state_dict: PyTorch's keyword 'assign' is not in chainrule yet. The values are copied": lambda: nn.ReLU().load_state_dict({}, assign=True),
     "state_dict: PyTorch's keyword 'destination'": lambda: nn.ReLU().state_dict(destination={}),
@@ -188,7 +188,7 @@ def test_what_asks_for_names_is_not_disturbed():
         assert dict(inspect.getmembers(module))
         assert doctest.DocTestFinder().find(module) is not None
     assert list(inspect.signature(nn.Linear).parameters) == ["in_features", "out_features", "bias", "dtype"]
-    assert list(inspect.signature(F.relu).parameters) == ["input"]
+    assert list(inspect.signature(F.relu).parameters) == ["input", "inplace"]
 
 
 def test_the_schedules_stand_at_pytorchs_address():

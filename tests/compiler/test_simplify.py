@@ -49,6 +49,8 @@ VECTOR = cr.tensor(SPECIAL)
 MATRIX = cr.tensor([SPECIAL, SPECIAL[::-1]])
 
 RULES: dict[str, tuple[Callable[[Tensor], Any], Tensor, list[str]]] = {
+    "where both are one": (lambda x: x.where(x > 0, x), VECTOR, []),
+    "where both are one, of more": (lambda x: x[0].where(x > 0, x[0]), MATRIX, ["gt", "slice", "reshape", "where"]),
     "times one": (lambda x: x * 1.0, VECTOR, []),
     "one times": (lambda x: 1.0 * x, VECTOR, []),
     "times ones": (lambda x: x * cr.ones(2, 9), VECTOR, ["expand"]),

@@ -11,7 +11,10 @@ import chainrule as cr
 from chainrule import nn
 from tests.optional import torch
 
-__all__ = ["assert_same", "assert_same_layer", "same", "torch", "twins"]
+__all__ = ["ROUNDED", "assert_same", "assert_same_layer", "same", "torch", "twins"]
+
+
+ROUNDED = {"rtol": 1e-7, "atol": 1e-7}  # what PyTorch computes with constants in float32
 
 
 def assert_same(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: Any, **tolerance: float) -> None:

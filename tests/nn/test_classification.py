@@ -8,7 +8,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn
-from chainrule.errors import DataError, DtypeError, SettingError, ShapeError
+from chainrule.errors import DataError, DtypeError, IndexRangeError, SettingError, ShapeError
 
 from .peers import assert_same, torch
 
@@ -126,6 +126,15 @@ def test_labels_out_of_range():
         "label 9 at position (1, 1) is not in [0, 4]: there are 5 classes. "
         "Number the classes from 0, or widen the last layer."
     )
+
+
+@pytest.mark.parametrize("wrong", [-1, 5])
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
+def test_a_compiled_step_refuses_labels_out_of_range(loss, wrong):
+    """-1 is no class, and not the last one as it would be of a list."""
+    with pytest.raises(IndexRangeError, match="an index is out of range for an axis of size 5"):
+        cr.compile(lambda x, y: loss(x, y))(cr.zeros(3, 5), cr.tensor([0, 1, wrong]))
+    assert cr.compile(lambda x, y: loss(x, y))(cr.zeros(2, 5), cr.tensor([0, -100])).isfinite()
 
 
 def test_an_ignored_label_beside_a_wrong_one():

@@ -138,7 +138,7 @@ def test_dropout_refuses_what_is_no_share(p):
 
 
 def test_dropout_prints():
-    assert repr(nn.Dropout(0.25)) == "Dropout(p=0.25)"
+    assert repr(nn.Dropout(0.25)) == repr(torch.nn.Dropout(0.25)) == "Dropout(p=0.25, inplace=False)"
 
 
 def test_one_hot():

@@ -97,6 +97,20 @@ def exponential(a: float, x: Any) -> Triple:
     return (x, mpf(1), mpf(0)) if x > 0 else (a * mpmath.expm1(x), a * mpmath.exp(x), a * mpmath.exp(x))
 
 
+def celu(a: Any, x: Any) -> Triple:
+    return (x, mpf(1), mpf(0)) if x > 0 else (a * mpmath.expm1(x / a), mpmath.exp(x / a), mpmath.exp(x / a) / a)
+
+
+def softsign(x: Any) -> Triple:
+    share = 1 / (1 + abs(x))
+    return x * share, share**2, -2 * mpmath.sign(x) * share**3
+
+
+def tanhshrink(x: Any) -> Triple:
+    value, _, again = tanh(x)
+    return x - value, value**2, -again
+
+
 def combined(*terms: tuple[float, Triple]) -> Triple:
     first, second, third = (mpmath.fsum(factor * triple[i] for factor, triple in terms) for i in range(3))
     return first, second, third
@@ -123,6 +137,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[[Any], Triple]]] = {
     "gelu": (F.gelu, lambda x: gated(x, normal)),
     "gelu by tanh": (lambda x: F.gelu(x, "tanh"), lambda x: gated(x, by_tanh)),
     "silu": (F.silu, lambda x: gated(x, logistic)),
+    "softsign": (F.softsign, softsign),
+    "tanhshrink": (F.tanhshrink, tanhshrink),
+    "celu": (lambda x: F.celu(x, 0.5), lambda x: celu(mpf("0.5"), x)),
     "mish": (F.mish, lambda x: gated(x, tanh_of_soft)),
     "softplus": (lambda x: F.softplus(x, threshold=1e9), soft),
     "logsigmoid": (F.logsigmoid, lambda x: combined((-1, mirrored(soft(-x))))),

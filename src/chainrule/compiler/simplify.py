@@ -319,6 +319,12 @@ def _counts_rows(index: Node, axis: int, shape: graph.Shape) -> bool:
     return index.op is random.iota and len(shape) == 1 and index.params["size"] == shape[axis]
 
 
+def _where(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    """Both choices are one."""
+    condition, yes, no = inputs
+    return yes if yes is no and ew.broadcast_shapes("where", condition.shape, yes.shape) == yes.shape else None
+
+
 RULES: dict[Op, Rewrite] = {
     ew.alias: _first,
     ew.detach: _first,
@@ -328,6 +334,7 @@ RULES: dict[Op, Rewrite] = {
     ew.div: lambda b, i, p: _other(1.0, commutes=False)(b, i, p) or _div(b, i, p),
     ew.sub: _other(0.0, commutes=False),
     ew.neg: _neg,
+    ew.where: _where,
     shaping.reshape: _reshape,
     shaping.permute: _permute,
     shaping.expand: _expand,

@@ -21,7 +21,6 @@ NEAREST = {
     "layout=": "Every tensor is dense and row-major: leave it out.",
     "memory_format=": "Every tensor is dense and row-major: leave it out.",
     "out=": "Assign the result, or write x.copy_(result).",
-    "inplace=": "Tensors share no memory that it could save: leave it out.",
     "size_average=": "Use reduction='mean' or 'sum'.",
     "reduce=": "Use reduction='none'.",
     "foreach=": "A compiled step updates all parameters in one program: leave it out.",

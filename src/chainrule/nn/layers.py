@@ -127,20 +127,19 @@ class Dropout(Module):
 
     Args:
         p: the share of elements to drop, in [0, 1].
+        inplace: write the result to the input, too.
 
     Raises:
         SettingError: p outside [0, 1].
-
-    Where we deviate: there is no ``inplace``, since tensors share no memory that it could save.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        self.p = probability("Dropout", p)
+        self.p, self.inplace = probability(type(self).__name__, p), inplace
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop in training, pass the input through in evaluation."""
-        return F.dropout(input, self.p, self.training)
+        return F.dropout(input, self.p, self.training, self.inplace)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}, inplace={self.inplace}"

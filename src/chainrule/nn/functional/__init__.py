@@ -2,8 +2,10 @@
 
 from chainrule.names import module_getattr
 from chainrule.nn.functional.activations import (
+    celu,
     elu,
     gelu,
+    glu,
     leaky_relu,
     log_softmax,
     logsigmoid,
@@ -13,6 +15,7 @@ from chainrule.nn.functional.activations import (
     sigmoid,
     silu,
     softmax,
+    softmin,
     softplus,
     tanh,
 )
@@ -28,17 +31,36 @@ from chainrule.nn.functional.losses import (
     smooth_l1_loss,
 )
 from chainrule.nn.functional.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from chainrule.nn.functional.pieces import (
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    prelu,
+    relu6,
+    rrelu,
+    softshrink,
+    softsign,
+    tanhshrink,
+    threshold,
+)
 
 __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "celu",
     "cross_entropy",
     "dropout",
     "elu",
     "embedding",
     "gelu",
+    "glu",
     "group_norm",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
     "huber_loss",
     "instance_norm",
     "l1_loss",
@@ -51,15 +73,23 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "one_hot",
+    "prelu",
     "relu",
+    "relu6",
     "rms_norm",
+    "rrelu",
     "selu",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
     "softmax",
+    "softmin",
     "softplus",
+    "softshrink",
+    "softsign",
     "tanh",
+    "tanhshrink",
+    "threshold",
 ]
 
 __getattr__ = module_getattr("functional", __name__)

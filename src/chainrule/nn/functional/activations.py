@@ -7,15 +7,25 @@ from collections.abc import Callable
 from typing import Any
 
 from chainrule.errors import SettingError, unknown_name
+from chainrule.graph import shape_error
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import number
+from chainrule.tensor.core import axis, number
 from chainrule.tensor.creation import given
 
 
+def placed(input: Tensor, value: Tensor, inplace: bool, name: str) -> Tensor:
+    """The value; where ``inplace``, the input has it from now on, too."""
+    return input._rebind(value, f"{name}_") if inplace else value
+
+
 @takes_keywords("functional")
-def relu(input: Tensor) -> Tensor:
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """``max(x, 0)``; the gradient at 0 is 0.
+
+    Args:
+        input: any shape.
+        inplace: write the result to the input, too.
 
     Example:
         >>> import chainrule as cr
@@ -23,7 +33,8 @@ def relu(input: Tensor) -> Tensor:
         >>> F.relu(cr.tensor([-1.0, 0.0, 2.0]))
         tensor([0., 0., 2.])
     """
-    return given(input, "relu").relu()
+    x = given(input, "relu")
+    return placed(x, x.relu(), inplace, "relu")
 
 
 @takes_keywords("functional")
@@ -39,17 +50,18 @@ def tanh(input: Tensor) -> Tensor:
 
 
 @takes_keywords("functional")
-def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """``x`` where positive, ``negative_slope * x`` elsewhere.
 
     Source: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
     """
     x = given(input, "leaky_relu")
-    return x.where(x > 0, x * number(negative_slope, "leaky_relu", "negative_slope"))
+    y = x.where(x > 0, x * number(negative_slope, "leaky_relu", "negative_slope"))
+    return placed(x, y, inplace, "leaky_relu")
 
 
 @takes_keywords("functional")
-def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
     Source: Clevert, Unterthiner, Hochreiter, "Fast and accurate deep network learning by exponential
@@ -57,7 +69,27 @@ def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """
     x = given(input, "elu")
     # The branch not taken must stay finite, or its zero gradient times infinity would be NaN.
-    return x.where(x > 0, x.clamp(max=0.0).expm1() * number(alpha, "elu", "alpha"))
+    return placed(x, x.where(x > 0, x.clamp(max=0.0).expm1() * number(alpha, "elu", "alpha")), inplace, "elu")
+
+
+@takes_keywords("functional")
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """``x`` where positive, ``alpha * (exp(x / alpha) - 1)`` elsewhere: an ELU whose slope at 0 is 1 for any alpha.
+
+    Args:
+        input: any shape.
+        alpha: minus the limit at minus infinity; not 0.
+        inplace: write the result to the input, too.
+
+    Raises:
+        SettingError: alpha is 0.
+
+    Source: Barron, "Continuously differentiable exponential linear units", 2017.
+    """
+    x, alpha = given(input, "celu"), number(alpha, "celu", "alpha")
+    if alpha == 0:
+        raise SettingError("celu: alpha must not be 0. Use a positive alpha, such as 1.")
+    return placed(x, x.where(x > 0, (x.clamp(max=0.0) / alpha).expm1() * alpha), inplace, "celu")
 
 
 SELU_ALPHA = 1.6732632423543772848170429916717
@@ -65,12 +97,13 @@ SELU_SCALE = 1.0507009873554804934193349852946
 
 
 @takes_keywords("functional")
-def selu(input: Tensor) -> Tensor:
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """``scale * elu(x, alpha)`` with the constants that keep mean 0 and variance 1 from layer to layer.
 
     Source: Klambauer, Unterthiner, Mayr, Hochreiter, "Self-normalizing neural networks", NIPS 2017.
     """
-    return elu(given(input, "selu"), SELU_ALPHA) * SELU_SCALE
+    x = given(input, "selu")
+    return placed(x, elu(x, SELU_ALPHA) * SELU_SCALE, inplace, "selu")
 
 
 @takes_keywords("functional")
@@ -95,12 +128,13 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 
 @takes_keywords("functional")
-def silu(input: Tensor) -> Tensor:
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * sigmoid(x)``, also called swish.
 
     Source: Elfwing, Uchibe, Doya, "Sigmoid-weighted linear units", 2017.
     """
-    return _gated(given(input, "silu"), Tensor.sigmoid)
+    x = given(input, "silu")
+    return placed(x, _gated(x, Tensor.sigmoid), inplace, "silu")
 
 
 CLOSED = -1000.0  # a gate there is 0 in any dtype
@@ -116,7 +150,7 @@ def _gated(x: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 @takes_keywords("functional")
-def mish(input: Tensor) -> Tensor:
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * tanh(softplus(x))``.
 
     With ``e = exp(-|x|)`` it is ``x (e^2 + 2e) / (e^2 + 2e + 2)`` up to 0 and ``x - x 2e^2 / (2e^2 + 2e + 1)`` above: each
@@ -129,7 +163,7 @@ def mish(input: Tensor) -> Tensor:
     e = z.exp()
     square, low = e * e, x <= 0
     part = square + (2 * e).where(low, square)
-    return x.relu() + z * (part / (part + (2 * e + 1).where(x > 0, 2.0)))
+    return placed(x, x.relu() + z * (part / (part + (2 * e + 1).where(x > 0, 2.0))), inplace, "mish")
 
 
 @takes_keywords("functional")
@@ -174,6 +208,35 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
         dtype: convert the input to it first.
     """
     return given(input, "softmax").softmax(dim, dtype)
+
+
+@takes_keywords("functional")
+def softmin(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """``exp(-x) / sum(exp(-x))`` along ``dim``; arguments as for ``softmax``."""
+    return (-given(input, "softmin")).softmax(dim, dtype)
+
+
+@takes_keywords("functional")
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """``a * sigmoid(b)``, a and b being the halves of the input along ``dim``.
+
+    Args:
+        input: any shape whose axis ``dim`` has an even length.
+        dim: the axis to halve.
+
+    Raises:
+        ShapeError: the axis has an odd length.
+
+    Source: Dauphin et al., "Language modeling with gated convolutional networks", ICML 2017.
+    """
+    x = given(input, "glu")
+    at = axis("glu", dim, x.ndim)
+    if not x.ndim or x.shape[at] % 2:
+        raise shape_error(
+            "glu", f"axis {dim} of the input must have an even length", f"shape {x.shape}", "Choose another axis."
+        )
+    half = x.shape[at] // 2
+    return x.narrow(at, 0, half) * x.narrow(at, half, half).sigmoid()
 
 
 @takes_keywords("functional")

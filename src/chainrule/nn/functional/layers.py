@@ -8,6 +8,7 @@ from typing import Any
 from chainrule import graph
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.names import takes_keywords
+from chainrule.nn.functional.activations import placed
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer, number, settled
 from chainrule.tensor.creation import arange, given
@@ -63,13 +64,16 @@ def probability(name: str, p: Any) -> float:
 
 
 @takes_keywords("functional")
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
     """Each element 0 with probability p, else divided by ``1 - p``, so that the expectation stays.
 
     Args:
         input: any shape, floating.
         p: the share to drop, in [0, 1].
         training: False returns the input as it is.
+        inplace: write the result to the input, too.
         generator: where the random numbers come from; the default one if left out.
 
     Raises:
@@ -81,7 +85,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: 
     if not training or p == 0:
         return input
     scale = 0.0 if p == 1 else 1 / (1 - p)
-    return input * (rand_like(input, generator=generator) >= p).to(input.dtype) * scale
+    kept = input * (rand_like(input, generator=generator) >= p).to(input.dtype) * scale
+    return placed(input, kept, inplace, "dropout")
 
 
 @takes_keywords("functional")
