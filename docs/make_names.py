@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import chainrule as cr
-from chainrule.names import LIST, ROOMS, keywords_of, theirs
+from chainrule.names import LIST, ROOMS, keywords_of, known_names, theirs
 
 PAGE = Path(__file__).with_name("names.md")
 
@@ -31,7 +31,7 @@ in `from chainrule import ...`) that says so and points to this page; so does th
 or a constructor of PyTorch's has and ours has not (for a tensor's methods it is Python's own, which names the keyword).
 
 Listed are the functions, classes, dtypes and constants of the places below, as far as they are meant for users; other
-places (`torch.autograd`, `torch.utils`, `torch.linalg` and so on) stand as one name each. Made from PyTorch {version} by `docs/make_names.py`.
+places (`torch.autograd`, `torch.linalg` and so on) stand as one name each. Made from PyTorch {version} by `docs/make_names.py`.
 
 Left out below are keywords that choose where and how tensors lie in memory or how PyTorch runs (`device`,
 {ignored}):
@@ -140,6 +140,8 @@ def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
         return True
     if room == "utils":
         return callable(value) and not inspect.isclass(value)
+    if room == "data":
+        return name in torch.utils.data.__all__
     if isinstance(value, types.ModuleType):
         return value.__name__.startswith("torch.") and "._" not in value.__name__ and name not in ("classes", "ops")
     if room == "torch" and name in MORE:
@@ -184,7 +186,7 @@ def main(arguments: list[str]) -> None:
         LIST.write_text(
             re.sub(r'(?<=[\]{]),?(?="\w+":[\[{])', lambda m: m.group() + "\n", text) + "\n", encoding="utf-8"
         )
-        importlib.reload(sys.modules["chainrule.names"])
+        known_names.cache_clear()
     PAGE.write_text(build(), encoding="utf-8")
 
 

@@ -2,7 +2,7 @@
 
 from math import e, inf, nan, pi
 
-from chainrule import data, graph, nn, optim
+from chainrule import data, graph, nn, optim, utils
 from chainrule.autodiff import (
     custom_vjp,
     grad,
@@ -393,6 +393,7 @@ __all__ = [
     "unbind",
     "unflatten",
     "unsqueeze",
+    "utils",
     "value_and_grad",
     "var",
     "vjp",

@@ -79,6 +79,10 @@ class NotEnoughMemoryError(ChainruleError, MemoryError):
     """A program that needs more memory than there is, noticed before it runs."""
 
 
+class WorkerError(ChainruleError, RuntimeError):
+    """A worker process of a data loader that died, or whose batch did not come in time."""
+
+
 class StateDictError(ChainruleError, RuntimeError):
     """Saved state that does not fit the module or optimizer it is loaded into."""
 

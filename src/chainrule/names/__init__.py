@@ -38,6 +38,7 @@ ROOMS = {
     "functional": Room("torch.nn.functional", "chainrule.nn.functional", "F."),
     "init": Room("torch.nn.init", "chainrule.nn.init", "nn.init."),
     "utils": Room("torch.nn.utils", "chainrule.nn.utils", "nn.utils."),
+    "data": Room("torch.utils.data", "chainrule.utils.data", "utils.data."),
     "optim": Room("torch.optim", "chainrule.optim", "optim."),
     "lr_scheduler": Room("torch.optim.lr_scheduler", "chainrule.optim.lr_scheduler", "optim.lr_scheduler."),
     "Tensor": Room("torch.Tensor", "chainrule:Tensor", "Tensor."),
@@ -46,19 +47,20 @@ ROOMS = {
 
 
 @cache
-def _list() -> dict[str, Any]:
+def known_names() -> dict[str, Any]:
+    """The list: the names of each place, each with its keywords."""
     found: dict[str, Any] = json.loads(LIST.read_text(encoding="utf-8"))
     return found
 
 
 def theirs(room: str) -> list[str]:
     """PyTorch's public names in a place."""
-    return list(_list()[room])
+    return list(known_names()[room])
 
 
 def keywords_of(room: str, name: str) -> list[str]:
     """The arguments of one of PyTorch's names, as far as they are known."""
-    found: list[str] = _list()[room].get(name, [])
+    found: list[str] = known_names()[room].get(name, [])
     return found
 
 
@@ -67,7 +69,7 @@ def keywords_of(room: str, name: str) -> list[str]:
 
 def missing(room: str, name: str, ours: Iterable[str]) -> str | None:
     """What to say about a name that is PyTorch's and not here; None where it is not PyTorch's."""
-    if name.startswith("_") or name not in _list()[room]:
+    if name.startswith("_") or name not in known_names()[room]:
         return None
     title = f"{ROOMS[room].pytorch}.{name}"
     return f"{title} of PyTorch is not in chainrule yet.{_instead(room, name, ours)} What is there: {PAGE}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _CPU = "There is one device, the CPU: leave it out."
-_FIT = "cr.Trainer(...).fit(X, y, batch_size=...) shuffles and batches arrays."
 _SAVE = "Trainer.save and Trainer.load keep a whole training; model.state_dict() gives the tensors."
 _TRANSFORMS = "cr.grad, cr.vjp, cr.jvp, cr.jacobian and cr.hessian are the transforms there are."
 
@@ -26,8 +25,6 @@ NEAREST = {
     "foreach=": "A compiled step updates all parameters in one program: leave it out.",
     "fused=": "A compiled step updates all parameters in one program: leave it out.",
     "capturable=": "Leave it out.",
-    "data": _FIT,
-    "utils": _FIT,
     "save": _SAVE,
     "load": _SAVE,
     "autograd": "loss.backward() fills .grad; " + _TRANSFORMS,
