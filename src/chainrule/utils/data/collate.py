@@ -21,7 +21,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     """One batch from a list of samples, each field collated by itself.
 
     Tensors, arrays and numbers become one tensor with a leading axis (Python floats float64, as in PyTorch); text and
-    bytes stay a list; dicts, named tuples and lists keep their form; a tuple becomes a list.
+    bytes stay as they are; dicts, named tuples and lists keep their form; a tuple becomes a list.
 
     Raises:
         DtypeError: a sample is none of these (None, say).
@@ -29,7 +29,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
         DataError: sequences of different lengths.
 
     >>> default_collate([(1, "a"), (2, "b")])
-    [tensor([1, 2]), ['a', 'b']]
+    [tensor([1, 2]), ('a', 'b')]
     """
     first = batch[0]
     if isinstance(first, Tensor):
@@ -56,7 +56,7 @@ def default_convert(data: Any) -> Any:
 
     >>> import numpy as np
     >>> default_convert({"x": np.ones(2), "name": "a"})
-    {'x': tensor([1., 1.], dtype=float64), 'name': 'a'}
+    {'x': tensor([1., 1.], dtype=chainrule.float64), 'name': 'a'}
     """
     if isinstance(data, (np.ndarray, np.generic)):
         return data if data.dtype.kind in "SUO" else tensor(data)

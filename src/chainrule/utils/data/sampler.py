@@ -77,7 +77,7 @@ class RandomSampler(Ordered):
 
     >>> import chainrule as cr
     >>> list(RandomSampler(range(5), generator=cr.Generator(0)))
-    [4, 2, 0, 3, 1]
+    [3, 1, 2, 4, 0]
     """
 
     def __init__(
