@@ -7,6 +7,8 @@ PEERS = {"jax": "with_jax.py", "sklearn": "with_sklearn.py", "torch": "with_torc
 collect_ignore = [
     f"src/chainrule/cli/bench/peers/{file}" for peer, file in PEERS.items() if importlib.util.find_spec(peer) is None
 ]
+if importlib.util.find_spec("sklearn") is None:
+    collect_ignore += ["src/chainrule/sklearn.py", "src/chainrule/interop/sklearn"]
 # Likewise what tests share that compares with PyTorch; the tests themselves are collected, and skip.
 HUNTERS = ("drawing", "programs", "trainings")
 if importlib.util.find_spec("torch") is None:

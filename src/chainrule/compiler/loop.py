@@ -89,6 +89,23 @@ class Loop:
             )
         return variant
 
+    def so_far(self) -> Any:
+        """What the function returned at each step that is done, stacked along a new first axis; the loop goes on.
+
+        >>> import chainrule as cr
+        >>> total = cr.tensor(0.0)
+        >>> @cr.compile
+        ... def add(x):
+        ...     total.add_(x)
+        ...     return total * 1
+        >>> steps = add.begin(cr.ones(3))
+        >>> steps.advance(2)
+        >>> steps.so_far()
+        tensor([1., 2.])
+        """
+        done = self._steps - self.left
+        return self._variant.end([each[:done] for each in self._outputs])
+
     def end(self) -> Any:
         """What the function returned at each step, stacked along a new first axis.
 

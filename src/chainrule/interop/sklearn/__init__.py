@@ -1,0 +1,12 @@
+"""Estimators for scikit-learn; ``chainrule.sklearn`` is their public place."""
+
+try:
+    import sklearn as sklearn
+except ImportError as error:
+    raise ImportError(
+        "chainrule.sklearn needs scikit-learn, which is not installed. Install it with: pip install 'chainrule[sklearn]'"
+    ) from error
+
+from chainrule.interop.sklearn.mlp import MLPClassifier, MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor"]

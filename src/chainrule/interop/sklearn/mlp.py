@@ -1,0 +1,146 @@
+"""MLPClassifier and MLPRegressor: scikit-learn's, trained natively."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn import neural_network
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+
+from chainrule.interop.sklearn import formula, scores
+from chainrule.interop.sklearn.perceptron import Perceptron
+from chainrule.tensor.creation import from_numpy
+
+Array = np.ndarray[Any, Any]
+
+_MORE: dict[str, Any] = {
+    "activation": [StrOptions(set(formula.ACTIVATIONS))],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "dtype": [StrOptions({"float32", "float64"}), None],
+}
+
+
+class MLPClassifier(Perceptron, neural_network.MLPClassifier):
+    """scikit-learn's multilayer perceptron for classes, its fit one native program.
+
+    Every parameter, attribute and method of scikit-learn's means what it means there (this is a subclass): with the same
+    ``random_state`` the weights begin alike and the rows come in the same order, so that losses agree to rounding.
+
+    Args:
+        hidden_layer_sizes, activation, solver, ..., max_fun: as there; ``activation`` takes ``"leaky_relu"``, ``"elu"``,
+            ``"selu"``, ``"gelu"``, ``"silu"`` and ``"softplus"`` as well.
+        dropout: the share of each hidden layer's outputs that a step drops, in [0, 1).
+        class_weight: a factor for each class, as a dict, or ``"balanced"``: ``n_samples / (n_classes * count)``. It
+            multiplies ``sample_weight``, in the score for early stopping, too.
+        dtype: of the arithmetic of a fit: ``"float32"`` takes half the time of ``"float64"``; None: the dtype of X.
+
+    Example:
+        >>> from sklearn.datasets import load_wine
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> from chainrule.sklearn import MLPClassifier
+        >>> X, y = load_wine(return_X_y=True)
+        >>> model = make_pipeline(StandardScaler(), MLPClassifier((32,), solver="lbfgs", random_state=0))
+        >>> float(model.fit(X, y).score(X, y))
+        1.0
+    """
+
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - scikit-learn's name for it, and its form
+        **neural_network.MLPClassifier._parameter_constraints,
+        **_MORE,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    def __init__(
+        self, hidden_layer_sizes: Any = (100,), activation: str = "relu", *, solver: str = "adam", alpha: float = 0.0001,
+        batch_size: Any = "auto", learning_rate: str = "constant", learning_rate_init: float = 0.001, power_t: float = 0.5,
+        max_iter: int = 200, shuffle: bool = True, random_state: Any = None, tol: float = 1e-4, verbose: bool = False,
+        warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True, early_stopping: bool = False,
+        validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
+        n_iter_no_change: float = 10, max_fun: int = 15000, dropout: float = 0.0, class_weight: Any = None,
+        dtype: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes, activation=activation, solver=solver, alpha=alpha, batch_size=batch_size,
+            learning_rate=learning_rate, learning_rate_init=learning_rate_init, power_t=power_t, max_iter=max_iter,
+            shuffle=shuffle, random_state=random_state, tol=tol, verbose=verbose, warm_start=warm_start, momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping, validation_fraction=validation_fraction,
+            beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, n_iter_no_change=n_iter_no_change, max_fun=max_fun,
+        )  # fmt: skip
+        self.dropout, self.class_weight, self.dtype = dropout, class_weight, dtype
+
+    def _row_weights(self, y: Array, sample_weight: Any, incremental: bool) -> Any:
+        if self.class_weight is None:
+            return sample_weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported for partial_fit, which sees only some of the rows. Pass the "
+                "weights themselves: sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y) "
+                "of all of them, as a dict."
+            )
+        labels = y.astype(int) if self._multilabel else self._labels(y)
+        found = compute_sample_weight(self.class_weight, labels)
+        return found if sample_weight is None else found * sample_weight
+
+    @property
+    def _multilabel(self) -> bool:
+        return bool(self._label_binarizer.y_type_.startswith("multilabel"))
+
+    def _labels(self, y: Array) -> Array:
+        """The labels behind the answers that scikit-learn made of them."""
+        found: Array = self.classes_[y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0].astype(int)]
+        return found
+
+    def _held_out_score(self, z: Array) -> float:
+        return scores.accuracy(z, *self._held_out)
+
+
+class MLPRegressor(Perceptron, neural_network.MLPRegressor):
+    """scikit-learn's multilayer perceptron for numbers, its fit one native program; see `MLPClassifier`.
+
+    Of several outputs scikit-learn's lbfgs reads the mean of their losses with the gradient of their sum; here the function
+    that it descends is that of the gradient. ``loss_`` is reported as there.
+
+    Args:
+        loss, hidden_layer_sizes, ..., max_fun: as in scikit-learn; ``activation`` as for `MLPClassifier`.
+        dropout, dtype: as for `MLPClassifier`.
+
+    Example:
+        >>> from sklearn.datasets import make_regression
+        >>> from chainrule.sklearn import MLPRegressor
+        >>> X, y = make_regression(n_samples=200, n_features=5, random_state=0)
+        >>> model = MLPRegressor(hidden_layer_sizes=(32,), solver="lbfgs", max_iter=2000, random_state=0).fit(X, y)
+        >>> model.score(X, y) > 0.99
+        True
+    """
+
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012
+        **neural_network.MLPRegressor._parameter_constraints,
+        **_MORE,
+    }
+
+    def __init__(
+        self, loss: str = "squared_error", hidden_layer_sizes: Any = (100,), activation: str = "relu", *,
+        solver: str = "adam", alpha: float = 0.0001, batch_size: Any = "auto", learning_rate: str = "constant",
+        learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200, shuffle: bool = True,
+        random_state: Any = None, tol: float = 1e-4, verbose: bool = False, warm_start: bool = False, momentum: float = 0.9,
+        nesterovs_momentum: bool = True, early_stopping: bool = False, validation_fraction: float = 0.1, beta_1: float = 0.9,
+        beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: float = 10, max_fun: int = 15000,
+        dropout: float = 0.0, dtype: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            loss=loss, hidden_layer_sizes=hidden_layer_sizes, activation=activation, solver=solver, alpha=alpha,
+            batch_size=batch_size, learning_rate=learning_rate, learning_rate_init=learning_rate_init, power_t=power_t,
+            max_iter=max_iter, shuffle=shuffle, random_state=random_state, tol=tol, verbose=verbose, warm_start=warm_start,
+            momentum=momentum, nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change, max_fun=max_fun,
+        )  # fmt: skip
+        self.dropout, self.dtype = dropout, dtype
+
+    def _held_out_score(self, z: Array) -> float:
+        values = formula.OUTPUTS[self.out_activation_](from_numpy(z)).numpy()
+        return scores.r2(values, *self._held_out)

@@ -1,0 +1,251 @@
+"""What scikit-learn's two multilayer perceptrons share here: their fits run natively, and everything else is theirs."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy import optimize, sparse
+from sklearn.base import is_classifier
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
+from sklearn.utils import check_random_state
+from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from chainrule.interop.sklearn import formula
+from chainrule.interop.sklearn.network import Network, Plan, lent, room
+from chainrule.interop.sklearn.stochastic import Training
+from chainrule.tensor.creation import from_numpy
+from chainrule.tensor.functions import no_grad
+
+Array = np.ndarray[Any, Any]
+
+
+class Perceptron(BaseMultilayerPerceptron):
+    """The native fit, in front of scikit-learn's class among the bases.
+
+    All that a fit leaves is in NumPy arrays; the network that computed it goes to the next fit.
+    """
+
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    _solver_state: dict[str, Any]
+    _held_out: tuple[Any, Any]
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
+        hidden = self._hidden_sizes()
+        first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        X, y = self._validate_input(X, y, incremental, reset=first)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        y = y.reshape(len(y), -1)
+        sample_weight = self._row_weights(y, sample_weight, incremental)
+        self.n_outputs_ = y.shape[1]
+        self._random_state = check_random_state(self.random_state)
+        units = [X.shape[1], *hidden, self.n_outputs_]
+        if first:
+            self._initialize(y, units, X.dtype)
+        self._check_same_layers(units)
+        if self.solver == "lbfgs":
+            self._fit_lbfgs(X, y, sample_weight)
+        else:
+            self._fit_stochastic(X, y, sample_weight, incremental)
+        if not all(np.isfinite(w).all() for w in [*self.coefs_, *self.intercepts_]):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
+                " preprocessed."
+            )
+        return self
+
+    def _hidden_sizes(self) -> list[int]:
+        given = self.hidden_layer_sizes
+        sizes = list(given) if hasattr(given, "__iter__") else [given]
+        if np.any(np.array(sizes) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(size) for size in sizes]
+
+    def _check_same_layers(self, units: list[int]) -> None:
+        stands = [self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_)]
+        if stands != units:
+            raise ValueError(
+                f"{type(self).__name__}: the weights of the earlier fit are of layers of {stands} units, but these data and "
+                f"hidden_layer_sizes are of {units}. Fit with warm_start=False to begin anew."
+            )
+
+    # ---------------------------------------------------------------- the plan and the rows
+
+    def _loss_name(self) -> str:
+        return str(self.out_activation_ if is_classifier(self) else self.loss)
+
+    def _row_weights(self, y: Array, sample_weight: Any, incremental: bool) -> Any:
+        return sample_weight
+
+    def _numbers(self, X: Any) -> Any:
+        """The dtype of the fit's arithmetic."""
+        return np.dtype(self.dtype or X.dtype)
+
+    def _rows(self, X: Any, y: Array, weights: Any) -> dict[str, Array | None]:
+        """As the steps read them: y are class numbers, or numbers for each output."""
+        dtype = self._numbers(X)
+        y = y.argmax(axis=1) if self._loss_name() == "softmax" else y.astype(dtype)
+        return {
+            "x": _dense(X).astype(dtype, copy=False),
+            "y": y,
+            "weights": None if weights is None else weights.astype(dtype),
+        }
+
+    def _plan(self, X: Any, weights: Any, batch: int, held_out: Any = None) -> Plan:
+        dtype = self._numbers(X)
+        width = dtype.itemsize * (X.shape[1] + self.n_outputs_ + 1)
+        return Plan(
+            units=(X.shape[1], *(coef.shape[1] for coef in self.coefs_)),
+            activation=self.activation,
+            loss=self._loss_name(),
+            dtype=dtype.name,
+            solver=self.solver,
+            batch=batch,
+            capacity=room(X.shape[0], width),
+            scored=held_out is not None,
+            held_out=0 if held_out is None else room(held_out.shape[0], width),
+            weighted=weights is not None,
+            penalized=self.alpha > 0,
+            nesterov=self.solver == "sgd" and bool(self.nesterovs_momentum),
+            dropout=float(self.dropout),
+        )
+
+    # ---------------------------------------------------------------- solvers
+
+    def _fit_lbfgs(self, X: Any, y: Array, sample_weight: Any) -> None:
+        dtype = self._numbers(X)
+        shapes = [array.shape for array in (*self.coefs_, *self.intercepts_)]
+        ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
+        layers = len(self.coefs_)
+
+        def parts(packed: Array) -> tuple[list[Array], list[Array]]:
+            pieces = np.split(packed.astype(dtype, copy=False), ends)
+            arrays = [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+            return arrays[:layers], arrays[layers:]
+
+        with lent(self._plan(X, sample_weight, 0)) as network:
+            network.alpha = float(self.alpha)
+            network.rows.give(**self._rows(X, y, sample_weight))
+
+            def function(packed: Array) -> tuple[float, Array]:
+                value, self.loss_, gradients = network.gradient(*parts(packed))
+                return value, np.concatenate([g.ravel() for g in gradients]).astype(np.float64, copy=False)
+
+            found = optimize.minimize(
+                function,
+                np.concatenate([w.ravel() for w in (*self.coefs_, *self.intercepts_)]),
+                method="L-BFGS-B",
+                jac=True,
+                options={
+                    "maxfun": self.max_fun,
+                    "maxiter": self.max_iter,
+                    "gtol": self.tol,
+                    **_get_additional_lbfgs_options_dict(
+                        "iprint", 1 if self.verbose is True or self.verbose >= 1 else -1
+                    ),
+                },
+            )
+            self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
+            function(found.x)  # for the loss there
+        coefs, intercepts = parts(found.x)
+        self.coefs_, self.intercepts_ = ([w.astype(X.dtype) for w in some] for some in (coefs, intercepts))
+
+    def _fit_stochastic(self, X: Any, y: Array, sample_weight: Any, incremental: bool) -> None:
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        held_out: tuple[Any, ...] = (None, None, None)
+        if self.early_stopping:
+            (X, y, sample_weight), held_out = self._split(X, y, sample_weight)
+        batch = self._batch(X.shape[0])
+        known = self._solver_state if incremental and hasattr(self, "_solver_state") else None
+        with lent(self._plan(X, sample_weight, batch, held_out[0])) as network:
+            network.alpha = float(self.alpha)
+            network.put(self.coefs_, self.intercepts_)
+            network.begin_solver(self._settings(), None if known is None else known["slots"])
+            if self.dropout:
+                network.generator.manual_seed(int(self._random_state.randint(2**31)))
+            network.rows.give(**self._rows(X, y, sample_weight))
+            self._give_held_out(network, *held_out)
+            rate = float(self.learning_rate_init) if known is None else known["rate"]
+            training = Training(self, network, rate, incremental)
+            try:
+                training.run()
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=4)
+                network.spoiled = True
+            if not self.early_stopping:
+                self.coefs_, self.intercepts_ = network.weights()
+            self._solver_state = {"rate": training.rate, "slots": network.solver_state()}
+        if self.early_stopping:
+            del self._held_out
+            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
+        self.coefs_, self.intercepts_ = (
+            [w.astype(X.dtype, copy=False) for w in some] for some in (self.coefs_, self.intercepts_)
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        """Of the optimizer's group."""
+        if self.solver == "sgd":
+            return {"momentum": float(self.momentum)}
+        return {"betas": (float(self.beta_1), float(self.beta_2)), "eps": float(self.epsilon)}
+
+    def _batch(self, rows: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, rows)
+        if self.batch_size > rows:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+            )
+        return int(min(self.batch_size, rows))
+
+    # ---------------------------------------------------------------- early stopping
+
+    def _split(self, X: Any, y: Array, sample_weight: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Rows to train on, and those held out: as scikit-learn draws them."""
+        given = [X, y] if sample_weight is None else [X, y, sample_weight]
+        stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
+        parts = train_test_split(
+            *given, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratify
+        )
+        if parts[1].shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        none = [] if sample_weight is not None else [None]
+        return (*parts[::2], *none), (*parts[1::2], *none)
+
+    def _give_held_out(self, network: Network, X: Any, y: Any, weights: Any) -> None:
+        if X is not None:
+            rows = self._rows(X, y, weights)
+            network.held_out.give(x=rows["x"])
+            self._held_out = rows["y"], weights
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
+            )
+        return True
+
+    # ---------------------------------------------------------------- prediction
+
+    def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
+        if check_input:
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        x = from_numpy(_dense(X).astype(self.coefs_[0].dtype, copy=False))
+        with no_grad():
+            coefs, intercepts = ([from_numpy(w) for w in some] for some in (self.coefs_, self.intercepts_))
+            z = formula.outputs(x, coefs, intercepts, self.activation)
+            found: Array = formula.OUTPUTS[self.out_activation_](z).numpy().copy()  # the caller's to write to
+        return found
+
+
+def _dense(X: Any) -> Array:
+    found: Array = X.toarray() if sparse.issparse(X) else X
+    return found
