@@ -83,6 +83,10 @@ class WorkerError(ChainruleError, RuntimeError):
     """A worker process of a data loader that died, or whose batch did not come in time."""
 
 
+class MissingLibraryError(ChainruleError, ImportError):
+    """A library that an extra of chainrule brings is not installed."""
+
+
 class StateDictError(ChainruleError, RuntimeError):
     """Saved state that does not fit the module or optimizer it is loaded into."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,18 +16,20 @@ import numpy as np
 import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.cli.curves import draw
+from chainrule.cli.options import TABLE
 from chainrule.cli.output import Steady, fitted
 from chainrule.data.checks import as_array, in_dtype
-from chainrule.data.sources import Dataset
+from chainrule.data.sources import Dataset, load
 from chainrule.errors import DamagedFileError, NonFiniteError, SettingError, ShapeError
 from chainrule.files.reading import MissingFileError
 from chainrule.files.writing import write_whole
 from chainrule.training import progress
 from chainrule.training.callbacks import Callback
 from chainrule.training.checkpoints import load_file, save_file
-from chainrule.training.configuration import build, read_config
+from chainrule.training.configuration import read_config
 from chainrule.training.history import History
 from chainrule.training.progress import Silent, as_text
+from chainrule.training.rebuilt import model_of, on_table, rebuild
 from chainrule.training.record import Record
 from chainrule.training.trainer import Trainer
 
@@ -57,10 +60,11 @@ def _trained(
     config: dict[str, Any], folder: Path, shown: Steady, record: Path | Literal[False], report: bool,
     stopped: Sequence[Path] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    from chainrule.data import load
+    trainer, data = rebuild(config, folder)
+    if on_table(config):
+        from chainrule.cli import tables
 
-    data = load(config["dataset"])
-    trainer = build(config)
+        tables.begin(folder, data, shown)
     click.echo(str(nn.summary(trainer.model, (config["batch_size"], data.train.X.shape[1]))), file=shown.text)
     plain = measured_plainly(trainer)  # without smoothing, so that losses compare with those of others
     before = plain.evaluate(*data.train)["loss"]
@@ -78,11 +82,12 @@ def _trained(
         raise NonFiniteError(f"{error} They are in {folder}.") from None
     write(folder, trainer, history)
     trained, tested = plain.evaluate(*data.train), plain.evaluate(*data.test)
+    measured = tables.measured(trainer, data) if on_table(config) else {"test_accuracy": tested["accuracy"]}
     began = time.perf_counter()
     page = _page(trainer, folder, data) if report else None
     return {
         "loss_before": before, "train_loss": trained["loss"], "test_loss": tested["loss"],
-        "test_accuracy": tested["accuracy"], "epochs": history.epochs, "steps": history.steps,
+        **measured, "epochs": history.epochs, "steps": history.steps,
         "interrupted": history.interrupted, "run": str(folder),
         **({"report": str(page), "report_seconds": time.perf_counter() - began} if page is not None else {}),
     }  # fmt: skip
@@ -135,7 +140,7 @@ def closing(result: dict[str, Any], config: dict[str, Any], recorded: bool) -> s
     """The last lines of a training: what came out, how it was measured, where it lies, what to do next."""
     folder = result["run"]
     lines = [
-        f"loss {as_text(result['loss_before'])} -> {as_text(result['train_loss'])}; test accuracy {result['test_accuracy']:.2%} "
+        f"loss {as_text(result['loss_before'])} -> {as_text(result['train_loss'])}; {_came_out(result)} "
         f"in {result['seconds']:.2f} s; written to {folder}"
     ]
     extras = [name for name in ("label_smoothing", "dropout", "noise") if config[name]]
@@ -145,11 +150,22 @@ def closing(result: dict[str, Any], config: dict[str, Any], recorded: bool) -> s
     if "report" in result:
         lines.append(f"the page: {result['report']}, made in {result['report_seconds']:.2f} s")
     nexts = ["view", "diagnose"] if recorded else ["evaluate", "diagnose"]
+    if on_table(config):
+        nexts.insert(0, "predict")
     if result["interrupted"] and recorded:
         nexts.insert(0, "train --resume")
     lines = [fitted(line) for line in lines]  # but for commands: they are copied
-    lines.append("next: " + "\n      ".join(f"chainrule {command} {folder}" for command in nexts))
+    lines.append("next: " + "\n      ".join(f"chainrule {command} {folder}{_rows_of(command)}" for command in nexts))
     return "\n".join(lines)
+
+
+def _came_out(result: dict[str, Any]) -> str:
+    """How good it is on rows that it was not trained on."""
+    return f"test accuracy {result['test_accuracy']:.2%}" if "test_accuracy" in result else str(result["test"]["text"])
+
+
+def _rows_of(command: str) -> str:
+    return " ROWS.csv" if command == "predict" else ""
 
 
 class _Followed(Callback):
@@ -167,6 +183,8 @@ class _Followed(Callback):
 
 def measured_plainly(trainer: Trainer) -> Trainer:
     """The same model under the loss without label smoothing."""
+    if "accuracy" not in trainer.metrics:
+        return trainer
     return Trainer(trainer.model, F.cross_entropy, trainer.optimizer, ["accuracy"])
 
 
@@ -175,10 +193,13 @@ def choices(repeat: str | None, options: dict[str, Any], context: click.Context)
 
     What a file says is held to the same types and ranges as what the command line says.
     """
+    common = {name: value for name, value in options.items() if name not in TABLE}
     if repeat is None:
         if options["dataset"] is None:
-            raise SettingError("train: name a data set (digits), or a run to repeat with --config RUN/config.json.")
-        return options
+            raise SettingError(
+                "train: name a data set (digits), a file with a table, or a run to repeat with --config RUN/config.json."
+            )
+        return common if not _is_file(options["dataset"], context) else _of_table(options, context)
     saved = read_config(Path(repeat))
     if options["dataset"] not in (None, saved["dataset"]):
         raise SettingError(
@@ -186,10 +207,30 @@ def choices(repeat: str | None, options: dict[str, Any], context: click.Context)
         )
     kinds = {parameter.name: parameter for parameter in context.command.params}
     try:
-        return {name: kinds[name].type_cast_value(context, str(saved[name])) for name in options}
+        found = {name: kinds[name].type_cast_value(context, str(saved[name])) for name in common}
     except click.BadParameter as error:
         name = error.param.name if error.param is not None else ""
         raise DamagedFileError(f"{repeat}: {name}: {error.message} Correct it, or leave --config out.") from None
+    return {**found, "table": saved["table"]} if on_table(saved) else found
+
+
+def _is_file(dataset: str, context: click.Context) -> bool:
+    """Is it the name of a file rather than of a data set? Options that only a table has say so, too."""
+    if Path(dataset).suffix or Path(dataset).is_file() or os.sep in dataset:
+        return True
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if parameter.name in TABLE and given:
+            raise SettingError(
+                f"train: {parameter.opts[0]} is about a table, and {dataset!r} is no file. Name the file, or leave it out."
+            )
+    return False
+
+
+def _of_table(options: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    from chainrule.cli import tables
+
+    return tables.configured(options, context)
 
 
 def check_alone(context: click.Context) -> None:
@@ -203,6 +244,39 @@ def check_alone(context: click.Context) -> None:
                 f"train: --resume goes on with the run as it was begun, so {parameter.opts[0]} cannot be given with it. "
                 f"Leave it out, or train anew."
             )
+
+
+def measured(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str | None) -> dict[str, float]:
+    """How good a run is on the rows that were held out, or on those of a file."""
+    if on_table(config):
+        from chainrule.cli import tables
+
+        return tables.evaluate(trainer, config, folder, rows)
+    if rows is not None:
+        raise SettingError(
+            f"evaluate: a run on {config['dataset']} is measured on its own test rows. Leave {rows} out."
+        )
+    return measured_plainly(trainer).evaluate(*load(config["dataset"]).test)
+
+
+def predictions(
+    trainer: Trainer, config: dict[str, Any], folder: Path, rows: str, out: str | None, keep: tuple[str, ...]
+) -> None:
+    """Write what a run gives the rows of a file."""
+    if on_table(config):
+        from chainrule.cli import tables
+
+        tables.predict(trainer, config, folder, rows, keep, out)
+        return
+    if keep:
+        raise SettingError(
+            "predict: --keep names columns of a table, and this run was not trained on one. Leave it out."
+        )
+    text = "\n".join(map(str, trainer.predict_classes(read_rows(Path(rows), load(config["dataset"]))))) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_whole(out, text.encode())
 
 
 def read_rows(path: Path, data: Dataset) -> np.ndarray[Any, Any]:
@@ -295,7 +369,7 @@ def write(folder: Path, trainer: Trainer, history: History) -> None:
 def read(folder: Path) -> tuple[Trainer, dict[str, Any]]:
     """The trained network of a run folder, and its configuration."""
     config = read_config(folder / "config.json")
-    trainer = build(config)
+    trainer = model_of(config, folder)
     trainer.model.load_state_dict(_weights(folder))
     return trainer, config
 
@@ -325,9 +399,7 @@ def repeated(folder: Path) -> tuple[Trainer, bool]:
     """
     config = read_config(folder / "config.json")
     stored = _weights(folder)
-    from chainrule.data import load
-
-    data, trainer = load(config["dataset"]), build(config)
+    trainer, data = rebuild(config, folder)
     with suppress(NonFiniteError):
         trainer.fit(
             *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,

@@ -402,8 +402,8 @@ def load_run(
 
 
 def _rebuilt(record: Record) -> tuple[Trainer, object, object]:
-    from chainrule.data import load
-    from chainrule.training.configuration import build, read_config
+    from chainrule.training.configuration import read_config
+    from chainrule.training.rebuilt import rebuild
 
     path = record.folder / "config.json"
     if not path.exists():
@@ -411,5 +411,5 @@ def _rebuilt(record: Record) -> tuple[Trainer, object, object]:
             f"load_run: {record.folder} was not made by `chainrule train`, so its model cannot be rebuilt from it. "
             f"Pass the trainer as it was built, and the data: load_run(folder, trainer, X, y)."
         )
-    config = read_config(path)
-    return build(config), *load(config["dataset"]).train
+    trainer, data = rebuild(read_config(path), record.folder)
+    return trainer, *data.train

@@ -51,7 +51,7 @@ def build(config: dict[str, Any]) -> Trainer:
     data = load(config["dataset"])
     kind: Any = optim.by_name(config["optimizer"])
     with drawing_from(Generator(config["seed"])):
-        model = _network(config, data.train.X.shape[1], len(data.class_names))
+        model = network(config, data.train.X.shape[1], len(data.class_names))
     optimizer = kind(model.parameters(), lr=config["lr"])
     loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
     cosine = config["schedule"] == "cosine"
@@ -59,7 +59,8 @@ def build(config: dict[str, Any]) -> Trainer:
     return Trainer(model, loss, optimizer, ["accuracy"], scheduler=schedule)
 
 
-def _network(config: dict[str, Any], features: int, classes: int) -> nn.Sequential:
+def network(config: dict[str, Any], features: int, classes: int) -> nn.Sequential:
+    """The layers that a configuration names, for so many inputs and outputs."""
     activation = nn.activation_by_name(config["activation"])
     sizes = [features, *_hidden(str(config["hidden"]))]
     _check_room(config["hidden"], [*sizes, classes])

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.data import load
 from chainrule.data.sources import Dataset
 from chainrule.errors import SettingError
 from chainrule.explain.report import building, consequences, derivations, report_of
@@ -18,6 +17,7 @@ from chainrule.explain.report.server import Made, Server
 from chainrule.explain.runs import Run, load_run
 from chainrule.explain.verify import rules
 from chainrule.training.configuration import read_config
+from chainrule.training.rebuilt import rebuild
 
 MOST = 24  # frames of a run that is followed; beyond, every second one goes
 
@@ -36,7 +36,7 @@ class Served:
     def __init__(self, folder: str | os.PathLike[str], live: bool = False) -> None:
         self.folder, self.live = Path(folder), live
         self.run = load_run(self.folder)
-        self.data: Dataset = load(read_config(self.folder / "config.json")["dataset"])
+        self.data: Dataset = rebuild(read_config(self.folder / "config.json"), self.folder)[1]
         self.report: Report | None = None
         self.version = -1
         self._made: Made | None = None

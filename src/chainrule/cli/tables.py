@@ -1,0 +1,214 @@
+"""Runs on tables: what is guessed and said before the training, and predictions written as CSV."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import polars as pl
+from click.core import ParameterSource
+
+from chainrule.cli import scores
+from chainrule.cli.output import Steady, fitted
+from chainrule.data.sources import Dataset
+from chainrule.data.table import Table, TablePipeline, kinds, read_table
+from chainrule.errors import SettingError
+from chainrule.files.writing import write_whole
+from chainrule.training import tabular
+from chainrule.training.tabular import TableData
+from chainrule.training.trainer import Trainer
+
+Array = np.ndarray[Any, Any]
+READING = ("delimiter", "encoding", "decimal", "header", "skip_rows")
+_SHOWN = 6  # names in a line
+
+
+def configured(options: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    """The configuration of a new run on a table: what was said, and what is usual for so many rows."""
+    path = Path(options["dataset"])
+    reading = {name: options[name] for name in READING if options[name] is not None}
+    if reading.get("delimiter") in ("tab", "\\t"):
+        reading["delimiter"] = "\t"
+    table = read_table(path, **reading)
+    asked = {
+        "file": str(path.resolve()), "sha256": tabular.digest(path), "reading": reading,
+        "target": list(options["target"]), "task": options["task"], "kinds": _kinds(options),
+        "drop": _names(options["drop"]), "scaling": options["scaling"], "max_categories": options["max_categories"],
+        "min_frequency": options["min_frequency"], "date_format": options["date_format"],
+        "test_size": options["test_size"], "group": options["group"], "time": options["time"],
+    }  # fmt: skip
+    if not asked["target"]:
+        raise SettingError(
+            f"train {path}: name the column to predict: --target COLUMN. There are: {_some(table.columns)}."
+        )
+    usual = {**tabular.DEFAULTS, **tabular.usual(max(1, round(len(table) * (1 - asked["test_size"]))))}
+    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    common = {name: options[name] for name in tabular.SHARED}
+    return {**common, **{k: v for k, v in usual.items() if k not in given}, "dataset": path.stem, "table": asked}
+
+
+def _names(given: tuple[str, ...]) -> list[str]:
+    return [name for part in given for name in part.split(",") if name]
+
+
+def _kinds(options: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for kind in kinds.USED:
+        for name in _names(options[kind]):
+            if found.setdefault(name, kind) != kind:
+                raise SettingError(f"train: {name!r} was said to be {found[name]} and {kind}. Say one.")
+    return found
+
+
+# -- what is said ------------------------------------------------------------------------------------------
+
+
+def begin(folder: Path, data: Dataset, shown: Steady) -> None:
+    """Keep the pipeline in the run folder, and say what was found and guessed."""
+    if isinstance(data, TableData):
+        data.pipeline.save(folder / tabular.PIPELINE)
+        click.echo("\n".join(map(fitted, _about(data))), file=shown.text)
+
+
+def _about(data: TableData) -> list[str]:
+    pipeline, name = data.pipeline, Path(data.table.name).name
+    lines = [f"{name}: {len(data.table) + data.dropped:,} rows, {len(data.table.columns)} columns"]
+    lines += [f"  {note}" for note in data.table.notes]
+    lines += _target(data)
+    used = [column for column in pipeline.columns_ if column.used]
+    lines.append(f"inputs: {len(pipeline.get_feature_names_out())} from {len(used)} columns")
+    for kind in kinds.USED:
+        of_kind = [column.name for column in used if column.kind == kind]
+        lines += [f"  {kind}: {_some(of_kind)}"] if of_kind else []
+    lines += [f"  {c.name}: {c.reason}" for c in used if "missing" in c.reason or "apart" in c.reason][:_SHOWN]
+    lines += [f"  {note}" for note in pipeline.grouped()]
+    lines += [f"left out: {c.name} ({c.kind}: {c.reason})" for c in pipeline.columns_ if not c.used][: 2 * _SHOWN]
+    for leak in data.leaks:
+        lines.append(
+            f"CAUTION: {leak.name} gives the target away: alone it scores {leak.score:.2f} of 1. If it is not known when you "
+            f"predict, leave it out: --drop {_quoted(leak.name)}"
+        )
+    train, test = data.rows
+    unknown = len(test) - len(data.test.y)
+    lines.append(
+        f"trained on {len(train):,} rows, measured on {len(test):,} held out ones"
+        + (f", of which {unknown:,} are left out: their class is not among those trained on" if unknown else "")
+    )
+    return lines
+
+
+def _target(data: TableData) -> list[str]:
+    lines = []
+    for target in data.pipeline.targets_:
+        lines.append(f"target {target.name}: {target.task} ({target.reason})")
+        if target.task == "regression":
+            lines.append(f"  mean {target.center:.5g}, deviation {target.scale:.5g}")
+            continue
+        counts = Counter(data.train.y.tolist())
+        shares = [(target.classes[k], n, n / len(data.train.y)) for k, n in counts.most_common()]
+        more = f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
+        lines.append("  " + ", ".join(f"{label} {n:,} ({share:.0%})" for label, n, share in shares[:_SHOWN]) + more)
+    if data.dropped:
+        lines.append(f"  {data.dropped:,} rows without a target are left out")
+    return lines
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 2 * _SHOWN} more" if len(names) > 2 * _SHOWN else ""
+    return ", ".join(names[: 2 * _SHOWN]) + more
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if set(name) & set(" ()$&;'\"*") else name
+
+
+# -- what came out -----------------------------------------------------------------------------------------
+
+
+def measured(trainer: Trainer, data: Dataset) -> dict[str, Any]:
+    """The usual measures on the rows held out, beside those of who always says the commonest class or the mean."""
+    if not isinstance(data, TableData):
+        return {}
+    found = score(trainer, data.pipeline, *data.test)
+    return {"test": {**found, "text": f"held out rows: {_headline(found)} ({_guessing(data)})"}}
+
+
+def _headline(found: dict[str, float]) -> str:
+    if "accuracy" in found:
+        return f"accuracy {found['accuracy']:.2%}, balanced {found['balanced_accuracy']:.2%}"
+    return f"R2 {found['r2']:.4f}, mean absolute error {found['mae']:.4g}"
+
+
+def _guessing(data: TableData) -> str:
+    if data.pipeline.task_ == "regression":
+        return "to guess the mean: R2 0"
+    commonest = int(np.bincount(data.train.y).argmax())
+    return f"to guess the commonest class: {np.mean(data.test.y == commonest):.2%}"
+
+
+def score(trainer: Trainer, pipeline: TablePipeline, X: Array, y: Array) -> dict[str, float]:
+    """The usual measures of a network on rows."""
+    if pipeline.task_ == "classification":
+        return scores.of_classes(y, trainer.predict_proba(X))
+    return scores.of_values(pipeline.inverse(y), pipeline.inverse(trainer.predict(X)))
+
+
+def evaluate(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str | None) -> dict[str, float]:
+    """The measures on the rows that were held out, or on those of a file."""
+    if rows is None:
+        data = tabular.load(config, folder)
+        return score(trainer, data.pipeline, *data.test)
+    pipeline, table = tabular.kept_pipeline(folder), _read(config, rows)
+    table.check_names(pipeline.target_names)
+    known = pipeline.known(table)
+    if not known.all():
+        _say(f"{int((~known).sum()):,} rows without a target are left out")
+    table = table.rows(known)
+    _say(*pipeline.differences(table))
+    return score(trainer, pipeline, pipeline.encoded(table), pipeline.target(table))
+
+
+def predict(
+    trainer: Trainer, config: dict[str, Any], folder: Path, rows: str, keep: tuple[str, ...], out: str | None
+) -> None:
+    """Write a CSV: for each row the columns to keep, what is predicted, and the probability of each class."""
+    pipeline, table = tabular.kept_pipeline(folder), _read(config, rows)
+    table.check_names(_names(keep))
+    _say(*pipeline.differences(table))
+    kept = [table[name] for name in _names(keep)]
+    frame = pl.DataFrame([*kept, *predicted(trainer, pipeline, pipeline.encoded(table), set(_names(keep)))])
+    text = frame.write_csv()
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_whole(out, text.encode())
+    _say(f"{out}: {len(frame):,} rows, columns {_some(frame.columns)}")
+
+
+def predicted(trainer: Trainer, pipeline: TablePipeline, X: Array, taken: set[str]) -> list[pl.Series]:
+    """The predictions as columns."""
+    if pipeline.task_ == "regression":
+        values = pipeline.inverse(trainer.predict(X)).reshape(len(X), -1)
+        return [pl.Series(_free(n, taken), values[:, i]) for i, n in enumerate(pipeline.target_names)]
+    probabilities = trainer.predict_proba(X)
+    target = pipeline.targets_[0]
+    labels = np.array(target.classes, dtype=object)[probabilities.argmax(1)]
+    of_classes = [pl.Series(f"probability of {label}", probabilities[:, k]) for k, label in enumerate(target.classes)]
+    return [pl.Series(_free(target.name, taken), labels.tolist(), dtype=pl.String), *of_classes]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    return f"predicted {name}" if name in taken else name
+
+
+def _read(config: dict[str, Any], rows: str) -> Table:
+    """A file as the run's own was read, but for what is found by looking at it."""
+    return read_table(rows, **config["table"]["reading"])
+
+
+def _say(*notes: str) -> None:
+    for note in notes:
+        click.echo(fitted(note), err=True)

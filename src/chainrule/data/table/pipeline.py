@@ -1,0 +1,379 @@
+"""From a table to the arrays that a network trains on, and from its outputs back: learned once, kept as plain JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from chainrule.data.table import encoding, kinds
+from chainrule.data.table.kinds import Column
+from chainrule.data.table.table import Table
+from chainrule.data.table.target import Target
+from chainrule.data.table.values import Reading, moments, numbers
+from chainrule.data.table.values import known as present
+from chainrule.errors import DataError, SettingError
+from chainrule.files.document import Fields, parse
+from chainrule.files.reading import read_whole
+from chainrule.files.writing import write_whole
+
+Array = np.ndarray[Any, Any]
+FORMAT = "chainrule.table/1"
+MOST = 1 << 26  # bytes of a saved pipeline
+MAX_CATEGORIES, MIN_FREQUENCY = 32, 2
+
+
+class TablePipeline:
+    """Learns on training rows what each column is and how it is scaled and encoded; applies that to any rows.
+
+    Args:
+        target: the column to predict, or several that are numbers.
+        task: ``"classification"`` or ``"regression"``; guessed from the target where it is left out.
+        kinds: what columns are, where the guess is not to be asked: ``{"zip": "categorical"}``; one of `KINDS`.
+        drop: columns that the network does not see.
+        scaling: of numbers: ``"robust"`` (centre and spread that outliers do not move, smoothly clipped),
+            ``"standard"`` or ``"none"``.
+        max_categories: columns at most that a categorical column becomes; the rarest levels share the last
+            (as in scikit-learn's OneHotEncoder).
+        min_frequency: levels in fewer training rows than this share that column.
+        date_format: of dates, as ``strptime`` has it, where it cannot be guessed.
+
+    Attributes:
+        columns_: what each column is, and why (`Column`).
+        targets_: what is predicted (`Target`).
+        task_: ``"classification"`` or ``"regression"``.
+        classes_: the labels, in the type they came in; None for regression.
+
+    Raises:
+        UnknownNameError: a column, kind or scaling that there is not.
+        DataError: the target is missing somewhere or has nothing to tell apart, or no column is left to learn from.
+
+    Example:
+        >>> table = Table({"size": [1.0, 2.0, None, 4.0], "kind": ["a", "b", "a", "b"], "price": [10.0, 20.0, 30.0, 40.0]})
+        >>> pipeline = TablePipeline(target="price").fit(table)
+        >>> X, y = pipeline.transform(table), pipeline.target(table)
+        >>> X.shape, X.dtype.name, pipeline.get_feature_names_out()
+        ((4, 4), 'float32', ['size', 'size (missing)', 'kind=a', 'kind=b'])
+        >>> pipeline.inverse(y).round(3).tolist()
+        [10.0, 20.0, 30.0, 40.0]
+    """
+
+    def __init__(
+        self, target: str | Sequence[str], task: str | None = None, kinds: Mapping[str, str] | None = None,
+        drop: Iterable[str] = (), scaling: str = "robust", max_categories: int = MAX_CATEGORIES,
+        min_frequency: int = MIN_FREQUENCY, date_format: str | None = None,
+    ) -> None:  # fmt: skip
+        self.target_names = [target] if isinstance(target, str) else list(target)
+        self.task, self.kinds, self.drop = task, dict(kinds or {}), list(drop)
+        self.scaling, self.max_categories, self.min_frequency = scaling, max_categories, min_frequency
+        self.date_format = date_format
+        self.columns_: list[Column] = []
+        self.targets_: list[Target] = []
+        self._encoders: dict[str, encoding.Any_] = {}
+        self._check()
+
+    def _check(self) -> None:
+        if not self.target_names:
+            raise SettingError("TablePipeline: target must name a column, got none.")
+        for name, least in (("max_categories", 2), ("min_frequency", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SettingError(f"TablePipeline: {name} must be a whole number from {least} on, got {value!r}.")
+        if self.scaling not in encoding.SCALINGS:
+            raise SettingError(
+                f"TablePipeline: scaling must be one of {', '.join(encoding.SCALINGS)}, got {self.scaling!r}."
+            )
+        twice = set(self.drop) & set(self.target_names)
+        if twice:
+            raise SettingError(f"TablePipeline: {sorted(twice)[0]!r} is the target and cannot be dropped as well.")
+
+    # ---------------------------------------------------------------- learning
+
+    def fit(self, table: object) -> TablePipeline:
+        """Learn from the rows to train on; returns itself."""
+        data = Table.of(table)
+        data.check_names([*self.drop, *self.kinds])
+        targets = self.guessed(data)
+        if len(targets) > 1 and any(target.task != "regression" for target in targets):
+            raise DataError(
+                "several targets must all be numbers (task='regression'); classes are learned one target at a time. Name one."
+            )
+        columns = self._columns(data)
+        if not any(column.used for column in columns):
+            raise DataError(_nothing_left(columns))
+        self.columns_, self.targets_ = columns, targets
+        self._encoders = {
+            column.name: encoding.fit(column, data[column.name], self.scaling, self.max_categories, self.min_frequency)
+            for column in columns if column.used
+        }  # fmt: skip
+        return self
+
+    def guessed(self, table: object) -> list[Target]:
+        """What the targets of these rows would be; nothing is kept."""
+        data = Table.of(table)
+        return [Target.fit(data[name], self.task, data.decimal) for name in self.target_names]
+
+    def _columns(self, data: Table) -> list[Column]:
+        left = [name for name in data.columns if name not in {*self.target_names, *self.drop}]
+        found = [self._column(data, name) for name in left]
+        return _without_duplicates(found, data, set(self.kinds))
+
+    def _column(self, data: Table, name: str) -> Column:
+        if name in self.kinds:
+            return kinds.as_told(data[name], self.kinds[name], data.decimal, self.date_format)
+        return kinds.guess(data[name], data.decimal)
+
+    # ---------------------------------------------------------------- applying
+
+    def transform(self, table: object) -> Array:
+        """The rows as float32 (N, F). What is missing, unseen or unreadable is encoded as such; see `differences`.
+
+        Raises:
+            DataError: not one of the columns is there.
+        """
+        data = Table.of(table)
+        found, absent = self.encoded(data), self._absent(data)
+        if absent:
+            warnings.warn(
+                f"TablePipeline.transform: {_listed(absent)} not there, so all values are taken as missing.",
+                stacklevel=2,
+            )
+        return found
+
+    def encoded(self, data: Table) -> Array:
+        """`transform` without a warning."""
+        self._check_fitted()
+        used = [column for column in self.columns_ if column.used]
+        if len(self._absent(data)) == len(used):
+            raise DataError(
+                f"{data.name} has none of the columns that the network was trained on: {_some([c.name for c in used])}. It "
+                f"has {_some(data.columns)}. Check header and delimiter."
+            )
+        parts = [self._encoders[c.name].transform(self._series(data, c.name), c.reading) for c in used]
+        widths = np.cumsum([0, *(part.shape[1] for part in parts)])
+        X = np.empty((len(data), widths[-1]), np.float32)
+        for part, left, right in zip(parts, widths, widths[1:], strict=False):
+            X[:, left:right] = part
+        return X
+
+    def fit_transform(self, table: object) -> Array:
+        """`fit`, then `transform` of the same rows."""
+        data = Table.of(table)
+        return self.fit(data).transform(data)
+
+    def target(self, table: object) -> Array:
+        """What the network is to give: class numbers, int64 (N,), or scaled values, float32 (N, number of targets).
+
+        Raises:
+            DataError: a value is missing, or a class that was not there when it was fitted.
+        """
+        self._check_fitted()
+        data = Table.of(table)
+        found = [target.encode(data[target.name]) for target in self.targets_]
+        return found[0] if self.task_ == "classification" else np.stack(found, 1)
+
+    def inverse(self, values: object) -> Array:
+        """Labels for class numbers (N,); values in the target's own unit for what the network gives."""
+        self._check_fitted()
+        array = np.asarray(values)
+        if self.task_ == "classification":
+            return self.targets_[0].inverse(array)
+        if len(self.targets_) == 1:
+            return self.targets_[0].inverse(array.reshape(len(array)))
+        return np.stack([target.inverse(array[:, i]) for i, target in enumerate(self.targets_)], 1)
+
+    def known(self, table: object) -> Array:
+        """A mask of the rows whose targets are all there; before `fit`, as the targets would be read."""
+        data = Table.of(table)
+        targets = self.targets_ or [Target.unfitted(data[name], self.task, data.decimal) for name in self.target_names]
+        return np.asarray(np.logical_and.reduce([target.known(data[target.name]) for target in targets]))
+
+    def differences(self, table: object) -> list[str]:
+        """How other rows differ from those it was fitted on: columns that are missing or not used, levels never seen,
+        values that are not what their column holds."""
+        self._check_fitted()
+        data = Table.of(table)
+        absent = self._absent(data)
+        notes = [f"{_listed(absent)} not there: all values are taken as missing"] if absent else []
+        known = {column.name for column in self.columns_} | {*self.target_names, *self.drop}
+        new = [name for name in data.columns if name not in known]
+        if new:
+            notes.append(f"not used, as training had none of that name: {_some(new)}")
+        for column in self.columns_:
+            if column.used and column.name in data:
+                notes += self._unlike(column, data[column.name])
+        return notes
+
+    def _unlike(self, column: Column, series: pl.Series) -> list[str]:
+        encoder = self._encoders[column.name]
+        if isinstance(encoder, encoding.Categorical):
+            unseen = encoder.unseen(series, column.reading)
+            rows = sum(unseen.values())
+            return (
+                [f"{column.name}: {rows:,} rows have levels that training had not: {_some(list(unseen))}"]
+                if rows
+                else []
+            )
+        read = (
+            ~np.isnan(numbers(series, column.reading))
+            if column.kind == "numeric"
+            else ~np.isnat(moments(series, column.reading))
+        )
+        lost = int((present(series, column.reading.weak).is_not_null().to_numpy() & ~read).sum())
+        what = "numbers" if column.kind == "numeric" else "dates in the form they had in training"
+        return [f"{column.name}: {lost:,} values are no {what}: taken as missing"] if lost else []
+
+    def grouped(self) -> list[str]:
+        """The columns some of whose levels share one input, a sentence each."""
+        found = {c.name: self._encoders[c.name] for c in self.columns_ if c.used}
+        return [
+            f"{name}: {len(e.levels)} levels have an input each, all rarer ones share one"
+            for name, e in found.items() if isinstance(e, encoding.Categorical) and e.other
+        ]  # fmt: skip
+
+    def get_feature_names_out(self) -> list[str]:
+        """The names of the columns of `transform`'s result."""
+        self._check_fitted()
+        used = (column.name for column in self.columns_ if column.used)
+        return [name for column in used for name in self._encoders[column].names(column)]
+
+    @property
+    def task_(self) -> str:
+        """``"classification"`` or ``"regression"``."""
+        self._check_fitted()
+        return self.targets_[0].task
+
+    @property
+    def classes_(self) -> Array | None:
+        """The labels, in order; None for regression."""
+        self._check_fitted()
+        return self.targets_[0].labelled() if self.task_ == "classification" else None
+
+    @property
+    def n_outputs_(self) -> int:
+        """How many outputs the network needs."""
+        self._check_fitted()
+        return len(self.targets_[0].classes) or len(self.targets_)
+
+    def _series(self, data: Table, name: str) -> pl.Series:
+        return data[name] if name in data else pl.Series(name, [None] * len(data), dtype=pl.String)
+
+    def _absent(self, data: Table) -> list[str]:
+        self._check_fitted()
+        there = set(data.columns)
+        return [column.name for column in self.columns_ if column.used and column.name not in there]
+
+    def _check_fitted(self) -> None:
+        if not self.targets_:
+            raise SettingError("TablePipeline: it has not been fitted. Call fit with the rows to train on first.")
+
+    def __repr__(self) -> str:
+        state = f"{len(self.get_feature_names_out())} inputs, {self.task_}" if self.targets_ else "not fitted"
+        return f"<TablePipeline for {', '.join(self.target_names)}: {state}>"
+
+    # ---------------------------------------------------------------- out and in
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything it has learned, as plain values."""
+        self._check_fitted()
+        columns = [
+            {**asdict(column), "encoder": encoding.as_dict(self._encoders[column.name]) if column.used else None}
+            for column in self.columns_
+        ]
+        settings = {name: getattr(self, name) for name in ("scaling", "max_categories", "min_frequency", "drop")}
+        return {"format": FORMAT, **settings, "columns": columns, "targets": [t.as_dict() for t in self.targets_]}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as one JSON document, whole or not at all."""
+        write_whole(path, json.dumps(self.as_dict(), indent=1).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TablePipeline:
+        """What `save` wrote; no code of the file is run.
+
+        Raises:
+            DamagedFileError: it cannot be read, or is no pipeline.
+        """
+        name = os.fspath(path)
+        return cls.read(Fields(parse(read_whole(path, "a pipeline", MOST), name), name))
+
+    @classmethod
+    def read(cls, saved: Fields) -> TablePipeline:
+        """What `as_dict` described.
+
+        Raises:
+            DamagedFileError: it is none.
+        """
+        if saved.text("format") != FORMAT:
+            saved.refuse("format", repr(FORMAT), saved.text("format"))
+        targets = [Target.read(found, _reading(found)) for found in _each(saved, "targets")]
+        if not targets or (len(targets) > 1 and any(target.task != "regression" for target in targets)):
+            saved.refuse("targets", "one, or several that are numbers", len(targets))
+        scaling = saved.text("scaling")
+        if scaling not in encoding.SCALINGS:
+            saved.refuse("scaling", " or ".join(encoding.SCALINGS), scaling)
+        drop = saved.items("drop", lambda v: isinstance(v, str), "a list of names")
+        found = cls(
+            [target.name for target in targets], targets[0].task, drop=drop, scaling=scaling,
+            max_categories=saved.whole("max_categories", 2), min_frequency=saved.whole("min_frequency", 1),
+        )  # fmt: skip
+        for one in _each(saved, "columns"):
+            column = Column(one.text("name"), one.text("kind"), one.text("reason"), _reading(one))
+            if column.kind not in kinds.KINDS:
+                one.refuse("kind", f"one of {', '.join(kinds.KINDS)}", column.kind)
+            if column.used:
+                found._encoders[column.name] = encoding.read(column.kind, one.fields("encoder"))
+            found.columns_.append(column)
+        names = [column.name for column in found.columns_]
+        if len(set(names)) < len(names) or not found._encoders:
+            saved.refuse("columns", "a list of columns, each once, one of which is used", names)
+        found.targets_ = targets
+        return found
+
+
+def _each(saved: Fields, name: str) -> list[Fields]:
+    return [Fields(one, f"{saved.source}: {name}[{i}]", saved.remedy) for i, one in enumerate(saved.items(name))]
+
+
+def _reading(saved: Fields) -> Reading:
+    found = saved.fields("reading")
+    if found.text("decimal") not in (".", ","):
+        found.refuse("decimal", "'.' or ','", found.text("decimal"))
+    form = found.text("format") if found.has("format") else None
+    return Reading(found.text("decimal"), found.flag("grouped"), form, found.flag("weak"))
+
+
+def _without_duplicates(columns: list[Column], data: Table, told: set[str]) -> list[Column]:
+    """The columns, those that repeat an earlier one marked as that."""
+    seen: dict[Any, list[str]] = {}
+    found = []
+    for column in columns:
+        series = data[column.name]
+        if column.used and column.name not in told:
+            alike = seen.setdefault((series.dtype, *series.hash().head(64).to_list(), int(series.hash().sum())), [])
+            twin = next((name for name in alike if data[name].equals(series, check_names=False)), None)
+            if twin is not None:
+                column = Column(column.name, "duplicate", f"it is {twin!r} again", column.reading)
+            alike.append(column.name)
+        found.append(column)
+    return found
+
+
+def _nothing_left(columns: list[Column]) -> str:
+    why = "; ".join(f"{column.name}: {column.kind}, {column.reason}" for column in columns[:8])
+    return f"no column is left to learn from{f' ({why})' if why else ': there is none beside the target'}. Say what a column is with kinds=."
+
+
+def _listed(names: list[str]) -> str:
+    return f"the column{'s' * (len(names) > 1)} {_some(names)} {'are' if len(names) > 1 else 'is'}"
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(repr(name[:40]) for name in names[:most]) + more

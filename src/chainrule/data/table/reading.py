@@ -1,0 +1,273 @@
+"""Tables from files: CSV and TSV in any dress, Parquet and Arrow; polars reads, errors speak of lines and fields."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from chainrule.data.table.sniff import SPACES, Dialect, decoded, sniff
+from chainrule.data.table.table import Table, check_width
+from chainrule.errors import DamagedFileError, DataError
+from chainrule.files.reading import opened
+
+Array = np.ndarray[Any, Any]
+BINARY = {".parquet": pl.read_parquet, ".pq": pl.read_parquet, ".feather": pl.read_ipc, ".arrow": pl.read_ipc}
+_PARQUET = b"PAR1"
+_CHUNK = 1 << 22  # bytes that are looked through at once
+
+
+def read_table(
+    path: str | os.PathLike[str], *, delimiter: str | None = None, encoding: str | None = None,
+    header: bool | None = None, decimal: str | None = None, skip_rows: int = 0,
+) -> Table:  # fmt: skip
+    """The table in a file: CSV, TSV and other separated text, Parquet, or Arrow (``.feather``, ``.arrow``).
+
+    Of text, every field stays the text it is until a `TablePipeline` says what its column means. What is not given is
+    found by looking at the file, and ``table.notes`` says what was found.
+
+    Args:
+        path: the file.
+        delimiter: between fields, one character; ``" "`` for runs of spaces.
+        encoding: as Python names it, such as ``"cp1252"``.
+        header: whether the first record has the names of the columns.
+        decimal: ``"."`` or ``","``.
+        skip_rows: lines before the header.
+
+    Raises:
+        DamagedFileError: it cannot be read.
+        DataError: it is no table: rows of different lengths, a quote that is never closed, no text, nothing in it.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "people.csv"
+        >>> _ = path.write_text("name;height\\nAda;1,65\\nBob;1,80\\n")
+        >>> table = read_table(path)
+        >>> table
+        <Table: 2 rows, 2 columns: name, height>
+        >>> table.notes
+        ['the fields are separated by semicolons', 'numbers have a decimal comma, as in 1,65']
+    """
+    who = os.fspath(path)
+    _check(who, delimiter, decimal, skip_rows)
+    with opened(path, "a table") as (file, _):
+        data = file.read()
+    if data[:4] == _PARQUET or os.path.splitext(who)[1].lower() in BINARY:
+        return _binary(data, who)
+    return read_text(data, who, delimiter, encoding, header, decimal, skip_rows)
+
+
+def _check(who: str, delimiter: str | None, decimal: str | None, skip_rows: int) -> None:
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise DataError(f"{who}: delimiter must be one character such as ';', got {delimiter!r}. A tab is '\\t'.")
+    if decimal not in (None, ".", ","):
+        raise DataError(f"{who}: decimal must be '.' or ',', got {decimal!r}.")
+    if skip_rows < 0:
+        raise DataError(f"{who}: skip_rows must be 0 or more, got {skip_rows}.")
+
+
+def _binary(data: bytes, who: str) -> Table:
+    kind = "Parquet" if data[:4] == _PARQUET else os.path.splitext(who)[1][1:]
+    reader = pl.read_parquet if kind == "Parquet" else BINARY[os.path.splitext(who)[1].lower()]
+    try:
+        frame = reader(io.BytesIO(data))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        raise DamagedFileError(
+            f"{who}: not a readable {kind} file ({_first(error)}). Copy it again, or write it again."
+        ) from None
+    return Table(frame, name=who).checked(who)
+
+
+def _first(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0][:200]
+
+
+def read_text(
+    data: bytes, who: str, delimiter: str | None = None, encoding: str | None = None, header: bool | None = None,
+    decimal: str | None = None, skip_rows: int = 0,
+) -> Table:  # fmt: skip
+    """The table in the bytes of a text file: see `read_table`."""
+    text, encoding, notes = decoded(data, who, encoding)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _without_lines(text.removeprefix("\ufeff"), skip_rows, who)
+    if not text.strip():
+        raise DataError(f"{who}: there is nothing in it. A table has a line of names and a line for each row.")
+    dialect = sniff(text, encoding, delimiter, header, decimal, skip_rows)
+    first = dialect.skip - skip_rows
+    rows, blank = _rows(_without_lines(text, first, who), who, dialect)
+    if blank:
+        notes.append(f"{blank} empty line{'s' * (blank > 1)} left out")
+    frame, named = _with_names(rows, who, dialect)
+    table = Table(frame, decimal=dialect.decimal, notes=[*notes, *dialect.notes, *named], name=who)
+    return table.checked(who)
+
+
+def _without_lines(text: str, count: int, who: str) -> str:
+    at = 0
+    for _ in range(count):
+        end = text.find("\n", at)
+        if end < 0:
+            raise DataError(f"{who}: skip_rows={count} leaves nothing: it has fewer lines. Skip fewer.")
+        at = end + 1
+    return text[at:]
+
+
+def _rows(text: str, who: str, dialect: Dialect) -> tuple[pl.DataFrame, int]:
+    """All records as columns of text, the header as the first; and how many empty lines were left out.
+
+    polars reads what is regular. What it would read in a way of its own (short rows, stray quotes), Python's csv reads.
+    """
+    data = text.encode("utf-8", "replace")
+    fast = _fast(data, who, dialect) if dialect.delimiter != SPACES and len(dialect.delimiter.encode()) == 1 else None
+    return (fast, 0) if fast is not None else _careful(text, who, dialect)
+
+
+def _fast(data: bytes, who: str, dialect: Dialect) -> pl.DataFrame | None:
+    records = _regular(data, ord(dialect.delimiter))
+    if records is None:
+        return None
+    check_width(records[1], who)
+    try:
+        frame = pl.read_csv(
+            io.BytesIO(data), has_header=False, infer_schema=False, separator=dialect.delimiter, encoding="utf8"
+        )
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError):
+        return None
+    return frame if frame.shape == records else None
+
+
+def _regular(data: bytes, delimiter: int) -> tuple[int, int] | None:
+    """Records and fields of each, where every record has the same number and none is empty; None otherwise."""
+    inside, fields, records, width = False, 1, 0, 0
+    data = data if data.endswith(b"\n") else data + b"\n"
+    for start in range(0, len(data), _CHUNK):
+        part = np.frombuffer(data, np.uint8, min(_CHUNK, len(data) - start), start)
+        quotes = np.cumsum(part == ord('"'), dtype=np.int64) + inside
+        outside = quotes % 2 == 0
+        ends = np.flatnonzero((part == ord("\n")) & outside)
+        seen = np.cumsum((part == delimiter) & outside, dtype=np.int64)
+        inside = bool(quotes[-1] % 2)
+        if len(ends):
+            counts = np.diff(seen[ends], prepend=1 - fields) + 1
+            width = width or int(counts[0])
+            if width == 1 or (counts != width).any():  # of one column, an empty line may be a row
+                return None
+            records, fields = records + len(ends), 1 + int(seen[-1] - seen[ends[-1]])
+        else:
+            fields += int(seen[-1])
+    return None if inside else (records, width)
+
+
+def _careful(text: str, who: str, dialect: Dialect) -> tuple[pl.DataFrame, int]:
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    blank = 0
+    for line, row in _parsed(text, who, dialect):
+        if any(row) or len(row) > 1:
+            rows.append(row)
+            lines.append(line)
+        else:
+            blank += 1
+    width = _width(rows, lines, who, dialect)
+    check_width(width, who)
+    rows[0] += [""] * (width - len(rows[0]))
+    columns = [[row[i] or None for row in rows] for i in range(width)]
+    return pl.DataFrame({f"c{i}": pl.Series(values, dtype=pl.String) for i, values in enumerate(columns)}), blank
+
+
+def _parsed(text: str, who: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Each record, and the line in the file that it begins in."""
+    spaces = dialect.delimiter == SPACES
+    reader = csv.reader(
+        io.StringIO(text.replace("\t", SPACES) if spaces else text, newline=""),
+        delimiter=dialect.delimiter,
+        skipinitialspace=spaces,
+        strict=True,
+    )
+    begins = dialect.skip + 1
+    try:
+        for row in reader:
+            yield begins, [part for part in row if part] if spaces else row
+            begins = dialect.skip + reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{who}: the record that begins in line {begins} cannot be read ({error}): a quote that is opened in it is "
+            f"not closed, or closed too early. A field with quotes in it stands between quotes, and has each twice."
+        ) from None
+
+
+def _width(rows: list[list[str]], lines: list[int], who: str, dialect: Dialect) -> int:
+    """How many fields a record has; a header that lacks the name of the row names gets an empty one."""
+    if not rows:
+        raise DataError(f"{who}: there is nothing in it. A table has a line of names and a line for each row.")
+    if dialect.header and len(rows) > 1 and all(len(row) == len(rows[0]) + 1 for row in rows[1:]):
+        rows[0].insert(0, "row_names")
+    width = len(rows[0])
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != width:
+            first = "the header names" if dialect.header else f"the first row (line {lines[0]}) has"
+            raise DataError(
+                f"{who}: line {line} has {len(row)} field{'s' * (len(row) != 1)}, {first} {width}. "
+                f"{_ragged(row, width, dialect)}"
+            )
+    return width
+
+
+def _ragged(row: list[str], width: int, dialect: Dialect) -> str:
+    if width == 1:
+        return "Name the delimiter (--delimiter), or skip the lines before the header (--skip-rows)."
+    if len(row) < width:
+        return "Give the row all its fields (empty ones too), or remove it."
+    return f"Put a field with {dialect.delimiter!r} in it into double quotes, or remove the row."
+
+
+def _with_names(rows: pl.DataFrame, who: str, dialect: Dialect) -> tuple[pl.DataFrame, list[str]]:
+    """The rows under the names of the columns, each once."""
+    if not dialect.header:
+        return rows.rename({old: f"column_{i}" for i, old in enumerate(rows.columns, 1)}), []
+    names, notes = unique_names([str(name or "").strip() for name in rows.row(0)])
+    frame = rows.slice(1)
+    frame.columns = names
+    if not frame.height:
+        raise DataError(
+            f"{who}: it has the names of {frame.width} column{'s' * (frame.width > 1)}, but no row. Check how it was written."
+        )
+    return frame, notes
+
+
+def unique_names(names: list[str]) -> tuple[list[str], list[str]]:
+    """The names, each once and none empty, and what is to be said of those that were changed.
+
+    Example:
+        >>> unique_names(["a", "", "a"])
+        (['a', 'column_2', 'a (2)'], ["column 2 has no name: called 'column_2'", "the name 'a' stands over 2 columns: the later ones are called 'a (2)'"])
+    """
+    taken, found, notes = set(names), [], []
+    seen: dict[str, list[str]] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            new = _free(f"column_{number}", taken)
+            notes.append(f"column {number} has no name: called {new!r}")
+        else:
+            before = seen.setdefault(name, [])
+            new = name if not before else _free(f"{name} ({len(before) + 1})", taken)
+            before.append(new)
+        taken.add(new)
+        found.append(new)
+    for name, all_names in seen.items():
+        if len(all_names) > 1:
+            later = ", ".join(map(repr, all_names[1:6]))
+            notes.append(f"the name {name!r} stands over {len(all_names)} columns: the later ones are called {later}")
+    return found, notes
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name

@@ -1,0 +1,208 @@
+"""What a column says, as numbers, moments or texts; and whether it can be read so.
+
+Fields of text files are texts. The way in which a column was read when the pipeline was fitted (a `Reading`) is kept,
+and every later table is read in the same way, whatever its own texts look like.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+Array = np.ndarray[Any, Any]
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "null", "NULL", "Null", "?", "NaT")
+WEAK = ("-", "--", ".", "..", "none", "None", "NONE", "unknown", "Unknown", "missing", "n.a.", "-nan", "inf", "-inf")
+MOSTLY = 0.9  # of the known values are numbers: the others are taken as missing, and that is said
+WHOLE = float(2**53)  # whole numbers beyond are not all floats, so they are texts
+_NUMBER = r"^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?$"
+_GROUPED = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?$"
+_CODE = r"^[+-]?0\d"
+FORMATS = (
+    "%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%d-%m-%Y", "%m-%d-%Y",
+    "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y", "%d %b %Y", "%B %d, %Y", "%d %B %Y",
+)  # fmt: skip
+_CLOCKS = ("", "T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M", "T%H:%M:%S%.fZ", "T%H:%M:%S%.f%z", " %H:%M:%S%.f%z")
+TIMES = ("%H:%M:%S", "%H:%M")
+_TRIED = 200  # values that tell whether a format can be the one
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a column's fields become what they mean.
+
+    Attributes:
+        decimal: the decimal mark of numbers in texts.
+        grouped: thousands are separated by the other mark.
+        format: of moments in texts, as ``strptime`` has it.
+        weak: also the weaker words for "unknown", such as "-" and "none", are missing.
+    """
+
+    decimal: str = "."
+    grouped: bool = False
+    format: str | None = None
+    weak: bool = False
+
+
+PLAIN = Reading()
+
+
+def known(series: pl.Series, weak: bool = False) -> pl.Series:
+    """The column with nothing where a value is missing; texts without the spaces around them."""
+    if series.dtype != pl.String:
+        return series.fill_nan(None) if series.dtype.is_float() else series
+    texts = series.str.strip_chars()
+    return texts.set(texts.is_in([*MISSING, *(WEAK if weak else ())]), None)
+
+
+def texts(series: pl.Series, weak: bool = False) -> pl.Series:
+    """Each known value as a text; whole numbers without ``.0``, so that 1 and 1.0 are one level."""
+    found = known(series, weak)
+    if found.dtype == pl.Boolean:
+        return found.replace_strict({True: "true", False: "false"}, return_dtype=pl.String)
+    if found.dtype != pl.String:
+        found = found.cast(pl.String, strict=False)
+    return found.str.replace(r"^(-?\d{1,16})\.0+$", "$1")
+
+
+def numbers(series: pl.Series, reading: Reading) -> Array:
+    """float64, NaN where a value is missing, infinite or no number."""
+    if series.dtype == pl.String:
+        plain = _plain(known(series, reading.weak), reading)
+        # "nan" and "inf" are words of float64, but no numbers that one can train on.
+        found = plain.set(~plain.str.contains(_NUMBER), None).cast(pl.Float64, strict=False)
+    else:
+        found = series.cast(pl.Float64, strict=False)
+    values = found.to_numpy().astype(np.float64, copy=True) if len(found) else np.empty(0)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def _plain(found: pl.Series, reading: Reading) -> pl.Series:
+    """Numbers as Python writes them: without currency, percent sign or separated thousands, with a decimal point."""
+    found = found.str.replace(r"^([+-]?)[$€£]\s?", "$1").str.replace(r"\s?[%€]$", "")
+    if reading.grouped:
+        found = found.str.replace_all("[.' \u00a0\u202f]" if reading.decimal == "," else "[,' \u00a0\u202f]", "")
+    return found.str.replace(",", ".", literal=True) if reading.decimal == "," else found
+
+
+def moments(series: pl.Series, reading: Reading) -> Array:
+    """datetime64[us], NaT where a value is missing or no moment."""
+    if series.dtype == pl.String:
+        form = reading.format or FORMATS[0]
+        found = _timed(known(series), form) if form in TIMES else _parsed(known(series), form)
+    elif series.dtype == pl.Time:
+        found = pl.Series(series.cast(pl.Int64) // 1000).cast(pl.Datetime("us"))
+    elif series.dtype in (pl.Date, pl.Datetime):
+        found = _naive(series)
+    else:
+        return np.full(len(series), np.datetime64("NaT", "us"))
+    return np.asarray(found.to_numpy(), "datetime64[us]")
+
+
+def _naive(series: pl.Series) -> pl.Series:
+    if getattr(series.dtype, "time_zone", None):
+        series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return series.cast(pl.Datetime("us"))
+
+
+def _timed(found: pl.Series, form: str) -> pl.Series:
+    return _parsed("1970-01-01 " + found, f"%Y-%m-%d {form}")
+
+
+def _parsed(found: pl.Series, form: str) -> pl.Series:
+    return _naive(found.str.to_datetime(form, strict=False, exact=True, time_unit="us", ambiguous="null"))
+
+
+# -- which reading fits ------------------------------------------------------------------------------------
+
+
+def number_reading(series: pl.Series, decimal: str) -> tuple[Reading | None, str]:
+    """How a column of texts is numbers, if it is, and what is to be said of it.
+
+    Numbers with leading zeros are codes, and whole numbers that no float holds are identifiers: both stay texts.
+    """
+    if series.dtype != pl.String:
+        return _typed(series)
+    strong = known(series)
+    if not (count := strong.count()):
+        return None, ""
+    for reading in (Reading(decimal), Reading(decimal, grouped=True)):
+        plain = _plain(strong, reading)
+        good = plain.str.contains(_NUMBER) if not reading.grouped else _grouped(strong, reading)
+        share = good.sum() / count
+        if share == 1 or (share >= MOSTLY and not reading.grouped):
+            return _usable(strong, plain, good, reading)
+    return None, ""
+
+
+def _grouped(strong: pl.Series, reading: Reading) -> pl.Series:
+    mark = {".": "[' \u00a0\u202f]", ",": "[.' \u00a0\u202f]"}[reading.decimal]
+    found = strong.str.replace(r"^([+-]?)[$€£]\s?", "$1").str.replace(r"\s?[%€]$", "")
+    if reading.decimal == ",":
+        found = found.str.replace(",", "#", literal=True).str.replace_all(mark, ",").str.replace("#", ".", literal=True)
+    else:
+        found = found.str.replace_all(mark, ",")
+    return found.str.contains(_GROUPED) | found.str.contains(_NUMBER)
+
+
+def _usable(strong: pl.Series, plain: pl.Series, good: pl.Series, reading: Reading) -> tuple[Reading | None, str]:
+    if plain.str.contains(_CODE).any():
+        return None, "numbers with leading zeros are codes"
+    if plain.str.contains(r"^[+-]?\d{16,}$").any():
+        return None, "whole numbers of 16 digits or more are identifiers"
+    others = strong.filter(~good)
+    if not others.len():
+        return reading, "its thousands are separated" if reading.grouped else ""
+    shown = ", ".join(repr(v[:20]) for v in others.unique(maintain_order=True).head(3).to_list())
+    note = f"{others.len()} of {strong.count()} values are no numbers ({shown}): taken as missing"
+    return Reading(reading.decimal, weak=True), note
+
+
+def _typed(series: pl.Series) -> tuple[Reading | None, str]:
+    if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
+        return None, ""
+    if series.dtype.is_integer() and series.count():
+        largest = max(abs(int(series.min())), abs(int(series.max())))
+        if largest > WHOLE:
+            return None, "whole numbers of 16 digits or more are identifiers"
+    return Reading(), ""
+
+
+def moment_reading(series: pl.Series) -> tuple[Reading | None, str]:
+    """How a column is dates or times, if it is, and what is to be said of it."""
+    if series.dtype in (pl.Date, pl.Datetime, pl.Time):
+        return Reading(), ""
+    if series.dtype != pl.String:
+        return None, ""
+    strong = known(series).drop_nulls()
+    first = strong.head(_TRIED)
+    if (
+        not first.len()
+        or not first.str.contains(r"\d").all()
+        or not first.str.contains(r"\d[-/.: ,]|[A-Za-z]{3}").all()
+    ):
+        return None, ""
+    fitting = [form for form in _forms() if _all_parsed(first, form)]
+    fitting = [form for form in fitting if _all_parsed(strong, form)]
+    if not fitting:
+        return None, ""
+    return Reading(format=fitting[0]), _ambiguous(fitting)
+
+
+def _forms() -> list[str]:
+    return [date + clock for clock in _CLOCKS for date in FORMATS] + list(TIMES)
+
+
+def _all_parsed(found: pl.Series, form: str) -> bool:
+    parsed = _timed(found, form) if form in TIMES else _parsed(found, form)
+    years = parsed.dt.year()
+    return parsed.null_count() == 0 and bool((years > 1000).all())
+
+
+def _ambiguous(fitting: list[str]) -> str:
+    if len(fitting) > 1 and {fitting[0][:2], fitting[1][:2]} == {"%m", "%d"}:
+        return f"day and month cannot be told apart: read as {fitting[0]}"
+    return ""

@@ -1,0 +1,224 @@
+"""The training of a run on a table, from its configuration: which rows, which pipeline, which network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import chainrule.nn.functional as F
+from chainrule import optim
+from chainrule.data.sources import Dataset, Part
+from chainrule.data.table import Leak, Table, TablePipeline, kinds, leaks, read_table, split_rows, values
+from chainrule.errors import DamagedFileError, DataError
+from chainrule.files.document import Fields, is_plain
+from chainrule.files.reading import opened
+from chainrule.tensor.random import Generator, drawing_from
+from chainrule.training.configuration import network
+from chainrule.training.trainer import Trainer
+
+PIPELINE = "pipeline.json"
+_CHUNK = 1 << 20
+Array = np.ndarray[Any, Any]
+
+#: What a run on a table takes where nothing is said; epochs and batches go by the number of rows.
+DEFAULTS: dict[str, Any] = {
+    "dropout": 0.1,
+    "noise": 0.0,
+    "label_smoothing": 0.0,
+    "optimizer": "adamw",
+    "hidden": "128,128",
+    "lr": 1e-3,
+}
+#: What configurations of both kinds of runs have.
+SHARED = (
+    "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "noise", "label_smoothing", "schedule", "activation", "seed",
+)  # fmt: skip
+_BATCHES = ((1_000, 32), (10_000, 64), (50_000, 128))  # rows up to which a batch has so many
+_STEPS, _EPOCHS = 6_000, (10, 200)  # that make about so many steps, within these numbers of epochs
+
+
+def usual(rows: int) -> dict[str, int]:
+    """The batch size and the epochs for so many rows to train on.
+
+    Example:
+        >>> usual(300), usual(1_000_000)
+        ({'batch_size': 32, 'epochs': 200}, {'batch_size': 256, 'epochs': 10})
+    """
+    batch = next((size for most, size in _BATCHES if rows <= most), 256)
+    return {"batch_size": batch, "epochs": int(np.clip(round(_STEPS * batch / rows), *_EPOCHS))}
+
+
+@dataclass(frozen=True)
+class TableData(Dataset):
+    """A table as it is trained on.
+
+    Attributes:
+        table: all rows that have a target.
+        pipeline: fitted on the rows to train on.
+        rows: the numbers of the rows to train on, and of those held out, in `table`.
+        dropped: rows without a target, which were left out.
+        leaks: columns that give the target away.
+    """
+
+    table: Table
+    pipeline: TablePipeline
+    rows: tuple[Array, Array]
+    dropped: int
+    leaks: list[Leak]
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file."""
+    found = hashlib.sha256()
+    with opened(path, "a table") as (file, _):
+        while part := file.read(_CHUNK):
+            found.update(part)
+    return found.hexdigest()
+
+
+def checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What a configuration says of its table; every setting is what it must be.
+
+    Raises:
+        DamagedFileError: some are not.
+    """
+    found = Fields(config["table"], f"{path}: table", "Correct it, or train again.")
+    for name in ("file", "sha256", "scaling"):
+        found.text(name)
+    for name in ("target", "drop"):
+        found.items(name, lambda v: isinstance(v, str), "a list of names")
+    for name in ("kinds", "reading"):
+        found.fields(name)
+    if not all(is_plain(value) for part in ("kinds", "reading") for value in found.fields(part).value.values()):
+        found.refuse("kinds and reading", "plain values", None)
+    found.fields("reading").names({"delimiter", "encoding", "header", "decimal", "skip_rows"})
+    for name in ("task", "group", "time", "date_format"):
+        if found.has(name):
+            found.text(name)
+    found.whole("max_categories", 2)
+    found.whole("min_frequency", 1)
+    if not 0 < found.number("test_size") < 1:
+        found.refuse("test_size", "a share between 0 and 1", found.number("test_size"))
+    return found.value
+
+
+def load(config: dict[str, Any], folder: Path | None = None) -> TableData:
+    """The rows of a run, encoded by the pipeline that its folder keeps, or by one that is fitted now.
+
+    Raises:
+        DataError: the file is not the one that the run was trained on.
+        DamagedFileError: it cannot be read.
+    """
+    asked = checked((folder or Path()) / "config.json", config)
+    path = Path(asked["file"])
+    if digest(path) != asked["sha256"]:
+        raise DataError(
+            f"{path} has changed since this run was trained on it. Bring the file back, or train a new run on it."
+        )
+    return prepare(config, read_table(path, **asked["reading"]), folder)
+
+
+def prepare(config: dict[str, Any], table: Table, folder: Path | None = None) -> TableData:
+    """The rows of a table, split and encoded as the configuration of a run says."""
+    asked = config["table"]
+    pipeline = TablePipeline(
+        asked["target"], asked["task"], asked["kinds"], asked["drop"], asked["scaling"], asked["max_categories"],
+        asked["min_frequency"], asked["date_format"],
+    )  # fmt: skip
+    table.check_names([*asked["target"], *filter(None, (asked["group"], asked["time"]))])
+    known = pipeline.known(table)
+    if not known.any():
+        raise DataError(
+            f"{table.name}: the target {', '.join(asked['target'])} is missing in every row. Name another column."
+        )
+    whole = table.rows(known) if not known.all() else table
+    train, test = _split(config, whole, pipeline)
+    rows = whole.rows(train)
+    kept = folder / PIPELINE if folder is not None else None
+    pipeline = TablePipeline.load(kept) if kept is not None and kept.exists() else pipeline.fit(rows)
+    classes = pipeline.classes_
+    return TableData(
+        name=str(config["dataset"]), train=_part(pipeline, rows), test=_part(pipeline, _learned(pipeline, whole.rows(test))),
+        feature_names=pipeline.get_feature_names_out(), class_names=[] if classes is None else [str(c) for c in classes],
+        image_shape=None, description=f"{asked['file']}: {', '.join(asked['target'])}", table=whole, pipeline=pipeline,
+        rows=(train, test), dropped=int((~known).sum()), leaks=leaks(pipeline, rows),
+    )  # fmt: skip
+
+
+def _part(pipeline: TablePipeline, rows: Table) -> Part:
+    return Part(pipeline.encoded(rows), pipeline.target(rows))
+
+
+def _learned(pipeline: TablePipeline, rows: Table) -> Table:
+    """The rows whose class was among those trained on: of another one nothing can be measured."""
+    if pipeline.task_ == "regression":
+        return rows
+    known = pipeline.targets_[0].codes(rows[pipeline.targets_[0].name]) >= 0
+    if not known.any():
+        raise DataError(
+            f"{rows.name}: no held out row has a class that is among the rows to train on. Split in another way (--group, "
+            f"--time, --test-size)."
+        )
+    return rows if known.all() else rows.rows(known)
+
+
+def _split(config: dict[str, Any], table: Table, pipeline: TablePipeline) -> tuple[Array, Array]:
+    asked = config["table"]
+    groups = _codes(table[asked["group"]]) if asked["group"] else None
+    times = _times(table, asked["time"]) if asked["time"] else None
+    labels = None
+    if groups is None and times is None and len(asked["target"]) == 1:
+        target = pipeline.guessed(table)[0]
+        labels = target.codes(table[target.name]) if target.task == "classification" else None
+    return split_rows(len(table), asked["test_size"], config["seed"], labels, groups, times)
+
+
+def _codes(series: pl.Series) -> Array:
+    return np.unique(values.texts(series).fill_null("").to_numpy().astype(str), return_inverse=True)[1]
+
+
+def _times(table: Table, name: str) -> Array:
+    column = kinds.guess(table[name], table.decimal)
+    if column.kind == "datetime":
+        return values.moments(table[name], column.reading)
+    reading, _ = values.number_reading(table[name], table.decimal)
+    if reading is None:
+        raise DataError(
+            f"{table.name}: --time {name}: its values are neither dates nor numbers. Name a column that has them."
+        )
+    return values.numbers(table[name], reading)
+
+
+def build(config: dict[str, Any], pipeline: TablePipeline) -> Trainer:
+    """The untrained network of a run, its optimizer, its schedule and its loss."""
+    kind: Any = optim.by_name(config["optimizer"])
+    with drawing_from(Generator(config["seed"])):
+        model = network(config, len(pipeline.get_feature_names_out()), pipeline.n_outputs_)
+    optimizer = kind(model.parameters(), lr=config["lr"])
+    cosine = config["schedule"] == "cosine"
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config["epochs"]) if cosine else None
+    if pipeline.task_ == "regression":
+        return Trainer(model, F.mse_loss, optimizer, ["mae"], scheduler=schedule)
+    loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
+    return Trainer(model, loss, optimizer, ["accuracy"], scheduler=schedule)
+
+
+def kept_pipeline(folder: Path) -> TablePipeline:
+    """The pipeline of a run folder.
+
+    Raises:
+        DamagedFileError: it is missing or damaged.
+    """
+    path = folder / PIPELINE
+    if not path.exists():
+        raise DamagedFileError(
+            f"{folder}: there is no {PIPELINE} in it, without which no row can be encoded. Train again."
+        )
+    return TablePipeline.load(path)

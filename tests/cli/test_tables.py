@@ -1,0 +1,223 @@
+"""Tables on the command line: one command to train, one to predict, and errors that are one message."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import chainrule as cr
+from chainrule.cli import commands
+from chainrule.errors import ChainruleError, DamagedFileError, DataError, SettingError, UnknownNameError
+
+pl = pytest.importorskip("polars")
+
+QUICK = ["--epochs", "4", "--lr", "0.02", "--hidden", "16", "--batch-size", "32"]
+RNG = np.random.default_rng(0)
+
+
+def call(*arguments):
+    result = CliRunner().invoke(commands, [str(a) for a in arguments])
+    if isinstance(result.exception, (ChainruleError, OSError)):
+        raise result.exception
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def made(rows=200):
+    x, colour = RNG.normal(size=rows), RNG.choice(["red", "blue", "green"], rows)
+    return pl.DataFrame({
+        "id": np.arange(rows), "x": [None if i % 11 == 0 else round(float(v), 3) for i, v in enumerate(x)], "colour": colour,
+        "day": np.datetime64("2020-01-01", "D") + RNG.integers(0, 900, rows), "same": [1] * rows,
+        "bought": np.where(x + (colour == "red") > 0.3, "yes", "no"), "paid": np.round(20 + 3 * x, 2),
+    }, strict=False)  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "shop.csv"
+    made().with_columns(pl.col("paid").cast(pl.String).str.replace(".", ",", literal=True)).write_csv(
+        path, separator=";"
+    )
+    return path
+
+
+@pytest.fixture
+def run(file, tmp_path):
+    folder = tmp_path / "run"
+    result = call("train", file, "--target", "bought", "--drop", "paid", *QUICK, "--out", folder, "--json")
+    return folder, json.loads(result.stdout.splitlines()[-1]), result
+
+
+def test_train_says_what_it_guessed_and_why(run):
+    said = " ".join(run[2].stderr.split())
+    for line in (
+        "shop.csv: 200 rows, 7 columns", "the fields are separated by semicolons", "numbers have a decimal comma, as in",
+        "target bought: classification (2 different labels)", "numeric: x", "categorical: colour", "datetime: day",
+        "left out: id (identifier: it numbers the rows)", "left out: same (constant: all values are '1')",
+        "trained on 160 rows, measured on 40 held out ones", "to guess the commonest class", "next: chainrule predict",
+    ):  # fmt: skip
+        assert line in said
+    assert "CAUTION" not in said
+
+
+def test_the_run_folder_has_everything(run):
+    folder, report, _ = run
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json", "curves.svg", "history.json", "model.safetensors", "pipeline.json", "record",
+    ]  # fmt: skip
+    assert report["test"]["accuracy"] > 0.6
+
+
+def test_predict_writes_labels_and_probabilities(run, file, tmp_path):
+    folder, _, _ = run
+    result = call("predict", folder, file, "--out", tmp_path / "out.csv", "--keep", "id")
+    found = pl.read_csv(tmp_path / "out.csv")
+    assert found.columns == ["id", "bought", "probability of no", "probability of yes"]
+    p = found["probability of yes"].to_numpy()
+    np.testing.assert_allclose(p + found["probability of no"].to_numpy(), 1, atol=1e-6)
+    assert (found["bought"].to_numpy() == np.where(p > 0.5, "yes", "no")).all()
+    assert result.stdout == ""
+    assert call("predict", folder, file, "--keep", "id").stdout == (tmp_path / "out.csv").read_text()
+
+
+def test_predictions_are_the_models(run, file):
+    """The same by hand, from what lies in the folder."""
+    from chainrule import nn
+    from chainrule.training import load_file
+
+    folder, _, _ = run
+    pipeline = cr.data.TablePipeline.load(folder / "pipeline.json")
+    X = pipeline.transform(cr.data.read_table(file))
+    model = nn.Sequential(nn.Linear(X.shape[1], 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 2))
+    model.load_state_dict(load_file(folder / "model.safetensors")[0])
+    model.eval()
+    labels = pipeline.inverse(model(cr.tensor(X)).argmax(1).numpy())
+    found = call("predict", folder, file).stdout.splitlines()[1:]
+    assert [line.split(",")[0] for line in found] == labels.tolist()
+
+
+def test_evaluate_is_what_train_reported_and_takes_other_rows(run, file, tmp_path):
+    folder, report, _ = run
+    measured = json.loads(call("evaluate", folder, "--json").stdout)
+    assert measured == {name: report["test"][name] for name in measured}
+    assert set(measured) == {"accuracy", "balanced_accuracy", "log_loss", "roc_auc"}
+    lines = file.read_text().splitlines()
+    (tmp_path / "few.csv").write_text("\n".join(lines[:21]) + "\n")
+    result = call("evaluate", folder, tmp_path / "few.csv", "--json")
+    labels = [line.split(",")[0] for line in call("predict", folder, tmp_path / "few.csv").stdout.splitlines()[1:]]
+    true = [line.split(";")[5] for line in lines[1:21]]
+    assert json.loads(result.stdout)["accuracy"] == np.mean([a == b for a, b in zip(labels, true, strict=True)])
+
+
+def test_other_rows_may_lack_columns_and_have_new_levels(run, tmp_path):
+    folder, _, _ = run
+    (tmp_path / "new.csv").write_text("colour,x,shop\nviolet,1.5,a\n,much,b\n")
+    result = call("predict", folder, tmp_path / "new.csv")
+    assert len(result.stdout.splitlines()) == 3
+    assert "the column 'day' is not there: all values are taken as missing" in result.stderr
+    assert "not used, as training had none of that name: 'shop'" in result.stderr
+    assert "x: 1 values are no numbers: taken as missing" in result.stderr
+    assert "colour: 1 rows have levels that training had not: 'violet'" in result.stderr
+
+
+def test_regression_predicts_in_the_targets_own_unit(file, tmp_path):
+    result = call("train", file, "--target", "paid", "--drop", "id,x", "--out", tmp_path / "r", *QUICK, "--json")
+    assert "target paid: regression" in result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert set(report["test"]) == {"r2", "rmse", "mae", "text"}
+    values = [float(v) for v in call("predict", tmp_path / "r", file).stdout.splitlines()[1:]]
+    assert 15 < np.mean(values) < 25
+
+
+def test_a_leak_is_named(tmp_path):
+    made().with_columns(pl.when(pl.col("bought") == "yes").then(pl.col("paid")).alias("on invoice")).write_csv(
+        tmp_path / "t.csv"
+    )
+    said = call("train", tmp_path / "t.csv", "--target", "bought", "--out", tmp_path / "r", *QUICK).stdout
+    said = " ".join(said.split())
+    assert "CAUTION: on invoice gives the target away: alone it scores 1.00 of 1." in said
+    assert "leave it out: --drop 'on invoice'" in said
+
+
+def test_a_run_is_repeated_to_the_bit_and_resumed(run, tmp_path):
+    folder, _, _ = run
+    call("train", "--config", folder / "config.json", "--out", tmp_path / "again")
+    for name in ("model.safetensors", "config.json", "pipeline.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    (tmp_path / "again" / "model.safetensors").unlink()
+    call("train", "--resume", tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_a_run_on_a_table_is_explained_checked_diagnosed_and_shown(run, tmp_path):
+    folder, _, _ = run
+    assert "0.weight[0, 0]" in call("explain", folder, "0.weight[0, 0]", "--step", "3").stdout
+    assert len(cr.load_run(folder)) == 20
+    call("diagnose", folder, "--json")
+    call("view", folder, "--out", tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_changed_data_are_noticed(run, file):
+    folder, _, _ = run
+    with file.open("a") as out:
+        out.write("1;1;red;2020-01-01;1;yes;1\n")
+    for command in (["evaluate", folder], ["train", "--resume", folder]):
+        with pytest.raises(DataError, match="has changed since this run was trained on it"):
+            call(*command)
+    call("predict", folder, file)
+    file.unlink()
+    with pytest.raises(DamagedFileError, match="there is no such file"):
+        call("evaluate", folder)
+
+
+def test_groups_and_times(file, tmp_path):
+    call("train", file, "--target", "bought", "--group", "colour", "--out", tmp_path / "g", *QUICK)
+    call("train", file, "--target", "bought", "--time", "day", "--out", tmp_path / "t", *QUICK)
+    with pytest.raises(DataError, match="--time colour: its values are neither dates nor numbers"):
+        call("train", file, "--target", "bought", "--time", "colour", "--out", tmp_path / "x", *QUICK)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "kind", "message"),
+    [
+        ("a,b\n1,2\n", [], SettingError, "name the column to predict: --target COLUMN. There are: a, b."),
+        ("a,b\n1,2\n", ["--target", "c"], UnknownNameError, "unknown column of"),
+        ("a,b\n1,x\n2,x\n", ["--target", "b"], DataError, "the target 'b' has one class only, 'x'"),
+        ("a,b\n1,\n2,NA\n", ["--target", "b"], DataError, "the target b is missing in every row"),
+        ("a,b\n1,2\n3\n", ["--target", "b"], DataError, "line 3 has 1 field, the header names 2"),
+        ("a,b\n" + "1,x\n1,y\n" * 9, ["--target", "b"], DataError, "no column is left to learn from (a: constant"),
+        ("a,b\n1,x\n", ["--target", "b", "--delimiter", ";"], UnknownNameError, "Known: a,b."),
+        ("a,b\n1,x\n2,y\n", ["--target", "b", "--numeric", "a", "--categorical", "a"], SettingError, "'a' was said to be"),
+        ("a,b\n1,x\n2,y\n", ["--target", "b", "--encoding", "no"], DataError, "there is no encoding 'no'"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_message_and_leaves_nothing(tmp_path, monkeypatch, text, options, kind, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(kind) as error:
+        call("train", "t.csv", *options)
+    assert message in str(error.value)
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_options_of_tables_are_for_tables(tmp_path):
+    with pytest.raises(SettingError, match="--target is about a table, and 'digits' is no file"):
+        call("train", "digits", "--target", "a")
+    with pytest.raises(DamagedFileError, match="there is no such file"):
+        call("train", tmp_path / "no.csv", "--target", "a")
+
+
+def test_parquet_with_types(tmp_path):
+    made().write_parquet(tmp_path / "t.parquet")
+    call("train", tmp_path / "t.parquet", "--target", "bought", "--drop", "paid", "--out", tmp_path / "r", *QUICK)
+    made().write_csv(tmp_path / "t.csv")
+    result = call("predict", tmp_path / "r", tmp_path / "t.csv")
+    assert result.stderr.strip().startswith("not used") or result.stderr == ""
+    assert len(result.stdout.splitlines()) == 201
+
+
+def test_several_numbers_are_predicted_at_once(file, tmp_path):
+    call("train", file, "--target", "paid", "--target", "x", "--out", tmp_path / "r", *QUICK)
+    assert call("predict", tmp_path / "r", file).stdout.splitlines()[0] == "paid,x"
