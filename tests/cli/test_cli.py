@@ -251,7 +251,11 @@ def test_info():
             SettingError,
             "Dropout: p, the share of elements to drop, must be a number in [0, 1], got nan.",
         ),
-        ([], SettingError, "train: name a data set (digits), a file with a table, or a run to repeat with --config RUN/config.json."),
+        (
+            [],
+            SettingError,
+            "train: name a data set (digits), a file with a table, or a run to repeat with --config RUN/config.json.",
+        ),
     ],
 )
 def test_bad_arguments(arguments, kind, text, tmp_path):
