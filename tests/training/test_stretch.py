@@ -263,3 +263,35 @@ def test_the_first_steps_of_laps():
 def test_an_epoch_is_cut_into_batches(rows, size, expected):
     cut = Cut(rows, size)
     assert (cut.whole, cut.steps, cut.rest) == expected
+
+
+class Renaming(nn.Module):
+    """Puts another tensor under a plain attribute at each step of training."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.mean = nn.Linear(6, 2), cr.zeros(6)
+
+    def forward(self, x):
+        if self.training:
+            with cr.no_grad():
+                self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return self.linear(x - self.mean.detach())
+
+
+def test_validation_between_epochs_of_a_stretch_is_made_in_evaluation_mode(stretches):
+    """Also where each pass needs another program than the one before, as a step put another tensor in its place."""
+
+    def trained(callbacks):
+        cr.manual_seed(0)
+        model = Renaming()
+        trainer = Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=0.1))
+        fit(trainer, 20, validation_data=(X[:40], y[:40]), callbacks=callbacks)
+        return trainer
+
+    together = trained([])
+    assert max(map(len, stretches)) > 1
+    one_by_one = trained([Listening()])
+    assert bits(together) == bits(one_by_one)
+    assert measures(together) == measures(one_by_one)
+    assert together.model.mean.numpy().tobytes() == one_by_one.model.mean.numpy().tobytes()

@@ -7,6 +7,7 @@ loops by turns binds each once. What a loop is bound to must then stay as it is,
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from chainrule import graph
@@ -23,6 +24,7 @@ class Loop:
 
     Attributes:
         left: how many steps are still to come.
+        around: what a step runs in that needs another program than the one before: another may run meanwhile in another.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Loop:
     ) -> None:
         self._arguments = [leaf._node for leaf in leaves]
         self._outputs, self._steps, self._again = outputs, steps, again
+        self.around: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.left = steps
         self._take(variant)
 
@@ -81,7 +84,8 @@ class Loop:
         return count
 
     def _next(self) -> Variant:
-        variant = self._again()
+        with self.around():
+            variant = self._again()
         if variant is not self._variant and not variant.returns_like(self._variant):
             raise TraceError(
                 "loop: the function returns other results at its second step than at its first, since it asks whether "
@@ -105,6 +109,15 @@ class Loop:
         """
         done = self._steps - self.left
         return self._variant.end([each[:done] for each in self._outputs])
+
+    def stop(self) -> None:
+        """No more steps: the loop ends with those that it has taken."""
+        done = self._steps - self.left
+        self._outputs, self._steps, self.left = [each[:done] for each in self._outputs], done, 0
+
+    def peek(self, result: int) -> Array:
+        """A result of the steps taken so far, by its number among all."""
+        return self._outputs[result][: self._steps - self.left]
 
     def end(self) -> Any:
         """What the function returned at each step, stacked along a new first axis.

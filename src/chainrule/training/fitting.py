@@ -18,14 +18,15 @@ from chainrule.optim.optimizer import same_layout
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import drawing_from
-from chainrule.training import nonfinite, state
-from chainrule.training.callbacks import Callback
+from chainrule.training import nonfinite, snapshot, state
+from chainrule.training.callbacks import Callback, Watching
 from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
 from chainrule.training.position import Position
 from chainrule.training.progress import Silent
 from chainrule.training.record import Recorder
 from chainrule.training.session import Session
+from chainrule.training.snapshot import Weights
 from chainrule.training.steps import SECONDS, Measured, Passes, Program
 from chainrule.training.stretch import Lap, Stretch, first
 
@@ -71,8 +72,9 @@ class Fitting:
         self.parameters: list[Tensor] = []
         self.orders: dict[int, Array] = {}
         # Callbacks and schedules have the floor after the last step of an epoch, and again when it has been validated.
-        floor = self._listening("on_steps") or self._listening("on_epoch_end")
-        self.one_by_one = bool(floor or session.schedules.by_epoch)
+        self.hearing = self._listening("on_epoch_end")
+        self.every_epoch = bool(self._listening("on_steps") or session.schedules.by_epoch)
+        self.watching = [c for c in callbacks if isinstance(c, Watching) and c.monitor is not None]
         self.stopped = False  # a callback asked for the end
         self.began = 0.0  # when the epoch under way did
         self.seconds_a_pass: float | None = None  # of validation
@@ -90,10 +92,11 @@ class Fitting:
         with self.interrupt, session.training() as same, drawing_from(session.random):
             error: BaseException | None = None
             try:
-                if session.standing is None or not same:
+                if session.standing is None or not same or session.listeners:
                     session.commit(session.now())
                 self._hold()
                 self.shown.start(epochs, self.position.epoch, self.position.steps)
+                self._check_watching()
                 self._tell("on_fit_start")
                 self._run(epochs)
             except KeyboardInterrupt:
@@ -130,15 +133,62 @@ class Fitting:
     def _run(self, epochs: int) -> None:
         self.began = time.perf_counter()
         self._tell_epoch()  # if that was cut short
-        while self.position.epoch < epochs and not self.stopped:
+        self.stopped = self.stopped or any(callback.stopped for callback in self.watching)
+        while self.position.epoch < self._last(epochs):
             if self.position.step < self.position.steps:
-                self._stretch(epochs)
+                self._stretch(self._last(epochs))
             if self.position.step == self.position.steps:  # not closed yet
                 self._close(*self._validated())
                 self.began = time.perf_counter()
             self.interrupt.check()
 
+    def _last(self, epochs: int) -> int:
+        """How many epochs there are to be: where a callback asked for the end, no more than those that have begun."""
+        return min(epochs, self.position.epoch + bool(self.position.step)) if self.stopped else epochs
+
     # ---------------------------------------------------------------- callbacks
+
+    def _floor(self, epoch: int) -> bool:
+        """Must Python have the floor when this epoch (counted from 0) ends?"""
+        return self.every_epoch or any(callback.wants(epoch + 1) for callback in self.hearing)
+
+    def _names(self) -> list[str]:
+        return ["loss", *self.session.metrics]
+
+    def _check_watching(self) -> None:
+        names = self._names()
+        for callback in self.watching:
+            if callback.monitor is not None:
+                callback.monitor.check([*names, *(f"val_{name}" for name in names if self.passes is not None)])
+
+    def _judge(self, epoch: int, value: Callable[[str], float]) -> bool:
+        """Let those who watch a measure judge this epoch (counted from 0); does one of them end the training?"""
+        for callback in self.watching:
+            if callback.monitor is not None:
+                callback.judge(epoch + 1, value(callback.monitor.name), self._weights)
+                self.stopped = self.stopped or callback.stopped
+        return self.stopped
+
+    def _judge_lap(self, stretch: Stretch, number: int) -> bool:
+        """The same in the middle of a stretch, after a lap that closes an epoch."""
+        names = self._names()
+
+        def value(name: str) -> float:
+            if name.startswith("val_") and stretch.passes is not None:
+                return stretch.passes.latest(names.index(name[4:]))
+            at = names.index(name)
+            part = stretch.column(number, at)
+            part[0] += self.position.sums[at] if number == 0 and self.position.sums else 0.0
+            return float(np.add.accumulate(part)[-1]) / self.position.rows
+
+        return self._judge(stretch.laps[number].epoch, value)
+
+    def _weights(self) -> Weights:
+        """Those of now, also in the middle of a stretch."""
+        attributes = self._standing.attributes
+        if attributes.values or not attributes.same():
+            return Weights.of(snapshot.handles(self.session))
+        return Weights.of(self.session.named())
 
     def _tell(self, event: str, *facts: Any) -> None:
         """Give the floor to the callbacks that have something to do now."""
@@ -147,16 +197,16 @@ class Fitting:
 
     def _tell_epoch(self) -> None:
         """That an epoch is over, to each callback once: to those that have not heard it, where it was cut short."""
-        listening = self._listening("on_epoch_end")
         while self.position.told is not None:
             told, epoch = self.position.told, self.position.epoch
-            if told >= len(listening):
+            if told >= len(self.hearing):
                 self.session.position = replace(self.position, told=None)
                 self.session.commit(replace(self._standing, position=self.position))
                 return
             # Whoever saves the training while it has the floor saves that it had it.
             self.session.position = replace(self.position, told=told + 1)
-            self._give_floor(listening[told], "on_epoch_end", epoch, self.session.history.row(epoch - 1))
+            if self.hearing[told].wants(epoch):
+                self._give_floor(self.hearing[told], "on_epoch_end", epoch, self.session.history.row(epoch - 1))
 
     def _give_floor(self, callback: Callback, event: str, *facts: Any) -> None:
         before = self._standing
@@ -198,8 +248,11 @@ class Fitting:
         began = time.perf_counter()
         laps = self._plan(epochs)
         rates = self._rates(sum(lap.length for lap in laps))
-        stretch = self._bound(laps, self.passes if not self.one_by_one else None, rates)
+        stretch = self._bound(laps, self.passes, rates, judged=bool(self.watching))
         ended = stretch.run()
+        if rates is not None and len(stretch.laps) < len(laps):  # the schedules took steps that were not
+            self.session.put_settings(self._standing.settings)
+            self._rates(sum(lap.length for lap in stretch.laps))
         found, now = stretch.measured(), self._values()
         if not np.isfinite(found.values[:, 0]).all() or not state.all_finite(self.parameters):
             raise self._stopped(stretch, found, ended)
@@ -208,6 +261,7 @@ class Fitting:
         position, loss = self.position, float(found.values[-1, 0])
         self.shown.advance(position.epoch, position.step, loss)
         self._tell("on_steps", position.step, loss)
+        self._tell("on_pause")
         self._record(lambda recorder: recorder.maybe_checkpoint(self.position.done))
         self.interrupt.check()
 
@@ -228,10 +282,11 @@ class Fitting:
             left = 1.0  # one that a callback left behind enters the next step, and only that
         epoch, start = position.epoch, position.step
         while epoch < epochs and left >= 1:
-            laps.append(Lap(epoch, start, min(position.steps, start + int(left))))
+            stop, floor = min(position.steps, start + int(left)), self._floor(epoch)
+            laps.append(Lap(epoch, start, stop, floor))
             left -= laps[-1].length + self._steps_a_pass()
             epoch, start = epoch + 1, 0
-            if self.one_by_one:
+            if floor:
                 break
         return laps
 
@@ -250,10 +305,13 @@ class Fitting:
         return max(self.seconds_a_pass * self.training.chunk / SECONDS, rows / self.position.batch_size)
 
     def _bound(
-        self, laps: Sequence[Lap], passes: Callable[[int], Passes] | None = None, rates: Array | None = None
-    ) -> Stretch:
+        self, laps: Sequence[Lap], passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
+        judged: bool = False,
+    ) -> Stretch:  # fmt: skip
         self.orders = {epoch: order for epoch, order in self.orders.items() if epoch >= self.position.epoch}
-        return Stretch(self.training, laps, self.position.cut, self._order, passes, rates)
+        stretch = Stretch(self.training, laps, self.position.cut, self._order, passes, rates)
+        stretch.judge = partial(self._judge_lap, stretch) if judged else None
+        return stretch
 
     def _order(self, epoch: int) -> Array:
         position = self.position
@@ -286,7 +344,7 @@ class Fitting:
             # One after the other, so that no bit depends on where a stretch ends.
             total = tuple(np.add.accumulate(part)[-1].tolist())
             position = replace(position, step=lap.stop, sums=total, rates=tuple(found.rates[at - 1].tolist()))
-            if lap.stop == position.steps and not self.one_by_one:
+            if stretch.closes(lap):
                 over.append(self._over(position, end, next(validated, None)))
                 position = replace(position, epoch=lap.epoch + 1, step=0, sums=())
         self._commit(replace(self._standing, values=now, position=position, steps=done + at), over)
@@ -300,8 +358,10 @@ class Fitting:
         for epoch in over:
             session.history.add(epoch.measured)
         layout = session.optimizer.layout()
-        held, epochs = standing.attributes.now(), session.history.epochs
-        standing = replace(standing, gradients=gradients, attributes=held, layout=layout, epochs=epochs)
+        held, epochs, heard = standing.attributes.now(), session.history.epochs, session.callbacks_now()
+        standing = replace(
+            standing, gradients=gradients, attributes=held, layout=layout, epochs=epochs, callbacks=heard
+        )
         session.commit(standing)
         session.position, session.history.steps = standing.position, standing.steps
         for epoch in over:
@@ -342,7 +402,8 @@ class Fitting:
         position = self.position
         epoch = self._over(position, ended, validated)
         self.session.schedules.epoch_ended(epoch.measured)
-        told = 0 if self._listening("on_epoch_end") else None
+        self._judge(position.epoch, epoch.measured.__getitem__)
+        told = 0 if any(callback.wants(position.epoch + 1) for callback in self.hearing) else None
         following = replace(position, epoch=position.epoch + 1, step=0, sums=(), told=told)
         self._commit(replace(self._standing, position=following), [epoch])
         self._tell_epoch()
@@ -399,6 +460,6 @@ class Fitting:
     def _replay(self, stretch: Stretch, count: int) -> None:
         self.session.roll_back()
         if count:
-            again = self._bound(first(stretch.laps, count), None, self._rates(count))
+            again = self._bound(first(stretch.laps, count), self.passes, self._rates(count), judged=bool(self.watching))
             again.run()
             again.measured()

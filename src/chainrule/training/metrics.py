@@ -107,6 +107,14 @@ METRICS: dict[str, Callable[[Any, Meaning | None], Metric]] = {
 }
 
 
+LESS, MORE = ("loss", "mse", "mae"), ("accuracy",)  # of which measures, known by name, which is better
+
+
+def direction(name: str) -> str | None:
+    """Whether less or more of a measure is better, ``"min"`` or ``"max"``; None where its name does not tell."""
+    return "min" if name in LESS else "max" if name in MORE else None
+
+
 def told(loss: Any, meaning: Meaning | None, asker: str) -> Meaning:
     """The meaning of the outputs, which `asker` cannot do without.
 

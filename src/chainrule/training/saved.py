@@ -54,6 +54,8 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True, r
         "settings": checkpoints.flatten(session.settings().as_dict(), "settings", tensors),
         "position": asdict(session.position) if session.position is not None else None,
         "history": session.history.as_dict(),
+        "callbacks": checkpoints.flatten(session.callbacks_state(), "callbacks", tensors),
+        "data": session.data,
     }
     checkpoints.save_file(tensors, path, meta, durable)
 
@@ -71,6 +73,8 @@ class Found:
     position: Position | None
     history: History
     training: str
+    callbacks: list[dict[str, Any]]
+    data: str | None
 
 
 def load(session: Session, path: str | os.PathLike[str], recorded: bool = False) -> None:
@@ -85,10 +89,11 @@ def load(session: Session, path: str | os.PathLike[str], recorded: bool = False)
         SettingError: it is of another optimizer, or of other schedules.
     """
     with session.held("load"):
-        _take_over(session, read(session, path, recorded))
+        take_over(session, read(session, path, recorded))
 
 
-def _take_over(session: Session, found: Found) -> None:
+def take_over(session: Session, found: Found) -> None:
+    """Everything as the file says, or as it was."""
     before = session.now()
     try:
         session.optimizer.load_state_dict(found.optimizer)
@@ -97,7 +102,7 @@ def _take_over(session: Session, found: Found) -> None:
         session.go_to(before)
         raise
     session.position, session.history, session.start, session.standing = found.position, found.history, None, None
-    session.known_as = found.training
+    session.known_as, session.carried, session.data = found.training, found.callbacks, found.data
 
 
 def _put(session: Session, found: Found) -> None:
@@ -147,7 +152,7 @@ def read(session: Session, path: str | os.PathLike[str], recorded: bool = False)
     found = Found(
         weights, gradients, {name: _stream(path, name, tensors) for name in STREAMS}, beside, optimizer,
         session.fitting(Fields(settings, f"{path}: settings")), position, History.read(fields.fields("history")),
-        fields.text("training"),
+        fields.text("training"), _callbacks(path, fields, tensors), fields.text("data") if fields.has("data") else None,
     )  # fmt: skip
     possible.check_state(fields.source, slots.values())
     possible.check_progress(session, fields.source, position, found.history)
@@ -155,6 +160,17 @@ def read(session: Session, path: str | os.PathLike[str], recorded: bool = False)
     if not recorded:
         possible.check_weights(session, fields.source, position, weights)
     return found
+
+
+def _callbacks(path: object, fields: Fields, tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """What callbacks saved; older files have none."""
+    source = f"{path}: callbacks"
+    found = checkpoints.unflatten(fields.value.get("callbacks", []), tensors, source)
+    for one in found if isinstance(found, list) else [found]:
+        saved = Fields(one, source)
+        saved.text("kind")
+        saved.fields("state")
+    return list(found)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -35,6 +35,9 @@ from chainrule.training.position import Position
 from chainrule.training.scheduling import Given, Schedules
 from chainrule.training.settings import Settings
 
+if TYPE_CHECKING:
+    from chainrule.training.callbacks import Callback
+
 Array = np.ndarray[Any, Any]
 ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
 PATIENCE = 100  # exceptions in a row that a way back outlasts
@@ -54,6 +57,7 @@ class Standing:
         layout: which tensors are the optimizer's state.
         settings: what shapes a step beside them.
         epochs, steps: how much of the history is of it.
+        callbacks: where each stands.
     """
 
     values: state.Snapshot
@@ -64,6 +68,7 @@ class Standing:
     position: Position | None
     epochs: int
     steps: int
+    callbacks: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,9 @@ class Session:
         position: how far it is; None before the first `fit`.
         start: where the latest `fit` began; a loaded training has none.
         rows: what the latest `fit` was given.
+        data: a name for the contents of those rows, where somebody asked for it.
+        listeners: the callbacks, while a `fit` runs.
+        carried: what they and their like saved: see `callbacks_state`.
         programs: the compiled steps, by kind.
         modes: by module, whether it was in training mode when the latest `fit` ended.
     """
@@ -131,6 +139,9 @@ class Session:
         self.position: Position | None = None
         self.start: Standing | None = None
         self.rows: Rows | None = None
+        self.data: str | None = None
+        self.listeners: Sequence[Callback] = ()
+        self.carried: list[dict[str, Any]] = []
         self.programs: dict[str, steps.Program] = {}
         self.modes: dict[str, bool] | None = None
         self.standing: Standing | None = None
@@ -256,7 +267,19 @@ class Session:
         values, gradients = state.values(self._handles(members)), state.gradients(members.named.values())
         shaped, layout = self._settings(members), self.optimizer.layout()
         held = members.attributes()
-        return Standing(values, gradients, held, layout, shaped, self.position, history.epochs, history.steps)
+        heard = self.callbacks_now()
+        return Standing(values, gradients, held, layout, shaped, self.position, history.epochs, history.steps, heard)
+
+    def callbacks_now(self) -> tuple[dict[str, Any], ...]:
+        """Where each callback stands."""
+        return tuple([listener.state_dict() for listener in self.listeners])
+
+    def callbacks_state(self) -> list[dict[str, Any]]:
+        """What the callbacks of the training save: ``{"kind": the class's name, "state": ...}``, of those that do."""
+        if not self.listeners:
+            return self.carried
+        states = [(type(listener).__name__, listener.state_dict()) for listener in self.listeners]
+        return [{"kind": kind, "state": found} for kind, found in states if found]
 
     def go_to(self, standing: Standing) -> None:
         """Everything as it was there."""
@@ -267,6 +290,9 @@ class Session:
         state.restore_gradients(standing.gradients)
         self.position = standing.position
         self.history.cut(standing.epochs, standing.steps)
+        for listener, found in zip(self.listeners, standing.callbacks, strict=False):
+            if found:
+                listener.load_state_dict(found)
 
     def commit(self, standing: Standing) -> None:
         """This stands from now on: one assignment, so that no exception finds it half done."""
@@ -289,13 +315,13 @@ class Session:
             yield from self._lent()
 
     def _lent(self) -> Iterator[None]:
-        before, kept = self.now(), (self.history, self.start, self.standing, self.modes, self.known_as)
+        before, kept = self.now(), (self.history, self.start, self.standing, self.modes, self.known_as, self.carried)
         modes = [(module, module.training) for _, module in self.members().modules]
         self.history = History()
         try:
             yield
         finally:
-            self.history, self.start, self.standing, self.modes, self.known_as = kept
+            self.history, self.start, self.standing, self.modes, self.known_as, self.carried = kept
             self.go_to(before)
             for module, was in modes:
                 module.training = was
@@ -384,13 +410,13 @@ class Session:
     @contextmanager
     def beginning(self) -> Iterator[None]:
         """A training that cannot begin inside the block leaves the one before as it was."""
-        kept = self.position, self.history, self.start, self.standing, self.modes, self.known_as
+        kept = self.position, self.history, self.start, self.standing, self.modes, self.known_as, self.carried
         gradients = state.gradients(state.optimized(self.optimizer))
         streams = state.values([self.random.state, self.aside.state])
         try:
             yield
         except BaseException:
-            self.position, self.history, self.start, self.standing, self.modes, self.known_as = kept
+            self.position, self.history, self.start, self.standing, self.modes, self.known_as, self.carried = kept
             state.restore(streams)
             state.restore_gradients(gradients)
             raise
@@ -398,7 +424,7 @@ class Session:
     def begin(self, position: Position) -> None:
         """A new training of the weights that stand, with nothing before it."""
         self.optimizer.zero_grad()  # what is left over from before is not of these data
-        self.history, self.position, self.modes = History(), position, None
+        self.history, self.position, self.modes, self.carried = History(), position, None, []
         self.random.manual_seed(position.seed)
         self.aside.manual_seed(position.seed ^ ASIDE)
         self.standing = self.start = self.now()
@@ -411,8 +437,8 @@ class Session:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the programs, which read this session and no copy of it, and with a walk of its own."""
-        return {**self.__dict__, "programs": {}, "_members": None}
+        """Without the programs and callbacks, which read this session and no copy of it, and with a walk of its own."""
+        return {**self.__dict__, "programs": {}, "_members": None, "listeners": ()}
 
     # ---------------------------------------------------------------- programs
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -105,10 +107,14 @@ class Program:
         step: gives three lists: a fingerprint where it records, the measures, the rates it used.
         generator: what it draws from; None: from whatever is current.
         session: whose model, loss and metrics it calls.
+        records: the first result of a step is a fingerprint.
     """
 
-    def __init__(self, feed: Feed, step: Callable[..., Any], generator: Generator | None, session: Session) -> None:
-        self.feed, self.generator, self.session = feed, generator, session
+    def __init__(
+        self, feed: Feed, step: Callable[..., Any], generator: Generator | None, session: Session, records: bool = False
+    ) -> None:
+        self.feed, self.generator, self.session, self.records = feed, generator, session, records
+        self.around: Callable[[], AbstractContextManager[Any]] = nullcontext  # what it is traced in
         self._function = step
         self._step = compile(step)
         self._ahead: threading.Thread | None = None
@@ -126,7 +132,9 @@ class Program:
         generator = self.generator or current_generator()
         wraps(self._function, self.session.parts())
         with drawing_from(generator):
-            return UnderWay(self._step.begin(*given), generator)
+            loop = self._step.begin(*given)
+        loop.around = self.around
+        return UnderWay(loop, generator, int(self.records))
 
     def run(self, index: Array, rates: Array | None = None) -> Measured:
         """One step for each row of `index`, in one native call."""
@@ -162,8 +170,8 @@ def wraps(function: Callable[..., Any], parts: tuple[Any, ...]) -> None:
 class UnderWay:
     """Steps under way."""
 
-    def __init__(self, loop: Loop, generator: Generator) -> None:
-        self._loop, self._generator = loop, generator
+    def __init__(self, loop: Loop, generator: Generator, prints: int) -> None:
+        self._loop, self._generator, self._prints = loop, generator, prints
         self.stands = loop.stands
 
     def advance(self, steps: int) -> None:
@@ -171,6 +179,14 @@ class UnderWay:
         with drawing_from(self._generator):  # a step may need another program than the one before
             # Another thread may look at the weights while a training runs; what it holds then moves with them.
             self._loop.advance(steps, shared=True)
+
+    def stop(self) -> None:
+        """No more of them: those that are done are all."""
+        self._loop.stop()
+
+    def column(self, measure: int) -> Array:
+        """A measure of the steps so far, as it came."""
+        return self._loop.peek(measure + self._prints)
 
     def measured(self) -> Measured:
         """What they measured, once all are done."""
@@ -188,7 +204,7 @@ class Passes:
     """Passes over all rows of an evaluation program, each made when its turn comes between steps of a training."""
 
     def __init__(self, program: Program, rows: int, batch_size: int, passes: int = 1) -> None:
-        self.program, self.rows, self.passes = program, rows, passes
+        self.program, self.rows, self.passes, self.done = program, rows, passes, 0
         self.parts = [
             (program.begin(np.tile(part, (passes, 1))), *part.shape)
             for part in batches(np.arange(rows), batch_size)
@@ -201,6 +217,7 @@ class Passes:
 
     def once(self) -> None:
         """The next pass, in native calls that leave Python the floor in between."""
+        self.done += 1
         for steps, count, _ in self.parts:
             done = 0
             while done < count:
@@ -209,10 +226,27 @@ class Passes:
                 self.program.took(some, time.perf_counter() - began)
                 done += some
 
+    def stop(self) -> None:
+        """No more passes: those that are done are all."""
+        self.passes = self.done
+        for steps, _, _ in self.parts:
+            steps.stop()
+
     def measures(self) -> Array:
         """The measures of each pass over all rows, each batch weighted by its rows: (passes, measures)."""
         each = ((s.measured().values.reshape(self.passes, count, -1), size) for s, count, size in self.parts)
-        return np.asarray(sum(values.sum(axis=1) * size for values, size in each) / self.rows)
+        # One batch after the other, so that one measure alone comes to the same bits.
+        return np.asarray(sum(np.add.accumulate(values, axis=1)[:, -1] * size for values, size in each) / self.rows)
+
+    def latest(self, measure: int) -> float:
+        """One measure of the latest pass, as `measures` has it."""
+        total = 0.0
+        for steps, count, size in self.parts:
+            values = steps.column(measure)[-count:]
+            # Most often there is one batch.
+            summed = values[0] if count == 1 else np.add.accumulate(values, dtype=np.float64)[-1]
+            total += float(summed) * size
+        return total / self.rows
 
 
 def training_program(session: Session, feed: Feed, records: bool = False) -> Program:
@@ -247,7 +281,7 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
             measures = [value.detach(), *(metric(output.detach(), target) for metric in metrics.values())]
         return prints, measures, _rates(optimizer, used)
 
-    return Program(feed, step, session.random, session)
+    return Program(feed, step, session.random, session, records)
 
 
 def _rates(optimizer: Optimizer, used: Sequence[Used]) -> list[Tensor]:
@@ -275,7 +309,9 @@ def evaluation_program(session: Session, feed: Feed, generator: Generator | None
             measures = [metric(output, target) for metric in session.metrics.values()]
             return [], [objective(session.loss, output, target, weight), *measures], []
 
-    return Program(feed, step, generator, session)
+    program = Program(feed, step, generator, session)
+    program.around = partial(session.mode, False)
+    return program
 
 
 def batches(order: Array, size: int) -> tuple[Array, Array]:

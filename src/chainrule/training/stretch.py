@@ -20,11 +20,12 @@ Array = np.ndarray[Any, Any]
 
 
 class Lap(NamedTuple):
-    """Steps `start` to `stop` of one epoch."""
+    """Steps `start` to `stop` of one epoch; `floor`: Python has the floor before that epoch is closed."""
 
     epoch: int
     start: int
     stop: int
+    floor: bool = False
 
     @property
     def length(self) -> int:
@@ -73,8 +74,11 @@ class Stretch:
 
     Args:
         order: the row numbers of an epoch, in the order they are visited.
-        passes: of validation, one after each lap that ends an epoch.
+        passes: of validation, one after each lap that closes an epoch.
         rates: of each step and parameter group, in place of the groups' own.
+
+    Attributes:
+        judge: asked after each lap that closes an epoch, by its number; the stretch ends there where it says so.
     """
 
     def __init__(
@@ -82,10 +86,11 @@ class Stretch:
         passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
     ) -> None:  # fmt: skip
         self.program, self.laps, self.cut, self.rates = program, laps, cut, rates
+        self.judge: Callable[[int], bool] | None = None
         self.validating = 0.0  # seconds
         whole, rest = self._numbers(order)
         whole_rates, rest_rates = self._rates(rates)
-        ends = sum(lap.stop == cut.steps for lap in laps)
+        ends = sum(map(self.closes, laps))
         # The first time, tracing one of them may read a state that another is bound to already: once more, then.
         for _ in range(2):
             self.whole = program.begin(whole, whole_rates) if len(whole) else None
@@ -126,18 +131,47 @@ class Stretch:
 
     def run(self) -> list[float]:
         """All of it; the moments at which the laps ended, each with its pass of validation."""
-        ended = []
-        for lap in self.laps:
+        ended: list[float] = []
+        for number, lap in enumerate(self.laps):
             if self.whole is not None and lap.start < self.cut.whole:
                 self.whole.advance(min(lap.stop, self.cut.whole) - lap.start)
             if self.rest is not None and self.cut.short(lap):
                 self.rest.advance(1)
             ended.append(time.perf_counter())
-            if self.passes is not None and lap.stop == self.cut.steps:
-                self.passes.once()
-                self.validating += time.perf_counter() - ended[-1]
-                ended[-1] = time.perf_counter()
+            if self.closes(lap):
+                if self.passes is not None:
+                    self.passes.once()
+                    self.validating += time.perf_counter() - ended[-1]
+                    ended[-1] = time.perf_counter()
+                if self.judge is not None and self.judge(number):
+                    self._stop(number + 1)
+                    break
         return ended
+
+    def closes(self, lap: Lap) -> bool:
+        """Is the epoch closed with this lap, without Python?"""
+        return lap.stop == self.cut.steps and not lap.floor
+
+    def _stop(self, count: int) -> None:
+        """So many laps are all."""
+        self.laps = self.laps[:count]
+        for part in (self.whole, self.rest, self.passes):
+            if part is not None:
+                part.stop()
+
+    def column(self, number: int, measure: int) -> Array:
+        """A measure of each step of a lap that has just ended, times the rows of the step: as `sums` has it."""
+        lap, size = self.laps[number], self.cut.batch_size
+        short = self.cut.short(lap)
+        count = lap.length - short
+        found = np.empty(lap.length, np.float64)
+        if count and self.whole is not None:
+            found[:count] = self.whole.column(measure)[-count:]
+            found[:count] *= size
+        if short and self.rest is not None:
+            found[count:] = self.rest.column(measure)[-1:]
+            found[count:] *= self.cut.rest
+        return found
 
     def measured(self) -> Measured:
         """What every step measured, in order."""

@@ -17,8 +17,8 @@ from chainrule.names import renamed_keywords
 from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import VALUES, Meaning, name_of
 from chainrule.optim import Optimizer, by_name
-from chainrule.training import saved, steps
-from chainrule.training.callbacks import Callback, EpochFunction, as_callbacks
+from chainrule.training import resuming, saved, steps
+from chainrule.training.callbacks import Callback, Checkpoint, EpochFunction, as_callbacks, begin
 from chainrule.training.checked import Checked
 from chainrule.training.explained import Explained
 from chainrule.training.fitting import Fitting
@@ -167,6 +167,7 @@ class Trainer(Explained):
         record: bool | str | os.PathLike[str] = False,
         sample_weight: object = None,
         class_weight: Classes | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train for `epochs` passes over the rows, and return what each measured.
 
@@ -194,6 +195,9 @@ class Trainer(Explained):
                 ``sum(w l) / sum(w)`` over its rows; a loss of your own must give a number for each row.
             class_weight: how much the rows of each class weigh, by class number (1 where it is not named), or
                 ``"balanced"``: ``n / (k n_c)``. Both together are multiplied. Metrics count every row once.
+            checkpoint: a folder for checkpoints (every ten seconds, and at the end). Where there are some already, the
+                training goes on from the newest: so the same call, made again after any death of the process, ends
+                with the same bits. Rows that have changed meanwhile are refused.
 
         Raises:
             DataError: data that cannot be trained on (empty, not finite, mismatched, labels out of range).
@@ -204,14 +208,14 @@ class Trainer(Explained):
         with self.session.held("fit", nested=False):
             return self._fit(
                 X, y, epochs, batch_size, validation_data, validation_split, seed, shuffle, progress, callbacks, resume,
-                record, sample_weight, class_weight,
+                record, sample_weight, class_weight, checkpoint,
             )  # fmt: skip
 
     def _fit(
         self, X: object, y: object, epochs: int, batch_size: int, validation_data: tuple[object, ...] | None,
         validation_split: float | None, seed: int, shuffle: bool, progress: bool | IO[str] | Silent,
         callbacks: Callback | EpochFunction | Sequence[Callback | EpochFunction], resume: bool, record: bool | str | os.PathLike[str],
-        sample_weight: object, class_weight: Classes | None,
+        sample_weight: object, class_weight: Classes | None, checkpoint: str | os.PathLike[str] | None,
     ) -> History:  # fmt: skip
         session = self.session
         session.check()
@@ -227,13 +231,20 @@ class Trainer(Explained):
                 f"a temporary folder, or record='runs/mine'."
             )
         shown, listening = report(progress), as_callbacks(callbacks)
+        counter("seed", seed)
+        position = Position(len(rows.x), size, int(seed), bool(shuffle))
+        if checkpoint is not None:
+            listening.append(Checkpoint(checkpoint))
+            resume = self._go_on(os.fspath(checkpoint), position, rows) or resume
         training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight)
         validation = None
         if held_out is not None:
             validation = session.program("validation", held_out.x, held_out.y, held_out.weight)
-        counter("seed", seed)
         with session.beginning():
-            self._begin(Position(len(rows.x), size, int(seed), bool(shuffle)), resume, rows)
+            self._begin(position, resume, rows)
+            session.data = self._data_name(listening, rows)
+            begin(listening, session.carried)
+            session.listeners = listening
             self.recorder = self._recorder(record, rows, resume) if record else None
         session.rows = self._fed = rows
         self._fitting = Fitting(self, session, training, validation, listening, shown, self.recorder)
@@ -241,6 +252,22 @@ class Trainer(Explained):
             return self._fitting.to(int(epochs))
         finally:
             self._fitting = None
+            session.carried, session.listeners = session.callbacks_state(), ()
+
+    def _go_on(self, folder: str, position: Position, rows: Rows) -> bool:
+        """Take over what the folder holds of this training; False where it holds nothing yet."""
+        found = resuming.newest(self.session, folder)
+        if found is None:
+            return False
+        resuming.check(found, position, rows, folder)
+        saved.take_over(self.session, found)
+        self._fed = None
+        return True
+
+    @staticmethod
+    def _data_name(listening: list[Callback], rows: Rows) -> str | None:
+        """A name for the contents of the rows, where checkpoints are to tell it."""
+        return resuming.of_rows(rows) if any(isinstance(c, Checkpoint) for c in listening) else None
 
     @property
     def stop(self) -> Callable[[], None]:
@@ -296,13 +323,7 @@ class Trainer(Explained):
             return
         if session.position is None:
             raise SettingError("fit: resume=True needs an earlier fit or load, got a new Trainer. Leave resume out.")
-        for name in ("rows", "batch_size", "seed", "shuffle"):
-            before, now = getattr(session.position, name), getattr(new, name)
-            if before != now:
-                raise SettingError(
-                    f"fit: resume=True goes on exactly, so {name} must be as before ({before}), got {now}. "
-                    f"Use the same data and arguments, or leave resume out to start a new training of these weights."
-                )
+        resuming.check_same(session.position, new, "resume=True")
         known = self._fed
         if known is not None and not known.same(rows):
             raise SettingError(

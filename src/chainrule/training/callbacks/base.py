@@ -1,0 +1,136 @@
+"""Callbacks: your own code while `fit` has the floor, between two native calls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from chainrule.errors import SettingError
+from chainrule.training.monitor import Monitor
+from chainrule.training.snapshot import Weights
+
+if TYPE_CHECKING:
+    from chainrule.training.trainer import Trainer
+
+
+class Callback:
+    """The base of callbacks; override what you need. Every method comes at a step boundary.
+
+    A plain function ``f(trainer, epoch, measured)`` is a callback too: it runs after every epoch.
+    ``trainer.stop()`` in any of them ends the training after the current epoch.
+
+    Many epochs of a small network run in one native call, unless somebody has to have the floor between them. Who
+    overrides `on_epoch_end` has it after the epochs that it `wants` (every one, unless it says otherwise), and who
+    overrides `on_steps` after each; `on_pause` makes no pause, it only uses those that there are. To judge a measure
+    after every epoch without any pause, build on `Watching`.
+
+    What a callback must know to go on where it was, it tells in `state_dict`: it is saved with the training, and given
+    back by ``fit(resume=True)`` and ``fit(checkpoint=...)``.
+
+    Example:
+        >>> class StopWhenGood(Callback):
+        ...     def on_epoch_end(self, trainer, epoch, measured):
+        ...         if measured["val_loss"] < 0.1:
+        ...             trainer.stop()
+    """
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Before the first step."""
+
+    def on_steps(self, trainer: Trainer, step: int, loss: float) -> None:
+        """After each native call of many steps: `step` of the epoch are done, `loss` was their last."""
+
+    def on_pause(self, trainer: Trainer) -> None:
+        """After each native call, which may have been of many epochs: about every tenth of a second."""
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> None:
+        """After each epoch (counted from 1) that it `wants`, with what it measured, validation included."""
+
+    def wants(self, epoch: int) -> bool:
+        """Is `on_epoch_end` for it, after this epoch (counted from 1)? Asked ahead of time, and once for each."""
+        return True
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """After the last step, also when Ctrl-C ended it."""
+
+    def reset(self) -> None:
+        """A new training begins: forget what an earlier one left."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it takes to go on from here: plain values, lists, dicts and tensors, none of which changes afterwards."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, perhaps by way of a file."""
+
+
+class Watching(Callback):
+    """The base of callbacks that judge one measure after every epoch; the native call goes on meanwhile.
+
+    Attributes:
+        monitor: the measure; None: it watches nothing.
+        stopped: set in `judge`, it ends the training after that epoch.
+
+    Example:
+        >>> class StopAbove(Watching):
+        ...     def judge(self, epoch, value, weights):
+        ...         self.stopped = value > 0.9
+        >>> callback = StopAbove(Monitor("val_accuracy"))
+    """
+
+    def __init__(self, monitor: Monitor | None) -> None:
+        self.monitor, self.stopped = monitor, False
+
+    def judge(self, epoch: int, value: float, weights: Callable[[], Weights]) -> None:
+        """The measure has this value after this epoch (counted from 1); ``weights()`` copies the weights of now."""
+
+
+EpochFunction = Callable[["Trainer", int, Mapping[str, float]], object]
+
+
+class _EveryEpoch(Callback):
+    def __init__(self, function: EpochFunction) -> None:
+        self.function = function
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> None:
+        self.function(trainer, epoch, measured)
+
+
+def begin(callbacks: Iterable[Callback], carried: Sequence[Mapping[str, Any]]) -> None:
+    """Each forgets what it knew, and takes over what one of its kind saved, in their order."""
+    left = list(carried)
+    for callback in callbacks:
+        callback.reset()
+        kinds = [one["kind"] for one in left]
+        if type(callback).__name__ in kinds:
+            callback.load_state_dict(left.pop(kinds.index(type(callback).__name__))["state"])
+    if left:
+        warnings.warn(
+            f"fit: the training that goes on had callbacks that this call has not: "
+            f"{', '.join(one['kind'] for one in left)}. Pass the same callbacks to go on exactly.",
+            stacklevel=6,
+        )
+
+
+def as_callbacks(given: Any) -> list[Callback]:
+    """One callback, or several."""
+    if isinstance(given, Callback) or callable(given):
+        return [as_callback(given)]
+    if not isinstance(given, Iterable):
+        raise SettingError(
+            f"fit: callbacks must be a Callback, a function (trainer, epoch, measured), or a list of them, got {given!r}."
+        )
+    return [as_callback(one) for one in given]
+
+
+def as_callback(callback: Callback | EpochFunction) -> Callback:
+    """A function becomes a callback of every epoch."""
+    if isinstance(callback, Callback):
+        return callback
+    if callable(callback) and not isinstance(callback, type):
+        return _EveryEpoch(callback)
+    raise SettingError(
+        f"fit: a callback must be a Callback or a function (trainer, epoch, measured), got {callback!r}. "
+        f"Pass an object, not its class."
+    )

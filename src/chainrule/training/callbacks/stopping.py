@@ -1,0 +1,123 @@
+"""EarlyStopping: the training ends once a measure has not become better for some epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from chainrule.training.callbacks.base import Watching
+from chainrule.training.callbacks.kept import number_or_none, weights_or_none, whole
+from chainrule.training.monitor import Monitor, as_count, as_number
+from chainrule.training.snapshot import Weights, handles
+
+if TYPE_CHECKING:
+    from chainrule.training.trainer import Trainer
+
+
+class EarlyStopping(Watching):
+    """Ends the training after `patience` epochs in a row in which the measure did not become better.
+
+    Names and meaning are Keras's. It judges every epoch without making a pause in the native loop, and copies the
+    weights only where an epoch is the best so far.
+
+    With `restore_best_weights` the model ends with the weights of the best epoch, also where the epochs ran out first.
+    ``fit(resume=True)`` goes on from those of the last epoch, as if they had not been restored, so that the result is
+    that of one longer training. After Ctrl-C nothing is restored; `restore` does it.
+
+    Args:
+        monitor: a measure of the history.
+        min_delta: what is better by no more than this is not better.
+        patience: so many epochs without a better one are waited for.
+        mode: ``"min"``, ``"max"``, or ``"auto"``: what the measure's name says.
+        baseline: only what is better than this ends the waiting.
+        restore_best_weights: end with the weights of the best epoch.
+        start_from_epoch: so many first epochs are not judged.
+
+    Attributes:
+        best, best_epoch: the best value, and its epoch (counted from 1); None before the first.
+        wait: epochs since it was met.
+        stopped_epoch: the epoch after which the training was ended; 0 where it was not.
+        best_weights: those of the best epoch, where they are restored.
+
+    Raises:
+        SettingError: an argument that cannot be; at `fit`: the training does not measure that.
+
+    Example:
+        >>> stopping = EarlyStopping(patience=2)
+        >>> for epoch, loss in enumerate([0.9, 0.7, 0.8, 0.7], start=1):
+        ...     stopping.judge(epoch, loss, lambda: None)
+        >>> stopping.stopped_epoch, stopping.best_epoch
+        (4, 2)
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
+        who = "EarlyStopping"
+        super().__init__(Monitor(monitor, mode, min_delta, who))
+        self.patience = as_count(patience, who, "patience")
+        self.baseline = None if baseline is None else as_number(baseline, who, "baseline", least=float("-inf"))
+        self.restore_best_weights = bool(restore_best_weights)
+        self.start_from_epoch = as_count(start_from_epoch, who, "start_from_epoch")
+        self.reset()
+
+    def reset(self) -> None:
+        self.best: float | None = None
+        self.best_epoch = self.wait = self.stopped_epoch = 0
+        self.best_weights: Weights | None = None
+        self.stopped = False
+        self._last: Weights | None = None  # what stood before the best were restored
+
+    def judge(self, epoch: int, value: float, weights: Callable[[], Weights]) -> None:
+        monitor = self.monitor
+        if monitor is None or epoch <= self.start_from_epoch:
+            return
+        self.wait += 1
+        if monitor.better(value, self.best):
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self.best_weights = weights()
+            if self.baseline is None or monitor.better(value, self.baseline):
+                self.wait = 0
+        elif self.wait >= self.patience and epoch > 1:
+            self.stopped_epoch, self.stopped = epoch, True
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Where the training goes on: with the weights of its last epoch, unless they were changed since."""
+        last, best, self._last = self._last, self.best_weights, None
+        if last is not None and best is not None and best.same(Weights.of(handles(trainer.session))):
+            last.put(trainer.session)
+        self.stopped = bool(self.stopped_epoch) and self.wait >= self.patience
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if self.best_weights is not None and not trainer.history.interrupted:
+            self._last = Weights.of(handles(trainer.session))
+            self.restore(trainer)
+
+    def restore(self, trainer: Trainer) -> None:
+        """The weights of the best epoch, if one was kept; here `fit` goes on from those."""
+        if self.best_weights is not None:
+            self.best_weights.put(trainer.session)
+
+    def state_dict(self) -> dict[str, Any]:
+        best, last = self.best_weights, self._last
+        return {
+            "best": self.best, "best_epoch": self.best_epoch, "wait": self.wait, "stopped_epoch": self.stopped_epoch,
+            "best_weights": None if best is None else best.tensors, "last": None if last is None else last.tensors,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        who = "EarlyStopping"
+        self.best = number_or_none(state, "best", who)
+        self.best_epoch, self.wait, self.stopped_epoch = (
+            whole(state, name, who) for name in ("best_epoch", "wait", "stopped_epoch")
+        )
+        self.best_weights, self._last = (weights_or_none(state, name, who) for name in ("best_weights", "last"))
+        self.stopped = bool(self.stopped_epoch) and self.wait >= self.patience

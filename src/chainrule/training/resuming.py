@@ -1,0 +1,85 @@
+"""Folders of checkpoints: which file is the newest whole one, and whether the training that goes on is still that one."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from pathlib import Path
+
+from chainrule.errors import DamagedFileError, DataError, SettingError
+from chainrule.training import saved
+from chainrule.training.position import Position
+from chainrule.training.record import digest
+from chainrule.training.session import Rows, Session
+
+_INSTEAD = {
+    "resume": "leave resume out to start a new training of these weights",
+    "checkpoint": "name a new folder",
+}
+_NAME = re.compile(r"(last|best)-[0-9]{8,19}\.safetensors")
+
+
+def name(kind: str, number: int) -> str:
+    """The name of a file: ``last-00001200.safetensors`` is of after step 1200, ``best-...`` of after an epoch."""
+    return f"{kind}-{number:08d}.safetensors"
+
+
+def files(folder: str | os.PathLike[str], kind: str) -> list[Path]:
+    """The files of a kind in a folder, the newest last; none where there is no folder."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    numbered = [(int(n[5:-12]), n) for n in names if (match := _NAME.fullmatch(n)) and match[1] == kind]
+    return [Path(folder) / found for _, found in sorted(numbered)]
+
+
+def newest(session: Session, folder: str | os.PathLike[str]) -> saved.Found | None:
+    """What the newest whole checkpoint of a folder holds; None where there is none.
+
+    Raises:
+        DamagedFileError: there are some, and none of them is whole.
+        StateDictError, SettingError: it is of another model, optimizer or schedule.
+    """
+    found = files(folder, "last")
+    for path in reversed(found):
+        try:
+            return saved.read(session, path)
+        except DamagedFileError as error:
+            if path == found[0]:
+                raise
+            warnings.warn(f"fit: {error} The training goes on from the checkpoint before it.", stacklevel=2)
+    return None
+
+
+def of_rows(rows: Rows) -> str:
+    """A name for all that a training is given."""
+    return digest(*rows.arrays, *(rows.held_out.arrays if rows.held_out is not None else ()))
+
+
+def check(found: saved.Found, position: Position, rows: Rows, folder: str) -> None:
+    """Raise unless this is the training that the folder holds.
+
+    Raises:
+        SettingError: another seed or batch size, say.
+        DataError: other rows.
+    """
+    if found.position is not None:
+        check_same(found.position, position, f"checkpoint={folder!r}")
+    if found.data is not None and found.data != of_rows(rows):
+        raise DataError(
+            f"fit: checkpoint={folder!r} holds a training on other rows (their hash differs): the data, or how they are "
+            f"prepared, have changed since. Go on with the rows that it was begun with, or name a new folder."
+        )
+
+
+def check_same(before: Position, now: Position, what: str) -> None:
+    """Raise `SettingError` unless a training that stood there can go on as this one."""
+    for one in ("rows", "batch_size", "seed", "shuffle"):
+        was, came = getattr(before, one), getattr(now, one)
+        if was != came:
+            raise SettingError(
+                f"fit: {what} goes on exactly, so {one} must be as before ({was}), got {came}. "
+                f"Use the same data and arguments, or {_INSTEAD[what.partition('=')[0]]}."
+            )

@@ -1,0 +1,86 @@
+"""The weights of a training at one moment, to keep, to save and to go back to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from chainrule.errors import StateDictError
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import tensor
+from chainrule.tensor.functions import no_grad
+from chainrule.training import attributes
+from chainrule.training.session import Session
+
+Array = np.ndarray[Any, Any]
+BESIDE = "attributes."  # in front of the names of tensors that are neither parameter nor buffer
+
+
+class Weights:
+    """Copies of parameters and buffers, of the loss's too, and of the tensors that modules hold beside them.
+
+    Attributes:
+        arrays: by name, as the training has it: ``model.0.weight``.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self.arrays = arrays
+
+    @classmethod
+    def of(cls, handles: Mapping[str, Tensor]) -> Weights:
+        """Those of these handles now, also between two steps of a native loop."""
+        # Not by `value`, which would note that somebody holds the memory itself.
+        return cls({name: np.copy(handle._node._value) for name, handle in handles.items()})  # type: ignore[arg-type]
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The same as tensors, for a file."""
+        return {name: tensor(array) for name, array in self.arrays.items()}
+
+    @classmethod
+    def read(cls, tensors: Mapping[str, Tensor]) -> Weights:
+        """What `tensors` gave."""
+        return cls({name: value.detach().numpy() for name, value in tensors.items()})
+
+    def put(self, session: Session) -> None:
+        """The training goes on with these.
+
+        Raises:
+            StateDictError: they are not of this model and loss.
+        """
+        named = session.named()
+        self._check(named)
+        with no_grad():
+            for name, handle in named.items():
+                handle.copy_(self.tensors[name])
+        beside = {name[len(BESIDE) :]: value for name, value in self.tensors.items() if name not in named}
+        if beside:
+            attributes.put_all(session.model, session.loss, beside, {})
+
+    def _check(self, named: Mapping[str, Tensor]) -> None:
+        for name, handle in named.items():
+            found = self.arrays.get(name)
+            if found is None or found.shape != handle.shape or found.dtype != handle.dtype.numpy:
+                what = "nothing" if found is None else f"{found.dtype.name} of shape {found.shape}"
+                raise StateDictError(
+                    f"fit: of {name!r}, which is {handle.dtype.name} of shape {tuple(handle.shape)}, a callback kept {what}. "
+                    f"Build model and loss as they were when the callback kept them."
+                )
+
+    def same(self, other: Weights) -> bool:
+        """Are the two the same to the bit?"""
+        mine, others = self.arrays, other.arrays
+        return mine.keys() == others.keys() and all(_same(array, others[name]) for name, array in mine.items())
+
+
+def _same(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def handles(session: Session) -> dict[str, Tensor]:
+    """What `Weights` are the values of."""
+    beside = attributes.named(session.model, session.loss)
+    return {**session.named(), **{BESIDE + name: value for name, value in beside.items()}}
