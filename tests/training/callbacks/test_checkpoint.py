@@ -101,7 +101,7 @@ def test_a_damaged_file_is_passed_over(tmp_path, small_pieces):
     assert bits(again) == bits(whole)
     for path in tmp_path.iterdir():
         path.write_bytes(b"nothing")
-    with pytest.warns(UserWarning), pytest.raises(DamagedFileError):
+    with pytest.warns(UserWarning, match="goes on from the checkpoint before"), pytest.raises(DamagedFileError):
         fit(make(), checkpoint=tmp_path)
 
 
