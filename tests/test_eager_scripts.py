@@ -48,6 +48,11 @@ OPTIMIZERS = [
     lambda p: optim.Adam(p, lr=0.1, weight_decay=0.01),
     lambda p: optim.Adam(p, lr=0.1, amsgrad=True),
     lambda p: optim.AdamW(p, lr=0.1),
+    lambda p: optim.Adagrad(p, lr=0.1, lr_decay=0.1, initial_accumulator_value=0.1),
+    lambda p: optim.Adadelta(p, lr=0.5),
+    lambda p: optim.Adamax(p, lr=0.1),
+    lambda p: optim.RAdam(p, lr=0.1, betas=(0.8, 0.9)),
+    lambda p: optim.NAdam(p, lr=0.1),
     lambda p: optim.RMSprop(p, lr=0.1, momentum=0.9, centered=True),
 ]
 

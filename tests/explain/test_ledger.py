@@ -27,6 +27,11 @@ OPTIMIZERS = {
     "Adam decay": (optim.Adam, {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.95)}),
     "Adam amsgrad maximize": (optim.Adam, {"lr": 0.01, "amsgrad": True, "maximize": True}),
     "AdamW": (optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
+    "Adagrad": (optim.Adagrad, {"lr": 0.05, "lr_decay": 0.1, "weight_decay": 0.1}),
+    "Adadelta": (optim.Adadelta, {"lr": 1.0}),
+    "Adamax": (optim.Adamax, {"lr": 0.01}),
+    "RAdam": (optim.RAdam, {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "NAdam": (optim.NAdam, {"lr": 0.01}),
     "RMSprop": (optim.RMSprop, {"lr": 0.01}),
     "RMSprop centered": (optim.RMSprop, {"lr": 0.01, "centered": True, "momentum": 0.5, "weight_decay": 0.1}),
 }
@@ -72,19 +77,18 @@ def test_the_parts_are_the_step_of_pytorch(case):
             ledger = run.ledger(address, step)
             parameter, position = address.split("[")[0], ledger.derivation.position
             weight = torch.tensor([ledger.before], dtype=torch.float64, requires_grad=True)
-            theirs = getattr(torch.optim, name.split()[0])([weight], **{**options, "lr": ledger.lr})
+            given = {k: v for k, v in options.items() if k != "lr_decay"}  # the rate that was used has it
+            theirs = getattr(torch.optim, name.split()[0])([weight], **{**given, "lr": ledger.lr})
             state = {
                 slot: torch.tensor(float(a))
-                if slot == "step"
+                if not a.ndim
                 else torch.tensor([float(a.reshape(-1)[position])], dtype=torch.float64)
                 for slot, a in moment.optimizer[parameter].items()
             }
-            if step or name.startswith("Adam"):
-                theirs.state[weight] = (
-                    state if name.startswith(("Adam", "RMSprop")) else {k: v for k, v in state.items() if k != "step"}
-                )
-                if name.startswith("RMSprop"):
-                    theirs.state[weight]["step"] = torch.tensor(float(step))
+            if name.startswith("SGD"):
+                state.pop("step", None)
+            if step or not name.startswith("SGD"):
+                theirs.state[weight] = state
             weight.grad = torch.tensor([float(moment.gradients[parameter].reshape(-1)[position])], dtype=torch.float64)
             theirs.step()
             found = sum(part.amount for part in ledger.parts)

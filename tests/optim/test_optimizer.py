@@ -36,10 +36,12 @@ def test_parameters_that_start_together_share_a_counter():
 
 def test_state_dict_has_pytorchs_layout():
     torch = pytest.importorskip("torch")
-    for name in ("SGD", "Adam", "AdamW", "RMSprop"):
-        options = {"SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.9, "centered": True}}.get(
-            name, {"amsgrad": True}
-        )
+    special = {
+        "SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.9, "centered": True}, "Adam": {"amsgrad": True},
+        "AdamW": {"amsgrad": True},
+    }  # fmt: skip
+    for name in (*special, "Adagrad", "Adadelta", "Adamax", "RAdam", "NAdam"):
+        options = special.get(name, {})
         params, peers = [weight(2), weight(3)], [torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)]
         opt, peer = getattr(optim, name)(params, **options), getattr(torch.optim, name)(peers, **options)
         train(opt, params)
@@ -49,7 +51,9 @@ def test_state_dict_has_pytorchs_layout():
         assert list(ours["state"]) == list(theirs["state"])
         assert set(ours["state"][0]) == set(theirs["state"][0])
         known = set(theirs["param_groups"][0]) - {"foreach", "fused", "capturable", "differentiable"}
-        assert set(ours["param_groups"][0]) == known - {"decoupled_weight_decay"}
+        assert set(ours["param_groups"][0]) == known - (
+            {"decoupled_weight_decay"} if name in ("Adam", "AdamW") else set()
+        )
         assert all(ours["param_groups"][0][k] == theirs["param_groups"][0][k] for k in ours["param_groups"][0])
         for slot, value in ours["state"][1].items():
             assert value.shape == tuple(theirs["state"][1][slot].shape), slot
@@ -168,7 +172,8 @@ def test_by_name():
     assert optim.by_name("adam") is optim.Adam
     assert optim.by_name("SGD") is optim.SGD
     assert text_of(UnknownNameError, lambda: optim.by_name("adamm")) == (
-        "unknown optimizer 'adamm'. Did you mean 'adam' or 'adamw'? Known: adam, adamw, rmsprop, sgd."
+        "unknown optimizer 'adamm'. Did you mean 'adam' or 'radam' or 'nadam'? Known: adadelta, adagrad, adam, adamax, "
+        "adamw, nadam, radam, rmsprop, sgd."
     )
 
 
@@ -270,3 +275,28 @@ def test_a_parameter_without_elements_is_optimized(compiled):
 
     step = cr.compile(step) if compiled else step
     assert (step().item(), step().item(), w.shape) == (0, 0, (0, 3))
+
+
+@pytest.mark.parametrize(("make", "text"), [
+    (lambda p: optim.Adagrad(p, lr_decay=-1.0), "Adagrad: lr_decay must be a number 0 or more, got -1.0."),
+    (lambda p: optim.Adadelta(p, rho=1.0), "Adadelta: rho must be a number in [0, 1), got 1.0."),
+    (lambda p: optim.Adamax(p, eps=-1.0), "Adamax: eps must be a number 0 or more, got -1.0."),
+    (lambda p: optim.RAdam(p, betas=0.9), "RAdam: betas must be a pair of numbers in [0, 1), got 0.9."),
+    (lambda p: optim.NAdam(p, momentum_decay=-1.0), "NAdam: momentum_decay must be a number 0 or more, got -1.0."),
+])  # fmt: skip
+def test_settings_of_the_others(make, text):
+    assert text_of(SettingError, lambda: make([weight(2)])) == text
+
+
+def test_a_slot_that_is_not_loaded_starts_as_it_would():
+    params = [weight(2)]
+    opt = optim.Adagrad(params, initial_accumulator_value=0.5)
+    train(opt, params)
+    assert opt.state[params[0]]["sum"].tolist() != [0.5, 0.5]
+    opt.load_state_dict({"state": {}, "param_groups": opt.state_dict()["param_groups"]})
+    assert opt.state[params[0]]["sum"].tolist() == [0.5, 0.5]
+    other = optim.NAdam(params)
+    train(other, params)
+    assert other.state[params[0]]["mu_product"].shape == ()
+    other.load_state_dict({"state": {}, "param_groups": other.state_dict()["param_groups"]})
+    assert other.state[params[0]]["mu_product"].item() == 1.0

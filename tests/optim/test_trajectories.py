@@ -41,6 +41,18 @@ TABLE = [
         lr=[0.01], alpha=[0.9, 0.99], momentum=[0.0, 0.7], centered=[False, True], weight_decay=[0.0, 0.1],
         maximize=[False, True],
     )),
+    *(("Adagrad", o) for o in product(
+        lr=[0.05], lr_decay=[0.0, 0.1], weight_decay=[0.0, 0.1], initial_accumulator_value=[0.0, 0.3], maximize=[False, True]
+    )),
+    *(("Adadelta", o) for o in product(lr=[1.0, 0.3], rho=[0.9, 0.5], weight_decay=[0.0, 0.1], maximize=[False, True])),
+    *(("Adamax", o) for o in product(
+        lr=[0.02], betas=[(0.9, 0.999), (0.5, 0.9)], weight_decay=[0.0, 0.1], maximize=[False, True]
+    )),
+    *((name, o) for name in ("RAdam", "NAdam") for o in product(
+        lr=[0.02], betas=[(0.9, 0.999), (0.5, 0.9), (0.5, 0.5)], weight_decay=[0.0, 0.1],
+        decoupled_weight_decay=[False, True], maximize=[False, True],
+    )),
+    ("NAdam", {"momentum_decay": 0.5}), *((name, {}) for name in ("Adagrad", "Adadelta", "Adamax", "RAdam", "NAdam")),
 ]  # fmt: skip
 
 
@@ -86,6 +98,9 @@ RESUMED = [
     ("SGD", {"lr": 0.02}), ("SGD", {"lr": 0.02, "momentum": 0.9}),
     ("SGD", {"lr": 0.02, "momentum": 0.9, "dampening": 0.3}), ("Adam", {"lr": 0.02}),
     ("AdamW", {"lr": 0.02, "amsgrad": True}), ("RMSprop", {"lr": 0.02, "centered": True, "momentum": 0.5}),
+    ("Adagrad", {"lr": 0.02, "lr_decay": 0.1, "initial_accumulator_value": 0.1}), ("Adadelta", {"lr": 0.7}),
+    ("Adamax", {"lr": 0.02}), ("RAdam", {"lr": 0.02, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("NAdam", {"lr": 0.02}),
 ]  # fmt: skip
 
 

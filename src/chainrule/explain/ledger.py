@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NAMES = {
     "ascent": "maximize", "decay": "weight decay", "momentum": "momentum", "nesterov": "momentum",
     "dampened momentum": "momentum", "rms": "second moment", "centered rms": "second moment",
+    "adagrad": "second moment", "adadelta": "second moment", "adamax": "moments", "radam": "moments", "nadam": "moments",
 }  # fmt: skip
 
 
@@ -28,6 +29,9 @@ HOW = {
     "ascent": "the gradient's sign turned", "decay": "-lr0 weight_decay w", "momentum": "-lr0 (b - g)",
     "nesterov": "-lr0 (g + momentum b - g)", "dampened momentum": "-lr0 (b - g)",
     "rms": "-lr0 g (1 / (sqrt(v) + eps) - 1)", "centered rms": "-lr0 g (1 / (sqrt(v - a^2) + eps) - 1)",
+    "adagrad": "-lr0 g (1 / (sqrt(s) + eps) - 1)", "adadelta": "-lr0 g (sqrt(a + eps) / sqrt(v + eps) - 1)",
+    "adamax": "-lr0 (m / (c1 u) - g)", "radam": "-lr0 (r (m / c1) / (sqrt(v / c2) + eps) - g)",
+    "nadam": "-lr0 (d / (sqrt(v / c2) + eps) - g)",
 }  # fmt: skip
 
 
@@ -74,7 +78,7 @@ class Ledger:
         self.move = Fraction(self.after) - Fraction(self.before)
         self._handle = dict(moment.run.trainer.model.named_parameters())[name]
         self._slots = {
-            slot: float(array if slot == "step" else array.reshape(-1)[self.derivation.position])
+            slot: float(array if not array.ndim else array.reshape(-1)[self.derivation.position])
             for slot, array in moment.optimizer[name].items()
         }
         self.parameter = name

@@ -3,12 +3,16 @@
 from chainrule.errors import unknown_name
 from chainrule.names import classes_take_keywords, module_getattr
 from chainrule.optim import lr_scheduler
+from chainrule.optim.adagrad import Adadelta, Adagrad
 from chainrule.optim.adam import Adam, AdamW
+from chainrule.optim.kin import Adamax, NAdam, RAdam
 from chainrule.optim.optimizer import Optimizer
 from chainrule.optim.rmsprop import RMSprop
 from chainrule.optim.sgd import SGD
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (SGD, Adam, AdamW, RMSprop)}
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    cls.__name__.lower(): cls for cls in (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam)
+}
 
 
 def by_name(name: str) -> type[Optimizer]:
@@ -28,7 +32,20 @@ def by_name(name: str) -> type[Optimizer]:
     return found
 
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "by_name", "lr_scheduler"]
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "by_name",
+    "lr_scheduler",
+]
 
 classes_take_keywords("optim", OPTIMIZERS.values())
 __getattr__ = module_getattr("optim", __name__)

@@ -84,6 +84,10 @@ class Optimizer:
         """What the rules read, computed once for all parameters that share a counter."""
         raise NotImplementedError(f"{type(self).__name__}.settings(group, step) must return a dict with 'lr'.")
 
+    def start(self, slot: str, group: Group, parameter: Tensor) -> Tensor:
+        """What a slot of a rule holds before the first step."""
+        return zeros_like(parameter)
+
     def check(self, group: Group) -> None:
         """Raise SettingError for settings that cannot be."""
 
@@ -124,7 +128,7 @@ class Optimizer:
             self._prepare(group, group["params"])
 
     def _prepare(self, group: Group, params: list[Tensor]) -> None:
-        """Zeros for whatever state is missing; made outside a running trace, which then finds it there."""
+        """What the state starts with, wherever it is missing; made outside a running trace, which then finds it there."""
         slots = [slot for rule in self.rules(group) for slot in rule.slots]
         needed = {*slots, "step"} if self._counted(group) else {*slots}
         params = [p for p in params if not needed <= self.state.get(p, {}).keys()]
@@ -138,7 +142,7 @@ class Optimizer:
                     self._layout += 1
                 for slot in slots:
                     if slot not in state:
-                        state[slot] = zeros_like(parameter)
+                        state[slot] = self.start(slot, group, parameter)
                         self._layout += 1
 
     def needed(self, group: Group) -> set[str]:

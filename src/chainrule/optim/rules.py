@@ -6,6 +6,7 @@ An optimizer is a chain of links ending in ``param - lr * direction``::
     Adam     ascent? > decay? > adam
     AdamW    ascent? > adam   > decay?       (the same links: decay comes after the moments)
     RMSprop  ascent? > decay? > rms > momentum?
+    RAdam    ascent? > decay? > radam > decay?   (in one of the places)
 
 A link never asks for a tensor's value, so a chain runs eagerly, inside ``cr.compile``, and on symbols alike.
 """
@@ -35,7 +36,9 @@ class Rule:
     """One link: ``apply(direction, param, state, settings) -> (direction, changed state)``."""
 
     name: str
-    slots: tuple[str, ...]  # the tensors of the parameter's shape that it keeps
+    slots: tuple[
+        str, ...
+    ]  # the tensors that it keeps, of the parameter's shape unless the optimizer starts them with another
     apply: Callable[[Tensor, Tensor, State, Settings], Change]
     elementwise: bool = False  # each element of the result depends on the same element of what it reads, and on numbers
 
@@ -140,6 +143,43 @@ def _centered_rms(direction: Tensor, param: Tensor, state: State, settings: Sett
     return direction / (spread + settings["eps"]), {"square_avg": square, "grad_avg": mean}
 
 
+def _adagrad(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    total = state["sum"] + direction * direction
+    return direction / (total.sqrt() + settings["eps"]), {"sum": total}
+
+
+def _adadelta(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    square = average(state["square_avg"], direction * direction, settings["rho"])
+    moved = (state["acc_delta"] + settings["eps"]).sqrt() / (square + settings["eps"]).sqrt() * direction
+    return moved, {"square_avg": square, "acc_delta": average(state["acc_delta"], moved * moved, settings["rho"])}
+
+
+def _adamax(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    mean = average(state["exp_avg"], direction, settings["beta1"])
+    highest = (state["exp_inf"] * settings["beta2"]).maximum(direction.abs() + settings["eps"])
+    return mean / (highest * settings["correction1"]), {"exp_avg": mean, "exp_inf": highest}
+
+
+def _radam(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    mean = average(state["exp_avg"], direction, settings["beta1"])
+    square = average(state["exp_avg_sq"], direction * direction, settings["beta2"])
+    corrected = mean / settings["correction1"]
+    rectified = corrected * settings["rectified"] / (square.sqrt() + settings["eps"])
+    enough = as_tensor(settings["length"]) > 5.0
+    return rectified.where(enough, corrected), {"exp_avg": mean, "exp_avg_sq": square}
+
+
+def _nadam(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    mean = average(state["exp_avg"], direction, settings["beta1"])
+    square = average(state["exp_avg_sq"], direction * direction, settings["beta2"])
+    mu, following = settings["mu"], settings["next_mu"]
+    product = state["mu_product"] * as_tensor(mu).to(state["mu_product"].dtype)
+    whole = product.double()
+    now, ahead = (1 - mu) / (1 - whole), following / (1 - whole * following)
+    moved = (direction * now + mean * ahead) / (square.sqrt() / settings["root2"] + settings["eps"])
+    return moved, {"exp_avg": mean, "exp_avg_sq": square, "mu_product": product}
+
+
 ASCENT = Rule("ascent", (), _ascend, elementwise=True)
 DECAY = Rule("decay", (), _decay, elementwise=True)
 MOMENTUM = Rule("momentum", ("momentum_buffer",), _momentum, elementwise=True)
@@ -149,6 +189,12 @@ ADAM = Rule("adam", ("exp_avg", "exp_avg_sq"), _adam, elementwise=True)
 AMSGRAD = Rule("amsgrad", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), _amsgrad, elementwise=True)
 RMS = Rule("rms", ("square_avg",), _rms, elementwise=True)
 CENTERED_RMS = Rule("centered rms", ("square_avg", "grad_avg"), _centered_rms, elementwise=True)
+
+ADAGRAD = Rule("adagrad", ("sum",), _adagrad, elementwise=True)
+ADADELTA = Rule("adadelta", ("square_avg", "acc_delta"), _adadelta, elementwise=True)
+ADAMAX = Rule("adamax", ("exp_avg", "exp_inf"), _adamax, elementwise=True)
+RADAM = Rule("radam", ("exp_avg", "exp_avg_sq"), _radam, elementwise=True)
+NADAM = Rule("nadam", ("exp_avg", "exp_avg_sq", "mu_product"), _nadam)  # mu_product is one number for all elements
 
 
 def chain(*links: Rule | None) -> tuple[Rule, ...]:

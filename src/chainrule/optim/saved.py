@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 
 # Switches of PyTorch's implementation that have no counterpart here.
 FOREIGN = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay", "params"}
+NUMBERS = {"step", "mu_product"}  # one for all elements of a parameter
 # What a step leaves in these slots: a step that leaves anything else in them leaves NaN in the weights, too.
 FINITE = {"exp_avg", "grad_avg", "momentum_buffer"}
-SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg"}  # infinite where a gradient's square is beyond the dtype
+SQUARES = {
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "square_avg",
+    "sum",
+    "acc_delta",
+    "exp_inf",
+    "mu_product",
+}  # infinite where a gradient's square is beyond the dtype
 
 
 def state_dict(optimizer: Optimizer) -> dict[str, Any]:
@@ -59,9 +68,10 @@ def load(optimizer: Optimizer, given: dict[str, Any]) -> None:
         group.update(_settings(group, other))
     optimizer.initialize()
     with no_grad():
-        for parameter, own in optimizer.state.items():
-            _copy(own, loaded.get(parameter, {}))
         for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter in optimizer.state:
+                    _copy(optimizer, group, parameter, loaded.get(parameter, {}))
             _share_counters(optimizer, group, loaded)
 
 
@@ -90,8 +100,12 @@ def check(optimizer: Optimizer, given: Any, whole: bool = False) -> dict[Tensor,
 
 def _settings(group: Group, other: dict[str, Any]) -> dict[str, Any]:
     """The settings in a saved group, lists where ours are tuples made tuples."""
-    kept = {key: value for key, value in other.items() if key not in FOREIGN}
+    kept = {key: value for key, value in other.items() if key not in _foreign(group)}
     return {k: tuple(v) if isinstance(v, list) and isinstance(group.get(k), tuple) else v for k, v in kept.items()}
+
+
+def _foreign(group: Group) -> set[str]:
+    return {key for key in FOREIGN if key == "params" or key not in group}
 
 
 def _parameters(groups: list[Group]) -> list[Tensor]:
@@ -124,7 +138,7 @@ def _check_groups(name: str, own: list[Group], given: Any) -> None:
                 f"{len(mine['params'])}. Build model and optimizer as they were when they were saved."
             )
         for key, value in other.items():
-            if key not in FOREIGN and not (alike(mine[key], value) if key in mine else is_plain(value)):
+            if key not in _foreign(mine) and not (alike(mine[key], value) if key in mine else is_plain(value)):
                 raise StateDictError(
                     f"{name}: {key!r} in parameter group {index} of the state_dict must be like {short(mine.get(key))}, got "
                     f"{short(value)}. Give a dict that {name}.state_dict() made."
@@ -176,7 +190,7 @@ def _check_whole(
 
 def _check_state(name: str, parameter: Tensor, values: dict[str, Tensor]) -> None:
     for slot, value in values.items():
-        expected = () if slot == "step" else parameter.shape
+        expected = () if slot in NUMBERS else parameter.shape
         if value.shape != expected:
             raise StateDictError(
                 f"{name}: the state {short(slot)} of a parameter of shape {parameter.shape} must have shape "
@@ -209,10 +223,10 @@ def impossible(slot: str, value: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, 
     return (~(value >= 0), "0 or more") if slot in SQUARES else None
 
 
-def _copy(own: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    for slot, tensor in own.items():
+def _copy(optimizer: Optimizer, group: Group, parameter: Tensor, values: dict[str, Tensor]) -> None:
+    for slot, tensor in optimizer.state[parameter].items():
         if slot != "step":
-            tensor.copy_(values[slot]) if slot in values else tensor.zero_()
+            tensor.copy_(values[slot] if slot in values else optimizer.start(slot, group, parameter))
 
 
 def _share_counters(optimizer: Optimizer, group: Group, loaded: dict[Tensor, dict[str, Any]]) -> None:
