@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chainrule.compiler.watch import Watched
-from chainrule.errors import GradientError
+from chainrule.errors import GradientError, ReplayError
 from chainrule.explain.addresses import largest
 from chainrule.explain.derivation import Derivation
 from chainrule.explain.flow import Flow, gradient_flow
@@ -181,6 +181,11 @@ class Moment:
         return Node(LEAF, (), {}, node.type, value=value, requires_grad=node.requires_grad)
 
     def _noted(self, key: str) -> Array:
+        if key not in self.watched.trace.notes:
+            raise ReplayError(
+                f"Moment: this training has several arrays as its {key}, which are not shown one by one yet. Weights, "
+                f"gradients and updates are there."
+            )
         return self.watched.value(self.watched.trace.notes[key])
 
     def _before(self, handle: Tensor, held: Array | None = None) -> Array:

@@ -393,12 +393,12 @@ def load_run(
             f"load_run: these are not the rows that {folder} was trained on (their hash differs). Pass X and y (and their "
             f"weights) as they were given to fit, without the rows that were held out."
         )
-    if record.header["rows"] != len(rows.x):
+    if record.header["rows"] != rows.count:
         raise DamagedFileError(
-            f"{record.root / 'record.json'}: rows must be {len(rows.x)}, as many as the data have, got "
+            f"{record.root / 'record.json'}: rows must be {rows.count}, as many as the data have, got "
             f"{record.header['rows']}. Copy the run again, or train again."
         )
-    return Run(trainer, record, *rows.arrays)
+    return Run(trainer, record, *rows.parts)
 
 
 def _rebuilt(record: Record) -> tuple[Trainer, object, object]:

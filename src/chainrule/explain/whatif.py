@@ -16,6 +16,7 @@ from chainrule.graph import Array
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs
+from chainrule.training.session import Rows
 from chainrule.training.steps import Program
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def alternatives(
     addresses = dict.fromkeys(address for change in changes for address in [*change.weights, *follow])
     targets = {address: _target(address, shapes) for address in addresses}
     replay = run.replay
+    Rows(replay.x, replay.y).check_single("what_if")
     with replay.lent() as program:
         replay.go_to(step, program)
         start = run.trainer.session.now()
@@ -277,4 +279,5 @@ def _watched(
 
 def _outputs(run: Run, program: Program, rows: Array) -> Array:
     """What the model makes of these rows, in evaluation mode."""
-    return run.trainer.predict(program.feed.x.detach().numpy()[rows])
+    found: Array = run.trainer.predict(program.feed.x.detach().numpy()[rows])
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from chainrule.nn.meaning import BINARY_PROBABILITIES, CLASSES, option_of
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.functions import no_grad
-from chainrule.training import inputs
+from chainrule.training import inputs, several
+from chainrule.training.objective import objective, weighing
 from chainrule.training.session import Rows, Session
+from chainrule.training.several import Losses
 from chainrule.training.steps import wraps
 from chainrule.training.weights import Classes, weights
 
@@ -80,10 +83,30 @@ class Checked:
             DataError, ShapeError, DtypeError, SettingError: they cannot be trained on.
         """
         weighed = sample_weight is not None or class_weight is not None
-        x_array, y_array = self(X, y, who, names, weighed)
         session, dtype = self.session, inputs.model_dtype(self.session.model).numpy
-        weight = weights(sample_weight, class_weight, y_array, session.loss, session.meaning, dtype, who)
+        if self._is_several(X, y):
+            x_array, y_array = self._several(X, y, who, names, dtype, weighed)
+        else:
+            x_array, y_array = self(X, y, who, names, weighed)
+        count = several.count_of(x_array)
+        weight = weights(sample_weight, class_weight, count, y_array, session.loss, session.meaning, dtype, who)
         return Rows(x_array, y_array, weight=weight)
+
+    def _is_several(self, X: object, y: object) -> bool:
+        return y is None or several.is_several(X) or several.is_several(y) or isinstance(self.session.loss, Losses)
+
+    def _several(
+        self, X: object, y: object, who: str, names: tuple[str, str], dtype: np.dtype[Any], weighed: bool
+    ) -> tuple[Any, Any]:
+        """Trees of arrays, tried by one small eager pass."""
+        session = self.session
+        given = {names[0]: X} if y is None else {names[0]: X, names[1]: y}
+        found = several.as_arrays(given, dtype, who)
+        x, y = found[names[0]], found.get(names[1])
+        with session.tried():
+            loss = weighing(session.loss) if weighed else partial(objective, session.loss)
+            several.check(session.model, loss, session.metrics, x, y, who)
+        return x, y
 
     def _remember(self, key: tuple[Any, ...], given: Array, x: Array, y: Array) -> None:
         if len(self._kinds) >= KINDS:

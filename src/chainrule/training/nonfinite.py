@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from chainrule.autodiff import trees
 from chainrule.graph import Node, toposort
 from chainrule.nn import Module
 from chainrule.nn.meaning import meaning_of, option_of
@@ -15,6 +16,7 @@ from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.training.objective import objective
+from chainrule.training.several import called, labelled
 from chainrule.training.state import finite, optimized
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -46,8 +48,8 @@ class Origin:
 class Rows(NamedTuple):
     """A batch: features, targets, and weights of its rows where there are any."""
 
-    x: Tensor
-    y: Tensor
+    x: Any  # a tensor, or a tree of several
+    y: Any
     weight: Tensor | None = None
 
 
@@ -61,7 +63,8 @@ def explain(model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_no
     """
     slower = f"Lower the learning rate (now {optimizer.param_groups[0]['lr']:g}) or clip the gradients (max_norm=1.0)."
     weight = max((_largest(p) for p in model.parameters()), default=0.0)
-    why = _Why(_largest(batch.x), _largest(batch.y), weight, begun, slower)
+    x, y = (max(map(_largest, trees.leaves(part)), default=0.0) for part in (batch.x, batch.y))
+    why = _Why(x, y, weight, begun, slower)
     found = _of_batch(loss, batch.x, batch.y) or _of_step(model, loss, optimizer, batch, max_norm, why)
     if found is not None:
         return str(found)
@@ -71,14 +74,16 @@ def explain(model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_no
     )
 
 
-def _of_batch(loss: Loss, x: Tensor, y: Tensor) -> Origin | None:
+def _of_batch(loss: Loss, x: Any, y: Any) -> Origin | None:
     """What is wrong with the rows themselves."""
-    for name, part in (("X", x), ("y", y)):
+    for name, part in (*labelled(x, "X"), *(labelled(y, "y") if y is not None else ())):
         if not finite(part._node.value):
             return Origin(
                 "batch", "", f"The rows of {name} in this batch hold NaN or infinity, and did not when the training began.",
                 "Leave the arrays as they are while it runs.",
             )  # fmt: skip
+    if not isinstance(y, Tensor):
+        return None
     meaning, labels = meaning_of(loss), y._node.value
     if meaning is None or not meaning.over_classes or labels.dtype.kind == "f":
         return None
@@ -101,7 +106,7 @@ def _of_step(
     model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_norm: float | None, why: _Why
 ) -> Origin | None:
     optimizer.zero_grad()
-    value = objective(loss, model(batch.x), batch.y, batch.weight)
+    value = objective(loss, called(model, batch.x), batch.y, batch.weight)
     node = first_not_finite([value])
     if node is not None:
         return Origin("forward pass", f"op {node.op.name!r}{node.whereabouts()}", *why.of(node))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from chainrule.autodiff import trees
 from chainrule.errors import SettingError
 from chainrule.nn.functional.reduction import weighing_rows, whole
 from chainrule.nn.meaning import name_of, option_of
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import ones
 from chainrule.training.metrics import Metric
+from chainrule.training.several import Losses
 
 
-def objective(loss: Metric, output: Any, target: Any, weight: Tensor | None) -> Tensor:
+def objective(loss: Metric, output: Any, target: Any = None, weight: Tensor | None = None) -> Tensor:
     """The loss of a batch: as the loss says, or with weights w of the rows ``sum(w l) / sum(w)``.
+
+    Without targets (None) the loss is one of the outputs alone.
 
     The losses of this library weigh their rows themselves (with the classes' factors and without the ignored, as
     their mean does); any other has to give a number for each row.
@@ -21,15 +25,17 @@ def objective(loss: Metric, output: Any, target: Any, weight: Tensor | None) -> 
     Raises:
         SettingError: a loss of the user's own that gives one number for all.
     """
+    if isinstance(loss, Losses):
+        return loss.total(lambda part, one, of: objective(part, one, of, weight), output, target)
     if weight is None:
-        return loss(output, target)
+        return measured(loss, output, target)
     if option_of(loss, "weighs_rows", False):
         with weighing_rows(weight) as rows:
-            value = loss(output, target)
+            value = measured(loss, output, target)
         if rows.used:
             return value
     else:
-        value = loss(output, target)
+        value = measured(loss, output, target)
     if not isinstance(value, Tensor) or value.shape != weight.shape:
         came = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
         raise SettingError(
@@ -40,10 +46,16 @@ def objective(loss: Metric, output: Any, target: Any, weight: Tensor | None) -> 
     return (value * weight).sum() / whole(weight.sum())
 
 
+def measured(metric: Metric, output: Any, target: Any) -> Tensor:
+    """A metric of a batch; without targets (None) one of the outputs alone."""
+    return metric(output) if target is None else metric(output, target)  # type: ignore[call-arg]
+
+
 def weighing(loss: Metric) -> Metric:
     """The loss as it is with weights of rows, all of them 1."""
 
-    def weighed(output: Tensor, target: Tensor) -> Tensor:
-        return objective(loss, output, target, ones(len(output), dtype=output.dtype))
+    def weighed(output: Any, target: Any = None) -> Tensor:
+        first = trees.leaves(output)[0]
+        return objective(loss, output, target, ones(len(first), dtype=first.dtype))
 
     return weighed

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.autodiff import trees
 from chainrule.compiler.compile import compile
 from chainrule.compiler.trace import guard
 from chainrule.data.checks import check_batch_size
@@ -17,8 +18,9 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training import inputs
+from chainrule.training import inputs, several
 from chainrule.training.session import Session
+from chainrule.training.several import called
 from chainrule.training.steps import wraps
 
 Array = np.ndarray[Any, Any]
@@ -38,11 +40,10 @@ class Predictor:
         # Kinds of rows that went through as they were, the model that took them and what told its dtype.
         self._taken: dict[tuple[Any, ...], tuple[Module, Tensor | None, DType]] = {}
 
-        def forward(rows: Tensor) -> Tensor:
+        def forward(rows: Any) -> Any:
             model = guard(lambda: session.model)
             with no_grad():
-                output: Tensor = model(rows)
-                return output
+                return called(model, rows)
 
         self._function = forward
         self.forward = compile(forward)
@@ -50,8 +51,10 @@ class Predictor:
     def __reduce__(self) -> Any:
         return Predictor, (self.session,)  # a copy predicts with the copy of the session
 
-    def __call__(self, X: object, batch_size: int) -> Array:
+    def __call__(self, X: object, batch_size: int) -> Any:
         most = check_batch_size(batch_size, "predict")
+        if several.is_several(X):
+            return self._of_tree(X, most)
         few = self._of_few(X, most)
         return self._of_many(X, most) if few is None else few
 
@@ -85,13 +88,38 @@ class Predictor:
             if x is X and x.dtype.kind == "f":
                 first = next((p for p in model.parameters() if p.dtype.is_floating_point), None)
                 self._taken[x.dtype, x.shape[1:]] = model, first, inputs.model_dtype(model)
-            count = len(x)
-            size = min(most, 1 << (count - 1).bit_length())
-            parts = [self._loop(x[start : start + size * _BATCHES], size) for start in range(0, count, size * _BATCHES)]
-        return np.concatenate(parts)
+            found: Array = self._in_batches(x, most)
+            return found
 
-    def _loop(self, x: Array, size: int) -> Array:
-        missing = -len(x) % size
-        filled = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing else x
-        stacked = self.forward.loop(tensor(filled.reshape(-1, size, *x.shape[1:]))).numpy()
-        return np.asarray(stacked.reshape(-1, *stacked.shape[2:])[: len(x)])
+    def _of_tree(self, X: object, most: int) -> Any:
+        """For several inputs."""
+        model = self.session.model
+        wraps(self._function, (model,))
+        x = several.as_arrays({"X": X}, inputs.model_dtype(model).numpy, "predict")["X"]
+        with inputs.mode(model, False):
+            return self._in_batches(x, most)
+
+    def _in_batches(self, x: Any, most: int) -> Any:
+        count = several.count_of(x)
+        size = min(most, 1 << (count - 1).bit_length())
+        starts = range(0, count, size * _BATCHES)
+        parts = [self._loop(several.taken(x, slice(start, start + size * _BATCHES)), size) for start in starts]
+        leaves = [np.concatenate(pieces) for pieces in zip(*map(trees.leaves, parts), strict=True)]
+        return trees.filled(parts[0], leaves)
+
+    def _loop(self, x: Any, size: int) -> Any:
+        """Of some whole batches, the last filled up."""
+        count = several.count_of(x)
+        batches = trees.mapped(lambda array: tensor(_filled(array, size)), x)
+        return trees.mapped(lambda stacked: _unstacked(stacked.numpy(), count), self.forward.loop(batches))
+
+
+def _filled(array: Array, size: int) -> Array:
+    """As whole batches, the last filled up with copies of the last row."""
+    missing = -len(array) % size
+    filled = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+    return filled.reshape(-1, size, *array.shape[1:])
+
+
+def _unstacked(stacked: Array, count: int) -> Array:
+    return np.asarray(stacked.reshape(-1, *stacked.shape[2:])[:count])

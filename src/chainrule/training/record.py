@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chainrule.autodiff import trees
 from chainrule.errors import ChainruleError, DamagedFileError, SettingError
 from chainrule.files.document import Fields, parse, short
 from chainrule.files.reading import MissingFileError, read_whole
@@ -90,7 +91,7 @@ class Record:
         self.folder = Path(text_of(folder))
         self.root = self.folder / "record"
         self.temporary: Temporary | None = None  # keeps a folder of our own alive
-        self.data: tuple[Array, ...] | None = None  # the rows, where they are at hand
+        self.data: tuple[Any, ...] | None = None  # the rows, where they are at hand
         self.opened: Any = None  # the run that was made of it last
         self.header = self._read_header()
 
@@ -327,13 +328,13 @@ def _check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], resume: 
         )
 
 
-def describe(session: Session, *arrays: Array) -> dict[str, Any]:
-    """What record.json says about a training on these arrays."""
+def describe(session: Session, rows: Any) -> dict[str, Any]:
+    """What record.json says about a training on these trees of arrays."""
     position, model, optimizer = session.position, session.model, session.optimizer
     names = {name: list(p.shape) for name, p in model.named_parameters()}
     return {
         "chainrule": __version__, "optimizer": type(optimizer).__name__, "loss": name_of(session.loss),
-        "training": session.identity, "groups": len(optimizer.param_groups), "model": str(model), "parameters": names, "data": digest(*arrays),
+        "training": session.identity, "groups": len(optimizer.param_groups), "model": str(model), "parameters": names, "data": digest(*trees.leaves(rows)),
         **({} if position is None else {k: getattr(position, k) for k in ("rows", "batch_size", "seed", "shuffle")}),
     }  # fmt: skip
 

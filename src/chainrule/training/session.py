@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from chainrule.autodiff import trees
 from chainrule.errors import BusyError, DamagedFileError, DtypeError, SettingError, UnknownNameError
 from chainrule.files.document import Fields
 from chainrule.nn import Module
@@ -26,7 +27,7 @@ from chainrule.optim.schedules import check_state
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.random import Generator, drawing_from
-from chainrule.training import settings, state, steps
+from chainrule.training import settings, several, state, steps
 from chainrule.training.attributes import Attributes
 from chainrule.training.history import History
 from chainrule.training.members import Members
@@ -76,23 +77,49 @@ class Rows:
     """What a fit was given: arrays as the compiled steps take them.
 
     Attributes:
+        x, y: the features and targets: an array each, or a tree of several; y is None where there are no targets.
         held_out: the rows to validate on.
         weight: of each row in the loss; None: they weigh alike.
     """
 
-    x: Array
-    y: Array
+    x: Any
+    y: Any
     held_out: Rows | None = None
     weight: Array | None = None
 
     @property
-    def arrays(self) -> tuple[Array, ...]:
-        """What is trained on."""
+    def parts(self) -> tuple[Any, ...]:
+        """What is trained on: x, y and the weights where there are any."""
         return (self.x, self.y) if self.weight is None else (self.x, self.y, self.weight)
+
+    @property
+    def arrays(self) -> list[Array]:
+        """The leaves of it."""
+        return trees.leaves(self.parts)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are to train on."""
+        return several.count_of(self.x)
+
+    def check_single(self, who: str) -> None:
+        """Raise unless x and y are an array each.
+
+        Raises:
+            SettingError: they are not, and `who` cannot show that yet.
+        """
+        for name, part in (("X", self.x), ("y", self.y)):
+            if not isinstance(part, np.ndarray):
+                came = "no y" if part is None else f"{name} as several arrays"
+                raise SettingError(
+                    f"{who}: it cannot show trainings with several inputs or targets, or without targets, yet; this one has "
+                    f"{came}. What is recorded can be replayed and its weights explained: trainer.run, trainer.explain."
+                )
 
     def same(self, other: Rows) -> bool:
         """Are these the same rows to train on?"""
-        return len(self.arrays) == len(other.arrays) and all(map(_equal, self.arrays, other.arrays))
+        arrays = trees.aligned(self.parts, other.parts)
+        return arrays is not None and all(map(_equal, self.arrays, arrays))
 
 
 def _equal(a: Array, b: Array) -> bool:
@@ -131,8 +158,10 @@ class Session:
         self.model, self.loss, self.optimizer, self.max_norm = model, loss, optimizer, max_norm
         self.check()
         self.output = named(output, "Trainer(output=)") if output is not None else None
-        self.measured = [metrics] if isinstance(metrics, str) else list(metrics)
-        self._metrics = loss, resolve(self.measured, loss, self.meaning)
+        self.measured: Any = [metrics] if isinstance(metrics, str) else metrics
+        if not isinstance(metrics, (str, Mapping)):
+            self.measured = list(metrics)
+        self._metrics = loss, self._resolved()
         self.schedules = Schedules(scheduler, optimizer)
         self.random, self.aside = Generator(0), Generator(ASIDE)
         self.history = History()
@@ -176,8 +205,17 @@ class Session:
     def metrics(self) -> dict[str, Metric]:
         """What is measured beside the loss, by the name it has in the history."""
         if self._metrics[0] is not self.loss:
-            self._metrics = self.loss, resolve(self.measured, self.loss, self.meaning)
+            self._metrics = self.loss, self._resolved()
         return self._metrics[1]
+
+    def _resolved(self) -> dict[str, Metric]:
+        if isinstance(self.loss, several.Losses):
+            return several.metrics_of(self.loss, self.measured)
+        if isinstance(self.measured, Mapping):
+            raise SettingError(
+                "Trainer: metrics by output go with a loss for each output: loss={'name': ...}. Pass a list of metrics."
+            )
+        return resolve(self.measured, self.loss, self.meaning)
 
     # ---------------------------------------------------------------- what shapes a step
 
@@ -442,7 +480,7 @@ class Session:
 
     # ---------------------------------------------------------------- programs
 
-    def program(self, kind: str, x: Array, y: Array, weight: Array | None = None) -> steps.Program:
+    def program(self, kind: str, x: Any, y: Any, weight: Array | None = None) -> steps.Program:
         """The compiled step of this kind over these rows: "training", "recorded", "validation" or "evaluation"."""
         known = self.programs.get(kind)
         if known is None or not known.feed.take(x, y, weight):

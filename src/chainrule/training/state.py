@@ -29,7 +29,7 @@ def parts(loss: Callable[..., Any], name: str = "loss") -> Iterator[tuple[str, A
     """The modules, tensors and objects that a loss is made of, each with its name.
 
     A module is one part, with all below it. Of a function: what it closes over; of a partial: what it was given; of
-    a method: its object; of any other object: its attributes.
+    a method: its object; of any other object: its attributes, and what is in those that are dicts.
     """
     yield name, loss
     if not isinstance(loss, Module):
@@ -50,7 +50,9 @@ def _held(loss: Any) -> dict[str, Any]:
         return {"function": loss.func, **{str(i): value for i, value in enumerate(loss.args)}, **loss.keywords}
     if isinstance(loss, types.MethodType):
         return {"object": loss.__self__, **getattr(loss.__self__, "__dict__", {})}
-    return dict(getattr(loss, "__dict__", {}))
+    own = dict(getattr(loss, "__dict__", {}))
+    tables = [(name, table) for name, table in own.items() if type(table) is dict]
+    return {**own, **{f"{name}.{key}": value for name, table in tables for key, value in table.items()}}
 
 
 def _closed_over(function: Any) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import Generator, current_generator, drawing_from
 from chainrule.training import state
 from chainrule.training.fingerprint import fingerprint
-from chainrule.training.objective import objective
+from chainrule.training.objective import measured, objective
+from chainrule.training.several import called
 
 if TYPE_CHECKING:
     from chainrule.training.session import Session
@@ -261,7 +262,7 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
         # First of all results, so that the weights are still in the cache when the forward pass reads them.
         prints = [fingerprint(session.named().values())] if records else []
         inputs, target, weight = feed.batch(index)
-        output = model(inputs)
+        output = called(model, inputs)
         value = objective(session.loss, output, target, weight)
         value.backward()
         if session.max_norm is not None:
@@ -269,7 +270,8 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
         for mark in prints:
             note("print", mark)
         for key, noted in {"input": inputs, "target": target, "output": output, "loss": value}.items():
-            note(key, noted)
+            if isinstance(noted, Tensor):
+                note(key, noted)
         for name, parameter in model.named_parameters():
             if parameter._grad is not None:  # not `grad`: the trace need not know that somebody looked
                 note(("gradient", name), parameter._grad)
@@ -278,7 +280,8 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
         for handle in session.named().values():
             handle.grad = None
         with no_grad():
-            measures = [value.detach(), *(metric(output.detach(), target) for metric in metrics.values())]
+            output = trees.mapped(Tensor.detach, output)
+            measures = [value.detach(), *(measured(metric, output, target) for metric in metrics.values())]
         return prints, measures, _rates(optimizer, used)
 
     return Program(feed, step, session.random, session, records)
@@ -305,8 +308,8 @@ def evaluation_program(session: Session, feed: Feed, generator: Generator | None
         guard(session.shape)
         with no_grad():
             inputs, target, weight = feed.batch(index)
-            output = session.model(inputs)
-            measures = [metric(output, target) for metric in session.metrics.values()]
+            output = called(session.model, inputs)
+            measures = [measured(metric, output, target) for metric in session.metrics.values()]
             return [], [objective(session.loss, output, target, weight), *measures], []
 
     program = Program(feed, step, generator, session)

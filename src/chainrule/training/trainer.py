@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import IO, Any, Generic, TypeVar, overload
@@ -17,7 +17,7 @@ from chainrule.names import renamed_keywords
 from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import VALUES, Meaning, name_of
 from chainrule.optim import Optimizer, by_name
-from chainrule.training import resuming, saved, steps
+from chainrule.training import resuming, saved, several, steps
 from chainrule.training.callbacks import Callback, Checkpoint, EpochFunction, as_callbacks, begin
 from chainrule.training.checked import Checked
 from chainrule.training.explained import Explained
@@ -63,7 +63,9 @@ class Trainer(Explained):
     Args:
         model: an ``nn.Module`` that gives one row of output for each row of input.
         loss: ``(output, target) -> Tensor`` without axes, the mean over the batch (``F.cross_entropy``,
-            ``nn.MSELoss()``, your own); or the name of one of ``nn.functional`` (``"cross_entropy"``, ``"mse"``).
+            ``nn.MSELoss()``, your own); or the name of one of ``nn.functional`` (``"cross_entropy"``, ``"mse"``). For
+            several outputs a loss of your own takes them as they are, or there is one for each: a dict by name or a
+            tuple by position, which are added up; each of them is measured too, as ``"name_loss"``.
         optimizer: an optimizer over ``model.parameters()``; or the name of one, which is then made over them.
         metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) or functions like the loss.
         output: what the model's outputs mean, where the loss is your own and has no attribute ``reads`` that says it:
@@ -76,6 +78,7 @@ class Trainer(Explained):
             ``{"step": warmup, "epoch": [plateau]}``. Rates of schedules of every step are worked out ahead. A schedule
             given here is saved, recorded, resumed and replayed; one that a callback steps is not.
         lr: the learning rate of an optimizer given by name; None for its own default.
+        loss_weights: by what the losses of several outputs are multiplied before they are added; 1 where not named.
 
     Attributes:
         history: the `History` of the latest `fit`.
@@ -102,15 +105,16 @@ class Trainer(Explained):
     def __init__(
         self,
         model: Module,
-        loss: Metric | str,
+        loss: Metric | str | Mapping[str, Metric | str] | tuple[Metric | str, ...],
         optimizer: Optimizer | str,
         metrics: Iterable[str | Metric] = (),
         max_norm: float | None = None,
         output: str | None = None,
         scheduler: Given = None,
         lr: float | None = None,
+        loss_weights: Mapping[str, float] | Sequence[float] | None = None,
     ) -> None:
-        loss = loss_by_name(loss) if isinstance(loss, str) else loss
+        loss = _loss(loss, loss_weights)
         optimizer = _optimizer(optimizer, model, lr)
         self.session = Session(model, loss, optimizer, metrics, max_norm, output, scheduler)
         check_optimizer(self.session, "Trainer", warn=False)  # `fit` does: until then layers may still be exchanged
@@ -154,7 +158,7 @@ class Trainer(Explained):
     def fit(
         self,
         X: object,
-        y: object,
+        y: object = None,
         epochs: int = 10,
         batch_size: int = 64,
         validation_data: tuple[object, ...] | None = None,
@@ -176,8 +180,10 @@ class Trainer(Explained):
         far comes back with ``interrupted`` set. A second Ctrl-C raises.
 
         Args:
-            X: rows of features, shape (N, ...): floating values take the model's dtype, integers stay.
+            X: rows of features, shape (N, ...): floating values take the model's dtype, integers stay. Several arrays of
+                N rows as a tuple go to the model as ``model(*X)``, as a dict ``model(**X)``.
             y: a target for each row: class numbers (N,) for losses over classes, values of the output's shape else.
+                Several as a tuple or dict; None where the loss is one of the outputs alone, ``loss(output)``.
             epochs: how many passes, 0 or more (with ``resume``, counted from the very first).
             batch_size: rows a step; all of them where there are fewer.
             validation_data: ``(X, y)`` to evaluate after each epoch, or ``(X, y, sample_weight)``.
@@ -222,7 +228,7 @@ class Trainer(Explained):
         check_optimizer(session, "fit")
         rows = self._data(X, y, sample_weight, class_weight, validation_data, validation_split, seed)
         held_out = rows.held_out
-        size = min(check_batch_size(batch_size, "fit"), len(rows.x))
+        size = min(check_batch_size(batch_size, "fit"), rows.count)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
         if record == "" or (not isinstance(record, (bool, str, os.PathLike)) and record is not None):
@@ -232,7 +238,7 @@ class Trainer(Explained):
             )
         shown, listening = report(progress), as_callbacks(callbacks)
         counter("seed", seed)
-        position = Position(len(rows.x), size, int(seed), bool(shuffle))
+        position = Position(rows.count, size, int(seed), bool(shuffle))
         if checkpoint is not None:
             listening.append(Checkpoint(checkpoint))
             resume = self._go_on(os.fspath(checkpoint), position, rows) or resume
@@ -305,16 +311,15 @@ class Trainer(Explained):
     def _split(self, rows: Rows, share: float, seed: int) -> Rows:
         if isinstance(share, bool) or not isinstance(share, (float, np.floating)) or not 0 < share < 1:
             raise SettingError(f"fit: validation_split must be a share between 0 and 1, got {share!r}.")
-        if not 0 < round(share * len(rows.x)) < len(rows.x):
+        if not 0 < round(share * rows.count) < rows.count:
             raise DataError(
-                f"fit: validation_split={share!r} of {len(rows.x)} rows leaves none to train on or none to validate on. "
+                f"fit: validation_split={share!r} of {rows.count} rows leaves none to train on or none to validate on. "
                 f"Choose another share, or leave it out."
             )
-        x, x_held_out, y, y_held_out = train_test_split(rows.x, rows.y, share, seed)
-        weight, held_out = rows.weight, None
-        if rows.weight is not None:  # the same rows: a split depends on their number and the seed
-            weight, held_out, _, _ = train_test_split(rows.weight, rows.y, share, seed)
-        return Rows(x, y, Rows(x_held_out, y_held_out, weight=held_out), weight)
+        numbers = np.arange(rows.count)
+        train, held_out, _, _ = train_test_split(numbers, numbers, share, seed)
+        (x, y, weight), rest = (several.taken((rows.x, rows.y, rows.weight), some) for some in (train, held_out))
+        return Rows(x, y, Rows(rest[0], rest[1], weight=rest[2]), weight)
 
     def _begin(self, new: Position, resume: bool, rows: Rows) -> None:
         session = self.session
@@ -341,9 +346,9 @@ class Trainer(Explained):
         if folder is None and kept is not None:
             folder = os.fspath(kept.folder)
         save = partial(saved.save, session, durable=False, recorded=True)
-        recorder = Recorder(folder, describe(session, *rows.arrays), save, session.position.done, resume)
+        recorder = Recorder(folder, describe(session, rows.parts), save, session.position.done, resume)
         recorder.temporary = recorder.temporary or (kept.temporary if kept is not None else None)
-        recorder.data = rows.arrays
+        recorder.data = rows.parts
         return recorder
 
     # ---------------------------------------------------------------- using the model
@@ -368,16 +373,17 @@ class Trainer(Explained):
         session.check()
         rows = self.checked.rows(X, y, "evaluate", sample_weight)
         with session.held("evaluate"), session.mode(False):
-            size = min(check_batch_size(batch_size, "evaluate"), len(rows.x))
-            values = steps.evaluate(session.program("evaluation", rows.x, rows.y, rows.weight), len(rows.x), size)
+            size = min(check_batch_size(batch_size, "evaluate"), rows.count)
+            values = steps.evaluate(session.program("evaluation", rows.x, rows.y, rows.weight), rows.count, size)
         return dict(zip(("loss", *self.metrics), map(float, values), strict=True))
 
     @renamed_keywords(MEASURE)
-    def predict(self, X: object, batch_size: int = 256) -> Array:
+    def predict(self, X: object, batch_size: int = 256) -> Any:
         """The model's output for each row, in evaluation mode, as a NumPy array: logits under ``F.cross_entropy``.
 
         Args:
-            X: rows as for `fit`; one row of a table is ``X[i:i+1]``.
+            X: rows as for `fit`; one row of a table is ``X[i:i+1]``. Several outputs come as the model gives them, in a
+                tuple or dict of arrays.
             batch_size: rows a native call works on at once.
 
         Raises:
@@ -457,6 +463,18 @@ class Trainer(Explained):
         """
         saved.load(self.session, path)
         self._fed = None  # a file does not say on what it was trained
+
+
+def _loss(given: Any, weights: Any) -> Metric:
+    """The loss: the one given, the one of that name, or one for each of several outputs."""
+    if isinstance(given, (dict, tuple)):
+        return several.Losses(given, weights)
+    if weights is not None:
+        raise SettingError(
+            "Trainer: loss_weights are for a dict or tuple of losses. Give each output its loss, or leave them out."
+        )
+    loss: Metric = loss_by_name(given) if isinstance(given, str) else given
+    return loss
 
 
 def _optimizer(given: Optimizer | str, model: Module, lr: float | None) -> Optimizer:

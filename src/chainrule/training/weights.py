@@ -16,7 +16,14 @@ Classes = Mapping[Any, float] | str  # "balanced"
 
 
 def weights(
-    rows: object, classes: Classes | None, y: Array, loss: Any, meaning: Meaning | None, dtype: np.dtype[Any], who: str
+    rows: object,
+    classes: Classes | None,
+    count: int,
+    y: Any,
+    loss: Any,
+    meaning: Meaning | None,
+    dtype: np.dtype[Any],
+    who: str,
 ) -> Array | None:
     """The weight of each row, or None where neither rows nor classes were given one.
 
@@ -24,6 +31,7 @@ def weights(
         rows: a number for each row, 0 or more.
         classes: a number for each class, 1 for those that are not named; or "balanced": ``n / (k n_c)`` for n_c of n
             rows in one of k classes.
+        count: how many rows there are.
         y: the targets as a step takes them.
         dtype: of the weights.
 
@@ -32,13 +40,13 @@ def weights(
     """
     if rows is None and classes is None:
         return None
-    found = np.ones(len(y)) if rows is None else _of_rows(rows, len(y), f"{who}: sample_weight")
+    found = np.ones(count) if rows is None else _of_rows(rows, count, f"{who}: sample_weight")
     if classes is not None:
         found = found * _of_classes(classes, y, loss, meaning, f"{who}: class_weight")
     found = in_dtype(found, dtype, f"{who}: the weights of the rows")
     if not found.any():
         raise DataError(
-            f"{who}: the weights of all {len(y)} rows are 0, so there is nothing to learn. Leave some above 0."
+            f"{who}: the weights of all {count} rows are 0, so there is nothing to learn. Leave some above 0."
         )
     return found
 
@@ -55,7 +63,7 @@ def _of_rows(given: object, count: int, who: str) -> Array:
     return found
 
 
-def _of_classes(given: Classes, y: Array, loss: Any, meaning: Meaning | None, who: str) -> Array:
+def _of_classes(given: Classes, y: Any, loss: Any, meaning: Meaning | None, who: str) -> Array:
     labels = _labels(y, loss, meaning, who)
     counted = labels != option_of(loss, "ignore_index")
     present, place, counts = np.unique(labels[counted], return_inverse=True, return_counts=True)
@@ -76,8 +84,13 @@ def _of_classes(given: Classes, y: Array, loss: Any, meaning: Meaning | None, wh
     return found
 
 
-def _labels(y: Array, loss: Any, meaning: Meaning | None, who: str) -> Array:
+def _labels(y: Any, loss: Any, meaning: Meaning | None, who: str) -> Array:
     """The class number of each row."""
+    if not isinstance(y, np.ndarray):
+        raise SettingError(
+            f"{who} needs one array of targets, got {'none' if y is None else 'several'}. Give the rows weights "
+            f"(sample_weight) instead."
+        )
     one_each = y.reshape(len(y)) if y.size == len(y) else None
     if meaning is not None and meaning.over_classes and y.dtype.kind == "i" and one_each is not None:
         return one_each

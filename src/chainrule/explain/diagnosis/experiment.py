@@ -348,7 +348,8 @@ class Laboratory:
     def outputs(self, remedy: Remedy, x: Array) -> Array:
         """The model's outputs for rows as they are given to the user's model."""
         with np.errstate(all="ignore"):
-            return self.predictor(self.inputs(x, remedy), 256)
+            found: Array = self.predictor(self.inputs(x, remedy), 256)
+            return found
 
 
 def _began(session: Session) -> tuple[Standing, Rows]:

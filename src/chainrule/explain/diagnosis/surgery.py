@@ -154,6 +154,7 @@ def check_fitted(trainer: Any) -> None:
             "diagnose: this training was loaded from a file, which holds neither its data nor its first weights. "
             "Build the model and call fit with the same arguments: one seed repeats it to the bit."
         )
+    trainer.session.rows.check_single("diagnose")
     if trainer.session.rows.weight is not None and not option_of(trainer.loss, "weighs_rows", False):
         raise SettingError(
             f"diagnose: with weights of rows, it cannot compare outputs under a loss of your own yet, got "

@@ -85,6 +85,8 @@ def report_of(
     names: list[str] | None = None, image_shape: tuple[int, int] | None = None, frames: int = FRAMES,
 ) -> Report:  # fmt: skip
     """The report of a run, or of the trainer's next step where none was recorded."""
+    if trainer.session.rows is not None:
+        trainer.session.rows.check_single("Trainer.report")
     test = building.held_out(trainer)
     if data is not None:
         test = inputs.rows(trainer.model, trainer.loss, {}, *data, "report", meaning=trainer.meaning)

@@ -110,6 +110,7 @@ def _rows(trainer: Trainer) -> Rows:
     rows = trainer.session.rows
     if rows is None:
         raise SettingError("Trainer.report: nothing was trained yet, so there is no step to show. Call fit first.")
+    rows.check_single("Trainer.report")
     return rows
 
 

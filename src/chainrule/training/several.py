@@ -1,0 +1,224 @@
+"""Several inputs, outputs and targets: trees (tuples and dicts) whose leaves have one row each for an example.
+
+A tuple of arrays, or a dict of them, is several; a list is rows, whatever is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.autodiff import trees
+from chainrule.data.checks import as_array, as_integers, in_dtype
+from chainrule.errors import DataError, SettingError, ShapeError
+from chainrule.nn import Module, loss_by_name
+from chainrule.nn.meaning import meaning_of
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import tensor
+from chainrule.tensor.functions import no_grad
+from chainrule.training.metrics import Metric, resolve
+
+Array = np.ndarray[Any, Any]
+Loss = Callable[..., Tensor]
+
+
+def is_several(value: object) -> bool:
+    """Is it a tuple or dict of arrays?"""
+    if isinstance(value, dict):
+        return True
+    return isinstance(value, tuple) and len(value) > 0 and all(map(_is_array, value))
+
+
+def _is_array(value: object) -> bool:
+    return hasattr(value, "__array__") or isinstance(value, Tensor) or is_several(value)
+
+
+def labelled(tree: Any, name: str) -> list[tuple[str, Any]]:
+    """The leaves of a tree, each with what to call it: ``X['age']``, ``y[0]``."""
+    if isinstance(tree, dict):
+        return [found for key, item in tree.items() for found in labelled(item, f"{name}[{key!r}]")]
+    if is_several(tree):
+        return [found for i, item in enumerate(tree) for found in labelled(item, f"{name}[{i}]")]
+    return [(name, tree)]
+
+
+def called(model: Callable[..., Any], x: Any) -> Any:
+    """The model of one input, of several by position (a tuple), or by name (a dict)."""
+    if isinstance(x, dict):
+        return model(**x)
+    return model(*x) if isinstance(x, tuple) else model(x)
+
+
+def as_arrays(given: Mapping[str, Any], dtype: np.dtype[Any], who: str) -> dict[str, Any]:
+    """Trees by name, with every leaf as an array: floats and booleans in `dtype`, integers as integers.
+
+    Raises:
+        DataError: a leaf is no array of finite numbers, or they have not all as many rows.
+    """
+    found = []
+    for name, tree in given.items():
+        leaves = [(label, as_array(leaf, f"{who}: {label}")) for label, leaf in labelled(tree, name)]
+        if not leaves:
+            raise DataError(f"{who}: {name} must hold at least one array, got an empty {type(tree).__name__}.")
+        found += leaves
+    first, rows = found[0][0], len(found[0][1])
+    for label, array in found:
+        if len(array) != rows:
+            raise DataError(
+                f"{who}: {label} must have a row for each of {first}, which has {rows}, got {len(array)}. "
+                f"Check that they belong together."
+            )
+    arrays = iter([_converted(array, dtype, f"{who}: {label}") for label, array in found])
+    return {name: _filled(tree, arrays) for name, tree in given.items()}
+
+
+def _converted(array: Array, dtype: np.dtype[Any], who: str) -> Array:
+    if array.dtype.kind in "iu":
+        return as_integers(array, who)
+    return in_dtype(array, dtype, who)
+
+
+def _filled(tree: Any, arrays: Iterator[Array]) -> Any:
+    """The tree with these arrays as its leaves (a list is one of them, whatever is in it)."""
+    if isinstance(tree, dict):
+        return {key: _filled(item, arrays) for key, item in tree.items()}
+    return tuple(_filled(item, arrays) for item in tree) if is_several(tree) else next(arrays)
+
+
+def few(tree: Any, count: int) -> Any:
+    """Tensors of the first rows."""
+    return trees.mapped(lambda array: tensor(array[:count]), tree)
+
+
+def taken(tree: Any, rows: Any) -> Any:
+    """These rows of every leaf."""
+    return trees.mapped(lambda array: array[rows], tree)
+
+
+def count_of(tree: Any) -> int:
+    """How many rows there are."""
+    return len(trees.leaves(tree)[0])
+
+
+class Losses:
+    """A loss for each output, by name or position; together ``sum of weight * loss``.
+
+    Args:
+        losses: a dict or tuple of losses, functions or names.
+        weights: of some of the losses by name or position; 1 for the others.
+
+    Example:
+        >>> import chainrule as cr
+        >>> both = Losses({"price": "mse", "sold": "binary_cross_entropy_with_logits"}, {"sold": 2.0})
+        >>> outputs = {"price": cr.tensor([1.0]), "sold": cr.tensor([0.0])}
+        >>> both(outputs, {"price": cr.tensor([3.0]), "sold": cr.tensor([1.0])})
+        tensor(5.3863)
+    """
+
+    def __init__(self, losses: Any, weights: Mapping[Any, float] | Sequence[float] | None = None) -> None:
+        items = losses.items() if isinstance(losses, dict) else enumerate(losses)
+        self.losses = {key: loss_by_name(loss) if isinstance(loss, str) else loss for key, loss in items}
+        for key, loss in self.losses.items():
+            if not callable(loss) or isinstance(loss, type):
+                raise SettingError(f"Trainer: loss[{key!r}] must be a loss or the name of one, got {loss!r}.")
+        given = dict(weights.items() if isinstance(weights, Mapping) else enumerate(weights or ()))
+        strange = [key for key in given if key not in self.losses]
+        if strange:
+            raise SettingError(
+                f"Trainer: loss_weights names {strange[0]!r}, and there are losses for {_names(self.losses)}."
+            )
+        self.weights = {key: float(given.get(key, 1.0)) for key in self.losses}
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        return self.total(lambda loss, one, of: loss(one, of), output, target)
+
+    def total(self, made: Callable[[Loss, Any, Any], Tensor], output: Any, target: Any) -> Tensor:
+        """The weighted sum of what `made(loss, output, target)` makes of each part."""
+        terms = [weight * self.part(key, made, output, target) for key, weight in self.weights.items()]
+        total: Tensor = sum(terms[1:], terms[0])
+        return total
+
+    def part(self, key: Any, made: Callable[[Loss, Any, Any], Tensor], output: Any, target: Any) -> Tensor:
+        """What `made` makes of one part."""
+        return made(self.losses[key], self._of(output, key, "outputs"), self._of(target, key, "targets"))
+
+    def _of(self, tree: Any, key: Any, what: str) -> Any:
+        keys = tree.keys() if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, tuple) else None
+        if keys is None or set(keys) != set(self.losses):
+            came = f"{_names(keys)}" if keys is not None else f"one {type(tree).__name__}"
+            raise ShapeError(
+                f"fit: there are losses for {_names(self.losses)}, so there must be {what} for the same, got {came}. "
+                f"Return a dict from forward, and pass y as a dict with the same names (or tuples for both)."
+            )
+        return tree[key]
+
+
+def _names(keys: Any) -> str:
+    return ", ".join(map(repr, keys))
+
+
+def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any, who: str) -> None:
+    """One small eager pass: the model takes these rows, and loss and metrics its outputs and these targets.
+
+    Raises:
+        ShapeError: an output has not a row for each row, or a loss or metric is no tensor without axes.
+    """
+    rows = min(2, count_of(x))
+    with no_grad():
+        output = called(model, few(x, rows))
+        for i, leaf in enumerate(trees.leaves(output)):
+            if not isinstance(leaf, Tensor) or leaf.ndim == 0 or len(leaf) != rows:
+                came = f"shape {leaf.shape} for {rows}" if isinstance(leaf, Tensor) else type(leaf).__name__
+                raise ShapeError(
+                    f"{who}: each output of the model must be a tensor with a row for each row of X, got {came} (output "
+                    f"{i}). Keep the first axis for the rows."
+                )
+        for what, function in {"loss": loss, **metrics}.items():
+            value = function(output) if y is None else function(output, few(y, rows))
+            if not isinstance(value, Tensor) or value.ndim:
+                came = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
+                raise ShapeError(
+                    f"{who}: {what} must be a tensor without axes (the mean over the batch), got {came}. "
+                    f"Reduce it, for example with .mean()."
+                )
+
+
+def metrics_of(losses: Losses, given: Any) -> dict[str, Metric]:
+    """The metrics under the names they have in the history: the loss of each output, and what was given for it.
+
+    Args:
+        given: a dict from the name or position of an output to its metrics, or functions of all outputs and targets.
+
+    Raises:
+        SettingError: a metric by name without its output, or an output that there is none of.
+    """
+    found: dict[str, Metric] = {f"{key}_loss": _Part(losses, key, loss) for key, loss in losses.losses.items()}
+    if not isinstance(given, Mapping):
+        named = [metric for metric in given if isinstance(metric, str)]
+        if named:
+            raise SettingError(
+                f"Trainer: with a loss for each output, say which one the metric {named[0]!r} is of: "
+                f"metrics={{{next(iter(losses.losses))!r}: [{named[0]!r}]}}."
+            )
+        return {**found, **resolve(given, losses, None)}
+    for key, some in given.items():
+        if key not in losses.losses:
+            raise SettingError(
+                f"Trainer: metrics names the output {key!r}, and there are losses for {_names(losses.losses)}."
+            )
+        loss = losses.losses[key]
+        for name, metric in resolve([some] if callable(some) else some, loss, meaning_of(loss)).items():
+            found[f"{key}_{name}"] = _Part(losses, key, metric)
+    return found
+
+
+class _Part:
+    """A loss or metric of one of several outputs."""
+
+    def __init__(self, losses: Losses, key: Any, function: Metric) -> None:
+        self.losses, self.key, self.function = losses, key, function
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        return self.losses.part(self.key, lambda _, one, of: self.function(one, of), output, target)
