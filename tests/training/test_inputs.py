@@ -257,7 +257,6 @@ NOT_NUMBERS = [
     ([[1.0, 2.0], [3.0]], "must be a rectangular array, got rows of different lengths. Pad or cut them to one length."),
     (np.ma.masked_greater(X, 2.0), f"must be known everywhere, got an array with {(X > 2).sum()} values masked out. Fill them (.filled(value)), or drop their rows."),
     ((X, X[:, :2]), "must be one array with a row for each example, got a tuple of 2 arrays of shapes (103, 6) and (103, 2). Join them along the columns (numpy.concatenate(..., axis=1)) and split them again in the model's forward; rows that are arrays of their own: numpy.stack."),
-    ({"a": X}, "must be one array with a row for each example, got a dict of 'a'. Join its arrays along the columns (numpy.concatenate(..., axis=1)), and split them in the model's forward."),
     (X[:0], "must have at least one row, got shape (0, 6). Check how the data was loaded."),
     (np.zeros((103, 0)), "must have a number in each row, got shape (103, 0). Check how the data was loaded."),
     (np.array(3.0), "must have an axis of rows, got a single number. Put it into a list."),
@@ -432,3 +431,14 @@ def test_a_split_is_made_of_rows_that_were_checked_whole():
     given.fit(x_train, y_train, validation_data=(x_held, y_held), seed=4, epochs=2, progress=False)
     assert bits(split) == bits(given)
     assert split.history["val_loss"] == given.history["val_loss"]
+
+
+def test_a_dict_goes_to_forward_by_name():
+    text = (
+        "X goes to forward(x), which does not take a dict of 'a': missing a required argument: 'x'. Name the inputs as forward "
+        "does; or join the arrays along the columns (numpy.concatenate(..., axis=1)) for a model of one."
+    )
+    with raises(DataError, f"fit: {text}"):
+        make().fit({"a": X}, y, progress=False)
+    with raises(DataError, f"predict: {text}"):
+        make().predict({"a": X})

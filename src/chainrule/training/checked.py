@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compiler.reading import Reading
+from chainrule.data.checks import as_array
 from chainrule.graph import LEAF, Node, Type
 from chainrule.nn.meaning import BINARY_PROBABILITIES, CLASSES, option_of
 from chainrule.tensor import Tensor
@@ -84,19 +85,28 @@ class Checked:
         """
         weighed = sample_weight is not None or class_weight is not None
         session, dtype = self.session, inputs.model_dtype(self.session.model).numpy
-        if self._is_several(X, y):
-            x_array, y_array = self._several(X, y, who, names, dtype, weighed)
+        inputs_several, targets_several = self._several(X, y)
+        if y is None or inputs_several or targets_several:
+            x_array, y_array = self._tried(
+                X if inputs_several else as_array(X, f"{who}: {names[0]}"),
+                y if y is None or targets_several else as_array(y, f"{who}: {names[1]}"),
+                who, names, dtype, weighed,
+            )  # fmt: skip
         else:
             x_array, y_array = self(X, y, who, names, weighed)
         count = several.count_of(x_array)
         weight = weights(sample_weight, class_weight, count, y_array, session.loss, session.meaning, dtype, who)
         return Rows(x_array, y_array, weight=weight)
 
-    def _is_several(self, X: object, y: object) -> bool:
-        return y is None or several.is_several(X) or several.is_several(y) or isinstance(self.session.loss, Losses)
+    def _several(self, X: object, y: object) -> tuple[bool, bool]:
+        """Are there several inputs? Several targets? A tuple is where the model or the loss take several."""
+        session = self.session
+        by_part = isinstance(session.loss, Losses)
+        inputs_several = several.are_inputs(session.model, X)
+        return inputs_several, by_part or isinstance(y, dict) or (inputs_several and several.is_several(y))
 
-    def _several(
-        self, X: object, y: object, who: str, names: tuple[str, str], dtype: np.dtype[Any], weighed: bool
+    def _tried(
+        self, X: Any, y: Any, who: str, names: tuple[str, str], dtype: np.dtype[Any], weighed: bool
     ) -> tuple[Any, Any]:
         """Trees of arrays, tried by one small eager pass."""
         session = self.session

@@ -53,7 +53,7 @@ class Predictor:
 
     def __call__(self, X: object, batch_size: int) -> Any:
         most = check_batch_size(batch_size, "predict")
-        if several.is_several(X):
+        if isinstance(X, (tuple, dict)) and several.are_inputs(self.session.model, X):
             return self._of_tree(X, most)
         few = self._of_few(X, most)
         return self._of_many(X, most) if few is None else few
@@ -96,6 +96,7 @@ class Predictor:
         model = self.session.model
         wraps(self._function, (model,))
         x = several.as_arrays({"X": X}, inputs.model_dtype(model).numpy, "predict")["X"]
+        several.check_inputs(model, x, "predict")
         with inputs.mode(model, False):
             return self._in_batches(x, most)
 

@@ -1,10 +1,11 @@
 """Several inputs, outputs and targets: trees (tuples and dicts) whose leaves have one row each for an example.
 
-A tuple of arrays, or a dict of them, is several; a list is rows, whatever is in it.
+A dict of arrays is several, and a tuple of arrays where the model's ``forward`` takes so many; a list is rows.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from chainrule.autodiff import trees
 from chainrule.data.checks import as_array, as_integers, in_dtype
 from chainrule.errors import DataError, SettingError, ShapeError
 from chainrule.nn import Module, loss_by_name
+from chainrule.nn.compiled import CompiledModule
 from chainrule.nn.meaning import meaning_of
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
@@ -29,6 +31,48 @@ def is_several(value: object) -> bool:
     if isinstance(value, dict):
         return True
     return isinstance(value, tuple) and len(value) > 0 and all(map(_is_array, value))
+
+
+def are_inputs(model: Callable[..., Any], X: object) -> bool:
+    """Are these several inputs for the model, and not the rows of one?"""
+    if isinstance(X, dict):
+        return True
+    if not is_several(X) or not isinstance(X, tuple):
+        return False
+    kinds = _signature(model).parameters.values()
+    if any(one.kind is one.VAR_POSITIONAL for one in kinds):
+        return True
+    positional = [one for one in kinds if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    needed = sum(one.default is one.empty for one in positional)
+    return len(positional) > 1 and needed <= len(X) <= len(positional)
+
+
+def _signature(model: Callable[..., Any]) -> inspect.Signature:
+    inner = model._function if isinstance(model, CompiledModule) else model
+    return inspect.signature(inner.forward if isinstance(inner, Module) else inner)
+
+
+def check_inputs(model: Callable[..., Any], x: Any, who: str) -> None:
+    """Raise unless the model's ``forward`` takes these inputs.
+
+    Raises:
+        DataError: it has other names, or another number of arguments.
+    """
+    signature = _signature(model)
+    try:
+        signature.bind(
+            *(() if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)), **(x if isinstance(x, dict) else {})
+        )
+    except TypeError as error:
+        came = (
+            f"a dict of {_names(x) or 'nothing'}"
+            if isinstance(x, dict)
+            else f"{len(x) if isinstance(x, tuple) else 1} arrays"
+        )
+        raise DataError(
+            f"{who}: X goes to forward({', '.join(signature.parameters)}), which does not take {came}: {error}. Name the inputs as "
+            f"forward does; or join the arrays along the columns (numpy.concatenate(..., axis=1)) for a model of one."
+        ) from None
 
 
 def _is_array(value: object) -> bool:
@@ -166,6 +210,7 @@ def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any
         ShapeError: an output has not a row for each row, or a loss or metric is no tensor without axes.
     """
     rows = min(2, count_of(x))
+    check_inputs(model, x, who)
     with no_grad():
         output = called(model, few(x, rows))
         for i, leaf in enumerate(trees.leaves(output)):
