@@ -1,4 +1,4 @@
-"""Data: bundled sets, tables, orders and splits that a seed repeats, and checks before training."""
+"""Data: bundled sets, tables, sources larger than memory, orders and splits that a seed repeats, and checks before training."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -8,12 +8,30 @@ from chainrule.data.sources import Dataset, load
 
 if TYPE_CHECKING:
     from chainrule.data.table import Table, TablePipeline, read_table
+    from chainrule.data.windows import Cursor, Source, Window, as_source, check_fingerprint
 
-_TABLES = ("Table", "TablePipeline", "read_table")  # brought in when first asked for: they need the extra "data"
-__all__ = ["Dataset", "Table", "TablePipeline", "load", "read_table", "shuffled_indices", "train_test_split"]
+# Brought in when first asked for: tables need the extra "data", and both take time to import.
+_LATER = {
+    **dict.fromkeys(("Table", "TablePipeline", "read_table"), "chainrule.data.table"),
+    **dict.fromkeys(("Cursor", "Source", "Window", "as_source", "check_fingerprint"), "chainrule.data.windows"),
+}
+__all__ = [
+    "Cursor",
+    "Dataset",
+    "Source",
+    "Table",
+    "TablePipeline",
+    "Window",
+    "as_source",
+    "check_fingerprint",
+    "load",
+    "read_table",
+    "shuffled_indices",
+    "train_test_split",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _TABLES:
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("chainrule.data.table"), name)
+    return getattr(import_module(_LATER[name]), name)
