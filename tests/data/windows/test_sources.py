@@ -217,7 +217,7 @@ def test_columns_of_lists_of_one_length():
     pa = pytest.importorskip("pyarrow")
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), 4)
     table = pa.table({"v": vectors, "y": Y})
-    x, y = as_source(table, target="y").head(9)
+    x, _ = as_source(table, target="y").head(9)
     assert np.array_equal(x, X[:9])
     (window,) = as_source(table).windows(shuffle=False)
     assert np.array_equal(window.arrays["v"], X)
