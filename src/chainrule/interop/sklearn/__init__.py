@@ -8,5 +8,6 @@ except ImportError as error:
     ) from error
 
 from chainrule.interop.sklearn.mlp import MLPClassifier, MLPRegressor
+from chainrule.interop.sklearn.networks import NetworkClassifier, NetworkRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor"]

@@ -25,7 +25,7 @@ class Orders:
 
     def __init__(self, rows: int, random: np.random.RandomState, shuffle: bool) -> None:
         self.random, self.shuffle = random, shuffle
-        self.latest = np.arange(rows)
+        self.latest, self.drawn = np.arange(rows), 0
         self._mark()
 
     def _mark(self) -> None:
@@ -36,10 +36,13 @@ class Orders:
     def ahead(self, epochs: int) -> Array:
         """The orders of the next epochs, shape (epochs, rows)."""
         self._mark()
+        self.drawn = epochs
         return np.stack([self._next() for _ in range(epochs)])
 
     def used(self, epochs: int) -> None:
         """So many of those that `ahead` gave; the others are to come again."""
+        if epochs == self.drawn:
+            return
         self.latest, state = self.before
         if state is not None:
             self.random.set_state(state)
@@ -82,7 +85,9 @@ class Block:
     def run(self, epochs: int, pace: Pace) -> Array:
         """The next epochs; the loss of each, its batches weighted by their rows."""
         whole, rest, validation = self.loops
-        for _ in range(epochs):
+        if whole is not None and rest is None and validation is None:
+            pace.advance(whole, self.whole * epochs)
+        for _ in range(epochs if rest is not None or validation is not None else 0):
             if whole is not None:
                 pace.advance(whole, self.whole)
             if rest is not None:

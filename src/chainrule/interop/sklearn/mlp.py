@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn import neural_network
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from chainrule.interop.sklearn import formula, scores
 from chainrule.interop.sklearn.perceptron import Perceptron
@@ -21,6 +21,16 @@ _MORE: dict[str, Any] = {
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "dtype": [StrOptions({"float32", "float64"}), None],
 }
+
+
+def refuse_balanced(incremental: bool) -> None:
+    """Raise for `partial_fit`, which sees only some of the rows."""
+    if incremental:
+        raise ValueError(
+            "class_weight='balanced' is not supported for partial_fit, which sees only some of the rows. Pass the weights "
+            "themselves: sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y) of all of them, as "
+            "a dict."
+        )
 
 
 class MLPClassifier(Perceptron, neural_network.MLPClassifier):
@@ -75,15 +85,16 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
     def _row_weights(self, y: Array, sample_weight: Any, incremental: bool) -> Any:
         if self.class_weight is None:
             return sample_weight
-        if incremental and self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight='balanced' is not supported for partial_fit, which sees only some of the rows. Pass the "
-                "weights themselves: sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y) "
-                "of all of them, as a dict."
-            )
-        labels = y.astype(int) if self._multilabel else self._labels(y)
-        found = compute_sample_weight(self.class_weight, labels)
-        return found if sample_weight is None else found * sample_weight
+        if self.class_weight != "balanced":
+            found = compute_sample_weight(self.class_weight, y.astype(int) if self._multilabel else self._labels(y))
+            return found if sample_weight is None else found * sample_weight
+        refuse_balanced(incremental)
+        each = sample_weight if sample_weight is not None else np.ones(len(y))
+        for column in y.T if self._multilabel else [self._labels(y)]:
+            classes, numbers = np.unique(column, return_inverse=True)
+            shares = compute_class_weight("balanced", classes=classes, y=column, sample_weight=sample_weight)
+            each = each * shares[numbers]
+        return each
 
     @property
     def _multilabel(self) -> bool:

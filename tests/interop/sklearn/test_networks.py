@@ -1,0 +1,238 @@
+"""Any module as an estimator: what its trainer gives, in scikit-learn's terms."""
+
+import pickle
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import chainrule as cr
+from chainrule import nn, optim
+from chainrule.errors import SettingError
+from chainrule.sklearn import NetworkClassifier, NetworkRegressor
+from chainrule.tensor.random import drawing_from
+
+
+def scaled(load):
+    X, y = load(return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+WINE, CANCER, DIABETES = scaled(load_wine), scaled(load_breast_cancer), scaled(load_diabetes)
+NAMES = np.array(["red", "rosé", "white"], object)[WINE[1]]
+
+
+def network(inputs, outputs):
+    return nn.Sequential(nn.Linear(inputs, 16), nn.Tanh(), nn.Linear(16, outputs))
+
+
+def classifier(**settings):
+    return NetworkClassifier(network, **{"lr": 0.01, "epochs": 20, "random_state": 0, **settings})
+
+
+def regressor(**settings):
+    return NetworkRegressor(network, **{"lr": 0.01, "epochs": 20, "random_state": 0, **settings})
+
+
+def weights(model):
+    return [value.numpy() for value in model.module_.state_dict().values()]
+
+
+def assert_equal(one, other):
+    for a, b in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_fit_is_the_trainers_fit():
+    model = classifier(epochs=5).fit(*WINE)
+    module = clone(model).fit(*WINE).module_  # the same weights to begin with, by the same seed
+    random = np.random.RandomState(0)
+    with drawing_from(cr.Generator(random.randint(2**31))):
+        module = network(13, 3)
+    trainer = cr.Trainer(module, "cross_entropy", "adam", lr=0.01)
+    trainer.fit(WINE[0], WINE[1], epochs=5, seed=random.randint(2**31), progress=False)
+    for found, expected in zip(weights(model), module.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(found, expected.numpy())
+    np.testing.assert_array_equal(model.predict_proba(WINE[0]), trainer.predict_proba(WINE[0]))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        classifier(dtype="float64", batch_size=500, epochs=80, lr=0.02),
+        regressor(dtype="float64", batch_size=500, epochs=150, lr=0.02),
+    ],
+    ids=["classifier", "regressor"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learns_checks_pass(estimator):
+    found = check_estimator(estimator, on_fail=None, on_skip=None)
+    assert len(found) > 50
+    assert {check["check_name"] for check in found if check["status"] != "passed"} <= {"check_array_api_input"}
+
+
+def test_text_labels_come_out_again():
+    model = classifier(epochs=40).fit(WINE[0], NAMES)
+    assert list(model.classes_) == ["red", "rosé", "white"]
+    assert model.score(WINE[0], NAMES) > 0.97
+    assert model.predict_proba(WINE[0]).sum(axis=1) == pytest.approx(1)
+
+
+def test_one_output_for_two_classes():
+    X, y = CANCER[0], np.array(["benign", "malignant"])[CANCER[1]]
+    model = classifier(loss="binary_cross_entropy_with_logits").fit(X, y)
+    assert model.module_[2].out_features == 1
+    assert model.predict_proba(X).shape == (len(X), 2)
+    assert list(model.predict(X)) == list(model.classes_[model.predict_proba(X).argmax(axis=1)])
+    assert model.score(X, y) > 0.97
+    with pytest.raises(
+        ValueError, match=r"^Only binary classification is supported with the loss 'binary_cross_entropy"
+    ):
+        model.fit(*WINE)
+
+
+def test_rows_may_have_several_axes():
+    X, y = load_digits(return_X_y=True)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    model = NetworkClassifier(module, lr=0.01, epochs=10).fit(X.reshape(-1, 8, 8) / 16, y)
+    assert model.score(X.reshape(-1, 8, 8) / 16, y) > 0.95
+
+
+def test_the_module_given_stays_as_it_was():
+    module = network(13, 3)
+    before = [value.numpy().copy() for value in module.state_dict().values()]
+    first, second = (NetworkClassifier(module, epochs=3, random_state=1).fit(*WINE) for _ in range(2))
+    for value, kept in zip(module.state_dict().values(), before, strict=True):
+        np.testing.assert_array_equal(value.numpy(), kept)
+    assert_equal(first, second)
+
+
+def test_random_state_is_of_weights_and_orders():
+    assert_equal(classifier().fit(*WINE), classifier().fit(*WINE))
+    assert (weights(classifier().fit(*WINE))[0] != weights(classifier(random_state=1).fit(*WINE))[0]).any()
+
+
+def test_a_pickle_predicts_and_holds_no_rows():
+    X, y = np.tile(WINE[0], (50, 1)), np.tile(NAMES, 50)
+    model = classifier(epochs=2, early_stopping="val_loss").fit(X, y)
+    text = pickle.dumps(model)
+    assert len(text) < X.nbytes / 10
+    again = pickle.loads(text)
+    np.testing.assert_array_equal(again.predict_proba(WINE[0]), model.predict_proba(WINE[0]))
+
+
+def test_partial_fit_goes_on_after_a_pickle():
+    model = classifier(early_stopping=None).fit(*WINE)
+    again = pickle.loads(pickle.dumps(model))
+    assert_equal(again.partial_fit(*WINE), model.partial_fit(*WINE))
+
+
+def test_partial_fit_needs_the_classes_once():
+    model = classifier()
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        model.partial_fit(WINE[0][:50], NAMES[:50])
+    model.partial_fit(WINE[0][:50], NAMES[:50], classes=np.unique(NAMES))
+    for _ in range(40):
+        model.partial_fit(WINE[0], NAMES)
+    assert model.score(WINE[0], NAMES) > 0.97
+    with pytest.raises(ValueError, match="y has labels that are not among the classes"):
+        model.partial_fit(WINE[0][:1], ["blue"])
+
+
+def test_a_warm_start_goes_on():
+    cold, warm = classifier(epochs=5), classifier(epochs=5, warm_start=True)
+    assert_equal(cold.fit(*WINE), warm.fit(*WINE))
+    assert warm.fit(*WINE).history_["loss"][0] < cold.fit(*WINE).history_["loss"][0]
+
+
+def test_early_stopping_keeps_the_best_epoch():
+    model = classifier(
+        lr=0.05, epochs=300, metrics=["accuracy"], early_stopping="val_accuracy", n_iter_no_change=5
+    ).fit(*WINE)
+    seen = model.history_["val_accuracy"]
+    assert model.n_iter_ < 300
+    assert seen[model.best_epoch_ - 1] == max(seen)
+    assert model.best_epoch_ == 1 + int(np.argmax(seen))
+    shorter = classifier(lr=0.05, epochs=model.best_epoch_, metrics=["accuracy"], early_stopping="val_accuracy", tol=-1)
+    assert_equal(shorter.fit(*WINE), model)
+
+
+def test_an_unknown_value_to_stop_by_is_named():
+    text = (
+        "early_stopping: there is no value named 'val_f1', but loss, val_loss, lr, seconds. Name one of these, or add the "
+        "metric to metrics=."
+    )
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        classifier(early_stopping="val_f1").fit(*WINE)
+
+
+def test_weights_of_rows_and_classes():
+    X, y = WINE[0][30:], NAMES[30:]
+    shares = {"red": 1.0, "rosé": 3.0, "white": 0.5}
+    by_class = classifier(class_weight=shares).fit(X, y)
+    by_row = classifier().fit(X, y, sample_weight=np.vectorize(shares.get)(y))
+    for a, b in zip(weights(by_class), weights(by_row), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"class_weight names \['green'\]"):
+        classifier(class_weight={"green": 2}).fit(X, y)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", optim.RMSprop, partial(optim.SGD, momentum=0.9, nesterov=True)])
+def test_optimizers_by_name_class_and_function(optimizer):
+    assert classifier(optimizer=optimizer, epochs=60).fit(*WINE).score(*WINE) > 0.9
+
+
+def test_an_optimizer_of_other_parameters_is_refused():
+    with pytest.raises(
+        SettingError, match=r"^NetworkClassifier: optimizer must be a name, a class or a function of parameters"
+    ):
+        classifier(optimizer=optim.Adam([cr.zeros(1, requires_grad=True)])).fit(*WINE)
+
+
+def test_a_loss_of_ones_own_and_several_targets():
+    def quantile(output, target):
+        error = target - output
+        return cr.maximum(0.9 * error, -0.1 * error).mean()
+
+    X, y = DIABETES
+    y = np.stack([y, y], axis=1) / 100
+    model = regressor(loss=quantile, epochs=150).fit(X, y)
+    assert model.predict(X).shape == y.shape
+    assert 0.8 < (y < model.predict(X)).mean() < 0.97
+    one = regressor(loss=quantile, epochs=5).fit(X, y[:, 0])
+    assert one.predict(X).shape == (len(X),)
+
+
+def test_pipelines_searches_and_processes():
+    X, y = load_wine(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), classifier())
+    search = GridSearchCV(pipeline, {"networkclassifier__lr": [1e-5, 1e-2]}, cv=3).fit(X, y)
+    assert search.best_params_ == {"networkclassifier__lr": 1e-2}
+    np.testing.assert_array_equal(
+        cross_val_score(pipeline, X, y, cv=3, n_jobs=2), cross_val_score(pipeline, X, y, cv=3)
+    )
+
+
+def test_probabilities_are_of_use():
+    model = classifier(epochs=60).fit(*WINE)
+    assert log_loss(WINE[1], model.predict_proba(WINE[0])) < 0.1
+
+
+def test_what_is_no_module_is_refused():
+    text = (
+        "NetworkRegressor: module must be an nn.Module, or a function (inputs, outputs) that makes one, got int. "
+        "Pass nn.Sequential(...), or lambda n, k: nn.Sequential(...)."
+    )
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        NetworkRegressor(lambda n, k: 3).fit(*DIABETES)
