@@ -83,7 +83,7 @@ def test_a_meaning_that_does_not_exist():
         return plain(output, target)
 
     loss.reads = "logit"
-    known = "binary_logits, binary_probabilities, log_probabilities, logits, probabilities, values"
+    known = "binary_logits, binary_probabilities, log_probabilities, logits, probabilities, scores, values"
     text = f"unknown meaning of outputs in the loss's attribute reads 'logit'. Did you mean 'logits'? Known: {known}."
     with pytest.raises(UnknownNameError, match=f"^{re.escape(text)}$"):
         meaning_of(loss)

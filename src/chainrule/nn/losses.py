@@ -20,18 +20,26 @@ from chainrule.nn.module import Module
 from chainrule.tensor import Tensor
 
 
-class _Loss(Module):
+class Reduced(Module):
+    """A loss with a reduction."""
+
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
         check_reduction(reduction)
         self.reduction = reduction
+
+
+class Loss(Reduced):
+    """A loss between an input and a target."""
 
     def __call__(self, input: Tensor, target: Tensor) -> Tensor:
         result: Tensor = super().__call__(input, target)
         return result
 
 
-class _WeightedLoss(_Loss):
+class WeightedLoss(Loss):
+    """A loss with a factor for each class."""
+
     weight: Tensor | None
 
     def __init__(self, weight: Tensor | None = None, reduction: str = "mean") -> None:
@@ -40,7 +48,7 @@ class _WeightedLoss(_Loss):
 
 
 @reads(VALUES)
-class MSELoss(_Loss):
+class MSELoss(Loss):
     """``(x - y)^2``; see ``F.mse_loss``."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -48,7 +56,7 @@ class MSELoss(_Loss):
 
 
 @reads(VALUES)
-class L1Loss(_Loss):
+class L1Loss(Loss):
     """``|x - y|``; see ``F.l1_loss``."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -56,7 +64,7 @@ class L1Loss(_Loss):
 
 
 @reads(VALUES)
-class SmoothL1Loss(_Loss):
+class SmoothL1Loss(Loss):
     """A parabola below ``beta``, a line above; see ``F.smooth_l1_loss``."""
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
@@ -70,7 +78,7 @@ class SmoothL1Loss(_Loss):
 
 
 @reads(VALUES)
-class HuberLoss(_Loss):
+class HuberLoss(Loss):
     """A parabola up to ``delta``, a line above; see ``F.huber_loss``."""
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
@@ -84,7 +92,7 @@ class HuberLoss(_Loss):
 
 
 @reads(LOGITS)
-class CrossEntropyLoss(_WeightedLoss):
+class CrossEntropyLoss(WeightedLoss):
     """``-log softmax(x)[y]``; see ``F.cross_entropy``.
 
     Example:
@@ -111,7 +119,7 @@ class CrossEntropyLoss(_WeightedLoss):
 
 
 @reads(LOG_PROBABILITIES, reads_numbers=True)
-class NLLLoss(_WeightedLoss):
+class NLLLoss(WeightedLoss):
     """``-x[y]`` for log-probabilities x; see ``F.nll_loss``."""
 
     def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
@@ -123,7 +131,7 @@ class NLLLoss(_WeightedLoss):
 
 
 @reads(BINARY_PROBABILITIES, reads_shares=True)
-class BCELoss(_WeightedLoss):
+class BCELoss(WeightedLoss):
     """Binary cross-entropy of probabilities; see ``F.binary_cross_entropy``."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -131,7 +139,7 @@ class BCELoss(_WeightedLoss):
 
 
 @reads(BINARY_LOGITS, reads_shares=True)
-class BCEWithLogitsLoss(_WeightedLoss):
+class BCEWithLogitsLoss(WeightedLoss):
     """Binary cross-entropy of logits; see ``F.binary_cross_entropy_with_logits``."""
 
     pos_weight: Tensor | None

@@ -46,13 +46,18 @@ class Meaning:
         Exact in the tails: where a float can hold the probability, it is not 0.
 
         Raises:
-            SettingError: the outputs are values.
+            SettingError: the outputs are values, or scores.
             ShapeError: they have no axis of classes where there must be one.
         """
         self._check_axis(output)
         with np.errstate(under="ignore"):  # a probability below the smallest float is 0
             if self.name == "values":
                 raise SettingError("values are not probabilities. This is a bug in chainrule.")
+            if self.name == "scores":
+                raise SettingError(
+                    "the outputs are scores of classes, which have an order and no probabilities. Take the classes, or train "
+                    "with a loss of logits such as F.cross_entropy."
+                )
             if self.name == "log_probabilities":
                 return np.asarray(np.exp(output))
             if "logits" not in self.name:
@@ -77,6 +82,8 @@ class Meaning:
 
     def confidence(self, output: Array) -> Array | None:
         """The probability of the class of each output, one axis; None where these are no probabilities."""
+        if self.name == "scores":
+            return None
         p = self.probabilities(output)
         if self.broken(p):
             return None
@@ -106,10 +113,11 @@ PROBABILITIES = Meaning("probabilities", "probabilities of the classes of axis 1
 LOG_PROBABILITIES = Meaning("log_probabilities", "log-probabilities of the classes of axis 1")
 BINARY_LOGITS = Meaning("binary_logits", "one logit for each yes-or-no question", binary=True)
 BINARY_PROBABILITIES = Meaning("binary_probabilities", "one probability for each yes-or-no question", binary=True)
+SCORES = Meaning("scores", "scores of the classes of axis 1, of which the highest counts")
 VALUES = Meaning("values", "values, as in a regression")
 MEANINGS = {
     meaning.name: meaning
-    for meaning in (LOGITS, PROBABILITIES, LOG_PROBABILITIES, BINARY_LOGITS, BINARY_PROBABILITIES, VALUES)
+    for meaning in (LOGITS, PROBABILITIES, LOG_PROBABILITIES, BINARY_LOGITS, BINARY_PROBABILITIES, SCORES, VALUES)
 }
 
 

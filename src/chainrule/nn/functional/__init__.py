@@ -20,8 +20,10 @@ from chainrule.nn.functional.activations import (
     tanh,
 )
 from chainrule.nn.functional.classification import cross_entropy, nll_loss
+from chainrule.nn.functional.distances import cosine_similarity, normalize, pairwise_distance
 from chainrule.nn.functional.embedding import embedding
 from chainrule.nn.functional.layers import dropout, linear, one_hot
+from chainrule.nn.functional.likelihoods import gaussian_nll_loss, kl_div, poisson_nll_loss
 from chainrule.nn.functional.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -29,6 +31,16 @@ from chainrule.nn.functional.losses import (
     l1_loss,
     mse_loss,
     smooth_l1_loss,
+)
+from chainrule.nn.functional.margins import (
+    cosine_embedding_loss,
+    hinge_embedding_loss,
+    margin_ranking_loss,
+    multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    soft_margin_loss,
+    triplet_margin_loss,
 )
 from chainrule.nn.functional.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from chainrule.nn.functional.pieces import (
@@ -50,10 +62,13 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "cosine_embedding_loss",
+    "cosine_similarity",
     "cross_entropy",
     "dropout",
     "elu",
     "embedding",
+    "gaussian_nll_loss",
     "gelu",
     "glu",
     "group_norm",
@@ -61,18 +76,27 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
+    "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
     "logsigmoid",
+    "margin_ranking_loss",
     "mish",
     "mse_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
+    "normalize",
     "one_hot",
+    "pairwise_distance",
+    "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
@@ -82,6 +106,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
@@ -90,6 +115,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "triplet_margin_loss",
 ]
 
 __getattr__ = module_getattr("functional", __name__)
