@@ -190,7 +190,7 @@ from chainrule.tensor.random import (
     randn_like,
     randperm,
 )
-from chainrule.training import Trainer
+from chainrule.training import Trainer, sweep
 from chainrule.version import __version__ as __version__
 
 # PyTorch's short names.
@@ -379,6 +379,7 @@ __all__ = [
     "sum",
     "swapaxes",
     "swapdims",
+    "sweep",
     "t",
     "take_along_dim",
     "tanh",

@@ -72,8 +72,27 @@ def set_num_threads(n: int) -> None:
     _pool.limit = _checked("set_num_threads", n)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block, programs that this thread runs use no other."""
+    outer, _own.limit = _own.limit, 1
+    try:
+        yield
+    finally:
+        _own.limit = outer
+
+
+class _Own(threading.local):
+    limit: int | None = None  # of the programs that this thread runs
+
+
+_own = _Own()
+
+
 def get_num_threads() -> int:
     """The number of threads that compiled programs may use."""
+    if _own.limit is not None:
+        return _own.limit
     if _pool.limit is None:
         _pool.limit = _from_environment()
     return _pool.limit

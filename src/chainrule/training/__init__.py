@@ -4,6 +4,18 @@ from chainrule.training.callbacks import Callback, Checkpoint, EarlyStopping
 from chainrule.training.checkpoints import load_file, save_file
 from chainrule.training.history import History
 from chainrule.training.metrics import METRICS
+from chainrule.training.sweep import Sweep, sweep
 from chainrule.training.trainer import Trainer
 
-__all__ = ["METRICS", "Callback", "Checkpoint", "EarlyStopping", "History", "Trainer", "load_file", "save_file"]
+__all__ = [
+    "METRICS",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "History",
+    "Sweep",
+    "Trainer",
+    "load_file",
+    "save_file",
+    "sweep",
+]

@@ -1,0 +1,106 @@
+"""Trainings that differ in numbers alone: one of them can run in the compiled steps of another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chainrule.files.document import is_plain
+from chainrule.tensor import Tensor
+from chainrule.tensor.functions import no_grad
+from chainrule.training import state
+from chainrule.training.session import Session
+from chainrule.training.several import Losses
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+def outline(session: Session) -> tuple[Any, ...]:
+    """What the compiled steps of a training are made of; numbers, flags and texts of modules are left out, and copied.
+
+    Two trainings with equal outlines are twins. What it names by identity is held by the session.
+    """
+    named = [(name, t.shape, t.dtype, t.requires_grad) for name, t in session.named().items()]
+    things = [(name, _kind(thing)) for name, thing in session.members().objects]
+    places = {id(t): name for name, t in session.named().items()}
+    groups = [
+        (tuple(sorted(group.keys() - {"params"})), tuple(places[id(p)] for p in group["params"]))
+        for group in session.optimizer.param_groups
+    ]
+    owners: dict[int, int] = {}  # parameters share a counter
+    kept = [
+        sorted(
+            (slot, owners.setdefault(id(value), len(owners)))
+            for slot, value in session.optimizer.state.get(p, {}).items()
+        )
+        for p in state.optimized(session.optimizer)
+    ]
+    metrics = [(name, _what(metric)) for name, metric in session.metrics.items()]
+    schedules = [(type(s), tuple(sorted(s.state_dict()))) for s in session.schedules.all]
+    loss = session.loss
+    losses = [(key, _what(part)) for key, part in loss.losses.items()] if isinstance(loss, Losses) else _what(loss)
+    when = len(session.schedules.by_step), session.output, session.max_norm is None
+    return tuple(map(str, when)), repr(
+        (named, things, groups, kept, metrics, schedules, losses, type(session.optimizer))
+    )
+
+
+def _kind(thing: Any) -> Any:
+    """What a module or another object is, but for what `settings` copy."""
+    own = {} if isinstance(thing, type) else getattr(thing, "__dict__", {})
+    rest = {key: value for key, value in own.items() if key not in _TABLES and not is_plain(value)}
+    return type(thing), sorted((key, _what(value)) for key, value in rest.items())
+
+
+def _what(value: Any) -> str:
+    """One word for what a value is: a tensor or module by its kind, all else by identity."""
+    if isinstance(value, (set, dict)) and not value:
+        return type(value).__name__
+    if isinstance(value, Tensor):
+        return f"tensor {value.shape} {value.dtype}"
+    if hasattr(value, "_layer_name"):
+        return f"module {type(value).__qualname__} {id(type(value))}"
+    if getattr(type(value), "__eq__", object.__eq__) is not object.__eq__ and hasattr(value, "__dataclass_fields__"):
+        return repr(value)  # a metric by name
+    return f"{type(value).__name__} {id(value)}"
+
+
+def lend(steps: Session, other: Session) -> None:
+    """`steps` stands where its twin stands: its compiled steps find the same tensors as before, with the other's values."""
+    _become(steps, other)
+    for mine, theirs in zip(*map(_kept, (steps, other)), strict=True):
+        for slot, value in mine.items():  # where a parameter has left a counter behind, it keeps its own
+            _copy(value, theirs[slot])
+
+
+def give_back(one: Session, steps: Session) -> None:
+    """`one` stands where its twin stands, whose steps it was lent."""
+    _become(one, steps)
+    copies: dict[int, Tensor] = {}  # a counter that parameters share is one
+    one.optimizer.state = {
+        parameter: {slot: copies.setdefault(id(value), value.detach().clone()) for slot, value in theirs.items()}
+        for parameter, theirs in zip(state.optimized(one.optimizer), _kept(steps), strict=True)
+        if theirs
+    }
+
+
+def _kept(session: Session) -> list[dict[str, Tensor]]:
+    """What the optimizer keeps of each parameter."""
+    optimizer = session.optimizer
+    return [dict(optimizer.state.get(p, {})) for p in state.optimized(optimizer)]
+
+
+def _become(one: Session, other: Session) -> None:
+    one.put_settings(other.settings())
+    one.modes = None if other.modes is None else dict(other.modes)
+    theirs = other.named()
+    for name, mine in one.named().items():
+        _copy(mine, theirs[name])
+    _copy(one.random.state, other.random.state)
+    _copy(one.aside.state, other.aside.state)
+    one.position, one.history, one.start, one.standing = other.position, other.history, None, None
+    one.rows, one.known_as = other.rows, None
+
+
+def _copy(mine: Tensor, theirs: Tensor) -> None:
+    with no_grad():
+        mine._rebind(theirs.detach().clone(), "copy_")

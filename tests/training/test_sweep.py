@@ -1,0 +1,252 @@
+"""Many trainings at once have the bits of as many one by one, whatever shares their steps."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.errors import DataError, SettingError, UnknownNameError
+from chainrule.training import Trainer
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(70, 4)).astype(np.float32)
+y = (X[:, 0] > 0).astype(int)
+GRID = {"lr": [0.01, 0.1], "p": [0.0, 0.3], "seed": [0, 1]}
+
+
+def build(lr=0.01, p=0.2, seed=0, width=8, optimizer="adam", act=nn.Tanh):
+    cr.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, width), act(), nn.Dropout(p), nn.BatchNorm1d(width), nn.Linear(width, 2))
+    return Trainer(model, "cross_entropy", optimizer, ["accuracy"], lr=lr)
+
+
+def bits(trainer):
+    named = trainer.session.named().values()
+    moments = [value for slots in trainer.optimizer.state.values() for value in slots.values()]
+    return b"".join(t.detach().numpy().tobytes() for t in [*named, *moments])
+
+
+def alone(config, build=build, epochs=3, **options):
+    trainer = build(**config)
+    seed = config.get("seed", 0)
+    trainer.fit(X, y, **{"epochs": epochs, "batch_size": 32, "seed": seed, "progress": False, **options})
+    return trainer
+
+
+def sweep(configs, build=build, epochs=3, **options):
+    return cr.sweep(build, configs, X, y, epochs=epochs, batch_size=32, **options)
+
+
+def same(found, build=build, **options):
+    for config, trainer in zip(found.configs, found, strict=True):
+        expected = alone(config, build, **options)
+        assert bits(trainer) == bits(expected), config
+        shown = [{k: v for k, v in t.history.items() if k != "seconds"} for t in (trainer, expected)]
+        assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_grid_is_its_trainings_one_by_one(threads):
+    found = sweep(GRID, threads=threads)
+    assert len(found) == 8 and found.configs[1] == {"lr": 0.01, "p": 0.0, "seed": 1}
+    same(found)
+
+
+def test_other_networks_optimizers_and_losses_do_not_share_steps():
+    class Own(nn.Module):
+        def __init__(self, f):
+            super().__init__()
+            self.f, self.a = f, nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.f(self.a(x))
+
+    def made(kind, seed=0):
+        cr.manual_seed(seed)
+        functions = {"double": lambda h: h * 2, "triple": lambda h: h * 3}
+        if kind in functions:
+            model = Own(functions[kind])
+            return Trainer(model, "cross_entropy", "sgd", lr=0.1)
+        if kind == "frozen":
+            trainer = build(seed=seed)
+            trainer.model[0].requires_grad_(False)
+            return trainer
+        if kind == "clipped":
+            trainer = build(seed=seed)
+            trainer.max_norm = 0.1
+            return trainer
+        if kind == "smoothed":
+            trainer = build(seed=seed)
+            trainer.loss = nn.CrossEntropyLoss(label_smoothing=0.2)
+            return trainer
+        if kind == "scheduled":
+            trainer = build(seed=seed)
+            schedule = optim.lr_scheduler.StepLR(trainer.optimizer, 1, 0.5)
+            return Trainer(trainer.model, "cross_entropy", trainer.optimizer, scheduler=schedule)
+        kinds = {
+            "wide": {"width": 9},
+            "relu": {"act": nn.ReLU},
+            "sgd": {"optimizer": "sgd"},
+            "plain": {},
+            "rms": {"optimizer": "rmsprop"},
+        }
+        return build(seed=seed, **kinds[kind])
+
+    kinds = ["plain", "wide", "double", "relu", "sgd", "triple", "rms", "frozen", "clipped", "smoothed", "scheduled"]
+    found = sweep({"seed": [0, 1], "kind": kinds}, made, threads=2)
+    assert not found.errors
+    same(found, made)
+
+
+def test_one_program_serves_all_twins(monkeypatch):
+    from chainrule.compiler import variant
+
+    made = []
+    original = variant.Variant.__init__
+
+    def counted(self, *args):
+        made.append(1)
+        original(self, *args)
+
+    monkeypatch.setattr(variant.Variant, "__init__", counted)
+    sweep({"lr": np.linspace(0.001, 0.1, 12).tolist(), "seed": [0, 1]}, threads=1)
+    assert len(made) <= 6  # whole and short batches, and what checks the rows
+
+
+def test_what_fit_takes_may_differ_from_training_to_training():
+    configs = [
+        {"epochs": 1, "batch_size": 16},
+        {"epochs": 4, "shuffle": False},
+        {"class_weight": "balanced", "epochs": 2},
+    ]
+    found = cr.sweep(build, configs, X, y, threads=2)
+    for config, trainer in zip(configs, found, strict=True):
+        expected = build()
+        expected.fit(X, y, progress=False, **config)
+        assert bits(trainer) == bits(expected)
+
+
+def test_what_build_draws_does_not_depend_on_threads():
+    def drawn(lr):
+        return Trainer(nn.Linear(4, 2), "cross_entropy", "sgd", lr=lr)
+
+    found = []
+    for threads in (1, 3):
+        cr.manual_seed(5)
+        found.append([bits(t) for t in sweep({"lr": [0.1] * 5}, drawn, threads=threads)])
+    assert found[0] == found[1] and len(set(found[0])) == 5
+
+
+def test_the_best_and_the_table():
+    found = sweep(GRID, validation_data=(X, y))
+    rows = found.table()
+    assert (
+        rows[3]["training"] == 3 and rows[3]["lr"] == 0.01 and rows[3]["val_loss"] == found[3].history["val_loss"][-1]
+    )
+    assert found.best() == min(range(8), key=lambda i: rows[i]["val_loss"])
+    assert rows[found.best("val_accuracy")]["val_accuracy"] == max(row["val_accuracy"] for row in rows)
+    with pytest.raises(UnknownNameError, match="unknown measure 'accurate'"):
+        found.best("accurate")
+    with pytest.raises(SettingError, match="mode must be 'auto', 'min' or 'max', got 'up'"):
+        found.best(mode="up")
+
+
+def test_one_that_fails_ends_alone():
+    found = sweep({"lr": [0.01, 1e30, 0.02]}, threads=2)
+    assert list(found.errors) == [1] and "training stopped in epoch 1" in str(found.errors[1])
+    with pytest.raises(DataError, match="sweep: training 1 ended with: training stopped"):
+        _ = found[1]
+    assert repr(found) == "<Sweep: 2 of 3 trainings, 1 failed>"
+    assert bits(found[2]) == bits(alone({"lr": 0.02}))
+
+
+def test_a_folder_goes_on_where_it_stopped(tmp_path):
+    whole = sweep(GRID, folder=tmp_path / "runs")
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == [*(f"{i:06d}.safetensors" for i in range(8)), "sweep.json"]
+    for i in (2, 5):
+        (tmp_path / "runs" / f"{i:06d}.safetensors").unlink()
+    calls = []
+    again = sweep(GRID, folder=tmp_path / "runs", progress=lambda done, of: calls.append((done, of)))
+    assert [bits(t) for t in again] == [bits(t) for t in whole] and calls[-1] == (8, 8)
+    assert again[1].history["loss"] == whole[1].history["loss"]
+    with pytest.raises(SettingError, match="is of other configurations"):
+        sweep({"lr": [0.5]}, folder=tmp_path / "runs")
+
+
+def test_ctrl_c_gives_back_what_is_done():
+    def progress(done, of):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    found = sweep(GRID, threads=2, progress=progress)
+    assert 2 <= sum(h is not None for h in found.histories) <= 4
+
+
+def test_a_training_goes_on_after_its_sweep():
+    found = sweep({"lr": [0.01, 0.02]}, threads=1)
+    expected = alone({"lr": 0.02})
+    for trainer in (found[1], expected):
+        trainer.fit(X, y, 6, 32, resume=True, progress=False)
+    assert bits(found[1]) == bits(expected)
+
+
+def test_no_other_thread_changes_and_the_limit_ends_with_it():
+    before = cr.get_num_threads()
+    sweep({"lr": [0.1]}, threads=1)
+    assert cr.get_num_threads() == before and threading.active_count() < 50
+
+
+@pytest.mark.parametrize(
+    ("configs", "text"),
+    [
+        ({"lr": 0.1}, "sweep: configs must have a list of values for each key, got 0.1 for 'lr'. Write {'lr': [0.1]}."),
+        ([{"lr": 0.1}, 3], "sweep: configs must be a dict of lists, or a list of dicts, got 3 in it."),
+        (
+            {"rate": [0.1]},
+            "sweep: a configuration has 'rate', which build(lr, p, seed, width, optimizer, act) does not take",
+        ),
+    ],
+)
+def test_configurations_that_cannot_be(configs, text):
+    with pytest.raises(SettingError) as raised:
+        sweep(configs)
+    assert str(raised.value).startswith(text)
+
+
+def test_a_trainer_that_has_trained_is_refused():
+    trainer = alone({})
+    with pytest.raises(
+        SettingError, match="build must give a new Trainer for each configuration, got one that has trained"
+    ):
+        sweep([{}], lambda: trainer)
+    with pytest.raises(SettingError, match="threads must be a whole number, 1 or more, got 0"):
+        sweep([{}], threads=0)
+
+
+def test_nothing_to_do():
+    assert sweep([]).table() == [] and len(sweep({"lr": []})) == 0
+
+
+def test_losses_with_state_and_several_outputs():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 2), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return {"a": self.a(x), "b": self.b(x)}
+
+    def two(seed):
+        cr.manual_seed(seed)
+        return Trainer(Two(), {"a": F.cross_entropy, "b": "mse"}, "adam")
+
+    target = {"a": y, "b": X[:, 1:2]}
+    found = cr.sweep(two, {"seed": [0, 1, 2]}, X, target, epochs=2, threads=2)
+    for seed, trainer in enumerate(found):
+        expected = two(seed)
+        expected.fit(X, target, 2, seed=seed, progress=False)
+        assert bits(trainer) == bits(expected)
