@@ -10,7 +10,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn
-from chainrule.errors import DataError, DtypeError, IndexRangeError, SettingError, ShapeError
+from chainrule.errors import DataError, DtypeError, IndexRangeError, SettingError, ShapeError, UnknownNameError
 
 from .peers import assert_same_layer, torch, twins
 
@@ -120,5 +120,82 @@ WRONG = [
 
 @pytest.mark.parametrize(("kind", "call", "text"), WRONG)
 def test_what_is_refused(kind, call, text):
+    with raises(kind, text.format(f"(test_embedding.py:{call.__code__.co_firstlineno} in <lambda>)")):
+        call()
+
+
+# -- bags ------------------------------------------------------------------------------------------------------------
+
+ROWS = RNG.integers(0, 6, size=(4, 3))
+LINE, BEGINS = RNG.integers(0, 6, size=9), np.array([0, 2, 2, 5])
+
+
+@BOTH
+@pytest.mark.parametrize("mode", ["mean", "sum", "max"])
+@pytest.mark.parametrize("padding", [None, 2, -6])
+def test_bags_that_are_rows(mode, padding, native):
+    ours, theirs = twins("EmbeddingBag", 6, 5, mode=mode, padding_idx=padding)
+    rows = ROWS.copy()
+    rows[1] = 2  # a bag of nothing but padding
+    if padding is None and mode == "max":
+        rows[1] = 0, 1, 2  # where it is the largest twice, PyTorch's gradient goes to one of the two alike
+    assert_same_layer(ours, theirs, rows, native=native)
+
+
+@BOTH
+@pytest.mark.parametrize("mode", ["mean", "sum"])
+@pytest.mark.parametrize(("with_end", "begins"), [(False, BEGINS), (True, np.array([0, 2, 2, 5, 9]))])
+@pytest.mark.parametrize("padding", [None, 3])
+def test_bags_one_after_another(mode, with_end, begins, padding, native):
+    ours, theirs = twins("EmbeddingBag", 6, 5, mode=mode, include_last_offset=with_end, padding_idx=padding)
+    assert_same_layer(ours, theirs, LINE, begins, native=native)
+
+
+@BOTH
+def test_weights_of_the_numbers(native):
+    ours, theirs = twins("EmbeddingBag", 6, 5, mode="sum")
+    for numbers, rest in ((ROWS, (None,)), (LINE, (BEGINS,))):
+        weights = RNG.normal(size=numbers.shape)
+
+        def call(w, numbers=numbers, rest=rest):
+            return ours(cr.tensor(numbers), *(r if r is None else cr.tensor(r) for r in rest), w)
+
+        w, v = cr.tensor(weights, requires_grad=True), torch.tensor(weights, requires_grad=True)
+        y = (cr.compile(call) if native else call)(w)
+        z = theirs(torch.tensor(numbers), *(r if r is None else torch.tensor(r) for r in rest), v)
+        np.testing.assert_allclose(y.detach().numpy(), z.detach().numpy(), rtol=1e-12)
+        (y * y).sum().backward()
+        (z * z).sum().backward()
+        np.testing.assert_allclose(w.grad.numpy(), v.grad.numpy(), rtol=1e-12)
+
+
+def test_a_bag_from_pretrained():
+    table = cr.tensor(RNG.normal(size=(4, 3)))
+    bag = nn.EmbeddingBag.from_pretrained(table, mode="sum", padding_idx=1)
+    assert not bag.weight.requires_grad
+    assert bag(cr.tensor([[0, 1]])).tolist() == table[:1].tolist()
+    assert nn.EmbeddingBag.from_pretrained(table, freeze=False).weight.requires_grad
+
+
+BAGS = [
+    (DataError, lambda: F.embedding_bag(cr.tensor([0, 1]), cr.zeros(4, 2), cr.tensor([1])),
+     "embedding_bag {}: offsets must ascend from 0 to 2 at most, got 1."),
+    (DataError, lambda: F.embedding_bag(cr.tensor([0, 1]), cr.zeros(4, 2), cr.tensor([0, 2, 1])),
+     "embedding_bag {}: offsets must ascend from 0 to 2 at most, got 0, 2, 1."),
+    (ShapeError, lambda: F.embedding_bag(cr.tensor([0, 1]), cr.zeros(4, 2)),
+     "embedding_bag {}: the input must have shape (B, N), or (N,) with offsets (B,), got (2,) and no offsets. Give the bags "
+     "as rows, or say where each begins."),
+    (SettingError, lambda: F.embedding_bag(cr.tensor([0, 1]), cr.zeros(4, 2), cr.tensor([0]), mode="max"),
+     "embedding_bag: mode='max' takes each bag as a row of the input, without offsets."),
+    (SettingError, lambda: F.embedding_bag(cr.tensor([[0, 1]]), cr.zeros(4, 2), per_sample_weights=cr.ones(1, 2)),
+     "embedding_bag: per_sample_weights are for mode='sum' and have the shape (1, 2) of the input, got mode='mean' and "
+     "shape (1, 2)."),
+    (UnknownNameError, lambda: nn.EmbeddingBag(4, 2, mode="min"),
+     "unknown mode of EmbeddingBag 'min'. Known: max, mean, sum."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "call", "text"), BAGS)
+def test_bags_that_are_refused(kind, call, text):
     with raises(kind, text.format(f"(test_embedding.py:{call.__code__.co_firstlineno} in <lambda>)")):
         call()

@@ -12,7 +12,7 @@ import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.errors import DataError, DtypeError, SettingError, ShapeError
 
-from .peers import assert_same, torch
+from .peers import assert_same, assert_same_layer, torch, twins
 
 RNG = np.random.default_rng(0)
 
@@ -155,3 +155,76 @@ def test_one_hot():
         "label 3 at position 1 is not in [0, 2]: there are 3 classes. "
         "Number the classes from 0, or widen the last layer."
     )
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["eager", "compiled"])
+def test_bilinear(native):
+    ours, theirs = twins("Bilinear", 3, 4, 5)
+    for shape in ((6,), (2, 6), ()):
+        assert_same_layer(ours, theirs, RNG.normal(size=(*shape, 3)), RNG.normal(size=(*shape, 4)), native=native)
+    ours, theirs = twins("Bilinear", 3, 4, 5, bias=False)
+    assert_same_layer(ours, theirs, RNG.normal(size=(6, 3)), RNG.normal(size=(6, 4)), native=native)
+    bound, weight = 1 / math.sqrt(100), nn.Bilinear(100, 9, 50).weight.detach().numpy()
+    assert 0.95 * bound < abs(weight).max() <= bound
+    with pytest.raises(ShapeError, match=r"the inputs must have shapes \(\.\.\., I\) and \(\.\.\., J\) for a weight"):
+        ours(cr.zeros(6, 3), cr.zeros(5, 4))
+
+
+@pytest.mark.parametrize(("name", "arguments", "shape"), [
+    ("Unflatten", (1, (2, 3)), (4, 6)), ("Unflatten", (-1, (-1, 2)), (4, 6)), ("ZeroPad1d", (2,), (2, 3, 4)),
+    ("ZeroPad1d", ((1, 0),), (3, 4)), ("ConstantPad1d", ((3, 1), 3.5), (2, 3, 4)), ("ConstantPad1d", ((-1, 2), 0.1), (3, 4)),
+    ("Dropout1d", (0.0,), (2, 3, 4)), ("AlphaDropout", (0.0,), (2, 3)), ("Dropout2d", (0.0,), (1, 2, 3, 4)),
+])  # fmt: skip
+def test_layers_that_move_and_pass(name, arguments, shape):
+    ours, theirs = getattr(nn, name)(*arguments), getattr(torch.nn, name)(*arguments)
+    assert repr(ours) == repr(theirs)
+    x = RNG.normal(size=shape)
+    x.flat[0] = np.nan
+    assert_same(ours, theirs, x)
+
+
+@pytest.mark.parametrize("padding", [(1, 2), (0, 1, 2, 0), (-1, 1, 0, -2), (1, 1, 1, 1, 1, 1)])
+@pytest.mark.parametrize("value", [None, 2.5])
+def test_pad(padding, value):
+    x = RNG.normal(size=(2, 3, 4))
+    assert_same(lambda x: F.pad(x, padding, value=value), lambda x: torch.nn.functional.pad(x, padding, value=value), x)
+
+
+@pytest.mark.parametrize(("call", "text"), [
+    (lambda: F.pad(cr.ones(2), (1, 1), "reflect"),
+     "pad: the mode must be 'constant', got 'reflect'. Other borders are not in chainrule."),
+    (lambda: F.pad(cr.ones(2), (1,)), "pad: give two numbers for each of the last axes of (2,), got (1,)."),
+    (lambda: F.pad(cr.ones(2), (-2, -1)), "pad: -2 and -1 take more than axis 0 of (2,) has."),
+])  # fmt: skip
+def test_pad_refuses(call, text):
+    assert text_of(SettingError, call) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("dropout1d", (50, 40, 3)), ("dropout1d", (40, 3)), ("dropout2d", (50, 40, 3, 2))]
+)
+def test_dropout_of_channels(name, shape):
+    y = getattr(F, name)(cr.ones(*shape), 0.25).numpy()
+    channels = y.reshape(-1, int(np.prod(shape[-1 if name == "dropout1d" else -2 :])))
+    assert (channels == channels[:, :1]).all()
+    assert set(np.unique(y)) <= {0.0, np.float32(1 / 0.75)}
+    assert abs(y.mean() - 1) < 0.15
+    assert not getattr(F, name)(cr.ones(*shape), 1.0).numpy().any()
+
+
+def test_dropout_of_channels_needs_channels():
+    with pytest.raises(ShapeError, match="the input must have 3 axes, or 2 without a batch, got shape"):
+        nn.Dropout1d()(cr.ones(3))
+
+
+def test_alpha_dropout_keeps_mean_and_variance():
+    x = cr.randn(200_000)
+    y = F.alpha_dropout(x, 0.3, True)
+    assert abs(y.mean().item()) < 0.02
+    assert abs(y.std().item() - 1) < 0.02
+    dropped = np.unique(y.numpy().round(5), return_counts=True)
+    alpha, p = 1.7580993408473766, 0.3
+    a = ((alpha**2 * p + 1) * (1 - p)) ** -0.5
+    assert dropped[0][dropped[1].argmax()] == pytest.approx(-alpha * a + a * alpha * p, abs=1e-4)
+    assert F.alpha_dropout(x) is x
+    assert not F.alpha_dropout(x, 1.0, True).numpy().any()

@@ -34,8 +34,24 @@ from chainrule.nn.activations import (
 )
 from chainrule.nn.compiled import CompiledModule as CompiledModule
 from chainrule.nn.containers import ModuleDict, ModuleList, Sequential
-from chainrule.nn.embedding import Embedding
-from chainrule.nn.layers import Dropout, Flatten, Identity, Linear
+from chainrule.nn.embedding import (
+    Embedding,
+    EmbeddingBag,
+)
+from chainrule.nn.layers import (
+    AlphaDropout,
+    Bilinear,
+    ConstantPad1d,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Flatten,
+    Identity,
+    Linear,
+    Unflatten,
+    ZeroPad1d,
+)
+from chainrule.nn.lazy import LazyBatchNorm1d, LazyLinear
 from chainrule.nn.likelihoods import CosineSimilarity, GaussianNLLLoss, KLDivLoss, PairwiseDistance, PoissonNLLLoss
 from chainrule.nn.losses import (
     BCELoss,
@@ -60,7 +76,9 @@ from chainrule.nn.margins import (
 )
 from chainrule.nn.module import Module
 from chainrule.nn.normalization import BatchNorm1d, GroupNorm, InstanceNorm1d, LayerNorm, RMSNorm
-from chainrule.nn.parameter import Parameter
+from chainrule.nn.parameter import (
+    Parameter,
+)
 from chainrule.nn.summary import Summary, summary
 
 __all__ = [
@@ -69,14 +87,20 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "AlphaDropout",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
+    "Bilinear",
+    "ConstantPad1d",
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
     "Embedding",
+    "EmbeddingBag",
     "Flatten",
     "GaussianNLLLoss",
     "GroupNorm",
@@ -91,6 +115,8 @@ __all__ = [
     "KLDivLoss",
     "L1Loss",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
@@ -128,6 +154,8 @@ __all__ = [
     "Tanhshrink",
     "Threshold",
     "TripletMarginLoss",
+    "Unflatten",
+    "ZeroPad1d",
     "activation_by_name",
     "functional",
     "init",

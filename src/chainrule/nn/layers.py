@@ -1,8 +1,9 @@
-"""Linear, Flatten, Identity and Dropout."""
+"""Linear, Bilinear, Flatten and its inverse, Identity, the dropouts and pads."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from chainrule.dtypes import as_dtype, float32
@@ -143,3 +144,135 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"
+
+
+class Dropout1d(Dropout):
+    """While training: each channel 0 with probability p, the others divided by ``1 - p``; see ``F.dropout1d``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop channels of an input (N, C, L) or (C, L) in training."""
+        return F.dropout1d(input, self.p, self.training, self.inplace)
+
+
+class Dropout2d(Dropout):
+    """While training: each channel 0 with probability p, the others divided by ``1 - p``; see ``F.dropout2d``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop channels of an input (N, C, H, W) or (C, H, W) in training."""
+        return F.dropout2d(input, self.p, self.training, self.inplace)
+
+
+class AlphaDropout(Dropout):
+    """A dropout that keeps mean 0 and variance 1, for networks of ``SELU``; see ``F.alpha_dropout``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop in training, pass the input through in evaluation."""
+        return F.alpha_dropout(input, self.p, self.training, self.inplace)
+
+
+class Unflatten(Module):
+    """Make several axes of the axis ``dim``: the inverse of ``Flatten``.
+
+    Args:
+        dim: the axis.
+        unflattened_size: the sizes to give it; one of them may be -1.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> nn.Unflatten(1, (2, 3))(cr.zeros(5, 6)).shape
+        (5, 2, 3)
+    """
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        super().__init__()
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Unflatten an input whose axis dim is as long as the sizes' product."""
+        return given(input, "Unflatten").unflatten(self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
+class ConstantPad1d(Module):
+    """Put a border of one value around the last axis; see ``F.pad``.
+
+    Args:
+        padding: how much before and after, or one number for both.
+        value: what the border holds.
+    """
+
+    def __init__(self, padding: int | tuple[int, int], value: float) -> None:
+        super().__init__()
+        self.padding = (padding, padding) if isinstance(padding, int) else tuple(padding)
+        self.value = value
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pad an input of shape (..., L)."""
+        return F.pad(input, self.padding, "constant", self.value)
+
+    def extra_repr(self) -> str:
+        return f"padding={self.padding}, value={self.value}"
+
+
+class ZeroPad1d(ConstantPad1d):
+    """Put a border of zeros around the last axis; see ``F.pad``."""
+
+    def __init__(self, padding: int | tuple[int, int]) -> None:
+        super().__init__(padding, 0.0)
+
+    def extra_repr(self) -> str:
+        return f"{self.padding}"
+
+
+class Bilinear(Module):
+    """``y[k] = x1^T W[k] x2 + b[k]``; see ``F.bilinear``.
+
+    Args:
+        in1_features: the length of the first input's last axis.
+        in2_features: that of the second's.
+        out_features: the length of the output's last axis.
+        bias: learn an additive b.
+        dtype: of the parameters (float32).
+
+    Shapes: ``weight`` (out_features, in1_features, in2_features), ``bias`` (out_features,). Both start uniform in
+    +-1/sqrt(in1_features), as PyTorch's do.
+
+    Raises:
+        ShapeError: when called, if the inputs do not fit.
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, *, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        self.in1_features = size("Bilinear", "in1_features", in1_features)
+        self.in2_features = size("Bilinear", "in2_features", in2_features)
+        self.out_features = size("Bilinear", "out_features", out_features)
+        wanted = float32 if dtype is None else as_dtype(dtype)
+        self.weight = Parameter(zeros(self.out_features, self.in1_features, self.in2_features, dtype=wanted))
+        self.register_parameter("bias", Parameter(zeros(self.out_features, dtype=wanted)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew."""
+        if self.in1_features:
+            bound = 1 / math.sqrt(self.in1_features)
+            init.uniform_(self.weight, -bound, bound)
+            if self.bias is not None:
+                init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        """Apply the layer to inputs of shapes (..., in1_features) and (..., in2_features)."""
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}"
+        )

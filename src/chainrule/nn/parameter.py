@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from chainrule import graph
+from chainrule.dtypes import DType
+from chainrule.errors import SettingError
 from chainrule.graph import Node
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, as_leaf, lifted
@@ -51,3 +55,39 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+class UninitializedParameter(Parameter):
+    """A parameter whose shape its layer does not know yet; whatever asks for its value raises.
+
+    Args:
+        dtype: of the parameter that it becomes.
+
+    Raises:
+        SettingError: its value, or its shape, was asked for.
+    """
+
+    __slots__ = ()
+
+    _unmade = True
+
+    def __init__(self, dtype: DType) -> None:
+        _NODE.__set__(self, graph.leaf(np.zeros(0, dtype.numpy), dtype))
+        self._grad, self._views, self._families = None, None, ()
+
+    @property
+    def _node(self) -> Node:  # type: ignore[override]
+        raise SettingError(
+            "this parameter of a lazy layer has no value yet: the first call of its layer makes it. Call the model once "
+            "on some rows first: model(x)."
+        )
+
+    def materialize(self, shape: tuple[int, ...]) -> None:
+        """Become a parameter of this shape, all of it 0."""
+        dtype = _NODE.__get__(self).dtype
+        self.__class__ = Parameter  # type: ignore[assignment]
+        _NODE.__set__(self, graph.leaf(np.zeros(shape, dtype.numpy), dtype))
+        self.requires_grad_()
+
+
+_NODE: Any = Handle.__dict__["_node"]  # where a handle keeps its node

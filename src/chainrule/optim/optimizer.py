@@ -120,12 +120,12 @@ class Optimizer:
         self.check(group)
         self.param_groups.append(group)
         self._layout += 1
-        self._prepare(group, [p for p in params if p.requires_grad])
+        self._prepare(group, [p for p in params if not p._unmade and p.requires_grad])
 
     def initialize(self) -> None:
         """Make the state of every parameter now, also of those that are frozen."""
         for group in self.param_groups:
-            self._prepare(group, group["params"])
+            self._prepare(group, [p for p in group["params"] if not p._unmade])
 
     def _prepare(self, group: Group, params: list[Tensor]) -> None:
         """What the state starts with, wherever it is missing; made outside a running trace, which then finds it there."""
@@ -398,6 +398,8 @@ def _checked_params(name: str, params: Any) -> list[Tensor]:
                 f"{name}: parameters must be tensors, got {type(parameter).__name__} at position {index}. "
                 f"Pass model.parameters()."
             )
+        if parameter._unmade:
+            continue
         if not parameter.is_leaf:
             raise SettingError(
                 f"{name}: the parameter at position {index}, of shape {parameter.shape}, is the result of an "

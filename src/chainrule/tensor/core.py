@@ -46,6 +46,7 @@ class Handle:
     """A name for a node: identity, type, value, gradient, rebinding."""
 
     __slots__ = ("__dict__", "__weakref__", "_families", "_grad", "_node", "_views")
+    _unmade = False  # has it no value yet (a lazy layer's parameter)?
     __array_priority__ = 1000  # NumPy leaves `array + tensor` to us
 
     def __init__(self, node: Any = None, *sizes: int) -> None:

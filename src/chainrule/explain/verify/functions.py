@@ -36,6 +36,19 @@ def _exponential(z: Array) -> Array:
     return np.where(z.real > 0, z, np.expm1(np.where(z.real > 0, 0, z)))
 
 
+def _mish(z: Array) -> Array:
+    """z tanh(log(1 + exp(z))), the hyperbolic tangent as the ratio of polynomials in exp that it is."""
+    right = z.real > 0
+    e = np.exp(np.where(right, -z, z))
+    return np.asarray(z * np.where(right, (1 + 2 * e) / (1 + 2 * e + 2 * e * e), (e * e + 2 * e) / (e * e + 2 * e + 2)))
+
+
+def _softsign(z: Array) -> Array:
+    sign = np.where(z.real < 0, -1, 1)
+    share = 1 / (1 + sign * z)
+    return np.where(np.abs(z.real) < 1, z * share, sign - sign * share)
+
+
 def _by_tanh(z: Array) -> Array:
     near = np.where(np.abs(z.real) < 30, z, 30 * np.sign(z.real))
     return np.asarray(z * reference.sigmoid(np.sqrt(8 / np.pi) * (near + 0.044715 * near**3)))
@@ -55,8 +68,12 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Array], Array]]
     "gelu": (F.gelu, lambda z: z * reference.erfc(-z * np.sqrt(0.5)) / 2),
     "gelu, tanh": (lambda x: F.gelu(x, "tanh"), _by_tanh),
     "silu": (F.silu, lambda z: z * reference.sigmoid(z)),
+    "mish": (F.mish, _mish),
+    "celu": (lambda x: F.celu(x, 0.5), lambda z: _exponential(2 * z) / 2),
+    "softsign": (F.softsign, _softsign),
     "softplus": (lambda x: F.softplus(x, threshold=1e3), _soft),
     "logsigmoid": (F.logsigmoid, lambda z: -_soft(-z)),
+    "soft_margin_loss, y = -1": (lambda x: F.soft_margin_loss(x, x.new_zeros(x.shape) - 1, "none"), _soft),
     "huber_loss": (lambda x: F.huber_loss(x, x.new_zeros(x.shape), "none", RIM), _bowl),
     "bce_with_logits, y = 0": (_bce(0.0), _soft),
     "bce_with_logits, y = 1": (_bce(1.0), lambda z: _soft(-z)),

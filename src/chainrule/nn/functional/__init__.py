@@ -21,8 +21,18 @@ from chainrule.nn.functional.activations import (
 )
 from chainrule.nn.functional.classification import cross_entropy, nll_loss
 from chainrule.nn.functional.distances import cosine_similarity, normalize, pairwise_distance
-from chainrule.nn.functional.embedding import embedding
-from chainrule.nn.functional.layers import dropout, linear, one_hot
+from chainrule.nn.functional.dropouts import alpha_dropout, dropout1d, dropout2d
+from chainrule.nn.functional.embedding import (
+    embedding,
+    embedding_bag,
+)
+from chainrule.nn.functional.layers import (
+    bilinear,
+    dropout,
+    linear,
+    one_hot,
+    pad,
+)
 from chainrule.nn.functional.likelihoods import gaussian_nll_loss, kl_div, poisson_nll_loss
 from chainrule.nn.functional.losses import (
     binary_cross_entropy,
@@ -58,7 +68,9 @@ from chainrule.nn.functional.pieces import (
 )
 
 __all__ = [
+    "alpha_dropout",
     "batch_norm",
+    "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
@@ -66,8 +78,11 @@ __all__ = [
     "cosine_similarity",
     "cross_entropy",
     "dropout",
+    "dropout1d",
+    "dropout2d",
     "elu",
     "embedding",
+    "embedding_bag",
     "gaussian_nll_loss",
     "gelu",
     "glu",
@@ -95,6 +110,7 @@ __all__ = [
     "nll_loss",
     "normalize",
     "one_hot",
+    "pad",
     "pairwise_distance",
     "poisson_nll_loss",
     "prelu",

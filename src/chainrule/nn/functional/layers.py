@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +12,7 @@ from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import placed
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer, number, settled
-from chainrule.tensor.creation import arange, given
+from chainrule.tensor.creation import arange, given, ones
 from chainrule.tensor.random import Generator, rand_like
 
 
@@ -142,3 +143,68 @@ def check_labels(name: str, labels: Tensor, classes: int, ignore_index: int | No
         f"[0, {classes - 1}]: there are {classes} classes. Number the classes from 0, or widen the "
         "last layer."
     )
+
+
+@takes_keywords("functional")
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``y[k] = x1^T W[k] x2 + b[k]``.
+
+    Args:
+        input1: shape (..., in1_features), floating.
+        input2: shape (..., in2_features), with the same axes before the last.
+        weight: shape (out_features, in1_features, in2_features).
+        bias: shape (out_features,), or None.
+
+    Raises:
+        ShapeError: the shapes do not fit.
+    """
+    input1, input2 = given(input1, "bilinear", "input1"), given(input2, "bilinear", "input2")
+    weight = given(weight, "bilinear", "weight")
+    if weight.ndim != 3 or not input1.ndim or (*input1.shape[:-1], *weight.shape[1:]) != (
+        *input1.shape, *input2.shape[-1:]
+    ) or input1.shape[:-1] != input2.shape[:-1]:  # fmt: skip
+        raise graph.shape_error(
+            "bilinear", f"the inputs must have shapes (..., I) and (..., J) for a weight (K, I, J), here {weight.shape}",
+            f"{input1.shape} and {input2.shape}", "Reshape the inputs, or change the sizes of the layer.",
+        )  # fmt: skip
+    out, rows, columns = weight.shape
+    by_row = input1 @ weight.permute(1, 0, 2).reshape(rows, out * columns)
+    product = (by_row.reshape(*input1.shape[:-1], out, columns) * input2.unsqueeze(-2)).sum(-1)
+    return product if bias is None else product + bias
+
+
+@takes_keywords("functional")
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """The input with a border, or without one where the number is negative.
+
+    Args:
+        input: any shape.
+        pad: how much before and after the last axis, then the one before it, and so on.
+        mode: "constant"; PyTorch's other modes are not there.
+        value: what the border holds; 0 if left out.
+
+    Raises:
+        SettingError: another mode, or not two numbers for each of the last axes.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.pad(cr.tensor([1.0, 2.0]), (1, 2), value=7.0)
+        tensor([7., 1., 2., 7., 7.])
+    """
+    x, sizes = given(input, "pad"), [integer(size, "pad", "pad") for size in pad]
+    if mode != "constant":
+        raise SettingError(f"pad: the mode must be 'constant', got {mode!r}. Other borders are not in chainrule.")
+    if len(sizes) % 2 or len(sizes) > 2 * x.ndim:
+        raise SettingError(f"pad: give two numbers for each of the last axes of {x.shape}, got {tuple(pad)!r}.")
+    low, high = [0] * x.ndim, [0] * x.ndim
+    for at, before, after in zip(reversed(range(x.ndim)), sizes[::2], sizes[1::2], strict=False):
+        start, length = max(0, -before), x.shape[at] - max(0, -before) - max(0, -after)
+        if length < 0:
+            raise SettingError(f"pad: {before} and {after} take more than axis {at} of {x.shape} has.")
+        x = x.narrow(at, start, length)
+        low[at], high[at] = max(0, before), max(0, after)
+    border = (tuple(low), tuple(high), (0,) * x.ndim)
+    if not value:
+        return x._pad(*border)
+    return x._pad(*border).where(ones(*x.shape)._pad(*border) != 0, number(value, "pad", "value"))

@@ -1,0 +1,115 @@
+"""Layers that learn the size of their input from the first one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chainrule.dtypes import as_dtype, float32
+from chainrule.errors import SettingError
+from chainrule.graph import shape_error, tracing, who
+from chainrule.nn.functional.normalization import CHANNELS
+from chainrule.nn.layers import Linear
+from chainrule.nn.module import Module
+from chainrule.nn.normalization import BatchNorm1d
+from chainrule.nn.parameter import UninitializedParameter
+from chainrule.tensor import Tensor
+from chainrule.tensor.creation import given, ones, zeros
+
+
+def _begin(layer: Module, become: type[Module], size: str, found: int, shapes: dict[str, tuple[int, ...]]) -> None:
+    """From now on it is the layer that it stands for, with parameters of these shapes."""
+    if tracing():
+        raise SettingError(
+            f"{who(type(layer).__name__)}: its first call gives it its size, and must not be inside a compiled function. "
+            f"Call the model once on some rows before: model(x)."
+        )
+    layer.__class__ = become
+    setattr(layer, size, found)
+    for name, shape in shapes.items():
+        parameter = layer._parameters[name]
+        if isinstance(parameter, UninitializedParameter):
+            parameter.materialize(shape)
+
+
+class LazyLinear(Linear):
+    """A ``Linear`` whose in_features is the last axis of its first input; from that call on it is a ``Linear``.
+
+    Args:
+        out_features: the length of the output's last axis.
+        bias: learn an additive b.
+        dtype: of the parameters (float32).
+
+    Until then its parameters have no values: an optimizer takes them, everything else raises. Call the model once on some
+    rows before you initialise, save, load, compile or train it by a ``Trainer``.
+
+    Raises:
+        SettingError: its first call is inside a compiled function.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> layer = nn.LazyLinear(2)
+        >>> _ = layer(cr.zeros(5, 3))
+        >>> layer
+        Linear(in_features=3, out_features=2, bias=True)
+    """
+
+    def __init__(self, out_features: int, bias: bool = True, *, dtype: Any = None) -> None:
+        super().__init__(0, out_features, bias, dtype=dtype)
+        wanted = float32 if dtype is None else as_dtype(dtype)
+        self.weight = UninitializedParameter(wanted)
+        if bias:
+            self.bias = UninitializedParameter(wanted)
+
+    def reset_parameters(self) -> None:
+        """Nothing, until there are parameters."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Take the size of the input, and apply the layer."""
+        input = given(input, "LazyLinear")
+        if not input.ndim:
+            raise shape_error("LazyLinear", "the input must have an axis of features", "shape ()", "Reshape it.")
+        features = input.shape[-1]
+        shapes = {"weight": (self.out_features, features), "bias": (self.out_features,)}
+        _begin(self, Linear, "in_features", features, shapes)
+        Linear.reset_parameters(self)
+        return Linear.forward(self, input)
+
+
+class LazyBatchNorm1d(BatchNorm1d):
+    """A ``BatchNorm1d`` whose num_features is axis 1 of its first input; from that call on it is a ``BatchNorm1d``.
+
+    Arguments as for ``BatchNorm1d``; what holds until then, as for ``LazyLinear``.
+    """
+
+    def __init__(
+        self,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        bias: bool = True,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(0, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype)
+        self._wanted = float32 if dtype is None else as_dtype(dtype)
+        if self.weight is not None:
+            self.weight = UninitializedParameter(self._wanted)
+        if self.bias is not None:
+            self.bias = UninitializedParameter(self._wanted)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Take the size of the input, and apply the layer."""
+        input = given(input, "LazyBatchNorm1d")
+        if not 2 <= input.ndim <= 3:
+            raise shape_error(
+                "LazyBatchNorm1d", "the input must have 2 or 3 axes", f"shape {input.shape}", "Reshape the input."
+            )
+        features = input.shape[CHANNELS]
+        _begin(self, BatchNorm1d, "num_features", features, {"weight": (features,), "bias": (features,)})
+        if self.track_running_stats:
+            self.running_mean = zeros(features, dtype=self._wanted)
+            self.running_var = ones(features, dtype=self._wanted)
+        BatchNorm1d.reset_parameters(self)
+        return BatchNorm1d.forward(self, input)
