@@ -238,6 +238,90 @@ def test_dropout_is_of_the_random_state_alone_and_of_steps_alone():
     np.testing.assert_array_equal(first.predict_proba(WINE[0]), first.predict_proba(WINE[0]))
 
 
+@pytest.mark.parametrize("solver", ["adamw", "rmsprop"])
+def test_more_solvers_learn(solver):
+    model = ours.MLPClassifier((20,), solver=solver, alpha=0.01, max_iter=200, learning_rate_init=0.01, random_state=0)
+    assert model.fit(*WINE).score(*WINE) > 0.98
+
+
+def test_adamw_shrinks_the_weights_and_not_the_intercepts():
+    strong, none = (
+        ours.MLPRegressor(
+            hidden_layer_sizes=(9,), solver="adamw", alpha=alpha, max_iter=1, random_state=0, batch_size=442
+        )
+        for alpha in (0.5, 0.0)
+    )
+    a, b = strong.fit(*DIABETES), none.fit(*DIABETES)
+    start = ours.MLPRegressor(hidden_layer_sizes=(9,), random_state=0, learning_rate_init=1e-30, max_iter=1).fit(
+        *DIABETES
+    )
+    np.testing.assert_allclose(a.coefs_[0], b.coefs_[0] - 0.001 * 0.5 * start.coefs_[0], rtol=1e-9)
+    np.testing.assert_array_equal(a.intercepts_[0], b.intercepts_[0])
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.9])
+def test_a_quantile_lies_where_it_should(quantile):
+    model = ours.MLPRegressor(
+        "quantile", (20,), quantile=quantile, max_iter=500, learning_rate_init=0.01, random_state=0
+    )
+    X, y = DIABETES
+    assert (y < model.fit(X, y).predict(X)).mean() == pytest.approx(quantile, abs=0.05)
+
+
+def test_a_loss_of_ones_own_is_as_good_as_a_name():
+    own, named = (
+        ours.MLPRegressor(loss, (9,), max_iter=20, random_state=0, early_stopping=True).fit(*TWO)
+        for loss in (lambda output, target: 0.5 * (output - target).square(), "squared_error")
+    )
+    np.testing.assert_array_equal(own.coefs_[0], named.coefs_[0])
+    text = (
+        "loss: it must give a number for each row, shape (200,), or for each row and output, shape (200, 1), got shape (). "
+        "Leave out the mean: it is taken afterwards, with the weights of the rows."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        ours.MLPRegressor(lambda output, target: (output - target).square().mean()).fit(*DIABETES)
+
+
+def test_huber_and_absolute_errors_withstand_outliers():
+    X, y = DIABETES
+    wild = y + 100 * (np.arange(len(y)) % 10 == 0)
+    errors = {
+        loss: np.abs(ours.MLPRegressor(loss, (9,), max_iter=500, random_state=0).fit(X, wild).predict(X) - y).mean()
+        for loss in ("squared_error", "huber", "absolute_error")
+    }
+    assert errors["huber"] < errors["squared_error"] / 2 > errors["absolute_error"]
+
+
+def test_early_stopping_by_any_score():
+    def fitted(scoring, **settings):
+        model = ours.MLPClassifier((9,), early_stopping=True, scoring=scoring, max_iter=60, random_state=0, **settings)
+        return model.fit(WINE[0], np.array(["a", "b", "c"])[WINE[1]])
+
+    by_name, by_loss, plain = fitted("neg_log_loss"), fitted("loss"), fitted(None)
+    np.testing.assert_allclose(by_name.validation_scores_, by_loss.validation_scores_, rtol=1e-9)
+    np.testing.assert_array_equal(by_name.coefs_[0], by_loss.coefs_[0])
+    np.testing.assert_allclose(fitted("accuracy").validation_scores_, plain.validation_scores_)
+
+
+def test_scores_see_no_names_of_columns():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(WINE[0], columns=[f"column {i}" for i in range(13)])
+    model = ours.MLPClassifier((9,), early_stopping=True, scoring="neg_log_loss", max_iter=3).fit(frame, WINE[1])
+    assert list(model.feature_names_in_) == list(frame.columns)
+
+
+def test_callbacks_see_each_epoch_and_may_end_the_fit():
+    seen = []
+
+    def watch(model, epoch):
+        seen.append((epoch, model.score(*WINE)))
+        return epoch == 5
+
+    model = ours.MLPClassifier((9,), callbacks=[watch], random_state=0).fit(*WINE)
+    assert model.n_iter_ == len(seen) == 5
+    assert seen[-1][1] == model.score(*WINE) != seen[0][1]
+
+
 def test_class_weights_are_weights_of_rows():
     X, y = IRIS[0][:120], np.array(["a", "b", "c"])[IRIS[1][:120]]
     given = ours.MLPClassifier((8,), max_iter=10, random_state=0, class_weight={"a": 1, "b": 2, "c": 5}).fit(X, y)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import chainrule.nn.functional as F
+from chainrule.errors import ShapeError
 from chainrule.tensor import Tensor
 
 Activation = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def identity(x: Tensor) -> Tensor:
@@ -29,6 +31,11 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": F.gelu,
     "silu": F.silu,
     "softplus": F.softplus,
+    "mish": F.mish,
+    "celu": F.celu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "softsign": F.softsign,
 }
 OUTPUTS: dict[str, Activation] = {
     "identity": identity,
@@ -74,25 +81,63 @@ def poisson_losses(z: Tensor, y: Tensor) -> Tensor:
     return y * y.where(y > 0, 1.0).log() - y - y * z + z.exp()
 
 
+def absolute_losses(z: Tensor, y: Tensor) -> Tensor:
+    """``|z - y|``: what the median makes least."""
+    return F.l1_loss(z, y, reduction="none")
+
+
+def huber_losses(z: Tensor, y: Tensor) -> Tensor:
+    """``(z - y)^2 / 2`` up to a distance of 1, ``|z - y| - 1/2`` beyond."""
+    return F.huber_loss(z, y, reduction="none")
+
+
+def quantile_losses(z: Tensor, y: Tensor, quantile: float) -> Tensor:
+    """``q (y - z)`` where z is too low, ``(1 - q) (z - y)`` where it is too high: what the quantile q makes least."""
+    error = y - z
+    return (error * quantile).maximum(error * (quantile - 1))
+
+
 # The losses of each row and output, shape (N, K), whose sum over the outputs is descended.
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES: dict[str, Loss] = {
     "softmax": softmax_losses,
     "logistic": logistic_losses,
     "squared_error": squared_losses,
     "poisson": poisson_losses,
+    "absolute_error": absolute_losses,
+    "huber": huber_losses,
 }
 
 
-def reported(loss: str, losses: Tensor) -> Tensor:
+def losses(loss: str | Loss, z: Tensor, y: Tensor, quantile: float) -> Tensor:
+    """Those of this name, or of a function of the user's: shape (N, K).
+
+    Raises:
+        ShapeError: the function does not give a number for each row, or for each row and output.
+    """
+    if loss == "quantile":
+        return quantile_losses(z, y, quantile)
+    if isinstance(loss, str):
+        return LOSSES[loss](z, y)
+    found = loss(z, y)
+    if not isinstance(found, Tensor) or found.shape not in (z.shape[:1], z.shape):
+        came = f"shape {found.shape}" if isinstance(found, Tensor) else type(found).__name__
+        raise ShapeError(
+            f"loss: it must give a number for each row, shape {z.shape[:1]}, or for each row and output, shape {z.shape}, got "
+            f"{came}. Leave out the mean: it is taken afterwards, with the weights of the rows."
+        )
+    return found.reshape(len(z), -1)
+
+
+def reported(loss: str | Loss, losses: Tensor) -> Tensor:
     """Of each row, shape (N,), what scikit-learn reports and stops by.
 
-    It keeps probabilities by a rounding away from 0 and 1, and takes the mean of squared errors over the outputs; the
-    gradient that it follows knows of neither.
+    It keeps probabilities by a rounding away from 0 and 1, and takes the mean of errors over the outputs; the gradient that
+    it follows knows of neither.
     """
-    if loss == "squared_error":
-        return losses.mean(1)
     if loss == "poisson":
         return losses.sum(1)
+    if loss not in ("softmax", "logistic"):
+        return losses.mean(1)
     rounding = float(np.finfo(losses.dtype.numpy).eps)
     return losses.clamp(-math.log1p(-rounding), -math.log(rounding)).sum(1)
 

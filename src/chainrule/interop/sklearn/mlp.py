@@ -18,6 +18,9 @@ Array = np.ndarray[Any, Any]
 
 _MORE: dict[str, Any] = {
     "activation": [StrOptions(set(formula.ACTIVATIONS))],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw", "rmsprop"})],
+    "scoring": [str, callable, None],
+    "callbacks": [list, tuple],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "dtype": [StrOptions({"float32", "float64"}), None],
 }
@@ -41,10 +44,15 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
 
     Args:
         hidden_layer_sizes, activation, solver, ..., max_fun: as there; ``activation`` takes ``"leaky_relu"``, ``"elu"``,
-            ``"selu"``, ``"gelu"``, ``"silu"`` and ``"softplus"`` as well.
+            ``"selu"``, ``"gelu"``, ``"silu"``, ``"mish"``, ``"softplus"`` and others as well, ``solver`` ``"adamw"`` (alpha
+            shrinks the weights themselves) and ``"rmsprop"`` (beta_2 is its memory).
         dropout: the share of each hidden layer's outputs that a step drops, in [0, 1).
         class_weight: a factor for each class, as a dict, or ``"balanced"``: ``n_samples / (n_classes * count)``. It
             multiplies ``sample_weight``, in the score for early stopping, too.
+        scoring: what early stopping goes by: a name or function of scikit-learn's (``"roc_auc"``, ``"neg_log_loss"``),
+            ``"loss"`` for that of the rows held out, less being better; None for accuracy.
+        callbacks: functions ``(model, epoch)``, called after each epoch with the weights of then; one that returns True
+            ends the fit.
         dtype: of the arithmetic of a fit: ``"float32"`` takes half the time of ``"float64"``; None: the dtype of X.
 
     Example:
@@ -71,7 +79,7 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
         warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True, early_stopping: bool = False,
         validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
         n_iter_no_change: float = 10, max_fun: int = 15000, dropout: float = 0.0, class_weight: Any = None,
-        dtype: str | None = None,
+        scoring: Any = None, callbacks: Any = (), dtype: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes, activation=activation, solver=solver, alpha=alpha, batch_size=batch_size,
@@ -81,6 +89,7 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
             beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, n_iter_no_change=n_iter_no_change, max_fun=max_fun,
         )  # fmt: skip
         self.dropout, self.class_weight, self.dtype = dropout, class_weight, dtype
+        self.scoring, self.callbacks = scoring, callbacks
 
     def _row_weights(self, y: Array, sample_weight: Any, incremental: bool) -> Any:
         if self.class_weight is None:
@@ -105,8 +114,12 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
         found: Array = self.classes_[y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0].astype(int)]
         return found
 
-    def _held_out_score(self, z: Array) -> float:
-        return scores.accuracy(z, *self._held_out)
+    def _as_given(self, y: Array) -> Array:
+        found: Array = self._label_binarizer.inverse_transform(y)
+        return found
+
+    def _default_score(self, z: Array, y: Array, weights: Array | None) -> float:
+        return scores.accuracy(z, y, weights)
 
 
 class MLPRegressor(Perceptron, neural_network.MLPRegressor):
@@ -116,8 +129,12 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
     that it descends is that of the gradient. ``loss_`` is reported as there.
 
     Args:
-        loss, hidden_layer_sizes, ..., max_fun: as in scikit-learn; ``activation`` as for `MLPClassifier`.
-        dropout, dtype: as for `MLPClassifier`.
+        hidden_layer_sizes, activation, ..., max_fun: as in scikit-learn; ``activation`` and ``solver`` as for
+            `MLPClassifier`.
+        loss: ``"absolute_error"``, ``"huber"`` and ``"quantile"`` as well, or a function ``(output, target)`` of tensors of
+            shape (N, K) that gives a loss for each row, shape (N,), or for each output.
+        quantile: what the loss ``"quantile"`` estimates, in (0, 1).
+        dropout, scoring, callbacks, dtype: as for `MLPClassifier`; ``scoring`` None is R^2.
 
     Example:
         >>> from sklearn.datasets import make_regression
@@ -131,6 +148,8 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012
         **neural_network.MLPRegressor._parameter_constraints,
         **_MORE,
+        "loss": [StrOptions({"squared_error", "poisson", "absolute_error", "huber", "quantile"}), callable],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
     def __init__(
@@ -140,7 +159,7 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
         random_state: Any = None, tol: float = 1e-4, verbose: bool = False, warm_start: bool = False, momentum: float = 0.9,
         nesterovs_momentum: bool = True, early_stopping: bool = False, validation_fraction: float = 0.1, beta_1: float = 0.9,
         beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: float = 10, max_fun: int = 15000,
-        dropout: float = 0.0, dtype: str | None = None,
+        dropout: float = 0.0, quantile: float = 0.5, scoring: Any = None, callbacks: Any = (), dtype: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             loss=loss, hidden_layer_sizes=hidden_layer_sizes, activation=activation, solver=solver, alpha=alpha,
@@ -150,8 +169,12 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
             validation_fraction=validation_fraction, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
             n_iter_no_change=n_iter_no_change, max_fun=max_fun,
         )  # fmt: skip
-        self.dropout, self.dtype = dropout, dtype
+        self.dropout, self.quantile, self.dtype = dropout, quantile, dtype
+        self.scoring, self.callbacks = scoring, callbacks
 
-    def _held_out_score(self, z: Array) -> float:
+    def _as_given(self, y: Array) -> Array:
+        return y[:, 0] if y.shape[1] == 1 else y
+
+    def _default_score(self, z: Array, y: Array, weights: Array | None) -> float:
         values = formula.OUTPUTS[self.out_activation_](from_numpy(z)).numpy()
-        return scores.r2(values, *self._held_out)
+        return scores.r2(values, y, weights)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule import dtypes
+from chainrule import dtypes, optim
 from chainrule.compiler.compile import compile
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.trace import live
@@ -38,9 +38,9 @@ class Plan:
     Attributes:
         units: of every layer, the inputs among them.
         activation: of the hidden layers.
-        loss: a key of `formula.LOSSES`.
+        loss: a name that `formula.losses` knows, or a function.
         dtype: "float32" or "float64".
-        solver: "adam", "sgd" or "lbfgs".
+        solver: "adam", "sgd", "adamw", "rmsprop" or "lbfgs".
         batch: rows of a step.
         capacity: for how many rows there is room; 0: they are read where they lie.
         scored: are there rows of validation?
@@ -49,11 +49,12 @@ class Plan:
         penalized: is alpha above 0?
         nesterov: is the momentum Nesterov's?
         dropout: the share of hidden outputs to drop.
+        quantile: what a loss of that name estimates.
     """
 
     units: tuple[int, ...]
     activation: str
-    loss: str
+    loss: Any
     dtype: str
     solver: str
     batch: int
@@ -64,6 +65,7 @@ class Plan:
     penalized: bool = True
     nesterov: bool = False
     dropout: float = 0.0
+    quantile: float = 0.5
 
 
 def room(rows: int, bytes_a_row: int) -> int:
@@ -99,6 +101,8 @@ class Network:
         makers: dict[str, Callable[[], Optimizer]] = {
             "adam": lambda: solvers.Adam(self.parameters),
             "sgd": lambda: solvers.SGD(self.parameters, nesterov=self.plan.nesterov),
+            "adamw": lambda: optim.AdamW([{"params": self.coefs}, {"params": self.intercepts, "weight_decay": 0.0}]),
+            "rmsprop": lambda: optim.RMSprop(self.parameters),
         }
         return makers[self.plan.solver]() if self.plan.solver in makers else None
 
@@ -122,7 +126,10 @@ class Network:
         """The optimizer at its beginning, or where it stood when `solver_state` gave this state."""
         if self.optimizer is None:
             return
-        self.optimizer.param_groups[0].update(settings)
+        for group in self.optimizer.param_groups:
+            group.update(settings)
+        if self.plan.solver == "adamw":
+            self.optimizer.param_groups[0]["weight_decay"] = self.alpha
         with no_grad():
             for i, parameter in enumerate(self.parameters):
                 for name, held in self.optimizer.state.get(parameter, {}).items():
@@ -191,7 +198,7 @@ def _loss(
 ) -> tuple[Tensor, Tensor]:
     """The function whose gradient is followed, and what scikit-learn reports as the loss."""
     plan = network.plan
-    losses, whole = formula.LOSSES[plan.loss](z, y), formula.total(weights, z.shape[0])
+    losses, whole = formula.losses(plan.loss, z, y, plan.quantile), formula.total(weights, z.shape[0])
     fit = formula.mean(losses.sum(1), weights, whole)
     with no_grad():
         shown = formula.mean(formula.reported(plan.loss, losses.detach()), weights, whole)

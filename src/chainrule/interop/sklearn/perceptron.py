@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, sparse
 from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 from sklearn.utils import check_random_state
@@ -22,6 +23,23 @@ from chainrule.tensor.creation import from_numpy
 from chainrule.tensor.functions import no_grad
 
 Array = np.ndarray[Any, Any]
+
+
+class Scorer:
+    """A scorer of scikit-learn's on the rows that are held out, as the user has them: with labels, without names."""
+
+    def __init__(self, model: Any, X: Any, y: Array, weights: Any) -> None:
+        self.scorer = check_scoring(model, model.scoring)
+        self.X, self.y = X, model._as_given(y)
+        self.weights = {} if weights is None else {"sample_weight": weights}
+
+    def __call__(self, model: Any) -> float:
+        names = vars(model).pop("feature_names_in_", None)
+        try:
+            return float(self.scorer(model, self.X, self.y, **self.weights))
+        finally:
+            if names is not None:
+                model.feature_names_in_ = names
 
 
 class Perceptron(BaseMultilayerPerceptron):
@@ -77,8 +95,18 @@ class Perceptron(BaseMultilayerPerceptron):
 
     # ---------------------------------------------------------------- the plan and the rows
 
-    def _loss_name(self) -> str:
-        return str(self.out_activation_ if is_classifier(self) else self.loss)
+    def _initialize(self, y: Array, layer_units: list[int], dtype: Any) -> None:
+        super()._initialize(y, layer_units, dtype)
+        if self.solver == "lbfgs":
+            return
+        # scikit-learn's own does so for the solvers that it knows.
+        self.loss_curve_, self._no_improvement_count = list[float](), 0
+        self.validation_scores_ = list[float]() if self.early_stopping else None
+        self.best_validation_score_ = -np.inf if self.early_stopping else None
+        self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _loss_name(self) -> Any:
+        return self.out_activation_ if is_classifier(self) else self.loss
 
     def _row_weights(self, y: Array, sample_weight: Any, incremental: bool) -> Any:
         return sample_weight
@@ -111,9 +139,10 @@ class Perceptron(BaseMultilayerPerceptron):
             scored=held_out is not None,
             held_out=0 if held_out is None else room(held_out.shape[0], width),
             weighted=weights is not None,
-            penalized=self.alpha > 0,
+            penalized=self.alpha > 0 and self.solver != "adamw",
             nesterov=self.solver == "sgd" and bool(self.nesterovs_momentum),
             dropout=float(self.dropout),
+            quantile=float(getattr(self, "quantile", 0.5)),
         )
 
     # ---------------------------------------------------------------- solvers
@@ -183,7 +212,7 @@ class Perceptron(BaseMultilayerPerceptron):
                 self.coefs_, self.intercepts_ = network.weights()
             self._solver_state = {"rate": training.rate, "slots": network.solver_state()}
         if self.early_stopping:
-            del self._held_out
+            del self._held_out, self._scorer
             self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
         self.coefs_, self.intercepts_ = (
             [w.astype(X.dtype, copy=False) for w in some] for some in (self.coefs_, self.intercepts_)
@@ -193,6 +222,8 @@ class Perceptron(BaseMultilayerPerceptron):
         """Of the optimizer's group."""
         if self.solver == "sgd":
             return {"momentum": float(self.momentum)}
+        if self.solver == "rmsprop":
+            return {"alpha": float(self.beta_2), "eps": float(self.epsilon)}
         return {"betas": (float(self.beta_1), float(self.beta_2)), "eps": float(self.epsilon)}
 
     def _batch(self, rows: int) -> int:
@@ -225,6 +256,28 @@ class Perceptron(BaseMultilayerPerceptron):
             rows = self._rows(X, y, weights)
             network.held_out.give(x=rows["x"])
             self._held_out = rows["y"], weights
+            self._scorer = None if self.scoring in (None, "loss") else Scorer(self, X, y, weights)
+
+    def _shows(self, network: Network) -> None:
+        """Let a scorer see the weights of now."""
+        if self._scorer is not None:
+            self.coefs_, self.intercepts_ = network.weights()
+
+    def _held_out_score(self, z: Array) -> float:
+        """The score on the rows that are held out, where their outputs are z."""
+        if self._scorer is not None:
+            return self._scorer(self)
+        y, weights = self._held_out
+        if self.scoring == "loss":
+            return -self._held_out_loss(z, y, weights)
+        return float(self._default_score(z, y, weights))
+
+    def _held_out_loss(self, z: Array, y: Array, weights: Any) -> float:
+        name = self._loss_name()
+        with no_grad():
+            each = formula.losses(name, from_numpy(z), from_numpy(y), float(getattr(self, "quantile", 0.5)))
+            rows: Array = formula.reported(name, each).numpy()
+        return float(np.average(rows, weights=weights))
 
     def _check_solver(self) -> bool:
         if self.solver == "lbfgs":

@@ -64,7 +64,7 @@ class Training:
     def _epochs(self, block: Block) -> int:
         """So many epochs run before anybody has to look: the earliest at which the rule for stopping could bite."""
         model = self.model
-        if model.verbose or model.early_stopping:
+        if model.verbose or model.early_stopping or model.callbacks:
             return 1
         return int(
             min(block.left, self._affordable(block), max(1, model.n_iter_no_change + 1 - model._no_improvement_count))
@@ -86,6 +86,7 @@ class Training:
         if model.verbose:
             print(f"Iteration {model.n_iter_}, loss = {loss:.8f}")
         self._count(loss, block)
+        self._tell()
         self.rate = self._rate_after(model.t_)
         if model._no_improvement_count > model.n_iter_no_change:
             self._no_longer_improves()
@@ -101,6 +102,7 @@ class Training:
         """How many epochs have brought nothing, by the loss or by the score."""
         model = self.model
         if model.early_stopping:
+            model._shows(self.network)
             self._count_by_score(model._held_out_score(block.outputs()))
             return
         model._no_improvement_count = model._no_improvement_count + 1 if loss > model.best_loss_ - model.tol else 0
@@ -116,6 +118,15 @@ class Training:
         if score > model.best_validation_score_:
             model.best_validation_score_ = score
             model._best_coefs, model._best_intercepts = self.network.weights()
+
+    def _tell(self) -> None:
+        """Callbacks see the model as it is now; one that gives True ends the training."""
+        model = self.model
+        if model.callbacks:
+            model.coefs_, model.intercepts_ = self.network.weights()
+        for callback in model.callbacks:
+            if callback(model, model.n_iter_) is True:
+                self.stopped = True
 
     def _no_longer_improves(self) -> None:
         """Stop, or (adaptive) go on at a fifth of the rate."""
