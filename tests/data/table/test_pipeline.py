@@ -60,6 +60,7 @@ def test_kinds_are_guessed_with_a_reason(values, kind, reason):
 def test_numbers_that_only_happen_to_differ_are_no_identifiers():
     assert guess(pl.Series("income", RNG.permutation(40) * 977)).kind == "numeric"
     assert guess(pl.Series("year", np.arange(1950, 1990))).kind == "numeric"
+    assert guess(pl.Series("n", np.delete(np.arange(50), [3, 4, 9, 20, 33]))).kind == "identifier"
     assert guess(pl.Series("customer_id", RNG.permutation(40))).kind == "identifier"
 
 
@@ -374,7 +375,7 @@ def test_the_score_of_a_column_is_near_that_of_a_tree_of_scikit_learn():
         y = np.sin(9 * x) + RNG.normal(size=600) * noise
         made = cr.data.Table({"x": x, "y": y})
         (ours,) = leaks(TablePipeline("y").fit(made), made, sure=-1)
-        theirs = selection.cross_val_score(tree.DecisionTreeRegressor(max_leaf_nodes=8), x[:, None], y, cv=3)
+        theirs = selection.cross_val_score(tree.DecisionTreeRegressor(max_leaf_nodes=16), x[:, None], y, cv=3)
         assert ours.score == pytest.approx(theirs.mean(), abs=0.03)
 
 

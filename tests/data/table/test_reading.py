@@ -105,6 +105,11 @@ def test_no_header_is_found_and_said():
     assert len(read("1,2\n3,4\n", header=True)) == 1
 
 
+def test_a_header_that_looks_like_numbers_and_a_row_that_has_words():
+    assert read("8,307.0,malibu\n6,200.0,skylark\n").columns == ["column_1", "column_2", "column_3"]
+    assert read("land,1990,1991,1992\nA,1.5,2.5,3.5\nB,2,3,4\n").columns == ["land", "1990", "1991", "1992"]
+
+
 def test_what_is_said_is_not_guessed():
     table = read("# a comment\na;b\n1,5;2\n", delimiter=";", decimal=".", skip_rows=1, encoding="ascii")
     assert table.decimal == "."

@@ -29,6 +29,7 @@ FEW_ROWS = 20  # with fewer, that no value repeats says nothing
 _ALL_OTHERS = 0.9  # of the texts are different: they name the rows
 _MANY = 0.5  # of the texts are different, and most of several words: they are free text
 _LONG = 40  # characters of a text on average: no name of a row
+_GAPS = 4  # numbers of rows are this many times as far apart at most as the rows are many
 _ID_NAME = re.compile(
     r"^(|row_?names?|unnamed.*|index|.*\bid|.*_id|.*[a-z]I[dD]|id\b.*|id_.*|uuid|guid)$", re.IGNORECASE
 )  # names of identifiers, and below those that may be
@@ -102,22 +103,19 @@ def _of_numbers(series: pl.Series, reading: Reading, note: str, distinct: int) -
 
 
 def _numbers_the_rows(name: str, values: Array) -> bool:
-    """Whole numbers, each once: without a gap in the order of the rows, or under a name that says so."""
-    if (
-        len(values) < FEW_ROWS
-        or np.isnan(values).any()
-        or (values != np.floor(values)).any()
-        or _TIME_NAME.search(name)
-    ):
+    """Whole numbers, each once: going up or down with the rows and hardly a gap, or under a name that says so.
+
+    Rows that are held out leave gaps, which is why there may be some.
+    """
+    if len(values) < FEW_ROWS or np.isnan(values).any() or (values != np.floor(values)).any() or _TIME_NAME.search(name):
         return False
     if len(np.unique(values)) < len(values):
         return False
     steps = np.diff(values)
-    counted = bool((steps == 1).all() or (steps == -1).all())
-    dense = values.max() - values.min() + 1 == len(values)
+    ordered, dense = bool((steps > 0).all() or (steps < 0).all()), np.ptp(values) < _GAPS * len(values)
     if _ID_NAME.match(name):
-        return counted or dense or bool((steps > 0).all()) or len(values) > 100
-    return counted or (dense and _ID_LIKE.match(name) is not None)
+        return ordered or dense or len(values) > 100
+    return bool(dense and (ordered or _ID_LIKE.match(name) is not None))
 
 
 def _of_texts(strong: pl.Series, note: str, distinct: int) -> Column:

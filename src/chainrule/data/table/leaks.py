@@ -15,7 +15,7 @@ from chainrule.data.table.values import moments, numbers, texts
 
 Array = np.ndarray[Any, Any]
 SURE = 0.93  # from this score on a column gives the target away
-LEAVES = 8  # of the tree
+LEAVES = 16  # of the tree
 BINS = 255  # that a column of numbers is cut into
 FOLDS = 3
 MOST_ROWS = 20_000  # that are looked at
@@ -40,7 +40,7 @@ def leaks(pipeline: TablePipeline, table: object, sure: float = SURE) -> list[Le
     """The used columns that give the target away, the worst first.
 
     The score is R^2 of values, and the balanced accuracy of classes, adjusted so that a guess has 0 (scikit-learn's
-    ``balanced_accuracy_score(adjusted=True)``); of a tree of 8 leaves, on the rows of each third by a tree of the others.
+    ``balanced_accuracy_score(adjusted=True)``); of a tree of 16 leaves, on the rows of each third by a tree of the others.
 
     Example:
         >>> rng = np.random.default_rng(0)

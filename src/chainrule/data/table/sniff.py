@@ -8,6 +8,7 @@ import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from chainrule.errors import DataError
 
@@ -124,7 +125,7 @@ def sniff(text: str, encoding: str = "utf-8", delimiter: str | None = None, head
         header = not _is_data(rows)
         if not header:
             notes.append(
-                "the first row holds numbers alone, so there is no header: the columns are named column_1, ..."
+                "the first row holds numbers where the others do, so there is no header: the columns are named column_1, ..."
             )
     if decimal is None:
         decimal, example = _decimal(rows[header:], delimiter)
@@ -180,8 +181,27 @@ def _usual(rows: list[list[str]]) -> tuple[int, float]:
 
 
 def _is_data(rows: list[list[str]]) -> bool:
-    """Is the first record like all others, numbers alone, and none twice?"""
-    return bool(rows) and len(rows) > 1 and all(_NUMBER.fullmatch(part.strip()) for part in rows[0])
+    """Is the first record like the others: numbers where they have numbers, more often than not?
+
+    Whole numbers that go up by one are names: years, say, as columns.
+    """
+    if len(rows) < 2:
+        return False
+    numbers = [k for k, column in enumerate(zip(*rows[1:])) if _mostly_numbers(column)]  # noqa: B905 - some may be ragged
+    first, second = ([row[k].strip() for k in numbers if k < len(row)] for row in rows[:2])
+    alike = [part for part in first if _NUMBER.fullmatch(part)]
+    named = [part for part in first if part and not _NUMBER.fullmatch(part)]
+    return len(alike) > len(named) and not (_counted(alike) and not _counted(second))
+
+
+def _mostly_numbers(column: tuple[str, ...]) -> bool:
+    known = [part.strip() for part in column if part.strip()]
+    return bool(known) and sum(_NUMBER.fullmatch(part) is not None for part in known) > 0.9 * len(known)
+
+
+def _counted(parts: list[str]) -> bool:
+    whole = [int(part) for part in parts if part.isdecimal()]
+    return len(whole) == len(parts) > 1 and all(b - a == 1 for a, b in pairwise(whole))
 
 
 def _decimal(rows: list[list[str]], delimiter: str) -> tuple[str, str]:
