@@ -55,7 +55,7 @@ def test_train_says_what_it_guessed_and_why(run):
         "shop.csv: 200 rows, 7 columns", "the fields are separated by semicolons", "numbers have a decimal comma, as in",
         "target bought: classification (2 different labels)", "numeric: x", "categorical: colour", "datetime: day",
         "left out: id (identifier: it numbers the rows)", "left out: same (constant: all values are '1')",
-        "trained on 160 rows, measured on 40 held out ones", "to guess the commonest class", "next: chainrule predict",
+        "training on 160 rows; 40 are held out to measure", "to guess the commonest class", "next: chainrule predict",
     ):  # fmt: skip
         assert line in said
     assert "CAUTION" not in said

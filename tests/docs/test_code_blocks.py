@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NEEDS = {"sklearn.md": "sklearn"}  # what a page is about, and so imports
+NEEDS = {"sklearn.md": "sklearn", "tables.md": "polars"}  # what a page is about, and so imports
 TABLES = {"names.md"}  # generated, and nothing but tables
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if ".source" not in page.name and page.name not in TABLES]

@@ -86,6 +86,8 @@ def _about(data: TableData) -> list[str]:
     lines += [f"  {c.name}: {c.reason}" for c in used if "missing" in c.reason or "apart" in c.reason][:_SHOWN]
     lines += [f"  {note}" for note in pipeline.grouped()]
     lines += [f"left out: {c.name} ({c.kind}: {c.reason})" for c in pipeline.columns_ if not c.used][: 2 * _SHOWN]
+    if data.group is not None:
+        lines.append(f"left out: {data.group} (rows alike in it are held out together)")
     for leak in data.leaks:
         lines.append(
             f"CAUTION: {leak.name} gives the target away: alone it scores {leak.score:.2f} of 1. If it is not known when you "
@@ -94,7 +96,7 @@ def _about(data: TableData) -> list[str]:
     train, test = data.rows
     unknown = len(test) - len(data.test.y)
     lines.append(
-        f"trained on {len(train):,} rows, measured on {len(test):,} held out ones"
+        f"training on {len(train):,} rows; {len(test):,} are held out to measure"
         + (f", of which {unknown:,} are left out: their class is not among those trained on" if unknown else "")
     )
     return lines
@@ -166,7 +168,10 @@ def evaluate(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str |
     known = pipeline.known(table)
     if not known.all():
         _say(f"{int((~known).sum()):,} rows without a target are left out")
-    table = table.rows(known)
+    table = tabular.learned(pipeline, table.rows(known))
+    unknown = int(known.sum()) - len(table)
+    if unknown:
+        _say(f"{unknown:,} rows whose class training had not are left out")
     _say(*pipeline.differences(table))
     return score(trainer, pipeline, pipeline.encoded(table), pipeline.target(table))
 
@@ -178,8 +183,8 @@ def predict(
     pipeline, table = tabular.kept_pipeline(folder), _read(config, rows)
     table.check_names(_names(keep))
     _say(*pipeline.differences(table))
-    kept = [table[name] for name in _names(keep)]
-    frame = pl.DataFrame([*kept, *predicted(trainer, pipeline, pipeline.encoded(table), set(_names(keep)))])
+    columns = [table[name] for name in _names(keep)] + predicted(trainer, pipeline, pipeline.encoded(table))
+    frame = pl.DataFrame([column.rename(name) for column, name in zip(columns, _each_once(columns), strict=True)])
     text = frame.write_csv()
     if out is None:
         click.echo(text, nl=False)
@@ -188,20 +193,27 @@ def predict(
     _say(f"{out}: {len(frame):,} rows, columns {_some(frame.columns)}")
 
 
-def predicted(trainer: Trainer, pipeline: TablePipeline, X: Array, taken: set[str]) -> list[pl.Series]:
+def predicted(trainer: Trainer, pipeline: TablePipeline, X: Array) -> list[pl.Series]:
     """The predictions as columns."""
     if pipeline.task_ == "regression":
         values = pipeline.inverse(trainer.predict(X)).reshape(len(X), -1)
-        return [pl.Series(_free(n, taken), values[:, i]) for i, n in enumerate(pipeline.target_names)]
+        return [pl.Series(name, values[:, i]) for i, name in enumerate(pipeline.target_names)]
     probabilities = trainer.predict_proba(X)
     target = pipeline.targets_[0]
     labels = np.array(target.classes, dtype=object)[probabilities.argmax(1)]
     of_classes = [pl.Series(f"probability of {label}", probabilities[:, k]) for k, label in enumerate(target.classes)]
-    return [pl.Series(_free(target.name, taken), labels.tolist(), dtype=pl.String), *of_classes]
+    return [pl.Series(target.name, labels.tolist(), dtype=pl.String), *of_classes]
 
 
-def _free(name: str, taken: set[str]) -> str:
-    return f"predicted {name}" if name in taken else name
+def _each_once(columns: list[pl.Series]) -> list[str]:
+    """Their names; one that a kept column has already is of what is predicted."""
+    found: list[str] = []
+    for column in columns:
+        name = column.name
+        while name in found:
+            name = f"predicted {name}"
+        found.append(name)
+    return found
 
 
 def _read(config: dict[str, Any], rows: str) -> Table:

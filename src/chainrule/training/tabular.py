@@ -65,6 +65,7 @@ class TableData(Dataset):
         rows: the numbers of the rows to train on, and of those held out, in `table`.
         dropped: rows without a target, which were left out.
         leaks: columns that give the target away.
+        group: the column by which rows are held out together, if there is one.
     """
 
     table: Table
@@ -72,6 +73,7 @@ class TableData(Dataset):
     rows: tuple[Array, Array]
     dropped: int
     leaks: list[Leak]
+    group: str | None
 
 
 def digest(path: str | os.PathLike[str]) -> str:
@@ -128,8 +130,9 @@ def load(config: dict[str, Any], folder: Path | None = None) -> TableData:
 def prepare(config: dict[str, Any], table: Table, folder: Path | None = None) -> TableData:
     """The rows of a table, split and encoded as the configuration of a run says."""
     asked = config["table"]
+    drop = [*asked["drop"], *([asked["group"]] if asked["group"] else [])]
     pipeline = TablePipeline(
-        asked["target"], asked["task"], asked["kinds"], asked["drop"], asked["scaling"], asked["max_categories"],
+        asked["target"], asked["task"], asked["kinds"], drop, asked["scaling"], asked["max_categories"],
         asked["min_frequency"], asked["date_format"],
     )  # fmt: skip
     table.check_names([*asked["target"], *filter(None, (asked["group"], asked["time"]))])
@@ -145,10 +148,10 @@ def prepare(config: dict[str, Any], table: Table, folder: Path | None = None) ->
     pipeline = TablePipeline.load(kept) if kept is not None and kept.exists() else pipeline.fit(rows)
     classes = pipeline.classes_
     return TableData(
-        name=str(config["dataset"]), train=_part(pipeline, rows), test=_part(pipeline, _learned(pipeline, whole.rows(test))),
+        name=str(config["dataset"]), train=_part(pipeline, rows), test=_part(pipeline, learned(pipeline, whole.rows(test))),
         feature_names=pipeline.get_feature_names_out(), class_names=[] if classes is None else [str(c) for c in classes],
         image_shape=None, description=f"{asked['file']}: {', '.join(asked['target'])}", table=whole, pipeline=pipeline,
-        rows=(train, test), dropped=int((~known).sum()), leaks=leaks(pipeline, rows),
+        rows=(train, test), dropped=int((~known).sum()), leaks=leaks(pipeline, rows), group=asked["group"],
     )  # fmt: skip
 
 
@@ -156,7 +159,7 @@ def _part(pipeline: TablePipeline, rows: Table) -> Part:
     return Part(pipeline.encoded(rows), pipeline.target(rows))
 
 
-def _learned(pipeline: TablePipeline, rows: Table) -> Table:
+def learned(pipeline: TablePipeline, rows: Table) -> Table:
     """The rows whose class was among those trained on: of another one nothing can be measured."""
     if pipeline.task_ == "regression":
         return rows

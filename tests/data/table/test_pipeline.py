@@ -1,5 +1,7 @@
 """What is guessed of columns, learned on training rows and applied to others; compared with scikit-learn where it has it."""
 
+import datetime as dt
+import decimal
 import json
 
 import numpy as np
@@ -181,6 +183,27 @@ def test_constant_duplicate_and_identifier_columns_are_left_out():
     assert found["n"] == ("constant", "it is empty")
     with pytest.raises(DataError, match="no column is left to learn from"):
         TablePipeline("y").fit(cr.data.Table({"y": [0, 1] * 10, "c": [1] * 20}))
+
+
+def test_columns_of_every_type_have_a_kind(tmp_path):
+    seconds = [dt.timedelta(seconds=i * i) for i in range(N)]
+    made = table(
+        dur=seconds, dec=[decimal.Decimal(i * i) / 3 for i in range(N)], nested=[[1, 2]] * N, raw=[b"a", b"b"] * (N // 2),
+        level=pl.Series(["a", "b"] * (N // 2), dtype=pl.Categorical), clock=[dt.time(i % 24, 5) for i in range(N)],
+        huge=pl.Series([2**64 - 1 - i for i in range(N)], dtype=pl.UInt64), small=pl.Series([i * i % 100 for i in range(N)], dtype=pl.Int8),
+        zoned=pl.Series([dt.datetime(2020, 1, 1) + dt.timedelta(hours=7 * i) for i in range(N)]).dt.replace_time_zone("Europe/Berlin"),
+    )  # fmt: skip
+    pipeline = TablePipeline("y").fit(made)
+    assert {c.name: c.kind for c in pipeline.columns_ if c.name != "z"} == {
+        "dur": "numeric", "dec": "numeric", "nested": "text", "raw": "text", "level": "categorical", "clock": "datetime",
+        "huge": "identifier", "small": "numeric", "zoned": "datetime",
+    }  # fmt: skip
+    assert np.isfinite(pipeline.transform(made)).all()
+    assert numbers(made["dur"], Reading())[3] == 9.0
+    with pytest.raises(DataError, match="cannot be categorical: its values are list"):
+        TablePipeline("y", kinds={"nested": "categorical"}).fit(made)
+    with pytest.raises(DataError, match="the target 'nested' has values that are list"):
+        TablePipeline("nested").fit(made)
 
 
 # -- targets -----------------------------------------------------------------------------------------------
@@ -370,11 +393,11 @@ def test_leaks_of_values_and_of_rare_classes():
 
 def test_the_score_of_a_column_is_near_that_of_a_tree_of_scikit_learn():
     tree, selection = pytest.importorskip("sklearn.tree"), pytest.importorskip("sklearn.model_selection")
-    for noise in (0.1, 0.3, 0.6):
+    for noise in (0.1, 0.3, 0.4):
         x = RNG.uniform(size=600)
         y = np.sin(9 * x) + RNG.normal(size=600) * noise
         made = cr.data.Table({"x": x, "y": y})
-        (ours,) = leaks(TablePipeline("y").fit(made), made, sure=-1)
+        (ours,) = leaks(TablePipeline("y").fit(made), made, sure=0.01)
         theirs = selection.cross_val_score(tree.DecisionTreeRegressor(max_leaf_nodes=16), x[:, None], y, cv=3)
         assert ours.score == pytest.approx(theirs.mean(), abs=0.03)
 

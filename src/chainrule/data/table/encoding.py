@@ -26,7 +26,7 @@ class Encoder(Protocol):
     """What a column becomes."""
 
     def transform(self, series: pl.Series, reading: Reading) -> Array:
-        """Columns of float64, one row for each value."""
+        """Columns of finite numbers, one row for each value."""
 
     def names(self, column: str) -> list[str]:
         """The names of those."""
@@ -120,7 +120,7 @@ class Categorical:
         codes = codes.set(found.is_null(), len(self.levels) + 1).to_numpy()
         hot = codes[:, None] == np.arange(len(self.levels) + 2)
         keep = [*range(self.drop, len(self.levels)), *([len(self.levels)] if self.other else [])]
-        return np.asarray(hot[:, [*keep, *([len(self.levels) + 1] if self.indicator else [])]], np.float64)
+        return np.asarray(hot[:, [*keep, *([len(self.levels) + 1] if self.indicator else [])]], np.float32)
 
     def unseen(self, series: pl.Series, reading: Reading) -> dict[str, int]:
         """The levels that were not there when it was fitted, and how often each is now; rare ones are not told apart."""

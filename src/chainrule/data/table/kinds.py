@@ -69,7 +69,7 @@ def guess(series: pl.Series, decimal: str = ".") -> Column:
         '2 different texts'
     """
     name = series.name
-    if series.dtype.is_nested() or series.dtype in (pl.Object, pl.Binary):
+    if has_no_meaning(series):
         return Column(name, "text", f"its values are {str(series.dtype).lower()}, which have no encoding here")
     strong = known(series)
     if not strong.count():
@@ -84,6 +84,11 @@ def guess(series: pl.Series, decimal: str = ".") -> Column:
     if moment is not None:
         return Column(name, "datetime", said or "dates or times", moment)
     return _of_texts(strong, note, distinct)
+
+
+def has_no_meaning(series: pl.Series) -> bool:
+    """Are its values lists, objects or bytes, of which nothing here makes numbers or levels?"""
+    return bool(series.dtype.is_nested() or series.dtype in (pl.Object, pl.Binary))
 
 
 def _shown(value: object) -> str:
@@ -107,7 +112,12 @@ def _numbers_the_rows(name: str, values: Array) -> bool:
 
     Rows that are held out leave gaps, which is why there may be some.
     """
-    if len(values) < FEW_ROWS or np.isnan(values).any() or (values != np.floor(values)).any() or _TIME_NAME.search(name):
+    if (
+        len(values) < FEW_ROWS
+        or np.isnan(values).any()
+        or (values != np.floor(values)).any()
+        or _TIME_NAME.search(name)
+    ):
         return False
     if len(np.unique(values)) < len(values):
         return False
@@ -144,6 +154,10 @@ def as_told(series: pl.Series, kind: str, decimal: str = ".", format: str | None
     """
     if kind not in KINDS:
         raise unknown_name("kind of column", kind, list(KINDS))
+    if has_no_meaning(series) and kind in USED:
+        raise DataError(
+            f"the column {series.name!r} cannot be {kind}: its values are {str(series.dtype).lower()}. Leave it out."
+        )
     if kind == "numeric":
         reading = number_reading(series, decimal)[0] or Reading(decimal, weak=True)
         if np.isnan(numbers(series, reading)).all():

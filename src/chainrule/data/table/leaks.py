@@ -16,7 +16,7 @@ from chainrule.data.table.values import moments, numbers, texts
 Array = np.ndarray[Any, Any]
 SURE = 0.93  # from this score on a column gives the target away
 LEAVES = 16  # of the tree
-BINS = 255  # that a column of numbers is cut into
+COARSE, HOPEFUL = 32, 0.5  # what so many bins do not explain by half, no tree does by 0.93
 FOLDS = 3
 MOST_ROWS = 20_000  # that are looked at
 LEAST_ROWS = 30  # with fewer, chance alone reaches high scores
@@ -78,30 +78,42 @@ def _codes(column: Column, data: Table) -> tuple[Array, bool]:
     """A whole number for each row, and whether they have an order; missing values are the last."""
     series = data[column.name]
     if column.kind == "numeric":
-        return _binned(numbers(series, column.reading)), True
+        return _ranked(numbers(series, column.reading)), True
     if column.kind == "datetime":
         days = moments(series, column.reading)
-        return _binned(np.where(np.isnat(days), np.nan, days.astype(np.int64))), True
+        return _ranked(np.where(np.isnat(days), np.nan, days.astype(np.int64))), True
     return np.unique(texts(series, column.reading.weak).fill_null("").to_numpy().astype(str), return_inverse=True)[
         1
     ], False
 
 
-def _binned(values: Array) -> Array:
-    known = np.unique(values[~np.isnan(values)])
-    if len(known) > BINS:
-        known = np.unique(np.quantile(values[~np.isnan(values)], np.linspace(0, 1, BINS)))
-    return np.where(np.isnan(values), len(known) + 1, np.searchsorted(known, values))
+def _ranked(values: Array) -> Array:
+    """The rank of each value, equal ones alike; NaN as the last."""
+    return np.unique(values, return_inverse=True)[1]
 
 
 def _score(found: tuple[Array, bool], Y: Array, fold: Array, classes: bool) -> float:
     codes, ordered = found
+    if ordered and _explained_by_bins(codes * COARSE // (int(codes.max()) + 1), Y, classes) < HOPEFUL:
+        return 0.0
     predicted = np.empty_like(Y)
     for number in range(FOLDS):
         train = fold != number
         table = _tree(codes[train], Y[train], ordered, int(codes.max()) + 1, classes)
         predicted[~train] = table[codes[~train]]
     return _balanced(predicted, Y) if classes else _explained(predicted, Y)
+
+
+def _explained_by_bins(bins: Array, Y: Array, classes: bool) -> float:
+    """How much of the target the mean of each bin explains, on the same rows; every class of equal weight."""
+    weight = (Y / np.maximum(Y.sum(0), 1)).sum(1) if classes else np.ones(len(Y))
+    total = np.bincount(bins, weight)
+    means = np.stack([np.bincount(bins, weight * y) / np.where(total > 0, total, 1) for y in Y.T], 1)
+    rest = (weight[:, None] * (Y - means[bins]) ** 2).sum(0)
+    spread = (weight[:, None] * (Y - np.average(Y, 0, weight)) ** 2).sum(0)
+    if classes:
+        rest, spread = rest.sum(keepdims=True), spread.sum(keepdims=True)
+    return float((1 - rest / np.where(spread > 0, spread, 1)).max())
 
 
 def _balanced(predicted: Array, Y: Array) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from chainrule.data.table.kinds import has_no_meaning
 from chainrule.data.table.values import PLAIN, Reading, number_reading, numbers, texts
 from chainrule.errors import DataError, SettingError
 from chainrule.files.document import Fields
@@ -59,6 +60,10 @@ class Target:
         """How a column would be read; values may be missing."""
         if task not in (None, *TASKS):
             raise SettingError(f"task must be 'classification' or 'regression', got {task!r}.")
+        if has_no_meaning(series):
+            raise DataError(
+                f"the target {series.name!r} has values that are {str(series.dtype).lower()}: no classes and no numbers. Name another column."
+            )
         reading, _ = number_reading(series, decimal)
         guessed, reason = _guess(series, reading)
         if task == "regression" and reading is None:

@@ -68,11 +68,13 @@ def texts(series: pl.Series, weak: bool = False) -> pl.Series:
 
 
 def numbers(series: pl.Series, reading: Reading) -> Array:
-    """float64, NaN where a value is missing, infinite or no number."""
+    """float64, NaN where a value is missing, infinite or no number; durations in seconds."""
     if series.dtype == pl.String:
         plain = _plain(known(series, reading.weak), reading)
         # "nan" and "inf" are words of float64, but no numbers that one can train on.
         found = plain.set(~plain.str.contains(_NUMBER), None).cast(pl.Float64, strict=False)
+    elif series.dtype == pl.Duration:
+        found = series.dt.total_microseconds() / 1e6
     else:
         found = series.cast(pl.Float64, strict=False)
     values = found.to_numpy().astype(np.float64, copy=True) if len(found) else np.empty(0)
@@ -162,7 +164,7 @@ def _usable(strong: pl.Series, plain: pl.Series, good: pl.Series, reading: Readi
 
 
 def _typed(series: pl.Series) -> tuple[Reading | None, str]:
-    if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
+    if not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Duration)):
         return None, ""
     if series.dtype.is_integer() and series.count():
         largest = max(abs(int(series.min())), abs(int(series.max())))
