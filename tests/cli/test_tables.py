@@ -1,6 +1,8 @@
 """Tables on the command line: one command to train, one to predict, and errors that are one message."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -221,3 +223,29 @@ def test_parquet_with_types(tmp_path):
 def test_several_numbers_are_predicted_at_once(file, tmp_path):
     call("train", file, "--target", "paid", "--target", "x", "--out", tmp_path / "r", *QUICK)
     assert call("predict", tmp_path / "r", file).stdout.splitlines()[0] == "paid,x"
+
+
+def test_a_program_that_is_called_ends_with_2_and_one_line(tmp_path):
+    (tmp_path / "t.csv").write_text('a,b\n1,"x\n')
+    command = [sys.executable, "-m", "chainrule", "train", str(tmp_path / "t.csv"), "--target", "b"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("chainrule: ") and "Traceback" not in ended.stderr
+    assert "the record that begins in line 2 cannot be read" in ended.stderr
+
+
+def test_without_the_libraries_it_says_what_to_install(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    hide = "import sys, importlib.util as u; find = u.find_spec; u.find_spec = lambda n, *a: None if n == 'polars' else find(n, *a)"
+    code = f"{hide}; sys.argv[1:] = ['train', 't.csv', '--target', 'b']; from chainrule.cli import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert (
+        ended.stderr
+        == "chainrule: tables need polars and pyarrow, which are not installed. Run: pip install 'chainrule[data]'\n"
+    )
+
+
+def test_importing_chainrule_does_not_bring_the_libraries_of_tables():
+    code = "import sys, chainrule; sys.exit('polars' in sys.modules or 'pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

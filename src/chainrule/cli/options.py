@@ -23,6 +23,7 @@ _TABLE = (
     click.option("--max-categories", type=click.IntRange(2), default=32, show_default=True, help="inputs of a categorical column at most"),
     click.option("--min-frequency", type=click.IntRange(1), default=2, show_default=True, help="rows that a level needs for an input of its own"),
     click.option("--test-size", type=click.FloatRange(0, 1, True, True), default=0.2, show_default=True, help="the share of rows held out"),
+    click.option("--weight-decay", type=click.FloatRange(0), help="of the optimizer (0.3 for adamw, else 0)"),
     click.option("--group", metavar="COLUMN", help="rows alike here are held out together"),
     click.option("--time", metavar="COLUMN", help="hold out the latest rows by this column"),
     click.option("--delimiter", help="between the fields of FILE; tab for tabs (found)"),
@@ -33,7 +34,7 @@ _TABLE = (
 )  # fmt: skip
 TABLE = (
     "target", "task", "numeric", "categorical", "boolean", "datetime", "date_format", "drop", "scaling", "max_categories",
-    "min_frequency", "test_size", "group", "time", "delimiter", "encoding", "decimal", "header", "skip_rows",
+    "min_frequency", "weight_decay", "test_size", "group", "time", "delimiter", "encoding", "decimal", "header", "skip_rows",
 )  # fmt: skip
 
 

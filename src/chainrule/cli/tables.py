@@ -33,6 +33,7 @@ def configured(options: dict[str, Any], context: click.Context) -> dict[str, Any
     if reading.get("delimiter") in ("tab", "\\t"):
         reading["delimiter"] = "\t"
     table = read_table(path, **reading)
+    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     asked = {
         "file": str(path.resolve()), "sha256": tabular.digest(path), "reading": reading,
         "target": list(options["target"]), "task": options["task"], "kinds": _kinds(options),
@@ -40,14 +41,21 @@ def configured(options: dict[str, Any], context: click.Context) -> dict[str, Any
         "min_frequency": options["min_frequency"], "date_format": options["date_format"],
         "test_size": options["test_size"], "group": options["group"], "time": options["time"],
     }  # fmt: skip
+    decay = options["weight_decay"]
+    asked["weight_decay"] = (
+        decay if decay is not None else tabular.WEIGHT_DECAY if _optimizer(options, given) == "adamw" else 0.0
+    )
     if not asked["target"]:
         raise SettingError(
             f"train {path}: name the column to predict: --target COLUMN. There are: {_some(table.columns)}."
         )
     usual = {**tabular.DEFAULTS, **tabular.usual(max(1, round(len(table) * (1 - asked["test_size"]))))}
-    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     common = {name: options[name] for name in tabular.SHARED}
     return {**common, **{k: v for k, v in usual.items() if k not in given}, "dataset": path.stem, "table": asked}
+
+
+def _optimizer(options: dict[str, Any], given: set[str]) -> str:
+    return str(options["optimizer"] if "optimizer" in given else tabular.DEFAULTS["optimizer"]).lower()
 
 
 def _names(given: tuple[str, ...]) -> list[str]:
