@@ -3,8 +3,8 @@
     python tests/training/stops.py COUNT [FIRST]     so many trials, in processes of their own where they are killed
 
 What a trial's seed decides: the optimizer, the schedules (by epoch, by step, both), clipping, dropout, a loss with
-parameters and buffers, validation, callbacks that freeze, anneal, switch modes, draw and leave gradients behind,
-whether it is recorded, and the moment of the stop.
+parameters and buffers, validation, callbacks that freeze, anneal, switch modes, draw and leave gradients behind, early
+stopping with the best weights restored, whether it is recorded, and the moment of the stop.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ import numpy as np
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.training import Callback, Trainer
+from chainrule.training import Callback, EarlyStopping, Trainer
+from chainrule.training.callbacks import checkpoint
 
 EPOCHS, SIZE = 9, 16
-KINDS = ("line", "error", "line", "disk", "term", "kill")
+KINDS = ("line", "error", "line", "disk", "term", "kill", "death")
 rng = np.random.default_rng(0)
 X = rng.standard_normal((150, 6)).astype(np.float32)
 y = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
@@ -139,7 +140,12 @@ def make(seed):
     names = ["freeze", "anneal", "weigh", "mode", "noise", "gradient", "clip"]
     chosen = {name for name in names if dice.random() < 0.35} if dice.random() < 0.7 else set()
     held_out = (X[:40], y[:40]) if dice.random() < 0.5 else None
-    return trainer, [Meddling(chosen)] if chosen else [], held_out
+    callbacks = [Meddling(chosen)] if chosen else []
+    if dice.random() < 0.6:
+        watched = dice.choice(["loss", "accuracy", *(["val_loss", "val_accuracy"] if held_out else [])])
+        stopping = EarlyStopping(watched, patience=dice.randrange(4), restore_best_weights=dice.random() < 0.7)
+        callbacks.insert(dice.randrange(len(callbacks) + 1), stopping)
+    return trainer, callbacks, held_out
 
 
 def fit(trainer, callbacks, held_out, **options):
@@ -275,10 +281,29 @@ def resumed(path, seed, kind, recorded):
     return bits(trainer)
 
 
+def deaths(folder, seed, shares):
+    """A training with ``fit(checkpoint=)`` that is killed once for each share of its time, and then left to its end."""
+    kept, (expected, seconds) = Path(folder) / "kept", whole(seed)
+    for share in shares:
+        command = [sys.executable, "-W", "ignore", __file__, "--die", str(kept), str(seed)]
+        subprocess.run([*command, str(share * seconds)], check=False)
+    return going_on(kept, seed), expected
+
+
+def going_on(kept, seed):
+    """The call that is made again and again until it ends, with a file at every pause."""
+    checkpoint.SECONDS = 0.0
+    trainer, callbacks, held_out = make(seed)
+    fit(trainer, callbacks, held_out, checkpoint=kept)
+    return bits(trainer)
+
+
 def trial(folder, seed, kind, known=None):
     """One training stopped and resumed: the bits it ended with, and those it should have."""
     dice = random.Random(seed * 11 + KINDS.index(kind))
     share, recorded, path = dice.random(), dice.random() < 0.5, Path(folder) / "saved.safetensors"
+    if kind == "death":
+        return deaths(folder, seed, [dice.random() for _ in range(dice.randrange(1, 4))])
     expected, seconds = known or whole(seed)
 
     def stop(during=lambda function: function()):
@@ -308,6 +333,10 @@ def main():
         path, seed, kind, share, recorded, seconds = sys.argv[2:]
         end(kind, float(share) * float(seconds) + 0.05)
         spared(Path(path), int(seed), kind, float(share), recorded == "1")
+        return
+    if sys.argv[1] == "--die":
+        end("kill", float(sys.argv[4]) + 0.05)
+        going_on(Path(sys.argv[2]), int(sys.argv[3]))
         return
     count, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     wrong = []

@@ -29,7 +29,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, kind, seed):
 
 @pytest.mark.filterwarnings("ignore:.*traced .* times")
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
-@pytest.mark.parametrize("kind", ["term", "kill"])
+@pytest.mark.parametrize("kind", ["term", "kill", "death"])
 def test_a_training_that_the_system_ends_goes_on_to_the_same_bits(tmp_path, monkeypatch, kind):
     monkeypatch.setenv("PYTHONPATH", str(Path(stops.cr.__file__).parents[1]))
     found, expected = stops.trial(tmp_path, 7, kind, whole(7))
