@@ -192,8 +192,8 @@ def test_the_middle_of_an_epoch_needs_the_same_metrics(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "middle", meta)
     made.load(tmp_path / "middle")
     assert refusal(fit(trainer()), tmp_path / "middle", tensors, meta, SettingError) == (
-        "load: FILE stands in the middle of an epoch of which 1 measures are known, and this trainer has 2 (the loss and "
-        "each metric). Build the trainer as it was when it was saved, with Trainer(..., metrics=...)."
+        "load: FILE stands in the middle of an epoch of which is known: loss; this trainer measures: loss, accuracy. Build it "
+        "as it was when it was saved, with Trainer(..., metrics=...)."
     )
 
 

@@ -115,6 +115,10 @@ class Loop:
         done = self._steps - self.left
         self._outputs, self._steps, self.left = [each[:done] for each in self._outputs], done, 0
 
+    def described(self) -> Any:
+        """The form of what the function returns, with a number in place of each tensor."""
+        return self._variant.form()
+
     def peek(self, result: int) -> Array:
         """A result of the steps taken so far, by its number among all."""
         return self._outputs[result][: self._steps - self.left]

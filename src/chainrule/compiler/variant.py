@@ -7,6 +7,7 @@ closer and bind buffers anew.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -586,6 +587,11 @@ class Variant:
                 switch(slot.current(), bool(slot.requires_grad))
             elif leaves:
                 switch(leaves[slot.argument], bool(slot.requires_grad))
+
+    def form(self) -> Any:
+        """The form of the results, with a number in place of each."""
+        numbers = itertools.count()
+        return 0 if self.single else tree.rebuild(self.description, lambda: next(numbers))
 
     def _rebuilt(self, results: list[Node]) -> Any:
         """The results as the function returned them."""

@@ -16,6 +16,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs, several
+from chainrule.training.exact import is_ranked, statistics_of
 from chainrule.training.objective import objective, weighing
 from chainrule.training.session import Rows, Session
 from chainrule.training.several import Losses
@@ -45,7 +46,8 @@ class Checked:
 
         def call(x: Tensor, y: Tensor) -> list[Any]:
             output = session.model(x)
-            return [output, *(function(output, y) for function in session.parts()[1:])]
+            asked = [part for part in session.parts()[1:] if not is_ranked(part)]
+            return [output, *(statistics_of(part)(output, y) for part in asked)]
 
         self._call = call
 

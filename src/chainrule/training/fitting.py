@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +22,7 @@ from chainrule.training import nonfinite, snapshot, state
 from chainrule.training.callbacks import Callback, Watching
 from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
+from chainrule.training.measures import Measures, no_rows
 from chainrule.training.position import Position
 from chainrule.training.progress import Silent
 from chainrule.training.record import Recorder
@@ -152,14 +153,14 @@ class Fitting:
         """Must Python have the floor when this epoch (counted from 0) ends?"""
         return self.every_epoch or any(callback.wants(epoch + 1) for callback in self.hearing)
 
-    def _names(self) -> list[str]:
-        return ["loss", *self.session.metrics]
+    def _measures(self, ranked: bool = False) -> Measures:
+        return Measures(self.session.metrics, self.training.feed.weight is not None, ranked)
 
     def _check_watching(self) -> None:
-        names = self._names()
+        validated = self._measures(ranked=True).names if self.passes is not None else []
         for callback in self.watching:
             if callback.monitor is not None:
-                callback.monitor.check([*names, *(f"val_{name}" for name in names if self.passes is not None)])
+                callback.monitor.check([*self._measures().names, *(f"val_{name}" for name in validated)])
 
     def _judge(self, epoch: int, value: Callable[[str], float]) -> bool:
         """Let those who watch a measure judge this epoch (counted from 0); does one of them end the training?"""
@@ -171,17 +172,26 @@ class Fitting:
 
     def _judge_lap(self, stretch: Stretch, number: int) -> bool:
         """The same in the middle of a stretch, after a lap that closes an epoch."""
-        names = self._names()
+        rows, carried = self.position.rows, self.position.sums if number == 0 else ()
+
+        def mean(measure: int) -> Any:
+            part = stretch.column(number, measure)
+            if carried:
+                part[0] += self._of_measure(carried, measure)
+            return np.add.accumulate(part)[-1] / rows
 
         def value(name: str) -> float:
             if name.startswith("val_") and stretch.passes is not None:
-                return stretch.passes.latest(names.index(name[4:]))
-            at = names.index(name)
-            part = stretch.column(number, at)
-            part[0] += self.position.sums[at] if number == 0 and self.position.sums else 0.0
-            return float(np.add.accumulate(part)[-1]) / self.position.rows
+                return stretch.passes.latest(name[4:])
+            return self.measures.value(name, mean, no_rows)
 
         return self._judge(stretch.laps[number].epoch, value)
+
+    def _of_measure(self, sums: Sequence[float], measure: int) -> Any:
+        """The sums of one measure, by its number in what a step gives."""
+        widths = self.training.widths
+        before = sum(widths[:measure]) if measure >= 0 else len(sums) - sum(widths[measure:])
+        return sums[before] if widths[measure] == 1 else np.asarray(sums[before : before + widths[measure]])
 
     def _weights(self) -> Weights:
         """Those of now, also in the middle of a stretch."""
@@ -234,6 +244,7 @@ class Fitting:
     def _hold(self) -> None:
         """What steps change is what stands."""
         session = self.session
+        self.measures = self._measures()
         self.handles = [handle for handle, _ in self._standing.values]
         self.parameters = state.once(session.model.parameters(), state.optimized(session.optimizer))
 
@@ -345,7 +356,7 @@ class Fitting:
             total = tuple(np.add.accumulate(part)[-1].tolist())
             position = replace(position, step=lap.stop, sums=total, rates=tuple(found.rates[at - 1].tolist()))
             if stretch.closes(lap):
-                over.append(self._over(position, end, next(validated, None)))
+                over.append(self._over(position, end, next(validated, {})))
                 position = replace(position, epoch=lap.epoch + 1, step=0, sums=())
         self._commit(replace(self._standing, values=now, position=position, steps=done + at), over)
 
@@ -387,17 +398,21 @@ class Fitting:
                 stacklevel=2,
             )
 
-    def _over(self, position: Position, ended: float, validated: Array | None) -> Epoch:
+    def _over(self, position: Position, ended: float, validated: Mapping[str, float]) -> Epoch:
         """What the epoch that ends here measured."""
-        names = ("loss", *self.session.metrics)
-        measured = {name: total / position.rows for name, total in zip(names, position.sums, strict=True)}
-        if validated is not None:
-            measured.update({f"val_{name}": value for name, value in zip(names, validated.tolist(), strict=True)})
+        measured = self.measures.named(np.asarray(position.sums) / position.rows, self._widths(position))
+        measured.update({f"val_{name}": value for name, value in validated.items()})
         measured.update({"lr" if i == 0 else f"lr_{i}": rate for i, rate in enumerate(position.rates)})
         measured["seconds"], self.began = ended - self.began, ended
         return Epoch(position.epoch, measured)
 
-    def _close(self, ended: float, validated: Array | None) -> None:
+    def _widths(self, position: Position) -> list[int]:
+        """Of how many numbers each measure of a step is."""
+        if not self.training.widths:  # the training goes on at the very end of an epoch: only a step tells
+            self.training.begin(np.zeros((1, position.batch_size), np.int64))
+        return self.training.widths
+
+    def _close(self, ended: float, validated: Mapping[str, float]) -> None:
         """The epoch is over: schedules take their step, then callbacks have the floor."""
         position = self.position
         epoch = self._over(position, ended, validated)
@@ -414,12 +429,12 @@ class Fitting:
         with self.session.mode(False):
             return Passes(validation, rows, min(256, rows), count)
 
-    def _validated(self) -> tuple[float, Array | None]:
+    def _validated(self) -> tuple[float, Mapping[str, float]]:
         """The moment, and the measures on the validation rows now."""
         passes = self.passes(1) if self.passes is not None else None
         if passes is not None:
             passes.once()
-        return time.perf_counter(), passes.measures()[0] if passes is not None else None
+        return time.perf_counter(), passes.measures()[0] if passes is not None else {}
 
     # ---------------------------------------------------------------- when it stops being finite
 

@@ -30,6 +30,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
+from chainrule.training.exact import is_exact, is_ranked, statistics_of
 from chainrule.training.objective import weighing
 
 Array = np.ndarray[Any, Any]
@@ -272,8 +273,10 @@ def _are_probabilities(output: Tensor, y: Array, who: str) -> bool:
 def _check_scalars(
     loss: Function, metrics: Mapping[str, Function], output: Tensor, y: Array, who: str, name: str
 ) -> None:
-    for what, function in {"loss": loss, **metrics}.items():
-        value = _measured(function, output, y, who, name)
+    for what, function in {"loss": loss, **{k: m for k, m in metrics.items() if not is_ranked(m)}}.items():
+        value = _measured(statistics_of(function), output, y, who, name)
+        if is_exact(function) and isinstance(value, Tensor) and value.ndim < 2:
+            continue
         if not isinstance(value, Tensor) or value.ndim:
             came = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(

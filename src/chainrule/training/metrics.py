@@ -1,19 +1,38 @@
 """What is measured beside the loss, by name or as a function ``(output, target) -> Tensor`` without axes.
 
-A metric is the mean over the rows of a batch; an epoch's value is the mean over its rows.
+Those by name are exact over the rows of an epoch (`training.exact`). A function gives the mean over the rows of a batch;
+an epoch's value is the mean over its rows.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Union
+
+import numpy as np
 
 from chainrule.errors import SettingError, ShapeError, unknown_name
 from chainrule.graph import who
 from chainrule.nn.meaning import CLASSES, MEANINGS, VALUES, Meaning, name_of, option_of
 from chainrule.tensor import Tensor
+from chainrule.tensor.functions import stack
+from chainrule.training.exact import (
+    AveragePrecision,
+    Brier,
+    ClassCounts,
+    Errors,
+    LogLoss,
+    RocAuc,
+    TopK,
+    is_exact,
+    is_ranked,
+)  # fmt: skip
+from chainrule.training.exact.base import ratio
+from chainrule.training.exact.classes import AVERAGES
 
+Array = np.ndarray[Any, Any]
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -42,47 +61,37 @@ class Accuracy:
     ignore_index: int | None = None
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        right, counted = self._rows(output, target)
+        return (
+            right.float().mean() if counted is None else (right.float() * counted.float()).sum() / counted.float().sum()
+        )
+
+    def statistics(self, output: Tensor, target: Tensor) -> Tensor:
+        """The shares of rows that are right, and that count."""
+        right, counted = self._rows(output, target)
+        if counted is None:
+            return right.double().mean().reshape(1)
+        return stack([(right.double() * counted.double()).mean(), counted.double().mean()])
+
+    def result(self, means: Array) -> float:
+        """The accuracy of all rows."""
+        return float(means[0]) if len(means) == 1 else ratio(means[0], means[1])
+
+    def _rows(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Which rows are right, and which count; None where all do."""
         if not self.meaning.over_classes:
             _same_shape("accuracy", output, target)
             yes = 0.0 if self.meaning.name == "binary_logits" else 0.5
-            return ((output > yes) == (target > 0.5)).float().mean()
+            return (output > yes) == (target > 0.5), None
         if target.dtype.is_floating_point:
             _same_shape("accuracy", output, target)
-            return (output.argmax(CLASSES) == target.argmax(CLASSES)).float().mean()
+            return output.argmax(CLASSES) == target.argmax(CLASSES), None
         if output.shape[:CLASSES] + output.shape[CLASSES + 1 :] != target.shape:
             raise ShapeError(
                 f"{who('accuracy')}: class numbers must have the shape of the outputs (N, C, ...) without axis 1, got "
                 f"outputs of shape {output.shape} and targets of shape {target.shape}. Reshape one of them."
             )
-        right = output.argmax(CLASSES) == target
-        if self.ignore_index is None:
-            return right.float().mean()
-        counts = (target != self.ignore_index).float()
-        return (right.float() * counts).sum() / counts.sum()
-
-
-def mse(output: Tensor, target: Tensor) -> Tensor:
-    """The mean of ``(output - target)^2``; both of one shape.
-
-    Example:
-        >>> import chainrule as cr
-        >>> mse(cr.tensor([1.0, 3.0]), cr.tensor([1.0, 1.0]))
-        tensor(2.)
-    """
-    _same_shape("mse", output, target)
-    return ((output - target) ** 2).mean()
-
-
-def mae(output: Tensor, target: Tensor) -> Tensor:
-    """The mean of ``|output - target|``; both of one shape.
-
-    Example:
-        >>> import chainrule as cr
-        >>> mae(cr.tensor([1.0, 3.0]), cr.tensor([1.0, 1.0]))
-        tensor(1.)
-    """
-    _same_shape("mae", output, target)
-    return (output - target).abs().mean()
+        return output.argmax(CLASSES) == target, None if self.ignore_index is None else target != self.ignore_index
 
 
 def accuracy(loss: Any, meaning: Meaning | None) -> Metric:
@@ -100,19 +109,77 @@ def accuracy(loss: Any, meaning: Meaning | None) -> Metric:
     return Accuracy(known, option_of(loss, "ignore_index"))
 
 
-METRICS: dict[str, Callable[[Any, Meaning | None], Metric]] = {
+Maker = Callable[[Any, Union[Meaning, None]], Any]
+
+
+def _of_classes(name: str, make: Callable[[Meaning, int | None], Any], choice: bool = False) -> Maker:
+    """A measure of classes or their probabilities; `choice`: of one among several, not of yes or no."""
+
+    def maker(loss: Any, meaning: Meaning | None) -> Any:
+        known = told(loss, meaning, f"Trainer: the metric {name!r}")
+        if known == VALUES or (choice and not known.over_classes):
+            raise SettingError(
+                f"Trainer: {name!r} is about {'one of several classes' if choice else 'classes'}, and under {name_of(loss)} "
+                f"the outputs are {known.words}. Use another metric, or a loss for classes such as F.cross_entropy."
+            )
+        return make(known, option_of(loss, "ignore_index"))
+
+    return maker
+
+
+def _counts(of: str, average: str) -> Maker:
+    name = of if average in ("binary", "") else f"{of}_{average}"
+    return _of_classes(name, lambda meaning, ignored: ClassCounts(of, meaning, average or "binary", ignored))
+
+
+def _errors(of: str) -> Maker:
+    return lambda loss, meaning: Errors(of)
+
+
+METRICS: dict[str, Maker] = {
     "accuracy": accuracy,
-    "mse": lambda loss, meaning: mse,
-    "mae": lambda loss, meaning: mae,
+    "balanced_accuracy": _counts("balanced_accuracy", ""),
+    **{
+        of if average == "binary" else f"{of}_{average}": _counts(of, average)
+        for of in ("precision", "recall", "f1")
+        for average in AVERAGES
+    },
+    "roc_auc": _of_classes("roc_auc", lambda meaning, ignored: RocAuc(meaning, None, ignored)),
+    "roc_auc_ovr": _of_classes("roc_auc_ovr", lambda meaning, ignored: RocAuc(meaning, "ovr", ignored), choice=True),
+    "roc_auc_ovo": _of_classes("roc_auc_ovo", lambda meaning, ignored: RocAuc(meaning, "ovo", ignored), choice=True),
+    "average_precision": _of_classes("average_precision", AveragePrecision),
+    "log_loss": _of_classes("log_loss", LogLoss),
+    "perplexity": _of_classes("perplexity", lambda meaning, ignored: LogLoss(meaning, ignored, True), choice=True),
+    "brier": _of_classes("brier", Brier),
+    "mse": _errors("mse"),
+    "mae": _errors("mae"),
+    "rmse": _errors("rmse"),
+    "mape": _errors("mape"),
+    "r2": _errors("r2"),
 }
+_TOP = re.compile(r"top_([1-9][0-9]{0,5})_accuracy")
+LESS = ("loss", "log_loss", "perplexity", "brier", "mse", "mae", "rmse", "mape")
 
 
-LESS, MORE = ("loss", "mse", "mae"), ("accuracy",)  # of which measures, known by name, which is better
+def by_name(name: str) -> Maker:
+    """What makes the metric of this name, for a loss and what the outputs mean.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    top = _TOP.fullmatch(name)
+    if top:
+        return _of_classes(name, lambda meaning, ignored: TopK(int(top[1]), meaning, ignored), choice=True)
+    if name not in METRICS:
+        raise unknown_name("metric", name, [*METRICS, "top_5_accuracy"])
+    return METRICS[name]
 
 
 def direction(name: str) -> str | None:
     """Whether less or more of a measure is better, ``"min"`` or ``"max"``; None where its name does not tell."""
-    return "min" if name in LESS else "max" if name in MORE else None
+    if name in LESS:
+        return "min"
+    return "max" if name in METRICS or _TOP.fullmatch(name) else None
 
 
 def told(loss: Any, meaning: Meaning | None, asker: str) -> Meaning:
@@ -144,10 +211,8 @@ def resolve(metrics: Iterable[str | Metric], loss: Any, meaning: Meaning | None)
     found: dict[str, Metric] = {}
     for metric in [metrics] if isinstance(metrics, str) else metrics:
         if isinstance(metric, str):
-            if metric not in METRICS:
-                raise unknown_name("metric", metric, list(METRICS))
-            name, function = metric, METRICS[metric](loss, meaning)
-        elif callable(metric):
+            name, function = metric, by_name(metric)(loss, meaning)
+        elif callable(metric) or is_ranked(metric) or is_exact(metric):
             name, function = getattr(metric, "__name__", type(metric).__name__), metric
         else:
             raise SettingError(

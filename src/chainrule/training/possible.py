@@ -7,7 +7,7 @@ how steps and epochs are counted, is asked here. Buffers, gradients and attribut
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,9 @@ def check_streams(source: str, position: Position | None, found: Mapping[str, Te
             )
 
 
-def check_progress(session: Session, source: str, position: Position | None, history: History) -> None:
+def check_progress(
+    session: Session, source: str, position: Position | None, history: History, metrics: Sequence[str]
+) -> None:
     """The history is of as many epochs and steps as the position, and the measures of an epoch are this trainer's.
 
     Raises:
@@ -97,12 +99,11 @@ def check_progress(session: Session, source: str, position: Position | None, his
     for name, count, must in (("epochs", history.epochs, epochs), ("steps", history.steps, steps)):
         if count != must:
             raise _refused(source, f"history: {name} = {count}", f"{must}, as the position says")
-    sums, measured = len(position.sums) if position is not None else 0, 1 + len(session.metrics)
-    if sums not in (0, measured):
+    own = ["loss", *session.metrics]
+    if position is not None and position.sums and ["loss", *metrics] != own:
         raise SettingError(
-            f"load: {source} stands in the middle of an epoch of which {sums} measures are known, and this trainer has "
-            f"{measured} (the loss and each metric). Build the trainer as it was when it was saved, with Trainer(..., "
-            f"metrics=...)."
+            f"load: {source} stands in the middle of an epoch of which is known: {', '.join(['loss', *metrics])[:200]}; this "
+            f"trainer measures: {', '.join(own)}. Build it as it was when it was saved, with Trainer(..., metrics=...)."
         )
 
 

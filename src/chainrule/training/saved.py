@@ -54,6 +54,7 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True, r
         "settings": checkpoints.flatten(session.settings().as_dict(), "settings", tensors),
         "position": asdict(session.position) if session.position is not None else None,
         "history": session.history.as_dict(),
+        "metrics": list(session.metrics),
         "callbacks": checkpoints.flatten(session.callbacks_state(), "callbacks", tensors),
         "data": session.data,
     }
@@ -155,7 +156,8 @@ def read(session: Session, path: str | os.PathLike[str], recorded: bool = False)
         fields.text("training"), _callbacks(path, fields, tensors), fields.text("data") if fields.has("data") else None,
     )  # fmt: skip
     possible.check_state(fields.source, slots.values())
-    possible.check_progress(session, fields.source, position, found.history)
+    metrics = fields.items("metrics", lambda name: isinstance(name, str), "a list of names")
+    possible.check_progress(session, fields.source, position, found.history, metrics)
     possible.check_streams(fields.source, position, found.streams)
     if not recorded:
         possible.check_weights(session, fields.source, position, weights)

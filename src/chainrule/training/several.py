@@ -20,6 +20,7 @@ from chainrule.nn.meaning import meaning_of
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
+from chainrule.training.exact import is_exact, is_ranked, statistics_of
 from chainrule.training.metrics import Metric, resolve
 
 Array = np.ndarray[Any, Any]
@@ -221,7 +222,10 @@ def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any
                     f"{i}). Keep the first axis for the rows."
                 )
         for what, function in {"loss": loss, **metrics}.items():
-            value = function(output) if y is None else function(output, few(y, rows))
+            asked = statistics_of(function)
+            value = asked(output) if y is None else asked(output, few(y, rows))
+            if is_exact(function) and isinstance(value, Tensor) and value.ndim < 2:
+                continue
             if not isinstance(value, Tensor) or value.ndim:
                 came = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
                 raise ShapeError(
@@ -255,7 +259,12 @@ def metrics_of(losses: Losses, given: Any) -> dict[str, Metric]:
             )
         loss = losses.losses[key]
         for name, metric in resolve([some] if callable(some) else some, loss, meaning_of(loss)).items():
-            found[f"{key}_{name}"] = _Part(losses, key, metric)
+            if is_ranked(metric):
+                raise SettingError(
+                    f"Trainer: the metric {name!r} puts all rows in order, which it cannot for one of several outputs yet. "
+                    f"Take another for the output {key!r}."
+                )
+            found[f"{key}_{name}"] = (_ExactPart if is_exact(metric) else _Part)(losses, key, metric)
     return found
 
 
@@ -267,3 +276,16 @@ class _Part:
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         return self.losses.part(self.key, lambda _, one, of: self.function(one, of), output, target)
+
+
+class _ExactPart(_Part):
+    """A metric of one of several outputs that is made of means over the rows."""
+
+    def statistics(self, output: Any, target: Any) -> Tensor:
+        """Those of that output."""
+        return self.losses.part(self.key, lambda _, one, of: statistics_of(self.function)(one, of), output, target)
+
+    def result(self, means: Array) -> float:
+        """The metric, of the means over all rows."""
+        metric: Any = self.function
+        return float(metric.result(means))

@@ -26,8 +26,10 @@ from chainrule.tensor.creation import as_tensor, from_numpy, tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import Generator, current_generator, drawing_from
 from chainrule.training import state
+from chainrule.training.exact import is_ranked
 from chainrule.training.fingerprint import fingerprint
-from chainrule.training.objective import measured, objective
+from chainrule.training.measures import Measures, measured
+from chainrule.training.objective import objective
 from chainrule.training.several import called
 
 if TYPE_CHECKING:
@@ -85,14 +87,16 @@ class Measured(NamedTuple):
     """What some steps measured.
 
     Attributes:
-        values: the loss and the metrics, float64 (steps, measures).
+        values: the loss and what the metrics are made of, float64 (steps, measures).
         prints: a fingerprint of the weights before each step; None where the program does not record.
         rates: the rate that each parameter group's update used, float64 (steps, groups).
+        collected: outputs and targets of each step, where a metric needs all of them.
     """
 
     values: Array
     prints: Array | None
     rates: Array
+    collected: Sequence[Array] = ()
 
     def first(self, count: int) -> Measured:
         """Those of the first `count` steps."""
@@ -119,6 +123,7 @@ class Program:
         self._function = step
         self._step = compile(step)
         self._ahead: threading.Thread | None = None
+        self.widths: list[int] = []  # of how many numbers each measure is, once a step was begun
         self.chunk = 1  # how many steps Python should wait for at once
 
     def begin(self, index: Array, rates: Array | None = None) -> UnderWay:
@@ -135,7 +140,9 @@ class Program:
         with drawing_from(generator):
             loop = self._step.begin(*given)
         loop.around = self.around
-        return UnderWay(loop, generator, int(self.records))
+        steps = UnderWay(loop, generator, int(self.records))
+        self.widths = steps.widths
+        return steps
 
     def run(self, index: Array, rates: Array | None = None) -> Measured:
         """One step for each row of `index`, in one native call."""
@@ -185,20 +192,32 @@ class UnderWay:
         """No more of them: those that are done are all."""
         self._loop.stop()
 
+    @property
+    def widths(self) -> list[int]:
+        """Of how many numbers each measure is."""
+        prints, measures, *_ = self._loop.described()
+        return [int(np.prod(self._loop.peek(i).shape[1:])) for i in range(len(prints), len(prints) + len(measures))]
+
     def column(self, measure: int) -> Array:
-        """A measure of the steps so far, as it came."""
-        return self._loop.peek(measure + self._prints)
+        """A measure of the steps so far, as it came; negative numbers count from the last."""
+        return self._loop.peek((measure if measure >= 0 else len(self.widths) + measure) + self._prints)
+
+    def collected(self) -> list[Array]:
+        """Outputs and targets of the steps so far."""
+        lists = [len(part) for part in self._loop.described()]
+        return [self._loop.peek(sum(lists[:-1]) + i) for i in range(lists[-1])]
 
     def measured(self) -> Measured:
         """What they measured, once all are done."""
-        prints, measures, rates = self._loop.end()
-        return Measured(_columns(measures), prints[0]._node.value if prints else None, _columns(rates))
+        prints, measures, rates, collected = self._loop.end()
+        values, kept = _columns(measures), [tensor._node.value for tensor in collected]
+        return Measured(values, prints[0]._node.value if prints else None, _columns(rates), kept)
 
 
 def _columns(tensors: Sequence[Tensor]) -> Array:
-    """One column of float64 for each."""
-    columns = [t._node.value.astype(np.float64) for t in tensors]
-    return np.stack(columns, axis=1) if columns else np.empty((0, 0))
+    """One column of float64 for each, or as many as it has numbers."""
+    columns = [t._node.value.astype(np.float64).reshape(len(t._node.value), -1) for t in tensors]
+    return np.concatenate(columns, axis=1) if columns else np.empty((0, 0))
 
 
 class Passes:
@@ -206,6 +225,7 @@ class Passes:
 
     def __init__(self, program: Program, rows: int, batch_size: int, passes: int = 1) -> None:
         self.program, self.rows, self.passes, self.done = program, rows, passes, 0
+        self._measures = Measures(program.session.metrics, program.feed.weight is not None, ranked=True)
         self.parts = [
             (program.begin(np.tile(part, (passes, 1))), *part.shape)
             for part in batches(np.arange(rows), batch_size)
@@ -233,21 +253,51 @@ class Passes:
         for steps, _, _ in self.parts:
             steps.stop()
 
-    def measures(self) -> Array:
-        """The measures of each pass over all rows, each batch weighted by its rows: (passes, measures)."""
-        each = ((s.measured().values.reshape(self.passes, count, -1), size) for s, count, size in self.parts)
+    def measures(self) -> list[dict[str, float]]:
+        """The measures of each pass over all rows, each batch weighted by its rows."""
+        found = [(s.measured(), count, size) for s, count, size in self.parts]
+        each = ((of.values.reshape(self.passes, count, -1), size) for of, count, size in found)
         # One batch after the other, so that one measure alone comes to the same bits.
-        return np.asarray(sum(np.add.accumulate(values, axis=1)[:, -1] * size for values, size in each) / self.rows)
+        means = sum(np.add.accumulate(values, axis=1)[:, -1] * size for values, size in each) / self.rows
+        kept = [[_of_passes(part, self.passes) for part in of.collected] for of, _, _ in found]
+        named, widths = self._measures.named, self.program.widths
+        return [
+            named(np.asarray(means)[i], widths, lambda i=i: _together([[part[i] for part in of] for of in kept]))  # type: ignore[misc]
+            for i in range(self.passes)
+        ]
 
-    def latest(self, measure: int) -> float:
+    def latest(self, name: str) -> float:
         """One measure of the latest pass, as `measures` has it."""
-        total = 0.0
+        return self._measures.value(name, self._mean, self._rows)
+
+    def _mean(self, measure: int) -> Any:
+        total: Any = 0.0
         for steps, count, size in self.parts:
             values = steps.column(measure)[-count:]
             # Most often there is one batch.
-            summed = values[0] if count == 1 else np.add.accumulate(values, dtype=np.float64)[-1]
-            total += float(summed) * size
+            summed = values[0] if count == 1 else np.add.accumulate(values, axis=0, dtype=np.float64)[-1]
+            total = total + (float(summed) if summed.ndim == 0 else summed.astype(np.float64)) * size
         return total / self.rows
+
+    def _rows(self) -> tuple[Array, Array]:
+        """Outputs and targets of the latest pass."""
+        kept = [[_joined(part[-count:]) for part in steps.collected()] for steps, count, _ in self.parts]
+        return _together(kept)
+
+
+def _of_passes(part: Array, passes: int) -> list[Array]:
+    """What was collected in each pass: (steps, batch, ...) becomes rows for each."""
+    return [_joined(one) for one in part.reshape(passes, -1, *part.shape[1:])] if passes else []
+
+
+def _joined(part: Array) -> Array:
+    return part.reshape(-1, *part.shape[2:])
+
+
+def _together(parts: list[list[Array]]) -> tuple[Array, Array]:
+    """Outputs and targets of whole and short batches."""
+    outputs, targets = zip(*parts, strict=True)
+    return np.concatenate(outputs), np.concatenate(targets)
 
 
 def training_program(session: Session, feed: Feed, records: bool = False) -> Program:
@@ -281,8 +331,8 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
             handle.grad = None
         with no_grad():
             output = trees.mapped(Tensor.detach, output)
-            measures = [value.detach(), *(measured(metric, output, target) for metric in metrics.values())]
-        return prints, measures, _rates(optimizer, used)
+            measures = measured(metrics, value.detach(), output, target, weight)
+        return prints, measures, _rates(optimizer, used), []
 
     return Program(feed, step, session.random, session, records)
 
@@ -309,8 +359,9 @@ def evaluation_program(session: Session, feed: Feed, generator: Generator | None
         with no_grad():
             inputs, target, weight = feed.batch(index)
             output = called(session.model, inputs)
-            measures = [measured(metric, output, target) for metric in session.metrics.values()]
-            return [], [objective(session.loss, output, target, weight), *measures], []
+            value, metrics = objective(session.loss, output, target, weight), session.metrics
+            kept = [output, target] if any(map(is_ranked, metrics.values())) else []
+            return [], measured(metrics, value, output, target, weight), [], kept
 
     program = Program(feed, step, generator, session)
     program.around = partial(session.mode, False)
@@ -324,9 +375,8 @@ def batches(order: Array, size: int) -> tuple[Array, Array]:
     return order[: whole * size].reshape(whole, size), rest[None] if len(rest) else np.empty((0, 0), order.dtype)
 
 
-def evaluate(program: Program, rows: int, batch_size: int) -> Array:
+def evaluate(program: Program, rows: int, batch_size: int) -> dict[str, float]:
     """The measures over all rows."""
     passes = Passes(program, rows, batch_size)
     passes.once()
-    measures: Array = passes.measures()[0]
-    return measures
+    return passes.measures()[0]

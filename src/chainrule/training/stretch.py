@@ -164,14 +164,12 @@ class Stretch:
         lap, size = self.laps[number], self.cut.batch_size
         short = self.cut.short(lap)
         count = lap.length - short
-        found = np.empty(lap.length, np.float64)
+        parts = []
         if count and self.whole is not None:
-            found[:count] = self.whole.column(measure)[-count:]
-            found[:count] *= size
+            parts.append(self.whole.column(measure)[-count:].astype(np.float64) * size)
         if short and self.rest is not None:
-            found[count:] = self.rest.column(measure)[-1:]
-            found[count:] *= self.cut.rest
-        return found
+            parts.append(self.rest.column(measure)[-1:].astype(np.float64) * self.cut.rest)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def measured(self) -> Measured:
         """What every step measured, in order."""

@@ -67,7 +67,10 @@ class Trainer(Explained):
             several outputs a loss of your own takes them as they are, or there is one for each: a dict by name or a
             tuple by position, which are added up; each of them is measured too, as ``"name_loss"``.
         optimizer: an optimizer over ``model.parameters()``; or the name of one, which is then made over them.
-        metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) or functions like the loss.
+        metrics: names (``"accuracy"``, ``"f1_macro"``, ``"roc_auc"``, ``"r2"`` ...: `chainrule.training.METRICS`, and
+            ``"top_5_accuracy"`` for any number), exact over the rows of an epoch; functions like the loss, whose mean over the
+            batches is taken; or objects with `statistics` and `result` (`chainrule.training.exact.Exact`). What puts the
+            rows in order (``roc_auc``, ``average_precision``) is measured of validation and by `evaluate`.
         output: what the model's outputs mean, where the loss is your own and has no attribute ``reads`` that says it:
             ``"logits"``, ``"probabilities"`` or ``"log_probabilities"`` of the classes along axis 1,
             ``"binary_logits"`` or ``"binary_probabilities"`` of yes-or-no questions, or ``"values"``. Accuracy,
@@ -357,8 +360,9 @@ class Trainer(Explained):
     def evaluate(self, X: object, y: object, batch_size: int = 256, sample_weight: object = None) -> dict[str, float]:
         """The loss and the metrics on these rows, in evaluation mode: ``{"loss": ..., "accuracy": ...}``.
 
-        Each is the mean over the batches, weighted by their rows: where labels are ignored or classes weighted, which
-        share out by batch, one batch of all rows (``batch_size=len(X)``) gives the mean over all.
+        Metrics given by name are of all rows, whatever the batches. The loss, and a metric that is a function, is the mean over
+        the batches, weighted by their rows: where labels are ignored or classes weighted, which share out by batch, one
+        batch of all rows (``batch_size=len(X)``) gives the mean over all.
 
         Args:
             X, y: as for `fit`.
@@ -374,8 +378,7 @@ class Trainer(Explained):
         rows = self.checked.rows(X, y, "evaluate", sample_weight)
         with session.held("evaluate"), session.mode(False):
             size = min(check_batch_size(batch_size, "evaluate"), rows.count)
-            values = steps.evaluate(session.program("evaluation", rows.x, rows.y, rows.weight), rows.count, size)
-        return dict(zip(("loss", *self.metrics), map(float, values), strict=True))
+            return steps.evaluate(session.program("evaluation", rows.x, rows.y, rows.weight), rows.count, size)
 
     @renamed_keywords(MEASURE)
     def predict(self, X: object, batch_size: int = 256) -> Any:

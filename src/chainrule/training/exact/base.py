@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from chainrule.tensor.creation import arange
 Array = np.ndarray[Any, Any]
 
 
-@runtime_checkable
 class Exact(Protocol):
     """A measure made of means over the rows. Your own metrics may be such objects, too."""
 
@@ -27,7 +26,6 @@ class Exact(Protocol):
         """The measure, of the same means over all rows, float64 (S,)."""
 
 
-@runtime_checkable
 class Ranked(Protocol):
     """A measure for which the rows have to be put in order: of validation and `evaluate`, not of training."""
 
@@ -37,12 +35,17 @@ class Ranked(Protocol):
 
 def is_ranked(metric: object) -> bool:
     """Does it need all outputs at once?"""
-    return isinstance(metric, Ranked)
+    return hasattr(metric, "ranked")
+
+
+def is_exact(metric: object) -> bool:
+    """Is it made of means?"""
+    return hasattr(metric, "statistics")
 
 
 def statistics_of(metric: Any) -> Callable[..., Tensor]:
     """What a step computes for a metric: the means that it is made of, or the metric itself."""
-    found: Callable[..., Tensor] = metric.statistics if isinstance(metric, Exact) else metric
+    found: Callable[..., Tensor] = metric.statistics if is_exact(metric) else metric
     return found
 
 
