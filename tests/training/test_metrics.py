@@ -8,7 +8,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.callbacks import EarlyStopping
+from chainrule.callbacks import Callback, EarlyStopping
 from chainrule.errors import SettingError, UnknownNameError
 from chainrule.training import Trainer
 
@@ -216,11 +216,6 @@ def test_an_epoch_that_is_cut_in_two_measures_the_same(tmp_path, monkeypatch):
     whole.fit(x, y, 3, 16, progress=False)
     monkeypatch.setattr("chainrule.training.steps.Program.took", lambda self, *_: None)
 
-    class Save:
-        pass
-
-    from chainrule.callbacks import Callback
-
     class Saving(Callback):
         def on_pause(self, trainer):
             trainer.save(tmp_path / f"{trainer.history.steps}")
@@ -262,5 +257,9 @@ def test_a_binary_measure_of_three_classes_is_refused():
         measured(rows(10, 3), np.arange(10) % 3, F.cross_entropy, ["roc_auc"])
     with pytest.raises(SettingError, match="'log_loss' is about classes, and under mse_loss the outputs are values"):
         measured(rows(10, 1), rows(10, 1), F.mse_loss, ["log_loss"])
+    with pytest.raises(
+        SettingError, match="'log_loss' is about probabilities, and under multi_margin_loss the outputs are scores"
+    ):
+        measured(rows(10, 3), np.arange(10) % 3, F.multi_margin_loss, ["log_loss"])
     with pytest.raises(UnknownNameError):
         measured(rows(10, 1), rows(10, 1), F.mse_loss, ["top_0_accuracy"])

@@ -133,7 +133,7 @@ def test_what_is_not_known_is_asked_for():
     rest = (
         "needs to know what the outputs mean, and the loss own does not say. Build the trainer with Trainer(..., "
         "output='logits') or another of: logits, probabilities, log_probabilities, binary_logits, binary_probabilities, "
-        "values."
+        "scores, values."
     )
     with raises(SettingError, f"Trainer: the metric 'accuracy' {rest}"):
         fitted(own, three, outputs=3)

@@ -15,7 +15,7 @@ import numpy as np
 
 from chainrule.errors import SettingError, ShapeError, unknown_name
 from chainrule.graph import who
-from chainrule.nn.meaning import CLASSES, MEANINGS, VALUES, Meaning, name_of, option_of
+from chainrule.nn.meaning import CLASSES, MEANINGS, SCORES, VALUES, Meaning, name_of, option_of
 from chainrule.tensor import Tensor
 from chainrule.tensor.functions import stack
 from chainrule.training.exact import (
@@ -112,8 +112,12 @@ def accuracy(loss: Any, meaning: Meaning | None) -> Metric:
 Maker = Callable[[Any, Union[Meaning, None]], Any]
 
 
-def _of_classes(name: str, make: Callable[[Meaning, int | None], Any], choice: bool = False) -> Maker:
-    """A measure of classes or their probabilities; `choice`: of one among several, not of yes or no."""
+def _of_classes(
+    name: str, make: Callable[[Meaning, int | None], Any], choice: bool = False, certain: bool = False
+) -> Maker:
+    """A measure of classes or their probabilities; `choice`: of one among several, not of yes or no;
+    `certain`: of their probabilities, which scores have none of.
+    """
 
     def maker(loss: Any, meaning: Meaning | None) -> Any:
         known = told(loss, meaning, f"Trainer: the metric {name!r}")
@@ -121,6 +125,11 @@ def _of_classes(name: str, make: Callable[[Meaning, int | None], Any], choice: b
             raise SettingError(
                 f"Trainer: {name!r} is about {'one of several classes' if choice else 'classes'}, and under {name_of(loss)} "
                 f"the outputs are {known.words}. Use another metric, or a loss for classes such as F.cross_entropy."
+            )
+        if certain and known == SCORES:
+            raise SettingError(
+                f"Trainer: {name!r} is about probabilities, and under {name_of(loss)} the outputs are {known.words}. Use "
+                f"'accuracy' or 'f1_macro', or a loss of logits such as F.cross_entropy."
             )
         return make(known, option_of(loss, "ignore_index"))
 
@@ -145,12 +154,18 @@ METRICS: dict[str, Maker] = {
         for average in AVERAGES
     },
     "roc_auc": _of_classes("roc_auc", lambda meaning, ignored: RocAuc(meaning, None, ignored)),
-    "roc_auc_ovr": _of_classes("roc_auc_ovr", lambda meaning, ignored: RocAuc(meaning, "ovr", ignored), choice=True),
-    "roc_auc_ovo": _of_classes("roc_auc_ovo", lambda meaning, ignored: RocAuc(meaning, "ovo", ignored), choice=True),
-    "average_precision": _of_classes("average_precision", AveragePrecision),
-    "log_loss": _of_classes("log_loss", LogLoss),
-    "perplexity": _of_classes("perplexity", lambda meaning, ignored: LogLoss(meaning, ignored, True), choice=True),
-    "brier": _of_classes("brier", Brier),
+    "roc_auc_ovr": _of_classes(
+        "roc_auc_ovr", lambda meaning, ignored: RocAuc(meaning, "ovr", ignored), choice=True, certain=True
+    ),
+    "roc_auc_ovo": _of_classes(
+        "roc_auc_ovo", lambda meaning, ignored: RocAuc(meaning, "ovo", ignored), choice=True, certain=True
+    ),
+    "average_precision": _of_classes("average_precision", AveragePrecision, certain=True),
+    "log_loss": _of_classes("log_loss", LogLoss, certain=True),
+    "perplexity": _of_classes(
+        "perplexity", lambda meaning, ignored: LogLoss(meaning, ignored, True), choice=True, certain=True
+    ),
+    "brier": _of_classes("brier", Brier, certain=True),
     "mse": _errors("mse"),
     "mae": _errors("mae"),
     "rmse": _errors("rmse"),

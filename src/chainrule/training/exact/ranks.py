@@ -100,7 +100,7 @@ def _of_two(
         )
     rows, true = _rows(meaning, output, target, ignored)
     # Not by the probability, which is 1 for many a logit.
-    scores = rows[:, 1] - rows[:, 0] if "log" in meaning.name else rows[:, 1]
+    scores = rows[:, 1] if meaning.name == "probabilities" else rows[:, 1] - rows[:, 0]
     return scores[:, None], (true == 1)[:, None]
 
 
