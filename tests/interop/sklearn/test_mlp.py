@@ -238,6 +238,58 @@ def test_dropout_is_of_the_random_state_alone_and_of_steps_alone():
     np.testing.assert_array_equal(first.predict_proba(WINE[0]), first.predict_proba(WINE[0]))
 
 
+@pytest.mark.parametrize("normalization", ["batch", "layer"])
+def test_normalised_layers_take_pytorchs_steps(normalization):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    X, y = CANCER
+    settings = {"hidden_layer_sizes": (9,), "solver": "sgd", "momentum": 0.0, "batch_size": len(X), "alpha": 0}
+    settings = {**settings, "normalization": normalization, "random_state": 0}
+    start = ours.MLPClassifier(**settings, learning_rate_init=1e-300, max_iter=1).fit(X, y)
+    mine = ours.MLPClassifier(**settings, learning_rate_init=0.1, max_iter=5).fit(X, y)
+    norm = (torch.nn.BatchNorm1d if normalization == "batch" else torch.nn.LayerNorm)(9)
+    peer = torch.nn.Sequential(torch.nn.Linear(30, 9), norm, torch.nn.ReLU(), torch.nn.Linear(9, 1)).double()
+    with torch.no_grad():
+        for layer, coef, intercept in zip((peer[0], peer[3]), start.coefs_, start.intercepts_, strict=True):
+            layer.weight.copy_(torch.tensor(coef.T))
+            layer.bias.copy_(torch.tensor(intercept))
+    optimizer = torch.optim.SGD(peer.parameters(), lr=0.1)
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            peer(torch.tensor(X))[:, 0], torch.tensor(y).double()
+        )
+        loss.backward()
+        optimizer.step()
+    np.testing.assert_allclose(mine.loss_, loss.item(), rtol=1e-9)
+    np.testing.assert_allclose(mine.coefs_[0], peer[0].weight.detach().numpy().T, rtol=1e-8, atol=1e-12)
+    for name, value in mine.norms_[0].items():
+        np.testing.assert_allclose(value, getattr(norm, name).detach().numpy(), rtol=1e-8, atol=1e-12)
+    probabilities = peer.eval()(torch.tensor(X)).sigmoid().detach().numpy()[:, 0]
+    np.testing.assert_allclose(mine.predict_proba(X)[:, 1], probabilities, rtol=1e-8)
+
+
+def test_a_last_batch_of_one_row_is_left_out_where_batches_are_normalised():
+    model = ours.MLPClassifier((9,), normalization="batch", batch_size=59, max_iter=3, random_state=0).fit(*WINE)
+    assert model.t_ == 3 * 177
+    assert np.isfinite(model.loss_curve_).all()
+
+
+def test_normalised_layers_stop_early_and_go_on_after_a_pickle():
+    best = ours.MLPClassifier((9,), normalization="batch", early_stopping=True, max_iter=60, random_state=0).fit(*WINE)
+    shorter = clone(best).set_params(max_iter=1 + int(np.argmax(best.validation_scores_))).fit(*WINE)
+    np.testing.assert_array_equal(shorter.norms_[0]["running_var"], best.norms_[0]["running_var"])
+    model = ours.MLPClassifier((9,), normalization="batch", random_state=0).partial_fit(*WINE, classes=[0, 1, 2])
+    again = pickle.loads(pickle.dumps(model)).partial_fit(*WINE)
+    np.testing.assert_array_equal(model.partial_fit(*WINE).norms_[0]["weight"], again.norms_[0]["weight"])
+
+
+def test_what_is_of_batches_is_refused_by_lbfgs():
+    text = "normalization and dropout are of steps on batches, which solver='lbfgs' does not take."
+    for settings in ({"dropout": 0.1}, {"normalization": "layer"}):
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+            ours.MLPClassifier(solver="lbfgs", **settings).fit(*WINE)
+
+
 @pytest.mark.parametrize("solver", ["adamw", "rmsprop"])
 def test_more_solvers_learn(solver):
     model = ours.MLPClassifier((20,), solver=solver, alpha=0.01, max_iter=200, learning_rate_init=0.01, random_state=0)

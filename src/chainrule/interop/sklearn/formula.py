@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,20 +46,52 @@ OUTPUTS: dict[str, Activation] = {
 }
 
 
+# What normalises the inputs of each hidden layer's activation, and the values with which its numbers begin.
+NORMALIZATIONS: dict[str, dict[str, float]] = {
+    "batch": {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0},
+    "layer": {"weight": 1.0, "bias": 0.0},
+}
+LEARNED = "weight", "bias"
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What the hidden layers do beside their products.
+
+    Attributes:
+        activation: a key of `ACTIVATIONS`.
+        normalization: a key of `NORMALIZATIONS`, or None.
+        dropout: the share of a layer's outputs to drop.
+    """
+
+    activation: str
+    normalization: str | None = None
+    dropout: float = 0.0
+
+    def apply(self, z: Tensor, norm: Mapping[str, Tensor], training: bool) -> Tensor:
+        """The outputs of a layer whose products are z."""
+        if self.normalization == "layer":
+            z = F.layer_norm(z, z.shape[-1], norm["weight"], norm["bias"])
+        elif self.normalization == "batch":
+            z = F.batch_norm(z, norm["running_mean"], norm["running_var"], norm["weight"], norm["bias"], training)
+        return F.dropout(ACTIVATIONS[self.activation](z), self.dropout, training)
+
+
 def outputs(
-    x: Tensor, coefs: Sequence[Tensor], intercepts: Sequence[Tensor], activation: str, dropout: float = 0.0
-) -> Tensor:
+    first: Tensor, coefs: Sequence[Tensor], intercepts: Sequence[Tensor], norms: Sequence[Mapping[str, Tensor]],
+    hidden: Hidden, training: bool,
+) -> Tensor:  # fmt: skip
     """What the last layer gives before its own activation.
 
     Args:
-        x: rows, shape (N, features).
+        first: the product of rows and the first of `coefs`, shape (N, out).
         coefs, intercepts: of each layer, shapes (in, out) and (out,), as scikit-learn has them.
-        dropout: the share of each hidden layer's outputs to drop.
+        norms: the numbers of each hidden layer's normalisation.
     """
-    function = ACTIVATIONS[activation]
-    for coef, intercept in zip(coefs[:-1], intercepts[:-1], strict=True):
-        x = F.dropout(function(x @ coef + intercept), dropout)
-    return x @ coefs[-1] + intercepts[-1]
+    z = first + intercepts[0]
+    for i, (coef, intercept) in enumerate(zip(coefs[1:], intercepts[1:], strict=True)):
+        z = hidden.apply(z, norms[i] if norms else {}, training) @ coef + intercept
+    return z
 
 
 def softmax_losses(z: Tensor, y: Tensor) -> Tensor:

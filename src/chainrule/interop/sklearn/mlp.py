@@ -21,6 +21,7 @@ _MORE: dict[str, Any] = {
     "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw", "rmsprop"})],
     "scoring": [str, callable, None],
     "callbacks": [list, tuple],
+    "normalization": [StrOptions({"batch", "layer"}), None],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "dtype": [StrOptions({"float32", "float64"}), None],
 }
@@ -47,6 +48,8 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
             ``"selu"``, ``"gelu"``, ``"silu"``, ``"mish"``, ``"softplus"`` and others as well, ``solver`` ``"adamw"`` (alpha
             shrinks the weights themselves) and ``"rmsprop"`` (beta_2 is its memory).
         dropout: the share of each hidden layer's outputs that a step drops, in [0, 1).
+        normalization: ``"batch"`` or ``"layer"``: `nn.BatchNorm1d` or `nn.LayerNorm` between each hidden layer's product and
+            its activation. A last batch of one row is left out of an epoch where batches are normalised.
         class_weight: a factor for each class, as a dict, or ``"balanced"``: ``n_samples / (n_classes * count)``. It
             multiplies ``sample_weight``, in the score for early stopping, too.
         scoring: what early stopping goes by: a name or function of scikit-learn's (``"roc_auc"``, ``"neg_log_loss"``),
@@ -78,7 +81,7 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
         max_iter: int = 200, shuffle: bool = True, random_state: Any = None, tol: float = 1e-4, verbose: bool = False,
         warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True, early_stopping: bool = False,
         validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
-        n_iter_no_change: float = 10, max_fun: int = 15000, dropout: float = 0.0, class_weight: Any = None,
+        n_iter_no_change: float = 10, max_fun: int = 15000, dropout: float = 0.0, normalization: str | None = None, class_weight: Any = None,
         scoring: Any = None, callbacks: Any = (), dtype: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
@@ -89,7 +92,7 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
             beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, n_iter_no_change=n_iter_no_change, max_fun=max_fun,
         )  # fmt: skip
         self.dropout, self.class_weight, self.dtype = dropout, class_weight, dtype
-        self.scoring, self.callbacks = scoring, callbacks
+        self.normalization, self.scoring, self.callbacks = normalization, scoring, callbacks
 
     def _row_weights(self, y: Array, sample_weight: Any, incremental: bool) -> Any:
         if self.class_weight is None:
@@ -134,7 +137,7 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
         loss: ``"absolute_error"``, ``"huber"`` and ``"quantile"`` as well, or a function ``(output, target)`` of tensors of
             shape (N, K) that gives a loss for each row, shape (N,), or for each output.
         quantile: what the loss ``"quantile"`` estimates, in (0, 1).
-        dropout, scoring, callbacks, dtype: as for `MLPClassifier`; ``scoring`` None is R^2.
+        dropout, normalization, scoring, callbacks, dtype: as for `MLPClassifier`; ``scoring`` None is R^2.
 
     Example:
         >>> from sklearn.datasets import make_regression
@@ -159,7 +162,7 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
         random_state: Any = None, tol: float = 1e-4, verbose: bool = False, warm_start: bool = False, momentum: float = 0.9,
         nesterovs_momentum: bool = True, early_stopping: bool = False, validation_fraction: float = 0.1, beta_1: float = 0.9,
         beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: float = 10, max_fun: int = 15000,
-        dropout: float = 0.0, quantile: float = 0.5, scoring: Any = None, callbacks: Any = (), dtype: str | None = None,
+        dropout: float = 0.0, normalization: str | None = None, quantile: float = 0.5, scoring: Any = None, callbacks: Any = (), dtype: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             loss=loss, hidden_layer_sizes=hidden_layer_sizes, activation=activation, solver=solver, alpha=alpha,
@@ -170,7 +173,7 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
             n_iter_no_change=n_iter_no_change, max_fun=max_fun,
         )  # fmt: skip
         self.dropout, self.quantile, self.dtype = dropout, quantile, dtype
-        self.scoring, self.callbacks = scoring, callbacks
+        self.normalization, self.scoring, self.callbacks = normalization, scoring, callbacks
 
     def _as_given(self, y: Array) -> Array:
         return y[:, 0] if y.shape[1] == 1 else y

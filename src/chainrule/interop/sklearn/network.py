@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Plan:
 
     Attributes:
         units: of every layer, the inputs among them.
-        activation: of the hidden layers.
+        hidden: what the hidden layers do.
         loss: a name that `formula.losses` knows, or a function.
         dtype: "float32" or "float64".
         solver: "adam", "sgd", "adamw", "rmsprop" or "lbfgs".
@@ -48,12 +48,11 @@ class Plan:
         weighted: does each row have a weight?
         penalized: is alpha above 0?
         nesterov: is the momentum Nesterov's?
-        dropout: the share of hidden outputs to drop.
         quantile: what a loss of that name estimates.
     """
 
     units: tuple[int, ...]
-    activation: str
+    hidden: formula.Hidden
     loss: Any
     dtype: str
     solver: str
@@ -64,7 +63,6 @@ class Plan:
     weighted: bool = False
     penalized: bool = True
     nesterov: bool = False
-    dropout: float = 0.0
     quantile: float = 0.5
 
 
@@ -75,11 +73,27 @@ def room(rows: int, bytes_a_row: int) -> int:
     return found if found * bytes_a_row <= COPIED else 0
 
 
+class Weights(NamedTuple):
+    """The numbers of a network: of each layer's product, and of each hidden layer's normalisation."""
+
+    coefs: list[Array]
+    intercepts: list[Array]
+    norms: list[dict[str, Array]]
+
+    def astype(self, dtype: Any) -> Weights:
+        """The same in this dtype."""
+        coefs, intercepts = ([w.astype(dtype, copy=False) for w in some] for some in self[:2])
+        return Weights(
+            coefs, intercepts, [{name: w.astype(dtype, copy=False) for name, w in n.items()} for n in self.norms]
+        )
+
+
 class Network:
     """The weights of a plan, what its steps read, and the steps.
 
     Attributes:
         coefs, intercepts: the parameters, as scikit-learn has them: (in, out) and (out,).
+        norms: of each hidden layer, what its normalisation learns and keeps.
         alpha: the penalty's factor, read anew whenever steps begin.
         spoiled: was a step cut short, so that it must not serve again?
     """
@@ -90,6 +104,12 @@ class Network:
         pairs = list(zip(plan.units[:-1], plan.units[1:], strict=True))
         self.coefs = [zeros(*pair, dtype=dtype, requires_grad=True) for pair in pairs]
         self.intercepts = [zeros(out, dtype=dtype, requires_grad=True) for _, out in pairs]
+        begun = formula.NORMALIZATIONS[plan.hidden.normalization] if plan.hidden.normalization else {}
+        self.norms = [
+            {name: zeros(out, dtype=dtype, requires_grad=name in formula.LEARNED) for name in begun}
+            for _, out in pairs[:-1]
+            if begun
+        ]
         self.generator = Generator(0)
         self.optimizer = self._optimizer()
         self.rows, self.held_out = Rows(plan.capacity), Rows(plan.held_out)
@@ -101,26 +121,32 @@ class Network:
         makers: dict[str, Callable[[], Optimizer]] = {
             "adam": lambda: solvers.Adam(self.parameters),
             "sgd": lambda: solvers.SGD(self.parameters, nesterov=self.plan.nesterov),
-            "adamw": lambda: optim.AdamW([{"params": self.coefs}, {"params": self.intercepts, "weight_decay": 0.0}]),
+            "adamw": lambda: optim.AdamW(
+                [{"params": self.coefs}, {"params": self.parameters[len(self.coefs) :], "weight_decay": 0.0}]
+            ),
             "rmsprop": lambda: optim.RMSprop(self.parameters),
         }
         return makers[self.plan.solver]() if self.plan.solver in makers else None
 
     @property
     def parameters(self) -> list[Tensor]:
-        return [*self.coefs, *self.intercepts]
+        """What the solver moves."""
+        return [*self.coefs, *self.intercepts, *(norm[name] for norm in self.norms for name in formula.LEARNED)]
 
     # ---------------------------------------------------------------- values, in and out
 
-    def put(self, coefs: Sequence[Array], intercepts: Sequence[Array]) -> None:
+    def put(self, weights: Weights) -> None:
         """Start from these weights."""
+        held = [*self.coefs, *self.intercepts, *(kept for norm in self.norms for kept in norm.values())]
+        given = [*weights.coefs, *weights.intercepts, *(array for norm in weights.norms for array in norm.values())]
         with no_grad():
-            for handle, value in zip(self.parameters, [*coefs, *intercepts], strict=True):
+            for handle, value in zip(held, given, strict=True):
                 handle.copy_(tensor(value))
 
-    def weights(self) -> tuple[list[Array], list[Array]]:
+    def weights(self) -> Weights:
         """Copies of the weights as they are now."""
-        return _copies(self.coefs), _copies(self.intercepts)
+        norms = [dict(zip(norm, _copies(list(norm.values())), strict=True)) for norm in self.norms]
+        return Weights(_copies(self.coefs), _copies(self.intercepts), norms)
 
     def begin_solver(self, settings: Mapping[str, Any], state: Mapping[str, Sequence[Array]] | None) -> None:
         """The optimizer at its beginning, or where it stood when `solver_state` gave this state."""
@@ -210,14 +236,14 @@ def _loss(
 
 def _step_of(network: Network) -> Callable[[Tensor, Tensor], Tensor]:
     plan, rows = network.plan, network.rows
-    coefs, intercepts = network.coefs, network.intercepts
+    coefs, intercepts, norms = network.coefs, network.intercepts, network.norms
 
     def step(index: Tensor, rate: Tensor) -> Tensor:
         optimizer = network.optimizer
         if optimizer is None:
             raise RuntimeError("this plan has no steps on batches; this is a bug in chainrule")
         weights = rows.picked("weights", index) if plan.weighted else None
-        z = formula.outputs(rows.picked("x", index), coefs, intercepts, plan.activation, plan.dropout)
+        z = formula.outputs(rows.picked("x", index) @ coefs[0], coefs, intercepts, norms, plan.hidden, True)
         value, shown = _loss(network, z, rows.picked("y", index), weights, coefs)
         value.backward()
         with optimizer.rates([rate] * len(optimizer.param_groups)):
@@ -230,11 +256,11 @@ def _step_of(network: Network) -> Callable[[Tensor, Tensor], Tensor]:
 
 def _outputs_of(network: Network) -> Callable[[Tensor], Tensor]:
     plan, rows = network.plan, network.held_out
-    coefs, intercepts = network.coefs, network.intercepts
+    coefs, intercepts, norms = network.coefs, network.intercepts, network.norms
 
     def predict(index: Tensor) -> Tensor:
         with no_grad():
-            return formula.outputs(rows.picked("x", index), coefs, intercepts, plan.activation)
+            return formula.outputs(rows.picked("x", index) @ coefs[0], coefs, intercepts, norms, plan.hidden, False)
 
     return predict
 
@@ -245,7 +271,7 @@ def _gradient_of(network: Network) -> Callable[..., Any]:
     def gradient(coefs: list[Tensor], intercepts: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
         coefs, intercepts = ([p.detach().requires_grad_() for p in some] for some in (coefs, intercepts))
         weights = rows.all("weights") if plan.weighted else None
-        z = formula.outputs(rows.all("x"), coefs, intercepts, plan.activation, plan.dropout)
+        z = formula.outputs(rows.all("x") @ coefs[0], coefs, intercepts, [], plan.hidden, True)
         value, shown = _loss(network, z, rows.all("y"), weights, coefs)
         value.backward()
         return value.detach(), shown.detach(), [p.grad for p in (*coefs, *intercepts) if p.grad is not None]

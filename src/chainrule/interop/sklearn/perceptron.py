@@ -12,12 +12,13 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 from sklearn.utils import check_random_state
+from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from chainrule.interop.sklearn import formula
-from chainrule.interop.sklearn.network import Network, Plan, lent, room
+from chainrule.interop.sklearn.network import Network, Plan, Weights, lent, room
 from chainrule.interop.sklearn.stochastic import Training
 from chainrule.tensor.creation import from_numpy
 from chainrule.tensor.functions import no_grad
@@ -50,6 +51,8 @@ class Perceptron(BaseMultilayerPerceptron):
 
     coefs_: list[Array]
     intercepts_: list[Array]
+    norms_: list[dict[str, Array]]
+    _best: Weights
     _solver_state: dict[str, Any]
     _held_out: tuple[Any, Any]
 
@@ -93,10 +96,24 @@ class Perceptron(BaseMultilayerPerceptron):
                 f"hidden_layer_sizes are of {units}. Fit with warm_start=False to begin anew."
             )
 
+    def _weights(self) -> Weights:
+        return Weights(self.coefs_, self.intercepts_, self.norms_)
+
+    def _take(self, weights: Weights) -> None:
+        self.coefs_, self.intercepts_, self.norms_ = weights
+
+    def _hidden(self) -> formula.Hidden:
+        return formula.Hidden(self.activation, self.normalization, float(self.dropout))
+
     # ---------------------------------------------------------------- the plan and the rows
 
     def _initialize(self, y: Array, layer_units: list[int], dtype: Any) -> None:
         super()._initialize(y, layer_units, dtype)
+        begun = formula.NORMALIZATIONS[self.normalization] if self.normalization else {}
+        self.norms_ = [
+            {name: np.full(n, value, dtype) for name, value in begun.items()} for n in layer_units[1:-1] if begun
+        ]
+        self._best = self._weights()
         if self.solver == "lbfgs":
             return
         # scikit-learn's own does so for the solvers that it knows.
@@ -130,7 +147,7 @@ class Perceptron(BaseMultilayerPerceptron):
         width = dtype.itemsize * (X.shape[1] + self.n_outputs_ + 1)
         return Plan(
             units=(X.shape[1], *(coef.shape[1] for coef in self.coefs_)),
-            activation=self.activation,
+            hidden=self._hidden(),
             loss=self._loss_name(),
             dtype=dtype.name,
             solver=self.solver,
@@ -141,13 +158,14 @@ class Perceptron(BaseMultilayerPerceptron):
             weighted=weights is not None,
             penalized=self.alpha > 0 and self.solver != "adamw",
             nesterov=self.solver == "sgd" and bool(self.nesterovs_momentum),
-            dropout=float(self.dropout),
             quantile=float(getattr(self, "quantile", 0.5)),
         )
 
     # ---------------------------------------------------------------- solvers
 
     def _fit_lbfgs(self, X: Any, y: Array, sample_weight: Any) -> None:
+        if self.normalization or self.dropout:
+            raise ValueError("normalization and dropout are of steps on batches, which solver='lbfgs' does not take.")
         dtype = self._numbers(X)
         shapes = [array.shape for array in (*self.coefs_, *self.intercepts_)]
         ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
@@ -195,7 +213,7 @@ class Perceptron(BaseMultilayerPerceptron):
         known = self._solver_state if incremental and hasattr(self, "_solver_state") else None
         with lent(self._plan(X, sample_weight, batch, held_out[0])) as network:
             network.alpha = float(self.alpha)
-            network.put(self.coefs_, self.intercepts_)
+            network.put(self._weights())
             network.begin_solver(self._settings(), None if known is None else known["slots"])
             if self.dropout:
                 network.generator.manual_seed(int(self._random_state.randint(2**31)))
@@ -209,14 +227,12 @@ class Perceptron(BaseMultilayerPerceptron):
                 warnings.warn("Training interrupted by user.", stacklevel=4)
                 network.spoiled = True
             if not self.early_stopping:
-                self.coefs_, self.intercepts_ = network.weights()
+                self._take(network.weights())
             self._solver_state = {"rate": training.rate, "slots": network.solver_state()}
         if self.early_stopping:
             del self._held_out, self._scorer
-            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
-        self.coefs_, self.intercepts_ = (
-            [w.astype(X.dtype, copy=False) for w in some] for some in (self.coefs_, self.intercepts_)
-        )
+            self._take(self._best)
+        self._take(self._weights().astype(X.dtype))
 
     def _settings(self) -> dict[str, Any]:
         """Of the optimizer's group."""
@@ -261,7 +277,7 @@ class Perceptron(BaseMultilayerPerceptron):
     def _shows(self, network: Network) -> None:
         """Let a scorer see the weights of now."""
         if self._scorer is not None:
-            self.coefs_, self.intercepts_ = network.weights()
+            self._take(network.weights())
 
     def _held_out_score(self, z: Array) -> float:
         """The score on the rows that are held out, where their outputs are z."""
@@ -291,10 +307,11 @@ class Perceptron(BaseMultilayerPerceptron):
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        x = from_numpy(_dense(X).astype(self.coefs_[0].dtype, copy=False))
+        first = np.asarray(safe_sparse_dot(X, self.coefs_[0]), self.coefs_[0].dtype)
         with no_grad():
             coefs, intercepts = ([from_numpy(w) for w in some] for some in (self.coefs_, self.intercepts_))
-            z = formula.outputs(x, coefs, intercepts, self.activation)
+            norms = [{name: from_numpy(value) for name, value in norm.items()} for norm in self.norms_]
+            z = formula.outputs(from_numpy(first), coefs, intercepts, norms, self._hidden(), False)
             found: Array = formula.OUTPUTS[self.out_activation_](z).numpy().copy()  # the caller's to write to
         return found
 

@@ -117,13 +117,13 @@ class Training:
         model._no_improvement_count = model._no_improvement_count + 1 if worse else 0
         if score > model.best_validation_score_:
             model.best_validation_score_ = score
-            model._best_coefs, model._best_intercepts = self.network.weights()
+            model._best = self.network.weights()
 
     def _tell(self) -> None:
         """Callbacks see the model as it is now; one that gives True ends the training."""
         model = self.model
         if model.callbacks:
-            model.coefs_, model.intercepts_ = self.network.weights()
+            model._take(self.network.weights())
         for callback in model.callbacks:
             if callback(model, model.n_iter_) is True:
                 self.stopped = True
