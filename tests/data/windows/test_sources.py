@@ -505,3 +505,39 @@ def test_a_torn_file_is_an_error_and_not_a_wait(tmp_path):
     file.write_bytes(data)
     with pytest.raises(DataError, match=r"part-1.parquet cannot be read any further"):
         batches(as_source(folder, buffer=SMALL, **options))
+
+
+def test_two_may_read_one_source_at_once(tmp_path):
+    """A validation pass, say, while the next window of a training is read ahead."""
+    folder, options = parquet(tmp_path, group=50)
+    for buffer in (SMALL, 1000):  # row groups read whole, and batch by batch
+        source = as_source(folder, buffer=buffer, **options)
+        expected = [batches(source, seed=seed, batch_size=24) for seed in range(3)]
+        found = [[] for _ in range(3)]
+        threads = [
+            threading.Thread(target=lambda seed=seed, s=source: found[seed].extend(batches(s, seed=seed, batch_size=24))) for seed in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(alike(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_columns_that_hold_no_numbers_are_named_with_what_they_hold():
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    for made, kind in (
+        (pd.DataFrame({"s": ["a"], "y": [1]}), "str|object"),
+        (pd.DataFrame({"s": pd.to_datetime(["2020-01-01"]), "y": [1]}), "datetime64"),
+        (pd.DataFrame({"s": pd.Categorical(["a"]), "y": [1]}), "category"),
+        (pl.DataFrame({"s": ["a"], "y": [1]}), "String"),
+        (table(s=["a"], y=[1]), "string"),
+        (table(s=[[1.0]], y=[1]), "list"),
+    ):
+        with pytest.raises(DataError, match=f"column 's' must hold numbers, got ({kind})"):
+            as_source(made, target="y")
+        assert as_source(made, features=["y"]).rows == 1
+    with pytest.raises(DataError, match="columns must have names of their own"):
+        as_source(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+    numbered = as_source(pd.DataFrame(X), target="3").head(2)
+    assert np.array_equal(numbered[0], X[:2, :3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ class ParquetStore:
             found.close()
         self.columns = choose(columns_of(schema))
         self.row_bytes: float | None = self.columns.row_bytes
+        self._lock = threading.Lock()  # around what follows: two may read at once
         self._table: tuple[int, Any] = (-1, None)  # the latest piece, of which the next window may need the rest
         self._running: Running | None = None
 
@@ -141,11 +143,12 @@ class ParquetStore:
 
     def read(self, parts: Sequence[Part]) -> Any:
         arrays, at = self.columns.empty(sum(part.rows for part in parts)), 0
-        for part in parts:
-            self._check_unchanged(self.groups[part.piece][0])
-            for table in self._tables(part):
-                self.columns.fill(arrays, at, arrays_of(table, self.columns))
-                at += table.num_rows
+        with self._lock:
+            for part in parts:
+                self._check_unchanged(self.groups[part.piece][0])
+                for table in self._tables(part):
+                    self.columns.fill(arrays, at, arrays_of(table, self.columns))
+                    at += table.num_rows
         return arrays
 
     def _check_unchanged(self, number: int) -> None:

@@ -155,8 +155,10 @@ def _of_frame(frame: Any, choose: Callable[..., Columns], buffer: int, who: str)
             f"{who}: columns must have names of their own, got some twice in {list(frame.columns)}. Rename them."
         )
     known: dict[str, Column | str] = {
-        name: Column(name, array.dtype) if array.dtype.kind in "biuf" else str(frame.dtypes[number])
-        for number, (name, array) in enumerate(given.items())
+        str(name): Column(str(name), given[str(name)].dtype)
+        if given[str(name)].dtype.kind in "biuf"
+        else str(frame[name].dtype)
+        for name in frame.columns
     }
     columns = choose(known)
     rows = len(frame)
