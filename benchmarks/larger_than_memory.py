@@ -60,7 +60,7 @@ class Training:
         layers = (nn.Linear(COLUMNS, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 2))
         model = nn.Sequential(*layers)
         optimizer = optim.Adam(model.parameters(), lr=1e-4)
-        self.x = self.y = cr.zeros(0)
+        self.x, self.y = cr.zeros(0, COLUMNS), cr.zeros(0, dtype=cr.int64)
 
         def step(rows: Any) -> Any:
             optimizer.zero_grad()
@@ -73,7 +73,8 @@ class Training:
 
     def run(self, window: Any) -> Iterator[int]:
         """The steps of a window; how many rows each native call took."""
-        self.x, self.y = map(self.cr.from_numpy, window.arrays)
+        for held, array in zip((self.x, self.y), window.arrays, strict=True):
+            held.data = self.cr.from_numpy(array)  # the tensor that the step was compiled with looks at other rows
         order = window.order[window.cursor.row :]
         order = order[: len(order) // BATCH * BATCH].reshape(-1, BATCH)
         for start in range(0, len(order), STEPS):

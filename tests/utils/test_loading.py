@@ -287,6 +287,21 @@ def test_a_subclass_that_changes_its_samples_is_asked_for_them(kind):
     assert order_of(ours.DataLoader(Plus(*given[kind]), 2))[:3] == [100, 101, 102]
 
 
+def test_a_subclass_that_gives_its_samples_in_one_call_is_asked_for_them():
+    class Together(ours.TensorDataset):
+        def __getitems__(self, indices):
+            return [cr.tensor(index + 100) for index in indices]
+
+    assert order_of(ours.DataLoader(Together(cr.tensor(Y)), 2))[:3] == [100, 101, 102]
+
+    class Short(ours.TensorDataset):
+        def __getitems__(self, indices):
+            return [1]
+
+    with pytest.raises(DataError, match="Short: __getitems__ must give a sample for each index, got 1 for 2"):
+        list(ours.DataLoader(Short(cr.tensor(Y)), 2))
+
+
 def test_a_batch_is_memory_of_its_own_and_keeps_its_history():
     x = cr.tensor(X)
     (batch,) = next(iter(ours.DataLoader(ours.TensorDataset(x), 4)))

@@ -43,6 +43,8 @@ def test_epochs_windows_and_seeds_have_orders_of_their_own():
     assert len({tuple(plan.order(w).tolist()) for w in range(4)}) == 4
     mixed = {p.piece // 10 for p in plan.parts(0)}
     assert len(mixed) == 4, "a window holds pieces from all over the data"
+    firsts = {frozenset(p.piece for p in Plan(pieces, 500, 0, epoch, True).parts(0)) for epoch in range(5)}
+    assert len(firsts) == 5, "and in every epoch from others"
 
 
 def test_where_a_row_comes_is_even():

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -513,14 +514,8 @@ def test_two_may_read_one_source_at_once(tmp_path):
     for buffer in (SMALL, 1000):  # row groups read whole, and batch by batch
         source = as_source(folder, buffer=buffer, **options)
         expected = [batches(source, seed=seed, batch_size=24) for seed in range(3)]
-        found = [[] for _ in range(3)]
-        threads = [
-            threading.Thread(target=lambda seed=seed, s=source: found[seed].extend(batches(s, seed=seed, batch_size=24))) for seed in range(3)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(lambda seed, source=source: batches(source, seed=seed, batch_size=24), range(3)))
         assert all(alike(one, other) for one, other in zip(found, expected, strict=True))
 
 

@@ -203,7 +203,7 @@ class Running:
 
     def take(self, rows: int) -> Iterator[Any]:
         """The next so many rows, as tables."""
-        while rows:
+        while rows > 0:
             if self.left is None or not self.left.num_rows:
                 self.left = self.arrow.Table.from_batches([next(self.batches)])
             found = self.left.slice(0, rows)

@@ -94,9 +94,8 @@ def work(
     """
     for other in others:
         other.close()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches every process of the terminal; the parent ends this one
+    # Ctrl-C reaches every process of the terminal; the parent ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_num_threads(1)
     seed_all(which.seed)
     Here.info = which
