@@ -1,5 +1,6 @@
 """Worker processes of a loader: the same batches whatever their number, and a clear end whatever happens to them."""
 
+import multiprocessing
 import os
 import random
 import re
@@ -200,8 +201,7 @@ def test_a_batch_that_does_not_come_in_time_is_an_error():
 
 @pytest.mark.parametrize("persistent", [False, True])
 def test_a_loop_that_is_left_leaves_no_process_behind(persistent):
-    import multiprocessing
-
+    others = set(multiprocessing.active_children())
     loader = DataLoader(Squares(), 2, num_workers=2, persistent_workers=persistent, **FORK)
     for _ in range(2):
         for batch in loader:
@@ -209,7 +209,7 @@ def test_a_loop_that_is_left_leaves_no_process_behind(persistent):
             break
     assert plain(loader)[1] == [4, 9]
     del loader
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_the_newest_iterator_of_persistent_workers_has_them():
