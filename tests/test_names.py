@@ -24,7 +24,7 @@ MISSING = [
     (F, "conv2d", "torch.nn.functional.conv2d of PyTorch is not in chainrule yet."),
     (optim, "SparseAdam", "torch.optim.SparseAdam of PyTorch is not in chainrule yet."),
     (optim.lr_scheduler, "CyclicLR", "torch.optim.lr_scheduler.CyclicLR of PyTorch is not in chainrule yet."),
-    (nn.utils, "parameters_to_vector", "torch.nn.utils.parameters_to_vector of PyTorch is not in chainrule yet. Use cr.cat"),
+    (nn.utils, "weight_norm", "torch.nn.utils.weight_norm of PyTorch is not in chainrule yet."),
     (cr, "inference_mode", "torch.inference_mode of PyTorch is not in chainrule yet. Use cr.no_grad()."),
     (cr, "FloatTensor", "torch.FloatTensor of PyTorch is not in chainrule yet. Use cr.tensor(values, dtype=cr.float32)."),
     (cr, "set_default_dtype", "torch.set_default_dtype of PyTorch is not in chainrule yet. Floats become float32"),

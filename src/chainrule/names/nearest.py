@@ -37,8 +37,6 @@ NEAREST = {
     "IntTensor": "Use cr.tensor(values, dtype=cr.int32).",
     "ByteTensor": "Use cr.tensor(values, dtype=cr.uint8).",
     "BoolTensor": "Use cr.tensor(values, dtype=cr.bool).",
-    "parameters_to_vector": "Use cr.cat([p.reshape(-1) for p in model.parameters()]).",
-    "vector_to_parameters": "Use vector.split([p.numel() for p in parameters]) and p.copy_(part.view_as(p)).",
     "assign=": "The values are copied into the module's own tensors: leave it out.",
     "einsum": "Use @, .permute and .sum.",
     "tensordot": "Use @, .permute and .reshape.",

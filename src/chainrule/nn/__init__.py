@@ -79,6 +79,7 @@ from chainrule.nn.normalization import BatchNorm1d, GroupNorm, InstanceNorm1d, L
 from chainrule.nn.parameter import (
     Parameter,
 )
+from chainrule.nn.parameters import ParameterDict, ParameterList
 from chainrule.nn.summary import Summary, summary
 
 __all__ = [
@@ -134,6 +135,8 @@ __all__ = [
     "PReLU",
     "PairwiseDistance",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "PoissonNLLLoss",
     "RMSNorm",
     "RReLU",

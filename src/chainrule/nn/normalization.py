@@ -57,8 +57,8 @@ class LayerNorm(_Affine):
     Example:
         >>> import chainrule as cr
         >>> from chainrule import nn
-        >>> nn.LayerNorm(2)(cr.tensor([[1.0, 3.0]]))
-        tensor([[-1.0000,  1.0000]], requires_grad=True)
+        >>> nn.LayerNorm(2)(cr.tensor([[1.0, 3.0]])).detach()
+        tensor([[-1.0000,  1.0000]])
     """
 
     def __init__(

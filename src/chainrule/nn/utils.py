@@ -1,4 +1,4 @@
-"""Gradient clipping under PyTorch's address, ``nn.utils``."""
+"""Gradient clipping, and parameters as one vector, under PyTorch's address, ``nn.utils``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 from chainrule.autodiff.plain import plain
 from chainrule.errors import NonFiniteError, SettingError
-from chainrule.graph import tracing
+from chainrule.graph import shape_error, tracing
 from chainrule.names import module_getattr
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
 from chainrule.tensor.creation import zeros
-from chainrule.tensor.functions import no_grad, stack
+from chainrule.tensor.functions import cat, no_grad, stack
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
 
 
 def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -95,6 +95,36 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def _check_bound(name: str, argument: str, value: float) -> None:
     if math.isnan(value) or value < 0:
         raise SettingError(f"{name}: {argument} must be 0 or more, got {value!r}.")
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """All elements of the parameters, one parameter after another, as one vector.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> nn.utils.parameters_to_vector([cr.ones(2), cr.zeros(1, 2)])
+        tensor([1., 1., 0., 0.])
+    """
+    return cat([parameter.reshape(-1) for parameter in parameters])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Give the parameters the elements of a vector that ``parameters_to_vector`` made, or one like it.
+
+    Raises:
+        ShapeError: the vector has not as many elements as the parameters.
+    """
+    chosen = list(parameters)
+    sizes = [parameter.numel() for parameter in chosen]
+    if vec.shape != (sum(sizes),):
+        raise shape_error(
+            "vector_to_parameters", f"the vector must have the {sum(sizes)} elements of the parameters",
+            f"shape {vec.shape}", "Make it from the same parameters.",
+        )  # fmt: skip
+    with no_grad():
+        for parameter, part in zip(chosen, vec.split(sizes), strict=True):
+            parameter.copy_(part.reshape(parameter.shape))
 
 
 __getattr__ = module_getattr("utils", __name__)
