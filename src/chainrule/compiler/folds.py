@@ -109,6 +109,6 @@ class CheckFold(Fold):
     def step(self, body: Body, values: list[Register]) -> list[Register]:
         e, dtype = body.e, self.core.value.dtype
         wide = scalars.cast(e, body.value(self.core.value), dtype, dtypes.int64)
-        shifted = e.binary("add", wide, e.const(self.core.size, "i64"))
-        bad = e.compare("uge", shifted, e.const(2 * self.core.size, "i64"))
+        shifted = e.binary("sub", wide, e.const(self.core.least, "i64"))
+        bad = e.compare("uge", shifted, e.const(self.core.size - self.core.least, "i64"))
         return [e.binary("or", values[0], bad)]

@@ -162,9 +162,10 @@ class Dot:
 
 @dataclass(eq=False)
 class Check:
-    """Stop the program with `code` unless 0 <= value < size (or -size <= value) everywhere."""
+    """Stop the program with `code` unless least <= value < size everywhere."""
 
     value: Value
+    least: int
     size: int
     code: int
 
@@ -266,7 +267,7 @@ def print_kernel(kernel: Kernel, at: Naming) -> str:
         a, b = printer.value(core.a), printer.value(core.b)
         printer.lines.append(f"  acc = sum over {_loops((core.k,))} of {a} * {b}")
     elif isinstance(core, Check):
-        printer.lines.append(f"  check {printer.value(core.value)} in [-{core.size}, {core.size})")
+        printer.lines.append(f"  check {printer.value(core.value)} in [{core.least}, {core.size})")
     for store in kernel.stores:
         sign = "=" if store.combine is None else f"={store.combine.name}="
         text, place = printer.value(store.value), printer.place(store.node, store.index)

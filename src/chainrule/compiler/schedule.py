@@ -109,7 +109,8 @@ class _Scheduler:
         loops = variables(node.shape)
         expression = Expression(self.kept)
         value = expression.value(node.inputs[0], loops)
-        kernel = Kernel(vars_of(loops), [], Check(value, node.params["size"], code + 1), layer=node.layer)
+        bounds = node.params["least"], node.params["size"]
+        kernel = Kernel(vars_of(loops), [], Check(value, *bounds, code + 1), layer=node.layer)
         self._new(kernel, None, expression)
         self.checked[node] = len(self.rooms) - 1
 

@@ -289,7 +289,7 @@ def _checked(b: Builder, index: Node, size: int) -> Node:
         return index
     if core.op is CONST and 0 <= core.params["value"] < size:
         return index
-    return b.make(indexing.check_index, (index,), {"size": size})
+    return b.make(indexing.check_index, (index,), {"size": size, "least": -size})
 
 
 def _check_indices(op: Op, first: int) -> Rewrite:

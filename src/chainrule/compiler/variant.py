@@ -556,9 +556,9 @@ class Variant:
         where = f"index{node.whereabouts()}"
         if step:
             where += f", step {step} of the loop"
-        size = node.params["size"]
+        size, least = node.params["size"], node.params["least"]
         return IndexRangeError(
-            f"{where}: an index is out of range for an axis of size {size}: it must be in [{-size}, {size - 1}]. "
+            f"{where}: an index is out of range for an axis of size {size}: it must be in [{least}, {size - 1}]. "
             f"Check the indices (labels start at 0)."
         )
 

@@ -184,6 +184,10 @@ class Indexing(Shaping):
     def _take(self, indices: tuple[Tensor, ...]) -> Tensor:
         return apply(indexing.take, self, *indices)
 
+    def _counted(self, size: int) -> Tensor:
+        """These indices, of which none may count from the end: a label, a category. Known ones are checked by who asks."""
+        return apply(indexing.check_index, self, size=size, least=0) if graph.tracing() else self._tensor
+
     def _put_add(self, indices: tuple[Tensor, ...], source: Tensor) -> Tensor:
         return apply(indexing.put_add, self, source, *indices)
 

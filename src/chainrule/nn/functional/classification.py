@@ -106,7 +106,7 @@ def _picked(
         return -log_p.gather(dim, target.unsqueeze(dim))._copied(target.shape), None
     counts = target != ignore_index
     label = target.where(counts, 0)  # an ignored label may be no valid position: read class 0, then drop it
-    label = label.where(label >= 0, log_p.shape[dim])  # no class counts from the end: past it, where reading is refused
+    label = label._counted(log_p.shape[dim])
     losses = -log_p.gather(dim, label.unsqueeze(dim)).squeeze(dim)
     shares = counts.to(log_p.dtype)
     if weight is not None:

@@ -177,7 +177,7 @@ def checked_rows(name: str, input: Tensor, rows: int) -> Tensor:
             f"{who(name)}: row numbers must be integers, got {input.dtype.name}. Convert them with .long()."
         )
     if unchecked(input, rows):
-        return input.where(input >= 0, rows)  # past the end, which the compiled function refuses
+        return input._counted(rows)
     values = settled(input).value
     if values.size and (values.min() < 0 or values.max() >= rows):
         wrong = values[(values < 0) | (values >= rows)].flat[0]

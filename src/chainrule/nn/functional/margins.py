@@ -199,7 +199,7 @@ def multi_margin_loss(
     input, target = given(input, "multi_margin_loss"), given(target, "multi_margin_loss", "target")
     classes = _classes("multi_margin_loss", input, target)
     check_labels("multi_margin_loss", target, classes)
-    label = target.where(target >= 0, classes)  # no class counts from the end: past it, where reading is refused
+    label = target._counted(classes)
     own = input.gather(-1, label.unsqueeze(-1))
     gaps = (input - own + number(margin, "multi_margin_loss", "margin")).relu()
     gaps = gaps if p == 1 else gaps * gaps
