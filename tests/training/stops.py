@@ -4,7 +4,7 @@
 
 What a trial's seed decides: the optimizer, the schedules (by epoch, by step, both), clipping, dropout, a loss with
 parameters and buffers, validation, callbacks that freeze, anneal, switch modes, draw and leave gradients behind, early
-stopping with the best weights restored, whether it is recorded, and the moment of the stop.
+stopping with the best weights restored, averaged weights, frozen layers, exact metrics, whether it is recorded, and the moment of the stop.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.training import Callback, EarlyStopping, Trainer
-from chainrule.training.callbacks import checkpoint
+from chainrule.training.callbacks import EMA, CSVLogger, Freeze, checkpoint
 
 EPOCHS, SIZE = 9, 16
 KINDS = ("line", "error", "line", "disk", "term", "kill", "death")
@@ -136,7 +136,7 @@ def make(seed):
         ]
     )()
     norm = dice.choice([None, 0.5])
-    trainer = Trainer(model, loss, optimizer, ["accuracy"], norm, "logits", schedule)
+    trainer = Trainer(model, loss, optimizer, dice.choice([["accuracy"], ["f1_macro", "accuracy"]]), norm, "logits", schedule)
     names = ["freeze", "anneal", "weigh", "mode", "noise", "gradient", "clip"]
     chosen = {name for name in names if dice.random() < 0.35} if dice.random() < 0.7 else set()
     held_out = (X[:40], y[:40]) if dice.random() < 0.5 else None
@@ -145,6 +145,10 @@ def make(seed):
         watched = dice.choice(["loss", "accuracy", *(["val_loss", "val_accuracy"] if held_out else [])])
         stopping = EarlyStopping(watched, patience=dice.randrange(4), restore_best_weights=dice.random() < 0.7)
         callbacks.insert(dice.randrange(len(callbacks) + 1), stopping)
+    if dice.random() < 0.3:
+        callbacks.insert(dice.randrange(len(callbacks) + 1), EMA(dice.choice([0.5, 0.9])))
+    if not chosen and dice.random() < 0.4:
+        callbacks.append(Freeze(dice.choice(["0", "3.bias"]), until=dice.randrange(1, 7)))
     return trainer, callbacks, held_out
 
 
@@ -294,7 +298,10 @@ def going_on(kept, seed):
     """The call that is made again and again until it ends, with a file at every pause."""
     checkpoint.SECONDS = 0.0
     trainer, callbacks, held_out = make(seed)
-    fit(trainer, callbacks, held_out, checkpoint=kept)
+    os.makedirs(kept, exist_ok=True)
+    logs = [CSVLogger(kept / "epochs.csv"), checkpoint.Checkpoint(kept, "best", monitor="loss")]
+    fit(trainer, [*callbacks, *logs], held_out, checkpoint=kept)
+    assert (kept / "epochs.csv").read_text().count("\n") == trainer.history.epochs + 1
     return bits(trainer)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
+from chainrule.errors import SettingError
 from chainrule.files.document import Fields, is_number
 
 
@@ -57,6 +60,45 @@ class History(Mapping[str, list[float]]):
         """What one epoch measured."""
         return {name: column[epoch] for name, column in self._measures.items()}
 
+    def rows(self) -> list[dict[str, float]]:
+        """A row for each epoch: its number (from 1), then what it measured."""
+        return [{"epoch": epoch + 1, **self.row(epoch)} for epoch in range(self.epochs)]
+
+    def to_pandas(self) -> Any:
+        """The same as a ``pandas.DataFrame``, by epoch.
+
+        Raises:
+            SettingError: pandas is not installed.
+        """
+        pandas = _installed("pandas", "to_pandas", "pandas")
+        return pandas.DataFrame(self.rows(), columns=["epoch", *self]).set_index("epoch")
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """A picture of the measures over the epochs, each beside its own of validation; the ``Figure`` of matplotlib.
+
+        Args:
+            path: also saved there.
+
+        Raises:
+            SettingError: there is no epoch to show, or matplotlib is not installed.
+        """
+        names = [name for name in self if not name.startswith(("val_", "lr", "seconds"))]
+        names += [name[4:] for name in self if name.startswith("val_") and name[4:] not in names]
+        if not names:
+            raise SettingError("history.plot: there is no epoch yet. Train first.")
+        figure = _installed("matplotlib.figure", "plot", "'chainrule[plots]'").Figure(
+            figsize=(4.5 * len(names), 3.4), layout="constrained"
+        )
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+            for column, label in ((name, "training"), (f"val_{name}", "validation")):
+                if column in self:
+                    axes.plot(range(1, self.epochs + 1), self[column], label=label)
+            axes.set(title=name, xlabel="epoch")
+            axes.legend()
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
     def __getitem__(self, name: str) -> list[float]:
         if name not in self._measures:
             raise KeyError(f"{name}; this history has {', '.join(self._measures) or 'no epoch yet'}")
@@ -100,3 +142,12 @@ class History(Mapping[str, list[float]]):
         if epochs and "loss" not in history._measures:
             saved.refuse("loss", "there, as there are epochs", None)
         return history
+
+
+def _installed(module: str, who: str, package: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError:
+        raise SettingError(
+            f"history.{who} needs {module.partition('.')[0]}, which is not installed. Run: pip install {package}"
+        ) from None

@@ -140,6 +140,7 @@ class Session:
         rows: what the latest `fit` was given.
         data: a name for the contents of those rows, where somebody asked for it.
         listeners: the callbacks, while a `fit` runs.
+        riders: those of them that have something to do in the compiled step.
         carried: what they and their like saved: see `callbacks_state`.
         programs: the compiled steps, by kind.
         modes: by module, whether it was in training mode when the latest `fit` ended.
@@ -170,6 +171,7 @@ class Session:
         self.rows: Rows | None = None
         self.data: str | None = None
         self.listeners: Sequence[Callback] = ()
+        self.riders: Sequence[Callback] = ()
         self.carried: list[dict[str, Any]] = []
         self.programs: dict[str, steps.Program] = {}
         self.modes: dict[str, bool] | None = None
@@ -222,6 +224,8 @@ class Session:
     def shape(self) -> tuple[Any, ...]:
         """What a compiled step was made for: another model, loss, optimizer, metric or norm makes another step."""
         parts = (*self.parts(), self.optimizer)
+        if self.riders:
+            parts += (*self.riders, *self._ridden())
         found = (self.max_norm, *map(id, parts))
         if found not in self._shapes:
             self._shapes[found] = parts  # held, so that no other object gets one of these numbers
@@ -297,7 +301,19 @@ class Session:
 
     def _handles(self, members: Members) -> list[Tensor]:
         streams = [self.random.state, self.aside.state]
-        return state.once(members.named.values(), state.moments(self.optimizer), streams)
+        return state.once(members.named.values(), state.moments(self.optimizer), streams, self._ridden())
+
+    def _ridden(self) -> list[Tensor]:
+        return [tensor for rider in self.riders for tensor in rider.tensors()]
+
+    def listen(self, listeners: Sequence[Callback], riders: Sequence[Callback]) -> None:
+        """These callbacks are of the training from now on."""
+        self.listeners, self.riders = listeners, riders
+
+    def listened(self) -> None:
+        """No more of them; what they know stays."""
+        self.carried = self.callbacks_state()
+        self.listen((), ())
 
     def now(self) -> Standing:
         """Where it stands now."""
@@ -313,10 +329,10 @@ class Session:
         return tuple([listener.state_dict() for listener in self.listeners])
 
     def callbacks_state(self) -> list[dict[str, Any]]:
-        """What the callbacks of the training save: ``{"kind": the class's name, "state": ...}``, of those that do."""
+        """What the callbacks of the training save: ``{"kind": its kind, "state": ...}``, of those that do."""
         if not self.listeners:
             return self.carried
-        states = [(type(listener).__name__, listener.state_dict()) for listener in self.listeners]
+        states = [(listener.kind, listener.state_dict()) for listener in self.listeners]
         return [{"kind": kind, "state": found} for kind, found in states if found]
 
     def go_to(self, standing: Standing) -> None:
@@ -476,7 +492,7 @@ class Session:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the programs and callbacks, which read this session and no copy of it, and with a walk of its own."""
-        return {**self.__dict__, "programs": {}, "_members": None, "listeners": ()}
+        return {**self.__dict__, "programs": {}, "_members": None, "listeners": (), "riders": ()}
 
     # ---------------------------------------------------------------- programs
 

@@ -327,6 +327,8 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
                 note(("gradient", name), parameter._grad)
         with optimizer.rates(None if rates is None else [rates[i] for i in range(rates.shape[0])]) as used:
             optimizer.step()
+        for rider in session.riders:
+            rider.after_step()
         for handle in session.named().values():
             handle.grad = None
         with no_grad():

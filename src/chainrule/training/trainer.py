@@ -18,7 +18,7 @@ from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import VALUES, Meaning, name_of
 from chainrule.optim import Optimizer, by_name
 from chainrule.training import resuming, saved, several, steps
-from chainrule.training.callbacks import Callback, Checkpoint, EpochFunction, as_callbacks, begin
+from chainrule.training.callbacks import Callback, Checkpoint, EpochFunction, as_callbacks, begin, riders
 from chainrule.training.checked import Checked
 from chainrule.training.explained import Explained
 from chainrule.training.fitting import Fitting
@@ -253,7 +253,9 @@ class Trainer(Explained):
             self._begin(position, resume, rows)
             session.data = self._data_name(listening, rows)
             begin(listening, session.carried)
-            session.listeners = listening
+            for callback in listening:
+                callback.prepare(self)
+            session.listen(listening, riders(listening))
             self.recorder = self._recorder(record, rows, resume) if record else None
         session.rows = self._fed = rows
         self._fitting = Fitting(self, session, training, validation, listening, shown, self.recorder)
@@ -261,7 +263,7 @@ class Trainer(Explained):
             return self._fitting.to(int(epochs))
         finally:
             self._fitting = None
-            session.carried, session.listeners = session.callbacks_state(), ()
+            session.listened()
 
     def _go_on(self, folder: str, position: Position, rows: Rows) -> bool:
         """Take over what the folder holds of this training; False where it holds nothing yet."""

@@ -4,9 +4,15 @@
 >>> stopping = EarlyStopping(monitor="val_loss", patience=5, restore_best_weights=True)
 """
 
-from chainrule.training.callbacks.base import Callback, EpochFunction, Watching, as_callbacks, begin
+from chainrule.training.callbacks.averaging import EMA
+from chainrule.training.callbacks.base import Callback, EpochFunction, Watching, as_callbacks, begin, riders
 from chainrule.training.callbacks.checkpoint import Checkpoint
+from chainrule.training.callbacks.limits import Freeze, TimeLimit
+from chainrule.training.callbacks.logs import CSVLogger, EpochLog, MLflow, TensorBoard, WandB
 from chainrule.training.callbacks.stopping import EarlyStopping
 from chainrule.training.monitor import Monitor
 
-__all__ = ["Callback", "Checkpoint", "EarlyStopping", "EpochFunction", "Monitor", "Watching", "as_callbacks", "begin"]
+__all__ = [
+    "EMA", "CSVLogger", "Callback", "Checkpoint", "EarlyStopping", "EpochFunction", "EpochLog", "Freeze", "MLflow", "Monitor",
+    "TensorBoard", "TimeLimit", "WandB", "Watching", "as_callbacks", "begin", "riders",
+]  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
+from chainrule.tensor import Tensor
 from chainrule.training.monitor import Monitor
 from chainrule.training.snapshot import Weights
 
@@ -53,6 +54,21 @@ class Callback:
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last step, also when Ctrl-C ended it."""
+
+    @property
+    def kind(self) -> str:
+        """By which it finds, among what callbacks saved, what one of its kind did."""
+        return type(self).__name__
+
+    def prepare(self, trainer: Trainer) -> None:
+        """Before the steps are compiled; what an earlier fit left is there."""
+
+    def after_step(self) -> None:
+        """After each update, in the compiled step itself: operations on tensors."""
+
+    def tensors(self) -> Sequence[Tensor]:
+        """Those that `after_step` changes."""
+        return ()
 
     def reset(self) -> None:
         """A new training begins: forget what an earlier one left."""
@@ -103,14 +119,19 @@ def begin(callbacks: Iterable[Callback], carried: Sequence[Mapping[str, Any]]) -
     for callback in callbacks:
         callback.reset()
         kinds = [one["kind"] for one in left]
-        if type(callback).__name__ in kinds:
-            callback.load_state_dict(left.pop(kinds.index(type(callback).__name__))["state"])
+        if callback.kind in kinds:
+            callback.load_state_dict(left.pop(kinds.index(callback.kind))["state"])
     if left:
         warnings.warn(
             f"fit: the training that goes on had callbacks that this call has not: "
             f"{', '.join(one['kind'] for one in left)}. Pass the same callbacks to go on exactly.",
             stacklevel=6,
         )
+
+
+def riders(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Those that have something to do in the compiled step."""
+    return [callback for callback in callbacks if type(callback).after_step is not Callback.after_step]
 
 
 def as_callbacks(given: Any) -> list[Callback]:

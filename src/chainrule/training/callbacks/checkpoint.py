@@ -170,7 +170,13 @@ class Checkpoint(Watching):
 
     # ---------------------------------------------------------------- state
 
+    @property
+    def kind(self) -> str:
+        return f"Checkpoint of the {self.save}"
+
     def state_dict(self) -> dict[str, Any]:
+        if self.monitor is None:
+            return {}
         best = self.best_weights
         return {
             "best": self.best, "best_epoch": self.best_epoch,

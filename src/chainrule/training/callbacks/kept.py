@@ -40,3 +40,8 @@ def weights_or_none(state: Mapping[str, Any], name: str, who: str) -> Weights | 
     if isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items()):
         return Weights.read(value)
     fields(state, who).refuse(name, "tensors by name, or none", value)
+
+
+def texts(state: Mapping[str, Any], name: str, who: str) -> list[str]:
+    """A list of texts."""
+    return fields(state, who).items(name, lambda value: isinstance(value, str), "a list of names")

@@ -1,0 +1,272 @@
+"""The other callbacks: logs, limits of time, frozen layers, averaged weights; and the history as a table and a picture."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.callbacks import (
+    EMA,
+    Callback,
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    EpochLog,
+    Freeze,
+    MLflow,
+    TensorBoard,
+    TimeLimit,
+    WandB,
+)  # fmt: skip
+from chainrule.errors import SettingError
+from chainrule.training import History, Trainer, stretch
+
+rng = np.random.default_rng(0)
+X = rng.standard_normal((103, 6)).astype(np.float32)
+y = (X[:, 0] > 0).astype(np.int64)
+
+
+def make(seed=0):
+    cr.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2))
+    return Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=0.02), ["accuracy"])
+
+
+def fit(trainer, epochs=30, **options):
+    return trainer.fit(X, y, epochs, **{"batch_size": 16, "progress": False, **options})
+
+
+def bits(trainer):
+    return [handle._node.value.tobytes() for handle in trainer.session.handles()]
+
+
+@pytest.fixture
+def longest(monkeypatch):
+    """How many epochs each stretch was of."""
+    found = []
+    run = stretch.Stretch.run
+    monkeypatch.setattr(stretch.Stretch, "run", lambda self: (found.append(len(self.laps)), run(self))[1])
+    return found
+
+
+# -- logs -------------------------------------------------------------------------------------------------
+
+
+def test_a_csv_file_has_a_row_for_each_epoch_and_none_twice(tmp_path, longest):
+    path = tmp_path / "epochs.csv"
+    trainer = make()
+    fit(trainer, 20, callbacks=[CSVLogger(path)])
+    assert max(longest) > 1
+    trainer.save(tmp_path / "saved")
+    fit(trainer, 25, callbacks=[CSVLogger(path)], resume=True)
+    other = make()
+    other.load(tmp_path / "saved")
+    fit(other, 30, callbacks=[CSVLogger(path)], resume=True)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == [str(i) for i in range(1, 31)]
+    assert [float(row["loss"]) for row in rows] == other.history["loss"]
+
+
+def test_a_csv_file_that_cannot_be_written_is_warned_of_once(tmp_path):
+    with pytest.warns(UserWarning, match=r"CSVLogger: .*The training goes on\.") as caught:
+        fit(make(), 5, callbacks=[CSVLogger(tmp_path / "nowhere" / "epochs.csv")])
+    assert len(caught) == 1
+
+
+def test_trackers_hear_of_every_epoch(longest):
+    heard = []
+
+    class Anything:
+        """Stands for a SummaryWriter, the module mlflow, a run of wandb."""
+
+        def add_scalar(self, name, value, step):
+            heard.append(("tensorboard", step, name, value))
+
+        def flush(self):
+            heard.append("flush")
+
+        def log_metrics(self, measured, step):
+            heard.append(("mlflow", step, measured["loss"]))
+
+        def log(self, measured, step):
+            heard.append(("wandb", step, measured["loss"]))
+
+    trainer, one = make(), Anything()
+    fit(trainer, 20, callbacks=[TensorBoard(writer=one), MLflow(one), WandB(one)])
+    assert max(longest) > 1
+    loss = trainer.history["loss"]
+    for name in ("mlflow", "wandb"):
+        assert [told[1:] for told in heard if told[0] == name] == [(i + 1, loss[i]) for i in range(20)]
+    assert [told[3] for told in heard if told[0] == "tensorboard" and told[2] == "loss"] == loss
+    assert "flush" in heard
+
+
+def test_a_tracker_that_is_not_installed_says_how(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr("chainrule.training.callbacks.logs.import_module", missing)
+    with pytest.raises(SettingError) as caught:
+        MLflow()
+    assert str(caught.value) == "MLflow: this callback needs mlflow, which is not installed. Run: pip install mlflow"
+
+
+def test_a_log_of_ones_own():
+    class Seen(EpochLog):
+        def begin(self, trainer):
+            self.rows = []
+
+        def log(self, epoch, measured):
+            self.rows.append((epoch, measured["loss"]))
+
+    trainer, seen = make(), Seen()
+    fit(trainer, 12, callbacks=[seen])
+    assert seen.rows == list(enumerate(trainer.history["loss"], 1))
+
+
+# -- limits -----------------------------------------------------------------------------------------------
+
+
+def test_a_limit_of_time_ends_after_an_epoch_and_the_training_can_go_on():
+    limited, whole = make(), make()
+    fit(limited, 10**7, callbacks=[TimeLimit(0.2)])
+    epochs = limited.history.epochs
+    assert 0 < epochs < 10**7
+    assert limited.position.step == 0
+    fit(limited, epochs + 5, resume=True)
+    fit(whole, epochs + 5)
+    assert bits(limited) == bits(whole)
+
+
+def test_frozen_layers_stay_as_they_are_until_their_epoch(longest):
+    seen = {}
+
+    class Look(Callback):
+        def wants(self, epoch):
+            return epoch in (3, 5)
+
+        def on_epoch_end(self, trainer, epoch, measured):
+            seen[epoch] = trainer.model[0].weight.detach().numpy().copy()
+
+    trainer = make()
+    first = trainer.model[0].weight.detach().numpy().copy()
+    fit(trainer, 12, callbacks=[Look(), Freeze("0", until=5)])
+    np.testing.assert_array_equal(seen[3], first)
+    np.testing.assert_array_equal(seen[5], first)
+    assert not np.array_equal(trainer.model[0].weight.detach().numpy(), first)
+    assert max(longest) > 1
+
+
+@pytest.mark.parametrize("at", [2, 4, 5, 8])
+def test_a_training_with_frozen_layers_goes_on_exactly(tmp_path, at):
+    parts, whole = make(), make()
+    fit(parts, at, callbacks=[Freeze(["0", "3.bias"], until=5)])
+    assert all(p.requires_grad for p in parts.model.parameters())
+    parts.save(tmp_path / "saved")
+    again = make(seed=3)
+    again.load(tmp_path / "saved")
+    fit(again, 12, callbacks=[Freeze(["0", "3.bias"], until=5)], resume=True)
+    fit(whole, 12, callbacks=[Freeze(["0", "3.bias"], until=5)])
+    assert bits(again) == bits(whole)
+
+
+def test_what_cannot_be_frozen():
+    with pytest.raises(SettingError, match=r"Freeze: the model has no parameter or module '7'\. It has: 0\.weight"):
+        fit(make(), 2, callbacks=[Freeze("7", until=1)])
+
+
+# -- averages ---------------------------------------------------------------------------------------------
+
+
+def test_averages_are_those_of_the_formula_and_the_model_ends_with_them(longest):
+    decay, trainer, plain = 0.9, make(), make()
+    expected = plain.model[0].weight.detach().numpy().astype(np.float64)
+    snapshots = []
+
+    class Each(Callback):
+        def on_pause(self, trainer):
+            snapshots.append(trainer.model[0].weight.detach().numpy().astype(np.float64))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chainrule.training.steps.Program.took", lambda self, *_: None)  # a pause after each step
+        fit(plain, 12, callbacks=[Each()])
+    assert len(snapshots) == 12 * 7
+    for now in snapshots:
+        expected = decay * expected + (1 - decay) * now
+    longest.clear()
+    average = EMA(decay)
+    fit(trainer, 12, callbacks=[average])
+    assert max(longest) > 1
+    np.testing.assert_allclose(trainer.model[0].weight.detach().numpy(), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(trainer.model[0].weight.detach().numpy(), average.averages["0.weight"].numpy())
+    assert trainer.history["loss"] == plain.history["loss"]
+
+
+def test_a_training_with_averages_goes_on_exactly(tmp_path):
+    parts, whole = make(), make()
+    fit(parts, 4, callbacks=[EMA(0.9)], checkpoint=tmp_path)
+    again = make(seed=4)
+    fit(again, 9, callbacks=[EMA(0.9)], checkpoint=tmp_path)
+    fit(whole, 9, callbacks=[EMA(0.9)])
+    assert bits(again) == bits(whole)
+    fit(parts, 9, callbacks=[EMA(0.9)], resume=True)
+    assert bits(parts) == bits(whole)
+
+
+def test_one_average_serves_one_training_after_another():
+    average, first, second, alone = EMA(0.9), make(), make(seed=1), make(seed=1)
+    fit(first, 3, callbacks=[average])
+    fit(second, 3, callbacks=[average])
+    fit(alone, 3, callbacks=[EMA(0.9)])
+    assert bits(second) == bits(alone)
+    fit(second, 3, callbacks=[average])
+    fit(alone, 3, callbacks=[EMA(0.9)])
+    assert bits(second) == bits(alone)
+
+
+def test_everything_at_once_in_long_native_calls_and_epoch_by_epoch(tmp_path, longest):
+    def callbacks(name, *more):
+        return [
+            EMA(0.95), EarlyStopping("val_accuracy", patience=40), Checkpoint(tmp_path / name, save="best"),
+            Checkpoint(tmp_path / name, seconds=0.05), CSVLogger(tmp_path / f"{name}.csv"), Freeze("3", until=4), *more,
+        ]  # fmt: skip
+
+    held_out = {"validation_data": (X[:30], y[:30])}
+    together, one_by_one = make(), make()
+    fit(together, 40, callbacks=callbacks("a"), **held_out)
+    assert max(longest) > 1
+    fit(one_by_one, 40, callbacks=callbacks("b", lambda *_: None), **held_out)
+    assert bits(together) == bits(one_by_one)
+
+
+# -- the history ------------------------------------------------------------------------------------------
+
+
+def test_the_history_is_a_table():
+    pandas = pytest.importorskip("pandas")
+    history = fit(make(), 3, validation_data=(X, y))
+    rows = history.rows()
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["val_loss"] for row in rows] == history["val_loss"]
+    table = history.to_pandas()
+    assert isinstance(table, pandas.DataFrame)
+    assert table["val_loss"].tolist() == history["val_loss"]
+    assert History().rows() == []
+    assert len(History().to_pandas()) == 0
+
+
+def test_the_history_is_a_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    history = fit(make(), 3, validation_data=(X, y))
+    figure = history.plot(tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "accuracy"]
+    lines = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
+    assert lines == {"training": history["loss"], "validation": history["val_loss"]}
+    assert not math.isnan(lines["training"][0])
+    with pytest.raises(SettingError, match="there is no epoch yet"):
+        History().plot()
