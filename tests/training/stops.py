@@ -136,7 +136,9 @@ def make(seed):
         ]
     )()
     norm = dice.choice([None, 0.5])
-    trainer = Trainer(model, loss, optimizer, dice.choice([["accuracy"], ["f1_macro", "accuracy"]]), norm, "logits", schedule)
+    trainer = Trainer(
+        model, loss, optimizer, dice.choice([["accuracy"], ["f1_macro", "accuracy"]]), norm, "logits", schedule
+    )
     names = ["freeze", "anneal", "weigh", "mode", "noise", "gradient", "clip"]
     chosen = {name for name in names if dice.random() < 0.35} if dice.random() < 0.7 else set()
     held_out = (X[:40], y[:40]) if dice.random() < 0.5 else None
