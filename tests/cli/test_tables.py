@@ -69,6 +69,8 @@ def test_the_run_folder_has_everything(run):
         "config.json", "curves.svg", "history.json", "model.safetensors", "pipeline.json", "record",
     ]  # fmt: skip
     assert report["test"]["accuracy"] > 0.6
+    assert report["task"] == "classification" and report["inputs"] == ["x", "colour", "day"] and report["leaks"] == {}
+    assert report["left_out"]["id"] == "identifier: it numbers the rows"
 
 
 def test_predict_writes_labels_and_probabilities(run, file, tmp_path):
@@ -159,6 +161,41 @@ def test_a_run_on_a_table_is_explained_checked_diagnosed_and_shown(run, tmp_path
     call("diagnose", folder, "--json")
     call("view", folder, "--out", tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_a_run_on_values_is_shown_checked_and_diagnosed(file, tmp_path):
+    folder = tmp_path / "r"
+    call("train", file, "--target", "paid", "--out", folder, *QUICK)
+    call("view", folder, "--out", tmp_path / "page.html")
+    call("diagnose", folder, "--json")
+    assert call("check", folder, "--rows", "8", "--json").exit_code == 0
+
+
+def test_a_damaged_configuration_is_refused(run, file):
+    folder, _, _ = run
+    path = folder / "config.json"
+    whole = json.loads(path.read_text())
+
+    def places(value, at=()):
+        yield at
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, inner in items:
+            yield from places(inner, (*at, key))
+
+    whole["table"]["reading"] = {"delimiter": ";", "encoding": "utf-8", "decimal": ",", "header": True, "skip_rows": 0}
+    whole["table"]["kinds"] = {"x": "numeric"}
+    for at in [at for at in places(whole) if at]:
+        for wrong in (None, -1, 7, "x", [], {}, True, [3], 1e999):
+            copy = json.loads(json.dumps(whole))
+            inner = copy
+            for key in at[:-1]:
+                inner = inner[key]
+            inner[at[-1]] = wrong
+            path.write_text(json.dumps(copy))
+            for command in (["evaluate", folder], ["predict", folder, file]):
+                result = CliRunner().invoke(commands, [str(a) for a in command])
+                known = (ChainruleError, SystemExit, type(None))
+                assert isinstance(result.exception, known), (at, wrong, command, repr(result.exception))
 
 
 def test_changed_data_are_noticed(run, file):

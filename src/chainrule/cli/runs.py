@@ -130,7 +130,7 @@ def _page(trainer: Trainer, folder: Path, data: Dataset) -> Path:
 
     path = folder / "report.html"
     trainer.report(
-        path, title=f"{data.name}, {folder.name}", class_names=data.class_names, image_shape=data.image_shape,
+        path, title=f"{data.name}, {folder.name}", class_names=data.class_names or None, image_shape=data.image_shape,
         checks=rules(),
     )  # fmt: skip
     return path

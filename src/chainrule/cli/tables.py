@@ -143,7 +143,13 @@ def measured(trainer: Trainer, data: Dataset) -> dict[str, Any]:
     if not isinstance(data, TableData):
         return {}
     found = score(trainer, data.pipeline, *data.test)
-    return {"test": {**found, "text": f"held out rows: {_headline(found)} ({_guessing(data)})"}}
+    pipeline = data.pipeline
+    about = {
+        "task": pipeline.task_, "inputs": [c.name for c in pipeline.columns_ if c.used],
+        "left_out": {c.name: f"{c.kind}: {c.reason}" for c in pipeline.columns_ if not c.used},
+        "leaks": {leak.name: leak.score for leak in data.leaks},
+    }  # fmt: skip
+    return {**about, "test": {**found, "text": f"held out rows: {_headline(found)} ({_guessing(data)})"}}
 
 
 def _headline(found: dict[str, float]) -> str:

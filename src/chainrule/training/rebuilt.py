@@ -39,4 +39,5 @@ def model_of(config: dict[str, Any], folder: Path) -> Trainer:
         return configuration.build(config)
     from chainrule.training import tabular
 
+    tabular.checked(folder / "config.json", config)
     return tabular.build(config, tabular.kept_pipeline(folder))

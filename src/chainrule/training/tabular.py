@@ -17,7 +17,7 @@ from chainrule import optim
 from chainrule.data.sources import Dataset, Part
 from chainrule.data.table import Leak, Table, TablePipeline, kinds, leaks, read_table, split_rows, values
 from chainrule.errors import DamagedFileError, DataError
-from chainrule.files.document import Fields, is_plain
+from chainrule.files.document import Fields, short
 from chainrule.files.reading import opened
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training.configuration import network
@@ -97,11 +97,10 @@ def checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
         found.text(name)
     for name in ("target", "drop"):
         found.items(name, lambda v: isinstance(v, str), "a list of names")
-    for name in ("kinds", "reading"):
-        found.fields(name)
-    if not all(is_plain(value) for part in ("kinds", "reading") for value in found.fields(part).value.values()):
-        found.refuse("kinds and reading", "plain values", None)
-    found.fields("reading").names({"delimiter", "encoding", "header", "decimal", "skip_rows"})
+    for name, kind in found.fields("kinds").value.items():
+        if kind not in kinds.KINDS:
+            found.refuse(f"kinds: {short(name)}", f"one of {', '.join(kinds.KINDS)}", kind)
+    _check_reading(found.fields("reading"))
     for name in ("task", "group", "time", "date_format"):
         if found.has(name):
             found.text(name)
@@ -112,6 +111,17 @@ def checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     if not 0 < found.number("test_size") < 1:
         found.refuse("test_size", "a share between 0 and 1", found.number("test_size"))
     return found.value
+
+
+def _check_reading(found: Fields) -> None:
+    found.names({"delimiter", "encoding", "header", "decimal", "skip_rows"})
+    for name in found.names():
+        if name == "header":
+            found.flag(name)
+        elif name == "skip_rows":
+            found.whole(name)
+        else:
+            found.text(name)
 
 
 def load(config: dict[str, Any], folder: Path | None = None) -> TableData:

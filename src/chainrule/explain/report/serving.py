@@ -95,7 +95,7 @@ class Served:
 def reported(run: Run, data: Dataset, folder: Path) -> Report:
     """The report of a run of ``chainrule train``."""
     report = report_of(
-        run.trainer, run, data.test, f"{data.name}, {folder.name}", data.class_names,
+        run.trainer, run, data.test, f"{data.name}, {folder.name}", data.class_names or None,
         None if data.image_shape is None else (data.image_shape[0], data.image_shape[1]),
     )  # fmt: skip
     report.diagnosis, checks = kept(folder, "diagnosis"), kept(folder, "checks")
