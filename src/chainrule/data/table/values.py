@@ -70,9 +70,7 @@ def texts(series: pl.Series, weak: bool = False) -> pl.Series:
 def numbers(series: pl.Series, reading: Reading) -> Array:
     """float64, NaN where a value is missing, infinite or no number; durations in seconds."""
     if series.dtype == pl.String:
-        plain = _plain(known(series, reading.weak), reading)
-        # "nan" and "inf" are words of float64, but no numbers that one can train on.
-        found = plain.set(~plain.str.contains(_NUMBER), None).cast(pl.Float64, strict=False)
+        found = _cast(known(series, reading.weak), reading)
     elif series.dtype == pl.Duration:
         found = series.dt.total_microseconds() / 1e6
     else:
@@ -80,6 +78,22 @@ def numbers(series: pl.Series, reading: Reading) -> Array:
     values = found.to_numpy().astype(np.float64, copy=True) if len(found) else np.empty(0)
     values[~np.isfinite(values)] = np.nan
     return values
+
+
+def _cast(strong: pl.Series, reading: Reading) -> pl.Series:
+    """Texts as float64. Most are written as Python writes numbers; the others are looked at more closely."""
+    if reading.decimal == "," or reading.grouped:
+        return _closely(strong, reading)
+    found = strong.cast(pl.Float64, strict=False)
+    rest = strong.is_not_null() & found.is_null()
+    if not rest.any():
+        return found
+    return found.scatter(rest.arg_true(), _closely(strong.filter(rest), reading))
+
+
+def _closely(strong: pl.Series, reading: Reading) -> pl.Series:
+    plain = _plain(strong, reading)
+    return plain.set(~plain.str.contains(_NUMBER), None).cast(pl.Float64, strict=False)
 
 
 def _plain(found: pl.Series, reading: Reading) -> pl.Series:
@@ -132,11 +146,12 @@ def number_reading(series: pl.Series, decimal: str) -> tuple[Reading | None, str
     if not (count := strong.count()):
         return None, ""
     for reading in (Reading(decimal), Reading(decimal, grouped=True)):
-        plain = _plain(strong, reading)
-        good = plain.str.contains(_NUMBER) if not reading.grouped else _grouped(strong, reading)
+        good = _cast(strong, reading).is_finite().fill_null(False)
+        if reading.grouped:
+            good &= _grouped(strong, reading).fill_null(False)
         share = good.sum() / count
         if share == 1 or (share >= MOSTLY and not reading.grouped):
-            return _usable(strong, plain, good, reading)
+            return _usable(strong, good, reading)
     return None, ""
 
 
@@ -150,12 +165,12 @@ def _grouped(strong: pl.Series, reading: Reading) -> pl.Series:
     return found.str.contains(_GROUPED) | found.str.contains(_NUMBER)
 
 
-def _usable(strong: pl.Series, plain: pl.Series, good: pl.Series, reading: Reading) -> tuple[Reading | None, str]:
-    if plain.str.contains(_CODE).any():
+def _usable(strong: pl.Series, good: pl.Series, reading: Reading) -> tuple[Reading | None, str]:
+    if strong.str.contains(_CODE).any():
         return None, "numbers with leading zeros are codes"
-    if plain.str.contains(r"^[+-]?\d{16,}$").any():
+    if strong.str.contains(r"^[+-]?\d{16,}$").any():
         return None, "whole numbers of 16 digits or more are identifiers"
-    others = strong.filter(~good)
+    others = strong.filter(~good).drop_nulls()
     if not others.len():
         return reading, "its thousands are separated" if reading.grouped else ""
     shown = ", ".join(repr(v[:20]) for v in others.unique(maintain_order=True).head(3).to_list())
