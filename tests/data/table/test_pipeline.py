@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.errors import ChainruleError, DamagedFileError, DataError, SettingError, UnknownNameError
+from chainrule.errors import (
+    ChainruleError,
+    DamagedFileError,
+    DataError,
+    NotEnoughMemoryError,
+    SettingError,
+    UnknownNameError,
+)
 
 pl = pytest.importorskip("polars")
 from chainrule.data.table import TablePipeline, guess, leaks, split_rows  # noqa: E402
@@ -172,6 +179,17 @@ def test_what_was_learned_is_of_the_training_rows_alone():
     assert pipeline.as_dict() == again.as_dict()
     whole, part = pipeline.transform(made), pipeline.transform(made.rows(np.arange(10, 20)))
     np.testing.assert_array_equal(whole[10:20], part)
+
+
+def test_too_many_inputs_for_the_memory_are_refused_before(monkeypatch):
+    made = table(v=["a", "b"] * (N // 2))
+    pipeline = TablePipeline("y").fit(made)
+    monkeypatch.setattr("chainrule.data.table.pipeline.available_bytes", lambda: 100)
+    monkeypatch.setattr("chainrule.data.table.pipeline.SURE", 10)
+    with pytest.raises(
+        NotEnoughMemoryError, match=r"60 rows with 3 inputs need 720 bytes, and 100 are available\. Take fewer"
+    ):
+        pipeline.transform(made)
 
 
 def test_constant_duplicate_and_identifier_columns_are_left_out():

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from chainrule.compiler.available import SURE, available_bytes
 from chainrule.data.table import encoding, kinds
 from chainrule.data.table.kinds import Column
 from chainrule.data.table.table import Table
 from chainrule.data.table.target import Target
 from chainrule.data.table.values import Reading, moments, numbers
 from chainrule.data.table.values import known as present
-from chainrule.errors import DataError, SettingError
+from chainrule.errors import DataError, NotEnoughMemoryError, SettingError
 from chainrule.files.document import Fields, parse
 from chainrule.files.reading import read_whole
 from chainrule.files.writing import write_whole
@@ -155,12 +156,27 @@ class TablePipeline:
                 f"{data.name} has none of the columns that the network was trained on: {_some([c.name for c in used])}. It "
                 f"has {_some(data.columns)}. Check header and delimiter."
             )
-        parts = [self._encoders[c.name].transform(self._series(data, c.name), c.reading) for c in used]
-        widths = np.cumsum([0, *(part.shape[1] for part in parts)])
-        X = np.empty((len(data), widths[-1]), np.float32)
-        for part, left, right in zip(parts, widths, widths[1:], strict=False):
-            X[:, left:right] = part
+        X, at = self._room(len(data)), 0
+        for column in used:
+            part = self._encoders[column.name].transform(self._series(data, column.name), column.reading)
+            X[:, at : at + part.shape[1]] = part
+            at += part.shape[1]
         return X
+
+    def _room(self, rows: int) -> Array:
+        """Memory for so many rows, encoded.
+
+        Raises:
+            NotEnoughMemoryError: there is not as much.
+        """
+        shape = rows, len(self.get_feature_names_out())
+        needed, room = 4 * shape[0] * shape[1], available_bytes()
+        if needed > SURE and room is not None and needed > room:
+            raise NotEnoughMemoryError(
+                f"{shape[0]:,} rows with {shape[1]:,} inputs need {needed:,} bytes, and {room:,} are available. Take fewer rows, "
+                f"leave columns out, or fewer levels of each (max_categories={self.max_categories})."
+            )
+        return np.empty(shape, np.float32)
 
     def fit_transform(self, table: object) -> Array:
         """`fit`, then `transform` of the same rows."""
