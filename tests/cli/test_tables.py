@@ -15,7 +15,6 @@ from chainrule.errors import ChainruleError, DamagedFileError, DataError, Settin
 pl = pytest.importorskip("polars")
 
 QUICK = ["--epochs", "4", "--lr", "0.02", "--hidden", "16", "--batch-size", "32"]
-RNG = np.random.default_rng(0)
 
 
 def call(*arguments):
@@ -27,10 +26,11 @@ def call(*arguments):
 
 
 def made(rows=200):
-    x, colour = RNG.normal(size=rows), RNG.choice(["red", "blue", "green"], rows)
+    rng = np.random.default_rng(0)
+    x, colour = rng.normal(size=rows), rng.choice(["red", "blue", "green"], rows)
     return pl.DataFrame({
         "id": np.arange(rows), "x": [None if i % 11 == 0 else round(float(v), 3) for i, v in enumerate(x)], "colour": colour,
-        "day": np.datetime64("2020-01-01", "D") + RNG.integers(0, 900, rows), "same": [1] * rows,
+        "day": np.datetime64("2020-01-01", "D") + rng.integers(0, 900, rows), "same": [1] * rows,
         "bought": np.where(x + (colour == "red") > 0.3, "yes", "no"), "paid": np.round(20 + 3 * x, 2),
     }, strict=False)  # fmt: skip
 
@@ -83,6 +83,18 @@ def test_predict_writes_labels_and_probabilities(run, file, tmp_path):
     assert (found["bought"].to_numpy() == np.where(p > 0.5, "yes", "no")).all()
     assert result.stdout == ""
     assert call("predict", folder, file, "--keep", "id").stdout == (tmp_path / "out.csv").read_text()
+
+
+def test_nothing_is_learned_of_the_rows_held_out(run):
+    from chainrule.training import tabular
+
+    folder, _, _ = run
+    data = tabular.load(json.loads((folder / "config.json").read_text()), folder)
+    train, test = data.rows
+    assert sorted([*train, *test]) == list(range(200)) and len(test) == 40
+    again = cr.data.TablePipeline("bought", drop=["paid"]).fit(data.table.rows(train))
+    assert json.loads((folder / "pipeline.json").read_text()) == json.loads(json.dumps(again.as_dict()))
+    np.testing.assert_array_equal(again.transform(data.table.rows(test)), data.test.X)
 
 
 def test_predictions_are_the_models(run, file):
