@@ -192,6 +192,18 @@ def test_a_worker_that_dies_is_an_error_at_once(death, text):
         plain(loader)
 
 
+def test_a_worker_that_dies_between_epochs_is_an_error_once():
+    others = set(multiprocessing.active_children())
+    loader = DataLoader(Squares(), 2, num_workers=2, persistent_workers=True, **FORK)
+    whole = plain(loader)
+    (victim,) = (p for p in set(multiprocessing.active_children()) - others if p.name == "loader-1")
+    victim.kill()
+    victim.join()
+    with pytest.raises(WorkerError, match="worker 1 of 2 .* was killed by SIGKILL"):
+        plain(loader)
+    assert plain(loader) == whole
+
+
 def test_a_batch_that_does_not_come_in_time_is_an_error():
     loader = DataLoader(Squares(at={0: lambda: time.sleep(60)}), 2, num_workers=1, timeout=0.5, **FORK)
     with pytest.raises(WorkerError, match=re.escape("no batch came from 1 workers within timeout=0.5 seconds")):

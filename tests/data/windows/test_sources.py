@@ -181,6 +181,16 @@ def test_a_window_is_whole_batches_and_no_larger_than_the_buffer(name, tmp_path)
     assert sum(w.rows for w in windows) == ROWS
 
 
+@pytest.mark.parametrize("name", ["parquet", "arrays", "dataset"])
+def test_a_cursor_follows_from_the_number_of_rows_done(name, tmp_path):
+    data, options = RANDOM_ACCESS[name](tmp_path)
+    source, done = as_source(data, buffer=SMALL, **options), 0
+    assert source.cursor_at(4, 0, 8) == Cursor(4)
+    for (_, y), cursor in batches(source, Cursor(4)):
+        done += len(y)
+        assert source.cursor_at(4, done, 8) == cursor
+
+
 def test_the_order_in_memory_is_the_one_of_shuffled_indices():
     (window,) = as_source((X, Y)).windows(Cursor(2), seed=9)
     assert np.array_equal(window.order, cr.data.shuffled_indices(ROWS, 9, 2))

@@ -73,6 +73,12 @@ class PieceSource:
             return read_ahead(jobs)
         return (job() for job in jobs)
 
+    def cursor_at(self, epoch: int, row: int, batch_size: int = BATCH) -> Cursor:
+        """Where the reading stands once so many rows of an epoch are done: for whoever counts steps and not windows."""
+        if row >= sum(self.store.pieces):
+            return Cursor(epoch + 1)
+        return Cursor(epoch, *divmod(row, self._size(check_batch_size(batch_size, self.who))))
+
     def _size(self, batch: int) -> int:
         """Rows of a window: whole batches, at least one."""
         per_row = self.store.row_bytes

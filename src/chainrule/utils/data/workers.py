@@ -60,8 +60,9 @@ class Workers:
         if not self.processes:
             self._start(seed)
         self.number += 1
-        for number in range(self.count):
-            self.tell(number, Epoch(self.number))
+        with self.ended_by_errors():
+            for number in range(self.count):
+                self.tell(number, Epoch(self.number))
         return Batches(self, indices, self.number)
 
     def _start(self, seed: int) -> None:
