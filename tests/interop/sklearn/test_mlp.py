@@ -17,7 +17,9 @@ import sklearn
 from scipy import sparse
 from sklearn import neural_network as theirs
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine, make_multilabel_classification
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -25,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import chainrule.sklearn as ours
-from chainrule.interop.sklearn import network
+from chainrule.interop.sklearn import network, perceptron
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -195,6 +197,20 @@ def test_text_labels_sparse_rows_and_float32():
     assert list(mine.predict(X.astype(np.float32))) == list(peer.predict(X.astype(np.float32)))
     assert_same(*both("MLPClassifier", (sparse.csr_matrix(X), names)))
     assert mine.predict_proba(sparse.csr_matrix(X)).shape == (len(X), 3)
+
+
+@pytest.mark.parametrize(("name", "data"), [("MLPClassifier", WINE), ("MLPRegressor", DIABETES)])
+@pytest.mark.parametrize("early", [False, True])
+def test_many_sparse_rows_are_made_dense_some_at_a_time(name, data, early, monkeypatch):
+    X, y = data
+    monkeypatch.setattr(network, "COPIED", 2 * 32 * X.shape[1] * 8)  # two batches
+    monkeypatch.setattr(perceptron, "COPIED", 2 * 32 * X.shape[1] * 8)
+    seen = []
+    dense = perceptron._dense
+    monkeypatch.setattr(perceptron, "_dense", lambda rows: (seen.append(rows.shape), dense(rows))[1])
+    weights = np.random.default_rng(0).uniform(1, 2, len(X))
+    assert_same(*both(name, (sparse.csr_matrix(X), y), {"sample_weight": weights}, batch_size=32, early_stopping=early))
+    assert max(rows for rows, columns in seen if columns) == 64
 
 
 def test_data_frames_give_their_names():
@@ -427,6 +443,12 @@ def test_processes_fit_alike():
     pipeline = make_pipeline(StandardScaler(), ours.MLPClassifier((8,), max_iter=20, random_state=0))
     X, y = load_wine(return_X_y=True)
     np.testing.assert_array_equal(cross_val_score(pipeline, X, y, n_jobs=2), cross_val_score(pipeline, X, y))
+
+
+def test_ensembles_and_calibrated_probabilities():
+    members = [(f"{seed}", ours.MLPClassifier((8,), solver="lbfgs", random_state=seed)) for seed in range(3)]
+    assert VotingClassifier(members, voting="soft").fit(*WINE).score(*WINE) > 0.9
+    assert CalibratedClassifierCV(members[0][1], cv=3).fit(*WINE).score(*WINE) > 0.9
 
 
 def test_metadata_is_routed():

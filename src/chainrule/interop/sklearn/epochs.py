@@ -62,8 +62,6 @@ class Block:
 
     def __init__(self, network: Network, orders: Array, rates: Sequence[float], batch: int) -> None:
         self.network, self.batch = network, batch
-        if network.plan.hidden.normalization == "batch" and orders.shape[1] % batch == 1:
-            orders = orders[:, :-1]  # one row has no variance: the last of each order is left out
         self.epochs, self.rows = orders.shape
         self.whole = self.rows // batch
         self.done = 0

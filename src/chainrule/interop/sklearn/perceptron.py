@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from chainrule.interop.sklearn import formula
-from chainrule.interop.sklearn.network import Network, Plan, Weights, lent, room
+from chainrule.interop.sklearn.network import COPIED, Network, Plan, Weights, lent, room
 from chainrule.interop.sklearn.stochastic import Training
+from chainrule.interop.sklearn.windows import Source
 from chainrule.tensor.creation import from_numpy
 from chainrule.tensor.functions import no_grad
 
@@ -56,6 +58,7 @@ class Perceptron(BaseMultilayerPerceptron):
     _best: Weights
     _solver_state: dict[str, Any]
     _held_out: tuple[Any, Any]
+    _scorer: Scorer | None
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
         hidden = self._hidden_sizes()
@@ -212,28 +215,48 @@ class Perceptron(BaseMultilayerPerceptron):
             (X, y, sample_weight), held_out = self._split(X, y, sample_weight)
         batch = self._batch(X.shape[0])
         known = self._solver_state if incremental and hasattr(self, "_solver_state") else None
-        with lent(self._plan(X, sample_weight, batch, held_out[0])) as network:
+        plan, windowed = self._plan(X, sample_weight, batch, held_out[0]), False
+        if sparse.issparse(X) and not plan.capacity:
+            plan, windowed = self._windowed(plan), True
+        with lent(plan) as network:
+            network.spoiled = windowed  # its rows take much room
             network.alpha = float(self.alpha)
             network.put(self._weights())
             network.begin_solver(self._settings(), None if known is None else known["slots"])
             if self.dropout:
                 network.generator.manual_seed(int(self._random_state.randint(2**31)))
-            network.rows.give(**self._rows(X, y, sample_weight))
+            if not windowed:
+                network.rows.give(**self._rows(X, y, sample_weight))
             self._give_held_out(network, *held_out)
+            source = self._source(network, X, y, sample_weight, held_out[0]) if windowed else None
             rate = float(self.learning_rate_init) if known is None else known["rate"]
-            training = Training(self, network, rate, incremental)
+            training = Training(self, network, rate, incremental, source)
             try:
                 training.run()
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=4)
                 network.spoiled = True
+            finally:
+                self._held_out, self._scorer = (None, None), None
             if not self.early_stopping:
                 self._take(network.weights())
             self._solver_state = {"rate": training.rate, "slots": network.solver_state()}
         if self.early_stopping:
-            del self._held_out, self._scorer
             self._take(self._best)
         self._take(self._weights().astype(X.dtype))
+
+    def _windowed(self, plan: Plan) -> Plan:
+        """With room for the rows of some steps, and none for those held out."""
+        steps = max(1, COPIED // (plan.batch * plan.units[0] * np.dtype(plan.dtype).itemsize))
+        return replace(plan, capacity=plan.batch * steps, scored=False, held_out=0)
+
+    def _source(self, network: Network, X: Any, y: Array, weights: Any, held_out: Any) -> Source:
+        X = X.tocsr()
+
+        def dense(rows: Array) -> dict[str, Array | None]:
+            return self._rows(X[rows], y[rows], None if weights is None else weights[rows])
+
+        return Source(X.shape[0], dense, lambda: self._outputs(held_out, network.weights()))
 
     def _settings(self) -> dict[str, Any]:
         """Of the optimizer's group."""
@@ -270,9 +293,9 @@ class Perceptron(BaseMultilayerPerceptron):
 
     def _give_held_out(self, network: Network, X: Any, y: Any, weights: Any) -> None:
         if X is not None:
-            rows = self._rows(X, y, weights)
-            network.held_out.give(x=rows["x"])
-            self._held_out = rows["y"], weights
+            if network.plan.scored:
+                network.held_out.give(x=self._rows(X, y, weights)["x"])
+            self._held_out = self._rows(X[:, :0], y, weights)["y"], weights
             self._scorer = None if self.scoring in (None, "loss") else Scorer(self, X, y, weights)
 
     def _shows(self, network: Network) -> None:
@@ -313,12 +336,18 @@ class Perceptron(BaseMultilayerPerceptron):
             return found
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        first = np.asarray(safe_sparse_dot(X, self.coefs_[0]), self.coefs_[0].dtype)
         with no_grad():
-            coefs, intercepts = ([from_numpy(w) for w in some] for some in (self.coefs_, self.intercepts_))
-            norms = [{name: from_numpy(value) for name, value in norm.items()} for norm in self.norms_]
-            z = formula.outputs(from_numpy(first), coefs, intercepts, norms, self._hidden(), False)
+            z = from_numpy(self._outputs(X, self._weights()))
             found = formula.OUTPUTS[self.out_activation_](z).numpy().copy()  # the caller's to write to
+        return found
+
+    def _outputs(self, X: Any, weights: Weights) -> Array:
+        """What the last layer gives for these rows before its own activation."""
+        first = np.asarray(safe_sparse_dot(X, weights.coefs[0]), weights.coefs[0].dtype)
+        with no_grad():
+            coefs, intercepts = ([from_numpy(w) for w in some] for some in weights[:2])
+            norms = [{name: from_numpy(value) for name, value in norm.items()} for norm in weights.norms]
+            found: Array = formula.outputs(from_numpy(first), coefs, intercepts, norms, self._hidden(), False).numpy()
         return found
 
 

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from chainrule.interop.sklearn.epochs import BLOCK, NUMBERS, Block, Orders, Pace
 from chainrule.interop.sklearn.network import Network
+from chainrule.interop.sklearn.windows import Source, Windows
 
 Array = np.ndarray[Any, Any]
 
@@ -22,11 +23,15 @@ class Training:
         network: with its rows and weights.
         rate: to begin with.
         incremental: one epoch, for `partial_fit`.
+        source: where the network does not have all rows.
     """
 
-    def __init__(self, model: Any, network: Network, rate: float, incremental: bool) -> None:
+    def __init__(
+        self, model: Any, network: Network, rate: float, incremental: bool, source: Source | None = None
+    ) -> None:
         self.model, self.network, self.rate, self.incremental = model, network, rate, incremental
-        self.orders = Orders(network.rows.count, model._random_state, model.shuffle)
+        self.source, self.rows = source, network.rows.count if source is None else source.count
+        self.orders = Orders(self.rows, model._random_state, model.shuffle)
         self.pace = Pace(network.generator)
         self.limit = 1 if incremental else model.max_iter
         self.stopped = False
@@ -44,11 +49,16 @@ class Training:
 
     # ---------------------------------------------------------------- what comes next
 
-    def _block(self) -> Block:
-        rows = self.network.rows.count
-        epochs = min(self.limit - self.model.n_iter_, BLOCK, max(1, NUMBERS // rows))
+    def _block(self) -> Block | Windows:
+        rows = self.rows
+        most = max(rows, self.network.held_out.count * self.model.n_outputs_)
+        epochs = min(self.limit - self.model.n_iter_, BLOCK, max(1, NUMBERS // most))
         rates = [self.rate] + [self._rate_after(self.model.t_ + k * rows) for k in range(1, epochs)]
-        return Block(self.network, self.orders.ahead(epochs), rates, self.network.plan.batch)
+        plan, orders = self.network.plan, self.orders.ahead(epochs)
+        if plan.hidden.normalization == "batch" and rows % plan.batch == 1:
+            orders = orders[:, :-1]  # one row has no variance: the last of each order is left out
+        given = self.network, orders, rates, plan.batch
+        return Block(*given) if self.source is None else Windows(*given, self.source)
 
     @property
     def _scheduled(self) -> bool:
@@ -61,7 +71,7 @@ class Training:
             return float(self.model.learning_rate_init / (samples + 1) ** self.model.power_t)
         return self.rate
 
-    def _epochs(self, block: Block) -> int:
+    def _epochs(self, block: Block | Windows) -> int:
         """So many epochs run before anybody has to look: the earliest at which the rule for stopping could bite."""
         model = self.model
         if model.verbose or model.early_stopping or model.callbacks:
@@ -70,14 +80,14 @@ class Training:
             min(block.left, self._affordable(block), max(1, model.n_iter_no_change + 1 - model._no_improvement_count))
         )
 
-    def _affordable(self, block: Block) -> int:
+    def _affordable(self, block: Block | Windows) -> int:
         """Epochs for which Ctrl-C may wait."""
         steps = -(-int(block.rows) // block.batch)
         return max(1, self.pace.chunk // steps)
 
     # ---------------------------------------------------------------- what an epoch was
 
-    def _epoch(self, loss: float, block: Block) -> None:
+    def _epoch(self, loss: float, block: Block | Windows) -> None:
         model = self.model
         model.n_iter_ += 1
         model.loss_ = loss
@@ -98,7 +108,7 @@ class Training:
                 stacklevel=2,
             )
 
-    def _count(self, loss: float, block: Block) -> None:
+    def _count(self, loss: float, block: Block | Windows) -> None:
         """How many epochs have brought nothing, by the loss or by the score."""
         model = self.model
         if model.early_stopping:
