@@ -33,14 +33,13 @@ or a constructor of PyTorch's has and ours has not (for a tensor's methods it is
 Listed are the functions, classes, dtypes and constants of the places below, as far as they are meant for users; other
 places (`torch.autograd`, `torch.linalg` and so on) stand as one name each. Made from PyTorch {version} by `docs/make_names.py`.
 
-Left out below are keywords that choose where and how tensors lie in memory or how PyTorch runs (`device`,
-{ignored}):
-there is one device, the CPU.
+Left out below are keywords that choose where and how tensors lie in memory or how PyTorch runs ({ignored}).
+There is one device, the CPU: wherever PyTorch takes `device=`, it may be named here, and another one is refused.
 """
 
-# Keywords of PyTorch's that speak of devices and layouts, or that PyTorch itself has deprecated.
+# Keywords of PyTorch's that speak of memory and layouts, or that PyTorch itself has deprecated.
 IGNORED = (
-    "device", "layout", "pin_memory", "memory_format", "non_blocking", "out", "size_average", "reduce", "_stacklevel",
+    "layout", "pin_memory", "memory_format", "non_blocking", "out", "size_average", "reduce", "_stacklevel",
     "foreach", "fused", "capturable", "differentiable",
 )  # fmt: skip
 
@@ -51,7 +50,8 @@ NO_KEYWORDS = ("self", "input", "List", "kwargs", "args", "axis", "axis0", "axis
 # What users write that is neither a function of torch's list nor a class meant to be made.
 MORE = (
     "autocast", "e", "enable_grad", "inf", "inference_mode", "nan", "newaxis", "no_grad", "pi", "set_default_dtype",
-    "set_grad_enabled", "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor",
+    "set_grad_enabled", "unique", "quantile", "broadcast_shapes", "from_dlpack", "to_dlpack", "index_copy", "lu", "svd_lowrank",
+    "pca_lowrank", "layout", "strided", "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor",
 )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ MORE = (
 def build() -> str:
     """The text of the page."""
     known = json.loads(LIST.read_text(encoding="utf-8"))
-    ignored = ", ".join(f"`{name}`" for name in IGNORED if name not in ("device", "_stacklevel"))
+    ignored = ", ".join(f"`{name}`" for name in IGNORED if name != "_stacklevel")
     parts = [HEAD.format(version=known["version"], ignored=ignored)]
     return "\n".join([*parts, *(section(room) for room in ROOMS)])
 
@@ -148,7 +148,7 @@ def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
         return True
     if room == "torch":
         inner = re.search(
-            r"^(Sym|sym_|q(uant|uint|int)|.+(Storage|Tensor)$)|_copy$|quantize|fake_|fbgemm|cudnn|miopen|mkldnn", name
+            r"^(Sym|sym_|q(uint|int)|.+(Storage|Tensor)$)|_copy$|quantize|fake_|fbgemm|cudnn|miopen|mkldnn", name
         )
         if inspect.isclass(value):
             return name in ("Tensor", "Generator", "Size", "device", "dtype", "finfo", "iinfo")

@@ -2,6 +2,7 @@
 
 import copy
 import doctest
+import importlib
 import inspect
 import math
 import pickle
@@ -15,10 +16,12 @@ import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.autodiff.plain import Plain
 from chainrule.names import ROOMS, theirs
+from tests.optional import torch
 
 MISSING = [
     (cr, "einsum", "torch.einsum of PyTorch is not in chainrule yet. Use @, .permute and .sum. What is there: docs/names.md"),
-    (cr, "device", "torch.device of PyTorch is not in chainrule yet. There is one device, the CPU: leave it out."),
+    (cr, "mps", "torch.mps of PyTorch is not in chainrule yet. There is only the CPU here: leave it out."),
+    (cr, "unique", "torch.unique of PyTorch is not in chainrule yet. Use np.unique(x.numpy()). What is there: docs/names.md"),
     (nn, "Conv2d", "torch.nn.Conv2d of PyTorch is not in chainrule yet. What is there: docs/names.md"),
     (nn, "BatchNorm3d", "torch.nn.BatchNorm3d of PyTorch is not in chainrule yet. The nearest: nn.BatchNorm1d"),
     (F, "conv2d", "torch.nn.functional.conv2d of PyTorch is not in chainrule yet."),
@@ -40,6 +43,31 @@ def test_a_missing_name_says_so(owner, name, text):
         getattr(owner, name)
     assert not hasattr(owner, name)
     assert getattr(owner, name, 3) == 3
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_name_of_pytorchs_is_here_or_says_that_it_is_not(room):
+    module, _, name = ROOMS[room].ours.partition(":")
+    found = importlib.import_module(module)
+    owner = {"Tensor": cr.ones(2, 2), "Module": nn.ReLU()}[name] if name else found
+    for name in theirs(room):
+        try:
+            getattr(owner, name)
+        except AttributeError as error:
+            assert f"{ROOMS[room].pytorch}.{name} of PyTorch is not in chainrule yet." in str(error)  # noqa: PT017
+
+
+def test_what_is_a_method_of_pytorchs_tensors_and_a_function_too_is_known_as_both():
+    odd = {
+        "dequantize",
+        "eig",
+        "lstsq",
+        "narrow_copy",
+        "qscheme",
+        "solve",
+        "symeig",
+    }  # gone from PyTorch, or not meant for users
+    assert {n for n in theirs("Tensor") if n not in theirs("torch") and hasattr(torch, n)} == odd
 
 
 @pytest.mark.parametrize(("module", "name", "text"), [row for row in MISSING if inspect.ismodule(row[0])][:7])
@@ -123,9 +151,7 @@ def test_no_attribute_of_a_tensor_is_looked_up_in_python():
 
 
 KEYWORDS = {
-    "Linear: PyTorch's keyword 'device' is not in chainrule yet. There is one device": lambda: nn.Linear(2, 1, device="cpu"),
-    "BatchNorm1d: PyTorch's keyword 'device'": lambda: nn.BatchNorm1d(2, device="cpu"),
-    "zeros: PyTorch's keyword 'device'": lambda: cr.zeros(2, device="cpu"),
+    "zeros: PyTorch's keyword 'layout'": lambda: cr.zeros(2, layout=None),
     "randn: PyTorch's keyword 'layout'": lambda: cr.randn(2, layout=None),
     "mm: PyTorch's keyword 'out' is not in chainrule yet. Assign the result": lambda: cr.mm(cr.eye(2), cr.eye(2), out=cr.eye(2)),
     "exp: PyTorch's keyword 'out'": lambda: cr.exp(cr.ones(2), out=cr.ones(2)),
@@ -187,7 +213,7 @@ def test_what_asks_for_names_is_not_disturbed():
     for module in (cr, nn, F, optim, optim.lr_scheduler):
         assert dict(inspect.getmembers(module))
         assert doctest.DocTestFinder().find(module) is not None
-    assert list(inspect.signature(nn.Linear).parameters) == ["in_features", "out_features", "bias", "dtype"]
+    assert list(inspect.signature(nn.Linear).parameters) == ["in_features", "out_features", "bias", "device", "dtype"]
     assert list(inspect.signature(F.relu).parameters) == ["input", "inplace"]
 
 

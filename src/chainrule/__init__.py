@@ -14,6 +14,7 @@ from chainrule.autodiff import (
 )
 from chainrule.compiler.compile import Compiled, compile
 from chainrule.compiler.threads import get_num_threads, set_num_threads
+from chainrule.devices import backends, cuda, device, get_default_device, set_default_device
 from chainrule.dtypes import DType, as_dtype, float32, float64, int32, int64, uint8
 from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
@@ -219,6 +220,7 @@ __all__ = [
     "argmin",
     "as_dtype",
     "as_tensor",
+    "backends",
     "bernoulli",
     "bitwise_and",
     "bitwise_not",
@@ -240,11 +242,13 @@ __all__ = [
     "concat",
     "concatenate",
     "cos",
+    "cuda",
     "cumsum",
     "custom_vjp",
     "data",
     "default_generator",
     "detach",
+    "device",
     "div",
     "divide",
     "dot",
@@ -273,6 +277,7 @@ __all__ = [
     "full_like",
     "gather",
     "ge",
+    "get_default_device",
     "get_num_threads",
     "grad",
     "gradient_flow",
@@ -362,6 +367,7 @@ __all__ = [
     "scatter",
     "scatter_add",
     "select",
+    "set_default_device",
     "set_grad_enabled",
     "set_num_threads",
     "sigmoid",

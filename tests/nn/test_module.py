@@ -180,7 +180,9 @@ def test_conversion_keeps_handles_gradients_and_integers(ours):
     assert ours.to("cpu", dtype=cr.float64).own.dtype == cr.float64
     with pytest.raises(SettingError) as error:
         ours.to("cuda")
-    assert str(error.value) == ("to(device='cuda'): chainrule computes on the CPU. Leave the device out, or say 'cpu'.")
+    assert str(error.value) == (
+        "device='cuda': there is only the CPU here. Leave the device out, or say 'cpu' (cr.cuda.is_available() is False)."
+    )
     with pytest.raises(DtypeError) as error:
         ours.to(cr.int64)
     assert str(error.value) == "to(): a module's parameters must be float32 or float64, got int64."

@@ -116,7 +116,7 @@ def test_the_options_of_backward():
         (lambda: cr.empty(2).uniform_(2, 1), SettingError, r"uniform_: low must not exceed high, got 2 and 1\. Swap them\."),
         (lambda: cr.empty(2).normal_(0, -1), SettingError, r"normal_: std must be 0 or more, got -1\. Use its absolute value\."),
         (lambda: cr.manual_seed("a"), SettingError, r"manual_seed: the seed must be an integer, got 'a'\. Use a fixed one such as 0\."),
-        (lambda: cr.ones(2).to("cuda"), SettingError, r"to\(device='cuda'\): chainrule computes on the CPU\. Leave the device out, or say 'cpu'\."),
+        (lambda: cr.ones(2).to("cuda"), SettingError, r"device='cuda': there is only the CPU here\. Leave the device out, or say 'cpu' \(cr\.cuda\.is_available\(\) is False\)\."),
         (lambda: cr.ones(2, dtype=cr.int64).add(1, alpha=0.5), DtypeError, r"add .*: alpha must be an integer where the result is int64, got 0\.5\. Convert the tensor with \.float\(\)\."),
         (lambda: cr.ones(2).mm(cr.ones(2)), ShapeError, r"mm .*: both factors must have 2 axes, got \(2,\) and \(2,\)\. Reshape them, or use @, which takes any number of axes\."),
     ],

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-_CPU = "There is one device, the CPU: leave it out."
+_CPU = "There is only the CPU here: leave it out."
 _SAVE = "Trainer.save and Trainer.load keep a whole training; model.state_dict() gives the tensors."
 _TRANSFORMS = "cr.grad, cr.vjp, cr.jvp, cr.jacobian and cr.hessian are the transforms there are."
 
 NEAREST = {
-    "device": _CPU,
     "cuda": _CPU,
     "mps": _CPU,
     "xpu": _CPU,
-    "backends": _CPU,
-    "get_default_device": _CPU,
-    "set_default_device": _CPU,
     "device=": _CPU,
     "pin_memory=": _CPU,
     "non_blocking=": _CPU,

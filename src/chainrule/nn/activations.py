@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chainrule.devices import on_cpu
 from chainrule.dtypes import as_dtype, float32
 from chainrule.errors import SettingError, unknown_name
 from chainrule.nn import functional as F
@@ -67,6 +68,7 @@ class PReLU(Module):
     Args:
         num_parameters: one slope, or one for each channel (axis 1).
         init: what they start with.
+        device: the CPU, or left out.
         dtype: of the parameter (float32).
 
     Shapes: ``weight`` (num_parameters,).
@@ -74,7 +76,8 @@ class PReLU(Module):
 
     weight: Parameter
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = None) -> None:
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, device: Any = None, dtype: Any = None) -> None:
+        on_cpu(device)
         super().__init__()
         self.num_parameters, self.init = size("PReLU", "num_parameters", num_parameters), init
         self.weight = Parameter(full((self.num_parameters,), init, dtype=float32 if dtype is None else as_dtype(dtype)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from chainrule.devices import on_cpu
 from chainrule.dtypes import as_dtype, float32
 from chainrule.errors import unknown_name
 from chainrule.graph import shape_error
@@ -58,6 +59,7 @@ class Embedding(_Table):
         embedding_dim: the length of their vectors.
         padding_idx: a category whose vector starts at 0 and is not learned; negative counts from the end.
         max_norm, norm_type, scale_grad_by_freq, sparse: PyTorch's; only their defaults are there.
+        device: the CPU, or left out.
         dtype: of the parameter (float32).
 
     Shapes: input (...) of integers, output (..., embedding_dim), ``weight`` (num_embeddings, embedding_dim), which
@@ -87,8 +89,10 @@ class Embedding(_Table):
         _weight: Tensor | None = None,
         _freeze: bool = False,
         *,
+        device: Any = None,
         dtype: Any = None,
     ) -> None:
+        on_cpu(device)
         super().__init__()
         refuse_absent("Embedding", max_norm, scale_grad_by_freq, sparse)
         self._make(num_embeddings, embedding_dim, padding_idx, _weight, _freeze, dtype)
@@ -143,6 +147,7 @@ class EmbeddingBag(_Table):
         mode: "mean", "sum" or "max".
         include_last_offset: one offset more says where the last bag ends.
         padding_idx: a category that counts for nothing; its vector starts at 0 and is not learned.
+        device: the CPU, or left out.
         dtype: of the parameter (float32).
 
     Shapes: input (B, N), or (N,) with offsets (B,), integers; output (B, embedding_dim); ``weight`` as for ``Embedding``.
@@ -171,8 +176,10 @@ class EmbeddingBag(_Table):
         include_last_offset: bool = False,
         padding_idx: int | None = None,
         *,
+        device: Any = None,
         dtype: Any = None,
     ) -> None:
+        on_cpu(device)
         super().__init__()
         refuse_absent("EmbeddingBag", max_norm, scale_grad_by_freq, sparse)
         if mode not in MODES:

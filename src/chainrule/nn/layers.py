@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from chainrule.devices import on_cpu
 from chainrule.dtypes import as_dtype, float32
 from chainrule.errors import ShapeError
 from chainrule.graph import current_layer
@@ -27,6 +28,7 @@ class Linear(Module):
         in_features: the length of the input's last axis.
         out_features: the length of the output's last axis.
         bias: learn an additive b.
+        device: the CPU, or left out.
         dtype: of the parameters (float32).
 
     Shapes: input (..., in_features), output (..., out_features), ``weight`` (out_features, in_features),
@@ -45,7 +47,10 @@ class Linear(Module):
     weight: Parameter
     bias: Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = None) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, *, device: Any = None, dtype: Any = None
+    ) -> None:
+        on_cpu(device)
         super().__init__()
         self.in_features, self.out_features = (
             size("Linear", "in_features", in_features),
@@ -235,6 +240,7 @@ class Bilinear(Module):
         in2_features: that of the second's.
         out_features: the length of the output's last axis.
         bias: learn an additive b.
+        device: the CPU, or left out.
         dtype: of the parameters (float32).
 
     Shapes: ``weight`` (out_features, in1_features, in2_features), ``bias`` (out_features,). Both start uniform in
@@ -248,8 +254,16 @@ class Bilinear(Module):
     bias: Parameter | None
 
     def __init__(
-        self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, *, dtype: Any = None
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
+        on_cpu(device)
         super().__init__()
         self.in1_features = size("Bilinear", "in1_features", in1_features)
         self.in2_features = size("Bilinear", "in2_features", in2_features)

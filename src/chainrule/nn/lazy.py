@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chainrule.devices import on_cpu
 from chainrule.dtypes import as_dtype, float32
 from chainrule.errors import SettingError
 from chainrule.graph import shape_error, tracing, who
@@ -37,6 +38,7 @@ class LazyLinear(Linear):
     Args:
         out_features: the length of the output's last axis.
         bias: learn an additive b.
+        device: the CPU, or left out.
         dtype: of the parameters (float32).
 
     Until then its parameters have no values: an optimizer takes them, everything else raises. Call the model once on some
@@ -54,7 +56,8 @@ class LazyLinear(Linear):
         Linear(in_features=3, out_features=2, bias=True)
     """
 
-    def __init__(self, out_features: int, bias: bool = True, *, dtype: Any = None) -> None:
+    def __init__(self, out_features: int, bias: bool = True, *, device: Any = None, dtype: Any = None) -> None:
+        on_cpu(device)
         super().__init__(0, out_features, bias, dtype=dtype)
         wanted = float32 if dtype is None else as_dtype(dtype)
         self.weight = UninitializedParameter(wanted)
@@ -90,8 +93,10 @@ class LazyBatchNorm1d(BatchNorm1d):
         track_running_stats: bool = True,
         *,
         bias: bool = True,
+        device: Any = None,
         dtype: Any = None,
     ) -> None:
+        on_cpu(device)
         super().__init__(0, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype)
         self._wanted = float32 if dtype is None else as_dtype(dtype)
         if self.weight is not None:

@@ -388,13 +388,17 @@ class Module:
         fn(self)
         return self
 
-    def to(self: Self, *args: Any, dtype: Any = None, device: Any = None) -> Self:
+    def to(self: Self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Self:
         """Turn every floating parameter and buffer into ``dtype``; returns itself.
 
         Args:
-            args: a dtype, a tensor whose dtype to take, or ``"cpu"`` (the only device), as in PyTorch.
+            args: a dtype, a tensor whose dtype to take, or a device (there is one, the CPU), as in PyTorch.
             dtype: the new dtype, a floating one.
-            device: ``"cpu"``.
+            device: the CPU.
+            non_blocking: accepted, and without effect.
+
+        Raises:
+            SettingError: another device.
         """
         _state.move(self, destination(args, dtype, device))
         return self
@@ -402,6 +406,10 @@ class Module:
     def float(self: Self) -> Self:
         """Every floating parameter and buffer as float32; returns itself."""
         return self.to("float32")
+
+    def cpu(self: Self) -> Self:
+        """Itself: there is no other device."""
+        return self
 
     def double(self: Self) -> Self:
         """Every floating parameter and buffer as float64; returns itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from chainrule.devices import on_cpu
 from chainrule.dtypes import as_dtype, float32, int64
 from chainrule.errors import SettingError
 from chainrule.graph import shape_error
@@ -46,6 +47,7 @@ class LayerNorm(_Affine):
         eps: keeps the division finite.
         elementwise_affine: learn weight and bias.
         bias: learn a bias, if a weight is learned.
+        device: the CPU, or left out.
         dtype: of the parameters (float32).
 
     Shapes: input and output (..., *normalized_shape), ``weight`` and ``bias`` normalized_shape; they start at 1 and 0.
@@ -68,8 +70,10 @@ class LayerNorm(_Affine):
         elementwise_affine: bool = True,
         bias: bool = True,
         *,
+        device: Any = None,
         dtype: Any = None,
     ) -> None:
+        on_cpu(device)
         super().__init__()
         self.normalized_shape = sizes_of("LayerNorm", normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
@@ -93,6 +97,7 @@ class RMSNorm(_Affine):
         normalized_shape: the sizes of the axes to normalise over, or the size of the last one.
         eps: keeps the division finite; None is the dtype's rounding unit.
         elementwise_affine: learn the weight.
+        device: the CPU, or left out.
         dtype: of the parameter (float32).
 
     Raises:
@@ -106,8 +111,10 @@ class RMSNorm(_Affine):
         eps: float | None = None,
         elementwise_affine: bool = True,
         *,
+        device: Any = None,
         dtype: Any = None,
     ) -> None:
+        on_cpu(device)
         super().__init__()
         self.normalized_shape = sizes_of("RMSNorm", normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
@@ -137,6 +144,7 @@ class GroupNorm(_Affine):
         eps: keeps the division finite.
         affine: learn weight and bias, one for each channel.
         bias: learn a bias, if a weight is learned.
+        device: the CPU, or left out.
         dtype: of the parameters (float32).
 
     Raises:
@@ -152,8 +160,10 @@ class GroupNorm(_Affine):
         affine: bool = True,
         *,
         bias: bool = True,
+        device: Any = None,
         dtype: Any = None,
     ) -> None:
+        on_cpu(device)
         super().__init__()
         self.num_groups = size("GroupNorm", "num_groups", num_groups)
         self.num_channels = size("GroupNorm", "num_channels", num_channels)
@@ -250,6 +260,7 @@ class BatchNorm1d(_Running):
         affine: learn weight and bias, one for each feature.
         track_running_stats: keep the running mean and variance; False normalises by the batch in evaluation, too.
         bias: learn a bias, if a weight is learned.
+        device: the CPU, or left out.
         dtype: of the parameters and of the running mean and variance (float32).
 
     Shapes: input and output (N, num_features) or (N, num_features, L); ``weight``, ``bias``, ``running_mean`` and
@@ -280,8 +291,10 @@ class BatchNorm1d(_Running):
         track_running_stats: bool = True,
         *,
         bias: bool = True,
+        device: Any = None,
         dtype: Any = None,
     ) -> None:
+        on_cpu(device)
         super().__init__(num_features, eps, momentum, affine, track_running_stats, bias, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -315,6 +328,7 @@ class InstanceNorm1d(_Running):
         affine: learn weight and bias, one for each feature.
         track_running_stats: keep a running mean and variance, and normalise by them in evaluation.
         bias: learn a bias, if a weight is learned.
+        device: the CPU, or left out.
         dtype: of the parameters and of the running mean and variance (float32).
 
     Shapes: input and output (N, num_features, L) or (num_features, L).
@@ -333,8 +347,10 @@ class InstanceNorm1d(_Running):
         track_running_stats: bool = False,
         *,
         bias: bool = True,
+        device: Any = None,
         dtype: Any = None,
     ) -> None:
+        on_cpu(device)
         super().__init__(num_features, eps, momentum, affine, track_running_stats, bias, dtype)
 
     def forward(self, input: Tensor) -> Tensor:

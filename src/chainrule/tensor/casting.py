@@ -6,8 +6,9 @@ import builtins
 from typing import TYPE_CHECKING
 
 from chainrule import dtypes
+from chainrule.devices import CPU, names_device, on_cpu
+from chainrule.devices import device as Device
 from chainrule.dtypes import DType
-from chainrule.errors import SettingError
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Handle, apply
 
@@ -20,12 +21,13 @@ def destination(args: tuple[object, ...], dtype: object = None, device: object =
     for argument in args:
         if isinstance(argument, Handle):
             dtype = argument.dtype
-        elif isinstance(argument, str) and argument.partition(":")[0] in {"cpu", "cuda", "mps", "xpu"}:
+        elif isinstance(argument, builtins.bool) or argument is None:  # non_blocking, copy
+            continue
+        elif names_device(argument):
             device = argument
         else:
             dtype = argument
-    if device is not None and str(device).partition(":")[0] != "cpu":
-        raise SettingError(f"to(device={device!r}): chainrule computes on the CPU. Leave the device out, or say 'cpu'.")
+    on_cpu(device)
     return None if dtype is None else dtypes.as_dtype(dtype)
 
 
@@ -34,10 +36,18 @@ class Casting(Handle):
 
     __slots__ = ()
 
-    def to(self, *args: object, dtype: object = None, device: object = None, copy: bool = False) -> Tensor:
+    def to(
+        self,
+        *args: object,
+        dtype: object = None,
+        device: object = None,
+        non_blocking: builtins.bool = False,
+        copy: builtins.bool = False,
+    ) -> Tensor:
         """This tensor in another dtype, or in that of another tensor; itself where nothing changes.
 
-        PyTorch's forms: ``to(dtype)``, ``to("cpu", dtype)``, ``to(other)``, each also with `copy`.
+        PyTorch's forms: ``to(dtype)``, ``to("cpu", dtype)``, ``to(other)``, each also with `copy` and with `non_blocking`,
+        which changes nothing.
 
         Floats become integers by dropping the fraction; beyond the range they become its end, NaN 0 (where PyTorch
         leaves both to the CPU; uint8 by way of int64). Out-of-range integers wrap around. ``"cpu"``, the only device
@@ -54,7 +64,28 @@ class Casting(Handle):
         target = destination(args, dtype, device) or self.dtype
         if target is not self.dtype:
             return apply(ew.cast, self, dtype=target)
-        return self._tensor.clone() if copy else self._tensor
+        flags = [argument for argument in args if isinstance(argument, builtins.bool)]  # non_blocking, copy
+        return self._tensor.clone() if copy or flags[1:] == [True] else self._tensor
+
+    @property
+    def device(self) -> Device:
+        """The CPU.
+
+        >>> import chainrule as cr
+        >>> cr.ones(2).device
+        device(type='cpu')
+        """
+        return CPU
+
+    @property
+    def is_cpu(self) -> builtins.bool:
+        """True."""
+        return True
+
+    @property
+    def is_cuda(self) -> builtins.bool:
+        """False."""
+        return False
 
     def is_floating_point(self) -> builtins.bool:
         """Whether the dtype is float32 or float64."""

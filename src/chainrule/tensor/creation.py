@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.borrowed import lend
+from chainrule.devices import on_cpu
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Array, Shape
@@ -23,22 +24,25 @@ if TYPE_CHECKING:
 
 
 @takes_keywords("torch")
-def tensor(data: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, dtype: object = None, requires_grad: bool = False, *, device: object = None) -> Tensor:
     """A new tensor holding a copy of `data`.
 
     Args:
         data: a number, nested sequences of numbers, a NumPy array, or a tensor.
         dtype: default: of the data; Python floats become float32, Python ints int64.
         requires_grad: record operations on it, so that backward fills its ``grad``.
+        device: the CPU, like that of every function which makes tensors.
 
     Raises:
         DtypeError: the data are not numbers (text, objects, ragged lists).
+        SettingError: another device.
 
     >>> import chainrule as cr
     >>> cr.tensor([[1, 2], [3, 4.5]])
     tensor([[1.0000, 2.0000],
             [3.0000, 4.5000]])
     """
+    on_cpu(device)
     array, wanted = _as_array(data, dtype)
     if isinstance(data, (np.ndarray, Handle)) or not array.flags.c_contiguous:
         array = copied(array, wanted.numpy)
@@ -99,7 +103,7 @@ def given(value: object, name: str, what: str = "input") -> Tensor:
 
 
 @takes_keywords("torch")
-def as_tensor(data: Any, dtype: object = None) -> Tensor:
+def as_tensor(data: Any, dtype: object = None, device: object = None) -> Tensor:
     """`data` itself where it is a tensor of that dtype, else a new tensor with a copy.
 
     >>> import chainrule as cr
@@ -108,8 +112,8 @@ def as_tensor(data: Any, dtype: object = None) -> Tensor:
     (True, tensor([1, 2]))
     """
     if isinstance(data, Handle):
-        return data._tensor if dtype is None else data._tensor.to(dtype)
-    return tensor(data, dtype)
+        return data._tensor.to(dtype, device=device)
+    return tensor(data, dtype, device=device)
 
 
 def saved_value(value: Any) -> Tensor | None:
@@ -163,7 +167,9 @@ def from_numpy(array: Array) -> Tensor:
 
 
 @takes_keywords("torch")
-def full(size: Any, fill_value: Number, *, dtype: object = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: Any, fill_value: Number, *, dtype: object = None, device: object = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor of one number; its dtype is the number's unless said otherwise.
 
     >>> import chainrule as cr
@@ -171,6 +177,7 @@ def full(size: Any, fill_value: Number, *, dtype: object = None, requires_grad: 
     tensor([[7, 7],
             [7, 7]])
     """
+    on_cpu(device)
     if isinstance(fill_value, Handle) and dtype is None:
         dtype = fill_value.dtype
     if not isinstance(fill_value, (bool, np.bool_)):
@@ -199,54 +206,58 @@ def sizes_of(*shape: Any) -> Shape:
 
 
 @takes_keywords("torch")
-def zeros(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
+def zeros(*size: Any, dtype: object = None, device: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros, float32 unless said otherwise.
 
     >>> import chainrule as cr
     >>> cr.zeros(2, 3).shape, cr.zeros((2,), dtype=cr.int64)
     ((2, 3), tensor([0, 0]))
     """
-    return full(sizes_of(*size), 0.0, dtype=dtype, requires_grad=requires_grad)
+    return full(sizes_of(*size), 0.0, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 @takes_keywords("torch")
-def ones(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
+def ones(*size: Any, dtype: object = None, device: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones, float32 unless said otherwise."""
-    return full(sizes_of(*size), 1.0, dtype=dtype, requires_grad=requires_grad)
+    return full(sizes_of(*size), 1.0, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 @takes_keywords("torch")
-def empty(*size: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
+def empty(*size: Any, dtype: object = None, device: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros (PyTorch leaves it undefined; here every run gives the same bits)."""
-    return full(sizes_of(*size), 0.0, dtype=dtype, requires_grad=requires_grad)
+    return full(sizes_of(*size), 0.0, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 @takes_keywords("torch")
-def full_like(x: Tensor, fill_value: Number, dtype: object = None, requires_grad: bool = False) -> Tensor:
+def full_like(
+    x: Tensor, fill_value: Number, dtype: object = None, requires_grad: bool = False, *, device: object = None
+) -> Tensor:
     """A tensor of one number, of the shape and dtype of `x`."""
-    return full(x.shape, fill_value, dtype=dtype or x.dtype, requires_grad=requires_grad)
+    return full(x.shape, fill_value, dtype=dtype or x.dtype, device=device, requires_grad=requires_grad)
 
 
 @takes_keywords("torch")
-def zeros_like(x: Tensor, dtype: object = None, requires_grad: bool = False) -> Tensor:
+def zeros_like(x: Tensor, dtype: object = None, requires_grad: bool = False, *, device: object = None) -> Tensor:
     """Zeros of the shape and dtype of `x`."""
-    return full_like(x, 0.0, dtype, requires_grad)
+    return full_like(x, 0.0, dtype, requires_grad, device=device)
 
 
 @takes_keywords("torch")
-def ones_like(x: Tensor, dtype: object = None, requires_grad: bool = False) -> Tensor:
+def ones_like(x: Tensor, dtype: object = None, requires_grad: bool = False, *, device: object = None) -> Tensor:
     """Ones of the shape and dtype of `x`."""
-    return full_like(x, 1.0, dtype, requires_grad)
+    return full_like(x, 1.0, dtype, requires_grad, device=device)
 
 
 @takes_keywords("torch")
-def empty_like(x: Tensor, dtype: object = None, requires_grad: bool = False) -> Tensor:
+def empty_like(x: Tensor, dtype: object = None, requires_grad: bool = False, *, device: object = None) -> Tensor:
     """Zeros of the shape and dtype of `x` (see `empty`)."""
-    return full_like(x, 0.0, dtype, requires_grad)
+    return full_like(x, 0.0, dtype, requires_grad, device=device)
 
 
 @takes_keywords("torch")
-def arange(start: Number, end: Number | None = None, step: Number = 1, dtype: object = None) -> Tensor:
+def arange(
+    start: Number, end: Number | None = None, step: Number = 1, dtype: object = None, *, device: object = None
+) -> Tensor:
     """``start, start + step, ...`` up to but without `end`; floating-point if one of them is.
 
     Raises:
@@ -256,6 +267,7 @@ def arange(start: Number, end: Number | None = None, step: Number = 1, dtype: ob
     >>> cr.arange(4), cr.arange(1, 2, 0.25)
     (tensor([0, 1, 2, 3]), tensor([1.0000, 1.2500, 1.5000, 1.7500]))
     """
+    on_cpu(device)
     if end is None:
         start, end = 0, start
     start, end, step = (number(value, "arange", "each bound") for value in (start, end, step))
@@ -272,7 +284,7 @@ def arange(start: Number, end: Number | None = None, step: Number = 1, dtype: ob
 
 
 @takes_keywords("torch")
-def linspace(start: float, end: float, steps: int, dtype: object = None) -> Tensor:
+def linspace(start: float, end: float, steps: int, dtype: object = None, *, device: object = None) -> Tensor:
     """`steps` numbers at equal distances from `start` to `end`, both included.
 
     >>> import chainrule as cr
@@ -280,11 +292,11 @@ def linspace(start: float, end: float, steps: int, dtype: object = None) -> Tens
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
     low, high = number(start, "linspace", "start"), number(end, "linspace", "end")
-    return tensor(np.linspace(low, high, integer(steps, "linspace", "steps")), dtype or dtypes.float32)
+    return tensor(np.linspace(low, high, integer(steps, "linspace", "steps")), dtype or dtypes.float32, device=device)
 
 
 @takes_keywords("torch")
-def eye(n: int, m: int | None = None, dtype: object = None) -> Tensor:
+def eye(n: int, m: int | None = None, dtype: object = None, *, device: object = None) -> Tensor:
     """The identity matrix, or its n x m corner.
 
     >>> import chainrule as cr
@@ -292,4 +304,4 @@ def eye(n: int, m: int | None = None, dtype: object = None) -> Tensor:
     tensor([[1., 0., 0.],
             [0., 1., 0.]])
     """
-    return (arange(n).unsqueeze(1) == arange(n if m is None else m)).to(dtype or dtypes.float32)
+    return (arange(n, device=device).unsqueeze(1) == arange(n if m is None else m)).to(dtype or dtypes.float32)

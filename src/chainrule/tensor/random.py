@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule import dtypes, graph
+from chainrule.devices import on_cpu
 from chainrule.dtypes import DType
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.graph import Shape
@@ -38,7 +39,8 @@ class Generator:
 
     wide = False  # see `Reread`
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, device: object = None) -> None:
+        on_cpu(device)
         self.state = _start(seed)
 
     def manual_seed(self, seed: int) -> Generator:
@@ -215,39 +217,59 @@ def normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
 
 
 @takes_keywords("torch")
-def rand(*shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+def rand(
+    *shape: Any,
+    dtype: object = None,
+    device: object = None,
+    generator: Generator | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Uniform in [0, 1), of the given size.
 
     >>> import chainrule as cr
     >>> cr.rand(2, 3, generator=cr.Generator(0)).shape
     (2, 3)
     """
+    on_cpu(device)
     result = uniform(sizes_of(*shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
     return result.requires_grad_() if requires_grad else result
 
 
 @takes_keywords("torch")
-def randn(*shape: Any, dtype: object = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+def randn(
+    *shape: Any,
+    dtype: object = None,
+    device: object = None,
+    generator: Generator | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Normal with mean 0 and standard deviation 1, of the given size."""
+    on_cpu(device)
     result = normal(sizes_of(*shape), dtypes.as_dtype(dtype or dtypes.float32), generator)
     return result.requires_grad_() if requires_grad else result
 
 
 @takes_keywords("torch")
-def rand_like(x: Tensor, dtype: object = None, generator: Generator | None = None) -> Tensor:
+def rand_like(x: Tensor, dtype: object = None, generator: Generator | None = None, *, device: object = None) -> Tensor:
     """Uniform in [0, 1), of the shape and dtype of `x`."""
-    return rand(x.shape, dtype=dtype or x.dtype, generator=generator)
+    return rand(x.shape, dtype=dtype or x.dtype, device=device, generator=generator)
 
 
 @takes_keywords("torch")
-def randn_like(x: Tensor, dtype: object = None, generator: Generator | None = None) -> Tensor:
+def randn_like(x: Tensor, dtype: object = None, generator: Generator | None = None, *, device: object = None) -> Tensor:
     """Standard normal, of the shape and dtype of `x`."""
-    return randn(x.shape, dtype=dtype or x.dtype, generator=generator)
+    return randn(x.shape, dtype=dtype or x.dtype, device=device, generator=generator)
 
 
 @takes_keywords("torch")
 def randint(
-    low: int, high: Any = None, size: Any = (), *, dtype: object = None, generator: Generator | None = None
+    low: int,
+    high: Any = None,
+    size: Any = (),
+    *,
+    dtype: object = None,
+    device: object = None,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Integers in [low, high), each equally likely (to within 2**-53); ``randint(high, size)`` starts at 0.
 
@@ -258,6 +280,7 @@ def randint(
     >>> bool((cr.randint(1, 7, (100,)) <= 6).all())
     True
     """
+    on_cpu(device)
     if high is None or isinstance(high, (tuple, list)):
         low, high, size = 0, low, high if high is not None else size
     low, high = integer(low, "randint", "low"), integer(high, "randint", "high")
@@ -271,13 +294,14 @@ def randint(
 
 
 @takes_keywords("torch")
-def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
+def randperm(n: int, *, device: object = None, generator: Generator | None = None) -> Tensor:
     """A random order of 0, ..., n - 1 (eager only: sorting is not traced).
 
     >>> import chainrule as cr
     >>> sorted(cr.randperm(4).tolist())
     [0, 1, 2, 3]
     """
+    on_cpu(device)
     n = integer(n, "randperm", "n")
     drawn = _fine((n,), generator)
     return tensor(np.argsort(drawn._node.value, kind="stable"), dtypes.int64) if n else arange(0)

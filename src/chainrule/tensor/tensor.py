@@ -111,17 +111,22 @@ class Tensor(InPlace, metaclass=Named):
         lifted(self).owner = weakref.ref(self) if self.requires_grad else None
 
     # -- new tensors like this one ------------------------------------------------------------
-    def new_zeros(self, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    def new_zeros(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
         """Zeros, of this dtype unless another is given."""
-        return zeros(*size, dtype=self.dtype if dtype is None else dtype, requires_grad=requires_grad)
+        wanted = self.dtype if dtype is None else dtype
+        return zeros(*size, dtype=wanted, device=device, requires_grad=requires_grad)
 
-    def new_ones(self, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    def new_ones(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
         """Ones, of this dtype unless another is given."""
-        return ones(*size, dtype=self.dtype if dtype is None else dtype, requires_grad=requires_grad)
+        wanted = self.dtype if dtype is None else dtype
+        return ones(*size, dtype=wanted, device=device, requires_grad=requires_grad)
 
-    def new_full(self, size: Any, fill_value: Number, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    def new_full(
+        self, size: Any, fill_value: Number, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    ) -> Tensor:
         """One number, in this dtype unless another is given."""
-        return full(size, fill_value, dtype=self.dtype if dtype is None else dtype, requires_grad=requires_grad)
+        wanted = self.dtype if dtype is None else dtype
+        return full(size, fill_value, dtype=wanted, device=device, requires_grad=requires_grad)
 
     # -- Python -------------------------------------------------------------------------------
     def __dir__(self) -> list[str]:

@@ -1,0 +1,26 @@
+"""What scripts ask of and set in ``torch.backends``: none of its libraries is here, and what is set has no effect.
+
+Results do not depend on such settings: one seed gives the same bits on any number of threads.
+"""
+
+from __future__ import annotations
+
+
+class Backend:
+    """A library that is not here."""
+
+    enabled = False
+    deterministic = True
+    benchmark = False
+    allow_tf32 = False
+
+    def is_available(self) -> bool:
+        """False."""
+        return False
+
+    def is_built(self) -> bool:
+        """False."""
+        return False
+
+
+cuda, cudnn, mps = Backend(), Backend(), Backend()

@@ -1,0 +1,152 @@
+"""The one device, the CPU: accepted wherever PyTorch takes a device, others refused with one message."""
+
+import copy
+import importlib
+import inspect
+import pickle
+
+import pytest
+
+import chainrule as cr
+from chainrule import nn
+from chainrule.errors import SettingError
+from chainrule.names import ROOMS, keywords_of, theirs
+from tests.optional import torch
+
+CPUS = ["cpu", "cpu:0", None, cr.device("cpu"), cr.device("cpu", 0)]
+MAKERS = {
+    "tensor": lambda **k: cr.tensor([1.0], **k),
+    "as_tensor": lambda **k: cr.as_tensor([1.0], **k),
+    "as_tensor of a tensor": lambda **k: cr.as_tensor(cr.ones(1), **k),
+    "full": lambda **k: cr.full((2,), 1.0, **k),
+    "zeros": lambda **k: cr.zeros(2, **k),
+    "ones": lambda **k: cr.ones(2, **k),
+    "empty": lambda **k: cr.empty(2, **k),
+    "full_like": lambda **k: cr.full_like(cr.ones(2), 1.0, **k),
+    "zeros_like": lambda **k: cr.zeros_like(cr.ones(2), **k),
+    "ones_like": lambda **k: cr.ones_like(cr.ones(2), **k),
+    "empty_like": lambda **k: cr.empty_like(cr.ones(2), **k),
+    "arange": lambda **k: cr.arange(3, **k),
+    "linspace": lambda **k: cr.linspace(0, 1, 3, **k),
+    "eye": lambda **k: cr.eye(2, **k),
+    "rand": lambda **k: cr.rand(2, **k),
+    "randn": lambda **k: cr.randn(2, **k),
+    "rand_like": lambda **k: cr.rand_like(cr.ones(2), **k),
+    "randn_like": lambda **k: cr.randn_like(cr.ones(2), **k),
+    "randint": lambda **k: cr.randint(0, 3, (2,), **k),
+    "randperm": lambda **k: cr.randperm(3, **k),
+    "new_zeros": lambda **k: cr.ones(2).new_zeros(2, **k),
+    "new_ones": lambda **k: cr.ones(2).new_ones(2, **k),
+    "new_full": lambda **k: cr.ones(2).new_full((2,), 1.0, **k),
+    "Generator": lambda **k: cr.Generator(0, **k),
+    "Tensor.to": lambda **k: cr.ones(2).to(**k),
+    "Linear": lambda **k: nn.Linear(2, 1, **k),
+    "Bilinear": lambda **k: nn.Bilinear(2, 2, 1, **k),
+    "Embedding": lambda **k: nn.Embedding(2, 1, **k),
+    "EmbeddingBag": lambda **k: nn.EmbeddingBag(2, 1, **k),
+    "BatchNorm1d": lambda **k: nn.BatchNorm1d(2, **k),
+    "InstanceNorm1d": lambda **k: nn.InstanceNorm1d(2, **k),
+    "LayerNorm": lambda **k: nn.LayerNorm(2, **k),
+    "GroupNorm": lambda **k: nn.GroupNorm(1, 2, **k),
+    "RMSNorm": lambda **k: nn.RMSNorm(2, **k),
+    "PReLU": lambda **k: nn.PReLU(**k),
+    "LazyLinear": lambda **k: nn.LazyLinear(2, **k),
+    "LazyBatchNorm1d": lambda **k: nn.LazyBatchNorm1d(**k),
+    "Module.to": lambda **k: nn.Linear(2, 1).to(**k),
+}
+
+
+def message(given):
+    return (
+        f"device={given!r}: there is only the CPU here. Leave the device out, or say 'cpu' "
+        f"(cr.cuda.is_available() is False)."
+    )
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_cpu_is_taken_and_nothing_else(name):
+    for device in CPUS:
+        MAKERS[name](device=device)
+    for device in ("cuda", "cuda:1", "mps", "meta", 0, "cpux"):
+        with pytest.raises(SettingError) as error:
+            MAKERS[name](device=device)
+        assert str(error.value) == message(device)
+
+
+@pytest.mark.parametrize("room", ["torch", "nn", "Tensor"])
+def test_every_name_takes_a_device_that_takes_one_in_pytorch(room):
+    module, _, name = ROOMS[room].ours.partition(":")
+    ours = importlib.import_module(module)
+    ours = getattr(ours, name) if name else ours
+    names = [n for n in theirs(room) if hasattr(ours, n) and "device" in keywords_of(room, n)]
+    assert names
+    assert [n for n in names if "device" not in inspect.signature(getattr(ours, n)).parameters] == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("cpu",), ("cpu", cr.float64), (cr.device("cpu"), cr.float64, True), (cr.float64, True), (None,), ("cpu:0", None)],
+)
+def test_to_takes_pytorchs_forms(args):
+    other = [torch.float64 if a is cr.float64 else torch.device("cpu") if isinstance(a, cr.device) else a for a in args]
+    x, theirs = cr.ones(2), torch.ones(2)
+    if None not in args:  # which PyTorch takes as a keyword only
+        assert str(x.to(*args).dtype).partition(".")[2] == str(theirs.to(*other).dtype).partition(".")[2]
+        assert (x.to(*args) is x) == (theirs.to(*other) is theirs)
+    assert x.to(*args, non_blocking=True).dtype == x.to(*args).dtype
+    assert nn.Linear(2, 1).to(*args, non_blocking=True).weight.dtype == x.to(*args).dtype
+
+
+def test_a_copy_is_made_where_it_is_asked_for():
+    x = cr.ones(2)
+    assert x.to("cpu", cr.float32, False, True) is not x
+    assert x.to("cpu", cr.float32, True, False) is x
+    with pytest.raises(SettingError) as error:
+        x.to("cuda:0", non_blocking=True)
+    assert str(error.value) == message("cuda:0")
+
+
+@pytest.mark.parametrize("args", [("cpu",), ("cpu:0",), ("cpu", 0), ("cpu:3",)])
+def test_a_device_is_as_in_pytorch(args):
+    ours, theirs = cr.device(*args), torch.device(*args)
+    assert (repr(ours), str(ours), ours.type, ours.index) == (repr(theirs), str(theirs), theirs.type, theirs.index)
+    assert (ours == cr.device("cpu")) == (theirs == torch.device("cpu"))
+    assert ours == cr.device(ours) == copy.deepcopy(ours) == pickle.loads(pickle.dumps(ours))
+    assert len({ours, cr.device(*args)}) == 1
+    assert cr.ones(2, device=theirs).device == cr.device("cpu")
+
+
+def test_a_script_that_names_its_device_runs():
+    device = cr.device("cuda" if cr.cuda.is_available() else "mps" if cr.backends.mps.is_available() else "cpu")
+    cr.cuda.manual_seed_all(0)
+    cr.backends.cudnn.deterministic = True
+    cr.backends.cudnn.benchmark = False
+    cr.set_default_device(device)
+    model = nn.Linear(3, 2, device=device).to(device)
+    assert next(model.parameters()).device == cr.get_default_device() == device
+
+    @cr.compile
+    def step(x):
+        return model(x.to(device, non_blocking=True)) + cr.ones(2, device=x.device)
+
+    with device:
+        x = cr.rand(4, 3)
+    for _ in range(2):
+        assert step(x).allclose(model(x) + 1)
+    assert not x.is_cuda
+    assert x.is_cpu
+    assert model.cpu() is model
+
+
+def test_what_needs_another_device_says_that_there_is_none():
+    with pytest.raises(AttributeError) as error:
+        cr.cuda.get_device_name(0)
+    assert str(error.value) == (
+        "cr.cuda has no attribute 'get_device_name': there is only the CPU here. "
+        "Ask cr.cuda.is_available() first, which is False."
+    )
+    for owner in (cr.ones(2), nn.ReLU()):
+        with pytest.raises(
+            AttributeError, match="There is only the CPU here: leave it out. What is there: docs/names.md"
+        ):
+            owner.cuda()
