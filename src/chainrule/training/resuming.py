@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 from chainrule.errors import DamagedFileError, DataError, SettingError
+from chainrule.files.writing import shown, text_of, why_nameless
 from chainrule.training import saved
 from chainrule.training.position import Position
 from chainrule.training.record import digest
@@ -25,12 +26,50 @@ def name(kind: str, number: int) -> str:
     return f"{kind}-{number:08d}.safetensors"
 
 
+def make(folder: str | os.PathLike[str]) -> None:
+    """The folder is there from now on.
+
+    Raises:
+        SettingError: it cannot be.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise _no_folder(folder, error) from None
+
+
+def _no_folder(folder: str | os.PathLike[str], error: OSError) -> SettingError:
+    why = "a link that leads nowhere" if os.path.islink(folder) and not os.path.exists(folder) else error.strerror
+    return SettingError(
+        f"Checkpoint: {shown(folder)!r} must be a folder, or the path where one can be made ({why}). Name another."
+    )
+
+
+def check_name(folder: object) -> str:
+    """The path of a folder for checkpoints, as text.
+
+    Raises:
+        SettingError: nothing can have that name.
+    """
+    name = text_of(folder) if isinstance(folder, (str, os.PathLike)) and os.fspath(folder) else ""
+    why = why_nameless(name) if name else f"got {folder!r}"
+    if why is not None:
+        raise SettingError(f"Checkpoint: the folder must be the path of one ({why}). Pass 'runs/mine', for example.")
+    return name
+
+
 def files(folder: str | os.PathLike[str], kind: str) -> list[Path]:
-    """The files of a kind in a folder, the newest last; none where there is no folder."""
+    """The files of a kind in a folder, the newest last; none where there is no folder.
+
+    Raises:
+        SettingError: it is no folder.
+    """
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise _no_folder(folder, error) from None
     numbered = [(int(n[5:-12]), n) for n in names if (match := _NAME.fullmatch(n)) and match[1] == kind]
     return [Path(folder) / found for _, found in sorted(numbered)]
 

@@ -312,8 +312,10 @@ class Session:
 
     def listened(self) -> None:
         """No more of them; what they know stays."""
-        self.carried = self.callbacks_state()
+        self.carried, listeners = self.callbacks_state(), self.listeners
         self.listen((), ())
+        for listener in listeners:
+            listener.close()
 
     def now(self) -> Standing:
         """Where it stands now."""

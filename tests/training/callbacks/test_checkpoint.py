@@ -9,7 +9,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.callbacks import Callback, Checkpoint, EarlyStopping
-from chainrule.errors import DamagedFileError, DataError, SettingError, StateDictError
+from chainrule.errors import BusyError, DamagedFileError, DataError, SettingError, StateDictError
 from chainrule.training import Trainer, load_file
 
 rng = np.random.default_rng(0)
@@ -205,3 +205,46 @@ def test_what_it_cannot_be_given(tmp_path, options, text):
     with pytest.raises(SettingError) as caught:
         Checkpoint(tmp_path, **options)
     assert str(caught.value) == text
+
+
+def test_a_folder_that_cannot_be_one(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for folder, why in (
+        (tmp_path / "file", "Not a directory"),
+        (tmp_path / "file" / "below", "Not a directory"),
+        (tmp_path / "link", "a link that leads nowhere"),
+    ):
+        with pytest.raises(SettingError) as caught:
+            fit(make(), 2, checkpoint=folder)
+        assert str(caught.value) == (
+            f"Checkpoint: {str(folder)!r} must be a folder, or the path where one can be made ({why}). Name another."
+        )
+    for name in ("", "a\0b", 3):
+        with pytest.raises(SettingError, match="Checkpoint: the folder must be the path of one"):
+            fit(make(), 2, checkpoint=name)
+
+
+def test_what_somebody_put_there_does_not_count_among_those_kept(tmp_path, small_pieces):
+    trainer = make()
+    fit(trainer, 3, checkpoint=tmp_path)
+    (tmp_path / "last-99999999.safetensors").write_bytes(b"junk")
+    with pytest.warns(UserWarning, match="goes on from the checkpoint before it"):
+        fit(trainer, 6, checkpoint=tmp_path)
+    steps = trainer.history.steps
+    kept = sorted(path.name for path in tmp_path.glob("last-*"))
+    assert len(kept) == 3
+    assert kept[-2:] == [f"last-{steps:08d}.safetensors", "last-99999999.safetensors"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such locks there")
+def test_two_trainings_do_not_write_to_one_folder_at_once(tmp_path):
+    class Another(Callback):
+        def on_pause(self, trainer):
+            with pytest.raises(BusyError, match="another training writes to"):
+                fit(make(), 2, checkpoint=tmp_path)
+
+    fit(make(), 3, checkpoint=tmp_path, callbacks=[Another()])
+    with pytest.raises(RuntimeError):
+        fit(make(), 5, checkpoint=tmp_path, callbacks=[Dying(1)])
+    fit(make(), 5, checkpoint=tmp_path)

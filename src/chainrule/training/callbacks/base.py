@@ -70,6 +70,9 @@ class Callback:
         """Those that `after_step` changes."""
         return ()
 
+    def close(self) -> None:
+        """The fit is over, whatever ended it."""
+
     def reset(self) -> None:
         """A new training begins: forget what an earlier one left."""
 

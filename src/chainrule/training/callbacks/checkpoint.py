@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
-from chainrule.files.writing import unwritable
+from chainrule.files.hold import Hold
 from chainrule.training import resuming
 from chainrule.training.callbacks.base import Watching
 from chainrule.training.callbacks.kept import number_or_none, weights_or_none, whole
@@ -70,15 +70,14 @@ class Checkpoint(Watching):
         who = "Checkpoint"
         if save not in WHAT:
             raise SettingError(f"{who}: save must be 'last' or 'best', got {save!r}.")
-        if not isinstance(folder, (str, os.PathLike)):
-            raise SettingError(f"{who}: folder must be the path of a folder, got {folder!r}.")
         if (every is not None and seconds is not None) or (save == "best" and (every, seconds) != (None, None)):
             raise SettingError(
                 f"{who}: the last are saved every so many epochs (every=) or seconds (seconds=), and the best when they "
                 f"come; got save={save!r}, every={every!r}, seconds={seconds!r}. Leave one of them out."
             )
         super().__init__(Monitor(monitor, mode, min_delta, who) if save == "best" else None)
-        self.folder, self.save = Path(folder), save
+        self.folder, self.save = Path(resuming.check_name(folder)), save
+        self._hold: Hold | None = None
         self.every = None if every is None else as_count(every, who, "every", 1)
         self.seconds = SECONDS if seconds is None else as_number(seconds, who, "seconds")
         self.keep = None if keep is None else as_count(keep, who, "keep", 1)
@@ -100,10 +99,11 @@ class Checkpoint(Watching):
             self.best, self.best_epoch, self.best_weights = value, epoch, weights()
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        resuming.make(self.folder)
         try:
-            os.makedirs(self.folder, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self.folder, error) from None
+            self._hold = Hold(self.folder, f".{self.save}.chainrule-lock", "Checkpoint")
+        except OSError:  # a folder that cannot be written to is warned of with the first file
+            self._hold = None
         found, session = resuming.files(self.folder, self.save), trainer.session
         new = not session.history.steps and session.start is not None  # a training that was loaded has no start
         if found and new:
@@ -163,10 +163,16 @@ class Checkpoint(Watching):
         return {"epoch": self.best_epoch, "monitor": monitor, "value": self.best}
 
     def _drop(self) -> None:
+        """All but the newest that are no newer than this one: what is left of a later moment is no part of this training yet."""
         found = resuming.files(self.folder, self.save)
-        for path in found[: -self.keep] if self.keep is not None else []:
-            if path != self.latest:
-                path.unlink(missing_ok=True)
+        if self.keep is None or self.latest not in found:
+            return
+        for path in found[: max(0, found.index(self.latest) + 1 - self.keep)]:
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._hold is not None:
+            self._hold.close()
 
     # ---------------------------------------------------------------- state
 
