@@ -130,6 +130,24 @@ def test_an_offset_costs_no_digits(normalise, dtype, native):
 
 
 @BOTH
+@pytest.mark.parametrize("normalise", [
+    lambda x: F.layer_norm(x, (4,)), lambda x: F.rms_norm(x, (4,)), lambda x: F.group_norm(x, 1),
+    lambda x: F.batch_norm(x.T, None, None, training=True).T, lambda x: F.instance_norm(x.reshape(1, 2, 4)).reshape(2, 4),
+])  # fmt: skip
+def test_squares_beyond_the_dtype_are_not_nothing(normalise, native):
+    rows = cr.tensor([[1e30, -1e30, 1e30, 0.0], [1.0, 2.0, 3.0, 4.0]])
+    found = (cr.compile(normalise) if native else normalise)(rows).numpy()
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[1]).all()
+
+
+def test_a_constant_feature_has_a_finite_gradient():
+    x = np.ones((5, 4)) * 3.0
+    assert_same_layer(*twins("BatchNorm1d", 4), x)
+    assert_same_layer(*twins("LayerNorm", 4), x)
+
+
+@BOTH
 def test_the_running_mean_over_all_batches(native):
     layer = nn.BatchNorm1d(3, momentum=None).double()
     call = cr.compile(lambda x: layer(x)) if native else layer

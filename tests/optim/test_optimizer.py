@@ -51,9 +51,7 @@ def test_state_dict_has_pytorchs_layout():
         assert list(ours["state"]) == list(theirs["state"])
         assert set(ours["state"][0]) == set(theirs["state"][0])
         known = set(theirs["param_groups"][0]) - {"foreach", "fused", "capturable", "differentiable"}
-        assert set(ours["param_groups"][0]) == known - (
-            {"decoupled_weight_decay"} if name in ("Adam", "AdamW") else set()
-        )
+        assert set(ours["param_groups"][0]) == known
         assert all(ours["param_groups"][0][k] == theirs["param_groups"][0][k] for k in ours["param_groups"][0])
         for slot, value in ours["state"][1].items():
             assert value.shape == tuple(theirs["state"][1][slot].shape), slot

@@ -37,7 +37,9 @@ CPUS: dict[str, tuple[str, dict[str, bool]]] = {
 
 
 # The rooms above this one: they decide what is computed, which is in a program's description, not how it is written.
-ABOVE = frozenset({"__main__.py", "cli", "explain", "interop", "training", "nn", "optim", "data"})
+ABOVE = frozenset(
+    {"__main__.py", "cli", "explain", "interop", "callbacks", "sklearn", "training", "nn", "optim", "data", "utils"}
+)
 
 
 @lru_cache(maxsize=1)

@@ -61,10 +61,8 @@ class Adagrad(Optimizer):
 
     def settings(self, group: Group, step: Any) -> dict[str, Any]:
         on = [name for name in ("weight_decay",) if group[name]]
-        found = {name: setting(group, name) for name in ("lr", "eps", *on)}
-        if group["lr_decay"]:
-            found["lr"] = found["lr"] / ((step.double() - 1) * setting(group, "lr_decay") + 1)
-        return found
+        decayed = setting(group, "lr") / ((step.double() - 1) * setting(group, "lr_decay") + 1)
+        return {**{name: setting(group, name) for name in ("eps", *on)}, "lr": decayed}
 
 
 class Adadelta(Optimizer):

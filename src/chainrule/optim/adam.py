@@ -22,6 +22,7 @@ class Adam(Optimizer):
         weight_decay: adds ``weight_decay * p`` to the gradient (``AdamW`` decays the parameter itself).
         amsgrad: divide by the largest v so far.
         maximize: climb instead.
+        decoupled_weight_decay: decay the parameter itself, as ``AdamW`` does.
 
     Raises:
         SettingError: a setting that cannot be.
@@ -48,10 +49,11 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         defaults = {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
-            "maximize": maximize,
+            "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay,
         }  # fmt: skip
         super().__init__(params, defaults)
 
@@ -61,11 +63,7 @@ class Adam(Optimizer):
         check_betas(type(self).__name__, group["betas"])
 
     def rules(self, group: Group) -> tuple[rules.Rule, ...]:
-        return rules.chain(
-            rules.ASCENT if group["maximize"] else None,
-            rules.DECAY if group["weight_decay"] else None,
-            rules.AMSGRAD if group["amsgrad"] else rules.ADAM,
-        )
+        return rules.decayed(group, rules.AMSGRAD if group["amsgrad"] else rules.ADAM)
 
     def settings(self, group: Group, step: Any) -> dict[str, Any]:
         beta1, beta2 = betas(group)
@@ -100,11 +98,4 @@ class AdamW(Adam):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
-
-    def rules(self, group: Group) -> tuple[rules.Rule, ...]:
-        return rules.chain(
-            rules.ASCENT if group["maximize"] else None,
-            rules.AMSGRAD if group["amsgrad"] else rules.ADAM,
-            rules.DECAY if group["weight_decay"] else None,
-        )
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)

@@ -63,20 +63,7 @@ class Adamax(Optimizer):
         }  # fmt: skip
 
 
-class _Decoupled(Optimizer):
-    """An optimizer whose weight decay may shrink the parameter itself, as AdamW's does."""
-
-    def _chain(self, group: Group, moments: rules.Rule) -> tuple[rules.Rule, ...]:
-        decay = rules.DECAY if group["weight_decay"] else None
-        return rules.chain(
-            rules.ASCENT if group["maximize"] else None,
-            None if group["decoupled_weight_decay"] else decay,
-            moments,
-            decay if group["decoupled_weight_decay"] else None,
-        )
-
-
-class RAdam(_Decoupled):
+class RAdam(Optimizer):
     """Adam without its second moment until enough gradients were seen for it to mean something, and rectified then.
 
     ``p <- p - lr r (m / c1) / (sqrt(v / c2) + eps)`` where ``rho > 5``, else ``p <- p - lr m / c1``, with
@@ -121,7 +108,7 @@ class RAdam(_Decoupled):
         check_betas("RAdam", group["betas"])
 
     def rules(self, group: Group) -> tuple[rules.Rule, ...]:
-        return self._chain(group, rules.RADAM)
+        return rules.decayed(group, rules.RADAM)
 
     def settings(self, group: Group, step: Any) -> dict[str, Any]:
         beta1, beta2 = betas(group)
@@ -138,7 +125,7 @@ class RAdam(_Decoupled):
         }  # fmt: skip
 
 
-class NAdam(_Decoupled):
+class NAdam(Optimizer):
     """Adam with Nesterov's look ahead: ``p <- p - lr d / (sqrt(v / c2) + eps)``.
 
     ``d = (1 - mu) / (1 - M) g + mu' / (1 - M mu') m``, ``mu = beta1 (1 - 0.96^(step momentum_decay) / 2)``, mu' that of
@@ -187,7 +174,7 @@ class NAdam(_Decoupled):
         return ones() if slot == "mu_product" else super().start(slot, group, parameter)
 
     def rules(self, group: Group) -> tuple[rules.Rule, ...]:
-        return self._chain(group, rules.NADAM)
+        return rules.decayed(group, rules.NADAM)
 
     def settings(self, group: Group, step: Any) -> dict[str, Any]:
         beta1, beta2 = betas(group)

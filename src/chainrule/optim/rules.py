@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -200,3 +201,14 @@ NADAM = Rule("nadam", ("exp_avg", "exp_avg_sq", "mu_product"), _nadam)  # mu_pro
 def chain(*links: Rule | None) -> tuple[Rule, ...]:
     """The links that are there."""
     return tuple(filter(None, links))
+
+
+def decayed(group: Mapping[str, Any], moments: Rule) -> tuple[Rule, ...]:
+    """A chain around the moments of an Adam, whose weight decay comes before them or, decoupled, after."""
+    decay, decoupled = DECAY if group["weight_decay"] else None, group["decoupled_weight_decay"]
+    return chain(
+        ASCENT if group["maximize"] else None,
+        None if decoupled else decay,
+        moments,
+        decay if decoupled else None,
+    )

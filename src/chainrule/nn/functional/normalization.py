@@ -1,7 +1,8 @@
 """Normalisations: mean 0 and variance 1 over some axes, then a learned scale and shift.
 
 The variance is that of the centred values (two passes), never a difference of large sums: a constant added to all
-inputs costs no digits beyond those of the inputs themselves.
+inputs costs no digits beyond those of the inputs themselves. Where a square is beyond the dtype (float32: above 1e19) the
+result is NaN.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def rms_norm(
     input = given(input, "rms_norm")
     dims = _last_axes("rms_norm", input, normalized_shape, {"weight": weight})
     least = float(np.finfo(input.dtype.numpy).eps) if eps is None else number(eps, "rms_norm", "eps")
-    return affine(input * ((input * input).mean(dims, keepdim=True) + least).rsqrt(), weight, None)
+    return affine(input * _per_deviation((input * input).mean(dims, keepdim=True), least), weight, None)
 
 
 @takes_keywords("functional")
@@ -225,7 +226,12 @@ def standardised(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, 
     mean = x.mean(dims, keepdim=True)
     centred = x - mean
     var = (centred * centred).mean(dims, keepdim=True)
-    return centred * (var + eps).rsqrt(), mean, var
+    return centred * _per_deviation(var, eps), mean, var
+
+
+def _per_deviation(var: Tensor, eps: float) -> Tensor:
+    """``1 / sqrt(var + eps)``; NaN where the squares are beyond the dtype: nothing is known there, least of all 0."""
+    return (var + eps).rsqrt() + var.detach() * 0.0
 
 
 def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
