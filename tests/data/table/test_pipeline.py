@@ -284,6 +284,7 @@ def test_the_task_is_guessed_or_said(values, task, expected):
         ([1.5] * 60, "regression", "the target 'y' is 1.5 in all rows: there is nothing to learn"),
         ([f"t{i}" for i in range(60)], None, "60 different values in 60 rows, too many to be classes"),
         (["a", "b"] * 30, "regression", "the target 'y' was to be a number, but its values are none, such as 'a'"),
+        ([None] * 60, None, "the target 'y' is missing in 60 of 60 rows, the first is row 0"),
         ([1.5, None, 2.25] * 20, None, "the target 'y' is missing in 20 of 60 rows, the first is row 1"),
     ],
 )
@@ -291,6 +292,14 @@ def test_targets_that_cannot_be_learned_say_why(values, task, message):
     with pytest.raises(DataError) as error:
         TablePipeline("y", task).fit(cr.data.Table({"y": values, "z": RNG.normal(size=60)}))
     assert message in str(error.value)
+
+
+def test_no_rows_teach_nothing():
+    for y in ([1.5, 2.5], ["a", "b"]):
+        made = cr.data.Table({"y": y, "z": [1, 2]})
+        with pytest.raises(DataError, match="the target 'y' cannot be learned of no rows"):
+            TablePipeline("y").fit(made.rows(np.zeros(2, bool)))
+        assert not TablePipeline("z").known(cr.data.Table({"z": [None, None], "y": y})).any()
 
 
 def test_a_class_that_training_had_not():

@@ -53,6 +53,8 @@ class Target:
             DataError: a value is missing, there is only one class, or no number.
         """
         found = cls.unfitted(series, task, decimal)
+        if not len(series):
+            raise DataError(f"the target {series.name!r} cannot be learned of no rows. Fit on rows that have it.")
         return found._classes(series) if found.task == "classification" else found._values(series)
 
     @classmethod
