@@ -49,3 +49,34 @@ def test_floats_and_nothing_may_be_divided_by_zero():
     assert (cr.tensor([1]) // cr.tensor([0.0])).tolist() == [math.inf]
     assert (cr.zeros(0, dtype=cr.int64) // 0).tolist() == []
     assert (cr.tensor([0, 5]) // 5).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [cr.int64, cr.int32, cr.uint8])
+@pytest.mark.parametrize(
+    "divide",
+    [lambda a, b: a // b, lambda a, b: a % b, lambda a, b: a.div(b, rounding_mode="trunc")],
+    ids=["//", "%", "trunc"],
+)
+def test_compiled_as_eager(divide, dtype):
+    compiled = cr.compile(divide)
+    a, b = cr.tensor([7, 9, 100], dtype=dtype), cr.tensor([2, 3, 7], dtype=dtype)
+    assert compiled(a, b).tolist() == divide(a, b).tolist()
+    text = r"integers were divided by 0 \(test_division_by_zero.py:\d+ in .*\)\. Convert them with \.float\(\)"
+    with pytest.raises(DivisionByZeroError, match=text):
+        compiled(a, cr.tensor([2, 0, 7], dtype=dtype))
+    assert compiled(a, b).tolist() == divide(a, b).tolist()  # and goes on
+    with pytest.raises(DivisionByZeroError, match=r"step 1 of the loop"):
+        compiled.loop(cr.stack([a, a]), cr.stack([b, b * 0]))
+
+
+def test_what_divides_by_a_constant_has_no_check():
+    compiled = cr.compile(lambda a: a // 3)
+    compiled(cr.tensor([7]))
+    assert "check" not in compiled.show("graph")
+
+
+def test_truncated_quotients_are_exact():
+    torch = pytest.importorskip("torch")
+    a, b = [2**62 + 1, -(2**62) - 1, 7, -7, 7, -7, 6, -6], [3, 3, 2, 2, -2, -2, 3, 3]
+    expected = torch.tensor(a).div(torch.tensor(b), rounding_mode="trunc").tolist()
+    assert cr.tensor(a).div(cr.tensor(b), rounding_mode="trunc").tolist() == expected

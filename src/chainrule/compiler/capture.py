@@ -65,6 +65,7 @@ class Capture:
         self._slotted: dict[int, Members] = {}
         self._following: defaultdict[str, set[str]] = defaultdict(set)
         self._loose: set[str] = set()
+        self._asked: set[str] = set()
         self._called: set[str] = set()
         self._assigned: set[str] = set()
         self._visited: dict[int, Any] = {}
@@ -136,6 +137,7 @@ class Capture:
         for name, after in names.following.items():
             self._following[name] |= after
         self._loose |= names.loose
+        self._asked |= names.asked
         self._called |= names.called
         self._assigned |= names.assigned
         self.read |= names.read
@@ -202,6 +204,7 @@ class Capture:
 
     def _attributes(self, value: Any, name: str) -> Iterator[tuple[Any, str]]:
         kinds = value.__mro__ if isinstance(value, type) else type(value).__mro__
+        asked = self._following.get(name, set()) | self._asked
         wanted = self._following.get(name, set()) | (set() if isinstance(value, ModuleType) else self._loose)
         for attribute in wanted | self._called:
             holders = [each for each in (value, *kinds) if attribute in getattr(each, "__dict__", ())]
@@ -209,7 +212,10 @@ class Capture:
                 continue
             if holders:
                 yield from self._held(value, holders, attribute)
-            elif attribute in self._assigned and not isinstance(value, type) and hasattr(value, "__dict__"):
+                continue
+            if attribute in asked and hasattr(value, "__dict__"):
+                self.shadows[id(value), attribute] = (vars(value), attribute)  # it was not there, and may come
+            if attribute in self._assigned and not isinstance(value, type) and hasattr(value, "__dict__"):
                 self._note(vars(value), attribute)
 
     def _held(self, value: Any, holders: list[Any], attribute: str) -> Iterator[tuple[Any, str]]:

@@ -23,6 +23,7 @@ class Names(NamedTuple):
         globals: global names.
         following: which attributes follow a name (``cfg.alpha``: alpha follows cfg).
         loose: those that follow a local variable, an item, a result: anybody's.
+        asked: names in texts, for which it may ask whether something has them.
         called: those of them that it only calls, which are no numbers.
         assigned: which of all these it assigns.
         read: which it reads.
@@ -32,6 +33,7 @@ class Names(NamedTuple):
     globals: frozenset[str]
     following: dict[str, set[str]]
     loose: frozenset[str]
+    asked: frozenset[str]
     called: frozenset[str]
     assigned: frozenset[str]
     read: frozenset[str]
@@ -45,6 +47,7 @@ class _Reader:
         self.globals: set[str] = set()
         self.following: defaultdict[str, set[str]] = defaultdict(set)
         self.loose: set[str] = set()
+        self.asked: set[str] = set()
         self.called: set[str] = set()
         self.assigned: set[str] = set()
         self.read: set[str] = set()
@@ -88,8 +91,9 @@ class _Reader:
                 self.globals.add(value)
         elif name in ("LOAD_CONST", "LOAD_SMALL_INT"):
             self._key = item(value)
-            if isinstance(value, str) and "getattr" in self.globals:
+            if isinstance(value, str) and not self.globals.isdisjoint({"getattr", "hasattr"}):
                 self.loose.add(value)
+                self.asked.add(value)
         elif name == "BINARY_SUBSCR" or (name == "BINARY_OP" and instruction.argrepr == ITEM):
             self._loaded.add((None, key or ITEM))
         elif name == "STORE_SUBSCR":
@@ -116,6 +120,7 @@ class _Reader:
     def _inside(self, inner: Names) -> None:
         self.globals |= inner.globals
         self.loose |= inner.loose
+        self.asked |= inner.asked
         self.called |= inner.called
         self.assigned |= inner.assigned
         self.read |= inner.read
@@ -134,6 +139,6 @@ def names_of(code: CodeType) -> Names:
     """What a function, and the functions defined in it, read and assign."""
     found = _Reader(code)
     return Names(
-        frozenset(found.globals), dict(found.following), frozenset(found.loose), frozenset(found.called),
+        frozenset(found.globals), dict(found.following), frozenset(found.loose), frozenset(found.asked), frozenset(found.called),
         frozenset(found.assigned), frozenset(found.read), frozenset(found.counted),
     )  # fmt: skip

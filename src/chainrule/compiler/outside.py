@@ -63,6 +63,8 @@ class Outside:
             self.read_name(own, name, found)
         elif isinstance(found, (*SIMPLE, tuple, Handle)):
             self._read_of_class(type(module), name, found)
+        else:  # a method, say, in whose place the module may get one of its own
+            self.read_name(own, name, ABSENT)
 
     def read_name(self, space: Any, name: str, found: Any) -> None:
         """Likewise in a namespace."""

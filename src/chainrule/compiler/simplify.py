@@ -303,6 +303,32 @@ def _check_indices(op: Op, first: int) -> Rewrite:
     return rule
 
 
+def _check_divisor(op: Op) -> Rewrite:
+    """An integer that is data divides behind a check that it is not 0, as eager mode has it."""
+
+    def rule(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+        dividend, divisor = inputs
+        known = divisor.op is CONST and divisor.params["value"] != 0
+        if divisor.dtype.is_floating_point or divisor.dtype is dtypes.bool_ or known or _is_checked(divisor):
+            return None
+        is_zero = b.make(ew.eq, (divisor, b.const(0, divisor.dtype)))
+        place = b.make(
+            ew.cast, (is_zero,), {"dtype": dtypes.int64}
+        )  # the only place of an axis of 1, or the one behind it
+        place = b.make(indexing.check_index, (place,), {"size": 1, "least": 0, "divisor": True})
+        return b.make(
+            op, (dividend, b.make(ew.add, (divisor, b.make(ew.cast, (place,), {"dtype": divisor.dtype})))), params
+        )
+
+    return rule
+
+
+def _is_checked(divisor: Node) -> bool:
+    place = divisor.inputs[1] if divisor.op is ew.add else divisor
+    place = place.inputs[0] if place.op is ew.cast else place
+    return place.op is indexing.check_index and bool(place.params.get("divisor"))
+
+
 def _along(shape: graph.Shape, axis: int) -> tuple[int, ...]:
     return shape[axis : axis + 1]
 
@@ -333,6 +359,8 @@ RULES: dict[Op, Rewrite] = {
     ew.mul: _other(1.0, commutes=True),
     ew.div: lambda b, i, p: _other(1.0, commutes=False)(b, i, p) or _div(b, i, p),
     ew.sub: _other(0.0, commutes=False),
+    ew.floor_divide: _check_divisor(ew.floor_divide),
+    ew.remainder: _check_divisor(ew.remainder),
     ew.neg: _neg,
     ew.where: _where,
     shaping.reshape: _reshape,

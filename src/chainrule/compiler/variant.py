@@ -42,7 +42,7 @@ from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
 from chainrule.compiler.trace import Slot, Trace, graph_of, trace_function
 from chainrule.compiler.watch import Watched
-from chainrule.errors import IndexRangeError, InPlaceError, TraceError
+from chainrule.errors import DivisionByZeroError, IndexRangeError, InPlaceError, TraceError
 from chainrule.graph import Array, Node, Type
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, current, lifted, wrap
@@ -413,6 +413,8 @@ class Variant:
             if leaf._views is not None:
                 self._check_alias(leaf)
         arrays = [contiguous(leaves[at]._node.value) for at in self.positions]
+        if self.changed:
+            self._check_aliases(leaves)
         for i, _ in self.changed:
             arrays[i] = arrays[i].copy()
         self.hold[: len(arrays)] = arrays
@@ -436,6 +438,18 @@ class Variant:
                     f"compile: an argument of shape {leaf.shape} is a view of a tensor that the function changes, and would "
                     f"not see the change. Pass what tells the view (an index) and take the view inside, or pass .clone()."
                 )
+
+    def _check_aliases(self, leaves: Sequence[Handle]) -> None:
+        """Refuse two arguments that share elements of which one is changed: the other would keep the old values."""
+        elements = [{id(leaf)} | roots_of(leaf) for leaf in leaves]
+        for _, at in self.changed:
+            for other, its in zip(leaves, elements, strict=True):
+                if other is not leaves[at] and elements[at] & its:
+                    raise InPlaceError(
+                        f"compile: the function changes an argument of shape {leaves[at].shape} in place, and another, of "
+                        f"shape {other.shape}, is a view of it or of the same tensor, and would not see the change. Pass "
+                        f"what tells the view (an index) and take the view inside, or pass .clone()."
+                    )
 
     def _is_changed(self, handle: Handle) -> bool:
         return any(slot.current() is handle for slot in self.changes_placed)
@@ -556,6 +570,11 @@ class Variant:
         where = f"index{node.whereabouts()}"
         if step:
             where += f", step {step} of the loop"
+        if node.params.get("divisor"):
+            return DivisionByZeroError(
+                f"integers were divided by 0{node.whereabouts()}{f', step {step} of the loop' if step else ''}. Convert them "
+                f"with .float() for inf and NaN, or mask the zeros out."
+            )
         size, least = node.params["size"], node.params["least"]
         return IndexRangeError(
             f"{where}: an index is out of range for an axis of size {size}: it must be in [{least}, {size - 1}]. "

@@ -116,18 +116,19 @@ put = Op(
 
 
 # -- check_index: made by the compiler in front of every index that is data ---------------------------
-# The least index is -size where negative ones count from the end, and 0 where they are nothing: labels, categories.
-def _numpy_check(index: Any, size: int, least: int) -> Any:
+# The least index is -size where negative ones count from the end, and 0 where they are nothing: labels, categories. A
+# divisor's place is behind the end of an axis of 1 where it is 0.
+def _numpy_check(index: Any, size: int, least: int, divisor: bool = False) -> Any:
     (checked,) = _in_range("index", np.empty((size, 0)), (index if least < 0 else np.where(index < 0, size, index),))
     return np.where(checked < 0, checked + size, checked)
 
 
 check_index = Op(
     "check_index", "elementwise",
-    infer=lambda index, *, size, least: index.type,
+    infer=lambda index, *, size, least, divisor=False: index.type,
     numpy=_numpy_check,
     vjp=(None,),
-    lower=lambda e, index, size, least: e.wrap_index(index, size) if least < 0 else index,
+    lower=lambda e, index, size, least, divisor=False: e.wrap_index(index, size) if least < 0 else index,
 )  # fmt: skip
 
 OPS = [take, put_add, put, check_index]

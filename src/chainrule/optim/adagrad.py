@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from chainrule.errors import SettingError
 from chainrule.optim import rules
 from chainrule.optim.optimizer import Group, Optimizer, check_number, setting
 from chainrule.tensor import Tensor
@@ -48,6 +51,12 @@ class Adagrad(Optimizer):
     def check(self, group: Group) -> None:
         for name in ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"):
             check_number("Adagrad", name, group[name])
+        most = min((float(np.finfo(p.dtype.numpy).max) for p in group["params"]), default=np.inf)
+        if group["initial_accumulator_value"] > most:
+            raise SettingError(
+                f"Adagrad: initial_accumulator_value must be a number that the parameters' dtype holds, at most {most:.3g}, got "
+                f"{group['initial_accumulator_value']!r}."
+            )
 
     def start(self, slot: str, group: Group, parameter: Tensor) -> Tensor:
         return full_like(parameter, group["initial_accumulator_value"])

@@ -14,7 +14,7 @@ from chainrule.compiler.trace import guard, live
 from chainrule.errors import SettingError, TraceError
 from chainrule.optim import saved
 from chainrule.optim.rules import Rule, update
-from chainrule.optim.state import Slots, State
+from chainrule.optim.state import Listed, Slots, State
 from chainrule.optim.together import batches, update_together
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import zeros, zeros_like
@@ -40,6 +40,9 @@ class Settings(dict[str, Any]):
                 f"cr.compile: the setting {name!r} of an optimizer was assigned inside the function, which Python runs only "
                 f"when it is traced. Change it after the call: the next one reads it anew."
             )
+        if name == "params":
+            value = Listed(value)
+            guards.changed()
         super().__setitem__(name, value)
 
 
@@ -64,10 +67,11 @@ class Optimizer:
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self._state = State()
-        self.param_groups: list[Group] = []
+        self._groups = Listed()
         self._layout = 0  # changes whenever a compiled step would no longer know all the state
         self._looked = 0  # how often anything had changed when the state was last compared, with what it was then
         self._last: dict[Tensor, dict[str, Tensor]] = {}
+        self._grouped: list[list[Any]] = []  # each group with its parameters
         self._parted: dict[Tensor, Tensor] = {}  # counters of those left behind, and which each was shared before
         self._given: Sequence[Any] | None = None  # rates in place of the groups' own
         self._used: list[Used] | None = None  # whoever wants to know
@@ -93,6 +97,16 @@ class Optimizer:
 
     # ---------------------------------------------------------------- groups and state
 
+    @property
+    def param_groups(self) -> list[Group]:
+        """The groups, each a dict of its ``params`` and settings; take some out, or put others there, between two steps."""
+        return self._groups
+
+    @param_groups.setter
+    def param_groups(self, groups: Sequence[Group]) -> None:
+        self._groups = Listed(groups)
+        guards.changed()
+
     def add_param_group(self, param_group: Group) -> None:
         """Optimize further tensors, with settings of their own where ``param_group`` has them.
 
@@ -116,7 +130,7 @@ class Optimizer:
         if not known.isdisjoint(params):
             raise SettingError(f"{name}: a parameter stands in two groups. Give each parameter to one group only.")
         settings = {**self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
-        group = Settings(params=params, **{name: saved.plain(value) for name, value in settings.items()})
+        group = Settings(params=Listed(params), **{name: saved.plain(value) for name, value in settings.items()})
         self.check(group)
         self.param_groups.append(group)
         self._layout += 1
@@ -179,12 +193,12 @@ class Optimizer:
             self._layout += 1
 
     def _laid_out(self) -> int:
-        """Another number once the user has cleared, exchanged or removed some of the state."""
+        """Another number once the user has cleared, exchanged or removed some of the state, or of the parameters."""
         if self._looked != guards.latest:
             self._looked = guards.latest
-            now = self.layout()
-            if not same_layout(now, self._last):
-                self._layout, self._last = self._layout + 1, now
+            now, grouped = self.layout(), [[group, *group["params"]] for group in self._groups]
+            if not _same_groups(grouped, self._grouped) or not same_layout(now, self._last):
+                self._layout, self._last, self._grouped = self._layout + 1, now, grouped
         return self._layout
 
     def parted(self, counter: Tensor, other: Tensor) -> bool:
@@ -416,3 +430,9 @@ def _checked_params(name: str, params: Any) -> list[Tensor]:
     if len(set(given)) != len(given):
         raise SettingError(f"{name}: a parameter was given twice and would be updated twice. Give each one once.")
     return given
+
+
+def _same_groups(now: list[list[Any]], before: list[list[Any]]) -> bool:
+    return list(map(len, now)) == list(map(len, before)) and all(
+        one is other for a, b in zip(now, before, strict=True) for one, other in zip(a, b, strict=True)
+    )

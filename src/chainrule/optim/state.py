@@ -1,4 +1,4 @@
-"""The state of an optimizer, which counts what changes it: a step compiled for one state must look again."""
+"""The state and groups of an optimizer, which count what changes them: a step compiled for others must look again."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ class State(defaultdict[Tensor, Slots]):
         return State, (dict(self),)
 
 
+class Listed(list[Any]):
+    """The groups of an optimizer, or the parameters of a group."""
+
+    __slots__ = ()
+
+
 def _counting(kind: type[Any], name: str) -> Callable[..., Any]:
     method = getattr(kind, name)
 
@@ -43,3 +49,8 @@ def _counting(kind: type[Any], name: str) -> Callable[..., Any]:
 for _kind in (Slots, State):
     for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
         setattr(_kind, _name, _counting(_kind, _name))
+for _name in (
+    "__setitem__", "__delitem__", "__iadd__", "__imul__", "append", "clear", "extend", "insert", "pop", "remove", "reverse",
+    "sort",
+):  # fmt: skip
+    setattr(Listed, _name, _counting(Listed, _name))

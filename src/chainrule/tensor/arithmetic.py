@@ -187,8 +187,12 @@ class Arithmetic(Casting):
         if rounding_mode == "floor":
             return self // other
         if rounding_mode == "trunc":
-            whole = (self / other).trunc().to(common_dtype([self, as_operand(other, "div")]))
-            return _not_by_zero("div", whole, other)
+            if common_dtype([self, as_operand(other, "div")]).is_floating_point:
+                return (self / other).trunc()
+            floor = self // other
+            return floor + ((floor < 0) & (floor * other != self)).to(
+                floor.dtype
+            )  # exact, as a quotient of floats is not
         raise ValueError(f"{who('div')}: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}.")
 
     true_divide = divide = div
@@ -197,7 +201,7 @@ class Arithmetic(Casting):
         """The largest whole number not above x / other.
 
         Raises:
-            DivisionByZeroError: an integer divided by 0. (Inside ``cr.compile``, where no value is known, it is 0.)
+            DivisionByZeroError: an integer divided by 0.
 
         >>> import chainrule as cr
         >>> cr.tensor([7, -7]).floor_divide(2)
@@ -209,7 +213,7 @@ class Arithmetic(Casting):
         """x - other * floor(x / other), of the sign of `other`.
 
         Raises:
-            DivisionByZeroError: an integer divided by 0. (Inside ``cr.compile``, where no value is known, it is 0.)
+            DivisionByZeroError: an integer divided by 0.
 
         >>> import chainrule as cr
         >>> cr.tensor([5, -5]).remainder(3)

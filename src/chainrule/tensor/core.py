@@ -7,6 +7,7 @@ that names a new node when the step ends) and every saved value safe from later 
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 import threading
@@ -79,6 +80,8 @@ class Handle:
     @property
     def requires_grad(self) -> bool:
         """Whether backward computes a gradient for (or through) this tensor."""
+        if graph._local.trace is not None:
+            return lifted(self).requires_grad  # a tensor from outside: a program made for this answer must look again
         return self._node.requires_grad
 
     @requires_grad.setter
@@ -464,6 +467,41 @@ def number(value: object, name: str, what: str) -> float | int:
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
         return int(value) if isinstance(value, numbers.Integral) else float(value)
     raise DtypeError(f"{graph.who(name)}: {what} must be a number, got {value!r}. Use float(...).")
+
+
+def check_fits(value: Any, dtype: DType, name: str) -> None:
+    """Raise unless a number can be held by a dtype, as where PyTorch converts one that is written out.
+
+    Unsigned integers take what is negative around the end, as there.
+
+    Args:
+        value: a number, or an array of some.
+
+    Raises:
+        DtypeError: it is beyond the dtype's range, or no number where the dtype holds integers.
+    """
+    most: Number = math.inf
+    if dtype.is_integer:
+        most = int(np.iinfo(dtype.numpy).max)
+        least: Number = min(-most, int(np.iinfo(dtype.numpy).min))
+    else:
+        most = float(np.finfo(dtype.numpy).max) if dtype.is_floating_point else most
+        least = -most
+    wrong = _beyond(np.asarray(value), least, most, dtype.is_integer)
+    if wrong is not None:
+        raise DtypeError(
+            f"{graph.who(name)}: the number {wrong} does not fit {dtype.name}. Use another dtype, or bring it into the range."
+        )
+
+
+def _beyond(value: Array, least: Number, most: Number, whole: bool) -> Number | None:
+    """The first that is out of the range; infinity and NaN are floats, but no integers."""
+    if not value.size or value.dtype.kind not in "iuf":
+        return None
+    with np.errstate(invalid="ignore"):
+        wrong = ~((value > least - 1) & (value < most + 1)) if whole else np.isfinite(value) & (np.abs(value) > most)
+    found: Number | None = value[wrong].flat[0].item() if wrong.any() else None
+    return found
 
 
 def axes(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from chainrule.graph import Array, Shape
 from chainrule.names import takes_keywords
 from chainrule.ops import random
 from chainrule.ops import shaping as shaping_ops
-from chainrule.tensor.core import Handle, Number, apply, integer, number, scalar, wrap
+from chainrule.tensor.core import Handle, Number, apply, check_fits, integer, number, scalar, wrap
 from chainrule.tensor.memory import copied
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def _as_array(data: Any, dtype: object) -> tuple[Array, DType]:
         wanted = dtypes.as_dtype(array.dtype)
     else:
         wanted = dtypes.promote(_kinds(data)) if array.size else dtypes.float32
+    if dtype is not None and wanted.is_integer and not numbers and not isinstance(data, np.ndarray):
+        check_fits(array, wanted, "tensor")
     with np.errstate(all="ignore"):
         return array.astype(wanted.numpy, order="C", copy=False), wanted
 
@@ -183,12 +185,14 @@ def full(
     if not isinstance(fill_value, (bool, np.bool_)):
         fill_value = number(fill_value, "full", "fill_value")
     wanted = dtypes.as_dtype(dtype if dtype is not None else type(fill_value))
+    if fill_value:
+        check_fits(fill_value, wanted, "full")
     shape = sizes_of(size)
     if graph.tracing():
         one = scalar(fill_value, wanted)
         result = apply(shaping_ops.expand, one, shape=shape) if shape else one
     else:
-        filler = graph.const(fill_value, wanted).value  # out of range, it wraps around as in a trace
+        filler = graph.const(fill_value, wanted).value
         plain = filler == 0 and not np.signbit(filler) if wanted.is_floating_point else filler == 0
         value = np.zeros(shape, wanted.numpy) if plain else np.full(shape, filler)
         result = wrap(graph.leaf(value, wanted))

@@ -19,6 +19,7 @@ from chainrule.tensor.core import (
     apply,
     as_dtype_tensor,
     as_operand,
+    check_fits,
     common_dtype,
     elementwise,
     integer,
@@ -200,6 +201,8 @@ class Pointwise(Arithmetic):
         >>> x.masked_fill(x < 0, 0)
         tensor([1., 0.])
         """
+        if not self.dtype.is_floating_point and isinstance(value, (int, float)):
+            check_fits(value, self.dtype, "masked_fill")
         filler = as_dtype_tensor(as_operand(value, "masked_fill"), self.dtype)
         return elementwise_where(mask, filler._tensor, self._tensor)
 

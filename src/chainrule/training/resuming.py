@@ -13,6 +13,7 @@ from chainrule.training import saved
 from chainrule.training.position import Position
 from chainrule.training.record import digest
 from chainrule.training.session import Rows, Session
+from chainrule.training.settings import begun
 
 _INSTEAD = {
     "resume": "leave resume out to start a new training of these weights",
@@ -97,7 +98,7 @@ def of_rows(rows: Rows) -> str:
     return digest(*rows.arrays, *(rows.held_out.arrays if rows.held_out is not None else ()))
 
 
-def check(found: saved.Found, position: Position, rows: Rows, folder: str) -> None:
+def check(session: Session, found: saved.Found, position: Position, rows: Rows, folder: str) -> None:
     """Raise unless this is the training that the folder holds.
 
     Raises:
@@ -111,6 +112,20 @@ def check(found: saved.Found, position: Position, rows: Rows, folder: str) -> No
             f"fit: checkpoint={folder!r} holds a training on other rows (their hash differs): the data, or how they are "
             f"prepared, have changed since. Go on with the rows that it was begun with, or name a new folder."
         )
+    for was, now in zip(found.begun or (), begun(session.settings()), strict=False):
+        other = [key for key in was if key in now and not alike_settings(was[key], now[key])]
+        if other:
+            key = other[0]
+            warnings.warn(
+                f"fit: checkpoint={folder!r} goes on as it was begun, with {key}={was[key]!r}, and not with the "
+                f"{key}={now[key]!r} of this trainer. Name a new folder for a training with other settings.",
+                stacklevel=2,
+            )
+
+
+def alike_settings(was: object, now: object) -> bool:
+    """Equal, where one came from a file, which has lists for tuples."""
+    return (list(now) if isinstance(now, tuple) else now) == (list(was) if isinstance(was, tuple) else was)
 
 
 def check_same(before: Position, now: Position, what: str) -> None:

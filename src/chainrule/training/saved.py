@@ -12,9 +12,10 @@ from typing import Any
 
 from chainrule import dtypes
 from chainrule.errors import DamagedFileError, SettingError, StateDictError
-from chainrule.files.document import Fields
+from chainrule.files.document import Fields, is_plain
 from chainrule.files.writing import shown
 from chainrule.nn import state as module_state
+from chainrule.nn.meaning import name_of
 from chainrule.optim import saved as optimizer_state
 from chainrule.tensor import Tensor
 from chainrule.tensor.functions import no_grad
@@ -50,6 +51,9 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True, r
         "training": session.identity,
         "optimizer": checkpoints.flatten(session.optimizer.state_dict(), "optimizer", tensors),
         "optimizer_name": type(session.optimizer).__name__,
+        "loss": name_of(session.loss),
+        "modules": {name: type(module).__name__ for name, module in session.members().modules},
+        "begun": session.begun,
         "schedules": [type(schedule).__name__ for schedule in session.schedules.all],
         "settings": checkpoints.flatten(session.settings().as_dict(), "settings", tensors),
         "position": asdict(session.position) if session.position is not None else None,
@@ -76,6 +80,7 @@ class Found:
     training: str
     callbacks: list[dict[str, Any]]
     data: str | None
+    begun: list[dict[str, Any]] | None
 
 
 def load(session: Session, path: str | os.PathLike[str], recorded: bool = False) -> None:
@@ -104,6 +109,7 @@ def take_over(session: Session, found: Found) -> None:
         raise
     session.position, session.history, session.start, session.standing = found.position, found.history, None, None
     session.known_as, session.carried, session.data = found.training, found.callbacks, found.data
+    session.begun = found.begun
 
 
 def _put(session: Session, found: Found) -> None:
@@ -154,6 +160,7 @@ def read(session: Session, path: str | os.PathLike[str], recorded: bool = False)
         weights, gradients, {name: _stream(path, name, tensors) for name in STREAMS}, beside, optimizer,
         session.fitting(Fields(settings, f"{path}: settings")), position, History.read(fields.fields("history")),
         fields.text("training"), _callbacks(path, fields, tensors), fields.text("data") if fields.has("data") else None,
+        _begun(fields),
     )  # fmt: skip
     possible.check_state(fields.source, slots.values())
     metrics = fields.items("metrics", lambda name: isinstance(name, str), "a list of names")
@@ -173,6 +180,19 @@ def _callbacks(path: object, fields: Fields, tensors: Mapping[str, Tensor]) -> l
         saved.text("kind")
         saved.fields("state")
     return list(found)
+
+
+def _begun(fields: Fields) -> list[dict[str, Any]] | None:
+    """The settings of each group when the training began."""
+    if not fields.has("begun"):
+        return None
+    found = fields.items("begun")
+    for number, one in enumerate(found):
+        group = Fields(one, f"{fields.source}: begun[{number}]")
+        for key in group.names():
+            if not is_plain(group.required(key)):
+                group.refuse(key, "a plain value", group.required(key))
+    return found
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -226,12 +246,31 @@ def _check_kinds(session: Session, path: str | os.PathLike[str], fields: Fields)
             f"load: {path} holds the state of {given[:40]}, this trainer has {optimizer}. "
             f"Build the optimizer as it was when it was saved."
         )
+    loss = name_of(session.loss)
+    if fields.has("loss") and fields.text("loss") != loss:
+        raise SettingError(
+            f"load: {path} holds a training with the loss {fields.text('loss')[:40]}, this trainer has {loss}. "
+            f"Build the trainer as it was when it was saved."
+        )
+    if fields.has("modules"):
+        _check_modules(path, fields.fields("modules"), {n: type(m).__name__ for n, m in session.members().modules})
     found = fields.items("schedules", lambda name: isinstance(name, str), "a list of names")
     if found != schedules:
         raise SettingError(
             f"load: {path} holds the schedules {_listed(found)}, this trainer has {_listed(schedules)}. "
             f"Build the trainer as it was when it was saved, with Trainer(..., scheduler=...)."
         )
+
+
+def _check_modules(path: str | os.PathLike[str], found: Fields, own: Mapping[str, str]) -> None:
+    """Raise unless model and loss consist of modules of the kinds that they had."""
+    for name in [*found.names(), *own]:
+        was, now = found.text(name) if found.has(name) else "nothing", own.get(name, "nothing")
+        if was != now:
+            raise SettingError(
+                f"load: {path} holds a training with {was[:40]} as {name[:80]!r}, this one has {now}. Build model and loss as "
+                f"they were when it was saved."
+            )
 
 
 def _listed(names: list[str]) -> str:

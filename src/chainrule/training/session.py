@@ -137,6 +137,7 @@ class Session:
         aside: the stream of everything else during a `fit`: validation and callbacks. So neither moves the steps' own.
         position: how far it is; None before the first `fit`.
         start: where the latest `fit` began; a loaded training has none.
+        begun: the settings of the optimizer's groups then; a loaded training has those of its file.
         rows: what the latest `fit` was given.
         data: a name for the contents of those rows, where somebody asked for it.
         listeners: the callbacks, while a `fit` runs.
@@ -176,6 +177,7 @@ class Session:
         self.programs: dict[str, steps.Program] = {}
         self.modes: dict[str, bool] | None = None
         self.standing: Standing | None = None
+        self.begun: list[dict[str, Any]] | None = None
         self.known_as: str | None = None  # its identity, once somebody asked or a file said
         self._shapes: dict[tuple[Any, ...], Any] = {}
         self._members: Members | None = None
@@ -371,13 +373,16 @@ class Session:
             yield from self._lent()
 
     def _lent(self) -> Iterator[None]:
-        before, kept = self.now(), (self.history, self.start, self.standing, self.modes, self.known_as, self.carried)
+        before, kept = (
+            self.now(),
+            (self.history, self.start, self.standing, self.modes, self.known_as, self.carried, self.begun),
+        )
         modes = [(module, module.training) for _, module in self.members().modules]
         self.history = History()
         try:
             yield
         finally:
-            self.history, self.start, self.standing, self.modes, self.known_as, self.carried = kept
+            self.history, self.start, self.standing, self.modes, self.known_as, self.carried, self.begun = kept
             self.go_to(before)
             for module, was in modes:
                 module.training = was
@@ -466,13 +471,31 @@ class Session:
     @contextmanager
     def beginning(self) -> Iterator[None]:
         """A training that cannot begin inside the block leaves the one before as it was."""
-        kept = self.position, self.history, self.start, self.standing, self.modes, self.known_as, self.carried
+        kept = (
+            self.position,
+            self.history,
+            self.start,
+            self.standing,
+            self.modes,
+            self.known_as,
+            self.carried,
+            self.begun,
+        )
         gradients = state.gradients(state.optimized(self.optimizer))
         streams = state.values([self.random.state, self.aside.state])
         try:
             yield
         except BaseException:
-            self.position, self.history, self.start, self.standing, self.modes, self.known_as, self.carried = kept
+            (
+                self.position,
+                self.history,
+                self.start,
+                self.standing,
+                self.modes,
+                self.known_as,
+                self.carried,
+                self.begun,
+            ) = kept
             state.restore(streams)
             state.restore_gradients(gradients)
             raise
@@ -484,6 +507,7 @@ class Session:
         self.random.manual_seed(position.seed)
         self.aside.manual_seed(position.seed ^ ASIDE)
         self.standing = self.start = self.now()
+        self.begun = settings.begun(self.start.settings)
         self.known_as = None
 
     def variation(self, loss: Metric, optimizer: Optimizer, max_norm: float | None) -> Session:

@@ -49,6 +49,12 @@ def groups_of(optimizer: Optimizer) -> list[Plain]:
     return [{k: _kept(value) for k, value in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
+def begun(now: Settings) -> list[Plain]:
+    """What a training is begun with and a user sets: of each group, and last the norm that gradients are clipped to."""
+    groups = [{key: value for key, value in group.items() if is_plain(value)} for group in now.groups]
+    return [*groups, {"max_norm": now.max_norm}]
+
+
 def fitting(own: Settings, saved: Fields, handles: Mapping[str, Tensor]) -> Settings:
     """The settings of a file, each what may take the place of the one that is there.
 

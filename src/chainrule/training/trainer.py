@@ -270,7 +270,7 @@ class Trainer(Explained):
         found = resuming.newest(self.session, folder)
         if found is None:
             return False
-        resuming.check(found, position, rows, folder)
+        resuming.check(self.session, found, position, rows, folder)
         saved.take_over(self.session, found)
         self._fed = None
         return True
