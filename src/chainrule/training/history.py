@@ -114,9 +114,9 @@ class History(Mapping[str, list[float]]):
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.items())
         return f"<History: {self.epochs} epochs{', interrupted' if self.interrupted else ''}; last: {last or 'none'}>"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Everything, as plain lists and numbers; NaN and infinity as None, which JSON has."""
-        columns = {k: [x if math.isfinite(x) else None for x in values] for k, values in self.items()}
+    def as_dict(self, exact: bool = False) -> dict[str, Any]:
+        """Everything, as plain lists and numbers; NaN and infinity as None, which JSON has, or (`exact`) as they are."""
+        columns = {k: [x if exact or math.isfinite(x) else None for x in values] for k, values in self.items()}
         return {**columns, "epochs": self.epochs, "steps": self.steps, "interrupted": self.interrupted}
 
     def to_json(self) -> str:
@@ -135,7 +135,9 @@ class History(Mapping[str, list[float]]):
         epochs = saved.whole("epochs")
         for name in saved.names():
             if name not in ("epochs", "steps", "interrupted"):
-                values = saved.items(name, lambda x: x is None or is_number(x), "a list of numbers")
+                values = saved.items(
+                    name, lambda x: x is None or is_number(x) or isinstance(x, float), "a list of numbers"
+                )
                 if len(values) != epochs:
                     saved.refuse(name, f"a list of {epochs} numbers, one for each epoch", values)
                 history._measures[name] = [math.nan if x is None else float(x) for x in values]

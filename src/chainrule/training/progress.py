@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import IO, Any
 
 from chainrule.errors import SettingError
+
+LONG = 10.0  # seconds that are worth a word on how much is left
 
 
 class Silent:
@@ -35,13 +38,16 @@ class Lines(Silent):
     """One line an epoch, for logs and pipes."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self.stream, self.epochs = stream, 0
+        self.stream, self.epochs, self.done, self.began = stream, 0, 0, 0.0
 
     def start(self, epochs: int, done: int, steps: int) -> None:
-        self.epochs = epochs
+        self.epochs, self.done, self.began = epochs, done, time.perf_counter()
 
     def epoch(self, done: int, measured: Mapping[str, float]) -> None:
-        self.say(f"epoch {done + 1:>{len(str(self.epochs))}}/{self.epochs}  {_shown(measured)}")
+        each = (time.perf_counter() - self.began) / (done + 1 - self.done)
+        left = each * (self.epochs - done - 1)
+        rest = f"  {_span(left)} left" if left >= LONG else ""
+        self.say(f"epoch {done + 1:>{len(str(self.epochs))}}/{self.epochs}  {_shown(measured)}{rest}")
 
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
@@ -58,7 +64,8 @@ class Bar(Silent):
         whole, rest = partial(Column, no_wrap=True), Column(no_wrap=True, ratio=1, overflow="ellipsis")
         self._progress = Progress(
             BarColumn(12, table_column=whole()), MofNCompleteColumn(table_column=whole()),
-            TextColumn("epochs", table_column=whole()), TimeRemainingColumn(table_column=whole()),
+            TextColumn("epochs", table_column=whole()), TextColumn("{task.fields[rate]}", table_column=whole()),
+            TimeRemainingColumn(table_column=whole()),
             TextColumn("{task.fields[measured]}", table_column=rest), console=Console(file=stream), expand=True,
         )  # fmt: skip
         self._steps = 1
@@ -66,11 +73,16 @@ class Bar(Silent):
 
     def start(self, epochs: int, done: int, steps: int) -> None:
         self._steps = max(1, steps)
-        self._task = self._progress.add_task("training", total=epochs, completed=done, measured="")
+        self._task = self._progress.add_task("training", total=epochs, completed=done, measured="", rate="")
+        self._done, self._began = done, time.perf_counter()
         self._progress.start()
 
     def advance(self, epoch: int, step: int, loss: float) -> None:
-        self._progress.update(self._task, completed=epoch + step / self._steps)
+        done = epoch + step / self._steps
+        rate = (done - self._done) * self._steps / max(time.perf_counter() - self._began, 1e-9)
+        self._progress.update(
+            self._task, completed=done, rate=f"{rate:,.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s"
+        )
 
     def epoch(self, done: int, measured: Mapping[str, float]) -> None:
         self._progress.update(self._task, completed=done + 1, measured=_shown(measured))
@@ -96,6 +108,12 @@ def report(progress: bool | IO[str] | Silent) -> Silent:
     if not hasattr(stream, "write"):
         raise SettingError(f"fit: progress must be True, False or a stream to write to, got {progress!r}.")
     return Bar(stream) if getattr(stream, "isatty", lambda: False)() else Lines(stream)
+
+
+def _span(seconds: float) -> str:
+    """``1:02:03``, or ``2:03`` below an hour."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def as_text(value: float) -> str:

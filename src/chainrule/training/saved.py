@@ -57,7 +57,7 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True, r
         "schedules": [type(schedule).__name__ for schedule in session.schedules.all],
         "settings": checkpoints.flatten(session.settings().as_dict(), "settings", tensors),
         "position": asdict(session.position) if session.position is not None else None,
-        "history": session.history.as_dict(),
+        "history": session.history.as_dict(exact=True),
         "metrics": list(session.metrics),
         "callbacks": checkpoints.flatten(session.callbacks_state(), "callbacks", tensors),
         "data": session.data,

@@ -1,6 +1,7 @@
 """The other callbacks: logs, limits of time, frozen layers, averaged weights; and the history as a table and a picture."""
 
 import csv
+import io
 import math
 
 import numpy as np
@@ -24,6 +25,7 @@ from chainrule.callbacks import (
 )  # fmt: skip
 from chainrule.errors import SettingError
 from chainrule.training import History, Trainer, stretch
+from chainrule.training.progress import Lines
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((103, 6)).astype(np.float32)
@@ -270,3 +272,29 @@ def test_the_history_is_a_picture(tmp_path):
     assert not math.isnan(lines["training"][0])
     with pytest.raises(SettingError, match="there is no epoch yet"):
         History().plot()
+
+
+def test_infinite_measures_come_back_as_they_are(tmp_path):
+    def infinite(output, target):
+        return output.abs().sum() * 1e38 * 1e38
+
+    def trainer():
+        model = nn.Linear(6, 2)
+        return Trainer(model, F.cross_entropy, optim.SGD(model.parameters(), lr=0.1), [infinite])
+
+    one, other = trainer(), trainer()
+    fit(one, 2)
+    assert one.history["infinite"] == [math.inf, math.inf]
+    one.save(tmp_path / "saved")
+    other.load(tmp_path / "saved")
+    assert other.history["infinite"] == [math.inf, math.inf]
+
+
+def test_lines_tell_how_much_time_is_left(monkeypatch):
+    shown = io.StringIO()
+    clock = iter([0.0, 90.0, 180.0, 270.0])
+    monkeypatch.setattr("chainrule.training.progress.time.perf_counter", lambda: next(clock))
+    lines = Lines(shown)
+    lines.start(100, 0, 7)
+    lines.epoch(0, {"loss": 0.5, "seconds": 90.0})
+    assert shown.getvalue() == "epoch   1/100  loss 0.5000  90.00 s  2:28:30 left\n"
