@@ -403,7 +403,7 @@ def _const(value: float | int | bool, dtype: DType) -> Node:
 def _wrapped(value: float | int | bool, dtype: DType) -> Array:
     """A number out of the dtype's range: integers wrap around, as in PyTorch."""
     array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "bif":  # unsigned: beyond int64
         raise DtypeError(f"{who('const')}: the number {value} does not fit {dtype.name}. Use a float.")
     result: Array = _local.quiet(array.astype, dtype.numpy)
     return result

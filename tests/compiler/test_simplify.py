@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule import Tensor, graph
+from chainrule import Tensor, graph, nn
 from chainrule.compiler.program import Program
 from chainrule.compiler.simplify import simplify
 from chainrule.graph import Graph
@@ -174,3 +174,20 @@ def test_two_draws_are_two_draws() -> None:
     generator = cr.Generator(0)
     a, b = cr.compile(lambda: (cr.rand(5, generator=generator), cr.rand(5, generator=generator)))()
     assert a.tolist() != b.tolist()
+
+
+def test_a_long_chain_of_products_is_turned_product_by_product():
+    layers = [nn.Linear(3, 3) for _ in range(250)]
+    x, y = cr.randn(4, 3), cr.randn(4, 3)
+
+    @cr.compile
+    def step(x, y):
+        for layer in layers:
+            x = layer(x)
+        loss = ((x - y) ** 2).mean()
+        loss.backward()
+        return loss
+
+    step(x, y)
+    products = step.show("graph").count("= matmul(")
+    assert products == 3 * 250 - 1  # forward, gradient and weight's gradient; the rows need none

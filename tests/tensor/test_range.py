@@ -67,3 +67,9 @@ def test_the_message_and_floats():
 def test_inside_a_trace_too():
     with pytest.raises(DtypeError, match="does not fit uint8"):
         cr.compile(lambda x: x + cr.full((2,), 300, dtype=cr.uint8))(cr.zeros(2, dtype=cr.uint8))
+
+
+@pytest.mark.parametrize("value", [2**63, 2**80, -(2**63) - 1])
+def test_operands_beyond_64_bits(value):
+    with pytest.raises(DtypeError, match=rf"the number {value} does not fit int64"):
+        cr.tensor([1, 2]) + value

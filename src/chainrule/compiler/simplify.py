@@ -197,7 +197,9 @@ def _permute(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> No
     if x.op is shaping.permute:
         return b.make(shaping.permute, x.inputs, {"dims": tuple(x.params["dims"][axis] for axis in dims)})
     swapped = (*range(len(dims) - 2), len(dims) - 1, len(dims) - 2)
-    once = b.origin is not None and b.origin.op is shaping.permute and b.origin.inputs[0] in b.read_once
+    # Of the product that the user's own permute is of, and not of its factors in turn: each has readers of its own.
+    of = b.origin.inputs[0] if b.origin is not None and b.origin.op is shaping.permute else None
+    once = of in b.read_once and b.image.get(of) is x
     if x.op is contraction.matmul and dims == swapped and once:  # (A B)^T = B^T A^T: written in the order it is read
         left, right = (_transposed(b, factor) for factor in x.inputs)
         return b.make(contraction.matmul, (right, left))
