@@ -91,13 +91,13 @@ class StateDictError(ChainruleError, RuntimeError):
     """Saved state that does not fit the module or optimizer it is loaded into."""
 
 
-def unknown_name(kind: str, name: object, known: list[str]) -> UnknownNameError:
-    """The error for a name that is not in a table, with the nearest names first."""
+def unknown_name(kind: str, name: object, known: list[str], elsewhere: str = "") -> UnknownNameError:
+    """The error for a name that is not in a table, with the nearest names first, or what is known of it `elsewhere`."""
     import difflib
 
     shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:70]}..."
     near = difflib.get_close_matches(str(name), known, n=3)
     if not near and isinstance(name, str) and len(name) > 1:  # cut short, as acc is of accuracy
         near = [full for full in known if full.startswith(name.lower())][:3]
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = f" {elsewhere}" if elsewhere else f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UnknownNameError(f"unknown {kind} {shown}.{hint} Known: {', '.join(sorted(known))}.")

@@ -191,9 +191,7 @@ def test_a_loop_over_arguments_changed_in_place() -> None:
     )
 
 
-OUT_OF_RANGE = (
-    "an index is out of range for an axis of size 3: it must be in [-3, 2]. Check the indices (labels start at 0)."
-)
+OUT_OF_RANGE = "an index is out of range for an axis of size 3: it must be in [-3, 2]. Check the indices; if they are labels, there are 3 classes: number them from 0, or widen the last layer."
 
 
 @pytest.mark.parametrize("bad", [3, -4, 2**40, -(2**40)])

@@ -578,7 +578,7 @@ class Variant:
         size, least = node.params["size"], node.params["least"]
         return IndexRangeError(
             f"{where}: an index is out of range for an axis of size {size}: it must be in [{least}, {size - 1}]. "
-            f"Check the indices (labels start at 0)."
+            f"Check the indices; if they are labels, there are {size} classes: number them from 0, or widen the last layer."
         )
 
     def _finish(self, leaves: Sequence[Handle], results: list[Node]) -> Any:

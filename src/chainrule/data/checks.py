@@ -27,7 +27,7 @@ def as_array(data: object, who: str) -> Array:
         array = np.asarray(data.detach() if isinstance(data, Tensor) else data)
     except ValueError:  # rows of different lengths
         raise DataError(
-            f"{who} must be a rectangular array, got rows of different lengths. Pad or cut them to one length."
+            f"{who} must be a rectangular array, got {_ragged(data)}. Pad or cut them to one length."
         ) from None
     if array.dtype.kind == "O" and array.ndim:
         array = _of_numbers(array, who)
@@ -43,6 +43,24 @@ def as_array(data: object, who: str) -> Array:
     if array.shape[0] == 0:
         raise DataError(f"{who} must have at least one row, got shape {array.shape}. Check how the data was loaded.")
     return array
+
+
+def shapes_in(data: object) -> str:
+    """The shapes of the arrays in a list, as text; empty where it is no list of arrays with axes."""
+    parts = [getattr(part, "shape", ()) for part in data] if isinstance(data, list) else [()]
+    shown = [str(tuple(shape)) for shape in parts[:4]] + (["..."] if len(parts) > 4 else [])
+    return " and ".join(shown) if all(len(shape) for shape in parts) else ""
+
+
+def _ragged(data: object) -> str:
+    shapes = shapes_in(data)
+    if not shapes or not isinstance(data, list):
+        return "rows of different lengths"
+    return (
+        f"a list of {len(data)} arrays of shapes {shapes}. A list is rows, one entry each; several inputs or targets go as a "
+        f"tuple (a, b) or a dict of arrays, to a model whose forward takes or gives so many. If these are rows, they have "
+        f"different lengths"
+    )
 
 
 def _check_one_array(data: object, who: str) -> None:

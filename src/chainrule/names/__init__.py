@@ -153,12 +153,17 @@ def takes_keywords(room: str) -> Callable[[F], F]:
 
 
 def renamed_keywords(table: Mapping[str, str]) -> Callable[[F], F]:
-    """Decorates a function whose TypeError for a keyword of other libraries' should say what it is called here."""
+    """Decorates a function whose TypeError for a keyword says what it is called here, or which one is spelled alike."""
 
     def explain(function: Callable[..., Any], given: Mapping[str, Any], error: TypeError) -> None:
+        known = [name for name in inspect.signature(function).parameters if name != "self"]
         for keyword in given:
-            if keyword in table and keyword not in inspect.signature(function).parameters:
-                raise TypeError(f"{function.__name__}: there is no keyword {keyword!r}. {table[keyword]}") from error
+            if keyword not in known:
+                near = difflib.get_close_matches(keyword, known, n=1)
+                hint = table.get(keyword) or (f"Did you mean {near[0]!r}?" if near else "")
+                if hint:
+                    name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+                    raise TypeError(f"{name}: there is no keyword {keyword!r}. {hint}") from error
 
     return _explained(explain)
 

@@ -157,6 +157,15 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
+_ELSEWHERE = {  # Keras's names
+    "mean_squared_error": "Here it is 'mse_loss'.",
+    "mean_absolute_error": "Here it is 'l1_loss'.",
+    "sparse_categorical_crossentropy": "Here it is 'cross_entropy', of logits: a model without a softmax at its end.",
+    "categorical_crossentropy": "Here it is 'cross_entropy', of logits: a model without a softmax at its end.",
+    "binary_crossentropy": "Here it is 'binary_cross_entropy' of probabilities, 'binary_cross_entropy_with_logits' of logits.",
+}
+
+
 def loss_by_name(name: str) -> Callable[..., Tensor]:
     """A loss of ``nn.functional`` by its name, which may lack the ending ``_loss``.
 
@@ -170,5 +179,5 @@ def loss_by_name(name: str) -> Callable[..., Tensor]:
     """
     found = LOSSES.get(name, LOSSES.get(f"{name}_loss"))
     if found is None:
-        raise unknown_name("loss", name, list(LOSSES))
+        raise unknown_name("loss", name, list(LOSSES), _ELSEWHERE.get(name, ""))
     return found

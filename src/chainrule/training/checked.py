@@ -117,7 +117,7 @@ class Checked:
         x, y = found[names[0]], found.get(names[1])
         with session.tried():
             loss = weighing(session.loss) if weighed else partial(objective, session.loss)
-            several.check(session.model, loss, session.metrics, x, y, who)
+            several.check(session.model, loss, session.metrics, x, y, who, session.loss)
         return x, y
 
     def _remember(self, key: tuple[Any, ...], given: Array, x: Array, y: Array) -> None:

@@ -20,6 +20,7 @@ from chainrule.data.checks import (
     check_shares,
     check_some_count,
     in_dtype,
+    shapes_in,
 )
 from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError, DataError, DtypeError, SettingError, ShapeError
@@ -101,6 +102,7 @@ def rows(
 def arrays(X: object, y: object, who: str, names: tuple[str, str]) -> tuple[Array, Array]:
     """X and y as arrays of numbers with as many rows."""
     _check_not_several(X, y, who, names[0])
+    _check_not_several(y, X, who, names[1])
     x_array, y_array = as_array(X, f"{who}: {names[0]}"), as_array(y, f"{who}: {names[1]}")
     check_same_length(x_array, y_array, who, *names)
     return x_array, y_array
@@ -161,15 +163,19 @@ def target(model: Module, loss: Function, meaning: Meaning | None, x: Array, y: 
     return np.asarray(_targets(model, loss, meaning, output, as_array([y], who), who)[0])
 
 
-def _check_not_several(X: object, y: object, who: str, name: str) -> None:
-    """A list of inputs has one entry for each input, and not for each row."""
-    parts: list[Any] = [getattr(part, "shape", ()) for part in X] if isinstance(X, list) else []
-    rows = (len(y),) if isinstance(y, (list, tuple)) else tuple(getattr(y, "shape", ()))[:1]
-    if parts and rows and len(parts) != rows[0] and all(len(shape) > 1 and shape[:1] == rows for shape in parts):
+def _check_not_several(data: object, other: object, who: str, name: str) -> None:
+    """A list of inputs or targets has one entry for each of them, and not for each row, of which `other` tells the number."""
+    shapes = shapes_in(data)
+    rows = (len(other),) if isinstance(other, (list, tuple)) else tuple(getattr(other, "shape", ()))[:1]
+    if not shapes or not rows or not isinstance(data, list) or len(data) == rows[0]:
+        return
+    if all(tuple(part.shape)[:1] == rows for part in data):
+        one = " One array is given as it is, without the list." if len(data) == 1 else ""
         raise DataError(
-            f"{who}: {name} must be one array with a row for each example, got a list of {len(parts)} arrays of shapes "
-            f"{' and '.join(map(str, parts))}. Join them along the columns (numpy.concatenate(..., axis=1)) and split "
-            f"them again in the model's forward."
+            f"{who}: {name} must be one array with a row for each example, got a list of {len(data)} arrays of shapes "
+            f"{shapes}: a list is rows.{one} Several inputs or targets go as a tuple (a, b) or a dict of arrays, to a "
+            f"model whose forward takes or gives so many; for a model of one, join them along the columns "
+            f"(numpy.concatenate(..., axis=1))."
         )
 
 

@@ -20,5 +20,25 @@ FIT: Final = {
     "random_state": "Use seed.",
     "eval_set": "Use validation_data=(X, y).",
     "lr": "The learning rate is the optimizer's.",
+    "steps_per_epoch": "An epoch is every row once: use batch_size, or fewer rows.",
+    "sample_weights": "Use sample_weight.",
+    "class_weights": "Use class_weight.",
+    "validation_freq": "Validation data are measured after every epoch: leave it out.",
+    "validation_steps": "All rows of validation_data are measured: leave it out.",
+    "initial_epoch": "Use resume=True, which goes on where the training stands.",
+    "criterion": "The loss is the Trainer's: Trainer(model, loss=...).",
+    "loss": "The loss is the Trainer's: Trainer(model, loss=...).",
+    "metrics": "The metrics are the Trainer's: Trainer(model, loss, optimizer, metrics=[...]).",
+    "optimizer": "The optimizer is the Trainer's: Trainer(model, loss, optimizer).",
+}
+TRAINER: Final = {
+    "criterion": "Use loss.",
+    "loss_fn": "Use loss.",
+    "optim": "Use optimizer.",
+    "learning_rate": "Use lr, beside an optimizer by its name.",
+    "epochs": "Give it to fit.",
+    "batch_size": "Give it to fit.",
+    "callbacks": "Give them to fit.",
+    "device": "There is only the CPU here: leave it out.",
 }
 MEASURE: Final = {**_DATA, "verbose": "Nothing is shown: leave it out."}

@@ -203,6 +203,12 @@ def told(loss: Any, meaning: Meaning | None, asker: str) -> Meaning:
     Raises:
         SettingError: it is not known.
     """
+    outputs = getattr(loss, "losses", None)
+    if meaning is None and isinstance(outputs, dict):
+        raise SettingError(
+            f"{asker} is for a model of one output, and here there is a loss for each of {', '.join(map(repr, outputs))}. "
+            f"Use predict, which gives all outputs, and .argmax(axis=1) of one with classes."
+        )
     if meaning is None:
         raise SettingError(
             f"{asker} needs to know what the outputs mean, and the loss {name_of(loss)} does not say. Build the trainer "

@@ -22,8 +22,9 @@ def check_optimizer(session: Session, who: str, warn: bool = True) -> None:
     after the optimizer was made.
 
     Raises:
-        SettingError: it holds none of them.
+        SettingError: it holds none of them, or all parameters of a training that begins are frozen.
     """
+    _check_trainable(session, who, warn)
     named = session.named()
     if not any(name.startswith(BESIDE) for name in named):
         return
@@ -49,6 +50,17 @@ def check_optimizer(session: Session, who: str, warn: bool = True) -> None:
             f"neither model nor loss: was a layer exchanged after the optimizer was made? Make the optimizer of "
             f"model.parameters() anew, or freeze what is not to be trained (requires_grad_(False))."
         )
+
+
+def _check_trainable(session: Session, who: str, begins: bool) -> None:
+    """Something is to be trained."""
+    own = list(session.model.parameters())
+    if not begins or not own or any(t.requires_grad for t in (*own, *state.optimized(session.optimizer))):
+        return
+    raise SettingError(
+        f"{who}: all {len(own)} parameters of the {type(session.model).__name__} are frozen (requires_grad is False), so there "
+        f"is nothing to train. Unfreeze them with model.requires_grad_(True), or some with model[-1].requires_grad_(True)."
+    )
 
 
 def _warn(text: str) -> None:

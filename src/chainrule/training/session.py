@@ -126,6 +126,22 @@ def _equal(a: Array, b: Array) -> bool:
     return a is b or (a.dtype == b.dtype and np.array_equal(a, b))
 
 
+def check_module(model: object) -> None:
+    """Raise `SettingError` unless it can be the model."""
+    if not isinstance(model, Module):
+        raise SettingError(
+            f"Trainer: model must be an nn.Module, got {type(model).__name__}{_whose(model)}. Pass an object such as "
+            f"nn.Sequential(...)."
+        )
+
+
+def _whose(value: object) -> str:
+    """What to add to the name of a class of PyTorch's, or of one made of it."""
+    if not any(base.__module__.partition(".")[0] == "torch" for base in type(value).__mro__):
+        return ""
+    return " of PyTorch's, whose tensors are not chainrule's (the names are the same: from chainrule import nn, optim)"
+
+
 class Session:
     """One training.
 
@@ -184,19 +200,22 @@ class Session:
 
     def check(self) -> None:
         """Raise `SettingError` unless model, loss, optimizer and clipping can be what they are."""
-        for name, value, kind, example in (
-            ("model", self.model, Module, "nn.Sequential(...)"),
-            ("optimizer", self.optimizer, Optimizer, "optim.Adam(model.parameters())"),
-        ):
-            if not isinstance(value, kind):
-                raise SettingError(
-                    f"Trainer: {name} must be {'an nn.Module' if kind is Module else 'an Optimizer'}, "
-                    f"got {type(value).__name__}. Pass an object such as {example}."
-                )
+        check_module(self.model)
+        if not isinstance(self.optimizer, Optimizer):
+            raise SettingError(
+                f"Trainer: optimizer must be an Optimizer, got {type(self.optimizer).__name__}{_whose(self.optimizer)}. Pass an "
+                f"object such as optim.Adam(model.parameters())."
+            )
         if not callable(self.loss) or isinstance(self.loss, type):
             raise SettingError(
                 f"Trainer: loss must be a function (output, target) -> Tensor, got {self.loss!r}. "
                 f"Pass F.cross_entropy or nn.CrossEntropyLoss(), for example."
+            )
+        if str(getattr(self.loss, "__module__", "")).partition(".")[0] == "torch":
+            named = getattr(self.loss, "__name__", type(self.loss).__name__)
+            raise SettingError(
+                f"Trainer: loss must be a function (output, target) -> Tensor of chainrule's tensors, got PyTorch's {named}. "
+                f"The names are the same here: nn.functional.mse_loss, nn.MSELoss()."
             )
         self.max_norm = _bound(self.max_norm)
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from chainrule.autodiff import trees
-from chainrule.data.checks import as_array, as_integers, in_dtype
-from chainrule.errors import DataError, SettingError, ShapeError
+from chainrule.data.checks import as_array, as_integers, in_dtype, shapes_in
+from chainrule.errors import ChainruleError, DataError, SettingError, ShapeError
 from chainrule.nn import Module, loss_by_name
 from chainrule.nn.compiled import CompiledModule
-from chainrule.nn.meaning import meaning_of
+from chainrule.nn.meaning import meaning_of, name_of
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import tensor
+from chainrule.tensor.creation import tensor, zeros
 from chainrule.tensor.functions import no_grad
 from chainrule.training.exact import is_exact, is_ranked, statistics_of
 from chainrule.training.metrics import Metric, resolve
@@ -72,7 +72,7 @@ def check_inputs(model: Callable[..., Any], x: Any, who: str) -> None:
         )
         raise DataError(
             f"{who}: X goes to forward({', '.join(signature.parameters)}), which does not take {came}: {error}. Name the inputs as "
-            f"forward does; or join the arrays along the columns (numpy.concatenate(..., axis=1)) for a model of one."
+            f"forward does, or pass a tuple in their order (a list is rows, not inputs); or join the arrays along the columns (numpy.concatenate(..., axis=1)) for a model of one."
         ) from None
 
 
@@ -111,9 +111,14 @@ def as_arrays(given: Mapping[str, Any], dtype: np.dtype[Any], who: str) -> dict[
     first, rows = found[0][0], len(found[0][1])
     for label, array in found:
         if len(array) != rows:
+            shapes = shapes_in(given.get(label))
             raise DataError(
                 f"{who}: {label} must have a row for each of {first}, which has {rows}, got {len(array)}. "
-                f"Check that they belong together."
+                + (
+                    f"It is a list of arrays of shapes {shapes}, and a list is rows: several go as a tuple (a, b) or a dict."
+                    if shapes
+                    else "Check that they belong together."
+                )
             )
     arrays = iter([_converted(array, dtype, f"{who}: {label}") for label, array in found])
     return {name: _filled(tree, arrays) for name, tree in given.items()}
@@ -204,8 +209,11 @@ def _names(keys: Any) -> str:
     return ", ".join(map(repr, keys))
 
 
-def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any, who: str) -> None:
+def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any, who: str, own: Loss) -> None:
     """One small eager pass: the model takes these rows, and loss and metrics its outputs and these targets.
+
+    Args:
+        own: the loss as the user gave it.
 
     Raises:
         ShapeError: an output has not a row for each row, or a loss or metric is no tensor without axes.
@@ -221,6 +229,7 @@ def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any
                     f"{who}: each output of the model must be a tensor with a row for each row of X, got {came} (output "
                     f"{i}). Keep the first axis for the rows."
                 )
+        _check_losses(own, output, x, y, rows, who)
         for what, function in {"loss": loss, **metrics}.items():
             asked = statistics_of(function)
             value = asked(output) if y is None else asked(output, few(y, rows))
@@ -232,6 +241,63 @@ def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any
                     f"{who}: {what} must be a tensor without axes (the mean over the batch), got {came}. "
                     f"Reduce it, for example with .mean()."
                 )
+
+
+def _check_losses(loss: Loss, output: Any, x: Any, y: Any, rows: int, who: str) -> None:
+    """Each loss takes its output and its target; where one does not, the message speaks of the user's shapes.
+
+    Raises:
+        ShapeError: it names the output.
+    """
+    if y is None:
+        return
+    if not isinstance(loss, Losses):
+        if _is_ours(loss) and (isinstance(output, (dict, tuple)) or isinstance(y, (dict, tuple))):
+            raise ShapeError(
+                f"{who}: the loss {name_of(loss)} takes one output and one target, and the model gives "
+                f"{_shapes(output, 'output', count_of(x))} with {_shapes(y, 'y', count_of(x))}. Give a loss for each output, "
+                f"as a tuple or dict like the model's outputs, or a function of all outputs and all targets."
+            )
+        return
+    for key, one in loss.losses.items():
+        try:
+            loss.part(key, lambda function, *of: function(*of), output, few(y, rows))
+        except (ChainruleError, TypeError) as error:
+            whole = trees.mapped(lambda leaf: zeros(count_of(x), *leaf.shape[1:], dtype=leaf.dtype), output)
+            parts = [whole, trees.mapped(tensor, y)]
+            if not _has(parts, key):
+                raise
+            label = f"[{key!r}]"
+            raise ShapeError(
+                f"{who}: the loss of output {key!r}, {name_of(one)}, does not take "
+                f"{_shapes(parts[0][key], f'output{label}', count_of(x))} with {_shapes(parts[1][key], f'y{label}', count_of(x))}: "
+                f"{_said(one, [part[key] for part in parts], error)} Check that outputs, losses and targets have one order."
+            ) from error
+
+
+def _has(trees_: list[Any], key: Any) -> bool:
+    return all(
+        key in tree if isinstance(tree, dict) else isinstance(tree, tuple) and key < len(tree) for tree in trees_
+    )
+
+
+def _said(loss: Loss, parts: list[Any], error: Exception) -> str:
+    """What the loss says of all rows, so that its numbers are the user's; of a few, where it takes them all."""
+    try:
+        loss(*parts)
+    except (ChainruleError, TypeError) as whole:
+        return str(whole)
+    return str(error)
+
+
+def _is_ours(loss: Loss) -> bool:
+    where = getattr(loss, "__module__", None) if inspect.isfunction(loss) else type(loss).__module__
+    return str(where).startswith("chainrule.nn")
+
+
+def _shapes(tree: Any, name: str, rows: int) -> str:
+    """The leaves with their shapes, as they are for all rows."""
+    return " and ".join(f"{label} of shape {(rows, *leaf.shape[1:])}" for label, leaf in labelled(tree, name))
 
 
 def metrics_of(losses: Losses, given: Any) -> dict[str, Metric]:

@@ -23,7 +23,7 @@ from chainrule.training.checked import Checked
 from chainrule.training.explained import Explained
 from chainrule.training.fitting import Fitting
 from chainrule.training.history import History
-from chainrule.training.keywords import FIT, MEASURE
+from chainrule.training.keywords import FIT, MEASURE, TRAINER
 from chainrule.training.metrics import Metric, told
 from chainrule.training.optimized import check_optimizer
 from chainrule.training.position import Position
@@ -31,7 +31,7 @@ from chainrule.training.predict import Predictor
 from chainrule.training.progress import Silent, report
 from chainrule.training.record import Recorder, describe
 from chainrule.training.scheduling import Given
-from chainrule.training.session import Rows, Session
+from chainrule.training.session import Rows, Session, check_module
 from chainrule.training.weights import Classes
 
 Array = np.ndarray[Any, Any]
@@ -105,6 +105,7 @@ class Trainer(Explained):
         True
     """
 
+    @renamed_keywords(TRAINER)
     def __init__(
         self,
         model: Module,
@@ -486,10 +487,7 @@ def _optimizer(given: Optimizer | str, model: Module, lr: float | None) -> Optim
     """The optimizer, made over the model's parameters where a name was given."""
     if isinstance(given, str):
         kind: Any = by_name(given)
-        if not isinstance(model, Module):
-            raise SettingError(
-                f"Trainer: model must be an nn.Module, got {type(model).__name__}. Pass an object such as nn.Sequential(...)."
-            )
+        check_module(model)
         made: Optimizer = kind(model.parameters(), **({} if lr is None else {"lr": lr}))
         return made
     if lr is not None:

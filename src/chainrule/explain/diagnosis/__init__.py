@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule.explain.diagnosis import evidence, report, trial
+from chainrule.explain.diagnosis import evidence, notes, report, trial
 from chainrule.explain.diagnosis.experiment import Laboratory
 from chainrule.explain.diagnosis.report import Diagnosis, Experiment, Finding
 from chainrule.explain.diagnosis.rules import RULES
@@ -40,24 +40,10 @@ def diagnose(trainer: Any) -> Diagnosis:
             summary=_summary(e),
             replays=lab.replays,
             exact=e.exact,
-            notes=_notes(e),
+            notes=notes.of(e),
         )
 
 
 def _summary(e: evidence.Evidence) -> str:
     held_out = "validation rows" if e.lab.validated else "rows held out"
     return f"The run ends at {e.trained} on its training rows and {e.tested} on {held_out}."
-
-
-def _notes(e: evidence.Evidence) -> list[str]:
-    notes = []
-    if e.lab.cut:
-        notes.append(f"Replays cover the first {e.lab.steps} of the run's {e.lab.taken} steps.")
-    if not e.lab.validated:
-        notes.append("The run had no validation data, so a fifth of its rows was held out of every replay.")
-    elif not e.lab.cut and not e.exact and not e.lab.unfinished:
-        notes.append(
-            "The replay did not end in the bits of the run: a callback, or code beside fit, changed something. "
-            "Effects are measured against the replay."
-        )
-    return notes

@@ -23,6 +23,7 @@ HARM = -0.02  # what a remedy may cost on rows held out
 UNCHANGED = 0.05  # of a control
 ENOUGH = 0.97  # learned, so that no further remedy is tried
 SURE = 1.64  # standard errors: one-sided, 5 %
+FAR = 10  # times the user's loss: beyond what balanced classes or a bolder network cost it
 SYMPTOM = 5  # the rank from which on a rule speaks of symptoms
 
 
@@ -131,13 +132,20 @@ def _effect(lab: Laboratory, rule: Rule, remedy: Remedy, base: Remedy, seeds: It
     def gain(before: Replay, after: Replay) -> Gain:
         if rule.measure == "trusted":
             return _paired("learned", lab.trusted(base, before), lab.trusted(changed, after))
-        return _GAINS[rule.measure](before, after)
+        found = _GAINS[rule.measure](before, after)
+        return found._replace(value=min(found.value, 0.0)) if _lost(before, after) else found
 
     gains = [gain(before, after) for before, after in pairs]
     reached = tuple(gain(pairs[0][0], after).value for _, after in pairs)
     values = tuple(g.value for g in gains)
     error = math.hypot(gains[0].error, _spread(values))
     return Effect(remedy, base, values, reached, *pairs[0], error, gains[0].held_out)
+
+
+def _lost(before: Replay, after: Replay) -> bool:
+    """Is the user's own loss far worse than before, and than untrained? Then no number of right rows is a gain."""
+    own = after.train.own
+    return bool(own > FAR * before.train.own and own > 2 * abs(before.losses[0]))
 
 
 def _spread(values: tuple[float, ...]) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from chainrule.errors import SettingError
+from chainrule.names import renamed_keywords
 from chainrule.tensor.random import Generator
 from chainrule.utils.data.collate import default_collate, default_convert
 from chainrule.utils.data.dataset import IterableDataset
@@ -64,6 +65,7 @@ class DataLoader(Generic[T_co]):
     and text, as there; a worker that dies raises at once, whatever `timeout` is.
     """
 
+    @renamed_keywords({})
     def __init__(
         self,
         dataset: Any,

@@ -14,6 +14,7 @@ from chainrule.explain.diagnosis.rules.rule import WORTH, Suspicion, first, room
 from chainrule.explain.diagnosis.task import Score
 
 GOOD_UPDATE = 1e-3
+USUAL_RATE = 1e-3  # Adam's default; where SGD learns too, if slowly
 STRONG = 0.8  # dropout
 TIGHT = 10.0  # times the norm that gradients are clipped to
 
@@ -30,10 +31,17 @@ def _typical(e: Evidence) -> float:
     return float(np.median(ratios)) if ratios else math.nan
 
 
+def _lower(e: Evidence) -> Iterable[Remedy]:
+    """Three decades down, or as many as lead to a usual rate."""
+    rate = float(np.max(e.lab.used_rates, initial=0.0))
+    decades = math.ceil(math.log10(rate / USUAL_RATE) - 1e-9) if 0 < rate < math.inf else 0
+    return [Remedy(lr=float(f"1e-{k}")) for k in range(1, max(3, decades) + 1)]
+
+
 @rule(
     "learning_rate_too_high",
     "The learning rate is too high",
-    tuple(Remedy(lr=factor) for factor in (0.1, 0.01, 0.001)),
+    _lower,
     4,
     "either",
     why="A step goes beyond the valley it is to descend into, so the loss jumps about or grows.",
