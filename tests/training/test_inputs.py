@@ -273,8 +273,9 @@ def test_rows_that_are_no_array_of_numbers(rows, text):
 
 def test_a_list_of_several_inputs():
     text = (
-        "fit: X must be one array with a row for each example, got a list of 2 arrays of shapes (103, 6) and (103, 6). Join "
-        "them along the columns (numpy.concatenate(..., axis=1)) and split them again in the model's forward."
+        "fit: X must be one array with a row for each example, got a list of 2 arrays of shapes (103, 6) and (103, 6): a "
+        "list is rows. Several inputs or targets go as a tuple (a, b) or a dict of arrays, to a model whose forward takes or "
+        "gives so many; for a model of one, join them along the columns (numpy.concatenate(..., axis=1))."
     )
     with raises(DataError, text):
         make().fit([X, X], y)

@@ -70,9 +70,10 @@ def check_inputs(model: Callable[..., Any], x: Any, who: str) -> None:
             if isinstance(x, dict)
             else f"{len(x) if isinstance(x, tuple) else 1} arrays"
         )
+        hint = "" if isinstance(x, (dict, tuple)) else ", or pass a tuple in their order (a list is rows, not inputs)"
         raise DataError(
             f"{who}: X goes to forward({', '.join(signature.parameters)}), which does not take {came}: {error}. Name the inputs as "
-            f"forward does, or pass a tuple in their order (a list is rows, not inputs); or join the arrays along the columns (numpy.concatenate(..., axis=1)) for a model of one."
+            f"forward does{hint}; or join the arrays along the columns (numpy.concatenate(..., axis=1)) for a model of one."
         ) from None
 
 

@@ -256,7 +256,7 @@ def test_a_loss_that_cannot_be_scored():
     assert refused(loss, pairs, 3) == (
         "diagnose needs to know what the outputs mean, and the loss loss does not say. Build the trainer with "
         "Trainer(..., output='logits') or another of: logits, probabilities, log_probabilities, binary_logits, "
-        "binary_probabilities, values."
+        "binary_probabilities, scores, values."
     )
     assert refused(loss, pairs, 3, output="values") == (
         "diagnose: the loss loss takes outputs of shape (240, 3) with targets of shape (240, 2), so there is no one target "

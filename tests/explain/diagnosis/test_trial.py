@@ -22,6 +22,8 @@ LAB = SimpleNamespace(
     position=SimpleNamespace(epoch=10),
 )  # fmt: skip
 
+EVIDENCE = SimpleNamespace(lab=SimpleNamespace(used_rates=np.full((1, 1), 0.5)))
+
 
 def diagnosis(findings=(), bad="", tried=(), checked=(), suspected=(), replays=4, notes=()):
     return Diagnosis(
@@ -215,7 +217,7 @@ def test_a_gain_on_training_rows_has_an_error_too():
 def test_the_orders_of_the_rows_are_part_of_the_error():
     scores = {(1, 0): 0.2, (1, 1): 0.2, (1, 2): 0.2, (0.1, 0): 0.5, (0.1, 1): 0.4, (0.1, 2): 0.6}
     lab = SimpleNamespace(replay=lambda remedy, seed: replay(scores.get((remedy.lr, seed), 0.2)))
-    found = tried(lab, None, RULES["learning_rate_too_high"], Suspicion("x"))
+    found = tried(lab, EVIDENCE, RULES["learning_rate_too_high"], Suspicion("x"))
     assert found.best.error == pytest.approx(0.1 / 3**0.5)
 
 
@@ -227,7 +229,7 @@ def test_nothing_is_tried_twice():
         return replay(0.9 if remedy.lr != 1 else 0.2)
 
     lab = SimpleNamespace(replay=replayed)
-    found = tried(lab, None, RULES["learning_rate_too_high"], Suspicion("x"))
+    found = tried(lab, EVIDENCE, RULES["learning_rate_too_high"], Suspicion("x"))
     assert found.confirmed
     assert [e.gain for e in found.effects] == pytest.approx([0.7] * 3)
     assert len(found.effects[0].gains) == 3
@@ -238,7 +240,7 @@ def test_where_the_best_remedy_is_not_certain_the_next_is_tried():
         best = 0.2 if seed else 0.95  # a tenth of the rate does best, but only in one order of the rows
         return replay({1: 0.2, 0.1: best}.get(remedy.lr, 0.8))
 
-    found = tried(SimpleNamespace(replay=replayed), None, RULES["learning_rate_too_high"], Suspicion("x"))
+    found = tried(SimpleNamespace(replay=replayed), EVIDENCE, RULES["learning_rate_too_high"], Suspicion("x"))
     assert found.confirmed
     assert found.best.remedy == Remedy(lr=0.01)
     assert [e.remedy.lr for e in found.effects] == [0.01, 0.1, 0.001]
