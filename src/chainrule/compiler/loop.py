@@ -44,6 +44,11 @@ class Loop:
         self._binding, self._nodes = variant.binding, variant.state_nodes()
         self._moved = False  # did a step leave something else than it found?
 
+    @property
+    def program(self) -> object:
+        """The same object for two loops that run the same program."""
+        return self._variant
+
     def stands(self, shared: bool = False) -> bool:
         """Is everything still as the loop left it, or another one over the same state?"""
         return self._variant.binding == self._binding and self._variant.undisturbed(self._nodes, shared)

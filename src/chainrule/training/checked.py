@@ -86,17 +86,19 @@ class Checked:
             DataError, ShapeError, DtypeError, SettingError: they cannot be trained on.
         """
         weighed = sample_weight is not None or class_weight is not None
-        session, dtype = self.session, inputs.model_dtype(self.session.model).numpy
         inputs_several, targets_several = self._several(X, y)
         if y is None or inputs_several or targets_several:
             x_array, y_array = self._tried(
                 X if inputs_several else as_array(X, f"{who}: {names[0]}"),
                 y if y is None or targets_several else as_array(y, f"{who}: {names[1]}"),
-                who, names, dtype, weighed,
+                who, names, weighed,
             )  # fmt: skip
         else:
             x_array, y_array = self(X, y, who, names, weighed)
-        count = several.count_of(x_array)
+        if not weighed:
+            return Rows(x_array, y_array)
+        session, count = self.session, several.count_of(x_array)
+        dtype = inputs.model_dtype(session.model).numpy
         weight = weights(sample_weight, class_weight, count, y_array, session.loss, session.meaning, dtype, who)
         return Rows(x_array, y_array, weight=weight)
 
@@ -107,11 +109,9 @@ class Checked:
         inputs_several = several.are_inputs(session.model, X)
         return inputs_several, by_part or isinstance(y, dict) or (inputs_several and several.is_several(y))
 
-    def _tried(
-        self, X: Any, y: Any, who: str, names: tuple[str, str], dtype: np.dtype[Any], weighed: bool
-    ) -> tuple[Any, Any]:
+    def _tried(self, X: Any, y: Any, who: str, names: tuple[str, str], weighed: bool) -> tuple[Any, Any]:
         """Trees of arrays, tried by one small eager pass."""
-        session = self.session
+        session, dtype = self.session, inputs.model_dtype(self.session.model).numpy
         given = {names[0]: X} if y is None else {names[0]: X, names[1]: y}
         found = several.as_arrays(given, dtype, who)
         x, y = found[names[0]], found.get(names[1])
