@@ -41,7 +41,8 @@ class Claim:
         if self.owner == me:
             return work(*args)
         try:
-            wait(lambda: self.take(me))
+            if not self.take(me):
+                wait(lambda: self.take(me))
             return work(*args)
         finally:
             if self.owner == me:  # whenever a signal came: no call here, and so no handler's exception

@@ -217,7 +217,8 @@ def impossible(slot: str, value: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, 
         (array([False,  True, False]), '0 or more')
     """
     if slot == "step":
-        return ~((value >= 0) & (value == np.floor(value)) & np.isfinite(value)), "a whole number, 0 or more"
+        most = np.finfo(np.float32).max  # what a counter can hold
+        return ~((value >= 0) & (value == np.floor(value)) & (value <= most)), "a whole number, 0 or more"
     if slot in FINITE:
         return ~np.isfinite(value), "a finite number"
     return (~(value >= 0), "0 or more") if slot in SQUARES else None

@@ -13,7 +13,7 @@ from chainrule.training import saved
 from chainrule.training.position import Position
 from chainrule.training.record import digest
 from chainrule.training.session import Rows, Session
-from chainrule.training.settings import begun
+from chainrule.training.settings import begun, same_setting
 
 _INSTEAD = {
     "resume": "leave resume out to start a new training of these weights",
@@ -113,7 +113,7 @@ def check(session: Session, found: saved.Found, position: Position, rows: Rows, 
             f"prepared, have changed since. Go on with the rows that it was begun with, or name a new folder."
         )
     for was, now in zip(found.begun or (), begun(session.settings()), strict=False):
-        other = [key for key in was if key in now and not alike_settings(was[key], now[key])]
+        other = [key for key in was if key in now and not same_setting(was[key], now[key])]
         if other:
             key = other[0]
             warnings.warn(
@@ -121,11 +121,6 @@ def check(session: Session, found: saved.Found, position: Position, rows: Rows, 
                 f"{key}={now[key]!r} of this trainer. Name a new folder for a training with other settings.",
                 stacklevel=2,
             )
-
-
-def alike_settings(was: object, now: object) -> bool:
-    """Equal, where one came from a file, which has lists for tuples."""
-    return (list(now) if isinstance(now, tuple) else now) == (list(was) if isinstance(was, tuple) else was)
 
 
 def check_same(before: Position, now: Position, what: str) -> None:

@@ -6,13 +6,13 @@ What a file holds is parsed and checked whole before anything of the training ch
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from chainrule import dtypes
 from chainrule.errors import DamagedFileError, SettingError, StateDictError
-from chainrule.files.document import Fields, is_plain
+from chainrule.files.document import Fields, is_plain, short
 from chainrule.files.writing import shown
 from chainrule.nn import state as module_state
 from chainrule.nn.meaning import name_of
@@ -23,7 +23,7 @@ from chainrule.training import attributes, checkpoints, possible
 from chainrule.training.history import History
 from chainrule.training.position import Position
 from chainrule.training.session import Session
-from chainrule.training.settings import Settings
+from chainrule.training.settings import Settings, same_setting
 
 FORMAT = "chainrule.trainer/3"
 STREAMS = ("random", "aside")
@@ -162,6 +162,7 @@ def read(session: Session, path: str | os.PathLike[str], recorded: bool = False)
         fields.text("training"), _callbacks(path, fields, tensors), fields.text("data") if fields.has("data") else None,
         _begun(fields),
     )  # fmt: skip
+    _check_groups(fields, found.settings.groups, optimizer["param_groups"])
     possible.check_state(fields.source, slots.values())
     metrics = fields.items("metrics", lambda name: isinstance(name, str), "a list of names")
     possible.check_progress(session, fields.source, position, found.history, metrics)
@@ -169,6 +170,15 @@ def read(session: Session, path: str | os.PathLike[str], recorded: bool = False)
     if not recorded:
         possible.check_weights(session, fields.source, position, weights)
     return found
+
+
+def _check_groups(fields: Fields, settings: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]) -> None:
+    """The settings of the groups stand there twice, and are the same: the state was checked against one of them."""
+    for number, (one, other) in enumerate(zip(settings, groups, strict=True)):
+        for key in one:
+            if key in other and is_plain(one[key]) and is_plain(other[key]) and not same_setting(one[key], other[key]):
+                here = Fields(dict(one), f"{fields.source}: settings.groups[{number}]", fields.remedy)
+                here.refuse(key, f"as in the optimizer's group, {short(other[key])}", one[key])
 
 
 def _callbacks(path: object, fields: Fields, tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:

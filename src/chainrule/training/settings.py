@@ -160,3 +160,8 @@ def put_attributes(thing: Any, saved: Mapping[str, Any]) -> None:
 def _like(known: Any, value: Any) -> Any:
     """A value to put in the place of `known`: JSON may have turned it from a tuple into a list."""
     return tuple(value) if isinstance(value, list) and isinstance(known, tuple) else _kept(value)
+
+
+def same_setting(was: object, now: object) -> bool:
+    """Equal, where one may have come from a file, which has lists for tuples."""
+    return repr(list(now) if isinstance(now, tuple) else now) == repr(list(was) if isinstance(was, tuple) else was)

@@ -127,7 +127,7 @@ class Program:
         self._step = compile(step)
         self._ahead: threading.Thread | None = None
         self.widths: list[int] = []  # of how many numbers each measure is, once a step was begun
-        self._widths_of: object = None
+        self._widths: dict[object, list[int]] = {}  # by the compiled program
         self.chunk = 1  # how many steps Python should wait for at once
 
     def begin(self, index: Array, rates: Array | None = None) -> UnderWay:
@@ -145,8 +145,9 @@ class Program:
             loop = self._step.begin(*given)
         loop.around = self.around
         steps = UnderWay(loop, generator, int(self.records))
-        if loop.program is not self._widths_of:
-            self._widths_of, self.widths = loop.program, steps.widths
+        if loop.program not in self._widths:
+            self._widths[loop.program] = steps.widths
+        self.widths = self._widths[loop.program]
         return steps
 
     def run(self, index: Array, rates: Array | None = None) -> Measured:

@@ -467,7 +467,7 @@ REFUSED = {
     "target, features and weight name columns, which a ndarray has not": lambda _: as_source(X, target="y"),
     "there is no file or folder 'nowhere'": lambda _: as_source("nowhere"),
     "must hold files named *.parquet, got none": lambda path: as_source(path),
-    "cannot be read as Parquet": lambda path: as_source(write(path / "a.parquet", b"PAR1 no")),
+    "cannot be read as Parquet": lambda path: pytest.importorskip("pyarrow") and as_source(write(path / "a.parquet", b"PAR1 no")),
     "must be arrays, a frame, a file, a dataset, a loader or an iterable of batches, got int": lambda _: as_source(7),
     "leave out batch_size and shuffle": lambda _: as_source(lambda: in_batches()).windows(batch_size=8),
     "batch_size must be a positive integer, got 0": lambda _: as_source(X).windows(batch_size=0),
