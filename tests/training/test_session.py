@@ -495,3 +495,19 @@ def test_another_thread_cannot_evaluate_while_one_does():
         thread.join()
     assert len(failed) == 1
     assert trainer.evaluate(X, y) == expected
+
+
+def test_the_rates_of_a_frozen_group_do_not_depend_on_where_fit_stopped():
+    found = []
+    for stops in ((4,), (1, 4)):
+        cr.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 2))
+        groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 0.02}]
+        optimizer = optim.Adam(groups, lr=0.01)
+        schedule = optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=7)
+        trainer = Trainer(model, F.cross_entropy, optimizer, scheduler={"step": schedule})
+        model[0].requires_grad_(False)
+        for epochs in stops:
+            trainer.fit(X, y, epochs, 50, progress=False, resume=epochs != stops[0])
+        found.append((trainer.history["lr"], trainer.history["lr_1"]))
+    assert found[0] == found[1] and found[0][0] == pytest.approx([0.5 * rate for rate in found[0][1]])

@@ -331,7 +331,8 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
         for name, parameter in model.named_parameters():
             if parameter._grad is not None:  # not `grad`: the trace need not know that somebody looked
                 note(("gradient", name), parameter._grad)
-        with optimizer.rates(None if rates is None else [rates[i] for i in range(rates.shape[0])]) as used:
+        given = None if rates is None else [rates[i] for i in range(rates.shape[0])]
+        with optimizer.rates(given) as used:
             optimizer.step()
         for rider in session.riders:
             rider.after_step()
@@ -340,13 +341,17 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
         with no_grad():
             output = trees.mapped(Tensor.detach, output)
             measures = measured(metrics, value.detach(), output, target, weight)
-        return prints, measures, _rates(optimizer, used), []
+        return prints, measures, _rates(optimizer, used, given), []
 
     return Program(feed, step, session.random, session, records)
 
 
-def _rates(optimizer: Optimizer, used: Sequence[Used]) -> list[Tensor]:
-    """The rate in force for each group, and a note of it for each parameter; one that moves nothing has its own."""
+def _rates(optimizer: Optimizer, used: Sequence[Used], given: Sequence[Tensor] | None) -> list[Tensor]:
+    """The rate in force for each group, and a note of it for each parameter; one that moves nothing has its own.
+
+    Args:
+        given: those of this step, where a schedule worked them out ahead: the groups then hold later ones.
+    """
     found: dict[int, Tensor] = {}
     for number, parameters, rate in used:
         held = as_tensor(rate, dtype=dtypes.float64) * 1  # a result of its own, also where it is an argument
@@ -355,7 +360,8 @@ def _rates(optimizer: Optimizer, used: Sequence[Used]) -> list[Tensor]:
             note(("rate", id(parameter)), held)
     for i, group in enumerate(optimizer.param_groups):
         if i not in found:
-            found[i] = as_tensor(setting(group, "lr"), dtype=dtypes.float64) * 1
+            own = setting(group, "lr") if given is None else given[i]
+            found[i] = as_tensor(own, dtype=dtypes.float64) * 1
     return [found[i] for i in range(len(found))]
 
 
