@@ -243,3 +243,20 @@ def test_a_file_with_one_changed_bit(tmp_path):
         f"written. Copy it again, or train again.",
     ):
         trainer.load(path)
+
+
+@pytest.mark.parametrize("lie", ["C", "F", "every second row", "unaligned"])
+def test_rows_changed_in_place_between_two_calls_are_the_new_ones(lie):
+    rows = {"C": np.array(X), "F": np.array(X, order="F"), "every second row": np.repeat(X, 2, 0)[::2]}
+    raw = np.zeros(X.nbytes + 1, np.uint8)
+    rows["unaligned"] = raw[1:].view(np.float32).reshape(X.shape)
+    rows["unaligned"][:] = X
+    given, trainers = rows[lie], [make(dropout=0.0), make(dropout=0.0)]
+    for trainer in trainers:
+        trainer.fit(given if trainer is trainers[0] else np.array(given), y, 2, 16, progress=False)
+    given *= -3
+    for trainer in trainers:
+        trainer.fit(given if trainer is trainers[0] else np.array(given), y, 2, 16, progress=False)
+    assert bits(trainers[0]) == bits(trainers[1])
+    given /= 2
+    assert trainers[0].evaluate(given, y) == trainers[1].evaluate(np.array(given), y)

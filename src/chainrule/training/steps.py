@@ -61,7 +61,8 @@ class Feed:
 
     def take(self, x: Any, y: Any, weight: Array | None = None) -> bool:
         """Gather from these rows from now on, if trees, shapes and dtypes are the same."""
-        if x is self.given[0] and y is self.given[1] and weight is self.given[2]:
+        same = x is self.given[0] and y is self.given[1] and weight is self.given[2]
+        if same and all(map(_needs_no_copy, self.arrays)):
             return True
         held = (self.x, self.y, self.weight)
         arrays, handles = trees.aligned(held, (x, y, weight)), trees.leaves(held)
@@ -70,7 +71,9 @@ class Feed:
         if any(t.shape != a.shape or t.dtype.numpy != a.dtype for t, a in zip(handles, arrays, strict=True)):
             return False
         for handle, array, before in zip(handles, arrays, self.arrays, strict=True):
-            if array is not before:
+            if array is not before or not _needs_no_copy(
+                array
+            ):  # a copy does not see what was written to the array since
                 handle._node = _where_it_lies(array)._node
         self.arrays, self.given = arrays, (x, y, weight)
         return True
@@ -82,8 +85,13 @@ class Feed:
 
 
 def _where_it_lies(array: Array) -> Tensor:
-    """A tensor in the memory of the array; of a copy only where the array is not in row-major order, or unaligned."""
-    return from_numpy(np.require(array, requirements=["C", "A"]))
+    """A tensor in the memory of the array; of a copy only where it needs one."""
+    return from_numpy(array if _needs_no_copy(array) else np.require(array, requirements=["C", "A"]))
+
+
+def _needs_no_copy(array: Array) -> bool:
+    """Is it aligned and in row-major order, so that compiled steps read it where it lies?"""
+    return array.flags.c_contiguous and array.flags.aligned
 
 
 class Measured(NamedTuple):
