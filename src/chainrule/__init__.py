@@ -1,8 +1,9 @@
 """chainrule: neural networks trained by backpropagation, compiled whole, explained in full."""
 
 from math import e, inf, nan, pi
+from typing import TYPE_CHECKING
 
-from chainrule import data, graph, nn, optim, utils
+from chainrule import data, graph, nn, optim
 from chainrule.autodiff import (
     custom_vjp,
     grad,
@@ -191,8 +192,12 @@ from chainrule.tensor.random import (
     randn_like,
     randperm,
 )
-from chainrule.training import Trainer, sweep
+from chainrule.training import Trainer
 from chainrule.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from chainrule import utils
+    from chainrule.training.sweeping import sweep
 
 # PyTorch's short names.
 float, double, int, long = float32, float64, int32, int64
@@ -409,4 +414,4 @@ __all__ = [
     "zeros_like",
 ]
 
-__getattr__ = module_getattr("torch", __name__)
+__getattr__ = module_getattr("torch", __name__, {"sweep": "chainrule.training.sweeping", "utils": "chainrule.utils"})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.compiler.buffers import empty
+from chainrule.errors import InPlaceError
 from chainrule.graph import Array, Node
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, wrap
@@ -22,6 +23,39 @@ def roots_of(handle: Handle) -> set[int]:
         handle = handle._views.family.target()
         found.add(id(handle))
     return found
+
+
+def check_no_view_of(changed: set[int], views: Iterable[Handle]) -> None:
+    """Refuse a loop over views of what its steps change (by identity): only a call binds those anew.
+
+    Raises:
+        InPlaceError: there is one.
+    """
+    if any(roots_of(view) & changed for view in views):
+        raise InPlaceError(
+            "loop: the function reads a leaf that is a view of a tensor it changes, which would not see the change "
+            "before the last step. Call it once a step, or .clone() the leaf."
+        )
+
+
+def check_apart(leaves: Sequence[Handle], changed: Iterable[int]) -> None:
+    """Refuse two arguments that share elements of which one is changed: the other would keep the old values.
+
+    Args:
+        changed: which of them the program changes.
+
+    Raises:
+        InPlaceError: there are two.
+    """
+    elements = [{id(leaf)} | roots_of(leaf) for leaf in leaves]
+    for at in changed:
+        for other, its in zip(leaves, elements, strict=True):
+            if other is not leaves[at] and elements[at] & its:
+                raise InPlaceError(
+                    f"compile: the function changes an argument of shape {leaves[at].shape} in place, and another, of "
+                    f"shape {other.shape}, is a view of it or of the same tensor, and would not see the change. Pass "
+                    f"what tells the view (an index) and take the view inside, or pass .clone()."
+                )
 
 
 def references(held: Sequence[object], i: int) -> int:

@@ -22,10 +22,11 @@ from chainrule.compiler.available import check_room
 from chainrule.compiler.bound import (
     ALONE,
     LISTED,
+    check_apart,
+    check_no_view_of,
     copied,
     references,
     references_to_each,
-    roots_of,
     same_kind,
     stand_ins,
     switch,
@@ -342,14 +343,8 @@ class Variant:
     def _check_views(self) -> None:
         """Refuse a loop over what only a call binds anew: a view of what the steps change."""
         views = [slot.handle for slot in self.state if slot.handle._views is not None]
-        if not views:
-            return
-        changed = {id(slot.handle) for slot in self.state if slot.final is not None}
-        if any(roots_of(view) & changed for view in views):
-            raise InPlaceError(
-                "loop: the function reads a leaf that is a view of a tensor it changes, which would not see the change "
-                "before the last step. Call it once a step, or .clone() the leaf."
-            )
+        if views:
+            check_no_view_of({id(slot.handle) for slot in self.state if slot.final is not None}, views)
 
     def bind_loop(self, leaves: Sequence[Handle], outputs: list[Array]) -> None:
         """Point the table at the first of some steps."""
@@ -414,7 +409,7 @@ class Variant:
                 self._check_alias(leaf)
         arrays = [contiguous(leaves[at]._node.value) for at in self.positions]
         if self.changed:
-            self._check_aliases(leaves)
+            check_apart(leaves, [at for _, at in self.changed])
         for i, _ in self.changed:
             arrays[i] = arrays[i].copy()
         self.hold[: len(arrays)] = arrays
@@ -438,18 +433,6 @@ class Variant:
                     f"compile: an argument of shape {leaf.shape} is a view of a tensor that the function changes, and would "
                     f"not see the change. Pass what tells the view (an index) and take the view inside, or pass .clone()."
                 )
-
-    def _check_aliases(self, leaves: Sequence[Handle]) -> None:
-        """Refuse two arguments that share elements of which one is changed: the other would keep the old values."""
-        elements = [{id(leaf)} | roots_of(leaf) for leaf in leaves]
-        for _, at in self.changed:
-            for other, its in zip(leaves, elements, strict=True):
-                if other is not leaves[at] and elements[at] & its:
-                    raise InPlaceError(
-                        f"compile: the function changes an argument of shape {leaves[at].shape} in place, and another, of "
-                        f"shape {other.shape}, is a view of it or of the same tensor, and would not see the change. Pass "
-                        f"what tells the view (an index) and take the view inside, or pass .clone()."
-                    )
 
     def _is_changed(self, handle: Handle) -> bool:
         return any(slot.current() is handle for slot in self.changes_placed)

@@ -1,10 +1,10 @@
 """Data: bundled sets, tables, sources larger than memory, orders and splits that a seed repeats, and checks before training."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from chainrule.data.batches import shuffled_indices, train_test_split
 from chainrule.data.sources import Dataset, load
+from chainrule.names import bring
 
 if TYPE_CHECKING:
     from chainrule.data.table import Table, TablePipeline, read_table
@@ -34,4 +34,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+    return bring(__name__, name, _LATER[name])

@@ -12,9 +12,10 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from chainrule.names.nearest import NEAREST
 
@@ -83,16 +84,31 @@ def _instead(room: str, name: str, ours: Iterable[str]) -> str:
     return f" The nearest: {' and '.join(ROOMS[room].prefix + n for n in near)}." if near else ""
 
 
-def module_getattr(room: str, module: str) -> Callable[[str], NoReturn]:
-    """A module's ``__getattr__``: an AttributeError, or in ``from module import name`` an ImportError, that says more."""
+def module_getattr(room: str, module: str, later: Mapping[str, str] | None = None) -> Callable[[str], Any]:
+    """A module's ``__getattr__``: an AttributeError, or in ``from module import name`` an ImportError, that says more.
 
-    def __getattr__(name: str) -> NoReturn:
+    Args:
+        later: names that are brought in when first asked for, and from where: they take time to import.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if later is not None and name in later:
+            return bring(module, name, later[name])
         text = None if name.startswith("_") else missing(room, name, vars(sys.modules[module]))
         if text is not None and _importing(sys._getframe(1)):
             raise ImportError(f"cannot import name {name!r} from {module!r}: {text}", name=module)
         raise AttributeError(text or f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module])
 
     return __getattr__
+
+
+def bring(module: str, name: str, source: str) -> Any:
+    """A name of a module from where it stands: a module of that name, or something in another."""
+    found: Any = import_module(source)
+    if source.rpartition(".")[2] != name:
+        found = getattr(found, name)
+    setattr(sys.modules[module], name, found)
+    return found
 
 
 def _importing(frame: FrameType) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from ctypes import addressof, c_char
 from typing import Any
 
@@ -24,6 +25,14 @@ def address(array: Array) -> int:
         return pointer
 
 
+def addresses(arrays: Sequence[Array]) -> list[int]:
+    """Where each array's elements lie; faster than one by one."""
+    try:
+        return [addressof(_first.from_buffer(array)) for array in arrays]
+    except (TypeError, ValueError):
+        return [address(array) for array in arrays]
+
+
 def aligned(size: int) -> Array:
     """Working memory that starts on a cache line."""
     raw = np.empty(size + LINE, np.uint8)
@@ -36,8 +45,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size < LINE:
         return np.empty(shape, dtype)
-    raw = np.empty(size + LINE, np.uint8)
-    inside: Array = np.ndarray(shape, dtype, raw, -address(raw) % LINE)
+    inside: Array = np.ndarray(shape, dtype, aligned(size))
     return inside
 
 

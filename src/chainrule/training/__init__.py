@@ -4,7 +4,6 @@ from chainrule.training.callbacks import Callback, Checkpoint, EarlyStopping
 from chainrule.training.checkpoints import load_file, save_file
 from chainrule.training.history import History
 from chainrule.training.metrics import METRICS
-from chainrule.training.sweep import Sweep, sweep
 from chainrule.training.trainer import Trainer
 
 __all__ = [
@@ -13,9 +12,7 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "History",
-    "Sweep",
     "Trainer",
     "load_file",
     "save_file",
-    "sweep",
 ]

@@ -31,8 +31,9 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training.exact import is_exact, is_ranked, statistics_of
+from chainrule.training.exact import is_ranked, statistics_of
 from chainrule.training.objective import weighing
+from chainrule.training.several import check_scalar
 
 Array = np.ndarray[Any, Any]
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -280,15 +281,7 @@ def _check_scalars(
     loss: Function, metrics: Mapping[str, Function], output: Tensor, y: Array, who: str, name: str
 ) -> None:
     for what, function in {"loss": loss, **{k: m for k, m in metrics.items() if not is_ranked(m)}}.items():
-        value = _measured(statistics_of(function), output, y, who, name)
-        if is_exact(function) and isinstance(value, Tensor) and value.ndim < 2:
-            continue
-        if not isinstance(value, Tensor) or value.ndim:
-            came = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
-            raise ShapeError(
-                f"{who}: {what} must be a tensor without axes (the mean over the batch), got {came}. "
-                f"Reduce it, for example with .mean() or reduction='mean'."
-            )
+        check_scalar(what, function, _measured(statistics_of(function), output, y, who, name), who)
 
 
 def _check_reduced(loss: Function, who: str) -> None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
+KNOWN = "history", "start", "standing", "modes", "known_as", "carried", "begun"
 PATIENCE = 100  # exceptions in a row that a way back outlasts
 
 
@@ -392,16 +393,13 @@ class Session:
             yield from self._lent()
 
     def _lent(self) -> Iterator[None]:
-        before, kept = (
-            self.now(),
-            (self.history, self.start, self.standing, self.modes, self.known_as, self.carried, self.begun),
-        )
+        before, kept = self.now(), self._kept()
         modes = [(module, module.training) for _, module in self.members().modules]
         self.history = History()
         try:
             yield
         finally:
-            self.history, self.start, self.standing, self.modes, self.known_as, self.carried, self.begun = kept
+            vars(self).update(kept)
             self.go_to(before)
             for module, was in modes:
                 module.training = was
@@ -487,34 +485,20 @@ class Session:
             if holder is mine:
                 del _HOLDERS[self]
 
+    def _kept(self) -> dict[str, Any]:
+        """What a training knows of itself beside where it stands."""
+        return {name: vars(self)[name] for name in KNOWN}
+
     @contextmanager
     def beginning(self) -> Iterator[None]:
         """A training that cannot begin inside the block leaves the one before as it was."""
-        kept = (
-            self.position,
-            self.history,
-            self.start,
-            self.standing,
-            self.modes,
-            self.known_as,
-            self.carried,
-            self.begun,
-        )
+        kept = {**self._kept(), "position": self.position}
         gradients = state.gradients(state.optimized(self.optimizer))
         streams = state.values([self.random.state, self.aside.state])
         try:
             yield
         except BaseException:
-            (
-                self.position,
-                self.history,
-                self.start,
-                self.standing,
-                self.modes,
-                self.known_as,
-                self.carried,
-                self.begun,
-            ) = kept
+            vars(self).update(kept)
             state.restore(streams)
             state.restore_gradients(gradients)
             raise

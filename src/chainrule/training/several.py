@@ -233,15 +233,22 @@ def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any
         _check_losses(own, output, x, y, rows, who)
         for what, function in {"loss": loss, **metrics}.items():
             asked = statistics_of(function)
-            value = asked(output) if y is None else asked(output, few(y, rows))
-            if is_exact(function) and isinstance(value, Tensor) and value.ndim < 2:
-                continue
-            if not isinstance(value, Tensor) or value.ndim:
-                came = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
-                raise ShapeError(
-                    f"{who}: {what} must be a tensor without axes (the mean over the batch), got {came}. "
-                    f"Reduce it, for example with .mean()."
-                )
+            check_scalar(what, function, asked(output) if y is None else asked(output, few(y, rows)), who)
+
+
+def check_scalar(what: str, function: Loss, value: object, who: str) -> None:
+    """Raise unless this is what a loss or metric may give for a batch.
+
+    Raises:
+        ShapeError: it is no tensor, or has axes.
+    """
+    if isinstance(value, Tensor) and value.ndim < (2 if is_exact(function) else 1):
+        return
+    came = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
+    raise ShapeError(
+        f"{who}: {what} must be a tensor without axes (the mean over the batch), got {came}. "
+        f"Reduce it, for example with .mean() or reduction='mean'."
+    )
 
 
 def _check_losses(loss: Loss, output: Any, x: Any, y: Any, rows: int, who: str) -> None:
