@@ -250,3 +250,77 @@ def test_losses_with_state_and_several_outputs():
         expected = two(seed)
         expected.fit(X, target, 2, seed=seed, progress=False)
         assert bits(trainer) == bits(expected)
+
+
+class Odd(nn.Module):
+    """What shapes its steps stands in a tensor that is no buffer, or in whether it has an attribute at all."""
+
+    def __init__(self, scale, extra):
+        super().__init__()
+        self.layer, self.scale = nn.Linear(4, 2), cr.tensor(scale)
+        if extra is not None:
+            self.extra = extra
+
+    def forward(self, x):
+        x = x * self.scale
+        if self.training:
+            self.seen = x.mean(0).detach()
+        return self.layer(x * self.extra if hasattr(self, "extra") else x)
+
+
+class Halving(optim.SGD):
+    """An optimizer with a setting of its own."""
+
+    def __init__(self, params, lr, part):
+        super().__init__(params, lr=lr)
+        self.part = part
+
+    def settings(self, group, step):
+        found = super().settings(group, step)
+        return {**found, "lr": found["lr"] * self.part}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_stands_beside_parameters_and_settings_is_of_each_training(threads):
+    def odd(scale, extra, part):
+        cr.manual_seed(0)
+        model = Odd(scale, extra)
+        return Trainer(model, "cross_entropy", Halving(model.parameters(), 0.1, part))
+
+    found = sweep({"scale": [1.0, 3.0], "extra": [None, 2.0, 5.0], "part": [0.5, 1.0]}, odd, threads=threads)
+    assert not found.errors
+    same(found, odd)
+    for config, trainer in zip(found.configs, found, strict=True):
+        assert trainer.model.scale.item() == config["scale"]
+        assert trainer.model.seen.tolist() == alone(config, odd).model.seen.tolist()
+
+
+def test_classes_and_functions_that_build_makes_are_those_of_each_configuration():
+    def made(power, factor):
+        class Net(nn.Module):  # another class of the same name each time
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(4, 2)
+
+            def forward(self, x):
+                return self.layer(x**power)
+
+        cr.manual_seed(0)
+        model = Net()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        schedule = optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor**step)
+        return Trainer(model, "cross_entropy", optimizer, scheduler={"step": schedule})
+
+    found = sweep({"power": [1, 2, 3], "factor": [0.9, 0.5]}, made, threads=1)
+    assert not found.errors
+    same(found, made)
+
+
+def test_rates_by_functions_of_one_s_own_over_one_class():
+    def made(factor):
+        trainer = build()
+        schedule = optim.lr_scheduler.LambdaLR(trainer.optimizer, lambda step: factor**step)
+        return Trainer(trainer.model, "cross_entropy", trainer.optimizer, ["accuracy"], scheduler={"step": schedule})
+
+    found = sweep({"factor": [0.9, 0.5, 0.1]}, made, threads=1)
+    same(found, made)

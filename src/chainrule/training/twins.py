@@ -2,53 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from chainrule.files.document import is_plain
 from chainrule.tensor import Tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training import state
+from chainrule.training import attributes, state
 from chainrule.training.session import Session
 from chainrule.training.several import Losses
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
-def outline(session: Session) -> tuple[Any, ...]:
-    """What the compiled steps of a training are made of; numbers, flags and texts of modules are left out, and copied.
+def outline(session: Session) -> str:
+    """What the compiled steps of a training are made of, without what is copied from twin to twin.
 
-    Two trainings with equal outlines are twins. What it names by identity is held by the session.
+    Two trainings with equal outlines are twins. What it names by identity must be held as long as it is compared.
     """
-    named = [(name, t.shape, t.dtype, t.requires_grad) for name, t in session.named().items()]
-    things = [(name, _kind(thing)) for name, thing in session.members().objects]
+    optimizer, loss = session.optimizer, session.loss
     places = {id(t): name for name, t in session.named().items()}
-    groups = [
-        (tuple(sorted(group.keys() - {"params"})), tuple(places[id(p)] for p in group["params"]))
-        for group in session.optimizer.param_groups
-    ]
     owners: dict[int, int] = {}  # parameters share a counter
-    kept = [
-        sorted(
-            (slot, owners.setdefault(id(value), len(owners)))
-            for slot, value in session.optimizer.state.get(p, {}).items()
+    return repr(
+        (
+            [(name, t.shape, t.dtype, t.requires_grad) for name, t in session.named().items()],
+            [(name, _kind(thing)) for name, thing in session.members().objects if not isinstance(thing, Losses)],
+            [(sorted(group.keys()), [places[id(p)] for p in group["params"]]) for group in optimizer.param_groups],
+            [[(slot, owners.setdefault(id(t), len(owners))) for slot, t in own.items()] for own in _kept(session)],
+            _kind(optimizer, but={"defaults"}, values=True),
+            [
+                _kind(schedule, but={"optimizer", *schedule.state_dict()}, values=True)
+                for schedule in session.schedules.all
+            ],
+            len(session.schedules.by_step),
+            [(name, _what(metric)) for name, metric in session.metrics.items()],
+            [(key, _what(part), loss.weights[key]) for key, part in loss.losses.items()]
+            if isinstance(loss, Losses)
+            else _what(loss),
+            session.output,
+            session.max_norm is None,
         )
-        for p in state.optimized(session.optimizer)
-    ]
-    metrics = [(name, _what(metric)) for name, metric in session.metrics.items()]
-    schedules = [(type(s), tuple(sorted(s.state_dict()))) for s in session.schedules.all]
-    loss = session.loss
-    losses = [(key, _what(part)) for key, part in loss.losses.items()] if isinstance(loss, Losses) else _what(loss)
-    when = len(session.schedules.by_step), session.output, session.max_norm is None
-    return tuple(map(str, when)), repr(
-        (named, things, groups, kept, metrics, schedules, losses, type(session.optimizer))
     )
 
 
-def _kind(thing: Any) -> Any:
-    """What a module or another object is, but for what `settings` copy."""
+def _kind(thing: Any, but: Container[str] = _TABLES, values: bool = False) -> Any:
+    """What a module or another object is: its class, and each of its attributes.
+
+    Args:
+        but: attributes that are looked at elsewhere.
+        values: numbers, flags and texts by their value; else they are copied, and only whether there are some counts.
+    """
     own = {} if isinstance(thing, type) else getattr(thing, "__dict__", {})
-    rest = {key: value for key, value in own.items() if key not in _TABLES and not is_plain(value)}
-    return type(thing), sorted((key, _what(value)) for key, value in rest.items())
+    plain = repr if values else lambda _: "plain"
+    found = {key: plain(value) if is_plain(value) else _what(value) for key, value in own.items() if key not in but}
+    return id(type(thing)), sorted((key, what) for key, what in found.items() if not (values and key[:1] == "_"))
 
 
 def _what(value: Any) -> str:
@@ -58,7 +65,7 @@ def _what(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"tensor {value.shape} {value.dtype}"
     if hasattr(value, "_layer_name"):
-        return f"module {type(value).__qualname__} {id(type(value))}"
+        return f"module {id(type(value))}"
     if getattr(type(value), "__eq__", object.__eq__) is not object.__eq__ and hasattr(value, "__dataclass_fields__"):
         return repr(value)  # a metric by name
     return f"{type(value).__name__} {id(value)}"
@@ -95,6 +102,8 @@ def _become(one: Session, other: Session) -> None:
     theirs = other.named()
     for name, mine in one.named().items():
         _copy(mine, theirs[name])
+    beside = {name: value.detach().clone() for name, value in attributes.named(other.model, other.loss).items()}
+    attributes.put_all(one.model, one.loss, beside, one.settings().modules)
     _copy(one.random.state, other.random.state)
     _copy(one.aside.state, other.aside.state)
     one.position, one.history, one.start, one.standing = other.position, other.history, None, None
