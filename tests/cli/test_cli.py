@@ -25,6 +25,7 @@ from chainrule.errors import (
     UnknownNameError,
 )
 from chainrule.training import load_file, progress, save_file
+from chainrule.training.configuration import read_config
 
 QUICK = ["--epochs", "3", "--hidden", "32", "--batch-size", "64"]
 
@@ -55,6 +56,19 @@ def test_train_reports_and_writes_everything(run):
     assert len(history["val_accuracy"]) == 3
     picture = ET.fromstring((folder / "curves.svg").read_text())
     assert len(picture.findall("{*}polyline")) == 4
+
+
+def test_a_short_last_batch_is_left_out_and_stays_so(tmp_path):
+    result = call("train", "digits", *QUICK, "--drop-last", "--out", tmp_path / "run", "--json")
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["steps"] == 3 * 22
+    again = call("train", "--config", tmp_path / "run" / "config.json", "--out", tmp_path / "again", "--json")
+    assert json.loads(again.stdout.splitlines()[-1])["train_loss"] == report["train_loss"]
+    assert len(cr.load_run(tmp_path / "run")) == 66
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config.pop("drop_last") is True
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))  # a run of before there was the option
+    assert read_config(tmp_path / "run" / "config.json")["drop_last"] is False
 
 
 def test_evaluate_finds_what_train_reported(run):

@@ -151,13 +151,11 @@ def make(seed):
         callbacks.insert(dice.randrange(len(callbacks) + 1), EMA(dice.choice([0.5, 0.9])))
     if not chosen and dice.random() < 0.4:
         callbacks.append(Freeze(dice.choice(["0", "3.bias"]), until=dice.randrange(1, 7)))
-    return trainer, callbacks, held_out
+    return trainer, callbacks, {"validation_data": held_out, "drop_last": dice.random() < 0.3}
 
 
-def fit(trainer, callbacks, held_out, **options):
-    return trainer.fit(
-        X, y, EPOCHS, SIZE, validation_data=held_out, seed=3, progress=False, callbacks=callbacks, **options
-    )
+def fit(trainer, callbacks, given, **options):
+    return trainer.fit(X, y, EPOCHS, SIZE, seed=3, progress=False, callbacks=callbacks, **given, **options)
 
 
 def bits(trainer):
@@ -175,10 +173,10 @@ def bits(trainer):
 
 def spared(path, seed, kind, share, recorded, during=lambda function: function()):
     """Train until the stop; then save, where the process lives on."""
-    trainer, callbacks, held_out = made(path, seed, kind, share)
+    trainer, callbacks, given = made(path, seed, kind, share)
     trainer.save(path)
     try:
-        during(lambda: fit(trainer, callbacks, held_out, record=path.parent / "run" if recorded else False))
+        during(lambda: fit(trainer, callbacks, given, record=path.parent / "run" if recorded else False))
     except (Stop, SystemExit, ValueError):
         pass
     except OSError:  # the disk was full, for a callback that saves: what it saved before is there
@@ -189,12 +187,12 @@ def spared(path, seed, kind, share, recorded, during=lambda function: function()
 
 def made(path, seed, kind, share=1.0):
     """The seed's training, with the callbacks that save it or stop it in front of the others or behind them."""
-    trainer, callbacks, held_out = make(seed)
+    trainer, callbacks, given = make(seed)
     dice = random.Random(seed * 7 + 1)
     saving = [Saving(path)] if kind == "kill" or (kind == "disk" and dice.random() < 0.5) else []
     failing = [Failing(1 + int(share * EPOCHS) if share < 1 else 0)] if kind == "error" else []
     orders = [[*callbacks, *saving, *failing], [*saving, *failing, *callbacks]]
-    return trainer, orders[dice.random() < 0.5], held_out
+    return trainer, orders[dice.random() < 0.5], given
 
 
 class Stop(BaseException):
@@ -266,21 +264,21 @@ def end(kind, seconds):
 
 def whole(seed):
     """The bits of the training without a stop, and how long it took."""
-    trainer, callbacks, held_out = make(seed)
+    trainer, callbacks, given = make(seed)
     began = time.perf_counter()
-    fit(trainer, callbacks, held_out)
+    fit(trainer, callbacks, given)
     return bits(trainer), time.perf_counter() - began
 
 
 def resumed(path, seed, kind, recorded):
     """The training that the stopped one left, to its end, and where it is recorded, replayed in two places."""
-    trainer, callbacks, held_out = made(path, seed, kind)
+    trainer, callbacks, given = made(path, seed, kind)
     trainer.load(path)
     resume = trainer.position is not None
     if not resume:  # it had not begun
-        trainer, callbacks, held_out = made(path, seed, kind)
+        trainer, callbacks, given = made(path, seed, kind)
     record = path.parent / ("run" if resume and (path.parent / "run").exists() else "again") if recorded else False
-    fit(trainer, callbacks, held_out, resume=resume, record=record)
+    fit(trainer, callbacks, given, resume=resume, record=record)
     if recorded:
         for step in {trainer.run.first_step, (trainer.run.first_step + trainer.run.replay.end) // 2}:
             assert trainer.run.at(step).proved or step == trainer.run.replay.end
@@ -299,10 +297,10 @@ def deaths(folder, seed, shares):
 def going_on(kept, seed):
     """The call that is made again and again until it ends, with a file at every pause."""
     checkpoint.SECONDS = 0.0
-    trainer, callbacks, held_out = make(seed)
+    trainer, callbacks, given = make(seed)
     os.makedirs(kept, exist_ok=True)
     logs = [CSVLogger(kept / "epochs.csv"), checkpoint.Checkpoint(kept, "best", monitor="loss")]
-    fit(trainer, [*callbacks, *logs], held_out, checkpoint=kept)
+    fit(trainer, [*callbacks, *logs], given, checkpoint=kept)
     assert (kept / "epochs.csv").read_text().count("\n") == trainer.history.epochs + 1
     return bits(trainer)
 

@@ -30,6 +30,7 @@ def commands() -> None:
 @click.option("--config", type=click.Path(dir_okay=False), help="repeat the run of this config.json, to the bit")
 @click.option("--epochs", default=120, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1))
+@click.option("--drop-last/--keep-last", default=False, show_default=True, help="leave out a short last batch")
 @click.option("--lr", default=2e-3, show_default=True, type=float)
 @click.option("--optimizer", default="adam", show_default=True)
 @click.option("--hidden", default="256,256", show_default=True, help="units of each hidden layer, as in 128,64")

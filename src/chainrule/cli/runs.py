@@ -74,7 +74,7 @@ def _trained(
     try:
         history = trainer.fit(
             *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-            seed=config["seed"], callbacks=[_Followed(folder, config)], progress=_reporter(shown, folder, bool(record)),
+            seed=config["seed"], drop_last=config["drop_last"], callbacks=[_Followed(folder, config)], progress=_reporter(shown, folder, bool(record)),
             record=record, resume=bool(stopped),
         )  # fmt: skip
     except NonFiniteError as error:
@@ -403,7 +403,7 @@ def repeated(folder: Path) -> tuple[Trainer, bool]:
     with suppress(NonFiniteError):
         trainer.fit(
             *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-            seed=config["seed"], progress=False,
+            seed=config["seed"], drop_last=config["drop_last"], progress=False,
         )  # fmt: skip
     now = trainer.model.state_dict()
     return trainer, now.keys() == stored.keys() and all(np.array_equal(now[k].numpy(), stored[k].numpy()) for k in now)

@@ -16,6 +16,7 @@ from chainrule.training import saved
 from chainrule.training.record import Groups, Record
 from chainrule.training.session import Standing
 from chainrule.training.steps import Program
+from chainrule.training.stretch import Cut
 from chainrule.training.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
@@ -62,10 +63,15 @@ class Replay:
         return self.first + len(self.log)
 
     @property
+    def cut(self) -> Cut:
+        """How an epoch is cut into batches."""
+        header = self.record.header
+        return Cut(header["rows"], header["batch_size"], header["drop_last"])
+
+    @property
     def per_epoch(self) -> int:
         """Steps an epoch."""
-        header = self.record.header
-        return -(-int(header["rows"]) // int(header["batch_size"]))
+        return self.cut.steps
 
     def rows(self, step: int) -> Array:
         """The row numbers of a step's batch."""

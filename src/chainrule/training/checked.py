@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.autodiff import trees
 from chainrule.compiler.reading import Reading
 from chainrule.data.checks import as_array
+from chainrule.errors import DataError
 from chainrule.graph import LEAF, Node, Type
 from chainrule.nn.meaning import BINARY_PROBABILITIES, CLASSES, option_of
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
+from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs, several
 from chainrule.training.exact import is_ranked, statistics_of
 from chainrule.training.objective import objective, weighing
 from chainrule.training.session import Rows, Session
-from chainrule.training.several import Losses
+from chainrule.training.several import Losses, called
 from chainrule.training.steps import wraps
+from chainrule.training.stretch import Cut
 from chainrule.training.weights import Classes, weights
 
 Array = np.ndarray[Any, Any]
@@ -102,6 +107,26 @@ class Checked:
         weight = weights(sample_weight, class_weight, count, y_array, session.loss, session.meaning, dtype, who)
         return Rows(x_array, y_array, weight=weight)
 
+    def alone(self, rows: Rows, cut: Cut, modes: Mapping[str, bool] | None = None) -> None:
+        """A batch of one row, where an epoch has one, goes through the model as in training.
+
+        Args:
+            modes: of the modules in the training that goes on; None for one that begins.
+
+        Raises:
+            DataError: a layer needs more rows.
+        """
+        if 1 not in (cut.batch_size, cut.rest):
+            return
+        session = self.session
+        row = trees.mapped(lambda array: tensor(array[:1]), rows.x)
+        with session.tried(), session.mode(True), no_grad():
+            session.wear(modes or {})
+            try:
+                called(session.model, row)
+            except DataError as error:
+                raise DataError(f"fit: {_of_one_row(cut)} {error}") from error
+
     def _several(self, X: object, y: object) -> tuple[bool, bool]:
         """Are there several inputs? Several targets? A tuple is where the model or the loss take several."""
         session = self.session
@@ -144,6 +169,16 @@ class Checked:
             wanted = kind.output.shape[CLASSES], option_of(session.loss, "ignore_index")
             return all(what[0] is kind.reading.arguments[1] and what[1:] == wanted for what in kind.reading.unchecked)
         return kind.y.kind == "f" and meaning != BINARY_PROBABILITIES and not kind.reading.unchecked
+
+
+def _of_one_row(cut: Cut) -> str:
+    """Which batches have one row, and what to do where that is too few."""
+    if cut.batch_size == 1:
+        return "every batch has one row, which is too few for the model: choose a batch_size of 2 or more."
+    return (
+        f"{cut.rows} rows in batches of {cut.batch_size} leave one row for the last, which is too few for the model: leave it "
+        f"out with drop_last=True, or choose another batch_size."
+    )
 
 
 def _kind(array: Array) -> tuple[Any, ...]:

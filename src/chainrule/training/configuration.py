@@ -20,7 +20,7 @@ from chainrule.training.trainer import Trainer
 
 _NAMES = {
     "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "noise", "label_smoothing",
-    "schedule", "activation", "seed",
+    "schedule", "activation", "seed", "drop_last",
 }  # fmt: skip
 SCHEDULES = ("cosine", "constant")
 MOST = 1 << 20  # bytes of a config.json
@@ -93,6 +93,7 @@ def read_config(path: Path) -> dict[str, Any]:
         DamagedFileError: it cannot be read, or is not a configuration.
     """
     found = _parsed(path)
+    found.value.setdefault("drop_last", False)  # runs of before it was an option
     missing = _NAMES - set(found.names())
     if missing:
         raise DamagedFileError(f"{path}: the configuration lacks {', '.join(sorted(missing))}. Train again.")
@@ -102,6 +103,7 @@ def read_config(path: Path) -> dict[str, Any]:
     found.whole("batch_size", 1)
     found.whole("seed", 0, 2**64 - 1)
     found.number("lr")
+    found.flag("drop_last")
     for name, most in (("dropout", 1.0), ("label_smoothing", 1.0), ("noise", math.inf)):
         if not 0 <= found.number(name) <= most:
             found.refuse(name, f"a number from 0 to {most:g}" if most < math.inf else "0 or more", found.number(name))

@@ -172,7 +172,7 @@ class Fitting:
 
     def _judge_lap(self, stretch: Stretch, number: int) -> bool:
         """The same in the middle of a stretch, after a lap that closes an epoch."""
-        rows, carried = self.position.rows, self.position.sums if number == 0 else ()
+        rows, carried = self.position.cut.visited, self.position.sums if number == 0 else ()
 
         def mean(measure: int) -> Any:
             part = stretch.column(number, measure)
@@ -400,7 +400,7 @@ class Fitting:
 
     def _over(self, position: Position, ended: float, validated: Mapping[str, float]) -> Epoch:
         """What the epoch that ends here measured."""
-        measured = self.measures.named(np.asarray(position.sums) / position.rows, self._widths(position))
+        measured = self.measures.named(np.asarray(position.sums) / position.cut.visited, self._widths(position))
         measured.update({f"val_{name}": value for name, value in validated.items()})
         measured.update({"lr" if i == 0 else f"lr_{i}": rate for i, rate in enumerate(position.rates)})
         measured["seconds"], self.began = ended - self.began, ended

@@ -14,6 +14,7 @@ class Position:
     """Where a training stands: `epoch` epochs and `step` steps of the next are done.
 
     Attributes:
+        drop_last: an epoch leaves its last batch out where that is short.
         sums: of the measures over the rows of the unfinished epoch.
         rates: of each parameter group, in the latest step.
         told: how many of the callbacks have heard that the epoch before is over; None once all have.
@@ -28,11 +29,12 @@ class Position:
     sums: tuple[float, ...] = ()
     rates: tuple[float, ...] = ()
     told: int | None = None
+    drop_last: bool = False
 
     @property
     def cut(self) -> Cut:
         """How its epochs are cut into batches."""
-        return Cut(self.rows, self.batch_size)
+        return Cut(self.rows, self.batch_size, self.drop_last)
 
     @property
     def steps(self) -> int:
@@ -54,14 +56,15 @@ class Position:
         saved.names(cls.__dataclass_fields__.keys())
         rows = saved.whole("rows", 1)
         batch_size = saved.whole("batch_size", 1, rows)
+        drop_last = saved.has("drop_last") and saved.flag("drop_last")
         sums = saved.items("sums", _is_float, "a list of numbers")
         rates = saved.items("rates", _is_float, "a list of numbers")
         if len(rates) not in (0, groups):
             saved.refuse("rates", f"a list of {groups} rates, or none", rates)
         found = cls(
             rows, batch_size, saved.whole("seed", 0, 2**64 - 1), saved.flag("shuffle"), saved.whole("epoch"),
-            saved.whole("step", 0, -(-rows // batch_size)), tuple(sums), tuple(rates),
-            saved.whole("told") if saved.has("told") else None,
+            saved.whole("step", 0, Cut(rows, batch_size, drop_last).steps), tuple(sums), tuple(rates),
+            saved.whole("told") if saved.has("told") else None, drop_last,
         )  # fmt: skip
         found._check(saved)
         return found

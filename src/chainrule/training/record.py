@@ -120,6 +120,7 @@ class Record:
         header.whole("first")
         header.whole("groups", 1, MOST_GROUPS)
         header.flag("shuffle")
+        header.value["drop_last"] = header.has("drop_last") and header.flag("drop_last")  # older records have none
         return header.value
 
     # ---------------------------------------------------------------- reading
@@ -335,7 +336,7 @@ def describe(session: Session, rows: Any) -> dict[str, Any]:
     return {
         "chainrule": __version__, "optimizer": type(optimizer).__name__, "loss": name_of(session.loss),
         "training": session.identity, "groups": len(optimizer.param_groups), "model": str(model), "parameters": names, "data": digest(*trees.leaves(rows)),
-        **({} if position is None else {k: getattr(position, k) for k in ("rows", "batch_size", "seed", "shuffle")}),
+        **({} if position is None else {k: getattr(position, k) for k in ("rows", "batch_size", "seed", "shuffle", "drop_last")}),
     }  # fmt: skip
 
 

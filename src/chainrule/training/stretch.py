@@ -44,10 +44,11 @@ def first(laps: Sequence[Lap], count: int) -> list[Lap]:
 
 
 class Cut(NamedTuple):
-    """How an epoch is cut into batches: the last may be short."""
+    """How an epoch is cut into batches: the last may be short; `drop_last`: it is then left out."""
 
     rows: int
     batch_size: int
+    drop_last: bool = False
 
     @property
     def whole(self) -> int:
@@ -57,12 +58,17 @@ class Cut(NamedTuple):
     @property
     def steps(self) -> int:
         """All steps."""
-        return -(-self.rows // self.batch_size)
+        return self.whole + bool(self.rest)
 
     @property
     def rest(self) -> int:
         """Rows of the short batch, 0 where there is none."""
-        return self.rows % self.batch_size
+        return 0 if self.drop_last else self.rows % self.batch_size
+
+    @property
+    def visited(self) -> int:
+        """Rows that are in a batch."""
+        return self.whole * self.batch_size + self.rest
 
     def short(self, lap: Lap) -> bool:
         """Does the lap end with the short batch?"""

@@ -22,7 +22,9 @@ from chainrule.training.history import History
 from chainrule.training.trainer import Trainer
 
 Config = dict[str, Any]
-PER_CONFIG = frozenset({"epochs", "batch_size", "seed", "shuffle", "sample_weight", "class_weight"})  # of `fit`
+PER_CONFIG = frozenset(
+    {"epochs", "batch_size", "seed", "shuffle", "drop_last", "sample_weight", "class_weight"}
+)  # of `fit`
 MOST = 1 << 28  # bytes of sweep.json
 SMALLEST = {"loss", "mse", "mae", "rmse", "seconds"}  # measures of which less is better, with or without "val_"
 
@@ -118,7 +120,7 @@ def sweep(
             goes on where it was stopped.
         progress: ``progress(done, of)``, called after each training.
         fit: further arguments of ``Trainer.fit``. A key of a configuration that ``fit`` takes (``epochs``,
-            ``batch_size``, ``seed``, ``shuffle``, ``sample_weight``, ``class_weight``) goes there, one that `build` takes
+            ``batch_size``, ``seed``, ``shuffle``, ``drop_last``, ``sample_weight``, ``class_weight``) goes there, one that `build` takes
             goes to `build`, and ``seed`` to both.
 
     Raises:

@@ -35,6 +35,7 @@ WEIGHT_DECAY = 0.3  # of adamw, by which each weight shrinks times the rate
 #: What configurations of both kinds of runs have.
 SHARED = (
     "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "noise", "label_smoothing", "schedule", "activation", "seed",
+    "drop_last",
 )  # fmt: skip
 _BATCHES = ((1_000, 32), (10_000, 64), (50_000, 128))  # rows up to which a batch has so many
 _EPOCHS = (10, 200)

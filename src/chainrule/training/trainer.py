@@ -176,10 +176,11 @@ class Trainer(Explained):
         sample_weight: object = None,
         class_weight: Classes | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        drop_last: bool = False,
     ) -> History:
         """Train for `epochs` passes over the rows, and return what each measured.
 
-        Every row is used once an epoch; the last batch of an epoch may be short. Ctrl-C stops after the native
+        Every row is used once an epoch; the last batch of an epoch may be short (``drop_last``). Ctrl-C stops after the native
         call that runs (within about 0.1 s): the model keeps the weights of that step, a line says so, and the history so
         far comes back with ``interrupted`` set. A second Ctrl-C raises.
 
@@ -208,6 +209,8 @@ class Trainer(Explained):
             checkpoint: a folder for checkpoints (every ten seconds, and at the end). Where there are some already, the
                 training goes on from the newest: so the same call, made again after any death of the process, ends
                 with the same bits. Rows that have changed meanwhile are refused.
+            drop_last: leave the last batch of an epoch out where it has fewer rows than the others (PyTorch's DataLoader's
+                name). With shuffling, other rows are left out each epoch.
 
         Raises:
             DataError: data that cannot be trained on (empty, not finite, mismatched, labels out of range).
@@ -218,7 +221,7 @@ class Trainer(Explained):
         with self.session.held("fit", nested=False):
             return self._fit(
                 X, y, epochs, batch_size, validation_data, validation_split, seed, shuffle, progress, callbacks, resume,
-                record, sample_weight, class_weight, checkpoint,
+                record, sample_weight, class_weight, checkpoint, drop_last,
             )  # fmt: skip
 
     def _fit(
@@ -226,13 +229,14 @@ class Trainer(Explained):
         validation_split: float | None, seed: int, shuffle: bool, progress: bool | IO[str] | Silent,
         callbacks: Callback | EpochFunction | Sequence[Callback | EpochFunction], resume: bool, record: bool | str | os.PathLike[str],
         sample_weight: object, class_weight: Classes | None, checkpoint: str | os.PathLike[str] | None,
+        drop_last: bool,
     ) -> History:  # fmt: skip
         session = self.session
         session.check()
         check_optimizer(session, "fit")
         rows = self._data(X, y, sample_weight, class_weight, validation_data, validation_split, seed)
         held_out = rows.held_out
-        size = min(check_batch_size(batch_size, "fit"), rows.count)
+        size = _batch_size(batch_size, rows.count, drop_last)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
         if record == "" or (not isinstance(record, (bool, str, os.PathLike)) and record is not None):
@@ -242,10 +246,11 @@ class Trainer(Explained):
             )
         shown, listening = report(progress), as_callbacks(callbacks)
         counter("seed", seed)
-        position = Position(rows.count, size, int(seed), bool(shuffle))
+        position = Position(rows.count, size, int(seed), bool(shuffle), drop_last=drop_last)
         if checkpoint is not None:
             listening.append(Checkpoint(checkpoint))
             resume = self._go_on(os.fspath(checkpoint), position, rows) or resume
+        self.checked.alone(rows, position.cut, session.modes if resume else None)
         training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight)
         validation = None
         if held_out is not None:
@@ -469,6 +474,19 @@ class Trainer(Explained):
         """
         saved.load(self.session, path)
         self._fed = None  # a file does not say on what it was trained
+
+
+def _batch_size(given: object, rows: int, drop_last: bool) -> int:
+    """The rows of a batch."""
+    size = check_batch_size(given, "fit")
+    if not isinstance(drop_last, bool):
+        raise SettingError(f"fit: drop_last must be True or False, got {drop_last!r}.")
+    if drop_last and size > rows:
+        raise DataError(
+            f"fit: drop_last=True leaves out a batch with fewer than batch_size rows, which leaves none of {rows} rows with "
+            f"batch_size={size}. Choose a batch_size of at most {rows}, or leave drop_last out."
+        )
+    return min(size, rows)
 
 
 def _loss(given: Any, weights: Any) -> Metric:

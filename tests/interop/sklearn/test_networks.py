@@ -234,3 +234,13 @@ def test_what_is_no_module_is_refused():
     )
     with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
         NetworkRegressor(lambda n, k: 3).fit(*DIABETES)
+
+
+def test_a_short_last_batch_can_be_left_out():
+    X, y = WINE  # 178 rows
+    kept, dropped = (
+        classifier(epochs=3, batch_size=50).fit(X, y),
+        classifier(epochs=3, batch_size=50, drop_last=True).fit(X, y),
+    )
+    assert (kept.history_.steps, dropped.history_.steps) == (12, 9)
+    assert clone(dropped).drop_last is True

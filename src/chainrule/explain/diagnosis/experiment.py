@@ -28,6 +28,7 @@ from chainrule.training import inputs, state
 from chainrule.training import steps as compiled
 from chainrule.training.predict import Predictor
 from chainrule.training.session import Rows, Session, Standing
+from chainrule.training.stretch import Cut
 
 Array = np.ndarray[Any, Any]
 AS_IT_WAS = Remedy()
@@ -115,7 +116,7 @@ class Laboratory:
     @property
     def budget(self) -> int:
         """The rows that a replay goes through, each as often as it is visited."""
-        epochs, rows = self.position.epoch, len(self.rows)
+        epochs, rows = self.position.epoch, self._visited
         if self.unfinished:
             epochs = max(epochs + 1, STOPPED_EPOCHS)
         weights = sum(p.numel() for p in self.model.parameters())
@@ -135,7 +136,13 @@ class Laboratory:
     @property
     def cut(self) -> bool:
         """The run took more steps than a replay."""
-        return bool(self.budget < self.position.epoch * len(self.rows))
+        return bool(self.budget < self.position.epoch * self._visited)
+
+    @property
+    def _visited(self) -> int:
+        """The rows of an epoch that are in a batch."""
+        rows = len(self.rows)
+        return Cut(rows, min(self.position.batch_size, rows) or 1, self.position.drop_last).visited
 
     def batches(self, remedy: Remedy, seed: int, rows: Array) -> Iterator[tuple[Array, Array]]:
         """The rates (steps, groups) and the row numbers (steps, batch) of each native call, in order."""
@@ -146,11 +153,11 @@ class Laboratory:
             order = rows[self._order(len(rows), seed, epoch)]
             if remedy.balance:
                 order = self._balanced(order, seed + epoch)
-            done, steps = 0, -(-len(order) // size)
-            for part in compiled.batches(order, size):
+            cut, done = Cut(len(order), size, self.position.drop_last), 0
+            for part in compiled.batches(order[: cut.visited], size):
                 taken = part[: -(-left // size)]
                 if len(taken):
-                    shares = (done + np.arange(len(taken))) / steps
+                    shares = (done + np.arange(len(taken))) / cut.steps
                     yield self.rates(epoch, shares), taken
                     left -= taken.size
                     done += len(taken)

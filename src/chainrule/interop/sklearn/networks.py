@@ -36,19 +36,14 @@ class _Network(BaseEstimator):
 
     def __init__(
         self, module: Module | Callable[[int, int], Module], *, loss: Any, optimizer: Any = "adam", lr: float | None = None,
-        epochs: int = 50, batch_size: int = 64, shuffle: bool = True, metrics: Sequence[Any] = (), callbacks: Sequence[Any] = (),
+        epochs: int = 50, batch_size: int = 64, shuffle: bool = True, drop_last: bool = False, metrics: Sequence[Any] = (), callbacks: Sequence[Any] = (),
         early_stopping: str | bool | None = None, validation_fraction: float = 0.1, n_iter_no_change: int = 10, tol: float = 1e-4,
         max_norm: float | None = None, output: str | None = None, warm_start: bool = False, random_state: Any = None,
         verbose: bool = False, dtype: str = "float32",
     ) -> None:  # fmt: skip
         self.module, self.loss, self.optimizer, self.lr = module, loss, optimizer, lr
-        self.epochs, self.batch_size, self.shuffle, self.metrics, self.callbacks = (
-            epochs,
-            batch_size,
-            shuffle,
-            metrics,
-            callbacks,
-        )
+        self.epochs, self.batch_size, self.shuffle, self.drop_last = epochs, batch_size, shuffle, drop_last
+        self.metrics, self.callbacks = metrics, callbacks
         self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
         self.n_iter_no_change, self.tol = n_iter_no_change, tol
         self.max_norm, self.output, self.warm_start, self.random_state = max_norm, output, warm_start, random_state
@@ -96,7 +91,7 @@ class _Network(BaseEstimator):
         self.trainer_.fit(
             X, y, epochs=epochs, batch_size=self.batch_size, seed=int(random.randint(SEEDS)), shuffle=self.shuffle,
             validation_data=held_out, progress=bool(self.verbose), callbacks=[*self.callbacks, *([stops] if stops else [])],
-            sample_weight=weights, class_weight=by_class,
+            sample_weight=weights, class_weight=by_class, drop_last=self.drop_last,
         )  # fmt: skip
         if stops:
             self.best_epoch_ = stops.best_epoch
@@ -197,7 +192,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
             for two classes.
         optimizer: a name, or a class or function that is called with the parameters (and ``lr``, if given).
         lr: the learning rate; None for the optimizer's own.
-        epochs, batch_size, shuffle, metrics, callbacks, max_norm, output: of `Trainer` and its ``fit``.
+        epochs, batch_size, shuffle, drop_last, metrics, callbacks, max_norm, output: of `Trainer` and its ``fit``.
         early_stopping: True for ``"val_loss"``, or the name of another measure of rows that are held out
             (``"val_accuracy"``, with ``metrics=["accuracy"]``): the best epoch's weights are kept, and after
             ``n_iter_no_change`` epochs without one better by ``tol`` the fit ends.
@@ -232,14 +227,14 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
     def __init__(
         self, module: Module | Callable[[int, int], Module], *, loss: Any = "cross_entropy", optimizer: Any = "adam",
-        lr: float | None = None, epochs: int = 50, batch_size: int = 64, shuffle: bool = True, metrics: Sequence[Any] = (),
+        lr: float | None = None, epochs: int = 50, batch_size: int = 64, shuffle: bool = True, drop_last: bool = False, metrics: Sequence[Any] = (),
         callbacks: Sequence[Any] = (), early_stopping: str | bool | None = None, validation_fraction: float = 0.1,
         n_iter_no_change: int = 10, tol: float = 1e-4, class_weight: Any = None, max_norm: float | None = None,
         output: str | None = None, warm_start: bool = False, random_state: Any = None, verbose: bool = False,
         dtype: str = "float32",
     ) -> None:  # fmt: skip
         super().__init__(
-            module, loss=loss, optimizer=optimizer, lr=lr, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
+            module, loss=loss, optimizer=optimizer, lr=lr, epochs=epochs, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last,
             metrics=metrics, callbacks=callbacks, early_stopping=early_stopping, validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change, tol=tol, max_norm=max_norm, output=output, warm_start=warm_start,
             random_state=random_state, verbose=verbose, dtype=dtype,
@@ -335,13 +330,13 @@ class NetworkRegressor(RegressorMixin, _Network):
 
     def __init__(
         self, module: Module | Callable[[int, int], Module], *, loss: Any = "mse", optimizer: Any = "adam",
-        lr: float | None = None, epochs: int = 50, batch_size: int = 64, shuffle: bool = True, metrics: Sequence[Any] = (),
+        lr: float | None = None, epochs: int = 50, batch_size: int = 64, shuffle: bool = True, drop_last: bool = False, metrics: Sequence[Any] = (),
         callbacks: Sequence[Any] = (), early_stopping: str | bool | None = None, validation_fraction: float = 0.1,
         n_iter_no_change: int = 10, tol: float = 1e-4, max_norm: float | None = None, output: str | None = None,
         warm_start: bool = False, random_state: Any = None, verbose: bool = False, dtype: str = "float32",
     ) -> None:  # fmt: skip
         super().__init__(
-            module, loss=loss, optimizer=optimizer, lr=lr, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
+            module, loss=loss, optimizer=optimizer, lr=lr, epochs=epochs, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last,
             metrics=metrics, callbacks=callbacks, early_stopping=early_stopping, validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change, tol=tol, max_norm=max_norm, output=output, warm_start=warm_start,
             random_state=random_state, verbose=verbose, dtype=dtype,
