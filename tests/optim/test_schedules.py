@@ -190,3 +190,58 @@ def test_refusals():
     assert text_of(UnknownNameError, lambda: lr_scheduler.ReduceLROnPlateau(opt, threshold_mode="r")) == (
         "unknown threshold_mode 'r'. Known: abs, rel."
     )
+
+
+def test_waves_are_the_published_formula():
+    a, b = optimizers()
+    total = 37
+    ours = lr_scheduler.CosLogLR(a, total)
+    factor = lambda step: 0.5 - 0.5 * math.cos(2 * math.pi * math.log2(1 + 15 * step / total))  # noqa: E731
+    theirs = torch.optim.lr_scheduler.LambdaLR(b, factor)
+    for _ in range(total + 1):
+        assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), rel=1e-9, abs=1e-15)
+        b.step()
+        ours.step()
+        theirs.step()
+    for _ in range(3):  # at the end of the last wave it stays
+        ours.step()
+        assert ours.get_last_lr() == pytest.approx([0, 0], abs=1e-15)
+
+
+@pytest.mark.parametrize("cycles", [1, 2, 4])
+def test_each_wave_ends_at_0_and_reaches_the_first_rate(cycles):
+    opt = optim.SGD([cr.ones(1, requires_grad=True)], lr=0.5)
+    total = (2**cycles - 1) * 100
+    waves = lr_scheduler.CosLogLR(opt, total, cycles)
+    rates = []
+    for _ in range(total + 1):
+        rates += waves.get_last_lr()
+        waves.step()
+    assert waves.ends() == [100 * (2**k - 1) for k in range(1, cycles + 1)]
+    for start, end in zip([0, *waves.ends()], waves.ends(), strict=False):
+        assert rates[int(end)] == pytest.approx(0, abs=1e-12)
+        assert max(rates[int(start) : int(end)]) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_wave_goes_on_from_its_state():
+    def make():
+        return lr_scheduler.CosLogLR(optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0), 20)
+
+    first, second = make(), make()
+    for _ in range(7):
+        first.step()
+    second.load_state_dict(first.state_dict())
+    second.step()
+    first.step()
+    assert second.get_last_lr() == first.get_last_lr() != [0.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"total_iters": 0}, "total_iters must be a whole number, 1 or more, got 0."),
+     ({"total_iters": 2.5}, "total_iters must be a whole number, 1 or more, got 2.5."),
+     ({"total_iters": 9, "cycles": 0}, "cycles must be a whole number, 1 or more, got 0.")],
+)  # fmt: skip
+def test_waves_that_cannot_be_are_refused(options, text):
+    with pytest.raises(SettingError, match=f"^CosLogLR: {text}"):
+        lr_scheduler.CosLogLR(optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0), **options)

@@ -80,6 +80,7 @@ from chainrule.nn.parameter import (
     Parameter,
 )
 from chainrule.nn.parameters import ParameterDict, ParameterList
+from chainrule.nn.scaled import NTKLinear, Scale
 from chainrule.nn.summary import Summary, summary
 
 __all__ = [
@@ -132,6 +133,7 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
+    "NTKLinear",
     "PReLU",
     "PairwiseDistance",
     "Parameter",
@@ -142,6 +144,7 @@ __all__ = [
     "RReLU",
     "ReLU",
     "ReLU6",
+    "Scale",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -293,6 +293,55 @@ class CosineAnnealingLR(LRScheduler):
         return now / before * (rate - self.eta_min) + self.eta_min
 
 
+class CosLogLR(LRScheduler):
+    """Waves that grow longer: the rate rises from 0 to the first rate and falls back to 0, ``cycles`` times.
+
+    ``base lr (1 - cos(2 pi log2(1 + (2^cycles - 1) epoch / total_iters))) / 2``: each wave is about twice as long as the
+    one before, so a few short ones look around and the last one settles. Made for steps rather than epochs:
+    ``Trainer(scheduler={"step": CosLogLR(optimizer, epochs * steps_an_epoch)})``. From ``total_iters`` on the rate is 0.
+
+    Args:
+        optimizer: whose rates to set.
+        total_iters: steps (or epochs) in all, 1 or more.
+        cycles: how many waves, 1 or more.
+        last_epoch: see ``LRScheduler``.
+
+    Source: Holzmueller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs and boosted trees on tabular
+    data", NeurIPS 2024, arXiv 2407.04491 (``coslog4``).
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import optim
+        >>> opt = optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0)
+        >>> waves = optim.lr_scheduler.CosLogLR(opt, total_iters=30, cycles=4)
+        >>> waves.ends()
+        [2.0, 6.0, 14.0, 30.0]
+        >>> rates = []
+        >>> for _ in range(7):
+        ...     rates.append(round(waves.get_last_lr()[0], 2)); waves.step()
+        >>> rates
+        [0.0, 0.93, 0.0, 0.72, 0.93, 0.32, 0.0]
+    """
+
+    def __init__(self, optimizer: Optimizer, total_iters: int, cycles: int = 4, last_epoch: int = -1) -> None:
+        self.total_iters, self.cycles = total_iters, cycles
+        super().__init__(optimizer, last_epoch)
+
+    def check(self) -> None:
+        for name, value in (("total_iters", self.total_iters), ("cycles", self.cycles)):
+            if not is_whole(value) or value < 1:
+                raise SettingError(f"CosLogLR: {name} must be a whole number, 1 or more, got {value!r}.")
+
+    def get_lr(self) -> list[float]:
+        done = min(self.last_epoch / self.total_iters, 1.0)
+        factor = 0.5 - 0.5 * math.cos(2 * math.pi * math.log2(1 + (2**self.cycles - 1) * done))
+        return [base * factor for base in self.base_lrs]
+
+    def ends(self) -> list[float]:
+        """Where each wave ends, in what ``total_iters`` counts; not always at a whole number."""
+        return [self.total_iters * (2**wave - 1) / (2**self.cycles - 1) for wave in range(1, self.cycles + 1)]
+
+
 class ReduceLROnPlateau:
     """The rate times ``factor`` once a metric has not improved for more than ``patience`` epochs.
 

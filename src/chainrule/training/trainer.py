@@ -144,7 +144,7 @@ class Trainer(Explained):
             f"lr={', '.join(rates)}",
         ]
         parts += [f"metrics=[{', '.join(self.metrics)}]"] if self.metrics else []
-        return f"<Trainer: {', '.join(parts)}; {len(self.history)} epochs>"
+        return f"<Trainer: {', '.join(parts)}; {self.history.epochs} epochs>"
 
     @property
     def meaning(self) -> Meaning | None:

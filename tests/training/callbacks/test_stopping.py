@@ -348,3 +348,45 @@ def test_a_state_that_it_never_saved_is_refused(name, value):
     stopping = EarlyStopping()
     with pytest.raises(DamagedFileError, match=f"the saved state of EarlyStopping: {name} must be"):
         stopping.load_state_dict({**stopping.state_dict(), name: value})
+
+
+def judged(values, **settings):
+    """The epochs of the best and of the stop, of these values of ``val_loss``; the epochs whose weights were kept."""
+    stopping, kept = EarlyStopping(restore_best_weights=True, **settings), []
+    for epoch, value in enumerate(values, 1):
+        stopping.judge(epoch, value, lambda epoch=epoch: kept.append(epoch))
+        if stopping.stopped:
+            break
+    return stopping.best_epoch, stopping.stopped_epoch, kept
+
+
+def test_of_epochs_that_are_equally_good_the_last_is_kept_where_it_is_asked_for():
+    values = [0.5, 0.3, 0.4, 0.3, 0.6]
+    assert judged(values, patience=9) == (2, 0, [1, 2])
+    assert judged(values, patience=9, ties=True) == (4, 0, [1, 2, 4])
+    assert judged(values, patience=2, ties=True) == (4, 4, [1, 2, 4])  # a tie ends no waiting
+
+
+def test_it_ends_where_a_wave_brought_nothing_better():
+    first = [0.5, 0.4, 0.3]
+    assert judged([*first, 0.9, 0.9, 0.2, 0.9, 0.9, 0.9], stop_at=[3, 6, 9]) == (6, 9, [1, 2, 3, 6])
+    assert judged([*first, 0.9, 0.9, 0.9, 0.1], stop_at=[3, 6, 9]) == (3, 6, [1, 2, 3])
+    assert judged([*first, 0.9, 0.9, 0.3, 0.1], stop_at=[3, 6, 9], ties=True) == (6, 6, [1, 2, 3, 6])
+    assert judged([*first, 0.2, 0.9, 0.9, 0.9], stop_at=[3, 6, 9]) == (4, 0, [1, 2, 3, 4])
+    assert judged([0.5] * 9, stop_at=[]) == (1, 0, [1])  # nowhere: only the best is kept
+    assert judged([math.nan] * 9, stop_at=[3]) == (0, 3, [])
+
+
+def test_the_end_of_a_wave_ends_a_training():
+    stopping = EarlyStopping("val_loss", stop_at=[4, 8, 12], restore_best_weights=True)
+    trainer = make(lr=0.0)  # no epoch is better than the first
+    fit(trainer, 12, [stopping])
+    assert (stopping.best_epoch, stopping.stopped_epoch, trainer.history.epochs) == (1, 8, 8)
+    assert repr(trainer).endswith("; 8 epochs>")
+
+
+def test_waiting_and_waves_at_once_are_refused():
+    with pytest.raises(SettingError, match=r"^EarlyStopping: the end comes after `patience` epochs or at the epochs"):
+        EarlyStopping(patience=3, stop_at=[4])
+    with pytest.raises(SettingError, match=r"stop_at must be a whole number, 1 or more, got 0"):
+        EarlyStopping(stop_at=[0])

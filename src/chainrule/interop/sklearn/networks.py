@@ -96,7 +96,7 @@ class _Network(BaseEstimator):
         if stops:
             self.best_epoch_ = stops.best_epoch
         self.history_ = self.trainer_.history
-        self.n_iter_ = len(self.history_)
+        self.n_iter_ = self.history_.epochs
         return self
 
     def _made(self, inputs: int, outputs: int, seed: int) -> Module:

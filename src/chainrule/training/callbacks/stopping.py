@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from chainrule.errors import SettingError
 from chainrule.training.callbacks.base import Watching
 from chainrule.training.callbacks.kept import number_or_none, weights_or_none, whole
 from chainrule.training.monitor import Monitor, as_count, as_number
@@ -32,6 +33,10 @@ class EarlyStopping(Watching):
         baseline: only what is better than this ends the waiting.
         restore_best_weights: end with the weights of the best epoch.
         start_from_epoch: so many first epochs are not judged.
+        ties: an epoch as good as the best one takes its place (as the weights that are kept; it ends no waiting).
+        stop_at: in place of `patience`: the training is ended only after one of these epochs (counted from 1), where none
+            since the one before of them became better. For schedules that go in waves, ``CosLogLR.ends``: in the middle of
+            a wave the rate is high and no epoch is good.
 
     Attributes:
         best, best_epoch: the best value, and its epoch (counted from 1); None before the first.
@@ -59,6 +64,8 @@ class EarlyStopping(Watching):
         baseline: float | None = None,
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
+        ties: bool = False,
+        stop_at: Iterable[int] | None = None,
     ) -> None:
         who = "EarlyStopping"
         super().__init__(Monitor(monitor, mode, min_delta, who))
@@ -66,6 +73,13 @@ class EarlyStopping(Watching):
         self.baseline = None if baseline is None else as_number(baseline, who, "baseline", least=float("-inf"))
         self.restore_best_weights = bool(restore_best_weights)
         self.start_from_epoch = as_count(start_from_epoch, who, "start_from_epoch")
+        self.ties = bool(ties)
+        self.stop_at = None if stop_at is None else sorted({as_count(epoch, who, "stop_at", 1) for epoch in stop_at})
+        if self.stop_at is not None and self.patience:
+            raise SettingError(
+                f"{who}: the end comes after `patience` epochs or at the epochs `stop_at`, got patience={patience!r} and "
+                f"stop_at={self.stop_at!r}. Leave one of them out."
+            )
         self.reset()
 
     def reset(self) -> None:
@@ -80,21 +94,35 @@ class EarlyStopping(Watching):
         if monitor is None or epoch <= self.start_from_epoch:
             return
         self.wait += 1
-        if monitor.better(value, self.best):
+        better = monitor.better(value, self.best)
+        if better or (self.ties and value == self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self.best_weights = weights()
-            if self.baseline is None or monitor.better(value, self.baseline):
-                self.wait = 0
-        elif self.wait >= self.patience and epoch > 1:
+        if better and (self.baseline is None or monitor.better(value, self.baseline)):
+            self.wait = 0
+        elif not better and self._due(epoch):
             self.stopped_epoch, self.stopped = epoch, True
+
+    def _due(self, epoch: int) -> bool:
+        """Is it time to end after this epoch, which was not better?"""
+        if self.stop_at is None:
+            return self.wait >= self.patience and epoch > 1
+        before = [start for start in (0, *self.stop_at) if start < epoch]
+        return epoch in self.stop_at and self.wait >= epoch - before[-1]
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Where the training goes on: with the weights of its last epoch, unless they were changed since."""
         last, best, self._last = self._last, self.best_weights, None
         if last is not None and best is not None and best.same(Weights.of(handles(trainer.session))):
             last.put(trainer.session)
-        self.stopped = bool(self.stopped_epoch) and self.wait >= self.patience
+        self.stopped = self._ended()
+
+    def _ended(self) -> bool:
+        """Was it ended where these settings would end it, too?"""
+        if self.stop_at is not None:
+            return self.stopped_epoch in self.stop_at
+        return bool(self.stopped_epoch) and self.wait >= self.patience
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if self.best_weights is not None and not trainer.history.interrupted:
@@ -120,4 +148,4 @@ class EarlyStopping(Watching):
             whole(state, name, who) for name in ("best_epoch", "wait", "stopped_epoch")
         )
         self.best_weights, self._last = (weights_or_none(state, name, who) for name in ("best_weights", "last"))
-        self.stopped = bool(self.stopped_epoch) and self.wait >= self.patience
+        self.stopped = self._ended()
