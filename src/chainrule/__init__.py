@@ -197,6 +197,8 @@ from chainrule.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from chainrule import utils
+    from chainrule.deploy.model import load_model, save_model
+    from chainrule.deploy.saving import load, save
     from chainrule.training.sweeping import sweep
 
 # PyTorch's short names.
@@ -310,6 +312,8 @@ __all__ = [
     "less",
     "less_equal",
     "linspace",
+    "load",
+    "load_model",
     "load_run",
     "log",
     "log1p",
@@ -369,6 +373,8 @@ __all__ = [
     "reshape",
     "round",
     "rsqrt",
+    "save",
+    "save_model",
     "scatter",
     "scatter_add",
     "select",
@@ -414,4 +420,13 @@ __all__ = [
     "zeros_like",
 ]
 
-__getattr__ = module_getattr("torch", __name__, {"sweep": "chainrule.training.sweeping", "utils": "chainrule.utils"})
+# Asked for later than the rest, as they take time to import.
+_LATER = {
+    "load": "chainrule.deploy.saving",
+    "load_model": "chainrule.deploy.model",
+    "save": "chainrule.deploy.saving",
+    "save_model": "chainrule.deploy.model",
+    "sweep": "chainrule.training.sweeping",
+    "utils": "chainrule.utils",
+}
+__getattr__ = module_getattr("torch", __name__, _LATER)

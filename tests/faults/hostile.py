@@ -9,6 +9,7 @@ history, position, streams are to the bit as before. Memory is limited while it 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import resource
@@ -24,6 +25,7 @@ import numpy as np
 
 import chainrule as cr
 import chainrule.nn.functional as F
+from chainrule import nn
 from chainrule.errors import (
     DamagedFileError,
     DataError,
@@ -256,6 +258,11 @@ class Hunt:
             self.trainers[kind].load(folder / f"saved-{kind}")
             self.trainers[kind].fit(X, Y, epochs=3, batch_size=10, progress=False, resume=True)
         self.mutator = Mutator(self.rng, sorted(self.saved[0][0]))
+        shared = nn.Linear(5, 5)
+        self.wide = nn.Sequential(
+            nn.Embedding(7, 5, padding_idx=0), shared, nn.BatchNorm1d(5), nn.ReLU(), shared, nn.Sequential(nn.LayerNorm(5)), nn.PReLU(),
+        )  # fmt: skip
+        self.wide[0].requires_grad_(False)
         self.config = {
             "dataset": "digits", "epochs": 1, "batch_size": 32, "lr": 0.002, "optimizer": "adam", "hidden": "8,8",
             "dropout": 0.5, "noise": 0.15, "label_smoothing": 0.1, "schedule": "cosine", "activation": "relu", "seed": 0,
@@ -265,7 +272,7 @@ class Hunt:
         """So many files."""
         kinds = [
             self.checkpoint, self.checkpoint, self.checkpoint, self.wrong_value, self.header, self.record, self.state,
-            self.configuration,
+            self.configuration, self.tree, self.model,
         ]  # fmt: skip
         for number in range(count):
             act = kinds[number % len(kinds)]
@@ -371,6 +378,38 @@ class Hunt:
             made.optimizer.load_state_dict(saved)
 
         self.judge("optimizer state", load, lambda: everything(made))
+
+    def tree(self, kind: int) -> None:
+        path = self.folder / "hostile"
+        cr.save(self.trainers[kind].optimizer.state_dict(), path)
+        self._mutate(path)
+        self.judge("tree", lambda: cr.load(path), lambda: default_generator.get_state().tolist())
+
+    def model(self, kind: int) -> None:
+        """A model file: built anew, or loaded into a model that is as it was if that fails."""
+        path, model = self.folder / "hostile", self.trainers[kind].model
+        cr.save_model(model if kind else self.wide, path)
+        self._mutate(path)
+        self.judge("model", lambda: cr.load_model(path), lambda: default_generator.get_state().tolist())
+        into = (
+            nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(0.2), nn.Linear(6, 2))
+            if kind
+            else copy.deepcopy(self.wide)
+        )
+        self.judge(
+            "model into",
+            lambda: cr.load_model(path, into),
+            lambda: {n: t.numpy().tobytes() for n, t in into.state_dict().items()},
+        )
+
+    def _mutate(self, path: Path) -> None:
+        """Other tensors, another description, or both, with the checksum of what stands there."""
+        tensors, meta = load_file(path)
+        arrays, which = {name: t.numpy() for name, t in tensors.items()}, self.rng.randrange(3)
+        save_file(
+            self.mutator.tensors(arrays) if which != 0 else arrays, path,
+            self.mutator.changed(meta) if which != 1 else meta, durable=False,
+        )  # fmt: skip
 
     def configuration(self, kind: int) -> None:
         path = self.folder / "run-0" / "config.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _CPU = "There is only the CPU here: leave it out."
-_SAVE = "Trainer.save and Trainer.load keep a whole training; model.state_dict() gives the tensors."
 _TRANSFORMS = "cr.grad, cr.vjp, cr.jvp, cr.jacobian and cr.hessian are the transforms there are."
 
 NEAREST = {
@@ -15,14 +14,14 @@ NEAREST = {
     "non_blocking=": _CPU,
     "layout=": "Every tensor is dense and row-major: leave it out.",
     "memory_format=": "Every tensor is dense and row-major: leave it out.",
+    "pickle_module=": "Nothing is pickled here: leave it out.",
+    "pickle_protocol=": "Nothing is pickled here: leave it out.",
     "out=": "Assign the result, or write x.copy_(result).",
     "size_average=": "Use reduction='mean' or 'sum'.",
     "reduce=": "Use reduction='none'.",
     "foreach=": "A compiled step updates all parameters in one program: leave it out.",
     "fused=": "A compiled step updates all parameters in one program: leave it out.",
     "capturable=": "Leave it out.",
-    "save": _SAVE,
-    "load": _SAVE,
     "autograd": "loss.backward() fills .grad; " + _TRANSFORMS,
     "func": _TRANSFORMS,
     "inference_mode": "Use cr.no_grad().",

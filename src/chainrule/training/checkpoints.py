@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ import numpy as np
 from chainrule.compiler.available import SURE, available_bytes
 from chainrule.errors import DamagedFileError, DtypeError
 from chainrule.files.document import parse, short
+from chainrule.files.folder import Part
 from chainrule.files.tensors import TensorFile, parts, tensor_file
-from chainrule.files.writing import shown, write_whole
+from chainrule.files.writing import write_whole
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 
@@ -51,13 +52,17 @@ def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], meta: An
             f"save_file: tensors must be a dict from names to tensors, got {type(tensors).__name__}. "
             f"Pass {'its state_dict()' if hasattr(tensors, 'state_dict') else 'one such as {name: tensor}'}."
         )
+    write_whole(path, packed(tensors, meta), durable)
+
+
+def packed(tensors: Mapping[str, Any], meta: Any) -> Iterator[Part]:
+    """The bytes of such a file, piece by piece."""
     arrays = {name: _plain(name, value) for name, value in tensors.items()}
     text = json.dumps(meta, default=_number)
     digest = _begin_digest(text)
     for name in sorted(arrays):
         _digest(digest, name, arrays[name])
-    header = {_META: text, _HASH: digest.hexdigest(), "format": "pt"}
-    write_whole(path, parts(arrays, header), durable)
+    return parts(arrays, {_META: text, _HASH: digest.hexdigest(), "format": "pt"})
 
 
 def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
@@ -67,21 +72,30 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
         DamagedFileError: the file is missing, cut off, changed, of another format, or too large for the memory.
     """
     with tensor_file(path) as file:
-        _check_room(file)
-        text = file.metadata.get(_META, "null")
-        digest = _begin_digest(text)
-        found = {}
-        for name in sorted(file.declared):
-            array = file.read(name)
-            _digest(digest, name, array)
-            found[name] = _tensor(file, name, array)
+        arrays, meta = unpacked(file)
+    return {name: as_tensor(file.path, name, array) for name, array in arrays.items()}, meta
+
+
+def unpacked(file: TensorFile) -> tuple[dict[str, Array], Any]:
+    """The arrays of such a file, and the JSON beside them, both as they were written.
+
+    Raises:
+        DamagedFileError: bits have changed since, or there is not enough memory.
+    """
+    _check_room(file)
+    text = file.metadata.get(_META, "null")
+    digest = _begin_digest(text)
+    found = {}
+    for name in sorted(file.declared):
+        found[name] = file.read(name)
+        _digest(digest, name, found[name])
     hashed = _HASH in file.metadata or _META in file.metadata  # whoever writes the one writes the other
     if hashed and file.metadata.get(_HASH) != digest.hexdigest():
         raise DamagedFileError(
-            f"{shown(path)}: the contents do not match the hash stored with them, so bits have changed since the file was "
+            f"{file.path}: the contents do not match the hash stored with them, so bits have changed since the file was "
             f"written. Copy it again, or train again."
         )
-    return {name: found[name] for name in file.declared}, parse(text, f"{shown(path)}: the JSON in its header")
+    return {name: found[name] for name in file.declared}, parse(text, f"{file.path}: the JSON in its header")
 
 
 def _check_room(file: TensorFile) -> None:
@@ -93,27 +107,43 @@ def _check_room(file: TensorFile) -> None:
         )
 
 
-def _tensor(file: TensorFile, name: str, array: Array) -> Tensor:
+def as_tensor(path: str, name: str, array: Array) -> Tensor:
+    """An array of the file at `path` as a tensor.
+
+    Raises:
+        DamagedFileError: no tensor holds such numbers.
+    """
     try:
         return tensor(array)
     except DtypeError as error:
-        raise DamagedFileError(f"{file.path}: {name!r} is no tensor of chainrule's: {error}") from None
+        raise DamagedFileError(f"{path}: {name!r} is no tensor of chainrule's: {error}") from None
 
 
-def flatten(tree: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
-    """`tree` with each tensor moved to `tensors` and its name left in its place; dict keys become pairs."""
-    if isinstance(tree, Tensor):
-        tensors[prefix] = tree
-        return {"tensor": prefix}
+def flatten(tree: Any, prefix: str, tensors: dict[str, Any]) -> Any:
+    """`tree` with each tensor and array moved to `tensors` and its name left in its place; dict keys become pairs.
+
+    Example:
+        >>> import chainrule as cr
+        >>> tensors = {}
+        >>> flatten({"a": [cr.ones(1), 3]}, "", tensors), tensors
+        ({'pairs': [['a', {'list': [{'tensor': 'a.0'}, 3]}]]}, {'a.0': tensor([1.])})
+    """
+    if isinstance(tree, (Tensor, np.ndarray)):
+        name = prefix
+        while name in tensors:  # as {"a.b": ..., "a": {"b": ...}} would have it
+            name += "'"
+        tensors[name] = tree
+        return {"tensor" if isinstance(tree, Tensor) else "array": name}
+    below = f"{prefix}." if prefix else ""
     if isinstance(tree, Mapping):
-        return {"pairs": [[key, flatten(value, f"{prefix}.{key}", tensors)] for key, value in tree.items()]}
+        return {"pairs": [[key, flatten(value, f"{below}{key}", tensors)] for key, value in tree.items()]}
     if isinstance(tree, (list, tuple)):
         kind = "list" if isinstance(tree, list) else "tuple"
-        return {kind: [flatten(value, f"{prefix}.{i}", tensors) for i, value in enumerate(tree)]}
+        return {kind: [flatten(value, f"{below}{i}", tensors) for i, value in enumerate(tree)]}
     return tree
 
 
-def unflatten(tree: Any, tensors: Mapping[str, Tensor], source: str, depth: int = DEEPEST) -> Any:
+def unflatten(tree: Any, tensors: Mapping[str, Any], source: str, depth: int = DEEPEST) -> Any:
     """What `flatten` took apart.
 
     Raises:
@@ -122,8 +152,9 @@ def unflatten(tree: Any, tensors: Mapping[str, Tensor], source: str, depth: int 
     if not isinstance(tree, (dict, list)):
         return tree
     kind, value = next(iter(tree.items())) if isinstance(tree, dict) and len(tree) == 1 else (None, None)
-    if kind == "tensor" and isinstance(value, str) and value in tensors:
-        return tensors[value]
+    if kind in ("tensor", "array") and isinstance(value, str) and value in tensors:
+        found = tensors[value]
+        return found if kind == "array" or isinstance(found, Tensor) else as_tensor(source, value, found)
     if kind in ("pairs", "list", "tuple") and isinstance(value, list) and depth:
         if kind == "pairs" and all(map(_is_pair, value)):
             return {key: unflatten(item, tensors, source, depth - 1) for key, item in value}
@@ -147,7 +178,7 @@ def _plain(name: object, value: Any) -> Array:
             f"What is nested, such as the state_dict() of an optimizer, goes into a file by trainer.save(path), with the "
             f"training; JSON goes into meta=."
         )
-    return array if array.flags.c_contiguous else array.copy(order="C")
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)  # as it is hashed when read
 
 
 def _number(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""What leaves a training: files of tensors and models, bundles that predict from plain rows."""

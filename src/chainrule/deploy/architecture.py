@@ -1,0 +1,237 @@
+"""A model as a description in plain values, and back: names of our own layers and their arguments, and no code.
+
+Grammar (JSON)::
+
+    layer := {"layer": name, "arguments": {name: value}, ["modules": [[name, layer], ...],] ["training": false]}
+           | {"same": path}                 the layer at that dotted path once more
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NoReturn, cast
+
+from chainrule import nn
+from chainrule.compiler.compile import Compiled
+from chainrule.errors import ChainruleError, DamagedFileError, SettingError
+from chainrule.files.document import Fields, is_whole, short
+from chainrule.nn import Module
+from chainrule.tensor import Tensor
+from chainrule.tensor.random import Generator, drawing_from
+from chainrule.training.configuration import Noise
+
+DEEPEST = 64  # levels of modules in modules
+MOST = 100_000  # layers
+FREE = 1 << 16  # numbers that a layer may have without a word; for more its tensors must be in the file
+
+CONTAINERS: dict[str, type[Module]] = {
+    "Sequential": nn.Sequential,
+    "ModuleList": nn.ModuleList,
+    "ModuleDict": nn.ModuleDict,
+}
+_NOT_ASKED = ("device",)
+_SIZES = (
+    "in_features", "in1_features", "in2_features", "out_features", "num_embeddings", "embedding_dim", "num_features",
+    "num_channels", "num_parameters", "normalized_shape",
+)  # fmt: skip
+_LEARNING = ("affine", "elementwise_affine", "track_running_stats")
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "int": is_whole,
+    "float": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
+    "bool": lambda v: isinstance(v, bool),
+    "str": lambda v: isinstance(v, str),
+    "None": lambda v: v is None,
+    "Sequence[int]": lambda v: isinstance(v, (list, tuple)) and all(map(is_whole, v)),
+    "tuple[int, int]": lambda v: isinstance(v, (list, tuple)) and len(v) == 2 and all(map(is_whole, v)),
+    "dtype": lambda v: v in ("float32", "float64"),
+}
+
+
+@cache
+def layers() -> dict[str, tuple[type[Module], dict[str, str]]]:
+    """The layers that a description may name, and the kinds of their arguments."""
+    found: dict[str, tuple[type[Module], dict[str, str]]] = {}
+    for kind in [*(getattr(nn, name) for name in nn.__all__), Noise]:
+        if not (isinstance(kind, type) and issubclass(kind, Module)) or kind is Module or kind.__name__[:4] == "Lazy":
+            continue
+        arguments = _arguments(kind)
+        if all(part.strip() in _KINDS for text in arguments.values() for part in text.split("|")):
+            found[kind.__name__] = kind, arguments
+    return found
+
+
+def _arguments(kind: type[Module]) -> dict[str, str]:
+    given = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    named = [p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name[0] != "_"]
+    return {p.name: "dtype" if p.name == "dtype" else str(p.annotation) for p in named if p.name not in _NOT_ASKED}
+
+
+# -- out ---------------------------------------------------------------------------------------------------
+
+
+def bare(model: Module) -> Module:
+    """The module that a compiled one was made of."""
+    inner: Any = model._function if isinstance(model, Compiled) else model
+    return cast(Module, inner)
+
+
+def foreign(model: Module) -> str | None:
+    """The name of a class in the model that only its own code can build; None where there is none."""
+    for module in map(bare, model.modules()):
+        known = layers().get(type(module).__name__, (CONTAINERS.get(type(module).__name__), {}))[0]
+        if known is not type(module) or "forward" in vars(module):
+            return type(module).__name__
+    return None
+
+
+def describe(model: Module) -> dict[str, Any]:
+    """The description of a model in which nothing is `foreign`.
+
+    Raises:
+        SettingError: it is too deep, or one of its settings is nothing that a file can hold.
+    """
+    return _describe(bare(model), "", {}, 0)
+
+
+def _describe(module: Module, path: str, seen: dict[int, str], depth: int) -> dict[str, Any]:
+    if id(module) in seen:
+        return {"same": seen[id(module)]}
+    if depth > DEEPEST:
+        raise SettingError(
+            f"save_model: modules must not be nested in more than {DEEPEST} levels, as at {path[:60]!r}."
+        )
+    seen[id(module)] = path
+    name = type(module).__name__
+    found: dict[str, Any] = {"layer": name}
+    if name in CONTAINERS:
+        below = ((key, bare(child)) for key, child in module._modules.items() if child is not None)
+        found["modules"] = [[key, _describe(child, _joined(path, key), seen, depth + 1)] for key, child in below]
+    else:
+        found["arguments"] = _values(module, path)
+    return found if module.training else {**found, "training": False}
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _values(module: Module, path: str) -> dict[str, Any]:
+    """The arguments that make such a layer, as its attributes have them now."""
+    found: dict[str, Any] = {}
+    for name, kinds in layers()[type(module).__name__][1].items():
+        if name == "dtype":
+            own = [*module._parameters.values(), *module._buffers.values()]
+            floating = [t.dtype.name for t in own if t is not None and t.dtype.is_floating_point]
+            found.update({"dtype": floating[0]} if floating else {})
+        elif name == "bias":
+            found[name] = getattr(module, name) is not None
+        elif hasattr(module, name):
+            value = getattr(module, name)
+            value = value.item() if hasattr(value, "item") and not isinstance(value, Tensor) else value
+            if not _fits(kinds, value):
+                raise SettingError(
+                    f"save_model: {type(module).__name__} {path!r}: {name} must be {_words(kinds)} to stand in a file, got "
+                    f"{short(value)}. Set it to such a value."
+                )
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def _fits(kinds: str, value: object) -> bool:
+    return any(_KINDS[part.strip()](value) for part in kinds.split("|"))
+
+
+def _words(kinds: str) -> str:
+    words = {
+        "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "none",
+        "Sequence[int]": "whole numbers", "tuple[int, int]": "two whole numbers", "dtype": "'float32' or 'float64'",
+    }  # fmt: skip
+    return " or ".join(words[part.strip()] for part in kinds.split("|"))
+
+
+# -- in ----------------------------------------------------------------------------------------------------
+
+
+class Builder:
+    """Builds the model of a description, whose tensors have these shapes; the generator of the process stays as it is.
+
+    Raises:
+        DamagedFileError: from `build`: it is no description, or of larger layers than its tensors are.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
+        self._numbers: dict[str, int] = {}  # by the path of the layer that has them
+        for name, value in tensors.items():
+            path = name.rpartition(".")[0]
+            self._numbers[path] = self._numbers.get(path, 0) + math.prod(value.shape)
+        self._made: dict[str, Module] = {}
+
+    def build(self, found: Fields) -> Module:
+        """The model, in the mode that it was in."""
+        with drawing_from(Generator(0)):
+            return self._build(found, "", 0)
+
+    def _build(self, found: Fields, path: str, depth: int) -> Module:
+        if len(self._made) >= MOST or depth > DEEPEST:
+            _refuse(found, f"more than {MOST:,} layers, or more than {DEEPEST} levels of them")
+        if found.has("same"):
+            found.names({"same"})
+            same = self._made.get(found.text("same"))
+            if same is None:
+                found.refuse("same", "the path of a layer before", found.value["same"])
+            return same
+        found.names({"layer", "arguments", "modules", "training"})
+        name = found.text("layer")
+        made = self._container(found, path, depth) if name in CONTAINERS else self._layer(found, name, path)
+        if found.value.get("training", True) is not True:
+            made.training = found.flag("training")
+        self._made[path] = made
+        return made
+
+    def _container(self, found: Fields, path: str, depth: int) -> Module:
+        made: Module = CONTAINERS[found.text("layer")]()
+        for i, pair in enumerate(found.items("modules", _is_pair, "a list of pairs of a name and a layer")):
+            below = Fields(pair[1], f"{found.source}.modules[{i}]", found.remedy)
+            if pair[0] in made._modules:
+                found.refuse("modules", "layers of different names", pair[0])
+            child = self._build(below, _joined(path, pair[0]), depth + 1)
+            try:
+                made.register_module(pair[0], child)
+            except ChainruleError as error:
+                _refuse(found, str(error))
+        return made
+
+    def _layer(self, found: Fields, name: str, path: str) -> Module:
+        if name not in layers():
+            _refuse(found, f"the layer {short(name)}, which this version of chainrule does not have")
+        kind, kinds = layers()[name]
+        given = found.fields("arguments")
+        given.names(kinds)
+        for argument, value in given.value.items():
+            if not _fits(kinds[argument], value):
+                given.refuse(argument, _words(kinds[argument]), value)
+        self._check_size(given, path)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.value.items()}
+        try:
+            return kind(**values)
+        except (ChainruleError, TypeError, ValueError, OverflowError, MemoryError) as error:
+            _refuse(found, f"a {name} that cannot be: {error}")
+
+    def _check_size(self, given: Fields, path: str) -> None:
+        """A layer of so many numbers has them in the file: what a description asks for is bounded by what came with it."""
+        flags = [given.value[name] for name in _LEARNING if name in given.value]
+        sizes = [given.value[name] for name in _SIZES if name in given.value]
+        numbers = math.prod(abs(n) for size in sizes for n in (size if isinstance(size, list) else [size]))
+        if sizes and (any(flags) or not flags) and numbers > max(FREE, self._numbers.get(path, 0)):
+            _refuse(given, f"a layer of {numbers:,} numbers, and has {self._numbers.get(path, 0):,} of them")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _refuse(found: Fields, what: str) -> NoReturn:
+    raise DamagedFileError(f"{found.source} describes {what[:300]}. {found.remedy}")

@@ -1,0 +1,215 @@
+"""Model files: every layer of ours comes back as it was; what is not ours, or not whole, is refused and nothing changed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import nn
+from chainrule.deploy.architecture import CONTAINERS, layers
+from chainrule.errors import DamagedFileError, SettingError, StateDictError
+from chainrule.tensor.random import default_generator
+from chainrule.training import load_file, save_file
+
+# Arguments beside those left out, for layers that need some; others are made with none.
+ARGUMENTS: dict[str, list[dict[str, Any]]] = {
+    "Linear": [{"in_features": 3, "out_features": 2}, {"in_features": 1, "out_features": 1, "bias": False, "dtype": "float64"}],
+    "Bilinear": [{"in1_features": 3, "in2_features": 2, "out_features": 4}],
+    "Embedding": [{"num_embeddings": 5, "embedding_dim": 2, "padding_idx": -1}],
+    "EmbeddingBag": [{"num_embeddings": 5, "embedding_dim": 2, "mode": "max", "include_last_offset": True}],
+    "LayerNorm": [{"normalized_shape": (2, 3), "eps": 1e-3}, {"normalized_shape": 4, "elementwise_affine": False}],
+    "RMSNorm": [{"normalized_shape": 3}, {"normalized_shape": [3], "eps": 0.1, "elementwise_affine": False}],
+    "GroupNorm": [{"num_groups": 2, "num_channels": 4, "bias": False}, {"num_groups": 1, "num_channels": 3, "affine": False}],
+    "BatchNorm1d": [{"num_features": 3, "momentum": None}, {"num_features": 2, "affine": False, "track_running_stats": False}],
+    "InstanceNorm1d": [{"num_features": 3, "affine": True}, {"num_features": 3, "track_running_stats": True}],
+    "PReLU": [{"num_parameters": 3, "init": 0.1}], "GELU": [{"approximate": "tanh"}], "LeakyReLU": [{"negative_slope": 0.3}],
+    "LogSoftmax": [{"dim": 1}], "Softmax": [{"dim": 1}], "Softmin": [{"dim": 1}], "Threshold": [{"threshold": 0.1, "value": 20, "inplace": True}],
+    "Dropout": [{"p": 0.25}], "Unflatten": [{"dim": 1, "unflattened_size": (2, -1)}], "Flatten": [{"start_dim": 0}],
+    "ConstantPad1d": [{"padding": (1, 2), "value": 0.5}], "ZeroPad1d": [{"padding": 2}], "Noise": [{"std": 0.1}],
+}  # fmt: skip
+CASES = [(name, given) for name in sorted(layers()) for given in ARGUMENTS.get(name, [{}])]
+
+
+def again(model: nn.Module, path: Path) -> Any:
+    """The model from the file that it was saved to."""
+    cr.save_model(model, path)
+    return cr.load_model(path)
+
+
+@pytest.mark.parametrize(("name", "given"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+def test_every_layer_comes_back(name: str, given: dict[str, Any], tmp_path: Path) -> None:
+    layer = layers()[name][0](**given)
+    found = again(layer, tmp_path / "model")
+    assert type(found) is type(layer) and repr(found) == repr(layer)
+    plain = {k: v for k, v in vars(layer).items() if k[0] != "_"}
+    assert plain == {k: v for k, v in vars(found).items() if k[0] != "_"}
+    mine, its = layer.state_dict(), found.state_dict()
+    assert list(mine) == list(its)
+    assert all(mine[k].dtype is its[k].dtype and mine[k].numpy().tobytes() == its[k].numpy().tobytes() for k in mine)
+
+
+def test_no_layer_is_left_out() -> None:
+    """What stands in `nn` and cannot be described is a container, or keeps tensors that are no parameters."""
+    modules = [n for n in nn.__all__ if inspect.isclass(getattr(nn, n)) and issubclass(getattr(nn, n), nn.Module)]
+    assert sorted(set(modules) - set(layers()) - set(CONTAINERS)) == [
+        "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LazyBatchNorm1d", "LazyLinear", "Module",
+        "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "ParameterDict", "ParameterList",
+    ]  # fmt: skip
+
+
+def deep() -> Any:
+    """A model with names, a module that stands twice, a weight that two share, and a frozen part."""
+    twice = nn.Linear(4, 4)
+    model = nn.Sequential(
+        OrderedDict(
+            first=twice, act=nn.GELU("tanh"), again=twice, norm=nn.BatchNorm1d(4), last=nn.Sequential(nn.Linear(4, 4))
+        )
+    )
+    model.last[0].weight = twice.weight
+    model.norm.requires_grad_(False)
+    model.norm.eval()
+    return model
+
+
+def test_names_modes_sharing_and_what_is_frozen_come_back(tmp_path: Path) -> None:
+    model = deep()
+    state = default_generator.get_state().tolist()
+    found = again(model, tmp_path / "model")
+    assert default_generator.get_state().tolist() == state, "building draws no numbers of the process's"
+    assert found.first is found.again and found.last[0].weight is found.first.weight
+    assert [m.training for m in found.modules()] == [m.training for m in model.modules()]
+    assert [p.requires_grad for p in found.parameters()] == [p.requires_grad for p in model.parameters()]
+    x = cr.randn(5, 4)
+    assert (found(x).detach().numpy() == model(x).detach().numpy()).all()
+    found(x).sum().backward()  # and it can be trained
+
+
+def test_a_setting_that_was_changed_is_saved_as_it_is_now(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.LeakyReLU())
+    model[0].p, model[1].negative_slope = 0.1, np.float64(0.2)
+    found = again(model, tmp_path / "model")
+    assert (found[0].p, found[1].negative_slope) == (0.1, 0.2)
+
+
+def test_a_compiled_model_is_saved_as_what_it_was_made_of(tmp_path: Path) -> None:
+    found = again(cr.compile(nn.Sequential(nn.Linear(2, 2))), tmp_path / "model")
+    assert type(found) is nn.Sequential
+    model = cr.compile(nn.Sequential(nn.Linear(2, 2)))
+    assert cr.load_model(tmp_path / "model", model) is model
+    assert (model[0].weight.detach().numpy() == found[0].weight.detach().numpy()).all()
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(2, 2)
+
+
+class Linear(nn.Linear):
+    """Named like ours, and not ours."""
+
+
+def test_a_class_of_ones_own_is_loaded_into_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for model, what in ((Own(), "Own"), (nn.Sequential(Own()), "Own"), (Linear(2, 2), "Linear")):
+        cr.save_model(model, path)
+        with pytest.raises(SettingError) as caught:
+            cr.load_model(path)
+        assert str(caught.value) == (
+            f"load_model: the {type(model).__name__} in {path} has a layer of the class {what}, which is not chainrule's own, and "
+            f"no file can build that without its code. Build the model and pass it: cr.load_model(path, model)."
+        )
+        other = type(model)(*([Own()] if type(model) is nn.Sequential else [2, 2] if what == "Linear" else []))
+        assert cr.load_model(path, other) is other
+        mine, its = model.state_dict(), other.state_dict()
+        assert all((mine[k].numpy() == its[k].numpy()).all() for k in mine)
+    with pytest.raises(StateDictError, match="the state_dict does not fit Linear; nothing was loaded"):
+        cr.load_model(path, nn.Linear(3, 2))
+
+
+def test_a_forward_of_ones_own_is_noticed(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.ReLU())
+    object.__setattr__(model[0], "forward", lambda x: -x)
+    cr.save_model(model, tmp_path / "model")
+    with pytest.raises(SettingError, match="has a layer of the class ReLU, which is not chainrule's own"):
+        cr.load_model(tmp_path / "model")
+
+
+def test_what_no_file_can_hold_is_refused_when_it_is_saved(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model[0].weight = nn.Parameter(cr.ones(3, 4))
+    with pytest.raises(SettingError, match="this Sequential cannot be built from the arguments of its layers"):
+        cr.save_model(model, tmp_path / "x")
+    model = nn.Sequential(nn.Linear(4, 4))
+    model[0].register_parameter("extra", nn.Parameter(cr.ones(1)))
+    with pytest.raises(SettingError, match="Parameters that were added to a layer"):
+        cr.save_model(model, tmp_path / "x")
+    model = nn.Sequential(nn.ELU(alpha="much"))
+    with pytest.raises(SettingError) as caught:
+        cr.save_model(model, tmp_path / "x")
+    assert str(caught.value) == (
+        "save_model: ELU '0': alpha must be a number to stand in a file, got 'much'. Set it to such a value."
+    )
+    model = nn.Sequential()
+    for _ in range(70):
+        model = nn.Sequential(model)
+    with pytest.raises(SettingError, match="modules must not be nested in more than 64 levels"):
+        cr.save_model(model, tmp_path / "x")
+    with pytest.raises(SettingError, match="model must be an nn.Module, got OrderedDict. Tensors alone are saved by"):
+        cr.save_model(nn.Linear(1, 1).state_dict(), tmp_path / "x")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def changed(path: Path, change: Any) -> None:
+    """The file with another description, its checksum right."""
+    tensors, meta = load_file(path)
+    change(meta)
+    save_file(tensors, path, meta)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["architecture"].update(layer="Network"), "describes the layer 'Network', which this version of chainrule"),
+        (lambda m: m["architecture"]["arguments"].update(out_features="2"), "out_features must be a whole number, got '2'"),
+        (lambda m: m["architecture"]["arguments"].update(out_features=10**9), "describes a layer of 3,000,000,000 numbers, and has 8"),
+        (lambda m: m["architecture"]["arguments"].update(out_features=-2), "describes a Linear that cannot be: Linear: out_features"),
+        (lambda m: m["architecture"]["arguments"].update(code="import os"), r"nothing is known of ['code']"),
+        (lambda m: m["architecture"]["arguments"].update(dtype="float64"), "'bias' must be float64, got float32"),
+        (lambda m: m["architecture"].update(training=0), "training must be true or false, got 0"),
+        (lambda m: m.update(architecture={"same": ""}), "same must be the path of a layer before, got ''"),
+        (lambda m: m.update(tied={"bias": "x"}), "tied must be names of parameters"),
+        (lambda m: m.update(frozen=["x"]), "frozen must be a list of parameters"),
+        (lambda m: m.update(architecture=None), "architecture: it must be an object with named fields, got None"),
+        (lambda m: m.update(format="chainrule.trainer/3"), "there is not a model in this file that this version can read"),
+    ],
+)  # fmt: skip
+def test_a_description_that_cannot_be_is_refused(change: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    cr.save_model(nn.Linear(3, 2), path)
+    changed(path, change)
+    with pytest.raises(DamagedFileError, match=re.escape(message)):
+        cr.load_model(path)
+
+
+def test_tensors_without_a_model_say_what_to_do(tmp_path: Path) -> None:
+    cr.save(nn.Linear(3, 2).state_dict(), tmp_path / "tensors")
+    with pytest.raises(
+        DamagedFileError, match="Tensors alone are read by cr.load, and put into a model that you build"
+    ):
+        cr.load_model(tmp_path / "tensors")
+
+
+def test_no_code_stands_in_the_file(tmp_path: Path) -> None:
+    cr.save_model(deep(), tmp_path / "model")
+    _, meta = load_file(tmp_path / "model")
+    assert sorted(meta) == ["architecture", "class", "foreign", "format", "frozen", "tied"]
+    assert "lambda" not in json.dumps(meta) and "import" not in json.dumps(meta)
