@@ -19,7 +19,8 @@ from chainrule.errors import DamagedFileError, SettingError, StateDictError
 from chainrule.tensor.random import default_generator
 from chainrule.training import load_file, save_file
 
-# Arguments beside those left out, for layers that need some; others are made with none.
+# Arguments that are worth trying; other layers are made with none but those that they need.
+NEEDED = {"int": 4, "float": 0.5, "bool": True, "Sequence[int]": [2, 2]}
 ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "Linear": [{"in_features": 3, "out_features": 2}, {"in_features": 1, "out_features": 1, "bias": False, "dtype": "float64"}],
     "Bilinear": [{"in1_features": 3, "in2_features": 2, "out_features": 4}],
@@ -35,7 +36,19 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "Dropout": [{"p": 0.25}], "Unflatten": [{"dim": 1, "unflattened_size": (2, -1)}], "Flatten": [{"start_dim": 0}],
     "ConstantPad1d": [{"padding": (1, 2), "value": 0.5}], "ZeroPad1d": [{"padding": 2}], "Noise": [{"std": 0.1}],
 }  # fmt: skip
-CASES = [(name, given) for name in sorted(layers()) for given in ARGUMENTS.get(name, [{}])]
+
+
+def needed(kind: type[nn.Module], kinds: dict[str, str]) -> dict[str, Any]:
+    """Arguments without which there is no such layer."""
+    parameters = inspect.signature(kind.__init__).parameters
+    return {
+        name: NEEDED[kinds[name].partition(" |")[0]]
+        for name in kinds
+        if parameters[name].default is inspect.Parameter.empty
+    }
+
+
+CASES = [(name, given) for name in sorted(layers()) for given in ARGUMENTS.get(name, [needed(*layers()[name])])]
 
 
 def again(model: nn.Module, path: Path) -> Any:
@@ -54,6 +67,24 @@ def test_every_layer_comes_back(name: str, given: dict[str, Any], tmp_path: Path
     mine, its = layer.state_dict(), found.state_dict()
     assert list(mine) == list(its)
     assert all(mine[k].dtype is its[k].dtype and mine[k].numpy().tobytes() == its[k].numpy().tobytes() for k in mine)
+
+
+@pytest.mark.parametrize(("name", "given"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+def test_no_layer_takes_more_memory_than_its_file_has_numbers(name: str, given: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever number of a description is made large."""
+    layer = layers()[name][0](**given)
+    if not any(value.numel() > 1 for value in layer.state_dict().values()):
+        return
+    cr.save_model(layer, tmp_path / "model")
+    tensors, meta = load_file(tmp_path / "model")
+    for argument, value in meta["architecture"]["arguments"].items():
+        if isinstance(value, bool) or not isinstance(value, (int, list)) or argument == "padding_idx":
+            continue
+        large = value * 10**9 if isinstance(value, int) else [n * 10**9 for n in value]
+        arguments = {**meta["architecture"]["arguments"], argument: large}
+        save_file(tensors, tmp_path / "model", {**meta, "architecture": {"layer": name, "arguments": arguments}})
+        with pytest.raises(DamagedFileError, match="numbers, and has|cannot be: GroupNorm: num_groups must divide"):
+            cr.load_model(tmp_path / "model")
 
 
 def test_no_layer_is_left_out() -> None:

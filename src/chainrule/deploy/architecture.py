@@ -35,7 +35,7 @@ CONTAINERS: dict[str, type[Module]] = {
 _NOT_ASKED = ("device",)
 _SIZES = (
     "in_features", "in1_features", "in2_features", "out_features", "num_embeddings", "embedding_dim", "num_features",
-    "num_channels", "num_parameters", "normalized_shape",
+    "num_channels", "num_parameters", "normalized_shape", "features",
 )  # fmt: skip
 _LEARNING = ("affine", "elementwise_affine", "track_running_stats")
 _KINDS: dict[str, Callable[[Any], bool]] = {
@@ -56,6 +56,8 @@ def layers() -> dict[str, tuple[type[Module], dict[str, str]]]:
     found: dict[str, tuple[type[Module], dict[str, str]]] = {}
     for kind in [*(getattr(nn, name) for name in nn.__all__), Noise]:
         if not (isinstance(kind, type) and issubclass(kind, Module)) or kind is Module or kind.__name__[:4] == "Lazy":
+            continue
+        if kind in CONTAINERS.values():
             continue
         arguments = _arguments(kind)
         if all(part.strip() in _KINDS for text in arguments.values() for part in text.split("|")):
