@@ -164,6 +164,18 @@ class Compiled:
         description = tree.flatten((args, kwargs), leaves)
         return self._variant(description, leaves, [leaf._node for leaf in leaves]).call(leaves)
 
+    def again(self, *args: Any) -> Any:
+        """What a call gives, where the latest program takes these tensors and nothing that it read of Python has changed.
+
+        None where a call would have to look for another program, or to trace: for a caller that has something to put right
+        before that.
+        """
+        claim, latest = self._claim, self._latest
+        with claim.guard:
+            if claim.owner is not None or latest is None or graph._local.trace is not None:
+                return None
+            return latest.call(args) if latest.takes(args) and latest.holds(args) else None
+
     def __getattr__(self, name: str) -> Any:
         """A compiled module still has its parameters, its state_dict and its mode."""
         if name == "_function":

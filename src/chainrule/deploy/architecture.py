@@ -12,13 +12,13 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from chainrule import nn
-from chainrule.compiler.compile import Compiled
 from chainrule.errors import ChainruleError, DamagedFileError, SettingError
 from chainrule.files.document import Fields, is_whole, short
 from chainrule.nn import Module
+from chainrule.nn.compiled import bare
 from chainrule.tensor import Tensor
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training.configuration import Noise
@@ -72,12 +72,6 @@ def _arguments(kind: type[Module]) -> dict[str, str]:
 
 
 # -- out ---------------------------------------------------------------------------------------------------
-
-
-def bare(model: Module) -> Module:
-    """The module that a compiled one was made of."""
-    inner: Any = model._function if isinstance(model, Compiled) else model
-    return cast(Module, inner)
 
 
 def foreign(model: Module) -> str | None:

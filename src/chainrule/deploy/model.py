@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from chainrule.deploy.architecture import Builder, bare, describe, foreign
+from chainrule.deploy.architecture import Builder, describe, foreign
 from chainrule.errors import DamagedFileError, SettingError, StateDictError
 from chainrule.files.document import Fields, short
 from chainrule.files.writing import shown
 from chainrule.nn import Module
 from chainrule.nn import state as module_state
+from chainrule.nn.compiled import bare
 from chainrule.tensor import Tensor
 from chainrule.training.checkpoints import load_file, save_file
 

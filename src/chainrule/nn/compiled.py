@@ -83,4 +83,10 @@ class CompiledModule(Compiled, Module):
         return repr(self._function)
 
 
+def bare(model: Module) -> Module:
+    """The module itself, or the one that a compiled module was made of."""
+    inner: Module = model._function if isinstance(model, CompiledModule) else model
+    return inner
+
+
 Module._compiled_as = CompiledModule
