@@ -1,7 +1,7 @@
-"""The README's figures, written from a run's JSON: python benchmarks/readme.py
+"""The figures of the README and of docs/benchmarks.md, written from a run's JSON: python benchmarks/readme.py
 
-What stands between the two markers is generated; ``run.py --readme`` does it after measuring. What was published from
-another CPU is kept in ``elsewhere``, and stands there in short.
+What stands between the two markers is generated: the first table in the README, all of them on the page; ``run.py --readme``
+does it after measuring. What was published from another CPU is kept in ``elsewhere``, and stands there in short.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from chainrule.cli.bench.peers import OURS, PEERS
 from chainrule.cli.bench.report import disturbed, number
 
 ROOT = Path(__file__).parent.parent
-RESULTS, README, PLOT = ROOT / "benchmarks" / "results.json", ROOT / "README.md", ROOT / "docs" / "benchmarks.svg"
+RESULTS, README = ROOT / "benchmarks" / "results.json", ROOT / "README.md"
+PAGE, PLOT = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks.svg"
 ELSEWHERE = ROOT / "benchmarks" / "elsewhere"
 BEGIN, END = "<!-- measured: begin (python benchmarks/run.py --readme) -->", "<!-- measured: end -->"
 _LATENCY = (OURS, "torch", "torch.compile", "jax.jit", "jax scan")
 Result = dict[str, Any]
 
 
+def short(run: Result) -> str:
+    """What stands in the README."""
+    return f"{headline(run['results'])}\n\n{machine(run['machine'])}"
+
+
 def block(run: Result, elsewhere: list[Result]) -> str:
-    """Everything between the markers."""
+    """Everything between the markers of the page."""
     busy = [warning for result in run["results"] for warning in disturbed(result)]
     parts = [headline(run["results"]), machine(run["machine"]) + handover(run), *busy[:1]]
-    parts += [folded(steps(run["results"])), folded(latency(run["results"]))]
+    parts += ["## Steps", steps(run["results"]), "## First call and memory", latency(run["results"])]
     if run.get("whole_process"):
-        parts.append(folded(whole_process(run["whole_process"])))
-    if run.get("contraction"):
-        parts.append(folded(contraction(run["contraction"])))
+        parts += ["## A whole process", whole_process(run["whole_process"])]
     if run.get("series"):
-        parts.append(scaling(run["series"]))
+        parts += ["## Sizes", scaling(run["series"])]
+    if run.get("contraction"):
+        parts += ["## Matrix products", contraction(run["contraction"])]
+    if elsewhere:
+        parts += ["## Other CPUs", others(elsewhere, codes(run))]
     if len(codes(run)) > 1:
         parts.append("These figures are not all of one version of the compiler.")
-    if elsewhere:
-        parts.append(folded(others(elsewhere, codes(run))))
     return "\n\n".join(part for part in parts if part)
 
 
-def folded(part: str) -> str:
-    """A sentence that unfolds to its table."""
-    sentence, _, table = part.partition("\n\n")
-    return f"<details>\n<summary>{sentence.rstrip(':.')}</summary>\n\n{table}\n\n</details>"
-
-
 def headline(results: list[Result]) -> str:
-    """What the best peer takes for a step, in times of ours: the one table that is not folded."""
+    """What the best peer takes for a step, in times of ours."""
     cores = sorted({result["threads"] for result in results})
     rows = [["network, batch", *(f"{n} core{'s' * (n > 1)}" for n in cores)]]
     for name in dict.fromkeys(f"{result['network']}, {result['batch']}" for result in results):
@@ -197,7 +197,9 @@ def _range(values: list[float], style: str) -> str:
 
 def scaling(series: dict[str, list[Result]]) -> str:
     """The picture, and its figures as tables to unfold; why a peer has none at a size."""
-    text = f"How the ratio changes with the size ({' and '.join(_cores(series))}):\n\n![ratio against size](docs/{PLOT.name})"
+    text = (
+        f"How the ratio changes with the size ({' and '.join(_cores(series))}):\n\n![ratio against size]({PLOT.name})"
+    )
     tables = [markdown(_sizes(name, points)) for name, points in series.items()]
     points = [point for found in series.values() for point in found]
     left_out = dict.fromkeys(
@@ -206,8 +208,8 @@ def scaling(series: dict[str, list[Result]]) -> str:
     )  # fmt: skip
     reasons = [f"Not timed: {'; '.join(left_out)}."] if left_out else []
     fewest = min(len(point["peers"][OURS].get("rounds", ())) for point in points)
-    head = f"<summary>Microseconds of a step, and how many times ours; medians of at least {fewest} interleaved rounds</summary>"
-    return "\n\n".join([text, f"<details>\n{head}", *tables, *reasons, "</details>"])
+    head = f"Microseconds of a step, and how many times ours; medians of at least {fewest} interleaved rounds:"
+    return "\n\n".join([text, head, *tables, *reasons])
 
 
 def _sizes(name: str, points: list[Result]) -> list[list[str]]:
@@ -240,7 +242,7 @@ def rewrite(text: str, new: str) -> str:
     head, _, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not end:
-        raise SystemExit(f"README.md lacks the markers {BEGIN} and {END}.")
+        raise SystemExit(f"The file lacks the markers {BEGIN} and {END}.")
     return "\n\n".join(part for part in (f"{head}{BEGIN}", new, f"{END}{tail}") if part)
 
 
@@ -252,9 +254,10 @@ def make_room(cpu: str) -> None:
         RESULTS.rename(ELSEWHERE / f"{other}.json")
 
 
-def published() -> str:
-    """The block for what has been measured."""
-    return block(_read(RESULTS), [_read(path) for path in sorted(ELSEWHERE.glob("*.json"))])
+def published() -> dict[Path, str]:
+    """What stands between the markers of each file, of what has been measured."""
+    run = _read(RESULTS)
+    return {README: short(run), PAGE: block(run, [_read(path) for path in sorted(ELSEWHERE.glob("*.json"))])}
 
 
 def _read(path: Path) -> Result:
@@ -266,7 +269,8 @@ def write() -> None:
     from plot import draw
 
     run = _read(RESULTS)
-    README.write_text(rewrite(README.read_text(encoding="utf-8"), published()), encoding="utf-8")
+    for path, new in published().items():
+        path.write_text(rewrite(path.read_text(encoding="utf-8"), new), encoding="utf-8")
     if run.get("series"):
         draw(run["series"], PLOT)
 

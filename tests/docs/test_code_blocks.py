@@ -1,15 +1,32 @@
-"""Every Python block of the README and the docs runs, in order, one name space a page."""
+"""Every code block of the README and the docs runs, in order, one name space and one folder a page; what a page says that it
+prints, it prints.
+"""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from chainrule.cli import commands
 
 ROOT = Path(__file__).parents[2]
-NEEDS = {"sklearn.md": "sklearn", "tables.md": "polars"}  # what a page is about, and so imports
-TABLES = {"names.md"}  # generated, and nothing but tables
+# What a page is about, and so imports.
+NEEDS = {
+    "sklearn.md": "sklearn", "tables.md": "polars", "command-line.md": "polars", "from-pytorch.md": "torch",
+}  # fmt: skip
+# A block of code, and what stands right below it as what it prints.
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$(?:\s*^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+
+
+def blocks(page):
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES = [page for page in PAGES if ".source" not in page.name and page.name not in TABLES]
+PAGES = [page for page in PAGES if ".source" not in page.name and blocks(page)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -17,8 +34,53 @@ def test_code_blocks_run(page, capsys, tmp_path, monkeypatch):
     if page.name in NEEDS:
         pytest.importorskip(NEEDS[page.name])
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks, "a page without Python blocks has no place in this test"
     names: dict[str, object] = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+    for number, (kind, text, printed) in enumerate(blocks(page)):
+        if kind == "console":
+            in_console(text)
+            continue
+        exec(compile(text, f"{page.name}, block {number}", "exec"), names)
+        out = capsys.readouterr().out
+        assert not printed or same(printed, out), f"block {number} prints\n{out}"
+
+
+def in_console(text):
+    """Lines that begin with a dollar are commands, and what follows one is what it prints."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        line, _, printed = part.partition("\n")
+        found = run(*shlex.split(line))
+        assert not printed.strip() or same(printed, found), f"{line} prints\n{found}"
+
+
+def run(program, *arguments):
+    """What a command prints: one of chainrule, or ``cat FILE``."""
+    if program == "cat":
+        return Path(*arguments).read_text(encoding="utf-8")
+    assert program == "chainrule", f"only chainrule and cat are run here, got {program}"
+    result = CliRunner().invoke(commands, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def same(said, printed):
+    """The same words and nearly the same numbers (2 %: other CPUs round otherwise); ``...`` stands for anything."""
+    words = re.split(r"\s*\.\.\.\s*", " ".join(said.split()))
+    pattern = "(?:.*)".join(re.escape(NUMBER.sub("#", part)) for part in words)
+    printed = " ".join(printed.split())
+    if "..." in said:
+        return re.fullmatch(pattern, NUMBER.sub("#", printed)) is not None
+    return NUMBER.sub("#", printed) == NUMBER.sub("#", " ".join(said.split())) and all(
+        abs(a - b) <= 0.02 * max(abs(a), abs(b)) + 0.011 for a, b in zip(numbers(said), numbers(printed), strict=True)
+    )
+
+
+def numbers(text):
+    return [float(number) for number in NUMBER.findall(text)]
+
+
+def test_what_a_page_says_is_compared():
+    assert same("loss 0.104, done", "loss  0.105,\ndone\n")
+    assert not same("loss 0.104", "loss 0.204")
+    assert not same("loss 0.104", "cost 0.104")
+    assert same("epoch 1 ...\nloss 0.3", "epoch 1 12 s\nepoch 2 loss 0.9")
+    assert not same("epoch 1 ...\nloss 0.3", "epoch 1 12 s\nepoch 2 cost 0.9")

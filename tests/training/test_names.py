@@ -1,5 +1,6 @@
 """Losses and optimizers by their names."""
 
+import numpy as np
 import pytest
 
 import chainrule as cr
@@ -23,6 +24,8 @@ def test_names_are_what_they_name():
         == optim.SGD([cr.ones(1, requires_grad=True)]).param_groups[0]["lr"]
     )
     assert repr(trainer) == "<Trainer: Linear, loss=cross_entropy, optimizer=AdamW, lr=0.5; 0 epochs>"
+    trainer.fit(np.zeros((4, 3), np.float32), np.zeros(4, np.int64), epochs=3, progress=False)
+    assert repr(trainer).endswith("; 3 epochs>")
 
 
 @pytest.mark.parametrize(

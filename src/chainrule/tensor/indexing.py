@@ -71,7 +71,7 @@ class Indexing(Shaping):
 
     # -- PyTorch's named forms ----------------------------------------------------------------
     def gather(self, dim: int, index: Tensor) -> Tensor:
-        """Along `dim`, the elements that `index` (of the result's shape) names: out[i][j] = x[i][index[i][j]].
+        """Along `dim`, the elements that `index` (of the result's shape) names: ``out[i][j] = x[i][index[i][j]]``.
 
         Args:
             dim: the axis; on every other one, `index` must not be longer than the tensor.

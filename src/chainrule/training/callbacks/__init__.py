@@ -5,7 +5,10 @@
 """
 
 from chainrule.training.callbacks.averaging import EMA
-from chainrule.training.callbacks.base import Callback, EpochFunction, Watching, as_callbacks, begin, riders
+from chainrule.training.callbacks.base import Callback, EpochFunction, Watching
+from chainrule.training.callbacks.base import as_callbacks as as_callbacks
+from chainrule.training.callbacks.base import begin as begin
+from chainrule.training.callbacks.base import riders as riders
 from chainrule.training.callbacks.checkpoint import Checkpoint
 from chainrule.training.callbacks.limits import Freeze, TimeLimit
 from chainrule.training.callbacks.logs import CSVLogger, EpochLog, MLflow, TensorBoard, WandB
@@ -14,5 +17,5 @@ from chainrule.training.monitor import Monitor
 
 __all__ = [
     "EMA", "CSVLogger", "Callback", "Checkpoint", "EarlyStopping", "EpochFunction", "EpochLog", "Freeze", "MLflow", "Monitor",
-    "TensorBoard", "TimeLimit", "WandB", "Watching", "as_callbacks", "begin", "riders",
+    "TensorBoard", "TimeLimit", "WandB", "Watching",
 ]  # fmt: skip

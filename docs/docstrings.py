@@ -1,0 +1,62 @@
+"""How the docstrings become pages: an extension of griffe, which reads them for mkdocstrings (mkdocs.yml).
+
+Examples stand below ``Example:`` or simply at the end, where Markdown would take ``>>>`` for a quotation; and functions that
+`_function` makes of a method have a text only once they run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from typing import Any
+
+import griffe
+
+EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
+BARE = re.compile(r"(?:^>>> .*(?:\n.+)*\n*)+", re.MULTILINE)
+
+
+class Docstrings(griffe.Extension):
+    """Docstrings as the source has them, made readable for the parser of Google's style."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = with_examples(obj.docstring.value)
+
+    def on_module_members(self, *, mod: griffe.Module, **kwargs: Any) -> None:
+        for name, member in list(mod.members.items()):
+            if isinstance(member, griffe.Attribute) and str(member.value).startswith("_function("):
+                mod.set_member(name, function(member, mod))
+
+
+def with_examples(text: str) -> str:
+    """Every example under ``Examples:``."""
+    return BARE.sub(_indented, EXAMPLE.sub(r"\1Examples:", inspect.cleandoc(text)))
+
+
+def _indented(found: re.Match[str]) -> str:
+    return "Examples:\n" + "".join(f"    {line}\n" for line in found[0].splitlines())
+
+
+def function(made: griffe.Attribute, module: griffe.Module) -> griffe.Function:
+    """The function that the name stands for once the module is imported, with its parameters and its text."""
+    value = getattr(importlib.import_module(module.path), made.name)
+    signature = inspect.signature(value)
+    parameters = griffe.Parameters(*map(parameter, signature.parameters.values()))
+    found = griffe.Function(
+        made.name, lineno=made.lineno, parameters=parameters, returns=str(signature.return_annotation)
+    )
+    found.docstring = griffe.Docstring(with_examples(inspect.getdoc(value) or ""), parent=found)
+    return found
+
+
+def parameter(found: inspect.Parameter) -> griffe.Parameter:
+    """A method's first parameter is the function's input."""
+    method = found.name == "self"
+    return griffe.Parameter(
+        "input" if method else found.name,
+        kind=griffe.ParameterKind[found.kind.name.lower()],
+        default=None if found.default is found.empty else repr(found.default),
+        annotation="Operand" if method else str(found.annotation),
+    )
