@@ -6,11 +6,15 @@ loops by turns binds each once. What a loop is bound to must then stay as it is,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from chainrule import graph
+from chainrule.compiler.buffers import address
+from chainrule.compiler.runtime import LINK
 from chainrule.errors import SettingError, TraceError
 from chainrule.graph import Array, Node
 from chainrule.tensor.core import Handle, wrap
@@ -66,6 +70,11 @@ class Loop:
             SettingError: fewer are left.
             TraceError: the state was read or changed, or the function called, since the loop began.
         """
+        self._check(steps, shared)
+        while steps:
+            steps -= self._some(steps)
+
+    def _check(self, steps: int, shared: bool) -> None:
         if not 0 <= steps <= self.left:
             raise SettingError(f"loop: {self.left} steps are left, got {steps}. Begin another loop for more.")
         if steps and not self.stands(shared):
@@ -73,8 +82,27 @@ class Loop:
                 "loop: its function was called, or its state read or changed, after it began. End a loop before you do "
                 "either, and begin another."
             )
-        while steps:
-            steps -= self._some(steps)
+
+    def link(self, steps: int) -> tuple[int, int] | None:
+        """What a chain needs to take so many of the next steps; None where Python has something to do between them."""
+        self._check(steps, shared=True)
+        variant = self._variant
+        if self._moved or not variant.steady or variant.placed or not variant.in_place():
+            return None
+        return variant.run.link()
+
+    def linked(self, links: Array) -> int:
+        """Run this chain, which the loop is part of; the status of the run that fails, or 0."""
+        return self._variant.run.program.code.chain(address(links))
+
+    def failed(self, status: int, done: int) -> Exception:
+        """What that status says, of a run that began `done` steps after where the loop stands."""
+        return self._variant.failure(status & 0xFFFF, (status >> 16) + self._steps - self.left + done)
+
+    def took(self, steps: int) -> None:
+        """A chain has taken these steps."""
+        self._variant.settle()
+        self.left -= steps
 
     def _some(self, steps: int) -> int:
         """As many of the next steps as one program takes."""
@@ -137,6 +165,45 @@ class Loop:
         if self.left:
             raise SettingError(f"loop: it cannot end with {self.left} steps left. Advance it by as many first.")
         return self._variant.end(self._outputs)
+
+
+def by_turns(turns: Sequence[tuple[Loop, int]]) -> bool:
+    """Move loops on by so many steps each, turn after turn, in one native call.
+
+    Returns:
+        Were they moved? Not where several threads may run one of them, or Python has something to do between its steps:
+        then nothing has happened.
+
+    Raises:
+        SettingError, TraceError: as `Loop.advance` does.
+
+    >>> import chainrule as cr
+    >>> total = cr.tensor(0.0)
+    >>> @cr.compile
+    ... def add(x):
+    ...     total.add_(x.sum())
+    ...     return total * 1
+    >>> ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
+    >>> by_turns([(ones, 3), (pairs, 2), (ones, 1)])
+    True
+    >>> ones.end(), pairs.end()
+    (tensor([1., 2., 3., 8.]), tensor([5., 7.]))
+    """
+    counts: dict[Loop, int] = {}
+    for loop, steps in turns:
+        counts[loop] = counts.get(loop, 0) + steps
+    known = {loop: loop.link(count) for loop, count in counts.items()}
+    if not turns or None in known.values():
+        return False
+    rows = [(*(known[loop] or ()), steps, 0) for loop, steps in turns]
+    links = np.array([(len(turns), 0, 0, 0), *rows], np.int64)
+    status = turns[0][0].linked(links)
+    if status:
+        at = int(links[0, 1]) - 1
+        raise turns[at][0].failed(status, sum(steps for loop, steps in turns[:at] if loop is turns[at][0]))
+    for loop, count in counts.items():
+        loop.took(count)
+    return True
 
 
 def _after(argument: Node, steps: int) -> Handle:

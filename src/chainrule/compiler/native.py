@@ -128,8 +128,10 @@ class Code:
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine().target_machine())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
         self._engine.finalize_object()
-        self.run: Callable[..., int] = RUN(self._engine.get_function_address("run"))
+        self.address: int = self._engine.get_function_address("run")
+        self.run: Callable[..., int] = RUN(self.address)
         self.call: Callable[..., int] = RUN(self._engine.get_function_address("call"))
+        self.chain: Callable[..., int] = RUN(self._engine.get_function_address("chain"))
 
 
 def optimise(text: str, here: Machine) -> tuple[Any, Any]:

@@ -67,24 +67,32 @@ class Run:
     def go(self, steps: int) -> int:
         """So many steps; the status (see `program`)."""
         limit = get_num_threads()
-        if limit == 1 or not steps:
+        if limit == 1 or not steps or not self._known_pace().worthwhile:
             return self._alone(steps)
-        if self.pace is None:
-            self.pace = Pace(self.program.division)
-        if not self.pace.worthwhile:
-            return self._alone(steps)
-        done = 0
+        done, pace = 0, self._known_pace()
         while done < steps:
-            threads, count = self.pace.choose(steps - done, limit)
+            threads, count = pace.choose(steps - done, limit)
             began = time.perf_counter()
             self.soon = began - self.ended < SOON
             status = self._with(threads, count)
             if status:
                 return status + (done << 16)
             self.ended = time.perf_counter()
-            self.pace.note(threads, count, self.ended - began)
+            pace.note(threads, count, self.ended - began)
             done += count
         return 0
+
+    def _known_pace(self) -> Pace:
+        if self.pace is None:
+            self.pace = Pace(self.program.division)
+        return self.pace
+
+    def link(self) -> tuple[int, int] | None:
+        """The addresses of the native function and of its frame, for a chain; None where several threads may run it."""
+        if get_num_threads() > 1 and self._known_pace().worthwhile:
+            return None
+        self.steps = -1  # the chain writes another number into the frame
+        return self.program.code.address, self.alone
 
     def _alone(self, steps: int) -> int:
         if steps != self.steps:

@@ -105,8 +105,8 @@ def _load_frame() -> str:
 
 
 def run(enter: str, leave: str, pause: str) -> str:
-    """The loop of steps, between what the floating-point unit is told before and after; `call` around it."""
-    return (_RUN + _CALL) % {"frame": _load_frame(), "enter": enter, "leave": leave, "pause": pause}
+    """The loop of steps, between what the floating-point unit is told before and after; `call` and `chain` around it."""
+    return (_RUN + _CALL + _CHAIN) % {"frame": _load_frame(), "enter": enter, "leave": leave, "pause": pause}
 
 
 # A worker that was asked to (`turns`) waits after a run for the next one where it is: from sleep it would come some
@@ -230,5 +230,38 @@ one:
 own:
   %%status = call i64 @run(ptr %%frame)
   ret i64 %%status
+}
+"""
+
+# Runs of several programs, one after the other, each on this thread: after a link with their number, and room for that
+# of one that fails, come links of four numbers each (LINK): `run` of a program, its frame, and how many steps.
+LINK = 4
+_CHAIN = """define i64 @chain(ptr %%links) #0 {
+entry:
+  %%count = load i64, ptr %%links, align 8
+  br label %%head
+head:
+  %%i = phi i64 [ 1, %%entry ], [ %%next, %%body ]
+  %%more = icmp sle i64 %%i, %%count
+  br i1 %%more, label %%body, label %%done
+body:
+  %%function.at = getelementptr [4 x i64], ptr %%links, i64 %%i, i64 0
+  %%function = load ptr, ptr %%function.at, align 8
+  %%frame.at = getelementptr [4 x i64], ptr %%links, i64 %%i, i64 1
+  %%frame = load ptr, ptr %%frame.at, align 8
+  %%asked.at = getelementptr [4 x i64], ptr %%links, i64 %%i, i64 2
+  %%asked = load i64, ptr %%asked.at, align 8
+  %%steps.at = getelementptr i64, ptr %%frame, i64 4
+  store i64 %%asked, ptr %%steps.at, align 8
+  %%status = call i64 %%function(ptr %%frame)
+  %%failed = icmp ne i64 %%status, 0
+  %%next = add i64 %%i, 1
+  br i1 %%failed, label %%stop, label %%head
+stop:
+  %%which.at = getelementptr i64, ptr %%links, i64 1
+  store i64 %%i, ptr %%which.at, align 8
+  ret i64 %%status
+done:
+  ret i64 0
 }
 """

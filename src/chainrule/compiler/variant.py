@@ -396,7 +396,7 @@ class Variant:
         self._bind(leaves, outputs, None)
         status, stored = watch.run(self._watchable, self.table)
         if status:
-            raise self._failure(status & 0xFFFF, status >> 16)
+            raise self.failure(status & 0xFFFF, status >> 16)
         self._finish(leaves, self._result_leaves(outputs))
         return Watched(self.trace, self._watchable, stored)
 
@@ -546,9 +546,10 @@ class Variant:
         """So many steps of what is bound, after `done` others."""
         status = self.run.go(steps)
         if status:
-            raise self._failure(status & 0xFFFF, (status >> 16) + done)
+            raise self.failure(status & 0xFFFF, (status >> 16) + done)
 
-    def _failure(self, code: int, step: int) -> Exception:
+    def failure(self, code: int, step: int) -> Exception:
+        """What a check that failed at that step of a loop says."""
         node = self.program.schedule.checks[code - 1]
         where = f"index{node.whereabouts()}"
         if step:

@@ -291,11 +291,11 @@ class Fitting:
         left = float(min(self.training.chunk, max(1, NUMBERS // (8 * position.batch_size))))
         if any(grad is not None for _, grad, _ in self._standing.gradients):
             left = 1.0  # one that a callback left behind enters the next step, and only that
-        epoch, start = position.epoch, position.step
-        while epoch < epochs and left >= 1:
+        epoch, start, weight = position.epoch, position.step, self._steps_a_pass()
+        while epoch < epochs and left >= 1 and (not laps or left > weight):
             stop, floor = min(position.steps, start + int(left)), self._floor(epoch)
             laps.append(Lap(epoch, start, stop, floor))
-            left -= laps[-1].length + self._steps_a_pass()
+            left -= laps[-1].length + weight
             epoch, start = epoch + 1, 0
             if floor:
                 break
@@ -322,6 +322,7 @@ class Fitting:
         self.orders = {epoch: order for epoch, order in self.orders.items() if epoch >= self.position.epoch}
         stretch = Stretch(self.training, laps, self.position.cut, self._order, passes, rates)
         stretch.judge = partial(self._judge_lap, stretch) if judged else None
+        stretch.pass_weight = self._steps_a_pass()
         return stretch
 
     def _order(self, epoch: int) -> Array:

@@ -190,40 +190,44 @@ def wraps(function: Callable[..., Any], parts: tuple[Any, ...]) -> None:
 
 
 class UnderWay:
-    """Steps under way."""
+    """Steps under way.
+
+    Attributes:
+        loop: which moves them on, also by turns with others.
+    """
 
     def __init__(self, loop: Loop, generator: Generator, prints: int) -> None:
-        self._loop, self._generator, self._prints = loop, generator, prints
+        self.loop, self._generator, self._prints = loop, generator, prints
         self.stands = loop.stands
 
     def advance(self, steps: int) -> None:
         """The next steps."""
         with drawing_from(self._generator):  # a step may need another program than the one before
             # Another thread may look at the weights while a training runs; what it holds then moves with them.
-            self._loop.advance(steps, shared=True)
+            self.loop.advance(steps, shared=True)
 
     def stop(self) -> None:
         """No more of them: those that are done are all."""
-        self._loop.stop()
+        self.loop.stop()
 
     @property
     def widths(self) -> list[int]:
         """Of how many numbers each measure is."""
-        prints, measures, *_ = self._loop.described()
-        return [int(np.prod(self._loop.peek(i).shape[1:])) for i in range(len(prints), len(prints) + len(measures))]
+        prints, measures, *_ = self.loop.described()
+        return [int(np.prod(self.loop.peek(i).shape[1:])) for i in range(len(prints), len(prints) + len(measures))]
 
     def column(self, measure: int) -> Array:
         """A measure of the steps so far, as it came; negative numbers count from the last."""
-        return self._loop.peek((measure if measure >= 0 else len(self.widths) + measure) + self._prints)
+        return self.loop.peek((measure if measure >= 0 else len(self.widths) + measure) + self._prints)
 
     def collected(self) -> list[Array]:
         """Outputs and targets of the steps so far."""
-        lists = [len(part) for part in self._loop.described()]
-        return [self._loop.peek(sum(lists[:-1]) + i) for i in range(lists[-1])]
+        lists = [len(part) for part in self.loop.described()]
+        return [self.loop.peek(sum(lists[:-1]) + i) for i in range(lists[-1])]
 
     def measured(self) -> Measured:
         """What they measured, once all are done."""
-        prints, measures, rates, collected = self._loop.end()
+        prints, measures, rates, collected = self.loop.end()
         values, kept = _columns(measures), [tensor._node.value for tensor in collected]
         return Measured(values, prints[0]._node.value if prints else None, _columns(rates), kept)
 
@@ -260,6 +264,10 @@ class Passes:
                 steps.advance(some)
                 self.program.took(some, time.perf_counter() - began)
                 done += some
+
+    def turns(self) -> list[tuple[Loop, int]]:
+        """What makes one pass."""
+        return [(steps.loop, count) for steps, count, _ in self.parts]
 
     def stop(self) -> None:
         """No more passes: those that are done are all."""

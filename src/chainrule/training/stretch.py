@@ -2,17 +2,19 @@
 
 It may cover part of an epoch or hundreds of small ones. Whole batches are one native loop and short last
 batches another, bound once and moved on by turns, with a pass over the validation rows between two epochs
-where there is one; so what a stretch costs beside its steps does not grow with the epochs in it.
+where there is one. Where nobody asks for the floor in between, all of it is one native call; so what a stretch costs beside its steps
+hardly grows with the epochs in it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from chainrule.compiler.loop import Loop, by_turns
 from chainrule.errors import TraceError
 from chainrule.training.steps import Measured, Passes, Program, UnderWay
 
@@ -84,6 +86,7 @@ class Stretch:
         rates: of each step and parameter group, in place of the groups' own.
 
     Attributes:
+        pass_weight: what a pass weighs in steps, where one native call makes several.
         judge: asked after each lap that closes an epoch, by its number; the stretch ends there where it says so.
     """
 
@@ -94,6 +97,7 @@ class Stretch:
         self.program, self.laps, self.cut, self.rates = program, laps, cut, rates
         self.judge: Callable[[int], bool] | None = None
         self.validating = 0.0  # seconds
+        self.pass_weight = 0.0
         whole, rest = self._numbers(order)
         whole_rates, rest_rates = self._rates(rates)
         ends = sum(map(self.closes, laps))
@@ -136,7 +140,34 @@ class Stretch:
         return np.delete(rates, short, axis=0), rates[short]
 
     def run(self) -> list[float]:
-        """All of it; the moments at which the laps ended, each with its pass of validation."""
+        """All of it; the moments at which the laps ended, each with its pass of validation.
+
+        Laps of one native call share its time by what they weigh.
+        """
+        began = time.perf_counter()
+        if len(self.laps) > 1 and self.judge is None and by_turns(list(self._turns())):
+            return self._shared_out(began, time.perf_counter())
+        return self._by_laps()
+
+    def _turns(self) -> Iterator[tuple[Loop, int]]:
+        """What moves, and by how many steps, one after the other."""
+        validation = self.passes.turns() if self.passes is not None else []
+        for lap in self.laps:
+            whole = min(lap.stop, self.cut.whole) - lap.start
+            if self.whole is not None and whole > 0:
+                yield self.whole.loop, whole
+            if self.rest is not None and self.cut.short(lap):
+                yield self.rest.loop, 1
+            if self.closes(lap):
+                yield from validation
+
+    def _shared_out(self, began: float, now: float) -> list[float]:
+        passes = np.array([self.closes(lap) for lap in self.laps]) * (self.pass_weight if self.passes is not None else 0.0)
+        weights = np.array([lap.length for lap in self.laps]) + passes
+        self.validating = (now - began) * float(passes.sum() / weights.sum())
+        return (began + (now - began) * np.cumsum(weights) / weights.sum()).tolist()  # type: ignore[no-any-return]
+
+    def _by_laps(self) -> list[float]:
         ended: list[float] = []
         for number, lap in enumerate(self.laps):
             if self.whole is not None and lap.start < self.cut.whole:
