@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.data.batches import shuffled_indices
+from chainrule.data.orders import shuffled_orders
 from chainrule.errors import NonFiniteError
 from chainrule.optim.optimizer import same_layout
 from chainrule.tensor import Tensor
@@ -319,18 +319,25 @@ class Fitting:
         self, laps: Sequence[Lap], passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
         judged: bool = False,
     ) -> Stretch:  # fmt: skip
-        self.orders = {epoch: order for epoch, order in self.orders.items() if epoch >= self.position.epoch}
+        self.orders = self._orders([lap.epoch for lap in laps])
         stretch = Stretch(self.training, laps, self.position.cut, self._order, passes, rates)
         stretch.judge = partial(self._judge_lap, stretch) if judged else None
         stretch.pass_weight = self._steps_a_pass()
         return stretch
 
+    def _orders(self, epochs: Sequence[int]) -> dict[int, Array]:
+        """The orders of these epochs, which follow each other."""
+        position, known = self.position, self.orders
+        new = [epoch for epoch in epochs if epoch not in known]
+        found = {epoch: known[epoch] for epoch in epochs if epoch in known}
+        if not position.shuffle:
+            return {**found, **dict.fromkeys(new, np.arange(position.rows))}
+        orders = shuffled_orders(position.rows, position.seed, new[0], len(new)) if new else ()
+        return {**found, **dict(zip(new, orders, strict=True))}
+
     def _order(self, epoch: int) -> Array:
-        position = self.position
         if epoch not in self.orders:
-            shuffled = position.shuffle
-            rows = position.rows
-            self.orders[epoch] = shuffled_indices(rows, position.seed, epoch) if shuffled else np.arange(rows)
+            self.orders = self._orders([epoch])
         return self.orders[epoch]
 
     def _note_time(self, stretch: Stretch, seconds: float) -> None:
