@@ -6,6 +6,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn, optim
+from chainrule.compiler.loop import by_turns
 from chainrule.errors import IndexRangeError, SettingError, TraceError
 
 
@@ -109,3 +110,51 @@ def test_an_index_error_names_the_step_of_the_whole_loop():
 def test_no_steps_at_all():
     _, add = summing()
     assert add.loop(cr.ones(0)).shape == (0,)
+
+
+def test_turns_in_one_native_call_are_turns_one_by_one():
+    total, add = summing()
+    ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
+    ones.advance(1)
+    assert by_turns([(pairs, 1), (ones, 2), (pairs, 1), (ones, 1)])
+    assert (ones.left, pairs.left, total.item()) == (0, 0, 8.0)
+    assert ones.end().tolist() == [1.0, 4.0, 5.0, 8.0]
+    assert pairs.end().tolist() == [3.0, 7.0]
+
+
+def test_of_turns_the_step_that_fails_is_named():
+    table, total = cr.tensor([1.0, 2.0]), cr.tensor(0.0)
+
+    @cr.compile
+    def add(at):
+        total.add_(table[at].sum())
+        return total * 1
+
+    singles, pairs = add.begin(cr.tensor([[0], [1], [0], [5]])), add.begin(cr.tensor([[0, 1], [1, 1]]))
+    with pytest.raises(IndexRangeError, match=r"step 3 of the loop: an index is out of range for an axis of size 2"):
+        by_turns([(singles, 2), (pairs, 2), (singles, 2)])
+
+
+def test_turns_that_python_has_a_part_in_are_not_begun():
+    model, (total, add) = nn.Linear(2, 1), summing()
+
+    @cr.compile
+    def step(x):
+        model(x).sum().backward()
+        return x.sum()
+
+    steps, others = step.begin(cr.ones(3, 4, 2)), add.begin(cr.ones(3))
+    assert not by_turns([(others, 1), (steps, 1)])
+    assert (steps.left, others.left, total.item()) == (3, 3, 0.0)
+    assert not by_turns([])
+
+
+def test_turns_are_checked_before_the_first():
+    total, add = summing()
+    ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
+    with raises(SettingError, "loop: 2 steps are left, got 3. Begin another loop for more."):
+        by_turns([(ones, 2), (pairs, 3)])
+    total.add_(1.0)
+    with pytest.raises(TraceError, match="its function was called, or its state read or changed, after it began"):
+        by_turns([(ones, 2), (pairs, 2)])
+    assert ones.left == 4

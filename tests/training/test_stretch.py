@@ -11,6 +11,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
+from chainrule.callbacks import EMA
 from chainrule.errors import NonFiniteError
 from chainrule.training import Callback, Trainer, fitting, stretch
 from chainrule.training.interrupt import Interrupt
@@ -295,3 +296,33 @@ def test_validation_between_epochs_of_a_stretch_is_made_in_evaluation_mode(stret
     assert bits(together) == bits(one_by_one)
     assert measures(together) == measures(one_by_one)
     assert together.model.mean.numpy().tobytes() == one_by_one.model.mean.numpy().tobytes()
+
+
+def layered():
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2))
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    schedule = optim.lr_scheduler.LinearLR(optimizer, total_iters=100)
+    return Trainer(model, F.cross_entropy, optimizer, ["accuracy", "f1"], scheduler={"step": schedule}, max_norm=1.0)
+
+
+@pytest.mark.parametrize("build", [make, layered])
+@pytest.mark.parametrize("callbacks", [[], [EMA(0.9)]])
+def test_one_native_call_for_many_laps_changes_no_bit(monkeypatch, build, callbacks):
+    calls = []
+    chained = stretch.by_turns
+
+    def seen(turns):
+        calls.append(len(turns))
+        return chained(turns)
+
+    together, one_by_one = build(), build()
+    options = {"validation_data": (X[:50], y[:50]), "sample_weight": np.linspace(0.5, 2, 103), "callbacks": callbacks}
+    monkeypatch.setattr(stretch, "by_turns", seen)
+    fit(together, **options)
+    assert max(calls) >= 6  # whole batches, a short one and a pass of validation; of two epochs at least
+    monkeypatch.setattr(stretch, "by_turns", lambda turns: False)
+    fit(one_by_one, **options)
+    assert bits(together) == bits(one_by_one)
+    assert measures(together) == measures(one_by_one)
+    assert all(seconds > 0 for seconds in together.history["seconds"])

@@ -14,7 +14,6 @@ import numpy as np
 
 from chainrule import graph
 from chainrule.compiler.buffers import address
-from chainrule.compiler.runtime import LINK
 from chainrule.errors import SettingError, TraceError
 from chainrule.graph import Array, Node
 from chainrule.tensor.core import Handle, wrap

@@ -47,7 +47,13 @@ def shuffled_orders(n: int, seed: int, epoch: int, count: int) -> Array:
         >>> shuffled_orders(5, seed=0, epoch=0, count=2)[1].tolist()
         [3, 2, 4, 1, 0]
     """
-    for name, value in (("n", n), ("seed", seed), ("count", count), ("epoch", epoch), ("epoch", epoch + max(count, 1) - 1)):
+    for name, value in (
+        ("n", n),
+        ("seed", seed),
+        ("count", count),
+        ("epoch", epoch),
+        ("epoch", epoch + max(count, 1) - 1),
+    ):
         counter(name, value)
     if count == 1 or not 1 < n <= MOST:
         each = [shuffled_indices(n, seed, one) for one in range(epoch, epoch + count)]
@@ -71,7 +77,9 @@ def _text() -> str:
     loads = []
     for i, name in enumerate(FRAME):
         kind = "ptr" if name in _POINTERS else "i64"
-        loads.append(f"  %{name}.at = getelementptr i64, ptr %frame, i64 {i}\n  %{name} = load {kind}, ptr %{name}.at, align 8")
+        loads.append(
+            f"  %{name}.at = getelementptr i64, ptr %frame, i64 {i}\n  %{name} = load {kind}, ptr %{name}.at, align 8"
+        )
     return _RUN % {"frame": "\n".join(loads), "philox": "\n".join(_philox())}
 
 
@@ -96,7 +104,9 @@ def _philox() -> list[str]:
             lines.append(f"  %word.{i}.{k} = xor i64 %mixed.{i}.{k}, {keys[k]}")
         words = [f"%word.{i}.0", f"%low.{i}.1", f"%word.{i}.1", f"%low.{i}.0"]
     for k, word in enumerate(words):
-        lines.append(f"  %to.{k} = getelementptr i64, ptr %first.word, i64 {k}\n  store i64 {word}, ptr %to.{k}, align 8")
+        lines.append(
+            f"  %to.{k} = getelementptr i64, ptr %first.word, i64 {k}\n  store i64 {word}, ptr %to.{k}, align 8"
+        )
     return lines
 
 

@@ -287,7 +287,8 @@ class Fitting:
 
     def _plan(self, epochs: int) -> list[Lap]:
         """The laps of the next stretch: steps for about `SECONDS`; with callbacks, to the end of the epoch at most."""
-        position, laps = self.position, []
+        position = self.position
+        laps: list[Lap] = []
         left = float(min(self.training.chunk, max(1, NUMBERS // (8 * position.batch_size))))
         if any(grad is not None for _, grad, _ in self._standing.gradients):
             left = 1.0  # one that a callback left behind enters the next step, and only that
@@ -351,22 +352,20 @@ class Fitting:
         self, stretch: Stretch, laps: Sequence[Lap], found: Measured, ended: Sequence[float], now: state.Snapshot
     ) -> None:
         """Take the steps of these first laps of a stretch as done: on disk first, then all at once."""
-        session, at, over = self.session, 0, []
-        position, done = self.position, session.history.steps
+        position, over, done = self.position, [], self.session.history.steps
         self._note(stretch, found)
-        validated = iter(stretch.passes.measures() if stretch.passes is not None else ())
-        sums = stretch.sums(found.values)
-        for lap, end in zip(laps, ended, strict=False):
-            part = sums[at : at + lap.length]
-            at += lap.length
-            part[0] += position.sums or 0.0
-            # One after the other, so that no bit depends on where a stretch ends.
-            total = tuple(np.add.accumulate(part)[-1].tolist())
-            position = replace(position, step=lap.stop, sums=total, rates=tuple(found.rates[at - 1].tolist()))
-            if stretch.closes(lap):
-                over.append(self._over(position, end, next(validated, {})))
-                position = replace(position, epoch=lap.epoch + 1, step=0, sums=())
-        self._commit(replace(self._standing, values=now, position=position, steps=done + at), over)
+        if laps:
+            done += sum(lap.length for lap in laps)
+            validated = iter(stretch.passes.measures() if stretch.passes is not None else ())
+            sums = stretch.totals(laps, found.values, position.sums)
+            rates = found.rates[np.cumsum([lap.length for lap in laps]) - 1].tolist()
+            for lap, total, used, end in zip(laps, sums, rates, ended, strict=False):
+                if stretch.closes(lap):
+                    over.append(self._over(lap.epoch, total, used, end, next(validated, {})))
+            last, closed = laps[-1], stretch.closes(laps[-1])
+            epoch, step, kept = (last.epoch + 1, 0, ()) if closed else (last.epoch, last.stop, tuple(sums[-1].tolist()))
+            position = replace(position, epoch=epoch, step=step, sums=kept, rates=tuple(rates[-1]))
+        self._commit(replace(self._standing, values=now, position=position, steps=done), over)
 
     def _commit(self, standing: Any, over: Sequence[Epoch] = ()) -> None:
         """The one moment at which steps count as done; the ends of epochs among them are shown afterwards."""
@@ -374,8 +373,7 @@ class Fitting:
         gradients = state.gradients(handle for handle, _, _ in standing.gradients)
         if session.schedules.all:
             standing = replace(standing, settings=session.settings())
-        for epoch in over:
-            session.history.add(epoch.measured)
+        session.history.extend([epoch.measured for epoch in over])
         layout = session.optimizer.layout()
         held, epochs, heard = standing.attributes.now(), session.history.epochs, session.callbacks_now()
         standing = replace(
@@ -406,24 +404,28 @@ class Fitting:
                 stacklevel=2,
             )
 
-    def _over(self, position: Position, ended: float, validated: Mapping[str, float]) -> Epoch:
+    def _over(
+        self, epoch: int, sums: Array, rates: Sequence[float], ended: float, validated: Mapping[str, float]
+    ) -> Epoch:
         """What the epoch that ends here measured."""
-        measured = self.measures.named(np.asarray(position.sums) / position.cut.visited, self._widths(position))
-        measured.update({f"val_{name}": value for name, value in validated.items()})
-        measured.update({"lr" if i == 0 else f"lr_{i}": rate for i, rate in enumerate(position.rates)})
+        measured = self.measures.named(sums / self.position.cut.visited, self._widths())
+        for name, value in validated.items():
+            measured[f"val_{name}"] = value
+        for i, rate in enumerate(rates):
+            measured["lr" if i == 0 else f"lr_{i}"] = rate
         measured["seconds"], self.began = ended - self.began, ended
-        return Epoch(position.epoch, measured)
+        return Epoch(epoch, measured)
 
-    def _widths(self, position: Position) -> list[int]:
+    def _widths(self) -> list[int]:
         """Of how many numbers each measure of a step is."""
         if not self.training.widths:  # the training goes on at the very end of an epoch: only a step tells
-            self.training.begin(np.zeros((1, position.batch_size), np.int64))
+            self.training.begin(np.zeros((1, self.position.batch_size), np.int64))
         return self.training.widths
 
     def _close(self, ended: float, validated: Mapping[str, float]) -> None:
         """The epoch is over: schedules take their step, then callbacks have the floor."""
         position = self.position
-        epoch = self._over(position, ended, validated)
+        epoch = self._over(position.epoch, np.asarray(position.sums), position.rates, ended, validated)
         self.session.schedules.epoch_ended(epoch.measured)
         self._judge(position.epoch, epoch.measured.__getitem__)
         told = 0 if any(callback.wants(position.epoch + 1) for callback in self.hearing) else None

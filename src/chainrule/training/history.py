@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +17,8 @@ class History(Mapping[str, list[float]]):
     """One list for each measure, one number for each finished epoch: ``history["loss"][-1]``.
 
     Keys: ``loss``, the metrics, ``val_loss`` and ``val_<metric>`` where there are validation data, ``lr``
-    (the first parameter group's, at the end of the epoch) and ``seconds`` (the epoch's, validation included).
+    (the first parameter group's, at the end of the epoch) and ``seconds`` (the epoch's, validation included; short epochs
+    that one native call took share its time by their steps).
 
     Attributes:
         interrupted: Ctrl-C ended the training before its last epoch.
@@ -44,10 +45,14 @@ class History(Mapping[str, list[float]]):
 
     def add(self, measured: Mapping[str, float]) -> None:
         """Add one epoch; a measure that starts late is NaN in the epochs before."""
+        self.extend([measured])
+
+    def extend(self, epochs: Sequence[Mapping[str, float]]) -> None:
+        """Add some epochs."""
         done = self.epochs
-        for name in [*self._measures, *(name for name in measured if name not in self._measures)]:
+        for name in dict.fromkeys([*self._measures, *(name for epoch in epochs for name in epoch)]):
             column = self._measures.setdefault(name, [math.nan] * done)
-            column.append(float(measured.get(name, math.nan)))
+            column.extend([float(epoch.get(name, math.nan)) for epoch in epochs])
 
     def cut(self, epochs: int, steps: int) -> None:
         """Forget what came after so many epochs and steps."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,7 +163,9 @@ class Stretch:
                 yield from validation
 
     def _shared_out(self, began: float, now: float) -> list[float]:
-        passes = np.array([self.closes(lap) for lap in self.laps]) * (self.pass_weight if self.passes is not None else 0.0)
+        passes = np.array([self.closes(lap) for lap in self.laps]) * (
+            self.pass_weight if self.passes is not None else 0.0
+        )
         weights = np.array([lap.length for lap in self.laps]) + passes
         self.validating = (now - began) * float(passes.sum() / weights.sum())
         return (began + (now - began) * np.cumsum(weights) / weights.sum()).tolist()  # type: ignore[no-any-return]
@@ -197,7 +200,7 @@ class Stretch:
                 part.stop()
 
     def column(self, number: int, measure: int) -> Array:
-        """A measure of each step of a lap that has just ended, times the rows of the step: as `sums` has it."""
+        """A measure of each step of a lap that has just ended, times the rows of the step: as `totals` has it."""
         lap, size = self.laps[number], self.cut.batch_size
         short = self.cut.short(lap)
         count = lap.length - short
@@ -221,7 +224,20 @@ class Stretch:
         rates = np.insert(whole.rates, places, rest.rates, axis=0)
         return Measured(np.insert(whole.values, places, rest.values, axis=0), prints, rates)
 
-    def sums(self, values: Array) -> Array:
+    def totals(self, laps: Sequence[Lap], values: Array, carried: Sequence[float]) -> Array:
+        """The sums over each of these first laps, of the measures times the rows of the step; the first goes on from others."""
+        sums, at, found = self._sums(values), 0, []
+        if laps and carried:
+            sums[0] += carried
+        for length, group in groupby(lap.length for lap in laps):
+            count = len(list(group))
+            part = sums[at : at + count * length].reshape(count, length, -1)
+            # One after the other, so that no bit depends on where a stretch ends.
+            found.append(np.add.accumulate(part, axis=1)[:, -1])
+            at += count * length
+        return np.concatenate(found) if found else np.empty((0, values.shape[1]))
+
+    def _sums(self, values: Array) -> Array:
         """The measures of some first steps, each times its rows."""
         sizes = np.full(len(values), self.cut.batch_size, np.float64)
         ends = np.cumsum([lap.length for lap in self.laps])

@@ -6,7 +6,9 @@ from collections.abc import Container
 from typing import Any
 
 from chainrule.files.document import is_plain
+from chainrule.graph import leaf
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import wrap
 from chainrule.tensor.functions import no_grad
 from chainrule.training import attributes, state
 from chainrule.training.session import Session
@@ -84,7 +86,7 @@ def give_back(one: Session, steps: Session) -> None:
     _become(one, steps)
     copies: dict[int, Tensor] = {}  # a counter that parameters share is one
     one.optimizer.state = {
-        parameter: {slot: copies.setdefault(id(value), value.detach().clone()) for slot, value in theirs.items()}
+        parameter: {slot: copies.setdefault(id(value), _same(value)) for slot, value in theirs.items()}
         for parameter, theirs in zip(state.optimized(one.optimizer), _kept(steps), strict=True)
         if theirs
     }
@@ -102,7 +104,7 @@ def _become(one: Session, other: Session) -> None:
     theirs = other.named()
     for name, mine in one.named().items():
         _copy(mine, theirs[name])
-    beside = {name: value.detach().clone() for name, value in attributes.named(other.model, other.loss).items()}
+    beside = {name: _same(value) for name, value in attributes.named(other.model, other.loss).items()}
     attributes.put_all(one.model, one.loss, beside, one.settings().modules)
     _copy(one.random.state, other.random.state)
     _copy(one.aside.state, other.aside.state)
@@ -112,4 +114,11 @@ def _become(one: Session, other: Session) -> None:
 
 def _copy(mine: Tensor, theirs: Tensor) -> None:
     with no_grad():
-        mine._rebind(theirs.detach().clone(), "copy_")
+        mine._rebind(_same(theirs), "copy_")
+
+
+def _same(tensor: Tensor) -> Tensor:
+    """Another tensor in the same memory, which both leave as it is: a step that changes one of them copies it first."""
+    if tensor._views is not None:
+        return tensor.detach().clone()
+    return wrap(leaf(tensor._node.value, tensor.dtype))

@@ -1,0 +1,32 @@
+"""The orders of many epochs at once are those one by one."""
+
+import re
+
+import numpy as np
+import pytest
+
+from chainrule.data import shuffled_indices
+from chainrule.data.orders import shuffled_orders
+from chainrule.errors import DataError
+
+LARGEST = 2**64 - 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 5, 7, 8, 9, 178, 1000, 1024, 4096, 4097, 60_000])
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (7, 31), (LARGEST, LARGEST - 2)])
+def test_each_is_the_one_that_its_epoch_has_alone(n, seed, epoch):
+    found = shuffled_orders(n, seed, epoch, 3)
+    expected = [shuffled_indices(n, seed, epoch + i) for i in range(3)]
+    assert found.dtype == np.int64 and found.shape == (3, n)
+    assert np.array_equal(found, np.stack(expected))
+
+
+def test_none_and_one():
+    assert shuffled_orders(5, 0, 0, 0).shape == (0, 5)
+    assert np.array_equal(shuffled_orders(5, 0, 9, 1)[0], shuffled_indices(5, 0, 9))
+
+
+@pytest.mark.parametrize("given", [(-1, 0, 0, 2), (5, -1, 0, 2), (5, 0, -1, 2), (5, 0, 0, -1), (5, 0, LARGEST, 2)])
+def test_there_is_none_of_what_cannot_be_counted(given):
+    with pytest.raises(DataError, match=re.escape("0")):
+        shuffled_orders(*given)
