@@ -9,6 +9,8 @@ collect_ignore = [
 ]
 if importlib.util.find_spec("sklearn") is None:
     collect_ignore += ["src/chainrule/sklearn.py", "src/chainrule/interop/sklearn"]
+if importlib.util.find_spec("onnx") is None:
+    collect_ignore += ["src/chainrule/onnx.py", "src/chainrule/interop/onnx"]
 if importlib.util.find_spec("polars") is None:
     collect_ignore += ["src/chainrule/data/table", "src/chainrule/training/tabular.py", "src/chainrule/cli/tables.py"]
 # Likewise what tests share that compares with PyTorch; the tests themselves are collected, and skip.

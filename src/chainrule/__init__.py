@@ -424,6 +424,7 @@ __all__ = [
 _LATER = {
     "load": "chainrule.deploy.saving",
     "load_model": "chainrule.deploy.model",
+    "onnx": "chainrule.onnx",
     "save": "chainrule.deploy.saving",
     "save_model": "chainrule.deploy.model",
     "sweep": "chainrule.training.sweeping",

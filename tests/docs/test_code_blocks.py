@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 # What a page is about, and so imports.
 NEEDS = {
     "sklearn.md": "sklearn", "tables.md": "polars", "command-line.md": "polars", "from-pytorch.md": "torch",
+    "deploying.md": "onnx onnxruntime polars sklearn",
 }  # fmt: skip
 # A block of code, and what stands right below it as what it prints.
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$(?:\s*^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
@@ -31,8 +32,8 @@ PAGES = [page for page in PAGES if ".source" not in page.name and blocks(page)]
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_blocks_run(page, capsys, tmp_path, monkeypatch):
-    if page.name in NEEDS:
-        pytest.importorskip(NEEDS[page.name])
+    for library in NEEDS.get(page.name, "").split():
+        pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for number, (kind, text, printed) in enumerate(blocks(page)):

@@ -1,0 +1,14 @@
+"""ONNX: models out to other runtimes, and in from other libraries."""
+
+from chainrule.errors import MissingLibraryError
+
+try:
+    import onnx as _onnx  # noqa: F401
+except ImportError:
+    raise MissingLibraryError(
+        "ONNX files need the library onnx, which is not installed. Bring it: pip install 'chainrule[onnx]'."
+    ) from None
+
+from chainrule.interop.onnx.exporting import export
+
+__all__ = ["export"]

@@ -1,0 +1,299 @@
+"""Exported graphs give in onnxruntime what our own give: every layer, every op, its tails, any number of rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.deploy.test_model import CASES
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, ops
+from chainrule.deploy.architecture import layers
+from chainrule.errors import SettingError
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+
+from chainrule.interop.onnx import export  # noqa: E402
+from chainrule.interop.onnx.lowerings import ABSENT, LOWERINGS  # noqa: E402
+
+Array = np.ndarray[Any, Any]
+rng = np.random.default_rng(0)
+SIZES = np.logspace(-9, 1.9, 60)
+# Numbers of every size, zeros, what is beyond every tail, and what is no number.
+WIDE = np.concatenate([SIZES, -SIZES, [0.0, -0.0, 300.0, -300.0, np.inf, -np.inf, np.nan]]).astype("f")
+
+
+def session(made: Any) -> Callable[..., list[Array]]:
+    """What onnxruntime gives for inputs in order."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    found = runtime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [given.name for given in found.get_inputs()]
+    return lambda *inputs: found.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def ours(model: nn.Module, *inputs: Array) -> list[Array]:
+    """What the model gives in evaluation mode, op by op."""
+    model.eval()
+    with cr.no_grad():
+        found = model(*map(cr.tensor, inputs))
+    found = list(found.values()) if isinstance(found, dict) else list(found) if isinstance(found, tuple) else [found]
+    return [tensor.numpy() for tensor in found]
+
+
+def close(
+    model: nn.Module, *inputs: Array, rtol: float = 3e-6, atol: float = 1e-37, counts: tuple[int, ...] = (1, 2, 13)
+) -> Any:
+    """Alike for other numbers of rows than it was exported with, relatively, down to the smallest normal numbers."""
+    made = export(model, tuple(x[:3] for x in inputs))
+    run = session(made)
+    for count in (*counts, len(inputs[0])):
+        rows = [x[:count] for x in inputs]
+        for expected, found in zip(ours(model, *rows), run(*rows), strict=True):
+            assert found.dtype == expected.dtype and found.shape == expected.shape
+            np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
+    return made
+
+
+def test_every_op_has_a_lowering_or_a_reason_why_not() -> None:
+    assert set(LOWERINGS) | set(ABSENT) == {*ops.ALL, "custom"}
+    assert not set(LOWERINGS) & set(ABSENT)
+
+
+# -- layers ------------------------------------------------------------------------------------------------
+
+ROWS: dict[str, Any] = {
+    "Embedding": rng.integers(0, 5, (20, 3)), "EmbeddingBag": rng.integers(0, 5, (20, 3)),
+    "Unflatten": rng.normal(size=(20, 6)).astype("f"), "GroupNorm": rng.normal(size=(20, 12, 5)).astype("f"),
+    "InstanceNorm1d": rng.normal(size=(20, 3, 5)).astype("f"), "Dropout1d": rng.normal(size=(20, 3, 5)).astype("f"),
+    "Dropout2d": rng.normal(size=(20, 3, 5, 2)).astype("f"),
+}  # fmt: skip
+POINTWISE = {
+    "CELU", "ELU", "GELU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "Mish", "RReLU",
+    "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold", "Identity",
+}  # fmt: skip
+LOSSES = {name for name in layers() if name.endswith("Loss")} | {"CosineSimilarity", "PairwiseDistance"}
+
+
+def rows_of(name: str, layer: Any) -> Array:
+    """Rows that the layer takes."""
+    if name in ROWS:
+        found = ROWS[name]
+        return found[:, : layer.num_channels] if name == "GroupNorm" else found
+    sizes = getattr(layer, "normalized_shape", None)
+    if sizes is None:
+        size = next(
+            (
+                getattr(layer, n)
+                for n in ("in_features", "num_features", "features", "num_parameters")
+                if hasattr(layer, n)
+            ),
+            4,
+        )
+        sizes = (size,)
+    dtype = next((p.detach().numpy().dtype for p in layer.parameters()), np.dtype("f"))
+    return rng.normal(size=(20, *sizes)).astype(dtype)
+
+
+@pytest.mark.parametrize(("name", "given"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+def test_every_layer(name: str, given: dict[str, Any]) -> None:
+    layer: Any = layers()[name][0](**given)
+    with cr.no_grad():
+        for tensor in [*layer.parameters(), *(b for b in layer.buffers() if b.dtype.is_floating_point)]:
+            tensor.uniform_(0.5, 1.5)  # scales, shifts, statistics that are not those of the beginning
+    if name == "BatchNorm1d" and not layer.track_running_stats:
+        with pytest.raises(
+            SettingError, match=r"onnx.export: div in layer 'BatchNorm1d' .* depends on the number of rows"
+        ):
+            export(layer, cr.zeros(2, 2))
+        return
+    if name == "Bilinear":
+        close(layer, rng.normal(size=(20, 3)).astype("f"), rng.normal(size=(20, 2)).astype("f"), atol=1e-6)
+        return
+    if name in LOSSES:
+        return  # of outputs and targets: no model
+    pointwise = name in POINTWISE
+    close(layer, WIDE if pointwise else rows_of(name, layer), atol=1e-37 if pointwise else 2e-6)
+
+
+def test_probabilities_and_their_logarithms_keep_their_tails() -> None:
+    rows = (rng.normal(size=(40, 5)) * np.logspace(-2, 1.5, 40)[:, None]).astype("f")
+    for layer in (nn.Softmax(1), nn.LogSoftmax(1), nn.Softmin(1)):
+        logarithm = isinstance(layer, nn.LogSoftmax)
+        close(
+            layer, rows, rtol=3e-6 if logarithm else 2e-5, atol=1e-6 if logarithm else 1e-37
+        )  # near 0 it is a difference
+
+
+def test_a_network_is_written_as_other_tools_write_it(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3, bias=False))
+    made = export(model, cr.zeros(1, 4), tmp_path / "model.onnx", metadata={"classes": "a b c"})
+    assert (tmp_path / "model.onnx").read_bytes() == made.SerializeToString()
+    assert [node.op_type for node in made.graph.node] == ["Gemm", "Relu", "Gemm"]
+    assert [w.name for w in made.graph.initializer] == ["0.weight", "0.bias", "2.weight"]
+    assert (onnx.numpy_helper.to_array(made.graph.initializer[0]) == model[0].weight.detach().numpy()).all()
+    assert [d.dim_param or d.dim_value for d in made.graph.input[0].type.tensor_type.shape.dim] == ["batch", 4]
+    assert (made.opset_import[0].version, made.ir_version, made.producer_name) == (18, 8, "chainrule")
+    assert made.metadata_props[0].value == "a b c"
+
+
+def test_the_mode_and_what_is_compiled_stay_as_they_are() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.BatchNorm1d(4))
+    close(model, rng.normal(size=(20, 4)).astype("f"), atol=1e-6)
+    model.train()
+    model[1].eval()
+    made = export(cr.compile(model), cr.zeros(2, 4))
+    assert [m.training for m in model.modules()] == [True, True, False, True]
+    assert "Sequential.0" in made.graph.node[0].name
+
+
+# -- ops ---------------------------------------------------------------------------------------------------
+
+
+class Of(nn.Module):
+    """A module of one's own around a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+X = rng.normal(size=(20, 4, 3)).astype("f")
+INT = rng.integers(-9, 9, (20, 4))
+OPS: dict[str, tuple[Callable[..., Any], tuple[Array, ...]]] = {
+    "floor_divide": (lambda x, y: x // y, (X, X[::-1].copy())), "whole floor_divide": (lambda x: x // 4, (INT,)),
+    "remainder": (lambda x, y: x % y, (X, X[::-1].copy())), "whole remainder": (lambda x: x % -5, (INT,)),
+    "sign": (lambda x: x.sign(), (WIDE,)), "round": (lambda x: (x * 2).round() / 2, (WIDE[:100],)), "floor": (cr.floor, (WIDE[:100],)),
+    "expm1": (lambda x: x.expm1(), (WIDE,)), "log1p": (lambda x: x.log1p(), (WIDE,)), "erf": (cr.erf, (WIDE,)),
+    "erfc": (cr.erfc, (WIDE,)), "rsqrt": (cr.rsqrt, (WIDE,)), "pow": (lambda x: x.abs() ** 1.7, (X,)), "sin": (cr.sin, (X,)),
+    "cos": (cr.cos, (X,)), "maximum": (cr.maximum, (WIDE, WIDE[::-1].copy())), "minimum": (cr.minimum, (WIDE, WIDE[::-1].copy())),
+    "whole maximum": (lambda x: cr.maximum(x, -x), (INT,)), "compare": (lambda x: (x != 0) & ~(x > 1) | (x <= -1), (INT,)),
+    "roots": (lambda x: cr.where(x >= 0, x.abs().sqrt(), 0.0), (WIDE,)), "xor": (lambda x: (x > 0) ^ (x < 3), (INT,)), "bits": (lambda x: (x & 5) | (x ^ 3), (INT,)), "not": (lambda x: ~x, (INT,)),
+    "cast": (lambda x: x.float() / 2, (INT,)), "whole sum": (lambda x: x.sum(1), (INT,)), "count": (lambda x: (x > 0).sum(1), (INT,)),
+    "sum": (lambda x: x.sum((1, 2)), (X,)), "amax": (lambda x: x.amax(2), (X,)), "amin": (lambda x: x.amin(1), (X,)),
+    "argmax": (lambda x: x.argmax(1), (X,)), "argmax of all axes": (lambda x: x.flatten(1).argmax(-1), (X,)),
+    "argmin": (lambda x: x.argmin(-1), (X,)), "reshape": (lambda x: x.reshape(-1, 6), (X,)), "merge rows": (lambda x: x.flatten(0, 1), (X,)),
+    "split rows": (lambda x: x.flatten(0, 1).reshape(len(x), 4, 3), (X,)), "permute": (lambda x: x.permute(0, 2, 1), (X,)),
+    "rows last": (lambda x: x.permute(2, 1, 0), (X,)), "expand": (lambda x: x.sum(1, keepdim=True).expand(*x.shape), (X,)),
+    "expand rows": (lambda x: cr.ones(1, 3).expand(len(x), 3) * x[:, 0], (X,)), "slice": (lambda x: x[:, 1:3, ::2], (X,)),
+    "backwards": (lambda x: x.flip(1, 2), (X,)), "pad": (lambda x: F.pad(x, (1, 2)), (X,)), "pad with": (lambda x: F.pad(x, (1, 2), value=7.0), (X,)),
+    "cat": (lambda x: cr.cat([x, x * 2], dim=1), (X,)), "stack": (lambda x: cr.stack([x, -x], dim=1), (X,)),
+    "batched matmul": (lambda x: x @ x.mT, (X,)), "take": (lambda x: cr.arange(12.0).reshape(4, 3)[x], (INT % 4,)),
+    "take pairs": (lambda x: cr.arange(12.0).reshape(4, 3)[x, x % 3], (INT % 4,)), "gather": (lambda x, i: x.flatten(1).gather(1, i), (X, INT % 12)),
+    "one hot": (lambda x: F.one_hot(x, 5), (INT % 5,)), "where": (lambda x: cr.where(x > 0, x, 0.5), (X,)),
+    "numbers of rows": (lambda x: x[:, 0, 0] + cr.arange(len(x)), (X,)), "cumsum": (lambda x: x.cumsum(1), (X,)),
+    "scatter": (lambda x, i: cr.zeros(len(i), 12).scatter(1, i, x.flatten(1)[:, :4]), (X, np.argsort(rng.random((20, 12)))[:, :4])),
+    "scatter_add": (lambda x, i: cr.zeros(len(i), 12).scatter_add(1, i, x.flatten(1)[:, :4]), (X, INT % 12)),
+    "clamp": (lambda x: x.clamp(-0.5, 0.5), (X,)), "var": (lambda x: x.var(1), (X,)), "logsumexp": (lambda x: x.logsumexp(2), (X,)),
+    "masked": (lambda x: x.masked_fill(x > 0, -1.0), (X,)), "tril": (lambda x: cr.tril(x @ x.mT), (X,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(OPS))
+def test_every_op(name: str) -> None:
+    function, inputs = OPS[name]
+    smooth = name in ("batched matmul", "cumsum", "var", "sum", "logsumexp", "tril", "sin", "cos", "remainder", "pow")
+    close(Of(function), *inputs, rtol=1e-5 if smooth else 1e-6, atol=1e-6 if smooth else 1e-37)
+
+
+def test_the_examples_use_every_lowering() -> None:
+    """All of them stand in a graph of some example: an op that nobody writes is not tested."""
+    seen: set[str] = set()
+    for function, inputs in [
+        *OPS.values(),
+        (nn.Sequential(nn.Linear(3, 3), nn.GELU(), nn.Softplus(), nn.Tanh()), (X,)),
+    ]:
+        compiled = cr.compile(function)
+        with cr.no_grad():
+            compiled(*map(cr.tensor, inputs))
+        seen |= set(re.findall(r" = (\w+)\(", compiled.show("trace")))
+    assert set(LOWERINGS) - seen - {"custom", "alias", "sigmoid", "check_index"} == set()
+
+
+def test_an_index_that_is_nothing_is_refused_there_too() -> None:
+    run = session(export(nn.Embedding(5, 2), cr.tensor([[1, 2]])))
+    for bad in (-1, 5):
+        with pytest.raises(
+            runtime.capi.onnxruntime_pybind11_state.InvalidArgument, match="out of data bounds|out-of-bounds"
+        ):
+            run(np.array([[0, bad]]))
+
+
+def test_derivatives_of_ones_own_are_no_matter() -> None:
+    square = cr.custom_vjp(lambda x: x * x, lambda dY, Y, x: 2 * dY * x)
+    close(Of(square), X)
+
+
+def test_several_inputs_and_outputs_have_names() -> None:
+    model = Of(lambda a, b: {"sum": a + b, "product": a * b})
+    made = export(
+        model, (cr.zeros(2, 4, 3), cr.zeros(2, 4, 3)), input_names=["a", "b"], output_names=["sum", "product"]
+    )
+    assert [e.name for e in [*made.graph.input, *made.graph.output]] == ["a", "b", "sum", "product"]
+    found = session(made)(X, X)
+    np.testing.assert_array_equal(found[1], X * X)
+    close(Of(lambda a, b: (a, a + b)), X, X)  # an output that is an input
+
+
+def test_one_number_of_rows() -> None:
+    model = Of(lambda x: x - x.mean(0))
+    with pytest.raises(
+        SettingError, match=r"onnx.export: div in layer 'Of' .* depends on the number of rows \(value=7.0 for 7 rows"
+    ):
+        export(model, cr.zeros(5, 4, 3))
+    made = export(model, cr.zeros(5, 4, 3), dynamic_axes={})
+    np.testing.assert_allclose(session(made)(X[:5])[0], X[:5] - X[:5].mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x + cr.rand(3), r"random_bits in layer 'Of' \(test_export.py:\d+ in <lambda>\) draws random numbers"),
+        (lambda x: x + len(x) ** 2, r"depends on the number of rows"),
+        (lambda x: x[: len(x) - 1], r"slice in layer 'Of' .* has a size of 6 for 7 rows and 10 for 11: no multiple"),
+        (lambda x: x if len(x) < 9 else x * 2, r"the model does something else for another number of rows"),
+        (lambda x: 3, r"the model must return a tensor, or several, got none"),
+        (lambda x: x.int() << 1, r"shift_left in layer 'Of' .* shifts the bits of signed numbers.*Multiply by a power of 2"),
+    ],
+)  # fmt: skip
+def test_what_onnx_cannot_say_is_named(function: Any, message: str) -> None:
+    with pytest.raises(SettingError, match="onnx.export: .*" + message):
+        export(Of(function), cr.zeros(2, 3))
+
+
+class Counting(nn.Module):
+    """A model with state that changes in evaluation mode, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", cr.zeros(2))
+
+    def forward(self, x: cr.Tensor) -> cr.Tensor:
+        self.calls.add_(1)
+        return x + self.calls[0]
+
+
+def test_arguments_that_cannot_be() -> None:
+    x, model = cr.zeros(2, 4), nn.Linear(4, 2)
+    with pytest.raises(SettingError, match="changes a tensor of shape \\(2,\\) in evaluation mode"):
+        export(Counting(), cr.zeros(3, 2))
+    with pytest.raises(SettingError, match="model must be an nn.Module, got function"):
+        export(lambda x: x, x)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="opset_version must be 18, got 9"):
+        export(model, x, opset_version=9)
+    with pytest.raises(SettingError, match="input_names must be 1 different names, got \\['a', 'b'\\]"):
+        export(model, x, input_names=["a", "b"])
+    with pytest.raises(SettingError, match="'x' cannot name an input and an output"):
+        export(model, x, input_names=["x"], output_names=["x"])
+    with pytest.raises(SettingError, match="only axis 0 can have any length, got {1: 'width'} for 'input'"):
+        export(model, x, dynamic_axes={"input": {1: "width"}})
