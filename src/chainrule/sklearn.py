@@ -1,8 +1,18 @@
-"""Estimators for scikit-learn, trained by native programs: drop-ins for its multilayer perceptrons, and any module as one.
+"""Estimators for scikit-learn, trained by native programs: drop-ins for its multilayer perceptrons, any module as one, and a
+recipe for tables that needs no tuning.
 
 Nothing else in this package imports scikit-learn: ``pip install 'chainrule[sklearn]'`` brings it.
 """
 
-from chainrule.interop.sklearn import MLPClassifier, MLPRegressor, NetworkClassifier, NetworkRegressor
+from chainrule.interop.sklearn import (
+    MLPClassifier,
+    MLPRegressor,
+    NetworkClassifier,
+    NetworkRegressor,
+    TabularClassifier,
+    TabularRegressor,
+)
 
-__all__ = ["MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor"]
+__all__ = [
+    "MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor", "TabularClassifier", "TabularRegressor",
+]  # fmt: skip

@@ -9,5 +9,8 @@ except ImportError as error:
 
 from chainrule.interop.sklearn.mlp import MLPClassifier, MLPRegressor
 from chainrule.interop.sklearn.networks import NetworkClassifier, NetworkRegressor
+from chainrule.interop.sklearn.tabular import TabularClassifier, TabularRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor"]
+__all__ = [
+    "MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor", "TabularClassifier", "TabularRegressor",
+]  # fmt: skip

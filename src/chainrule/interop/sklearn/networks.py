@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from chainrule.dtypes import as_dtype
 from chainrule.errors import SettingError
+from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.interop.sklearn.mlp import refuse_balanced
 from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import Meaning, meaning_of, named
@@ -28,11 +29,8 @@ Array = np.ndarray[Any, Any]
 SEEDS = 2**31
 
 
-class _Network(BaseEstimator):
+class _Network(HoldsTrainer, BaseEstimator):
     """What both estimators share: the module of a fit, its trainer, and what goes in and out."""
-
-    module_: Module
-    trainer_: Trainer
 
     def __init__(
         self, module: Module | Callable[[int, int], Module], *, loss: Any, optimizer: Any = "adam", lr: float | None = None,
@@ -156,23 +154,8 @@ class _Network(BaseEstimator):
     def _stratified(self, y: Array) -> bool:
         return False
 
-    def __getstate__(self) -> Any:
-        """Without the trainer, which holds the rows of its fit; with what makes one that goes on."""
-        state = {**super().__getstate__()}
-        trainer = state.pop("trainer_", None)
-        return {**state, "_made_of": (trainer.loss, trainer.optimizer)} if trainer is not None else state
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        state = dict(state)
-        made_of = state.pop("_made_of", None)
-        super().__setstate__(state)
-        if made_of is not None:
-            loss, optimizer = made_of
-            self.trainer_ = Trainer(self.module_, loss, optimizer, self.metrics, self.max_norm, self.output)
-            self.trainer_.session.history = self.history_
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "module_")
+    def _made_again(self, loss: Any, optimizer: Any) -> Trainer:
+        return Trainer(self.module_, loss, optimizer, self.metrics, self.max_norm, self.output)
 
     # ---------------------------------------------------------------- prediction
 

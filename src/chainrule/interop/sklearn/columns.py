@@ -1,0 +1,174 @@
+"""Columns of an array or a data frame as inputs of a network: numbers scaled, categories a column a level."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+
+from chainrule.data.scaling import RobustScaling, quantiles
+
+Array = np.ndarray[Any, Any]
+FROM_DTYPE = "from_dtype"
+
+
+def is_frame(X: Any) -> bool:
+    """Has it named columns, each of a type of its own (pandas, polars)?"""
+    return hasattr(X, "columns") and hasattr(X, "shape") and hasattr(X, "dtypes")
+
+
+def column(X: Any, number: int) -> Any:
+    """One column of an array or a data frame."""
+    if not is_frame(X):
+        return X[:, number]
+    return X.iloc[:, number] if hasattr(X, "iloc") else X[:, number]
+
+
+def is_numeric(found: Any) -> bool:
+    """Does the type of a data frame's column hold numbers, or yes and no?"""
+    known = getattr(found.dtype, "is_numeric", None)  # polars
+    if known is not None:
+        return bool(known()) or str(found.dtype) == "Boolean"
+    return found.dtype.kind in "iufb"
+
+
+def as_numbers(found: Any, name: str) -> Array:
+    """A column as float64, NaN where it is missing.
+
+    Raises:
+        ValueError: a value is no number, or infinite.
+    """
+    try:
+        if hasattr(found, "to_numpy") and hasattr(found, "isna"):  # pandas: also its own types with NA
+            array = np.asarray(found.to_numpy(dtype=np.float64, na_value=np.nan))
+        else:
+            array = np.asarray(found.cast(float) if hasattr(found, "cast") else found, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the column {name} has values that are no numbers ({error}). Name it among categorical_features=, or leave it out."
+        ) from None
+    if np.isinf(array).any():
+        raise ValueError(
+            f"Input X contains infinity: the column {name}. Leave those rows out, or make it missing (NaN)."
+        )
+    return array
+
+
+def as_levels(found: Any) -> list[Any]:
+    """A column as hashable values, None where it is missing."""
+    values = found.to_list() if hasattr(found, "to_list") else found.tolist()
+    missing = found.isna().tolist() if hasattr(found, "isna") else [v is None or v != v for v in values]
+    return [None if gone else value for value, gone in zip(values, missing, strict=True)]
+
+
+def _order(level: Any) -> tuple[Any, ...]:
+    return (0, level, "") if isinstance(level, numbers.Real) else (1, 0, str(level))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A column a level, 0 everywhere where a value is missing or was never seen; two levels share one, 1 and -1."""
+
+    levels: tuple[Any, ...]
+
+    @classmethod
+    def fit(cls, values: Sequence[Any]) -> Levels:
+        """Learn from the values of training rows, None being missing."""
+        return cls(tuple(sorted({value for value in values if value is not None}, key=_order)))
+
+    def transform(self, values: Sequence[Any]) -> Array:
+        """Float64 (N, columns)."""
+        place = {level: number for number, level in enumerate(self.levels)}
+        codes = np.array([place.get(value, -1) for value in values], np.int64)
+        hot = (codes[:, None] == np.arange(len(self.levels))).astype(np.float64)
+        found: Array = hot[:, :1] - hot[:, 1:] if len(self.levels) == 2 else hot
+        return found
+
+
+class Missing:
+    """The number itself, and where training had missing ones the median in their place and a column that says so."""
+
+    def __init__(self, values: Array, weights: Array | None = None) -> None:
+        missing = np.isnan(values)
+        self.median = 0.0 if missing.all() else float(quantiles(values[:, None], [0.5], weights)[0, 0])
+        self.indicator = bool(missing.any())
+
+    def transform(self, values: Array) -> Array:
+        """Float64 (N, 1 or 2)."""
+        missing = np.isnan(values)
+        filled = np.where(missing, self.median, values)
+        return np.stack([filled, missing], 1) if self.indicator else filled[:, None]
+
+
+class Columns:
+    """Learns on training rows what each column becomes, as the RealMLP recipe has it; applies that to any rows.
+
+    Numbers are filled where they are missing, categories become a column a level, and all of them are scaled by
+    `RobustScaling`.
+
+    Args:
+        categorical: ``"from_dtype"``: the columns of a data frame that hold no numbers; or their numbers, names or a mask.
+    """
+
+    def __init__(self, categorical: Any = FROM_DTYPE) -> None:
+        self.categorical = categorical
+
+    def fit(self, X: Any, weights: Array | None = None) -> Columns:
+        """Learn from rows, each of a weight above 0; returns itself."""
+        chosen = self._categorical(X)
+        self.parts_: list[Union[Levels, Missing]] = [
+            Levels.fit(as_levels(column(X, i)))
+            if i in chosen
+            else Missing(as_numbers(column(X, i), _name(X, i)), weights)
+            for i in range(X.shape[1])
+        ]
+        self.scaling_ = RobustScaling.fit(self._plain(X), weights)
+        return self
+
+    def transform(self, X: Any, dtype: Any = np.float32) -> Array:
+        """The rows as inputs, (N, F)."""
+        return self.scaling_.transform(self._plain(X)).astype(dtype)
+
+    def _plain(self, X: Any) -> Array:
+        found = [self._part(X, i, part) for i, part in enumerate(self.parts_)]
+        return np.concatenate(found, axis=1) if found else np.zeros((len(X), 0))
+
+    def _part(self, X: Any, number: int, part: Union[Levels, Missing]) -> Array:
+        if isinstance(part, Levels):
+            return part.transform(as_levels(column(X, number)))
+        return part.transform(as_numbers(column(X, number), _name(X, number)))
+
+    def _categorical(self, X: Any) -> set[int]:
+        """The numbers of the categorical columns."""
+        given, count = self.categorical, X.shape[1]
+        if given is None:
+            return set()
+        if isinstance(given, str):
+            if given != FROM_DTYPE:
+                raise ValueError(f"categorical_features must be {FROM_DTYPE!r}, None or a list, got {given!r}.")
+            return {i for i in range(count) if is_frame(X) and not is_numeric(column(X, i))}
+        listed = np.asarray(given)
+        if listed.dtype.kind == "b":
+            if listed.shape != (count,):
+                raise ValueError(f"categorical_features, as a mask, must have {count} entries, got {listed.shape}.")
+            return set(np.flatnonzero(listed).tolist())
+        names = [str(name) for name in X.columns] if is_frame(X) else []
+        return {self._number(entry, names, count) for entry in listed.tolist()}
+
+    def _number(self, entry: Any, names: list[str], count: int) -> int:
+        if isinstance(entry, str):
+            if entry not in names:
+                raise ValueError(
+                    f"categorical_features names {entry!r}, which is no column of X: {', '.join(names[:10])}."
+                )
+            return names.index(entry)
+        if not 0 <= entry < count:
+            raise ValueError(f"categorical_features must be numbers of columns below {count}, got {entry!r}.")
+        return int(entry)
+
+
+def _name(X: Any, number: int) -> str:
+    return repr(str(list(X.columns)[number])) if is_frame(X) else f"number {number}"

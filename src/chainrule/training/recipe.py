@@ -1,0 +1,158 @@
+"""The tabular recipe: one dict of settings that were tuned once, on many tables, so that yours need no tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
+
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.errors import SettingError, unknown_name
+from chainrule.nn import Module
+from chainrule.optim.lr_scheduler import CosLogLR
+from chainrule.tensor.random import Generator, drawing_from
+from chainrule.training.callbacks import EarlyStopping
+from chainrule.training.monitor import as_count, as_number
+from chainrule.training.trainer import Trainer
+
+TASKS = ("classification", "regression")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """RealMLP-TD-S: what it sets, for one task.
+
+    Attributes:
+        task: ``"classification"`` or ``"regression"``.
+        activation: of the hidden layers.
+        lr: of the weights; `scale_rate` and `bias_rate` multiply it for the scaling layer and the biases.
+        label_smoothing: the share of each target that goes to all classes alike.
+        monitor: the measure of validation by which the best epoch is kept.
+        hidden: the units of each hidden layer.
+        epochs, batch_size: an epoch leaves its last batch out where it is short.
+        waves: of the schedule, `CosLogLR`.
+        betas: of Adam.
+
+    Source: Holzmueller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs and boosted trees on tabular data",
+    NeurIPS 2024, arXiv 2407.04491, table A.1.
+    """
+
+    task: str
+    activation: str
+    lr: float
+    label_smoothing: float
+    monitor: str
+    hidden: tuple[int, ...] = (256, 256, 256)
+    epochs: int = 256
+    batch_size: int = 256
+    waves: int = 4
+    scale_rate: float = 6.0
+    bias_rate: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+
+    def __post_init__(self) -> None:
+        nn.activation_by_name(self.activation)
+        for name in ("epochs", "batch_size", "waves"):
+            as_count(getattr(self, name), "preset", name, 1)
+        for units in self.hidden:
+            as_count(units, "preset", "hidden", 1)
+        for name in ("lr", "scale_rate", "bias_rate", "label_smoothing"):
+            as_number(getattr(self, name), "preset", name)
+        if self.label_smoothing and self.task == "regression":
+            raise SettingError(f"preset: label_smoothing is of classes, got {self.label_smoothing!r} for regression.")
+
+    def changed(self, **settings: Any) -> Recipe:
+        """The same with other settings; None leaves one as it is."""
+        return replace(self, **{name: value for name, value in settings.items() if value is not None})
+
+    # ---------------------------------------------------------------- what it makes
+
+    def network(self, inputs: int, outputs: int, dtype: Any = None) -> nn.Sequential:
+        """The untrained network; its random weights come from the stream in force."""
+        activation = nn.activation_by_name(self.activation)
+        layers: list[Module] = [nn.Scale(inputs, dtype=dtype)]
+        for units in self.hidden:
+            layers += [nn.NTKLinear(inputs, units, dtype=dtype), activation()]
+            inputs = units
+        return nn.Sequential(*layers, nn.NTKLinear(inputs, outputs, zero=True, dtype=dtype))
+
+    def optimizer(self, model: Module) -> optim.Adam:
+        """Adam over the parameters of a network of this recipe, each kind with its rate."""
+        rates: dict[float, list[Any]] = {}
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                rates.setdefault(self._rate(module, name), []).append(parameter)
+        groups = [{"params": parameters, "lr": self.lr * factor} for factor, parameters in rates.items()]
+        return optim.Adam(groups, betas=self.betas)
+
+    def _rate(self, module: Module, name: str) -> float:
+        """By what the rate of a parameter is multiplied."""
+        if isinstance(module, nn.Scale):
+            return self.scale_rate
+        return self.bias_rate if name == "bias" else 1.0
+
+    def loss(self) -> Callable[..., Any]:
+        """What is minimised."""
+        if self.task == "regression":
+            return F.mse_loss
+        return partial(F.cross_entropy, label_smoothing=self.label_smoothing)
+
+    def trainer(self, model: Module, rows: int, metrics: tuple[Any, ...] = ()) -> Trainer:
+        """A trainer of the network for so many rows to train on: its schedule goes by their steps."""
+        optimizer = self.optimizer(model)
+        waves = CosLogLR(optimizer, self.epochs * self.steps(rows), self.waves)
+        measured = self.monitor.removeprefix("val_")
+        wanted = (measured, *metrics) if measured != "loss" else metrics
+        return Trainer(model, self.loss(), optimizer, tuple(dict.fromkeys(wanted)), scheduler={"step": waves})
+
+    def steps(self, rows: int) -> int:
+        """Of an epoch."""
+        return max(1, rows // self.batch_size)
+
+    def stopping(self, early: bool = True) -> EarlyStopping:
+        """Keeps the best epoch, of equally good ones the last; `early`: ends with a wave that brought no better one."""
+        ends = [self.epochs * (2**wave - 1) / (2**self.waves - 1) for wave in range(1, self.waves)] if early else []
+        return EarlyStopping(self.monitor, restore_best_weights=True, ties=True, stop_at=map(math.ceil, ends))
+
+
+_CLASSES = Recipe("classification", "selu", 0.04, 0.1, "val_accuracy")
+_VALUES = Recipe("regression", "mish", 0.07, 0.0, "val_loss")
+
+#: By the preset's name, then by the task.
+PRESETS: Mapping[str, Mapping[str, Recipe]] = {
+    "tabular": {"classification": _CLASSES, "regression": _VALUES},
+    # Of probabilities more is asked than the right class: smoothed targets would bend them, and the best epoch is that of
+    # the best probabilities.
+    "tabular_log_loss": {"classification": replace(_CLASSES, label_smoothing=0.0, monitor="val_loss")},
+}
+SETTINGS = tuple(field.name for field in fields(Recipe) if field.name != "task")
+
+
+def recipe(preset: str, task: str) -> Recipe:
+    """The recipe of a preset for ``"classification"`` or ``"regression"``.
+
+    Raises:
+        UnknownNameError: no preset or task of that name.
+
+    Example:
+        >>> recipe("tabular", "regression").lr
+        0.07
+    """
+    if task not in TASKS:
+        raise unknown_name("task", task, list(TASKS))
+    known = {name: tasks[task] for name, tasks in PRESETS.items() if task in tasks}
+    if preset not in known:
+        raise unknown_name("preset", preset, list(known))
+    return known[preset]
+
+
+def built(
+    chosen: Recipe, inputs: int, outputs: int, rows: int, seed: int, dtype: Any = None, metrics: tuple[Any, ...] = ()
+) -> Trainer:
+    """An untrained network of a recipe and its trainer; the generator of the process stays as it is."""
+    with drawing_from(Generator(seed)):
+        model = chosen.network(inputs, outputs, dtype)
+    return chosen.trainer(model, rows, metrics)

@@ -1,0 +1,347 @@
+"""The tabular estimators: columns of every kind in, what the recipe's trainer gives, and scikit-learn's checks."""
+
+import pickle
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.estimator_checks import check_estimator
+
+from chainrule.errors import SettingError, UnknownNameError
+from chainrule.interop.sklearn.columns import Columns
+from chainrule.sklearn import TabularClassifier, TabularRegressor
+from chainrule.training.recipe import built, recipe
+
+rng = np.random.default_rng(0)
+WINE, CANCER, DIABETES = (load(return_X_y=True) for load in (load_wine, load_breast_cancer, load_diabetes))
+SMALL = {"hidden": (16, 16), "random_state": 0}
+
+
+def classifier(**settings):
+    return TabularClassifier(**{**SMALL, **settings})
+
+
+def regressor(**settings):
+    return TabularRegressor(**{**SMALL, **settings})
+
+
+def weights(model):
+    return [value.numpy() for value in model.module_.state_dict().values()]
+
+
+def assert_equal(one, other):
+    for a, b in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# Without rows held out and of whole batches, so that a fit is the same of repeated rows and of weights.
+WHOLE = {"validation_fraction": 0, "batch_size": 500, "epochs": 60, "dtype": "float64", "random_state": None}
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [classifier(**WHOLE), regressor(**WHOLE)],
+    ids=["classifier", "regressor"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learns_checks_pass(estimator):
+    found = check_estimator(estimator, on_fail=None, on_skip=None)
+    assert len(found) > 50
+    assert {check["check_name"] for check in found if check["status"] != "passed"} <= {"check_array_api_input"}
+
+
+# ---------------------------------------------------------------- a fit
+
+
+def test_a_fit_is_the_recipes_training():
+    X, y = WINE
+    model = classifier(epochs=20).fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+    random = np.random.RandomState(0)
+    columns = Columns().fit(X[::2])
+    chosen = recipe("tabular", "classification").changed(hidden=(16, 16), epochs=20)
+    trainer = built(chosen, 13, 3, 89, random.randint(2**31))
+    trainer.fit(
+        columns.transform(X[::2]), y[::2], epochs=20, batch_size=89, drop_last=True, seed=random.randint(2**31),
+        validation_data=(columns.transform(X[1::2]), y[1::2]), callbacks=chosen.stopping(), progress=False,
+    )  # fmt: skip
+    for found, expected in zip(weights(model), trainer.model.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_it_learns_without_any_setting():
+    X, y = WINE
+    assert TabularClassifier(random_state=0).fit(X[::2], y[::2]).score(X[1::2], y[1::2]) > 0.95
+    X, y = DIABETES
+    assert TabularRegressor(random_state=0).fit(X[::2], y[::2]).score(X[1::2], y[1::2]) > 0.35
+
+
+def test_the_best_epoch_is_kept_and_of_equal_ones_the_last():
+    model = classifier(early_end=False, epochs=60).fit(*WINE)
+    seen = np.array(model.history_["val_accuracy"])
+    assert model.n_iter_ == len(seen) == 60
+    assert model.best_epoch_ == 1 + np.flatnonzero(seen == seen.max())[-1]
+
+
+def test_it_ends_with_a_wave_that_brought_nothing_better():
+    model, whole = classifier().fit(*WINE), classifier(early_end=False).fit(*WINE)
+    assert model.n_iter_ in (52, 120)
+    assert whole.n_iter_ == 256
+    seen = model.history_["val_accuracy"]
+    start = {52: 18, 120: 52}[model.n_iter_]
+    assert max(seen[start:]) <= max(seen[:start])
+    assert model.history_["loss"] == whole.history_["loss"][: model.n_iter_]
+
+
+def test_one_random_state_gives_one_result():
+    assert_equal(classifier(epochs=5).fit(*WINE), classifier(epochs=5).fit(*WINE))
+    other = classifier(epochs=5, random_state=1).fit(*WINE)
+    assert any((a != b).any() for a, b in zip(weights(classifier(epochs=5).fit(*WINE)), weights(other), strict=True))
+
+
+def test_every_class_is_held_out_by_its_share():
+    y = np.repeat([0, 1], [90, 10])
+    _, out = classifier()._split(y, np.random.RandomState(0))
+    assert np.bincount(y[out]).tolist() == [18, 2]
+
+
+def test_the_log_loss_preset_may_be_sure():
+    """Smoothed targets keep probabilities of two classes around 0.95, also where there is no doubt."""
+    X = rng.standard_normal((600, 2))
+    y = (X[:, 0] > 0).astype(int)
+    smooth, sure = (
+        classifier(preset=preset).fit(X, y).predict_proba(X).max(axis=1).mean()
+        for preset in ("tabular", "tabular_log_loss")
+    )
+    assert smooth < 0.97 < sure
+
+
+def test_what_the_best_epoch_is_best_at_can_be_chosen():
+    model = classifier(monitor="balanced_accuracy", epochs=30, early_end=False).fit(*WINE)
+    seen = model.history_["val_balanced_accuracy"]
+    assert seen[model.best_epoch_ - 1] == max(seen)
+    model = regressor(monitor="mae", epochs=30, early_end=False).fit(*DIABETES)
+    assert model.history_["val_mae"][model.best_epoch_ - 1] == min(model.history_["val_mae"])
+
+
+# ---------------------------------------------------------------- few rows, odd rows
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4, 5, 10])
+def test_few_rows(rows):
+    X, y = rng.standard_normal((rows, 3)), np.arange(rows) % 2
+    model = classifier(epochs=16).fit(X, y)
+    assert model.predict_proba(X).shape == (rows, 2)
+    assert ("val_accuracy" in model.history_) == (rows >= 5)
+    assert np.isfinite(regressor(epochs=16).fit(X, X[:, 0]).predict(X)).all()
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValueError, match=r"needs rows of at least 2 classes, but y contains only one class: 'a'"):
+        classifier().fit(WINE[0][:5], ["a"] * 5)
+
+
+def test_a_class_that_only_one_row_has():
+    y = np.array(["common"] * 59 + ["rare"])
+    model = classifier(epochs=10).fit(rng.standard_normal((60, 2)), y)
+    assert list(model.classes_) == ["common", "rare"]
+    assert model.predict_proba(np.zeros((1, 2))).shape == (1, 2)
+
+
+def test_a_constant_target_is_predicted():
+    model = regressor(epochs=10).fit(rng.standard_normal((30, 2)), np.full(30, 7.5))
+    np.testing.assert_array_equal(model.predict(np.zeros((2, 2))), [7.5, 7.5])
+
+
+def test_several_targets():
+    X = rng.standard_normal((200, 3))
+    y = np.stack([X[:, 0] * 100 + 1000, X[:, 1] * 1e-3], axis=1)
+    model = regressor().fit(X, y)
+    assert model.predict(X).shape == (200, 2)
+    assert model.score(X, y) > 0.9
+
+
+def test_constant_columns_change_nothing():
+    X, y = WINE
+    more = np.concatenate([X, np.full((len(X), 1), 3.0)], axis=1)
+    model = classifier(epochs=10).fit(more, y)
+    moved = more.copy()
+    moved[:, -1] = 1e9
+    np.testing.assert_array_equal(model.predict_proba(more), model.predict_proba(moved))
+
+
+def test_columns_of_any_size():
+    X, y = WINE
+    sizes = 10.0 ** rng.integers(-200, 200, X.shape[1])
+    model = classifier(epochs=60).fit(X * sizes, y)
+    assert model.score(X * sizes, y) > 0.95
+
+
+def test_missing_numbers_are_told():
+    X, y = rng.standard_normal((300, 2)), rng.integers(0, 2, 300)
+    X[y == 1, 1] = np.nan  # that it is missing gives the class away
+    model = classifier(epochs=60).fit(X, y)
+    assert model.score(X, y) == 1
+    assert model.module_[0].features == 3
+    assert np.isfinite(model.predict_proba(np.full((2, 2), np.nan))).all()
+
+
+def test_a_column_that_is_missing_in_all_rows():
+    X, y = WINE
+    X = np.concatenate([X, np.full((len(X), 1), np.nan)], axis=1)
+    assert classifier(epochs=60).fit(X, y).score(X, y) > 0.95
+
+
+def test_infinite_values_are_refused():
+    X = WINE[0].copy()
+    X[3, 2] = np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        classifier().fit(X, WINE[1])
+
+
+# ---------------------------------------------------------------- weights
+
+
+def test_rows_that_weigh_nothing_are_not_there():
+    X, y = WINE
+    often = (np.arange(len(y)) % 3 > 0).astype(float)
+    spoiled = np.where(often[:, None] > 0, X, 1e9)
+    assert_equal(classifier(epochs=5).fit(spoiled, y, often), classifier(epochs=5).fit(X, y, often))
+
+
+def test_weights_of_classes_find_the_rare_one():
+    X = rng.standard_normal((1000, 2))
+    y = (X[:, 0] + 0.7 * rng.standard_normal(1000) > 2.0).astype(int)
+    plain, balanced = (classifier(class_weight=w, epochs=60).fit(X, y) for w in (None, "balanced"))
+    assert (balanced.predict(X)[y == 1] == 1).mean() > (plain.predict(X)[y == 1] == 1).mean()
+    given = {label: 1000 / (2 * (y == label).sum()) for label in (0, 1)}
+    assert_equal(classifier(class_weight=given, epochs=5).fit(X, y), classifier(class_weight="balanced", epochs=5).fit(X, y))  # fmt: skip
+
+
+# ---------------------------------------------------------------- data frames
+
+
+def frame(module, rows=200):
+    colours = np.array(["red", "green", "blue"], object)[np.arange(rows) % 3]
+    colours[::17] = None
+    size = np.random.default_rng(1).standard_normal(rows)
+    size[::13] = np.nan
+    yes = (np.arange(rows) % 2).astype(bool)
+    return module.DataFrame({"colour": colours, "size": size, "yes": yes})
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_data_frames_are_taken_column_by_column(library):
+    module = pytest.importorskip(library)
+    X = frame(module)
+    y = np.array(["no" if colour == "red" else "yes" for colour in X["colour"]])
+    model = classifier().fit(X, y)
+    assert model.score(X, y) > 0.9
+    assert list(model.feature_names_in_) == ["colour", "size", "yes"]
+    assert model.columns_.parts_[0].levels == ("blue", "green", "red")
+    unseen = module.DataFrame({"colour": ["violet", None], "size": [0.0, 1e300], "yes": [True, False]})
+    assert np.isfinite(model.predict_proba(unseen)).all()
+
+
+def test_types_of_pandas_own_are_read():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(
+        {
+            "whole": pandas.array([1, None, 3, 4] * 10, dtype="Int64"),
+            "kind": pandas.Categorical(["a", "b", None, "b"] * 10),
+            "text": pandas.array(["x", "y", "x", None] * 10, dtype="string"),
+        }
+    )
+    model = classifier(epochs=5).fit(X, [0, 1, 0, 1] * 10)
+    assert model.module_[0].features == 2 + 1 + 1
+    assert model.predict(X).shape == (40,)
+
+
+def test_levels_are_columns_and_two_levels_share_one():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame({"three": list("abcabc"), "two": list("xyxyxy"), "one": list("zzzzzz")})
+    columns = Columns().fit(X)
+    plain = columns._plain(
+        pandas.DataFrame({"three": ["b", "d", None], "two": ["x", "y", "w"], "one": ["z", None, "z"]})
+    )
+    assert plain.tolist() == [[0, 1, 0, 1, 1], [0, 0, 0, -1, 0], [0, 0, 0, 0, 1]]
+
+
+def test_columns_of_an_array_may_be_categories():
+    X = np.array([[0, 5.0], [1, 6.0], [2, 7.0], [np.nan, 8.0]] * 10)
+    for given in ([0], [True, False]):
+        assert classifier(categorical_features=given, epochs=5).fit(X, [0, 1, 0, 1] * 10).module_[0].features == 4
+    texts = np.array([["a", 5.0], ["b", 6.0]] * 10, object)
+    assert classifier(categorical_features=[0], epochs=40).fit(texts, [0, 1] * 10).score(texts, [0, 1] * 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [("all", "categorical_features must be 'from_dtype', None or a list, got 'all'."),
+     ([13], "categorical_features must be numbers of columns below 13, got 13."),
+     ([True], "categorical_features, as a mask, must have 13 entries, got (1,)."),
+     (["colour"], "categorical_features names 'colour', which is no column of X")],
+)  # fmt: skip
+def test_categories_that_cannot_be_are_refused(given, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        classifier(categorical_features=given).fit(*WINE)
+
+
+def test_texts_that_were_said_to_be_numbers_are_named():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match="the column 'size' has values that are no numbers"):
+        classifier(categorical_features=None).fit(pandas.DataFrame({"size": ["a", "b"] * 5}), [0, 1] * 5)
+    with pytest.raises(ValueError, match="infinity: the column 'size'"):
+        classifier().fit(pandas.DataFrame({"size": [1.0, np.inf] * 5}), [0, 1] * 5)
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [({"preset": "tabluar"}, UnknownNameError, "unknown preset 'tabluar'"),
+     ({"epochs": 0}, SettingError, "preset: epochs must be a whole number, 1 or more, got 0."),
+     ({"hidden": (0,)}, SettingError, "preset: hidden must be a whole number, 1 or more, got 0."),
+     ({"validation_fraction": 1.0}, ValueError, "validation_fraction must be 0 or more and below 1, got 1.0."),
+     ({"monitor": "val_acuracy"}, UnknownNameError, "acuracy")],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused(settings, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        classifier(**settings).fit(*WINE)
+
+
+def test_held_out_rows_must_have_known_labels():
+    with pytest.raises(ValueError, match=r"y_val has labels that are not in y: \[9\]"):
+        classifier().fit(*WINE, X_val=WINE[0][:2], y_val=[0, 9])
+
+
+# ---------------------------------------------------------------- as an estimator
+
+
+def test_a_pickle_predicts_and_is_without_the_rows():
+    model = classifier(epochs=10).fit(*WINE)
+    kept = pickle.dumps(model)
+    assert len(kept) < 200_000
+    again = pickle.loads(kept)
+    np.testing.assert_array_equal(again.predict_proba(WINE[0]), model.predict_proba(WINE[0]))
+    assert again.history_["loss"] == model.history_["loss"]
+
+
+def test_in_a_search_and_cross_validation():
+    search = GridSearchCV(classifier(epochs=16), {"lr": [1e-9, None]}, cv=2).fit(*WINE)
+    assert search.best_params_ == {"lr": None}
+    assert clone(search.best_estimator_).get_params()["hidden"] == (16, 16)
+    assert cross_val_score(regressor(epochs=60), *DIABETES, cv=3).mean() > 0.2
+
+
+def test_nothing_is_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier(epochs=3).fit(*WINE).predict(WINE[0])
