@@ -106,3 +106,43 @@ def test_a_copy_walks_its_own():
     other = copy.deepcopy(session)
     assert list(other.named()) == list(before)
     assert not {id(tensor) for tensor in other.named().values()} & {id(tensor) for tensor in before.values()}
+
+
+def attributes_that_change():
+    """What a setting lies in, and how it becomes 2 where it was 1."""
+    by_item = nn.ReLU()
+    by_item.scales = [1]
+    deep = nn.ReLU()
+    deep.scales = ([1], 0)
+    plain = nn.ReLU()
+    plain.scale = 1
+
+    def loss(output, target):
+        return F.cross_entropy(output, target) * loss.scale
+
+    loss.scale = 1
+    return {
+        "item of a list": (by_item, None, lambda: by_item.scales.__setitem__(0, 2)),
+        "list in a tuple": (deep, None, lambda: deep.scales[0].__setitem__(0, 2)),
+        "attribute": (plain, None, lambda: setattr(plain, "scale", 2)),
+        "by way of the dict": (plain, None, lambda: vars(plain).__setitem__("scale", 2)),
+        "attribute of a function": (nn.ReLU(), loss, lambda: setattr(loss, "scale", 2)),
+    }
+
+
+@pytest.mark.parametrize("kind", attributes_that_change())
+def test_plain_attributes_are_those_of_now(kind):
+    layer, loss, change = attributes_that_change()[kind]
+    model = nn.Sequential(nn.Linear(2, 2), layer)
+    session = cr.Trainer(model, loss or F.cross_entropy, optim.SGD(model.parameters(), lr=0.1), output="logits").session
+
+    def scales():
+        return repr(
+            [v for attributes in session.settings().modules.values() for k, v in attributes.items() if k[0] == "s"]
+        )
+
+    before, again = scales(), scales()
+    assert before == again
+    assert "1" in before
+    change()
+    assert scales() == before.replace("1", "2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 from chainrule.data.checks import as_array, check_same_length, counter
 from chainrule.errors import DataError
@@ -37,7 +38,7 @@ def shuffled_indices(n: int, seed: int = 0, epoch: int = 0) -> Array:
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
     key = np.array([counter("seed", seed), counter("epoch", epoch)], np.uint64)
-    words = np.random.Philox(key=key).random_raw(counter("n", n))
+    words = _words(key, counter("n", n))
     if n <= FEW:
         return words.argsort(kind="stable")
     # Many numbers are sorted faster than places are: each word takes its place along in its low bits, and only where two
@@ -47,9 +48,24 @@ def shuffled_indices(n: int, seed: int = 0, epoch: int = 0) -> Array:
     words |= np.arange(n, dtype=np.uint64)
     words.sort()
     if ((words[1:] ^ words[:-1]) <= low).any():
-        return np.argsort(np.random.Philox(key=key).random_raw(n), kind="stable")
+        return np.argsort(_words(key, n), kind="stable")
     words &= low
     return words.view(np.int64)
+
+
+class _Key(ISeedSequence):
+    """Gives the generator its key as it is."""
+
+    def __init__(self, key: Array) -> None:
+        self.key = key
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> Array:
+        return self.key
+
+
+def _words(key: Array, count: int) -> Array:
+    """So many words of ``Philox(key=key)``, which would ask the system for entropy first: longer than most orders take."""
+    return np.random.Philox(_Key(key)).random_raw(count)  # type: ignore[arg-type]  # NumPy's stubs lack ISeedSequence
 
 
 def train_test_split(

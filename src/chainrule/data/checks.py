@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NoReturn
 
 import numpy as np
@@ -128,7 +129,7 @@ def _not_finite(array: Array) -> Array | None:
         return None
     with np.errstate(all="ignore"):
         # One pass without a mask for the usual case: a sum is finite unless a summand is not (or it overflows).
-        if np.isfinite(array.sum(dtype=np.float64)):
+        if math.isfinite(np.add.reduce(array, axis=None, dtype=np.float64)):
             return None
     bad = ~np.isfinite(array)
     return bad if bad.any() else None
@@ -215,14 +216,23 @@ def as_labels(y: Array, classes: int, who: str, ignore_index: int | None = None)
             )
     elif y.dtype.kind == "b":
         y = y.astype(np.int64)
-    # In the dtype that came: a cast to int64 first could bring a number from outside into the range.
-    if y.size and not (y.min() >= 0 and y.max() < classes):
+    if y.size and not _are_below(y, classes):
         outside = (y < 0) | (y >= classes)
         if ignore_index is not None:
             outside &= y != ignore_index
         if outside.any():
             _refuse_labels(y, outside, classes, who)
     return y.astype(np.int64, copy=False)
+
+
+def _are_below(y: Array, classes: int) -> bool:
+    """Are all from 0 to below `classes`, in the dtype that came? (A cast could bring a number from outside into the range.)"""
+    if y.dtype.kind == "i":  # as numbers without a sign, negative ones are the largest: one pass tells
+        return bool(
+            np.maximum.reduce(y.view(y.dtype.str.replace("i", "u")), axis=None)
+            < min(classes, 1 << (8 * y.itemsize - 1))
+        )
+    return bool(y.min() >= 0 and y.max() < classes)
 
 
 def _refuse_labels(y: Array, outside: Array, classes: int, who: str) -> NoReturn:
@@ -255,7 +265,9 @@ def check_shares(y: Array, who: str, most: float = 1.0) -> None:
 
 def check_some_count(labels: Array, ignore_index: int | None, who: str) -> None:
     """Raise `DataError` where the loss would ignore every label."""
-    if ignore_index is not None and labels.dtype.kind == "i" and (labels == ignore_index).all():
+    if ignore_index is None or labels.dtype.kind != "i" or (labels.size and labels.flat[0] != ignore_index):
+        return  # most often the first one tells
+    if (labels == ignore_index).all():
         raise DataError(
             f"{who} must hold a label that counts, got {ignore_index} (the loss's ignore_index) in every row. "
             f"Check how the labels were made."

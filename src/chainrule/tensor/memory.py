@@ -45,7 +45,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size < LINE:
         return np.empty(shape, dtype)
-    inside: Array = np.ndarray(shape, dtype, aligned(size))
+    raw = np.empty(size + LINE, np.uint8)
+    inside: Array = np.ndarray(shape, dtype, raw, -address(raw) % LINE)
     return inside
 
 

@@ -75,10 +75,11 @@ def of(model: Module, loss: Callable[..., Any] | None = None) -> Attributes:
 
 def of_each(things: Iterable[Any]) -> Attributes:
     """The attributes of these objects."""
-    return Attributes((thing, table) for thing in things for table in _tables(thing))
+    return Attributes((thing, table) for thing in things for table in tables(thing))
 
 
-def _tables(thing: Any) -> Iterable[str]:
+def tables(thing: Any) -> Iterable[str]:
+    """The names of an object's tables of attributes that are looked at."""
     if isinstance(thing, Module):
         return NAMES, "_parameters", "_buffers"
     return (NAMES,) if hasattr(thing, NAMES) and not inspect.isroutine(thing) else ()

@@ -246,7 +246,7 @@ class Fitting:
         session = self.session
         self.measures = self._measures()
         self.handles = [handle for handle, _ in self._standing.values]
-        self.parameters = state.once(session.model.parameters(), state.optimized(session.optimizer))
+        self.parameters = session.members().parameters
 
     @property
     def _standing(self) -> Any:

@@ -54,8 +54,10 @@ def check_optimizer(session: Session, who: str, warn: bool = True) -> None:
 
 def _check_trainable(session: Session, who: str, begins: bool) -> None:
     """Something is to be trained."""
+    if not begins or any(t.requires_grad for t in state.optimized(session.optimizer)):
+        return
     own = list(session.model.parameters())
-    if not begins or not own or any(t.requires_grad for t in (*own, *state.optimized(session.optimizer))):
+    if not own or any(t.requires_grad for t in own):
         return
     raise SettingError(
         f"{who}: all {len(own)} parameters of the {type(session.model).__name__} are frozen (requires_grad is False), so there "

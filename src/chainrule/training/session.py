@@ -262,7 +262,7 @@ class Session:
         return self._settings(self.members())
 
     def _settings(self, members: Members) -> Settings:
-        things = {name: settings.attributes(thing) for name, thing in members.objects}
+        things = members.plain()
         for name, training in (self.modes or {}).items():
             if name in things:
                 things[name]["training"] = training

@@ -134,6 +134,11 @@ def attributes(thing: Any) -> Plain:
     return found
 
 
+def last(plain: Plain) -> bool:
+    """Do these attributes stay what they are until others are assigned?"""
+    return all(type(v) in _AT_ONCE or (type(v) is tuple and _AT_ONCE.issuperset(map(type, v))) for v in plain.values())
+
+
 def _names_setting(key: str) -> bool:
     return key[:2] != "__" and key != "_layer_name"  # where a module is, which is not its own
 
