@@ -277,13 +277,14 @@ class Compiled:
         variant.meet(leaves)
         self._variants.setdefault(key, []).append(variant)
         self._count_traces()
-        self._latest = variant
+        variant.kin, self._latest = self._latest, variant
         return variant
 
     def _known(self, key: Hashable, leaves: list[Handle]) -> Variant | None:
         for variant in self._variants.get(key, ()):
             if variant.holds(leaves):
-                self._latest = variant
+                if variant is not self._latest:
+                    variant.kin, self._latest = self._latest, variant
                 return variant
         return None
 

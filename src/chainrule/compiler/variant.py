@@ -168,6 +168,7 @@ class Variant:
         self.put_nodes: list[Node | None] = [None] * len(self.placed)
         self.outputs = [(n.shape, n.dtype.numpy) for n in self.result_nodes]
         self.result_types = [n.type for n in self.result_nodes]
+        self.result_bytes = [memory.bytes_of(n) for n in self.result_nodes]
         self.positions = [s.argument or 0 for s in self.arguments]  # among the leaves of a call
         self.changed = [(i, s.argument or 0) for i, s in enumerate(self.arguments) if s.final is not None]
         self.given = [g for g in grads if g.argument is not None]
@@ -188,6 +189,11 @@ class Variant:
         self.single = tree.is_leaf(self.description)
         # Handles that must name what they did; a handle that is another at each call leaves no short way.
         self.unmoved = [s for s in slots if s.argument is None and s not in self.state]
+        # What of it another program must share to take over its buffers; one over places, which hold other tensors, has none.
+        everything = [*self.state, *self.unmoved]
+        placed = any(s.place is not None for s in everything)
+        self.same_state = self if placed else [(id(s.handle), s.writes) for s in everything]
+        self.kin: Variant | None = None  # the program of the same function that was bound before
         self.watched: list[tuple[Handle, Node]] | None = None
         self.owned: list[Node] = []
 
@@ -335,8 +341,7 @@ class Variant:
                 "loop: the function changes one of its arguments in place, which has no meaning over many steps. "
                 "Keep state in tensors that exist outside the function."
             )
-        size = steps * sum(map(memory.bytes_of, self.result_nodes))
-        check_room(size, lambda: f"the results of {steps:,} steps in one loop")
+        check_room(steps * sum(self.result_bytes), lambda: f"the results of {steps:,} steps in one loop")
         outputs = [np.empty((steps, *shape), dtype) for shape, dtype in self.outputs]
         return Loop(self, leaves, outputs, steps, again)
 
@@ -351,7 +356,7 @@ class Variant:
         with Locks.tracing:
             if Locks.trace is not None:
                 wait_for_trace()
-            self._bind(leaves, outputs, [memory.bytes_of(node) for node in self.result_nodes])
+            self._bind(leaves, outputs, self.result_bytes)
 
     def state_nodes(self) -> list[Node]:
         """What every state handle names now."""
@@ -462,6 +467,8 @@ class Variant:
             self.strides[self.first_result + i] = stride
 
     def _bind_states(self) -> None:
+        if self.kin is not None and self._takes_over(self.kin):
+            return
         for i, slot in enumerate(self.state):
             node = current(slot.current())
             if slot.place is not None and slot.place.carried:
@@ -476,6 +483,15 @@ class Variant:
                 return  # a write to what they view leaves their nodes, but not their values
             self.watched = [(handle, handle._node) for handle in handles]
             self.owned = [node for node, slot in zip(self.bound, self.state, strict=True) if node and slot.writes]
+
+    def _takes_over(self, kin: Variant) -> bool:
+        """Point at the buffers that a program over the same state is bound to now; False where it is not, or none is."""
+        if kin.watched is None or kin.same_state != self.same_state or kin._looked_at() or not kin._unchanged():
+            return False
+        self.table[self.first_state : self.first_place] = kin.table[kin.first_state : kin.first_place]
+        self.hold[len(self.arguments) :] = kin.hold[len(kin.arguments) :]
+        self.bound, self.watched, self.owned = kin.bound.copy(), kin.watched, kin.owned
+        return True
 
     def _bind_state(self, i: int, slot: Slot, node: Node) -> None:
         """Give a state slot its buffer: the handle's own, or a copy where someone may hold that one."""

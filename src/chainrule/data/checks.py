@@ -141,8 +141,10 @@ def in_dtype(array: Array, dtype: np.dtype[Any], who: str) -> Array:
     Raises:
         DataError: NaN, infinity, or a number beyond the dtype's range, naming the first.
     """
-    with np.errstate(all="ignore"):
-        converted = array.astype(dtype, copy=False)
+    converted = array
+    if array.dtype != dtype:
+        with np.errstate(all="ignore"):
+            converted = array.astype(dtype)
     bad = _not_finite(converted)
     if bad is None:
         return converted

@@ -407,12 +407,12 @@ class Session:
     # ---------------------------------------------------------------- modes
 
     @contextmanager
-    def mode(self, training: bool) -> Iterator[bool]:
+    def mode(self, training: bool, members: Members | None = None) -> Iterator[bool]:
         """Model and loss in training or evaluation mode inside the block; each module as it was afterwards.
 
-        Gives whether all were in that mode already.
+        Gives whether all were in that mode already. `members`: those of now, where they are known.
         """
-        before = [(module, module.training) for _, module in self.members().modules]
+        before = [(module, module.training) for _, module in (members or self.members()).modules]
         others = [module for module, was in before if was is not training]
         for module in others:
             module.training = training
@@ -429,7 +429,7 @@ class Session:
         members = self.members()
         before, held = state.values(self._handles(members)), members.attributes()
         try:
-            with self.mode(False), drawing_from(Generator()):
+            with self.mode(False, members), drawing_from(Generator()):
                 yield
         finally:
             held.put()
