@@ -1,5 +1,6 @@
 """Loops that stand still between their steps: by turns over one state, and never on a state that has moved."""
 
+import random
 import re
 
 import pytest
@@ -158,3 +159,47 @@ def test_turns_are_checked_before_the_first():
     with pytest.raises(TraceError, match="its function was called, or its state read or changed, after it began"):
         by_turns([(ones, 2), (pairs, 2)])
     assert ones.left == 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_programs_that_take_over_each_others_buffers_do_as_eager_code_does(seed):
+    """Programs for other shapes, that write other state, called by turns, with reads and changes in between."""
+    draw = random.Random(seed)
+
+    def function():
+        weight, bias, count = cr.tensor([1.0, 2.0]), cr.tensor([0.5, 0.5]), cr.tensor(0.0)
+
+        def step(x, moved):
+            count.add_(1.0)
+            out = (x * weight + bias).sum()
+            if moved != "bias":
+                weight.mul_(0.5).add_(x.sum(0) * 0.1)
+            if moved != "weight":
+                bias.sub_(out * 0.01)
+            return out * 1
+
+        return step, [weight, bias, count]
+
+    (eager, told), (given, state) = function(), function()
+    compiled, held = cr.compile(given), []
+    for _ in range(40):
+        action = draw.choice(["call"] * 6 + ["read", "hold", "write", "exchange"])
+        which = draw.randrange(3)
+        if action == "call":
+            x, moved = cr.full((draw.choice([1, 2, 3]), 2), draw.random()), draw.choice(["weight", "bias", "both"])
+            assert compiled(x, moved).item() == pytest.approx(eager(x, moved).item(), rel=1e-4)
+        elif action == "read":
+            assert state[which].tolist() == pytest.approx(told[which].tolist(), rel=1e-4)
+        elif action == "hold":
+            kept = state[which].numpy()
+            held.append((kept, kept.copy()))
+        elif action == "write":
+            for tensors in (state, told):
+                tensors[which].add_(0.25)
+        else:
+            value = draw.random()
+            for tensors in (state, told):
+                tensors[which].data = cr.full(tuple(tensors[which].shape), value)
+    for mine, its in zip(state, told, strict=True):
+        assert mine.tolist() == pytest.approx(its.tolist(), rel=1e-4)
+    assert all((kept == copy).all() for kept, copy in held), "what was read shows no later step"
