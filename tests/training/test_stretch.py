@@ -11,10 +11,11 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.callbacks import EMA
+from chainrule.callbacks import EMA, Watching
 from chainrule.errors import NonFiniteError
 from chainrule.training import Callback, Trainer, fitting, stretch
 from chainrule.training.interrupt import Interrupt
+from chainrule.training.monitor import Monitor
 from chainrule.training.stretch import Cut, Lap
 
 rng = np.random.default_rng(0)
@@ -326,3 +327,85 @@ def test_one_native_call_for_many_laps_changes_no_bit(monkeypatch, build, callba
     assert bits(together) == bits(one_by_one)
     assert measures(together) == measures(one_by_one)
     assert all(seconds > 0 for seconds in together.history["seconds"])
+
+
+SCHEDULES = {
+    "StepLR": lambda o: optim.lr_scheduler.StepLR(o, 3, 0.5),
+    "MultiStepLR": lambda o: optim.lr_scheduler.MultiStepLR(o, [2, 5], 0.3),
+    "CosineAnnealingLR": lambda o: optim.lr_scheduler.CosineAnnealingLR(o, 20),
+    "two": lambda o: [optim.lr_scheduler.ExponentialLR(o, 0.9), optim.lr_scheduler.LinearLR(o, total_iters=5)],
+    "both": lambda o: {"step": optim.lr_scheduler.LinearLR(o, total_iters=50), "epoch": optim.lr_scheduler.StepLR(o, 4)},
+}  # fmt: skip
+
+
+class StopAfter(Watching):
+    """Ends the training after so many epochs, asked in the middle of a native call."""
+
+    def __init__(self, epochs):
+        super().__init__(Monitor("loss"))
+        self.epochs = epochs
+
+    def judge(self, epoch, value, weights):
+        self.stopped = epoch == self.epochs
+
+
+def scheduled(schedule):
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
+    groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 0.02}]
+    optimizer = optim.Adam(groups, lr=0.01)
+    return Trainer(model, F.cross_entropy, optimizer, scheduler=schedule(optimizer))
+
+
+class Plateau(optim.lr_scheduler.ReduceLROnPlateau):
+    """One that changes no rate, but asks what every epoch measured, so that Python has the floor then."""
+
+    def step(self, metrics):
+        pass
+
+
+def unforeseen(schedule):
+    """The same schedules, and one beside them that goes by what an epoch measured."""
+
+    def made(optimizer):
+        given = schedule(optimizer)
+        by = dict(given) if isinstance(given, dict) else {"epoch": given}
+        epoch = by["epoch"] if isinstance(by["epoch"], list) else [by["epoch"]]
+        return {**by, "epoch": [*epoch, Plateau(optimizer)]}
+
+    return made
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_of_every_epoch_make_no_pause_and_change_no_bit(stretches, name):
+    ahead, one_by_one = scheduled(SCHEDULES[name]), scheduled(unforeseen(SCHEDULES[name]))
+    fit(ahead, 30)
+    assert max(map(len, stretches)) > 3
+    stretches.clear()
+    fit(one_by_one, 30)
+    assert max(map(len, stretches)) == 1
+    assert bits(ahead) == bits(one_by_one)
+    assert measures(ahead) == measures(one_by_one)
+    assert ahead.optimizer.param_groups[1]["lr"] == one_by_one.optimizer.param_groups[1]["lr"]
+    assert len(set(measures(ahead)["lr"])) > 1
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_training_that_stops_amid_a_stretch_leaves_its_schedules_there(stretches, name):
+    stopped, short = scheduled(SCHEDULES[name]), scheduled(SCHEDULES[name])
+    fit(stopped, 100, callbacks=[StopAfter(4)])
+    assert len(stretches[-1]) > 1
+    fit(short, stopped.history.epochs)
+    assert [s.state_dict() for s in stopped.session.schedules.all] == [
+        s.state_dict() for s in short.session.schedules.all
+    ]
+    fit(stopped, 12, resume=True)
+    fit(short, 12, resume=True)
+    assert bits(stopped) == bits(short)
+    assert measures(stopped) == measures(short)
+
+
+def test_a_function_of_the_user_is_asked_when_its_epoch_is_over(stretches):
+    trainer = scheduled(lambda o: optim.lr_scheduler.LambdaLR(o, lambda epoch: 0.9**epoch))
+    fit(trainer, 10)
+    assert max(map(len, stretches)) == 1

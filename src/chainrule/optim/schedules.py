@@ -429,3 +429,22 @@ class ReduceLROnPlateau:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a ``state_dict``."""
         self.__dict__.update(state_dict)
+
+
+_BY_COUNT = frozenset(
+    {MultiStepLR, StepLR, ExponentialLR, ConstantLR, LinearLR, PolynomialLR, CosineAnnealingLR, CosLogLR}
+)
+
+
+def is_ahead(schedule: object) -> bool:
+    """Can its rates be worked out before their time: does it ask for nothing but how often it was stepped?
+
+    Not where a function of the user's or a measure has a say, nor in a class that overrides one of these.
+
+    Example:
+        >>> import chainrule as cr
+        >>> opt = cr.optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0)
+        >>> is_ahead(StepLR(opt, 10)), is_ahead(LambdaLR(opt, lambda epoch: 1.0))
+        (True, False)
+    """
+    return type(schedule) in _BY_COUNT

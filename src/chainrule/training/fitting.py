@@ -74,7 +74,7 @@ class Fitting:
         self.orders: dict[int, Array] = {}
         # Callbacks and schedules have the floor after the last step of an epoch, and again when it has been validated.
         self.hearing = self._listening("on_epoch_end")
-        self.every_epoch = bool(self._listening("on_steps") or session.schedules.by_epoch)
+        self.every_epoch = bool(self._listening("on_steps") or not session.schedules.ahead)
         self.watching = [c for c in callbacks if isinstance(c, Watching) and c.monitor is not None]
         self.stopped = False  # a callback asked for the end
         self.began = 0.0  # when the epoch under way did
@@ -258,12 +258,12 @@ class Fitting:
         """Many steps without Python; afterwards everything is at a step boundary again."""
         began = time.perf_counter()
         laps = self._plan(epochs)
-        rates = self._rates(sum(lap.length for lap in laps))
+        rates = self._rates(laps)
         stretch = self._bound(laps, self.passes, rates, judged=bool(self.watching))
         ended = stretch.run()
         if rates is not None and len(stretch.laps) < len(laps):  # the schedules took steps that were not
             self.session.put_settings(self._standing.settings)
-            self._rates(sum(lap.length for lap in stretch.laps))
+            self._rates(stretch.laps)
         found, now = stretch.measured(), self._values()
         if not np.isfinite(found.values[:, 0]).all() or not state.all_finite(self.parameters):
             raise self._stopped(stretch, found, ended)
@@ -302,10 +302,12 @@ class Fitting:
                 break
         return laps
 
-    def _rates(self, steps: int) -> Array | None:
-        """The rates of the next steps, where a schedule changes them from step to step."""
-        schedules = self.session.schedules
-        return schedules.rates(self.session.optimizer, steps) if schedules.by_step else None
+    def _rates(self, laps: Sequence[Lap]) -> Array | None:
+        """The rates of the next steps, where schedules say them ahead; those take the steps."""
+        schedules, cut = self.session.schedules, self.position.cut
+        if not schedules.given:
+            return None
+        return schedules.rates(self.session.optimizer, [(lap.length, cut.closes(lap)) for lap in laps])
 
     def _steps_a_pass(self) -> float:
         """What a pass of validation weighs in steps: by its time, or its row numbers if that is more."""
@@ -360,9 +362,9 @@ class Fitting:
             sums = stretch.totals(laps, found.values, position.sums)
             rates = found.rates[np.cumsum([lap.length for lap in laps]) - 1].tolist()
             for lap, total, used, end in zip(laps, sums, rates, ended, strict=False):
-                if stretch.closes(lap):
+                if position.cut.closes(lap):
                     over.append(self._over(lap.epoch, total, used, end, next(validated, {})))
-            last, closed = laps[-1], stretch.closes(laps[-1])
+            last, closed = laps[-1], position.cut.closes(laps[-1])
             epoch, step, kept = (last.epoch + 1, 0, ()) if closed else (last.epoch, last.stop, tuple(sums[-1].tolist()))
             position = replace(position, epoch=epoch, step=step, sums=kept, rates=tuple(rates[-1]))
         self._commit(replace(self._standing, values=now, position=position, steps=done), over)
@@ -485,6 +487,7 @@ class Fitting:
     def _replay(self, stretch: Stretch, count: int) -> None:
         self.session.roll_back()
         if count:
-            again = self._bound(first(stretch.laps, count), self.passes, self._rates(count), judged=bool(self.watching))
+            laps = first(stretch.laps, count)
+            again = self._bound(laps, self.passes, self._rates(laps), judged=bool(self.watching))
             again.run()
             again.measured()

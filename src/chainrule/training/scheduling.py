@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from chainrule.errors import SettingError
 from chainrule.optim import Optimizer
-from chainrule.optim.schedules import LRScheduler, ReduceLROnPlateau
+from chainrule.optim.schedules import LRScheduler, ReduceLROnPlateau, is_ahead
 
 Array = np.ndarray[Any, Any]
 Scheduler = LRScheduler | ReduceLROnPlateau
@@ -59,14 +59,39 @@ class Schedules:
         for scheduler, state in zip(self.all, states, strict=True):
             scheduler.load_state_dict(state)
 
-    def rates(self, optimizer: Optimizer, steps: int) -> Array:
-        """The rates of the next steps, float64 (steps, groups); the schedules of every step take those steps."""
-        found = np.empty((steps, len(optimizer.param_groups)), np.float64)
-        for row in found:
+    @property
+    def ahead(self) -> bool:
+        """Do those of every epoch, if there are any, need nothing that an epoch measures?"""
+        return all(map(is_ahead, self.by_epoch))
+
+    @property
+    def given(self) -> bool:
+        """Are the rates of the next steps worked out before them?"""
+        return bool(self.by_step or (self.by_epoch and self.ahead))
+
+    def rates(self, optimizer: Optimizer, laps: Iterable[tuple[int, bool]]) -> Array:
+        """The rates of the next steps, float64 (steps, groups); the schedules take those steps.
+
+        Args:
+            laps: so many steps of one epoch each; and do they close it?
+        """
+        found = []
+        for steps, closes in laps:
+            part = np.empty((steps, len(optimizer.param_groups)), np.float64)
+            self._fill(part, optimizer)
+            found.append(part)
+            if closes:
+                self.epoch_ended({})
+        return np.concatenate(found)
+
+    def _fill(self, rates: Array, optimizer: Optimizer) -> None:
+        if not self.by_step:
+            rates[:] = [group["lr"] for group in optimizer.param_groups]
+            return
+        for row in rates:
             row[:] = [group["lr"] for group in optimizer.param_groups]
             for scheduler in self.by_step:
                 scheduler.step()  # type: ignore[call-arg]  # the one that wants a metric is refused above
-        return found
 
     def epoch_ended(self, measured: Mapping[str, float]) -> None:
         """Those of every epoch take their step."""

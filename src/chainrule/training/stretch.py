@@ -77,6 +77,10 @@ class Cut(NamedTuple):
         """Does the lap end with the short batch?"""
         return lap.stop > self.whole
 
+    def closes(self, lap: Lap) -> bool:
+        """Is the epoch closed with this lap, without Python?"""
+        return lap.stop == self.steps and not lap.floor
+
 
 class Stretch:
     """Laps, bound to their rows.
@@ -101,7 +105,7 @@ class Stretch:
         self.pass_weight = 0.0
         whole, rest = self._numbers(order)
         whole_rates, rest_rates = self._rates(rates)
-        ends = sum(map(self.closes, laps))
+        ends = sum(map(self.cut.closes, laps))
         # The first time, tracing one of them may read a state that another is bound to already: once more, then.
         for _ in range(2):
             self.whole = program.begin(whole, whole_rates) if len(whole) else None
@@ -159,11 +163,11 @@ class Stretch:
                 yield self.whole.loop, whole
             if self.rest is not None and self.cut.short(lap):
                 yield self.rest.loop, 1
-            if self.closes(lap):
+            if self.cut.closes(lap):
                 yield from validation
 
     def _shared_out(self, began: float, now: float) -> list[float]:
-        passes = np.array([self.closes(lap) for lap in self.laps]) * (
+        passes = np.array([self.cut.closes(lap) for lap in self.laps]) * (
             self.pass_weight if self.passes is not None else 0.0
         )
         weights = np.array([lap.length for lap in self.laps]) + passes
@@ -178,7 +182,7 @@ class Stretch:
             if self.rest is not None and self.cut.short(lap):
                 self.rest.advance(1)
             ended.append(time.perf_counter())
-            if self.closes(lap):
+            if self.cut.closes(lap):
                 if self.passes is not None:
                     self.passes.once()
                     self.validating += time.perf_counter() - ended[-1]
@@ -187,10 +191,6 @@ class Stretch:
                     self._stop(number + 1)
                     break
         return ended
-
-    def closes(self, lap: Lap) -> bool:
-        """Is the epoch closed with this lap, without Python?"""
-        return lap.stop == self.cut.steps and not lap.floor
 
     def _stop(self, count: int) -> None:
         """So many laps are all."""

@@ -196,7 +196,7 @@ class Laboratory:
         with self.session.lent():
             self.session.put_settings(self.start.settings)
             for epoch in range(self.position.epoch + 1):
-                yield schedules.rates(self.optimizer, self.position.steps)
+                yield schedules.rates(self.optimizer, [(self.position.steps, False)])
                 if epoch < self.history.epochs:
                     schedules.epoch_ended(self.history.row(epoch))
 
