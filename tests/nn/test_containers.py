@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 
 import pytest
@@ -115,3 +116,9 @@ def test_layers_are_taken_out_by_position():
         assert [type(m).__name__ for m in row] == ["ReLU", "Sigmoid"]
         assert isinstance(row.pop(-1), nn.Sigmoid)
         assert list(row._modules) == ["0"]
+
+
+def test_a_list_of_layers_is_refused_with_the_way_to_write_it():
+    text = "Sequential: the layers are arguments of their own, got a list of 2. Write Sequential(*layers)."
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        nn.Sequential([nn.Linear(2, 3), nn.ReLU()])

@@ -6,8 +6,11 @@ import re
 import pytest
 
 import chainrule as cr
+import chainrule.callbacks
 import chainrule.nn.functional as F
+from chainrule.callbacks import Checkpoint, EarlyStopping
 from chainrule.errors import UnknownNameError
+from chainrule.names.keras import KERAS
 
 
 @pytest.fixture
@@ -53,3 +56,62 @@ def test_a_name_cut_short_finds_the_whole():
     model = cr.nn.Linear(2, 2)
     with pytest.raises(UnknownNameError, match=r"^unknown metric 'acc'\. Did you mean 'accuracy'\? Known: "):
         cr.Trainer(model, F.cross_entropy, cr.optim.SGD(model.parameters(), lr=0.1), metrics=["acc"])
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda: Checkpoint("best", save_best_only=True),
+            "Checkpoint: there is no keyword 'save_best_only'. Use save='best'.",
+        ),
+        (
+            lambda: Checkpoint(filepath="best"),
+            "Checkpoint: there is no keyword 'filepath'. Use folder: files are named in it.",
+        ),
+        (
+            lambda: EarlyStopping(verbose=1),
+            "EarlyStopping: there is no keyword 'verbose'. Leave it out: stopped_epoch says when it ended.",
+        ),
+    ],
+)
+def test_callbacks_say_what_a_keyword_is_called_here(make, text):
+    with pytest.raises(TypeError, match=f"^{re.escape(text)}$"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("ask", "text"),
+    [
+        (
+            lambda: cr.nn.Dense(3),
+            "there is no Dense here. Use nn.Linear(inputs, outputs), and the activation as a layer behind it.",
+        ),
+        (
+            lambda: cr.nn.Linear(2, 1).fit,
+            "'Linear' object has no attribute 'fit': there is no fit here. Use cr.Trainer(model, loss, optimizer).fit(X, y).",
+        ),
+        (
+            lambda: chainrule.callbacks.ModelCheckpoint,
+            "there is no ModelCheckpoint here. Use Checkpoint(folder, save='best').",
+        ),
+        (
+            lambda: cr.nn.Linear(2, 1).compile,
+            "'Linear' object has no attribute 'compile': torch.nn.Module.compile of PyTorch is not in chainrule yet. "
+            "Use cr.Trainer(model, loss, optimizer), or cr.compile for a step of your own. What is there: docs/names.md",
+        ),
+    ],
+)
+def test_keras_names_say_what_they_are_called_here(ask, text):
+    with pytest.raises(AttributeError, match=f"^{re.escape(text)}$"):
+        ask()
+
+
+def test_an_import_of_keras_names_says_it_too():
+    with pytest.raises(ImportError, match="Use Checkpoint\\(folder, save='best'\\)"):
+        from chainrule.callbacks import ModelCheckpoint  # noqa: F401
+
+
+def test_keras_names_stand_in_the_way_of_none():
+    for room, owner in {"nn": cr.nn, "Module": cr.nn.Linear(2, 1), "callbacks": chainrule.callbacks}.items():
+        assert not [name for name in KERAS[room] if hasattr(owner, name)]

@@ -1,6 +1,6 @@
-"""PyTorch's names that are not here yet: what an AttributeError or a TypeError about one of them says.
+"""PyTorch's names that are not here yet, and Keras's: what an AttributeError or a TypeError about one of them says.
 
-The list is ``torch.json``, made by ``docs/make_names.py``.
+The list of PyTorch's is ``torch.json``, made by ``docs/make_names.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
+from chainrule.names.keras import KERAS
 from chainrule.names.nearest import NEAREST
 
 LIST = Path(__file__).with_name("torch.json")
@@ -69,8 +70,10 @@ def keywords_of(room: str, name: str) -> list[str]:
 
 
 def missing(room: str, name: str, ours: Iterable[str]) -> str | None:
-    """What to say about a name that is PyTorch's and not here; None where it is not PyTorch's."""
-    if name.startswith("_") or name not in known_names()[room]:
+    """What to say about a name that is PyTorch's or Keras's and not here; None where it is neither's."""
+    if name in KERAS.get(room, {}):
+        return f"there is no {name} here. {KERAS[room][name]}"
+    if name.startswith("_") or name not in known_names().get(room, {}):
         return None
     title = f"{ROOMS[room].pytorch}.{name}"
     return f"{title} of PyTorch is not in chainrule yet.{_instead(room, name, ours)} What is there: {PAGE}"

@@ -41,6 +41,7 @@ NEAREST = {
     "bfloat16": "There are float32 and float64.",
     "half": "There are float32 and float64.",
     "jit": "Use cr.compile.",
+    "compile": "Use cr.Trainer(model, loss, optimizer), or cr.compile for a step of your own.",
     "set_printoptions": "Use x.numpy() with np.set_printoptions.",
     "sort": "Use np.argsort(x.numpy()) and x[order].",
     "argsort": "Use np.argsort(x.numpy()).",

@@ -102,6 +102,11 @@ class Sequential(_Numbered):
         else:
             named = ((str(position), module) for position, module in enumerate(modules))
         for name, module in named:
+            if isinstance(module, (list, tuple)):
+                raise SettingError(
+                    f"Sequential: the layers are arguments of their own, got a {type(module).__name__} of {len(module)}. "
+                    f"Write Sequential(*layers)."
+                )
             self.register_module(name, module)
 
     def _pick(self, chosen: slice) -> Any:

@@ -41,4 +41,13 @@ TRAINER: Final = {
     "callbacks": "Give them to fit.",
     "device": "There is only the CPU here: leave it out.",
 }
+CHECKPOINT: Final = {
+    "filepath": "Use folder: files are named in it.",
+    "path": "Use folder: files are named in it.",
+    "save_best_only": "Use save='best'.",
+    "save_weights_only": "Leave it out: save='best' writes the weights, save='last' the whole training.",
+    "save_freq": "Use every= for epochs, or seconds=.",
+    "verbose": "Leave it out: a file is written in silence.",
+}
+STOPPING: Final = {"verbose": "Leave it out: stopped_epoch says when it ended."}
 MEASURE: Final = {**_DATA, "verbose": "Nothing is shown: leave it out."}

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
 from chainrule.files.hold import Hold
+from chainrule.names import renamed_keywords
 from chainrule.training import resuming
 from chainrule.training.callbacks.base import Watching
 from chainrule.training.callbacks.kept import number_or_none, weights_or_none, whole
 from chainrule.training.checkpoints import save_file
+from chainrule.training.keywords import CHECKPOINT
 from chainrule.training.monitor import Monitor, as_count, as_number
 from chainrule.training.snapshot import Weights
 
@@ -56,6 +58,7 @@ class Checkpoint(Watching):
         >>> checkpoint = Checkpoint(tempfile.mkdtemp(), save="best", monitor="val_accuracy")
     """
 
+    @renamed_keywords(CHECKPOINT)
     def __init__(
         self,
         folder: str | os.PathLike[str],

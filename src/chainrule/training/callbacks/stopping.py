@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
+from chainrule.names import renamed_keywords
 from chainrule.training.callbacks.base import Watching
 from chainrule.training.callbacks.kept import number_or_none, weights_or_none, whole
+from chainrule.training.keywords import STOPPING
 from chainrule.training.monitor import Monitor, as_count, as_number
 from chainrule.training.snapshot import Weights, handles
 
@@ -55,6 +57,7 @@ class EarlyStopping(Watching):
         (4, 2)
     """
 
+    @renamed_keywords(STOPPING)
     def __init__(
         self,
         monitor: str = "val_loss",
