@@ -188,7 +188,7 @@ def test_what_cannot_go_on_says_why(run, tmp_path):
         SettingError, match=r"there is no record in it \(it was made with --no-record\), so it cannot go on"
     ):
         call("train", "--resume", folder)
-    with pytest.raises(DamagedFileError, match="not a readable configuration"):
+    with pytest.raises(DamagedFileError, match="there is no such run folder"):
         call("train", "--resume", tmp_path / "nothing")
 
 
@@ -360,8 +360,14 @@ def test_a_run_is_never_overwritten(run):
 
 def test_damaged_runs(run, tmp_path):
     folder, _ = run
+    text = f"{folder.parent / 'nothing'}: there is no such run folder. There are: {folder}."
+    with pytest.raises(DamagedFileError, match=f"^{re.escape(text)}$"):
+        call("evaluate", folder.parent / "nothing")
+    with pytest.raises(DamagedFileError, match=r"there is no such run folder\. `chainrule train` makes one\.$"):
+        call("evaluate", folder / "nothing")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DamagedFileError, match="not a readable configuration"):
-        call("evaluate", tmp_path / "nothing")
+        call("evaluate", tmp_path / "empty")
     (tmp_path / "rows.npy").write_bytes(b"not an array")
     with pytest.raises(DamagedFileError, match=r"rows\.npy: not a readable \.npy file"):
         call("predict", folder, tmp_path / "rows.npy")
@@ -565,7 +571,7 @@ def test_diagnose_tells_when_a_run_cannot_be_repeated(run):
 
 def test_diagnose_of_a_damaged_run(run, tmp_path):
     folder, _ = run
-    with pytest.raises(DamagedFileError, match="not a readable configuration"):
+    with pytest.raises(DamagedFileError, match="there is no such run folder"):
         call("diagnose", tmp_path / "nothing")
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(DamagedFileError, match="not a complete safetensors file"):
