@@ -61,13 +61,12 @@ def train(
     """
     start = time.perf_counter()
     from chainrule.cli import runs
-    from chainrule.training.configuration import read_config
 
     printed, shown = Steady(sys.stdout), Steady(sys.stderr if as_json else sys.stdout)
     context = click.get_current_context()
     if stopped is not None:
         runs.check_alone(context)
-        chosen = read_config(Path(stopped) / "config.json")
+        chosen = runs.config_of(Path(stopped))
         result = runs.resume(Path(stopped), shown, report)
     else:
         chosen = runs.choices(config, options, context)

@@ -41,7 +41,7 @@ def train(config: dict[str, Any], folder: Path, shown: Steady, record: bool, rep
 
 def resume(folder: Path, shown: Steady, report: bool) -> dict[str, Any]:
     """Go on with a run that was stopped or killed, from the last step that its record holds: the bits are the same."""
-    config = _config(folder)
+    config = config_of(folder)
     return _trained(config, folder, shown, folder, report, stopped=_stopped(folder))
 
 
@@ -368,13 +368,13 @@ def write(folder: Path, trainer: Trainer, history: History) -> None:
 
 def read(folder: Path) -> tuple[Trainer, dict[str, Any]]:
     """The trained network of a run folder, and its configuration."""
-    config = _config(folder)
+    config = config_of(folder)
     trainer = model_of(config, folder)
     trainer.model.load_state_dict(_weights(folder))
     return trainer, config
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> dict[str, Any]:
     """The configuration of a run folder."""
     if not folder.is_dir():
         beside = sorted(str(path.parent) for path in folder.parent.glob("*/config.json"))
@@ -406,7 +406,7 @@ def repeated(folder: Path) -> tuple[Trainer, bool]:
 
     A run that stopped at a value that is not finite is repeated as far as it went.
     """
-    config = _config(folder)
+    config = config_of(folder)
     stored = _weights(folder)
     trainer, data = rebuild(config, folder)
     with suppress(NonFiniteError):
