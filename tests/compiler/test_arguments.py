@@ -135,3 +135,18 @@ def test_checks_of_one_function_tell_which_of_them_failed() -> None:
         wrong = [cr.tensor([0, 9]) if i == bad else at for i, at in enumerate(indices)]
         with pytest.raises(IndexRangeError, match=f"py:{start + 2 + bad} in function"):
             compiled(X, *wrong)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: x, lambda x: x[:2], lambda x: x.view(2, 2), lambda x: x.detach(), lambda x: x.mul_(2)]
+)
+def test_a_result_is_a_tensor_of_its_own(function):
+    """Unlike PyTorch's, which may be the argument or a view of it."""
+    x = cr.tensor([1.0, 2.0, 3.0, 4.0])
+    result = cr.compile(function)(x)
+    before = x.tolist()
+    result.add_(10)
+    assert x.tolist() == before
+    result.copy_(0 * result)
+    x.add_(10)
+    assert not result.any()

@@ -59,19 +59,24 @@ def compile(
     variable of an enclosing function, is state and is written back at every call (without its history: no
     gradient flows from one call into another); so is a number that does not depend on what it was. A changed
     shape, dtype or Python argument traces anew, and so does whatever the function, or code that it calls,
-    reads of Python: modules, settings of optimizers, variables of enclosing functions, globals, defaults,
-    attributes of objects, and what is in lists, dicts, sets and deques of up to 64 and in arrays of up to 4096
-    elements. Python code that needs the value of a tensor (``float(t)``, ``if t:``) raises `TraceError`;
-    nothing falls back to eager in silence.
+    reads of Python: modules, settings of optimizers, variables of enclosing functions, globals, builtins, defaults,
+    the code of functions, attributes of objects and classes, variables of the process, and what is in lists, dicts and
+    the like and in arrays of up to 4096 elements. Python code that needs the value of a tensor (``float(t)``,
+    ``if t:``) raises `TraceError`; nothing falls back to eager in silence.
+
+    Results are tensors of their own. Where PyTorch gives the very tensor that was passed, or a view of it, a compiled
+    function gives a copy: what is written to one of them later is not seen in the other. Write inside, or take the
+    view of what the function was passed outside.
 
     What Python does beside, it does only when the function is traced:
 
-    - ``print``, ``list.append``, files and clocks.
+    - ``print`` and ``list.append``.
+    - Files, clocks and iterators are read once, with a warning.
     - Counters (``o.n += 1``, also in a variable, an item, an array) are refused: keep them in a tensor,
       ``o.n = cr.tensor(0)``. So are optimizers made inside.
     - Random numbers of `random` and ``numpy.random`` are drawn once, with a warning. ``cr.rand`` draws anew.
-    - What is in longer lists, in larger arrays, in objects that only a call gives (an import inside the
-      function, a registry, ``getattr`` with a name that is computed) is read once.
+    - What is in larger arrays and lists, in objects in lists of more than 64, in those that only a call gives (a
+      registry), and in what comes after the 500 nearest objects and functions is read once.
     - Learning rates and schedules are read at every call, and refuse to be changed inside.
 
     Any thread may call a compiled function. While one traces, the others wait to trace, to call, or to read the tensors
@@ -105,6 +110,10 @@ def compile(
     ...     return x * w
     >>> halve(cr.tensor([2.0, 4.0])), halve(cr.tensor([2.0, 4.0])), w
     (tensor([1., 2.]), tensor([0.5000, 1.0000]), tensor(0.2500))
+    >>> x = cr.zeros(3)
+    >>> first = cr.compile(lambda x: x[:2])(x)
+    >>> first.add_(1), x
+    (tensor([1., 1.]), tensor([0., 0., 0.]))
     >>> small = cr.tensor([1e-310, 1e-300], dtype=cr.float64)
     >>> small * 2 > 0, cr.compile(lambda x: x * 2)(small) > 0
     (tensor([ True,  True]), tensor([False,  True]))

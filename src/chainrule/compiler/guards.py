@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_
+from types import ModuleType
 from typing import Any
 
-from chainrule import graph
+from chainrule import graph, names
 
 
 class _Absent:
@@ -28,6 +30,7 @@ class _Absent:
 
 ABSENT = _Absent()
 SIMPLE = (type(None), bool, int, float, complex, str, bytes)
+GONE = (LookupError, ValueError, AttributeError, RuntimeError, TypeError)  # what looking again raises where it is gone
 
 # -- how often anything of ours that traces read has changed ------------------------------------------------------
 
@@ -47,6 +50,41 @@ def joined() -> None:
     global membership
     changed()
     membership = latest
+
+
+rebound = 0  # how often a name of the library itself was given another value
+
+
+def library_changed() -> None:
+    """Count: a function of ours was replaced by another, which anything traced may have called."""
+    global rebound
+    rebound += 1
+    changed()
+
+
+class _Ours(ModuleType):
+    """A module of the library that counts what is put in the place of something."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = vars(self).get(name, ABSENT)
+        super().__setattr__(name, value)
+        if before is not ABSENT and before is not value:
+            library_changed()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        library_changed()
+
+
+def watch_library() -> None:
+    """Have our modules, as many as there are by now, count what changes them."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == _LIBRARY and type(module) is ModuleType:
+            module.__class__ = _Ours
+
+
+_LIBRARY = __name__.partition(".")[0]
+names.replaced.append(library_changed)
 
 
 class Table(dict[str, Any]):
@@ -147,7 +185,7 @@ class Seen:
         """Is everything as it was?"""
         try:
             now = self.look()
-        except (KeyError, ValueError, AttributeError, RuntimeError):
+        except GONE:
             return False
         return (all(map(is_, now, self.values)) and len(now) == len(self.values)) or self._alike(now)
 

@@ -10,16 +10,20 @@ import pickle
 import random
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.compiler.capture import ITEMS, Capture, items_of
+from chainrule.compiler import guards, terms
+from chainrule.compiler.capture import Capture
+from chainrule.compiler.contents import ITEMS, items_of
 from chainrule.compiler.guards import ABSENT, SIMPLE, Seen, Table, same
 from chainrule.compiler.named import ITEM, item
+from chainrule.compiler.once import standing_of
 from chainrule.compiler.places import Attribute, Members, Variable
+from chainrule.compiler.terms import Term
 from chainrule.errors import TraceError
 from chainrule.lines import user_line
 from chainrule.tensor.core import Handle
@@ -44,6 +48,7 @@ class Outside:
         self.capture = capture
         self.made: dict[int, Any] = {}
         self.reads: dict[Key, tuple[Any, str, Any]] = {}
+        self.kinds: dict[int, tuple[Any, type]] = {}  # of modules
         self.keys: dict[int, tuple[Table, tuple[str, ...]]] = {}
         self.places: dict[Key, Attribute] = {}
         self.changed: set[Key] = set()  # variables and containers that the function itself changes
@@ -56,15 +61,18 @@ class Outside:
         """An attribute of a module was read (`ABSENT`: asked for)."""
         if self.finished or id(module) in self.made or name in _INTERNAL:
             return
+        self.kinds.setdefault(id(module), (module, type(module)))
         own: dict[str, Any] = object.__getattribute__(module, "__dict__")
         if isinstance(found, Table):
             self._read_table(found)
         elif name in own or found is ABSENT:
             self.read_name(own, name, found)
-        elif isinstance(found, (*SIMPLE, tuple, Handle)):
+        else:
             self._read_of_class(type(module), name, found)
-        else:  # a method, say, in whose place the module may get one of its own
-            self.read_name(own, name, ABSENT)
+            if not isinstance(
+                found, (*SIMPLE, tuple, Handle)
+            ):  # in the place of a method, say, it may get one of its own
+                self.read_name(own, name, ABSENT)
 
     def read_name(self, space: Any, name: str, found: Any) -> None:
         """Likewise in a namespace."""
@@ -81,7 +89,7 @@ class Outside:
         for each in kind.__mro__:
             if name in vars(each):
                 if vars(each)[name] is found:  # else: a property, whose own reads are recorded
-                    self.reads.setdefault((id(each), name), (Members(each), name, found))
+                    self.reads.setdefault((id(kind), name), (Members(kind), name, found))
                 return
 
     # -- assigning ------------------------------------------------------------------------------------------------
@@ -112,9 +120,10 @@ class Outside:
         if self._before is not None:
             self._before.settle(self, trace)
         if self.capture is not None:
-            for _, name, value in [*self.reads.values()]:
-                if not isinstance(value, Handle) and not hasattr(value, "_layer_name"):
-                    self.capture.reach(value, name)
+            self.capture.reach(
+                (value, name) for _, name, value in [*self.reads.values()]
+                if not isinstance(value, Handle) and not hasattr(value, "_layer_name")
+            )  # fmt: skip
         self._locate()
 
     def _locate(self) -> None:
@@ -158,12 +167,14 @@ class Guards:
             read for key, read in outside.reads.items()
             if not (key in outside.places and outside.places[key].had) and not isinstance(read[0], Members)
         ]  # fmt: skip
+        self.kinds = list(outside.kinds.values())
+        self.library = guards.rebound
         self.places = list(outside.places.values())
         placed = set(outside.places)
-        self.checks = outside.capture.checks(placed | outside.changed) if outside.capture is not None else []
-        classes = [(space, name) for space, name, _ in outside.reads.values() if isinstance(space, Members)]
-        if classes:
-            self.checks.append(Seen(lambda: [space.get(name) for space, name in classes]))
+        classes = [
+            terms.member(space.owner, name) for space, name, _ in outside.reads.values() if isinstance(space, Members)
+        ]
+        self.checks = self._looked_at(outside, placed, classes)
         uncounted = [place for key, place in outside.places.items() if place.read and key not in outside.reads]
         flags = [place for place in uncounted if not place.had]
         if flags:
@@ -172,8 +183,16 @@ class Guards:
         if tensors:
             self.checks.append(Seen(lambda: [place.fits() for place in tensors]))
 
+    def _looked_at(self, outside: Outside, placed: set[Key], classes: list[Term]) -> list[Callable[[], bool]]:
+        """What nobody counts, and is compared at every call."""
+        if outside.capture is None:
+            return terms.together(classes)
+        return outside.capture.checks(placed | outside.changed, classes)
+
     def same(self) -> bool:
         """Are the modules as the trace saw them?"""
+        if self.library != guards.rebound or not all(type(module) is kind for module, kind in self.kinds):
+            return False
         for space, name, value in self.values:
             now = space.get(name, ABSENT)
             if now is not value and not same(now, value):
@@ -193,6 +212,7 @@ class _Before:
         self.containers = [(value, _copy(value), name) for value, name in capture.containers.values()]
         self.arrays = [(value, value.copy(), name) for value, name in capture.arrays.values()]
         self.generators = [(value, name, _state(value)) for value, name in capture.generators.values()]
+        self.iterators = [(value, name, standing_of(value)) for value, name in capture.iterators.values()]
         self.draws = _draws()
 
     def settle(self, outside: Outside, trace: Recorder) -> None:
@@ -228,6 +248,20 @@ class _Before:
             warnings.warn(
                 f"cr.compile: the function drew random numbers from {name} while it was traced. Every later call uses "
                 f"the same ones. Draw with cr.rand, cr.randn and the like, or pass the numbers as an argument.",
+                stacklevel=2,
+            )
+
+        for iterator, name, standing in self.iterators:
+            if standing_of(iterator) != standing:
+                warnings.warn(
+                    f"cr.compile: the function went on with the iterator {name!r} while it was traced. Every later call uses "
+                    f"the same. Pass what it gives as an argument, or loop over a list.",
+                    stacklevel=2,
+                )
+        for name in self.capture.read_once:
+            warnings.warn(
+                f"cr.compile: the function read a file or a clock ({name!r}) while it was traced. Every later call uses what "
+                f"it read then. Read it outside, and pass what it gives as an argument.",
                 stacklevel=2,
             )
 

@@ -10,13 +10,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from chainrule import dtypes, graph
 from chainrule.compiler.capture import Capture
-from chainrule.compiler.guards import reads_recorded
+from chainrule.compiler.guards import reads_recorded, watch_library
 from chainrule.compiler.locks import Locks, undisturbed, wait
+from chainrule.compiler.once import reading_noted
 from chainrule.compiler.outside import Outside
 from chainrule.compiler.places import Gradient, Place
 from chainrule.errors import GradientError, TraceError
@@ -253,12 +255,17 @@ def trace_function(
     return Locks.turn.run(_traced, function, arguments, rebuild, capture)
 
 
+_LIBRARY = __name__.partition(".")[0]
+
+
 def _traced(
     function: Callable[..., Any], arguments: list[Handle], rebuild: Callable[[list[Any]], tuple[Any, Any]],
     capture: Capture | None,
 ) -> tuple[Trace, Any]:  # fmt: skip
+    watch_library()
     trace, outer = Trace(outside=Outside(capture)), Locks.trace
     recorded = graph.is_grad_enabled()
+    watching = reading_noted(capture.read_once, _LIBRARY) if capture is not None and capture.reads else nullcontext()
     with reads_recorded(), graph.recording(trace), graph.grad_mode(recorded):
         try:
             with Locks.tracing:
@@ -267,7 +274,8 @@ def _traced(
                 if id(handle) not in trace.slots:
                     trace.lift(handle, position)
             args, kwargs = rebuild(list(arguments))
-            result = function(*args, **kwargs)
+            with watching:
+                result = function(*args, **kwargs)
         finally:
             try:
                 _put_back(trace, outer)

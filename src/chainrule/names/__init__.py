@@ -138,8 +138,16 @@ class Missing:
         raise no_attribute(self.room, owner if instance is None else instance, self.name)
 
 
+replaced: list[Callable[[], None]] = []  # whom to tell that a class of ours has been given something
+
+
 class Named(type):
     """The type of classes with `Missing` names, of which ``dir`` and ``help`` do not speak."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        for tell in replaced:
+            tell()
 
     def __dir__(cls) -> list[str]:
         spaces = [vars(base) for base in cls.__mro__]
