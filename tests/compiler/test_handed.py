@@ -29,6 +29,7 @@ def test_a_change_is_seen(name):
     compiled = cr.compile(f)
     with contextlib.closing(changes), warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy, about changes that are made here
         last = f(x).tolist()
         assert compiled(x).tolist() == last
         for _ in changes:

@@ -492,5 +492,6 @@ def _first_name(function: Any) -> str:
     return code.co_varnames[0] if code is not None and code.co_argcount else "self"
 
 
-def _foreign(module: str | None) -> bool:
-    return (module or "").partition(".")[0] in FOREIGN
+def _foreign(module: Any) -> bool:
+    """Is it not for us to read? Code of an extension may have anything for a name."""
+    return not isinstance(module, (str, type(None))) or (module or "").partition(".")[0] in FOREIGN
