@@ -38,8 +38,11 @@ CPUS: dict[str, tuple[str, dict[str, bool]]] = {
 
 # The rooms above this one: they decide what is computed, which is in a program's description, not how it is written.
 ABOVE = frozenset(
-    {"__main__.py", "cli", "explain", "interop", "callbacks", "sklearn", "training", "nn", "optim", "data", "utils"}
-)
+    {
+        "__main__.py", "cli", "explain", "interop", "callbacks", "sklearn", "onnx", "deploy", "training", "nn", "optim", "data",
+        "utils",
+    }
+)  # fmt: skip
 
 
 @lru_cache(maxsize=1)
