@@ -9,7 +9,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.callbacks import Callback, EarlyStopping
-from chainrule.errors import SettingError, UnknownNameError
+from chainrule.errors import DataError, SettingError, UnknownNameError
 from chainrule.training import Trainer
 
 metrics = pytest.importorskip("sklearn.metrics")
@@ -263,3 +263,55 @@ def test_a_binary_measure_of_three_classes_is_refused():
         measured(rows(10, 3), np.arange(10) % 3, F.multi_margin_loss, ["log_loss"])
     with pytest.raises(UnknownNameError):
         measured(rows(10, 1), rows(10, 1), F.mse_loss, ["top_0_accuracy"])
+
+
+# -- which class was taken for which ------------------------------------------------------------------------
+
+
+def of(loss, **options):
+    model = nn.Sequential(nn.Identity())
+    return Trainer(model, loss, optim.SGD([nn.Parameter(cr.ones(()))], lr=0.0), **options)
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_the_confusion_matrix_is_scikit_learn_s(weighed):
+    outputs, y = rows(101, 5), rng.integers(0, 4, 101)  # nothing is of class 4
+    weight = rng.random(101) if weighed else None
+    found = of(F.cross_entropy).confusion_matrix(outputs, y, batch_size=7, sample_weight=weight)
+    expected = metrics.confusion_matrix(y, outputs.argmax(1), labels=range(5), sample_weight=weight)
+    assert found.shape == (5, 5)
+    assert found.dtype == (np.float64 if weighed else np.int64)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    hot = np.eye(5, dtype=np.float32)[y]
+    np.testing.assert_array_equal(of(F.cross_entropy).confusion_matrix(outputs, hot, sample_weight=weight), found)
+
+
+@pytest.mark.parametrize("shape", [(60,), (60, 1), (20, 3)])
+def test_the_confusion_matrix_of_yes_or_no(shape):
+    outputs, y = rng.standard_normal(shape).astype(np.float32), rng.integers(0, 2, shape)
+    found = of(F.binary_cross_entropy_with_logits).confusion_matrix(outputs, y)
+    np.testing.assert_array_equal(found, metrics.confusion_matrix(y.ravel(), outputs.ravel() > 0))
+
+
+def test_labels_that_the_loss_ignores_and_classes_at_places():
+    outputs = rng.standard_normal((30, 3, 4)).astype(np.float32)
+    y, weight = rng.integers(0, 3, (30, 4)), rng.random(30)
+    y[rng.random(y.shape) < 0.3] = -100
+    counted = y != -100
+    for each in (None, weight):
+        found = of(F.cross_entropy).confusion_matrix(outputs, y, sample_weight=each)
+        spread = None if each is None else np.repeat(each, 4).reshape(30, 4)[counted]
+        expected = metrics.confusion_matrix(y[counted], outputs.argmax(1)[counted], sample_weight=spread)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_what_has_no_confusion_matrix_is_refused():
+    outputs = rows(10, 3)
+    with pytest.raises(SettingError, match="^confusion_matrix: under mse_loss the outputs are values and no classes. "):
+        of(F.mse_loss).confusion_matrix(outputs, outputs)
+    shares = softmax(outputs)
+    text = "confusion_matrix: y must say one class for each row, got probabilities of shape (10, 3). Pass the classes."
+    for loss in (F.cross_entropy, F.binary_cross_entropy_with_logits):
+        with pytest.raises(DataError) as caught:
+            of(loss).confusion_matrix(outputs, shares)
+        assert str(caught.value) == text

@@ -15,11 +15,12 @@ from chainrule.data.checks import check_batch_size, counter
 from chainrule.errors import DataError, SettingError
 from chainrule.names import renamed_keywords
 from chainrule.nn import Module, loss_by_name
-from chainrule.nn.meaning import VALUES, Meaning, name_of
+from chainrule.nn.meaning import VALUES, Meaning, name_of, option_of
 from chainrule.optim import Optimizer, by_name
 from chainrule.training import resuming, saved, several, steps
 from chainrule.training.callbacks import Callback, Checkpoint, EpochFunction, as_callbacks, begin, riders
 from chainrule.training.checked import Checked
+from chainrule.training.exact import confusion_matrix
 from chainrule.training.explained import Explained
 from chainrule.training.fitting import Fitting
 from chainrule.training.history import History
@@ -435,6 +436,34 @@ class Trainer(Explained):
         """
         found = self._classifying("predict_classes").classes(self.predict(X, batch_size))
         return found.reshape(len(found)) if found.size == len(found) else found
+
+    @renamed_keywords(MEASURE)
+    def confusion_matrix(self, X: object, y: object, batch_size: int = 256, sample_weight: object = None) -> Array:
+        """How many rows of class i (first axis) were said to be of class j (second axis), as scikit-learn's function of the name.
+
+        Args:
+            X, y: as for `fit`; every target is one class.
+            batch_size: rows a native call works on at once.
+            sample_weight: how much each row counts.
+
+        Returns:
+            (C, C), int64; float64 with weights. Two classes, no and yes, for answers to yes-or-no questions.
+
+        Raises:
+            SettingError: the outputs are values, or it is not known what they mean.
+            DataError, ShapeError: as `fit`; or a target is a probability.
+
+        Example:
+            >>> import chainrule as cr
+            >>> trainer = cr.Trainer(cr.nn.Identity(), "cross_entropy", cr.optim.SGD([cr.ones(1)], lr=0.1))
+            >>> trainer.confusion_matrix([[2.0, 1.0], [1.0, 2.0], [0.0, 3.0]], [0, 0, 1]).tolist()
+            [[1, 1], [0, 1]]
+        """
+        meaning = self._classifying("confusion_matrix")
+        rows = self.checked.rows(X, y, "confusion_matrix", sample_weight)
+        weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+        output = self.predict(X, batch_size)
+        return confusion_matrix(meaning, output, rows.y, weight, option_of(self.loss, "ignore_index"))
 
     def _classifying(self, asker: str) -> Meaning:
         meaning = told(self.loss, self.meaning, asker)

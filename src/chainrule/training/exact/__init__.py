@@ -6,11 +6,12 @@ and of which the measure follows at the end; or, where the rows have to be put i
 
 from chainrule.training.exact.base import Exact, Ranked, is_exact, is_ranked, statistics_of
 from chainrule.training.exact.classes import ClassCounts, TopK
+from chainrule.training.exact.confusion import confusion_matrix
 from chainrule.training.exact.probabilities import Brier, LogLoss
 from chainrule.training.exact.ranks import AveragePrecision, RocAuc
 from chainrule.training.exact.values import Errors
 
 __all__ = [
-    "AveragePrecision", "Brier", "ClassCounts", "Errors", "Exact", "LogLoss", "Ranked", "RocAuc", "TopK", "is_exact", "is_ranked",
-    "statistics_of",
+    "AveragePrecision", "Brier", "ClassCounts", "Errors", "Exact", "LogLoss", "Ranked", "RocAuc", "TopK", "confusion_matrix", "is_exact",
+    "is_ranked", "statistics_of",
 ]  # fmt: skip
