@@ -12,7 +12,7 @@ from tests.optional import torch
 
 import chainrule as cr
 from chainrule.data import Cursor, Source, as_source, check_fingerprint
-from chainrule.data.windows.ahead import read_ahead
+from chainrule.data.windows.ahead import ReadAhead
 from chainrule.errors import DataError, UnknownNameError
 from chainrule.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
@@ -296,8 +296,7 @@ def test_streams(name):
     for number in (0, 5, 21, 32):
         other = as_source(STREAMS[name](), buffer=SMALL)
         assert alike(epoch[number + 1 :], stream_batches(other, epoch[number][1]))
-    assert source.rows is None
-    assert source.batch_size == (30 if "loader" in name else None)
+    assert (source.rows, source.batch_size) == ((ROWS, 30) if "loader" in name else (None, None))
 
 
 def test_a_shuffled_loader_has_an_order_by_seed_and_epoch():
@@ -349,6 +348,61 @@ def test_a_stream_of_many_batches_is_cut_into_windows():
     assert [w.last for w in source.windows()] == [False, False, False, True]
 
 
+@pytest.mark.parametrize("size", [7, 24, 30, 64, 1000])
+def test_the_rows_of_a_stream_are_cut_anew(size):
+    source = as_source(lambda: in_batches(), buffer=SMALL)
+    windows = list(source.windows(seed=3, batch_size=size))
+    assert len({w.rows for w in windows[:-1]}) <= 1
+    assert all(w.rows % size == 0 for w in windows[:-1])
+    assert [w.last for w in windows] == [False] * (len(windows) - 1) + [True]
+    epoch, done = batches(source, batch_size=size), 0
+    for (x, y), cursor in epoch:
+        assert np.array_equal(y, Y[done : done + size])
+        assert np.array_equal(x, X[y])
+        done += len(y)
+        assert done == ROWS or source.cursor_at(0, done, size) == cursor
+    assert done == ROWS
+    for number in {0, len(epoch) // 2, len(epoch) - 2} - {-1}:
+        if number < len(epoch) - 1:
+            assert alike(epoch[number + 1 :], batches(source, epoch[number][1], batch_size=size))
+
+
+def test_batches_of_several_sizes_are_rows_in_a_row():
+    sizes = [3, 3, 2, 5, 5, 1, 1]
+    rows = np.split(np.arange(20.0), np.cumsum(sizes)[:-1])
+    found = [b.tolist() for w in as_source(lambda: iter(rows)).windows(batch_size=8) for b, _ in w.batches()]
+    assert found == [list(range(8)), list(range(8, 16)), list(range(16, 20))]
+
+
+def endless(start=0):
+    while True:
+        yield np.arange(start, start + 10.0)
+        start += 10
+
+
+@pytest.mark.parametrize("size", [10, 4, 15])
+def test_epochs_of_an_endless_stream(size):
+    def epoch(source, number):
+        return [b.tolist() for w in source.windows(Cursor(number), batch_size=size) for b, _ in w.batches()]
+
+    once = as_source(endless()).epochs_of(3 * size)
+    again = as_source(lambda: endless()).epochs_of(3 * size)
+    assert (once.rows, again.rows) == (3 * size, 3 * size)
+    expected = np.arange(6.0 * size).reshape(6, size).tolist()
+    once.head(2)
+    assert epoch(once, 0) == epoch(again, 0) == epoch(again, 1) == expected[:3]
+    assert epoch(once, 1) == expected[3:]
+    assert epoch(as_source(endless()).epochs_of(3 * size), 1) == expected[3:]
+    with pytest.raises(DataError, match=rf"a generator gives its batches once, and has given {6 * size} rows"):
+        epoch(once, 0)
+
+
+def test_a_stream_that_ends_too_early():
+    source = as_source(lambda: in_batches()).epochs_of(1010)
+    with pytest.raises(DataError, match=r"ended 10 rows before the end of epoch 1, which was to have 1010"):
+        list(source.windows(batch_size=10))
+
+
 # -- reading ahead ---------------------------------------------------------------------------------
 
 
@@ -359,7 +413,7 @@ def test_the_next_job_runs_while_a_result_is_used():
         started[number].set()
         return number
 
-    results = read_ahead([lambda n=n: job(n) for n in range(4)])
+    results = ReadAhead([lambda n=n: job(n) for n in range(4)])
     for number in range(4):
         assert next(results) == number
         assert number == 3 or started[number + 1].wait(5)
@@ -371,7 +425,7 @@ def test_an_error_comes_where_its_window_would():
     def fail():
         raise OSError("no more")
 
-    results = read_ahead([lambda: 1, lambda: 2, fail, lambda: 4])
+    results = ReadAhead([lambda: 1, lambda: 2, fail, lambda: 4])
     assert [next(results), next(results)] == [1, 2]
     with pytest.raises(OSError, match="no more"):
         next(results)
@@ -469,7 +523,7 @@ REFUSED = {
     "must hold files named *.parquet, got none": lambda path: as_source(path),
     "cannot be read as Parquet": lambda path: pytest.importorskip("pyarrow") and as_source(write(path / "a.parquet", b"PAR1 no")),
     "must be arrays, a frame, a file, a dataset, a loader or an iterable of batches, got int": lambda _: as_source(7),
-    "leave out batch_size and shuffle": lambda _: as_source(lambda: in_batches()).windows(batch_size=8),
+    "the order is that of the function that was given: leave out shuffle": lambda _: as_source(lambda: in_batches()).windows(shuffle=True),
     "batch_size must be a positive integer, got 0": lambda _: as_source(X).windows(batch_size=0),
     "there is no row 0 of window 5 in 1 windows of 1000 rows": lambda _: as_source(X).windows(Cursor(0, 5)),
     "there is no row 1000 of window 0": lambda _: as_source(X).windows(Cursor(0, 0, 1000)),

@@ -74,7 +74,7 @@ def _array(column: Any, which: Column) -> Array:
 class TableStore:
     """An Arrow table in memory (or mapped from a file): its columns become arrays a window at a time."""
 
-    ahead = True
+    ahead = fixed = True
 
     def __init__(self, table: Any, choose: Choose, buffer: int) -> None:
         self.columns = choose(columns_of(table.schema))
@@ -103,7 +103,7 @@ class ParquetStore:
     A row group is read whole where it fits into a window, and otherwise batch by batch, as far as a window needs it.
     """
 
-    ahead = True
+    ahead = fixed = True
 
     def __init__(self, files: Sequence[Path], choose: Choose, buffer: int, who: str) -> None:
         self.arrow, self.files, self.buffer, self.who = pyarrow(who), [str(file) for file in files], buffer, who

@@ -183,7 +183,7 @@ def _of_series(series: Any) -> Array:
 class HuggingFaceStore:
     """A Hugging Face dataset: it gives any rows as NumPy arrays by name."""
 
-    ahead = True
+    ahead = fixed = True
 
     def __init__(self, dataset: Any, choose: Callable[..., Columns], buffer: int) -> None:
         self.dataset = dataset.with_format("numpy")

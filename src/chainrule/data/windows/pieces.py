@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.autodiff.trees import leaves, mapped
 from chainrule.data.checks import check_batch_size, counter
-from chainrule.data.windows.ahead import read_ahead
+from chainrule.data.windows.ahead import ReadAhead
 from chainrule.data.windows.fingerprint import digest, sampled
 from chainrule.data.windows.plan import START, Cursor, Part, Plan
 from chainrule.data.windows.source import BUFFER
@@ -29,11 +29,14 @@ class Store(Protocol):
         pieces: the rows of each stretch that is read as a whole.
         row_bytes: of a row in memory; None for rows that are in memory already, so that one window is all of them.
         ahead: may another thread read it?
+        fixed: does it give the same rows whenever it is asked, as files do, and not as a dataset may that runs code of the
+            user's?
     """
 
     pieces: Sequence[int]
     row_bytes: float | None
     ahead: bool
+    fixed: bool
 
     def read(self, parts: Sequence[Part]) -> Any:
         """The rows of these parts, one part after the other."""
@@ -70,7 +73,7 @@ class PieceSource:
         self._check_start(start, plan)
         jobs = [partial(self._window, plan, number, start, batch) for number in range(start.window, plan.windows)]
         if self.store.ahead and len(jobs) > 1:
-            return read_ahead(jobs)
+            return ReadAhead(jobs)
         return (job() for job in jobs)
 
     def cursor_at(self, epoch: int, row: int, batch_size: int = BATCH) -> Cursor:
@@ -112,6 +115,12 @@ class PieceSource:
                 )
         return arrays
 
+    def whole(self) -> Any | None:
+        """All rows, where they are one window and every epoch has the same; else None."""
+        rows, per_row = sum(self.store.pieces), self.store.row_bytes
+        fits = per_row is None or rows * per_row <= self.buffer
+        return self.head(rows) if fits and self.store.fixed and self.transform is None else None
+
     def head(self, rows: int) -> Any:
         """See `Source`."""
         plan = Plan(self.store.pieces, min(rows, sum(self.store.pieces)), 0, 0, shuffle=False)
@@ -135,6 +144,8 @@ def joined(parts: Sequence[Any]) -> Any:
 
 class ArrayStore:
     """A tree of arrays: in memory, where all of it is one window; or mapped from files, or read by slices (HDF5, Zarr)."""
+
+    fixed = True
 
     def __init__(self, arrays: Any, buffer: int, who: str) -> None:
         self.arrays = arrays
@@ -206,7 +217,7 @@ class RowStore:
     They are read in the thread of whoever asks: the dataset may draw from random generators of the process.
     """
 
-    ahead = False
+    ahead = fixed = False
 
     def __init__(self, dataset: Any, buffer: int, who: str) -> None:
         self.dataset, self.who = dataset, who

@@ -36,12 +36,16 @@ class Source(Protocol):
             start: where to begin; `Window.after` gives it for any row.
             seed: integer in ``[0, 2**64)``.
             batch_size: rows of a batch (default: 64). A window is whole batches, but for the end of the epoch.
-            shuffle: visit pieces and rows in a random order (default: yes). A source with an order or batches of its own
-                (a loader, a generator) takes neither.
+                A stream (a loader, a generator) has batches of its own; with a batch size, its rows are cut anew.
+            shuffle: visit pieces and rows in a random order (default: yes). A stream has an order of its own, and cannot be
+                asked for another.
 
         Raises:
             DataError: the data cannot be read, or changed meanwhile.
         """
+
+    def cursor_at(self, epoch: int, row: int, batch_size: int) -> Cursor:
+        """Where the reading of `windows` with this batch size stands once so many rows of an epoch are done."""
 
     def head(self, rows: int) -> Any:
         """The first rows (at most so many, at least one), for a look at what they are."""

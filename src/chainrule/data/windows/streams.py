@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.autodiff.trees import aligned, leaves, mapped, outline
-from chainrule.data.checks import counter
+from chainrule.data.checks import check_batch_size, counter
 from chainrule.data.windows.fingerprint import digest
 from chainrule.data.windows.pieces import joined, plain, same_rows
 from chainrule.data.windows.plan import START, STRIDE, Cursor
@@ -31,6 +32,10 @@ class StreamSource:
 
     Args:
         stream: an iterable; or a function of nothing, or of the number of the epoch, that gives one for each epoch.
+
+    Attributes:
+        rows: of an epoch: as a loader says it, or as `epochs_of` did.
+        once: it is an iterator, whose batches come once.
     """
 
     def __init__(
@@ -40,22 +45,65 @@ class StreamSource:
         self.once = isinstance(stream, Iterator)
         self.peeked: list[Any] = []  # batches of an iterator that `head` took and no window has given yet
         self.used = False
-        self.rows: int | None = None
         size = getattr(stream, "batch_size", None)
         self.batch_size: int | None = size if isinstance(size, int) else None
+        self.rows: int | None = _rows_of(stream, self.batch_size)
+        self._limit: int | None = None  # rows of an epoch, where the stream does not end there
+        self._given = 0  # rows that an iterator has given, where it has no epochs of its own
+        self._row_bytes: float | None = None
 
     def windows(
         self, start: Cursor = START, seed: int = 0, *, batch_size: int | None = None, shuffle: bool | None = None
     ) -> Iterator[Window]:
         """See `Source`."""
-        if batch_size is not None or shuffle:
+        if shuffle:
             raise DataError(
-                f"{self.who}: batches and their order are those of the {type(self.stream).__name__} that was given: leave "
-                f"out batch_size and shuffle, and choose them there."
+                f"{self.who}: the order is that of the {type(self.stream).__name__} that was given: leave out shuffle, and "
+                f"choose it there."
             )
         start = Cursor(*start)
         key = (counter("seed", seed) + counter("epoch", start.epoch) * STRIDE) % 2**64
-        return self._windows(start, self._batches(start.epoch, Generator(key - 2**64 if key >= 2**63 else key)))
+        batches = self._batches(start.epoch, Generator(key - 2**64 if key >= 2**63 else key))
+        if batch_size is None:
+            return self._windows(start, batches)
+        return self._even_windows(start, check_batch_size(batch_size, self.who), batches)
+
+    def epochs_of(self, rows: int) -> StreamSource:
+        """The same stream in epochs of so many rows: a function's or loader's first, an iterator's next ones."""
+        found = copy.copy(self)
+        found.rows = found._limit = rows
+        return found
+
+    def cursor_at(self, epoch: int, row: int, batch_size: int) -> Cursor:
+        """See `Source`."""
+        if self.rows is not None and row >= self.rows:
+            return Cursor(epoch + 1)
+        if self._row_bytes is None:
+            self.head(1)
+        return Cursor(epoch, *divmod(row, self._window_rows(check_batch_size(batch_size, self.who))))
+
+    def _window_rows(self, batch: int) -> int:
+        return max(1, min(MOST, int(self.buffer / max(self._row_bytes or 1.0, 1.0)) // batch)) * batch
+
+    def _even_windows(self, start: Cursor, batch: int, batches: Iterator[Any]) -> Iterator[Window]:
+        """Windows of one number of rows, however many a batch of the stream has; the last has what is left."""
+        for number, (parts, last) in enumerate(self._even(batch, batches)):
+            if number >= start.window:
+                cursor = Cursor(start.epoch, number, start.row * (number == start.window))
+                yield self._window(parts, cursor, last, batch)
+
+    def _even(self, batch: int, batches: Iterator[Any]) -> Iterator[tuple[list[Any], bool]]:
+        held: list[Any] = []
+        rows = 0
+        for given in batches:
+            self._check_alike(held, given)
+            held, rows = [*held, given], rows + same_rows(given, self.who)
+            while rows > (size := self._window_rows(batch)):  # one row more, so that this is not the last window
+                found, held = _divided(held, size)
+                rows -= size
+                yield found, False
+        if held:
+            yield held, True
 
     def _windows(self, start: Cursor, batches: Iterator[Any]) -> Iterator[Window]:
         groups = self._groups(batches)
@@ -65,13 +113,12 @@ class StreamSource:
                 break
             group, ahead = ahead, next(groups, None)
             if number >= start.window:
-                yield self._window(
-                    group, Cursor(start.epoch, number, start.row * (number == start.window)), ahead is None
-                )
+                cursor = Cursor(start.epoch, number, start.row * (number == start.window))
+                yield self._window(group, cursor, ahead is None, same_rows(group[0], self.who))
                 group = []
 
-    def _window(self, group: list[Any], cursor: Cursor, last: bool) -> Window:
-        size, arrays = same_rows(group[0], self.who), joined(group)
+    def _window(self, group: list[Any], cursor: Cursor, last: bool, size: int) -> Window:
+        arrays = joined(group)
         rows = same_rows(arrays, self.who)
         if not 0 <= cursor.row < rows:
             raise DataError(
@@ -112,14 +159,41 @@ class StreamSource:
         """The batches of an epoch as trees of arrays."""
         with drawing_from(generator):
             batches = iter(self._stream(epoch))
-        while True:
+        left = self._limit
+        while left is None or left > 0:
             with drawing_from(generator):
                 batch = next(batches, self)
             if batch is self:
+                if left is not None:
+                    raise DataError(
+                        f"{self.who}: the {type(self.stream).__name__} ended {left} rows before the end of epoch {epoch + 1}, "
+                        f"which was to have {self._limit}. Ask for fewer steps_per_epoch."
+                    )
                 return
-            yield mapped(np.array, plain(batch, self.who))  # a copy: the stream may fill the same arrays again
+            found = mapped(np.array, plain(batch, self.who))  # a copy: the stream may fill the same arrays again
+            if left is not None:
+                found = self._of_epoch(found, left)
+                left -= same_rows(found, self.who)
+            self._measure(found)
+            yield found
+
+    def _of_epoch(self, batch: Any, left: int) -> Any:
+        """What of a batch is of this epoch; the rest of one from an iterator is of the next."""
+        rows = same_rows(batch, self.who)
+        if rows > left:
+            (batch,), rest = _divided([batch], left)
+            self.peeked = rest if self.once else []
+        self._given += min(rows, left)
+        return batch
+
+    def _measure(self, batch: Any) -> None:
+        rows = same_rows(batch, self.who)
+        if self._row_bytes is None and rows:
+            self._row_bytes = sum(array.nbytes for array in leaves(batch)) / rows
 
     def _stream(self, epoch: int) -> Iterable[Any]:
+        if self.once and self._limit is not None:
+            return self._going_on(epoch * self._limit)
         if self.once:
             if self.used:
                 raise DataError(
@@ -133,6 +207,26 @@ class StreamSource:
             return self.stream(epoch) if _takes_epoch(self.stream) else self.stream()  # type: ignore[no-any-return]
         return self.stream  # type: ignore[no-any-return]
 
+    def _going_on(self, row: int) -> Iterator[Any]:
+        """An iterator's batches from a row on, counted from its first; those before are thrown away."""
+        if row < self._given:
+            raise DataError(
+                f"{self.who}: a {type(self.stream).__name__} gives its batches once, and has given {self._given} rows; those "
+                f"from row {row} on are asked for. Give a function that makes one: as_source(lambda: batches())."
+            )
+        while True:
+            batch = self.peeked.pop(0) if self.peeked else next(self.stream, self)
+            if batch is self:
+                return
+            missing = row - self._given
+            if missing <= 0:
+                yield batch
+                continue
+            batch = mapped(np.array, plain(batch, self.who))
+            if same_rows(batch, self.who) > missing:
+                self.peeked = _divided([batch], missing)[1]
+            self._given += min(missing, same_rows(batch, self.who))
+
     def head(self, rows: int) -> Any:
         """The first batch, at most so many rows of it."""
         if self.once:
@@ -143,7 +237,7 @@ class StreamSource:
             found = list(itertools.islice(self._batches(0, Generator(0)), 1))
         if not found:
             raise DataError(f"{self.who}: there must be at least one batch, got none. Check what makes them.")
-        same_rows(found[0], self.who)
+        self._measure(found[0])
         first = mapped(lambda array: array[:rows], found[0])
         return self.transform(first) if self.transform else first
 
@@ -151,6 +245,28 @@ class StreamSource:
         """Of what is known without asking for batches: what kind of stream it is, and its length."""
         length = len(self.stream) if hasattr(self.stream, "__len__") else None
         return digest(type(self.stream).__name__, length, self.batch_size, self.buffer)
+
+
+def _divided(batches: list[Any], rows: int) -> tuple[list[Any], list[Any]]:
+    """The first so many rows of some batches, and what is left of them."""
+    for number, batch in enumerate(batches):
+        count = len(leaves(batch)[0])
+        if rows < count:
+            first, rest = (mapped(lambda array, part=part: array[part], batch) for part in (slice(rows), slice(rows, None)))  # type: ignore[misc]
+            return [*batches[:number], *([first] if rows else [])], [rest, *batches[number + 1 :]]
+        rows -= count
+    return batches, []
+
+
+def _rows_of(stream: Any, batch_size: int | None) -> int | None:
+    """How many rows a loader gives, where its sampler tells."""
+    if batch_size is None or not hasattr(stream, "collate_fn"):
+        return None
+    try:
+        rows = len(stream.sampler)
+    except (AttributeError, TypeError):  # a dataset that is iterated over
+        return None
+    return rows // batch_size * batch_size if getattr(stream, "drop_last", False) else rows
 
 
 def _takes_epoch(function: Callable[..., Any]) -> bool:
