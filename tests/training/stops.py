@@ -4,16 +4,20 @@
 
 What a trial's seed decides: the optimizer, the schedules (by epoch, by step, both), clipping, dropout, a loss with
 parameters and buffers, validation, callbacks that freeze, anneal, switch modes, draw and leave gradients behind, early
-stopping with the best weights restored, averaged weights, frozen layers, exact metrics, whether it is recorded, and the moment of the stop.
+stopping with the best weights restored, averaged weights, frozen layers, exact metrics, whether the rows are arrays, files read by windows or a
+stream, whether it is recorded, and the moment of the stop.
 """
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import errno
+import functools
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,11 +155,62 @@ def make(seed):
         callbacks.insert(dice.randrange(len(callbacks) + 1), EMA(dice.choice([0.5, 0.9])))
     if not chosen and dice.random() < 0.4:
         callbacks.append(Freeze(dice.choice(["0", "3.bias"]), until=dice.randrange(1, 7)))
-    return trainer, callbacks, {"validation_data": held_out, "drop_last": dice.random() < 0.3}
+    given = {"validation_data": held_out, "drop_last": dice.random() < 0.3}
+    source = dice.choice([None, None, mapped, files, stream])
+    if source is stream and dice.random() < 0.5:
+        given["steps_per_epoch"] = 7
+    return trainer, callbacks, {"source": source, **given}
+
+
+@functools.cache
+def folder():
+    """Where the rows lie as files: written once, for this process and those that it starts."""
+    if "CHAINRULE_STOPS" not in os.environ:
+        os.environ["CHAINRULE_STOPS"] = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, os.environ["CHAINRULE_STOPS"], ignore_errors=True)
+        np.save(f"{os.environ['CHAINRULE_STOPS']}/x.npy", X)
+        np.save(f"{os.environ['CHAINRULE_STOPS']}/y.npy", y)
+        with suppress(ImportError):
+            write_parquet(Path(os.environ["CHAINRULE_STOPS"]))
+    return Path(os.environ["CHAINRULE_STOPS"])
+
+
+def write_parquet(path):
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    table = pa.table({**{f"x{i}": X[:, i] for i in range(6)}, "y": y})
+    for number in range(2):
+        parquet.write_table(table.slice(75 * number, 75), path / f"{number}.parquet", row_group_size=20)
+
+
+def mapped():
+    """Windows of 48 rows, from memory maps."""
+    return cr.data.as_source(tuple(np.load(folder() / name, mmap_mode="r") for name in ("x.npy", "y.npy")), buffer=1600)
+
+
+def files():
+    """The same from Parquet files, where they can be read."""
+    if not list(folder().glob("*.parquet")):
+        return mapped()
+    return cr.data.as_source(folder(), target="y", buffer=1600)
+
+
+def stream():
+    """A function that gives batches of several sizes, of two windows."""
+
+    def batches(epoch):
+        order = np.random.default_rng(epoch).permutation(len(X))
+        return ((X[part], y[part]) for part in np.split(order, [20, 40, 90]))
+
+    return cr.data.as_source(batches, buffer=3000)
 
 
 def fit(trainer, callbacks, given, **options):
-    return trainer.fit(X, y, EPOCHS, SIZE, seed=3, progress=False, callbacks=callbacks, **given, **options)
+    options = {**given, **options}
+    source = options.pop("source")
+    rows = {"X": X, "y": y} if source is None else {"X": source()}
+    return trainer.fit(**rows, epochs=EPOCHS, batch_size=SIZE, seed=3, progress=False, callbacks=callbacks, **options)
 
 
 def bits(trainer):
@@ -174,6 +229,7 @@ def bits(trainer):
 def spared(path, seed, kind, share, recorded, during=lambda function: function()):
     """Train until the stop; then save, where the process lives on."""
     trainer, callbacks, given = made(path, seed, kind, share)
+    recorded = recorded and given["source"] is None
     trainer.save(path)
     try:
         during(lambda: fit(trainer, callbacks, given, record=path.parent / "run" if recorded else False))
@@ -273,6 +329,7 @@ def whole(seed):
 def resumed(path, seed, kind, recorded):
     """The training that the stopped one left, to its end, and where it is recorded, replayed in two places."""
     trainer, callbacks, given = made(path, seed, kind)
+    recorded = recorded and given["source"] is None
     trainer.load(path)
     resume = trainer.position is not None
     if not resume:  # it had not begun

@@ -140,7 +140,6 @@ def test_what_is_pytorchs_is_called_pytorchs():
 
 
 KEYWORDS = {
-    "fit: there is no keyword 'steps_per_epoch'. An epoch is every row once: use batch_size, or fewer rows.": "steps_per_epoch",
     "fit: there is no keyword 'sample_weights'. Use sample_weight.": "sample_weights",
     "fit: there is no keyword 'validation_freq'. Validation data are measured after every epoch: leave it out.": "validation_freq",
     "fit: there is no keyword 'initial_epoch'. Use resume=True, which goes on where the training stands.": "initial_epoch",

@@ -83,9 +83,9 @@ class Checked:
 
     def rows(
         self, X: object, y: object, who: str, sample_weight: object = None, class_weight: Classes | None = None,
-        names: tuple[str, str] = ("X", "y"),
+        names: tuple[str, str] = ("X", "y"), some: bool = True,
     ) -> Rows:  # fmt: skip
-        """X and y with the weights of their rows in the loss.
+        """X and y with the weights of their rows in the loss; `some`: one of the weights at least must be above 0.
 
         Raises:
             DataError, ShapeError, DtypeError, SettingError: they cannot be trained on.
@@ -104,7 +104,7 @@ class Checked:
             return Rows(x_array, y_array)
         session, count = self.session, several.count_of(x_array)
         dtype = inputs.model_dtype(session.model).numpy
-        weight = weights(sample_weight, class_weight, count, y_array, session.loss, session.meaning, dtype, who)
+        weight = weights(sample_weight, class_weight, count, y_array, session.loss, session.meaning, dtype, who, some)
         return Rows(x_array, y_array, weight=weight)
 
     def alone(self, rows: Rows, cut: Cut, modes: Mapping[str, bool] | None = None) -> None:

@@ -33,6 +33,7 @@ from chainrule.training.stretch import Lap, Stretch, first
 
 if TYPE_CHECKING:
     from chainrule.training.trainer import Trainer
+    from chainrule.training.windowed import Windowed
 
 Array = np.ndarray[Any, Any]
 NUMBERS = 4 << 20  # bytes of row numbers in one stretch, at most: they should not push the training out of the cache
@@ -53,6 +54,8 @@ class Fitting:
         trainer: what callbacks are given.
         session: the training.
         training, validation: its compiled steps.
+        windows: of a training that reads its rows window by window.
+        held_out: measures the rows to validate on, where those are a source.
     """
 
     def __init__(
@@ -64,9 +67,12 @@ class Fitting:
         callbacks: list[Callback],
         shown: Silent,
         recorder: Recorder | None,
+        windows: Windowed | None = None,
+        held_out: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         self.trainer, self.session, self.callbacks, self.shown = trainer, session, callbacks, shown
         self.training, self.validation, self.recorder = training, validation, recorder
+        self.windows, self.held_out = windows, held_out
         self.passes = partial(self._passes, validation) if validation is not None else None
         self.interrupt = Interrupt()
         self.handles: list[Tensor] = []  # what steps change; only callbacks can add to them
@@ -74,7 +80,7 @@ class Fitting:
         self.orders: dict[int, Array] = {}
         # Callbacks and schedules have the floor after the last step of an epoch, and again when it has been validated.
         self.hearing = self._listening("on_epoch_end")
-        self.every_epoch = bool(self._listening("on_steps") or not session.schedules.ahead)
+        self.every_epoch = bool(self._listening("on_steps") or not session.schedules.ahead or held_out)
         self.watching = [c for c in callbacks if isinstance(c, Watching) and c.monitor is not None]
         self.stopped = False  # a callback asked for the end
         self.began = 0.0  # when the epoch under way did
@@ -108,6 +114,8 @@ class Fitting:
                 session.roll_back()
                 raise
             finally:
+                if self.windows is not None:
+                    self.windows.close()
                 self._end(error)
             self._tell("on_fit_end")
         return session.history
@@ -157,7 +165,8 @@ class Fitting:
         return Measures(self.session.metrics, self.training.feed.weight is not None, ranked)
 
     def _check_watching(self) -> None:
-        validated = self._measures(ranked=True).names if self.passes is not None else []
+        measured = self.passes is not None or self.held_out is not None
+        validated = self._measures(ranked=True).names if measured else []
         for callback in self.watching:
             if callback.monitor is not None:
                 callback.monitor.check([*self._measures().names, *(f"val_{name}" for name in validated)])
@@ -256,6 +265,8 @@ class Fitting:
 
     def _stretch(self, epochs: int) -> None:
         """Many steps without Python; afterwards everything is at a step boundary again."""
+        if self.windows is not None:
+            self.training = self.windows.reach(self.position, epochs, self.training)
         began = time.perf_counter()
         laps = self._plan(epochs)
         rates = self._rates(laps)
@@ -286,19 +297,22 @@ class Fitting:
         return state.values(self.handles)
 
     def _plan(self, epochs: int) -> list[Lap]:
-        """The laps of the next stretch: steps for about `SECONDS`; with callbacks, to the end of the epoch at most."""
+        """The laps of the next stretch: steps for about `SECONDS`; with callbacks, to the end of the epoch at most, and on a
+        source to the end of the window.
+        """
         position = self.position
         laps: list[Lap] = []
         left = float(min(self.training.chunk, max(1, NUMBERS // (8 * position.batch_size))))
         if any(grad is not None for _, grad, _ in self._standing.gradients):
             left = 1.0  # one that a callback left behind enters the next step, and only that
         epoch, start, weight = position.epoch, position.step, self._steps_a_pass()
+        end = position.steps if self.windows is None else self.windows.stop
         while epoch < epochs and left >= 1 and (not laps or left > weight):
-            stop, floor = min(position.steps, start + int(left)), self._floor(epoch)
+            stop, floor = min(end, start + int(left)), self._floor(epoch)
             laps.append(Lap(epoch, start, stop, floor))
             left -= laps[-1].length + weight
             epoch, start = epoch + 1, 0
-            if floor:
+            if floor or self.windows is not None:
                 break
         return laps
 
@@ -322,7 +336,7 @@ class Fitting:
         self, laps: Sequence[Lap], passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
         judged: bool = False,
     ) -> Stretch:  # fmt: skip
-        self.orders = self._orders([lap.epoch for lap in laps])
+        self.orders = self._orders([lap.epoch for lap in laps]) if self.windows is None else {}
         stretch = Stretch(self.training, laps, self.position.cut, self._order, passes, rates)
         stretch.judge = partial(self._judge_lap, stretch) if judged else None
         stretch.pass_weight = self._steps_a_pass()
@@ -338,7 +352,10 @@ class Fitting:
         orders = shuffled_orders(position.rows, position.seed, new[0], len(new)) if new else ()
         return {**found, **dict(zip(new, orders, strict=True))}
 
-    def _order(self, epoch: int) -> Array:
+    def _order(self, epoch: int) -> Any:
+        """The row numbers of an epoch in the order they are visited; on a source, in the window that is held."""
+        if self.windows is not None:
+            return self.windows
         if epoch not in self.orders:
             self.orders = self._orders([epoch])
         return self.orders[epoch]
@@ -443,6 +460,9 @@ class Fitting:
 
     def _validated(self) -> tuple[float, Mapping[str, float]]:
         """The moment, and the measures on the validation rows now."""
+        if self.held_out is not None:
+            measured = self.held_out()
+            return time.perf_counter(), measured
         passes = self.passes(1) if self.passes is not None else None
         if passes is not None:
             passes.once()

@@ -20,7 +20,6 @@ FIT: Final = {
     "random_state": "Use seed.",
     "eval_set": "Use validation_data=(X, y).",
     "lr": "The learning rate is the optimizer's.",
-    "steps_per_epoch": "An epoch is every row once: use batch_size, or fewer rows.",
     "sample_weights": "Use sample_weight.",
     "class_weights": "Use class_weight.",
     "validation_freq": "Validation data are measured after every epoch: leave it out.",

@@ -14,6 +14,7 @@ from chainrule.training.position import Position
 from chainrule.training.record import digest
 from chainrule.training.session import Rows, Session
 from chainrule.training.settings import begun, same_setting
+from chainrule.training.source_rows import SourceRows
 
 _INSTEAD = {
     "resume": "leave resume out to start a new training of these weights",
@@ -95,7 +96,10 @@ def newest(session: Session, folder: str | os.PathLike[str]) -> saved.Found | No
 
 def of_rows(rows: Rows) -> str:
     """A name for all that a training is given."""
-    return digest(*rows.arrays, *(rows.held_out.arrays if rows.held_out is not None else ()))
+    both = [rows] if rows.held_out is None else [rows, rows.held_out]
+    if any(isinstance(part, SourceRows) for part in both):
+        return " ".join(part.name() if isinstance(part, SourceRows) else digest(*part.arrays) for part in both)
+    return digest(*(array for part in both for array in part.arrays))
 
 
 def check(session: Session, found: saved.Found, position: Position, rows: Rows, folder: str) -> None:

@@ -89,6 +89,11 @@ class Rows:
     weight: Array | None = None
 
     @property
+    def window(self) -> int | None:
+        """How many rows these are of a source; None where they are all."""
+        return None
+
+    @property
     def parts(self) -> tuple[Any, ...]:
         """What is trained on: x, y and the weights where there are any."""
         return (self.x, self.y) if self.weight is None else (self.x, self.y, self.weight)
@@ -525,11 +530,18 @@ class Session:
 
     # ---------------------------------------------------------------- programs
 
-    def program(self, kind: str, x: Any, y: Any, weight: Array | None = None) -> steps.Program:
-        """The compiled step of this kind over these rows: "training", "recorded", "validation" or "evaluation"."""
-        known = self.programs.get(kind)
+    def program(
+        self, kind: str, x: Any, y: Any, weight: Array | None = None, window: int | None = None
+    ) -> steps.Program:
+        """The compiled step of this kind over these rows: "training", "recorded", "validation" or "evaluation".
+
+        Args:
+            window: how many rows there are, where they are a window of a source: those of other sizes have their own steps.
+        """
+        key = kind if window is None else f"{kind} of {window}"
+        known = self.programs.get(key)
         if known is None or not known.feed.take(x, y, weight):
-            self.programs[kind] = known = self._made(kind, steps.Feed(x, y, weight))
+            self.programs[key] = known = self._made(kind, steps.Feed(x, y, weight))
         return known
 
     def _made(self, kind: str, feed: steps.Feed) -> steps.Program:

@@ -275,16 +275,21 @@ class Passes:
         for steps, _, _ in self.parts:
             steps.stop()
 
-    def measures(self) -> list[dict[str, float]]:
-        """The measures of each pass over all rows, each batch weighted by its rows."""
+    def totals(self) -> tuple[Any, list[list[list[Array]]]]:
+        """Of what steps gave, the sums of each pass over all rows; and outputs and targets, by part and pass."""
         found = [(s.measured(), count, size) for s, count, size in self.parts]
         each = ((of.values.reshape(self.passes, count, -1), size) for of, count, size in found)
         # One batch after the other, so that one measure alone comes to the same bits.
-        means = sum(np.add.accumulate(values, axis=1)[:, -1] * size for values, size in each) / self.rows
-        kept = [[_of_passes(part, self.passes) for part in of.collected] for of, _, _ in found]
+        sums = sum(np.add.accumulate(values, axis=1)[:, -1] * size for values, size in each)
+        return sums, [[_of_passes(part, self.passes) for part in of.collected] for of, _, _ in found]
+
+    def measures(self) -> list[dict[str, float]]:
+        """The measures of each pass over all rows, each batch weighted by its rows."""
+        sums, kept = self.totals()
+        means = sums / self.rows
         named, widths = self._measures.named, self.program.widths
         return [
-            named(np.asarray(means)[i], widths, lambda i=i: _together([[part[i] for part in of] for of in kept]))  # type: ignore[misc]
+            named(np.asarray(means)[i], widths, lambda i=i: together([[part[i] for part in of] for of in kept]))  # type: ignore[misc]
             for i in range(self.passes)
         ]
 
@@ -304,7 +309,7 @@ class Passes:
     def _rows(self) -> tuple[Array, Array]:
         """Outputs and targets of the latest pass."""
         kept = [[_joined(part[-count:]) for part in steps.collected()] for steps, count, _ in self.parts]
-        return _together(kept)
+        return together(kept)
 
 
 def _of_passes(part: Array, passes: int) -> list[Array]:
@@ -316,7 +321,7 @@ def _joined(part: Array) -> Array:
     return part.reshape(-1, *part.shape[2:])
 
 
-def _together(parts: list[list[Array]]) -> tuple[Array, Array]:
+def together(parts: list[list[Array]]) -> tuple[Array, Array]:
     """Outputs and targets of whole and short batches."""
     outputs, targets = zip(*parts, strict=True)
     return np.concatenate(outputs), np.concatenate(targets)

@@ -17,7 +17,7 @@ from chainrule.names import renamed_keywords
 from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import VALUES, Meaning, name_of, option_of
 from chainrule.optim import Optimizer, by_name
-from chainrule.training import resuming, saved, several, steps
+from chainrule.training import given, resuming, saved, several, steps
 from chainrule.training.callbacks import Callback, Checkpoint, EpochFunction, as_callbacks, begin, riders
 from chainrule.training.checked import Checked
 from chainrule.training.exact import confusion_matrix
@@ -33,6 +33,7 @@ from chainrule.training.progress import Silent, report
 from chainrule.training.record import Recorder, describe
 from chainrule.training.scheduling import Given
 from chainrule.training.session import Rows, Session, check_module
+from chainrule.training.source_rows import BATCH, SourceRows
 from chainrule.training.weights import Classes
 
 Array = np.ndarray[Any, Any]
@@ -165,8 +166,8 @@ class Trainer(Explained):
         X: object,
         y: object = None,
         epochs: int = 10,
-        batch_size: int = 64,
-        validation_data: tuple[object, ...] | None = None,
+        batch_size: int | None = None,
+        validation_data: object = None,
         validation_split: float | None = None,
         seed: int = 0,
         shuffle: bool = True,
@@ -178,6 +179,7 @@ class Trainer(Explained):
         class_weight: Classes | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         drop_last: bool = False,
+        steps_per_epoch: int | None = None,
     ) -> History:
         """Train for `epochs` passes over the rows, and return what each measured.
 
@@ -187,12 +189,15 @@ class Trainer(Explained):
 
         Args:
             X: rows of features, shape (N, ...): floating values take the model's dtype, integers stay. Several arrays of
-                N rows as a tuple go to the model as ``model(*X)``, as a dict ``model(**X)``.
+                N rows as a tuple go to the model as ``model(*X)``, as a dict ``model(**X)``. Or what holds more than fits into
+                memory, read window by window: whatever `chainrule.data.as_source` takes (a Parquet file or folder, a loader, a
+                function that gives batches ...), or its source. A batch is then x, ``(x, y)`` or ``(x, y, weight)``.
             y: a target for each row: class numbers (N,) for losses over classes, values of the output's shape else.
-                Several as a tuple or dict; None where the loss is one of the outputs alone, ``loss(output)``.
+                Several as a tuple or dict; None where the loss is one of the outputs alone, ``loss(output)``. Of data with
+                named columns (files, tables, frames) the name of one, or a list of names.
             epochs: how many passes, 0 or more (with ``resume``, counted from the very first).
-            batch_size: rows a step; all of them where there are fewer.
-            validation_data: ``(X, y)`` to evaluate after each epoch, or ``(X, y, sample_weight)``.
+            batch_size: rows a step; all of them where there are fewer. Default: 64; of a stream, the size of its batches.
+            validation_data: ``(X, y)`` to evaluate after each epoch, or ``(X, y, sample_weight)``; or a source.
             validation_split: or a share of the rows to set aside for that.
             seed: of everything random: the rows' order, the validation split, and the training's own stream, which
                 dropout draws from. One seed gives one result, to the bit; ``cr.manual_seed``'s stream stays as it is.
@@ -212,6 +217,8 @@ class Trainer(Explained):
                 with the same bits. Rows that have changed meanwhile are refused.
             drop_last: leave the last batch of an epoch out where it has fewer rows than the others (PyTorch's DataLoader's
                 name). With shuffling, other rows are left out each epoch.
+            steps_per_epoch: how many batches of a stream (a generator, a function, a loader) are an epoch. A stream that does not
+                say how long it is, is gone through once to count its rows where this is None.
 
         Raises:
             DataError: data that cannot be trained on (empty, not finite, mismatched, labels out of range).
@@ -222,22 +229,24 @@ class Trainer(Explained):
         with self.session.held("fit", nested=False):
             return self._fit(
                 X, y, epochs, batch_size, validation_data, validation_split, seed, shuffle, progress, callbacks, resume,
-                record, sample_weight, class_weight, checkpoint, drop_last,
+                record, sample_weight, class_weight, checkpoint, drop_last, steps_per_epoch,
             )  # fmt: skip
 
     def _fit(
-        self, X: object, y: object, epochs: int, batch_size: int, validation_data: tuple[object, ...] | None,
+        self, X: object, y: object, epochs: int, batch_size: int | None, validation_data: object,
         validation_split: float | None, seed: int, shuffle: bool, progress: bool | IO[str] | Silent,
         callbacks: Callback | EpochFunction | Sequence[Callback | EpochFunction], resume: bool, record: bool | str | os.PathLike[str],
         sample_weight: object, class_weight: Classes | None, checkpoint: str | os.PathLike[str] | None,
-        drop_last: bool,
+        drop_last: bool, steps_per_epoch: int | None,
     ) -> History:  # fmt: skip
         session = self.session
         session.check()
         check_optimizer(session, "fit")
-        rows = self._data(X, y, sample_weight, class_weight, validation_data, validation_split, seed)
+        counter("seed", seed)
+        asked = given.Epochs(batch_size, steps_per_epoch, seed, bool(resume or checkpoint is not None), self._fed)
+        rows = self._data(X, y, asked, sample_weight, class_weight, validation_data, validation_split)
         held_out = rows.held_out
-        size = _batch_size(batch_size, rows.count, drop_last)
+        size = _batch_size(rows, batch_size, drop_last)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
         if record == "" or (not isinstance(record, (bool, str, os.PathLike)) and record is not None):
@@ -245,16 +254,20 @@ class Trainer(Explained):
                 f"fit: record must be True, False or the path of a folder, got {record!r}. Pass record=True to keep one in "
                 f"a temporary folder, or record='runs/mine'."
             )
+        if record and isinstance(rows, SourceRows):
+            raise SettingError(
+                "fit: record= keeps what brings back any step, which takes rows in memory, and X is read window by window. Leave "
+                "it out; checkpoint= goes on to the bit after any stop."
+            )
         shown, listening = report(progress), as_callbacks(callbacks)
-        counter("seed", seed)
         position = Position(rows.count, size, int(seed), bool(shuffle), drop_last=drop_last)
         if checkpoint is not None:
             listening.append(Checkpoint(checkpoint))
             resume = self._go_on(os.fspath(checkpoint), position, rows) or resume
         self.checked.alone(rows, position.cut, session.modes if resume else None)
-        training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight)
+        training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight, rows.window)
         validation = None
-        if held_out is not None:
+        if held_out is not None and held_out.window is None:
             validation = session.program("validation", held_out.x, held_out.y, held_out.weight)
         with session.beginning():
             self._begin(position, resume, rows)
@@ -265,7 +278,16 @@ class Trainer(Explained):
             session.listen(listening, riders(listening))
             self.recorder = self._recorder(record, rows, resume) if record else None
         session.rows = self._fed = rows
-        self._fitting = Fitting(self, session, training, validation, listening, shown, self.recorder)
+        self._fitting = Fitting(
+            self,
+            session,
+            training,
+            validation,
+            listening,
+            shown,
+            self.recorder,
+            *given.by_windows(session, self.checked, rows, position),
+        )
         try:
             return self._fitting.to(int(epochs))
         finally:
@@ -302,25 +324,29 @@ class Trainer(Explained):
             self._fitting.stopped = value
 
     def _data(
-        self, X: object, y: object, sample_weight: object, class_weight: Classes | None,
-        held_out: tuple[object, ...] | None, split: float | None, seed: int,
+        self, X: object, y: object, asked: given.Epochs, sample_weight: object, class_weight: Classes | None,
+        held_out: object, split: float | None,
     ) -> Rows:  # fmt: skip
         if held_out is not None and split is not None:
             raise SettingError("fit: validation_data and validation_split were both given. Leave one of them out.")
-        rows = self.checked.rows(X, y, "fit", sample_weight, class_weight)
+        rows = given.rows(self.checked, X, y, asked, sample_weight, class_weight)
         if split is not None:
-            return self._split(rows, split, seed)
+            return self._split(rows, split, asked.seed)
         if held_out is None:
             return rows
-        if not isinstance(held_out, (tuple, list)) or len(held_out) not in (2, 3):
-            raise DataError(
-                "fit: validation_data must be a pair (X, y), or (X, y, sample_weight). Pass a tuple of two arrays."
-            )
-        x, target, weight = (*held_out, None)[:3]
-        names = "validation X", "validation y"
-        return replace(rows, held_out=self.checked.rows(x, target, "fit", weight, names=names))
+        return replace(rows, held_out=self._held_out(held_out, y))
+
+    def _held_out(self, data: Any, y: object) -> Rows:
+        """The rows to validate on; `y`: the targets to train on, which may be names of columns."""
+        x, target, weight = given.pair(data, y)
+        return given.rows(self.checked, x, target, sample_weight=weight, names=("validation X", "validation y"))
 
     def _split(self, rows: Rows, share: float, seed: int) -> Rows:
+        if isinstance(rows, SourceRows):
+            raise SettingError(
+                "fit: validation_split draws rows in memory, and X is read window by window. Give rows to validate on: "
+                "validation_data=(X, y), or another source."
+            )
         if isinstance(share, bool) or not isinstance(share, (float, np.floating)) or not 0 < share < 1:
             raise SettingError(f"fit: validation_split must be a share between 0 and 1, got {share!r}.")
         if not 0 < round(share * rows.count) < rows.count:
@@ -366,7 +392,9 @@ class Trainer(Explained):
     # ---------------------------------------------------------------- using the model
 
     @renamed_keywords(MEASURE)
-    def evaluate(self, X: object, y: object, batch_size: int = 256, sample_weight: object = None) -> dict[str, float]:
+    def evaluate(
+        self, X: object, y: object = None, batch_size: int = 256, sample_weight: object = None
+    ) -> dict[str, float]:
         """The loss and the metrics on these rows, in evaluation mode: ``{"loss": ..., "accuracy": ...}``.
 
         Metrics given by name are of all rows, whatever the batches. The loss, and a metric that is a function, is the mean over
@@ -374,7 +402,7 @@ class Trainer(Explained):
         batch of all rows (``batch_size=len(X)``) gives the mean over all.
 
         Args:
-            X, y: as for `fit`.
+            X, y: as for `fit`, sources too.
             batch_size: rows a step (cut to the number of rows).
             sample_weight: how much each row weighs in the loss, as for `fit`.
 
@@ -384,6 +412,9 @@ class Trainer(Explained):
         """
         session = self.session
         session.check()
+        source = None if type(X) is np.ndarray else given.source_of(X, y, "evaluate: X")
+        if source is not None:
+            return given.evaluated(session, self.checked, source, batch_size, sample_weight)
         rows = self.checked.rows(X, y, "evaluate", sample_weight)
         with session.held("evaluate"), session.mode(False):
             size = min(check_batch_size(batch_size, "evaluate"), rows.count)
@@ -394,14 +425,17 @@ class Trainer(Explained):
         """The model's output for each row, in evaluation mode, as a NumPy array: logits under ``F.cross_entropy``.
 
         Args:
-            X: rows as for `fit`; one row of a table is ``X[i:i+1]``. Several outputs come as the model gives them, in a
+            X: rows as for `fit`, sources too (of which the targets are left alone); one row of a table is ``X[i:i+1]``. Several outputs come as the model gives them, in a
                 tuple or dict of arrays.
             batch_size: rows a native call works on at once.
 
         Raises:
             DataError, ShapeError: as `fit`.
         """
-        return self.predictor(X, batch_size)
+        source = None if type(X) is np.ndarray else given.source_of(X, None, "predict: X")
+        if source is None:
+            return self.predictor(X, batch_size)
+        return given.predicted(source, self.predictor, batch_size)
 
     @renamed_keywords(MEASURE)
     def predict_proba(self, X: object, batch_size: int = 256) -> Array:
@@ -505,9 +539,10 @@ class Trainer(Explained):
         self._fed = None  # a file does not say on what it was trained
 
 
-def _batch_size(given: object, rows: int, drop_last: bool) -> int:
+def _batch_size(given: Rows, asked: object, drop_last: bool) -> int:
     """The rows of a batch."""
-    size = check_batch_size(given, "fit")
+    own = given.batch_size if isinstance(given, SourceRows) else BATCH
+    size, rows = check_batch_size(own if asked is None else asked, "fit"), given.count
     if not isinstance(drop_last, bool):
         raise SettingError(f"fit: drop_last must be True or False, got {drop_last!r}.")
     if drop_last and size > rows:

@@ -24,6 +24,7 @@ def weights(
     meaning: Meaning | None,
     dtype: np.dtype[Any],
     who: str,
+    some: bool = True,
 ) -> Array | None:
     """The weight of each row, or None where neither rows nor classes were given one.
 
@@ -34,6 +35,7 @@ def weights(
         count: how many rows there are.
         y: the targets as a step takes them.
         dtype: of the weights.
+        some: one at least must be above 0.
 
     Raises:
         DataError, SettingError: they are no weights, or these targets have no classes.
@@ -44,7 +46,7 @@ def weights(
     if classes is not None:
         found = found * _of_classes(classes, y, loss, meaning, f"{who}: class_weight")
     found = in_dtype(found, dtype, f"{who}: the weights of the rows")
-    if not found.any():
+    if some and not found.any():
         raise DataError(
             f"{who}: the weights of all {count} rows are 0, so there is nothing to learn. Leave some above 0."
         )

@@ -296,7 +296,7 @@ def test_streams(name):
     for number in (0, 5, 21, 32):
         other = as_source(STREAMS[name](), buffer=SMALL)
         assert alike(epoch[number + 1 :], stream_batches(other, epoch[number][1]))
-    assert (source.rows, source.batch_size) == ((ROWS, 30) if "loader" in name else (None, None))
+    assert (source.rows, source.batch_size) == (ROWS if "loader" in name else None, 30)
 
 
 def test_a_shuffled_loader_has_an_order_by_seed_and_epoch():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -59,15 +60,12 @@ def as_source(
     [1.] [0] (1, 0, 0)
     """
     if isinstance(data, Source):
+        _check_unnamed(target, features, weight, data, who)
         return data
     choose = partial(_chosen, features, target, weight, dtype, who)
     store = _store(data, choose, buffer, who)
-    named = target is not None or features is not None or weight is not None
-    if named and not _has_columns(data):
-        raise DataError(
-            f"{who}: target, features and weight name columns, which a {type(data).__name__} has not. "
-            f"Give a tuple of arrays, such as (X, y)."
-        )
+    if not _has_columns(data):
+        _check_unnamed(target, features, weight, data, who)
     if store is not None:
         return PieceSource(store, buffer, transform, who)
     if not (callable(data) or isinstance(data, Iterable)):
@@ -76,6 +74,54 @@ def as_source(
             f"{type(data).__name__}. Convert it to NumPy arrays first."
         )
     return StreamSource(data, buffer, transform, who)
+
+
+def _check_unnamed(target: Any, features: Any, weight: Any, data: Any, who: str) -> None:
+    if target is not None or features is not None or weight is not None:
+        raise DataError(
+            f"{who}: target, features and weight name columns, which a {type(data).__name__} has not. "
+            f"Give a tuple of arrays, such as (X, y)."
+        )
+
+
+def opened(data: Any, target: object, who: str) -> Source | None:
+    """A source of what a training is given, where that is read by windows; None for arrays and what becomes one.
+
+    Args:
+        target: the name of a column to learn, or several; or None.
+
+    Raises:
+        DataError: a source cannot be made of it, or has its targets in itself.
+    """
+    named = isinstance(target, str) or (_is_list(target) and all(isinstance(name, str) for name in target))  # type: ignore[attr-defined]
+    if named and _has_columns(data):
+        return as_source(data, target=target, who=who)  # type: ignore[arg-type]
+    if not _is_read_by_windows(data):
+        return None
+    if target is not None:
+        raise DataError(
+            f"{who}: a {type(data).__name__} is read window by window, and its targets with it: batches or windows are (X, y). "
+            f"Leave y out, or name the column that it is."
+        )
+    return as_source(data, who=who)
+
+
+def _is_list(target: object) -> bool:
+    return isinstance(target, (list, tuple)) and len(target) > 0
+
+
+def _is_read_by_windows(data: Any) -> bool:
+    if isinstance(data, (np.ndarray, Tensor, list, tuple, dict)) or hasattr(data, "__array__"):
+        return False
+    if isinstance(data, Source) or _has_columns(data) or hasattr(data, "collate_fn"):
+        return True
+    if isinstance(data, Sequence):  # rows, such as those of a range
+        return False
+    return _is_dataset(data) or isinstance(data, (Iterable, FunctionType, MethodType, partial))
+
+
+def _is_dataset(data: Any) -> bool:
+    return hasattr(data, "__getitem__") and hasattr(data, "__len__")
 
 
 def _chosen(
@@ -106,7 +152,7 @@ def _store(data: Any, choose: Callable[[Mapping[str, Column | str]], Columns], b
         return None
     if isinstance(data, (Tensor, list, tuple, dict)) or hasattr(data, "__array__") or _is_array(data):
         return ArrayStore(_arrays(data, who), buffer, who)
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+    if _is_dataset(data):
         tensors = getattr(data, "tensors", None)  # of a TensorDataset, which is nothing else
         if isinstance(tensors, tuple) and type(data).__name__ == "TensorDataset":
             return ArrayStore(_arrays(tensors, who), buffer, who)

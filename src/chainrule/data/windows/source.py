@@ -18,7 +18,8 @@ class Source(Protocol):
 
     Attributes:
         rows: how many there are; None where nobody knows before an epoch is over.
-        batch_size: the rows of a batch where the source itself says so (a loader), else None.
+        batch_size: the rows of a batch where the source itself says so (a loader; another stream once `head` was asked for), else
+            None.
     """
 
     rows: int | None

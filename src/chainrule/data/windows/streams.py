@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -238,6 +239,7 @@ class StreamSource:
         if not found:
             raise DataError(f"{self.who}: there must be at least one batch, got none. Check what makes them.")
         self._measure(found[0])
+        self.batch_size = self.batch_size or same_rows(found[0], self.who)
         first = mapped(lambda array: array[:rows], found[0])
         return self.transform(first) if self.transform else first
 
@@ -252,7 +254,7 @@ def _divided(batches: list[Any], rows: int) -> tuple[list[Any], list[Any]]:
     for number, batch in enumerate(batches):
         count = len(leaves(batch)[0])
         if rows < count:
-            first, rest = (mapped(lambda array, part=part: array[part], batch) for part in (slice(rows), slice(rows, None)))  # type: ignore[misc]
+            first, rest = (mapped(operator.itemgetter(part), batch) for part in (slice(rows), slice(rows, None)))
             return [*batches[:number], *([first] if rows else [])], [rest, *batches[number + 1 :]]
         rows -= count
     return batches, []

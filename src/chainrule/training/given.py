@@ -1,0 +1,168 @@
+"""What a training is given, arrays or a source, as rows that steps can take."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from chainrule.data.checks import check_batch_size
+from chainrule.errors import DataError, SettingError
+from chainrule.tensor import Tensor
+from chainrule.training.checked import Checked
+from chainrule.training.session import Rows, Session
+from chainrule.training.source_rows import SourceRows, parts
+from chainrule.training.weights import Classes
+
+if TYPE_CHECKING:
+    from chainrule.data.windows import Source
+    from chainrule.training.position import Position
+    from chainrule.training.windowed import Windowed
+
+_ARRAYS = np.ndarray, Tensor, list, tuple, dict
+
+
+class Epochs(NamedTuple):
+    """How an epoch of a source is cut.
+
+    Attributes:
+        batch_size: rows a step; None: as the source has it.
+        steps: how many batches of a stream are an epoch; None: all.
+        seed: of the training.
+        resumes: it may go on with an earlier one.
+        fed: what that was fitted on, where it is known.
+    """
+
+    batch_size: int | None
+    steps: int | None
+    seed: int
+    resumes: bool
+    fed: Rows | None
+
+
+def source_of(X: Any, y: object, who: str) -> Source | None:
+    """The source that X is or is read as; None for arrays, and for what becomes one.
+
+    Raises:
+        DataError: a source cannot be made of it, or has its targets in itself.
+    """
+    if isinstance(X, _ARRAYS) or (hasattr(X, "__array__") and not isinstance(y, (str, list, tuple))):
+        return None
+    from chainrule.data.windows import opened  # only for whoever gives a source: it takes 25 ms
+
+    return opened(X, y, who)
+
+
+def rows(
+    checked: Checked, X: object, y: object, epochs: Epochs | None = None, sample_weight: object = None,
+    class_weight: Classes | None = None, names: tuple[str, str] = ("X", "y"),
+) -> Rows:  # fmt: skip
+    """What `fit` is given, checked: arrays, or the rows of a source.
+
+    Args:
+        epochs: of the training; None for rows to validate on.
+
+    Raises:
+        DataError, ShapeError, DtypeError, SettingError: it cannot be trained on.
+    """
+    source = None if type(X) is np.ndarray else _source(X, y, f"fit: {names[0]}", epochs)
+    if source is None and (epochs is None or epochs.steps is None):
+        return checked.rows(X, y, "fit", sample_weight, class_weight, names)
+    from chainrule.training import windowed
+
+    if source is None:
+        raise SettingError(windowed.NO_STEPS)
+    arrays = windowed.whole(source) if epochs is None or epochs.steps is None else None
+    if arrays is not None:
+        x, target, weight = parts(arrays)
+        return checked.rows(x, target, "fit", _weight(sample_weight, weight), class_weight, names)
+    if sample_weight is not None or class_weight is not None:
+        which = "sample_weight" if sample_weight is not None else "class_weight"
+        raise SettingError(
+            f"fit: {which} is for arrays, and {names[0]} is read window by window. Give the weights with the rows: batches (x, y, "
+            f"weight), or as_source(..., weight='column')."
+        )
+    return windowed.described(checked, source, names, epochs)
+
+
+def _weight(given: object, own: object) -> object:
+    if given is not None and own is not None:
+        raise SettingError(
+            "fit: sample_weight was given, and the source has weights of its own. Leave one of them out."
+        )
+    return own if given is None else given
+
+
+def _source(X: Any, y: object, who: str, epochs: Epochs | None) -> Source | None:
+    """A source of what is read by windows; that of the training that goes on where it is the same iterator."""
+    if epochs is not None and epochs.resumes and hasattr(X, "__next__"):
+        known = epochs.fed.source if isinstance(epochs.fed, SourceRows) else None
+        if known is not None and getattr(known, "stream", None) is X:
+            return known
+        if inspect.isgenerator(X) and inspect.getgeneratorstate(X) != inspect.GEN_CREATED:
+            raise DataError(
+                f"{who}: this generator has given batches already, so that those which the training goes on with cannot be told. "
+                f"Give a new one, or a function that makes it."
+            )
+    return source_of(X, y, who)
+
+
+def pair(data: Any, y: object) -> tuple[Any, Any, Any]:
+    """X, y and weights to validate on.
+
+    Args:
+        data: a tuple of two or three, or a source of all.
+        y: the targets to train on, which may be names of columns.
+
+    Raises:
+        DataError: it is nothing of that.
+    """
+    if isinstance(data, (tuple, list)) and len(data) in (2, 3):
+        return (*data, None)[:3]
+    if not isinstance(data, _ARRAYS):
+        named = y if isinstance(y, (str, list, tuple)) else None
+        if named is not None or source_of(data, None, "fit: validation X") is not None:
+            return data, named, None
+    raise DataError("fit: validation_data must be a pair (X, y), or (X, y, sample_weight). Pass a tuple of two arrays.")
+
+
+def by_windows(
+    session: Session, checked: Checked, rows: Rows, position: Position
+) -> tuple[Windowed | None, Callable[[], dict[str, float]] | None]:
+    """The windows to train on, and what measures those to validate on, where they are of a source."""
+    held_out = rows.held_out
+    if not isinstance(rows, SourceRows) and not isinstance(held_out, SourceRows):
+        return None, None
+    from chainrule.training import windowed
+
+    trained = windowed.Windowed(session, checked, rows, position) if isinstance(rows, SourceRows) else None
+    if not isinstance(held_out, SourceRows) or held_out.source is None:
+        return trained, None
+    return trained, partial(windowed.evaluate, session, checked, held_out.source, "validation", 256)
+
+
+def evaluated(
+    session: Session, checked: Checked, source: Source, batch_size: int, sample_weight: object
+) -> dict[str, float]:
+    """`Trainer.evaluate` on a source."""
+    if sample_weight is not None:
+        raise SettingError(
+            "evaluate: sample_weight is for arrays, and X is read window by window. Give the weights with the rows: batches (x, "
+            "y, weight), or as_source(..., weight='column')."
+        )
+    from chainrule.training import windowed
+
+    size = check_batch_size(batch_size, "evaluate")
+    with session.held("evaluate"):
+        return windowed.evaluate(session, checked, source, "evaluation", size)
+
+
+def predicted(source: Source, predict: Callable[[Any, int], Any], batch_size: int) -> Any:
+    """`Trainer.predict` on a source."""
+    from chainrule.training import windowed
+
+    size = check_batch_size(batch_size, "predict")
+    return windowed.predicted(source, lambda x: predict(x, size), size)
