@@ -290,7 +290,7 @@ def test_bad_arguments(arguments, kind, text, tmp_path):
         ("--seed", "1.5", "'1.5' is not a valid integer range."),
         ("--dropout", "2", "2.0 is not in the range 0<=x<=1."),
         ("--label-smoothing", "-0.1", "-0.1 is not in the range 0<=x<=1."),
-        ("--schedule", "step", "'step' is not one of 'cosine', 'constant'."),
+        ("--schedule", "step", "'step' is not one of 'cosine', 'waves', 'constant'."),
     ],
 )
 def test_values_that_an_option_does_not_take(option, value, text):

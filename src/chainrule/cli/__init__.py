@@ -39,7 +39,7 @@ def commands() -> None:
     "--noise", default=0.15, show_default=True, type=click.FloatRange(0), help="deviation added to the inputs"
 )
 @click.option("--label-smoothing", default=0.1, show_default=True, type=click.FloatRange(0, 1))
-@click.option("--schedule", default="cosine", show_default=True, type=click.Choice(["cosine", "constant"]))
+@click.option("--schedule", default="cosine", show_default=True, type=click.Choice(["cosine", "waves", "constant"]))
 @click.option("--activation", default="relu", show_default=True)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1))
 @click.option("--record/--no-record", default=True, show_default=True, help="keep what brings back every step")

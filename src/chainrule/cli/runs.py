@@ -29,7 +29,7 @@ from chainrule.training.checkpoints import load_file, save_file
 from chainrule.training.configuration import read_config
 from chainrule.training.history import History
 from chainrule.training.progress import Silent, as_text
-from chainrule.training.rebuilt import model_of, on_table, rebuild
+from chainrule.training.rebuilt import fitting, model_of, on_table, rebuild
 from chainrule.training.record import Record
 from chainrule.training.trainer import Trainer
 
@@ -72,11 +72,10 @@ def _trained(
         _load_latest(trainer, stopped)
         click.echo(fitted(_going_on(trainer)), file=shown.text)
     try:
-        history = trainer.fit(
-            *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-            seed=config["seed"], drop_last=config["drop_last"], callbacks=[_Followed(folder, config)], progress=_reporter(shown, folder, bool(record)),
-            record=record, resume=bool(stopped),
-        )  # fmt: skip
+        options = fitting(config, data)
+        options["callbacks"].append(_Followed(folder, config))
+        reporter = _reporter(shown, folder, bool(record))
+        history = trainer.fit(*data.train, progress=reporter, record=record, resume=bool(stopped), **options)
     except NonFiniteError as error:
         write(folder, trainer, trainer.history)
         raise NonFiniteError(f"{error} They are in {folder}.") from None
@@ -410,9 +409,6 @@ def repeated(folder: Path) -> tuple[Trainer, bool]:
     stored = _weights(folder)
     trainer, data = rebuild(config, folder)
     with suppress(NonFiniteError):
-        trainer.fit(
-            *data.train, epochs=config["epochs"], batch_size=config["batch_size"], validation_data=data.test,
-            seed=config["seed"], drop_last=config["drop_last"], progress=False,
-        )  # fmt: skip
+        trainer.fit(*data.train, progress=False, **fitting(config, data))
     now = trainer.model.state_dict()
     return trainer, now.keys() == stored.keys() and all(np.array_equal(now[k].numpy(), stored[k].numpy()) for k in now)

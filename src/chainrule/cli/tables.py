@@ -36,7 +36,7 @@ def configured(options: dict[str, Any], context: click.Context) -> dict[str, Any
     given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     asked = {
         "file": str(path.resolve()), "sha256": tabular.digest(path), "reading": reading,
-        "target": list(options["target"]), "task": options["task"], "kinds": _kinds(options),
+        "target": list(options["target"]), "preset": options["preset"], "task": options["task"], "kinds": _kinds(options),
         "drop": _names(options["drop"]), "scaling": options["scaling"], "max_categories": options["max_categories"],
         "min_frequency": options["min_frequency"], "date_format": options["date_format"],
         "test_size": options["test_size"], "group": options["group"], "time": options["time"],
@@ -49,9 +49,23 @@ def configured(options: dict[str, Any], context: click.Context) -> dict[str, Any
         raise SettingError(
             f"train {path}: name the column to predict: --target COLUMN. There are: {_some(table.columns)}."
         )
-    usual = {**tabular.DEFAULTS, **tabular.usual(max(1, round(len(table) * (1 - asked["test_size"]))))}
+    if asked["preset"] is not None:
+        usual = _of_preset(asked, table, given)
+    else:
+        usual = {**tabular.DEFAULTS, **tabular.usual(max(1, round(len(table) * (1 - asked["test_size"]))))}
     common = {name: options[name] for name in tabular.SHARED}
     return {**common, **{k: v for k, v in usual.items() if k not in given}, "dataset": path.stem, "table": asked}
+
+
+def _of_preset(asked: dict[str, Any], table: Table, given: set[str]) -> dict[str, Any]:
+    """What the recipe of a preset sets, for the task that the target says."""
+    refused = [f"--{name.replace('_', '-')}" for name in tabular.OF_PRESET if name in given]
+    if refused:
+        raise SettingError(
+            f"train: --preset {asked['preset']} has an optimizer, a schedule and a scaling of its own. Leave out {', '.join(refused)}."
+        )
+    asked |= {"scaling": tabular.PRESET_SCALING, "weight_decay": 0.0}
+    return tabular.usual_of(asked, table)
 
 
 def _optimizer(options: dict[str, Any], given: set[str]) -> str:
@@ -104,7 +118,9 @@ def _about(data: TableData) -> list[str]:
     train, test = data.rows
     unknown = len(test) - len(data.test.y)
     lines.append(
-        f"training on {len(train):,} rows; {len(test):,} are held out to measure"
+        f"training on {len(train):,} rows; "
+        + (f"{len(data.validation.y):,} choose the best epoch; " if data.validation is not None else "")
+        + f"{len(test):,} are held out to measure"
         + (f", of which {unknown:,} are left out: their class is not among those trained on" if unknown else "")
     )
     return lines

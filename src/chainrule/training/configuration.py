@@ -16,13 +16,14 @@ from chainrule.files.document import Fields, parse, short
 from chainrule.files.reading import read_whole
 from chainrule.tensor import Tensor
 from chainrule.tensor.random import Generator, drawing_from, randn_like
+from chainrule.training.stretch import Cut
 from chainrule.training.trainer import Trainer
 
 _NAMES = {
     "dataset", "epochs", "batch_size", "lr", "optimizer", "hidden", "dropout", "noise", "label_smoothing",
     "schedule", "activation", "seed", "drop_last",
 }  # fmt: skip
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "waves", "constant")
 MOST = 1 << 20  # bytes of a config.json
 
 
@@ -54,15 +55,23 @@ def build(config: dict[str, Any]) -> Trainer:
         model = network(config, data.train.X.shape[1], len(data.class_names))
     optimizer = kind(model.parameters(), lr=config["lr"])
     loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
-    cosine = config["schedule"] == "cosine"
-    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config["epochs"]) if cosine else None
-    return Trainer(model, loss, optimizer, ["accuracy"], scheduler=schedule)
+    return Trainer(model, loss, optimizer, ["accuracy"], scheduler=scheduled(config, optimizer, len(data.train.y)))
+
+
+def scheduled(config: dict[str, Any], optimizer: optim.Optimizer, rows: int) -> Any:
+    """The schedule that a configuration names, for so many rows to train on, as `Trainer` takes it."""
+    if config["schedule"] == "constant":
+        return None
+    if config["schedule"] == "cosine":
+        return optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config["epochs"])
+    steps = Cut(rows, min(config["batch_size"], rows), config["drop_last"]).steps
+    return {"step": optim.lr_scheduler.CosLogLR(optimizer, config["epochs"] * steps)}
 
 
 def network(config: dict[str, Any], features: int, classes: int) -> nn.Sequential:
     """The layers that a configuration names, for so many inputs and outputs."""
     activation = nn.activation_by_name(config["activation"])
-    sizes = [features, *_hidden(str(config["hidden"]))]
+    sizes = [features, *hidden_units(str(config["hidden"]))]
     _check_room(config["hidden"], [*sizes, classes])
     layers: list[nn.Module] = [Noise(config["noise"])] if config["noise"] else []
     for inputs, outputs in pairwise(sizes):
@@ -78,7 +87,7 @@ def _check_room(hidden: str, sizes: list[int]) -> None:
         )
 
 
-def _hidden(text: str) -> list[int]:
+def hidden_units(text: str) -> list[int]:
     """The sizes in ``128,64``; none at all is a linear model."""
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):

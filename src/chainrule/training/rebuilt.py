@@ -30,7 +30,25 @@ def rebuild(config: dict[str, Any], folder: Path | None = None) -> tuple[Trainer
     from chainrule.training import tabular  # only for tables, as it needs the libraries that read them
 
     data = tabular.load(config, folder)
-    return tabular.build(config, data.pipeline), data
+    return tabular.build(config, data.pipeline, len(data.train.y)), data
+
+
+def fitting(config: dict[str, Any], data: Dataset) -> dict[str, Any]:
+    """What the ``fit`` of a run takes beside its rows: how long, in which batches, and what is watched.
+
+    The rows to test with are measured after each epoch, and nothing is chosen by them; a preset chooses its best epoch by
+    others.
+    """
+    rows, size = len(data.train.y), config["batch_size"]
+    options = {
+        "epochs": config["epochs"], "batch_size": min(size, rows) if config["drop_last"] else size, "seed": config["seed"],
+        "drop_last": config["drop_last"], "validation_data": data.test, "callbacks": [],
+    }  # fmt: skip
+    if not on_table(config):
+        return options
+    from chainrule.training import tabular
+
+    return options | tabular.watched(config, data)
 
 
 def model_of(config: dict[str, Any], folder: Path) -> Trainer:

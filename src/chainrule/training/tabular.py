@@ -20,7 +20,8 @@ from chainrule.errors import DamagedFileError, DataError
 from chainrule.files.document import Fields, short
 from chainrule.files.reading import opened
 from chainrule.tensor.random import Generator, drawing_from
-from chainrule.training.configuration import network
+from chainrule.training.configuration import hidden_units, network, scheduled
+from chainrule.training.recipe import PRESETS, Recipe, built, recipe
 from chainrule.training.trainer import Trainer
 
 PIPELINE = "pipeline.json"
@@ -31,6 +32,7 @@ Array = np.ndarray[Any, Any]
 DEFAULTS: dict[str, Any] = {
     "noise": 0.0, "label_smoothing": 0.0, "optimizer": "adamw", "hidden": "128,128", "lr": 1e-3,
 }  # fmt: skip
+VALIDATION = 0.2  # of the rows to train on, by which a preset chooses the best epoch
 WEIGHT_DECAY = 0.3  # of adamw, by which each weight shrinks times the rate
 #: What configurations of both kinds of runs have.
 SHARED = (
@@ -57,6 +59,33 @@ def usual(rows: int) -> dict[str, Any]:
     return {"batch_size": batch, "epochs": epochs, "dropout": 0.3 if rows <= _FEW else 0.1}
 
 
+#: What a preset sets and nobody else does.
+OF_PRESET = ("optimizer", "schedule", "dropout", "noise", "scaling", "weight_decay", "drop_last")
+PRESET_SCALING = "robust_all"
+
+
+def usual_of(asked: dict[str, Any], table: Table) -> dict[str, Any]:
+    """The settings of a preset's recipe for the task that the target of a table says, as a configuration has them."""
+    pipeline = TablePipeline(asked["target"], asked["task"])
+    table.check_names(asked["target"])
+    known = pipeline.known(table)
+    if not known.any():
+        raise _no_target(asked, table)
+    task = pipeline.guessed(table.rows(known) if not known.all() else table)[0].task
+    chosen = recipe(asked["preset"], task)
+    return {
+        "epochs": chosen.epochs, "batch_size": chosen.batch_size, "lr": chosen.lr, "activation": chosen.activation,
+        "hidden": ",".join(map(str, chosen.hidden)), "label_smoothing": chosen.label_smoothing, "drop_last": True,
+        "optimizer": "adam", "schedule": "waves", "dropout": 0.0, "noise": 0.0,
+    }  # fmt: skip
+
+
+def _no_target(asked: dict[str, Any], table: Table) -> DataError:
+    return DataError(
+        f"{table.name}: the target {', '.join(asked['target'])} is missing in every row. Name another column."
+    )
+
+
 @dataclass(frozen=True)
 class TableData(Dataset):
     """A table as it is trained on.
@@ -68,6 +97,7 @@ class TableData(Dataset):
         dropped: rows without a target, which were left out.
         leaks: columns that give the target away.
         group: the column by which rows are held out together, if there is one.
+        validation: rows to choose the best epoch by, where a preset keeps it; none of those to train on or to test with.
     """
 
     table: Table
@@ -76,6 +106,7 @@ class TableData(Dataset):
     dropped: int
     leaks: list[Leak]
     group: str | None
+    validation: Part | None = None
 
 
 def digest(path: str | os.PathLike[str]) -> str:
@@ -109,6 +140,9 @@ def checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     found.whole("min_frequency", 1)
     if found.number("weight_decay") < 0:
         found.refuse("weight_decay", "0 or more", found.number("weight_decay"))
+    found.value.setdefault("preset", None)  # runs of before there were presets
+    if found.has("preset") and found.text("preset") not in PRESETS:
+        found.refuse("preset", " or ".join(PRESETS), found.text("preset"))
     if not 0 < found.number("test_size") < 1:
         found.refuse("test_size", "a share between 0 and 1", found.number("test_size"))
     return found.value
@@ -152,11 +186,13 @@ def prepare(config: dict[str, Any], table: Table, folder: Path | None = None) ->
     table.check_names([*asked["target"], *filter(None, (asked["group"], asked["time"]))])
     known = pipeline.known(table)
     if not known.any():
-        raise DataError(
-            f"{table.name}: the target {', '.join(asked['target'])} is missing in every row. Name another column."
-        )
+        raise _no_target(asked, table)
     whole = table.rows(known) if not known.all() else table
-    train, test = _split(config, whole, pipeline)
+    train, test = _split(config, whole, pipeline, asked["test_size"])
+    chosen: Table | None = None
+    if asked["preset"] is not None:
+        part, held_out = _split(config, whole.rows(train), pipeline, VALIDATION)
+        train, chosen = train[part], whole.rows(train[held_out])
     rows = whole.rows(train)
     kept = folder / PIPELINE if folder is not None else None
     pipeline = TablePipeline.load(kept) if kept is not None and kept.exists() else pipeline.fit(rows)
@@ -166,6 +202,7 @@ def prepare(config: dict[str, Any], table: Table, folder: Path | None = None) ->
         feature_names=pipeline.get_feature_names_out(), class_names=[] if classes is None else [str(c) for c in classes],
         image_shape=None, description=f"{asked['file']}: {', '.join(asked['target'])}", table=whole, pipeline=pipeline,
         rows=(train, test), dropped=int((~known).sum()), leaks=leaks(pipeline, rows), group=asked["group"],
+        validation=None if chosen is None else _part(pipeline, learned(pipeline, chosen)),
     )  # fmt: skip
 
 
@@ -186,7 +223,7 @@ def learned(pipeline: TablePipeline, rows: Table) -> Table:
     return rows if known.all() else rows.rows(known)
 
 
-def _split(config: dict[str, Any], table: Table, pipeline: TablePipeline) -> tuple[Array, Array]:
+def _split(config: dict[str, Any], table: Table, pipeline: TablePipeline, share: float) -> tuple[Array, Array]:
     asked = config["table"]
     groups = _codes(table[asked["group"]]) if asked["group"] else None
     times = _times(table, asked["time"]) if asked["time"] else None
@@ -194,7 +231,7 @@ def _split(config: dict[str, Any], table: Table, pipeline: TablePipeline) -> tup
     if groups is None and times is None and len(asked["target"]) == 1:
         target = pipeline.guessed(table)[0]
         labels = target.codes(table[target.name]) if target.task == "classification" else None
-    return split_rows(len(table), asked["test_size"], config["seed"], labels, groups, times)
+    return split_rows(len(table), share, config["seed"], labels, groups, times)
 
 
 def _codes(series: pl.Series) -> Array:
@@ -213,18 +250,48 @@ def _times(table: Table, name: str) -> Array:
     return values.numbers(table[name], reading)
 
 
-def build(config: dict[str, Any], pipeline: TablePipeline) -> Trainer:
-    """The untrained network of a run, its optimizer, its schedule and its loss."""
+def build(config: dict[str, Any], pipeline: TablePipeline, rows: int | None = None) -> Trainer:
+    """The untrained network of a run, its optimizer, its schedule and its loss.
+
+    Args:
+        config: of the run.
+        pipeline: what its columns become.
+        rows: how many there are to train on; None where it is not to be trained.
+    """
+    rows = config["batch_size"] if rows is None else rows
+    if config["table"]["preset"] is not None:
+        inputs, measured = (
+            len(pipeline.get_feature_names_out()),
+            "accuracy" if pipeline.task_ == "classification" else "mae",
+        )
+        return built(
+            preset_of(config, pipeline.task_), inputs, pipeline.n_outputs_, rows, config["seed"], metrics=(measured,)
+        )
     kind: Any = optim.by_name(config["optimizer"])
     with drawing_from(Generator(config["seed"])):
         model = network(config, len(pipeline.get_feature_names_out()), pipeline.n_outputs_)
     optimizer = kind(model.parameters(), lr=config["lr"], weight_decay=config["table"]["weight_decay"])
-    cosine = config["schedule"] == "cosine"
-    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config["epochs"]) if cosine else None
+    schedule = scheduled(config, optimizer, rows)
     if pipeline.task_ == "regression":
         return Trainer(model, F.mse_loss, optimizer, ["mae"], scheduler=schedule)
     loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
     return Trainer(model, loss, optimizer, ["accuracy"], scheduler=schedule)
+
+
+def preset_of(config: dict[str, Any], task: str) -> Recipe:
+    """The recipe of a run with a preset, as its configuration has it."""
+    return recipe(config["table"]["preset"], task).changed(
+        hidden=tuple(hidden_units(str(config["hidden"]))),
+        **{name: config[name] for name in ("activation", "epochs", "batch_size", "lr", "label_smoothing")},
+    )
+
+
+def watched(config: dict[str, Any], data: Dataset) -> dict[str, Any]:
+    """What the ``fit`` of a run with a preset is validated on and watched by; nothing of one without."""
+    if not isinstance(data, TableData) or data.validation is None:
+        return {}
+    stopping = preset_of(config, data.pipeline.task_).stopping()
+    return {"validation_data": data.validation, "callbacks": [stopping]}
 
 
 def kept_pipeline(folder: Path) -> TablePipeline:

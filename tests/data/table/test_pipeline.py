@@ -18,7 +18,8 @@ from chainrule.errors import (
 )
 
 pl = pytest.importorskip("polars")
-from chainrule.data.table import TablePipeline, guess, leaks, split_rows  # noqa: E402
+from chainrule.data.scaling import RobustScaling  # noqa: E402
+from chainrule.data.table import Table, TablePipeline, guess, leaks, split_rows  # noqa: E402
 from chainrule.data.table.values import Reading, moments, number_reading, numbers  # noqa: E402
 
 N = 60
@@ -358,7 +359,7 @@ def test_an_unfitted_pipeline_says_so():
     with pytest.raises(SettingError, match="has not been fitted"):
         TablePipeline("y").transform(table())
     for options, message in [
-        ({"scaling": "minmax"}, "scaling must be one of robust, standard, none"),
+        ({"scaling": "minmax"}, "scaling must be one of robust, robust_all, standard, none"),
         ({"max_categories": 1}, "max_categories must be a whole number from 2 on"),
         ({"drop": ["y"]}, "'y' is the target and cannot be dropped"),
     ]:
@@ -482,3 +483,28 @@ def test_a_pipeline_feeds_a_trainer():
     trainer.fit(X, y, epochs=20, progress=False)
     labels = pipeline.inverse(trainer.predict_classes(X))
     assert (labels == made["y"].to_numpy()).mean() > 0.97
+
+
+def test_levels_may_be_scaled_as_numbers_are():
+    rows = Table({"kind": ["a"] * 6 + ["b"] * 3 + [None], "y": np.arange(10.0)})
+    plain, scaled = (TablePipeline("y", scaling=name).fit(rows) for name in ("robust", "robust_all"))
+    hot = plain.transform(rows).astype(np.float64)
+    np.testing.assert_allclose(scaled.transform(rows), RobustScaling.fit(hot).transform(hot), rtol=1e-6)
+    unseen = Table({"kind": ["z"]})
+    assert scaled.transform(unseen).tolist() == RobustScaling.fit(hot).transform(np.zeros((1, 3))).astype(np.float32).tolist()  # fmt: skip
+
+
+def test_scaled_levels_are_kept(tmp_path):
+    rows = Table({"kind": ["a", "b", "c"] * 5, "y": np.arange(15.0)})
+    pipeline = TablePipeline("y", scaling="robust_all").fit(rows)
+    pipeline.save(tmp_path / "p.json")
+    again = TablePipeline.load(tmp_path / "p.json")
+    np.testing.assert_array_equal(again.transform(rows), pipeline.transform(rows))
+    document = json.loads((tmp_path / "p.json").read_text())
+    for column in document["columns"]:
+        if column["encoder"]:
+            del column["encoder"]["off"], column["encoder"]["on"]  # a file of before there was such a scaling
+    (tmp_path / "old.json").write_text(json.dumps(document))
+    np.testing.assert_array_equal(
+        TablePipeline.load(tmp_path / "old.json").transform(rows), TablePipeline("y").fit_transform(rows)
+    )

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, Union
 
 import numpy as np
 import polars as pl
 
+from chainrule.data.scaling import RobustScaling, smooth_clip
 from chainrule.data.table.kinds import Column
 from chainrule.data.table.values import Reading, moments, numbers, texts
 from chainrule.errors import unknown_name
-from chainrule.files.document import Fields
+from chainrule.files.document import Fields, is_number
 
 Array = np.ndarray[Any, Any]
-SCALINGS = ("robust", "standard", "none")
+SCALINGS = ("robust", "robust_all", "standard", "none")
+ROBUST = ("robust", "robust_all")  # the second also of the columns that levels become
 BEYOND = 1e30  # scaled values end here, far inside of float32
-SMOOTH = 3.0  # where robust scaling bends: values end at +-3 deviations or so
 OTHER, UNKNOWN = "(other)", "(missing)"
 _DAY = np.timedelta64(1, "D")
 
@@ -72,8 +73,8 @@ class Numeric:
         filled = np.clip(np.where(missing, self.median, values), -1e300, 1e300)
         with np.errstate(over="ignore"):
             scaled = np.clip((filled - self.center) / self.scale, -BEYOND, BEYOND)
-        if self.scaling == "robust":
-            scaled = scaled / np.hypot(1.0, scaled / SMOOTH)
+        if self.scaling in ROBUST:
+            scaled = smooth_clip(scaled)
         return np.stack([scaled, missing], 1) if self.indicator else scaled[:, None]
 
     def names(self, column: str) -> list[str]:
@@ -89,13 +90,16 @@ def _top(values: Array) -> float:
 class Categorical:
     """One column a level; rare and unseen levels share one, missing values have one of their own.
 
-    ``drop`` leaves the first of two levels out: the other says it all.
+    ``drop`` leaves the first of two levels out: the other says it all. `off` and `on`, where they are given, take the places of 0
+    and 1 in each column (scaling ``"robust_all"``).
     """
 
     levels: tuple[str, ...]
     other: bool
     indicator: bool
     drop: bool = False
+    off: tuple[float, ...] = ()
+    on: tuple[float, ...] = ()
 
     @classmethod
     def fit(
@@ -120,7 +124,15 @@ class Categorical:
         codes = codes.set(found.is_null(), len(self.levels) + 1).to_numpy()
         hot = codes[:, None] == np.arange(len(self.levels) + 2)
         keep = [*range(self.drop, len(self.levels)), *([len(self.levels)] if self.other else [])]
-        return np.asarray(hot[:, [*keep, *([len(self.levels) + 1] if self.indicator else [])]], np.float32)
+        found = hot[:, [*keep, *([len(self.levels) + 1] if self.indicator else [])]]
+        return np.asarray(np.where(found, self.on, self.off) if self.on else found, np.float32)
+
+    def scaled(self, series: pl.Series, reading: Reading) -> Categorical:
+        """The same with columns that are scaled as numbers are, learned from these rows."""
+        hot = self.transform(series, reading)
+        scaling = RobustScaling.fit(hot.astype(np.float64))
+        off, on = (scaling.transform(np.full((1, hot.shape[1]), value))[0].tolist() for value in (0.0, 1.0))
+        return replace(self, off=tuple(off), on=tuple(on))
 
     def unseen(self, series: pl.Series, reading: Reading) -> dict[str, int]:
         """The levels that were not there when it was fitted, and how often each is now; rare ones are not told apart."""
@@ -198,7 +210,8 @@ def fit(column: Column, series: pl.Series, scaling: str, max_categories: int, mi
     if column.kind == "datetime":
         return Datetime.fit(moments(series, column.reading), scaling)
     boolean = column.kind == "boolean"
-    return Categorical.fit(series, column.reading, max_categories, 1 if boolean else min_frequency, boolean)
+    found = Categorical.fit(series, column.reading, max_categories, 1 if boolean else min_frequency, boolean)
+    return found.scaled(series, column.reading) if scaling == "robust_all" else found
 
 
 # -- out and in --------------------------------------------------------------------------------------------
@@ -228,7 +241,16 @@ def read(kind: str, saved: Fields) -> Any_:
     drop = saved.flag("drop")
     if drop and len(levels) != 2:
         saved.refuse("drop", "false, as there are not two levels", drop)
-    return Categorical(tuple(levels), saved.flag("other"), saved.flag("indicator"), drop)
+    found = Categorical(tuple(levels), saved.flag("other"), saved.flag("indicator"), drop)
+    return replace(found, off=_places(saved, "off", found), on=_places(saved, "on", found))
+
+
+def _places(saved: Fields, name: str, of: Categorical) -> tuple[float, ...]:
+    """What takes the place of 0 or 1 in each column; nothing in files of before there was such a scaling."""
+    found = saved.items(name, is_number, "a list of numbers") if saved.has(name) else []
+    if found and len(found) != len(of.names("")):
+        saved.refuse(name, f"none, or {len(of.names(''))} numbers", found)
+    return tuple(map(float, found))
 
 
 def _numeric(saved: Fields) -> Numeric:

@@ -39,7 +39,7 @@ class TablePipeline:
         kinds: what columns are, where the guess is not to be asked: ``{"zip": "categorical"}``; one of `KINDS`.
         drop: columns that the network does not see.
         scaling: of numbers: ``"robust"`` (centre and spread that outliers do not move, smoothly clipped),
-            ``"standard"`` or ``"none"``.
+            ``"robust_all"`` (the columns that levels become, too), ``"standard"`` or ``"none"``.
         max_categories: columns at most that a categorical column becomes; the rarest levels share the last
             (as in scikit-learn's OneHotEncoder).
         min_frequency: levels in fewer training rows than this share that column.
