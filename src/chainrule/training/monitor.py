@@ -52,6 +52,12 @@ class Monitor:
             return True
         return value - self.min_delta > than if self.mode == "max" else value + self.min_delta < than
 
+    def no_worse(self, value: float, than: float | None) -> bool:
+        """Is the value as good as the other, or better by however little? No worse than none is any but NaN."""
+        if than is None or math.isnan(value):
+            return not math.isnan(value)
+        return value >= than if self.mode == "max" else value <= than
+
     def check(self, names: Collection[str]) -> None:
         """Raise `SettingError` unless the training measures it; `names`: what it measures."""
         if self.name not in names:

@@ -367,6 +367,25 @@ def test_of_epochs_that_are_equally_good_the_last_is_kept_where_it_is_asked_for(
     assert judged(values, patience=2, ties=True) == (4, 4, [1, 2, 4])  # a tie ends no waiting
 
 
+def test_what_is_hardly_better_is_kept_and_waits_on():
+    values = [0.5, 0.45, 0.42, 0.39, 0.37]  # each is better by less than 0.1, all of them by more
+    assert judged(values, patience=3, min_delta=0.1) == (4, 0, [1, 4])
+    assert judged(values, patience=3, min_delta=0.1, ties=True) == (5, 0, [1, 2, 3, 4, 5])
+    assert judged(values, patience=2, min_delta=0.1, ties=True) == (3, 3, [1, 2, 3])
+    assert judged(values, stop_at=[1, 3, 5], min_delta=0.1, ties=True) == (3, 3, [1, 2, 3])
+
+
+def test_what_ended_the_waiting_is_kept_in_its_state():
+    stopping, again = (EarlyStopping(patience=3, min_delta=0.1, ties=True) for _ in range(2))
+    for epoch, value in enumerate([0.5, 0.45, 0.42], 1):
+        stopping.judge(epoch, value, lambda: None)
+    state = stopping.state_dict()
+    again.load_state_dict(state)
+    assert (again.best, again.mark) == (0.42, 0.5)
+    again.load_state_dict({key: value for key, value in state.items() if key != "mark"})  # of before there was one
+    assert again.mark == 0.42
+
+
 def test_it_ends_where_a_wave_brought_nothing_better():
     first = [0.5, 0.4, 0.3]
     assert judged([*first, 0.9, 0.9, 0.2, 0.9, 0.9, 0.9], stop_at=[3, 6, 9]) == (6, 9, [1, 2, 3, 6])

@@ -35,7 +35,8 @@ class EarlyStopping(Watching):
         baseline: only what is better than this ends the waiting.
         restore_best_weights: end with the weights of the best epoch.
         start_from_epoch: so many first epochs are not judged.
-        ties: an epoch as good as the best one takes its place (as the weights that are kept; it ends no waiting).
+        ties: an epoch as good as the best one takes its place, and so does one that is better by no more than `min_delta`;
+            neither ends the waiting.
         stop_at: in place of `patience`: the training is ended only after one of these epochs (counted from 1), where none
             since the one before of them became better. For schedules that go in waves, ``CosLogLR.ends``: in the middle of
             a wave the rate is high and no epoch is good.
@@ -87,6 +88,7 @@ class EarlyStopping(Watching):
 
     def reset(self) -> None:
         self.best: float | None = None
+        self.mark: float | None = None  # what an epoch must be better than to end the waiting: without ties, the best
         self.best_epoch = self.wait = self.stopped_epoch = 0
         self.best_weights: Weights | None = None
         self.stopped = False
@@ -97,11 +99,13 @@ class EarlyStopping(Watching):
         if monitor is None or epoch <= self.start_from_epoch:
             return
         self.wait += 1
-        better = monitor.better(value, self.best)
-        if better or (self.ties and value == self.best):
+        better = monitor.better(value, self.mark)
+        if better or (self.ties and monitor.no_worse(value, self.best)):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self.best_weights = weights()
+        if better:
+            self.mark = value
         if better and (self.baseline is None or monitor.better(value, self.baseline)):
             self.wait = 0
         elif not better and self._due(epoch):
@@ -140,13 +144,14 @@ class EarlyStopping(Watching):
     def state_dict(self) -> dict[str, Any]:
         best, last = self.best_weights, self._last
         return {
-            "best": self.best, "best_epoch": self.best_epoch, "wait": self.wait, "stopped_epoch": self.stopped_epoch,
+            "best": self.best, "mark": self.mark, "best_epoch": self.best_epoch, "wait": self.wait, "stopped_epoch": self.stopped_epoch,
             "best_weights": None if best is None else best.tensors, "last": None if last is None else last.tensors,
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         who = "EarlyStopping"
         self.best = number_or_none(state, "best", who)
+        self.mark = number_or_none(state, "mark", who) if "mark" in state else self.best
         self.best_epoch, self.wait, self.stopped_epoch = (
             whole(state, name, who) for name in ("best_epoch", "wait", "stopped_epoch")
         )
