@@ -26,6 +26,7 @@ class Room:
     module: str
     title: str
     text: str
+    results: tuple[str, ...] = ()  # what functions and methods of the room give back, by where it stands
 
     @property
     def path(self) -> str:
@@ -33,19 +34,25 @@ class Room:
 
 
 ROOMS = (
-    Room("chainrule", "chainrule", "`import chainrule as cr`: tensors and their functions, derivatives, compiling, training."),
+    Room("chainrule", "chainrule", "`import chainrule as cr`: tensors and their functions, derivatives, compiling, training.",
+         ("training.sweeping.Sweep", "explain.check.GradientReport", "explain.flow.Flow")),
     Room("chainrule.nn", "nn", "`from chainrule import nn`: layers, losses and containers."),
     Room("chainrule.nn.functional", "nn.functional", "`import chainrule.nn.functional as F`: the formulas behind the layers."),
     Room("chainrule.nn.init", "nn.init", "`from chainrule.nn import init`: starting values of parameters."),
     Room("chainrule.nn.utils", "nn.utils", "`from chainrule.nn import utils`: what is done to all parameters at once."),
     Room("chainrule.optim", "optim", "`from chainrule import optim`: the optimizers."),
     Room("chainrule.optim.lr_scheduler", "optim.lr_scheduler", "`from chainrule.optim import lr_scheduler`: learning rates over time."),
-    Room("chainrule.training", "training", "`from chainrule import training`: the trainer, what it measures, what it keeps."),
+    Room("chainrule.training", "training", "`from chainrule import training`: the trainer, what it measures, what it keeps.", ("training.exact.Exact",)),
     Room("chainrule.callbacks", "callbacks", "`from chainrule.callbacks import EarlyStopping`: what runs beside a training."),
     Room("chainrule.data", "data", "`cr.data`: sources, tables and the bundled set."),
+    Room("chainrule.data.table", "data.table", "`from chainrule.data import table`: what columns are, splits, columns that give the target away."),
     Room("chainrule.utils.data", "utils.data", "`from chainrule.utils.data import DataLoader`: PyTorch's datasets and loaders."),
     Room("chainrule.sklearn", "sklearn", "`from chainrule.sklearn import MLPClassifier`: estimators (`pip install 'chainrule[sklearn]'`)."),
-    Room("chainrule.explain", "explain", "`from chainrule import explain`: looking back at a training that was recorded."),
+    Room("chainrule.explain", "explain", "`from chainrule import explain`: looking back at a training that was recorded.",
+         ("explain.derivation.Derivation", "explain.ledger.Ledger", "explain.whatif.WhatIf", "explain.difference.Difference",
+          "explain.birth.Birth", "explain.diagnosis.Diagnosis", "explain.diagnosis.Finding", "explain.diagnosis.Experiment",
+          "explain.verify.Verification")),
+    Room("chainrule.errors", "errors", "`from chainrule import errors`: what is raised; all of them are `ChainruleError`."),
 )  # fmt: skip
 
 # What the names of a file have in common; a file that is not named here gives its own name.
@@ -105,7 +112,9 @@ def page(room: Room) -> str:
         parts.append("\n".join(["| name | is |", "|---|---|", *plain]))
     for heading, members in grouped(told).items():
         parts += [f"## {heading}"] if len(told) >= LARGE else []
-        parts += [directive(room, name) for name in members]
+        parts += [directive(f"{room.module}.{name}") for name in members]
+    parts += ["## What comes back"] if room.results else []
+    parts += [directive(f"chainrule.{name}") for name in room.results]
     return "\n\n".join(parts) + "\n"
 
 
@@ -147,8 +156,8 @@ def row(value: Any) -> str:
     return f"a `{type(value).__name__}`" if isinstance(value, cr.Generator) else f"`{value!r}`"
 
 
-def directive(room: Room, name: str) -> str:
-    lines = [f"::: {room.module}.{name}"]
-    if name in FULL:
+def directive(path: str) -> str:
+    lines = [f"::: {path}"]
+    if path.rpartition(".")[2] in FULL:
         lines += ["    options:", "      inherited_members: true"]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = [
     "chainrule", "chainrule.nn", "chainrule.nn.functional", "chainrule.nn.init", "chainrule.nn.utils", "chainrule.optim",
     "chainrule.optim.lr_scheduler", "chainrule.training", "chainrule.training.callbacks", "chainrule.data",
-    "chainrule.utils.data", "chainrule.sklearn", "chainrule.explain",
+    "chainrule.data.table", "chainrule.utils.data", "chainrule.sklearn", "chainrule.explain", "chainrule.errors",
 ]  # fmt: skip
 
 
@@ -51,7 +51,9 @@ def read(path):
 def public(room):
     module = importlib.import_module(room)
     listed = getattr(module, "__all__", None)
-    return listed or [n for n in vars(module) if n.endswith(("_", "LR", "Plateau", "gain")) and not n.startswith("_")]
+    return listed or [
+        n for n in vars(module) if n.endswith(("_", "LR", "Plateau", "gain", "Error")) and not n.startswith("_")
+    ]
 
 
 @pytest.mark.parametrize("room", ROOMS)
