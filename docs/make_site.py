@@ -83,11 +83,11 @@ TITLES = {
     "chainrule.training.trainer": "Training",
 }
 FIRST = ("Training", "Many trainings at once", "Compiling", "Derivatives of functions")
-# What a module shows all of without a list of its own.
+# Modules without a list of their own that show the classes of a file; the functions beside them are helpers.
 FRONTS = {
-    "chainrule.callbacks": "chainrule.training.callbacks",
+    "chainrule.callbacks": "chainrule.training.callbacks", "chainrule.errors": "chainrule.errors",
     "chainrule.optim.lr_scheduler": "chainrule.optim.schedules",
-}
+}  # fmt: skip
 LARGE = 30  # from so many names on, a page has headings
 FULL = {"Trainer", "Tensor"}  # with what they inherit, which is theirs to a reader
 
@@ -124,8 +124,8 @@ def names(module: ModuleType) -> list[str]:
     if hasattr(shown, "__all__"):
         return list(shown.__all__)
     own = [name for name, value in vars(shown).items() if getattr(value, "__module__", "") == shown.__name__]
-    helpers = () if shown is module else inspect.getmembers(shown, inspect.isfunction)  # of the file, not of the front
-    return [name for name in own if not name.startswith("_") and name not in dict(helpers)]
+    helpers = dict(inspect.getmembers(shown, inspect.isfunction)) if module.__name__ in FRONTS else ()
+    return [name for name in own if not name.startswith("_") and name not in helpers]
 
 
 def documented(value: Any) -> bool:

@@ -50,10 +50,8 @@ def read(path):
 
 def public(room):
     module = importlib.import_module(room)
-    listed = getattr(module, "__all__", None)
-    return listed or [
-        n for n in vars(module) if n.endswith(("_", "LR", "Plateau", "gain", "Error")) and not n.startswith("_")
-    ]
+    endings = ("Error",) if room.endswith("errors") else ("_", "LR", "Plateau", "gain")
+    return getattr(module, "__all__", None) or [n for n in vars(module) if n.endswith(endings) and n[0] != "_"]
 
 
 @pytest.mark.parametrize("room", ROOMS)
