@@ -7,7 +7,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.compiler.loop import by_turns
+from chainrule.compiler.loop import Turns
 from chainrule.errors import IndexRangeError, SettingError, TraceError
 
 
@@ -117,7 +117,9 @@ def test_turns_in_one_native_call_are_turns_one_by_one():
     total, add = summing()
     ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
     ones.advance(1)
-    assert by_turns([(pairs, 1), (ones, 2), (pairs, 1), (ones, 1)])
+    turns = Turns([(pairs, 1), (ones, 2), (pairs, 1), (ones, 1)])
+    assert turns.native
+    turns.advance(1), turns.advance(2), turns.advance(1)
     assert (ones.left, pairs.left, total.item()) == (0, 0, 8.0)
     assert ones.end().tolist() == [1.0, 4.0, 5.0, 8.0]
     assert pairs.end().tolist() == [3.0, 7.0]
@@ -132,8 +134,10 @@ def test_of_turns_the_step_that_fails_is_named():
         return total * 1
 
     singles, pairs = add.begin(cr.tensor([[0], [1], [0], [5]])), add.begin(cr.tensor([[0, 1], [1, 1]]))
+    turns = Turns([(singles, 1), (singles, 1), (pairs, 2), (singles, 2)])
+    turns.advance(1)
     with pytest.raises(IndexRangeError, match=r"step 3 of the loop: an index is out of range for an axis of size 2"):
-        by_turns([(singles, 2), (pairs, 2), (singles, 2)])
+        turns.advance(3)
 
 
 def test_turns_that_python_has_a_part_in_are_not_begun():
@@ -145,20 +149,22 @@ def test_turns_that_python_has_a_part_in_are_not_begun():
         return x.sum()
 
     steps, others = step.begin(cr.ones(3, 4, 2)), add.begin(cr.ones(3))
-    assert not by_turns([(others, 1), (steps, 1)])
+    assert not Turns([(others, 1), (steps, 1)]).native
     assert (steps.left, others.left, total.item()) == (3, 3, 0.0)
-    assert not by_turns([])
+    assert not Turns([]).native
 
 
 def test_turns_are_checked_before_the_first():
     total, add = summing()
     ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
     with raises(SettingError, "loop: 2 steps are left, got 3. Begin another loop for more."):
-        by_turns([(ones, 2), (pairs, 3)])
+        Turns([(ones, 2), (pairs, 3)])
+    turns = Turns([(ones, 2), (pairs, 2)])
+    turns.advance(1)
     total.add_(1.0)
     with pytest.raises(TraceError, match="its function was called, or its state read or changed, after it began"):
-        by_turns([(ones, 2), (pairs, 2)])
-    assert ones.left == 4
+        turns.advance(1)
+    assert (ones.left, pairs.left) == (2, 2)
 
 
 @pytest.mark.parametrize("seed", range(20))

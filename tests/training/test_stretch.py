@@ -45,6 +45,20 @@ class Listening(Callback):
         pass
 
 
+class StopAfter(Watching):
+    """Ends the training after so many epochs, asked in the middle of a native call."""
+
+    def __init__(self, epochs):
+        super().__init__(Monitor("loss"))
+        self.epochs = epochs
+
+    def reset(self):
+        self.stopped = False
+
+    def judge(self, epoch, value, weights):
+        self.stopped = epoch == self.epochs
+
+
 def fit(trainer, epochs=40, **options):
     return trainer.fit(X, y, epochs=epochs, **{"batch_size": 16, "progress": False, **options})
 
@@ -308,21 +322,26 @@ def layered():
 
 
 @pytest.mark.parametrize("build", [make, layered])
-@pytest.mark.parametrize("callbacks", [[], [EMA(0.9)]])
-def test_one_native_call_for_many_laps_changes_no_bit(monkeypatch, build, callbacks):
+@pytest.mark.parametrize(("callbacks", "laps"), [([], 2), ([EMA(0.9)], 2), ([StopAfter(35)], 1)])
+def test_one_native_call_for_many_laps_changes_no_bit(monkeypatch, build, callbacks, laps):
     calls = []
-    chained = stretch.by_turns
 
-    def seen(turns):
-        calls.append(len(turns))
-        return chained(turns)
+    class Seen(stretch.Turns):
+        def advance(self, count):
+            calls.append(count)
+            super().advance(count)
+
+    class Never(stretch.Turns):
+        def __init__(self, turns):
+            super().__init__(turns)
+            self.native = False
 
     together, one_by_one = build(), build()
     options = {"validation_data": (X[:50], y[:50]), "sample_weight": np.linspace(0.5, 2, 103), "callbacks": callbacks}
-    monkeypatch.setattr(stretch, "by_turns", seen)
+    monkeypatch.setattr(stretch, "Turns", Seen)
     fit(together, **options)
-    assert max(calls) >= 6  # whole batches, a short one and a pass of validation; of two epochs at least
-    monkeypatch.setattr(stretch, "by_turns", lambda turns: False)
+    assert max(calls) >= 3 * laps  # whole batches, a short one, and a pass of validation
+    monkeypatch.setattr(stretch, "Turns", Never)
     fit(one_by_one, **options)
     assert bits(together) == bits(one_by_one)
     assert measures(together) == measures(one_by_one)
@@ -336,17 +355,6 @@ SCHEDULES = {
     "two": lambda o: [optim.lr_scheduler.ExponentialLR(o, 0.9), optim.lr_scheduler.LinearLR(o, total_iters=5)],
     "both": lambda o: {"step": optim.lr_scheduler.LinearLR(o, total_iters=50), "epoch": optim.lr_scheduler.StepLR(o, 4)},
 }  # fmt: skip
-
-
-class StopAfter(Watching):
-    """Ends the training after so many epochs, asked in the middle of a native call."""
-
-    def __init__(self, epochs):
-        super().__init__(Monitor("loss"))
-        self.epochs = epochs
-
-    def judge(self, epoch, value, weights):
-        self.stopped = epoch == self.epochs
 
 
 def scheduled(schedule):

@@ -44,6 +44,7 @@ class Loop:
         self._variant, done = variant, self._steps - self.left
         if self.left:
             variant.bind_loop([_after(node, done) for node in self._arguments], [each[done:] for each in self._outputs])
+        self._chain = variant.run.program.code.chain
         self._binding, self._nodes = variant.binding, variant.state_nodes()
         self._moved = False  # did a step leave something else than it found?
 
@@ -69,11 +70,12 @@ class Loop:
             SettingError: fewer are left.
             TraceError: the state was read or changed, or the function called, since the loop began.
         """
-        self._check(steps, shared)
+        self.check(steps, shared)
         while steps:
             steps -= self._some(steps)
 
-    def _check(self, steps: int, shared: bool) -> None:
+    def check(self, steps: int, shared: bool) -> None:
+        """May it go on by so many steps?"""
         if not 0 <= steps <= self.left:
             raise SettingError(f"loop: {self.left} steps are left, got {steps}. Begin another loop for more.")
         if steps and not self.stands(shared):
@@ -84,15 +86,15 @@ class Loop:
 
     def link(self, steps: int) -> tuple[int, int] | None:
         """What a chain needs to take so many of the next steps; None where Python has something to do between them."""
-        self._check(steps, shared=True)
+        self.check(steps, shared=True)
         variant = self._variant
         if self._moved or not variant.steady or variant.placed or not variant.in_place():
             return None
         return variant.run.link()
 
-    def linked(self, links: Array) -> int:
-        """Run this chain, which the loop is part of; the status of the run that fails, or 0."""
-        return self._variant.run.program.code.chain(address(links))
+    def linked(self, links: int) -> int:
+        """Run the chain at this address, which the loop is part of; the status of the run that fails, or 0."""
+        return self._chain(links)
 
     def failed(self, status: int, done: int) -> Exception:
         """What that status says, of a run that began `done` steps after where the loop stands."""
@@ -166,12 +168,15 @@ class Loop:
         return self._variant.end(self._outputs)
 
 
-def by_turns(turns: Sequence[tuple[Loop, int]]) -> bool:
-    """Move loops on by so many steps each, turn after turn, in one native call.
+class Turns:
+    """Loops that move on by turns, in native calls of many turns each.
 
-    Returns:
-        Were they moved? Not where several threads may run one of them, or Python has something to do between its steps:
-        then nothing has happened.
+    Args:
+        turns: a loop and how many of its next steps it takes, turn after turn.
+
+    Attributes:
+        native: can turns follow each other without Python? Not where several threads may run one of the loops, or Python
+            has something to do between its steps.
 
     Raises:
         SettingError, TraceError: as `Loop.advance` does.
@@ -183,26 +188,47 @@ def by_turns(turns: Sequence[tuple[Loop, int]]) -> bool:
     ...     total.add_(x.sum())
     ...     return total * 1
     >>> ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
-    >>> by_turns([(ones, 3), (pairs, 2), (ones, 1)])
-    True
+    >>> turns = Turns([(ones, 3), (pairs, 2), (ones, 1)])
+    >>> turns.advance(3)
     >>> ones.end(), pairs.end()
     (tensor([1., 2., 3., 8.]), tensor([5., 7.]))
     """
+
+    def __init__(self, turns: Sequence[tuple[Loop, int]]) -> None:
+        self._turns, self._done = turns, 0
+        links = {loop: loop.link(steps) for loop, steps in _counts(turns).items()}
+        self.native = bool(turns) and None not in links.values()
+        if self.native:
+            rows = [(*(links[loop] or ()), steps, 0) for loop, steps in turns]
+            self._links = np.array([(0, 0, 0, 0), *rows], np.int64)
+            self._address = address(self._links)
+
+    def advance(self, count: int) -> None:
+        """The next turns, so many.
+
+        Raises:
+            TraceError: as `Loop.advance` does.
+        """
+        done, turns = self._done, self._turns[self._done : self._done + count]
+        steps = _counts(turns)
+        for loop, some in steps.items():
+            loop.check(some, shared=True)
+        self._links[done, 0] = count  # in the place of the turn before
+        status = turns[0][0].linked(self._address + self._links.strides[0] * done)
+        if status:
+            at = int(self._links[done, 1]) - 1
+            raise turns[at][0].failed(status, _counts(turns[:at]).get(turns[at][0], 0))
+        for loop, some in steps.items():
+            loop.took(some)
+        self._done += count
+
+
+def _counts(turns: Sequence[tuple[Loop, int]]) -> dict[Loop, int]:
+    """The steps of each loop."""
     counts: dict[Loop, int] = {}
     for loop, steps in turns:
         counts[loop] = counts.get(loop, 0) + steps
-    known = {loop: loop.link(count) for loop, count in counts.items()}
-    if not turns or None in known.values():
-        return False
-    rows = [(*(known[loop] or ()), steps, 0) for loop, steps in turns]
-    links = np.array([(len(turns), 0, 0, 0), *rows], np.int64)
-    status = turns[0][0].linked(links)
-    if status:
-        at = int(links[0, 1]) - 1
-        raise turns[at][0].failed(status, sum(steps for loop, steps in turns[:at] if loop is turns[at][0]))
-    for loop, count in counts.items():
-        loop.took(count)
-    return True
+    return counts
 
 
 def _after(argument: Node, steps: int) -> Handle:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,9 +173,10 @@ class Fitting:
 
     def _judge(self, epoch: int, value: Callable[[str], float]) -> bool:
         """Let those who watch a measure judge this epoch (counted from 0); does one of them end the training?"""
+        weights = cache(self._weights)  # one copy for all who keep them
         for callback in self.watching:
             if callback.monitor is not None:
-                callback.judge(epoch + 1, value(callback.monitor.name), self._weights)
+                callback.judge(epoch + 1, value(callback.monitor.name), weights)
                 self.stopped = self.stopped or callback.stopped
         return self.stopped
 

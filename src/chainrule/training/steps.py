@@ -242,7 +242,7 @@ class Passes:
     """Passes over all rows of an evaluation program, each made when its turn comes between steps of a training."""
 
     def __init__(self, program: Program, rows: int, batch_size: int, passes: int = 1) -> None:
-        self.program, self.rows, self.passes, self.done = program, rows, passes, 0
+        self.program, self.rows, self.passes = program, rows, passes
         self._measures = Measures(program.session.metrics, program.feed.weight is not None, ranked=True)
         self.parts = [
             (program.begin(np.tile(part, (passes, 1))), *part.shape)
@@ -256,7 +256,6 @@ class Passes:
 
     def once(self) -> None:
         """The next pass, in native calls that leave Python the floor in between."""
-        self.done += 1
         for steps, count, _ in self.parts:
             done = 0
             while done < count:
@@ -269,9 +268,9 @@ class Passes:
         """What makes one pass."""
         return [(steps.loop, count) for steps, count, _ in self.parts]
 
-    def stop(self) -> None:
-        """No more passes: those that are done are all."""
-        self.passes = self.done
+    def stop(self, done: int) -> None:
+        """No more passes: those that are done, so many, are all."""
+        self.passes = done
         for steps, _, _ in self.parts:
             steps.stop()
 

@@ -9,13 +9,13 @@ hardly grows with the epochs in it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compiler.loop import Loop, by_turns
+from chainrule.compiler.loop import Loop, Turns
 from chainrule.errors import TraceError
 from chainrule.training.steps import Measured, Passes, Program, UnderWay
 
@@ -150,54 +150,69 @@ class Stretch:
         Laps of one native call share its time by what they weigh.
         """
         began = time.perf_counter()
-        if len(self.laps) > 1 and self.judge is None and by_turns(list(self._turns())):
-            return self._shared_out(began, time.perf_counter())
-        return self._by_laps()
+        turns, counts = self._turns()
+        chain = Turns(turns) if len(self.laps) > 1 else None
+        if chain is None or not chain.native:
+            return self._each(self._lap)
+        if self.judge is None:
+            chain.advance(len(turns))
+        # Each lap, then, in one call, so that it can be judged.
+        judged = self._each(lambda number: chain.advance(counts[number])) if self.judge is not None else []
+        weights, passes = self._weights()
+        taken = time.perf_counter() - began
+        self.validating = taken * float(passes.sum() / weights.sum())
+        return judged or (began + taken * np.cumsum(weights) / weights.sum()).tolist()
 
-    def _turns(self) -> Iterator[tuple[Loop, int]]:
-        """What moves, and by how many steps, one after the other."""
-        validation = self.passes.turns() if self.passes is not None else []
+    def _turns(self) -> tuple[list[tuple[Loop, int]], list[int]]:
+        """What moves, and by how many steps, one after the other; and how many of these are each lap."""
+        turns: list[tuple[Loop, int]] = []
+        counts, validation = [], self.passes.turns() if self.passes is not None else []
         for lap in self.laps:
-            whole = min(lap.stop, self.cut.whole) - lap.start
+            before, whole = len(turns), min(lap.stop, self.cut.whole) - lap.start
             if self.whole is not None and whole > 0:
-                yield self.whole.loop, whole
+                turns.append((self.whole.loop, whole))
             if self.rest is not None and self.cut.short(lap):
-                yield self.rest.loop, 1
+                turns.append((self.rest.loop, 1))
             if self.cut.closes(lap):
-                yield from validation
+                turns += validation
+            counts.append(len(turns) - before)
+        return turns, counts
 
-    def _shared_out(self, began: float, now: float) -> list[float]:
-        passes = np.array([self.cut.closes(lap) for lap in self.laps]) * (
-            self.pass_weight if self.passes is not None else 0.0
-        )
-        weights = np.array([lap.length for lap in self.laps]) + passes
-        self.validating = (now - began) * float(passes.sum() / weights.sum())
-        return (began + (now - began) * np.cumsum(weights) / weights.sum()).tolist()  # type: ignore[no-any-return]
+    def _weights(self) -> tuple[Array, Array]:
+        """What each lap weighs in steps, and its pass of validation in that."""
+        passes = np.array([self.cut.closes(lap) for lap in self.laps]) * (self.pass_weight if self.passes else 0.0)
+        return np.array([lap.length for lap in self.laps]) + passes, passes
 
-    def _by_laps(self) -> list[float]:
+    def _each(self, take: Callable[[int], None]) -> list[float]:
+        """Lap after lap, by its number."""
         ended: list[float] = []
         for number, lap in enumerate(self.laps):
-            if self.whole is not None and lap.start < self.cut.whole:
-                self.whole.advance(min(lap.stop, self.cut.whole) - lap.start)
-            if self.rest is not None and self.cut.short(lap):
-                self.rest.advance(1)
+            take(number)
             ended.append(time.perf_counter())
-            if self.cut.closes(lap):
-                if self.passes is not None:
-                    self.passes.once()
-                    self.validating += time.perf_counter() - ended[-1]
-                    ended[-1] = time.perf_counter()
-                if self.judge is not None and self.judge(number):
-                    self._stop(number + 1)
-                    break
+            if self.judge is not None and self.cut.closes(lap) and self.judge(number):
+                self._stop(number + 1)
+                break
         return ended
+
+    def _lap(self, number: int) -> None:
+        lap = self.laps[number]
+        if self.whole is not None and lap.start < self.cut.whole:
+            self.whole.advance(min(lap.stop, self.cut.whole) - lap.start)
+        if self.rest is not None and self.cut.short(lap):
+            self.rest.advance(1)
+        if self.passes is not None and self.cut.closes(lap):
+            began = time.perf_counter()
+            self.passes.once()
+            self.validating += time.perf_counter() - began
 
     def _stop(self, count: int) -> None:
         """So many laps are all."""
         self.laps = self.laps[:count]
-        for part in (self.whole, self.rest, self.passes):
+        for part in (self.whole, self.rest):
             if part is not None:
                 part.stop()
+        if self.passes is not None:
+            self.passes.stop(sum(map(self.cut.closes, self.laps)))
 
     def column(self, number: int, measure: int) -> Array:
         """A measure of each step of a lap that has just ended, times the rows of the step: as `totals` has it."""
