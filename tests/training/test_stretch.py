@@ -417,3 +417,14 @@ def test_a_function_of_the_user_is_asked_when_its_epoch_is_over(stretches):
     trainer = scheduled(lambda o: optim.lr_scheduler.LambdaLR(o, lambda epoch: 0.9**epoch))
     fit(trainer, 10)
     assert max(map(len, stretches)) == 1
+
+
+def test_an_end_after_a_lap_of_the_short_batch_alone(monkeypatch, stretches):
+    monkeypatch.setattr("chainrule.training.steps.Program.took", lambda self, steps, seconds: None)
+    stopped, short = make(), make()
+    fit(stopped, 1), fit(short, 1), fit(short, 1)  # each begins with the weights that stand
+    stopped.session.programs["training"].chunk = 6  # all whole batches of an epoch
+    stretches.clear()
+    fit(stopped, 5, callbacks=[StopAfter(1)])
+    assert [lap.length for lap in stretches[-1]] == [1, 5]  # of which the second was not taken
+    assert bits(stopped) == bits(short) and measures(stopped) == measures(short)

@@ -1,5 +1,7 @@
 """Many trainings at once have the bits of as many one by one, whatever shares their steps."""
 
+import os
+import signal
 import threading
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
+from chainrule.callbacks import EarlyStopping
 from chainrule.errors import DataError, SettingError, UnknownNameError
 from chainrule.training import Trainer
 
@@ -177,12 +180,14 @@ def test_a_folder_goes_on_where_it_stopped(tmp_path):
         sweep({"lr": [0.5]}, folder=tmp_path / "runs")
 
 
-def test_ctrl_c_gives_back_what_is_done():
+@pytest.mark.parametrize("workers", [{"threads": 2}, {"processes": 2}])
+def test_ctrl_c_gives_back_what_is_done(workers):
     def progress(done, of):
         if done == 2:
             raise KeyboardInterrupt
 
-    found = sweep(GRID, threads=2, progress=progress)
+    found = sweep(GRID, progress=progress, **workers)
+    assert found.interrupted and not sweep({"lr": [0.1]}).interrupted
     assert 2 <= sum(h is not None for h in found.histories) <= 4
 
 
@@ -324,3 +329,99 @@ def test_rates_by_functions_of_one_s_own_over_one_class():
 
     found = sweep({"factor": [0.9, 0.5, 0.1]}, made, threads=1)
     same(found, made)
+
+
+def test_processes_give_the_bits_of_threads():
+    found = sweep(GRID, processes=2)
+    assert not found.errors and repr(found) == "<Sweep: 8 of 8 trainings>"
+    same(found)
+    assert found.table() == [
+        {**row, "seconds": h["seconds"][-1]} for row, h in zip(sweep(GRID).table(), found.histories, strict=True)
+    ]
+
+
+def test_a_training_goes_on_after_its_process():
+    found = sweep({"lr": [0.01, 0.02]}, processes=2)
+    expected = alone({"lr": 0.02})
+    for trainer in (found[1], expected):
+        trainer.fit(X, y, 6, 32, resume=True, progress=False)
+    assert bits(found[1]) == bits(expected)
+
+
+def drawn(lr):
+    """Its weights are drawn from whatever stands before."""
+    return Trainer(nn.Linear(4, 2), "cross_entropy", "sgd", lr=lr)
+
+
+def test_what_build_draws_does_not_depend_on_processes():
+    found = []
+    for workers in ({"threads": 1}, {"threads": 3}, {"processes": 2}):
+        cr.manual_seed(5)
+        found.append([bits(t) for t in sweep({"lr": [0.1] * 5}, drawn, **workers)])
+        after = cr.rand(1).item()
+    assert found[0] == found[1] == found[2] and len(set(found[0])) == 5
+    cr.manual_seed(5)
+    sweep({"lr": [0.1]}, drawn)
+    assert cr.rand(1).item() == after  # the stream goes on in the same way, whatever was drawn
+
+
+def test_processes_and_a_folder(tmp_path):
+    folder = tmp_path / "runs"
+    whole = sweep(GRID, folder=folder, processes=2)
+    (folder / "000003.safetensors").unlink()
+    again = sweep(GRID, folder=folder, processes=2)
+    assert [bits(t) for t in again] == [bits(t) for t in whole]
+    same(again)
+
+
+def killed(lr):
+    if lr == 0.5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return build(lr)
+
+
+def test_a_process_that_dies_costs_one_training():
+    found = sweep({"lr": [0.01, 0.02, 0.5, 0.03, 0.04]}, killed, processes=2)
+    assert list(found.errors) == [2] and "the process that ran it was killed" in str(found.errors[2])
+    assert [bits(found[i]) for i in (0, 1, 3, 4)] == [bits(alone({"lr": lr})) for lr in (0.01, 0.02, 0.03, 0.04)]
+
+
+def test_errors_come_back_from_processes():
+    found = sweep({"lr": [0.01, 1e30]}, processes=2)
+    assert list(found.errors) == [1] and "training stopped in epoch 1" in str(found.errors[1])
+
+
+def test_what_cannot_be_sent_back_is_said():
+    def local(seed):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a = nn.Linear(4, 2)
+
+            def forward(self, x):
+                return self.a(x)
+
+        return Trainer(Net(), "cross_entropy", "sgd")
+
+    with pytest.raises(
+        SettingError, match=r"a training cannot be sent back by its process .* keep the trainings in a folder"
+    ):
+        sweep({"seed": [0, 1]}, local, processes=2)
+
+
+def test_threads_or_processes():
+    with pytest.raises(SettingError, match="Leave one out"):
+        sweep(GRID, threads=2, processes=2)
+    with pytest.raises(SettingError, match="processes must be a whole number, 1 or more, got 0"):
+        sweep(GRID, processes=0)
+
+
+@pytest.mark.parametrize("workers", [{"threads": 2}, {"processes": 2}])
+def test_each_training_has_callbacks_of_its_own(workers):
+    stopping = EarlyStopping("loss", patience=1, min_delta=0.02, restore_best_weights=True)
+    found = sweep({"lr": [0.0001, 0.05, 0.0002, 0.06]}, epochs=30, callbacks=[stopping], **workers)
+    for config, trainer in zip(found.configs, found, strict=True):
+        own = EarlyStopping("loss", patience=1, min_delta=0.02, restore_best_weights=True)
+        expected = alone(config, epochs=30, callbacks=[own])
+        assert trainer.history["loss"] == expected.history["loss"] and bits(trainer) == bits(expected)
+    assert stopping.best is None and len({len(h["loss"]) for h in found.histories}) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -234,7 +235,8 @@ class UnderWay:
 
 def _columns(tensors: Sequence[Tensor]) -> Array:
     """One column of float64 for each, or as many as it has numbers."""
-    columns = [t._node.value.astype(np.float64).reshape(len(t._node.value), -1) for t in tensors]
+    values = [t._node.value.astype(np.float64) for t in tensors]
+    columns = [value.reshape(len(value), math.prod(value.shape[1:])) for value in values]  # of no step, too
     return np.concatenate(columns, axis=1) if columns else np.empty((0, 0))
 
 

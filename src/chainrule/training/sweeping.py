@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import itertools
 import json
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chainrule.compiler.threads import get_num_threads, one_thread
+from chainrule.compiler.threads import get_num_threads
 from chainrule.errors import DataError, SettingError, unknown_name
 from chainrule.files.reading import read_whole
 from chainrule.files.writing import write_whole
-from chainrule.training import twins
+from chainrule.tensor.creation import tensor
+from chainrule.tensor.random import default_generator
 from chainrule.training.history import History
+from chainrule.training.pools import by_processes, by_threads
 from chainrule.training.trainer import Trainer
+from chainrule.training.trials import Config, Outcome, Trials
 
-Config = dict[str, Any]
-PER_CONFIG = frozenset(
-    {"epochs", "batch_size", "seed", "shuffle", "drop_last", "sample_weight", "class_weight"}
-)  # of `fit`
 MOST = 1 << 28  # bytes of sweep.json
 SMALLEST = {"loss", "mse", "mae", "rmse", "seconds"}  # measures of which less is better, with or without "val_"
 
@@ -38,27 +36,40 @@ class Sweep(Sequence[Any]):
         configs: the configurations.
         histories: what each epoch of each measured; None where a training was not begun.
         errors: by number, the exceptions that ended trainings.
+        interrupted: Ctrl-C ended it before its last training.
     """
 
     def __init__(self, configs: Sequence[Config], folder: Path | None) -> None:
         self.configs, self.folder = list(configs), folder
         self.histories: list[History | None] = [None] * len(configs)
         self.errors: dict[int, Exception] = {}
+        self.interrupted = False
         self._trainers: list[Trainer | None] = [None] * len(configs)
+        self._away: dict[int, Callable[[], Trainer | None]] = {}  # how to come by those that another process trained
 
     def __len__(self) -> int:
         return len(self.configs)
 
     def __getitem__(self, number: Any) -> Any:
-        trainer = self._trainers[number]
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        at = range(len(self))[number]
+        if at in self._away:
+            self._trainers[at] = self._away.pop(at)()
+        trainer = self._trainers[at]
         if trainer is None:
-            error = self.errors.get(number % len(self) if isinstance(number, int) else number)
+            error = self.errors.get(at)
             raise DataError(f"sweep: training {number} {f'ended with: {error}' if error else 'was not run'}.")
         return trainer
 
-    def put(self, number: int, trainer: Trainer) -> None:
-        """This is the training of that number."""
-        self._trainers[number] = trainer
+    def put(self, outcome: Outcome, trials: Trials) -> None:
+        """This came of one of them."""
+        at, packed = outcome.number, outcome.packed
+        self._trainers[at], self.histories[at] = outcome.trainer, outcome.history
+        if outcome.error is not None:
+            self.errors[at] = outcome.error
+        elif outcome.trainer is None:
+            self._away[at] = partial(trials.kept, at) if packed is None else partial(pickle.loads, packed)
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each training: its number, its configuration and what its last epoch measured."""
@@ -101,6 +112,7 @@ def sweep(
     y: object = None,
     *,
     threads: int | None = None,
+    processes: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], object] | None = None,
     **fit: Any,
@@ -108,18 +120,22 @@ def sweep(
     """Train one network for each configuration, several at once, each with the bits of a training of its own.
 
     Trainings that differ only in numbers (first weights, learning rates, dropout, weight decay ...) run in the same
-    compiled steps; every training runs on one thread, and `threads` of them at a time.
+    compiled steps; every training runs on one thread, and `threads` or `processes` of them at a time. Threads share Python,
+    which is what small networks on few rows mostly wait for, and networks of different architectures while they are
+    compiled; processes share nothing, start later, and send what they trained back.
 
     Args:
-        build: ``build(**config)`` gives a `Trainer` that has not trained yet. The trainings are built one after the other
-            in the order of the configurations, so that what they draw does not depend on `threads`.
+        build: ``build(**config)`` gives a `Trainer` that has not trained yet. What it draws without naming a seed comes from
+            a stream of its own, of the default generator and the number of the configuration.
         configs: a dict of lists, for all combinations (the last varies fastest); or a list of dicts.
         X, y: as for ``Trainer.fit``.
         threads: how many trainings at a time; default: the number of threads that programs may use.
+        processes: train in so many processes instead. How they start is up to Python's ``multiprocessing``; where it is not by
+            fork, `build` must be a function at the top of a module, called under ``if __name__ == "__main__":``.
         folder: keep each training there as it ends; a sweep that is called again with the same folder and configurations
             goes on where it was stopped.
         progress: ``progress(done, of)``, called after each training.
-        fit: further arguments of ``Trainer.fit``. A key of a configuration that ``fit`` takes (``epochs``,
+        fit: further arguments of ``Trainer.fit``; of ``callbacks`` each training has copies of its own. A key of a configuration that ``fit`` takes (``epochs``,
             ``batch_size``, ``seed``, ``shuffle``, ``drop_last``, ``sample_weight``, ``class_weight``) goes there, one that `build` takes
             goes to `build`, and ``seed`` to both.
 
@@ -141,18 +157,39 @@ def sweep(
         (<Sweep: 4 of 4 trainings>, 0.01)
     """
     chosen = _configs(configs)
-    takes = inspect.signature(build).parameters
-    for config in chosen:
-        _check_keys(config, takes)
+    if threads is not None and processes is not None:
+        raise SettingError(
+            "sweep: trainings go to threads or to processes, got threads= and processes=. Leave one out."
+        )
+    workers = min(_workers(*(
+        ("threads", threads, get_num_threads()) if processes is None else ("processes", processes, 1)
+    )), max(1, len(chosen)))  # fmt: skip
     found = Sweep(chosen, Path(folder) if folder is not None else None)
+    trials = Trials(
+        build, chosen, X, y, {"progress": False, **fit}, found.folder, default_generator.get_state().tolist()
+    )
+    trials.check()
     if found.folder is not None:
         _check_folder(found.folder, chosen)
-    runs = _Runs(build, takes, found, {"progress": False, **fit}, X, y)
-    workers = threads if threads is not None else get_num_threads()
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise SettingError(f"sweep: threads must be a whole number, 1 or more, got {threads!r}.")
-    runs.all(min(workers, max(1, len(chosen))), progress)
+    numbers = itertools.takewhile(lambda _: not found.interrupted, range(len(chosen)))
+    with _drawn_once():
+        pool = (
+            by_threads(trials.whole, numbers, workers) if processes is None else by_processes(trials, numbers, workers)
+        )
+        with closing(pool):
+            _take(found, trials, pool, progress)
+    found.interrupted = len(found.errors) + sum(h is not None for h in found.histories) < len(chosen)
     return found
+
+
+@contextmanager
+def _drawn_once() -> Iterator[None]:
+    """Whatever the block draws from the default generator, afterwards it stands one step further."""
+    seed, step = default_generator.get_state().tolist()
+    try:
+        yield
+    finally:
+        default_generator.set_state(tensor([seed, step + 1]))
 
 
 def _configs(given: Mapping[str, Sequence[Any]] | Sequence[Config]) -> list[Config]:
@@ -170,103 +207,24 @@ def _configs(given: Mapping[str, Sequence[Any]] | Sequence[Config]) -> list[Conf
     return [dict(one) for one in given]
 
 
-def _check_keys(config: Config, takes: Mapping[str, inspect.Parameter]) -> None:
-    if any(one.kind is one.VAR_KEYWORD for one in takes.values()):
-        return
-    strange = [key for key in config if key not in takes and key not in PER_CONFIG]
-    if strange:
-        raise SettingError(
-            f"sweep: a configuration has {strange[0]!r}, which build({', '.join(takes)}) does not take, nor fit for each "
-            f"training. Give build such an argument."
-        )
-
-
-class _Runs:
-    """The trainings of one sweep under way."""
-
-    def __init__(
-        self, build: Callable[..., Trainer], takes: Mapping[str, inspect.Parameter], found: Sweep, fit: Config, X: object,
-        y: object,
-    ) -> None:  # fmt: skip
-        self.build, self.takes, self.found, self.fit, self.X, self.y = build, takes, found, fit, X, y
-        self.everything = any(one.kind is one.VAR_KEYWORD for one in takes.values())
-        self.lock = threading.Lock()
-        self.free: dict[Any, list[Trainer]] = {}  # whose compiled steps nobody uses now, by outline
-        self.held: list[Trainer] = []
-
-    def all(self, workers: int, progress: Callable[[int, int], object] | None) -> None:
-        """Every configuration, so many at a time."""
-        numbers, done = iter(range(len(self.found))), 0
-        with ThreadPoolExecutor(workers, thread_name_prefix="sweep") as pool:
-            running = {pool.submit(self.one, n, self.built(n)) for n in itertools.islice(numbers, workers)}
-            try:
-                while running:
-                    ended, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in ended:
-                        future.result()
-                        done += 1
-                        if progress is not None:
-                            progress(done, len(self.found))
-                    running |= {pool.submit(self.one, n, self.built(n)) for n in itertools.islice(numbers, len(ended))}
-            except KeyboardInterrupt:
-                pass  # those that run go to their end, and what is done is given back
-
-    def built(self, number: int) -> Trainer:
-        """The next training, not begun; in the order of the configurations."""
-        config = self.found.configs[number]
-        given = {
-            k: v for k, v in config.items() if (self.everything and k not in PER_CONFIG - {"seed"}) or k in self.takes
-        }
-        trainer = self.build(**given)
-        if not isinstance(trainer, Trainer) or trainer.position is not None:
-            came = type(trainer).__name__ if not isinstance(trainer, Trainer) else "one that has trained"
-            raise SettingError(f"sweep: build must give a new Trainer for each configuration, got {came}.")
-        return trainer
-
-    def one(self, number: int, trainer: Trainer) -> None:
-        """One training from its beginning to its end."""
-        path = self._path(number)
-        if path is not None and path.is_file():
-            trainer.load(path)
-            self._keep(number, trainer)
-            return
-        config = self.found.configs[number]
-        options = {**self.fit, **{key: value for key, value in config.items() if key in PER_CONFIG}}
+def _take(
+    found: Sweep, trials: Trials, outcomes: Iterable[Outcome], progress: Callable[[int, int], object] | None
+) -> None:
+    """Each outcome to its place."""
+    for done, outcome in enumerate(outcomes, start=1):
+        found.put(outcome, trials)
         try:
-            with one_thread():
-                self._trained(trainer, options)
-        except Exception as error:  # this one ends; the others go on
-            self.found.errors[number] = error
-            return
-        self._keep(number, trainer)
-        if path is not None:
-            trainer.save(path)
+            if progress is not None:
+                progress(done, len(found))
+        except KeyboardInterrupt:
+            found.interrupted = True  # those that run go to their end, and what is done is given back
 
-    def _trained(self, trainer: Trainer, options: Config) -> None:
-        """In the steps of another training like it, where some are free."""
-        outline = twins.outline(trainer.session)
-        with self.lock:
-            self.held.append(trainer)  # what the outline names by identity
-            lent = self.free.setdefault(outline, [])
-            worker = lent.pop() if lent else None
-        if worker is None:
-            worker = copy.deepcopy(trainer)
-        twins.lend(worker.session, trainer.session)
-        try:
-            worker.fit(self.X, self.y, **options)
-        finally:
-            twins.give_back(trainer.session, worker.session)
-        with self.lock:
-            self.free[outline].append(worker)
 
-    # ---------------------------------------------------------------- what is kept
-
-    def _keep(self, number: int, trainer: Trainer) -> None:
-        self.found.histories[number] = trainer.history
-        self.found.put(number, trainer)
-
-    def _path(self, number: int) -> Path | None:
-        return self.found.folder / f"{number:06d}.safetensors" if self.found.folder is not None else None
+def _workers(name: str, given: object, default: int) -> int:
+    workers = default if given is None else given
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise SettingError(f"sweep: {name} must be a whole number, 1 or more, got {given!r}.")
+    return workers
 
 
 def _check_folder(folder: Path, configs: Sequence[Config]) -> None:

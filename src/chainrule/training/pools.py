@@ -1,0 +1,90 @@
+"""Who takes the trainings of a sweep: threads of this process, or processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+
+from chainrule.errors import DataError
+from chainrule.training.trials import Outcome, Trials
+
+_Task = Callable[[int], Outcome]
+
+
+def by_threads(task: _Task, numbers: Iterable[int], workers: int) -> Generator[Outcome, None, None]:
+    """Each training as it ends, so many at a time; after Ctrl-C, those that run."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="sweep") as pool:
+        yield from _each(pool, task, iter(numbers), workers, set())
+
+
+def by_processes(trials: Trials, numbers: Iterable[int], workers: int) -> Generator[Outcome, None, None]:
+    """Likewise, in processes. Where one dies, those that ran are trained once more, one at a time."""
+    left, lost = iter(numbers), set[int]()
+    while True:
+        try:
+            with _pool(trials, workers) as pool:
+                yield from _each(pool, _sent, left, workers, lost)
+            return
+        except BrokenProcessPool:
+            for number in sorted(lost):
+                yield _alone(trials, number)
+            lost.clear()
+
+
+def _alone(trials: Trials, number: int) -> Outcome:
+    """A training in a process of its own."""
+    try:
+        with _pool(trials, 1) as pool:
+            return pool.submit(_sent, number).result()
+    except BrokenProcessPool:
+        return Outcome(
+            number,
+            error=DataError(
+                "the process that ran it was killed, or died. Where memory is short, train fewer at a time (processes=)."
+            ),
+        )
+
+
+def _each(
+    pool: Executor, task: _Task, numbers: Iterator[int], workers: int, running: set[int]
+) -> Generator[Outcome, None, None]:
+    """`running`: the numbers of those under way."""
+    under_way: dict[Future[Outcome], int] = {}
+
+    def begin(count: int) -> None:
+        for number in islice(numbers, count):
+            running.add(number)
+            under_way[pool.submit(task, number)] = number
+
+    begin(workers)
+    while under_way:
+        try:
+            ended = wait(under_way, return_when=FIRST_COMPLETED).done
+        except KeyboardInterrupt:
+            numbers = iter(())
+            continue
+        for future in ended:
+            found = future.result()
+            running.discard(under_way.pop(future))
+            begin(1)
+            yield found
+
+
+def _pool(trials: Trials, workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context(), _begin, (trials,))
+
+
+_trials: list[Trials] = []  # of this process, where it is one of a sweep's
+
+
+def _begin(trials: Trials) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the sweep, not the trainings that run
+    _trials[:] = [trials]
+
+
+def _sent(number: int) -> Outcome:
+    return _trials[0].sent(number)

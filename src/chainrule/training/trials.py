@@ -1,0 +1,176 @@
+"""One training of a sweep after another: built, trained in steps that its like have left, packed to be sent."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chainrule.compiler.threads import one_thread
+from chainrule.errors import DataError, SettingError
+from chainrule.tensor.random import default_generator
+from chainrule.training import twins
+from chainrule.training.history import History
+from chainrule.training.trainer import Trainer
+
+Config = dict[str, Any]
+PER_CONFIG = frozenset(
+    {"epochs", "batch_size", "seed", "shuffle", "drop_last", "sample_weight", "class_weight"}
+)  # of `fit`
+
+
+class Outcome(NamedTuple):
+    """What came of a training; `packed`: it, for another process."""
+
+    number: int
+    trainer: Trainer | None = None
+    history: History | None = None
+    error: Exception | None = None
+    packed: bytes | None = None
+
+
+class Trials:
+    """The trainings of a sweep, each by its number.
+
+    Args:
+        build, configs, fit: as for `sweep`; X, y: the rows.
+        folder: where each is kept when it is done.
+        start: what trainings whose `build` names no seed draw from, each from a stream of its own.
+    """
+
+    def __init__(
+        self, build: Callable[..., Trainer], configs: list[Config], X: object, y: object, fit: Config,
+        folder: Path | None, start: list[int],
+    ) -> None:  # fmt: skip
+        self.build, self.configs, self.X, self.y, self.fit = build, configs, X, y, fit
+        self.folder, self.start = folder, start
+        self.takes = inspect.signature(build).parameters
+        self.everything = any(one.kind is one.VAR_KEYWORD for one in self.takes.values())
+        self._making()
+
+    def _making(self) -> None:
+        self.lock, self.building = threading.Lock(), threading.Lock()
+        self.free: dict[str, list[Trainer]] = {}  # whose compiled steps nobody uses now, by outline
+        self.held: list[Trainer] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key not in ("lock", "building", "free", "held")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._making()
+
+    # ---------------------------------------------------------------- building
+
+    def check(self) -> None:
+        """Raise `SettingError` where a configuration has a key that nobody takes."""
+        strange = [k for config in self.configs for k in config if k not in self.takes and k not in PER_CONFIG]
+        if strange and not self.everything:
+            raise SettingError(
+                f"sweep: a configuration has {strange[0]!r}, which build({', '.join(self.takes)}) does not take, nor fit "
+                f"for each training. Give build such an argument."
+            )
+
+    def built(self, number: int) -> Trainer:
+        """This training, not begun; what it draws is its own, whatever was built before it."""
+        config = self.configs[number]
+        given = {
+            k: v for k, v in config.items() if (self.everything and k not in PER_CONFIG - {"seed"}) or k in self.takes
+        }
+        with self.building:  # the default generator is everybody's
+            default_generator.manual_seed(
+                int(np.random.SeedSequence([*self.start, number]).generate_state(1, np.uint64)[0])
+            )
+            trainer = self.build(**given)
+        if not isinstance(trainer, Trainer) or trainer.position is not None:
+            came = type(trainer).__name__ if not isinstance(trainer, Trainer) else "one that has trained"
+            raise SettingError(f"sweep: build must give a new Trainer for each configuration, got {came}.")
+        return trainer
+
+    # ---------------------------------------------------------------- training
+
+    def path(self, number: int) -> Path | None:
+        """The file of this training, where a folder keeps them."""
+        return self.folder / f"{number:06d}.safetensors" if self.folder is not None else None
+
+    def kept(self, number: int) -> Trainer | None:
+        """It, from its file, if there is one."""
+        path = self.path(number)
+        if path is None or not path.is_file():
+            return None
+        trainer = self.built(number)
+        trainer.load(path)
+        return trainer
+
+    def one(self, number: int, trainer: Trainer | None = None, **other: Any) -> Outcome:
+        """One training to its end, from its beginning or on from where `trainer` stands.
+
+        Args:
+            other: arguments of ``fit`` in place of those of the sweep.
+        """
+        config = self.configs[number]
+        options = {**self.fit, **{key: value for key, value in config.items() if key in PER_CONFIG}, **other}
+        if "callbacks" in options:
+            options["callbacks"] = copy.deepcopy(options["callbacks"])  # what they know is of one training
+        trainer = trainer or self.built(number)
+        try:
+            with one_thread():
+                self._trained(trainer, options)
+        except Exception as error:  # this one ends; the others go on
+            return Outcome(number, error=error)
+        return Outcome(number, trainer, trainer.history)
+
+    def _trained(self, trainer: Trainer, options: Config) -> None:
+        """In the steps of another training like it, where some are free."""
+        outline = twins.outline(trainer.session)
+        with self.lock:
+            self.held.append(trainer)  # what the outline names by identity
+            lent = self.free.setdefault(outline, [])
+            worker = lent.pop() if lent else None
+        if worker is None:
+            worker = copy.deepcopy(trainer)
+        twins.lend(worker.session, trainer.session)
+        try:
+            worker.fit(self.X, self.y, **options)
+        finally:
+            twins.give_back(trainer.session, worker.session)
+        with self.lock:
+            self.free[outline].append(worker)
+
+    def whole(self, number: int) -> Outcome:
+        """The whole training, from its file if there is one, and into its file where there is to be one."""
+        known = self.kept(number)
+        if known is not None:
+            return Outcome(number, known, known.history)
+        found, path = self.one(number), self.path(number)
+        if path is not None and found.trainer is not None:
+            found.trainer.save(path)
+        return found
+
+    def sent(self, number: int) -> Outcome:
+        """The same for another process: the training is in its file, or packed."""
+        found = self.whole(number)
+        if found.trainer is None or self.folder is not None:
+            return found._replace(trainer=None, error=_sendable(found.error))
+        try:
+            return found._replace(trainer=None, packed=pickle.dumps(found.trainer))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise SettingError(
+                f"sweep: a training cannot be sent back by its process ({error}). Define what the model is made of at the top "
+                f"of a module, or keep the trainings in a folder (folder=), or use threads."
+            ) from None
+
+
+def _sendable(error: Exception | None) -> Exception | None:
+    """The error, or where it cannot be sent, one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return DataError(f"{type(error).__name__}: {error}")
+    return error
