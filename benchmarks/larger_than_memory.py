@@ -3,9 +3,8 @@
 Run: ``python benchmarks/larger_than_memory.py FOLDER [--rows 2000000] [--seconds 20]`` with pyarrow installed.
 
 The folder is written first, unless it is there: 30 columns of float32 and a label, in row groups of 100,000 rows. Each
-way runs in a process of its own, the same compiled step (30-128-128-2, a batch of 64, Adam) in native loops over row
-numbers, for so many seconds after a first second that does not count, so that files and programs are warm. Memory is the
-peak of the process.
+way runs in a process of its own, `Trainer.fit` of the same network (30-128-128-2, a batch of 64, Adam), for so many seconds
+after a first second that does not count, so that files and programs are warm. Memory is the peak of the process.
 """
 
 from __future__ import annotations
@@ -14,15 +13,18 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import nn, optim
+from chainrule.training import Callback
+
 COLUMNS, GROUP, FILES, BATCH = 30, 100_000, 8, 64
 IN_MEMORY = 1_000_000  # rows, at most, of the run in memory
-STEPS = 500  # of one native call
 
 
 def write(folder: Path, rows: int) -> None:
@@ -48,62 +50,35 @@ def _schema(pa: Any) -> Any:
     return pa.schema([*((f"x{i}", pa.float32()) for i in range(COLUMNS)), ("y", pa.int64())])
 
 
-class Training:
-    """The step, over row numbers of the window that is held."""
+class Timing(Callback):
+    """Ends the training after so many seconds, of which the first does not count."""
 
-    def __init__(self) -> None:
-        import chainrule as cr
-        import chainrule.nn.functional as F
-        from chainrule import nn, optim
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.started = seconds, time.perf_counter()
+        self.began: tuple[float, float, int] | None = None  # the time, the time of CPUs, the steps done
 
-        cr.manual_seed(0)
-        layers = (nn.Linear(COLUMNS, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 2))
-        model = nn.Sequential(*layers)
-        optimizer = optim.Adam(model.parameters(), lr=1e-4)
-        self.x, self.y = cr.zeros(0, COLUMNS), cr.zeros(0, dtype=cr.int64)
-
-        def step(rows: Any) -> Any:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(self.x[rows]), self.y[rows])
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
-
-        self.cr, self.step = cr, cr.compile(step)
-
-    def run(self, window: Any) -> Iterator[int]:
-        """The steps of a window; how many rows each native call took."""
-        for held, array in zip((self.x, self.y), window.arrays, strict=True):
-            held.data = self.cr.from_numpy(array)  # the tensor that the step was compiled with looks at other rows
-        order = window.order[window.cursor.row :]
-        order = order[: len(order) // BATCH * BATCH].reshape(-1, BATCH)
-        for start in range(0, len(order), STEPS):
-            self.step.loop(self.cr.tensor(order[start : start + STEPS]))
-            yield order[start : start + STEPS].size
+    def on_pause(self, trainer: cr.Trainer) -> None:
+        assert trainer.position is not None
+        now = time.perf_counter(), time.process_time(), trainer.position.done
+        if self.began is None:
+            self.began = now if now[0] - self.started > 1 else None
+        elif now[0] - self.began[0] > self.seconds:
+            rows = (now[2] - self.began[2]) * BATCH
+            print(rows / (now[0] - self.began[0]), rows / (now[1] - self.began[1]), _peak(), flush=True)
+            raise KeyboardInterrupt
 
 
 def measure(way: str, folder: Path, seconds: float) -> None:
     """Print rows a second and the peak of memory."""
-    import chainrule as cr
-
-    source = cr.data.as_source(folder, target="y")
-    if way == "memory":
-        source = cr.data.as_source(source.head(IN_MEMORY))
     cr.set_num_threads(1)
-    training, rows, began, spent, epoch = Training(), 0, None, 0.0, 0
-    start = time.perf_counter()
-    while True:
-        for window in source.windows(cr.data.Cursor(epoch), batch_size=BATCH):
-            for done in training.run(window):
-                now = time.perf_counter()
-                if began is None:
-                    began, spent = now if now - start > 1 else None, time.process_time()
-                    continue
-                rows += done
-                if now - began > seconds:
-                    print(rows / (now - began), rows / (time.process_time() - spent), _peak())
-                    return
-        epoch += 1
+    cr.manual_seed(0)
+    layers = (nn.Linear(COLUMNS, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 2))
+    model = nn.Sequential(*layers)
+    trainer = cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=1e-4))
+    data: tuple[Any, ...] = (folder, "y")
+    if way == "memory":
+        data = cr.data.as_source(folder, target="y").head(IN_MEMORY)
+    trainer.fit(*data, epochs=10_000, batch_size=BATCH, callbacks=Timing(seconds), progress=False)
 
 
 def _peak() -> float:

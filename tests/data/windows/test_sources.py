@@ -520,7 +520,7 @@ REFUSED = {
     "there must be at least one row": lambda _: as_source(table(x=[], y=[]).cast(pytest.importorskip("pyarrow").schema([("x", "float32"), ("y", "int64")])), target="y"),
     "target, features and weight name columns, which a ndarray has not": lambda _: as_source(X, target="y"),
     "there is no file or folder 'nowhere'": lambda _: as_source("nowhere"),
-    "must hold files named *.parquet, got none": lambda path: as_source(path),
+    "must hold files named *.parquet or *.csv, or a folder of images for each class, got none": lambda path: as_source(path),
     "cannot be read as Parquet": lambda path: pytest.importorskip("pyarrow") and as_source(write(path / "a.parquet", b"PAR1 no")),
     "must be arrays, a frame, a file, a dataset, a loader or an iterable of batches, got int": lambda _: as_source(7),
     "the order is that of the function that was given: leave out shuffle": lambda _: as_source(lambda: in_batches()).windows(shuffle=True),

@@ -107,7 +107,7 @@ class ParquetStore:
 
     def __init__(self, files: Sequence[Path], choose: Choose, buffer: int, who: str) -> None:
         self.arrow, self.files, self.buffer, self.who = pyarrow(who), [str(file) for file in files], buffer, who
-        self.stamps = [_stamp(file) for file in self.files]
+        self.stamps = [stamp(file) for file in self.files]
         self.groups: list[tuple[int, int]] = []  # of each piece, its file and its number there
         self.pieces: list[int] = []
         schema = None
@@ -153,7 +153,7 @@ class ParquetStore:
 
     def _check_unchanged(self, number: int) -> None:
         file = self.files[number]
-        if _stamp(file) != self.stamps[number]:
+        if stamp(file) != self.stamps[number]:
             raise DataError(f"{self.who}: {file} changed while it was read. Write to another folder, and start again.")
 
     def _tables(self, part: Part) -> Iterator[Any]:
@@ -217,19 +217,7 @@ class Running:
             pass
 
 
-def parquet_files(path: Path, who: str) -> list[Path]:
-    """The files of a path: itself, or all in the folder and those below it, by name."""
-    if not path.exists():
-        raise DataError(
-            f"{who}: there is no file or folder {str(path)!r}. Check the name, and the folder it is relative to."
-        )
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    files = [file for file in files if not file.name.startswith((".", "_"))]
-    if not files:
-        raise DataError(f"{who}: the folder {str(path)!r} must hold files named *.parquet, got none. Check the name.")
-    return files
-
-
-def _stamp(file: str) -> tuple[int, int]:
+def stamp(file: str) -> tuple[int, int]:
+    """What is another once the file was written to."""
     found = os.stat(file)
     return found.st_size, found.st_mtime_ns

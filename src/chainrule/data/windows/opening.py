@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.checks import as_array
-from chainrule.data.windows.arrow import ParquetStore, TableStore, parquet_files
+from chainrule.data.windows.arrow import TableStore
 from chainrule.data.windows.columns import Column, Columns, chosen
+from chainrule.data.windows.images import ImageStore
+from chainrule.data.windows.paths import of_path
 from chainrule.data.windows.pieces import ArrayStore, PieceSource, RowStore, even_pieces
 from chainrule.data.windows.plan import Part
 from chainrule.data.windows.source import BUFFER, Source
@@ -32,13 +34,15 @@ def as_source(
     dtype: Any = "float32",
     buffer: int = BUFFER,
     transform: Callable[[Any], Any] | None = None,
+    image_size: tuple[int, int] | None = None,
     who: str = "as_source",
 ) -> Source:
     """A source of whatever holds data, to be read window by window.
 
     Args:
         data: arrays (in memory; mapped from files; HDF5 or Zarr), lists, or a tuple or dict of some; a pandas or polars frame; an
-            Arrow table; the path of a Parquet file, of a folder of some, or of a ``.npy`` file; a Hugging Face dataset; a
+            Arrow table; the path of a Parquet or CSV file, of a folder of some, of a folder with a folder of images for each class
+            (torchvision's ImageFolder: ``X`` float32 (N, 3, H, W) from 0 to 1), or of a ``.npy`` file; a Hugging Face dataset; a
             PyTorch-style dataset or loader (ours or PyTorch's); an iterable of batches, or a function that gives one (of
             nothing, or of the number of the epoch).
         target: of data with named columns, the column (or columns) to learn; windows are then ``(X, y)``, otherwise a dict.
@@ -47,6 +51,7 @@ def as_source(
         dtype: of X, and of y where that is several columns.
         buffer: bytes of a window. Three are in memory at most, beside a row group of a Parquet file.
         transform: from the arrays of a window to others with as many rows, where the window is read.
+        image_size: height and width that images are brought to; None: they are of one size.
 
     Raises:
         DataError: it holds no rows, or something else than numbers.
@@ -60,12 +65,18 @@ def as_source(
     [1.] [0] (1, 0, 0)
     """
     if isinstance(data, Source):
-        _check_unnamed(target, features, weight, data, who)
+        _check_unnamed(target, features, weight, f"a {type(data).__name__}", who)
         return data
     choose = partial(_chosen, features, target, weight, dtype, who)
-    store = _store(data, choose, buffer, who)
+    store = _store(data, choose, buffer, who, image_size)
+    if isinstance(store, ImageStore):
+        _check_unnamed(target, features, weight, "a folder of images", who)
+    elif image_size is not None:
+        raise DataError(
+            f"{who}: image_size is for a folder of images, got {type(data).__name__} of something else. Leave it out."
+        )
     if not _has_columns(data):
-        _check_unnamed(target, features, weight, data, who)
+        _check_unnamed(target, features, weight, f"a {type(data).__name__}", who)
     if store is not None:
         return PieceSource(store, buffer, transform, who)
     if not (callable(data) or isinstance(data, Iterable)):
@@ -76,10 +87,10 @@ def as_source(
     return StreamSource(data, buffer, transform, who)
 
 
-def _check_unnamed(target: Any, features: Any, weight: Any, data: Any, who: str) -> None:
+def _check_unnamed(target: Any, features: Any, weight: Any, data: str, who: str) -> None:
     if target is not None or features is not None or weight is not None:
         raise DataError(
-            f"{who}: target, features and weight name columns, which a {type(data).__name__} has not. "
+            f"{who}: target, features and weight name columns, which {data} has not. "
             f"Give a tuple of arrays, such as (X, y)."
         )
 
@@ -135,13 +146,13 @@ def _has_columns(data: Any) -> bool:
     return isinstance(data, (str, Path)) or _library(data) in ("pandas", "polars", "pyarrow") or _is_hugging_face(data)
 
 
-def _store(data: Any, choose: Callable[[Mapping[str, Column | str]], Columns], buffer: int, who: str) -> Any:
+def _store(
+    data: Any, choose: Callable[[Mapping[str, Column | str]], Columns], buffer: int, who: str,
+    image_size: tuple[int, int] | None,
+) -> Any:  # fmt: skip
     """Where the rows lie; None where they come one after the other."""
     if isinstance(data, (str, Path)):
-        path = Path(data).expanduser()
-        if path.suffix == ".npy":
-            return ArrayStore(np.load(path, mmap_mode="r", allow_pickle=False), buffer, who)
-        return ParquetStore(parquet_files(path, who), choose, buffer, who)
+        return of_path(Path(data).expanduser(), choose, buffer, who, image_size)
     if _library(data) == "pyarrow" and hasattr(data, "schema"):
         return TableStore(data, choose, buffer)
     if _library(data) in ("pandas", "polars") and hasattr(type(data), "columns"):

@@ -1,0 +1,121 @@
+"""Folders of images (Pillow decodes them): each folder in it is a class, as for torchvision's ImageFolder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.data.windows.arrow import stamp
+from chainrule.data.windows.fingerprint import SAMPLES, digest, sampled_file
+from chainrule.data.windows.plan import Part
+from chainrule.errors import DataError
+
+Array = np.ndarray[Any, Any]
+ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
+THREADS = 4  # that decode at once, at most
+
+
+def _pillow(who: str) -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise DataError(
+            f"{who}: images are decoded by Pillow, which is not installed. pip install 'chainrule[data]'"
+        ) from None
+    return Image
+
+
+def classes_in(folder: Path) -> dict[str, list[Path]]:
+    """The images of each class, by name; those of a class lie in a folder of its name, or in folders below it."""
+    found = {}
+    for below in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        files = [file for file in below.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file()]
+        found[below.name] = sorted(
+            (file for file in files if not file.name.startswith(".")), key=lambda file: (str(file.parent), file.name)
+        )
+    return found if any(found.values()) else {}
+
+
+class ImageStore:
+    """The images of a folder as ``(X, y)``: X float32 (N, 3, H, W) from 0 to 1, red, green and blue; y int64, the class.
+
+    Every image is a piece, so that a window holds images from everywhere.
+
+    Args:
+        size: height and width that all are brought to; None: they are of one size already.
+
+    Attributes:
+        classes: the names of the folders, sorted; y is the place in this list.
+    """
+
+    ahead = fixed = True
+
+    def __init__(self, folder: Path, found: dict[str, list[Path]], size: tuple[int, int] | None, who: str) -> None:
+        self.pillow, self.who, self.size = _pillow(who), who, _size(size, who)
+        empty = [name for name, files in found.items() if not files]
+        if empty:
+            raise DataError(
+                f"{who}: every folder in {str(folder)!r} must hold images, got none in {', '.join(map(repr, empty[:5]))}. Remove "
+                f"it, or put some there (*{', *'.join(ENDINGS)})."
+            )
+        self.folder, self.classes = folder, list(found)
+        self.files = [str(file) for files in found.values() for file in files]
+        self.labels = np.repeat(np.arange(len(found), dtype=np.int64), [len(files) for files in found.values()])
+        self.stamps = [stamp(file) for file in self.files]
+        self.shape: tuple[int, ...] = self._decoded(0).shape
+        self.pieces = [1] * len(self.files)
+        self.row_bytes: float | None = 4.0 * float(np.prod(self.shape)) + 8
+
+    def read(self, parts: Sequence[Part]) -> Any:
+        rows = [part.piece for part in parts]
+        images = np.empty((len(rows), *self.shape), np.float32)
+        threads = min(THREADS, os.cpu_count() or 1, len(rows))
+        with ThreadPoolExecutor(threads, thread_name_prefix="chainrule-images") as pool:
+            for place, image in enumerate(pool.map(self._decoded, rows)):
+                np.divide(image, np.float32(255), out=images[place])
+        return images, self.labels[rows]
+
+    def _decoded(self, row: int) -> Array:
+        """An image, uint8 (3, H, W)."""
+        file = self.files[row]
+        try:
+            with self.pillow.open(file) as opened:
+                image = opened.convert("RGB")
+                if self.size is not None:
+                    image = image.resize(self.size[::-1], self.pillow.Resampling.BILINEAR)
+                found: Array = np.asarray(image).transpose(2, 0, 1)
+        except (OSError, ValueError, SyntaxError, self.pillow.DecompressionBombError) as error:
+            raise DataError(
+                f"{self.who}: {file} cannot be read as an image ({error}). Write it again, or leave it out."
+            ) from error
+        if stamp(file) != self.stamps[row]:
+            raise DataError(f"{self.who}: {file} changed while it was read. Write to another folder, and start again.")
+        if row and found.shape != self.shape:
+            raise DataError(
+                f"{self.who}: all images must be of one size, got {_text(self.shape)} in {self.files[0]} and {_text(found.shape)} "
+                f"in {file} (height x width). Bring them to one with image_size=({self.shape[1]}, {self.shape[2]})."
+            )
+        return found
+
+    def identity(self) -> Sequence[Any]:
+        names = [os.path.relpath(file, self.folder) for file in self.files]
+        looked = sorted(set(np.linspace(0, len(self.files) - 1, SAMPLES).astype(int).tolist()))
+        return [self.size, self.shape, names, *(digest(*sampled_file(self.files[row])) for row in looked)]
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[2]}"
+
+
+def _size(given: Any, who: str) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    whole = isinstance(given, (tuple, list)) and len(given) == 2
+    if not whole or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in given):
+        raise DataError(f"{who}: image_size must be (height, width), two whole numbers of 1 or more, got {given!r}.")
+    return int(given[0]), int(given[1])
