@@ -197,6 +197,8 @@ from chainrule.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from chainrule import utils
+    from chainrule.deploy.bundle import Bundle, load_bundle
+    from chainrule.deploy.making import bundle
     from chainrule.deploy.model import load_model, save_model
     from chainrule.deploy.saving import load, save
     from chainrule.training.sweeping import sweep
@@ -206,6 +208,7 @@ float, double, int, long = float32, float64, int32, int64
 newaxis = None
 
 __all__ = [
+    "Bundle",
     "ChainruleError",
     "Compiled",
     "DType",
@@ -236,6 +239,7 @@ __all__ = [
     "bmm",
     "bool",
     "broadcast_to",
+    "bundle",
     "cat",
     "ceil",
     "check_gradients",
@@ -313,6 +317,7 @@ __all__ = [
     "less_equal",
     "linspace",
     "load",
+    "load_bundle",
     "load_model",
     "load_run",
     "log",
@@ -422,6 +427,9 @@ __all__ = [
 
 # Asked for later than the rest, as they take time to import.
 _LATER = {
+    "Bundle": "chainrule.deploy.bundle",
+    "bundle": "chainrule.deploy.making",
+    "load_bundle": "chainrule.deploy.bundle",
     "load": "chainrule.deploy.saving",
     "load_model": "chainrule.deploy.model",
     "onnx": "chainrule.onnx",

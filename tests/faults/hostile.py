@@ -16,8 +16,10 @@ import resource
 import shutil
 import tempfile
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +265,7 @@ class Hunt:
             nn.Embedding(7, 5, padding_idx=0), shared, nn.BatchNorm1d(5), nn.ReLU(), shared, nn.Sequential(nn.LayerNorm(5)), nn.PReLU(),
         )  # fmt: skip
         self.wide[0].requires_grad_(False)
+        self.bundles = self._bundles()
         self.config = {
             "dataset": "digits", "epochs": 1, "batch_size": 32, "lr": 0.002, "optimizer": "adam", "hidden": "8,8",
             "dropout": 0.5, "noise": 0.15, "label_smoothing": 0.1, "schedule": "cosine", "activation": "relu", "seed": 0,
@@ -272,7 +275,7 @@ class Hunt:
         """So many files."""
         kinds = [
             self.checkpoint, self.checkpoint, self.checkpoint, self.wrong_value, self.header, self.record, self.state,
-            self.configuration, self.tree, self.model,
+            self.configuration, self.tree, self.model, self.bundle,
         ]  # fmt: skip
         for number in range(count):
             act = kinds[number % len(kinds)]
@@ -401,6 +404,32 @@ class Hunt:
             lambda: cr.load_model(path, into),
             lambda: {n: t.numpy().tobytes() for n, t in into.state_dict().items()},
         )
+
+    def bundle(self, kind: int) -> None:
+        """A bundle: read, and if that goes, asked for a prediction, which is one of our errors or an answer."""
+        path, row = self.folder / "hostile", {"a": 0.1, "b": 0.2, "c": "x", "d": 4}
+        self.bundles[kind].save(path)
+        self._mutate(path)
+        found: list[Any] = []
+        stands = default_generator.get_state().tolist
+        if self.judge("bundle", lambda: found.append(cr.load_bundle(path)), stands):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of missing columns
+                self.judge("bundle's answer", lambda: found[0].predict(row), stands)
+
+    def _bundles(self) -> list[Any]:
+        """One of each kind of rows."""
+        X = np.random.default_rng(0).normal(size=(40, 4)).astype("f")
+        names = {"columns": list("abcd"), "classes": ["no", "yes"]}
+        plain = [cr.bundle(made, **names) for made in self.trainers[:2]]
+        if find_spec("polars") is None:  # no tables without it
+            return [*plain, plain[0]]
+        table = cr.data.Table(
+            {"a": X[:, 0], "b": X[:, 1], "c": ["x", "y"] * 20, "d": [1, 2, 3, 4] * 10, "t": X[:, 0] > 0}
+        )
+        pipeline = cr.data.TablePipeline("t").fit(table)
+        model = nn.Linear(len(pipeline.get_feature_names_out()), 2)
+        return [*plain, cr.bundle(cr.Trainer(model, F.cross_entropy, "sgd"), pipeline=pipeline)]
 
     def _mutate(self, path: Path) -> None:
         """Other tensors, another description, or both, with the checksum of what stands there."""

@@ -18,7 +18,7 @@ from tests.faults.hostile import Hunt, X, Y, everything
 
 def test_hostile_files_change_nothing(tmp_path: Path) -> None:
     hunt = Hunt(7, tmp_path)
-    hunt.run(20)  # every kind once or twice, so that all is compiled and imported
+    hunt.run(22)  # every kind once or twice, so that all is compiled and imported
     tracemalloc.start()
     try:
         hunt.run(210)

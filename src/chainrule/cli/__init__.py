@@ -1,4 +1,4 @@
-"""The command line: ``chainrule train | evaluate | predict | explain | check | diagnose | view | bench | info``."""
+"""The command line: ``chainrule train | evaluate | predict | export | explain | check | diagnose | view | bench | info``."""
 
 from __future__ import annotations
 
@@ -86,9 +86,10 @@ def train(
 @click.option("--json", "as_json", is_flag=True)
 def evaluate(run: str, rows: str | None, as_json: bool) -> None:
     """Measure the model of the run folder RUN on its test rows; one of a table also on those of the file ROWS."""
-    from chainrule.cli.runs import measured, read
+    from chainrule.cli.runs import measured
+    from chainrule.training.rebuilt import trained
 
-    found = measured(*read(Path(run)), Path(run), rows)
+    found = measured(*trained(Path(run)), Path(run), rows)
     click.echo(json.dumps(found) if as_json else "  ".join(f"{k} {as_text(v)}" for k, v in found.items()))
 
 
@@ -98,7 +99,7 @@ def evaluate(run: str, rows: str | None, as_json: bool) -> None:
 @click.option("--out", type=click.Path(dir_okay=False), help="write to this file (default: standard output)")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="a column of a table to write beside the predictions")
 def predict(run: str, rows: str, out: str | None, keep: tuple[str, ...]) -> None:
-    """Write what the model of RUN gives each row of the file ROWS.
+    """Write what the model of RUN, a run folder or a bundle, gives each row of the file ROWS.
 
     For a run on a table, ROWS is a table with the same columns, and what is written is CSV: the label and the probability
     of each class, or the value. Columns that are missing, and levels never seen, are named.
@@ -106,9 +107,23 @@ def predict(run: str, rows: str, out: str | None, keep: tuple[str, ...]) -> None
     For digits it is a .npy file, and the class of each row comes out, one a line. A row has the 64 pixels of an image row
     by row, each divided by 16, so that they lie between 0 and 1.
     """
-    from chainrule.cli.runs import predictions, read
+    from chainrule.cli.runs import predictions
 
-    predictions(*read(Path(run)), Path(run), rows, out, keep)
+    predictions(Path(run), rows, out, keep)
+
+
+@commands.command()
+@click.argument("run", type=click.Path())
+@click.option("--out", required=True, type=click.Path(dir_okay=False), help="the file; one that ends in .onnx is ONNX")
+def export(run: str, out: str) -> None:
+    """Write the model of RUN as one file that predicts elsewhere.
+
+    A bundle holds network and preprocessing: `cr.load_bundle(FILE).predict({"column": value, ...})`, or `chainrule predict
+    FILE ROWS`. With an ending of .onnx it is the network alone, for onnxruntime.
+    """
+    from chainrule.cli.runs import export as exported
+
+    click.echo(fitted(exported(Path(run), Path(out))))
 
 
 @commands.command()
@@ -173,10 +188,9 @@ def check(run: str | None, rows: int, as_json: bool) -> None:
 
     found = rules()
     if run is not None:
-        from chainrule.cli.runs import read
-        from chainrule.training.rebuilt import rebuild
+        from chainrule.training.rebuilt import rebuild, trained
 
-        trainer, config = read(Path(run))
+        trainer, config = trained(Path(run))
         data = rebuild(config, Path(run))[1]
         found = joined([found, trainer.model.verify(*data.train, trainer.loss, rows)])
         keep(Path(run), "checks", found.as_dict())

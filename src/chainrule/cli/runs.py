@@ -20,16 +20,19 @@ from chainrule.cli.options import TABLE
 from chainrule.cli.output import Steady, fitted
 from chainrule.data.checks import as_array, in_dtype
 from chainrule.data.sources import Dataset, load
+from chainrule.deploy.bundle import Bundle, load_bundle
+from chainrule.deploy.making import bundle
+from chainrule.deploy.rows import OfTable
 from chainrule.errors import DamagedFileError, NonFiniteError, SettingError, ShapeError
-from chainrule.files.reading import MissingFileError
 from chainrule.files.writing import write_whole
+from chainrule.tensor.creation import zeros
 from chainrule.training import progress
 from chainrule.training.callbacks import Callback
-from chainrule.training.checkpoints import load_file, save_file
+from chainrule.training.checkpoints import save_file
 from chainrule.training.configuration import read_config
 from chainrule.training.history import History
 from chainrule.training.progress import Silent, as_text
-from chainrule.training.rebuilt import fitting, model_of, on_table, rebuild
+from chainrule.training.rebuilt import config_of, fitting, on_table, rebuild, weights
 from chainrule.training.record import Record
 from chainrule.training.trainer import Trainer
 
@@ -258,24 +261,52 @@ def measured(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str |
     return measured_plainly(trainer).evaluate(*load(config["dataset"]).test)
 
 
-def predictions(
-    trainer: Trainer, config: dict[str, Any], folder: Path, rows: str, out: str | None, keep: tuple[str, ...]
-) -> None:
-    """Write what a run gives the rows of a file."""
-    if on_table(config):
+def predictions(source: Path, rows: str, out: str | None, keep: tuple[str, ...]) -> None:
+    """Write what a run, or a bundle, gives the rows of a file."""
+    found, config = opened(source)
+    if isinstance(found.rows, OfTable):
         from chainrule.cli import tables
 
-        tables.predict(trainer, config, folder, rows, keep, out)
+        tables.predict(found, rows, keep, out)
         return
     if keep:
         raise SettingError(
             "predict: --keep names columns of a table, and this run was not trained on one. Leave it out."
         )
-    text = "\n".join(map(str, trainer.predict_classes(read_rows(Path(rows), load(config["dataset"]))))) + "\n"
+    path = Path(rows)
+    array = read_rows(path, load(config["dataset"])) if config is not None else as_array(_array(path), rows)
+    text = "\n".join(map(str, found.predict(array).tolist())) + "\n"
     if out is None:
         click.echo(text, nl=False)
     else:
         write_whole(out, text.encode())
+
+
+def opened(source: Path) -> tuple[Bundle, dict[str, Any] | None]:
+    """The bundle of a run folder, with the run's configuration, or that of a file."""
+    if source.is_file():
+        return load_bundle(source), None
+    return bundle(source), config_of(source)
+
+
+def export(source: Path, out: Path) -> str:
+    """Write a run, or a bundle, as one file: an ONNX file by its ending, else a bundle. What was written, in words."""
+    found, _ = opened(source)
+    if out.suffix.lower() != ".onnx":
+        found.save(out)
+        return f"{out}: a bundle, {found!r}. Python: cr.load_bundle({str(out)!r}).predict(rows); or chainrule predict {out} FILE"
+    from chainrule.interop import onnx
+
+    inputs = found.rows.width
+    if inputs is None:
+        raise SettingError(
+            f"export {source}: the bundle does not say how many inputs there are. Use cr.onnx.export in Python."
+        )
+    labels = {} if found.classes is None else {"classes": json.dumps(found.classes)}
+    onnx.export(found.model, zeros(1, inputs), out, metadata={"meaning": found.meaning.name, **labels})
+    return (
+        f"{out}: the network in ONNX, {inputs} inputs that are encoded already; its outputs are {found.meaning.words}"
+    )
 
 
 def read_rows(path: Path, data: Dataset) -> np.ndarray[Any, Any]:
@@ -365,38 +396,6 @@ def write(folder: Path, trainer: Trainer, history: History) -> None:
     save_file(trainer.model.state_dict(), folder / "model.safetensors")
 
 
-def read(folder: Path) -> tuple[Trainer, dict[str, Any]]:
-    """The trained network of a run folder, and its configuration."""
-    config = config_of(folder)
-    trainer = model_of(config, folder)
-    trainer.model.load_state_dict(_weights(folder))
-    return trainer, config
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    """The configuration of a run folder."""
-    if not folder.is_dir():
-        beside = sorted(str(path.parent) for path in folder.parent.glob("*/config.json"))
-        there = f"There are: {', '.join(beside)}." if beside else "`chainrule train` makes one."
-        raise MissingFileError(f"{folder}: there is no such run folder. {there}")
-    return read_config(folder / "config.json")
-
-
-def _weights(folder: Path) -> dict[str, Any]:
-    """The weights of a run, which are there once its training has ended."""
-    try:
-        return load_file(folder / "model.safetensors")[0]
-    except MissingFileError:
-        going_on = (
-            f"chainrule train --resume {folder}" if (folder / "record" / "record.json").exists()
-            else f"chainrule train --config {folder / 'config.json'}"
-        )  # fmt: skip
-        raise DamagedFileError(
-            f"{folder}: there is no model.safetensors in it, so this training did not end: it still runs, or it was killed. "
-            f"Bring it to its end: {going_on}."
-        ) from None
-
-
 def repeated(folder: Path) -> tuple[Trainer, bool]:
     """The training of a run folder once more, and whether it ended in the weights that are stored there.
 
@@ -406,7 +405,7 @@ def repeated(folder: Path) -> tuple[Trainer, bool]:
     A run that stopped at a value that is not finite is repeated as far as it went.
     """
     config = config_of(folder)
-    stored = _weights(folder)
+    stored = weights(folder)
     trainer, data = rebuild(config, folder)
     with suppress(NonFiniteError):
         trainer.fit(*data.train, progress=False, **fitting(config, data))

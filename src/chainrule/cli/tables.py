@@ -15,6 +15,8 @@ from chainrule.cli import scores
 from chainrule.cli.output import Steady, fitted
 from chainrule.data.sources import Dataset
 from chainrule.data.table import Table, TablePipeline, kinds, read_table
+from chainrule.deploy.bundle import Bundle
+from chainrule.deploy.rows import OfTable
 from chainrule.errors import SettingError
 from chainrule.files.writing import write_whole
 from chainrule.training import tabular
@@ -206,14 +208,16 @@ def evaluate(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str |
     return score(trainer, pipeline, pipeline.encoded(table), pipeline.target(table))
 
 
-def predict(
-    trainer: Trainer, config: dict[str, Any], folder: Path, rows: str, keep: tuple[str, ...], out: str | None
-) -> None:
+def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -> None:
     """Write a CSV: for each row the columns to keep, what is predicted, and the probability of each class."""
-    pipeline, table = tabular.kept_pipeline(folder), _read(config, rows)
+    if not isinstance(bundle.rows, OfTable):
+        raise SettingError(
+            f"predict: {bundle!r} was not trained on a table of all kinds of columns. Pass rows in a .npy file."
+        )
+    pipeline, table = bundle.rows.pipeline, read_table(rows, **bundle.rows.reading)
     table.check_names(_names(keep))
     _say(*pipeline.differences(table))
-    columns = [table[name] for name in _names(keep)] + predicted(trainer, pipeline, pipeline.encoded(table))
+    columns = [table[name] for name in _names(keep)] + predicted(bundle, pipeline.target_names, pipeline.encoded(table))
     frame = pl.DataFrame([column.rename(name) for column, name in zip(columns, _each_once(columns), strict=True)])
     text = frame.write_csv()
     if out is None:
@@ -223,16 +227,21 @@ def predict(
     _say(f"{out}: {len(frame):,} rows, columns {_some(frame.columns)}")
 
 
-def predicted(trainer: Trainer, pipeline: TablePipeline, X: Array) -> list[pl.Series]:
+def predicted(bundle: Bundle, targets: list[str], X: Array) -> list[pl.Series]:
     """The predictions as columns."""
-    if pipeline.task_ == "regression":
-        values = pipeline.inverse(trainer.predict(X)).reshape(len(X), -1)
-        return [pl.Series(name, values[:, i]) for i, name in enumerate(pipeline.target_names)]
-    probabilities = trainer.predict_proba(X)
-    target = pipeline.targets_[0]
-    labels = np.array(target.classes, dtype=object)[probabilities.argmax(1)]
-    of_classes = [pl.Series(f"probability of {label}", probabilities[:, k]) for k, label in enumerate(target.classes)]
-    return [pl.Series(target.name, labels.tolist(), dtype=pl.String), *of_classes]
+    outputs = bundle.run(X)
+    answers = bundle.answers(outputs)
+    if bundle.classes is None:
+        return [pl.Series(name, answers.reshape(len(X), -1)[:, i]) for i, name in enumerate(targets)]
+    labels = [text_of_label(label) for label in bundle.classes]
+    probabilities = bundle.probabilities(outputs)
+    of_classes = [pl.Series(f"probability of {label}", probabilities[:, k]) for k, label in enumerate(labels)]
+    return [pl.Series(targets[0], [text_of_label(a) for a in answers.tolist()], dtype=pl.String), *of_classes]
+
+
+def text_of_label(label: object) -> str:
+    """A label as a table has it."""
+    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 def _each_once(columns: list[pl.Series]) -> list[str]:

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, NoReturn
 
 from chainrule import nn
+from chainrule.deploy.layers import Exp
 from chainrule.errors import ChainruleError, DamagedFileError, SettingError
 from chainrule.files.document import Fields, is_whole, short
 from chainrule.nn import Module
@@ -54,7 +55,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 def layers() -> dict[str, tuple[type[Module], dict[str, str]]]:
     """The layers that a description may name, and the kinds of their arguments."""
     found: dict[str, tuple[type[Module], dict[str, str]]] = {}
-    for kind in [*(getattr(nn, name) for name in nn.__all__), Noise]:
+    for kind in [*(getattr(nn, name) for name in nn.__all__), Noise, Exp]:
         if not (isinstance(kind, type) and issubclass(kind, Module)) or kind is Module or kind.__name__[:4] == "Lazy":
             continue
         if kind in CONTAINERS.values():

@@ -137,15 +137,20 @@ def load_model(path: str | os.PathLike[str], model: Module | None = None) -> Mod
         StateDictError: the weights do not fit `model`.
     """
     tensors, saved = read(path, "a model")
+    return made_of("load_model", saved, tensors, model)
+
+
+def made_of(who: str, saved: Fields, tensors: Mapping[str, Tensor], model: Module | None) -> Module:
+    """The model of a file, built, or the one that was given with its weights."""
     if model is not None:
         bare(model).load_state_dict(tensors)
         return model
     theirs = saved.text("foreign") if saved.has("foreign") else None
     if theirs is not None:
         raise SettingError(
-            f"load_model: the {short(saved.value.get('class'))[1:-1]} in {shown(path)} has a layer of the class {theirs[:60]}, which is not "
-            f"chainrule's own, and no file can build that without its code. Build the model and pass it: "
-            f"cr.load_model(path, model)."
+            f"{who}: the {short(saved.value.get('class'))[1:-1]} in {saved.source} has a layer of the class {theirs[:60]}, which is "
+            f"not chainrule's own, and no file can build that without its code. Build the model and pass it: "
+            f"cr.{who}(path, model)."
         )
     return build(saved, tensors)
 

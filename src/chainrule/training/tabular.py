@@ -132,7 +132,7 @@ def checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     for name, kind in found.fields("kinds").value.items():
         if kind not in kinds.KINDS:
             found.refuse(f"kinds: {short(name)}", f"one of {', '.join(kinds.KINDS)}", kind)
-    _check_reading(found.fields("reading"))
+    check_reading(found.fields("reading"))
     for name in ("task", "group", "time", "date_format"):
         if found.has(name):
             found.text(name)
@@ -148,7 +148,8 @@ def checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     return found.value
 
 
-def _check_reading(found: Fields) -> None:
+def check_reading(found: Fields) -> None:
+    """Raise for what is no setting of how a file is read."""
     found.names({"delimiter", "encoding", "header", "decimal", "skip_rows"})
     for name in found.names():
         if name == "header":

@@ -14,6 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
+from chainrule.deploy.making import Fitted
 from chainrule.dtypes import as_dtype
 from chainrule.errors import SettingError
 from chainrule.interop.sklearn.kept import HoldsTrainer
@@ -24,6 +25,7 @@ from chainrule.optim import Optimizer, by_name
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training import Trainer
 from chainrule.training.callbacks import EarlyStopping
+from chainrule.training.metrics import told
 
 Array = np.ndarray[Any, Any]
 SEEDS = 2**31
@@ -158,6 +160,12 @@ class _Network(HoldsTrainer, BaseEstimator):
         return Trainer(self.module_, loss, optimizer, self.metrics, self.max_norm, self.output)
 
     # ---------------------------------------------------------------- prediction
+
+    def _bundled(self) -> Fitted:
+        check_is_fitted(self)
+        meaning = told(self.trainer_.loss, self._meaning(), "bundle")
+        classes = getattr(self, "classes_", None)
+        return Fitted(self.module_, meaning, classes, getattr(self, "feature_names_in_", None))
 
     def _given(self, X: Any) -> Array:
         check_is_fitted(self)

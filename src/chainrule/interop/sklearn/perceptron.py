@@ -17,9 +17,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from chainrule.interop.sklearn import formula
+from chainrule.deploy.making import Fitted
+from chainrule.interop.sklearn import bundled, formula
 from chainrule.interop.sklearn.network import COPIED, Network, Plan, Weights, lent, room
 from chainrule.interop.sklearn.stochastic import Training
 from chainrule.interop.sklearn.windows import Source
@@ -105,6 +106,10 @@ class Perceptron(BaseMultilayerPerceptron):
 
     def _take(self, weights: Weights) -> None:
         self.coefs_, self.intercepts_, self.norms_ = weights
+
+    def _bundled(self) -> Fitted:
+        check_is_fitted(self)
+        return bundled.fitted(self)
 
     def _hidden(self) -> formula.Hidden:
         return formula.Hidden(self.activation, self.normalization, float(self.dropout))

@@ -1,0 +1,99 @@
+"""chainrule export: a run as one file, which predicts what the run does."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import chainrule as cr
+from chainrule.cli import commands
+
+pl = pytest.importorskip("polars")
+
+
+def run(*arguments: Any) -> str:
+    """What a command prints on standard output."""
+    result = CliRunner().invoke(commands, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table in a folder, with a run for each of two targets."""
+    folder = tmp_path_factory.mktemp("shop")
+    rng = np.random.default_rng(0)
+    size = rng.uniform(10, 90, 200)
+    frame = pl.DataFrame(
+        {
+            "size": size, "colour": rng.choice(["red", "green"], 200), "price": size * 2 + rng.normal(size=200),
+            "cheap": np.where(size < 40, True, False),
+        }
+    )  # fmt: skip
+    frame.write_csv(folder / "shop.csv", separator=";")
+    for target, other in (("price", "cheap"), ("cheap", "price")):
+        options = ["--epochs", "3", "--no-record", "--drop", other]
+        run("train", folder / "shop.csv", "--target", target, "--out", folder / target, *options)
+    return folder
+
+
+@pytest.mark.parametrize("target", ["price", "cheap"])
+def test_a_bundle_of_a_run_on_a_table_predicts_what_the_run_does(shop: Path, target: str) -> None:
+    file, rows = shop / f"{target}.bundle", shop / "shop.csv"
+    said = run("export", shop / target, "--out", file)
+    assert "a bundle" in said and "cr.load_bundle(" in said
+    expected = run("predict", shop / target, rows, "--keep", "colour")
+    assert run("predict", file, rows, "--keep", "colour") == expected
+    table = pl.read_csv(io.StringIO(expected))
+    row = {"size": 30.0, "colour": "red"}
+    bundle = cr.load_bundle(file)
+    assert type(bundle.predict(row)) is (float if target == "price" else bool)
+    inputs = pl.read_csv(rows, separator=";").drop("price", "cheap").to_dicts()
+    found = bundle.predict(inputs)
+    assert (np.asarray(table[target]) == found).all() if target == "cheap" else np.allclose(table["price"], found)
+    again = shop / "again.bundle"
+    run("export", file, "--out", again)
+    assert again.read_bytes() == file.read_bytes()
+
+
+def test_a_run_on_a_table_as_onnx(shop: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    said = run("export", shop / "cheap", "--out", shop / "cheap.onnx")
+    assert "outputs are logits over the classes of axis 1" in said
+    session = runtime.InferenceSession(str(shop / "cheap.onnx"))
+    assert session.get_modelmeta().custom_metadata_map == {"meaning": "logits", "classes": "[false, true]"}
+    bundle = cr.bundle(shop / "cheap")
+    X = bundle.rows.encode(pl.read_csv(shop / "shop.csv", separator=";").drop("price", "cheap"))
+    np.testing.assert_allclose(session.run(None, {"input": X})[0], bundle.run(X), rtol=1e-4, atol=1e-5)
+
+
+def test_digits(tmp_path: Path) -> None:
+    X, y = cr.data.load("digits").test
+    run("train", "digits", "--epochs", "2", "--no-record", "--out", tmp_path / "run")
+    run("export", tmp_path / "run", "--out", tmp_path / "bundle")
+    np.save(tmp_path / "rows.npy", X)
+    expected = run("predict", tmp_path / "run", tmp_path / "rows.npy")
+    assert run("predict", tmp_path / "bundle", tmp_path / "rows.npy") == expected
+    bundle = cr.load_bundle(tmp_path / "bundle")
+    assert "\n".join(map(str, bundle.predict(X).tolist())) + "\n" == expected
+    assert np.mean(bundle.predict(X) == y) > 0.8
+
+
+def test_what_is_no_run_and_no_bundle(tmp_path: Path) -> None:
+    from chainrule.errors import DamagedFileError
+
+    (tmp_path / "x").write_text("nothing")
+    for source, what in (
+        ("missing", "there is no such run folder"),
+        ("x", "not a complete safetensors file"),
+        ("", "config.json: not a readable configuration: there is no such file"),
+    ):
+        with pytest.raises(DamagedFileError, match=what):
+            run("export", tmp_path / source, "--out", tmp_path / "y")
+    assert not (tmp_path / "y").exists()
