@@ -61,12 +61,13 @@ def train(
     """
     start = time.perf_counter()
     from chainrule.cli import runs
+    from chainrule.training.rebuilt import config_of
 
     printed, shown = Steady(sys.stdout), Steady(sys.stderr if as_json else sys.stdout)
     context = click.get_current_context()
     if stopped is not None:
         runs.check_alone(context)
-        chosen = runs.config_of(Path(stopped))
+        chosen = config_of(Path(stopped))
         result = runs.resume(Path(stopped), shown, report)
     else:
         chosen = runs.choices(config, options, context)
