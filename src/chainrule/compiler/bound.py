@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from chainrule import dtypes, graph
-from chainrule.compiler.buffers import empty
+from chainrule.compiler.buffers import placed
 from chainrule.errors import InPlaceError
 from chainrule.graph import Array, Node
 from chainrule.tensor import Tensor
@@ -75,13 +75,13 @@ def references_to_each(held: list[Tensor | None]) -> list[int]:
 LISTED = references_to_each([Tensor(graph.leaf(np.zeros(()), dtypes.float64))])[0]
 
 
-def copied(node: Node, held: Array) -> tuple[Node, Array]:
-    """A leaf of its own with the same value, and that."""
-    array = empty(held.shape, held.dtype)
+def copied(node: Node, held: Array) -> tuple[Node, Array, int]:
+    """A leaf of its own with the same value, that, and where its elements lie."""
+    array, where = placed(held.shape, held.dtype)
     array[...] = held
     copy = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
     copy.seen = False
-    return copy, array
+    return copy, array, where
 
 
 def switch(handle: Handle, requires_grad: bool) -> None:

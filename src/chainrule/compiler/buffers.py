@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from chainrule.graph import Array
-from chainrule.tensor.memory import LINE, address, addresses, aligned, empty
+from chainrule.tensor.memory import LINE, address, addresses, aligned, empty, placed
 
-__all__ = ["address", "addresses", "aligned", "contiguous", "empty", "lies_well"]
+__all__ = ["address", "addresses", "aligned", "contiguous", "empty", "lies_well", "placed"]
 
 
 def contiguous(array: Array) -> Array:

@@ -498,18 +498,20 @@ class Variant:
         held = node._value  # not `value`: reading it would mark it as seen
         if held is None:
             raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
-        array = held
         if slot.final is None:
             array = contiguous(held)
+            where = address(array)
         elif node.seen or not held.flags.c_contiguous or not lies_well(held):
-            node, array = copied(node, held)
+            node, array, where = copied(node, held)
             slot.current()._name(node)
-        self._point(i, slot.place, node, array)
+        else:
+            array, where = held, address(held)
+        self._point(i, slot.place, node, array, where)
 
-    def _point(self, i: int, place: Place | None, node: Node, array: Array) -> None:
+    def _point(self, i: int, place: Place | None, node: Node, array: Array, where: int) -> None:
         if place is not None and (place.carried or isinstance(place, Gradient)):
             self.mine[i] = place.get()
-        self.table[self.first_state + i] = address(array)
+        self.table[self.first_state + i] = where
         self.bound[i] = node if array is node._value else None
         self.hold[len(self.arguments) + i] = array
 
@@ -520,9 +522,11 @@ class Variant:
             raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
         ours = place.get() is self.mine[i] and references(self.mine, i) <= ALONE + 1
         if not ours or node.seen or not held.flags.c_contiguous or not lies_well(held):
-            node, held = copied(node, held)
+            node, held, where = copied(node, held)
             place.set(wrap(node))
-        self._point(i, place, node, held)
+        else:
+            where = address(held)
+        self._point(i, place, node, held, where)
 
     def bind_places(self) -> None:
         """Point the entries of what the program puts somewhere at buffers that nobody holds."""

@@ -129,7 +129,7 @@ def _not_finite(array: Array) -> Array | None:
         return None
     with np.errstate(all="ignore"):
         # One pass without a mask for the usual case: a sum is finite unless a summand is not (or it overflows).
-        if math.isfinite(np.add.reduce(array, axis=None, dtype=np.float64)):
+        if math.isfinite(np.add.reduce(array, axis=None)):
             return None
     bad = ~np.isfinite(array)
     return bad if bad.any() else None

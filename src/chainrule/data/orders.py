@@ -47,6 +47,8 @@ def shuffled_orders(n: int, seed: int, epoch: int, count: int) -> Array:
         >>> shuffled_orders(5, seed=0, epoch=0, count=2)[1].tolist()
         [3, 2, 4, 1, 0]
     """
+    if count == 1:
+        return shuffled_indices(n, seed, epoch)[None]
     for name, value in (
         ("n", n),
         ("seed", seed),
@@ -55,7 +57,7 @@ def shuffled_orders(n: int, seed: int, epoch: int, count: int) -> Array:
         ("epoch", epoch + max(count, 1) - 1),
     ):
         counter(name, value)
-    if count == 1 or not 1 < n <= MOST:
+    if not 1 < n <= MOST:
         each = [shuffled_indices(n, seed, one) for one in range(epoch, epoch + count)]
         return np.stack(each) if each else np.empty((0, n), np.int64)
     bits = int(n).bit_length() - 1

@@ -42,12 +42,19 @@ def aligned(size: int) -> Array:
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array that starts on a cache line, if it is large enough to matter."""
+    return placed(shape, dtype)[0]
+
+
+def placed(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, int]:
+    """Likewise, and where its elements lie."""
     size = math.prod(shape) * dtype.itemsize
     if size < LINE:
-        return np.empty(shape, dtype)
+        small = np.empty(shape, dtype)
+        return small, address(small)
     raw = np.empty(size + LINE, np.uint8)
-    inside: Array = np.ndarray(shape, dtype, raw, -address(raw) % LINE)
-    return inside
+    where = address(raw)
+    start = -where % LINE
+    return np.ndarray(shape, dtype, raw, start), where + start
 
 
 def copied(array: Array, dtype: np.dtype[Any]) -> Array:

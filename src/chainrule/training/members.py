@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import is_
+from types import FunctionType
 from typing import Any
 
 from chainrule import graph
@@ -71,4 +72,6 @@ class Members:
 
 def _seen(model: Module, loss: Callable[..., Any], optimizer: Optimizer) -> Sequence[Any]:
     """What no count tells of: which objects there are, and the tensors of the optimizer."""
-    return [model, *(part for _, part in state.parts(loss)), *state.optimized(optimizer)]
+    alone = isinstance(loss, Module) or (type(loss) is FunctionType and loss.__closure__ is None)
+    parts = (loss,) if alone else [part for _, part in state.parts(loss)]
+    return [model, *parts, *state.optimized(optimizer)]
