@@ -6,6 +6,8 @@ existing ``except ValueError`` keeps working.
 
 from __future__ import annotations
 
+import sys
+
 
 class ChainruleError(Exception):
     """The root of every error raised on purpose by chainrule."""
@@ -83,12 +85,24 @@ class WorkerError(ChainruleError, RuntimeError):
     """A worker process of a data loader that died, or whose batch did not come in time."""
 
 
+class NestingError(ChainruleError, RecursionError):
+    """Layers, lists or dicts that are nested deeper than Python can walk, or that hold themselves."""
+
+
 class MissingLibraryError(ChainruleError, ImportError):
     """A library that an extra of chainrule brings is not installed."""
 
 
 class StateDictError(ChainruleError, RuntimeError):
     """Saved state that does not fit the module or optimizer it is loaded into."""
+
+
+def nested_too_deep(who: str) -> NestingError:
+    """The error for lists, tuples and dicts that Python cannot walk to their ends."""
+    return NestingError(
+        f"{who}: lists, tuples or dicts are nested deeper than Python can walk (sys.getrecursionlimit() is "
+        f"{sys.getrecursionlimit():,}), or one of them holds itself. Pass tensors in one list, or stacked in one tensor."
+    )
 
 
 def unknown_name(kind: str, name: object, known: list[str], elsewhere: str = "") -> UnknownNameError:

@@ -324,13 +324,14 @@ class layer_scope:
     def __enter__(self) -> None:
         local = _local
         outer, line = self._outer = local.layer, local.line
-        local.layer = f"{outer}.{self._name}" if outer else self._name
         if self._formula is not None:
             code = getattr(getattr(self._formula, "__wrapped__", self._formula), "__code__", None)
             if code is None or not ours(code):
-                local.line = None
+                line = None
             elif line is None:
-                local.line = user_line()
+                line = user_line()
+        # At last: whatever is raised before leaves the layer around it.
+        local.layer, local.line = f"{outer}.{self._name}" if outer else self._name, line
 
     def __exit__(self, *error: object) -> None:
         _local.layer, _local.line = self._outer

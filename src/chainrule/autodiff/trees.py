@@ -7,25 +7,53 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from chainrule.errors import nested_too_deep
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _walking(function: F) -> F:
+    """A tree that is nested too deep, or holds itself, is an error that says so."""
+
+    @wraps(function)
+    def walk(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except RecursionError:
+            raise nested_too_deep("arguments") from None
+
+    return cast(F, walk)
+
+
+@_walking
 def leaves(tree: Any) -> list[Any]:
     """What stands in the tree, from left to right."""
+    return _leaves(tree)
+
+
+def _leaves(tree: Any) -> list[Any]:
     if tree is None:
         return []
     if not isinstance(tree, (list, tuple, dict)):
         return [tree]
-    return [leaf for item in _items(tree) for leaf in leaves(item)]
+    return [leaf for item in _items(tree) for leaf in _leaves(item)]
 
 
+@_walking
 def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
     """The tree with `function(leaf)` in place of every leaf."""
+    return _mapped(function, tree)
+
+
+def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
     if tree is None:
         return None
     if not isinstance(tree, (list, tuple, dict)):
         return function(tree)
-    items = [mapped(function, item) for item in _items(tree)]
+    items = [_mapped(function, item) for item in _items(tree)]
     if isinstance(tree, dict):
         new = copy.copy(tree)  # an OrderedDict stays one
         new.update(zip(tree, items, strict=True))
@@ -39,8 +67,13 @@ def filled(tree: Any, new: list[Any]) -> Any:
     return mapped(lambda _: next(following), tree)
 
 
+@_walking
 def aligned(model: Any, tree: Any) -> list[Any] | None:
     """The leaves of `tree` in the order of the leaves of `model`; None where it is built otherwise."""
+    return _aligned(model, tree)
+
+
+def _aligned(model: Any, tree: Any) -> list[Any] | None:
     if model is None or tree is None:
         return [] if model is tree else None
     if _kind(model) is not _kind(tree):
@@ -50,7 +83,7 @@ def aligned(model: Any, tree: Any) -> list[Any] | None:
     if len(model) != len(tree) or (isinstance(model, dict) and model.keys() != tree.keys()):
         return None
     items = [tree[key] for key in model] if isinstance(model, dict) else tree
-    parts = [aligned(one, other) for one, other in zip(_items(model), items, strict=True)]
+    parts = [_aligned(one, other) for one, other in zip(_items(model), items, strict=True)]
     found = [part for part in parts if part is not None]
     return [leaf for part in found for leaf in part] if len(found) == len(parts) else None
 

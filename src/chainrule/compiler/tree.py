@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
 
-from chainrule.errors import TraceError
+from chainrule.errors import TraceError, nested_too_deep
 from chainrule.tensor.core import Handle
 from chainrule.tensor.creation import tensor
 
+FRAMES = 4  # of Python's for each level of a tree, with room for whoever walks it
+
 
 def flatten(value: Any, leaves: list[Handle]) -> Hashable:
-    """Append the tensors in `value` to `leaves`; give the rest as a hashable description."""
+    """Append the tensors in `value` to `leaves`; give the rest as a hashable description.
+
+    Raises:
+        NestingError: it is nested too deep to be walked, here or on the way.
+        TraceError: there is something in it that is no tensor, and cannot be compared.
+    """
+    try:
+        return _flatten(value, leaves, sys.getrecursionlimit() // FRAMES)
+    except RecursionError:  # whoever called is deep already
+        raise nested_too_deep("cr.compile") from None
+
+
+def _flatten(value: Any, leaves: list[Handle], left: int) -> Hashable:
+    if left < 0:
+        raise RecursionError
     if isinstance(value, Handle):
         leaves.append(value)
         return Leaf
@@ -22,9 +39,9 @@ def flatten(value: Any, leaves: list[Handle]) -> Hashable:
         leaves.append(tensor(value))
         return Leaf
     if isinstance(value, (list, tuple)):
-        return (type(value), tuple(flatten(item, leaves) for item in value))
+        return (type(value), tuple([_flatten(item, leaves, left - 1) for item in value]))
     if isinstance(value, dict):
-        return (dict, tuple((key, flatten(item, leaves)) for key, item in value.items()))
+        return (dict, tuple([(key, _flatten(item, leaves, left - 1)) for key, item in value.items()]))
     try:
         hash(value)
     except TypeError:

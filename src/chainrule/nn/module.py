@@ -6,12 +6,13 @@ node of the graph and every error can say which layer it belongs to.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from chainrule.compiler.guards import ABSENT, Table, changed, joined, record_reads
-from chainrule.errors import SettingError, TraceError
+from chainrule.errors import NestingError, SettingError, TraceError
 from chainrule.graph import current_layer, current_trace, layer_scope
 from chainrule.names import no_attribute, takes_keywords
 from chainrule.nn import state as _state
@@ -78,8 +79,13 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # The outermost layer goes by its class; those inside by the names their parents gave them.
-        with layer_scope((current_layer() and self._layer_name) or type(self).__name__, type(self).forward):
-            return self.forward(*args, **kwargs)
+        try:
+            with layer_scope((current_layer() and self._layer_name) or type(self).__name__, type(self).forward):
+                return self.forward(*args, **kwargs)
+        except RecursionError as error:
+            if current_layer():  # the outermost layer knows them all
+                raise
+            raise _nested_too_deep(self, error) from None
 
     # ---------------------------------------------------------------- registration
 
@@ -445,9 +451,11 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        extra = self.extra_repr()
-        children = [f"({name}): {_indent(repr(child))}" for name, child in self._modules.items()]
-        name = type(self).__name__
+        extra, name = self.extra_repr(), type(self).__name__
+        try:
+            children = [f"({key}): {_indent(repr(child))}" for key, child in self._modules.items()]
+        except RecursionError:  # deeper than Python can go
+            return f"{name}(...)"
         if not children:
             return f"{name}({extra})"
         lines = [*extra.split("\n"), *children] if extra else children
@@ -457,6 +465,22 @@ class Module:
 def _indent(text: str) -> str:
     first, *rest = text.split("\n")
     return "\n".join([first, *(f"  {line}" for line in rest)])
+
+
+def _nested_too_deep(module: Module, error: RecursionError) -> RecursionError:
+    """What to say where layers are nested so deep that Python cannot call them; the error itself where they are not."""
+    depth, level, seen = 0, [module], {id(module)}
+    while level:
+        below = {id(child): child for each in level for child in each.children() if id(child) not in seen}
+        depth, level = depth + 1, list(below.values())
+        seen.update(below)
+    if depth < sys.getrecursionlimit() // 10:
+        return error  # of a function of the user's own that calls itself
+    return NestingError(
+        f"{type(module).__name__}: its layers are nested {depth:,} deep, more than Python can call within each other "
+        f"(sys.getrecursionlimit() is {sys.getrecursionlimit():,}, and each level takes two calls or more). Put them side by side, as "
+        f"nn.Sequential(*layers) does, or raise the limit with sys.setrecursionlimit({max(10_000, 10 * depth)})."
+    )
 
 
 def _not_initialised(module: Module, kind: str, name: str) -> SettingError:
