@@ -77,9 +77,10 @@ class _Ours(ModuleType):
 
 
 def watch_library() -> None:
-    """Have our modules, as many as there are by now, count what changes them."""
+    """Have our modules, as many as there are by now, count what changes them; not the compiler's, which nobody traces."""
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == _LIBRARY and type(module) is ModuleType:
+        ours = name.partition(".")[0] == _LIBRARY and not name.startswith(f"{__package__}.")
+        if ours and type(module) is ModuleType:
             module.__class__ = _Ours
 
 
