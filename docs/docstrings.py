@@ -1,7 +1,7 @@
 """How the docstrings become pages: an extension of griffe, which reads them for mkdocstrings (mkdocs.yml).
 
-Examples stand below ``Example:`` or simply at the end, where Markdown would take ``>>>`` for a quotation; and functions that
-`_function` makes of a method have a text only once they run.
+Examples stand below ``Example:`` or simply at the end, where Markdown would take ``>>>`` for a quotation; of ``a, b: as there`` the
+parser would take b for a's type; and functions that `_function` makes of a method have a text only once they run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import griffe
 
 EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
+SHARED = re.compile(r"^ +\w+(?:, \w+)+: ", re.MULTILINE)
 BARE = re.compile(r"(?:^>>> .*(?:\n.+)*\n*)+", re.MULTILINE)
 
 
@@ -22,7 +23,7 @@ class Docstrings(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = with_examples(obj.docstring.value)
+            obj.docstring.value = readable(obj.docstring.value)
 
     def on_module_members(self, *, mod: griffe.Module, **kwargs: Any) -> None:
         for name, member in list(mod.members.items()):
@@ -30,9 +31,10 @@ class Docstrings(griffe.Extension):
                 mod.set_member(name, function(member, mod))
 
 
-def with_examples(text: str) -> str:
-    """Every example under ``Examples:``."""
-    return BARE.sub(_indented, EXAMPLE.sub(r"\1Examples:", inspect.cleandoc(text)))
+def readable(text: str) -> str:
+    """Every example under ``Examples:``, and attributes that share a line joined by a space that does not part them."""
+    text = BARE.sub(_indented, EXAMPLE.sub(r"\1Examples:", inspect.cleandoc(text)))
+    return SHARED.sub(lambda found: found[0].replace(", ", ",\u00a0"), text)
 
 
 def _indented(found: re.Match[str]) -> str:
@@ -47,7 +49,7 @@ def function(made: griffe.Attribute, module: griffe.Module) -> griffe.Function:
     found = griffe.Function(
         made.name, lineno=made.lineno, parameters=parameters, returns=str(signature.return_annotation)
     )
-    found.docstring = griffe.Docstring(with_examples(inspect.getdoc(value) or ""), parent=found)
+    found.docstring = griffe.Docstring(readable(inspect.getdoc(value) or ""), parent=found)
     return found
 
 
