@@ -48,6 +48,7 @@ ROOMS = (
     Room("chainrule.data.table", "data.table", "`from chainrule.data import table`: what columns are, splits, columns that give the target away."),
     Room("chainrule.utils.data", "utils.data", "`from chainrule.utils.data import DataLoader`: PyTorch's datasets and loaders."),
     Room("chainrule.sklearn", "sklearn", "`from chainrule.sklearn import MLPClassifier`: estimators (`pip install 'chainrule[sklearn]'`)."),
+    Room("chainrule.onnx", "onnx", "`cr.onnx`: models for other runtimes (`pip install 'chainrule[onnx]'`)."),
     Room("chainrule.explain", "explain", "`from chainrule import explain`: looking back at a training that was recorded.",
          ("explain.derivation.Derivation", "explain.ledger.Ledger", "explain.whatif.WhatIf", "explain.difference.Difference",
           "explain.birth.Birth", "explain.diagnosis.Diagnosis", "explain.diagnosis.Finding", "explain.diagnosis.Experiment",

@@ -14,8 +14,8 @@ from chainrule.cli import commands
 ROOT = Path(__file__).parents[2]
 # What a page is about, and so imports.
 NEEDS = {
-    "sklearn.md": "sklearn", "tables.md": "polars", "command-line.md": "polars", "from-pytorch.md": "torch",
-    "deploying.md": "onnx onnxruntime polars sklearn",
+    "sklearn.md": "pandas sklearn", "tables.md": "polars", "command-line.md": "polars", "from-pytorch.md": "torch",
+    "deploying.md": "onnx onnxruntime polars sklearn", "preset.md": "sklearn",
 }  # fmt: skip
 # A block of code, and what stands right below it as what it prints.
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$(?:\s*^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)

@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("mkdocs", reason="MkDocs is not installed: pip install '.[docs]'")
 pytest.importorskip("mkdocstrings_handlers.python", reason="mkdocstrings is not installed: pip install '.[docs]'")
-pytest.importorskip("sklearn", reason="the page of the estimators needs scikit-learn")
+for library in ("onnx", "polars", "sklearn"):
+    pytest.importorskip(library, reason=f"a page of the API needs {library}: pip install '.[docs]'")
 
 ROOT = Path(__file__).parents[2]
 ROOMS = [
