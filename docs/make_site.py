@@ -35,7 +35,7 @@ class Room:
 
 ROOMS = (
     Room("chainrule", "chainrule", "`import chainrule as cr`: tensors and their functions, derivatives, compiling, training.",
-         ("training.sweeping.Sweep", "explain.check.GradientReport", "explain.flow.Flow")),
+         ("training.swept.Sweep", "explain.check.GradientReport", "explain.flow.Flow")),
     Room("chainrule.nn", "nn", "`from chainrule import nn`: layers, losses and containers."),
     Room("chainrule.nn.functional", "nn.functional", "`import chainrule.nn.functional as F`: the formulas behind the layers."),
     Room("chainrule.nn.init", "nn.init", "`from chainrule.nn import init`: starting values of parameters."),
@@ -80,6 +80,7 @@ TITLES = {
     "chainrule.tensor.reductions": "Reductions",
     "chainrule.tensor.shaping": "Shapes",
     "chainrule.tensor.tensor": "The tensor",
+    "chainrule.training.halving": "Many trainings at once",
     "chainrule.training.sweeping": "Many trainings at once",
     "chainrule.training.trainer": "Training",
 }

@@ -201,6 +201,7 @@ if TYPE_CHECKING:
     from chainrule.deploy.making import bundle
     from chainrule.deploy.model import load_model, save_model
     from chainrule.deploy.saving import load, save
+    from chainrule.training.halving import Halving
     from chainrule.training.sweeping import sweep
 
 # PyTorch's short names.
@@ -213,6 +214,7 @@ __all__ = [
     "Compiled",
     "DType",
     "Generator",
+    "Halving",
     "Tensor",
     "Trainer",
     "abs",
@@ -432,6 +434,7 @@ _LATER = {
     "load_bundle": "chainrule.deploy.bundle",
     "load": "chainrule.deploy.saving",
     "load_model": "chainrule.deploy.model",
+    "Halving": "chainrule.training.halving",
     "onnx": "chainrule.onnx",
     "save": "chainrule.deploy.saving",
     "save_model": "chainrule.deploy.model",

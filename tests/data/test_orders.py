@@ -1,11 +1,13 @@
 """The orders of many epochs at once are those one by one."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from chainrule.data import shuffled_indices
+from chainrule.data import orders, shuffled_indices
 from chainrule.data.orders import shuffled_orders
 from chainrule.errors import DataError
 
@@ -30,3 +32,18 @@ def test_none_and_one():
 def test_there_is_none_of_what_cannot_be_counted(given):
     with pytest.raises(DataError, match=re.escape("0")):
         shuffled_orders(*given)
+
+
+def test_two_threads_may_ask_first_at_once():
+    expected = shuffled_orders(60_000, 3, 0, 3)
+    for _ in range(8):
+        orders._code.cache_clear()
+        together = threading.Barrier(4)
+
+        def ask(together=together):
+            together.wait()
+            return shuffled_orders(60_000, 3, 0, 3)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = [future.result() for future in [pool.submit(ask) for _ in range(4)]]
+        assert all(np.array_equal(each, expected) for each in found)

@@ -65,7 +65,8 @@ def shuffled_orders(n: int, seed: int, epoch: int, count: int) -> Array:
     words, keys, starts = (np.empty(size, np.uint64) for size in (-(-n // 4) * 4, n, (1 << bits) + 1))
     told = n, seed, epoch, count, *map(address, (orders, words, keys, starts)), 1 << bits, 64 - bits
     frame = np.array(told, np.uint64)
-    _code().run(address(frame))
+    code = _code()  # held: where two threads ask first at once, only one of theirs is kept for others
+    code.run(address(frame))
     return orders
 
 

@@ -75,7 +75,7 @@ class History(Mapping[str, list[float]]):
         Raises:
             SettingError: pandas is not installed.
         """
-        pandas = _installed("pandas", "to_pandas", "pandas")
+        pandas = installed("pandas", "history.to_pandas", "pandas")
         return pandas.DataFrame(self.rows(), columns=["epoch", *self]).set_index("epoch")
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
@@ -91,7 +91,7 @@ class History(Mapping[str, list[float]]):
         names += [name[4:] for name in self if name.startswith("val_") and name[4:] not in names]
         if not names:
             raise SettingError("history.plot: there is no epoch yet. Train first.")
-        figure = _installed("matplotlib.figure", "plot", "'chainrule[plots]'").Figure(
+        figure = installed("matplotlib.figure", "history.plot", "'chainrule[plots]'").Figure(
             figsize=(4.5 * len(names), 3.4), layout="constrained"
         )
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
@@ -151,10 +151,15 @@ class History(Mapping[str, list[float]]):
         return history
 
 
-def _installed(module: str, who: str, package: str) -> Any:
+def installed(module: str, who: str, package: str) -> Any:
+    """An optional library, for whoever asks.
+
+    Raises:
+        SettingError: it is not installed.
+    """
     try:
         return import_module(module)
     except ImportError:
         raise SettingError(
-            f"history.{who} needs {module.partition('.')[0]}, which is not installed. Run: pip install {package}"
+            f"{who} needs {module.partition('.')[0]}, which is not installed. Run: pip install {package}"
         ) from None

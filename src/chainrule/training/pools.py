@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
 
 from chainrule.errors import DataError
@@ -21,25 +22,27 @@ def by_threads(task: _Task, numbers: Iterable[int], workers: int) -> Generator[O
         yield from _each(pool, task, iter(numbers), workers, set())
 
 
-def by_processes(trials: Trials, numbers: Iterable[int], workers: int) -> Generator[Outcome, None, None]:
-    """Likewise, in processes. Where one dies, those that ran are trained once more, one at a time."""
+def by_processes(
+    trials: Trials, numbers: Iterable[int], workers: int, epochs: int | None = None
+) -> Generator[Outcome, None, None]:
+    """Likewise, in processes, each training to its end or to so many epochs. Where one dies, those that ran are trained once more, one at a time."""
     left, lost = iter(numbers), set[int]()
     while True:
         try:
             with _pool(trials, workers) as pool:
-                yield from _each(pool, _sent, left, workers, lost)
+                yield from _each(pool, partial(_sent, epochs=epochs), left, workers, lost)
             return
         except BrokenProcessPool:
             for number in sorted(lost):
-                yield _alone(trials, number)
+                yield _alone(trials, number, epochs)
             lost.clear()
 
 
-def _alone(trials: Trials, number: int) -> Outcome:
+def _alone(trials: Trials, number: int, epochs: int | None) -> Outcome:
     """A training in a process of its own."""
     try:
         with _pool(trials, 1) as pool:
-            return pool.submit(_sent, number).result()
+            return pool.submit(_sent, number, epochs).result()
     except BrokenProcessPool:
         return Outcome(
             number,
@@ -86,5 +89,5 @@ def _begin(trials: Trials) -> None:
     _trials[:] = [trials]
 
 
-def _sent(number: int) -> Outcome:
-    return _trials[0].sent(number)
+def _sent(number: int, epochs: int | None = None) -> Outcome:
+    return _trials[0].sent(number, epochs)

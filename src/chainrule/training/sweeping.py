@@ -5,104 +5,31 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from chainrule.autodiff import trees
 from chainrule.compiler.threads import get_num_threads
-from chainrule.errors import DataError, SettingError, unknown_name
+from chainrule.errors import SettingError
+from chainrule.files.document import is_plain
 from chainrule.files.reading import read_whole
 from chainrule.files.writing import write_whole
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import default_generator
-from chainrule.training.history import History
+from chainrule.training.halving import Halving, as_halving, described
+from chainrule.training.monitor import as_count
 from chainrule.training.pools import by_processes, by_threads
+from chainrule.training.record import Temporary, digest
+from chainrule.training.swept import Sweep
 from chainrule.training.trainer import Trainer
 from chainrule.training.trials import Config, Outcome, Trials
 
 MOST = 1 << 28  # bytes of sweep.json
-SMALLEST = {"loss", "mse", "mae", "rmse", "seconds"}  # measures of which less is better, with or without "val_"
-
-
-class Sweep(Sequence[Any]):
-    """The trainings of a `sweep`, in the order of their configurations.
-
-    ``len(sweep)``, ``sweep[i]``: the `Trainer` of configuration i, trained.
-
-    Attributes:
-        configs: the configurations.
-        histories: what each epoch of each measured; None where a training was not begun.
-        errors: by number, the exceptions that ended trainings.
-        interrupted: Ctrl-C ended it before its last training.
-    """
-
-    def __init__(self, configs: Sequence[Config], folder: Path | None) -> None:
-        self.configs, self.folder = list(configs), folder
-        self.histories: list[History | None] = [None] * len(configs)
-        self.errors: dict[int, Exception] = {}
-        self.interrupted = False
-        self._trainers: list[Trainer | None] = [None] * len(configs)
-        self._away: dict[int, Callable[[], Trainer | None]] = {}  # how to come by those that another process trained
-
-    def __len__(self) -> int:
-        return len(self.configs)
-
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return [self[i] for i in range(*number.indices(len(self)))]
-        at = range(len(self))[number]
-        if at in self._away:
-            self._trainers[at] = self._away.pop(at)()
-        trainer = self._trainers[at]
-        if trainer is None:
-            error = self.errors.get(at)
-            raise DataError(f"sweep: training {number} {f'ended with: {error}' if error else 'was not run'}.")
-        return trainer
-
-    def put(self, outcome: Outcome, trials: Trials) -> None:
-        """This came of one of them."""
-        at, packed = outcome.number, outcome.packed
-        self._trainers[at], self.histories[at] = outcome.trainer, outcome.history
-        if outcome.error is not None:
-            self.errors[at] = outcome.error
-        elif outcome.trainer is None:
-            self._away[at] = partial(trials.kept, at) if packed is None else partial(pickle.loads, packed)
-
-    def table(self) -> list[dict[str, Any]]:
-        """A row for each training: its number, its configuration and what its last epoch measured."""
-        rows = []
-        for number, (config, history) in enumerate(zip(self.configs, self.histories, strict=True)):
-            last = history.row(history.epochs - 1) if history is not None and history.epochs else {}
-            rows.append({"training": number, **config, **last})
-        return rows
-
-    def best(self, measure: str = "val_loss", mode: str = "auto") -> int:
-        """The number of the training whose last epoch is best by a measure.
-
-        Args:
-            measure: a name in the histories.
-            mode: "min", "max", or "auto": losses and errors the least, others the most.
-
-        Raises:
-            UnknownNameError: no training has such a measure.
-            SettingError: another mode.
-        """
-        if mode not in ("auto", "min", "max"):
-            raise SettingError(f"Sweep.best: mode must be 'auto', 'min' or 'max', got {mode!r}.")
-        ended = {i: h[measure][-1] for i, h in enumerate(self.histories) if h is not None and measure in h}
-        ended = {i: value for i, value in ended.items() if value == value}
-        if not ended:
-            known = sorted({name for h in self.histories if h is not None for name in h})
-            raise unknown_name("measure", measure, known)
-        least = mode == "min" or (mode == "auto" and measure.removeprefix("val_").split("_")[-1] in SMALLEST)
-        return (min if least else max)(ended, key=lambda i: ended[i])
-
-    def __repr__(self) -> str:
-        done = sum(history is not None for history in self.histories)
-        return f"<Sweep: {done} of {len(self)} trainings{f', {len(self.errors)} failed' if self.errors else ''}>"
 
 
 def sweep(
@@ -113,6 +40,7 @@ def sweep(
     *,
     threads: int | None = None,
     processes: int | None = None,
+    halving: Halving | int | None = None,
     folder: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], object] | None = None,
     **fit: Any,
@@ -132,9 +60,10 @@ def sweep(
         threads: how many trainings at a time; default: the number of threads that programs may use.
         processes: train in so many processes instead. How they start is up to Python's ``multiprocessing``; where it is not by
             fork, `build` must be a function at the top of a module, called under ``if __name__ == "__main__":``.
-        folder: keep each training there as it ends; a sweep that is called again with the same folder and configurations
-            goes on where it was stopped.
-        progress: ``progress(done, of)``, called after each training.
+        halving: train all for a few epochs only, and ever fewer of them for more: a `Halving`, or its factor.
+        folder: keep each training there as it ends; a sweep that is called again with the same folder, configurations, rows and
+            arguments goes on where it was stopped.
+        progress: ``progress(done, of)``, called after each training, or each round of one.
         fit: further arguments of ``Trainer.fit``; of ``callbacks`` each training has copies of its own. A key of a configuration that ``fit`` takes (``epochs``,
             ``batch_size``, ``seed``, ``shuffle``, ``drop_last``, ``sample_weight``, ``class_weight``) goes there, one that `build` takes
             goes to `build`, and ``seed`` to both.
@@ -156,7 +85,7 @@ def sweep(
         >>> found, found.configs[found.best("loss")]["lr"]
         (<Sweep: 4 of 4 trainings>, 0.01)
     """
-    chosen = _configs(configs)
+    chosen, thinning = _configs(configs), as_halving(halving)
     if threads is not None and processes is not None:
         raise SettingError(
             "sweep: trainings go to threads or to processes, got threads= and processes=. Leave one out."
@@ -164,22 +93,33 @@ def sweep(
     workers = min(_workers(*(
         ("threads", threads, get_num_threads()) if processes is None else ("processes", processes, 1)
     )), max(1, len(chosen)))  # fmt: skip
-    found = Sweep(chosen, Path(folder) if folder is not None else None)
-    trials = Trials(
-        build, chosen, X, y, {"progress": False, **fit}, found.folder, default_generator.get_state().tolist()
-    )
-    trials.check()
+    found = Sweep(chosen, _folder(folder, processes is not None and thinning is not None))
+    start = default_generator.get_state().tolist()
+    trials = Trials(build, chosen, X, y, {"progress": False, **fit}, found.folder, start)
+    trials.check(thinning is not None)
+    rounds = [None] if thinning is None else thinning.rounds(as_count(fit["epochs"], "sweep", "epochs", 1))
+    sizes = [len(chosen)] if thinning is None else thinning.sizes(len(chosen), len(rounds))
     if found.folder is not None:
-        _check_folder(found.folder, chosen)
-    numbers = itertools.takewhile(lambda _: not found.interrupted, range(len(chosen)))
+        _check_folder(found.folder, _described(chosen, fit, (X, y), thinning, rounds))
+    shown = _Shown(progress, sum(sizes))
     with _drawn_once():
-        pool = (
-            by_threads(trials.whole, numbers, workers) if processes is None else by_processes(trials, numbers, workers)
-        )
-        with closing(pool):
-            _take(found, trials, pool, progress)
-    found.interrupted = len(found.errors) + sum(h is not None for h in found.histories) < len(chosen)
+        for epochs, count in zip(rounds, sizes, strict=True):
+            if found.interrupted:
+                break
+            if thinning is not None and epochs != rounds[0]:
+                found.finalists = thinning.best(found.alive(), count)
+            _take(found, trials, _pool(found, trials, workers, processes is not None, epochs), shown)
     return found
+
+
+def _pool(
+    found: Sweep, trials: Trials, workers: int, apart: bool, epochs: int | None
+) -> Generator[Outcome, None, None]:
+    """The outcomes of a round, as they come."""
+    numbers = itertools.takewhile(lambda _: not found.interrupted, found.finalists)
+    if apart:
+        return by_processes(trials, numbers, workers, epochs)
+    return by_threads(partial(trials.whole, epochs=epochs), numbers, workers)
 
 
 @contextmanager
@@ -207,17 +147,37 @@ def _configs(given: Mapping[str, Sequence[Any]] | Sequence[Config]) -> list[Conf
     return [dict(one) for one in given]
 
 
-def _take(
-    found: Sweep, trials: Trials, outcomes: Iterable[Outcome], progress: Callable[[int, int], object] | None
-) -> None:
-    """Each outcome to its place."""
-    for done, outcome in enumerate(outcomes, start=1):
-        found.put(outcome, trials)
-        try:
-            if progress is not None:
-                progress(done, len(found))
-        except KeyboardInterrupt:
-            found.interrupted = True  # those that run go to their end, and what is done is given back
+class _Shown:
+    """What `progress` is told."""
+
+    def __init__(self, progress: Callable[[int, int], object] | None, of: int) -> None:
+        self.progress, self.done, self.of = progress, 0, of
+
+    def another(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.of)
+
+
+def _take(found: Sweep, trials: Trials, outcomes: Generator[Outcome, None, None], shown: _Shown) -> None:
+    """Each outcome of a round to its place."""
+    taken = 0
+    with closing(outcomes):
+        for outcome in outcomes:
+            found.put(outcome, trials)
+            taken += 1
+            try:
+                shown.another()
+            except KeyboardInterrupt:
+                found.interrupted = True  # those that run go to their end, and what is done is given back
+    found.interrupted = found.interrupted or taken < len(found.finalists)
+
+
+def _folder(given: str | os.PathLike[str] | None, needed: bool) -> Any:
+    """The folder that was given; where one is needed, one that goes with whoever holds it."""
+    if given is not None or not needed:
+        return None if given is None else Path(given)
+    return Temporary()
 
 
 def _workers(name: str, given: object, default: int) -> int:
@@ -227,15 +187,28 @@ def _workers(name: str, given: object, default: int) -> int:
     return workers
 
 
-def _check_folder(folder: Path, configs: Sequence[Config]) -> None:
-    """The folder is of these configurations, or new."""
-    described = json.dumps([{key: repr(value) for key, value in config.items()} for config in configs], indent=1)
+def _described(
+    configs: Sequence[Config], fit: Config, rows: Any, halving: Halving | None, rounds: Sequence[Any]
+) -> bytes:
+    """What tells one sweep from another, as far as it can be written down."""
+    arrays = [leaf for leaf in trees.leaves(rows) if isinstance(leaf, np.ndarray) and leaf.dtype.kind != "O"]
+    content = {
+        "configs": [{key: repr(value) for key, value in config.items()} for config in configs],
+        "fit": {key: value for key, value in fit.items() if is_plain(value)},
+        "halving": described(halving, rounds),
+        "rows": digest(*arrays),
+    }
+    return json.dumps(content, indent=1, default=repr).encode()
+
+
+def _check_folder(folder: Path, described: bytes) -> None:
+    """The folder is of this sweep, or new."""
     path = folder / "sweep.json"
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        write_whole(path, described.encode())
-    elif read_whole(path, "the configurations of a sweep", MOST) != described.encode():
+        write_whole(path, described)
+    elif read_whole(path, "what a sweep was called with", MOST) != described:
         raise SettingError(
-            f"sweep: folder={str(folder)!r} is of other configurations (they stand in {path}). Name a new folder, or pass "
-            f"the same configurations to go on with them."
+            f"sweep: folder={str(folder)!r} is of other configurations, arguments of fit or rows (they stand in {path}). Name "
+            f"a new folder, or pass the same to go on with them."
         )

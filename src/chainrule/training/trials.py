@@ -24,6 +24,8 @@ PER_CONFIG = frozenset(
     {"epochs", "batch_size", "seed", "shuffle", "drop_last", "sample_weight", "class_weight"}
 )  # of `fit`
 
+_MADE = frozenset({"lock", "building", "free", "held", "standing"})  # in each process anew
+
 
 class Outcome(NamedTuple):
     """What came of a training; `packed`: it, for another process."""
@@ -58,9 +60,10 @@ class Trials:
         self.lock, self.building = threading.Lock(), threading.Lock()
         self.free: dict[str, list[Trainer]] = {}  # whose compiled steps nobody uses now, by outline
         self.held: list[Trainer] = []
+        self.standing: dict[int, Trainer] = {}  # those that go on in another round, where no folder has them
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in ("lock", "building", "free", "held")}
+        return {key: value for key, value in vars(self).items() if key not in _MADE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -68,8 +71,16 @@ class Trials:
 
     # ---------------------------------------------------------------- building
 
-    def check(self) -> None:
-        """Raise `SettingError` where a configuration has a key that nobody takes."""
+    def check(self, halving: bool) -> None:
+        """Raise `SettingError` where a configuration has a key that nobody takes, or an option is no sweep's."""
+        for name in ("resume", "record", "checkpoint"):
+            if self.fit.get(name):
+                raise SettingError(f"sweep: {name} is of one training. Keep those of a sweep in a folder: folder=...")
+        if halving and ("epochs" not in self.fit or any("epochs" in config for config in self.configs)):
+            raise SettingError(
+                "sweep: halving= says how many epochs each training gets, of the epochs= that the last ones get. Pass "
+                "epochs=, and none in a configuration."
+            )
         strange = [k for config in self.configs for k in config if k not in self.takes and k not in PER_CONFIG]
         if strange and not self.everything:
             raise SettingError(
@@ -143,19 +154,27 @@ class Trials:
         with self.lock:
             self.free[outline].append(worker)
 
-    def whole(self, number: int) -> Outcome:
-        """The whole training, from its file if there is one, and into its file where there is to be one."""
-        known = self.kept(number)
-        if known is not None:
-            return Outcome(number, known, known.history)
-        found, path = self.one(number), self.path(number)
-        if path is not None and found.trainer is not None:
-            found.trainer.save(path)
+    def whole(self, number: int, epochs: int | None = None) -> Outcome:
+        """The training, from its file if there is one, and into its file where there is to be one.
+
+        Args:
+            epochs: so far only, and on from where it stands; None: to its end.
+        """
+        known = self.kept(number) or self.standing.pop(number, None)
+        if known is not None and (epochs is None or known.history.epochs >= epochs):
+            found = Outcome(number, known, known.history)
+        else:
+            further = {} if epochs is None else {"epochs": epochs, "resume": known is not None}
+            found, path = self.one(number, known, **further), self.path(number)
+            if path is not None and found.trainer is not None:
+                found.trainer.save(path)
+        if epochs is not None and found.trainer is not None and self.folder is None:
+            self.standing[number] = found.trainer
         return found
 
-    def sent(self, number: int) -> Outcome:
+    def sent(self, number: int, epochs: int | None = None) -> Outcome:
         """The same for another process: the training is in its file, or packed."""
-        found = self.whole(number)
+        found = self.whole(number, epochs)
         if found.trainer is None or self.folder is not None:
             return found._replace(trainer=None, error=_sendable(found.error))
         try:

@@ -110,6 +110,7 @@ def _become(one: Session, other: Session) -> None:
     _copy(one.aside.state, other.aside.state)
     one.position, one.history, one.start, one.standing = other.position, other.history, None, None
     one.rows, one.known_as = other.rows, None
+    one.carried, one.begun = other.carried, other.begun
 
 
 def _copy(mine: Tensor, theirs: Tensor) -> None:
