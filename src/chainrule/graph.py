@@ -241,6 +241,28 @@ class _Local(threading.local):
 _local = _Local()
 
 
+def quietly(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """What NumPy makes of these without a word about NaN and infinity."""
+    try:
+        return _local.quiet(function, *arguments, **keywords)
+    except RuntimeError as error:
+        return in_the_middle(error, function, *arguments, **keywords)
+
+
+def in_the_middle(error: RuntimeError, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Likewise where this thread does that already: a signal's handler, or a finalizer, computes in the middle of it.
+
+    Args:
+        error: of `quiet`; one of the function's own is raised again.
+    """
+    own = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+    if own or not str(error).startswith("cannot enter context: <"):
+        raise error
+    context = contextvars.copy_context()  # a copy, in which NumPy is quiet if this one is
+    context.run(np.seterr, all="ignore")
+    return context.run(function, *arguments, **keywords)
+
+
 def tracing() -> bool:
     """Is a ``cr.compile`` function being traced on this thread?"""
     return _local.trace is not None
@@ -395,7 +417,7 @@ _CONSTANTS: dict[Any, Node] = {}
 
 def _const(value: float | int | bool, dtype: DType) -> Node:
     try:
-        array = _local.quiet(np.array, value, dtype.numpy)
+        array = quietly(np.array, value, dtype.numpy)
     except (OverflowError, ValueError, TypeError):
         array = _wrapped(value, dtype)
     return Node(CONST, (), {"value": array.item(), "dtype": dtype}, Type((), dtype), value=array, trace=_local.trace)
@@ -406,7 +428,7 @@ def _wrapped(value: float | int | bool, dtype: DType) -> Array:
     array = np.asarray(value)
     if array.dtype.kind not in "bif":  # unsigned: beyond int64
         raise DtypeError(f"{who('const')}: the number {value} does not fit {dtype.name}. Use a float.")
-    result: Array = _local.quiet(array.astype, dtype.numpy)
+    result: Array = quietly(array.astype, dtype.numpy)
     return result
 
 
@@ -463,7 +485,10 @@ def type_of(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Type:
 
 def evaluate(op: Op, arrays: Sequence[Array], params: dict[str, Any], type: Type) -> Array:
     """The NumPy reference of `op`, with its value in the declared dtype."""
-    value = _local.quiet(op.numpy, *arrays, **params)
+    try:
+        value = _local.quiet(op.numpy, *arrays, **params)
+    except RuntimeError as error:
+        value = in_the_middle(error, op.numpy, *arrays, **params)
     wanted = type.dtype.numpy
     return value if value.__class__ is np.ndarray and value.dtype is wanted else np.asarray(value, wanted)
 

@@ -139,7 +139,10 @@ def _floating(array: Array) -> bool:
 
 
 def _made(function: Callable[..., Any], *arguments: Any) -> Plain:
-    value = graph._local.quiet(function, *arguments)
+    try:
+        value = graph._local.quiet(function, *arguments)
+    except RuntimeError as error:
+        value = graph.in_the_middle(error, function, *arguments)
     return Plain(value if type(value) is np.ndarray else np.asarray(value))
 
 
@@ -165,7 +168,10 @@ def _operator(name: str, function: Callable[..., Any], reflected: bool = False) 
         else:
             result = otherwise(self, other)
             return result
-        value = graph._local.quiet(function, b, a) if reflected else graph._local.quiet(function, a, b)
+        try:
+            value = graph._local.quiet(function, b, a) if reflected else graph._local.quiet(function, a, b)
+        except RuntimeError as error:
+            value = graph.in_the_middle(error, function, *((b, a) if reflected else (a, b)))
         return Plain(value if type(value) is np.ndarray else np.asarray(value))
 
     method.__name__ = name
