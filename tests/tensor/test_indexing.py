@@ -1,11 +1,14 @@
 """Reading and writing with any key gives what NumPy gives."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.optional import torch
 
 import chainrule as cr
+from chainrule.errors import IndexRangeError
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, max_side=5)
 
@@ -58,3 +61,29 @@ def test_an_empty_mask_is_a_mask():
     array = np.zeros((0, 3), np.float32)
     assert cr.tensor(array)[np.zeros((0, 3), bool)].shape == array[np.zeros((0, 3), bool)].shape
     assert cr.tensor(np.zeros((2, 3)))[[]].shape == (0, 3)
+
+
+def test_a_row_is_a_view_whatever_way_it_is_read():
+    for shape in ((3,), (3, 4), (3, 2, 2), (1, 4)):
+        values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        x, reference = cr.tensor(values), torch.tensor(values)
+        for i in (0, -1, shape[0] - 1):
+            row, theirs = x[i], reference[i]
+            assert row.shape == tuple(theirs.shape)
+            assert row.numpy().tolist() == theirs.tolist()
+            row += 1
+            theirs += 1
+            assert x.numpy().tolist() == reference.tolist()
+            x.mul_(2)
+            reference.mul_(2)
+            assert row.numpy().tolist() == theirs.tolist()
+            inner, theirs = row.reshape(-1)[0], theirs.reshape(-1)[0]
+            inner.fill_(7)
+            theirs.fill_(7)
+            assert x.numpy().tolist() == reference.tolist()
+    with pytest.raises(IndexRangeError):
+        x[1]
+    with cr.no_grad():
+        weight = cr.tensor([[1.0, 2.0]], requires_grad=True)
+        assert not weight[0].requires_grad
+    assert weight[0].requires_grad

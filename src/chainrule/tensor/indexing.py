@@ -10,9 +10,9 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.errors import DtypeError, IndexRangeError, ShapeError
-from chainrule.ops import indexing
+from chainrule.ops import indexing, shaping
 from chainrule.ops.elementwise import broadcast_shapes
-from chainrule.tensor.core import Handle, Number, Operand, apply, as_dtype_tensor, as_operand, axis
+from chainrule.tensor.core import Handle, Number, Operand, apply, as_dtype_tensor, as_operand, axis, view_of, wrap
 from chainrule.tensor.creation import arange, given, ones, tensor
 from chainrule.tensor.shaping import Shaping
 
@@ -37,10 +37,10 @@ class Indexing(Shaping):
         (tensor([3, 5]), tensor([[2, 0],
                 [5, 3]]))
         """
-        if _is_truth(key):  # PyTorch's: a new axis, of size 1 or 0
-            return self.unsqueeze(0).narrow(0, 0, int(bool(key)))
         if type(key) is int and self.ndim:
             return self._row(*_span(key, self.shape[0], 0))
+        if _is_truth(key):  # PyTorch's: a new axis, of size 1 or 0
+            return self.unsqueeze(0).narrow(0, 0, int(bool(key)))
         if type(key) is slice and self.ndim:
             return self._block(*_span(key, self.shape[0], 0))
         return read(self._tensor, _normalise(self, key))
@@ -51,9 +51,16 @@ class Indexing(Shaping):
         return self._slice((low, *none), (high, *shape[1:]), (every, *one))
 
     def _row(self, low: int, high: int, every: int) -> Tensor:
-        shape = self.shape
+        node = self._node
+        shape, value = node.shape, node._value
         zeros_, ones_ = (0,) * (len(shape) - 1), (1,) * len(shape)
-        return self._slice((low, *zeros_), (high, *shape[1:]), ones_, shape[1:])
+        if value.__class__ is not np.ndarray or node.requires_grad or graph._local.trace is not None:
+            return self._slice((low, *zeros_), (high, *shape[1:]), ones_, shape[1:])
+        # Datasets are asked row by row: as `_slice` does it, without asking the ops, and with no history to keep.
+        node.seen = True
+        row = wrap(graph.Node(graph.LEAF, (), {}, (shape[1:], node.dtype), value[low, ...]))
+        sliced = {"start": (low, *zeros_), "stop": (high, *shape[1:]), "step": ones_}
+        return view_of(row, self, ((shaping.slice, sliced), (shaping.reshape, {"shape": shape[1:]})), node)
 
     def __setitem__(self, key: Any, value: Operand) -> None:
         """Write `value` at `key`, broadcast and cast to this tensor."""
