@@ -254,6 +254,53 @@ def test_frames_and_tables_by_the_name_of_a_column() -> None:
     assert bits(two) == bits(fit(make(F.mse_loss, []), X, X[:, :2]))
 
 
+def hugging_face(rows: Any) -> tuple[Any, Any]:
+    datasets = pytest.importorskip("datasets", reason="Hugging Face's datasets are not installed")
+    made = datasets.Dataset.from_dict(rows)
+    return made, made.to_iterable_dataset()
+
+
+def arrow_files(folder: Path) -> Any:
+    return pytest.importorskip("pyarrow.dataset").dataset(parquet(folder))
+
+
+def lazy(columns: Any) -> Any:
+    return pytest.importorskip("polars").DataFrame(columns).lazy()
+
+
+COLUMNS = {**{f"x{i}": X[:, i] for i in range(6)}, "y": Y}
+OTHERS: dict[str, Callable[[Path], Any]] = {
+    "Hugging Face's": lambda _: hugging_face(COLUMNS)[0],
+    "a dataset of pyarrow's": arrow_files,
+    "a lazy frame": lambda _: lazy(COLUMNS),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_libraries_data(name: str, tmp_path: Path) -> None:
+    data = OTHERS[name](tmp_path)
+    assert bits(fit(make(), data, "y")) == bits(fit(make(), X, Y))
+
+    def windows() -> Any:
+        return as_source(OTHERS[name](tmp_path), target="y", buffer=SMALL)
+
+    assert len(list(windows().windows(batch_size=16))) == 5
+    assert bits(fit(make(), windows(), shuffle=False)) == bits(fit(make(), X, Y, shuffle=False))
+    whole, part = fit(make(), windows()), fit(make(), windows(), callbacks=Stopping(3))
+    assert bits(fit(part, windows(), resume=True)) == bits(whole)
+    assert windows().fingerprint() == windows().fingerprint()
+
+
+def test_other_libraries_streams() -> None:
+    pa = pytest.importorskip("pyarrow")
+    whole = fit(make(), X, Y, shuffle=False)
+    reader = pa.table(COLUMNS).to_reader(max_chunksize=100)
+    assert bits(fit(make(), reader, "y", steps_per_epoch=64, epochs=1)) == bits(
+        fit(make(), X[:1024], Y[:1024], shuffle=False, epochs=1)
+    )
+    assert bits(fit(make(), hugging_face(COLUMNS)[1], "y")) == bits(whole)
+
+
 def test_a_stream_of_unknown_length_is_counted() -> None:
     asked = []
 
@@ -473,6 +520,10 @@ def test_what_is_refused(text: str, tmp_path: Path) -> None:
 def test_what_is_refused_of_arrays_and_streams(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"^fit: steps_per_epoch is for streams"):
         fit(make(), X, Y, steps_per_epoch=3)
+    with pytest.raises(
+        DataError, match=r"^fit: y='y' names a column, which files, tables and frames have, and no ndarray\."
+    ):
+        fit(make(), X, "y")
     with pytest.raises(
         SettingError, match=r"^fit: steps_per_epoch must be a whole number, 1 or more, or None, got 0\."
     ):

@@ -70,6 +70,11 @@ def rows(
     """
     source = None if type(X) is np.ndarray else _source(X, y, f"fit: {names[0]}", epochs)
     if source is None and (epochs is None or epochs.steps is None):
+        if isinstance(y, str):
+            raise DataError(
+                f"fit: {names[1]}={y!r} names a column, which files, tables and frames have, and no {type(X).__name__}. Give the "
+                f"targets as an array."
+            )
         return checked.rows(X, y, "fit", sample_weight, class_weight, names)
     from chainrule.training import windowed
 

@@ -97,6 +97,70 @@ class TableStore:
         return [str(self.columns), *(part for arrays in read for item in arrays.items() for part in item)]
 
 
+class DatasetStore:
+    """A dataset of pyarrow's: the row groups of its Parquet files, and other files whole, are the pieces."""
+
+    ahead = fixed = True
+
+    def __init__(self, dataset: Any, choose: Choose, who: str) -> None:
+        self.dataset, self.who, self.arrow = dataset, who, pyarrow(who)
+        self.columns = choose(columns_of(dataset.schema))
+        self.row_bytes: float | None = self.columns.row_bytes
+        self.fragments = [
+            part
+            for fragment in dataset.get_fragments()
+            for part in (fragment.split_by_row_group() if hasattr(fragment, "split_by_row_group") else [fragment])
+        ]
+        self.pieces = [
+            # What counts the rows of a fragment counts those of the whole file.
+            sum(group.num_rows for group in part.row_groups) if hasattr(part, "row_groups") else part.count_rows()
+            for part in self.fragments
+        ]
+        self._lock = threading.Lock()
+        self._table: tuple[int, Any] = (-1, None)  # the latest piece, of which the next window may need the rest
+
+    def read(self, parts: Sequence[Part]) -> Any:
+        arrays, at = self.columns.empty(sum(part.rows for part in parts)), 0
+        with self._lock:
+            for part in parts:
+                rows = self._whole(part.piece).slice(part.start, part.rows)
+                self.columns.fill(arrays, at, arrays_of(rows, self.columns))
+                at += part.rows
+        return arrays
+
+    def _whole(self, piece: int) -> Any:
+        if self._table[0] != piece:
+            self._table = (-1, None)
+            try:
+                found = self.fragments[piece].to_table(schema=self.dataset.schema, columns=self.columns.names)
+            except (self.arrow.ArrowException, OSError) as error:
+                raise DataError(
+                    f"{self.who}: {self.fragments[piece]} cannot be read ({error}). Write it again, or leave it out."
+                ) from error
+            if found.num_rows != self.pieces[piece]:
+                raise DataError(f"{self.who}: {self.fragments[piece]} changed while it was read. Start again.")
+            self._table = (piece, found)
+        return self._table[1]
+
+    def identity(self) -> Sequence[Any]:
+        looked = sorted(set(np.linspace(0, len(self.pieces) - 1, 64).astype(int).tolist())) if self.pieces else []
+        with self._lock:
+            read = [
+                digest(*(p for item in arrays_of(self._whole(i), self.columns).items() for p in item)) for i in looked
+            ]
+        return [str(self.columns), *read]
+
+
+def reader_batches(reader: Any, choose: Choose) -> Iterator[Any]:
+    """The batches of a reader of pyarrow's, which gives them once."""
+    columns = choose(columns_of(reader.schema))
+    for batch in reader:
+        found = columns.empty(batch.num_rows)
+        columns.fill(found, 0, arrays_of(batch, columns))
+        if batch.num_rows:
+            yield found
+
+
 class ParquetStore:
     """Parquet files: their row groups are the pieces.
 

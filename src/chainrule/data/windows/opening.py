@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.checks import as_array
-from chainrule.data.windows.arrow import TableStore
+from chainrule.data.windows import hugging_face
+from chainrule.data.windows.arrow import DatasetStore, TableStore, reader_batches
 from chainrule.data.windows.columns import Column, Columns, chosen
+from chainrule.data.windows.frames import LazyStore, of_frame
 from chainrule.data.windows.images import ImageStore
 from chainrule.data.windows.paths import of_path
-from chainrule.data.windows.pieces import ArrayStore, PieceSource, RowStore, even_pieces
-from chainrule.data.windows.plan import Part
+from chainrule.data.windows.pieces import ArrayStore, PieceSource, RowStore
 from chainrule.data.windows.source import BUFFER, Source
 from chainrule.data.windows.streams import StreamSource
 from chainrule.errors import DataError
@@ -84,7 +85,16 @@ def as_source(
             f"{who}: data must be arrays, a frame, a file, a dataset, a loader or an iterable of batches, got "
             f"{type(data).__name__}. Convert it to NumPy arrays first."
         )
-    return StreamSource(data, buffer, transform, who)
+    return StreamSource(_stream(data, choose, who), buffer, transform, who)
+
+
+def _stream(data: Any, choose: Callable[..., Columns], who: str) -> Any:
+    """What gives batches of arrays, of what gives batches of named columns."""
+    if hugging_face.is_iterated(data):
+        return hugging_face.iterated(data, choose, who)
+    if _library(data) == "pyarrow" and hasattr(data, "read_next_batch"):
+        return reader_batches(data, choose)
+    return data
 
 
 def _check_unnamed(target: Any, features: Any, weight: Any, data: str, who: str) -> None:
@@ -143,7 +153,11 @@ def _chosen(
 
 
 def _has_columns(data: Any) -> bool:
-    return isinstance(data, (str, Path)) or _library(data) in ("pandas", "polars", "pyarrow") or _is_hugging_face(data)
+    return (
+        isinstance(data, (str, Path))
+        or _library(data) in ("pandas", "polars", "pyarrow")
+        or hugging_face.has_names(data)
+    )
 
 
 def _store(
@@ -153,12 +167,16 @@ def _store(
     """Where the rows lie; None where they come one after the other."""
     if isinstance(data, (str, Path)):
         return of_path(Path(data).expanduser(), choose, buffer, who, image_size)
-    if _library(data) == "pyarrow" and hasattr(data, "schema"):
+    if _library(data) == "pyarrow" and hasattr(data, "get_fragments"):
+        return DatasetStore(data, choose, who)
+    if _library(data) == "pyarrow" and hasattr(data, "slice") and hasattr(data, "schema"):
         return TableStore(data, choose, buffer)
+    if _library(data) == "polars" and hasattr(data, "collect"):
+        return LazyStore(data, choose, buffer, who)
     if _library(data) in ("pandas", "polars") and hasattr(type(data), "columns"):
-        return _of_frame(data, choose, buffer, who)
-    if _is_hugging_face(data):
-        return HuggingFaceStore(data, choose, buffer)
+        return of_frame(data, choose, buffer, who)
+    if hugging_face.is_dataset(data):
+        return hugging_face.HuggingFaceStore(data, choose, buffer)
     if hasattr(data, "collate_fn"):
         return None
     if isinstance(data, (Tensor, list, tuple, dict)) or hasattr(data, "__array__") or _is_array(data):
@@ -173,10 +191,6 @@ def _store(
 
 def _library(data: Any) -> str:
     return type(data).__module__.partition(".")[0]
-
-
-def _is_hugging_face(data: Any) -> bool:
-    return all(hasattr(data, name) for name in ("with_format", "column_names", "features", "__len__", "__getitem__"))
 
 
 def _is_array(data: Any) -> bool:
@@ -198,75 +212,3 @@ def _arrays(data: Any, who: str) -> Any:
     if isinstance(data, np.memmap) and data.dtype.kind in "biuf" and len(data.shape):
         return data
     return as_array(data, who)
-
-
-def _of_frame(frame: Any, choose: Callable[..., Columns], buffer: int, who: str) -> ArrayStore:
-    """A frame of pandas or polars: it is in memory, and so are its arrays."""
-    if hasattr(frame, "collect"):
-        raise DataError(
-            f"{who}: a lazy frame has no rows yet. Give frame.collect(), or write it as Parquet and give the path."
-        )
-    given = {str(name): _of_series(frame[name]) for name in frame.columns}
-    if len(given) < len(frame.columns):
-        raise DataError(
-            f"{who}: columns must have names of their own, got some twice in {list(frame.columns)}. Rename them."
-        )
-    known: dict[str, Column | str] = {
-        str(name): Column(str(name), given[str(name)].dtype)
-        if given[str(name)].dtype.kind in "biuf"
-        else str(frame[name].dtype)
-        for name in frame.columns
-    }
-    columns = choose(known)
-    rows = len(frame)
-    if columns.target is None:
-        return ArrayStore({name: given[name] for name in columns.names}, buffer, who)
-    arrays = columns.empty(rows)
-    columns.fill(arrays, 0, given)
-    return ArrayStore(arrays, buffer, who)
-
-
-def _of_series(series: Any) -> Array:
-    if getattr(series, "ndim", 1) != 1:
-        raise DataError("source: columns must have names of their own, got one twice. Rename it.")
-    array = np.asarray(series.to_numpy())
-    if (
-        array.dtype.kind == "O" and getattr(getattr(series, "dtype", None), "kind", "O") in "biuf"
-    ):  # pandas' nullable numbers
-        array = np.asarray(series.to_numpy("float64", na_value=np.nan))
-    return array
-
-
-class HuggingFaceStore:
-    """A Hugging Face dataset: it gives any rows as NumPy arrays by name."""
-
-    ahead = fixed = True
-
-    def __init__(self, dataset: Any, choose: Callable[..., Columns], buffer: int) -> None:
-        self.dataset = dataset.with_format("numpy")
-        first = self._rows(0, 1)
-        self.columns = choose({name: _of_first(name, array) for name, array in first.items()})
-        self.row_bytes: float | None = self.columns.row_bytes
-        self.pieces = even_pieces(len(dataset), self.columns.row_bytes, buffer)
-        self.starts = np.cumsum([0, *self.pieces]).tolist()
-
-    def _rows(self, start: int, stop: int) -> dict[str, Array]:
-        return {name: np.asarray(values) for name, values in self.dataset[start:stop].items()}
-
-    def read(self, parts: Sequence[Part]) -> Any:
-        arrays, at = self.columns.empty(sum(part.rows for part in parts)), 0
-        for part in parts:
-            first = self.starts[part.piece]
-            self.columns.fill(arrays, at, self._rows(first + part.start, first + part.stop))
-            at += part.rows
-        return arrays
-
-    def identity(self) -> Sequence[Any]:
-        ends = [array for start in (0, len(self.dataset) - 1) for array in self._rows(start, start + 1).values()]
-        return [str(self.columns), len(self.dataset), getattr(self.dataset, "_fingerprint", None), *ends]
-
-
-def _of_first(name: str, array: Array) -> Column | str:
-    if array.dtype.kind not in "biuf" or array.ndim > 2:
-        return f"{array.dtype} of shape {array.shape[1:]}"
-    return Column(name, array.dtype, array.shape[1] if array.ndim == 2 else 0)
