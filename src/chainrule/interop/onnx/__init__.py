@@ -10,5 +10,6 @@ except ImportError:
     ) from None
 
 from chainrule.interop.onnx.exporting import export
+from chainrule.interop.onnx.importing import OnnxModule, load
 
-__all__ = ["export"]
+__all__ = ["OnnxModule", "export", "load"]
