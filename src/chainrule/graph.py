@@ -16,6 +16,7 @@ of 100,000 ops is an ordinary graph.
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -25,8 +26,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from chainrule.available import OF_A_TENSOR, SURE, check_room
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError, GradientError, IndexRangeError, ShapeError, TraceError, VerifyError
+from chainrule.errors import (
+    DtypeError,
+    GradientError,
+    IndexRangeError,
+    NotEnoughMemoryError,
+    ShapeError,
+    TraceError,
+    VerifyError,
+)
 from chainrule.lines import Line, at_user_line, ours, user_line
 
 Shape = tuple[int, ...]
@@ -477,10 +487,29 @@ def type_of(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Type:
     found = known.get(key)
     if found is None:
         found = op.infer(*inputs, **params)
+        if _is_large(found.shape, found.dtype):  # not remembered: there must be room for each
+            if op.kind != "view" and not tracing():
+                check_size(op.name, found.shape, found.dtype)
+            return found
         if len(known) >= _MANY:
             known.clear()
         known[key] = found
     return found
+
+
+def check_size(name: str, shape: Shape, dtype: DType) -> None:
+    """Raise where a tensor of this shape finds no room.
+
+    Raises:
+        NotEnoughMemoryError: it takes more bytes than are available.
+    """
+    if _is_large(shape, dtype):
+        size = math.prod(shape) * dtype.numpy.itemsize
+        check_room(size, lambda: f"{who(name)}: a tensor of shape {shape} and {dtype}", OF_A_TENSOR)
+
+
+def _is_large(shape: Shape, dtype: DType) -> bool:
+    return math.prod(shape) * dtype.numpy.itemsize > SURE
 
 
 def evaluate(op: Op, arrays: Sequence[Array], params: dict[str, Any], type: Type) -> Array:
@@ -489,6 +518,11 @@ def evaluate(op: Op, arrays: Sequence[Array], params: dict[str, Any], type: Type
         value = _local.quiet(op.numpy, *arrays, **params)
     except RuntimeError as error:
         value = in_the_middle(error, op.numpy, *arrays, **params)
+    except MemoryError:  # of a step on the way, or where nobody says how much there is
+        raise NotEnoughMemoryError(
+            f"{who(op.name)}: a tensor of shape {type.shape} and {type.dtype}, or what it is made by, finds no room in "
+            f"memory. {OF_A_TENSOR}"
+        ) from None
     wanted = type.dtype.numpy
     return value if value.__class__ is np.ndarray and value.dtype is wanted else np.asarray(value, wanted)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.compiler import available
+from chainrule import available
 from chainrule.errors import ChainruleError, NotEnoughMemoryError
 
 
@@ -106,6 +106,6 @@ def test_a_limit_on_the_process_is_named(before: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="a limit on addresses is kept by Linux alone")
 def test_what_is_available_knows_of_the_limit() -> None:
-    before = "from chainrule.compiler.available import available_bytes, address_space; assert address_space() is None"
+    before = "from chainrule.available import available_bytes, address_space; assert address_space() is None"
     after = limited(1 << 30, before + "\nimport atexit; atexit.register(lambda: print(available_bytes() < 1 << 30))")
     assert after.endswith("True\n")

@@ -16,8 +16,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from chainrule.available import check_limit
 from chainrule.compiler import cache
-from chainrule.compiler.available import check_limit
 from chainrule.compiler.locks import undisturbed
 from chainrule.compiler.target import Target
 from chainrule.errors import unknown_name

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
+from chainrule.available import check_room
 from chainrule.compiler import cost
-from chainrule.compiler.available import check_room
 from chainrule.compiler.buffers import address, addresses, aligned, contiguous
 from chainrule.compiler.pace import Pace
 from chainrule.compiler.program import Program
@@ -45,7 +45,9 @@ class Run:
 
     def _reserve(self, threads: int) -> None:
         size, self.steps = self.program.working(threads), 0
-        check_room(size, lambda: f"the working memory of a compiled step ({threads} thread{'s' * (threads > 1)})")
+        check_room(
+            size, lambda: f"cr.compile: the working memory of a compiled step ({threads} thread{'s' * (threads > 1)})"
+        )
         self.working = aligned(size)
         self.tables = np.empty((threads, len(self.table)), np.uintp)
         self.threads = threads

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from chainrule import graph
+from chainrule.available import check_room
 from chainrule.compiler import guards, memory, tree, watch
-from chainrule.compiler.available import check_room
 from chainrule.compiler.bound import (
     ALONE,
     LISTED,
@@ -166,6 +166,7 @@ class Variant:
         self.hold: list[Any] = [None] * (len(self.arguments) + len(self.state))  # keeps buffers alive
         self.put: list[Tensor | None] = [None] * len(self.placed)
         self.put_nodes: list[Node | None] = [None] * len(self.placed)
+        check_room(sum(map(memory.bytes_of, self.result_nodes)), lambda: "cr.compile: the results of a call")
         self.outputs = [(n.shape, n.dtype.numpy) for n in self.result_nodes]
         self.result_types = [n.type for n in self.result_nodes]
         self.result_bytes = [memory.bytes_of(n) for n in self.result_nodes]
@@ -341,7 +342,7 @@ class Variant:
                 "loop: the function changes one of its arguments in place, which has no meaning over many steps. "
                 "Keep state in tensors that exist outside the function."
             )
-        check_room(steps * sum(self.result_bytes), lambda: f"the results of {steps:,} steps in one loop")
+        check_room(steps * sum(self.result_bytes), lambda: f"cr.compile: the results of {steps:,} steps in one loop")
         outputs = [np.empty((steps, *shape), dtype) for shape, dtype in self.outputs]
         return Loop(self, leaves, outputs, steps, again)
 

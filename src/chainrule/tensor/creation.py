@@ -192,11 +192,18 @@ def full(
         one = scalar(fill_value, wanted)
         result = apply(shaping_ops.expand, one, shape=shape) if shape else one
     else:
+        graph.check_size("full", shape, wanted)
         filler = graph.const(fill_value, wanted).value
         plain = filler == 0 and not np.signbit(filler) if wanted.is_floating_point else filler == 0
         value = np.zeros(shape, wanted.numpy) if plain else np.full(shape, filler)
         result = wrap(graph.leaf(value, wanted))
     return result.requires_grad_() if requires_grad else result
+
+
+def _filled(name: str, shape: Shape, value: float, dtype: object, device: object, requires_grad: bool) -> Tensor:
+    if not graph.tracing():
+        graph.check_size(name, shape, dtypes.as_dtype(dtype if dtype is not None else float))
+    return full(shape, value, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def sizes_of(*shape: Any) -> Shape:
@@ -217,19 +224,19 @@ def zeros(*size: Any, dtype: object = None, device: object = None, requires_grad
     >>> cr.zeros(2, 3).shape, cr.zeros((2,), dtype=cr.int64)
     ((2, 3), tensor([0, 0]))
     """
-    return full(sizes_of(*size), 0.0, dtype=dtype, device=device, requires_grad=requires_grad)
+    return _filled("zeros", sizes_of(*size), 0.0, dtype, device, requires_grad)
 
 
 @takes_keywords("torch")
 def ones(*size: Any, dtype: object = None, device: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones, float32 unless said otherwise."""
-    return full(sizes_of(*size), 1.0, dtype=dtype, device=device, requires_grad=requires_grad)
+    return _filled("ones", sizes_of(*size), 1.0, dtype, device, requires_grad)
 
 
 @takes_keywords("torch")
 def empty(*size: Any, dtype: object = None, device: object = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros (PyTorch leaves it undefined; here every run gives the same bits)."""
-    return full(sizes_of(*size), 0.0, dtype=dtype, device=device, requires_grad=requires_grad)
+    return _filled("empty", sizes_of(*size), 0.0, dtype, device, requires_grad)
 
 
 @takes_keywords("torch")
@@ -281,6 +288,7 @@ def arange(
     wanted = dtypes.as_dtype(dtype if dtype is not None else float if floating else int)
     size = max(0, math.ceil((end - start) / step))
     if not graph.tracing():
+        graph.check_size("arange", (size,), wanted)
         return wrap(graph.leaf((start + np.arange(size) * step).astype(wanted.numpy), wanted))
     count = apply(random.iota, size=size, dtype=wanted)
     scaled = count if step == 1 else count * step
@@ -296,7 +304,9 @@ def linspace(start: float, end: float, steps: int, dtype: object = None, *, devi
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
     low, high = number(start, "linspace", "start"), number(end, "linspace", "end")
-    return tensor(np.linspace(low, high, integer(steps, "linspace", "steps")), dtype or dtypes.float32, device=device)
+    count = integer(steps, "linspace", "steps")
+    graph.check_size("linspace", (count,), dtypes.float64)
+    return tensor(np.linspace(low, high, count), dtype or dtypes.float32, device=device)
 
 
 @takes_keywords("torch")

@@ -58,6 +58,8 @@ class Generator:
 
     def bits(self, shape: Shape, words: int = 1) -> tuple[Tensor, ...]:
         """`words` independent tensors of 32 random bits each (int32); uses one step."""
+        if not graph.tracing():
+            graph.check_size("random", shape, dtypes.int32)
         with graph.grad_mode(False):
             drawn = tuple(apply(random.random_bits, self.state, shape=shape, word=word) for word in range(words))
             self.state += tensor([0, 1], dtypes.int64)

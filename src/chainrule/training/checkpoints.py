@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.available import SURE, available_bytes
+from chainrule.available import SURE, available_bytes
 from chainrule.errors import DamagedFileError, DtypeError
 from chainrule.files.document import parse, short
 from chainrule.files.folder import Part

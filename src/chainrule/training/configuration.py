@@ -10,7 +10,7 @@ from typing import Any
 
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler.available import SURE, available_bytes
+from chainrule.available import SURE, available_bytes
 from chainrule.errors import DamagedFileError, NotEnoughMemoryError, SettingError
 from chainrule.files.document import Fields, parse, short
 from chainrule.files.reading import read_whole

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from chainrule.compiler.available import SURE, available_bytes
+from chainrule.available import SURE, available_bytes
 from chainrule.data.table import encoding, kinds
 from chainrule.data.table.kinds import Column
 from chainrule.data.table.table import Table

@@ -12,8 +12,12 @@ from chainrule.errors import NotEnoughMemoryError
 SURE = 1 << 26  # bytes that need no look: they are always there
 
 
-def check_room(size: int, what: Callable[[], str]) -> None:
-    """Raise unless so many more bytes can be had; `what` says what they are for.
+OF_A_TRAINING = "Use a smaller batch, fewer steps in one loop, or a smaller model."
+OF_A_TENSOR = "Make it smaller, or work on it in parts."
+
+
+def check_room(size: int, what: Callable[[], str], remedy: str = OF_A_TRAINING) -> None:
+    """Raise unless so many more bytes can be had; `what` says who wants them, and what for.
 
     Raises:
         NotEnoughMemoryError: fewer are available.
@@ -22,10 +26,7 @@ def check_room(size: int, what: Callable[[], str]) -> None:
         return
     room = available_bytes()
     if room is not None and size > room:
-        raise NotEnoughMemoryError(
-            f"cr.compile: {what()} needs {size:,} bytes, and {room:,} are available. Use a smaller batch, fewer steps "
-            f"in one loop, or a smaller model."
-        )
+        raise NotEnoughMemoryError(f"{what()} needs {size:,} bytes, and {room:,} are available. {remedy}")
 
 
 def check_limit(least: int) -> None:
