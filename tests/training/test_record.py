@@ -345,3 +345,16 @@ def test_looking_back_within_a_callback_is_allowed(tmp_path: Path) -> None:
     fit(made, 2, record=tmp_path / "run", callbacks=[lambda t, *_: seen.append(t.run.at(2).proved)])
     assert seen == [True, True]
     np.testing.assert_array_equal(fit(trainer(), 2, record=True).run.losses, made.run.losses)
+
+
+@pytest.mark.parametrize(
+    ("name", "though"),
+    [("steps.bin", "there are checkpoints of later steps"), ("settings.jsonl", "steps are recorded")],
+)
+def test_a_file_that_is_gone_is_named(tmp_path: Path, name: str, though: str) -> None:
+    fit(trainer(), 2, record=tmp_path)
+    load(tmp_path)
+    (tmp_path / "record" / name).unlink()
+    text = f"{tmp_path / 'record' / name}: there is no such file, though {though}. Copy the run again, or train again."
+    with pytest.raises(DamagedFileError, match=f"^{re.escape(text)}$"):
+        load(tmp_path)

@@ -223,3 +223,33 @@ def test_settings_that_do_not_go_together():
         Trainer(Auto(), "mse", "adam", metrics={"a": "mae"})
     with pytest.raises(SettingError, match="class_weight needs one array of targets, got several"):
         fit(make(), class_weight="balanced")
+
+
+class Difference(nn.Module):
+    def forward(self, output, target):
+        return (output - target).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "called"),
+    [
+        ("mse", "mse_loss"),
+        (nn.MSELoss(), "MSELoss"),
+        (lambda a, b: (a - b).mean(), "<lambda>"),
+        (Difference(), "Difference"),
+    ],
+)
+def test_a_loss_that_takes_a_target_and_gets_none(loss, called):
+    trainer = cr.Trainer(nn.Linear(2, 1), loss, "sgd")
+    for who, call in {"fit": trainer.fit, "evaluate": trainer.evaluate}.items():
+        with pytest.raises(DataError) as error:
+            call(np.ones((8, 2), "f"))
+        assert str(error.value) == (
+            f"{who}: y is None, and the loss ({called}) takes a target, too. Pass y, or give a function of the output alone: "
+            "loss(output)."
+        )
+
+
+def test_a_loss_that_needs_no_target():
+    for loss in (lambda output: output.mean(), lambda output, target=None: output.mean()):
+        cr.Trainer(nn.Linear(2, 1), loss, "sgd").fit(np.ones((8, 2), "f"), epochs=1, progress=False)

@@ -385,6 +385,7 @@ def load_run(
         DataError: these are not the rows it was trained on.
     """
     record = Record(folder)
+    record.check_whole()
     if trainer is None:
         trainer, X, y = _rebuilt(record)
     rows = trainer.checked.rows(X, y, "load_run", sample_weight, class_weight)

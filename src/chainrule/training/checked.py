@@ -140,6 +140,8 @@ class Checked:
         given = {names[0]: X} if y is None else {names[0]: X, names[1]: y}
         found = several.as_arrays(given, dtype, who)
         x, y = found[names[0]], found.get(names[1])
+        if y is None:
+            several.check_without_targets({"the loss": session.loss, **session.metrics}, who)
         with session.tried():
             loss = weighing(session.loss) if weighed else partial(objective, session.loss)
             several.check(session.model, loss, session.metrics, x, y, who, session.loss)

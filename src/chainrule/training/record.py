@@ -190,6 +190,20 @@ class Record:
             found[entry.whole("step", max(found, default=0))] = {name: shaped.required(name) for name in SHAPES}
         return found
 
+    def check_whole(self) -> None:
+        """Raise where a file is missing that a record with these checkpoints or rows must have.
+
+        Raises:
+            DamagedFileError: the rows of its steps are gone, or what shaped them.
+        """
+        later = any(step > self.header["first"] for step in self.checkpoints())
+        for name, there, what in (
+            ("steps.bin", later, "there are checkpoints of later steps"),
+            ("settings.jsonl", len(self.rows()) > 0, "steps are recorded"),
+        ):
+            if there and not (self.root / name).exists():
+                raise MissingFileError(f"{self.root / name}: there is no such file, though {what}. {_AGAIN}")
+
     def checkpoints(self) -> list[int]:
         """The steps before which there is a checkpoint."""
         names = (path.name for path in (self.root / "checkpoints").glob("*.safetensors"))

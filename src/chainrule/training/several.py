@@ -236,6 +236,25 @@ def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any
             check_scalar(what, function, asked(output) if y is None else asked(output, few(y, rows)), who)
 
 
+def check_without_targets(functions: Mapping[str, Any], who: str) -> None:
+    """Raise where there are no targets, and the loss or a metric takes one.
+
+    Raises:
+        DataError: it names it.
+    """
+    for what, function in functions.items():
+        for one in function.losses.values() if isinstance(function, Losses) else (function,):
+            try:
+                inspect.signature(getattr(one, "forward", one)).bind(None)
+            except TypeError:
+                raise DataError(
+                    f"{who}: y is None, and {what} ({name_of(one)}) takes a target, too. Pass y, or give a function of the "
+                    f"output alone: loss(output)."
+                ) from None
+            except ValueError:  # nobody knows what it takes
+                continue
+
+
 def check_scalar(what: str, function: Loss, value: object, who: str) -> None:
     """Raise unless this is what a loss or metric may give for a batch.
 
