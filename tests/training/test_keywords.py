@@ -9,7 +9,7 @@ import chainrule as cr
 import chainrule.callbacks
 import chainrule.nn.functional as F
 from chainrule.callbacks import Checkpoint, EarlyStopping
-from chainrule.errors import UnknownNameError
+from chainrule.errors import SettingError, UnknownNameError
 from chainrule.names.keras import KERAS
 
 
@@ -92,6 +92,10 @@ def test_callbacks_say_what_a_keyword_is_called_here(make, text):
             "'Linear' object has no attribute 'fit': there is no fit here. Use cr.Trainer(model, loss, optimizer).fit(X, y).",
         ),
         (
+            lambda: cr.training.History().history,
+            "'History' object has no attribute 'history': there is no history here. Use history['loss']: it is the mapping itself.",
+        ),
+        (
             lambda: chainrule.callbacks.ModelCheckpoint,
             "there is no ModelCheckpoint here. Use Checkpoint(folder, save='best').",
         ),
@@ -113,5 +117,19 @@ def test_an_import_of_keras_names_says_it_too():
 
 
 def test_keras_names_stand_in_the_way_of_none():
-    for room, owner in {"nn": cr.nn, "Module": cr.nn.Linear(2, 1), "callbacks": chainrule.callbacks}.items():
+    for room, owner in {
+        "nn": cr.nn,
+        "Module": cr.nn.Linear(2, 1),
+        "History": cr.training.History(),
+        "callbacks": chainrule.callbacks,
+    }.items():
         assert not [name for name in KERAS[room] if hasattr(owner, name)]
+
+
+def test_a_measure_by_its_short_name_is_told_its_long_one():
+    text = (
+        "EarlyStopping: whether more or less of 'val_acc' is better is not known. Did you mean val_accuracy? "
+        "Say it with mode='max' or mode='min'."
+    )
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        EarlyStopping("val_acc")

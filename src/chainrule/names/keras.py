@@ -24,6 +24,10 @@ KERAS = {
         "get_weights": "Use model.state_dict().",
         "set_weights": "Use model.load_state_dict(state).",
     },
+    "History": {
+        "history": "Use history['loss']: it is the mapping itself.",
+        "epoch": "Use history.epochs, how many there are.",
+    },
     "callbacks": {
         "ModelCheckpoint": "Use Checkpoint(folder, save='best').",
         "BackupAndRestore": "Use fit(checkpoint=folder).",

@@ -11,6 +11,7 @@ from typing import Any
 
 from chainrule.errors import SettingError
 from chainrule.files.document import Fields, is_number
+from chainrule.names import no_attribute
 
 
 class History(Mapping[str, list[float]]):
@@ -37,6 +38,9 @@ class History(Mapping[str, list[float]]):
         self._measures: dict[str, list[float]] = {}
         self.interrupted = False
         self.steps = 0
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute("History", self, name)
 
     @property
     def epochs(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from chainrule.errors import SettingError
-from chainrule.training.metrics import direction
+from chainrule.training.metrics import METRICS, direction
 
 MODES = ("auto", "min", "max")
 
@@ -39,8 +39,10 @@ class Monitor:
         self.min_delta = abs(as_number(min_delta, who, "min_delta"))
         found = direction(name.removeprefix("val_")) if mode == "auto" else mode
         if found is None:
+            full = [known for known in METRICS if known.startswith(name.removeprefix("val_").lower())]
+            meant = f" Did you mean {'val_' * name.startswith('val_')}{full[0]}?" if len(full) == 1 else ""
             raise SettingError(
-                f"{who}: whether more or less of {name!r} is better is not known. Say it with mode='max' or mode='min'."
+                f"{who}: whether more or less of {name!r} is better is not known.{meant} Say it with mode='max' or mode='min'."
             )
         self.mode = found
 
