@@ -35,7 +35,7 @@ class Room:
 
 ROOMS = (
     Room("chainrule", "chainrule", "`import chainrule as cr`: tensors and their functions, derivatives, compiling, training.",
-         ("training.swept.Sweep", "explain.check.GradientReport", "explain.flow.Flow")),
+         ("training.swept.Sweep", "deploy.bundle.Bundle", "explain.check.GradientReport", "explain.flow.Flow")),
     Room("chainrule.nn", "nn", "`from chainrule import nn`: layers, losses and containers."),
     Room("chainrule.nn.functional", "nn.functional", "`import chainrule.nn.functional as F`: the formulas behind the layers."),
     Room("chainrule.nn.init", "nn.init", "`from chainrule.nn import init`: starting values of parameters."),
@@ -62,6 +62,10 @@ TITLES = {
     "chainrule.autodiff.transforms": "Derivatives of functions",
     "chainrule.compiler.compile": "Compiling",
     "chainrule.compiler.threads": "Threads",
+    "chainrule.deploy.bundle": "Saving and deploying",
+    "chainrule.deploy.making": "Saving and deploying",
+    "chainrule.deploy.model": "Saving and deploying",
+    "chainrule.deploy.saving": "Saving and deploying",
     "chainrule.devices": "Devices",
     "chainrule.dtypes": "Types of numbers",
     "chainrule.errors": "Errors",
@@ -69,6 +73,14 @@ TITLES = {
     "chainrule.explain.flow": "The flow of gradients",
     "chainrule.explain.runs": "Explaining",
     "chainrule.graph": "The graph",
+    "chainrule.nn.functional.activations": "Activations",
+    "chainrule.nn.functional.classification": "Losses of classes",
+    "chainrule.nn.functional.pieces": "More activations",
+    "chainrule.nn.likelihoods": "Likelihoods and distances",
+    "chainrule.nn.margins": "Losses with margins",
+    "chainrule.nn.functional.margins": "Losses with margins",
+    "chainrule.nn.module": "The module",
+    "chainrule.nn.scaled": "Scaled layers",
     "chainrule.tensor.arithmetic": "Arithmetic",
     "chainrule.tensor.creation": "Making tensors",
     "chainrule.tensor.functions": "Joining tensors",
@@ -84,7 +96,7 @@ TITLES = {
     "chainrule.training.sweeping": "Many trainings at once",
     "chainrule.training.trainer": "Training",
 }
-FIRST = ("Training", "Many trainings at once", "Compiling", "Derivatives of functions")
+FIRST = ("Training", "Many trainings at once", "Saving and deploying", "Compiling", "Derivatives of functions")
 # Modules without a list of their own that show the classes of a file; the functions beside them are helpers.
 FRONTS = {
     "chainrule.callbacks": "chainrule.training.callbacks", "chainrule.errors": "chainrule.errors",
