@@ -112,10 +112,15 @@ class Recipe:
         """Of an epoch."""
         return max(1, rows // self.batch_size)
 
-    def stopping(self, early: bool = True) -> EarlyStopping:
-        """Keeps the best epoch, of equally good ones the last; `early`: ends with a wave that brought no better one."""
+    def stopping(self, held_out: int, early: bool = True) -> EarlyStopping:
+        """Keeps the best epoch by so many rows, of equally good ones the last.
+
+        `early`: it ends with a wave that brought no better epoch; one more right answer is none, as the best of twice as
+        many epochs has that by chance.
+        """
+        by_row = 1.5 / held_out if self.monitor == "val_accuracy" and early else 0.0
         ends = [self.epochs * (2**wave - 1) / (2**self.waves - 1) for wave in range(1, self.waves)] if early else []
-        return EarlyStopping(self.monitor, restore_best_weights=True, ties=True, stop_at=map(math.ceil, ends))
+        return EarlyStopping(self.monitor, by_row, restore_best_weights=True, ties=True, stop_at=map(math.ceil, ends))
 
 
 _CLASSES = Recipe("classification", "selu", 0.04, 0.1, "val_accuracy")

@@ -291,7 +291,7 @@ def watched(config: dict[str, Any], data: Dataset) -> dict[str, Any]:
     """What the ``fit`` of a run with a preset is validated on and watched by; nothing of one without."""
     if not isinstance(data, TableData) or data.validation is None:
         return {}
-    stopping = preset_of(config, data.pipeline.task_).stopping()
+    stopping = preset_of(config, data.pipeline.task_).stopping(len(data.validation.y))
     return {"validation_data": data.validation, "callbacks": [stopping]}
 
 

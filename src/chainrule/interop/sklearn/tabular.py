@@ -120,7 +120,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
             chosen, X.shape[1], self._outputs(), len(X), seed, as_dtype(self.dtype), tuple(self.metrics)
         )
         self.module_ = self.trainer_.model
-        stopping = chosen.stopping(bool(self.early_end)) if held_out is not None else None
+        stopping = None if held_out is None else chosen.stopping(len(held_out[1]), bool(self.early_end))
         self.trainer_.fit(
             X, y, epochs=chosen.epochs, batch_size=min(chosen.batch_size, len(X)), drop_last=True, seed=order, sample_weight=weights,
             validation_data=held_out, callbacks=[*self.callbacks, *([stopping] if stopping else [])],
@@ -202,7 +202,8 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         label_smoothing: likewise.
         monitor: what the best epoch is best at, ``"loss"`` or a metric by name (``"roc_auc"``, ``"balanced_accuracy"``).
             None: the recipe's own; with weights of rows or classes, the weighted loss.
-        early_end: end with a wave that brought no better epoch; the published recipe takes all epochs.
+        early_end: end with a wave that brought no better epoch (one more right answer is none); the published recipe takes
+            all epochs.
         validation_fraction: the share of rows that are held out, every class by its share; 0: none, and the last epoch
             stays. Where there are fewer than five rows none are.
         categorical_features: ``"from_dtype"``: the columns of a data frame that hold no numbers; or numbers, names or a
