@@ -33,7 +33,7 @@ def rebuild(config: dict[str, Any], folder: Path | None = None) -> tuple[Trainer
     from chainrule.training import tabular  # only for tables, as it needs the libraries that read them
 
     data = tabular.load(config, folder)
-    return tabular.build(config, data.pipeline, len(data.train.y)), data
+    return tabular.build(config, data.pipeline, data.train.X), data
 
 
 def fitting(config: dict[str, Any], data: Dataset) -> dict[str, Any]:

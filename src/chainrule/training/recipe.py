@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.errors import SettingError, unknown_name
@@ -16,14 +18,33 @@ from chainrule.optim.lr_scheduler import CosLogLR
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training.callbacks import EarlyStopping
 from chainrule.training.monitor import as_count, as_number
+from chainrule.training.realmlp import Blend, FadingAdamW, FadingDropout, Inputs, initialize
 from chainrule.training.trainer import Trainer
 
 TASKS = ("classification", "regression")
 
 
 @dataclass(frozen=True)
+class Layout:
+    """What the columns of the inputs are: `numbers` first, then others (`plain`), then the class numbers of categories.
+
+    Attributes:
+        sizes: how many categories each of the last columns has.
+    """
+
+    numbers: int
+    plain: int = 0
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> int:
+        """All of them."""
+        return self.numbers + self.plain + len(self.sizes)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """RealMLP-TD-S: what it sets, for one task.
+    """RealMLP-TD-S, or the full RealMLP-TD: what it sets, for one task.
 
     Attributes:
         task: ``"classification"`` or ``"regression"``.
@@ -35,6 +56,12 @@ class Recipe:
         epochs, batch_size: an epoch leaves its last batch out where it is short.
         waves: of the schedule, `CosLogLR`.
         betas: of Adam.
+        full: RealMLP-TD: numbers with waves of their own and categories of more than `one_hot` levels as vectors (`Inputs`),
+            activations that blend in (`Blend`), weights and biases that begin as the rows say (`initialize`); what fades in the
+            second half: dropout and weight decay; predictions that stay within the range of the targets.
+        dropout, decay: of the full one, before they fade.
+        wave_rate, blend_rate, decay_of_scale: factors for the waves, the blending, and the decay of the scaling layer.
+        one_hot: levels at most that become a column each.
 
     Source: Holzmueller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs and boosted trees on tabular data",
     NeurIPS 2024, arXiv 2407.04491, table A.1.
@@ -52,6 +79,13 @@ class Recipe:
     scale_rate: float = 6.0
     bias_rate: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
+    full: bool = False
+    dropout: float = 0.0
+    decay: float = 0.0
+    wave_rate: float = 0.1
+    blend_rate: float = 0.1
+    decay_of_scale: float = 6.0
+    one_hot: int = 8
 
     def __post_init__(self) -> None:
         nn.activation_by_name(self.activation)
@@ -59,7 +93,7 @@ class Recipe:
             as_count(getattr(self, name), "preset", name, 1)
         for units in self.hidden:
             as_count(units, "preset", "hidden", 1)
-        for name in ("lr", "scale_rate", "bias_rate", "label_smoothing"):
+        for name in ("lr", "scale_rate", "bias_rate", "label_smoothing", "dropout", "decay"):
             as_number(getattr(self, name), "preset", name)
         if self.label_smoothing and self.task == "regression":
             raise SettingError(f"preset: label_smoothing is of classes, got {self.label_smoothing!r} for regression.")
@@ -70,29 +104,52 @@ class Recipe:
 
     # ---------------------------------------------------------------- what it makes
 
-    def network(self, inputs: int, outputs: int, dtype: Any = None) -> nn.Sequential:
-        """The untrained network; its random weights come from the stream in force."""
-        activation = nn.activation_by_name(self.activation)
-        layers: list[Module] = [nn.Scale(inputs, dtype=dtype)]
+    def network(self, layout: Layout, outputs: int, rows: int, dtype: Any = None) -> nn.Sequential:
+        """The untrained network for so many rows to train on; its random weights come from the stream in force."""
+        seen = Inputs(layout.numbers, layout.plain, layout.sizes, dtype=dtype) if self.full else None
+        inputs = layout.columns if seen is None else seen.features
+        layers: list[Module] = [*([] if seen is None else [seen]), nn.Scale(inputs, dtype=dtype)]
         for units in self.hidden:
-            layers += [nn.NTKLinear(inputs, units, dtype=dtype), activation()]
+            layers += [nn.NTKLinear(inputs, units, dtype=dtype), *self._bent(units, rows, dtype)]
             inputs = units
-        return nn.Sequential(*layers, nn.NTKLinear(inputs, outputs, zero=True, dtype=dtype))
+        return nn.Sequential(*layers, nn.NTKLinear(inputs, outputs, zero=not self.full, dtype=dtype))
 
-    def optimizer(self, model: Module) -> optim.Adam:
-        """Adam over the parameters of a network of this recipe, each kind with its rate."""
-        rates: dict[float, list[Any]] = {}
+    def _bent(self, units: int, rows: int, dtype: Any) -> list[Module]:
+        """What follows a layer of so many units."""
+        activation = nn.activation_by_name(self.activation)()
+        if not self.full:
+            return [activation]
+        return [Blend(activation, units, dtype), FadingDropout(self.dropout, self.epochs * self.steps(rows))]
+
+    def optimizer(self, model: Module, rows: int) -> optim.Optimizer:
+        """Adam over the parameters of a network of this recipe, each kind with its rate and its decay."""
+        kinds: dict[tuple[float, float], list[Any]] = {}
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                rates.setdefault(self._rate(module, name), []).append(parameter)
-        groups = [{"params": parameters, "lr": self.lr * factor} for factor, parameters in rates.items()]
-        return optim.Adam(groups, betas=self.betas)
+                kinds.setdefault((self._rate(module, name), self._decay(module, name)), []).append(parameter)
+        groups = [
+            {"params": parameters, "lr": self.lr * rate, "weight_decay": self.decay * decay}
+            for (rate, decay), parameters in kinds.items()
+        ]
+        if not self.full:
+            return optim.Adam(groups, betas=self.betas)
+        return FadingAdamW(groups, self.epochs * self.steps(rows), betas=self.betas)
 
     def _rate(self, module: Module, name: str) -> float:
         """By what the rate of a parameter is multiplied."""
         if isinstance(module, nn.Scale):
             return self.scale_rate
+        if isinstance(module, (Inputs, Blend)):
+            return self.wave_rate if isinstance(module, Inputs) else self.blend_rate
         return self.bias_rate if name == "bias" else 1.0
+
+    def _decay(self, module: Module, name: str) -> float:
+        """By what the decay of a parameter is multiplied, beside its rate: no bias decays, others as much as they learn."""
+        if not self.full:
+            return 0.0
+        if isinstance(module, nn.Scale):
+            return self.decay_of_scale
+        return 0.0 if name == "bias" else self._rate(module, name)
 
     def loss(self) -> Callable[..., Any]:
         """What is minimised."""
@@ -102,7 +159,7 @@ class Recipe:
 
     def trainer(self, model: Module, rows: int, metrics: tuple[Any, ...] = ()) -> Trainer:
         """A trainer of the network for so many rows to train on: its schedule goes by their steps."""
-        optimizer = self.optimizer(model)
+        optimizer = self.optimizer(model, rows)
         waves = CosLogLR(optimizer, self.epochs * self.steps(rows), self.waves)
         measured = self.monitor.removeprefix("val_")
         wanted = (measured, *metrics) if measured != "loss" else metrics
@@ -131,6 +188,10 @@ PRESETS: Mapping[str, Mapping[str, Recipe]] = {
     "tabular": {"classification": _CLASSES, "regression": _VALUES},
     # Of probabilities more is asked than the right class: smoothed targets would bend them, and the best epoch is that of
     # the best probabilities.
+    "tabular_full": {
+        "classification": replace(_CLASSES, full=True, dropout=0.15, decay=0.02),
+        "regression": replace(_VALUES, full=True, dropout=0.15, decay=0.02, lr=0.2),
+    },
     "tabular_log_loss": {"classification": replace(_CLASSES, label_smoothing=0.0, monitor="val_loss")},
 }
 SETTINGS = tuple(field.name for field in fields(Recipe) if field.name != "task")
@@ -155,9 +216,23 @@ def recipe(preset: str, task: str) -> Recipe:
 
 
 def built(
-    chosen: Recipe, inputs: int, outputs: int, rows: int, seed: int, dtype: Any = None, metrics: tuple[Any, ...] = ()
+    chosen: Recipe, layout: Layout, outputs: int, X: Any, seed: int, dtype: Any = None, metrics: tuple[Any, ...] = ()
 ) -> Trainer:
-    """An untrained network of a recipe and its trainer; the generator of the process stays as it is."""
+    """An untrained network of a recipe and its trainer; the generator of the process stays as it is.
+
+    Args:
+        chosen: the recipe.
+        layout: what the columns of X are.
+        outputs: of the network.
+        X: the rows to train on, encoded.
+        seed: of the weights.
+        dtype: of the weights (float32).
+        metrics: what is measured beside the loss.
+    """
+    rows = len(X)
     with drawing_from(Generator(seed)):
-        model = chosen.network(inputs, outputs, dtype)
+        model = chosen.network(layout, outputs, rows, dtype)
+    if chosen.full and rows:
+        picked = np.random.default_rng(seed).permutation(rows)[: chosen.batch_size]
+        initialize(model, np.asarray(X)[picked], seed)
     return chosen.trainer(model, rows, metrics)

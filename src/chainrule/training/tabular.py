@@ -21,7 +21,7 @@ from chainrule.files.document import Fields, short
 from chainrule.files.reading import opened
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training.configuration import hidden_units, network, scheduled
-from chainrule.training.recipe import PRESETS, Recipe, built, recipe
+from chainrule.training.recipe import Layout, Recipe, built, recipe
 from chainrule.training.trainer import Trainer
 
 PIPELINE = "pipeline.json"
@@ -59,6 +59,7 @@ def usual(rows: int) -> dict[str, Any]:
     return {"batch_size": batch, "epochs": epochs, "dropout": 0.3 if rows <= _FEW else 0.1}
 
 
+PRESETS = ("tabular", "tabular_log_loss")
 #: What a preset sets and nobody else does.
 OF_PRESET = ("optimizer", "schedule", "dropout", "noise", "scaling", "weight_decay", "drop_last")
 PRESET_SCALING = "robust_all"
@@ -251,28 +252,27 @@ def _times(table: Table, name: str) -> Array:
     return values.numbers(table[name], reading)
 
 
-def build(config: dict[str, Any], pipeline: TablePipeline, rows: int | None = None) -> Trainer:
+def build(config: dict[str, Any], pipeline: TablePipeline, X: Array | None = None) -> Trainer:
     """The untrained network of a run, its optimizer, its schedule and its loss.
 
     Args:
         config: of the run.
         pipeline: what its columns become.
-        rows: how many there are to train on; None where it is not to be trained.
+        X: the rows to train on, encoded; None where it is not to be trained.
     """
-    rows = config["batch_size"] if rows is None else rows
+    inputs = len(pipeline.get_feature_names_out())
+    X = np.zeros((config["batch_size"], inputs), np.float32) if X is None else X
     if config["table"]["preset"] is not None:
-        inputs, measured = (
-            len(pipeline.get_feature_names_out()),
+        chosen, measured = (
+            preset_of(config, pipeline.task_),
             "accuracy" if pipeline.task_ == "classification" else "mae",
         )
-        return built(
-            preset_of(config, pipeline.task_), inputs, pipeline.n_outputs_, rows, config["seed"], metrics=(measured,)
-        )
+        return built(chosen, Layout(inputs), pipeline.n_outputs_, X, config["seed"], metrics=(measured,))
     kind: Any = optim.by_name(config["optimizer"])
     with drawing_from(Generator(config["seed"])):
-        model = network(config, len(pipeline.get_feature_names_out()), pipeline.n_outputs_)
+        model = network(config, inputs, pipeline.n_outputs_)
     optimizer = kind(model.parameters(), lr=config["lr"], weight_decay=config["table"]["weight_decay"])
-    schedule = scheduled(config, optimizer, rows)
+    schedule = scheduled(config, optimizer, len(X))
     if pipeline.task_ == "regression":
         return Trainer(model, F.mse_loss, optimizer, ["mae"], scheduler=schedule)
     loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])

@@ -66,7 +66,7 @@ def test_a_fit_is_the_recipes_training():
     random = np.random.RandomState(0)
     columns = Columns().fit(X[::2])
     chosen = recipe("tabular", "classification").changed(hidden=(16, 16), epochs=20)
-    trainer = built(chosen, 13, 3, 89, random.randint(2**31))
+    trainer = built(chosen, columns.layout_, 3, columns.transform(X[::2]), random.randint(2**31))
     trainer.fit(
         columns.transform(X[::2]), y[::2], epochs=20, batch_size=89, drop_last=True, seed=random.randint(2**31),
         validation_data=(columns.transform(X[1::2]), y[1::2]), callbacks=chosen.stopping(89), progress=False,
@@ -299,6 +299,30 @@ def test_texts_that_were_said_to_be_numbers_are_named():
         classifier(categorical_features=None).fit(pandas.DataFrame({"size": ["a", "b"] * 5}), [0, 1] * 5)
     with pytest.raises(ValueError, match="infinity: the column 'size'"):
         classifier().fit(pandas.DataFrame({"size": [1.0, np.inf] * 5}), [0, 1] * 5)
+
+
+def test_categories_of_many_levels_become_vectors_in_the_full_form():
+    pandas = pytest.importorskip("pandas")
+    town = np.array([f"town {i}" for i in range(20)], object)[np.arange(400) % 20]
+    X = pandas.DataFrame({"town": town, "size": rng.standard_normal(400), "kind": list("abcd") * 100})
+    y = np.where(np.arange(400) % 20 < 7, "near", "far")
+    X.loc[::50, "town"] = None
+    model = classifier(preset="tabular_full", epochs=60).fit(X, y)
+    assert model.columns_.layout_.sizes == (21,)
+    assert model.score(X, y) > 0.95
+    coded = model.columns_.transform(X)[:, -1]
+    assert set(coded[::50]) == {0.0}
+    assert set(coded) == set(range(21))
+    new = pandas.DataFrame({"town": ["elsewhere", None], "size": [0.0, np.nan], "kind": ["a", "z"]})
+    assert np.isfinite(model.predict_proba(new)).all()
+
+
+def test_the_full_form_stays_within_the_range_of_the_targets():
+    X = rng.standard_normal((200, 1))
+    model = regressor(preset="tabular_full", epochs=60).fit(X, X[:, 0])
+    far = model.predict(np.array([[-50.0], [0.0], [50.0]]))
+    assert X.min() <= far.min() <= far.max() <= X.max()
+    assert abs(far[1]) < 0.2
 
 
 # ---------------------------------------------------------------- settings

@@ -10,6 +10,7 @@ from typing import Any, Union
 import numpy as np
 
 from chainrule.data.scaling import RobustScaling, quantiles
+from chainrule.training.recipe import Layout
 
 Array = np.ndarray[Any, Any]
 FROM_DTYPE = "from_dtype"
@@ -79,11 +80,14 @@ class Levels:
         """Learn from the values of training rows, None being missing."""
         return cls(tuple(sorted({value for value in values if value is not None}, key=_order)))
 
+    def codes(self, values: Sequence[Any]) -> Array:
+        """The number of each value's level, -1 where it is missing or was never seen."""
+        place = {level: number for number, level in enumerate(self.levels)}
+        return np.array([place.get(value, -1) for value in values], np.int64)
+
     def transform(self, values: Sequence[Any]) -> Array:
         """Float64 (N, columns)."""
-        place = {level: number for number, level in enumerate(self.levels)}
-        codes = np.array([place.get(value, -1) for value in values], np.int64)
-        hot = (codes[:, None] == np.arange(len(self.levels))).astype(np.float64)
+        hot = (self.codes(values)[:, None] == np.arange(len(self.levels))).astype(np.float64)
         found: Array = hot[:, :1] - hot[:, 1:] if len(self.levels) == 2 else hot
         return found
 
@@ -111,10 +115,12 @@ class Columns:
 
     Args:
         categorical: ``"from_dtype"``: the columns of a data frame that hold no numbers; or their numbers, names or a mask.
+        one_hot: categories of more levels than this become class numbers, 0 for what is missing or was never seen; None: all
+            become a column a level.
     """
 
-    def __init__(self, categorical: Any = FROM_DTYPE) -> None:
-        self.categorical = categorical
+    def __init__(self, categorical: Any = FROM_DTYPE, one_hot: int | None = None) -> None:
+        self.categorical, self.one_hot = categorical, one_hot
 
     def fit(self, X: Any, weights: Array | None = None) -> Columns:
         """Learn from rows, each of a weight above 0; returns itself."""
@@ -125,21 +131,34 @@ class Columns:
             else Missing(as_numbers(column(X, i), _name(X, i)), weights)
             for i in range(X.shape[1])
         ]
-        self.scaling_ = RobustScaling.fit(self._plain(X), weights)
+        coded = [part for part in self.parts_ if isinstance(part, Levels) and self._is_coded(part)]
+        plain, counted = self._plain(X), sum(isinstance(part, Missing) for part in self.parts_)
+        self.layout_ = Layout(counted, plain.shape[1] - counted, tuple(len(part.levels) + 1 for part in coded))
+        self.scaling_ = RobustScaling.fit(plain, weights)
         return self
 
     def transform(self, X: Any, dtype: Any = np.float32) -> Array:
         """The rows as inputs, (N, F)."""
-        return self.scaling_.transform(self._plain(X)).astype(dtype)
+        codes = [
+            part.codes(as_levels(column(X, i)))[:, None] + 1
+            for i, part in enumerate(self.parts_) if isinstance(part, Levels) and self._is_coded(part)
+        ]  # fmt: skip
+        return np.concatenate([self.scaling_.transform(self._plain(X)), *codes], axis=1).astype(dtype)
+
+    def _is_coded(self, part: Levels) -> bool:
+        return self.one_hot is not None and len(part.levels) > self.one_hot
 
     def _plain(self, X: Any) -> Array:
-        found = [self._part(X, i, part) for i, part in enumerate(self.parts_)]
-        return np.concatenate(found, axis=1) if found else np.zeros((len(X), 0))
-
-    def _part(self, X: Any, number: int, part: Union[Levels, Missing]) -> Array:
-        if isinstance(part, Levels):
-            return part.transform(as_levels(column(X, number)))
-        return part.transform(as_numbers(column(X, number), _name(X, number)))
+        """All but the class numbers: numbers, then what tells that one was missing, and levels."""
+        numbers, others = [np.zeros((X.shape[0], 0))], [np.zeros((X.shape[0], 0))]
+        for i, part in enumerate(self.parts_):
+            if isinstance(part, Missing):
+                found = part.transform(as_numbers(column(X, i), _name(X, i)))
+                numbers.append(found[:, :1])
+                others.append(found[:, 1:])
+            elif not self._is_coded(part):
+                others.append(part.transform(as_levels(column(X, i))))
+        return np.concatenate([*numbers, *others], axis=1)
 
     def _categorical(self, X: Any) -> set[int]:
         """The numbers of the categorical columns."""

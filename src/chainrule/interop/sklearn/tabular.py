@@ -98,7 +98,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
         kept, out = (np.arange(len(y)), np.arange(0)) if X_val is not None else self._split(y, random)
         self._learn(y, kept, weights)
         y = self._encoded(y)
-        self.columns_ = Columns(self.categorical_features).fit(
+        self.columns_ = Columns(self.categorical_features, chosen.one_hot if chosen.full else None).fit(
             _taken(X, kept), None if weights is None else weights[kept]
         )
         inputs = self.columns_.transform(X, self.dtype)
@@ -117,18 +117,20 @@ class _Tabular(HoldsTrainer, BaseEstimator):
     ) -> Any:
         seed, order = int(random.randint(SEEDS)), int(random.randint(SEEDS))
         self.trainer_ = built(
-            chosen, X.shape[1], self._outputs(), len(X), seed, as_dtype(self.dtype), tuple(self.metrics)
+            chosen, self.columns_.layout_, self._outputs(), X, seed, as_dtype(self.dtype), tuple(self.metrics)
         )
         self.module_ = self.trainer_.model
-        stopping = None if held_out is None else chosen.stopping(len(held_out[1]), bool(self.early_end))
+        held = 0 if held_out is None else len(held_out[1])
+        stopping = [chosen.stopping(held, bool(self.early_end))] if held else []
         self.trainer_.fit(
             X, y, epochs=chosen.epochs, batch_size=min(chosen.batch_size, len(X)), drop_last=True, seed=order, sample_weight=weights,
-            validation_data=held_out, callbacks=[*self.callbacks, *([stopping] if stopping else [])],
+            validation_data=held_out, callbacks=[*self.callbacks, *stopping],
             progress=bool(self.verbose),
         )  # fmt: skip
         self.history_ = self.trainer_.history
         self.n_iter_ = self.history_.epochs
-        self.best_epoch_ = stopping.best_epoch if stopping else self.n_iter_
+        self.best_epoch_ = stopping[0].best_epoch if stopping else self.n_iter_
+        self.recipe_ = chosen
         return self
 
     def _split(self, y: Array, random: Any) -> tuple[Array, Array]:
@@ -197,7 +199,8 @@ class TabularClassifier(ClassifierMixin, _Tabular):
 
     Args:
         preset: ``"tabular"``, or where probabilities count ``"tabular_log_loss"`` (no smoothing; the best epoch is that
-            of the lowest log loss).
+            of the lowest log loss). ``"tabular_full"`` is RealMLP-TD: numbers with waves of their own, learned vectors for
+            categories of more than eight levels, dropout and weight decay.
         hidden, activation, epochs, batch_size, lr: in place of the recipe's own (`chainrule.training.recipe.Recipe`).
         label_smoothing: likewise.
         monitor: what the best epoch is best at, ``"loss"`` or a metric by name (``"roc_auc"``, ``"balanced_accuracy"``).
@@ -330,6 +333,7 @@ class TabularRegressor(RegressorMixin, _Tabular):
         values, shares = y[kept].reshape(len(kept), -1), None if weights is None else weights[kept]
         self.center_ = np.average(values, axis=0, weights=shares)
         self.scale_ = np.sqrt(np.average((values - self.center_) ** 2, axis=0, weights=shares))
+        self._range = values.min(axis=0), values.max(axis=0)
 
     def _encoded(self, y: Array) -> Array:
         y = y.reshape(len(y), -1)
@@ -343,6 +347,8 @@ class TabularRegressor(RegressorMixin, _Tabular):
         """A value for each row, in the targets' own unit: shape (N,), or (N, targets) where there are several."""
         inputs = self._given(X)
         found = self.trainer_.predict(inputs).astype(np.float64) * self.scale_ + self.center_
+        if self.recipe_.full:
+            found = np.clip(found, *self._range)
         values: Array = found[:, 0] if self._flat else found
         return values
 
