@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from chainrule.data.windows.columns import Column, Columns
 from chainrule.data.windows.fingerprint import digest, sampled_file
 from chainrule.data.windows.pieces import even_pieces
 from chainrule.data.windows.plan import Part
+from chainrule.data.windows.reading import check_unchanged, stamp
 from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -171,7 +171,7 @@ class ParquetStore:
 
     def __init__(self, files: Sequence[Path], choose: Choose, buffer: int, who: str) -> None:
         self.arrow, self.files, self.buffer, self.who = pyarrow(who), [str(file) for file in files], buffer, who
-        self.stamps = [stamp(file) for file in self.files]
+        self.stamps = [stamp(file, who) for file in self.files]
         self.groups: list[tuple[int, int]] = []  # of each piece, its file and its number there
         self.pieces: list[int] = []
         schema = None
@@ -209,16 +209,12 @@ class ParquetStore:
         arrays, at = self.columns.empty(sum(part.rows for part in parts)), 0
         with self._lock:
             for part in parts:
-                self._check_unchanged(self.groups[part.piece][0])
+                number = self.groups[part.piece][0]
+                check_unchanged(self.files[number], self.stamps[number], self.who)
                 for table in self._tables(part):
                     self.columns.fill(arrays, at, arrays_of(table, self.columns))
                     at += table.num_rows
         return arrays
-
-    def _check_unchanged(self, number: int) -> None:
-        file = self.files[number]
-        if stamp(file) != self.stamps[number]:
-            raise DataError(f"{self.who}: {file} changed while it was read. Write to another folder, and start again.")
 
     def _tables(self, part: Part) -> Iterator[Any]:
         try:
@@ -279,9 +275,3 @@ class Running:
     def skip(self, rows: int) -> None:
         for _ in self.take(rows):
             pass
-
-
-def stamp(file: str) -> tuple[int, int]:
-    """What is another once the file was written to."""
-    found = os.stat(file)
-    return found.st_size, found.st_mtime_ns

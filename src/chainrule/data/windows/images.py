@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.data.windows.arrow import stamp
 from chainrule.data.windows.fingerprint import SAMPLES, digest, sampled_file
 from chainrule.data.windows.plan import Part
+from chainrule.data.windows.reading import check_unchanged, stamp
 from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -66,7 +66,7 @@ class ImageStore:
         self.folder, self.classes = folder, list(found)
         self.files = [str(file) for files in found.values() for file in files]
         self.labels = np.repeat(np.arange(len(found), dtype=np.int64), [len(files) for files in found.values()])
-        self.stamps = [stamp(file) for file in self.files]
+        self.stamps = [stamp(file, who) for file in self.files]
         self.shape: tuple[int, ...] = self._decoded(0).shape
         self.pieces = [1] * len(self.files)
         self.row_bytes: float | None = 4.0 * float(np.prod(self.shape)) + 8
@@ -84,7 +84,7 @@ class ImageStore:
         """An image, uint8 (3, H, W)."""
         file = self.files[row]
         try:
-            with self.pillow.open(file) as opened:
+            with open(file, "rb") as raw, self.pillow.open(raw) as opened:
                 image = opened.convert("RGB")
                 if self.size is not None:
                     image = image.resize(self.size[::-1], self.pillow.Resampling.BILINEAR)
@@ -93,8 +93,7 @@ class ImageStore:
             raise DataError(
                 f"{self.who}: {file} cannot be read as an image ({error}). Write it again, or leave it out."
             ) from error
-        if stamp(file) != self.stamps[row]:
-            raise DataError(f"{self.who}: {file} changed while it was read. Write to another folder, and start again.")
+        check_unchanged(file, self.stamps[row], self.who)
         if row and found.shape != self.shape:
             raise DataError(
                 f"{self.who}: all images must be of one size, got {_text(self.shape)} in {self.files[0]} and {_text(found.shape)} "

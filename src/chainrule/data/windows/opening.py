@@ -18,6 +18,7 @@ from chainrule.data.windows.frames import LazyStore, of_frame
 from chainrule.data.windows.images import ImageStore
 from chainrule.data.windows.paths import of_path
 from chainrule.data.windows.pieces import ArrayStore, PieceSource, RowStore
+from chainrule.data.windows.reading import reading
 from chainrule.data.windows.source import BUFFER, Source
 from chainrule.data.windows.streams import StreamSource
 from chainrule.errors import DataError
@@ -166,7 +167,8 @@ def _store(
 ) -> Any:  # fmt: skip
     """Where the rows lie; None where they come one after the other."""
     if isinstance(data, (str, Path)):
-        return of_path(Path(data).expanduser(), choose, buffer, who, image_size)
+        with reading(str(data), who):
+            return of_path(Path(data).expanduser(), choose, buffer, who, image_size)
     if _library(data) == "pyarrow" and hasattr(data, "get_fragments"):
         return DatasetStore(data, choose, who)
     if _library(data) == "pyarrow" and hasattr(data, "slice") and hasattr(data, "schema"):

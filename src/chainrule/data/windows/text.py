@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.table.sniff import SPACES, Dialect, decoded, records, sniff
-from chainrule.data.windows.arrow import Choose, arrays_of, columns_of, pyarrow, stamp
+from chainrule.data.windows.arrow import Choose, arrays_of, columns_of, pyarrow
 from chainrule.data.windows.columns import Column, Columns
 from chainrule.data.windows.fingerprint import digest, sampled_file
 from chainrule.data.windows.plan import Part
+from chainrule.data.windows.reading import check_unchanged, reading, stamp
 from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -56,7 +57,7 @@ class CsvStore:
     def __init__(self, files: Sequence[Path], choose: Choose, buffer: int, who: str) -> None:
         self.arrow, self.files, self.who = pyarrow(who), [str(file) for file in files], who
         self.csv = importlib.import_module("pyarrow.csv")
-        self.stamps = [stamp(file) for file in self.files]
+        self.stamps = [stamp(file, who) for file in self.files]
         samples = [_sample(file, who) for file in self.files]
         self.dialect = _dialect(samples[0], self.files[0], who)
         self.names, begins = self._begin(samples)
@@ -130,13 +131,11 @@ class CsvStore:
         if self._table[0] != piece:
             block = self.blocks[piece]
             file = self.files[block.file]
-            if stamp(file) != self.stamps[block.file]:
-                raise DataError(
-                    f"{self.who}: {file} changed while it was read. Write to another folder, and start again."
-                )
-            with open(file, "rb") as opened:
+            check_unchanged(file, self.stamps[block.file], self.who)
+            with reading(file, self.who), open(file, "rb") as opened:
                 opened.seek(block.start)
-                table = self._parsed(opened.read(block.stop - block.start), block, self.types)
+                data = opened.read(block.stop - block.start)
+            table = self._parsed(data, block, self.types)
             if table.num_rows != block.rows:
                 raise DataError(
                     f"{self.who}: {file} must have a record in each line from row {block.row} to {block.row + block.rows - 1}, got "
@@ -195,7 +194,7 @@ def _is_number(text: str) -> bool:
 
 
 def _sample(file: str, who: str) -> bytes:
-    with open(file, "rb") as opened:
+    with reading(file, who), open(file, "rb") as opened:
         found = opened.read(SAMPLE)
     if not found.strip():
         raise DataError(f"{who}: there is nothing in {file}. Write it again, or leave it out.")
