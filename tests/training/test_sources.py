@@ -20,7 +20,7 @@ import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.callbacks import EarlyStopping
 from chainrule.data import as_source
-from chainrule.errors import DataError, SettingError, ShapeError
+from chainrule.errors import DataError, SettingError, ShapeError, UnknownNameError
 from chainrule.training import Callback, Trainer
 from chainrule.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -344,6 +344,37 @@ def test_evaluation_and_prediction_by_windows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(trainer.predict(windows(tmp_path, X)), trainer.predict(X))
     weighed = trainer.evaluate(windows(tmp_path, X, Y, W))
     assert weighed["loss"] == pytest.approx(trainer.evaluate(X, Y, sample_weight=W)["loss"], rel=1e-6)
+
+
+def test_columns_are_known_by_name_from_the_training_on(tmp_path: Path) -> None:
+    pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    files = pytest.importorskip("pyarrow.parquet")
+    trainer = fit(make(), parquet(tmp_path), "y", validation_data=tmp_path)
+    assert trainer.session.features == tuple(f"x{i}" for i in range(6))
+    whole = fit(make(), X, Y)
+    other = {
+        "y": Y,
+        "more": Y,
+        **{f"x{i}": X[:, i] for i in reversed(range(6))},
+    }  # in another order, and with more of them
+    files.write_table(pa.table(other), tmp_path / "other.parquet")
+    del other["y"]
+    files.write_table(pa.table(other), tmp_path / "without.parquet")
+    trainer.save(tmp_path / "saved")
+    loaded = make()
+    loaded.load(tmp_path / "saved")
+    for known in (trainer, loaded):
+        for data in (tmp_path / "other.parquet", tmp_path / "without.parquet", pd.DataFrame(other), pa.table(other)):
+            np.testing.assert_array_equal(known.predict(data), whole.predict(X))
+        assert known.evaluate(tmp_path / "other.parquet", "y") == whole.evaluate(X, Y)
+        np.testing.assert_array_equal(known.predict(X), whole.predict(X))
+    held = fit(make(), tmp_path / "0.parquet", "y", validation_data=(tmp_path / "other.parquet", "y"))
+    assert held.history["val_loss"] == fit(make(), X[:515], Y[:515], validation_data=(X, Y)).history["val_loss"]
+    with pytest.raises(UnknownNameError, match="unknown column of predict: X 'x0'"):
+        trainer.predict(pd.DataFrame({"x1": X[:, 1]}))
+    windows_of = as_source(tmp_path / "0.parquet", target=[], features=["x1", "x0"], buffer=SMALL)
+    np.testing.assert_array_equal(windows_of.head(3), X[:3, 1::-1])
+    assert fit(trainer, X, Y).session.features is None
 
 
 def test_a_source_to_validate_on(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,32 +44,37 @@ class Epochs(NamedTuple):
     fed: Rows | None
 
 
-def source_of(X: Any, y: object, who: str) -> Source | None:
+def source_of(X: Any, y: object, who: str, features: tuple[str, ...] | None = None) -> Source | None:
     """The source that X is or is read as; None for arrays, and for what becomes one.
+
+    Args:
+        features: the columns of the training, where it was told by names.
 
     Raises:
         DataError: a source cannot be made of it, or has its targets in itself.
     """
-    if isinstance(X, _ARRAYS) or (hasattr(X, "__array__") and not isinstance(y, (str, list, tuple))):
+    named = isinstance(y, (str, list, tuple)) or features is not None
+    if isinstance(X, _ARRAYS) or (hasattr(X, "__array__") and not named):
         return None
     from chainrule.data.windows import opened  # only for whoever gives a source: it takes 25 ms
 
-    return opened(X, y, who)
+    return opened(X, y, who, features)
 
 
 def rows(
     checked: Checked, X: object, y: object, epochs: Epochs | None = None, sample_weight: object = None,
-    class_weight: Classes | None = None, names: tuple[str, str] = ("X", "y"),
+    class_weight: Classes | None = None, names: tuple[str, str] = ("X", "y"), features: tuple[str, ...] | None = None,
 ) -> Rows:  # fmt: skip
     """What `fit` is given, checked: arrays, or the rows of a source.
 
     Args:
         epochs: of the training; None for rows to validate on.
+        features: of the rows that are trained on, by name.
 
     Raises:
         DataError, ShapeError, DtypeError, SettingError: it cannot be trained on.
     """
-    source = None if type(X) is np.ndarray else _source(X, y, f"fit: {names[0]}", epochs)
+    source = None if type(X) is np.ndarray else _source(X, y, f"fit: {names[0]}", epochs, features)
     if source is None and (epochs is None or epochs.steps is None):
         if isinstance(y, str):
             raise DataError(
@@ -83,7 +89,8 @@ def rows(
     arrays = windowed.whole(source) if epochs is None or epochs.steps is None else None
     if arrays is not None:
         x, target, weight = parts(arrays)
-        return checked.rows(x, target, "fit", _weight(sample_weight, weight), class_weight, names)
+        found = checked.rows(x, target, "fit", _weight(sample_weight, weight), class_weight, names)
+        return replace(found, names=windowed.names_of(source))
     if sample_weight is not None or class_weight is not None:
         which = "sample_weight" if sample_weight is not None else "class_weight"
         raise SettingError(
@@ -101,7 +108,7 @@ def _weight(given: object, own: object) -> object:
     return own if given is None else given
 
 
-def _source(X: Any, y: object, who: str, epochs: Epochs | None) -> Source | None:
+def _source(X: Any, y: object, who: str, epochs: Epochs | None, features: tuple[str, ...] | None) -> Source | None:
     """A source of what is read by windows; that of the training that goes on where it is the same iterator."""
     if epochs is not None and epochs.resumes and hasattr(X, "__next__"):
         known = epochs.fed.source if isinstance(epochs.fed, SourceRows) else None
@@ -112,7 +119,7 @@ def _source(X: Any, y: object, who: str, epochs: Epochs | None) -> Source | None
                 f"{who}: this generator has given batches already, so that those which the training goes on with cannot be told. "
                 f"Give a new one, or a function that makes it."
             )
-    return source_of(X, y, who)
+    return source_of(X, y, who, features)
 
 
 def pair(data: Any, y: object) -> tuple[Any, Any, Any]:

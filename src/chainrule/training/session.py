@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
-KNOWN = "history", "start", "standing", "modes", "known_as", "carried", "begun"
+KNOWN = "history", "start", "standing", "modes", "known_as", "carried", "begun", "features"
 PATIENCE = 100  # exceptions in a row that a way back outlasts
 
 
@@ -81,12 +81,14 @@ class Rows:
         x, y: the features and targets: an array each, or a tree of several; y is None where there are no targets.
         held_out: the rows to validate on.
         weight: of each row in the loss; None: they weigh alike.
+        names: of the columns of x, where those were taken by name.
     """
 
     x: Any
     y: Any
     held_out: Rows | None = None
     weight: Array | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def window(self) -> int | None:
@@ -162,6 +164,7 @@ class Session:
         begun: the settings of the optimizer's groups then; a loaded training has those of its file.
         rows: what the latest `fit` was given.
         data: a name for the contents of those rows, where somebody asked for it.
+        features: the names of the columns it was trained on, where they were taken by name: others are predicted by them.
         listeners: the callbacks, while a `fit` runs.
         riders: those of them that have something to do in the compiled step.
         carried: what they and their like saved: see `callbacks_state`.
@@ -193,6 +196,7 @@ class Session:
         self.start: Standing | None = None
         self.rows: Rows | None = None
         self.data: str | None = None
+        self.features: tuple[str, ...] | None = None
         self.listeners: Sequence[Callback] = ()
         self.riders: Sequence[Callback] = ()
         self.carried: list[dict[str, Any]] = []

@@ -38,6 +38,7 @@ from chainrule.training.weights import Classes
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
+HELD_OUT = "validation X", "validation y"  # as errors call them
 
 
 class Shared(Generic[T]):
@@ -271,7 +272,7 @@ class Trainer(Explained):
             validation = session.program("validation", held_out.x, held_out.y, held_out.weight)
         with session.beginning():
             self._begin(position, resume, rows)
-            session.data = self._data_name(listening, rows)
+            session.data, session.features = self._data_name(listening, rows), rows.names
             begin(listening, session.carried)
             for callback in listening:
                 callback.prepare(self)
@@ -334,12 +335,12 @@ class Trainer(Explained):
             return self._split(rows, split, asked.seed)
         if held_out is None:
             return rows
-        return replace(rows, held_out=self._held_out(held_out, y))
+        return replace(rows, held_out=self._held_out(held_out, y, rows.names))
 
-    def _held_out(self, data: Any, y: object) -> Rows:
+    def _held_out(self, data: Any, y: object, features: tuple[str, ...] | None) -> Rows:
         """The rows to validate on; `y`: the targets to train on, which may be names of columns."""
         x, target, weight = given.pair(data, y)
-        return given.rows(self.checked, x, target, sample_weight=weight, names=("validation X", "validation y"))
+        return given.rows(self.checked, x, target, sample_weight=weight, names=HELD_OUT, features=features)
 
     def _split(self, rows: Rows, share: float, seed: int) -> Rows:
         if isinstance(rows, SourceRows):
@@ -412,7 +413,7 @@ class Trainer(Explained):
         """
         session = self.session
         session.check()
-        source = None if type(X) is np.ndarray else given.source_of(X, y, "evaluate: X")
+        source = None if type(X) is np.ndarray else given.source_of(X, y, "evaluate: X", session.features)
         if source is not None:
             return given.evaluated(session, self.checked, source, batch_size, sample_weight)
         rows = self.checked.rows(X, y, "evaluate", sample_weight)
@@ -425,14 +426,15 @@ class Trainer(Explained):
         """The model's output for each row, in evaluation mode, as a NumPy array: logits under ``F.cross_entropy``.
 
         Args:
-            X: rows as for `fit`, sources too (of which the targets are left alone); one row of a table is ``X[i:i+1]``. Several outputs come as the model gives them, in a
+            X: rows as for `fit`, sources too (of which the targets are left alone); after a `fit` that took columns by name, those
+                columns of a file or frame. One row of a table is ``X[i:i+1]``. Several outputs come as the model gives them, in a
                 tuple or dict of arrays.
             batch_size: rows a native call works on at once.
 
         Raises:
             DataError, ShapeError: as `fit`.
         """
-        source = None if type(X) is np.ndarray else given.source_of(X, None, "predict: X")
+        source = None if type(X) is np.ndarray else given.source_of(X, None, "predict: X", self.session.features)
         if source is None:
             return self.predictor(X, batch_size)
         return given.predicted(source, self.predictor, batch_size)

@@ -28,7 +28,7 @@ class Columns:
     """Which columns make which arrays.
 
     Without a target: a dict of all columns. With one: ``(X, y)``, or ``(X, y, weight)``; X is a matrix of the features, y
-    one column as it is or a matrix of several.
+    one column as it is or a matrix of several. With an empty list of targets: X alone.
 
     Attributes:
         features: those of X (default: all but target and weight).
@@ -68,6 +68,8 @@ class Columns:
         """Arrays for so many rows."""
         if self.target is None:
             return {name: self._column(name, rows) for name in self.names}
+        if not self.target:
+            return self._matrix(self.features, rows)
         y = self._column(self.target, rows) if isinstance(self.target, str) else self._matrix(self._targets(), rows)
         found = (self._matrix(self.features, rows), y)
         return found if self.weight is None else (*found, self._column(self.weight, rows))
@@ -84,6 +86,9 @@ class Columns:
         if self.target is None:
             for name, array in arrays.items():
                 self._put(array, at, given[name], name)
+            return
+        if not self.target:
+            self._fill_matrix(arrays, at, self.features, given)
             return
         self._fill_matrix(arrays[0], at, self.features, given)
         if isinstance(self.target, str):
@@ -150,6 +155,8 @@ def chosen(
             raise DataError(
                 f"{who}: column {name!r} must hold numbers, got {held}. Number its categories, or leave it out with features=[...]."
             )
+    if weight is not None and target is not None and not targets:
+        raise DataError(f"{who}: weight goes with a target, got none. Name the column to learn, or leave weight out.")
     both = [name for name in used if name in others]
     if both or not used:
         wrong = f"got {both[0]!r} as both" if both else "got no feature"

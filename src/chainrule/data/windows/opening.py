@@ -47,7 +47,8 @@ def as_source(
             (torchvision's ImageFolder: ``X`` float32 (N, 3, H, W) from 0 to 1), or of a ``.npy`` file; a Hugging Face dataset; a
             PyTorch-style dataset or loader (ours or PyTorch's); an iterable of batches, or a function that gives one (of
             nothing, or of the number of the epoch).
-        target: of data with named columns, the column (or columns) to learn; windows are then ``(X, y)``, otherwise a dict.
+        target: of data with named columns, the column (or columns) to learn; windows are then ``(X, y)``, otherwise a dict; with an
+            empty list X alone, for `predict`.
         features: the columns of X (default: all others).
         weight: a column with a weight for each row; windows are then ``(X, y, weight)``.
         dtype: of X, and of y where that is several columns.
@@ -106,18 +107,19 @@ def _check_unnamed(target: Any, features: Any, weight: Any, data: str, who: str)
         )
 
 
-def opened(data: Any, target: object, who: str) -> Source | None:
+def opened(data: Any, target: object, who: str, features: Sequence[str] | None = None) -> Source | None:
     """A source of what a training is given, where that is read by windows; None for arrays and what becomes one.
 
     Args:
         target: the name of a column to learn, or several; or None.
+        features: of the training, where it was told by names: those that are read of data with named columns.
 
     Raises:
         DataError: a source cannot be made of it, or has its targets in itself.
     """
     named = isinstance(target, str) or (_is_list(target) and all(isinstance(name, str) for name in target))  # type: ignore[attr-defined]
-    if named and _has_columns(data):
-        return as_source(data, target=target, who=who)  # type: ignore[arg-type]
+    if _has_columns(data) and (named or (target is None and features is not None)):
+        return as_source(data, target=target if named else [], features=features, who=who)  # type: ignore[arg-type]
     if not _is_read_by_windows(data):
         return None
     if target is not None:

@@ -115,6 +115,12 @@ class PieceSource:
                 )
         return arrays
 
+    @property
+    def features(self) -> list[str] | None:
+        """The names of the columns of X, where they have some and there are targets."""
+        columns = getattr(self.store, "columns", None)
+        return None if columns is None or columns.target is None else list(columns.features)
+
     def whole(self) -> Any | None:
         """All rows, where they are one window and every epoch has the same; else None."""
         rows, per_row = sum(self.store.pieces), self.store.row_bytes
@@ -147,8 +153,8 @@ class ArrayStore:
 
     fixed = True
 
-    def __init__(self, arrays: Any, buffer: int, who: str) -> None:
-        self.arrays = arrays
+    def __init__(self, arrays: Any, buffer: int, who: str, columns: Any = None) -> None:
+        self.arrays, self.columns = arrays, columns
         self.rows = same_rows(arrays, who)
         self.ahead = not all(map(in_memory, leaves(arrays)))
         self.row_bytes = sum(map(bytes_a_row, leaves(arrays))) if self.ahead else None
