@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,19 @@ def test_a_bundle_is_a_model_file_too(tmp_path: Path) -> None:
         cr.load_bundle(tmp_path / "m")
 
 
+def test_threads_predict_with_one_bundle(tmp_path: Path) -> None:
+    """From its first call on, when programs are still traced."""
+    made = trainer()
+    cr.bundle(made, columns=NAMES).save(tmp_path / "b")
+    bundle, expected = cr.load_bundle(tmp_path / "b"), made.predict_proba(X)
+    assert not any(module.training for module in bundle.model.modules())
+    with ThreadPoolExecutor(8) as pool:
+        sizes = [1 + i % 7 for i in range(200)]
+        found = list(pool.map(lambda n: bundle.predict_proba(X[:n]), sizes))
+    for size, one in zip(sizes, found, strict=True):
+        np.testing.assert_allclose(one, expected[:size], rtol=1e-5)
+
+
 # -- estimators --------------------------------------------------------------------------------------------
 
 
@@ -202,6 +216,15 @@ def test_estimators_and_pipelines_of_scalers(number: int, binary: bool, tmp_path
             else:
                 assert (found == made.predict(table)).all()
                 np.testing.assert_allclose(bundle.predict_proba(one), made.predict_proba(table), rtol=1e-4, atol=1e-6)
+
+
+def test_an_estimator_with_columns_of_its_own_says_what_to_do() -> None:
+    sklearn = pytest.importorskip("chainrule.sklearn")
+    made = sklearn.TabularRegressor(epochs=1, random_state=0).fit(X, X[:, 0])
+    with pytest.raises(
+        SettingError, match="bundle: TabularRegressor keeps its columns in a way that no bundle holds yet"
+    ):
+        cr.bundle(made)
 
 
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations")

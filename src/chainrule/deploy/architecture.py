@@ -84,16 +84,16 @@ def foreign(model: Module) -> str | None:
     return None
 
 
-def describe(model: Module) -> dict[str, Any]:
-    """The description of a model in which nothing is `foreign`.
+def describe(model: Module, predicting: bool = False) -> dict[str, Any]:
+    """The description of a model in which nothing is `foreign`; where it is to predict, in evaluation mode.
 
     Raises:
         SettingError: it is too deep, or one of its settings is nothing that a file can hold.
     """
-    return _describe(bare(model), "", {}, 0)
+    return _describe(bare(model), "", {}, 0, predicting)
 
 
-def _describe(module: Module, path: str, seen: dict[int, str], depth: int) -> dict[str, Any]:
+def _describe(module: Module, path: str, seen: dict[int, str], depth: int, predicting: bool) -> dict[str, Any]:
     if id(module) in seen:
         return {"same": seen[id(module)]}
     if depth > DEEPEST:
@@ -105,10 +105,12 @@ def _describe(module: Module, path: str, seen: dict[int, str], depth: int) -> di
     found: dict[str, Any] = {"layer": name}
     if name in CONTAINERS:
         below = ((key, bare(child)) for key, child in module._modules.items() if child is not None)
-        found["modules"] = [[key, _describe(child, _joined(path, key), seen, depth + 1)] for key, child in below]
+        found["modules"] = [
+            [key, _describe(child, _joined(path, key), seen, depth + 1, predicting)] for key, child in below
+        ]
     else:
         found["arguments"] = _values(module, path)
-    return found if module.training else {**found, "training": False}
+    return found if module.training and not predicting else {**found, "training": False}
 
 
 def _joined(path: str, name: str) -> str:

@@ -29,7 +29,7 @@ _BATCH = 256  # rows that a native call works on at once
 class Bundle:
     """A trained model that predicts from plain rows: dicts, lists of dicts, pandas or polars tables, arrays.
 
-    Made by `cr.bundle`, kept by `save`, read by `cr.load_bundle`.
+    Made by `cr.bundle`, kept by `save`, read by `cr.load_bundle`. Several threads may predict with one that was read.
 
     Attributes:
         model: the network.
@@ -139,7 +139,7 @@ class Bundle:
     # ---------------------------------------------------------------- out and in
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to one file, whole or not at all; it is a model file, too, which `cr.load_model` reads.
+        """Write it to one file, whole or not at all; it is a model file, too, which `cr.load_model` reads, in evaluation mode.
 
         Raises:
             UnwritableFileError: the folder or the disk does not take it.
@@ -150,7 +150,7 @@ class Bundle:
             "center": None if self.center is None else list(self.center),
             "scale": None if self.scale is None else list(self.scale),
         }  # fmt: skip
-        meta = {"format": FORMAT, **about(self.model), "bundle": bundle}
+        meta = {"format": FORMAT, **about(self.model, predicting=True), "bundle": bundle}
         save_file(dict(bare(self.model).state_dict()), path, meta)
 
 

@@ -74,6 +74,11 @@ def bundle(
         return _of_run(Path(source))
     if hasattr(source, "steps") or hasattr(source, "_bundled"):
         return _of_estimator(source)
+    if hasattr(source, "columns_") and hasattr(source, "trainer_"):
+        raise SettingError(
+            f"bundle: {type(source).__name__} keeps its columns in a way that no bundle holds yet. Train on the table by "
+            f"`chainrule train FILE --preset tabular`, whose run is a bundle; or use a TablePipeline and a Trainer."
+        )
     raise SettingError(
         f"bundle: source must be a Trainer, an estimator of chainrule.sklearn or the folder of a run, got "
         f"{type(source).__name__}. Give one of them."

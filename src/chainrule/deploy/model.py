@@ -62,8 +62,8 @@ def _state(model: Module) -> Mapping[str, Tensor]:
     return bare(model).state_dict()
 
 
-def about(model: Module) -> dict[str, Any]:
-    """What a file says of a model beside its tensors."""
+def about(model: Module, predicting: bool = False) -> dict[str, Any]:
+    """What a file says of a model beside its tensors; one that is to predict is in evaluation mode there."""
     model = bare(model)
     theirs = foreign(model)
     names: dict[int, str] = {}
@@ -72,7 +72,7 @@ def about(model: Module) -> dict[str, Any]:
         if names.setdefault(id(parameter), name) != name:
             tied[name] = names[id(parameter)]
     found = {
-        "class": type(model).__name__, "foreign": theirs, "architecture": None if theirs else describe(model),
+        "class": type(model).__name__, "foreign": theirs, "architecture": None if theirs else describe(model, predicting),
         "tied": tied, "frozen": [n for n, p in model.named_parameters() if not p.requires_grad],
     }  # fmt: skip
     if not theirs:  # what is written can be read: found out now, and not on another machine
