@@ -1,16 +1,19 @@
 """What `fit` costs beyond its steps: a training by `fit` beside the bare native loop of the same steps, by turns.
 
-    python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation] [--threads 1]
+    python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation] [--callbacks] [--threads 1] [--cpu]
 
 The bare loop is the compiled step that `fit` runs (gather, forward, loss, accuracy, backward, Adam), once over the
-row numbers of all whole batches and once over those of all short ones, drawn beforehand. What `fit` adds: shuffling,
-snapshots, the look for NaN, sums and history, progress, calls from Python. The least of the rounds.
+row numbers of all whole batches and once over those of all short ones, drawn beforehand; with `--validation`, and the
+native passes over the rows of validation. What `fit` adds: shuffling, snapshots, the look for NaN, sums and history,
+progress, calls from Python; with `--callbacks`, early stopping that keeps the best weights and a folder of checkpoints,
+and a schedule of every epoch. The least of the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from itertools import pairwise
 
@@ -19,11 +22,15 @@ import numpy as np
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
+from chainrule.callbacks import Callback, Checkpoint, EarlyStopping
 from chainrule.data.batches import shuffled_indices
 from chainrule.tensor.creation import tensor
 
+clock = time.perf_counter
+
 # sizes, batch, rows
 NETWORKS = {
+    "wine": ((13, 32, 32, 3), 32, 178),
     "mlp_tiny": ((4, 32, 32, 2), 32, 4096),
     "mlp_tab": ((30, 128, 128, 2), 64, 4096),
     "digits": ((64, 128, 10), 64, 1437),
@@ -31,52 +38,71 @@ NETWORKS = {
 }
 
 
-def trainer(sizes: tuple[int, ...]) -> cr.Trainer:
+def trainer(sizes: tuple[int, ...], scheduled: bool) -> cr.Trainer:
     cr.manual_seed(0)
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     model = nn.Sequential(*layers[:-1])
-    return cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=1e-5), ["accuracy"])
+    optimizer = optim.Adam(model.parameters(), lr=1e-5)
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 100_000) if scheduled else None
+    return cr.Trainer(model, F.cross_entropy, optimizer, ["accuracy"], scheduler=schedule)
 
 
 class Bare:
     """The same steps in as few native calls as there are batch sizes."""
 
-    def __init__(self, by_fit: cr.Trainer, rows: int, batch: int, epochs: int) -> None:
+    def __init__(self, by_fit: cr.Trainer, rows: int, batch: int, epochs: int, held_out: int) -> None:
         self.step = by_fit.session.programs["training"]._step
         whole = rows // batch * batch
         orders = np.stack([shuffled_indices(rows, 0, epoch) for epoch in range(epochs)])
         self.full = tensor(orders[:, :whole].reshape(-1, batch))
         self.rest = tensor(orders[:, whole:]) if whole < rows else None
+        self.passes = []
+        if held_out:
+            size, once = min(256, held_out), np.arange(held_out)
+            parts = [once[: held_out // size * size].reshape(-1, size), once[held_out // size * size :][None]]
+            self.evaluation = by_fit.session.programs["validation"]._step
+            self.passes = [tensor(np.tile(part, (epochs, 1))) for part in parts if part.size]
+            self.mode = by_fit.session.mode
 
     def run(self) -> float:
         """Its seconds."""
-        start = time.perf_counter()
+        start = clock()
         self.step.loop(self.full)
         if self.rest is not None:
             self.step.loop(self.rest)
-        return time.perf_counter() - start
+        for part in self.passes:
+            with self.mode(False):
+                self.evaluation.loop(part)
+        return clock() - start
 
 
-def measure(name: str, rounds: int, seconds: float, validation: bool) -> dict[str, float]:
+def callbacks(some: bool) -> list[Callback]:
+    if not some:
+        return []
+    return [EarlyStopping(patience=10**9, restore_best_weights=True), Checkpoint(tempfile.mkdtemp())]
+
+
+def measure(name: str, rounds: int, seconds: float, validation: bool, some: bool) -> dict[str, float]:
     sizes, batch, rows = NETWORKS[name]
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((rows, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], rows)
     held_out = (X[: rows // 5], y[: rows // 5]) if validation else None
-    ours, other = trainer(sizes), trainer(sizes)
+    ours, other = trainer(sizes, some), trainer(sizes, False)
 
     def fit(who: cr.Trainer, epochs: int) -> float:
-        start = time.perf_counter()
-        who.fit(X, y, epochs, batch, held_out, progress=False)
-        return time.perf_counter() - start
+        own = callbacks(some and who is ours)
+        start = clock()
+        who.fit(X, y, epochs, batch, held_out, progress=False, callbacks=own)
+        return clock() - start
 
     for who in (ours, other):
         fit(who, 3)
     epochs = 3
     while fit(ours, epochs) < seconds / 2:
         epochs *= 2
-    bare = Bare(other, rows, batch, epochs)
+    bare = Bare(other, rows, batch, epochs, rows // 5 if validation else 0)
     bare.run()
     pairs = [(fit(ours, epochs), bare.run()) for _ in range(rounds)]
     steps = epochs * -(-rows // batch)
@@ -90,10 +116,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--only", default=",".join(NETWORKS))
     parser.add_argument("--validation", action="store_true", help="evaluate a fifth of the rows after every epoch")
+    parser.add_argument("--callbacks", action="store_true", help="with validation, early stopping and checkpoints")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cpu", action="store_true", help="time of the processor, on one thread: beside other work")
     chosen = parser.parse_args()
+    if chosen.cpu:
+        global clock
+        clock, chosen.threads = time.thread_time, 1
     cr.set_num_threads(chosen.threads)
-    found = {name: measure(name, chosen.rounds, chosen.seconds, chosen.validation) for name in chosen.only.split(",")}
+    validation = chosen.validation or chosen.callbacks
+    found = {
+        name: measure(name, chosen.rounds, chosen.seconds, validation, chosen.callbacks)
+        for name in chosen.only.split(",")
+    }
     print(json.dumps(found, indent=2))
 
 
