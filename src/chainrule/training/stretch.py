@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -46,29 +48,30 @@ def first(laps: Sequence[Lap], count: int) -> list[Lap]:
     return found
 
 
-class Cut(NamedTuple):
+@dataclass(frozen=True)
+class Cut:
     """How an epoch is cut into batches: the last may be short; `drop_last`: it is then left out."""
 
     rows: int
     batch_size: int
     drop_last: bool = False
 
-    @property
+    @cached_property
     def whole(self) -> int:
         """Steps on whole batches."""
         return self.rows // self.batch_size
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """All steps."""
         return self.whole + bool(self.rest)
 
-    @property
+    @cached_property
     def rest(self) -> int:
         """Rows of the short batch, 0 where there is none."""
         return 0 if self.drop_last else self.rows % self.batch_size
 
-    @property
+    @cached_property
     def visited(self) -> int:
         """Rows that are in a batch."""
         return self.whole * self.batch_size + self.rest

@@ -105,7 +105,8 @@ def _become(one: Session, other: Session) -> None:
     for name, mine in one.named().items():
         _copy(mine, theirs[name])
     beside = {name: _same(value) for name, value in attributes.named(other.model, other.loss).items()}
-    attributes.put_all(one.model, one.loss, beside, one.settings().modules)
+    if beside or attributes.named(one.model, one.loss):
+        attributes.put_all(one.model, one.loss, beside, one.settings().modules)
     _copy(one.random.state, other.random.state)
     _copy(one.aside.state, other.aside.state)
     one.position, one.history, one.start, one.standing = other.position, other.history, None, None
