@@ -162,7 +162,7 @@ class Fitting:
         return self.every_epoch or any(callback.wants(epoch + 1) for callback in self.hearing)
 
     def _measures(self, ranked: bool = False) -> Measures:
-        return Measures(self.session.metrics, self.training.feed.weight is not None, ranked)
+        return Measures(self.session.metrics, ranked)
 
     def _check_watching(self) -> None:
         measured = self.passes is not None or self.held_out is not None
@@ -193,7 +193,7 @@ class Fitting:
         def value(name: str) -> float:
             if name.startswith("val_") and stretch.passes is not None:
                 return stretch.passes.latest(name[4:])
-            return self.measures.value(name, mean, no_rows)
+            return self.measures.value(name, self.training.widths, mean, no_rows)
 
         return self._judge(stretch.laps[number].epoch, value)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from chainrule.autodiff import trees
 from chainrule.errors import SettingError
-from chainrule.nn.functional.reduction import weighing_rows, whole
+from chainrule.nn.functional.reduction import noting_masses, weighing_rows, weighted
 from chainrule.nn.meaning import name_of, option_of
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import ones
@@ -35,15 +35,26 @@ def objective(loss: Metric, output: Any, target: Any = None, weight: Tensor | No
         if rows.used:
             return value
     else:
-        value = measured(loss, output, target)
+        with noting_masses():  # whatever it takes means of
+            value = measured(loss, output, target)
     if not isinstance(value, Tensor) or value.shape != weight.shape:
         came = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
         raise SettingError(
             f"fit: with weights of rows, a loss of your own must give a number for each row, shape {weight.shape}, "
             f"and {name_of(loss)} gives {came}. Leave out its last .mean(); the mean by the weights is taken for you."
         )
-    weight = weight.to(value.dtype)
-    return (value * weight).sum() / whole(weight.sum())
+    return weighted(value, weight)
+
+
+def objective_and_mass(
+    loss: Metric, output: Any, target: Any = None, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The loss of a batch, and what it counts for in that of all rows; None: as many rows as it has."""
+    with noting_masses() as masses:
+        value = objective(loss, output, target, weight)
+    if masses.only is None and weight is not None:
+        return value, weight.mean()
+    return value, masses.only
 
 
 def measured(metric: Metric, output: Any, target: Any) -> Tensor:

@@ -30,7 +30,7 @@ from chainrule.training import state
 from chainrule.training.exact import is_ranked
 from chainrule.training.fingerprint import fingerprint
 from chainrule.training.measures import Measures, measured
-from chainrule.training.objective import objective
+from chainrule.training.objective import objective_and_mass
 from chainrule.training.several import called
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ class Passes:
 
     def __init__(self, program: Program, rows: int, batch_size: int, passes: int = 1) -> None:
         self.program, self.rows, self.passes = program, rows, passes
-        self._measures = Measures(program.session.metrics, program.feed.weight is not None, ranked=True)
+        self._measures = Measures(program.session.metrics, ranked=True)
         self.parts = [
             (program.begin(np.tile(part, (passes, 1))), *part.shape)
             for part in batches(np.arange(rows), batch_size)
@@ -296,7 +296,7 @@ class Passes:
 
     def latest(self, name: str) -> float:
         """One measure of the latest pass, as `measures` has it."""
-        return self._measures.value(name, self._mean, self._rows)
+        return self._measures.value(name, self.program.widths, self._mean, self._rows)
 
     def _mean(self, measure: int) -> Any:
         total: Any = 0.0
@@ -341,7 +341,7 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
         prints = [fingerprint(session.named().values())] if records else []
         inputs, target, weight = feed.batch(index)
         output = called(model, inputs)
-        value = objective(session.loss, output, target, weight)
+        value, mass = objective_and_mass(session.loss, output, target, weight)
         value.backward()
         if session.max_norm is not None:
             clip_grad_norm_(state.optimized(optimizer), session.max_norm)
@@ -362,7 +362,7 @@ def training_program(session: Session, feed: Feed, records: bool = False) -> Pro
             handle.grad = None
         with no_grad():
             output = trees.mapped(Tensor.detach, output)
-            measures = measured(metrics, value.detach(), output, target, weight)
+            measures = measured(metrics, value.detach(), output, target, None if mass is None else mass.detach())
         return prints, measures, _rates(optimizer, used, given), []
 
     return Program(feed, step, session.random, session, records)
@@ -395,9 +395,10 @@ def evaluation_program(session: Session, feed: Feed, generator: Generator | None
         with no_grad():
             inputs, target, weight = feed.batch(index)
             output = called(session.model, inputs)
-            value, metrics = objective(session.loss, output, target, weight), session.metrics
+            value, mass = objective_and_mass(session.loss, output, target, weight)
+            metrics = session.metrics
             kept = [output, target] if any(map(is_ranked, metrics.values())) else []
-            return [], measured(metrics, value, output, target, weight), [], kept
+            return [], measured(metrics, value, output, target, mass), [], kept
 
     program = Program(feed, step, generator, session)
     program.around = partial(session.mode, False)

@@ -398,9 +398,9 @@ class Trainer(Explained):
     ) -> dict[str, float]:
         """The loss and the metrics on these rows, in evaluation mode: ``{"loss": ..., "accuracy": ...}``.
 
-        Metrics given by name are of all rows, whatever the batches. The loss, and a metric that is a function, is the mean over
-        the batches, weighted by their rows: where labels are ignored or classes weighted, which share out by batch, one
-        batch of all rows (``batch_size=len(X)``) gives the mean over all.
+        The loss and metrics given by name are of all rows, whatever the batches: also where labels are ignored, and classes or
+        rows weighted. A metric that is a function, and a loss that is a sum of means over different rows, is the mean over
+        the batches, weighted by their rows; one batch of all rows (``batch_size=len(X)``) gives it over all.
 
         Args:
             X, y: as for `fit`, sources too.

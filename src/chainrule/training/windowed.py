@@ -201,7 +201,7 @@ def checked_rows(checked: Checked, window: Window, who: str) -> Rows:
 def evaluate(session: Session, checked: Checked, source: Source, kind: str, batch_size: int) -> dict[str, float]:
     """The measures over all rows of a source, window by window."""
     total: Any = 0.0
-    count, kept, widths, weighed = 0, list[list[Array]](), list[int](), False
+    count, kept, widths = 0, list[list[Array]](), list[int]()
     with _closed(source.windows(batch_size=batch_size, shuffle=False)) as windows, session.mode(False):
         for window in windows:
             rows = checked_rows(checked, window, "evaluate" if kind == "evaluation" else "fit")
@@ -209,10 +209,10 @@ def evaluate(session: Session, checked: Checked, source: Source, kind: str, batc
             passes = Passes(program, window.rows, min(batch_size, window.rows))
             passes.once()
             sums, found = passes.totals()
-            total, count, weighed = total + sums[0], count + window.rows, rows.weight is not None
+            total, count = total + sums[0], count + window.rows
             kept += [[part[0] for part in of] for of in found]
             widths = program.widths
-    measures = Measures(session.metrics, weighed, ranked=True)
+    measures = Measures(session.metrics, ranked=True)
     return measures.named(np.asarray(total) / count, widths, lambda: together(kept))
 
 

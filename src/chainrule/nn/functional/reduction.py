@@ -29,10 +29,27 @@ class RowWeights:
         self.values, self.used = values, False
 
 
+class Masses:
+    """What the means of losses divide by, for each row on average."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[Tensor | None, Tensor | None]] = {}
+
+    def note(self, shares: Tensor | None, mass: Tensor | None) -> None:
+        """A mean by these shares (None: all alike) was taken."""
+        self._found[id(shares)] = shares, mass
+
+    @property
+    def only(self) -> Tensor | None:
+        """That of all means, where they are by the same shares; None where rows count alike, or not in one way."""
+        return next(iter(self._found.values()))[1] if len(self._found) == 1 else None
+
+
 class _Weighing(threading.local):
-    """What this thread's losses weigh their rows by."""
+    """What this thread's losses weigh their rows by, and who wants to know what their means divide by."""
 
     rows: RowWeights | None = None
+    masses: Masses | None = None
 
 
 _weighing = _Weighing()
@@ -60,6 +77,25 @@ def weighing_rows(weights: Tensor) -> Iterator[RowWeights]:
         _weighing.rows = outer
 
 
+@contextmanager
+def noting_masses() -> Iterator[Masses]:
+    """Inside the block it is noted what means divide by: the mean of many batches is theirs, weighted by that.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> with noting_masses() as masses:
+        ...     loss = F.cross_entropy(cr.zeros(4, 2), cr.tensor([0, 1, 1, -100]), weight=cr.tensor([1.0, 0.5]))
+        >>> masses.only
+        tensor(0.5000)
+    """
+    outer, _weighing.masses = _weighing.masses, Masses()
+    try:
+        yield _weighing.masses
+    finally:
+        _weighing.masses = outer
+
+
 def reduced(losses: Tensor, reduction: str, shares: Tensor | None = None) -> Tensor:
     """The mean or sum of the losses, or the losses themselves.
 
@@ -73,6 +109,8 @@ def reduced(losses: Tensor, reduction: str, shares: Tensor | None = None) -> Ten
         return _weighted(losses, reduction, shares, _weighing.rows)
     if reduction == "sum":
         return losses.sum()
+    if _weighing.masses is not None:
+        _weighing.masses.note(shares, None if shares is None else shares.mean())
     return losses.mean() if shares is None else losses.sum() / shares.sum()
 
 
@@ -88,10 +126,20 @@ def _weighted(losses: Tensor, reduction: str, shares: Tensor | None, rows: RowWe
     if reduction == "sum":
         return total
     mass = (ones_like(losses) if shares is None else shares) * weights
-    return total / whole(mass.sum())
+    if _weighing.masses is not None:
+        _weighing.masses.note(shares, mass.mean())
+    return total / _whole(mass.sum())
 
 
-def whole(mass: Tensor) -> Tensor:
+def weighted(losses: Tensor, weights: Tensor) -> Tensor:
+    """The mean of a loss for each row by the weights of the rows."""
+    weights = weights.to(losses.dtype)
+    if _weighing.masses is not None:
+        _weighing.masses.note(None, weights.mean())
+    return (losses * weights).sum() / _whole(weights.sum())
+
+
+def _whole(mass: Tensor) -> Tensor:
     """What to divide by: a batch without any weight has a mean of 0, and teaches nothing."""
     return mass.where(mass > 0, 1.0)
 
