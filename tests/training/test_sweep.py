@@ -1,5 +1,6 @@
 """Many trainings at once have the bits of as many one by one, whatever shares their steps."""
 
+import io
 import os
 import signal
 import threading
@@ -425,3 +426,24 @@ def test_each_training_has_callbacks_of_its_own(workers):
         expected = alone(config, epochs=30, callbacks=[own])
         assert trainer.history["loss"] == expected.history["loss"] and bits(trainer) == bits(expected)
     assert stopping.best is None and len({len(h["loss"]) for h in found.histories}) > 1
+
+
+def test_progress_is_what_fit_takes_and_functions(capsys):
+    for quiet in (False, None):
+        sweep({"lr": [0.01, 0.02]}, progress=quiet)
+        assert capsys.readouterr().out == ""
+    sweep({"lr": [0.01, 0.02]}, progress=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["training 1/2", "training 2/2"] and "loss" in lines[0]
+    stream = io.StringIO()
+    sweep({"lr": [0.01, 1e30]}, progress=stream, threads=1)
+    last = stream.getvalue().splitlines()[1]
+    assert last.startswith("training 2/2  ended with: training stopped in epoch 1 at step")
+
+
+def test_a_wrong_progress_is_refused():
+    with pytest.raises(SettingError) as error:
+        sweep({"lr": [0.01]}, progress=3)
+    assert str(error.value) == (
+        "sweep: progress must be True, False or a stream to write to, or a function of (done, of), got 3."
+    )

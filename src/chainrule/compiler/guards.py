@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from operator import is_
 from types import ModuleType
 from typing import Any
@@ -74,6 +75,10 @@ class _Ours(ModuleType):
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
         library_changed()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its name, as cloudpickle sends modules of the plain class; copies of it are itself."""
+        return import_module, (self.__name__,)
 
 
 def watch_library() -> None:

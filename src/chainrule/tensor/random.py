@@ -68,6 +68,17 @@ class Generator:
     def heard(self, source: Generator) -> None:
         """`source` is about to be drawn from while this is what the thread draws from."""
 
+    def reseed(self, seed: int) -> None:
+        """Somebody called ``cr.manual_seed`` while this is what the thread draws from."""
+        self.manual_seed(seed)
+
+
+class Owned(Generator):
+    """A stream that only its owner seeds, such as the one that the steps of a training draw from."""
+
+    def reseed(self, seed: int) -> None:
+        """Nothing."""
+
 
 class Reread(Generator):
     """Another generator's stream, for whoever evaluates one function several times and must meet the same numbers.
@@ -150,12 +161,18 @@ def drawing_from(generator: Generator) -> Iterator[Generator]:
 def manual_seed(seed: int) -> Generator:
     """Start the default generator over: the same seed gives the same bits, eager or compiled.
 
+    In a callback of ``fit`` and wherever else this thread draws from another stream, that one starts over too; the stream
+    that a training's own steps draw from stays as it is.
+
     >>> import chainrule as cr
     >>> _ = cr.manual_seed(0); a = cr.rand(2)
     >>> _ = cr.manual_seed(0); cr.equal(a, cr.rand(2))
     True
     """
-    return default_generator.manual_seed(seed)
+    found, current = default_generator.manual_seed(seed), _local.generator
+    if current is not found and graph.current_trace() is None:
+        current.reseed(seed)
+    return found
 
 
 def _source(generator: Generator | None) -> tuple[Generator, bool]:

@@ -446,7 +446,8 @@ class Fitting:
         """The epoch is over: schedules take their step, then callbacks have the floor."""
         position = self.position
         epoch = self._over(position.epoch, np.asarray(position.sums), position.rates, ended, validated)
-        self.session.schedules.epoch_ended(epoch.measured)
+        with self.session.beside():
+            self.session.schedules.epoch_ended(epoch.measured)
         self._judge(position.epoch, epoch.measured.__getitem__)
         told = 0 if any(callback.wants(position.epoch + 1) for callback in self.hearing) else None
         following = replace(position, epoch=position.epoch + 1, step=0, sums=(), told=told)

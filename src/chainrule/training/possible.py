@@ -20,7 +20,7 @@ from chainrule.tensor import Tensor
 from chainrule.training import state
 from chainrule.training.history import History
 from chainrule.training.position import Position
-from chainrule.training.session import ASIDE, Session
+from chainrule.training.session import Session
 
 Array = np.ndarray[Any, Any]
 
@@ -70,19 +70,19 @@ def check_state(source: str, found: Iterable[Mapping[str, Tensor]]) -> None:
 
 
 def check_streams(source: str, position: Position | None, found: Mapping[str, Tensor]) -> None:
-    """Both streams are those of the training's seed, so far as is known, and have counted upwards.
+    """The steps' stream is that of the training's seed, so far as is known, and both have counted upwards; where callbacks draw from,
+    they may have seeded.
 
     Raises:
         DamagedFileError: they are not, or have not.
     """
-    seeds = {} if position is None else {"random": position.seed, "aside": position.seed ^ ASIDE}
     for name, stream in found.items():
         seed, step = stream.tolist()
         if step < 0:
             raise _refused(source, f"streams.{name}[1] = {step}", "a number of draws, 0 or more")
-        if name in seeds and seed % 2**64 != seeds[name]:
+        if name == "random" and position is not None and seed % 2**64 != position.seed:
             raise _refused(
-                source, f"streams.{name}[0] = {seed}", f"{_signed(seeds[name])}, as the training's seed says"
+                source, f"streams.{name}[0] = {seed}", f"{_signed(position.seed)}, as the training's seed says"
             )
 
 

@@ -27,6 +27,10 @@ class Silent:
     def epoch(self, done: int, measured: Mapping[str, float]) -> None:
         """Epoch number `done` (from 0) is over."""
 
+    def failed(self, done: int, error: Exception) -> None:
+        """What was to be number `done` (from 0) of a sweep ended with an error."""
+        self.epoch(done, {})
+
     def say(self, text: str) -> None:
         """A line that matters."""
 
@@ -35,10 +39,10 @@ class Silent:
 
 
 class Lines(Silent):
-    """One line an epoch, for logs and pipes."""
+    """One line an epoch, or whatever else `what` names, for logs and pipes."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream, self.epochs, self.done, self.began = stream, 0, 0, 0.0
+    def __init__(self, stream: IO[str], what: str = "epoch") -> None:
+        self.stream, self.what, self.epochs, self.done, self.began = stream, what, 0, 0, 0.0
 
     def start(self, epochs: int, done: int, steps: int) -> None:
         self.epochs, self.done, self.began = epochs, done, time.perf_counter()
@@ -47,7 +51,13 @@ class Lines(Silent):
         each = (time.perf_counter() - self.began) / (done + 1 - self.done)
         left = each * (self.epochs - done - 1)
         rest = f"  {_span(left)} left" if left >= LONG else ""
-        self.say(f"epoch {done + 1:>{len(str(self.epochs))}}/{self.epochs}  {_shown(measured)}{rest}")
+        self.say(f"{self._place(done)}  {_shown(measured)}{rest}")
+
+    def failed(self, done: int, error: Exception) -> None:
+        self.say(f"{self._place(done)}  ended with: {error}")
+
+    def _place(self, done: int) -> str:
+        return f"{self.what} {done + 1:>{len(str(self.epochs))}}/{self.epochs}"
 
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
@@ -56,7 +66,7 @@ class Lines(Silent):
 class Bar(Silent):
     """A bar that moves, the epoch, and as much of what the last epoch measured as there is room for."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], what: str = "epoch") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.table import Column
@@ -64,11 +74,11 @@ class Bar(Silent):
         whole, rest = partial(Column, no_wrap=True), Column(no_wrap=True, ratio=1, overflow="ellipsis")
         self._progress = Progress(
             BarColumn(12, table_column=whole()), MofNCompleteColumn(table_column=whole()),
-            TextColumn("epochs", table_column=whole()), TextColumn("{task.fields[rate]}", table_column=whole()),
+            TextColumn(f"{what}s", table_column=whole()), TextColumn("{task.fields[rate]}", table_column=whole()),
             TimeRemainingColumn(table_column=whole()),
             TextColumn("{task.fields[measured]}", table_column=rest), console=Console(file=stream), expand=True,
         )  # fmt: skip
-        self._steps = 1
+        self._steps, self._what = 1, what
         self._task: Any = None
 
     def start(self, epochs: int, done: int, steps: int) -> None:
@@ -87,6 +97,10 @@ class Bar(Silent):
     def epoch(self, done: int, measured: Mapping[str, float]) -> None:
         self._progress.update(self._task, completed=done + 1, measured=_shown(measured))
 
+    def failed(self, done: int, error: Exception) -> None:
+        super().failed(done, error)
+        self.say(f"{self._what} {done + 1} ended with: {error}")
+
     def say(self, text: str) -> None:
         self._progress.console.print(text, markup=False)
 
@@ -94,8 +108,13 @@ class Bar(Silent):
         self._progress.stop()
 
 
-def report(progress: bool | IO[str] | Silent) -> Silent:
+def report(progress: bool | IO[str] | Silent, who: str = "fit", what: str = "epoch", others: str = "") -> Silent:
     """The reporter for the `progress` argument of `fit`; one that is made already is taken as it is.
+
+    Args:
+        who: whose argument it is.
+        what: the thing that is reported each time.
+        others: what else could be given, for the error.
 
     Raises:
         SettingError: neither a bool nor something to write to.
@@ -106,8 +125,8 @@ def report(progress: bool | IO[str] | Silent) -> Silent:
         return Silent()
     stream = sys.stdout if progress is True else progress
     if not hasattr(stream, "write"):
-        raise SettingError(f"fit: progress must be True, False or a stream to write to, got {progress!r}.")
-    return Bar(stream) if getattr(stream, "isatty", lambda: False)() else Lines(stream)
+        raise SettingError(f"{who}: progress must be True, False or a stream to write to{others}, got {progress!r}.")
+    return (Bar if getattr(stream, "isatty", lambda: False)() else Lines)(stream, what)
 
 
 def _span(seconds: float) -> str:
@@ -123,4 +142,4 @@ def as_text(value: float) -> str:
 
 def _shown(measured: Mapping[str, float]) -> str:
     parts = [f"{name} {as_text(value)}" for name, value in measured.items() if name not in ("lr", "seconds")]
-    return "  ".join([*parts, f"{measured['seconds']:.2f} s"])
+    return "  ".join([*parts, *(f"{seconds:.2f} s" for name, seconds in measured.items() if name == "seconds")])

@@ -26,7 +26,7 @@ from chainrule.optim import Optimizer
 from chainrule.optim.schedules import check_state
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
-from chainrule.tensor.random import Generator, drawing_from
+from chainrule.tensor.random import Generator, Owned, drawing_from
 from chainrule.training import settings, several, state, steps
 from chainrule.training.attributes import Attributes
 from chainrule.training.history import History
@@ -190,7 +190,7 @@ class Session:
             self.measured = list(metrics)
         self._metrics = loss, self._resolved()
         self.schedules = Schedules(scheduler, optimizer)
-        self.random, self.aside = Generator(0), Generator(ASIDE)
+        self.random, self.aside = Owned(0), Generator(ASIDE)
         self.history = History()
         self.position: Position | None = None
         self.start: Standing | None = None

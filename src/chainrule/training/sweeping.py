@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from chainrule.tensor.random import default_generator
 from chainrule.training.halving import Halving, as_halving, described
 from chainrule.training.monitor import as_count
 from chainrule.training.pools import by_processes, by_threads
+from chainrule.training.progress import Silent, report
 from chainrule.training.record import Temporary, digest
 from chainrule.training.swept import Sweep
 from chainrule.training.trainer import Trainer
@@ -42,7 +43,7 @@ def sweep(
     processes: int | None = None,
     halving: Halving | int | None = None,
     folder: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: bool | IO[str] | Silent | Callable[[int, int], object] = False,
     **fit: Any,
 ) -> Sweep:
     """Train one network for each configuration, several at once, each with the bits of a training of its own.
@@ -63,7 +64,8 @@ def sweep(
         halving: train all for a few epochs only, and ever fewer of them for more: a `Halving`, or its factor.
         folder: keep each training there as it ends; a sweep that is called again with the same folder, configurations, rows and
             arguments goes on where it was stopped.
-        progress: ``progress(done, of)``, called after each training, or each round of one.
+        progress: as for ``fit``, with a line for each training, or each round of one; or a function, called
+            ``progress(done, of)`` after each. Default: silence.
         fit: further arguments of ``Trainer.fit``; of ``callbacks`` each training has copies of its own. A key of a configuration that ``fit`` takes (``epochs``,
             ``batch_size``, ``seed``, ``shuffle``, ``drop_last``, ``sample_weight``, ``class_weight``) goes there, one that `build` takes
             goes to `build`, and ``seed`` to both.
@@ -85,7 +87,7 @@ def sweep(
         >>> found, found.configs[found.best("loss")]["lr"]
         (<Sweep: 4 of 4 trainings>, 0.01)
     """
-    chosen, thinning = _configs(configs), as_halving(halving)
+    chosen, thinning, reporter = _configs(configs), as_halving(halving), _reporter(progress)
     if threads is not None and processes is not None:
         raise SettingError(
             "sweep: trainings go to threads or to processes, got threads= and processes=. Leave one out."
@@ -101,8 +103,8 @@ def sweep(
     sizes = [len(chosen)] if thinning is None else thinning.sizes(len(chosen), len(rounds))
     if found.folder is not None:
         _check_folder(found.folder, _described(chosen, fit, (X, y), thinning, rounds))
-    shown = _Shown(progress, sum(sizes))
-    with _drawn_once():
+    shown = _Shown(reporter, sum(sizes))
+    with _drawn_once(), closing(shown):
         for epochs, count in zip(rounds, sizes, strict=True):
             if found.interrupted:
                 break
@@ -147,16 +149,44 @@ def _configs(given: Mapping[str, Sequence[Any]] | Sequence[Config]) -> list[Conf
     return [dict(one) for one in given]
 
 
+class _Told(Silent):
+    """Calls a function with how many are done, and of how many."""
+
+    def __init__(self, function: Callable[[int, int], object]) -> None:
+        self.function, self.of = function, 0
+
+    def start(self, epochs: int, done: int, steps: int) -> None:
+        self.of = epochs
+
+    def epoch(self, done: int, measured: Mapping[str, float]) -> None:
+        self.function(done + 1, self.of)
+
+
+def _reporter(progress: Any) -> Silent:
+    """The reporter for the `progress` argument of `sweep`."""
+    if progress is None:
+        return Silent()
+    if callable(progress) and not hasattr(progress, "write"):
+        return _Told(progress)
+    return report(progress, "sweep", "training", ", or a function of (done, of)")
+
+
 class _Shown:
-    """What `progress` is told."""
+    """What the reporter is told: each outcome, as it tells epochs."""
 
-    def __init__(self, progress: Callable[[int, int], object] | None, of: int) -> None:
-        self.progress, self.done, self.of = progress, 0, of
+    def __init__(self, reporter: Silent, of: int) -> None:
+        self.reporter, self.done = reporter, 0
+        self.close = reporter.close
+        reporter.start(of, 0, 1)
 
-    def another(self) -> None:
+    def another(self, outcome: Outcome) -> None:
+        history = outcome.history
+        measured = history.row(history.epochs - 1) if history is not None and history.epochs else {}
         self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.of)
+        if outcome.error is not None:
+            self.reporter.failed(self.done - 1, outcome.error)
+        else:
+            self.reporter.epoch(self.done - 1, measured)
 
 
 def _take(found: Sweep, trials: Trials, outcomes: Generator[Outcome, None, None], shown: _Shown) -> None:
@@ -167,7 +197,7 @@ def _take(found: Sweep, trials: Trials, outcomes: Generator[Outcome, None, None]
             found.put(outcome, trials)
             taken += 1
             try:
-                shown.another()
+                shown.another(outcome)
             except KeyboardInterrupt:
                 found.interrupted = True  # those that run go to their end, and what is done is given back
     found.interrupted = found.interrupted or taken < len(found.finalists)

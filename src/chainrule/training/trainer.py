@@ -18,7 +18,15 @@ from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import VALUES, Meaning, name_of, option_of
 from chainrule.optim import Optimizer, by_name
 from chainrule.training import given, resuming, saved, several, steps
-from chainrule.training.callbacks import Callback, Checkpoint, EpochFunction, as_callbacks, begin, riders
+from chainrule.training.callbacks import (
+    Callback,
+    Checkpoint,
+    EpochFunction,
+    as_callbacks,
+    begin,
+    riders,
+    with_checkpoints,
+)
 from chainrule.training.checked import Checked
 from chainrule.training.exact import confusion_matrix
 from chainrule.training.explained import Explained
@@ -260,10 +268,9 @@ class Trainer(Explained):
                 "fit: record= keeps what brings back any step, which takes rows in memory, and X is read window by window. Leave "
                 "it out; checkpoint= goes on to the bit after any stop."
             )
-        shown, listening = report(progress), as_callbacks(callbacks)
+        shown, listening = report(progress), with_checkpoints(as_callbacks(callbacks), checkpoint)
         position = Position(rows.count, size, int(seed), bool(shuffle), drop_last=drop_last)
         if checkpoint is not None:
-            listening.append(Checkpoint(checkpoint))
             resume = self._go_on(os.fspath(checkpoint), position, rows) or resume
         self.checked.alone(rows, position.cut, session.modes if resume else None)
         training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight, rows.window)

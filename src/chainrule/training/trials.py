@@ -14,7 +14,7 @@ import numpy as np
 
 from chainrule.compiler.threads import one_thread
 from chainrule.errors import DataError, SettingError
-from chainrule.tensor.random import default_generator
+from chainrule.tensor.random import default_generator, drawing_from
 from chainrule.training import twins
 from chainrule.training.history import History
 from chainrule.training.trainer import Trainer
@@ -94,7 +94,7 @@ class Trials:
         given = {
             k: v for k, v in config.items() if (self.everything and k not in PER_CONFIG - {"seed"}) or k in self.takes
         }
-        with self.building:  # the default generator is everybody's
+        with self.building, drawing_from(default_generator):  # which is everybody's
             default_generator.manual_seed(
                 int(np.random.SeedSequence([*self.start, number]).generate_state(1, np.uint64)[0])
             )

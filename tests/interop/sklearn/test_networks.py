@@ -1,7 +1,10 @@
 """Any module as an estimator: what its trainer gives, in scikit-learn's terms."""
 
+import os
 import pickle
 import re
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -244,3 +247,39 @@ def test_a_short_last_batch_can_be_left_out():
     )
     assert (kept.history_.steps, dropped.history_.steps) == (12, 9)
     assert clone(dropped).drop_last is True
+
+
+def test_partial_fit_with_other_classes_is_refused():
+    X, y = WINE
+    model = classifier().partial_fit(X, y, classes=[0, 1, 2])
+    for same in (None, [2, 1, 0, 0], np.array([0.0, 1.0, 2.0])):
+        model.partial_fit(X, y, classes=same)
+    said = "`classes=[0, 1, 3]` is not the same as on last call to partial_fit, was: array([0, 1, 2])"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        model.partial_fit(X, y, classes=[0, 1, 3])
+
+
+def test_a_function_of_the_script_goes_to_processes(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import chainrule as cr
+from chainrule import nn
+from chainrule.sklearn import NetworkClassifier
+from sklearn.datasets import load_wine
+from sklearn.model_selection import cross_val_score
+
+def net(inputs, outputs):
+    return nn.Sequential(nn.Linear(inputs, cr.tensor(4).item()), nn.Linear(4, outputs))
+
+if __name__ == "__main__":
+    X, y = load_wine(return_X_y=True)
+    model = NetworkClassifier(net, epochs=2, random_state=0)
+    model.fit(X, y)
+    here, there = (cross_val_score(model, X, y, cv=2, n_jobs=jobs, error_score="raise") for jobs in (1, 2))
+    print((here == there).all())
+"""
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, env=environment)
+    assert done.stdout == "True\n", done.stderr

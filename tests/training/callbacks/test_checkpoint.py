@@ -248,3 +248,26 @@ def test_two_trainings_do_not_write_to_one_folder_at_once(tmp_path):
     with pytest.raises(RuntimeError):
         fit(make(), 5, checkpoint=tmp_path, callbacks=[Dying(1)])
     fit(make(), 5, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(("of", "how"), [
+    (lambda d: {"checkpoint": d, "callbacks": [Checkpoint(d)]}, "by checkpoint= and by a Checkpoint"),
+    (lambda d: {"checkpoint": d, "callbacks": [Checkpoint(d.parent / "x" / ".." / d.name)]}, "by checkpoint= and by a Checkpoint"),
+    (lambda d: {"callbacks": [Checkpoint(d), Checkpoint(d)]}, "by two Checkpoints"),
+    (lambda d: {"callbacks": [Checkpoint(d)] * 2}, "by two Checkpoints"),
+])  # fmt: skip
+def test_one_folder_twice_in_a_training_is_refused(tmp_path, of, how):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(SettingError) as error:
+        fit(make(), 2, **of(tmp_path / "d"))
+    assert str(error.value) == (
+        f"fit: {str(tmp_path / 'd')!r} must be given once for the last checkpoints of a training, got it {how} in callbacks=. "
+        f"Leave one of them out, or name another folder."
+    )
+    assert not (tmp_path / "d").exists()
+
+
+def test_the_last_and_the_best_may_share_a_folder(tmp_path):
+    best = Checkpoint(tmp_path, save="best", monitor="loss")
+    fit(make(), 2, checkpoint=tmp_path, callbacks=[best])
+    assert {path.name.split("-")[0] for path in tmp_path.glob("*.safetensors")} == {"last", "best"}

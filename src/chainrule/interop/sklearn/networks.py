@@ -237,6 +237,10 @@ class NetworkClassifier(ClassifierMixin, _Network):
         first = not hasattr(self, "module_")
         if first and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
+        if not first and classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
+            )
         return self._fit(X, y, sample_weight, 1, first, incremental=True, classes=classes)
 
     def _validated(self, X: Any, y: Any, incremental: bool, classes: Any, reset: bool) -> tuple[Array, Array, int]:

@@ -10,6 +10,7 @@ from chainrule.training.callbacks.base import as_callbacks as as_callbacks
 from chainrule.training.callbacks.base import begin as begin
 from chainrule.training.callbacks.base import riders as riders
 from chainrule.training.callbacks.checkpoint import Checkpoint
+from chainrule.training.callbacks.checkpoint import with_checkpoints as with_checkpoints
 from chainrule.training.callbacks.limits import Freeze, TimeLimit
 from chainrule.training.callbacks.logs import CSVLogger, EpochLog, MLflow, TensorBoard, WandB
 from chainrule.training.callbacks.stopping import EarlyStopping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from chainrule.errors import SettingError
 from chainrule.files.hold import Hold
 from chainrule.names import renamed_keywords
 from chainrule.training import resuming
-from chainrule.training.callbacks.base import Watching
+from chainrule.training.callbacks.base import Callback, Watching
 from chainrule.training.callbacks.kept import number_or_none, weights_or_none, whole
 from chainrule.training.checkpoints import save_file
 from chainrule.training.keywords import CHECKPOINT
@@ -196,3 +196,25 @@ class Checkpoint(Watching):
         who = "Checkpoint"
         self.best, self.best_epoch = number_or_none(state, "best", who), whole(state, "best_epoch", who)
         self.best_weights = weights_or_none(state, "best_weights", who)
+
+
+def with_checkpoints(callbacks: Sequence[Callback], folder: str | os.PathLike[str] | None) -> list[Callback]:
+    """These, and one that writes checkpoints to the folder that ``fit(checkpoint=)`` names.
+
+    Raises:
+        SettingError: two of them write the same files.
+    """
+    found = [*callbacks] if folder is None else [*callbacks, Checkpoint(folder)]
+    writers = [callback for callback in found if isinstance(callback, Checkpoint)]
+    known = set[tuple[str, str]]()
+    for writer in writers:
+        files = os.path.realpath(writer.folder), writer.save
+        if files in known:
+            named = folder is not None and writer is found[-1]
+            raise SettingError(
+                f"fit: {os.fspath(writer.folder)!r} must be given once for the {writer.save} checkpoints of a training, got it "
+                f"{'by checkpoint= and by a Checkpoint' if named else 'by two Checkpoints'} in callbacks=. Leave one of "
+                f"them out, or name another folder."
+            )
+        known.add(files)
+    return found
