@@ -229,6 +229,29 @@ def test_a_loader_that_shuffles_by_seed_and_epoch() -> None:
     assert len(set(losses)) == 3
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_of_pytorchs_that_shuffles_and_disturbs_goes_on_to_the_same_bits(workers: int) -> None:
+    class Noisy(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(X)
+
+        def __getitem__(self, row: int) -> Any:
+            return torch.tensor(X[row]) + 0.1 * torch.randn(6), int(Y[row])
+
+    def loader() -> Any:
+        return as_source(torch.utils.data.DataLoader(Noisy(), 24, shuffle=True, num_workers=workers), buffer=SMALL)
+
+    before = torch.random.get_rng_state()
+    whole = fit(make(), loader(), seed=5)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(3)
+    part = fit(make(), loader(), seed=5, callbacks=Stopping(4))
+    assert part.position is not None
+    assert part.position.step
+    assert bits(fit(part, loader(), seed=5, resume=True)) == bits(whole)
+    assert bits(fit(make(), loader(), seed=6)) != bits(whole)
+
+
 def test_a_dataset_is_asked_for_its_rows_in_every_epoch() -> None:
     asked = []
 

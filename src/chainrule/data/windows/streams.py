@@ -13,13 +13,13 @@ import numpy as np
 
 from chainrule.autodiff.trees import aligned, leaves, mapped, outline
 from chainrule.data.checks import check_batch_size, counter
+from chainrule.data.windows.draws import Draws
 from chainrule.data.windows.fingerprint import digest
 from chainrule.data.windows.pieces import joined, plain, same_rows
 from chainrule.data.windows.plan import START, STRIDE, Cursor
 from chainrule.data.windows.source import BUFFER
 from chainrule.data.windows.window import Window
 from chainrule.errors import DataError
-from chainrule.tensor.random import Generator, drawing_from
 
 MOST = 256  # batches of a window, so that a slow stream is used soon
 
@@ -27,8 +27,8 @@ MOST = 256  # batches of a window, so that a slow stream is used soon
 class StreamSource:
     """The windows of a stream: its batches, in its order, as many as fit into the buffer.
 
-    Whatever the stream draws from this library's random generator while it is asked for batches comes from a generator of its
-    own, seeded by seed and epoch: a loader that shuffles gives the same order again. It is asked in the thread of whoever
+    Whatever the stream draws from this library's random generator (a loader of PyTorch's: from PyTorch's) while it is asked for
+    batches comes from a generator of its own, seeded by seed and epoch: a loader that shuffles gives the same order again. It is asked in the thread of whoever
     wants the window. To resume in the middle of an epoch, the batches before are drawn again and thrown away.
 
     Args:
@@ -64,7 +64,7 @@ class StreamSource:
             )
         start = Cursor(*start)
         key = (counter("seed", seed) + counter("epoch", start.epoch) * STRIDE) % 2**64
-        batches = self._batches(start.epoch, Generator(key - 2**64 if key >= 2**63 else key))
+        batches = self._batches(start.epoch, key - 2**64 if key >= 2**63 else key)
         if batch_size is None:
             return self._windows(start, batches)
         return self._even_windows(start, check_batch_size(batch_size, self.who), batches)
@@ -156,13 +156,14 @@ class StreamSource:
                 f"{outline(batch)} with rows of {', '.join(other)}. Give them one form."
             )
 
-    def _batches(self, epoch: int, generator: Generator) -> Iterator[Any]:
+    def _batches(self, epoch: int, seed: int) -> Iterator[Any]:
         """The batches of an epoch as trees of arrays."""
-        with drawing_from(generator):
+        draws = Draws(self.stream, seed)
+        with draws.drawing():
             batches = iter(self._stream(epoch))
         left = self._limit
         while left is None or left > 0:
-            with drawing_from(generator):
+            with draws.drawing():
                 batch = next(batches, self)
             if batch is self:
                 if left is not None:
@@ -235,7 +236,7 @@ class StreamSource:
                 self.peeked = list(itertools.islice(self.stream, 1))
             found = [plain(batch, self.who) for batch in self.peeked]
         else:
-            found = list(itertools.islice(self._batches(0, Generator(0)), 1))
+            found = list(itertools.islice(self._batches(0, 0), 1))
         if not found:
             raise DataError(f"{self.who}: there must be at least one batch, got none. Check what makes them.")
         self._measure(found[0])
