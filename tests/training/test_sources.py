@@ -596,6 +596,31 @@ def test_what_is_refused_of_arrays_and_streams(tmp_path: Path) -> None:
         fit(make(), windows(tmp_path), batch_size=2000, drop_last=True)
 
 
+def test_epochs_of_other_lengths() -> None:
+    for rows, came in ((500, "500"), (2000, "more than 1030"), (0, None)):
+
+        def batches(epoch: int, rows: int = rows) -> Iterator[Any]:
+            return in_batches() if not epoch else iter([(X[:1].repeat(rows, 0), Y[:1].repeat(rows))] * bool(rows))
+
+        trainer = make()
+        text = (
+            f"must have the 1030 rows that were counted, got {came} in epoch 2"
+            if came
+            else "ended before window 1 of epoch 2"
+        )
+        with pytest.raises(DataError, match=text):
+            fit(trainer, as_source(batches, buffer=SMALL))
+        assert trainer.position is not None
+        assert trainer.position.epoch == 1
+
+
+def test_one_row_and_files_without_any(tmp_path: Path) -> None:
+    pa, files = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    files.write_table(pa.table(COLUMNS).slice(0, 1), tmp_path / "a.parquet")
+    files.write_table(pa.table(COLUMNS).slice(0, 0), tmp_path / "b.parquet")
+    assert bits(fit(make(), tmp_path, "y")) == bits(fit(make(), X[:1], Y[:1]))
+
+
 def test_what_looks_at_rows_in_memory_says_so(tmp_path: Path) -> None:
     trainer = fit(make(), windows(tmp_path))
     for name, look in (("diagnose", trainer.diagnose), ("Trainer.report", trainer.report)):

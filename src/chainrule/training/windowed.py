@@ -133,6 +133,7 @@ class Windowed:
             return program
         self.window = None  # before the next is read: two need not fit
         window = self._next(cursor)
+        self._check_end(window, row - cursor.row + window.rows)
         found = checked_rows(self.checked, window, "fit")
         self.window, self.first = window, row - cursor.row
         self.stop = min(position.steps, -(-(self.first + window.rows) // self.batch))
@@ -158,6 +159,17 @@ class Windowed:
                 f"the {self.rows.total} that an epoch was to have. Give a source with the same rows in every epoch."
             )
         return window
+
+    def _check_end(self, window: Window, end: int) -> None:
+        """Raise where an epoch has other rows than were counted; `end`: so many with this window."""
+        total = self.rows.total
+        if (end != total) if window.last else (end >= total):
+            came = f"{end}" if window.last else f"more than {total}"
+            raise DataError(
+                f"fit: every epoch of the source must have the {total} rows that were counted, got {came} in epoch "
+                f"{window.cursor.epoch + 1}. Give the same number of rows each time, or say how many steps an epoch has with "
+                f"steps_per_epoch=."
+            )
 
     def _from(self, cursor: Cursor) -> Iterator[Window]:
         # A stream has an order of its own, which None leaves to it.
