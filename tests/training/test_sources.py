@@ -526,15 +526,28 @@ def test_what_is_wrong_in_a_later_window_is_told_and_the_steps_before_it_stand(t
     holed[601, 3] = np.nan
     trainer = make()
     with pytest.raises(
-        DataError, match=r"^fit: X must be finite, got 1 NaN .* at row 121, column 3.*of window 3, of 240 rows"
+        DataError,
+        match=r"^fit: X must be finite, got 1 NaN .* at row 121, column 3.*Row 121 of this window is row 601 of the data",
     ):
         fit(trainer, windows(tmp_path, holed, Y), shuffle=False)
     assert trainer.position is not None
     assert trainer.position.step == 30
     labels = Y.copy()
     labels[-1] = 7
-    with pytest.raises(DataError, match=r"must hold labels 0 to 1, because the model has 2 outputs, got 7"):
+    text = (
+        r"must hold labels 0 to 1, because the model has 2 outputs, got 7 .*Rows are counted from the first of window"
+    )
+    with pytest.raises(DataError, match=text):
         fit(make(), windows(tmp_path, X, labels))
+
+
+def test_the_file_of_a_row_that_is_wrong_is_named(tmp_path: Path) -> None:
+    pa, files = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    holed = {**COLUMNS, "x3": np.where(np.arange(1030) == 900, np.nan, X[:, 3])}
+    for number in range(2):
+        files.write_table(pa.table(holed).slice(number * 515, 515), tmp_path / f"{number}.parquet", row_group_size=70)
+    with pytest.raises(DataError, match=r"got 1 NaN .*is row 385 of .*1\.parquet\."):
+        fit(make(), as_source(tmp_path, target="y", buffer=SMALL))
 
 
 def test_a_loss_that_stops_being_finite_goes_back_to_the_last_good_step(tmp_path: Path) -> None:

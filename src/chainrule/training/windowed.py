@@ -134,7 +134,7 @@ class Windowed:
         self.window = None  # before the next is read: two need not fit
         window = self._next(cursor)
         self._check_end(window, row - cursor.row + window.rows)
-        found = checked_rows(self.checked, window, "fit")
+        found = checked_rows(self.checked, self._source, window, "fit")
         self.window, self.first = window, row - cursor.row
         self.stop = min(position.steps, -(-(self.first + window.rows) // self.batch))
         if window.last and position.epoch + 1 < epochs:
@@ -194,7 +194,7 @@ class Windowed:
         self._windows = None
 
 
-def checked_rows(checked: Checked, window: Window, who: str) -> Rows:
+def checked_rows(checked: Checked, source: Source, window: Window, who: str) -> Rows:
     """The rows of a window as a step takes them.
 
     Raises:
@@ -204,10 +204,17 @@ def checked_rows(checked: Checked, window: Window, who: str) -> Rows:
     try:
         return checked.rows(x, y, who, weight, some=False)
     except (DataError, ShapeError, DtypeError) as error:
-        _, number, _ = window.cursor
-        raise type(error)(
-            f"{error} Rows are counted from the first of window {number + 1}, of {window.rows} rows."
-        ) from error
+        raise type(error)(f"{error} {_place(source, window)}") from error
+
+
+def _place(source: Source, window: Window) -> str:
+    """Where the rows of an error are: that of the first number that is not finite, or the window."""
+    where = getattr(source, "where", None)
+    floats = [array for array in trees.leaves(window.arrays) if array.dtype.kind == "f"]
+    bad = [row for array in floats for row in np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))[:1]]
+    if where is not None and bad:
+        return f"Row {bad[0]} of this window is {where(window, int(bad[0]))}."
+    return f"Rows are counted from the first of window {window.cursor.window + 1}, of {window.rows} rows."
 
 
 def evaluate(session: Session, checked: Checked, source: Source, kind: str, batch_size: int) -> dict[str, float]:
@@ -216,7 +223,7 @@ def evaluate(session: Session, checked: Checked, source: Source, kind: str, batc
     count, kept, widths = 0, list[list[Array]](), list[int]()
     with _closed(source.windows(batch_size=batch_size, shuffle=False)) as windows, session.mode(False):
         for window in windows:
-            rows = checked_rows(checked, window, "evaluate" if kind == "evaluation" else "fit")
+            rows = checked_rows(checked, source, window, "evaluate" if kind == "evaluation" else "fit")
             program = session.program(kind, rows.x, rows.y, rows.weight, window.rows)
             passes = Passes(program, window.rows, min(batch_size, window.rows))
             passes.once()

@@ -216,6 +216,12 @@ class ParquetStore:
                     at += table.num_rows
         return arrays
 
+    def where(self, piece: int, row: int) -> str:
+        """The file of a row, and its number there."""
+        number, _ = self.groups[piece]
+        before = sum(rows for rows, (file, _) in zip(self.pieces[:piece], self.groups, strict=False) if file == number)
+        return f"row {before + row} of {self.files[number]}"
+
     def _tables(self, part: Part) -> Iterator[Any]:
         try:
             if self.pieces[part.piece] * self.columns.row_bytes > self.buffer:

@@ -80,6 +80,10 @@ class ImageStore:
                 np.divide(image, np.float32(255), out=images[place])
         return images, self.labels[rows]
 
+    def where(self, piece: int, row: int) -> str:
+        """The file of an image."""
+        return self.files[piece]
+
     def _decoded(self, row: int) -> Array:
         """An image, uint8 (3, H, W)."""
         file = self.files[row]

@@ -100,8 +100,20 @@ class PieceSource:
     def _window(self, plan: Plan, number: int, start: Cursor, batch: int) -> Window:
         row = start.row if number == start.window else 0
         order = plan.order(number)
-        arrays = self._arrays(plan.parts(number), len(order))
-        return Window(arrays, order, batch, Cursor(start.epoch, number, row), number == plan.windows - 1)
+        parts = plan.parts(number)
+        arrays = self._arrays(parts, len(order))
+        return Window(arrays, order, batch, Cursor(start.epoch, number, row), number == plan.windows - 1, parts)
+
+    def where(self, window: Window, row: int) -> str:
+        """Where a row of a window lies: its number, counted from 0, or its file and number there."""
+        for part in window.parts:
+            if row < part.rows:
+                named = getattr(self.store, "where", None)
+                if named is not None:
+                    return str(named(part.piece, part.start + row))
+                return f"row {sum(self.store.pieces[: part.piece]) + part.start + row} of the data"
+            row -= part.rows
+        return f"row {row} of the window"
 
     def _arrays(self, parts: Sequence[Part], rows: int) -> Any:
         arrays = self.store.read(parts)

@@ -127,6 +127,11 @@ class CsvStore:
                 at += part.rows
         return arrays
 
+    def where(self, piece: int, row: int) -> str:
+        """The file of a row, and its number there, counted from 1 after the header."""
+        block = self.blocks[piece]
+        return f"row {block.row + row} of {self.files[block.file]}"
+
     def _whole(self, piece: int) -> Any:
         if self._table[0] != piece:
             block = self.blocks[piece]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.autodiff.trees import leaves, mapped
 from chainrule.data.windows.fingerprint import digest
-from chainrule.data.windows.plan import Cursor
+from chainrule.data.windows.plan import Cursor, Part
 
 Array = np.ndarray[Any, Any]
 
@@ -25,6 +25,7 @@ class Window:
         batch_size: the rows of a batch; the last batch of a window may have fewer.
         cursor: where it begins; of a window that is read again in the middle, `cursor.row` rows are done.
         last: of its epoch.
+        parts: where the rows lie, of a source that has them in pieces.
     """
 
     arrays: Any
@@ -32,6 +33,7 @@ class Window:
     batch_size: int
     cursor: Cursor
     last: bool
+    parts: Sequence[Part] = ()
 
     @property
     def rows(self) -> int:
