@@ -21,7 +21,7 @@ from chainrule import nn, optim
 from chainrule.callbacks import EarlyStopping
 from chainrule.data import as_source
 from chainrule.errors import DataError, SettingError, ShapeError, UnknownNameError
-from chainrule.training import Callback, Trainer
+from chainrule.training import Callback, Trainer, given
 from chainrule.utils.data import DataLoader, Dataset, TensorDataset
 
 Array = np.ndarray[Any, Any]
@@ -632,6 +632,15 @@ def test_one_row_and_files_without_any(tmp_path: Path) -> None:
     files.write_table(pa.table(COLUMNS).slice(0, 1), tmp_path / "a.parquet")
     files.write_table(pa.table(COLUMNS).slice(0, 0), tmp_path / "b.parquet")
     assert bits(fit(make(), tmp_path, "y")) == bits(fit(make(), X[:1], Y[:1]))
+
+
+def test_a_memory_map_larger_than_memory_is_spoken_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = mapped(tmp_path, X, Y)
+    expected = bits(fit(make(), X, Y))
+    assert bits(fit(make(), x, y)) == expected
+    monkeypatch.setattr(given, "available_bytes", lambda: 1000)
+    with pytest.warns(UserWarning, match="X is a memory map of 24,720 bytes, and 1,000 of memory are available"):
+        assert bits(fit(make(), x, y)) == expected
 
 
 def test_what_looks_at_rows_in_memory_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from chainrule.compiler.available import available_bytes
 from chainrule.data.checks import check_batch_size
 from chainrule.errors import DataError, SettingError
 from chainrule.tensor import Tensor
@@ -81,6 +83,8 @@ def rows(
                 f"fit: {names[1]}={y!r} names a column, which files, tables and frames have, and no {type(X).__name__}. Give the "
                 f"targets as an array."
             )
+        if isinstance(X, np.memmap):
+            _warn_of_size(X, names[0])
         return checked.rows(X, y, "fit", sample_weight, class_weight, names)
     from chainrule.training import windowed
 
@@ -98,6 +102,17 @@ def rows(
             f"weight), or as_source(..., weight='column')."
         )
     return windowed.described(checked, source, names, epochs)
+
+
+def _warn_of_size(mapped: np.memmap[Any, Any], name: str) -> None:
+    """Say so where a memory map is larger than memory: it can be trained on where it lies, and slowly."""
+    room = available_bytes()
+    if room is not None and mapped.nbytes > room:
+        warnings.warn(
+            f"fit: {name} is a memory map of {mapped.nbytes:,} bytes, and {room:,} of memory are available: its rows are read in a "
+            f"random order, each from the disk. cr.data.as_source((X, y)) in its place is read window by window.",
+            stacklevel=5,
+        )
 
 
 def _weight(given: object, own: object) -> object:
