@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compiler.available import available_bytes
+from chainrule.available import available_bytes
 from chainrule.data.checks import check_batch_size
 from chainrule.errors import DataError, SettingError
 from chainrule.tensor import Tensor
