@@ -501,6 +501,13 @@ def test_files_that_change_while_they_are_read_end_it_where_it_stands(tmp_path: 
     )
 
 
+def test_windows_of_many_sizes_are_not_all_kept() -> None:
+    trainer = make()
+    for size in range(20, 34):
+        fit(trainer, as_source(lambda: in_batches(50), buffer=400 * size), epochs=1, batch_size=size)
+    assert len([name for name in trainer.session.programs if " of " in name]) <= 6
+
+
 def test_no_thread_is_left_behind(tmp_path: Path) -> None:
     fit(make(), windows(tmp_path))
     fit(make(), windows(tmp_path), callbacks=Stopping(2))
@@ -601,6 +608,10 @@ def test_what_is_refused_of_arrays_and_streams(tmp_path: Path) -> None:
     )
     with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
         fit(make(), in_batches())
+    with pytest.raises(
+        SettingError, match="fit: validation X is an iterator, which gives its batches once, and they are"
+    ):
+        fit(make(), X, Y, validation_data=in_batches())
     with pytest.raises(DataError, match="ended 10 rows before the end of epoch 2, which was to have 520"):
         fit(make(), in_batches(10), batch_size=10, steps_per_epoch=52)
     with pytest.raises(ShapeError, match="does not fit the model"):

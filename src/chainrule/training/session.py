@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
 KNOWN = "history", "start", "standing", "modes", "known_as", "carried", "begun", "features"
+WINDOWS = 6  # sizes of windows whose steps are kept: whole and last ones to train, validate and evaluate on
 PATIENCE = 100  # exceptions in a row that a way back outlasts
 
 
@@ -544,6 +545,10 @@ class Session:
         """
         key = kind if window is None else f"{kind} of {window}"
         known = self.programs.get(key)
+        if known is None and window is not None:
+            held = [name for name in self.programs if " of " in name]
+            for name in held[: len(held) + 1 - WINDOWS]:  # each holds the rows of its latest window
+                del self.programs[name]
         if known is None or not known.feed.take(x, y, weight):
             self.programs[key] = known = self._made(kind, steps.Feed(x, y, weight))
         return known

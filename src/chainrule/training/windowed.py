@@ -54,6 +54,11 @@ def described(checked: Checked, source: Source, names: tuple[str, str], epochs: 
         DataError, ShapeError, SettingError: they cannot be trained on.
     """
     few = inputs.MANY_PROBED if checked.session.meaning == BINARY_PROBABILITIES else inputs.PROBED
+    if epochs is None and getattr(source, "once", False):
+        raise SettingError(
+            f"fit: {names[0]} is an iterator, which gives its batches once, and they are measured after every epoch. Give a function "
+            f"that makes it: validation_data=lambda: batches()."
+        )
     x, y, weight = parts(source.head(few))
     asked = None if epochs is None else epochs.batch_size
     size = check_batch_size((source.batch_size or BATCH) if asked is None else asked, "fit")
