@@ -61,6 +61,15 @@ def test_a_bundle_of_a_run_on_a_table_predicts_what_the_run_does(shop: Path, tar
     assert again.read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize("preset", ["tabular", "tabular_log_loss"])
+def test_a_bundle_of_a_run_by_a_preset(shop: Path, preset: str) -> None:
+    folder, rows = shop / preset, shop / "shop.csv"
+    options = ["--preset", preset, "--epochs", "2", "--no-record", "--drop", "price"]
+    run("train", rows, "--target", "cheap", "--out", folder, *options)
+    run("export", folder, "--out", shop / f"{preset}.bundle")
+    assert run("predict", shop / f"{preset}.bundle", rows) == run("predict", folder, rows)
+
+
 def test_a_run_on_a_table_as_onnx(shop: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")

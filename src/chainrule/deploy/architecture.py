@@ -2,7 +2,7 @@
 
 Grammar (JSON)::
 
-    layer := {"layer": name, "arguments": {name: value}, ["modules": [[name, layer], ...],] ["training": false]}
+    layer := {"layer": name, "arguments": {name: value | layer}, ["modules": [[name, layer], ...],] ["training": false]}
            | {"same": path}                 the layer at that dotted path once more
 """
 
@@ -22,6 +22,7 @@ from chainrule.nn import Module
 from chainrule.nn.compiled import bare
 from chainrule.tensor import Tensor
 from chainrule.tensor.random import Generator, drawing_from
+from chainrule.training import realmlp
 from chainrule.training.configuration import Noise
 
 DEEPEST = 64  # levels of modules in modules
@@ -39,6 +40,7 @@ _SIZES = (
     "num_channels", "num_parameters", "normalized_shape", "features",
 )  # fmt: skip
 _LEARNING = ("affine", "elementwise_affine", "track_running_stats")
+_RECIPES = (realmlp.Inputs, realmlp.Blend, realmlp.FadingDropout)
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "int": is_whole,
     "float": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
@@ -48,6 +50,13 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "Sequence[int]": lambda v: isinstance(v, (list, tuple)) and all(map(is_whole, v)),
     "tuple[int, int]": lambda v: isinstance(v, (list, tuple)) and len(v) == 2 and all(map(is_whole, v)),
     "dtype": lambda v: v in ("float32", "float64"),
+    "nn.Module": lambda v: isinstance(v, dict),  # a layer within
+}
+#: How many numbers a layer has whose arguments do not simply multiply.
+_NUMBERS: dict[type[Module], Callable[[Mapping[str, Any]], int]] = {
+    realmlp.Inputs: lambda a: (
+        a["numbers"] * (a["waves"] * (2 + a["outputs"]) + a["outputs"]) + sum(map(abs, a["sizes"])) * a["length"]
+    ),
 }
 
 
@@ -55,7 +64,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 def layers() -> dict[str, tuple[type[Module], dict[str, str]]]:
     """The layers that a description may name, and the kinds of their arguments."""
     found: dict[str, tuple[type[Module], dict[str, str]]] = {}
-    for kind in [*(getattr(nn, name) for name in nn.__all__), Noise, Exp]:
+    for kind in [*(getattr(nn, name) for name in nn.__all__), Noise, Exp, *_RECIPES]:
         if not (isinstance(kind, type) and issubclass(kind, Module)) or kind is Module or kind.__name__[:4] == "Lazy":
             continue
         if kind in CONTAINERS.values():
@@ -110,6 +119,9 @@ def _describe(module: Module, path: str, seen: dict[int, str], depth: int, predi
         ]
     else:
         found["arguments"] = _values(module, path)
+        within = {n: bare(v) for n, v in module._modules.items() if v is not None and n in layers()[name][1]}
+        described = {n: _describe(v, _joined(path, n), seen, depth + 1, predicting) for n, v in within.items()}
+        found["arguments"].update(described)
     return found if module.training and not predicting else {**found, "training": False}
 
 
@@ -125,6 +137,8 @@ def _values(module: Module, path: str) -> dict[str, Any]:
             own = [*module._parameters.values(), *module._buffers.values()]
             floating = [t.dtype.name for t in own if t is not None and t.dtype.is_floating_point]
             found.update({"dtype": floating[0]} if floating else {})
+        elif kinds == "nn.Module":
+            continue
         elif name == "bias":
             found[name] = getattr(module, name) is not None
         elif hasattr(module, name):
@@ -147,6 +161,7 @@ def _words(kinds: str) -> str:
     words = {
         "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "none",
         "Sequence[int]": "whole numbers", "tuple[int, int]": "two whole numbers", "dtype": "'float32' or 'float64'",
+        "nn.Module": "a layer",
     }  # fmt: skip
     return " or ".join(words[part.strip()] for part in kinds.split("|"))
 
@@ -162,10 +177,12 @@ class Builder:
     """
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
-        self._numbers: dict[str, int] = {}  # by the path of the layer that has them
+        self._numbers: dict[str, int] = {}  # by the path of the layer that has them, itself or below
         for name, value in tensors.items():
-            path = name.rpartition(".")[0]
-            self._numbers[path] = self._numbers.get(path, 0) + math.prod(value.shape)
+            path = name
+            while path:
+                path = path.rpartition(".")[0]
+                self._numbers[path] = self._numbers.get(path, 0) + math.prod(value.shape)
         self._made: dict[str, Module] = {}
 
     def build(self, found: Fields) -> Module:
@@ -184,7 +201,7 @@ class Builder:
             return same
         found.names({"layer", "arguments", "modules", "training"})
         name = found.text("layer")
-        made = self._container(found, path, depth) if name in CONTAINERS else self._layer(found, name, path)
+        made = self._container(found, path, depth) if name in CONTAINERS else self._layer(found, name, path, depth)
         if found.value.get("training", True) is not True:
             made.training = found.flag("training")
         self._made[path] = made
@@ -203,7 +220,7 @@ class Builder:
                 _refuse(found, str(error))
         return made
 
-    def _layer(self, found: Fields, name: str, path: str) -> Module:
+    def _layer(self, found: Fields, name: str, path: str, depth: int) -> Module:
         if name not in layers():
             _refuse(found, f"the layer {short(name)}, which this version of chainrule does not have")
         kind, kinds = layers()[name]
@@ -212,20 +229,35 @@ class Builder:
         for argument, value in given.value.items():
             if not _fits(kinds[argument], value):
                 given.refuse(argument, _words(kinds[argument]), value)
-        self._check_size(given, path)
+        self._check_size(kind, given, path)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.value.items()}
+        for argument in [k for k, v in values.items() if isinstance(v, dict)]:
+            values[argument] = self._build(given.fields(argument), _joined(path, argument), depth + 1)
         try:
             return kind(**values)
-        except (ChainruleError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        except (ChainruleError, ArithmeticError, TypeError, ValueError, MemoryError) as error:
             _refuse(found, f"a {name} that cannot be: {error}")
 
-    def _check_size(self, given: Fields, path: str) -> None:
+    def _check_size(self, kind: type[Module], given: Fields, path: str) -> None:
         """A layer of so many numbers has them in the file: what a description asks for is bounded by what came with it."""
-        flags = [given.value[name] for name in _LEARNING if name in given.value]
-        sizes = [given.value[name] for name in _SIZES if name in given.value]
-        numbers = math.prod(abs(n) for size in sizes for n in (size if isinstance(size, list) else [size]))
-        if sizes and (any(flags) or not flags) and numbers > max(FREE, self._numbers.get(path, 0)):
-            _refuse(given, f"a layer of {numbers:,} numbers, and has {self._numbers.get(path, 0):,} of them")
+        numbers, there = _numbers(kind, given), self._numbers.get(path, 0)
+        if numbers > max(FREE, there):
+            _refuse(given, f"a layer of {numbers:,} numbers, and has {there:,} of them")
+
+
+def _numbers(kind: type[Module], given: Fields) -> int:
+    """How many numbers a layer with these arguments has, or more."""
+    counted = _NUMBERS.get(kind)
+    if counted is not None:
+        for name, kinds in _arguments(kind).items():  # all are there, or it could not be counted
+            if kinds in ("int", "Sequence[int]"):
+                given.required(name)
+        return counted(given.value)
+    flags = [given.value[name] for name in _LEARNING if name in given.value]
+    sizes = [given.value[name] for name in _SIZES if name in given.value]
+    if not sizes or (flags and not any(flags)):
+        return 0
+    return math.prod(abs(n) for size in sizes for n in (size if isinstance(size, list) else [size]))
 
 
 def _is_pair(value: object) -> bool:

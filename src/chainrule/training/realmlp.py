@@ -51,7 +51,8 @@ class Inputs(nn.Module):
         sigma: float = 0.1, dtype: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.numbers, self.plain = numbers, plain
+        self.numbers, self.plain, self.sizes = numbers, plain, tuple(sizes)
+        self.waves, self.outputs, self.length, self.sigma = waves, outputs, length, sigma
         self.features = numbers * (outputs + 1) + plain + len(sizes) * length
         bound = 1 / math.sqrt(waves)
         self.frequency = nn.Parameter(randn(numbers, waves, dtype=dtype) * sigma)
@@ -84,7 +85,8 @@ class Blend(nn.Module):
 
     def __init__(self, activation: nn.Module, features: int, dtype: Any = None) -> None:
         super().__init__()
-        self.activation, self.share = activation, nn.Parameter(zeros(features, dtype=dtype) + 1.0)
+        self.activation, self.features = activation, features
+        self.share = nn.Parameter(zeros(features, dtype=dtype) + 1.0)
 
     def forward(self, input: Tensor) -> Tensor:
         """Bend each unit by its share."""

@@ -84,6 +84,10 @@ LOSSES = {name for name in layers() if name.endswith("Loss")} | {"CosineSimilari
 
 def rows_of(name: str, layer: Any) -> Array:
     """Rows that the layer takes."""
+    if name == "Inputs":
+        codes = [rng.integers(0, size, 20) for size in layer.sizes]
+        dtype = layer.frequency.numpy(force=True).dtype
+        return np.stack([*rng.normal(size=(layer.numbers + layer.plain, 20)), *codes], axis=1).astype(dtype)
     if name in ROWS:
         found = ROWS[name]
         return found[:, : layer.num_channels] if name == "GroupNorm" else found
