@@ -39,13 +39,13 @@ def test_layers_nested_too_deep(call):
         call(model)
     assert str(error.value) == (
         "Sequential: its layers are nested 601 deep, more than Python can call within each other (sys.getrecursionlimit() is "
-        f"{sys.getrecursionlimit():,}, and each level takes two calls or more). Put them side by side, as nn.Sequential(*layers) does, "
-        "or raise the limit with sys.setrecursionlimit(10000)."
+        f"{sys.getrecursionlimit():,}, and each level takes two calls or more). Put them side by side, as nn.Sequential(*layers) does."
     )
     assert cr.graph.current_layer() == "" and len(list(model.parameters())) == 2
     assert isinstance(error.value, RecursionError)
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python has a limit of its own beside")
 def test_the_limit_may_be_raised():
     before, model = sys.getrecursionlimit(), deep(600)
     sys.setrecursionlimit(10_000)
@@ -66,8 +66,8 @@ def test_a_layer_that_calls_itself_gets_pythons_own_error():
 
 
 def test_a_module_nested_deep_is_printed_as_far_as_python_goes():
-    text = repr(deep(600))
-    assert text.startswith("Sequential(\n  (0): Sequential(\n") and "Sequential(...)" in text
+    text = repr(deep(600))  # some Pythons come to the end
+    assert text.startswith("Sequential(\n  (0): Sequential(\n") and ("Sequential(...)" in text or "Linear(" in text)
 
 
 @pytest.mark.parametrize("around", AROUND)

@@ -478,8 +478,8 @@ def _nested_too_deep(module: Module, error: RecursionError) -> RecursionError:
         return error  # of a function of the user's own that calls itself
     return NestingError(
         f"{type(module).__name__}: its layers are nested {depth:,} deep, more than Python can call within each other "
-        f"(sys.getrecursionlimit() is {sys.getrecursionlimit():,}, and each level takes two calls or more). Put them side by side, as "
-        f"nn.Sequential(*layers) does, or raise the limit with sys.setrecursionlimit({max(10_000, 10 * depth)})."
+        f"(sys.getrecursionlimit() is {sys.getrecursionlimit():,}, and each level takes two calls or more). Put them side by "
+        f"side, as nn.Sequential(*layers) does."
     )
 
 
