@@ -14,6 +14,8 @@ from typing import Any
 import griffe
 
 EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
+ATTRIBUTES = re.compile(r"^Attributes:\n(?:    .*\n?|\n)+", re.MULTILINE)
+ENTRY = re.compile(r"^    (\w+(?:,\u00a0\w+)*): ", re.MULTILINE)
 SHARED = re.compile(r"^ +\w+(?:, \w+)+: ", re.MULTILINE)
 BARE = re.compile(r"(?:^>>> .*(?:\n.+)*\n*)+", re.MULTILINE)
 
@@ -23,7 +25,8 @@ class Docstrings(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = readable(obj.docstring.value)
+            text = readable(obj.docstring.value)
+            obj.docstring.value = ATTRIBUTES.sub(lambda found: untyped(found[0], obj), text)
 
     def on_module_members(self, *, mod: griffe.Module, **kwargs: Any) -> None:
         for name, member in list(mod.members.items()):
@@ -35,6 +38,11 @@ def readable(text: str) -> str:
     """Every example under ``Examples:``, and attributes that share a line joined by a space that does not part them."""
     text = BARE.sub(_indented, EXAMPLE.sub(r"\1Examples:", inspect.cleandoc(text)))
     return SHARED.sub(lambda found: found[0].replace(", ", ",\u00a0"), text)
+
+
+def untyped(section: str, obj: griffe.Object) -> str:
+    """The section with an empty type for what the class does not declare: the parser would give it the type before it."""
+    return ENTRY.sub(lambda found: found[0] if found[1] in obj.members else f"    {found[1]} (): ", section)
 
 
 def _indented(found: re.Match[str]) -> str:

@@ -42,7 +42,7 @@ ROOMS = (
     Room("chainrule.nn.utils", "nn.utils", "`from chainrule.nn import utils`: what is done to all parameters at once."),
     Room("chainrule.optim", "optim", "`from chainrule import optim`: the optimizers."),
     Room("chainrule.optim.lr_scheduler", "optim.lr_scheduler", "`from chainrule.optim import lr_scheduler`: learning rates over time."),
-    Room("chainrule.training", "training", "`from chainrule import training`: the trainer, what it measures, what it keeps.", ("training.exact.Exact",)),
+    Room("chainrule.training", "training", "`from chainrule import training`: the trainer, what it measures, what it keeps.", ("training.exact.Exact", "training.recipe.Recipe", "training.recipe.recipe", "training.recipe.built")),
     Room("chainrule.callbacks", "callbacks", "`from chainrule.callbacks import EarlyStopping`: what runs beside a training."),
     Room("chainrule.data", "data", "`cr.data`: sources, tables and the bundled set."),
     Room("chainrule.data.table", "data.table", "`from chainrule.data import table`: what columns are, splits, columns that give the target away."),

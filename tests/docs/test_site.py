@@ -81,3 +81,9 @@ def test_nothing_is_fetched_from_elsewhere(site):
 def test_examples_are_code_and_not_quotations(site):
     for page in (site / "api").rglob("*.html"):
         assert "<blockquote>" not in page.read_text(encoding="utf-8"), page
+
+
+def test_an_attribute_has_its_own_type_or_none(site):
+    text = re.sub(r"<[^>]+>|\s", "", (site / "api" / "training" / "index.html").read_text(encoding="utf-8"))
+    assert "betas(tuple[float,float])–ofAdam." in text
+    assert "epochs,batch_size–anepochleaves" in text  # and not the type of the attribute before
