@@ -85,5 +85,5 @@ def test_examples_are_code_and_not_quotations(site):
 
 def test_an_attribute_has_its_own_type_or_none(site):
     text = re.sub(r"<[^>]+>|\s", "", (site / "api" / "training" / "index.html").read_text(encoding="utf-8"))
-    assert "betas(tuple[float,float])–ofAdam." in text
-    assert "epochs,batch_size–anepochleaves" in text  # and not the type of the attribute before
+    assert "betas(tuple[float,float])\N{EN DASH}ofAdam." in text
+    assert "epochs,batch_size\N{EN DASH}anepochleaves" in text  # and not the type of the attribute before
