@@ -3,16 +3,19 @@
     python benchmarks/sweep.py [--networks 1000] [--rounds 3] [--only tiny,tab] [--peers 10] [--json FILE]
 
 Each way trains networks of one architecture with Adam for the same epochs on the same rows, every network with first
-weights and orders of its own. Milliseconds a network, the least of the rounds, which go by turns:
+weights and orders of its own. Milliseconds a network, the least of the rounds, which go by turns; and beside them those of
+the processors, all threads and processes together, which other work on the machine hardly changes:
 
 - `one thread`, `two threads`, `two processes`: `cr.sweep`;
 - `bare loop`, `two bare loops`: nothing but the native steps of such networks, on one and on two threads: what this
   machine's processors give at most. Beside other work they give less than two threads could have;
 - `torch`: one network after the other, eager, on one thread (`--peers` networks, after one to warm up);
 - `jax`: all networks at once, `jax.vmap` over them and `jax.lax.scan` over the steps, on the threads that XLA takes, without
-  its compilation, which stands apart.
+  its compilation, which stands apart. It comes after the others: its threads would be in the way of processes that fork.
 
-`load` is the machine's own before it began: with more than a little, the ratios of two to one mean nothing.
+`load` is the machine's own before it began. With more than a little, the ratios of two to one say nothing of what an idle
+machine gives; `two_processes_by_cpu` does: of the processors' time that one thread takes, to half of what two processes take
+with the one that feeds them.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -175,9 +179,15 @@ def _seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def _processors() -> float:
+    """Seconds of all threads of this process, and of its children that have ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
 def measure(name: str, networks: int, peers: int, rounds: int) -> dict[str, Any]:
     case, few = Case(name), max(4, networks // 20)
-    with_jax, first = by_jax(case, networks)
+    counts = {"one thread": networks, "two threads": networks, "two processes": networks, "bare loop": few}
+    counts.update({"two bare loops": few // 2 * 2, "torch": peers})
     ways = {
         "one thread": by_sweep(case, networks, threads=1),
         "two threads": by_sweep(case, networks, threads=2),
@@ -185,24 +195,50 @@ def measure(name: str, networks: int, peers: int, rounds: int) -> dict[str, Any]
         "bare loop": bare(case, few, 1),
         "two bare loops": bare(case, few, 2),
         "torch": by_torch(case, peers),
-        "jax": with_jax,
     }
-    compiled = first()
     by_sweep(case, 4, threads=2)()  # what is compiled is kept on disk
-    load, taken = os.getloadavg()[0], {way: [run()] for way, run in ways.items()}
-    for _ in range(rounds - 1):
-        for way, run in ways.items():
-            taken[way].append(run())
-    ms = {way: 1e3 * min(times) for way, times in taken.items()}
+    load, taken = os.getloadavg()[0], _taken(ways, counts, rounds)
+    ms, cpu = _least(taken)
+    best = min(ms["two threads"], ms["two processes"])
     return {
         "networks": networks, "sizes": case.sizes, "rows": case.rows, "batch": case.batch, "epochs": case.epochs,
-        "cpus": len(os.sched_getaffinity(0)), "load": load, "ms": ms, "jax_first_s": compiled,
+        "cpus": len(os.sched_getaffinity(0)), "load": load, "ms": ms, "cpu_ms": cpu,
         "two_threads_to_one": ms["one thread"] / ms["two threads"],
         "two_processes_to_one": ms["one thread"] / ms["two processes"],
         "two_bare_loops_to_one": ms["bare loop"] / ms["two bare loops"],
-        "torch_to_best": ms["torch"] / min(ms["two threads"], ms["two processes"]),
-        "jax_to_best": ms["jax"] / min(ms["two threads"], ms["two processes"]),
+        "two_processes_by_cpu": 2 * cpu["one thread"] / cpu["two processes"],
+        "torch_to_best": ms["torch"] / best, "torch_to_one_by_cpu": cpu["torch"] / cpu["one thread"],
     }  # fmt: skip
+
+
+def beside_jax(name: str, networks: int, rounds: int, found: dict[str, Any]) -> None:
+    """JAX's figures, too."""
+    run, first = by_jax(Case(name), networks)
+    found["jax_first_s"] = first()
+    ms, cpu = _least(_taken({"jax": run}, {"jax": networks}, rounds))
+    found["ms"].update(ms)
+    found["cpu_ms"].update(cpu)
+    found["jax_to_best"] = ms["jax"] / min(found["ms"]["two threads"], found["ms"]["two processes"])
+    found["jax_to_one_by_cpu"] = cpu["jax"] / found["cpu_ms"]["one thread"]
+
+
+def _least(taken: dict[str, list[tuple[float, float]]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Milliseconds by the clock, and of the processors."""
+    by_clock, by_cpu = ({way: 1e3 * min(t[i] for t in times) for way, times in taken.items()} for i in (0, 1))
+    return by_clock, by_cpu
+
+
+def _taken(
+    ways: dict[str, Callable[[], float]], counts: dict[str, int], rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds a network, by the clock and of the processors, of each round."""
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            before = _processors()
+            seconds = run()
+            found[way].append((seconds, (_processors() - before) / counts[way]))
+    return found
 
 
 def main() -> None:
@@ -215,6 +251,8 @@ def main() -> None:
     chosen = parser.parse_args()
     names = chosen.only.split(",")
     found = {name: measure(name, chosen.networks, chosen.peers, chosen.rounds) for name in names}
+    for name in names:
+        beside_jax(name, chosen.networks, chosen.rounds, found[name])
     text = json.dumps(found, indent=2)
     print(text)
     if chosen.json is not None:
