@@ -249,6 +249,78 @@ def test_data_frames_are_taken_column_by_column(library):
     assert np.isfinite(model.predict_proba(unseen)).all()
 
 
+def test_moments_are_numbers():
+    pandas = pytest.importorskip("pandas")
+    days = pandas.Series(pandas.date_range("2024-01-01", periods=300)).sample(frac=1, random_state=0)
+    y = (days > "2024-06-01").to_numpy()
+    frames = {
+        "pandas": pandas.DataFrame({"day": days}),
+        "zone": pandas.DataFrame({"day": days.dt.tz_localize("Europe/Berlin")}),
+        "dates": pandas.DataFrame({"day": days.dt.date.astype(object)}),
+    }
+    for X in frames.values():
+        X.iloc[::40] = None
+        model = classifier(epochs=60).fit(X, y)
+        assert model.columns_.layout_.numbers == 1
+        assert model.score(X, y) > 0.95
+    known = Columns().fit(frames["zone"])._plain(frames["zone"].iloc[[1]])[0, 0]
+    assert known == pytest.approx(days.iloc[1].timestamp() / 86400, abs=0.1)
+
+
+def test_moments_of_polars_are_numbers():
+    polars = pytest.importorskip("polars")
+    X = polars.DataFrame({"day": np.arange("2024-01-01", "2024-03-31", dtype="datetime64[D]"), "n": [None, "1"] * 45})
+    with pytest.raises(ValueError, match="the column 'n' holds numbers as texts"):
+        classifier().fit(polars.DataFrame({"n": [str(i) for i in range(90)]}), [0, 1] * 45)
+    assert Columns().fit(X).layout_.numbers == 1
+
+
+def test_numbers_and_dates_as_texts_are_refused_not_taken_for_names():
+    pandas = pytest.importorskip("pandas")
+    y = [0, 1] * 20
+    texts = pandas.DataFrame({"size": [f"{i}.5" for i in range(40)]})
+    with pytest.raises(
+        ValueError, match=r"the column 'size' holds numbers as texts, such as '.*'. Convert it \(pandas.to_numeric\)"
+    ):
+        classifier().fit(texts, y)
+    dates = pandas.DataFrame({"day": pandas.date_range("2024-01-01", periods=40).strftime("%Y-%m-%d")})
+    with pytest.raises(ValueError, match=r"the column 'day' holds dates as texts, such as '2024-"):
+        classifier().fit(dates, y)
+    assert (
+        classifier(epochs=3).fit(texts.astype("category"), y).columns_.layout_.plain == 32
+    )  # said to be names; of the rows to train on
+    assert classifier(epochs=3, categorical_features=["size"]).fit(texts, y).columns_.layout_.plain == 32
+
+
+def test_objects_that_are_numbers_are_numbers():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame({"n": np.array([1, 2.5, None, 4] * 10, object)})
+    assert classifier(epochs=3).fit(X, [0, 1] * 20).columns_.layout_.numbers == 1
+
+
+def test_columns_say_what_became_of_each():
+    pandas = pytest.importorskip("pandas")
+    said = repr(Columns(one_hot=2).fit(frame(pandas)))
+    assert said.splitlines() == [
+        "<Columns: 4 inputs", "  'colour': 3 levels, a learned vector each", "  'size': a number, and whether it is missing",
+        "  'yes': a number>",
+    ]  # fmt: skip
+    assert repr(Columns()) == "<Columns, not fitted, categorical='from_dtype'>"
+
+
+def test_labels_and_values_that_cannot_be_are_named():
+    pandas = pytest.importorskip("pandas")
+    X = rng.standard_normal((4, 2))
+    with pytest.raises(ValueError, match=r"Input y contains NaN: the label of row 2 is missing."):
+        classifier().fit(X, np.array(["a", "b", None, "a"], object))
+    with pytest.raises(ValueError, match=r"labels must be of one type, got int, str. Make all of them texts."):
+        classifier().fit(X, np.array(["a", 1, "a", 1], object))
+    with pytest.raises(
+        ValueError, match=r"a column holds values such as \[1, 2\], which are neither numbers nor levels"
+    ):
+        classifier().fit(pandas.DataFrame({"list": [[1, 2]] * 4}), [0, 1, 0, 1])
+
+
 def test_types_of_pandas_own_are_read():
     pandas = pytest.importorskip("pandas")
     X = pandas.DataFrame(
@@ -304,10 +376,11 @@ def test_texts_that_were_said_to_be_numbers_are_named():
 def test_categories_of_many_levels_become_vectors_in_the_full_form():
     pandas = pytest.importorskip("pandas")
     town = np.array([f"town {i}" for i in range(20)], object)[np.arange(400) % 20]
-    X = pandas.DataFrame({"town": town, "size": rng.standard_normal(400), "kind": list("abcd") * 100})
+    size = np.random.default_rng(2).standard_normal(400)
+    X = pandas.DataFrame({"town": town, "size": size, "kind": list("abcd") * 100})
     y = np.where(np.arange(400) % 20 < 7, "near", "far")
     X.loc[::50, "town"] = None
-    model = classifier(preset="tabular_full", epochs=60).fit(X, y)
+    model = classifier(preset="tabular_full", hidden=(64, 64), early_end=False).fit(X, y)
     assert model.columns_.layout_.sizes == (21,)
     assert model.score(X, y) > 0.95
     coded = model.columns_.transform(X)[:, -1]

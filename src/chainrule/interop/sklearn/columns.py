@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from chainrule.training.recipe import Layout
 
 Array = np.ndarray[Any, Any]
 FROM_DTYPE = "from_dtype"
+TWO, SHARE = 2, 0.9  # texts that are all 0 and 1 may be names; so many of others must read as numbers to be some
 
 
 def is_frame(X: Any) -> bool:
@@ -29,20 +31,56 @@ def column(X: Any, number: int) -> Any:
 
 
 def is_numeric(found: Any) -> bool:
-    """Does the type of a data frame's column hold numbers, or yes and no?"""
+    """Does a data frame's column hold numbers, moments, or yes and no?"""
     known = getattr(found.dtype, "is_numeric", None)  # polars
     if known is not None:
-        return bool(known()) or str(found.dtype) == "Boolean"
-    return found.dtype.kind in "iufb"
+        return bool(known()) or found.dtype.is_temporal() or str(found.dtype) == "Boolean"
+    if found.dtype.kind != "O" or hasattr(found.dtype, "categories"):
+        return found.dtype.kind in "iufbMm"
+    values = [value for value in as_levels(found) if value is not None]
+    return bool(values) and (_all(values, numbers.Real, bool) or _all(values, datetime.date))
+
+
+def _all(values: Sequence[Any], kind: type, but: Any = ()) -> bool:
+    return all(isinstance(value, kind) and not isinstance(value, but) for value in values)
+
+
+def refuse_numbers_as_texts(values: Sequence[Any], name: str) -> None:
+    """A column of texts that are numbers or dates would be taken for names, one level for each.
+
+    Raises:
+        ValueError: nine tenths of the values, or more, are such texts.
+    """
+    known = {value for value in values if isinstance(value, str)}
+    for what, remedy, reads in (("numbers", "to_numeric", float), ("dates", "to_datetime", _as_moment)):
+        if len(known) > TWO and sum(_reads(value, reads) for value in known) >= SHARE * len(known):
+            raise ValueError(
+                f"the column {name} holds {what} as texts, such as {sorted(known)[0]!r}. Convert it (pandas.{remedy}), or say that they "
+                f"are names: X[{name}].astype('category')."
+            )
+
+
+def _as_moment(text: str) -> Any:
+    return np.datetime64(text.strip()[:19])
+
+
+def _reads(text: str, reads: Any) -> bool:
+    try:
+        return bool(reads(text) == reads(text))  # NaN is none, nor is NaT
+    except (ValueError, OverflowError):
+        return False
 
 
 def as_numbers(found: Any, name: str) -> Array:
-    """A column as float64, NaN where it is missing.
+    """A column as float64, NaN where it is missing; moments as days since 1970.
 
     Raises:
         ValueError: a value is no number, or infinite.
     """
     try:
+        moments = _moments(found)
+        if moments is not None:
+            return moments
         if hasattr(found, "to_numpy") and hasattr(found, "isna"):  # pandas: also its own types with NA
             array = np.asarray(found.to_numpy(dtype=np.float64, na_value=np.nan))
         else:
@@ -58,9 +96,33 @@ def as_numbers(found: Any, name: str) -> Array:
     return array
 
 
+def _moments(found: Any) -> Array | None:
+    """Days since 1970 of a column that holds moments or spans of time; None of another one."""
+    array = np.asarray(found.to_numpy() if hasattr(found, "to_numpy") else found)
+    if getattr(found.dtype, "tz", None) is not None:  # pandas: to one zone
+        array = np.asarray(found.to_numpy(dtype="datetime64[us]"))
+    if array.dtype.kind == "O" and len(array):
+        known = [value for value in as_levels(found) if value is not None]
+        array = np.array(as_levels(found), "datetime64[us]") if known and _all(known, datetime.date) else array
+    if array.dtype.kind not in "Mm":
+        return None
+    since = array - np.datetime64(0, "D").astype(array.dtype) if array.dtype.kind == "M" else array
+    days = since.astype("timedelta64[us]") / np.timedelta64(1, "D")
+    return np.where(np.isnat(array), np.nan, days)
+
+
 def as_levels(found: Any) -> list[Any]:
-    """A column as hashable values, None where it is missing."""
+    """A column as hashable values, None where it is missing.
+
+    Raises:
+        ValueError: a value is a list or the like.
+    """
     values = found.to_list() if hasattr(found, "to_list") else found.tolist()
+    odd = next((value for value in values if isinstance(value, (list, dict, set, np.ndarray))), None)
+    if odd is not None:
+        raise ValueError(
+            f"a column holds values such as {str(odd)[:40]}, which are neither numbers nor levels. Leave it out, or make columns of it."
+        )
     missing = found.isna().tolist() if hasattr(found, "isna") else [v is None or v != v for v in values]
     return [None if gone else value for value, gone in zip(values, missing, strict=True)]
 
@@ -131,6 +193,7 @@ class Columns:
             else Missing(as_numbers(column(X, i), _name(X, i)), weights)
             for i in range(X.shape[1])
         ]
+        self.names_ = [_name(X, i) for i in range(X.shape[1])]
         coded = [part for part in self.parts_ if isinstance(part, Levels) and self._is_coded(part)]
         plain, counted = self._plain(X), sum(isinstance(part, Missing) for part in self.parts_)
         self.layout_ = Layout(counted, plain.shape[1] - counted, tuple(len(part.levels) + 1 for part in coded))
@@ -144,6 +207,25 @@ class Columns:
             for i, part in enumerate(self.parts_) if isinstance(part, Levels) and self._is_coded(part)
         ]  # fmt: skip
         return np.concatenate([self.scaling_.transform(self._plain(X)), *codes], axis=1).astype(dtype)
+
+    def __repr__(self) -> str:
+        """What became of each column."""
+        if not hasattr(self, "parts_"):
+            return f"<Columns, not fitted, categorical={self.categorical!r}>"
+        lines = [f"{name}: {self._said(part)}" for name, part in zip(self.names_, self.parts_, strict=True)]
+        return f"<Columns: {self.layout_.columns} inputs\n  " + "\n  ".join(lines) + ">"
+
+    def _said(self, part: Union[Levels, Missing]) -> str:
+        if isinstance(part, Missing):
+            return "a number" + (", and whether it is missing" if part.indicator else "")
+        how = (
+            "a learned vector each"
+            if self._is_coded(part)
+            else "1 and -1"
+            if len(part.levels) == 2
+            else "a column each"
+        )
+        return f"{len(part.levels)} levels, {how}"
 
     def _is_coded(self, part: Levels) -> bool:
         return self.one_hot is not None and len(part.levels) > self.one_hot
@@ -168,7 +250,11 @@ class Columns:
         if isinstance(given, str):
             if given != FROM_DTYPE:
                 raise ValueError(f"categorical_features must be {FROM_DTYPE!r}, None or a list, got {given!r}.")
-            return {i for i in range(count) if is_frame(X) and not is_numeric(column(X, i))}
+            found = {i for i in range(count) if is_frame(X) and not is_numeric(column(X, i))}
+            for i in found:
+                if not _is_category(column(X, i)):
+                    refuse_numbers_as_texts(as_levels(column(X, i)), _name(X, i))
+            return found
         listed = np.asarray(given)
         if listed.dtype.kind == "b":
             if listed.shape != (count,):
@@ -187,6 +273,11 @@ class Columns:
         if not 0 <= entry < count:
             raise ValueError(f"categorical_features must be numbers of columns below {count}, got {entry!r}.")
         return int(entry)
+
+
+def _is_category(found: Any) -> bool:
+    """Does the type of a column say that its values are names?"""
+    return hasattr(found.dtype, "categories") or str(found.dtype) in ("Categorical", "Enum")
 
 
 def _name(X: Any, number: int) -> str:

@@ -258,6 +258,14 @@ class TabularClassifier(ClassifierMixin, _Tabular):
 
     def _labelled(self, y: Any) -> Array:
         found: Array = column_or_1d(y, warn=True)
+        missing = [label is None or label != label for label in found.tolist()]
+        if any(missing):
+            raise ValueError(
+                f"Input y contains NaN: the label of row {missing.index(True)} is missing. Leave such rows out."
+            )
+        kinds = {type(label).__name__ for label in found.tolist()}
+        if "str" in kinds and len(kinds) > 1:
+            raise ValueError(f"labels must be of one type, got {', '.join(sorted(kinds))}. Make all of them texts.")
         check_classification_targets(found)
         return found
 
