@@ -15,7 +15,6 @@ of 100,000 ops is an ordinary graph.
 
 from __future__ import annotations
 
-import contextvars
 import math
 import threading
 import weakref
@@ -38,6 +37,7 @@ from chainrule.errors import (
     VerifyError,
 )
 from chainrule.lines import Line, at_user_line, ours, user_line
+from chainrule.quiet import here, in_the_middle, quietly
 
 Shape = tuple[int, ...]
 Array = np.ndarray[Any, Any]
@@ -241,36 +241,8 @@ class _Local(threading.local):
     aliasing: bool = True  # views follow the tensors they were taken from
     layer: str = ""  # the qualified name of the layer that is running
 
-    def __init__(self) -> None:
-        # NaN and infinity are values here, where NumPy would warn. Running in a context that says so
-        # costs a fifth of an np.errstate block.
-        self.quiet = contextvars.copy_context().run
-        self.quiet(np.seterr, all="ignore")
-
 
 _local = _Local()
-
-
-def quietly(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """What NumPy makes of these without a word about NaN and infinity."""
-    try:
-        return _local.quiet(function, *arguments, **keywords)
-    except RuntimeError as error:
-        return in_the_middle(error, function, *arguments, **keywords)
-
-
-def in_the_middle(error: RuntimeError, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """Likewise where this thread does that already: a signal's handler, or a finalizer, computes in the middle of it.
-
-    Args:
-        error: of `quiet`; one of the function's own is raised again.
-    """
-    own = error.__traceback__ is not None and error.__traceback__.tb_next is not None
-    if own or not str(error).startswith("cannot enter context: <"):
-        raise error
-    context = contextvars.copy_context()  # a copy, in which NumPy is quiet if this one is
-    context.run(np.seterr, all="ignore")
-    return context.run(function, *arguments, **keywords)
 
 
 def tracing() -> bool:
@@ -515,7 +487,7 @@ def _is_large(shape: Shape, dtype: DType) -> bool:
 def evaluate(op: Op, arrays: Sequence[Array], params: dict[str, Any], type: Type) -> Array:
     """The NumPy reference of `op`, with its value in the declared dtype."""
     try:
-        value = _local.quiet(op.numpy, *arrays, **params)
+        value = here.run(op.numpy, *arrays, **params)
     except RuntimeError as error:
         value = in_the_middle(error, op.numpy, *arrays, **params)
     except MemoryError:  # of a step on the way, or where nobody says how much there is

@@ -17,6 +17,7 @@ from chainrule.dtypes import DType
 from chainrule.graph import Array, Node, Op, Shape
 from chainrule.ops import elementwise as ew
 from chainrule.ops import reduction, shaping
+from chainrule.quiet import here, in_the_middle
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted
 
@@ -140,9 +141,9 @@ def _floating(array: Array) -> bool:
 
 def _made(function: Callable[..., Any], *arguments: Any) -> Plain:
     try:
-        value = graph._local.quiet(function, *arguments)
+        value = here.run(function, *arguments)
     except RuntimeError as error:
-        value = graph.in_the_middle(error, function, *arguments)
+        value = in_the_middle(error, function, *arguments)
     return Plain(value if type(value) is np.ndarray else np.asarray(value))
 
 
@@ -169,9 +170,9 @@ def _operator(name: str, function: Callable[..., Any], reflected: bool = False) 
             result = otherwise(self, other)
             return result
         try:
-            value = graph._local.quiet(function, b, a) if reflected else graph._local.quiet(function, a, b)
+            value = here.run(function, b, a) if reflected else here.run(function, a, b)
         except RuntimeError as error:
-            value = graph.in_the_middle(error, function, *((b, a) if reflected else (a, b)))
+            value = in_the_middle(error, function, *((b, a) if reflected else (a, b)))
         return Plain(value if type(value) is np.ndarray else np.asarray(value))
 
     method.__name__ = name

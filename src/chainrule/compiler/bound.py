@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.compiler.buffers import placed
+from chainrule.compiler.trace import Slot
 from chainrule.errors import InPlaceError
 from chainrule.graph import Array, Node
 from chainrule.tensor import Tensor
@@ -36,6 +37,26 @@ def check_no_view_of(changed: set[int], views: Iterable[Handle]) -> None:
             "loop: the function reads a leaf that is a view of a tensor it changes, which would not see the change "
             "before the last step. Call it once a step, or .clone() the leaf."
         )
+
+
+def check_alias(leaf: Handle, changes: Set[int], found: Iterable[Slot]) -> None:
+    """Refuse a view of what the program changes otherwise as its argument: it would keep the old values.
+
+    Args:
+        changes: which handles the program changes, by identity.
+        found: what it changes where another handle may be at each call.
+
+    Raises:
+        InPlaceError: it is one.
+    """
+    looked_at = leaf
+    while (views := looked_at._views) is not None:
+        looked_at = views.family.target()
+        if id(looked_at) in changes or any(slot.current() is looked_at for slot in found):
+            raise InPlaceError(
+                f"compile: an argument of shape {leaf.shape} is a view of a tensor that the function changes, and would "
+                f"not see the change. Pass what tells the view (an index) and take the view inside, or pass .clone()."
+            )
 
 
 def check_apart(leaves: Sequence[Handle], changed: Iterable[int]) -> None:

@@ -22,6 +22,7 @@ from chainrule.compiler import guards, memory, tree, watch
 from chainrule.compiler.bound import (
     ALONE,
     LISTED,
+    check_alias,
     check_apart,
     check_no_view_of,
     copied,
@@ -34,6 +35,7 @@ from chainrule.compiler.bound import (
 from chainrule.compiler.buffers import address, addresses, contiguous, empty, lies_well
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.derivative import Call, Derivative, call_node, derivative_of, result_node
+from chainrule.compiler.failures import of_check
 from chainrule.compiler.locks import Locks, wait_for_trace
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.native import Machine
@@ -43,7 +45,7 @@ from chainrule.compiler.program import Program
 from chainrule.compiler.run import Run
 from chainrule.compiler.trace import Slot, Trace, graph_of, trace_function
 from chainrule.compiler.watch import Watched
-from chainrule.errors import DivisionByZeroError, IndexRangeError, InPlaceError, TraceError
+from chainrule.errors import TraceError
 from chainrule.graph import Array, Node, Type
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, current, lifted, wrap
@@ -412,7 +414,7 @@ class Variant:
         self.binding += 1
         for leaf in leaves:
             if leaf._views is not None:
-                self._check_alias(leaf)
+                check_alias(leaf, self.changes, self.changes_placed)
         arrays = [contiguous(leaves[at]._node.value) for at in self.positions]
         if self.changed:
             check_apart(leaves, [at for _, at in self.changed])
@@ -428,20 +430,6 @@ class Variant:
             self._bind_states()
         if self.placed:
             self.bind_places()
-
-    def _check_alias(self, leaf: Handle) -> None:
-        """Refuse a view of what the program changes otherwise: its argument would keep the old values."""
-        looked_at = leaf
-        while (views := looked_at._views) is not None:
-            looked_at = views.family.target()
-            if id(looked_at) in self.changes or (self.changes_placed and self._is_changed(looked_at)):
-                raise InPlaceError(
-                    f"compile: an argument of shape {leaf.shape} is a view of a tensor that the function changes, and would "
-                    f"not see the change. Pass what tells the view (an index) and take the view inside, or pass .clone()."
-                )
-
-    def _is_changed(self, handle: Handle) -> bool:
-        return any(slot.current() is handle for slot in self.changes_placed)
 
     def _looked_at(self) -> bool:
         """Does anyone perhaps hold a buffer that the program will overwrite?"""
@@ -571,20 +559,7 @@ class Variant:
 
     def failure(self, code: int, step: int) -> Exception:
         """What a check that failed at that step of a loop says."""
-        node = self.program.schedule.checks[code - 1]
-        where = f"index{node.whereabouts()}"
-        if step:
-            where += f", step {step} of the loop"
-        if node.params.get("divisor"):
-            return DivisionByZeroError(
-                f"integers were divided by 0{node.whereabouts()}{f', step {step} of the loop' if step else ''}. Convert them "
-                f"with .float() for inf and NaN, or mask the zeros out."
-            )
-        size, least = node.params["size"], node.params["least"]
-        return IndexRangeError(
-            f"{where}: an index is out of range for an axis of size {size}: it must be in [{least}, {size - 1}]. "
-            f"Check the indices; if they are labels, there are {size} classes: number them from 0, or widen the last layer."
-        )
+        return of_check(self.program.schedule.checks[code - 1], step)
 
     def _finish(self, leaves: Sequence[Handle], results: list[Node]) -> Any:
         for i, at in self.changed:
