@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -216,3 +218,56 @@ def test_two_kinds_of_files(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(b"")
     with pytest.raises(DataError, match=re.escape("must hold files of one kind, got b.parquet and a.csv")):
         as_source(tmp_path, target="y")
+
+
+# ---------------------------------------------------------------- files that go away
+
+GONE = "{who}: {file} cannot be read any further ({why}). Bring it back as it was, and go on; or leave it out, and start again."
+
+
+def _folder(path: Path, kind: str) -> Path:
+    if kind == "CSV":
+        (path / "a.csv").write_text(text())
+        return path / "a.csv"
+    pa, written = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({**{name: X[:, i] for i, name in enumerate("abcd")}, "y": Y})
+    written.write_table(table, path / "a.parquet", row_group_size=64)
+    return path / "a.parquet"
+
+
+@pytest.mark.parametrize("kind", ["CSV", "Parquet"])
+def test_a_file_that_is_deleted_during_fit_is_named(tmp_path: Path, kind: str) -> None:
+    file = _folder(tmp_path, kind)
+    trainer = Trainer(nn.Linear(4, 2), F.cross_entropy, "adam", lr=0.01)
+    source = as_source(tmp_path, target="y", buffer=SMALL, who="fit")
+    with pytest.raises(DataError) as error:
+        trainer.fit(source, epochs=99, progress=False, callbacks=lambda *_: file.unlink(missing_ok=True))
+    assert str(error.value) == GONE.format(who="fit", file=file, why="No such file or directory")
+    assert isinstance(error.value.__cause__, FileNotFoundError)
+
+
+@pytest.mark.parametrize(("code", "why"), [(errno.EIO, "Input/output error"), (errno.EACCES, "Permission denied")])
+def test_a_file_that_the_system_refuses_is_named(tmp_path: Path, monkeypatch: Any, code: int, why: str) -> None:
+    """Also where only its fingerprint is asked for."""
+    file = _folder(tmp_path, "CSV")
+    source = as_source(tmp_path, target="y", buffer=SMALL)
+
+    def refused(*_: object, **__: object) -> object:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("builtins.open", refused)
+    for asked in (source.fingerprint, lambda: read(source)):
+        with pytest.raises(DataError) as error:
+            asked()
+        assert str(error.value) == GONE.format(who="as_source", file=file, why=why)
+
+
+def test_a_lazy_frame_whose_file_is_gone(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    file = _folder(tmp_path, "CSV")
+    source = as_source(polars.scan_csv(file), target="y", buffer=SMALL)
+    file.unlink()
+    with pytest.raises(
+        DataError, match=r"^as_source: the lazy frame cannot be read any further \(.*a\.csv.*\)\. Bring the"
+    ):
+        read(source)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.windows.columns import Column, Columns
-from chainrule.data.windows.fingerprint import digest, sampled_file
+from chainrule.data.windows.fingerprint import digest
 from chainrule.data.windows.pieces import even_pieces
 from chainrule.data.windows.plan import Part
-from chainrule.data.windows.reading import check_unchanged, stamp
+from chainrule.data.windows.reading import check_unchanged, digest_of, stamp
 from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -256,7 +256,7 @@ class ParquetStore:
             self._running = None
 
     def identity(self) -> Sequence[Any]:
-        return [str(self.columns), *(digest(*sampled_file(file)) for file in self.files)]
+        return [str(self.columns), *(digest_of(file, self.who) for file in self.files)]
 
 
 class Running:

@@ -76,13 +76,22 @@ class LazyStore:
 
     def _slice(self, start: int, rows: int) -> dict[str, Array]:
         with self._lock:
-            frame = self.frame.slice(start, rows).collect()
+            frame = self._collected(start, rows)
         if len(frame) != rows:
             raise DataError(
                 f"{self.who}: the lazy frame gives {len(frame)} rows from row {start} on, where it had {rows}. What it reads must "
                 f"not change while it is trained on."
             )
         return {name: _of_series(frame[name]) for name in frame.columns}
+
+    def _collected(self, start: int, rows: int) -> Any:
+        try:
+            return self.frame.slice(start, rows).collect()
+        except OSError as error:
+            raise DataError(
+                f"{self.who}: the lazy frame cannot be read any further ({error}). Bring the files that it reads back as they "
+                f"were, and go on; or start again without them."
+            ) from error
 
     def identity(self) -> Sequence[Any]:
         looked = sorted(set(np.linspace(0, len(self.pieces) - 1, 64).astype(int).tolist())) if self.pieces else []

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.data.windows.fingerprint import SAMPLES, digest, sampled_file
+from chainrule.data.windows.fingerprint import SAMPLES
 from chainrule.data.windows.plan import Part
-from chainrule.data.windows.reading import check_unchanged, stamp
+from chainrule.data.windows.reading import check_unchanged, digest_of, stamp
 from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -108,7 +108,7 @@ class ImageStore:
     def identity(self) -> Sequence[Any]:
         names = [os.path.relpath(file, self.folder) for file in self.files]
         looked = sorted(set(np.linspace(0, len(self.files) - 1, SAMPLES).astype(int).tolist()))
-        return [self.size, self.shape, names, *(digest(*sampled_file(self.files[row])) for row in looked)]
+        return [self.size, self.shape, names, *(digest_of(self.files[row], self.who) for row in looked)]
 
 
 def _text(shape: tuple[int, ...]) -> str:

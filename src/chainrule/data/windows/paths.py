@@ -12,6 +12,7 @@ from chainrule.data.windows.arrow import ParquetStore
 from chainrule.data.windows.columns import Column, Columns
 from chainrule.data.windows.images import ImageStore, classes_in
 from chainrule.data.windows.pieces import ArrayStore
+from chainrule.data.windows.reading import reading
 from chainrule.errors import DataError
 
 PARQUET, TEXT = (".parquet", ".pq"), (".csv", ".tsv", ".txt")
@@ -31,7 +32,8 @@ def of_path(
             f"{who}: there is no file or folder {str(path)!r}. Check the name, and the folder it is relative to."
         )
     if path.suffix == ".npy":
-        return ArrayStore(np.load(path, mmap_mode="r", allow_pickle=False), buffer, who)
+        with reading(str(path), who):
+            return ArrayStore(np.load(path, mmap_mode="r", allow_pickle=False), buffer, who)
     found: dict[tuple[str, ...], list[Path]] = {_kind(path): [path]}
     if path.is_dir():
         found = {kind: _files(path, kind) for kind in (PARQUET, TEXT[:2])}

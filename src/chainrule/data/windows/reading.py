@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from chainrule.data.windows.fingerprint import digest, sampled_file
 from chainrule.errors import DataError
 
 
@@ -19,6 +20,12 @@ def reading(file: str, who: str) -> Iterator[None]:
             f"{who}: {file} cannot be read any further ({error.strerror or error}). Bring it back as it was, and go on; or leave "
             f"it out, and start again."
         ) from error
+
+
+def digest_of(file: str, who: str) -> str:
+    """A short text that stands for what the file holds."""
+    with reading(file, who):
+        return digest(*sampled_file(file))
 
 
 def stamp(file: str, who: str) -> tuple[int, int]:

@@ -15,9 +15,8 @@ import numpy as np
 from chainrule.data.table.sniff import SPACES, Dialect, decoded, records, sniff
 from chainrule.data.windows.arrow import Choose, arrays_of, columns_of, pyarrow
 from chainrule.data.windows.columns import Column, Columns
-from chainrule.data.windows.fingerprint import digest, sampled_file
 from chainrule.data.windows.plan import Part
-from chainrule.data.windows.reading import check_unchanged, reading, stamp
+from chainrule.data.windows.reading import check_unchanged, digest_of, reading, stamp
 from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -63,9 +62,7 @@ class CsvStore:
         self.names, begins = self._begin(samples)
         self.columns, self.types = self._types(samples[0][begins[0] :], choose)
         size = max(1 << 12, min(BLOCK, buffer // 16))
-        self.blocks = [
-            block for number, begin in enumerate(begins) for block in blocks_of(self.files[number], number, begin, size)
-        ]
+        self.blocks = [block for number, begin in enumerate(begins) for block in self._blocks(number, begin, size)]
         self.pieces = [block.rows for block in self.blocks]
         self.row_bytes: float | None = self.columns.row_bytes
         self._lock = threading.Lock()
@@ -91,6 +88,10 @@ class CsvStore:
             names = found
             begins.append(_after_records(sample, begin) if self.dialect.header else begin)
         return names, begins
+
+    def _blocks(self, number: int, begin: int, size: int) -> list[Block]:
+        with reading(self.files[number], self.who):
+            return list(blocks_of(self.files[number], number, begin, size))
 
     def _record(self, sample: bytes, file: str) -> list[str]:
         end = _after_records(sample, 0)
@@ -179,7 +180,7 @@ class CsvStore:
         )
 
     def identity(self) -> Sequence[Any]:
-        return [str(self.columns), str(self.dialect), *(digest(*sampled_file(file)) for file in self.files)]
+        return [str(self.columns), str(self.dialect), *(digest_of(file, self.who) for file in self.files)]
 
 
 def _shown(column: Any, kind: str) -> str:
