@@ -79,8 +79,8 @@ def drawn(seed: int) -> Plan:
         "none" if long else pick(["none", "windows"]),
     )
     plan = Plan(
-        seed, pick([[], ["dropout"], ["norm"], ["norm", "dropout"]]), pick(list(OPTIMIZERS)), pick(list(SCHEDULES)[: 4 if long else None]), rows, batch,
-        int(pick([1, 3, 6, 9])), {"shuffle": bool(pick([True, True, False])), "drop_last": rows >= batch and bool(pick([True, False]))},
+        seed, pick([[], ["dropout"], ["norm"], ["norm", "dropout"]]), pick(list(OPTIMIZERS)), pick(list(SCHEDULES)[: 5 if long else None]), rows, batch,
+        int(pick([7, 12, 30] if long else [1, 3, 6])), {"shuffle": bool(pick([True, True, False])), "drop_last": rows >= batch and bool(pick([True, False]))},
         source, validation, metrics=pick([[], ["accuracy"], ["accuracy", "f1"]]), max_norm=pick([None, None, 0.5]),
     )  # fmt: skip
     if source == "none" and rng.random() < 0.3:
@@ -90,7 +90,7 @@ def drawn(seed: int) -> Plan:
     known = ["loss", *plan.metrics[:1], *(["val_loss"] * 2 if validation != "none" else [])]
     if rng.random() < 0.7:
         stops = {
-            "monitor": pick(known), "patience": int(pick([0, 1, 2])), "restore_best_weights": bool(pick([True, False])),
+            "monitor": pick(known), "patience": int(pick([0, 1, 4])), "restore_best_weights": bool(pick([True, False])),
             "min_delta": float(pick([0.0, 0.05])),
         }  # fmt: skip
         plan.callbacks.append(("EarlyStopping", stops))
@@ -124,6 +124,7 @@ SCHEDULES: dict[str, Callable[[Any], Any]] = {
     "epoch": lambda o: optim.lr_scheduler.StepLR(o, 2, 0.5),
     "step": lambda o: {"step": optim.lr_scheduler.LinearLR(o, total_iters=9)},
     "both": lambda o: {"step": optim.lr_scheduler.LinearLR(o, total_iters=9), "epoch": optim.lr_scheduler.StepLR(o, 2, 0.5)},
+    "drawing": lambda o: {"step": optim.lr_scheduler.LambdaLR(o, lambda step: 1 + 0 * cr.rand(1).item())},
     "plateau": lambda o: optim.lr_scheduler.ReduceLROnPlateau(o, patience=0, factor=0.5),
     "step and plateau": lambda o: {
         "step": optim.lr_scheduler.LinearLR(o, total_iters=9), "epoch": optim.lr_scheduler.ReduceLROnPlateau(o, patience=0)

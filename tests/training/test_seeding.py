@@ -112,3 +112,18 @@ def test_a_training_whose_callback_seeded_goes_on_from_its_file(tmp_path):
     for each in (found, again):
         each.fit(X, y, epochs=5, batch_size=32, seed=3, resume=True, progress=False, validation_data=(X, y))
     assert bits(found) == bits(again)
+
+
+@pytest.mark.parametrize("when", ["step", "epoch"])
+def test_what_a_schedule_draws_moves_no_step(when):
+    def made(factor):
+        model = trainer().model
+        optimizer = cr.optim.Adam(model.parameters())
+        return Trainer(
+            model, "cross_entropy", optimizer, scheduler={when: cr.optim.lr_scheduler.LambdaLR(optimizer, factor)}
+        )
+
+    plain, drawing = made(lambda at: 1.0), made(lambda at: 1.0 + 0 * cr.rand(1).item())
+    fitted(plain)
+    fitted(drawing)
+    assert bits(plain) == bits(drawing)

@@ -267,7 +267,8 @@ class Fitting:
     def _stretch(self, epochs: int) -> None:
         """Many steps without Python; afterwards everything is at a step boundary again."""
         if self.windows is not None:
-            self.training = self.windows.reach(self.position, epochs, self.training)
+            with self.session.beside():  # a window is read once more where a training goes on in the middle of it
+                self.training = self.windows.reach(self.position, epochs, self.training)
         began = time.perf_counter()
         laps = self._plan(epochs)
         rates = self._rates(laps)
@@ -322,7 +323,8 @@ class Fitting:
         schedules, cut = self.session.schedules, self.position.cut
         if not schedules.given:
             return None
-        return schedules.rates(self.session.optimizer, [(lap.length, cut.closes(lap)) for lap in laps])
+        with self.session.beside():  # what a schedule draws would move the steps' own stream by where stretches end
+            return schedules.rates(self.session.optimizer, [(lap.length, cut.closes(lap)) for lap in laps])
 
     def _steps_a_pass(self) -> float:
         """What a pass of validation weighs in steps: by its time, or its row numbers if that is more."""
