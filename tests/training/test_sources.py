@@ -20,7 +20,7 @@ import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.callbacks import EarlyStopping
 from chainrule.data import as_source
-from chainrule.errors import DataError, SettingError, ShapeError, UnknownNameError
+from chainrule.errors import DataError, SettingError, ShapeError
 from chainrule.training import Callback, Trainer, given
 from chainrule.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -373,7 +373,8 @@ def test_columns_are_known_by_name_from_the_training_on(tmp_path: Path) -> None:
     pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
     files = pytest.importorskip("pyarrow.parquet")
     trainer = fit(make(), parquet(tmp_path), "y", validation_data=tmp_path)
-    assert trainer.session.features == tuple(f"x{i}" for i in range(6))
+    assert trainer.session.columns is not None
+    assert trainer.session.columns.parts == {"X": tuple(f"x{i}" for i in range(6)), "y": ("y",)}
     whole = fit(make(), X, Y)
     other = {
         "y": Y,
@@ -393,11 +394,13 @@ def test_columns_are_known_by_name_from_the_training_on(tmp_path: Path) -> None:
         np.testing.assert_array_equal(known.predict(X), whole.predict(X))
     held = fit(make(), tmp_path / "0.parquet", "y", validation_data=(tmp_path / "other.parquet", "y"))
     assert held.history["val_loss"] == fit(make(), X[:515], Y[:515], validation_data=(X, Y)).history["val_loss"]
-    with pytest.raises(UnknownNameError, match="unknown column of predict: X 'x0'"):
+    with pytest.raises(
+        DataError, match=r"^predict: X must have the columns .* got data without 'x0', 'x2', 'x3', 'x4', 'x5'\."
+    ):
         trainer.predict(pd.DataFrame({"x1": X[:, 1]}))
     windows_of = as_source(tmp_path / "0.parquet", target=[], features=["x1", "x0"], buffer=SMALL)
     np.testing.assert_array_equal(windows_of.head(3), X[:3, 1::-1])
-    assert fit(trainer, X, Y).session.features is None
+    assert fit(trainer, X, Y).session.columns is None
 
 
 def test_a_source_to_validate_on(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ import numpy as np
 
 from chainrule.available import available_bytes
 from chainrule.data.checks import check_batch_size
+from chainrule.data.named import has_names
 from chainrule.errors import DataError, SettingError
 from chainrule.tensor import Tensor
 from chainrule.training.checked import Checked
+from chainrule.training.named import Named, check_source, of_source, taken, target_in_order
 from chainrule.training.session import Rows, Session
 from chainrule.training.source_rows import SourceRows, parts
 from chainrule.training.weights import Classes
@@ -46,37 +48,44 @@ class Epochs(NamedTuple):
     fed: Rows | None
 
 
-def source_of(X: Any, y: object, who: str, features: tuple[str, ...] | None = None) -> Source | None:
+def source_of(X: Any, y: object, who: str, named: Named | None = None, strict: bool = True) -> Source | None:
     """The source that X is or is read as; None for arrays, and for what becomes one.
 
     Args:
-        features: the columns of the training, where it was told by names.
+        named: the columns that the training had.
+        strict: False: columns of other names are those of a training that begins.
 
     Raises:
-        DataError: a source cannot be made of it, or has its targets in itself.
+        DataError: a source cannot be made of it, or has its targets in itself, or has not the columns of the training.
     """
-    named = isinstance(y, (str, list, tuple)) or features is not None
-    if isinstance(X, _ARRAYS) or (hasattr(X, "__array__") and not named):
+    told = isinstance(y, (str, list, tuple)) or (named is not None and named.windows and has_names(X))
+    if isinstance(X, _ARRAYS) or (hasattr(X, "__array__") and not told):
         return None
     from chainrule.data.windows import opened  # only for whoever gives a source: it takes 25 ms
 
-    return opened(X, y, who, features)
+    known = None if named is None else named.known("X", strict)
+    source = opened(X, target_in_order(y, named), who, known)
+    if source is not None and strict:
+        check_source(source, named, who)
+    return source
 
 
 def rows(
     checked: Checked, X: object, y: object, epochs: Epochs | None = None, sample_weight: object = None,
-    class_weight: Classes | None = None, names: tuple[str, str] = ("X", "y"), features: tuple[str, ...] | None = None,
+    class_weight: Classes | None = None, names: tuple[str, str] = ("X", "y"), named: Named | None = None,
+    strict: bool = True,
 ) -> Rows:  # fmt: skip
     """What `fit` is given, checked: arrays, or the rows of a source.
 
     Args:
         epochs: of the training; None for rows to validate on.
-        features: of the rows that are trained on, by name.
+        named: the columns that the training had so far.
+        strict: False: columns of other names are those of a training that begins.
 
     Raises:
         DataError, ShapeError, DtypeError, SettingError: it cannot be trained on.
     """
-    source = None if type(X) is np.ndarray else _source(X, y, f"fit: {names[0]}", epochs, features)
+    source = None if type(X) is np.ndarray else _source(X, y, f"fit: {names[0]}", epochs, named, strict)
     if source is None and (epochs is None or epochs.steps is None):
         if isinstance(y, str):
             raise DataError(
@@ -85,7 +94,8 @@ def rows(
             )
         if isinstance(X, np.memmap):
             _warn_of_size(X, names[0])
-        return checked.rows(X, y, "fit", sample_weight, class_weight, names)
+        (X, y), own = taken({"X": X, "y": y}, named, "fit", {"X": names[0], "y": names[1]}, strict)
+        return _with_names(checked.rows(X, y, "fit", sample_weight, class_weight, names), own)
     from chainrule.training import windowed
 
     if source is None:
@@ -94,14 +104,18 @@ def rows(
     if arrays is not None:
         x, target, weight = parts(arrays)
         found = checked.rows(x, target, "fit", _weight(sample_weight, weight), class_weight, names)
-        return replace(found, names=windowed.names_of(source))
+        return _with_names(found, of_source(source))
     if sample_weight is not None or class_weight is not None:
         which = "sample_weight" if sample_weight is not None else "class_weight"
         raise SettingError(
             f"fit: {which} is for arrays, and {names[0]} is read window by window. Give the weights with the rows: batches (x, y, "
             f"weight), or as_source(..., weight='column')."
         )
-    return windowed.described(checked, source, names, epochs)
+    return _with_names(windowed.described(checked, source, names, epochs), of_source(source))
+
+
+def _with_names(rows: Rows, named: Named | None) -> Rows:
+    return rows if named is None else replace(rows, named=named)
 
 
 def _warn_of_size(mapped: np.memmap[Any, Any], name: str) -> None:
@@ -123,7 +137,7 @@ def _weight(given: object, own: object) -> object:
     return own if given is None else given
 
 
-def _source(X: Any, y: object, who: str, epochs: Epochs | None, features: tuple[str, ...] | None) -> Source | None:
+def _source(X: Any, y: object, who: str, epochs: Epochs | None, named: Named | None, strict: bool) -> Source | None:
     """A source of what is read by windows; that of the training that goes on where it is the same iterator."""
     if epochs is not None and epochs.resumes and hasattr(X, "__next__"):
         known = epochs.fed.source if isinstance(epochs.fed, SourceRows) else None
@@ -134,7 +148,7 @@ def _source(X: Any, y: object, who: str, epochs: Epochs | None, features: tuple[
                 f"{who}: this generator has given batches already, so that those which the training goes on with cannot be told. "
                 f"Give a new one, or a function that makes it."
             )
-    return source_of(X, y, who, features)
+    return source_of(X, y, who, named, strict)
 
 
 def pair(data: Any, y: object) -> tuple[Any, Any, Any]:

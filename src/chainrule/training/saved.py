@@ -21,6 +21,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import attributes, checkpoints, possible
 from chainrule.training.history import History
+from chainrule.training.named import Named
 from chainrule.training.position import Position
 from chainrule.training.session import Session
 from chainrule.training.settings import Settings, same_setting
@@ -61,7 +62,7 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True, r
         "metrics": list(session.metrics),
         "callbacks": checkpoints.flatten(session.callbacks_state(), "callbacks", tensors),
         "data": session.data,
-        "features": None if session.features is None else list(session.features),
+        "columns": None if session.columns is None else session.columns.as_dict(),
     }
     checkpoints.save_file(tensors, path, meta, durable)
 
@@ -82,7 +83,7 @@ class Found:
     callbacks: list[dict[str, Any]]
     data: str | None
     begun: list[dict[str, Any]] | None
-    features: tuple[str, ...] | None
+    columns: Named | None
 
 
 def load(session: Session, path: str | os.PathLike[str], recorded: bool = False) -> None:
@@ -111,7 +112,7 @@ def take_over(session: Session, found: Found) -> None:
         raise
     session.position, session.history, session.start, session.standing = found.position, found.history, None, None
     session.known_as, session.carried, session.data = found.training, found.callbacks, found.data
-    session.begun, session.features = found.begun, found.features
+    session.begun, session.columns = found.begun, found.columns
 
 
 def _put(session: Session, found: Found) -> None:
@@ -162,7 +163,7 @@ def read(session: Session, path: str | os.PathLike[str], recorded: bool = False)
         weights, gradients, {name: _stream(path, name, tensors) for name in STREAMS}, beside, optimizer,
         session.fitting(Fields(settings, f"{path}: settings")), position, History.read(fields.fields("history")),
         fields.text("training"), _callbacks(path, fields, tensors), fields.text("data") if fields.has("data") else None,
-        _begun(fields), _features(fields),
+        _begun(fields), Named.read(fields.fields("columns")) if fields.has("columns") else None,
     )  # fmt: skip
     _check_groups(fields, found.settings.groups, optimizer["param_groups"])
     possible.check_state(fields.source, slots.values())
@@ -192,13 +193,6 @@ def _callbacks(path: object, fields: Fields, tensors: Mapping[str, Tensor]) -> l
         saved.text("kind")
         saved.fields("state")
     return list(found)
-
-
-def _features(fields: Fields) -> tuple[str, ...] | None:
-    """The names of the columns that it was trained on; older files have none."""
-    if not fields.has("features"):
-        return None
-    return tuple(fields.items("features", lambda name: isinstance(name, str), "a list of names"))
 
 
 def _begun(fields: Fields) -> list[dict[str, Any]] | None:

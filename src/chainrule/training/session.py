@@ -32,6 +32,7 @@ from chainrule.training.attributes import Attributes
 from chainrule.training.history import History
 from chainrule.training.members import Members
 from chainrule.training.metrics import Metric, resolve
+from chainrule.training.named import Named
 from chainrule.training.position import Position
 from chainrule.training.scheduling import Given, Schedules
 from chainrule.training.settings import Settings
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
-KNOWN = "history", "start", "standing", "modes", "known_as", "carried", "begun", "features"
+KNOWN = "history", "start", "standing", "modes", "known_as", "carried", "begun", "columns"
 WINDOWS = 6  # sizes of windows whose steps are kept: whole and last ones to train, validate and evaluate on
 PATIENCE = 100  # exceptions in a row that a way back outlasts
 
@@ -82,14 +83,14 @@ class Rows:
         x, y: the features and targets: an array each, or a tree of several; y is None where there are no targets.
         held_out: the rows to validate on.
         weight: of each row in the loss; None: they weigh alike.
-        names: of the columns of x, where those were taken by name.
+        named: the columns that they were given by; None where those had no names.
     """
 
     x: Any
     y: Any
     held_out: Rows | None = None
     weight: Array | None = None
-    names: tuple[str, ...] | None = None
+    named: Named | None = None
 
     @property
     def window(self) -> int | None:
@@ -165,7 +166,7 @@ class Session:
         begun: the settings of the optimizer's groups then; a loaded training has those of its file.
         rows: what the latest `fit` was given.
         data: a name for the contents of those rows, where somebody asked for it.
-        features: the names of the columns it was trained on, where they were taken by name: others are predicted by them.
+        columns: the names of the columns it was trained on, where they had some: later data is taken by them.
         listeners: the callbacks, while a `fit` runs.
         riders: those of them that have something to do in the compiled step.
         carried: what they and their like saved: see `callbacks_state`.
@@ -197,7 +198,7 @@ class Session:
         self.start: Standing | None = None
         self.rows: Rows | None = None
         self.data: str | None = None
-        self.features: tuple[str, ...] | None = None
+        self.columns: Named | None = None
         self.listeners: Sequence[Callback] = ()
         self.riders: Sequence[Callback] = ()
         self.carried: list[dict[str, Any]] = []

@@ -57,7 +57,7 @@ class SourceRows(Rows):
         return self  # a source reads, and nothing writes to it
 
     def __reduce__(self) -> Any:
-        return SourceRows, (self.x, self.y, self.held_out, self.weight, self.names, None, self.total, self.batch_size)
+        return SourceRows, (self.x, self.y, self.held_out, self.weight, self.named, None, self.total, self.batch_size)
 
 
 def parts(arrays: Any) -> tuple[Any, Any, Any]:

@@ -34,6 +34,7 @@ from chainrule.training.fitting import Fitting
 from chainrule.training.history import History
 from chainrule.training.keywords import FIT, MEASURE, TRAINER
 from chainrule.training.metrics import Metric, told
+from chainrule.training.named import Named, taken
 from chainrule.training.optimized import check_optimizer
 from chainrule.training.position import Position
 from chainrule.training.predict import Predictor
@@ -200,7 +201,8 @@ class Trainer(Explained):
             X: rows of features, shape (N, ...): floating values take the model's dtype, integers stay. Several arrays of
                 N rows as a tuple go to the model as ``model(*X)``, as a dict ``model(**X)``. Or what holds more than fits into
                 memory, read window by window: whatever `chainrule.data.as_source` takes (a Parquet file or folder, a loader, a
-                function that gives batches ...), or its source. A batch is then x, ``(x, y)`` or ``(x, y, weight)``.
+                function that gives batches ...), or its source. A batch is then x, ``(x, y)`` or ``(x, y, weight)``. Where columns
+                have names, the trainer remembers them: later data is taken by name, whatever its order.
             y: a target for each row: class numbers (N,) for losses over classes, values of the output's shape else.
                 Several as a tuple or dict; None where the loss is one of the outputs alone, ``loss(output)``. Of data with
                 named columns (files, tables, frames) the name of one, or a list of names.
@@ -253,7 +255,7 @@ class Trainer(Explained):
         check_optimizer(session, "fit")
         counter("seed", seed)
         asked = given.Epochs(batch_size, steps_per_epoch, seed, bool(resume or checkpoint is not None), self._fed)
-        rows = self._data(X, y, asked, sample_weight, class_weight, validation_data, validation_split)
+        rows = self._data(X, y, asked, sample_weight, class_weight, validation_data, validation_split, not resume)
         held_out = rows.held_out
         size = _batch_size(rows, batch_size, drop_last)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
@@ -279,7 +281,8 @@ class Trainer(Explained):
             validation = session.program("validation", held_out.x, held_out.y, held_out.weight)
         with session.beginning():
             self._begin(position, resume, rows)
-            session.data, session.features = self._data_name(listening, rows), rows.names
+            session.data = self._data_name(listening, rows)
+            session.columns = rows.named or (session.columns if resume else None)
             begin(listening, session.carried)
             for callback in listening:
                 callback.prepare(self)
@@ -333,21 +336,27 @@ class Trainer(Explained):
 
     def _data(
         self, X: object, y: object, asked: given.Epochs, sample_weight: object, class_weight: Classes | None,
-        held_out: object, split: float | None,
+        held_out: object, split: float | None, begins: bool,
     ) -> Rows:  # fmt: skip
         if held_out is not None and split is not None:
             raise SettingError("fit: validation_data and validation_split were both given. Leave one of them out.")
-        rows = given.rows(self.checked, X, y, asked, sample_weight, class_weight)
+        known = self.session.columns
+        rows = given.rows(self.checked, X, y, asked, sample_weight, class_weight, named=known, strict=not begins)
         if split is not None:
             return self._split(rows, split, asked.seed)
         if held_out is None:
             return rows
-        return replace(rows, held_out=self._held_out(held_out, y, rows.names))
+        return replace(rows, held_out=self._held_out(held_out, y, rows.named))
 
-    def _held_out(self, data: Any, y: object, features: tuple[str, ...] | None) -> Rows:
-        """The rows to validate on; `y`: the targets to train on, which may be names of columns."""
+    def _held_out(self, data: Any, y: object, named: Named | None) -> Rows:
+        """The rows to validate on.
+
+        Args:
+            y: the targets to train on, which may be names of columns.
+            named: the columns to train on.
+        """
         x, target, weight = given.pair(data, y)
-        return given.rows(self.checked, x, target, sample_weight=weight, names=HELD_OUT, features=features)
+        return given.rows(self.checked, x, target, sample_weight=weight, names=HELD_OUT, named=named)
 
     def _split(self, rows: Rows, share: float, seed: int) -> Rows:
         if isinstance(rows, SourceRows):
@@ -365,7 +374,7 @@ class Trainer(Explained):
         numbers = np.arange(rows.count)
         train, held_out, _, _ = train_test_split(numbers, numbers, share, seed)
         (x, y, weight), rest = (several.taken((rows.x, rows.y, rows.weight), some) for some in (train, held_out))
-        return Rows(x, y, Rows(rest[0], rest[1], weight=rest[2]), weight)
+        return Rows(x, y, Rows(rest[0], rest[1], weight=rest[2]), weight, rows.named)
 
     def _begin(self, new: Position, resume: bool, rows: Rows) -> None:
         session = self.session
@@ -420,9 +429,10 @@ class Trainer(Explained):
         """
         session = self.session
         session.check()
-        source = None if type(X) is np.ndarray else given.source_of(X, y, "evaluate: X", session.features)
+        source = None if type(X) is np.ndarray else given.source_of(X, y, "evaluate: X", session.columns)
         if source is not None:
             return given.evaluated(session, self.checked, source, batch_size, sample_weight)
+        (X, y), _ = taken({"X": X, "y": y}, session.columns, "evaluate")
         rows = self.checked.rows(X, y, "evaluate", sample_weight)
         with session.held("evaluate"), session.mode(False):
             size = min(check_batch_size(batch_size, "evaluate"), rows.count)
@@ -441,8 +451,10 @@ class Trainer(Explained):
         Raises:
             DataError, ShapeError: as `fit`.
         """
-        source = None if type(X) is np.ndarray else given.source_of(X, None, "predict: X", self.session.features)
+        known = self.session.columns
+        source = None if type(X) is np.ndarray else given.source_of(X, None, "predict: X", known)
         if source is None:
+            (X,), _ = taken({"X": X}, known, "predict")
             return self.predictor(X, batch_size)
         return given.predicted(source, self.predictor, batch_size)
 
@@ -503,6 +515,7 @@ class Trainer(Explained):
             [[1, 1], [0, 1]]
         """
         meaning = self._classifying("confusion_matrix")
+        (X, y), _ = taken({"X": X, "y": y}, self.session.columns, "confusion_matrix")
         rows = self.checked.rows(X, y, "confusion_matrix", sample_weight)
         weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         output = self.predict(X, batch_size)

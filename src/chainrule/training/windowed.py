@@ -31,12 +31,6 @@ NO_STEPS = (
 )
 
 
-def names_of(source: Source) -> tuple[str, ...] | None:
-    """The names of the columns of X, where they have some."""
-    found = getattr(source, "features", None)
-    return None if found is None else tuple(found)
-
-
 def whole(source: Source) -> Any | None:
     """All rows of a source that is no larger than a window and has the same in every epoch; else None."""
     found = getattr(source, "whole", None)
@@ -66,7 +60,7 @@ def described(checked: Checked, source: Source, names: tuple[str, str], epochs: 
         source = _epochs_of(source, _steps(epochs.steps) * size)
     found = checked.rows(x, y, "fit", weight, names=names, some=False)
     total = 0 if epochs is None else source.rows or _count(source, size, epochs.seed)
-    return SourceRows(found.x, found.y, None, found.weight, names_of(source), source, total, size)
+    return SourceRows(found.x, found.y, weight=found.weight, source=source, total=total, batch_size=size)
 
 
 def _epochs_of(source: Any, rows: int) -> Source:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.data.named import Known
 from chainrule.errors import DataError, unknown_name
 
 Array = np.ndarray[Any, Any]
@@ -47,9 +48,11 @@ class Columns:
     @property
     def names(self) -> list[str]:
         """All columns that are read."""
-        return list(dict.fromkeys([*self.features, *self._targets(), *([self.weight] if self.weight else [])]))
+        return list(dict.fromkeys([*self.features, *self.targets, *([self.weight] if self.weight else [])]))
 
-    def _targets(self) -> Sequence[str]:
+    @property
+    def targets(self) -> Sequence[str]:
+        """The columns of y."""
         return [self.target] if isinstance(self.target, str) else self.target or []
 
     @property
@@ -62,7 +65,7 @@ class Columns:
     def _in_matrix(self, name: str) -> bool:
         if self.target is None:
             return False
-        return name in self.features or (not isinstance(self.target, str) and name in self._targets())
+        return name in self.features or (not isinstance(self.target, str) and name in self.targets)
 
     def empty(self, rows: int) -> Any:
         """Arrays for so many rows."""
@@ -70,7 +73,7 @@ class Columns:
             return {name: self._column(name, rows) for name in self.names}
         if not self.target:
             return self._matrix(self.features, rows)
-        y = self._column(self.target, rows) if isinstance(self.target, str) else self._matrix(self._targets(), rows)
+        y = self._column(self.target, rows) if isinstance(self.target, str) else self._matrix(self.targets, rows)
         found = (self._matrix(self.features, rows), y)
         return found if self.weight is None else (*found, self._column(self.weight, rows))
 
@@ -94,7 +97,7 @@ class Columns:
         if isinstance(self.target, str):
             self._put(arrays[1], at, given[self.target], self.target)
         else:
-            self._fill_matrix(arrays[1], at, self._targets(), given)
+            self._fill_matrix(arrays[1], at, self.targets, given)
         if self.weight is not None:
             self._put(arrays[2], at, given[self.weight], self.weight)
 
@@ -135,37 +138,63 @@ class Columns:
                 )
 
 
-def chosen(
-    columns: Mapping[str, Column | str], features: Sequence[str] | None, target: str | Sequence[str] | None,
-    weight: str | None, dtype: Any, who: str,
-) -> Columns:  # fmt: skip
-    """The columns that a user names, all of them columns of numbers.
+@dataclass
+class Choice:
+    """The columns that a user names.
 
-    Args:
-        columns: those there are; of one that cannot be read, what it holds instead of numbers.
+    Attributes:
+        features, target, weight, dtype: as `Columns` has them.
+        known: the features that a training had, where these are to be the same.
+        made: the columns that it chose, once it did.
     """
-    targets = [target] if isinstance(target, str) else list(target or [])
-    others = [*targets, *([weight] if weight else [])]
-    used = list(features) if features is not None else [name for name in columns if name not in others]
-    for name in [*used, *others]:
-        if name not in columns:
-            raise unknown_name(f"column of {who}", name, list(map(str, columns)))
-        held = columns[name]
-        if isinstance(held, str):
+
+    features: Sequence[str] | None = None
+    target: str | Sequence[str] | None = None
+    weight: str | None = None
+    dtype: Any = "float32"
+    who: str = "source"
+    known: Known | None = None
+    made: Columns | None = field(default=None, init=False)
+
+    def __call__(self, columns: Mapping[str, Column | str]) -> Columns:
+        """Those columns, all of them columns of numbers.
+
+        Args:
+            columns: those there are; of one that cannot be read, what it holds instead of numbers.
+        """
+        target, weight, who = self.target, self.weight, self.who
+        targets = [target] if isinstance(target, str) else list(target or [])
+        others = [*targets, *([weight] if weight else [])]
+        used = self._features(columns, others)
+        for name in [*used, *others]:
+            if name not in columns:
+                raise unknown_name(f"column of {who}", name, list(map(str, columns)))
+            held = columns[name]
+            if isinstance(held, str):
+                raise DataError(
+                    f"{who}: column {name!r} must hold numbers, got {held}. Number its categories, or leave it out with "
+                    f"features=[...]."
+                )
+        if weight is not None and target is not None and not targets:
             raise DataError(
-                f"{who}: column {name!r} must hold numbers, got {held}. Number its categories, or leave it out with features=[...]."
+                f"{who}: weight goes with a target, got none. Name the column to learn, or leave weight out."
             )
-    if weight is not None and target is not None and not targets:
-        raise DataError(f"{who}: weight goes with a target, got none. Name the column to learn, or leave weight out.")
-    both = [name for name in used if name in others]
-    if both or not used:
-        wrong = f"got {both[0]!r} as both" if both else "got no feature"
-        raise DataError(
-            f"{who}: features must be columns beside target and weight, {wrong}. Name them with features=[...]."
-        )
-    found = {name: column for name, column in columns.items() if isinstance(column, Column)}
-    given = target if target is None or isinstance(target, str) else tuple(target)
-    return Columns(found, used, given, weight, np.dtype(dtype), who)
+        both = [name for name in used if name in others]
+        if both or not used:
+            wrong = f"got {both[0]!r} as both" if both else "got no feature"
+            raise DataError(
+                f"{who}: features must be columns beside target and weight, {wrong}. Name them with features=[...]."
+            )
+        found = {name: column for name, column in columns.items() if isinstance(column, Column)}
+        given = target if target is None or isinstance(target, str) else tuple(target)
+        self.made = Columns(found, used, given, weight, np.dtype(self.dtype), who)
+        return self.made
+
+    def _features(self, columns: Mapping[str, Column | str], others: Sequence[str]) -> list[str]:
+        if self.features is not None:
+            return list(self.features)
+        left = [name for name in columns if name not in others]
+        return left if self.known is None else list(self.known.order(left, self.who))
 
 
 def _bytes(column: Column, dtype: np.dtype[Any] | None) -> int:

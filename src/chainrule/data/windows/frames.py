@@ -33,10 +33,10 @@ def of_frame(frame: Any, choose: Callable[..., Columns], buffer: int, who: str) 
     columns = choose(known)
     rows = len(frame)
     if columns.target is None:
-        return ArrayStore({name: given[name] for name in columns.names}, buffer, who, columns)
+        return ArrayStore({name: given[name] for name in columns.names}, buffer, who)
     arrays = columns.empty(rows)
     columns.fill(arrays, 0, given)
-    return ArrayStore(arrays, buffer, who, columns)
+    return ArrayStore(arrays, buffer, who)
 
 
 def _of_series(series: Any) -> Array:

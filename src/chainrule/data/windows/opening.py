@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.checks import as_array
+from chainrule.data.named import Known, library
 from chainrule.data.windows import hugging_face
 from chainrule.data.windows.arrow import DatasetStore, TableStore, reader_batches
-from chainrule.data.windows.columns import Column, Columns, chosen
+from chainrule.data.windows.columns import Choice, Columns
 from chainrule.data.windows.frames import LazyStore, of_frame
 from chainrule.data.windows.images import ImageStore
 from chainrule.data.windows.paths import of_path
@@ -67,59 +68,66 @@ def as_source(
     [2. 3.] [1 0] (0, 0, 2)
     [1.] [0] (1, 0, 0)
     """
+    return _source(data, Choice(features, target, weight, dtype, who), buffer, transform, image_size)
+
+
+def _source(
+    data: Any, choose: Choice, buffer: int = BUFFER, transform: Callable[[Any], Any] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Source:  # fmt: skip
+    who = choose.who
     if isinstance(data, Source):
-        _check_unnamed(target, features, weight, f"a {type(data).__name__}", who)
+        _check_unnamed(choose, f"a {type(data).__name__}")
         return data
-    choose = partial(_chosen, features, target, weight, dtype, who)
     store = _store(data, choose, buffer, who, image_size)
     if isinstance(store, ImageStore):
-        _check_unnamed(target, features, weight, "a folder of images", who)
+        _check_unnamed(choose, "a folder of images")
     elif image_size is not None:
         raise DataError(
             f"{who}: image_size is for a folder of images, got {type(data).__name__} of something else. Leave it out."
         )
     if not _has_columns(data):
-        _check_unnamed(target, features, weight, f"a {type(data).__name__}", who)
+        _check_unnamed(choose, f"a {type(data).__name__}")
     if store is not None:
-        return PieceSource(store, buffer, transform, who)
+        return PieceSource(store, buffer, transform, who, choose.made)
     if not (callable(data) or isinstance(data, Iterable)):
         raise DataError(
             f"{who}: data must be arrays, a frame, a file, a dataset, a loader or an iterable of batches, got "
             f"{type(data).__name__}. Convert it to NumPy arrays first."
         )
-    return StreamSource(_stream(data, choose, who), buffer, transform, who)
+    return StreamSource(_stream(data, choose, who), buffer, transform, who, choose.made)
 
 
 def _stream(data: Any, choose: Callable[..., Columns], who: str) -> Any:
     """What gives batches of arrays, of what gives batches of named columns."""
     if hugging_face.is_iterated(data):
         return hugging_face.iterated(data, choose, who)
-    if _library(data) == "pyarrow" and hasattr(data, "read_next_batch"):
+    if library(data) == "pyarrow" and hasattr(data, "read_next_batch"):
         return reader_batches(data, choose)
     return data
 
 
-def _check_unnamed(target: Any, features: Any, weight: Any, data: str, who: str) -> None:
-    if target is not None or features is not None or weight is not None:
+def _check_unnamed(choice: Choice, data: str) -> None:
+    if choice.target is not None or choice.features is not None or choice.weight is not None:
         raise DataError(
-            f"{who}: target, features and weight name columns, which {data} has not. "
+            f"{choice.who}: target, features and weight name columns, which {data} has not. "
             f"Give a tuple of arrays, such as (X, y)."
         )
 
 
-def opened(data: Any, target: object, who: str, features: Sequence[str] | None = None) -> Source | None:
+def opened(data: Any, target: object, who: str, known: Known | None = None) -> Source | None:
     """A source of what a training is given, where that is read by windows; None for arrays and what becomes one.
 
     Args:
         target: the name of a column to learn, or several; or None.
-        features: of the training, where it was told by names: those that are read of data with named columns.
+        known: the columns that the model was trained on, which are read of data with named columns.
 
     Raises:
         DataError: a source cannot be made of it, or has its targets in itself.
     """
     named = isinstance(target, str) or (_is_list(target) and all(isinstance(name, str) for name in target))  # type: ignore[attr-defined]
-    if _has_columns(data) and (named or (target is None and features is not None)):
-        return as_source(data, target=target if named else [], features=features, who=who)  # type: ignore[arg-type]
+    if _has_columns(data) and (named or (target is None and known is not None)):
+        return _source(data, Choice(target=target if named else [], who=who, known=known))  # type: ignore[arg-type]
     if not _is_read_by_windows(data):
         return None
     if target is not None:
@@ -148,36 +156,26 @@ def _is_dataset(data: Any) -> bool:
     return hasattr(data, "__getitem__") and hasattr(data, "__len__")
 
 
-def _chosen(
-    features: Sequence[str] | None, target: Any, weight: str | None, dtype: Any, who: str,
-    columns: Mapping[str, Column | str],
-) -> Columns:  # fmt: skip
-    return chosen(columns, features, target, weight, dtype, who)
-
-
 def _has_columns(data: Any) -> bool:
     return (
         isinstance(data, (str, Path))
-        or _library(data) in ("pandas", "polars", "pyarrow")
+        or library(data) in ("pandas", "polars", "pyarrow")
         or hugging_face.has_names(data)
     )
 
 
-def _store(
-    data: Any, choose: Callable[[Mapping[str, Column | str]], Columns], buffer: int, who: str,
-    image_size: tuple[int, int] | None,
-) -> Any:  # fmt: skip
+def _store(data: Any, choose: Choice, buffer: int, who: str, image_size: tuple[int, int] | None) -> Any:
     """Where the rows lie; None where they come one after the other."""
     if isinstance(data, (str, Path)):
         with reading(str(data), who):
             return of_path(Path(data).expanduser(), choose, buffer, who, image_size)
-    if _library(data) == "pyarrow" and hasattr(data, "get_fragments"):
+    if library(data) == "pyarrow" and hasattr(data, "get_fragments"):
         return DatasetStore(data, choose, who)
-    if _library(data) == "pyarrow" and hasattr(data, "slice") and hasattr(data, "schema"):
+    if library(data) == "pyarrow" and hasattr(data, "slice") and hasattr(data, "schema"):
         return TableStore(data, choose, buffer)
-    if _library(data) == "polars" and hasattr(data, "collect"):
+    if library(data) == "polars" and hasattr(data, "collect"):
         return LazyStore(data, choose, buffer, who)
-    if _library(data) in ("pandas", "polars") and hasattr(type(data), "columns"):
+    if library(data) in ("pandas", "polars") and hasattr(type(data), "columns"):
         return of_frame(data, choose, buffer, who)
     if hugging_face.is_dataset(data):
         return hugging_face.HuggingFaceStore(data, choose, buffer)
@@ -191,10 +189,6 @@ def _store(
             return ArrayStore(_arrays(tensors, who), buffer, who)
         return RowStore(data, buffer, who)
     return None
-
-
-def _library(data: Any) -> str:
-    return type(data).__module__.partition(".")[0]
 
 
 def _is_array(data: Any) -> bool:

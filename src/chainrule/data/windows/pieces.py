@@ -11,6 +11,7 @@ import numpy as np
 from chainrule.autodiff.trees import leaves, mapped
 from chainrule.data.checks import check_batch_size, counter
 from chainrule.data.windows.ahead import ReadAhead
+from chainrule.data.windows.columns import Columns
 from chainrule.data.windows.fingerprint import digest, sampled
 from chainrule.data.windows.plan import START, Cursor, Part, Plan
 from chainrule.data.windows.source import BUFFER
@@ -51,14 +52,16 @@ class PieceSource:
     Args:
         buffer: bytes of a window.
         transform: from the arrays of a window to others with as many rows.
+        columns: which columns make the arrays, where they have names.
     """
 
     batch_size: int | None = None
 
     def __init__(
-        self, store: Store, buffer: int = BUFFER, transform: Callable[[Any], Any] | None = None, who: str = "source"
-    ) -> None:
-        self.store, self.buffer, self.transform, self.who = store, buffer, transform, who
+        self, store: Store, buffer: int = BUFFER, transform: Callable[[Any], Any] | None = None, who: str = "source",
+        columns: Columns | None = None,
+    ) -> None:  # fmt: skip
+        self.store, self.buffer, self.transform, self.who, self.columns = store, buffer, transform, who, columns
         self.rows: int | None = sum(store.pieces)
         if not self.rows:
             raise DataError(f"{who}: there must be at least one row, got none. Check how the data was written.")
@@ -127,12 +130,6 @@ class PieceSource:
                 )
         return arrays
 
-    @property
-    def features(self) -> list[str] | None:
-        """The names of the columns of X, where they have some and there are targets."""
-        columns = getattr(self.store, "columns", None)
-        return None if columns is None or columns.target is None else list(columns.features)
-
     def whole(self) -> Any | None:
         """All rows, where they are one window and every epoch has the same; else None."""
         rows, per_row = sum(self.store.pieces), self.store.row_bytes
@@ -165,8 +162,8 @@ class ArrayStore:
 
     fixed = True
 
-    def __init__(self, arrays: Any, buffer: int, who: str, columns: Any = None) -> None:
-        self.arrays, self.columns = arrays, columns
+    def __init__(self, arrays: Any, buffer: int, who: str) -> None:
+        self.arrays = arrays
         self.rows = same_rows(arrays, who)
         self.ahead = not all(map(in_memory, leaves(arrays)))
         self.row_bytes = sum(map(bytes_a_row, leaves(arrays))) if self.ahead else None

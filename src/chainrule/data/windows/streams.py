@@ -13,6 +13,7 @@ import numpy as np
 
 from chainrule.autodiff.trees import aligned, leaves, mapped, outline
 from chainrule.data.checks import check_batch_size, counter
+from chainrule.data.windows.columns import Columns
 from chainrule.data.windows.draws import Draws
 from chainrule.data.windows.fingerprint import digest
 from chainrule.data.windows.pieces import joined, plain, same_rows
@@ -33,6 +34,7 @@ class StreamSource:
 
     Args:
         stream: an iterable; or a function of nothing, or of the number of the epoch, that gives one for each epoch.
+        columns: which columns make the arrays, where they have names.
 
     Attributes:
         rows: of an epoch: as a loader says it, or as `epochs_of` did.
@@ -40,9 +42,10 @@ class StreamSource:
     """
 
     def __init__(
-        self, stream: Any, buffer: int = BUFFER, transform: Callable[[Any], Any] | None = None, who: str = "source"
-    ) -> None:
-        self.stream, self.buffer, self.transform, self.who = stream, buffer, transform, who
+        self, stream: Any, buffer: int = BUFFER, transform: Callable[[Any], Any] | None = None, who: str = "source",
+        columns: Columns | None = None,
+    ) -> None:  # fmt: skip
+        self.stream, self.buffer, self.transform, self.who, self.columns = stream, buffer, transform, who, columns
         self.once = isinstance(stream, Iterator)
         self.peeked: list[Any] = []  # batches of an iterator that `head` took and no window has given yet
         self.used = False
