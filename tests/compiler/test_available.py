@@ -54,6 +54,16 @@ def test_results_of_a_loop_and_state_as_it_was(small: None) -> None:
     assert total.item() == 20.0
 
 
+def test_results_that_no_machine_holds() -> None:
+    rows = cr.ones(400_000, 1)
+    for product in (lambda x: x @ x.T, lambda x: (x @ x.T).exp(), lambda x: x.expand(400_000, 400_000) * 2):
+        with pytest.raises(NotEnoughMemoryError, match=r"^cr\.compile: .* needs 640,000,000,\d+ bytes, and"):
+            cr.compile(product)(rows)
+    weight = cr.ones(1, 1, requires_grad=True)  # with a history
+    with pytest.raises(NotEnoughMemoryError, match=r"^cr\.compile: .* needs [\d,]+ bytes, and"):
+        cr.compile(lambda x: (x @ weight) @ x.T)(rows)
+
+
 def test_it_is_both_kinds_of_error() -> None:
     assert issubclass(NotEnoughMemoryError, ChainruleError)
     assert issubclass(NotEnoughMemoryError, MemoryError)

@@ -6,8 +6,10 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
+from chainrule.data import as_source
 from chainrule.errors import DataError, ReplayError, SettingError, ShapeError
 from chainrule.training import Trainer
+from chainrule.utils.data import DataLoader, TensorDataset
 
 rng = np.random.default_rng(0)
 A = rng.normal(size=(90, 4)).astype(np.float32)
@@ -253,3 +255,46 @@ def test_a_loss_that_takes_a_target_and_gets_none(loss, called):
 def test_a_loss_that_needs_no_target():
     for loss in (lambda output: output.mean(), lambda output, target=None: output.mean()):
         cr.Trainer(nn.Linear(2, 1), loss, "sgd").fit(np.ones((8, 2), "f"), epochs=1, progress=False)
+
+
+class Heads(nn.Module):
+    """One input, and two outputs."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.price, self.sold = form, nn.Linear(4, 1), nn.Linear(4, 3)
+
+    def forward(self, x):
+        found = {"price": self.price(x), "sold": self.sold(x)}
+        return found if self.form is dict else tuple(found.values())
+
+
+@pytest.mark.parametrize("form", [dict, tuple])
+def test_one_input_and_several_outputs(form):
+    losses = {"price": "mse", "sold": F.cross_entropy}
+    model = Heads(form)
+    trainer = Trainer(
+        model, losses if form is dict else tuple(losses.values()), optim.Adam(model.parameters(), lr=0.01)
+    )
+    trainer.fit(A, Y[form], 2, progress=False)
+    with cr.no_grad():
+        expected = model(cr.tensor(A))
+    loader = DataLoader(TensorDataset(cr.tensor(A)), batch_size=16)
+    for data in (A, A.tolist(), cr.tensor(A), loader, as_source((A,)), TensorDataset(cr.tensor(A))):
+        for _ in range(2):  # the second call of few rows is another way
+            found = trainer.predict(data)
+            assert type(found) is form
+            for key in ("price", "sold") if form is dict else (0, 1):
+                np.testing.assert_allclose(found[key], expected[key].numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_without_a_row_for_each():
+    class Mean(Heads):
+        def forward(self, x):
+            return self.price(x), self.sold(x).mean()
+
+    trainer = Trainer(Mean(tuple), lambda output, target: output[1], "adam")
+    with pytest.raises(
+        ShapeError, match=r"^predict: each output .*, got shape \(\) for 2 \(output 1\)\. Keep the first axis"
+    ):
+        trainer.predict(A)

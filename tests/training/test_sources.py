@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -670,3 +671,57 @@ def test_a_trainer_is_copied_and_pickled(tmp_path: Path) -> None:
     for other in (copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
         fit(other, windows(tmp_path), epochs=4, resume=True)
         assert bits(other) == bits(fit(make(), windows(tmp_path), epochs=4))
+
+
+def test_predictions_are_of_rows_in_order() -> None:
+    trainer = fit(make(), X, Y, epochs=1)
+    ours = TensorDataset(cr.tensor(X))
+    np.testing.assert_array_equal(trainer.predict(DataLoader(ours, batch_size=50)), trainer.predict(X))
+    loaders: list[Any] = [DataLoader(ours, batch_size=50, shuffle=True)]
+    with suppress(ImportError):
+        import torch.utils.data as theirs
+
+        loaders += [
+            theirs.DataLoader(theirs.TensorDataset(torch.tensor(X)), batch_size=50, shuffle=True),
+            theirs.DataLoader(
+                theirs.TensorDataset(torch.tensor(X)),
+                batch_sampler=theirs.BatchSampler(theirs.RandomSampler(range(1030)), 50, False),
+            ),
+        ]
+    said = (
+        "predict: row i of what it gives is of row i of the data, and this loader draws another order each time (its sampler is a "
+        "RandomSampler). Give one with shuffle=False, or the dataset itself."
+    )
+    for loader in loaders:
+        with pytest.raises(SettingError, match=f"^{re.escape(said)}$"):
+            trainer.predict(loader)
+    shuffled = DataLoader(TensorDataset(cr.tensor(X), cr.tensor(Y)), batch_size=50, shuffle=True)
+    assert trainer.evaluate(shuffled)["loss"] == pytest.approx(
+        trainer.evaluate(X, Y)["loss"]
+    )  # of which no order is asked
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate", "validation"])
+def test_one_name_of_a_column_under_a_loss_that_takes_a_column(call: str, tmp_path: Path) -> None:
+    frame = pytest.importorskip("pandas").DataFrame({f"x{i}": X[:, i] for i in range(6)}).assign(price=X[:, 0])
+    frame.to_csv(tmp_path / "part.csv", index=False)
+    trainer = Trainer(nn.Linear(6, 1), "mse", "adam", lr=0.01)
+    trainer.fit(tmp_path, ["price"], epochs=1, progress=False)
+    who, name = {"fit": ("fit", "y"), "evaluate": ("evaluate", "y"), "validation": ("fit", "validation y")}[call]
+    said = (
+        f"{who}: {name} of shape (1030,) does not fit the outputs, of shape (1030, 1). mse_lossHERE: the target must have the shape of "
+        "the input, (1030, 1), got a target of shape (1030,). The name of one column gives targets (N,), a list of names (N, number "
+        "of names): write ['price']."
+    )
+    calls: dict[str, Callable[[Any], Any]] = {
+        "fit": lambda data: trainer.fit(data, "price", epochs=1, progress=False),
+        "evaluate": lambda data: trainer.evaluate(data, "price"),
+        "validation": lambda data: trainer.fit(
+            data, ["price"], epochs=1, progress=False, validation_data=(data, "price")
+        ),
+    }
+    for data in (tmp_path, frame):
+        with pytest.raises(ShapeError, match=f"^{re.escape(said).replace('HERE', '.*')}$"):
+            calls[call](data)
+    with pytest.raises(ShapeError, match=r"for example target\.reshape\(1030, 1\)\."):  # an array can be
+        trainer.fit(X, X[:, 0], epochs=1, progress=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,8 @@ import numpy as np
 from chainrule.available import available_bytes
 from chainrule.data.checks import check_batch_size
 from chainrule.data.named import has_names
-from chainrule.errors import DataError, SettingError
+from chainrule.errors import DataError, SettingError, ShapeError
+from chainrule.nn.functional.reduction import RESHAPE
 from chainrule.tensor import Tensor
 from chainrule.training.checked import Checked
 from chainrule.training.named import Named, check_source, of_source, taken, target_in_order
@@ -28,6 +30,20 @@ if TYPE_CHECKING:
     from chainrule.training.windowed import Windowed
 
 _ARRAYS = np.ndarray, Tensor, list, tuple, dict
+
+
+@contextmanager
+def by_name(y: object) -> Iterator[None]:
+    """Whoever names one column is told how to have it as a column, and not to reshape what is in a file."""
+    try:
+        yield
+    except ShapeError as error:
+        said, reshape, _ = str(error).partition(RESHAPE)
+        if not reshape or not isinstance(y, str):
+            raise
+        raise ShapeError(
+            f"{said}The name of one column gives targets (N,), a list of names (N, number of names): write [{y!r}]."
+        ) from error
 
 
 class Epochs(NamedTuple):
@@ -103,7 +119,8 @@ def rows(
     arrays = windowed.whole(source) if epochs is None or epochs.steps is None else None
     if arrays is not None:
         x, target, weight = parts(arrays)
-        found = checked.rows(x, target, "fit", _weight(sample_weight, weight), class_weight, names)
+        with by_name(y):
+            found = checked.rows(x, target, "fit", _weight(sample_weight, weight), class_weight, names)
         return _with_names(found, of_source(source))
     if sample_weight is not None or class_weight is not None:
         which = "sample_weight" if sample_weight is not None else "class_weight"
@@ -111,7 +128,8 @@ def rows(
             f"fit: {which} is for arrays, and {names[0]} is read window by window. Give the weights with the rows: batches (x, y, "
             f"weight), or as_source(..., weight='column')."
         )
-    return _with_names(windowed.described(checked, source, names, epochs), of_source(source))
+    with by_name(y):
+        return _with_names(windowed.described(checked, source, names, epochs), of_source(source))
 
 
 def _with_names(rows: Rows, named: Named | None) -> Rows:

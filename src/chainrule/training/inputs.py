@@ -34,7 +34,7 @@ from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training.exact import is_ranked, statistics_of
 from chainrule.training.objective import weighing
-from chainrule.training.several import check_scalar
+from chainrule.training.several import check_outputs, check_scalar
 
 Array = np.ndarray[Any, Any]
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -83,8 +83,10 @@ def model_dtype(model: Module) -> DType:
     return dtypes.float32
 
 
-def features(model: Module, X: object, who: str, name: str = "X", probed: int = PROBED) -> tuple[Array, Tensor]:
-    """X in a dtype that the model takes, and what the model makes of its first rows.
+def features(
+    model: Module, X: object, who: str, name: str = "X", probed: int = PROBED, one: bool = True
+) -> tuple[Array, Any]:
+    """X in a dtype that the model takes, and what the model makes of its first rows: one tensor, or several unless `one`.
 
     Floating-point and boolean values are given in the model's dtype. Integers are given as integers (of 32 bits or more) to
     a model that takes them (it looks something up by them), and in its dtype to every other.
@@ -98,12 +100,12 @@ def features(model: Module, X: object, who: str, name: str = "X", probed: int = 
     if array.dtype.kind in "iu" and (array.dtype != np.uint64 or array.max() <= np.uint64(2**63 - 1)):
         whole = as_integers(array, f"{who}: {name}")
         try:
-            return whole, _output(model, whole, who, name, probed)
+            return whole, _output(model, whole, who, name, probed, one)
         except DtypeError as error:
             refused = error
     floats = in_dtype(array, model_dtype(model).numpy, f"{who}: {name}")
     try:
-        return floats, _output(model, floats, who, name, probed)
+        return floats, _output(model, floats, who, name, probed, one)
     except DtypeError:
         if refused is not None:
             raise refused from None  # neither will do, and integers are what was given
@@ -202,11 +204,11 @@ def _check_not_several(data: object, other: object, who: str, name: str) -> None
         )
 
 
-def _output(model: Module, x: Array, who: str, name: str, probed: int = PROBED) -> Tensor:
-    """What the model makes of the first rows.
+def _output(model: Module, x: Array, who: str, name: str, probed: int = PROBED, one: bool = True) -> Any:
+    """What the model makes of the first rows: one tensor, or a tree of several unless `one`.
 
     Raises:
-        ShapeError: the rows do not fit the model, or it does not give one tensor with a row for each.
+        ShapeError: the rows do not fit the model, or it does not give tensors with a row for each.
     """
     few = x[:probed]
     try:
@@ -221,7 +223,9 @@ def _output(model: Module, x: Array, who: str, name: str, probed: int = PROBED) 
         raise ShapeError(
             f"{who}: {name} of shape {x.shape} does not fit the model. {one_row}{said}".rstrip()
         ) from error
-    if not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != len(few):
+    if not one and not isinstance(output, Tensor):
+        check_outputs(output, len(few), who)
+    elif not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != len(few):
         came = f"shape {output.shape} for {len(few)}" if isinstance(output, Tensor) else type(output).__name__
         raise ShapeError(
             f"{who}: the model must return one tensor with a row for each row of {name}, got {came}. "

@@ -96,16 +96,15 @@ class Predictor:
         found: Array = output._node.value  # in memory of its own
         return found if size == count else np.array(found[:count])
 
-    def _of_many(self, X: object, most: int) -> Array:
+    def _of_many(self, X: object, most: int) -> Any:
         model = self.session.model
         with inputs.mode(model, False):
             with no_grad():
-                x, _ = inputs.features(model, X, "predict")
-            if x is X and x.dtype.kind == "f":
+                x, output = inputs.features(model, X, "predict", one=False)
+            if x is X and x.dtype.kind == "f" and isinstance(output, Tensor):
                 first = next((p for p in model.parameters() if p.dtype.is_floating_point), None)
                 self._taken[x.dtype, x.shape[1:]] = model, first, inputs.model_dtype(model)
-            found: Array = self._in_batches(x, most)
-            return found
+            return self._in_batches(x, most)
 
     def _of_tree(self, X: object, most: int) -> Any:
         """For several inputs."""

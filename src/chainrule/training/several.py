@@ -223,13 +223,7 @@ def check(model: Module, loss: Loss, metrics: Mapping[str, Loss], x: Any, y: Any
     check_inputs(model, x, who)
     with no_grad():
         output = called(model, few(x, rows))
-        for i, leaf in enumerate(trees.leaves(output)):
-            if not isinstance(leaf, Tensor) or leaf.ndim == 0 or len(leaf) != rows:
-                came = f"shape {leaf.shape} for {rows}" if isinstance(leaf, Tensor) else type(leaf).__name__
-                raise ShapeError(
-                    f"{who}: each output of the model must be a tensor with a row for each row of X, got {came} (output "
-                    f"{i}). Keep the first axis for the rows."
-                )
+        check_outputs(output, rows, who)
         _check_losses(own, output, x, y, rows, who)
         for what, function in {"loss": loss, **metrics}.items():
             asked = statistics_of(function)
@@ -253,6 +247,17 @@ def check_without_targets(functions: Mapping[str, Any], who: str) -> None:
                 ) from None
             except ValueError:  # nobody knows what it takes
                 continue
+
+
+def check_outputs(output: Any, rows: int, who: str) -> None:
+    """Raise `ShapeError` unless each output has a row for each row that went in."""
+    for i, leaf in enumerate(trees.leaves(output)):
+        if not isinstance(leaf, Tensor) or leaf.ndim == 0 or len(leaf) != rows:
+            came = f"shape {leaf.shape} for {rows}" if isinstance(leaf, Tensor) else type(leaf).__name__
+            raise ShapeError(
+                f"{who}: each output of the model must be a tensor with a row for each row of X, got {came} (output "
+                f"{i}). Keep the first axis for the rows."
+            )
 
 
 def check_scalar(what: str, function: Loss, value: object, who: str) -> None:

@@ -205,7 +205,8 @@ class Trainer(Explained):
                 have names, the trainer remembers them: later data is taken by name, whatever its order.
             y: a target for each row: class numbers (N,) for losses over classes, values of the output's shape else.
                 Several as a tuple or dict; None where the loss is one of the outputs alone, ``loss(output)``. Of data with
-                named columns (files, tables, frames) the name of one, or a list of names.
+                named columns (files, tables, frames) the name of one, which gives (N,), or a list of names, which gives
+                (N, number of names): ``["price"]`` under a model with one output.
             epochs: how many passes, 0 or more (with ``resume``, counted from the very first).
             batch_size: rows a step; all of them where there are fewer. Default: 64; of a stream, the size of its batches.
             validation_data: ``(X, y)`` to evaluate after each epoch, or ``(X, y, sample_weight)``; or a source.
@@ -431,7 +432,8 @@ class Trainer(Explained):
         session.check()
         source = None if type(X) is np.ndarray else given.source_of(X, y, "evaluate: X", session.columns)
         if source is not None:
-            return given.evaluated(session, self.checked, source, batch_size, sample_weight)
+            with given.by_name(y):
+                return given.evaluated(session, self.checked, source, batch_size, sample_weight)
         (X, y), _ = taken({"X": X, "y": y}, session.columns, "evaluate")
         rows = self.checked.rows(X, y, "evaluate", sample_weight)
         with session.held("evaluate"), session.mode(False):

@@ -235,7 +235,17 @@ def evaluate(session: Session, checked: Checked, source: Source, kind: str, batc
 
 
 def predicted(source: Source, predict: Callable[[Any], Any], batch_size: int) -> Any:
-    """What `predict` makes of the rows of each window, one below the other."""
+    """What `predict` makes of the rows of each window, one below the other.
+
+    Raises:
+        SettingError: the source draws their order, so that nobody could tell of which row a prediction is.
+    """
+    draws = getattr(source, "draws", None)
+    if draws is not None:
+        raise SettingError(
+            f"predict: row i of what it gives is of row i of the data, and this loader draws another order each time (its sampler "
+            f"is a {draws}). Give one with shuffle=False, or the dataset itself."
+        )
     with _closed(source.windows(batch_size=batch_size, shuffle=False)) as windows:
         found = [predict(parts(window.arrays)[0]) for window in windows]
     leaves = [np.concatenate(pieces) for pieces in zip(*map(trees.leaves, found), strict=True)]

@@ -3,6 +3,7 @@
 import datetime as dt
 import decimal
 import json
+import re
 
 import numpy as np
 import pytest
@@ -152,7 +153,11 @@ def test_unseen_and_missing_levels_and_columns():
     pipeline = TablePipeline("y", drop=["z"]).fit(made)
     assert pipeline.get_feature_names_out() == ["v=a", "v=b", "w=c", "w (missing)", "x"]
     new = {"v": ["q", None], "extra": [1, 2], "x": ["many", "3,5"]}
-    with pytest.warns(UserWarning, match="the column 'w' is not there, so all values are taken as missing"):
+    lost = "x: 2 values are no numbers: taken as missing. If their decimal mark is ',', say so: decimal=','."
+    with (
+        pytest.warns(UserWarning, match=f"^TablePipeline.transform: {re.escape(lost)}$"),
+        pytest.warns(UserWarning, match="the column 'w' is not there, so all values are taken as missing"),
+    ):
         X = pipeline.transform(new)
     median = pipeline.transform({"v": ["a"], "w": ["c"], "x": [np.median(np.arange(N) ** 2.0)]})[0, 4]
     np.testing.assert_array_equal(X, [[0, 0, 0, 1, median], [0, 0, 0, 1, median]])
@@ -508,3 +513,49 @@ def test_scaled_levels_are_kept(tmp_path):
     np.testing.assert_array_equal(
         TablePipeline.load(tmp_path / "old.json").transform(rows), TablePipeline("y").fit_transform(rows)
     )
+
+
+def written(folder, name, mark, delimiter, thousands=False):
+    """A file of the numbers 1234.5 i, the ones 0.25 i, and a column of letters."""
+    numbers = [(f"{1234.5 * i:,.1f}" if thousands else f"{1234.5 * i:.1f}", f"{0.25 * i:.2f}") for i in range(1, 41)]
+    if mark == ",":
+        numbers = [tuple(text.translate(str.maketrans(",.", ".,")) for text in pair) for pair in numbers]
+    rows = [(f'"{x}"', f'"{y}"', "ab"[i % 2]) for i, (x, y) in enumerate(numbers)]
+    (folder / name).write_text("\n".join(map(delimiter.join, [("x", "y", "k"), *rows])) + "\n")
+    return cr.data.read_table(folder / name)
+
+
+WRITTEN = [(".", ",", False), (".", ";", True), (",", ";", False), (",", ";", True), (".", ";", False)]
+
+
+@pytest.mark.parametrize("first", WRITTEN)
+@pytest.mark.parametrize("then", WRITTEN)
+def test_numbers_are_read_as_each_table_writes_them(first, then, tmp_path):
+    train, test = written(tmp_path, "train.csv", *first), written(tmp_path, "test.csv", *then)
+    pipeline = TablePipeline("y").fit(train)
+    if (
+        first[0] == then[0] and then[2] and not first[2]
+    ):  # under one mark, the other one may be one from another country
+        with pytest.warns(UserWarning, match="x: 40 values are no numbers: taken as missing"):
+            pipeline.transform(test)
+        return
+    np.testing.assert_array_equal(pipeline.transform(test), pipeline.transform(train))
+    np.testing.assert_array_equal(pipeline.target(test), pipeline.target(train))
+    np.testing.assert_allclose(pipeline.inverse(pipeline.target(test)), 0.25 * np.arange(1, 41), rtol=1e-5)
+    assert pipeline.known(test).all() and pipeline.differences(test) == []
+
+
+def test_a_column_that_cannot_be_read_any_more_is_warned_about():
+    train = {"x": [str(i / 4) for i in range(N)], "when": [f"2024-01-{i % 28 + 1:02}" for i in range(N)], "y": range(N)}
+    pipeline = TablePipeline("y", kinds={"x": "numeric", "when": "datetime"}).fit(train)
+    few = {**train, "x": ["?", "none", *train["x"][2:]]}
+    pipeline.transform(few)  # one in sixty is no number: as at training, that is taken as missing
+    commas = {**train, "x": [text.replace(".", ",") for text in train["x"]]}
+    said = "x: 60 values are no numbers: taken as missing. If their decimal mark is ',', say so: decimal=','."
+    with pytest.warns(UserWarning, match=f"^{re.escape(f'TablePipeline.transform: {said}')}$"):
+        pipeline.transform(commas)
+    np.testing.assert_array_equal(pipeline.transform(Table(commas, decimal=",")), pipeline.transform(train))
+    days = {**train, "when": [f"{i % 28 + 1}th of January" for i in range(N)]}
+    said = "when: 60 values are no dates in the form they had in training: taken as missing."
+    with pytest.warns(UserWarning, match=f"^{re.escape(f'TablePipeline.transform: {said}')}$"):
+        pipeline.transform(days)

@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from chainrule.data.table import encoding, kinds
 from chainrule.data.table.kinds import Column
 from chainrule.data.table.table import Table
 from chainrule.data.table.target import Target
-from chainrule.data.table.values import Reading, moments, numbers
+from chainrule.data.table.values import MOSTLY, Reading, as_written, moments, numbers
 from chainrule.data.table.values import known as present
 from chainrule.errors import DataError, NotEnoughMemoryError, SettingError
 from chainrule.files.document import Fields, parse
@@ -135,6 +135,9 @@ class TablePipeline:
     def transform(self, table: object) -> Array:
         """The rows as float32 (N, F). What is missing, unseen or unreadable is encoded as such; see `differences`.
 
+        A table with another decimal mark than that of training is read with its own. A column that is not there, or of which
+        less than nine in ten values can be read, is warned about.
+
         Raises:
             DataError: not one of the columns is there.
         """
@@ -145,6 +148,24 @@ class TablePipeline:
                 f"TablePipeline.transform: {_listed(absent)} not there, so all values are taken as missing.",
                 stacklevel=2,
             )
+        for note in self._unreadable(data):
+            warnings.warn(f"TablePipeline.transform: {note}.", stacklevel=2)
+        return found
+
+    def _unreadable(self, data: Table) -> list[str]:
+        """What is to be said of columns that would not count as what they are, if this were what to learn from."""
+        found = []
+        for column in self.columns_:
+            if column.used and column.kind in ("numeric", "datetime") and column.name in data:
+                there, lost = self._lost(column, data)
+                if lost > (1 - MOSTLY) * there:
+                    other = {",": ".", ".": ","}[data.decimal]
+                    mark = (
+                        f". If their decimal mark is {other!r}, say so: decimal={other!r}"
+                        if column.kind == "numeric"
+                        else ""
+                    )
+                    found += [note + mark for note in self._unlike(column, data)]
         return found
 
     def encoded(self, data: Table) -> Array:
@@ -158,7 +179,7 @@ class TablePipeline:
             )
         X, at = self._room(len(data)), 0
         for column in used:
-            part = self._encoders[column.name].transform(self._series(data, column.name), column.reading)
+            part = self._encoders[column.name].transform(self._series(data, column.name), _reading_in(data, column))
             X[:, at : at + part.shape[1]] = part
             at += part.shape[1]
         return X
@@ -191,7 +212,7 @@ class TablePipeline:
         """
         self._check_fitted()
         data = Table.of(table)
-        found = [target.encode(data[target.name]) for target in self.targets_]
+        found = [_as_written(target, data).encode(data[target.name]) for target in self.targets_]
         return found[0] if self.task_ == "classification" else np.stack(found, 1)
 
     def inverse(self, values: object) -> Array:
@@ -207,7 +228,9 @@ class TablePipeline:
     def known(self, table: object) -> Array:
         """A mask of the rows whose targets are all there; before `fit`, as the targets would be read."""
         data = Table.of(table)
-        targets = self.targets_ or [Target.unfitted(data[name], self.task, data.decimal) for name in self.target_names]
+        targets = [_as_written(target, data) for target in self.targets_] or [
+            Target.unfitted(data[name], self.task, data.decimal) for name in self.target_names
+        ]
         return np.asarray(np.logical_and.reduce([target.known(data[target.name]) for target in targets]))
 
     def differences(self, table: object) -> list[str]:
@@ -223,11 +246,11 @@ class TablePipeline:
             notes.append(f"not used, as training had none of that name: {_some(new)}")
         for column in self.columns_:
             if column.used and column.name in data:
-                notes += self._unlike(column, data[column.name])
+                notes += self._unlike(column, data)
         return notes
 
-    def _unlike(self, column: Column, series: pl.Series) -> list[str]:
-        encoder = self._encoders[column.name]
+    def _unlike(self, column: Column, data: Table) -> list[str]:
+        encoder, series = self._encoders[column.name], data[column.name]
         if isinstance(encoder, encoding.Categorical):
             unseen = encoder.unseen(series, column.reading)
             rows = sum(unseen.values())
@@ -236,14 +259,16 @@ class TablePipeline:
                 if rows
                 else []
             )
-        read = (
-            ~np.isnan(numbers(series, column.reading))
-            if column.kind == "numeric"
-            else ~np.isnat(moments(series, column.reading))
-        )
-        lost = int((present(series, column.reading.weak).is_not_null().to_numpy() & ~read).sum())
+        _, lost = self._lost(column, data)
         what = "numbers" if column.kind == "numeric" else "dates in the form they had in training"
         return [f"{column.name}: {lost:,} values are no {what}: taken as missing"] if lost else []
+
+    def _lost(self, column: Column, data: Table) -> tuple[int, int]:
+        """How many values are there of a column of numbers or moments, and how many of those cannot be read."""
+        series, reading = data[column.name], _reading_in(data, column)
+        there = present(series, reading.weak).is_not_null().to_numpy()
+        read = ~np.isnan(numbers(series, reading)) if column.kind == "numeric" else ~np.isnat(moments(series, reading))
+        return int(there.sum()), int((there & ~read).sum())
 
     def grouped(self) -> list[str]:
         """The columns some of whose levels share one input, a sentence each."""
@@ -384,6 +409,20 @@ def _without_duplicates(columns: list[Column], data: Table, told: set[str]) -> l
 def _nothing_left(columns: list[Column]) -> str:
     why = "; ".join(f"{column.name}: {column.kind}, {column.reason}" for column in columns[:8])
     return f"no column is left to learn from{f' ({why})' if why else ': there is none beside the target'}. Say what a column is with kinds=."
+
+
+def _reading_in(data: Table, column: Column) -> Reading:
+    """How a column is read in this table."""
+    if column.kind != "numeric" or column.name not in data:
+        return column.reading
+    return as_written(data[column.name], column.reading, data.decimal)
+
+
+def _as_written(target: Target, data: Table) -> Target:
+    """The target as this table writes it."""
+    if target.task != "regression":
+        return target
+    return replace(target, reading=as_written(data[target.name], target.reading, data.decimal))
 
 
 def _listed(names: list[str]) -> str:

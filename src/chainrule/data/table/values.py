@@ -6,7 +6,7 @@ and every later table is read in the same way, whatever its own texts look like.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,10 @@ def _cast(strong: pl.Series, reading: Reading) -> pl.Series:
 
 def _closely(strong: pl.Series, reading: Reading) -> pl.Series:
     plain = _plain(strong, reading)
-    return plain.set(~plain.str.contains(_NUMBER), None).cast(pl.Float64, strict=False)
+    good = plain.str.contains(_NUMBER)
+    if reading.grouped:  # a decimal mark that is the other one is no separator of thousands
+        good &= _grouped(strong, reading)
+    return plain.set(~good, None).cast(pl.Float64, strict=False)
 
 
 def _plain(found: pl.Series, reading: Reading) -> pl.Series:
@@ -102,6 +105,24 @@ def _plain(found: pl.Series, reading: Reading) -> pl.Series:
     if reading.grouped:
         found = found.str.replace_all("[.' \u00a0\u202f]" if reading.decimal == "," else "[,' \u00a0\u202f]", "")
     return found.str.replace(",", ".", literal=True) if reading.decimal == "," else found
+
+
+def unread(series: pl.Series, reading: Reading) -> int:
+    """How many values are there, and are no numbers."""
+    return int((known(series, reading.weak).is_not_null().to_numpy() & np.isnan(numbers(series, reading))).sum())
+
+
+def as_written(series: pl.Series, reading: Reading, decimal: str) -> Reading:
+    """How numbers are read in a table that may write them with another mark than the one that `reading` was learned from.
+
+    Args:
+        decimal: the mark of the table. A comma was found in it, or told; a point may be no more than that none was found.
+    """
+    if series.dtype != pl.String or decimal == reading.decimal:
+        return reading
+    own = [replace(reading, decimal=decimal, grouped=grouped) for grouped in (False, True)]
+    tried = [*own, reading] if decimal == "," else [reading, *own]
+    return min(tried, key=lambda one: unread(series, one))  # the first of those that lose the fewest
 
 
 def moments(series: pl.Series, reading: Reading) -> Array:
@@ -147,8 +168,6 @@ def number_reading(series: pl.Series, decimal: str) -> tuple[Reading | None, str
         return None, ""
     for reading in (Reading(decimal), Reading(decimal, grouped=True)):
         good = _cast(strong, reading).is_finite().fill_null(False)
-        if reading.grouped:
-            good &= _grouped(strong, reading).fill_null(False)
         share = good.sum() / count
         if share == 1 or (share >= MOSTLY and not reading.grouped):
             return _usable(strong, good, reading)

@@ -72,6 +72,14 @@ class StreamSource:
             return self._windows(start, batches)
         return self._even_windows(start, check_batch_size(batch_size, self.who), batches)
 
+    @property
+    def draws(self) -> str | None:
+        """What draws the order of the rows at random: the name of a loader's sampler; None where none is known to."""
+        batches = getattr(self.stream, "batch_sampler", None)
+        samplers = getattr(self.stream, "sampler", None), batches, getattr(batches, "sampler", None)
+        kinds = [kind.__name__ for sampler in samplers for kind in type(sampler).__mro__]
+        return next((name for name in kinds if name.endswith("RandomSampler")), None)
+
     def epochs_of(self, rows: int) -> StreamSource:
         """The same stream in epochs of so many rows: a function's or loader's first, an iterator's next ones."""
         found = copy.copy(self)

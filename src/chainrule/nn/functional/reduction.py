@@ -14,6 +14,7 @@ from chainrule.tensor.core import settled
 from chainrule.tensor.creation import given, ones_like
 
 REDUCTIONS = ["mean", "none", "sum"]
+RESHAPE = "Reshape one of them, for example "  # what a remedy begins with that is for arrays
 
 
 def check_reduction(reduction: str) -> None:
@@ -157,7 +158,7 @@ def pair(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if input.shape == target.shape:
         return input, target
     if input.numel() == target.numel():
-        remedy = f"Reshape one of them, for example target.reshape({', '.join(map(str, input.shape))})."
+        remedy = f"{RESHAPE}target.reshape({', '.join(map(str, input.shape))})."
     else:
         remedy = "Check that both come from the same batch."
     raise shape_error(
