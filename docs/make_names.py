@@ -55,6 +55,17 @@ MORE = (
 )  # fmt: skip
 
 
+# What differs without an error, for whoever relies on it.
+DIFFERENT = {
+    ("torch", "as_tensor"): "an array is copied (PyTorch shares its memory): `cr.from_numpy` shares it",
+    (
+        "torch",
+        "from_numpy",
+    ): "an in-place operation gives the tensor memory of its own, and does not write to the array",
+    ("Tensor", "numpy"): "the array is read-only",
+}
+
+
 # -- the page --------------------------------------------------------------------------------------
 
 
@@ -74,7 +85,7 @@ def section(room: str) -> str:
     missing = [name for name in names if name not in here]
     rows = [row(room, name, getattr(ours, name)) for name in here]
     title = ROOMS[room].pytorch
-    table = ["| PyTorch | here | missing keywords |", "|---|---|---|", *rows]
+    table = ["| PyTorch | here | missing keywords, and what differs |", "|---|---|---|", *rows]
     listed = ", ".join(f"`{name}`" for name in missing)
     return "\n".join(
         [f"## {title}", "", f"{len(here)} of {len(names)} names.", "", *table, "", f"Not there yet: {listed}.", ""]
@@ -89,7 +100,8 @@ def ours_of(room: str) -> Any:
 
 def row(room: str, name: str, ours: Any) -> str:
     missing = [keyword for keyword in keywords_of(room, name) if keyword not in IGNORED and not takes(ours, keyword)]
-    return f"| `{name}` | `{ROOMS[room].prefix}{name}` | {', '.join(f'`{k}`' for k in missing)} |"
+    notes = [", ".join(f"`{keyword}`" for keyword in missing), DIFFERENT.get((room, name), "")]
+    return f"| `{name}` | `{ROOMS[room].prefix}{name}` | {'; '.join(filter(None, notes))} |"
 
 
 def takes(ours: Any, keyword: str) -> bool:

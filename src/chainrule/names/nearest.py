@@ -22,7 +22,7 @@ NEAREST = {
     "foreach=": "A compiled step updates all parameters in one program: leave it out.",
     "fused=": "A compiled step updates all parameters in one program: leave it out.",
     "capturable=": "Leave it out.",
-    "autograd": "loss.backward() fills .grad; " + _TRANSFORMS,
+    "autograd": f"A function with a derivative of your own (autograd.Function) is cr.custom_vjp; loss.backward() fills .grad; {_TRANSFORMS}",
     "func": _TRANSFORMS,
     "inference_mode": "Use cr.no_grad().",
     "autocast": "There are float32 and float64.",

@@ -108,6 +108,8 @@ def given(value: object, name: str, what: str = "input") -> Tensor:
 def as_tensor(data: Any, dtype: object = None, device: object = None) -> Tensor:
     """`data` itself where it is a tensor of that dtype, else a new tensor with a copy.
 
+    Where we deviate from PyTorch: an array is copied, too; `from_numpy` shares its memory.
+
     >>> import chainrule as cr
     >>> x = cr.zeros(2)
     >>> cr.as_tensor(x) is x, cr.as_tensor([1, 2])
