@@ -200,6 +200,17 @@ def test_a_training_that_goes_on_takes_columns_by_name(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.detach().numpy(), two.detach().numpy())
 
 
+def test_checkpoints_go_on_by_name(tmp_path: Path) -> None:
+    straight, stopped, other = make(), make(), make()
+    straight.fit(frame(), ["y"], epochs=4, progress=False)
+    stopped.fit(frame(), ["y"], epochs=2, progress=False, checkpoint=tmp_path)
+    with pytest.raises(DataError, match=r"^fit: X must have the columns .* 'a', 'b', 'c', got data without 'a'"):
+        other.fit(frame().rename(columns={"a": "x"}), ["y"], epochs=4, progress=False, checkpoint=tmp_path)
+    other.fit(frame(OTHER_ORDER), ["y"], epochs=4, progress=False, checkpoint=tmp_path)
+    for one, two in zip(straight.model.parameters(), other.model.parameters(), strict=True):
+        np.testing.assert_array_equal(one.detach().numpy(), two.detach().numpy())
+
+
 def test_a_training_that_begins_has_columns_of_its_own(learned: Trainer) -> None:
     trainer = copy.deepcopy(learned)
     trainer.fit(

@@ -127,6 +127,12 @@ def check(session: Session, found: saved.Found, position: Position, rows: Rows, 
             )
 
 
+def go_on(session: Session, found: saved.Found, position: Position, rows: Rows, folder: str) -> None:
+    """Take over what a folder holds of this training; raises as `check`."""
+    check(session, found, position, rows, folder)
+    saved.take_over(session, found)
+
+
 def check_same(before: Position, now: Position, what: str) -> None:
     """Raise `SettingError` unless a training that stood there can go on as this one."""
     for one in ("rows", "batch_size", "seed", "shuffle", "drop_last"):

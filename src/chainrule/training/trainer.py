@@ -256,7 +256,11 @@ class Trainer(Explained):
         check_optimizer(session, "fit")
         counter("seed", seed)
         asked = given.Epochs(batch_size, steps_per_epoch, seed, bool(resume or checkpoint is not None), self._fed)
-        rows = self._data(X, y, asked, sample_weight, class_weight, validation_data, validation_split, not resume)
+        shown, listening = report(progress), with_checkpoints(as_callbacks(callbacks), checkpoint)
+        found = None if checkpoint is None else resuming.newest(session, os.fspath(checkpoint))
+        known = session.columns if found is None else found.columns
+        goes_on = bool(resume) or found is not None
+        rows = self._data(X, y, asked, sample_weight, class_weight, validation_data, validation_split, known, goes_on)
         held_out = rows.held_out
         size = _batch_size(rows, batch_size, drop_last)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
@@ -271,10 +275,10 @@ class Trainer(Explained):
                 "fit: record= keeps what brings back any step, which takes rows in memory, and X is read window by window. Leave "
                 "it out; checkpoint= goes on to the bit after any stop."
             )
-        shown, listening = report(progress), with_checkpoints(as_callbacks(callbacks), checkpoint)
         position = Position(rows.count, size, int(seed), bool(shuffle), drop_last=drop_last)
-        if checkpoint is not None:
-            resume = self._go_on(os.fspath(checkpoint), position, rows) or resume
+        if checkpoint is not None and found is not None:
+            resuming.go_on(session, found, position, rows, os.fspath(checkpoint))
+            self._fed, resume = None, True
         self.checked.alone(rows, position.cut, session.modes if resume else None)
         training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight, rows.window)
         validation = None
@@ -306,16 +310,6 @@ class Trainer(Explained):
             self._fitting = None
             session.listened()
 
-    def _go_on(self, folder: str, position: Position, rows: Rows) -> bool:
-        """Take over what the folder holds of this training; False where it holds nothing yet."""
-        found = resuming.newest(self.session, folder)
-        if found is None:
-            return False
-        resuming.check(self.session, found, position, rows, folder)
-        saved.take_over(self.session, found)
-        self._fed = None
-        return True
-
     @staticmethod
     def _data_name(listening: list[Callback], rows: Rows) -> str | None:
         """A name for the contents of the rows, where checkpoints are to tell it."""
@@ -337,12 +331,11 @@ class Trainer(Explained):
 
     def _data(
         self, X: object, y: object, asked: given.Epochs, sample_weight: object, class_weight: Classes | None,
-        held_out: object, split: float | None, begins: bool,
+        held_out: object, split: float | None, known: Named | None, goes_on: bool,
     ) -> Rows:  # fmt: skip
         if held_out is not None and split is not None:
             raise SettingError("fit: validation_data and validation_split were both given. Leave one of them out.")
-        known = self.session.columns
-        rows = given.rows(self.checked, X, y, asked, sample_weight, class_weight, named=known, strict=not begins)
+        rows = given.rows(self.checked, X, y, asked, sample_weight, class_weight, named=known, strict=goes_on)
         if split is not None:
             return self._split(rows, split, asked.seed)
         if held_out is None:
