@@ -240,11 +240,11 @@ def predicted(source: Source, predict: Callable[[Any], Any], batch_size: int) ->
     Raises:
         SettingError: the source draws their order, so that nobody could tell of which row a prediction is.
     """
-    draws = getattr(source, "draws", None)
-    if draws is not None:
+    sampler = getattr(source, "sampled_by", None)
+    if sampler is not None:
         raise SettingError(
             f"predict: row i of what it gives is of row i of the data, and this loader draws another order each time (its sampler "
-            f"is a {draws}). Give one with shuffle=False, or the dataset itself."
+            f"is a {sampler}). Give one with shuffle=False, or the dataset itself."
         )
     with _closed(source.windows(batch_size=batch_size, shuffle=False)) as windows:
         found = [predict(parts(window.arrays)[0]) for window in windows]

@@ -73,7 +73,7 @@ class StreamSource:
         return self._even_windows(start, check_batch_size(batch_size, self.who), batches)
 
     @property
-    def draws(self) -> str | None:
+    def sampled_by(self) -> str | None:
         """What draws the order of the rows at random: the name of a loader's sampler; None where none is known to."""
         batches = getattr(self.stream, "batch_sampler", None)
         samplers = getattr(self.stream, "sampler", None), batches, getattr(batches, "sampler", None)
