@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -211,7 +211,7 @@ class UnderWay:
         """No more of them: those that are done are all."""
         self.loop.stop()
 
-    @property
+    @cached_property
     def widths(self) -> list[int]:
         """Of how many numbers each measure is."""
         prints, measures, *_ = self.loop.described()
