@@ -87,7 +87,11 @@ def drawn(seed: int) -> Plan:
         plan.options["sample_weight"] = rng.uniform(0.5, 2, rows)
     if source == "none" and rng.random() < 0.3:
         plan.options["record"] = True
-    known = ["loss", *plan.metrics[:1], *(["val_loss"] * 2 if validation != "none" else [])]
+    known = [
+        "loss",
+        *plan.metrics[:1],
+        *(["val_loss"] * 2 if validation != "none" else []),
+    ]
     if rng.random() < 0.7:
         stops = {
             "monitor": pick(known), "patience": int(pick([0, 1, 4])), "restore_best_weights": bool(pick([True, False])),
@@ -101,7 +105,7 @@ def drawn(seed: int) -> Plan:
     after = int(rng.integers(1, 3 * plan.epochs))
     if rng.random() < 0.4:
         plan.interrupt = pick(["on_pause", "judge"] if long else list(STOPS)), after
-    elif rng.random() < 0.3:
+    elif rng.random() < 0.3 and not plan.halfway:
         plan.limit = after
     return plan
 
@@ -245,16 +249,36 @@ def trained(plan: Plan, length: int) -> dict[str, Any]:
     y = (x[:, 0] + 0.5 * rng.standard_normal(len(x)) > 0).astype(np.int64)
     y[::3] = 1  # no window without a label that counts
     cr.manual_seed(plan.seed)
-    middle: dict[str, Callable[[], Any]] = {"dropout": lambda: nn.Dropout(0.3), "norm": lambda: nn.BatchNorm1d(6)}
-    model = nn.Sequential(nn.Linear(FEATURES, 6), *(middle[name]() for name in plan.layers), nn.Tanh(), nn.Linear(6, 2))
+    middle: dict[str, Callable[[], Any]] = {
+        "dropout": lambda: nn.Dropout(0.3),
+        "norm": lambda: nn.BatchNorm1d(6),
+    }
+    model = nn.Sequential(
+        nn.Linear(FEATURES, 6),
+        *(middle[name]() for name in plan.layers),
+        nn.Tanh(),
+        nn.Linear(6, 2),
+    )
     optimizer = OPTIMIZERS[plan.optimizer](model.parameters())
     schedule = SCHEDULES[plan.schedule](optimizer)
-    trainer = Trainer(model, LOSSES[plan.loss](), optimizer, plan.metrics, plan.max_norm, scheduler=schedule)
+    trainer = Trainer(
+        model,
+        LOSSES[plan.loss](),
+        optimizer,
+        plan.metrics,
+        plan.max_norm,
+        scheduler=schedule,
+    )
     callbacks = [CALLBACKS[name](**options) for name, options in plan.callbacks]
     kept = list(callbacks)
     callbacks += [] if plan.limit is None else [Limit(plan.limit)]
     stops = None if plan.interrupt is None else STOPS[plan.interrupt[0]](plan.interrupt[1])
-    options = {**plan.options, "seed": plan.seed, "batch_size": plan.batch, "progress": False}
+    options = {
+        **plan.options,
+        "seed": plan.seed,
+        "batch_size": plan.batch,
+        "progress": False,
+    }
     held_out = x[plan.rows :], y[plan.rows :]
     if plan.validation != "none":
         options["validation_data"] = held_out if plan.validation == "rows" else windows(*held_out)
@@ -293,7 +317,10 @@ def trained(plan: Plan, length: int) -> dict[str, Any]:
         "position": repr(trainer.session.position),
         "schedules": repr(trainer.session.schedules.state()),
     }
-    found |= {"random": trainer.session.random.get_state().tolist(), "modes": [m.training for m in model.modules()]}
+    found |= {
+        "random": trainer.session.random.get_state().tolist(),
+        "modes": [m.training for m in model.modules()],
+    }
     found |= {f"callback {i}": repr(c.state_dict()) for i, c in enumerate(kept)}
     return found
 
@@ -303,6 +330,8 @@ def different(plan: Plan, lengths: Sequence[int]) -> str:
     expected = trained(plan, LONGEST) if plan.limit is None else {}
     for length in lengths if plan.limit is None else [*lengths, LONGEST]:
         found = trained(plan, length)
+        if plan.limit is not None and found["said"]:
+            continue  # an error that a training which ends before its epoch does not come to
         if plan.limit is not None:  # the end goes by where stretches end, but only that
             expected = trained(replace(plan, limit=None, epochs=found["epochs"]), LONGEST)
         wrong = [key for key in expected if not _same(expected[key], found.get(key))] + [
