@@ -446,8 +446,10 @@ class Trainer(Explained):
         Raises:
             DataError, ShapeError: as `fit`.
         """
+        if type(X) is np.ndarray:
+            return self.predictor(X, batch_size)
         known = self.session.columns
-        source = None if type(X) is np.ndarray else given.source_of(X, None, "predict: X", known)
+        source = given.source_of(X, None, "predict: X", known)
         if source is None:
             (X,), _ = taken({"X": X}, known, "predict")
             return self.predictor(X, batch_size)
