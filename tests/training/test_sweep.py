@@ -438,7 +438,7 @@ def test_progress_is_what_fit_takes_and_functions(capsys):
     stream = io.StringIO()
     sweep({"lr": [0.01, 1e30]}, progress=stream, threads=1)
     last = stream.getvalue().splitlines()[1]
-    assert last.startswith("training 2/2  ended with: training stopped in epoch 1 at step")
+    assert last.startswith("training 2/2  number 1 ended with: training stopped in epoch 1 at step")
 
 
 def test_a_wrong_progress_is_refused():

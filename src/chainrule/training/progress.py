@@ -27,8 +27,8 @@ class Silent:
     def epoch(self, done: int, measured: Mapping[str, float]) -> None:
         """Epoch number `done` (from 0) is over."""
 
-    def failed(self, done: int, error: Exception) -> None:
-        """What was to be number `done` (from 0) of a sweep ended with an error."""
+    def failed(self, done: int, text: str) -> None:
+        """The training of a sweep that is over as number `done` (from 0) ended with an error: which, and with what."""
         self.epoch(done, {})
 
     def say(self, text: str) -> None:
@@ -53,8 +53,8 @@ class Lines(Silent):
         rest = f"  {_span(left)} left" if left >= LONG else ""
         self.say(f"{self._place(done)}  {_shown(measured)}{rest}")
 
-    def failed(self, done: int, error: Exception) -> None:
-        self.say(f"{self._place(done)}  ended with: {error}")
+    def failed(self, done: int, text: str) -> None:
+        self.say(f"{self._place(done)}  {text}")
 
     def _place(self, done: int) -> str:
         return f"{self.what} {done + 1:>{len(str(self.epochs))}}/{self.epochs}"
@@ -78,7 +78,7 @@ class Bar(Silent):
             TimeRemainingColumn(table_column=whole()),
             TextColumn("{task.fields[measured]}", table_column=rest), console=Console(file=stream), expand=True,
         )  # fmt: skip
-        self._steps, self._what = 1, what
+        self._steps = 1
         self._task: Any = None
 
     def start(self, epochs: int, done: int, steps: int) -> None:
@@ -97,9 +97,9 @@ class Bar(Silent):
     def epoch(self, done: int, measured: Mapping[str, float]) -> None:
         self._progress.update(self._task, completed=done + 1, measured=_shown(measured))
 
-    def failed(self, done: int, error: Exception) -> None:
-        super().failed(done, error)
-        self.say(f"{self._what} {done + 1} ended with: {error}")
+    def failed(self, done: int, text: str) -> None:
+        super().failed(done, text)
+        self.say(text)
 
     def say(self, text: str) -> None:
         self._progress.console.print(text, markup=False)

@@ -184,7 +184,7 @@ class _Shown:
         measured = history.row(history.epochs - 1) if history is not None and history.epochs else {}
         self.done += 1
         if outcome.error is not None:
-            self.reporter.failed(self.done - 1, outcome.error)
+            self.reporter.failed(self.done - 1, f"number {outcome.number} ended with: {outcome.error}")
         else:
             self.reporter.epoch(self.done - 1, measured)
 
