@@ -13,7 +13,7 @@ import pytest
 import chainrule as cr
 from tests.compiler.handed import CASES
 
-READ_ONCE = {"an object in a long list", "a large numpy array"}  # as `cr.compile` says
+READ_ONCE = ("an object in a long list", "a large numpy array")  # as `cr.compile` says
 WARNED = {
     "a generator that goes on": "iterator 'numbers'", "an iterator over a list": "iterator 'numbers'", "a generator": "iterator 'numbers'",
     "the clock": "clock ('perf_counter')", "the clock by its name": "clock ('monotonic_ns')", "the date": "clock ('now')",
