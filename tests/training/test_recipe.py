@@ -108,18 +108,19 @@ def test_an_epoch_is_of_whole_batches(rows, steps):
 
 def test_it_may_end_with_each_wave_but_the_last():
     assert recipe("tabular", "regression").stopping(20).stop_at == [18, 52, 120]
-    assert recipe("tabular", "regression").changed(epochs=15).stopping(20).stop_at == [1, 3, 7]
+    assert recipe("tabular", "regression").changed(epochs=512).stopping(20).stop_at == [35, 103, 239]
+    assert recipe("tabular", "regression").changed(epochs=255).stopping(20).stop_at == []
     assert recipe("tabular", "regression").stopping(20, early=False).stop_at == []
 
 
 def test_one_more_right_answer_is_kept_and_goes_on_with_no_wave():
-    stopping = recipe("tabular", "classification").changed(epochs=15).stopping(held_out=10)
-    right = [5, 7, 7, 8, 8, 8, 8, 9]  # the waves end after 1, 3, 7 and 15 epochs
+    stopping = recipe("tabular", "classification").stopping(held_out=10)
+    right = [5] * 18 + [7] * 34 + [8] * 68 + [9]  # the waves end after 18, 52, 120 and 256 epochs
     for epoch, rows in enumerate(right, 1):
         stopping.judge(epoch, rows / 10, lambda: None)
         if stopping.stopped:
             break
-    assert (stopping.best, stopping.best_epoch, stopping.stopped_epoch) == (0.8, 7, 7)
+    assert (stopping.best, stopping.best_epoch, stopping.stopped_epoch) == (0.8, 120, 120)
     assert recipe("tabular", "classification").stopping(10, early=False).monitor.min_delta == 0
     assert recipe("tabular", "regression").stopping(10).monitor.min_delta == 0
 

@@ -206,7 +206,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         monitor: what the best epoch is best at, ``"loss"`` or a metric by name (``"roc_auc"``, ``"balanced_accuracy"``).
             None: the recipe's own; with weights of rows or classes, the weighted loss.
         early_end: end with a wave that brought no better epoch (one more right answer is none); the published recipe takes
-            all epochs.
+            all epochs, and so do trainings of fewer than its 256.
         validation_fraction: the share of rows that are held out, every class by its share; 0: none, and the last epoch
             stays. Where there are fewer than five rows none are.
         categorical_features: ``"from_dtype"``: the columns of a data frame that hold no numbers; or numbers, names or a
