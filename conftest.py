@@ -13,6 +13,7 @@ if importlib.util.find_spec("onnx") is None:
     collect_ignore += ["src/chainrule/onnx.py", "src/chainrule/interop/onnx"]
 if importlib.util.find_spec("polars") is None:
     collect_ignore += ["src/chainrule/data/table", "src/chainrule/training/tabular.py", "src/chainrule/cli/tables.py"]
+    collect_ignore += ["src/chainrule/data/windows/text.py"]
 # Likewise what tests share that compares with PyTorch; the tests themselves are collected, and skip.
 HUNTERS = ("drawing", "programs", "trainings")
 if importlib.util.find_spec("torch") is None:

@@ -313,7 +313,11 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     [
         ("epochs", "x", "epochs must be a whole number from 1 on, got 'x'. Correct it, or train again."),
         ("batch_size", -1, "batch_size must be a whole number from 1 on, got -1. Correct it, or train again."),
-        ("schedule", "step", "schedule must be 'cosine' or 'constant', got 'step'. Correct it, or train again."),
+        (
+            "schedule",
+            "step",
+            "schedule must be 'cosine' or 'waves' or 'constant', got 'step'. Correct it, or train again.",
+        ),
         ("lr", [1], "lr must be a finite number, got [1]. Correct it, or train again."),
     ],
 )

@@ -219,6 +219,7 @@ def test_estimators_and_pipelines_of_scalers(number: int, binary: bool, tmp_path
 
 
 def test_an_estimator_with_columns_of_its_own_says_what_to_do() -> None:
+    pytest.importorskip("sklearn")
     sklearn = pytest.importorskip("chainrule.sklearn")
     made = sklearn.TabularRegressor(epochs=1, random_state=0).fit(X, X[:, 0])
     with pytest.raises(
@@ -229,6 +230,7 @@ def test_an_estimator_with_columns_of_its_own_says_what_to_do() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations")
 def test_steps_that_no_bundle_holds_are_named() -> None:
+    pytest.importorskip("sklearn")
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
