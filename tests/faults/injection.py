@@ -7,6 +7,7 @@ is not seen here, and `test_every_write_is_seen` says so.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -74,7 +75,9 @@ class Faults:
 
 @contextmanager
 def injected(faults: Faults) -> Iterator[Faults]:
-    """Inside the block, calls go through `faults`."""
+    """Inside the block, calls go through `faults`: those of what it runs, and not of garbage that an earlier test left."""
+    gc.collect()
+    gc.disable()
     real = {name: getattr(os, name) for name in CALLS}
 
     def through(name: str) -> Callable[..., Any]:
@@ -93,6 +96,7 @@ def injected(faults: Faults) -> Iterator[Faults]:
     finally:
         for name, function in real.items():
             setattr(os, name, function)
+        gc.enable()
 
 
 def ended(action: Callable[[], object], faults: Faults) -> int:
