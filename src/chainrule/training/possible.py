@@ -109,7 +109,7 @@ def check_progress(
 
 def _parameters(session: Session) -> Iterator[tuple[str, Tensor]]:
     """What `fit` keeps finite, by name."""
-    kept = set(state.once(session.model.parameters(), state.optimized(session.optimizer)))
+    kept = set(session.members().parameters)
     return ((name, handle) for name, handle in session.named().items() if handle in kept)
 
 

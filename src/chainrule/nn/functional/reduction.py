@@ -97,6 +97,12 @@ def noting_masses() -> Iterator[Masses]:
         _weighing.masses = outer
 
 
+def _note(shares: Tensor | None, mass: Tensor | None) -> None:
+    """Tell who wants to know that a mean by these shares divides by the sum of `mass`; None: by the number of losses."""
+    if _weighing.masses is not None:
+        _weighing.masses.note(shares, None if mass is None else mass.mean())
+
+
 def reduced(losses: Tensor, reduction: str, shares: Tensor | None = None) -> Tensor:
     """The mean or sum of the losses, or the losses themselves.
 
@@ -110,8 +116,7 @@ def reduced(losses: Tensor, reduction: str, shares: Tensor | None = None) -> Ten
         return _weighted(losses, reduction, shares, _weighing.rows)
     if reduction == "sum":
         return losses.sum()
-    if _weighing.masses is not None:
-        _weighing.masses.note(shares, None if shares is None else shares.mean())
+    _note(shares, shares)
     return losses.mean() if shares is None else losses.sum() / shares.sum()
 
 
@@ -127,16 +132,14 @@ def _weighted(losses: Tensor, reduction: str, shares: Tensor | None, rows: RowWe
     if reduction == "sum":
         return total
     mass = (ones_like(losses) if shares is None else shares) * weights
-    if _weighing.masses is not None:
-        _weighing.masses.note(shares, mass.mean())
+    _note(shares, mass)
     return total / _whole(mass.sum())
 
 
 def weighted(losses: Tensor, weights: Tensor) -> Tensor:
     """The mean of a loss for each row by the weights of the rows."""
     weights = weights.to(losses.dtype)
-    if _weighing.masses is not None:
-        _weighing.masses.note(None, weights.mean())
+    _note(None, weights)
     return (losses * weights).sum() / _whole(weights.sum())
 
 
