@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence, Set
 import numpy as np
 
 from chainrule import dtypes, graph
-from chainrule.compiler.buffers import placed
+from chainrule.compiler.buffers import Room
 from chainrule.compiler.trace import Slot
 from chainrule.errors import InPlaceError
 from chainrule.graph import Array, Node
@@ -96,9 +96,9 @@ def references_to_each(held: list[Tensor | None]) -> list[int]:
 LISTED = references_to_each([Tensor(graph.leaf(np.zeros(()), dtypes.float64))])[0]
 
 
-def copied(node: Node, held: Array) -> tuple[Node, Array, int]:
+def copied(node: Node, held: Array, room: Room) -> tuple[Node, Array, int]:
     """A leaf of its own with the same value, that, and where its elements lie."""
-    array, where = placed(held.shape, held.dtype)
+    array, where = room.placed(held.shape, held.dtype)
     array[...] = held
     copy = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
     copy.seen = False

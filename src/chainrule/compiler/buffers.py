@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from chainrule.graph import Array
-from chainrule.tensor.memory import LINE, address, addresses, aligned, empty, placed
+from chainrule.tensor.memory import LINE, Room, address, addresses, aligned, empty, placed, room_for
 
-__all__ = ["address", "addresses", "aligned", "contiguous", "empty", "lies_well", "placed"]
+__all__ = ["Room", "address", "addresses", "aligned", "contiguous", "empty", "lies_well", "placed", "room_for"]
 
 
 def contiguous(array: Array) -> Array:

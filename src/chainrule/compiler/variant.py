@@ -32,7 +32,7 @@ from chainrule.compiler.bound import (
     stand_ins,
     switch,
 )
-from chainrule.compiler.buffers import address, addresses, contiguous, empty, lies_well
+from chainrule.compiler.buffers import Room, address, addresses, contiguous, empty, lies_well, room_for
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.derivative import Call, Derivative, call_node, derivative_of, result_node
 from chainrule.compiler.failures import of_check
@@ -165,6 +165,7 @@ class Variant:
         self.changes_placed = [s for s in changing if s.place is not None]
         self.lasting = [s for s in self.state if s.place is None]
         self.carrying = [i for i, place in self.located if place.carried]
+        self.room = room_for(memory.bytes_of(s.input) for s in self.state if s.writes)
         self.hold: list[Any] = [None] * (len(self.arguments) + len(self.state))  # keeps buffers alive
         self.put: list[Tensor | None] = [None] * len(self.placed)
         self.put_nodes: list[Node | None] = [None] * len(self.placed)
@@ -458,12 +459,13 @@ class Variant:
     def _bind_states(self) -> None:
         if self.kin is not None and self._takes_over(self.kin):
             return
+        room = Room(self.room)
         for i, slot in enumerate(self.state):
             node = current(slot.current())
             if slot.place is not None and slot.place.carried:
-                self._bind_carried(i, slot.place, node)
+                self._bind_carried(i, slot.place, node, room)
             elif node is not self.bound[i] or (node.seen and slot.final is not None):
-                self._bind_state(i, slot, node)
+                self._bind_state(i, slot, node, room)
         self.watched = None
         if None not in self.bound:
             slots = [slot for i, slot in enumerate(self.state) if self.mine[i] is None]
@@ -482,7 +484,7 @@ class Variant:
         self.bound, self.watched, self.owned = kin.bound.copy(), kin.watched, kin.owned
         return True
 
-    def _bind_state(self, i: int, slot: Slot, node: Node) -> None:
+    def _bind_state(self, i: int, slot: Slot, node: Node, room: Room) -> None:
         """Give a state slot its buffer: the handle's own, or a copy where someone may hold that one."""
         held = node._value  # not `value`: reading it would mark it as seen
         if held is None:
@@ -491,7 +493,7 @@ class Variant:
             array = contiguous(held)
             where = address(array)
         elif node.seen or not held.flags.c_contiguous or not lies_well(held):
-            node, array, where = copied(node, held)
+            node, array, where = copied(node, held, room)
             slot.current()._name(node)
         else:
             array, where = held, address(held)
@@ -504,14 +506,14 @@ class Variant:
         self.bound[i] = node if array is node._value else None
         self.hold[len(self.arguments) + i] = array
 
-    def _bind_carried(self, i: int, place: Place, node: Node) -> None:
+    def _bind_carried(self, i: int, place: Place, node: Node, room: Room) -> None:
         """Likewise where the program puts another tensor: one that only the place holds may be that other one already."""
         held = node._value
         if held is None:
             raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
         ours = place.get() is self.mine[i] and references(self.mine, i) <= ALONE + 1
         if not ours or node.seen or not held.flags.c_contiguous or not lies_well(held):
-            node, held, where = copied(node, held)
+            node, held, where = copied(node, held, room)
             place.set(wrap(node))
         else:
             where = address(held)

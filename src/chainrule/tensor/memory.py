@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ctypes import addressof, c_char
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from chainrule.graph import Array
 
 LINE = 64  # bytes of a cache line: a vector that crosses into the next is read and written at half the speed
+SMALL = 4096  # bytes of the largest array that shares its memory with others, which it keeps alive
 
 _first: Any = c_char  # an array is a buffer, which the types of ctypes do not know
 
@@ -55,6 +56,41 @@ def placed(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, int]:
     where = address(raw)
     start = -where % LINE
     return np.ndarray(shape, dtype, raw, start), where + start
+
+
+class Room:
+    """Memory for small arrays that are made together: one piece for all of them costs a third of a piece for each.
+
+    Args:
+        size: as `room_for` the arrays that may be made.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._raw: Array | None = None
+
+    def placed(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, int]:
+        """As the function: an array on a cache line, and where its elements lie."""
+        size = math.prod(shape) * dtype.itemsize
+        if self._raw is None:
+            self._raw = np.empty(self._size, np.uint8)
+            self._where = address(self._raw)
+            self._at = -self._where % LINE
+        at, end = self._at, self._at + _lines(size)
+        if size > SMALL or end > self._size:
+            return placed(shape, dtype)
+        self._at = end
+        return np.ndarray(shape, dtype, self._raw, at), self._where + at
+
+
+def room_for(sizes: Iterable[int]) -> int:
+    """Bytes of the room for arrays of so many bytes; large ones have their own."""
+    return LINE + sum(map(_lines, filter(SMALL.__ge__, sizes)))
+
+
+def _lines(size: int) -> int:
+    """Bytes of the cache lines that so many bytes touch."""
+    return -(-size // LINE) * LINE
 
 
 def copied(array: Array, dtype: np.dtype[Any]) -> Array:

@@ -141,9 +141,8 @@ def current_generator() -> Generator:
     return found
 
 
-@contextmanager
-def drawing_from(generator: Generator) -> Iterator[Generator]:
-    """Inside the block, this thread draws from `generator`; no other thread notices.
+class drawing_from:
+    """Inside the block, this thread draws from the generator; no other thread notices.
 
     >>> import chainrule as cr
     >>> with drawing_from(cr.Generator(7)):
@@ -151,11 +150,16 @@ def drawing_from(generator: Generator) -> Iterator[Generator]:
     >>> cr.equal(a, cr.rand(2, generator=cr.Generator(7)))
     True
     """
-    outer, _local.generator = _local.generator, generator
-    try:
-        yield generator
-    finally:
-        _local.generator = outer
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def __enter__(self) -> Generator:
+        self._outer, _local.generator = _local.generator, self._generator
+        return self._generator
+
+    def __exit__(self, *_: object) -> None:
+        _local.generator = self._outer
 
 
 def manual_seed(seed: int) -> Generator:

@@ -76,7 +76,6 @@ class Fitting:
         self.passes = partial(self._passes, validation) if validation is not None else None
         self.interrupt = Interrupt()
         self.handles: list[Tensor] = []  # what steps change; only callbacks can add to them
-        self.parameters: list[Tensor] = []
         self.orders: dict[int, Array] = {}
         # Callbacks and schedules have the floor after the last step of an epoch, and again when it has been validated.
         self.hearing = self._listening("on_epoch_end")
@@ -253,10 +252,8 @@ class Fitting:
 
     def _hold(self) -> None:
         """What steps change is what stands."""
-        session = self.session
         self.measures = self._measures()
         self.handles = [handle for handle, _ in self._standing.values]
-        self.parameters = session.members().parameters
 
     @property
     def _standing(self) -> Any:
@@ -278,7 +275,7 @@ class Fitting:
             self.session.put_settings(self._standing.settings)
             self._rates(stretch.laps)
         found, now = stretch.measured(), self._values()
-        if not np.isfinite(found.values[:, 0]).all() or not state.all_finite(self.parameters):
+        if not np.isfinite(found.values[:, 0]).all() or not state.all_finite(self._standing.parameters):
             raise self._stopped(stretch, found, ended)
         self._note_time(stretch, ended[-1] - began)
         self._count(stretch, stretch.laps, found, ended, now)
@@ -498,13 +495,13 @@ class Fitting:
     def _last_good(self, stretch: Stretch, most: int) -> int:
         """The number of steps of the stretch, at most `most`, after which the weights are still finite; takes them."""
         self._replay(stretch, most)
-        if state.all_finite(self.parameters):
+        if state.all_finite(self._standing.parameters):
             return most
         low, high = 0, most  # finite after `low` steps, no longer after `high`
         while high - low > 1:
             middle = high - 1 if high == most else (low + high) // 2  # most often it is the last step
             self._replay(stretch, middle)
-            low, high = (middle, high) if state.all_finite(self.parameters) else (low, middle)
+            low, high = (middle, high) if state.all_finite(self._standing.parameters) else (low, middle)
         self._replay(stretch, low)
         return low
 

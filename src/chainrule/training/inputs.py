@@ -171,8 +171,9 @@ def known(
 def _read_by_loss(
     model: Module, loss: Function, output: Tensor, y: Array, who: str, name: str, meaning: Meaning | None
 ) -> Array:
-    y = _targets(model, loss, meaning or meaning_of(loss), output, y, f"{who}: {name}")
-    check_some_count(y, option_of(loss, "ignore_index"), f"{who}: {name}")
+    ignored, what = option_of(loss, "ignore_index"), f"{who}: {name}"
+    y = _targets(model, loss, meaning or meaning_of(loss), output, y, what, ignored)
+    check_some_count(y, ignored, what)
     return y
 
 
@@ -185,14 +186,17 @@ def target(model: Module, loss: Function, meaning: Meaning | None, x: Array, y: 
     """
     with mode(model, False), no_grad():
         output = _output(model, x, who, "X")
-    return np.asarray(_targets(model, loss, meaning, output, as_array([y], who), who)[0])
+    ignored = option_of(loss, "ignore_index")
+    return np.asarray(_targets(model, loss, meaning, output, as_array([y], who), who, ignored)[0])
 
 
 def _check_not_several(data: object, other: object, who: str, name: str) -> None:
     """A list of inputs or targets has one entry for each of them, and not for each row, of which `other` tells the number."""
+    if not isinstance(data, list):
+        return
     shapes = shapes_in(data)
     rows = (len(other),) if isinstance(other, (list, tuple)) else tuple(getattr(other, "shape", ()))[:1]
-    if not shapes or not rows or not isinstance(data, list) or len(data) == rows[0]:
+    if not shapes or not rows or len(data) == rows[0]:
         return
     if all(tuple(part.shape)[:1] == rows for part in data):
         one = " One array is given as it is, without the list." if len(data) == 1 else ""
@@ -262,11 +266,13 @@ def _traced(function: Callable[..., Any], arrays: Sequence[Array]) -> Any:
     return trace_function(function, list(given), lambda tensors: (tuple(tensors), {}))[1]
 
 
-def _targets(model: Module, loss: Function, meaning: Meaning | None, output: Tensor, y: Array, who: str) -> Array:
-    """The targets as this loss reads them: class numbers as int64, everything else in the model's dtype."""
+def _targets(
+    model: Module, loss: Function, meaning: Meaning | None, output: Tensor, y: Array, who: str, ignored: int | None
+) -> Array:
+    """The targets as this loss reads them: class numbers (and `ignored`) as int64, everything else in the model's dtype."""
     if meaning is not None and meaning.over_classes:
         if not _are_probabilities(output, y, who):
-            return as_labels(y, output.shape[CLASSES], who, option_of(loss, "ignore_index"))
+            return as_labels(y, output.shape[CLASSES], who, ignored)
         if option_of(loss, "reads_numbers", False):
             raise ShapeError(
                 f"{who} must be class numbers of shape {y.shape[:CLASSES] + y.shape[CLASSES + 1 :]} for {name_of(loss)}, got a "

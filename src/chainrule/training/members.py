@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import is_
-from types import FunctionType
 from typing import Any
 
 from chainrule import graph
@@ -50,9 +49,8 @@ class Members:
                 return self
         return Members(model, loss, optimizer)
 
-    def plain(self) -> dict[str, Plain]:
-        """The plain attributes of all objects now, by name."""
-        held = self.attributes()
+    def plain(self, held: Attributes) -> dict[str, Plain]:
+        """The plain attributes of all objects now, by name; `held`: what their names stand for now."""
         if self._known_in is not held:
             self._known, self._known_in = {}, held
         return {name: dict(self._known.get(name) or self._plain(name, thing)) for name, thing in self.objects}
@@ -72,6 +70,5 @@ class Members:
 
 def _seen(model: Module, loss: Callable[..., Any], optimizer: Optimizer) -> Sequence[Any]:
     """What no count tells of: which objects there are, and the tensors of the optimizer."""
-    alone = isinstance(loss, Module) or (type(loss) is FunctionType and loss.__closure__ is None)
-    parts = (loss,) if alone else [part for _, part in state.parts(loss)]
+    parts = (loss,) if state.alone(loss) else [part for _, part in state.parts(loss)]
     return [model, *parts, *state.optimized(optimizer)]

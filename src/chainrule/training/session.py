@@ -57,6 +57,7 @@ class Standing:
 
     Attributes:
         values, gradients: of every tensor that a step changes.
+        parameters: those that must stay finite.
         attributes: which names hold them.
         layout: which tensors are the optimizer's state.
         settings: what shapes a step beside them.
@@ -66,6 +67,7 @@ class Standing:
 
     values: state.Snapshot
     gradients: state.Gradients
+    parameters: Sequence[Tensor]
     attributes: Attributes
     layout: dict[Tensor, dict[str, Tensor]]
     settings: Settings
@@ -270,10 +272,11 @@ class Session:
 
     def settings(self) -> Settings:
         """What shapes a step now and is no tensor."""
-        return self._settings(self.members())
+        members = self.members()
+        return self._settings(members, members.attributes())
 
-    def _settings(self, members: Members) -> Settings:
-        things = members.plain()
+    def _settings(self, members: Members, held: Attributes) -> Settings:
+        things = members.plain(held)
         for name, training in (self.modes or {}).items():
             if name in things:
                 things[name]["training"] = training
@@ -354,10 +357,21 @@ class Session:
         """Where it stands now."""
         history, members = self.history, self.members()
         values, gradients = state.values(self._handles(members)), state.gradients(members.named.values())
-        shaped, layout = self._settings(members), self.optimizer.layout()
         held = members.attributes()
+        shaped, layout = self._settings(members, held), self.optimizer.layout()
         heard = self.callbacks_now()
-        return Standing(values, gradients, held, layout, shaped, self.position, history.epochs, history.steps, heard)
+        return Standing(
+            values,
+            gradients,
+            members.parameters,
+            held,
+            layout,
+            shaped,
+            self.position,
+            history.epochs,
+            history.steps,
+            heard,
+        )
 
     def callbacks_now(self) -> tuple[dict[str, Any], ...]:
         """Where each callback stands."""

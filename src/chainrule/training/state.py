@@ -41,6 +41,14 @@ def parts(loss: Callable[..., Any], name: str = "loss") -> Iterator[tuple[str, A
 
 
 _OF_OTHERS = types.MethodType, functools.partial  # functions made of other things
+_PARTS = (Module, Tensor, *_OF_OTHERS)
+
+
+def alone(loss: Callable[..., Any]) -> bool:
+    """Does `parts` certainly give this loss and nothing else? (Asked at every walk, so without one.)"""
+    if isinstance(loss, types.FunctionType):
+        return loss.__closure__ is None or not any(isinstance(held, _PARTS) for held in _closed_over(loss).values())
+    return isinstance(loss, Module)
 
 
 def _held(loss: Any) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -48,30 +46,29 @@ def first(laps: Sequence[Lap], count: int) -> list[Lap]:
     return found
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """How an epoch is cut into batches: the last may be short; `drop_last`: it is then left out."""
 
     rows: int
     batch_size: int
     drop_last: bool = False
 
-    @cached_property
+    @property
     def whole(self) -> int:
         """Steps on whole batches."""
         return self.rows // self.batch_size
 
-    @cached_property
+    @property
     def steps(self) -> int:
         """All steps."""
         return self.whole + bool(self.rest)
 
-    @cached_property
+    @property
     def rest(self) -> int:
         """Rows of the short batch, 0 where there is none."""
         return 0 if self.drop_last else self.rows % self.batch_size
 
-    @cached_property
+    @property
     def visited(self) -> int:
         """Rows that are in a batch."""
         return self.whole * self.batch_size + self.rest
