@@ -14,6 +14,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is printed now into the golden files")
     parser.addoption("--hunts", action="store_true", help="run what takes many minutes, too")
     parser.addoption("--list-skipped", metavar="FILE", type=Path, help="write there what was skipped, a test a line")
+    parser.addoption(
+        "--site", metavar="FOLDER", type=Path, help="where MkDocs has built the site; tests build it themselves else"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -233,6 +233,16 @@ def test_a_description_that_cannot_be_is_refused(change: Any, message: str, tmp_
         cr.load_model(path)
 
 
+def test_many_layers_take_no_more_memory_than_their_file_has_numbers(tmp_path: Path) -> None:
+    """None of them is large by itself."""
+    cr.save_model(nn.Linear(3, 2), tmp_path / "model")
+    layer = {"layer": "Linear", "arguments": {"in_features": 256, "out_features": 256}}
+    many = {"layer": "Sequential", "modules": [[str(i), layer] for i in range(20_000)]}
+    changed(tmp_path / "model", lambda m: m.update(architecture=many))
+    with pytest.raises(DamagedFileError, match="describes a layer of 65,536 numbers, and has 0 of them"):
+        cr.load_model(tmp_path / "model")
+
+
 def test_tensors_without_a_model_say_what_to_do(tmp_path: Path) -> None:
     cr.save(nn.Linear(3, 2).state_dict(), tmp_path / "tensors")
     with pytest.raises(

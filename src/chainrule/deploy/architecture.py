@@ -27,7 +27,7 @@ from chainrule.training.configuration import Noise
 
 DEEPEST = 64  # levels of modules in modules
 MOST = 100_000  # layers
-FREE = 1 << 16  # numbers that a layer may have without a word; for more its tensors must be in the file
+FREE = 1 << 20  # numbers that all layers together may have beyond the tensors in the file, which are missed only later
 
 CONTAINERS: dict[str, type[Module]] = {
     "Sequential": nn.Sequential,
@@ -184,6 +184,7 @@ class Builder:
                 path = path.rpartition(".")[0]
                 self._numbers[path] = self._numbers.get(path, 0) + math.prod(value.shape)
         self._made: dict[str, Module] = {}
+        self._free = FREE
 
     def build(self, found: Fields) -> Module:
         """The model, in the mode that it was in."""
@@ -241,7 +242,8 @@ class Builder:
     def _check_size(self, kind: type[Module], given: Fields, path: str) -> None:
         """A layer of so many numbers has them in the file: what a description asks for is bounded by what came with it."""
         numbers, there = _numbers(kind, given), self._numbers.get(path, 0)
-        if numbers > max(FREE, there):
+        self._free -= max(0, numbers - there)
+        if self._free < 0:
             _refuse(given, f"a layer of {numbers:,} numbers, and has {there:,} of them")
 
 
