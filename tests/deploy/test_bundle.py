@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -218,14 +219,140 @@ def test_estimators_and_pipelines_of_scalers(number: int, binary: bool, tmp_path
                 np.testing.assert_allclose(bundle.predict_proba(one), made.predict_proba(table), rtol=1e-4, atol=1e-6)
 
 
-def test_an_estimator_with_columns_of_its_own_says_what_to_do() -> None:
-    pytest.importorskip("sklearn")
+def people(count: int = 600) -> dict[str, list[Any]]:
+    """Columns of all kinds, with values missing in each."""
+    own = np.random.default_rng(3)
+    ages = own.uniform(18, 80, count)
+    when = [datetime.date(2030, 1, 1) + datetime.timedelta(int(d)) for d in own.integers(0, 900, count)]
+    cities = own.choice(["Bern", "Basel", "Genf", "Chur"], count)
+    return {
+        "age": [None if i % 9 == 0 else float(a) for i, a in enumerate(ages)],
+        "city": [None if i % 11 == 0 else str(c) for i, c in enumerate(cities)],
+        "since": [None if i % 13 == 0 else day for i, day in enumerate(when)],
+        "member": own.choice([True, False], count).tolist(), "visits": own.integers(0, 9, count).tolist(),
+        "code": [f"c{i % 12}" for i in range(count)],
+    }  # fmt: skip
+
+
+def frames(columns: dict[str, list[Any]], library: str) -> Any:
+    if library == "polars":
+        return pytest.importorskip("polars").DataFrame(columns)
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({**columns, "since": pandas.to_datetime(columns["since"])})
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("preset", ["tabular", "tabular_full"])
+@pytest.mark.parametrize("kind", ["classes", "values", "several values"])
+def test_tabular_estimators_predict_the_same_bits(library: str, preset: str, kind: str, tmp_path: Path) -> None:
     sklearn = pytest.importorskip("chainrule.sklearn")
-    made = sklearn.TabularRegressor(epochs=1, random_state=0).fit(X, X[:, 0])
+    columns = people()
+    y: Any = np.array([a or 50.0 for a in columns["age"]])
+    settings = {"preset": preset, "hidden": (8, 8), "epochs": 2, "random_state": 0}
+    made = sklearn.TabularClassifier(**settings) if kind == "classes" else sklearn.TabularRegressor(**settings)
+    y = np.where(y < 40, "young", "old") if kind == "classes" else np.stack([y, -y], 1) if "several" in kind else y
+    frame = frames(columns, library)
+    made.fit(frame, y)
+    bundle = again(cr.bundle(made), tmp_path / "b")
+    expected = made.predict(frame)
+    given = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    for rows in (given, columns, frame, [list(row.values()) for row in given], {**columns, "more": columns["age"]}):
+        found = bundle.predict(rows)
+        assert found.dtype.kind == "O" if kind == "classes" else found.dtype == np.float64
+        assert (found == expected).all()
+    if kind == "classes":
+        assert bundle.predict_proba(given).tobytes() == made.predict_proba(frame).tobytes()
+        assert list(bundle.predict_proba(given[0])) == ["old", "young"]
+    else:
+        assert bundle.predict(given).tobytes() == expected.tobytes()
+    assert np.all(bundle.predict(given[5]) == made.predict(frames({k: v[5:6] for k, v in columns.items()}, library))[0])
+    unknown = {**given[1], "city": "Lugano", "age": None, "more": 1}
+    assert np.all(bundle.predict(unknown) == made.predict(frames({k: [unknown[k]] for k in columns}, library))[0])
+    assert bundle.differences(unknown) == [
+        "not used, as training had none of that name: 'more'",
+        "the column 'city': 1 rows have levels that training had not: 'Lugano'",
+    ]
+
+
+def test_a_tabular_estimator_of_an_array(tmp_path: Path) -> None:
+    sklearn = pytest.importorskip("chainrule.sklearn")
+    holes = X.copy()
+    holes[::7, 1] = np.nan
+    made = sklearn.TabularRegressor(hidden=(8,), epochs=2, random_state=0, dtype="float64").fit(holes, X[:, 0])
+    bundle = again(cr.bundle(made), tmp_path / "b")
+    for rows in (holes, holes.tolist(), holes.astype(object)):
+        assert bundle.predict(rows).tobytes() == made.predict(holes).tobytes()
     with pytest.raises(
-        SettingError, match="bundle: TabularRegressor keeps its columns in a way that no bundle holds yet"
+        DataError, match="knows no names of columns, as its estimator was fitted on an array, got rows with"
     ):
-        cr.bundle(made)
+        bundle.predict({"a": 1.0, "b": 1.0, "c": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row.pop("city"), "the column 'city' is missing. Rows need 'age', 'city', 'since', 'member', 'visits', 'code'; None"),
+        (lambda row: row.update(age="old"), "the column 'age' has values that are no numbers"),
+        (lambda row: row.update(age=float("inf")), "Input X contains infinity: the column 'age'. Leave those rows out"),
+        (lambda row: row.update(city=["Bern"]), "a column must be a list of values, got 31.0. Pass all columns as lists."),
+        (lambda row: row.update({name: [value] * (1 + (name == "age")) for name, value in row.items()}), "the columns must have one length, got [1, 2]"),
+    ],
+)  # fmt: skip
+def test_rows_that_a_tabular_estimator_cannot_take(change: Any, message: str) -> None:
+    sklearn = pytest.importorskip("chainrule.sklearn")
+    columns = people()
+    made = sklearn.TabularClassifier(hidden=(4,), epochs=1, random_state=0)
+    bundle = cr.bundle(made.fit(frames(columns, "pandas"), columns["member"]))
+    row = {"age": 31.0, "city": "Bern", "since": None, "member": True, "visits": 3, "code": "c1"}
+    assert type(bundle.predict(row)) is bool
+    change(row)
+    with pytest.raises(DataError, match=re.escape(message)):
+        bundle.predict(row)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["parts"][1].update(levels=["a", "a"]), "parts\\[1\\]: levels must be levels, each once"),
+        (lambda c: c["parts"][1].update(levels=["a", ["b"]]), "levels must be a list of texts, numbers and booleans"),
+        (lambda c: c["parts"][0].update(median=float("nan")), "parts\\[0\\]: median must be a finite number"),
+        (lambda c: c["parts"].pop(), "columns: medians must be .* numbers"),
+        (lambda c: c["factors"].append(1.0), "columns: factors must be .* numbers"),
+        (lambda c: c.update(parts=[]), "parts must be a list of columns, one at least"),
+        (lambda c: c.update(one_hot=-1), "one_hot must be a whole number from 0 on"),
+    ],
+)  # fmt: skip
+def test_a_file_whose_columns_describe_none_is_refused(change: Any, message: str, tmp_path: Path) -> None:
+    sklearn = pytest.importorskip("chainrule.sklearn")
+    columns = people()
+    made = sklearn.TabularRegressor(preset="tabular_full", hidden=(4,), epochs=1, random_state=0)
+    cr.bundle(made.fit(frames(columns, "pandas"), columns["visits"])).save(tmp_path / "b")
+    tensors, meta = load_file(tmp_path / "b")
+    save_file(tensors, tmp_path / "c", {**meta, "bundle": {**meta["bundle"], "range": [[2.0], [1.0]]}})
+    with pytest.raises(DamagedFileError, match="range must be two lists of 1 numbers, the lower ones first"):
+        cr.load_bundle(tmp_path / "c")
+    change(meta["bundle"]["rows"]["columns"])
+    save_file(tensors, tmp_path / "b", meta)
+    with pytest.raises(DamagedFileError, match=message):
+        cr.load_bundle(tmp_path / "b")
+
+
+def test_levels_that_no_file_holds_and_scalers_in_front_are_named() -> None:
+    sklearn = pytest.importorskip("chainrule.sklearn")
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    made = sklearn.TabularRegressor(hidden=(4,), epochs=1, random_state=0, categorical_features=[1])
+    odd = np.array([[1.0, (1, 2)], [2.0, (3, 4)], [3.0, None]] * 10, object)
+    with pytest.raises(
+        SettingError, match=r"bundle: the column number 1 has the level \(1, 2\), and a file holds texts"
+    ):
+        cr.bundle(made.fit(odd, np.arange(30.0))).save("nowhere")
+    pipe = make_pipeline(StandardScaler(), sklearn.TabularRegressor(hidden=(4,), epochs=1)).fit(X, X[:, 0])
+    with pytest.raises(
+        SettingError, match="the step StandardScaler stands in front of an estimator that scales its columns"
+    ):
+        cr.bundle(pipe)
 
 
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations")
@@ -370,7 +497,7 @@ def test_what_cannot_be_bundled() -> None:
         (lambda b: b.update(classes=["a"]), "classes must be two labels or more"),
         (lambda b: b.update(classes=["a", 1]), "classes must be two labels or more"),
         (lambda b: b.update(center=[1.0]), "center must be as many numbers as scale has"),
-        (lambda b: b["rows"].update(kind="pickle"), "kind must be 'columns' or 'table', got 'pickle'"),
+        (lambda b: b["rows"].update(kind="pickle"), "kind must be 'columns', 'mixed' or 'table', got 'pickle'"),
         (lambda b: b["rows"].update(names=["a", "a"]), "names must be names, each once"),
         (lambda b: b["rows"].update(shift=[1, 2]), "shift must be as many numbers as scale has"),
         (lambda b: b.update(rows=3), "rows: it must be an object with named fields"),

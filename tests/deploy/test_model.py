@@ -256,3 +256,11 @@ def test_no_code_stands_in_the_file(tmp_path: Path) -> None:
     _, meta = load_file(tmp_path / "model")
     assert sorted(meta) == ["architecture", "class", "foreign", "format", "frozen", "tied"]
     assert "lambda" not in json.dumps(meta) and "import" not in json.dumps(meta)
+
+
+def test_what_predicts_but_is_no_module_is_told_of_bundles() -> None:
+    made = cr.Trainer(nn.Linear(2, 1), "mse", "adam")
+    with pytest.raises(
+        SettingError, match=r"model must be an nn.Module, got Trainer. With what it takes .* cr.bundle\(it\).save"
+    ):
+        cr.save_model(made, "nowhere")

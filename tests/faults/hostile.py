@@ -28,6 +28,8 @@ import numpy as np
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn
+from chainrule.deploy.bundle import Bundle
+from chainrule.deploy.mixed import Mixed
 from chainrule.errors import (
     DamagedFileError,
     DataError,
@@ -39,10 +41,13 @@ from chainrule.errors import (
     UnknownNameError,
 )
 from chainrule.explain.report import building
+from chainrule.nn.meaning import LOGITS, VALUES
 from chainrule.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau, StepLR
 from chainrule.tensor.random import default_generator
 from chainrule.training import load_file, save_file
+from chainrule.training.columns import Columns
 from chainrule.training.configuration import build, read_config
+from chainrule.training.recipe import built, recipe
 
 ALLOWED = (
     DamagedFileError, StateDictError, SettingError, ReplayError, DataError, UnknownNameError, NotEnoughMemoryError,
@@ -408,7 +413,7 @@ class Hunt:
     def bundle(self, kind: int) -> None:
         """A bundle: read, and if that goes, asked for a prediction, which is one of our errors or an answer."""
         path, row = self.folder / "hostile", {"a": 0.1, "b": 0.2, "c": "x", "d": 4}
-        self.bundles[kind].save(path)
+        self.rng.choice(self.bundles[kind]).save(path)
         self._mutate(path)
         found: list[Any] = []
         stands = default_generator.get_state().tolist
@@ -421,7 +426,8 @@ class Hunt:
         """One of each kind of rows."""
         X = np.random.default_rng(0).normal(size=(40, 4)).astype("f")
         names = {"columns": list("abcd"), "classes": ["no", "yes"]}
-        plain = [cr.bundle(made, **names) for made in self.trainers[:2]]
+        plain = [[cr.bundle(made, **names)] for made in self.trainers[:2]]
+        plain[1] += [self._mixed(X, values) for values in (False, True)]
         if find_spec("polars") is None:  # no tables without it
             return [*plain, plain[0]]
         table = cr.data.Table(
@@ -429,7 +435,19 @@ class Hunt:
         )
         pipeline = cr.data.TablePipeline("t").fit(table)
         model = nn.Linear(len(pipeline.get_feature_names_out()), 2)
-        return [*plain, cr.bundle(cr.Trainer(model, F.cross_entropy, "sgd"), pipeline=pipeline)]
+        return [*plain, [cr.bundle(cr.Trainer(model, F.cross_entropy, "sgd"), pipeline=pipeline)]]
+
+    def _mixed(self, X: Any, values: bool) -> Any:
+        """What a tabular estimator gives: columns as it has learned them, and a network that knows how many they are."""
+        rows = np.empty((40, 4), object)
+        rows[:, :2], rows[:, 2], rows[:, 3] = X[:, :2], [None, "x", "y", "z"] * 10, [1, 2.5, True, "w"] * 10
+        columns = Columns([2, 3], 3).fit(rows)
+        chosen = recipe("tabular_full", "regression" if values else "classification").changed(hidden=(5,))
+        made = built(chosen, columns.layout_, 1 if values else 2, columns.transform(rows), 0)
+        names, after = tuple("abcd"), {"center": (1.0,), "scale": (2.0,), "range": ((-3.0,), (4.0,))}
+        if values:
+            return Bundle(made.model, Mixed(names, columns), VALUES, **after)
+        return Bundle(made.model, Mixed(names, columns), LOGITS, ("no", "yes"))
 
     def _mutate(self, path: Path) -> None:
         """Other tensors, another description, or both, with the checksum of what stands there."""

@@ -13,7 +13,7 @@ from chainrule.deploy import rows as rows_of
 from chainrule.deploy.model import FORMAT, about, made_of, read
 from chainrule.deploy.rows import Rows, is_one
 from chainrule.errors import SettingError
-from chainrule.files.document import Fields, short
+from chainrule.files.document import Fields, is_number, short
 from chainrule.nn import Module
 from chainrule.nn.compiled import bare
 from chainrule.nn.meaning import MEANINGS, VALUES, Meaning
@@ -33,10 +33,12 @@ class Bundle:
 
     Attributes:
         model: the network.
-        rows: how rows become what it takes (`Columns` of numbers, or what a table's pipeline has learned).
+        rows: how rows become what it takes (`Columns` of numbers, `Mixed` ones as an estimator has learned them, or what a
+            table's pipeline has learned).
         meaning: of its outputs.
         classes: the labels, in order; None for values, and for classes that are numbers from 0.
         center, scale: by which values are scaled back.
+        range: the lowest and the highest that they can be; None: no bounds.
     """
 
     model: Module
@@ -45,6 +47,7 @@ class Bundle:
     classes: tuple[Any, ...] | None = None
     center: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
+    range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     _predictor: Predictor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -119,7 +122,8 @@ class Bundle:
         if self.center is None or self.scale is None:
             return values
         center, scale = (np.array(v) if values.ndim > 1 else v[0] for v in (self.center, self.scale))
-        return np.asarray(values, np.float64) * scale + center
+        found = np.asarray(values, np.float64) * scale + center
+        return found if self.range is None else np.clip(found, *self.range)
 
     def _labels(self, output: Array) -> Array:
         numbers = self.meaning.classes(output)
@@ -149,6 +153,7 @@ class Bundle:
             "classes": None if self.classes is None else list(self.classes),
             "center": None if self.center is None else list(self.center),
             "scale": None if self.scale is None else list(self.scale),
+            **({} if self.range is None else {"range": list(map(list, self.range))}),
         }  # fmt: skip
         meta = {"format": FORMAT, **about(self.model, predicting=True), "bundle": bundle}
         save_file(dict(bare(self.model).state_dict()), path, meta)
@@ -196,7 +201,22 @@ def load_bundle(path: str | os.PathLike[str], model: Module | None = None) -> Bu
         found.refuse("center", "as many numbers as scale has", center)
     rows = rows_of.read(found.fields("rows"))
     made = made_of("load_bundle", saved, tensors, model)
-    return Bundle(made, rows, MEANINGS[meaning], None if classes is None else tuple(classes), center, scale)
+    labels = None if classes is None else tuple(classes)
+    return Bundle(made, rows, MEANINGS[meaning], labels, center, scale, _range(found, center))
+
+
+def _range(found: Fields, center: tuple[float, ...] | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    if not found.has("range"):
+        return None
+    count = len(center or ())
+    low, high = found.items("range", lambda v: _is_numbers(v, count), f"two lists of {count} numbers")[:2] or ((), ())
+    if len(found.value["range"]) != 2 or not count or any(a > b for a, b in zip(low, high, strict=True)):
+        found.refuse("range", f"two lists of {count} numbers, the lower ones first", found.value["range"])
+    return tuple(low), tuple(high)
+
+
+def _is_numbers(value: object, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(map(is_number, value))
 
 
 def _numbers(found: Fields, name: str) -> tuple[float, ...] | None:

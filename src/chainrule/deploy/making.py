@@ -12,10 +12,12 @@ import numpy as np
 
 from chainrule.data.sources import load
 from chainrule.deploy.bundle import Bundle, labels_of
+from chainrule.deploy.mixed import Mixed
 from chainrule.deploy.rows import Columns, OfTable, Rows
 from chainrule.errors import SettingError
 from chainrule.nn import Module
 from chainrule.nn.meaning import VALUES, Meaning
+from chainrule.training import columns as learned
 from chainrule.training import rebuilt
 from chainrule.training.metrics import told
 from chainrule.training.trainer import Trainer
@@ -34,6 +36,10 @@ class Fitted:
     meaning: Meaning
     classes: Sequence[Any] | None
     names: Sequence[str] | None
+    columns: learned.Columns | None = None  # what they become, where that was learned
+    center: Sequence[float] | None = None
+    scale: Sequence[float] | None = None
+    range: tuple[Sequence[float], Sequence[float]] | None = None  # within which values are cut off
 
 
 def bundle(
@@ -74,11 +80,6 @@ def bundle(
         return _of_run(Path(source))
     if hasattr(source, "steps") or hasattr(source, "_bundled"):
         return _of_estimator(source)
-    if hasattr(source, "columns_") and hasattr(source, "trainer_"):
-        raise SettingError(
-            f"bundle: {type(source).__name__} keeps its columns in a way that no bundle holds yet. Train on the table by "
-            f"`chainrule train FILE --preset tabular`, whose run is a bundle; or use a TablePipeline and a Trainer."
-        )
     raise SettingError(
         f"bundle: source must be a Trainer, an estimator of chainrule.sklearn or the folder of a run, got "
         f"{type(source).__name__}. Give one of them."
@@ -129,10 +130,27 @@ def _of_estimator(source: Any) -> Bundle:
     if not hasattr(last, "_bundled"):
         _refuse(last, "is no estimator of chainrule.sklearn")
     fitted: Fitted = last._bundled()
-    names = getattr(steps[0], "feature_names_in_", fitted.names)
-    shift, scale = _joined([_affine(scaler) for scaler in scalers])
-    named = None if names is None else tuple(map(str, names))
-    return Bundle(fitted.model, Columns(named, shift, scale), fitted.meaning, labels_of(fitted.classes, "bundle"))
+    rows = _rows_of(scalers, fitted, getattr(steps[0], "feature_names_in_", fitted.names))
+    center, scale = (None if v is None else tuple(map(float, v)) for v in (fitted.center, fitted.scale))
+    return Bundle(
+        fitted.model, rows, fitted.meaning, labels_of(fitted.classes, "bundle"), center, scale, _range(fitted)
+    )
+
+
+def _rows_of(scalers: list[Any], fitted: Fitted, given: Sequence[str] | None) -> Rows:
+    names = None if given is None else tuple(map(str, given))
+    if fitted.columns is None:
+        return Columns(names, *_joined([_affine(scaler) for scaler in scalers]))
+    if scalers:
+        _refuse(scalers[0], "stands in front of an estimator that scales its columns itself: leave it out")
+    return Mixed(names, fitted.columns)
+
+
+def _range(fitted: Fitted) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    if fitted.range is None:
+        return None
+    low, high = (tuple(map(float, values)) for values in fitted.range)
+    return low, high
 
 
 #: scikit-learn's transformers that multiply each column by a number and add one.

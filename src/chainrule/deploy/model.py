@@ -56,9 +56,10 @@ def save_model(model: Module, path: str | os.PathLike[str]) -> None:
 
 def _state(model: Module) -> Mapping[str, Tensor]:
     if not isinstance(model, Module):
-        raise SettingError(
-            f"save_model: model must be an nn.Module, got {type(model).__name__}. Tensors alone are saved by cr.save."
-        )
+        remedy = "Tensors alone are saved by cr.save."
+        if hasattr(model, "predict"):  # a trainer, an estimator
+            remedy = "With what it takes to predict it is saved by cr.bundle(it).save(path)."
+        raise SettingError(f"save_model: model must be an nn.Module, got {type(model).__name__}. {remedy}")
     return bare(model).state_dict()
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from chainrule.data.checks import as_array
+from chainrule.deploy import mixed
+from chainrule.deploy.wording import some
 from chainrule.errors import DataError
 from chainrule.files.document import Fields, is_number, short
 
@@ -122,13 +124,13 @@ class Columns:
         if self.names is not None and (array.ndim != 2 or array.shape[1] != len(self.names)):
             raise DataError(
                 f"bundle.predict: rows must be an array of shape (N, {len(self.names)}), or have the columns "
-                f"{_some(self.names)}, got shape {array.shape}. One row of an array is row[None]."
+                f"{some(self.names)}, got shape {array.shape}. One row of an array is row[None]."
             )
         return array
 
     def _wrong(self, name: str, there: bool, value: object) -> DataError:
         if not there:
-            return DataError(f"bundle.predict: the column {name!r} is missing. Rows need {_some(self.names or ())}.")
+            return DataError(f"bundle.predict: the column {name!r} is missing. Rows need {some(self.names or ())}.")
         return DataError(f"bundle.predict: the column {name!r} must be a number, got {short(value)}. Convert it.")
 
     @property
@@ -144,7 +146,7 @@ class Columns:
         first = rows[0] if isinstance(rows, Sequence) and rows else rows
         names = list(first) if isinstance(first, Mapping) else [str(n) for n in getattr(first, "columns", ())]
         unused = [name for name in names if name not in self.names]
-        return [f"not used, as training had none of that name: {_some(unused)}"] if unused else []
+        return [f"not used, as training had none of that name: {some(unused)}"] if unused else []
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -196,11 +198,13 @@ def read(saved: Fields) -> Rows:
         reading = saved.fields("reading")
         check_reading(reading)
         return OfTable(TablePipeline.read(saved.fields("pipeline")), reading.value)
-    if kind != "columns":
-        saved.refuse("kind", "'columns' or 'table'", kind)
+    if kind not in ("columns", "mixed"):
+        saved.refuse("kind", "'columns', 'mixed' or 'table'", kind)
     texts = saved.items("names", lambda v: isinstance(v, str), "a list of names") if saved.has("names") else None
     if texts is not None and (not texts or len(set(texts)) < len(texts)):
         saved.refuse("names", "names, each once", texts)
+    if kind == "mixed":
+        return mixed.read(saved, None if texts is None else tuple(texts))
     shift, scale = (
         saved.items(n, is_number, "a list of numbers") if saved.has(n) else None for n in ("shift", "scale")
     )
@@ -209,8 +213,3 @@ def read(saved: Fields) -> Rows:
     if shift is not None and texts is not None and len(shift) != len(texts):
         saved.refuse("shift", "a number for each name", shift)
     return Columns(*(None if found is None else tuple(found) for found in (texts, shift, scale)))
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(repr(name[:40]) for name in names[:most]) + more

@@ -15,8 +15,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from chainrule.errors import SettingError, UnknownNameError
-from chainrule.interop.sklearn.columns import Columns
 from chainrule.sklearn import TabularClassifier, TabularRegressor
+from chainrule.training.columns import Columns
 from chainrule.training.recipe import built, recipe
 
 rng = np.random.default_rng(0)

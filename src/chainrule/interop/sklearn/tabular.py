@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,12 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from chainrule.deploy.making import Fitted
 from chainrule.dtypes import as_dtype
-from chainrule.interop.sklearn.columns import FROM_DTYPE, Columns, is_frame
 from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.training import Trainer
+from chainrule.training.columns import FROM_DTYPE, Columns, is_frame
+from chainrule.training.metrics import told
 from chainrule.training.recipe import Recipe, built, recipe
 
 Array = np.ndarray[Any, Any]
@@ -180,6 +183,11 @@ class _Tabular(HoldsTrainer, BaseEstimator):
         check_is_fitted(self)
         return self.columns_.transform(self._rows(X, None, reset=False), self.dtype)
 
+    def _bundled(self) -> Fitted:
+        check_is_fitted(self)
+        meaning = told(self.trainer_.loss, self.trainer_.session.meaning, "bundle")
+        return Fitted(self.module_, meaning, None, getattr(self, "feature_names_in_", None), self.columns_)
+
     def _made_again(self, loss: Any, optimizer: Any) -> Trainer:
         return Trainer(self.module_, loss, optimizer, tuple(self.metrics))
 
@@ -294,6 +302,9 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         by_class = compute_sample_weight(self.class_weight, y)
         return np.asarray(by_class if given is None else by_class * given)
 
+    def _bundled(self) -> Fitted:
+        return replace(super()._bundled(), classes=self.classes_.tolist())
+
     def _stratified(self, y: Array, out: int) -> bool:
         counts = np.unique(y, return_counts=True)[1]
         return bool(counts.min() >= 2 and out >= len(counts) and len(y) - out >= len(counts))
@@ -350,6 +361,11 @@ class TabularRegressor(RegressorMixin, _Tabular):
 
     def _outputs(self) -> int:
         return len(self.center_)
+
+    def _bundled(self) -> Fitted:
+        found = super()._bundled()
+        center, scale = self.center_.tolist(), self.scale_.tolist()
+        return replace(found, center=center, scale=scale, range=self._range if self.recipe_.full else None)
 
     def predict(self, X: Any) -> Array:
         """A value for each row, in the targets' own unit: shape (N,), or (N, targets) where there are several."""

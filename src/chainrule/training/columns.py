@@ -11,6 +11,8 @@ from typing import Any, Union
 import numpy as np
 
 from chainrule.data.scaling import RobustScaling, quantiles
+from chainrule.errors import SettingError
+from chainrule.files.document import Fields, is_number, short
 from chainrule.training.recipe import Layout
 
 Array = np.ndarray[Any, Any]
@@ -147,6 +149,11 @@ class Levels:
         place = {level: number for number, level in enumerate(self.levels)}
         return np.array([place.get(value, -1) for value in values], np.int64)
 
+    @property
+    def width(self) -> int:
+        """How many columns they become."""
+        return 1 if len(self.levels) == 2 else len(self.levels)
+
     def transform(self, values: Sequence[Any]) -> Array:
         """Float64 (N, columns)."""
         hot = (self.codes(values)[:, None] == np.arange(len(self.levels))).astype(np.float64)
@@ -154,13 +161,19 @@ class Levels:
         return found
 
 
+@dataclass(frozen=True)
 class Missing:
     """The number itself, and where training had missing ones the median in their place and a column that says so."""
 
-    def __init__(self, values: Array, weights: Array | None = None) -> None:
+    median: float
+    indicator: bool
+
+    @classmethod
+    def fit(cls, values: Array, weights: Array | None = None) -> Missing:
+        """Learn from the numbers of training rows, NaN being missing."""
         missing = np.isnan(values)
-        self.median = 0.0 if missing.all() else float(quantiles(values[:, None], [0.5], weights)[0, 0])
-        self.indicator = bool(missing.any())
+        median = 0.0 if missing.all() else float(quantiles(values[:, None], [0.5], weights)[0, 0])
+        return cls(median, bool(missing.any()))
 
     def transform(self, values: Array) -> Array:
         """Float64 (N, 1 or 2)."""
@@ -190,15 +203,20 @@ class Columns:
         self.parts_: list[Union[Levels, Missing]] = [
             Levels.fit(as_levels(column(X, i)))
             if i in chosen
-            else Missing(as_numbers(column(X, i), _name(X, i)), weights)
+            else Missing.fit(as_numbers(column(X, i), _name(X, i)), weights)
             for i in range(X.shape[1])
         ]
         self.names_ = [_name(X, i) for i in range(X.shape[1])]
-        coded = [part for part in self.parts_ if isinstance(part, Levels) and self._is_coded(part)]
-        plain, counted = self._plain(X), sum(isinstance(part, Missing) for part in self.parts_)
-        self.layout_ = Layout(counted, plain.shape[1] - counted, tuple(len(part.levels) + 1 for part in coded))
-        self.scaling_ = RobustScaling.fit(plain, weights)
+        self.scaling_ = RobustScaling.fit(self._plain(X), weights)
         return self
+
+    @property
+    def layout_(self) -> Layout:
+        """What the inputs are."""
+        numbers = [part for part in self.parts_ if isinstance(part, Missing)]
+        levels = [part for part in self.parts_ if isinstance(part, Levels)]
+        others = sum(part.indicator for part in numbers) + sum(p.width for p in levels if not self._is_coded(p))
+        return Layout(len(numbers), others, tuple(len(part.levels) + 1 for part in levels if self._is_coded(part)))
 
     def transform(self, X: Any, dtype: Any = np.float32) -> Array:
         """The rows as inputs, (N, F)."""
@@ -235,12 +253,59 @@ class Columns:
         numbers, others = [np.zeros((X.shape[0], 0))], [np.zeros((X.shape[0], 0))]
         for i, part in enumerate(self.parts_):
             if isinstance(part, Missing):
-                found = part.transform(as_numbers(column(X, i), _name(X, i)))
+                found = part.transform(as_numbers(column(X, i), self.names_[i]))
                 numbers.append(found[:, :1])
                 others.append(found[:, 1:])
             elif not self._is_coded(part):
                 others.append(part.transform(as_levels(column(X, i))))
         return np.concatenate([*numbers, *others], axis=1)
+
+    def differences(self, X: Any) -> list[str]:
+        """The columns of other rows with levels that training had not, a sentence each."""
+        notes = []
+        for i, part in enumerate(self.parts_):
+            if isinstance(part, Levels):
+                values = as_levels(column(X, i))
+                new = [
+                    v for v, code in zip(values, part.codes(values).tolist(), strict=True) if code < 0 and v is not None
+                ]
+                shown = ", ".join(dict.fromkeys(short(value) for value in new[:1000]))
+                notes += [
+                    f"the column {self.names_[i]}: {len(new):,} rows have levels that training had not: {shown[:200]}"
+                ] * bool(new)
+        return notes
+
+    # ---------------------------------------------------------------- out and in
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it has learned, as plain values.
+
+        Raises:
+            SettingError: a level is no text, number or boolean.
+        """
+        return {
+            "one_hot": self.one_hot, "parts": [_plain_part(*pair) for pair in zip(self.names_, self.parts_, strict=True)],
+            "medians": self.scaling_.medians.tolist(), "factors": self.scaling_.factors.tolist(),
+        }  # fmt: skip
+
+    @classmethod
+    def read(cls, saved: Fields) -> Columns:
+        """What `as_dict` described.
+
+        Raises:
+            DamagedFileError: it is none.
+        """
+        made = cls(one_hot=saved.whole("one_hot") if saved.has("one_hot") else None)
+        parts = [Fields(p, f"{saved.source}: parts[{i}]", saved.remedy) for i, p in enumerate(saved.items("parts"))]
+        if not parts:
+            saved.refuse("parts", "a list of columns, one at least", [])
+        made.names_, made.parts_ = [part.text("name") for part in parts], [_read_part(part) for part in parts]
+        medians, factors = (saved.items(name, is_number, "a list of numbers") for name in ("medians", "factors"))
+        for name, found in (("medians", medians), ("factors", factors)):
+            if len(found) != made.layout_.numbers + made.layout_.plain:
+                saved.refuse(name, f"{made.layout_.numbers + made.layout_.plain} numbers", found)
+        made.scaling_ = RobustScaling(np.array(medians, np.float64), np.array(factors, np.float64))
+        return made
 
     def _categorical(self, X: Any) -> set[int]:
         """The numbers of the categorical columns."""
@@ -282,3 +347,30 @@ def _is_category(found: Any) -> bool:
 
 def _name(X: Any, number: int) -> str:
     return repr(str(list(X.columns)[number])) if is_frame(X) else f"number {number}"
+
+
+def _is_plain_level(level: object) -> bool:
+    return isinstance(level, (str, bool)) or is_number(level)
+
+
+def _plain_part(name: str, part: Union[Levels, Missing]) -> dict[str, Any]:
+    """A column as plain values."""
+    if isinstance(part, Missing):
+        return {"name": name, "median": part.median, "indicator": part.indicator}
+    levels = [level.item() if isinstance(level, np.generic) else level for level in part.levels]
+    odd = [level for level in levels if not _is_plain_level(level)]
+    if odd:
+        raise SettingError(
+            f"bundle: the column {name} has the level {short(odd[0])}, and a file holds texts, numbers and booleans. Make texts of "
+            f"its levels before the fit."
+        )
+    return {"name": name, "levels": levels}
+
+
+def _read_part(saved: Fields) -> Union[Levels, Missing]:
+    if not saved.has("levels"):
+        return Missing(saved.number("median"), saved.flag("indicator"))
+    levels = saved.items("levels", _is_plain_level, "a list of texts, numbers and booleans")
+    if len(set(levels)) < len(levels):
+        saved.refuse("levels", "levels, each once", levels)
+    return Levels(tuple(levels))
