@@ -181,6 +181,29 @@ def test_a_folder_goes_on_where_it_stopped(tmp_path):
         sweep({"lr": [0.5]}, folder=tmp_path / "runs")
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"validation_data": (X[:20], y[:20])}, {"validation_data": (X[20:40], y[20:40])}),
+        ({"validation_data": (X[:2].tolist(), [0, 1])}, {"validation_data": (X[:2].tolist(), [1, 0])}),
+        ({"sample_weight": np.ones(70)}, {"sample_weight": np.arange(70.0)}),
+    ],
+)
+def test_a_folder_is_of_all_rows_that_it_was_given(first, then, tmp_path):
+    sweep({"lr": [0.1]}, folder=tmp_path / "runs", epochs=1, **first)
+    sweep({"lr": [0.1]}, folder=tmp_path / "runs", epochs=1, **first)
+    with pytest.raises(SettingError, match="is of other configurations, arguments of fit or rows"):
+        sweep({"lr": [0.1]}, folder=tmp_path / "runs", epochs=1, **then)
+
+
+def test_a_folder_is_of_the_rows_of_its_table(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "d": X[:, 3]})
+    cr.sweep(build, {"lr": [0.1]}, frame, y, epochs=1, folder=tmp_path / "runs")
+    with pytest.raises(SettingError, match="is of other configurations, arguments of fit or rows"):
+        cr.sweep(build, {"lr": [0.1]}, frame[::-1], y, epochs=1, folder=tmp_path / "runs")
+
+
 @pytest.mark.parametrize("workers", [{"threads": 2}, {"processes": 2}])
 def test_ctrl_c_gives_back_what_is_done(workers):
     def progress(done, of):

@@ -221,14 +221,20 @@ def _described(
     configs: Sequence[Config], fit: Config, rows: Any, halving: Halving | None, rounds: Sequence[Any]
 ) -> bytes:
     """What tells one sweep from another, as far as it can be written down."""
-    arrays = [leaf for leaf in trees.leaves(rows) if isinstance(leaf, np.ndarray) and leaf.dtype.kind != "O"]
+    given = [rows, [value for value in fit.values() if not is_plain(value)]]
     content = {
         "configs": [{key: repr(value) for key, value in config.items()} for config in configs],
         "fit": {key: value for key, value in fit.items() if is_plain(value)},
         "halving": described(halving, rounds),
-        "rows": digest(*arrays),
+        "rows": digest(*map(_contents, trees.leaves(given))),
     }
     return json.dumps(content, indent=1, default=repr).encode()
+
+
+def _contents(leaf: Any) -> np.ndarray[Any, Any]:
+    """An array, list or table as an array of its bytes or numbers; nothing of what does not tell its contents."""
+    found = np.asarray(leaf) if hasattr(leaf, "__array__") or is_plain(leaf) else np.empty(0)
+    return found if found.dtype.kind in "biuf" else np.frombuffer(repr(found.tolist()).encode(), np.uint8)
 
 
 def _check_folder(folder: Path, described: bytes) -> None:
