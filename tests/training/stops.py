@@ -1,17 +1,19 @@
 """Trainings that are stopped at random moments and resumed, each compared bit for bit with one that was not.
 
-    python tests/training/stops.py COUNT [FIRST]     so many trials, in processes of their own where they are killed
+    python tests/training/stops.py COUNT [FIRST] [--all]     so many trials, in processes of their own where they are killed
 
-What a trial's seed decides: the optimizer, the schedules (by epoch, by step, both), clipping, dropout, a loss with
+What a trial's number decides: the optimizer, the schedules (by epoch, by step, both), clipping, dropout, a loss with
 parameters and buffers, validation, callbacks that freeze, anneal, switch modes, draw and leave gradients behind, early
-stopping with the best weights restored, averaged weights, frozen layers, exact metrics, whether the rows are arrays, files read by windows or a
-stream, whether it is recorded, and the moment of the stop.
+stopping with the best weights restored, averaged weights, frozen layers, checkpoints of the best, the last and every few
+epochs, logs, a limit of time, functions of every epoch, exact metrics, whether the rows are arrays, files read by windows
+or a stream, whether it is recorded, and the moment of the stop. With ``--all``, every callback is there at once.
 """
 
 from __future__ import annotations
 
 import atexit
 import builtins
+import csv
 import errno
 import functools
 import hashlib
@@ -34,10 +36,21 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.training import Callback, EarlyStopping, Trainer
-from chainrule.training.callbacks import EMA, CSVLogger, Freeze, checkpoint
+from chainrule.training.callbacks import (
+    EMA,
+    Checkpoint,
+    CSVLogger,
+    Freeze,
+    MLflow,
+    TensorBoard,
+    TimeLimit,
+    WandB,
+    checkpoint,
+)
 
 EPOCHS, SIZE = 9, 16
-KINDS = ("line", "error", "line", "disk", "term", "kill", "death")
+KINDS = ("line", "error", "line", "disk", "term", "kill", "death", "end")
+ALL = "CHAINRULE_STOPS_ALL"  # in the environment, for the processes that are started, too: every callback at once
 rng = np.random.default_rng(0)
 X = rng.standard_normal((150, 6)).astype(np.float32)
 y = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
@@ -95,6 +108,17 @@ class Saving(Callback):
         trainer.save(self.path)
 
 
+class Ending(Callback):
+    """Ends the training after an epoch, as who has seen enough for now."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, trainer, epoch, measured):
+        if epoch == self.epoch:
+            trainer.stop()
+
+
 class Failing(Callback):
     """Raises after an epoch."""
 
@@ -106,9 +130,63 @@ class Failing(Callback):
             raise ValueError("on purpose")
 
 
-def make(seed):
-    """The training that the seed decides; what its first weights are is not the resumed one's business."""
-    dice = random.Random(seed)
+class Told:
+    """In the place of TensorBoard, MLflow and Weights & Biases: what each was told of which epoch."""
+
+    def __init__(self):
+        self.values = {}
+
+    def add_scalar(self, name, value, epoch):
+        self.values["TensorBoard", epoch, name] = value
+
+    def log_metrics(self, measured, step):
+        self.values |= {("MLflow", step, name): value for name, value in measured.items()}
+
+    def log(self, measured, step):
+        self.values |= {("WandB", step, name): value for name, value in measured.items() if name != "epoch"}
+
+    def flush(self):
+        pass
+
+    def check(self, history):
+        """Everybody who was told anything was told of every epoch to the last, and of each what it measured."""
+        for (who, epoch, name), value in self.values.items():
+            assert history.row(epoch - 1)[name] == value, (who, epoch, name)
+        heard = {who: {epoch for other, epoch, _ in self.values if other == who} for who, _, _ in self.values}
+        for who, epochs in heard.items():
+            assert epochs == set(range(min(epochs), history.epochs + 1)), (who, epochs)
+
+
+def slower(trainer, epoch, measured):
+    """A function of every epoch."""
+    trainer.optimizer.param_groups[0]["lr"] *= 1 - 0.1 / epoch
+
+
+def writing(dice, folder, held_out):
+    """The callbacks that write, end or listen, each drawn for itself; and what those were told who listen."""
+    told = Told()
+    watched = "val_loss" if held_out else "loss"
+    ways = [
+        lambda: CSVLogger(folder / "log.csv"),
+        lambda: Checkpoint(folder / "best", "best", monitor=watched, keep=dice.choice([1, None])),
+        lambda: Checkpoint(folder / "every", every=dice.randrange(1, 4)),
+        lambda: Checkpoint(folder / "last", seconds=0.0),
+        lambda: TensorBoard(writer=told),
+        lambda: MLflow(told),
+        lambda: WandB(told),
+        lambda: TimeLimit(3600),
+        lambda: slower,
+    ]
+    return [way() for way in ways if dice.random() < 0.25 or ALL in os.environ], told
+
+
+def make(seed, folder):
+    """The training that the seed decides, whose callbacks write into a folder; and what the listening ones were told.
+
+    What its first weights are is not the resumed one's business.
+    """
+    dice, every = random.Random(seed), ALL in os.environ
+    folder.mkdir(parents=True, exist_ok=True)
     cr.manual_seed(seed)
     loss = dice.choice([F.cross_entropy, nn.CrossEntropyLoss(), Weighted()])
     model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))
@@ -139,27 +217,34 @@ def make(seed):
             lambda: {"step": by_step(), "epoch": by_epoch()},
         ]
     )()
+    if every:
+        plateau = optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5)
+        schedule = {"step": by_step(), "epoch": [optim.lr_scheduler.StepLR(optimizer, 2, 0.7), plateau]}
     norm = dice.choice([None, 0.5])
     trainer = Trainer(
         model, loss, optimizer, dice.choice([["accuracy"], ["f1_macro", "accuracy"]]), norm, "logits", schedule
     )
     names = ["freeze", "anneal", "weigh", "mode", "noise", "gradient", "clip"]
     chosen = {name for name in names if dice.random() < 0.35} if dice.random() < 0.7 else set()
-    held_out = (X[:40], y[:40]) if dice.random() < 0.5 else None
+    held_out = (X[:40], y[:40]) if dice.random() < 0.5 or every else None
     callbacks = [Meddling(chosen)] if chosen else []
-    if dice.random() < 0.6:
+    if dice.random() < 0.6 or every:
         watched = dice.choice(["loss", "accuracy", *(["val_loss", "val_accuracy"] if held_out else [])])
-        stopping = EarlyStopping(watched, patience=dice.randrange(4), restore_best_weights=dice.random() < 0.7)
+        stopping = EarlyStopping(watched, patience=dice.randrange(4), restore_best_weights=dice.random() < 0.7 or every)
         callbacks.insert(dice.randrange(len(callbacks) + 1), stopping)
-    if dice.random() < 0.3:
+    if dice.random() < 0.3 or every:
         callbacks.insert(dice.randrange(len(callbacks) + 1), EMA(dice.choice([0.5, 0.9])))
-    if not chosen and dice.random() < 0.4:
-        callbacks.append(Freeze(dice.choice(["0", "3.bias"]), until=dice.randrange(1, 7)))
+    if (not chosen and dice.random() < 0.4) or every:  # who meddles freezes the first layer's weight
+        frozen = dice.choice(["3.bias", "3.bias" if "freeze" in chosen else "0"])
+        callbacks.append(Freeze(frozen, until=dice.randrange(1, 7)))
+    written, told = writing(dice, folder, held_out)
+    for callback in written:
+        callbacks.insert(dice.randrange(len(callbacks) + 1), callback)
     given = {"validation_data": held_out, "drop_last": dice.random() < 0.3}
     source = dice.choice([None, None, mapped, files, stream])
     if source is stream and dice.random() < 0.5:
         given["steps_per_epoch"] = 7
-    return trainer, callbacks, {"source": source, **given}
+    return trainer, callbacks, {"source": source, "told": told, **given}
 
 
 @functools.cache
@@ -208,13 +293,14 @@ def stream():
 
 def fit(trainer, callbacks, given, **options):
     options = {**given, **options}
-    source = options.pop("source")
+    source, told = options.pop("source"), options.pop("told")
     rows = {"X": X, "y": y} if source is None else {"X": source()}
-    return trainer.fit(**rows, epochs=EPOCHS, batch_size=SIZE, seed=3, progress=False, callbacks=callbacks, **options)
+    trainer.fit(**rows, epochs=EPOCHS, batch_size=SIZE, seed=3, progress=False, callbacks=callbacks, **options)
+    told.check(trainer.history)
 
 
-def bits(trainer):
-    """Every bit of where the training stands: weights, moments, streams, schedules, settings, history."""
+def bits(trainer, folder):
+    """Every bit of where the training stands (weights, moments, streams, schedules, settings, history), and of its files."""
     session = trainer.session
     total = hashlib.blake2b(digest_size=12)
     for handle in session.handles():
@@ -223,7 +309,20 @@ def bits(trainer):
     shown = {name: column for name, column in trainer.history.items() if name != "seconds"}
     total.update(repr((settings.groups, settings.schedules, settings.modules, settings.trained)).encode())
     total.update(repr((settings.max_norm, session.position, shown, trainer.history.steps)).encode())
+    total.update(repr(left(folder)).encode())
     return total.hexdigest()
+
+
+def left(folder):
+    """What the callbacks left: the log but for the seconds, and the tensors of the newest files."""
+    found = []
+    with suppress(FileNotFoundError), open(folder / "log.csv", encoding="utf-8", newline="") as file:
+        found = [{**row, "seconds": ""} for row in csv.DictReader(file)]
+    for kind in ("best", "every"):
+        for path in sorted((folder / kind).glob("*.safetensors"), key=lambda path: (len(path.name), path.name))[-1:]:
+            tensors = cr.load(path) if kind == "best" else {}
+            found.append((path.name, {name: value.numpy().tobytes() for name, value in tensors.items()}))
+    return found
 
 
 def spared(path, seed, kind, share, recorded, during=lambda function: function()):
@@ -241,12 +340,14 @@ def spared(path, seed, kind, share, recorded, during=lambda function: function()
         trainer.save(path)
 
 
-def made(path, seed, kind, share=1.0):
+def made(path, seed, kind, share=1.0, folder="logs"):
     """The seed's training, with the callbacks that save it or stop it in front of the others or behind them."""
-    trainer, callbacks, given = make(seed)
+    trainer, callbacks, given = make(seed, path.parent / folder)
     dice = random.Random(seed * 7 + 1)
     saving = [Saving(path)] if kind == "kill" or (kind == "disk" and dice.random() < 0.5) else []
     failing = [Failing(1 + int(share * EPOCHS) if share < 1 else 0)] if kind == "error" else []
+    if kind == "end" and share < 1:
+        failing = [TimeLimit(0) if dice.random() < 0.3 else Ending(1 + int(share * EPOCHS))]
     orders = [[*callbacks, *saving, *failing], [*saving, *failing, *callbacks]]
     return trainer, orders[dice.random() < 0.5], given
 
@@ -320,10 +421,11 @@ def end(kind, seconds):
 
 def whole(seed):
     """The bits of the training without a stop, and how long it took."""
-    trainer, callbacks, given = make(seed)
-    began = time.perf_counter()
-    fit(trainer, callbacks, given)
-    return bits(trainer), time.perf_counter() - began
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, callbacks, given = make(seed, Path(folder) / "logs")
+        began = time.perf_counter()
+        fit(trainer, callbacks, given)
+        return bits(trainer, Path(folder) / "logs"), time.perf_counter() - began
 
 
 def resumed(path, seed, kind, recorded):
@@ -331,15 +433,16 @@ def resumed(path, seed, kind, recorded):
     trainer, callbacks, given = made(path, seed, kind)
     recorded = recorded and given["source"] is None
     trainer.load(path)
-    resume = trainer.position is not None
+    resume, folder = trainer.position is not None, "logs"
     if not resume:  # it had not begun
-        trainer, callbacks, given = made(path, seed, kind)
+        folder = "other logs"
+        trainer, callbacks, given = made(path, seed, kind, folder=folder)
     record = path.parent / ("run" if resume and (path.parent / "run").exists() else "again") if recorded else False
     fit(trainer, callbacks, given, resume=resume, record=record)
     if recorded:
         for step in {trainer.run.first_step, (trainer.run.first_step + trainer.run.replay.end) // 2}:
             assert trainer.run.at(step).proved or step == trainer.run.replay.end
-    return bits(trainer)
+    return bits(trainer, path.parent / folder)
 
 
 def deaths(folder, seed, shares):
@@ -354,12 +457,11 @@ def deaths(folder, seed, shares):
 def going_on(kept, seed):
     """The call that is made again and again until it ends, with a file at every pause."""
     checkpoint.SECONDS = 0.0
-    trainer, callbacks, given = make(seed)
-    os.makedirs(kept, exist_ok=True)
+    trainer, callbacks, given = make(seed, kept / "logs")
     logs = [CSVLogger(kept / "epochs.csv"), checkpoint.Checkpoint(kept, "best", monitor="loss")]
     fit(trainer, [*callbacks, *logs], given, checkpoint=kept)
     assert (kept / "epochs.csv").read_text().count("\n") == trainer.history.epochs + 1
-    return bits(trainer)
+    return bits(trainer, kept / "logs")
 
 
 def trial(folder, seed, kind, known=None):
@@ -382,7 +484,7 @@ def trial(folder, seed, kind, known=None):
                 lines(stop, 1 + int(share * count))
         elif kind == "disk":
             stop(lambda function: full(share, seconds, function))
-        elif kind == "error":
+        elif kind in ("error", "end"):
             stop()
         else:
             command = [sys.executable, "-W", "ignore", __file__, "--stop", str(path), str(seed), kind]
@@ -402,11 +504,14 @@ def main():
         end("kill", float(sys.argv[4]) + 0.05)
         going_on(Path(sys.argv[2]), int(sys.argv[3]))
         return
+    if "--all" in sys.argv:
+        sys.argv.remove("--all")
+        os.environ[ALL] = "1"
     count, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     wrong = []
     warnings.simplefilter("ignore")
     for number in range(first, first + count):
-        seed, kind = number // len(KINDS), KINDS[number % len(KINDS)]
+        seed, kind = number, KINDS[number % len(KINDS)]
         with tempfile.TemporaryDirectory() as folder:
             try:
                 found, expected = trial(folder, seed, kind)

@@ -103,6 +103,8 @@ class Fitting:
                 self._hold()
                 self.shown.start(epochs, self.position.epoch, self.position.steps)
                 self._check_watching()
+                for callback in reversed(self._listening("take_back")):
+                    self._give_floor(callback, "take_back")
                 self._tell("on_fit_start")
                 self._run(epochs)
             except KeyboardInterrupt:

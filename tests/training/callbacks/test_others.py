@@ -219,6 +219,24 @@ def test_a_training_with_averages_goes_on_exactly(tmp_path):
     assert bits(parts) == bits(whole)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_averages_and_restored_weights_are_both_taken_back_where_a_training_goes_on(tmp_path, first):
+    def callbacks():
+        both = [EarlyStopping("loss", mode="max", patience=20, restore_best_weights=True), EMA(0.9)]
+        return [both[first], both[1 - first]]
+
+    parts, whole = make(), make()
+    fit(parts, 5, callbacks=callbacks())
+    parts.save(tmp_path / "saved")
+    again = make(seed=4)
+    again.load(tmp_path / "saved")
+    for trainer in (parts, again):
+        fit(trainer, 9, callbacks=callbacks(), resume=True)
+    fit(whole, 9, callbacks=callbacks())
+    assert bits(parts) == bits(whole)
+    assert bits(again) == bits(whole)
+
+
 def test_one_average_serves_one_training_after_another():
     average, first, second, alone = EMA(0.9), make(), make(seed=1), make(seed=1)
     fit(first, 3, callbacks=[average])

@@ -67,7 +67,7 @@ class EMA(Callback):
             for average, parameter in self._pairs:
                 average.mul_(self.decay).add_(parameter.detach() * (1 - self.decay))
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def take_back(self, trainer: Trainer) -> None:
         """Where the training goes on: with the parameters of its last step, unless they were changed since."""
         last, self._last = self._last, None
         if last is not None and self._swapped(trainer):

@@ -36,6 +36,9 @@ class Callback:
         ...             trainer.stop()
     """
 
+    def take_back(self, trainer: Trainer) -> None:
+        """Before `on_fit_start`, the last of several first: what `on_fit_end` did to the model, where a training goes on."""
+
     def on_fit_start(self, trainer: Trainer) -> None:
         """Before the first step."""
 

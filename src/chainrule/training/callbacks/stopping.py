@@ -118,11 +118,13 @@ class EarlyStopping(Watching):
         before = [start for start in (0, *self.stop_at) if start < epoch]
         return epoch in self.stop_at and self.wait >= epoch - before[-1]
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def take_back(self, trainer: Trainer) -> None:
         """Where the training goes on: with the weights of its last epoch, unless they were changed since."""
         last, best, self._last = self._last, self.best_weights, None
         if last is not None and best is not None and best.same(Weights.of(handles(trainer.session))):
             last.put(trainer.session)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
         self.stopped = self._ended()
 
     def _ended(self) -> bool:
