@@ -3,6 +3,6 @@
 Nothing else in this package imports the library onnx: ``pip install 'chainrule[onnx]'`` brings it.
 """
 
-from chainrule.interop.onnx import OnnxModule, export, load
+from chainrule.interop.onnx import OnnxModule, export, export_bundle, load
 
-__all__ = ["OnnxModule", "export", "load"]
+__all__ = ["OnnxModule", "export", "export_bundle", "load"]

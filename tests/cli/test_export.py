@@ -73,13 +73,18 @@ def test_a_bundle_of_a_run_by_a_preset(shop: Path, preset: str) -> None:
 def test_a_run_on_a_table_as_onnx(shop: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    said = run("export", shop / "cheap", "--out", shop / "cheap.onnx")
-    assert "outputs are logits over the classes of axis 1" in " ".join(said.split())
+    said = " ".join(run("export", shop / "cheap", "--out", shop / "cheap.onnx").split())
+    assert (
+        "Inputs are the columns 'size', 'colour', (batch, 1) each" in said
+        and "Outputs: 'label', 'probabilities'" in said
+    )
     session = runtime.InferenceSession(str(shop / "cheap.onnx"))
     assert session.get_modelmeta().custom_metadata_map == {"meaning": "logits", "classes": "[false, true]"}
-    bundle = cr.bundle(shop / "cheap")
-    X = bundle.rows.encode(pl.read_csv(shop / "shop.csv", separator=";").drop("price", "cheap"))
-    np.testing.assert_allclose(session.run(None, {"input": X})[0], bundle.run(X), rtol=1e-4, atol=1e-5)
+    bundle, rows = cr.bundle(shop / "cheap"), {"size": [30.0, None, 80.5], "colour": ["red", "violet", None]}
+    raw = {"size": np.array([[30.0], [np.nan], [80.5]]), "colour": np.array([["red"], ["violet"], [""]], object)}
+    label, probabilities = session.run(None, raw)
+    assert label.dtype == bool and (label == bundle.predict(rows)).all()
+    np.testing.assert_allclose(probabilities, bundle.predict_proba(rows), rtol=1e-5)
 
 
 def test_digits(tmp_path: Path) -> None:

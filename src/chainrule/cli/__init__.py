@@ -120,7 +120,7 @@ def export(run: str, out: str) -> None:
     """Write the model of RUN as one file that predicts elsewhere.
 
     A bundle holds network and preprocessing: `cr.load_bundle(FILE).predict({"column": value, ...})`, or `chainrule predict
-    FILE ROWS`. With an ending of .onnx it is the network alone, for onnxruntime.
+    FILE ROWS`. With an ending of .onnx it is both as one graph for onnxruntime, which takes raw columns.
     """
     from chainrule.cli.runs import export as exported
 

@@ -25,7 +25,6 @@ from chainrule.deploy.making import bundle
 from chainrule.deploy.rows import OfTable
 from chainrule.errors import DamagedFileError, NonFiniteError, SettingError, ShapeError
 from chainrule.files.writing import write_whole
-from chainrule.tensor.creation import zeros
 from chainrule.training import progress
 from chainrule.training.callbacks import Callback
 from chainrule.training.checkpoints import save_file
@@ -297,15 +296,12 @@ def export(source: Path, out: Path) -> str:
         return f"{out}: a bundle, {found!r}. Python: cr.load_bundle({str(out)!r}).predict(rows); or chainrule predict {out} FILE"
     from chainrule.interop import onnx
 
-    inputs = found.rows.width
-    if inputs is None:
-        raise SettingError(
-            f"export {source}: the bundle does not say how many inputs there are. Use cr.onnx.export in Python."
-        )
-    labels = {} if found.classes is None else {"classes": json.dumps(found.classes)}
-    onnx.export(found.model, zeros(1, inputs), out, metadata={"meaning": found.meaning.name, **labels})
+    graph = onnx.export_bundle(found, out).graph
+    names = [", ".join(repr(entry.name) for entry in some) for some in (graph.input[:8], graph.output)]
+    more = f" and {len(graph.input) - 8} more" if len(graph.input) > 8 else ""
     return (
-        f"{out}: the network in ONNX, {inputs} inputs that are encoded already; its outputs are {found.meaning.words}"
+        f"{out}: in ONNX, with its preprocessing. Inputs are the columns {names[0]}{more}, (batch, 1) each: float64 for numbers (NaN: "
+        f"missing; dates as days since 1970-01-01), texts for categories (empty: missing). Outputs: {names[1]}"
     )
 
 

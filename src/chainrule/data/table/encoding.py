@@ -11,7 +11,7 @@ import polars as pl
 
 from chainrule.data.scaling import RobustScaling, smooth_clip
 from chainrule.data.table.kinds import Column
-from chainrule.data.table.values import Reading, moments, numbers, texts
+from chainrule.data.table.values import MISSING, WEAK, Reading, moments, numbers, texts
 from chainrule.errors import unknown_name
 from chainrule.files.document import Fields, is_number
 
@@ -73,13 +73,23 @@ class Numeric:
         filled = np.clip(np.where(missing, self.median, values), -1e300, 1e300)
         with np.errstate(over="ignore"):
             scaled = np.clip((filled - self.center) / self.scale, -BEYOND, BEYOND)
-        if self.scaling in ROBUST:
+        if self.robust:
             scaled = smooth_clip(scaled)
         return np.stack([scaled, missing], 1) if self.indicator else scaled[:, None]
+
+    @property
+    def robust(self) -> bool:
+        """Is it clipped smoothly?"""
+        return self.scaling in ROBUST
 
     def names(self, column: str) -> list[str]:
         """The column's own, and ``NAME (missing)``."""
         return [column, f"{column} {UNKNOWN}"] if self.indicator else [column]
+
+
+def missing_words(reading: Reading) -> list[str]:
+    """The texts that say that a level is missing."""
+    return [*MISSING, *(WEAK if reading.weak else ())]
 
 
 def _top(values: Array) -> float:

@@ -9,7 +9,8 @@ except ImportError:
         "ONNX files need the library onnx, which is not installed. Bring it: pip install 'chainrule[onnx]'."
     ) from None
 
+from chainrule.interop.onnx.bundles import export_bundle
 from chainrule.interop.onnx.exporting import export
 from chainrule.interop.onnx.importing import OnnxModule, load
 
-__all__ = ["OnnxModule", "export", "load"]
+__all__ = ["OnnxModule", "export", "export_bundle", "load"]

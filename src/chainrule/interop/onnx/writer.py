@@ -71,9 +71,10 @@ class Writer:
         nodes, initializers: as ONNX has them.
     """
 
-    def __init__(self, counted: str | None) -> None:
+    def __init__(self, counted: str | None, prefix: str = "") -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self._prefix = prefix  # of all names, where a graph is made of several parts
         self._counted = counted  # an input whose first axis counts the rows
         self._constants: dict[Any, str] = {}
         self._rows: str | None = None
@@ -81,7 +82,7 @@ class Writer:
 
     def op(self, kind: str, *inputs: str, outputs: Sequence[str] = (), **attributes: Any) -> str:
         """A node; gives the name of its (first) result."""
-        name = f"{self.layer}/{kind}_{len(self.nodes)}" if self.layer else f"{kind}_{len(self.nodes)}"
+        name = self._prefix + (f"{self.layer}/" if self.layer else "") + f"{kind}_{len(self.nodes)}"
         results = list(outputs) or [f"{name}_out"]
         self.nodes.append(helper.make_node(kind, list(inputs), results, name=name, **attributes))
         return results[0]
