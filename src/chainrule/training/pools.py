@@ -9,15 +9,18 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 from chainrule.errors import DataError
 from chainrule.training.trials import Outcome, Trials
 
-_Task = Callable[[int], Outcome]
+_Found = TypeVar("_Found")
 
 
-def by_threads(task: _Task, numbers: Iterable[int], workers: int) -> Generator[Outcome, None, None]:
-    """Each training as it ends, so many at a time; after Ctrl-C, those that run."""
+def by_threads(
+    task: Callable[[int], _Found], numbers: Iterable[int], workers: int
+) -> Generator[_Found, None, None]:
+    """What each training gives as it ends, so many at a time; after Ctrl-C, of those that run."""
     with ThreadPoolExecutor(workers, thread_name_prefix="sweep") as pool:
         yield from _each(pool, task, iter(numbers), workers, set())
 
@@ -53,10 +56,10 @@ def _alone(trials: Trials, number: int, epochs: int | None) -> Outcome:
 
 
 def _each(
-    pool: Executor, task: _Task, numbers: Iterator[int], workers: int, running: set[int]
-) -> Generator[Outcome, None, None]:
+    pool: Executor, task: Callable[[int], _Found], numbers: Iterator[int], workers: int, running: set[int]
+) -> Generator[_Found, None, None]:
     """`running`: the numbers of those under way."""
-    under_way: dict[Future[Outcome], int] = {}
+    under_way: dict[Future[_Found], int] = {}
 
     def begin(count: int) -> None:
         for number in islice(numbers, count):

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compiler.threads import one_thread
 from chainrule.errors import DataError, SettingError
 from chainrule.tensor.random import default_generator, drawing_from
-from chainrule.training import twins
 from chainrule.training.history import History
+from chainrule.training.lending import Lender
 from chainrule.training.trainer import Trainer
 
 Config = dict[str, Any]
@@ -24,7 +23,7 @@ PER_CONFIG = frozenset(
     {"epochs", "batch_size", "seed", "shuffle", "drop_last", "sample_weight", "class_weight"}
 )  # of `fit`
 
-_MADE = frozenset({"lock", "building", "free", "held", "standing"})  # in each process anew
+_MADE = frozenset({"building", "steps", "standing"})  # in each process anew
 
 
 class Outcome(NamedTuple):
@@ -57,9 +56,7 @@ class Trials:
         self._making()
 
     def _making(self) -> None:
-        self.lock, self.building = threading.Lock(), threading.Lock()
-        self.free: dict[str, list[Trainer]] = {}  # whose compiled steps nobody uses now, by outline
-        self.held: list[Trainer] = []
+        self.building, self.steps = threading.Lock(), Lender()
         self.standing: dict[int, Trainer] = {}  # those that go on in another round, where no folder has them
 
     def __getstate__(self) -> dict[str, Any]:
@@ -131,28 +128,10 @@ class Trials:
             options["callbacks"] = copy.deepcopy(options["callbacks"])  # what they know is of one training
         trainer = trainer or self.built(number)
         try:
-            with one_thread():
-                self._trained(trainer, options)
+            self.steps.fit(trainer, self.X, self.y, **options)
         except Exception as error:  # this one ends; the others go on
             return Outcome(number, error=error)
         return Outcome(number, trainer, trainer.history)
-
-    def _trained(self, trainer: Trainer, options: Config) -> None:
-        """In the steps of another training like it, where some are free."""
-        outline = twins.outline(trainer.session)
-        with self.lock:
-            self.held.append(trainer)  # what the outline names by identity
-            lent = self.free.setdefault(outline, [])
-            worker = lent.pop() if lent else None
-        if worker is None:
-            worker = copy.deepcopy(trainer)
-        twins.lend(worker.session, trainer.session)
-        try:
-            worker.fit(self.X, self.y, **options)
-        finally:
-            twins.give_back(trainer.session, worker.session)
-        with self.lock:
-            self.free[outline].append(worker)
 
     def whole(self, number: int, epochs: int | None = None) -> Outcome:
         """The training, from its file if there is one, and into its file where there is to be one.

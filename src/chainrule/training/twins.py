@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import partial
 from typing import Any
 
 from chainrule.files.document import is_plain
@@ -64,6 +65,9 @@ def _what(value: Any) -> str:
     """One word for what a value is: a tensor or module by its kind, all else by identity."""
     if isinstance(value, (set, dict)) and not value:
         return type(value).__name__
+    if type(value) is partial:  # made anew for each training, as losses with options are
+        given = [*enumerate(value.args), *sorted(value.keywords.items())]
+        return f"{_what(value.func)} of {[(k, repr(v) if is_plain(v) else _what(v)) for k, v in given]}"
     if isinstance(value, Tensor):
         return f"tensor {value.shape} {value.dtype}"
     if hasattr(value, "_layer_name"):
