@@ -11,8 +11,13 @@ from chainrule.interop.sklearn import (
     NetworkRegressor,
     TabularClassifier,
     TabularRegressor,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+    shared_programs,
 )
 
 __all__ = [
     "MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor", "TabularClassifier", "TabularRegressor",
+    "cross_val_predict", "cross_val_score", "cross_validate", "shared_programs",
 ]  # fmt: skip

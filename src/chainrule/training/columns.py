@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 import numpy as np
@@ -175,6 +176,10 @@ class Missing:
         median = 0.0 if missing.all() else float(quantiles(values[:, None], [0.5], weights)[0, 0])
         return cls(median, bool(missing.any()))
 
+    def again(self, values: Array, weights: Array | None = None) -> Missing:
+        """The median of other numbers, with or without the column that says so as before."""
+        return replace(self, median=Missing.fit(values, weights).median)
+
     def transform(self, values: Array) -> Array:
         """Float64 (N, 1 or 2)."""
         missing = np.isnan(values)
@@ -217,6 +222,16 @@ class Columns:
         levels = [part for part in self.parts_ if isinstance(part, Levels)]
         others = sum(part.indicator for part in numbers) + sum(p.width for p in levels if not self._is_coded(p))
         return Layout(len(numbers), others, tuple(len(part.levels) + 1 for part in levels if self._is_coded(part)))
+
+    def like(self, X: Any, weights: Array | None = None) -> Columns:
+        """The same inputs, their medians and scales learned from these rows: levels, and which numbers may be missing, stay."""
+        found = copy.copy(self)
+        found.parts_ = [
+            part if isinstance(part, Levels) else part.again(as_numbers(column(X, i), _name(X, i)), weights)
+            for i, part in enumerate(self.parts_)
+        ]
+        found.scaling_ = RobustScaling.fit(found._plain(X), weights)
+        return found
 
     def transform(self, X: Any, dtype: Any = np.float32) -> Array:
         """The rows as inputs, (N, F)."""

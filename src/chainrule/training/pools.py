@@ -17,9 +17,7 @@ from chainrule.training.trials import Outcome, Trials
 _Found = TypeVar("_Found")
 
 
-def by_threads(
-    task: Callable[[int], _Found], numbers: Iterable[int], workers: int
-) -> Generator[_Found, None, None]:
+def by_threads(task: Callable[[int], _Found], numbers: Iterable[int], workers: int) -> Generator[_Found, None, None]:
     """What each training gives as it ends, so many at a time; after Ctrl-C, of those that run."""
     with ThreadPoolExecutor(workers, thread_name_prefix="sweep") as pool:
         yield from _each(pool, task, iter(numbers), workers, set())

@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from chainrule.errors import SettingError, UnknownNameError
+from chainrule.interop.sklearn.folds import held_out
 from chainrule.sklearn import TabularClassifier, TabularRegressor
 from chainrule.training.columns import Columns
 from chainrule.training.recipe import built, recipe
@@ -107,7 +108,7 @@ def test_one_random_state_gives_one_result():
 
 def test_every_class_is_held_out_by_its_share():
     y = np.repeat([0, 1], [90, 10])
-    _, out = classifier()._split(y, np.random.RandomState(0))
+    _, out = held_out(100, 0.2, y, None, np.random.RandomState(0))
     assert np.bincount(y[out]).tolist() == [18, 2]
 
 

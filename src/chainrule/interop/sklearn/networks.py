@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from chainrule.dtypes import as_dtype
 from chainrule.errors import SettingError
 from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.interop.sklearn.mlp import refuse_balanced
+from chainrule.interop.sklearn.sharing import train
 from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import Meaning, meaning_of, named
 from chainrule.optim import Optimizer, by_name
@@ -88,7 +90,8 @@ class _Network(HoldsTrainer, BaseEstimator):
             self.trainer_ = self._trainer()
         stops, by_class = self._stopping(incremental), self._classes_weight(y, weights, incremental)
         X, y, weights, held_out = self._split(X, y, weights, random) if stops else (X, y, weights, None)
-        self.trainer_.fit(
+        fit = partial(train, self.trainer_) if first else self.trainer_.fit
+        fit(
             X, y, epochs=epochs, batch_size=self.batch_size, seed=int(random.randint(SEEDS)), shuffle=self.shuffle,
             validation_data=held_out, progress=bool(self.verbose), callbacks=[*self.callbacks, *([stops] if stops else [])],
             sample_weight=weights, class_weight=by_class, drop_last=self.drop_last,

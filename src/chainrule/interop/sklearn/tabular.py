@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.model_selection import train_test_split
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -22,34 +21,77 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from chainrule.compiler.threads import get_num_threads
 from chainrule.deploy.making import Fitted
 from chainrule.dtypes import as_dtype
+from chainrule.errors import SettingError
+from chainrule.interop.sklearn.folds import Fold, best_epoch, folds, held_out
 from chainrule.interop.sklearn.kept import HoldsTrainer
+from chainrule.interop.sklearn.sharing import train
 from chainrule.training import Trainer
 from chainrule.training.columns import FROM_DTYPE, Columns, is_frame
+from chainrule.training.lending import Lender
 from chainrule.training.metrics import told
+from chainrule.training.monitor import as_count
+from chainrule.training.pools import by_threads
+from chainrule.training.progress import report
 from chainrule.training.recipe import Recipe, built, recipe
 
 Array = np.ndarray[Any, Any]
 SEEDS = 2**31
 SHARE = 0.2  # of the rows that are held out
+#: What a network has of its own, where there are several.
+OWN = (
+    "columns_", "module_", "trainer_", "history_", "n_iter_", "best_epoch_", "center_", "scale_", "_range",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a fit was given, checked: rows, targets as they came, weights, and rows to validate by that are none of these."""
+
+    X: Any
+    y: Array
+    weights: Array | None
+    validation: tuple[Any, Array] | None
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a network is trained.
+
+    Attributes:
+        recipe: what it is made of.
+        early: may it end early?
+        epochs: so many of the recipe's; None: all.
+        steps: who lends compiled steps, where several networks are trained.
+        columns: what all of them have as inputs; None: what its own rows say.
+    """
+
+    recipe: Recipe
+    early: bool
+    epochs: int | None = None
+    steps: Lender | None = None
+    columns: Columns | None = None
 
 
 class _Tabular(HoldsTrainer, BaseEstimator):
     """What both estimators share: columns and targets in, the recipe's training, and the way back."""
 
     _task: str
+    _members: list[Any] | None = None  # where there is more than one network
 
     def __init__(
         self, preset: str = "tabular", *, hidden: Sequence[int] | None = None, activation: str | None = None,
         epochs: int | None = None, batch_size: int | None = None, lr: float | None = None, monitor: str | None = None,
-        early_end: bool = True, validation_fraction: float = SHARE, categorical_features: Any = FROM_DTYPE,
-        metrics: Sequence[Any] = (), callbacks: Sequence[Any] = (), random_state: Any = None, verbose: bool = False,
-        dtype: str = "float32",
+        early_end: bool = True, validation_fraction: float = SHARE, n_cv: int = 1, n_refit: int = 0,
+        categorical_features: Any = FROM_DTYPE, metrics: Sequence[Any] = (), callbacks: Sequence[Any] = (),
+        random_state: Any = None, verbose: bool = False, dtype: str = "float32",
     ) -> None:  # fmt: skip
         self.preset, self.hidden, self.activation, self.epochs = preset, hidden, activation, epochs
         self.batch_size, self.lr, self.monitor, self.early_end = batch_size, lr, monitor, early_end
-        self.validation_fraction, self.categorical_features = validation_fraction, categorical_features
+        self.validation_fraction, self.n_cv, self.n_refit = validation_fraction, n_cv, n_refit
+        self.categorical_features = categorical_features
         self.metrics, self.callbacks, self.random_state, self.verbose = metrics, callbacks, random_state, verbose
         self.dtype = dtype
 
@@ -83,73 +125,163 @@ class _Tabular(HoldsTrainer, BaseEstimator):
 
     # ---------------------------------------------------------------- fitting
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> Any:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, groups: Any = None
+    ) -> Any:
         """Train by the recipe, and keep the epoch that is best on rows that are held out.
 
         Args:
             X: rows, shape (N, F): an array of numbers or a data frame; NaN is missing.
             y: a target for each.
             sample_weight: how much each row weighs in the loss, shape (N,).
-            X_val, y_val: rows to hold out, in place of a share of X.
+            X_val, y_val: rows to hold out, in place of a share of X; of ``n_cv`` networks each is validated by all of them.
+            groups: a label for each row, shape (N,): rows of one group are held out together.
         """
         chosen, random = self._recipe(), check_random_state(self.random_state)
+        count, again = as_count(self.n_cv, self._who, "n_cv", 1), as_count(self.n_refit, self._who, "n_refit")
+        given, groups = self._checked(X, y, sample_weight, X_val, y_val, groups)
+        if again and given.validation is not None:
+            raise ValueError(
+                f"{self._who}: n_refit={again} trains on all rows once more, and X_val is to be held out. Leave X_val out, or "
+                f"pass n_refit=0."
+            )
+        if given.weights is not None and self.monitor is None:
+            chosen = chosen.changed(monitor="val_loss")  # metrics count each row once
+        parts, manner = self._folds(given, count, groups, random), Manner(chosen, bool(self.early_end))
+        self._members = None
+        self.__dict__.pop("cv_estimators_", None)
+        if count > 1 or again:
+            self._fit_several(given, parts, manner, again, random)
+        else:
+            self._fit_on(given, parts[0], manner, _seeds(random))
+        return self
+
+    @property
+    def _who(self) -> str:
+        return type(self).__name__
+
+    def _checked(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, groups: Any
+    ) -> tuple[Given, Array | None]:
         X = self._rows(X, y, reset=True)
         y = self._labelled(y)
         weights = self._weights(y, sample_weight, X)
+        if groups is not None:
+            check_consistent_length(X, groups)
+            groups = np.unique(np.asarray(groups), return_inverse=True)[1]
         if weights is not None and not weights.all():  # rows that weigh nothing are not there
-            X, y, weights = _taken(X, weights > 0), y[weights > 0], weights[weights > 0]
-        kept, out = (np.arange(len(y)), np.arange(0)) if X_val is not None else self._split(y, random)
-        self._learn(y, kept, weights)
-        y = self._encoded(y)
-        self.columns_ = Columns(self.categorical_features, chosen.one_hot if chosen.full else None).fit(
-            _taken(X, kept), None if weights is None else weights[kept]
+            known = weights > 0
+            X, y, weights = _taken(X, known), y[known], weights[known]
+            groups = None if groups is None else groups[known]
+        apart = None if X_val is None else (self._rows(X_val, y_val, reset=False), self._labelled(y_val))
+        return Given(X, y, weights, apart), groups
+
+    def _folds(self, given: Given, count: int, groups: Array | None, random: Any) -> list[Fold]:
+        rows = len(given.y)
+        if given.validation is not None:
+            return [(np.arange(rows), np.arange(0))] * count
+        if count == 1:
+            return [held_out(rows, self.validation_fraction, self._classes_of(given.y), groups, random)]
+        return folds(rows, count, self._classes_of(given.y), groups, random)
+
+    def _classes_of(self, y: Array) -> Array | None:
+        """By what rows are held out evenly."""
+        return None
+
+    def _fit_several(self, given: Given, parts: list[Fold], manner: Manner, again: int, random: Any) -> None:
+        """A network for each fold; then so many on all rows, for the number of epochs that is best by all folds."""
+        everything = np.arange(len(given.y))
+        self._learn(given.y, everything, given.weights)
+        manner = replace(
+            manner,
+            early=manner.early and not again,  # where folds say which epoch is best, all take all of them
+            steps=Lender(),
+            columns=self._columns(manner.recipe).fit(given.X, given.weights),
         )
-        inputs = self.columns_.transform(X, self.dtype)
-        held_out: tuple[Any, ...] | None = None
-        if X_val is not None:
-            rows = self._rows(X_val, y_val, reset=False)
-            held_out = (self.columns_.transform(rows, self.dtype), self._encoded(self._labelled(y_val)))
+        found = self._networks(given, parts, manner, random)
+        self.cv_estimators_ = found
+        if again:
+            manner = replace(manner, epochs=self._best_epoch(found, manner.recipe))
+            found = self._networks(given, [(everything, everything[:0])] * again, manner, random)
+        for name in OWN:
+            self.__dict__.pop(name, None)
+        self._members, self.recipe_ = found, manner.recipe
+
+    def _best_epoch(self, networks: list[Any], chosen: Recipe) -> int:
+        """Of the networks that were validated; the last one where none was."""
+        judged = [network.history_ for network in networks if chosen.monitor in network.history_]
+        return best_epoch(judged, chosen.monitor) if judged else chosen.epochs
+
+    def _networks(self, given: Given, parts: list[Fold], manner: Manner, random: Any) -> list[Any]:
+        """A fitted estimator of one network for each of these parts, several at a time."""
+        members, seeds = [self._member() for _ in parts], [_seeds(random) for _ in parts]
+        shown = report(bool(self.verbose), "fit", "network")
+        shown.start(len(parts), 0, 1)
+
+        def one(number: int) -> int:
+            members[number]._fit_on(given, parts[number], manner, seeds[number])
+            return number
+
+        done = 0
+        with closing(shown), closing(by_threads(one, range(len(parts)), min(len(parts), get_num_threads()))) as ended:
+            for done, number in enumerate(ended, start=1):
+                shown.epoch(done - 1, members[number].history_.row(members[number].n_iter_ - 1))
+        if done < len(parts):
+            raise KeyboardInterrupt
+        return members
+
+    def _member(self) -> Any:
+        """An estimator of one network like this one."""
+        member = clone(self).set_params(n_cv=1, n_refit=0)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                setattr(member, name, getattr(self, name))
+        return member
+
+    def _columns(self, chosen: Recipe) -> Columns:
+        return Columns(self.categorical_features, chosen.one_hot if chosen.full else None)
+
+    def _fit_on(self, given: Given, fold: Fold, manner: Manner, seeds: tuple[int, int]) -> None:
+        """Train one network on the rows of a fold."""
+        (kept, out), weights, chosen = fold, given.weights, manner.recipe
+        self._learn(given.y, kept, weights)
+        y = self._encoded(given.y)
+        rows, shares = _taken(given.X, kept), None if weights is None else weights[kept]
+        known = manner.columns
+        self.columns_ = self._columns(chosen).fit(rows, shares) if known is None else known.like(rows, shares)
+        inputs = self.columns_.transform(given.X, self.dtype)
+        by: tuple[Any, ...] | None = None
+        if given.validation is not None:
+            by = (self.columns_.transform(given.validation[0], self.dtype), self._encoded(given.validation[1]))
         elif len(out):
-            held_out = (inputs[out], y[out], *([] if weights is None else [weights[out]]))
-        if weights is not None and self.monitor is None:
-            chosen = chosen.changed(monitor="val_loss")  # metrics count each row once
-        return self._train(chosen, inputs[kept], y[kept], None if weights is None else weights[kept], held_out, random)
+            by = (inputs[out], y[out], *([] if weights is None else [weights[out]]))
+        self._train(inputs[kept], y[kept], shares, by, manner, seeds)
 
     def _train(
-        self, chosen: Recipe, X: Array, y: Array, weights: Array | None, held_out: tuple[Any, ...] | None, random: Any
-    ) -> Any:
-        seed, order = int(random.randint(SEEDS)), int(random.randint(SEEDS))
+        self,
+        X: Array,
+        y: Array,
+        weights: Array | None,
+        by: tuple[Any, ...] | None,
+        manner: Manner,
+        seeds: tuple[int, int],
+    ) -> None:
+        """Train one network, the best epoch chosen `by` other rows."""
+        chosen = manner.recipe
         self.trainer_ = built(
-            chosen, self.columns_.layout_, self._outputs(), X, seed, as_dtype(self.dtype), tuple(self.metrics)
+            chosen, self.columns_.layout_, self._outputs(), X, seeds[0], as_dtype(self.dtype), tuple(self.metrics)
         )
         self.module_ = self.trainer_.model
-        held = 0 if held_out is None else len(held_out[1])
-        stopping = [chosen.stopping(held, bool(self.early_end))] if held else []
-        self.trainer_.fit(
-            X, y, epochs=chosen.epochs, batch_size=min(chosen.batch_size, len(X)), drop_last=True, seed=order, sample_weight=weights,
-            validation_data=held_out, callbacks=[*self.callbacks, *stopping],
-            progress=bool(self.verbose),
+        stopping = [] if by is None else [chosen.stopping(len(by[1]), manner.early)]
+        train(
+            self.trainer_, X, y, manner.steps, epochs=manner.epochs or chosen.epochs, batch_size=min(chosen.batch_size, len(X)),
+            drop_last=True, seed=seeds[1], sample_weight=weights, validation_data=by, callbacks=[*self.callbacks, *stopping],
+            progress=bool(self.verbose) and manner.steps is None,
         )  # fmt: skip
         self.history_ = self.trainer_.history
         self.n_iter_ = self.history_.epochs
         self.best_epoch_ = stopping[0].best_epoch if stopping else self.n_iter_
         self.recipe_ = chosen
-        return self
-
-    def _split(self, y: Array, random: Any) -> tuple[Array, Array]:
-        """The numbers of the rows to train on, and of those held out: none where there are too few."""
-        rows, share = len(y), self.validation_fraction
-        if not 0 <= share < 1:
-            raise ValueError(f"validation_fraction must be 0 or more and below 1, got {share!r}.")
-        out = rows - math.ceil((1 - share) * rows)
-        if not out:
-            return np.arange(rows), np.arange(0)
-        stratify = y if self._stratified(y, out) else None
-        found = train_test_split(np.arange(rows), test_size=out, random_state=random, stratify=stratify)
-        return found[0], found[1]
-
-    def _stratified(self, y: Array, out: int) -> bool:
-        return False
 
     # ---------------------------------------------------------------- what goes in
 
@@ -179,12 +311,43 @@ class _Tabular(HoldsTrainer, BaseEstimator):
         given = self.categorical_features
         return given is None or isinstance(given, str)
 
-    def _given(self, X: Any) -> Array:
+    @property
+    def estimators_(self) -> list[Any]:
+        """The estimators of one network each whose predictions are averaged; this one alone, where it has one network."""
         check_is_fitted(self)
-        return self.columns_.transform(self._rows(X, None, reset=False), self.dtype)
+        return self._members or [self]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return bool(self._members) or super().__sklearn_is_fitted__()
+
+    def _mean(self, X: Any) -> Array:
+        """The mean of what the networks predict."""
+        networks = self.estimators_
+        rows = self._rows(X, None, reset=False)
+        found = [network._predicted(network._inputs(rows)) for network in networks]
+        mean: Array = found[0] if len(found) == 1 else np.mean(found, axis=0)
+        return mean
+
+    def _inputs(self, rows: Any) -> Array:
+        """Checked rows as the one network takes them."""
+        return self.columns_.transform(rows, self.dtype)
+
+    def _predicted(self, inputs: Array) -> Array:
+        """Of one network, what can be averaged."""
+        raise NotImplementedError
 
     def _bundled(self) -> Fitted:
-        check_is_fitted(self)
+        networks = self.estimators_
+        if len(networks) > 1:
+            raise SettingError(
+                f"bundle: this {self._who} is the mean of {len(networks)} networks, and a bundle holds one. Bundle one of its "
+                f"estimators_, or fit with n_refit=1."
+            )
+        found: Fitted = networks[0]._fitted()
+        return found
+
+    def _fitted(self) -> Fitted:
+        """What the one network consists of."""
         meaning = told(self.trainer_.loss, self.trainer_.session.meaning, "bundle")
         return Fitted(self.module_, meaning, None, getattr(self, "feature_names_in_", None), self.columns_)
 
@@ -250,14 +413,15 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         self, preset: str = "tabular", *, hidden: Sequence[int] | None = None, activation: str | None = None,
         epochs: int | None = None, batch_size: int | None = None, lr: float | None = None,
         label_smoothing: float | None = None, monitor: str | None = None, early_end: bool = True,
-        validation_fraction: float = SHARE, categorical_features: Any = FROM_DTYPE, class_weight: Any = None,
+        validation_fraction: float = SHARE, n_cv: int = 1, n_refit: int = 0, categorical_features: Any = FROM_DTYPE,
+        class_weight: Any = None,
         metrics: Sequence[Any] = (), callbacks: Sequence[Any] = (), random_state: Any = None, verbose: bool = False,
         dtype: str = "float32",
     ) -> None:  # fmt: skip
         super().__init__(
             preset, hidden=hidden, activation=activation, epochs=epochs, batch_size=batch_size, lr=lr, monitor=monitor,
-            early_end=early_end, validation_fraction=validation_fraction, categorical_features=categorical_features,
-            metrics=metrics, callbacks=callbacks, random_state=random_state, verbose=verbose, dtype=dtype,
+            early_end=early_end, validation_fraction=validation_fraction, n_cv=n_cv, n_refit=n_refit,
+            categorical_features=categorical_features, metrics=metrics, callbacks=callbacks, random_state=random_state, verbose=verbose, dtype=dtype,
         )  # fmt: skip
         self.label_smoothing, self.class_weight = label_smoothing, class_weight
 
@@ -302,22 +466,28 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         by_class = compute_sample_weight(self.class_weight, y)
         return np.asarray(by_class if given is None else by_class * given)
 
-    def _bundled(self) -> Fitted:
-        return replace(super()._bundled(), classes=self.classes_.tolist())
+    def _fitted(self) -> Fitted:
+        return replace(super()._fitted(), classes=self.classes_.tolist())
 
-    def _stratified(self, y: Array, out: int) -> bool:
-        counts = np.unique(y, return_counts=True)[1]
-        return bool(counts.min() >= 2 and out >= len(counts) and len(y) - out >= len(counts))
+    def _classes_of(self, y: Array) -> Array | None:
+        return np.unique(y, return_inverse=True)[1]
+
+    def _predicted(self, inputs: Array) -> Array:
+        found: Array = self.trainer_.predict_proba(inputs)
+        return found
 
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, in the order of ``classes_``: shape (N, classes)."""
-        inputs = self._given(X)
-        return self.trainer_.predict_proba(inputs)
+        return self._mean(X)
 
     def predict(self, X: Any) -> Array:
         """The likeliest class of each row."""
-        inputs = self._given(X)
-        found: Array = self.classes_[self.trainer_.predict_classes(inputs)]
+        network = self.estimators_[0]
+        if network is self:
+            numbers = self.trainer_.predict_classes(self._inputs(self._rows(X, None, reset=False)))
+        else:
+            numbers = self._mean(X).argmax(axis=1)
+        found: Array = self.classes_[numbers]
         return found
 
 
@@ -362,19 +532,25 @@ class TabularRegressor(RegressorMixin, _Tabular):
     def _outputs(self) -> int:
         return len(self.center_)
 
-    def _bundled(self) -> Fitted:
-        found = super()._bundled()
+    def _fitted(self) -> Fitted:
+        found = super()._fitted()
         center, scale = self.center_.tolist(), self.scale_.tolist()
         return replace(found, center=center, scale=scale, range=self._range if self.recipe_.full else None)
 
+    def _predicted(self, inputs: Array) -> Array:
+        found: Array = self.trainer_.predict(inputs).astype(np.float64) * self.scale_ + self.center_
+        return np.clip(found, *self._range) if self.recipe_.full else found
+
     def predict(self, X: Any) -> Array:
         """A value for each row, in the targets' own unit: shape (N,), or (N, targets) where there are several."""
-        inputs = self._given(X)
-        found = self.trainer_.predict(inputs).astype(np.float64) * self.scale_ + self.center_
-        if self.recipe_.full:
-            found = np.clip(found, *self._range)
+        found = self._mean(X)
         values: Array = found[:, 0] if self._flat else found
         return values
+
+
+def _seeds(random: Any) -> tuple[int, int]:
+    """Of a network's weights, and of the orders of its epochs."""
+    return int(random.randint(SEEDS)), int(random.randint(SEEDS))
 
 
 def _taken(X: Any, rows: Array) -> Any:
