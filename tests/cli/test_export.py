@@ -61,7 +61,7 @@ def test_a_bundle_of_a_run_on_a_table_predicts_what_the_run_does(shop: Path, tar
     assert again.read_bytes() == file.read_bytes()
 
 
-@pytest.mark.parametrize("preset", ["tabular", "tabular_log_loss"])
+@pytest.mark.parametrize("preset", ["tabular", "tabular_full"])
 def test_a_bundle_of_a_run_by_a_preset(shop: Path, preset: str) -> None:
     folder, rows = shop / preset, shop / "shop.csv"
     options = ["--preset", preset, "--epochs", "2", "--no-record", "--drop", "price"]

@@ -9,11 +9,14 @@ from chainrule.errors import DamagedFileError, SettingError
 
 pytest.importorskip("polars")
 
+import polars as pl
 from tests.cli.test_tables import call, made
 
+import chainrule as cr
 from chainrule.cli.runs import fitting, rebuild, repeated
 from chainrule.training import load_file
 from chainrule.training.configuration import read_config
+from chainrule.training.realmlp import FadingAdamW
 
 QUICK = ["--epochs", "30", "--hidden", "16,16"]
 
@@ -25,7 +28,8 @@ def file(tmp_path):
 
 
 def trained(file, target, folder, *more):
-    return call("train", file, "--target", target, "--preset", "tabular", *QUICK, "--out", folder, *more)
+    preset = () if "--preset" in more else ("--preset", "tabular")
+    return call("train", file, "--target", target, *preset, *QUICK, "--out", folder, *more)
 
 
 @pytest.mark.parametrize(("target", "lr", "activation"), [("bought", 0.04, "selu"), ("paid", 0.07, "mish")])
@@ -87,6 +91,31 @@ def test_levels_are_scaled_as_numbers(file, tmp_path):
     assert set(encoder["off"]) == {0.0}
 
 
+def test_the_full_form_has_waves_for_numbers_and_vectors_for_many_levels(tmp_path):
+    table, file = made(), tmp_path / "shop.csv"
+    towns = [f"town {row % 11}" if row % 7 else None for row in range(len(table))]
+    table.with_columns(pl.Series("town", towns)).write_csv(file)
+    said = trained(file, "bought", tmp_path / "r", "--drop", "paid", "--preset", "tabular_full", "--json")
+    assert json.loads(said.stdout.splitlines()[-1])["test"]["accuracy"] > 0.7
+    trainer, data = rebuild(read_config(tmp_path / "r" / "config.json"), tmp_path / "r")
+    first, inputs = trainer.model[0], trainer.model[1]
+    names = data.pipeline.get_feature_names_out()
+    assert (inputs.numbers, inputs.plain, inputs.sizes) == (2, len(names) - 2 - 12, (13,))
+    assert [names[i] for i in first.kept[:2]] == ["x", "day"]
+    assert isinstance(trainer.optimizer, FadingAdamW)
+    rows = first(cr.tensor(data.train.X)).numpy()
+    whole = data.table.rows(data.rows[0])
+    levels = [f"town {i}" for i in sorted(range(11), key=str)]
+    of_rows = [levels.index(town) + 1 if town else 12 for town in whole["town"].to_list()]
+    assert rows[:, -1].tolist() == of_rows
+    call("train", "--config", tmp_path / "r" / "config.json", "--out", tmp_path / "again")
+    one, two = (load_file(tmp_path / name / "model.safetensors")[0] for name in ("r", "again"))
+    assert all((one[name].numpy() == two[name].numpy()).all() for name in one)
+    new = table.with_columns(pl.Series("town", ["elsewhere"] * len(table)))
+    new.write_csv(tmp_path / "new.csv")
+    assert len(call("predict", tmp_path / "r", tmp_path / "new.csv").stdout.splitlines()) == 201
+
+
 def test_what_the_recipe_sets_itself_is_refused(file, tmp_path):
     with pytest.raises(
         SettingError,
@@ -109,7 +138,9 @@ def test_a_damaged_configuration_is_named(file, tmp_path):
     trained(file, "bought", tmp_path / "r", "--drop", "paid")
     path = tmp_path / "r" / "config.json"
     path.write_text(path.read_text().replace('"preset": "tabular"', '"preset": "best"'))
-    with pytest.raises(DamagedFileError, match="preset must be tabular or tabular_log_loss, got 'best'"):
+    with pytest.raises(
+        DamagedFileError, match="preset must be tabular or tabular_log_loss or tabular_full, got 'best'"
+    ):
         call("evaluate", tmp_path / "r")
     pipeline = tmp_path / "r" / "pipeline.json"
     path.write_text(path.read_text().replace('"preset": "best"', '"preset": "tabular"'))

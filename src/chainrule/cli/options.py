@@ -12,7 +12,7 @@ _NAMES = "a column (or several, separated by commas) that is "
 
 _TABLE = (
     click.option("--target", multiple=True, metavar="COLUMN", help="the column of FILE to predict; more than one for several numbers"),
-    click.option("--preset", type=click.Choice(["tabular", "tabular_log_loss"]), help="a published recipe that needs no tuning; it sets all but what is said"),
+    click.option("--preset", type=click.Choice(["tabular", "tabular_log_loss", "tabular_full"]), help="a published recipe that needs no tuning; it sets all but what is said"),
     click.option("--task", type=click.Choice(["classification", "regression"]), help="what the target is (guessed)"),
     click.option("--numeric", multiple=True, metavar="COLUMN", help=f"{_NAMES}numeric (guessed)"),
     click.option("--categorical", multiple=True, metavar="COLUMN", help=f"{_NAMES}categorical (guessed)"),
@@ -20,7 +20,7 @@ _TABLE = (
     click.option("--datetime", multiple=True, metavar="COLUMN", help=f"{_NAMES}dates or times (guessed)"),
     click.option("--date-format", help="of those, as in %d.%m.%Y (found)"),
     click.option("--drop", multiple=True, metavar="COLUMN", help=f"{_NAMES}to be left out"),
-    click.option("--scaling", type=click.Choice(["robust", "robust_all", "standard", "none"]), default="robust", show_default=True),
+    click.option("--scaling", type=click.Choice(["robust", "robust_all", "robust_few", "standard", "none"]), default="robust", show_default=True),
     click.option("--max-categories", type=click.IntRange(2), default=32, show_default=True, help="inputs of a categorical column at most"),
     click.option("--min-frequency", type=click.IntRange(1), default=2, show_default=True, help="rows that a level needs for an input of its own"),
     click.option("--test-size", type=click.FloatRange(0, 1, True, True), default=0.2, show_default=True, help="the share of rows held out"),

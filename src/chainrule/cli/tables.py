@@ -66,7 +66,7 @@ def _of_preset(asked: dict[str, Any], table: Table, given: set[str]) -> dict[str
         raise SettingError(
             f"train: --preset {asked['preset']} has an optimizer, a schedule and a scaling of its own. Leave out {', '.join(refused)}."
         )
-    asked |= {"scaling": tabular.PRESET_SCALING, "weight_decay": 0.0}
+    asked |= {"scaling": tabular.preset_scaling(asked["preset"]), "weight_decay": 0.0}
     return tabular.usual_of(asked, table)
 
 

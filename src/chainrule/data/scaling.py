@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+ONE_HOT = 8  # levels at most that the full recipe for tables has a column each of; more become a learned vector each
 SMOOTH = 3.0  # where clipping bends: values end at +-3
 BEYOND = 1e30  # scaled values end here before they are clipped, far inside of float32
 MOST = 1e300  # and given ones here, so that no difference of two overflows

@@ -40,7 +40,7 @@ _SIZES = (
     "num_channels", "num_parameters", "normalized_shape", "features",
 )  # fmt: skip
 _LEARNING = ("affine", "elementwise_affine", "track_running_stats")
-_RECIPES = (realmlp.Inputs, realmlp.Blend, realmlp.FadingDropout)
+_RECIPES = (realmlp.Arranged, realmlp.Inputs, realmlp.Blend, realmlp.FadingDropout)
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "int": is_whole,
     "float": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),

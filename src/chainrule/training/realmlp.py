@@ -14,7 +14,7 @@ from chainrule.dtypes import float64, int64
 from chainrule.nn.functional.layers import probability
 from chainrule.optim.optimizer import Group
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import tensor, zeros
+from chainrule.tensor.creation import arange, tensor, zeros
 from chainrule.tensor.functions import cat, no_grad
 from chainrule.tensor.random import rand, rand_like, randn
 
@@ -26,6 +26,29 @@ def faded(done: Any) -> Any:
     """1 in the first half of a training, then down to 0 along half a cosine; `done` goes from 0 to 1 (``flat_cos``)."""
     later = ((done - HALF) / (1 - HALF)).clamp(0.0, 1.0)
     return 0.5 + 0.5 * (math.pi * later).cos()
+
+
+class Arranged(nn.Module):
+    """Columns in the order that `Inputs` wants: some as they are, then the class number of each group of columns a level.
+
+    The class number is that of the column that is 1, counted from 1; 0 where none is.
+
+    Args:
+        kept: the numbers of the columns that stay as they are.
+        starts, sizes: the first column of each group, and how many it has.
+    """
+
+    def __init__(self, kept: Sequence[int], starts: Sequence[int] = (), sizes: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.kept, self.starts, self.sizes = list(kept), list(starts), list(sizes)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Rows of one column a level become rows of one column a group."""
+        parts = [input[:, self.kept]] if self.kept else []
+        for start, size in zip(self.starts, self.sizes, strict=True):
+            levels = input[:, start : start + size]
+            parts.append((levels * arange(1, size + 1, dtype=input.dtype)).sum(1).unsqueeze(1))
+        return cat(parts, 1)
 
 
 class Inputs(nn.Module):

@@ -12,13 +12,14 @@ import numpy as np
 
 import chainrule.nn.functional as F
 from chainrule import nn, optim
+from chainrule.data.scaling import ONE_HOT
 from chainrule.errors import SettingError, unknown_name
 from chainrule.nn import Module
 from chainrule.optim.lr_scheduler import CosLogLR
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training.callbacks import EarlyStopping
 from chainrule.training.monitor import as_count, as_number
-from chainrule.training.realmlp import Blend, FadingAdamW, FadingDropout, Inputs, initialize
+from chainrule.training.realmlp import Arranged, Blend, FadingAdamW, FadingDropout, Inputs, initialize
 from chainrule.training.trainer import Trainer
 
 TASKS = ("classification", "regression")
@@ -31,11 +32,13 @@ class Layout:
 
     Attributes:
         sizes: how many categories each of the last columns has.
+        arranged: brings the rows into that order first, where they come in another one.
     """
 
     numbers: int
     plain: int = 0
     sizes: tuple[int, ...] = ()
+    arranged: Arranged | None = None
 
     @property
     def columns(self) -> int:
@@ -86,7 +89,7 @@ class Recipe:
     wave_rate: float = 0.1
     blend_rate: float = 0.1
     decay_of_scale: float = 6.0
-    one_hot: int = 8
+    one_hot: int = ONE_HOT
 
     def __post_init__(self) -> None:
         nn.activation_by_name(self.activation)
@@ -109,7 +112,8 @@ class Recipe:
         """The untrained network for so many rows to train on; its random weights come from the stream in force."""
         seen = Inputs(layout.numbers, layout.plain, layout.sizes, dtype=dtype) if self.full else None
         inputs = layout.columns if seen is None else seen.features
-        layers: list[Module] = [*([] if seen is None else [seen]), nn.Scale(inputs, dtype=dtype)]
+        first = [] if layout.arranged is None else [layout.arranged]
+        layers: list[Module] = [*first, *([] if seen is None else [seen]), nn.Scale(inputs, dtype=dtype)]
         for units in self.hidden:
             layers += [nn.NTKLinear(inputs, units, dtype=dtype), *self._bent(units, rows, dtype)]
             inputs = units

@@ -14,13 +14,15 @@ import polars as pl
 
 import chainrule.nn.functional as F
 from chainrule import optim
+from chainrule.data.scaling import ONE_HOT
 from chainrule.data.sources import Dataset, Part
-from chainrule.data.table import Leak, Table, TablePipeline, kinds, leaks, read_table, split_rows, values
+from chainrule.data.table import Leak, Table, TablePipeline, encoding, kinds, leaks, read_table, split_rows, values
 from chainrule.errors import DamagedFileError, DataError
 from chainrule.files.document import Fields, short
 from chainrule.files.reading import opened
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training.configuration import hidden_units, network, scheduled
+from chainrule.training.realmlp import Arranged
 from chainrule.training.recipe import Layout, Recipe, built, recipe
 from chainrule.training.trainer import Trainer
 
@@ -59,10 +61,14 @@ def usual(rows: int) -> dict[str, Any]:
     return {"batch_size": batch, "epochs": epochs, "dropout": 0.3 if rows <= _FEW else 0.1}
 
 
-PRESETS = ("tabular", "tabular_log_loss")
+PRESETS = ("tabular", "tabular_log_loss", "tabular_full")
 #: What a preset sets and nobody else does.
 OF_PRESET = ("optimizer", "schedule", "dropout", "noise", "scaling", "weight_decay", "drop_last")
-PRESET_SCALING = "robust_all"
+
+
+def preset_scaling(preset: str) -> str:
+    """How a preset has columns scaled; in the full form, of many levels each becomes a vector."""
+    return "robust_few" if preset == "tabular_full" else "robust_all"
 
 
 def usual_of(asked: dict[str, Any], table: Table) -> dict[str, Any]:
@@ -267,7 +273,8 @@ def build(config: dict[str, Any], pipeline: TablePipeline, X: Array | None = Non
             preset_of(config, pipeline.task_),
             "accuracy" if pipeline.task_ == "classification" else "mae",
         )
-        return built(chosen, Layout(inputs), pipeline.n_outputs_, X, config["seed"], metrics=(measured,))
+        layout = arranged(pipeline) if chosen.full else Layout(inputs)
+        return built(chosen, layout, pipeline.n_outputs_, X, config["seed"], metrics=(measured,))
     kind: Any = optim.by_name(config["optimizer"])
     with drawing_from(Generator(config["seed"])):
         model = network(config, inputs, pipeline.n_outputs_)
@@ -277,6 +284,24 @@ def build(config: dict[str, Any], pipeline: TablePipeline, X: Array | None = Non
         return Trainer(model, F.mse_loss, optimizer, ["mae"], scheduler=schedule)
     loss = partial(F.cross_entropy, label_smoothing=config["label_smoothing"])
     return Trainer(model, loss, optimizer, ["accuracy"], scheduler=schedule)
+
+
+def arranged(pipeline: TablePipeline) -> Layout:
+    """What the full recipe makes of the columns of a pipeline: numbers and moments get waves of their own, many levels vectors."""
+    numbers: list[int] = []
+    plain: list[int] = []
+    levels: list[range] = []
+    for encoder, span in pipeline.spans():
+        if not isinstance(encoder, encoding.Categorical):
+            numbers.append(span[0])
+            plain += span[1:]
+        elif len(encoder.levels) > ONE_HOT:
+            levels.append(span)
+        else:
+            plain += span
+    sizes = [len(span) for span in levels]
+    first = Arranged([*numbers, *plain], [span[0] for span in levels], sizes)
+    return Layout(len(numbers), len(plain), tuple(size + 1 for size in sizes), first)
 
 
 def preset_of(config: dict[str, Any], task: str) -> Recipe:

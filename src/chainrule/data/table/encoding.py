@@ -9,15 +9,19 @@ from typing import Any, Protocol, Union
 import numpy as np
 import polars as pl
 
-from chainrule.data.scaling import RobustScaling, smooth_clip
+from chainrule.data.scaling import ONE_HOT, RobustScaling, smooth_clip
 from chainrule.data.table.kinds import Column
 from chainrule.data.table.values import MISSING, WEAK, Reading, moments, numbers, texts
 from chainrule.errors import unknown_name
 from chainrule.files.document import Fields, is_number
 
 Array = np.ndarray[Any, Any]
-SCALINGS = ("robust", "robust_all", "standard", "none")
-ROBUST = ("robust", "robust_all")  # the second also of the columns that levels become
+SCALINGS = ("robust", "robust_all", "robust_few", "standard", "none")
+ROBUST = (
+    "robust",
+    "robust_all",
+    "robust_few",
+)  # the second also of the columns that levels become, the third of `ONE_HOT` levels at most
 BEYOND = 1e30  # scaled values end here, far inside of float32
 OTHER, UNKNOWN = "(other)", "(missing)"
 _DAY = np.timedelta64(1, "D")
@@ -101,7 +105,7 @@ class Categorical:
     """One column a level; rare and unseen levels share one, missing values have one of their own.
 
     ``drop`` leaves the first of two levels out: the other says it all. `off` and `on`, where they are given, take the places of 0
-    and 1 in each column (scaling ``"robust_all"``).
+    and 1 in each column (scaling ``"robust_all"``, ``"robust_few"``).
     """
 
     levels: tuple[str, ...]
@@ -221,7 +225,8 @@ def fit(column: Column, series: pl.Series, scaling: str, max_categories: int, mi
         return Datetime.fit(moments(series, column.reading), scaling)
     boolean = column.kind == "boolean"
     found = Categorical.fit(series, column.reading, max_categories, 1 if boolean else min_frequency, boolean)
-    return found.scaled(series, column.reading) if scaling == "robust_all" else found
+    few = scaling == "robust_few" and len(found.levels) <= ONE_HOT
+    return found.scaled(series, column.reading) if few or scaling == "robust_all" else found
 
 
 # -- out and in --------------------------------------------------------------------------------------------

@@ -39,7 +39,8 @@ class TablePipeline:
         kinds: what columns are, where the guess is not to be asked: ``{"zip": "categorical"}``; one of `KINDS`.
         drop: columns that the network does not see.
         scaling: of numbers: ``"robust"`` (centre and spread that outliers do not move, smoothly clipped),
-            ``"robust_all"`` (the columns that levels become, too), ``"standard"`` or ``"none"``.
+            ``"robust_all"`` (the columns that levels become, too), ``"robust_few"`` (those of eight levels at most), ``"standard"``
+            or ``"none"``.
         max_categories: columns at most that a categorical column becomes; the rarest levels share the last
             (as in scikit-learn's OneHotEncoder).
         min_frequency: levels in fewer training rows than this share that column.
@@ -283,6 +284,17 @@ class TablePipeline:
         self._check_fitted()
         used = (column.name for column in self.columns_ if column.used)
         return [name for column in used for name in self._encoders[column].names(column)]
+
+    def spans(self) -> list[tuple[encoding.Any_, range]]:
+        """What each used column is encoded by, and which columns of `transform`'s result are its own."""
+        self._check_fitted()
+        found, at = [], 0
+        for column in self.columns_:
+            if column.used:
+                encoder = self._encoders[column.name]
+                found.append((encoder, range(at, at + len(encoder.names(column.name)))))
+                at = found[-1][1].stop
+        return found
 
     @property
     def task_(self) -> str:

@@ -380,6 +380,10 @@ class TabularClassifier(ClassifierMixin, _Tabular):
             all epochs, and so do trainings of fewer than its 256.
         validation_fraction: the share of rows that are held out, every class by its share; 0: none, and the last epoch
             stays. Where there are fewer than five rows none are.
+        n_cv: so many networks instead of one, each validated by another of so many parts of the rows; what they predict is
+            averaged. Made for few rows, of which one network would miss a fifth.
+        n_refit: so many networks on all rows, for the number of epochs that is best in the mean of the ``n_cv`` ones, which
+            then predict in their place. (To say which epoch is best, those take all epochs, without an early end.)
         categorical_features: ``"from_dtype"``: the columns of a data frame that hold no numbers; or numbers, names or a
             mask of columns; None for none.
         class_weight: a factor for each class, as a dict, or ``"balanced"``.
@@ -394,6 +398,9 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         module_, trainer_: the trained module, and its `Trainer`, which explains and diagnoses it.
         history_: what each epoch measured.
         n_iter_, best_epoch_: how many epochs there were, and which is kept (counted from 1).
+        estimators_: the estimators whose predictions are averaged, each of one network, with the attributes above from
+            ``columns_`` on; where there is one network, this one alone.
+        cv_estimators_: those that were validated by folds, where there are several (``n_cv``, ``n_refit``).
 
     Source: Holzmueller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs and boosted trees on tabular data",
     NeurIPS 2024, arXiv 2407.04491.
@@ -501,7 +508,7 @@ class TabularRegressor(RegressorMixin, _Tabular):
         preset, hidden, ..., dtype: as for `TabularClassifier`; ``monitor`` is ``"loss"``, or a metric (``"mae"``).
 
     Attributes:
-        columns_, module_, trainer_, history_, n_iter_, best_epoch_: as there.
+        columns_, module_, trainer_, history_, n_iter_, best_epoch_, estimators_, cv_estimators_: as there.
 
     Example:
         >>> from sklearn.datasets import make_friedman1
