@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chainrule.compiler import cache, native, tuning
+from chainrule.compiler.units import packed
 from chainrule.files.folder import Folder
 
 SOURCE = Path(native.__file__).parent.parent
@@ -100,7 +101,7 @@ TEXT = "define i64 @run(ptr %frame) {{\n  ret i64 {}\n}}\ndefine i64 @call(ptr %
 
 def run(identity: str, gives: int) -> int:
     """What the program of this identity gives, which an honest compiler makes give `gives`."""
-    code = native.cached(identity, lambda: TEXT.format(gives, gives))
+    code = native.cached(identity, lambda: [native.compiled(TEXT.format(gives, gives))])
     return code.run(0)
 
 
@@ -125,7 +126,7 @@ def entry(folder: Path) -> Path:
 def forged(identity: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """An entry as a knowing attacker writes it: whole in every respect, but its program gives 666."""
     text = described(identity, monkeypatch)
-    code = native.compile_text(TEXT.format(666, 666))
+    code = packed([native.compiled(TEXT.format(666, 666))])
     return cache._MAGIC + cache._digest(text, code) + code
 
 

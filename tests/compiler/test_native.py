@@ -16,8 +16,11 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler import native
+from chainrule.compiler import native, units
+from chainrule.compiler.module import ModuleWriter
+from chainrule.compiler.program import Program
 from chainrule.compiler.target import Target
+from chainrule.compiler.units import Pool, Unit
 
 
 @pytest.fixture
@@ -29,16 +32,24 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one entry whenever LLVM compiles something."""
+    """Grows by one entry whenever a program is compiled."""
     counted: list[int] = []
-    compile_text = native.compile_text
+    units = Program._units
 
-    def counting(*args: Any, **kwargs: Any) -> bytes:
+    def counting(program: Program) -> list[Unit]:
         counted.append(1)
-        return compile_text(*args, **kwargs)
+        return units(program)
 
-    monkeypatch.setattr(native, "compile_text", counting)
+    monkeypatch.setattr(Program, "_units", counting)
     return counted
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """Of a process that compiled nothing yet."""
+    fresh = Pool()
+    monkeypatch.setattr(native, "_pool", fresh)
+    return fresh
 
 
 def run(scale: float = 3.0) -> list[float]:
@@ -131,6 +142,112 @@ def test_a_changed_compiler_does_not_meet_its_old_code(
     monkeypatch.setattr(native, "writers", lambda: "another source")
     run()
     assert len(builds) == 2
+
+
+# -- kernels that several programs have --------------------------------------------------------------
+
+
+def compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the number of kernels whenever some are compiled."""
+    counted: list[int] = []
+    write = ModuleWriter.text_of_kernels
+
+    def counting(module: ModuleWriter, names: list[str]) -> str:
+        counted.append(len(names))
+        return write(module, names)
+
+    monkeypatch.setattr(ModuleWriter, "text_of_kernels", counting)
+    return counted
+
+
+def layers(width: int) -> list[list[float]]:
+    """A network whose first layer alone depends on the width."""
+    first, second, third = (
+        np.random.default_rng(0).normal(size=s).astype("f") for s in ((width, 24), (24, 24), (24, 5))
+    )
+
+    def work(x: Tensor) -> Tensor:
+        return ((x @ cr.tensor(first)).tanh() @ cr.tensor(second)).relu() @ cr.tensor(third)
+
+    values: list[list[float]] = cr.compile(work)(cr.tensor(np.ones((7, width), "f"))).tolist()
+    return values
+
+
+def test_a_kernel_that_another_program_has_is_not_compiled_again(
+    cache: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = compiled_kernels(monkeypatch)
+    shared = [layers(width) for width in (6, 9)]
+    assert new == [3, 1]
+    monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(cache / "another"))
+    for width, values in zip((6, 9), shared, strict=True):
+        monkeypatch.setattr(native, "_pool", Pool())
+        assert layers(width) == values
+    assert new == [3, 1, 3, 3]
+
+
+def test_kernels_of_an_entry_of_the_cache_serve_other_programs(
+    cache: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = compiled_kernels(monkeypatch)
+    first = layers(6)
+    monkeypatch.setattr(native, "_pool", Pool())  # as another process, which finds the folder
+    assert layers(6) == first
+    layers(9)
+    assert new == [3, 1]
+
+
+def test_threads_that_compile_at_once(cache: Path, pool: Pool) -> None:
+    alone = [layers(width) for width in range(3, 9)]
+    native._pool = Pool()
+    found: dict[int, list[list[float]]] = {}
+    threads = [
+        threading.Thread(target=lambda i=i: found.update({i: layers(3 + i % 6)}))  # type: ignore[misc]
+        for i in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[i] for i in range(12)] == alone * 2
+
+
+def unit(names: str, size: int = 10) -> Unit:
+    return Unit(b"x" * size, tuple(names))
+
+
+def test_no_kernel_is_linked_twice() -> None:
+    pool, first, second = Pool(), unit("ab"), unit("bc")
+    pool.add([first])
+    pool.add([second])
+    assert pool.holding("ac") == [first]  # the second one would bring another b
+    assert pool.holding("cd") == [second]
+    assert pool.holding("d") == []
+
+
+def test_a_large_unit_is_not_linked_for_little() -> None:
+    pool, large = Pool(), unit("abcde", units.LARGE + 1)
+    pool.add([large])
+    assert pool.holding("ab") == []
+    assert pool.holding("abc") == [large]
+
+
+def test_units_of_long_ago_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "MOST", 25)
+    pool, made = Pool(), [unit("ab"), unit("cd"), unit("bef")]
+    for each in made:
+        pool.add([each])
+    assert pool.holding("ac") == made[1:2]
+    assert pool.holding("fe") == made[2:]
+
+
+def test_units_are_read_as_they_were_written() -> None:
+    made = [Unit(b"\n\x00{", ("k1", "k2")), Unit(b"")]
+    read = units.unpacked(units.packed(made))
+    assert [(u.code, u.names) for u in read] == [(u.code, u.names) for u in made]
+    for wrong in (b"", b"[]\n", b"{}", b"[[3, []]]\nab", b"\x7fELF"):
+        with pytest.raises(ValueError, match=r"units of machine code|JSON|Expecting|decode|utf-8"):
+            units.unpacked(wrong)
 
 
 def test_the_folder_is_private(cache: Path) -> None:

@@ -148,7 +148,7 @@ TEXT = "define i64 @run(ptr %frame) {\n  ret i64 7\n}\ndefine i64 @call(ptr %fra
 
 
 def seven() -> None:
-    code = native.cached("seven", lambda: TEXT)
+    code = native.cached("seven", lambda: [native.compiled(TEXT)])
     assert code.run(0) == 7
 
 
@@ -176,7 +176,7 @@ def test_the_cache_fails_in_silence_and_a_program_runs_all_the_same(
         if entry.exists():
             assert entry.read_bytes() == whole
         seven()
-        native.cached("another", lambda: TEXT)
+        native.cached("another", lambda: [native.compiled(TEXT)])
         left = [path.name for path in (tmp_path / "cache").iterdir() if path.suffix != ".o"]
         assert left == []
 

@@ -1,4 +1,4 @@
-"""The module of a program: one function a distinct kernel, the step that calls them, the loop of steps.
+"""The modules of a program: one function a distinct kernel, the step that calls them, the loop of steps.
 
     run(frame of table, strides, arena, moving, steps, thread, threads, sync) -> status
 
@@ -11,6 +11,7 @@ computed by one thread in one order, so its bits do not depend on how many there
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chainrule.compiler import memory, runtime
@@ -18,7 +19,7 @@ from chainrule.compiler.arguments import Arguments
 from chainrule.compiler.cut import Cut
 from chainrule.compiler.division import Division
 from chainrule.compiler.kernels import Check, Kernel
-from chainrule.compiler.lower import Lowered, lower
+from chainrule.compiler.lower import Lowered, cut_of, lower, scratch_of
 from chainrule.compiler.memory import Place, Plan
 from chainrule.compiler.native import Machine
 from chainrule.compiler.parts import Share
@@ -29,11 +30,18 @@ class Call:
     """A kernel's place in the step."""
 
     name: str
-    function: Lowered
+    scratch: int  # bytes that its function needs
     places: list[Place]
     kernel: Kernel
+    arguments: Arguments
     share: Share | None
     barrier: bool  # all threads meet before it
+
+    @property
+    def declaration(self) -> str:
+        """The call's function, for a module that does not hold it."""
+        types = ["ptr"] * len(self.places) + ["ptr"] * bool(self.scratch) + ["i64", "i64"] * (self.share is not None)
+        return f"declare {'i64' if isinstance(self.kernel.core, Check) else 'void'} @{self.name}({', '.join(types)})"
 
 
 # How many kernels one function of the step calls: LLVM takes longer for each the more there are, 1.7 s instead of 0.6 s for
@@ -51,15 +59,15 @@ def _piece(name: str) -> str:
 
 
 class ModuleWriter:
-    """Writes the text of a module for one machine."""
+    """Writes the text of a program for one machine: as one module, or the kernels and the step each for themselves."""
 
     def __init__(self, plan: Plan, division: Division, texts: list[tuple[str, Arguments]], machine: Machine) -> None:
         self.plan, self.machine = plan, machine
         self.threaded = division.threaded
-        self.functions: dict[str, Lowered] = {}
         ways = zip(plan.kernels, division.shares(), division.barriers(), texts, strict=True)
         self.calls = [self._call(kernel, share, barrier, *text) for kernel, share, barrier, text in ways]
-        self.scratch = max((f.scratch for f in self.functions.values()), default=0)
+        self.kernels = {call.name: call for call in reversed(self.calls)}  # the first call of each
+        self.scratch = max((call.scratch for call in self.calls), default=0)
         self.lines: list[str] = []
         self.divisions: list[str] = []  # lines that work out the parts of this thread
         self.parts: dict[tuple[Cut, Cut], tuple[str, str]] = {}
@@ -68,30 +76,42 @@ class ModuleWriter:
         self.count = 0
 
     def _call(self, kernel: Kernel, share: Share | None, barrier: bool, text: str, arguments: Arguments) -> Call:
+        target = self.machine.target
         shared = f"{share.by} {share.var}" if share is not None else ""
-        name = "k" + hashlib.sha256((text + shared).encode()).hexdigest()[:12]
-        if name not in self.functions:
-            self.functions[name] = lower(kernel, name, arguments, self.machine.target, share)
-        return Call(name, self.functions[name], arguments.places, kernel, share, barrier and self.threaded)
+        # All that its code depends on: kernels of this name may come from another program.
+        name = "k" + hashlib.sha256(f"{text} {shared} {cut_of(kernel, target)}".encode()).hexdigest()[:24]
+        scratch = scratch_of(kernel, target)
+        return Call(name, scratch, arguments.places, kernel, arguments, share, barrier and self.threaded)
+
+    def _lowered(self, name: str) -> Lowered:
+        call = self.kernels[name]
+        return lower(call.kernel, name, call.arguments, self.machine.target, call.share)
 
     def text(self) -> str:
-        """The whole module."""
+        """The whole program as one module, to be read."""
+        functions = [self._lowered(name) for name in self.kernels]
         step = self._step()
-        declarations = set(self.declarations).union(*(f.declarations for f in self.functions.values()))
-        if self.plan.copies:
-            declarations.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-        enter, leave, asked = runtime.flush_denormals(self.machine.triple)
-        pause, pause_declaration = runtime.pause(self.machine.triple)
-        parts = [
-            *sorted(declarations | set(asked) | set(pause_declaration)),
-            *(f.text.replace("define ", "define internal ", 1) for f in self.functions.values()),
-            runtime.BARRIER % {"pause": pause},
-            step,
-            runtime.run(enter, leave, pause),
-            # Without the last, LLVM halves 64-byte vectors on some CPUs that have them.
-            'attributes #0 = { nounwind noinline "prefer-vector-width"="512" }',
-        ]
-        return "\n".join(parts)
+        declarations, loop = runtime.loop(self.machine.triple)
+        parts = [*declarations, *self._declared(), *(line for f in functions for line in f.declarations)]
+        hidden = (f.text.replace("define ", "define internal ", 1) for f in functions)
+        return "\n".join([*sorted(set(parts)), *hidden, step, loop, runtime.ATTRIBUTES])
+
+    def text_of_kernels(self, names: Iterable[str]) -> str:
+        """A module of some of the kernels."""
+        functions = [self._lowered(name) for name in names]
+        declarations = set().union(*(f.declarations for f in functions))
+        return "\n".join([*sorted(declarations), *(f.text for f in functions), runtime.ATTRIBUTES])
+
+    def text_of_step(self) -> str:
+        """A module of the step, whose kernels are elsewhere."""
+        step = self._step().replace("define internal i64 @step(", "define i64 @step(")
+        elsewhere = [call.declaration for call in self.kernels.values()]
+        return "\n".join([*sorted(self._declared()), runtime.BARRIER_DECLARATION, *elsewhere, step, runtime.ATTRIBUTES])
+
+    def _declared(self) -> set[str]:
+        """What the step calls of LLVM's own, once it is written."""
+        copying = {"declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"} if self.plan.copies else set()
+        return self.declarations | copying
 
     # -- the step ---------------------------------------------------------------------------------
     def _fresh(self, hint: str) -> str:
@@ -132,7 +152,7 @@ class ModuleWriter:
         if call.barrier:
             self._barrier()
         arguments = [f"ptr {self._pointer(place)}" for place in call.places]
-        arguments += ["ptr %scratch"] * bool(call.function.scratch)
+        arguments += ["ptr %scratch"] * bool(call.scratch)
         if call.share is not None:
             self._divided(call, call.share, arguments)
         else:

@@ -1,7 +1,7 @@
 """From LLVM IR to machine code in memory, by way of a cache on disk.
 
-A cache entry is an object file under the hash of everything it depends on: the program's kernels and
-memory plan, the CPU, LLVM's version, and the source of the rooms that write the code (see `cache`).
+A cache entry holds a program's object files under the hash of everything they depend on: the program's kernels and
+memory plan, the CPU, LLVM's version, and the source of the rooms that write the code (see `cache`, `units`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from ctypes import CFUNCTYPE, c_int64, c_void_p
 from dataclasses import replace
@@ -20,6 +20,7 @@ from chainrule.available import check_limit
 from chainrule.compiler import cache
 from chainrule.compiler.locks import undisturbed
 from chainrule.compiler.target import Target
+from chainrule.compiler.units import Pool, Unit, packed, unpacked
 from chainrule.errors import unknown_name
 
 LIBRARY = 180_000_000  # bytes of addresses that LLVM's library takes
@@ -124,12 +125,12 @@ def tuned_machine() -> Machine:
 class Code:
     """Machine code in memory; it lives as long as this object."""
 
-    def __init__(self, object_code: bytes) -> None:
+    def __init__(self, units: Sequence[Unit]) -> None:
         llvm = machine().llvm
-        self.object_code = object_code
-        # The engine wants a module to start from; the code comes from the object file.
+        # The engine wants a module to start from; the code comes from the object files.
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine().target_machine())
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
+        for unit in units:
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(unit.code))
         self._engine.finalize_object()
         self.address: int = self._engine.get_function_address("run")
         self.run: Callable[..., int] = RUN(self.address)
@@ -168,23 +169,46 @@ def assembly(text: str, here: Machine) -> str:
     return listing
 
 
-def cached(identity: str, build: Callable[[], str]) -> Code:
-    """The code of the program that `identity` describes; `build` writes its IR where the cache has none.
+def compiled(text: str, names: Iterable[str] = ()) -> Unit:
+    """The unit of a module that holds these kernels for other programs too.
 
     A signal waits while LLVM works: an exception that cut its taking of a lock in two would leave it locked for good.
     """
+    with undisturbed():
+        return Unit(compile_text(text), tuple(names))
+
+
+_pool = Pool()  # of this machine's code
+
+
+def shared(names: Iterable[str], text: Callable[[list[str]], str]) -> list[Unit]:
+    """Units that together hold the kernels of these names; `text` is asked for those that no program compiled yet."""
+    wanted = dict.fromkeys(names)
+    units = _pool.holding(wanted)
+    there = {name for unit in units for name in unit.names}
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        units.append(compiled(text(missing), missing))
+        _pool.add(units[-1:])
+    return units
+
+
+def cached(identity: str, build: Callable[[], list[Unit]]) -> Code:
+    """The code of the program that `identity` describes; `build` gives its units where the cache has none."""
     described = f"{identity}\n{machine().identity}\n{platform.machine()}"
     check_limit(LEAST)
     stored = cache.read(described)
     if stored is not None:
-        with (
-            suppress(Exception),
-            undisturbed(),
-        ):  # another LLVM of the same version may not take it; then it is built anew
-            return Code(stored)
-    text = build()
+        with suppress(Exception):  # another LLVM of the same version may not take it; then it is built anew
+            return _stored(unpacked(stored))
+    units = build()
+    cache.write(described, packed(units))
     with undisturbed():
-        code = compile_text(text)
-    cache.write(described, code)
+        return Code(units)
+
+
+def _stored(units: list[Unit]) -> Code:
     with undisturbed():
-        return Code(code)
+        code = Code(units)
+    _pool.add(units)
+    return code

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from chainrule.compiler import cost, memory, native
+from chainrule.compiler import cost, memory, native, runtime
 from chainrule.compiler.arguments import Arguments
 from chainrule.compiler.division import Division
 from chainrule.compiler.kernels import Check, print_kernel
@@ -22,9 +22,12 @@ from chainrule.compiler.memory import Plan
 from chainrule.compiler.module import ModuleWriter
 from chainrule.compiler.schedule import Schedule, schedule
 from chainrule.compiler.simplify import simplified
+from chainrule.compiler.units import Unit
 from chainrule.errors import unknown_name
 from chainrule.graph import INPUT, LEAF, Graph, Node, print_graph
 from chainrule.ops import elementwise as ew
+
+LOOP = "loop"  # the name that the loop of steps has among kernels, whose names are digits after a k
 
 
 @dataclass
@@ -103,7 +106,13 @@ class Program:
     # -- native code ----------------------------------------------------------------------------
     @cached_property
     def code(self) -> native.Code:
-        return native.cached(self.identity, lambda: self.llvm)
+        return native.cached(self.identity, self._units)
+
+    def _units(self) -> list[Unit]:
+        """The loop of steps, the step and its kernels; what other programs have too is compiled once."""
+        loop = native.shared([LOOP], lambda _: runtime.module(self.machine.triple))
+        kernels = native.shared(self.module.kernels, self.module.text_of_kernels)
+        return [*loop, native.compiled(self.module.text_of_step()), *kernels]
 
     @cached_property
     def module(self) -> ModuleWriter:

@@ -1,4 +1,4 @@
-"""The text that every module shares: the loop of steps, the barrier, the state of the floating-point unit.
+"""The text that every program shares: the loop of steps, the barrier, the state of the floating-point unit.
 
 A run is told everything in one `FRAME` of 64-bit numbers (see `module`), followed by the worker's `STATE`.
 `sync` points to four cache lines: arrivals at the barrier, its generation, the status, and the address of
@@ -44,7 +44,8 @@ def flush_denormals(triple: str) -> tuple[str, str, list[str]]:
 
 # Arrivals are counted; the last to arrive starts the next generation, which the others wait for: first
 # spinning, since the wait is short, then yielding, since an oversubscribed machine must not crawl.
-BARRIER = """define internal void @barrier(ptr %%sync, i64 %%threads) #0 {
+BARRIER_DECLARATION = "declare void @barrier(ptr, i64)"
+_BARRIER = """define void @barrier(ptr %%sync, i64 %%threads) #0 {
 entry:
   %%alone = icmp eq i64 %%threads, 1
   br i1 %%alone, label %%done, label %%arrive
@@ -104,9 +105,22 @@ def _load_frame() -> str:
     return "\n".join(lines)
 
 
-def run(enter: str, leave: str, pause: str) -> str:
-    """The loop of steps, between what the floating-point unit is told before and after; `call` and `chain` around it."""
-    return (_RUN + _CALL + _CHAIN) % {"frame": _load_frame(), "enter": enter, "leave": leave, "pause": pause}
+# Without it, LLVM halves 64-byte vectors on some CPUs that have them.
+ATTRIBUTES = 'attributes #0 = { nounwind noinline "prefer-vector-width"="512" }'
+
+
+def loop(triple: str) -> tuple[list[str], str]:
+    """The barrier, the loop of steps, `call` and `chain` around it: what they declare, and their text."""
+    enter, leave, asked = flush_denormals(triple)
+    wait, declared = pause(triple)
+    known = {"frame": _load_frame(), "enter": enter, "leave": leave, "pause": wait}
+    return [*asked, *declared], (_BARRIER + _RUN + _CALL + _CHAIN) % known
+
+
+def module(triple: str) -> str:
+    """The loop of steps as a module of its own, whose step is elsewhere: every program has the same."""
+    declarations, text = loop(triple)
+    return "\n".join([*declarations, "declare i64 @step(ptr, ptr, i64, i64, ptr)", text, ATTRIBUTES])
 
 
 # A worker that was asked to (`turns`) waits after a run for the next one where it is: from sleep it would come some

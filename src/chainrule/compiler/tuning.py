@@ -45,7 +45,7 @@ def seconds(spec: Contraction, target: Target, tile: Tile) -> float:
     from chainrule.compiler import native
     from chainrule.compiler.buffers import address, aligned
 
-    code = native.Code(native.compile_text(_program(spec, target, tile)))
+    code = native.Code([native.compiled(_program(spec, target, tile))])
     size = {"float": 4, "double": 8}[spec.scalar]
     extents = [_extent(spec.m, spec.k, spec.a_strides), _extent(spec.k, spec.n, spec.b_strides), spec.m * spec.n]
     extents.append(scratch_elements(spec, target, tile))

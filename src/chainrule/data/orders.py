@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler.buffers import address
-from chainrule.compiler.native import Code, cached
+from chainrule.compiler.native import Code, cached, compiled
 from chainrule.data.batches import shuffled_indices
 from chainrule.data.checks import counter
 
@@ -73,7 +73,7 @@ def shuffled_orders(n: int, seed: int, epoch: int, count: int) -> Array:
 @lru_cache(maxsize=1)
 def _code() -> Code:
     text = _text()
-    return cached(text, lambda: text)
+    return cached(text, lambda: [compiled(text)])
 
 
 def _text() -> str:

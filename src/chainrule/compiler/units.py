@@ -1,0 +1,90 @@
+"""Units of machine code: object files, and which kernels each of them holds for other programs too.
+
+A program is linked from several: the loop of steps, which is the same for all; its step; and the kernels. Two programs
+with equal kernels (a training on whole and on short batches, networks that differ in their first layer) compile them
+once in a process: see `Pool`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+MOST = 32 << 20  # bytes of code that a process keeps for programs to come
+LARGE = 1 << 18  # bytes of a unit that is not linked for some of its kernels alone
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """An object file, and the kernels in it that depend on their names alone."""
+
+    code: bytes
+    names: tuple[str, ...] = ()
+
+
+def packed(units: Sequence[Unit]) -> bytes:
+    """Units as an entry of the cache: a line that says what follows, then their code."""
+    head = json.dumps([[len(unit.code), unit.names] for unit in units])
+    return b"".join([head.encode(), b"\n", *(unit.code for unit in units)])
+
+
+def unpacked(data: bytes) -> list[Unit]:
+    """The units of an entry, which was found to be whole.
+
+    Raises:
+        ValueError: it is none.
+    """
+    head, found, rest = data.partition(b"\n")
+    listed = json.loads(head) if found else []
+    if not listed or sum(size for size, _ in listed) != len(rest):
+        raise ValueError("these are no units of machine code")
+    units, start = [], 0
+    for size, names in listed:
+        units.append(Unit(rest[start : start + size], tuple(names)))
+        start += size
+    return units
+
+
+class Pool:
+    """The units whose kernels other programs of this process may need, up to `MOST` bytes; the oldest go.
+
+    Threads may use it at once: each line below leaves it in order, and what one of them does not find it compiles.
+    """
+
+    def __init__(self) -> None:
+        self._holders: dict[str, Unit] = {}
+
+    def holding(self, names: Iterable[str]) -> list[Unit]:
+        """Units that hold some of the kernels, none of them twice."""
+        chosen: list[Unit] = []
+        there: set[str] = set()
+        wanted = dict.fromkeys(names)
+        for name in wanted:
+            unit = self._holders.get(name)
+            if unit is not None and there.isdisjoint(unit.names) and self._worth(unit, wanted):
+                chosen.append(unit)
+                there.update(unit.names)
+        return chosen
+
+    @staticmethod
+    def _worth(unit: Unit, wanted: dict[str, None]) -> bool:
+        return len(unit.code) <= LARGE or 2 * sum(name in wanted for name in unit.names) >= len(unit.names)
+
+    def add(self, units: Iterable[Unit]) -> None:
+        """Keep them for programs to come."""
+        for unit in units:
+            for name in unit.names:
+                self._holders.setdefault(name, unit)
+        kept = list(dict.fromkeys(list(self._holders.values())))
+        size = sum(len(unit.code) for unit in kept)
+        for unit in kept:
+            if size <= MOST:
+                return
+            size -= len(unit.code)
+            self._forget(unit)
+
+    def _forget(self, unit: Unit) -> None:
+        for name in unit.names:
+            if self._holders.get(name) is unit:
+                self._holders.pop(name, None)
