@@ -209,12 +209,12 @@ def test_workers_that_wait_for_one_program_come_to_another(monkeypatch, waiting)
 def test_workers_leave_when_their_patience_ends(monkeypatch, waiting):
     """Few turns: some calls find them waiting, some asleep, some about to leave."""
     model, step, order = trainer()
-    for number, rows in enumerate(order[:2000]):
-        monkeypatch.setattr(cost, "PATIENCE", number % 1500)
+    for number, rows in enumerate(order[:700]):
+        monkeypatch.setattr(cost, "PATIENCE", 7 * number % 1500)
         step(rows)
     other, again, _ = trainer()
     cr.set_num_threads(1)
-    again.loop(order[:2000])
+    again.loop(order[:700])
     assert bits(model) == bits(other)
 
 
