@@ -175,8 +175,13 @@ def test_threads_predict_with_one_bundle(tmp_path: Path) -> None:
 # -- estimators --------------------------------------------------------------------------------------------
 
 
+def our_sklearn() -> Any:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    return pytest.importorskip("chainrule.sklearn")
+
+
 def estimators() -> list[Any]:
-    sklearn = pytest.importorskip("chainrule.sklearn")
+    sklearn = our_sklearn()
     kwargs = {"hidden_layer_sizes": (8, 5), "max_iter": 5, "random_state": 0}
     return [
         sklearn.MLPClassifier(activation="gelu", normalization="batch", dropout=0.1, **kwargs),
@@ -236,8 +241,8 @@ def people(count: int = 600) -> dict[str, list[Any]]:
 
 def frames(columns: dict[str, list[Any]], library: str) -> Any:
     if library == "polars":
-        return pytest.importorskip("polars").DataFrame(columns)
-    pandas = pytest.importorskip("pandas")
+        return pytest.importorskip("polars", reason="polars is not installed").DataFrame(columns)
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     return pandas.DataFrame({**columns, "since": pandas.to_datetime(columns["since"])})
 
 
@@ -245,7 +250,7 @@ def frames(columns: dict[str, list[Any]], library: str) -> Any:
 @pytest.mark.parametrize("preset", ["tabular", "tabular_full"])
 @pytest.mark.parametrize("kind", ["classes", "values", "several values"])
 def test_tabular_estimators_predict_the_same_bits(library: str, preset: str, kind: str, tmp_path: Path) -> None:
-    sklearn = pytest.importorskip("chainrule.sklearn")
+    sklearn = our_sklearn()
     columns = people()
     y: Any = np.array([a or 50.0 for a in columns["age"]])
     settings = {"preset": preset, "hidden": (8, 8), "epochs": 2, "random_state": 0}
@@ -275,7 +280,7 @@ def test_tabular_estimators_predict_the_same_bits(library: str, preset: str, kin
 
 
 def test_a_tabular_estimator_of_an_array(tmp_path: Path) -> None:
-    sklearn = pytest.importorskip("chainrule.sklearn")
+    sklearn = our_sklearn()
     holes = X.copy()
     holes[::7, 1] = np.nan
     made = sklearn.TabularRegressor(hidden=(8,), epochs=2, random_state=0, dtype="float64").fit(holes, X[:, 0])
@@ -299,7 +304,7 @@ def test_a_tabular_estimator_of_an_array(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_rows_that_a_tabular_estimator_cannot_take(change: Any, message: str) -> None:
-    sklearn = pytest.importorskip("chainrule.sklearn")
+    sklearn = our_sklearn()
     columns = people()
     made = sklearn.TabularClassifier(hidden=(4,), epochs=1, random_state=0)
     bundle = cr.bundle(made.fit(frames(columns, "pandas"), columns["member"]))
@@ -324,7 +329,7 @@ def test_rows_that_a_tabular_estimator_cannot_take(change: Any, message: str) ->
     ],
 )  # fmt: skip
 def test_a_file_whose_columns_describe_none_is_refused(change: Any, message: str, tmp_path: Path) -> None:
-    sklearn = pytest.importorskip("chainrule.sklearn")
+    sklearn = our_sklearn()
     columns = people()
     made = sklearn.TabularRegressor(preset="tabular_full", hidden=(4,), epochs=1, random_state=0)
     cr.bundle(made.fit(frames(columns, "pandas"), columns["visits"])).save(tmp_path / "b")
@@ -339,7 +344,7 @@ def test_a_file_whose_columns_describe_none_is_refused(change: Any, message: str
 
 
 def test_levels_that_no_file_holds_and_scalers_in_front_are_named() -> None:
-    sklearn = pytest.importorskip("chainrule.sklearn")
+    sklearn = our_sklearn()
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 

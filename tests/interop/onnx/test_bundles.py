@@ -89,7 +89,8 @@ def test_a_network_on_a_table(scaling: str, target: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("preset", ["tabular", "tabular_full"])
 @pytest.mark.parametrize("kind", ["classes", "two classes", "values", "several values"])
 def test_tabular_estimators(preset: str, kind: str, tmp_path: Path) -> None:
-    sklearn = pytest.importorskip("chainrule.sklearn", reason="scikit-learn is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    sklearn = pytest.importorskip("chainrule.sklearn")
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     columns, settings = people(300, 0), {"preset": preset, "hidden": (8, 8), "epochs": 3, "random_state": 0}
     frame = pandas.DataFrame({**columns, "day": pandas.to_datetime(columns["day"])})
@@ -109,7 +110,8 @@ def test_tabular_estimators(preset: str, kind: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations")
 @pytest.mark.parametrize("number", range(4))
 def test_scalers_and_other_estimators(number: int, tmp_path: Path) -> None:
-    sklearn = pytest.importorskip("chainrule.sklearn", reason="scikit-learn is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    sklearn = pytest.importorskip("chainrule.sklearn")
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -157,7 +159,8 @@ def test_what_cannot_be_said_is_named(tmp_path: Path) -> None:
     for name in ("model.weight", "/rows", ""):
         with pytest.raises(SettingError, match=f"a column cannot be called '{name}', as the graph has that name"):
             cr.onnx.export_bundle(cr.bundle(trainer, columns=["a", name]))
-    sklearn = pytest.importorskip("chainrule.sklearn", reason="scikit-learn is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    sklearn = pytest.importorskip("chainrule.sklearn")
     for levels, message in (
         (["x", 1], "levels of several types, \\[1, 'x'\\]"),
         (["x", ""], "an empty text for a level"),
