@@ -184,6 +184,8 @@ from chainrule.tensor.random import (
     Generator,
     bernoulli,
     default_generator,
+    get_rng_state,
+    initial_seed,
     manual_seed,
     rand,
     rand_like,
@@ -191,6 +193,7 @@ from chainrule.tensor.random import (
     randn,
     randn_like,
     randperm,
+    set_rng_state,
 )
 from chainrule.training import Trainer
 from chainrule.version import __version__ as __version__
@@ -292,6 +295,7 @@ __all__ = [
     "ge",
     "get_default_device",
     "get_num_threads",
+    "get_rng_state",
     "grad",
     "gradient_flow",
     "graph",
@@ -302,6 +306,7 @@ __all__ = [
     "index_add",
     "index_select",
     "inf",
+    "initial_seed",
     "int",
     "int32",
     "int64",
@@ -388,6 +393,7 @@ __all__ = [
     "set_default_device",
     "set_grad_enabled",
     "set_num_threads",
+    "set_rng_state",
     "sigmoid",
     "sign",
     "sin",

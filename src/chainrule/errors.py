@@ -115,3 +115,9 @@ def unknown_name(kind: str, name: object, known: list[str], elsewhere: str = "")
         near = [full for full in known if full.startswith(name.lower())][:3]
     hint = f" {elsewhere}" if elsewhere else f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UnknownNameError(f"unknown {kind} {shown}.{hint} Known: {', '.join(sorted(known))}.")
+
+
+def kind_of(value: object) -> str:
+    """What to call what somebody gave: the name of its class, and of its library where that is the name of ours, too."""
+    kind = type(value)
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}" if kind.__name__ == "Tensor" else kind.__name__

@@ -75,6 +75,10 @@ def test_the_run_folder_has_everything(run):
 
 def test_predict_writes_labels_and_probabilities(run, file, tmp_path):
     folder, _, _ = run
+    before = file.read_bytes()
+    with pytest.raises(SettingError, match="is the file of the rows, which would be lost. Name another one."):
+        call("predict", folder, file, "--out", file)
+    assert file.read_bytes() == before
     result = call("predict", folder, file, "--out", tmp_path / "out.csv", "--keep", "id")
     found = pl.read_csv(tmp_path / "out.csv")
     assert found.columns == ["id", "bought", "probability of no", "probability of yes"]

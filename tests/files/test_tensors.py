@@ -90,9 +90,9 @@ def one(**changed: Any) -> dict[str, Any]:
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "it has 0 bytes of at least 8"),
-    "a length alone": (b"\xff" * 8, "its header claims 18,446,744,073,709,551,615 bytes"),
+    "a length alone": (b"\xff" * 8, "it does not begin as a safetensors file does"),
     "cut in the header": (file_of(one())[:-3], "bytes of at least"),
-    "another format": (b"PK\x03\x04 a zip file of some kind", "its header claims"),
+    "another format": (b"PK\x03\x04 a zip file of some kind", "it does not begin as"),
     "no JSON": (file_of(b"{'a': 1}"), "its header is not readable"),
     "no UTF-8": (file_of(b'{"\xff": 1}'), "its header is not readable"),
     "deep": (file_of(b"[" * 200_000), "nested too deep"),

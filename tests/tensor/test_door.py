@@ -381,3 +381,13 @@ def test_writing_where_one_truth_says():
     assert x.tolist() == [1, 1]
     x[cr.tensor(False)] = 5.0
     assert x.tolist() == [1, 1]
+
+
+def test_tensors_of_another_library_are_named_as_such():
+    class Tensor:
+        """Stands for another library's."""
+
+    Tensor.__module__ = "other.core"
+    for call in (lambda x: cr.ones(2) + x, cr.exp, cr.utils.data.default_collate):
+        with pytest.raises(DtypeError, match=r"got other\.Tensor\. "):
+            call([Tensor()] if call is cr.utils.data.default_collate else Tensor())

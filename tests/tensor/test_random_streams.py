@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.errors import SettingError
 from chainrule.tensor.random import Reread, current_generator, drawing_from
 
 
@@ -95,3 +96,31 @@ def test_a_compiled_function_that_was_read_again_draws_anew_outside():
     one, other = draw(), draw()
     assert (found[0].dtype, one.dtype) == (cr.float64, cr.float32)
     assert not cr.equal(one, other)
+
+
+def test_the_default_stream_is_kept_and_goes_on():
+    cr.manual_seed(-3)
+    cr.rand(2)
+    state = cr.get_rng_state()
+    first = cr.rand(3)
+    assert cr.initial_seed() == 2**64 - 3 and state.tolist() == [-3, 1]
+    cr.manual_seed(5)
+    cr.set_rng_state(state)
+    assert cr.equal(cr.rand(3), first) and state.tolist() == [-3, 1]
+
+
+@pytest.mark.parametrize(
+    ("state", "came"),
+    [
+        (cr.tensor([1, 2, 3]), "shape (3,) of int64"), (cr.tensor(1), "shape () of int64"),
+        (cr.tensor([1.0, 2.0]), "shape (2,) of float32"), ([1, 2], "list"),
+    ],
+)  # fmt: skip
+def test_what_is_no_state_is_refused(state, came):
+    before = cr.get_rng_state().tolist()
+    with pytest.raises(SettingError) as caught:
+        cr.set_rng_state(state)
+    assert str(caught.value) == (
+        f"set_state: the state must be the int64 tensor [seed, step] of get_state, got {came}."
+    )
+    assert cr.get_rng_state().tolist() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -156,7 +157,10 @@ def closing(result: dict[str, Any], config: dict[str, Any], recorded: bool) -> s
     if result["interrupted"] and recorded:
         nexts.insert(0, "train --resume")
     lines = [fitted(line) for line in lines]  # but for commands: they are copied
-    lines.append("next: " + "\n      ".join(f"chainrule {command} {folder}{_rows_of(command)}" for command in nexts))
+    lines.append(
+        "next: "
+        + "\n      ".join(f"chainrule {command} {shlex.quote(str(folder))}{_rows_of(command)}" for command in nexts)
+    )
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,8 @@ def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -
         raise SettingError(
             f"predict: {bundle!r} was not trained on a table of all kinds of columns. Pass rows in a .npy file."
         )
+    if out is not None and os.path.exists(out) and os.path.samefile(rows, out):
+        raise SettingError(f"predict: --out {out} is the file of the rows, which would be lost. Name another one.")
     pipeline, table = bundle.rows.pipeline, read_table(rows, **bundle.rows.reading)
     table.check_names(_names(keep))
     _say(*pipeline.differences(table))

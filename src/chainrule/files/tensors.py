@@ -91,7 +91,11 @@ class TensorFile:
         self.path, self._file = shown(path), file
         length = int.from_bytes(self._bytes(0, 8, size), "little")
         if length > MOST_HEADER:
-            raise self.damaged(f"its header claims {length:,} bytes")
+            raise self.damaged(
+                f"its header claims {length:,} bytes"
+                if length < size
+                else "it does not begin as a safetensors file does"
+            )
         self._data = 8 + length
         header = Fields(self._parsed(self._bytes(8, self._data, size)), self.path, remedy=_REMEDY)
         self.metadata = _texts(header.fields(_META)) if header.has(_META) else {}

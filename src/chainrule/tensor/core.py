@@ -21,7 +21,7 @@ import numpy as np
 from chainrule import dtypes, graph
 from chainrule.borrowed import borrowed
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError
+from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError, kind_of
 from chainrule.graph import Array, Node, Op, Recorder, Shape
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.aliases import Family, Path, Pending, Shadow, Views
@@ -408,7 +408,7 @@ def as_operand(value: object, name: str) -> Handle | Number:
 
         return tensor(value)
     raise DtypeError(
-        f"{graph.who(name)}: operands must be tensors, numbers or NumPy arrays, got {type(value).__name__}. "
+        f"{graph.who(name)}: operands must be tensors, numbers or NumPy arrays, got {kind_of(value)}. "
         f"Convert it with cr.tensor(...)."
     )
 

@@ -11,7 +11,7 @@ from chainrule import dtypes, graph
 from chainrule.borrowed import lend
 from chainrule.devices import on_cpu
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError, ShapeError
+from chainrule.errors import DtypeError, ShapeError, kind_of
 from chainrule.graph import Array, Shape
 from chainrule.names import takes_keywords
 from chainrule.ops import random
@@ -99,7 +99,7 @@ def given(value: object, name: str, what: str = "input") -> Tensor:
     if isinstance(value, (np.ndarray, np.generic, bool, int, float, list, tuple)):
         return tensor(value)
     raise DtypeError(
-        f"{graph.who(name)}: {what} must be a tensor, an array or numbers, got {type(value).__name__}. "
+        f"{graph.who(name)}: {what} must be a tensor, an array or numbers, got {kind_of(value)}. "
         f"Convert it with cr.tensor(...)."
     )
 

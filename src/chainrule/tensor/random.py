@@ -18,7 +18,7 @@ from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.graph import Shape
 from chainrule.names import takes_keywords
 from chainrule.ops import random
-from chainrule.tensor.core import apply, integer, wrap
+from chainrule.tensor.core import Handle, apply, integer, wrap
 from chainrule.tensor.creation import arange, given, sizes_of, tensor
 
 if TYPE_CHECKING:
@@ -53,7 +53,14 @@ class Generator:
         return self.state.clone()
 
     def set_state(self, state: Tensor) -> None:
-        """Continue from a state that `get_state` gave."""
+        """Continue from a state that `get_state` gave.
+
+        Raises:
+            SettingError: it is none.
+        """
+        if not isinstance(state, Handle) or state.shape != (2,) or state.dtype is not dtypes.int64:
+            came = f"shape {state.shape} of {state.dtype.name}" if isinstance(state, Handle) else type(state).__name__
+            raise SettingError(f"set_state: the state must be the int64 tensor [seed, step] of get_state, got {came}.")
         self.state.copy_(state)
 
     def bits(self, shape: Shape, words: int = 1) -> tuple[Tensor, ...]:
@@ -177,6 +184,42 @@ def manual_seed(seed: int) -> Generator:
     if current is not found and graph.current_trace() is None:
         current.reseed(seed)
     return found
+
+
+def get_rng_state() -> Tensor:
+    """Where the default generator stands, which a checkpoint of a loop of your own keeps beside weights and optimizer.
+
+    Returns:
+        int64 tensor [seed, step]. (PyTorch's is of bytes; both go to ``set_rng_state`` and into a file as they are.)
+
+    >>> import chainrule as cr
+    >>> state = cr.get_rng_state(); a = cr.rand(2)
+    >>> cr.set_rng_state(state); cr.equal(a, cr.rand(2))
+    True
+    """
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: Tensor) -> None:
+    """Let the default generator go on from where `get_rng_state` found it.
+
+    Args:
+        new_state: int64 tensor [seed, step].
+
+    Raises:
+        SettingError: it is no such tensor.
+    """
+    default_generator.set_state(new_state)
+
+
+def initial_seed() -> int:
+    """The seed that the default generator was started with, from 0 to 2**64 - 1.
+
+    >>> import chainrule as cr
+    >>> _ = cr.manual_seed(7); cr.initial_seed()
+    7
+    """
+    return int(default_generator.state[0]) % 2**64
 
 
 def _source(generator: Generator | None) -> tuple[Generator, bool]:

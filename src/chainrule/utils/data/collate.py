@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes, graph
-from chainrule.errors import DataError, DtypeError
+from chainrule.errors import DataError, DtypeError, kind_of
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
@@ -123,7 +123,7 @@ def _sequence(first: Sequence[Any], items: list[Any]) -> Any:
 
 
 def _refused(who: str, found: object) -> DtypeError:
-    what = f"dtype {found.dtype}" if isinstance(found, (np.ndarray, np.generic)) else type(found).__name__
+    what = f"dtype {found.dtype}" if isinstance(found, (np.ndarray, np.generic)) else kind_of(found)
     return DtypeError(
         f"{who} must hold tensors, arrays, numbers, text, or dicts, tuples and lists of them, got {what}. "
         f"Leave it out of the sample, or give the loader a collate_fn of your own."
