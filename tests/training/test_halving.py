@@ -59,6 +59,22 @@ def test_those_that_go_on_have_the_bits_of_trainings_of_their_own(workers, kept,
         assert history["lr"] == all_of_it["lr"][: history.epochs]
 
 
+@pytest.mark.parametrize(("workers", "kept"), [({"threads": 1}, False), ({"threads": 2}, True)])
+def test_trainings_on_rows_of_their_own_go_on_with_them(workers, kept, tmp_path):
+    """A seed in the configuration splits the rows anew, and weights may be of one training."""
+    configs = [
+        {"lr": lr, "seed": seed, "sample_weight": np.full(70, 1.0 + seed)} for lr in (0.003, 0.03) for seed in range(4)
+    ]
+    options = {"epochs": 9, "batch_size": 32, "validation_split": 0.3}
+    folder = {"folder": tmp_path / "runs"} if kept else {}
+    found = cr.sweep(build, configs, X, y, **options, halving=cr.Halving(2, min_epochs=2), **workers, **folder)
+    assert found.errors == {} and [h.epochs for h in found.histories].count(9) == 2
+    for number in found.finalists:
+        alone = build(configs[number]["lr"], configs[number]["seed"])
+        alone.fit(X, y, seed=configs[number]["seed"], sample_weight=configs[number]["sample_weight"], **options)
+        assert bits(alone) == bits(found[number])
+
+
 def test_rounds_and_sizes():
     halving = cr.Halving(2, min_epochs=4)
     assert halving.rounds(30) == [7, 15, 30] and halving.rounds(3) == [3] and halving.rounds(8) == [4, 8]

@@ -199,6 +199,7 @@ class Session:
         self.position: Position | None = None
         self.start: Standing | None = None
         self.rows: Rows | None = None
+        self.fed: Rows | None = None  # what the training that stands was fitted on, where that is known
         self.data: str | None = None
         self.columns: Named | None = None
         self.listeners: Sequence[Callback] = ()

@@ -136,7 +136,6 @@ class Trainer(Explained):
         check_optimizer(self.session, "Trainer", warn=False)  # `fit` does: until then layers may still be exchanged
         self.recorder: Recorder | None = None
         self._fitting: Fitting | None = None
-        self._fed: Rows | None = None  # what the training that stands was fitted on, where that is known
         self.predictor = Predictor(self.session)
         self.checked = Checked(self.session)
 
@@ -255,7 +254,7 @@ class Trainer(Explained):
         session.check()
         check_optimizer(session, "fit")
         counter("seed", seed)
-        asked = given.Epochs(batch_size, steps_per_epoch, seed, bool(resume or checkpoint is not None), self._fed)
+        asked = given.Epochs(batch_size, steps_per_epoch, seed, bool(resume or checkpoint is not None), session.fed)
         shown, listening = report(progress), with_checkpoints(as_callbacks(callbacks), checkpoint)
         found = None if checkpoint is None else resuming.newest(session, os.fspath(checkpoint))
         known = session.columns if found is None else found.columns
@@ -278,7 +277,7 @@ class Trainer(Explained):
         position = Position(rows.count, size, int(seed), bool(shuffle), drop_last=drop_last)
         if checkpoint is not None and found is not None:
             resuming.go_on(session, found, position, rows, os.fspath(checkpoint))
-            self._fed, resume = None, True
+            session.fed, resume = None, True
         self.checked.alone(rows, position.cut, session.modes if resume else None)
         training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight, rows.window)
         validation = None
@@ -293,7 +292,7 @@ class Trainer(Explained):
                 callback.prepare(self)
             session.listen(listening, riders(listening))
             self.recorder = self._recorder(record, rows, resume) if record else None
-        session.rows = self._fed = rows
+        session.rows = session.fed = rows
         self._fitting = Fitting(
             self,
             session,
@@ -378,8 +377,7 @@ class Trainer(Explained):
         if session.position is None:
             raise SettingError("fit: resume=True needs an earlier fit or load, got a new Trainer. Leave resume out.")
         resuming.check_same(session.position, new, "resume=True")
-        known = self._fed
-        if known is not None and not known.same(rows):
+        if session.fed is not None and not session.fed.same(rows):
             raise SettingError(
                 "fit: resume=True goes on exactly, so the rows must be those of the earlier fit, got others of the same "
                 "number. Use the same data, or leave resume out to start a new training of these weights."
@@ -555,7 +553,7 @@ class Trainer(Explained):
             SettingError: it is of another optimizer, or of other schedules.
         """
         saved.load(self.session, path)
-        self._fed = None  # a file does not say on what it was trained
+        self.session.fed = None  # a file does not say on what it was trained
 
 
 def _batch_size(given: Rows, asked: object, drop_last: bool) -> int:

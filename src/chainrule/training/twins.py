@@ -114,7 +114,7 @@ def _become(one: Session, other: Session) -> None:
     _copy(one.random.state, other.random.state)
     _copy(one.aside.state, other.aside.state)
     one.position, one.history, one.start, one.standing = other.position, other.history, None, None
-    one.rows, one.columns, one.known_as = other.rows, other.columns, None
+    one.rows, one.fed, one.columns, one.known_as = other.rows, other.fed, other.columns, None
     one.carried, one.begun = other.carried, other.begun
 
 

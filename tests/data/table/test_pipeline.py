@@ -157,6 +157,7 @@ def test_unseen_and_missing_levels_and_columns():
     with (
         pytest.warns(UserWarning, match=f"^TablePipeline.transform: {re.escape(lost)}$"),
         pytest.warns(UserWarning, match="the column 'w' is not there, so all values are taken as missing"),
+        pytest.warns(UserWarning, match="^TablePipeline.transform: v: 1 rows have levels that training had not: 'q'.$"),
     ):
         X = pipeline.transform(new)
     median = pipeline.transform({"v": ["a"], "w": ["c"], "x": [np.median(np.arange(N) ** 2.0)]})[0, 4]
@@ -169,6 +170,32 @@ def test_unseen_and_missing_levels_and_columns():
     ]
     with pytest.raises(DataError, match="has none of the columns that the network was trained on"):
         pipeline.transform({"other": [1]})
+
+
+SAID = {
+    "text": ["True", "False"], "small": ["true", "false"], "boolean": [True, False], "number": [1, 0], "real": [1.0, 0.0],
+    "word": ["yes", "no"], "Word": ["Yes", "No"], "letter": ["T", "F"], "switch": ["ON", "OFF"], "0 and 1": ["1", "0"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("learned", SAID)
+def test_true_and_false_are_the_same_however_they_are_written(learned):
+    """A frame has True, the CSV file of it "True", a database 1."""
+    pipeline = TablePipeline("y", drop=["z"]).fit(table(v=SAID[learned] * (N // 2), w=np.arange(N) ** 2.0))
+    target = TablePipeline("v").fit(table(v=SAID[learned] * (N // 2)))
+    assert pipeline.columns_[0].kind == "boolean"
+    for words in SAID.values():
+        new = {"v": [words[0], words[1], None], "w": [1.0, 2.0, 3.0]}
+        column = pipeline.transform(new)[:, 0]
+        assert column.tolist() == pipeline.transform({**new, "v": [*SAID[learned], None]})[:, 0].tolist()
+        assert column[0] != column[1] and pipeline.differences(new) == []
+        assert target.target({"v": words}).tolist() == target.target({"v": SAID[learned]}).tolist()
+
+
+def test_words_for_true_are_levels_like_others_where_there_are_more_of_them():
+    pipeline = TablePipeline("y", drop=["z"]).fit(table(v=["yes", "no", "perhaps"] * (N // 3)))
+    with pytest.warns(UserWarning, match="v: 2 rows have levels that training had not: 'true'"):
+        assert not pipeline.transform({"v": ["true", "true", "yes"]})[:2].any()
 
 
 def test_dates_become_a_trend_and_places_on_circles():
@@ -364,7 +391,7 @@ def test_an_unfitted_pipeline_says_so():
     with pytest.raises(SettingError, match="has not been fitted"):
         TablePipeline("y").transform(table())
     for options, message in [
-        ({"scaling": "minmax"}, "scaling must be one of robust, robust_all, standard, none"),
+        ({"scaling": "minmax"}, "scaling must be one of robust, robust_all, robust_few, standard, none"),
         ({"max_categories": 1}, "max_categories must be a whole number from 2 on"),
         ({"drop": ["y"]}, "'y' is the target and cannot be dropped"),
     ]:
@@ -496,7 +523,7 @@ def test_levels_may_be_scaled_as_numbers_are():
     hot = plain.transform(rows).astype(np.float64)
     np.testing.assert_allclose(scaled.transform(rows), RobustScaling.fit(hot).transform(hot), rtol=1e-6)
     unseen = Table({"kind": ["z"]})
-    assert scaled.transform(unseen).tolist() == RobustScaling.fit(hot).transform(np.zeros((1, 3))).astype(np.float32).tolist()  # fmt: skip
+    assert scaled.encoded(unseen).tolist() == RobustScaling.fit(hot).transform(np.zeros((1, 3))).astype(np.float32).tolist()  # fmt: skip
 
 
 def test_scaled_levels_are_kept(tmp_path):

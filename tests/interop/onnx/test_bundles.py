@@ -59,9 +59,11 @@ def people(count: int, seed: int, new: bool = False) -> dict[str, list[Any]]:
         "day": [None if i % 13 == 0 else DAY + datetime.timedelta(21000 + int(d)) for i, d in enumerate(own.integers(0, 900, count))],
         "code": [f"c{i}" for i in own.integers(0, 12 + 5 * new, count)], "sex": own.choice(["f", "m"], count).tolist(),
         "visits": own.integers(0, 9, count).tolist(),
+        "member": own.choice(["True", "FALSE", "1", "off"] if new else ["yes", "no"], count).tolist(),
     }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*levels that training had not")
 @pytest.mark.parametrize("scaling", ["robust", "robust_all", "standard", "none"])
 @pytest.mark.parametrize("target", ["label", "price"])
 def test_a_network_on_a_table(scaling: str, target: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 
 from chainrule.data.scaling import ONE_HOT, RobustScaling, smooth_clip
 from chainrule.data.table.kinds import Column
-from chainrule.data.table.values import MISSING, WEAK, Reading, moments, numbers, texts
+from chainrule.data.table.values import MISSING, WEAK, Reading, in_words, moments, numbers, other_words, texts
 from chainrule.errors import unknown_name
 from chainrule.files.document import Fields, is_number
 
@@ -132,7 +132,7 @@ class Categorical:
 
     def transform(self, series: pl.Series, reading: Reading) -> Array:
         """0 and 1; an unseen level counts as rare where some were, else all its columns are 0."""
-        found = texts(series, reading.weak)
+        found = self._texts(series, reading)
         place = {level: i for i, level in enumerate(self.levels)}
         codes = found.replace_strict(place, default=len(self.levels), return_dtype=pl.Int64)
         codes = codes.set(found.is_null(), len(self.levels) + 1).to_numpy()
@@ -140,6 +140,14 @@ class Categorical:
         keep = [*range(self.drop, len(self.levels)), *([len(self.levels)] if self.other else [])]
         found = hot[:, [*keep, *([len(self.levels) + 1] if self.indicator else [])]]
         return np.asarray(np.where(found, self.on, self.off) if self.on else found, np.float32)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What else than the levels says one of them."""
+        return {} if self.other else other_words(self.levels)
+
+    def _texts(self, series: pl.Series, reading: Reading) -> pl.Series:
+        return in_words(texts(series, reading.weak), self.words)
 
     def scaled(self, series: pl.Series, reading: Reading) -> Categorical:
         """The same with columns that are scaled as numbers are, learned from these rows."""
@@ -152,7 +160,7 @@ class Categorical:
         """The levels that were not there when it was fitted, and how often each is now; rare ones are not told apart."""
         if self.other:
             return {}
-        found = texts(series, reading.weak).drop_nulls()
+        found = self._texts(series, reading).drop_nulls()
         counts = found.filter(~found.is_in(list(self.levels))).value_counts(sort=True)
         return dict(zip(*(counts[column].to_list() for column in counts.columns), strict=True))
 

@@ -12,6 +12,7 @@ import polars as pl
 from chainrule.data.table.values import (
     PLAIN,
     Reading,
+    booleans,
     known,
     moment_reading,
     number_reading,
@@ -24,7 +25,6 @@ Array = np.ndarray[Any, Any]
 USED = ("numeric", "categorical", "boolean", "datetime")
 LEFT_OUT = ("text", "identifier", "constant", "duplicate")
 KINDS = (*USED, *LEFT_OUT)
-BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"}, {"0", "1"}, {"on", "off"})
 FEW_ROWS = 20  # with fewer, that no value repeats says nothing
 _ALL_OTHERS = 0.9  # of the texts are different: they name the rows
 _MANY = 0.5  # of the texts are different, and most of several words: they are free text
@@ -131,7 +131,7 @@ def _numbers_the_rows(name: str, values: Array) -> bool:
 def _of_texts(strong: pl.Series, note: str, distinct: int) -> Column:
     name, count = strong.name, strong.count()
     words = texts(strong).drop_nulls()
-    if distinct == 2 and set(words.str.to_lowercase().unique().to_list()) in BOOLEANS:
+    if distinct == 2 and booleans(words.unique().to_list()):
         return Column(name, "boolean", " or ".join(sorted(words.unique().to_list())))
     why = f"{distinct:,} different texts" + (f" ({note})" if note else "")
     if count >= FEW_ROWS and distinct > _MANY * count:

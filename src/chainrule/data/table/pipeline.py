@@ -137,7 +137,7 @@ class TablePipeline:
         """The rows as float32 (N, F). What is missing, unseen or unreadable is encoded as such; see `differences`.
 
         A table with another decimal mark than that of training is read with its own. A column that is not there, or of which
-        less than nine in ten values can be read, is warned about.
+        less than nine in ten values can be read or are levels that training had, is warned about.
 
         Raises:
             DataError: not one of the columns is there.
@@ -157,7 +157,7 @@ class TablePipeline:
         """What is to be said of columns that would not count as what they are, if this were what to learn from."""
         found = []
         for column in self.columns_:
-            if column.used and column.kind in ("numeric", "datetime") and column.name in data:
+            if column.used and column.name in data:
                 there, lost = self._lost(column, data)
                 if lost > (1 - MOSTLY) * there:
                     other = {",": ".", ".": ","}[data.decimal]
@@ -265,9 +265,11 @@ class TablePipeline:
         return [f"{column.name}: {lost:,} values are no {what}: taken as missing"] if lost else []
 
     def _lost(self, column: Column, data: Table) -> tuple[int, int]:
-        """How many values are there of a column of numbers or moments, and how many of those cannot be read."""
-        series, reading = data[column.name], _reading_in(data, column)
+        """How many values are there of a column, and how many of those cannot be read, or are levels never seen."""
+        series, reading, encoder = data[column.name], _reading_in(data, column), self._encoders[column.name]
         there = present(series, reading.weak).is_not_null().to_numpy()
+        if isinstance(encoder, encoding.Categorical):
+            return int(there.sum()), sum(encoder.unseen(series, reading).values())
         read = ~np.isnan(numbers(series, reading)) if column.kind == "numeric" else ~np.isnat(moments(series, reading))
         return int(there.sum()), int((there & ~read).sum())
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from chainrule.data.table.kinds import has_no_meaning
-from chainrule.data.table.values import PLAIN, Reading, number_reading, numbers, texts
+from chainrule.data.table.values import PLAIN, Reading, in_words, number_reading, numbers, other_words, texts
 from chainrule.errors import DataError, SettingError
 from chainrule.files.document import Fields
 
@@ -141,8 +141,9 @@ class Target:
     def codes(self, series: pl.Series) -> Array:
         """Class numbers; -1 where the class is not known."""
         place = {label: i for i, label in enumerate(self.classes)}
-        found = texts(series, self.reading.weak).replace_strict(place, default=-1, return_dtype=pl.Int64).fill_null(-1)
-        return np.asarray(found.to_numpy(), np.int64)
+        found = in_words(texts(series, self.reading.weak), other_words(self.classes))
+        codes = found.replace_strict(place, default=-1, return_dtype=pl.Int64).fill_null(-1)
+        return np.asarray(codes.to_numpy(), np.int64)
 
     def inverse(self, values: Array) -> Array:
         """Labels of class numbers, or unscaled values, float64."""

@@ -6,6 +6,7 @@ and every later table is read in the same way, whatever its own texts look like.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,8 @@ import polars as pl
 Array = np.ndarray[Any, Any]
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "null", "NULL", "Null", "?", "NaT")
 WEAK = ("-", "--", ".", "..", "none", "None", "NONE", "unknown", "Unknown", "missing", "n.a.", "-nan", "inf", "-inf")
+BOOLEANS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"), ("0", "1"), ("off", "on"))  # as small letters
+_TRUTHS = {word: truth for pair in BOOLEANS for truth, word in enumerate(pair)}
 MOSTLY = 0.9  # of the known values are numbers: the others are taken as missing, and that is said
 WHOLE = float(2**53)  # whole numbers beyond are not all floats, so they are texts
 _NUMBER = r"^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?$"
@@ -65,6 +68,34 @@ def texts(series: pl.Series, weak: bool = False) -> pl.Series:
     if found.dtype != pl.String:
         found = found.cast(pl.String, strict=False)
     return found.str.replace(r"^(-?\d{1,16})\.0+$", "$1")
+
+
+def booleans(words: Collection[str]) -> tuple[str, ...]:
+    """The one that means false and the one that means true, where these words are such a pair; else none.
+
+    >>> booleans({"Yes", "No"}), booleans({"yes", "perhaps"})
+    (('No', 'Yes'), ())
+    """
+    pair = tuple(sorted(words, key=lambda word: _TRUTHS.get(word.lower(), -1)))
+    return pair if tuple(word.lower() for word in pair) in BOOLEANS else ()
+
+
+def other_words(levels: Collection[str]) -> dict[str, str]:
+    """Of two levels that say false and true: whatever else says so, and which of the two it is; of others nothing.
+
+    A column of a file and the same one of a frame say it differently, and so does whoever writes the file anew.
+    """
+    pair = booleans(levels)
+    said = {word: pair[truth] for word, truth in _TRUTHS.items()} if pair else {}
+    return {write(word): level for word, level in said.items() for write in (str, str.capitalize, str.upper)}
+
+
+def in_words(found: pl.Series, said: Mapping[str, str]) -> pl.Series:
+    """Texts, those among `said` as it has them."""
+    if not said:
+        return found
+    own = found.replace_strict(dict(said), default=None, return_dtype=pl.String)
+    return own.zip_with(own.is_not_null(), found)
 
 
 def numbers(series: pl.Series, reading: Reading) -> Array:

@@ -178,6 +178,7 @@ class Raw:
         w, count = self.writer, len(encoder.levels)
         given = self._input(name, 1, True, _TEXT)
         places = {level: i for i, level in enumerate(encoder.levels)}
+        places.update({word: places[level] for word, level in encoder.words.items()})
         whole = {
             f"{level}.0": i for level, i in places.items() if level.removeprefix("-").isdigit() and len(level) <= 16
         }
