@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,10 +21,10 @@ import numpy as np
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.callbacks import EMA, Callback, EarlyStopping, Freeze, Monitor, Watching
+from chainrule.callbacks import EMA, Callback, Checkpoint, EarlyStopping, Freeze, Monitor, Watching
 from chainrule.data.windows.pieces import PieceSource
 from chainrule.errors import NonFiniteError
-from chainrule.training import Trainer
+from chainrule.training import Trainer, judging
 from chainrule.training.fitting import Fitting
 from chainrule.training.steps import Program
 
@@ -38,6 +39,7 @@ def stretches_of(length: int) -> Iterator[None]:
     with (
         mock.patch.object(Program, "chunk", chunk, create=True),
         mock.patch.object(Fitting, "_steps_a_pass", return_value=0.0),
+        mock.patch.object(judging, "TRIED", 1),  # every second group of epochs ends where it is taken back
     ):
         yield
 
@@ -81,7 +83,7 @@ def drawn(seed: int) -> Plan:
     plan = Plan(
         seed, pick([[], ["dropout"], ["norm"], ["norm", "dropout"]]), pick(list(OPTIMIZERS)), pick(list(SCHEDULES)[: 5 if long else None]), rows, batch,
         int(pick([7, 12, 30] if long else [1, 3, 6])), {"shuffle": bool(pick([True, True, False])), "drop_last": rows >= batch and bool(pick([True, False]))},
-        source, validation, metrics=pick([[], ["accuracy"], ["accuracy", "f1"]]), max_norm=pick([None, None, 0.5]),
+        source, validation, metrics=pick([[], ["accuracy"], ["accuracy", "f1", "roc_auc"]]), max_norm=pick([None, None, 0.5]),
     )  # fmt: skip
     if source == "none" and rng.random() < 0.3:
         plan.options["sample_weight"] = rng.uniform(0.5, 2, rows)
@@ -91,13 +93,16 @@ def drawn(seed: int) -> Plan:
         "loss",
         *plan.metrics[:1],
         *(["val_loss"] * 2 if validation != "none" else []),
+        *(["val_roc_auc"] if validation != "none" and "roc_auc" in plan.metrics else []),
     ]
-    if rng.random() < 0.7:
+    for _ in range(int(rng.choice([0, 1, 1, 2]))):
         stops = {
             "monitor": pick(known), "patience": int(pick([0, 1, 4])), "restore_best_weights": bool(pick([True, False])),
             "min_delta": float(pick([0.0, 0.05])),
         }  # fmt: skip
         plan.callbacks.append(("EarlyStopping", stops))
+    if rng.random() < 0.3:
+        plan.callbacks.append(("Checkpoint", {"save": "best", "monitor": pick(known)}))
     for name in ("EMA", "pause") if long else ("EMA", "pause", "Freeze", "epochs", "steps"):
         if rng.random() < 0.2:
             plan.callbacks.append((name, {}))
@@ -176,7 +181,7 @@ class Pauses(Callback):
 
 
 CALLBACKS: dict[str, Callable[..., Any]] = {
-    "EarlyStopping": EarlyStopping, "EMA": lambda: EMA(0.9), "Freeze": lambda: Freeze("0", until=2), "epochs": Epochs,
+    "Checkpoint": lambda **options: Checkpoint(tempfile.mkdtemp(), **options), "EarlyStopping": EarlyStopping, "EMA": lambda: EMA(0.9), "Freeze": lambda: Freeze("0", until=2), "epochs": Epochs,
     "steps": Steps, "pause": Pauses,
 }  # fmt: skip
 

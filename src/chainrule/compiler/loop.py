@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chainrule import graph
+from chainrule.compiler import memory
 from chainrule.compiler.buffers import address
+from chainrule.compiler.copies import Copies
 from chainrule.errors import SettingError, TraceError
 from chainrule.graph import Array, Node
 from chainrule.tensor.core import Handle, wrap
@@ -105,6 +108,28 @@ class Loop:
         self._variant.settle()
         self.left -= steps
 
+    @property
+    def copying(self) -> tuple[int, Callable[[int], int]]:
+        """What `Copies` are made by."""
+        code = self._variant.run.program.code
+        return code.copying, code.copy
+
+    def written(self) -> dict[int, int]:
+        """Where the state lies that its steps write in place, and how many bytes of it."""
+        variant = self._variant
+        state = enumerate(variant.state, variant.first_state)
+        return {int(variant.table[i]): memory.bytes_of(slot.input) for i, slot in state if slot.writes}
+
+    def mark(self) -> tuple[int, Array]:
+        """Where it stands, for `back`."""
+        run = self._variant.run
+        return self.left, run.table[: run.moving].copy()
+
+    def back(self, mark: tuple[int, Array]) -> None:
+        """It stands there again; only within one chain, whose steps move nothing else but the state."""
+        run = self._variant.run
+        self.left, run.table[: run.moving] = mark
+
     def _some(self, steps: int) -> int:
         """As many of the next steps as one program takes."""
         if self._moved or not self._variant.in_place():
@@ -172,7 +197,7 @@ class Turns:
     """Loops that move on by turns, in native calls of many turns each.
 
     Args:
-        turns: a loop and how many of its next steps it takes, turn after turn.
+        turns: a loop and how many of its next steps it takes, turn after turn; or `Copies`, which make the next one.
 
     Attributes:
         native: can turns follow each other without Python? Not where several threads may run one of the loops, or Python
@@ -194,12 +219,16 @@ class Turns:
     (tensor([1., 2., 3., 8.]), tensor([5., 7.]))
     """
 
-    def __init__(self, turns: Sequence[tuple[Loop, int]]) -> None:
-        self._turns, self._done = turns, 0
-        links = {loop: loop.link(steps) for loop, steps in _counts(turns).items()}
+    def __init__(self, turns: Sequence[tuple[Loop | Copies, int]]) -> None:
+        self._done = 0
+        self._movers, self._steps = [mover for mover, _ in turns], [steps for _, steps in turns]
+        counts = _counts(turns)
+        links: dict[object, tuple[int, int] | None] = {loop: loop.link(steps) for loop, steps in counts.items()}
+        self._loops, self._copies = list(counts), {mover for mover in self._movers if isinstance(mover, Copies)}
         self.native = bool(turns) and None not in links.values()
         if self.native:
-            rows = [(*(links[loop] or ()), steps, 0) for loop, steps in turns]
+            links.update({each: each.link for each in self._copies})
+            rows = [(*(links[mover] or ()), steps, 0) for mover, steps in turns]
             self._links = np.array([(0, 0, 0, 0), *rows], np.int64)
             self._address = address(self._links)
 
@@ -209,25 +238,72 @@ class Turns:
         Raises:
             TraceError: as `Loop.advance` does.
         """
-        done, turns = self._done, self._turns[self._done : self._done + count]
-        steps = _counts(turns)
-        for loop, some in steps.items():
+        failure = self.attempt(count)
+        if failure is not None:
+            raise failure
+
+    def attempt(self, count: int) -> Exception | None:
+        """Likewise; what fails in a step is given, and then all but `back` is of no use any more."""
+        done = self._done
+        *steps, copies = self._between(done, done + count)
+        for loop, some in zip(self._loops, steps, strict=True):
             loop.check(some, shared=True)
+        for each in self._copies:
+            each.again(copies)
         self._links[done, 0] = count  # in the place of the turn before
-        status = turns[0][0].linked(self._address + self._links.strides[0] * done)
+        status = self._loops[0].linked(self._address + self._links.strides[0] * done)
         if status:
-            at = int(self._links[done, 1]) - 1
-            raise turns[at][0].failed(status, _counts(turns[:at]).get(turns[at][0], 0))
-        for loop, some in steps.items():
-            loop.took(some)
+            at = done + int(self._links[done, 1]) - 1
+            failed = self._columns[at]
+            return self._loops[failed].failed(status, self._between(done, at)[failed])
+        for loop, some in zip(self._loops, steps, strict=True):
+            if some:
+                loop.took(some)
         self._done += count
+        return None
+
+    def mark(self) -> None:
+        """`back` goes to here."""
+        self._marks = self._done, [loop.mark() for loop in self._loops]
+        self._state.make()
+
+    def back(self) -> None:
+        """Everything as it was at the latest `mark`: what the loops have to take, and the state that they write."""
+        self._state.restore()
+        self._done, marks = self._marks
+        for loop, mark in zip(self._loops, marks, strict=True):
+            loop.back(mark)
+
+    @cached_property
+    def _state(self) -> Copies:
+        pieces = {where: size for loop in self._loops for where, size in loop.written().items()}
+        return Copies(self._loops[0].copying, list(pieces.items()), 1)
+
+    def _between(self, start: int, stop: int) -> list[int]:
+        """How many steps each loop takes in these turns, and how many copies are made."""
+        found: list[int] = (self._sums[stop] - self._sums[start]).tolist()
+        return found
+
+    @cached_property
+    def _columns(self) -> list[int]:
+        """The number of the loop of each turn, one more than there are for copies."""
+        numbers: dict[object, int] = {loop: i for i, loop in enumerate(self._loops)}
+        return [numbers.get(mover, len(numbers)) for mover in self._movers]
+
+    @cached_property
+    def _sums(self) -> Array:
+        """What each has done after so many turns, in columns as `_columns` numbers them."""
+        steps = np.zeros((len(self._movers) + 1, len(self._loops) + 1), np.int64)
+        steps[np.arange(1, len(steps)), self._columns] = self._steps
+        return np.cumsum(steps, axis=0)
 
 
-def _counts(turns: Sequence[tuple[Loop, int]]) -> dict[Loop, int]:
+def _counts(turns: Sequence[tuple[Loop | Copies, int]]) -> dict[Loop, int]:
     """The steps of each loop."""
     counts: dict[Loop, int] = {}
-    for loop, steps in turns:
-        counts[loop] = counts.get(loop, 0) + steps
+    for mover, steps in turns:
+        if isinstance(mover, Loop):
+            counts[mover] = counts.get(mover, 0) + steps
     return counts
 
 

@@ -110,8 +110,7 @@ class ModuleWriter:
 
     def _declared(self) -> set[str]:
         """What the step calls of LLVM's own, once it is written."""
-        copying = {"declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"} if self.plan.copies else set()
-        return self.declarations | copying
+        return self.declarations | ({runtime.MEMCPY} if self.plan.copies else set())
 
     # -- the step ---------------------------------------------------------------------------------
     def _fresh(self, hint: str) -> str:

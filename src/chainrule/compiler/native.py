@@ -136,6 +136,8 @@ class Code:
         self.run: Callable[..., int] = RUN(self.address)
         self.call: Callable[..., int] = RUN(self._engine.get_function_address("call"))
         self.chain: Callable[..., int] = RUN(self._engine.get_function_address("chain"))
+        self.copying: int = self._engine.get_function_address("copy")
+        self.copy: Callable[..., int] = RUN(self.copying)
 
 
 def optimise(text: str, here: Machine) -> tuple[Any, Any]:

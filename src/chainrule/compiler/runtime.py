@@ -107,14 +107,15 @@ def _load_frame() -> str:
 
 # Without it, LLVM halves 64-byte vectors on some CPUs that have them.
 ATTRIBUTES = 'attributes #0 = { nounwind noinline "prefer-vector-width"="512" }'
+MEMCPY = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
 
 
 def loop(triple: str) -> tuple[list[str], str]:
-    """The barrier, the loop of steps, `call` and `chain` around it: what they declare, and their text."""
+    """The barrier, the loop of steps, `call`, `chain` and `copy` around it: what they declare, and their text."""
     enter, leave, asked = flush_denormals(triple)
     wait, declared = pause(triple)
     known = {"frame": _load_frame(), "enter": enter, "leave": leave, "pause": wait}
-    return [*asked, *declared], (_BARRIER + _RUN + _CALL + _CHAIN) % known
+    return [*asked, *declared, MEMCPY], (_BARRIER + _RUN + _CALL + _CHAIN + _COPY) % known
 
 
 def module(triple: str) -> str:
@@ -275,6 +276,36 @@ stop:
   %%which.at = getelementptr i64, ptr %%links, i64 1
   store i64 %%i, ptr %%which.at, align 8
   ret i64 %%status
+done:
+  ret i64 0
+}
+"""
+
+# What a chain may take like a run: pieces of memory copied elsewhere. Their number comes first, two links on the pieces,
+# each a link of its own: from where, where to, how many bytes, and how much further on the next copy goes.
+_COPY = """define i64 @copy(ptr %%frame) #0 {
+entry:
+  %%count = load i64, ptr %%frame, align 8
+  br label %%head
+head:
+  %%i = phi i64 [ 0, %%entry ], [ %%next, %%body ]
+  %%more = icmp slt i64 %%i, %%count
+  br i1 %%more, label %%body, label %%done
+body:
+  %%piece = add i64 %%i, 2
+  %%from.at = getelementptr [4 x i64], ptr %%frame, i64 %%piece, i64 0
+  %%from = load ptr, ptr %%from.at, align 8
+  %%to.at = getelementptr [4 x i64], ptr %%frame, i64 %%piece, i64 1
+  %%to = load ptr, ptr %%to.at, align 8
+  %%bytes.at = getelementptr [4 x i64], ptr %%frame, i64 %%piece, i64 2
+  %%bytes = load i64, ptr %%bytes.at, align 8
+  call void @llvm.memcpy.p0.p0.i64(ptr %%to, ptr %%from, i64 %%bytes, i1 false)
+  %%stride.at = getelementptr [4 x i64], ptr %%frame, i64 %%piece, i64 3
+  %%stride = load i64, ptr %%stride.at, align 8
+  %%forward = getelementptr i8, ptr %%to, i64 %%stride
+  store ptr %%forward, ptr %%to.at, align 8
+  %%next = add i64 %%i, 1
+  br label %%head
 done:
   ret i64 0
 }

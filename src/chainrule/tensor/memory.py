@@ -76,7 +76,7 @@ class Room:
             self._raw = np.empty(self._size, np.uint8)
             self._where = address(self._raw)
             self._at = -self._where % LINE
-        at, end = self._at, self._at + _lines(size)
+        at, end = self._at, self._at + lines(size)
         if size > SMALL or end > self._size:
             return placed(shape, dtype)
         self._at = end
@@ -85,10 +85,10 @@ class Room:
 
 def room_for(sizes: Iterable[int]) -> int:
     """Bytes of the room for arrays of so many bytes; large ones have their own."""
-    return LINE + sum(map(_lines, filter(SMALL.__ge__, sizes)))
+    return LINE + sum(map(lines, filter(SMALL.__ge__, sizes)))
 
 
-def _lines(size: int) -> int:
+def lines(size: int) -> int:
     """Bytes of the cache lines that so many bytes touch."""
     return -(-size // LINE) * LINE
 

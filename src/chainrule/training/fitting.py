@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,16 +18,16 @@ from chainrule.optim.optimizer import same_layout
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import drawing_from
-from chainrule.training import nonfinite, snapshot, state
+from chainrule.training import nonfinite, state
 from chainrule.training.callbacks import Callback, Watching
 from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
-from chainrule.training.measures import Measures, no_rows
+from chainrule.training.judging import Judge, Judging
+from chainrule.training.measures import Averaged, Measures
 from chainrule.training.position import Position
 from chainrule.training.progress import Silent
 from chainrule.training.record import Recorder
 from chainrule.training.session import Session
-from chainrule.training.snapshot import Weights
 from chainrule.training.steps import SECONDS, Measured, Passes, Program
 from chainrule.training.stretch import Lap, Stretch, first
 
@@ -40,11 +40,25 @@ NUMBERS = 4 << 20  # bytes of row numbers in one stretch, at most: they should n
 
 
 @dataclass
-class Epoch:
-    """An epoch that is over, and what it measured."""
+class Epochs:
+    """Epochs that are over, and what they measured.
 
-    number: int
-    measured: dict[str, float]
+    Attributes:
+        first: the number of the first.
+        columns: by measure, a number for each.
+    """
+
+    first: int
+    columns: dict[str, list[float]]
+
+    @property
+    def count(self) -> int:
+        """So many."""
+        return len(self.columns["seconds"])
+
+    def row(self, number: int) -> dict[str, float]:
+        """What one measured, counted from the first."""
+        return {name: column[number] for name, column in self.columns.items()}
 
 
 class Fitting:
@@ -81,6 +95,7 @@ class Fitting:
         self.hearing = self._listening("on_epoch_end")
         self.every_epoch = bool(self._listening("on_steps") or not session.schedules.ahead or held_out)
         self.watching = [c for c in callbacks if isinstance(c, Watching) and c.monitor is not None]
+        self.judging = Judging(self.watching, session, self.position.epoch)
         self.stopped = False  # a callback asked for the end
         self.began = 0.0  # when the epoch under way did
         self.seconds_a_pass: float | None = None  # of validation
@@ -143,7 +158,7 @@ class Fitting:
     def _run(self, epochs: int) -> None:
         self.began = time.perf_counter()
         self._tell_epoch()  # if that was cut short
-        self.stopped = self.stopped or any(callback.stopped for callback in self.watching)
+        self.stopped = self.stopped or self.judging.stopped
         while self.position.epoch < self._last(epochs):
             if self.position.step < self.position.steps:
                 self._stretch(self._last(epochs))
@@ -171,45 +186,6 @@ class Fitting:
         for callback in self.watching:
             if callback.monitor is not None:
                 callback.monitor.check([*self._measures().names, *(f"val_{name}" for name in validated)])
-
-    def _judge(self, epoch: int, value: Callable[[str], float]) -> bool:
-        """Let those who watch a measure judge this epoch (counted from 0); does one of them end the training?"""
-        weights = cache(self._weights)  # one copy for all who keep them
-        for callback in self.watching:
-            if callback.monitor is not None:
-                callback.judge(epoch + 1, value(callback.monitor.name), weights)
-                self.stopped = self.stopped or callback.stopped
-        return self.stopped
-
-    def _judge_lap(self, stretch: Stretch, number: int) -> bool:
-        """The same in the middle of a stretch, after a lap that closes an epoch."""
-        rows, carried = self.position.cut.visited, self.position.sums if number == 0 else ()
-
-        def mean(measure: int) -> Any:
-            part = stretch.column(number, measure)
-            if carried:
-                part[0] += self._of_measure(carried, measure)
-            return np.add.accumulate(part)[-1] / rows
-
-        def value(name: str) -> float:
-            if name.startswith("val_") and stretch.passes is not None:
-                return stretch.passes.latest(name[4:])
-            return self.measures.value(name, self.training.widths, mean, no_rows)
-
-        return self._judge(stretch.laps[number].epoch, value)
-
-    def _of_measure(self, sums: Sequence[float], measure: int) -> Any:
-        """The sums of one measure, by its number in what a step gives."""
-        widths = self.training.widths
-        before = sum(widths[:measure]) if measure >= 0 else len(sums) - sum(widths[measure:])
-        return sums[before] if widths[measure] == 1 else np.asarray(sums[before : before + widths[measure]])
-
-    def _weights(self) -> Weights:
-        """Those of now, also in the middle of a stretch."""
-        attributes = self._standing.attributes
-        if attributes.values or not attributes.same():
-            return Weights.of(snapshot.handles(self.session))
-        return Weights.of(self.session.named())
 
     def _tell(self, event: str, *facts: Any) -> None:
         """Give the floor to the callbacks that have something to do now."""
@@ -271,8 +247,9 @@ class Fitting:
         began = time.perf_counter()
         laps = self._plan(epochs)
         rates = self._rates(laps)
-        stretch = self._bound(laps, self.passes, rates, judged=bool(self.watching))
+        stretch = self._bound(laps, self.passes, rates, judged=bool(self.judging))
         ended = stretch.run()
+        self.stopped = self.stopped or self.judging.stopped
         if rates is not None and len(stretch.laps) < len(laps):  # the schedules took steps that were not
             self.session.put_settings(self._standing.settings)
             self._rates(stretch.laps)
@@ -340,7 +317,7 @@ class Fitting:
     ) -> Stretch:  # fmt: skip
         self.orders = self._orders([lap.epoch for lap in laps]) if self.windows is None else {}
         stretch = Stretch(self.training, laps, self.position.cut, self._order, passes, rates)
-        stretch.judge = partial(self._judge_lap, stretch) if judged else None
+        stretch.judge = Judge(self.judging, stretch, self.measures, self.position.sums) if judged else None
         stretch.pass_weight = self._steps_a_pass()
         return stretch
 
@@ -373,28 +350,30 @@ class Fitting:
         self, stretch: Stretch, laps: Sequence[Lap], found: Measured, ended: Sequence[float], now: state.Snapshot
     ) -> None:
         """Take the steps of these first laps of a stretch as done: on disk first, then all at once."""
-        position, over, done = self.position, [], self.session.history.steps
+        position, over, done = self.position, None, self.session.history.steps
         self._note(stretch, found)
         if laps:
-            done += sum(lap.length for lap in laps)
-            validated = iter(stretch.passes.measures() if stretch.passes is not None else ())
-            sums = stretch.totals(laps, found.values, position.sums)
-            rates = found.rates[np.cumsum([lap.length for lap in laps]) - 1].tolist()
-            for lap, total, used, end in zip(laps, sums, rates, ended, strict=False):
-                if position.cut.closes(lap):
-                    over.append(self._over(lap.epoch, total, used, end, next(validated, {})))
+            lengths = np.array([lap.length for lap in laps])
+            done += int(lengths.sum())
+            sums, rates = stretch.totals(laps, found.values, position.sums), found.rates[np.cumsum(lengths) - 1]
             last, closed = laps[-1], position.cut.closes(laps[-1])
+            ends = len(laps) - (not closed)
+            if ends:
+                validated = stretch.passes.measures() if stretch.passes is not None else {}
+                validated = {name: column[:ends] for name, column in validated.items()}
+                over = self._over(laps[0].epoch, sums[:ends], rates[:ends], ended[:ends], validated)
             epoch, step, kept = (last.epoch + 1, 0, ()) if closed else (last.epoch, last.stop, tuple(sums[-1].tolist()))
-            position = replace(position, epoch=epoch, step=step, sums=kept, rates=tuple(rates[-1]))
+            position = replace(position, epoch=epoch, step=step, sums=kept, rates=tuple(rates[-1].tolist()))
         self._commit(replace(self._standing, values=now, position=position, steps=done), over)
 
-    def _commit(self, standing: Any, over: Sequence[Epoch] = ()) -> None:
+    def _commit(self, standing: Any, over: Epochs | None = None) -> None:
         """The one moment at which steps count as done; the ends of epochs among them are shown afterwards."""
         session = self.session
         gradients = state.gradients(handle for handle, _, _ in standing.gradients)
         if session.schedules.all:
             standing = replace(standing, settings=session.settings())
-        session.history.extend([epoch.measured for epoch in over])
+        if over is not None:
+            session.history.extend(over.columns, over.count)
         layout = session.optimizer.layout()
         held, epochs, heard = standing.attributes.now(), session.history.epochs, session.callbacks_now()
         standing = replace(
@@ -402,8 +381,9 @@ class Fitting:
         )
         session.commit(standing)
         session.position, session.history.steps = standing.position, standing.steps
-        for epoch in over:
-            self.shown.epoch(epoch.number, epoch.measured)
+        if over is not None and type(self.shown) is not Silent:
+            for number in range(over.count):
+                self.shown.epoch(over.first + number, over.row(number))
 
     def _note(self, stretch: Stretch, found: Measured) -> None:
         """The steps that follow the position, into the record."""
@@ -426,16 +406,15 @@ class Fitting:
             )
 
     def _over(
-        self, epoch: int, sums: Array, rates: Sequence[float], ended: float, validated: Mapping[str, float]
-    ) -> Epoch:
-        """What the epoch that ends here measured."""
-        measured = self.measures.named(sums / self.position.cut.visited, self._widths())
-        for name, value in validated.items():
-            measured[f"val_{name}"] = value
-        for i, rate in enumerate(rates):
-            measured["lr" if i == 0 else f"lr_{i}"] = rate
-        measured["seconds"], self.began = ended - self.began, ended
-        return Epoch(epoch, measured)
+        self, first: int, sums: Array, rates: Array, ended: Sequence[float], validated: Mapping[str, list[float]]
+    ) -> Epochs:
+        """What the epochs measured that are over, of which this is the first."""
+        columns = self.measures.of(Averaged.of(sums / self.position.cut.visited, self._widths()))
+        columns |= {f"val_{name}": column for name, column in validated.items()}
+        columns |= {"lr" if i == 0 else f"lr_{i}": rates[:, i].tolist() for i in range(rates.shape[1])}
+        columns["seconds"] = np.diff([self.began, *ended]).tolist()
+        self.began = ended[-1]
+        return Epochs(first, columns)
 
     def _widths(self) -> list[int]:
         """Of how many numbers each measure of a step is."""
@@ -446,13 +425,15 @@ class Fitting:
     def _close(self, ended: float, validated: Mapping[str, float]) -> None:
         """The epoch is over: schedules take their step, then callbacks have the floor."""
         position = self.position
-        epoch = self._over(position.epoch, np.asarray(position.sums), position.rates, ended, validated)
+        columns = {name: [value] for name, value in validated.items()}
+        epoch = self._over(position.epoch, np.array([position.sums]), np.array([position.rates]), [ended], columns)
+        measured = epoch.row(0)
         with self.session.beside():
-            self.session.schedules.epoch_ended(epoch.measured)
-        self._judge(position.epoch, epoch.measured.__getitem__)
+            self.session.schedules.epoch_ended(measured)
+        self.stopped = self.judging.one(position.epoch, measured.__getitem__) or self.stopped
         told = 0 if any(callback.wants(position.epoch + 1) for callback in self.hearing) else None
         following = replace(position, epoch=position.epoch + 1, step=0, sums=(), told=told)
-        self._commit(replace(self._standing, position=following), [epoch])
+        self._commit(replace(self._standing, position=following), epoch)
         self._tell_epoch()
 
     def _passes(self, validation: Program, count: int) -> Passes:
@@ -469,7 +450,8 @@ class Fitting:
         passes = self.passes(1) if self.passes is not None else None
         if passes is not None:
             passes.once()
-        return time.perf_counter(), passes.measures()[0] if passes is not None else {}
+        found = passes.measures() if passes is not None else {}
+        return time.perf_counter(), {name: value for name, (value,) in found.items()}
 
     # ---------------------------------------------------------------- when it stops being finite
 
@@ -511,6 +493,6 @@ class Fitting:
         self.session.roll_back()
         if count:
             laps = first(stretch.laps, count)
-            again = self._bound(laps, self.passes, self._rates(laps), judged=bool(self.watching))
+            again = self._bound(laps, self.passes, self._rates(laps), judged=bool(self.judging))
             again.run()
             again.measured()

@@ -49,14 +49,14 @@ class History(Mapping[str, list[float]]):
 
     def add(self, measured: Mapping[str, float]) -> None:
         """Add one epoch; a measure that starts late is NaN in the epochs before."""
-        self.extend([measured])
+        self.extend({name: [value] for name, value in measured.items()}, 1)
 
-    def extend(self, epochs: Sequence[Mapping[str, float]]) -> None:
-        """Add some epochs."""
-        done = self.epochs
-        for name in dict.fromkeys([*self._measures, *(name for epoch in epochs for name in epoch)]):
+    def extend(self, columns: Mapping[str, Sequence[float]], count: int) -> None:
+        """Add so many epochs: what each measured, by measure."""
+        done, nothing = self.epochs, [math.nan] * count
+        for name in dict.fromkeys([*self._measures, *columns]):
             column = self._measures.setdefault(name, [math.nan] * done)
-            column.extend([float(epoch.get(name, math.nan)) for epoch in epochs])
+            column.extend(map(float, columns.get(name, nothing)))
 
     def cut(self, epochs: int, steps: int) -> None:
         """Forget what came after so many epochs and steps."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -14,9 +15,6 @@ from chainrule.training.metrics import Metric
 from chainrule.training.objective import measured as of_batch
 
 Array = np.ndarray[Any, Any]
-Mean = Callable[[int], Any]
-Kept = Callable[[], tuple[Array, Array]]
-Way = Callable[[Mean, Kept], float]
 
 
 def measured(
@@ -35,7 +33,7 @@ def measured(
 
 
 class Measures:
-    """The measures of a training, or of a pass over rows.
+    """The measures of a training, or of passes over rows.
 
     Args:
         metrics: by name.
@@ -45,55 +43,60 @@ class Measures:
     def __init__(self, metrics: Mapping[str, Metric], ranked: bool) -> None:
         self.summed = ["loss", *(name for name, metric in metrics.items() if not is_ranked(metric))]
         self.names = ["loss", *metrics] if ranked else self.summed
-        self._widths: list[int] = []
-        self._places: list[int | slice] = []
-        self._by_mass = False  # did the steps give what the loss divides by? (See `measured`.)
         self._ways = {name: self._way(name, metrics.get(name)) for name in self.names}
 
     def _way(self, name: str, metric: Any) -> Way:
         """How a measure follows from the means of what a step gave, or from all outputs and targets."""
         if name == "loss":
-            return lambda mean, rows: float(_quotient(mean(-2), mean(-1)) if self._by_mass else mean(0))
+            return self._losses
         if is_ranked(metric):
-            return lambda mean, rows: float(metric.ranked(*rows()))
+            return lambda of: [float(metric.ranked(*of.rows(i))) for i in range(of.count)]
         at = self.summed.index(name)
         if is_exact(metric):
-            return lambda mean, rows: float(metric.result(_listed(mean(at))))
-        return lambda mean, rows: float(mean(at))
+            return lambda of: [float(metric.result(one)) for one in of.mean(at).reshape(of.count, -1)]
+        return lambda of: of.mean(at).tolist()
 
-    def value(self, name: str, widths: Sequence[int], mean: Mean, rows: Kept) -> float:
-        """One measure.
+    def _losses(self, of: Averaged) -> list[float]:
+        """Of all rows; where batches count by their mass, what is left of those in which nothing does."""
+        if len(of.widths) == len(self.summed):
+            return of.mean(0).tolist()  # type: ignore[no-any-return]
+        mass, nothing = of.mean(-1), np.full(of.count, np.nan)
+        return np.divide(of.mean(-2), mass, out=nothing, where=mass != 0).tolist()  # type: ignore[no-any-return]
 
-        Args:
-            widths: of how many numbers each of what a step gave is.
-            mean: over all rows, of what a step gave under this number.
-            rows: outputs and targets of all.
-        """
-        self._learn(widths)
-        return self._ways[name](mean, rows)
-
-    def named(self, means: Array, widths: Sequence[int], rows: Kept | None = None) -> dict[str, float]:
-        """All of them, of the means (K,) of what each step gave, of so many numbers each."""
-        self._learn(widths)
-        places = self._places
-        return {name: way(lambda i: means[places[i]], rows or no_rows) for name, way in self._ways.items()}
-
-    def _learn(self, widths: Sequence[int]) -> None:
-        if widths != self._widths:
-            ends = list(accumulate(widths, initial=0))
-            self._widths, self._by_mass = list(widths), len(widths) > len(self.summed)
-            self._places = [a if b - a == 1 else slice(a, b) for a, b in pairwise(ends)]
+    def of(self, averaged: Averaged, names: Iterable[str] | None = None) -> dict[str, list[float]]:
+        """Each measure, or these, of every epoch or pass."""
+        return {name: self._ways[name](averaged) for name in names or self.names}
 
 
-def _quotient(above: Any, below: Any) -> Any:
-    return above / below if below else np.nan
+@dataclass(frozen=True)
+class Averaged:
+    """What steps gave, over all rows of each of some epochs or passes.
+
+    Attributes:
+        count: so many of them.
+        widths: of how many numbers each of what a step gave is.
+        mean: by its number among these: (count,), or (count, width).
+        rows: outputs and targets of all rows of one of them.
+    """
+
+    count: int
+    widths: Sequence[int]
+    mean: Callable[[int], Array]
+    rows: Callable[[int], tuple[Array, Array]]
+
+    @classmethod
+    def of(
+        cls, means: Array, widths: Sequence[int], rows: Callable[[int], tuple[Array, Array]] | None = None
+    ) -> Averaged:
+        """Of the means of all (count, K)."""
+        ends = list(accumulate(widths, initial=0))
+        places = [a if b - a == 1 else slice(a, b) for a, b in pairwise(ends)]
+        return cls(len(means), widths, lambda at: means[:, places[at]], rows or no_rows)
 
 
-def _listed(found: Any) -> Array:
-    array: Array = found if isinstance(found, np.ndarray) and found.ndim else np.array([found])
-    return array
+Way = Callable[[Averaged], list[float]]
 
 
-def no_rows() -> tuple[Array, Array]:
+def no_rows(number: int) -> tuple[Array, Array]:
     """Where no outputs are kept."""
     raise RuntimeError("a measure of all outputs, where none are kept; this is a bug in chainrule")

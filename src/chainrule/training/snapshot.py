@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.compiler.buffers import address
+from chainrule.compiler.copies import Copies
+from chainrule.compiler.loop import Loop
 from chainrule.errors import StateDictError
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
@@ -74,6 +77,32 @@ class Weights:
         """Are the two the same to the bit?"""
         mine, others = self.arrays, other.arrays
         return mine.keys() == others.keys() and all(_same(array, others[name]) for name, array in mine.items())
+
+
+class Snapshots:
+    """The weights after each of some epochs of a native call, which copies them on its way.
+
+    Args:
+        handles: as for `Weights`.
+        loop: of the native call.
+        most: so many are kept at a time.
+
+    Attributes:
+        copies: what makes them, as a turn of the native call.
+    """
+
+    def __init__(self, handles: Mapping[str, Tensor], loop: Loop, most: int) -> None:
+        held = {name: handle._node._value for name, handle in handles.items()}
+        # What a step writes lies in row-major order; anything else stays what it is.
+        self._moving = {name: value for name, value in held.items() if value is not None and value.flags.c_contiguous}
+        self._handles = handles
+        self.copies = Copies(loop.copying, [(address(value), value.nbytes) for value in self._moving.values()], most)
+
+    def at(self, number: int) -> Weights:
+        """Those of this epoch, counted from the first that is kept."""
+        kept = {name: self.copies.piece(number, i, value) for i, (name, value) in enumerate(self._moving.items())}
+        others = {name: handle for name, handle in self._handles.items() if name not in kept}
+        return Weights({**Weights.of(others).arrays, **kept})
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.autodiff import trees
 from chainrule.compiler.compile import compile
+from chainrule.compiler.copies import Copies
 from chainrule.compiler.loop import Loop
 from chainrule.compiler.trace import guard, note
 from chainrule.compiler.watch import Watched
@@ -29,7 +30,7 @@ from chainrule.tensor.random import Generator, current_generator, drawing_from
 from chainrule.training import state
 from chainrule.training.exact import is_ranked
 from chainrule.training.fingerprint import fingerprint
-from chainrule.training.measures import Measures, measured
+from chainrule.training.measures import Averaged, Measures, measured
 from chainrule.training.objective import objective_and_mass
 from chainrule.training.several import called
 
@@ -266,7 +267,7 @@ class Passes:
                 self.program.took(some, time.perf_counter() - began)
                 done += some
 
-    def turns(self) -> list[tuple[Loop, int]]:
+    def turns(self) -> list[tuple[Loop | Copies, int]]:
         """What makes one pass."""
         return [(steps.loop, count) for steps, count, _ in self.parts]
 
@@ -284,32 +285,33 @@ class Passes:
         sums = sum(np.add.accumulate(values, axis=1)[:, -1] * size for values, size in each)
         return sums, [[_of_passes(part, self.passes) for part in of.collected] for of, _, _ in found]
 
-    def measures(self) -> list[dict[str, float]]:
+    def measures(self) -> dict[str, list[float]]:
         """The measures of each pass over all rows, each batch weighted by its rows."""
         sums, kept = self.totals()
-        means = sums / self.rows
-        named, widths = self._measures.named, self.program.widths
-        return [
-            named(np.asarray(means)[i], widths, lambda i=i: together([[part[i] for part in of] for of in kept]))  # type: ignore[misc]
-            for i in range(self.passes)
-        ]
+        means = np.reshape(sums / self.rows, (self.passes, -1))
+        rows = lambda i: together([[part[i] for part in of] for of in kept])  # noqa: E731
+        return self._measures.of(Averaged.of(means, self.program.widths, rows))
 
-    def latest(self, name: str) -> float:
-        """One measure of the latest pass, as `measures` has it."""
-        return self._measures.value(name, self.program.widths, self._mean, self._rows)
+    def latest(self, name: str, passes: int = 1) -> list[float]:
+        """One measure of each of the latest passes, as `measures` has it."""
+        means = Averaged(passes, self.program.widths, partial(self._mean, passes), lambda i: self._rows(passes - i))
+        return self._measures.of(means, [name])[name]
 
-    def _mean(self, measure: int) -> Any:
+    def _mean(self, passes: int, measure: int) -> Array:
         total: Any = 0.0
         for steps, count, size in self.parts:
-            values = steps.column(measure)[-count:]
-            # Most often there is one batch.
-            summed = values[0] if count == 1 else np.add.accumulate(values, axis=0, dtype=np.float64)[-1]
-            total = total + (float(summed) if summed.ndim == 0 else summed.astype(np.float64)) * size
-        return total / self.rows
+            values = steps.column(measure)[-count * passes :]
+            values = values.astype(np.float64).reshape(passes, count, *values.shape[1:])
+            total = total + np.add.accumulate(values, axis=1)[:, -1] * size
+        found: Array = total / self.rows
+        return found
 
-    def _rows(self) -> tuple[Array, Array]:
-        """Outputs and targets of the latest pass."""
-        kept = [[_joined(part[-count:]) for part in steps.collected()] for steps, count, _ in self.parts]
+    def _rows(self, back: int) -> tuple[Array, Array]:
+        """Outputs and targets of the pass that is so many back; 1: of the latest."""
+        kept = []
+        for steps, count, _ in self.parts:
+            start = -back * count
+            kept.append([_joined(part[start : start + count or None]) for part in steps.collected()])
         return together(kept)
 
 
@@ -416,4 +418,4 @@ def evaluate(program: Program, rows: int, batch_size: int) -> dict[str, float]:
     """The measures over all rows."""
     passes = Passes(program, rows, batch_size)
     passes.once()
-    return passes.measures()[0]
+    return {name: found for name, (found,) in passes.measures().items()}

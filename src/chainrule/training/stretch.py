@@ -11,13 +11,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from chainrule.compiler.copies import Copies
 from chainrule.compiler.loop import Loop, Turns
 from chainrule.errors import TraceError
 from chainrule.training.steps import Measured, Passes, Program, UnderWay
+
+if TYPE_CHECKING:
+    from chainrule.training.judging import Judge
 
 Array = np.ndarray[Any, Any]
 
@@ -92,7 +96,7 @@ class Stretch:
 
     Attributes:
         pass_weight: what a pass weighs in steps, where one native call makes several.
-        judge: asked after each lap that closes an epoch, by its number; the stretch ends there where it says so.
+        judge: of each lap that closes an epoch; the stretch ends where it says so.
     """
 
     def __init__(
@@ -100,7 +104,7 @@ class Stretch:
         passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
     ) -> None:  # fmt: skip
         self.program, self.laps, self.cut, self.rates = program, laps, cut, rates
-        self.judge: Callable[[int], bool] | None = None
+        self.judge: Judge | None = None
         self.validating = 0.0  # seconds
         self.pass_weight = 0.0
         whole, rest = self._numbers(order)
@@ -153,20 +157,22 @@ class Stretch:
         turns, counts = self._turns()
         chain = Turns(turns) if len(self.laps) > 1 else None
         if chain is None or not chain.native:
-            return self._each(self._lap)
+            return self._each()
         if self.judge is None:
             chain.advance(len(turns))
-        # Each lap, then, in one call, so that it can be judged.
-        judged = self._each(lambda number: chain.advance(counts[number])) if self.judge is not None else []
+        judged = self._judged(self.judge, chain, counts) if self.judge is not None else []
         weights, passes = self._weights()
         taken = time.perf_counter() - began
         self.validating = taken * float(passes.sum() / weights.sum())
         return judged or (began + taken * np.cumsum(weights) / weights.sum()).tolist()
 
-    def _turns(self) -> tuple[list[tuple[Loop, int]], list[int]]:
+    def _turns(self) -> tuple[list[tuple[Loop | Copies, int]], list[int]]:
         """What moves, and by how many steps, one after the other; and how many of these are each lap."""
-        turns: list[tuple[Loop, int]] = []
-        counts, validation = [], self.passes.turns() if self.passes is not None else []
+        turns: list[tuple[Loop | Copies, int]] = []
+        counts, after = [], [*(self.passes.turns() if self.passes is not None else ())]
+        steps = self.whole or self.rest
+        copies = self.judge.begin(steps.loop) if self.judge is not None and steps is not None else None
+        after += [(copies, 1)] if copies is not None else []
         for lap in self.laps:
             before, whole = len(turns), min(lap.stop, self.cut.whole) - lap.start
             if self.whole is not None and whole > 0:
@@ -174,22 +180,59 @@ class Stretch:
             if self.rest is not None and self.cut.short(lap):
                 turns.append((self.rest.loop, 1))
             if self.cut.closes(lap):
-                turns += validation
+                turns += after
             counts.append(len(turns) - before)
         return turns, counts
+
+    def _judged(self, judge: Judge, chain: Turns, counts: Sequence[int]) -> list[float]:
+        """Some laps, then their judgement, and on; the moments at which they ended."""
+        ended: list[float] = []
+        weights, last = self._weights()[0], False
+        while len(ended) < len(self.laps) and not last:
+            began, number = time.perf_counter(), len(ended)
+            size, tried = judge.together(number)
+            done, last = self._some(judge, chain, counts[number : number + size], number, tried)
+            shares = np.cumsum(weights[number : number + done])
+            ended += (began + (time.perf_counter() - began) * shares / shares[-1]).tolist()
+        if last:
+            self._stop(len(ended))
+        return ended
+
+    def _some(self, judge: Judge, chain: Turns, counts: Sequence[int], number: int, tried: bool) -> tuple[int, bool]:
+        """These laps, of which this is the first, judged together: how many there are to be, and whether they are the last.
+
+        Args:
+            tried: an end may come before their last; then they are taken back, and those up to there taken again.
+        """
+        if len(counts) == 1:
+            chain.advance(counts[0])
+            return 1, self.cut.closes(self.laps[number]) and judge.lap(number)
+        if tried:
+            chain.mark()
+        failure = chain.attempt(sum(counts))
+        if failure is not None and not tried:
+            raise failure
+        if failure is not None:  # which may be of a lap that is not to be
+            chain.back()
+            return self._some(judge, chain, counts[:1], number, False)
+        done = judge.laps(number, len(counts))
+        if done < len(counts):
+            chain.back()
+            chain.advance(sum(counts[:done]))
+        return done, judge.judging.stopped
 
     def _weights(self) -> tuple[Array, Array]:
         """What each lap weighs in steps, and its pass of validation in that."""
         passes = np.array([self.cut.closes(lap) for lap in self.laps]) * (self.pass_weight if self.passes else 0.0)
         return np.array([lap.length for lap in self.laps]) + passes, passes
 
-    def _each(self, take: Callable[[int], None]) -> list[float]:
+    def _each(self) -> list[float]:
         """Lap after lap, by its number."""
         ended: list[float] = []
         for number, lap in enumerate(self.laps):
-            take(number)
+            self._lap(number)
             ended.append(time.perf_counter())
-            if self.judge is not None and self.cut.closes(lap) and self.judge(number):
+            if self.judge is not None and self.cut.closes(lap) and self.judge.lap(number):
                 self._stop(number + 1)
                 break
         return ended
@@ -214,17 +257,25 @@ class Stretch:
         if self.passes is not None:
             self.passes.stop(sum(map(self.cut.closes, self.laps)))
 
-    def column(self, number: int, measure: int) -> Array:
-        """A measure of each step of a lap that has just ended, times the rows of the step: as `totals` has it."""
+    def sums(self, number: int, count: int, measure: int, carried: Any = None) -> Array:
+        """Of a measure, times the rows of the step, over each of so many laps that have just ended: as `totals` has it.
+
+        Args:
+            number: the first of them; where there are several, each is a whole epoch.
+            carried: what the sum of the first goes on from.
+        """
         lap, size = self.laps[number], self.cut.batch_size
         short = self.cut.short(lap)
-        count = lap.length - short
+        whole = lap.length - short
         parts = []
-        if count and self.whole is not None:
-            parts.append(self.whole.column(measure)[-count:].astype(np.float64) * size)
+        if whole and self.whole is not None:
+            parts.append(_laps(self.whole.column(measure), count, whole) * size)
         if short and self.rest is not None:
-            parts.append(self.rest.column(measure)[-1:].astype(np.float64) * self.cut.rest)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            parts.append(_laps(self.rest.column(measure), count, 1) * self.cut.rest)
+        each = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        if carried is not None:
+            each[0, 0] += np.reshape(carried, each[0, 0].shape)
+        return np.add.accumulate(each, axis=1)[:, -1]
 
     def measured(self) -> Measured:
         """What every step measured, in order."""
@@ -263,3 +314,8 @@ class Stretch:
 
 def _measured(steps: UnderWay | None) -> Measured:
     return steps.measured() if steps is not None else Measured(np.empty((0, 1)), None, np.empty((0, 0)))
+
+
+def _laps(column: Array, laps: int, steps: int) -> Array:
+    """The last steps, as of so many laps of so many steps each."""
+    return column[-laps * steps :].astype(np.float64).reshape(laps, steps, *column.shape[1:])

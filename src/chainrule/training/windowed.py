@@ -14,7 +14,7 @@ from chainrule.data.windows import Cursor, Source, Window
 from chainrule.errors import DataError, DtypeError, SettingError, ShapeError
 from chainrule.nn.meaning import BINARY_PROBABILITIES
 from chainrule.training import inputs
-from chainrule.training.measures import Measures
+from chainrule.training.measures import Averaged, Measures
 from chainrule.training.session import Rows, Session
 from chainrule.training.source_rows import BATCH, SourceRows, parts
 from chainrule.training.steps import Passes, Program, together
@@ -231,7 +231,8 @@ def evaluate(session: Session, checked: Checked, source: Source, kind: str, batc
             kept += [[part[0] for part in of] for of in found]
             widths = program.widths
     measures = Measures(session.metrics, ranked=True)
-    return measures.named(np.asarray(total) / count, widths, lambda: together(kept))
+    averaged = Averaged.of(np.asarray(total)[None] / count, widths, lambda _: together(kept))
+    return {name: value for name, (value,) in measures.of(averaged).items()}
 
 
 def predicted(source: Source, predict: Callable[[Any], Any], batch_size: int) -> Any:

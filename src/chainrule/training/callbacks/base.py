@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
@@ -13,6 +14,9 @@ from chainrule.training.snapshot import Weights
 
 if TYPE_CHECKING:
     from chainrule.training.trainer import Trainer
+
+
+NEVER = 1 << 62  # epochs: more than any training has
 
 
 class Callback:
@@ -106,6 +110,38 @@ class Watching(Callback):
 
     def judge(self, epoch: int, value: float, weights: Callable[[], Weights]) -> None:
         """The measure has this value after this epoch (counted from 1); ``weights()`` copies the weights of now."""
+
+    def judge_all(self, epoch: int, values: Sequence[float], weights: Callable[[int], Weights]) -> int:
+        """The same of several epochs in a row, of which this is the first, when all are over; gives how many it judged.
+
+        Where one ends the training, those after it are not judged, and what they did is undone. Who overrides `judge`
+        alone judges each epoch at its end; small epochs take less time where this is overridden, too.
+
+        Args:
+            weights: copies those after this of the values, counted from 0.
+        """
+        for i, value in enumerate(values, 1):
+            self.judge(epoch + i - 1, value, partial(weights, i - 1))
+            if self.stopped:
+                return i
+        return len(values)
+
+    def certain(self, epoch: int) -> int:
+        """So many epochs, of which this is the first, it judges before it can end the training, the one that ends it included."""
+        return 1
+
+    @property
+    def keeps_weights(self) -> bool:
+        """May it ask for the weights?"""
+        return True
+
+    @property
+    def judges_later(self) -> bool:
+        """May it judge epochs when later ones are over? Not where a class, or the object, has a `judge` of its own alone."""
+        for part in (self, *type(self).__mro__):
+            if "judge" in vars(part) or "judge_all" in vars(part):
+                return part is not Watching and "judge_all" in vars(part)
+        return False
 
 
 EpochFunction = Callable[["Trainer", int, Mapping[str, float]], object]

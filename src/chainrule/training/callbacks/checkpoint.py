@@ -13,7 +13,7 @@ from chainrule.errors import SettingError
 from chainrule.files.hold import Hold
 from chainrule.names import renamed_keywords
 from chainrule.training import resuming
-from chainrule.training.callbacks.base import Callback, Watching
+from chainrule.training.callbacks.base import NEVER, Callback, Watching
 from chainrule.training.callbacks.kept import number_or_none, weights_or_none, whole
 from chainrule.training.checkpoints import save_file
 from chainrule.training.keywords import CHECKPOINT
@@ -98,8 +98,19 @@ class Checkpoint(Watching):
     # ---------------------------------------------------------------- when
 
     def judge(self, epoch: int, value: float, weights: Callable[[], Weights]) -> None:
-        if self.monitor is not None and self.monitor.better(value, self.best):
-            self.best, self.best_epoch, self.best_weights = value, epoch, weights()
+        self.judge_all(epoch, [value], lambda _: weights())
+
+    def judge_all(self, epoch: int, values: Sequence[float], weights: Callable[[int], Weights]) -> int:
+        before = self.best_epoch
+        for at, value in enumerate(values, epoch):
+            if self.monitor is not None and self.monitor.better(value, self.best):
+                self.best, self.best_epoch = value, at
+        if self.best_epoch != before:
+            self.best_weights = weights(self.best_epoch - epoch)
+        return len(values)
+
+    def certain(self, epoch: int) -> int:
+        return NEVER
 
     def on_fit_start(self, trainer: Trainer) -> None:
         resuming.make(self.folder)

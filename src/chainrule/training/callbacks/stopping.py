@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
 from chainrule.names import renamed_keywords
-from chainrule.training.callbacks.base import Watching
+from chainrule.training.callbacks.base import NEVER, Watching
 from chainrule.training.callbacks.kept import number_or_none, weights_or_none, whole
 from chainrule.training.keywords import STOPPING
 from chainrule.training.monitor import Monitor, as_count, as_number
@@ -95,21 +95,45 @@ class EarlyStopping(Watching):
         self._last: Weights | None = None  # what stood before the best were restored
 
     def judge(self, epoch: int, value: float, weights: Callable[[], Weights]) -> None:
+        self.judge_all(epoch, [value], lambda _: weights())
+
+    def judge_all(self, epoch: int, values: Sequence[float], weights: Callable[[int], Weights]) -> int:
+        best, last = None, epoch - 1
+        for last, value in enumerate(values, epoch):
+            if self._is_best(last, value):
+                best = last
+            if self.stopped:
+                break
+        if best is not None and self.restore_best_weights:
+            self.best_weights = weights(best - epoch)
+        return last + 1 - epoch
+
+    def _is_best(self, epoch: int, value: float) -> bool:
+        """Is it the best epoch so far? Whether it is the last goes by it, too."""
         monitor = self.monitor
         if monitor is None or epoch <= self.start_from_epoch:
-            return
+            return False
         self.wait += 1
         better = monitor.better(value, self.mark)
-        if better or (self.ties and monitor.no_worse(value, self.best)):
+        best = better or (self.ties and monitor.no_worse(value, self.best))
+        if best:
             self.best, self.best_epoch = value, epoch
-            if self.restore_best_weights:
-                self.best_weights = weights()
         if better:
             self.mark = value
         if better and (self.baseline is None or monitor.better(value, self.baseline)):
             self.wait = 0
         elif not better and self._due(epoch):
             self.stopped_epoch, self.stopped = epoch, True
+        return best
+
+    def certain(self, epoch: int) -> int:
+        if self.stop_at is not None:
+            return next((end - epoch + 1 for end in self.stop_at if end >= epoch), NEVER)
+        return max(0, self.start_from_epoch + 1 - epoch) + max(1, self.patience - self.wait)
+
+    @property
+    def keeps_weights(self) -> bool:
+        return self.restore_best_weights
 
     def _due(self, epoch: int) -> bool:
         """Is it time to end after this epoch, which was not better?"""
