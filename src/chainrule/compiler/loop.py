@@ -197,7 +197,9 @@ class Turns:
     """Loops that move on by turns, in native calls of many turns each.
 
     Args:
-        turns: a loop and how many of its next steps it takes, turn after turn; or `Copies`, which make the next one.
+        movers: loops, and `Copies`, which make their next one.
+        numbers: whose turn it is, turn after turn.
+        steps: how many of its next steps it takes; 1 of copies.
 
     Attributes:
         native: can turns follow each other without Python? Not where several threads may run one of the loops, or Python
@@ -213,23 +215,28 @@ class Turns:
     ...     total.add_(x.sum())
     ...     return total * 1
     >>> ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
-    >>> turns = Turns([(ones, 3), (pairs, 2), (ones, 1)])
+    >>> turns = Turns([ones, pairs], [0, 1, 0], [3, 2, 1])
     >>> turns.advance(3)
     >>> ones.end(), pairs.end()
     (tensor([1., 2., 3., 8.]), tensor([5., 7.]))
     """
 
-    def __init__(self, turns: Sequence[tuple[Loop | Copies, int]]) -> None:
-        self._done = 0
-        self._movers, self._steps = [mover for mover, _ in turns], [steps for _, steps in turns]
-        counts = _counts(turns)
-        links: dict[object, tuple[int, int] | None] = {loop: loop.link(steps) for loop, steps in counts.items()}
-        self._loops, self._copies = list(counts), {mover for mover in self._movers if isinstance(mover, Copies)}
-        self.native = bool(turns) and None not in links.values()
+    def __init__(
+        self, movers: Sequence[Loop | Copies], numbers: Sequence[int] | Array, steps: Sequence[int] | Array
+    ) -> None:
+        self._done, self._movers, self._numbers = 0, movers, np.asarray(numbers, np.int64)
+        self._loops = {i: mover for i, mover in enumerate(movers) if not isinstance(mover, Copies)}
+        self._copies = {i: mover for i, mover in enumerate(movers) if isinstance(mover, Copies)}
+        each = np.zeros((len(self._numbers) + 1, len(movers)), np.int64)
+        each[np.arange(1, len(each)), self._numbers] = steps
+        self._sums = np.cumsum(each, axis=0)  # what each mover has done after so many turns
+        links = {i: loop.link(int(self._sums[-1, i])) for i, loop in self._loops.items()}
+        self.native = bool(len(self._numbers)) and None not in links.values()
         if self.native:
-            links.update({each: each.link for each in self._copies})
-            rows = [(*(links[mover] or ()), steps, 0) for mover, steps in turns]
-            self._links = np.array([(0, 0, 0, 0), *rows], np.int64)
+            links |= {i: copies.link for i, copies in self._copies.items()}
+            self._links = np.zeros((len(self._numbers) + 1, 4), np.int64)
+            self._links[1:, :2] = np.array([links[i] for i in range(len(movers))])[self._numbers]
+            self._links[1:, 2] = steps
             self._address = address(self._links)
 
     def advance(self, count: int) -> None:
@@ -244,67 +251,46 @@ class Turns:
 
     def attempt(self, count: int) -> Exception | None:
         """Likewise; what fails in a step is given, and then all but `back` is of no use any more."""
-        done = self._done
-        *steps, copies = self._between(done, done + count)
-        for loop, some in zip(self._loops, steps, strict=True):
-            loop.check(some, shared=True)
-        for each in self._copies:
-            each.again(copies)
+        done, steps = self._done, self._between(self._done, self._done + count)
+        for i, loop in self._loops.items():
+            loop.check(steps[i], shared=True)
+        for i, copies in self._copies.items():
+            copies.again(steps[i])
         self._links[done, 0] = count  # in the place of the turn before
-        status = self._loops[0].linked(self._address + self._links.strides[0] * done)
+        first = next(iter(self._loops.values()))
+        status = first.linked(self._address + self._links.strides[0] * done)
         if status:
             at = done + int(self._links[done, 1]) - 1
-            failed = self._columns[at]
+            failed = int(self._numbers[at])
             return self._loops[failed].failed(status, self._between(done, at)[failed])
-        for loop, some in zip(self._loops, steps, strict=True):
-            if some:
-                loop.took(some)
+        for i, loop in self._loops.items():
+            if steps[i]:
+                loop.took(steps[i])
         self._done += count
         return None
 
     def mark(self) -> None:
         """`back` goes to here."""
-        self._marks = self._done, [loop.mark() for loop in self._loops]
+        self._marks = self._done, [loop.mark() for loop in self._loops.values()]
         self._state.make()
 
     def back(self) -> None:
         """Everything as it was at the latest `mark`: what the loops have to take, and the state that they write."""
         self._state.restore()
         self._done, marks = self._marks
-        for loop, mark in zip(self._loops, marks, strict=True):
+        for loop, mark in zip(self._loops.values(), marks, strict=True):
             loop.back(mark)
 
     @cached_property
     def _state(self) -> Copies:
-        pieces = {where: size for loop in self._loops for where, size in loop.written().items()}
-        return Copies(self._loops[0].copying, list(pieces.items()), 1)
+        loops = list(self._loops.values())
+        pieces = {where: size for loop in loops for where, size in loop.written().items()}
+        return Copies(loops[0].copying, list(pieces.items()), 1)
 
     def _between(self, start: int, stop: int) -> list[int]:
-        """How many steps each loop takes in these turns, and how many copies are made."""
+        """How many steps each mover takes in these turns."""
         found: list[int] = (self._sums[stop] - self._sums[start]).tolist()
         return found
-
-    @cached_property
-    def _columns(self) -> list[int]:
-        """The number of the loop of each turn, one more than there are for copies."""
-        numbers: dict[object, int] = {loop: i for i, loop in enumerate(self._loops)}
-        return [numbers.get(mover, len(numbers)) for mover in self._movers]
-
-    @cached_property
-    def _sums(self) -> Array:
-        """What each has done after so many turns, in columns as `_columns` numbers them."""
-        steps = np.zeros((len(self._movers) + 1, len(self._loops) + 1), np.int64)
-        steps[np.arange(1, len(steps)), self._columns] = self._steps
-        return np.cumsum(steps, axis=0)
-
-
-def _counts(turns: Sequence[tuple[Loop | Copies, int]]) -> dict[Loop, int]:
-    """The steps of each loop."""
-    counts: dict[Loop, int] = {}
-    for mover, steps in turns:
-        if isinstance(mover, Loop):
-            counts[mover] = counts.get(mover, 0) + steps
-    return counts
 
 
 def _after(argument: Node, steps: int) -> Handle:

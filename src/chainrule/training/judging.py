@@ -117,17 +117,19 @@ class Judge:
 
     def begin(self, loop: Loop) -> Copies | None:
         """Before a native call of all laps, of which this loop is part; what copies the weights after each, if anything does."""
-        self._most = self.judging.room(sum(map(self.stretch.cut.closes, self.stretch.laps)))
+        self._most = self.judging.room(int(self.stretch.closed.sum()))
         self._kept = self.judging.snapshots(loop, self._most)
         return None if self._kept is None else self._kept.copies
 
     def together(self, number: int) -> tuple[int, bool]:
         """How many laps, of which this is the first, may be judged together; may the last be one before their end?"""
-        laps = self.stretch.laps[number : number + self._most]
-        whole = len(laps) - (not self.stretch.cut.closes(laps[-1]))  # only the very last may leave its epoch open
-        if self._most == 1 or whole < 2 or laps[0].start:
+        first = self.stretch.laps[number]
+        whole = int(
+            self.stretch.closed[number : number + self._most].sum()
+        )  # only the very last may leave its epoch open
+        if whole < 2 or first.start:
             return 1, False
-        size, tried = self.judging.together(laps[0].epoch)
+        size, tried = self.judging.together(first.epoch)
         return max(1, min(size, whole)), tried
 
     def lap(self, number: int) -> bool:

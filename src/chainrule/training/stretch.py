@@ -103,13 +103,14 @@ class Stretch:
         self, program: Program, laps: Sequence[Lap], cut: Cut, order: Callable[[int], Array],
         passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
     ) -> None:  # fmt: skip
-        self.program, self.laps, self.cut, self.rates = program, laps, cut, rates
+        self.program, self.cut, self.rates = program, cut, rates
+        self._take(laps)
         self.judge: Judge | None = None
         self.validating = 0.0  # seconds
         self.pass_weight = 0.0
         whole, rest = self._numbers(order)
         whole_rates, rest_rates = self._rates(rates)
-        ends = sum(map(self.cut.closes, laps))
+        ends = int(self.closed.sum())
         # The first time, tracing one of them may read a state that another is bound to already: once more, then.
         for _ in range(2):
             self.whole = program.begin(whole, whole_rates) if len(whole) else None
@@ -122,30 +123,31 @@ class Stretch:
             "and printing out of the model and the loss."
         )
 
+    def _take(self, laps: Sequence[Lap]) -> None:
+        """These laps; and of each, as arrays: its steps, how many are on whole batches, whether it ends short, and closes."""
+        self.laps = laps
+        starts, stops, floors = np.array([lap[1:] for lap in laps], np.int64).reshape(-1, 3).T
+        self.lengths, self.short = stops - starts, stops > self.cut.whole
+        self.whole_steps = self.lengths - self.short
+        self.closed = (stops == self.cut.steps) & (floors == 0)
+
     def _numbers(self, order: Callable[[int], Array]) -> tuple[Array, Array]:
         """The row numbers of all whole batches, and of all short ones."""
         cut, size = self.cut, self.cut.batch_size
-        short = sum(map(cut.short, self.laps))
-        whole = np.empty((sum(lap.length for lap in self.laps) - short, size), np.int64)
-        rest = np.empty((short, cut.rest), np.int64)
-        at = short = 0
-        for lap in self.laps:
-            rows, stop = order(lap.epoch), min(lap.stop, cut.whole)
-            count = stop - lap.start
-            if count > 0:
-                whole[at : at + count] = rows[lap.start * size : stop * size].reshape(count, size)
-                at += count
-            if cut.short(lap):
-                rest[short] = rows[cut.whole * size :]
-                short += 1
-        return whole, rest
+        whole, rest = [np.empty((0, size), np.int64)], [np.empty((0, cut.rest), np.int64)]
+        for (start, stop), laps in groupby(self.laps, lambda lap: (lap.start, lap.stop)):
+            rows = np.stack([order(lap.epoch)[start * size : stop * size] for lap in laps])
+            count = min(stop, cut.whole) - start
+            whole.append(rows[:, : count * size].reshape(-1, size))
+            if stop > cut.whole:
+                rest.append(rows[:, count * size :])
+        return _joined(whole), _joined(rest)
 
     def _rates(self, rates: Array | None) -> tuple[Array | None, Array | None]:
         """Those of all whole batches, and of all short ones."""
         if rates is None:
             return None, None
-        ends = np.cumsum([lap.length for lap in self.laps])
-        short = ends[[self.cut.short(lap) for lap in self.laps]] - 1
+        short = np.cumsum(self.lengths)[self.short] - 1
         return np.delete(rates, short, axis=0), rates[short]
 
     def run(self) -> list[float]:
@@ -154,77 +156,80 @@ class Stretch:
         Laps of one native call share its time by what they weigh.
         """
         began = time.perf_counter()
-        turns, counts = self._turns()
-        chain = Turns(turns) if len(self.laps) > 1 else None
+        chain, ends = self._turns() if len(self.laps) > 1 else (None, np.empty(0))
         if chain is None or not chain.native:
             return self._each()
         if self.judge is None:
-            chain.advance(len(turns))
-        judged = self._judged(self.judge, chain, counts) if self.judge is not None else []
+            chain.advance(int(ends[-1]))
+        judged = self._judged(self.judge, chain, ends) if self.judge is not None else []
         weights, passes = self._weights()
         taken = time.perf_counter() - began
         self.validating = taken * float(passes.sum() / weights.sum())
         return judged or (began + taken * np.cumsum(weights) / weights.sum()).tolist()
 
-    def _turns(self) -> tuple[list[tuple[Loop | Copies, int]], list[int]]:
-        """What moves, and by how many steps, one after the other; and how many of these are each lap."""
-        turns: list[tuple[Loop | Copies, int]] = []
-        counts, after = [], [*(self.passes.turns() if self.passes is not None else ())]
-        steps = self.whole or self.rest
-        copies = self.judge.begin(steps.loop) if self.judge is not None and steps is not None else None
-        after += [(copies, 1)] if copies is not None else []
-        for lap in self.laps:
-            before, whole = len(turns), min(lap.stop, self.cut.whole) - lap.start
-            if self.whole is not None and whole > 0:
-                turns.append((self.whole.loop, whole))
-            if self.rest is not None and self.cut.short(lap):
-                turns.append((self.rest.loop, 1))
-            if self.cut.closes(lap):
-                turns += after
-            counts.append(len(turns) - before)
-        return turns, counts
+    def _turns(self) -> tuple[Turns, Array]:
+        """What moves on, turn after turn; and how many of these are over after each lap."""
+        movers: list[Loop | Copies] = []
+        steps = []
+        for part, count in ((self.whole, self.whole_steps), (self.rest, self.short)):
+            if part is not None:
+                movers.append(part.loop)
+                steps.append(count)
+        for loop, count in self.passes.turns() if self.passes is not None else ():
+            movers.append(loop)
+            steps.append(self.closed * count)
+        copies = self.judge.begin(movers[0]) if self.judge is not None and isinstance(movers[0], Loop) else None
+        if copies is not None:
+            movers.append(copies)
+            steps.append(self.closed)
+        table = np.array(steps, np.int64).T
+        some = table > 0
+        numbers = np.broadcast_to(np.arange(len(movers)), some.shape)
+        return Turns(movers, numbers[some], table[some]), np.cumsum(some.sum(axis=1))
 
-    def _judged(self, judge: Judge, chain: Turns, counts: Sequence[int]) -> list[float]:
+    def _judged(self, judge: Judge, chain: Turns, ends: Array) -> list[float]:
         """Some laps, then their judgement, and on; the moments at which they ended."""
         ended: list[float] = []
         weights, last = self._weights()[0], False
         while len(ended) < len(self.laps) and not last:
             began, number = time.perf_counter(), len(ended)
             size, tried = judge.together(number)
-            done, last = self._some(judge, chain, counts[number : number + size], number, tried)
+            before = int(ends[number - 1]) if number else 0
+            done, last = self._some(judge, chain, (ends[number : number + size] - before).tolist(), number, tried)
             shares = np.cumsum(weights[number : number + done])
             ended += (began + (time.perf_counter() - began) * shares / shares[-1]).tolist()
         if last:
             self._stop(len(ended))
         return ended
 
-    def _some(self, judge: Judge, chain: Turns, counts: Sequence[int], number: int, tried: bool) -> tuple[int, bool]:
+    def _some(self, judge: Judge, chain: Turns, ends: Sequence[int], number: int, tried: bool) -> tuple[int, bool]:
         """These laps, of which this is the first, judged together: how many there are to be, and whether they are the last.
 
         Args:
+            ends: so many turns are over after each.
             tried: an end may come before their last; then they are taken back, and those up to there taken again.
         """
-        if len(counts) == 1:
-            chain.advance(counts[0])
-            return 1, self.cut.closes(self.laps[number]) and judge.lap(number)
+        if len(ends) == 1:
+            chain.advance(ends[0])
+            return 1, bool(self.closed[number]) and judge.lap(number)
         if tried:
             chain.mark()
-        failure = chain.attempt(sum(counts))
+        failure = chain.attempt(ends[-1])
         if failure is not None and not tried:
             raise failure
         if failure is not None:  # which may be of a lap that is not to be
             chain.back()
-            return self._some(judge, chain, counts[:1], number, False)
-        done = judge.laps(number, len(counts))
-        if done < len(counts):
+            return self._some(judge, chain, ends[:1], number, False)
+        done = judge.laps(number, len(ends))
+        if done < len(ends):
             chain.back()
-            chain.advance(sum(counts[:done]))
+            chain.advance(ends[done - 1])
         return done, judge.judging.stopped
 
     def _weights(self) -> tuple[Array, Array]:
         """What each lap weighs in steps, and its pass of validation in that."""
-        passes = np.array([self.cut.closes(lap) for lap in self.laps]) * (self.pass_weight if self.passes else 0.0)
-        return np.array([lap.length for lap in self.laps]) + passes, passes
+        passes = self.closed * (self.pass_weight if self.passes else 0.0)
+        return self.lengths + passes, passes
 
     def _each(self) -> list[float]:
         """Lap after lap, by its number."""
@@ -250,12 +255,12 @@ class Stretch:
 
     def _stop(self, count: int) -> None:
         """So many laps are all."""
-        self.laps = self.laps[:count]
+        self._take(self.laps[:count])
         for part in (self.whole, self.rest):
             if part is not None:
                 part.stop()
         if self.passes is not None:
-            self.passes.stop(sum(map(self.cut.closes, self.laps)))
+            self.passes.stop(int(self.closed.sum()))
 
     def sums(self, number: int, count: int, measure: int, carried: Any = None) -> Array:
         """Of a measure, times the rows of the step, over each of so many laps that have just ended: as `totals` has it.
@@ -264,9 +269,7 @@ class Stretch:
             number: the first of them; where there are several, each is a whole epoch.
             carried: what the sum of the first goes on from.
         """
-        lap, size = self.laps[number], self.cut.batch_size
-        short = self.cut.short(lap)
-        whole = lap.length - short
+        short, whole, size = self.short[number], self.whole_steps[number], self.cut.batch_size
         parts = []
         if whole and self.whole is not None:
             parts.append(_laps(self.whole.column(measure), count, whole) * size)
@@ -282,8 +285,7 @@ class Stretch:
         if self.rest is None or self.whole is None:
             return _measured(self.rest or self.whole)
         whole, rest = self.whole.measured(), self.rest.measured()
-        after = np.cumsum([lap.length - self.cut.short(lap) for lap in self.laps])  # so many whole batches come first
-        places = after[[self.cut.short(lap) for lap in self.laps]]
+        places = np.cumsum(self.whole_steps)[self.short]  # so many whole batches come first
         prints = None
         if whole.prints is not None and rest.prints is not None:
             prints = np.insert(whole.prints, places, rest.prints)
@@ -306,8 +308,7 @@ class Stretch:
     def _sums(self, values: Array) -> Array:
         """The measures of some first steps, each times its rows."""
         sizes = np.full(len(values), self.cut.batch_size, np.float64)
-        ends = np.cumsum([lap.length for lap in self.laps])
-        shorts = ends[[self.cut.short(lap) for lap in self.laps]] - 1
+        shorts = np.cumsum(self.lengths)[self.short] - 1
         sizes[shorts[shorts < len(values)]] = self.cut.rest
         return values * sizes[:, None]
 
@@ -319,3 +320,8 @@ def _measured(steps: UnderWay | None) -> Measured:
 def _laps(column: Array, laps: int, steps: int) -> Array:
     """The last steps, as of so many laps of so many steps each."""
     return column[-laps * steps :].astype(np.float64).reshape(laps, steps, *column.shape[1:])
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    """All of them, one behind the other; the first is of no row."""
+    return parts[1] if len(parts) == 2 else np.concatenate(parts)
