@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.hunters.stretches import LONGEST, stretches_of
 
 import chainrule as cr
 import chainrule.nn.functional as F
@@ -99,32 +100,40 @@ class Counting(nn.Module):
         return x
 
 
+class Ending(EarlyStopping):
+    """Ends after `patience` epochs beyond the first, which it does not tell."""
+
+    def __init__(self, patience, **options):
+        super().__init__("loss", patience=patience, mode="max", min_delta=10, **options)
+
+    def certain(self, epoch):
+        return 1
+
+
 def test_what_fails_after_the_end_is_as_if_it_had_not_been(monkeypatch, sizes):
     """Epochs of three steps: that of the failure is the seventeenth."""
     monkeypatch.setattr(judging, "TRIED", 1)
     trainer = make(Counting)
     fit(trainer, [EarlyStopping("loss", patience=15, mode="max", min_delta=10)])
     assert trainer.history.epochs == 16
-
-    class Ending(EarlyStopping):
-        """Tries more than it has to."""
-
-        def certain(self, epoch):
-            return 1
-
     trainer = make(Counting)
-    fit(trainer, [Ending("loss", patience=15, mode="max", min_delta=10)])
+    fit(trainer, [Ending(15)])
     assert trainer.history.epochs == 16
     assert trainer.model[2].steps.item() == 48
     trainer = make(Counting)
     with pytest.raises(IndexError):
-        fit(trainer, [Ending("loss", patience=17, mode="max", min_delta=10)])
+        fit(trainer, [Ending(17)])
 
 
 def test_an_end_among_epochs_that_were_tried_takes_the_others_back(monkeypatch, sizes):
-    monkeypatch.setattr(judging, "TRIED", 1)
-    fit(make(), [EarlyStopping(patience=1, restore_best_weights=True)])
-    assert any(count < size for size, count in sizes), "none was tried in vain: choose another seed"
+    tried, alone, its, own = make(), make(), [Ending(19)], [Ending(19)]
+    with stretches_of(LONGEST):
+        fit(tried, its)
+    assert tried.history.epochs == 20
+    assert sizes == [(2, 2), (4, 4), (8, 8), (16, 4)]
+    monkeypatch.setattr(judging, "TOGETHER", 1)
+    fit(alone, own)
+    assert everything(tried, its) == everything(alone, own)
 
 
 def test_who_judges_with_code_of_their_own_judges_each_epoch_at_its_end(sizes):
