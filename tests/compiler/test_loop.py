@@ -117,7 +117,7 @@ def test_turns_in_one_native_call_are_turns_one_by_one():
     total, add = summing()
     ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
     ones.advance(1)
-    turns = Turns([(pairs, 1), (ones, 2), (pairs, 1), (ones, 1)])
+    turns = Turns([pairs, ones], [0, 1, 0, 1], [1, 2, 1, 1])
     assert turns.native
     turns.advance(1), turns.advance(2), turns.advance(1)
     assert (ones.left, pairs.left, total.item()) == (0, 0, 8.0)
@@ -134,7 +134,7 @@ def test_of_turns_the_step_that_fails_is_named():
         return total * 1
 
     singles, pairs = add.begin(cr.tensor([[0], [1], [0], [5]])), add.begin(cr.tensor([[0, 1], [1, 1]]))
-    turns = Turns([(singles, 1), (singles, 1), (pairs, 2), (singles, 2)])
+    turns = Turns([singles, pairs], [0, 0, 1, 0], [1, 1, 2, 2])
     turns.advance(1)
     with pytest.raises(IndexRangeError, match=r"step 3 of the loop: an index is out of range for an axis of size 2"):
         turns.advance(3)
@@ -149,17 +149,17 @@ def test_turns_that_python_has_a_part_in_are_not_begun():
         return x.sum()
 
     steps, others = step.begin(cr.ones(3, 4, 2)), add.begin(cr.ones(3))
-    assert not Turns([(others, 1), (steps, 1)]).native
+    assert not Turns([others, steps], [0, 1], [1, 1]).native
     assert (steps.left, others.left, total.item()) == (3, 3, 0.0)
-    assert not Turns([]).native
+    assert not Turns([], [], []).native
 
 
 def test_turns_are_checked_before_the_first():
     total, add = summing()
     ones, pairs = add.begin(cr.ones(4)), add.begin(cr.ones(2, 2))
     with raises(SettingError, "loop: 2 steps are left, got 3. Begin another loop for more."):
-        Turns([(ones, 2), (pairs, 3)])
-    turns = Turns([(ones, 2), (pairs, 2)])
+        Turns([ones, pairs], [0, 1], [2, 3])
+    turns = Turns([ones, pairs], [0, 1], [2, 2])
     turns.advance(1)
     total.add_(1.0)
     with pytest.raises(TraceError, match="its function was called, or its state read or changed, after it began"):
