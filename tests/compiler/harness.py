@@ -49,7 +49,7 @@ class Compiled:
 
 
 def module_of(e: Emitter, *functions: str) -> str:
-    return "\n".join([*sorted(e.declarations), *functions])
+    return "\n".join([*e.declared(), *functions])
 
 
 def elementwise(function: Callable[..., Value], scalar: str, inputs: int = 1) -> Compiled:

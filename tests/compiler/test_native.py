@@ -152,7 +152,7 @@ def compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
     write = ModuleWriter.text_of_kernels
 
-    def counting(module: ModuleWriter, names: list[str]) -> str:
+    def counting(module: ModuleWriter, names: list[str]) -> tuple[str, dict[str, str]]:
         counted.append(len(names))
         return write(module, names)
 
@@ -212,6 +212,24 @@ def test_threads_that_compile_at_once(cache: Path, pool: Pool) -> None:
     assert [found[i] for i in range(12)] == alone * 2
 
 
+@pytest.mark.parametrize("target", [Target(64, 32), Target(32, 16)])
+def test_the_transposes_of_packed_factors_are_compiled_once(
+    cache: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, target: Target
+) -> None:
+    if target.vector_bytes > native.machine().target.vector_bytes:
+        pytest.skip("this machine has no vectors of 64 bytes")
+    monkeypatch.setattr(native.machine(), "target", target)
+    rng, built = np.random.default_rng(0), []
+    compile_text = native.compile_text
+    monkeypatch.setattr(native, "compile_text", lambda text: built.append(text) or compile_text(text))
+    for rows, outputs in ((40, 48), (56, 48), (56, 64)):
+        x, w = rng.normal(size=(rows, 32)).astype("f"), rng.normal(size=(outputs, 32)).astype("f")
+        product = cr.compile(lambda x, w: x @ w.T)(cr.tensor(x), cr.tensor(w)).numpy()
+        np.testing.assert_allclose(product, x.astype("d") @ w.T.astype("d"), atol=1e-4)
+    assert sum("define void @transpose" in text for text in built) == 1
+    assert sum("call void @transpose" in text for text in built) == 3
+
+
 def unit(names: str, size: int = 10) -> Unit:
     return Unit(b"x" * size, tuple(names))
 
@@ -223,6 +241,12 @@ def test_no_kernel_is_linked_twice() -> None:
     assert pool.holding("ac") == [first]  # the second one would bring another b
     assert pool.holding("cd") == [second]
     assert pool.holding("d") == []
+
+
+def test_what_units_need_is_linked_once_and_first() -> None:
+    turn, same, fill = unit("t"), unit("t"), unit("f")
+    first, second = Unit(b"1", ("a",), (turn,)), Unit(b"2", ("b",), (same, fill))
+    assert units.linked([first, second]) == [turn, first, fill, second]
 
 
 def test_a_large_unit_is_not_linked_for_little() -> None:
@@ -243,9 +267,11 @@ def test_units_of_long_ago_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_units_are_read_as_they_were_written() -> None:
     made = [Unit(b"\n\x00{", ("k1", "k2")), Unit(b"")]
+    made.append(Unit(b"abc", ("k3",), (made[0],)))
     read = units.unpacked(units.packed(made))
     assert [(u.code, u.names) for u in read] == [(u.code, u.names) for u in made]
-    for wrong in (b"", b"[]\n", b"{}", b"[[3, []]]\nab", b"\x7fELF"):
+    assert [u.needs for u in read] == [(), (), (read[0],)]
+    for wrong in (b"", b"[]\n", b"{}", b"[[3, [], []]]\nab", b"\x7fELF"):
         with pytest.raises(ValueError, match=r"units of machine code|JSON|Expecting|decode|utf-8"):
             units.unpacked(wrong)
 

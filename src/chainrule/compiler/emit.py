@@ -54,6 +54,13 @@ def literal(value: float | int | bool, scalar: str) -> str:
     return str(int(value))
 
 
+class Text(NamedTuple):
+    """A function that stands for itself, and what it declares."""
+
+    declarations: frozenset[str]
+    function: str
+
+
 class Fold:
     """Inside a loop: its index, and the values it carries."""
 
@@ -76,6 +83,7 @@ class Emitter:
         self.lines: list[str] = []
         self.declarations: set[str] = set()
         self.routines: dict[str, str] = {}  # functions of the module that were written here, with the types they give
+        self.common: dict[str, Text] = {}  # functions that it calls and that modules share
         self.locals: list[str] = []
         self.count = 0
         self.block = "entry"
@@ -92,6 +100,12 @@ class Emitter:
         if self.routines:  # a call saves vectors on the stack: half as fast where each lies across two cache lines
             attributes += ' "stackrealign"'
         return f"define {result} @{name}({listed}) {attributes} {{\nentry:\n{body}\n}}\n"
+
+    def declared(self) -> list[str]:
+        """What a module of this function alone has beside it: declarations, and the functions that others share."""
+        lines = self.declarations.union(*(text.declarations for text in self.common.values()))
+        own = [line for line in lines if not any(f" @{name}(" in line for name in self.common)]
+        return [*sorted(own), *(text.function for text in self.common.values())]
 
     # -- writing ------------------------------------------------------------------------
     def fresh(self, hint: str = "") -> str:
@@ -219,6 +233,20 @@ class Emitter:
         return self.assign(
             self.routines[full], f"call {self.routines[full]} @{full}({', '.join(a.typed for a in args)})"
         )
+
+    def shared(self, name: str, write: Callable[..., None], *args: Value) -> None:
+        """A call of a function that is compiled once for all kernels and programs, whose body is `write(emitter, *parameters)`.
+
+        The name says all that its code depends on. It is for what takes long to compile and is not called from inner
+        loops: nothing lives in vector registers across a call.
+        """
+        self.call(name, "void", *args)
+        if name not in self.common:
+            inner = Emitter(self.target)
+            parameters = [Value(f"%p{i}", arg.type) for i, arg in enumerate(args)]
+            write(inner, *parameters)
+            inner.ret()
+            self.common[name] = Text(frozenset(inner.declarations), inner.function(name, parameters, attributes="#0"))
 
     def intrinsic(self, name: str, *args: Value) -> Value:
         """An LLVM intrinsic overloaded on its first argument's type, e.g. ``sqrt``, ``fmuladd``."""

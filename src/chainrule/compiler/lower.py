@@ -15,7 +15,7 @@ from chainrule.compiler import contraction
 from chainrule.compiler.arguments import Arguments
 from chainrule.compiler.body import Body
 from chainrule.compiler.cut import ENOUGH, Cut
-from chainrule.compiler.emit import Emitter, lanes_of
+from chainrule.compiler.emit import Emitter, Text, lanes_of
 from chainrule.compiler.emit import Value as Register
 from chainrule.compiler.folds import ArgFold, CheckFold, Fold, PlainFold
 from chainrule.compiler.index import Expr, Var
@@ -54,7 +54,7 @@ class Lowered:
 
     text: str
     declarations: set[str]
-    scratch: int  # bytes
+    common: dict[str, Text]  # functions that it calls and that kernels share
 
 
 def lower(kernel: Kernel, name: str, arguments: Arguments, target: Target, share: Share | None = None) -> Lowered:
@@ -72,7 +72,7 @@ def lower(kernel: Kernel, name: str, arguments: Arguments, target: Target, share
         pointers += [FIRST, LAST]
     result = "i64" if isinstance(kernel.core, Check) else "void"
     text = e.function(name, pointers, result=result, attributes="#0")
-    return Lowered(text, e.declarations, writer.scratch)
+    return Lowered(text, e.declarations, e.common)
 
 
 def shares(kernel: Kernel, target: Target) -> list[Share]:

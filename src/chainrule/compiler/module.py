@@ -11,7 +11,7 @@ computed by one thread in one order, so its bits do not depend on how many there
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from chainrule.compiler import memory, runtime
@@ -58,6 +58,21 @@ def _piece(name: str) -> str:
     ])  # fmt: skip
 
 
+def _common(functions: Iterable[Lowered]) -> dict[str, Lowered]:
+    """The functions that kernels share, of some kernels."""
+    return {name: Lowered(f.function, set(f.declarations), {}) for each in functions for name, f in each.common.items()}
+
+
+def _texts(functions: Iterable[Lowered]) -> list[str]:
+    return [function.text for function in functions]
+
+
+def _module(functions: Sequence[Lowered]) -> str:
+    """A module of these functions alone."""
+    declarations = set().union(*(function.declarations for function in functions))
+    return "\n".join([*sorted(declarations), *_texts(functions), runtime.ATTRIBUTES])
+
+
 class ModuleWriter:
     """Writes the text of a program for one machine: as one module, or the kernels and the step each for themselves."""
 
@@ -90,17 +105,18 @@ class ModuleWriter:
     def text(self) -> str:
         """The whole program as one module, to be read."""
         functions = [self._lowered(name) for name in self.kernels]
+        common = _common(functions)
         step = self._step()
         declarations, loop = runtime.loop(self.machine.triple)
-        parts = [*declarations, *self._declared(), *(line for f in functions for line in f.declarations)]
-        hidden = (f.text.replace("define ", "define internal ", 1) for f in functions)
-        return "\n".join([*sorted(set(parts)), *hidden, step, loop, runtime.ATTRIBUTES])
+        declared = {*declarations, *self._declared()}.union(*(f.declarations for f in [*functions, *common.values()]))
+        elsewhere = {line for line in declared if any(f" @{name}(" in line for name in common)}
+        hidden = [text.replace("define ", "define internal ", 1) for text in _texts([*common.values(), *functions])]
+        return "\n".join([*sorted(declared - elsewhere), *hidden, step, loop, runtime.ATTRIBUTES])
 
-    def text_of_kernels(self, names: Iterable[str]) -> str:
-        """A module of some of the kernels."""
+    def text_of_kernels(self, names: Iterable[str]) -> tuple[str, dict[str, str]]:
+        """A module of some of the kernels, and those of the functions that kernels share."""
         functions = [self._lowered(name) for name in names]
-        declarations = set().union(*(f.declarations for f in functions))
-        return "\n".join([*sorted(declarations), *(f.text for f in functions), runtime.ATTRIBUTES])
+        return _module(functions), {name: _module([function]) for name, function in _common(functions).items()}
 
     def text_of_step(self) -> str:
         """A module of the step, whose kernels are elsewhere."""

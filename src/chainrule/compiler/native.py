@@ -20,7 +20,7 @@ from chainrule.available import check_limit
 from chainrule.compiler import cache
 from chainrule.compiler.locks import undisturbed
 from chainrule.compiler.target import Target
-from chainrule.compiler.units import Pool, Unit, packed, unpacked
+from chainrule.compiler.units import Pool, Unit, linked, packed, unpacked
 from chainrule.errors import unknown_name
 
 LIBRARY = 180_000_000  # bytes of addresses that LLVM's library takes
@@ -171,28 +171,39 @@ def assembly(text: str, here: Machine) -> str:
     return listing
 
 
-def compiled(text: str, names: Iterable[str] = ()) -> Unit:
+def compiled(text: str, names: Iterable[str] = (), needs: Iterable[Unit] = ()) -> Unit:
     """The unit of a module that holds these kernels for other programs too.
 
     A signal waits while LLVM works: an exception that cut its taking of a lock in two would leave it locked for good.
     """
     with undisturbed():
-        return Unit(compile_text(text), tuple(names))
+        return Unit(compile_text(text), tuple(names), tuple(needs))
 
 
 _pool = Pool()  # of this machine's code
+Writer = Callable[[list[str]], tuple[str, dict[str, str]]]
 
 
-def shared(names: Iterable[str], text: Callable[[list[str]], str]) -> list[Unit]:
-    """Units that together hold the kernels of these names; `text` is asked for those that no program compiled yet."""
+def shared(names: Iterable[str], write: Writer) -> list[Unit]:
+    """Units that together hold the kernels of these names.
+
+    For those that no program compiled yet, `write` gives a module, and one for each function that they call of others.
+    """
     wanted = dict.fromkeys(names)
     units = _pool.holding(wanted)
     there = {name for unit in units for name in unit.names}
     missing = [name for name in wanted if name not in there]
     if missing:
-        units.append(compiled(text(missing), missing))
+        text, called = write(missing)
+        needs = [unit for name, module in called.items() for unit in alone(name, module)]
+        units.append(compiled(text, missing, needs))
         _pool.add(units[-1:])
     return units
+
+
+def alone(name: str, module: str) -> list[Unit]:
+    """The unit of one function that is compiled once for all programs."""
+    return shared([name], lambda _: (module, {}))
 
 
 def cached(identity: str, build: Callable[[], list[Unit]]) -> Code:
@@ -203,7 +214,7 @@ def cached(identity: str, build: Callable[[], list[Unit]]) -> Code:
     if stored is not None:
         with suppress(Exception):  # another LLVM of the same version may not take it; then it is built anew
             return _stored(unpacked(stored))
-    units = build()
+    units = linked(build())
     cache.write(described, packed(units))
     with undisturbed():
         return Code(units)

@@ -110,7 +110,7 @@ class Program:
 
     def _units(self) -> list[Unit]:
         """The loop of steps, the step and its kernels; what other programs have too is compiled once."""
-        loop = native.shared([LOOP], lambda _: runtime.module(self.machine.triple))
+        loop = native.alone(LOOP, runtime.module(self.machine.triple))
         kernels = native.shared(self.module.kernels, self.module.text_of_kernels)
         return [*loop, native.compiled(self.module.text_of_step()), *kernels]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chainrule.compiler.emit import Emitter, Value, lanes_of, scalar_of, vector
 from chainrule.compiler.target import BYTES
 
 _HALVED = 32  # bytes from which on a vector's upper half is read into its place
+_SHARED = 8  # lanes from which on a block is a function of its own
 
 
 @dataclass(frozen=True)
@@ -120,34 +122,63 @@ def _block(
     fill: bool,
     ahead: int,
 ) -> None:
-    """One block of at most lanes x lanes; with `fill`, zeros make it up to `lanes` rows."""
-    type, mask = vector(scalar, lanes), lane_mask(width, lanes)
-    if mask is None and lanes * BYTES[scalar] >= _HALVED:
-        # the longest exchange is between halves, which are joined as they are read: not only by the port that shuffles
-        half = lanes // 2
-        parts = [Column(first, vector(scalar, half), None) for first in (0, half)]
-        left, right = (_rows(e, height, lanes, part, src, src_stride, fill, ahead) for part in parts)
-        halves = [(part[r], part[r + half]) for part in (left, right) for r in range(half)]
-        values = in_registers(e, [e.join(pair) for pair in halves], half)
-    else:
-        values = in_registers(e, _rows(e, height, lanes, Column(0, type, mask), src, src_stride, fill, ahead))
-    for c in range(width):
-        mask = None if fill else lane_mask(height, lanes)
-        e.masked_store(values[c], at(e, dst, c * dst_stride, scalar), mask)
+    """One block of at most lanes x lanes; with `fill`, zeros make it up to `lanes` rows.
+
+    LLVM takes longer for the exchanges of a large one than for the product that reads it, so it is a function of its own.
+    """
+    shape = Block(height, width, scalar, lanes, fill, ahead > 0)
+    strides = (e.const(stride, "i64") for stride in (src_stride, dst_stride, ahead))
+    if lanes < _SHARED:
+        shape.write(e, src, dst, *strides)
+        return
+    name = f"transpose.{scalar}.{lanes}.{height}.{width}{'.fill' * fill}{'.ahead' * (ahead > 0)}"
+    e.shared(name, shape.write, src, dst, *strides)
 
 
-def _rows(
-    e: Emitter, height: int, count: int, part: Column, src: Value, stride: int, fill: bool, ahead: int
-) -> list[Value]:
-    """One vector of each of `height` rows, made up to `count`; of the rows' first one, memory is asked for ahead."""
-    scalar = scalar_of(part.type)
-    values = []
-    for r in range(height):
-        place = at(e, src, r * stride + part.first, scalar)
-        if ahead and not part.first:
-            e.prefetch(at(e, place, ahead, scalar))
-        values.append(e.masked_load(place, part.type, part.mask))
-    return values + [Value("zeroinitializer" if fill else "poison", part.type)] * (count - height)
+class Block(NamedTuple):
+    """The shape of a block, all that its code depends on."""
+
+    height: int
+    width: int
+    scalar: str
+    lanes: int
+    fill: bool
+    asks: bool  # for memory that is read later
+
+    def write(self, e: Emitter, src: Value, dst: Value, src_stride: Value, dst_stride: Value, ahead: Value) -> None:
+        """dst[c, r] = src[r, c], rows so many elements apart."""
+        scalar, lanes = self.scalar, self.lanes
+        type, mask = vector(scalar, lanes), lane_mask(self.width, lanes)
+        places = list(_apart(e, src, src_stride, self.height, scalar))
+        if self.asks:
+            for place in places:
+                e.prefetch(e.address(place, ahead, scalar))
+        if mask is None and lanes * BYTES[scalar] >= _HALVED:
+            # the longest exchange is between halves, joined as they are read: not only by the port that shuffles
+            half = lanes // 2
+            parts = [Column(first, vector(scalar, half), None) for first in (0, half)]
+            left, right = (self._rows(e, places, part) for part in parts)
+            halves = [(part[r], part[r + half]) for part in (left, right) for r in range(half)]
+            values = in_registers(e, [e.join(pair) for pair in halves], half)
+        else:
+            values = in_registers(e, self._rows(e, places, Column(0, type, mask)))
+        mask = None if self.fill else lane_mask(self.height, lanes)
+        for value, place in zip(values, _apart(e, dst, dst_stride, self.width, scalar), strict=False):
+            e.masked_store(value, place, mask)
+
+    def _rows(self, e: Emitter, places: list[Value], part: Column) -> list[Value]:
+        """One vector of each row, made up to `lanes`."""
+        values = [e.masked_load(at(e, place, part.first, self.scalar), part.type, part.mask) for place in places]
+        empty = Value("zeroinitializer" if self.fill else "poison", part.type)
+        return values + [empty] * (self.lanes - self.height)
+
+
+def _apart(e: Emitter, start: Value, stride: Value, count: int, scalar: str) -> Iterator[Value]:
+    """The first elements of so many rows."""
+    for row in range(count):
+        if row:
+            start = e.address(start, stride, scalar)
+        yield start
 
 
 def in_registers(e: Emitter, rows: list[Value], below: int = 0) -> list[Value]:

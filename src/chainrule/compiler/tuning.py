@@ -93,9 +93,8 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
         r.write(f"call void @product({', '.join(pointer.typed for pointer in pointers)})")
     r.ret(r.const(0, "i64"))
     run = r.function("run", [frame], "i64")
-    return "\n".join(
-        [*sorted(e.declarations), product, run, 'attributes #0 = { noinline "prefer-vector-width"="512" }']
-    )
+    attributes = 'attributes #0 = { noinline "prefer-vector-width"="512" }'
+    return "\n".join([*e.declared(), product, run, attributes])
 
 
 # -- the file ---------------------------------------------------------------------------------------

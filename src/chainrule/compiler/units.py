@@ -17,15 +17,32 @@ LARGE = 1 << 18  # bytes of a unit that is not linked for some of its kernels al
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """An object file, and the kernels in it that depend on their names alone."""
+    """An object file, the kernels in it that depend on their names alone, and the units whose functions they call."""
 
     code: bytes
     names: tuple[str, ...] = ()
+    needs: tuple[Unit, ...] = ()
+
+
+def linked(units: Iterable[Unit]) -> list[Unit]:
+    """The units and those that they need, which come before them; none of whose functions all are there."""
+    found: list[Unit] = []
+    there: set[str] = set()
+    for unit in units:
+        for need in unit.needs:
+            if not there.issuperset(need.names):
+                found.append(need)
+                there.update(need.names)
+        found.append(unit)
+    return found
 
 
 def packed(units: Sequence[Unit]) -> bytes:
-    """Units as an entry of the cache: a line that says what follows, then their code."""
-    head = json.dumps([[len(unit.code), unit.names] for unit in units])
+    """`linked` units as an entry of the cache: a line that says what follows, then their code."""
+    number = {name: number for number, unit in enumerate(units) for name in unit.names}
+    head = json.dumps([
+        [len(unit.code), unit.names, sorted({number[name] for need in unit.needs for name in need.names})] for unit in units
+    ])  # fmt: skip
     return b"".join([head.encode(), b"\n", *(unit.code for unit in units)])
 
 
@@ -37,11 +54,12 @@ def unpacked(data: bytes) -> list[Unit]:
     """
     head, found, rest = data.partition(b"\n")
     listed = json.loads(head) if found else []
-    if not listed or sum(size for size, _ in listed) != len(rest):
+    if not listed or sum(size for size, *_ in listed) != len(rest):
         raise ValueError("these are no units of machine code")
-    units, start = [], 0
-    for size, names in listed:
-        units.append(Unit(rest[start : start + size], tuple(names)))
+    units: list[Unit] = []
+    start = 0
+    for size, names, needs in listed:
+        units.append(Unit(rest[start : start + size], tuple(names), tuple(units[i] for i in needs)))
         start += size
     return units
 
