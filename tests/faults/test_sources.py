@@ -1,4 +1,5 @@
-"""Every read that a training on a source makes fails once: the steps before it stand, and it is gone on with to the bit."""
+"""Every read that a training on a source makes fails once, or its file is taken away, changed or cut short just then: the steps
+before it stand, and it is gone on with to the bit."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import builtins
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,46 @@ Y = (X[:, 0] > 0).astype(int)
 SMALL = 1200  # bytes of a window: 48 rows
 
 
-class Failing:
-    """The n-th read of a file in a folder fails, from 0; -1: none."""
+def broken(path: str) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
-    def __init__(self, folder: Path, at: int) -> None:
-        self.folder, self.at, self.count = str(folder), at, 0
+
+def vanished(path: str) -> None:
+    os.remove(path)
+
+
+def cut(path: str) -> None:
+    os.truncate(path, os.path.getsize(path) * 2 // 3)
+
+
+def changed(path: str) -> None:
+    """Other rows, of the same number and types."""
+    if path.endswith(".parquet"):
+        files = pytest.importorskip("pyarrow.parquet")
+        size = files.read_metadata(path).row_group(0).num_rows
+        files.write_table(
+            files.read_table(path, partitioning=None).take(list(range(75))[::-1]), path, row_group_size=size
+        )
+    elif path.endswith(".png"):
+        pytest.importorskip("PIL.Image").fromarray(np.full((2, 2, 3), 77, np.uint8)).save(path)
+    else:
+        with open(path, "r+b") as file:
+            head, *rows = file.readlines()
+            file.seek(len(head))
+            file.writelines(rows[::-1])
+
+
+class Failing:
+    """Something befalls a file of a folder just before its n-th read, from 0; -1: never."""
+
+    def __init__(self, folder: Path, at: int, befalls: Callable[[str], None] = broken) -> None:
+        self.folder, self.at, self.count, self.befalls = str(folder), at, 0, befalls
 
     def __call__(self, real: Callable[..., Any], path: object, *given: Any, **more: Any) -> Any:
         if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(self.folder):
             self.count += 1
             if self.count == self.at + 1:
-                raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
+                self.befalls(os.fspath(path))
         return real(*given, **more)
 
 
@@ -51,15 +81,24 @@ class File:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._file, name)
+        if name == "iter_batches":
+            return lambda *given, **more: self._each(found(*given, **more))
         if name not in ("read", "seek", "read_row_group"):
             return found
         return lambda *given, **more: self._failing(found, self._path, *given, **more)
 
+    def _each(self, batches: Iterator[Any]) -> Iterator[Any]:
+        with suppress(StopIteration):
+            while True:
+                yield self._failing(next, self._path, batches)
+
 
 @contextmanager
-def failing(folder: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Failing]:
+def failing(
+    folder: Path, at: int, monkeypatch: pytest.MonkeyPatch, befalls: Callable[[str], None] = broken
+) -> Iterator[Failing]:
     """Inside the block, opening, reading and asking for the state of files goes through a count."""
-    faults = Failing(folder, at)
+    faults = Failing(folder, at, befalls)
 
     def counted(real: Callable[..., Any], wraps: bool) -> Callable[..., Any]:
         def call(path: Any, *given: Any, **more: Any) -> Any:
@@ -93,6 +132,16 @@ def parquet(folder: Path) -> Any:
         table = pa.table({**{f"x{i}": X[:, i] for i in range(4)}, "y": Y})
         for number in range(2):
             files.write_table(table.slice(75 * number, 75), folder / f"{number}.parquet", row_group_size=25)
+    return as_source(folder, target="y", buffer=SMALL)
+
+
+def batches(folder: Path) -> Any:
+    """Parquet files, whose row groups are too large for a window."""
+    pa, files = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    if _first(folder):
+        table = pa.table({**{f"x{i}": X[:, i] for i in range(4)}, "y": Y})
+        for number in range(2):
+            files.write_table(table.slice(75 * number, 75), folder / f"{number}.parquet")
     return as_source(folder, target="y", buffer=SMALL)
 
 
@@ -130,7 +179,7 @@ def result(made: cr.Trainer) -> tuple[bytes, list[float]]:
     return b"".join(h._node.value.tobytes() for h in made.session.handles()), made.history["loss"]
 
 
-@pytest.mark.parametrize("make", [parquet, text, images])
+@pytest.mark.parametrize("make", [parquet, batches, text, images])
 def test_every_read_fails_once(make: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = 12 if make is images else 4
     expected = result(fit(trainer(inputs), make(tmp_path)))
@@ -149,3 +198,32 @@ def test_every_read_fails_once(make: Callable[[Path], Any], tmp_path: Path, monk
         stopped += 1
         assert result(fit(made, make(tmp_path), resume=True)) == expected
     assert stopped
+
+
+@pytest.mark.parametrize("befalls", [vanished, changed, cut])
+@pytest.mark.parametrize("make", [parquet, batches, text, images])
+def test_what_befalls_a_file_under_way(
+    make: Callable[[Path], Any], befalls: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
+) -> None:  # fmt: skip
+    inputs, source = 12 if make is images else 4, make(tmp_path)
+    kept = {path: (path.read_bytes(), path.stat()) for path in tmp_path.rglob("*") if path.is_file()}
+    with failing(tmp_path, -1, monkeypatch) as whole:
+        expected = result(fit(trainer(inputs), source))
+    points = range(whole.count) if pytestconfig.getoption("--hunts") else [whole.count // 3]
+    for at in points:
+        made, found = trainer(inputs), None
+        try:
+            with failing(tmp_path, at, monkeypatch, befalls):
+                fit(made, source)
+        except DataError as error:
+            found = str(error)
+        for path, (data, state) in kept.items():
+            path.write_bytes(data)
+            os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        if found is None:  # it was read before, or is open still
+            assert result(made) == expected, at
+            continue
+        assert str(tmp_path) in found or "the data is not what it was" in found
+        begun = made.position is not None and made.position.done
+        assert result(fit(made if begun else trainer(inputs), source, resume=bool(begun))) == expected, at

@@ -450,7 +450,7 @@ def deaths(folder, seed, shares):
     kept, (expected, seconds) = Path(folder) / "kept", whole(seed)
     for share in shares:
         command = [sys.executable, "-W", "ignore", __file__, "--die", str(kept), str(seed)]
-        subprocess.run([*command, str(share * seconds)], check=False)
+        subprocess.run([*command, str(share * seconds)], check=False, timeout=300)
     return going_on(kept, seed), expected
 
 
@@ -488,7 +488,7 @@ def trial(folder, seed, kind, known=None):
             stop()
         else:
             command = [sys.executable, "-W", "ignore", __file__, "--stop", str(path), str(seed), kind]
-            subprocess.run([*command, str(share), str(int(recorded)), str(seconds)], check=False)
+            subprocess.run([*command, str(share), str(int(recorded)), str(seconds)], check=False, timeout=300)
         if not path.exists():
             return expected, expected  # it ended before anything was begun
         return resumed(path, seed, kind, recorded), expected

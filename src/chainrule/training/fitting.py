@@ -133,6 +133,7 @@ class Fitting:
                 if self.windows is not None:
                     self.windows.close()
                 self._end(error)
+                error = None  # which would hold this call, that holds it, and all that is open in it
             self._tell("on_fit_end")
         return session.history
 

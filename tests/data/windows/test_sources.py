@@ -1,7 +1,11 @@
 """Sources: whatever holds data gives the same rows, in an order that a seed repeats, from any place on."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -437,6 +441,26 @@ def test_a_loop_that_is_left_leaves_no_thread(tmp_path):
     next(windows)
     windows.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("chainrule-window")]
+
+
+@pytest.mark.parametrize("at", ["start", "join"])
+def test_a_signals_handler_that_raises_anywhere_leaves_a_process_that_ends(at):
+    code = f"""
+        import sys, threading
+        from chainrule.data.windows.ahead import ReadAhead
+        real = threading.Thread.{at}
+        def interrupted(self):
+            real(self)
+            raise SystemExit(3)
+        threading.Thread.{at} = interrupted
+        try:
+            ReadAhead([lambda: 1] * 3).close()
+        except SystemExit as error:
+            sys.kept = error  # as sys.last_value is, with everything that was open
+            threading.Thread.{at} = real
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60, env=environment)
 
 
 # -- what changed, what is wrong -------------------------------------------------------------------

@@ -208,13 +208,20 @@ class ParquetStore:
     def read(self, parts: Sequence[Part]) -> Any:
         arrays, at = self.columns.empty(sum(part.rows for part in parts)), 0
         with self._lock:
-            for part in parts:
-                number = self.groups[part.piece][0]
-                check_unchanged(self.files[number], self.stamps[number], self.who)
-                for table in self._tables(part):
-                    self.columns.fill(arrays, at, arrays_of(table, self.columns))
-                    at += table.num_rows
+            try:
+                for part in parts:
+                    for table in self._tables(part):
+                        self.columns.fill(arrays, at, arrays_of(table, self.columns))
+                        at += table.num_rows
+                    self._check(part)  # what was read is what was there from the beginning
+            except BaseException:  # whoever goes on reads the file anew
+                self._table, self._running = (-1, None), None
+                raise
         return arrays
+
+    def _check(self, part: Part) -> None:
+        number = self.groups[part.piece][0]
+        check_unchanged(self.files[number], self.stamps[number], self.who)
 
     def where(self, piece: int, row: int) -> str:
         """The file of a row, and its number there."""
@@ -228,7 +235,11 @@ class ParquetStore:
                 yield from self._in_batches(part)
             else:
                 yield self._whole(part.piece).slice(part.start, part.rows)
+        except DataError:
+            self._check(part)
+            raise
         except (self.arrow.ArrowException, OSError) as error:
+            self._check(part)
             file = self.files[self.groups[part.piece][0]]
             raise DataError(
                 f"{self.who}: {file} cannot be read any further ({error}). Write it again, or leave it out."
@@ -271,7 +282,10 @@ class Running:
         """The next so many rows, as tables."""
         while rows > 0:
             if self.left is None or not self.left.num_rows:
-                self.left = self.arrow.Table.from_batches([next(self.batches)])
+                batch = next(self.batches, None)
+                if batch is None:
+                    raise OSError("a row group has fewer rows than it says")
+                self.left = self.arrow.Table.from_batches([batch])
             found = self.left.slice(0, rows)
             self.left = self.left.slice(found.num_rows)
             self.at += found.num_rows

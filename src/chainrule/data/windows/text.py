@@ -137,10 +137,16 @@ class CsvStore:
         if self._table[0] != piece:
             block = self.blocks[piece]
             file = self.files[block.file]
-            check_unchanged(file, self.stamps[block.file], self.who)
             with reading(file, self.who), open(file, "rb") as opened:
                 opened.seek(block.start)
                 data = opened.read(block.stop - block.start)
+            check_unchanged(
+                file, self.stamps[block.file], self.who
+            )  # what was read is what was there from the beginning
+            if len(data) < block.stop - block.start:
+                raise DataError(
+                    f"{self.who}: {file} ended at byte {block.start + len(data)}. Read it again, or leave it out."
+                )
             table = self._parsed(data, block, self.types)
             if table.num_rows != block.rows:
                 raise DataError(
