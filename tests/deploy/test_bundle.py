@@ -534,3 +534,46 @@ def test_one_row_of_numbers_costs_little_more_than_the_network() -> None:
 
     made.predict(array), bundle.predict(row)
     assert seconds(lambda: bundle.predict(row)) < 4 * seconds(lambda: made.predict(array))
+
+
+def test_a_trainer_that_knows_its_columns_hands_their_names_on(tmp_path: Path) -> None:
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    frame = pd.DataFrame(X, columns=NAMES)
+    for given in ((frame, LABELS), (frame.assign(y=LABELS), "y")):
+        made = cr.Trainer(nn.Linear(3, 3), "cross_entropy", "adam")
+        made.fit(*given, epochs=1, progress=False)
+        bundle = again(cr.bundle(made), tmp_path / "b")
+        expected = bundle.predict_proba(X)
+        for other in (frame[NAMES[::-1]], frame.assign(more=1.0), pl.from_pandas(frame[NAMES[::-1]])):
+            np.testing.assert_array_equal(bundle.predict_proba(other), expected)
+        np.testing.assert_array_equal(bundle.predict_proba(pl.from_pandas(frame).lazy()), expected)
+        assert list(bundle.predict_proba(rows()[0]).values()) == expected[0].tolist()
+        with pytest.raises(
+            SettingError,
+            match=re.escape(
+                "bundle: columns must be those that the trainer was fitted on, 'age', 'height', 'weight', in their order, got "
+                "'weight', 'height', 'age'. Leave columns out: the trainer knows them."
+            ),
+        ):
+            cr.bundle(made, columns=NAMES[::-1])
+        cr.bundle(made, columns=NAMES)
+        with pytest.raises(DataError, match="rows must have a name of its own for each column, .* got 'age' more than"):
+            bundle.predict(frame[[*NAMES, "age"]])
+
+
+def test_names_and_labels_that_do_not_fit_the_model() -> None:
+    with pytest.raises(cr.errors.ShapeError, match=r"^bundle: of the columns 'a', 'b', a row of shape \(1, 2\) does not"):
+        cr.bundle(trainer(), columns=["a", "b"])
+    said = "classes must be a label for each of the 3 classes that the model tells apart, got 2, ('no', 'yes')."
+    with pytest.raises(SettingError, match=re.escape(said)):
+        cr.bundle(trainer(), columns=NAMES, classes=["no", "yes"])
+    bundle = cr.bundle(trainer(), classes=["no", "yes"])  # of arrays, whose width nobody says
+    for call in (bundle.predict, bundle.predict_proba):
+        with pytest.raises(SettingError, match=re.escape(said)):
+            call(X)
+    yes = cr.Trainer(nn.Linear(3, 1), "binary_cross_entropy_with_logits", "adam")
+    assert cr.bundle(yes, columns=NAMES, classes=["no", "yes"]).predict(rows()[:1])[0] in ("no", "yes")
+    with pytest.raises(SettingError, match="of the 2 classes that the model tells apart, got 3"):
+        cr.bundle(yes, columns=NAMES, classes=["no", "yes", "perhaps"])
+    with pytest.raises(DataError, match="must hold numbers that float64 holds, got an integer beyond 1.8e308"):
+        cr.bundle(yes, columns=NAMES).predict({"age": 10**400, "height": 1.0, "weight": 1.0})

@@ -252,3 +252,55 @@ def test_names_in_a_file_that_are_none(tmp_path: Path, monkeypatch: pytest.Monke
     trainer.save(tmp_path / "odd.safetensors")
     with pytest.raises(DamagedFileError, match=r"columns.*parts.*X"):
         trainer.load(tmp_path / "odd.safetensors")
+
+
+def test_a_name_twice_is_refused_where_columns_are_taken_by_name(learned: Trainer) -> None:
+    twice = frame()[["b", "b", "a"]]
+    said = (
+        "{} must have a name of its own for each column, as columns are taken by their names here, got 'b' more than once. Rename "
+        "one, or leave it out. (A NumPy array is taken by position.)"
+    )
+    beside = make()
+    beside.fit(frame(NAMES), pd.DataFrame(TARGET, columns=["y"]), epochs=1, progress=False)
+    for trainer in (learned, beside):
+        with pytest.raises(DataError, match=f"^{re.escape(said.format('predict: X'))}$"):
+            trainer.predict(twice)
+        with pytest.raises(DataError, match=f"^{re.escape(said.format('evaluate: X'))}$"):
+            trainer.evaluate(twice, TARGET)
+    with pytest.raises(DataError, match="evaluate: y must have a name of its own"):
+        beside.evaluate(frame(NAMES), frame()[["y", "y"]])
+    fresh = make()  # names that say nothing are none: by position, at first and afterwards
+    fresh.fit(twice, TARGET, epochs=1, progress=False)
+    np.testing.assert_array_equal(fresh.predict(twice), fresh.predict(twice.to_numpy()))
+
+
+def test_named_parts_keep_the_form_that_they_had() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Linear(2, 1), nn.Linear(1, 1)
+
+        def forward(self, x: Any, z: Any) -> Any:
+            return self.left(x) + self.right(z)
+
+    def fitted(parts: Any) -> Trainer:
+        trainer = cr.Trainer(Two(), "mse", "adam")
+        trainer.fit(parts, TARGET, epochs=1, progress=False)
+        return trainer
+
+    left, right = frame(["b", "a"]), frame(["c"])
+    by_key, by_place = fitted({"x": frame(["a", "b"]), "z": right}), fitted((frame(["a", "b"]), right))
+    np.testing.assert_array_equal(
+        by_key.predict({"z": right, "x": left}), by_key.predict({"x": VALUES[:, :2], "z": VALUES[:, 2:]})
+    )
+    with pytest.raises(
+        DataError,
+        match=re.escape(
+            "predict: X[0] must come in a dict, as the model was trained on it, since columns are taken by their names: it had "
+            "X['x'], X['z'], and this is X[0]."
+        ),
+    ):
+        by_key.predict((left, right))
+    with pytest.raises(DataError, match=re.escape("X['x'] must come in a tuple, as")):
+        by_place.predict({"x": left, "z": right})
+    by_key.predict((VALUES[:, :2], VALUES[:, 2:]))  # arrays have no names

@@ -101,7 +101,10 @@ def _of_numbers(array: Array, who: str) -> Array:
                 f"{who} must hold numbers, got {value!r} ({type(value).__name__}) at {place(array, index)}. "
                 f"Convert it to float32 or int64 first (categories: one integer each)."
             )
-    return array.astype(np.float64)  # integers too long for 64 bits among them
+    try:
+        return array.astype(np.float64)  # integers too long for 64 bits among them
+    except OverflowError:
+        raise DataError(f"{who} must hold numbers that float64 holds, got an integer beyond 1.8e308. Scale it down.") from None
 
 
 def place(array: Array, index: tuple[Any, ...]) -> str:

@@ -21,13 +21,28 @@ def names_of(data: Any) -> tuple[str, ...] | None:
 
     The numbers from 0 on that pandas gives to columns without names are none.
     """
+    names = _labels(data)
+    return None if names is None or len(set(names)) < len(names) else names
+
+
+def _labels(data: Any) -> tuple[str, ...] | None:
     if library(data) not in ("pandas", "polars", "pyarrow") or not hasattr(type(data), "columns"):
         return None
     if hasattr(data, "collect"):
         return None
     labels = list(data.column_names if library(data) == "pyarrow" else data.columns)
-    names = tuple(map(str, labels))
-    return None if labels == list(range(len(labels))) or len(set(names)) < len(names) else names
+    return None if labels == list(range(len(labels))) else tuple(map(str, labels))
+
+
+def check_once(data: Any, who: str) -> None:
+    """Raise `DataError` where columns that are taken by name have one several times."""
+    names = _labels(data) or ()
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"{who} must have a name of its own for each column, as columns are taken by their names here, got {twice!r} more than "
+            f"once. Rename one, or leave it out. (A NumPy array is taken by position.)"
+        )
 
 
 def has_names(data: Any) -> bool:

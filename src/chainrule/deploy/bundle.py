@@ -11,12 +11,12 @@ import numpy as np
 
 from chainrule.deploy import rows as rows_of
 from chainrule.deploy.model import FORMAT, about, made_of, read
-from chainrule.deploy.rows import Rows, is_one
+from chainrule.deploy.rows import Rows, is_one, several
 from chainrule.errors import SettingError
 from chainrule.files.document import Fields, is_number, short
 from chainrule.nn import Module
 from chainrule.nn.compiled import bare
-from chainrule.nn.meaning import MEANINGS, VALUES, Meaning
+from chainrule.nn.meaning import CLASSES, MEANINGS, VALUES, Meaning
 from chainrule.training.checkpoints import save_file
 from chainrule.training.inputs import model_dtype
 from chainrule.training.predict import Predictor
@@ -57,13 +57,25 @@ class Bundle:
 
     def outputs(self, rows: Any) -> Array:
         """What the network gives for each row, in evaluation mode."""
-        return self.run(self.rows.encode([rows] if is_one(rows) else rows))
+        return self.run(self.rows.encode(several(rows)))
 
     def run(self, X: Array) -> Array:
         """The same of rows that are encoded."""
         given = X.astype(model_dtype(self.model).numpy, copy=False) if X.dtype.kind == "f" else X
         found: Array = self._predictor(given, _BATCH)
+        self.check_labels(found.shape)
         return found
+
+    def check_labels(self, shape: tuple[int, ...]) -> None:
+        """Raise `SettingError` where outputs of this shape have not one for each label."""
+        if self.classes is None or self.meaning == VALUES:
+            return
+        outputs = 2 if self.meaning.binary else shape[CLASSES] if len(shape) > CLASSES else 1
+        if outputs != len(self.classes):
+            raise SettingError(
+                f"bundle: classes must be a label for each of the {outputs} classes that the model tells apart, got "
+                f"{len(self.classes)}, {short(self.classes)}."
+            )
 
     def predict(self, rows: Any) -> Any:
         """The label, or the value, of each row.
@@ -79,7 +91,7 @@ class Bundle:
             DataError: a column is missing or no number, or the rows have another number of columns.
         """
         one = is_one(rows)
-        found = self.answers(self.run(self.rows.encode([rows] if one else rows)))
+        found = self.answers(self.run(self.rows.encode(several(rows))))
         if not one:
             return found
         return found[0].item() if isinstance(found[0], np.generic) else found[0]
@@ -115,7 +127,7 @@ class Bundle:
 
     def differences(self, rows: Any) -> list[str]:
         """How rows differ from those of the training: columns that are missing or not used, levels never seen."""
-        return self.rows.differences([rows] if is_one(rows) else rows)
+        return self.rows.differences(several(rows))
 
     def _values(self, output: Array) -> Array:
         values = output.reshape(len(output)) if output.size == len(output) else output

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from chainrule.data.named import listed
 from chainrule.data.sources import load
 from chainrule.deploy.bundle import Bundle, labels_of
 from chainrule.deploy.mixed import Mixed
@@ -18,7 +19,8 @@ from chainrule.errors import SettingError
 from chainrule.nn import Module
 from chainrule.nn.meaning import VALUES, Meaning
 from chainrule.training import columns as learned
-from chainrule.training import rebuilt
+from chainrule.tensor.functions import no_grad
+from chainrule.training import inputs, rebuilt
 from chainrule.training.metrics import told
 from chainrule.training.trainer import Trainer
 
@@ -52,7 +54,8 @@ def bundle(
         source: a `Trainer`; a fitted estimator of `chainrule.sklearn`, or a scikit-learn ``Pipeline`` of scalers that ends in
             one; the folder of a run of ``chainrule train``.
         pipeline: of a trainer on a table, the fitted `TablePipeline` that its rows came from.
-        columns: of a trainer, the names of the columns of its rows, where those are plain numbers.
+        columns: of a trainer, the names of the columns of its rows, where those are plain numbers and it was fitted on arrays;
+            of frames and files it knows them.
         classes: of a trainer, the label of each class, in order.
 
     Returns:
@@ -94,12 +97,36 @@ def _of_trainer(
         if columns is not None or classes is not None:
             raise SettingError("bundle: the pipeline knows columns and classes. Leave them out.")
         return _on_table(trainer.model, meaning, pipeline, {})
-    names = None if columns is None else tuple(map(str, columns))
-    if names is not None and (not names or len(set(names)) < len(names)):
-        raise SettingError(f"bundle: columns must be names, each once, got {list(names)!r}.")
+    names = _names(trainer, columns)
     if classes is not None and meaning == VALUES:
         raise SettingError("bundle: the outputs are values and have no classes. Leave classes out.")
-    return Bundle(trainer.model, Columns(names), meaning, labels_of(classes, "bundle"))
+    made = Bundle(trainer.model, Columns(names), meaning, labels_of(classes, "bundle"))
+    if names is not None:
+        _check_fit(made, names)
+    return made
+
+
+def _names(trainer: Trainer, columns: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names of the columns: those that were given, or that the trainer was fitted on."""
+    session = trainer.session
+    own = None if session.columns is None else session.columns.parts.get("X")
+    names = own if columns is None else tuple(map(str, columns))
+    if names is not None and (not names or len(set(names)) < len(names)):
+        raise SettingError(f"bundle: columns must be names, each once, got {list(names)!r}.")
+    if own is not None and names != own:
+        raise SettingError(
+            f"bundle: columns must be those that the trainer was fitted on, {listed(own)}, in their order, got {listed(names or ())}. "
+            f"Leave columns out: the trainer knows them."
+        )
+    return names
+
+
+def _check_fit(made: Bundle, names: tuple[str, ...]) -> None:
+    """Try one row: does the model take so many columns, and give an output for each label?"""
+    with inputs.mode(made.model, False), no_grad():
+        row = np.zeros((1, len(names)), np.int64)
+        _, output = inputs.features(made.model, row, "bundle", f"of the columns {listed(names)}, a row")
+    made.check_labels(output.shape)
 
 
 def _on_table(model: Module, meaning: Meaning, pipeline: TablePipeline, reading: dict[str, Any]) -> Bundle:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from chainrule.data.checks import as_array
+from chainrule.data.named import check_once, library
 from chainrule.deploy import mixed
 from chainrule.deploy.wording import some
 from chainrule.errors import DataError
@@ -51,6 +52,13 @@ def is_one(rows: object) -> bool:
     return True
 
 
+def several(rows: Any) -> Any:
+    """The rows as those of several: one in a list, a lazy frame read."""
+    if is_one(rows):
+        return [rows]
+    return rows.collect() if library(rows) == "polars" and hasattr(rows, "collect") else rows
+
+
 def _is_column(value: object) -> bool:
     return hasattr(value, "__len__") and not isinstance(value, (str, bytes)) and getattr(value, "ndim", None) != 0
 
@@ -75,6 +83,7 @@ class Columns:
         elif isinstance(rows, Sequence) and rows and isinstance(rows[0], Mapping):
             found = np.array([self._of_row(row) for row in rows])
         elif hasattr(rows, "columns") and self.names is not None:
+            check_once(rows, "bundle.predict: rows")
             found = self._of_columns({str(name): rows[name] for name in rows.columns})
         else:
             found = self._of_array(rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.data.named import Known, names_of, with_columns
+from chainrule.data.named import Known, check_once, names_of, with_columns
 from chainrule.errors import DataError
 from chainrule.files.document import Fields
 from chainrule.training import several
@@ -35,6 +35,16 @@ class Named:
         names = self.parts.get(part)
         return None if names is None else Known(names, strict)
 
+    def check_form(self, part: str, names: tuple[str, ...], who: str) -> None:
+        """Raise `DataError` where parts had names in a dict and come in a tuple, or the other way, with columns in another order."""
+        whole, _, key = part.partition("[")
+        others = [name for name in self.parts if key and name.startswith(f"{whole}[") and _is_key(name) != _is_key(part)]
+        if others and names not in (self.parts[name] for name in others):
+            raise DataError(
+                f"{who} must come in a {'dict' if _is_key(others[0]) else 'tuple'}, as the model was trained on it, since columns are "
+                f"taken by their names: it had {', '.join(others)}, and this is {part}."
+            )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {"parts": {part: list(names) for part, names in self.parts.items()}, "windows": self.windows}
@@ -51,6 +61,11 @@ class Named:
             part: parts.items(part, lambda name: isinstance(name, str), "a list of names") for part in parts.names()
         }
         return cls({part: tuple(names) for part, names in found.items()}, saved.flag("windows"))
+
+
+def _is_key(part: str) -> bool:
+    """Is it named by the key of a dict: ``"X['age']"``?"""
+    return part.partition("[")[2][:1] in ("'", '"')
 
 
 def taken(
@@ -71,11 +86,15 @@ def taken(
     found: dict[str, tuple[str, ...]] = {}
 
     def ordered(label: str, leaf: Any, called: str) -> Any:
-        there = names_of(leaf)
-        if there is None:
-            return leaf
+        there, what = names_of(leaf), f"{who}: {called}"
         known = None if named is None else named.known(label, strict)
-        order = there if known is None else tuple(known.order(there, f"{who}: {called}"))
+        if there is None:
+            if known is not None and strict:
+                check_once(leaf, what)
+            return leaf
+        if known is None and strict and named is not None:
+            named.check_form(label, there, what)
+        order = there if known is None else tuple(known.order(there, what))
         found[label] = order
         return with_columns(leaf, order)
 

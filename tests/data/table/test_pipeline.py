@@ -168,6 +168,9 @@ def test_unseen_and_missing_levels_and_columns():
         "v: 1 rows have levels that training had not: 'q'",
         "x: 2 values are no numbers: taken as missing",
     ]
+    days = {"v": ["a"], "w": ["c"], "x": [dt.date(2030, 1, 1)]}  # kept as a number of days, and none
+    with pytest.warns(UserWarning, match="x: 1 values are no numbers"):
+        assert pipeline.transform(days)[0, 4] == median
     with pytest.raises(DataError, match="has none of the columns that the network was trained on"):
         pipeline.transform({"other": [1]})
 

@@ -104,6 +104,8 @@ def numbers(series: pl.Series, reading: Reading) -> Array:
         found = _cast(known(series, reading.weak), reading)
     elif series.dtype == pl.Duration:
         found = series.dt.total_microseconds() / 1e6
+    elif series.dtype.is_temporal():  # a day is no number, though it is kept as one
+        found = pl.Series([None] * len(series), dtype=pl.Float64)
     else:
         found = series.cast(pl.Float64, strict=False)
     values = found.to_numpy().astype(np.float64, copy=True) if len(found) else np.empty(0)
