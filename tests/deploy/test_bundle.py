@@ -562,7 +562,9 @@ def test_a_trainer_that_knows_its_columns_hands_their_names_on(tmp_path: Path) -
 
 
 def test_names_and_labels_that_do_not_fit_the_model() -> None:
-    with pytest.raises(cr.errors.ShapeError, match=r"^bundle: of the columns 'a', 'b', a row of shape \(1, 2\) does not"):
+    with pytest.raises(
+        cr.errors.ShapeError, match=r"^bundle: of the columns 'a', 'b', a row of shape \(1, 2\) does not"
+    ):
         cr.bundle(trainer(), columns=["a", "b"])
     said = "classes must be a label for each of the 3 classes that the model tells apart, got 2, ('no', 'yes')."
     with pytest.raises(SettingError, match=re.escape(said)):

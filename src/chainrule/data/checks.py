@@ -104,7 +104,9 @@ def _of_numbers(array: Array, who: str) -> Array:
     try:
         return array.astype(np.float64)  # integers too long for 64 bits among them
     except OverflowError:
-        raise DataError(f"{who} must hold numbers that float64 holds, got an integer beyond 1.8e308. Scale it down.") from None
+        raise DataError(
+            f"{who} must hold numbers that float64 holds, got an integer beyond 1.8e308. Scale it down."
+        ) from None
 
 
 def place(array: Array, index: tuple[Any, ...]) -> str:

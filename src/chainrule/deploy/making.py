@@ -18,8 +18,8 @@ from chainrule.deploy.rows import Columns, OfTable, Rows
 from chainrule.errors import SettingError
 from chainrule.nn import Module
 from chainrule.nn.meaning import VALUES, Meaning
-from chainrule.training import columns as learned
 from chainrule.tensor.functions import no_grad
+from chainrule.training import columns as learned
 from chainrule.training import inputs, rebuilt
 from chainrule.training.metrics import told
 from chainrule.training.trainer import Trainer

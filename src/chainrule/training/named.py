@@ -38,7 +38,9 @@ class Named:
     def check_form(self, part: str, names: tuple[str, ...], who: str) -> None:
         """Raise `DataError` where parts had names in a dict and come in a tuple, or the other way, with columns in another order."""
         whole, _, key = part.partition("[")
-        others = [name for name in self.parts if key and name.startswith(f"{whole}[") and _is_key(name) != _is_key(part)]
+        others = [
+            name for name in self.parts if key and name.startswith(f"{whole}[") and _is_key(name) != _is_key(part)
+        ]
         if others and names not in (self.parts[name] for name in others):
             raise DataError(
                 f"{who} must come in a {'dict' if _is_key(others[0]) else 'tuple'}, as the model was trained on it, since columns are "

@@ -157,6 +157,7 @@ def graph(kind: str, *values: Any, results: int = 1, opset: int = 18, **attribut
     return onnx.shape_inference.infer_shapes(made), given
 
 
+INFINITE = np.array([-np.inf, np.inf, 1.0, np.nan, -0.0], "f")
 POSITIVE, WHOLE, FLAT = np.abs(X) + 0.1, rng.integers(-5, 6, (6, 4)), X[:, :, 0]
 NODES: dict[str, tuple[Any, ...]] = {
     **{name: (name, X) for name in (
@@ -202,6 +203,11 @@ NODES: dict[str, tuple[Any, ...]] = {
     "ScatterND add": ("ScatterND", FLAT, (np.array([[0, 1], [0, 1]]),), (np.ones(2, "f"),), {"reduction": "add"}),
     "Tile": ("Tile", X, (np.array([1, 2, 3]),)), "Range": ("Range", (np.array(1),), (np.array(9),), (np.array(3),)), "ConstantOfShape": ("ConstantOfShape", (np.array([2, 3]),)),
     "Gelu": ("Gelu", X, {"opset": 20}), "Gelu tanh": ("Gelu", X, {"opset": 20, "approximate": "tanh"}),
+    "Selu of its own": ("Selu", X, {"alpha": 2.0, "gamma": 3.0}), "Selu gamma": ("Selu", X, {"gamma": 3.0}), "Pow of whole": ("Pow", WHOLE**2, (np.float32(0.5),)),
+    **{f"IsInf {side}": ("IsInf", INFINITE, {side: 0}) for side in ("detect_positive", "detect_negative")}, "IsInf both": ("IsInf", INFINITE),
+    "Mod whole c": ("Mod", WHOLE, (np.array(3),), {"fmod": 1}), "Range of floats": ("Range", *((np.float32(v),) for v in (0.5, 4.5, 0.75))),
+    **{f"{name} whole": (name, WHOLE.astype(np.int32), (np.array([1]),)) for name in ("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMean", "ReduceL1")},
+    "CumSum whole": ("CumSum", WHOLE.astype(np.int32), (np.array(1),)),
     "GroupNormalization": ("GroupNormalization", X, (np.full(4, 2, "f"),), (np.ones(4, "f"),), {"opset": 21, "num_groups": 2}),
 }  # fmt: skip
 

@@ -80,8 +80,29 @@ def _div(step: Step, a: Tensor, b: Tensor) -> Tensor:
 
 def _mod(step: Step, a: Tensor, b: Tensor) -> Tensor:
     if step.get("fmod", 0):
-        return a - (a / b).trunc() * b
+        return a - fn.div(a, b, rounding_mode="trunc") * b
     return a % b
+
+
+def _pow(step: Step, a: Tensor, b: Tensor) -> Tensor:
+    """In the dtype of the base; a whole number to a power that is none is taken there and cut."""
+    if b.dtype.is_floating_point and not a.dtype.is_floating_point:
+        return (a.to(b.dtype) ** b).to(a.dtype)
+    return a ** b.to(a.dtype)
+
+
+def _selu(step: Step, x: Tensor) -> Tensor:
+    if not step.attributes:
+        return F.selu(x)
+    alpha, gamma = step.get("alpha", 1.67326319217681884765625), step.get("gamma", 1.05070102214813232421875)
+    return F.elu(x, alpha) * gamma
+
+
+def _is_inf(step: Step, x: Tensor) -> Tensor:
+    found = x.isinf()
+    for name, side in (("detect_positive", x > 0), ("detect_negative", x < 0)):
+        found = found if step.get(name, 1) else found & ~side
+    return found
 
 
 def _clip(step: Step, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
@@ -162,9 +183,15 @@ def _axes(step: Step, x: Tensor, axes: Any) -> tuple[int, ...]:
 def _reduction(function: Callable[..., Tensor]) -> Callable[..., Any]:
     def reduce(step: Step, x: Tensor, axes: Any = None) -> Tensor:
         dims = _axes(step, x, axes)
-        return function(x, dims, bool(step.get("keepdims", 1))) if dims else x
+        return function(x, dims, bool(step.get("keepdims", 1))).to(x.dtype) if dims else x
 
     return reduce
+
+
+def _mean(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    return (x if x.dtype.is_floating_point else x.double()).mean(
+        dims, keepdim=keepdim
+    )  # ONNX cuts one of whole numbers
 
 
 def _prod(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
@@ -303,7 +330,7 @@ def _tile(step: Step, x: Tensor, repeats: Any) -> Tensor:
 def _cumsum(step: Step, x: Tensor, axis: Any) -> Tensor:
     if step.get("exclusive", 0) or step.get("reverse", 0):
         raise step.refuse("sums backwards or without the element itself")
-    return x.cumsum(step.fixed(axis, "an axis")[0])
+    return x.cumsum(step.fixed(axis, "an axis")[0]).to(x.dtype)
 
 
 def _range(step: Step, start: Any, limit: Any, delta: Any) -> Tensor:
@@ -339,20 +366,20 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Gelu": lambda s, x: F.gelu(x, s.get("approximate", b"none").decode()), "Gemm": _gemm, "Greater": lambda s, a, b: a > b,
     "GreaterOrEqual": lambda s, a, b: a >= b, "GroupNormalization": _group_norm, "HardSigmoid": _hard_sigmoid,
     "HardSwish": _unary(F.hardswish), "Identity": _unary(lambda x: x), "InstanceNormalization": _instance_norm,
-    "IsInf": _unary(fn.isinf), "IsNaN": _unary(fn.isnan), "LayerNormalization": _layer_norm,
+    "IsInf": _is_inf, "IsNaN": _unary(fn.isnan), "LayerNormalization": _layer_norm,
     "LeakyRelu": lambda s, x: F.leaky_relu(x, s.get("alpha", 0.01)), "Less": lambda s, a, b: a < b, "LessOrEqual": lambda s, a, b: a <= b,
     "Log": _unary(fn.log), "LogSoftmax": lambda s, x: F.log_softmax(x, s.get("axis", -1)), "MatMul": lambda s, a, b: a @ b,
     "Max": _folded(fn.maximum), "Mean": lambda s, *xs: _folded(fn.add)(s, *xs) / len(xs), "Min": _folded(fn.minimum),
     "Mish": _unary(F.mish), "Mod": _mod, "Mul": lambda s, a, b: a * b, "Neg": _unary(fn.neg), "Not": lambda s, a: ~a,
-    "Or": lambda s, a, b: a | b, "PRelu": _prelu, "Pad": _pad, "Pow": lambda s, a, b: a ** (b if b.dtype is a.dtype else b.to(a.dtype)),
+    "Or": lambda s, a, b: a | b, "PRelu": _prelu, "Pad": _pad, "Pow": _pow,
     "RMSNormalization": _rms_norm, "Range": _range, "Reciprocal": _unary(fn.reciprocal),
     "ReduceL1": _reduction(lambda x, d, k: x.abs().sum(d, keepdim=k)),
     "ReduceL2": _reduction(lambda x, d, k: (x * x).sum(d, keepdim=k).sqrt()),
     "ReduceLogSumExp": _reduction(lambda x, d, k: x.logsumexp(d, keepdim=k)), "ReduceMax": _reduction(lambda x, d, k: x.amax(d, keepdim=k)),
-    "ReduceMean": _reduction(lambda x, d, k: x.mean(d, keepdim=k)), "ReduceMin": _reduction(lambda x, d, k: x.amin(d, keepdim=k)),
+    "ReduceMean": _reduction(_mean), "ReduceMin": _reduction(lambda x, d, k: x.amin(d, keepdim=k)),
     "ReduceProd": _reduction(_prod), "ReduceSum": _reduction(lambda x, d, k: x.sum(d, keepdim=k)),
     "ReduceSumSquare": _reduction(lambda x, d, k: (x * x).sum(d, keepdim=k)), "Relu": _unary(fn.relu), "Reshape": _reshape,
-    "Round": _unary(fn.round), "ScatterND": _scatter_nd, "Selu": _unary(F.selu), "Sigmoid": _unary(fn.sigmoid), "Sign": _unary(fn.sign),
+    "Round": _unary(fn.round), "ScatterND": _scatter_nd, "Selu": _selu, "Sigmoid": _unary(fn.sigmoid), "Sign": _unary(fn.sign),
     "Sin": _unary(fn.sin), "Slice": _slice, "Softmax": lambda s, x: F.softmax(x, s.get("axis", -1)), "Softplus": _unary(F.softplus),
     "Softsign": _unary(F.softsign), "Split": _split, "Sqrt": _unary(fn.sqrt), "Squeeze": _squeeze, "Sub": lambda s, a, b: a - b,
     "Sum": _folded(fn.add), "Tanh": _unary(fn.tanh), "Tile": _tile, "Transpose": _transpose, "Unsqueeze": _unsqueeze, "Where": _where,
