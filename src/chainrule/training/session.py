@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -202,6 +203,7 @@ class Session:
         self.fed: Rows | None = None  # what the training that stands was fitted on, where that is known
         self.data: str | None = None
         self.columns: Named | None = None
+        self.frozen: Counter[str] = Counter()  # by parameter: how many callbacks leave it as it is for now
         self.listeners: Sequence[Callback] = ()
         self.riders: Sequence[Callback] = ()
         self.carried: list[dict[str, Any]] = []

@@ -176,6 +176,47 @@ def test_a_training_with_frozen_layers_goes_on_exactly(tmp_path, at):
     assert bits(again) == bits(whole)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_parameter_waits_for_the_last_that_freezes_it(turned):
+    moved = []
+
+    class Look(Callback):
+        def on_fit_start(self, trainer):
+            self.before = [trainer.model[i].weight.detach().numpy().copy() for i in (0, 3)]
+
+        def on_epoch_end(self, trainer, epoch, measured):
+            now = [trainer.model[i].weight.detach().numpy().copy() for i in (0, 3)]
+            moved.append([not np.array_equal(a, b) for a, b in zip(now, self.before, strict=True)])
+            self.before = now
+
+    both = [Freeze(["0", "3.weight"], until=2), Freeze("0", until=4)]
+    trainer = make()
+    fit(trainer, 6, callbacks=[Look(), *(both[::-1] if turned else both)])
+    assert moved == [[False, False]] * 2 + [[False, True]] * 2 + [[True, True]] * 2
+    assert all(p.requires_grad for p in trainer.model.parameters())
+    parts, whole = make(), make()
+    for epochs in (1, 3, 6):
+        fit(parts, epochs, callbacks=[Freeze(["0", "3.weight"], until=2), Freeze("0", until=4)], resume=epochs > 1)
+    fit(whole, 6, callbacks=[Freeze(["0", "3.weight"], until=2), Freeze("0", until=4)])
+    assert bits(parts) == bits(whole)
+
+
+def test_an_error_gives_the_model_back_as_it_came():
+    def fail(trainer, epoch, measured):
+        if epoch == 2:
+            raise RuntimeError("an error of the user's")
+
+    trainer, whole = make(), make()
+    trainer.model[3].bias.requires_grad_(False)  # which is the user's own
+    with pytest.raises(RuntimeError, match="of the user's"):
+        fit(trainer, 6, callbacks=[Freeze("0", until=4), fail])
+    assert [p.requires_grad for p in trainer.model.parameters()] == [True, True, True, False]
+    fit(trainer, 6, callbacks=[Freeze("0", until=4)], resume=True)
+    whole.model[3].bias.requires_grad_(False)
+    fit(whole, 6, callbacks=[Freeze("0", until=4)])
+    assert bits(trainer) == bits(whole)
+
+
 def test_what_cannot_be_frozen():
     with pytest.raises(SettingError, match=r"Freeze: the model has no parameter or module '7'\. It has: 0\.weight"):
         fit(make(), 2, callbacks=[Freeze("7", until=1)])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
-from chainrule.tensor import Tensor
 from chainrule.training.callbacks.base import Callback
 from chainrule.training.callbacks.kept import texts
 from chainrule.training.monitor import as_count, as_number
@@ -40,6 +39,8 @@ class TimeLimit(Callback):
 class Freeze(Callback):
     """Leaves some parameters as they are for the first epochs; then they are trained with the others.
 
+    Of several, each parameter waits for the last that names it. Whatever ends the training, the model is given back as it came.
+
     Args:
         names: parameters or modules of the model by name (``"0"``, ``"encoder.layers"``), one or several.
         until: after so many epochs they are trained.
@@ -56,6 +57,7 @@ class Freeze(Callback):
         if not self.names or not all(isinstance(name, str) and name for name in self.names):
             raise SettingError(f"Freeze: names must be names of parameters or modules, got {names!r}.")
         self.until = as_count(until, "Freeze", "until", 1)
+        self._trainer: Trainer | None = None  # while some of its parameters are frozen
         self.reset()
 
     def reset(self) -> None:
@@ -69,30 +71,36 @@ class Freeze(Callback):
                     f"Freeze: the model has no parameter or module {name!r}. It has: {', '.join(known)}."
                 )
         if trainer.history.epochs < self.until:
-            named = [(key, p) for key, p in known.items() if any(_within(key, name) for name in self.names)]
-            self._frozen = [key for key, p in named if p.requires_grad or key in self._frozen]
-            self._set(known, False)
+            named = {key: p for key, p in known.items() if any(_within(key, name) for name in self.names)}
+            others = trainer.session.frozen
+            self._frozen = [k for k, p in named.items() if p.requires_grad or others[k] or k in self._frozen]
+            self._trainer = trainer
+            others.update(self._frozen)
+            _set(trainer, self._frozen, False)
 
     def wants(self, epoch: int) -> bool:
         return epoch == self.until
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> None:
-        self._thaw(trainer)
+        self._thaw()
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Also where the epochs ran out before: the model is given back as it came."""
         frozen = self._frozen
-        self._thaw(trainer)
+        self._thaw()
         self._frozen = frozen if trainer.history.epochs < self.until else []
 
-    def _thaw(self, trainer: Trainer) -> None:
-        self._set(dict(trainer.model.named_parameters()), True)
-        self._frozen = []
+    def close(self) -> None:
+        """Also where an error ended it."""
+        self._thaw()
 
-    def _set(self, known: Mapping[str, Tensor], trained: bool) -> None:
-        for name in self._frozen:
-            if name in known:
-                known[name].requires_grad_(trained)
+    def _thaw(self) -> None:
+        trainer, self._trainer = self._trainer, None
+        if trainer is not None:
+            others = trainer.session.frozen
+            others.subtract(self._frozen)
+            _set(trainer, [name for name in self._frozen if not others[name]], True)
+            self._frozen = []
 
     def state_dict(self) -> dict[str, Any]:
         return {"frozen": list(self._frozen)}
@@ -103,3 +111,10 @@ class Freeze(Callback):
 
 def _within(parameter: str, name: str) -> bool:
     return parameter == name or parameter.startswith(f"{name}.")
+
+
+def _set(trainer: Trainer, names: Iterable[str], trained: bool) -> None:
+    known = dict(trainer.model.named_parameters())
+    for name in names:
+        if name in known:
+            known[name].requires_grad_(trained)
