@@ -26,6 +26,13 @@ def is_frame(X: Any) -> bool:
     return hasattr(X, "columns") and hasattr(X, "shape") and hasattr(X, "dtypes")
 
 
+def unmasked(X: Any) -> Any:
+    """What is masked out of an array is missing: NaN, or None among objects."""
+    if not isinstance(X, np.ma.MaskedArray) or not np.ma.is_masked(X):
+        return X
+    return X.astype(np.float64).filled(np.nan) if X.dtype.kind in "biuf" else X.astype(object).filled(None)
+
+
 def column(X: Any, number: int) -> Any:
     """One column of an array or a data frame."""
     if not is_frame(X):

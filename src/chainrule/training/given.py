@@ -19,7 +19,7 @@ from chainrule.errors import DataError, SettingError, ShapeError
 from chainrule.nn.functional.reduction import RESHAPE
 from chainrule.tensor import Tensor
 from chainrule.training.checked import Checked
-from chainrule.training.named import Named, check_source, of_source, taken, target_in_order
+from chainrule.training.named import Named, check_source, of_source, taken, target_in_order, with_classes
 from chainrule.training.session import Rows, Session
 from chainrule.training.source_rows import SourceRows, parts
 from chainrule.training.weights import Classes
@@ -64,12 +64,15 @@ class Epochs(NamedTuple):
     fed: Rows | None
 
 
-def source_of(X: Any, y: object, who: str, named: Named | None = None, strict: bool = True) -> Source | None:
+def source_of(
+    X: Any, y: object, who: str, named: Named | None = None, strict: bool = True, labelled: bool = True
+) -> Source | None:
     """The source that X is or is read as; None for arrays, and for what becomes one.
 
     Args:
         named: the columns that the training had.
         strict: False: columns of other names are those of a training that begins.
+        labelled: the classes of its images are read, too.
 
     Raises:
         DataError: a source cannot be made of it, or has its targets in itself, or has not the columns of the training.
@@ -83,6 +86,7 @@ def source_of(X: Any, y: object, who: str, named: Named | None = None, strict: b
     source = opened(X, target_in_order(y, named), who, known)
     if source is not None and strict:
         check_source(source, named, who)
+        return with_classes(source, named, who) if labelled else source
     return source
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.data.named import Known, check_once, names_of, with_columns
+from chainrule.data.named import Known, check_once, listed, names_of, with_columns
 from chainrule.errors import DataError
 from chainrule.files.document import Fields
 from chainrule.training import several
@@ -23,7 +24,7 @@ class Named:
 
     Attributes:
         parts: of each part that had some, their names in order: of ``"X"``, ``"y"`` and ``"weight"``, of ``"X['age']"``
-            where there are several.
+            where there are several; and of ``"classes"`` where images lie in a folder for each.
         windows: they were read from a source, as a matrix.
     """
 
@@ -124,7 +125,10 @@ def _same(y: Any, known: tuple[str, ...]) -> bool:
 
 
 def of_source(source: Source) -> Named | None:
-    """The names that the columns of a source have; None where they have none, or X is a dict by name."""
+    """The names that the columns of a source have, or its classes; None where they have none, or X is a dict by name."""
+    classes = _classes(source)
+    if classes is not None:
+        return Named({"classes": classes})
     columns = getattr(source, "columns", None)
     if columns is None or not columns.target:
         return None
@@ -132,10 +136,36 @@ def of_source(source: Source) -> Named | None:
     return Named({part: tuple(names) for part, names in parts.items() if names}, windows=True)
 
 
+def _classes(source: Source) -> tuple[str, ...] | None:
+    """Of a folder of images: the names of the folders in it."""
+    found = getattr(getattr(source, "store", None), "classes", None)
+    return None if found is None else tuple(found)
+
+
+def with_classes(source: Source, named: Named | None, who: str) -> Source:
+    """The source with the classes numbered as the training had them, where both have names for them.
+
+    Raises:
+        DataError: there is one that the training had not.
+    """
+    known, own = None if named is None else named.parts.get("classes"), _classes(source)
+    if known is None or own is None or own == known:
+        return source
+    strange = [name for name in own if name not in known]
+    if strange:
+        raise DataError(
+            f"{who} must have folders for classes that the model was trained on, {listed(known)}, got {listed(strange)} beside. "
+            f"Rename it, or leave it out."
+        )
+    found: Any = copy.copy(source)
+    found.store = found.store.numbered(known)
+    return found  # type: ignore[no-any-return]
+
+
 def check_source(source: Source, named: Named | None, who: str) -> None:
     """Raise `DataError` where the features of a source are not those of the training in their order."""
     known, own = None if named is None else named.known("X"), of_source(source)
-    if known is None or own is None or own.parts["X"] == known.names:
+    if known is None or own is None or own.parts.get("X", known.names) == known.names:
         return
     known.order(own.parts["X"], who)
     raise DataError(

@@ -19,6 +19,7 @@ from chainrule.tensor.functions import cat, no_grad
 from chainrule.tensor.random import rand, rand_like, randn
 
 Array = np.ndarray[Any, Any]
+VARIES = 1e-6  # of its size: a unit whose outputs differ by less gives all rows the same
 HALF = 0.5  # of a training, from where on dropout and decay fade
 
 
@@ -182,7 +183,8 @@ def initialize(model: nn.Sequential, X: Array, seed: int) -> None:
         for layer in model:
             if isinstance(layer, nn.NTKLinear):
                 out = F.linear(x, layer.weight).numpy(force=True) / math.sqrt(max(1, layer.in_features))
-                spread = np.maximum(out.std(axis=0), 1e-30)
+                spread = out.std(axis=0)
+                spread = np.where(spread > VARIES * np.abs(out).max(axis=0), spread, 1)  # of constant rows: as drawn
                 layer.weight.mul_(tensor((1 / spread)[:, None].astype(out.dtype)))
                 rows, shares = (
                     random.integers(0, len(out), (5, out.shape[1])),

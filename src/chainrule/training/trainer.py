@@ -447,7 +447,7 @@ class Trainer(Explained):
         if type(X) is np.ndarray:
             return self.predictor(X, batch_size)
         known = self.session.columns
-        source = given.source_of(X, None, "predict: X", known)
+        source = given.source_of(X, None, "predict: X", known, labelled=False)
         if source is None:
             (X,), _ = taken({"X": X}, known, "predict")
             return self.predictor(X, batch_size)

@@ -16,7 +16,7 @@ import chainrule as cr
 from chainrule import nn
 from chainrule.data import as_source
 from chainrule.data.windows import images
-from chainrule.errors import DataError
+from chainrule.errors import DataError, NotEnoughMemoryError
 from chainrule.training import Trainer
 
 rng = np.random.default_rng(0)
@@ -90,12 +90,64 @@ def test_kinds_of_images_and_sizes(tmp_path: Path) -> None:
     assert x.shape == (23, 3, 5, 7)
 
 
+def test_sixteen_bits_keep_their_values(tmp_path: Path) -> None:
+    folder(tmp_path, count=1)
+    deep = rng.integers(0, 65536, (6, 8)).astype(np.uint16)
+    deep[0, :2] = 0, 65535
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(deep).save(tmp_path / "dark" / name)
+    source = as_source(tmp_path)
+    x, _ = source.head(4)
+    for name in ("deep.png", "deep.tif"):
+        found = x[[file.endswith(name) for file in source.store.files]]
+        np.testing.assert_allclose(found, np.broadcast_to(deep / 65535, (1, 3, 6, 8)), rtol=1e-6)
+    assert as_source(tmp_path, image_size=(3, 4)).head(4)[0].max() < 1
+    for number, of in enumerate((np.float32, np.int32)):
+        Image.fromarray(deep.astype(of)).save(tmp_path / "dark" / f"unknown{number}.tif")
+        with pytest.raises(DataError, match=r"unknown.\.tif cannot be read as an image \(its values are of 32 bits"):
+            as_source(tmp_path).head(5)
+        (tmp_path / "dark" / f"unknown{number}.tif").unlink()
+
+
+def test_later_folders_are_labelled_by_name(tmp_path: Path) -> None:
+    folder(tmp_path / "all")
+    folder(tmp_path / "some")
+    (tmp_path / "some" / "bright").rename(tmp_path / "gone")
+    cr.manual_seed(0)
+    trainer = Trainer(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), "cross_entropy", "adam", ["accuracy"], lr=0.01)
+    history = trainer.fit(tmp_path / "all", epochs=60, batch_size=4, progress=False, validation_data=tmp_path / "some")
+    right = np.mean(trainer.predict_classes(tmp_path / "some") == 1)
+    assert right > 0.5
+    assert history["val_accuracy"][-1] == pytest.approx(right)
+    again = Trainer(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), "cross_entropy", "adam", ["accuracy"], lr=0.01)
+    trainer.save(tmp_path / "saved")
+    again.load(tmp_path / "saved")
+    for one in (trainer, again):
+        given = as_source(tmp_path / "some", buffer=3000)
+        for data in (tmp_path / "some", given):
+            assert one.evaluate(data)["accuracy"] == pytest.approx(right)  # there, "dark" is the first of one
+        assert given.store.labels.tolist() == [0] * 10
+    (tmp_path / "some" / "dark").rename(tmp_path / "some" / "grey")
+    said = (
+        "evaluate: X must have folders for classes that the model was trained on, 'bright', 'dark', got 'grey' beside. Rename it, or "
+        "leave it out."
+    )
+    with pytest.raises(DataError, match=f"^{said}$"):
+        trainer.evaluate(tmp_path / "some")
+    assert np.mean(trainer.predict_classes(tmp_path / "some") == 1) == right
+    trainer.fit(tmp_path / "some", epochs=1, progress=False)  # a training of its own
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     folder(tmp_path / "data")
     data = tmp_path / "data"
     for size in ((0, 3), 5, (2.5, 2), (True, 2)):
         with pytest.raises(DataError, match=r"image_size must be \(height, width\)"):
             as_source(data, image_size=size)  # type: ignore[arg-type]
+    with pytest.raises(
+        NotEnoughMemoryError, match=r"as_source: an image of \(1000000, 1000000\) needs 16,000,000,000,000"
+    ):
+        as_source(data, image_size=(10**6, 10**6))
     with pytest.raises(DataError, match="name columns, which a folder of images has not"):
         as_source(data, target="y")
     with pytest.raises(DataError, match="image_size is for a folder of images"):

@@ -199,6 +199,35 @@ def test_a_column_that_is_missing_in_all_rows():
     assert classifier(epochs=60).fit(X, y).score(X, y) > 0.95
 
 
+def test_what_is_masked_out_is_missing():
+    X, y = WINE
+    masked = np.ma.masked_greater(X, 100)
+    assert 0 < masked.mask.sum() < masked.size
+    expected = classifier(epochs=2).fit(masked.filled(np.nan), y)
+    found = classifier(epochs=2).fit(masked, y)
+    assert_equal(found, expected)
+    np.testing.assert_array_equal(found.predict_proba(masked), expected.predict_proba(masked.filled(np.nan)))
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        classifier(epochs=2).fit(X, np.ma.masked_equal(y, 2))
+
+
+@pytest.mark.parametrize("power", [-450, 480, 900])
+def test_targets_of_any_size(power):
+    X, y = DIABETES
+    small, found = (regressor(epochs=2).fit(X[:60], y[:60] * scale) for scale in (1.0, 2.0**power))
+    np.testing.assert_array_equal(found.predict(X[:9]), small.predict(X[:9]) * 2.0**power)
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_constant_rows_in_the_full_form(make):
+    X, y = np.ones((60, 2)), np.arange(60) % 2
+    for rows in (X, np.concatenate([X[:-1], [[5.0, 5.0]]])):
+        model = make(preset="tabular_full", epochs=3).fit(rows, y)
+        assert np.isfinite(getattr(model, "predict_proba", model.predict)(rows)).all()
+    model = make(preset="tabular_full", epochs=3, categorical_features=[0, 1]).fit(X, y)
+    assert np.isfinite(getattr(model, "predict_proba", model.predict)(X)).all()
+
+
 def test_infinite_values_are_refused():
     X = WINE[0].copy()
     X[3, 2] = np.inf

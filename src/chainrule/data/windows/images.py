@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.available import check_room
 from chainrule.data.windows.fingerprint import SAMPLES
 from chainrule.data.windows.plan import Part
 from chainrule.data.windows.reading import check_unchanged, digest_of, stamp
@@ -57,6 +60,10 @@ class ImageStore:
 
     def __init__(self, folder: Path, found: dict[str, list[Path]], size: tuple[int, int] | None, who: str) -> None:
         self.pillow, self.who, self.size = _pillow(who), who, _size(size, who)
+        if self.size is not None:
+            check_room(
+                16 * math.prod(self.size), lambda: f"{who}: an image of {self.size}", "Choose a smaller image_size."
+            )
         empty = [name for name, files in found.items() if not files]
         if empty:
             raise DataError(
@@ -80,19 +87,26 @@ class ImageStore:
                 np.divide(image, np.float32(255), out=images[place])
         return images, self.labels[rows]
 
+    def numbered(self, classes: Sequence[str]) -> ImageStore:
+        """The same images, the number of each class being its place among these."""
+        found, places = copy.copy(self), np.array([classes.index(name) for name in self.classes], np.int64)
+        found.classes, found.labels = list(classes), places[self.labels]
+        return found
+
     def where(self, piece: int, row: int) -> str:
         """The file of an image."""
         return self.files[piece]
 
     def _decoded(self, row: int) -> Array:
-        """An image, uint8 (3, H, W)."""
+        """An image, (3, H, W) from 0 to 255."""
         file = self.files[row]
         try:
             with open(file, "rb") as raw, self.pillow.open(raw) as opened:
-                image = opened.convert("RGB")
+                image = self._of_eight_bits(opened)
                 if self.size is not None:
                     image = image.resize(self.size[::-1], self.pillow.Resampling.BILINEAR)
-                found: Array = np.asarray(image).transpose(2, 0, 1)
+                values = np.asarray(image)
+                found: Array = np.stack([values] * 3) if values.ndim == 2 else values.transpose(2, 0, 1)
         except (OSError, ValueError, SyntaxError, self.pillow.DecompressionBombError) as error:
             raise DataError(
                 f"{self.who}: {file} cannot be read as an image ({error}). Write it again, or leave it out."
@@ -104,6 +118,14 @@ class ImageStore:
                 f"in {file} (height x width). Bring them to one with image_size=({self.shape[1]}, {self.shape[2]})."
             )
         return found
+
+    def _of_eight_bits(self, opened: Any) -> Any:
+        """Colours, or one of more bits as floats up to 255: as colours, Pillow would cut its values off there."""
+        if opened.mode not in ("I", "F") and not opened.mode.startswith("I;16"):
+            return opened.convert("RGB")
+        if opened.mode == "F" or (opened.mode == "I" and opened.format not in ("PNG", "PPM")):
+            raise ValueError(f"its values are of 32 bits, mode {opened.mode!r}, and no white is known")
+        return self.pillow.fromarray(np.asarray(opened).astype(np.float32) / np.float32(257))  # 65535 / 255
 
     def identity(self) -> Sequence[Any]:
         names = [os.path.relpath(file, self.folder) for file in self.files]

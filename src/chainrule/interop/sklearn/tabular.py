@@ -29,7 +29,7 @@ from chainrule.interop.sklearn.folds import Fold, best_epoch, folds, held_out
 from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.interop.sklearn.sharing import train
 from chainrule.training import Trainer
-from chainrule.training.columns import FROM_DTYPE, Columns, is_frame
+from chainrule.training.columns import FROM_DTYPE, Columns, is_frame, unmasked
 from chainrule.training.lending import Lender
 from chainrule.training.metrics import told
 from chainrule.training.monitor import as_count
@@ -163,6 +163,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
     def _checked(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, groups: Any
     ) -> tuple[Given, Array | None]:
+        y = unmasked(y)
         X = self._rows(X, y, reset=True)
         y = self._labelled(y)
         weights = self._weights(y, sample_weight, X)
@@ -287,6 +288,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
 
     def _rows(self, X: Any, y: Any, reset: bool) -> Any:
         """Rows that were checked: an array of numbers, or a data frame as it came."""
+        X = unmasked(X)
         if not is_frame(X) and self._all_numbers():
             if y is None and not reset:
                 return validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
@@ -527,8 +529,11 @@ class TabularRegressor(RegressorMixin, _Tabular):
     def _learn(self, y: Array, kept: Array, weights: Array | None) -> None:
         self._flat = y.ndim == 1
         values, shares = y[kept].reshape(len(kept), -1), None if weights is None else weights[kept]
-        self.center_ = np.average(values, axis=0, weights=shares)
-        self.scale_ = np.sqrt(np.average((values - self.center_) ** 2, axis=0, weights=shares))
+        power = np.frexp(np.abs(values).max(axis=0))[1]  # exactly; a square of 1e160 is beyond float64
+        small = np.ldexp(values, -power)
+        center = np.average(small, axis=0, weights=shares)
+        scale = np.sqrt(np.average((small - center) ** 2, axis=0, weights=shares))
+        self.center_, self.scale_ = np.ldexp(center, power), np.ldexp(scale, power)
         self._range = values.min(axis=0), values.max(axis=0)
 
     def _encoded(self, y: Array) -> Array:
