@@ -1,11 +1,13 @@
 """A training that goes on is the one that was begun: what was built otherwise is refused, or said aloud."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 
 import chainrule as cr
+import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.errors import SettingError
 from chainrule.training import Trainer
@@ -30,6 +32,22 @@ def test_another_loss_is_refused(tmp_path):
         f"load: {tmp_path / 't'} holds a training with the loss cross_entropy, this trainer has nll_loss. Build the trainer "
         f"as it was when it was saved."
     )
+
+
+def test_a_loss_that_was_given_something_else_is_refused(tmp_path):
+    def smoothed(share):
+        return make(loss=partial(F.cross_entropy, label_smoothing=share, weight=cr.tensor([1.0, 2.0])))
+
+    trainer = smoothed(0.1)
+    trainer.fit(X, y, 1, progress=False)
+    trainer.save(tmp_path / "t")
+    with pytest.raises(SettingError) as raised:
+        smoothed(0.3).load(tmp_path / "t")
+    assert str(raised.value) == (
+        f"load: {tmp_path / 't'} holds a training with a cross_entropy that was given {{'label_smoothing': 0.1}}, this trainer has "
+        f"one given {{'label_smoothing': 0.3}}. Build the trainer as it was when it was saved."
+    )
+    smoothed(0.1).load(tmp_path / "t")
 
 
 def test_another_rate_is_said(tmp_path):

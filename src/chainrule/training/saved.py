@@ -5,9 +5,11 @@ What a file holds is parsed and checked whole before anything of the training ch
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from chainrule import dtypes
@@ -19,7 +21,7 @@ from chainrule.nn.meaning import name_of
 from chainrule.optim import saved as optimizer_state
 from chainrule.tensor import Tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.training import attributes, checkpoints, possible
+from chainrule.training import attributes, checkpoints, possible, state
 from chainrule.training.history import History
 from chainrule.training.named import Named
 from chainrule.training.position import Position
@@ -53,6 +55,7 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True, r
         "optimizer": checkpoints.flatten(session.optimizer.state_dict(), "optimizer", tensors),
         "optimizer_name": type(session.optimizer).__name__,
         "loss": name_of(session.loss),
+        "loss_given": _given(session.loss),
         "modules": {name: type(module).__name__ for name, module in session.members().modules},
         "begun": session.begun,
         "schedules": [type(schedule).__name__ for schedule in session.schedules.all],
@@ -265,6 +268,13 @@ def _check_kinds(session: Session, path: str | os.PathLike[str], fields: Fields)
             f"load: {path} holds a training with the loss {fields.text('loss')[:40]}, this trainer has {loss}. "
             f"Build the trainer as it was when it was saved."
         )
+    given, own = fields.fields("loss_given").value if fields.has("loss_given") else {}, _given(session.loss)
+    for name in given.keys() & own.keys():
+        if given[name] != own[name]:
+            raise SettingError(
+                f"load: {path} holds a training with a {loss} that was given {short(given[name])}, this trainer has one given "
+                f"{short(own[name])}. Build the trainer as it was when it was saved."
+            )
     if fields.has("modules"):
         _check_modules(path, fields.fields("modules"), {n: type(m).__name__ for n, m in session.members().modules})
     found = fields.items("schedules", lambda name: isinstance(name, str), "a list of names")
@@ -273,6 +283,14 @@ def _check_kinds(session: Session, path: str | os.PathLike[str], fields: Fields)
             f"load: {path} holds the schedules {_listed(found)}, this trainer has {_listed(schedules)}. "
             f"Build the trainer as it was when it was saved, with Trainer(..., scheduler=...)."
         )
+
+
+def _given(loss: Callable[..., Any]) -> dict[str, Any]:
+    """The plain values that a partial was given, by the name of each in the loss, as a file has them."""
+    partials = [(name, part) for name, part in state.parts(loss) if isinstance(part, partial)]
+    found = {name: {**dict(enumerate(part.args)), **part.keywords} for name, part in partials}
+    plain = {name: {str(k): v for k, v in values.items() if is_plain(v)} for name, values in found.items()}
+    return dict(json.loads(json.dumps(plain)))
 
 
 def _check_modules(path: str | os.PathLike[str], found: Fields, own: Mapping[str, str]) -> None:
