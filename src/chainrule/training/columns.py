@@ -30,7 +30,9 @@ def unmasked(X: Any) -> Any:
     """What is masked out of an array is missing: NaN, or None among objects."""
     if not isinstance(X, np.ma.MaskedArray) or not np.ma.is_masked(X):
         return X
-    return X.astype(np.float64).filled(np.nan) if X.dtype.kind in "biuf" else X.astype(object).filled(None)
+    found: Array = X.data.astype(np.float64 if X.dtype.kind in "biuf" else object)  # a copy
+    found[np.ma.getmaskarray(X)] = None  # NaN among numbers
+    return found
 
 
 def column(X: Any, number: int) -> Any:

@@ -268,11 +268,11 @@ def _check_kinds(session: Session, path: str | os.PathLike[str], fields: Fields)
             f"load: {path} holds a training with the loss {fields.text('loss')[:40]}, this trainer has {loss}. "
             f"Build the trainer as it was when it was saved."
         )
-    given, own = fields.fields("loss_given").value if fields.has("loss_given") else {}, _given(session.loss)
-    for name in given.keys() & own.keys():
-        if given[name] != own[name]:
+    was, own = fields.fields("loss_given").value if fields.has("loss_given") else {}, _given(session.loss)
+    for name in was.keys() & own.keys():
+        if was[name] != own[name]:
             raise SettingError(
-                f"load: {path} holds a training with a {loss} that was given {short(given[name])}, this trainer has one given "
+                f"load: {path} holds a training with a {loss} that was given {short(was[name])}, this trainer has one given "
                 f"{short(own[name])}. Build the trainer as it was when it was saved."
             )
     if fields.has("modules"):

@@ -88,14 +88,16 @@ def _pow(step: Step, a: Tensor, b: Tensor) -> Tensor:
     """In the dtype of the base; a whole number to a power that is none is taken there and cut."""
     if b.dtype.is_floating_point and not a.dtype.is_floating_point:
         return (a.to(b.dtype) ** b).to(a.dtype)
-    return a ** b.to(a.dtype)
+    found: Tensor = a ** b.to(a.dtype)
+    return found
 
 
 def _selu(step: Step, x: Tensor) -> Tensor:
     if not step.attributes:
         return F.selu(x)
     alpha, gamma = step.get("alpha", 1.67326319217681884765625), step.get("gamma", 1.05070102214813232421875)
-    return F.elu(x, alpha) * gamma
+    found: Tensor = F.elu(x, alpha) * gamma
+    return found
 
 
 def _is_inf(step: Step, x: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ SIZES: dict[str, Callable[..., Any]] = {
     "Expand": lambda s, x, n: x * np.ones(n, x.dtype), "Add": lambda s, a, b: a + b, "Cast": _cast, "Concat": lambda s, *xs: np.concatenate(xs, s.get("axis")), "Div": _div,
     "ConstantOfShape": _constant_of_shape, "Equal": lambda s, a, b: np.equal(a, b), "Gather": lambda s, x, i: np.take(x, i, s.get("axis", 0)),
     "Identity": lambda s, x: x, "Max": lambda s, *xs: np.maximum.reduce(xs), "Min": lambda s, *xs: np.minimum.reduce(xs),
-    "Mul": lambda s, a, b: a * b, "Neg": lambda s, a: -a, "Range": lambda s, a, b, c: np.arange(a, b, c, a.dtype),
+    "Mul": lambda s, a, b: a * b, "Neg": lambda s, a: -a, "Range": lambda s, a, b, c: np.arange(a, b, c).astype(a.dtype),
     "ReduceProd": lambda s, x, axes=None: np.prod(x, keepdims=bool(s.get("keepdims", 1))), "Reshape": lambda s, x, n: x.reshape(n),
     "Slice": _slice, "Squeeze": _squeeze, "Sub": lambda s, a, b: a - b, "Unsqueeze": _unsqueeze,
     "Where": lambda s, c, a, b: np.where(c, a, b),
