@@ -501,6 +501,23 @@ def test_a_file_that_changes_is_noticed(tmp_path):
         check_fingerprint(as_source(folder, buffer=SMALL, **options), saved)
 
 
+@pytest.mark.parametrize("library", ["chainrule", "torch"])
+def test_loaders_over_tensors_have_their_fingerprint(library):
+    if library == "torch":
+        data, as_tensor = torch.utils.data, torch.as_tensor
+    else:
+        data, as_tensor = cr.utils.data, cr.as_tensor
+    other = X.copy()
+    other[7, 0] += 1
+
+    def mark(rows, **options):
+        made = data.TensorDataset(as_tensor(rows), as_tensor(Y))
+        return as_source(data.DataLoader(made, batch_size=10, **options)).fingerprint()
+
+    assert mark(X) == mark(X.copy())
+    assert len({mark(X), mark(other), mark(X, shuffle=True)}) == 3
+
+
 def test_another_buffer_is_another_order_and_another_fingerprint(tmp_path):
     folder, options = parquet(tmp_path)
     assert as_source(folder, buffer=SMALL, **options).fingerprint() != as_source(folder, **options).fingerprint()

@@ -15,7 +15,7 @@ from chainrule.autodiff.trees import aligned, leaves, mapped, outline
 from chainrule.data.checks import check_batch_size, counter
 from chainrule.data.windows.columns import Columns
 from chainrule.data.windows.draws import Draws
-from chainrule.data.windows.fingerprint import digest
+from chainrule.data.windows.fingerprint import digest, sampled
 from chainrule.data.windows.pieces import joined, plain, same_rows
 from chainrule.data.windows.plan import START, STRIDE, Cursor
 from chainrule.data.windows.source import BUFFER
@@ -256,9 +256,19 @@ class StreamSource:
         return self.transform(first) if self.transform else first
 
     def fingerprint(self) -> str:
-        """Of what is known without asking for batches: what kind of stream it is, and its length."""
+        """Of what is known without asking for batches: what kind of stream it is, its length, and the tensors that a loader reads."""
         length = len(self.stream) if hasattr(self.stream, "__len__") else None
-        return digest(type(self.stream).__name__, length, self.batch_size, self.buffer)
+        return digest(type(self.stream).__name__, length, self.batch_size, self.buffer, *_read_by(self.stream))
+
+
+def _read_by(stream: Any) -> list[Any]:
+    """How a loader (ours or PyTorch's) draws rows, and what it draws them from where that is tensors in memory."""
+    dataset = getattr(stream, "dataset", None)
+    tensors = getattr(dataset, "tensors", None)
+    if type(dataset).__name__ != "TensorDataset" or not isinstance(tensors, tuple):
+        return []
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+    return [type(getattr(stream, "sampler", None)).__name__, *(part for array in arrays for part in sampled(array))]
 
 
 def _divided(batches: list[Any], rows: int) -> tuple[list[Any], list[Any]]:
