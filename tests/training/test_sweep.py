@@ -196,6 +196,20 @@ def test_a_folder_is_of_all_rows_that_it_was_given(first, then, tmp_path):
         sweep({"lr": [0.1]}, folder=tmp_path / "runs", epochs=1, **then)
 
 
+def test_a_folder_is_of_all_values_in_its_configurations(tmp_path):
+    weights, other = np.ones(2000), np.ones(2000)
+    other[1000] = 5.0  # which Python does not write
+
+    def weighed(weights):
+        return build(float(weights.mean()) / 100)
+
+    found = cr.sweep(weighed, [{"weights": weights}], X, y, epochs=1, folder=tmp_path / "runs")
+    again = cr.sweep(weighed, [{"weights": weights.copy()}], X, y, epochs=1, folder=tmp_path / "runs")
+    assert again.histories[0]["loss"] == found.histories[0]["loss"]
+    with pytest.raises(SettingError, match="is of other configurations"):
+        cr.sweep(weighed, [{"weights": other}], X, y, epochs=1, folder=tmp_path / "runs")
+
+
 def test_a_folder_is_of_the_rows_of_its_table(tmp_path):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "d": X[:, 3]})

@@ -223,12 +223,18 @@ def _described(
     """What tells one sweep from another, as far as it can be written down."""
     given = [rows, [value for value in fit.values() if not is_plain(value)]]
     content = {
-        "configs": [{key: repr(value) for key, value in config.items()} for config in configs],
+        "configs": [{key: _written(value) for key, value in config.items()} for config in configs],
         "fit": {key: value for key, value in fit.items() if is_plain(value)},
         "halving": described(halving, rounds),
         "rows": digest(*map(_contents, trees.leaves(given))),
     }
     return json.dumps(content, indent=1, default=repr).encode()
+
+
+def _written(value: Any) -> str:
+    """A value of a configuration; of arrays Python writes a part only."""
+    arrays = [leaf for leaf in trees.leaves(value) if hasattr(leaf, "__array__")]
+    return f"{value!r} {digest(*map(_contents, arrays))}" if arrays else repr(value)
 
 
 def _contents(leaf: Any) -> np.ndarray[Any, Any]:
