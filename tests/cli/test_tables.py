@@ -139,6 +139,9 @@ def test_other_rows_may_lack_columns_and_have_new_levels(run, tmp_path):
     assert "not used, as training had none of that name: 'shop'" in result.stderr
     assert "x: 1 values are no numbers: taken as missing" in result.stderr
     assert "colour: 1 rows have levels that training had not: 'violet'" in result.stderr
+    (tmp_path / "kept.csv").write_text('colour,x,"shop, town"\nred,1.5,a\n')
+    result = call("predict", folder, tmp_path / "kept.csv", "--keep", "shop, town", "--keep", "colour,x")
+    assert result.stdout.startswith('"shop, town",colour,x,bought,')
 
 
 def test_regression_predicts_in_the_targets_own_unit(file, tmp_path):

@@ -477,6 +477,31 @@ def test_a_bundle_without_names_takes_arrays() -> None:
         bundle.predict(rows())
 
 
+def test_a_trainer_that_was_fitted_on_a_frame_knows_its_columns(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=NAMES)
+    made = trainer()
+    made.fit(frame, LABELS, epochs=1, progress=False)
+    bundle = again(cr.bundle(made), tmp_path / "b")
+    expected = made.predict_classes(X)
+    assert (bundle.predict(frame[NAMES[::-1]]) == expected).all()
+    assert bundle.predict(frame.iloc[7]) == expected[7] and list(bundle.predict_proba(frame.iloc[7])) == [0, 1, 2]
+    assert bundle.differences(frame[["weight", "age"]]) == ["missing, and needed: 'height'"]
+    assert bundle.differences({"age": 3.0, "size": 1}) == [
+        "missing, and needed: 'height', 'weight'",
+        "not used, as training had none of that name: 'size'",
+    ]
+
+
+def test_a_search_gives_the_best_that_it_has_found() -> None:
+    sklearn = pytest.importorskip("chainrule.sklearn")
+    from sklearn.model_selection import GridSearchCV
+
+    small = sklearn.NetworkClassifier(nn.Linear(3, 3), epochs=2, random_state=0)
+    search = GridSearchCV(small, {"lr": [0.01, 0.1]}, cv=2).fit(X, LABELS)
+    assert (cr.bundle(search).predict(X) == search.predict(X)).all()
+
+
 def test_what_cannot_be_bundled() -> None:
     made = trainer()
     with pytest.raises(SettingError, match=r"bundle: source must be a Trainer, .* got Linear"):

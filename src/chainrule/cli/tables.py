@@ -39,8 +39,8 @@ def configured(options: dict[str, Any], context: click.Context) -> dict[str, Any
     given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     asked = {
         "file": str(path.resolve()), "sha256": tabular.digest(path), "reading": reading,
-        "target": list(options["target"]), "preset": options["preset"], "task": options["task"], "kinds": _kinds(options),
-        "drop": _names(options["drop"]), "scaling": options["scaling"], "max_categories": options["max_categories"],
+        "target": list(options["target"]), "preset": options["preset"], "task": options["task"], "kinds": _kinds(options, table),
+        "drop": _names(options["drop"], table), "scaling": options["scaling"], "max_categories": options["max_categories"],
         "min_frequency": options["min_frequency"], "date_format": options["date_format"],
         "test_size": options["test_size"], "group": options["group"], "time": options["time"],
     }  # fmt: skip
@@ -75,14 +75,16 @@ def _optimizer(options: dict[str, Any], given: set[str]) -> str:
     return str(options["optimizer"] if "optimizer" in given else tabular.DEFAULTS["optimizer"]).lower()
 
 
-def _names(given: tuple[str, ...]) -> list[str]:
-    return [name for part in given for name in part.split(",") if name]
+def _names(given: tuple[str, ...], table: Table) -> list[str]:
+    """The columns that were named, each alone or several with commas; a name may have commas itself."""
+    parts = ([part] if part in table else part.split(",") for part in given)
+    return [name for part in parts for name in part if name]
 
 
-def _kinds(options: dict[str, Any]) -> dict[str, str]:
+def _kinds(options: dict[str, Any], table: Table) -> dict[str, str]:
     found: dict[str, str] = {}
     for kind in kinds.USED:
-        for name in _names(options[kind]):
+        for name in _names(options[kind], table):
             if found.setdefault(name, kind) != kind:
                 raise SettingError(f"train: {name!r} was said to be {found[name]} and {kind}. Say one.")
     return found
@@ -218,9 +220,11 @@ def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -
     if out is not None and os.path.exists(out) and os.path.samefile(rows, out):
         raise SettingError(f"predict: --out {out} is the file of the rows, which would be lost. Name another one.")
     pipeline, table = bundle.rows.pipeline, read_table(rows, **bundle.rows.reading)
-    table.check_names(_names(keep))
+    table.check_names(_names(keep, table))
     _say(*pipeline.differences(table))
-    columns = [table[name] for name in _names(keep)] + predicted(bundle, pipeline.target_names, pipeline.encoded(table))
+    columns = [table[name] for name in _names(keep, table)] + predicted(
+        bundle, pipeline.target_names, pipeline.encoded(table)
+    )
     frame = pl.DataFrame([column.rename(name) for column, name in zip(columns, _each_once(columns), strict=True)])
     text = frame.write_csv()
     if out is None:

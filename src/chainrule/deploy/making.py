@@ -51,8 +51,8 @@ def bundle(
     """What was trained as one thing that predicts from plain rows, ``bundle.predict({"age": 31, "city": "Bern"})``.
 
     Args:
-        source: a `Trainer`; a fitted estimator of `chainrule.sklearn`, or a scikit-learn ``Pipeline`` of scalers that ends in
-            one; the folder of a run of ``chainrule train``.
+        source: a `Trainer`; a fitted estimator of `chainrule.sklearn`, a scikit-learn ``Pipeline`` of scalers that ends in
+            one, or a search that has found one of these; the folder of a run of ``chainrule train``.
         pipeline: of a trainer on a table, the fitted `TablePipeline` that its rows came from.
         columns: of a trainer, the names of the columns of its rows, where those are plain numbers and it was fitted on arrays;
             of frames and files it knows them.
@@ -62,7 +62,8 @@ def bundle(
         A `Bundle`, which shares the model with the source: train on, and it predicts by the new weights.
 
     Raises:
-        SettingError: the source is none of these, or a step of a pipeline is none that a bundle can hold.
+        SettingError: the source is none of these, a step of a pipeline is none that a bundle can hold, or the model has other
+            numbers of columns or classes.
 
     Example:
         >>> import chainrule as cr
@@ -81,6 +82,8 @@ def bundle(
         )
     if isinstance(source, (str, os.PathLike)):
         return _of_run(Path(source))
+    if hasattr(source, "best_estimator_"):
+        return bundle(source.best_estimator_)
     if hasattr(source, "steps") or hasattr(source, "_bundled"):
         return _of_estimator(source)
     raise SettingError(

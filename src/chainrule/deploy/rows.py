@@ -43,9 +43,9 @@ _PLAIN = frozenset((float, int, str, bool, type(None)))
 
 
 def is_one(rows: object) -> bool:
-    """Is it one row: a dict in which no value is a column?"""
+    """Is it one row: a dict in which no value is a column, or a row of a pandas frame?"""
     if type(rows) is not dict and not isinstance(rows, Mapping):
-        return False
+        return _is_series(rows)
     for value in rows.values():  # noqa: SIM110 - any() of a generator takes twice as long
         if type(value) not in _PLAIN and _is_column(value):
             return False
@@ -55,8 +55,12 @@ def is_one(rows: object) -> bool:
 def several(rows: Any) -> Any:
     """The rows as those of several: one in a list, a lazy frame read."""
     if is_one(rows):
-        return [rows]
+        return [rows.to_dict() if _is_series(rows) else rows]
     return rows.collect() if library(rows) == "polars" and hasattr(rows, "collect") else rows
+
+
+def _is_series(rows: Any) -> bool:
+    return library(rows) == "pandas" and getattr(rows, "ndim", 2) == 1
 
 
 def _is_column(value: object) -> bool:
@@ -149,13 +153,16 @@ class Columns:
         return None if known is None else len(known)
 
     def differences(self, rows: Any) -> list[str]:
-        """Columns that are not used."""
-        if self.names is None:
-            return []
+        """Columns that are missing, or not used."""
         first = rows[0] if isinstance(rows, Sequence) and rows else rows
         names = list(first) if isinstance(first, Mapping) else [str(n) for n in getattr(first, "columns", ())]
-        unused = [name for name in names if name not in self.names]
-        return [f"not used, as training had none of that name: {some(unused)}"] if unused else []
+        if self.names is None or not names:
+            return []
+        absent, unused = (
+            [n for n in one if n not in other] for one, other in ((self.names, names), (names, self.names))
+        )
+        notes = [f"missing, and needed: {some(absent)}"] if absent else []
+        return notes + ([f"not used, as training had none of that name: {some(unused)}"] if unused else [])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""

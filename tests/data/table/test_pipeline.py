@@ -175,6 +175,48 @@ def test_unseen_and_missing_levels_and_columns():
         pipeline.transform({"other": [1]})
 
 
+MOMENTS = {
+    "day first": "%d.%m.%Y %H:%M", "american": "%m/%d/%Y %H:%M", "iso": "%Y-%m-%d %H:%M:%S", "iso T": "%Y-%m-%dT%H:%M",
+    "zulu": "%Y-%m-%dT%H:%M:%SZ", "noon": "%m/%d/%Y %I:%M %p", "noon, seconds": "%Y-%m-%d %I:%M:%S %p", "typed": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("learned", MOMENTS)
+def test_dates_in_iso_form_are_read_whatever_form_training_had(learned):
+    """A frame has moments, a file of it ISO 8601, and a program that predicts sends that, too."""
+
+    def written(form):
+        return [day.strftime(form) for day in days] if form else days
+
+    days = [dt.datetime(2021, 1, 30, 7) + dt.timedelta(hours=37 * i) for i in range(N)]
+    pipeline = TablePipeline("y", drop=["z"]).fit(table(v=written(MOMENTS[learned])))
+    assert pipeline.columns_[0].kind == "datetime"
+    expected = pipeline.transform({"v": written(None)})
+    for form in ("iso", "iso T", "zulu", learned):
+        np.testing.assert_array_equal(pipeline.transform({"v": written(MOMENTS[form])}), expected)
+    assert pipeline.differences({"v": ["2021-12-31", None, "2021-02-30"]}) == [
+        "v: 1 values are no dates in the form they had in training: taken as missing"
+    ]
+
+
+def test_columns_that_only_pandas_has():
+    pandas = pytest.importorskip("pandas")
+    sizes = np.arange(N) / N
+    made = pandas.DataFrame({"cut": pandas.cut(sizes, 4), "month": pandas.period_range("2020-01", periods=N, freq="M")})
+    made.loc[0, "cut"] = None
+    made["y"] = sizes
+    pipeline = TablePipeline("y").fit(made)
+    assert [column.kind for column in pipeline.columns_] == ["categorical", "datetime"]
+    assert pipeline.get_feature_names_out()[:2] == ["cut=(-0.000983, 0.246]", "cut=(0.246, 0.492]"]
+    assert pipeline.transform(made.astype({"cut": str}))[1:].tolist() == pipeline.transform(made)[1:].tolist()
+    with pytest.raises(DataError, match="the table must be a table .* got DataFrame: "):
+        Table(made.assign(z=1j))
+    with pytest.raises(
+        SettingError, match="^TablePipeline: target must name a column, got 2. Names of columns are texts"
+    ):
+        TablePipeline(2)
+
+
 SAID = {
     "text": ["True", "False"], "small": ["true", "false"], "boolean": [True, False], "number": [1, 0], "real": [1.0, 0.0],
     "word": ["yes", "no"], "Word": ["Yes", "No"], "letter": ["T", "F"], "switch": ["ON", "OFF"], "0 and 1": ["1", "0"],

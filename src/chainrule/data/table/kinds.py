@@ -167,7 +167,8 @@ def as_told(series: pl.Series, kind: str, decimal: str = ".", format: str | None
         if reading is None:
             raise DataError(
                 f"the column {series.name!r} was to be datetime, but its values are no dates in a usual form, such as "
-                f"{_shown(known(series).drop_nulls().first())}. Write them as 2031-12-24."
+                f"{_shown(known(series).drop_nulls().first())}. Write them as 2031-12-24, or say how they are written: "
+                f"date_format='%d.%m.%Y' (--date-format)."
             )
     else:
         reading = Reading(decimal)

@@ -71,7 +71,7 @@ class TablePipeline:
         drop: Iterable[str] = (), scaling: str = "robust", max_categories: int = MAX_CATEGORIES,
         min_frequency: int = MIN_FREQUENCY, date_format: str | None = None,
     ) -> None:  # fmt: skip
-        self.target_names = [target] if isinstance(target, str) else list(target)
+        self.target_names = [target] if isinstance(target, str) or not isinstance(target, Iterable) else list(target)
         self.task, self.kinds, self.drop = task, dict(kinds or {}), list(drop)
         self.scaling, self.max_categories, self.min_frequency = scaling, max_categories, min_frequency
         self.date_format = date_format
@@ -81,8 +81,11 @@ class TablePipeline:
         self._check()
 
     def _check(self) -> None:
-        if not self.target_names:
-            raise SettingError("TablePipeline: target must name a column, got none.")
+        if not self.target_names or not all(isinstance(name, str) for name in self.target_names):
+            got = repr(self.target_names[0]) if self.target_names else "none"
+            raise SettingError(
+                f"TablePipeline: target must name a column, got {got}. Names of columns are texts, also those of numbers: '0'."
+            )
         for name, least in (("max_categories", 2), ("min_frequency", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -124,7 +124,7 @@ def _frame(data: object, who: str, columns: Sequence[str] | None) -> pl.DataFram
         return _of_array(data, who, columns)
     try:
         return _converted(data)
-    except (pl.exceptions.PolarsError, TypeError, ValueError, ImportError, OverflowError) as error:
+    except (pl.exceptions.PolarsError, TypeError, ValueError, ImportError, OverflowError, NotImplementedError) as error:
         raise DataError(
             f"{who} must be a table (a dict of columns of one length, rows as dicts, pandas, polars, Arrow) or an array, "
             f"got {type(data).__name__}: {str(error).splitlines()[0] if str(error) else type(error).__name__}."
@@ -165,8 +165,18 @@ def _series(name: str, values: Any) -> pl.Series:
     if str(getattr(values, "dtype", "")) == "object" or isinstance(values, (list, tuple)):
         return _of_objects(name, list(values))
     if type(values).__module__.startswith("pandas"):
-        return pl.from_pandas(values.rename(name))
+        return pl.from_pandas(_without_extensions(values).rename(name))
     return pl.Series(name, values)
+
+
+def _without_extensions(values: Any) -> Any:
+    """A column of pandas: periods as their beginnings, intervals (as of ``pandas.cut``) as texts."""
+    dtype = getattr(getattr(values.dtype, "categories", None), "dtype", values.dtype)
+    if str(values.dtype).startswith("period"):
+        return values.dt.to_timestamp()
+    if str(dtype).startswith(("interval", "period")):
+        return values.astype(str).where(values.notna(), None)
+    return values
 
 
 def _of_objects(name: str, values: list[Any]) -> pl.Series:

@@ -28,6 +28,7 @@ FORMATS = (
     "%d-%b-%Y", "%b-%d-%Y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y", "%d %b %Y", "%B %d, %Y", "%d %B %Y",
 )  # fmt: skip
 _CLOCKS = ("", "T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M", "T%H:%M:%S%.fZ", "T%H:%M:%S%.f%z", " %H:%M:%S%.f%z")
+_NOONS = (" %I:%M:%S %p", " %I:%M %p")  # clocks of twelve hours
 TIMES = ("%H:%M:%S", "%H:%M")
 _TRIED = 200  # values that tell whether a format can be the one
 
@@ -161,8 +162,7 @@ def as_written(series: pl.Series, reading: Reading, decimal: str) -> Reading:
 def moments(series: pl.Series, reading: Reading) -> Array:
     """datetime64[us], NaT where a value is missing or no moment."""
     if series.dtype == pl.String:
-        form = reading.format or FORMATS[0]
-        found = _timed(known(series), form) if form in TIMES else _parsed(known(series), form)
+        found = _written(known(series), reading.format or FORMATS[0])
     elif series.dtype == pl.Time:
         found = pl.Series(series.cast(pl.Int64) // 1000).cast(pl.Datetime("us"))
     elif series.dtype in (pl.Date, pl.Datetime):
@@ -176,6 +176,19 @@ def _naive(series: pl.Series) -> pl.Series:
     if getattr(series.dtype, "time_zone", None):
         series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     return series.cast(pl.Datetime("us"))
+
+
+def _written(strong: pl.Series, form: str) -> pl.Series:
+    """Texts as moments: of this form, or, where the year stands first, as ISO 8601 has them, which nobody takes for another."""
+    if form in TIMES:
+        return _timed(strong, form)
+    found = _parsed(strong, form)
+    for iso in () if form[:5] in ("%Y-%d", "%Y/%d") else (FORMATS[0] + clock for clock in _CLOCKS):
+        rest = (strong.is_not_null() & found.is_null()).arg_true()
+        if not len(rest):
+            break
+        found = found.scatter(rest, _parsed(strong.gather(rest), iso))
+    return found
 
 
 def _timed(found: pl.Series, form: str) -> pl.Series:
@@ -254,15 +267,17 @@ def moment_reading(series: pl.Series) -> tuple[Reading | None, str]:
         or not first.str.contains(r"\d[-/.: ,]|[A-Za-z]{3}").all()
     ):
         return None, ""
-    fitting = [form for form in _forms() if _all_parsed(first, form)]
+    fitting = [form for form in _forms(first) if _all_parsed(first, form)]
     fitting = [form for form in fitting if _all_parsed(strong, form)]
     if not fitting:
         return None, ""
     return Reading(format=fitting[0]), _ambiguous(fitting)
 
 
-def _forms() -> list[str]:
-    return [date + clock for clock in _CLOCKS for date in FORMATS] + list(TIMES)
+def _forms(found: pl.Series) -> list[str]:
+    """What texts like these may be written in."""
+    clocks = _NOONS if found.str.contains("(?i)[ap]m$").all() else _CLOCKS
+    return [date + clock for clock in clocks for date in FORMATS] + list(TIMES)
 
 
 def _all_parsed(found: pl.Series, form: str) -> bool:
