@@ -144,6 +144,18 @@ def test_other_rows_may_lack_columns_and_have_new_levels(run, tmp_path):
     assert result.stdout.startswith('"shop, town",colour,x,bought,')
 
 
+def test_labels_are_true_and_false_in_python_and_as_the_file_has_them_in_a_file():
+    from chainrule.cli.tables import predicted
+
+    table = cr.data.Table({"x": np.arange(20.0) ** 2, "won": ["True", "False"] * 10})
+    pipeline = cr.data.TablePipeline("won").fit(table)
+    trainer = cr.Trainer(cr.nn.Linear(1, 2), "cross_entropy", "adam")
+    bundle = cr.bundle(trainer, pipeline=pipeline)
+    labels, *shares = predicted(bundle, pipeline.targets_, pipeline.transform(table))
+    assert bundle.predict(table).tolist() == [label == "True" for label in labels]
+    assert [one.name for one in shares] == ["probability of False", "probability of True"]
+
+
 def test_regression_predicts_in_the_targets_own_unit(file, tmp_path):
     result = call("train", file, "--target", "paid", "--drop", "id,x", "--out", tmp_path / "r", *QUICK, "--json")
     assert "target paid: regression" in result.stderr

@@ -181,6 +181,8 @@ def test_a_folder_of_other_arguments_or_rows_is_refused(tmp_path):
 
 def test_the_table_shows_the_best_first():
     found = sweep(threads=1)
+    with pytest.raises(IndexError, match="^sweep: there are 7 trainings, numbers 0 to 6, got 7.$"):
+        found[7]
     lines = found.show("val_loss").splitlines()
     assert lines[0].split() == ["training", "lr", "epochs", "loss", "val_loss", "seconds"]
     assert found.table()[0]["lr"] == RATES[0]  # the configuration's, not what a schedule made of it

@@ -201,7 +201,7 @@ def test_one_program_serves_other_rows_of_the_same_form():
         ((A * np.nan, B), Y[dict], DataError, "fit: X[0] must be finite, got 360 NaN"),
         ((A, np.array(["a"] * 90)), Y[dict], DataError, "fit: X[1] must hold numbers, got dtype <U1."),
         ((A, B), price, ShapeError, "fit: there are losses for 'price', 'sold', so there must be targets for the same, got one Tensor."),
-        ((A, B), {"price": price}, ShapeError, "so there must be targets for the same, got 'price'."),
+        ((A, B), {"price": price}, ShapeError, "fit: there are losses for 'price', 'sold', so there must be targets for the same, got 'price'."),
         ({}, Y[dict], DataError, "fit: X must hold at least one array, got an empty dict."),
     ],
 )  # fmt: skip
@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_said_by_name(x, y, error, text):
     trainer = make()
     with pytest.raises(error or Exception) as raised:
         fit(trainer, x, y)
-    assert text in str(raised.value)
+    assert str(raised.value).startswith(text)
 
 
 def test_settings_that_do_not_go_together():
@@ -247,8 +247,8 @@ def test_a_loss_that_takes_a_target_and_gets_none(loss, called):
         with pytest.raises(DataError) as error:
             call(np.ones((8, 2), "f"))
         assert str(error.value) == (
-            f"{who}: y is None, and the loss ({called}) takes a target, too. Pass y, or give a function of the output alone: "
-            "loss(output)."
+            f"{who}: y is None, and the loss ({called}) takes a target, too. Pass y (of a file or frame the name of its "
+            "column), or give a function of the output alone: loss(output)."
         )
 
 

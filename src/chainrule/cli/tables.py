@@ -16,6 +16,7 @@ from chainrule.cli import scores
 from chainrule.cli.output import Steady, fitted
 from chainrule.data.sources import Dataset
 from chainrule.data.table import Table, TablePipeline, kinds, read_table
+from chainrule.data.table.target import Target
 from chainrule.deploy.bundle import Bundle
 from chainrule.deploy.rows import OfTable
 from chainrule.errors import SettingError
@@ -223,7 +224,7 @@ def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -
     table.check_names(_names(keep, table))
     _say(*pipeline.differences(table))
     columns = [table[name] for name in _names(keep, table)] + predicted(
-        bundle, pipeline.target_names, pipeline.encoded(table)
+        bundle, pipeline.targets_, pipeline.encoded(table)
     )
     frame = pl.DataFrame([column.rename(name) for column, name in zip(columns, _each_once(columns), strict=True)])
     text = frame.write_csv()
@@ -234,21 +235,16 @@ def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -
     _say(f"{out}: {len(frame):,} rows, columns {_some(frame.columns)}")
 
 
-def predicted(bundle: Bundle, targets: list[str], X: Array) -> list[pl.Series]:
-    """The predictions as columns."""
+def predicted(bundle: Bundle, targets: list[Target], X: Array) -> list[pl.Series]:
+    """The predictions as columns, labels as the table has them that was trained on."""
     outputs = bundle.run(X)
     answers = bundle.answers(outputs)
     if bundle.classes is None:
-        return [pl.Series(name, answers.reshape(len(X), -1)[:, i]) for i, name in enumerate(targets)]
-    labels = [text_of_label(label) for label in bundle.classes]
+        return [pl.Series(one.name, answers.reshape(len(X), -1)[:, i]) for i, one in enumerate(targets)]
+    labels = dict(zip(bundle.classes, targets[0].classes, strict=True))
     probabilities = bundle.probabilities(outputs)
-    of_classes = [pl.Series(f"probability of {label}", probabilities[:, k]) for k, label in enumerate(labels)]
-    return [pl.Series(targets[0], [text_of_label(a) for a in answers.tolist()], dtype=pl.String), *of_classes]
-
-
-def text_of_label(label: object) -> str:
-    """A label as a table has it."""
-    return str(label).lower() if isinstance(label, bool) else str(label)
+    of_classes = [pl.Series(f"probability of {label}", probabilities[:, k]) for k, label in enumerate(labels.values())]
+    return [pl.Series(targets[0].name, [labels[a] for a in answers.tolist()], dtype=pl.String), *of_classes]
 
 
 def _each_once(columns: list[pl.Series]) -> list[str]:

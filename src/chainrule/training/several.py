@@ -196,6 +196,11 @@ class Losses:
         return made(self.losses[key], self._of(output, key, "outputs"), self._of(target, key, "targets"))
 
     def _of(self, tree: Any, key: Any, what: str) -> Any:
+        self.check(tree, what)
+        return tree[key]
+
+    def check(self, tree: Any, what: str) -> None:
+        """Raise `ShapeError` unless these outputs or targets are of the same keys or places as the losses."""
         keys = tree.keys() if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, tuple) else None
         if keys is None or set(keys) != set(self.losses):
             came = f"{_names(keys)}" if keys is not None else f"one {type(tree).__name__}"
@@ -203,7 +208,6 @@ class Losses:
                 f"fit: there are losses for {_names(self.losses)}, so there must be {what} for the same, got {came}. "
                 f"Return a dict from forward, and pass y as a dict with the same names (or tuples for both)."
             )
-        return tree[key]
 
 
 def _names(keys: Any) -> str:
@@ -242,8 +246,8 @@ def check_without_targets(functions: Mapping[str, Any], who: str) -> None:
                 inspect.signature(getattr(one, "forward", one)).bind(None)
             except TypeError:
                 raise DataError(
-                    f"{who}: y is None, and {what} ({name_of(one)}) takes a target, too. Pass y, or give a function of the "
-                    f"output alone: loss(output)."
+                    f"{who}: y is None, and {what} ({name_of(one)}) takes a target, too. Pass y (of a file or frame the name "
+                    f"of its column), or give a function of the output alone: loss(output)."
                 ) from None
             except ValueError:  # nobody knows what it takes
                 continue
@@ -291,6 +295,8 @@ def _check_losses(loss: Loss, output: Any, x: Any, y: Any, rows: int, who: str) 
                 f"as a tuple or dict like the model's outputs, or a function of all outputs and all targets."
             )
         return
+    loss.check(output, "outputs")
+    loss.check(few(y, rows), "targets")
     for key, one in loss.losses.items():
         try:
             loss.part(key, lambda function, *of: function(*of), output, few(y, rows))

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from chainrule.errors import DataError, SettingError, unknown_name
+from chainrule.errors import DataError, IndexRangeError, SettingError, unknown_name
 from chainrule.training.history import History, installed
 from chainrule.training.record import Temporary
 from chainrule.training.trainer import Trainer
@@ -53,7 +53,12 @@ class Sweep(Sequence[Any]):
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
-        at = range(len(self))[number]
+        try:
+            at = range(len(self))[number]
+        except IndexError:
+            raise IndexRangeError(
+                f"sweep: there are {len(self)} trainings, numbers 0 to {len(self) - 1}, got {number}."
+            ) from None
         if at in self._away:
             self._trainers[at] = self._away.pop(at)()
         trainer = self._trainers[at]

@@ -228,6 +228,7 @@ def test_true_and_false_are_the_same_however_they_are_written(learned):
     """A frame has True, the CSV file of it "True", a database 1."""
     pipeline = TablePipeline("y", drop=["z"]).fit(table(v=SAID[learned] * (N // 2), w=np.arange(N) ** 2.0))
     target = TablePipeline("v").fit(table(v=SAID[learned] * (N // 2)))
+    assert (target.classes_.dtype == bool) == (learned in ("text", "small", "boolean"))
     assert pipeline.columns_[0].kind == "boolean"
     for words in SAID.values():
         new = {"v": [words[0], words[1], None], "w": [1.0, 2.0, 3.0]}

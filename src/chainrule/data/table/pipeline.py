@@ -425,7 +425,7 @@ def _without_duplicates(columns: list[Column], data: Table, told: set[str]) -> l
 
 def _nothing_left(columns: list[Column]) -> str:
     why = "; ".join(f"{column.name}: {column.kind}, {column.reason}" for column in columns[:8])
-    return f"no column is left to learn from{f' ({why})' if why else ': there is none beside the target'}. Say what a column is with kinds=."
+    return f"no column is left to learn from{f' ({why})' if why else ': there is none beside the target'}. Say what a column is with kinds= (--numeric, --categorical ...)."
 
 
 def _reading_in(data: Table, column: Column) -> Reading:

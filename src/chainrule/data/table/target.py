@@ -153,7 +153,7 @@ class Target:
 
     def labelled(self) -> Array:
         """The labels in the type they came in."""
-        kinds: dict[str, Any] = {"whole": int, "number": float, "boolean": lambda text: text == "true"}
+        kinds: dict[str, Any] = {"whole": int, "number": float, "boolean": lambda text: text in ("true", "True")}
         if self.labels in kinds:
             return np.array([kinds[self.labels](text) for text in self.classes])
         return np.array(self.classes, dtype=object)
@@ -199,7 +199,7 @@ def _guess(series: pl.Series, reading: Reading | None) -> tuple[str, str]:
 
 def _kind_of(classes: list[str]) -> str:
     """What labels are: texts, unless each is how a number or a boolean is written."""
-    if set(classes) == {"true", "false"}:
+    if set(classes) in ({"true", "false"}, {"True", "False"}):  # as a program writes them
         return "boolean"
     for kind, number in (("whole", int), ("number", float)):
         try:

@@ -180,7 +180,8 @@ class StreamSource:
                 if left is not None:
                     raise DataError(
                         f"{self.who}: the {type(self.stream).__name__} ended {left} rows before the end of epoch {epoch + 1}, "
-                        f"which was to have {self._limit}. Ask for fewer steps_per_epoch."
+                        f"which was to have {self._limit}. Ask for fewer steps_per_epoch; or give a function that makes the batches, and "
+                        f"leave steps_per_epoch out: an epoch then is all of them, however short the last."
                     )
                 return
             found = mapped(np.array, plain(batch, self.who))  # a copy: the stream may fill the same arrays again

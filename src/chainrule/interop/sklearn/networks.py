@@ -259,7 +259,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
             raise ValueError(f"y has labels that are not among the classes {self.classes_}: {np.unique(y[~known])}.")
         if len(self.classes_) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs rows of at least 2 classes, but y contains only one class: {self.classes_[0]!r}."
+                f"{type(self).__name__} needs rows of at least 2 classes, but y contains only one class: {self.classes_.tolist()[0]!r}."
             )
         meaning = self._meaning()
         if meaning is None or not meaning.binary:
