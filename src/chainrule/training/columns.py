@@ -284,6 +284,18 @@ class Columns:
                 others.append(part.transform(as_levels(column(X, i))))
         return np.concatenate([*numbers, *others], axis=1)
 
+    def strangers(self, X: Any) -> list[str]:
+        """The columns of other rows of which no value is a level that training had, as texts where it had numbers."""
+        notes = []
+        for i, part in enumerate(self.parts_):
+            values = [v for v in as_levels(column(X, i)) if v is not None] if isinstance(part, Levels) else []
+            if isinstance(part, Levels) and values and set(part.levels).isdisjoint(values):
+                had = ", ".join(map(short, part.levels[:3])) + ", ..." * (len(part.levels) > 3)
+                notes.append(
+                    f"no value of the column {self.names_[i]} was there in the fit, which had {had}, got {short(values[0])}"
+                )
+        return notes
+
     def differences(self, X: Any) -> list[str]:
         """The columns of other rows with levels that training had not, a sentence each."""
         notes = []

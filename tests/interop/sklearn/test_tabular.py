@@ -276,7 +276,13 @@ def test_data_frames_are_taken_column_by_column(library):
     assert list(model.feature_names_in_) == ["colour", "size", "yes"]
     assert model.columns_.parts_[0].levels == ("blue", "green", "red")
     unseen = module.DataFrame({"colour": ["violet", None], "size": [0.0, 1e300], "yes": [True, False]})
-    assert np.isfinite(model.predict_proba(unseen)).all()
+    unknown = (
+        "no value of the column 'colour' was there in the fit, which had 'blue', 'green', 'red', got 'violet'. All"
+    )
+    with pytest.warns(UserWarning, match=f"^TabularClassifier: {unknown}"):
+        assert np.isfinite(model.predict_proba(unseen)).all()
+    with pytest.warns(UserWarning, match=f"^TabularClassifier: {unknown}"):
+        model.predict(unseen)
 
 
 def test_moments_are_numbers():

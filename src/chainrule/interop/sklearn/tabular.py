@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -322,10 +323,17 @@ class _Tabular(HoldsTrainer, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return bool(self._members) or super().__sklearn_is_fitted__()
 
+    def _new_rows(self, X: Any) -> Any:
+        """Checked rows to predict of."""
+        rows = self._rows(X, None, reset=False)
+        for note in self.estimators_[0].columns_.strangers(rows):
+            warnings.warn(f"{type(self).__name__}: {note}. All its values are taken as unknown.", stacklevel=4)
+        return rows
+
     def _mean(self, X: Any) -> Array:
         """The mean of what the networks predict."""
         networks = self.estimators_
-        rows = self._rows(X, None, reset=False)
+        rows = self._new_rows(X)
         found = [network._predicted(network._inputs(rows)) for network in networks]
         mean: Array = found[0] if len(found) == 1 else np.mean(found, axis=0)
         return mean
@@ -493,7 +501,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         """The likeliest class of each row."""
         network = self.estimators_[0]
         if network is self:
-            numbers = self.trainer_.predict_classes(self._inputs(self._rows(X, None, reset=False)))
+            numbers = self.trainer_.predict_classes(self._inputs(self._new_rows(X)))
         else:
             numbers = self._mean(X).argmax(axis=1)
         found: Array = self.classes_[numbers]
