@@ -17,6 +17,7 @@ from chainrule.errors import (
     SettingError,
     UnknownNameError,
 )
+from chainrule.files.document import Fields
 
 pl = pytest.importorskip("polars")
 from chainrule.data.scaling import RobustScaling  # noqa: E402
@@ -145,7 +146,12 @@ def test_levels_are_scikit_learns_one_hot():
     others = np.array(["a", "zebra", "c", "b"] * (N // 4))
     # scikit-learn breaks ties among equally frequent levels by their order, as we do
     np.testing.assert_array_equal(pipeline.transform(table(v=levels)), theirs.transform(levels[:, None]))
-    np.testing.assert_array_equal(pipeline.transform(table(v=others)), theirs.transform(others[:, None]))
+    with pytest.warns(UserWarning, match="v: 15 rows have levels that training had not: 'zebra'"):
+        np.testing.assert_array_equal(pipeline.transform(table(v=others)), theirs.transform(others[:, None]))
+    again = TablePipeline.read(Fields(json.loads(json.dumps(pipeline.as_dict())), "a file"))
+    rare = sorted(set(levels.tolist()) - {"a", "b", "c"})
+    assert again.differences({"v": rare * 5}) == []  # those that share an input are known
+    assert again.differences({"v": ["zebra", *rare]}) == ["v: 1 rows have levels that training had not: 'zebra'"]
 
 
 def test_unseen_and_missing_levels_and_columns():

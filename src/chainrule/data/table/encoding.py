@@ -22,6 +22,7 @@ ROBUST = (
     "robust_all",
     "robust_few",
 )  # the second also of the columns that levels become, the third of `ONE_HOT` levels at most
+MOST_KEPT = 1000  # levels of which the rare ones are kept, too
 BEYOND = 1e30  # scaled values end here, far inside of float32
 OTHER, UNKNOWN = "(other)", "(missing)"
 _DAY = np.timedelta64(1, "D")
@@ -104,6 +105,8 @@ def _top(values: Array) -> float:
 class Categorical:
     """One column a level; rare and unseen levels share one, missing values have one of their own.
 
+    `rare` are those that share one, as far as they are few enough to be kept: with them it is known which are new.
+
     ``drop`` leaves the first of two levels out: the other says it all. `off` and `on`, where they are given, take the places of 0
     and 1 in each column (scaling ``"robust_all"``, ``"robust_few"``).
     """
@@ -114,6 +117,7 @@ class Categorical:
     drop: bool = False
     off: tuple[float, ...] = ()
     on: tuple[float, ...] = ()
+    rare: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -127,8 +131,10 @@ class Categorical:
         )
         often = [level for level, count in pairs if count >= min_frequency]
         kept = often if len(often) == len(pairs) <= max_categories else often[: max_categories - 1]
-        levels = tuple(sorted(kept))
-        return cls(levels, len(levels) < len(pairs), found.null_count() > 0, boolean and len(levels) == 2)
+        levels, known = tuple(sorted(kept)), set(kept)
+        rare = tuple(sorted(level for level, _ in pairs if level not in known)) if len(pairs) <= MOST_KEPT else ()
+        missing, drop = found.null_count() > 0, boolean and len(levels) == 2
+        return cls(levels, len(levels) < len(pairs), missing, drop, rare=rare)
 
     def transform(self, series: pl.Series, reading: Reading) -> Array:
         """0 and 1; an unseen level counts as rare where some were, else all its columns are 0."""
@@ -157,11 +163,11 @@ class Categorical:
         return replace(self, off=tuple(off), on=tuple(on))
 
     def unseen(self, series: pl.Series, reading: Reading) -> dict[str, int]:
-        """The levels that were not there when it was fitted, and how often each is now; rare ones are not told apart."""
-        if self.other:
+        """The levels that were not there when it was fitted, and how often each is now; none where too many were to be kept."""
+        if self.other and not self.rare:
             return {}
         found = self._texts(series, reading).drop_nulls()
-        counts = found.filter(~found.is_in(list(self.levels))).value_counts(sort=True)
+        counts = found.filter(~found.is_in([*self.levels, *self.rare])).value_counts(sort=True)
         return dict(zip(*(counts[column].to_list() for column in counts.columns), strict=True))
 
     def names(self, column: str) -> list[str]:
@@ -264,7 +270,10 @@ def read(kind: str, saved: Fields) -> Any_:
     drop = saved.flag("drop")
     if drop and len(levels) != 2:
         saved.refuse("drop", "false, as there are not two levels", drop)
-    found = Categorical(tuple(levels), saved.flag("other"), saved.flag("indicator"), drop)
+    rare = saved.items("rare", lambda v: isinstance(v, str), "a list of texts") if saved.has("rare") else []
+    if rare and not saved.flag("other"):
+        saved.refuse("rare", "none, as no level is", rare)
+    found = Categorical(tuple(levels), saved.flag("other"), saved.flag("indicator"), drop, rare=tuple(rare))
     return replace(found, off=_places(saved, "off", found), on=_places(saved, "on", found))
 
 
