@@ -450,6 +450,10 @@ def test_settings_that_cannot_be_are_refused(settings, error, text):
         classifier(**settings).fit(*WINE)
 
 
+def test_one_number_is_one_hidden_layer():
+    assert classifier(hidden=8)._recipe() == classifier(hidden=(8,))._recipe()
+
+
 def test_held_out_rows_must_have_known_labels():
     with pytest.raises(ValueError, match=r"y_val has labels that are not in y: \[9\]"):
         classifier().fit(*WINE, X_val=WINE[0][:2], y_val=[0, 9])

@@ -114,7 +114,8 @@ class _Tabular(HoldsTrainer, BaseEstimator):
         raise NotImplementedError
 
     def _recipe(self) -> Recipe:
-        hidden = None if self.hidden is None else tuple(self.hidden)
+        many = hasattr(self.hidden, "__iter__")
+        hidden = None if self.hidden is None else tuple(self.hidden if many else [self.hidden])
         monitor = self.monitor and f"val_{self.monitor.removeprefix('val_')}"
         return recipe(self.preset, self._task).changed(
             hidden=hidden, activation=self.activation, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr,
@@ -382,7 +383,8 @@ class TabularClassifier(ClassifierMixin, _Tabular):
         preset: ``"tabular"``, or where probabilities count ``"tabular_log_loss"`` (no smoothing; the best epoch is that
             of the lowest log loss). ``"tabular_full"`` is RealMLP-TD: numbers with waves of their own, learned vectors for
             categories of more than eight levels, dropout and weight decay.
-        hidden, activation, epochs, batch_size, lr: in place of the recipe's own (`chainrule.training.recipe.Recipe`).
+        hidden, activation, epochs, batch_size, lr: in place of the recipe's own (`chainrule.training.recipe.Recipe`); one number
+            for one hidden layer, as in scikit-learn.
         label_smoothing: likewise.
         monitor: what the best epoch is best at, ``"loss"`` or a metric by name (``"roc_auc"``, ``"balanced_accuracy"``).
             None: the recipe's own; with weights of rows or classes, the weighted loss.
