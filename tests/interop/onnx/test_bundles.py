@@ -64,7 +64,7 @@ def people(count: int, seed: int, new: bool = False) -> dict[str, list[Any]]:
 
 
 @pytest.mark.filterwarnings("ignore:.*levels that training had not")
-@pytest.mark.parametrize("scaling", ["robust", "robust_all", "standard", "none"])
+@pytest.mark.parametrize("scaling", ["robust", "robust_all", "robust_few", "standard", "none"])
 @pytest.mark.parametrize("target", ["label", "price"])
 def test_a_network_on_a_table(scaling: str, target: str, tmp_path: Path) -> None:
     pytest.importorskip("polars", reason="polars is not installed")

@@ -235,17 +235,16 @@ def test_an_error_in_one_network_comes_out():
 
 
 CHECKS = {
-    "check_estimators_pickle", "check_fit_idempotent", "check_dict_unchanged", "check_estimators_unfitted", "check_fit1d",
-    "check_fit2d_1sample", "check_classifiers_classes", "check_methods_subset_invariance", "check_estimators_overwrite_params",
-    "check_n_features_in", "check_dont_overwrite_attributes", "check_sample_weights_not_overwritten",
+    "check_estimators_pickle", "check_fit_idempotent", "check_dict_unchanged", "check_estimators_unfitted",
+    "check_fit2d_1sample", "check_estimators_overwrite_params", "check_n_features_in",
 }  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks_pass_with_several_networks():
     """Those that a bag could break; that weights count as repeated rows cannot hold where folds are drawn from the rows."""
-    made = classifier(n_cv=2, n_refit=1, hidden=(4,), epochs=40, random_state=None)
+    made = classifier(n_cv=2, n_refit=1, hidden=(4,), epochs=2, random_state=None)
     chosen = [check for _, check in estimator_checks_generator(made) if check.func.__name__ in CHECKS]
-    assert len(chosen) >= 10
+    assert len(chosen) >= len(CHECKS)
     for check in chosen:
         check(clone(made))
