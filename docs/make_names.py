@@ -28,7 +28,8 @@ HEAD = """# PyTorch's names, and what of them is here
 `import chainrule as cr` for `import torch`, `from chainrule import nn, optim` and `import chainrule.nn.functional as F`:
 where PyTorch has a name, it has the same meaning here. What is not here yet raises an `AttributeError` (an `ImportError`
 in `from chainrule import ...`) that says so and points to this page; so does the `TypeError` for a keyword that a function
-or a constructor of PyTorch's has and ours has not (for a tensor's methods it is Python's own, which names the keyword).
+or a constructor of PyTorch's has and ours has not (for a tensor's methods it is Python's own, which names the keyword). For a keyword
+of Keras's or scikit-learn's it says what that is called here (`learning_rate`: use `lr`), for any other what there is.
 
 Listed are the functions, classes, dtypes and constants of the places below, as far as they are meant for users; other
 places (`torch.autograd`, `torch.linalg` and so on) stand as one name each. Made from PyTorch {version} by `docs/make_names.py`.

@@ -13,7 +13,7 @@ import pytest
 
 import chainrule as cr
 import chainrule.nn.functional as F
-from chainrule import nn, optim
+from chainrule import callbacks, nn, optim
 from chainrule.autodiff.plain import Plain
 from chainrule.names import ROOMS, theirs
 from tests.optional import torch
@@ -170,12 +170,65 @@ def test_a_missing_keyword_says_so(text):
     assert str(error.value).endswith("See docs/names.md")
 
 
-@pytest.mark.parametrize(
-    "call", [lambda: cr.zeros(2, devcie="cpu"), lambda: nn.Linear(2, 1, devcie=1), lambda: F.relu(cr.ones(2), devcie=1)]
-)
-def test_a_keyword_that_is_nobodys_is_an_ordinary_error(call):
-    with pytest.raises(TypeError, match=r"got an unexpected keyword argument 'devcie'$"):
-        call()
+OTHERS = {
+    "Adam: there is no keyword 'learning_rate'. Use lr.": lambda: optim.Adam([], learning_rate=1),
+    "SGD: there is no keyword 'beta_1'. SGD takes params, lr, momentum": lambda: optim.SGD([], beta_1=0.9),
+    "AdamW: there is no keyword 'beta_2'. Use betas.": lambda: optim.AdamW([], beta_2=0.9),
+    "Linear: there is no keyword 'activation'. Put it behind the layer: nn.Sequential(": lambda: nn.Linear(2, 1, activation="relu"),
+    "Linear: there is no keyword 'units'. Use out_features.": lambda: nn.Linear(units=2),
+    "Linear: there is no keyword 'use_bias'. Use bias.": lambda: nn.Linear(2, 1, use_bias=False),
+    "Linear: there is no keyword 'kernel_initializer'. Use nn.init on the layer's parameters.": lambda: nn.Linear(2, 1, kernel_initializer=1),
+    "Dropout: there is no keyword 'rate'. Use p.": lambda: nn.Dropout(rate=0.5),
+    "BatchNorm1d: there is no keyword 'epsilon'. Use eps.": lambda: nn.BatchNorm1d(2, epsilon=1e-3),
+    "Embedding: there is no keyword 'input_dim'. Use num_embeddings.": lambda: nn.Embedding(input_dim=2, output_dim=3),
+    "zeros: there is no keyword 'devcie'. Did you mean 'device'?": lambda: cr.zeros(2, devcie="cpu"),
+    "relu: there is no keyword 'devcie'. relu takes input, inplace.": lambda: F.relu(cr.ones(2), devcie=1),
+    "softmax: there is no keyword 'axis'. Use dim.": lambda: F.softmax(cr.ones(2), axis=0),
+    "add: there is no keyword 'odd'. add takes other, alpha.": lambda: cr.add(cr.ones(2), 1, odd=1),
+    "StepLR: there is no keyword 'decay_rate'. Use gamma.": lambda: optim.lr_scheduler.StepLR(None, 1, decay_rate=0.1),
+    "CSVLogger: there is no keyword 'filename'. Use path.": lambda: callbacks.CSVLogger(filename="x.csv"),
+    "compile: there is no keyword 'jit_compile'. Leave it out: a Trainer compiles its steps": lambda: cr.compile(print, jit_compile=True),
+    "load_model: there is no keyword 'file'. Use path.": lambda: cr.load_model(file="x"),
+    "normal_: there is no keyword 'stddev'. Did you mean 'std'?": lambda: nn.init.normal_(cr.ones(2), stddev=1),
+    "Trainer: there is no keyword 'learning_rate'. Use lr, beside an optimizer by its name.": lambda: cr.Trainer(nn.ReLU(), learning_rate=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OTHERS, ids=lambda text: text.split(". ")[0])
+def test_another_keyword_says_what_there_is(text):
+    with pytest.raises(TypeError, match=re.escape(text)):
+        OTHERS[text]()
+
+
+#: Those of which Python's own word is enough: nothing can be given to them, or only by place.
+PLAIN = {
+    "Bundle", "Callback", "Compiled", "Cursor", "DType", "Dataset", "EpochLog", "Generator", "Halving", "Identity", "IterableDataset", "Module",
+    "OnnxModule", "Optimizer", "Parameter", "Source", "StackDataset", "Summary", "Tensor", "WandB", "Window", "as_dtype", "device", "enable_grad",
+    "get_default_device", "get_num_threads", "get_worker_info", "is_grad_enabled", "is_tensor", "no_grad", "set_default_device",
+    "set_grad_enabled", "sweep",
+}  # fmt: skip
+
+
+def test_every_public_function_and_class_answers_an_unknown_keyword():
+    bare = []
+    for room in (cr, nn, F, nn.init, nn.utils, optim, optim.lr_scheduler, cr.utils.data, callbacks, cr.data):
+        listed = getattr(room, "__all__", None) or [name for name in vars(room) if name[0] != "_"]
+        for name in listed:
+            value = getattr(room, name, None)
+            public = callable(value) and str(getattr(value, "__module__", "")).startswith("chainrule.")
+            if not public or name in PLAIN or (isinstance(value, type) and issubclass(value, BaseException)):
+                continue
+            if getattr(value, "__module__", "").startswith(
+                ("chainrule.names", "chainrule.files", "chainrule.errors", "chainrule.optim.saved")
+            ):
+                continue  # what these modules use themselves
+            with pytest.raises(TypeError) as error:
+                value(no_such_keyword=1)
+            if "there is no keyword 'no_such_keyword'" not in str(error.value) and "argument: 'input'" not in str(
+                error.value
+            ):
+                bare.append(f"{room.__name__}.{name}: {error.value}")
+    assert bare == []
 
 
 @pytest.mark.parametrize("name", ["copy_", "split", "bmm", "norm", "numpy", "exp", "clone", "view", "add_"])

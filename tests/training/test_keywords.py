@@ -46,8 +46,8 @@ def test_the_others_say_it_too(trainer):
         trainer.evaluate(cr.ones(4, 2), cr.ones(4, 1), verbose=0)
 
 
-def test_another_wrong_keyword_is_an_ordinary_error_and_signatures_are_kept(trainer):
-    with pytest.raises(TypeError, match="got an unexpected keyword argument 'odd'$"):
+def test_another_wrong_keyword_is_an_error_of_ours_and_signatures_are_kept(trainer):
+    with pytest.raises(TypeError, match=r"^fit: there is no keyword 'odd'\. fit takes X, y, epochs, "):
         trainer.fit(cr.ones(4, 2), cr.ones(4, 1), odd=1)
     assert list(inspect.signature(trainer.fit).parameters)[:3] == ["X", "y", "epochs"]
 

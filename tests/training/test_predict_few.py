@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Event, Thread, current_thread
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.errors import DataError, ShapeError
+from chainrule.training import inputs
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(5, 4)).astype("f")
@@ -201,3 +203,47 @@ def test_one_row_costs_little_more_than_the_compiled_call() -> None:
         made.predict(row), compiled(given)
         ratio = seconds(lambda: made.predict(row)) / seconds(lambda: compiled(given))
     assert ratio < 2.5
+
+
+@pytest.mark.parametrize("rows", [3, 700])
+def test_predicts_in_two_threads_leave_each_other_in_evaluation_mode(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first comes and goes while the second is in the middle of its forward pass."""
+
+    class Waits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.drop, self.modes = nn.Linear(4, 2), nn.Dropout(0.5), []
+
+        def forward(self, x: Any) -> Any:
+            if current_thread().name == "second":
+                entered.set()
+                assert left.wait(60)
+            self.modes.append(self.training or self.drop.training)
+            return self.drop(self.layer(x))
+
+    entered, left, found, features = Event(), Event(), dict[str, Any](), inputs.features
+    model, X = Waits(), rng.normal(size=(rows, 4)).astype("f")
+    expected = cr.Trainer(model, F.mse_loss, "sgd").predict(X)
+
+    def predict() -> None:
+        name = current_thread().name
+        found[name] = cr.Trainer(model, F.mse_loss, "sgd").predict(X)
+        left.set()
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        if current_thread().name == "first":
+            assert entered.wait(60)  # the first has set the mode, and now the second comes
+        return features(*args, **kwargs)
+
+    monkeypatch.setattr(inputs, "features", late)
+    threads = [Thread(target=predict, name=name) for name in ("first", "second")]
+    threads[0].start()
+    time.sleep(0.1)
+    threads[1].start()
+    for thread in threads:
+        thread.join(120)
+    assert found["first"].tobytes() == found["second"].tobytes() == expected.tobytes()
+    assert not any(model.modes)
+    assert all(module.training for module in model.modules())

@@ -8,6 +8,7 @@ from typing import Any
 
 from chainrule import graph
 from chainrule.errors import GradientError
+from chainrule.names import takes_keywords
 from chainrule.ops import elementwise as ew
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import apply, lifted
@@ -16,6 +17,7 @@ from chainrule.tensor.creation import as_tensor
 Function = Callable[..., Any]
 
 
+@takes_keywords("torch")
 def custom_vjp(forward: Function, backward: Function) -> Function:
     """A function with a derivative of your own: `backward(dY, Y, *inputs)` replaces the chain rule through `forward`.
 

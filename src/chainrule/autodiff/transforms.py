@@ -20,6 +20,7 @@ from chainrule.autodiff.trees import aligned, filled, leaves, mapped, outline
 from chainrule.autodiff.walk import gradients, renamed
 from chainrule.errors import GradientError, ShapeError
 from chainrule.graph import Node
+from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import as_leaf, lifted, wrap
 from chainrule.tensor.creation import as_tensor, ones_like, zeros, zeros_like
@@ -160,6 +161,7 @@ def _fitted(name: str, what: str, like: Tensor, given: Any) -> Tensor:
 # -- the public functions --------------------------------------------------------------------------
 
 
+@takes_keywords("torch")
 def vjp(function: Function, *inputs: Tree, has_aux: bool = False) -> Any:
     """The output of `function`, and the map from output gradients to input gradients, v -> J^T v.
 
@@ -185,6 +187,7 @@ def vjp(function: Function, *inputs: Tree, has_aux: bool = False) -> Any:
     return (run.value, run.pullback, run.aux) if has_aux else (run.value, run.pullback)
 
 
+@takes_keywords("torch")
 def jvp(function: Function, inputs: Sequence[Tree], tangents: Sequence[Tree], has_aux: bool = False) -> Any:
     """(output, J v): how the output moves when the inputs move along `tangents`.
 
@@ -240,6 +243,7 @@ def _pushed(run: _Run, tangents: Sequence[Tensor]) -> list[Tensor]:
     return still
 
 
+@takes_keywords("torch")
 def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """A function that gives (value, gradient) of a scalar `function` with respect to its arguments `argnums`.
 
@@ -272,6 +276,7 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux
     return with_gradient
 
 
+@takes_keywords("torch")
 def grad(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """The gradient of a scalar `function` with respect to its arguments `argnums`, as a function.
 
@@ -290,6 +295,7 @@ def grad(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = F
     return gradient
 
 
+@takes_keywords("torch")
 def jacobian(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """dY/dX of a tensor-valued `function`, of shape Y.shape + X.shape, one output element at a time.
 
@@ -335,6 +341,7 @@ def _units(y: Tensor) -> list[Tensor]:
     return [one._pad((i,), (y.numel() - 1 - i,), (0,)).reshape(y.shape) for i in range(y.numel())]
 
 
+@takes_keywords("torch")
 def hessian(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """The matrix of second derivatives of a scalar `function`, of shape X.shape + X.shape.
 

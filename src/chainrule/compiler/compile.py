@@ -28,6 +28,7 @@ from chainrule.compiler.variant import Variant
 from chainrule.compiler.watch import Watched
 from chainrule.errors import SettingError, ShapeError, TraceError
 from chainrule.graph import Node
+from chainrule.names import takes_keywords
 from chainrule.tensor.core import Handle
 
 MANY_TRACES = 16
@@ -47,6 +48,7 @@ def compile(
 ) -> Callable[[Callable[..., Any]], Compiled]: ...  # fmt: skip
 
 
+@takes_keywords("torch")
 def compile(
     function: Callable[..., Any] | None = None, *, tune: bool = False, fullgraph: bool = False, dynamic: bool | None = None,
     backend: Any = None, mode: str | None = None, options: Any = None, disable: bool = False,

@@ -23,6 +23,7 @@ import numpy as np
 from chainrule.compiler.buffers import aligned
 from chainrule.compiler.runtime import AWAY
 from chainrule.errors import SettingError
+from chainrule.names import takes_keywords
 
 Work = Callable[[int], None]
 States = np.ndarray[Any, Any]
@@ -51,6 +52,7 @@ def _checked(name: str, n: int) -> int:
     return n
 
 
+@takes_keywords("torch")
 def set_num_threads(n: int) -> None:
     """Let compiled programs use up to `n` threads; small programs use one whatever `n` is.
 

@@ -9,11 +9,13 @@ from numpy.random.bit_generator import ISeedSequence
 
 from chainrule.data.checks import as_array, check_same_length, counter
 from chainrule.errors import DataError
+from chainrule.names import takes_keywords
 
 Array = np.ndarray[Any, Any]
 FEW = 4096  # rows of which places are sorted as fast as numbers (measured on Zen 4)
 
 
+@takes_keywords("")
 def shuffled_indices(n: int, seed: int = 0, epoch: int = 0) -> Array:
     """The order in which epoch `epoch` visits `n` rows: a permutation of ``0 .. n-1``.
 
@@ -68,6 +70,7 @@ def _words(key: Array, count: int) -> Array:
     return np.random.Philox(_Key(key)).random_raw(count)  # type: ignore[arg-type]  # NumPy's stubs lack ISeedSequence
 
 
+@takes_keywords("")
 def train_test_split(
     X: object, y: object, test_size: float | int = 0.2, seed: int = 0, stratify: bool = False
 ) -> tuple[Array, Array, Array, Array]:

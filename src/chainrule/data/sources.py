@@ -11,6 +11,7 @@ import numpy as np
 
 from chainrule.data.batches import train_test_split
 from chainrule.errors import unknown_name
+from chainrule.names import takes_keywords
 
 Array = np.ndarray[Any, Any]
 
@@ -39,6 +40,7 @@ class Dataset:
         return f"<{self.name}: {rows} + {len(self.test.y)} rows, {features} features, {len(self.class_names)} classes>"
 
 
+@takes_keywords("")
 def load(name: str) -> Dataset:
     """A bundled data set by its name, the same rows in the same parts every time.
 

@@ -14,6 +14,7 @@ from chainrule.deploy.model import FORMAT, about, made_of, read
 from chainrule.deploy.rows import Rows, is_one, several
 from chainrule.errors import SettingError
 from chainrule.files.document import Fields, is_number, short
+from chainrule.names import takes_keywords
 from chainrule.nn import Module
 from chainrule.nn.compiled import bare
 from chainrule.nn.meaning import CLASSES, MEANINGS, VALUES, Meaning
@@ -171,6 +172,7 @@ class Bundle:
         save_file(dict(bare(self.model).state_dict()), path, meta)
 
 
+@takes_keywords("torch")
 def load_bundle(path: str | os.PathLike[str], model: Module | None = None) -> Bundle:
     """The bundle that `Bundle.save` or ``chainrule export`` wrote; no code of the file is run.
 

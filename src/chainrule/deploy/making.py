@@ -16,6 +16,7 @@ from chainrule.deploy.bundle import Bundle, labels_of
 from chainrule.deploy.mixed import Mixed
 from chainrule.deploy.rows import Columns, OfTable, Rows
 from chainrule.errors import SettingError
+from chainrule.names import takes_keywords
 from chainrule.nn import Module
 from chainrule.nn.meaning import VALUES, Meaning
 from chainrule.tensor.functions import no_grad
@@ -44,6 +45,7 @@ class Fitted:
     range: tuple[Sequence[float], Sequence[float]] | None = None  # within which values are cut off
 
 
+@takes_keywords("torch")
 def bundle(
     source: Any, *, pipeline: TablePipeline | None = None, columns: Sequence[str] | None = None,
     classes: Sequence[Any] | None = None,

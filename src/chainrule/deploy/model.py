@@ -10,6 +10,7 @@ from chainrule.deploy.architecture import Builder, describe, foreign
 from chainrule.errors import DamagedFileError, SettingError, StateDictError
 from chainrule.files.document import Fields, short
 from chainrule.files.writing import shown
+from chainrule.names import takes_keywords
 from chainrule.nn import Module
 from chainrule.nn import state as module_state
 from chainrule.nn.compiled import bare
@@ -20,6 +21,7 @@ FORMAT = "chainrule.model/1"
 _REMEDY = "Copy it again, or save the model again."
 
 
+@takes_keywords("torch")
 def save_model(model: Module, path: str | os.PathLike[str]) -> None:
     """Write a model with its architecture to one safetensors file, which `load_model` builds it from.
 
@@ -121,6 +123,7 @@ def _put(saved: Fields, model: Module, tensors: Mapping[str, Tensor]) -> None:
     model.load_state_dict(tensors)
 
 
+@takes_keywords("torch")
 def load_model(path: str | os.PathLike[str], model: Module | None = None) -> Module:
     """The model that `save_model` wrote, or that is in a bundle; no code of the file is run.
 

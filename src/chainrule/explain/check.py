@@ -11,6 +11,7 @@ import numpy as np
 
 from chainrule import autodiff, dtypes
 from chainrule.errors import GradientError
+from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import Reread, current_generator
@@ -62,6 +63,7 @@ class GradientReport:
         return f"{len(self.findings)} derivatives {verdict} to {self.rtol:g}; worst: {self.worst or 'none'}"
 
 
+@takes_keywords("torch")
 def check_gradients(
     function: Callable[..., Any],
     *inputs: Tensor,

@@ -14,6 +14,7 @@ from chainrule import autodiff, graph
 from chainrule.errors import GradientError
 from chainrule.explain.text import WIDTH, headed, sentence
 from chainrule.graph import Node
+from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted
 from chainrule.tensor.creation import ones_like
@@ -133,6 +134,7 @@ def _arrives(total: float | None) -> str:
     return "" if total is None else f"{total:9.3f}"
 
 
+@takes_keywords("torch")
 def gradient_flow(loss: Tensor, tensor: Tensor, name: str = "the tensor") -> Flow:
     """Follow the gradient from `loss` back to `tensor`, and say what each op on the way did to its norm.
 

@@ -19,6 +19,7 @@ from chainrule.explain.moment import Moment, held
 from chainrule.explain.replay import Replay
 from chainrule.explain.scene import of_graph
 from chainrule.explain.whatif import Change, Inputs, Labels, Weights, WhatIf, what_if
+from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.training.record import Record, digest
 from chainrule.training.trainer import Trainer
@@ -303,6 +304,7 @@ class Run:
         return chosen
 
 
+@takes_keywords("torch")
 def explain(loss: Tensor, tensor: Tensor, index: tuple[int, ...] | int | None = None) -> Derivation:
     """The chain rule for one number of an eager graph: how d loss / d tensor[index] comes about.
 
@@ -367,6 +369,7 @@ def run_of(trainer: Trainer) -> Run:
     return run
 
 
+@takes_keywords("torch")
 def load_run(
     folder: str | os.PathLike[str], trainer: Trainer | None = None, X: object = None, y: object = None,
     sample_weight: object = None, class_weight: Classes | None = None,

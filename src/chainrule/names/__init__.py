@@ -10,19 +10,20 @@ import dis
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from chainrule.names.keras import KERAS
+from chainrule.names.keras import ELSEWHERE, KERAS, RENAMED
 from chainrule.names.nearest import NEAREST
 
 LIST = Path(__file__).with_name("torch.json")
 PAGE = "docs/names.md"
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -62,7 +63,7 @@ def theirs(room: str) -> list[str]:
 
 def keywords_of(room: str, name: str) -> list[str]:
     """The arguments of one of PyTorch's names, as far as they are known."""
-    found: list[str] = known_names()[room].get(name, [])
+    found: list[str] = known_names().get(room, {}).get(name, [])
     return found
 
 
@@ -175,22 +176,16 @@ def no_attribute(room: str, owner: object, name: str) -> AttributeError:
 
 
 def takes_keywords(room: str) -> Callable[[F], F]:
-    """Decorates a function whose TypeError for a keyword of PyTorch's should say that it is not there yet."""
+    """Decorates a function: its TypeError for a keyword that it has not says what there is (`explain_keywords`)."""
     return _explained(lambda function, given, error: explain_keywords(room, function.__name__, function, given, error))
 
 
 def renamed_keywords(table: Mapping[str, str]) -> Callable[[F], F]:
-    """Decorates a function whose TypeError for a keyword says what it is called here, or which one is spelled alike."""
+    """The same with a table of its own: what keywords of other libraries are called here."""
 
     def explain(function: Callable[..., Any], given: Mapping[str, Any], error: TypeError) -> None:
-        known = [name for name in inspect.signature(function).parameters if name != "self"]
-        for keyword in given:
-            if keyword not in known:
-                near = difflib.get_close_matches(keyword, known, n=1)
-                hint = table.get(keyword) or (f"Did you mean {near[0]!r}?" if near else "")
-                if hint:
-                    name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-                    raise TypeError(f"{name}: there is no keyword {keyword!r}. {hint}") from error
+        name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+        explain_keywords("", name, function, given, error, table)
 
     return _explained(explain)
 
@@ -213,10 +208,12 @@ def _explained(explain: Callable[[Callable[..., Any], Mapping[str, Any], TypeErr
     return decorate
 
 
-def classes_take_keywords(room: str, classes: Iterable[type]) -> None:
-    """The same for the constructors of classes."""
+def classes_take_keywords(room: str, classes: Iterable[Any]) -> None:
+    """The same for the constructors of classes; one that is explained already stays."""
     for cls in classes:
-        initialise = cls.__init__  # type: ignore[misc]
+        initialise = cls.__init__
+        if initialise is object.__init__ or hasattr(vars(cls).get("__init__"), "__wrapped__"):
+            continue
 
         @wraps(initialise)
         def call(self: Any, *args: Any, _of: type = cls, _own: Any = initialise, **kwargs: Any) -> None:
@@ -227,21 +224,47 @@ def classes_take_keywords(room: str, classes: Iterable[type]) -> None:
                     explain_keywords(room, _of.__name__, _own, kwargs, error)
                 raise
 
-        cls.__init__ = call  # type: ignore[misc]
+        cls.__init__ = call
 
 
 def explain_keywords(
-    room: str, name: str, function: Callable[..., Any], given: Iterable[str], error: TypeError
-) -> None:
-    """Raise a TypeError for the first keyword that PyTorch takes and `function` does not; else return."""
-    known = inspect.signature(function).parameters
+    room: str, name: str, function: Callable[..., Any], given: Iterable[str], error: TypeError, table: Mapping[str, str] = _NONE,
+) -> None:  # fmt: skip
+    """Raise a TypeError for the first keyword that `function` has not; return where it has all of them.
+
+    Args:
+        room: the place of PyTorch's that the name has its keywords from, if there is one.
+        name: what users call the function, or its class.
+        function: what was called.
+        given: the keywords of the call.
+        error: what Python said.
+        table: what keywords of other libraries are called here, beside those that are known for all functions.
+    """
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [p for p in parameters if p not in ("self", "args", "kwargs") and p[0] != "_"]
     for keyword in given:
-        if keyword not in known and keyword in keywords_of(room, name):
-            takes = ", ".join(p for p in known if p not in ("self", "args", "kwargs")) or "nothing"
+        if keyword in known:
+            continue
+        takes = f"{name} takes {', '.join(known) or 'nothing'}."
+        if room and keyword in keywords_of(room, name):
             raise TypeError(
-                f"{name}: PyTorch's keyword {keyword!r} is not in chainrule yet.{_without(keyword)} "
-                f"{name} takes {takes}. See {PAGE}"
+                f"{name}: PyTorch's keyword {keyword!r} is not in chainrule yet.{_without(keyword)} {takes[:-1]}. See {PAGE}"
             ) from error
+        hint = table.get(keyword) or _meant(keyword, known) or takes
+        raise TypeError(f"{name}: there is no keyword {keyword!r}. {hint}") from error
+
+
+def _meant(keyword: str, known: Sequence[str]) -> str:
+    """What a keyword that is not known may stand for."""
+    alias = next((name for name in RENAMED.get(keyword, ()) if name in known), None)
+    if alias is not None:
+        return f"Use {alias}."
+    if keyword in ELSEWHERE:
+        return ELSEWHERE[keyword]
+    near = difflib.get_close_matches(keyword, known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def _without(keyword: str) -> str:

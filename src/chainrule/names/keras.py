@@ -39,3 +39,33 @@ KERAS = {
         "ProgbarLogger": "Use fit(progress=True).",
     },
 }
+
+#: Keywords of Keras's, scikit-learn's and others', and what they are called here; the first that a function has counts.
+RENAMED = {
+    "learning_rate": ("lr",), "learning_rate_init": ("lr",), "eta": ("lr",), "epsilon": ("eps",), "beta_1": ("betas",),
+    "beta_2": ("betas",), "beta1": ("betas",), "beta2": ("betas",), "rho": ("alpha", "betas"), "decay": ("weight_decay", "gamma"),
+    "l2": ("weight_decay",), "nesterovs_momentum": ("nesterov",), "units": ("out_features",), "input_dim": ("in_features", "num_embeddings"),
+    "output_dim": ("out_features", "embedding_dim"), "inputs": ("in_features", "input"), "outputs": ("out_features",),
+    "in_channels": ("in_features",), "out_channels": ("out_features",), "use_bias": ("bias",), "rate": ("p",), "prob": ("p",),
+    "probability": ("p",), "dropout": ("p",), "dropout_rate": ("p",), "keep_prob": ("p",), "axis": ("dim",), "keepdims": ("keepdim",),
+    "center": ("bias", "affine"), "mask_zero": ("padding_idx",), "x": ("input",), "y_true": ("target",),
+    "y_pred": ("input",), "labels": ("target",), "logits": ("input",), "class_weight": ("weight",), "sample_weight": ("weight",),
+    "filename": ("path", "folder"), "filepath": ("path", "folder"), "file": ("path", "f"), "log_dir": ("folder",),
+    "sep": ("separator",), "delimiter": ("separator",), "num_epochs": ("epochs",), "n_epochs": ("epochs",), "workers": ("num_workers",),
+    "n_jobs": ("num_workers", "threads"), "names": ("columns",), "labels_": ("classes",), "random_state": ("seed", "generator"),
+    "factor": ("gamma",), "step": ("step_size",), "decay_rate": ("gamma",), "decay_steps": ("step_size", "T_max"), "minutes": ("seconds",),
+}  # fmt: skip
+
+_BEHIND = "Put it behind the layer: nn.Sequential(nn.Linear(...), nn.ReLU())."
+_INIT = "Use nn.init on the layer's parameters."
+_DECAY = "Use the optimizer's weight_decay."
+_CLIP = "Use Trainer(max_norm=...), or nn.utils.clip_grad_norm_ in a step of your own."
+#: And what there is in place of those that no function has.
+ELSEWHERE = {
+    "activation": _BEHIND, "nonlinearity": _BEHIND, "kernel_initializer": _INIT, "bias_initializer": _INIT, "init": _INIT,
+    "kernel_regularizer": _DECAY, "bias_regularizer": _DECAY, "activity_regularizer": _DECAY, "clipnorm": _CLIP, "clipvalue": _CLIP,
+    "global_clipnorm": _CLIP, "input_shape": "Leave it out: a layer knows its inputs by in_features, and nn.LazyLinear finds them.",
+    "trainable": "Use layer.requires_grad_(False).", "name": "Leave it out: a layer is called as the attribute that holds it.",
+    "from_logits": "Losses say in their names what they read: cross_entropy takes logits, nll_loss log-probabilities.",
+    "jit_compile": "Leave it out: a Trainer compiles its steps, and cr.compile yours.", "use_ema": "Use fit(callbacks=[EMA()]).",
+}  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 from chainrule.devices import on_cpu
 from chainrule.dtypes import as_dtype, float32
 from chainrule.errors import SettingError, unknown_name
+from chainrule.names import takes_keywords
 from chainrule.nn import functional as F
 from chainrule.nn.init import constant_
 from chainrule.nn.module import Module
@@ -355,6 +356,7 @@ ACTIVATIONS: dict[str, type[Module]] = {
 }
 
 
+@takes_keywords("nn")
 def activation_by_name(name: str) -> type[Module]:
     """The class of an activation that needs no arguments, by its name in lower case.
 

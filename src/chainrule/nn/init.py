@@ -8,7 +8,7 @@ import numpy as np
 
 from chainrule.errors import SettingError, ShapeError, unknown_name
 from chainrule.graph import Array
-from chainrule.names import module_getattr
+from chainrule.names import module_getattr, takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import as_tensor, eye, full_like
 from chainrule.tensor.functions import no_grad
@@ -17,6 +17,7 @@ from chainrule.tensor.random import Generator, rand, randn
 _GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
 
 
+@takes_keywords("init")
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor by which weights must exceed those of a linear layer to keep the variance.
 
@@ -42,16 +43,19 @@ def _put(tensor: Tensor, value: Tensor) -> Tensor:
         return tensor.copy_(value)
 
 
+@takes_keywords("init")
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform in [a, b)."""
     return _put(tensor, rand(tensor.shape, dtype=tensor.dtype, generator=generator) * (b - a) + a)
 
 
+@takes_keywords("init")
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with the given mean and standard deviation."""
     return _put(tensor, randn(tensor.shape, dtype=tensor.dtype, generator=generator) * std + mean)
 
 
+@takes_keywords("init")
 def trunc_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -75,21 +79,25 @@ def trunc_normal_(
     return _put(tensor, as_tensor(values))
 
 
+@takes_keywords("init")
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """One number everywhere."""
     return _put(tensor, full_like(tensor, val))
 
 
+@takes_keywords("init")
 def ones_(tensor: Tensor) -> Tensor:
     """1 everywhere."""
     return constant_(tensor, 1.0)
 
 
+@takes_keywords("init")
 def zeros_(tensor: Tensor) -> Tensor:
     """0 everywhere."""
     return constant_(tensor, 0.0)
 
 
+@takes_keywords("init")
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix: a Linear that passes its input on."""
     if tensor.ndim != 2:
@@ -109,6 +117,7 @@ def _fans(name: str, tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * window, tensor.shape[0] * window
 
 
+@takes_keywords("init")
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform in ``+-gain sqrt(6 / (fan_in + fan_out))``.
 
@@ -118,6 +127,7 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | No
     return uniform_(tensor, -bound, bound, generator)
 
 
+@takes_keywords("init")
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with standard deviation ``gain sqrt(2 / (fan_in + fan_out))``; source as ``xavier_uniform_``."""
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(_fans("xavier_normal_", tensor))), generator)
@@ -130,6 +140,7 @@ def _kaiming_std(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: s
     return calculate_gain(nonlinearity, a) / math.sqrt(fans[mode])
 
 
+@takes_keywords("init")
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0.0,
@@ -151,6 +162,7 @@ def kaiming_uniform_(
     return uniform_(tensor, -bound, bound, generator)
 
 
+@takes_keywords("init")
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0.0,
@@ -162,6 +174,7 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, _kaiming_std("kaiming_normal_", tensor, a, mode, nonlinearity), generator)
 
 
+@takes_keywords("init")
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """A (semi-)orthogonal matrix times ``gain``; axes behind the first count as columns.
 

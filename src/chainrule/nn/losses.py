@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chainrule.errors import SettingError, unknown_name
+from chainrule.names import takes_keywords
 from chainrule.nn import functional as F
 from chainrule.nn.functional.reduction import check_reduction
 from chainrule.nn.meaning import (
@@ -167,6 +168,7 @@ _ELSEWHERE = {  # Keras's names
 }
 
 
+@takes_keywords("nn")
 def loss_by_name(name: str) -> Callable[..., Tensor]:
     """A loss of ``nn.functional`` by its name, which may lack the ending ``_loss``.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
 from chainrule.graph import toposort
+from chainrule.names import takes_keywords
 from chainrule.nn.module import Module
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted
@@ -70,6 +71,7 @@ class Summary:
         return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").split("\n"))
 
 
+@takes_keywords("nn")
 def summary(model: Module, *inputs: Tensor | tuple[int, ...] | list[int]) -> Summary:
     """Run the model once, in evaluation mode, and describe its layers.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from chainrule.autodiff.plain import plain
 from chainrule.errors import NonFiniteError, SettingError
 from chainrule.graph import shape_error, tracing
-from chainrule.names import module_getattr
+from chainrule.names import module_getattr, takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
 from chainrule.tensor.creation import zeros
@@ -42,6 +42,7 @@ def _replace(parameter: Tensor, value: Tensor) -> None:
         _gradient(parameter)._rebind(value, "clip_grad")
 
 
+@takes_keywords("utils")
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
@@ -84,6 +85,7 @@ def clip_grad_norm_(
     return total
 
 
+@takes_keywords("utils")
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Hold every element of every gradient within [-clip_value, clip_value]."""
     _check_bound("clip_grad_value_", "clip_value", clip_value)
@@ -97,6 +99,7 @@ def _check_bound(name: str, argument: str, value: float) -> None:
         raise SettingError(f"{name}: {argument} must be 0 or more, got {value!r}.")
 
 
+@takes_keywords("utils")
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of the parameters, one parameter after another, as one vector.
 
@@ -109,6 +112,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     return cat([parameter.reshape(-1) for parameter in parameters])
 
 
+@takes_keywords("utils")
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Give the parameters the elements of a vector that ``parameters_to_vector`` made, or one like it.
 

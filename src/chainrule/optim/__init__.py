@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules, with PyTorch's names."""
 
 from chainrule.errors import unknown_name
-from chainrule.names import classes_take_keywords, module_getattr
+from chainrule.names import classes_take_keywords, module_getattr, takes_keywords
 from chainrule.optim import lr_scheduler
 from chainrule.optim.adagrad import Adadelta, Adagrad
 from chainrule.optim.adam import Adam, AdamW
@@ -15,6 +15,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 
+@takes_keywords("optim")
 def by_name(name: str) -> type[Optimizer]:
     """The class of an optimizer, by its name in lower case.
 

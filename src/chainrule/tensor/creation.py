@@ -130,6 +130,7 @@ def saved_value(value: Any) -> Tensor | None:
         return None
 
 
+@takes_keywords("torch")
 def from_numpy(array: Array) -> Tensor:
     """A tensor in the memory of `array`, without a copy: what is written to the array is seen by the tensor.
 

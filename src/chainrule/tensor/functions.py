@@ -166,6 +166,7 @@ unsqueeze = _function(Tensor.unsqueeze)
 var = _function(Tensor.var)
 
 
+@takes_keywords("torch")
 def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
     """`input` where `condition` holds, `other` elsewhere.
 
@@ -177,6 +178,7 @@ def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
     return elementwise_where(condition, input, other)
 
 
+@takes_keywords("torch")
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors one after another along an axis, promoted to one dtype.
 
@@ -201,6 +203,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 concat = concatenate = cat
 
 
+@takes_keywords("torch")
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors, of one shape, along a new axis.
 

@@ -169,6 +169,7 @@ class drawing_from:
         _local.generator = self._outer
 
 
+@takes_keywords("torch")
 def manual_seed(seed: int) -> Generator:
     """Start the default generator over: the same seed gives the same bits, eager or compiled.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,33 +45,61 @@ MANY_PROBED = (
 )
 
 
-@contextmanager
-def mode(model: Module, training: bool) -> Iterator[None]:
-    """The model in training or evaluation mode inside the block; each of its layers as it was afterwards."""
-    others = [module for module in model.modules() if module.training is not training]
-    for module in others:
-        module.training = training
-    try:
-        yield
-    finally:
-        for module in others:
-            module.training = not training
+class _Hold:
+    """How many are predicting by a layer that is in training mode else, and whether programs were told of its mode."""
+
+    def __init__(self) -> None:
+        self.count, self.told = 0, False
+
+
+_holds: dict[int, _Hold] = {}  # by layer, while somebody predicts by it: the last one that leaves puts its mode back
+_turn = threading.RLock()
 
 
 @contextmanager
-def quiet_mode(model: Module, training: bool) -> Iterator[None]:
-    """Likewise, and no program is told: for calls of one that nobody else calls, and that is called in this mode alone.
+def evaluating(model: Module, quiet: bool = False) -> Iterator[None]:
+    """The model in evaluation mode inside the block; each of its layers as it was, once nobody in any thread needs that.
 
-    To tell them costs a microsecond a layer and, at their next call, a look at everything that they read.
+    Args:
+        quiet: no program is told, for calls of one that nobody else calls, and that is called in this mode alone. To tell
+            them costs a microsecond a layer and, at their next call, a look at everything that they read.
     """
-    others = [bare(module) for module in model.modules() if module.training is not training]
-    for module in others:
-        object.__setattr__(module, "training", training)
+    held: list[Module] = []
     try:
+        with _turn:
+            for module in map(bare, model.modules()):
+                if module.training or id(module) in _holds:
+                    _take(module, held, quiet)
         yield
     finally:
-        for module in others:
-            object.__setattr__(module, "training", not training)
+        with _turn:
+            for module in held:
+                _leave(module)
+
+
+def _take(module: Module, held: list[Module], quiet: bool) -> None:
+    hold = _holds.setdefault(id(module), _Hold())
+    held.append(module)
+    hold.count += 1
+    hold.told |= not quiet
+    _put(module, False, quiet)
+
+
+def _leave(module: Module) -> None:
+    hold = _holds[id(module)]
+    hold.count -= 1
+    if not hold.count:
+        del _holds[id(module)]
+        _put(module, True, not hold.told)
+
+
+def _put(module: Module, training: bool, quiet: bool) -> None:
+    if module.training is training:
+        return
+    if quiet:
+        object.__setattr__(module, "training", training)
+    else:
+        module.training = training
 
 
 def model_dtype(model: Module) -> DType:
@@ -142,7 +171,7 @@ def tried(
     Args:
         weighed: rows will have weights in the loss.
     """
-    with mode(model, False), no_grad():
+    with evaluating(model), no_grad():
         probed = MANY_PROBED if (meaning or meaning_of(loss)) == BINARY_PROBABILITIES else PROBED
         x, output = features(model, x, who, names[0], probed)
         y = _read_by_loss(model, loss, output, y, who, names[1], meaning)
@@ -184,7 +213,7 @@ def target(model: Module, loss: Function, meaning: Meaning | None, x: Array, y: 
         x: the row, with its axis: (1, ...).
         y: its target, without.
     """
-    with mode(model, False), no_grad():
+    with evaluating(model), no_grad():
         output = _output(model, x, who, "X")
     ignored = option_of(loss, "ignore_index")
     return np.asarray(_targets(model, loss, meaning, output, as_array([y], who), who, ignored)[0])

@@ -89,7 +89,7 @@ class Predictor:
         )  # whatever mode the layers are in now: nothing that the program read has changed
         if output is None:
             try:
-                with inputs.quiet_mode(model, False):
+                with inputs.evaluating(model, quiet=True):
                     output = self.forward(rows)
             except ChainruleError:  # the model has changed; the long way says what does not fit
                 return None
@@ -98,7 +98,7 @@ class Predictor:
 
     def _of_many(self, X: object, most: int) -> Any:
         model = self.session.model
-        with inputs.mode(model, False):
+        with inputs.evaluating(model):
             with no_grad():
                 x, output = inputs.features(model, X, "predict", one=False)
             if x is X and x.dtype.kind == "f" and isinstance(output, Tensor):
@@ -112,7 +112,7 @@ class Predictor:
         wraps(self._function, (model,))
         x = several.as_arrays({"X": X}, inputs.model_dtype(model).numpy, "predict")["X"]
         several.check_inputs(model, x, "predict")
-        with inputs.mode(model, False):
+        with inputs.evaluating(model):
             return self._in_batches(x, most)
 
     def _in_batches(self, x: Any, most: int) -> Any:

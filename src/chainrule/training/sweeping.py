@@ -19,6 +19,7 @@ from chainrule.errors import SettingError
 from chainrule.files.document import is_plain
 from chainrule.files.reading import read_whole
 from chainrule.files.writing import write_whole
+from chainrule.names import takes_keywords
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import default_generator
 from chainrule.training.halving import Halving, as_halving, described
@@ -33,6 +34,7 @@ from chainrule.training.trials import Config, Outcome, Trials
 MOST = 1 << 28  # bytes of sweep.json
 
 
+@takes_keywords("torch")
 def sweep(
     build: Callable[..., Trainer],
     configs: Mapping[str, Sequence[Any]] | Sequence[Config],

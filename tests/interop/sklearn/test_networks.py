@@ -283,3 +283,17 @@ if __name__ == "__main__":
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, env=environment)
     assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll_loss"])
+def test_a_module_of_more_outputs_than_classes_is_refused(loss):
+    X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    wide = nn.Sequential(nn.Linear(4, 5), nn.LogSoftmax(1))
+    model = NetworkClassifier(wide, loss=loss, epochs=1, random_state=0)
+    with pytest.raises(
+        ValueError, match="must give an output for each of the 3 classes in y, got 5, so that classes that do not exist"
+    ):
+        model.fit(X, y)
+    assert not hasattr(model, "module_")
+    model.partial_fit(X, y, classes=range(5))
+    assert model.predict_proba(X).shape == (60, 5)

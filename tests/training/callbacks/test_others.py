@@ -357,3 +357,18 @@ def test_lines_tell_how_much_time_is_left(monkeypatch):
     lines.start(100, 0, 7)
     lines.epoch(0, {"loss": 0.5, "seconds": 90.0})
     assert shown.getvalue() == "epoch   1/100  loss 0.5000  90.00 s  2:28:30 left\n"
+
+
+def test_two_callbacks_do_not_write_to_one_file(tmp_path):
+    trainer = cr.Trainer(cr.nn.Linear(2, 1), "mse", "sgd")
+    (tmp_path / "same").symlink_to(tmp_path)
+    one, other = CSVLogger(tmp_path / "log.csv"), CSVLogger(tmp_path / "same" / "log.csv")
+    for callbacks in ([one, other], [one, one]):
+        with pytest.raises(
+            SettingError,
+            match=r"fit: two callbacks must not write to one file, got two for .*log\.csv\. Give each a file",
+        ):
+            trainer.fit(cr.ones(4, 2), cr.ones(4, 1), callbacks=callbacks, progress=False)
+    assert not (tmp_path / "log.csv").exists()
+    trainer.fit(cr.ones(4, 2), cr.ones(4, 1), epochs=2, callbacks=[one, CSVLogger(tmp_path / "b.csv")], progress=False)
+    assert (tmp_path / "log.csv").read_text() == (tmp_path / "b.csv").read_text()

@@ -16,5 +16,8 @@ from chainrule.data.table.reading import read_table
 from chainrule.data.table.splits import split_rows
 from chainrule.data.table.table import Table
 from chainrule.data.table.target import Target
+from chainrule.names import classes_take_keywords
+
+classes_take_keywords("", [Table, TablePipeline])
 
 __all__ = ["Column", "Leak", "Table", "TablePipeline", "Target", "guess", "leaks", "read_table", "split_rows"]

@@ -15,6 +15,7 @@ from chainrule.data.table.sniff import SPACES, Dialect, decoded, sniff
 from chainrule.data.table.table import Table, check_width
 from chainrule.errors import DamagedFileError, DataError
 from chainrule.files.reading import opened
+from chainrule.names import takes_keywords
 
 Array = np.ndarray[Any, Any]
 BINARY = {".parquet": pl.read_parquet, ".pq": pl.read_parquet, ".feather": pl.read_ipc, ".arrow": pl.read_ipc}
@@ -22,6 +23,7 @@ _PARQUET = b"PAR1"
 _CHUNK = 1 << 22  # bytes that are looked through at once
 
 
+@takes_keywords("")
 def read_table(
     path: str | os.PathLike[str], *, delimiter: str | None = None, encoding: str | None = None,
     header: bool | None = None, decimal: str | None = None, skip_rows: int = 0,

@@ -23,11 +23,13 @@ from chainrule.data.windows.reading import reading
 from chainrule.data.windows.source import BUFFER, Source
 from chainrule.data.windows.streams import StreamSource
 from chainrule.errors import DataError
+from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 
 
+@takes_keywords("")
 def as_source(
     data: Any,
     *,

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from chainrule.data.windows.plan import START, Cursor
 from chainrule.data.windows.window import Window
 from chainrule.errors import DataError
+from chainrule.names import takes_keywords
 
 BUFFER = 1 << 26  # bytes of a window (64 MB): two or three are in memory at a time
 
@@ -55,6 +56,7 @@ class Source(Protocol):
         """A text that is another where the data (large data: samples of it) or its order is."""
 
 
+@takes_keywords("")
 def check_fingerprint(source: Source, saved: str, who: str = "resume") -> None:
     """Raise `DataError` unless the source is the one that a saved fingerprint stands for."""
     if source.fingerprint() != saved:

@@ -121,7 +121,7 @@ class Evidence:
 
 def gather(lab: Laboratory) -> Evidence:
     """Replay the run as it was, with looks into the model on the way."""
-    with inputs.mode(lab.model, False):
+    with inputs.evaluating(lab.model):
         lab.predictor = lab.trainer.predictor
         trained = lab.score(AS_IT_WAS, lab.x[lab.sampled], lab.y[lab.sampled])
         tested = lab.score(AS_IT_WAS, lab.x_val, lab.y_val)
@@ -146,7 +146,7 @@ def _moments(lab: Laboratory, course: list[tuple[int, Score]]) -> Iterator[Momen
             while len(part):
                 ahead = [w - step for w in wanted if w >= step]
                 if ahead and ahead[0] == 0:
-                    with inputs.mode(lab.model, False):
+                    with inputs.evaluating(lab.model):
                         course.append((step, lab.glance()))
                     before = _Look(lab, index, course[-1][1]) if step in {0, 1, *looks} else None
                     loss = float(run(rates[:1], part[:1])[0])
@@ -159,7 +159,7 @@ def _moments(lab: Laboratory, course: list[tuple[int, Score]]) -> Iterator[Momen
                 count = min(len(part), ahead[0] if ahead else len(part))
                 run(rates[:count], part[:count])
                 step, part, rates = step + count, part[count:], rates[count:]
-        with inputs.mode(lab.model, False):
+        with inputs.evaluating(lab.model):
             course.append((step, lab.glance()))
 
 
@@ -174,7 +174,7 @@ class _Look:
         with np.errstate(all="ignore"):
             self.activities, self.gradients, self.output, self.eval_loss = look(lab, self.x, self.y)
         self.train_loss = _training_mode_loss(lab, self.x, self.y)
-        with inputs.mode(lab.model, False):
+        with inputs.evaluating(lab.model):
             self.train = lab.score(AS_IT_WAS, self.x, self.y)
         self.val = val
 
@@ -212,7 +212,7 @@ class _Look:
 
 def look(lab: Laboratory, x: Array, y: Array) -> tuple[list[Activity], dict[str, Array], Array, float]:
     """One eager pass: activations, gradients by parameter, outputs, loss."""
-    with inputs.mode(lab.model, False):
+    with inputs.evaluating(lab.model):
         lab.model.zero_grad()
         output = lab.model(tensor(x))
         loss = lab.trainer.loss(output, tensor(y))

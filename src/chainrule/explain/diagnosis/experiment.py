@@ -72,7 +72,7 @@ class Laboratory:
         self.start, rows = _began(self.session)
         self.x, self.y, self.weight = rows.x, rows.y, rows.weight
         self._hold_out(rows.held_out)
-        with inputs.mode(self.model, False):
+        with inputs.evaluating(self.model):
             self.output_layer = surgery.output_layer(self.model, self.x[:2])
         self.sample = trainer.predict(self.x[:64])  # outputs of the trained model
         self.task = Task.of(self.loss, trainer.meaning, self.sample.shape, self.y)

@@ -19,6 +19,7 @@ from chainrule.files.writing import write_whole
 from chainrule.interop.onnx.exporting import export
 from chainrule.interop.onnx.raw import Raw
 from chainrule.interop.onnx.writer import Writer, element
+from chainrule.names import takes_keywords
 from chainrule.nn import Module
 from chainrule.nn.compiled import bare
 from chainrule.nn.meaning import SCORES, VALUES, Meaning
@@ -32,6 +33,7 @@ ML = "ai.onnx.ml"
 ENCODED, OUTPUTS = "/encoded", "/outputs"  # no column is called so without being asked to
 
 
+@takes_keywords("")
 def export_bundle(source: Any, f: str | os.PathLike[str] | None = None) -> onnx.ModelProto:
     """What was trained as an ONNX file that takes raw columns: missing values, categories and scaling are in the graph.
 

@@ -18,13 +18,14 @@ from chainrule.files.writing import write_whole
 from chainrule.graph import CONST, INPUT, LEAF, Node, Type
 from chainrule.interop.onnx.lowerings import ABSENT, lower
 from chainrule.interop.onnx.writer import Rows, Size, Step, Writer, element, refuse
+from chainrule.names import takes_keywords
 from chainrule.nn import Module
 from chainrule.nn.compiled import bare
 from chainrule.ops import contraction, shaping
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Handle, lifted, wrap
 from chainrule.tensor.functions import no_grad
-from chainrule.training.inputs import mode
+from chainrule.training.inputs import evaluating
 from chainrule.version import __version__
 
 OPSET, IR = 18, 8  # of late 2022: every runtime since takes them
@@ -33,6 +34,7 @@ MOST = (1 << 31) - 1  # bytes of one protobuf message
 Array = np.ndarray[Any, Any]
 
 
+@takes_keywords("")
 def export(
     model: Module, args: Any, f: str | os.PathLike[str] | None = None, *, input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None, dynamic_axes: Mapping[str, Any] | None = None, opset_version: int = OPSET,
@@ -72,7 +74,7 @@ def export(
     tree.flatten(tuple(args) if isinstance(args, (tuple, list)) else (args,), leaves)
     names = _names("input", len(leaves), input_names)
     dynamic = _dynamic(names, leaves, dynamic_axes)
-    with mode(model, False), no_grad():
+    with evaluating(model), no_grad():
         traced = [_Traced(bare(model), leaves, dynamic, count) for count in (COUNTS if any(dynamic) else COUNTS[:1])]
     made = _Export(traced, names, dynamic, bare(model)).model(output_names, metadata or {})
     data = made.SerializeToString() if made.ByteSize() <= MOST else None

@@ -19,6 +19,7 @@ from chainrule.files.writing import shown
 from chainrule.interop.onnx.exporting import MOST
 from chainrule.interop.onnx.operators import BY_MODE, FIXED, OPERATORS, Step, as_tensor
 from chainrule.interop.onnx.sizes import SIZES
+from chainrule.names import takes_keywords
 from chainrule.nn import Module, Parameter
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
@@ -110,6 +111,7 @@ class OnnxModule(Module):
         return f"{len(self.steps)} nodes, ({', '.join(self.inputs)}) -> ({', '.join(self.outputs)})"
 
 
+@takes_keywords("")
 def load(f: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModule:
     """The graph of an ONNX file as a module, in evaluation mode; no code of the file is run.
 

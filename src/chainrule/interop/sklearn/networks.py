@@ -17,15 +17,16 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from chainrule.deploy.making import Fitted
 from chainrule.dtypes import as_dtype
-from chainrule.errors import SettingError
+from chainrule.errors import ChainruleError, SettingError
 from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.interop.sklearn.mlp import refuse_balanced
 from chainrule.interop.sklearn.sharing import train
 from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import Meaning, meaning_of, named
 from chainrule.optim import Optimizer, by_name
+from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import Generator, drawing_from
-from chainrule.training import Trainer
+from chainrule.training import Trainer, inputs
 from chainrule.training.callbacks import EarlyStopping
 from chainrule.training.metrics import told
 
@@ -86,7 +87,9 @@ class _Network(HoldsTrainer, BaseEstimator):
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         random = check_random_state(self.random_state)
         if first:
-            self.module_ = self._made(X.shape[1], outputs, int(random.randint(SEEDS)))
+            made = self._made(X.shape[1], outputs, int(random.randint(SEEDS)))
+            self._check_outputs(made, X)
+            self.module_ = made
             self.trainer_ = self._trainer()
         stops, by_class = self._stopping(incremental), self._classes_weight(y, weights, incremental)
         X, y, weights, held_out = self._split(X, y, weights, random) if stops else (X, y, weights, None)
@@ -115,6 +118,9 @@ class _Network(HoldsTrainer, BaseEstimator):
                 f"{type(made).__name__}. Pass nn.Sequential(...), or lambda n, k: nn.Sequential(...)."
             )
         return made.to(as_dtype(self.dtype))
+
+    def _check_outputs(self, made: Module, X: Array) -> None:
+        """Raise where the outputs cannot be about these targets; what does not run at all, the trainer says."""
 
     def _trainer(self) -> Trainer:
         optimizer, rate = self.optimizer, dict[str, Any]() if self.lr is None else {"lr": self.lr}
@@ -270,6 +276,22 @@ class NetworkClassifier(ClassifierMixin, _Network):
                 f"'cross_entropy'."
             )
         return X, numbers[:, None].astype(np.float32), 1
+
+    def _check_outputs(self, made: Module, X: Array) -> None:
+        meaning, classes = self._meaning(), len(self.classes_)
+        if meaning is None or not meaning.over_classes:
+            return
+        try:
+            with inputs.evaluating(made), no_grad():
+                _, found = inputs.features(made, X[: inputs.PROBED], "fit")
+        except ChainruleError:
+            return
+        if found.dim() > 1 and found.shape[1] > classes:
+            raise ValueError(
+                f"{type(self).__name__}: the module must give an output for each of the {classes} classes in y, got {found.shape[1]}, "
+                f"so that classes that do not exist would have probabilities. Give its last layer {classes} outputs, or pass a function "
+                f"(inputs, outputs) that makes it; classes that come later are named by partial_fit(X, y, classes=...)."
+            )
 
     def _classes_weight(self, y: Array, weights: Any, incremental: bool) -> Any:
         """The weight of each class, by its number."""

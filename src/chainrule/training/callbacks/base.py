@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -39,6 +40,9 @@ class Callback:
         ...         if measured["val_loss"] < 0.1:
         ...             trainer.stop()
     """
+
+    #: A file that it writes and nobody else may, as two would mix what they write.
+    file: str | None = None
 
     def take_back(self, trainer: Trainer) -> None:
         """Before `on_fit_start`, the last of several first: what `on_fit_end` did to the model, where a training goes on."""
@@ -184,7 +188,14 @@ def as_callbacks(given: Any) -> list[Callback]:
         raise SettingError(
             f"fit: callbacks must be a Callback, a function (trainer, epoch, measured), or a list of them, got {given!r}."
         )
-    return [as_callback(one) for one in given]
+    found = [as_callback(one) for one in given]
+    files = [os.path.realpath(one.file) for one in found if one.file is not None]
+    twice = next((file for i, file in enumerate(files) if file in files[:i]), None)
+    if twice is not None:
+        raise SettingError(
+            f"fit: two callbacks must not write to one file, got two for {twice}. Give each a file of its own."
+        )
+    return found
 
 
 def as_callback(callback: Callback | EpochFunction) -> Callback:

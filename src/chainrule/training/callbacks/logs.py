@@ -71,6 +71,7 @@ class CSVLogger(EpochLog):
         if not isinstance(separator, str) or len(separator) != 1:
             raise SettingError(f"CSVLogger: separator must be one character, got {separator!r}.")
         self.path, self.separator = text_of(path), separator
+        self.file = self.path
 
     def begin(self, trainer: Trainer) -> None:
         self._columns: list[str] = []

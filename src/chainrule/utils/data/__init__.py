@@ -1,6 +1,6 @@
 """Datasets, samplers and loaders with PyTorch's names and meanings."""
 
-from chainrule.names import module_getattr
+from chainrule.names import classes_take_keywords, module_getattr
 from chainrule.utils.data.collate import default_collate, default_convert
 from chainrule.utils.data.dataloader import DataLoader
 from chainrule.utils.data.dataset import (
@@ -44,4 +44,7 @@ __all__ = [
     "random_split",
 ]
 
+classes_take_keywords(
+    "data", [value for name, value in list(globals().items()) if name in __all__ and isinstance(value, type)]
+)
 __getattr__ = module_getattr("data", __name__)

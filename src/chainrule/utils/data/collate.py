@@ -11,12 +11,14 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.errors import DataError, DtypeError, kind_of
+from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import stack
 
 
+@takes_keywords("data")
 def default_collate(batch: Sequence[Any]) -> Any:
     """One batch from a list of samples, each field collated by itself.
 
@@ -51,6 +53,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     raise _refused("default_collate: a batch", first)
 
 
+@takes_keywords("data")
 def default_convert(data: Any) -> Any:
     """A sample with its arrays as tensors, its containers kept; what holds no numbers stays as it is.
 

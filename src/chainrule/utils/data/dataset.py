@@ -14,6 +14,7 @@ import numpy as np
 from chainrule import graph
 from chainrule.data.batches import shuffled_indices
 from chainrule.errors import DataError, IndexRangeError, SettingError, ShapeError
+from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import as_tensor
@@ -234,6 +235,7 @@ class Subset(Dataset[T_co]):
         return collated(self.dataset, np.asarray(self._of(indices.tolist())))
 
 
+@takes_keywords("data")
 def random_split(dataset: Any, lengths: Sequence[int | float], generator: Generator | None = None) -> list[Subset[Any]]:
     """Split a dataset into parts that share no row, at random.
 
