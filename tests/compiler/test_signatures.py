@@ -6,10 +6,12 @@ import threading
 from typing import Any
 
 import numpy as np
+import pytest
 
 import chainrule as cr
 from chainrule import Tensor
 from chainrule.compiler.trace import guard, live
+from chainrule.errors import TraceError
 from tests.compiler.support import values
 
 # -- Python values ------------------------------------------------------------------------------------
@@ -193,3 +195,22 @@ def test_a_leaf_both_captured_and_passed_is_two_things_to_the_program() -> None:
     assert w.grad is not None
     assert other.grad is not None
     assert (w.grad.tolist(), other.grad.tolist()) == ([5], [2])
+
+
+def test_slices_are_arguments_and_results() -> None:
+    traced: list[Any] = []
+
+    @cr.compile
+    def part(x: Any, where: Any) -> Any:
+        traced.append(where)
+        return {"part": x[where] * 2, "where": where}
+
+    x = cr.arange(10.0)
+    for where in (slice(1, 3), slice(2, None, 3), slice(None), slice(1, 3), (slice(1, 2),), slice(1, 4), slice(1, 3)):
+        found = part(x, where)
+        assert found["part"].tolist() == (x[where] * 2).tolist() and found["where"] == where
+    assert traced == [slice(1, 3), slice(2, None, 3), slice(None), (slice(1, 2),), slice(1, 4)]
+    ends = np.array([2])
+    assert part(x, where=slice(0, int(ends[0])))["part"].tolist() == [0.0, 2.0]
+    with pytest.raises(TraceError, match="a traced tensor has no value yet"):
+        part(x, slice(cr.tensor(1), 3))

@@ -138,3 +138,38 @@ def test_the_gradient_of_a_nearly_certain_probability(p: float, y: float, expect
     x, target = cr.tensor([p], dtype=cr.float64), cr.tensor([y], dtype=cr.float64)
     found = cr.grad(lambda p: F.binary_cross_entropy(p, target))(x)
     assert found.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["eager", "native"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["relu6", "hardtanh", "hardsigmoid", "hardshrink", "softshrink"])
+def test_what_is_made_of_pieces_passes_no_gradient_to_nan(name: str, dtype: str, native: bool) -> None:
+    points = [NAN, INF, -INF, 0.0, -0.0, 0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0, 6.0, 20.0, -20.0]
+    theirs = torch.tensor(points, dtype=getattr(torch, dtype), requires_grad=True)
+    expected = getattr(torch.nn.functional, name)(theirs)
+    expected.sum().backward()
+    x = cr.tensor(points, dtype=getattr(cr, dtype))
+    for ours, number in zip(
+        value_and_gradient(getattr(F, name), x, native), (expected.detach(), theirs.grad), strict=True
+    ):
+        np.testing.assert_allclose(ours, number.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["eager", "native"])
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, INF])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_vectors_of_any_length_are_normalised(dtype: str, p: float, native: bool) -> None:
+    row, end = np.array([3.0, -4.0, 0.5]), {"float32": 38, "float64": 308}[dtype]
+    unit = row / np.linalg.norm(row, p)
+    sizes = [10.0**k for k in (-8, 0, 9, end // 2, end // 2 + 1, end - 9, end - 1)]
+    x = cr.tensor(np.outer(sizes, row), dtype=getattr(cr, dtype))
+    value, gradient = value_and_gradient(
+        lambda x: F.normalize(x, p) * cr.tensor([1.0, 2.0, 3.0], dtype=x.dtype), x, native
+    )
+    np.testing.assert_allclose(value, np.tile(unit * [1, 2, 3], (len(sizes), 1)), rtol=1e-5)
+    near = gradient[1] * (1 / np.array(sizes))[:, None]
+    flushed = 1e-37 if dtype == "float32" else 1e-307
+    np.testing.assert_allclose(gradient, near, rtol=1e-3, atol=max(flushed, 0))
+    odd = cr.tensor([[INF, 1.0, 1.0], [NAN, 1.0, 1.0], [0.0, 0.0, 0.0]], dtype=x.dtype)
+    expected = torch.nn.functional.normalize(torch.tensor(odd.numpy()), p).numpy()
+    np.testing.assert_allclose(F.normalize(odd, p).numpy(), expected)

@@ -224,3 +224,17 @@ def test_what_is_no_weight_is_refused(options, error, text):
 def test_values_have_no_classes_to_weigh():
     with pytest.raises(SettingError, match="fit: class_weight needs a class number for each row"):
         fit(make(F.mse_loss), np.eye(3)[y], class_weight="balanced")
+
+
+@pytest.mark.parametrize("weight", ["balanced", {0: 3.0, 2: 0.5}])
+def test_one_hot_targets_have_classes_and_other_probabilities_none(weight):
+    numbers, shares, targets = make(), make(), np.eye(3, dtype=np.float32)[y]
+    fit(numbers, class_weight=weight)
+    fit(shares, targets, class_weight=weight)
+    np.testing.assert_array_equal(shares.session.rows.weight, numbers.session.rows.weight)
+    np.testing.assert_allclose(shares.history["loss"], numbers.history["loss"], rtol=1e-6)
+    targets[7] = [0.5, 0.5, 0.0]
+    with pytest.raises(
+        SettingError, match=r"one-hot, got the probabilities \[0.5, 0.5, 0.0\] in row 7. Give the rows weights"
+    ):
+        fit(make(), targets, class_weight=weight)

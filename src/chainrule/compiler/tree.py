@@ -1,4 +1,4 @@
-"""Arguments and results: nested lists, tuples and dicts with tensors at the leaves."""
+"""Arguments and results: nested lists, tuples, dicts and slices with tensors at the leaves."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def _flatten(value: Any, leaves: list[Handle], left: int) -> Hashable:
         return (type(value), tuple([_flatten(item, leaves, left - 1) for item in value]))
     if isinstance(value, dict):
         return (dict, tuple([(key, _flatten(item, leaves, left - 1)) for key, item in value.items()]))
+    if type(value) is slice:
+        return (slice, tuple([_flatten(item, leaves, left - 1) for item in _ends(value)]))
     try:
         hash(value)
     except TypeError:
@@ -59,7 +61,13 @@ def contents(value: Any) -> Hashable:
         return (type(value), tuple(map(contents, value)))
     if isinstance(value, dict):
         return (dict, tuple((key, contents(item)) for key, item in value.items()))
+    if type(value) is slice:
+        return (slice, tuple(map(contents, _ends(value))))
     return id(value)
+
+
+def _ends(value: slice) -> tuple[Any, Any, Any]:
+    return value.start, value.stop, value.step
 
 
 class Leaf:
@@ -91,6 +99,6 @@ def rebuild(description: Any, leaf: Callable[[], Any]) -> Any:
     if kind is dict:
         return {key: rebuild(item, leaf) for key, item in rest[0]}
     items = [rebuild(item, leaf) for item in rest[0]]
-    if hasattr(kind, "_fields"):  # a named tuple
+    if kind is slice or hasattr(kind, "_fields"):  # a named tuple
         return kind(*items)
     return kind(items)

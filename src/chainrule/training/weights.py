@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule.data.checks import as_array, in_dtype
 from chainrule.errors import DataError, SettingError
+from chainrule.files.document import short
 from chainrule.nn.meaning import Meaning, name_of, option_of
 
 Array = np.ndarray[Any, Any]
@@ -98,10 +99,25 @@ def _labels(y: Any, loss: Any, meaning: Meaning | None, who: str) -> Array:
         return one_each
     if meaning is not None and meaning.binary and one_each is not None and np.isin(one_each, (0, 1)).all():
         return one_each.astype(np.int64)
+    if meaning is not None and meaning.over_classes and y.dtype.kind == "f" and y.ndim == 2:
+        return _of_one_hot(y, who)
     raise SettingError(
         f"{who} needs a class number for each row, got targets of shape {y.shape} for the loss {name_of(loss)}. "
         f"Give the rows weights (sample_weight) instead."
     )
+
+
+def _of_one_hot(y: Array, who: str) -> Array:
+    """The class of each row whose probabilities are 1 for one and 0 for all others."""
+    odd = (y != 0).sum(axis=1) != 1
+    odd |= y.max(axis=1, initial=0) != 1
+    if odd.any():
+        row = int(odd.argmax())
+        raise SettingError(
+            f"{who} needs one class for each row, a number or one-hot, got the probabilities {short(y[row].tolist())} in row {row}. "
+            f"Give the rows weights (sample_weight) instead."
+        )
+    return np.asarray(y.argmax(axis=1))
 
 
 def _factor(given: Mapping[Any, float], label: int, who: str) -> float:

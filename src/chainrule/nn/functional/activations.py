@@ -131,6 +131,9 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * sigmoid(x)``, also called swish.
 
+    Where the gate is below the smallest normal number (float32: x below -87.3) a compiled program has 0 for it, as for all
+    such numbers; the value there is at most 1e-36 in size.
+
     Source: Elfwing, Uchibe, Doya, "Sigmoid-weighted linear units", 2017.
     """
     x = given(input, "silu")
@@ -154,7 +157,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * tanh(softplus(x))``.
 
     With ``e = exp(-|x|)`` it is ``x (e^2 + 2e) / (e^2 + 2e + 2)`` up to 0 and ``x - x 2e^2 / (2e^2 + 2e + 1)`` above: each
-    tail is what it differs from its line by.
+    tail is what it differs from its line by. Below -87.3 (float32) a compiled program has 0, as `silu` says.
 
     Source: Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020.
     """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from chainrule.dtypes import float32
 from chainrule.names import takes_keywords
 from chainrule.ops.elementwise import broadcast_shapes
 from chainrule.tensor import Tensor
@@ -62,6 +65,22 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
         p: of the p-norm.
         dim: the axis of the vectors.
         eps: what is shorter counts as that long.
+
+    Where we deviate from PyTorch: a vector whose squares are beyond the dtype (float32: above 1e19) has length 1 too, not 0.
     """
-    x = given(input, "normalize")
-    return x / x.norm(p, dim, True).clamp(min=number(eps, "normalize", "eps"))
+    x, p = given(input, "normalize"), p if isinstance(p, str) else number(p, "normalize", "p")
+    least = number(eps, "normalize", "eps")
+    unit = _unit(x, 2.0 if isinstance(p, str) else p, dim)
+    if unit is None:
+        return x / x.norm(p, dim, True).clamp(min=least)
+    x = x / unit
+    return x / x.norm(p, dim, True).maximum(least / unit)
+
+
+def _unit(x: Tensor, p: float, dim: int) -> Tensor | None:
+    """What very long vectors are measured in, so that no power is beyond the dtype: their largest number, and 1 for all others."""
+    if p == 0 or math.isinf(p) or not (x.dtype.is_floating_point and x.ndim and x.numel()):
+        return None
+    top = x.detach().abs().amax(dim, keepdim=True)
+    large = 2.0 ** ((100 if x.dtype is float32 else 980) / max(p, 1.0))
+    return top.where((top > large) & (top < math.inf), 1.0)

@@ -1,6 +1,6 @@
 """Activations made of pieces: lines, what is clipped between them, what is shrunk towards 0.
 
-The derivative at a kink is PyTorch's.
+The derivative at a kink is PyTorch's, and 0 at NaN, where the value is NaN.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
 
 
 def _held(x: Tensor, low: float, high: float) -> Tensor:
-    return x.masked_fill(x <= low, low).masked_fill(x >= high, high)
+    return x.where((x > low) & (x < high), x.detach().clamp(low, high))
 
 
 @takes_keywords("functional")
@@ -95,7 +95,12 @@ def _bend(x: Tensor) -> Tensor:
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """``x`` where ``|x| > lambd``, 0 elsewhere."""
     x, lambd = given(input, "hardshrink"), number(lambd, "hardshrink", "lambd")
-    return x.masked_fill((x >= -lambd) & (x <= lambd), 0.0)
+    return _shrunk(x, x, lambd)
+
+
+def _shrunk(x: Tensor, beyond: Tensor, lambd: float) -> Tensor:
+    """What stands `beyond` lambd on either side, 0 between; NaN stays."""
+    return beyond.where((x > lambd) | (x < -lambd), x.detach() * 0.0 + 0.0)
 
 
 @takes_keywords("functional")
@@ -112,8 +117,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     x, lambd = given(input, "softshrink"), number(lambd, "softshrink", "lambd")
     if lambd < 0:
         raise SettingError(f"softshrink: lambd must be 0 or more, got {lambd!r}.")
-    moved = (x - lambd).where(x > 0, x + lambd)
-    return moved.masked_fill((x >= -lambd) & (x <= lambd), 0.0)
+    return _shrunk(x, (x - lambd).where(x > 0, x + lambd), lambd)
 
 
 @takes_keywords("functional")
