@@ -52,7 +52,8 @@ def test_nothing_overflows_far_out_and_kinks_are_those_of_pytorch(name, options)
 
 @pytest.mark.parametrize(("name", "options"), [row for row in TABLE if "soft" not in row[0] or "shrink" in row[0]])
 def test_kinks_are_those_of_pytorch(name, options):
-    x = KINKS if name in NAN_STAYS_NAN else KINKS[:-1]
+    # PyTorch's vectors of up to 16 numbers pass no gradient to NaN, and what is left over of them does.
+    x = np.tile(KINKS if name in NAN_STAYS_NAN else KINKS[:-1], 16)
     assert_same(lambda x: getattr(F, name)(x, **options), lambda x: getattr(TF, name)(x, **options), x, **of(name))
 
 

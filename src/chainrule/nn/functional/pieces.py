@@ -1,6 +1,7 @@
 """Activations made of pieces: lines, what is clipped between them, what is shrunk towards 0.
 
-The derivative at a kink is PyTorch's, and 0 at NaN, where the value is NaN.
+The derivative at a kink is PyTorch's, and 0 at NaN, where the value is NaN, as in PyTorch's vectors (of numbers left over
+from those it is 1 there).
 """
 
 from __future__ import annotations
