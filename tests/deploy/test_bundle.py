@@ -280,6 +280,15 @@ def test_tabular_estimators_predict_the_same_bits(library: str, preset: str, kin
     ]
 
 
+def test_a_moment_of_a_time_zone_is_that_of_utc() -> None:
+    sklearn, columns = our_sklearn(), people()
+    made = sklearn.TabularRegressor(hidden=(4,), epochs=1, random_state=0)
+    bundle = cr.bundle(made.fit(frames(columns, "pandas"), columns["visits"]))
+    noon = datetime.datetime(2031, 5, 1, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    row = {"age": 31.0, "city": "Bern", "since": noon, "member": True, "visits": 3, "code": "c1"}
+    assert bundle.predict(row) == bundle.predict({**row, "since": datetime.datetime(2031, 5, 1, 10)})
+
+
 def test_a_tabular_estimator_of_an_array(tmp_path: Path) -> None:
     sklearn = our_sklearn()
     holes = X.copy()

@@ -115,12 +115,19 @@ def _moments(found: Any) -> Array | None:
         array = np.asarray(found.to_numpy(dtype="datetime64[us]"))
     if array.dtype.kind == "O" and len(array):
         known = [value for value in as_levels(found) if value is not None]
-        array = np.array(as_levels(found), "datetime64[us]") if known and _all(known, datetime.date) else array
+        moments = known and _all(known, datetime.date)
+        array = np.array([_in_utc(value) for value in as_levels(found)], "datetime64[us]") if moments else array
     if array.dtype.kind not in "Mm":
         return None
     since = array - np.datetime64(0, "D").astype(array.dtype) if array.dtype.kind == "M" else array
     days = since.astype("timedelta64[us]") / np.timedelta64(1, "D")
     return np.where(np.isnat(array), np.nan, days)
+
+
+def _in_utc(moment: Any) -> Any:
+    """A moment of a time zone as that of UTC."""
+    zoned = getattr(moment, "tzinfo", None) is not None
+    return moment.astimezone(datetime.timezone.utc).replace(tzinfo=None) if zoned else moment
 
 
 def as_levels(found: Any) -> list[Any]:
