@@ -201,6 +201,7 @@ def get_rng_state() -> Tensor:
     return default_generator.get_state()
 
 
+@takes_keywords("torch")
 def set_rng_state(new_state: Tensor) -> None:
     """Let the default generator go on from where `get_rng_state` found it.
 
