@@ -128,7 +128,7 @@ def _names(trainer: Trainer, columns: Sequence[str] | None) -> tuple[str, ...] |
 
 def _check_fit(made: Bundle, names: tuple[str, ...]) -> None:
     """Try one row: does the model take so many columns, and give an output for each label?"""
-    with inputs.mode(made.model, False), no_grad():
+    with inputs.evaluating(made.model), no_grad():
         row = np.zeros((1, len(names)), np.int64)
         _, output = inputs.features(made.model, row, "bundle", f"of the columns {listed(names)}, a row")
     made.check_labels(output.shape)
