@@ -246,7 +246,6 @@ def frames(columns: dict[str, list[Any]], library: str) -> Any:
     return pandas.DataFrame({**columns, "since": pandas.to_datetime(columns["since"])})
 
 
-@pytest.mark.filterwarnings("ignore:.*was there in the fit")
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 @pytest.mark.parametrize("preset", ["tabular", "tabular_full"])
 @pytest.mark.parametrize("kind", ["classes", "values", "several values"])

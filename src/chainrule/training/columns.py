@@ -292,16 +292,22 @@ class Columns:
         return np.concatenate([*numbers, *others], axis=1)
 
     def strangers(self, X: Any) -> list[str]:
-        """The columns of other rows of which no value is a level that training had, as texts where it had numbers."""
+        """The columns of other rows of which no value is a level that training had, as texts where it had numbers.
+
+        One new level of the same type is no stranger: a row may have that.
+        """
         notes = []
         for i, part in enumerate(self.parts_):
             values = [v for v in as_levels(column(X, i)) if v is not None] if isinstance(part, Levels) else []
-            if isinstance(part, Levels) and values and set(part.levels).isdisjoint(values):
+            if isinstance(part, Levels) and set(part.levels).isdisjoint(values) and self._is_strange(part, values):
                 had = ", ".join(map(short, part.levels[:3])) + ", ..." * (len(part.levels) > 3)
                 notes.append(
                     f"no value of the column {self.names_[i]} was there in the fit, which had {had}, got {short(values[0])}"
                 )
         return notes
+
+    def _is_strange(self, part: Levels, values: list[Any]) -> bool:
+        return len(set(values)) > 1 or bool({type(value) for value in values} - {type(level) for level in part.levels})
 
     def differences(self, X: Any) -> list[str]:
         """The columns of other rows with levels that training had not, a sentence each."""

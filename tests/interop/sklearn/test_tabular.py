@@ -276,13 +276,13 @@ def test_data_frames_are_taken_column_by_column(library):
     assert list(model.feature_names_in_) == ["colour", "size", "yes"]
     assert model.columns_.parts_[0].levels == ("blue", "green", "red")
     unseen = module.DataFrame({"colour": ["violet", None], "size": [0.0, 1e300], "yes": [True, False]})
-    unknown = (
-        "no value of the column 'colour' was there in the fit, which had 'blue', 'green', 'red', got 'violet'. All"
-    )
-    with pytest.warns(UserWarning, match=f"^TabularClassifier: {unknown}"):
-        assert np.isfinite(model.predict_proba(unseen)).all()
-    with pytest.warns(UserWarning, match=f"^TabularClassifier: {unknown}"):
-        model.predict(unseen)
+    assert np.isfinite(model.predict_proba(unseen)).all()
+    unknown = "no value of the column 'colour' was there in the fit, which had 'blue', 'green', 'red', got "
+    for values, shown in ((["violet", "pink"], "'violet'"), ([3, 3], "3")):
+        strange = module.DataFrame({"colour": values, "size": [0.0, 1.0], "yes": [True, False]})
+        for predict in (model.predict, model.predict_proba):
+            with pytest.warns(UserWarning, match=f"^TabularClassifier: {unknown}{shown}. All its values are taken as"):
+                predict(strange)
 
 
 def test_moments_are_numbers():
