@@ -124,10 +124,12 @@ def test_refits_take_all_rows_for_the_epochs_that_folds_found_best():
 def test_the_best_epoch_of_several_is_that_of_their_mean_and_the_last_of_equals():
     histories = [History(), History()]
     for history, seen in zip(histories, ([0.5, 0.9, 0.5, 0.7], [0.6, 0.1, 0.7, 0.5, 1.0]), strict=True):
-        history.extend([{"val_accuracy": value} for value in seen])
+        for value in seen:
+            history.add({"val_accuracy": value})
     assert best_epoch(histories, "val_accuracy") == 4  # 0.55, 0.5, 0.6, 0.6; the fifth only one of them has
     nan = History()
-    nan.extend([{"val_loss": value} for value in [np.nan, 2.0, 1.0, np.nan]])
+    for value in [np.nan, 2.0, 1.0, np.nan]:
+        nan.add({"val_loss": value})
     assert best_epoch([nan], "val_loss") == 3
 
 
