@@ -180,7 +180,7 @@ class Pauses(Callback):
 
 
 CALLBACKS: dict[str, Callable[..., Any]] = {
-    "Checkpoint": lambda **options: Checkpoint(tempfile.mkdtemp(), **options), "EarlyStopping": EarlyStopping, "EMA": lambda: EMA(0.9), "Freeze": lambda: Freeze("0", until=2), "epochs": Epochs,
+    "Checkpoint": lambda **options: Checkpoint(tempfile.mkdtemp(), **options), "EarlyStopping": EarlyStopping, "EMA": lambda: EMA(0.9, validate=True), "Freeze": lambda: Freeze("0", until=2), "epochs": Epochs,
     "steps": Steps, "pause": Pauses,
 }  # fmt: skip
 

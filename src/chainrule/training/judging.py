@@ -6,7 +6,8 @@ most likely do, which are undone where one before them was the last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from chainrule.compiler.copies import Copies
 from chainrule.compiler.loop import Loop
+from chainrule.tensor import Tensor
 from chainrule.training import snapshot
 from chainrule.training.callbacks import Watching
 from chainrule.training.measures import Averaged, Measures, no_rows
@@ -81,7 +83,7 @@ class Judging:
         """So many of so many epochs may be judged together."""
         if not self._later:
             return 1
-        size = sum(handle._node._value.nbytes for handle in self.handles().values()) if self._keeps else 0
+        size = sum(math.prod(t.shape) * t.dtype.itemsize for t in self.handles().values()) if self._keeps else 0
         return max(1, min(most, TOGETHER, ROOM // max(size, 1)))
 
     def snapshots(self, loop: Loop, most: int) -> Snapshots | None:
@@ -92,12 +94,13 @@ class Judging:
         """Those of now, also in the middle of a stretch."""
         return Weights.of(self.handles())
 
-    def handles(self) -> Any:
-        """What they are the values of."""
+    def handles(self) -> Mapping[str, Tensor]:
+        """What they are the values of: the parameters, or what is validated in their place; and the rest."""
         attributes = self.session.standing.attributes if self.session.standing is not None else None
-        if attributes is None or attributes.values or not attributes.same():
-            return snapshot.handles(self.session)
-        return self.session.named()
+        same = attributes is not None and not attributes.values and attributes.same()
+        found = self.session.named() if same else snapshot.handles(self.session)
+        others = {id(parameter): other for other, parameter in self.session.instead()}
+        return {name: others.get(id(handle), handle) for name, handle in found.items()} if others else found
 
 
 class Judge:

@@ -263,7 +263,7 @@ class Session:
         """What a compiled step was made for: another model, loss, optimizer, metric or norm makes another step."""
         parts = (*self.parts(), self.optimizer)
         if self.riders:
-            parts += (*self.riders, *self._ridden())
+            parts += (*self.riders, *self._ridden(), *(other for other, _ in self.instead()))
         found = (self.max_norm, *map(id, parts))
         if found not in self._shapes:
             self._shapes[found] = parts  # held, so that no other object gets one of these numbers
@@ -344,6 +344,10 @@ class Session:
 
     def _ridden(self) -> list[Tensor]:
         return [tensor for rider in self.riders for tensor in rider.tensors()]
+
+    def instead(self) -> list[tuple[Tensor, Tensor]]:
+        """What takes the place of parameters in validation, each with the parameter."""
+        return [pair for rider in self.riders for pair in rider.instead()]
 
     def listen(self, listeners: Sequence[Callback], riders: Sequence[Callback]) -> None:
         """These callbacks are of the training from now on."""
@@ -574,7 +578,7 @@ class Session:
     def _made(self, kind: str, feed: steps.Feed) -> steps.Program:
         if kind in ("training", "recorded"):
             return steps.training_program(self, feed, kind == "recorded")
-        return steps.evaluation_program(self, feed, self.aside if kind == "validation" else None)
+        return steps.evaluation_program(self, feed, *((self.aside, self.instead) if kind == "validation" else ()))
 
 
 def _name_of(start: Standing, optimizer: Optimizer) -> str:

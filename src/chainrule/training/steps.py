@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from chainrule.graph import leaf
 from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim.optimizer import Optimizer, Used, setting
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import wrap
+from chainrule.tensor.core import lifted, wrap
 from chainrule.tensor.creation import as_tensor, from_numpy, tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import Generator, current_generator, drawing_from
@@ -389,12 +389,17 @@ def _rates(optimizer: Optimizer, used: Sequence[Used], given: Sequence[Tensor] |
     return [found[i] for i in range(len(found))]
 
 
-def evaluation_program(session: Session, feed: Feed, generator: Generator | None = None) -> Program:
-    """Gather, forward, loss and metrics."""
+Instead = Callable[[], Sequence[tuple[Tensor, Tensor]]]
+
+
+def evaluation_program(
+    session: Session, feed: Feed, generator: Generator | None = None, instead: Instead = tuple
+) -> Program:
+    """Gather, forward, loss and metrics; of tensors in the place of parameters, each with its parameter."""
 
     def step(index: Tensor) -> tuple[list[Tensor], ...]:
         guard(session.shape)
-        with no_grad():
+        with no_grad(), _in_place(instead()):
             inputs, target, weight = feed.batch(index)
             output = called(session.model, inputs)
             value, mass = objective_and_mass(session.loss, output, target, weight)
@@ -405,6 +410,19 @@ def evaluation_program(session: Session, feed: Feed, generator: Generator | None
     program = Program(feed, step, generator, session)
     program.around = partial(session.mode, False)
     return program
+
+
+@contextmanager
+def _in_place(pairs: Sequence[tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Inside the block, which is traced, parameters have the values of others."""
+    before = [lifted(parameter) for _, parameter in pairs]
+    for other, parameter in pairs:
+        parameter._name(lifted(other))
+    try:
+        yield
+    finally:
+        for node, (_, parameter) in zip(before, pairs, strict=True):
+            parameter._name(node)
 
 
 def batches(order: Array, size: int) -> tuple[Array, Array]:

@@ -278,6 +278,33 @@ def test_averages_and_restored_weights_are_both_taken_back_where_a_training_goes
     assert bits(again) == bits(whole)
 
 
+def test_validation_may_be_of_the_averages(longest, tmp_path):
+    """Each epoch's is that of another model which holds them, and the training itself is as without."""
+    seen, other = [], make()
+
+    def look(trainer, epoch, measured):
+        other.model.load_state_dict({**trainer.model.state_dict(), **ema.averages})
+        seen.append((other.evaluate(X[:50], y[:50])["loss"], measured["val_loss"]))
+
+    ema = EMA(0.9, validate=True)
+    fit(make(), 6, validation_data=(X[:50], y[:50]), callbacks=[ema, look])
+    assert [own for own, _ in seen] == pytest.approx([found for _, found in seen], rel=1e-6)
+    longest.clear()
+    together, ema, stopping = make(), EMA(0.9, validate=True), EarlyStopping(patience=90, restore_best_weights=True)
+    best = Checkpoint(tmp_path, "best")
+    fit(together, validation_data=(X[:50], y[:50]), callbacks=[ema, stopping, best])
+    assert max(longest) > 1
+    assert together.history["val_loss"][:6] == [found for _, found in seen]
+    assert together.evaluate(X[:50], y[:50])["loss"] == pytest.approx(stopping.best, rel=1e-6)
+    other.model.load_state_dict(cr.load(best.latest))
+    assert other.evaluate(X[:50], y[:50])["loss"] == pytest.approx(stopping.best, rel=1e-6)
+    plain, of_parameters = make(), EMA(0.9)
+    fit(plain, validation_data=(X[:50], y[:50]), callbacks=[of_parameters])
+    assert plain.history["loss"] == together.history["loss"]
+    assert plain.history["val_loss"] != together.history["val_loss"]
+    assert all(np.array_equal(a.numpy(), ema.averages[name].numpy()) for name, a in of_parameters.averages.items())
+
+
 def test_one_average_serves_one_training_after_another():
     average, first, second, alone = EMA(0.9), make(), make(seed=1), make(seed=1)
     fit(first, 3, callbacks=[average])

@@ -22,10 +22,15 @@ class EMA(Callback):
 
     The update is compiled into the step. When the training ends, the averages take the place of the parameters (unless
     Ctrl-C ended it); buffers stay as they are. ``fit(resume=True)`` goes on from the parameters themselves, so that the
-    result is that of one longer training. Validation during the training is of the parameters themselves.
+    result is that of one longer training.
+
+    Validation during the training is of the parameters themselves, or of the averages (`validate`), as after ``SwapEMAWeights(
+    swap_on_epoch=True)`` of Keras and ``AveragedModel`` of PyTorch; `EarlyStopping` and `Checkpoint` then keep the averages of the
+    best epoch. Give this one before an `EarlyStopping` that restores them: the last has the last word.
 
     Args:
         decay: :math:`\beta`, from 0 to below 1.
+        validate: the averages stand in for the parameters in validation, and there alone.
 
     Attributes:
         averages: by the parameter's name, while and after a training.
@@ -37,8 +42,8 @@ class EMA(Callback):
         >>> average = EMA(0.999)
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
-        self.decay = as_number(decay, "EMA", "decay")
+    def __init__(self, decay: float = 0.999, validate: bool = False) -> None:
+        self.decay, self.validate = as_number(decay, "EMA", "decay"), bool(validate)
         if self.decay >= 1:
             raise SettingError(f"EMA: decay must be below 1, got {decay!r}.")
         self.reset()
@@ -61,6 +66,9 @@ class EMA(Callback):
 
     def tensors(self) -> Sequence[Tensor]:
         return list(self.averages.values())
+
+    def instead(self) -> Sequence[tuple[Tensor, Tensor]]:
+        return self._pairs if self.validate else ()
 
     def after_step(self) -> None:
         with no_grad():

@@ -81,6 +81,10 @@ class Callback:
         """Those that `after_step` changes."""
         return ()
 
+    def instead(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """Tensors, each with the parameter whose place it takes in validation, and in weights that are kept for it."""
+        return ()
+
     def close(self) -> None:
         """The fit is over, whatever ended it."""
 
