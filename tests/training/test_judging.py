@@ -173,10 +173,10 @@ def test_copies_of_native_code():
     copies = Copies(loop.copying, [(value.ctypes.data, value.nbytes)], 2)
     turns = Turns([loop, copies], [0, 1, 0, 1, 0, 1], [1] * 6)
     turns.advance(2)
-    assert copies.piece(0, 0, value).tolist() == [2, 4]
+    assert copies.pieces(0, [value])[0].tolist() == [2, 4]
     turns.mark()
     turns.advance(4)
-    assert [copies.piece(i, 0, value).tolist() for i in range(2)] == [[4, 8], [8, 16]]
+    assert [copies.pieces(i, [value])[0].tolist() for i in range(2)] == [[4, 8], [8, 16]]
     turns.back()
     assert total._node._value.tolist() == [2, 4]
     assert loop.left == 5

@@ -58,10 +58,11 @@ class Copies:
         """The memory itself as it was at the first."""
         self._call(address(self._back))
 
-    def piece(self, copy: int, piece: int, like: Array) -> Array:
-        """What stands there, as an array of its own of the shape and dtype of another."""
-        there = copy * self.bytes + int(self._starts[piece])
-        return np.array(np.ndarray(like.shape, like.dtype, self._memory, there))
+    def pieces(self, copy: int, like: Sequence[Array]) -> list[Array]:
+        """What a copy holds, as arrays of the shapes and dtypes of others, in memory of their own."""
+        held = self._memory[copy * self.bytes : (copy + 1) * self.bytes].copy()
+        starts = self._starts.tolist()
+        return [np.ndarray(array.shape, array.dtype, held, start) for start, array in zip(starts, like, strict=False)]
 
 
 def _frame(source: Sequence[int] | Array, target: Sequence[int] | Array, sizes: Array, stride: int) -> Array:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-TOGETHER = 64  # epochs that are judged together, at most: what that costs beside each of them is then shared by many
-ROOM = 4 << 20  # bytes of the weights after each of these, at most
+TOGETHER = 128  # epochs that are judged together, at most: what that costs beside each of them is then shared by many
+ROOM = 1 << 20  # bytes of the weights after each of these, at most: they should stay in the cache
 TRIED = 32  # of so many epochs that are done, one may be tried in vain
 
 

@@ -48,10 +48,9 @@ class Monitor:
 
     def better(self, value: float, than: float | None) -> bool:
         """Is the value better than the other by more than `min_delta`? Better than none is any but NaN."""
-        if math.isnan(value):
-            return False
         if than is None:
-            return True
+            return not math.isnan(value)
+        # NaN is neither above nor below anything.
         return value - self.min_delta > than if self.mode == "max" else value + self.min_delta < than
 
     def no_worse(self, value: float, than: float | None) -> bool:

@@ -100,9 +100,9 @@ class Snapshots:
 
     def at(self, number: int) -> Weights:
         """Those of this epoch, counted from the first that is kept."""
-        kept = {name: self.copies.piece(number, i, value) for i, (name, value) in enumerate(self._moving.items())}
+        kept = dict(zip(self._moving, self.copies.pieces(number, list(self._moving.values())), strict=True))
         others = {name: handle for name, handle in self._handles.items() if name not in kept}
-        return Weights({**Weights.of(others).arrays, **kept})
+        return Weights({**Weights.of(others).arrays, **kept} if others else kept)
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -98,33 +98,27 @@ class EarlyStopping(Watching):
         self.judge_all(epoch, [value], lambda _: weights())
 
     def judge_all(self, epoch: int, values: Sequence[float], weights: Callable[[int], Weights]) -> int:
-        best, last = None, epoch - 1
+        monitor, best, last = self.monitor, None, epoch - 1
         for last, value in enumerate(values, epoch):
-            if self._is_best(last, value):
+            if monitor is None or last <= self.start_from_epoch:
+                continue
+            self.wait += 1
+            better = monitor.better(value, self.mark)
+            if better or (self.ties and monitor.no_worse(value, self.best)):
+                self.best = value
                 best = last
-            if self.stopped:
+            if better:
+                self.mark = value
+                if self.baseline is None or monitor.better(value, self.baseline):
+                    self.wait = 0
+            elif self._due(last):
+                self.stopped_epoch, self.stopped = last, True
                 break
-        if best is not None and self.restore_best_weights:
-            self.best_weights = weights(best - epoch)
+        if best is not None:
+            self.best_epoch = best
+            if self.restore_best_weights:
+                self.best_weights = weights(best - epoch)
         return last + 1 - epoch
-
-    def _is_best(self, epoch: int, value: float) -> bool:
-        """Is it the best epoch so far? Whether it is the last goes by it, too."""
-        monitor = self.monitor
-        if monitor is None or epoch <= self.start_from_epoch:
-            return False
-        self.wait += 1
-        better = monitor.better(value, self.mark)
-        best = better or (self.ties and monitor.no_worse(value, self.best))
-        if best:
-            self.best, self.best_epoch = value, epoch
-        if better:
-            self.mark = value
-        if better and (self.baseline is None or monitor.better(value, self.baseline)):
-            self.wait = 0
-        elif not better and self._due(epoch):
-            self.stopped_epoch, self.stopped = epoch, True
-        return best
 
     def certain(self, epoch: int) -> int:
         if self.stop_at is not None:
