@@ -1,12 +1,13 @@
 """What `fit` costs beyond its steps: a training by `fit` beside the bare native loop of the same steps, by turns.
 
-    python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation] [--callbacks] [--threads 1] [--cpu]
+    python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation] [--callbacks] [--watched] [--threads 1] [--cpu]
 
 The bare loop is the compiled step that `fit` runs (gather, forward, loss, accuracy, backward, Adam), once over the
 row numbers of all whole batches and once over those of all short ones, drawn beforehand; with `--validation`, and the
 native passes over the rows of validation. What `fit` adds: shuffling, snapshots, the look for NaN, sums and history,
 progress, calls from Python; with `--callbacks`, early stopping that keeps the best weights and a folder of checkpoints,
-and a schedule of every epoch. The least of the rounds.
+and a schedule of every epoch. The least of the rounds. With `--watched`: `fit` with validation and early stopping that keeps
+the best weights (every epoch is a better one), beside `fit` with validation alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ clock = time.perf_counter
 
 # sizes, batch, rows
 NETWORKS = {
+    "wine_few": ((13, 16, 3), 128, 178),
     "wine": ((13, 32, 32, 3), 32, 178),
     "mlp_tiny": ((4, 32, 32, 2), 32, 4096),
     "mlp_tab": ((30, 128, 128, 2), 64, 4096),
@@ -110,6 +112,27 @@ def measure(name: str, rounds: int, seconds: float, validation: bool, some: bool
     return {"epochs": epochs, "us_fit": by_fit, "us_bare": native, "overhead": by_fit / native - 1}
 
 
+def watched(name: str, rounds: int, seconds: float) -> dict[str, float]:
+    """What judging costs an epoch."""
+    sizes, batch, rows = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((rows, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], rows)
+
+    def fit(who: cr.Trainer, epochs: int, judged: bool) -> float:
+        own = [EarlyStopping(patience=10**9, restore_best_weights=True)] if judged else []
+        start = clock()
+        who.fit(X, y, epochs, batch, (X[: rows // 5], y[: rows // 5]), progress=False, callbacks=own)
+        return clock() - start
+
+    one, other, epochs = trainer(sizes, False), trainer(sizes, False), 3
+    while fit(one, epochs, False) < seconds / 2:
+        epochs *= 2
+    fit(other, epochs, True)
+    pairs = [(fit(one, epochs, False), fit(other, epochs, True)) for _ in range(rounds)]
+    alone, judged = (1e6 * min(column) / epochs for column in zip(*pairs, strict=True))
+    return {"epochs": epochs, "us_epoch": alone, "us_watched": judged, "ratio": judged / alone}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
@@ -117,6 +140,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(NETWORKS))
     parser.add_argument("--validation", action="store_true", help="evaluate a fifth of the rows after every epoch")
     parser.add_argument("--callbacks", action="store_true", help="with validation, early stopping and checkpoints")
+    parser.add_argument("--watched", action="store_true", help="early stopping over validation alone")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpu", action="store_true", help="time of the processor, on one thread: beside other work")
     chosen = parser.parse_args()
@@ -126,7 +150,9 @@ def main() -> None:
     cr.set_num_threads(chosen.threads)
     validation = chosen.validation or chosen.callbacks
     found = {
-        name: measure(name, chosen.rounds, chosen.seconds, validation, chosen.callbacks)
+        name: watched(name, chosen.rounds, chosen.seconds)
+        if chosen.watched
+        else measure(name, chosen.rounds, chosen.seconds, validation, chosen.callbacks)
         for name in chosen.only.split(",")
     }
     print(json.dumps(found, indent=2))
