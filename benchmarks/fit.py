@@ -125,6 +125,8 @@ def watched(name: str, rounds: int, seconds: float) -> dict[str, float]:
         return clock() - start
 
     one, other, epochs = trainer(sizes, False), trainer(sizes, False), 3
+    for who in (one, other):
+        fit(who, 3, who is other)
     while fit(one, epochs, False) < seconds / 2:
         epochs *= 2
     fit(other, epochs, True)
