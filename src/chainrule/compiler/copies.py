@@ -21,16 +21,24 @@ class Copies:
         copying: the address of a program's `copy`, and a way to call it.
         pieces: where each lies, and of how many bytes it is.
         most: for so many copies there is room.
+        memory: of others, which are of no use any more; what a process has written to is there at once.
+
+    Attributes:
+        memory: where they are.
     """
 
-    def __init__(self, copying: tuple[int, Callable[[int], int]], pieces: Sequence[tuple[int, int]], most: int) -> None:
+    def __init__(
+        self, copying: tuple[int, Callable[[int], int]], pieces: Sequence[tuple[int, int]], most: int,
+        memory: Array | None = None,
+    ) -> None:  # fmt: skip
         self._function, self._call = copying
         self._most = most
         sizes = np.array([size for _, size in pieces], np.int64)
         self._starts = np.concatenate([[0], np.cumsum([lines(int(size)) for size in sizes])]).astype(np.int64)
         self.bytes = int(self._starts[-1])  # of one copy
-        self._memory = aligned(most * self.bytes)
-        self._first = address(self._memory) + self._starts[:-1]
+        enough = memory is not None and memory.nbytes >= most * self.bytes
+        self.memory = memory if memory is not None and enough else aligned(most * self.bytes)
+        self._first = address(self.memory) + self._starts[:-1]
         self._there = _frame([where for where, _ in pieces], self._first, sizes, self.bytes)
         self._back = _frame(self._first, [where for where, _ in pieces], sizes, 0)
 
@@ -60,7 +68,7 @@ class Copies:
 
     def pieces(self, copy: int, like: Sequence[Array]) -> list[Array]:
         """What a copy holds, as arrays of the shapes and dtypes of others, in memory of their own."""
-        held = self._memory[copy * self.bytes : (copy + 1) * self.bytes].copy()
+        held = self.memory[copy * self.bytes : (copy + 1) * self.bytes].copy()
         starts = self._starts.tolist()
         return [np.ndarray(array.shape, array.dtype, held, start) for start, array in zip(starts, like, strict=False)]
 

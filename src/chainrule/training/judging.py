@@ -46,6 +46,7 @@ class Judging:
         self._watching = [(callback, callback.monitor.name) for callback in watching if callback.monitor is not None]
         self._later = all(callback.judges_later for callback in watching)
         self._keeps = any(callback.keeps_weights for callback in watching)
+        self._memory: Array | None = None  # of the snapshots of the stretch before
 
     def __bool__(self) -> bool:
         return bool(self._watching)
@@ -88,7 +89,11 @@ class Judging:
 
     def snapshots(self, loop: Loop, most: int) -> Snapshots | None:
         """Of so many epochs, where somebody keeps weights."""
-        return Snapshots(self.handles(), loop, most) if self._keeps and most > 1 else None
+        if not self._keeps or most < 2:
+            return None
+        found = Snapshots(self.handles(), loop, most, self._memory)
+        self._memory = found.copies.memory
+        return found
 
     def weights(self) -> Weights:
         """Those of now, also in the middle of a stretch."""

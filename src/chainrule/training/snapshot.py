@@ -86,17 +86,19 @@ class Snapshots:
         handles: as for `Weights`.
         loop: of the native call.
         most: so many are kept at a time.
+        memory: as for `Copies`.
 
     Attributes:
         copies: what makes them, as a turn of the native call.
     """
 
-    def __init__(self, handles: Mapping[str, Tensor], loop: Loop, most: int) -> None:
+    def __init__(self, handles: Mapping[str, Tensor], loop: Loop, most: int, memory: Array | None = None) -> None:
         held = {name: handle._node._value for name, handle in handles.items()}
         # What a step writes lies in row-major order; anything else stays what it is.
         self._moving = {name: value for name, value in held.items() if value is not None and value.flags.c_contiguous}
         self._handles = handles
-        self.copies = Copies(loop.copying, [(address(value), value.nbytes) for value in self._moving.values()], most)
+        pieces = [(address(value), value.nbytes) for value in self._moving.values()]
+        self.copies = Copies(loop.copying, pieces, most, memory)
 
     def at(self, number: int) -> Weights:
         """Those of this epoch, counted from the first that is kept."""
