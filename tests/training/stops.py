@@ -233,7 +233,7 @@ def make(seed, folder):
         stopping = EarlyStopping(watched, patience=dice.randrange(4), restore_best_weights=dice.random() < 0.7 or every)
         callbacks.insert(dice.randrange(len(callbacks) + 1), stopping)
     if dice.random() < 0.3 or every:
-        callbacks.insert(dice.randrange(len(callbacks) + 1), EMA(dice.choice([0.5, 0.9])))
+        callbacks.insert(dice.randrange(len(callbacks) + 1), EMA(dice.choice([0.5, 0.9]), validate=seed % 2 == 0))
     if (not chosen and dice.random() < 0.4) or every:  # who meddles freezes the first layer's weight
         frozen = dice.choice(["3.bias", "3.bias" if "freeze" in chosen else "0"])
         callbacks.append(Freeze(frozen, until=dice.randrange(1, 7)))
