@@ -102,6 +102,8 @@ def test_numbers_in_texts_are_exact():
     assert np.array_equal(numbers(commas, Reading(",")), [float(f"{v:.3f}") for v in values[:50]])
     grouped = texts("1.234.567,5", "-12,25")
     assert numbers(grouped, number_reading(grouped, ",")[0]).tolist() == [1234567.5, -12.25]
+    printed = texts("\u22122,302.5", "\u2212$3", "4")  # with the minus of print
+    assert numbers(printed, number_reading(printed, ".")[0]).tolist() == [-2302.5, -3, 4]
 
 
 def test_what_is_no_number_is_missing_and_never_a_guess():

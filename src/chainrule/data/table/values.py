@@ -133,9 +133,15 @@ def _closely(strong: pl.Series, reading: Reading) -> pl.Series:
     return plain.set(~good, None).cast(pl.Float64, strict=False)
 
 
+def _bare(found: pl.Series) -> pl.Series:
+    """Without currency and percent sign; a minus as on a keyboard."""
+    keyed = found.str.replace("^\u2212", "-")
+    return keyed.str.replace(r"^([+-]?)[$€£]\s?", "$1").str.replace(r"\s?[%€]$", "")
+
+
 def _plain(found: pl.Series, reading: Reading) -> pl.Series:
     """Numbers as Python writes them: without currency, percent sign or separated thousands, with a decimal point."""
-    found = found.str.replace(r"^([+-]?)[$€£]\s?", "$1").str.replace(r"\s?[%€]$", "")
+    found = _bare(found)
     if reading.grouped:
         found = found.str.replace_all("[.' \u00a0\u202f]" if reading.decimal == "," else "[,' \u00a0\u202f]", "")
     return found.str.replace(",", ".", literal=True) if reading.decimal == "," else found
@@ -222,7 +228,7 @@ def number_reading(series: pl.Series, decimal: str) -> tuple[Reading | None, str
 
 def _grouped(strong: pl.Series, reading: Reading) -> pl.Series:
     mark = {".": "[' \u00a0\u202f]", ",": "[.' \u00a0\u202f]"}[reading.decimal]
-    found = strong.str.replace(r"^([+-]?)[$€£]\s?", "$1").str.replace(r"\s?[%€]$", "")
+    found = _bare(strong)
     if reading.decimal == ",":
         found = found.str.replace(",", "#", literal=True).str.replace_all(mark, ",").str.replace("#", ".", literal=True)
     else:
