@@ -127,8 +127,8 @@ def content(path, folders):
     for place in places:
         if place.is_file() and place.suffix == ".zip":
             with zipfile.ZipFile(place) as archive:
-                name = next(one for one in archive.namelist() if one.endswith(".csv"))
-                return Path(name).name, archive.read(name)
+                name = archive.namelist()[0]
+                return f"{place.stem}.csv", archive.read(name)
         if place.is_file():
             return place.name, place.read_bytes()
     return None

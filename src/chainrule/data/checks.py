@@ -78,6 +78,11 @@ def _check_one_array(data: object, who: str) -> None:
             f"{who} must be one array with a row for each example, got a dict of {', '.join(map(repr, data)) or 'nothing'}. "
             f"Join its arrays along the columns (numpy.concatenate(..., axis=1)), and split them in the model's forward."
         )
+    check_known(data, who)
+
+
+def check_known(data: object, who: str) -> None:
+    """Refuse an array some of whose values are masked out: NumPy would take what stands under the mask."""
     if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
         raise DataError(
             f"{who} must be known everywhere, got an array with {int(np.ma.getmaskarray(data).sum())} values masked out. "

@@ -22,8 +22,13 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.errors import SettingError
-from chainrule.sklearn import NetworkClassifier, NetworkRegressor
+from chainrule.errors import DataError, SettingError
+from chainrule.sklearn import (
+    MLPClassifier,
+    MLPRegressor,
+    NetworkClassifier,
+    NetworkRegressor,
+)
 from chainrule.tensor.random import drawing_from
 
 
@@ -83,6 +88,30 @@ def test_scikit_learns_checks_pass(estimator):
     found = check_estimator(estimator, on_fail=None, on_skip=None)
     assert len(found) > 50
     assert {check["check_name"] for check in found if check["status"] != "passed"} <= {"check_array_api_input"}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [classifier(), regressor(), MLPClassifier(max_iter=1), MLPRegressor(max_iter=1)],
+    ids=lambda model: type(model).__name__,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_what_is_masked_out_is_not_learned_in_silence(model):
+    X, y = WINE
+    who = f"{type(model).__name__}: "
+    with pytest.raises(DataError, match=rf"^{who}X must be known everywhere, got an array with \d+ values masked out"):
+        model.fit(np.ma.masked_greater(X, 1), y)
+    with pytest.raises(DataError, match=rf"^{who}y must be known everywhere"):
+        model.fit(X, np.ma.masked_equal(y, 1))
+    model.fit(np.ma.asarray(X), y)  # nothing is masked
+    with pytest.raises(DataError, match=rf"^{who}X must be known everywhere"):
+        model.predict(np.ma.masked_greater(X, 1))
+
+
+def test_a_trainer_says_that_sparse_arrays_are_written_out():
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(DataError, match=r"^fit: X must be a dense array, got a csr_array of SciPy\. .*\.toarray\(\)"):
+        cr.Trainer(network(13, 3), "cross_entropy", "adam", lr=0.01).fit(sparse.csr_array(WINE[0]), WINE[1])
 
 
 def test_text_labels_come_out_again():

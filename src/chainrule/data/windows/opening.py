@@ -130,6 +130,11 @@ def opened(data: Any, target: object, who: str, known: Known | None = None) -> S
     named = isinstance(target, str) or (_is_list(target) and all(isinstance(name, str) for name in target))  # type: ignore[attr-defined]
     if _has_columns(data) and (named or (target is None and known is not None)):
         return _source(data, Choice(target=target if named else [], who=who, known=known))  # type: ignore[arg-type]
+    if library(data) == "scipy" and hasattr(data, "toarray"):
+        raise DataError(
+            f"{who} must be a dense array, got a {type(data).__name__} of SciPy. Write it out with .toarray(); where that does not "
+            f"fit into memory, give a function of batches (X[i:j].toarray(), y[i:j])."
+        )
     if not _is_read_by_windows(data):
         return None
     if target is not None:

@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
+from chainrule.data.checks import check_known
 from chainrule.deploy.making import Fitted
 from chainrule.dtypes import as_dtype
 from chainrule.errors import ChainruleError, SettingError
@@ -178,6 +179,7 @@ class _Network(HoldsTrainer, BaseEstimator):
 
     def _given(self, X: Any) -> Array:
         check_is_fitted(self)
+        check_known(X, f"{type(self).__name__}: X")
         found: Array = validate_data(self, X, reset=False, allow_nd=True)
         return found
 
@@ -253,6 +255,8 @@ class NetworkClassifier(ClassifierMixin, _Network):
         return self._fit(X, y, sample_weight, 1, first, incremental=True, classes=classes)
 
     def _validated(self, X: Any, y: Any, incremental: bool, classes: Any, reset: bool) -> tuple[Array, Array, int]:
+        check_known(X, f"{type(self).__name__}: X")
+        check_known(y, f"{type(self).__name__}: y")
         X, y = validate_data(self, X, y, reset=reset, allow_nd=True)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
@@ -367,6 +371,8 @@ class NetworkRegressor(RegressorMixin, _Network):
         return self._fit(X, y, sample_weight, 1, not hasattr(self, "module_"), incremental=True)
 
     def _validated(self, X: Any, y: Any, incremental: bool, classes: Any, reset: bool) -> tuple[Array, Array, int]:
+        check_known(X, f"{type(self).__name__}: X")
+        check_known(y, f"{type(self).__name__}: y")
         X, y = validate_data(self, X, y, reset=reset, allow_nd=True, multi_output=True, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

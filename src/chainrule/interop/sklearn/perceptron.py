@@ -19,6 +19,7 @@ from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from chainrule.data.checks import check_known
 from chainrule.deploy.making import Fitted
 from chainrule.interop.sklearn import bundled, formula
 from chainrule.interop.sklearn.network import COPIED, Network, Plan, Weights, lent, room
@@ -64,6 +65,8 @@ class Perceptron(BaseMultilayerPerceptron):
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
         hidden = self._hidden_sizes()
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        check_known(X, f"{type(self).__name__}: X")
+        check_known(y, f"{type(self).__name__}: y")
         X, y = self._validate_input(X, y, incremental, reset=first)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
@@ -334,6 +337,7 @@ class Perceptron(BaseMultilayerPerceptron):
     # ---------------------------------------------------------------- prediction
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
+        check_known(X, f"{type(self).__name__}: X")
         if self.activation in ACTIVATIONS and not self.normalization:
             found: Array = super()._forward_pass_fast(
                 X, check_input
