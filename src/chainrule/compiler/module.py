@@ -81,7 +81,11 @@ class ModuleWriter:
         self.threaded = division.threaded
         ways = zip(plan.kernels, division.shares(), division.barriers(), texts, strict=True)
         self.calls = [self._call(kernel, share, barrier, *text) for kernel, share, barrier, text in ways]
-        self.kernels = {call.name: call for call in reversed(self.calls)}  # the first call of each
+        self.kernels: dict[
+            str, Call
+        ] = {}  # the first call of each; in the order in which they run they are fetched fastest
+        for call in self.calls:
+            self.kernels.setdefault(call.name, call)
         self.scratch = max((call.scratch for call in self.calls), default=0)
         self.lines: list[str] = []
         self.divisions: list[str] = []  # lines that work out the parts of this thread
