@@ -70,6 +70,7 @@ def test_a_bundle_of_a_run_by_a_preset(shop: Path, preset: str) -> None:
     assert run("predict", shop / f"{preset}.bundle", rows) == run("predict", folder, rows)
 
 
+@pytest.mark.filterwarnings("ignore:TablePipeline.transform. colour")
 def test_a_run_on_a_table_as_onnx(shop: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
