@@ -244,11 +244,11 @@ def test_packing_without_scratch_is_refused() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(extents, extents, layouts, scalars, st.sampled_from([4, 8, 16]))
-def test_transposes_equal_numpy(rows: int, cols: int, layout: str, scalar: str, lanes: int) -> None:
+@given(extents, extents, layouts, scalars, st.sampled_from([4, 8, 16]), st.booleans())
+def test_transposes_equal_numpy(rows: int, cols: int, layout: str, scalar: str, lanes: int, called: bool) -> None:
     source = strided(np.random.default_rng(rows + cols), rows, cols, layout, NAMES[scalar])
     e = Emitter()
-    emit_transpose(e, rows, cols, scalar, A, elements(source), C, lanes)
+    emit_transpose(e, rows, cols, scalar, A, elements(source), C, lanes, called=called)
     e.ret()
     out = np.full((cols, rows), np.nan, NAMES[scalar])
     Compiled(module_of(e, e.function("f", [A, C])), speed=0, codegen=1).call("f", source, out)

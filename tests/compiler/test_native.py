@@ -222,7 +222,7 @@ def test_the_transposes_of_packed_factors_are_compiled_once(
     rng, built = np.random.default_rng(0), []
     compile_text = native.compile_text
     monkeypatch.setattr(native, "compile_text", lambda text: built.append(text) or compile_text(text))
-    for rows, outputs in ((40, 48), (56, 48), (56, 64)):
+    for rows, outputs in ((80, 48), (96, 48), (96, 64)):
         x, w = rng.normal(size=(rows, 32)).astype("f"), rng.normal(size=(outputs, 32)).astype("f")
         product = cr.compile(lambda x, w: x @ w.T)(cr.tensor(x), cr.tensor(w)).numpy()
         np.testing.assert_allclose(product, x.astype("d") @ w.T.astype("d"), atol=1e-4)

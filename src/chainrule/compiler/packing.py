@@ -32,6 +32,7 @@ from chainrule.compiler.transpose import (
 )
 
 Range = tuple[Value, Value]
+_MANY = 64  # rows of A from which on packing B costs so little beside summing that it may call functions
 AHEAD = 16  # terms of l that are copied together, and how far ahead of its use memory is asked for
 
 
@@ -178,7 +179,9 @@ class Packer:
             # where the whole strip was asked for before, only the step into the nearest cache is left
             far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
             ahead = lanes if self.plan.blocked else width * turned[0] * far
-            emit_transpose(e, width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead)
+            emit_transpose(
+                e, width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead, spec.m >= _MANY
+            )
         return wide
 
     def rest_of_b(self, source: Value, count: int) -> tuple[Value, int]:

@@ -62,6 +62,7 @@ def emit_transpose(
     wide: int | None = None,
     count: Value | None = None,
     ahead: int = 0,
+    called: bool = False,
 ) -> None:
     """dst[c, r] = src[r, c], dst being contiguous: (cols, rows).
 
@@ -69,7 +70,8 @@ def emit_transpose(
     only so many columns count: a multiple of `lanes`, or that and what `cols` leaves over.
 
     Where src's rows are contiguous, blocks of lanes x lanes are transposed in registers: log2(lanes) rounds
-    of exchanges between rows (Eklundh, "A fast computer method for matrix transposing", 1972).
+    of exchanges between rows (Eklundh, "A fast computer method for matrix transposing", 1972). With `called`, large
+    blocks are functions that are compiled once for all kernels.
     """
     stride = wide or rows
     if src_strides[1] != 1:
@@ -81,7 +83,9 @@ def emit_transpose(
         def block(first_col: Value, width: int) -> None:
             source = offset(e, offset(e, src, first_row, src_strides[0], scalar), first_col, 1, scalar)
             target = offset(e, offset(e, dst, first_col, stride, scalar), first_row, 1, scalar)
-            _block(e, height, width, scalar, source, src_strides[0], target, stride, lanes, wide is not None, ahead)
+            _block(
+                e, height, width, scalar, source, src_strides[0], target, stride, lanes, wide is not None, ahead, called
+            )
 
         _blocks(e, cols, lanes, block, count)
 
@@ -121,14 +125,15 @@ def _block(
     lanes: int,
     fill: bool,
     ahead: int,
+    called: bool,
 ) -> None:
     """One block of at most lanes x lanes; with `fill`, zeros make it up to `lanes` rows.
 
-    LLVM takes longer for the exchanges of a large one than for the product that reads it, so it is a function of its own.
+    LLVM takes longer for the exchanges of a large one than for the product that reads it, so it may be a function of its own.
     """
     shape = Block(height, width, scalar, lanes, fill, ahead > 0)
     strides = (e.const(stride, "i64") for stride in (src_stride, dst_stride, ahead))
-    if lanes < _SHARED:
+    if lanes < _SHARED or not called:
         shape.write(e, src, dst, *strides)
         return
     name = f"transpose.{scalar}.{lanes}.{height}.{width}{'.fill' * fill}{'.ahead' * (ahead > 0)}"
