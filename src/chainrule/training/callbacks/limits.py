@@ -77,6 +77,9 @@ class Freeze(Callback):
             self._trainer = trainer
             others.update(self._frozen)
             _set(trainer, self._frozen, False)
+        elif self._frozen:  # saved after the epoch, and before this heard of it
+            self._trainer = trainer
+            trainer.session.frozen.update(self._frozen)
 
     def wants(self, epoch: int) -> bool:
         return epoch == self.until
