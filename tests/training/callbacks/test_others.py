@@ -176,6 +176,19 @@ def test_a_training_with_frozen_layers_goes_on_exactly(tmp_path, at):
     assert bits(again) == bits(whole)
 
 
+def test_a_training_that_was_saved_before_freeze_heard_of_its_epoch_goes_on_and_thaws(tmp_path):
+    class Save(Callback):
+        def on_epoch_end(self, trainer, epoch, measured):
+            if epoch == 3:
+                trainer.save(tmp_path / "saved")
+
+    whole, again = make(), make()
+    fit(whole, 6, callbacks=[Save(), Freeze("0", until=3)])
+    again.load(tmp_path / "saved")
+    fit(again, 6, callbacks=[Save(), Freeze("0", until=3)], resume=True)
+    assert bits(again) == bits(whole) and all(p.requires_grad for p in again.model.parameters())
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_parameter_waits_for_the_last_that_freezes_it(turned):
     moved = []
