@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chainrule.compiler import blocking, lower, memory, packing, program, run
+from chainrule.compiler import blocking, lower, memory, module, native, packing, program, run
+from chainrule.compiler.units import Pool
 from chainrule.compiler.run import Run
 
 Array = np.ndarray[Any, Any]
@@ -47,8 +48,9 @@ class Canaries:
             return inside
 
         monkeypatch.setattr(memory, "_allocate", wide_arena)
-        for module in (lower, program):
-            monkeypatch.setattr(module, "scratch_of", wide_scratch)
+        for room in (lower, module, program):
+            monkeypatch.setattr(room, "scratch_of", wide_scratch)
+        monkeypatch.setattr(native, "_pool", Pool())  # kernels of other tests have other scratch memory
         monkeypatch.setattr(run, "aligned", aligned)
         monkeypatch.setattr(Run, "_reserve", reserve_and_lay)
 
@@ -67,7 +69,8 @@ class Canaries:
 def lay_between_parts(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     """So many elements behind each part of a product's scratch memory."""
     parts = blocking.scratch_parts
-    for module in (blocking, packing):
+    monkeypatch.setattr(native, "_pool", Pool())
+    for room in (blocking, packing):
         monkeypatch.setattr(
-            module, "scratch_parts", lambda *args: tuple(part + elements if part else 0 for part in parts(*args))
+            room, "scratch_parts", lambda *args: tuple(part + elements if part else 0 for part in parts(*args))
         )

@@ -68,7 +68,7 @@ def test_the_steps_of_a_recurrence_are_compiled_once() -> None:
     short, _ = recurrence(6)
     long, _ = recurrence(18)
     assert len(long.plan.kernels) > len(short.plan.kernels) + 12 * 5
-    assert len(long.module.functions) == len(short.module.functions)
+    assert len(long.module.kernels) == len(short.module.kernels)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_kernels_at_other_places_of_a_buffer_are_one_function() -> None:
     np.testing.assert_allclose(compiled(*inputs).numpy(), function(*inputs).numpy(), rtol=1e-5)
     program = program_of(compiled)
     assert len(program.plan.kernels) >= 9
-    assert len(program.module.functions) <= 4
+    assert len(program.module.kernels) <= 4
 
 
 def test_a_padded_read_counts_from_the_beginning_of_its_buffer() -> None:

@@ -240,3 +240,30 @@ def test_two_threads_call_one_function_of_many_forms() -> None:
         worker.join(60)
         assert not worker.is_alive()
     assert not failed
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_while_another_thread_loads_llvm_works() -> None:
+    """It finds no import locked, since a fork waits for the first look at the machine."""
+    script = """
+import os, threading, time
+import chainrule as cr
+from chainrule.compiler import native
+loaded, begun = native.loaded, threading.Event()
+def slowly():
+    begun.set()
+    import llvmlite
+    time.sleep(0.3)
+    return loaded()
+native.loaded = slowly
+add = cr.compile(lambda x: x + 1)
+worker = threading.Thread(target=add, args=(cr.ones(2),))
+worker.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    os._exit(0 if native.machine.cache_info().currsize or "llvmlite.binding" in __import__("sys").modules else 1)
+worker.join()
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=60).returncode == 0

@@ -503,6 +503,7 @@ def test_a_trainer_that_was_fitted_on_a_frame_knows_its_columns(tmp_path: Path) 
 
 
 def test_a_search_gives_the_best_that_it_has_found() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     sklearn = pytest.importorskip("chainrule.sklearn")
     from sklearn.model_selection import GridSearchCV
 

@@ -11,6 +11,8 @@ from tests.op_table import CASES
 
 import chainrule as cr
 from chainrule import graph, nn, ops
+from chainrule.compiler import native
+from chainrule.compiler.units import Pool
 from chainrule.errors import SettingError, ShapeError
 from chainrule.explain.verify import check_op, check_rule, rules
 from chainrule.explain.verify.laws import broken_law
@@ -221,6 +223,7 @@ def test_a_custom_derivative_is_left_to_its_author_but_a_wrong_gradient_is_seen(
 
 def test_wrong_machine_code_is_found(data, monkeypatch, tmp_path):
     monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(native, "_pool", Pool())
     right = ew.tanh.lower
     object.__setattr__(ew.tanh, "lower", lambda e, x: e.sin(x))
     try:
@@ -296,6 +299,7 @@ def test_a_wrong_derivative_is_found_in_a_network_that_draws(draw, rows):
 
 def test_wrong_machine_code_is_found_beside_normal_noise(rows, monkeypatch, tmp_path):
     monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(native, "_pool", Pool())
     right = ew.tanh.lower
     object.__setattr__(ew.tanh, "lower", lambda e, x: right(e, right(e, x)))
     try:

@@ -18,7 +18,7 @@ from typing import Any
 
 from chainrule.available import check_limit
 from chainrule.compiler import cache
-from chainrule.compiler.locks import undisturbed
+from chainrule.compiler.locks import Locks, undisturbed
 from chainrule.compiler.target import Target
 from chainrule.compiler.units import Pool, Unit, linked, packed, unpacked
 from chainrule.errors import unknown_name
@@ -66,6 +66,10 @@ class Machine:
     """A CPU that programs are written for: this one, or one of `CPUS` by name; `tuned`: with the tiles that are fastest here."""
 
     def __init__(self, cpu: str | None = None, tuned: bool = False) -> None:
+        with Locks.making:  # a child forked in the middle of an import would find it locked for good
+            self._look(cpu, tuned)
+
+    def _look(self, cpu: str | None, tuned: bool) -> None:
         self.llvm, self.version = loaded()
         llvm = self.llvm
         if cpu is None:
