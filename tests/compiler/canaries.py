@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from chainrule.compiler import blocking, lower, memory, module, native, packing, program, run
-from chainrule.compiler.units import Pool
 from chainrule.compiler.run import Run
+from chainrule.compiler.units import Pool
 
 Array = np.ndarray[Any, Any]
 GUARD, PATTERN = 1 << 12, 0xA5  # bytes of each, and what they hold
