@@ -49,7 +49,7 @@ for turn in range(60):
         return model(x).sum()
 
     compiled = cr.compile(step)
-    stopped += interrupted(compiled, cr.ones(2), 0.0004 + turn * 0.0001)
+    stopped += interrupted(compiled, cr.ones(2), 0.0003 + turn % 20 * 0.0001)
     before = float(model.count)
     compiled(cr.ones(2))
     assert float(model.count) == before + 1, turn
