@@ -289,7 +289,9 @@ def test_targets_that_are_a_single_number():
 
 def test_a_sparse_matrix():
     sparse = pytest.importorskip("scipy.sparse")
-    with pytest.raises(DataError, match=r"^predict: X must hold numbers, got csr_matrix\..*\.toarray\(\)\.$"):
+    with pytest.raises(
+        DataError, match=r"^predict: X must be a dense array, got a csr_matrix of SciPy\. .*\.toarray\(\); "
+    ):
         make().predict(sparse.csr_matrix(X))
 
 
