@@ -125,15 +125,27 @@ class Stretch:
 
     def _take(self, laps: Sequence[Lap]) -> None:
         """These laps; and of each, as arrays: its steps, how many are on whole batches, whether it ends short, and closes."""
-        self.laps = laps
+        self.laps, cut = laps, self.cut
+        if (
+            len(laps) == 1
+        ):  # as most are that come before a training's first step; arrays of many take five times as long
+            lap, short = laps[0], laps[0].stop > cut.whole
+            self.lengths, self.short = np.array([lap.length]), np.array([short])
+            self.whole_steps, self.closed = np.array([lap.length - short]), np.array([cut.closes(lap)])
+            return
         starts, stops, floors = np.array([lap[1:] for lap in laps], np.int64).reshape(-1, 3).T
-        self.lengths, self.short = stops - starts, stops > self.cut.whole
+        self.lengths, self.short = stops - starts, stops > cut.whole
         self.whole_steps = self.lengths - self.short
-        self.closed = (stops == self.cut.steps) & (floors == 0)
+        self.closed = (stops == cut.steps) & (floors == 0)
 
     def _numbers(self, order: Callable[[int], Array]) -> tuple[Array, Array]:
         """The row numbers of all whole batches, and of all short ones."""
         cut, size = self.cut, self.cut.batch_size
+        if len(self.laps) == 1:
+            lap = self.laps[0]
+            rows, end = order(lap.epoch), max(lap.start, min(lap.stop, cut.whole)) * size
+            some = rows[end : lap.stop * size] if lap.stop > cut.whole else np.empty(0, np.int64)
+            return rows[lap.start * size : end].reshape(-1, size), some.reshape(int(lap.stop > cut.whole), cut.rest)
         whole, rest = [np.empty((0, size), np.int64)], [np.empty((0, cut.rest), np.int64)]
         for (start, stop), laps in groupby(self.laps, lambda lap: (lap.start, lap.stop)):
             rows = np.stack([order(lap.epoch)[start * size : stop * size] for lap in laps])
