@@ -187,9 +187,9 @@ class Stretch:
             if part is not None:
                 movers.append(part.loop)
                 steps.append(count)
-        for loop, count in self.passes.turns() if self.passes is not None else ():
+        for loop, each in self.passes.turns() if self.passes is not None else ():
             movers.append(loop)
-            steps.append(self.closed * count)
+            steps.append(self.closed * each)
         copies = self.judge.begin(movers[0]) if self.judge is not None and isinstance(movers[0], Loop) else None
         if copies is not None:
             movers.append(copies)
