@@ -219,7 +219,10 @@ class Variant:
             node = arg._node
             if node.dtype is not dtype or node.shape != shape or node.requires_grad is not requires_grad:
                 return False
-        return len(args) == len(self.arguments) and (len(args) < 2 or len({*map(id, args)}) == len(args))
+        count = len(args)
+        if count == 2 == len(self.arguments):  # as most have; a set takes longer
+            return args[0] is not args[1]
+        return count == len(self.arguments) and (count < 2 or len({*map(id, args)}) == count)
 
     def meet(self, leaves: Sequence[Handle]) -> None:
         """The gradient of an argument belongs to whatever tensor this call passes for it."""
