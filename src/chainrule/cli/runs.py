@@ -20,6 +20,7 @@ from chainrule.cli.curves import draw
 from chainrule.cli.options import TABLE
 from chainrule.cli.output import Steady, fitted
 from chainrule.data.checks import as_array, in_dtype
+from chainrule.data.named import listed
 from chainrule.data.sources import Dataset, load
 from chainrule.deploy.bundle import Bundle, load_bundle
 from chainrule.deploy.making import bundle
@@ -301,11 +302,10 @@ def export(source: Path, out: Path) -> str:
     from chainrule.interop import onnx
 
     graph = onnx.export_bundle(found, out).graph
-    names = [", ".join(repr(entry.name) for entry in some) for some in (graph.input[:8], graph.output)]
-    more = f" and {len(graph.input) - 8} more" if len(graph.input) > 8 else ""
+    inputs, outputs = (listed([entry.name for entry in some]) for some in (graph.input, graph.output))
     return (
-        f"{out}: in ONNX, with its preprocessing. Inputs are the columns {names[0]}{more}, (batch, 1) each: float64 for numbers (NaN: "
-        f"missing; dates as days since 1970-01-01), texts for categories (empty: missing). Outputs: {names[1]}"
+        f"{out}: in ONNX, with its preprocessing. Inputs are the columns {inputs}, (batch, 1) each: float64 for numbers (NaN: "
+        f"missing; dates as days since 1970-01-01), texts for categories (empty: missing). Outputs: {outputs}"
     )
 
 

@@ -19,8 +19,9 @@ from chainrule.compiler.kernels import Kernel
 from chainrule.compiler.order import Order
 from chainrule.compiler.schedule import Schedule
 from chainrule.graph import Node
+from chainrule.tensor.memory import LINE, lines
 
-ALIGNMENT = 64
+ALIGNMENT = LINE
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def bytes_of(node: Node) -> int:
 
 def size_of(node: Node) -> int:
     """Bytes of a buffer, rounded up to whole cache lines."""
-    return -(-max(bytes_of(node), 1) // ALIGNMENT) * ALIGNMENT
+    return lines(max(bytes_of(node), 1))
 
 
 def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, int]], watched: bool = False) -> Plan:

@@ -7,6 +7,8 @@ the operating system's function that yields the processor (or 0).
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
+
 SYNC_BYTES = 256
 
 
@@ -96,12 +98,20 @@ AWAY = 0  # a worker's state: not in native code; 1: waiting there for the next 
 _POINTERS = ("table", "strides", "arena", "sync")
 
 
-def _load_frame() -> str:
+def fields(base: str, names: Sequence[str], pointers: Container[str], row: tuple[str, int] | None = None) -> str:
+    """The text that loads 64-bit fields, one behind the other from ``%base`` on, each to the register of its name.
+
+    Args:
+        pointers: which of them are addresses.
+        row: of a table, the register with the number of the row, and how many fields rows have.
+    """
     lines = []
-    for i, name in enumerate(FRAME):
-        type = "ptr" if name in _POINTERS else "i64"
-        lines.append(f"  %{name}.at = getelementptr i64, ptr %frame, i64 {i}")
-        lines.append(f"  %{name} = load {type}, ptr %{name}.at, align 8")
+    for i, name in enumerate(names):
+        place = f"i64, ptr %{base}, i64 {i}"
+        if row is not None:
+            place = f"[{row[1]} x i64], ptr %{base}, i64 %{row[0]}, i64 {i}"
+        lines.append(f"  %{name}.at = getelementptr {place}")
+        lines.append(f"  %{name} = load {'ptr' if name in pointers else 'i64'}, ptr %{name}.at, align 8")
     return "\n".join(lines)
 
 
@@ -114,7 +124,11 @@ def loop(triple: str) -> tuple[list[str], str]:
     """The barrier, the loop of steps, `call`, `chain` and `copy` around it: what they declare, and their text."""
     enter, leave, asked = flush_denormals(triple)
     wait, declared = pause(triple)
-    known = {"frame": _load_frame(), "enter": enter, "leave": leave, "pause": wait}
+    known = {
+        "frame": fields("frame", FRAME, _POINTERS), "enter": enter, "leave": leave, "pause": wait,
+        "link": fields("links", ("function", "frame", "asked"), ("function", "frame"), ("i", LINK)),
+        "piece": fields("frame", ("from", "to", "bytes", "stride"), ("from", "to"), ("piece", LINK)),
+    }  # fmt: skip
     return [*asked, *declared, MEMCPY], (_BARRIER + _RUN + _CALL + _CHAIN + _COPY) % known
 
 
@@ -260,12 +274,7 @@ head:
   %%more = icmp sle i64 %%i, %%count
   br i1 %%more, label %%body, label %%done
 body:
-  %%function.at = getelementptr [4 x i64], ptr %%links, i64 %%i, i64 0
-  %%function = load ptr, ptr %%function.at, align 8
-  %%frame.at = getelementptr [4 x i64], ptr %%links, i64 %%i, i64 1
-  %%frame = load ptr, ptr %%frame.at, align 8
-  %%asked.at = getelementptr [4 x i64], ptr %%links, i64 %%i, i64 2
-  %%asked = load i64, ptr %%asked.at, align 8
+%(link)s
   %%steps.at = getelementptr i64, ptr %%frame, i64 4
   store i64 %%asked, ptr %%steps.at, align 8
   %%status = call i64 %%function(ptr %%frame)
@@ -293,15 +302,8 @@ head:
   br i1 %%more, label %%body, label %%done
 body:
   %%piece = add i64 %%i, 2
-  %%from.at = getelementptr [4 x i64], ptr %%frame, i64 %%piece, i64 0
-  %%from = load ptr, ptr %%from.at, align 8
-  %%to.at = getelementptr [4 x i64], ptr %%frame, i64 %%piece, i64 1
-  %%to = load ptr, ptr %%to.at, align 8
-  %%bytes.at = getelementptr [4 x i64], ptr %%frame, i64 %%piece, i64 2
-  %%bytes = load i64, ptr %%bytes.at, align 8
+%(piece)s
   call void @llvm.memcpy.p0.p0.i64(ptr %%to, ptr %%from, i64 %%bytes, i1 false)
-  %%stride.at = getelementptr [4 x i64], ptr %%frame, i64 %%piece, i64 3
-  %%stride = load i64, ptr %%stride.at, align 8
   %%forward = getelementptr i8, ptr %%to, i64 %%stride
   store ptr %%forward, ptr %%to.at, align 8
   %%next = add i64 %%i, 1

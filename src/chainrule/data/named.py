@@ -92,6 +92,12 @@ class Known:
         return self.names
 
 
+def some(names: Sequence[str], most: int = SHOWN) -> str:
+    """The names, each cut where it is long, the first of them where there are many."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(repr(name[:40]) for name in names[:most]) + more
+
+
 def listed(names: Sequence[str]) -> str:
     """The names, as an error shows them."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

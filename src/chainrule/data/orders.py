@@ -16,6 +16,7 @@ import numpy as np
 
 from chainrule.compiler.buffers import address
 from chainrule.compiler.native import Code, cached, compiled
+from chainrule.compiler.runtime import fields
 from chainrule.data.batches import shuffled_indices
 from chainrule.data.checks import counter
 
@@ -77,13 +78,7 @@ def _code() -> Code:
 
 
 def _text() -> str:
-    loads = []
-    for i, name in enumerate(FRAME):
-        kind = "ptr" if name in _POINTERS else "i64"
-        loads.append(
-            f"  %{name}.at = getelementptr i64, ptr %frame, i64 {i}\n  %{name} = load {kind}, ptr %{name}.at, align 8"
-        )
-    return _RUN % {"frame": "\n".join(loads), "philox": "\n".join(_philox())}
+    return _RUN % {"frame": fields("frame", FRAME, _POINTERS), "philox": "\n".join(_philox())}
 
 
 def _philox() -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.deploy.wording import some
+from chainrule.data.named import some
 from chainrule.errors import DataError
 from chainrule.files.document import Fields, short
 from chainrule.training.columns import Columns, is_frame

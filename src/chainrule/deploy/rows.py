@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from chainrule.data.checks import as_array
-from chainrule.data.named import check_once, library
+from chainrule.data.named import check_once, library, some
 from chainrule.deploy import mixed
-from chainrule.deploy.wording import some
 from chainrule.errors import DataError
 from chainrule.files.document import Fields, is_number, short
 

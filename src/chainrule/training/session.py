@@ -367,18 +367,8 @@ class Session:
         held = members.attributes()
         shaped, layout = self._settings(members, held), self.optimizer.layout()
         heard = self.callbacks_now()
-        return Standing(
-            values,
-            gradients,
-            members.parameters,
-            held,
-            layout,
-            shaped,
-            self.position,
-            history.epochs,
-            history.steps,
-            heard,
-        )
+        done = history.epochs, history.steps
+        return Standing(values, gradients, members.parameters, held, layout, shaped, self.position, *done, heard)
 
     def callbacks_now(self) -> tuple[dict[str, Any], ...]:
         """Where each callback stands."""

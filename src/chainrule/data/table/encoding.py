@@ -17,11 +17,8 @@ from chainrule.files.document import Fields, is_number
 
 Array = np.ndarray[Any, Any]
 SCALINGS = ("robust", "robust_all", "robust_few", "standard", "none")
-ROBUST = (
-    "robust",
-    "robust_all",
-    "robust_few",
-)  # the second also of the columns that levels become, the third of `ONE_HOT` levels at most
+# The second also of the columns that levels become, the third of `ONE_HOT` levels at most.
+ROBUST = ("robust", "robust_all", "robust_few")
 MOST_KEPT = 1000  # levels of which the rare ones are kept, too
 BEYOND = 1e30  # scaled values end here, far inside of float32
 OTHER, UNKNOWN = "(other)", "(missing)"

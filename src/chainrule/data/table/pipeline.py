@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from chainrule.available import SURE, available_bytes
+from chainrule.data.named import some
 from chainrule.data.table import encoding, kinds
 from chainrule.data.table.kinds import Column
 from chainrule.data.table.table import Table
@@ -27,6 +28,7 @@ from chainrule.files.writing import write_whole
 Array = np.ndarray[Any, Any]
 FORMAT = "chainrule.table/1"
 MOST = 1 << 26  # bytes of a saved pipeline
+NAMED = 5  # columns in a message
 MAX_CATEGORIES, MIN_FREQUENCY = 32, 2
 
 
@@ -178,8 +180,8 @@ class TablePipeline:
         used = [column for column in self.columns_ if column.used]
         if len(self._absent(data)) == len(used):
             raise DataError(
-                f"{data.name} has none of the columns that the network was trained on: {_some([c.name for c in used])}. It "
-                f"has {_some(data.columns)}. Check header and delimiter."
+                f"{data.name} has none of the columns that the network was trained on: {some([c.name for c in used], NAMED)}. It "
+                f"has {some(data.columns, NAMED)}. Check header and delimiter."
             )
         X, at = self._room(len(data)), 0
         for column in used:
@@ -247,7 +249,7 @@ class TablePipeline:
         known = {column.name for column in self.columns_} | {*self.target_names, *self.drop}
         new = [name for name in data.columns if name not in known]
         if new:
-            notes.append(f"not used, as training had none of that name: {_some(new)}")
+            notes.append(f"not used, as training had none of that name: {some(new, NAMED)}")
         for column in self.columns_:
             if column.used and column.name in data:
                 notes += self._unlike(column, data)
@@ -259,7 +261,7 @@ class TablePipeline:
             unseen = encoder.unseen(series, column.reading)
             rows = sum(unseen.values())
             return (
-                [f"{column.name}: {rows:,} rows have levels that training had not: {_some(list(unseen))}"]
+                [f"{column.name}: {rows:,} rows have levels that training had not: {some(list(unseen), NAMED)}"]
                 if rows
                 else []
             )
@@ -443,9 +445,4 @@ def _as_written(target: Target, data: Table) -> Target:
 
 
 def _listed(names: list[str]) -> str:
-    return f"the column{'s' * (len(names) > 1)} {_some(names)} {'are' if len(names) > 1 else 'is'}"
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(repr(name[:40]) for name in names[:most]) + more
+    return f"the column{'s' * (len(names) > 1)} {some(names, NAMED)} {'are' if len(names) > 1 else 'is'}"

@@ -140,9 +140,8 @@ class CsvStore:
             with reading(file, self.who), open(file, "rb") as opened:
                 opened.seek(block.start)
                 data = opened.read(block.stop - block.start)
-            check_unchanged(
-                file, self.stamps[block.file], self.who
-            )  # what was read is what was there from the beginning
+            # What was read is what was there from the beginning.
+            check_unchanged(file, self.stamps[block.file], self.who)
             if len(data) < block.stop - block.start:
                 raise DataError(
                     f"{self.who}: {file} ended at byte {block.start + len(data)}. Read it again, or leave it out."

@@ -70,16 +70,14 @@ class Freeze(Callback):
                 raise SettingError(
                     f"Freeze: the model has no parameter or module {name!r}. It has: {', '.join(known)}."
                 )
+        others = trainer.session.frozen
         if trainer.history.epochs < self.until:
             named = {key: p for key, p in known.items() if any(_within(key, name) for name in self.names)}
-            others = trainer.session.frozen
             self._frozen = [k for k, p in named.items() if p.requires_grad or others[k] or k in self._frozen]
+        if self._frozen:  # perhaps of a training that was saved after the epoch, and before this heard of it
             self._trainer = trainer
             others.update(self._frozen)
             _set(trainer, self._frozen, False)
-        elif self._frozen:  # saved after the epoch, and before this heard of it
-            self._trainer = trainer
-            trainer.session.frozen.update(self._frozen)
 
     def wants(self, epoch: int) -> bool:
         return epoch == self.until
