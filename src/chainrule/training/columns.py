@@ -236,8 +236,8 @@ class Columns:
         """What the inputs are."""
         numbers = [part for part in self.parts_ if isinstance(part, Missing)]
         levels = [part for part in self.parts_ if isinstance(part, Levels)]
-        others = sum(part.indicator for part in numbers) + sum(p.width for p in levels if not self._is_coded(p))
-        return Layout(len(numbers), others, tuple(len(part.levels) + 1 for part in levels if self._is_coded(part)))
+        others = sum(part.indicator for part in numbers) + sum(p.width for p in levels if not self.is_coded(p))
+        return Layout(len(numbers), others, tuple(len(part.levels) + 1 for part in levels if self.is_coded(part)))
 
     def like(self, X: Any, weights: Array | None = None) -> Columns:
         """The same inputs, their medians and scales learned from these rows: levels, and which numbers may be missing, stay."""
@@ -253,7 +253,7 @@ class Columns:
         """The rows as inputs, (N, F)."""
         codes = [
             part.codes(as_levels(column(X, i)))[:, None] + 1
-            for i, part in enumerate(self.parts_) if isinstance(part, Levels) and self._is_coded(part)
+            for i, part in enumerate(self.parts_) if isinstance(part, Levels) and self.is_coded(part)
         ]  # fmt: skip
         return np.concatenate([self.scaling_.transform(self._plain(X)), *codes], axis=1).astype(dtype)
 
@@ -268,15 +268,12 @@ class Columns:
         if isinstance(part, Missing):
             return "a number" + (", and whether it is missing" if part.indicator else "")
         how = (
-            "a learned vector each"
-            if self._is_coded(part)
-            else "1 and -1"
-            if len(part.levels) == 2
-            else "a column each"
+            "a learned vector each" if self.is_coded(part) else "1 and -1" if len(part.levels) == 2 else "a column each"
         )
         return f"{len(part.levels)} levels, {how}"
 
-    def _is_coded(self, part: Levels) -> bool:
+    def is_coded(self, part: Levels) -> bool:
+        """Is a level of this column given as its number, for a learned vector?"""
         return self.one_hot is not None and len(part.levels) > self.one_hot
 
     def _plain(self, X: Any) -> Array:
@@ -287,7 +284,7 @@ class Columns:
                 found = part.transform(as_numbers(column(X, i), self.names_[i]))
                 numbers.append(found[:, :1])
                 others.append(found[:, 1:])
-            elif not self._is_coded(part):
+            elif not self.is_coded(part):
                 others.append(part.transform(as_levels(column(X, i))))
         return np.concatenate([*numbers, *others], axis=1)
 

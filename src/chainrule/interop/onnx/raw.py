@@ -86,7 +86,7 @@ class Raw:
             if isinstance(part, Missing):
                 numbers.append(self._filled(column, part.median))
                 others += [self._double(w.op("IsNaN", column))] * part.indicator
-            elif columns._is_coded(part):
+            elif columns.is_coded(part):
                 codes.append(self._double(w.op("Add", self._codes_of(column, part), w.ints(1))))
             elif part.levels:
                 others.append(self._levels(column, part))
@@ -140,18 +140,14 @@ class Raw:
         from chainrule.data.table import encoding  # only for tables, as it needs the libraries that read them
 
         parts = []
-        for column in rows.pipeline.columns_:
-            if column.used:
-                encoder = rows.pipeline._encoders[column.name]
-                if isinstance(encoder, encoding.Categorical):
-                    parts.append(self._category(column.name, encoder, encoding.missing_words(column.reading)))
-                else:
-                    given = self._input(column.name, 1, False, _NUMBER)
-                    parts += (
-                        self._moment(given, encoder)
-                        if isinstance(encoder, encoding.Datetime)
-                        else self._number(given, encoder)
-                    )
+        used = (column for column in rows.pipeline.columns_ if column.used)
+        for column, (encoder, _) in zip(used, rows.pipeline.spans(), strict=True):
+            if isinstance(encoder, encoding.Categorical):
+                parts.append(self._category(column.name, encoder, encoding.missing_words(column.reading)))
+            elif isinstance(encoder, encoding.Datetime):
+                parts += self._moment(self._input(column.name, 1, False, _NUMBER), encoder)
+            else:
+                parts += self._number(self._input(column.name, 1, False, _NUMBER), encoder)
         return self._joined(parts)
 
     def _number(self, given: str, encoder: encoding.Numeric) -> list[str]:
