@@ -267,3 +267,28 @@ worker.join()
 os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_while_another_thread_frees_code_works() -> None:
+    """It finds LLVM's own lock free: a thread that collects garbage holds that while it frees code that nobody needs."""
+    script = """
+import os, threading
+import chainrule as cr
+from chainrule.compiler import native
+cr.compile(lambda x: x + 1)(cr.ones(2))
+begun = threading.Event()
+def free():
+    with native.machine().llvm.ffi.lib._lock:
+        begun.set()
+        threading.Event().wait(0.3)
+worker = threading.Thread(target=free)
+worker.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    os._exit(0 if cr.compile(lambda x: x * 3)(cr.ones(2)).tolist() == [3.0, 3.0] else 1)
+worker.join()
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=20).returncode == 0

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from chainrule.errors import BusyError
@@ -69,6 +69,7 @@ class Locks:
     making = threading.RLock()
     tracing = threading.RLock()  # held where a trace begins, and by who must not meet one
     trace: Recorder | None = None  # the one that is under way
+    library: AbstractContextManager[Any] = nullcontext()  # LLVM's own, also held while a thread frees old code
 
 
 def wait(until: Callable[[], bool]) -> None:
@@ -141,7 +142,9 @@ def _all_held(until: float) -> bool:
     both = making and Locks.tracing.acquire(timeout=PATIENCE)
     if making and not both:
         Locks.making.release()
-    if not both:
+    if both:
+        Locks.library.__enter__()
+    else:
         _let_turn()
     return both
 
@@ -156,6 +159,7 @@ def _let_turn() -> None:
 
 def _in_parent() -> None:
     if _held.pop():
+        Locks.library.__exit__(None, None, None)
         Locks.tracing.release()
         Locks.making.release()
         _let_turn()
@@ -164,8 +168,10 @@ def _in_parent() -> None:
 def _in_child() -> None:
     me, trace = threading.get_ident(), Locks.trace
     Locks.turn = Locks.turn.left_to(me)
-    if _held.pop() and not _nested.pop():
-        Locks.turn.owner = None
+    if _held.pop():
+        Locks.library.__exit__(None, None, None)
+        if not _nested.pop():
+            Locks.turn.owner = None
     _held.clear()
     _nested.clear()
     Locks.tracing, Locks.making = threading.RLock(), threading.RLock()

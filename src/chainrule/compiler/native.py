@@ -72,6 +72,7 @@ class Machine:
     def _look(self, cpu: str | None, tuned: bool) -> None:
         self.llvm, self.version = loaded()
         llvm = self.llvm
+        Locks.library = llvm.ffi.lib._lock  # its public door, `register_lock_callback`, is open once the lock is held
         if cpu is None:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
