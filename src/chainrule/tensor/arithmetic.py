@@ -16,19 +16,9 @@ from chainrule.errors import DivisionByZeroError, DtypeError
 from chainrule.graph import Op, tracing, who
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.casting import Casting
-from chainrule.tensor.core import (
-    Handle,
-    Operand,
-    apply,
-    as_dtype_tensor,
-    as_operand,
-    common_dtype,
-    elementwise,
-    number,
-    scalar,
-    settled,
-)
+from chainrule.tensor.core import Handle, Operand, apply, number, scalar, settled
 from chainrule.tensor.creation import given
+from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype, elementwise
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor

@@ -21,7 +21,7 @@ import numpy as np
 from chainrule import dtypes, graph
 from chainrule.borrowed import borrowed
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError, kind_of
+from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError
 from chainrule.graph import Array, Node, Op, Recorder, Shape
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.aliases import Family, Path, Pending, Shadow, Views
@@ -31,16 +31,19 @@ if TYPE_CHECKING:
 
 Number = Union[int, float, bool]
 Operand = Union["Tensor", Number, Array, np.generic]
+Size = Union[int, Sequence[int]]  # ``f(2, 3)`` and ``f((2, 3))`` alike
 
 
 class Engine:
-    """What stands to the right of this file and is needed here; `tensor.py` and `autodiff.py` fill it in."""
+    """What is needed below the class Tensor and stands above it; those modules fill it in when they are imported."""
 
     backward: Callable[..., None]
     tensor: type[Tensor]
     legacy: Callable[..., Node]
     write_through: Callable[[Tensor, Tensor, str], None]
     take_over: Callable[[Tensor, Tensor], None]
+    uniform: Callable[..., Tensor]  # random.py's, whose generators keep their state in a Tensor
+    normal: Callable[..., Tensor]
 
 
 class Handle:
@@ -387,67 +390,6 @@ def scalar(value: Number, dtype: DType) -> Tensor:
     return wrap(graph.const(value, dtype))
 
 
-_PYTHON = {float: dtypes.float32, int: dtypes.int64, bool: dtypes.bool_}
-
-
-def python_dtype(value: Number) -> DType:
-    return _PYTHON.get(type(value)) or dtypes.as_dtype(type(value))
-
-
-def as_operand(value: object, name: str) -> Handle | Number:
-    """What may stand beside a tensor in an expression."""
-    if isinstance(value, (Handle, bool, int, float)):
-        return value
-    if isinstance(value, np.generic):
-        result: Number = value.item()
-        return result
-    if isinstance(value, numbers.Real):  # a fraction
-        return number(value, name, "an operand")
-    if isinstance(value, np.ndarray):
-        from chainrule.tensor.creation import tensor
-
-        return tensor(value)
-    raise DtypeError(
-        f"{graph.who(name)}: operands must be tensors, numbers or NumPy arrays, got {kind_of(value)}. "
-        f"Convert it with cr.tensor(...)."
-    )
-
-
-def common_dtype(operands: Sequence[Handle | Number]) -> DType:
-    """PyTorch's result dtype of an expression."""
-    dimensioned, zero_dim, scalars = [], [], []
-    for operand in operands:
-        if not isinstance(operand, Handle):
-            scalars.append(python_dtype(operand))
-        elif operand._node.shape:
-            dimensioned.append(operand._node.dtype)
-        else:
-            zero_dim.append(operand._node.dtype)
-    return dtypes.result_type(dimensioned, zero_dim, scalars)
-
-
-def as_dtype_tensor(operand: Handle | Number, dtype: DType) -> Handle:
-    """The operand as a tensor of `dtype`."""
-    if not isinstance(operand, Handle):
-        return scalar(operand, dtype)
-    return operand if operand.dtype == dtype else apply(ew.cast, operand, dtype=dtype)
-
-
-def elementwise(op: Op, a: object, b: object) -> Tensor:
-    """An elementwise primitive on anything that promotes to one dtype."""
-    if isinstance(a, Handle) and isinstance(b, Handle) and a._node.dtype is b._node.dtype:
-        return apply(op, a, b)
-    if isinstance(a, Handle) and type(b) in _PYTHON and _PYTHON[type(b)].category <= a._node.dtype.category:
-        dtype = a._node.dtype
-        if dtype.is_floating_point or not op.float_only:  # else the number might not fit the integers
-            return apply(op, a, scalar(b, dtype))  # type: ignore[arg-type]
-    values = (as_operand(a, op.name), as_operand(b, op.name))
-    dtype = common_dtype(values)
-    if op.float_only and not dtype.is_floating_point:
-        dtype = dtypes.float32
-    return apply(op, as_dtype_tensor(values[0], dtype), as_dtype_tensor(values[1], dtype))
-
-
 def integer(value: object, name: str, what: str) -> int:
     """An argument that counts: an int, a NumPy integer, or an integer tensor of one element."""
     if type(value) is int:
@@ -502,6 +444,19 @@ def _beyond(value: Array, least: Number, most: Number, whole: bool) -> Number | 
         wrong = ~((value > least - 1) & (value < most + 1)) if whole else np.isfinite(value) & (np.abs(value) > most)
     found: Number | None = value[wrong].flat[0].item() if wrong.any() else None
     return found
+
+
+def sizes(shape: tuple[Any, ...], named: Size | None = None) -> Shape:
+    """``f(2, 3)``, ``f((2, 3))`` and, by its keyword, ``f(shape=(2, 3))`` alike."""
+    if named is not None:
+        shape = (named,) if hasattr(named, "__index__") else tuple(named)
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    try:
+        return tuple(map(operator.index, shape))
+    except TypeError as error:
+        came = ", ".join(map(repr, shape))
+        raise DtypeError(f"{graph.who('size')}: sizes and axes must be integers, got {came}. Use int(...).") from error
 
 
 def axes(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:

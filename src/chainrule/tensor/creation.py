@@ -16,7 +16,7 @@ from chainrule.graph import Array, Shape
 from chainrule.names import takes_keywords
 from chainrule.ops import random
 from chainrule.ops import shaping as shaping_ops
-from chainrule.tensor.core import Handle, Number, apply, check_fits, integer, number, scalar, wrap
+from chainrule.tensor.core import Handle, Number, apply, check_fits, integer, number, scalar, sizes, wrap
 from chainrule.tensor.memory import copied
 
 if TYPE_CHECKING:
@@ -211,8 +211,6 @@ def _filled(name: str, shape: Shape, value: float, dtype: object, device: object
 
 def sizes_of(*shape: Any) -> Shape:
     """A shape from ``(2, 3)``, ``[2, 3]`` or ``2, 3``."""
-    from chainrule.tensor.shaping import sizes
-
     found = sizes(shape)
     if min(found, default=0) < 0:
         raise ShapeError(f"{graph.who('size')}: the sizes of a tensor must not be negative, got {found}. Check them.")

@@ -10,11 +10,12 @@ from chainrule import dtypes, graph
 from chainrule.errors import ShapeError
 from chainrule.names import takes_keywords
 from chainrule.ops import shaping as shaping_ops
-from chainrule.tensor.core import Handle, Operand, apply, as_dtype_tensor, axis
+from chainrule.tensor.core import Handle, Operand, apply, axis
 from chainrule.tensor.creation import given
 from chainrule.tensor.grad_mode import enable_grad as enable_grad
 from chainrule.tensor.grad_mode import no_grad as no_grad
 from chainrule.tensor.grad_mode import set_grad_enabled as set_grad_enabled
+from chainrule.tensor.operands import as_dtype_tensor
 from chainrule.tensor.pointwise import elementwise_where
 from chainrule.tensor.tensor import Tensor
 

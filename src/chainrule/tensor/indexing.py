@@ -12,8 +12,9 @@ from chainrule import dtypes, graph
 from chainrule.errors import DtypeError, IndexRangeError, ShapeError
 from chainrule.ops import indexing, shaping
 from chainrule.ops.elementwise import broadcast_shapes
-from chainrule.tensor.core import Handle, Number, Operand, apply, as_dtype_tensor, as_operand, axis, view_of, wrap
+from chainrule.tensor.core import Handle, Number, Operand, apply, axis, view_of, wrap
 from chainrule.tensor.creation import arange, given, ones, tensor
+from chainrule.tensor.operands import as_dtype_tensor, as_operand
 from chainrule.tensor.shaping import Shaping
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from chainrule import graph
 from chainrule.errors import InPlaceError, SettingError
-from chainrule.tensor.core import Handle, Number, Operand, as_dtype_tensor, as_leaf, as_operand, lifted
+from chainrule.tensor.core import Engine, Handle, Number, Operand, as_leaf, lifted
 from chainrule.tensor.creation import full_like
 from chainrule.tensor.indexing import Indexing
+from chainrule.tensor.operands import as_dtype_tensor, as_operand
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -149,29 +150,23 @@ class InPlace(Indexing):
 
     def uniform_(self, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None) -> Tensor:
         """Uniform in [low, high)."""
-        from chainrule.tensor.random import uniform
-
         if not low <= high:
             raise SettingError(f"uniform_: low must not exceed high, got {low} and {high}. Swap them.")
         return self._rebind(
-            (uniform(self.shape, self.dtype, generator) * (high - low) + low).to(self.dtype), "uniform_"
+            (Engine.uniform(self.shape, self.dtype, generator) * (high - low) + low).to(self.dtype), "uniform_"
         )
 
     def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
         """Normal with this mean and standard deviation."""
-        from chainrule.tensor.random import normal
-
         if not std >= 0:
             raise SettingError(f"normal_: std must be 0 or more, got {std}. Use its absolute value.")
-        return self._rebind((normal(self.shape, self.dtype, generator) * std + mean).to(self.dtype), "normal_")
+        return self._rebind((Engine.normal(self.shape, self.dtype, generator) * std + mean).to(self.dtype), "normal_")
 
     def bernoulli_(self, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
         """One with probability p, else zero."""
-        from chainrule.tensor.random import uniform
-
         if not 0 <= p <= 1:
             raise SettingError(f"bernoulli_: p must be a probability in [0, 1], got {p}.")
-        drawn = uniform(self.shape, self.dtype, generator) < p
+        drawn = Engine.uniform(self.shape, self.dtype, generator) < p
         return self._rebind(drawn.to(self.dtype), "bernoulli_")
 
     def data_ptr(self) -> int:

@@ -13,19 +13,9 @@ from chainrule.errors import DtypeError
 from chainrule.graph import who
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.arithmetic import Arithmetic
-from chainrule.tensor.core import (
-    Handle,
-    Operand,
-    apply,
-    as_dtype_tensor,
-    as_operand,
-    check_fits,
-    common_dtype,
-    elementwise,
-    integer,
-    scalar,
-)
+from chainrule.tensor.core import Handle, Operand, apply, check_fits, integer, scalar
 from chainrule.tensor.creation import given
+from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype, elementwise
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor

@@ -8,8 +8,9 @@ from chainrule import dtypes
 from chainrule.errors import DtypeError
 from chainrule.graph import shape_error, who
 from chainrule.ops import contraction
-from chainrule.tensor.core import Handle, Operand, apply, as_operand
+from chainrule.tensor.core import Handle, Operand, apply
 from chainrule.tensor.creation import given
+from chainrule.tensor.operands import as_operand
 from chainrule.tensor.pointwise import Pointwise
 
 if TYPE_CHECKING:

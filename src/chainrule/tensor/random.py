@@ -7,7 +7,7 @@ import operator
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +18,9 @@ from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.graph import Shape
 from chainrule.names import takes_keywords
 from chainrule.ops import random
-from chainrule.tensor.core import Handle, apply, integer, wrap
+from chainrule.tensor.core import Engine, Handle, apply, integer, wrap
 from chainrule.tensor.creation import arange, given, sizes_of, tensor
-
-if TYPE_CHECKING:
-    from chainrule.tensor import Tensor
+from chainrule.tensor.tensor import Tensor
 
 
 class Generator:
@@ -390,3 +388,6 @@ def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
             f"{graph.who('bernoulli')}: the probabilities must be in [0, 1]. Clamp them, or use .sigmoid()."
         )
     return (uniform(p.shape, p.dtype, generator) < p).to(p.dtype)
+
+
+Engine.uniform, Engine.normal = uniform, normal

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from chainrule import graph
-from chainrule.errors import DtypeError, ShapeError
+from chainrule.errors import ShapeError
 from chainrule.ops import shaping
 from chainrule.ops.indexing import out_of_range
-from chainrule.tensor.core import apply, axes, axis, integer, same_view, view, view_of
+from chainrule.tensor.core import Size, apply, axes, axis, integer, same_view, sizes, view, view_of
+from chainrule.tensor.creation import arange
 from chainrule.tensor.layout import can_view, is_contiguous
 from chainrule.tensor.reductions import Reductions
 
 if TYPE_CHECKING:
     from chainrule.graph import Shape
     from chainrule.tensor import Tensor
-
-Size = Union[int, Sequence[int]]  # ``f(2, 3)`` and ``f((2, 3))`` alike
-
-
-def sizes(shape: tuple[Any, ...], named: Size | None = None) -> Shape:
-    """``f(2, 3)``, ``f((2, 3))`` and, by its keyword, ``f(shape=(2, 3))`` alike."""
-    if named is not None:
-        shape = (named,) if hasattr(named, "__index__") else tuple(named)
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = tuple(shape[0])
-    try:
-        return tuple(map(operator.index, shape))
-    except TypeError as error:
-        came = ", ".join(map(repr, shape))
-        raise DtypeError(f"{graph.who('size')}: sizes and axes must be integers, got {came}. Use int(...).") from error
 
 
 class Shaping(Reductions):
@@ -421,8 +406,6 @@ class Shaping(Reductions):
         return self._triangle(lambda row, column: column >= row + offset)
 
     def _triangle(self, keep: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        from chainrule.tensor.creation import arange
-
         if self.ndim < 2:
             raise ShapeError(f"{graph.who('tril/triu')}: needs at least 2 axes, got shape {self.shape}. Unsqueeze it.")
         rows, columns = arange(self.shape[-2]).unsqueeze(1), arange(self.shape[-1])

@@ -41,26 +41,31 @@ def clipped(norm):
     return SimpleNamespace(settings=SimpleNamespace(max_norm=norm))
 
 
-def evidence(moments=None, task=None, trained=0.5, tested=0.5, losses=(1.0, 0.9), finite=True, recall=None, **lab):
+def evidence(
+    moments=None, task=None, trained=0.5, tested=0.5, losses=(1.0, 0.9), finite=True, recall=None, labels=None, **lab
+):
     """A run that learned half of what there is to learn, and shows nothing strange."""
     known = {
         "x": rng.normal(0, 1, (400, 5)).astype(np.float32), "y": rng.integers(0, 3, 400), "x_val": np.zeros((100, 5)),
         "sample": rng.normal(0, 1, (8, 3)), "rows": np.arange(400), "output_layer": None, "cut": False, "steps": 100,
-        "position": SimpleNamespace(batch_size=32), "model": nn.Linear(5, 3), "labels": lambda: None,
+        "position": SimpleNamespace(batch_size=32), "model": nn.Linear(5, 3),
         "optimizer": SimpleNamespace(param_groups=[{"weight_decay": 0.0}]), "one_batch": lambda: score(1.0),
         "start": clipped(None), "used_rates": np.full((100, 1), 0.01),
     }  # fmt: skip
     replay = Replay(np.array(losses), score(trained), score(tested), np.zeros((1, 3)), [], finite)
     moments = moments or [moment(), moment(50), moment(99, eval_mode_loss=0.7)]
-    return Evidence(
+    found = Evidence(
         task or CLASSES, moments, replay, score(trained), score(tested, recall), True,
         SimpleNamespace(**{**known, **lab}), [(m.step, m.val) for m in moments],
     )  # fmt: skip
+    if labels is not None:
+        found.labels = labels  # as cross-fitting would have found them
+    return found
 
 
 def doubt(**changes):
     known = {"related": 9.0, "power": 30.0, "neighbours": 0.8, "learned": 0.4, "doubtful": 0.3}
-    return lambda: Labels(**{**known, **changes}, suspicious=np.zeros(1, bool), trusted=np.ones(1, bool))
+    return Labels(**{**known, **changes}, suspicious=np.zeros(1, bool), trusted=np.ones(1, bool))
 
 
 def everywhere(**changes):

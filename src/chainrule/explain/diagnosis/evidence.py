@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from chainrule import nn
 from chainrule.explain.diagnosis.experiment import AS_IT_WAS, Laboratory, Replay
+from chainrule.explain.diagnosis.labels import Labels, cross_fit
 from chainrule.explain.diagnosis.task import Score, Task
 from chainrule.graph import Node, toposort
 from chainrule.nn.module import Module
 from chainrule.tensor.creation import tensor
+from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import drawing_from
 from chainrule.training import inputs
 
@@ -117,6 +120,13 @@ class Evidence:
     def poor(self) -> float:
         """The share of what there is to learn on the training rows that the run did not learn."""
         return 1 - max(self.trained.learned, self.replay.train.learned if not self.lab.cut else -1.0)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """What cross-fitting says of the labels, found out when asked; the laboratory then knows which rows it doubts."""
+        found = cross_fit(self.lab)
+        self.lab.suspicious = found.suspicious
+        return found
 
 
 def gather(lab: Laboratory) -> Evidence:
@@ -226,8 +236,6 @@ def look(lab: Laboratory, x: Array, y: Array) -> tuple[list[Activity], dict[str,
 
 def _training_mode_loss(lab: Laboratory, x: Array, y: Array) -> float:
     """The loss with dropout on, without using up the random numbers of the run."""
-    from chainrule.tensor.functions import no_grad
-
     stream = lab.session.random
     before = stream.get_state()
     with drawing_from(stream), no_grad(), np.errstate(all="ignore"):

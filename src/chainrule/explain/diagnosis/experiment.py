@@ -79,7 +79,6 @@ class Laboratory:
         self.suspicious = np.zeros(len(self.x), bool)  # rows whose labels look wrong
         self._worlds: dict[tuple[Any, ...], tuple[Session, Predictor, state.Snapshot]] = {}
         self._known: dict[tuple[Any, ...], Replay] = {}
-        self._labels: Any = None
         self.replays = 0
 
     def _hold_out(self, validation: Rows | None) -> None:
@@ -294,15 +293,6 @@ class Laboratory:
             y = y[shuffled_indices(len(y), seed=2**33)] if len(y) == len(self.y) else y
         return surgery.standardised(y, self.y) if remedy.targets else y
 
-    def labels(self) -> Any:
-        """What cross-fitting says of the labels, found out once; the rows it doubts become `suspicious`."""
-        if self._labels is None:
-            from chainrule.explain.diagnosis.labels import cross_fit
-
-            self._labels = cross_fit(self)
-            self.suspicious = self._labels.suspicious
-        return self._labels
-
     def one_batch(self) -> Score:
         """The score on 16 rows after steps on them alone, as many as it takes to learn so few by heart."""
         few = self.rows[:: max(1, len(self.rows) // 16)][:16]
@@ -347,10 +337,9 @@ class Laboratory:
         with self.session.mode(False), self.session.beside(), no_grad(), np.errstate(all="ignore"):
             return float(self.loss(tensor(output), tensor(y)).item())
 
-    def trusted(self, remedy: Remedy, replay: Replay) -> Score:
-        """The score on those rows held out whose label their neighbours among the training rows confirm."""
-        mask = self.labels().trusted
-        return self.scored(remedy, replay.held_out[mask], self.y_val[mask])
+    def held_out_score(self, remedy: Remedy, replay: Replay, rows: Array) -> Score:
+        """The score of a replay on some of the rows held out, a mask over them."""
+        return self.scored(remedy, replay.held_out[rows], self.y_val[rows])
 
     def outputs(self, remedy: Remedy, x: Array) -> Array:
         """The model's outputs for rows as they are given to the user's model."""

@@ -110,7 +110,7 @@ def tried(lab: Laboratory, e: Evidence, rule: Rule, suspicion: Suspicion, base: 
     """The rule's remedies, each once; from the best on again with other seeds, until one of them is certain."""
     effects: list[Effect] = []
     for remedy in rule.remedies(e):
-        effects.append(_effect(lab, rule, remedy, base, SEEDS[:1]))
+        effects.append(_effect(lab, e, rule, remedy, base, SEEDS[:1]))
         if effects[-1].gain >= rule.worth and effects[-1].after.train.learned > ENOUGH:
             break  # nothing left for another remedy to do better
     most = max((effect.gain for effect in effects), default=0.0)
@@ -118,20 +118,23 @@ def tried(lab: Laboratory, e: Evidence, rule: Rule, suspicion: Suspicion, base: 
     for i, effect in enumerate(effects):
         if effect.gain < rule.worth and rule.measure != "unchanged":
             break
-        effects[i] = _effect(lab, rule, effect.remedy, base, SEEDS)
+        effects[i] = _effect(lab, e, rule, effect.remedy, base, SEEDS)
         if effects[i].certain(rule.worth):
             effects.insert(0, effects.pop(i))
             break
     return Case(rule, suspicion, tuple(effects)) if effects else None
 
 
-def _effect(lab: Laboratory, rule: Rule, remedy: Remedy, base: Remedy, seeds: Iterable[int]) -> Effect:
+def _effect(lab: Laboratory, e: Evidence, rule: Rule, remedy: Remedy, base: Remedy, seeds: Iterable[int]) -> Effect:
     changed = base | remedy
     pairs = [(lab.replay(base, seed), lab.replay(changed, seed)) for seed in seeds]
 
     def gain(before: Replay, after: Replay) -> Gain:
         if rule.measure == "trusted":
-            return _paired("learned", lab.trusted(base, before), lab.trusted(changed, after))
+            trusted = e.labels.trusted
+            return _paired(
+                "learned", lab.held_out_score(base, before, trusted), lab.held_out_score(changed, after, trusted)
+            )
         found = _GAINS[rule.measure](before, after)
         return found._replace(value=min(found.value, 0.0)) if _lost(before, after) else found
 
@@ -213,12 +216,12 @@ def judged(lab: Laboratory, e: Evidence) -> tuple[list[Case], list[Case]]:
     while left and not (found and found[0].rule.measure == "unchanged"):
         found.append(left[0])
         base = base | left[0].best.remedy
-        again = [_again(lab, case, base) for case in left[1:]]
+        again = [_again(lab, e, case, base) for case in left[1:]]
         left = ranked(again)
     return found, cases
 
 
-def _again(lab: Laboratory, case: Case, base: Remedy) -> Case:
+def _again(lab: Laboratory, e: Evidence, case: Case, base: Remedy) -> Case:
     """The case's best remedy on top of others."""
-    effect = _effect(lab, case.rule, case.best.remedy, base, SEEDS)
+    effect = _effect(lab, e, case.rule, case.best.remedy, base, SEEDS)
     return replace(case, effects=(effect, *case.effects[1:]))

@@ -46,7 +46,7 @@ def shuffled_labels(e: Evidence) -> Suspicion | None:
     """
     if not looked_at(e) or len(e.lab.rows) < FEW or e.tested.right > 2 * nothing(len(e.lab.x_val)):
         return None
-    known = e.lab.labels()
+    known = e.labels
     if known.related > UNRELATED or known.learned > nothing(len(e.lab.rows)) or known.power < POWER * UNRELATED:
         return None
     return Suspicion(
@@ -77,7 +77,7 @@ def label_noise(e: Evidence) -> Suspicion | None:
     """
     if e.task.kind == "values" or not looked_at(e) or len(e.lab.rows) < ROWS:
         return None
-    known = e.lab.labels()
+    known = e.labels
     if known.doubtful < DOUBTFUL or known.learned < 2 * NOTHING:
         return None
     return Suspicion(

@@ -23,7 +23,7 @@ def badness(e: Evidence) -> str:
         return ""
     if not e.task.by_row or len(e.lab.rows) < 30:
         return found
-    near = max(0.0, e.lab.labels().neighbours)
+    near = max(0.0, e.labels.neighbours)
     more = "there is more in these data" if near > tested + 0.1 else "there may be no more in these data"
     return f"{found}; the nearest neighbours of each row, which need no training, avoid {near:.0%}, so {more}"
 

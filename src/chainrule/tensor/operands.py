@@ -1,0 +1,78 @@
+"""What may stand beside a tensor in an expression, and the dtype that an expression has."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chainrule import dtypes, graph
+from chainrule.dtypes import DType
+from chainrule.errors import DtypeError, kind_of
+from chainrule.graph import Op
+from chainrule.ops import elementwise as ew
+from chainrule.tensor.core import Handle, Number, apply, number, scalar
+from chainrule.tensor.creation import tensor
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+_PYTHON = {float: dtypes.float32, int: dtypes.int64, bool: dtypes.bool_}
+
+
+def python_dtype(value: Number) -> DType:
+    return _PYTHON.get(type(value)) or dtypes.as_dtype(type(value))
+
+
+def as_operand(value: object, name: str) -> Handle | Number:
+    """What may stand beside a tensor in an expression."""
+    if isinstance(value, (Handle, bool, int, float)):
+        return value
+    if isinstance(value, np.generic):
+        result: Number = value.item()
+        return result
+    if isinstance(value, numbers.Real):  # a fraction
+        return number(value, name, "an operand")
+    if isinstance(value, np.ndarray):
+        return tensor(value)
+    raise DtypeError(
+        f"{graph.who(name)}: operands must be tensors, numbers or NumPy arrays, got {kind_of(value)}. "
+        f"Convert it with cr.tensor(...)."
+    )
+
+
+def common_dtype(operands: Sequence[Handle | Number]) -> DType:
+    """PyTorch's result dtype of an expression."""
+    dimensioned, zero_dim, scalars = [], [], []
+    for operand in operands:
+        if not isinstance(operand, Handle):
+            scalars.append(python_dtype(operand))
+        elif operand._node.shape:
+            dimensioned.append(operand._node.dtype)
+        else:
+            zero_dim.append(operand._node.dtype)
+    return dtypes.result_type(dimensioned, zero_dim, scalars)
+
+
+def as_dtype_tensor(operand: Handle | Number, dtype: DType) -> Handle:
+    """The operand as a tensor of `dtype`."""
+    if not isinstance(operand, Handle):
+        return scalar(operand, dtype)
+    return operand if operand.dtype == dtype else apply(ew.cast, operand, dtype=dtype)
+
+
+def elementwise(op: Op, a: object, b: object) -> Tensor:
+    """An elementwise primitive on anything that promotes to one dtype."""
+    if isinstance(a, Handle) and isinstance(b, Handle) and a._node.dtype is b._node.dtype:
+        return apply(op, a, b)
+    if isinstance(a, Handle) and type(b) in _PYTHON and _PYTHON[type(b)].category <= a._node.dtype.category:
+        dtype = a._node.dtype
+        if dtype.is_floating_point or not op.float_only:  # else the number might not fit the integers
+            return apply(op, a, scalar(b, dtype))  # type: ignore[arg-type]
+    values = (as_operand(a, op.name), as_operand(b, op.name))
+    dtype = common_dtype(values)
+    if op.float_only and not dtype.is_floating_point:
+        dtype = dtypes.float32
+    return apply(op, as_dtype_tensor(values[0], dtype), as_dtype_tensor(values[1], dtype))
