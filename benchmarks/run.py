@@ -30,7 +30,7 @@ from series import SERIES
 from chainrule.cli.bench import options
 from chainrule.cli.bench.report import machine
 from chainrule.cli.bench.session import session
-from chainrule.compiler import native
+from chainrule.compiler.runtime import native
 from chainrule.errors import ChainruleError, unknown_name
 
 CONTRACTIONS = "7,13,32,65,100,128,256,1000,1024"

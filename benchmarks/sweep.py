@@ -36,7 +36,7 @@ import numpy as np
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler.threads import one_thread
+from chainrule.compiler.runtime.threads import one_thread
 from chainrule.data.orders import shuffled_orders
 from chainrule.tensor.creation import tensor
 

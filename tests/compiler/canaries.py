@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chainrule.compiler import blocking, lower, memory, module, native, packing, program, run
-from chainrule.compiler.run import Run
-from chainrule.compiler.units import Pool
+from chainrule.compiler import program
+from chainrule.compiler.codegen import lower, module
+from chainrule.compiler.codegen.matmul import packing
+from chainrule.compiler.plan import tiling
+from chainrule.compiler.runtime import native, run
+from chainrule.compiler.runtime.run import Run
+from chainrule.compiler.runtime.units import Pool
+from chainrule.compiler.schedule import memory
 
 Array = np.ndarray[Any, Any]
 GUARD, PATTERN = 1 << 12, 0xA5  # bytes of each, and what they hold
@@ -68,9 +73,9 @@ class Canaries:
 
 def lay_between_parts(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     """So many elements behind each part of a product's scratch memory."""
-    parts = blocking.scratch_parts
+    parts = tiling.scratch_parts
     monkeypatch.setattr(native, "_pool", Pool())
-    for room in (blocking, packing):
+    for room in (tiling, packing):
         monkeypatch.setattr(
             room, "scratch_parts", lambda *args: tuple(part + elements if part else 0 for part in parts(*args))
         )

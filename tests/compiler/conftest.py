@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 import chainrule as cr
-from chainrule.compiler import cost
-from chainrule.compiler.pace import Pace
+from chainrule.compiler.plan import cost
+from chainrule.compiler.runtime.thread_tuner import Pace
 
 
 @pytest.fixture(scope="session", autouse=True)

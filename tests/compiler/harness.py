@@ -9,7 +9,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from chainrule.compiler.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Value
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from chainrule import graph
-from chainrule.compiler.kernels import Check
-from chainrule.compiler.memory import Place
 from chainrule.compiler.program import Program
+from chainrule.compiler.schedule.kernels import Check
+from chainrule.compiler.schedule.memory import Place
 from chainrule.graph import Node
 
 

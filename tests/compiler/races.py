@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler import memory
-from chainrule.compiler.index import Atom, Expr, Loaded, Quotient, Var
-from chainrule.compiler.kernels import Check, Dot, Kernel, Reduce, Rows
 from chainrule.compiler.program import Program
+from chainrule.compiler.schedule import memory
+from chainrule.compiler.schedule.index import Atom, Expr, Loaded, Quotient, Var
+from chainrule.compiler.schedule.kernels import Check, Dot, Kernel, Reduce, Rows
 from chainrule.graph import Node
 
 Array = np.ndarray[Any, Any]

@@ -10,11 +10,12 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler import blocking, contraction
-from chainrule.compiler.contraction import Contraction, Indices, emit_contraction, plan, scratch_elements
-from chainrule.compiler.emit import Emitter, Value
-from chainrule.compiler.native import assembly
-from chainrule.compiler.target import Target
+from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.matmul import contraction
+from chainrule.compiler.codegen.matmul.contraction import Contraction, Indices, emit_contraction, plan, scratch_elements
+from chainrule.compiler.plan import tiling
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.runtime.native import assembly
 from tests.compiler.harness import Compiled, module_of
 from tests.compiler.test_contraction import SCRATCH, TARGETS, A, B, C, elements, store_at, strided, unchanged
 from tests.compiler.test_hot_loops import FMA, instructions, loops, machine_for
@@ -45,7 +46,7 @@ def test_asking_changes_no_bit(depth: int, target: contraction.Target, monkeypat
     rng = np.random.default_rng(0)
     a, b = strided(rng, 75, 90, "by row", np.float32), strided(rng, 90, 90, "by row", np.float32)
     chosen = replace(plan(SPEC, target), depth=depth, pack=True, tiles=2, together=2, blocked=True, ahead=True)
-    for module in (blocking, contraction):
+    for module in (tiling, contraction):
         monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
     results = []
     for asks in (False, True):
@@ -125,7 +126,7 @@ def test_each_block_and_strip_is_asked_for_by_those_before(
     chosen = plan(spec, target, (1, 13) if target.registers == 32 else (1, 6))
     chosen = replace(chosen, depth=depth, pack=True, tiles=chosen.row_tiles // 2, together=chosen.column_strips // 2)
     chosen = replace(chosen, blocked=True)
-    for module in (blocking, contraction):
+    for module in (tiling, contraction):
         monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
     monkeypatch.setattr(Emitter, "prefetch", mark)
     e = Emitter()

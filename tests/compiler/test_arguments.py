@@ -9,7 +9,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor, optim
-from chainrule.compiler.arguments import Arguments
+from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.program import Program
 from chainrule.errors import IndexRangeError
 from tests.compiler.plans import check_program

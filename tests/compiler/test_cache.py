@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from chainrule.compiler import cache, native, tuning
-from chainrule.compiler.units import packed
+from chainrule.compiler.runtime import cache, native, tuning
+from chainrule.compiler.runtime.units import packed
 from chainrule.files.folder import Folder
 
 SOURCE = Path(native.__file__).parent.parent

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, note, settings
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor, nn, optim
-from chainrule.compiler import blocking, memory, packing
+from chainrule.compiler.codegen.matmul import packing
+from chainrule.compiler.plan import tiling
+from chainrule.compiler.schedule import memory
 from tests.compiler.canaries import Canaries
 from tests.compiler.programs import Program, programs
 
@@ -79,13 +81,13 @@ def test_random_programs(canaries: Canaries, drawn: Program) -> None:
 
 
 def test_scratch_memory_that_is_one_term_too_small_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = blocking.scratch_parts
+    parts = tiling.scratch_parts
 
-    def short(spec: blocking.Contraction, chosen: blocking.Plan) -> tuple[int, ...]:
+    def short(spec: tiling.Contraction, chosen: tiling.Plan) -> tuple[int, ...]:
         strip, *others = parts(spec, chosen)
         return (strip - chosen.width, *others)
 
-    for module in (blocking, packing):
+    for module in (tiling, packing):
         monkeypatch.setattr(module, "scratch_parts", short)
     canaries = Canaries(monkeypatch)
     call(lambda a, b: a @ b.mT, cr.randn(40, 300), cr.randn(64, 300))

@@ -12,7 +12,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor, nn, optim
-from chainrule.compiler.run import Run
+from chainrule.compiler.runtime.run import Run
 from chainrule.errors import SettingError
 from tests.optional import torch
 

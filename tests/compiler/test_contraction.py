@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.compiler import blocking, contraction, mathematics
-from chainrule.compiler.contraction import (
+from chainrule.compiler.codegen import mathematics
+from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of
+from chainrule.compiler.codegen.matmul import contraction
+from chainrule.compiler.codegen.matmul.contraction import (
     Contraction,
     Epilogue,
     Indices,
@@ -22,10 +24,10 @@ from chainrule.compiler.contraction import (
     plan,
     scratch_elements,
 )
-from chainrule.compiler.cut import Cut
-from chainrule.compiler.emit import Emitter, Value, lanes_of
-from chainrule.compiler.target import Target
-from chainrule.compiler.transpose import emit_transpose
+from chainrule.compiler.codegen.matmul.transpose import emit_transpose
+from chainrule.compiler.plan import tiling
+from chainrule.compiler.plan.cut import Cut
+from chainrule.compiler.plan.target import Target
 from tests.compiler import canaries
 from tests.compiler.harness import Compiled, module_of
 
@@ -302,15 +304,13 @@ BETWEEN = 64  # elements, where canaries lie between the parts of scratch memory
 def _check_between_parts(spec: Contraction, chosen: Plan, scratch: np.ndarray) -> None:
     """Each part ends in elements that are as they were, if canaries were laid there."""
     laid = np.full(BETWEEN * scratch.itemsize, canaries.PATTERN, np.uint8).view(scratch.dtype)
-    if blocking.scratch_parts is not SCRATCH_PARTS:
-        for end, part in zip(
-            accumulate(blocking.scratch_parts(spec, chosen)), SCRATCH_PARTS(spec, chosen), strict=True
-        ):
+    if tiling.scratch_parts is not SCRATCH_PARTS:
+        for end, part in zip(accumulate(tiling.scratch_parts(spec, chosen)), SCRATCH_PARTS(spec, chosen), strict=True):
             if part:
                 np.testing.assert_array_equal(scratch[end - BETWEEN : end], laid)
 
 
-SCRATCH_PARTS = blocking.scratch_parts
+SCRATCH_PARTS = tiling.scratch_parts
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -336,7 +336,7 @@ def test_however_a_product_is_cut_up_no_bit_changes(
     expected = run(spec, target, a, b)
     check(expected, a, b, k)
     chosen = cut(plan(spec, target))
-    for module in (blocking, contraction):
+    for module in (tiling, contraction):
         monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
     np.testing.assert_array_equal(run(spec, target, a, b), expected)
     for by in ("rows", "columns"):
@@ -349,10 +349,10 @@ def test_a_strip_that_reaches_into_the_next_part_is_found(monkeypatch: pytest.Mo
     """Planted: room for one term less than there are."""
     spec, target = Contraction(75, 90, 90, "float", (90, 1), (1, 90)), TARGETS[0]
     chosen = in_blocks_of(plan(spec, target), 16, 2, 1, True)
-    for module in (blocking, contraction):
+    for module in (tiling, contraction):
         monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
     monkeypatch.setattr(
-        blocking, "scratch_parts", lambda *args: (SCRATCH_PARTS(*args)[0] - chosen.width, *SCRATCH_PARTS(*args)[1:])
+        tiling, "scratch_parts", lambda *args: (SCRATCH_PARTS(*args)[0] - chosen.width, *SCRATCH_PARTS(*args)[1:])
     )
     canaries.lay_between_parts(monkeypatch, BETWEEN)
     a, b = (np.ones((rows, 90), np.float32) for rows in (75, 90))
@@ -367,15 +367,15 @@ def test_no_bit_depends_on_the_tile(across: int, down: int, target: Target, monk
     a, b = (strided(rng, *s, "by row", np.float32) for s in [(45, 70), (70, 101)])
     spec = Contraction(45, 101, 70, "float", elements(a), elements(b))
     expected = run(spec, target, a, b)
-    even = blocking._even
+    even = tiling._even
     forced = even(-(-101 // target.lanes("float")), across), even(45, down)
-    monkeypatch.setattr(blocking, "_best_tile", lambda spec, grid, target: forced)
-    blocking.plan.cache_clear()
+    monkeypatch.setattr(tiling, "_best_tile", lambda spec, grid, target: forced)
+    tiling.plan.cache_clear()
     try:
         assert plan(spec, target).rows <= down
         np.testing.assert_array_equal(run(spec, target, a, b), expected)
     finally:
-        blocking.plan.cache_clear()
+        tiling.plan.cache_clear()
 
 
 @pytest.mark.parametrize(("m", "n"), [(33, 33), (65, 65), (40, 98), (17, 18), (100, 50)])
@@ -401,14 +401,14 @@ def test_the_last_columns_are_vectors_along_rows(
     assert plan(spec, target).widths[-1].rest == n % target.lanes("float") > 0
     got = products()
     check(got[1], a, b, 45)
-    monkeypatch.setattr(blocking, "_rest", lambda spec, target: 0)
-    blocking.plan.cache_clear()
+    monkeypatch.setattr(tiling, "_rest", lambda spec, target: 0)
+    tiling.plan.cache_clear()
     try:
         assert plan(spec, target).widths[-1].rest == 0
         for these, others in zip(got, products(), strict=True):
             np.testing.assert_array_equal(these, others)
     finally:
-        blocking.plan.cache_clear()
+        tiling.plan.cache_clear()
 
 
 @pytest.mark.parametrize(("m", "n"), [(33, 33), (65, 65), (40, 98), (17, 17), (100, 50)])

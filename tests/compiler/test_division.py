@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler import cost, parts
-from chainrule.compiler.cut import Cut
-from chainrule.compiler.division import Division
-from chainrule.compiler.index import Expr
-from chainrule.compiler.kernels import Dot
+from chainrule.compiler.plan import access, cost
+from chainrule.compiler.plan.cut import Cut
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.plan.work_sharing import Division
 from chainrule.compiler.program import Program
-from chainrule.compiler.target import Target
+from chainrule.compiler.schedule.index import Expr
+from chainrule.compiler.schedule.kernels import Dot
 from tests.compiler.programs import Program as RandomProgram
 from tests.compiler.programs import programs
 from tests.compiler.races import races
@@ -107,11 +107,11 @@ def test_without_a_look_at_how_far_reads_reach_there_would_be_races(
 ) -> None:
     """Planted: whatever moves along the shared loop counts as a thread's own."""
 
-    def careless(index: Expr, share: parts.Share | None, itemsize: int) -> parts.Lane | None:
+    def careless(index: Expr, share: access.Share | None, itemsize: int) -> access.Lane | None:
         stride = index.terms.get(share.var, 0) if share is not None else 0
-        return parts.Lane(stride * itemsize, share.var.size, share.cut) if share is not None and stride > 0 else None
+        return access.Lane(stride * itemsize, share.var.size, share.cut) if share is not None and stride > 0 else None
 
-    monkeypatch.setattr(parts, "_lane", careless)
+    monkeypatch.setattr(access, "_lane", careless)
     assert races(overlapping_reads(READS[0]), 2)
 
 
@@ -167,7 +167,7 @@ def test_layers_that_share_the_rows_of_a_batch_need_no_barrier(monkeypatch: pyte
 @given(st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 30), st.integers(1, 9)), max_size=20))
 def test_every_range_knows_those_that_share_a_byte_with_it(drawn: list[tuple[int, int, int]]) -> None:
     spans = {(slot, start, start + size) for slot, start, size in drawn}
-    found = parts.overlapping(spans)
+    found = access.overlapping(spans)
     for a in spans:
         assert sorted(found[a]) == sorted(b for b in spans if a[0] == b[0] and a[1] < b[2] and b[1] < a[2])
 

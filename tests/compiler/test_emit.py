@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from chainrule.compiler.emit import Emitter, Value
-from chainrule.compiler.target import Target
-from chainrule.compiler.transpose import lane_mask
+from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.matmul.transpose import lane_mask
+from chainrule.compiler.plan.target import Target
 from tests.compiler.harness import Compiled, module_of
 
 OUT, COUNT = Value("%out", "ptr"), Value("%n", "i64")

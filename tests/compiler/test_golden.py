@@ -9,9 +9,9 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler import native
-from chainrule.compiler.target import Target
-from chainrule.compiler.trace import live
+from chainrule.compiler.frontend.trace import live
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.runtime import native
 from chainrule.graph import layer_scope
 
 

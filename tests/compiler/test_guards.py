@@ -16,8 +16,8 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor, nn
-from chainrule.compiler import guards
-from chainrule.compiler.named import names_of
+from chainrule.compiler.frontend import guards
+from chainrule.compiler.frontend.named import names_of
 
 X = [1.0, 2.0]
 FACTOR = 2.0

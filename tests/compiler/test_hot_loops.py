@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from chainrule.compiler import contraction
-from chainrule.compiler.blocking import Contraction, plan
-from chainrule.compiler.contraction import emit_contraction
-from chainrule.compiler.emit import Emitter, Value
-from chainrule.compiler.native import CPUS, Machine, assembly
+from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.matmul import contraction
+from chainrule.compiler.codegen.matmul.contraction import emit_contraction
+from chainrule.compiler.plan.tiling import Contraction, plan
+from chainrule.compiler.runtime.native import CPUS, Machine, assembly
 from tests.compiler.harness import module_of
 from tests.compiler.test_contraction import SCRATCH, A, B, C, store_at, unchanged
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainrule import dtypes
-from chainrule.compiler.index import Expr, Guard, Loaded, Quotient, Remainder, Var, variables
-from chainrule.compiler.kernels import Load, Number
+from chainrule.compiler.schedule.index import Expr, Guard, Loaded, Quotient, Remainder, Var, variables
+from chainrule.compiler.schedule.kernels import Load, Number
 from chainrule.graph import INPUT, Node, Type
 from chainrule.ops.shaping import ravel, unravel
 

@@ -7,7 +7,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.compiler.loop import Turns
+from chainrule.compiler.frontend.loop import Turns
 from chainrule.errors import IndexRangeError, SettingError, TraceError
 
 

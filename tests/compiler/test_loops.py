@@ -9,10 +9,10 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor, nn, optim
-from chainrule.compiler import lower
-from chainrule.compiler.arguments import Arguments
-from chainrule.compiler.kernels import Dot
-from chainrule.compiler.target import Target
+from chainrule.compiler.codegen import lower
+from chainrule.compiler.plan.arguments import Arguments
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.schedule.kernels import Dot
 from tests.compiler.plans import check_program
 
 TARGET = Target(64, 32)

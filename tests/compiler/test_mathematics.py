@@ -12,9 +12,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from chainrule.compiler import circle, mathematics
-from chainrule.compiler.emit import Emitter, Value
-from chainrule.compiler.target import Target
+from chainrule.compiler.codegen import mathematics, trigonometry
+from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.plan.target import Target
 from tests.compiler.harness import Compiled, apply, elementwise, module_of
 
 NAMES = {"float": np.float32, "double": np.float64}
@@ -39,7 +39,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -300.0, 800.0, -800.0, 1e30, -1
 
 @cache
 def compiled(name: str, scalar: str, inputs: int = 1) -> Compiled:
-    return elementwise(getattr(circle if name in CIRCLE else mathematics, name), scalar, inputs)
+    return elementwise(getattr(trigonometry if name in CIRCLE else mathematics, name), scalar, inputs)
 
 
 def ulps(got: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -190,7 +190,7 @@ def test_explicit_vectors_equal_scalars(name: str) -> None:
     e = Emitter()
     out, source = Value("%out", "ptr"), Value("%in", "ptr")
     x = e.load(source, "<8 x float>", 4)
-    e.store(getattr(circle if name in CIRCLE else mathematics, name)(e, x), out, 4)
+    e.store(getattr(trigonometry if name in CIRCLE else mathematics, name)(e, x), out, 4)
     e.ret()
     vectors = Compiled(module_of(e, e.function("f", [out, source])))
     x8 = np.linspace(0.1, 9, 8, dtype=np.float32)

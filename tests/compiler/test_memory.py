@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor, dtypes, nn, optim
-from chainrule.compiler import memory
 from chainrule.compiler.program import Program
+from chainrule.compiler.schedule import memory
 from chainrule.graph import INPUT, Node, Type
 from tests.compiler.plans import check_program
 

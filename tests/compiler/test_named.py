@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chainrule.compiler.named import Import, names_of
+from chainrule.compiler.frontend.named import Import, names_of
 
 o = k = n = s = None
 

@@ -16,11 +16,11 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler import native, units
-from chainrule.compiler.module import ModuleWriter
+from chainrule.compiler.codegen.module import ModuleWriter
+from chainrule.compiler.plan.target import Target
 from chainrule.compiler.program import Program
-from chainrule.compiler.target import Target
-from chainrule.compiler.units import Pool, Unit
+from chainrule.compiler.runtime import native, units
+from chainrule.compiler.runtime.units import Pool, Unit
 
 
 @pytest.fixture

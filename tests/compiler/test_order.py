@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainrule.compiler.order import Order
+from chainrule.compiler.schedule.dependency import Order
 
 
 def reachable(edges: set[tuple[int, int]], start: int) -> set[int]:

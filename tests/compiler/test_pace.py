@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from chainrule.compiler import cost, pace
-from chainrule.compiler.pace import Pace
+from chainrule.compiler.plan import cost
+from chainrule.compiler.runtime import thread_tuner
+from chainrule.compiler.runtime.thread_tuner import Pace
 
 ALONE, SHARED, DISTURBED = 850e-6, 480e-6, 1800e-6
 
@@ -15,8 +16,8 @@ class Machine:
 
     def __init__(self, monkeypatch, step):
         self.now, self.step, self.used = 100.0, step, {1: 0, 2: 0}
-        monkeypatch.setattr(pace.time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(pace, "available_cpus", lambda: 2)
+        monkeypatch.setattr(thread_tuner.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(thread_tuner, "available_cpus", lambda: 2)
 
     def run(self, pace, seconds):
         """Seconds a step over a run of about so many seconds."""

@@ -8,7 +8,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler import module
+from chainrule.compiler.codegen import module
 from chainrule.errors import IndexRangeError
 
 

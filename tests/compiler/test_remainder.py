@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.compiler import remainder
-from chainrule.compiler.emit import Emitter, Value
-from chainrule.compiler.target import Target
+from chainrule.compiler.codegen import remainder
+from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.plan.target import Target
 from tests.compiler.harness import Compiled, module_of
 
 Array = np.ndarray[Any, Any]

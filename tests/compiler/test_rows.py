@@ -10,9 +10,9 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor
-from chainrule.compiler import rows
-from chainrule.compiler.kernels import Check, Dot, Kernel, Reduce, Rows
+from chainrule.compiler.codegen import rows
 from chainrule.compiler.program import Program
+from chainrule.compiler.schedule.kernels import Check, Dot, Kernel, Reduce, Rows
 from tests.compiler.plans import check_program
 
 # side by side | held in one vector, in several, with a ragged end | streamed, with a ragged end

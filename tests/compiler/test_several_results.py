@@ -10,7 +10,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler import derivative
+from chainrule.compiler.frontend import derivative
 
 # What a result may be, of three parameters of shape (3, 2) that may hold 0, and of the argument.
 RESULTS: list[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = [

@@ -13,7 +13,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler import locks
+from chainrule.compiler.runtime import locks
 
 
 @pytest.mark.parametrize("what", ["another function", "the same function", "reading", "tracing another"])

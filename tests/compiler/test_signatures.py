@@ -10,7 +10,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler.trace import guard, live
+from chainrule.compiler.frontend.trace import guard, live
 from chainrule.errors import TraceError
 from tests.compiler.support import values
 

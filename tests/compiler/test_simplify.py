@@ -10,8 +10,8 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor, graph, nn
+from chainrule.compiler.passes.simplify import simplify
 from chainrule.compiler.program import Program
-from chainrule.compiler.simplify import simplify
 from chainrule.graph import Graph
 from tests.compiler.plans import check_program
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chainrule as cr
-from chainrule.compiler.kernels import Dot, Reduce
-from chainrule.compiler.summation import Summation, fma, summation_of
+from chainrule.compiler.plan.summation import Summation, fma, summation_of
+from chainrule.compiler.schedule.kernels import Dot, Reduce
 
 rng = np.random.default_rng(11)
 

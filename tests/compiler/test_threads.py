@@ -14,8 +14,10 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler import cost, run, runtime, threads
-from chainrule.compiler.pace import Pace
+from chainrule.compiler.codegen import entry
+from chainrule.compiler.plan import cost
+from chainrule.compiler.runtime import run, threads
+from chainrule.compiler.runtime.thread_tuner import Pace
 from chainrule.errors import SettingError
 
 pytestmark = pytest.mark.usefixtures("everything_divided")
@@ -175,7 +177,7 @@ def waiting(monkeypatch):
     cr.set_num_threads(3)
     yield
     if threads._pool.states is not None:
-        threads._pool.states[:] = runtime.AWAY
+        threads._pool.states[:] = entry.AWAY
 
 
 def starts(monkeypatch):

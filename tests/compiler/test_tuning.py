@@ -11,10 +11,11 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler import blocking, native, tuning
-from chainrule.compiler.blocking import Contraction, Tile, plan
-from chainrule.compiler.lower import cut_of
-from chainrule.compiler.target import Target
+from chainrule.compiler.codegen.lower import cut_of
+from chainrule.compiler.plan import tiling
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.plan.tiling import Contraction, Tile, plan
+from chainrule.compiler.runtime import native, tuning
 from chainrule.errors import SettingError
 
 SPEC = Contraction(64, 96, 80, "float", (80, 1), (96, 1))
@@ -24,9 +25,9 @@ SPEC = Contraction(64, 96, 80, "float", (80, 1), (96, 1))
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("CHAINRULE_TUNE", "1")
-    blocking.plan.cache_clear()
+    tiling.plan.cache_clear()
     yield tmp_path
-    blocking.plan.cache_clear()
+    tiling.plan.cache_clear()
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_the_fastest_tile_is_chosen_and_remembered(folder: Path, timed: list[Til
     assert chosen() == timed[-1]
     assert 2 <= len(timed) <= tuning.CANDIDATES
     count = len(timed)
-    blocking.plan.cache_clear()
+    tiling.plan.cache_clear()
     assert chosen() == timed[-1]
     assert len(timed) == count
     assert [file.suffix for file in folder.iterdir()] == [".json"]
@@ -62,7 +63,7 @@ def test_a_damaged_file_is_searched_anew(content: str, folder: Path, timed: list
     chosen()
     (file,) = folder.iterdir()
     file.write_text(content, encoding="utf-8")
-    blocking.plan.cache_clear()
+    tiling.plan.cache_clear()
     count = len(timed)
     assert chosen() == timed[-1]
     assert len(timed) == 2 * count
@@ -101,7 +102,7 @@ def test_a_searched_program_gives_the_same_bits(
     searched = cr.compile(layer)(x, w).numpy()
     assert timed
     monkeypatch.delenv("CHAINRULE_TUNE")
-    blocking.plan.cache_clear()
+    tiling.plan.cache_clear()
     np.testing.assert_array_equal(cr.compile(layer)(x, w).numpy(), searched)
 
 

@@ -8,7 +8,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.compiler.trace import note
+from chainrule.compiler.frontend.trace import note
 from chainrule.errors import IndexRangeError
 
 

@@ -11,9 +11,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from chainrule.compiler import circle, mathematics, remainder
-from chainrule.compiler.emit import Emitter, Value
-from chainrule.compiler.target import Target
+from chainrule.compiler.codegen import mathematics, remainder, trigonometry
+from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.plan.target import Target
 from tests.compiler import harness
 from tests.compiler.harness import Compiled, apply, module_of
 
@@ -71,7 +71,7 @@ def test_the_circle_is_right_far_away(name: str, scalar: str) -> None:
     rng, top = np.random.default_rng(0), 38 if scalar == "float" else 300
     x = np.concatenate([rng.normal(size=800) * 10.0 ** rng.uniform(-3, top, 800), np.arange(800) * np.pi / 2])
     x = x.astype(harness.NAMES[scalar])
-    assert ulps(apply(compiled(getattr(circle, name), scalar), x), exact(getattr(mpmath, name), x)) <= 4
+    assert ulps(apply(compiled(getattr(trigonometry, name), scalar), x), exact(getattr(mpmath, name), x)) <= 4
 
 
 def test_powers_and_the_tail_of_erfc_keep_their_digits() -> None:

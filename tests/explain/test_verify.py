@@ -11,8 +11,8 @@ from tests.op_table import CASES
 
 import chainrule as cr
 from chainrule import graph, nn, ops
-from chainrule.compiler import native
-from chainrule.compiler.units import Pool
+from chainrule.compiler.runtime import native
+from chainrule.compiler.runtime.units import Pool
 from chainrule.errors import SettingError, ShapeError
 from chainrule.explain.verify import check_op, check_rule, rules
 from chainrule.explain.verify.laws import broken_law

@@ -13,7 +13,7 @@ import pytest
 
 import chainrule as cr
 import chainrule.nn.functional as F
-from chainrule.compiler import native
+from chainrule.compiler.runtime import native
 from chainrule.errors import UnwritableFileError
 from chainrule.files.writing import append, write_whole
 from chainrule.training import load_file, save_file

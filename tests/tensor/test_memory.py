@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.compiler.buffers import lies_well
+from chainrule.compiler.runtime.buffers import lies_well
 from chainrule.tensor.memory import LINE, empty
 
 

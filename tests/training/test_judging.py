@@ -10,8 +10,8 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.callbacks import Checkpoint, EarlyStopping
-from chainrule.compiler.copies import Copies
-from chainrule.compiler.loop import Turns
+from chainrule.compiler.frontend.loop import Turns
+from chainrule.compiler.runtime.copies import Copies
 from chainrule.errors import SettingError
 from chainrule.training import Trainer, judging
 

@@ -246,7 +246,7 @@ def info(as_json: bool) -> None:
     import numpy
 
     import chainrule as cr
-    from chainrule.compiler import cache, native
+    from chainrule.compiler.runtime import cache, native
 
     here, (folder, entries, size) = native.machine(), cache.state()
     found = {

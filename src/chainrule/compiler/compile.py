@@ -21,11 +21,12 @@ from types import MethodType
 from typing import Any, overload
 
 from chainrule import graph
-from chainrule.compiler import native, tree
-from chainrule.compiler.locks import Claim, Locks
-from chainrule.compiler.loop import Loop
-from chainrule.compiler.variant import Variant
-from chainrule.compiler.watch import Watched
+from chainrule.compiler.frontend import pytree
+from chainrule.compiler.frontend.loop import Loop
+from chainrule.compiler.frontend.specialization import Variant
+from chainrule.compiler.frontend.watch import Watched
+from chainrule.compiler.runtime import native
+from chainrule.compiler.runtime.locks import Claim, Locks
 from chainrule.errors import SettingError, ShapeError, TraceError
 from chainrule.graph import Node
 from chainrule.names import takes_keywords
@@ -163,7 +164,7 @@ class Compiled:
                 if latest is not None and not kwargs and latest.takes(args) and latest.holds(args):
                     return latest.call(args)
                 leaves: list[Handle] = []
-                description = tree.flatten((args, kwargs), leaves)
+                description = pytree.flatten((args, kwargs), leaves)
                 known = self._known(_key(description, leaves, [leaf._node for leaf in leaves]), leaves)
                 if known is not None:
                     return known.call(leaves)
@@ -172,7 +173,7 @@ class Compiled:
     def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that traces, as a rule: the user's code runs, so none may wait for it in a lock."""
         leaves: list[Handle] = []
-        description = tree.flatten((args, kwargs), leaves)
+        description = pytree.flatten((args, kwargs), leaves)
         return self._variant(description, leaves, [leaf._node for leaf in leaves]).call(leaves)
 
     def again(self, *args: Any) -> Any:
@@ -244,7 +245,7 @@ class Compiled:
         (tensor([1., 2., 3., 8.]), tensor([5., 7.]))
         """
         leaves: list[Handle] = []
-        description = tree.flatten((args, kwargs), leaves)
+        description = pytree.flatten((args, kwargs), leaves)
         steps = _steps(leaves)
         enabled = graph.is_grad_enabled()
 
@@ -258,7 +259,7 @@ class Compiled:
     def watch(self, *args: Any, **kwargs: Any) -> Watched:
         """Run one call as usual and give every value on the way, instead of what the function returns."""
         leaves: list[Handle] = []
-        description = tree.flatten((args, kwargs), leaves)
+        description = pytree.flatten((args, kwargs), leaves)
         nodes = [leaf._node for leaf in leaves]
         return self._claim.run(lambda: self._variant(description, leaves, nodes).watch(leaves))
 

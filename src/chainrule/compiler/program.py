@@ -13,16 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from chainrule.compiler import cost, memory, native, runtime
-from chainrule.compiler.arguments import Arguments
-from chainrule.compiler.division import Division
-from chainrule.compiler.kernels import Check, print_kernel
-from chainrule.compiler.lower import cut_of, scratch_of
-from chainrule.compiler.memory import Plan
-from chainrule.compiler.module import ModuleWriter
-from chainrule.compiler.schedule import Schedule, schedule
-from chainrule.compiler.simplify import simplified
-from chainrule.compiler.units import Unit
+from chainrule.compiler.codegen import entry
+from chainrule.compiler.codegen.lower import cut_of, scratch_of
+from chainrule.compiler.codegen.module import ModuleWriter
+from chainrule.compiler.passes.simplify import simplified
+from chainrule.compiler.plan import cost
+from chainrule.compiler.plan.arguments import Arguments
+from chainrule.compiler.plan.work_sharing import Division
+from chainrule.compiler.runtime import native
+from chainrule.compiler.runtime.units import Unit
+from chainrule.compiler.schedule import memory
+from chainrule.compiler.schedule.kernels import Check, print_kernel
+from chainrule.compiler.schedule.memory import Plan
+from chainrule.compiler.schedule.schedule import Schedule, schedule
 from chainrule.errors import unknown_name
 from chainrule.graph import INPUT, LEAF, Graph, Node, print_graph
 from chainrule.ops import elementwise as ew
@@ -110,7 +113,7 @@ class Program:
 
     def _units(self) -> list[Unit]:
         """The loop of steps, the step and its kernels; what other programs have too is compiled once."""
-        loop = native.alone(LOOP, runtime.module(self.machine.triple))
+        loop = native.alone(LOOP, entry.module(self.machine.triple))
         kernels = native.shared(self.module.kernels, self.module.text_of_kernels)
         return [*loop, native.compiled(self.module.text_of_step()), *kernels]
 

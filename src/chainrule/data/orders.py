@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.buffers import address
-from chainrule.compiler.native import Code, cached, compiled
-from chainrule.compiler.runtime import fields
+from chainrule.compiler.codegen.entry import fields
+from chainrule.compiler.runtime.buffers import address
+from chainrule.compiler.runtime.native import Code, cached, compiled
 from chainrule.data.batches import shuffled_indices
 from chainrule.data.checks import counter
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from math import isfinite
 from typing import Any
 
-from chainrule.compiler.summation import Summation
+from chainrule.compiler.plan.summation import Summation
 from chainrule.errors import GradientError
 from chainrule.explain.columns import says_nothing
 from chainrule.explain.paths import Path, every_path, strongest_paths

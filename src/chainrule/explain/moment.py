@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chainrule.compiler.watch import Watched
+from chainrule.compiler.frontend.watch import Watched
 from chainrule.errors import GradientError, ReplayError
 from chainrule.explain.addresses import largest
 from chainrule.explain.derivation import Derivation

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.watch import Watched
+from chainrule.compiler.frontend.watch import Watched
 from chainrule.data.batches import shuffled_indices
 from chainrule.errors import DamagedFileError, ReplayError
 from chainrule.files.document import Fields

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from chainrule import graph
 from chainrule.autodiff import gradients
-from chainrule.compiler.kernels import Compute, Kernel, Result
-from chainrule.compiler.summation import Summation, summation_of
-from chainrule.compiler.watch import Watched
+from chainrule.compiler.frontend.watch import Watched
+from chainrule.compiler.plan.summation import Summation, summation_of
+from chainrule.compiler.schedule.kernels import Compute, Kernel, Result
 from chainrule.errors import GradientError
 from chainrule.graph import Array, Node
 from chainrule.ops import elementwise as ew

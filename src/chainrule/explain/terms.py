@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from chainrule.compiler.summation import Summation
+from chainrule.compiler.plan.summation import Summation
 from chainrule.errors import GradientError
 from chainrule.explain.columns import Column, column
 from chainrule.explain.scene import Scene

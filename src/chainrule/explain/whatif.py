@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.compiler.watch import Watched
+from chainrule.compiler.frontend.watch import Watched
 from chainrule.data.checks import as_number
 from chainrule.errors import IndexRangeError, SettingError
 from chainrule.explain.addresses import parse, position

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from chainrule.compiler.guards import ABSENT, Table, changed, joined, record_reads
+from chainrule.compiler.frontend.guards import ABSENT, Table, changed, joined, record_reads
 from chainrule.errors import NestingError, SettingError, TraceError
 from chainrule.graph import current_layer, current_trace, layer_scope
 from chainrule.names import no_attribute, takes_keywords

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from chainrule import graph
-from chainrule.compiler import guards
-from chainrule.compiler.trace import guard, live
+from chainrule.compiler.frontend import guards
+from chainrule.compiler.frontend.trace import guard, live
 from chainrule.errors import SettingError, TraceError
 from chainrule.optim import saved
 from chainrule.optim.rules import Rule, update

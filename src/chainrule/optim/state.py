@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chainrule.compiler import guards
+from chainrule.compiler.frontend import guards
 from chainrule.tensor import Tensor
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import is_
 from typing import Any
 
-from chainrule.compiler.guards import ABSENT, changed
+from chainrule.compiler.frontend.guards import ABSENT, changed
 from chainrule.nn import Module
 from chainrule.tensor import Tensor
 from chainrule.training import settings, state

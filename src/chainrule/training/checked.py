@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.autodiff import trees
-from chainrule.compiler.reading import Reading
+from chainrule.compiler.frontend.reading import Reading
 from chainrule.data.checks import as_array
 from chainrule.errors import DataError
 from chainrule.graph import LEAF, Node, Type

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes, graph
-from chainrule.compiler.trace import trace_function
+from chainrule.compiler.frontend.trace import trace_function
 from chainrule.data.checks import (
     as_array,
     as_integers,

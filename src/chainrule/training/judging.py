@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.compiler.copies import Copies
-from chainrule.compiler.loop import Loop
+from chainrule.compiler.frontend.loop import Loop
+from chainrule.compiler.runtime.copies import Copies
 from chainrule.tensor import Tensor
 from chainrule.training import snapshot
 from chainrule.training.callbacks import Watching

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
-from chainrule.compiler.threads import one_thread
+from chainrule.compiler.runtime.threads import one_thread
 from chainrule.training import twins
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from operator import is_
 from typing import Any
 
 from chainrule import graph
-from chainrule.compiler import guards
+from chainrule.compiler.frontend import guards
 from chainrule.nn import Module
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor

@@ -9,7 +9,7 @@ import numpy as np
 
 from chainrule.autodiff import trees
 from chainrule.compiler.compile import compile
-from chainrule.compiler.trace import guard
+from chainrule.compiler.frontend.trace import guard
 from chainrule.data.checks import check_batch_size
 from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.buffers import address
-from chainrule.compiler.copies import Copies
-from chainrule.compiler.loop import Loop
+from chainrule.compiler.frontend.loop import Loop
+from chainrule.compiler.runtime.buffers import address
+from chainrule.compiler.runtime.copies import Copies
 from chainrule.errors import StateDictError
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor

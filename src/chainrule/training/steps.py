@@ -15,10 +15,10 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.autodiff import trees
 from chainrule.compiler.compile import compile
-from chainrule.compiler.copies import Copies
-from chainrule.compiler.loop import Loop
-from chainrule.compiler.trace import guard, note
-from chainrule.compiler.watch import Watched
+from chainrule.compiler.frontend.loop import Loop
+from chainrule.compiler.frontend.trace import guard, note
+from chainrule.compiler.frontend.watch import Watched
+from chainrule.compiler.runtime.copies import Copies
 from chainrule.graph import leaf
 from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim.optimizer import Optimizer, Used, setting

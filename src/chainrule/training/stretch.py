@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compiler.copies import Copies
-from chainrule.compiler.loop import Loop, Turns
+from chainrule.compiler.frontend.loop import Loop, Turns
+from chainrule.compiler.runtime.copies import Copies
 from chainrule.errors import TraceError
 from chainrule.training.steps import Measured, Passes, Program, UnderWay
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from chainrule.autodiff import trees
-from chainrule.compiler.threads import get_num_threads
+from chainrule.compiler.runtime.threads import get_num_threads
 from chainrule.errors import SettingError
 from chainrule.files.document import is_plain
 from chainrule.files.reading import read_whole

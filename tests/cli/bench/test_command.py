@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from chainrule.cli import commands
 from chainrule.cli.bench import options
-from chainrule.compiler.threads import available_cpus
+from chainrule.compiler.runtime.threads import available_cpus
 from chainrule.errors import SettingError, UnknownNameError
 
 QUICK = ["bench", "--quick", "--workloads", "mlp_tiny", "--peers", "numpy", "--threads", "1", "--rounds", "2"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from chainrule.cli.bench import machine
-from chainrule.compiler import native
+from chainrule.compiler.runtime import native
 
 
 def test_multiply_adds():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chainrule import graph, ops
-from chainrule.compiler.trace import Trace
+from chainrule.compiler.frontend.trace import Trace
 from chainrule.explain.report import mathml
 from chainrule.explain.verify.trials import trials
 from chainrule.graph import INPUT, Node, Type

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from chainrule import nn
-from chainrule.compiler.variant import Variant
+from chainrule.compiler.frontend.specialization import Variant
 from chainrule.errors import SettingError
 from chainrule.interop.sklearn import sharing
 from chainrule.sklearn import (

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler import native
-from chainrule.compiler.buffers import aligned
+from chainrule.compiler.runtime import native
+from chainrule.compiler.runtime.buffers import aligned
 
 _ACCUMULATORS = 12  # more than any core's latency times ports; with two operands they fit 16 registers
 _PEAK_STEPS = 4_000_000

@@ -21,7 +21,7 @@ from chainrule.cli.bench.machine import handover_ns, peak_gflops, stream_gbytes
 from chainrule.cli.bench.peers import OURS, PEERS, Peer
 from chainrule.cli.bench.worker import CHECKED_STEPS, Worker, WorkerError
 from chainrule.cli.bench.workloads import Workload
-from chainrule.compiler.threads import available_cpus
+from chainrule.compiler.runtime.threads import available_cpus
 
 # By norm. Adam moves a weight whose gradient is rounding noise by a full learning rate, either way.
 MOVEMENT_TOLERANCE = 0.05

@@ -63,7 +63,7 @@ def threads(text: str | None) -> list[int]:
     Raises:
         SettingError: not whole numbers, or more than there are.
     """
-    from chainrule.compiler.threads import available_cpus
+    from chainrule.compiler.runtime.threads import available_cpus
 
     cores = available_cpus()
     try:

@@ -20,8 +20,8 @@ _CROWDED = 1.5  # processes that want a core, for each core
 
 def machine() -> Result:
     """Whose figures these are."""
-    from chainrule.compiler import native
-    from chainrule.compiler.threads import available_cpus
+    from chainrule.compiler.runtime import native
+    from chainrule.compiler.runtime.threads import available_cpus
 
     versions = {}
     for name in _DISTRIBUTIONS:

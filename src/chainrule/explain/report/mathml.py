@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Union
 
 from chainrule import graph
-from chainrule.compiler.trace import Trace
+from chainrule.compiler.frontend.trace import Trace
 from chainrule.errors import ChainruleError
 from chainrule.graph import CONST, INPUT, Node, Op
 from chainrule.tensor.core import wrap

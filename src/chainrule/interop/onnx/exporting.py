@@ -11,8 +11,8 @@ import onnx
 from onnx import helper
 
 from chainrule import graph
-from chainrule.compiler import tree
-from chainrule.compiler.trace import Trace, trace_function
+from chainrule.compiler.frontend import pytree
+from chainrule.compiler.frontend.trace import Trace, trace_function
 from chainrule.errors import SettingError
 from chainrule.files.writing import write_whole
 from chainrule.graph import CONST, INPUT, LEAF, Node, Type
@@ -71,7 +71,7 @@ def export(
     if opset_version != OPSET:
         raise SettingError(f"onnx.export: opset_version must be {OPSET}, got {opset_version!r}. Leave it out.")
     leaves: list[Handle] = []
-    tree.flatten(tuple(args) if isinstance(args, (tuple, list)) else (args,), leaves)
+    pytree.flatten(tuple(args) if isinstance(args, (tuple, list)) else (args,), leaves)
     names = _names("input", len(leaves), input_names)
     dynamic = _dynamic(names, leaves, dynamic_axes)
     with evaluating(model), no_grad():
@@ -120,7 +120,7 @@ class _Traced:
         results: list[Handle] = []
 
         def forward(*inputs: Any) -> list[Node]:
-            tree.flatten(model(*inputs), results)
+            pytree.flatten(model(*inputs), results)
             return list(map(lifted, results))
 
         trace, self.outputs = trace_function(forward, list(given), lambda tensors: (tuple(tensors), {}))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.loop import Loop
+from chainrule.compiler.frontend.loop import Loop
 from chainrule.interop.sklearn.network import Network
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training.steps import GROWTH, SECONDS

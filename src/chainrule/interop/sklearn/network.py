@@ -14,8 +14,8 @@ import numpy as np
 
 from chainrule import dtypes, optim
 from chainrule.compiler.compile import compile
-from chainrule.compiler.loop import Loop
-from chainrule.compiler.trace import live
+from chainrule.compiler.frontend.loop import Loop
+from chainrule.compiler.frontend.trace import live
 from chainrule.graph import leaf
 from chainrule.interop.sklearn import formula, solvers
 from chainrule.optim.optimizer import Optimizer

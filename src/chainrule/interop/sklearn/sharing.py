@@ -10,7 +10,7 @@ from typing import Any
 import joblib
 from sklearn import model_selection
 
-from chainrule.compiler.threads import get_num_threads
+from chainrule.compiler.runtime.threads import get_num_threads
 from chainrule.errors import SettingError
 from chainrule.training import Trainer
 from chainrule.training.lending import Lender

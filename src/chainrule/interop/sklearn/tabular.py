@@ -22,7 +22,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from chainrule.compiler.threads import get_num_threads
+from chainrule.compiler.runtime.threads import get_num_threads
 from chainrule.deploy.making import Fitted
 from chainrule.dtypes import as_dtype
 from chainrule.errors import SettingError

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compiler.threads import set_num_threads
+from chainrule.compiler.runtime.threads import set_num_threads
 from chainrule.tensor.random import default_generator, drawing_from
 from chainrule.utils.data.fetch import OVER, Fetch, Job
 from chainrule.utils.data.info import Here, WorkerInfo

@@ -1,0 +1,1 @@
+"""Matrix products as tiles in registers."""

@@ -1,0 +1,541 @@
+"""Matrix products as register-tiled micro-kernels with explicit vectors.
+
+C[i, j] = sum over l of A[i, l] B[l, j], for shapes and strides known when the kernel is written. A tile of
+C, some rows by some vectors of columns, stays in registers while l runs; A is read one scalar at a time and
+broadcast, B a vector at a time. Every sum runs over l in one order, whatever the tile, the block and the
+thread: where l is cut into blocks, a tile's sums wait in memory, exactly as they are, for the next block.
+
+Where B's columns are not contiguous, or its rows lie so far apart that they share cache sets, the strip of
+B under a tile's columns is first copied side by side into scratch memory that the caller gives, and so for
+the rows of A. What is copied next comes from far off: the tiles ask for it while they sum (see `ahead`). How a
+product is cut up is decided in `blocking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, vector
+from chainrule.compiler.codegen.matmul.dot_tile import Operand, dot_tile
+from chainrule.compiler.codegen.matmul.packing import (
+    Depth,
+    Packer,
+    Range,
+    Rows,
+    columns,
+    plus,
+    ranged,
+    scaled,
+)
+from chainrule.compiler.codegen.matmul.prefetch import Ahead, Coming, Lines, Touch
+from chainrule.compiler.codegen.matmul.transpose import (
+    Column,
+    at,
+    in_registers,
+    lane_mask,
+    lanes_on,
+    offset,
+    resized,
+)
+from chainrule.compiler.plan.target import BYTES, Target
+from chainrule.compiler.plan.tiling import (
+    Contraction,
+    Plan,
+    Strips,
+    Tile,
+    plan,
+    power_of_two_above,
+    scratch_elements,
+)
+
+__all__ = ["Contraction", "Epilogue", "Indices", "Plan", "emit_contraction", "plan", "scratch_elements"]
+
+# emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes), batch indices
+Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None", "Indices"], None]
+Indices = tuple[Value, ...]
+
+_INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
+_AT_ONCE = (
+    4  # vectors that a long epilogue takes side by side: one alone waits for itself, more do not fit in the registers
+)
+
+
+def emit_contraction(
+    e: Emitter,
+    spec: Contraction,
+    a: Value,
+    b: Value,
+    epilogue: Epilogue,
+    target: Target,
+    scratch: Value | None = None,
+    rows: Range | None = None,
+    columns: Range | None = None,
+    tile: Tile | None = None,
+    touch: Touch | None = None,
+    around: dict[int, Range] | None = None,
+) -> None:
+    """Write the loops of one product; `epilogue` transforms and stores each vector of C.
+
+    `scratch` has room for `scratch_elements`. `rows` and `columns` limit the work to a range of the
+    plan's row tiles and of its strips, `around` some of the loops of the batch, by number: so threads share a product,
+    and no sum depends on how they do.
+    """
+    chosen = plan(spec, target, tile)
+    if scratch is None and scratch_elements(spec, target, tile):
+        raise ValueError(f"{spec} needs scratch memory of {scratch_elements(spec, target, tile)} elements")
+    if chosen.turned:
+        spec, a, b = spec.swapped(), b, a
+    with ExitStack() as stack:
+        batch = []
+        for number, (size, a_stride, b_stride) in enumerate(spec.batch):
+            index = stack.enter_context(_loop(e, size, (around or {}).get(number)))
+            a = offset(e, a, index, a_stride, spec.scalar)
+            b = offset(e, b, index, b_stride, spec.scalar)
+            batch.append(index)
+        kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch), touch)
+        (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
+
+
+@contextmanager
+def _loop(e: Emitter, size: int, limits: Range | None) -> Iterator[Value]:
+    """All of a loop, or a range of it."""
+    if limits is None:
+        with e.loop(size) as index:
+            yield index
+        return
+    with e.loop(e.binary("sub", limits[1], limits[0])) as step:
+        yield e.binary("add", limits[0], step)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """The columns under a row of tiles, and where B has them."""
+
+    number: Value
+    b: Value
+    strides: tuple[int, int]
+    column: Value
+    columns: list[Column]
+    rest: _Rest | None = None
+
+    @property
+    def operand(self) -> Operand:
+        last = self.columns[-1]
+        return self.b, self.strides[1], last.first + lanes_on(last.type, last.mask)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """The last columns of a strip, computed otherwise: by vectors along the rows of C, or as dot products with `summed`."""
+
+    first: int
+    count: int
+    summed: Operand | None
+
+
+@dataclass(frozen=True)
+class _Corner:
+    """Where a block begins: its first row tile, its first strip, its first element of l."""
+
+    tile: Value
+    strip: Value
+    start: Value
+
+
+def _along_rows(height: int, scalar: str) -> Column:
+    """One vector for a tile's rows."""
+    wide = power_of_two_above(height)
+    return Column(0, vector(scalar, wide), lane_mask(height, wide))
+
+
+def part(e: Emitter, first: Value, step: Value, count: int, end: Value) -> Range:
+    """`count` numbers from first + step on, as far as they lie before `end`."""
+    start = e.binary("add", first, step)
+    return start, e.call("llvm.smin.i64", "i64", e.binary("add", start, e.const(count, "i64")), end)
+
+
+class _Kernel:
+    """The loops over tiles, and the tile itself."""
+
+    def __init__(
+        self,
+        e: Emitter,
+        spec: Contraction,
+        chosen: Plan,
+        a: Value,
+        b: Value,
+        epilogue: Epilogue,
+        scratch: Value | None,
+        batch: tuple[Value, ...],
+        touch: Touch | None = None,
+    ) -> None:
+        self.e, self.spec, self.plan, self.a, self.b = e, spec, chosen, a, b
+        self.epilogue, self.batch = epilogue, batch
+        self.ahead = None
+        if touch is not None and chosen.ahead and not chosen.turned:
+            self.ahead = Ahead(e, spec, chosen, touch, batch)
+        self.packer = Packer(e, spec, chosen, scratch)
+        self.inline = self._lines_of_epilogue() <= _INLINE
+
+    def _lines_of_epilogue(self) -> int:
+        probe = Emitter()
+        index = Value("%0", "i64")
+        sums = Value("%1", vector(self.spec.scalar, 1 if self.plan.dot else self.plan.lanes))
+        self.epilogue(probe, index, index, sums, None, self.batch)
+        return len(probe.lines)
+
+    # -- the order of work ----------------------------------------------------------------------
+    def in_strips(self, tiles: Range | None, strips: Range | None) -> None:
+        """Strip by strip, each over all rows."""
+        depth = Depth(self.e.const(0, "i64"), self.spec.k)
+        rows = self.packer.rows_of_a(self.a, tiles, depth)
+        for kind in self.plan.widths:
+
+            def strip(number: Value, kind: Strips = kind) -> None:
+                self.strip(kind, number, rows, tiles, depth, None)
+
+            ranged(self.e, strips, kind.first, kind.count, strip)
+
+    def in_blocks(self, tiles: Range | None, strips: Range | None) -> None:
+        """Block by block: for each group of rows, some strips together, through all of l."""
+        e, chosen = self.e, self.plan
+        zero = e.const(0, "i64")
+        top, bottom = tiles or (zero, e.const(chosen.row_tiles, "i64"))
+        left, right = strips or (zero, e.const(chosen.column_strips, "i64"))
+
+        with e.loop(e.binary("sub", bottom, top), chosen.tiles) as down:
+            rows = part(e, top, down, chosen.tiles, bottom)
+            with e.loop(e.binary("sub", right, left), chosen.together) as across:
+                self._block(rows, part(e, left, across, chosen.together, right), (left, right))
+
+    def _block(self, tiles: Range, strips: Range, all_strips: Range) -> None:
+        """One block of C, through all blocks of l."""
+        e, k = self.e, self.spec.k
+        with e.loop(k, self.plan.depth) as start:
+            left = e.binary("sub", e.const(k, "i64"), start)
+            count = e.call("llvm.smin.i64", "i64", left, e.const(self.plan.depth, "i64"))
+            first, last = e.compare("eq", start, e.const(0, "i64")), e.compare("eq", count, left)
+            depth = Depth(start, count, first, last) if self.plan.depth < k else Depth(start, k)
+            after = self._after(tiles, strips, all_strips, start, last)
+            rows_coming = self._next_rows(strips, after)
+            rows = self.packer.rows_of_a(self.a, tiles, depth)
+            for kind in self.plan.widths:
+
+                def strip(number: Value, kind: Strips = kind) -> None:
+                    coming = [rows_coming, self._next_strip(number, strips, start, after)]
+                    self.strip(kind, number, rows, tiles, depth, strips[0], coming)
+
+                ranged(e, strips, kind.first, kind.count, strip)
+
+    def _after(self, tiles: Range, strips: Range, all_strips: Range, start: Value, last: Value) -> _Corner:
+        """Where the work goes on after a block: deeper, then to the right, then down."""
+        e = self.e
+        deeper = e.binary("add", start, e.const(self.plan.depth, "i64"))
+        on = e.compare("slt", strips[1], all_strips[1])
+        right = e.select(on, strips[1], all_strips[0])
+        down = e.select(on, tiles[0], tiles[1])
+        return _Corner(
+            e.select(last, down, tiles[0]),
+            e.select(last, right, strips[0]),
+            e.select(last, e.const(0, "i64"), deeper),
+        )
+
+    def _next_rows(self, strips: Range, after: _Corner) -> Coming:
+        """The next block of A, wanted when all strips of this block are done."""
+        e, spec, chosen = self.e, self.spec, self.plan
+        start = offset(e, self.a, self.packer.row_of(after.tile), spec.a_strides[0], spec.scalar)
+        start = offset(e, start, after.start, spec.a_strides[1], spec.scalar)
+        extents = min(spec.m, chosen.tiles * chosen.rows), chosen.depth
+        lines = Lines.of(start, extents, spec.a_strides, BYTES[spec.scalar])
+        return Coming(e, spec, chosen, lines, chosen.together, strips[0])
+
+    def _next_strip(self, number: Value, strips: Range, start: Value, after: _Corner) -> Coming:
+        """The next strip of B, wanted when this one is done."""
+        e, spec, chosen = self.e, self.spec, self.plan
+        beside = plus(e, number, 1)
+        on = e.compare("slt", beside, strips[1])
+        strip, start = e.select(on, beside, after.strip), e.select(on, start, after.start)
+        place = offset(e, self.b, self.packer.column_of(strip), spec.b_strides[1], spec.scalar)
+        place = offset(e, place, start, spec.b_strides[0], spec.scalar)
+        lines = Lines.of(place, (chosen.depth, chosen.width), spec.b_strides, BYTES[spec.scalar])
+        return Coming(e, spec, chosen, lines, 1, number)
+
+    # -- a strip, a tile ------------------------------------------------------------------------
+    def strip(
+        self,
+        strips: Strips,
+        number: Value,
+        rows: Rows,
+        tiles: Range | None,
+        depth: Depth,
+        first: Value | None,
+        coming: Sequence[Coming] = (),
+    ) -> None:
+        """The row tiles of one strip of columns; the strip of B packed first if the plan says so and it is not yet."""
+        e, spec, chosen = self.e, self.spec, self.plan
+        column = self.packer.first_column(strips, number)
+        lanes = strips.width if chosen.dot else chosen.lanes
+        whole = strips.width - strips.rest
+        parts = columns(whole, lanes, spec.scalar)
+        source, strides = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar), spec.b_strides
+        source = offset(e, source, column, spec.b_strides[1], spec.scalar)
+        rest = None
+        if strips.rest:
+            summed = None
+            if chosen.summed:
+                beside = at(e, source, whole * spec.b_strides[1], spec.scalar)
+                summed = *self.packer.rest_of_b(beside, strips.rest), strips.rest
+            rest = _Rest(whole, strips.rest, summed)
+        if chosen.pack:
+            wide = self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
+            source, strides = self.packer.scratch[0], (wide, 1)
+        strip = _Strip(number, source, strides, column, parts, rest)
+        place = e.binary("sub", number, first) if first is not None else number
+        for begin, count, height in self.packer.row_tiles():
+            ranged(e, tiles, begin, count, partial(self.tile, strip, place, rows, depth, coming, height))
+
+    def tile(
+        self,
+        strip: _Strip,
+        place: Value,
+        rows: Rows,
+        depth: Depth,
+        coming: Sequence[Coming],
+        height: int,
+        number: Value,
+    ) -> None:
+        e, spec, chosen = self.e, self.spec, self.plan
+        row = self.packer.first_row(number, height)
+        if rows.packed:
+            a, strides = self.packer.packed_tile(rows, number), (1, height)
+        else:
+            a, strides = offset(e, rows.a, row, spec.a_strides[0], spec.scalar), spec.a_strides
+        asks = [(each, each.of_tile(strip.number, e.binary("sub", number, rows.first))) for each in coming]
+        if chosen.dot:
+            sums = dot_tile(e, spec.k, chosen.lanes, spec.scalar, (a, strides[0], height), strip.operand)
+            self.finish(row, strip.column, strip.columns, height, sums)
+            return
+        if depth.first is None or depth.last is None:
+            start = [e.const(0.0, c.type) for c in strip.columns] * height
+            if strip.rest is not None and strip.rest.summed is None:
+                start += [e.const(0.0, _along_rows(height, spec.scalar).type)] * strip.rest.count
+            asking = self._asking(strip, row, asks, None, None)
+            sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
+            whole = height * len(strip.columns)
+            self.finish(row, strip.column, strip.columns, height, sums[:whole])
+            if strip.rest is not None:
+                self._finish_rest(strip, strip.rest, row, sums[whole:], (a, strides[0], height))
+            return
+        index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
+        waiting = offset(e, self.packer.scratch[2], index, chosen.rows * chosen.width, spec.scalar)
+        start = self._resume(waiting, depth.first, strip.columns, height)
+        asking = self._asking(strip, row, asks, waiting, depth.last)
+        sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
+        done, more = e.fresh("done"), e.fresh("more")
+        end = e.fresh("end")
+        e.branch(depth.last, done, more)
+        e.label(more)
+        for room, value in zip(self._waiting(waiting, strip.columns, height), sums, strict=True):
+            e.store(value, room, BYTES[spec.scalar])
+        e.jump(end)
+        e.label(done)
+        self.finish(row, strip.column, strip.columns, height, sums)
+        e.jump(end)
+        e.label(end)
+
+    def _asking(
+        self,
+        strip: _Strip,
+        row: Value,
+        asks: list[tuple[Coming, list[Value]]],
+        waiting: Value | None,
+        last: Value | None,
+    ) -> Callable[[Value], None] | None:
+        """What a tile does at each of its rows, beside summing."""
+        e, ahead = self.e, self.ahead
+        if ahead is None and not asks:
+            return None
+
+        def ask(index: Value) -> None:
+            for coming, places in asks:
+                coming.ask(places, index)
+            if ahead is None:
+                return
+            if waiting is None or last is None:
+                ahead.results(e.binary("add", row, index), strip.column, strip.columns)
+                return
+            ahead.sums(waiting, index, strip.columns)
+            then, other = e.fresh("then"), e.fresh("other")
+            e.branch(last, then, other)
+            e.label(then)
+            ahead.results(e.binary("add", row, index), strip.column, strip.columns)
+            e.jump(other)
+            e.label(other)
+
+        return ask
+
+    def _waiting(self, room: Value, columns: list[Column], height: int) -> list[Value]:
+        """Where a tile's sums wait for the next block of l."""
+        lanes = self.plan.lanes
+        count = len(columns)
+        return [at(self.e, room, i * lanes, self.spec.scalar) for i in range(height * count)]
+
+    def _resume(self, room: Value, first: Value, columns: list[Column], height: int) -> list[Value]:
+        """Zeros at the first block of l, later the sums so far."""
+        e = self.e
+        types = [c.type for c in columns] * height
+        before, load, go = e.block, e.fresh("resume"), e.fresh("go")
+        e.branch(first, go, load)
+        e.label(load)
+        places = self._waiting(room, columns, height)
+        saved = [e.load(place, type, BYTES[self.spec.scalar]) for place, type in zip(places, types, strict=True)]
+        e.jump(go)
+        e.label(go)
+        zeros = [e.const(0.0, type) for type in types]
+        return [e.phi((zero, before), (value, load)) for zero, value in zip(zeros, saved, strict=True)]
+
+    def _broadcast_tile(
+        self,
+        a: Value,
+        a_strides: tuple[int, int],
+        strip: _Strip,
+        count: Value | int,
+        start: list[Value],
+        height: int,
+        ahead: Callable[[Value], None] | None = None,
+    ) -> list[Value]:
+        """The sums of a tile, row by row: each scalar of A times each vector of B.
+
+        With `ahead` l goes in as many parts as there are rows, and each begins with a call of it for its row.
+        """
+        e = self.e
+        if ahead is None:
+            with e.fold(count, start) as state:
+                state.values = self._turn(a, a_strides, strip, state.index, state.values, height)
+            return state.values
+        total = count if isinstance(count, Value) else e.const(count, "i64")
+        step = e.binary("sdiv", plus(e, total, height - 1), e.const(height, "i64"))
+        with e.fold(height, start) as row:
+            ahead(row.index)
+            first = e.binary("mul", row.index, step)
+            left = e.binary("sub", total, first)
+            with e.fold(e.call("llvm.smin.i64", "i64", left, step), row.values) as state:
+                index = e.binary("add", first, state.index)
+                state.values = self._turn(a, a_strides, strip, index, state.values, height)
+            row.values = state.values
+        return row.values
+
+    def _turn(
+        self, a: Value, a_strides: tuple[int, int], strip: _Strip, index: Value, before: list[Value], height: int
+    ) -> list[Value]:
+        """One element of l."""
+        e, spec, columns = self.e, self.spec, strip.columns
+        at_a = offset(e, a, index, a_strides[1], spec.scalar)
+        at_b = offset(e, strip.b, index, strip.strides[0], spec.scalar)
+        right = [self._vector_of_b(at_b, c) for c in columns]
+        sums = []
+        for r in range(height):
+            left = e.load(at(e, at_a, r * a_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
+            factors = {c.type: e.splat(left, lanes_of(c.type)) for c in columns}
+            for c, values in enumerate(right):
+                sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
+        if strip.rest is None or strip.rest.summed is not None:
+            return sums
+        along = _along_rows(height, spec.scalar)
+        rows = e.masked_load(at_a, along.type, along.mask)
+        for c, total in enumerate(before[len(sums) :]):
+            right_one = e.load(at(e, at_b, strip.rest.first + c, spec.scalar), spec.scalar, BYTES[spec.scalar])
+            sums.append(e.fma(e.splat(right_one, lanes_of(along.type)), rows, total))
+        return sums
+
+    def _vector_of_b(self, at_b: Value, column: Column) -> Value:
+        """Where B was packed, the lanes beyond its columns are zero and need no mask."""
+        mask = None if self.plan.pack else column.mask
+        return self.e.masked_load(at(self.e, at_b, column.first, self.spec.scalar), column.type, mask)
+
+    # -- the epilogue ---------------------------------------------------------------------------
+    def finish(self, row: Value, column: Value, columns: list[Column], rows: int, sums: list[Value]) -> None:
+        """Hand each vector of the tile to the epilogue: written out for each if short, else in a loop."""
+        e = self.e
+        if self.plan.turned:
+            for c, part in enumerate(columns):
+                of_part = sums[c :: len(columns)]
+                self._finish_turned(row, plus(e, column, part.first), part, of_part)
+            return
+        if self.inline or rows == 1:
+            for r in range(rows):
+                of_row = sums[r * len(columns) : (r + 1) * len(columns)]
+                self._finish_row(plus(e, row, r), column, columns, of_row)
+            return
+        full = [c for c, part in enumerate(columns) if part.mask is None]
+        rest = [c for c, part in enumerate(columns) if part.mask is not None]
+        for some in filter(None, (full, rest)):
+            self._finish_in_loop(row, column, [columns[c] for c in some], [sums[c :: len(columns)] for c in some])
+
+    def _finish_in_loop(self, row: Value, column: Value, columns: list[Column], sums: list[list[Value]]) -> None:
+        """Some vectors of columns, a few rows at a time, each with its sums one below the other.
+
+        Not together with masked ones: a masked store holds up loads of what lies behind it, where the next row may
+        begin (a quarter of the time of a small product with an optimizer behind it).
+        """
+        e, rows = self.e, len(sums[0])
+        rooms = [e.local(part.type, rows) for part in columns]
+        for room, part, below in zip(rooms, columns, sums, strict=True):
+            for r, value in enumerate(below):
+                e.store(value, e.address(room, e.const(r, "i64"), part.type), 4)
+        together = min(rows, max(1, _AT_ONCE // len(columns)))
+        whole = rows - rows % together
+
+        def some(first: Value, count: int) -> None:
+            numbers = [plus(e, first, i) for i in range(count)]
+            places = [(number, room, part) for number in numbers for room, part in zip(rooms, columns, strict=True)]
+            e.side_by_side([partial(self._finish_saved, row, column, *place) for place in places])
+
+        with e.loop(whole, together) as r_index:
+            some(r_index, together)
+        if rows > whole:
+            some(e.const(whole, "i64"), rows - whole)
+
+    def _finish_saved(self, row: Value, column: Value, number: Value, room: Value, part: Column) -> None:
+        """One vector of the tile, whose sums wait on the stack."""
+        e = self.e
+        value = e.load(e.address(room, number, part.type), part.type, 4)
+        self.epilogue(e, e.binary("add", row, number), plus(e, column, part.first), value, part.mask, self.batch)
+
+    def _finish_rest(self, strip: _Strip, rest: _Rest, row: Value, sums: list[Value], a: Operand) -> None:
+        """The last columns of a tile: their sums along rows, or the dot products of its rows of A."""
+        scalar, height = self.spec.scalar, a[2]
+        column = plus(self.e, strip.column, rest.first)
+        if rest.summed is None:
+            self._finish_turned(column, row, _along_rows(height, scalar), sums)
+            return
+        sums = dot_tile(self.e, self.spec.k, self.plan.lanes, scalar, a, rest.summed)
+        self.finish(row, column, columns(rest.count, self.plan.lanes, scalar), height, sums)
+
+    def _finish_turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
+        """What was computed as rows are columns of C, and the lanes of a vector its rows."""
+        e, count = self.e, lanes_on(part.type, part.mask)
+        wide = power_of_two_above(len(sums))
+        mask, type = lane_mask(len(sums), wide), vector(self.spec.scalar, wide)
+        size = max(wide, lanes_of(part.type))
+        square = [resized(e, value, size) for value in sums]
+        square += [Value("poison", square[0].type)] * (size - len(sums))
+        turned = square if size == 1 else in_registers(e, square)
+        values = [resized(e, value, wide) for value in turned[:count]]
+        if self.inline and len(sums) > 1:
+            for r, value in enumerate(values):
+                self.epilogue(e, plus(e, column, r), row, value, mask, self.batch)
+            return
+        room = e.local(type, count)
+        for r, value in enumerate(values):
+            e.store(value, e.address(room, e.const(r, "i64"), type), BYTES[self.spec.scalar])
+        with e.loop(count) as index:
+            value = e.load(e.address(room, index, type), type, BYTES[self.spec.scalar])
+            self.epilogue(e, e.binary("add", column, index), row, value, mask, self.batch)
+
+    def _finish_row(self, row: Value, column: Value, columns: list[Column], sums: list[Value]) -> None:
+        for part, value in zip(columns, sums, strict=True):
+            self.epilogue(self.e, row, plus(self.e, column, part.first), value, part.mask, self.batch)

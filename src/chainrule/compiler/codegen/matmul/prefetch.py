@@ -1,0 +1,97 @@
+"""Asking for memory before it is needed, a little at a time, while a tile of a product sums.
+
+A tile's results lie in other lines of memory than those it has just read, and its neighbour's sums wait in others
+still. Each of them takes longer to come than a core can go on without; asked for during the sums, they are there
+in time. So are the next block of A and the next strip of B, which come from farther off than anything else: all
+tiles of a block, row by row, ask for an equal share of their lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.matmul.transpose import Column, at, lanes_on, offset
+from chainrule.compiler.plan.target import BYTES
+from chainrule.compiler.plan.tiling import Contraction, Plan
+from chainrule.tensor.memory import LINE
+
+# emitter, row, first column, batch indices: asks for the memory that the epilogue will touch there
+Touch = Callable[[Emitter, Value, Value, tuple[Value, ...]], None]
+
+
+class Ahead:
+    """What a tile asks for at each of its rows."""
+
+    def __init__(self, e: Emitter, spec: Contraction, chosen: Plan, touch: Touch, batch: tuple[Value, ...]) -> None:
+        self.e, self.spec, self.plan, self.touch, self.batch = e, spec, chosen, touch, batch
+
+    def results(self, row: Value, column: Value, columns: list[Column]) -> None:
+        """What the epilogue of a row reads and writes."""
+        last = columns[-1].first + lanes_on(columns[-1].type, columns[-1].mask) - 1
+        for first in [*(part.first for part in columns), last]:  # a row may begin within a line
+            place = self.e.binary("add", column, self.e.const(first, "i64")) if first else column
+            self.touch(self.e, row, place, self.batch)
+
+    def sums(self, waiting: Value, row: Value, columns: list[Column]) -> None:
+        """The sums of the next tile."""
+        e, chosen, scalar = self.e, self.plan, self.spec.scalar
+        line = offset(e, waiting, row, len(columns) * chosen.lanes, scalar)
+        line = at(e, line, chosen.rows * chosen.width, scalar)
+        for part in columns:
+            e.prefetch(at(e, line, part.first, scalar), write=True)
+
+
+_FRACTION = 16  # bits
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of memory that will be read: runs of equal length, a fixed number of elements apart."""
+
+    start: Value
+    runs: int
+    stride: int
+    length: int  # lines
+
+    @classmethod
+    def of(cls, start: Value, extents: tuple[int, int], strides: tuple[int, int], size: int) -> Lines:
+        """Those of a matrix of elements of `size` bytes, which lie side by side along one of its axes."""
+        (runs, along), stride = (extents[::-1], strides[1]) if strides[0] == 1 else (extents, strides[0])
+        return cls(start, runs, stride, -(-along * size // LINE))
+
+
+class Coming:
+    """A block of A or a strip of B that will be read next, asked for by the tiles of the one before it.
+
+    At each of its rows a tile asks for a line of another run: so the next address is a step away.
+    """
+
+    def __init__(self, e: Emitter, spec: Contraction, chosen: Plan, lines: Lines, strips: int, first: Value) -> None:
+        self.e, self.scalar, self.lines, self.first = e, spec.scalar, lines, first
+        self.height = chosen.rows - (chosen.small > 0)  # rows that every tile has
+        parts = -(-lines.runs // self.height) * lines.length
+        self.tiles = chosen.tiles
+        self.step = (parts << _FRACTION) // (strips * chosen.tiles)
+
+    def of_tile(self, strip: Value, tile: Value) -> list[Value]:
+        """Where the lines begin that a tile of the block asks for."""
+        e, lines = self.e, self.lines
+        strip = e.binary("sub", strip, self.first)
+        number = e.binary("add", e.binary("mul", strip, e.const(self.tiles, "i64")), tile)
+        part = e.binary("lshr", e.binary("mul", number, e.const(self.step, "i64")), e.const(_FRACTION, "i64"))
+        places = []
+        for more in range(-(-self.step // (1 << _FRACTION))):
+            each = e.binary("add", part, e.const(more, "i64"))
+            run = e.binary("udiv", each, e.const(lines.length, "i64"))
+            within = e.binary("urem", each, e.const(lines.length, "i64"))
+            place = offset(e, lines.start, run, self.height * lines.stride, self.scalar)
+            step = LINE // BYTES[self.scalar]
+            # A run may begin within a line, which its neighbour asked for: what it needs of its own ends farther on.
+            places.append(at(e, offset(e, place, within, step, self.scalar), step - 1, self.scalar))
+        return places
+
+    def ask(self, places: list[Value], row: Value) -> None:
+        for place in places:
+            self.e.prefetch(offset(self.e, place, row, self.lines.stride, self.scalar), level=2)

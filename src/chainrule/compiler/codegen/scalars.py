@@ -1,0 +1,318 @@
+"""What an op's ``lower`` writes with: arithmetic on lanes of a known dtype.
+
+A lane is one element of one iteration; a value holds one lane or a vector of them, and every method
+serves both.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compiler.codegen import mathematics, remainder, trigonometry
+from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, vector
+from chainrule.dtypes import DType
+from chainrule.ops.random import threefry
+
+# bool is i1 in registers and a byte in memory.
+REGISTER = {
+    dtypes.float32: "float", dtypes.float64: "double", dtypes.int32: "i32", dtypes.int64: "i64",
+    dtypes.uint8: "i8", dtypes.bool_: "i1",
+}  # fmt: skip
+MEMORY = {**REGISTER, dtypes.bool_: "i8"}
+
+_FLOAT_PREDICATES = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
+
+
+class Scalars:
+    """Operations on lanes of `dtype`, the dtype of an op's (last) input."""
+
+    def __init__(self, e: Emitter, dtype: DType, lanes: int) -> None:
+        self.e, self.dtype, self.lanes = e, dtype, lanes
+        self.type = vector(REGISTER[dtype], lanes)
+        self.floating = dtype.is_floating_point
+        self.signed = dtype in (dtypes.int32, dtypes.int64)
+
+    def const(self, value: Any) -> Value:
+        return self.e.const(value, self.type)
+
+    def zero(self) -> Value:
+        return self.const(0)
+
+    def lowest(self) -> Value:
+        """What every number is at least."""
+        return self.const(-math.inf if self.floating else self._limits()[0])
+
+    def highest(self) -> Value:
+        """What every number is at most."""
+        return self.const(math.inf if self.floating else self._limits()[1])
+
+    def _limits(self) -> tuple[int, int]:
+        if self.dtype == dtypes.bool_:
+            return 0, 1
+        info = np.iinfo(self.dtype.numpy)
+        return int(info.min), int(info.max)
+
+    # -- arithmetic -----------------------------------------------------------------------
+    def _arithmetic(self, floating: str, integer: str, logical: str, a: Value, b: Value) -> Value:
+        opcode = floating if self.floating else logical if self.dtype == dtypes.bool_ else integer
+        return self.e.binary(opcode, a, b)
+
+    def add(self, a: Value, b: Value) -> Value:
+        return self._arithmetic("fadd", "add", "or", a, b)
+
+    def sub(self, a: Value, b: Value) -> Value:
+        return self._arithmetic("fsub", "sub", "xor", a, b)
+
+    def mul(self, a: Value, b: Value) -> Value:
+        return self._arithmetic("fmul", "mul", "and", a, b)
+
+    def div(self, a: Value, b: Value) -> Value:
+        return self.e.binary("fdiv", a, b)
+
+    def neg(self, x: Value) -> Value:
+        return self.e.negate(x) if self.floating else self.e.binary("sub", self.zero(), x)
+
+    def abs(self, x: Value) -> Value:
+        if self.floating:
+            return self.e.intrinsic("fabs", x)
+        return self.e.select(self.compare("lt", x, self.zero()), self.neg(x), x) if self.signed else x
+
+    def sign(self, x: Value) -> Value:
+        """1, -1 or 0; NaN has the sign 0."""
+        above, below = self.compare("gt", x, self.zero()), self.compare("lt", x, self.zero())
+        if self.dtype == dtypes.uint8:
+            return self.e.convert("zext", above, self.type)
+        return self.e.select(above, self.const(1), self.e.select(below, self.const(-1), self.zero()))
+
+    def floor(self, x: Value) -> Value:
+        return self.e.intrinsic("floor", x) if self.floating else x
+
+    def round(self, x: Value) -> Value:
+        return self.e.intrinsic("roundeven", x) if self.floating else x
+
+    def floor_divide(self, a: Value, b: Value) -> Value:
+        if self.floating:
+            return self._float_floor_divide(a, b)
+        by_zero = self.compare("eq", b, self.zero())
+        divisor = self._divisor(b)
+        if not self.signed:
+            return self.e.select(by_zero, self.zero(), self.e.binary("udiv", a, divisor))
+        quotient = self.e.binary("sdiv", a, divisor)
+        rest = self.e.binary("sub", a, self.e.binary("mul", quotient, divisor))
+        lower = self.e.binary("sub", quotient, self.const(1))
+        quotient = self.e.select(self._rounds_down(rest, divisor), lower, quotient)
+        quotient = self.e.select(self.compare("eq", b, self.const(-1)), self.neg(a), quotient)
+        return self.e.select(by_zero, self.zero(), quotient)
+
+    def remainder(self, a: Value, b: Value) -> Value:
+        """a - floor(a / b) b, of b's sign."""
+        if self.floating:
+            return self._float_remainder(a, b)
+        divisor = self._divisor(b)
+        if not self.signed:
+            return self.e.binary("urem", a, divisor)
+        rest = self.e.binary("srem", a, divisor)
+        return self.e.select(self._rounds_down(rest, divisor), self.e.binary("add", rest, divisor), rest)
+
+    def _float_remainder(self, a: Value, b: Value) -> Value:
+        """C's remainder, which is exact, taken to b's side of 0."""
+        e = self.e
+        rest = remainder.fmod(e, a, b)
+        rest = e.select(self._rounds_down(rest, b), e.binary("fadd", rest, b), rest)
+        return e.select(e.compare("oeq", rest, self.zero()), e.intrinsic("copysign", self.zero(), b), rest)
+
+    def _float_floor_divide(self, a: Value, b: Value) -> Value:
+        """Whole by way of the remainder, as NumPy and PyTorch have it: 1 // 0.1 is 9."""
+        e = self.e
+        plain, rest = self.div(a, b), remainder.fmod(e, a, b)
+        whole = self.div(e.binary("fsub", a, rest), b)
+        whole = e.select(self._rounds_down(rest, b), e.binary("fsub", whole, self.const(1)), whole)
+        floor = self.floor(whole)
+        above = e.compare("ogt", e.binary("fsub", whole, floor), self.const(0.5))
+        floor = e.select(above, e.binary("fadd", floor, self.const(1)), floor)
+        floor = e.select(e.compare("oeq", whole, self.zero()), e.intrinsic("copysign", self.zero(), plain), floor)
+        return e.select(e.compare("oeq", b, self.zero()), plain, floor)
+
+    def _divisor(self, b: Value) -> Value:
+        """1 in place of what hardware traps on: 0, and -1 below the smallest integer. x mod 1 is 0, as NumPy has it."""
+        safe = self.e.select(self.compare("eq", b, self.zero()), self.const(1), b)
+        return self.e.select(self.compare("eq", b, self.const(-1)), self.const(1), safe) if self.signed else safe
+
+    def _rounds_down(self, rest: Value, b: Value) -> Value:
+        differ = self.e.binary("xor", self.compare("lt", rest, self.zero()), self.compare("lt", b, self.zero()))
+        return self.e.binary("and", differ, self.compare("ne", rest, self.zero()))
+
+    def pow(self, a: Value, b: Value) -> Value:
+        if self.floating:
+            return mathematics.power(self.e, a, b)
+        return self._integer_power(a, b)
+
+    def _integer_power(self, a: Value, b: Value) -> Value:
+        """By squaring, over every bit of the exponent; a negative one gives the truncated reciprocal."""
+        result, square = self.const(1), a
+        for bit in range(8 * self.dtype.itemsize - self.signed):
+            result = self.e.select(self._bit(b, bit), self.e.binary("mul", result, square), result)
+            square = self.e.binary("mul", square, square)
+        if not self.signed:
+            return result
+        odd = self.e.select(self._bit(b, 0), self.const(-1), self.const(1))
+        reciprocal = self.e.select(self.compare("eq", a, self.const(-1)), odd, self.zero())
+        reciprocal = self.e.select(self.compare("eq", a, self.const(1)), a, reciprocal)
+        return self.e.select(self.compare("lt", b, self.zero()), reciprocal, result)
+
+    def _bit(self, b: Value, bit: int) -> Value:
+        return self.compare("ne", self.e.binary("and", b, self.const(1 << bit)), self.zero())
+
+    # -- functions ------------------------------------------------------------------------
+    def exp(self, x: Value) -> Value:
+        return mathematics.exp(self.e, x)
+
+    def expm1(self, x: Value) -> Value:
+        return mathematics.expm1(self.e, x)
+
+    def log(self, x: Value) -> Value:
+        return mathematics.log(self.e, x)
+
+    def log1p(self, x: Value) -> Value:
+        return mathematics.log1p(self.e, x)
+
+    def sqrt(self, x: Value) -> Value:
+        return mathematics.sqrt(self.e, x)
+
+    def rsqrt(self, x: Value) -> Value:
+        return mathematics.rsqrt(self.e, x)
+
+    def sin(self, x: Value) -> Value:
+        return trigonometry.sin(self.e, x)
+
+    def cos(self, x: Value) -> Value:
+        return trigonometry.cos(self.e, x)
+
+    def tanh(self, x: Value) -> Value:
+        return mathematics.tanh(self.e, x)
+
+    def sigmoid(self, x: Value) -> Value:
+        return mathematics.sigmoid(self.e, x)
+
+    def erf(self, x: Value) -> Value:
+        return mathematics.erf(self.e, x)
+
+    def erfc(self, x: Value) -> Value:
+        return mathematics.erfc(self.e, x)
+
+    def relu(self, x: Value) -> Value:
+        return self.e.select(self.compare("le", x, self.zero()), self.zero(), x)
+
+    # -- choosing -------------------------------------------------------------------------
+    def compare(self, predicate: str, a: Value, b: Value) -> Value:
+        if self.floating:
+            return self.e.compare(_FLOAT_PREDICATES[predicate], a, b)
+        if predicate in ("eq", "ne"):
+            return self.e.compare(predicate, a, b)
+        return self.e.compare(("s" if self.signed else "u") + predicate, a, b)
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        return self.e.select(condition, a, b)
+
+    def maximum(self, a: Value, b: Value) -> Value:
+        return self._extreme("gt", a, b)
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        return self._extreme("lt", a, b)
+
+    def _extreme(self, predicate: str, a: Value, b: Value) -> Value:
+        chosen = self.e.select(self.compare(predicate, a, b), a, b)
+        return self.e.select(self.e.compare("uno", a, a), a, chosen) if self.floating else chosen
+
+    # -- bits -----------------------------------------------------------------------------
+    def bits(self, opcode: str, a: Value, b: Value) -> Value:
+        if opcode in ("shl", "shr") and self.dtype != dtypes.bool_:
+            return self._shift(opcode, a, b)
+        return self.e.binary("lshr" if opcode == "shr" else opcode, a, b)
+
+    def _shift(self, opcode: str, a: Value, b: Value) -> Value:
+        """Shifting all bits out leaves zeros (or signs); the hardware would take the distance modulo the width."""
+        width = 8 * self.dtype.itemsize
+        inside = self.e.compare("ult", b, self.const(width))
+        if opcode == "shl":
+            return self.e.select(inside, self.e.binary("shl", a, b), self.zero())
+        most = self.e.select(inside, b, self.const(width - 1))
+        if self.signed:
+            return self.e.binary("ashr", a, most)
+        return self.e.select(inside, self.e.binary("lshr", a, most), self.zero())
+
+    def invert(self, x: Value) -> Value:
+        return self.e.binary("xor", x, self.const(1 if self.dtype == dtypes.bool_ else -1))
+
+    def wrap_index(self, index: Value, size: int) -> Value:
+        """Negative indices count from the end."""
+        if not self.signed:
+            return index
+        below = self.compare("lt", index, self.zero())
+        return self.e.select(below, self.e.binary("add", index, self.const(size)), index)
+
+    def bitcast(self, x: Value, dtype: DType) -> Value:
+        return self.e.convert("bitcast", x, vector(REGISTER[dtype], lanes_of(x.type)))
+
+    def cast(self, x: Value, dtype: DType) -> Value:
+        return cast(self.e, x, self.dtype, dtype)
+
+
+def cast(e: Emitter, x: Value, source: DType, target: DType) -> Value:
+    """`x` in another dtype, as C converts; floats beyond an integer's range saturate, NaN becomes 0 (see `reference.cast`)."""
+    type = vector(REGISTER[target], lanes_of(x.type))
+    if REGISTER[source] == REGISTER[target]:
+        return x
+    if target == dtypes.bool_:
+        zero = e.const(0, x.type)
+        return e.compare("une" if source.is_floating_point else "ne", x, zero)
+    signed = source in (dtypes.int32, dtypes.int64)
+    if source.is_floating_point and target.is_floating_point:
+        return e.convert("fpext" if target == dtypes.float64 else "fptrunc", x, type)
+    if source.is_floating_point:
+        wide = dtypes.int64 if target == dtypes.uint8 else target
+        whole = vector(REGISTER[wide], lanes_of(x.type))
+        suffix = "f32" if source == dtypes.float32 else "f64"
+        lanes = f"v{lanes_of(x.type)}" if lanes_of(x.type) > 1 else ""
+        rounded = e.call(f"llvm.fptosi.sat.{lanes}{REGISTER[wide]}.{lanes}{suffix}", whole, x)
+        return cast(e, rounded, wide, target)
+    if target.is_floating_point:
+        return e.convert("sitofp" if signed else "uitofp", x, type)
+    if source.itemsize > target.itemsize:
+        return e.convert("trunc", x, type)
+    return e.convert("sext" if signed else "zext", x, type)
+
+
+class Words:
+    """32-bit words for the cipher behind the random numbers."""
+
+    def __init__(self, e: Emitter, type: str) -> None:
+        self.e, self.type = e, type
+
+    def const(self, value: int) -> Value:
+        return self.e.const(value - (1 << 32) if value >= 1 << 31 else value, self.type)
+
+    def add(self, a: Value, b: Value) -> Value:
+        return self.e.binary("add", a, b)
+
+    def xor(self, a: Value, b: Value) -> Value:
+        return self.e.binary("xor", a, b)
+
+    def rotate(self, x: Value, by: int) -> Value:
+        return self.e.intrinsic("fshl", x, x, self.const(by))
+
+
+def random_bits(e: Emitter, seed: Value, step: Value, position: Value, word: int) -> Value:
+    """The bits at a position of the stream (seed, step); as `ops.random` declares them."""
+    words = Words(e, position.type)
+    upper = e.binary("lshr", seed, e.const(32, "i64"))
+    low = e.convert("trunc", seed, "i32")
+    high = e.convert("trunc", e.binary("xor", step, upper), "i32")
+    lanes = lanes_of(position.type)
+    key = (e.splat(low, lanes), e.splat(high, lanes))
+    bits: Value = threefry(words, key, (position, words.const(word)))[0]
+    return bits

@@ -1,0 +1,136 @@
+"""The handles and buffers that a program is bound to: what they view, who else holds them, stand-ins and copies."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Iterable, Sequence, Set
+
+import numpy as np
+
+from chainrule import dtypes, graph
+from chainrule.compiler.frontend.trace import Slot
+from chainrule.compiler.runtime.buffers import Room
+from chainrule.errors import InPlaceError
+from chainrule.graph import Array, Node
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import Handle, wrap
+
+
+def roots_of(handle: Handle) -> set[int]:
+    """The tensors whose elements it looks at."""
+    found: set[int] = set()
+    while handle._views is not None:
+        handle = handle._views.family.target()
+        found.add(id(handle))
+    return found
+
+
+def check_no_view_of(changed: set[int], views: Iterable[Handle]) -> None:
+    """Refuse a loop over views of what its steps change (by identity): only a call binds those anew.
+
+    Raises:
+        InPlaceError: there is one.
+    """
+    if any(roots_of(view) & changed for view in views):
+        raise InPlaceError(
+            "loop: the function reads a leaf that is a view of a tensor it changes, which would not see the change "
+            "before the last step. Call it once a step, or .clone() the leaf."
+        )
+
+
+def check_alias(leaf: Handle, changes: Set[int], found: Iterable[Slot]) -> None:
+    """Refuse a view of what the program changes otherwise as its argument: it would keep the old values.
+
+    Args:
+        changes: which handles the program changes, by identity.
+        found: what it changes where another handle may be at each call.
+
+    Raises:
+        InPlaceError: it is one.
+    """
+    looked_at = leaf
+    while (views := looked_at._views) is not None:
+        looked_at = views.family.target()
+        if id(looked_at) in changes or any(slot.current() is looked_at for slot in found):
+            raise InPlaceError(
+                f"compile: an argument of shape {leaf.shape} is a view of a tensor that the function changes, and would "
+                f"not see the change. Pass what tells the view (an index) and take the view inside, or pass .clone()."
+            )
+
+
+def check_apart(leaves: Sequence[Handle], changed: Iterable[int]) -> None:
+    """Refuse two arguments that share elements of which one is changed: the other would keep the old values.
+
+    Args:
+        changed: which of them the program changes.
+
+    Raises:
+        InPlaceError: there are two.
+    """
+    elements = [{id(leaf)} | roots_of(leaf) for leaf in leaves]
+    for at in changed:
+        for other, its in zip(leaves, elements, strict=True):
+            if other is not leaves[at] and elements[at] & its:
+                raise InPlaceError(
+                    f"compile: the function changes an argument of shape {leaves[at].shape} in place, and another, of "
+                    f"shape {other.shape}, is a view of it or of the same tensor, and would not see the change. Pass "
+                    f"what tells the view (an index) and take the view inside, or pass .clone()."
+                )
+
+
+def references(held: Sequence[object], i: int) -> int:
+    """How many references to an element there are; how many of them are Python's own depends on its version."""
+    element = held[i]
+    return sys.getrefcount(element)
+
+
+ALONE = references([object()], 0)  # held by its list alone
+
+
+def references_to_each(held: list[Tensor | None]) -> list[int]:
+    """Likewise, of every element at once."""
+    return list(map(sys.getrefcount, held))
+
+
+LISTED = references_to_each([Tensor(graph.leaf(np.zeros(()), dtypes.float64))])[0]
+
+
+def copied(node: Node, held: Array, room: Room) -> tuple[Node, Array, int]:
+    """A leaf of its own with the same value, that, and where its elements lie."""
+    array, where = room.placed(held.shape, held.dtype)
+    array[...] = held
+    copy = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
+    copy.seen = False
+    return copy, array, where
+
+
+def switch(handle: Handle, requires_grad: bool) -> None:
+    """Freeze a leaf, or not, without a copy of its value."""
+    node = handle._node
+    owner = weakref.ref(handle) if requires_grad else None
+    handle._name(Node(graph.LEAF, (), {}, node.type, value=node._value, requires_grad=requires_grad, owner=owner))
+    handle._node.seen = node.seen
+
+
+def same_kind(node: Node, expected: Node) -> bool:
+    alike = node.dtype is expected.dtype and node.requires_grad == expected.requires_grad
+    return alike and node.shape == expected.shape
+
+
+def stand_ins(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:
+    """A handle for each argument, of the type one step sees.
+
+    A new one, so that a tensor both passed and captured is two things to the program: the next call may pass
+    another. One of a subclass or with attributes stands for itself, since the function may look at them.
+    """
+    made: dict[int, Handle] = {}
+    for leaf, node in zip(leaves, nodes, strict=True):
+        if leaf._node is not node:
+            made.setdefault(id(leaf), wrap(Node(graph.LEAF, (), {}, node.type)))
+        elif type(leaf) is Tensor and not leaf.__dict__:
+            stand_in = made.setdefault(id(leaf), wrap(node))
+            stand_in._grad = leaf._grad
+        else:
+            made[id(leaf)] = leaf
+    return [made[id(leaf)] for leaf in leaves]

@@ -1,0 +1,1 @@
+"""From graph to graph: the same values from fewer equations."""

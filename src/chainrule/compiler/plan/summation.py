@@ -1,0 +1,117 @@
+"""In which order a kernel adds: what reproduces a sum bit for bit outside the program.
+
+A kernel's shape decides how the terms of an output element are added, in a product also whether it lies in the last
+few columns; the tile and the thread do not. `summation_of` asks the stages that decide, and `Summation.total` is the
+scalar reference of what they write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from chainrule.compiler.codegen.lower import contraction_of, lanes_of_sum
+from chainrule.compiler.codegen.matmul import contraction
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.schedule.kernels import Dot, Kernel, Reduce, Rows
+from chainrule.ops import indexing, reduction
+
+Scalar = Any  # a NumPy float32 or float64
+
+
+@dataclass(frozen=True)
+class Summation:
+    """How the terms of one sum are added.
+
+    Lane i of `lanes` adds the terms i, i + lanes, ... from zero on, and the lanes are then added in halves. `fused`:
+    a product and its addition are rounded once. `count` is how many there are; None where that is data.
+    """
+
+    count: int | None
+    lanes: int = 1
+    fused: bool = False
+
+    def __str__(self) -> str:
+        how = "one after the other" if self.lanes == 1 else f"in {self.lanes} lanes, which are then added in halves"
+        return f"{how}, {'each product and addition rounded once' if self.fused else 'each addition rounded'}"
+
+    def total(self, a: Sequence[Scalar], b: Sequence[Scalar]) -> Scalar:
+        """The sum of the products a[l] b[l], with the bits that the kernel gives it."""
+        with np.errstate(all="ignore"):
+            return self._total(a, b)
+
+    def _total(self, a: Sequence[Scalar], b: Sequence[Scalar]) -> Scalar:
+        sums = [a[0].dtype.type(0)] * self.lanes
+        for l in range(len(a)):  # noqa: E741 - the summed index of a product
+            lane = l % self.lanes
+            x, y = _flushed(a[l]), _flushed(b[l])
+            sums[lane] = fma(x, y, sums[lane]) if self.fused else _flushed(sums[lane] + _flushed(x * y))
+        while len(sums) > 1:
+            half = len(sums) // 2
+            sums = [_flushed(x + y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+        return sums[0]
+
+
+def summation_of(kernel: Kernel, target: Target, position: int, stage: int | None = None) -> Summation | None:
+    """The order of the sum at a kernel's core, for one element of its result (row-major); None where it has none.
+
+    Args:
+        stage: which of the folds, where the kernel has several over each row.
+    """
+    core = kernel.core
+    if kernel.stores[0].combine is indexing.put_add:
+        return Summation(None)
+    if isinstance(core, Rows):
+        core = core.stages[stage or 0]
+    if isinstance(core, Dot):
+        chosen = contraction.plan(contraction_of(kernel, core), target)
+        along = chosen.dot or (chosen.summed and _in_the_rest(kernel, core, chosen, position))
+        return Summation(core.k.size, chosen.lanes if along else 1, fused=True)
+    if isinstance(core, Reduce) and core.op is reduction.sum:
+        return _of_reduction(kernel, core, target)
+    return None
+
+
+def _in_the_rest(kernel: Kernel, core: Dot, chosen: contraction.Plan, position: int) -> bool:
+    """Does it lie in one of the last columns, which are computed otherwise?"""
+    if core.n is None:
+        return False
+    stride = kernel.stores[0].index.coefficient(core.n)
+    return stride is not None and position // stride % core.n.size >= core.n.size - chosen.widths[-1].rest
+
+
+def _of_reduction(kernel: Kernel, core: Reduce, target: Target) -> Summation | None:
+    lanes = lanes_of_sum(kernel, core, target)
+    return None if lanes is None else Summation(prod(var.size for var in core.dims), lanes)
+
+
+def fma(x: Scalar, y: Scalar, z: Scalar) -> Scalar:
+    """x y + z, rounded once; denormals are zero, as in a compiled program.
+
+    A product of two float32 is exact in float64; its sum with z is rounded to odd there, and so rightly once more
+    (Boldo, Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Transactions on Computers, 2008).
+    """
+    kind = type(x)
+    if not (np.isfinite(x) and np.isfinite(y) and np.isfinite(z)):
+        with np.errstate(all="ignore"):
+            return kind(x * y + z)
+    if kind is np.float32:
+        product, term = float(x) * float(y), float(z)
+        total = product + term
+        other = total - product
+        error = (product - (total - other)) + (term - other)
+        if error and not np.float64(total).view(np.int64) & 1:
+            total = float(np.nextafter(total, np.inf if error > 0 else -np.inf))
+        return _flushed(np.float32(total))
+    exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+    return _flushed(kind(float(exact))) if exact else kind(x * y + z)
+
+
+def _flushed(x: Scalar) -> Scalar:
+    """Zero of the same sign for a denormal."""
+    return np.copysign(type(x)(0), x) if abs(x) < np.finfo(type(x)).tiny else x

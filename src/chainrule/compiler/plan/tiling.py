@@ -1,0 +1,454 @@
+"""How a matrix product is cut up for a machine: the tile in registers, the strips, the blocks in cache.
+
+The tile follows from counting: a turn of its loop costs its multiply-adds, two a cycle, or its loads, two a
+cycle, whichever is more, and about a cycle besides; so the fewer tiles the better, and no tile may need more
+registers than there are. Where only one multiply-add begins in a cycle, all else happens meanwhile, except that the
+sums of a large tile are stored one after the other. Blocks keep what a tile reads again and again near (Goto & van de
+Geijn, "Anatomy of high-performance matrix multiplication", 2008).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from chainrule.compiler.plan.cut import Cut
+from chainrule.compiler.plan.target import BYTES, Target
+from chainrule.tensor.memory import LINE
+
+Tile = tuple[int, int]  # vectors across, rows down
+
+_PAGE = 4096
+_WAYS = 6  # lines of a set of a first-level cache that a strip may take: of eight, the others are A's and C's
+NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
+# bytes of sums that wait farther off, asked for in time: fewer groups of strips, and A is packed less often
+_FAR = 8 << 20
+# bytes of a first-level cache of 48 KB that a block of a tile's rows and columns takes, or half as many more or fewer
+# (measured: 40 KB is 1 % slower, 60 KB 3 %: a strip is packed here, beside what it is packed from)
+_NEAREST = 32 << 10
+_LONG = 2048  # terms that are summed without a pause where A stays near
+_AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
+_TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
+_BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
+_SMALL_BODY = 0.04  # and a small one, which is soon done but takes as long to compile
+_SMALL = 1 << 21  # multiply-adds
+_SHARED = 1 << 17  # multiply-adds, from which on it is worth sharing a product evenly among threads,
+_EVEN = 0.2  # and how much of what two and four of them lose by an uneven share counts: there may be only one
+_LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
+_TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
+_IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
+# cycles of a vector's load where it is taken in two halves and may cross a cache line, and of a scalar's
+_WIDE, _SCALAR = 2.6, 0.25
+_BESIDE = 0.01  # a load where one multiply-add begins in a cycle: it is hidden, but may miss the nearest cache
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """C[i, j] = sum over l of A[i, l] B[l, j]: extents, and strides in elements, all known.
+
+    A dense layer's x W^T, with x of (64, 128) and W of (10, 128), both row-major:
+
+    >>> layer = Contraction(64, 10, 128, "float", a_strides=(128, 1), b_strides=(1, 128))
+    >>> plan(layer, Target(64, 32)).dot
+    True
+
+    `batch` holds (size, stride of A, stride of B) of each loop around the product, the outermost first;
+    a stride of 0 uses one matrix for all.
+    """
+
+    m: int
+    n: int
+    k: int
+    scalar: str
+    a_strides: tuple[int, int]  # (row m, column k)
+    b_strides: tuple[int, int]  # (row k, column n)
+    batch: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def is_column(self) -> bool:
+        """A matrix contiguous along its rows times one column: better as a row times that matrix transposed."""
+        return self.n == 1 and self.a_strides[0] == 1 and self.a_strides[1] != 1 and self.m > 1
+
+    def swapped(self) -> Contraction:
+        """The same product as C^T = B^T A^T."""
+        batch = tuple((size, b_stride, a_stride) for size, a_stride, b_stride in self.batch)
+        a, b = self.b_strides[::-1], self.a_strides[::-1]
+        return replace(self, m=self.n, n=self.m, a_strides=a, b_strides=b, batch=batch)
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Neighbouring strips of equal width: the number of the first, how many, its first column, the width.
+
+    The `rest` last ones of its columns are computed by vectors along the rows of C, or along l (`Plan.summed`).
+    """
+
+    first: int
+    count: int
+    column: int
+    width: int
+    rest: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How C is cut into tiles, and how a tile is computed.
+
+    `large` row tiles of `rows` rows come first, then `small` of one row less. `widths` lists the strips of
+    columns. With `dot`, a tile's sums run over vectors of l. `pack` and `pack_a` say which factors are
+    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block. With
+    `ahead` a tile asks for the memory it will finish in while it sums.
+    """
+
+    rows: int
+    large: int
+    small: int
+    lanes: int
+    widths: tuple[Strips, ...]
+    dot: bool
+    pack: bool
+    pack_a: bool
+    depth: int
+    tiles: int
+    together: int
+    ahead: bool = False
+    blocked: bool = False
+    turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
+    summed: bool = False  # the rest of a strip's columns are sums along vectors of l
+
+    @property
+    def row_tiles(self) -> int:
+        return self.large + self.small
+
+    @property
+    def column_strips(self) -> int:
+        return sum(strips.count for strips in self.widths)
+
+    @property
+    def width(self) -> int:
+        """Columns of the widest strip, in whole vectors."""
+        widest = max((strips.width for strips in self.widths), default=0)
+        return -(-widest // self.lanes) * self.lanes
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of columns of the widest strip, beside its rest."""
+        return max((self._vectors(strips) for strips in self.widths), default=0)
+
+    @property
+    def wide_strips(self) -> int:
+        """How many strips, the first, are of the widest kind; the others are one vector less."""
+        return sum(strips.count for strips in self.widths if self._vectors(strips) == self.vectors)
+
+    def _vectors(self, strips: Strips) -> int:
+        return -(-(strips.width - strips.rest) // self.lanes)
+
+
+@lru_cache(maxsize=4096)
+def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
+    """The tiles for a shape; `tile` says which, where it is not to be chosen."""
+    turned = spec.is_column or _fits_better_turned(spec, target)
+    upright = spec.swapped() if turned else spec
+    if _sums_along_k(upright, target):
+        return replace(_dot_plan(upright, target), turned=turned)
+    lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
+    rest = 0 if turned else _rest(upright, target)
+    across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned, rest), target)
+    widths = tuple(_with_rest(list(_even_strips(upright.n - rest, lanes, across)), rest))
+    summed = rest > 0 and upright.a_strides[1] == 1
+    chosen = Plan(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0, summed=summed)
+    return replace(_blocks(upright, chosen), turned=turned)
+
+
+def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
+    ranked = sorted(grid.tiles(), key=lambda tile: grid.cost(*tile))
+    if not (target.tuned or os.environ.get("CHAINRULE_TUNE")):
+        return ranked[0]
+    from chainrule.compiler.runtime import tuning
+
+    return tuning.best(spec, target, ranked)
+
+
+def _fits_better_turned(spec: Contraction, target: Target) -> bool:
+    """Would vectors along A's rows waste fewer lanes, by more than transposing the tiles of C costs?"""
+    lanes = target.lanes(spec.scalar)
+    if spec.a_strides[0] != 1 or spec.a_strides[1] == 1 or not spec.m or not spec.n or not spec.k:
+        return False
+    transposing = _TRANSPOSING * lanes / (spec.k * min(spec.n, lanes))
+    return _waste(spec.n, lanes) > _waste(spec.m, lanes) * (1 + transposing)
+
+
+def _waste(extent: int, lanes: int) -> float:
+    """Lanes computed for each that counts."""
+    return -(-extent // lanes) * lanes / extent
+
+
+def _split(m: int, rows: int) -> tuple[int, int]:
+    """How many tiles have `rows` rows, and how many one less."""
+    tiles = -(-m // rows)
+    small = tiles * rows - m
+    return tiles - small, small
+
+
+def _even(extent: int, most: int) -> int:
+    """The larger size where an extent is cut into as few parts as `most` allows, none two longer than another."""
+    return -(-extent // -(-extent // most)) if extent else 1
+
+
+def _even_strips(n: int, lanes: int, vectors: int) -> Iterator[Strips]:
+    """Strips of `vectors` vectors, then of one less, so that they share n evenly; the last one may be ragged."""
+    total = -(-n // lanes)
+    if not total:
+        return
+    wide, narrow = _split(total, vectors)
+    ragged = n % lanes > 0
+    first = 0
+    for count, size in ((wide, vectors), (narrow, vectors - 1)):
+        last = ragged and count > 0 and first + count == wide + narrow
+        column = min(first, wide) * vectors * lanes + max(0, first - wide) * (vectors - 1) * lanes
+        if count - last > 0:
+            yield Strips(first, count - last, column, size * lanes)
+        if last:
+            column += (count - 1) * size * lanes
+            yield Strips(first + count - 1, 1, column, n - column)
+        first += count
+
+
+def _rest(spec: Contraction, target: Target) -> int:
+    """How many of the last columns are computed otherwise: few, that would leave a vector all but empty.
+
+    Where A is contiguous along its rows, a tile's rows are one vector more to read, and each of those columns one
+    multiply-add for all its rows. At the end they are transposed, which pays where l is long. Where A is contiguous
+    along l, they are dot products.
+    """
+    lanes = target.lanes(spec.scalar)
+    rest = spec.n % lanes
+    along_rows = spec.a_strides[0] == 1 and spec.a_strides[1] != 1
+    worth = spec.n > lanes and spec.m >= lanes and spec.k >= 2 * lanes
+    # A vector holds the rows of the best tiles: not in float64 (measured).
+    fits = (target.registers - 3) // 2 <= lanes if along_rows else spec.a_strides[1] == 1
+    if not (worth and fits and 0 < 4 * rest <= lanes and _stays(spec)):
+        return 0
+    costs = {columns: _grid(spec, lanes, target, False, columns).least() for columns in (0, rest)}
+    return min(costs, key=lambda columns: costs[columns])
+
+
+def _with_rest(strips: list[Strips], rest: int) -> list[Strips]:
+    """The last of the strips takes them."""
+    if not rest:
+        return strips
+    last = strips[-1]
+    kept = [*strips[:-1], replace(last, count=last.count - 1)] if last.count > 1 else strips[:-1]
+    before = last.count - 1
+    column = last.column + before * last.width
+    return [*kept, Strips(last.first + before, 1, column, last.width + rest, rest)]
+
+
+# -- the tile ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Rows and vectors of columns to be cut into tiles, and what that costs."""
+
+    target: Target
+    terms: int
+    m: int
+    vectors: int
+    most_rows: int
+    body: float  # how much slower it may be for each copy of the tile's code it is spared
+    closing: float  # cycles that each vector of columns costs a tile when its sums are done
+    rest: int = 0  # columns that the last tile of each row of tiles computes otherwise: by vectors along rows,
+    dot: float = 0.0  # or as dot products, which cost so many cycles each
+    even: float = 0.0  # what it is worth that threads have equally many rows
+
+    def tiles(self) -> list[Tile]:
+        """Every tile that fits: its sums, the vectors of B and one element of A in registers."""
+        found: dict[Tile, None] = {}
+        for across in range(1, 9):
+            for down in range(1, self.most_rows + 1):
+                beside = self.rest + 1 if self.rest and not self.dot else 0
+                dots = (down + 1) * self.rest + 1 if self.dot else 0
+                if max(across * down + across + 1 + beside, dots) <= self.target.registers - self.target.spare:
+                    found[_even(self.vectors, across), _even(self.m, down)] = None
+        return list(found)
+
+    def least(self) -> float:
+        return min(self.cost(*tile) for tile in self.tiles())
+
+    def cost(self, across: int, down: int) -> float:
+        """Cycles."""
+        widths, heights = _counts(self.vectors, across), _counts(self.m, down)
+        cycles = sum(w * h * self._tile(v, r) for v, w in widths for r, h in heights)
+        kinds = len(widths)
+        if self.rest:
+            last, of_last = widths[-1]
+            if self.dot:
+                cycles += self.m * self.rest * self.dot
+            else:
+                cycles += sum(h * (self._tile(last, r, self.rest) - self._tile(last, r)) for r, h in heights)
+            kinds += of_last > 1
+        cycles *= 1 + self.body * (kinds * len(heights) - 1)
+        return cycles * (1 + self.even * _unevenness(self.m, down)) if self.even else cycles
+
+    def _tile(self, across: int, down: int, rest: int = 0) -> float:
+        """Cycles of one tile; `rest` columns are vectors along its rows."""
+        work, loads = across * down + rest, across + down + rest + (rest > 0)
+        closing = across * self.closing
+        if self.target.fmas == 1:
+            reading = _WIDE * across + _SCALAR * down  # neither hides the other quite where they take about as long
+            turn = math.pow(max(work, _IN_FLIGHT // 2) ** 6 + reading**6, 1 / 6) + _BESIDE * (loads + across)
+            return self.terms * turn + closing + _storing(work)
+        turn = max(work, _LOAD * loads, _IN_FLIGHT) / 2 + _TURN + _VECTOR * (across + (rest > 0))
+        return self.terms * turn + closing
+
+
+def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int) -> _Grid:
+    body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
+    full = target.lanes(spec.scalar)
+    closing = _TRANSPOSING * full / target.fmas if turned else 0.0
+    dot = _dot_cycles(spec.k, full) * 2 / target.fmas if rest and spec.a_strides[1] == 1 else 0.0
+    most = full if turned or (rest and not dot) else 28
+    even = _EVEN if spec.m * spec.n * spec.k >= _SHARED else 0.0
+    return _Grid(target, max(1, spec.k), spec.m, -(-(spec.n - rest) // lanes), most, body, closing, rest, dot, even)
+
+
+def _counts(extent: int, size: int) -> list[tuple[int, int]]:
+    large, small = _split(extent, size)
+    return [(s, count) for s, count in ((size, large), (size - 1, small)) if count and s]
+
+
+@lru_cache(maxsize=1024)
+def _unevenness(m: int, rows: int) -> float:
+    """How much longer than with equal shares threads take for tiles of so many rows: two and four of them, on average."""
+    large, small = _split(m, rows)
+    cut = Cut(m, large + small, rows, large)
+    return sum(threads * cut.largest(threads) - 1 for threads in (2, 4)) / 2
+
+
+def _storing(sums: int) -> float:
+    """Cycles until a tile's sums are stored: a few vectors are while the next tile begins (measured on Zen 4)."""
+    return 2 + 1.6 * max(0, sums - _IN_FLIGHT)
+
+
+# -- sums along l -----------------------------------------------------------------------------------
+
+
+def _sums_along_k(spec: Contraction, target: Target) -> bool:
+    """Both operands contiguous along l, and sums along vectors of l cost less than packing B (measured).
+
+    In cycles for an element of C: a tile of dot products needs as many multiply-adds as l has vectors and then
+    adds up lanes; broadcasting wastes the lanes beyond n, and shares the packing of B among m rows.
+    """
+    lanes = target.lanes(spec.scalar)
+    if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < lanes or not spec.m * spec.n:
+        return False
+    across = spec.k / lanes * _waste(spec.n, lanes) * (0.525 + 4 / spec.m)
+    return spec.n == 1 or _dot_cycles(spec.k, lanes) < across
+
+
+def _dot_cycles(k: int, lanes: int) -> float:
+    """What one of a tile of dot products costs (measured)."""
+    return (1.17 * -(-k // lanes) + 3) / 2
+
+
+def _dot_plan(spec: Contraction, target: Target) -> Plan:
+    lanes = min(target.lanes(spec.scalar), power_of_two_above(spec.k))
+    widest = min(8 if target.registers >= 32 else 4, target.lanes(spec.scalar))
+    width = min(widest, power_of_two_above(spec.n))
+    rows = _even(spec.m, (16 if target.registers >= 32 else 8) // width)
+    full, ragged = divmod(spec.n, width)
+    widths = [Strips(0, full, 0, width)] * (full > 0) + [Strips(full, 1, full * width, ragged)] * (ragged > 0)
+    large, small = _split(spec.m, rows)
+    return Plan(rows, large, small, lanes, tuple(widths), True, False, False, spec.k, large + small, full + 1)
+
+
+# -- blocks and packing -----------------------------------------------------------------------------
+
+
+def _blocks(spec: Contraction, chosen: Plan) -> Plan:
+    """The plan with what is packed, and how far apart the loops come back to the same data.
+
+    A block of A stays near while the strips of B pass by, and a strip of B while the rows of that block do; the sums
+    of a block of C wait a little farther off.
+    """
+    size = BYTES[spec.scalar]
+    tiles, strips = chosen.row_tiles, chosen.column_strips
+    far = spec.m * spec.n * size > NEAR // 2 and spec.k >= _AHEAD * chosen.rows
+    chosen = replace(
+        chosen, pack=_packs_b(spec, size) or _collides(spec, size, chosen), tiles=tiles, together=strips, ahead=far
+    )
+    if _stays(spec):
+        return replace(chosen, pack_a=_packs_a(spec, size))
+    pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
+    depth = min(spec.k, -(-spec.k // pieces // 16) * 16)
+    tiles = _even(tiles, max(1, NEAR // 2 // (depth * size * chosen.rows)))
+    if depth < spec.k:
+        strips = _even(strips, max(1, _FAR // (tiles * chosen.rows * size * chosen.width)))
+    pack_a = _packs_a(spec, size) or _crowds(spec, size)
+    return replace(
+        chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, ahead=far or depth < spec.k,
+        blocked=True,
+    )  # fmt: skip
+
+
+def _stays(spec: Contraction) -> bool:
+    """Does A stay near while every strip passes, so that nothing need be cut into blocks?"""
+    return spec.m * spec.k * BYTES[spec.scalar] <= NEAR // 2 and spec.k <= _LONG
+
+
+def _crowds(spec: Contraction, size: int) -> bool:
+    """Do A's rows, contiguous along l, begin in the same set of a first-level cache, so that a tile's do not fit?"""
+    return spec.a_strides[1] == 1 and spec.a_strides[0] * size % _PAGE == 0 and spec.n >= 192
+
+
+def _packs_b(spec: Contraction, size: int) -> bool:
+    """Must B's strips be copied? Where its columns are contiguous, only if it lies wide and is used often."""
+    if spec.n <= 1 or not spec.k:
+        return False
+    if spec.b_strides[1] != 1:
+        return True
+    far = spec.b_strides[0] * size
+    crowded = far % 1024 == 0 and far * spec.k >= NEAR and spec.m >= 24
+    return crowded or far * spec.k * spec.m > 64 * NEAR
+
+
+def _collides(spec: Contraction, size: int, chosen: Plan) -> bool:
+    """Do the rows of a strip of B begin in so few sets of a first-level cache that they push each other out?
+
+    With vectors of less than a line: then a packed strip made products of 128 to 512 up to 20 % faster (AVX2, 32 KB).
+    Where a vector is a line (AVX-512, 48 KB), products of 128 that read B in place reach 90 % of the peak.
+    """
+    far = spec.b_strides[0] * size
+    sets = _PAGE // math.gcd(far, _PAGE)  # that different rows begin in
+    narrow = chosen.lanes * size < LINE
+    return narrow and spec.n > 1 and spec.m >= 24 and far % LINE == 0 and spec.k > _WAYS * sets
+
+
+def _packs_a(spec: Contraction, size: int) -> bool:
+    """Is it worth copying the rows of A, contiguous along them, so that a tile's lie side by side?"""
+    if spec.a_strides[0] != 1 or spec.a_strides[1] == 1:
+        return False
+    span = spec.a_strides[1] * spec.k * size
+    return (span >= 16 * _PAGE and spec.n >= 192) or (span >= 64 * _PAGE and spec.n >= 160)
+
+
+def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None) -> int:
+    """How many elements of scratch memory each thread gives to the kernel; 0 where it needs none."""
+    return sum(scratch_parts(spec, plan(spec, target, tile)))
+
+
+def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int, int]:
+    """Elements of scratch memory for a strip of B, a block of A, the sums of a block of C, the rest of a strip of B."""
+    strip = chosen.depth * chosen.width if chosen.pack else 0
+    block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
+    sums = chosen.tiles * chosen.rows * chosen.together * chosen.width if chosen.depth < spec.k else 0
+    rest = spec.k * max(strips.rest for strips in chosen.widths) if chosen.summed and spec.b_strides[0] != 1 else 0
+    return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums, rest))  # type: ignore[return-value]
+
+
+def power_of_two_above(n: int) -> int:
+    return 1 << (n - 1).bit_length()

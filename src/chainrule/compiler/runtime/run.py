@@ -1,0 +1,140 @@
+"""Running a program: its table of pointers, its working memory, its threads."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from chainrule.available import check_room
+from chainrule.compiler.codegen.entry import AWAY, FRAME, FRAME_WORDS, STATE, SYNC_BYTES
+from chainrule.compiler.plan import cost
+from chainrule.compiler.program import Program
+from chainrule.compiler.runtime.buffers import address, addresses, aligned, contiguous
+from chainrule.compiler.runtime.thread_tuner import Pace
+from chainrule.compiler.runtime.threads import generation, get_num_threads, new_sync, together
+from chainrule.graph import Array
+
+_STEPS, _THREADS, _TURNS = (FRAME.index(word) for word in ("steps", "threads", "turns"))
+
+
+# Seconds between two runs, within which the workers are asked to wait for a third one: not for a call now and then.
+SOON = 200e-6
+
+
+class Run:
+    """The memory of one program and how to start it.
+
+    Args:
+        moving: the table's first entries, as many as advance from step to step.
+    """
+
+    def __init__(self, program: Program, moving: int) -> None:
+        self.program, self.moving = program, moving
+        self.table = np.zeros(program.table, np.uintp)
+        self.strides = np.zeros(program.table, np.int64)
+        self.sync = new_sync(SYNC_BYTES)
+        self.threads = 0  # what the working memory below is for
+        self.constants = [contiguous(node.value) for node in program.constants]
+        for i, constant in enumerate(self.constants):
+            self.table[program.table - len(self.constants) + i] = address(constant)
+        self.run, self.call = program.code.run, program.code.call
+        self.pace: Pace | None = None  # until there may be several threads
+        self.ended = 0.0  # when the last run on several did
+        self._reserve(1)
+
+    def _reserve(self, threads: int) -> None:
+        size, self.steps = self.program.working(threads), 0
+        check_room(
+            size, lambda: f"cr.compile: the working memory of a compiled step ({threads} thread{'s' * (threads > 1)})"
+        )
+        self.working = aligned(size)
+        self.tables = np.empty((threads, len(self.table)), np.uintp)
+        self.threads = threads
+        # Addresses once, not at every call; `table` and the rest stay where they are.
+        fixed = [address(self.strides), address(self.working), self.moving]
+        barrier = address(self.sync)
+        self.frame = np.array([address(self.table), *fixed, 0, 0, 1, barrier, 0], np.int64)  # on one thread
+        self.alone = address(self.frame)
+        # One for each thread, which moves along a table of its own.
+        self.frames = aligned(8 * FRAME_WORDS * threads).view(np.int64).reshape(threads, FRAME_WORDS)
+        self.frames[:] = AWAY
+        for i, (frame, table) in enumerate(zip(self.frames, self.tables, strict=True)):
+            frame[: len(FRAME)] = [address(table), *fixed, 0, i, 0, barrier, 0]
+        self.each = [address(frame) for frame in self.frames]
+        self.states = self.frames[:, STATE]
+        self.told = 0, 0, 0
+        self.generation = generation()
+
+    def go(self, steps: int) -> int:
+        """So many steps; the status (see `program`)."""
+        limit = get_num_threads()
+        if limit == 1 or not steps or not self._known_pace().worthwhile:
+            return self._alone(steps)
+        done, pace = 0, self._known_pace()
+        while done < steps:
+            threads, count = pace.choose(steps - done, limit)
+            began = time.perf_counter()
+            self.soon = began - self.ended < SOON
+            status = self._with(threads, count)
+            if status:
+                return status + (done << 16)
+            self.ended = time.perf_counter()
+            pace.note(threads, count, self.ended - began)
+            done += count
+        return 0
+
+    def _known_pace(self) -> Pace:
+        if self.pace is None:
+            self.pace = Pace(self.program.division)
+        return self.pace
+
+    def link(self) -> tuple[int, int] | None:
+        """The addresses of the native function and of its frame, for a chain; None where several threads may run it."""
+        if get_num_threads() > 1 and self._known_pace().worthwhile:
+            return None
+        self.steps = -1  # the chain writes another number into the frame
+        return self.program.code.address, self.alone
+
+    def _alone(self, steps: int) -> int:
+        if steps != self.steps:
+            self.frame[_STEPS] = self.steps = steps
+        return self.run(self.alone)
+
+    def _with(self, threads: int, steps: int) -> int:
+        if threads > self.threads or (threads > 1 and self.generation != generation()):
+            self._reserve(threads)  # a forked child waits for none of its parent's workers
+        return self._alone(steps) if threads == 1 else self._together(threads, steps)
+
+    def _together(self, threads: int, steps: int) -> int:
+        tables, frames = self.tables[:threads], self.frames[:threads]
+        tables[:] = self.table
+        told = threads, steps, cost.PATIENCE if self.soon else 0
+        if told != self.told:
+            frames[:, _THREADS], frames[:, _STEPS], frames[1:, _TURNS] = self.told = told
+        status = [0]
+
+        def call() -> bool:
+            status[0] = self.call(self.each[0])
+            return status[0] != -1
+
+        def work(thread: int, _held: object = (self.frames, self.tables, self.working)) -> None:
+            code = self.run(self.each[thread])
+            if thread == 0:
+                status[0] = code
+
+        def alone() -> None:
+            status[0] = self._alone(steps)
+
+        if together(threads, work, alone, self.states, call):
+            self.table[:] = tables[0]  # moved on, as a run on one thread leaves it
+        return status[0]
+
+
+def run_with(run: Run, arrays: list[Array]) -> list[Array]:
+    """A program without state, on arrays for its inputs in order."""
+    inputs = [contiguous(array) for array in arrays]
+    outputs = [np.empty(node.shape, node.dtype.numpy) for node in run.program.graph.outputs]
+    run.table[: len(inputs) + len(outputs)] = addresses([*inputs, *outputs])
+    run.go(1)
+    return outputs

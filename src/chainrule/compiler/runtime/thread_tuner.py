@@ -1,0 +1,114 @@
+"""Pace: on how many threads a program runs fastest, estimated at first and measured while it runs.
+
+An estimate cannot know the machine's other work: where a second thread has to wait for a processor, one is
+faster, by far. So from time to time a few steps run on the other number of threads, and the faster one goes on.
+No bit depends on it.
+
+A run begins with a short stretch and goes on in longer ones, for what was true before it may no longer be; and
+a stretch that went worse than the ones before has the other number tried at once. When to try is counted in the
+time that the program ran, for pauses make no probe cheaper; but after a long one, what is known is old, and a run that
+is long enough begins with a probe.
+"""
+
+from __future__ import annotations
+
+import time
+
+from chainrule.compiler.plan import cost
+from chainrule.compiler.plan.work_sharing import Division
+from chainrule.compiler.runtime.threads import available_cpus
+
+PROBE = 0.003  # seconds of steps on the other number of threads, and of the first stretch of a run;
+SPAN = 0.1  # then twice as many each time, up to so many
+IDLE = 0.001  # seconds without a step, after which a run counts as new
+SOON = 0.03  # so long after a change the other is tried again, after a defeat twice as long as before
+EVERY = 0.5  # up to so long,
+COST = 100.0  # and so many times as long after as the last probe lost: probing takes a hundredth of the time,
+HASTE = 10.0  # or a tenth at first, and while the favourite does worse than it did
+WORSE = 1.2  # so many times as long a step
+CLEARLY = 0.97  # the other must be faster by so much
+
+
+class Pace:
+    """The choice for one program."""
+
+    def __init__(self, division: Division) -> None:
+        self.division = division
+        self.worthwhile = division.threaded
+        self.limit = 0
+
+    def _begin(self, limit: int) -> None:
+        self.limit = limit
+        self.many = self.division.best(min(limit, available_cpus()))
+        shared, alone = self.division.estimate(self.many), self.division.total
+        self.favourite = self.many if shared <= cost.GAIN * alone else 1
+        self.fewest = cost.WAKE / max(alone - shared, 0.1 * alone)  # steps that repay waking the workers
+        self.seconds: dict[int, float] = {}  # a step on so many threads, as measured
+        self.stretch = PROBE
+        self.ended = 0.0  # when the last stretch did
+        self.ran = 0.0  # seconds, all stretches together
+        self.expected = self.favourite
+        self.at_worst = 0.0  # when to try the other number, should the favourite do worse,
+        self.again = HASTE * max(PROBE, alone * 1e-9) * abs(shared / alone - 1)  # and when anyway
+        self.defeats = 0  # of the other, since it last won
+
+    @property
+    def other(self) -> int:
+        """The number of threads that is not the favourite."""
+        return 1 if self.favourite > 1 else self.many
+
+    def choose(self, left: int, limit: int) -> tuple[int, int]:
+        """Of the steps that are left, how many to run next, and on how many threads: (threads, steps)."""
+        if limit != self.limit:
+            self._begin(limit)
+        if self.many == 1 or left < self.fewest:
+            return 1, left
+        now, known = time.perf_counter(), self.seconds.get(self.favourite)
+        if now > self.ended + IDLE:
+            self.stretch = PROBE
+        if known is None:
+            return self.favourite, self._within(PROBE, self.division.estimate(self.favourite) * 1e-9, left)
+        if now > self.ended + EVERY and left * known > HASTE * max(PROBE, known):  # what lost long ago may win now
+            self.again, self.defeats = min(self.again, self.ran + PROBE), 0
+        if self.ran >= self.again:
+            return self.other, self._within(PROBE, known, left)
+        return self.favourite, self._within(self.stretch, known, left)
+
+    def _within(self, seconds: float, each: float, left: int) -> int:
+        """About as many steps as take so long, at least what waking the workers is worth, at most what is left."""
+        return min(left, max(1, int(self.fewest) + 1, int(seconds / max(each, 1e-9))))
+
+    def note(self, threads: int, steps: int, seconds: float) -> None:
+        """So long it took."""
+        self.ended = time.perf_counter()
+        self.ran += seconds
+        if steps < self.fewest and seconds < PROBE / 2:
+            return
+        each = seconds / steps
+        if threads == self.favourite:
+            self._go_on(each)
+        elif self.favourite in self.seconds:
+            self._compare(steps, each)
+
+    def _go_on(self, each: float) -> None:
+        known = self.seconds.get(self.favourite, each)
+        self.stretch = min(2 * self.stretch, SPAN)
+        if each > WORSE * known:
+            self.again = min(self.again, max(self.at_worst, self.ran))
+        self.seconds[self.favourite] = (known + each) / 2
+
+    def _compare(self, steps: int, each: float) -> None:
+        """The other takes over, or waits: of it the last probe counts alone, what disturbed those before may be over."""
+        known = self.seconds[self.favourite]
+        self.seconds[self.other] = each
+        self.stretch = PROBE
+        if each < CLEARLY * known:
+            self.favourite, self.defeats = self.other, 0
+            self.again = self.at_worst = self.ran + SOON
+        else:
+            lost = steps * (each - known)
+            # One unexpected defeat may have been bad luck, a fourth is not.
+            trust = 1.0 if self.favourite == self.expected else 2.0 ** min(0, self.defeats - 3)
+            self.again = self.ran + max(min(EVERY, SOON * 2**self.defeats), COST * lost * trust)
+            self.at_worst = self.ran + max(PROBE, HASTE * lost)
+            self.defeats = min(self.defeats + 1, 10)

@@ -1,0 +1,130 @@
+"""Which nodes get a buffer: results, reductions, products, and what would cost more to compute again than to keep.
+
+Every other node is part of the expression of whoever reads it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from chainrule.compiler.schedule.expression import Expression
+from chainrule.compiler.schedule.index import variables
+from chainrule.compiler.schedule.kernels import Load
+from chainrule.graph import CONST, INPUT, LEAF, Graph, Node
+from chainrule.ops import elementwise as ew
+from chainrule.ops import indexing, random, shaping
+
+# What is cheap enough to compute again in every kernel that reads it, in units of one addition.
+RECOMPUTE = 3
+# Ops in one kernel's expression; beyond, a value is kept, so that no walk over an expression grows deep.
+LARGEST = 200
+# Reshapes one behind the other in one index: a quotient and a remainder of the same part double it each time.
+DEEPEST = 6
+
+
+def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
+    """The nodes that get a buffer."""
+    readers: dict[Node, list[Node]] = {node: [] for node in nodes}
+    for node in nodes:
+        for source in node.inputs:
+            readers[source].append(node)
+    kept = {node for node in nodes if node.op.kind in ("reduction", "contraction", "put", "join")}
+    kept.update(node for node in nodes if node.op in (INPUT, LEAF))
+    kept.update(graph.outputs)
+    weight: dict[Node, int] = {}  # the work of computing a node again from kept ones
+    size: dict[Node, int] = {}
+    reshapes: dict[Node, int] = {}  # between the node and what is kept: each may nest a quotient in the index
+    for node in nodes:
+        weight[node] = _own_cost(node) + sum(0 if s in kept else weight[s] for s in node.inputs)
+        size[node] = 1 + sum(0 if s in kept else size[s] for s in node.inputs)
+        deepest = max((0 if s in kept else reshapes[s] for s in node.inputs), default=0)
+        reshapes[node] = deepest + (node.op is shaping.reshape)
+        if node in kept:
+            continue
+        follows = _follows(node, readers) or _sums_up(node, readers)
+        too_large = size[node] > LARGEST or reshapes[node] > DEEPEST
+        if follows or too_large or _costs_to_repeat(node, readers[node], weight[node]):
+            kept.add(node)
+    _keep_factors(nodes, kept)
+    return kept
+
+
+def _follows(node: Node, readers: dict[Node, list[Node]]) -> bool:
+    """Is it the only reader of a product or sum of its own shape? Then it is free to compute right there."""
+    return node.op.kind == "elementwise" and len(readers[node]) > 1 and _reads_alone(node, readers)
+
+
+def _sums_up(node: Node, readers: dict[Node, list[Node]]) -> bool:
+    """Is it the sum of products so far (as of a weight that is used at every step), to which another is added?
+
+    Then each is added as it is computed. To keep all of them until the last would take their memory, and one
+    kernel that reads them all.
+    """
+    if node.op is not ew.add or len(readers[node]) != 1 or not _reads_alone(node, readers):
+        return False
+    (reader,) = readers[node]
+    return reader.op is ew.add and _reads_alone(reader, readers)
+
+
+def _reads_alone(node: Node, readers: dict[Node, list[Node]]) -> bool:
+    """Does it read a product or sum of its own shape that nobody else reads?"""
+    return any(
+        source.op.kind in ("contraction", "reduction") and source.shape == node.shape and len(readers[source]) == 1
+        for source in node.inputs
+    )
+
+
+def _own_cost(node: Node) -> int:
+    if node.op in (CONST, INPUT, LEAF, random.iota) or node.op.kind == "view" or node.op is ew.cast:
+        return 0
+    return node.op.cost
+
+
+def _costs_to_repeat(node: Node, readers: list[Node], weight: int) -> bool:
+    """Would computing it where it is read do much more work than computing it once?"""
+    if weight == 0:
+        return False
+    repeats = sum(_repeats(node, reader) for reader in readers)
+    return repeats > 1 and weight > (RECOMPUTE if repeats < 4 else 1)
+
+
+def _repeats(node: Node, reader: Node) -> int:
+    """How many times `reader` would compute each element of `node`."""
+    elements = max(1, math.prod(node.shape))
+    if reader.op.kind in ("elementwise", "view") and reader.op is not shaping.slice:
+        return max(1, math.prod(reader.shape) // elements)
+    return 1
+
+
+def _keep_factors(nodes: list[Node], kept: set[Node]) -> None:
+    """Factors of products must be strided views of something kept: keep what is viewed, or else the view."""
+    for node in nodes:
+        if node.op.kind == "contraction":
+            for factor in node.inputs:
+                viewed = factor
+                while viewed not in kept and _viewed(viewed):
+                    viewed = viewed.inputs[0]
+                there = viewed in kept
+                kept.add(viewed)
+                if not _strided(factor, kept):
+                    kept.add(factor)
+                    if not there:
+                        kept.remove(viewed)
+
+
+def _viewed(node: Node) -> bool:
+    """Is it a view, or one entry of a table (as a batch that is picked by its number)?"""
+    if node.op is indexing.take:
+        return all(math.prod(index.shape) == 1 for index in node.inputs[1:])
+    return node.op.kind == "view" and node.op is not shaping.pad
+
+
+def _strided(node: Node, kept: set[Node]) -> bool:
+    """Is the node an affine view of a kept one, but for a beginning that may be data?"""
+    source = node
+    while source not in kept:
+        if not _viewed(source):
+            return False
+        source = source.inputs[0]
+    value = Expression(kept).value(node, variables(node.shape))
+    return isinstance(value, Load) and value.index.strided and not value.guards

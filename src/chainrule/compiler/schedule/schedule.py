@@ -1,0 +1,289 @@
+"""Scheduling: from a graph to kernels.
+
+1. Choose the nodes that get a buffer (see `keep`).
+2. Give each such node a kernel, or let it join one that already loops over the same elements: so an activation
+   follows its product, a whole optimizer update is one loop, and the folds of a softmax or a layer norm read
+   each row once.
+3. Order the kernels; drop the stores that nobody outside their kernel reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from chainrule.compiler.schedule.dependency import Order
+from chainrule.compiler.schedule.expression import Expression, broadcast, expr, vars_of
+from chainrule.compiler.schedule.fusion import Newcomer, Room, gather, once_a_row, place_for
+from chainrule.compiler.schedule.index import Expr, Var, variables
+from chainrule.compiler.schedule.kernels import Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
+from chainrule.compiler.schedule.materialize import choose
+from chainrule.graph import INPUT, LEAF, Graph, Node, toposort
+from chainrule.ops import elementwise as ew
+from chainrule.ops import indexing, reduction
+from chainrule.ops.shaping import ravel
+
+RECENT = 4  # how many of the latest readers of a row are asked to fold it along
+
+
+@dataclass
+class Schedule:
+    """Kernels in order, and the nodes that own a buffer."""
+
+    graph: Graph
+    kernels: list[Kernel]
+    checks: list[Node] = field(default_factory=list)  # by code: the check_index nodes
+    copies: list[tuple[Node, Node]] = field(default_factory=list)
+
+    def buffers(self) -> list[Node]:
+        """Every node with a buffer of its own, in order of first use."""
+        seen: dict[Node, None] = dict.fromkeys(self.graph.inputs)
+        for kernel in self.kernels:
+            seen.update(dict.fromkeys([*kernel.reads(), *(store.node for store in kernel.stores)]))
+        return list(seen)
+
+
+def schedule(graph: Graph, watched: bool = False) -> Schedule:
+    """The kernels of a simplified graph; `watched` ones store every value that gets a buffer, read or not."""
+    nodes = toposort(graph.outputs)
+    kept = choose(graph, nodes)
+    builder = _Scheduler(graph, kept)
+    for node in nodes:
+        if node.op is indexing.check_index:
+            builder.check(node)
+        if node in kept and node.op not in (INPUT, LEAF):
+            builder.add(node)
+    return Schedule(graph, builder.ordered(watched), builder.checks)
+
+
+class _Scheduler:
+    """The kernels made so far, and who depends on whom."""
+
+    def __init__(self, graph: Graph, kept: set[Node]) -> None:
+        self.graph, self.kept = graph, kept
+        self.rooms: list[Room] = []
+        self.order = Order()
+        self.home: dict[Node, int] = {}  # the kernel that completes a kept node
+        self.readers: dict[Node, list[int]] = {}
+        self.checks: list[Node] = []
+        self.checked: dict[Node, int] = {}
+
+    # -- adding ---------------------------------------------------------------------------
+    def add(self, node: Node) -> None:
+        kind = node.op.kind
+        if kind == "contraction":
+            self._dot(node)
+        elif kind == "join":
+            self._cat(node)
+        elif kind == "put":
+            self._put(node)
+        elif not self._join(node):
+            self._reduce(node) if kind == "reduction" else self._loop(node)
+
+    def _new(self, kernel: Kernel, completes: Node | None, source: Expression, joinable: bool = False) -> None:
+        reads = kernel.reads()
+        number = self.order.add(self._needed(reads, source))
+        self.rooms.append(Room(number, kernel, source if joinable else None))
+        self._note(number, reads)
+        if completes is not None:
+            self.home[completes] = number
+            kernel.layer = completes.layer
+
+    def _needed(self, reads: Iterable[Node], expression: Expression) -> list[int]:
+        """The kernels that must come before one that reads these nodes."""
+        needed = [self.home[node] for node in reads if node in self.home]
+        return needed + [self.checked[node] for node in expression.checks]
+
+    def _note(self, number: int, reads: Iterable[Node]) -> None:
+        """Remember that the kernel reads these nodes."""
+        for node in reads:
+            readers = self.readers.setdefault(node, [])
+            if number not in readers[-1:]:
+                readers.append(number)
+
+    def check(self, node: Node) -> None:
+        """A kernel that stops the program at an index outside its axis."""
+        code = len(self.checks)
+        self.checks.append(node)
+        loops = variables(node.shape)
+        expression = Expression(self.kept)
+        value = expression.value(node.inputs[0], loops)
+        bounds = node.params["least"], node.params["size"]
+        kernel = Kernel(vars_of(loops), [], Check(value, *bounds, code + 1), layer=node.layer)
+        self._new(kernel, None, expression)
+        self.checked[node] = len(self.rooms) - 1
+
+    def _loop(self, node: Node) -> None:
+        index = variables(node.shape)
+        expression = Expression(self.kept)
+        value = expression.compute(node, index)
+        store = Store(node, expr(ravel(index, node.shape)), value)
+        expression.results[node] = value
+        self._new(Kernel(vars_of(index), [store]), node, expression, joinable=True)
+
+    def _reduce(self, node: Node) -> None:
+        (source,), dims = node.inputs, node.params["dims"]
+        outer = variables(node.shape)
+        inner = variables(tuple(source.shape[axis] for axis in dims), len(vars_of(outer)))
+        index, kept_axes, folded = [], iter(outer), iter(inner)
+        for axis in range(len(source.shape)):
+            index.append(next(folded) if axis in dims else next(kept_axes))
+        expression = Expression(self.kept)
+        core = Reduce(node.op, vars_of(inner), expression.value(source, tuple(index)), Result(node.dtype))
+        self._with_core(node, outer, core, core.result, expression)
+
+    def _dot(self, node: Node) -> None:
+        left, right = node.inputs
+        index = variables(node.shape)
+        k = variables((left.shape[-1],), len(index))
+        expression = Expression(self.kept)
+        a = expression.value(left, (*broadcast(index[:-1], left.shape[:-1]), *k))
+        at = (*broadcast(index[:-2], right.shape[:-2]), *k, index[-1])
+        b = expression.value(right, at)
+        if not isinstance(a, Load) or not isinstance(b, Load):
+            raise TypeError(f"the factors of {node!r} must be strided loads; this is a bug in chainrule")
+        axis = Var(len(index), left.shape[-1])
+        result = Result(node.dtype)
+        if node.dtype.is_floating_point:
+            row, column = (next(iter(vars_of((i,))), None) for i in index[-2:])
+            outside = Expression(self.kept)  # of the sum
+            outside.checks = expression.checks
+            self._with_core(node, index, Dot(row, column, axis, a, b), result, outside)
+        else:
+            product = Compute(node.dtype, ew.mul, (a, b), {})
+            core = Reduce(reduction.sum, vars_of(k), product, result)
+            self._with_core(node, index, core, result, Expression(self.kept))
+
+    def _with_core(
+        self, node: Node, index: tuple[Expr, ...], core: Reduce | Dot, result: Result, expression: Expression
+    ) -> None:
+        store = Store(node, expr(ravel(index, node.shape)), result)
+        expression.results[node] = result
+        self._new(Kernel(vars_of(index), [store], core), node, expression, joinable=True)
+
+    def _cat(self, node: Node) -> None:
+        """One kernel for each part, each writing its own range of the buffer."""
+        dim, start = node.params["dim"], 0
+        for part in node.inputs:
+            index = variables(part.shape)
+            expression = Expression(self.kept)
+            value = expression.value(part, index)
+            at = tuple(i + start if axis == dim else i for axis, i in enumerate(index))
+            self._more(node, Kernel(vars_of(index), [Store(node, expr(ravel(at, node.shape)), value)]), expression)
+            start += part.shape[dim]
+
+    def _put(self, node: Node) -> None:
+        """The base is copied, then the source is written position by position."""
+        base, source, *indices = node.inputs
+        index = variables(node.shape)
+        expression = Expression(self.kept)
+        value = expression.value(base, index)
+        self._more(node, Kernel(vars_of(index), [Store(node, expr(ravel(index, node.shape)), value)]), expression)
+        index = variables(source.shape)
+        expression = Expression(self.kept)
+        value = expression.value(source, index)
+        shape = ew.broadcast_shapes("index", *(i.shape for i in indices))
+        at, rest = index[: len(shape)], index[len(shape) :]
+        inner = tuple(expression.index_of(i, broadcast(at, i.shape), node.shape[a]) for a, i in enumerate(indices))
+        store = Store(node, expr(ravel((*inner, *rest), node.shape)), value, combine=node.op)
+        self._more(node, Kernel(vars_of(index), [store], first=(node,)), expression)
+
+    def _more(self, node: Node, kernel: Kernel, expression: Expression) -> None:
+        """One of several kernels that fill `node`'s buffer: it comes after those before it."""
+        if node in self.home:
+            kernel.first = (node,)
+        self._new(kernel, node, expression)
+
+    # -- joining --------------------------------------------------------------------------------
+    def _join(self, node: Node) -> bool:
+        """Compute `node` in a kernel that already loops over what it reads."""
+        newcomer = Newcomer.of(node, self.kept)
+        if newcomer is None:
+            return False
+        self._gather(newcomer)
+        for number in self._candidates(newcomer):
+            room = self.rooms[number]
+            place = place_for(newcomer, room)
+            if place is not None and self._in_time(newcomer, number):
+                place.move_in(newcomer, room)
+                self._moved_in(newcomer, number)
+                return True
+        return False
+
+    def _candidates(self, newcomer: Newcomer) -> list[int]:
+        """Kernels that make what it reads, those with a core first; then those that read the same rows."""
+        homes = {self.home[load.node] for load in newcomer.loads if load.node in self.home}
+
+        def rank(number: int) -> tuple[bool, bool, int, int]:
+            """Among equals the one that waits for most already: others might come to wait for nothing they need."""
+            room = self.rooms[number]
+            return room.kernel.core is None, not self._lies_ready(room), -self.order.depth(number), -number
+
+        numbers = sorted(homes, key=rank)
+        if newcomer.folds:
+            elements = math.prod(newcomer.shape)
+            big = {load.node for load in newcomer.loads if math.prod(load.node.shape) == elements}
+            beside = {number for node in big for number in self.readers.get(node, [])[-RECENT:]} - homes
+            numbers += sorted(beside, reverse=True)
+        return numbers
+
+    def _lies_ready(self, room: Room) -> bool:
+        """Does it make one product or sum and nothing else? Nobody waits for it yet but who reads that now.
+
+        So a sum of products is built up from one to the next, and not in the first one when all are there.
+        """
+        return len(room.kernel.stores) == 1 and isinstance(room.kernel.stores[0].value, Result)
+
+    def _in_time(self, newcomer: Newcomer, number: int) -> bool:
+        """Is all that it reads from elsewhere complete before kernel `number`?"""
+        made = self.rooms[number].made()
+        elsewhere = (load.node for load in newcomer.loads if load.node not in made)
+        return not any(
+            needed == number or self.order.after(needed, number)
+            for needed in self._needed(elsewhere, newcomer.expression)
+        )
+
+    def _gather(self, newcomer: Newcomer) -> None:
+        """One kernel for several that it reads element for element, as it reads both new moments."""
+        homes = sorted({self.home[load.node] for load in newcomer.loads if load.node in self.home})
+        places = {number: place_for(newcomer, self.rooms[number]) for number in homes}
+        alike = [number for number, place in places.items() if place is not None and place.exact]
+        rows = next((place.rows(self.rooms[n].kernel) for n, place in places.items() if place and place.dims), ())
+        if rows:
+            alike += [n for n in homes if n not in alike and once_a_row(newcomer, self.rooms[n], rows)]
+        for number in alike[1:]:
+            first, other = self.rooms[alike[0]], self.rooms[number]
+            if first.kernel.core is None and other.kernel.core is not None:
+                first, other = other, first
+            if not self._dependent(first.number, other.number) and gather(first, other):
+                alike[0] = first.number
+                self.order.merge(first.number, other.number)
+                self.home.update(dict.fromkeys(first.made(), first.number))
+
+    def _dependent(self, a: int, b: int) -> bool:
+        return self.order.after(a, b) or self.order.after(b, a)
+
+    def _moved_in(self, newcomer: Newcomer, number: int) -> None:
+        room, node = self.rooms[number], newcomer.node
+        self.home[node] = number
+        room.kernel.layer = room.kernel.layer or node.layer
+        reads = [load.node for load in newcomer.loads]
+        self.order.put(number, self._needed(reads, newcomer.expression))
+        self._note(number, reads)
+
+    # -- order ------------------------------------------------------------------------------------
+    def ordered(self, watched: bool = False) -> list[Kernel]:
+        """The kernels, each after what it needs; stores only where someone else reads them."""
+        kernels = [room.kernel for room in self.rooms]
+        outside: set[Node] = set(self.graph.outputs)
+        for number, kernel in enumerate(kernels):
+            outside.update(node for node in kernel.reads() if self.home.get(node) != number or node in kernel.first)
+        for kernel in kernels:
+            kernel.stores = [store for store in kernel.stores if watched or store.node in outside]
+        result = [kernels[number] for number in self.order.linear()]
+        result = [kernel for kernel in result if kernel.stores or isinstance(kernel.core, Check)]
+        for number, kernel in enumerate(result):
+            kernel.number = number
+            kernel.settle()
+        return result
