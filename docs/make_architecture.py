@@ -45,28 +45,29 @@ TEMPLATE = """# One training step, from Python to machine code
 This page is written by `docs/make_architecture.py`: every listing below is what the software printed.
 
 ```
-Python step --trace--> graph --simplify--> graph --schedule--> kernels --plan--> arena
-            --lower--> LLVM IR --native--> machine code (cached on disk)
+Python step --trace--> graph --passes--> graph --schedule--> kernels in an arena --plan--> vectors, tiles, threads
+            --codegen--> LLVM IR --runtime--> machine code (cached on disk), run on threads
 eager:       the same graph nodes, each evaluated on NumPy as it is made
 backward():  walks graph nodes and makes more graph nodes, eager or traced alike
 ```
 
 A room imports only rooms to its left: `errors`, `files`, `dtypes`, `graph`, `ops`, `tensor`, `autodiff`, `compiler`,
-`nn` and `optim` and `data`, `training`, `explain` and `interop`, `cli`. CI checks it.
+`nn` and `optim` and `data`, `training`, `explain` and `interop`, `cli`. Inside `compiler` likewise, from the graph up to
+Python: `passes`, `schedule`, `plan`, `codegen`, `runtime`, `program.py`, `frontend`, `compile.py`. CI checks both.
 
 Here is the step that we follow: a network of two layers, its loss, its gradients, its update.
 
 ```python
 {program}```
 
-## 1. Trace: `compiler/trace.py`
+## 1. Trace: `compiler/frontend/trace.py`
 
 The function runs once, on tensors that have a shape and a dtype but no value. Each operation adds a node to
 the graph (`graph.py`); `backward()` (`autodiff/walk.py`) walks the nodes made so far, from the loss back, and adds
 the nodes of every derivative rule (`ops/`); the optimizer adds the update. A tensor that existed before and
 names another node at the end is state, and is written back. The graph as traced has {traced} equations.
 
-## 2. Simplify: `compiler/simplify.py`
+## 2. Simplify: `compiler/passes/simplify.py`
 
 Constants are folded, equal nodes shared, transposed products written in the order they are read; what nothing
 reads is gone. {simplified} equations are left: the arguments are the batch, `state` the weights and biases,
@@ -75,7 +76,7 @@ reads is gone. {simplified} equations are left: the arguments are the batch, `st
 ```
 {graph}```
 
-## 3. Schedule: `compiler/schedule.py`
+## 3. Schedule: `compiler/schedule/schedule.py`
 
 The nodes worth keeping get a buffer; all others become part of the expression of whoever reads them. A node
 joins a kernel that already loops over the same elements. So the bias and the ReLU stand behind the first
@@ -86,7 +87,7 @@ one kernel that reads each row once: the softmax, its logarithm and the gradient
 ```
 {kernels}```
 
-## 4. Plan: `compiler/memory.py`
+## 4. Memory: `compiler/schedule/memory.py`
 
 New weights are written where the old ones stood, since every reader of the old ones comes first. What lives
 only within the step shares one arena.
@@ -94,12 +95,15 @@ only within the step shares one arena.
 ```
 {memory}```
 
-## 5. Lower and compile: `compiler/lower.py`, `compiler/contraction.py`, `compiler/native.py`
+## 5. Plan, write and compile: `compiler/plan/`, `compiler/codegen/`, `compiler/runtime/native.py`
 
-Each distinct kernel becomes one function of LLVM IR, with the vectors written out; products are register-tiled
-micro-kernels, cut up by counting cycles and registers (`compiler/blocking.py`; with `cr.compile(..., tune=True)`, or
-`CHAINRULE_TUNE=1` for all programs, the likely tiles are timed once on this machine, and no result changes by a bit). LLVM makes machine code of it, which is kept on disk under the hash of the kernels, the CPU and
-the versions: the next process loads it in a few milliseconds. `step.show("llvm")` prints the IR,
+What a machine's registers, caches and threads ask for is decided first: which loop runs over vectors
+(`plan/vectorize.py`), the tiles of products by counting cycles and registers (`plan/tiling.py`; with
+`cr.compile(..., tune=True)`, or `CHAINRULE_TUNE=1` for all programs, the likely tiles are timed once on this machine, and
+no result changes by a bit), along which loop threads share a kernel (`plan/work_sharing.py`). Each distinct kernel becomes
+one function of LLVM IR, with the vectors written out (`codegen/lower.py`; products in `codegen/matmul/`). LLVM makes
+machine code of it, which is kept on disk under the hash of the kernels, the CPU and the versions: the next process loads
+it in a few milliseconds. `step.show("llvm")` prints the IR,
 `step.show("asm")` the assembly. This is the inner loop of the first product for a CPU with AVX-512: a vector
 of one column block of the weights, then a broadcast and a fused multiply-add for each row of the tile.
 
@@ -109,7 +113,7 @@ of one column block of the weights, then a broadcast and a fused multiply-add fo
 ## 6. Run: `compiler/compile.py`
 
 A call puts the addresses of all buffers into a table and enters the native function once; `step.loop` runs
-many steps in one call. `step.begin` binds such a loop without running it (`compiler/loop.py`): the `Trainer` binds one
+many steps in one call. `step.begin` binds such a loop without running it (`compiler/frontend/loop.py`): the `Trainer` binds one
 for the whole batches, one for the short last ones and one for the validation rows, and moves them on by turns
 (`training/stretch.py`), so that many epochs pass before Python has the floor again.
 

@@ -61,7 +61,7 @@ TITLES = {
     "chainrule.autodiff.custom": "A derivative of your own",
     "chainrule.autodiff.transforms": "Derivatives of functions",
     "chainrule.compiler.compile": "Compiling",
-    "chainrule.compiler.threads": "Threads",
+    "chainrule.compiler.runtime.threads": "Threads",
     "chainrule.deploy.bundle": "Saving and deploying",
     "chainrule.deploy.making": "Saving and deploying",
     "chainrule.deploy.model": "Saving and deploying",

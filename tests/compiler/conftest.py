@@ -9,7 +9,7 @@ import pytest
 
 import chainrule as cr
 from chainrule.compiler.plan import cost
-from chainrule.compiler.runtime.thread_tuner import Pace
+from chainrule.compiler.runtime.thread_tuner import ThreadTuner
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,8 +35,8 @@ def free(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def everything_divided(free: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every kernel of every program is shared, however small, on as many threads as are allowed."""
-    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (limit, left))
-    monkeypatch.setattr(Pace, "note", lambda self, threads, steps, seconds: None)
+    monkeypatch.setattr(ThreadTuner, "choose", lambda self, left, limit: (limit, left))
+    monkeypatch.setattr(ThreadTuner, "note", lambda self, threads, steps, seconds: None)
     before = cr.get_num_threads()
     yield
     cr.set_num_threads(before)

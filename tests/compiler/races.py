@@ -71,7 +71,7 @@ class Threads:
 
     def touched(self, number: int, thread: int) -> tuple[Masks, Masks]:
         """What a thread reads and writes in one kernel."""
-        kernel, share = self.program.plan.kernels[number], self.program.division.shares()[number]
+        kernel, share = self.program.plan.kernels[number], self.program.work_sharing.shares()[number]
         if share is None and thread:
             return {}, {}
         own = {}
@@ -98,7 +98,7 @@ def _meet(a: Masks, b: Masks) -> bool:
 
 def races(program: Program, threads: int) -> list[int]:
     """The kernels in which a thread touches what another touched since they last met, one of them writing."""
-    barriers, found, team = program.division.barriers(), [], Threads(program, threads)
+    barriers, found, team = program.work_sharing.barriers(), [], Threads(program, threads)
     past = [(team.nothing(), team.nothing()) for _ in range(threads)]
     for number, kernel in enumerate(program.plan.kernels):
         if barriers[number]:

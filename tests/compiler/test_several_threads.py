@@ -151,7 +151,7 @@ WAITING = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 import chainrule as cr
-from chainrule.compiler import locks
+from chainrule.compiler.runtime import locks
 
 locks.LONGEST = 0.5
 w, p = cr.tensor([1.0, 2.0]), cr.tensor([1.0, 2.0], requires_grad=True)
@@ -248,7 +248,7 @@ def test_a_child_forked_while_another_thread_loads_llvm_works() -> None:
     script = """
 import os, threading, time
 import chainrule as cr
-from chainrule.compiler import native
+from chainrule.compiler.runtime import native
 loaded, begun = native.loaded, threading.Event()
 def slowly():
     begun.set()
@@ -275,7 +275,7 @@ def test_a_child_forked_while_another_thread_frees_code_works() -> None:
     script = """
 import os, threading
 import chainrule as cr
-from chainrule.compiler import native
+from chainrule.compiler.runtime import native
 cr.compile(lambda x: x + 1)(cr.ones(2))
 begun = threading.Event()
 def free():

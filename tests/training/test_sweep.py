@@ -109,13 +109,13 @@ def test_one_program_serves_all_twins(monkeypatch):
     from chainrule.compiler.frontend import specialization
 
     made = []
-    original = specialization.Variant.__init__
+    original = specialization.Specialization.__init__
 
     def counted(self, *args):
         made.append(1)
         original(self, *args)
 
-    monkeypatch.setattr(specialization.Variant, "__init__", counted)
+    monkeypatch.setattr(specialization.Specialization, "__init__", counted)
     sweep({"lr": np.linspace(0.001, 0.1, 12).tolist(), "seed": [0, 1]}, threads=1)
     assert len(made) <= 6  # whole and short batches, and what checks the rows
 

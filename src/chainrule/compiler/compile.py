@@ -23,9 +23,9 @@ from typing import Any, overload
 from chainrule import graph
 from chainrule.compiler.frontend import pytree
 from chainrule.compiler.frontend.loop import Loop
-from chainrule.compiler.frontend.specialization import Variant
+from chainrule.compiler.frontend.specialization import Specialization
 from chainrule.compiler.frontend.watch import Watched
-from chainrule.compiler.runtime import native
+from chainrule.compiler.runtime import tuning
 from chainrule.compiler.runtime.locks import Claim, Locks
 from chainrule.errors import SettingError, ShapeError, TraceError
 from chainrule.graph import Node
@@ -148,9 +148,9 @@ class Compiled:
     def __init__(self, function: Callable[..., Any], tune: bool = False) -> None:
         update_wrapper(self, function, updated=())  # not __dict__: a module keeps its parameters to itself
         self._function, self._tuned = function, tune
-        self._machine = native.tuned_machine if tune else native.machine
-        self._variants: dict[Hashable, list[Variant]] = {}
-        self._latest: Variant | None = None
+        self._machine = partial(tuning.machine, tune)
+        self._variants: dict[Hashable, list[Specialization]] = {}
+        self._latest: Specialization | None = None
         self._claim = Claim()  # its guard: for a call that traces nothing
         _all.add(self)
 
@@ -249,12 +249,12 @@ class Compiled:
         steps = _steps(leaves)
         enabled = graph.is_grad_enabled()
 
-        def program() -> Variant:
+        def program() -> Specialization:
             first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
             with graph.grad_mode(enabled):
                 return self._claim.run(self._variant, description, leaves, first)
 
-        return self._claim.run(lambda: program().begin(leaves, steps, program))
+        return self._claim.run(lambda: Loop(program(), leaves, steps, program))
 
     def watch(self, *args: Any, **kwargs: Any) -> Watched:
         """Run one call as usual and give every value on the way, instead of what the function returns."""
@@ -272,27 +272,27 @@ class Compiled:
     def show(self, stage: str = "graph", cpu: str | None = None) -> str:
         """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".
 
-        The last two are for this machine, or for the one that `cpu` names (see `compiler.native.CPUS`).
+        The last two are for this machine, or for the one that `cpu` names (see `compiler.runtime.native.CPUS`).
         """
         if self._latest is None:
             raise TraceError("show: nothing has been compiled yet. Call the function once first.")
         return self._latest.program.show(stage, cpu)
 
-    def _variant(self, description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Variant:
+    def _variant(self, description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Specialization:
         """The program for these arguments, traced now if there is none; the caller has the claim."""
         key = _key(description, leaves, nodes)
         known = self._known(key, leaves)
         if known is not None:
             return known
         with _no_collection():
-            variant = Locks.turn.run(Variant, self._function, description, leaves, nodes, self._machine())
+            variant = Locks.turn.run(Specialization, self._function, description, leaves, nodes, self._machine())
         variant.meet(leaves)
         self._variants.setdefault(key, []).append(variant)
         self._count_traces()
         variant.kin, self._latest = self._latest, variant
         return variant
 
-    def _known(self, key: Hashable, leaves: list[Handle]) -> Variant | None:
+    def _known(self, key: Hashable, leaves: list[Handle]) -> Specialization | None:
         for variant in self._variants.get(key, ()):
             if variant.holds(leaves):
                 if variant is not self._latest:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from chainrule.compiler.codegen import entry
-from chainrule.compiler.codegen.lower import cut_of, scratch_of
 from chainrule.compiler.codegen.module import ModuleWriter
 from chainrule.compiler.passes.simplify import simplified
 from chainrule.compiler.plan import cost
 from chainrule.compiler.plan.arguments import Arguments
-from chainrule.compiler.plan.work_sharing import Division
-from chainrule.compiler.runtime import native
+from chainrule.compiler.plan.product import scratch_of, tiling_of
+from chainrule.compiler.plan.work_sharing import WorkSharing
+from chainrule.compiler.runtime import native, tuning
 from chainrule.compiler.runtime.units import Unit
 from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Check, print_kernel
@@ -45,7 +45,7 @@ class Program:
     slots: dict[Node, int]
     written: list[int]
     names: dict[int, str] = field(default_factory=dict)
-    machine: native.Machine = field(default_factory=native.machine)
+    machine: native.Machine = field(default_factory=tuning.machine)
     watched: bool = False  # keep every value that has a buffer: the same kernels, in memory that nothing shares
 
     @cached_property
@@ -93,7 +93,7 @@ class Program:
         for kernel, (text, arguments) in zip(self.plan.kernels, self._texts, strict=True):
             code = kernel.core.code if isinstance(kernel.core, Check) else ""
             places = ", ".join(map(str, arguments.places))
-            lines.append(f"{text}\n  @ {places} {code} {cut_of(kernel, self.machine.target)}")
+            lines.append(f"{text}\n  @ {places} {code} {tiling_of(kernel, self.machine.target)}")
         lines += [f"copy {self.plan.places[node]} -> {slot}: {memory.size_of(node)}" for node, slot in self.plan.copies]
         return "\n".join(lines)
 
@@ -120,7 +120,7 @@ class Program:
     @cached_property
     def module(self) -> ModuleWriter:
         """The functions of all kernels, and the step that calls them."""
-        return ModuleWriter(self.plan, self.division, self._texts, self.machine)
+        return ModuleWriter(self.plan, self.work_sharing, self._texts, self.machine.target, self.machine.triple)
 
     @cached_property
     def llvm(self) -> str:
@@ -128,9 +128,9 @@ class Program:
         return self.module.text()
 
     @cached_property
-    def division(self) -> Division:
+    def work_sharing(self) -> WorkSharing:
         """How threads share the kernels."""
-        return Division(self.plan, self.machine.target)
+        return WorkSharing(self.plan, self.machine.target)
 
     @cached_property
     def scratch(self) -> int:

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from chainrule import nn
-from chainrule.compiler.frontend.specialization import Variant
+from chainrule.compiler.frontend.specialization import Specialization
 from chainrule.errors import SettingError
 from chainrule.interop.sklearn import sharing
 from chainrule.sklearn import (
@@ -72,12 +72,12 @@ def test_the_other_two_are_scikit_learns_too():
 
 def traced(monkeypatch, work):
     """How many programs are traced meanwhile."""
-    made, whole = [], Variant.__init__
-    monkeypatch.setattr(Variant, "__init__", lambda self, *given, **options: made.append(self) or whole(self, *given, **options))  # fmt: skip
+    made, whole = [], Specialization.__init__
+    monkeypatch.setattr(Specialization, "__init__", lambda self, *given, **options: made.append(self) or whole(self, *given, **options))  # fmt: skip
     try:
         work()
     finally:
-        monkeypatch.setattr(Variant, "__init__", whole)
+        monkeypatch.setattr(Specialization, "__init__", whole)
     return len(made)
 
 

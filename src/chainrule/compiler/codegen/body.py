@@ -6,8 +6,9 @@ from chainrule import dtypes
 from chainrule.compiler.codegen import scalars
 from chainrule.compiler.codegen.emit import Emitter, lanes_of, mangled, vector
 from chainrule.compiler.codegen.emit import Value as Register
-from chainrule.compiler.codegen.scalars import MEMORY, REGISTER, Scalars
+from chainrule.compiler.codegen.scalars import Scalars
 from chainrule.compiler.plan.arguments import Arguments
+from chainrule.compiler.plan.target import MEMORY, REGISTER
 from chainrule.compiler.schedule.index import Expr, Guard, Loaded, Quotient, Var
 from chainrule.compiler.schedule.kernels import (
     Compute,

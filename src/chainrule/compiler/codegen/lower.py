@@ -17,13 +17,12 @@ from chainrule.compiler.codegen.emit import Value as Register
 from chainrule.compiler.codegen.matmul import contraction
 from chainrule.compiler.codegen.matmul.transpose import lane_mask
 from chainrule.compiler.codegen.reductions import ArgFold, CheckFold, Fold, PlainFold
-from chainrule.compiler.codegen.rows import HELD, Row, Streamed, held, side_by_side
-from chainrule.compiler.codegen.scalars import MEMORY, REGISTER
-from chainrule.compiler.plan.access import Share
+from chainrule.compiler.codegen.rows import Row, Streamed, held, side_by_side
 from chainrule.compiler.plan.arguments import Arguments
-from chainrule.compiler.plan.cut import ENOUGH, Cut
-from chainrule.compiler.plan.target import Target
-from chainrule.compiler.schedule.fusion import SHORT
+from chainrule.compiler.plan.partition import Share
+from chainrule.compiler.plan.product import batch_of, contraction_of, scratch_of
+from chainrule.compiler.plan.target import MEMORY, Target
+from chainrule.compiler.plan.vectorize import Vectorization
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import (
     Check,
@@ -36,16 +35,11 @@ from chainrule.compiler.schedule.kernels import (
     Position,
     Reduce,
     Rows,
-    Value,
 )  # fmt: skip
 from chainrule.graph import Node
 from chainrule.ops import reduction
 
 FIRST, LAST = Register("%first", "i64"), Register("%last", "i64")
-LARGE = (
-    1 << 14
-)  # iterations, from which on many threads should find work; in smaller kernels they share the outermost loop
-WIDE = 4  # vectors in flight in a sum: hides the latency of an addition
 
 
 @dataclass
@@ -60,7 +54,7 @@ class Lowered:
 def lower(kernel: Kernel, name: str, arguments: Arguments, target: Target, share: Share | None = None) -> Lowered:
     """The function of one kernel; `arguments` are the pointers to what it touches.
 
-    With a `share` (one of `shares`) it takes a range of the units of that, ``%first`` to ``%last``.
+    With a `share` (one of `partition.shares`) it takes a range of the units of that, ``%first`` to ``%last``.
     """
     writer = _Writer(kernel, arguments, target, share)
     writer.write()
@@ -75,48 +69,13 @@ def lower(kernel: Kernel, name: str, arguments: Arguments, target: Target, share
     return Lowered(text, e.declarations, e.common)
 
 
-def shares(kernel: Kernel, target: Target) -> list[Share]:
-    """Every way in which threads can divide the kernel, the preferred first: with enough units, and the outermost."""
-    if isinstance(kernel.core, Check) or not math.prod(var.size for var in kernel.loops):
-        return []
-    if isinstance(kernel.core, Dot):
-        return sorted(_product_shares(kernel, kernel.core, target), key=_units, reverse=True)
-    if any(store.combine is not None for store in kernel.stores):
-        return []  # positions are data: two threads might write the same one
-    along, lanes = _Writer(kernel, Arguments(), target).lanes_along()
-    found = [Share.of(var, Cut.even(var.size), "loop") for var in kernel.loops if var != along]
-    if along in kernel.loops:
-        found.append(Share.of(along, Cut.even(along.size, lanes), "loop"))
-    if math.prod(var.size for var in kernel.loops) >= LARGE:
-        found.sort(key=_units, reverse=True)
-    return [share for share in found[:1] if share.cut.units > 1]
-
-
-def _units(share: Share) -> int:
-    """How many threads it keeps about equally busy, as far as that matters."""
-    return min(share.cut.units, ENOUGH)
-
-
-def _product_shares(kernel: Kernel, core: Dot, target: Target) -> list[Share]:
-    """By the loops around it, by rows of tiles or by strips of columns."""
-    spec = contraction_of(kernel, core)
-    chosen = contraction.plan(spec, target)
-    m, n = (core.n, core.m) if chosen.turned else (core.m, core.n)
-    found = [Share.of(var, Cut.even(var.size), "batch") for var in _batch(kernel, core)]
-    if m is not None and chosen.row_tiles > 1:
-        found.append(Share.of(m, Cut(m.size, chosen.row_tiles, chosen.rows, chosen.large), "rows"))
-    if n is not None and chosen.column_strips > 1:
-        cut = Cut(n.size, chosen.column_strips, chosen.vectors * chosen.lanes, chosen.wide_strips, chosen.lanes)
-        found.append(Share.of(n, cut, "columns"))
-    return found
-
-
 class _Writer:
     """Writes the loops of a kernel around the values of its body."""
 
     def __init__(self, kernel: Kernel, arguments: Arguments, target: Target, share: Share | None = None) -> None:
         self.kernel, self.arguments, self.target, self.share = kernel, arguments, target, share
         self.divided = share.var if share is not None else None  # the loop whose iterations threads share
+        self.vectors = Vectorization(kernel, target)
         self.e = Emitter(target)
         self.scratch = 0
         self.once: dict[int, Register] = {}  # values that are the same in every iteration
@@ -219,48 +178,9 @@ class _Writer:
         self.e.jump(other)
         self.e.label(other)
 
-    def _lanes(self, var: Var, wide: int = 1, count: int | None = None) -> int:
-        """Lanes for a loop: whole registers of the widest float that differs along it, a few of them if it is long."""
-        differ = [value.dtype for value in self._values() if var in value.vars()]
-        floats = [dtype for dtype in differ if dtype.is_floating_point]  # a wide integer among them takes two registers
-        size = max((dtype.itemsize for dtype in floats or differ), default=4)
-        lanes = self.target.vector_bytes // max(4, size)
-        count = count or var.size
-        while wide > 1 and count < lanes * wide:
-            wide //= 2
-        return min(lanes * wide, 1 << (count - 1).bit_length())
-
-    def _values(self) -> list[Value]:
-        return [value for value in self.kernel.values() if not isinstance(value, (Number, Position))]
-
-    def lanes_along(self) -> tuple[Var | None, int]:
-        """The loop whose neighbours are the lanes of a vector, and how many there are (1: it is a plain loop)."""
-        core, loops = self.kernel.core, self.kernel.loops
-        if core is None:
-            along = loops[-1] if loops and self._vectorises(loops[-1]) else None
-            return along, self._lanes(along) if along else 1
-        if isinstance(core, Rows):
-            return self._lanes_of_rows(core.dims)
-        if not isinstance(core, Reduce):
-            return None, 1
-        along = self._best(core, loops, core.dims)
-        if core.op in (reduction.argmax, reduction.argmin):
-            along = along if along in loops else (loops[-1] if loops else None)
-            return along, self._lanes(along) if along and self._vectorises(along) else 1
-        if along is None or along in loops:
-            return along, self._lanes(along, WIDE) if along and self._vectorises(along) else 1
-        return self._lanes_of_rows(core.dims)
-
-    def _lanes_of_rows(self, dims: tuple[Var, ...]) -> tuple[Var | None, int]:
-        """Short rows lie side by side, one a lane; the lanes of longer ones are no loop of the kernel's own."""
-        loops = self.kernel.loops
-        lanes = self._lanes(loops[-1]) if loops else 1
-        short = math.prod(var.size for var in dims) <= SHORT
-        return (loops[-1], lanes) if loops and short and loops[-1].size >= lanes > 1 else (None, 1)
-
     def _elementwise(self) -> None:
         loops = self.kernel.loops
-        along, _ = self.lanes_along()
+        along, _ = self.vectors.lanes_along()
         indices: dict[Var, Register] = {}
         with ExitStack() as stack:
             if along is None:
@@ -278,7 +198,7 @@ class _Writer:
                 indices[inner] = self.e.const(0, "i64")
                 steps *= inner.size
             self._nest(outer, indices, stack)
-            self._vectors(along, self._lanes(along, count=steps), indices, self._store, steps)
+            self._vectors(along, self.vectors.lanes(along, count=steps), indices, self._store, steps)
 
     def _one_line(self, outer: Var, along: Var, steps: int) -> bool:
         """Does one step of `outer` move every index as `steps` further steps of `along` do? Then they are one loop."""
@@ -298,10 +218,6 @@ class _Writer:
             if isinstance(value, (Load, Guarded)):
                 yield from (guard.expr for guard in value.guards)
 
-    def _vectorises(self, var: Var) -> bool:
-        """Do neighbouring iterations write neighbouring elements (and never the same one)?"""
-        return all(store.index.coefficient(var) == 1 for store in self.kernel.stores)
-
     def _store(self, body: Body) -> None:
         """All values before any store: a new state may lie where another value's old state is read."""
         for store in self.kernel.stores:
@@ -311,26 +227,15 @@ class _Writer:
 
     # -- reductions -----------------------------------------------------------------------------
     def _reduce(self, core: Reduce) -> None:
-        along, lanes = self.lanes_along()
+        along, lanes = self.vectors.lanes_along()
         if core.op in (reduction.argmax, reduction.argmin):
             self._down(core, along, lanes, ArgFold(core))
             return
-        best = self._best(core, self.kernel.loops, core.dims)
+        best = self.vectors.best(core, self.kernel.loops, core.dims)
         if best is None or best in self.kernel.loops:
             self._down(core, along, lanes, PlainFold(core))
         else:
             self._rows([core], (*(var for var in core.dims if var != best), best))
-
-    def _best(self, core: Reduce, outer: tuple[Var, ...], inner: tuple[Var, ...]) -> Var | None:
-        """The loop to vectorise: the one along which most loads are contiguous."""
-        loads = Kernel((), [], core).loads()
-
-        def score(var: Var) -> tuple[int, int, int]:
-            contiguous = sum(load.index.coefficient(var) == 1 for load in loads)
-            return contiguous, int(var in inner), var.size
-
-        eligible = [var for var in (*inner, *(v for v in outer if self._vectorises(v))) if var.size > 1]
-        return max(eligible, key=score, default=None)
 
     def _down(self, core: Reduce, along: Var | None, lanes: int, fold: Fold) -> None:
         """Lanes are separate sums: neighbours along a kept axis."""
@@ -343,7 +248,7 @@ class _Writer:
 
             if along is None:
                 column(self.body(indices))
-            elif self._vectorises(along):
+            elif self.vectors.vectorises(along):
                 self._vectors(along, lanes, indices, column)
             else:
                 with self._loop(along) as index:
@@ -370,36 +275,17 @@ class _Writer:
         loops, indices = self.kernel.loops, dict[Var, Register]()
         row = Row(dims, stages, self.kernel.stores)
         with ExitStack() as stack:
-            beside, lanes = self._lanes_of_rows(dims)
+            beside, lanes = self.vectors.lanes_of_rows(dims)
             if beside is not None:
                 self._nest(loops[:-1], indices, stack)
                 self._vectors(beside, lanes, indices, lambda body: side_by_side(row, body))
                 return
             self._nest(loops, indices, stack)
-            lanes = self._lanes_along_row(dims)
-            if len(dims) == 1 and dims[0].size <= HELD * self._lanes(dims[-1]):
+            lanes = self.vectors.lanes_along_row(dims)
+            if self.vectors.holds(dims):
                 held(row, self.body(indices), lanes)
             else:
                 Streamed(row, self.body(indices), lanes).write()
-
-    def lanes_of_sum(self, core: Reduce) -> int | None:
-        """How many lanes share one sum: see `_rows` for those that run along it."""
-        along: Var | None = core.dims[-1]
-        if self.kernel.core is core:  # not one of several folds over each row
-            along = self._best(core, self.kernel.loops, core.dims)
-        if along is None or along in self.kernel.loops or self._lanes_of_rows(core.dims)[0] is not None:
-            return 1
-        if len(core.dims) > 1:
-            return None
-        return min(self._lanes_along_row(core.dims), 1 << (along.size - 1).bit_length())
-
-    def _lanes_along_row(self, dims: tuple[Var, ...]) -> int:
-        """Lanes of a row too long for one: one vector of those that are held, several of those that are streamed."""
-        lanes = self._lanes(dims[-1])
-        if len(dims) == 1 and dims[0].size <= HELD * lanes:
-            return lanes
-        light = sum(v.op.cost for v in self._values() if isinstance(v, Compute)) <= WIDE
-        return self._lanes(dims[-1], WIDE if light else 1)
 
     def _store_result(self, core: Reduce, body: Body, values: list[Register]) -> None:
         body.done[id(core.result)] = values[-1]
@@ -421,7 +307,7 @@ class _Writer:
     def _dot(self, core: Dot) -> None:
         """The tiled product, with the kernel's stores as its epilogue."""
         m, n = core.m, core.n
-        batch = _batch(self.kernel, core)
+        batch = batch_of(self.kernel, core)
         spec = contraction_of(self.kernel, core)
         self.scratch = scratch_of(self.kernel, self.target)
         base = self.body({})
@@ -469,43 +355,3 @@ class _Writer:
         pointer, rest = body.pointer(load.node, load.index)
         start = rest.beginning()
         return pointer if start == 0 else self.e.address(pointer, body.index(start), MEMORY[load.dtype])
-
-
-def cut_of(kernel: Kernel, target: Target) -> contraction.Plan | None:
-    """How the product at the core of a kernel is cut up: part of what its code depends on, as it may be searched."""
-    if not isinstance(kernel.core, Dot) or not math.prod(var.size for var in kernel.loops):
-        return None
-    return contraction.plan(contraction_of(kernel, kernel.core), target)
-
-
-def lanes_of_sum(kernel: Kernel, core: Reduce, target: Target) -> int | None:
-    """In how many lanes each sum of a reduction is added, before the lanes are; None where other axes mix in."""
-    return _Writer(kernel, Arguments(), target).lanes_of_sum(core)
-
-
-def scratch_of(kernel: Kernel, target: Target) -> int:
-    """Bytes of scratch memory that a kernel packs a factor into."""
-    if not isinstance(kernel.core, Dot):
-        return 0
-    if not math.prod(var.size for var in kernel.loops):
-        return 0
-    elements = contraction.scratch_elements(contraction_of(kernel, kernel.core), target)
-    return elements * kernel.core.a.dtype.itemsize
-
-
-def contraction_of(kernel: Kernel, core: Dot) -> contraction.Contraction:
-    """The product at the core of a kernel, as the tiled code generator takes it."""
-    m, n, a, b = core.m, core.n, core.a.index, core.b.index
-    return contraction.Contraction(
-        m.size if m else 1, n.size if n else 1, core.k.size, REGISTER[core.a.dtype],
-        (_stride(a, m), _stride(a, core.k)), (_stride(b, core.k), _stride(b, n)),
-        tuple((var.size, _stride(a, var), _stride(b, var)) for var in _batch(kernel, core)),
-    )  # fmt: skip
-
-
-def _batch(kernel: Kernel, core: Dot) -> list[Var]:
-    return [var for var in kernel.loops if var not in (core.m, core.n)]
-
-
-def _stride(index: Expr, var: Var | None) -> int:
-    return (index.coefficient(var) or 0) if var is not None else 0

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from chainrule.compiler.codegen import entry
-from chainrule.compiler.codegen.lower import Lowered, cut_of, lower, scratch_of
-from chainrule.compiler.plan.access import Share
+from chainrule.compiler.codegen.lower import Lowered, lower
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.cut import Cut
-from chainrule.compiler.plan.work_sharing import Division
-from chainrule.compiler.runtime.native import Machine
+from chainrule.compiler.plan.partition import Share
+from chainrule.compiler.plan.product import scratch_of, tiling_of
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Check, Kernel
 from chainrule.compiler.schedule.memory import Place, Plan
@@ -77,10 +78,12 @@ def _module(functions: Sequence[Lowered]) -> str:
 class ModuleWriter:
     """Writes the text of a program for one machine: as one module, or the kernels and the step each for themselves."""
 
-    def __init__(self, plan: Plan, division: Division, texts: list[tuple[str, Arguments]], machine: Machine) -> None:
-        self.plan, self.machine = plan, machine
-        self.threaded = division.threaded
-        ways = zip(plan.kernels, division.shares(), division.barriers(), texts, strict=True)
+    def __init__(
+        self, plan: Plan, sharing: WorkSharing, texts: list[tuple[str, Arguments]], target: Target, triple: str
+    ) -> None:
+        self.plan, self.target, self.triple = plan, target, triple
+        self.threaded = sharing.threaded
+        ways = zip(plan.kernels, sharing.shares(), sharing.barriers(), texts, strict=True)
         self.calls = [self._call(kernel, share, barrier, *text) for kernel, share, barrier, text in ways]
         self.kernels: dict[
             str, Call
@@ -96,23 +99,22 @@ class ModuleWriter:
         self.count = 0
 
     def _call(self, kernel: Kernel, share: Share | None, barrier: bool, text: str, arguments: Arguments) -> Call:
-        target = self.machine.target
         shared = f"{share.by} {share.var}" if share is not None else ""
         # All that its code depends on: kernels of this name may come from another program.
-        name = "k" + hashlib.sha256(f"{text} {shared} {cut_of(kernel, target)}".encode()).hexdigest()[:24]
-        scratch = scratch_of(kernel, target)
+        name = "k" + hashlib.sha256(f"{text} {shared} {tiling_of(kernel, self.target)}".encode()).hexdigest()[:24]
+        scratch = scratch_of(kernel, self.target)
         return Call(name, scratch, arguments.places, kernel, arguments, share, barrier and self.threaded)
 
     def _lowered(self, name: str) -> Lowered:
         call = self.kernels[name]
-        return lower(call.kernel, name, call.arguments, self.machine.target, call.share)
+        return lower(call.kernel, name, call.arguments, self.target, call.share)
 
     def text(self) -> str:
         """The whole program as one module, to be read."""
         functions = [self._lowered(name) for name in self.kernels]
         common = _common(functions)
         step = self._step()
-        declarations, loop = entry.loop(self.machine.triple)
+        declarations, loop = entry.loop(self.triple)
         declared = {*declarations, *self._declared()}.union(*(f.declarations for f in [*functions, *common.values()]))
         elsewhere = {line for line in declared if any(f" @{name}(" in line for name in common)}
         hidden = [text.replace("define ", "define internal ", 1) for text in _texts([*common.values(), *functions])]

@@ -1,4 +1,4 @@
-"""Folds: what a loop carries from turn to turn, and how it moves on."""
+"""Reductions: what a loop carries from turn to turn, and how it moves on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from chainrule.compiler.codegen import scalars
 from chainrule.compiler.codegen.body import Body
 from chainrule.compiler.codegen.emit import Emitter, lanes_of, vector
 from chainrule.compiler.codegen.emit import Value as Register
-from chainrule.compiler.codegen.scalars import REGISTER, Scalars
+from chainrule.compiler.codegen.scalars import Scalars
+from chainrule.compiler.plan.target import REGISTER
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Check, Reduce
 from chainrule.ops import reduction

@@ -22,13 +22,12 @@ from chainrule.compiler.codegen.emit import Emitter, vector
 from chainrule.compiler.codegen.emit import Value as Register
 from chainrule.compiler.codegen.matmul.transpose import lane_mask
 from chainrule.compiler.codegen.reductions import PlainFold
-from chainrule.compiler.codegen.scalars import REGISTER
+from chainrule.compiler.plan.target import REGISTER
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Compute, Reduce, Store, Value, walk
 from chainrule.compiler.schedule.materialize import RECOMPUTE
 from chainrule.dtypes import bool_
 
-HELD = 4  # vectors of a row that are held in registers
 BUFFER = 1 << 15  # bytes of a row's values that are kept between its loops: what the first-level cache has room for
 
 

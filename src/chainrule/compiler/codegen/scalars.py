@@ -14,15 +14,9 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.compiler.codegen import mathematics, remainder, trigonometry
 from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, vector
+from chainrule.compiler.plan.target import REGISTER
 from chainrule.dtypes import DType
 from chainrule.ops.random import threefry
-
-# bool is i1 in registers and a byte in memory.
-REGISTER = {
-    dtypes.float32: "float", dtypes.float64: "double", dtypes.int32: "i32", dtypes.int64: "i64",
-    dtypes.uint8: "i8", dtypes.bool_: "i1",
-}  # fmt: skip
-MEMORY = {**REGISTER, dtypes.bool_: "i8"}
 
 _FLOAT_PREDICATES = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 

@@ -84,12 +84,13 @@ class _Ours(ModuleType):
 def watch_library() -> None:
     """Have our modules, as many as there are by now, count what changes them; not the compiler's, which nobody traces."""
     for name, module in list(sys.modules.items()):
-        ours = name.partition(".")[0] == _LIBRARY and not name.startswith(f"{__package__}.")
+        ours = name.partition(".")[0] == _LIBRARY and not name.startswith(f"{_COMPILER}.")
         if ours and type(module) is ModuleType:
             module.__class__ = _Ours
 
 
 _LIBRARY = __name__.partition(".")[0]
+_COMPILER = __name__.rpartition(".frontend.")[0]
 names.replaced.append(library_changed)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from chainrule import graph
+from chainrule.compiler.frontend.specialization import Specialization
 from chainrule.compiler.runtime.buffers import address
 from chainrule.compiler.runtime.copies import Copies
 from chainrule.compiler.schedule import memory
@@ -21,12 +22,12 @@ from chainrule.errors import SettingError, TraceError
 from chainrule.graph import Array, Node
 from chainrule.tensor.core import Handle, wrap
 
-if TYPE_CHECKING:
-    from chainrule.compiler.frontend.specialization import Variant
-
 
 class Loop:
-    """So many steps of one function, bound; `Compiled.begin` makes it.
+    """So many steps of one function over the first axis of every argument, bound; `Compiled.begin` makes it.
+
+    Args:
+        again: the program of the next step.
 
     Attributes:
         left: how many steps are still to come.
@@ -34,15 +35,15 @@ class Loop:
     """
 
     def __init__(
-        self, variant: Variant, leaves: list[Handle], outputs: list[Array], steps: int, again: Callable[[], Variant]
+        self, variant: Specialization, leaves: list[Handle], steps: int, again: Callable[[], Specialization]
     ) -> None:
         self._arguments = [leaf._node for leaf in leaves]
-        self._outputs, self._steps, self._again = outputs, steps, again
+        self._outputs, self._steps, self._again = variant.results_of_loop(steps), steps, again
         self.around: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.left = steps
         self._take(variant)
 
-    def _take(self, variant: Variant) -> None:
+    def _take(self, variant: Specialization) -> None:
         """Go on with this program, from the step at which the loop stands."""
         self._variant, done = variant, self._steps - self.left
         if self.left:
@@ -142,7 +143,7 @@ class Loop:
         self._moved = not self._variant.steady
         return count
 
-    def _next(self) -> Variant:
+    def _next(self) -> Specialization:
         with self.around():
             variant = self._again()
         if variant is not self._variant and not variant.returns_like(self._variant):

@@ -35,7 +35,6 @@ from chainrule.compiler.frontend.binding import (
 )
 from chainrule.compiler.frontend.capture import Capture
 from chainrule.compiler.frontend.derivative import Call, Derivative, call_node, derivative_of, result_node
-from chainrule.compiler.frontend.loop import Loop
 from chainrule.compiler.frontend.outside import Guards
 from chainrule.compiler.frontend.trace import Slot, Trace, graph_of, trace_function
 from chainrule.compiler.frontend.watch import Watched
@@ -52,7 +51,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, current, lifted, wrap
 
 
-class Variant:
+class Specialization:
     """One program of a compiled function, and the handles it is bound to."""
 
     def __init__(
@@ -198,7 +197,7 @@ class Variant:
         everything = [*self.state, *self.unmoved]
         placed = any(s.place is not None for s in everything)
         self.same_state = self if placed else [(id(s.handle), s.writes) for s in everything]
-        self.kin: Variant | None = None  # the program of the same function that was bound before
+        self.kin: Specialization | None = None  # the program of the same function that was bound before
         self.watched: list[tuple[Handle, Node]] | None = None
         self.owned: list[Node] = []
 
@@ -336,8 +335,8 @@ class Variant:
         slot = next(slot for slot in self.trace.slots.values() if slot.input is entry)
         return (slot.current() if slot.argument is None else leaves[slot.argument])._node
 
-    def begin(self, leaves: list[Handle], steps: int, again: Callable[[], Variant]) -> Loop:
-        """A loop over the first axis of every argument, bound and at its first step; `again` gives the program of the next."""
+    def results_of_loop(self, steps: int) -> list[Array]:
+        """Arrays for the results of a loop of so many steps, stacked; refused where a loop would have no meaning."""
         if self.derivative is not None:
             raise TraceError(
                 "loop: the function returns tensors that require grad, and no gradient flows out of a loop. Run it "
@@ -350,8 +349,7 @@ class Variant:
                 "Keep state in tensors that exist outside the function."
             )
         check_room(steps * sum(self.result_bytes), lambda: f"cr.compile: the results of {steps:,} steps in one loop")
-        outputs = [np.empty((steps, *shape), dtype) for shape, dtype in self.outputs]
-        return Loop(self, leaves, outputs, steps, again)
+        return [np.empty((steps, *shape), dtype) for shape, dtype in self.outputs]
 
     def _check_views(self) -> None:
         """Refuse a loop over what only a call binds anew: a view of what the steps change."""
@@ -387,7 +385,7 @@ class Variant:
         node = slot.current()._node
         return node is self.bound[i] and not (slot.writes and node.seen)
 
-    def returns_like(self, other: Variant) -> bool:
+    def returns_like(self, other: Specialization) -> bool:
         """Do both return results of the same types in the same form?"""
         return self.description == other.description and self.result_types == other.result_types
 
@@ -479,7 +477,7 @@ class Variant:
             self.watched = [(handle, handle._node) for handle in handles]
             self.owned = [node for node, slot in zip(self.bound, self.state, strict=True) if node and slot.writes]
 
-    def _takes_over(self, kin: Variant) -> bool:
+    def _takes_over(self, kin: Specialization) -> bool:
         """Point at the buffers that a program over the same state is bound to now; False where it is not, or none is."""
         if kin.watched is None or kin.same_state != self.same_state or kin._looked_at() or not kin._unchanged():
             return False

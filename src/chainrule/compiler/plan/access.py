@@ -1,9 +1,7 @@
-"""Parts: how the work of one kernel can be shared among threads, and what each thread then touches.
+"""Access: what each thread touches of a buffer where a kernel is shared along one of its loops.
 
-A kernel is shared along one of its loops. A `Cut` fixes where that loop may be divided (whole tiles, whole
-vectors), so which thread computes an element never changes how. What a thread reads or writes of a buffer
-is the elements whose place along that loop is its own; two kernels whose places agree touch, thread by
-thread, the same elements, and need no barrier between them.
+What a thread reads or writes of a buffer is the elements whose place along that loop is its own; two kernels whose places
+agree touch, thread by thread, the same elements, and need no barrier between them.
 """
 
 from __future__ import annotations
@@ -13,32 +11,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chainrule.compiler.plan.cut import Cut
+from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.schedule import memory
-from chainrule.compiler.schedule.index import Expr, Var
+from chainrule.compiler.schedule.index import Expr
 from chainrule.compiler.schedule.kernels import Kernel
 from chainrule.compiler.schedule.memory import Place
 from chainrule.graph import Node
-
-
-class Share(NamedTuple):
-    """The loop that threads share, where it may be divided, and how the code generator counts along it."""
-
-    var: Var
-    cut: Cut
-    by: str  # batch, rows, columns (of a product), loop
-    own: Cut  # the code's own units; `cut` has the same or coarser ones, that begin where some of these do
-
-    @classmethod
-    def of(cls, var: Var, cut: Cut, by: str) -> Share:
-        return cls(var, cut, by, cut)
-
-    def agreeing(self, other: Cut | None) -> Share:
-        """Divided as another kernel divides the same axis, if the code's own units allow it."""
-        own = self.own
-        if other is None or own.large != own.units or other.rows < own.rows:
-            return self
-        fits = all(other.start(unit) % own.rows == 0 for unit in range(other.units))
-        return self._replace(cut=other) if fits else self
 
 
 class Lane(NamedTuple):

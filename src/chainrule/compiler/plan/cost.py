@@ -3,7 +3,7 @@
 The figures choose how programs are shared among threads and nothing else; no bit depends on them. They were
 taken on a server core with 64-byte vectors (README of benchmarks names it): what a vector unit does in a
 nanosecond scales with its width and with how many begin in a cycle, the rest is taken as it is. How fast a
-program really runs on its threads is measured while it runs (see `pace`).
+program really runs on its threads is measured while it runs (see `thread_tuner`).
 """
 
 from __future__ import annotations

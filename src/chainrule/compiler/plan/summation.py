@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.codegen.lower import contraction_of, lanes_of_sum
-from chainrule.compiler.codegen.matmul import contraction
+from chainrule.compiler.plan import tiling
+from chainrule.compiler.plan.product import contraction_of
 from chainrule.compiler.plan.target import Target
+from chainrule.compiler.plan.vectorize import Vectorization
 from chainrule.compiler.schedule.kernels import Dot, Kernel, Reduce, Rows
 from chainrule.ops import indexing, reduction
 
@@ -69,7 +70,7 @@ def summation_of(kernel: Kernel, target: Target, position: int, stage: int | Non
     if isinstance(core, Rows):
         core = core.stages[stage or 0]
     if isinstance(core, Dot):
-        chosen = contraction.plan(contraction_of(kernel, core), target)
+        chosen = tiling.plan(contraction_of(kernel, core), target)
         along = chosen.dot or (chosen.summed and _in_the_rest(kernel, core, chosen, position))
         return Summation(core.k.size, chosen.lanes if along else 1, fused=True)
     if isinstance(core, Reduce) and core.op is reduction.sum:
@@ -77,7 +78,7 @@ def summation_of(kernel: Kernel, target: Target, position: int, stage: int | Non
     return None
 
 
-def _in_the_rest(kernel: Kernel, core: Dot, chosen: contraction.Plan, position: int) -> bool:
+def _in_the_rest(kernel: Kernel, core: Dot, chosen: tiling.Plan, position: int) -> bool:
     """Does it lie in one of the last columns, which are computed otherwise?"""
     if core.n is None:
         return False
@@ -86,7 +87,7 @@ def _in_the_rest(kernel: Kernel, core: Dot, chosen: contraction.Plan, position: 
 
 
 def _of_reduction(kernel: Kernel, core: Reduce, target: Target) -> Summation | None:
-    lanes = lanes_of_sum(kernel, core, target)
+    lanes = Vectorization(kernel, target).lanes_of_sum(core)
     return None if lanes is None else Summation(prod(var.size for var in core.dims), lanes)
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from chainrule import dtypes
 from chainrule.tensor.memory import LINE
 
 BYTES = {"float": 4, "double": 8}
+# LLVM's types of elements in registers and in memory: bool is i1 in registers and a byte in memory.
+REGISTER = {
+    dtypes.float32: "float", dtypes.float64: "double", dtypes.int32: "i32", dtypes.int64: "i64",
+    dtypes.uint8: "i8", dtypes.bool_: "i1",
+}  # fmt: skip
+MEMORY = {**REGISTER, dtypes.bool_: "i8"}
+
+# The fastest of a product's tiles, given cheapest by estimate first: (contraction, target, tiles) -> one of them.
+Search = Callable[[Any, "Target", list[tuple[int, int]]], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,7 @@ class Target:
 
     vector_bytes: int = 16
     registers: int = 16
-    tuned: bool = field(default=False, repr=False)  # the likely tiles of each product are timed (see `tuning`)
+    search: Search | None = field(default=None, repr=False)  # None: the tile that should cost least (see `tuning.best`)
     quick_roots: bool = field(default=False, repr=False)  # a vector's square roots take no longer than a dozen products
     fma: bool = field(default=True, repr=False)  # a multiply-add in one rounding
     fmas: int = field(default=2, repr=False)  # vectors of multiply-adds that begin in a cycle

@@ -10,7 +10,6 @@ Geijn, "Anatomy of high-performance matrix multiplication", 2008).
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -165,11 +164,7 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
 
 def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
     ranked = sorted(grid.tiles(), key=lambda tile: grid.cost(*tile))
-    if not (target.tuned or os.environ.get("CHAINRULE_TUNE")):
-        return ranked[0]
-    from chainrule.compiler.runtime import tuning
-
-    return tuning.best(spec, target, ranked)
+    return ranked[0] if target.search is None else target.search(spec, target, ranked)
 
 
 def _fits_better_turned(spec: Contraction, target: Target) -> bool:

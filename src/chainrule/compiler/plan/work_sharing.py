@@ -1,4 +1,4 @@
-"""Division: along which loop threads share each kernel of a program, and where they must meet.
+"""Work sharing: along which loop threads share each kernel of a program, and where they must meet.
 
 Three things are weighed (`cost`): the largest part of the work, the bytes a thread reads that another wrote,
 and the barriers. Activations split by batch row need neither barrier nor traffic from layer to layer, but
@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from chainrule.compiler.codegen.lower import shares
 from chainrule.compiler.plan import cost
-from chainrule.compiler.plan.access import Access, Footprint, Share, Span, footprint, overlapping
+from chainrule.compiler.plan.access import Access, Footprint, Span, footprint, overlapping
 from chainrule.compiler.plan.cut import ENOUGH, Cut
+from chainrule.compiler.plan.partition import Share, shares
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.kernels import Check
 from chainrule.compiler.schedule.memory import Plan
@@ -36,7 +36,7 @@ class Way:
         return self.touches.reads + self.touches.writes
 
 
-class Division:
+class WorkSharing:
     """How the threads of a program share its kernels."""
 
     def __init__(self, plan: Plan, target: Target) -> None:

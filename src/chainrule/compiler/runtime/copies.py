@@ -11,7 +11,7 @@ from chainrule.errors import SettingError
 from chainrule.graph import Array
 from chainrule.tensor.memory import lines
 
-PIECES = 2  # links before the first piece (`runtime._COPY`)
+PIECES = 2  # links before the first piece (`entry._COPY`)
 
 
 class Copies:

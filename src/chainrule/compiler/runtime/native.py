@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from chainrule.available import check_limit
-from chainrule.compiler.plan.target import Target
+from chainrule.compiler.plan.target import Search, Target
 from chainrule.compiler.runtime import cache
 from chainrule.compiler.runtime.locks import Locks, undisturbed
 from chainrule.compiler.runtime.units import Pool, Unit, linked, packed, unpacked
@@ -25,7 +25,7 @@ from chainrule.errors import unknown_name
 
 LIBRARY = 180_000_000  # bytes of addresses that LLVM's library takes
 LEAST = 32_000_000  # and a small program's compilation; without memory LLVM ends the process, so it is asked for before
-RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`runtime.FRAME`) -> status
+RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`entry.FRAME`) -> status
 
 
 # Vector registers of the CPUs that code can be written for without running it, to be read.
@@ -49,7 +49,7 @@ ABOVE = frozenset(
 @lru_cache(maxsize=1)
 def writers() -> str:
     """A hash of all source below the rooms `ABOVE`: whatever turns a description into code never meets old code."""
-    root = os.path.dirname(os.path.dirname(__file__))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))  # of the package
     digest = hashlib.sha256()
     for folder, below, names in os.walk(root):
         where = os.path.relpath(folder, root)
@@ -63,13 +63,13 @@ def writers() -> str:
 
 
 class Machine:
-    """A CPU that programs are written for: this one, or one of `CPUS` by name; `tuned`: with the tiles that are fastest here."""
+    """A CPU that programs are written for: this one, or one of `CPUS` by name; `search` times the tiles of products (see `tuning`)."""
 
-    def __init__(self, cpu: str | None = None, tuned: bool = False) -> None:
+    def __init__(self, cpu: str | None = None, search: Search | None = None) -> None:
         with Locks.making:  # a child forked in the middle of an import would find it locked for good
-            self._look(cpu, tuned)
+            self._look(cpu, search)
 
-    def _look(self, cpu: str | None, tuned: bool) -> None:
+    def _look(self, cpu: str | None, search: Search | None) -> None:
         self.llvm, self.version = loaded()
         llvm = self.llvm
         Locks.library = llvm.ffi.lib._lock  # its public door, `register_lock_callback`, is open once the lock is held
@@ -87,7 +87,7 @@ class Machine:
             llvm.initialize_all_asmprinters()
             self.triple, features = CPUS[cpu]
             self.cpu, self.features = cpu, ""
-        self.target = replace(Target.of(self.triple.split("-")[0], features, self.cpu), tuned=tuned)
+        self.target = replace(Target.of(self.triple.split("-")[0], features, self.cpu), search=search)
 
     @property
     def identity(self) -> str:
@@ -121,12 +121,6 @@ def machine() -> Machine:
     return Machine()
 
 
-@lru_cache(maxsize=1)
-def tuned_machine() -> Machine:
-    """This machine, for programs whose products are timed."""
-    return Machine(tuned=True)
-
-
 class Code:
     """Machine code in memory; it lives as long as this object."""
 
@@ -152,7 +146,7 @@ def optimise(text: str, here: Machine) -> tuple[Any, Any]:
     module.triple = here.triple
     module.data_layout = str(target.target_data)
     module.verify()
-    # The vectors and the loops are in the IR as they should be (see lower.py), and the code generator shares what is
+    # The vectors and the loops are in the IR as they should be (see `codegen.lower`), and the code generator shares what is
     # equal: of LLVM's passes only the one that keeps local variables in registers is left. Value numbering and
     # instruction combining took a seventh of the compile time of a small network, and no kernel but integer division
     # by constants (7 %) was faster for them (measured on 22 kinds of kernels and three whole steps).

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import numpy as np
 
 from chainrule.available import check_room
 from chainrule.compiler.codegen.entry import AWAY, FRAME, FRAME_WORDS, STATE, SYNC_BYTES
 from chainrule.compiler.plan import cost
-from chainrule.compiler.program import Program
+from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.runtime.buffers import address, addresses, aligned, contiguous
-from chainrule.compiler.runtime.thread_tuner import Pace
+from chainrule.compiler.runtime.native import Code
+from chainrule.compiler.runtime.thread_tuner import ThreadTuner
 from chainrule.compiler.runtime.threads import generation, get_num_threads, new_sync, together
-from chainrule.graph import Array
+from chainrule.graph import Array, Graph, Node
 
 _STEPS, _THREADS, _TURNS = (FRAME.index(word) for word in ("steps", "threads", "turns"))
 
 
 # Seconds between two runs, within which the workers are asked to wait for a third one: not for a call now and then.
 SOON = 200e-6
+
+
+class Runnable(Protocol):
+    """What running a program asks of it."""
+
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def table(self) -> int: ...
+    @property
+    def constants(self) -> list[Node]: ...
+    @property
+    def code(self) -> Code: ...
+    @property
+    def work_sharing(self) -> WorkSharing: ...
+
+    def working(self, threads: int) -> int: ...
 
 
 class Run:
@@ -29,7 +48,7 @@ class Run:
         moving: the table's first entries, as many as advance from step to step.
     """
 
-    def __init__(self, program: Program, moving: int) -> None:
+    def __init__(self, program: Runnable, moving: int) -> None:
         self.program, self.moving = program, moving
         self.table = np.zeros(program.table, np.uintp)
         self.strides = np.zeros(program.table, np.int64)
@@ -39,7 +58,7 @@ class Run:
         for i, constant in enumerate(self.constants):
             self.table[program.table - len(self.constants) + i] = address(constant)
         self.run, self.call = program.code.run, program.code.call
-        self.pace: Pace | None = None  # until there may be several threads
+        self.tuner: ThreadTuner | None = None  # until there may be several threads
         self.ended = 0.0  # when the last run on several did
         self._reserve(1)
 
@@ -69,29 +88,29 @@ class Run:
     def go(self, steps: int) -> int:
         """So many steps; the status (see `program`)."""
         limit = get_num_threads()
-        if limit == 1 or not steps or not self._known_pace().worthwhile:
+        if limit == 1 or not steps or not self._known_tuner().worthwhile:
             return self._alone(steps)
-        done, pace = 0, self._known_pace()
+        done, tuner = 0, self._known_tuner()
         while done < steps:
-            threads, count = pace.choose(steps - done, limit)
+            threads, count = tuner.choose(steps - done, limit)
             began = time.perf_counter()
             self.soon = began - self.ended < SOON
             status = self._with(threads, count)
             if status:
                 return status + (done << 16)
             self.ended = time.perf_counter()
-            pace.note(threads, count, self.ended - began)
+            tuner.note(threads, count, self.ended - began)
             done += count
         return 0
 
-    def _known_pace(self) -> Pace:
-        if self.pace is None:
-            self.pace = Pace(self.program.division)
-        return self.pace
+    def _known_tuner(self) -> ThreadTuner:
+        if self.tuner is None:
+            self.tuner = ThreadTuner(self.program.work_sharing)
+        return self.tuner
 
     def link(self) -> tuple[int, int] | None:
         """The addresses of the native function and of its frame, for a chain; None where several threads may run it."""
-        if get_num_threads() > 1 and self._known_pace().worthwhile:
+        if get_num_threads() > 1 and self._known_tuner().worthwhile:
             return None
         self.steps = -1  # the chain writes another number into the frame
         return self.program.code.address, self.alone

@@ -1,4 +1,4 @@
-"""Pace: on how many threads a program runs fastest, estimated at first and measured while it runs.
+"""The thread tuner: on how many threads a program runs fastest, estimated at first and measured while it runs.
 
 An estimate cannot know the machine's other work: where a second thread has to wait for a processor, one is
 faster, by far. So from time to time a few steps run on the other number of threads, and the faster one goes on.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 
 from chainrule.compiler.plan import cost
-from chainrule.compiler.plan.work_sharing import Division
+from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.runtime.threads import available_cpus
 
 PROBE = 0.003  # seconds of steps on the other number of threads, and of the first stretch of a run;
@@ -29,18 +29,18 @@ WORSE = 1.2  # so many times as long a step
 CLEARLY = 0.97  # the other must be faster by so much
 
 
-class Pace:
+class ThreadTuner:
     """The choice for one program."""
 
-    def __init__(self, division: Division) -> None:
-        self.division = division
-        self.worthwhile = division.threaded
+    def __init__(self, sharing: WorkSharing) -> None:
+        self.sharing = sharing
+        self.worthwhile = sharing.threaded
         self.limit = 0
 
     def _begin(self, limit: int) -> None:
         self.limit = limit
-        self.many = self.division.best(min(limit, available_cpus()))
-        shared, alone = self.division.estimate(self.many), self.division.total
+        self.many = self.sharing.best(min(limit, available_cpus()))
+        shared, alone = self.sharing.estimate(self.many), self.sharing.total
         self.favourite = self.many if shared <= cost.GAIN * alone else 1
         self.fewest = cost.WAKE / max(alone - shared, 0.1 * alone)  # steps that repay waking the workers
         self.seconds: dict[int, float] = {}  # a step on so many threads, as measured
@@ -67,7 +67,7 @@ class Pace:
         if now > self.ended + IDLE:
             self.stretch = PROBE
         if known is None:
-            return self.favourite, self._within(PROBE, self.division.estimate(self.favourite) * 1e-9, left)
+            return self.favourite, self._within(PROBE, self.sharing.estimate(self.favourite) * 1e-9, left)
         if now > self.ended + EVERY and left * known > HASTE * max(PROBE, known):  # what lost long ago may win now
             self.again, self.defeats = min(self.again, self.ran + PROBE), 0
         if self.ran >= self.again:

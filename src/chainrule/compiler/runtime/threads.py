@@ -2,7 +2,7 @@
 
 Workers are Python threads that sleep on a lock until there is a run, enter the native function beside the
 caller, and sleep again; an idle one costs nothing. Where runs of one program follow each other closely, they stay
-in the native function for about as long as waking them would take (see `runtime`). Only one run at a time has
+in the native function for about as long as waking them would take (see `codegen.entry`). Only one run at a time has
 them: a second program, called from another Python thread meanwhile, runs on its caller alone, with the same bits.
 """
 

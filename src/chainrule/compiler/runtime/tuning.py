@@ -1,34 +1,47 @@
 """An optional search for the fastest tile of each product, remembered on disk.
 
-With ``cr.compile(..., tune=True)``, or ``CHAINRULE_TUNE=1`` for every program, the few tiles that should cost least are timed on this machine when a product's shape
-is first met, which takes some tenths of a second; later processes read the choice. Results do not depend on it
-in any bit: every sum runs over l in one order, whatever the tile.
+With ``cr.compile(..., tune=True)``, or ``CHAINRULE_TUNE=1`` for every program, the few tiles that should cost least are
+timed on this machine when a product's shape is first met, which takes some tenths of a second; later processes read the
+choice. Results do not depend on it in any bit: every sum runs over l in one order, whatever the tile.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
+from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.matmul.contraction import Indices, emit_contraction
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.tiling import Contraction, Tile, scratch_elements
-from chainrule.compiler.runtime import cache
+from chainrule.compiler.runtime import cache, native
+from chainrule.compiler.runtime.buffers import address, aligned
 
 CANDIDATES = 6
 SMALLEST = 1 << 16  # multiply-adds; below, every tile is about as fast
 
 
+def machine(tuned: bool = False) -> native.Machine:
+    """This machine, for programs whose products are timed if they should be, or all are."""
+    return _tuned() if tuned or os.environ.get("CHAINRULE_TUNE") else native.machine()
+
+
+@lru_cache(maxsize=1)
+def _tuned() -> native.Machine:
+    return native.Machine(search=best)
+
+
 def best(spec: Contraction, target: Target, candidates: list[Tile]) -> Tile:
     """The fastest of some tiles, cheapest by estimate first; the first where searching is no use."""
-    from chainrule.compiler.runtime import native
-
     few = candidates[:CANDIDATES]
-    elsewhere = replace(target, tuned=False) != native.machine().target
+    elsewhere = replace(target, search=None) != native.machine().target
     if spec.m * spec.n * spec.k < SMALLEST or len(few) < 2 or elsewhere:
         return few[0]
     known = _read()
@@ -42,9 +55,6 @@ def best(spec: Contraction, target: Target, candidates: list[Tile]) -> Tile:
 
 def seconds(spec: Contraction, target: Target, tile: Tile) -> float:
     """The time of one product with this tile: the least of several rounds."""
-    from chainrule.compiler.runtime import native
-    from chainrule.compiler.runtime.buffers import address, aligned
-
     code = native.Code([native.compiled(_program(spec, target, tile))])
     size = {"float": 4, "double": 8}[spec.scalar]
     extents = [_extent(spec.m, spec.k, spec.a_strides), _extent(spec.k, spec.n, spec.b_strides), spec.m * spec.n]
@@ -69,9 +79,6 @@ def _extent(rows: int, columns: int, strides: tuple[int, int]) -> int:
 
 def _program(spec: Contraction, target: Target, tile: Tile) -> str:
     """A module whose ``run`` computes the product so many times."""
-    from chainrule.compiler.codegen.emit import Emitter, Value
-    from chainrule.compiler.codegen.matmul.contraction import Indices, emit_contraction
-
     a, b, c, scratch = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch"))
     e = Emitter(target)
 
@@ -103,8 +110,6 @@ _MOST = 4 << 20  # bytes
 
 
 def _name() -> str:
-    from chainrule.compiler.runtime import native
-
     return f"tiles-{hashlib.sha256(native.machine().identity.encode()).hexdigest()[:16]}.json"
 
 

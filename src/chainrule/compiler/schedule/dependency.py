@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable
 
 
-class Order:
+class Dependencies:
     """A partial order of the numbers 0, 1, ..., each with the set of all that come before it, as bits.
 
     What changes for one number is carried to those that wait for it and no further, so that a chain of n

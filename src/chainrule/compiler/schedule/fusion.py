@@ -1,4 +1,4 @@
-"""Joining: where in a kernel that exists already a further node can be computed.
+"""Fusion: where in a kernel that exists already a further node can be computed.
 
 A newcomer fits a kernel if the kernel loops over the newcomer's elements, and what the newcomer reads of the
 kernel's own results is exactly the element (or the row) at hand. Folds over the last axes and element by
@@ -26,7 +26,7 @@ UPDATE = 3  # additions: less than that is done in the product in no time
 
 
 @dataclass
-class Room:
+class FusionGroup:
     """A kernel and the expression that further nodes may be added to (None: it takes none)."""
 
     number: int
@@ -98,9 +98,9 @@ class Place:
         """The loops around each row."""
         return tuple(var for var in kernel.loops if var not in self.dims)
 
-    def move_in(self, newcomer: Newcomer, room: Room) -> None:
+    def move_in(self, newcomer: Newcomer, group: FusionGroup) -> None:
         """Compute the newcomer there."""
-        node, kernel, expression = newcomer.node, room.kernel, room.expression
+        node, kernel, expression = newcomer.node, group.kernel, group.expression
         if expression is None:
             raise TypeError("a kernel without an expression takes no further nodes; this is a bug in chainrule")
         stages = to_rows(kernel, self.dims).stages if self.dims else []
@@ -118,34 +118,34 @@ class Place:
         kernel.stores.append(Store(node, at, result))
 
 
-def place_for(newcomer: Newcomer, room: Room) -> Place | None:
+def place_for(newcomer: Newcomer, group: FusionGroup) -> Place | None:
     """Where the newcomer can be computed in a kernel, if it can."""
-    kernel, expression = room.kernel, room.expression
+    kernel, expression = group.kernel, group.expression
     if expression is None or len(expression.memo) > 2 * LARGEST:  # LLVM's time grows faster than a function does
         return None
     sizes = _counted(newcomer.shape)
-    if not newcomer.folds and not _apart(newcomer, room):
+    if not newcomer.folds and not _apart(newcomer, group):
         place = _among_elements(newcomer.shape, sizes, kernel)
-        if place is not None and _reads_own(newcomer, room, math.prod(newcomer.shape)):
+        if place is not None and _reads_own(newcomer, group, math.prod(newcomer.shape)):
             return place
     count = len(newcomer.folds) if newcomer.folds else len(sizes) - len(kernel.loops)
     dims = _rows_of(kernel, sizes, count) if 0 < count < len(sizes) else ()
     if (
         not dims
-        or not _reads_own(newcomer, room, math.prod(sizes[:-count]))
+        or not _reads_own(newcomer, group, math.prod(sizes[:-count]))
         or not _along(dims, newcomer.loads, kernel)
     ):
         return None
     return Place(dims)
 
 
-def _apart(newcomer: Newcomer, room: Room) -> bool:
+def _apart(newcomer: Newcomer, group: FusionGroup) -> bool:
     """Is it an update of state by a product's elements that is faster in a loop of its own, behind the product?
 
     In the product it goes tile by tile: a few columns leave its vectors mostly empty, and large arrays are read in
     small pieces far apart, where a loop of its own lets the CPU fetch ahead (measured with Adam: 2 to 7 % of a step).
     """
-    core, elements = room.kernel.core, math.prod(newcomer.shape)
+    core, elements = group.kernel.core, math.prod(newcomer.shape)
     if not isinstance(core, Dot) or newcomer.work < UPDATE:
         return False
     narrow = core.m is not None and (core.n is None or core.n.size < NARROW)
@@ -163,11 +163,11 @@ def _among_elements(shape: Shape, sizes: Shape, kernel: Kernel) -> Place | None:
     return Place(exact=False) if kernel.core is not None and sizes[-1:] == loops[-1:] else None
 
 
-def _reads_own(newcomer: Newcomer, room: Room, rows: int) -> bool:
+def _reads_own(newcomer: Newcomer, group: FusionGroup, rows: int) -> bool:
     """Does it read of the kernel's results only its own element, or what there is one of for its row?"""
     index = variables(newcomer.shape)
     own = expr(ravel(index, newcomer.shape))
-    elements, made = math.prod(newcomer.shape), room.made()
+    elements, made = math.prod(newcomer.shape), group.made()
     for load in newcomer.loads:
         if load.node in made:
             size = math.prod(load.node.shape)
@@ -196,14 +196,14 @@ def _rows_of(kernel: Kernel, sizes: Shape, count: int) -> tuple[Var, ...]:
     return core.dims if plain else ()
 
 
-def once_a_row(newcomer: Newcomer, room: Room, loops: tuple[Var, ...]) -> bool:
+def once_a_row(newcomer: Newcomer, group: FusionGroup, loops: tuple[Var, ...]) -> bool:
     """Is it work element by element over just these loops, of which the newcomer reads what belongs to its row?"""
-    kernel, rows = room.kernel, math.prod(_sizes(loops))
+    kernel, rows = group.kernel, math.prod(_sizes(loops))
     return (
-        room.expression is not None
+        group.expression is not None
         and kernel.core is None
         and kernel.loops == loops
-        and _reads_own(newcomer, room, rows)
+        and _reads_own(newcomer, group, rows)
     )
 
 
@@ -227,10 +227,10 @@ def to_rows(kernel: Kernel, dims: tuple[Var, ...]) -> Rows:
     return core
 
 
-def gather(room: Room, other: Room) -> bool:
-    """Move all of kernel `other` into the kernel of `room`, if both go over the same elements or rows."""
-    kernel, absorbed = room.kernel, other.kernel
-    if room.expression is None or other.expression is None:
+def gather(group: FusionGroup, other: FusionGroup) -> bool:
+    """Move all of kernel `other` into the kernel of `group`, if both go over the same elements or rows."""
+    kernel, absorbed = group.kernel, other.kernel
+    if group.expression is None or other.expression is None:
         return False
     if absorbed.core is None:
         if kernel.loops != absorbed.loops:
@@ -243,7 +243,7 @@ def gather(room: Room, other: Room) -> bool:
     elif not _gather_stages(kernel, absorbed):
         return False
     for node in other.made():
-        room.expression.results[node] = other.expression.results[node]
+        group.expression.results[node] = other.expression.results[node]
     kernel.stores += absorbed.stores
     absorbed.stores = []
     return True

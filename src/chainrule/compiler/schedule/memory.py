@@ -14,7 +14,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from chainrule.compiler.schedule.dependency import Order
+from chainrule.compiler.schedule.dependency import Dependencies
 from chainrule.compiler.schedule.index import Expr
 from chainrule.compiler.schedule.kernels import Kernel
 from chainrule.compiler.schedule.schedule import Schedule
@@ -86,7 +86,7 @@ class _Order:
 
     def __init__(self, kernels: list[Kernel]) -> None:
         self.all = kernels
-        self.order = Order()
+        self.order = Dependencies()
         self.readers: dict[Node, list[int]] = {}
         self.writers: dict[Node, list[int]] = {}
         # What the outside sees changes only once every index is known to lie inside its axis.

@@ -1,6 +1,6 @@
 """Scheduling: from a graph to kernels.
 
-1. Choose the nodes that get a buffer (see `keep`).
+1. Choose the nodes that get a buffer (see `materialize`).
 2. Give each such node a kernel, or let it join one that already loops over the same elements: so an activation
    follows its product, a whole optimizer update is one loop, and the folds of a softmax or a layer norm read
    each row once.
@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from chainrule.compiler.schedule.dependency import Order
+from chainrule.compiler.schedule.dependency import Dependencies
 from chainrule.compiler.schedule.expression import Expression, broadcast, expr, vars_of
-from chainrule.compiler.schedule.fusion import Newcomer, Room, gather, once_a_row, place_for
+from chainrule.compiler.schedule.fusion import FusionGroup, Newcomer, gather, once_a_row, place_for
 from chainrule.compiler.schedule.index import Expr, Var, variables
 from chainrule.compiler.schedule.kernels import Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
 from chainrule.compiler.schedule.materialize import choose
@@ -62,8 +62,8 @@ class _Scheduler:
 
     def __init__(self, graph: Graph, kept: set[Node]) -> None:
         self.graph, self.kept = graph, kept
-        self.rooms: list[Room] = []
-        self.order = Order()
+        self.groups: list[FusionGroup] = []
+        self.order = Dependencies()
         self.home: dict[Node, int] = {}  # the kernel that completes a kept node
         self.readers: dict[Node, list[int]] = {}
         self.checks: list[Node] = []
@@ -84,7 +84,7 @@ class _Scheduler:
     def _new(self, kernel: Kernel, completes: Node | None, source: Expression, joinable: bool = False) -> None:
         reads = kernel.reads()
         number = self.order.add(self._needed(reads, source))
-        self.rooms.append(Room(number, kernel, source if joinable else None))
+        self.groups.append(FusionGroup(number, kernel, source if joinable else None))
         self._note(number, reads)
         if completes is not None:
             self.home[completes] = number
@@ -112,7 +112,7 @@ class _Scheduler:
         bounds = node.params["least"], node.params["size"]
         kernel = Kernel(vars_of(loops), [], Check(value, *bounds, code + 1), layer=node.layer)
         self._new(kernel, None, expression)
-        self.checked[node] = len(self.rooms) - 1
+        self.checked[node] = len(self.groups) - 1
 
     def _loop(self, node: Node) -> None:
         index = variables(node.shape)
@@ -195,7 +195,7 @@ class _Scheduler:
             kernel.first = (node,)
         self._new(kernel, node, expression)
 
-    # -- joining --------------------------------------------------------------------------------
+    # -- fusion ---------------------------------------------------------------------------------
     def _join(self, node: Node) -> bool:
         """Compute `node` in a kernel that already loops over what it reads."""
         newcomer = Newcomer.of(node, self.kept)
@@ -203,10 +203,10 @@ class _Scheduler:
             return False
         self._gather(newcomer)
         for number in self._candidates(newcomer):
-            room = self.rooms[number]
-            place = place_for(newcomer, room)
+            group = self.groups[number]
+            place = place_for(newcomer, group)
             if place is not None and self._in_time(newcomer, number):
-                place.move_in(newcomer, room)
+                place.move_in(newcomer, group)
                 self._moved_in(newcomer, number)
                 return True
         return False
@@ -217,8 +217,8 @@ class _Scheduler:
 
         def rank(number: int) -> tuple[bool, bool, int, int]:
             """Among equals the one that waits for most already: others might come to wait for nothing they need."""
-            room = self.rooms[number]
-            return room.kernel.core is None, not self._lies_ready(room), -self.order.depth(number), -number
+            group = self.groups[number]
+            return group.kernel.core is None, not self._lies_ready(group), -self.order.depth(number), -number
 
         numbers = sorted(homes, key=rank)
         if newcomer.folds:
@@ -228,16 +228,16 @@ class _Scheduler:
             numbers += sorted(beside, reverse=True)
         return numbers
 
-    def _lies_ready(self, room: Room) -> bool:
+    def _lies_ready(self, group: FusionGroup) -> bool:
         """Does it make one product or sum and nothing else? Nobody waits for it yet but who reads that now.
 
         So a sum of products is built up from one to the next, and not in the first one when all are there.
         """
-        return len(room.kernel.stores) == 1 and isinstance(room.kernel.stores[0].value, Result)
+        return len(group.kernel.stores) == 1 and isinstance(group.kernel.stores[0].value, Result)
 
     def _in_time(self, newcomer: Newcomer, number: int) -> bool:
         """Is all that it reads from elsewhere complete before kernel `number`?"""
-        made = self.rooms[number].made()
+        made = self.groups[number].made()
         elsewhere = (load.node for load in newcomer.loads if load.node not in made)
         return not any(
             needed == number or self.order.after(needed, number)
@@ -247,13 +247,13 @@ class _Scheduler:
     def _gather(self, newcomer: Newcomer) -> None:
         """One kernel for several that it reads element for element, as it reads both new moments."""
         homes = sorted({self.home[load.node] for load in newcomer.loads if load.node in self.home})
-        places = {number: place_for(newcomer, self.rooms[number]) for number in homes}
+        places = {number: place_for(newcomer, self.groups[number]) for number in homes}
         alike = [number for number, place in places.items() if place is not None and place.exact]
-        rows = next((place.rows(self.rooms[n].kernel) for n, place in places.items() if place and place.dims), ())
+        rows = next((place.rows(self.groups[n].kernel) for n, place in places.items() if place and place.dims), ())
         if rows:
-            alike += [n for n in homes if n not in alike and once_a_row(newcomer, self.rooms[n], rows)]
+            alike += [n for n in homes if n not in alike and once_a_row(newcomer, self.groups[n], rows)]
         for number in alike[1:]:
-            first, other = self.rooms[alike[0]], self.rooms[number]
+            first, other = self.groups[alike[0]], self.groups[number]
             if first.kernel.core is None and other.kernel.core is not None:
                 first, other = other, first
             if not self._dependent(first.number, other.number) and gather(first, other):
@@ -265,9 +265,9 @@ class _Scheduler:
         return self.order.after(a, b) or self.order.after(b, a)
 
     def _moved_in(self, newcomer: Newcomer, number: int) -> None:
-        room, node = self.rooms[number], newcomer.node
+        group, node = self.groups[number], newcomer.node
         self.home[node] = number
-        room.kernel.layer = room.kernel.layer or node.layer
+        group.kernel.layer = group.kernel.layer or node.layer
         reads = [load.node for load in newcomer.loads]
         self.order.put(number, self._needed(reads, newcomer.expression))
         self._note(number, reads)
@@ -275,7 +275,7 @@ class _Scheduler:
     # -- order ------------------------------------------------------------------------------------
     def ordered(self, watched: bool = False) -> list[Kernel]:
         """The kernels, each after what it needs; stores only where someone else reads them."""
-        kernels = [room.kernel for room in self.rooms]
+        kernels = [group.kernel for group in self.groups]
         outside: set[Node] = set(self.graph.outputs)
         for number, kernel in enumerate(kernels):
             outside.update(node for node in kernel.reads() if self.home.get(node) != number or node in kernel.first)

@@ -7,8 +7,8 @@ thread: where l is cut into blocks, a tile's sums wait in memory, exactly as the
 
 Where B's columns are not contiguous, or its rows lie so far apart that they share cache sets, the strip of
 B under a tile's columns is first copied side by side into scratch memory that the caller gives, and so for
-the rows of A. What is copied next comes from far off: the tiles ask for it while they sum (see `ahead`). How a
-product is cut up is decided in `blocking`.
+the rows of A. What is copied next comes from far off: the tiles ask for it while they sum (see `prefetch`). How a
+product is cut up is decided in `plan.tiling`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler.codegen.lower import cut_of
 from chainrule.compiler.plan import tiling
+from chainrule.compiler.plan.product import tiling_of
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.tiling import Contraction, Tile, plan
 from chainrule.compiler.runtime import native, tuning
@@ -44,7 +44,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
 
 
 def chosen() -> Tile:
-    found = plan(SPEC, native.machine().target)
+    found = plan(SPEC, tuning.machine().target)
     return found.width // found.lanes, found.rows
 
 
@@ -130,7 +130,7 @@ def test_tune_searches_the_products_of_this_program_alone(timed: list[Tile]) -> 
     np.testing.assert_array_equal(tuned(X, W).numpy(), expected)
     assert tuned._latest is not None
     (kernel,) = tuned._latest.program.plan.kernels
-    found = cut_of(kernel, tuned._latest.program.machine.target)
+    found = tiling_of(kernel, tuned._latest.program.machine.target)
     assert found is not None
     assert (found.width // found.lanes, found.rows) == timed[-1]
     count = len(timed)

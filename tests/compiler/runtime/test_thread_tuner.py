@@ -6,7 +6,7 @@ import pytest
 
 from chainrule.compiler.plan import cost
 from chainrule.compiler.runtime import thread_tuner
-from chainrule.compiler.runtime.thread_tuner import Pace
+from chainrule.compiler.runtime.thread_tuner import ThreadTuner
 
 ALONE, SHARED, DISTURBED = 850e-6, 480e-6, 1800e-6
 
@@ -57,19 +57,19 @@ def quiet(threads, now):
 
 @pytest.mark.parametrize("estimate", [SHARED, ALONE], ids=["estimated well", "estimated badly"])
 def test_a_quiet_machine_is_used_whole(monkeypatch, estimate):
-    machine, chosen = Machine(monkeypatch, quiet), Pace(division(estimate))
+    machine, chosen = Machine(monkeypatch, quiet), ThreadTuner(division(estimate))
     machine.run(chosen, 0.2)
     assert machine.run(chosen, 2.0) < 1.02 * SHARED
 
 
 def test_a_machine_busy_with_other_work_is_soon_found_out(monkeypatch):
     machine = Machine(monkeypatch, lambda threads, now: DISTURBED if threads > 1 else ALONE)
-    assert machine.run(Pace(division()), 0.2) < 1.1 * ALONE
+    assert machine.run(ThreadTuner(division()), 0.2) < 1.1 * ALONE
 
 
 def test_probes_of_a_machine_that_stays_busy_cost_little(monkeypatch):
     machine = Machine(monkeypatch, lambda threads, now: DISTURBED if threads > 1 else ALONE)
-    chosen = Pace(division())
+    chosen = ThreadTuner(division())
     machine.run(chosen, 0.2)
     assert machine.run(chosen, 5.0) < 1.015 * ALONE
 
@@ -79,7 +79,7 @@ def test_a_disturbance_at_the_beginning_of_each_run_is_left_behind(monkeypatch, 
     """As where another library's threads spin for a tenth of a second after their last work."""
     until = 0.0
     machine = Machine(monkeypatch, lambda threads, now: ALONE if threads == 1 else DISTURBED if now < until else SHARED)
-    chosen = Pace(division())
+    chosen = ThreadTuner(division())
     machine.run(chosen, 0.5)
     for _ in range(rounds):
         machine.rest(1.0)
@@ -98,7 +98,7 @@ def test_after_a_pause_what_lost_before_it_is_tried_soon(monkeypatch):
     machine = Machine(
         monkeypatch, lambda threads, now: quiet(threads, now) if near["is"] else max(ALONE, threads * ALONE)
     )
-    chosen = Pace(division())
+    chosen = ThreadTuner(division())
     machine.run(chosen, 3.0)
     assert machine.used[1] > 0.9 * sum(machine.used.values())
     near["is"] = True
@@ -116,7 +116,7 @@ def test_a_single_slow_stretch_changes_nothing_for_long(monkeypatch):
             return DISTURBED
         return quiet(threads, now)
 
-    machine, chosen = Machine(monkeypatch, step), Pace(division())
+    machine, chosen = Machine(monkeypatch, step), ThreadTuner(division())
     machine.run(chosen, 1.5)
     assert machine.run(chosen, 1.0) < 1.03 * SHARED
 
@@ -124,7 +124,7 @@ def test_a_single_slow_stretch_changes_nothing_for_long(monkeypatch):
 def test_long_steps_are_not_spent_on_probes(monkeypatch):
     """Runs of four steps with pauses between: a pause makes no probe cheaper."""
     machine = Machine(monkeypatch, lambda threads, now: 7e-3 if threads > 1 else 15e-3)
-    chosen, used = Pace(division(7e-3, 15e-3)), 0
+    chosen, used = ThreadTuner(division(7e-3, 15e-3)), 0
     for _ in range(50):
         machine.rest(3.0)
         machine.run_steps(chosen, 4)
@@ -135,26 +135,26 @@ def test_long_steps_are_not_spent_on_probes(monkeypatch):
 def test_one_long_loop_on_a_busy_machine_is_not_lost(monkeypatch):
     """The estimate says two threads, the machine says a hundred times slower: a few steps tell."""
     machine = Machine(monkeypatch, lambda threads, now: 50e-3 if threads > 1 else ALONE)
-    machine.run_steps(Pace(division()), 10_000)
+    machine.run_steps(ThreadTuner(division()), 10_000)
     assert machine.used[2] <= 20
 
 
 def test_a_run_that_ends_before_the_workers_wake_stays_alone(monkeypatch):
     monkeypatch.setattr(cost, "WAKE", 1e9)
-    machine, chosen = Machine(monkeypatch, quiet), Pace(division())
+    machine, chosen = Machine(monkeypatch, quiet), ThreadTuner(division())
     for _ in range(5):
         machine.run_steps(chosen, 10)
         assert machine.used == {1: 10, 2: 0}
 
 
 def test_few_steps_do_not_wake_anyone(monkeypatch):
-    machine, chosen = Machine(monkeypatch, quiet), Pace(division(SHARED / 100, ALONE / 100))
+    machine, chosen = Machine(monkeypatch, quiet), ThreadTuner(division(SHARED / 100, ALONE / 100))
     assert chosen.choose(3, 2) == (1, 3)
     assert machine.now == 100.0
 
 
 def test_the_number_of_threads_may_be_set_anew(monkeypatch):
-    machine, chosen = Machine(monkeypatch, quiet), Pace(division())
+    machine, chosen = Machine(monkeypatch, quiet), ThreadTuner(division())
     machine.run(chosen, 0.3)
     assert chosen.choose(1000, 1) == (1, 1000)
     assert chosen.choose(1000, 2)[0] == 2

@@ -12,8 +12,8 @@ from chainrule.compiler.codegen.matmul import contraction
 from chainrule.compiler.codegen.matmul.contraction import emit_contraction
 from chainrule.compiler.plan.tiling import Contraction, plan
 from chainrule.compiler.runtime.native import CPUS, Machine, assembly
+from tests.compiler.codegen.matmul.test_contraction import SCRATCH, A, B, C, store_at, unchanged
 from tests.compiler.harness import module_of
-from tests.compiler.test_contraction import SCRATCH, A, B, C, store_at, unchanged
 
 FMA = {
     "x86-64-v3": r"\bvfn?madd",

@@ -16,9 +16,19 @@ from chainrule.compiler.codegen.matmul.contraction import Contraction, Indices, 
 from chainrule.compiler.plan import tiling
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.runtime.native import assembly
+from tests.compiler.codegen.matmul.test_contraction import (
+    SCRATCH,
+    TARGETS,
+    A,
+    B,
+    C,
+    elements,
+    store_at,
+    strided,
+    unchanged,
+)
+from tests.compiler.codegen.matmul.test_hot_loops import FMA, instructions, loops, machine_for
 from tests.compiler.harness import Compiled, module_of
-from tests.compiler.test_contraction import SCRATCH, TARGETS, A, B, C, elements, store_at, strided, unchanged
-from tests.compiler.test_hot_loops import FMA, instructions, loops, machine_for
 
 SPEC = Contraction(75, 90, 90, "float", (90, 1), (90, 1))
 

@@ -17,7 +17,7 @@ from chainrule import nn, optim
 from chainrule.compiler.codegen import entry
 from chainrule.compiler.plan import cost
 from chainrule.compiler.runtime import run, threads
-from chainrule.compiler.runtime.thread_tuner import Pace
+from chainrule.compiler.runtime.thread_tuner import ThreadTuner
 from chainrule.errors import SettingError
 
 pytestmark = pytest.mark.usefixtures("everything_divided")
@@ -81,11 +81,11 @@ def test_the_same_bits_whatever_is_odd_about_the_shapes(sizes, batch, dtype):
 
 def test_the_pace_may_change_in_the_middle_of_a_loop(monkeypatch):
     pieces = {50: (2, 7), 43: (1, 5), 38: (3, 38)}
-    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: pieces[left])
+    monkeypatch.setattr(ThreadTuner, "choose", lambda self, left, limit: pieces[left])
     cr.set_num_threads(3)
     model, step, order = trainer()
     losses, _ = step.loop(order[:50])
-    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (1, left))
+    monkeypatch.setattr(ThreadTuner, "choose", lambda self, left, limit: (1, left))
     other, again, _ = trainer()
     expected, _ = again.loop(order[:50])
     np.testing.assert_array_equal(losses.numpy(), expected.numpy())
@@ -93,7 +93,7 @@ def test_the_pace_may_change_in_the_middle_of_a_loop(monkeypatch):
 
 
 def test_an_index_error_after_a_change_of_pace_names_the_step_of_the_loop(monkeypatch):
-    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (2, 7) if left == 20 else (1, left))
+    monkeypatch.setattr(ThreadTuner, "choose", lambda self, left, limit: (2, 7) if left == 20 else (1, left))
     cr.set_num_threads(2)
     _, step, order = trainer()
     bad = order[:20].clone()
@@ -171,7 +171,7 @@ def test_a_forked_child_trains_on_workers_of_its_own():
 @pytest.fixture
 def waiting(monkeypatch):
     """Single calls on three threads, whose workers wait for the next one for as long as it takes."""
-    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (3, left))
+    monkeypatch.setattr(ThreadTuner, "choose", lambda self, left, limit: (3, left))
     monkeypatch.setattr(cost, "PATIENCE", 1 << 62)
     monkeypatch.setattr(run, "SOON", 1e9)
     cr.set_num_threads(3)
@@ -234,10 +234,10 @@ def test_an_index_error_finds_the_workers_fit_for_the_next_call(waiting):
 def test_more_threads_than_before_while_some_wait(monkeypatch, waiting):
     model, step, order = trainer()
     for number, rows in enumerate(order[:60]):
-        monkeypatch.setattr(Pace, "choose", lambda self, left, limit, n=number: (1 + n % 8, left))
+        monkeypatch.setattr(ThreadTuner, "choose", lambda self, left, limit, n=number: (1 + n % 8, left))
         step(rows)
     other, again, _ = trainer()
-    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (1, left))
+    monkeypatch.setattr(ThreadTuner, "choose", lambda self, left, limit: (1, left))
     again.loop(order[:60])
     assert bits(model) == bits(other)
 
@@ -259,7 +259,7 @@ def test_a_forked_child_waits_for_none_of_its_parent_s_workers(waiting):
 
 def test_workers_do_not_wait_long_nor_after_a_call_now_and_then(monkeypatch):
     """Idle workers cost nothing: no processor time passes while nobody calls."""
-    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (2, left))
+    monkeypatch.setattr(ThreadTuner, "choose", lambda self, left, limit: (2, left))
     cr.set_num_threads(2)
     _, step, order = trainer()
     for rows in order[:20]:
@@ -276,7 +276,7 @@ ON_ONE_PROCESSOR = """
 import os, threading
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 import chainrule as cr
-from chainrule.compiler import cost, run, runtime, threads
+from chainrule.compiler.runtime import threads
 a, b = cr.ones(1024, 1024), cr.ones(1024, 1024)
 product = cr.compile(lambda a, b: a @ b)
 loop = cr.compile(lambda i: a @ (b + i)).loop(cr.arange(5))
@@ -295,7 +295,7 @@ def test_a_process_kept_to_one_processor_uses_one_thread():
 
 def test_ctrl_c_during_a_threaded_loop_leaves_the_state_at_a_step_boundary(monkeypatch):
     """The signal comes from outside, while two threads are inside the native loop."""
-    monkeypatch.setattr(Pace, "choose", lambda self, left, limit: (2, min(left, 50)))
+    monkeypatch.setattr(ThreadTuner, "choose", lambda self, left, limit: (2, min(left, 50)))
     cr.set_num_threads(2)
     model, step, order = trainer(dropout=0.0)
     other, again, _ = trainer(dropout=0.0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainrule.compiler.schedule.dependency import Order
+from chainrule.compiler.schedule.dependency import Dependencies
 
 
 def reachable(edges: set[tuple[int, int]], start: int) -> set[int]:
@@ -22,7 +22,7 @@ def reachable(edges: set[tuple[int, int]], start: int) -> set[int]:
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=40))
 def test_after_is_reachability_whatever_the_order_of_additions(pairs: list[tuple[int, int]]) -> None:
-    order, edges = Order(), set[tuple[int, int]]()
+    order, edges = Dependencies(), set[tuple[int, int]]()
     for _ in range(12):
         order.add()
     for earlier, later in pairs:
@@ -39,7 +39,7 @@ def test_after_is_reachability_whatever_the_order_of_additions(pairs: list[tuple
 
 
 def test_numbers_that_need_not_wait_stay_ascending() -> None:
-    order = Order()
+    order = Dependencies()
     for _ in range(4):
         order.add()
     order.put(1, [3])
@@ -47,7 +47,7 @@ def test_numbers_that_need_not_wait_stay_ascending() -> None:
 
 
 def test_who_waits_for_a_part_waits_for_the_whole() -> None:
-    order = Order()
+    order = Dependencies()
     first, other = order.add(), order.add()
     before, user = order.add(), order.add([other])
     order.put(other, [before])
@@ -58,7 +58,7 @@ def test_who_waits_for_a_part_waits_for_the_whole() -> None:
 
 
 def test_a_circle_is_refused() -> None:
-    order = Order()
+    order = Dependencies()
     a = order.add()
     b = order.add([a])
     with pytest.raises(ValueError, match="the kernels wait for each other; this is a bug in chainrule"):

@@ -192,7 +192,7 @@ def test_threads_share_rows_and_give_the_same_bits(width: int, everything_divide
         results = step(matrix((101, width)), matrix((101, width), seed=1))
         found.append(b"".join(r.numpy().tobytes() for r in results))
     assert step._latest is not None
-    assert any(step._latest.program.division.shares())
+    assert any(step._latest.program.work_sharing.shares())
     assert len(set(found)) == 1
 
 

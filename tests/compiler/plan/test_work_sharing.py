@@ -15,7 +15,7 @@ from chainrule import nn, optim
 from chainrule.compiler.plan import access, cost
 from chainrule.compiler.plan.cut import Cut
 from chainrule.compiler.plan.target import Target
-from chainrule.compiler.plan.work_sharing import Division
+from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.program import Program
 from chainrule.compiler.schedule.index import Expr
 from chainrule.compiler.schedule.kernels import Dot
@@ -54,13 +54,13 @@ def test_no_thread_touches_what_another_wrote_since_they_met(
     free: None, sizes: tuple[int, ...], batch: int, threads: int
 ) -> None:
     program = training(sizes, batch, dropout=threads == 3, dtype=cr.float64 if threads == 5 else cr.float32)
-    assert any(program.division.shares())
+    assert any(program.work_sharing.shares())
     assert races(program, threads) == []
 
 
 def test_without_the_barriers_there_would_be_races(free: None, monkeypatch: pytest.MonkeyPatch) -> None:
     program = training(*SHAPES[0])
-    monkeypatch.setattr(program.division, "barriers", lambda: [False] * len(program.plan.kernels))
+    monkeypatch.setattr(program.work_sharing, "barriers", lambda: [False] * len(program.plan.kernels))
     assert races(program, 2)
 
 
@@ -70,7 +70,7 @@ def overlapping_reads(read: Callable[[cr.Tensor], cr.Tensor]) -> Program:
     compiled(cr.randn(24, 2, 5), cr.randn(24, 5, 8))
     assert compiled._latest is not None
     program = compiled._latest.program
-    assert all(program.division.shares())
+    assert all(program.work_sharing.shares())
     assert len(program.plan.kernels) > 1
     return program
 
@@ -141,7 +141,7 @@ def test_a_batch_of_products_is_shared_by_its_own_axis(free: None, a: tuple[int,
     compiled(cr.randn(*a), cr.randn(*b))
     assert compiled._latest is not None
     program = compiled._latest.program
-    (share,) = program.division.shares()
+    (share,) = program.work_sharing.shares()
     assert share is not None
     assert share.by == "batch"
     assert share.cut.units >= 8
@@ -156,7 +156,7 @@ def test_layers_that_share_the_rows_of_a_batch_need_no_barrier(monkeypatch: pyte
     """
     monkeypatch.setattr(cost, "SMALL", 0.0)
     program = training((64, 128, 128, 128, 10), 512)
-    shares, barriers = program.division.shares(), program.division.barriers()
+    shares, barriers = program.work_sharing.shares(), program.work_sharing.barriers()
     products = [n for n, kernel in enumerate(program.plan.kernels) if isinstance(kernel.core, Dot)]
     by_batch = [n for n in products if program.plan.kernels[n].loops[0].size == 512]
     assert [shares[n].by for n in by_batch if shares[n]] == ["rows"] * 7
@@ -185,12 +185,12 @@ def test_a_cut_leaves_nothing_out_and_nothing_twice(size: int, rows: int, thread
 
 def test_a_small_program_is_not_shared() -> None:
     program = training((4, 32, 32, 2), 32)
-    assert not program.division.threaded
-    assert program.division.best(8) == 1
+    assert not program.work_sharing.threaded
+    assert program.work_sharing.best(8) == 1
 
 
 def test_a_large_one_is() -> None:
     program = training((784, 256, 128, 10), 128)
-    division = Division(program.plan, Target(64, 32))
-    assert division.best(2) == 2
-    assert division.estimate(2) < 0.65 * division.total
+    sharing = WorkSharing(program.plan, Target(64, 32))
+    assert sharing.best(2) == 2
+    assert sharing.estimate(2) < 0.65 * sharing.total
