@@ -60,7 +60,7 @@ def test_the_gradient_of_a_followed_weight_at_the_first_step(run):
 
 def test_several_changes_from_one_start_are_what_each_is_alone(run):
     changes = [Change(weights={"0.weight[3, 1]": 2.5}), Change(lr=0.1), Change(labels={11: int(1 - y[11])})]
-    together = list(alternatives(run, 3, 5, changes))
+    together = list(alternatives(run.replay, 3, 5, changes))
     for change, found in zip(changes, together, strict=True):
         alone = run.what_if(3, 5, weights=change.weights, labels=change.labels, lr=change.lr)
         assert found.as_dict() == alone.as_dict()

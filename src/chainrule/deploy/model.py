@@ -110,7 +110,7 @@ def build(saved: Fields, tensors: Mapping[str, Tensor]) -> Module:
 
 
 def _put(saved: Fields, model: Module, tensors: Mapping[str, Tensor]) -> None:
-    own = module_state.entries(model)
+    own = model._saved()
     try:
         module_state.fitting(type(model).__name__, own, tensors)
     except StateDictError as error:

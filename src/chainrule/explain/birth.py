@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from chainrule import graph
+from chainrule.explain.moment import Moment
 from chainrule.graph import Node
 from chainrule.training.state import finite
-
-if TYPE_CHECKING:
-    from chainrule.explain.moment import Moment
 
 
 @dataclass(frozen=True)

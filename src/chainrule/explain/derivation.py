@@ -13,7 +13,10 @@ from chainrule.explain.columns import says_nothing
 from chainrule.explain.paths import Path, every_path, strongest_paths
 from chainrule.explain.scene import Scene
 from chainrule.explain.terms import Branch, Sum, Term, gathered, label
+from chainrule.explain.text import number, sentence, table
 from chainrule.graph import Node
+
+TERMS, PATHS = 8, 3  # of a printed derivation: the largest terms, the strongest paths
 
 
 class Derivation:
@@ -138,12 +141,74 @@ class Derivation:
         }  # fmt: skip
 
     def __str__(self) -> str:
-        from chainrule.explain.text import derivation_text
-
-        return derivation_text(self)
+        return _text(self)
 
     def __repr__(self) -> str:
         return f"<Derivation of {self.name}: {float(self.gradient):.9g}, {len(self.terms)} terms>"
+
+
+def _text(d: Derivation) -> str:
+    """A derivation: the sum of terms, whether it adds up, the strongest paths."""
+    where = f"  ({d.scene.title}, {d.node.dtype.name})" if d.scene.title else f"  ({d.node.dtype.name})"
+    lines = [sentence(f"dL/d {d.name} = {number(float(d.gradient))}{where}"), ""]
+    lines += _sum(d)
+    if d.opaque:
+        lines += [
+            "",
+            sentence(
+                f"{d.opaque} on the way to the loss has a derivative of its own: no path can be followed through it."
+            ),
+        ]
+    elif d.finite and d.terms:
+        lines += ["", *_paths(d)]
+    return "\n".join(lines)
+
+
+def _sum(d: Derivation) -> list[str]:
+    count = len(d.terms)
+    if not count:
+        return ["  Nothing that the loss depends on reads it: the gradient is zero."]
+    listed = sorted(d.terms, key=lambda t: -abs(t.product))[:TERMS]
+    terms = "terms" if count > 1 else "term"
+    lines = [sentence(f"is the sum of {count} {terms} dL/dY * dY/dx, one for each element Y that reads it:")]
+    rows = [["Y", "dL/dY", "", "dY/dx", "", ""]]
+    rows += [[t.name, number(float(t.upstream)), "*", _local(t), "=", number(t.product)] for t in listed]
+    if count > len(listed):
+        others = sum(t.product for t in d.terms) - sum(t.product for t in listed)
+        rows.append([f"the {count - len(listed)} others", "", "", "", "=", number(others)])
+    lines += table(rows, right=(1, 5))
+    return [*lines, sentence(_verdict(d), "  ")]
+
+
+def _local(t: Term) -> str:
+    text = number(float(t.local))
+    return text if t.formula == text else f"{t.formula} = {text}"
+
+
+def _verdict(d: Derivation) -> str:
+    if not d.finite:
+        return "A term is not finite, so nothing adds up from here on."
+    if d.order is not None:
+        return f"Added as the program adds them ({d.order}) they give {number(float(d.gradient))}: the stored bits."
+    if d.adds_up:
+        return f"That is {number(float(d.gradient))}: the stored bits."
+    return (
+        f"Their exact sum and rounding, {number(float(d.rounding))}, give {number(float(d.gradient))}: the stored bits."
+    )
+
+
+def _paths(d: Derivation) -> list[str]:
+    paths = d.strongest(PATHS)
+    lines = [sentence("Strongest paths to the loss, and the product of derivatives along each:")]
+    for path in paths:
+        lines += [f"  {number(path.product)}", *_path(path)]
+    rest = f"{number(float(d.rest(paths)))} is what all other paths add (the gradient less these, exactly)."
+    lines.append(sentence(rest, "  "))
+    return lines
+
+
+def _path(path: Path) -> list[str]:
+    return table([["-> " + step.name, "*", _local(step)] for step in path.steps], indent="    ")
 
 
 Term.further = staticmethod(Derivation)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.explain.text import number, table
 from chainrule.graph import Array
 
 
@@ -43,9 +44,17 @@ class Difference:
         return {"a": self.a, "b": self.b, "changes": [vars(change).copy() for change in self.changes]}
 
     def __str__(self) -> str:
-        from chainrule.explain.text import difference_text
+        return _text(self)
 
-        return difference_text(self)
+
+def _text(d: Difference) -> str:
+    """What moved between two steps."""
+    rows = [["", "distance", "relative", "moved most"]]
+    for change in d.changes:
+        index, before, after = change.largest[0] if change.largest else ((), 0.0, 0.0)
+        most = f"[{', '.join(map(str, index))}] {number(before)} -> {number(after)}"
+        rows.append([change.name, f"{change.distance:.6g}", f"{change.relative:.3g}", most])
+    return "\n".join([f"from step {d.a} to step {d.b}:", *table(rows, right=(1, 2))])
 
 
 def difference(a: int, b: int, before: dict[str, Array], after: dict[str, Array], count: int) -> Difference:

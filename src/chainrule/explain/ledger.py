@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from chainrule.errors import GradientError
+from chainrule.explain.moment import Moment
+from chainrule.explain.text import number, sentence, table
 from chainrule.optim import rules
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
-
-if TYPE_CHECKING:
-    from chainrule.explain.moment import Moment
 
 NAMES = {
     "ascent": "maximize", "decay": "weight decay", "momentum": "momentum", "nesterov": "momentum",
@@ -76,7 +75,7 @@ class Ledger:
         self.before = float(moment.weights[name].reshape(-1)[self.derivation.position])
         self.after = float(moment.after[name].reshape(-1)[self.derivation.position])
         self.move = Fraction(self.after) - Fraction(self.before)
-        self._handle = dict(moment.run.trainer.model.named_parameters())[name]
+        self._handle = dict(moment.replay.trainer.model.named_parameters())[name]
         self._slots = {
             slot: float(array if not array.ndim else array.reshape(-1)[self.derivation.position])
             for slot, array in moment.optimizer[name].items()
@@ -103,7 +102,7 @@ class Ledger:
     # ---------------------------------------------------------------- the causes
 
     def _group(self) -> tuple[int, dict[str, Any]]:
-        groups = self.moment.run.trainer.optimizer.param_groups
+        groups = self.moment.replay.trainer.optimizer.param_groups
         number = next((i for i, group in enumerate(groups) if any(p is self._handle for p in group["params"])), None)
         if number is None:
             raise GradientError(
@@ -116,21 +115,21 @@ class Ledger:
     def _rates(self) -> tuple[float, float]:
         """The rate that the step used, as the step itself noted it, and the one that the training began with."""
         number, group = self._group()
-        first = self.moment.run.replay.groups(self.moment.run.first_step)[number]
+        first = self.moment.replay.groups(self.moment.replay.first)[number]
         chosen = {**group, "lr": group["initial_lr"] if "initial_lr" in group else first["lr"]}
-        began = self.moment.run.trainer.optimizer.settings(chosen, _one(1.0).reshape(()))["lr"]
+        began = self.moment.replay.trainer.optimizer.settings(chosen, _one(1.0).reshape(()))["lr"]
         return self.moment.rate(self.parameter), float(began.item() if isinstance(began, Tensor) else began)
 
     def _check(self) -> None:
         """Raise where the parts leave more than rounding can: then something moved the weight that is not among them."""
         _, group = self._group()
-        told = any(rule is rules.CENTERED_RMS for rule in self.moment.run.trainer.optimizer.rules(group))
+        told = any(rule is rules.CENTERED_RMS for rule in self.moment.replay.trainer.optimizer.rules(group))
         parts = sum(abs(part.amount) for part in self.parts)
         epsilon = float(np.finfo(self._handle.dtype.numpy).eps)
         # A difference of averages that nearly cancel has no digit to be held to.
         most = (1.0 if told else ROUNDING) * parts + 4 * epsilon * (abs(self.before) + abs(self.after))
         if abs(self.rounding) > most + float(np.finfo(self._handle.dtype.numpy).tiny):
-            optimizer = type(self.moment.run.trainer.optimizer).__name__
+            optimizer = type(self.moment.replay.trainer.optimizer).__name__
             raise GradientError(
                 f"ledger: {self.name} moved by {float(self.move):.6g} at step {self.moment.step}, and what {optimizer} "
                 f"says of itself (its rules, settings and rates) explains {float(self.move - self.rounding):.6g}. "
@@ -152,7 +151,7 @@ class Ledger:
 
     def _links(self, gradient: float) -> Iterator[tuple[str, float, str]]:
         """For each link of the optimizer's chain: what it is called, the direction after it, and what it does."""
-        optimizer = self.moment.run.trainer.optimizer
+        optimizer = self.moment.replay.trainer.optimizer
         _, group = self._group()
         state = {slot: _one(value) for slot, value in self._slots.items()}
         step = _one(self._slots.get("step", 0.0) + 1).reshape(())
@@ -204,9 +203,7 @@ class Ledger:
 
     def text(self, samples: int = 0) -> str:
         """What `print` shows, and the rows of the batch that pull most."""
-        from chainrule.explain.text import ledger_text
-
-        return ledger_text(self, samples)
+        return _text(self, samples)
 
     def __str__(self) -> str:
         return self.text()
@@ -217,3 +214,27 @@ class Ledger:
 
 def _one(value: float) -> Tensor:
     return tensor(np.array([value], np.float64))
+
+
+def _text(ledger: Ledger, samples: int) -> str:
+    """A ledger: the move, its parts, the rows that pulled most."""
+    head = (
+        f"{ledger.name} at step {ledger.moment.step}: {number(ledger.before)} -> {number(ledger.after)}, "
+        f"a move of {number(float(ledger.move))}"
+    )
+    rows = [[part.name, number(part.amount), part.how] for part in ledger.parts]
+    rows.append(["rounding", number(float(ledger.rounding)), "of the training's own arithmetic"])
+    rows.append(["together", number(float(ledger.move)), "exactly the move"])
+    given = f"  g = {number(float(ledger.derivation.gradient))}, lr0 = {ledger.lr0:.6g}"
+    return "\n".join([sentence(head), "", *table(rows, right=(1,)), "", given, *_pulls(ledger, samples)])
+
+
+def _pulls(ledger: Ledger, count: int) -> list[str]:
+    if not count:
+        return []
+    pulls = ledger.samples()
+    rows = [[f"row {p.row}", number(p.gradient), number(p.amount)] for p in pulls[:count]]
+    if rest := pulls[count:]:
+        others = sum(p.gradient for p in rest), sum(p.amount for p in rest)
+        rows.append([f"the {len(rest)} others", *map(number, others)])
+    return ["", f"The {len(pulls)} rows of the batch, their part of g, and -lr0 times it:", *table(rows, right=(1, 2))]

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chainrule.compiler.frontend.watch import Watched
+from chainrule.compiler.plan.summation import Summation, summation_of
+from chainrule.compiler.schedule.kernels import Compute, Kernel, Result
 from chainrule.errors import GradientError, ReplayError
 from chainrule.explain.addresses import largest
 from chainrule.explain.derivation import Derivation
 from chainrule.explain.flow import Flow, gradient_flow
-from chainrule.explain.scene import Scene, of_moment
+from chainrule.explain.replay import Replay
+from chainrule.explain.scene import Reader, Scene, contributions
 from chainrule.graph import CONST, LEAF, Array, Node
 from chainrule.nn import Module
+from chainrule.ops import elementwise as ew
+from chainrule.ops import indexing
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.training.record import Groups
-
-if TYPE_CHECKING:
-    from chainrule.explain.runs import Run
 
 
 def held(model: Module) -> dict[str, Array]:
@@ -41,18 +42,17 @@ class Moment:
         watched: every value by node of the traced step, for those who walk its graph.
     """
 
-    def __init__(self, run: Run, step: int, watched: Watched, before: Mapping[str, Array]) -> None:
-        self.run, self.step, self.watched = run, step, watched
-        replay = run.replay
+    def __init__(self, replay: Replay, step: int, watched: Watched, before: Mapping[str, Array]) -> None:
+        self.replay, self.step, self.watched = replay, step, watched
         self.epoch = step // replay.per_epoch
         self.rows = replay.rows(step)
         self.groups: Groups = replay.groups(step)
         self.proved = replay.recorded(step)
-        model = run.trainer.model
+        model = replay.trainer.model
         self._handles: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         self._held = before
         self._slots: dict[str, dict[str, Tensor]] = {
-            name: dict(run.trainer.optimizer.state.get(p, {})) for name, p in model.named_parameters()
+            name: dict(replay.trainer.optimizer.state.get(p, {})) for name, p in model.named_parameters()
         }
         self._now = {id(t): t.detach().numpy() for t in self._all()}  # what the step left, unless it read nothing
         if self.proved:
@@ -99,7 +99,7 @@ class Moment:
         notes = self.watched.trace.notes
         return {
             name: self.watched.value(notes["gradient", name])
-            for name, _ in self.run.trainer.model.named_parameters()
+            for name, _ in self.replay.trainer.model.named_parameters()
             if ("gradient", name) in notes
         }
 
@@ -133,14 +133,14 @@ class Moment:
     def layers(self) -> dict[str, Node]:
         """The node that is each layer's output, in the order of computation."""
         forward = self.watched.forward()
-        model = self.run.trainer.model
+        model = self.replay.trainer.model
         known = {f"{type(model).__name__}.{name}".rstrip("."): name for name, _ in model.named_modules()}
         return {known.get(n.layer, n.layer): n for n in forward if n.layer and n.inputs}
 
     @cached_property
     def scene(self) -> Scene:
         """The step's graph with its values and gradients, as derivations walk it."""
-        return of_moment(self)
+        return _scene(self)
 
     def explain(self, name: str, position: int | None = None) -> Derivation:
         """The derivation of one element (row-major) of a parameter's gradient; None: of the largest."""
@@ -198,3 +198,52 @@ class Moment:
 
     def __repr__(self) -> str:
         return f"<Moment: step {self.step} (epoch {self.epoch}), {len(self.rows)} rows, loss {self.loss:.6g}>"
+
+
+def _scene(moment: Moment) -> Scene:
+    """A recorded step, as its native program computed it."""
+    watched = moment.watched
+    kernels = _kernels(watched)
+
+    def gradient(node: Node) -> Array | None:
+        found = watched.trace.gradients.get(node)
+        return None if found is None else watched.value(found)
+
+    def added(gradient: Node | None, position: int) -> list[Summation]:
+        image = watched.program.images.get(gradient) if gradient is not None else None
+        kernel, stage = kernels.get(image, (None, None)) if image is not None else (None, None)
+        order = None if kernel is None else summation_of(kernel, watched.program.machine.target, position, stage)
+        return [] if order is None else [order]
+
+    def orders(node: Node, position: int) -> list[Summation]:
+        return added(watched.trace.gradients.get(node), position)
+
+    def part_orders(node: Node, reader: Reader, position: int) -> list[Summation]:
+        passed_back = contributions(watched.trace.gradients[node], scene.readers[node])
+        return added(passed_back.get(reader), position)
+
+    names = {}
+    for name, handle in moment.replay.trainer.model.named_parameters():
+        node = watched.before(handle)
+        if node is not None:
+            names[node] = name
+    title = f"step {moment.step}"
+    scene = Scene(watched.trace.notes["loss"], watched.value, gradient, orders, part_orders, names, title)
+    return scene
+
+
+def _kernels(watched: Watched) -> dict[Node, tuple[Kernel, int | None]]:
+    """By node, the kernel whose core (or which stage of it) computes it: as it is stored, or before it is added to."""
+    found: dict[Node, tuple[Kernel, int | None]] = {}
+    for kernel in watched.program.plan.kernels:
+        for store in kernel.stores:
+            if store.combine is indexing.put_add:
+                found[store.node] = kernel, None
+            pairs = [(store.node, store.value)]
+            while pairs:
+                node, value = pairs.pop()
+                if isinstance(value, Result):
+                    found[node] = kernel, value.stage
+                elif isinstance(value, Compute) and value.op is ew.add and node.op is ew.add:
+                    pairs += zip(node.inputs, value.args, strict=True)
+    return found

@@ -109,7 +109,7 @@ class Run:
                 self.replay.go_to(chosen, program)
                 before = held(self.trainer.model)
                 watched = program.watch(self.replay.rows(chosen))
-                moment = Moment(self, chosen, watched, before)
+                moment = Moment(self.replay, chosen, watched, before)
             self._moments = {chosen: moment}  # only the latest: one holds every value of the step
         return self._moments[chosen]
 
@@ -288,7 +288,7 @@ class Run:
             ReplayError: as for `at`.
         """
         change = Change(weights or {}, inputs or {}, labels or {}, lr)
-        return what_if(self, self._step(step), steps, change, follow)
+        return what_if(self.replay, self._step(step), steps, change, follow)
 
     def _step(self, step: int) -> int:
         first, end = self.first_step, self.replay.end

@@ -6,23 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from chainrule import graph
 from chainrule.autodiff import gradients
-from chainrule.compiler.frontend.watch import Watched
-from chainrule.compiler.plan.summation import Summation, summation_of
-from chainrule.compiler.schedule.kernels import Compute, Kernel, Result
+from chainrule.compiler.plan.summation import Summation
 from chainrule.errors import GradientError
 from chainrule.graph import Array, Node
 from chainrule.ops import elementwise as ew
-from chainrule.ops import indexing
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import ones_like
-
-if TYPE_CHECKING:
-    from chainrule.explain.moment import Moment
-
 
 Reader = tuple[Node, int]  # an op and which of its arguments
 
@@ -95,38 +87,6 @@ def readers_of(loss: Node) -> dict[Node, list[Reader]]:
     return readers
 
 
-def of_moment(moment: Moment) -> Scene:
-    """A recorded step, as its native program computed it."""
-    watched = moment.watched
-    kernels = _kernels(watched)
-
-    def gradient(node: Node) -> Array | None:
-        found = watched.trace.gradients.get(node)
-        return None if found is None else watched.value(found)
-
-    def added(gradient: Node | None, position: int) -> list[Summation]:
-        image = watched.program.images.get(gradient) if gradient is not None else None
-        kernel, stage = kernels.get(image, (None, None)) if image is not None else (None, None)
-        order = None if kernel is None else summation_of(kernel, watched.program.machine.target, position, stage)
-        return [] if order is None else [order]
-
-    def orders(node: Node, position: int) -> list[Summation]:
-        return added(watched.trace.gradients.get(node), position)
-
-    def part_orders(node: Node, reader: Reader, position: int) -> list[Summation]:
-        passed_back = contributions(watched.trace.gradients[node], scene.readers[node])
-        return added(passed_back.get(reader), position)
-
-    names = {}
-    for name, handle in moment.run.trainer.model.named_parameters():
-        node = watched.before(handle)
-        if node is not None:
-            names[node] = name
-    title = f"step {moment.step}"
-    scene = Scene(watched.trace.notes["loss"], watched.value, gradient, orders, part_orders, names, title)
-    return scene
-
-
 def contributions(gradient: Node, readers: list[Reader]) -> dict[Reader, Node]:
     """What each reader passes back, of which the gradient is the sum; nothing where that is not how it was made.
 
@@ -139,23 +99,6 @@ def contributions(gradient: Node, readers: list[Reader]) -> dict[Reader, Node]:
             return {}
         gradient, found[reader] = gradient.inputs
     return {**found, told[-1]: gradient} if told else {}
-
-
-def _kernels(watched: Watched) -> dict[Node, tuple[Kernel, int | None]]:
-    """By node, the kernel whose core (or which stage of it) computes it: as it is stored, or before it is added to."""
-    found: dict[Node, tuple[Kernel, int | None]] = {}
-    for kernel in watched.program.plan.kernels:
-        for store in kernel.stores:
-            if store.combine is indexing.put_add:
-                found[store.node] = kernel, None
-            pairs = [(store.node, store.value)]
-            while pairs:
-                node, value = pairs.pop()
-                if isinstance(value, Result):
-                    found[node] = kernel, value.stage
-                elif isinstance(value, Compute) and value.op is ew.add and node.op is ew.add:
-                    pairs += zip(node.inputs, value.args, strict=True)
-    return found
 
 
 def of_graph(loss: Tensor) -> Scene:

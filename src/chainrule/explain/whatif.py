@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +12,14 @@ from chainrule.compiler.frontend.watch import Watched
 from chainrule.data.checks import as_number
 from chainrule.errors import IndexRangeError, SettingError
 from chainrule.explain.addresses import parse, position
+from chainrule.explain.replay import Replay
+from chainrule.explain.text import number, sentence, table
 from chainrule.graph import Array
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs
 from chainrule.training.session import Rows
 from chainrule.training.steps import Program
-
-if TYPE_CHECKING:
-    from chainrule.explain.runs import Run
 
 Weights = Mapping[str, float]
 Inputs = Mapping[tuple[int, ...], float]
@@ -113,19 +112,40 @@ class WhatIf:
         return f"<WhatIf: from step {self.step} on, {', '.join(self.changes) or 'nothing changes'}>"
 
     def __str__(self) -> str:
-        from chainrule.explain.text import whatif_text
-
-        return whatif_text(self)
+        return _text(self)
 
 
-def what_if(run: Run, step: int, steps: int, change: Change, follow: Sequence[str] = ()) -> WhatIf:
+def _text(w: WhatIf) -> str:
+    """Both courses: the loss at some steps, the followed weights, how far apart the parameters end."""
+    count = len(w.original.losses)
+    shown = sorted({0, 1, 2, *(count * i // 8 for i in range(1, 8)), count - 1} & set(range(count)))
+    rows = [["step", "loss", "loss if", "difference"]]
+    for i in shown:
+        losses = w.original.losses[i], w.changed.losses[i]
+        rows.append([str(w.step + i), *map(number, losses), f"{w.gap[i]:+.3g}"])
+    lines = [
+        sentence(f"what if from step {w.step} on: {', '.join(w.changes) or 'nothing changes'}"),
+        *table(rows, right=(0, 1, 2, 3)),
+    ]
+    for address, track in w.original.followed.items():
+        gradients = w.original.gradients[address], w.changed.gradients[address]
+        ends = number(track[-1]), number(w.changed.followed[address][-1])
+        lines.append(
+            sentence(f"{address} has the gradient {number(gradients[0])}, and {number(gradients[1])} if", "  ")
+        )
+        lines.append(sentence(f"{address} ends at {ends[0]}, and at {ends[1]} if", "  "))
+    far = [[name, f"{distance:.6g}"] for name, distance in w.distance().items()]
+    return "\n".join([*lines, "  how far apart the parameters end:", *table(far, right=(1,), indent="    ")])
+
+
+def what_if(replay: Replay, step: int, steps: int, change: Change, follow: Sequence[str] = ()) -> WhatIf:
     """Replay `steps` steps from `step` on, as they were and with the change."""
-    (found,) = alternatives(run, step, steps, [change], follow)
+    (found,) = alternatives(replay, step, steps, [change], follow)
     return found
 
 
 def alternatives(
-    run: Run, step: int, steps: int, changes: Sequence[Change], follow: Sequence[str] = ()
+    replay: Replay, step: int, steps: int, changes: Sequence[Change], follow: Sequence[str] = ()
 ) -> Iterator[WhatIf]:
     """What follows from each of several changes at one step, beside what followed without any."""
     for change in changes:
@@ -135,23 +155,22 @@ def alternatives(
         follow = [follow]
     if not isinstance(follow, Sequence):
         raise SettingError(f"what_if: follow must be addresses such as ['0.weight[3, 7]'], got {follow!r}.")
-    shapes = {name: p.shape for name, p in run.trainer.model.named_parameters()}
+    shapes = {name: p.shape for name, p in replay.trainer.model.named_parameters()}
     addresses = dict.fromkeys(address for change in changes for address in [*change.weights, *follow])
     targets = {address: _target(address, shapes) for address in addresses}
-    replay = run.replay
     Rows(replay.x, replay.y).check_single("what_if")
     with replay.lent() as program:
         replay.go_to(step, program)
-        start = run.trainer.session.now()
-        original = _course(run, program, step, steps, targets)
+        start = replay.trainer.session.now()
+        original = _course(replay, program, step, steps, targets)
         for change in changes:
-            x, y = _changed_rows(run, change)
-            run.trainer.session.go_to(start)
+            x, y = _changed_rows(replay, change)
+            replay.trainer.session.go_to(start)
             program.feed.take(x, y, replay.weight)
             try:
-                _write(run, {targets[address]: value for address, value in change.weights.items()})
+                _write(replay, {targets[address]: value for address, value in change.weights.items()})
                 followed = {address: targets[address] for address in dict.fromkeys([*change.weights, *follow])}
-                changed = _course(run, program, step, steps, followed, change.lr, proved=False)
+                changed = _course(replay, program, step, steps, followed, change.lr, proved=False)
             finally:
                 program.feed.take(replay.x, replay.y, replay.weight)
             yield WhatIf(step, change.words(), replay.rows(step), _only(original, followed), changed)
@@ -204,9 +223,9 @@ def _target(address: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, i
     return name, at
 
 
-def _changed_rows(run: Run, change: Change) -> tuple[Array, Array]:
+def _changed_rows(replay: Replay, change: Change) -> tuple[Array, Array]:
     """The training rows with the change, each number converted and checked as `fit` does it."""
-    trainer, x, y = run.trainer, run.replay.x, run.replay.y
+    trainer, x, y = replay.trainer, replay.x, replay.y
     x, y = x.copy() if change.inputs else x, y.copy() if change.labels else y
     for index, value in change.inputs.items():
         where = position("X", index, x.shape, "what_if")
@@ -219,8 +238,8 @@ def _changed_rows(run: Run, change: Change) -> tuple[Array, Array]:
     return x, y
 
 
-def _write(run: Run, values: Mapping[tuple[str, int], float]) -> None:
-    parameters = dict(run.trainer.model.named_parameters())
+def _write(replay: Replay, values: Mapping[tuple[str, int], float]) -> None:
+    parameters = dict(replay.trainer.model.named_parameters())
     for (name, at), value in values.items():
         changed = parameters[name].detach().numpy().copy()
         changed.reshape(-1)[at] = as_number(value, changed.dtype, f"what_if: the new value of {name}")
@@ -229,11 +248,11 @@ def _write(run: Run, values: Mapping[tuple[str, int], float]) -> None:
 
 
 def _course(
-    run: Run, program: Program, step: int, steps: int, followed: Mapping[str, tuple[str, int]],
+    replay: Replay, program: Program, step: int, steps: int, followed: Mapping[str, tuple[str, int]],
     lr: float | None = None, proved: bool = True,
 ) -> Course:  # fmt: skip
     """Take the steps from where the lent trainer stands."""
-    trainer, replay = run.trainer, run.replay
+    trainer = replay.trainer
     parameters = dict(trainer.model.named_parameters())
     rows = replay.rows(step)
     losses = []
@@ -244,7 +263,7 @@ def _course(
         for address, (name, at) in followed.items():
             tracks[address].append(float(parameters[name].detach().numpy().reshape(-1)[at]))
 
-    before = _outputs(run, program, rows)
+    before = _outputs(replay, program, rows)
     look()
     for at in range(step, step + steps):
         replay.shape(at)
@@ -262,7 +281,7 @@ def _course(
         look()
     weights = {name: t.detach().numpy() for name, t in trainer.model.state_dict().items()}
     tracked = {address: np.array(track) for address, track in tracks.items()}
-    return Course(np.array(losses), tracked, gradients, weights, before, _outputs(run, program, rows))
+    return Course(np.array(losses), tracked, gradients, weights, before, _outputs(replay, program, rows))
 
 
 def _watched(
@@ -277,7 +296,7 @@ def _watched(
     return float(watched.value(notes["loss"])), watched.value(notes["print"])[None], gradients
 
 
-def _outputs(run: Run, program: Program, rows: Array) -> Array:
+def _outputs(replay: Replay, program: Program, rows: Array) -> Array:
     """What the model makes of these rows, in evaluation mode."""
-    found: Array = run.trainer.predict(program.feed.x.detach().numpy()[rows])
+    found: Array = replay.trainer.predict(program.feed.x.detach().numpy()[rows])
     return found

@@ -342,7 +342,7 @@ class Module:
             keep_vars: return the tensors themselves, with their history, in place of detached views.
         """
         return OrderedDict(
-            (prefix + name, tensor if keep_vars else tensor.detach()) for name, tensor in _state.entries(self).items()
+            (prefix + name, tensor if keep_vars else tensor.detach()) for name, tensor in self._saved().items()
         )
 
     @takes_keywords("Module")
@@ -359,7 +359,18 @@ class Module:
         Raises:
             StateDictError: listing missing keys, unexpected keys and every mismatch of shapes.
         """
-        return _state.load(self, state_dict, strict)
+        return _state.load(type(self).__name__, self._saved(), state_dict, strict)
+
+    def _saved(self) -> dict[str, Tensor]:
+        """Parameters, then persistent buffers, level by level; a shared tensor stands under each of its names."""
+        found: dict[str, Tensor] = {}
+        for path, level in self.named_modules(remove_duplicate=False):
+            head = f"{path}." if path else ""
+            found.update((head + name, p) for name, p in level._parameters.items() if p is not None)
+            for name, buffer in level._buffers.items():
+                if buffer is not None and name not in level._non_persistent:
+                    found[head + name] = buffer
+        return found
 
     # ---------------------------------------------------------------- changing everything below
 
@@ -406,7 +417,7 @@ class Module:
         Raises:
             SettingError: another device.
         """
-        _state.move(self, destination(args, dtype, device))
+        _state.move([*self.parameters(), *self.buffers()], destination(args, dtype, device))
         return self
 
     def float(self: Self) -> Self:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, StateDictError
@@ -13,10 +13,6 @@ from chainrule.tensor.core import as_leaf, lifted
 from chainrule.tensor.creation import saved_value
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.views import leave
-
-if TYPE_CHECKING:
-    from chainrule.nn.module import Module
-
 
 MOST = 30  # keys that an error lists
 
@@ -28,22 +24,9 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-def entries(module: Module) -> dict[str, Tensor]:
-    """Parameters, then persistent buffers, level by level; a shared tensor stands under each of its names."""
-    found: dict[str, Tensor] = {}
-    for path, level in module.named_modules(remove_duplicate=False):
-        head = f"{path}." if path else ""
-        found.update((head + name, p) for name, p in level._parameters.items() if p is not None)
-        for name, buffer in level._buffers.items():
-            if buffer is not None and name not in level._non_persistent:
-                found[head + name] = buffer
-    return found
-
-
-def load(module: Module, given: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
-    """Check every key and shape first, then copy: a failed load leaves the module as it was."""
-    own = entries(module)
-    values, keys = fitting(type(module).__name__, own, given, strict)
+def load(owner: str, own: Mapping[str, Tensor], given: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
+    """Check every key and shape first, then copy: a failed load leaves these tensors as they were."""
+    values, keys = fitting(owner, own, given, strict)
     with no_grad():
         for name, value in values.items():
             own[name].copy_(value)
@@ -95,13 +78,13 @@ def _as_value(owner: str, name: str, value: Any) -> Tensor:
     return tensor
 
 
-def move(module: Module, target: DType | None) -> None:
-    """Floating parameters and buffers in another dtype, by the same handles; gradients follow."""
+def move(tensors: Iterable[Tensor], target: DType | None) -> None:
+    """Floating tensors of a module in another dtype, by the same handles; gradients follow."""
     if target is None:
         return
     if not target.is_floating_point:
         raise DtypeError(f"to(): a module's parameters must be float32 or float64, got {target.name}.")
-    for tensor in [*module.parameters(), *module.buffers()]:
+    for tensor in tensors:
         if tensor.dtype.is_floating_point and tensor.dtype != target:
             with no_grad():
                 gradient = None if tensor.grad is None else tensor.grad.to(target)

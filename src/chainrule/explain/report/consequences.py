@@ -34,7 +34,9 @@ def kept(run: Run, steps: Sequence[int], classes: int) -> list[Record]:
         most = int(WORK / max(work, 1) / len(steps)) - 1  # the original course is one too
         chosen = chosen[: max(most, 0)]
         changes = [change for _, change in chosen]
-        for (told, _), made in zip(chosen, alternatives(run, step, STEPS, changes) if chosen else (), strict=True):
+        for (told, _), made in zip(
+            chosen, alternatives(run.replay, step, STEPS, changes) if chosen else (), strict=True
+        ):
             found.append({"step": step, "change": told, **record(made)})
     return found
 

@@ -61,7 +61,7 @@ def of_moment(moment: Moment) -> Step:
     watched = moment.watched
     notes, found = watched.trace.notes, watched.trace.gradients
     nodes, reads, flows = _kept(watched.forward(), notes["input"])
-    owners = dict(moment.run.trainer.model.named_parameters())
+    owners = dict(moment.replay.trainer.model.named_parameters())
     names = {node: name for name, p in owners.items() if (node := watched.before(p)) is not None}
     for node, sources in zip(nodes, reads, strict=True):
         if not sources and node not in names:

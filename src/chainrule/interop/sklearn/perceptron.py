@@ -25,6 +25,7 @@ from chainrule.interop.sklearn import bundled, formula
 from chainrule.interop.sklearn.network import COPIED, Network, Plan, Weights, lent, room
 from chainrule.interop.sklearn.stochastic import Training
 from chainrule.interop.sklearn.windows import Source
+from chainrule.nn.meaning import BINARY_LOGITS, VALUES
 from chainrule.tensor.creation import from_numpy
 from chainrule.tensor.functions import no_grad
 
@@ -111,8 +112,13 @@ class Perceptron(BaseMultilayerPerceptron):
         self.coefs_, self.intercepts_, self.norms_ = weights
 
     def _bundled(self) -> Fitted:
+        """What it consists of; a copy, which later fits leave alone."""
         check_is_fitted(self)
-        return bundled.fitted(self)
+        meaning = bundled.MEANINGS[self.out_activation_]
+        several = meaning is BINARY_LOGITS and self.coefs_[-1].shape[1] > 1
+        classes = None if meaning is VALUES or several else list(self.classes_)
+        module = bundled.module(self._weights(), self._hidden(), self.out_activation_)
+        return Fitted(module, meaning, classes, getattr(self, "feature_names_in_", None))
 
     def _hidden(self) -> formula.Hidden:
         return formula.Hidden(self.activation, self.normalization, float(self.dropout))
