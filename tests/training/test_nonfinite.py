@@ -10,6 +10,8 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.errors import NonFiniteError
+from chainrule.graph import toposort
+from chainrule.training.origin import origin
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(64, 4)).astype(np.float32)
@@ -144,3 +146,12 @@ def test_an_update_that_is_too_large():
         r"float32\. Lower the learning rate \(now 1e\+30\) or clip the gradients \(max_norm=1\.0\)\.",
         said,
     ), said
+
+
+def test_an_infinity_that_was_given_is_no_origin():
+    x, mask = cr.tensor([1.0, 3.0], requires_grad=True), cr.tensor([0.0, -np.inf])
+    made = (x + mask).exp()  # finite again: 0 where the mask is
+    order = toposort([made.log()._node])
+    found = origin(order, lambda node: node.value)
+    assert (found.node.op.name, found.index, found.value, found.read) == ("log", (1,), -np.inf, [0.0])
+    assert origin(toposort([made._node]), lambda node: node.value) is None

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from chainrule import graph
 from chainrule.explain.moment import Moment
-from chainrule.graph import Node
-from chainrule.training.state import finite
+from chainrule.training.origin import Origin, origin
 
 
 @dataclass(frozen=True)
@@ -61,22 +58,13 @@ def birth(moment: Moment) -> Birth | None:
     stages = dict.fromkeys(everything, "optimizer")
     stages.update(dict.fromkeys(backward, "backward pass"))
     stages.update(dict.fromkeys(forward, "forward pass"))
-    for node in everything:
-        if not node.inputs or finite(watched.value(node)):
-            continue
-        if all(finite(watched.value(source)) for source in node.inputs):
-            return _born(moment, node, stages[node])
-    return None
+    found = origin(everything, watched.value)
+    return None if found is None else _born(moment, found, stages[found.node])
 
 
-def _born(moment: Moment, node: Node, stage: str) -> Birth:
-    array = moment.watched.value(node)
-    place = int(np.flatnonzero(~np.isfinite(array))[0])
-    index = tuple(int(i) for i in np.unravel_index(place, array.shape)) if array.ndim else ()
-    row = int(moment.rows[index[0]]) if index and array.shape[0] == len(moment.rows) and stage != "optimizer" else None
-    read = []
-    if node.op.kind == "elementwise":
-        values = (np.broadcast_to(moment.watched.value(source), array.shape) for source in node.inputs)
-        read = [float(value.reshape(-1)[place]) for value in values]
-    value = float(array.reshape(-1)[place])
-    return Birth(moment.step, stage, node.op.name, node.layer, index, value, read, row, str(node.line or ""))
+def _born(moment: Moment, found: Origin, stage: str) -> Birth:
+    node, index = found.node, found.index
+    row = int(moment.rows[index[0]]) if index and node.shape[0] == len(moment.rows) and stage != "optimizer" else None
+    return Birth(
+        moment.step, stage, node.op.name, node.layer, index, found.value, found.read, row, str(node.line or "")
+    )

@@ -16,6 +16,7 @@ from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.training.objective import objective
+from chainrule.training.origin import Origin, origin
 from chainrule.training.several import called, labelled
 from chainrule.training.state import finite, optimized
 
@@ -24,8 +25,8 @@ LARGE = 1e4  # inputs and weights of trainings that go well are smaller
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The first operation of a pass whose output is not finite although its inputs are.
+class Failure:
+    """What a step says of itself that is not finite: where that began, why, and what to do.
 
     Attributes:
         stage: "batch", "forward pass", "backward pass" or "optimizer".
@@ -74,11 +75,11 @@ def explain(model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_no
     )
 
 
-def _of_batch(loss: Loss, x: Any, y: Any) -> Origin | None:
+def _of_batch(loss: Loss, x: Any, y: Any) -> Failure | None:
     """What is wrong with the rows themselves."""
     for name, part in (*labelled(x, "X"), *(labelled(y, "y") if y is not None else ())):
         if not finite(part._node.value):
-            return Origin(
+            return Failure(
                 "batch", "", f"The rows of {name} in this batch hold NaN or infinity, and did not when the training began.",
                 "Leave the arrays as they are while it runs.",
             )  # fmt: skip
@@ -90,12 +91,12 @@ def _of_batch(loss: Loss, x: Any, y: Any) -> Origin | None:
     ignored, weight = option_of(loss, "ignore_index"), option_of(loss, "weight")
     nothing = "so that the mean of the loss is over nothing."
     if ignored is not None and (labels == ignored).all():
-        return Origin(
+        return Failure(
             "batch", "", f"Every label of this batch is {ignored}, which the loss ignores (ignore_index), {nothing}",
             f"Leave such rows out (keep = y != {ignored}), or use larger batches.",
         )  # fmt: skip
     if isinstance(weight, Tensor) and weight.ndim == 1 and not weight._node.value[labels[labels != ignored]].any():
-        return Origin(
+        return Failure(
             "batch", "", f"The weight of the class of every label in this batch is 0, {nothing}",
             "Leave the rows of such classes out, or use larger batches.",
         )  # fmt: skip
@@ -104,19 +105,19 @@ def _of_batch(loss: Loss, x: Any, y: Any) -> Origin | None:
 
 def _of_step(
     model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_norm: float | None, why: _Why
-) -> Origin | None:
+) -> Failure | None:
     optimizer.zero_grad()
     value = objective(loss, called(model, batch.x), batch.y, batch.weight)
-    node = first_not_finite([value])
-    if node is not None:
-        return Origin("forward pass", f"op {node.op.name!r}{node.whereabouts()}", *why.of(node))
+    found = _origin(value)
+    if found is not None:
+        return Failure("forward pass", _named(found.node), *why.of(found))
     value.backward(create_graph=True)  # with its graph, so that the gradients' own operations can be named
     for name, parameter in model.named_parameters():
         gradient = parameter.grad
         if gradient is not None and not finite(gradient._node.value):
-            node = first_not_finite([gradient])
-            source = f"op {node.op.name!r}{node.whereabouts()}, " if node is not None else ""
-            return Origin("backward pass", f"{source}in the gradient of {name!r}", *why.of_gradient(node))
+            found = _origin(gradient)
+            source = f"{_named(found.node)}, " if found is not None else ""
+            return Failure("backward pass", f"{source}in the gradient of {name!r}", *why.of_gradient(found))
     _drop_history(model)
     if max_norm is not None:
         clip_grad_norm_(optimized(optimizer), max_norm)
@@ -124,7 +125,7 @@ def _of_step(
     for name, parameter in model.named_parameters():
         if not finite(parameter._node.value):
             text = f"the update of {name!r} by {type(optimizer).__name__}"
-            return Origin("optimizer", text, f"The new weight is beyond {parameter.dtype.name}.", why.slower)
+            return Failure("optimizer", text, f"The new weight is beyond {parameter.dtype.name}.", why.slower)
     return None
 
 
@@ -138,16 +139,16 @@ class _Why:
     begun: bool
     slower: str
 
-    def of(self, node: Node) -> tuple[str, str]:
+    def of(self, found: Origin) -> tuple[str, str]:
         """Cause and remedy of what an operation of the forward pass made of finite numbers."""
-        said = _outside(node)
+        said = _outside(found)
         if said is not None:
             return said
-        return f"The result is beyond {node.dtype.name}.", self.too_large()
+        return f"The result is beyond {found.node.dtype.name}.", self.too_large()
 
-    def of_gradient(self, node: Node | None) -> tuple[str, str]:
+    def of_gradient(self, found: Origin | None) -> tuple[str, str]:
         """The same of the backward pass."""
-        if node is not None and _outside(node) is not None:
+        if found is not None and _outside(found) is not None:
             return (
                 "A derivative is infinite there, as those of sqrt, norm, log and powers below 1 are at 0.",
                 "Keep the argument away from 0: (x + 1e-12).sqrt(), for example.",
@@ -168,14 +169,11 @@ class _Why:
         return "This was the first step, so no learning rate did it. Scale what goes into this operation."
 
 
-def _outside(node: Node) -> tuple[str, str] | None:
+def _outside(found: Origin) -> tuple[str, str] | None:
     """Cause and remedy where an operation was given numbers that it has no finite result for, whatever the dtype."""
-    arguments = _at_first_bad(node)
-    rule = _DOMAINS.get(node.op.name)
-    if arguments is None or rule is None:
-        return None
-    said = rule(*arguments)
-    return None if not said else (f"It was the {said}.", _REMEDIES[node.op.name])
+    name = found.node.op.name
+    said = _DOMAINS[name](*found.read) if name in _DOMAINS else ""
+    return None if not said else (f"It was the {said}.", _REMEDIES[name])
 
 
 def _log(x: float) -> str:
@@ -218,14 +216,6 @@ _REMEDIES = {
 }
 
 
-def _at_first_bad(node: Node) -> list[float] | None:
-    """What an elementwise operation read for its first result that is not finite."""
-    if node.op.kind != "elementwise":
-        return None
-    at = int(np.argmax(~np.isfinite(node.value)))
-    return [float(np.broadcast_to(source.value, node.shape).reshape(-1)[at]) for source in node.inputs]
-
-
 def _largest(tensor: Tensor) -> float:
     """The largest magnitude of floating-point numbers; class numbers and the like have none."""
     values: np.ndarray[Any, Any] = tensor._node.value
@@ -235,14 +225,13 @@ def _largest(tensor: Tensor) -> float:
         return float(np.abs(values.astype(np.float64)).max(initial=0.0))
 
 
-def first_not_finite(outputs: list[Tensor]) -> Node | None:
-    """The first node, in the order of computation, that makes NaN or infinity out of finite inputs."""
-    for node in toposort(output._node for output in outputs):
-        if finite(node.value) or all(finite(source.value) for source in node.inputs) is False:
-            continue
-        if node.inputs:  # a constant may be infinite on purpose (a mask)
-            return node
-    return None
+def _origin(output: Tensor) -> Origin | None:
+    """Where a value that is not finite was born, on the way to an output of an eager graph."""
+    return origin(toposort([output._node]), lambda node: node.value)
+
+
+def _named(node: Node) -> str:
+    return f"op {node.op.name!r}{node.whereabouts()}"
 
 
 def _drop_history(model: Module) -> None:
