@@ -102,8 +102,8 @@ What a machine's registers, caches and threads ask for is decided first: which l
 `cr.compile(..., tune=True)`, or `CHAINRULE_TUNE=1` for all programs, the likely tiles are timed once on this machine, and
 no result changes by a bit), along which loop threads share a kernel (`plan/work_sharing.py`). Each distinct kernel becomes
 one function of LLVM IR, with the vectors written out (`codegen/lower.py`; products in `codegen/matmul/`). LLVM makes
-machine code of it, which is kept on disk under the hash of the kernels, the CPU and the versions: the next process loads
-it in a few milliseconds. `step.show("llvm")` prints the IR,
+machine code of it, contracting no arithmetic, so that an operation has the same bits in whatever kernel it ends up; the
+code is kept on disk under the hash of the kernels, the CPU and the versions: the next process loads it in a few milliseconds. `step.show("llvm")` prints the IR,
 `step.show("asm")` the assembly. This is the inner loop of the first product for a CPU with AVX-512: a vector
 of one column block of the weights, then a broadcast and a fused multiply-add for each row of the tile.
 

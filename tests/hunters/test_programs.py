@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="compares with PyTorch")
 
-from tests.hunters import programs
+from tests.hunters import pieces, programs
 
 
 def test_eager_programs_give_what_pytorch_gives():
@@ -15,3 +15,7 @@ def test_eager_programs_give_what_pytorch_gives():
 
 def test_compiled_programs_give_what_pytorch_gives():
     assert programs.hunt(10_000, 24) == {}
+
+
+def test_programs_cut_anywhere_give_the_same_bits():
+    assert pieces.hunt(30, 21) == {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import chainrule.nn.functional as F
 from chainrule import Tensor
 from chainrule.compiler.codegen import rows
 from chainrule.compiler.program import Program
+from chainrule.compiler.runtime import native
+from chainrule.compiler.runtime.units import Pool
 from chainrule.compiler.schedule.kernels import Check, Dot, Kernel, Reduce, Rows
 from tests.compiler.plans import check_program
 
@@ -217,3 +221,31 @@ def test_kernels_over_rows_read_well() -> None:
         "  acc1 = sum.f32 of x0\n"
         "  out0[500*i + j] = div.f32(x0, acc1)\n"
     )
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("width", [10, 17, 300])
+def test_rows_have_the_same_bits_whatever_the_registers(
+    width: int, rows: int, dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(width)
+    x, direction = (cr.tensor(rng.standard_normal((rows, width)).astype(dtype)) for _ in range(2))
+    sums = {"sum": lambda x: x.sum(-1, keepdim=True), "var": lambda x: x.var(-1, keepdim=True)}
+    sums |= {name: FUNCTIONS[name] for name in ("softmax", "layer_norm")}
+    functions = [backward(function) for function in sums.values()]
+
+    def bits() -> list[bytes]:
+        found = [part for function in functions for part in cr.compile(function)(x, direction)]
+        return [part.numpy().tobytes() for part in found]
+
+    found = []
+    for number, vector_bytes in enumerate((64, 32, 16)):
+        monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path / str(number)))
+        monkeypatch.setattr(native, "_pool", Pool())
+        registers = replace(
+            native.machine().target, vector_bytes=vector_bytes, registers=32 if vector_bytes == 64 else 16
+        )
+        monkeypatch.setattr(native.machine(), "target", registers)
+        found.append(bits())
+    assert found[0] == found[1] == found[2]

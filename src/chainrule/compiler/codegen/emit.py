@@ -72,11 +72,9 @@ class Fold:
 class Emitter:
     """The body of one function being written, and the declarations it needs.
 
-    `flags` stand on every floating-point operation. They allow contraction into fused
-    multiply-adds and nothing that would change NaN, infinity or the order of a sum.
+    Floating-point operations carry no flags: LLVM contracts none of them, so that a value is the same in whatever kernel
+    it is computed. A fused multiply-add is asked for, see `fma`.
     """
-
-    flags = "contract"
 
     def __init__(self, target: Target | None = None) -> None:
         self.target = target or Target()
@@ -204,8 +202,7 @@ class Emitter:
         return Value(text if lanes_of(type) == 1 else f"splat ({scalar_of(type)} {text})", type)
 
     def binary(self, opcode: str, a: Value, b: Value) -> Value:
-        flags = f" {self.flags}" if opcode[0] == "f" else ""
-        return self.assign(a.type, f"{opcode}{flags} {a.type} {a.name}, {b.name}")
+        return self.assign(a.type, f"{opcode} {a.type} {a.name}, {b.name}")
 
     def call(self, name: str, type: str, *args: Value) -> Value:
         """A call of an intrinsic or function, declared on first use."""

@@ -22,7 +22,8 @@ from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.plan.product import batch_of, contraction_of, scratch_of
 from chainrule.compiler.plan.target import MEMORY, Target
-from chainrule.compiler.plan.vectorize import Vectorization
+from chainrule.compiler.plan.vectorize import ALONG, Vectorization
+from chainrule.compiler.schedule.fusion import SHORT
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import (
     Check,
@@ -281,11 +282,12 @@ class _Writer:
                 self._vectors(beside, lanes, indices, lambda body: side_by_side(row, body))
                 return
             self._nest(loops, indices, stack)
-            lanes = self.vectors.lanes_along_row(dims)
-            if self.vectors.holds(dims):
-                held(row, self.body(indices), lanes)
+            if row.elements <= SHORT:
+                side_by_side(row, self.body(indices))
+            elif self.vectors.holds(dims):
+                held(row, self.body(indices), ALONG)
             else:
-                Streamed(row, self.body(indices), lanes).write()
+                Streamed(row, self.body(indices), ALONG).write()
 
     def _store_result(self, core: Reduce, body: Body, values: list[Register]) -> None:
         body.done[id(core.result)] = values[-1]

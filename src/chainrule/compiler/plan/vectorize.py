@@ -7,10 +7,11 @@ import math
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.fusion import SHORT
 from chainrule.compiler.schedule.index import Var
-from chainrule.compiler.schedule.kernels import Compute, Kernel, Number, Position, Reduce, Rows, Value
+from chainrule.compiler.schedule.kernels import Kernel, Number, Position, Reduce, Rows, Value
 from chainrule.ops import reduction
 
-WIDE = 4  # vectors in flight in a sum: hides the latency of an addition
+WIDE = 4  # vectors in flight in a sum down columns: hides the latency of an addition
+ALONG = 16  # lanes that share a sum along a row, whatever the registers: its bits are the same on every target
 HELD = 4  # vectors of a row that are held in registers
 
 
@@ -79,20 +80,10 @@ class Vectorization:
         along: Var | None = core.dims[-1]
         if self.kernel.core is core:  # not one of several folds over each row
             along = self.best(core, self.kernel.loops, core.dims)
-        if along is None or along in self.kernel.loops or self.lanes_of_rows(core.dims)[0] is not None:
+        if along is None or along in self.kernel.loops or math.prod(var.size for var in core.dims) <= SHORT:
             return 1
-        if len(core.dims) > 1:
-            return None
-        return min(self.lanes_along_row(core.dims), 1 << (along.size - 1).bit_length())
+        return ALONG if len(core.dims) == 1 else None
 
     def holds(self, dims: tuple[Var, ...]) -> bool:
         """Does a row stay in registers from the first fold to the last store?"""
         return len(dims) == 1 and dims[0].size <= HELD * self.lanes(dims[-1])
-
-    def lanes_along_row(self, dims: tuple[Var, ...]) -> int:
-        """Lanes of a row too long for one: one vector of those that are held, several of those that are streamed."""
-        lanes = self.lanes(dims[-1])
-        if self.holds(dims):
-            return lanes
-        light = sum(v.op.cost for v in self._values() if isinstance(v, Compute)) <= WIDE
-        return self.lanes(dims[-1], WIDE if light else 1)
