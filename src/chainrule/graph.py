@@ -75,9 +75,6 @@ class Op:
     cost: int = 1  # relative work an element, for the fusion heuristics
     # Where the derivative at a kink lies between the slopes on its left (0) and right (1); None: anywhere there.
     at_kink: float | None = None
-    # The derivative of one output element by one element of each input that it reads, as text over the inputs' names
-    # and Y; one text serves any number of inputs. None: the derivative is zero everywhere it exists.
-    formula: tuple[str | None, ...] | str = ()
     # What `infer` said, by the types of the inputs and the params: an eager op asks it again and again.
     types: dict[Any, Type] | None = field(default_factory=dict, repr=False)  # None: its params are another at each call
     joint: Rule | None = None  # instead of `vjp`: one formula (dY, Y, *inputs, **params) -> (dX, ...) for all inputs
@@ -93,12 +90,6 @@ class Op:
                 f"Detach that argument, or give the derivative with cr.custom_vjp."
             )
         return vjp[argument]
-
-    def formula_of(self, argument: int) -> str | None:
-        """The local derivative with respect to one input, as text; None where it is zero."""
-        if isinstance(self.formula, str):
-            return None if callable(self.vjp) and self.vjp(argument) is None else self.formula
-        return self.formula[argument] if argument < len(self.formula) else None
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -51,7 +51,7 @@ REDUCTIONS = [
         Wrong("sum", 0, "halved over two axes, the first of even size", _sum_two), at(grid(3, 4, 3)), {"dims": (1, 2)}
     ),
     Blind(Wrong("amax", 0, "several axes: the maxima along the last", _amax_last), at(grid(2, 3)), {"dims": (0, 1)}),
-    # The declared formula is 1 / ties; at three ties this rule gives 1/2 each, and the sum of the gradient is not dY.
+    # The derivative is 1 / ties; at three ties this rule gives 1/2 each, and the sum of the gradient is not dY.
     Blind(
         Wrong(
             "amax",

@@ -11,6 +11,7 @@ import numpy as np
 
 from chainrule.compiler.plan.summation import Summation
 from chainrule.errors import GradientError
+from chainrule.explain import symbolic
 from chainrule.explain.columns import Column, column
 from chainrule.explain.scene import Scene
 from chainrule.graph import Node
@@ -24,7 +25,7 @@ class Term:
 
     Attributes:
         scene, node, position: the reading element.
-        formula: the local derivative in symbols, as the op declares it.
+        formula: the local derivative in symbols, read off the rule of the op.
         local: dY/dx, the local derivative.
         upstream: dL/dY, the gradient of the reading element.
     """
@@ -46,7 +47,7 @@ class Term:
     @property
     def formula(self) -> str:
         """The local derivative in symbols."""
-        return self.node.op.formula_of(self.argument) or "0"
+        return symbolic.local(self.node, self.argument)
 
     @property
     def product(self) -> float:

@@ -29,7 +29,6 @@ matmul = Op(
     "matmul", "contraction", _infer_matmul,
     numpy=np.matmul,
     vjp=(lambda dY, Y, a, b: dY @ b.mT, lambda dY, Y, a, b: a.mT @ dY),
-    formula=("b", "a"),
 )  # fmt: skip
 
 OPS = [matmul]

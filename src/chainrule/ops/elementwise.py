@@ -72,13 +72,12 @@ def _mixed(name: str, inputs: Sequence[Node]) -> DtypeError:
 
 def _op(
     name: str, numpy: Any, lower: Any, *vjp: Rule | None,
-    formula: tuple[str | None, ...] = (), out: DType | None = None, cost: int = 1, float_only: bool = False,
+    out: DType | None = None, cost: int = 1, float_only: bool = False,
     bools: bool = True, at_kink: float | None = None,
 ) -> Op:  # fmt: skip
     infer = _infer(name, out, float_only, bools)
     op = Op(
         name, "elementwise", infer, numpy, vjp, lower, cost=cost, float_only=float_only, at_kink=at_kink,
-        formula=formula,
     )  # fmt: skip
     OPS.append(op)
     return op
@@ -91,35 +90,30 @@ add = _op(
     "add", np.add, lambda e, a, b: e.add(a, b),
     lambda dY, Y, a, b: dY,
     lambda dY, Y, a, b: dY,
-    formula=("1", "1"),
 )  # fmt: skip
 sub = _op(
     "sub", np.subtract, lambda e, a, b: e.sub(a, b),
     lambda dY, Y, a, b: dY,
     lambda dY, Y, a, b: -dY,
     bools=False,
-    formula=("1", "-1"),
 )  # fmt: skip
 mul = _op(
     "mul", np.multiply, lambda e, a, b: e.mul(a, b),
     lambda dY, Y, a, b: dY * b,
     lambda dY, Y, a, b: dY * a,
-    formula=("b", "a"),
 )  # fmt: skip
 div = _op(
     "div", np.divide, lambda e, a, b: e.div(a, b),
     lambda dY, Y, a, b: dY / b,
     lambda dY, Y, a, b: -dY * (Y / b),
     float_only=True, cost=4,
-    formula=("1 / b", "-Y / b"),
 )  # fmt: skip
-neg = _op("neg", np.negative, lambda e, x: e.neg(x), lambda dY, Y, x: -dY, bools=False, formula=("-1",))
+neg = _op("neg", np.negative, lambda e, x: e.neg(x), lambda dY, Y, x: -dY, bools=False)
 pow = _op(
     "pow", reference.power, lambda e, a, b: e.pow(a, b),
     lambda dY, Y, a, b: (dY * (b * a ** (b - 1))).where(b != 0, 0),
     lambda dY, Y, a, b: (dY * (Y * a.log())).masked_fill((a == 0) & (b >= 0), 0),
     cost=30, bools=False,
-    formula=("b * a ** (b - 1)", "Y * log(a)"),
 )  # fmt: skip
 # Integers divided by zero give 0 here and natively (PyTorch raises).
 floor_divide = _op(
@@ -130,7 +124,6 @@ remainder = _op(
     lambda dY, Y, a, b: dY,
     lambda dY, Y, a, b: -dY * (a // b),
     cost=6, bools=False,
-    formula=("1", "-floor(a / b)"),
 )  # fmt: skip
 
 # -- functions of one number ----------------------------------------------------------------
@@ -138,7 +131,7 @@ remainder = _op(
 abs = _op(
     "abs", np.abs, lambda e, x: e.abs(x),
     lambda dY, Y, x: dY * x.sign(),
-    bools=False, at_kink=0.5, formula=("sign(x)",),
+    bools=False, at_kink=0.5,
 )  # fmt: skip
 # The sign of NaN is 0, as in PyTorch (and so is the derivative of abs there).
 sign = _op(
@@ -147,70 +140,65 @@ sign = _op(
 floor = _op("floor", np.floor, lambda e, x: e.floor(x), None, bools=False)
 round = _op("round", np.round, lambda e, x: e.round(x), None, bools=False)
 # Where Y saturates, its distance from 1 is no longer in it: what derivatives need of that they take from x.
-exp = _op("exp", np.exp, lambda e, x: e.exp(x), lambda dY, Y, x: dY * Y, float_only=True, cost=12, formula=("Y",))
+exp = _op("exp", np.exp, lambda e, x: e.exp(x), lambda dY, Y, x: dY * Y, float_only=True, cost=12)
 expm1 = _op(
     "expm1", np.expm1, lambda e, x: e.expm1(x),
     lambda dY, Y, x: dY * x.exp(),
-    float_only=True, cost=15, formula=("exp(x)",),
+    float_only=True, cost=15,
 )  # fmt: skip
-log = _op("log", np.log, lambda e, x: e.log(x), lambda dY, Y, x: dY / x, float_only=True, cost=12, formula=("1 / x",))
+log = _op("log", np.log, lambda e, x: e.log(x), lambda dY, Y, x: dY / x, float_only=True, cost=12)
 log1p = _op(
     "log1p", np.log1p, lambda e, x: e.log1p(x),
     lambda dY, Y, x: dY / (x + 1),
-    float_only=True, cost=15, formula=("1 / (x + 1)",),
+    float_only=True, cost=15,
 )  # fmt: skip
 sqrt = _op(
     "sqrt", np.sqrt, lambda e, x: e.sqrt(x),
     lambda dY, Y, x: dY / (2 * Y),
-    float_only=True, cost=4, formula=("1 / (2 * Y)",),
+    float_only=True, cost=4,
 )  # fmt: skip
 rsqrt = _op(
     "rsqrt", lambda x: 1 / np.sqrt(x), lambda e, x: e.rsqrt(x),
     lambda dY, Y, x: dY * (-0.5 * Y * Y * Y),
     float_only=True, cost=6,
-    formula=("-Y ** 3 / 2",),
 )  # fmt: skip
 sin = _op(
     "sin", np.sin, lambda e, x: e.sin(x),
     lambda dY, Y, x: dY * x.cos(),
-    float_only=True, cost=20, formula=("cos(x)",),
+    float_only=True, cost=20,
 )  # fmt: skip
 cos = _op(
     "cos", np.cos, lambda e, x: e.cos(x),
     lambda dY, Y, x: -dY * x.sin(),
-    float_only=True, cost=20, formula=("-sin(x)",),
+    float_only=True, cost=20,
 )  # fmt: skip
 tanh = _op(
     "tanh", np.tanh, lambda e, x: e.tanh(x),
     lambda dY, Y, x: dY * ((2 * x).sigmoid() * (-2 * x).sigmoid() * 4),
-    float_only=True, cost=15, formula=("4 * sigmoid(2 * x) * sigmoid(-2 * x)",),
+    float_only=True, cost=15,
 )  # fmt: skip
 sigmoid = _op(
     "sigmoid",
     reference.sigmoid, lambda e, x: e.sigmoid(x),
     lambda dY, Y, x: dY * (Y * (-x).sigmoid()),
     float_only=True, cost=15,
-    formula=("Y * sigmoid(-x)",),
 )  # fmt: skip
 erf = _op(
     "erf", reference.erf, lambda e, x: e.erf(x),
     lambda dY, Y, x: dY * (2 / math.sqrt(math.pi) * (-x * x).exp()),
     float_only=True, cost=15,
-    formula=("2 / sqrt(pi) * exp(-x ** 2)",),
 )  # fmt: skip
 # 1 - erf(x): a primitive because in its tail that difference has no digit left.
 erfc = _op(
     "erfc", reference.erfc, lambda e, x: e.erfc(x),
     lambda dY, Y, x: dY * (-2 / math.sqrt(math.pi) * (-x * x).exp()),
     float_only=True, cost=20,
-    formula=("-2 / sqrt(pi) * exp(-x ** 2)",),
 )  # fmt: skip
 # A primitive because its derivative reads only its output, so the input need not be kept. NaN stays NaN.
 relu = _op(
     "relu", reference.relu, lambda e, x: e.relu(x),
     lambda dY, Y, x: dY.masked_fill(Y <= 0, 0),
     bools=False, at_kink=0.0,
-    formula=("1 if Y > 0 else 0",),
 )  # fmt: skip
 
 # -- choosing -------------------------------------------------------------------------------
@@ -220,14 +208,12 @@ maximum = _op(
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(a < b, 0)),  # ties share, as in PyTorch
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(b < a, 0)),
     at_kink=0.5,
-    formula=("1 if a > b else 1 / 2 if a == b else 0", "1 if b > a else 1 / 2 if a == b else 0"),
 )  # fmt: skip
 minimum = _op(
     "minimum", reference.minimum, lambda e, a, b: e.minimum(a, b),
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(a > b, 0)),
     lambda dY, Y, a, b: (dY / 2).where(a == b, dY.masked_fill(b > a, 0)),
     at_kink=0.5,
-    formula=("1 if a < b else 1 / 2 if a == b else 0", "1 if b < a else 1 / 2 if a == b else 0"),
 )  # fmt: skip
 
 
@@ -241,7 +227,6 @@ where = Op(
     "where", "elementwise", _infer_where,
     numpy=np.where,
     vjp=(None, lambda dY, Y, c, a, b: dY.where(c, 0), lambda dY, Y, c, a, b: dY.where(~c, 0)),
-    formula=(None, "1 if c else 0", "0 if c else 1"),
     lower=lambda e, c, a, b: e.select(c, a, b),
 )  # fmt: skip
 OPS.append(where)
@@ -276,7 +261,6 @@ cast = Op(
     "cast", "elementwise", _infer_cast,
     numpy=lambda x, dtype: reference.cast(x, dtype.numpy),
     vjp=(lambda dY, Y, x, dtype: dY.to(x.dtype) if x.dtype.is_floating_point else None,),
-    formula=("1",),
     lower=lambda e, x, dtype: e.cast(x, dtype),
 )  # fmt: skip
 OPS.append(cast)
@@ -301,7 +285,7 @@ bitcast = Op(
 OPS.append(bitcast)
 
 # A new node for an old value: `grad` differentiates with respect to it, and only it.
-alias = _op("alias", own, lambda e, x: x, lambda dY, Y, x: dY, formula=("1",))
+alias = _op("alias", own, lambda e, x: x, lambda dY, Y, x: dY)
 # A value without its history.
 detach = _op("detach", lambda x: x, lambda e, x: x, None)
 

@@ -55,7 +55,6 @@ take = Op(
     numpy=_numpy_take,
     vjp=lambda i: (lambda dY, Y, x, *indices: dY.new_zeros(x.shape)._put_add(indices, dY)) if i == 0 else None,
     cost=2,
-    formula="1",
 )  # fmt: skip
 
 
@@ -103,7 +102,6 @@ put_add = Op(
     numpy=_numpy_put_add,
     vjp=_rule(lambda dY, Y, base, source, *indices: dY),
     lower=lambda e, old, new: e.add(old, new),
-    formula="1",
 )  # fmt: skip
 # Where an index stands twice, the last one counts; the gradient then flows to each of them, as in PyTorch.
 put = Op(
@@ -111,7 +109,6 @@ put = Op(
     numpy=_numpy_put,
     vjp=_rule(lambda dY, Y, base, source, *indices: dY._put(indices, dY.new_zeros(source.shape))),
     lower=lambda e, old, new: new,
-    formula="1 if it is still there else 0",
 )  # fmt: skip
 
 

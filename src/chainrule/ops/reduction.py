@@ -70,21 +70,18 @@ sum = Op(
     numpy=lambda x, dims: np.add.reduce(x, dims, None if x.dtype.kind in "fc" else np.int64),
     vjp=(lambda dY, Y, x, dims: _spread(dY, dims, x.shape),),
     lower=(lambda e: e.zero(), lambda e, total, x: e.add(total, x)),
-    formula="1",
 )  # fmt: skip
 amax = Op(
     "amax", "reduction", _infer_extremum,
     numpy=lambda x, dims: np.maximum.reduce(x, dims),
     vjp=(lambda dY, Y, x, dims: _share(dY, Y, x, dims),),
     lower=(lambda e: e.lowest(), lambda e, best, x: e.maximum(best, x)),
-    formula="1 / ties if x == Y else 0",
 )  # fmt: skip
 amin = Op(
     "amin", "reduction", _infer_extremum,
     numpy=lambda x, dims: np.minimum.reduce(x, dims),
     vjp=(lambda dY, Y, x, dims: _share(dY, Y, x, dims),),
     lower=(lambda e: e.highest(), lambda e, best, x: e.minimum(best, x)),
-    formula="1 / ties if x == Y else 0",
 )  # fmt: skip
 # The first position of the extremum, counted through the reduced axes in order; NaN counts as extreme.
 argmax = Op("argmax", "reduction", _infer_arg, numpy=_arg(np.argmax), vjp=(None,), lower="gt")

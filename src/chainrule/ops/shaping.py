@@ -53,7 +53,6 @@ reshape = Op(
     numpy=lambda x, shape: x.reshape(shape),
     vjp=(lambda dY, Y, x, shape: dY.reshape(x.shape),),
     lower=lambda index, x, shape: unravel(ravel(index, shape), x.shape),
-    formula="1",
 )  # fmt: skip
 
 
@@ -71,7 +70,6 @@ permute = Op(
     numpy=lambda x, dims: x.transpose(dims),
     vjp=(lambda dY, Y, x, dims: dY.permute(inverse_permutation(dims)),),
     lower=lambda index, x, dims: tuple(index[dims.index(axis)] for axis in range(len(dims))),
-    formula="1",
 )  # fmt: skip
 
 
@@ -106,7 +104,6 @@ expand = Op(
     lower=lambda index, x, shape: tuple(
         0 if size == 1 else i for i, size in zip(index[len(shape) - len(x.shape) :], x.shape, strict=True)
     ),
-    formula="1",
 )  # fmt: skip
 
 
@@ -129,7 +126,6 @@ slice = Op(
     lower=lambda index, x, start, stop, step: tuple(
         low + i * every for i, low, every in zip(index, start, step, strict=True)
     ),
-    formula="1",
 )  # fmt: skip
 
 flip = Op(
@@ -140,7 +136,6 @@ flip = Op(
     lower=lambda index, x, dims: tuple(
         size - 1 - i if axis in dims else i for axis, (i, size) in enumerate(zip(index, x.shape, strict=True))
     ),
-    formula="1",
 )  # fmt: skip
 
 
@@ -171,7 +166,6 @@ pad = Op(
     lower=lambda index, x, low, high, interior: tuple(
         (i - before) // (gap + 1) for i, before, gap in zip(index, low, interior, strict=True)
     ),
-    formula="1",
 )  # fmt: skip
 
 
@@ -197,7 +191,6 @@ cat = Op(
     "cat", "join", _infer_cat,
     numpy=lambda *xs, dim: np.concatenate(xs, axis=dim),
     vjp=_part,
-    formula="1",
 )  # fmt: skip
 
 OPS = [reshape, permute, expand, slice, flip, pad, cat]
