@@ -8,7 +8,8 @@ import numpy as np
 
 from chainrule.errors import SettingError
 from chainrule.optim import rules
-from chainrule.optim.optimizer import Group, Optimizer, check_number, setting
+from chainrule.optim.optimizer import Optimizer, check_number, setting
+from chainrule.optim.state import Group
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import full_like
 

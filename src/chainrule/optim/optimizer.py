@@ -14,13 +14,11 @@ from chainrule.compiler.frontend.trace import guard, live
 from chainrule.errors import SettingError, TraceError
 from chainrule.optim import saved
 from chainrule.optim.rules import Rule, update
-from chainrule.optim.state import Listed, Slots, State
+from chainrule.optim.state import Group, Listed, Slots, State
 from chainrule.optim.together import batches, update_together
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import zeros, zeros_like
 from chainrule.tensor.functions import enable_grad, no_grad
-
-Group = dict[str, Any]
 
 
 class Used(NamedTuple):

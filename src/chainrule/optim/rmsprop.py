@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule.optim import rules
-from chainrule.optim.optimizer import Group, Optimizer, check_number, setting
+from chainrule.optim.optimizer import Optimizer, check_number, setting
+from chainrule.optim.state import Group
 
 
 class RMSprop(Optimizer):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from chainrule.errors import StateDictError
 from chainrule.files.document import alike, is_plain, short
-from chainrule.optim.state import Slots
+from chainrule.optim.state import Group, Slots, State
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import saved_value, zeros
 from chainrule.tensor.functions import no_grad
-
-if TYPE_CHECKING:
-    from chainrule.optim.optimizer import Group, Optimizer
 
 # Switches of PyTorch's implementation that have no counterpart here.
 FOREIGN = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay", "params"}
@@ -33,7 +30,31 @@ SQUARES = {
 }  # infinite where a gradient's square is beyond the dtype
 
 
-def state_dict(optimizer: Optimizer) -> dict[str, Any]:
+class Stateful(Protocol):
+    """What an optimizer tells, and lets be done to it, to be saved and loaded."""
+
+    param_groups: list[Group]
+    state: State
+    defaults: Group
+    _layout: int
+
+    def check(self, group: Group) -> None:
+        """Raise for settings that cannot be."""
+
+    def initialize(self) -> None:
+        """Make the state of every parameter."""
+
+    def needed(self, group: Group) -> set[str]:
+        """The names of the state that each parameter of a group with these settings has."""
+
+    def start(self, slot: str, group: Group, parameter: Tensor) -> Tensor:
+        """What a slot holds before the first step."""
+
+    def parted(self, counter: Tensor, other: Tensor) -> bool:
+        """Are these two counters that were one before some parameter was left behind?"""
+
+
+def state_dict(optimizer: Stateful) -> dict[str, Any]:
     """``{"state": {index: {name: tensor}}, "param_groups": [{..., "params": [index]}]}``."""
     numbers = {p: i for i, p in enumerate(_parameters(optimizer.param_groups))}
     state = {
@@ -59,7 +80,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def load(optimizer: Optimizer, given: dict[str, Any]) -> None:
+def load(optimizer: Stateful, given: dict[str, Any]) -> None:
     """Check everything, then copy into the handles that stand, so that compiled steps go on with them."""
     loaded = check(optimizer, given)
     for group, other in zip(optimizer.param_groups, given["param_groups"], strict=True):
@@ -75,7 +96,7 @@ def load(optimizer: Optimizer, given: dict[str, Any]) -> None:
             _share_counters(optimizer, group, loaded)
 
 
-def check(optimizer: Optimizer, given: Any, whole: bool = False) -> dict[Tensor, dict[str, Tensor]]:
+def check(optimizer: Stateful, given: Any, whole: bool = False) -> dict[Tensor, dict[str, Tensor]]:
     """The state of each parameter in a ``state_dict``; `whole`: none of what a saved step leaves may be
     missing, and the values are for `impossible` to judge.
 
@@ -172,7 +193,7 @@ def _as_value(name: str, slot: str, value: Any) -> Tensor:
 
 
 def _check_whole(
-    name: str, optimizer: Optimizer, given: dict[str, Any], loaded: dict[Tensor, dict[str, Tensor]]
+    name: str, optimizer: Stateful, given: dict[str, Any], loaded: dict[Tensor, dict[str, Tensor]]
 ) -> None:
     """All the state that the saved settings need, of each parameter that has state here."""
     number = 0
@@ -224,13 +245,13 @@ def impossible(slot: str, value: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, 
     return (~(value >= 0), "0 or more") if slot in SQUARES else None
 
 
-def _copy(optimizer: Optimizer, group: Group, parameter: Tensor, values: dict[str, Tensor]) -> None:
+def _copy(optimizer: Stateful, group: Group, parameter: Tensor, values: dict[str, Tensor]) -> None:
     for slot, tensor in optimizer.state[parameter].items():
         if slot != "step":
             tensor.copy_(values[slot] if slot in values else optimizer.start(slot, group, parameter))
 
 
-def _share_counters(optimizer: Optimizer, group: Group, loaded: dict[Tensor, dict[str, Any]]) -> None:
+def _share_counters(optimizer: Stateful, group: Group, loaded: dict[Tensor, dict[str, Any]]) -> None:
     """Parameters that stand at the same step share a counter again; handles that fit are kept.
 
     Those that have left a counter behind keep their own, so that a step compiled for them goes on serving.

@@ -6,7 +6,8 @@ from typing import Any
 
 from chainrule.errors import SettingError
 from chainrule.optim import rules
-from chainrule.optim.optimizer import Group, Optimizer, check_number, setting
+from chainrule.optim.optimizer import Optimizer, check_number, setting
+from chainrule.optim.state import Group
 
 
 class SGD(Optimizer):

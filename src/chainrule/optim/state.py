@@ -9,6 +9,8 @@ from typing import Any
 from chainrule.compiler.frontend import guards
 from chainrule.tensor import Tensor
 
+Group = dict[str, Any]  # the settings of some parameters, and under "params" they themselves
+
 
 class Slots(dict[str, Tensor]):
     """The state of one parameter, by PyTorch's names."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from chainrule.tensor import Tensor
 from chainrule.training.checked import Checked
 from chainrule.training.named import Named, check_source, of_source, taken, target_in_order, with_classes
 from chainrule.training.session import Rows, Session
-from chainrule.training.source_rows import SourceRows, parts
+from chainrule.training.source_rows import Epochs, SourceRows, parts
 from chainrule.training.weights import Classes
 
 if TYPE_CHECKING:
@@ -44,24 +44,6 @@ def by_name(y: object) -> Iterator[None]:
         raise ShapeError(
             f"{said}The name of one column gives targets (N,), a list of names (N, number of names): write [{y!r}]."
         ) from error
-
-
-class Epochs(NamedTuple):
-    """How an epoch of a source is cut.
-
-    Attributes:
-        batch_size: rows a step; None: as the source has it.
-        steps: how many batches of a stream are an epoch; None: all.
-        seed: of the training.
-        resumes: it may go on with an earlier one.
-        fed: what that was fitted on, where it is known.
-    """
-
-    batch_size: int | None
-    steps: int | None
-    seed: int
-    resumes: bool
-    fed: Rows | None
 
 
 def source_of(

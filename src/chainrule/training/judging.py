@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,7 @@ from chainrule.training.callbacks import Watching
 from chainrule.training.measures import Averaged, Measures, no_rows
 from chainrule.training.session import Session
 from chainrule.training.snapshot import Snapshots, Weights
-
-if TYPE_CHECKING:
-    from chainrule.training.stretch import Stretch
+from chainrule.training.stretch import Judges, Stretch
 
 Array = np.ndarray[Any, Any]
 
@@ -108,7 +106,7 @@ class Judging:
         return {name: others.get(id(handle), handle) for name, handle in found.items()} if others else found
 
 
-class Judge:
+class Judge(Judges):
     """Judges the epochs of one stretch.
 
     Args:
@@ -122,6 +120,11 @@ class Judge:
         self.judging, self.stretch, self.measures, self.carried = judging, stretch, measures, carried
         self._most = 1
         self._kept: Snapshots | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Does somebody end the training?"""
+        return self.judging.stopped
 
     def begin(self, loop: Loop) -> Copies | None:
         """Before a native call of all laps, of which this loop is part; what copies the weights after each, if anything does."""

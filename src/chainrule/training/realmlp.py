@@ -12,7 +12,7 @@ import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.dtypes import float64, int64
 from chainrule.nn.functional.layers import probability
-from chainrule.optim.optimizer import Group
+from chainrule.optim.state import Group
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import arange, tensor, zeros
 from chainrule.tensor.functions import cat, no_grad

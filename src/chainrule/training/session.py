@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,15 +31,13 @@ from chainrule.tensor.random import Generator, Owned, drawing_from
 from chainrule.training import settings, several, state, steps
 from chainrule.training.attributes import Attributes
 from chainrule.training.history import History
+from chainrule.training.listener import Listener
 from chainrule.training.members import Members
 from chainrule.training.metrics import Metric, resolve
 from chainrule.training.named import Named
 from chainrule.training.position import Position
 from chainrule.training.scheduling import Given, Schedules
 from chainrule.training.settings import Settings
-
-if TYPE_CHECKING:
-    from chainrule.training.callbacks import Callback
 
 Array = np.ndarray[Any, Any]
 ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
@@ -204,8 +202,8 @@ class Session:
         self.data: str | None = None
         self.columns: Named | None = None
         self.frozen: Counter[str] = Counter()  # by parameter: how many callbacks leave it as it is for now
-        self.listeners: Sequence[Callback] = ()
-        self.riders: Sequence[Callback] = ()
+        self.listeners: Sequence[Listener] = ()
+        self.riders: Sequence[Listener] = ()
         self.carried: list[dict[str, Any]] = []
         self.programs: dict[str, steps.Program] = {}
         self.modes: dict[str, bool] | None = None
@@ -349,7 +347,7 @@ class Session:
         """What takes the place of parameters in validation, each with the parameter."""
         return [pair for rider in self.riders for pair in rider.instead()]
 
-    def listen(self, listeners: Sequence[Callback], riders: Sequence[Callback]) -> None:
+    def listen(self, listeners: Sequence[Listener], riders: Sequence[Listener]) -> None:
         """These callbacks are of the training from now on."""
         self.listeners, self.riders = listeners, riders
 

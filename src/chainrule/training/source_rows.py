@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from chainrule.errors import SettingError
 from chainrule.training import several
@@ -65,3 +65,21 @@ def parts(arrays: Any) -> tuple[Any, Any, Any]:
     if isinstance(arrays, tuple) and len(arrays) in (1, 2, 3):
         return (*arrays, None, None)[:3]
     return arrays, None, None
+
+
+class Epochs(NamedTuple):
+    """How an epoch of a source is cut.
+
+    Attributes:
+        batch_size: rows a step; None: as the source has it.
+        steps: how many batches of a stream are an epoch; None: all.
+        seed: of the training.
+        resumes: it may go on with an earlier one.
+        fed: what that was fitted on, where it is known.
+    """
+
+    batch_size: int | None
+    steps: int | None
+    seed: int
+    resumes: bool
+    fed: Rows | None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,22 +20,22 @@ from chainrule.compiler.frontend.trace import guard, note
 from chainrule.compiler.frontend.watch import Watched
 from chainrule.compiler.runtime.copies import Copies
 from chainrule.graph import leaf
+from chainrule.nn import Module
 from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim.optimizer import Optimizer, Used, setting
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted, wrap
 from chainrule.tensor.creation import as_tensor, from_numpy, tensor
 from chainrule.tensor.functions import no_grad
-from chainrule.tensor.random import Generator, current_generator, drawing_from
+from chainrule.tensor.random import Generator, Owned, current_generator, drawing_from
 from chainrule.training import state
 from chainrule.training.exact import is_ranked
 from chainrule.training.fingerprint import fingerprint
+from chainrule.training.listener import Listener
 from chainrule.training.measures import Averaged, Measures, measured
+from chainrule.training.metrics import Metric
 from chainrule.training.objective import objective_and_mass
 from chainrule.training.several import called
-
-if TYPE_CHECKING:
-    from chainrule.training.session import Session
 
 Array = np.ndarray[Any, Any]
 
@@ -117,6 +117,33 @@ class Measured(NamedTuple):
         return Measured(self.values[:count], prints, self.rates[:count])
 
 
+class Trained(Protocol):
+    """What a step calls, reads and changes: a `Session` is one."""
+
+    model: Module
+    loss: Metric
+    optimizer: Optimizer
+    max_norm: float | None
+    random: Owned
+    riders: Sequence[Listener]
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """What it measures, by name."""
+
+    def shape(self) -> tuple[Any, ...]:
+        """What a compiled step was made for."""
+
+    def parts(self) -> tuple[Any, ...]:
+        """What a step calls."""
+
+    def named(self) -> Mapping[str, Tensor]:
+        """The tensors that the training is about, by name."""
+
+    def mode(self, training: bool) -> AbstractContextManager[bool]:
+        """Model and loss in training or evaluation mode inside the block."""
+
+
 class Program:
     """A compiled step over row numbers, run many at a time.
 
@@ -129,7 +156,7 @@ class Program:
     """
 
     def __init__(
-        self, feed: Feed, step: Callable[..., Any], generator: Generator | None, session: Session, records: bool = False
+        self, feed: Feed, step: Callable[..., Any], generator: Generator | None, session: Trained, records: bool = False
     ) -> None:
         self.feed, self.generator, self.session, self.records = feed, generator, session, records
         self.around: Callable[[], AbstractContextManager[Any]] = nullcontext  # what it is traced in
@@ -330,7 +357,7 @@ def together(parts: list[list[Array]]) -> tuple[Array, Array]:
     return np.concatenate(outputs), np.concatenate(targets)
 
 
-def training_program(session: Session, feed: Feed, records: bool = False) -> Program:
+def training_program(session: Trained, feed: Feed, records: bool = False) -> Program:
     """Gather, forward, loss, backward, update; gradients are forgotten at the end, so none is written out.
 
     With `records`, the step also gives a fingerprint of the weights it began with.
@@ -393,7 +420,7 @@ Instead = Callable[[], Sequence[tuple[Tensor, Tensor]]]
 
 
 def evaluation_program(
-    session: Session, feed: Feed, generator: Generator | None = None, instead: Instead = tuple
+    session: Trained, feed: Feed, generator: Generator | None = None, instead: Instead = tuple
 ) -> Program:
     """Gather, forward, loss and metrics; of tensors in the place of parameters, each with its parameter."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,10 +20,27 @@ from chainrule.compiler.runtime.copies import Copies
 from chainrule.errors import TraceError
 from chainrule.training.steps import Measured, Passes, Program, UnderWay
 
-if TYPE_CHECKING:
-    from chainrule.training.judging import Judge
-
 Array = np.ndarray[Any, Any]
+
+
+class Judges(Protocol):
+    """What a stretch asks of who judges its epochs."""
+
+    @property
+    def stopped(self) -> bool:
+        """Does somebody end the training?"""
+
+    def begin(self, loop: Loop) -> Copies | None:
+        """Before a native call of all laps, of which this loop is part; what copies the weights after each, if anything does."""
+
+    def together(self, number: int) -> tuple[int, bool]:
+        """How many laps, of which this is the first, may be judged together; may the last be one before their end?"""
+
+    def lap(self, number: int) -> bool:
+        """The epoch of this lap is over now; does somebody end the training?"""
+
+    def laps(self, number: int, count: int) -> int:
+        """Those of so many laps, of which this is the first, are; how many there are to be."""
 
 
 class Lap(NamedTuple):
@@ -105,7 +122,7 @@ class Stretch:
     ) -> None:  # fmt: skip
         self.program, self.cut, self.rates = program, cut, rates
         self._take(laps)
-        self.judge: Judge | None = None
+        self.judge: Judges | None = None
         self.validating = 0.0  # seconds
         self.pass_weight = 0.0
         whole, rest = self._numbers(order)
@@ -199,7 +216,7 @@ class Stretch:
         numbers = np.broadcast_to(np.arange(len(movers)), some.shape)
         return Turns(movers, numbers[some], table[some]), np.cumsum(some.sum(axis=1))
 
-    def _judged(self, judge: Judge, chain: Turns, ends: Array) -> list[float]:
+    def _judged(self, judge: Judges, chain: Turns, ends: Array) -> list[float]:
         """Some laps, then their judgement, and on; the moments at which they ended."""
         ended: list[float] = []
         weights, last = self._weights()[0], False
@@ -214,7 +231,7 @@ class Stretch:
             self._stop(len(ended))
         return ended
 
-    def _some(self, judge: Judge, chain: Turns, ends: Sequence[int], number: int, tried: bool) -> tuple[int, bool]:
+    def _some(self, judge: Judges, chain: Turns, ends: Sequence[int], number: int, tried: bool) -> tuple[int, bool]:
         """These laps, of which this is the first, judged together: how many there are to be, and whether they are the last.
 
         Args:
@@ -236,7 +253,7 @@ class Stretch:
         if done < len(ends):
             chain.back()
             chain.advance(ends[done - 1])
-        return done, judge.judging.stopped
+        return done, judge.stopped
 
     def _weights(self) -> tuple[Array, Array]:
         """What each lap weighs in steps, and its pass of validation in that."""

@@ -42,7 +42,7 @@ from chainrule.training.progress import Silent, report
 from chainrule.training.record import Recorder, describe
 from chainrule.training.scheduling import Given
 from chainrule.training.session import Rows, Session, check_module
-from chainrule.training.source_rows import BATCH, SourceRows
+from chainrule.training.source_rows import BATCH, Epochs, SourceRows
 from chainrule.training.weights import Classes
 
 Array = np.ndarray[Any, Any]
@@ -254,7 +254,7 @@ class Trainer(Explained):
         session.check()
         check_optimizer(session, "fit")
         counter("seed", seed)
-        asked = given.Epochs(batch_size, steps_per_epoch, seed, bool(resume or checkpoint is not None), session.fed)
+        asked = Epochs(batch_size, steps_per_epoch, seed, bool(resume or checkpoint is not None), session.fed)
         shown, listening = report(progress), with_checkpoints(as_callbacks(callbacks), checkpoint)
         found = None if checkpoint is None else resuming.newest(session, os.fspath(checkpoint))
         known = session.columns if found is None else found.columns
@@ -329,7 +329,7 @@ class Trainer(Explained):
             self._fitting.stopped = value
 
     def _data(
-        self, X: object, y: object, asked: given.Epochs, sample_weight: object, class_weight: Classes | None,
+        self, X: object, y: object, asked: Epochs, sample_weight: object, class_weight: Classes | None,
         held_out: object, split: float | None, known: Named | None, goes_on: bool,
     ) -> Rows:  # fmt: skip
         if held_out is not None and split is not None:

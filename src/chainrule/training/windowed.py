@@ -16,12 +16,11 @@ from chainrule.nn.meaning import BINARY_PROBABILITIES
 from chainrule.training import inputs
 from chainrule.training.measures import Averaged, Measures
 from chainrule.training.session import Rows, Session
-from chainrule.training.source_rows import BATCH, SourceRows, parts
+from chainrule.training.source_rows import BATCH, Epochs, SourceRows, parts
 from chainrule.training.steps import Passes, Program, together
 
 if TYPE_CHECKING:
     from chainrule.training.checked import Checked
-    from chainrule.training.given import Epochs
     from chainrule.training.position import Position
 
 Array = np.ndarray[Any, Any]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule import optim
-from chainrule.optim.optimizer import Group, Optimizer, check_number, setting
+from chainrule.optim.optimizer import Optimizer, check_number, setting
 from chainrule.optim.rules import Change, Rule, Settings, State
+from chainrule.optim.state import Group
 from chainrule.tensor import Tensor
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError
-from chainrule.tensor import Tensor
+from chainrule.training.listener import Listener
 from chainrule.training.monitor import Monitor
 from chainrule.training.snapshot import Weights
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NEVER = 1 << 62  # epochs: more than any training has
 
 
-class Callback:
+class Callback(Listener):
     """The base of callbacks; override what you need. Every method comes at a step boundary.
 
     A plain function ``f(trainer, epoch, measured)`` is a callback too: it runs after every epoch.
@@ -66,37 +66,8 @@ class Callback:
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last step, also when Ctrl-C ended it."""
 
-    @property
-    def kind(self) -> str:
-        """By which it finds, among what callbacks saved, what one of its kind did."""
-        return type(self).__name__
-
     def prepare(self, trainer: Trainer) -> None:
         """Before the steps are compiled; what an earlier fit left is there."""
-
-    def after_step(self) -> None:
-        """After each update, in the compiled step itself: operations on tensors."""
-
-    def tensors(self) -> Sequence[Tensor]:
-        """Those that `after_step` changes."""
-        return ()
-
-    def instead(self) -> Sequence[tuple[Tensor, Tensor]]:
-        """Tensors, each with the parameter whose place it takes in validation, and in weights that are kept for it."""
-        return ()
-
-    def close(self) -> None:
-        """The fit is over, whatever ended it."""
-
-    def reset(self) -> None:
-        """A new training begins: forget what an earlier one left."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What it takes to go on from here: plain values, lists, dicts and tensors, none of which changes afterwards."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave, perhaps by way of a file."""
 
 
 class Watching(Callback):
