@@ -36,6 +36,7 @@ from chainrule.training.progress import Silent, as_text
 from chainrule.training.rebuilt import config_of, fitting, on_table, rebuild, weights
 from chainrule.training.record import Record
 from chainrule.training.trainer import Trainer
+from chainrule.version import __version__
 
 
 def train(config: dict[str, Any], folder: Path, shown: Steady, record: bool, report: bool) -> dict[str, Any]:
@@ -383,8 +384,6 @@ def new_folder(out: str | None, dataset: str) -> Iterator[Path]:
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """What repeats the run."""
-    from chainrule import __version__
-
     text = json.dumps({**config, "chainrule": __version__}, indent=2, sort_keys=True)
     write_whole(folder / "config.json", text.encode())
 

@@ -11,6 +11,7 @@ from typing import Any
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.available import SURE, available_bytes
+from chainrule.data.sources import load
 from chainrule.errors import DamagedFileError, NotEnoughMemoryError, SettingError
 from chainrule.files.document import Fields, parse, short
 from chainrule.files.reading import read_whole
@@ -47,8 +48,6 @@ class Noise(nn.Module):
 
 def build(config: dict[str, Any]) -> Trainer:
     """The untrained network, its optimizer, its schedule and its loss; the generator of the process stays as it is."""
-    from chainrule.data import load
-
     data = load(config["dataset"])
     kind: Any = optim.by_name(config["optimizer"])
     with drawing_from(Generator(config["seed"])):

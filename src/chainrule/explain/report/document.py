@@ -50,6 +50,7 @@ from chainrule.explain.runs import Run
 from chainrule.graph import Array
 from chainrule.training.metrics import told
 from chainrule.training.trainer import Trainer
+from chainrule.version import __version__
 
 FORMAT = "chainrule.report/1"
 BUDGET = 1_900_000  # bytes of the HTML file, unless one frame alone takes more
@@ -129,8 +130,6 @@ class Report:
         """The document with `count` of the frames, and its arrays."""
         if self._network is None:
             raise SettingError("report: no step was recorded. Train with a recorder, or call add() first.")
-        from chainrule import __version__
-
         network, tensors = self._network, Tensors()
         chosen = self._chosen(count)
         kept = self._whole(len(chosen))
