@@ -103,6 +103,11 @@ CASES: list[Case] = [
     *unary("sin", x34, [0.0, 1e4, NAN]), *unary("cos", x34, [0.0, 1e4, NAN]),
     *unary("tanh", x34, [*SPECIAL, 40.0, -40.0]), *unary("sigmoid", x34, [*SPECIAL, 800.0, -800.0]),
     *unary("erf", x34, [*SPECIAL, 8.0, -8.0]), *unary("erfc", x34, [*SPECIAL, 8.0, -8.0]), *unary("relu", d34, SPECIAL),
+    Case("frexp", "mantissa", lambda x: x.frexp()[0], (x34 * 10,)),
+    Case("frexp", "mantissa, edges", lambda x: x.frexp()[0], (np.array([0.0, -0.0, INF, -INF, NAN, 1.0, 0.5, -3.0]),), smooth=False),
+    Case("frexp", "mantissa, tiny", lambda x: x.frexp()[0], (np.array([1e-300]),), smooth=False, compare=False),  # PyTorch's slope overflows
+    Case("frexp", "exponent", lambda x: x.frexp()[1], (np.array([*SPECIAL, 0.5, -3.0, 1e30]),), smooth=False),
+    Case("frexp", "both", lambda x: x.frexp()[0] * x.frexp()[1].to(x.dtype), (x34 * 10,)),
     # choosing
     *binary("maximum", lambda a, b: a.maximum(b), d34, e34), *binary("minimum", lambda a, b: a.minimum(b), d34, e34),
     Case("maximum", "ties", lambda a, b: a.maximum(b), (np.array([1.0, 2.0, NAN]), np.array([1.0, 3.0, 0.0])), smooth=False),

@@ -1,14 +1,7 @@
-"""The graph: what a network computes, as immutable typed nodes.
+"""The graph: what a network computes, as immutable typed nodes (printed and verified in `equations`).
 
-Grammar of the printed form (golden files in ``tests/compiler/golden``)::
-
-    graph    := "graph(" input {", " input} "):" {equation} "return" name {", " name}
-    input    := name ": " type
-    equation := name ": " type " = " op "(" operand {", " operand} {", " key "=" value} ")" ["  # " layer]
-    operand  := name | literal
-    type     := dtype "[" size {", " size} "]"              dtype := f32 f64 i32 i64 u8 bool
-
-One node is one op applied to the nodes it reads. Eager nodes carry their NumPy value, made at once;
+One node is one op applied to the nodes it reads. An op of several results is one node too (see
+`several`). Eager nodes carry their NumPy value, made at once;
 traced nodes carry none and belong to the trace that made them. No walk in this file recurses: a chain
 of 100,000 ops is an ordinary graph.
 """
@@ -30,11 +23,9 @@ from chainrule.dtypes import DType
 from chainrule.errors import (
     DtypeError,
     GradientError,
-    IndexRangeError,
     NotEnoughMemoryError,
     ShapeError,
     TraceError,
-    VerifyError,
 )
 from chainrule.lines import Line, at_user_line, ours, user_line
 from chainrule.quiet import here, in_the_middle, quietly
@@ -63,11 +54,15 @@ class Op:
     ``(dY, Y, *inputs, **params) -> dX`` over Tensors, or None where the derivative is zero
     everywhere it exists; a callable ``vjp(i)`` serves ops of any number of inputs. ``lower`` is
     read by the compiler according to ``kind``.
+
+    An op of several results says so in ``infer``, which then gives a tuple of types; ``numpy`` gives as many arrays,
+    ``lower`` (of an elementwise op) as many values. Its ``joint`` takes a tuple of gradients, None for each result that
+    none arrived at, and a tuple of results; an input that it gives None for gets no gradient.
     """
 
     name: str
     kind: str  # source | elementwise | view | reduction | contraction | take | put | join
-    infer: Callable[..., Type]
+    infer: Callable[..., Any]  # a Type, or a tuple of them
     numpy: Callable[..., Any]
     vjp: tuple[Rule | None, ...] | Callable[[int], Rule | None]
     lower: Any = None
@@ -435,7 +430,8 @@ def type_of(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Type:
     """What `op` makes of these inputs; raises where they do not fit."""
     known = op.types
     if known is None:
-        return op.infer(*inputs, **params)
+        type: Type = op.infer(*inputs, **params)
+        return type
     key: Any
     if len(inputs) == 1:
         only = inputs[0]
@@ -449,14 +445,14 @@ def type_of(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Type:
         key = (*[node.shape for node in inputs], *[node.dtype for node in inputs], *params.items())
     found = known.get(key)
     if found is None:
-        found = op.infer(*inputs, **params)
-        if _is_large(found.shape, found.dtype):  # not remembered: there must be room for each
+        made: Type = op.infer(*inputs, **params)
+        if _is_large(made.shape, made.dtype):  # not remembered: there must be room for each
             if op.kind != "view" and not tracing():
-                check_size(op.name, found.shape, found.dtype)
-            return found
+                check_size(op.name, made.shape, made.dtype)
+            return made
         if len(known) >= _MANY:
             known.clear()
-        known[key] = found
+        found = known[key] = made
     return found
 
 
@@ -527,69 +523,3 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         return toposort(self.outputs)
-
-    def __str__(self) -> str:
-        return print_graph(self)
-
-
-def format_params(params: dict[str, Any]) -> str:
-    return "".join(f", {key}={_format_value(value)}" for key, value in params.items())
-
-
-def _format_value(value: Any) -> str:
-    if isinstance(value, DType):
-        return value.short
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_format_value(item) for item in value) + "]"
-    return repr(value)
-
-
-def print_graph(graph: Graph, provenance: bool = True) -> str:
-    """The graph as text, one equation a line, names stable from run to run."""
-    names = dict(graph.names)
-    for position, node in enumerate(graph.inputs):
-        names.setdefault(node, f"in{position}")
-    equations: list[tuple[str, str]] = []
-    for node in graph.nodes():
-        if node in names:
-            continue
-        if node.op is CONST:
-            names[node] = repr(node.params["value"])
-            continue
-        names[node] = f"%{len(equations)}"
-        operands = ", ".join(names[source] for source in node.inputs)
-        parameters = format_params(node.params)
-        text = f"{names[node]}: {node.type} = {node.op.name}({operands}{parameters if operands else parameters[2:]})"
-        equations.append((text, node.layer if provenance else ""))
-    width = max((len(text) for text, layer in equations if layer), default=0)
-    lines = [f"graph({', '.join(f'{names[node]}: {node.type}' for node in graph.inputs)}):"]
-    lines += [f"  {text:{width}}  # {layer}".rstrip() if layer else f"  {text}" for text, layer in equations]
-    lines.append(f"  return {', '.join(names[node] for node in graph.outputs)}")
-    return "\n".join(lines) + "\n"
-
-
-def verify(graph: Graph, stage: str = "graph") -> None:
-    """Raise `VerifyError` unless every node is bound, typed by its op's rule, and made of known inputs."""
-    inputs = set(graph.inputs)
-    if len(inputs) != len(graph.inputs):
-        raise VerifyError(f"{stage}: an input stands twice in the list of inputs. This is a bug in chainrule.")
-    for node in graph.nodes():
-        if node.op is INPUT and node not in inputs:
-            raise VerifyError(f"{stage}: {node!r} is read but is not an input. This is a bug in chainrule.")
-        if node.op is RELEASED:
-            raise VerifyError(f"{stage}: {node!r} has lost its history. This is a bug in chainrule.")
-        if node.op.kind != "source":
-            _verify_type(node, stage)
-        elif node.inputs:
-            raise VerifyError(f"{stage}: {node!r} is a source but has inputs. This is a bug in chainrule.")
-        elif node.op is LEAF and node._value is None:
-            raise VerifyError(f"{stage}: {node!r} has no value. This is a bug in chainrule.")
-
-
-def _verify_type(node: Node, stage: str) -> None:
-    try:
-        expected = node.op.infer(*node.inputs, **node.params)
-    except (ShapeError, DtypeError, IndexRangeError) as error:
-        raise VerifyError(f"{stage}: {node!r} does not fit its inputs: {error}") from error
-    if expected != node.type:
-        raise VerifyError(f"{stage}: {node!r} should be {expected}. This is a bug in chainrule.")

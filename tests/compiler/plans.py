@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 
-from chainrule import graph
 from chainrule.compiler.program import Program
 from chainrule.compiler.schedule.kernels import Check
 from chainrule.compiler.schedule.memory import Place
+from chainrule.equations import verify
 from chainrule.graph import Node
 
 
 def check_program(program: Program) -> None:
     """The graph is well formed at every stage, and the memory plan never loses a value."""
-    graph.verify(program.graph, "trace")
-    graph.verify(program.simplified, "simplified")
+    verify(program.graph, "trace")
+    verify(program.simplified, "simplified")
     check_plan(program)
 
 

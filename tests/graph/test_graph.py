@@ -3,8 +3,9 @@
 import pytest
 
 import chainrule as cr
+from chainrule.equations import print_graph, verify
 from chainrule.errors import VerifyError
-from chainrule.graph import INPUT, Graph, Node, Type, print_graph, verify
+from chainrule.graph import INPUT, Graph, Node, Type
 from chainrule.ops import elementwise as ew
 
 

@@ -18,9 +18,13 @@ from chainrule.borrowed import borrowed
 from chainrule.errors import DtypeError, GradientError, ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
+from chainrule.several import RESULT, Several
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Engine, lifted, wrap
 from chainrule.tensor.creation import ones_like, zeros_like
+
+# By node its gradient, as far as the walk has come; at a node of several results one by the position of each.
+Arrived = dict[Node, Any]
 
 # -- the walk ---------------------------------------------------------------------------------
 
@@ -48,7 +52,7 @@ def gradients(
                 f"Call the first one with retain_graph=True, or run the forward pass again."
             )
     leading = _leading_to(wanted, order)
-    arrived: dict[Node, Tensor] = {}
+    arrived: Arrived = {}
     trace = graph.current_trace()
     handle = wrap if create_graph or trace is not None else plain
     with graph.grad_mode(create_graph), graph.aliasing(False), graph.provenance() as stand_for:
@@ -57,7 +61,7 @@ def gradients(
         for node in reversed(order):
             if node in arrived and node in leading:
                 dY = arrived[node] if node in wanted else arrived.pop(node)
-                if trace is not None:
+                if trace is not None and not isinstance(node, Several):
                     trace.differentiated(node, dY._node)
                 stand_for(node)
                 distribute(node, dY, leading, arrived, handle)
@@ -88,7 +92,7 @@ def reaching(outputs: Iterable[Node], targets: Sequence[Node]) -> list[frozenset
 
 
 def distribute(
-    node: Node, dY: Tensor, leading: set[Node], arrived: dict[Node, Tensor], handle: Callable[[Node], Tensor] = wrap
+    node: Node, dY: Any, leading: set[Node], arrived: Arrived, handle: Callable[[Node], Tensor] = wrap
 ) -> None:
     """One application of the chain rule: `node`'s gradient becomes contributions to its inputs."""
     op = node.op
@@ -97,11 +101,12 @@ def distribute(
     reaching = [argument for argument, source in enumerate(node.inputs) if source.requires_grad and source in leading]
     if not reaching:
         return
-    before = handle
-    if op.kind == "call" or op.joint is not None:
-        handle, dY = wrap, wrap(lifted(dY)) if isinstance(dY, Tensor) else dY  # to a call comes what arrived by result
-    Y, inputs = handle(node), [handle(source) for source in node.inputs]
-    joint = _joint(node, dY, Y, inputs) if op.joint is not None else None
+    if op is RESULT:  # those of all results wait for each other: one rule serves them
+        _accumulate(arrived.setdefault(node.inputs[0], {}), node.params["position"], dY)
+        return
+    joint = None if op.joint is None else _joint(node, dY, op.joint)
+    if joint is None:
+        Y, inputs = handle(node), [handle(source) for source in node.inputs]
     for argument in reaching:
         if joint is not None:
             product = joint[argument]
@@ -111,23 +116,32 @@ def distribute(
         source = node.inputs[argument]
         # Broadcasting is undone here, once, for every rule. No rule: the derivative is zero where it exists.
         if product is None:
-            if op.kind == "call":  # no result that a gradient arrived at depends on it
+            if isinstance(node, Several):  # no result that a gradient arrived at depends on it
                 continue
-            product = zeros_like(inputs[argument])
+            product = zeros_like(handle(source))
         elif product.shape != source.shape:
             product = product.sum_to_size(source.shape)
-        if before is plain and type(product) is Tensor:
+        if handle is plain and type(product) is Tensor:
             product = plain(lifted(product))
         arrived[source] = arrived[source] + product if source in arrived else product
 
 
-def _joint(node: Node, dY: Tensor, Y: Tensor, inputs: list[Tensor]) -> Any:
+def _joint(node: Node, dY: Any, rule: graph.Rule) -> tuple[Tensor | None, ...]:
+    """The products with respect to all inputs. The rule gets ordinary tensors: a user's own may do anything with them."""
+    given, Y = _several(node, dY) if isinstance(node, Several) else (wrap(lifted(dY)), wrap(node))
     with graph.aliasing(True):  # the user's own formula may write to what it made
-        return node.op.joint(dY, Y, *inputs, **node.params) if node.op.joint is not None else None
+        found: tuple[Tensor | None, ...] = rule(given, Y, *map(wrap, node.inputs), **node.params)
+        return found
 
 
-def _accumulate(arrived: dict[Node, Tensor], node: Node, contribution: Tensor) -> None:
-    arrived[node] = arrived[node] + contribution if node in arrived else contribution
+def _several(node: Several, arrived: dict[int, Tensor]) -> tuple[tuple[Tensor | None, ...], tuple[Tensor, ...]]:
+    """The gradients by result, None where none arrived, and the results."""
+    given = tuple(wrap(lifted(arrived[i])) if i in arrived else None for i in range(len(node.types)))
+    return given, tuple(map(wrap, node.results()))
+
+
+def _accumulate(arrived: dict[Any, Any], key: Node | int, contribution: Tensor) -> None:
+    arrived[key] = arrived[key] + contribution if key in arrived else contribution
 
 
 def _backward(

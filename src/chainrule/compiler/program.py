@@ -26,8 +26,9 @@ from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Check, print_kernel
 from chainrule.compiler.schedule.memory import Plan
 from chainrule.compiler.schedule.schedule import Schedule, schedule
+from chainrule.equations import print_graph
 from chainrule.errors import unknown_name
-from chainrule.graph import INPUT, LEAF, Graph, Node, print_graph
+from chainrule.graph import INPUT, LEAF, Graph, Node
 from chainrule.ops import elementwise as ew
 
 LOOP = "loop"  # the name that the loop of steps has among kernels, whose names are digits after a k

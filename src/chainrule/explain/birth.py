@@ -7,6 +7,7 @@ from typing import Any
 
 from chainrule import graph
 from chainrule.explain.moment import Moment
+from chainrule.several import name_of
 from chainrule.training.origin import Origin, origin
 
 
@@ -66,5 +67,5 @@ def _born(moment: Moment, found: Origin, stage: str) -> Birth:
     node, index = found.node, found.index
     row = int(moment.rows[index[0]]) if index and node.shape[0] == len(moment.rows) and stage != "optimizer" else None
     return Birth(
-        moment.step, stage, node.op.name, node.layer, index, found.value, found.read, row, str(node.line or "")
+        moment.step, stage, name_of(node), node.layer, index, found.value, found.read, row, str(node.line or "")
     )

@@ -15,6 +15,7 @@ from chainrule.errors import GradientError
 from chainrule.explain.text import WIDTH, headed, sentence
 from chainrule.graph import Node
 from chainrule.names import takes_keywords
+from chainrule.several import RESULT, Several, sources, type_text
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted
 from chainrule.tensor.creation import ones_like
@@ -189,9 +190,10 @@ def gradient_flow(loss: Tensor, tensor: Tensor, name: str = "the tensor") -> Flo
     return Flow(name, tuple(reversed(steps)), level[target], loss, tensor)
 
 
-def _level(gradient: Tensor) -> float:
-    """log2 of the norm, to a multiple of the grain."""
-    values = np.asarray(gradient._node.value, np.float64)
+def _level(gradient: Any) -> float:
+    """log2 of the norm, to a multiple of the grain; at an op of several results that of all that arrived."""
+    parts = gradient.values() if isinstance(gradient, dict) else [gradient]
+    values = np.concatenate([np.asarray(part._node.value, np.float64).reshape(-1) for part in parts])
     size = float(np.abs(values).max(initial=0.0))
     if size == 0 or not math.isfinite(size):
         return -math.inf if size == 0 else math.inf
@@ -199,12 +201,12 @@ def _level(gradient: Tensor) -> float:
     return round(norm / GRAIN) * GRAIN
 
 
-def _part(reader: Node, source: Node, dY: Tensor) -> float:
+def _part(reader: Node, source: Node, dY: Any) -> float:
     """The level of what one reader contributes to the gradient of one of its inputs."""
-    arrived: dict[Node, Tensor] = {}
+    arrived: dict[Node, Any] = {}
     with graph.grad_mode(False):
         autodiff.distribute(reader, dY, {source}, arrived)
-    return _level(arrived[source])
+    return _level(arrived[source]) if source in arrived else -math.inf
 
 
 class _Kinds:
@@ -220,11 +222,13 @@ class _Kinds:
             return "weights"
         if node.layer in self.reducing:
             return "normalisation"
-        passed_on = node.op.kind in ("view", "join", "take") or node.op.name in PASSING
+        passed_on = node.op.kind in ("view", "join", "take", "projection") or node.op.name in PASSING
         return "passed on" if passed_on else "activation"
 
 
 def _keeps_shape(node: Node) -> bool:
+    if isinstance(node, Several) or node.op is RESULT:
+        return False
     return node.op.kind == "elementwise" or all(source.shape == node.shape for source in node.inputs)
 
 
@@ -232,9 +236,10 @@ def _keeps_shape(node: Node) -> bool:
 def _forced_to_one(node: Node) -> Iterator[None]:
     """Inside, the op of this node passes its gradient on unchanged."""
     if not _keeps_shape(node):
-        shapes = " and ".join(str(source.shape) for source in node.inputs)
+        shapes = " and ".join(str(source.shape) for source in sources(node))
+        made = type_text(node) if isinstance(node, Several) else node.shape
         raise GradientError(
-            f"if_one: {node.op.name}{node.whereabouts()} turns {shapes} into {node.shape}, so its derivative has no "
+            f"if_one: {node.op.name}{node.whereabouts()} turns {shapes} into {made}, so its derivative has no "
             f"identity to be replaced by. Choose an op that keeps the shape."
         )
     op = node.op

@@ -20,6 +20,7 @@ from chainrule.graph import CONST, LEAF, Array, Node
 from chainrule.nn import Module
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
+from chainrule.several import Several, evaluate_several
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.training.record import Groups
@@ -172,6 +173,10 @@ class Moment:
         return copies
 
     def _copy(self, node: Node, copies: dict[Node, Node]) -> Node:
+        if isinstance(node, Several):
+            inputs = tuple(copies[source] for source in node.inputs)
+            values = evaluate_several(node.op, [source.value for source in inputs], node.params, node.types)
+            return Several(node.op, inputs, node.params, node.types, values, node.requires_grad)
         value = self.watched.value(node)
         if node.requires_grad and node.inputs:
             inputs = tuple(copies[source] for source in node.inputs)

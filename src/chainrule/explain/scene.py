@@ -13,6 +13,7 @@ from chainrule.compiler.plan.summation import Summation
 from chainrule.errors import GradientError
 from chainrule.graph import Array, Node
 from chainrule.ops import elementwise as ew
+from chainrule.several import Several
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import ones_like
 
@@ -109,7 +110,8 @@ def of_graph(loss: Tensor) -> Scene:
             f"{loss.shape}{'' if loss.requires_grad else ' without a history'}. Reduce it (.sum(), .mean()), before "
             f"backward() frees its history."
         )
-    nodes = [node for node in graph.toposort([loss._node]) if node.requires_grad]
+    order = graph.toposort([loss._node])
+    nodes = [node for node in order if node.requires_grad and not isinstance(node, Several)]
     found = gradients([loss], [ones_like(loss)], nodes)
 
     def gradient(node: Node) -> Array | None:

@@ -15,6 +15,7 @@ from chainrule.explain import symbolic
 from chainrule.explain.columns import Column, column
 from chainrule.explain.scene import Scene
 from chainrule.graph import Node
+from chainrule.several import Several
 
 Index = tuple[int, ...]
 
@@ -173,12 +174,12 @@ def _readings(scene: Scene, node: Node, position: int) -> list[tuple[Node, int, 
     """Who reads the element: op, argument, and which of the op's elements with which derivative."""
     found = []
     for reader, argument in scene.readers.get(node, ()):
-        if scene.gradient(reader) is None:
+        if not isinstance(reader, Several) and scene.gradient(reader) is None:
             continue
         part = column(reader, argument, position, scene.value)
         if part is None:
             raise GradientError(
-                f"explain: {scene.name(reader)} has a derivative of its own (cr.custom_vjp, or a compiled function), "
+                f"explain: {scene.name(reader)} has a derivative of its own (cr.custom_vjp, a compiled function, several results), "
                 f"which says nothing about single elements. Explain a tensor behind it, or write it with chainrule's ops."
             )
         if len(part[0]):

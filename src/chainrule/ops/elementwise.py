@@ -201,6 +201,31 @@ relu = _op(
     bools=False, at_kink=0.0,
 )  # fmt: skip
 
+
+def _infer_frexp(x: Node) -> tuple[Type, Type]:
+    if not x.dtype.is_floating_point:
+        raise DtypeError(
+            f"{who('frexp')}: needs a floating-point tensor, got {x.dtype.name}. Convert it with .float()."
+        )
+    return x.type, Type(x.shape, dtypes.int32)
+
+
+def _joint_frexp(dY: Any, Y: Any, x: Any) -> tuple[Any]:
+    (dM, _), (M, E) = dY, Y
+    return (None if dM is None else dM.where(E == 0, dM * (M / x).detach()),)
+
+
+# x = m 2^e with 1/2 <= |m| < 1; 0, infinity and NaN are their own m, with e = 0. dm / dx = 2^-e, which is m / x.
+frexp = Op(
+    "frexp", "elementwise", _infer_frexp,
+    numpy=reference.frexp,
+    vjp=(),
+    lower=lambda e, x: e.frexp(x),
+    joint=_joint_frexp,
+    cost=4,
+)  # fmt: skip
+OPS.append(frexp)
+
 # -- choosing -------------------------------------------------------------------------------
 
 maximum = _op(

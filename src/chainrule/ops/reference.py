@@ -43,6 +43,12 @@ _TAIL = (  # beyond, in 1 / x^2
 )  # fmt: skip
 
 
+def frexp(x: Any) -> tuple[Any, Any]:
+    """NumPy's, with the exponent 0 for what is not finite, where C leaves it open."""
+    mantissa, exponent = np.frexp(x)
+    return mantissa, np.where(np.isfinite(x), exponent, 0)
+
+
 def erf(x: Any) -> Any:
     """2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, within an ulp in float64; of a complex number too."""
     if np.iscomplexobj(x):

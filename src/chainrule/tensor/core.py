@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
-from chainrule import dtypes, graph
+from chainrule import dtypes, graph, several
 from chainrule.borrowed import borrowed
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError
@@ -309,6 +309,11 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
     trace = graph._local.trace
     nodes = [node if (node := tensor._node).trace is trace else lifted(tensor) for tensor in tensors]
     return Engine.tensor(graph.apply(op, tuple(nodes), params))
+
+
+def apply_several(op: Op, *tensors: Handle, **params: Any) -> tuple[Tensor, ...]:
+    """As `apply`, for an op of several results."""
+    return tuple(map(wrap, several.apply_several(op, tuple(map(lifted, tensors)), params)))
 
 
 def view(op: Op, tensor: Handle, **params: Any) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +13,19 @@ from chainrule.errors import DtypeError
 from chainrule.graph import who
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.arithmetic import Arithmetic
-from chainrule.tensor.core import Handle, Operand, apply, check_fits, integer, scalar
+from chainrule.tensor.core import Handle, Operand, apply, apply_several, check_fits, integer, scalar
 from chainrule.tensor.creation import given
 from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype, elementwise
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
+
+
+class Frexp(NamedTuple):
+    """What ``frexp`` gives."""
+
+    mantissa: Tensor
+    exponent: Tensor
 
 
 class Pointwise(Arithmetic):
@@ -131,6 +138,20 @@ class Pointwise(Arithmetic):
         tensor([1.0000e+00, 1.5375e-12])
         """
         return apply(ew.erfc, self)
+
+    def frexp(self) -> Frexp:
+        """``(mantissa, exponent)`` with x = mantissa * 2 ** exponent and 1/2 <= |mantissa| < 1, or 0.
+
+        What is not finite is its own mantissa; the exponent, int32, has no gradient.
+
+        Raises:
+            DtypeError: not a floating-point tensor.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([6.0, -0.25]).frexp()
+        Frexp(mantissa=tensor([ 0.7500, -0.5000]), exponent=tensor([ 3, -1], dtype=chainrule.int32))
+        """
+        return Frexp(*apply_several(ew.frexp, self))
 
     def relu(self) -> Tensor:
         """max(x, 0); the derivative at 0 is 0."""

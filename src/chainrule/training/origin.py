@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.graph import Array, Node
+from chainrule.several import RESULT, Several, sources
 from chainrule.training.state import finite
 
 
@@ -43,7 +44,9 @@ def origin(order: Iterable[Node], value: Callable[[Node], Array]) -> Origin | No
         value: gives the value of a node.
     """
     for node in order:
-        if node.inputs and not finite(value(node)) and all(finite(value(source)) for source in node.inputs):
+        if not node.inputs or isinstance(node, Several):
+            continue
+        if not finite(value(node)) and all(finite(value(source)) for source in sources(node)):
             return _of(node, value)
     return None
 
@@ -52,6 +55,6 @@ def _of(node: Node, value: Callable[[Node], Array]) -> Origin:
     array: np.ndarray[Any, Any] = value(node)
     position = int(np.argmax(~np.isfinite(array)))
     read = []
-    if node.op.kind == "elementwise":
-        read = [float(np.broadcast_to(value(source), array.shape).flat[position]) for source in node.inputs]
+    if all(maker.op.kind == "elementwise" for maker in (node.inputs if node.op is RESULT else (node,))):
+        read = [float(np.broadcast_to(value(source), array.shape).flat[position]) for source in sources(node)]
     return Origin(node, position, float(array.flat[position]), read)

@@ -7,12 +7,13 @@ Where gradients arrive at some of the results only, a backward program of its ow
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from chainrule import dtypes, graph
+from chainrule import graph
 from chainrule.autodiff.walk import gradients, reaching
 from chainrule.compiler.frontend.trace import Trace
 from chainrule.compiler.program import Program
@@ -23,6 +24,7 @@ from chainrule.errors import GradientError
 from chainrule.graph import CONST, INPUT, LEAF, Array, Graph, Node, Op
 from chainrule.ops import elementwise as ew
 from chainrule.ops import shaping
+from chainrule.several import RESULT, Several, rebuilt
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 
@@ -109,9 +111,7 @@ def _rebuilt(node: Node, gone: set[Node], images: dict[Node, Node]) -> Node:
     if node.op is ew.add and len(left) == 1 and left[0].type == node.type:
         return left[0]
     inputs = tuple(_zeros(source.type) if source in gone else images[source] for source in node.inputs)
-    copy = Node(node.op, inputs, node.params, node.type)
-    copy.layer, copy.line = node.layer, node.line
-    return copy
+    return rebuilt(node, inputs)
 
 
 def _zeros(type: graph.Type) -> Node:
@@ -153,12 +153,14 @@ class _Cut:
 
     def __init__(self, results: list[Node], outputs: list[Node], seeds: set[Node]) -> None:
         forward = set(graph.toposort(results))
+        order = graph.toposort(outputs)  # a rule may read results that nobody else does
+        forward.update(node for node in order if node.op is RESULT and node.inputs[0] in forward)
         self.residuals: list[Node] = []
         self.read: list[Node] = []
         self.placeholders: list[Node] = []
         self._image: dict[Node, Node] = {}
         self._seeds = seeds
-        for node in graph.toposort(outputs):
+        for node in order:
             if node not in forward:
                 self._image[node] = self._copy(node, forward)
         self.outputs = [self._image[n] if n in self._image else self._boundary(n) for n in outputs]
@@ -169,9 +171,7 @@ class _Cut:
         if not node.inputs:
             return node
         inputs = tuple(self._boundary(s) if s in forward else self._image[s] for s in node.inputs)
-        copy = Node(node.op, inputs, node.params, node.type)
-        copy.layer, copy.line = node.layer, node.line
-        return copy
+        return rebuilt(node, inputs)
 
     def _boundary(self, node: Node) -> Node:
         """What stands for a node of the forward pass in the backward program."""
@@ -195,66 +195,49 @@ class Call:
     derivative: Derivative
     saved: list[Array]  # residuals, then the forward inputs that are read again
 
-    def pullback(self, arrived: dict[int, Tensor]) -> list[Array | None]:
-        """The gradients of all variables, for those of some results by their positions; None: none of these depends on it."""
+    def pullback(self, given: Sequence[Tensor | None]) -> list[Array | None]:
+        """The gradients of all variables for those of the results; None: nothing that one arrived at depends on it."""
         if graph.is_grad_enabled():
             raise GradientError(
                 f"{graph.who('backward')}: the derivative of a compiled function is itself compiled and cannot be "
                 f"differentiated again. Compile the whole computation (the derivative inside), or call the function "
                 f"uncompiled."
             )
-        seeds = [
-            arrived[i]._node.value if i in arrived else _NOTHING
-            for i, seed in enumerate(self.derivative.seeds)
-            if seed is not None
-        ]
-        found = self.derivative.of(frozenset(arrived)).run([*self.saved, *seeds])
+        seeded = [dY for dY, seed in zip(given, self.derivative.seeds, strict=True) if seed is not None]
+        seeds = [_NOTHING if dY is None else dY._node.value for dY in seeded]
+        arrived = frozenset(i for i, dY in enumerate(given) if dY is not None)
+        found = self.derivative.of(arrived).run([*self.saved, *seeds])
         return [found.get(i) for i in range(len(self.derivative.variables))]
 
 
-class Arrived:
-    """The gradients that arrived at a call so far, by result: the walk adds them up as it adds tensors."""
-
-    shape: graph.Shape = ()  # that of the call's node
-
-    def __init__(self, by_result: dict[int, Tensor]) -> None:
-        self.by_result = by_result
-
-    def __add__(self, other: Arrived) -> Arrived:
-        return Arrived({**self.by_result, **other.by_result})
-
-
-def _arrive(dY: Tensor, Y: Tensor, call: Tensor, *, position: int) -> Any:
-    return Arrived({position: dY})
-
-
-def _joint(dY: Any, Y: Tensor, *variables: Tensor, call: Call) -> tuple[Tensor | None, ...]:
-    pairs = zip(call.pullback(dY.by_result), variables, strict=True)
+def _joint(given: Sequence[Tensor | None], results: Any, *variables: Tensor, call: Call) -> tuple[Tensor | None, ...]:
+    pairs = zip(call.pullback(given), variables, strict=True)
     return tuple(None if array is None else wrap(graph.leaf(array, x.dtype)) for array, x in pairs)
 
 
-def _given(*inputs: Any, **params: Any) -> Any:
-    raise NotImplementedError("the value of a compiled call is computed by its program")
+def _given(*arrays: Array, call: Call) -> Any:
+    raise NotImplementedError("the values of a compiled call are computed by its program")
 
 
-# Eager nodes for a call of a compiled function, whose inputs are the tensors to differentiate by, and for each of its
-# results: so the backward program runs once, whichever results were used.
-CALL = Op("compiled", "call", _given, _given, vjp=(), joint=_joint, types=None)
-RESULT = Op("result", "call", _given, _given, vjp=(_arrive,), types=None)
+# An eager node for a call of a compiled function; its inputs are the tensors to differentiate by.
+CALL = Op(
+    "compiled", "call",
+    infer=lambda *variables, call: tuple(node.type for node in call.derivative.results),
+    numpy=_given,
+    vjp=(),
+    types=None,
+    joint=_joint,
+)  # fmt: skip
 
 
-def call_node(call: Call, variables: tuple[Node, ...]) -> Node:
-    """The eager node of a call."""
-    type = graph.Type((), dtypes.float32)
-    return Node(CALL, variables, {"call": call}, type, value=_NOTHING, requires_grad=True)
+def results_of(call: Call, variables: tuple[Node, ...], values: Sequence[Array]) -> list[Node]:
+    """The eager nodes of a call's results: with history where they have a gradient, plain leaves where not."""
+    derivative, params = call.derivative, {"call": call}
+    made = Several(CALL, variables, params, CALL.infer(*variables, **params), requires_grad=True)
+    return [
+        graph.leaf(value, node.dtype) if seed is None else made.result(position, value)
+        for position, (value, node, seed) in enumerate(zip(values, derivative.results, derivative.seeds, strict=True))
+    ]
 
 
 _NOTHING = np.zeros((), np.float32)
-
-
-def result_node(derivative: Derivative, made: Node, position: int, value: Array) -> Node:
-    """The eager node of one result: history where it has a gradient, a plain leaf where not."""
-    node = derivative.results[position]
-    if derivative.seeds[position] is None:
-        return graph.leaf(value, node.dtype)
-    return Node(RESULT, (made,), {"position": position}, node.type, value=value, requires_grad=True)

@@ -34,7 +34,7 @@ from chainrule.compiler.frontend.binding import (
     switch,
 )
 from chainrule.compiler.frontend.capture import Capture
-from chainrule.compiler.frontend.derivative import Call, Derivative, call_node, derivative_of, result_node
+from chainrule.compiler.frontend.derivative import Call, Derivative, derivative_of, results_of
 from chainrule.compiler.frontend.outside import Guards
 from chainrule.compiler.frontend.trace import Slot, Trace, graph_of, trace_function
 from chainrule.compiler.frontend.watch import Watched
@@ -319,8 +319,8 @@ class Specialization:
             saved = self._read_again(derivative, leaves)
         self.execute(1)
         count = len(derivative.results)
-        made = call_node(Call(derivative, [*outputs[count:], *saved]), variables)
-        return self._finish(leaves, [result_node(derivative, made, i, outputs[i]) for i in range(count)])
+        call = Call(derivative, [*outputs[count:], *saved])
+        return self._finish(leaves, results_of(call, variables, outputs[:count]))
 
     def _result_leaves(self, outputs: list[Array]) -> list[Node]:
         nodes = self.result_nodes

@@ -22,6 +22,7 @@ from chainrule.compiler.runtime.threads import new_sync
 from chainrule.compiler.schedule.memory import bytes_of
 from chainrule.graph import CONST, LEAF, Array, Node
 from chainrule.ops import shaping
+from chainrule.several import single
 from chainrule.tensor.core import Handle
 
 
@@ -89,7 +90,7 @@ class Watched:
         stack = [node]
         while stack:
             top = stack[-1]
-            missing = [] if top in self._values else [source for source in top.inputs if source not in self._values]
+            missing = [] if top in self._values else [s for s in single(top)[1] if s not in self._values]
             if missing:
                 stack.extend(missing)
                 continue
@@ -101,7 +102,8 @@ class Watched:
     def _compute(self, node: Node) -> Array:
         if node.op in (CONST, LEAF):
             return node.value
-        return graph.evaluate(node.op, [self._values[source] for source in node.inputs], node.params, node.type)
+        op, inputs, params = single(node)
+        return graph.evaluate(op, [self._values[source] for source in inputs], params, node.type)
 
     def forward(self) -> list[Node]:
         """The nodes on the way to the loss (the note "loss"), each after those it reads."""

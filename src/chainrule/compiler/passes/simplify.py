@@ -18,6 +18,7 @@ from chainrule import dtypes, graph
 from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, Op
 from chainrule.ops import contraction, indexing, random, reduction, shaping
 from chainrule.ops import elementwise as ew
+from chainrule.several import Several, single
 
 
 def simplify(program: Graph) -> Graph:
@@ -47,6 +48,8 @@ class Builder:
         self.read_once = {node for node, count in reads.items() if count == 1}
 
     def visit(self, node: Node) -> None:
+        if isinstance(node, Several):
+            return  # each of its results is made by itself
         if node.op in (INPUT, LEAF):
             self.image[node] = node
             return
@@ -54,7 +57,8 @@ class Builder:
         if node.op is CONST:
             self.image[node] = self.const(node.params["value"], node.dtype)
         else:
-            self.image[node] = self.make(node.op, tuple(self.image[source] for source in node.inputs), node.params)
+            op, inputs, params = single(node)
+            self.image[node] = self.make(op, tuple(self.image[source] for source in inputs), params)
 
     def make(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any] | None = None) -> Node:
         """The node for `op` on `inputs`: rewritten, shared, or new."""

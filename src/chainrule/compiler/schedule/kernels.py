@@ -17,7 +17,8 @@ from typing import Any
 
 from chainrule.compiler.schedule.index import Expr, Guard, Var
 from chainrule.dtypes import DType
-from chainrule.graph import Node, Op, format_params
+from chainrule.equations import format_params
+from chainrule.graph import Node, Op
 
 # What a buffer is called, and the index of an element in what is called so.
 Naming = Callable[[Node, Expr], tuple[str, Expr]]

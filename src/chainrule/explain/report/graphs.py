@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule import graph
+from chainrule import several
+from chainrule.equations import format_params
 from chainrule.errors import ChainruleError
 from chainrule.explain.report import layout, mathml
 from chainrule.explain.report.passes import Step
@@ -42,7 +43,7 @@ class Network:
         nodes = []
         for i, node in enumerate(self.step.nodes):
             nodes.append({
-                "op": node.op.name, "class": node.op.kind, "kind": self._kind(i), "label": self._label(i), "module": of_path[paths[i]],
+                "op": several.name_of(node), "class": node.op.kind, "kind": self._kind(i), "label": self._label(i), "module": of_path[paths[i]],
                 "inputs": self.reads[i], "shape": list(node.shape), "dtype": node.dtype.name,
                 "column": placed.columns[i], "lane": placed.lanes[i], "line": str(node.line or ""),
                 "flows": self.flows[i], "twin": node in self.step.gradients,
@@ -67,7 +68,7 @@ class Network:
 
     def _label(self, i: int) -> str:
         node = self.step.nodes[i]
-        return self.step.names.get(node, node.op.name if self.reads[i] else "constant")
+        return self.step.names.get(node, several.name_of(node) if self.reads[i] else "constant")
 
     def _path(self, i: int) -> str:
         """The module a node belongs to: a parameter's is where it is registered, the loss has one of its own."""
@@ -101,13 +102,14 @@ class Network:
     # ---------------------------------------------------------------- formulas
 
     def _formulas_of(self, node: Node) -> Record:
-        names = mathml.names_of(len(node.inputs))
+        sources = several.sources(node)
+        names = mathml.names_of(len(sources))
         operands = [
             {"name": name, "node": self.number.get(source, -1), "value": _constant(source)}
-            for name, source in zip(names, node.inputs, strict=True)
+            for name, source in zip(names, sources, strict=True)
         ]
         backward = []
-        for argument, source in enumerate(node.inputs):
+        for argument, source in enumerate(sources):
             if source.requires_grad and node in self.step.gradients:
                 backward.append(self._backward(node, argument))
         reads = {name for rule in backward if rule is not None for name in rule["reads"]}
@@ -127,8 +129,8 @@ class Network:
 
     def _formula(self, node: Node, argument: int) -> int | None:
         """The number of the formula; equal ops with equal constants share one."""
-        constants = [repr(_constant(source)) for source in node.inputs]
-        key = f"{node.op.name} {argument} {graph.format_params(node.params)} {constants}"
+        constants = [repr(_constant(source)) for source in several.sources(node)]
+        key = f"{several.name_of(node)} {argument} {format_params(node.params)} {constants}"
         if node.op.name in ("custom", "permute") or key not in self._formulas:
             try:
                 made = mathml.forward(node) if argument < 0 else mathml.backward(node, argument)

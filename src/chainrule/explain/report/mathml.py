@@ -17,6 +17,7 @@ from chainrule import graph
 from chainrule.compiler.frontend.trace import Trace
 from chainrule.errors import ChainruleError
 from chainrule.graph import CONST, INPUT, Node, Op
+from chainrule.several import RESULT, name_of, sources
 from chainrule.tensor.core import wrap
 
 MINUS = "\u2212"
@@ -104,16 +105,18 @@ class Formula:
 
 def forward(node: Node) -> Formula:
     """``Y = op(...)`` of a node."""
-    names = names_of(len(node.inputs))
+    names = names_of(len(sources(node)))
     known = {
         source: _number(source.params["value"]) if source.op is CONST else symbol(name)
-        for source, name in zip(node.inputs, names, strict=True)
+        for source, name in zip(sources(node), names, strict=True)
     }
     return Formula(row(symbol("Y"), mo("="), _typeset(node, known, 0)), names)
 
 
 def backward(node: Node, argument: int) -> Formula | None:
-    """``dX = rule(dY, Y, ...)`` of a node for one input; None where it has no derivative."""
+    """``dX = rule(dY, Y, ...)`` of a node for one input; None where it has no derivative, or shares one with others."""
+    if node.op is RESULT:
+        return None
     names = names_of(len(node.inputs))
     trace = Trace()
     with graph.recording(trace), graph.grad_mode(False):
@@ -158,7 +161,7 @@ def _typeset_known(node: Node, known: dict[Node, Math], outer: int) -> Math:
 
 def _typeset(node: Node, known: dict[Node, Math], outer: int) -> Math:
     """The op on its operands, in parentheses where the precedence around it asks for them."""
-    name = node.op.name
+    name = name_of(node)
     if name in _SAME and node.inputs:
         return _typeset_known(node.inputs[0], known, outer)
     if name in _INFIX:
@@ -169,7 +172,7 @@ def _typeset(node: Node, known: dict[Node, Math], outer: int) -> Math:
     special = _SPECIAL.get(name)
     if special is not None:
         return special(node, [partial(_typeset_known, x, known) for x in node.inputs], outer)
-    parts = [_typeset_known(x, known, 0) for x in node.inputs]
+    parts = [_typeset_known(x, known, 0) for x in sources(node)]
     if not parts:
         return mi(name)
     return call(_FUNCTIONS.get(name, name), *parts)

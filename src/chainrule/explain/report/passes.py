@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chainrule import autodiff, graph
+from chainrule import autodiff, graph, several
 from chainrule.explain.moment import Moment
 from chainrule.graph import CONST, Array, Node
 from chainrule.nn.utils import clip_grad_norm_
@@ -109,16 +109,19 @@ def run(trainer: Trainer, x: Array, y: Array, weight: Array | None = None) -> St
 
 def _kept(order: list[Node], source: Node) -> tuple[list[Node], list[list[int]], list[bool]]:
     """The nodes that the batch flows through or that are learned, and the values they read."""
+    order = [node for node in order if not isinstance(node, several.Several)]  # their results stand for them
     flowing: set[Node] = {source}
     for node in order:
-        if any(read in flowing for read in node.inputs):
+        if any(read in flowing for read in several.sources(node)):
             flowing.add(node)
     inner = [node for node in order if node is not source and (node in flowing or node.requires_grad)]
-    edge = {read for node in inner for read in node.inputs if read.op is not CONST}
+    edge = {read for node in inner for read in several.sources(node) if read.op is not CONST}
     nodes = [node for node in order if node in edge or node in flowing or node.requires_grad]
     number = {node: i for i, node in enumerate(nodes)}
     inside = set(inner)
-    reads = [[number[read] for read in node.inputs if read in number] if node in inside else [] for node in nodes]
+    reads = [
+        [number[read] for read in several.sources(node) if read in number] if node in inside else [] for node in nodes
+    ]
     return nodes, reads, [node in flowing for node in nodes]
 
 

@@ -21,6 +21,7 @@ from chainrule.graph import Node
 from chainrule.nn import Module
 from chainrule.nn import functional as F
 from chainrule.ops import elementwise as ew
+from chainrule.several import RESULT, Several
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
@@ -204,7 +205,7 @@ def _rules(network: _Network) -> Iterator[Verdict]:
     found: dict[str, list[Any]] = {}
     seen: set[Any] = set()
     for node in graph.toposort([network.value(*network.leaves())._node]):
-        if not node.inputs or not node.requires_grad or node.op is ew.detach:
+        if not node.inputs or not node.requires_grad or node.op in (ew.detach, RESULT):
             continue
         kind = (node.op, tuple(source.type for source in node.inputs), repr(node.params))
         if kind not in seen:
@@ -225,7 +226,7 @@ def _rules(network: _Network) -> Iterator[Verdict]:
 
 
 def _check(node: Node) -> Any:
-    if node.op is ew.custom:
+    if node.op is ew.custom or isinstance(node, Several):
         return None
     return check_rule(node.op, [source.value for source in node.inputs], node.params)
 
