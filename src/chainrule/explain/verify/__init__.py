@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from chainrule import ops
+from chainrule.explain.verify.application import results_of
 from chainrule.explain.verify.functions import check_functions
 from chainrule.explain.verify.laws import broken_law
 from chainrule.explain.verify.network import verify
@@ -25,6 +26,11 @@ LAWFUL = 4  # ordinary trials of an op on which the laws of every rule are tried
 
 def check_op(op: Op) -> Iterator[RuleCheck]:
     """The op's derivative rule on every trial there is for it, edges and tails included; none without a derivative."""
+    for one in results_of(op):
+        yield from _check_one(one)
+
+
+def _check_one(op: Op) -> Iterator[RuleCheck]:
     found = trials(op)
     ordinary = [i for i, trial in enumerate(found) if trial.ordinary]
     chosen = ordinary[:: max(1, len(ordinary) // LAWFUL)]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
-from chainrule import graph
-from chainrule.graph import Op
+from chainrule import dtypes, graph
+from chainrule.graph import Op, leaf
+from chainrule.ops import elementwise as ew
+from chainrule.several import part
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import apply_several
 from chainrule.tensor.creation import tensor
 
 Array = np.ndarray[Any, Any]
@@ -30,6 +37,30 @@ def takes_complex(op: Op, inputs: int, params: dict[str, Any]) -> bool:
             return bool(value_of(op, given, params).imag.any())
         except TypeError:
             return False
+
+
+def results_of(op: Op) -> list[Op]:
+    """The op; of one of several results each that is a real number, as an op of its own with what the joint rule says."""
+    if op.joint is None or op is ew.custom:
+        return [op]
+    count = len([p for p in signature(op.infer).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD])
+    types = op.infer(*[leaf(np.zeros(()), dtypes.float64)] * count)
+    return [_result_of(op, count, i) for i, type in enumerate(types) if type.dtype.is_floating_point]
+
+
+def _result_of(op: Op, count: int, position: int) -> Op:
+    def products(dY: Tensor, Y: Tensor, *inputs: Tensor, **params: Any) -> Any:
+        found = apply_several(op, *inputs, **params)
+        results = (*found[:position], Y, *found[position + 1 :])
+        given = tuple(dY if i == position else None for i in range(len(found)))
+        return op.joint(given, results, *inputs, **params) if op.joint is not None else ()
+
+    rules = tuple(partial(_argument, products, argument) for argument in range(count))
+    return replace(part(op, position), vjp=rules)
+
+
+def _argument(products: Callable[..., Any], argument: int, *given: Tensor, **params: Any) -> Any:
+    return products(*given, **params)[argument]
 
 
 def upstream(shape: tuple[int, ...]) -> Array:

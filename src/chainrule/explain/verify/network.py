@@ -14,6 +14,7 @@ import numpy as np
 from chainrule import autodiff, graph
 from chainrule.compiler.compile import compile
 from chainrule.errors import ChainruleError, SettingError
+from chainrule.explain.verify.application import results_of
 from chainrule.explain.verify.report import Verdict, Verification
 from chainrule.explain.verify.rules import check_rule
 from chainrule.explain.verify.slopes import Slopes, slopes
@@ -21,7 +22,7 @@ from chainrule.graph import Node
 from chainrule.nn import Module
 from chainrule.nn import functional as F
 from chainrule.ops import elementwise as ew
-from chainrule.several import RESULT, Several
+from chainrule.several import RESULT
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
@@ -210,7 +211,7 @@ def _rules(network: _Network) -> Iterator[Verdict]:
         kind = (node.op, tuple(source.type for source in node.inputs), repr(node.params))
         if kind not in seen:
             seen.add(kind)
-            found.setdefault(node.op.name, []).append((node, _check(node)))
+            found.setdefault(node.op.name, []).extend((node, check) for check in _checks(node))
     for name, checks in found.items():
         failing = next(((node, check) for node, check in checks if check is not None and not check), None)
         if failing is not None:
@@ -225,10 +226,12 @@ def _rules(network: _Network) -> Iterator[Verdict]:
             yield Verdict("rules", name, "holds" if count else "open", f"{count} derivatives agree")
 
 
-def _check(node: Node) -> Any:
-    if node.op is ew.custom or isinstance(node, Several):
-        return None
-    return check_rule(node.op, [source.value for source in node.inputs], node.params)
+def _checks(node: Node) -> list[Any]:
+    """Of its derivative with respect to every input, for each of its results; None for what has no values to go by."""
+    if node.op is ew.custom or node.op.kind == "call":
+        return [None]
+    values = [source.value for source in node.inputs]
+    return [check_rule(op, values, node.params) for op in results_of(node.op)]
 
 
 # -- the whole gradient ---------------------------------------------------------------------------------
