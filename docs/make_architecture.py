@@ -64,8 +64,9 @@ Here is the step that we follow: a network of two layers, its loss, its gradient
 
 The function runs once, on tensors that have a shape and a dtype but no value. Each operation adds a node to
 the graph (`graph.py`); `backward()` (`autodiff/walk.py`) walks the nodes made so far, from the loss back, and adds
-the nodes of every derivative rule (`ops/`); the optimizer adds the update. A tensor that existed before and
-names another node at the end is state, and is written back. The graph as traced has {traced} equations.
+the nodes of every derivative rule (`ops/`). An op of several results is one node too (`several.py`): other nodes
+pick its results, and one rule gets the gradients of all that were used. The optimizer adds the update. A tensor that
+existed before and names another node at the end is state, and is written back. The graph as traced has {traced} equations.
 
 ## 2. Simplify: `compiler/passes/simplify.py`
 
