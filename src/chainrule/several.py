@@ -45,7 +45,7 @@ class Several(Node):
     ) -> None:
         super().__init__(op, inputs, params, types[0], None, requires_grad, trace)
         del self.shape, self.dtype
-        self.types, self.values = types, values  # eager: what the derivative may read; None: it reads no results
+        self.types, self.values = types, values  # eager: what the derivative may read; None: it reads none
 
     def __repr__(self) -> str:
         return f"<{self.op.name}: {type_text(self)}>"
@@ -55,9 +55,9 @@ class Several(Node):
         self.values = None
 
     def results(self) -> tuple[Node, ...]:
-        """A node for each result; eager ones of integers have no history."""
-        values = self.values or (None,) * len(self.types)
-        return tuple(self.result(position, value) for position, value in enumerate(values))
+        """A node for each result, eager ones of integers without a history; none where the values were not kept."""
+        values = self.values if self.trace is None else (None,) * len(self.types)
+        return tuple([self.result(position, value) for position, value in enumerate(values or ())])
 
     def result(self, position: int, value: Array | None) -> Node:
         """The node that picks one result."""

@@ -135,8 +135,8 @@ def _joint(node: Node, dY: Any, rule: graph.Rule) -> tuple[Tensor | None, ...]:
 
 
 def _several(node: Several, arrived: dict[int, Tensor]) -> tuple[tuple[Tensor | None, ...], tuple[Tensor, ...]]:
-    """The gradients by result, None where none arrived, and the results."""
-    given = tuple(wrap(lifted(arrived[i])) if i in arrived else None for i in range(len(node.types)))
+    """The gradients by result, None where none arrived, and the results, none where their values were not kept."""
+    given = tuple([wrap(lifted(arrived[i])) if i in arrived else None for i in range(len(node.types))])
     return given, tuple(map(wrap, node.results()))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,11 @@ class Derivative:
     outputs: list[Node]  # of the backward graph: the gradients of the variables
     machine: Machine
     _passes: dict[frozenset[int], Pass] = field(default_factory=dict)
+
+    @cached_property
+    def types(self) -> tuple[graph.Type, ...]:
+        """Those of the results."""
+        return tuple(node.type for node in self.results)
 
     def of(self, arrived: frozenset[int]) -> Pass:
         """The backward program where gradients arrived at these results, made when it is first needed."""
@@ -222,7 +228,7 @@ def _given(*arrays: Array, call: Call) -> Any:
 # An eager node for a call of a compiled function; its inputs are the tensors to differentiate by.
 CALL = Op(
     "compiled", "call",
-    infer=lambda *variables, call: tuple(node.type for node in call.derivative.results),
+    infer=lambda *variables, call: call.derivative.types,
     numpy=_given,
     vjp=(),
     types=None,
@@ -232,8 +238,8 @@ CALL = Op(
 
 def results_of(call: Call, variables: tuple[Node, ...], values: Sequence[Array]) -> list[Node]:
     """The eager nodes of a call's results: with history where they have a gradient, plain leaves where not."""
-    derivative, params = call.derivative, {"call": call}
-    made = Several(CALL, variables, params, CALL.infer(*variables, **params), requires_grad=True)
+    derivative = call.derivative
+    made = Several(CALL, variables, {"call": call}, derivative.types, requires_grad=True)
     return [
         graph.leaf(value, node.dtype) if seed is None else made.result(position, value)
         for position, (value, node, seed) in enumerate(zip(values, derivative.results, derivative.seeds, strict=True))
