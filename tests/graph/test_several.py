@@ -146,6 +146,9 @@ def test_a_freed_history_is_reported_for_every_result() -> None:
     x = cr.tensor([1.0], requires_grad=True)
     s, c = both(x)
     s.sum().backward()
+    (made,) = c._node.inputs
+    assert isinstance(made, Several)
+    assert (made.inputs, made.values) == ((), None)  # nor does the other result keep anything
     with pytest.raises(GradientError, match=r"^backward: the history.* was freed by an earlier backward pass"):
         c.sum().backward()
 
