@@ -23,7 +23,6 @@ from chainrule.nn import Module
 from chainrule.nn.compiled import bare
 from chainrule.ops import contraction, shaping
 from chainrule.ops import elementwise as ew
-from chainrule.several import Several
 from chainrule.tensor.core import Handle, lifted, wrap
 from chainrule.tensor.functions import no_grad
 from chainrule.training.inputs import evaluating
@@ -134,8 +133,6 @@ class _Traced:
         for node in self.nodes:
             if node.op.name in ABSENT:
                 raise refuse(node, *ABSENT[node.op.name])
-            if isinstance(node, Several):
-                raise refuse(node, "gives several results, which are not exported yet", "Leave it out of forward.")
         changed = [slot for slot in trace.slots.values() if slot.final is not None and slot.argument is None]
         if changed:
             raise SettingError(

@@ -280,6 +280,7 @@ ABSENT: dict[str, tuple[str, str]] = {
     "random_bits": ("draws random numbers, which ONNX has no operator for that gives the same", _EVAL),
     "shift_left": ("shifts the bits of signed numbers, which ONNX does not", "Multiply by a power of 2."),
     "shift_right": ("shifts the bits of signed numbers, which ONNX does not", "Divide by a power of 2."),
+    "frexp": ("takes numbers apart into their bits, which ONNX does not", "Leave it out of forward."),
     "bitcast": ("reads bits as another dtype, which ONNX does not", _EVAL),
 }
 
