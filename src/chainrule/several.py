@@ -84,12 +84,6 @@ def apply_several(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> t
     return made.results()
 
 
-def node_of(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
-    """A node without value or history, of the type that the op says."""
-    type = op.infer(*inputs, **params)
-    return Node(op, inputs, params, type) if isinstance(type, Type) else Several(op, inputs, params, type)
-
-
 def single(node: Node) -> tuple[Op, tuple[Node, ...], dict[str, Any]]:
     """What makes a node of one value: its op, inputs and params, or for one result of several that part of the op."""
     if node.op is not RESULT:
@@ -129,8 +123,9 @@ def part(op: Op, position: int) -> Op:
 
 
 def rebuilt(node: Node, inputs: tuple[Node, ...]) -> Node:
-    """The same equation over other inputs."""
-    copy = node_of(node.op, inputs, node.params)
+    """The same equation over other inputs, without value or history."""
+    make: Any = Several if isinstance(node, Several) else Node
+    copy: Node = make(node.op, inputs, node.params, node.op.infer(*inputs, **node.params))
     copy.layer, copy.line = node.layer, node.line
     return copy
 
