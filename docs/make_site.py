@@ -103,7 +103,7 @@ FRONTS = {
     "chainrule.optim.lr_scheduler": "chainrule.optim.schedules",
 }  # fmt: skip
 LARGE = 30  # from so many names on, a page has headings
-FULL = {"Trainer", "Tensor"}  # with what they inherit, which is theirs to a reader
+FULL = {"Callback", "Tensor", "Trainer"}  # with what they inherit, which is theirs to a reader
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
