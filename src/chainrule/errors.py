@@ -42,7 +42,7 @@ class TraceError(ChainruleError, RuntimeError):
 
 
 class VerifyError(ChainruleError, RuntimeError):
-    """A graph that breaks the grammar of ``graph.py``."""
+    """A graph that breaks the grammar of ``equations.py``."""
 
 
 class DataError(ChainruleError, ValueError):

@@ -61,7 +61,7 @@ class Op:
     """
 
     name: str
-    kind: str  # source | elementwise | view | reduction | contraction | take | put | join
+    kind: str  # source | elementwise | view | reduction | contraction | take | put | join | call | projection
     infer: Callable[..., Any]  # a Type, or a tuple of them
     numpy: Callable[..., Any]
     vjp: tuple[Rule | None, ...] | Callable[[int], Rule | None]
