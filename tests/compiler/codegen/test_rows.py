@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +250,19 @@ def test_rows_have_the_same_bits_whatever_the_registers(
         monkeypatch.setattr(native.machine(), "target", registers)
         found.append(bits())
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("shape", [(40, 300), (5, 7), (64, 17), (2, 33, 20), (33, 20, 2)])
+def test_a_sum_has_the_same_bits_however_its_terms_lie_in_memory(shape: tuple[int, ...], dtype: str) -> None:
+    array = np.random.default_rng(len(shape)).standard_normal(shape).astype(dtype)
+    axes = range(len(shape))
+    for dims in (dims for count in axes for dims in combinations(axes, count + 1)):
+        found = set()
+        for order in permutations(axes):
+            back = tuple(int(axis) for axis in np.argsort(order))
+            lying = cr.tensor(np.ascontiguousarray(array.transpose(order)))
+            total = cr.compile(lambda x, back=back, dims=dims: x.permute(*back).sum(dims))(lying)
+            found.add(total.numpy().tobytes())
+        assert len(found) == 1
+        np.testing.assert_allclose(total.numpy(), array.sum(dims), 1e-4, 1e-4)

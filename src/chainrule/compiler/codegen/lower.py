@@ -22,7 +22,7 @@ from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.plan.product import batch_of, contraction_of, scratch_of
 from chainrule.compiler.plan.target import MEMORY, Target
-from chainrule.compiler.plan.vectorize import ALONG, Vectorization
+from chainrule.compiler.plan.vectorize import ALONG, Vectorization, lanes_of_sum
 from chainrule.compiler.schedule.fusion import SHORT
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import (
@@ -245,7 +245,7 @@ class _Writer:
             self._nest([var for var in self.kernel.loops if var != along], indices, stack)
 
             def column(body: Body) -> None:
-                self._store_result(core, body, self._folded(core.dims, body, fold))
+                self._store_result(core, body, self._folded(core, body, fold))
 
             if along is None:
                 column(self.body(indices))
@@ -255,9 +255,40 @@ class _Writer:
                 with self._loop(along) as index:
                     column(self.body({**indices, along: index}))
 
-    def _folded(self, dims: Sequence[Var], body: Body, fold: Fold) -> list[Register]:
-        """The folds over `dims`, nested, around one vector of columns."""
-        return self._fold_nest(list(dims), dict(body.indices), fold.start(self.e, body.lanes), body, fold)
+    def _folded(self, core: Reduce, body: Body, fold: Fold) -> list[Register]:
+        """The folds over its loops, nested, around one vector of columns."""
+        lanes = lanes_of_sum(core) if isinstance(fold, PlainFold) and core.ordered else 1
+        if not isinstance(fold, PlainFold) or lanes == 1:
+            return self._fold_nest(list(core.dims), dict(body.indices), fold.start(self.e, body.lanes), body, fold)
+        return [fold.halved(self.e, body.lanes, self._side_by_side(core.dims, lanes, body, fold))]
+
+    def _side_by_side(self, dims: tuple[Var, ...], lanes: int, body: Body, fold: PlainFold) -> list[Register]:
+        """The sums of a row's lanes, each for one vector of columns: whole turns of them, then what is left, as in `Streamed`."""
+        *others, along = dims
+        e = self.e
+        whole = along.size // lanes * lanes
+
+        def turn(at: dict[Var, Register], values: list[Register], count: int) -> list[Register]:
+            places = [e.binary("add", at[along], e.const(lane, "i64")) for lane in range(count)]
+            bodies = [self.body({**at, along: place}, body.lanes, body.along, body.mask) for place in places]
+            moved = [fold.step(one, [value])[0] for one, value in zip(bodies, values[:count], strict=True)]
+            return moved + values[count:]
+
+        def nest(left: list[Var], at: dict[Var, Register], values: list[Register], count: int) -> list[Register]:
+            if left:
+                with e.fold(left[0].size, values) as state:
+                    state.values = nest(left[1:], {**at, left[0]: state.index}, list(state.values), count)
+                return state.values
+            if count < lanes:
+                return turn({**at, along: e.const(whole, "i64")}, values, count)
+            with e.fold(whole, values, lanes) as state:
+                state.values = turn({**at, along: state.index}, list(state.values), count)
+            return state.values
+
+        values = fold.start(e, body.lanes) * lanes
+        for count in (lanes if whole else 0, along.size - whole):
+            values = nest(others, dict(body.indices), values, count) if count else values
+        return values
 
     def _fold_nest(
         self, dims: list[Var], indices: dict[Var, Register], values: list[Register], body: Body, fold: Fold

@@ -47,6 +47,13 @@ class PlainFold(Fold):
         result: Register = self.fold(Scalars(e, self.dtype, lanes), a, b)
         return result
 
+    def halved(self, e: Emitter, lanes: int, values: list[Register]) -> Register:
+        """Values, a power of two of them, as one: in the order of `horizontal`."""
+        while len(values) > 1:
+            half = len(values) // 2
+            values = [self.combine(e, lanes, a, b) for a, b in zip(values[:half], values[half:], strict=True)]
+        return values[0]
+
     def horizontal(self, e: Emitter, value: Register) -> Register:
         """All lanes as one, halving each time: a fixed order on every CPU."""
         lanes = lanes_of(value.type)

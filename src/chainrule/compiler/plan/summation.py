@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from chainrule.compiler.plan import tiling
 from chainrule.compiler.plan.product import contraction_of
 from chainrule.compiler.plan.target import Target
-from chainrule.compiler.plan.vectorize import Vectorization
+from chainrule.compiler.plan.vectorize import lanes_of_sum
 from chainrule.compiler.schedule.kernels import Dot, Kernel, Reduce, Rows
 from chainrule.ops import indexing, reduction
 
@@ -74,7 +73,7 @@ def summation_of(kernel: Kernel, target: Target, position: int, stage: int | Non
         along = chosen.dot or (chosen.summed and _in_the_rest(kernel, core, chosen, position))
         return Summation(core.k.size, chosen.lanes if along else 1, fused=True)
     if isinstance(core, Reduce) and core.op is reduction.sum:
-        return _of_reduction(kernel, core, target)
+        return _of_reduction(core)
     return None
 
 
@@ -86,9 +85,9 @@ def _in_the_rest(kernel: Kernel, core: Dot, chosen: tiling.Plan, position: int) 
     return stride is not None and position // stride % core.n.size >= core.n.size - chosen.widths[-1].rest
 
 
-def _of_reduction(kernel: Kernel, core: Reduce, target: Target) -> Summation | None:
-    lanes = Vectorization(kernel, target).lanes_of_sum(core)
-    return None if lanes is None else Summation(prod(var.size for var in core.dims), lanes)
+def _of_reduction(core: Reduce) -> Summation | None:
+    lanes = lanes_of_sum(core)
+    return None if lanes > 1 and len(core.dims) > 1 else Summation(core.elements, lanes)
 
 
 def fma(x: Scalar, y: Scalar, z: Scalar) -> Scalar:

@@ -50,7 +50,8 @@ class Vectorization:
             along = along if along in loops else (loops[-1] if loops else None)
             return along, self.lanes(along) if along and self.vectorises(along) else 1
         if along is None or along in loops:
-            return along, self.lanes(along, WIDE) if along and self.vectorises(along) else 1
+            wide = 1 if lanes_of_sum(core) != 1 else WIDE
+            return along, self.lanes(along, wide) if along and self.vectorises(along) else 1
         return self.lanes_of_rows(core.dims)
 
     def lanes_of_rows(self, dims: tuple[Var, ...]) -> tuple[Var | None, int]:
@@ -65,25 +66,28 @@ class Vectorization:
         return all(store.index.coefficient(var) == 1 for store in self.kernel.stores)
 
     def best(self, core: Reduce, outer: tuple[Var, ...], inner: tuple[Var, ...]) -> Var | None:
-        """The loop to vectorise: the one along which most loads are contiguous."""
+        """The loop to vectorise: the one along which most loads are contiguous, of those that leave a sum its order."""
         loads = Kernel((), [], core).loads()
 
         def score(var: Var) -> tuple[int, int, int]:
             contiguous = sum(load.index.coefficient(var) == 1 for load in loads)
             return contiguous, int(var in inner), var.size
 
+        if core.ordered:
+            inner = inner[-1:] if core.along else ()
         eligible = [var for var in (*inner, *(v for v in outer if self.vectorises(v))) if var.size > 1]
         return max(eligible, key=score, default=None)
-
-    def lanes_of_sum(self, core: Reduce) -> int | None:
-        """In how many lanes each sum of a reduction is added, before the lanes are; None where other axes mix in."""
-        along: Var | None = core.dims[-1]
-        if self.kernel.core is core:  # not one of several folds over each row
-            along = self.best(core, self.kernel.loops, core.dims)
-        if along is None or along in self.kernel.loops or math.prod(var.size for var in core.dims) <= SHORT:
-            return 1
-        return ALONG if len(core.dims) == 1 else None
 
     def holds(self, dims: tuple[Var, ...]) -> bool:
         """Does a row stay in registers from the first fold to the last store?"""
         return len(dims) == 1 and dims[0].size <= HELD * self.lanes(dims[-1])
+
+
+def lanes_of_sum(core: Reduce) -> int:
+    """In how many lanes each sum of a reduction is added, before the lanes are: of the shape alone, wherever its terms lie.
+
+    Lane i adds the terms i, i + lanes, ... of the last axis.
+    """
+    if not core.along or core.elements <= SHORT:
+        return 1
+    return min(ALONG, 1 << (core.dims[-1].size - 1).bit_length())

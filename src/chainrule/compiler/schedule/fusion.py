@@ -109,7 +109,7 @@ class Place:
         result: Value
         if newcomer.folds:
             value = expression.value(node.inputs[0], index)
-            stage = Reduce(node.op, self.dims, value, Result(node.dtype, len(stages)))
+            stage = Reduce(node.op, self.dims, value, Result(node.dtype, len(stages)), along=True)
             stages.append(stage)
             at, result = _linear(kernel.loops), stage.result
         else:

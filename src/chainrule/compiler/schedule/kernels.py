@@ -10,6 +10,7 @@ identity, over the pointers it is given (`arguments`): two kernels that read ali
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from chainrule.compiler.schedule.index import Expr, Guard, Var
 from chainrule.dtypes import DType
 from chainrule.equations import format_params
 from chainrule.graph import Node, Op
+from chainrule.ops import reduction
 
 # What a buffer is called, and the index of an element in what is called so.
 Naming = Callable[[Node, Expr], tuple[str, Expr]]
@@ -127,16 +129,30 @@ class Result(Value):
 
 @dataclass(eq=False)
 class Reduce:
-    """Fold `value` over the loops `dims` with the reduction `op`."""
+    """Fold `value` over the loops `dims` with the reduction `op`.
+
+    `along`: the last axis of what is folded is among them, so that its terms lie along rows.
+    """
 
     op: Op
     dims: tuple[Var, ...]
     value: Value
     result: Result
+    along: bool
 
     @property
     def dtype(self) -> DType:
         return self.result.dtype
+
+    @property
+    def elements(self) -> int:
+        """How many values become one."""
+        return math.prod(var.size for var in self.dims)
+
+    @property
+    def ordered(self) -> bool:
+        """Do its bits depend on the order in which it folds?"""
+        return self.op is reduction.sum and self.dtype.is_floating_point
 
 
 @dataclass(eq=False)

@@ -130,7 +130,9 @@ class _Scheduler:
         for axis in range(len(source.shape)):
             index.append(next(folded) if axis in dims else next(kept_axes))
         expression = Expression(self.kept)
-        core = Reduce(node.op, vars_of(inner), expression.value(source, tuple(index)), Result(node.dtype))
+        last = max((axis for axis, size in enumerate(source.shape) if size != 1), default=0)
+        value = expression.value(source, tuple(index))
+        core = Reduce(node.op, vars_of(inner), value, Result(node.dtype), along=last in dims)
         self._with_core(node, outer, core, core.result, expression)
 
     def _dot(self, node: Node) -> None:
@@ -152,7 +154,7 @@ class _Scheduler:
             self._with_core(node, index, Dot(row, column, axis, a, b), result, outside)
         else:
             product = Compute(node.dtype, ew.mul, (a, b), {})
-            core = Reduce(reduction.sum, vars_of(k), product, result)
+            core = Reduce(reduction.sum, vars_of(k), product, result, along=True)
             self._with_core(node, index, core, result, Expression(self.kept))
 
     def _with_core(
