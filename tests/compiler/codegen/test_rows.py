@@ -266,3 +266,18 @@ def test_a_sum_has_the_same_bits_however_its_terms_lie_in_memory(shape: tuple[in
             found.add(total.numpy().tobytes())
         assert len(found) == 1
         np.testing.assert_allclose(total.numpy(), array.sum(dims), 1e-4, 1e-4)
+
+
+def test_two_sums_over_the_same_memory_in_different_orders_are_two_kernels() -> None:
+    """Along rows, and down columns that lie like rows: the loops and loads are the same, the order is not."""
+    array = np.random.default_rng(0).standard_normal((2, 33, 20)).astype("f4")
+    rows, columns = cr.tensor(array), cr.tensor(np.ascontiguousarray(array.transpose(1, 2, 0)))
+    along, down, expected = (
+        cr.compile(function)(x).numpy().tobytes()
+        for function, x in (
+            (lambda x: x.sum((1, 2)), rows),
+            (lambda x: x.permute(1, 2, 0).sum((0, 1)), rows),
+            (lambda x: x.sum((0, 1)), columns),
+        )
+    )
+    assert down == expected != along

@@ -1,7 +1,7 @@
 """Kernels: loop nests over buffers, each computing one or several nodes of the graph.
 
     kernel  := "for" loops ":" [core] stores
-    core    := reduce(op, loops, value) | rows(loops, reduce ...) | dot(A, B) | check(value)
+    core    := reduce(op, loops, value, along rows or not) | rows(loops, reduce ...) | dot(A, B) | check(value)
     store   := buffer "[" index "]" ("=" | "+=") value
 
 Values are trees of loads, numbers and ops; a value used twice is one object. A kernel's text is its
@@ -279,7 +279,8 @@ def print_kernel(kernel: Kernel, at: Naming) -> str:
             printer.lines.append(f"  acc{stage.result.stage} = {stage.op.name}.{stage.dtype.short} of {text}")
     elif isinstance(core, Reduce):
         text = printer.value(core.value)
-        printer.lines.append(f"  acc = {core.op.name} over {_loops(core.dims)} of {text}")
+        way = "along" if core.along and core.ordered else "over"  # what sets its bits is part of its identity
+        printer.lines.append(f"  acc = {core.op.name} {way} {_loops(core.dims)} of {text}")
     elif isinstance(core, Dot):
         a, b = printer.value(core.a), printer.value(core.b)
         printer.lines.append(f"  acc = sum over {_loops((core.k,))} of {a} * {b}")
