@@ -177,11 +177,22 @@ def test_going_on_takes_the_last_checkpoint_that_can_be_read(run):
     assert again["test_loss"] == report["test_loss"]
 
 
+def test_the_version_is_that_of_the_package_installed_or_not():
+    assert call("--version").stdout == f"commands, version {cr.__version__}\n"
+
+
 def test_what_cannot_go_on_says_why(run, tmp_path):
     with pytest.raises(
         SettingError, match=r"--resume goes on with the run as it was begun, so --epochs cannot be given"
     ):
         call("train", "--resume", run[0], "--epochs", "5")
+    with pytest.raises(SettingError) as caught:
+        call("train", "--config", run[0] / "config.json", *QUICK[:4], "--target", "x", "--out", tmp_path / "other")
+    assert str(caught.value) == (
+        "train: --config repeats the run as it was, to the bit, so --target, --epochs, --hidden cannot be given with it. "
+        "Leave them out, or leave --config out and name the data with all options."
+    )
+    assert not (tmp_path / "other").exists()
     folder = tmp_path / "plain"
     call("train", "digits", *QUICK, "--no-record", "--out", folder)
     with pytest.raises(

@@ -10,9 +10,11 @@ from click.testing import CliRunner
 
 import chainrule as cr
 from chainrule.cli import commands
-from chainrule.errors import ChainruleError, DamagedFileError, DataError, SettingError, UnknownNameError
+from chainrule.errors import ChainruleError, DamagedFileError, DataError, NonFiniteError, SettingError, UnknownNameError
+from chainrule.training.rebuilt import trained
 
 pl = pytest.importorskip("polars")
+tabular = pytest.importorskip("chainrule.training.tabular")
 
 QUICK = ["--epochs", "4", "--lr", "0.02", "--hidden", "16", "--batch-size", "32"]
 
@@ -90,8 +92,6 @@ def test_predict_writes_labels_and_probabilities(run, file, tmp_path):
 
 
 def test_nothing_is_learned_of_the_rows_held_out(run):
-    from chainrule.training import tabular
-
     folder, _, _ = run
     data = tabular.load(json.loads((folder / "config.json").read_text()), folder)
     train, test = data.rows
@@ -99,6 +99,47 @@ def test_nothing_is_learned_of_the_rows_held_out(run):
     again = cr.data.TablePipeline("bought", drop=["paid"]).fit(data.table.rows(train))
     assert json.loads((folder / "pipeline.json").read_text()) == json.loads(json.dumps(again.as_dict()))
     np.testing.assert_array_equal(again.transform(data.table.rows(test)), data.test.X)
+
+
+def refused(*arguments):
+    with pytest.raises(NonFiniteError) as caught:
+        call(*arguments)
+    return str(caught.value)
+
+
+def test_a_network_that_says_nothing_is_not_used(run, file, tmp_path):
+    folder, known = tmp_path / "far", run[0]
+    with pytest.raises(NonFiniteError, match="training stopped in epoch 1"):
+        call("train", file, "--target", "bought", "--drop", "paid", "--lr", "1e9", "--out", folder)
+    weights = cr.load(folder / "model.safetensors")
+    name = max(weights, key=lambda name: weights[name].abs().max().item())
+    kept = (
+        f"{folder}: the model gives nan for a row of zeros: all weights are finite, the largest is "
+        f"{weights[name].abs().max().item():.3g}, in {name}. Train again, with a lower learning rate."
+    )
+    bundle = tmp_path / "made.bundle"
+    uses = (["predict", folder, file], ["export", folder, "--out", bundle], ["evaluate", folder])
+    for arguments in uses:
+        assert refused(*arguments) == kept
+    assert not bundle.exists()
+    data = tabular.load(json.loads((folder / "config.json").read_text()), folder)
+    with pytest.raises(
+        NonFiniteError, match=r"^predict_proba: the model gives nan for row 0, counted from 0: all weights"
+    ):
+        trained(folder)[0].predict_proba(data.test.X)
+
+    call("export", known, "--out", bundle)
+    found = cr.load_bundle(bundle)
+    with cr.no_grad():
+        dict(found.model.named_parameters())["3.weight"][1, 2] = float("inf")
+    found.save(bundle)
+    cr.save(found.model.state_dict(), known / "model.safetensors")
+    text = "its weight 3.weight[1, 2] is inf. Train again, with a lower learning rate"
+    assert (
+        refused("predict", bundle, file)
+        == f"predict: the model gives inf for row 0, counted from 0: {text}, or look at that row."
+    )
+    assert refused("evaluate", known) == f"{known}: the model says nothing: {text}."
 
 
 def test_predictions_are_the_models(run, file):

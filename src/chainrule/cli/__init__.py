@@ -15,10 +15,11 @@ from chainrule.cli.options import table_options
 from chainrule.cli.output import Steady, fitted, tolerate_encodings, width
 from chainrule.errors import ChainruleError, DamagedFileError
 from chainrule.training.progress import as_text
+from chainrule.version import __version__
 
 
 @click.group()
-@click.version_option(package_name="chainrule")
+@click.version_option(__version__)
 def commands() -> None:
     """Neural networks trained by backpropagation on the computer you have."""
     tolerate_encodings()
@@ -66,7 +67,7 @@ def train(
     printed, shown = Steady(sys.stdout), Steady(sys.stderr if as_json else sys.stdout)
     context = click.get_current_context()
     if stopped is not None:
-        runs.check_alone(context)
+        runs.check_resumed(context)
         chosen = config_of(Path(stopped))
         result = runs.resume(Path(stopped), shown, report)
     else:

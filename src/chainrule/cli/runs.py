@@ -35,6 +35,7 @@ from chainrule.training.history import History
 from chainrule.training.progress import Silent, as_text
 from chainrule.training.rebuilt import config_of, fitting, on_table, rebuild, weights
 from chainrule.training.record import Record
+from chainrule.training.sound import check_outputs, check_run
 from chainrule.training.trainer import Trainer
 from chainrule.version import __version__
 
@@ -207,6 +208,7 @@ def choices(repeat: str | None, options: dict[str, Any], context: click.Context)
                 "train: name a data set (digits), a file with a table, or a run to repeat with --config RUN/config.json."
             )
         return common if not _is_file(options["dataset"], context) else _of_table(options, context)
+    _check_repeated(context)
     saved = read_config(Path(repeat))
     if options["dataset"] not in (None, saved["dataset"]):
         raise SettingError(
@@ -240,21 +242,36 @@ def _of_table(options: dict[str, Any], context: click.Context) -> dict[str, Any]
     return tables.configured(options, context)
 
 
-def check_alone(context: click.Context) -> None:
+def check_resumed(context: click.Context) -> None:
     """`--resume` goes on with what the run is; nothing but what is shown and written beside it can be chosen."""
-    free = {"stopped", "report", "as_json"}
-    given = click.core.ParameterSource.COMMANDLINE
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        if name not in free and context.get_parameter_source(name) is given:
-            raise SettingError(
-                f"train: --resume goes on with the run as it was begun, so {parameter.opts[0]} cannot be given with it. "
-                f"Leave it out, or train anew."
-            )
+    _check_alone(
+        context, {"stopped", "report", "as_json"}, "--resume goes on with the run as it was begun", "or train anew"
+    )
+
+
+def _check_repeated(context: click.Context) -> None:
+    """`--config` repeats what the run was; where it is kept, and what is shown and written beside it, can be chosen."""
+    _check_alone(
+        context, {"config", "dataset", "out", "record", "report", "as_json"},
+        "--config repeats the run as it was, to the bit", "or leave --config out and name the data with all options",
+    )  # fmt: skip
+
+
+def _check_alone(context: click.Context, free: set[str], why: str, instead: str) -> None:
+    commandline = click.core.ParameterSource.COMMANDLINE
+    given = [
+        parameter.opts[0] for parameter in context.command.params
+        if parameter.name not in free and context.get_parameter_source(parameter.name or "") is commandline
+    ]  # fmt: skip
+    if given:
+        raise SettingError(
+            f"train: {why}, so {', '.join(given)} cannot be given with it. Leave {'them' if given[1:] else 'it'} out, {instead}."
+        )
 
 
 def measured(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str | None) -> dict[str, float]:
     """How good a run is on the rows that were held out, or on those of a file."""
+    opened(folder)  # is it of use at all?
     if on_table(config):
         from chainrule.cli import tables
 
@@ -280,7 +297,9 @@ def predictions(source: Path, rows: str, out: str | None, keep: tuple[str, ...])
         )
     path = Path(rows)
     array = read_rows(path, load(config["dataset"])) if config is not None else as_array(_array(path), rows)
-    text = "\n".join(map(str, found.predict(array).tolist())) + "\n"
+    outputs = found.outputs(array)
+    check_outputs(f"predict: {rows}", found.model, outputs)
+    text = "\n".join(map(str, found.answers(outputs).tolist())) + "\n"
     if out is None:
         click.echo(text, nl=False)
     else:
@@ -291,7 +310,10 @@ def opened(source: Path) -> tuple[Bundle, dict[str, Any] | None]:
     """The bundle of a run folder, with the run's configuration, or that of a file."""
     if source.is_file():
         return load_bundle(source), None
-    return bundle(source), config_of(source)
+    found = bundle(source)
+    if found.rows.width is not None:
+        check_run(str(source), found.model, found.rows.width)
+    return found, config_of(source)
 
 
 def export(source: Path, out: Path) -> str:

@@ -22,6 +22,7 @@ from chainrule.deploy.rows import OfTable
 from chainrule.errors import SettingError
 from chainrule.files.writing import write_whole
 from chainrule.training import tabular
+from chainrule.training.sound import check_outputs
 from chainrule.training.tabular import TableData
 from chainrule.training.trainer import Trainer
 
@@ -238,6 +239,7 @@ def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -
 def predicted(bundle: Bundle, targets: list[Target], X: Array) -> list[pl.Series]:
     """The predictions as columns, labels as the table has them that was trained on."""
     outputs = bundle.run(X)
+    check_outputs("predict", bundle.model, outputs)
     answers = bundle.answers(outputs)
     if bundle.classes is None:
         return [pl.Series(one.name, answers.reshape(len(X), -1)[:, i]) for i, one in enumerate(targets)]

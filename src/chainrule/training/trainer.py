@@ -42,6 +42,7 @@ from chainrule.training.progress import Silent, report
 from chainrule.training.record import Recorder, describe
 from chainrule.training.scheduling import Given
 from chainrule.training.session import Rows, Session, check_module
+from chainrule.training.sound import check_outputs
 from chainrule.training.source_rows import BATCH, Epochs, SourceRows
 from chainrule.training.weights import Classes
 
@@ -462,12 +463,14 @@ class Trainer(Explained):
 
         Raises:
             SettingError: the outputs are values, it is not known what they mean, or they are not what the loss reads.
+            NonFiniteError: the model gives numbers that are not finite.
             DataError, ShapeError: as `fit`.
         """
         meaning = self._classifying("predict_proba")
-        found = meaning.probabilities(self.predict(X, batch_size))
+        found = meaning.probabilities(outputs := self.predict(X, batch_size))
         wrong = meaning.broken(found)
         if wrong:
+            check_outputs("predict_proba", self.model, outputs)
             raise SettingError(
                 f"predict_proba: under {name_of(self.loss)} the outputs are {meaning.words}, but of the probabilities "
                 f"{wrong}. Give the model the last layer that this loss needs, or take a loss of logits."

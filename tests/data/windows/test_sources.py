@@ -593,6 +593,9 @@ def test_what_is_refused(text, tmp_path):
 def test_a_column_that_is_not_there():
     with pytest.raises(UnknownNameError, match=r"unknown column of as_source 'x9'. Known: x0, x1, x2, x3, y."):
         as_source(arrow(0)[0], target="x9")
+    with pytest.raises(UnknownNameError) as caught:  # and not the text of the other column
+        as_source(table(s=["a"], y=[1]), target="zz")
+    assert str(caught.value) == "unknown column of as_source 'zz'. Known: s, y."
 
 
 def test_files_must_have_the_same_columns(tmp_path):

@@ -166,7 +166,7 @@ class Choice:
         targets = [target] if isinstance(target, str) else list(target or [])
         others = [*targets, *([weight] if weight else [])]
         used = self._features(columns, others)
-        for name in [*used, *others]:
+        for name in [*others, *used]:
             if name not in columns:
                 raise unknown_name(f"column of {who}", name, list(map(str, columns)))
             held = columns[name]
