@@ -12,7 +12,7 @@ from tests.browser import PAGE
 from tests.op_table import CASES
 
 import chainrule as cr
-from chainrule import graph
+from chainrule import graph, several
 from chainrule.explain.report.graphs import _constant, _numbers_of
 from chainrule.graph import CONST
 from chainrule.tensor import Tensor
@@ -20,7 +20,7 @@ from chainrule.tensor import Tensor
 ESBUILD = PAGE / "node_modules" / ".bin" / "esbuild"
 # What the page leaves to the engine: it says so where a network has one of these.
 LEFT_OUT = {
-    "and", "argmax", "argmin", "cast", "ceil", "cumsum", "floor_divide", "iota", "not", "or", "prod", "put", "put_add",
+    "and", "argmax", "argmin", "cast", "ceil", "cumsum", "floor_divide", "frexp.0", "iota", "not", "or", "prod", "put", "put_add",
     "random_bits", "remainder", "round", "shift_left", "shift_right", "trunc", "xor",
 }  # fmt: skip
 DRIVER = """
@@ -39,13 +39,14 @@ console.log(JSON.stringify(answers));
 
 def told(output: Tensor):
     """The graph of a value as the page is told it, and the values that it is given."""
-    order = [node for node in graph.toposort([output._node]) if node.op is not CONST]
+    every = graph.toposort([output._node])
+    order = [node for node in every if node.op is not CONST and not isinstance(node, several.Several)]
     number = {node: i for i, node in enumerate(order)}
     nodes = [
         {
-            "op": node.op.name, "shape": list(node.shape), "dtype": node.dtype.name, "params": _numbers_of(node),
-            "inputs": [number[source] for source in node.inputs if source in number],
-            "operands": [{"node": number.get(source, -1), "value": _constant(source)} for source in node.inputs],
+            "op": several.name_of(node), "shape": list(node.shape), "dtype": node.dtype.name, "params": _numbers_of(node),
+            "inputs": [number[source] for source in several.sources(node) if source in number],
+            "operands": [{"node": number.get(source, -1), "value": _constant(source)} for source in several.sources(node)],
         }
         for node in order
     ]  # fmt: skip

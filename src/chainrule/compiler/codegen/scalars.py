@@ -199,19 +199,20 @@ class Scalars:
         return mathematics.erfc(self.e, x)
 
     def frexp(self, x: Value) -> tuple[Value, Value]:
-        """The bits of the exponent, and x with those of 1/2; of 0, infinity and NaN 0, and x itself."""
+        """The bits of the exponent, and x with those of 1/2; of 0, infinity and NaN 0, and x itself; a denormal is 0."""
         e, bits = self.e, dtypes.int32 if self.dtype == dtypes.float32 else dtypes.int64
         format = np.finfo(self.dtype.numpy)
         whole, low, most = self.bitcast(x, bits), format.nmant, (1 << format.iexp) - 1
         held = e.binary("and", e.binary("lshr", whole, e.const(low, whole.type)), e.const(most, whole.type))
-        special = e.binary(
-            "or", e.compare("eq", held, e.const(0, whole.type)), e.compare("eq", held, e.const(most, whole.type))
-        )
+        zero, beyond = (e.compare("eq", held, e.const(end, whole.type)) for end in (0, most))
+        special = e.binary("or", zero, beyond)
         half = most // 2 - 1  # the bits of 1/2
         rest = e.binary("and", whole, e.const(~(most << low), whole.type))
         mantissa = e.convert("bitcast", e.binary("or", rest, e.const(half << low, whole.type)), x.type)
         exponent = e.select(special, e.const(0, whole.type), e.binary("sub", held, e.const(half, whole.type)))
-        return e.select(special, x, mantissa), cast(e, exponent, bits, dtypes.int32)
+        sign = e.binary("and", whole, e.const(-1 << (low + format.iexp), whole.type))
+        mantissa = e.select(zero, e.convert("bitcast", sign, x.type), e.select(beyond, x, mantissa))
+        return mantissa, cast(e, exponent, bits, dtypes.int32)
 
     def relu(self, x: Value) -> Value:
         return self.e.select(self.compare("le", x, self.zero()), self.zero(), x)
