@@ -292,3 +292,27 @@ worker.join()
 os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=20).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_inside_a_trace_while_another_thread_forks_leaves_the_turn_free() -> None:
+    script = """
+import os, threading, time
+os.register_at_fork(before=lambda: time.sleep(0.3))  # the two forks overlap
+import chainrule as cr
+def fork():
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+other = threading.Thread(target=fork)
+def f(x):
+    if not other.is_alive():
+        threading.Timer(0.1, other.start).start()
+        fork()
+    return x * 2
+cr.compile(f)(cr.ones(2))
+other.join()
+assert cr.compile(lambda x: x * 3)(cr.ones(2)).tolist() == [3.0, 3.0]
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=20).returncode == 0

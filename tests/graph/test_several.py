@@ -167,7 +167,7 @@ def test_integers_have_no_mantissa() -> None:
             f(cr.tensor([1, 2]))
 
 
-@pytest.mark.parametrize("dtype, denormal", [(cr.float32, 1e-40), (cr.float64, 1e-310)])
+@pytest.mark.parametrize(("dtype", "denormal"), [(cr.float32, 1e-40), (cr.float64, 1e-310)])
 def test_a_compiled_frexp_takes_a_denormal_for_zero(dtype: cr.dtype, denormal: float) -> None:
     mantissa, exponent = cr.compile(lambda x: tuple(cr.frexp(x)))(cr.tensor([denormal, -denormal, 6.0], dtype=dtype))
     assert [str(part) for part in mantissa.tolist()] == ["0.0", "-0.0", "0.75"]

@@ -281,3 +281,19 @@ def test_two_sums_over_the_same_memory_in_different_orders_are_two_kernels() -> 
         )
     )
     assert down == expected != along
+
+
+@pytest.mark.parametrize("n", [16, 40])
+def test_a_sum_down_columns_keeps_its_order_beside_one_along_rows(n: int) -> None:
+    """Over the same loops, both of whose axes are as long: a kernel over rows may take one of them only."""
+    p, q = (cr.tensor(np.random.default_rng(seed).standard_normal(n).astype("f4")) for seed in (0, 1))
+
+    def down(p: Tensor, q: Tensor) -> Tensor:
+        return (p.unsqueeze(1) * q.unsqueeze(0)).sum(0)
+
+    def along(p: Tensor, q: Tensor) -> Tensor:
+        return (p.unsqueeze(0) + q.unsqueeze(1)).sum(1)
+
+    apart = cr.compile(down)(p, q) + cr.compile(along)(p, q)
+    assert cr.compile(lambda p, q: down(p, q) + along(p, q))(p, q).tolist() == apart.tolist()
+    assert cr.compile(lambda p, q: along(p, q) + down(p, q))(p, q).tolist() == apart.tolist()

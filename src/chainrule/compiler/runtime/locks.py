@@ -125,17 +125,25 @@ def undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_held: list[bool] = []
+class _Forks(threading.local):
+    """Of each thread: what it holds while it forks (a fork in a handler of a signal lies in another), and whose turn it was."""
+
+    def __init__(self) -> None:
+        self.held: list[bool] = []
+        self.nested: list[bool] = []
+
+
+_forks = _Forks()
 
 
 def _before_fork() -> None:
-    _held.append(_all_held(time.monotonic() + PATIENCE))
+    _forks.held.append(_all_held(time.monotonic() + PATIENCE))
 
 
 def _all_held(until: float) -> bool:
     """Nothing is traced or made any more; else nothing is held."""
     me = threading.get_ident()
-    _nested.append(Locks.turn.owner == me)
+    _forks.nested.append(Locks.turn.owner == me)
     while not (turn := Locks.turn.take(me)) and time.monotonic() < until:
         time.sleep(SHORTEST)
     making = turn and Locks.making.acquire(timeout=PATIENCE)
@@ -149,16 +157,13 @@ def _all_held(until: float) -> bool:
     return both
 
 
-_nested: list[bool] = []  # was it this thread's turn before the fork?
-
-
 def _let_turn() -> None:
-    if not _nested.pop() and Locks.turn.owner == threading.get_ident():
+    if not _forks.nested.pop() and Locks.turn.owner == threading.get_ident():
         Locks.turn.owner = None
 
 
 def _in_parent() -> None:
-    if _held.pop():
+    if _forks.held.pop():
         Locks.library.__exit__(None, None, None)
         Locks.tracing.release()
         Locks.making.release()
@@ -168,12 +173,12 @@ def _in_parent() -> None:
 def _in_child() -> None:
     me, trace = threading.get_ident(), Locks.trace
     Locks.turn = Locks.turn.left_to(me)
-    if _held.pop():
+    if _forks.held.pop():
         Locks.library.__exit__(None, None, None)
-        if not _nested.pop():
+        if not _forks.nested.pop():
             Locks.turn.owner = None
-    _held.clear()
-    _nested.clear()
+    _forks.held.clear()
+    _forks.nested.clear()
     Locks.tracing, Locks.making = threading.RLock(), threading.RLock()
     Locks.trace = trace if trace is not None and trace.thread == me else None
 

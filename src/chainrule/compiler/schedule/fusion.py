@@ -192,8 +192,15 @@ def _rows_of(kernel: Kernel, sizes: Shape, count: int) -> tuple[Var, ...]:
         return loops[-count:] if _sizes(loops) == sizes else ()
     if not isinstance(core, (Rows, Reduce)) or _sizes((*loops, *core.dims)) != sizes or len(core.dims) != count:
         return ()
-    plain = isinstance(core, Rows) or core.op not in (reduction.argmax, reduction.argmin)
-    return core.dims if plain else ()
+    return core.dims if _folds_rows(core) else ()
+
+
+def _folds_rows(core: Rows | Reduce) -> bool:
+    """Is it a fold over each row, or may it become one? A long sum down columns has another order."""
+    if isinstance(core, Rows):
+        return True
+    keeps_order = core.along or not core.ordered or core.elements <= SHORT
+    return keeps_order and core.op not in (reduction.argmax, reduction.argmin)
 
 
 def once_a_row(newcomer: Newcomer, group: FusionGroup, loops: tuple[Var, ...]) -> bool:
@@ -237,7 +244,7 @@ def gather(group: FusionGroup, other: FusionGroup) -> bool:
             dims = absorbed.loops[len(kernel.loops) :]
             if not isinstance(kernel.core, (Rows, Reduce)) or (*kernel.loops, *kernel.core.dims) != absorbed.loops:
                 return False
-            if not dims or not _along(dims, absorbed.loads(), kernel):
+            if not dims or not _folds_rows(kernel.core) or not _along(dims, absorbed.loads(), kernel):
                 return False
             to_rows(kernel, dims)
     elif not _gather_stages(kernel, absorbed):
