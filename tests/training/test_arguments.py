@@ -87,6 +87,35 @@ def test_resume_with_other_rows_is_refused(data):
     assert fit(trainer, 3, (X.astype(np.float64), y.tolist()), resume=True).epochs == 3
 
 
+def test_rows_changed_in_place_are_other_rows():
+    own, labels = X.copy(), y.copy()
+    trainer = make()
+    fit(trainer, data=(own, labels))
+    own[:] = 0
+    with pytest.raises(SettingError, match="the rows must be those of the earlier fit"):
+        fit(trainer, 3, (own, labels), resume=True)
+    own[:] = X
+    assert fit(trainer, 3, (own, labels), resume=True).epochs == 3
+
+
+def test_a_file_says_on_which_rows_it_was_trained(tmp_path):
+    trainer, other = make(), make()
+    fit(trainer)
+    trainer.save(tmp_path / "t")
+    other.load(tmp_path / "t")
+    other.save(tmp_path / "again")  # and so does a copy of it
+    for name in ("t", "again"):
+        other.load(tmp_path / name)
+        with pytest.raises(SettingError, match="the rows must be those of the earlier fit, got others of the same num"):
+            fit(other, 3, (-X, 2 - y), resume=True)
+        assert fit(other, 3, resume=True).epochs == 3
+    tensors, meta = load_file(tmp_path / "t")
+    del meta["rows"]  # as older versions wrote it
+    save_file(tensors, tmp_path / "old", meta)
+    other.load(tmp_path / "old")
+    assert fit(other, 3, (-X, 2 - y), resume=True).epochs == 3
+
+
 def test_the_rows_of_another_training_do_not_count_after_load(tmp_path):
     trainer, other = make(), make()
     fit(trainer)

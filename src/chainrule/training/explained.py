@@ -26,6 +26,7 @@ class Explained:
 
         Raises:
             SettingError: nothing was fitted, or the training was only loaded from a file.
+            DataError: the rows were changed in place since `fit`.
         """
         return Explainer.diagnose(self)
 

@@ -6,7 +6,9 @@ import os
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
+from chainrule.autodiff import trees
 from chainrule.errors import DamagedFileError, DataError, SettingError
 from chainrule.files.writing import shown, text_of, why_nameless
 from chainrule.training import saved
@@ -100,6 +102,32 @@ def of_rows(rows: Rows) -> str:
     if any(isinstance(part, SourceRows) for part in both):
         return " ".join(part.name() if isinstance(part, SourceRows) else digest(*part.arrays) for part in both)
     return digest(*(array for part in both for array in part.arrays))
+
+
+def contents(rows: Rows) -> str | None:
+    """A name for what the rows to train on hold now; None for a source, which is not read for it."""
+    return None if isinstance(rows, SourceRows) else digest(*trees.leaves(_by_key(rows.parts)))
+
+
+def _by_key(tree: Any) -> Any:
+    """The tree without its names, in an order that does not depend on that of its dicts."""
+    if isinstance(tree, dict):
+        return [_by_key(tree[key]) for key in sorted(tree, key=str)]
+    return [_by_key(item) for item in tree] if isinstance(tree, (list, tuple)) else tree
+
+
+def unchanged(session: Session, now: str | None) -> bool:
+    """Are these the `contents` of the rows that the training which stands was trained on, as far as it is known?"""
+    return session.contents is None or now is None or session.contents == now
+
+
+def check_rows(session: Session, rows: Rows, now: str | None) -> None:
+    """Raise `SettingError` unless a training that stands can go on with these rows."""
+    if (session.fed is not None and not session.fed.same(rows)) or not unchanged(session, now):
+        raise SettingError(
+            "fit: resume=True goes on exactly, so the rows must be those of the earlier fit, got others of the same "
+            "number. Use the same data, or leave resume out to start a new training of these weights."
+        )
 
 
 def check(session: Session, found: saved.Found, position: Position, rows: Rows, folder: str) -> None:

@@ -65,6 +65,7 @@ def save(session: Session, path: str | os.PathLike[str], durable: bool = True, r
         "metrics": list(session.metrics),
         "callbacks": checkpoints.flatten(session.callbacks_state(), "callbacks", tensors),
         "data": session.data,
+        "rows": session.contents,
         "columns": None if session.columns is None else session.columns.as_dict(),
     }
     checkpoints.save_file(tensors, path, meta, durable)
@@ -87,6 +88,7 @@ class Found:
     data: str | None
     begun: list[dict[str, Any]] | None
     columns: Named | None
+    contents: str | None
 
 
 def load(session: Session, path: str | os.PathLike[str], recorded: bool = False) -> None:
@@ -115,7 +117,7 @@ def take_over(session: Session, found: Found) -> None:
         raise
     session.position, session.history, session.start, session.standing = found.position, found.history, None, None
     session.known_as, session.carried, session.data = found.training, found.callbacks, found.data
-    session.begun, session.columns = found.begun, found.columns
+    session.begun, session.columns, session.contents = found.begun, found.columns, found.contents
 
 
 def _put(session: Session, found: Found) -> None:
@@ -167,6 +169,7 @@ def read(session: Session, path: str | os.PathLike[str], recorded: bool = False)
         session.fitting(Fields(settings, f"{path}: settings")), position, History.read(fields.fields("history")),
         fields.text("training"), _callbacks(path, fields, tensors), fields.text("data") if fields.has("data") else None,
         _begun(fields), Named.read(fields.fields("columns")) if fields.has("columns") else None,
+        fields.text("rows") if fields.has("rows") else None,
     )  # fmt: skip
     _check_groups(fields, found.settings.groups, optimizer["param_groups"])
     possible.check_state(fields.source, slots.values())

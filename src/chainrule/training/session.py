@@ -41,7 +41,7 @@ from chainrule.training.settings import Settings
 
 Array = np.ndarray[Any, Any]
 ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
-KNOWN = "history", "start", "standing", "modes", "known_as", "carried", "begun", "columns"
+KNOWN = "history", "start", "standing", "modes", "known_as", "carried", "begun", "columns", "contents"
 WINDOWS = 6  # sizes of windows whose steps are kept: whole and last ones to train, validate and evaluate on
 PATIENCE = 100  # exceptions in a row that a way back outlasts
 
@@ -166,7 +166,8 @@ class Session:
         start: where the latest `fit` began; a loaded training has none.
         begun: the settings of the optimizer's groups then; a loaded training has those of its file.
         rows: what the latest `fit` was given.
-        data: a name for the contents of those rows, where somebody asked for it.
+        data: a name for the contents of those rows and of those to validate on, where somebody asked for it.
+        contents: a name for what the rows that it is trained on held when `fit` took them; None where nothing tells it.
         columns: the names of the columns it was trained on, where they had some: later data is taken by them.
         listeners: the callbacks, while a `fit` runs.
         riders: those of them that have something to do in the compiled step.
@@ -200,6 +201,7 @@ class Session:
         self.rows: Rows | None = None
         self.fed: Rows | None = None  # what the training that stands was fitted on, where that is known
         self.data: str | None = None
+        self.contents: str | None = None
         self.columns: Named | None = None
         self.frozen: Counter[str] = Counter()  # by parameter: how many callbacks leave it as it is for now
         self.listeners: Sequence[Listener] = ()

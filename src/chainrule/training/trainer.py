@@ -371,19 +371,16 @@ class Trainer(Explained):
         return Rows(x, y, Rows(rest[0], rest[1], weight=rest[2]), weight, rows.named)
 
     def _begin(self, new: Position, resume: bool, rows: Rows) -> None:
-        session = self.session
+        session, contents = self.session, resuming.contents(rows)
         if not resume:
             session.begin(new)
+            session.contents = contents
             return
         if session.position is None:
             raise SettingError("fit: resume=True needs an earlier fit or load, got a new Trainer. Leave resume out.")
         resuming.check_same(session.position, new, "resume=True")
-        if session.fed is not None and not session.fed.same(rows):
-            raise SettingError(
-                "fit: resume=True goes on exactly, so the rows must be those of the earlier fit, got others of the same "
-                "number. Use the same data, or leave resume out to start a new training of these weights."
-            )
-        session.history.interrupted, session.standing = False, None
+        resuming.check_rows(session, rows, contents)
+        session.contents, session.history.interrupted, session.standing = contents, False, None
 
     def _recorder(self, record: bool | str | os.PathLike[str], rows: Rows, resume: bool) -> Recorder:
         """The record of the training that begins or goes on now."""
@@ -556,7 +553,7 @@ class Trainer(Explained):
             SettingError: it is of another optimizer, or of other schedules.
         """
         saved.load(self.session, path)
-        self.session.fed = None  # a file does not say on what it was trained
+        self.session.fed = None  # a file has a name for the rows it was trained on, and not the rows
 
 
 def _batch_size(given: Rows, asked: object, drop_last: bool) -> int:

@@ -115,7 +115,7 @@ def _become(one: Session, other: Session) -> None:
     _copy(one.aside.state, other.aside.state)
     one.position, one.history, one.start, one.standing = other.position, other.history, None, None
     one.rows, one.fed, one.columns, one.known_as = other.rows, other.fed, other.columns, None
-    one.carried, one.begun = other.carried, other.begun
+    one.carried, one.begun, one.contents = other.carried, other.begun, other.contents
 
 
 def _copy(mine: Tensor, theirs: Tensor) -> None:

@@ -8,7 +8,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.errors import NonFiniteError, SettingError
+from chainrule.errors import DataError, NonFiniteError, SettingError
 
 from .runs import X, X_val, bits, network, trained, y, y_val
 
@@ -363,3 +363,22 @@ def test_far_targets_are_not_said_to_have_nothing_to_do_with_the_inputs():
     diagnosis = trainer.diagnose()
     assert "shuffled_labels" not in [finding.name for finding in diagnosis.findings]
     assert diagnosis  # the loss is all in a few rows: the run is bad, known cause or not
+
+
+@pytest.mark.parametrize("changed", ["X", "y"])
+def test_rows_changed_since_the_fit_are_not_judged(changed):
+    rng = np.random.default_rng(0)
+    given = {"X": rng.normal(size=(40, 4)).astype("f"), "y": np.arange(40) % 2}
+    model = nn.Linear(4, 2)
+    trainer = cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters()))
+    trainer.fit(**given, epochs=2, progress=False)
+    before = given[changed].copy()
+    given[changed][:] = before[::-1]
+    with pytest.raises(DataError) as error:
+        trainer.diagnose()
+    assert str(error.value) == (
+        "diagnose: the rows are not those that were trained on (their hash differs): X, y or weights were changed in place "
+        "since fit. Put back what stood there, or call fit again, on copies: fit(X.copy(), y.copy())."
+    )
+    given[changed][:] = before
+    assert str(trainer.diagnose())

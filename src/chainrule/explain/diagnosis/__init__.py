@@ -26,6 +26,7 @@ def diagnose(trainer: Any) -> Diagnosis:
 
     Raises:
         SettingError: nothing was fitted, or the training was only loaded from a file.
+        DataError: the rows were changed in place since `fit`.
     """
     with Laboratory(trainer) as lab:
         e = evidence.gather(lab)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import nn
-from chainrule.errors import SettingError
+from chainrule.errors import DataError, SettingError
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.nn import functional as F
 from chainrule.nn import init
@@ -21,6 +21,7 @@ from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
+from chainrule.training.resuming import contents, unchanged
 from chainrule.training.session import Session
 
 Array = np.ndarray[Any, Any]
@@ -144,6 +145,7 @@ def check_fitted(trainer: Any) -> None:
 
     Raises:
         SettingError: nothing was fitted, or the training was only loaded.
+        DataError: the rows were changed since.
     """
     if trainer.session.position is None:
         raise SettingError(
@@ -155,6 +157,11 @@ def check_fitted(trainer: Any) -> None:
             "Build the model and call fit with the same arguments: one seed repeats it to the bit."
         )
     trainer.session.rows.check_single("diagnose")
+    if not unchanged(trainer.session, contents(trainer.session.rows)):
+        raise DataError(
+            "diagnose: the rows are not those that were trained on (their hash differs): X, y or weights were changed in "
+            "place since fit. Put back what stood there, or call fit again, on copies: fit(X.copy(), y.copy())."
+        )
     if trainer.session.rows.weight is not None and not option_of(trainer.loss, "weighs_rows", False):
         raise SettingError(
             f"diagnose: with weights of rows, it cannot compare outputs under a loss of your own yet, got "
