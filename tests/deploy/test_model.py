@@ -53,6 +53,19 @@ def needed(kind: type[nn.Module], kinds: dict[str, str]) -> dict[str, Any]:
 CASES = [(name, given) for name in sorted(layers()) for given in ARGUMENTS.get(name) or [needed(*layers()[name])]]
 
 
+def test_weights_are_loaded_into_an_object(tmp_path: Path) -> None:
+    cr.save_model(nn.Linear(4, 3), tmp_path / "m")
+    for given, came in ((nn.Linear, "the class Linear"), ("m", "str")):
+        for read in (cr.load_model, cr.load_bundle):
+            with pytest.raises(SettingError) as caught:
+                read(tmp_path / "m", given)  # type: ignore[arg-type]
+            name = read.__name__
+            assert str(caught.value) == (
+                f"{name}: model must be an nn.Module to load the weights into, got {came}. Build one as it was and pass "
+                f"it: cr.{name}(path, model)."
+            )
+
+
 def again(model: nn.Module, path: Path) -> Any:
     """The model from the file that it was saved to."""
     cr.save_model(model, path)

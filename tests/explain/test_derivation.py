@@ -193,7 +193,23 @@ def test_unknown_names_and_indices(run):
     assert run.explain("0.weight[-1, -1]").name == "0.weight[7, 4]"
 
 
-@pytest.mark.parametrize("address", ["", "[1]", "a[1]b", "0.weight[1, 2", 7])
+def test_a_weight_and_its_index_are_one_text(run):
+    parameter = run.trainer.model[0].weight
+    for name in ("explain", "ledger"):
+        with raises(
+            TypeError,
+            f"{name}: takes a weight, its name and index in one text, and a step: trainer.{name}('0.weight[3, 7]', step=0).",
+        ):
+            getattr(run.trainer, name)(parameter, (0, 0), step=0)
+    for given in (parameter, 7):
+        with raises(
+            SettingError,
+            f"explain: an address is a name and an index such as '0.weight[3, 7]', got {type(given).__name__}.",
+        ):
+            run.explain(given)
+
+
+@pytest.mark.parametrize("address", ["", "[1]", "a[1]b", "0.weight[1, 2"])
 def test_what_is_no_address(run, address):
     with raises(SettingError, f"explain: an address is a name and an index such as '0.weight[3, 7]', got {address!r}."):
         run.explain(address)

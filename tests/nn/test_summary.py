@@ -65,6 +65,13 @@ def test_models_of_several_inputs_and_outputs():
 
 
 def test_refusals():
+    for model, text in (
+        (cr.Trainer(build(), "mse", "adam"), "Trainer. Pass its model"),
+        (nn.Linear, "type. Pass the module"),
+    ):
+        with pytest.raises(SettingError) as error:
+            nn.summary(model, (1, 4))
+        assert str(error.value) == f"summary: model must be an nn.Module, got {text}."
     with pytest.raises(SettingError) as error:
         nn.summary(build())
     assert str(error.value) == "summary: needs an input or its shape, got none. Write summary(model, (1, 784))."

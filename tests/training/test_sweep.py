@@ -52,6 +52,15 @@ def same(found, build=build, **options):
         assert shown[0] == shown[1]
 
 
+def test_what_builds_a_training_is_a_function():
+    with pytest.raises(SettingError) as caught:
+        cr.sweep(build(lr=0.01), {"lr": [0.1]}, X, y)
+    assert str(caught.value) == (
+        "sweep: build must be a function that makes a new Trainer of a configuration, such as lambda lr: "
+        "cr.Trainer(nn.Linear(4, 3), 'cross_entropy', 'adam', lr=lr), got Trainer. Write one."
+    )
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_a_grid_is_its_trainings_one_by_one(threads):
     found = sweep(GRID, threads=threads)

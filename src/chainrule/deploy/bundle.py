@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.deploy import rows as rows_of
-from chainrule.deploy.model import FORMAT, about, made_of, read
+from chainrule.deploy.model import FORMAT, about, check_model, made_of, read
 from chainrule.deploy.rows import Rows, is_one, several
 from chainrule.errors import SettingError
 from chainrule.files.document import Fields, is_number, short
@@ -198,6 +198,7 @@ def load_bundle(path: str | os.PathLike[str], model: Module | None = None) -> Bu
         >>> bool((bundle.predict(X) == trainer.predict_classes(X)).all())
         True
     """
+    check_model("load_bundle", model)
     tensors, saved = read(path, "a bundle")
     if not saved.has("bundle"):
         saved.refuse("bundle", "there: this file has a model alone, which cr.load_model reads", None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chainrule.deploy.architecture import Builder, describe, foreign
-from chainrule.errors import DamagedFileError, SettingError, StateDictError
+from chainrule.errors import DamagedFileError, SettingError, StateDictError, kind_of
 from chainrule.files.document import Fields, short
 from chainrule.files.writing import shown
 from chainrule.names import takes_keywords
@@ -137,11 +137,22 @@ def load_model(path: str | os.PathLike[str], model: Module | None = None) -> Mod
 
     Raises:
         DamagedFileError: the file is missing, cut off, changed or of another kind.
-        SettingError: the file's model has a class of your own in it, and no `model` was given.
+        SettingError: the file's model has a class of your own in it, and no `model` was given; or it is no module.
         StateDictError: the weights do not fit `model`.
     """
+    check_model("load_model", model)
     tensors, saved = read(path, "a model")
     return made_of("load_model", saved, tensors, model)
+
+
+def check_model(who: str, model: object) -> None:
+    """Raise `SettingError` unless weights can be loaded into it; None stands for a new one."""
+    if model is not None and not isinstance(model, Module):
+        came = f"the class {model.__name__}" if isinstance(model, type) else kind_of(model)
+        raise SettingError(
+            f"{who}: model must be an nn.Module to load the weights into, got {came}. Build one as it was and pass it: "
+            f"cr.{who}(path, model)."
+        )
 
 
 def made_of(who: str, saved: Fields, tensors: Mapping[str, Tensor], model: Module | None) -> Module:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from chainrule.errors import IndexRangeError, SettingError, unknown_name
+from chainrule.errors import IndexRangeError, SettingError, kind_of, unknown_name
 from chainrule.graph import Array, Shape
 
 _ADDRESS = re.compile(r"\s*([^\[\]]+?)\s*(?:\[([^\[\]]*)\])?\s*")
@@ -32,7 +32,8 @@ def parse(address: str, known: Mapping[str, Shape], who: str = "explain") -> tup
     """
     found = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
     if found is None:
-        raise SettingError(f"{who}: an address is a name and an index such as '0.weight[3, 7]', got {address!r}.")
+        came = repr(address) if isinstance(address, str) else kind_of(address)
+        raise SettingError(f"{who}: an address is a name and an index such as '0.weight[3, 7]', got {came}.")
     name, inside = found.groups()
     if name not in known:
         raise unknown_name("weight", name, list(known))

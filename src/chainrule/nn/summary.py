@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chainrule.errors import SettingError
+from chainrule.errors import SettingError, kind_of
 from chainrule.graph import toposort
 from chainrule.names import takes_keywords
 from chainrule.nn.module import Module
@@ -83,7 +83,7 @@ def summary(model: Module, *inputs: Tensor | tuple[int, ...] | list[int]) -> Sum
         A `Summary`; printing it shows the table.
 
     Raises:
-        SettingError: no input, or one that is neither a tensor nor a shape.
+        SettingError: no module; no input, or one that is neither a tensor nor a shape.
 
     Example:
         >>> from chainrule import nn
@@ -96,6 +96,10 @@ def summary(model: Module, *inputs: Tensor | tuple[int, ...] | list[int]) -> Sum
         40 parameters, 40 of them trainable, 0.00016 MB
         160 multiply-adds in one forward pass
     """
+    if not isinstance(model, Module):
+        held = getattr(model, "model", None)
+        remedy = "Pass its model" if isinstance(held, Module) else "Pass the module"
+        raise SettingError(f"summary: model must be an nn.Module, got {kind_of(model)}. {remedy}.")
     if not inputs:
         raise SettingError("summary: needs an input or its shape, got none. Write summary(model, (1, 784)).")
     parameters = list(model.parameters())

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Explainer:
@@ -12,6 +16,24 @@ class Explainer:
     diagnose: Callable[..., Any]
     run: Callable[..., Any]
     report: Callable[..., Any]
+
+
+def _by_address(method: F) -> F:
+    """Decorates a method: a call that it does not take is told how a weight and a step are named."""
+
+    @wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            bound = inspect.signature(method).bind(*args, **kwargs)
+        except TypeError:
+            name = method.__name__
+            raise TypeError(
+                f"{name}: takes a weight, its name and index in one text, and a step: "
+                f"trainer.{name}('0.weight[3, 7]', step=0)."
+            ) from None
+        return method(*bound.args, **bound.kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 class Explained:
@@ -54,6 +76,7 @@ class Explained:
         """
         return Explainer.report(self, path, **options)
 
+    @_by_address
     def explain(self, address: str, step: int = -1) -> Any:
         """The chain rule for one weight's gradient at a recorded step; see `chainrule.explain.Run.explain`.
 
@@ -63,6 +86,7 @@ class Explained:
         """
         return self.run.explain(address, step)
 
+    @_by_address
     def ledger(self, address: str, step: int = -1) -> Any:
         """Why a weight moved as it did at a recorded step; see `chainrule.explain.Run.ledger`."""
         return self.run.ledger(address, step)

@@ -15,7 +15,7 @@ import numpy as np
 
 from chainrule.autodiff import trees
 from chainrule.compiler.runtime.threads import get_num_threads
-from chainrule.errors import SettingError
+from chainrule.errors import SettingError, kind_of
 from chainrule.files.document import is_plain
 from chainrule.files.reading import read_whole
 from chainrule.files.writing import write_whole
@@ -73,7 +73,7 @@ def sweep(
             goes to `build`, and ``seed`` to both.
 
     Raises:
-        SettingError: a configuration has a key that neither takes, or `build` gives no new Trainer.
+        SettingError: a configuration has a key that neither takes, or `build` is no function or gives no new Trainer.
 
     An error that ends a training is kept in ``errors``, and the others go on. Ctrl-C ends the sweep after the trainings that
     run; what is done comes back.
@@ -89,6 +89,11 @@ def sweep(
         >>> found, found.configs[found.best("loss")]["lr"]
         (<Sweep: 4 of 4 trainings>, 0.01)
     """
+    if not callable(build):
+        raise SettingError(
+            f"sweep: build must be a function that makes a new Trainer of a configuration, such as lambda lr: "
+            f"cr.Trainer(nn.Linear(4, 3), 'cross_entropy', 'adam', lr=lr), got {kind_of(build)}. Write one."
+        )
     chosen, thinning, reporter = _configs(configs), as_halving(halving), _reporter(progress)
     if threads is not None and processes is not None:
         raise SettingError(

@@ -15,7 +15,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, ops
 from chainrule.deploy.architecture import layers
-from chainrule.errors import SettingError
+from chainrule.errors import SettingError, ShapeError
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -273,6 +273,25 @@ def test_one_number_of_rows() -> None:
 def test_what_onnx_cannot_say_is_named(function: Any, message: str) -> None:
     with pytest.raises(SettingError, match="onnx.export: .*" + message):
         export(Of(function), cr.zeros(2, 3))
+
+
+def test_what_is_no_input_is_told() -> None:
+    for given, came in (("m.onnx", "'m.onnx'"), (3, "3")):
+        with pytest.raises(SettingError) as caught:
+            export(nn.Linear(4, 3), given)
+        assert str(caught.value) == (
+            f"onnx.export: args must be an input of the model, or a tuple of several, tensors or arrays, got {came}. "
+            f"Write onnx.export(model, cr.zeros(1, 4), 'model.onnx') for one that takes rows of 4 numbers."
+        )
+
+
+def test_a_wrong_shape_is_the_one_that_was_given() -> None:
+    with pytest.raises(ShapeError) as caught:
+        export(nn.Sequential(nn.Linear(4, 3)), cr.zeros(1, 5))
+    assert str(caught.value).partition(" (test_export")[0] == (
+        "Linear '0' (in_features=4): the last axis of its input must be 4, got shape (1, 5). Make in_features=5, or change "
+        "what comes before this layer."
+    )
 
 
 class Counting(nn.Module):

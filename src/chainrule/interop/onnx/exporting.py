@@ -13,7 +13,8 @@ from onnx import helper
 from chainrule import graph
 from chainrule.compiler.frontend import pytree
 from chainrule.compiler.frontend.trace import Trace, trace_function
-from chainrule.errors import SettingError
+from chainrule.errors import SettingError, ShapeError
+from chainrule.files.document import short
 from chainrule.files.writing import write_whole
 from chainrule.graph import CONST, INPUT, LEAF, Node, Type
 from chainrule.interop.onnx.lowerings import ABSENT, lower
@@ -72,10 +73,15 @@ def export(
         raise SettingError(f"onnx.export: opset_version must be {OPSET}, got {opset_version!r}. Leave it out.")
     leaves: list[Handle] = []
     pytree.flatten(tuple(args) if isinstance(args, (tuple, list)) else (args,), leaves)
+    if not leaves and not (isinstance(args, (tuple, list)) and not args):
+        raise SettingError(
+            f"onnx.export: args must be an input of the model, or a tuple of several, tensors or arrays, got {short(args)}. "
+            f"Write onnx.export(model, cr.zeros(1, 4), 'model.onnx') for one that takes rows of 4 numbers."
+        )
     names = _names("input", len(leaves), input_names)
     dynamic = _dynamic(names, leaves, dynamic_axes)
     with evaluating(model), no_grad():
-        traced = [_Traced(bare(model), leaves, dynamic, count) for count in (COUNTS if any(dynamic) else COUNTS[:1])]
+        traced = _traced(bare(model), leaves, dynamic)
     made = _Export(traced, names, dynamic, bare(model)).model(output_names, metadata or {})
     data = made.SerializeToString() if made.ByteSize() <= MOST else None
     if data is None:
@@ -107,6 +113,14 @@ def _dynamic(names: list[str], leaves: list[Handle], axes: Mapping[str, Any] | N
                 f"onnx.export: dynamic_axes: only axis 0 can have any length, got {found!r} for {name!r}. Write {{{name!r}: {{0: 'batch'}}}}."
             )
     return [bool(axes.get(name)) for name in names]
+
+
+def _traced(model: Module, leaves: list[Handle], dynamic: list[bool]) -> list[_Traced]:
+    try:
+        return [_Traced(model, leaves, dynamic, count) for count in (COUNTS if any(dynamic) else COUNTS[:1])]
+    except ShapeError:
+        _Traced(model, leaves, [False] * len(leaves), 1)  # may say it of the shapes that were given
+        raise
 
 
 class _Traced:
