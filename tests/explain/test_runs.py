@@ -242,6 +242,24 @@ def test_a_log_that_does_not_repeat(folder):
         run.at(10)
 
 
+@pytest.mark.parametrize("changed", ["X", "y"])
+def test_rows_changed_since_the_fit_are_named_as_the_cause(changed):
+    given = {"X": X.copy(), "y": y.copy()}
+    own = trainer()
+    own.fit(**given, epochs=2, batch_size=16, progress=False, record=True)
+    given[changed][:] = given[changed][::-1]
+    text = (
+        f"{own.run.folder}: step 0 does not replay to the recorded bits, because the rows are not those that were trained on "
+        f"(their hash differs): X, y or weights were changed in place since fit. Put back what stood there, or call fit "
+        f"again, on copies: fit(X.copy(), y.copy())."
+    )
+    for look in (lambda: own.run.at(0), own.report):
+        with raises(ReplayError, text):
+            look()
+    given[changed][:] = given[changed][::-1].copy()
+    assert own.run.at(0).proved and own.report()
+
+
 def test_another_loss_does_not_replay(folder):
     made = trainer()
     other = cr.Trainer(made.model, lambda p, t: 2 * cr.nn.functional.cross_entropy(p, t), made.optimizer)

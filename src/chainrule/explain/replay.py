@@ -13,8 +13,8 @@ from chainrule.data.batches import shuffled_indices
 from chainrule.errors import DamagedFileError, ReplayError
 from chainrule.files.document import Fields
 from chainrule.training import saved
-from chainrule.training.record import Groups, Record
-from chainrule.training.session import Standing
+from chainrule.training.record import Groups, Record, digest
+from chainrule.training.session import Rows, Standing
 from chainrule.training.steps import Program
 from chainrule.training.stretch import Cut
 from chainrule.training.trainer import Trainer
@@ -187,8 +187,14 @@ class Replay:
 
     def differs(self, step: int) -> ReplayError:
         """The error for a step that does not repeat."""
+        start = f"{self.record.folder}: step {step} does not replay to the recorded bits"
+        if digest(*Rows(self.x, self.y, weight=self.weight).arrays) != self.record.header["data"]:
+            return ReplayError(
+                f"{start}, because the rows are not those that were trained on (their hash differs): X, y or weights were "
+                f"changed in place since fit. Put back what stood there, or call fit again, on copies: fit(X.copy(), y.copy())."
+            )
         return ReplayError(
-            f"{self.record.folder}: step {step} does not replay to the recorded bits. The model, the loss or the "
+            f"{start}. The model, the loss or the "
             f"optimizer is not built as it was (chainrule {self.record.header['chainrule'][:40]} recorded it), or the "
             f"processor computes differently, or the record was changed. Build everything as it was for the training."
         )
