@@ -173,3 +173,14 @@ def test_vectors_of_any_length_are_normalised(dtype: str, p: float, native: bool
     odd = cr.tensor([[INF, 1.0, 1.0], [NAN, 1.0, 1.0], [0.0, 0.0, 0.0]], dtype=x.dtype)
     expected = torch.nn.functional.normalize(torch.tensor(odd.numpy()), p).numpy()
     np.testing.assert_allclose(F.normalize(odd, p).numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [cr.float32, cr.float64])
+def test_the_gradient_of_binary_cross_entropy_behind_a_sigmoid_stays_bounded(dtype: cr.dtype) -> None:
+    """The truth is sigmoid(x) - y: where p is rounded to 1, no less than 0 and never beyond 2."""
+    x = cr.linspace(-50.0, 50.0, 2001, dtype=dtype).requires_grad_()
+    F.binary_cross_entropy(x.sigmoid(), cr.zeros(2001, dtype=dtype), reduction="sum").backward()
+    found, truth = x.grad.numpy(), 1 / (1 + np.exp(-x.detach().numpy().astype(np.float64)))
+    assert (found >= 0).all()
+    assert found.max() <= 2
+    np.testing.assert_allclose(found[:1201], truth[:1201], rtol=1e-2)  # up to x = 10

@@ -6,6 +6,8 @@ would silently become an (N, N) comparison of everything with everything.
 
 from __future__ import annotations
 
+import numpy as np
+
 from chainrule import graph
 from chainrule.autodiff import custom_vjp
 from chainrule.errors import DataError, DtypeError, SettingError
@@ -103,7 +105,8 @@ def binary_cross_entropy(
     ``binary_cross_entropy_with_logits`` is exact where p is near 0 or 1; prefer it.
 
     Where we deviate: the gradient of a right answer that is nearly certain (y = 0, p below 1e-12) is 1 / (1 - p), not
-    nearly 0.
+    nearly 0. Of a wrong answer whose p was rounded to 1 in float32 it is 2^25, as of a 1 - p of half a last place, not
+    1e12: behind a sigmoid that is at most 2 (it is 1), and would be up to 6e4.
 
     Args:
         input: the probability p of class 1, in [0, 1]; any shape.
@@ -129,7 +132,9 @@ def _bce_value(p: Tensor, y: Tensor) -> Tensor:
 
 def _bce_gradient(dY: Tensor, Y: Tensor, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     # (p - y) / (p (1 - p)), p and 1 - p held at 1e-12 or above wherever they stand; 0 for p = y, at 0 and 1 as in PyTorch.
-    yes, no = p.clamp(min=1e-12), (1 - p).clamp(min=1e-12)
+    # A p of 1 may be any that was rounded up to it.
+    rounded = float(np.finfo(p.dtype.numpy).eps) / 4
+    yes, no = p.clamp(min=1e-12), (1 - p).clamp(min=max(1e-12, rounded))
     dp = dY * ((yes - y).where(p < 0.5, (1 - y) - no) / (yes * no)).masked_fill(p == y, 0)
     return dp, dY * ((-p).log1p().clamp(min=-100.0) - p.log().clamp(min=-100.0))
 
