@@ -9,7 +9,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.errors import DtypeError, IndexRangeError, SettingError
-from chainrule.training import Callback, Trainer
+from chainrule.training import Callback, Trainer, resuming
 from chainrule.training.checkpoints import load_file, save_file
 
 rng = np.random.default_rng(0)
@@ -221,3 +221,14 @@ def test_save_file_takes_names_and_tensors(tmp_path):
         save_file(model, tmp_path / "t")
     save_file(model.state_dict(), tmp_path / "t")
     assert list(load_file(tmp_path / "t")[0]) == sorted(model.state_dict())
+
+
+def test_a_name_of_large_rows_reads_evenly_spaced_ones_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "READ", 400)
+    x, y = np.arange(1000, dtype="f4").reshape(250, 4), np.zeros(250, "f4")
+    trainer = cr.Trainer(nn.Linear(4, 1), "mse", "sgd")
+    trainer.fit(x, y[:, None], 1, 50, progress=False)
+    before = trainer.session.contents
+    assert before == resuming.contents(trainer.session.rows)
+    x[1::2] /= 2
+    assert before != resuming.contents(trainer.session.rows)

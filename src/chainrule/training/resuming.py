@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from chainrule.autodiff import trees
 from chainrule.errors import DamagedFileError, DataError, SettingError
@@ -18,6 +21,8 @@ from chainrule.training.session import Rows, Session
 from chainrule.training.settings import begun, same_setting
 from chainrule.training.source_rows import SourceRows
 
+Array = np.ndarray[Any, Any]
+READ = 1 << 24  # bytes of an array that are read for its name: 5 ms
 _INSTEAD = {
     "resume": "leave resume out to start a new training of these weights",
     "checkpoint": "name a new folder",
@@ -106,7 +111,13 @@ def of_rows(rows: Rows) -> str:
 
 def contents(rows: Rows) -> str | None:
     """A name for what the rows to train on hold now; None for a source, which is not read for it."""
-    return None if isinstance(rows, SourceRows) else digest(*trees.leaves(_by_key(rows.parts)))
+    return None if isinstance(rows, SourceRows) else " ".join(map(_read, trees.leaves(_by_key(rows.parts))))
+
+
+def _read(array: Array) -> str:
+    """As quick as reading `READ` bytes, since each `fit` asks: of a larger array, rows evenly spaced."""
+    part = np.ascontiguousarray(array[:: max(1, array.nbytes // READ)])
+    return f"{array.dtype.str}{array.shape}{zlib.crc32(part.data):08x}"
 
 
 def _by_key(tree: Any) -> Any:
