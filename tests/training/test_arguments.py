@@ -230,5 +230,5 @@ def test_a_name_of_large_rows_reads_evenly_spaced_ones_of_them(monkeypatch: pyte
     trainer.fit(x, y[:, None], 1, 50, progress=False)
     before = trainer.session.contents
     assert before == resuming.contents(trainer.session.rows)
-    x[1::2] /= 2
+    x /= 2
     assert before != resuming.contents(trainer.session.rows)
