@@ -257,12 +257,12 @@ class _Writer:
 
     def _folded(self, core: Reduce, body: Body, fold: Fold) -> list[Register]:
         """The folds over its loops, nested, around one vector of columns."""
-        lanes = lanes_of_sum(core) if isinstance(fold, PlainFold) and core.ordered else 1
-        if not isinstance(fold, PlainFold) or lanes == 1:
+        lanes = lanes_of_sum(core)
+        if lanes == 1 or not isinstance(fold, PlainFold):
             return self._fold_nest(list(core.dims), dict(body.indices), fold.start(self.e, body.lanes), body, fold)
-        return [fold.halved(self.e, body.lanes, self._side_by_side(core.dims, lanes, body, fold))]
+        return [fold.halved(self.e, body.lanes, self._in_lanes(core.dims, lanes, body, fold))]
 
-    def _side_by_side(self, dims: tuple[Var, ...], lanes: int, body: Body, fold: PlainFold) -> list[Register]:
+    def _in_lanes(self, dims: tuple[Var, ...], lanes: int, body: Body, fold: PlainFold) -> list[Register]:
         """The sums of a row's lanes, each for one vector of columns: whole turns of them, then what is left, as in `Streamed`."""
         *others, along = dims
         e = self.e

@@ -88,6 +88,6 @@ def lanes_of_sum(core: Reduce) -> int:
 
     Lane i adds the terms i, i + lanes, ... of the last axis.
     """
-    if not core.along or core.elements <= SHORT:
+    if not core.ordered or not core.along or core.elements <= SHORT:
         return 1
     return min(ALONG, 1 << (core.dims[-1].size - 1).bit_length())
