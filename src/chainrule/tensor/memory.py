@@ -69,18 +69,22 @@ class Room:
         self._size = size
         self._raw: Array | None = None
 
-    def placed(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, int]:
-        """As the function: an array on a cache line, and where its elements lie."""
-        size = math.prod(shape) * dtype.itemsize
+    def copy(self, array: Array) -> tuple[Array, int]:
+        """A copy in row-major order on a cache line, and where its elements lie."""
+        size = array.nbytes
         if self._raw is None:
             self._raw = np.empty(self._size, np.uint8)
             self._where = address(self._raw)
             self._at = -self._where % LINE
-        at, end = self._at, self._at + lines(size)
+        at = self._at
+        end = at + lines(size)
         if size > SMALL or end > self._size:
-            return placed(shape, dtype)
-        self._at = end
-        return np.ndarray(shape, dtype, self._raw, at), self._where + at
+            made, where = placed(array.shape, array.dtype)
+        else:
+            self._at = end
+            made, where = np.ndarray(array.shape, array.dtype, self._raw, at), self._where + at
+        made[...] = array
+        return made, where
 
 
 def room_for(sizes: Iterable[int]) -> int:

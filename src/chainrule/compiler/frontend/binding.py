@@ -98,8 +98,7 @@ LISTED = references_to_each([Tensor(graph.leaf(np.zeros(()), dtypes.float64))])[
 
 def copied(node: Node, held: Array, room: Room) -> tuple[Node, Array, int]:
     """A leaf of its own with the same value, that, and where its elements lie."""
-    array, where = room.placed(held.shape, held.dtype)
-    array[...] = held
+    array, where = room.copy(held)
     copy = graph.leaf(array, node.dtype, node.requires_grad, node.owner)
     copy.seen = False
     return copy, array, where
@@ -114,8 +113,9 @@ def switch(handle: Handle, requires_grad: bool) -> None:
 
 
 def same_kind(node: Node, expected: Node) -> bool:
-    alike = node.dtype is expected.dtype and node.requires_grad == expected.requires_grad
-    return alike and node.shape == expected.shape
+    return (
+        node.dtype is expected.dtype and node.requires_grad == expected.requires_grad and node.shape == expected.shape
+    )
 
 
 def stand_ins(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:

@@ -463,11 +463,12 @@ class Specialization:
             return
         room = Room(self.room)
         for i, slot in enumerate(self.state):
-            node = current(slot.current())
+            handle = slot.current()
+            node = current(handle)
             if slot.place is not None and slot.place.carried:
                 self._bind_carried(i, slot.place, node, room)
             elif node is not self.bound[i] or (node.seen and slot.final is not None):
-                self._bind_state(i, slot, node, room)
+                self._bind_state(i, slot, handle, node, room)
         self.watched = None
         if None not in self.bound:
             slots = [slot for i, slot in enumerate(self.state) if self.mine[i] is None]
@@ -486,7 +487,7 @@ class Specialization:
         self.bound, self.watched, self.owned = kin.bound.copy(), kin.watched, kin.owned
         return True
 
-    def _bind_state(self, i: int, slot: Slot, node: Node, room: Room) -> None:
+    def _bind_state(self, i: int, slot: Slot, handle: Handle, node: Node, room: Room) -> None:
         """Give a state slot its buffer: the handle's own, or a copy where someone may hold that one."""
         held = node._value  # not `value`: reading it would mark it as seen
         if held is None:
@@ -496,7 +497,7 @@ class Specialization:
             where = address(array)
         elif node.seen or not held.flags.c_contiguous or not lies_well(held):
             node, array, where = copied(node, held, room)
-            slot.current()._name(node)
+            handle._name(node)
         else:
             array, where = held, address(held)
         self._point(i, slot.place, node, array, where)
