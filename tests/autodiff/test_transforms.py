@@ -254,6 +254,8 @@ def test_errors_name_the_argument():
 
 
 def test_errors_of_results():
+    with raises(GradientError, "must return a floating-point tensor, got int64, which does not vary smoothly"):
+        cr.grad(lambda x: (x > 0).long().sum())(cr.ones(2))
     with raises(GradientError, "must return a tensor with one element, got (2,)"):
         cr.grad(lambda t: t)(x)
     with raises(GradientError, "must return a tensor with one element, got (*, *)"):

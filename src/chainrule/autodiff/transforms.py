@@ -254,7 +254,7 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux
         has_aux: `function` returns a pair (value, aux), and the result is ((value, aux), gradient).
 
     Raises:
-        GradientError: no such argument, one that is not floating-point, or a value of several elements.
+        GradientError: no such argument, one that is not floating-point, or a value that is not, or has several elements.
 
     >>> import chainrule as cr
     >>> cr.value_and_grad(lambda x: (x * x).sum())(cr.tensor([1.0, 2.0]))
@@ -269,6 +269,11 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux
             raise GradientError(
                 f"{graph.who('grad')}: the function must return a tensor with one element, got {came}. "
                 f"Reduce it (.sum(), .mean()), or use cr.vjp; return further results as aux, with has_aux=True."
+            )
+        if not run.value.dtype.is_floating_point:
+            raise GradientError(
+                f"{graph.who('grad')}: the function must return a floating-point tensor, got {run.value.dtype.name}, which does "
+                f"not vary smoothly with anything. Convert it with .float() before what is to be differentiated."
             )
         found = run.pullback(ones_like(run.value))
         return ((run.value, run.aux) if has_aux else run.value), _chosen(argnums, found)

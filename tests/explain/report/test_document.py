@@ -121,6 +121,24 @@ def test_rows_whose_label_is_ignored_are_not_shown():
     assert found.document["data"]["shown"] == 64
 
 
+def test_names_and_pictures_that_do_not_fit_are_refused():
+    trainer, x, _ = reading("logits")
+    for names, came in ((["a"], "1 names"), (["a", "b", "c"], "3 names"), ("ab", "the text 'ab'")):
+        with pytest.raises(SettingError) as caught:
+            trainer.report(class_names=names)
+        assert str(caught.value) == (
+            f"report: class_names must name each of the 2 classes, got {came}. Give a list of 2 texts, by class number."
+        )
+    width = x.shape[1]
+    for shape in ((width, 2), width, (1, width, 1)):
+        with pytest.raises(SettingError) as caught:
+            trainer.report(image_shape=shape)
+        assert str(caught.value) == (
+            f"report: image_shape must be (rows, columns) whose product is the {width} numbers of a row of X, got {shape!r}. "
+            f"Leave it out where rows are no pictures."
+        )
+
+
 def test_class_names_of_outputs_that_nobody_explains():
     model = nn.Linear(3, 2)
     trainer = cr.Trainer(model, lambda a, b: F.cross_entropy(a, b), optim.SGD(model.parameters(), lr=0.1))

@@ -22,12 +22,13 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.errors import DataError, SettingError
+from chainrule.errors import DataError, ReplayError, SettingError
 from chainrule.sklearn import (
     MLPClassifier,
     MLPRegressor,
     NetworkClassifier,
     NetworkRegressor,
+    shared_programs,
 )
 from chainrule.tensor.random import drawing_from
 
@@ -326,3 +327,15 @@ def test_a_module_of_more_outputs_than_classes_is_refused(loss):
     assert not hasattr(model, "module_")
     model.partial_fit(X, y, classes=range(5))
     assert model.predict_proba(X).shape == (60, 5)
+
+
+def test_a_recorded_fit_explains_its_steps_also_among_shared_programs():
+    plain = classifier(epochs=2).fit(*WINE)
+    with shared_programs():
+        found = [clone(classifier(epochs=2, record=True, random_state=seed)).fit(*WINE) for seed in (0, 1)]
+    assert_equal(found[0], plain)
+    for model in found:
+        said = model.trainer_.explain("0.weight[0, 1]", step=1)
+        assert said.gradient == model.trainer_.run.at(1).gradients["0.weight"][0, 1]
+    with pytest.raises(ReplayError, match="kept no record"):
+        plain.trainer_.explain("0.weight[0, 1]", step=1)

@@ -65,7 +65,7 @@ def report(
         budget: the most bytes of the page.
 
     Raises:
-        SettingError: nothing was trained yet.
+        SettingError: nothing was trained yet; names for another number of classes; a picture of another number of pixels.
         DataError: data that do not fit each other.
     """
     run = run_of(trainer) if getattr(trainer, "recorder", None) is not None else None
@@ -91,9 +91,11 @@ def report_of(
     if data is not None:
         test = inputs.rows(trainer.model, trainer.loss, {}, *data, "report", meaning=trainer.meaning)
     test = building.counted(trainer, test)
+    shown = test[0] if test is not None else trainer.session.rows.x if trainer.session.rows is not None else None
     options: dict[str, Any] = {
         "title": title or f"{type(trainer.model).__name__}, a training", "test": test,
-        "classes": building.class_names(trainer, test, names), "image_shape": image_shape,
+        "classes": building.class_names(trainer, test, names),
+        "image_shape": None if shown is None else building.picture_shape(shown, image_shape),
     }  # fmt: skip
     recorded = run is not None and len(run)  # a fit of no epochs records no step
     return building.of_run(run, frames, **options) if run and recorded else building.of_trainer(trainer, **options)

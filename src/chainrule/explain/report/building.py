@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,34 @@ def class_names(trainer: Trainer, test: Pair | None, given: list[str] | None) ->
         return given
     if meaning.labels(test[1]).size != len(test[1]):
         return None
-    if given is not None or meaning.binary:
-        return given or ["0", "1"]
-    return [str(i) for i in range(trainer.predict(test[0][:1]).shape[CLASSES])]
+    count = 2 if meaning.binary else trainer.predict(test[0][:1]).shape[CLASSES]
+    if given is None:
+        return [str(i) for i in range(count)]
+    if isinstance(given, str) or len(given) != count:
+        came = f"the text {given!r}" if isinstance(given, str) else f"{len(given)} names"
+        raise SettingError(
+            f"report: class_names must name each of the {count} classes, got {came}. Give a list of {count} texts, by class "
+            f"number."
+        )
+    return [str(name) for name in given]
+
+
+def picture_shape(x: Array, given: object) -> tuple[int, int] | None:
+    """``(rows, columns)`` of a picture that each row is, checked.
+
+    Raises:
+        SettingError: it is no pair, or no row has so many numbers.
+    """
+    if given is None:
+        return None
+    width = math.prod(x.shape[1:])
+    pair = tuple(given) if isinstance(given, (tuple, list)) else ()
+    if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) for n in pair) or math.prod(pair) != width:
+        raise SettingError(
+            f"report: image_shape must be (rows, columns) whose product is the {width} numbers of a row of X, got {given!r}. "
+            f"Leave it out where rows are no pictures."
+        )
+    return int(pair[0]), int(pair[1])
 
 
 def counted(trainer: Trainer, test: Pair | None) -> Pair | None:

@@ -43,7 +43,7 @@ class _Network(HoldsTrainer, BaseEstimator):
         epochs: int = 50, batch_size: int = 64, shuffle: bool = True, drop_last: bool = False, metrics: Sequence[Any] = (), callbacks: Sequence[Any] = (),
         early_stopping: str | bool | None = None, validation_fraction: float = 0.1, n_iter_no_change: int = 10, tol: float = 1e-4,
         max_norm: float | None = None, output: str | None = None, warm_start: bool = False, random_state: Any = None,
-        verbose: bool = False, dtype: str = "float32",
+        verbose: bool = False, dtype: str = "float32", record: bool | str = False,
     ) -> None:  # fmt: skip
         self.module, self.loss, self.optimizer, self.lr = module, loss, optimizer, lr
         self.epochs, self.batch_size, self.shuffle, self.drop_last = epochs, batch_size, shuffle, drop_last
@@ -51,7 +51,7 @@ class _Network(HoldsTrainer, BaseEstimator):
         self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
         self.n_iter_no_change, self.tol = n_iter_no_change, tol
         self.max_norm, self.output, self.warm_start, self.random_state = max_norm, output, warm_start, random_state
-        self.verbose, self.dtype = verbose, dtype
+        self.verbose, self.dtype, self.record = verbose, dtype, record
 
     # ---------------------------------------------------------------- what each says
 
@@ -94,11 +94,14 @@ class _Network(HoldsTrainer, BaseEstimator):
             self.trainer_ = self._trainer()
         stops, by_class = self._stopping(incremental), self._classes_weight(y, weights, incremental)
         X, y, weights, held_out = self._split(X, y, weights, random) if stops else (X, y, weights, None)
-        fit = partial(train, self.trainer_) if first else self.trainer_.fit
+        alone = (
+            not first or self.record
+        )  # a record is of the trainer whose steps it keeps, and not of one that lends its own
+        fit = self.trainer_.fit if alone else partial(train, self.trainer_)
         fit(
             X, y, epochs=epochs, batch_size=self.batch_size, seed=int(random.randint(SEEDS)), shuffle=self.shuffle,
             validation_data=held_out, progress=bool(self.verbose), callbacks=[*self.callbacks, *([stops] if stops else [])],
-            sample_weight=weights, class_weight=by_class, drop_last=self.drop_last,
+            sample_weight=weights, class_weight=by_class, drop_last=self.drop_last, record=self.record,
         )  # fmt: skip
         if stops:
             self.best_epoch_ = stops.best_epoch
@@ -204,6 +207,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         random_state: of weights, orders, dropout and the rows that are held out.
         verbose: show progress.
         dtype: of the module's parameters: ``"float32"`` or ``"float64"``.
+        record: of ``Trainer.fit``: True, or a folder, keeps every step of a fit, so that ``trainer_.explain`` can derive any.
 
     Attributes:
         classes_: the labels, sorted.
@@ -233,13 +237,13 @@ class NetworkClassifier(ClassifierMixin, _Network):
         callbacks: Sequence[Any] = (), early_stopping: str | bool | None = None, validation_fraction: float = 0.1,
         n_iter_no_change: int = 10, tol: float = 1e-4, class_weight: Any = None, max_norm: float | None = None,
         output: str | None = None, warm_start: bool = False, random_state: Any = None, verbose: bool = False,
-        dtype: str = "float32",
+        dtype: str = "float32", record: bool | str = False,
     ) -> None:  # fmt: skip
         super().__init__(
             module, loss=loss, optimizer=optimizer, lr=lr, epochs=epochs, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last,
             metrics=metrics, callbacks=callbacks, early_stopping=early_stopping, validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change, tol=tol, max_norm=max_norm, output=output, warm_start=warm_start,
-            random_state=random_state, verbose=verbose, dtype=dtype,
+            random_state=random_state, verbose=verbose, dtype=dtype, record=record,
         )  # fmt: skip
         self.class_weight = class_weight
 
@@ -358,12 +362,13 @@ class NetworkRegressor(RegressorMixin, _Network):
         callbacks: Sequence[Any] = (), early_stopping: str | bool | None = None, validation_fraction: float = 0.1,
         n_iter_no_change: int = 10, tol: float = 1e-4, max_norm: float | None = None, output: str | None = None,
         warm_start: bool = False, random_state: Any = None, verbose: bool = False, dtype: str = "float32",
+        record: bool | str = False,
     ) -> None:  # fmt: skip
         super().__init__(
             module, loss=loss, optimizer=optimizer, lr=lr, epochs=epochs, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last,
             metrics=metrics, callbacks=callbacks, early_stopping=early_stopping, validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change, tol=tol, max_norm=max_norm, output=output, warm_start=warm_start,
-            random_state=random_state, verbose=verbose, dtype=dtype,
+            random_state=random_state, verbose=verbose, dtype=dtype, record=record,
         )  # fmt: skip
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
