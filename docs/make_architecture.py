@@ -98,11 +98,21 @@ only within the step shares one arena.
 
 ## 5. Plan, write and compile: `compiler/plan/`, `compiler/codegen/`, `compiler/runtime/native.py`
 
-What a machine's registers, caches and threads ask for is decided first: which loop runs over vectors
-(`plan/vectorize.py`), the tiles of products by counting cycles and registers (`plan/tiling.py`; with
+What a machine's registers, caches and threads ask for is decided first, and stored in the loop IR
+(`schedule/loops.py`: loops in loops, folds that carry values through them, contractions, stores; its grammar stands at
+the head of the file, `schedule/verify.py` checks it after every pass in tests). `plan/nests.py` decides there which loop
+runs over vectors, what is left over at its end, how a fold goes over a row and in which order it adds, and what is
+computed before the loops. `step.show("loops")` prints it. For a CPU with AVX-512, kernel 4 takes 16 rows at once, a lane
+for each, whose elements and exponentials stay in registers from the first fold to the last store:
+
+```
+{nest}
+```
+
+Also decided are the tiles of products by counting cycles and registers (`plan/tiling.py`; with
 `cr.compile(..., tune=True)`, or `CHAINRULE_TUNE=1` for all programs, the likely tiles are timed once on this machine, and
 no result changes by a bit), along which loop threads share a kernel (`plan/work_sharing.py`). Each distinct kernel becomes
-one function of LLVM IR, with the vectors written out (`codegen/lower.py`; products in `codegen/matmul/`). LLVM makes
+one function of LLVM IR, written statement by statement as it stands (`codegen/nest.py`; products in `codegen/matmul/`). LLVM makes
 machine code of it, contracting no arithmetic, so that an operation has the same bits in whatever kernel it ends up; the
 code is kept on disk under the hash of the kernels, the CPU and the versions: the next process loads it in a few milliseconds. `step.show("llvm")` prints the IR,
 `step.show("asm")` the assembly. This is the inner loop of the first product for a CPU with AVX-512: a vector
@@ -142,6 +152,7 @@ def build() -> str:
         graph=step.show("graph"),
         kernels=kernels,
         memory=memory,
+        nest=re.split(r"kernel \d+.*\n", step.show("loops", CPU))[5].strip(),
         loop=inner_loop(step.show("asm", CPU)),
         kernel_count=len(re.findall(r"^kernel ", kernels, re.MULTILINE)),
         arena=memory.splitlines()[-1].removeprefix("arena: "),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+from chainrule.compiler.plan.arguments import Arguments
+from chainrule.compiler.plan.nests import divided
 from chainrule.compiler.program import Program
 from chainrule.compiler.schedule.kernels import Check
 from chainrule.compiler.schedule.memory import Place
+from chainrule.compiler.schedule.verify import verify as verify_nest
 from chainrule.equations import verify
 from chainrule.graph import Node
 
@@ -16,6 +19,17 @@ def check_program(program: Program) -> None:
     verify(program.graph, "trace")
     verify(program.simplified, "simplified")
     check_plan(program)
+    check_nests(program)
+
+
+def check_nests(program: Program) -> None:
+    """Every kernel's nest is whole after each pass over it."""
+    nests, shares = program.nests, program.work_sharing.shares()
+    for number, (kernel, share) in enumerate(zip(program.plan.kernels, shares, strict=True)):
+        verify_nest(nests[number], kernel, "decided")
+        var = share.var if share is not None else None
+        verify_nest(divided(nests[number], var), kernel, "divided")
+        verify_nest(nests.shared(number, var, Arguments.of(kernel, program.plan.places)), kernel, "as it is written")
 
 
 def bytes_of(node: Node) -> int:

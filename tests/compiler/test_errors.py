@@ -162,10 +162,10 @@ def test_an_unknown_stage() -> None:
     f(cr.tensor([1.0]))
     fails(
         UnknownNameError,
-        "unknown stage 'kernel'. Did you mean 'kernels'? Known: asm, graph, kernels, llvm, memory, trace.",
+        "unknown stage 'kernel'. Did you mean 'kernels'? Known: asm, graph, kernels, llvm, loops, memory, trace.",
         lambda: f.show("kernel"),
     )
-    for stage in ("trace", "graph", "kernels", "memory", "llvm", "asm"):
+    for stage in ("trace", "graph", "kernels", "loops", "memory", "llvm", "asm"):
         assert f.show(stage)
 
 

@@ -43,7 +43,7 @@ def step() -> Callable[..., Tensor]:
     return train
 
 
-@pytest.mark.parametrize("stage", ["graph", "kernels", "memory"])
+@pytest.mark.parametrize("stage", ["graph", "kernels", "loops", "memory"])
 def test_a_two_layer_network_prints_as_before(
     step: Callable[..., Tensor], stage: str, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,5 +54,5 @@ def test_a_two_layer_network_prints_as_before(
 
 
 def test_printing_is_the_same_from_run_to_run(step: Callable[..., Tensor]) -> None:
-    for stage in ("trace", "graph", "kernels", "memory", "llvm"):
+    for stage in ("trace", "graph", "kernels", "loops", "memory", "llvm"):
         assert step.show(stage) == step.show(stage)  # type: ignore[attr-defined]

@@ -270,9 +270,10 @@ class Compiled:
                 self._latest.prepare_watch()
 
     def show(self, stage: str = "graph", cpu: str | None = None) -> str:
-        """The latest program at a stage: "trace", "graph", "kernels", "memory", "llvm" or "asm".
+        """The latest program at a stage: "trace", "graph", "kernels", "loops", "memory", "llvm" or "asm".
 
-        The last two are for this machine, or for the one that `cpu` names (see `compiler.runtime.native.CPUS`).
+        "loops" are the kernels with all that was decided about them: vectors, the order of sums, what threads share.
+        They, "llvm" and "asm" are for this machine, or for the one that `cpu` names (see `compiler.runtime.native.CPUS`).
         """
         if self._latest is None:
             raise TraceError("show: nothing has been compiled yet. Call the function once first.")

@@ -18,12 +18,14 @@ from chainrule.compiler.codegen.module import ModuleWriter
 from chainrule.compiler.passes.simplify import simplified
 from chainrule.compiler.plan import cost
 from chainrule.compiler.plan.arguments import Arguments
+from chainrule.compiler.plan.nests import Nests
 from chainrule.compiler.plan.product import scratch_of, tiling_of
 from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.runtime import native, tuning
 from chainrule.compiler.runtime.units import Unit
 from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Check, print_kernel
+from chainrule.compiler.schedule.loops_text import print_nest
 from chainrule.compiler.schedule.memory import Plan
 from chainrule.compiler.schedule.schedule import Schedule, schedule
 from chainrule.equations import print_graph
@@ -129,9 +131,14 @@ class Program:
         return self.module.text()
 
     @cached_property
+    def nests(self) -> Nests:
+        """The kernels with all that is decided about their loops."""
+        return Nests(self.plan.kernels, self.machine.target)
+
+    @cached_property
     def work_sharing(self) -> WorkSharing:
         """How threads share the kernels."""
-        return WorkSharing(self.plan, self.machine.target)
+        return WorkSharing(self.plan, self.nests)
 
     @cached_property
     def scratch(self) -> int:
@@ -152,6 +159,7 @@ class Program:
             "trace": lambda: print_graph(self.graph),
             "graph": lambda: print_graph(self.simplified),
             "kernels": self._show_kernels,
+            "loops": self._show_loops,
             "memory": self._show_memory,
             "llvm": lambda: self.llvm,
             "asm": lambda: native.assembly(self.llvm, self.machine),
@@ -174,6 +182,17 @@ class Program:
         for number, kernel in enumerate(self.plan.kernels):
             where = f"  # {kernel.layer}" if kernel.layer else ""
             parts.append(f"kernel {number}{where}\n{print_kernel(kernel, lambda node, index: (names[node], index))}")
+        return "\n\n".join(parts) + "\n"
+
+    def _show_loops(self) -> str:
+        """The kernels with all that was decided about them, as their code is written."""
+        names, shares = self._buffer_names(), self.work_sharing.shares()
+        parts = []
+        for number, (kernel, share) in enumerate(zip(self.plan.kernels, shares, strict=True)):
+            var = share.var if share is not None else None
+            nest = self.nests.shared(number, var, self._texts[number][1])
+            text = print_nest(nest, kernel, lambda node, index: (names[node], index))
+            parts.append(f"kernel {number}{f'  # {kernel.layer}' if kernel.layer else ''}\n{text}")
         return "\n\n".join(parts) + "\n"
 
     def _show_memory(self) -> str:

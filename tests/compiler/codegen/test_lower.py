@@ -11,6 +11,7 @@ import chainrule as cr
 from chainrule import Tensor, nn, optim
 from chainrule.compiler.codegen import lower
 from chainrule.compiler.plan.arguments import Arguments
+from chainrule.compiler.plan.nests import Nests
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.kernels import Dot
 from tests.compiler.plans import check_program
@@ -25,25 +26,27 @@ def loops_of(function: Callable[..., Tensor], *inputs: Tensor) -> int:
     assert compiled._latest is not None
     plan = compiled._latest.program.plan
     (kernel,) = plan.kernels
-    return lower.lower(kernel, "k", Arguments.of(kernel, plan.places), TARGET).text.count(" phi i64 ")
+    arguments = Arguments.of(kernel, plan.places)
+    nest = Nests([kernel], TARGET).shared(0, None, arguments)
+    return lower.lower(kernel, nest, "k", arguments, TARGET).text.count(" phi i64 ")
 
 
-X = cr.tensor(np.random.default_rng(0).normal(size=(6, 5, 7)).astype(np.float32))
-W = cr.tensor(np.random.default_rng(1).normal(size=(6, 5, 7)).astype(np.float32))
+X = cr.tensor(np.random.default_rng(0).normal(size=(6, 5, 70)).astype(np.float32))
+W = cr.tensor(np.random.default_rng(1).normal(size=(6, 5, 70)).astype(np.float32))
 
 
 @pytest.mark.parametrize(
     ("function", "loops"),
     [
         (lambda x, w: (x * w).exp() + 1, 1),
-        (lambda x, w: x * 2 + w.reshape(210).flip(0).reshape(6, 5, 7), 1),
+        (lambda x, w: x * 2 + w.reshape(2100).flip(0).reshape(6, 5, 70), 1),
         (lambda x, w: x + w[:, :1], 2),
         (lambda x, w: x + w[0], 2),
         (lambda x, w: x + w[0, 0], 2),
         (lambda x, w: x[1:] + w[:-1], 1),
         (lambda x, w: x[:, 1:] + w[:, :-1], 2),
         (lambda x, w: x[..., 1:] + w[..., :-1], 2),
-        (lambda x, w: cr.where(x > 0, x, cr.arange(7).float() * w), 2),
+        (lambda x, w: cr.where(x > 0, x, cr.arange(70).float() * w), 2),
         (lambda x, w: x.permute(1, 0, 2) + w.permute(1, 0, 2), 2),
     ],
 )

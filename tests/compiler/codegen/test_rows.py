@@ -13,7 +13,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor
-from chainrule.compiler.codegen import rows
+from chainrule.compiler.plan import rows
 from chainrule.compiler.program import Program
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.units import Pool

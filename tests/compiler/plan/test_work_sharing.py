@@ -14,6 +14,7 @@ import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.compiler.plan import access, cost
 from chainrule.compiler.plan.cut import Cut
+from chainrule.compiler.plan.nests import Nests
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.program import Program
@@ -191,6 +192,6 @@ def test_a_small_program_is_not_shared() -> None:
 
 def test_a_large_one_is() -> None:
     program = training((784, 256, 128, 10), 128)
-    sharing = WorkSharing(program.plan, Target(64, 32))
+    sharing = WorkSharing(program.plan, Nests(program.plan.kernels, Target(64, 32)))
     assert sharing.best(2) == 2
     assert sharing.estimate(2) < 0.65 * sharing.total

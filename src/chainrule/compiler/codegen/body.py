@@ -34,9 +34,22 @@ class Body:
     ) -> None:  # fmt: skip
         self.e, self.arguments, self.indices = e, arguments, indices
         self.lanes, self.along, self.mask = lanes, along, mask
-        self.result: Register | None = None
         self.done: dict[int, Register] = {}
         self.known: dict[Expr, Register] = {}
+        self.parts: dict[tuple[Var, str], Part] = {}
+
+    def inside(self, at: dict[Var, Register], lanes: int, along: Var | None, mask: Register | None) -> Body:
+        """An iteration of a loop within this one: what is known here is known there."""
+        inner = Body(self.e, self.arguments, {**self.indices, **at}, lanes, along, mask)
+        inner.done.update(self.done)
+        return inner
+
+    def part(self, var: Var, index: Register, lanes: int, along: Var | None, mask: Register | None) -> Body:
+        """An iteration of a loop that is written out; asked for again, it knows what it has computed before."""
+        key = (var, index.name)
+        if key not in self.parts:
+            self.parts[key] = Part(self, {var: index}, lanes, along, mask)
+        return self.parts[key]
 
     def pointer(self, node: Node, index: Expr) -> tuple[Register, Expr]:
         """The pointer that leads to an element, and the index from there."""
@@ -121,9 +134,7 @@ class Body:
         if isinstance(value, Number):
             return self.e.const(value.value, REGISTER[value.dtype])
         if isinstance(value, Result):
-            if self.result is None:
-                raise TypeError("a kernel's result was read before its core ran; this is a bug in chainrule")
-            return self.result
+            raise TypeError("a kernel's result was read before its core ran; this is a bug in chainrule")
         if isinstance(value, Load):
             return self.load(value)
         if isinstance(value, Position):
@@ -225,8 +236,9 @@ class Body:
         """Write one result; scattered ones after reading what stands there."""
         e, dtype = self.e, store.node.dtype
         memory = MEMORY[dtype]
+        found = self.value(store.value)
         address = self.address(store.node, store.index)
-        value = self.spread(self.value(store.value))
+        value = self.spread(found)
         if store.combine is not None:
             old = self._to_register(self._read(address, memory, dtype), dtype)
             value = store.combine.lower(Scalars(e, dtype, self.lanes), old, value)
@@ -257,3 +269,19 @@ class Body:
         if self.lanes == 1:
             return self.e.load(address, memory, dtype.itemsize)
         return self.e.masked_load(address, vector(memory, self.lanes), self.mask, dtype.itemsize)
+
+
+class Part(Body):
+    """An iteration of loops that are written out; what all of them have in common is computed by the body around it."""
+
+    def __init__(
+        self, outer: Body, at: dict[Var, Register], lanes: int, along: Var | None, mask: Register | None
+    ) -> None:
+        super().__init__(outer.e, outer.arguments, {**outer.indices, **at}, lanes, along, mask)
+        self.outer, self.own = outer, frozenset(at)
+
+    def value(self, value: Value) -> Register:
+        return super().value(value) if value.vars() & self.own else self.outer.value(value)
+
+    def _compute(self, value: Value) -> Register:
+        return super()._compute(value) if value.vars() & self.own else self.outer.value(value)

@@ -32,6 +32,7 @@ class Call:
     """A kernel's place in the step."""
 
     name: str
+    number: int  # among the kernels
     scratch: int  # bytes that its function needs
     places: list[Place]
     kernel: Kernel
@@ -81,10 +82,12 @@ class ModuleWriter:
     def __init__(
         self, plan: Plan, sharing: WorkSharing, texts: list[tuple[str, Arguments]], target: Target, triple: str
     ) -> None:
-        self.plan, self.target, self.triple = plan, target, triple
+        self.plan, self.nests, self.target, self.triple = plan, sharing.nests, target, triple
         self.threaded = sharing.threaded
-        ways = zip(plan.kernels, sharing.shares(), sharing.barriers(), texts, strict=True)
-        self.calls = [self._call(kernel, share, barrier, *text) for kernel, share, barrier, text in ways]
+        ways = enumerate(zip(plan.kernels, sharing.shares(), sharing.barriers(), texts, strict=True))
+        self.calls = [
+            self._call(number, kernel, share, barrier, *text) for number, (kernel, share, barrier, text) in ways
+        ]
         self.kernels: dict[
             str, Call
         ] = {}  # the first call of each; in the order in which they run they are fetched fastest
@@ -98,16 +101,20 @@ class ModuleWriter:
         self.declarations: set[str] = set()
         self.count = 0
 
-    def _call(self, kernel: Kernel, share: Share | None, barrier: bool, text: str, arguments: Arguments) -> Call:
+    def _call(
+        self, number: int, kernel: Kernel, share: Share | None, barrier: bool, text: str, arguments: Arguments
+    ) -> Call:
         shared = f"{share.by} {share.var}" if share is not None else ""
         # All that its code depends on: kernels of this name may come from another program.
         name = "k" + hashlib.sha256(f"{text} {shared} {tiling_of(kernel, self.target)}".encode()).hexdigest()[:24]
         scratch = scratch_of(kernel, self.target)
-        return Call(name, scratch, arguments.places, kernel, arguments, share, barrier and self.threaded)
+        return Call(name, number, scratch, arguments.places, kernel, arguments, share, barrier and self.threaded)
 
     def _lowered(self, name: str) -> Lowered:
         call = self.kernels[name]
-        return lower(call.kernel, name, call.arguments, self.target, call.share)
+        var = call.share.var if call.share is not None else None
+        nest = self.nests.shared(call.number, var, call.arguments)
+        return lower(call.kernel, nest, name, call.arguments, self.target, call.share)
 
     def text(self) -> str:
         """The whole program as one module, to be read."""

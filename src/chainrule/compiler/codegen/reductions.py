@@ -9,13 +9,15 @@ from chainrule.compiler.codegen.emit import Emitter, lanes_of, vector
 from chainrule.compiler.codegen.emit import Value as Register
 from chainrule.compiler.codegen.scalars import Scalars
 from chainrule.compiler.plan.target import REGISTER
-from chainrule.compiler.schedule.index import Expr, Var
+from chainrule.compiler.schedule.index import linear
 from chainrule.compiler.schedule.kernels import Check, Reduce
 from chainrule.ops import reduction
 
 
 class Fold:
     """What a loop carries, and how it moves on."""
+
+    width = 1  # values that it carries
 
     def start(self, e: Emitter, lanes: int) -> list[Register]:
         raise NotImplementedError
@@ -75,6 +77,8 @@ class PlainFold(Fold):
 class ArgFold(Fold):
     """argmax, argmin: the best value so far, and where it stood first."""
 
+    width = 2
+
     def __init__(self, core: Reduce) -> None:
         self.core = core
         self.dtype = core.value.dtype
@@ -87,7 +91,7 @@ class ArgFold(Fold):
     def step(self, body: Body, values: list[Register]) -> list[Register]:
         e, (best, where) = body.e, values
         value = body.spread(body.value(self.core.value))
-        position = body.spread(body.index(_position(self.core.dims)))
+        position = body.spread(body.index(linear(self.core.dims)))
         better = Scalars(e, self.dtype, body.lanes).compare(self.core.op.lower, value, best)
         first = e.compare("slt", where, e.const(0, where.type))
         better = e.binary("or", better, first)
@@ -96,13 +100,6 @@ class ArgFold(Fold):
             new_nan = e.binary("and", is_nan, e.binary("xor", was_nan, e.const(1, was_nan.type)))
             better = e.binary("or", better, new_nan)
         return [e.select(better, value, best), e.select(better, position, where)]
-
-
-def _position(dims: tuple[Var, ...]) -> Expr:
-    position = Expr()
-    for var in dims:
-        position = position * var.size + Expr({var: 1})
-    return position
 
 
 class CheckFold(Fold):
@@ -120,3 +117,10 @@ class CheckFold(Fold):
         shifted = e.binary("sub", wide, e.const(self.core.least, "i64"))
         bad = e.compare("uge", shifted, e.const(self.core.size - self.core.least, "i64"))
         return [e.binary("or", values[0], bad)]
+
+
+def fold_of(core: Reduce | Check) -> Fold:
+    """The fold that a reduction or a check asks for."""
+    if isinstance(core, Check):
+        return CheckFold(core)
+    return ArgFold(core) if core.op in (reduction.argmax, reduction.argmin) else PlainFold(core)

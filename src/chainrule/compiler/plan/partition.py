@@ -13,9 +13,9 @@ from chainrule.compiler.plan import tiling
 from chainrule.compiler.plan.cut import ENOUGH, Cut
 from chainrule.compiler.plan.product import batch_of, contraction_of
 from chainrule.compiler.plan.target import Target
-from chainrule.compiler.plan.vectorize import Vectorization
 from chainrule.compiler.schedule.index import Var
 from chainrule.compiler.schedule.kernels import Check, Dot, Kernel
+from chainrule.compiler.schedule.loops import Nest, independent
 
 # iterations, from which on many threads should find work; in smaller kernels they share the outermost loop
 LARGE = 1 << 14
@@ -42,7 +42,7 @@ class Share(NamedTuple):
         return self._replace(cut=other) if fits else self
 
 
-def shares(kernel: Kernel, target: Target) -> list[Share]:
+def shares(kernel: Kernel, nest: Nest, target: Target) -> list[Share]:
     """Every way in which threads can divide the kernel, the preferred first: with enough units, and the outermost."""
     if isinstance(kernel.core, Check) or not math.prod(var.size for var in kernel.loops):
         return []
@@ -50,10 +50,7 @@ def shares(kernel: Kernel, target: Target) -> list[Share]:
         return sorted(_product_shares(kernel, kernel.core, target), key=_units, reverse=True)
     if any(store.combine is not None for store in kernel.stores):
         return []  # positions are data: two threads might write the same one
-    along, lanes = Vectorization(kernel, target).lanes_along()
-    found = [Share.of(var, Cut.even(var.size), "loop") for var in kernel.loops if var != along]
-    if along in kernel.loops:
-        found.append(Share.of(along, Cut.even(along.size, lanes), "loop"))
+    found = [Share.of(loop.var, Cut.even(loop.var.size, loop.lanes), "loop") for loop in independent(nest)]
     if math.prod(var.size for var in kernel.loops) >= LARGE:
         found.sort(key=_units, reverse=True)
     return [share for share in found[:1] if share.cut.units > 1]

@@ -16,8 +16,8 @@ from functools import lru_cache
 from chainrule.compiler.plan import cost
 from chainrule.compiler.plan.access import Access, Footprint, Span, footprint, overlapping
 from chainrule.compiler.plan.cut import ENOUGH, Cut
+from chainrule.compiler.plan.nests import Nests
 from chainrule.compiler.plan.partition import Share, shares
-from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.kernels import Check
 from chainrule.compiler.schedule.memory import Plan
 
@@ -39,7 +39,8 @@ class Way:
 class WorkSharing:
     """How the threads of a program share its kernels."""
 
-    def __init__(self, plan: Plan, target: Target) -> None:
+    def __init__(self, plan: Plan, nests: Nests) -> None:
+        self.nests, target = nests, nests.target
         self.alone = [cost.of_kernel(kernel, target) for kernel in plan.kernels]
         self.checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
         self.copies = bool(plan.copies)
@@ -48,7 +49,7 @@ class WorkSharing:
         self.estimates: dict[int, float] = {}  # by the number of threads, as far as somebody asked
         self.ways: list[Way] = [Way(None, Footprint((), ()))] * len(plan.kernels)
         if self.total >= cost.SMALL:
-            options = list(_options(plan, target))
+            options = list(_options(plan, nests))
             self.beside = overlapping(access.span for ways in options for way in ways for access in way.accesses())
             sweeps = [self._sweep(options, first) for first in _BEGINNINGS]
             priced = [(self._estimate(ways), n) for n, ways in enumerate(sweeps) if ways not in sweeps[:n]]
@@ -117,9 +118,9 @@ class WorkSharing:
         return chosen
 
 
-def _options(plan: Plan, target: Target) -> Iterator[list[Way]]:
+def _options(plan: Plan, nests: Nests) -> Iterator[list[Way]]:
     """Every way to run each kernel, their cuts made to agree where they can."""
-    found = [(kernel, shares(kernel, target)) for kernel in plan.kernels]
+    found = [(kernel, shares(kernel, nests[number], nests.target)) for number, kernel in enumerate(plan.kernels)]
     coarse: dict[int, Cut] = {}
     for share in (share for _, ways in found for share in ways if share.by == "rows"):
         if share.cut.units >= ENOUGH and share.cut.rows > coarse.get(share.cut.size, share.cut._replace(rows=0)).rows:

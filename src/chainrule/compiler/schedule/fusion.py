@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from chainrule.compiler.schedule.expression import Expression, expr
-from chainrule.compiler.schedule.index import Expr, Var, variables
+from chainrule.compiler.schedule.index import Expr, Var, linear, variables
 from chainrule.compiler.schedule.kernels import Compute, Dot, Kernel, Load, Reduce, Result, Rows, Store, Value, walk
 from chainrule.compiler.schedule.materialize import LARGEST
 from chainrule.graph import INPUT, Node, Shape
@@ -78,11 +78,6 @@ def _sizes(loops: tuple[Var, ...]) -> Shape:
     return tuple(var.size for var in loops)
 
 
-def _linear(loops: tuple[Var, ...]) -> Expr:
-    """The position of an iteration of these loops, counted in row-major order."""
-    return expr(ravel([Expr({var: 1}) for var in loops], _sizes(loops)))
-
-
 def _loads(*values: Value) -> list[Load]:
     return Kernel((), [Store(value, Expr(), value) for value in values]).loads()  # type: ignore[arg-type]
 
@@ -104,14 +99,14 @@ class Place:
         if expression is None:
             raise TypeError("a kernel without an expression takes no further nodes; this is a bug in chainrule")
         stages = to_rows(kernel, self.dims).stages if self.dims else []
-        at = _linear((*kernel.loops, *self.dims))
+        at = linear((*kernel.loops, *self.dims))
         index = tuple(map(expr, unravel(at, newcomer.shape)))
         result: Value
         if newcomer.folds:
             value = expression.value(node.inputs[0], index)
             stage = Reduce(node.op, self.dims, value, Result(node.dtype, len(stages)), along=True)
             stages.append(stage)
-            at, result = _linear(kernel.loops), stage.result
+            at, result = linear(kernel.loops), stage.result
         else:
             result = expression.compute(node, index)
         expression.results[node] = result

@@ -212,6 +212,14 @@ def variables(sizes: tuple[int, ...], first: int = 0) -> tuple[Expr, ...]:
     return tuple(Expr({Var(next(numbers), size): 1}) if size != 1 else Expr() for size in sizes)
 
 
+def linear(loops: tuple[Var, ...]) -> Expr:
+    """The position of an iteration of these loops, counted in row-major order."""
+    position = Expr()
+    for var in loops:
+        position = position * var.size + Expr({var: 1})
+    return position
+
+
 class Guard(NamedTuple):
     """0 <= expr < limit, and expr a multiple of `every`: where a padded element is not padding."""
 

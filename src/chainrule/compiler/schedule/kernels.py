@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chainrule.compiler.schedule.index import Expr, Guard, Var
-from chainrule.dtypes import DType
+from chainrule.dtypes import DType, bool_
 from chainrule.equations import format_params
 from chainrule.graph import Node, Op
 from chainrule.ops import reduction
@@ -175,6 +175,7 @@ class Dot:
     k: Var
     a: Load
     b: Load
+    result: Result
 
 
 @dataclass(eq=False)
@@ -185,6 +186,7 @@ class Check:
     least: int
     size: int
     code: int
+    result: Result = field(default_factory=lambda: Result(bool_))  # has it failed?
 
 
 @dataclass(eq=False)
@@ -265,12 +267,17 @@ def _with_vars(value: Value) -> bool:
     return isinstance(value, Compute) and value._vars is not None
 
 
+def uses(kernel: Kernel) -> Counter[int]:
+    """How often each value is read."""
+    found = Counter(id(value) for value in kernel.roots())
+    for value in kernel.values():
+        found.update(id(part) for part in value.parts())
+    return found
+
+
 def print_kernel(kernel: Kernel, at: Naming) -> str:
     """The kernel as text; `at` names the buffer, and the place in it, of an element."""
-    uses = Counter(id(value) for value in kernel.roots())
-    for value in kernel.values():
-        uses.update(id(part) for part in value.parts())
-    printer = _Printer(at, uses)
+    printer = Printer(at, uses(kernel))
     core, loops = kernel.core, _loops(kernel.loops) or "once"
     if isinstance(core, Rows):
         loops += f", each row {_loops(core.dims)}"
@@ -297,7 +304,7 @@ def _loops(loops: tuple[Var, ...]) -> str:
     return ", ".join(f"{var} < {var.size}" for var in loops)
 
 
-class _Printer:
+class Printer:
     """Values as text; one that is used several times gets a line and a name of its own."""
 
     def __init__(self, at: Naming, uses: Counter[int]) -> None:

@@ -151,7 +151,7 @@ class _Scheduler:
             row, column = (next(iter(vars_of((i,))), None) for i in index[-2:])
             outside = Expression(self.kept)  # of the sum
             outside.checks = expression.checks
-            self._with_core(node, index, Dot(row, column, axis, a, b), result, outside)
+            self._with_core(node, index, Dot(row, column, axis, a, b, result), result, outside)
         else:
             product = Compute(node.dtype, ew.mul, (a, b), {})
             core = Reduce(reduction.sum, vars_of(k), product, result, along=True)

@@ -1,0 +1,160 @@
+"""Writes a nest as it stands: each statement where it is, each loop in the way it names. Nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chainrule.compiler.codegen.body import Body
+from chainrule.compiler.codegen.emit import Emitter, vector
+from chainrule.compiler.codegen.emit import Value as Register
+from chainrule.compiler.codegen.matmul.transpose import lane_mask
+from chainrule.compiler.codegen.reductions import PlainFold, fold_of
+from chainrule.compiler.plan.target import REGISTER
+from chainrule.compiler.schedule.index import Var, linear
+from chainrule.compiler.schedule.kernels import Store
+from chainrule.compiler.schedule.loops import (
+    Accumulate,
+    Alloc,
+    Block,
+    Combine,
+    For,
+    Keep,
+    Let,
+    Recall,
+    Statement,
+    Way,
+)
+
+FIRST, LAST = Register("%first", "i64"), Register("%last", "i64")  # the units of a shared loop that are this thread's
+
+
+class NestWriter:
+    """Writes statements, each for one iteration of the loops around it (or a vector of them): a `Body`."""
+
+    def __init__(self, e: Emitter) -> None:
+        self.e = e
+        self.carried: list[Register] = []  # by the loops that are being written: sums so far
+        self.sum = 0  # which of several sums takes the next term
+        self.rooms: dict[Alloc, Register] = {}
+
+    def block(self, block: Block, body: Body) -> None:
+        for statement in block:
+            self.statement(statement, body)
+
+    def statement(self, statement: Statement, body: Body) -> None:
+        if isinstance(statement, For):
+            self._for(statement, body)
+        elif isinstance(statement, Let):
+            body.value(statement.value)
+        elif isinstance(statement, Store):
+            body.store(statement)
+        elif isinstance(statement, Accumulate):
+            self._accumulate(statement, body)
+        elif isinstance(statement, Combine):
+            self._combine(statement, body)
+        elif isinstance(statement, Alloc):
+            elements = _elements(statement)
+            self.rooms[statement] = self.e.local(REGISTER[statement.value.dtype], elements)
+        elif isinstance(statement, Keep):
+            address = self._in_room(statement.room, body)
+            self.e.masked_store(body.spread(body.value(statement.room.value)), address, body.mask)
+        elif isinstance(statement, Recall):  # one that nobody needs costs nothing: LLVM drops it
+            value = statement.room.value
+            type, address = vector(REGISTER[value.dtype], body.lanes), self._in_room(statement.room, body)
+            body.done[id(value)] = self.e.masked_load(address, type, body.mask)
+        else:
+            raise TypeError(f"no way to write {statement!r} here; this is a bug in chainrule")
+
+    def _in_room(self, room: Alloc, body: Body) -> Register:
+        at = body.index(linear(room.dims), lanes=False)
+        return self.e.address(self.rooms[room], at, REGISTER[room.value.dtype])
+
+    # -- loops --------------------------------------------------------------------------------
+    def _for(self, loop: For, body: Body) -> None:
+        if loop.way is Way.UNROLLED:
+            for first in range(loop.begin, loop.end, loop.lanes):
+                count = min(loop.lanes, loop.end - first)
+                self.block(loop.body, body.part(loop.var, self.e.const(first, "i64"), *_lanes(loop, count, body)))
+        elif loop.is_one_turn:
+            with self._only_if_mine(loop):
+                self._turn(loop, body, self.e.const(loop.begin, "i64"), loop.count)
+        else:
+            with self._turns(loop) as index:
+                self._turn(loop, body, index, loop.lanes)
+
+    def _turn(self, loop: For, body: Body, index: Register, count: int) -> None:
+        """One turn of a loop: so many iterations from `index` on."""
+        if loop.way is not Way.DEALT:
+            at = {loop.var: index, **{var: self.e.const(0, "i64") for var in loop.joined}}
+            self.block(loop.body, body.inside(at, *_lanes(loop, count, body)))
+            return
+        places = [self.e.binary("add", index, self.e.const(lane, "i64")) for lane in range(count)]
+        for number, place in enumerate(places):
+            self.sum = number
+            self.block(loop.body, body.inside({loop.var: place}, body.lanes, body.along, body.mask))
+        self.sum = 0
+
+    @contextmanager
+    def _turns(self, loop: For) -> Iterator[Register]:
+        """The turns of a loop, or those that are this thread's, with the sums that it carries."""
+        e = self.e
+        if loop.unit:
+            stop = (
+                LAST if loop.lanes == 1 else e.call("llvm.smin.i64", "i64", LAST, e.const(loop.end // loop.unit, "i64"))
+            )
+            with e.loop(e.binary("sub", stop, FIRST)) as step:
+                unit = e.binary("add", FIRST, step)
+                yield unit if loop.lanes == 1 else e.binary("mul", unit, e.const(loop.unit, "i64"))
+            return
+        with e.fold(loop.end, self.carried, loop.lanes) as state:
+            self.carried = list(state.values)
+            yield state.index
+            state.values = self.carried
+        self.carried = list(state.values)
+
+    @contextmanager
+    def _only_if_mine(self, loop: For) -> Iterator[None]:
+        """What is left of a shared loop is its last unit: one thread's."""
+        if not loop.unit:
+            yield
+            return
+        e, (then, other) = self.e, (self.e.fresh("then"), self.e.fresh("other"))
+        e.branch(e.compare("sgt", LAST, e.const(loop.begin // loop.unit, "i64")), then, other)
+        e.label(then)
+        yield
+        e.jump(other)
+        e.label(other)
+
+    # -- folds --------------------------------------------------------------------------------
+    def _accumulate(self, statement: Accumulate, body: Body) -> None:
+        """The loops of a fold around its terms; its sums, if there are several, become one in halves."""
+        e, fold, lanes = self.e, fold_of(statement.core), max(statement.across, body.lanes)
+        around, self.carried = self.carried, fold.start(e, lanes) * statement.sums
+        self.block(statement.body, body)
+        sums, self.carried = self.carried, around
+        if isinstance(fold, PlainFold) and statement.sums > 1:
+            sums = [fold.halved(e, lanes, sums)]
+        if isinstance(fold, PlainFold) and statement.across > 1:
+            sums = [fold.horizontal(e, sums[0])]
+        body.done[id(statement.core.result)] = sums[-1]
+
+    def _combine(self, statement: Combine, body: Body) -> None:
+        fold = fold_of(statement.core)
+        first = self.sum * fold.width
+        own = slice(first, first + fold.width)
+        self.carried[own] = fold.step(body, self.carried[own])
+
+
+def _lanes(loop: For, count: int, body: Body) -> tuple[int, Var | None, Register | None]:
+    """Lanes, the loop they lie along and the mask of an iteration of `loop`, `count` of whose lanes exist."""
+    if loop.in_register:
+        return loop.lanes, loop.var, lane_mask(count, loop.lanes)
+    return body.lanes, body.along, body.mask
+
+
+def _elements(room: Alloc) -> int:
+    total = 1
+    for var in room.dims:
+        total *= var.size
+    return total

@@ -1,0 +1,218 @@
+"""The loop IR: a kernel as loops one in another, with all that was decided about them standing there.
+
+    nest        := statement ...
+    statement   := for | let | alloc | keep | recall | accumulate | combine | contract | store
+    for         := "for" var "in" begin ".." end way ["shared"] ":" statement ...
+    way         := undecided | "serial" | "dealt" n | "vector" n | "unrolled" ["vector" n]
+    let         := name "=" value                          computed here, known to what follows and lies within
+    alloc       := room "=" "room for" value               on the stack, one element an iteration of some loops
+    keep        := room "=" value                          this iteration's, for a later loop over the same
+    recall      := value "=" room                          as an earlier loop kept it
+    accumulate  := result "=" op ":" statement ...         a value carried through the loops inside it
+    combine     := result op"=" value                      innermost in those: one more term
+    contract    := result "=" "sum over" k "of" A "*" B tiles ":" statement ...    for each vector of results
+    store       := buffer "[" index "]" "=" value
+
+A statement stands wherever another may: loops in loops, folds in loops and one after the other, a contraction
+whose result feeds what follows within the same nest, a fold whose terms are the result of one. What a schedule
+makes (`kernels.Kernel`) leaves the ways of its loops open; `plan` decides them once, in this form, and
+`codegen` writes what stands here:
+
+serial      one iteration after the other
+dealt n     n iterations a turn, each with a sum of its own: term i goes to sum i mod n; the sums are added in halves
+vector n    n neighbouring iterations a turn, the lanes of one register; fewer in a turn of its own, under a mask
+unrolled    every turn written out, with registers that last: what one sweep computed is known to the next
+shared      threads divide its units (one iteration, or one turn of a vector) among them
+
+The order of a sum is the order in which these loops run, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Union
+
+from chainrule.compiler.schedule.index import Var
+from chainrule.compiler.schedule.kernels import Check, Dot, Reduce, Store, Value
+
+
+class Way(Enum):
+    """How the iterations of a loop follow each other."""
+
+    SERIAL = "serial"
+    DEALT = "dealt"
+    VECTOR = "vector"
+    UNROLLED = "unrolled"
+
+
+@dataclass(eq=False)
+class For:
+    """The iterations `begin` to `end` of a loop, `lanes` of them a turn.
+
+    `unit`: how many iterations are one unit of the work that threads share; 0 where each does all of it. `joined`:
+    loops around it that it runs through as well, as their elements follow its own in memory: their index stays 0.
+    """
+
+    var: Var
+    body: Block
+    begin: int
+    end: int
+    way: Way | None = Way.SERIAL
+    lanes: int = 1
+    unit: int = 0
+    joined: tuple[Var, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Its iterations."""
+        return self.end - self.begin
+
+    @property
+    def is_one_turn(self) -> bool:
+        """Is it a single turn, as what whole turns left over, and needs no loop? One that threads share is asked whose it is."""
+        left_over = self.begin > 0 or self.count < self.lanes
+        return left_over or (self.count == self.lanes > 1 and not self.unit)
+
+    @property
+    def in_register(self) -> bool:
+        """Are its neighbours the lanes of a register?"""
+        return self.way is Way.VECTOR or (self.way is Way.UNROLLED and self.lanes > 1)
+
+
+@dataclass(eq=False)
+class Let:
+    """A value is computed here."""
+
+    value: Value
+
+
+@dataclass(eq=False)
+class Alloc:
+    """Room for a value at every iteration of some loops."""
+
+    value: Value
+    dims: tuple[Var, ...]
+
+
+@dataclass(eq=False)
+class Keep:
+    """The value of this iteration goes to its room."""
+
+    room: Alloc
+
+
+@dataclass(eq=False)
+class Recall:
+    """The value of this iteration comes from its room."""
+
+    room: Alloc
+
+
+@dataclass(eq=False)
+class Combine:
+    """One more term for the fold around it."""
+
+    core: Reduce | Check
+
+
+@dataclass(eq=False)
+class Accumulate:
+    """A fold: its value goes from turn to turn of the loops inside, and is there when they are over."""
+
+    core: Reduce | Check
+    body: Block
+
+    @property
+    def innermost(self) -> For | None:
+        """The loop that its terms lie along."""
+        found, block = None, self.body
+        while block and isinstance(block[0], For):
+            found, block = block[0], block[0].body
+        return found
+
+    @property
+    def sums(self) -> int:
+        """How many registers of sums there are, each with terms of its own."""
+        along = self.innermost
+        return along.lanes if along is not None and along.way is Way.DEALT else 1
+
+    @property
+    def across(self) -> int:
+        """How many lanes of one register are sums of the same row; 1: each lane has a row of its own."""
+        along = self.innermost
+        return along.lanes if along is not None and along.in_register else 1
+
+
+@dataclass(eq=False)
+class Contract:
+    """A product, and what is done with each vector of its sums."""
+
+    core: Dot
+    batch: tuple[Var, ...]  # the loops around it
+    body: Block
+
+    @property
+    def indices(self) -> set[Var]:
+        """The loops over its results."""
+        return {var for var in (*self.batch, self.core.m, self.core.n) if var is not None}
+
+
+Statement = Union[For, Let, Alloc, Keep, Recall, Combine, Accumulate, Contract, Store]
+Block = tuple[Statement, ...]
+
+
+@dataclass(eq=False)
+class Nest:
+    """One kernel, decided."""
+
+    body: Block
+
+
+def around(loops: tuple[Var, ...] | list[Var], body: Block) -> Block:
+    """The body inside loops that run one iteration after the other."""
+    for var in reversed(loops):
+        body = (For(var, body, 0, var.size),)
+    return body
+
+
+def unrolled(dims: tuple[Var, ...], body: Block, lanes: int = 1) -> Block:
+    """The body at every place of some loops, the last one by vectors, one after another without a branch."""
+    for var in reversed(dims):
+        body = (For(var, body, 0, var.size, Way.UNROLLED, lanes),)
+        lanes = 1
+    return body
+
+
+def inside(block: Block) -> Iterator[Statement]:
+    """Every statement of a block, those of a loop after it."""
+    waiting = list(reversed(block))
+    while waiting:
+        statement = waiting.pop()
+        yield statement
+        waiting += reversed(getattr(statement, "body", ()))
+
+
+def independent(nest: Nest) -> list[For]:
+    """The loops around everything else, the outermost first: no iteration of them reads what another makes."""
+    found, block = [], without_lets(nest.body)
+    while block and isinstance(block[0], For) and _one_loop(block):
+        found.append(block[0])
+        block = block[0].body
+    return found
+
+
+def without_lets(block: Block) -> Block:
+    return tuple(statement for statement in block if not isinstance(statement, Let))
+
+
+def _one_loop(block: Block) -> bool:
+    """Is it one loop, or the whole turns of one and what they left?"""
+    bodies = {(statement.var, id(statement.body)) for statement in block if isinstance(statement, For)}
+    return len(bodies) == 1 and all(isinstance(s, For) and s.way is not Way.UNROLLED for s in block)
+
+
+def replaced(block: Block, change: Callable[[For], For]) -> Block:
+    """The block with `change` done to every loop that stands in it, or in loops of it."""
+    return tuple(change(s) if isinstance(s, For) else s for s in block)

@@ -1,0 +1,134 @@
+"""A nest as text: what stands in it, loop by loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+
+from chainrule.compiler.schedule.index import linear
+from chainrule.compiler.schedule.kernels import (
+    Check,
+    Kernel,
+    Naming,
+    Number,
+    Printer,
+    Result,
+    Store,
+    Value,
+    uses,
+)
+from chainrule.compiler.schedule.loops import (
+    Accumulate,
+    Alloc,
+    Block,
+    Combine,
+    Contract,
+    For,
+    Keep,
+    Let,
+    Nest,
+    Recall,
+    Statement,
+    Way,
+)
+
+
+def print_nest(nest: Nest, kernel: Kernel, at: Naming) -> str:
+    """The nest as text; `at` names the buffer, and the place in it, of an element."""
+    printer = _NestPrinter(at, uses(kernel))
+    printer.block(nest.body)
+    return "\n".join(line[2:] for line in printer.lines) or "nothing"
+
+
+class _NestPrinter(Printer):
+    """A statement a line, those of a loop indented; what is named inside a loop is named anew outside."""
+
+    def __init__(self, at: Naming, uses: Counter[int]) -> None:
+        super().__init__(at, uses)
+        self.rooms: dict[Alloc, str] = {}
+
+    def block(self, block: Block) -> None:
+        for _, statements in groupby(block, _loop_of):
+            first, *more = statements
+            self._statement(first, [s for s in more if isinstance(s, For)])
+
+    def _statement(self, statement: Statement, more: list[For]) -> None:
+        if isinstance(statement, For):
+            self._line(f"for {statement.var} in {', then '.join(map(_turns, (statement, *more)))}:")
+            self._inside(statement.body, lasting=statement.way is Way.UNROLLED)
+        elif isinstance(statement, Accumulate):
+            self._line(f"{self._result(statement.core.result)} = {_fold(statement)}:")
+            along = statement.innermost
+            self._inside(statement.body, lasting=along is not None and along.way is Way.UNROLLED)
+        elif isinstance(statement, Contract):
+            core = statement.core
+            a, b = self.value(core.a), self.value(core.b)
+            self._line(f"acc = sum over {core.k} < {core.k.size} of {a} * {b}, for each vector of it:")
+            self._inside(statement.body)
+        else:
+            self._simple(statement)
+
+    def _simple(self, statement: Statement) -> None:
+        if isinstance(statement, Let):
+            self._name(statement.value)
+        elif isinstance(statement, Store):
+            sign = "=" if statement.combine is None else f"={statement.combine.name}="
+            text = self.value(statement.value)
+            self._line(f"{self.place(statement.node, statement.index)} {sign} {text}")
+        elif isinstance(statement, Combine):
+            self._line(f"{self._result(statement.core.result)} with {self.value(statement.core.value)}")
+        elif isinstance(statement, Alloc):
+            self.rooms[statement] = f"room{len(self.rooms)}"
+            elements = linear(statement.dims).bounds()[1] + 1
+            self._line(f"{self.rooms[statement]}: {statement.value.dtype.short}[{elements}]")
+        elif isinstance(statement, Keep):
+            value = self.value(statement.room.value)
+            self._line(f"{self._in(statement.room)} = {value}")
+        elif isinstance(statement, Recall):
+            self.texts[id(statement.room.value)] = self._in(statement.room)
+
+    def _inside(self, block: Block, lasting: bool = False) -> None:
+        start, known = len(self.lines), dict(self.texts)
+        self.block(block)
+        self.lines[start:] = [f"  {line}" for line in self.lines[start:]]
+        if not lasting:
+            self.texts = known
+
+    def _line(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def _name(self, value: Value) -> None:
+        """A name for what is computed here, unless it has one."""
+        known = id(value) in self.texts
+        text = self.value(value)
+        if not known and not isinstance(value, (Number, Result)) and not text.isidentifier():
+            name, self.count = f"x{self.count}", self.count + 1
+            self._line(f"{name} = {text}")
+            self.texts[id(value)] = name
+
+    def _in(self, room: Alloc) -> str:
+        return f"{self.rooms[room]}[{self.index(linear(room.dims))}]"
+
+    def _result(self, result: Result) -> str:
+        return self.value(result)
+
+
+def _loop_of(statement: Statement) -> object:
+    """The same for whole turns of a loop and for what they left."""
+    return (statement.var, id(statement.body)) if isinstance(statement, For) else id(statement)
+
+
+def _turns(loop: For) -> str:
+    """Its iterations and how they follow each other."""
+    lanes = "" if loop.lanes == 1 else f" {loop.lanes}" if loop.way is not Way.UNROLLED else f" vector {loop.lanes}"
+    way = " undecided" if loop.way is None else "" if loop.way is Way.SERIAL else f" {loop.way.value}"
+    joined = f" with {', '.join(map(str, loop.joined))}" if loop.joined else ""
+    return f"{loop.begin}..{loop.end}{joined}{way}{lanes}{' shared' if loop.unit else ''}"
+
+
+def _fold(statement: Accumulate) -> str:
+    """What is carried, and from how many sums it is put together in the end."""
+    core, several = statement.core, statement.sums * statement.across
+    if isinstance(core, Check):
+        return f"any outside [{core.least}, {core.size})"
+    return f"{core.op.name}.{core.result.dtype.short}" + (f" of {several} in halves" if several > 1 else "")

@@ -1,0 +1,243 @@
+"""The verifier of the loop IR: what must hold of every decided nest, checked after each pass in tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import combinations
+
+from chainrule import dtypes
+from chainrule.compiler.schedule.index import Var
+from chainrule.compiler.schedule.kernels import Check, Kernel, Result, Rows, Store, Value, walk
+from chainrule.compiler.schedule.loops import (
+    Accumulate,
+    Alloc,
+    Block,
+    Combine,
+    Contract,
+    For,
+    Keep,
+    Let,
+    Nest,
+    Recall,
+    Statement,
+    Way,
+)
+from chainrule.errors import VerifyError
+from chainrule.ops import reduction
+
+Around = tuple[Statement, ...]  # the loops and folds that a statement stands in, the outermost first
+
+
+def verify(nest: Nest, kernel: Kernel, stage: str = "nest") -> None:
+    """Raise `VerifyError` unless the nest computes all that the kernel does, each once, from what is there."""
+    try:
+        _Verifier(kernel).block(nest.body, ())
+        _all_there(nest, kernel)
+    except _Fault as fault:
+        raise VerifyError(f"{stage}: {fault}. This is a bug in chainrule.") from None
+
+
+class _Fault(Exception):
+    """What is wrong, as the middle of a sentence."""
+
+
+class _Verifier:
+    """Walks a nest in the order in which it runs."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.results: set[int] = set()  # that stand at this place
+        self.rooms: set[int] = set()
+        self.kept: set[int] = set()
+
+    def block(self, block: Block, around: Around) -> None:
+        before = set(self.results)
+        for statement in block:
+            self.statement(statement, around)
+        self.results = before | (self.results if not around else set())
+
+    def statement(self, statement: Statement, around: Around) -> None:
+        if isinstance(statement, For):
+            _loop(statement, around)
+            self.block(statement.body, (*around, statement))
+        elif isinstance(statement, Accumulate):
+            self._accumulate(statement, around)
+        elif isinstance(statement, Contract):
+            self._contract(statement, around)
+        elif isinstance(statement, Alloc):
+            self.rooms.add(id(statement))
+        elif isinstance(statement, (Keep, Recall)):
+            self._room(statement, around)
+        elif isinstance(statement, Combine):
+            _combine(statement, around)
+            self._readable(statement.core.value, around)
+        elif isinstance(statement, Let):
+            self._readable(statement.value, around)
+        else:
+            self._store(statement, around)
+
+    def _readable(self, value: Value, around: Around) -> None:
+        """It depends on no loop and on no result but those that it stands behind or in."""
+        _in_loops(value.vars(), around, "a value")
+        for part in walk([value]):
+            if isinstance(part, Result) and id(part) not in self.results:
+                raise _Fault(f"result {part.stage if part.stage is not None else ''} is read before it is there")
+
+    def _accumulate(self, statement: Accumulate, around: Around) -> None:
+        core = statement.core
+        if not isinstance(core, Check) and not _carries(core.op, core.value.dtype, core.result.dtype):
+            raise _Fault(f"{core.op.name} of {core.value.dtype.short} carries {core.result.dtype.short}")
+        self.block(statement.body, (*around, statement))
+        dims = set(self.kernel.loops if isinstance(core, Check) else core.dims)
+        terms = [path for leaf, path in _leaves(statement.body) if isinstance(leaf, Combine) and leaf.core is core]
+        _each_once(terms, dims, f"the terms of {_name(statement)}")
+        self.results.add(id(core.result))
+
+    def _contract(self, statement: Contract, around: Around) -> None:
+        core = statement.core
+        inside = (*around, statement)
+        _in_loops(core.a.vars() | core.b.vars() - {core.k}, inside, "a factor", {core.k})
+        self.results.add(id(core.result))
+        self.block(statement.body, inside)
+
+    def _room(self, statement: Keep | Recall, around: Around) -> None:
+        room = statement.room
+        if id(room) not in self.rooms:
+            raise _Fault("a value is kept where there is no room for it")
+        if isinstance(statement, Recall) and id(room) not in self.kept:
+            raise _Fault("a value is recalled before it was kept")
+        _in_loops(set(room.dims), around, "a room")
+        if isinstance(statement, Keep):
+            self._readable(room.value, around)
+            self.kept.add(id(room))
+
+    def _store(self, store: Store, around: Around) -> None:
+        self._readable(store.value, around)
+        _in_loops(store.index.vars(), around, "a store")
+        if any(isinstance(statement, Accumulate) for statement in around):
+            raise _Fault("a store stands in a fold")
+        for loop in around:
+            if (
+                isinstance(loop, For)
+                and loop.in_register
+                and store.combine is None
+                and not store.index.coefficient(loop.var)
+            ):
+                raise _Fault(f"the lanes along {loop.var} write to the same element, or nobody knows where")
+        shared = [loop.var for loop in around if isinstance(loop, For) and loop.unit]
+        if shared and not _apart(store, shared):
+            raise _Fault(f"threads that share {', '.join(map(str, shared))} may write to the same element")
+
+
+def _loop(loop: For, around: Around) -> None:
+    if loop.way is None:
+        raise _Fault(f"the way of loop {loop.var} is not decided")
+    outer = [other for other in around if isinstance(other, For)]
+    if any(other.var == loop.var for other in outer):
+        raise _Fault(f"loop {loop.var} stands in itself")
+    if loop.in_register and any(other.in_register for other in outer):
+        raise _Fault(f"loop {loop.var} is vectors inside vectors")
+    if loop.way is Way.DEALT and (loop.lanes & loop.lanes - 1 or not any(isinstance(s, Accumulate) for s in around)):
+        raise _Fault(f"loop {loop.var} deals its terms to {loop.lanes} sums")
+    extent = loop.var.size * math.prod(var.size for var in loop.joined)
+    if not 0 <= loop.begin <= loop.end <= extent:
+        raise _Fault(f"loop {loop.var} runs from {loop.begin} to {loop.end} of {extent}")
+    if loop.way is not Way.UNROLLED and (loop.count > loop.lanes if loop.is_one_turn else loop.count % loop.lanes):
+        raise _Fault(f"loop {loop.var} has {loop.count} iterations in turns of {loop.lanes}")
+    if loop.unit and loop.unit != loop.lanes and not loop.is_one_turn:
+        raise _Fault(f"threads share loop {loop.var} in units of {loop.unit}, its turns are {loop.lanes}")
+
+
+def _combine(statement: Combine, around: Around) -> None:
+    folds = [other for other in around if isinstance(other, Accumulate)]
+    if not folds or folds[-1].core is not statement.core:
+        raise _Fault("a term stands outside of its fold")
+
+
+def _carries(op: object, value: dtypes.DType, result: dtypes.DType) -> bool:
+    """Is this the type of a fold over such values?"""
+    if op in (reduction.argmax, reduction.argmin):
+        return result == dtypes.int64
+    return result == value or (op is reduction.sum and not value.is_floating_point and result == dtypes.int64)
+
+
+def _name(statement: Accumulate) -> str:
+    return "a check" if isinstance(statement.core, Check) else statement.core.op.name
+
+
+def _in_loops(variables: set[Var], around: Around, what: str, more: set[Var] = frozenset()) -> None:  # type: ignore[assignment]
+    """Every variable belongs to a loop around it."""
+    known = set(more)
+    for statement in around:
+        if isinstance(statement, For):
+            known |= {statement.var, *statement.joined}
+        elif isinstance(statement, Contract):
+            known |= statement.indices
+    for var in variables - known:
+        raise _Fault(f"{what} depends on {var}, outside of its loop")
+
+
+def _apart(store: Store, shared: list[Var]) -> bool:
+    """Does every step of the shared loops lead to elements that no other step comes to?"""
+    terms = store.index.terms
+    if any(not isinstance(atom, Var) for atom in terms) or any(var not in terms for var in shared):
+        return False
+    reach = 0
+    for factor, var in sorted((abs(factor), atom) for atom, factor in terms.items()):
+        if factor <= reach:
+            return False
+        reach += factor * (var.size - 1)  # type: ignore[union-attr]
+    return True
+
+
+# -- each iteration once ----------------------------------------------------------------------------
+
+Path = tuple[For, ...]
+
+
+def _leaves(block: Block, path: Path = ()) -> Iterator[tuple[Statement, Path]]:
+    """Every statement that is no loop, and the loops it stands in."""
+    for statement in block:
+        if isinstance(statement, For):
+            yield from _leaves(statement.body, (*path, statement))
+        else:
+            yield statement, path
+            if isinstance(statement, Contract):
+                yield from _leaves(statement.body, path)
+
+
+def _each_once(paths: list[Path], loops: set[Var], what: str) -> None:
+    """Do these paths together come once to every iteration of the loops?"""
+    extents = {var: var.size for var in loops}
+    boxes = []
+    for path in paths:
+        for loop in path:
+            extents[loop.var] = loop.var.size * math.prod(var.size for var in loop.joined)
+            for var in loop.joined:
+                extents.pop(var, None)
+        boxes.append({loop.var: (loop.begin, loop.end) for loop in path})
+    if any(box.keys() != extents.keys() for box in boxes):
+        raise _Fault(f"{what} are not inside just their loops")
+    volume = sum(math.prod(end - begin for begin, end in box.values()) for box in boxes)
+    apart = all(any(a[v][1] <= b[v][0] or b[v][1] <= a[v][0] for v in a) for a, b in combinations(boxes, 2))
+    if volume != math.prod(extents.values()) or not (apart or len(boxes) < 2):
+        raise _Fault(f"{what} are not come to once each")
+
+
+def _all_there(nest: Nest, kernel: Kernel) -> None:
+    """Is every store of the kernel done once at every iteration, and no other?"""
+    if not math.prod(var.size for var in kernel.loops):
+        return
+    paths: dict[int, list[Path]] = {id(store): [] for store in kernel.stores}
+    for leaf, path in _leaves(nest.body):
+        if isinstance(leaf, Store):
+            if id(leaf) not in paths:
+                raise _Fault(f"a store to {leaf.node!r} is not the kernel's")
+            paths[id(leaf)].append(path)
+    product = next((leaf for leaf, _ in _leaves(nest.body) if isinstance(leaf, Contract)), None)
+    for store in kernel.stores:
+        loops = set(kernel.loops) - (product.indices if product is not None else set())
+        if isinstance(kernel.core, Rows) and store.index.vars() & set(kernel.core.dims):
+            loops |= set(kernel.core.dims)
+        _each_once(paths[id(store)], loops, f"the elements of {store.node!r}")

@@ -1,0 +1,159 @@
+"""The verifier of the loop IR: what is decided for every kind of kernel passes, and each planted fault does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import chainrule as cr
+from chainrule import Tensor, dtypes
+from chainrule.compiler.plan.nests import Nests, divided
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.schedule.index import Expr
+from chainrule.compiler.schedule.kernels import Kernel, Number, Result, Store
+from chainrule.compiler.schedule.loops import (
+    Accumulate,
+    Alloc,
+    Block,
+    Combine,
+    Contract,
+    For,
+    Let,
+    Nest,
+    Recall,
+    Way,
+    inside,
+)
+from chainrule.compiler.schedule.verify import verify
+from chainrule.errors import VerifyError
+from chainrule.ops import reduction
+
+
+def nest_of(function: Callable[..., Tensor], *shapes: tuple[int, ...]) -> tuple[Nest, Kernel]:
+    """The nest of the function's one kernel, for a CPU with vectors of 64 bytes."""
+    compiled = cr.compile(function)
+    compiled(*(cr.zeros(shape) for shape in shapes))
+    assert compiled._latest is not None
+    (kernel,) = compiled._latest.program.plan.kernels
+    return Nests([kernel], Target(64, 32))[0], kernel
+
+
+KERNELS: dict[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
+    "pointwise": (lambda x: (x * x).exp(), (6, 37)),
+    "columns": (lambda x: x.sum(0), (40, 37)),
+    "rows": (lambda x: x.sum(1), (7, 37)),
+    "streamed": (lambda x: x.softmax(-1), (7, 500)),
+    "held": (lambda x: x.softmax(-1), (7, 40)),
+    "side by side": (lambda x: x.softmax(-1), (40, 3)),
+    "product": (lambda x: x @ x.T, (7, 5)),
+}
+
+
+def swapped(block: Block, kind: type, change: Callable[[Any], Any]) -> Block:
+    """The block with `change` done to every statement of a kind; one that becomes None is left out."""
+    found: list[Any] = []
+    for statement in block:
+        body = getattr(statement, "body", None)
+        made: Any = statement if body is None else replace(statement, body=swapped(body, kind, change))  # type: ignore[type-var]
+        if isinstance(statement, kind):
+            made = change(made)
+        found += [] if made is None else [made]
+    return tuple(found)
+
+
+def test_what_is_decided_passes() -> None:
+    for function, shape in KERNELS.values():
+        verify(*nest_of(function, shape))
+
+
+def loops(**changes: Any) -> Callable[[Block], Block]:
+    return lambda block: swapped(block, For, lambda loop: replace(loop, **changes))
+
+
+def vectors(change: Callable[[For], For]) -> Callable[[Block], Block]:
+    return lambda block: swapped(block, For, lambda loop: change(loop) if loop.way is Way.VECTOR else loop)
+
+
+def without(kind: type, which: Callable[[Any], bool] = lambda statement: True) -> Callable[[Block], Block]:
+    return lambda block: swapped(block, kind, lambda s: None if which(s) else s)
+
+
+def out_of_loops(block: Block) -> Block:
+    """Only what stands innermost."""
+    return tuple(s for s in inside(block) if isinstance(s, (Let, Store)))
+
+
+def carried_as_integers(block: Block) -> Block:
+    def change(fold: Accumulate) -> Accumulate:
+        core = replace(fold.core, result=Result(dtypes.int64))
+        return Accumulate(core, swapped(fold.body, Combine, lambda term: Combine(core)))
+
+    return swapped(block, Accumulate, change)
+
+
+FAULTS: list[tuple[str, Callable[[Block], Block], str]] = [
+    ("pointwise", loops(way=None), "the way of loop i is not decided"),
+    ("pointwise", out_of_loops, "a value depends on [ij], outside of its loop"),
+    ("pointwise", vectors(lambda loop: replace(loop, end=loop.end - (loop.is_one_turn))), "are not come to once each"),
+    ("pointwise", vectors(lambda loop: replace(loop, begin=0)), "in turns of|are not come to once each"),
+    ("pointwise", vectors(lambda loop: replace(loop, end=loop.end + 16)), "loop j runs from 0 to 48 of 37"),
+    ("pointwise", without(For, lambda loop: loop.is_one_turn), "are not come to once each"),
+    ("pointwise", without(Store), "are not come to once each"),
+    ("pointwise", lambda block: (*block, *block), "are not come to once each"),
+    ("pointwise", vectors(lambda loop: replace(loop, lanes=7)), "loop j has 32 iterations in turns of 7"),
+    ("pointwise", vectors(lambda loop: replace(loop, unit=8)), "in units of 8, its turns are 16"),
+    ("pointwise", loops(way=Way.VECTOR, lanes=1), "loop j is vectors inside vectors"),
+    ("pointwise", vectors(lambda loop: replace(loop, way=Way.DEALT)), "loop j deals its terms to 16 sums"),
+    ("pointwise", lambda block: (For(block[0].var, block, 0, 6),), "loop i stands in itself"),  # type: ignore[union-attr]
+    ("columns", carried_as_integers, "sum of f32 carries i64"),
+    ("columns", lambda block: swapped(block, Combine, lambda term: replace(term, core=replace(term.core))), "a term stands outside of its fold"),
+    ("columns", without(Combine), "the terms of sum are not come to once each"),
+    ("columns", without(Accumulate), "a result|result  is read before it is there"),
+    ("streamed", without(For, lambda loop: loop.is_one_turn), "the terms of amax are not come to once each"),
+    ("streamed", without(Alloc), "a value is kept where there is no room for it"),
+    ("held", without(Accumulate, lambda fold: fold.core.op is reduction.amax), "result 0 is read before it is there"),
+    ("side by side", lambda block: swapped(block, Accumulate, lambda fold: replace(fold, body=(*fold.body, *fold.body))), "the terms of amax are not come to once each"),
+    ("product", lambda block: swapped(block, Contract, lambda product: replace(product, core=replace(product.core, m=None))), "a factor depends on i, outside of its loop"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kernel", "fault", "message"), FAULTS)
+def test_a_fault_is_refused(kernel: str, fault: Callable[[Block], Block], message: str) -> None:
+    nest, made = nest_of(KERNELS[kernel][0], KERNELS[kernel][1])
+    with pytest.raises(VerifyError, match=rf"^nest: .*({message}).*\. This is a bug in chainrule\.$"):
+        verify(Nest(fault(nest.body)), made)
+
+
+def test_a_store_that_another_thread_writes_too_is_refused() -> None:
+    nest, kernel = nest_of(KERNELS["pointwise"][0], (6, 37))
+    i, j = kernel.loops
+    verify(divided(nest, i), kernel)
+    verify(divided(nest, j), kernel)
+    (store,) = kernel.stores
+    store.index = Expr({j: 1})
+    with pytest.raises(VerifyError, match=re.escape("threads that share i may write to the same element")):
+        verify(divided(nest, i), kernel)
+
+
+def test_a_recall_before_anything_was_kept_is_refused() -> None:
+    nest, kernel = nest_of(*KERNELS["streamed"])
+    room = next(s for s in inside(nest.body) if isinstance(s, Alloc))
+
+    def early(fold: Accumulate) -> Accumulate:
+        return replace(fold, body=swapped(fold.body, For, lambda loop: replace(loop, body=(Recall(room), *loop.body))))
+
+    with pytest.raises(VerifyError, match="recalled before it was kept|no room for it"):
+        verify(Nest(swapped(nest.body, Accumulate, early)), kernel)
+
+
+def test_a_vector_whose_lanes_write_to_one_element_is_refused() -> None:
+    nest, kernel = nest_of(KERNELS["pointwise"][0], (6, 37))
+    (store,) = kernel.stores
+    store.value = Number(store.value.dtype, 0.0)
+    store.index = Expr({kernel.loops[0]: 37})
+    with pytest.raises(VerifyError, match="the lanes along j write to the same element, or nobody knows where"):
+        verify(nest, kernel)
