@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from chainrule.compiler import program
-from chainrule.compiler.codegen import lower, module
 from chainrule.compiler.codegen.matmul import packing
-from chainrule.compiler.plan import tiling
+from chainrule.compiler.plan import nests, tiling
+from chainrule.compiler.plan.product import Tiles
 from chainrule.compiler.runtime import native, run
 from chainrule.compiler.runtime.run import Run
 from chainrule.compiler.runtime.units import Pool
@@ -32,15 +32,15 @@ class Canaries:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runs: list[Run] = []
         self.wholes: list[Array] = []
-        allocate, scratch_of, reserve = memory._allocate, lower.scratch_of, Run._reserve
+        allocate, tiled, reserve = memory._allocate, nests.tiled, Run._reserve
 
         def wide_arena(*args: Any) -> tuple[int, int]:
             arena, total = allocate(*args)
             return arena + GUARD, total
 
-        def wide_scratch(*args: Any) -> int:
-            size = scratch_of(*args)
-            return size + GUARD if size else 0
+        def with_wide_scratch(*args: Any) -> Tiles:
+            tiles = tiled(*args)
+            return replace(tiles, scratch=tiles.scratch + GUARD) if tiles.scratch else tiles
 
         def reserve_and_lay(made: Run, threads: int) -> None:
             reserve(made, threads)
@@ -53,8 +53,7 @@ class Canaries:
             return inside
 
         monkeypatch.setattr(memory, "_allocate", wide_arena)
-        for room in (lower, module, program):
-            monkeypatch.setattr(room, "scratch_of", wide_scratch)
+        monkeypatch.setattr(nests, "tiled", with_wide_scratch)
         monkeypatch.setattr(native, "_pool", Pool())  # kernels of other tests have other scratch memory
         monkeypatch.setattr(run, "aligned", aligned)
         monkeypatch.setattr(Run, "_reserve", reserve_and_lay)

@@ -27,9 +27,8 @@ def check_nests(program: Program) -> None:
     nests, shares = program.nests, program.work_sharing.shares()
     for number, (kernel, share) in enumerate(zip(program.plan.kernels, shares, strict=True)):
         verify_nest(nests[number], kernel, "decided")
-        var = share.var if share is not None else None
-        verify_nest(divided(nests[number], var), kernel, "divided")
-        verify_nest(nests.shared(number, var, Arguments.of(kernel, program.plan.places)), kernel, "as it is written")
+        verify_nest(divided(nests[number], share), kernel, "divided")
+        verify_nest(nests.written(number, share, Arguments.of(kernel, program.plan.places)), kernel, "as it is written")
 
 
 def bytes_of(node: Node) -> int:

@@ -36,22 +36,31 @@ def _atom(atom: Atom, at: dict[Var, Array]) -> Array:
     return inner // atom.by if isinstance(atom, Quotient) else inner % atom.by
 
 
-def _points(loops: list[Var], own: dict[Var, range]) -> dict[Var, Array]:
+Own = tuple[tuple[Var, ...], range]  # loops that are run through as one, and a thread's part of their iterations
+
+
+def _points(loops: list[Var], own: Own) -> dict[Var, Array]:
     """Every iteration of some loops, as far as it is a thread's own."""
-    grid = np.meshgrid(*(np.array(own.get(var, range(var.size)), int) for var in loops), indexing="ij")
-    return {var: axis.ravel() for var, axis in zip(loops, grid, strict=True)}
+    together, part = own
+    others = [var for var in loops if var not in together]
+    grid = np.meshgrid(np.array(part, int), *(np.arange(var.size) for var in others), indexing="ij")
+    at = {var: axis.ravel() for var, axis in zip(others, grid[1:], strict=True)}
+    shared = np.unravel_index(grid[0].ravel(), [var.size for var in together]) if together else ()
+    return at | {var: np.asarray(index) for var, index in zip(together, shared, strict=True)}
 
 
-def _elements(kernel: Kernel, node: Node, index: Expr, own: dict[Var, range]) -> Array:
+def _elements(kernel: Kernel, node: Node, index: Expr, own: Own) -> Array:
     """The elements of a buffer that one of the kernel's indices comes to; where guards do not hold, it may leave it."""
     loops = list(kernel.loops)
     if isinstance(kernel.core, (Reduce, Rows)):
         loops += kernel.core.dims
     if isinstance(kernel.core, Dot):
         loops.append(kernel.core.k)
-    if any(not own.get(var, range(var.size)) for var in loops):
+    if not own[1] or any(not var.size for var in loops):
         return np.empty(0, int)
-    found = np.unique(values(index, _points([var for var in loops if var in index.vars()], own)))
+    used = index.vars()
+    own = own if used & set(own[0]) else ((), range(1))
+    found = np.unique(values(index, _points([var for var in loops if var in used], own)))
     return found[(found >= 0) & (found < int(np.prod(node.shape)))]
 
 
@@ -74,15 +83,15 @@ class Threads:
         kernel, share = self.program.plan.kernels[number], self.program.work_sharing.shares()[number]
         if share is None and thread:
             return {}, {}
-        own = {}
+        own: Own = (), range(1)
         if share is not None:
             edges = share.cut.edges(self.threads)
-            own[share.var] = range(edges[thread], edges[thread + 1])
+            own = share.loops, range(edges[thread], edges[thread + 1])
         reads = [(load.node, load.index) for load in kernel.loads()]
         writes = [(store.node, store.index) for store in kernel.stores]
         return self._masks(kernel, reads, own), self._masks(kernel, writes, own)
 
-    def _masks(self, kernel: Kernel, indices: list[tuple[Node, Expr]], own: dict[Var, range]) -> Masks:
+    def _masks(self, kernel: Kernel, indices: list[tuple[Node, Expr]], own: Own) -> Masks:
         found: Masks = {}
         for node, index in indices:
             place, size = self.places[node], node.dtype.itemsize

@@ -19,7 +19,6 @@ from chainrule.compiler.passes.simplify import simplified
 from chainrule.compiler.plan import cost
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.nests import Nests
-from chainrule.compiler.plan.product import scratch_of, tiling_of
 from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.runtime import native, tuning
 from chainrule.compiler.runtime.units import Unit
@@ -93,10 +92,11 @@ class Program:
     def identity(self) -> str:
         """The text that determines the machine code."""
         lines = [f"arena {self.plan.arena}", f"divide {cost.constants()}"]
-        for kernel, (text, arguments) in zip(self.plan.kernels, self._texts, strict=True):
+        for number, (kernel, (text, arguments)) in enumerate(zip(self.plan.kernels, self._texts, strict=True)):
+            tiles = self.nests.tiles(number)
             code = kernel.core.code if isinstance(kernel.core, Check) else ""
             places = ", ".join(map(str, arguments.places))
-            lines.append(f"{text}\n  @ {places} {code} {tiling_of(kernel, self.machine.target)}")
+            lines.append(f"{text}\n  @ {places} {code} {tiles.plan if tiles is not None else None}")
         lines += [f"copy {self.plan.places[node]} -> {slot}: {memory.size_of(node)}" for node, slot in self.plan.copies]
         return "\n".join(lines)
 
@@ -143,7 +143,8 @@ class Program:
     @cached_property
     def scratch(self) -> int:
         """Bytes that the largest packing of a factor needs, for each thread, behind the arena."""
-        return max((scratch_of(kernel, self.machine.target) for kernel in self.plan.kernels), default=0)
+        found = map(self.nests.tiles, range(len(self.plan.kernels)))
+        return max((tiles.scratch for tiles in found if tiles is not None), default=0)
 
     def working(self, threads: int) -> int:
         """Bytes of working memory a run needs."""
@@ -189,8 +190,7 @@ class Program:
         names, shares = self._buffer_names(), self.work_sharing.shares()
         parts = []
         for number, (kernel, share) in enumerate(zip(self.plan.kernels, shares, strict=True)):
-            var = share.var if share is not None else None
-            nest = self.nests.shared(number, var, self._texts[number][1])
+            nest = self.nests.written(number, share, self._texts[number][1])
             text = print_nest(nest, kernel, lambda node, index: (names[node], index))
             parts.append(f"kernel {number}{f'  # {kernel.layer}' if kernel.layer else ''}\n{text}")
         return "\n\n".join(parts) + "\n"

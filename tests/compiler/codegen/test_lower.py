@@ -27,8 +27,8 @@ def loops_of(function: Callable[..., Tensor], *inputs: Tensor) -> int:
     plan = compiled._latest.program.plan
     (kernel,) = plan.kernels
     arguments = Arguments.of(kernel, plan.places)
-    nest = Nests([kernel], TARGET).shared(0, None, arguments)
-    return lower.lower(kernel, nest, "k", arguments, TARGET).text.count(" phi i64 ")
+    nest = Nests([kernel], TARGET).written(0, None, arguments)
+    return lower.lower(nest, "k", arguments, TARGET).text.count(" phi i64 ")
 
 
 X = cr.tensor(np.random.default_rng(0).normal(size=(6, 5, 7)).astype(np.float32))

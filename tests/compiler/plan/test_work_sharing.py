@@ -133,6 +133,8 @@ BATCHED = [
     ((2, 12, 16, 8), (2, 12, 8, 16)),
     ((12, 16, 8), (1, 8, 16)),
     ((1, 16, 8), (10, 8, 4)),
+    ((2, 4, 16, 8), (2, 4, 8, 16)),  # no axis of the batch has enough for all threads: two of them together have
+    ((3, 4, 2, 16, 8), (3, 1, 2, 8, 16)),
 ]
 
 
@@ -146,6 +148,18 @@ def test_a_batch_of_products_is_shared_by_its_own_axis(free: None, a: tuple[int,
     assert share is not None
     assert share.by == "batch"
     assert share.cut.units >= 8
+    for threads in (2, 3, 8):
+        assert races(program, threads) == []
+
+
+def test_the_steps_of_attention_share_their_heads_together_and_need_no_barrier(free: None) -> None:
+    compiled = cr.compile(lambda q, k, v: (q @ k.mT).softmax(-1) @ v)
+    compiled(*(cr.randn(2, 4, 16, 8) for _ in range(3)))
+    assert compiled._latest is not None
+    program = compiled._latest.program
+    shares = program.work_sharing.shares()
+    assert [share.cut.units for share in shares if share is not None] == [8, 8, 8]
+    assert not any(program.work_sharing.barriers())
     for threads in (2, 3, 8):
         assert races(program, threads) == []
 

@@ -12,7 +12,6 @@ import pytest
 import chainrule as cr
 from chainrule import Tensor
 from chainrule.compiler.plan import tiling
-from chainrule.compiler.plan.product import tiling_of
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.tiling import Contraction, Tile, plan
 from chainrule.compiler.runtime import native, tuning
@@ -129,10 +128,9 @@ def test_tune_searches_the_products_of_this_program_alone(timed: list[Tile]) -> 
     tuned = cr.compile(layer, tune=True)
     np.testing.assert_array_equal(tuned(X, W).numpy(), expected)
     assert tuned._latest is not None
-    (kernel,) = tuned._latest.program.plan.kernels
-    found = tiling_of(kernel, tuned._latest.program.machine.target)
-    assert found is not None
-    assert (found.width // found.lanes, found.rows) == timed[-1]
+    tiles = tuned._latest.program.nests.tiles(0)
+    assert tiles is not None
+    assert (tiles.plan.width // tiles.plan.lanes, tiles.plan.rows) == timed[-1]
     count = len(timed)
     cr.compile(layer)(X, W)
     cr.compile(layer, tune=True)(X, W)  # what was found is known

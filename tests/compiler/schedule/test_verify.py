@@ -11,7 +11,9 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor, dtypes
+from chainrule.compiler.plan.cut import Cut
 from chainrule.compiler.plan.nests import Nests, divided
+from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.index import Expr
 from chainrule.compiler.schedule.kernels import Kernel, Number, Result, Store
@@ -131,12 +133,13 @@ def test_a_fault_is_refused(kernel: str, fault: Callable[[Block], Block], messag
 def test_a_store_that_another_thread_writes_too_is_refused() -> None:
     nest, kernel = nest_of(KERNELS["pointwise"][0], (6, 37))
     i, j = kernel.loops
-    verify(divided(nest, i), kernel)
-    verify(divided(nest, j), kernel)
+    by_rows = Share.of(i, Cut.even(6), "loop")
+    verify(divided(nest, by_rows), kernel)
+    verify(divided(nest, Share.of(j, Cut.even(37, 16), "loop")), kernel)
     (store,) = kernel.stores
     store.index = Expr({j: 1})
     with pytest.raises(VerifyError, match=re.escape("threads that share i may write to the same element")):
-        verify(divided(nest, i), kernel)
+        verify(divided(nest, by_rows), kernel)
 
 
 def test_a_recall_before_anything_was_kept_is_refused() -> None:

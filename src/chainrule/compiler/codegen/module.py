@@ -19,7 +19,6 @@ from chainrule.compiler.codegen.lower import Lowered, lower
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.cut import Cut
 from chainrule.compiler.plan.partition import Share
-from chainrule.compiler.plan.product import scratch_of, tiling_of
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.schedule import memory
@@ -104,17 +103,18 @@ class ModuleWriter:
     def _call(
         self, number: int, kernel: Kernel, share: Share | None, barrier: bool, text: str, arguments: Arguments
     ) -> Call:
-        shared = f"{share.by} {share.var}" if share is not None else ""
+        shared = f"{share.by} {', '.join(map(str, share.loops))}" if share is not None else ""
+        tiles = self.nests.tiles(number)
+        cut = tiles.plan if tiles is not None else None
         # All that its code depends on: kernels of this name may come from another program.
-        name = "k" + hashlib.sha256(f"{text} {shared} {tiling_of(kernel, self.target)}".encode()).hexdigest()[:24]
-        scratch = scratch_of(kernel, self.target)
+        name = "k" + hashlib.sha256(f"{text} {shared} {cut}".encode()).hexdigest()[:24]
+        scratch = tiles.scratch if tiles is not None else 0
         return Call(name, number, scratch, arguments.places, kernel, arguments, share, barrier and self.threaded)
 
     def _lowered(self, name: str) -> Lowered:
         call = self.kernels[name]
-        var = call.share.var if call.share is not None else None
-        nest = self.nests.shared(call.number, var, call.arguments)
-        return lower(call.kernel, nest, name, call.arguments, self.target, call.share)
+        nest = self.nests.written(call.number, call.share, call.arguments)
+        return lower(nest, name, call.arguments, self.target)
 
     def text(self) -> str:
         """The whole program as one module, to be read."""

@@ -16,6 +16,7 @@ from chainrule.compiler.schedule.kernels import Store
 from chainrule.compiler.schedule.loops import (
     Accumulate,
     Alloc,
+    Bind,
     Block,
     Combine,
     For,
@@ -45,6 +46,8 @@ class NestWriter:
     def statement(self, statement: Statement, body: Body) -> None:
         if isinstance(statement, For):
             self._for(statement, body)
+        elif isinstance(statement, Bind):
+            body.indices[statement.var] = body.index(statement.index, lanes=False)
         elif isinstance(statement, Let):
             body.value(statement.value)
         elif isinstance(statement, Store):

@@ -97,11 +97,15 @@ def _access(node: Node, place: Place, indices: list[Expr], share: Share | None) 
 
 def _lane(index: Expr, share: Share | None, itemsize: int) -> Lane | None:
     """The lane of `index` along the shared loop: its other parts move by less than one step of it, or by whole turns."""
-    stride = index.terms.get(share.var, 0) if share is not None else 0
+    stride = index.terms.get(share.loops[-1], 0) if share is not None else 0
     if share is None or stride <= 0:
         return None
-    turn = stride * share.var.size
-    low, high = Expr({atom: f for atom, f in index.terms.items() if f % turn and atom != share.var}).bounds()
+    turn = stride
+    for var in reversed(share.loops):
+        if index.terms.get(var) != turn:
+            return None
+        turn *= var.size
+    low, high = Expr({atom: f for atom, f in index.terms.items() if f % turn and atom not in share.loops}).bounds()
     offset = index.constant % turn
     if low + offset < 0 or high + offset >= stride:
         return None

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from chainrule.compiler.plan.arguments import Arguments
-from chainrule.compiler.plan.product import batch_of
+from chainrule.compiler.plan.partition import Share
+from chainrule.compiler.plan.product import Tiles, batch_of, tiled, touched
 from chainrule.compiler.plan.rows import Row, in_registers, power_of_two_above, streamed, sweep
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.vectorize import ALONG, Vectorization, lanes_of_sum
@@ -32,12 +34,14 @@ from chainrule.compiler.schedule.kernels import (
 )
 from chainrule.compiler.schedule.loops import (
     Accumulate,
+    Bind,
     Block,
     Combine,
     Contract,
     For,
     Let,
     Nest,
+    Statement,
     Way,
     around,
     independent,
@@ -58,12 +62,19 @@ class Nests:
             self._found[number] = decided(self.kernels[number], self.target)
         return self._found[number]
 
-    def shared(self, number: int, var: Var | None, arguments: Arguments) -> Nest:
-        """The nest as it is written: threads share the loop of `var`, and the kernel is told these pointers."""
+    def tiles(self, number: int) -> Tiles | None:
+        """How a kernel's product is cut up; None where it has none."""
+        product = self[number].product if isinstance(self.kernels[number].core, Dot) else None
+        return product.tiles if product is not None else None
+
+    def written(self, number: int, share: Share | None, arguments: Arguments) -> Nest:
+        """The nest as it is written: divided among threads, and told these pointers."""
         kernel = self.kernels[number]
-        nest = divided(self[number], var)
+        nest = divided(self[number], share)
         if kernel.core is None:
             nest = joined(nest, kernel, Vectorization(kernel, self.target))
+        if isinstance(kernel.core, Dot):
+            nest = asking(nest, kernel, kernel.core, arguments)
         return hoisted(nest, kernel, arguments)
 
 
@@ -75,7 +86,7 @@ def decided(kernel: Kernel, target: Target) -> Nest:
     if isinstance(core, Check):
         return Nest((Accumulate(core, around(kernel.loops, (Combine(core),))),))
     if isinstance(core, Dot):
-        return Nest((Contract(core, tuple(batch_of(kernel, core)), values_first(kernel.stores)),))
+        return Nest(around(batch_of(kernel, core), (Contract(core, values_first(kernel.stores), tiled(core, target)),)))
     if isinstance(core, Rows):
         return Nest(_rows(Row(core.dims, core.stages, kernel.stores), kernel.loops, vectors))
     along, lanes = vectors.lanes_along()
@@ -138,9 +149,36 @@ def _rows(row: Row, loops: tuple[Var, ...], vectors: Vectorization) -> Block:
 # -- what is decided once the program's memory and threads are known ------------------------------------
 
 
-def divided(nest: Nest, var: Var | None) -> Nest:
-    """With the loop of `var` shared among threads."""
-    return nest if var is None else Nest(_divided(nest.body, var))
+def divided(nest: Nest, share: Share | None) -> Nest:
+    """With what threads share marked: loops, run through as one if they are several, or a product's tiles."""
+    if share is None:
+        return nest
+    if share.by in ("rows", "columns"):
+        return Nest(_with_product(nest.body, shared=share.by))
+    if len(share.loops) == 1:
+        return Nest(_divided(nest.body, share.var))
+    body, rest = nest.body, Expr({share.var: 1})
+    binds = []
+    for _ in share.loops:
+        (loop,) = (statement for statement in body if isinstance(statement, For))
+        body = loop.body
+    for var in reversed(share.loops):
+        binds.append(Bind(var, rest % var.size))
+        rest = rest // var.size
+    return Nest((For(share.var, (*binds, *body), 0, share.var.size, unit=1),))
+
+
+def _with_product(block: Block, **changes: Any) -> Block:
+    """The block with its product changed so."""
+    return tuple(_changed(statement, changes) for statement in block)
+
+
+def _changed(statement: Statement, changes: dict[str, Any]) -> Statement:
+    if isinstance(statement, Contract):
+        return replace(statement, **changes)
+    return (
+        replace(statement, body=_with_product(statement.body, **changes)) if isinstance(statement, For) else statement
+    )
 
 
 def _divided(block: Block, var: Var) -> Block:
@@ -188,6 +226,12 @@ def _indices(kernel: Kernel) -> Iterator[Expr]:
             yield value.index
         if isinstance(value, (Load, Guarded)):
             yield from (guard.expr for guard in value.guards)
+
+
+def asking(nest: Nest, kernel: Kernel, core: Dot, arguments: Arguments) -> Nest:
+    """With what follows on a product asked for ahead."""
+    ahead = touched(kernel, core, arguments)
+    return Nest(_with_product(nest.body, ahead=ahead)) if ahead else nest
 
 
 def hoisted(nest: Nest, kernel: Kernel, arguments: Arguments) -> Nest:

@@ -7,31 +7,33 @@ how.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from chainrule.compiler.plan import tiling
 from chainrule.compiler.plan.cut import ENOUGH, Cut
-from chainrule.compiler.plan.product import batch_of, contraction_of
-from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.index import Var
-from chainrule.compiler.schedule.kernels import Check, Dot, Kernel
-from chainrule.compiler.schedule.loops import Nest, independent
+from chainrule.compiler.schedule.kernels import Check, Dot, Kernel, Reduce, Rows
+from chainrule.compiler.schedule.loops import Contract, For, Nest, independent
 
 # iterations, from which on many threads should find work; in smaller kernels they share the outermost loop
 LARGE = 1 << 14
 
 
 class Share(NamedTuple):
-    """The loop that threads share, where it may be divided, and how the code generator counts along it."""
+    """What threads share, where it may be divided, and how the code generator counts along it.
+
+    `loops` has the loops that are run through as one, the outermost first; `var` is that one: itself where it is alone.
+    """
 
     var: Var
     cut: Cut
     by: str  # batch, rows, columns (of a product), loop
     own: Cut  # the code's own units; `cut` has the same or coarser ones, that begin where some of these do
+    loops: tuple[Var, ...]
 
     @classmethod
-    def of(cls, var: Var, cut: Cut, by: str) -> Share:
-        return cls(var, cut, by, cut)
+    def of(cls, var: Var, cut: Cut, by: str, loops: tuple[Var, ...] = ()) -> Share:
+        return cls(var, cut, by, cut, loops or (var,))
 
     def agreeing(self, other: Cut | None) -> Share:
         """Divided as another kernel divides the same axis, if the code's own units allow it."""
@@ -42,16 +44,18 @@ class Share(NamedTuple):
         return self._replace(cut=other) if fits else self
 
 
-def shares(kernel: Kernel, nest: Nest, target: Target) -> list[Share]:
+def shares(kernel: Kernel, nest: Nest) -> list[Share]:
     """Every way in which threads can divide the kernel, the preferred first: with enough units, and the outermost."""
     if isinstance(kernel.core, Check) or not math.prod(var.size for var in kernel.loops):
         return []
-    if isinstance(kernel.core, Dot):
-        return sorted(_product_shares(kernel, kernel.core, target), key=_units, reverse=True)
+    loops, large = independent(nest), math.prod(var.size for var in kernel.loops) >= LARGE
+    if nest.product is not None:
+        found = _of_loops(loops, "batch", kernel) + _of_tiles(nest.product)
+        return sorted(found, key=_units, reverse=True)
     if any(store.combine is not None for store in kernel.stores):
         return []  # positions are data: two threads might write the same one
-    found = [Share.of(loop.var, Cut.even(loop.var.size, loop.lanes), "loop") for loop in independent(nest)]
-    if math.prod(var.size for var in kernel.loops) >= LARGE:
+    found = _of_loops(loops, "loop", kernel if large or kernel.core is not None else None)
+    if large:
         found.sort(key=_units, reverse=True)
     return [share for share in found[:1] if share.cut.units > 1]
 
@@ -61,12 +65,37 @@ def _units(share: Share) -> int:
     return min(share.cut.units, ENOUGH)
 
 
-def _product_shares(kernel: Kernel, core: Dot, target: Target) -> list[Share]:
-    """By the loops around it, by rows of tiles or by strips of columns."""
-    spec = contraction_of(kernel, core)
-    chosen = tiling.plan(spec, target)
+def _of_loops(loops: list[For], by: str, kernel: Kernel | None) -> list[Share]:
+    """By each loop; where none of them has enough units, first by several (of `kernel`) together."""
+    alone = [Share.of(loop.var, Cut.even(loop.var.size, loop.lanes), by) for loop in loops]
+    if kernel is None or any(share.cut.units >= ENOUGH for share in alone):
+        return alone
+    together = _outermost([loop.var for loop in loops if loop.lanes == 1])
+    if len(together) < 2:
+        return alone
+    size = math.prod(var.size for var in together)
+    return [Share.of(Var(_unused(kernel), size), Cut.even(size), by, together), *alone]
+
+
+def _outermost(loops: Sequence[Var]) -> tuple[Var, ...]:
+    """As many of the outermost loops as have enough iterations together."""
+    count = 0
+    while count < len(loops) and math.prod(var.size for var in loops[:count]) < ENOUGH:
+        count += 1
+    return tuple(loops[:count])
+
+
+def _unused(kernel: Kernel) -> int:
+    """A number that no variable of the kernel has."""
+    core = kernel.core
+    folded = core.dims if isinstance(core, (Reduce, Rows)) else (core.k,) if isinstance(core, Dot) else ()
+    return 1 + max(var.number for var in (*kernel.loops, *folded))
+
+
+def _of_tiles(product: Contract) -> list[Share]:
+    """By rows of a product's tiles, or by strips of columns."""
+    chosen, core, found = product.tiles.plan, product.core, []
     m, n = (core.n, core.m) if chosen.turned else (core.m, core.n)
-    found = [Share.of(var, Cut.even(var.size), "batch") for var in batch_of(kernel, core)]
     if m is not None and chosen.row_tiles > 1:
         found.append(Share.of(m, Cut(m.size, chosen.row_tiles, chosen.rows, chosen.large), "rows"))
     if n is not None and chosen.column_strips > 1:

@@ -69,7 +69,7 @@ def summation_of(kernel: Kernel, target: Target, position: int, stage: int | Non
     if isinstance(core, Rows):
         core = core.stages[stage or 0]
     if isinstance(core, Dot):
-        chosen = tiling.plan(contraction_of(kernel, core), target)
+        chosen = tiling.plan(contraction_of(core), target)
         along = chosen.dot or (chosen.summed and _in_the_rest(kernel, core, chosen, position))
         return Summation(core.k.size, chosen.lanes if along else 1, fused=True)
     if isinstance(core, Reduce) and core.op is reduction.sum:

@@ -120,7 +120,7 @@ class WorkSharing:
 
 def _options(plan: Plan, nests: Nests) -> Iterator[list[Way]]:
     """Every way to run each kernel, their cuts made to agree where they can."""
-    found = [(kernel, shares(kernel, nests[number], nests.target)) for number, kernel in enumerate(plan.kernels)]
+    found = [(kernel, shares(kernel, nests[number])) for number, kernel in enumerate(plan.kernels)]
     coarse: dict[int, Cut] = {}
     for share in (share for _, ways in found for share in ways if share.by == "rows"):
         if share.cut.units >= ENOUGH and share.cut.rows > coarse.get(share.cut.size, share.cut._replace(rows=0)).rows:

@@ -20,7 +20,7 @@ import numpy as np
 from chainrule.compiler.codegen.emit import Emitter, Value
 from chainrule.compiler.codegen.matmul.contraction import Indices, emit_contraction
 from chainrule.compiler.plan.target import Target
-from chainrule.compiler.plan.tiling import Contraction, Tile, scratch_elements
+from chainrule.compiler.plan.tiling import Contraction, Tile, plan, scratch_elements
 from chainrule.compiler.runtime import cache, native
 from chainrule.compiler.runtime.buffers import address, aligned
 
@@ -90,7 +90,7 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
         line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
         e.prefetch(e.address(line, column, spec.scalar), write=True)
 
-    emit_contraction(e, spec, a, b, store, target, scratch, tile=tile, touch=touch)
+    emit_contraction(e, spec, plan(spec, target, tile), a, b, store, scratch, touch=touch)
     e.ret()
     product = e.function("product", [a, b, c, scratch], attributes="#0")
     r, frame = Emitter(), Value("%frame", "ptr")

@@ -7,7 +7,7 @@ remainders that did not simplify, and integers loaded from memory. Views compose
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple, Union
@@ -156,9 +156,12 @@ class Expr:
         """Made of loop variables, and of data that is the same in every iteration."""
         return all(isinstance(atom, Var) or not atom_vars(atom) for atom in self.terms)
 
-    def beginning(self) -> Expr:
-        """Where it is when every loop begins."""
-        return Expr({atom: f for atom, f in self.terms.items() if not isinstance(atom, Var)}, self.constant)
+    def beginning(self, loops: Collection[Var | None] | None = None) -> Expr:
+        """Where it is when every loop begins, or each of these."""
+        outside = {
+            a: f for a, f in self.terms.items() if not isinstance(a, Var) or (loops is not None and a not in loops)
+        }
+        return Expr(outside, self.constant)
 
     def loaded(self) -> Iterator[Loaded]:
         """The data this index depends on."""

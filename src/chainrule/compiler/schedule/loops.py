@@ -1,9 +1,10 @@
 """The loop IR: a kernel as loops one in another, with all that was decided about them standing there.
 
     nest        := statement ...
-    statement   := for | let | alloc | keep | recall | accumulate | combine | contract | store
+    statement   := for | bind | let | alloc | keep | recall | accumulate | combine | contract | store
     for         := "for" var "in" begin ".." end way ["shared"] ":" statement ...
     way         := undecided | "serial" | "dealt" n | "vector" n | "unrolled" ["vector" n]
+    bind        := var "=" index                           of a loop that runs through several: their own indices
     let         := name "=" value                          computed here, known to what follows and lies within
     alloc       := room "=" "room for" value               on the stack, one element an iteration of some loops
     keep        := room "=" value                          this iteration's, for a later loop over the same
@@ -22,20 +23,22 @@ serial      one iteration after the other
 dealt n     n iterations a turn, each with a sum of its own: term i goes to sum i mod n; the sums are added in halves
 vector n    n neighbouring iterations a turn, the lanes of one register; fewer in a turn of its own, under a mask
 unrolled    every turn written out, with registers that last: what one sweep computed is known to the next
-shared      threads divide its units (one iteration, or one turn of a vector) among them
+shared      threads divide its units (one iteration, or one turn of a vector) among them; a contraction, its rows of
+            tiles or its strips of columns
 
 The order of a sum is the order in which these loops run, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Union
+from typing import Any, Union
 
-from chainrule.compiler.schedule.index import Var
+from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Check, Dot, Reduce, Store, Value
+from chainrule.graph import Node
 
 
 class Way(Enum):
@@ -79,6 +82,14 @@ class For:
     def in_register(self) -> bool:
         """Are its neighbours the lanes of a register?"""
         return self.way is Way.VECTOR or (self.way is Way.UNROLLED and self.lanes > 1)
+
+
+@dataclass(eq=False)
+class Bind:
+    """The index of a loop that another one runs through."""
+
+    var: Var
+    index: Expr
 
 
 @dataclass(eq=False)
@@ -147,19 +158,26 @@ class Accumulate:
 
 @dataclass(eq=False)
 class Contract:
-    """A product, and what is done with each vector of its sums."""
+    """A product, and what is done with each vector of its sums.
+
+    `tiles`: how it is cut up (`plan.product.Tiles`). `shared`: what threads share of it, its "rows" of tiles or its
+    strips of "columns". `ahead`: what its body will touch, asked for in time.
+    """
 
     core: Dot
-    batch: tuple[Var, ...]  # the loops around it
     body: Block
+    tiles: Any
+    shared: str = ""
+    ahead: tuple[Touched, ...] = ()
 
     @property
     def indices(self) -> set[Var]:
-        """The loops over its results."""
-        return {var for var in (*self.batch, self.core.m, self.core.n) if var is not None}
+        """Its own loops over its results."""
+        return {var for var in (self.core.m, self.core.n) if var is not None}
 
 
-Statement = Union[For, Let, Alloc, Keep, Recall, Combine, Accumulate, Contract, Store]
+Touched = tuple[Node, Expr, bool]  # an element that is read, or written (True)
+Statement = Union[For, Bind, Let, Alloc, Keep, Recall, Combine, Accumulate, Contract, Store]
 Block = tuple[Statement, ...]
 
 
@@ -168,6 +186,16 @@ class Nest:
     """One kernel, decided."""
 
     body: Block
+
+    @property
+    def product(self) -> Contract | None:
+        """The contraction in it, if there is one."""
+        return next((s for s in inside(self.body) if isinstance(s, Contract)), None)
+
+    @property
+    def is_shared(self) -> bool:
+        """Do threads divide it?"""
+        return any(getattr(s, "unit", 0) or getattr(s, "shared", "") for s in inside(self.body))
 
 
 def around(loops: tuple[Var, ...] | list[Var], body: Block) -> Block:
@@ -211,8 +239,3 @@ def _one_loop(block: Block) -> bool:
     """Is it one loop, or the whole turns of one and what they left?"""
     bodies = {(statement.var, id(statement.body)) for statement in block if isinstance(statement, For)}
     return len(bodies) == 1 and all(isinstance(s, For) and s.way is not Way.UNROLLED for s in block)
-
-
-def replaced(block: Block, change: Callable[[For], For]) -> Block:
-    """The block with `change` done to every loop that stands in it, or in loops of it."""
-    return tuple(change(s) if isinstance(s, For) else s for s in block)

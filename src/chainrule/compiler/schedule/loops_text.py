@@ -20,6 +20,7 @@ from chainrule.compiler.schedule.kernels import (
 from chainrule.compiler.schedule.loops import (
     Accumulate,
     Alloc,
+    Bind,
     Block,
     Combine,
     Contract,
@@ -63,13 +64,15 @@ class _NestPrinter(Printer):
         elif isinstance(statement, Contract):
             core = statement.core
             a, b = self.value(core.a), self.value(core.b)
-            self._line(f"acc = sum over {core.k} < {core.k.size} of {a} * {b}, for each vector of it:")
+            self._line(f"acc = sum over {core.k} < {core.k.size} of {a} * {b} in {_tiles(statement)}:")
             self._inside(statement.body)
         else:
             self._simple(statement)
 
     def _simple(self, statement: Statement) -> None:
-        if isinstance(statement, Let):
+        if isinstance(statement, Bind):
+            self._line(f"{statement.var} = {self.index(statement.index)}")
+        elif isinstance(statement, Let):
             self._name(statement.value)
         elif isinstance(statement, Store):
             sign = "=" if statement.combine is None else f"={statement.combine.name}="
@@ -124,6 +127,10 @@ def _turns(loop: For) -> str:
     way = " undecided" if loop.way is None else "" if loop.way is Way.SERIAL else f" {loop.way.value}"
     joined = f" with {', '.join(map(str, loop.joined))}" if loop.joined else ""
     return f"{loop.begin}..{loop.end}{joined}{way}{lanes}{' shared' if loop.unit else ''}"
+
+
+def _tiles(product: Contract) -> str:
+    return f"{product.tiles}{f', {product.shared} shared' if product.shared else ''}"
 
 
 def _fold(statement: Accumulate) -> str:

@@ -12,6 +12,7 @@ from chainrule.compiler.schedule.kernels import Check, Kernel, Result, Rows, Sto
 from chainrule.compiler.schedule.loops import (
     Accumulate,
     Alloc,
+    Bind,
     Block,
     Combine,
     Contract,
@@ -65,6 +66,8 @@ class _Verifier:
             self._accumulate(statement, around)
         elif isinstance(statement, Contract):
             self._contract(statement, around)
+        elif isinstance(statement, Bind):
+            _in_loops(statement.index.vars(), around, f"index {statement.var}")
         elif isinstance(statement, Alloc):
             self.rooms.add(id(statement))
         elif isinstance(statement, (Keep, Recall)):
@@ -172,6 +175,7 @@ def _in_loops(variables: set[Var], around: Around, what: str, more: set[Var] = f
     for statement in around:
         if isinstance(statement, For):
             known |= {statement.var, *statement.joined}
+            known |= {bind.var for bind in statement.body if isinstance(bind, Bind)}
         elif isinstance(statement, Contract):
             known |= statement.indices
     for var in variables - known:
@@ -213,8 +217,9 @@ def _each_once(paths: list[Path], loops: set[Var], what: str) -> None:
     boxes = []
     for path in paths:
         for loop in path:
+            bound = [statement.var for statement in loop.body if isinstance(statement, Bind)]
             extents[loop.var] = loop.var.size * math.prod(var.size for var in loop.joined)
-            for var in loop.joined:
+            for var in (*loop.joined, *bound):
                 extents.pop(var, None)
         boxes.append({loop.var: (loop.begin, loop.end) for loop in path})
     if any(box.keys() != extents.keys() for box in boxes):

@@ -62,7 +62,7 @@ def kernel(spec: Contraction, target: Target, finish=unchanged, split: str = "")
     """The function of one product; with `split` "rows" or "columns" it takes a range of those."""
     e = Emitter()
     limits = {split: LIMITS} if split else {}
-    emit_contraction(e, spec, A, B, store_at(spec, finish), target, SCRATCH, **limits)
+    emit_contraction(e, spec, contraction.plan(spec, target), A, B, store_at(spec, finish), SCRATCH, **limits)
     e.ret()
     parameters = [A, B, C, SCRATCH, BIAS, *(LIMITS if split else ())]
     return Compiled(module_of(e, e.function("f", parameters)), speed=0, codegen=1)
@@ -242,7 +242,7 @@ def test_a_large_product_is_cut_so_that_two_threads_have_about_equal_rows(m: int
 def test_packing_without_scratch_is_refused() -> None:
     spec = Contraction(64, 64, 64, "float", (64, 1), (1, 64))
     with pytest.raises(ValueError, match="needs scratch memory of 2048 elements"):
-        emit_contraction(Emitter(), spec, A, B, store_at(spec, unchanged), TARGETS[0])
+        emit_contraction(Emitter(), spec, plan(spec, TARGETS[0]), A, B, store_at(spec, unchanged))
 
 
 @settings(max_examples=30, deadline=None)
@@ -265,7 +265,7 @@ def test_other_machines_get_fused_multiply_adds() -> None:
     except RuntimeError:
         pytest.skip("this llvmlite has no AArch64 target")
     e, spec = Emitter(), Contraction(32, 32, 32, "float", (32, 1), (32, 1))
-    emit_contraction(e, spec, A, B, store_at(spec, unchanged), Target(16, 32))
+    emit_contraction(e, spec, plan(spec, Target(16, 32)), A, B, store_at(spec, unchanged))
     e.ret()
     module = llvm.parse_assembly(module_of(e, e.function("f", [A, B, C])))
     assembly = arm.create_target_machine(opt=2).emit_assembly(module)

@@ -40,7 +40,7 @@ def machine_for(cpu: str) -> Machine:
 
 def listing(spec: Contraction, machine: Machine) -> str:
     e = Emitter()
-    emit_contraction(e, spec, A, B, store_at(spec, unchanged), machine.target, SCRATCH)
+    emit_contraction(e, spec, contraction.plan(spec, machine.target), A, B, store_at(spec, unchanged), SCRATCH)
     e.ret()
     parameters: list[Value] = [A, B, C, SCRATCH]
     attributes = 'attributes #0 = { "prefer-vector-width"="512" }'

@@ -45,7 +45,9 @@ def asked_to_write(text: str) -> int:
 
 def written(target: contraction.Target, asks: bool) -> str:
     e = Emitter()
-    emit_contraction(e, SPEC, A, B, store_at(SPEC, unchanged), target, SCRATCH, touch=touch if asks else None)
+    emit_contraction(
+        e, SPEC, contraction.plan(SPEC, target), A, B, store_at(SPEC, unchanged), SCRATCH, touch=touch if asks else None
+    )
     e.ret()
     return module_of(e, e.function("f", [A, B, C, SCRATCH]))
 
@@ -140,7 +142,7 @@ def test_each_block_and_strip_is_asked_for_by_those_before(
         monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
     monkeypatch.setattr(Emitter, "prefetch", mark)
     e = Emitter()
-    emit_contraction(e, spec, A, B, store_at(spec, unchanged), target, SCRATCH)
+    emit_contraction(e, spec, contraction.plan(spec, target), A, B, store_at(spec, unchanged), SCRATCH)
     e.ret()
     compiled = Compiled(module_of(e, e.function("f", [A, B, C, SCRATCH, MARKS, BASE])), speed=0, codegen=1)
     scratch = np.empty(scratch_elements(spec, target) + 16, np.float32)
@@ -163,7 +165,7 @@ def test_a_large_product_asks_for_what_it_reads_next_whatever_else_it_asks_for()
         spec = Contraction(m, n, k, "float", (k, 1), (n, 1))
         target = Target(64, 32)
         e = Emitter()
-        emit_contraction(e, spec, A, B, store_at(spec, unchanged), target, SCRATCH)
+        emit_contraction(e, spec, contraction.plan(spec, target), A, B, store_at(spec, unchanged), SCRATCH)
         return len(re.findall(r"call void @llvm.prefetch.p0\(ptr \S+ i32 0, i32 2,", "\n".join(e.lines)))
 
     assert asked(600, 700, 300) > 0

@@ -40,15 +40,15 @@ from chainrule.compiler.codegen.matmul.transpose import (
     offset,
     resized,
 )
-from chainrule.compiler.plan.target import BYTES, Target
+from chainrule.compiler.plan.target import BYTES
 from chainrule.compiler.plan.tiling import (
     Contraction,
     Plan,
     Strips,
-    Tile,
     plan,
     power_of_two_above,
     scratch_elements,
+    scratch_parts,
 )
 
 __all__ = ["Contraction", "Epilogue", "Indices", "Plan", "emit_contraction", "plan", "scratch_elements"]
@@ -66,26 +66,25 @@ _AT_ONCE = (
 def emit_contraction(
     e: Emitter,
     spec: Contraction,
+    chosen: Plan,
     a: Value,
     b: Value,
     epilogue: Epilogue,
-    target: Target,
     scratch: Value | None = None,
     rows: Range | None = None,
     columns: Range | None = None,
-    tile: Tile | None = None,
     touch: Touch | None = None,
     around: dict[int, Range] | None = None,
 ) -> None:
-    """Write the loops of one product; `epilogue` transforms and stores each vector of C.
+    """Write the loops of one product, cut up as was chosen; `epilogue` transforms and stores each vector of C.
 
     `scratch` has room for `scratch_elements`. `rows` and `columns` limit the work to a range of the
     plan's row tiles and of its strips, `around` some of the loops of the batch, by number: so threads share a product,
     and no sum depends on how they do.
     """
-    chosen = plan(spec, target, tile)
-    if scratch is None and scratch_elements(spec, target, tile):
-        raise ValueError(f"{spec} needs scratch memory of {scratch_elements(spec, target, tile)} elements")
+    needed = sum(scratch_parts(spec, chosen))
+    if scratch is None and needed:
+        raise ValueError(f"{spec} needs scratch memory of {needed} elements")
     if chosen.turned:
         spec, a, b = spec.swapped(), b, a
     with ExitStack() as stack:
