@@ -31,4 +31,17 @@ matmul = Op(
     vjp=(lambda dY, Y, a, b: dY @ b.mT, lambda dY, Y, a, b: a.mT @ dY),
 )  # fmt: skip
 
+LONG = 16  # terms from which on an element of one column is summed in lanes
+
+
+def in_lanes(n: int, k: int) -> bool:
+    """Is each element of a product (..., m, k) @ (..., k, n) summed in lanes along k, rather than term by term in order?
+
+    Of the shape alone, so that a product has the same bits wherever its factors lie and whoever computes it. Not of m:
+    what a network says of one row does not depend on the rows beside it. With several columns a vector holds elements
+    of C, each in order; a single column has nothing else to fill one than the terms of its sums.
+    """
+    return n == 1 and k >= LONG
+
+
 OPS = [matmul]

@@ -204,10 +204,17 @@ def _permute(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> No
     # Of the product that the user's own permute is of, and not of its factors in turn: each has readers of its own.
     of = b.origin.inputs[0] if b.origin is not None and b.origin.op is shaping.permute else None
     once = of in b.read_once and b.image.get(of) is x
-    if x.op is contraction.matmul and dims == swapped and once:  # (A B)^T = B^T A^T: written in the order it is read
+    if x.op is contraction.matmul and dims == swapped and once and _sums_alike(x):
+        # (A B)^T = B^T A^T: written in the order it is read
         left, right = (_transposed(b, factor) for factor in x.inputs)
         return b.make(contraction.matmul, (right, left))
     return None
+
+
+def _sums_alike(x: Node) -> bool:
+    """Does the product of the transposed factors in turn add up its terms as this one does?"""
+    (m, n), k = x.shape[-2:], x.inputs[0].shape[-1]
+    return contraction.in_lanes(m, k) == contraction.in_lanes(n, k)
 
 
 def _transposed(b: Builder, x: Node) -> Node:

@@ -1,8 +1,8 @@
 """In which order a kernel adds: what reproduces a sum bit for bit outside the program.
 
-A kernel's shape decides how the terms of an output element are added, in a product also whether it lies in the last
-few columns; the tile and the thread do not. `summation_of` asks the stages that decide, and `Summation.total` is the
-scalar reference of what they write.
+The shape alone decides how the terms of an output element are added; where they lie, the tile, the thread and the
+machine do not. `summation_of` reads what stands in the kernel, and `Summation.total` is the scalar reference of what
+is written for it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.plan import tiling
-from chainrule.compiler.plan.product import contraction_of
-from chainrule.compiler.plan.target import Target
-from chainrule.compiler.plan.vectorize import lanes_of_sum
+from chainrule.compiler.plan.vectorize import lanes_of_product, lanes_of_sum
 from chainrule.compiler.schedule.kernels import Dot, Kernel, Reduce, Rows
 from chainrule.ops import indexing, reduction
 
@@ -57,8 +54,8 @@ class Summation:
         return sums[0]
 
 
-def summation_of(kernel: Kernel, target: Target, position: int, stage: int | None = None) -> Summation | None:
-    """The order of the sum at a kernel's core, for one element of its result (row-major); None where it has none.
+def summation_of(kernel: Kernel, stage: int | None = None) -> Summation | None:
+    """The order of the sum at a kernel's core, for any element of its result; None where it has none.
 
     Args:
         stage: which of the folds, where the kernel has several over each row.
@@ -69,20 +66,10 @@ def summation_of(kernel: Kernel, target: Target, position: int, stage: int | Non
     if isinstance(core, Rows):
         core = core.stages[stage or 0]
     if isinstance(core, Dot):
-        chosen = tiling.plan(contraction_of(core), target)
-        along = chosen.dot or (chosen.summed and _in_the_rest(kernel, core, chosen, position))
-        return Summation(core.k.size, chosen.lanes if along else 1, fused=True)
+        return Summation(core.k.size, lanes_of_product(core), fused=True)
     if isinstance(core, Reduce) and core.op is reduction.sum:
         return _of_reduction(core)
     return None
-
-
-def _in_the_rest(kernel: Kernel, core: Dot, chosen: tiling.Plan, position: int) -> bool:
-    """Does it lie in one of the last columns, which are computed otherwise?"""
-    if core.n is None:
-        return False
-    stride = kernel.stores[0].index.coefficient(core.n)
-    return stride is not None and position // stride % core.n.size >= core.n.size - chosen.widths[-1].rest
 
 
 def _of_reduction(core: Reduce) -> Summation | None:

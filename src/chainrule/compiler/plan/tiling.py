@@ -1,5 +1,7 @@
 """How a matrix product is cut up for a machine: the tile in registers, the strips, the blocks in cache.
 
+The order of its sums is not decided here: it comes with the product (`Contraction.lanes`), and every plan keeps it.
+
 The tile follows from counting: a turn of its loop costs its multiply-adds, two a cycle, or its loads, two a
 cycle, whichever is more, and about a cycle besides; so the fewer tiles the better, and no tile may need more
 registers than there are. Where only one multiply-add begins in a cycle, all else happens meanwhile, except that the
@@ -37,6 +39,7 @@ _SMALL = 1 << 21  # multiply-adds
 _SHARED = 1 << 17  # multiply-adds, from which on it is worth sharing a product evenly among threads,
 _EVEN = 0.2  # and how much of what two and four of them lose by an uneven share counts: there may be only one
 _LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
+_PACKING = 0.3  # cycles that an element takes which is laid beside those of other rows (measured)
 _TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
 _IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
 # cycles of a vector's load where it is taken in two halves and may cross a cache line, and of a scalar's
@@ -51,8 +54,8 @@ class Contraction:
     A dense layer's x W^T, with x of (64, 128) and W of (10, 128), both row-major:
 
     >>> layer = Contraction(64, 10, 128, "float", a_strides=(128, 1), b_strides=(1, 128))
-    >>> plan(layer, Target(64, 32)).dot
-    True
+    >>> plan(layer, Target(64, 32)).vectors
+    1
 
     `batch` holds (size, stride of A, stride of B) of each loop around the product, the outermost first;
     a stride of 0 uses one matrix for all.
@@ -65,6 +68,7 @@ class Contraction:
     a_strides: tuple[int, int]  # (row m, column k)
     b_strides: tuple[int, int]  # (row k, column n)
     batch: tuple[tuple[int, int, int], ...] = ()
+    lanes: int = 1  # that share each sum along l, see `vectorize.lanes_of_product`; 1: its terms are added in order
 
     @property
     def is_column(self) -> bool:
@@ -82,7 +86,7 @@ class Contraction:
 class Strips:
     """Neighbouring strips of equal width: the number of the first, how many, its first column, the width.
 
-    The `rest` last ones of its columns are computed by vectors along the rows of C, or along l (`Plan.summed`).
+    The `rest` last ones of its columns are computed by vectors along the rows of C.
     """
 
     first: int
@@ -97,7 +101,7 @@ class Plan:
     """How C is cut into tiles, and how a tile is computed.
 
     `large` row tiles of `rows` rows come first, then `small` of one row less. `widths` lists the strips of
-    columns. With `dot`, a tile's sums run over vectors of l. `pack` and `pack_a` say which factors are
+    columns. With `dot`, a tile's lanes along l are vectors. `pack` and `pack_a` say which factors are
     copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block. With
     `ahead` a tile asks for the memory it will finish in while it sums.
     """
@@ -116,7 +120,6 @@ class Plan:
     ahead: bool = False
     blocked: bool = False
     turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
-    summed: bool = False  # the rest of a strip's columns are sums along vectors of l
 
     @property
     def row_tiles(self) -> int:
@@ -151,14 +154,13 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
     """The tiles for a shape; `tile` says which, where it is not to be chosen."""
     turned = spec.is_column or _fits_better_turned(spec, target)
     upright = spec.swapped() if turned else spec
-    if _sums_along_k(upright, target):
-        return replace(_dot_plan(upright, target), turned=turned)
+    if spec.lanes > 1:
+        return replace(_lanes_plan(upright, target, not turned and spec.a_strides[1] == 1), turned=turned)
     lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
     rest = 0 if turned else _rest(upright, target)
     across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned, rest), target)
     widths = tuple(_with_rest(list(_even_strips(upright.n - rest, lanes, across)), rest))
-    summed = rest > 0 and upright.a_strides[1] == 1
-    chosen = Plan(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0, summed=summed)
+    chosen = Plan(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0)
     return replace(_blocks(upright, chosen), turned=turned)
 
 
@@ -168,12 +170,15 @@ def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
 
 
 def _fits_better_turned(spec: Contraction, target: Target) -> bool:
-    """Would vectors along A's rows waste fewer lanes, by more than transposing the tiles of C costs?"""
+    """Would vectors along A's rows waste fewer lanes, by more than transposing the tiles of C (and all of A) costs?"""
     lanes = target.lanes(spec.scalar)
-    if spec.a_strides[0] != 1 or spec.a_strides[1] == 1 or not spec.m or not spec.n or not spec.k:
+    if 1 not in spec.a_strides or spec.lanes > 1 or not spec.m or not spec.n or not spec.k:
         return False
-    transposing = _TRANSPOSING * lanes / (spec.k * min(spec.n, lanes))
-    return _waste(spec.n, lanes) > _waste(spec.m, lanes) * (1 + transposing)
+    if spec.a_strides[0] == 1 != spec.a_strides[1]:
+        transposing = _TRANSPOSING * lanes / (spec.k * min(spec.n, lanes))
+        return _waste(spec.n, lanes) > _waste(spec.m, lanes) * (1 + transposing)
+    import os
+    return spec.n < int(os.environ.get("TN","1")) and spec.m>=lanes
 
 
 def _waste(extent: int, lanes: int) -> float:
@@ -215,16 +220,14 @@ def _even_strips(n: int, lanes: int, vectors: int) -> Iterator[Strips]:
 def _rest(spec: Contraction, target: Target) -> int:
     """How many of the last columns are computed otherwise: few, that would leave a vector all but empty.
 
-    Where A is contiguous along its rows, a tile's rows are one vector more to read, and each of those columns one
-    multiply-add for all its rows. At the end they are transposed, which pays where l is long. Where A is contiguous
-    along l, they are dot products.
+    A tile's rows are one vector more to read, and each of those columns one multiply-add for all its rows. At the end
+    they are transposed, which pays where l is long. Where A is not contiguous along its rows, it is laid out so first.
     """
     lanes = target.lanes(spec.scalar)
     rest = spec.n % lanes
-    along_rows = spec.a_strides[0] == 1 and spec.a_strides[1] != 1
     worth = spec.n > lanes and spec.m >= lanes and spec.k >= 2 * lanes
     # A vector holds the rows of the best tiles: not in float64 (measured).
-    fits = (target.registers - 3) // 2 <= lanes if along_rows else spec.a_strides[1] == 1
+    fits = (target.registers - 3) // 2 <= lanes and 1 in spec.a_strides
     if not (worth and fits and 0 < 4 * rest <= lanes and _stays(spec)):
         return 0
     costs = {columns: _grid(spec, lanes, target, False, columns).least() for columns in (0, rest)}
@@ -256,8 +259,8 @@ class _Grid:
     most_rows: int
     body: float  # how much slower it may be for each copy of the tile's code it is spared
     closing: float  # cycles that each vector of columns costs a tile when its sums are done
-    rest: int = 0  # columns that the last tile of each row of tiles computes otherwise: by vectors along rows,
-    dot: float = 0.0  # or as dot products, which cost so many cycles each
+    rest: int = 0  # columns that the last tile of each row of tiles computes otherwise: by vectors along rows
+    packing: float = 0.0  # cycles that it takes to lay A's rows side by side for them
     even: float = 0.0  # what it is worth that threads have equally many rows
 
     def tiles(self) -> list[Tile]:
@@ -265,9 +268,8 @@ class _Grid:
         found: dict[Tile, None] = {}
         for across in range(1, 9):
             for down in range(1, self.most_rows + 1):
-                beside = self.rest + 1 if self.rest and not self.dot else 0
-                dots = (down + 1) * self.rest + 1 if self.dot else 0
-                if max(across * down + across + 1 + beside, dots) <= self.target.registers - self.target.spare:
+                beside = self.rest + 1 if self.rest else 0
+                if across * down + across + 1 + beside <= self.target.registers - self.target.spare:
                     found[_even(self.vectors, across), _even(self.m, down)] = None
         return list(found)
 
@@ -281,12 +283,9 @@ class _Grid:
         kinds = len(widths)
         if self.rest:
             last, of_last = widths[-1]
-            if self.dot:
-                cycles += self.m * self.rest * self.dot
-            else:
-                cycles += sum(h * (self._tile(last, r, self.rest) - self._tile(last, r)) for r, h in heights)
+            cycles += sum(h * (self._tile(last, r, self.rest) - self._tile(last, r)) for r, h in heights)
             kinds += of_last > 1
-        cycles *= 1 + self.body * (kinds * len(heights) - 1)
+        cycles = cycles * (1 + self.body * (kinds * len(heights) - 1)) + self.packing
         return cycles * (1 + self.even * _unevenness(self.m, down)) if self.even else cycles
 
     def _tile(self, across: int, down: int, rest: int = 0) -> float:
@@ -305,10 +304,11 @@ def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int
     body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
     full = target.lanes(spec.scalar)
     closing = _TRANSPOSING * full / target.fmas if turned else 0.0
-    dot = _dot_cycles(spec.k, full) * 2 / target.fmas if rest and spec.a_strides[1] == 1 else 0.0
-    most = full if turned or (rest and not dot) else 28
+    packing = _PACKING * spec.m * spec.k if rest and spec.a_strides[0] != 1 else 0.0
+    most = full if turned or rest else 28
     even = _EVEN if spec.m * spec.n * spec.k >= _SHARED else 0.0
-    return _Grid(target, max(1, spec.k), spec.m, -(-(spec.n - rest) // lanes), most, body, closing, rest, dot, even)
+    vectors = -(-(spec.n - rest) // lanes)
+    return _Grid(target, max(1, spec.k), spec.m, vectors, most, body, closing, rest, packing, even)
 
 
 def _counts(extent: int, size: int) -> list[tuple[int, int]]:
@@ -329,36 +329,27 @@ def _storing(sums: int) -> float:
     return 2 + 1.6 * max(0, sums - _IN_FLIGHT)
 
 
-# -- sums along l -----------------------------------------------------------------------------------
+# -- sums in lanes along l --------------------------------------------------------------------------
 
 
-def _sums_along_k(spec: Contraction, target: Target) -> bool:
-    """Both operands contiguous along l, and sums along vectors of l cost less than packing B (measured).
+def _lanes_plan(spec: Contraction, target: Target, dot: bool) -> Plan:
+    """Each sum is shared by `spec.lanes` along l.
 
-    In cycles for an element of C: a tile of dot products needs as many multiply-adds as l has vectors and then
-    adds up lanes; broadcasting wastes the lanes beyond n, and shares the packing of B among m rows.
+    With `dot`, where A is contiguous along l, they are neighbours in vectors, several of them where registers are narrow.
+    Elsewhere each is a vector of its own, along the columns: one after the other the terms of l go round them.
     """
-    lanes = target.lanes(spec.scalar)
-    if spec.a_strides[1] != 1 or spec.b_strides[0] != 1 or spec.k < lanes or not spec.m * spec.n:
-        return False
-    across = spec.k / lanes * _waste(spec.n, lanes) * (0.525 + 4 / spec.m)
-    return spec.n == 1 or _dot_cycles(spec.k, lanes) < across
-
-
-def _dot_cycles(k: int, lanes: int) -> float:
-    """What one of a tile of dot products costs (measured)."""
-    return (1.17 * -(-k // lanes) + 3) / 2
-
-
-def _dot_plan(spec: Contraction, target: Target) -> Plan:
-    lanes = min(target.lanes(spec.scalar), power_of_two_above(spec.k))
-    widest = min(8 if target.registers >= 32 else 4, target.lanes(spec.scalar))
-    width = min(widest, power_of_two_above(spec.n))
-    rows = _even(spec.m, (16 if target.registers >= 32 else 8) // width)
+    whole = target.lanes(spec.scalar)
+    if dot:
+        registers = -(-spec.lanes // whole)  # of one sum
+        rows = _even(spec.m, max(1, (16 if target.registers >= 32 else 8) // registers))
+        lanes, width, pack = spec.lanes, 1, spec.b_strides[0] != 1
+    else:
+        rows, pack = 1, False
+        lanes = width = min(whole, power_of_two_above(spec.n))
     full, ragged = divmod(spec.n, width)
     widths = [Strips(0, full, 0, width)] * (full > 0) + [Strips(full, 1, full * width, ragged)] * (ragged > 0)
     large, small = _split(spec.m, rows)
-    return Plan(rows, large, small, lanes, tuple(widths), True, False, False, spec.k, large + small, full + 1)
+    return Plan(rows, large, small, lanes, tuple(widths), dot, pack, False, spec.k, large + small, full + 1)
 
 
 # -- blocks and packing -----------------------------------------------------------------------------
@@ -377,7 +368,7 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
         chosen, pack=_packs_b(spec, size) or _collides(spec, size, chosen), tiles=tiles, together=strips, ahead=far
     )
     if _stays(spec):
-        return replace(chosen, pack_a=_packs_a(spec, size))
+        return replace(chosen, pack_a=_packs_a(spec, size) or _packs_rest(spec, chosen))
     pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
     depth = min(spec.k, -(-spec.k // pieces // 16) * 16)
     tiles = _even(tiles, max(1, NEAR // 2 // (depth * size * chosen.rows)))
@@ -431,18 +422,22 @@ def _packs_a(spec: Contraction, size: int) -> bool:
     return (span >= 16 * _PAGE and spec.n >= 192) or (span >= 64 * _PAGE and spec.n >= 160)
 
 
+def _packs_rest(spec: Contraction, chosen: Plan) -> bool:
+    """Must A's rows be laid side by side, as some columns are vectors along them?"""
+    return spec.a_strides[0] != 1 and any(strips.rest for strips in chosen.widths)
+
+
 def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None) -> int:
     """How many elements of scratch memory each thread gives to the kernel; 0 where it needs none."""
     return sum(scratch_parts(spec, plan(spec, target, tile)))
 
 
-def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int, int]:
-    """Elements of scratch memory for a strip of B, a block of A, the sums of a block of C, the rest of a strip of B."""
+def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
+    """Elements of scratch memory for a strip of B, a block of A, the sums of a block of C."""
     strip = chosen.depth * chosen.width if chosen.pack else 0
     block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
     sums = chosen.tiles * chosen.rows * chosen.together * chosen.width if chosen.depth < spec.k else 0
-    rest = spec.k * max(strips.rest for strips in chosen.widths) if chosen.summed and spec.b_strides[0] != 1 else 0
-    return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums, rest))  # type: ignore[return-value]
+    return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]
 
 
 def power_of_two_above(n: int) -> int:

@@ -7,11 +7,12 @@ import math
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.fusion import SHORT
 from chainrule.compiler.schedule.index import Var
-from chainrule.compiler.schedule.kernels import Kernel, Number, Position, Reduce, Rows, Value
+from chainrule.compiler.schedule.kernels import Dot, Kernel, Number, Position, Reduce, Rows, Value
 from chainrule.ops import reduction
 
 WIDE = 4  # vectors in flight in a sum down columns: hides the latency of an addition
-ALONG = 16  # lanes that share a sum along a row, whatever the registers: its bits are the same on every target
+# lanes that share a sum along a row, or of a product along k, whatever the registers: its bits are the same on every target
+ALONG = 16
 HELD = 4  # vectors of a row that are held in registers
 
 
@@ -91,3 +92,11 @@ def lanes_of_sum(core: Reduce) -> int:
     if not core.ordered or not core.along or core.elements <= SHORT:
         return 1
     return min(ALONG, 1 << (core.dims[-1].size - 1).bit_length())
+
+
+def lanes_of_product(core: Dot) -> int:
+    """In how many lanes each sum of a product is added (1: its terms in order): of the shape alone, see `in_lanes`.
+
+    Lane i adds the terms i, i + lanes, ... of k by fused multiply-adds, and then the lanes are added in halves.
+    """
+    return ALONG if core.along else 1

@@ -168,7 +168,10 @@ class Rows:
 
 @dataclass(eq=False)
 class Dot:
-    """acc[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]; operands are affine in the loops."""
+    """acc[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]; operands are affine in the loops.
+
+    `along`: the terms are shared by lanes along k, not added in order (see `contraction.in_lanes`).
+    """
 
     m: Var | None  # None: one row
     n: Var | None
@@ -176,6 +179,7 @@ class Dot:
     a: Load
     b: Load
     result: Result
+    along: bool
 
 
 @dataclass(eq=False)
@@ -290,7 +294,8 @@ def print_kernel(kernel: Kernel, at: Naming) -> str:
         printer.lines.append(f"  acc = {core.op.name} {way} {_loops(core.dims)} of {text}")
     elif isinstance(core, Dot):
         a, b = printer.value(core.a), printer.value(core.b)
-        printer.lines.append(f"  acc = sum over {_loops((core.k,))} of {a} * {b}")
+        way = "along" if core.along else "over"
+        printer.lines.append(f"  acc = sum {way} {_loops((core.k,))} of {a} * {b}")
     elif isinstance(core, Check):
         printer.lines.append(f"  check {printer.value(core.value)} in [{core.least}, {core.size})")
     for store in kernel.stores:

@@ -22,6 +22,7 @@ from chainrule.compiler.schedule.materialize import choose
 from chainrule.graph import INPUT, LEAF, Graph, Node, toposort
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing, reduction
+from chainrule.ops.contraction import in_lanes
 from chainrule.ops.shaping import ravel
 
 RECENT = 4  # how many of the latest readers of a row are asked to fold it along
@@ -151,7 +152,8 @@ class _Scheduler:
             row, column = (next(iter(vars_of((i,))), None) for i in index[-2:])
             outside = Expression(self.kept)  # of the sum
             outside.checks = expression.checks
-            self._with_core(node, index, Dot(row, column, axis, a, b, result), result, outside)
+            along = in_lanes(node.shape[-1], left.shape[-1])
+            self._with_core(node, index, Dot(row, column, axis, a, b, result, along), result, outside)
         else:
             product = Compute(node.dtype, ew.mul, (a, b), {})
             core = Reduce(reduction.sum, vars_of(k), product, result, along=True)

@@ -128,11 +128,10 @@ class _Strip:
 
 @dataclass(frozen=True)
 class _Rest:
-    """The last columns of a strip, computed otherwise: by vectors along the rows of C, or as dot products with `summed`."""
+    """The last columns of a strip, computed by vectors along the rows of C."""
 
     first: int
     count: int
-    summed: Operand | None
 
 
 @dataclass(frozen=True)
@@ -281,14 +280,11 @@ class _Kernel:
         parts = columns(whole, lanes, spec.scalar)
         source, strides = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar), spec.b_strides
         source = offset(e, source, column, spec.b_strides[1], spec.scalar)
-        rest = None
-        if strips.rest:
-            summed = None
-            if chosen.summed:
-                beside = at(e, source, whole * spec.b_strides[1], spec.scalar)
-                summed = *self.packer.rest_of_b(beside, strips.rest), strips.rest
-            rest = _Rest(whole, strips.rest, summed)
-        if chosen.pack:
+        rest = _Rest(whole, strips.rest) if strips.rest else None
+        if chosen.pack and chosen.dot:
+            self.packer.column_of_b(source, self.packer.scratch[0])
+            source, strides = self.packer.scratch[0], (1, spec.k)
+        elif chosen.pack:
             wide = self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
             source, strides = self.packer.scratch[0], (wide, 1)
         strip = _Strip(number, source, strides, column, parts, rest)
@@ -317,16 +313,20 @@ class _Kernel:
             sums = dot_tile(e, spec.k, chosen.lanes, spec.scalar, (a, strides[0], height), strip.operand)
             self.finish(row, strip.column, strip.columns, height, sums)
             return
+        if spec.lanes > 1:
+            self.finish(row, strip.column, strip.columns, height, self._tile_in_lanes(a, strides, strip, height))
+            return
         if depth.first is None or depth.last is None:
             start = [e.const(0.0, c.type) for c in strip.columns] * height
-            if strip.rest is not None and strip.rest.summed is None:
+            if strip.rest is not None:
                 start += [e.const(0.0, _along_rows(height, spec.scalar).type)] * strip.rest.count
             asking = self._asking(strip, row, asks, None, None)
             sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
             whole = height * len(strip.columns)
             self.finish(row, strip.column, strip.columns, height, sums[:whole])
             if strip.rest is not None:
-                self._finish_rest(strip, strip.rest, row, sums[whole:], (a, strides[0], height))
+                along = _along_rows(height, spec.scalar)
+                self._finish_turned(plus(e, strip.column, strip.rest.first), row, along, sums[whole:])
             return
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
         waiting = offset(e, self.packer.scratch[2], index, chosen.rows * chosen.width, spec.scalar)
@@ -427,6 +427,31 @@ class _Kernel:
             row.values = state.values
         return row.values
 
+    def _tile_in_lanes(self, a: Value, a_strides: tuple[int, int], strip: _Strip, height: int) -> list[Value]:
+        """The sums of a tile, each shared by lanes that take the terms of l in turn."""
+        e, k, lanes = self.e, self.spec.k, self.spec.lanes
+        zeros = [e.const(0.0, c.type) for c in strip.columns] * height
+        with e.fold(k // lanes, zeros * lanes) as state:
+            first = e.binary("mul", state.index, e.const(lanes, "i64"))
+            state.values = self._round(a, a_strides, strip, first, lanes, state.values, height)
+        first = e.const(k - k % lanes, "i64")
+        sums = self._round(a, a_strides, strip, first, k % lanes, state.values, height)
+        while len(sums) > len(zeros):
+            half = len(sums) // 2
+            sums = [e.binary("fadd", x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+        return sums
+
+    def _round(
+        self, a: Value, a_strides: tuple[int, int], strip: _Strip, first: Value, count: int, sums: list[Value],
+        height: int,
+    ) -> list[Value]:  # fmt: skip
+        """So many terms from `first` on, each of a lane of its own; the lanes beyond stay as they are."""
+        each, after = len(strip.columns) * height, list(sums)
+        for lane in range(count):
+            own = slice(lane * each, (lane + 1) * each)
+            after[own] = self._turn(a, a_strides, strip, plus(self.e, first, lane), sums[own], height)
+        return after
+
     def _turn(
         self, a: Value, a_strides: tuple[int, int], strip: _Strip, index: Value, before: list[Value], height: int
     ) -> list[Value]:
@@ -441,7 +466,7 @@ class _Kernel:
             factors = {c.type: e.splat(left, lanes_of(c.type)) for c in columns}
             for c, values in enumerate(right):
                 sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
-        if strip.rest is None or strip.rest.summed is not None:
+        if strip.rest is None:
             return sums
         along = _along_rows(height, spec.scalar)
         rows = e.masked_load(at_a, along.type, along.mask)
@@ -503,16 +528,6 @@ class _Kernel:
         e = self.e
         value = e.load(e.address(room, number, part.type), part.type, 4)
         self.epilogue(e, e.binary("add", row, number), plus(e, column, part.first), value, part.mask, self.batch)
-
-    def _finish_rest(self, strip: _Strip, rest: _Rest, row: Value, sums: list[Value], a: Operand) -> None:
-        """The last columns of a tile: their sums along rows, or the dot products of its rows of A."""
-        scalar, height = self.spec.scalar, a[2]
-        column = plus(self.e, strip.column, rest.first)
-        if rest.summed is None:
-            self._finish_turned(column, row, _along_rows(height, scalar), sums)
-            return
-        sums = dot_tile(self.e, self.spec.k, self.plan.lanes, scalar, a, rest.summed)
-        self.finish(row, column, columns(rest.count, self.plan.lanes, scalar), height, sums)
 
     def _finish_turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
         """What was computed as rows are columns of C, and the lanes of a vector its rows."""

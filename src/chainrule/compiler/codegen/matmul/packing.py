@@ -85,7 +85,7 @@ class Packer:
         self.scratch = self._divided(scratch)
 
     def _divided(self, scratch: Value | None) -> list[Value]:
-        """Scratch memory for a strip of B, a block of A, the sums of a block of C, the rest of a strip of B."""
+        """Scratch memory for a strip of B, a block of A, the sums of a block of C."""
         if scratch is None:
             return []
         ends = accumulate(scratch_parts(self.spec, self.plan)[:-1], initial=0)
@@ -166,9 +166,9 @@ class Packer:
 
     # -- columns of B ---------------------------------------------------------------------------
     def strip_of_b(self, strips: Strips, source: Value, count: Value | int, place: Value) -> int:
-        """A strip of B as rows of whole vectors, without the columns that are dot products: how far the rows lie apart."""
+        """A strip of B as rows of whole vectors: how far the rows lie apart."""
         e, spec, lanes = self.e, self.spec, self.plan.lanes
-        width = strips.width - strips.rest * self.plan.summed
+        width = strips.width
         wide = -(-width // lanes) * lanes
         if spec.b_strides[1] == 1:
             parts = padded(width, lanes, spec.scalar)
@@ -184,18 +184,12 @@ class Packer:
             )
         return wide
 
-    def rest_of_b(self, source: Value, count: int) -> tuple[Value, int]:
-        """Some columns of B, contiguous along l, and how far they lie apart."""
+    def column_of_b(self, source: Value, place: Value) -> None:
+        """One column of B, its elements side by side."""
         e, spec = self.e, self.spec
-        if spec.b_strides[0] == 1:
-            return source, spec.b_strides[1]
         with e.loop(spec.k) as term:
-            line = offset(e, source, term, spec.b_strides[0], spec.scalar)
-            place = e.address(self.scratch[3], term, spec.scalar)
-            for column in range(count):
-                value = e.load(at(e, line, column * spec.b_strides[1], spec.scalar), spec.scalar, BYTES[spec.scalar])
-                e.store(value, at(e, place, column * spec.k, spec.scalar), BYTES[spec.scalar])
-        return self.scratch[3], spec.k
+            value = e.load(offset(e, source, term, spec.b_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
+            e.store(value, e.address(place, term, spec.scalar), BYTES[spec.scalar])
 
     @contextmanager
     def _pieces(self, count: Value | int) -> Iterator[tuple[Value, Value]]:
