@@ -217,7 +217,7 @@ def _scene(moment: Moment) -> Scene:
     def added(gradient: Node | None, position: int) -> list[Summation]:
         image = watched.program.images.get(gradient) if gradient is not None else None
         kernel, stage = kernels.get(image, (None, None)) if image is not None else (None, None)
-        order = None if kernel is None else summation_of(kernel, watched.program.machine.target, position, stage)
+        order = None if kernel is None else summation_of(kernel, stage)
         return [] if order is None else [order]
 
     def orders(node: Node, position: int) -> list[Summation]:

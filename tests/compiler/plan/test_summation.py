@@ -24,7 +24,7 @@ def spread(*shape: int, dtype: type = np.float32) -> np.ndarray:
 def kernel_of(compiled, kind, position=0):
     program = compiled._latest.program
     (kernel,) = [k for k in program.plan.kernels if isinstance(k.core, kind)]
-    order = summation_of(kernel, program.machine.target, position)
+    order = summation_of(kernel)
     assert order is not None
     return order
 

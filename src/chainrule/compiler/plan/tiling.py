@@ -120,6 +120,7 @@ class Plan:
     ahead: bool = False
     blocked: bool = False
     turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
+    turning: bool = False  # B, contiguous along l, is not packed but transposed in registers by each tile
 
     @property
     def row_tiles(self) -> int:
@@ -156,6 +157,8 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
     upright = spec.swapped() if turned else spec
     if spec.lanes > 1:
         return replace(_lanes_plan(upright, target, not turned and spec.a_strides[1] == 1), turned=turned)
+    if _turns(upright, target):
+        return replace(_turning_plan(upright, target), turned=turned)
     lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
     rest = 0 if turned else _rest(upright, target)
     across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned, rest), target)
@@ -170,15 +173,23 @@ def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
 
 
 def _fits_better_turned(spec: Contraction, target: Target) -> bool:
-    """Would vectors along A's rows waste fewer lanes, by more than transposing the tiles of C (and all of A) costs?"""
+    """Would vectors along A's rows waste fewer lanes, by more than transposing the tiles of C, or A's blocks, costs?"""
     lanes = target.lanes(spec.scalar)
-    if 1 not in spec.a_strides or spec.lanes > 1 or not spec.m or not spec.n or not spec.k:
+    if not spec.m or not spec.n or not spec.k or spec.lanes > 1:
         return False
-    if spec.a_strides[0] == 1 != spec.a_strides[1]:
-        transposing = _TRANSPOSING * lanes / (spec.k * min(spec.n, lanes))
-        return _waste(spec.n, lanes) > _waste(spec.m, lanes) * (1 + transposing)
-    import os
-    return spec.n < int(os.environ.get("TN","1")) and spec.m>=lanes
+    if spec.a_strides[0] != 1 or spec.a_strides[1] == 1:
+        return _turns(spec.swapped(), target) and _narrow(spec, target)
+    transposing = _TRANSPOSING * lanes / (spec.k * min(spec.n, lanes))
+    return _waste(spec.n, lanes) > _waste(spec.m, lanes) * (1 + transposing)
+
+
+def _narrow(spec: Contraction, target: Target) -> bool:
+    """Do so few columns leave so many lanes empty that it is quicker to transpose A in registers? In cycles for a vector of rows."""
+    lanes = target.lanes(spec.scalar)
+    halved = target.fmas == 1 and spec.n * BYTES[spec.scalar] <= target.vector_bytes // 2
+    upright = lanes * max(0.5, -(-spec.n // lanes) * (0.5 if halved else 1 / target.fmas))
+    turned = spec.n / target.fmas + math.log2(lanes) - 1
+    return turned * _waste(spec.m, lanes) < upright
 
 
 def _waste(extent: int, lanes: int) -> float:
@@ -350,6 +361,28 @@ def _lanes_plan(spec: Contraction, target: Target, dot: bool) -> Plan:
     widths = [Strips(0, full, 0, width)] * (full > 0) + [Strips(full, 1, full * width, ragged)] * (ragged > 0)
     large, small = _split(spec.m, rows)
     return Plan(rows, large, small, lanes, tuple(widths), dot, pack, False, spec.k, large + small, full + 1)
+
+
+# -- few rows ---------------------------------------------------------------------------------------
+
+
+def _turns(spec: Contraction, target: Target) -> bool:
+    """Are there so few rows that it does not pay to write B transposed, as each strip is read but once?"""
+    lanes = target.lanes(spec.scalar)
+    fits = 4 <= lanes <= spec.k and 2 * spec.n > lanes and spec.m <= _most_turning(target)
+    return fits and spec.b_strides[0] == 1 != spec.b_strides[1]
+
+
+def _most_turning(target: Target) -> int:
+    """Rows whose sums stay in registers beside a transposed block."""
+    return 12 if target.registers >= 32 else 6
+
+
+def _turning_plan(spec: Contraction, target: Target) -> Plan:
+    lanes = target.lanes(spec.scalar)
+    across = 2 if spec.n > lanes and 2 * spec.m <= _most_turning(target) else 1
+    widths = tuple(_even_strips(spec.n, lanes, across))
+    return Plan(spec.m, 1, 0, lanes, widths, False, False, False, spec.k, 1, len(widths), turning=True)
 
 
 # -- blocks and packing -----------------------------------------------------------------------------

@@ -153,29 +153,38 @@ class Block(NamedTuple):
     def write(self, e: Emitter, src: Value, dst: Value, src_stride: Value, dst_stride: Value, ahead: Value) -> None:
         """dst[c, r] = src[r, c], rows so many elements apart."""
         scalar, lanes = self.scalar, self.lanes
-        type, mask = vector(scalar, lanes), lane_mask(self.width, lanes)
         places = list(_apart(e, src, src_stride, self.height, scalar))
         if self.asks:
             for place in places:
                 e.prefetch(e.address(place, ahead, scalar))
-        if mask is None and lanes * BYTES[scalar] >= _HALVED:
-            # the longest exchange is between halves, joined as they are read: not only by the port that shuffles
-            half = lanes // 2
-            parts = [Column(first, vector(scalar, half), None) for first in (0, half)]
-            left, right = (self._rows(e, places, part) for part in parts)
-            halves = [(part[r], part[r + half]) for part in (left, right) for r in range(half)]
-            values = in_registers(e, [e.join(pair) for pair in halves], half)
-        else:
-            values = in_registers(e, self._rows(e, places, Column(0, type, mask)))
+        values = turned_rows(e, places, self.width, lanes, scalar, self.fill)
         mask = None if self.fill else lane_mask(self.height, lanes)
         for value, place in zip(values, _apart(e, dst, dst_stride, self.width, scalar), strict=False):
             e.masked_store(value, place, mask)
 
-    def _rows(self, e: Emitter, places: list[Value], part: Column) -> list[Value]:
-        """One vector of each row, made up to `lanes`."""
-        values = [e.masked_load(at(e, place, part.first, self.scalar), part.type, part.mask) for place in places]
-        empty = Value("zeroinitializer" if self.fill else "poison", part.type)
-        return values + [empty] * (self.lanes - self.height)
+
+def turned_rows(
+    e: Emitter, places: list[Value], width: int, lanes: int, scalar: str, fill: bool = False
+) -> list[Value]:
+    """The columns of a block in vectors of so many lanes, from where its rows of `width` elements begin.
+
+    With `fill` the lanes beyond the rows are zero.
+    """
+    if width == lanes and lanes * BYTES[scalar] >= _HALVED:
+        # the longest exchange is between halves, joined as they are read: not only by the port that shuffles
+        half = lanes // 2
+        parts = [Column(first, vector(scalar, half), None) for first in (0, half)]
+        left, right = (_rows(e, places, part, lanes, fill) for part in parts)
+        halves = [(part[r], part[r + half]) for part in (left, right) for r in range(half)]
+        return in_registers(e, [e.join(pair) for pair in halves], half)
+    part = Column(0, vector(scalar, lanes), lane_mask(width, lanes))
+    return in_registers(e, _rows(e, places, part, lanes, fill))[:width]
+
+
+def _rows(e: Emitter, places: list[Value], part: Column, count: int, fill: bool) -> list[Value]:
+    """One vector of each row, made up to so many."""
+    values = [e.masked_load(at(e, place, part.first, scalar_of(part.type)), part.type, part.mask) for place in places]
+    return values + [Value("zeroinitializer" if fill else "poison", part.type)] * (count - len(places))
 
 
 def _apart(e: Emitter, start: Value, stride: Value, count: int, scalar: str) -> Iterator[Value]:
