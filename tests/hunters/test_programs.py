@@ -19,3 +19,5 @@ def test_compiled_programs_give_what_pytorch_gives():
 
 def test_programs_cut_anywhere_give_the_same_bits():
     assert pieces.hunt(30, 21) == {}
+    assert pieces.hunt(114, 1) == {}  # a product whose factors lie otherwise where it is cut
+    assert pieces.hunt(235, 1) == {}  # a function of a number that is known while compiling

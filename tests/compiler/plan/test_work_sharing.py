@@ -174,7 +174,7 @@ def test_layers_that_share_the_rows_of_a_batch_need_no_barrier(monkeypatch: pyte
     shares, barriers = program.work_sharing.shares(), program.work_sharing.barriers()
     products = [n for n, kernel in enumerate(program.plan.kernels) if isinstance(kernel.core, Dot)]
     by_batch = [n for n in products if program.plan.kernels[n].loops[0].size == 512]
-    assert [shares[n].by for n in by_batch if shares[n]] == ["rows"] * 7
+    assert [share.var.size for n in by_batch if (share := shares[n])] == [512] * 7
     assert not any(barriers[n] for n in by_batch[:3])
     assert sum(barriers) < len(barriers) / 2
 

@@ -93,11 +93,17 @@ def rewrite(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]
     found = rule(b, inputs, params) if rule is not None else None
     if found is not None or op.kind != "elementwise":
         return found
-    if all(node.op is CONST for node in inputs) and op is not indexing.check_index:
+    if all(node.op is CONST for node in inputs) and op is not indexing.check_index and op not in _NATIVE:
         type = op.infer(*inputs, **params)
         value = graph.evaluate(op, [np.asarray(n.params["value"], n.dtype.numpy) for n in inputs], params, type)
         return b.const(value.item(), type.dtype)
     return _without_expand(b, op, inputs, params)
+
+
+# Functions whose last bit NumPy may round otherwise than a kernel: of a number too they are the kernel's.
+_NATIVE = frozenset(
+    (ew.pow, ew.exp, ew.expm1, ew.log, ew.log1p, ew.rsqrt, ew.sin, ew.cos, ew.tanh, ew.sigmoid, ew.erf, ew.erfc)
+)
 
 
 def _of_nothing(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:

@@ -64,7 +64,8 @@ class _NestPrinter(Printer):
         elif isinstance(statement, Contract):
             core = statement.core
             a, b = self.value(core.a), self.value(core.b)
-            self._line(f"acc = sum over {core.k} < {core.k.size} of {a} * {b} in {_tiles(statement)}:")
+            way = "along" if core.along else "over"
+            self._line(f"acc = sum {way} {core.k} < {core.k.size} of {a} * {b} in {_tiles(statement)}:")
             self._inside(statement.body)
         else:
             self._simple(statement)

@@ -40,8 +40,8 @@ from chainrule.compiler.codegen.matmul.transpose import (
     lanes_on,
     offset,
     resized,
-    turned_rows,
 )
+from chainrule.compiler.codegen.matmul.turning_tile import turning_tile
 from chainrule.compiler.plan.target import BYTES
 from chainrule.compiler.plan.tiling import (
     Contraction,
@@ -316,7 +316,10 @@ class _Kernel:
             self.finish(row, strip.column, strip.columns, height, sums)
             return
         if chosen.turning:
-            self.finish(row, strip.column, strip.columns, height, self._turning_tile(a, strides, strip, height))
+            across = strip.b, strip.strides[1]
+            rows_of_a = a, strides, height
+            sums = turning_tile(e, spec.k, chosen.lanes, spec.scalar, rows_of_a, across, strip.columns)
+            self.finish(row, strip.column, strip.columns, height, sums)
             return
         if spec.lanes > 1:
             self.finish(row, strip.column, strip.columns, height, self._tile_in_lanes(a, strides, strip, height))
@@ -431,36 +434,6 @@ class _Kernel:
                 state.values = self._turn(a, a_strides, strip, index, state.values, height)
             row.values = state.values
         return row.values
-
-    def _turning_tile(self, a: Value, a_strides: tuple[int, int], strip: _Strip, height: int) -> list[Value]:
-        """The sums of a tile whose columns of B, contiguous along l, become vectors across them as they are read."""
-        e, k, lanes = self.e, self.spec.k, self.plan.lanes
-        sums = [e.const(0.0, c.type) for c in strip.columns] * height
-        with e.fold(k // lanes, sums) as state:
-            start = e.binary("mul", state.index, e.const(lanes, "i64"))
-            state.values = self._turning_block(a, a_strides, strip, start, lanes, state.values, height)
-        if k % lanes == 0:
-            return state.values
-        start = e.const(k - k % lanes, "i64")
-        return self._turning_block(a, a_strides, strip, start, k % lanes, state.values, height)
-
-    def _turning_block(
-        self, a: Value, a_strides: tuple[int, int], strip: _Strip, start: Value, terms: int, before: list[Value],
-        height: int,
-    ) -> list[Value]:  # fmt: skip
-        """So many terms of l, at most as many as a vector has lanes."""
-        e, scalar, lanes, sums = self.e, self.spec.scalar, self.plan.lanes, list(before)
-        a, b = offset(e, a, start, a_strides[1], scalar), offset(e, strip.b, start, 1, scalar)
-        for c, part in enumerate(strip.columns):
-            numbers = range(part.first, part.first + lanes_on(part.type, part.mask))
-            places = [at(e, b, number * strip.strides[1], scalar) for number in numbers]
-            for term, values in enumerate(turned_rows(e, places, terms, lanes, scalar)):
-                for r in range(height):
-                    place = at(e, a, r * a_strides[0] + term * a_strides[1], scalar)
-                    left = e.splat(e.load(place, scalar, BYTES[scalar]), lanes)
-                    own = r * len(strip.columns) + c
-                    sums[own] = e.fma(left, values, sums[own])
-        return sums
 
     def _tile_in_lanes(self, a: Value, a_strides: tuple[int, int], strip: _Strip, height: int) -> list[Value]:
         """The sums of a tile, each shared by lanes that take the terms of l in turn."""
