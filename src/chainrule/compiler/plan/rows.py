@@ -111,6 +111,8 @@ def streamed(row: Row, lanes: int) -> Block:
 
 def sweep(dims: tuple[Var, ...], lanes: int, way: Way, body: Block) -> Block:
     """The loops of a row: whole turns of its last one inside all others, then what they left inside all others."""
+    if not dims:  # a row of one element
+        return body
     *others, along = dims
     whole, left = divmod(along.size, lanes)
     wide = lanes if whole else power_of_two_above(left)
