@@ -41,7 +41,7 @@ def contraction_of(core: Dot) -> Contraction:
     return Contraction(
         m.size if m else 1, n.size if n else 1, core.k.size, REGISTER[core.a.dtype],
         (_stride(a, m), _stride(a, core.k)), (_stride(b, core.k), _stride(b, n)),
-        lanes_of_product(core),
+        lanes=lanes_of_product(core),
     )  # fmt: skip
 
 
