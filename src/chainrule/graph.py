@@ -61,7 +61,7 @@ class Op:
     """
 
     name: str
-    kind: str  # source | elementwise | view | reduction | contraction | take | put | join | call | projection
+    kind: str  # source | elementwise | view | reduction | contraction | take | put | join | call | projection | region
     infer: Callable[..., Any]  # a Type, or a tuple of them
     numpy: Callable[..., Any]
     vjp: tuple[Rule | None, ...] | Callable[[int], Rule | None]
@@ -141,8 +141,8 @@ class Node:
         if self._value is None:
             raise TraceError(
                 f"{self.op.name}{self.whereabouts()}: a traced tensor has no value yet, but Python asked for one"
-                f"{at_user_line()}. Inside cr.compile keep to tensor operations (cr.where instead of `if`), or return "
-                f"the tensor and read it outside."
+                f"{at_user_line()}. Inside {self.trace.name if self.trace is not None else Recorder.name} keep to tensor "
+                f"operations (cr.where instead of `if`), or return the tensor and read it outside."
             )
         self.seen = True
         return self._value
@@ -189,8 +189,10 @@ CONST = Op("const", "source", infer=_no_value, numpy=lambda value, dtype: np.asa
 
 
 class Recorder:
-    """What a trace must offer; `compiler.trace` has the only one."""
+    """What a trace must offer: that of a program (`compiler.frontend.trace`), or of a region inside a node (`control`)."""
 
+    name: str = "cr.compile"  # whose function runs
+    outer: Recorder | None = None  # the trace that a region stands in
     thread: int  # the one that traces
     began: float  # when it did, by time.monotonic
     ended: threading.Event  # set once every handle names its own node again
@@ -513,9 +515,13 @@ def toposort(outputs: Iterable[Node]) -> list[Node]:
     return order
 
 
-@dataclass
+@dataclass(eq=False)
 class Graph:
-    """A closed computation: inputs in, outputs out, every equation between."""
+    """A closed computation: inputs in, outputs out, every equation between.
+
+    Among the params of a node it is a region: what the node does again and again, or perhaps. It reads its own inputs and
+    nothing else; a value from outside is an input of the node, which the node hands in.
+    """
 
     inputs: list[Node]
     outputs: list[Node]
@@ -523,3 +529,11 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         return toposort(self.outputs)
+
+    def __repr__(self) -> str:
+        return f"<graph of {len(self.inputs)} inputs and {len(self.outputs)} outputs>"
+
+
+def subgraphs(node: Node) -> list[Graph]:
+    """The regions of a node."""
+    return [value for value in node.params.values() if isinstance(value, Graph)]

@@ -104,12 +104,12 @@ def name_of(node: Node) -> str:
 
 @cache
 def part(op: Op, position: int) -> Op:
-    """One result of an elementwise op of several, as an op of its own.
+    """One result of an elementwise op of several, as an op of its own (of one with a region, to evaluate it alone).
 
     A program computes each result where it is needed, by itself: what several of them have in common is computed once
     where they stand in one kernel.
     """
-    if op.kind != "elementwise":
+    if op.kind not in ("elementwise", "region"):
         raise TypeError(f"the results of {op.name} are made together; this is a bug in chainrule")
     return replace(
         op,

@@ -1,0 +1,3 @@
+"""Control flow as nodes that hold a region: `scan`."""
+
+from chainrule.control.scan import scan as scan
