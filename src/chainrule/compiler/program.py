@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from textwrap import indent
 
 from chainrule.compiler.codegen import entry
 from chainrule.compiler.codegen.module import ModuleWriter
@@ -97,8 +98,13 @@ class Program:
             code = kernel.core.code if isinstance(kernel.core, Check) else ""
             places = ", ".join(map(str, arguments.places))
             lines.append(f"{text}\n  @ {places} {code} {tiles.plan if tiles is not None else None}")
+        lines += [f"steps {loop.first} {loop.last} {loop.count} {self._copied(loop)}" for loop in self.plan.loops]
         lines += [f"copy {self.plan.places[node]} -> {slot}: {memory.size_of(node)}" for node, slot in self.plan.copies]
         return "\n".join(lines)
+
+    @staticmethod
+    def _copied(loop: memory.Steps) -> str:
+        return ", ".join(f"{source} -> {target}: {size}" for source, target, size in loop.copies)
 
     @cached_property
     def _texts(self) -> list[tuple[str, Arguments]]:
@@ -181,8 +187,13 @@ class Program:
         names = self._buffer_names()
         parts = []
         for number, kernel in enumerate(self.plan.kernels):
+            around = [(i, loop) for i, loop in enumerate(self.plan.loops) if loop.first <= number < loop.last]
+            for depth, (i, loop) in enumerate(around):
+                if number == loop.first:
+                    parts.append(f"{'  ' * depth}for each step t{i} < {loop.count}, kernels {number} to {loop.last - 1}:")
             where = f"  # {kernel.layer}" if kernel.layer else ""
-            parts.append(f"kernel {number}{where}\n{print_kernel(kernel, lambda node, index: (names[node], index))}")
+            text = f"kernel {number}{where}\n{print_kernel(kernel, lambda node, index: (names[node], index))}"
+            parts.append(indent(text, "  " * len(around)))
         return "\n\n".join(parts) + "\n"
 
     def _show_loops(self) -> str:

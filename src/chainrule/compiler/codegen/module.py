@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from chainrule.compiler.codegen import entry
 from chainrule.compiler.codegen.lower import Lowered, lower
@@ -23,7 +24,7 @@ from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Check, Kernel
-from chainrule.compiler.schedule.memory import Place, Plan
+from chainrule.compiler.schedule.memory import Place, Plan, Steps
 
 
 @dataclass
@@ -140,7 +141,10 @@ class ModuleWriter:
 
     def _declared(self) -> set[str]:
         """What the step calls of LLVM's own, once it is written."""
-        return self.declarations | ({entry.MEMCPY} if self.plan.copies else set())
+        return self.declarations | ({entry.MEMCPY} if self._has_copies() else set())
+
+    def _has_copies(self) -> bool:
+        return bool(self.plan.copies) or any(loop.copies for loop in self.plan.loops)
 
     # -- the step ---------------------------------------------------------------------------------
     def _fresh(self, hint: str) -> str:
@@ -148,7 +152,7 @@ class ModuleWriter:
         return f"{hint}{self.count}"
 
     def _step(self) -> str:
-        pieces = [self.calls[i : i + PIECE] for i in range(0, len(self.calls), PIECE)] or [[]]
+        pieces = self._pieces()
         if len(pieces) == 1:
             return self._function("step", pieces[0], last=True)
         names = [f"step{i}" for i in range(len(pieces))]
@@ -157,7 +161,16 @@ class ModuleWriter:
             [*texts, f"define internal i64 @step({PARAMETERS}) #0 {{", *map(_piece, names), "  ret i64 0", "}"]
         )
 
-    def _function(self, name: str, calls: list[Call], last: bool) -> str:
+    def _pieces(self) -> list[range]:
+        """The calls in pieces of about `PIECE`, none of which ends in the middle of a loop."""
+        loops, edges = self.plan.loops, [0]
+        for number in range(PIECE, len(self.calls), PIECE):
+            end = max([number, *(loop.last for loop in loops if loop.first < number < loop.last)])
+            if edges[-1] < end < len(self.calls):
+                edges.append(end)
+        return [range(a, b) for a, b in pairwise([*edges, len(self.calls)])]
+
+    def _function(self, name: str, calls: range, last: bool) -> str:
         """Some kernels of the step in order, up to the `last` of all."""
         head = [
             f"define internal i64 @{name}({PARAMETERS}) #0 {{",
@@ -169,13 +182,40 @@ class ModuleWriter:
             "  %first = icmp eq i64 %thread, 0",
         ]
         self.lines, self.divisions, self.parts, self.entries = [], [], {}, {}
-        for call in calls:
-            self._call_kernel(call)
+        for number in calls:
+            for i, loop in enumerate(self.plan.loops):
+                if loop.first == number < loop.last:
+                    self._begin_steps(i)
+            self._call_kernel(self.calls[number])
+            for i, loop in reversed(list(enumerate(self.plan.loops))):
+                if loop.first < loop.last == number + 1:
+                    self._end_steps(i, loop)
         if last:
             self._copies()
             if self.threaded:
                 self._barrier()
         return "\n".join([*head, *self.divisions, *self.lines, "  ret i64 0", "}"])
+
+    def _begin_steps(self, i: int) -> None:
+        """All threads go through the steps together: at the beginning of each, the one before is complete."""
+        self.divisions.append(f"  %t{i}.at = alloca i64, align 8")
+        self.lines += [f"  store i64 0, ptr %t{i}.at, align 8", f"  br label %steps{i}", f"steps{i}:"]
+        if self.threaded:
+            self._barrier()
+
+    def _end_steps(self, i: int, loop: Steps) -> None:
+        self._copy(loop.copies)
+        now, following, more = (self._fresh("%t") for _ in range(3))
+        self.lines += [
+            f"  {now} = load i64, ptr %t{i}.at, align 8",
+            f"  {following} = add i64 {now}, 1",
+            f"  store i64 {following}, ptr %t{i}.at, align 8",
+            f"  {more} = icmp slt i64 {following}, {loop.count}",
+            f"  br i1 {more}, label %steps{i}, label %steps{i}.done",
+            f"steps{i}.done:",
+        ]
+        if self.threaded:
+            self._barrier()
 
     def _call_kernel(self, call: Call) -> None:
         if call.barrier:
@@ -192,10 +232,17 @@ class ModuleWriter:
     def _pointer(self, place: Place) -> str:
         """A pointer, right where it is needed: kept through a step of a thousand kernels, it would wait in memory."""
         base = "%arena" if place.slot is None else self._entry(place.slot)
-        if place.slot is not None and not place.offset:
-            return base
+        if place.offset or (place.slot is None and not place.moves):
+            base = self._behind(base, str(place.offset))
+        for loop, stride in place.moves:
+            step, far = self._fresh("%t"), self._fresh("%t")
+            self.lines += [f"  {step} = load i64, ptr %t{loop}.at, align 8", f"  {far} = mul i64 {step}, {stride}"]
+            base = self._behind(base, far)
+        return base
+
+    def _behind(self, base: str, offset: str) -> str:
         name = self._fresh("%b")
-        self.lines.append(f"  {name} = getelementptr i8, ptr {base}, i64 {place.offset}")
+        self.lines.append(f"  {name} = getelementptr i8, ptr {base}, i64 {offset}")
         return name
 
     def _entry(self, slot: int) -> str:
@@ -285,15 +332,19 @@ class ModuleWriter:
         ]  # fmt: skip
 
     def _copies(self) -> None:
-        if not self.plan.copies:
+        places = [(self.plan.places[node], Place(slot), memory.bytes_of(node)) for node, slot in self.plan.copies]
+        self._copy(places)
+
+    def _copy(self, copies: Sequence[tuple[Place, Place, int]]) -> None:
+        """Pieces of memory copied elsewhere, by the first thread."""
+        if not copies:
             return
+        pointers = [(self._pointer(target), self._pointer(source), size) for source, target, size in copies]
         then, other = self._fresh("then"), self._fresh("other")
         if self.threaded:
             self._barrier()
             self.lines += [f"  br i1 %first, label %{then}, label %{other}", f"{then}:"]
-        for node, slot in self.plan.copies:
-            source, target = self._pointer(self.plan.places[node]), self._pointer(Place(slot))
-            size = memory.bytes_of(node)
+        for target, source, size in pointers:
             self.lines.append(f"  call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)")
         if self.threaded:
             self.lines += [f"  br label %{other}", f"{other}:"]

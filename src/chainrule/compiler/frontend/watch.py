@@ -35,7 +35,7 @@ def run(program: Program, table: Array) -> tuple[int, dict[Node, Array]]:
     frame = np.array([address(table), address(strides), base, 0, 1, 0, 1, address(sync), 0], np.int64)
     status = program.code.run(address(frame))
     for node, place in program.plan.places.items():
-        if node not in values:
+        if node not in values and node not in program.plan.inside:
             start = base + place.offset if place.slot is None else int(table[place.slot])
             values[node] = _read(start, node)
     return status, values

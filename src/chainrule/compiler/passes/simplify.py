@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes, graph
+from chainrule.compiler.passes.regions import Trimmed, trimmed
+from chainrule.control.loop import Form, scan_op
 from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, Op
 from chainrule.ops import contraction, indexing, random, reduction, shaping
 from chainrule.ops import elementwise as ew
-from chainrule.several import Several, single
+from chainrule.several import RESULT, Several, single
 
 
 def simplify(program: Graph) -> Graph:
@@ -28,12 +30,19 @@ def simplify(program: Graph) -> Graph:
 
 def simplified(program: Graph) -> tuple[Graph, dict[Node, Node]]:
     """The simplified graph, and what each node of the old one became."""
+    return _simplified(program, {})
+
+
+def _simplified(program: Graph, given: dict[Node, Node]) -> tuple[Graph, dict[Node, Node]]:
+    """Likewise with other inputs in the place of those `given`."""
     nodes = graph.toposort([*program.inputs, *program.outputs])
     builder = Builder(nodes, program.outputs)
+    builder.image.update(given)
     for node in nodes:
         builder.visit(node)
     outputs = [builder.image[node] for node in program.outputs]
-    return Graph(program.inputs, outputs, program.names), builder.image
+    inputs = [found for node in program.inputs if (found := given.get(node, node)).op in (INPUT, LEAF)]
+    return Graph(list(dict.fromkeys(inputs)), outputs, program.names), builder.image
 
 
 class Builder:
@@ -46,19 +55,76 @@ class Builder:
         reads = Counter(source for node in nodes for source in node.inputs)
         reads.update(outputs)
         self.read_once = {node for node, count in reads.items() if count == 1}
+        self.used: dict[Node, set[int]] = {}  # which results of nodes with regions are read
+        for node in nodes:
+            if node.op is RESULT:
+                self.used.setdefault(node.inputs[0], set()).add(node.params["position"])
+        self.results: dict[Node, dict[int, Node]] = {}
 
     def visit(self, node: Node) -> None:
-        if isinstance(node, Several):
-            return  # each of its results is made by itself
-        if node.op in (INPUT, LEAF):
-            self.image[node] = node
+        if node in self.image:
             return
+        if isinstance(node, Several):
+            if node.op is scan_op:
+                self.results[node] = self._loop(node)
+            return  # each of its results is made by itself
+        if node.op is RESULT and node.inputs[0] in self.results:
+            self.image[node] = self.results[node.inputs[0]][node.params["position"]]
+        elif node.op in (INPUT, LEAF):
+            self.image[node] = node
+        else:
+            self._visit_equation(node)
+
+    def _visit_equation(self, node: Node) -> None:
         self.origin = node
         if node.op is CONST:
             self.image[node] = self.const(node.params["value"], node.dtype)
         else:
             op, inputs, params = single(node)
             self.image[node] = self.make(op, tuple(self.image[source] for source in inputs), params)
+
+    def _loop(self, node: Several) -> dict[int, Node]:
+        """The results of a loop that are read: of one without what nobody asks for, and with a simplified region."""
+        self.origin = node
+        inputs, form, used = [self.image[x] for x in node.inputs], node.params["form"], self.used.get(node, set())
+        if not form.length:
+            return {i: self._of_no_step(node, inputs, i) for i in used}
+        whole = trimmed(node.params["body"], form, used)
+        results = {c: inputs[i] for c, i in whole.still.items()}
+        outer = [inputs[i] for i in whole.inputs]
+        given = self._given(whole, outer)
+        body, _ = _simplified(whole.body, given)
+        place = {given[inner]: image for inner, image in zip(whole.body.inputs, outer, strict=True)}
+        form = whole.form._replace(slices=sum(given[x].op is INPUT for x in whole.form.parts(whole.body.inputs)[2]))
+        rest = trimmed(body, form, range(len(body.outputs)))
+        results.update({whole.outputs[c]: place[body.inputs[i]] for c, i in rest.still.items()})
+        if rest.outputs:
+            sources = tuple(place[x] for x in rest.body.inputs)
+            params = {"body": rest.body, "form": rest.form}
+            made = Several(scan_op, sources, params, scan_op.infer(*sources, **params))
+            made.layer, made.line = node.layer, node.line
+            results.update({whole.outputs[i]: made.result(new, None) for new, i in enumerate(rest.outputs)})
+        return results
+
+    def _given(self, loop: Trimmed, outer: list[Node]) -> dict[Node, Node]:
+        """What stands for each input of a region: one input for equal consts; a number is written where it is read."""
+        first, last = loop.form.consts(outer), loop.form.consts(outer) + loop.form.carries
+        found: dict[Node, Node] = {}
+        consts: dict[Node, Node] = {}
+        for i, (inner, image) in enumerate(zip(loop.body.inputs, outer, strict=True)):
+            number = image.inputs[0] if image.op is shaping.expand else image
+            fresh = Node(INPUT, (), {}, inner.type)
+            if number.op is CONST and not first <= i < last:
+                fresh = _expanded(self, number, inner.shape)
+            found[inner] = consts.setdefault(image, fresh) if i < first else fresh
+        return found
+
+    def _of_no_step(self, node: Several, inputs: list[Node], position: int) -> Node:
+        form: Form = node.params["form"]
+        if position < form.carries:
+            return inputs[form.consts(inputs) + position]
+        type = node.types[position]
+        return _expanded(self, self.const(0, type.dtype), type.shape)
 
     def make(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any] | None = None) -> Node:
         """The node for `op` on `inputs`: rewritten, shared, or new."""

@@ -7,7 +7,7 @@ kernel's identity: the steps of an unrolled recurrence are one function.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chainrule.compiler.schedule.index import Expr
 from chainrule.compiler.schedule.kernels import Kernel
@@ -52,7 +52,7 @@ class Arguments:
     def _add(self, place: Place, piece: list[Touch]) -> None:
         """A further pointer, to the first of these elements."""
         node, name, start = piece[0].node, f"p{len(self.places)}", _beginning(piece)
-        self.places.append(Place(place.slot, place.offset + start * node.dtype.itemsize))
+        self.places.append(replace(place, offset=place.offset + start * node.dtype.itemsize))
         self.dtypes.append(node.dtype.short)
         self.found.update({(touch.node, touch.index.constant): (name, start) for touch in piece})
 

@@ -44,7 +44,9 @@ class WorkSharing:
         self.alone = [cost.of_kernel(kernel, target) for kernel in plan.kernels]
         self.checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
         self.copies = bool(plan.copies)
-        self.total = sum(self.alone)
+        self.times = plan.times()
+        self.edges = {number for loop in plan.loops for number in (loop.first, loop.last)}  # where all meet at every step
+        self.total = sum(alone * count for alone, count in zip(self.alone, self.times, strict=True))
         self.beside: dict[Span, list[Span]] = {}
         self.estimates: dict[int, float] = {}  # by the number of threads, as far as somebody asked
         self.ways: list[Way] = [Way(None, Footprint((), ()))] * len(plan.kernels)
@@ -64,7 +66,9 @@ class WorkSharing:
     def barriers(self) -> list[bool]:
         """For each kernel whether the threads must meet before it."""
         hazards, result = Hazards(self.beside), []
-        for way, check in zip(self.ways, self.checks, strict=True):
+        for number, (way, check) in enumerate(zip(self.ways, self.checks, strict=True)):
+            if number in self.edges:
+                hazards.clear()
             result.append(hazards.met_by(way))
             if check:
                 hazards.clear()
@@ -93,10 +97,12 @@ class WorkSharing:
 
     def _followed(self, ways: list[Way], state: _State) -> float:
         took = 0.0
-        for way, alone, check in zip(ways, self.alone, self.checks, strict=True):
-            took += state.price(way, alone)
+        for number, (way, alone, check) in enumerate(zip(ways, self.alone, self.checks, strict=True)):
+            if number in self.edges:
+                took += state.meet() * self.times[number]
+            took += state.price(way, alone) * self.times[number]
             state.do(way)
-            took += state.meet() if check else 0
+            took += state.meet() * self.times[number] if check else 0
         return took + state.meet() * (1 + self.copies)
 
     def _sweep(self, options: list[list[Way]], prefer: tuple[str, ...]) -> list[Way]:
@@ -105,7 +111,9 @@ class WorkSharing:
         chosen: list[Way] = []
         for sweep in range(SWEEPS):
             before, chosen = chosen, []
-            for ways, alone, check in zip(options, self.alone, self.checks, strict=True):
+            for number, (ways, alone, check) in enumerate(zip(options, self.alone, self.checks, strict=True)):
+                if number in self.edges:
+                    state.meet()
                 usual = [way for way in ways if sweep == 0 and way.share is not None and way.share.by in prefer]
                 best = min(usual or ways, key=lambda way: state.price(way, alone))
                 state.do(best)

@@ -10,9 +10,11 @@ import math
 from chainrule.compiler.schedule.expression import Expression
 from chainrule.compiler.schedule.index import variables
 from chainrule.compiler.schedule.kernels import Load
+from chainrule.control.loop import scan_op
 from chainrule.graph import CONST, INPUT, LEAF, Graph, Node
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing, random, shaping
+from chainrule.several import RESULT, Several
 
 # What is cheap enough to compute again in every kernel that reads it, in units of one addition.
 RECOMPUTE = 3
@@ -29,7 +31,11 @@ def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
         for source in node.inputs:
             readers[source].append(node)
     kept = {node for node in nodes if node.op.kind in ("reduction", "contraction", "put", "join")}
-    kept.update(node for node in nodes if node.op in (INPUT, LEAF))
+    kept.update(node for node in nodes if node.op in (INPUT, LEAF, RESULT))
+    for loop in nodes:
+        if loop.op is scan_op:  # what its kernels read needs a buffer; its first carries are written to one of their own
+            consts, _, slices = loop.params["form"].parts(loop.inputs)
+            kept.update(consts, slices)
     kept.update(graph.outputs)
     weight: dict[Node, int] = {}  # the work of computing a node again from kept ones
     size: dict[Node, int] = {}
@@ -39,7 +45,7 @@ def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
         size[node] = 1 + sum(0 if s in kept else size[s] for s in node.inputs)
         deepest = max((0 if s in kept else reshapes[s] for s in node.inputs), default=0)
         reshapes[node] = deepest + (node.op is shaping.reshape)
-        if node in kept:
+        if node in kept or isinstance(node, Several):
             continue
         follows = _follows(node, readers) or _sums_up(node, readers)
         too_large = size[node] > LARGEST or reshapes[node] > DEEPEST

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import numpy as np
 
+from chainrule import dtypes
 from chainrule.compiler.schedule.dependency import Dependencies
 from chainrule.compiler.schedule.index import Expr
 from chainrule.compiler.schedule.kernels import Kernel
 from chainrule.compiler.schedule.schedule import Schedule
-from chainrule.graph import Node
+from chainrule.compiler.schedule.serial import Serial
+from chainrule.graph import INPUT, Node, Type
 from chainrule.tensor.memory import LINE, lines
 
 ALIGNMENT = LINE
@@ -26,15 +28,37 @@ ALIGNMENT = LINE
 
 @dataclass(frozen=True)
 class Place:
-    """A range of memory: bytes from `offset` behind entry `slot` of the pointer table, or in the arena."""
+    """A range of memory: bytes from `offset` behind entry `slot` of the pointer table, or in the arena.
+
+    In loops of steps it moves on: `moves` says by how many bytes at each step of which loop (of the plan's).
+    """
 
     slot: int | None
     offset: int = 0
+    moves: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
-        if self.slot is None:
-            return f"arena+{self.offset}"
-        return f"slot {self.slot}" + (f"+{self.offset}" if self.offset else "")
+        base = "arena" if self.slot is None else f"slot {self.slot}"
+        offset = f"+{self.offset}" if self.offset or self.slot is None else ""
+        return base + offset + "".join(f"{stride:+}*t{loop}" for loop, stride in self.moves)
+
+    def behind(self, base: Place, loops: int) -> Place:
+        """The place in a plan that holds this one's from `base` on, and `loops` other loops."""
+        own = tuple((loop + loops, stride) for loop, stride in self.moves)
+        return Place(base.slot, base.offset + self.offset, base.moves + own)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A loop around the kernels from `first` up to `last`, whose steps come one after the other.
+
+    `copies`: what is carried from step to step and could not be written in place: from where, where to, how many bytes.
+    """
+
+    first: int
+    last: int
+    count: int
+    copies: tuple[tuple[Place, Place, int], ...] = ()
 
 
 @dataclass
@@ -46,6 +70,15 @@ class Plan:
     copies: list[tuple[Node, int]]  # (node, slot): state that could not be written in place
     arena: int
     without_reuse: int
+    loops: list[Steps] = field(default_factory=list)  # each before those inside it
+    inside: set[Node] = field(default_factory=set)  # buffers of which each step has its own value
+
+    def times(self) -> list[int]:
+        """How often each kernel runs."""
+        found = [1] * len(self.kernels)
+        for loop in self.loops:
+            found[loop.first : loop.last] = [count * loop.count for count in found[loop.first : loop.last]]
+        return found
 
 
 def bytes_of(node: Node) -> int:
@@ -77,8 +110,58 @@ def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, i
             copies.append((node, slot))
     kernels = order.kernels(places)
     kept = schedule.buffers() if watched else [node for node, _ in copies]
+    regions = {kernel: _Region(kernel) for kernel in kernels if isinstance(kernel, Serial)}
     arena, total = _allocate(kernels, places, kept)
-    return Plan(places, kernels, copies, arena, total)
+    result = Plan(places, [], copies, arena, total)
+    for kernel in kernels:
+        if isinstance(kernel, Serial):
+            regions[kernel].lay_out(result)
+        else:
+            result.kernels.append(kernel)
+    return result
+
+
+class _Region:
+    """The memory of a loop's region: planned once, by itself, with the buffers outside as the entries of a table."""
+
+    def __init__(self, kernel: Serial) -> None:
+        self.kernel = kernel
+        self.moving = [*kernel.slices, *kernel.stacks]
+        first, last = len(kernel.whole), len(kernel.whole) + len(kernel.carries)
+        slots = {node: i for i, (node, _) in enumerate(kernel.whole)}
+        slots |= {node: i for i, (node, _, _) in enumerate(kernel.carries, first)}
+        slots |= {node: i for i, (node, _) in enumerate(kernel.slices, last)}
+        written = [(node, i) for i, (_, node, _) in enumerate(kernel.carries, first)]
+        written += [(node, i) for i, (node, _) in enumerate(kernel.stacks, last + len(kernel.slices))]
+        self.plan = plan(kernel.body, slots, written)
+        self.workspace = Node(INPUT, (), {}, Type((self.plan.arena,), dtypes.uint8))
+        kernel.writes(self.workspace)  # its arena lies in the one around it, while the loop runs
+
+    def lay_out(self, outer: Plan) -> None:
+        """Put its kernels, and the loop around them, behind what is there."""
+        kernel, inner, first, loop = self.kernel, self.plan, len(outer.kernels), len(outer.loops)
+        bases = [outer.places[node] for *_, node in [*kernel.whole, *kernel.carries]]
+        bases += [self._entry(node, outer.places[stack], loop) for node, stack in self.moving]
+        workspace = outer.places[self.workspace]
+
+        def put(place: Place) -> Place:
+            return place.behind(workspace if place.slot is None else bases[place.slot], loop + 1)
+
+        copies = [(put(inner.places[node]), bases[slot], bytes_of(node)) for node, slot in inner.copies]
+        outer.loops.append(Steps(first, first + len(inner.kernels), kernel.steps, tuple(copies)))
+        for steps in inner.loops:
+            within = tuple((put(source), put(target), size) for source, target, size in steps.copies)
+            outer.loops.append(Steps(first + steps.first, first + steps.last, steps.count, within))
+        outer.kernels += inner.kernels
+        outer.places.update({node: put(place) for node, place in inner.places.items()})
+        outer.inside.update(inner.places)
+
+    def _entry(self, node: Node, stack: Place, loop: int) -> Place:
+        """Where the entry of each step lies."""
+        stride, steps = bytes_of(node), self.kernel.steps
+        if not self.kernel.reverse:
+            return replace(stack, moves=(*stack.moves, (loop, stride)))
+        return Place(stack.slot, stack.offset + (steps - 1) * stride, (*stack.moves, (loop, -stride)))
 
 
 class _Order:
@@ -99,7 +182,7 @@ class _Order:
                 self.readers.setdefault(node, []).append(number)
             for store in kernel.stores:
                 self.writers.setdefault(store.node, []).append(number)
-            if not kernel.stores:
+            if not kernel.stores or (isinstance(kernel, Serial) and kernel.body.checks):
                 self.checks.append(number)
 
     def write_in_place(self, node: Node, old: Node) -> bool:
@@ -152,6 +235,8 @@ class _Order:
 
 def _reads_only_own_element(kernel: Kernel, node: Node, old: Node) -> bool:
     """Does the kernel read of `old` just the element it is about to overwrite?"""
+    if isinstance(kernel, Serial):  # its steps read and write at different times, and a check may end them in between
+        return not kernel.body.checks and old not in kernel.reads()
     index: Expr = next(store.index for store in kernel.stores if store.node is node)
     core = kernel.core
     if core is not None:

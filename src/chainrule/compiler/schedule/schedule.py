@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chainrule.compiler.schedule.dependency import Dependencies
@@ -19,11 +19,13 @@ from chainrule.compiler.schedule.fusion import FusionGroup, Newcomer, gather, on
 from chainrule.compiler.schedule.index import Expr, Var, variables
 from chainrule.compiler.schedule.kernels import Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
 from chainrule.compiler.schedule.materialize import choose
+from chainrule.compiler.schedule.serial import Serial
 from chainrule.graph import INPUT, LEAF, Graph, Node, toposort
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing, reduction
 from chainrule.ops.contraction import in_lanes
 from chainrule.ops.shaping import ravel
+from chainrule.several import RESULT, Several
 
 RECENT = 4  # how many of the latest readers of a row are asked to fold it along
 
@@ -44,6 +46,20 @@ class Schedule:
             seen.update(dict.fromkeys([*kernel.reads(), *(store.node for store in kernel.stores)]))
         return list(seen)
 
+    def all_kernels(self) -> Iterator[Kernel]:
+        """The kernels, and those of the loops among them."""
+        for kernel in self.kernels:
+            yield from kernel.body.all_kernels() if isinstance(kernel, Serial) else (kernel,)
+
+
+def written_apart(graph: Graph) -> Graph:
+    """The graph with a node of its own for each output: an input is copied, and what is returned twice."""
+    outputs: dict[Node, None] = {}
+    for node in graph.outputs:
+        again = node in outputs or node.op in (INPUT, LEAF)
+        outputs[Node(ew.alias, (node,), {}, node.type) if again else node] = None
+    return Graph(graph.inputs, list(outputs), graph.names)
+
 
 def schedule(graph: Graph, watched: bool = False) -> Schedule:
     """The kernels of a simplified graph; `watched` ones store every value that gets a buffer, read or not."""
@@ -53,7 +69,9 @@ def schedule(graph: Graph, watched: bool = False) -> Schedule:
     for node in nodes:
         if node.op is indexing.check_index:
             builder.check(node)
-        if node in kept and node.op not in (INPUT, LEAF):
+        if isinstance(node, Several):
+            builder.loop(node)
+        elif node in kept and node.op not in (INPUT, LEAF, RESULT):
             builder.add(node)
     return Schedule(graph, builder.ordered(watched), builder.checks)
 
@@ -67,6 +85,7 @@ class _Scheduler:
         self.order = Dependencies()
         self.home: dict[Node, int] = {}  # the kernel that completes a kept node
         self.readers: dict[Node, list[int]] = {}
+        self.results = {(n.inputs[0], n.params["position"]): n for n in kept if n.op is RESULT}
         self.checks: list[Node] = []
         self.checked: dict[Node, int] = {}
 
@@ -199,6 +218,38 @@ class _Scheduler:
             kernel.first = (node,)
         self._new(kernel, node, expression)
 
+    def loop(self, node: Several) -> None:
+        """The first carries, each in the buffer that the steps go on with; then the steps."""
+        body, form = written_apart(node.params["body"]), node.params["form"]
+        inner, outer = form.parts(body.inputs), form.parts(node.inputs)
+        results = [self.results.get((node, i)) or node.result(i, None) for i in range(len(body.outputs))]
+        self.kept.update(results)
+        for result, first in zip(results, outer[1], strict=False):
+            index = variables(result.shape)
+            expression = Expression(self.kept)
+            store = Store(result, expr(ravel(index, result.shape)), expression.value(first, index))
+            self._more(result, Kernel(vars_of(index), [store]), expression)
+        count = form.carries
+        kernel = Serial(
+            (), [], first=(*outer[0], *results[:count], *outer[2]), layer=node.layer, body=schedule(body),
+            steps=form.length, reverse=form.reverse, whole=list(zip(inner[0], outer[0], strict=True)),
+            carries=list(zip(inner[1], body.outputs, results, strict=False)),
+            slices=list(zip(inner[2], outer[2], strict=True)),
+            stacks=list(zip(body.outputs[count:], results[count:], strict=True)),
+        )  # fmt: skip
+        self._take_checks(kernel.body)
+        for result in results:
+            kernel.writes(result)
+        self._new(kernel, results[0], Expression(self.kept))
+        self.home.update(dict.fromkeys(results, len(self.groups) - 1))
+
+    def _take_checks(self, body: Schedule) -> None:
+        """The checks of a region have codes behind those before them."""
+        for kernel in body.all_kernels():
+            if isinstance(kernel.core, Check):
+                kernel.core.code += len(self.checks)
+        self.checks += body.checks
+
     # -- fusion ---------------------------------------------------------------------------------
     def _join(self, node: Node) -> bool:
         """Compute `node` in a kernel that already loops over what it reads."""
@@ -283,6 +334,8 @@ class _Scheduler:
         outside: set[Node] = set(self.graph.outputs)
         for number, kernel in enumerate(kernels):
             outside.update(node for node in kernel.reads() if self.home.get(node) != number or node in kernel.first)
+            if isinstance(kernel, Serial):
+                outside.update(store.node for store in kernel.stores)
         for kernel in kernels:
             kernel.stores = [store for store in kernel.stores if watched or store.node in outside]
         result = [kernels[number] for number in self.order.linear()]
