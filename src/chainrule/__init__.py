@@ -15,6 +15,7 @@ from chainrule.autodiff import (
 )
 from chainrule.compiler.compile import Compiled, compile
 from chainrule.compiler.runtime.threads import get_num_threads, set_num_threads
+from chainrule.control import scan
 from chainrule.devices import backends, cuda, device, get_default_device, set_default_device
 from chainrule.dtypes import DType, as_dtype, float32, float64, int32, int64, uint8
 from chainrule.dtypes import bool_ as bool
@@ -389,6 +390,7 @@ __all__ = [
     "rsqrt",
     "save",
     "save_model",
+    "scan",
     "scatter",
     "scatter_add",
     "select",

@@ -27,7 +27,8 @@ from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Check, print_kernel
 from chainrule.compiler.schedule.loops_text import print_nest
 from chainrule.compiler.schedule.memory import Plan
-from chainrule.compiler.schedule.schedule import Schedule, schedule
+from chainrule.compiler.schedule.schedule import schedule
+from chainrule.compiler.schedule.serial import Schedule
 from chainrule.equations import print_graph
 from chainrule.errors import unknown_name
 from chainrule.graph import INPUT, LEAF, Graph, Node
@@ -190,7 +191,9 @@ class Program:
             around = [(i, loop) for i, loop in enumerate(self.plan.loops) if loop.first <= number < loop.last]
             for depth, (i, loop) in enumerate(around):
                 if number == loop.first:
-                    parts.append(f"{'  ' * depth}for each step t{i} < {loop.count}, kernels {number} to {loop.last - 1}:")
+                    parts.append(
+                        f"{'  ' * depth}for each step t{i} < {loop.count}, kernels {number} to {loop.last - 1}:"
+                    )
             where = f"  # {kernel.layer}" if kernel.layer else ""
             text = f"kernel {number}{where}\n{print_kernel(kernel, lambda node, index: (names[node], index))}"
             parts.append(indent(text, "  " * len(around)))

@@ -54,7 +54,9 @@ def _infer(*inputs: Node, body: Graph, form: Form) -> tuple[Type, ...]:
     wanted = [*(x.type for x in consts), *(x.type for x in carries), *(_stacked(x, form) for x in slices)]
     given = [x.type for x in inputs]
     if given != wanted:
-        raise shape_error("scan", f"the inputs must be {type_text(tuple(wanted))}", type_text(tuple(given)), "Convert them.")
+        raise shape_error(
+            "scan", f"the inputs must be {type_text(tuple(wanted))}", type_text(tuple(given)), "Convert them."
+        )
     before, after = [x.type for x in carries], [x.type for x in body.outputs[: form.carries]]
     if before != after:
         came = type_text(tuple(after))
@@ -97,12 +99,24 @@ def _evaluator(body: Graph) -> Callable[[Sequence[Array]], list[Any]]:
 
 def looped(body: Graph, inputs: Sequence[Tensor], form: Form) -> tuple[Tensor, ...]:
     """The results of the loop: the last carries, then the stacked ones."""
-    count = len(body.outputs)
-    if graph.is_grad_enabled() and any(x.requires_grad for x in inputs):
-        outputs = {i for i, node in enumerate(body.outputs) if node.requires_grad}
-        wanted = {i for i, node in enumerate(body.inputs) if node.requires_grad}
-        body = _extended(body, form, _Backward(body, form, outputs, wanted).residuals)
-    return apply_several(scan_op, *inputs, body=body, form=form)[:count]
+    if not graph.is_grad_enabled() or not any(x.requires_grad for x in inputs):
+        return apply_several(scan_op, *inputs, body=body, form=form)
+    outputs = {i for i, node in enumerate(body.outputs) if node.requires_grad}
+    wanted = {i for i, node in enumerate(body.inputs) if node.requires_grad}
+    longer = _extended(body, form, _Backward(body, form, outputs, wanted).residuals)
+    found, moving = apply_several(scan_op, *inputs, body=longer, form=form), _moving(body, form, inputs)
+    return tuple(found[i] if i in moving else found[i].detach() for i in range(len(body.outputs)))
+
+
+def _moving(body: Graph, form: Form, inputs: Sequence[Tensor]) -> set[int]:
+    """The results that depend on an input with a history, over any number of steps."""
+    reach, first = reaching(body.outputs, body.inputs), form.consts(inputs)
+    found, before = {i for i, x in enumerate(inputs) if x.requires_grad}, -1
+    while len(found) != before:
+        before = len(found)
+        found |= {first + c for c in range(form.carries) if not found.isdisjoint(reach[c])}
+    carries = {c for c in range(form.carries) if first + c in found}
+    return carries | {i for i in range(form.carries, len(reach)) if not found.isdisjoint(reach[i])}
 
 
 def _extended(body: Graph, form: Form, further: Sequence[Node]) -> Graph:

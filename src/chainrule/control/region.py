@@ -21,13 +21,16 @@ from chainrule.several import Several
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, lifted, wrap
 
+PATIENCE = 30.0  # seconds that another thread, which reads a view that the function reads, waits for it to end
+
 
 @dataclass(eq=False)
 class _Entry:
     """A tensor from outside that the region reads."""
 
     handle: Handle
-    met: Node  # what it names outside
+    met: Node  # what it named outside
+    value: Node  # what stands for that in the trace around
     input: Node  # what stands for that inside
     final: Node | None = None  # what the function had it name, if it changed that
 
@@ -72,9 +75,10 @@ class Region(Recorder):
     def closed(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[Graph, list[Tensor]]:
         """The graph over the values from outside that it reads and then these inputs, and those values."""
         nodes = graph.toposort(outputs)
-        read = [entry for entry in self._entries.values() if entry.input in set(nodes)]
+        there = set(nodes)
+        read = [entry for entry in self._entries.values() if entry.input in there]
         frees, images = [entry.input for entry in read], {}
-        values = [wrap(entry.met) for entry in read]
+        values = [wrap(entry.value) for entry in read]
         for node in nodes:
             if node.op is LEAF:  # an array is a value from outside as well
                 images[node] = self.input(node.type)
@@ -87,23 +91,23 @@ class Region(Recorder):
 
     # -- what a recorder offers ------------------------------------------------------------------------------
     def wait(self) -> None:
-        self.ended.wait()
+        self.ended.wait(PATIENCE)
 
     def lift(self, handle: Any) -> Node:
         known = self._entries.get(id(handle))
         if known is None:
             with graph.recording(self.outer):
                 node = lifted(handle)
-            known = self._entries[id(handle)] = _Entry(handle, node, self.input(node.type, node.requires_grad))
+            entry = self.input(node.type, node.requires_grad)
+            known = self._entries[id(handle)] = _Entry(handle, handle._node, node, entry)
         return known.input
 
     def touch_grad(self, handle: Any, reading: bool, assigned: bool = False) -> None:
         if handle._node.trace is self and id(handle) not in self._owners:
             return  # of a tensor that the function made
         raise GradientError(
-            f"{graph.who(self.name)}: the function {'reads' if reading and not assigned else 'sets'} the grad of a tensor "
-            f"from outside (backward does), which would happen once and not at each step. Take derivatives with cr.grad "
-            f"inside, or call backward outside."
+            f"{graph.who(self.name)}: the function reads or sets the grad of a tensor from outside (backward does both), "
+            f"which would happen once and not at each step. Take derivatives with cr.grad inside, or call backward outside."
         )
 
     def follow(self, view: Any) -> None:

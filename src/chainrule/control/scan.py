@@ -23,7 +23,11 @@ Tree = Any
 
 @takes_keywords("torch")
 def scan(
-    f: Callable[[Any, Any], tuple[Any, Any]], init: Tree, xs: Tree = None, length: int | None = None, reverse: bool = False
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Tree,
+    xs: Tree = None,
+    length: int | None = None,
+    reverse: bool = False,
 ) -> tuple[Tree, Tree]:
     """A loop that carries a value from step to step, as ``jax.lax.scan``: ``carry[t+1], y[t] = f(carry[t], x[t])``.
 
@@ -60,9 +64,7 @@ def scan(
     region, recorded = Region("scan"), graph.is_grad_enabled()
     with region.running():
         carried = [region.input(lifted_type(x), recorded and x.dtype.is_floating_point) for x in first]
-        sliced = [
-            region.input(Type(x.shape[1:], x.dtype), recorded and x.dtype.is_floating_point) for x in entries
-        ]
+        sliced = [region.input(Type(x.shape[1:], x.dtype), recorded and x.dtype.is_floating_point) for x in entries]
         # Copies, so that the function may write to what it is given.
         given = [wrap(node).clone() for node in [*carried, *sliced]]
         result = f(filled(init, given[: len(first)]), filled(xs, given[len(first) :]))
@@ -107,7 +109,9 @@ def _steps(entries: list[Tensor], length: int | None) -> int:
             )
         return wanted
     if not found:
-        raise ShapeError(f"{graph.who('scan')}: the number of steps must be told by xs or length, got neither. Pass one.")
+        raise ShapeError(
+            f"{graph.who('scan')}: the number of steps must be told by xs or length, got neither. Pass one."
+        )
     if len(found) > 1:
         raise ShapeError(
             f"{graph.who('scan')}: all tensors in xs must have first axes of one length, got {_listed(entries)}. Cut them."

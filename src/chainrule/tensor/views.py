@@ -56,7 +56,7 @@ def derive(view: Handle) -> Node:
         views.family.add(view)
         if trace is not None:
             trace.follow(view)
-        if views.family.root._node is root:  # else another thread wrote to it in between
+        if lifted(views.family.root) is root:  # else another thread wrote to it in between
             return view._node
 
 

@@ -33,7 +33,9 @@ def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
     kept = {node for node in nodes if node.op.kind in ("reduction", "contraction", "put", "join")}
     kept.update(node for node in nodes if node.op in (INPUT, LEAF, RESULT))
     for loop in nodes:
-        if loop.op is scan_op:  # what its kernels read needs a buffer; its first carries are written to one of their own
+        if (
+            loop.op is scan_op
+        ):  # what its kernels read needs a buffer; its first carries are written to one of their own
             consts, _, slices = loop.params["form"].parts(loop.inputs)
             kept.update(consts, slices)
     kept.update(graph.outputs)

@@ -18,8 +18,7 @@ from chainrule import dtypes
 from chainrule.compiler.schedule.dependency import Dependencies
 from chainrule.compiler.schedule.index import Expr
 from chainrule.compiler.schedule.kernels import Kernel
-from chainrule.compiler.schedule.schedule import Schedule
-from chainrule.compiler.schedule.serial import Serial
+from chainrule.compiler.schedule.serial import Schedule, Serial
 from chainrule.graph import INPUT, Node, Type
 from chainrule.tensor.memory import LINE, lines
 

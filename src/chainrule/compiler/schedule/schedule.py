@@ -10,8 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from chainrule.compiler.schedule.dependency import Dependencies
 from chainrule.compiler.schedule.expression import Expression, broadcast, expr, vars_of
@@ -19,7 +18,7 @@ from chainrule.compiler.schedule.fusion import FusionGroup, Newcomer, gather, on
 from chainrule.compiler.schedule.index import Expr, Var, variables
 from chainrule.compiler.schedule.kernels import Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
 from chainrule.compiler.schedule.materialize import choose
-from chainrule.compiler.schedule.serial import Serial
+from chainrule.compiler.schedule.serial import Schedule, Serial
 from chainrule.graph import INPUT, LEAF, Graph, Node, toposort
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing, reduction
@@ -28,28 +27,6 @@ from chainrule.ops.shaping import ravel
 from chainrule.several import RESULT, Several
 
 RECENT = 4  # how many of the latest readers of a row are asked to fold it along
-
-
-@dataclass
-class Schedule:
-    """Kernels in order, and the nodes that own a buffer."""
-
-    graph: Graph
-    kernels: list[Kernel]
-    checks: list[Node] = field(default_factory=list)  # by code: the check_index nodes
-    copies: list[tuple[Node, Node]] = field(default_factory=list)
-
-    def buffers(self) -> list[Node]:
-        """Every node with a buffer of its own, in order of first use."""
-        seen: dict[Node, None] = dict.fromkeys(self.graph.inputs)
-        for kernel in self.kernels:
-            seen.update(dict.fromkeys([*kernel.reads(), *(store.node for store in kernel.stores)]))
-        return list(seen)
-
-    def all_kernels(self) -> Iterator[Kernel]:
-        """The kernels, and those of the loops among them."""
-        for kernel in self.kernels:
-            yield from kernel.body.all_kernels() if isinstance(kernel, Serial) else (kernel,)
 
 
 def written_apart(graph: Graph) -> Graph:
