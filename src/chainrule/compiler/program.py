@@ -186,27 +186,29 @@ class Program:
 
     def _show_kernels(self) -> str:
         names = self._buffer_names()
-        parts = []
-        for number, kernel in enumerate(self.plan.kernels):
-            around = [(i, loop) for i, loop in enumerate(self.plan.loops) if loop.first <= number < loop.last]
-            for depth, (i, loop) in enumerate(around):
-                if number == loop.first:
-                    parts.append(
-                        f"{'  ' * depth}for each step t{i} < {loop.count}, kernels {number} to {loop.last - 1}:"
-                    )
-            where = f"  # {kernel.layer}" if kernel.layer else ""
-            text = f"kernel {number}{where}\n{print_kernel(kernel, lambda node, index: (names[node], index))}"
-            parts.append(indent(text, "  " * len(around)))
-        return "\n\n".join(parts) + "\n"
+        texts = [print_kernel(kernel, lambda node, index: (names[node], index)) for kernel in self.plan.kernels]
+        return self._listed(texts)
 
     def _show_loops(self) -> str:
         """The kernels with all that was decided about them, as their code is written."""
         names, shares = self._buffer_names(), self.work_sharing.shares()
-        parts = []
+        texts = []
         for number, (kernel, share) in enumerate(zip(self.plan.kernels, shares, strict=True)):
             nest = self.nests.written(number, share, self._texts[number][1])
-            text = print_nest(nest, kernel, lambda node, index: (names[node], index))
-            parts.append(f"kernel {number}{f'  # {kernel.layer}' if kernel.layer else ''}\n{text}")
+            texts.append(print_nest(nest, kernel, lambda node, index: (names[node], index)))
+        return self._listed(texts)
+
+    def _listed(self, texts: list[str]) -> str:
+        """The texts of all kernels, in the loops around them."""
+        parts = []
+        for number, (kernel, text) in enumerate(zip(self.plan.kernels, texts, strict=True)):
+            around = [(i, loop) for i, loop in enumerate(self.plan.loops) if loop.first <= number < loop.last]
+            for depth, (i, loop) in enumerate(around):
+                if number == loop.first:
+                    head = f"for each step t{i} < {loop.count}, kernels {number} to {loop.last - 1}:"
+                    parts.append(indent(head, "  " * depth))
+            where = f"  # {kernel.layer}" if kernel.layer else ""
+            parts.append(indent(f"kernel {number}{where}\n{text}", "  " * len(around)))
         return "\n\n".join(parts) + "\n"
 
     def _show_memory(self) -> str:

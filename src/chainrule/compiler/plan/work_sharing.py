@@ -45,9 +45,8 @@ class WorkSharing:
         self.checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
         self.copies = bool(plan.copies)
         self.times = plan.times()
-        self.edges = {
-            number for loop in plan.loops for number in (loop.first, loop.last)
-        }  # where all meet at every step
+        # Between the steps of a loop, and behind it, all meet anyway.
+        self.edges = {number for loop in plan.loops for number in (loop.first, loop.last)}
         self.total = sum(alone * count for alone, count in zip(self.alone, self.times, strict=True))
         self.beside: dict[Span, list[Span]] = {}
         self.estimates: dict[int, float] = {}  # by the number of threads, as far as somebody asked
