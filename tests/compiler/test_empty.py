@@ -103,3 +103,10 @@ def test_an_extremum_of_nothing_is_refused(name):
     for function in (getattr(cr, name), cr.compile(getattr(cr, name))):
         with pytest.raises(ShapeError, match="the reduced axes must not be empty"):
             function(cr.ones(0, 3))
+
+
+@pytest.mark.parametrize("name", ["amax", "argmax", "prod", "sum"])
+def test_a_fold_of_one_is_that_one(name):
+    for x in (cr.tensor([[3.0], [-1.0]]), cr.tensor([[3], [-1]])):
+        fold = getattr(x, name)
+        assert cr.compile(lambda x, name=name: getattr(x, name)(1))(x).tolist() == fold(1).tolist()
