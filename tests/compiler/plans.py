@@ -6,8 +6,10 @@ import math
 
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.nests import divided
+from chainrule.compiler.plan.summation import Summation, summation_of
 from chainrule.compiler.program import Program
-from chainrule.compiler.schedule.kernels import Check
+from chainrule.compiler.schedule.kernels import Check, Kernel, Reduce
+from chainrule.compiler.schedule.loops import Accumulate, Contract, Nest, inside
 from chainrule.compiler.schedule.memory import Place
 from chainrule.compiler.schedule.verify import verify as verify_nest
 from chainrule.equations import verify
@@ -27,6 +29,7 @@ def check_nests(program: Program) -> None:
     nests, shares = program.nests, program.work_sharing.shares()
     for number, (kernel, share) in enumerate(zip(program.plan.kernels, shares, strict=True)):
         verify_nest(nests[number], kernel, "decided")
+        check_order(nests[number], kernel)
         verify_nest(divided(nests[number], share), kernel, "divided")
         verify_nest(nests.written(number, share, Arguments.of(kernel, program.plan.places)), kernel, "as it is written")
 
@@ -57,6 +60,17 @@ class Memory:
 
     def read(self, node: Node, by: str) -> None:
         assert self.holds.get(node, False), f"{by} reads {node!r} at {self.places[node]}, which holds another value"
+
+
+def check_order(nest: Nest, kernel: Kernel) -> None:
+    """The order of each sum, as its loops run, is the one that is told outside."""
+    for statement in inside(nest.body):
+        if isinstance(statement, Accumulate) and isinstance(statement.core, Reduce):
+            told = summation_of(kernel, statement.core.result.stage)
+            several = statement.sums * statement.across
+            assert told is None or not statement.core.ordered or told.lanes == several
+        if isinstance(statement, Contract):
+            assert summation_of(kernel) == Summation(statement.core.k.size, statement.tiles.spec.lanes, fused=True)
 
 
 def check_plan(program: Program) -> None:

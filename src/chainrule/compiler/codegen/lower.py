@@ -85,15 +85,13 @@ class _Writer(NestWriter):
         def at(row: Register, column: Register) -> dict[Var, Register]:
             return {var: index for var, index in ((core.m, row), (core.n, column)) if var is not None}
 
-        def epilogue(
-            e: Emitter, row: Register, column: Register, sums: Register, mask: Register | None, _: object
-        ) -> None:
+        def epilogue(e: Emitter, row: Register, column: Register, sums: Register, mask: Register | None) -> None:
             body = Body(e, self.arguments, {**base.indices, **at(row, column)}, lanes_of(sums.type), core.n, mask)
             body.done.update(base.done)
             body.done[id(core.result)] = sums
             NestWriter(e).block(statement.body, body)
 
-        def touch(e: Emitter, row: Register, column: Register, _: object) -> None:
+        def touch(e: Emitter, row: Register, column: Register) -> None:
             body = Body(e, self.arguments, {**base.indices, **at(row, column)})
             for node, index, write in statement.ahead:
                 e.prefetch(body.address(node, index), write)

@@ -56,9 +56,6 @@ class Contraction:
     >>> layer = Contraction(64, 10, 128, "float", a_strides=(128, 1), b_strides=(1, 128))
     >>> plan(layer, Target(64, 32)).vectors
     1
-
-    `batch` holds (size, stride of A, stride of B) of each loop around the product, the outermost first;
-    a stride of 0 uses one matrix for all.
     """
 
     m: int
@@ -67,7 +64,6 @@ class Contraction:
     scalar: str
     a_strides: tuple[int, int]  # (row m, column k)
     b_strides: tuple[int, int]  # (row k, column n)
-    batch: tuple[tuple[int, int, int], ...] = ()
     lanes: int = 1  # that share each sum along l, see `vectorize.lanes_of_product`; 1: its terms are added in order
 
     @property
@@ -77,9 +73,8 @@ class Contraction:
 
     def swapped(self) -> Contraction:
         """The same product as C^T = B^T A^T."""
-        batch = tuple((size, b_stride, a_stride) for size, a_stride, b_stride in self.batch)
         a, b = self.b_strides[::-1], self.a_strides[::-1]
-        return replace(self, m=self.n, n=self.m, a_strides=a, b_strides=b, batch=batch)
+        return replace(self, m=self.n, n=self.m, a_strides=a, b_strides=b)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 
 from chainrule.compiler.codegen.emit import Emitter, Value
-from chainrule.compiler.codegen.matmul.contraction import Indices, emit_contraction
+from chainrule.compiler.codegen.matmul.contraction import emit_contraction
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.tiling import Contraction, Tile, plan, scratch_elements
 from chainrule.compiler.runtime import cache, native
@@ -82,11 +82,11 @@ def _program(spec: Contraction, target: Target, tile: Tile) -> str:
     a, b, c, scratch = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch"))
     e = Emitter(target)
 
-    def store(e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None, batch: Indices) -> None:
+    def store(e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None) -> None:
         line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
         e.masked_store(sums, e.address(line, column, spec.scalar), mask)
 
-    def touch(e: Emitter, row: Value, column: Value, batch: Indices) -> None:
+    def touch(e: Emitter, row: Value, column: Value) -> None:
         line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
         e.prefetch(e.address(line, column, spec.scalar), write=True)
 

@@ -12,7 +12,7 @@ import chainrule as cr
 from chainrule import Tensor
 from chainrule.compiler.codegen.emit import Emitter, Value
 from chainrule.compiler.codegen.matmul import contraction
-from chainrule.compiler.codegen.matmul.contraction import Contraction, Indices, emit_contraction, plan, scratch_elements
+from chainrule.compiler.codegen.matmul.contraction import Contraction, emit_contraction, plan, scratch_elements
 from chainrule.compiler.plan import tiling
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.runtime.native import assembly
@@ -33,7 +33,7 @@ from tests.compiler.harness import Compiled, module_of
 SPEC = Contraction(75, 90, 90, "float", (90, 1), (90, 1))
 
 
-def touch(e: Emitter, row: Value, column: Value, batch: Indices) -> None:
+def touch(e: Emitter, row: Value, column: Value) -> None:
     line = e.address(C, e.binary("mul", row, e.const(SPEC.n, "i64")), SPEC.scalar)
     e.prefetch(e.address(line, column, SPEC.scalar), write=True)
 

@@ -13,8 +13,7 @@ product is cut up is decided in `plan.tiling`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -53,11 +52,10 @@ from chainrule.compiler.plan.tiling import (
     scratch_parts,
 )
 
-__all__ = ["Contraction", "Epilogue", "Indices", "Plan", "emit_contraction", "plan", "scratch_elements"]
+__all__ = ["Contraction", "Epilogue", "Plan", "emit_contraction", "plan", "scratch_elements"]
 
-# emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes), batch indices
-Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None", "Indices"], None]
-Indices = tuple[Value, ...]
+# emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes)
+Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None"], None]
 
 _INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
 _AT_ONCE = (
@@ -76,39 +74,19 @@ def emit_contraction(
     rows: Range | None = None,
     columns: Range | None = None,
     touch: Touch | None = None,
-    around: dict[int, Range] | None = None,
 ) -> None:
     """Write the loops of one product, cut up as was chosen; `epilogue` transforms and stores each vector of C.
 
     `scratch` has room for `scratch_elements`. `rows` and `columns` limit the work to a range of the
-    plan's row tiles and of its strips, `around` some of the loops of the batch, by number: so threads share a product,
-    and no sum depends on how they do.
+    plan's row tiles and of its strips: so threads share a product, and no sum depends on how they do.
     """
     needed = sum(scratch_parts(spec, chosen))
     if scratch is None and needed:
         raise ValueError(f"{spec} needs scratch memory of {needed} elements")
     if chosen.turned:
         spec, a, b = spec.swapped(), b, a
-    with ExitStack() as stack:
-        batch = []
-        for number, (size, a_stride, b_stride) in enumerate(spec.batch):
-            index = stack.enter_context(_loop(e, size, (around or {}).get(number)))
-            a = offset(e, a, index, a_stride, spec.scalar)
-            b = offset(e, b, index, b_stride, spec.scalar)
-            batch.append(index)
-        kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, tuple(batch), touch)
-        (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
-
-
-@contextmanager
-def _loop(e: Emitter, size: int, limits: Range | None) -> Iterator[Value]:
-    """All of a loop, or a range of it."""
-    if limits is None:
-        with e.loop(size) as index:
-            yield index
-        return
-    with e.loop(e.binary("sub", limits[1], limits[0])) as step:
-        yield e.binary("add", limits[0], step)
+    kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, touch)
+    (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
 
 
 @dataclass(frozen=True)
@@ -169,14 +147,13 @@ class _Kernel:
         b: Value,
         epilogue: Epilogue,
         scratch: Value | None,
-        batch: tuple[Value, ...],
         touch: Touch | None = None,
     ) -> None:
         self.e, self.spec, self.plan, self.a, self.b = e, spec, chosen, a, b
-        self.epilogue, self.batch = epilogue, batch
+        self.epilogue = epilogue
         self.ahead = None
         if touch is not None and chosen.ahead and not chosen.turned:
-            self.ahead = Ahead(e, spec, chosen, touch, batch)
+            self.ahead = Ahead(e, spec, chosen, touch)
         self.packer = Packer(e, spec, chosen, scratch)
         self.inline = self._lines_of_epilogue() <= _INLINE
 
@@ -184,7 +161,7 @@ class _Kernel:
         probe = Emitter()
         index = Value("%0", "i64")
         sums = Value("%1", vector(self.spec.scalar, 1 if self.plan.dot else self.plan.lanes))
-        self.epilogue(probe, index, index, sums, None, self.batch)
+        self.epilogue(probe, index, index, sums, None)
         return len(probe.lines)
 
     # -- the order of work ----------------------------------------------------------------------
@@ -535,7 +512,7 @@ class _Kernel:
         """One vector of the tile, whose sums wait on the stack."""
         e = self.e
         value = e.load(e.address(room, number, part.type), part.type, 4)
-        self.epilogue(e, e.binary("add", row, number), plus(e, column, part.first), value, part.mask, self.batch)
+        self.epilogue(e, e.binary("add", row, number), plus(e, column, part.first), value, part.mask)
 
     def _finish_turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
         """What was computed as rows are columns of C, and the lanes of a vector its rows."""
@@ -549,15 +526,15 @@ class _Kernel:
         values = [resized(e, value, wide) for value in turned[:count]]
         if self.inline and len(sums) > 1:
             for r, value in enumerate(values):
-                self.epilogue(e, plus(e, column, r), row, value, mask, self.batch)
+                self.epilogue(e, plus(e, column, r), row, value, mask)
             return
         room = e.local(type, count)
         for r, value in enumerate(values):
             e.store(value, e.address(room, e.const(r, "i64"), type), BYTES[self.spec.scalar])
         with e.loop(count) as index:
             value = e.load(e.address(room, index, type), type, BYTES[self.spec.scalar])
-            self.epilogue(e, e.binary("add", column, index), row, value, mask, self.batch)
+            self.epilogue(e, e.binary("add", column, index), row, value, mask)
 
     def _finish_row(self, row: Value, column: Value, columns: list[Column], sums: list[Value]) -> None:
         for part, value in zip(columns, sums, strict=True):
-            self.epilogue(self.e, row, plus(self.e, column, part.first), value, part.mask, self.batch)
+            self.epilogue(self.e, row, plus(self.e, column, part.first), value, part.mask)

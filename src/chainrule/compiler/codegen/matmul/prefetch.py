@@ -17,22 +17,22 @@ from chainrule.compiler.plan.target import BYTES
 from chainrule.compiler.plan.tiling import Contraction, Plan
 from chainrule.tensor.memory import LINE
 
-# emitter, row, first column, batch indices: asks for the memory that the epilogue will touch there
-Touch = Callable[[Emitter, Value, Value, tuple[Value, ...]], None]
+# emitter, row, first column: asks for the memory that the epilogue will touch there
+Touch = Callable[[Emitter, Value, Value], None]
 
 
 class Ahead:
     """What a tile asks for at each of its rows."""
 
-    def __init__(self, e: Emitter, spec: Contraction, chosen: Plan, touch: Touch, batch: tuple[Value, ...]) -> None:
-        self.e, self.spec, self.plan, self.touch, self.batch = e, spec, chosen, touch, batch
+    def __init__(self, e: Emitter, spec: Contraction, chosen: Plan, touch: Touch) -> None:
+        self.e, self.spec, self.plan, self.touch = e, spec, chosen, touch
 
     def results(self, row: Value, column: Value, columns: list[Column]) -> None:
         """What the epilogue of a row reads and writes."""
         last = columns[-1].first + lanes_on(columns[-1].type, columns[-1].mask) - 1
         for first in [*(part.first for part in columns), last]:  # a row may begin within a line
             place = self.e.binary("add", column, self.e.const(first, "i64")) if first else column
-            self.touch(self.e, row, place, self.batch)
+            self.touch(self.e, row, place)
 
     def sums(self, waiting: Value, row: Value, columns: list[Column]) -> None:
         """The sums of the next tile."""
