@@ -66,11 +66,6 @@ class Contraction:
     b_strides: tuple[int, int]  # (row k, column n)
     lanes: int = 1  # that share each sum along l, see `vectorize.lanes_of_product`; 1: its terms are added in order
 
-    @property
-    def is_column(self) -> bool:
-        """A matrix contiguous along its rows times one column: better as a row times that matrix transposed."""
-        return self.n == 1 and self.a_strides[0] == 1 and self.a_strides[1] != 1 and self.m > 1
-
     def swapped(self) -> Contraction:
         """The same product as C^T = B^T A^T."""
         a, b = self.b_strides[::-1], self.a_strides[::-1]
@@ -148,10 +143,10 @@ class Plan:
 @lru_cache(maxsize=4096)
 def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
     """The tiles for a shape; `tile` says which, where it is not to be chosen."""
-    turned = spec.is_column or _fits_better_turned(spec, target)
-    upright = spec.swapped() if turned else spec
     if spec.lanes > 1:
-        return replace(_lanes_plan(upright, target, not turned and spec.a_strides[1] == 1), turned=turned)
+        return _lanes_plan(spec, target)
+    turned = _fits_better_turned(spec, target)
+    upright = spec.swapped() if turned else spec
     if _turns(upright, target):
         return replace(_turning_plan(upright, target), turned=turned)
     lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
@@ -170,7 +165,7 @@ def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
 def _fits_better_turned(spec: Contraction, target: Target) -> bool:
     """Would vectors along A's rows waste fewer lanes, by more than transposing the tiles of C, or A's blocks, costs?"""
     lanes = target.lanes(spec.scalar)
-    if not spec.m or not spec.n or not spec.k or spec.lanes > 1:
+    if not spec.m or not spec.n or not spec.k:
         return False
     if spec.a_strides[0] != 1 or spec.a_strides[1] == 1:
         return _turns(spec.swapped(), target) and _narrow(spec, target)
@@ -338,24 +333,20 @@ def _storing(sums: int) -> float:
 # -- sums in lanes along l --------------------------------------------------------------------------
 
 
-def _lanes_plan(spec: Contraction, target: Target, dot: bool) -> Plan:
-    """Each sum is shared by `spec.lanes` along l.
+def _lanes_plan(spec: Contraction, target: Target) -> Plan:
+    """A row whose sums are shared by `spec.lanes` along l each.
 
-    With `dot`, where A is contiguous along l, they are neighbours in vectors, several of them where registers are narrow.
-    Elsewhere each is a vector of its own, along the columns: one after the other the terms of l go round them.
+    Where B is contiguous along l they are neighbours in vectors, several of them where registers are narrow. Elsewhere
+    each is a vector of its own, along the columns: one after the other the terms of l go round them.
     """
-    whole = target.lanes(spec.scalar)
-    if dot:
-        registers = -(-spec.lanes // whole)  # of one sum
-        rows = _even(spec.m, max(1, (16 if target.registers >= 32 else 8) // registers))
-        lanes, width, pack = spec.lanes, 1, spec.b_strides[0] != 1
-    else:
-        rows, pack = 1, False
-        lanes = width = min(whole, power_of_two_above(spec.n))
+    whole, many = target.lanes(spec.scalar), 16 if target.registers >= 32 else 8
+    dot = spec.b_strides[0] == 1
+    lanes = spec.lanes if dot else min(whole, power_of_two_above(spec.n))
+    width = min(power_of_two_above(spec.n), max(1, many * whole // lanes), 8) if dot else lanes
     full, ragged = divmod(spec.n, width)
     widths = [Strips(0, full, 0, width)] * (full > 0) + [Strips(full, 1, full * width, ragged)] * (ragged > 0)
-    large, small = _split(spec.m, rows)
-    return Plan(rows, large, small, lanes, tuple(widths), dot, pack, False, spec.k, large + small, full + 1)
+    pack, pack_a = not dot and spec.n > 1 and spec.b_strides[1] != 1, dot and spec.a_strides[1] != 1
+    return Plan(1, spec.m, 0, lanes, tuple(widths), dot, pack, pack_a, spec.k, spec.m, full + 1)
 
 
 # -- few rows ---------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ class Dot:
     `along`: the terms are shared by lanes along k, not added in order (see `contraction.in_lanes`).
     """
 
-    m: Var | None  # None: one row
+    m: Var | None  # None: one row, or one column, which is computed as a row
     n: Var | None
     k: Var
     a: Load

@@ -149,6 +149,8 @@ class _Scheduler:
             outside = Expression(self.kept)  # of the sum
             outside.checks = expression.checks
             along = in_lanes(node.shape[-1], left.shape[-1])
+            if column is None:  # it is computed as a row, C^T = B^T A^T: vectors lie along it
+                row, column, a, b = column, row, b, a
             self._with_core(node, index, Dot(row, column, axis, a, b, result, along), result, outside)
         else:
             product = Compute(node.dtype, ew.mul, (a, b), {})

@@ -260,10 +260,7 @@ class _Kernel:
         source, strides = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar), spec.b_strides
         source = offset(e, source, column, spec.b_strides[1], spec.scalar)
         rest = _Rest(whole, strips.rest) if strips.rest else None
-        if chosen.pack and chosen.dot:
-            self.packer.column_of_b(source, self.packer.scratch[0])
-            source, strides = self.packer.scratch[0], (1, spec.k)
-        elif chosen.pack:
+        if chosen.pack:
             wide = self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
             source, strides = self.packer.scratch[0], (wide, 1)
         strip = _Strip(number, source, strides, column, parts, rest)

@@ -184,13 +184,6 @@ class Packer:
             )
         return wide
 
-    def column_of_b(self, source: Value, place: Value) -> None:
-        """One column of B, its elements side by side."""
-        e, spec = self.e, self.spec
-        with e.loop(spec.k) as term:
-            value = e.load(offset(e, source, term, spec.b_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
-            e.store(value, e.address(place, term, spec.scalar), BYTES[spec.scalar])
-
     @contextmanager
     def _pieces(self, count: Value | int) -> Iterator[tuple[Value, Value]]:
         """l in pieces so short that what is read and what is written stays near."""
