@@ -13,8 +13,7 @@ from tests.compiler.canaries import Canaries
 from tests.optional import torch
 
 import chainrule as cr
-import chainrule.nn.functional as F
-from chainrule import Tensor, nn, optim
+from chainrule import Tensor, nn
 from chainrule.control import loop
 from chainrule.equations import verify
 from chainrule.errors import DtypeError, GradientError, IndexRangeError, ShapeError, TraceError
@@ -468,25 +467,3 @@ def test_a_planted_fault_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(loop, "_evaluator", lambda body: lambda arrays: evaluator(body)(arrays[::-1]))
     with pytest.raises((AssertionError, ValueError, ShapeError)):
         test_values_and_derivatives_of_any_order_are_those_of_the_loop(False)
-
-
-def test_a_trainer_fits_and_explains_a_recurrence() -> None:
-    class Recurrence(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.w, self.u = nn.Parameter(cr.randn(8, 8) * 0.3), nn.Parameter(cr.randn(1, 8))
-            self.bias, self.head = nn.Parameter(cr.zeros(8)), nn.Linear(8, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            def step(h: Tensor, x: Tensor) -> Any:
-                return (h @ self.w + x @ self.u + self.bias).tanh(), None
-
-            last, _ = cr.scan(step, cr.zeros(x.shape[0], 8), x.unsqueeze(-1).permute(1, 0, 2))
-            return self.head(last)
-
-    x = RNG.normal(size=(64, 6)).astype(np.float32)
-    y = (x.sum(1) > 0).astype(np.int64)
-    model = Recurrence()
-    trainer = cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=0.03), metrics=["accuracy"])
-    history = trainer.fit(x, y, epochs=20, batch_size=16, seed=0, progress=False)
-    assert history["loss"][-1] < 0.5 * history["loss"][0]

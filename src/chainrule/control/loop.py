@@ -259,7 +259,10 @@ def _joint(
     dY: Sequence[Tensor | None], Y: Sequence[Tensor], *inputs: Tensor, body: Graph, form: Form
 ) -> tuple[Tensor | None, ...]:
     arrived = {i for i, given in enumerate(dY) if given is not None}
-    back = _Backward(body, form, arrived, {i for i, x in enumerate(inputs) if x.requires_grad})
+    wanted = {i for i, x in enumerate(inputs) if x.requires_grad}
+    if not wanted:  # whoever asks without a graph asks for all
+        wanted = {i for i, x in enumerate(body.inputs) if x.requires_grad}
+    back = _Backward(body, form, arrived, wanted)
     stacks = _stacks(back.residuals, Y, inputs, body, form)
     first = form.consts(inputs)
     begin = [given if (given := dY[c]) is not None else zeros_like(inputs[first + c]) for c in back.carries]

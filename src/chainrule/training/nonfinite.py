@@ -14,6 +14,7 @@ from chainrule.nn import Module
 from chainrule.nn.meaning import meaning_of, option_of
 from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim import Optimizer
+from chainrule.several import name_of
 from chainrule.tensor import Tensor
 from chainrule.training.objective import objective
 from chainrule.training.origin import Origin, origin
@@ -171,7 +172,7 @@ class _Why:
 
 def _outside(found: Origin) -> tuple[str, str] | None:
     """Cause and remedy where an operation was given numbers that it has no finite result for, whatever the dtype."""
-    name = found.node.op.name
+    name = name_of(found.node)
     said = _DOMAINS[name](*found.read) if name in _DOMAINS else ""
     return None if not said else (f"It was the {said}.", _REMEDIES[name])
 
@@ -231,7 +232,7 @@ def _origin(output: Tensor) -> Origin | None:
 
 
 def _named(node: Node) -> str:
-    return f"op {node.op.name!r}{node.whereabouts()}"
+    return f"op {name_of(node)!r}{node.whereabouts()}"
 
 
 def _drop_history(model: Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes, graph
-from chainrule.graph import Op, leaf
+from chainrule.graph import Node, Op, leaf
 from chainrule.ops import elementwise as ew
-from chainrule.several import part
+from chainrule.several import Several, part
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import apply_several
 from chainrule.tensor.creation import tensor
@@ -37,6 +37,14 @@ def takes_complex(op: Op, inputs: int, params: dict[str, Any]) -> bool:
             return bool(value_of(op, given, params).imag.any())
         except TypeError:
             return False
+
+
+def results_at(node: Node, read: Iterable[int]) -> list[Op]:
+    """As `results_of`, for the op of a node of which just some results are read."""
+    if not isinstance(node, Several):
+        return results_of(node.op)
+    real = [i for i in read if node.types[i].dtype.is_floating_point]
+    return [_result_of(node.op, len(node.inputs), i) for i in real]
 
 
 def results_of(op: Op) -> list[Op]:

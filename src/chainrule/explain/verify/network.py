@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
@@ -14,7 +14,7 @@ import numpy as np
 from chainrule import autodiff, graph
 from chainrule.compiler.compile import compile
 from chainrule.errors import ChainruleError, SettingError
-from chainrule.explain.verify.application import results_of
+from chainrule.explain.verify.application import results_at
 from chainrule.explain.verify.report import Verdict, Verification
 from chainrule.explain.verify.rules import check_rule
 from chainrule.explain.verify.slopes import Slopes, slopes
@@ -205,13 +205,18 @@ def _rules(network: _Network) -> Iterator[Verdict]:
     """One verdict an op, over all its applications in the forward pass that differ in shapes or parameters."""
     found: dict[str, list[Any]] = {}
     seen: set[Any] = set()
-    for node in graph.toposort([network.value(*network.leaves())._node]):
+    order = graph.toposort([network.value(*network.leaves())._node])
+    read: dict[Node, list[int]] = {}
+    for node in order:
+        if node.op is RESULT:
+            read.setdefault(node.inputs[0], []).append(node.params["position"])
+    for node in order:
         if not node.inputs or not node.requires_grad or node.op in (ew.detach, RESULT):
             continue
         kind = (node.op, tuple(source.type for source in node.inputs), repr(node.params))
         if kind not in seen:
             seen.add(kind)
-            found.setdefault(node.op.name, []).extend((node, check) for check in _checks(node))
+            found.setdefault(node.op.name, []).extend((node, check) for check in _checks(node, read.get(node, ())))
     for name, checks in found.items():
         failing = next(((node, check) for node, check in checks if check is not None and not check), None)
         if failing is not None:
@@ -226,12 +231,12 @@ def _rules(network: _Network) -> Iterator[Verdict]:
             yield Verdict("rules", name, "holds" if count else "open", f"{count} derivatives agree")
 
 
-def _checks(node: Node) -> list[Any]:
+def _checks(node: Node, read: Iterable[int]) -> list[Any]:
     """Of its derivative with respect to every input, for each of its results; None for what has no values to go by."""
     if node.op is ew.custom or node.op.kind == "call":
         return [None]
     values = [source.value for source in node.inputs]
-    return [check_rule(op, values, node.params) for op in results_of(node.op)]
+    return [check_rule(op, values, node.params) for op in results_at(node, read)]
 
 
 # -- the whole gradient ---------------------------------------------------------------------------------

@@ -281,6 +281,7 @@ ABSENT: dict[str, tuple[str, str]] = {
     "shift_left": ("shifts the bits of signed numbers, which ONNX does not", "Multiply by a power of 2."),
     "shift_right": ("shifts the bits of signed numbers, which ONNX does not", "Divide by a power of 2."),
     "frexp": ("takes numbers apart into their bits, which ONNX does not", "Leave it out of forward."),
+    "scan": ("repeats a graph, which is not written here yet", "Write its steps one by one in a loop of Python."),
     "bitcast": ("reads bits as another dtype, which ONNX does not", _EVAL),
 }
 
