@@ -55,8 +55,9 @@ def test_axes_become_one_loop_where_every_index_allows_it(function: Callable[...
     assert loops_of(function, X, W) == loops
 
 
-@pytest.mark.parametrize(("columns", "joins"), [(1, False), (4, False), (8, True), (33, True), (1000, False)])
+@pytest.mark.parametrize(("columns", "joins"), [(1, True), (4, False), (8, True), (33, True), (1000, False)])
 def test_an_update_joins_the_product_unless_its_rows_are_short_or_it_is_large(columns: int, joins: bool) -> None:
+    """A single column is computed as one row of 40."""
     model = nn.Linear(columns, 40, bias=False)
     optimizer = optim.Adam(model.parameters())
 
