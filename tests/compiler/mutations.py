@@ -1,0 +1,142 @@
+"""Faults planted in schedule, plan, code generation and runtime, and for each the test that must notice.
+
+`python -m tests.compiler.mutations` plants one after the other in a copy of the sources and runs the tests named beside it:
+a fault that no test notices is printed, and ends the script with 1. `--find` tells which tests of the compiler notice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COMPILER = "src/chainrule/compiler"
+EVERYWHERE = (
+    "schedule", "plan", "test_canaries.py", "test_fuzz.py", "test_state.py", "codegen", "passes", "test_gradients.py",
+    "test_several_threads.py", "runtime", "frontend",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One fault: in `file`, `old` (which stands there once) becomes `new`; `test` below tests/compiler fails."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+    def plant(self, root: Path) -> None:
+        path = root / COMPILER / self.file
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            raise SystemExit(f"{self.name}: {self.old!r} stands {text.count(self.old)} times in {self.file}, must be 1")
+        path.write_text(text.replace(self.old, self.new))
+
+
+MUTATIONS = [
+    Mutation("an edge of the order is dropped", "schedule/dependency.py",
+        "bits |= self._before[other] | 1 << other", "bits |= 1 << other", ""),
+    Mutation("a merged kernel forgets who waits for it", "schedule/dependency.py",
+        "            self.put(user, [number])", "            pass", ""),
+    Mutation("a live range is one kernel short", "schedule/memory.py",
+        "lives[node] = (lives.get(node, (position,))[0], position)",
+        "lives[node] = (lives.get(node, (position,))[0], max(position - 1, lives.get(node, (position,))[0]))", ""),
+    Mutation("state that is copied at the end is not kept till then", "schedule/memory.py",
+        "(lives[node][0], len(kernels))", "(lives[node][0], lives[node][1])", ""),
+    Mutation("a buffer overlaps the next by a line", "schedule/memory.py",
+        "offsets[node] = offset = int(reached[fits[0] if len(fits) else -1])",
+        "offsets[node] = offset = max(0, int(reached[fits[0] if len(fits) else -1]) - LINE)", ""),
+    Mutation("state is written in place under a reader that comes later", "schedule/memory.py",
+        "return self._put_before([*others, *self.checks], writers)", "return self._put_before(self.checks, writers)", ""),
+    Mutation("state is written in place though neighbours are read", "schedule/memory.py",
+        "return all(load.index == index and not load.guards for load in kernel.loads() if load.node is old)",
+        "return True", ""),
+    Mutation("a result is written before indices are checked", "schedule/memory.py",
+        "return self._put_before(self.checks, self.writers.get(node, []))", "return True", ""),
+    Mutation("a barrier is dropped between a write and a read", "plan/work_sharing.py",
+        "clash(reads, divided, written) or clash(writes", "clash(writes", ""),
+    Mutation("a barrier is dropped between a read and an overwrite", "plan/work_sharing.py",
+        "or clash(writes, divided, read)", "", ""),
+    Mutation("what was touched before a barrier that others need is forgotten", "plan/work_sharing.py",
+        "                if entry not in known:\n                    known.append(entry)", "                known[:] = [entry]", ""),
+    Mutation("accesses to other parts of an axis pass for one's own", "plan/access.py",
+        "self.lane is not None and self.lane == other.lane and self.start == other.start", "self.lane is not None", ""),
+    Mutation("a read that reaches beside its own row is overlooked", "plan/access.py",
+        "if low + offset < 0 or high + offset >= stride:", "if low + offset < 0:", ""),
+    Mutation("the last unit of a cut ends early", "plan/cut.py",
+        "return self.size  # the last may also be longer", "return min(self.size, unit * self.rows)", ""),
+    Mutation("parts of threads overlap by a unit", "plan/cut.py",
+        "self.start(self.units * t // threads) for t", "self.start(-(-self.units * t // threads) + (0 < t < threads)) for t", ""),
+    Mutation("positions that are data are shared among threads", "plan/partition.py",
+        "        return []  # positions are data: two threads might write the same one", "        pass", ""),
+    Mutation("scratch memory is one element short for each thread", "plan/product.py",
+        "return elements * kernel.core.a.dtype.itemsize", "return max(0, elements - 64) * kernel.core.a.dtype.itemsize", ""),
+    Mutation("a newcomer is fused behind what overwrites its input", "schedule/schedule.py",
+        "            if place is not None and self._in_time(newcomer, number):", "            if place is not None:", ""),
+    Mutation("the parts of a concatenation wait for nobody", "schedule/schedule.py",
+        "        if node in self.home:\n            kernel.first = (node,)", "        pass", ""),
+    Mutation("stores that only a later kernel reads are left out", "schedule/schedule.py",
+        "if self.home.get(node) != number or node in kernel.first)", "if self.home.get(node) == number or node in kernel.first)", ""),
+    Mutation("code of another source passes for this one's", "runtime/native.py",
+        "{self.version} {writers()}", "{self.version}", ""),
+    Mutation("code of another CPU passes for this one's", "runtime/native.py",
+        "{self.triple} {self.cpu} {self.features}", "{self.triple}", ""),
+    Mutation("the last step of a loop does not move on its pointers", "codegen/entry.py",
+        "%%left = icmp slt i64 %%j, %%moving", "%%left = icmp slt i64 %%j, 0", ""),
+    Mutation("a check that fails does not end the step", "codegen/entry.py",
+        "%%failed = icmp ne i64 %%status, 0\n  br i1 %%failed, label %%stop, label %%move", "%%failed = icmp ne i64 %%status, 0\n  br label %%move", ""),
+]  # fmt: skip
+
+
+def noticed(root: Path, mutation: Mutation, tests: Sequence[str]) -> list[str]:
+    """Plants the fault in a copy below `root`; which of the tests fail for it (the first of each file)."""
+    copy = root / "planted"
+    if copy.exists():
+        shutil.rmtree(copy)
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tests", "pyproject.toml", "README.md"):
+        os.symlink(ROOT / name, copy / name)
+    mutation.plant(copy)
+    found = []
+    for test in tests:
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=", f"tests/compiler/{test}"],
+            cwd=copy, env={**os.environ, "PYTHONPATH": str(copy / "src"), "CHAINRULE_CACHE_DIR": str(root / "cache")},
+            capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        failed = [line.split()[1] for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        if run.returncode not in (0, 1) and not failed:
+            failed = [f"tests/compiler/{test} (the process died or hung: {run.returncode})"]
+        found += failed
+    return found
+
+
+def main() -> None:
+    find = "--find" in sys.argv
+    wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for mutation in MUTATIONS:
+            if wanted and not any(word in mutation.name for word in wanted):
+                continue
+            found: list[str] = []
+            for test in EVERYWHERE if find else [mutation.test]:
+                found = noticed(Path(folder), mutation, [test])
+                if found:
+                    break
+            missed += not found
+            print(f"{mutation.name}: {found[0] if found else 'NOT NOTICED'}", flush=True)
+    print(f"{missed} not noticed")
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
