@@ -15,10 +15,11 @@ from chainrule import nn, optim
 from chainrule.compiler.plan import access, cost
 from chainrule.compiler.plan.cut import Cut
 from chainrule.compiler.plan.nests import Nests
+from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.plan.target import Target
-from chainrule.compiler.plan.work_sharing import WorkSharing
+from chainrule.compiler.plan.work_sharing import Hazards, Way, WorkSharing
 from chainrule.compiler.program import Program
-from chainrule.compiler.schedule.index import Expr
+from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Dot
 from tests.compiler.programs import Program as RandomProgram
 from tests.compiler.programs import programs
@@ -177,6 +178,17 @@ def test_layers_that_share_the_rows_of_a_batch_need_no_barrier(monkeypatch: pyte
     assert [share.var.size for n in by_batch if (share := shares[n])] == [512] * 7
     assert not any(barriers[n] for n in by_batch[:3])
     assert sum(barriers) < len(barriers) / 2
+
+
+def test_all_that_was_read_since_they_met_counts_and_not_only_the_last() -> None:
+    row, cut = Var(0, 8), Cut.even(8)
+    whole = access.Access(0, 0, 256)
+    own = access.Access(0, 0, 256, access.Lane(32, 8, cut))
+    share = Share.of(row, cut, "loop")
+    hazards = Hazards(access.overlapping([whole.span]))
+    for read in (whole, own):
+        assert not hazards.met_by(Way(share, access.Footprint((read,), ())))
+    assert hazards.meets(Way(share, access.Footprint((), (own,))))
 
 
 @given(st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 30), st.integers(1, 9)), max_size=20))
