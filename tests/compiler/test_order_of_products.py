@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 import chainrule as cr
 from chainrule import Tensor, nn
 from chainrule.compiler.plan import cost
+from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.vectorize import lanes_of_product
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.units import Pool
@@ -78,15 +78,11 @@ def test_whatever_the_registers_and_threads(
     given = [LAYOUTS[name](x) for name, x in zip(LAYOUTS, factors(*shape, dtype), strict=False)]
     expected = bits(*given)
     monkeypatch.setattr(cost, "SMALL", 0.0)
-    here = native.machine().target
-    for number, (vector_bytes, registers) in enumerate(((64, 32), (32, 16), (16, 16), (16, 32))):
+    machines = (Target(64, 32), Target(32, 16, fmas=1), Target(16, 16, fma=False), Target(16, 32))
+    for number, target in enumerate(machines):
         monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path / str(number)))
         monkeypatch.setattr(native, "_pool", Pool())
-        monkeypatch.setattr(
-            native.machine(),
-            "target",
-            replace(here, vector_bytes=vector_bytes, registers=registers, fmas=1 + number % 2),
-        )
+        monkeypatch.setattr(native.machine(), "target", target)
         cr.set_num_threads(number + 1)
         assert bits(*given) == expected
 

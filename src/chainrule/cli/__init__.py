@@ -253,7 +253,7 @@ def info(as_json: bool) -> None:
     found = {
         "chainrule": cr.__version__, "python": platform.python_version(), "numpy": numpy.__version__,
         "compiler": here.version, "cpu": here.cpu, "vector_bytes": here.target.vector_bytes,
-        "multiply_add": "fused" if here.target.fma else "not fused: slower where exactness needs it",
+        "multiply_add": "fused" if here.target.fma else "not in the CPU: put together from other operations, which is slow",
         "threads": cr.get_num_threads(), "cache": folder, "cache_entries": entries, "cache_bytes": size,
     }  # fmt: skip
     if as_json:

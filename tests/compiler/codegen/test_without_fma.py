@@ -13,6 +13,7 @@ import pytest
 
 from chainrule.compiler.codegen import mathematics, remainder, trigonometry
 from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.plan.summation import fma
 from chainrule.compiler.plan.target import Target
 from tests.compiler import harness
 from tests.compiler.harness import Compiled, apply, module_of
@@ -85,3 +86,23 @@ def test_powers_and_the_tail_of_erfc_keep_their_digits() -> None:
         ulps(apply(compiled(mathematics.erfc, "float"), (x / 3).astype("f")), exact(mpmath.erfc, (x / 3).astype("f")))
         <= 7
     )
+
+
+@pytest.mark.parametrize("scalar", ["float", "double"])
+def test_a_multiply_add_is_rounded_once(scalar: str) -> None:
+    """Also where rounding twice errs: a product half way between two numbers, and far beyond it what is added."""
+    rng, kind = np.random.default_rng(0), harness.NAMES[scalar]
+    bits = np.finfo(kind).nmant
+    a, b, c = (rng.normal(size=4000) * 10.0 ** rng.uniform(-9, 9, 4000) for _ in "abc")
+    a[:1000] = b[:1000] = 1 + 2.0 ** -(bits // 2 + 1) * rng.choice([1, -1, 3], 1000)
+    c[:1000] = rng.choice([1, -1], 1000) * 2.0 ** rng.uniform(-2.5 * bits, -bits, 1000)
+    c[1000:2000] = -a[1000:2000] * b[1000:2000]
+    odd = [(0, 1, 0), (-0.0, 1, 0), (np.inf, 0, 1), (np.nan, 1, 1), (1, np.inf, -np.inf), (1e30, 1e30, 1), (5, 0, -0.0)]
+    a[-len(odd) :], b[-len(odd) :], c[-len(odd) :] = zip(*odd, strict=True)
+    a, b, c = (np.asarray(v, kind) for v in (a, b, c))
+    with np.errstate(all="ignore"):
+        expected, twice = np.array([fma(x, y, z) for x, y, z in zip(a, b, c, strict=True)]), a * b + c
+    found = apply(compiled(lambda e, a, b, c: e.fma(a, b, c), scalar, 3), a, b, c)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found[~np.isnan(found)]), np.signbit(expected[~np.isnan(expected)]))
+    assert (found != twice)[:2000].sum() > 300

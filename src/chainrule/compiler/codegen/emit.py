@@ -246,7 +246,7 @@ class Emitter:
             self.common[name] = Text(frozenset(inner.declarations), inner.function(name, parameters, attributes="#0"))
 
     def intrinsic(self, name: str, *args: Value) -> Value:
-        """An LLVM intrinsic overloaded on its first argument's type, e.g. ``sqrt``, ``fmuladd``."""
+        """An LLVM intrinsic overloaded on its first argument's type, e.g. ``sqrt``, ``fma``."""
         type = args[0].type
         return self.call(f"llvm.{name}.{mangled(type)}", type, *args)
 
@@ -260,8 +260,8 @@ class Emitter:
         return self.assign(a.type, f"fneg {a.typed}")
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
-        """a b + c, in one rounding where the CPU has it."""
-        return self.intrinsic("fmuladd", a, b, c)
+        """a b + c in one rounding, on every CPU: LLVM splits a vector that is wider than the registers, bits and all."""
+        return self.intrinsic("fma", a, b, c) if self.target.fma else _fused(self, a, b, c)
 
     def splat(self, a: Value, lanes: int) -> Value:
         """A scalar in every lane of a vector."""
@@ -353,6 +353,66 @@ class Emitter:
         picks = ", ".join(f"i32 {first + lane}" for lane in range(count))
         type = vector(scalar_of(a.type), count)
         return self.assign(type, f"shufflevector {a.typed}, {a.type} poison, <{count} x i32> <{picks}>")
+
+
+# -- without fused multiply-add ---------------------------------------------------------------------
+
+
+def _fused(e: Emitter, a: Value, b: Value, c: Value) -> Value:
+    """a b + c in one rounding, of other operations: what is added last was rounded to odd, or not at all.
+
+    Rounded once more, it then gives what one rounding of the exact value gives (Boldo, Melquiond, "Emulation of FMA and
+    correctly rounded sums: proved algorithms using rounding to odd", IEEE Transactions on Computers, 2008). Of doubles
+    beyond 2^996, or whose product is below 2^-916, the lost parts themselves are lost: there it rounds twice.
+    """
+    if scalar_of(a.type) == "float":  # the product of two floats is a double
+        wide = vector("double", lanes_of(a.type))
+        x, y, z = (e.convert("fpext", value, wide) for value in (a, b, c))
+        return e.convert("fptrunc", _added_to_odd(e, e.binary("fmul", x, y), z), a.type)
+    product = e.binary("fmul", a, b)
+    plain = e.binary("fadd", product, c)
+    low, low_lost = two_sum(e, c, lost_of_doubles(e, a, b, product))
+    high, high_lost = two_sum(e, product, low)
+    total = e.binary("fadd", high, _added_to_odd(e, low_lost, high_lost))
+    return e.select(e.compare("ord", total, total), total, plain)
+
+
+def _added_to_odd(e: Emitter, a: Value, b: Value) -> Value:
+    """a + b of doubles; where that is not exact, the one of its two neighbours whose last bit is set."""
+    total, lost = two_sum(e, a, b)
+    bits = e.convert("bitcast", total, vector("i64", lanes_of(total.type)))
+    zero, one = e.const(0.0, total.type), e.const(1, bits.type)
+    inwards = e.binary("xor", e.compare("ogt", lost, zero), e.compare("ogt", total, zero))
+    neighbour = e.binary("add", bits, e.select(inwards, e.const(-1, bits.type), one))
+    even = e.compare("eq", e.binary("and", bits, one), e.const(0, bits.type))
+    turns = e.binary("and", even, e.compare("one", lost, zero))
+    return e.convert("bitcast", e.select(turns, neighbour, bits), total.type)
+
+
+def two_sum(e: Emitter, a: Value, b: Value) -> tuple[Value, Value]:
+    """a + b rounded, and what the rounding lost (Knuth)."""
+    total = e.binary("fadd", a, b)
+    of_b = e.binary("fsub", total, a)
+    of_a = e.binary("fsub", total, of_b)
+    return total, e.binary("fadd", e.binary("fsub", a, of_a), e.binary("fsub", b, of_b))
+
+
+def lost_of_doubles(e: Emitter, a: Value, b: Value, product: Value) -> Value:
+    """What the rounding of a b to `product` lost.
+
+    By halves of 26 bits (Dekker, "A floating-point technique for extending the available precision", 1971).
+    """
+    (a_high, a_low), (b_high, b_low) = _halves(e, a), _halves(e, b)
+    lost = e.binary("fsub", e.binary("fmul", a_high, b_high), product)
+    for left, right in ((a_high, b_low), (a_low, b_high), (a_low, b_low)):
+        lost = e.binary("fadd", lost, e.binary("fmul", left, right))
+    return lost
+
+
+def _halves(e: Emitter, a: Value) -> tuple[Value, Value]:
+    wide = e.binary("fmul", a, e.const(2.0**27 + 1, a.type))
+    high = e.binary("fsub", wide, e.binary("fsub", wide, a))
+    return high, e.binary("fsub", a, high)
 
 
 def mangled(type: str) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, scalar_of, vector
+from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, lost_of_doubles, scalar_of, two_sum, vector
 
 _LOG2E = 1.4426950408889634
 _SQRT_HALF_BITS = {"float": 0x3F3504F3, "double": 0x3FE6A09E667F3BCD}
@@ -225,20 +225,7 @@ class Writer:
             left, right, there = (self.e.convert("fpext", v, wide) for v in (a, b, product))
             exact = self.e.assign(wide, f"fmul {wide} {left.name}, {right.name}")
             return self.e.convert("fptrunc", self.e.binary("fsub", exact, there), self.type)
-        return self._lost_of_doubles(a, b, product)
-
-    def _lost_of_doubles(self, a: Value, b: Value, product: Value) -> Value:
-        """By halves of 26 bits (Dekker, "A floating-point technique for extending the available precision", 1971)."""
-        (a_high, a_low), (b_high, b_low) = self._halves(a), self._halves(b)
-        lost = self.strict("fsub", self.strict("fmul", a_high, b_high), product)
-        for left, right in ((a_high, b_low), (a_low, b_high), (a_low, b_low)):
-            lost = self.strict("fadd", lost, self.strict("fmul", left, right))
-        return lost
-
-    def _halves(self, a: Value) -> tuple[Value, Value]:
-        wide = self.strict("fmul", a, 2.0**27 + 1)
-        high = self.strict("fsub", wide, self.strict("fsub", wide, a))
-        return high, self.strict("fsub", a, high)
+        return lost_of_doubles(self.e, a, b, product)
 
     def strict(self, opcode: str, a: Value | float, b: Value | float) -> Value:
         """An addition or subtraction that must be rounded on its own, as sums of errors need."""
@@ -266,11 +253,8 @@ class Writer:
         return self.e.binary(opcode, a, b)
 
     def two_sum(self, a: Value, b: Value) -> tuple[Value, Value]:
-        """a + b rounded, and what the rounding lost (Knuth)."""
-        total = self.strict("fadd", a, b)
-        of_b = self.strict("fsub", total, a)
-        of_a = self.strict("fsub", total, of_b)
-        return total, self.strict("fadd", self.strict("fsub", a, of_a), self.strict("fsub", b, of_b))
+        """a + b rounded, and what the rounding lost."""
+        return two_sum(self.e, a, b)
 
     def two_product(self, a: Value, b: Value) -> tuple[Value, Value]:
         """a * b rounded, and what the rounding lost."""

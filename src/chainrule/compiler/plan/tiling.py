@@ -342,7 +342,8 @@ def _lanes_plan(spec: Contraction, target: Target) -> Plan:
     whole, many = target.lanes(spec.scalar), 16 if target.registers >= 32 else 8
     dot = spec.b_strides[0] == 1
     lanes = spec.lanes if dot else min(whole, power_of_two_above(spec.n))
-    width = min(power_of_two_above(spec.n), max(1, many * whole // lanes), 8) if dot else lanes
+    most = min(8, max(1, many * whole // lanes)) if dot else 2 * lanes if target.registers >= 32 else lanes
+    width = min(most, power_of_two_above(spec.n))
     full, ragged = divmod(spec.n, width)
     widths = [Strips(0, full, 0, width)] * (full > 0) + [Strips(full, 1, full * width, ragged)] * (ragged > 0)
     pack, pack_a = not dot and spec.n > 1 and spec.b_strides[1] != 1, dot and spec.a_strides[1] != 1
