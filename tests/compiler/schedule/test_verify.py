@@ -16,7 +16,7 @@ from chainrule.compiler.plan.nests import Nests, divided
 from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.index import Expr
-from chainrule.compiler.schedule.kernels import Kernel, Number, Result, Store
+from chainrule.compiler.schedule.kernels import Kernel, Load, Number, Result, Store
 from chainrule.compiler.schedule.loops import (
     Accumulate,
     Alloc,
@@ -26,7 +26,6 @@ from chainrule.compiler.schedule.loops import (
     For,
     Let,
     Nest,
-    Recall,
     Way,
     inside,
 )
@@ -117,7 +116,7 @@ FAULTS: list[tuple[str, Callable[[Block], Block], str]] = [
     ("columns", without(Combine), "the terms of sum are not come to once each"),
     ("columns", without(Accumulate), "a result|result  is read before it is there"),
     ("streamed", without(For, lambda loop: loop.is_one_turn), "the terms of amax are not come to once each"),
-    ("streamed", without(Alloc), "a value is kept where there is no room for it"),
+    ("streamed", without(Alloc), "a value is stored where there is no room for it"),
     ("held", without(Accumulate, lambda fold: fold.core.op is reduction.amax), "result 0 is read before it is there"),
     ("side by side", lambda block: swapped(block, Accumulate, lambda fold: replace(fold, body=(*fold.body, *fold.body))), "the terms of amax are not come to once each"),
     ("product", lambda block: swapped(block, Contract, lambda product: replace(product, core=replace(product.core, m=None))), "a factor depends on i, outside of its loop"),
@@ -143,15 +142,15 @@ def test_a_store_that_another_thread_writes_too_is_refused() -> None:
         verify(divided(nest, by_rows), kernel)
 
 
-def test_a_recall_before_anything_was_kept_is_refused() -> None:
+def test_a_room_that_is_read_before_or_filled_beyond_its_end_is_refused() -> None:
     nest, kernel = nest_of(*KERNELS["streamed"])
-    room = next(s for s in inside(nest.body) if isinstance(s, Alloc))
-
-    def early(fold: Accumulate) -> Accumulate:
-        return replace(fold, body=swapped(fold.body, For, lambda loop: replace(loop, body=(Recall(room), *loop.body))))
-
-    with pytest.raises(VerifyError, match="recalled before it was kept|no room for it"):
-        verify(Nest(swapped(nest.body, Accumulate, early)), kernel)
+    room = next(s for s in inside(nest.body) if isinstance(s, Alloc)).room
+    read = Load(room.dtype, room, Expr())
+    with pytest.raises(VerifyError, match="a room is read before anything was stored in it"):
+        verify(Nest((Let(read), *nest.body)), kernel)
+    room.shape = (499,)
+    with pytest.raises(VerifyError, match="elements 0 to 499 are stored in a room of 499"):
+        verify(nest, kernel)
 
 
 def test_a_vector_whose_lanes_write_to_one_element_is_refused() -> None:

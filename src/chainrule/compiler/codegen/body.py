@@ -25,14 +25,29 @@ from chainrule.graph import Node
 from chainrule.ops import random
 
 
+class Pointers:
+    """Where buffers begin: those that the kernel is told of, and its own rooms."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        self.arguments = arguments
+        self.rooms: dict[Node, Register] = {}
+
+    def at(self, node: Node, index: Expr) -> tuple[Register, Expr]:
+        """The pointer that leads to an element, and the index from there."""
+        if node in self.rooms:
+            return self.rooms[node], index
+        name, rest = self.arguments.at(node, index)
+        return Register(f"%{name}", "ptr"), rest
+
+
 class Body:
     """One iteration (or `lanes` neighbouring ones along one loop): computes values, each once."""
 
     def __init__(
-        self, e: Emitter, arguments: Arguments, indices: dict[Var, Register], lanes: int = 1,
+        self, e: Emitter, pointers: Pointers, indices: dict[Var, Register], lanes: int = 1,
         along: Var | None = None, mask: Register | None = None,
     ) -> None:  # fmt: skip
-        self.e, self.arguments, self.indices = e, arguments, indices
+        self.e, self.pointers, self.indices = e, pointers, indices
         self.lanes, self.along, self.mask = lanes, along, mask
         self.done: dict[int, Register] = {}
         self.known: dict[Expr, Register] = {}
@@ -40,7 +55,7 @@ class Body:
 
     def inside(self, at: dict[Var, Register], lanes: int, along: Var | None, mask: Register | None) -> Body:
         """An iteration of a loop within this one: what is known here is known there."""
-        inner = Body(self.e, self.arguments, {**self.indices, **at}, lanes, along, mask)
+        inner = Body(self.e, self.pointers, {**self.indices, **at}, lanes, along, mask)
         inner.done.update(self.done)
         return inner
 
@@ -53,8 +68,7 @@ class Body:
 
     def pointer(self, node: Node, index: Expr) -> tuple[Register, Expr]:
         """The pointer that leads to an element, and the index from there."""
-        name, rest = self.arguments.at(node, index)
-        return Register(f"%{name}", "ptr"), rest
+        return self.pointers.at(node, index)
 
     def address(self, node: Node, index: Expr) -> Register:
         """Where an element lies; of neighbouring ones the first."""
@@ -277,7 +291,7 @@ class Part(Body):
     def __init__(
         self, outer: Body, at: dict[Var, Register], lanes: int, along: Var | None, mask: Register | None
     ) -> None:
-        super().__init__(outer.e, outer.arguments, {**outer.indices, **at}, lanes, along, mask)
+        super().__init__(outer.e, outer.pointers, {**outer.indices, **at}, lanes, along, mask)
         self.outer, self.own = outer, frozenset(at)
 
     def value(self, value: Value) -> Register:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chainrule.compiler.codegen.body import Body
+from chainrule.compiler.codegen.body import Body, Pointers
 from chainrule.compiler.codegen.emit import Emitter, Text, lanes_of
 from chainrule.compiler.codegen.emit import Value as Register
 from chainrule.compiler.codegen.matmul.contraction import emit_contraction
@@ -32,10 +32,10 @@ def lower(nest: Nest, name: str, arguments: Arguments, target: Target) -> Lowere
 
     One that threads share takes a range of the units of work, ``%first`` to ``%last``.
     """
-    writer = _Writer(Emitter(target), arguments)
+    writer = _Writer(Emitter(target), Pointers(arguments))
     result = writer.write(nest)
     pointers = [Register(f"%{name}", "ptr") for name in arguments.names]
-    if nest.product is not None and nest.product.tiles.scratch:
+    if nest.scratch:
         pointers.append(SCRATCH)
     if nest.is_shared:
         pointers += [FIRST, LAST]
@@ -46,13 +46,13 @@ def lower(nest: Nest, name: str, arguments: Arguments, target: Target) -> Lowere
 class _Writer(NestWriter):
     """Writes the function's body: the nest, and what it gives back."""
 
-    def __init__(self, e: Emitter, arguments: Arguments) -> None:
+    def __init__(self, e: Emitter, pointers: Pointers) -> None:
         super().__init__(e)
-        self.arguments = arguments
+        self.pointers = pointers
 
     def write(self, nest: Nest) -> str:
         """The nest; gives the type of what the function gives back."""
-        body = Body(self.e, self.arguments, {})
+        body = Body(self.e, self.pointers, {})
         self.block(nest.body, body)
         checks = [s.core for s in nest.body if isinstance(s, Accumulate) and isinstance(s.core, Check)]
         if not checks:
@@ -86,13 +86,13 @@ class _Writer(NestWriter):
             return {var: index for var, index in ((core.m, row), (core.n, column)) if var is not None}
 
         def epilogue(e: Emitter, row: Register, column: Register, sums: Register, mask: Register | None) -> None:
-            body = Body(e, self.arguments, {**base.indices, **at(row, column)}, lanes_of(sums.type), core.n, mask)
+            body = Body(e, self.pointers, {**base.indices, **at(row, column)}, lanes_of(sums.type), core.n, mask)
             body.done.update(base.done)
             body.done[id(core.result)] = sums
             NestWriter(e).block(statement.body, body)
 
         def touch(e: Emitter, row: Register, column: Register) -> None:
-            body = Body(e, self.arguments, {**base.indices, **at(row, column)})
+            body = Body(e, self.pointers, {**base.indices, **at(row, column)})
             for node, index, write in statement.ahead:
                 e.prefetch(body.address(node, index), write)
 

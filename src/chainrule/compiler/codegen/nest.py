@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chainrule.compiler.codegen.body import Body
-from chainrule.compiler.codegen.emit import Emitter, vector
+from chainrule.compiler.codegen.emit import Emitter
 from chainrule.compiler.codegen.emit import Value as Register
 from chainrule.compiler.codegen.matmul.transpose import lane_mask
 from chainrule.compiler.codegen.reductions import PlainFold, fold_of
-from chainrule.compiler.plan.target import REGISTER
-from chainrule.compiler.schedule.index import Var, linear
+from chainrule.compiler.plan.target import MEMORY
+from chainrule.compiler.schedule.index import Var
 from chainrule.compiler.schedule.kernels import Store
 from chainrule.compiler.schedule.loops import (
     Accumulate,
@@ -20,9 +21,7 @@ from chainrule.compiler.schedule.loops import (
     Block,
     Combine,
     For,
-    Keep,
     Let,
-    Recall,
     Statement,
     Way,
 )
@@ -37,7 +36,6 @@ class NestWriter:
         self.e = e
         self.carried: list[Register] = []  # by the loops that are being written: sums so far
         self.sum = 0  # which of several sums takes the next term
-        self.rooms: dict[Alloc, Register] = {}
 
     def block(self, block: Block, body: Body) -> None:
         for statement in block:
@@ -48,8 +46,8 @@ class NestWriter:
             self._for(statement, body)
         elif isinstance(statement, Bind):
             body.indices[statement.var] = body.index(statement.index, lanes=False)
-        elif isinstance(statement, Let):
-            body.value(statement.value)
+        elif isinstance(statement, Let):  # a load that nobody needs costs nothing: LLVM drops it
+            body.done[id(statement.value)] = body.value(statement.load or statement.value)
         elif isinstance(statement, Store):
             body.store(statement)
         elif isinstance(statement, Accumulate):
@@ -57,21 +55,10 @@ class NestWriter:
         elif isinstance(statement, Combine):
             self._combine(statement, body)
         elif isinstance(statement, Alloc):
-            elements = _elements(statement)
-            self.rooms[statement] = self.e.local(REGISTER[statement.value.dtype], elements)
-        elif isinstance(statement, Keep):
-            address = self._in_room(statement.room, body)
-            self.e.masked_store(body.spread(body.value(statement.room.value)), address, body.mask)
-        elif isinstance(statement, Recall):  # one that nobody needs costs nothing: LLVM drops it
-            value = statement.room.value
-            type, address = vector(REGISTER[value.dtype], body.lanes), self._in_room(statement.room, body)
-            body.done[id(value)] = self.e.masked_load(address, type, body.mask)
+            room = statement.room
+            body.pointers.rooms[room] = self.e.local(MEMORY[room.dtype], math.prod(room.shape))
         else:
             raise TypeError(f"no way to write {statement!r} here; this is a bug in chainrule")
-
-    def _in_room(self, room: Alloc, body: Body) -> Register:
-        at = body.index(linear(room.dims), lanes=False)
-        return self.e.address(self.rooms[room], at, REGISTER[room.value.dtype])
 
     # -- loops --------------------------------------------------------------------------------
     def _for(self, loop: For, body: Body) -> None:
@@ -154,10 +141,3 @@ def _lanes(loop: For, count: int, body: Body) -> tuple[int, Var | None, Register
     if loop.in_register:
         return loop.lanes, loop.var, lane_mask(count, loop.lanes)
     return body.lanes, body.along, body.mask
-
-
-def _elements(room: Alloc) -> int:
-    total = 1
-    for var in room.dims:
-        total *= var.size
-    return total

@@ -64,8 +64,8 @@ class Nests:
 
     def tiles(self, number: int) -> Tiles | None:
         """How a kernel's product is cut up; None where it has none."""
-        product = self[number].product if isinstance(self.kernels[number].core, Dot) else None
-        return product.tiles if product is not None else None
+        products = self[number].products if isinstance(self.kernels[number].core, Dot) else []
+        return products[0].tiles if products else None
 
     def written(self, number: int, share: Share | None, arguments: Arguments) -> Nest:
         """The nest as it is written: divided among threads, and told these pointers."""

@@ -49,8 +49,8 @@ def shares(kernel: Kernel, nest: Nest) -> list[Share]:
     if isinstance(kernel.core, Check) or not math.prod(var.size for var in kernel.loops):
         return []
     loops, large = independent(nest), math.prod(var.size for var in kernel.loops) >= LARGE
-    if nest.product is not None:
-        found = _of_loops(loops, "batch", kernel) + _of_tiles(nest.product)
+    if isinstance(kernel.core, Dot):
+        found = _of_loops(loops, "batch", kernel) + _of_tiles(nest.products[0])
         return sorted(found, key=_units, reverse=True)
     if any(store.combine is not None for store in kernel.stores):
         return []  # positions are data: two threads might write the same one

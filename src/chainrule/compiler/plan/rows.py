@@ -15,20 +15,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from chainrule.compiler.schedule.index import Var
-from chainrule.compiler.schedule.kernels import Compute, Number, Reduce, Result, Store, Value, walk
+from chainrule.compiler.schedule.index import Var, linear
+from chainrule.compiler.schedule.kernels import Compute, Load, Number, Reduce, Result, Store, Value, walk
 from chainrule.compiler.schedule.loops import (
     Accumulate,
     Alloc,
     Block,
     Combine,
     For,
-    Keep,
     Let,
-    Recall,
     Statement,
     Way,
     around,
+    room,
     unrolled,
 )
 from chainrule.compiler.schedule.materialize import RECOMPUTE
@@ -95,17 +94,17 @@ def in_registers(row: Row, lanes: int = 1) -> Block:
 def streamed(row: Row, lanes: int) -> Block:
     """A sweep over the row for each fold and one for the stores; values of a part before any of its stores."""
     found: list[Statement] = []
-    saved: list[Alloc] = []
+    saved: list[Let] = []
     for stage, values in zip(row.stages, to_save(row), strict=True):
-        rooms = [Alloc(value, row.dims) for value in values]
-        body: Block = (*map(Recall, saved), Combine(stage), *map(Keep, rooms))
-        found += [*row.once([stage.value]), *rooms, Accumulate(stage, sweep(row.dims, lanes, Way.VECTOR, body))]
-        saved += rooms
+        rooms = [room(value.dtype, *(var.size for var in row.dims)) for value in values]
+        kept = [Store(node, linear(row.dims), value) for node, value in zip(rooms, values, strict=True)]
+        fold = Accumulate(stage, sweep(row.dims, lanes, Way.VECTOR, (*saved, Combine(stage), *kept)))
+        found += [*row.once([stage.value]), *map(Alloc, rooms), fold]
+        saved += [Let(store.value, Load(store.value.dtype, store.node, store.index)) for store in kept]
     whole = [store for store in row.stores if row.writes_row(store)]
     found += row.once(store.value for store in row.stores)
     if whole:
-        body = (*map(Recall, saved), *(Let(store.value) for store in whole), *whole)
-        found += sweep(row.dims, lanes, Way.VECTOR, body)
+        found += sweep(row.dims, lanes, Way.VECTOR, (*saved, *(Let(store.value) for store in whole), *whole))
     return (*found, *(store for store in row.stores if not row.writes_row(store)))
 
 

@@ -1,14 +1,14 @@
 """The loop IR: a kernel as loops one in another, with all that was decided about them standing there.
 
     nest        := statement ...
-    statement   := for | bind | let | alloc | keep | recall | accumulate | combine | contract | store
+    statement   := for | bind | let | alloc | accumulate | combine | contract | store
     for         := "for" var "in" begin ".." end way ["shared"] ":" statement ...
     way         := undecided | "serial" | "dealt" n | "vector" n | "unrolled" ["vector" n]
     bind        := var "=" index                           of a loop that runs through several: their own indices
-    let         := name "=" value                          computed here, known to what follows and lies within
-    alloc       := room "=" "room for" value               on the stack, one element an iteration of some loops
-    keep        := room "=" value                          this iteration's, for a later loop over the same
-    recall      := value "=" room                          as an earlier loop kept it
+    let         := name "=" value ["from" load]            computed here (or read where an earlier loop stored it), and
+                                                           known to what follows and lies within
+    alloc       := room ":" type "[" elements "]"          a buffer of the nest's own, on the stack: stores and loads go
+                                                           to it as to any other
     accumulate  := result "=" op ":" statement ...         a value carried through the loops inside it
     combine     := result op"=" value                      innermost in those: one more term
     contract    := result "=" "sum over" k "of" A "*" B tiles ":" statement ...    for each vector of results
@@ -32,13 +32,14 @@ The order of a sum is the order in which these loops run, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Union
 
 from chainrule.compiler.schedule.index import Expr, Var
-from chainrule.compiler.schedule.kernels import Check, Dot, Reduce, Store, Value
-from chainrule.graph import Node
+from chainrule.compiler.schedule.kernels import Check, Dot, Load, Reduce, Store, Value
+from chainrule.dtypes import DType
+from chainrule.graph import LEAF, Node
 
 
 class Way(Enum):
@@ -94,31 +95,17 @@ class Bind:
 
 @dataclass(eq=False)
 class Let:
-    """A value is computed here."""
+    """A value is computed here, or read from a room where an earlier loop over the same has stored it."""
 
     value: Value
+    load: Load | None = None
 
 
 @dataclass(eq=False)
 class Alloc:
-    """Room for a value at every iteration of some loops."""
+    """A buffer of the nest's own, from here on: a `room`."""
 
-    value: Value
-    dims: tuple[Var, ...]
-
-
-@dataclass(eq=False)
-class Keep:
-    """The value of this iteration goes to its room."""
-
-    room: Alloc
-
-
-@dataclass(eq=False)
-class Recall:
-    """The value of this iteration comes from its room."""
-
-    room: Alloc
+    room: Node
 
 
 @dataclass(eq=False)
@@ -177,7 +164,7 @@ class Contract:
 
 
 Touched = tuple[Node, Expr, bool]  # an element that is read, or written (True)
-Statement = Union[For, Bind, Let, Alloc, Keep, Recall, Combine, Accumulate, Contract, Store]
+Statement = Union[For, Bind, Let, Alloc, Combine, Accumulate, Contract, Store]
 Block = tuple[Statement, ...]
 
 
@@ -188,14 +175,28 @@ class Nest:
     body: Block
 
     @property
-    def product(self) -> Contract | None:
-        """The contraction in it, if there is one."""
-        return next((s for s in inside(self.body) if isinstance(s, Contract)), None)
+    def products(self) -> list[Contract]:
+        """The contractions in it."""
+        return [statement for statement in inside(self.body) if isinstance(statement, Contract)]
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch memory that they pack their factors into, one after the other."""
+        return max((product.tiles.scratch for product in self.products), default=0)
 
     @property
     def is_shared(self) -> bool:
         """Do threads divide it?"""
         return any(getattr(s, "unit", 0) or getattr(s, "shared", "") for s in inside(self.body))
+
+
+# The op of a buffer that a nest has for itself: no node of a graph computes it.
+ROOM = replace(LEAF, name="room")
+
+
+def room(dtype: DType, *shape: int) -> Node:
+    """A buffer for a nest of its own."""
+    return Node(ROOM, (), {}, (shape, dtype))
 
 
 def around(loops: tuple[Var, ...] | list[Var], body: Block) -> Block:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import groupby
 
-from chainrule.compiler.schedule.index import linear
+from chainrule.compiler.schedule.index import Expr
 from chainrule.compiler.schedule.kernels import (
     Check,
     Kernel,
@@ -14,7 +15,6 @@ from chainrule.compiler.schedule.kernels import (
     Printer,
     Result,
     Store,
-    Value,
     uses,
 )
 from chainrule.compiler.schedule.loops import (
@@ -25,13 +25,12 @@ from chainrule.compiler.schedule.loops import (
     Combine,
     Contract,
     For,
-    Keep,
     Let,
     Nest,
-    Recall,
     Statement,
     Way,
 )
+from chainrule.graph import Node
 
 
 def print_nest(nest: Nest, kernel: Kernel, at: Naming) -> str:
@@ -46,7 +45,7 @@ class _NestPrinter(Printer):
 
     def __init__(self, at: Naming, uses: Counter[int]) -> None:
         super().__init__(at, uses)
-        self.rooms: dict[Alloc, str] = {}
+        self.rooms: dict[Node, str] = {}
 
     def block(self, block: Block) -> None:
         for _, statements in groupby(block, _loop_of):
@@ -74,7 +73,7 @@ class _NestPrinter(Printer):
         if isinstance(statement, Bind):
             self._line(f"{statement.var} = {self.index(statement.index)}")
         elif isinstance(statement, Let):
-            self._name(statement.value)
+            self._let(statement)
         elif isinstance(statement, Store):
             sign = "=" if statement.combine is None else f"={statement.combine.name}="
             text = self.value(statement.value)
@@ -82,14 +81,9 @@ class _NestPrinter(Printer):
         elif isinstance(statement, Combine):
             self._line(f"{self._result(statement.core.result)} with {self.value(statement.core.value)}")
         elif isinstance(statement, Alloc):
-            self.rooms[statement] = f"room{len(self.rooms)}"
-            elements = linear(statement.dims).bounds()[1] + 1
-            self._line(f"{self.rooms[statement]}: {statement.value.dtype.short}[{elements}]")
-        elif isinstance(statement, Keep):
-            value = self.value(statement.room.value)
-            self._line(f"{self._in(statement.room)} = {value}")
-        elif isinstance(statement, Recall):
-            self.texts[id(statement.room.value)] = self._in(statement.room)
+            room, name = statement.room, f"room{len(self.rooms)}"
+            self.rooms[room] = name
+            self._line(f"{name}: {room.dtype.short}[{math.prod(room.shape)}]")
 
     def _inside(self, block: Block, lasting: bool = False) -> None:
         start, known = len(self.lines), dict(self.texts)
@@ -101,8 +95,12 @@ class _NestPrinter(Printer):
     def _line(self, text: str) -> None:
         self.lines.append(f"  {text}")
 
-    def _name(self, value: Value) -> None:
-        """A name for what is computed here, unless it has one."""
+    def _let(self, statement: Let) -> None:
+        """A name for what is computed here, unless it has one; of what is read its place."""
+        value = statement.value
+        if statement.load is not None:
+            self.texts[id(value)] = self.value(statement.load)
+            return
         known = id(value) in self.texts
         text = self.value(value)
         if not known and not isinstance(value, (Number, Result)) and not text.isidentifier():
@@ -110,8 +108,8 @@ class _NestPrinter(Printer):
             self._line(f"{name} = {text}")
             self.texts[id(value)] = name
 
-    def _in(self, room: Alloc) -> str:
-        return f"{self.rooms[room]}[{self.index(linear(room.dims))}]"
+    def place(self, node: Node, index: Expr) -> str:
+        return f"{self.rooms[node]}[{self.index(index)}]" if node in self.rooms else super().place(node, index)
 
     def _result(self, result: Result) -> str:
         return self.value(result)

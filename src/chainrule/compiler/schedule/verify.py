@@ -8,8 +8,9 @@ from itertools import combinations
 
 from chainrule import dtypes
 from chainrule.compiler.schedule.index import Var
-from chainrule.compiler.schedule.kernels import Check, Kernel, Result, Rows, Store, Value, walk
+from chainrule.compiler.schedule.kernels import Check, Kernel, Load, Result, Rows, Store, Value, walk
 from chainrule.compiler.schedule.loops import (
+    ROOM,
     Accumulate,
     Alloc,
     Bind,
@@ -17,14 +18,13 @@ from chainrule.compiler.schedule.loops import (
     Combine,
     Contract,
     For,
-    Keep,
     Let,
     Nest,
-    Recall,
     Statement,
     Way,
 )
 from chainrule.errors import VerifyError
+from chainrule.graph import Node
 from chainrule.ops import reduction
 
 Around = tuple[Statement, ...]  # the loops and folds that a statement stands in, the outermost first
@@ -49,8 +49,8 @@ class _Verifier:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.results: set[int] = set()  # that stand at this place
-        self.rooms: set[int] = set()
-        self.kept: set[int] = set()
+        self.rooms: set[Node] = set()
+        self.filled: set[Node] = set()
 
     def block(self, block: Block, around: Around) -> None:
         before = set(self.results)
@@ -69,14 +69,12 @@ class _Verifier:
         elif isinstance(statement, Bind):
             _in_loops(statement.index.vars(), around, f"index {statement.var}")
         elif isinstance(statement, Alloc):
-            self.rooms.add(id(statement))
-        elif isinstance(statement, (Keep, Recall)):
-            self._room(statement, around)
+            self.rooms.add(statement.room)
         elif isinstance(statement, Combine):
             _combine(statement, around)
             self._readable(statement.core.value, around)
         elif isinstance(statement, Let):
-            self._readable(statement.value, around)
+            self._readable(statement.load or statement.value, around)
         else:
             self._store(statement, around)
 
@@ -86,6 +84,8 @@ class _Verifier:
         for part in walk([value]):
             if isinstance(part, Result) and id(part) not in self.results:
                 raise _Fault(f"result {part.stage if part.stage is not None else ''} is read before it is there")
+            if isinstance(part, Load) and part.node.op is ROOM and part.node not in self.filled:
+                raise _Fault("a room is read before anything was stored in it")
 
     def _accumulate(self, statement: Accumulate, around: Around) -> None:
         core = statement.core
@@ -103,22 +103,22 @@ class _Verifier:
         _in_loops(core.a.vars() | core.b.vars() - {core.k}, inside, "a factor", {core.k})
         self.results.add(id(core.result))
         self.block(statement.body, inside)
+        self.results.discard(id(core.result))  # a vector of it at a time
 
-    def _room(self, statement: Keep | Recall, around: Around) -> None:
-        room = statement.room
-        if id(room) not in self.rooms:
-            raise _Fault("a value is kept where there is no room for it")
-        if isinstance(statement, Recall) and id(room) not in self.kept:
-            raise _Fault("a value is recalled before it was kept")
-        _in_loops(set(room.dims), around, "a room")
-        if isinstance(statement, Keep):
-            self._readable(room.value, around)
-            self.kept.add(id(room))
+    def _fill(self, store: Store) -> None:
+        low, high = store.index.bounds()
+        if store.node not in self.rooms:
+            raise _Fault("a value is stored where there is no room for it")
+        if low < 0 or high >= math.prod(store.node.shape):
+            raise _Fault(f"elements {low} to {high} are stored in a room of {math.prod(store.node.shape)}")
+        self.filled.add(store.node)
 
     def _store(self, store: Store, around: Around) -> None:
         self._readable(store.value, around)
         _in_loops(store.index.vars(), around, "a store")
-        if any(isinstance(statement, Accumulate) for statement in around):
+        if store.node.op is ROOM:
+            self._fill(store)
+        elif any(isinstance(statement, Accumulate) for statement in around):
             raise _Fault("a store stands in a fold")
         for loop in around:
             if (
@@ -208,7 +208,8 @@ def _leaves(block: Block, path: Path = ()) -> Iterator[tuple[Statement, Path]]:
         else:
             yield statement, path
             if isinstance(statement, Contract):
-                yield from _leaves(statement.body, path)
+                own = (For(var, (), 0, var.size) for var in statement.indices)
+                yield from _leaves(statement.body, (*path, *own))
 
 
 def _each_once(paths: list[Path], loops: set[Var], what: str) -> None:
@@ -236,13 +237,12 @@ def _all_there(nest: Nest, kernel: Kernel) -> None:
         return
     paths: dict[int, list[Path]] = {id(store): [] for store in kernel.stores}
     for leaf, path in _leaves(nest.body):
-        if isinstance(leaf, Store):
+        if isinstance(leaf, Store) and leaf.node.op is not ROOM:
             if id(leaf) not in paths:
                 raise _Fault(f"a store to {leaf.node!r} is not the kernel's")
             paths[id(leaf)].append(path)
-    product = next((leaf for leaf, _ in _leaves(nest.body) if isinstance(leaf, Contract)), None)
     for store in kernel.stores:
-        loops = set(kernel.loops) - (product.indices if product is not None else set())
+        loops = set(kernel.loops)
         if isinstance(kernel.core, Rows) and store.index.vars() & set(kernel.core.dims):
             loops |= set(kernel.core.dims)
         _each_once(paths[id(store)], loops, f"the elements of {store.node!r}")
