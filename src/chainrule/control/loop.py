@@ -289,3 +289,9 @@ def _stacks(
 
 
 scan_op = Op("scan", "region", _infer, _numpy, vjp=(), types=None, joint=_joint)
+
+
+def times(node: Node) -> int:
+    """How often a node runs its regions."""
+    form: Form | None = node.params.get("form")
+    return 1 if form is None else form.length

@@ -1,7 +1,8 @@
 """Tracing a region: a function runs once, on tensors that stand for the inputs of each step.
 
 Whatever tensor of outside it uses becomes a further input, so that the region is closed and the node that holds it tells
-all that it depends on. Nothing outside is left changed; a function that would is refused.
+all that it depends on. Nothing outside is left changed: what the function wrote to names again what it named before, and
+whoever traces the region says what comes of the write.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PATIENCE = 30.0  # seconds that another thread, which reads a view that the func
 
 
 @dataclass(eq=False)
-class _Entry:
+class Entry:
     """A tensor from outside that the region reads."""
 
     handle: Handle
@@ -44,7 +45,7 @@ class Region(Recorder):
         self.outside = _Surroundings(name, self.outer)
         self.guards = [] if self.outer is None else self.outer.guards
         self.unchecked = []  # no value of a single step can be looked at later
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, Entry] = {}
         self._owners: dict[int, Tensor] = {}  # of what a derivative inside the function would end at
 
     @contextmanager
@@ -68,14 +69,14 @@ class Region(Recorder):
             node.owner, self._owners[id(owner)] = weakref.ref(owner), owner
         return node
 
-    def changed(self) -> list[_Entry]:
+    def changed(self) -> list[Entry]:
         """The tensors from outside that the function wrote to."""
         return [entry for entry in self._entries.values() if entry.final is not None]
 
     def closed(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[Graph, list[Tensor]]:
         """The graph over the values from outside that it reads and then these inputs, and those values."""
         nodes = graph.toposort(outputs)
-        there = set(nodes)
+        there = set(nodes).difference(inputs)
         read = [entry for entry in self._entries.values() if entry.input in there]
         frees, images = [entry.input for entry in read], {}
         values = [wrap(entry.value) for entry in read]
@@ -99,7 +100,7 @@ class Region(Recorder):
             with graph.recording(self.outer):
                 node = lifted(handle)
             entry = self.input(node.type, node.requires_grad)
-            known = self._entries[id(handle)] = _Entry(handle, handle._node, node, entry)
+            known = self._entries[id(handle)] = Entry(handle, handle._node, node, entry)
         return known.input
 
     def touch_grad(self, handle: Any, reading: bool, assigned: bool = False) -> None:

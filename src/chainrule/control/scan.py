@@ -10,7 +10,7 @@ import numpy as np
 from chainrule import graph
 from chainrule.autodiff.trees import aligned, filled, leaves, outline
 from chainrule.control.loop import Form, looped
-from chainrule.control.region import Region
+from chainrule.control.region import Entry, Region
 from chainrule.errors import DtypeError, ShapeError, TraceError
 from chainrule.graph import Node, Type
 from chainrule.names import takes_keywords
@@ -33,7 +33,8 @@ def scan(
 
     `f` runs once, on tensors without values, whatever the number of steps; so it must be made of tensor operations, as a
     function for `cr.compile`. A compiled program runs the steps in a native loop: neither its size nor the time to compile
-    it depends on how many there are. Tensors from outside that `f` uses (weights, say) get their gradients.
+    it depends on how many there are. Tensors from outside that `f` uses (weights, say) get their gradients. Those that it
+    writes to (the state of random numbers, running statistics) are carried from step to step like `init`.
 
     Args:
         f: from (carry, x) to a pair (next carry, y). The carry keeps its structure, shapes and dtypes.
@@ -48,7 +49,7 @@ def scan(
     Raises:
         ShapeError: entries of different lengths, or a carry of another structure or shape.
         DtypeError: a carry of another dtype, or something that is no tensor.
-        TraceError: `f` needs a value, changes a tensor from outside, or returns no pair.
+        TraceError: `f` needs a value, writes to a tensor from outside that has a gradient, or returns no pair.
 
     >>> import chainrule as cr
     >>> cr.scan(lambda total, x: (total + x, total * x), cr.tensor(0.0), cr.tensor([1.0, 2.0, 3.0]))
@@ -71,10 +72,16 @@ def scan(
         after, out = _pair(result)
         carries = _carries(init, after, first)
         ys = [lifted(_given(y, "y")) for y in leaves(out)]
-    _check_unchanged(region)
-    body, consts = region.closed([*carried, *sliced], [*carries, *ys])
-    found = looped(body, [*consts, *first, *entries], Form(len(first), len(entries), steps, bool(reverse)))
-    return filled(init, list(found[: len(first)])), filled(out, list(found[len(first) :]))
+    states = _states(region)
+    count = len(states)
+    inputs = [*(state.input for state in states), *carried, *sliced]
+    body, consts = region.closed(inputs, [*(state.final for state in states if state.final is not None), *carries, *ys])
+    begin = [*(wrap(state.value) for state in states), *first]
+    found = looped(body, [*consts, *begin, *entries], Form(len(begin), len(entries), steps, bool(reverse)))
+    with graph.grad_mode(False):
+        for state, last in zip(states, found, strict=False):
+            state.handle._rebind(last, "scan")
+    return filled(init, list(found[count : len(begin)])), filled(out, list(found[len(begin) :]))
 
 
 def lifted_type(tensor: Tensor) -> Type:
@@ -162,9 +169,15 @@ def _named(tree: Tree, name: str) -> Tree:
     return None if tree is None else name
 
 
-def _check_unchanged(region: Region) -> None:
-    for entry in region.changed():
-        raise TraceError(
-            f"{graph.who('scan')}: the function writes to a tensor from outside, of {entry.met.type}, which would happen once "
-            f"and not at each step. Carry it: pass it in init, and return what it becomes."
-        )
+def _states(region: Region) -> list[Entry]:
+    """The tensors from outside that the function writes to, as each step finds them as the one before left them.
+
+    A generator's state is one, and so are the running statistics of a normalization.
+    """
+    for state in region.changed():
+        if state.value.requires_grad or (state.final is not None and state.final.requires_grad):
+            raise TraceError(
+                f"{graph.who('scan')}: the function writes to a tensor from outside, of {state.met.type}, in a way that has a "
+                f"gradient, which a later step could not find. Carry it: pass it in init, and return what it becomes."
+            )
+    return region.changed()

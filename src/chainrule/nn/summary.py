@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chainrule.control.loop import times
 from chainrule.errors import SettingError, kind_of
-from chainrule.graph import toposort
+from chainrule.graph import Node, subgraphs, toposort
 from chainrule.names import takes_keywords
 from chainrule.nn.module import Module
 from chainrule.tensor import Tensor
@@ -187,8 +188,13 @@ def _tensors(value: Any) -> list[Tensor]:
 
 def _multiply_adds(result: Any) -> int:
     """Each element of a matrix product costs as many as the axis that is summed is long."""
+    return _counted(toposort(map(lifted, _tensors(result))))
+
+
+def _counted(nodes: list[Node]) -> int:
     total = 0
-    for node in toposort(map(lifted, _tensors(result))):
+    for node in nodes:
         if node.op.kind == "contraction":
             total += math.prod(node.shape) * node.inputs[0].shape[-1]
+        total += sum(_counted(region.nodes()) for region in subgraphs(node)) * times(node)
     return total
