@@ -57,7 +57,16 @@ _NUMBERS: dict[type[Module], Callable[[Mapping[str, Any]], int]] = {
     realmlp.Inputs: lambda a: (
         a["numbers"] * (a["waves"] * (2 + a["outputs"]) + a["outputs"]) + sum(map(abs, a["sizes"])) * a["length"]
     ),
+    nn.RNN: lambda a: _of_recurrence(1, a),
+    nn.GRU: lambda a: _of_recurrence(3, a),
+    nn.LSTM: lambda a: _of_recurrence(4, a),
 }
+
+
+def _of_recurrence(gates: int, a: Mapping[str, Any]) -> int:
+    width, size, layers = (abs(int(a[name])) for name in ("input_size", "hidden_size", "num_layers"))
+    directions = 2 if a.get("bidirectional") else 1
+    return gates * size * directions * (width + layers * (directions * size + size + 2))
 
 
 @cache

@@ -80,6 +80,7 @@ from chainrule.nn.parameter import (
     Parameter,
 )
 from chainrule.nn.parameters import ParameterDict, ParameterList
+from chainrule.nn.recurrent import GRU, LSTM, RNN
 from chainrule.nn.scaled import NTKLinear, Scale
 from chainrule.nn.summary import Summary, summary
 
@@ -88,6 +89,9 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AlphaDropout",
     "BCELoss",
