@@ -51,7 +51,7 @@ eager:       the same graph nodes, each evaluated on NumPy as it is made
 backward():  walks graph nodes and makes more graph nodes, eager or traced alike
 ```
 
-A room imports only rooms to its left: `errors`, `files`, `dtypes`, `graph`, `ops`, `tensor`, `autodiff`, `compiler`,
+A room imports only rooms to its left: `errors`, `files`, `dtypes`, `graph`, `ops`, `tensor`, `autodiff`, `control`, `compiler`,
 `nn` and `optim` and `data`, `training`, `explain` and `interop`, `cli`. Inside `compiler` likewise, from the graph up to
 Python: `passes`, `schedule`, `plan`, `codegen`, `runtime`, `program.py`, `frontend`, `compile.py`. CI checks both.
 
@@ -135,6 +135,48 @@ for the whole batches, one for the short last ones and one for the validation ro
 | graph, simplified | {simplified} equations |
 | kernels | {kernel_count} |
 | arena | {arena} |
+
+## Loops: a graph inside a node
+
+A node may hold a region: a graph of its own, with its own inputs and outputs. `cr.scan` (`control/`) is the op that has one. Its
+function runs once, on tensors that stand for one step; what it uses from outside becomes an input of the node, so that the region is
+closed, and everything that walks a graph - printer, verifier, simplification, schedule - walks the regions (`graph.subgraphs`).
+
+```python
+{loop_program}```
+
+The derivative of a loop is a loop in the other direction (`control/loop.py`). Its region is the derivative of the region, cut loose
+from it at the values that it reads, the residuals: the forward loop stacks those as further results. What it carries are the
+gradients of the carries and the sums of those of the weights, so far. Simplified, with what nobody reads gone
+(`compiler/passes/regions.py`), the gradient of this loop by `w` is this graph:
+
+```
+{loop_graph}```
+
+A region is scheduled by itself, and its memory planned once (`compiler/schedule/memory.py`): an entry of a stacked tensor is an
+address that moves on from step to step, so nothing is copied in or out; what is carried is written where it stood, if every
+reader of the old value comes first, and copied at the end of the step where not. The program then has one list of kernels, and
+loops around some of them. Between two steps all threads meet; inside, they share the kernels as anywhere.
+
+```
+{loop_kernels}```
+
+"""
+
+
+LOOP_PROGRAM = """w = cr.randn(8, 8)
+
+
+@cr.compile
+def gradient(w, xs):
+    def loss(w):
+        last, _ = cr.scan(lambda h, x: (cr.tanh(h @ w + x), None), cr.zeros(2, 8), xs)
+        return last.sum()
+
+    return cr.grad(loss)(w)
+
+
+gradient(w, cr.randn(100, 2, 8))
 """
 
 
@@ -146,6 +188,9 @@ def build() -> str:
     step = names["step"]
     assert isinstance(step, cr.Compiled)
     kernels, memory = step.show("kernels"), step.show("memory", CPU)
+    exec(LOOP_PROGRAM, names)
+    gradient = names["gradient"]
+    assert isinstance(gradient, cr.Compiled)
     return TEMPLATE.format(
         program=PROGRAM,
         traced=step.show("trace").count(" = "),
@@ -157,6 +202,9 @@ def build() -> str:
         loop=inner_loop(step.show("asm", CPU)),
         kernel_count=len(re.findall(r"^kernel ", kernels, re.MULTILINE)),
         arena=memory.splitlines()[-1].removeprefix("arena: "),
+        loop_program=LOOP_PROGRAM,
+        loop_graph=gradient.show("graph"),
+        loop_kernels=gradient.show("kernels"),
     )
 
 

@@ -32,6 +32,8 @@ def format_params(params: dict[str, Any]) -> str:
 def _format_value(value: Any) -> str:
     if isinstance(value, DType):
         return value.short
+    if hasattr(value, "_fields"):  # a named tuple
+        return "(" + format_params(value._asdict())[2:] + ")"
     if isinstance(value, tuple):
         return "[" + ", ".join(_format_value(item) for item in value) + "]"
     return repr(value)
