@@ -21,6 +21,7 @@ from chainrule.compiler.plan.work_sharing import Hazards, Way, WorkSharing
 from chainrule.compiler.program import Program
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Dot
+from tests.compiler.plans import check_program
 from tests.compiler.programs import Program as RandomProgram
 from tests.compiler.programs import programs
 from tests.compiler.races import races
@@ -149,15 +150,21 @@ def test_a_batch_of_products_is_shared_by_its_own_axis(free: None, a: tuple[int,
     assert share is not None
     assert share.by == "batch"
     assert share.cut.units >= 8
+    check_program(program)
     for threads in (2, 3, 8):
         assert races(program, threads) == []
 
 
-def test_the_steps_of_attention_share_their_heads_together_and_need_no_barrier(free: None) -> None:
+def test_the_steps_of_attention_share_their_heads_together_and_need_no_barrier(everything_divided: None) -> None:
     compiled = cr.compile(lambda q, k, v: (q @ k.mT).softmax(-1) @ v)
-    compiled(*(cr.randn(2, 4, 16, 8) for _ in range(3)))
+    inputs, found = [cr.randn(2, 4, 16, 8) for _ in range(3)], set()
+    for threads in (1, 2, 3, 8):
+        cr.set_num_threads(threads)
+        found.add(compiled(*inputs).numpy().tobytes())
+    assert len(found) == 1
     assert compiled._latest is not None
     program = compiled._latest.program
+    check_program(program)
     shares = program.work_sharing.shares()
     assert [share.cut.units for share in shares if share is not None] == [8, 8, 8]
     assert not any(program.work_sharing.barriers())

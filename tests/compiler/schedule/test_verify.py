@@ -15,7 +15,7 @@ from chainrule.compiler.plan.cut import Cut
 from chainrule.compiler.plan.nests import Nests, divided
 from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.plan.target import Target
-from chainrule.compiler.schedule.index import Expr
+from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Kernel, Load, Number, Result, Store
 from chainrule.compiler.schedule.loops import (
     Accumulate,
@@ -151,6 +151,15 @@ def test_a_room_that_is_read_before_or_filled_beyond_its_end_is_refused() -> Non
     room.shape = (499,)
     with pytest.raises(VerifyError, match="elements 0 to 499 are stored in a room of 499"):
         verify(nest, kernel)
+
+
+def test_a_loop_that_does_not_run_through_its_loops_in_order_is_refused() -> None:
+    nest, kernel = nest_of(lambda x, y: x @ y, (2, 4, 7, 5), (2, 4, 5, 6))
+    both = Share.of(Var(9, 8), Cut.even(8), "batch", kernel.loops[:2])
+    verify(divided(nest, both), kernel)
+    turned = both._replace(loops=both.loops[::-1])
+    with pytest.raises(VerifyError, match="loop r does not run through its loops in their order"):
+        verify(divided(nest, turned), kernel)
 
 
 def test_a_vector_whose_lanes_write_to_one_element_is_refused() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from chainrule import dtypes
-from chainrule.compiler.schedule.index import Var
+from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Check, Kernel, Load, Result, Rows, Store, Value, walk
 from chainrule.compiler.schedule.loops import (
     ROOM,
@@ -61,6 +61,7 @@ class _Verifier:
     def statement(self, statement: Statement, around: Around) -> None:
         if isinstance(statement, For):
             _loop(statement, around)
+            self._bound(statement)
             self.block(statement.body, (*around, statement))
         elif isinstance(statement, Accumulate):
             self._accumulate(statement, around)
@@ -77,6 +78,15 @@ class _Verifier:
             self._readable(statement.load or statement.value, around)
         else:
             self._store(statement, around)
+
+    def _bound(self, loop: For) -> None:
+        """A loop that runs through several goes through them in row-major order, which is how threads divide it."""
+        index = {statement.var: statement.index for statement in loop.body if isinstance(statement, Bind)}
+        place = Expr()
+        for var in self.kernel.loops:
+            place = place * var.size + index[var] if var in index else place
+        if index and place != Expr({loop.var: 1}):
+            raise _Fault(f"loop {loop.var} does not run through its loops in their order")
 
     def _readable(self, value: Value, around: Around) -> None:
         """It depends on no loop and on no result but those that it stands behind or in."""
@@ -128,7 +138,7 @@ class _Verifier:
                 and not store.index.coefficient(loop.var)
             ):
                 raise _Fault(f"the lanes along {loop.var} write to the same element, or nobody knows where")
-        shared = [loop.var for loop in around if isinstance(loop, For) and loop.unit]
+        shared = [var for loop in around if isinstance(loop, For) and loop.unit for var in _loops_of(loop)]
         if shared and not _apart(store, shared):
             raise _Fault(f"threads that share {', '.join(map(str, shared))} may write to the same element")
 
@@ -150,6 +160,11 @@ def _loop(loop: For, around: Around) -> None:
         raise _Fault(f"loop {loop.var} has {loop.count} iterations in turns of {loop.lanes}")
     if loop.unit and loop.unit != loop.lanes and not loop.is_one_turn:
         raise _Fault(f"threads share loop {loop.var} in units of {loop.unit}, its turns are {loop.lanes}")
+
+
+def _loops_of(loop: For) -> list[Var]:
+    """The loops that it runs through; itself, where it is one alone."""
+    return [statement.var for statement in loop.body if isinstance(statement, Bind)] or [loop.var]
 
 
 def _combine(statement: Combine, around: Around) -> None:
