@@ -112,7 +112,7 @@ for each, whose elements and exponentials stay in registers from the first fold 
 
 Also decided are the tiles of products by counting cycles and registers (`plan/tiling.py`; with
 `cr.compile(..., tune=True)`, or `CHAINRULE_TUNE=1` for all programs, the likely tiles are timed once on this machine, and
-no result changes by a bit), along which loop threads share a kernel (`plan/work_sharing.py`). Each distinct kernel becomes
+no result changes by a bit), along which loop, or several run through as one, threads share a kernel (`plan/work_sharing.py`). Each distinct kernel becomes
 one function of LLVM IR, written statement by statement as it stands (`codegen/nest.py`; products in `codegen/matmul/`). LLVM makes
 machine code of it, contracting no arithmetic, so that an operation has the same bits in whatever kernel it ends up; the
 code is kept on disk under the hash of the kernels, the CPU and the versions: the next process loads it in a few milliseconds. `step.show("llvm")` prints the IR,

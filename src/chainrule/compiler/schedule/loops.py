@@ -14,10 +14,18 @@
     contract    := result "=" "sum over" k "of" A "*" B tiles ":" statement ...    for each vector of results
     store       := buffer "[" index "]" "=" value
 
-A statement stands wherever another may: loops in loops, folds in loops and one after the other, a contraction
-whose result feeds what follows within the same nest, a fold whose terms are the result of one. What a schedule
-makes (`kernels.Kernel`) leaves the ways of its loops open; `plan` decides them once, in this form, and
-`codegen` writes what stands here:
+A statement stands wherever another may: loops in loops, folds in loops and one after the other, a contraction whose
+sums go to a room, folds over that room and a contraction that reads it, all inside the same loops. Attention is such
+a nest; for some queries at a time:
+
+    scores: f32[queries * keys]
+    for head: for queries:
+      acc = sum over features of q * k:  scores = acc * scale
+      for query: largest = amax: for key: ...  total = sum: for key: scores = exp(scores - largest) ...
+      acc = sum over keys of scores * v:  out = acc
+
+What a schedule makes (`kernels.Kernel`) leaves the ways of its loops open; `plan` decides them once, in this form,
+and `codegen` writes what stands here:
 
 serial      one iteration after the other
 dealt n     n iterations a turn, each with a sum of its own: term i goes to sum i mod n; the sums are added in halves
