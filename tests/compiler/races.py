@@ -110,7 +110,7 @@ def races(program: Program, threads: int) -> list[int]:
     barriers, found, team = program.work_sharing.barriers(), [], Threads(program, threads)
     past = [(team.nothing(), team.nothing()) for _ in range(threads)]
     for number, kernel in enumerate(program.plan.kernels):
-        if barriers[number]:
+        if barriers[number] or any(number in (loop.first, loop.last) for loop in program.plan.loops):
             past = [(team.nothing(), team.nothing()) for _ in range(threads)]
         now = [team.touched(number, thread) for thread in range(threads)]
         for a, b in itertools.permutations(range(threads), 2):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.compiler.canaries import Canaries
+from tests.compiler.races import races
 from tests.optional import torch
 
 import chainrule as cr
@@ -373,6 +374,29 @@ def test_every_number_of_threads_gives_the_same_bits(threads: None, everything_d
     for i in range(2):  # between one step and the next, and behind the last
         assert re.search(rf"^steps{i}:\n  call void @barrier", step, re.MULTILINE)
         assert re.search(rf"^steps{i}.done:\n  call void @barrier", step, re.MULTILINE)
+
+
+def test_threads_race_for_nothing_and_meet_at_every_step_only_where_they_share(free: None) -> None:
+    compiled = cr.compile(cr.grad(lstm, argnums=(0, 1, 2)))
+    compiled(cr.randn(16, 64), cr.randn(12, 64), cr.randn(3, 24, 12))
+    program = compiled._latest.program
+    assert any(
+        share is not None
+        for loop in program.plan.loops
+        for share in program.work_sharing.shares()[loop.first : loop.last]
+    )
+    assert races(program, 2) == races(program, 3) == []
+
+    def small_loop(x: Tensor) -> Tensor:
+        return cr.scan(lambda h, _: (h * 0.5, h), (x @ x).sum(), length=9)[0]
+
+    alone = cr.compile(small_loop)
+    alone(cr.randn(64, 64))
+    assert alone._latest.program.work_sharing.threaded
+    step = alone.show("llvm").partition("define internal i64 @step(")[2]
+    assert re.search(
+        r"call void @barrier.*\n  store i64 0.*\n  br label %steps0\nsteps0:\n(?!  call void @barrier)", step
+    )
 
 
 def test_a_program_cut_around_the_loop_gives_the_same() -> None:

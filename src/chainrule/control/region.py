@@ -88,6 +88,7 @@ class Region(Recorder):
                     values.append(wrap(graph.leaf(node.value, node.dtype)))
             elif any(images.get(source, source) is not source for source in node.inputs):
                 images[node] = copied(node, [images.get(source, source) for source in node.inputs])
+        self._entries.clear()  # nor is what they named kept, as long as the graph lives
         return Graph([*frees, *inputs], [images.get(node, node) for node in outputs]), values
 
     # -- what a recorder offers ------------------------------------------------------------------------------

@@ -197,10 +197,14 @@ class ModuleWriter:
         return "\n".join([*head, *self.divisions, *self.lines, "  ret i64 0", "}"])
 
     def _begin_steps(self, i: int) -> None:
-        """All threads go through the steps together: at the beginning of each, the one before is complete."""
+        """Threads that share kernels go through the steps together: at the beginning of each, the one before is complete."""
+        loop = self.plan.loops[i]
+        shared = any(call.share is not None for call in self.calls[loop.first : loop.last])
+        if self.threaded and not shared:
+            self._barrier()
         self.divisions.append(f"  %t{i}.at = alloca i64, align 8")
         self.lines += [f"  store i64 0, ptr %t{i}.at, align 8", f"  br label %steps{i}", f"steps{i}:"]
-        if self.threaded:
+        if self.threaded and shared:
             self._barrier()
 
     def _end_steps(self, i: int, loop: Steps) -> None:

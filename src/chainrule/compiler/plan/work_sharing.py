@@ -9,6 +9,8 @@ is cheapest after those before it, the step being followed by itself, from each 
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -45,7 +47,8 @@ class WorkSharing:
         self.checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
         self.copies = bool(plan.copies)
         self.times = plan.times()
-        # Between the steps of a loop, and behind it, all meet anyway.
+        self.loops = plan.loops
+        # Before a loop of steps (between them too, where threads share what is in it), and behind it, all meet.
         self.edges = {number for loop in plan.loops for number in (loop.first, loop.last)}
         self.total = sum(alone * count for alone, count in zip(self.alone, self.times, strict=True))
         self.beside: dict[Span, list[Span]] = {}
@@ -97,14 +100,24 @@ class WorkSharing:
         return took
 
     def _followed(self, ways: list[Way], state: _State) -> float:
-        took = 0.0
+        took, meetings = 0.0, self._meetings(ways)
         for number, (way, alone, check) in enumerate(zip(ways, self.alone, self.checks, strict=True)):
             if number in self.edges:
-                took += state.meet() * self.times[number]
+                took += state.meet() * meetings[number]
             took += state.price(way, alone) * self.times[number]
             state.do(way)
             took += state.meet() * self.times[number] if check else 0
         return took + state.meet() * (1 + self.copies)
+
+    def _meetings(self, ways: list[Way]) -> Counter[int]:
+        """How often all meet before a kernel because a loop of steps begins or ends there."""
+        found: Counter[int] = Counter()
+        for i, loop in enumerate(self.loops):  # those around it stand before it
+            around = math.prod(o.count for o in self.loops[:i] if o.first <= loop.first < loop.last <= o.last)
+            shared = any(way.share is not None for way in ways[loop.first : loop.last])
+            found[loop.first] += around * (loop.count if shared else 1)
+            found[loop.last] += around
+        return found
 
     def _sweep(self, options: list[list[Way]], prefer: tuple[str, ...]) -> list[Way]:
         """The cheapest way for each kernel after those before it; products the `prefer`red way the first time."""
