@@ -39,7 +39,6 @@ _SMALL = 1 << 21  # multiply-adds
 _SHARED = 1 << 17  # multiply-adds, from which on it is worth sharing a product evenly among threads,
 _EVEN = 0.2  # and how much of what two and four of them lose by an uneven share counts: there may be only one
 _LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
-_PACKING = 0.3  # cycles that an element takes which is laid beside those of other rows (measured)
 _TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
 _IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
 # cycles of a vector's load where it is taken in two halves and may cross a cache line, and of a scalar's
@@ -221,14 +220,15 @@ def _even_strips(n: int, lanes: int, vectors: int) -> Iterator[Strips]:
 def _rest(spec: Contraction, target: Target) -> int:
     """How many of the last columns are computed otherwise: few, that would leave a vector all but empty.
 
-    A tile's rows are one vector more to read, and each of those columns one multiply-add for all its rows. At the end
-    they are transposed, which pays where l is long. Where A is not contiguous along its rows, it is laid out so first.
+    Where A is contiguous along its rows, a tile's rows are one vector more to read, and each of those columns one
+    multiply-add for all its rows. At the end they are transposed, which pays where l is long. To lay out A so first
+    does not pay (measured).
     """
     lanes = target.lanes(spec.scalar)
     rest = spec.n % lanes
     worth = spec.n > lanes and spec.m >= lanes and spec.k >= 2 * lanes
     # A vector holds the rows of the best tiles: not in float64 (measured).
-    fits = (target.registers - 3) // 2 <= lanes and 1 in spec.a_strides
+    fits = (target.registers - 3) // 2 <= lanes and spec.a_strides[0] == 1 != spec.a_strides[1]
     if not (worth and fits and 0 < 4 * rest <= lanes and _stays(spec)):
         return 0
     costs = {columns: _grid(spec, lanes, target, False, columns).least() for columns in (0, rest)}
@@ -261,7 +261,6 @@ class _Grid:
     body: float  # how much slower it may be for each copy of the tile's code it is spared
     closing: float  # cycles that each vector of columns costs a tile when its sums are done
     rest: int = 0  # columns that the last tile of each row of tiles computes otherwise: by vectors along rows
-    packing: float = 0.0  # cycles that it takes to lay A's rows side by side for them
     even: float = 0.0  # what it is worth that threads have equally many rows
 
     def tiles(self) -> list[Tile]:
@@ -286,7 +285,7 @@ class _Grid:
             last, of_last = widths[-1]
             cycles += sum(h * (self._tile(last, r, self.rest) - self._tile(last, r)) for r, h in heights)
             kinds += of_last > 1
-        cycles = cycles * (1 + self.body * (kinds * len(heights) - 1)) + self.packing
+        cycles *= 1 + self.body * (kinds * len(heights) - 1)
         return cycles * (1 + self.even * _unevenness(self.m, down)) if self.even else cycles
 
     def _tile(self, across: int, down: int, rest: int = 0) -> float:
@@ -305,11 +304,10 @@ def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int
     body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
     full = target.lanes(spec.scalar)
     closing = _TRANSPOSING * full / target.fmas if turned else 0.0
-    packing = _PACKING * spec.m * spec.k if rest and spec.a_strides[0] != 1 else 0.0
     most = full if turned or rest else 28
     even = _EVEN if spec.m * spec.n * spec.k >= _SHARED else 0.0
     vectors = -(-(spec.n - rest) // lanes)
-    return _Grid(target, max(1, spec.k), spec.m, vectors, most, body, closing, rest, packing, even)
+    return _Grid(target, max(1, spec.k), spec.m, vectors, most, body, closing, rest, even)
 
 
 def _counts(extent: int, size: int) -> list[tuple[int, int]]:
@@ -388,7 +386,7 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
         chosen, pack=_packs_b(spec, size) or _collides(spec, size, chosen), tiles=tiles, together=strips, ahead=far
     )
     if _stays(spec):
-        return replace(chosen, pack_a=_packs_a(spec, size) or _packs_rest(spec, chosen))
+        return replace(chosen, pack_a=_packs_a(spec, size))
     pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
     depth = min(spec.k, -(-spec.k // pieces // 16) * 16)
     tiles = _even(tiles, max(1, NEAR // 2 // (depth * size * chosen.rows)))
@@ -440,11 +438,6 @@ def _packs_a(spec: Contraction, size: int) -> bool:
         return False
     span = spec.a_strides[1] * spec.k * size
     return (span >= 16 * _PAGE and spec.n >= 192) or (span >= 64 * _PAGE and spec.n >= 160)
-
-
-def _packs_rest(spec: Contraction, chosen: Plan) -> bool:
-    """Must A's rows be laid side by side, as some columns are vectors along them?"""
-    return spec.a_strides[0] != 1 and any(strips.rest for strips in chosen.widths)
 
 
 def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None) -> int:

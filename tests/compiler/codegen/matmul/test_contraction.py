@@ -385,14 +385,11 @@ def test_no_bit_depends_on_the_tile(across: int, down: int, target: Target, monk
         tiling.plan.cache_clear()
 
 
-LAST = [(m, n, layout) for m, n in [(33, 33), (65, 65), (40, 98), (100, 50)] for layout in ("by row", "by column")]
-
-
-@pytest.mark.parametrize(("m", "n", "layout"), [*LAST, (17, 18, "by column")])
+@pytest.mark.parametrize(("m", "n"), [(33, 33), (65, 65), (40, 98), (17, 18), (100, 50)])
 @pytest.mark.parametrize("target", [Target(64, 32), Target(32, 16)])
 @pytest.mark.parametrize("activation", ["none", "tanh"])  # written out in each row, and in a loop
 def test_the_last_columns_are_vectors_along_rows(
-    m: int, n: int, target: Target, activation: str, layout: str, monkeypatch: pytest.MonkeyPatch
+    m: int, n: int, target: Target, activation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vector that would be all but empty is done without, and no bit depends on it."""
 
@@ -406,7 +403,7 @@ def test_the_last_columns_are_vectors_along_rows(
         return [c, *(run(spec, target, a, b, split=by) for by in ("rows", "columns"))]
 
     rng = np.random.default_rng(0)
-    a, b = strided(rng, m, 45, layout, np.float32), strided(rng, 45, n, "by row", np.float32)
+    a, b = strided(rng, m, 45, "by column", np.float32), strided(rng, 45, n, "by row", np.float32)
     spec = Contraction(m, n, 45, "float", elements(a), elements(b))
     assert plan(spec, target).widths[-1].rest == n % target.lanes("float") > 0
     got = products()
