@@ -187,6 +187,15 @@ def test_layers_that_share_the_rows_of_a_batch_need_no_barrier(monkeypatch: pyte
     assert sum(barriers) < len(barriers) / 2
 
 
+def test_no_two_threads_add_at_places_that_are_data(free: None) -> None:
+    compiled = cr.compile(lambda x, i, y: x.index_add(0, i, y))
+    compiled(cr.zeros(7, 64), cr.arange(4000) % 7, cr.ones(4000, 64))
+    assert compiled._latest is not None
+    program = compiled._latest.program
+    adds = [any(store.combine for store in kernel.stores) for kernel in program.plan.kernels]
+    assert [share is None for add, share in zip(adds, program.work_sharing.shares(), strict=True) if add] == [True]
+
+
 def test_all_that_was_read_since_they_met_counts_and_not_only_the_last() -> None:
     row, cut = Var(0, 8), Cut.even(8)
     whole = access.Access(0, 0, 256)
