@@ -18,7 +18,7 @@ import chainrule.nn.functional as F
 from chainrule import Tensor, nn
 from chainrule.control import loop
 from chainrule.equations import verify
-from chainrule.errors import DtypeError, GradientError, IndexRangeError, ShapeError, TraceError
+from chainrule.errors import DtypeError, GradientError, IndexRangeError, SettingError, ShapeError, TraceError
 
 Function = Callable[..., Any]
 RNG = np.random.default_rng(0)
@@ -444,6 +444,8 @@ def _backward(h: Tensor, x: Tensor) -> Any:
 
 
 REFUSED: list[tuple[type[Exception], str, Function]] = [
+    (SettingError, "f must be a function (carry, x) -> (carry, y), got NoneType. Pass the step's function first.",
+     lambda: cr.scan(None, ZERO, THREE)),
     (ShapeError, "the number of steps must be told by xs or length, got neither. Pass one.", lambda: cr.scan(lambda h, x: (h, x), ZERO)),
     (ShapeError, "length must be that of xs, got length=2 and first axes of 3. Leave length out, or cut xs.",
      lambda: cr.scan(lambda h, x: (h, x), ZERO, THREE, 2)),

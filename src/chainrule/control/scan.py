@@ -11,7 +11,7 @@ from chainrule import graph
 from chainrule.autodiff.trees import aligned, filled, leaves, outline
 from chainrule.control.loop import Form, looped
 from chainrule.control.region import Entry, Region
-from chainrule.errors import DtypeError, ShapeError, TraceError
+from chainrule.errors import DtypeError, SettingError, ShapeError, TraceError, kind_of
 from chainrule.graph import Node, Type
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
@@ -49,6 +49,7 @@ def scan(
     Raises:
         ShapeError: entries of different lengths, or a carry of another structure or shape.
         DtypeError: a carry of another dtype, or something that is no tensor.
+        SettingError: `f` is no function.
         TraceError: `f` needs a value, writes to a tensor from outside that has a gradient, or returns no pair.
 
     >>> import chainrule as cr
@@ -60,6 +61,10 @@ def scan(
     >>> w.grad
     tensor(12.)
     """
+    if not callable(f):
+        raise SettingError(
+            f"{graph.who('scan')}: f must be a function (carry, x) -> (carry, y), got {kind_of(f)}. Pass the step's function first."
+        )
     first, entries = [_given(x, "init") for x in leaves(init)], [_given(x, "xs") for x in leaves(xs)]
     steps = _steps(entries, length)
     region, recorded = Region("scan"), graph.is_grad_enabled()

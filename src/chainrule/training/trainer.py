@@ -210,7 +210,8 @@ class Trainer(Explained):
             epochs: how many passes, 0 or more (with ``resume``, counted from the very first).
             batch_size: rows a step; all of them where there are fewer. Default: 64; of a stream, the size of its batches.
             validation_data: ``(X, y)`` to evaluate after each epoch, or ``(X, y, sample_weight)``; or a source.
-            validation_split: or a share of the rows to set aside for that.
+            validation_split: or a share of the rows to set aside for that. What looks at single rows later (``trainer.run``,
+                ``what_if``, a ledger) numbers those that are left, in their order, from 0 on.
             seed: of everything random: the rows' order, the validation split, and the training's own stream, which
                 dropout draws from. One seed gives one result, to the bit; ``cr.manual_seed``'s stream stays as it is.
             shuffle: a new order each epoch (`chainrule.data.shuffled_indices`), or the rows as they come.

@@ -122,7 +122,11 @@ def test_rows_whose_label_is_ignored_are_not_shown():
 
 
 def test_names_and_pictures_that_do_not_fit_are_refused():
-    trainer, x, _ = reading("logits")
+    trainer, x, y = reading("logits")
+    alone = cr.Trainer(trainer.model, "cross_entropy", "sgd", lr=0.1)
+    alone.fit(x, y, epochs=1, progress=False)
+    with pytest.raises(SettingError, match="must name each of the 2 classes, got 3 names"):
+        alone.report(class_names=["a", "b", "c"])
     for names, came in ((["a"], "1 names"), (["a", "b", "c"], "3 names"), ("ab", "the text 'ab'")):
         with pytest.raises(SettingError) as caught:
             trainer.report(class_names=names)
@@ -130,7 +134,7 @@ def test_names_and_pictures_that_do_not_fit_are_refused():
             f"report: class_names must name each of the 2 classes, got {came}. Give a list of 2 texts, by class number."
         )
     width = x.shape[1]
-    for shape in ((width, 2), width, (1, width, 1)):
+    for shape in ((width, 2), width, (1, width, 1), (-1, -width)):
         with pytest.raises(SettingError) as caught:
             trainer.report(image_shape=shape)
         assert str(caught.value) == (

@@ -94,7 +94,7 @@ def report_of(
     shown = test[0] if test is not None else trainer.session.rows.x if trainer.session.rows is not None else None
     options: dict[str, Any] = {
         "title": title or f"{type(trainer.model).__name__}, a training", "test": test,
-        "classes": building.class_names(trainer, test, names),
+        "classes": building.class_names(trainer, test, names, shown),
         "image_shape": None if shown is None else building.picture_shape(shown, image_shape),
     }  # fmt: skip
     recorded = run is not None and len(run)  # a fit of no epochs records no step

@@ -77,11 +77,16 @@ def held_out(trainer: Trainer) -> Pair | None:
     return None if rows is None or rows.held_out is None else (rows.held_out.x, rows.held_out.y)
 
 
-def class_names(trainer: Trainer, test: Pair | None, given: list[str] | None) -> list[str] | None:
+def class_names(
+    trainer: Trainer, test: Pair | None, given: list[str] | None, rows: Array | None = None
+) -> list[str] | None:
     """The names of the classes, or their numbers; None where the outputs are no classes, or a row has more than one.
 
+    Args:
+        rows: some to count the outputs of, where there are no `test` rows.
+
     Raises:
-        SettingError: names were given, and the outputs are not classes or nobody says what they are.
+        SettingError: names were given, and the outputs are not classes or nobody says what they are, or of another number.
     """
     meaning = trainer.meaning
     if given is not None and told(trainer.loss, meaning, "report: class_names") == VALUES:
@@ -89,11 +94,14 @@ def class_names(trainer: Trainer, test: Pair | None, given: list[str] | None) ->
             f"report: class_names was given, and under {name_of(trainer.loss)} the outputs are values and no classes. "
             f"Leave it out."
         )
-    if test is None or meaning is None or meaning == VALUES:
+    shown = rows if test is None else test[0]
+    if shown is None or meaning is None or meaning == VALUES:
         return given
-    if meaning.labels(test[1]).size != len(test[1]):
+    if test is not None and meaning.labels(test[1]).size != len(test[1]):
         return None
-    count = 2 if meaning.binary else trainer.predict(test[0][:1]).shape[CLASSES]
+    if test is None and given is None:
+        return None
+    count = 2 if meaning.binary else trainer.predict(shown[:1]).shape[CLASSES]
     if given is None:
         return [str(i) for i in range(count)]
     if isinstance(given, str) or len(given) != count:
@@ -114,8 +122,9 @@ def picture_shape(x: Array, given: object) -> tuple[int, int] | None:
     if given is None:
         return None
     width = math.prod(x.shape[1:])
-    pair = tuple(given) if isinstance(given, (tuple, list)) else ()
-    if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) for n in pair) or math.prod(pair) != width:
+    pair = tuple(given) if isinstance(given, (tuple, list, np.ndarray)) else ()
+    whole = len(pair) == 2 and all(isinstance(n, (int, np.integer)) and n > 0 for n in pair)
+    if not whole or math.prod(pair) != width:
         raise SettingError(
             f"report: image_shape must be (rows, columns) whose product is the {width} numbers of a row of X, got {given!r}. "
             f"Leave it out where rows are no pictures."
