@@ -179,7 +179,7 @@ def _readings(scene: Scene, node: Node, position: int) -> list[tuple[Node, int, 
         part = column(reader, argument, position, scene.value)
         if part is None:
             raise GradientError(
-                f"explain: {scene.name(reader)} has a derivative of its own (cr.custom_vjp, a compiled function, an op of several results), "
+                f"explain: {scene.name(reader)} has a derivative of its own (cr.custom_vjp, a compiled function, a loop, an op of several results), "
                 f"which says nothing about single elements. Explain a tensor behind it, or write it with chainrule's ops."
             )
         if len(part[0]):
