@@ -88,6 +88,12 @@ def compile(
     Compiled code takes numbers too small to be normal (below 1.2e-38 in float32, 2.2e-308 in float64) for 0, and gives 0
     where a result would be one, since CPUs take many times as long for them. Eager mode keeps them.
 
+    What neither a result nor state needs is not computed: an index out of range there raises nothing.
+
+    The bits of a sum or a product depend on values and shapes alone, not on layout, threads, CPU or what else is compiled
+    with it; those of a row of ``x @ w.T`` not on the rows beside it either. (A product of one column is added up in 16
+    lanes, so where a batch lies along columns, ``w @ x.T``, a batch of one may differ from a larger one in the last bits.)
+
     Args:
         function: takes tensors (or arrays, numbers, nested lists and dicts of them); returns tensors, or
             nested tuples, lists and dicts of them. Without it, a decorator: ``@cr.compile(tune=True)``.
