@@ -179,6 +179,38 @@ def test_state_is_replaced_by_its_own_softmax() -> None:
         np.testing.assert_allclose(total.numpy(), expected.sum(-1).numpy(), rtol=2e-5)
 
 
+@pytest.mark.parametrize("width", [3, 20, 300])
+def test_a_row_that_replaces_another_state_is_written_after_all_that_is_read(width: int) -> None:
+    """The other state is no part of the fold: it is read when the row is stored, and overwritten there."""
+    s, t = matrix((9, width)), matrix((9, width), seed=1)
+    folded, expected = (s * 2).softmax(-1).numpy(), ((s * 2).softmax(-1) + t).numpy()
+
+    @cr.compile
+    def step() -> None:
+        row = (s * 2).softmax(-1)
+        mixed = row + t
+        t.copy_(row)
+        s.copy_(mixed)
+
+    step()
+    np.testing.assert_allclose(t.numpy(), folded, rtol=2e-5)
+    np.testing.assert_allclose(s.numpy(), expected, rtol=2e-5)
+
+
+def test_what_is_left_of_a_shared_loop_is_done_once(everything_divided: None) -> None:
+    """Three threads share 37 elements: two vectors of 16, and what is left."""
+    cr.set_num_threads(3)
+    state = cr.zeros(37)
+
+    @cr.compile
+    def step(amount: Tensor) -> Tensor:
+        state.add_(amount)
+        return state.sum()
+
+    step.loop(cr.ones(3000))
+    assert state.tolist() == [3000.0] * 37
+
+
 def test_nan_and_infinity_stay_in_their_row() -> None:
     for width in (3, 20, 300):
         x = matrix((40, width)).numpy().copy()
