@@ -102,11 +102,11 @@ class Threads:
 
 
 def _meet(a: Masks, b: Masks) -> bool:
-    return any((mask & b[slot]).any() for slot, mask in a.items())
+    return any(slot in b and (mask & b[slot]).any() for slot, mask in a.items())
 
 
 def races(program: Program, threads: int) -> list[int]:
-    """The kernels in which a thread touches what another touched since they last met, one of them writing."""
+    """The kernels in which a thread touches what another touches or touched since they last met, one of them writing."""
     barriers, found, team = program.work_sharing.barriers(), [], Threads(program, threads)
     past = [(team.nothing(), team.nothing()) for _ in range(threads)]
     for number, kernel in enumerate(program.plan.kernels):
@@ -114,9 +114,10 @@ def races(program: Program, threads: int) -> list[int]:
             past = [(team.nothing(), team.nothing()) for _ in range(threads)]
         now = [team.touched(number, thread) for thread in range(threads)]
         for a, b in itertools.permutations(range(threads), 2):
-            (reads, writes), (read, written) = now[a], past[b]
-            if _meet(reads, written) or _meet(writes, written) or _meet(writes, read):
-                found.append(number)
+            reads, writes = now[a]
+            for read, written in (past[b], now[b]):
+                if _meet(reads, written) or _meet(writes, written) or _meet(writes, read):
+                    found.append(number)
         for before, touched in zip(past, now, strict=True):
             for kind, masks in zip(before, touched, strict=True):
                 for slot, mask in masks.items():
