@@ -94,6 +94,49 @@ MUTATIONS = [
         "%%failed = icmp ne i64 %%status, 0\n  br i1 %%failed, label %%stop, label %%move", "%%failed = icmp ne i64 %%status, 0\n  br label %%move", "frontend/test_loop.py::test_an_index_error_names_the_step_of_the_whole_loop"),
 ]  # fmt: skip
 
+# Loops as they are decided and written.
+MUTATIONS += [
+    Mutation("what is left of a loop begins one late", "plan/nests.py",
+        "For(along, body, whole * lanes, count, Way.VECTOR", "For(along, body, whole * lanes + 1, count, Way.VECTOR",
+        "schedule/test_verify.py::test_what_is_decided_passes"),
+    Mutation("loops become one where an index does not allow it", "plan/nests.py",
+        "near is not None and far == near * steps", "near is not None",
+        "codegen/test_lower.py::test_axes_become_one_loop_where_every_index_allows_it"),
+    Mutation("loops that threads share together are run through in another order", "plan/nests.py",
+        "for var in reversed(share.loops):", "for var in share.loops:",
+        "plan/test_work_sharing.py::test_the_steps_of_attention_share_their_heads_together_and_need_no_barrier"),
+    Mutation("a state is stored before all is read", "plan/nests.py",
+        "return (*(Let(store.value) for store in stores), *stores) if len(stores) > 1 else tuple(stores)", "return tuple(stores)",
+        "test_state.py::test_three_states_move_round_with_arithmetic"),
+    Mutation("sums down columns add in another order than along rows", "plan/nests.py",
+        "dealt = 1 if arg else lanes_of_sum(core)", "dealt = 1",
+        "codegen/test_rows.py::test_a_sum_has_the_same_bits_however_its_terms_lie_in_memory"),
+    Mutation("what is left of a sum comes first", "plan/rows.py",
+        "for begin, end in parts", "for begin, end in reversed(parts)", "plan/test_summation.py::test_sums"),
+    Mutation("a short row is stored before all of it is read", "plan/rows.py",
+        "for kind in (lambda store: Let(store.value), lambda store: store):", "for kind in (lambda store: store,):",
+        "codegen/test_rows.py::test_a_row_that_replaces_another_state_is_written_after_all_that_is_read"),
+    Mutation("a part of a long row is stored before all of it is read", "plan/rows.py",
+        "(*saved, *(Let(store.value) for store in whole), *whole)", "(*saved, *whole)",
+        "codegen/test_rows.py::test_a_row_that_replaces_another_state_is_written_after_all_that_is_read"),
+    Mutation("what a later loop recalls is not kept", "plan/rows.py",
+        "(*saved, Combine(stage), *kept)", "(*saved, Combine(stage))", "schedule/test_verify.py::test_what_is_decided_passes"),
+    Mutation("two threads do what is left of a loop", "codegen/nest.py",
+        '"sgt", LAST,', '"sge", LAST,', "codegen/test_rows.py::test_what_is_left_of_a_shared_loop_is_done_once"),
+    Mutation("whole turns of a shared loop run on into what is left", "codegen/nest.py",
+        "LAST if loop.lanes == 1 else e.call", "LAST if loop.lanes >= 1 else e.call",
+        "codegen/test_rows.py::test_what_is_left_of_a_shared_loop_is_done_once"),
+    Mutation("all terms go to one of several sums", "codegen/nest.py",
+        "            self.sum = number\n", "            self.sum = 0\n",
+        "codegen/test_rows.py::test_a_sum_has_the_same_bits_however_its_terms_lie_in_memory"),
+    Mutation("lanes that do not exist are added", "codegen/reductions.py",
+        "            value = body.e.select(body.mask, value, neutral)\n", "            pass\n",
+        "codegen/test_rows.py::test_values_and_gradients_are_those_of_numpy"),
+    Mutation("another's elements of loops that are shared together pass for one's own", "plan/access.py",
+        "        if index.terms.get(var) != turn:\n            return None\n", "",
+        "plan/test_work_sharing.py::test_threads_wait_for_heads_that_another_has"),
+]  # fmt: skip
+
 
 def noticed(root: Path, mutation: Mutation, tests: Sequence[str]) -> list[str]:
     """Plants the fault in a copy below `root`; which of the tests fail for it (the first of each file)."""
