@@ -135,6 +135,20 @@ MUTATIONS += [
     Mutation("another's elements of loops that are shared together pass for one's own", "plan/access.py",
         "        if index.terms.get(var) != turn:\n            return None\n", "",
         "plan/test_work_sharing.py::test_threads_wait_for_heads_that_another_has"),
+        "%%failed = icmp ne i64 %%status, 0\n  br i1 %%failed, label %%stop, label %%move", "%%failed = icmp ne i64 %%status, 0\n  br label %%move", ""),
+    Mutation("the order of a product follows where a factor lies", "schedule/schedule.py",
+        "along = in_lanes(node.shape[-1], left.shape[-1])",
+        "along = in_lanes(node.shape[-1], left.shape[-1]) and a.index.coefficient(axis) == 1", "test_order_of_products.py"),
+    Mutation("the order of a product follows the registers", "plan/tiling.py",
+        "lanes = spec.lanes if dot else", "lanes = min(spec.lanes, whole) if dot else", "test_order_of_products.py"),
+    Mutation("the order of a product follows its rows", "schedule/schedule.py",
+        "along = in_lanes(node.shape[-1], left.shape[-1])",
+        "along = in_lanes(min(node.shape[-2:]), left.shape[-1])", "test_order_of_products.py"),
+    Mutation("the order of a product follows who reads it transposed", "passes/simplify.py",
+        "and once and _sums_alike(x):", "and once:", "test_order_of_products.py"),
+    Mutation("a multiply-add is rounded twice on a CPU without one", "codegen/emit.py",
+        "if self.target.fma else _fused(self, a, b, c)",
+        'if self.target.fma else self.binary("fadd", self.binary("fmul", a, b), c)', "test_order_of_products.py"),
 ]  # fmt: skip
 
 

@@ -10,7 +10,6 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor, nn
-from chainrule.compiler.plan import cost
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.vectorize import lanes_of_product
 from chainrule.compiler.runtime import native
@@ -73,11 +72,10 @@ def test_wherever_the_factors_lie(shape: tuple[int, int, int], dtype: str) -> No
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_whatever_the_registers_and_threads(
-    shape: tuple[int, int, int], dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    everything_divided: None, shape: tuple[int, int, int], dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given = [LAYOUTS[name](x) for name, x in zip(LAYOUTS, factors(*shape, dtype), strict=False)]
     expected = bits(*given)
-    monkeypatch.setattr(cost, "SMALL", 0.0)
     machines = (Target(64, 32), Target(32, 16, fmas=1), Target(16, 16, fma=False), Target(16, 32))
     for number, target in enumerate(machines):
         monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path / str(number)))
