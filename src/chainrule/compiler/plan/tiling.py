@@ -353,9 +353,13 @@ def _lanes_plan(spec: Contraction, target: Target) -> Plan:
 
 def _turns(spec: Contraction, target: Target) -> bool:
     """Are there so few rows that it does not pay to write B transposed, as each strip is read but once?"""
-    lanes = target.lanes(spec.scalar)
-    fits = 4 <= lanes <= spec.k and 2 * spec.n > lanes and spec.m <= _most_turning(target)
+    fits = 4 <= _turning_lanes(spec, target) <= spec.k and spec.n > 1 and spec.m <= _most_turning(target)
     return fits and spec.b_strides[0] == 1 != spec.b_strides[1]
+
+
+def _turning_lanes(spec: Contraction, target: Target) -> int:
+    """Of a square of columns and terms."""
+    return min(target.lanes(spec.scalar), max(4, power_of_two_above(spec.n)))
 
 
 def _most_turning(target: Target) -> int:
@@ -364,7 +368,7 @@ def _most_turning(target: Target) -> int:
 
 
 def _turning_plan(spec: Contraction, target: Target) -> Plan:
-    lanes = target.lanes(spec.scalar)
+    lanes = _turning_lanes(spec, target)
     across = 2 if spec.n > lanes and 2 * spec.m <= _most_turning(target) else 1
     widths = tuple(_even_strips(spec.n, lanes, across))
     return Plan(spec.m, 1, 0, lanes, widths, False, False, False, spec.k, 1, len(widths), turning=True)

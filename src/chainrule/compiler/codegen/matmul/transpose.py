@@ -168,17 +168,18 @@ def turned_rows(
 ) -> list[Value]:
     """The columns of a block in vectors of so many lanes, from where its rows of `width` elements begin.
 
-    With `fill` the lanes beyond the rows are zero.
+    In squares of half as many columns, whose rows are joined as they are read: the longest exchange is then not only for
+    the port that shuffles. What is left over is squares of 8 and 4. With `fill` the lanes beyond the rows are zero.
     """
-    if width == lanes and lanes * BYTES[scalar] >= _HALVED:
-        # the longest exchange is between halves, joined as they are read: not only by the port that shuffles
-        half = lanes // 2
-        parts = [Column(first, vector(scalar, half), None) for first in (0, half)]
-        left, right = (_rows(e, places, part, lanes, fill) for part in parts)
-        halves = [(part[r], part[r + half]) for part in (left, right) for r in range(half)]
-        return in_registers(e, [e.join(pair) for pair in halves], half)
-    part = Column(0, vector(scalar, lanes), lane_mask(width, lanes))
-    return in_registers(e, _rows(e, places, part, lanes, fill))[:width]
+    largest = lanes // 2 if lanes * BYTES[scalar] >= _HALVED else lanes
+    values: list[Value] = []
+    while len(values) < width:
+        left = width - len(values)
+        size = min(largest, max(4, 1 << (left.bit_length() - 1)))
+        part = Column(len(values), vector(scalar, size), lane_mask(min(left, size), size))
+        rows = _rows(e, places, part, lanes, fill)
+        values += in_registers(e, [e.join(rows[first::size]) for first in range(size)])[:left]
+    return values
 
 
 def _rows(e: Emitter, places: list[Value], part: Column, count: int, fill: bool) -> list[Value]:
@@ -195,12 +196,12 @@ def _apart(e: Emitter, start: Value, stride: Value, count: int, scalar: str) -> 
         yield start
 
 
-def in_registers(e: Emitter, rows: list[Value], below: int = 0) -> list[Value]:
-    """The columns of a square of as many vectors as each has lanes; with `below`, by exchanges of less distance only."""
-    values, lanes = list(rows), len(rows)
+def in_registers(e: Emitter, rows: list[Value]) -> list[Value]:
+    """The columns of squares that lie side by side in vectors, as high as there are vectors."""
+    values, size, lanes = list(rows), len(rows), lanes_of(rows[0].type)
     distance = 1
-    while distance < (below or lanes):
-        for low in range(lanes):
+    while distance < size:
+        for low in range(size):
             if not low & distance:
                 a, b = values[low], values[low + distance]
                 values[low] = _exchange(e, a, b, distance, lanes, 0)
