@@ -135,7 +135,6 @@ MUTATIONS += [
     Mutation("another's elements of loops that are shared together pass for one's own", "plan/access.py",
         "        if index.terms.get(var) != turn:\n            return None\n", "",
         "plan/test_work_sharing.py::test_threads_wait_for_heads_that_another_has"),
-        "%%failed = icmp ne i64 %%status, 0\n  br i1 %%failed, label %%stop, label %%move", "%%failed = icmp ne i64 %%status, 0\n  br label %%move", ""),
     Mutation("the order of a product follows where a factor lies", "schedule/schedule.py",
         "along = in_lanes(node.shape[-1], left.shape[-1])",
         "along = in_lanes(node.shape[-1], left.shape[-1]) and a.index.coefficient(axis) == 1", "test_order_of_products.py"),
