@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -449,7 +450,9 @@ REFUSED: list[tuple[type[Exception], str, Function]] = [
     (ShapeError, "the number of steps must be told by xs or length, got neither. Pass one.", lambda: cr.scan(lambda h, x: (h, x), ZERO)),
     (ShapeError, "length must be that of xs, got length=2 and first axes of 3. Leave length out, or cut xs.",
      lambda: cr.scan(lambda h, x: (h, x), ZERO, THREE, 2)),
-    (ShapeError, "length must not be negative, got -1.", lambda: cr.scan(lambda h, x: (h, x), ZERO, None, -1)),
+    (ShapeError, "length must be a number from 0 to 9223372036854775807, got -1.", lambda: cr.scan(lambda h, x: (h, x), ZERO, None, -1)),
+    (ShapeError, "length must be a number from 0 to 9223372036854775807, got 18446744073709551619.",
+     lambda: cr.scan(lambda h, x: (h, None), ZERO, None, 2**64 + 3)),
     (DtypeError, "length must be an integer, got 2.5. Use int(...).", lambda: cr.scan(lambda h, x: (h, x), ZERO, None, 2.5)),
     (ShapeError, "all tensors in xs must have first axes of one length, got 3, 2. Cut them.",
      lambda: cr.scan(lambda h, x: (h, x), ZERO, (THREE, ZERO))),
@@ -494,6 +497,76 @@ def test_a_tensor_of_a_step_is_refused_outside() -> None:
             break
     with pytest.raises(TraceError, match="was used after tracing ended"):
         kept[-1] + 1
+
+
+def test_another_threads_write_stays_and_its_reads_wait_for_what_the_function_names() -> None:
+    w = cr.zeros(2)
+    seen: list[Any] = []
+
+    def elsewhere(f: Function) -> None:
+        thread = threading.Thread(target=lambda: seen.append(f()))
+        thread.start()
+        thread.join()
+
+    def step(h: Tensor, x: Tensor) -> Any:
+        y = h + w
+        elsewhere(lambda: w.add_(1) is w)
+        return y, None
+
+    assert cr.scan(step, cr.zeros(2), length=2)[0].tolist() == [0.0, 0.0]
+    assert w.tolist() == [1.0, 1.0]
+    view, stop = cr.ones(2, 3).t(), threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.append(view[0].sum().item())
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for _ in range(30):
+        cr.scan(lambda h, _: (h + view.sum(), None), cr.tensor(0.0), length=2)
+    stop.set()
+    thread.join()
+    assert set(seen) == {True, 2.0}
+
+
+def test_what_is_carried_requires_grad_where_it_does_in_a_loop() -> None:
+    w = cr.tensor(2.0, requires_grad=True)
+    asked: list[tuple[bool, bool]] = []
+
+    def step(h: Tensor, x: Tensor) -> Any:
+        asked.append((h.requires_grad, x.requires_grad))
+        return h * factors[-1], x
+
+    factors = []
+    for factor, expected in [(w.detach(), [(False, False)]), (w, [(False, False), (True, False)])]:
+        asked.clear()
+        factors.append(factor)
+        cr.scan(step, cr.tensor(1.0), cr.ones(3))
+        assert asked == expected
+    asked.clear()
+    cr.scan(step, w * 1, cr.ones(3, requires_grad=True))
+    assert asked == [(True, True)]
+
+
+def test_loops_in_loops_are_traced_in_a_time_that_does_not_double_with_each() -> None:
+    traced = [0]
+
+    def nested(depth: int, h: Tensor, w: Tensor) -> Tensor:
+        def step(h: Tensor, _: None) -> Any:
+            traced[0] += 1
+            return (nested(depth - 1, h, w) if depth > 1 else h * w), None
+
+        return cr.scan(step, h, length=1)[0]
+
+    regions = []
+    with pytest.MonkeyPatch.context() as patched:
+        made = loop._Backward.__init__
+        patched.setattr(loop._Backward, "__init__", lambda self, *args: (regions.append(1), made(self, *args))[1])
+        found = cr.grad(lambda w: nested(8, cr.tensor(1.0), w))(cr.tensor(3.0))
+    assert found.item() == 1.0
+    assert traced[0] <= 80
+    assert len(regions) <= 200
 
 
 def test_an_attribute_assigned_inside_is_refused() -> None:

@@ -263,7 +263,7 @@ def test_a_derivative_of_ones_own():
     x = cr.tensor([1.0], requires_grad=True)
     with raises(
         GradientError,
-        "explain: custom has a derivative of its own (cr.custom_vjp, a compiled function, a loop, an op of several results), which "
+        "explain: custom has a derivative of its own (cr.custom_vjp, a compiled function, an op of several results), which "
         "says nothing about single elements. Explain a tensor behind it, or write it with chainrule's ops.",
     ):
         _ = cr.explain(double(x).sum(), x, 0).terms

@@ -103,7 +103,10 @@ def looped(body: Graph, inputs: Sequence[Tensor], form: Form) -> tuple[Tensor, .
         return apply_several(scan_op, *inputs, body=body, form=form)
     outputs = {i for i, node in enumerate(body.outputs) if node.requires_grad}
     wanted = {i for i, node in enumerate(body.inputs) if node.requires_grad}
-    longer = _extended(body, form, _Backward(body, form, outputs, wanted).residuals)
+    with graph.grad_mode(
+        False
+    ):  # just what the first derivative reads: that of a derivative finds what it needs by itself
+        longer = _extended(body, form, _Backward(body, form, outputs, wanted).residuals)
     found, moving = apply_several(scan_op, *inputs, body=longer, form=form), _moving(body, form, inputs)
     return tuple(found[i] if i in moving else found[i].detach() for i in range(len(body.outputs)))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chainrule import graph
-from chainrule.errors import GradientError, TraceError
+from chainrule.errors import BusyError, GradientError, TraceError
 from chainrule.graph import INPUT, LEAF, Graph, Node, Recorder, Type
 from chainrule.several import Several
 from chainrule.tensor import Tensor
@@ -40,7 +40,7 @@ class Region(Recorder):
     """What one run of a region's function used."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.outer = name, graph.current_trace()
+        self.name, self._op, self.outer = f"cr.{name}", name, graph.current_trace()
         self.thread, self.began, self.ended = threading.get_ident(), time.monotonic(), threading.Event()
         self.outside = _Surroundings(name, self.outer)
         self.guards = [] if self.outer is None else self.outer.guards
@@ -56,7 +56,7 @@ class Region(Recorder):
                 yield
         finally:
             for entry in self._entries.values():
-                if entry.handle._node is not entry.met:
+                if entry.handle._node.trace is self:  # another thread may have written to it as well
                     entry.final, entry.handle._node = entry.handle._node, entry.met
                 entry.handle._moved()  # its views may name nodes of the region
             self.ended.set()
@@ -93,7 +93,11 @@ class Region(Recorder):
 
     # -- what a recorder offers ------------------------------------------------------------------------------
     def wait(self) -> None:
-        self.ended.wait(PATIENCE)
+        if not self.ended.wait(PATIENCE):
+            raise BusyError(
+                f"{self.name}: another thread has been in its function for {PATIENCE:.0f} s, which reads a view of a tensor that "
+                f"is read here. Wait until it has returned."
+            )
 
     def lift(self, handle: Any) -> Node:
         known = self._entries.get(id(handle))
@@ -108,7 +112,7 @@ class Region(Recorder):
         if handle._node.trace is self and id(handle) not in self._owners:
             return  # of a tensor that the function made
         raise GradientError(
-            f"{graph.who(self.name)}: the function reads or sets the grad of a tensor from outside (backward does both), "
+            f"{graph.who(self._op)}: the function reads or sets the grad of a tensor from outside (backward does both), "
             f"which would happen once and not at each step. Take derivatives with cr.grad inside, or call backward outside."
         )
 

@@ -19,6 +19,7 @@ from chainrule.tensor.core import integer, lifted, wrap
 from chainrule.tensor.creation import as_tensor
 
 Tree = Any
+MOST = 1 << 63  # steps: they are counted in 64 bits
 
 
 @takes_keywords("torch")
@@ -31,8 +32,8 @@ def scan(
 ) -> tuple[Tree, Tree]:
     """A loop that carries a value from step to step, as ``jax.lax.scan``: ``carry[t+1], y[t] = f(carry[t], x[t])``.
 
-    `f` runs once, on tensors without values, whatever the number of steps; so it must be made of tensor operations, as a
-    function for `cr.compile`. A compiled program runs the steps in a native loop: neither its size nor the time to compile
+    `f` runs on tensors without values, once (or a few times: until it is known which carries require grad), whatever the
+    number of steps; so it must be made of tensor operations, as a function for `cr.compile`. A compiled program runs the steps in a native loop: neither its size nor the time to compile
     it depends on how many there are. Tensors from outside that `f` uses (weights, say) get their gradients. Those that it
     writes to (the state of random numbers, running statistics) are carried from step to step like `init`.
 
@@ -67,16 +68,21 @@ def scan(
         )
     first, entries = [_given(x, "init") for x in leaves(init)], [_given(x, "xs") for x in leaves(xs)]
     steps = _steps(entries, length)
-    region, recorded = Region("scan"), graph.is_grad_enabled()
-    with region.running():
-        carried = [region.input(lifted_type(x), recorded and x.dtype.is_floating_point) for x in first]
-        sliced = [region.input(Type(x.shape[1:], x.dtype), recorded and x.dtype.is_floating_point) for x in entries]
-        # Copies, so that the function may write to what it is given.
-        given = [wrap(node).clone() for node in [*carried, *sliced]]
-        result = f(filled(init, given[: len(first)]), filled(xs, given[len(first) :]))
-        after, out = _pair(result)
-        carries = _carries(init, after, first)
-        ys = [lifted(_given(y, "y")) for y in leaves(out)]
+    recorded, flags = graph.is_grad_enabled(), [x.requires_grad for x in first]
+    while True:  # what a step returns may require grad where the first carry does not: then it runs once more
+        region = Region("scan")
+        with region.running():
+            carried = [region.input(_type_of(x), recorded and flag) for x, flag in zip(first, flags, strict=True)]
+            sliced = [region.input(Type(x.shape[1:], x.dtype), recorded and x.requires_grad) for x in entries]
+            # Copies, so that the function may write to what it is given.
+            given = [wrap(node).clone() for node in [*carried, *sliced]]
+            result = f(filled(init, given[: len(first)]), filled(xs, given[len(first) :]))
+            after, out = _pair(result)
+            carries = _carries(init, after, first)
+            ys = [lifted(_given(y, "y")) for y in leaves(out)]
+        before, flags = flags, [flag or node.requires_grad for flag, node in zip(flags, carries, strict=True)]
+        if flags == before:
+            break
     states = _states(region)
     count = len(states)
     inputs = [*(state.input for state in states), *carried, *sliced]
@@ -89,7 +95,7 @@ def scan(
     return filled(init, list(found[count : len(begin)])), filled(out, list(found[len(begin) :]))
 
 
-def lifted_type(tensor: Tensor) -> Type:
+def _type_of(tensor: Tensor) -> Type:
     return Type(tensor.shape, tensor.dtype)
 
 
@@ -112,8 +118,8 @@ def _steps(entries: list[Tensor], length: int | None) -> int:
     found = {x.shape[0] for x in entries}
     if length is not None:
         wanted = integer(length, "scan", "length")
-        if wanted < 0:
-            raise ShapeError(f"{graph.who('scan')}: length must not be negative, got {wanted}.")
+        if not 0 <= wanted < MOST:
+            raise ShapeError(f"{graph.who('scan')}: length must be a number from 0 to {MOST - 1}, got {wanted}.")
         if found - {wanted}:
             raise ShapeError(
                 f"{graph.who('scan')}: length must be that of xs, got length={wanted} and first axes of "
@@ -156,11 +162,11 @@ def _carries(init: Tree, after: Tree, first: list[Tensor]) -> list[Node]:
     tensors = [_given(x, "the carry") for x in found]
     names = leaves(_named(init, "carry"))
     for name, before, now in zip(names, first, tensors, strict=True):
-        if lifted_type(before) != lifted_type(now):
+        if _type_of(before) != _type_of(now):
             error = ShapeError if before.shape != now.shape else DtypeError
             raise error(
-                f"{graph.who('scan')}: the carry must keep its shapes and dtypes, but {name} was {lifted_type(before)} and "
-                f"came back as {lifted_type(now)}. Give init that shape and dtype, or convert what the function returns."
+                f"{graph.who('scan')}: the carry must keep its shapes and dtypes, but {name} was {_type_of(before)} and "
+                f"came back as {_type_of(now)}. Give init that shape and dtype, or convert what the function returns."
             )
     return list(map(lifted, tensors))
 

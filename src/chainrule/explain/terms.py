@@ -177,9 +177,14 @@ def _readings(scene: Scene, node: Node, position: int) -> list[tuple[Node, int, 
         if not isinstance(reader, Several) and scene.gradient(reader) is None:
             continue
         part = column(reader, argument, position, scene.value)
+        if part is None and reader.op.kind == "region":
+            raise GradientError(
+                f"explain: {scene.name(reader)} reads {scene.name(node)} at every one of its steps, and what single elements of "
+                f"them add to its gradient is not told apart. Explain a tensor behind the loop, or write its steps one by one."
+            )
         if part is None:
             raise GradientError(
-                f"explain: {scene.name(reader)} has a derivative of its own (cr.custom_vjp, a compiled function, a loop, an op of several results), "
+                f"explain: {scene.name(reader)} has a derivative of its own (cr.custom_vjp, a compiled function, an op of several results), "
                 f"which says nothing about single elements. Explain a tensor behind it, or write it with chainrule's ops."
             )
         if len(part[0]):

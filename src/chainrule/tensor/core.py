@@ -264,9 +264,12 @@ def current(handle: Handle) -> Node:
 def settled(handle: Handle) -> Node:
     """The handle's node; where another thread is tracing with it (a first compiled step), once that is done."""
     node = current(handle)
-    if node.trace is not None and node.trace.thread != threading.get_ident():
-        node.trace.wait()
-        node = handle._node
+    while (trace := node.trace) is not None and trace.thread != threading.get_ident():
+        over = trace.ended.is_set()
+        trace.wait()
+        node = current(handle)  # which another trace may have by now
+        if over and node.trace is trace:  # nobody puts it back: it was kept from inside
+            break
     return node
 
 
@@ -284,7 +287,7 @@ def lifted(handle: Handle) -> Node:
     if node.trace is None:
         return node
     raise TraceError(
-        f"a tensor from inside a cr.compile function ({node.op.name}{node.whereabouts()}) was used after tracing ended. "
+        f"a tensor from inside a {node.trace.name} function ({node.op.name}{node.whereabouts()}) was used after tracing ended. "
         f"Return it from the function, or store it in a tensor that exists outside."
     )
 

@@ -18,7 +18,7 @@ from chainrule.explain.verify.application import results_at
 from chainrule.explain.verify.report import Verdict, Verification
 from chainrule.explain.verify.rules import check_rule
 from chainrule.explain.verify.slopes import Slopes, slopes
-from chainrule.graph import Node
+from chainrule.graph import Node, subgraphs
 from chainrule.nn import Module
 from chainrule.nn import functional as F
 from chainrule.ops import elementwise as ew
@@ -236,7 +236,10 @@ def _checks(node: Node, read: Iterable[int]) -> list[Any]:
     if node.op is ew.custom or node.op.kind == "call":
         return [None]
     values = [source.value for source in node.inputs]
-    return [check_rule(op, values, node.params) for op in results_at(node, read)]
+    arguments = None
+    if subgraphs(node):  # a region tells nothing of inputs that needed no gradient when it was traced
+        arguments = [i for i, source in enumerate(node.inputs) if source.requires_grad]
+    return [check_rule(op, values, node.params, arguments=arguments) for op in results_at(node, read)]
 
 
 # -- the whole gradient ---------------------------------------------------------------------------------

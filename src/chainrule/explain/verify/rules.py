@@ -57,8 +57,9 @@ class RuleCheck:
 
 
 def check_rule(
-    op: Op, arrays: Sequence[Array], params: dict[str, Any], exact_ties: bool = False, one_by_one: bool = True
-) -> RuleCheck:
+    op: Op, arrays: Sequence[Array], params: dict[str, Any], exact_ties: bool = False, one_by_one: bool = True,
+    arguments: Sequence[int] | None = None,
+) -> RuleCheck:  # fmt: skip
     """Compare the derivative rule of one application with the slopes of the op's NumPy reference, in float64.
 
     Args:
@@ -69,9 +70,12 @@ def check_rule(
             kink (`Op.at_kink`) is held too. On measured data, where a kink may be near, any slope between
             those on both sides passes.
         one_by_one: small inputs are moved element by element too, not only along some directions.
+        arguments: by which of them (None: all).
     """
     inputs = [np.asarray(a, np.float64) if a.dtype.kind == "f" else a for a in arrays]
-    chosen = [i for i, a in enumerate(inputs) if a.dtype.kind == "f" and a.size]
+    chosen = [
+        i for i, a in enumerate(inputs) if a.dtype.kind == "f" and a.size and (arguments is None or i in arguments)
+    ]
     Y = np.asarray(value_of(op, inputs, params))
     if Y.dtype.kind != "f" or not Y.size:
         return RuleCheck(op.name, 0, None)
