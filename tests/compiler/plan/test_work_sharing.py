@@ -182,15 +182,6 @@ def test_threads_wait_for_heads_that_another_has(free: None) -> None:
         assert races(compiled._latest.program, threads) == []
 
 
-def test_positions_that_are_data_are_one_threads_work(free: None) -> None:
-    compiled = cr.compile(lambda x, at, y: x.index_add(0, at, y))
-    compiled(cr.zeros(64, 8), cr.arange(40) % 7, cr.ones(40, 8))
-    assert compiled._latest is not None
-    program = compiled._latest.program
-    assert any(store.combine is not None for kernel in program.plan.kernels for store in kernel.stores)
-    assert races(program, 2) == []
-
-
 def test_layers_that_share_the_rows_of_a_batch_need_no_barrier(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward products follow each other without one; a weight's gradient, which reads all rows, must wait.
 
