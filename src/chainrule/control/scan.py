@@ -19,6 +19,7 @@ from chainrule.tensor.core import integer, lifted, wrap
 from chainrule.tensor.creation import as_tensor
 
 Tree = Any
+Function = Callable[[Any, Any], tuple[Any, Any]]
 MOST = 1 << 63  # steps: they are counted in 64 bits
 
 
@@ -68,31 +69,47 @@ def scan(
         )
     first, entries = [_given(x, "init") for x in leaves(init)], [_given(x, "xs") for x in leaves(xs)]
     steps = _steps(entries, length)
-    recorded, flags = graph.is_grad_enabled(), [x.requires_grad for x in first]
-    while True:  # what a step returns may require grad where the first carry does not: then it runs once more
-        region = Region("scan")
-        with region.running():
-            carried = [region.input(_type_of(x), recorded and flag) for x, flag in zip(first, flags, strict=True)]
-            sliced = [region.input(Type(x.shape[1:], x.dtype), recorded and x.requires_grad) for x in entries]
-            # Copies, so that the function may write to what it is given.
-            given = [wrap(node).clone() for node in [*carried, *sliced]]
-            result = f(filled(init, given[: len(first)]), filled(xs, given[len(first) :]))
-            after, out = _pair(result)
-            carries = _carries(init, after, first)
-            ys = [lifted(_given(y, "y")) for y in leaves(out)]
-        before, flags = flags, [flag or node.requires_grad for flag, node in zip(flags, carries, strict=True)]
-        if flags == before:
-            break
-    states = _states(region)
+    run = _settled(f, init, xs, first, entries)
+    states = _states(run.region)
     count = len(states)
-    inputs = [*(state.input for state in states), *carried, *sliced]
-    body, consts = region.closed(inputs, [*(state.final for state in states if state.final is not None), *carries, *ys])
+    inputs = [*(state.input for state in states), *run.carried, *run.sliced]
+    written = [state.final for state in states if state.final is not None]
+    body, consts = run.region.closed(inputs, [*written, *run.carries, *run.ys])
     begin = [*(wrap(state.value) for state in states), *first]
     found = looped(body, [*consts, *begin, *entries], Form(len(begin), len(entries), steps, bool(reverse)))
     with graph.grad_mode(False):
         for state, last in zip(states, found, strict=False):
             state.handle._rebind(last, "scan")
-    return filled(init, list(found[count : len(begin)])), filled(out, list(found[len(begin) :]))
+    return filled(init, list(found[count : len(begin)])), filled(run.out, list(found[len(begin) :]))
+
+
+class _Run:
+    """One run of the function: what stood for the carries and entries of a step, and what it made of them."""
+
+    def __init__(
+        self, f: Function, init: Tree, xs: Tree, first: list[Tensor], entries: list[Tensor], flags: list[bool]
+    ) -> None:
+        recorded, self.region = graph.is_grad_enabled(), Region("scan")
+        with self.region.running():
+            self.carried = [
+                self.region.input(_type_of(x), recorded and flag) for x, flag in zip(first, flags, strict=True)
+            ]
+            self.sliced = [self.region.input(Type(x.shape[1:], x.dtype), recorded and x.requires_grad) for x in entries]
+            # Copies, so that the function may write to what it is given.
+            given = [wrap(node).clone() for node in [*self.carried, *self.sliced]]
+            after, self.out = _pair(f(filled(init, given[: len(first)]), filled(xs, given[len(first) :])))
+            self.carries = _carries(init, after, first)
+            self.ys = [lifted(_given(y, "y")) for y in leaves(self.out)]
+
+
+def _settled(f: Function, init: Tree, xs: Tree, first: list[Tensor], entries: list[Tensor]) -> _Run:
+    """What a step returns may require grad where the first carry does not: then the function runs once more."""
+    flags = [x.requires_grad for x in first]
+    while True:
+        run = _Run(f, init, xs, first, entries, flags)
+        before, flags = flags, [flag or node.requires_grad for flag, node in zip(flags, run.carries, strict=True)]
+        if flags == before:
+            return run
 
 
 def _type_of(tensor: Tensor) -> Type:
