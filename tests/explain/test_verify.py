@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import chainrule as cr
 from chainrule import graph, nn, ops
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.units import Pool
-from chainrule.errors import SettingError, ShapeError
+from chainrule.errors import DtypeError, SettingError, ShapeError
 from chainrule.explain.verify import check_op, check_rule, rules
 from chainrule.explain.verify.application import results_of
 from chainrule.explain.verify.laws import broken_law
@@ -333,3 +334,25 @@ def test_the_report_is_text_a_table_and_a_truth_value():
     assert text.startswith("derivative rules, by complex step or differences, tails in float32 too\n  holds  add")
     assert text.endswith(f"{len(found.verdicts)} holds, 0 fail, 0 open")
     assert json.loads(json.dumps(found.as_dict()))["ok"] is True
+
+
+class _Of32(nn.Module):
+    """Its first state is float32 whatever the input is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h = nn.Linear(4, 4)
+
+    def forward(self, x: cr.Tensor) -> cr.Tensor:
+        return cr.tanh(self.h(cr.zeros(len(x), 4)) + x)
+
+
+def test_a_model_that_runs_in_float32_alone_is_told_what_to_mend():
+    with pytest.raises(DtypeError) as caught:
+        _Of32().verify(np.ones((6, 4), np.float32), np.ones((6, 4), np.float32))
+    assert re.sub(r"\.py:\d+", ".py:#", str(caught.value)) == (
+        "verify: the model is run in float64 too, to compare with, and does not in that: linear in layer '_Of32.h' (test_verify.py:# "
+        "in forward): input and weight must have one dtype, got float32 and float64. Convert the input with cr.as_tensor(input, "
+        "dtype=cr.float64), or the model with model.to(cr.float32). What forward makes must have its input's dtype: "
+        "cr.zeros(..., dtype=x.dtype)."
+    )

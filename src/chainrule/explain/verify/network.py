@@ -13,7 +13,7 @@ import numpy as np
 
 from chainrule import autodiff, graph
 from chainrule.compiler.compile import compile
-from chainrule.errors import ChainruleError, SettingError
+from chainrule.errors import ChainruleError, DtypeError, SettingError
 from chainrule.explain.verify.application import results_at
 from chainrule.explain.verify.report import Verdict, Verification
 from chainrule.explain.verify.rules import check_rule
@@ -59,6 +59,7 @@ def verify(model: Module, x: object, y: object, loss: Loss | None = None, rows: 
     Raises:
         SettingError: the model has no parameter that requires grad.
         DataError, ShapeError: data that do not fit the model, as in ``Trainer.fit``.
+        DtypeError: the model does not run in float64.
 
     >>> import chainrule as cr
     >>> from chainrule import nn
@@ -113,7 +114,13 @@ class _Network:
     def in_float64(self) -> _Network:
         model = copy.deepcopy(self.model).double()
         x, y = (a.astype(np.float64) if a.dtype.kind == "f" else a for a in (self.x, self.y))
-        return _Network(model, self.loss, x, y, wide=True)
+        try:
+            return _Network(model, self.loss, x, y, wide=True)
+        except DtypeError as error:
+            raise DtypeError(
+                f"verify: the model is run in float64 too, to compare with, and does not in that: {error} What forward makes must "
+                f"have its input's dtype: cr.zeros(..., dtype=x.dtype)."
+            ) from None
 
     def _starts(self) -> list[tuple[Generator, Tensor]]:
         """Every generator that the model and the loss draw from, and where it stands, found by one evaluation."""
