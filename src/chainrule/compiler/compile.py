@@ -14,22 +14,27 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, update_wrapper
+from pathlib import Path
 from types import MethodType
 from typing import Any, overload
 
 from chainrule import graph
 from chainrule.compiler.frontend import pytree
+from chainrule.compiler.frontend.export import Export
 from chainrule.compiler.frontend.loop import Loop
 from chainrule.compiler.frontend.specialization import Specialization
 from chainrule.compiler.frontend.watch import Watched
 from chainrule.compiler.runtime import tuning
 from chainrule.compiler.runtime.locks import Claim, Locks
 from chainrule.errors import SettingError, ShapeError, TraceError
+from chainrule.files.document import short
+from chainrule.files.writing import shown, text_of, write_whole
 from chainrule.graph import Node
 from chainrule.names import takes_keywords
+from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle
 
 MANY_TRACES = 16
@@ -284,6 +289,72 @@ class Compiled:
         if self._latest is None:
             raise TraceError("show: nothing has been compiled yet. Call the function once first.")
         return self._latest.program.show(stage, cpu)
+
+    def export(
+        self, path: str | os.PathLike[str], cpu: str | None = None, name: str = "step", names: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write the latest program as an object file for a linker, and beside it a C header with what is in it.
+
+        The object holds one function, ``int32_t NAME(...)`` over pointers to arguments and results, and as globals what the
+        function keeps (weights, moments, random numbers), with the values of now. It needs nothing of Python or of this
+        library: no more than ``memcpy``, and on CPUs without float64 the compiler's own arithmetic (``-lgcc -lm``).
+
+        Its results and its state are bit for bit those of the compiled function on one machine and another, with one
+        exception: where the CPU cannot (RISC-V, WebAssembly, float64 on the Cortex-M4), numbers too small to be normal are
+        not taken for 0 as they are here.
+
+        Args:
+            path: of the object; the header has the same name with ``.h`` at its end.
+            cpu: "riscv64", "neoverse-n1" (AArch64), "cortex-m4", "wasm32" or another of `compiler.runtime.native.CPUS`;
+                None: this one.
+            name: of the function, with which the names of its globals begin.
+            names: of tensors, for those of them that are state: ``dict(model.named_parameters())``.
+
+        Raises:
+            TraceError: nothing has been compiled yet, or more than one signature; or a call could not follow another in C.
+            SettingError: `name` is no name in C, or `names` no dict of tensors.
+            UnknownNameError: there is no such CPU.
+            UnwritableFileError: a file could not be written.
+
+        >>> import chainrule as cr, pathlib, tempfile
+        >>> total = cr.tensor(0.0)
+        >>> @cr.compile
+        ... def add(x):
+        ...     total.add_(x.sum())
+        ...     return total * 1
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "add.o"
+        >>> add(cr.ones(4)), add.export(path, cpu="riscv64", name="add", names={"total": total})
+        (tensor(4.), None)
+        >>> print("".join(line for line in path.with_suffix(".h").open() if "float" in line))
+        extern float add_total[1]; /* float32 (): total */
+            const float arg0[4] /* float32 (4,) */,
+            float out0[1] /* float32 () */);
+        """
+        found = names if names is not None else {}
+        if not isinstance(found, Mapping) or not all(isinstance(tensor, Handle) for tensor in found.values()):
+            raise SettingError(
+                f"export: names must be a dict of tensors by their names, got {short(names)}. Pass "
+                f"dict(model.named_parameters()), for example."
+            )
+        file = Path(text_of(path))
+        if file.suffix == ".h":
+            raise SettingError(
+                f"export: {shown(path)} is the name of the header, which is written beside the object. Name the object: "
+                f"'step.o', for example."
+            )
+        made = self._claim.run(self._export, name, cpu, found)
+        write_whole(file, made.object)
+        write_whole(file.with_suffix(".h"), made.header.encode())
+
+    def _export(self, name: str, cpu: str | None, names: Mapping[str, Tensor]) -> Export:
+        if self._latest is None:
+            raise TraceError("export: nothing has been compiled yet. Call the function once first.")
+        if len(self._variants) > 1:
+            raise TraceError(
+                f"export: the function was compiled for {len(self._variants)} signatures (shapes, dtypes and Python "
+                f"arguments), and an object holds one. Compile it anew, cr.compile(f), and call it with the one that is meant."
+            )
+        return Export(self._latest, name, cpu, names)
 
     def _variant(self, description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Specialization:
         """The program for these arguments, traced now if there is none; the caller has the claim."""

@@ -9,12 +9,13 @@ code of the check that failed (low 16 bits) and the step (the rest).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from textwrap import indent
 
 from chainrule.compiler.codegen import entry
+from chainrule.compiler.codegen.exported import ExportWriter, Global
 from chainrule.compiler.codegen.module import ModuleWriter
 from chainrule.compiler.passes.simplify import simplified
 from chainrule.compiler.plan import cost
@@ -157,12 +158,31 @@ class Program:
         """Bytes of working memory a run needs."""
         return self.plan.arena + self.scratch * threads
 
+    # -- elsewhere ----------------------------------------------------------------------------------
+    def elsewhere(self, cpu: str) -> Program:
+        """The program for another CPU."""
+        machine = native.Machine(cpu)
+        return Program(self.graph, self.slots, self.written, self.names, machine, self.watched)
+
+    def exported(self, name: str, pointers: int, kept: Sequence[Global]) -> bytes:
+        """An object file with the step as a function that needs nothing of this process.
+
+        Args:
+            pointers: how many entries of the table are its parameters.
+            kept: what stands in place of the others, but for constants.
+        """
+        data = [node.value.tobytes() for node in self.constants]
+        constants = [Global(f"{name}.constant{i}", bytes, fixed=True, own=True) for i, bytes in enumerate(data)]
+        alone = WorkSharing(self.plan, self.nests, divided=False)
+        machine, globals = self.machine, [*kept, *constants]
+        writer = ExportWriter(self.plan, alone, self._texts, machine.target, machine.triple, name, pointers, globals)
+        return native.linkable(writer.text(), machine)
+
     # -- showing ----------------------------------------------------------------------------------
     def show(self, stage: str, cpu: str | None = None) -> str:
         """The program as text at one stage of the compiler; for another CPU, if one is named."""
         if cpu is not None:
-            elsewhere = native.Machine(cpu)
-            return Program(self.graph, self.slots, self.written, self.names, elsewhere, self.watched).show(stage)
+            return self.elsewhere(cpu).show(stage)
         stages: dict[str, Callable[[], str]] = {
             "trace": lambda: print_graph(self.graph),
             "graph": lambda: print_graph(self.simplified),

@@ -261,7 +261,7 @@ class Emitter:
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a b + c in one rounding, on every CPU: LLVM splits a vector that is wider than the registers, bits and all."""
-        return self.intrinsic("fma", a, b, c) if self.target.fma else _fused(self, a, b, c)
+        return self.intrinsic("fma", a, b, c) if self.target.fuses(scalar_of(a.type)) else _fused(self, a, b, c)
 
     def splat(self, a: Value, lanes: int) -> Value:
         """A scalar in every lane of a vector."""

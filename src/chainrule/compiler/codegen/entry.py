@@ -41,6 +41,13 @@ def flush_denormals(triple: str) -> tuple[str, str, list[str]]:
         return enter, "  call void @llvm.aarch64.set.fpcr(i64 %old)", [
             "declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)",
         ]  # fmt: skip
+    if triple.startswith("thumb"):  # float32 alone: float64 is put together of whole numbers
+        enter = """  %old = call i32 @llvm.arm.get.fpscr()
+  %new = or i32 %old, 16777216
+  call void @llvm.arm.set.fpscr(i32 %new)"""
+        return enter, "  call void @llvm.arm.set.fpscr(i32 %old)", [
+            "declare i32 @llvm.arm.get.fpscr()", "declare void @llvm.arm.set.fpscr(i32)",
+        ]  # fmt: skip
     return "", "", []
 
 

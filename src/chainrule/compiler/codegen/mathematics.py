@@ -218,7 +218,7 @@ class Writer:
 
     def lost(self, a: Value, b: Value, product: Value) -> Value:
         """What the rounding of a b to `product` lost, exactly; on a CPU without fused multiply-add too."""
-        if self.e.target.fma:
+        if self.e.target.fuses(scalar_of(self.type)):
             return self.exact_fma(a, b, self.e.negate(product))
         if self.format is FLOAT:  # the product of two floats is a double
             wide = vector("double", lanes_of(self.type))

@@ -53,10 +53,10 @@ PIECE = 512
 PARAMETERS = "ptr %table, ptr %arena, i64 %thread, i64 %threads, ptr %sync"
 
 
-def _piece(name: str) -> str:
+def _piece(name: str, parameters: str) -> str:
     """The call of a piece of the step; what a check in it found ends the step."""
     return "\n".join([
-        f"  %{name} = call i64 @{name}({PARAMETERS})", f"  %{name}.failed = icmp ne i64 %{name}, 0",
+        f"  %{name} = call i64 @{name}({parameters})", f"  %{name}.failed = icmp ne i64 %{name}, 0",
         f"  br i1 %{name}.failed, label %{name}.stop, label %{name}.go", f"{name}.stop:", f"  ret i64 %{name}", f"{name}.go:",
     ])  # fmt: skip
 
@@ -78,6 +78,9 @@ def _module(functions: Sequence[Lowered]) -> str:
 
 class ModuleWriter:
     """Writes the text of a program for one machine: as one module, or the kernels and the step each for themselves."""
+
+    step = "step"  # its name, and with a number that of each piece it is made of
+    parameters = PARAMETERS  # of the step and its pieces
 
     def __init__(
         self, plan: Plan, sharing: WorkSharing, texts: list[tuple[str, Arguments]], target: Target, triple: str
@@ -119,14 +122,18 @@ class ModuleWriter:
 
     def text(self) -> str:
         """The whole program as one module, to be read."""
+        declarations, loop = entry.loop(self.triple)
+        return self._whole(loop, declarations)
+
+    def _whole(self, around: str, declarations: Iterable[str]) -> str:
+        """One module of the kernels, the step, and what stands around it."""
         functions = [self._lowered(name) for name in self.kernels]
         common = _common(functions)
         step = self._step()
-        declarations, loop = entry.loop(self.triple)
         declared = {*declarations, *self._declared()}.union(*(f.declarations for f in [*functions, *common.values()]))
         elsewhere = {line for line in declared if any(f" @{name}(" in line for name in common)}
         hidden = [text.replace("define ", "define internal ", 1) for text in _texts([*common.values(), *functions])]
-        return "\n".join([*sorted(declared - elsewhere), *hidden, step, loop, entry.ATTRIBUTES])
+        return "\n".join([*sorted(declared - elsewhere), *hidden, step, around, entry.ATTRIBUTES])
 
     def text_of_kernels(self, names: Iterable[str]) -> tuple[str, dict[str, str]]:
         """A module of some of the kernels, and those of the functions that kernels share."""
@@ -154,11 +161,12 @@ class ModuleWriter:
     def _step(self) -> str:
         pieces = self._pieces()
         if len(pieces) == 1:
-            return self._function("step", pieces[0], last=True)
-        names = [f"step{i}" for i in range(len(pieces))]
+            return self._function(self.step, pieces[0], last=True)
+        names = [f"{self.step}{i}" for i in range(len(pieces))]
         texts = [self._function(name, calls, calls is pieces[-1]) for name, calls in zip(names, pieces, strict=True)]
+        calls = [_piece(name, self.parameters) for name in names]
         return "\n".join(
-            [*texts, f"define internal i64 @step({PARAMETERS}) #0 {{", *map(_piece, names), "  ret i64 0", "}"]
+            [*texts, f"define internal i64 @{self.step}({self.parameters}) #0 {{", *calls, "  ret i64 0", "}"]
         )
 
     def _pieces(self) -> list[range]:
@@ -172,15 +180,7 @@ class ModuleWriter:
 
     def _function(self, name: str, calls: range, last: bool) -> str:
         """Some kernels of the step in order, up to the `last` of all."""
-        head = [
-            f"define internal i64 @{name}({PARAMETERS}) #0 {{",
-            "entry:",
-            f"  %own = mul i64 %thread, {self.scratch}",
-            f"  %after = add i64 %own, {self.plan.arena}",
-            "  %scratch = getelementptr i8, ptr %arena, i64 %after",
-            "  %status = getelementptr i8, ptr %sync, i64 128",
-            "  %first = icmp eq i64 %thread, 0",
-        ]
+        head = [f"define internal i64 @{name}({self.parameters}) #0 {{", "entry:", *self._head()]
         self.lines, self.divisions, self.parts, self.entries = [], [], {}, {}
         for number in calls:
             for i, loop in enumerate(self.plan.loops):
@@ -195,6 +195,16 @@ class ModuleWriter:
             if self.threaded:
                 self._barrier()
         return "\n".join([*head, *self.divisions, *self.lines, "  ret i64 0", "}"])
+
+    def _head(self) -> list[str]:
+        """Where this thread's scratch is, where a check says what it found, and whether this is the first thread."""
+        return [
+            f"  %own = mul i64 %thread, {self.scratch}",
+            f"  %after = add i64 %own, {self.plan.arena}",
+            "  %scratch = getelementptr i8, ptr %arena, i64 %after",
+            "  %status = getelementptr i8, ptr %sync, i64 128",
+            "  %first = icmp eq i64 %thread, 0",
+        ]
 
     def _begin_steps(self, i: int) -> None:
         """Threads that share kernels go through the steps together: at the beginning of each, the one before is complete."""
@@ -349,6 +359,10 @@ class ModuleWriter:
             self._barrier()
             self.lines += [f"  br i1 %first, label %{then}, label %{other}", f"{then}:"]
         for target, source, size in pointers:
-            self.lines.append(f"  call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)")
+            self.lines.append(self._moved(target, source, size))
         if self.threaded:
             self.lines += [f"  br label %{other}", f"{other}:"]
+
+    def _moved(self, target: str, source: str, size: int) -> str:
+        """One piece of memory copied."""
+        return f"  call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)"

@@ -31,7 +31,7 @@ def _fmod(e: Emitter, a: Value, b: Value) -> Value:
     far = e.compare("uge", quotient, w.value(2.0 ** (w.format.mantissa - 1)))
     # What the product of smaller numbers loses is subnormal, and would be flushed to zero. A divisor of 0 is among them.
     far = e.binary("or", far, e.compare("olt", divisor, w.value(w.format.smallest * 4.0 ** (w.format.mantissa + 1))))
-    if not e.target.fma and w.format is DOUBLE:
+    if w.format is DOUBLE and not e.target.fuses("double"):
         far = e.binary("or", far, e.compare("ogt", divisor, w.value(_HUGE)))
     return e.intrinsic("copysign", rarely(e, "fmod.far", far, rest, _of_integers, size, divisor), a)
 

@@ -34,6 +34,7 @@ class Target:
     search: Search | None = field(default=None, repr=False)  # None: the tile that should cost least (see `tuning.best`)
     quick_roots: bool = field(default=False, repr=False)  # a vector's square roots take no longer than a dozen products
     fma: bool = field(default=True, repr=False)  # a multiply-add in one rounding
+    doubles: bool = field(default=True, repr=False)  # units for float64; without, it is put together of whole numbers
     fmas: int = field(default=2, repr=False)  # vectors of multiply-adds that begin in a cycle
 
     @classmethod
@@ -41,11 +42,19 @@ class Target:
         """The registers of an architecture with some features, both as LLVM names them, and of a CPU."""
         if architecture in ("aarch64", "arm64"):
             return cls(16, 32)
+        if architecture == "riscv64":  # without vectors: four registers each stand for one
+            return cls(16, 8)
+        if architecture.startswith("thumb"):
+            return cls(16, 8, doubles=False)
         if features.get("avx512f"):
             # 16 square roots: 20 cycles on Intel's Ice Lake, 10 on AMD's Zen 4, whose units take vectors of 64 bytes in
             # two halves (Fog, "Instruction tables").
             return cls(64, 32, quick_roots=cpu.startswith("znver"), fmas=1 if cpu == "znver4" else 2)
         return cls(32 if features.get("avx2") else 16, 16, fma=bool(features.get("fma")))
+
+    def fuses(self, scalar: str) -> bool:
+        """Has it a multiply-add in one rounding for this type?"""
+        return self.fma and (self.doubles or scalar != "double")
 
     @property
     def avx512(self) -> bool:

@@ -39,9 +39,9 @@ class Way:
 
 
 class WorkSharing:
-    """How the threads of a program share its kernels."""
+    """How the threads of a program share its kernels; not at all where it is not `divided`."""
 
-    def __init__(self, plan: Plan, nests: Nests) -> None:
+    def __init__(self, plan: Plan, nests: Nests, divided: bool = True) -> None:
         self.nests, target = nests, nests.target
         self.alone = [cost.of_kernel(kernel, target) for kernel in plan.kernels]
         self.checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
@@ -54,7 +54,7 @@ class WorkSharing:
         self.beside: dict[Span, list[Span]] = {}
         self.estimates: dict[int, float] = {}  # by the number of threads, as far as somebody asked
         self.ways: list[Way] = [Way(None, Footprint((), ()))] * len(plan.kernels)
-        if self.total >= cost.SMALL:
+        if divided and self.total >= cost.SMALL:
             options = list(_options(plan, nests))
             self.beside = overlapping(access.span for ways in options for way in ways for access in way.accesses())
             sweeps = [self._sweep(options, first) for first in _BEGINNINGS]

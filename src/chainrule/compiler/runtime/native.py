@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from ctypes import CFUNCTYPE, c_int64, c_void_p
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule.available import check_limit
 from chainrule.compiler.plan.target import Search, Target
@@ -28,12 +28,23 @@ LEAST = 32_000_000  # and a small program's compilation; without memory LLVM end
 RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`entry.FRAME`) -> status
 
 
-# Vector registers of the CPUs that code can be written for without running it, to be read.
-CPUS: dict[str, tuple[str, dict[str, bool]]] = {
-    "x86-64-v4": ("x86_64-unknown-linux-gnu", {"avx512f": True, "avx2": True, "fma": True}),
-    "x86-64-v3": ("x86_64-unknown-linux-gnu", {"avx2": True, "fma": True}),
-    "neoverse-n1": ("aarch64-unknown-linux-gnu", {}),
-    "apple-m1": ("arm64-apple-macosx", {}),
+class Other(NamedTuple):
+    """A CPU that code can be written for without running it; all names are LLVM's."""
+
+    triple: str
+    features: Mapping[str, bool]  # that its name, or the vectors chosen for it, do not say
+    model: str = ""  # where it has another name there
+    abi: str = ""  # where the triple does not say it
+
+
+CPUS = {
+    "x86-64-v4": Other("x86_64-unknown-linux-gnu", {"avx512f": True, "avx2": True, "fma": True}),
+    "x86-64-v3": Other("x86_64-unknown-linux-gnu", {"avx2": True, "fma": True}),
+    "neoverse-n1": Other("aarch64-unknown-linux-gnu", {}),
+    "apple-m1": Other("arm64-apple-macosx", {}),
+    "riscv64": Other("riscv64-unknown-linux-gnu", dict.fromkeys("mafdc", True), "generic-rv64", "lp64d"),
+    "cortex-m4": Other("thumbv7em-none-eabihf", {}),
+    "wasm32": Other("wasm32-unknown-unknown", {"simd128": True, "bulk-memory": True}, "generic"),
 }
 
 
@@ -80,13 +91,14 @@ class Machine:
             self.cpu: str = llvm.get_host_cpu_name()
             features = llvm.get_host_cpu_features()
             self.features: str = features.flatten()
+            self.abi = ""
         else:
             if cpu not in CPUS:
                 raise unknown_name("cpu", cpu, list(CPUS))
             llvm.initialize_all_targets()
             llvm.initialize_all_asmprinters()
-            self.triple, features = CPUS[cpu]
-            self.cpu, self.features = cpu, ""
+            self.triple, features, model, self.abi = CPUS[cpu]
+            self.cpu, self.features = model or cpu, ",".join(f"+{name}" for name in features)
         self.target = replace(Target.of(self.triple.split("-")[0], features, self.cpu), search=search)
 
     @property
@@ -95,8 +107,16 @@ class Machine:
         return f"{self.triple} {self.cpu} {self.features} {self.version} {writers()}"
 
     def target_machine(self) -> Any:
+        """LLVM's idea of it, for code that runs in this process, or is read."""
         return self.llvm.Target.from_triple(self.triple).create_target_machine(
-            cpu=self.cpu, features=self.features, opt=2, jit=True
+            cpu=self.cpu, features=self.features, opt=2, jit=True, abiname=self.abi
+        )
+
+    def linked_machine(self) -> Any:
+        """The same, for objects that a linker takes; where there is an operating system, into libraries too."""
+        reloc = "static" if self.triple.startswith(("thumb", "wasm")) else "pic"
+        return self.llvm.Target.from_triple(self.triple).create_target_machine(
+            cpu=self.cpu, features=self.features, opt=2, reloc=reloc, codemodel="default", abiname=self.abi
         )
 
 
@@ -139,9 +159,9 @@ class Code:
         self.copy: Callable[..., int] = RUN(self.copying)
 
 
-def optimise(text: str, here: Machine) -> tuple[Any, Any]:
-    """The module after LLVM's passes, and LLVM's idea of the machine it is for."""
-    llvm, target = here.llvm, here.target_machine()
+def optimise(text: str, here: Machine, linked: bool = False) -> tuple[Any, Any]:
+    """The module after LLVM's passes, and LLVM's idea of the machine it is for (see `Machine.linked_machine`)."""
+    llvm, target = here.llvm, here.linked_machine() if linked else here.target_machine()
     module = llvm.parse_assembly(text)
     module.triple = here.triple
     module.data_layout = str(target.target_data)
@@ -160,6 +180,14 @@ def compile_text(text: str) -> bytes:
     """The object file of a module."""
     module, target = optimise(text, machine())
     code: bytes = target.emit_object(module)
+    return code
+
+
+def linkable(text: str, here: Machine) -> bytes:
+    """The object file of a module, for a linker."""
+    with undisturbed():
+        module, target = optimise(text, here, linked=True)
+        code: bytes = target.emit_object(module)
     return code
 
 
