@@ -34,8 +34,8 @@ class Toolchain:
     compiler: str
     options: Sequence[str]
     emulator: Sequence[str]
+    libraries: Sequence[str] = ()
     before: str = ""  # C in front of the driver
-    after: Sequence[str] = ()  # of the emulator's command, behind the program
 
 
 TOOLCHAINS = {
@@ -45,13 +45,14 @@ TOOLCHAINS = {
     "cortex-m4": Toolchain(
         "arm-none-eabi-gcc",
         (
-            "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "--specs=rdimon.specs", "-lm",
-            "-Wl,--section-start=.vectors=0,-Ttext=0x100,-Tdata=0x20000000",
+            "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "--specs=rdimon.specs",
+            "-Wl,--section-start=.vectors=0,-Tdata=0x20000000",
         ),
         (
             "qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none",
             "-semihosting-config", "enable=on,target=native", "-kernel",
         ),
+        ("-lm",),
         _BOARD,
     ),
 }  # fmt: skip
@@ -94,8 +95,8 @@ def _in_c(
     _needed(tools.compiler, *tools.emulator[:1])
     (folder / "main.c").write_text(tools.before + _driver(names, arguments, results, steps))
     program = str(folder / "program")
-    _ran(tools.compiler, "-O1", *tools.options, "-o", program, str(folder / "main.c"), str(folder / "step.o"), *tools.options)
-    return _ran(*tools.emulator, program, *tools.after)
+    _ran(tools.compiler, "-O1", *tools.options, "-o", program, str(folder / "main.c"), str(folder / "step.o"), *tools.libraries)
+    return _ran(*tools.emulator, program)
 
 
 def _driver(names: list[str], arguments: list[Array], results: list[Array], steps: int) -> str:

@@ -43,7 +43,7 @@ CPUS = {
     "neoverse-n1": Other("aarch64-unknown-linux-gnu", {}),
     "apple-m1": Other("arm64-apple-macosx", {}),
     "riscv64": Other("riscv64-unknown-linux-gnu", dict.fromkeys("mafdc", True), "generic-rv64", "lp64d"),
-    "cortex-m4": Other("thumbv7em-none-eabihf", {}),
+    "cortex-m4": Other("thumbv7em-unknown-none-eabihf", {}),
     "wasm32": Other("wasm32-unknown-unknown", {"simd128": True, "bulk-memory": True}, "generic"),
 }
 
