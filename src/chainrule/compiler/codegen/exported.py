@@ -20,6 +20,36 @@ from chainrule.compiler.schedule.memory import ALIGNMENT, Plan
 
 SMALL = ("wasm32", "thumb")  # the architectures whose pointers have 32 bits, as far as code is written for them
 
+# LLVM calls this for products of more than 64 bits (sines of large numbers) on WebAssembly, whose linkers bring no library
+# that has it: a b modulo 2^128, of halves of 64 bits each.
+_PRODUCT = """define internal void @__multi3(ptr %result, i64 %a, i64 %a.up, i64 %b, i64 %b.up) nounwind noinline {
+  %a.low = and i64 %a, 4294967295
+  %a.high = lshr i64 %a, 32
+  %b.low = and i64 %b, 4294967295
+  %b.high = lshr i64 %b, 32
+  %low = mul i64 %a.low, %b.low
+  %left = mul i64 %a.high, %b.low
+  %right = mul i64 %a.low, %b.high
+  %high = mul i64 %a.high, %b.high
+  %carry = lshr i64 %low, 32
+  %left.on = add i64 %left, %carry
+  %left.low = and i64 %left.on, 4294967295
+  %left.high = lshr i64 %left.on, 32
+  %right.on = add i64 %right, %left.low
+  %right.high = lshr i64 %right.on, 32
+  %high.on = add i64 %high, %left.high
+  %over = add i64 %high.on, %right.high
+  %one = mul i64 %a.up, %b
+  %other = mul i64 %a, %b.up
+  %both = add i64 %one, %other
+  %up = add i64 %over, %both
+  %down = mul i64 %a, %b
+  store i64 %down, ptr %result, align 8
+  %second = getelementptr i8, ptr %result, i32 8
+  store i64 %up, ptr %second, align 8
+  ret void
+}"""
+
 
 @dataclass(frozen=True)
 class Global:
@@ -75,7 +105,9 @@ class ExportWriter(ModuleWriter):
             "  %code = trunc i64 %status to i32", "  ret i32 %code", "}",
         ]  # fmt: skip
         memory = _definition(f"{self.name}.arena", "internal global", self.plan.arena + self.scratch, "zeroinitializer")
-        return self._whole("\n".join([*(each.text for each in self.globals), memory, *function]), declarations)
+        products = [_PRODUCT] * self.triple.startswith("wasm")
+        around = [*(each.text for each in self.globals), memory, *products, *function]
+        return self._whole("\n".join(around), declarations)
 
     def _declared(self) -> set[str]:
         memcpy = entry.MEMCPY.replace("i64", self.size)
