@@ -291,7 +291,11 @@ class Compiled:
         return self._latest.program.show(stage, cpu)
 
     def export(
-        self, path: str | os.PathLike[str], cpu: str | None = None, name: str = "step", names: Mapping[str, Tensor] | None = None
+        self,
+        path: str | os.PathLike[str],
+        cpu: str | None = None,
+        name: str = "step",
+        names: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Write the latest program as an object file for a linker, and beside it a C header with what is in it.
 

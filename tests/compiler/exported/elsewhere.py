@@ -95,14 +95,23 @@ def _in_c(
     _needed(tools.compiler, *tools.emulator[:1])
     (folder / "main.c").write_text(tools.before + _driver(names, arguments, results, steps))
     program = str(folder / "program")
-    _ran(tools.compiler, "-O1", *tools.options, "-o", program, str(folder / "main.c"), str(folder / "step.o"), *tools.libraries)
+    _ran(
+        tools.compiler,
+        "-O1",
+        *tools.options,
+        "-o",
+        program,
+        str(folder / "main.c"),
+        str(folder / "step.o"),
+        *tools.libraries,
+    )
     return _ran(*tools.emulator, program)
 
 
 def _driver(names: list[str], arguments: list[Array], results: list[Array], steps: int) -> str:
     """A program that calls the step and prints bytes."""
     data = [
-        f"static const unsigned char arg{i}[] __attribute__((aligned(8))) = {{{','.join(map(str, each.tobytes()))}}};"
+        f"static unsigned char arg{i}[] __attribute__((aligned(8))) = {{{','.join(map(str, each.tobytes()))}}};"
         for i, each in enumerate(arguments)
     ]
     room = [

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
@@ -55,17 +53,35 @@ class Training:
         return [array.tobytes() for array in [*kept, *left]]
 
 
-@pytest.mark.parametrize("cpu", [None, *ELSEWHERE])
-def test_losses_and_weights_are_the_same_to_the_bit(cpu: str | None, tmp_path: Path) -> None:
-    training = Training()
-    training.step.export(tmp_path / "step.o", cpu, names=dict(training.model.named_parameters()))
-    found = elsewhere.run(tmp_path, cpu, [training.x, training.y], [np.zeros((), "float32")], STEPS)
-    losses = [training.call(k).numpy() for k in range(STEPS)]
-    assert np.frombuffer(found.pop("out0"), "float32").tolist() == [float(loss) for loss in losses]
+@dataclass
+class Exported:
+    """A training that was exported after its first step, for a CPU, and what it then did here."""
+
+    cpu: str | None
+    folder: Path
+    training: Training
+    losses: list[float] = field(default_factory=list)
+    state: list[bytes] = field(default_factory=list)
+
+
+@pytest.fixture(params=[None, *ELSEWHERE], scope="module")
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    made = Exported(request.param, tmp_path_factory.mktemp("exported"), Training())
+    names = dict(made.training.model.named_parameters())
+    made.training.step.export(made.folder / "step.o", made.cpu, names=names)
+    made.losses = [made.training.call(k).item() for k in range(STEPS)]  # now: each test begins with a generator anew
+    made.state = made.training.state()
+    return made
+
+
+def test_losses_and_weights_are_the_same_to_the_bit(exported: Exported) -> None:
+    training = exported.training
+    found = elsewhere.run(exported.folder, exported.cpu, [training.x, training.y], [np.zeros((), "float32")], STEPS)
+    assert np.frombuffer(found.pop("out0"), "float32").tolist() == exported.losses
     state = {name: data for name, data in found.items() if "number" not in name}
-    assert list(state.values()) == training.state()
+    assert list(state.values()) == exported.state
     assert state["step_3_weight"] == training.model[3].weight.detach().numpy().tobytes()
-    assert losses[-1] < losses[0]
+    assert exported.losses[-1] < exported.losses[0]
 
 
 def test_a_check_that_fails_gives_its_number_and_changes_nothing(tmp_path: Path) -> None:
@@ -79,19 +95,161 @@ def test_a_check_that_fails_gives_its_number_and_changes_nothing(tmp_path: Path)
     )
 
 
-@pytest.mark.parametrize("cpu", ELSEWHERE)
-def test_the_object_defines_the_step_and_its_state(cpu: str, tmp_path: Path) -> None:
-    training = Training()
-    training.step.export(tmp_path / "train.o", cpu, "train", dict(training.model.named_parameters()))
-    data = (tmp_path / "train.o").read_bytes()
-    if cpu == "wasm32":
+def test_the_object_defines_the_step_and_its_state(exported: Exported) -> None:
+    data = (exported.folder / "step.o").read_bytes()
+    if exported.cpu == "wasm32":
         assert data[:8] == b"\0asm\1\0\0\0"
-    else:
-        magic, machine = MAGIC[cpu]
+    elif exported.cpu in MAGIC:
+        magic, machine = MAGIC[exported.cpu]
         assert data.startswith(magic) and int.from_bytes(data[18:20], "little") == machine
-    for name in (b"train", b"train_0_weight", b"train_3_bias", b"train_state2"):
+    for name in (b"step_0_weight", b"step_3_bias", b"step_state2", b"step"):
         assert name in data
     assert b"Py" not in data and b"barrier" not in data and b"pthread" not in data
-    header = (tmp_path / "train.h").read_text()
-    assert "extern float train_0_weight[120]; /* float32 (20, 6): 0.weight */" in header
-    assert "int32_t train(\n    const float arg0[54] /* float32 (9, 6) */,\n    const int64_t arg1[9]" in header
+    header = (exported.folder / "step.h").read_text()
+    assert "extern float step_0_weight[120]; /* float32 (20, 6): 0.weight */" in header
+    assert "int32_t step(\n    const float arg0[54] /* float32 (9, 6) */,\n    const int64_t arg1[9]" in header
+
+
+# -- what is in it ---------------------------------------------------------------------------------------------------
+
+
+def test_recurrences_and_arguments_that_change(tmp_path: Path) -> None:
+    weight = cr.tensor([[0.5, -0.25], [0.125, 0.75]])
+
+    @cr.compile
+    def roll(hidden: Tensor, rows: Tensor) -> Tensor:
+        last, states = cr.scan(lambda h, x: ((h @ weight + x).tanh(),) * 2, hidden, rows)
+        hidden.copy_(last)
+        return states
+
+    rows = np.random.default_rng(1).normal(size=(STEPS, 7, 2)).astype("float32")
+    hidden = cr.zeros(2)
+    roll(hidden, cr.tensor(rows[0]))
+    roll.export(tmp_path / "step.o")
+    assert "    float arg0[2] /* float32 (2,): changed */" in (tmp_path / "step.h").read_text()
+    given = hidden.numpy().copy()
+    states = roll(hidden, cr.tensor(rows[1]))
+    found = elsewhere.run(tmp_path, None, [given[None], rows[1][None]], [states.numpy()], 1)
+    assert found == {"out0": states.numpy().tobytes()}
+
+
+def test_what_is_only_read_is_constant_and_names_are_apart(tmp_path: Path) -> None:
+    a, b, total = cr.ones(2), cr.tensor([2.0, 3.0]), cr.tensor(1.0)
+
+    @cr.compile
+    def f(x: Tensor) -> Tensor:
+        total.mul_(2)
+        return (x * a + b).sum() * total
+
+    f(cr.ones(2))
+    f.export(tmp_path / "step.o", names={"a.b": a, "a_b": b, "/* total */": total})
+    header = (tmp_path / "step.h").read_text()
+    declared = re.findall(r"^extern (.*); /\* float32 (.*) \*/$", header, re.MULTILINE)
+    assert sorted(declared) == [
+        ("const float step_a_b[2]", "(2,): a.b"), ("const float step_a_b_2[2]", "(2,): a_b"),
+        ("float step____total___[1]", "(): / * total * /"),
+    ]  # fmt: skip
+    found = elsewhere.run(tmp_path, None, [np.ones((3, 2), "float32")], [np.zeros((), "float32")], 3)
+    assert np.frombuffer(found["out0"], "float32").tolist() == [28.0, 56.0, 112.0]
+    assert f(cr.ones(2)).item() == 28.0  # the export took a copy
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+def refused(error: type[Exception], text: str, function: object, **options: object) -> None:
+    with pytest.raises(error) as caught:
+        function.export("missing/step.o", **options)  # type: ignore[attr-defined]
+    assert str(caught.value) == text
+
+
+def test_no_program_or_several() -> None:
+    f = cr.compile(lambda x: x * 2)
+    refused(TraceError, "export: nothing has been compiled yet. Call the function once first.", f)
+    f(cr.ones(2))
+    f(cr.ones(3))
+    refused(
+        TraceError,
+        "export: the function was compiled for 2 signatures (shapes, dtypes and Python arguments), and an object holds one. "
+        "Compile it anew, cr.compile(f), and call it with the one that is meant.",
+        f,
+    )
+
+
+def test_names_and_files(tmp_path: Path) -> None:
+    f = cr.compile(lambda x: x * 2)
+    f(cr.ones(2))
+    for name in ("2nd", "int", "memcpy", "a b", "", "\u00e9t\u00e9"):
+        text = f"export: name must be a name for a function of C, got {name!r}. Pass 'step', for example."
+        refused(SettingError, text, f, name=name)
+    refused(
+        SettingError,
+        "export: names must be a dict of tensors by their names, got [1]. Pass dict(model.named_parameters()), for example.",
+        f,
+        names=[1],
+    )
+    with pytest.raises(
+        UnknownNameError, match=r"^unknown cpu 'cortex'\. Did you mean 'cortex-m4'\? Known: apple-m1, cortex-m4,"
+    ):
+        f.export(tmp_path / "step.o", cpu="cortex")
+    with pytest.raises(
+        SettingError, match=r"^export: .*step\.h is the name of the header, which is written beside the object\."
+    ):
+        f.export(tmp_path / "step.h")
+    with pytest.raises(UnwritableFileError, match=r"missing/step\.o: this file could not be written"):
+        f.export(tmp_path / "missing" / "step.o")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_follow_itself() -> None:
+    w = cr.ones(2, requires_grad=True)
+    history = cr.compile(lambda x: x * w)
+    history(cr.ones(2))
+    refused(
+        TraceError,
+        "export: the function returns tensors that require grad, and no gradient flows out of C. Run it under cr.no_grad(), "
+        "detach its results, or call backward inside it.",
+        history,
+    )
+
+    @cr.compile
+    def accumulate(x: Tensor) -> None:
+        (x * w).sum().backward()
+
+    accumulate(cr.ones(2))
+    refused(
+        TraceError,
+        "export: the next call would be another program (it finds a gradient where there was none, say), and an object holds "
+        "one. Call the function once more before, or zero_grad() inside.",
+        accumulate,
+    )
+
+    @cr.compile
+    def of_argument(x: Tensor) -> None:
+        (x * x).sum().backward()
+
+    of_argument(cr.ones(2, requires_grad=True))
+    refused(
+        TraceError,
+        "export: the function leaves gradients in its arguments, which have no place in C. Return them: return x.grad.",
+        of_argument,
+    )
+
+
+def test_views_of_what_changes() -> None:
+    whole = cr.zeros(4)
+    leaf = whole[:2].detach().requires_grad_()
+
+    @cr.compile
+    def f(x: Tensor) -> Tensor:
+        y = (leaf * x).sum().detach()
+        whole.add_(1)
+        return y
+
+    f(cr.ones(2))
+    refused(
+        InPlaceError,
+        "export: the function reads a leaf that is a view of a tensor it changes, which in C would not see the change. "
+        ".clone() the leaf.",
+        f,
+    )

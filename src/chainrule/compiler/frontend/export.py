@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, count
 
 import numpy as np
 
@@ -32,11 +33,11 @@ C = {
     dtypes.uint8: "uint8_t", dtypes.bool_: "uint8_t",
 }  # fmt: skip
 # What C means something else by, and what compilers call on their own.
-TAKEN = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
-    "main memcpy memmove memset".split()
-)
+TAKEN = frozenset({
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for",
+    "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct",
+    "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "main", "memcpy", "memmove", "memset",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ class Export:
 
     def __init__(self, variant: Specialization, name: str, cpu: str | None, names: Mapping[str, Tensor]) -> None:
         if not isinstance(name, str) or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) or name in TAKEN:
-            raise SettingError(f"export: name must be a name for a function of C, got {name!r}. Pass 'step', for example.")
+            raise SettingError(
+                f"export: name must be a name for a function of C, got {name!r}. Pass 'step', for example."
+            )
         _check(variant)
         self.variant, self.name, self.cpu = variant, name, cpu
         self.names = {id(tensor): key for key, tensor in names.items()}
@@ -135,9 +138,8 @@ class Export:
 
     def _named(self, wanted: str) -> str:
         """A name for a global, which no other has."""
-        base = name = f"{self.name}_{re.sub('[^A-Za-z0-9_]', '_', wanted)}"
-        while name in self.taken:
-            name = f"{base}_{len(self.taken)}"
+        base = f"{self.name}_{re.sub('[^A-Za-z0-9_]', '_', wanted)}"
+        name = next(name for name in chain([base], (f"{base}_{i}" for i in count(2))) if name not in self.taken)
         self.taken.add(name)
         return name
 
@@ -178,8 +180,8 @@ def _check(variant: Specialization) -> None:
         )
     if not variant.steady:
         raise TraceError(
-            "export: the function does not find what it left at the call before (a gradient that it adds to, say), so no "
-            "call in C could follow another. Call zero_grad() inside, and keep state in tensors that are changed in place."
+            "export: the next call would be another program (it finds a gradient where there was none, say), and an object "
+            "holds one. Call the function once more before, or zero_grad() inside."
         )
     changed = {id(slot.handle) for slot in variant.state if slot.final is not None}
     if any(roots_of(slot.handle) & changed for slot in variant.state):
