@@ -347,7 +347,9 @@ class Compiled:
                 f"'step.o', for example."
             )
         made = self._claim.run(self._export, name, cpu, found)
-        write_whole(file, made.object)
+        with Locks.making:
+            data = made.object
+        write_whole(file, data)
         write_whole(file.with_suffix(".h"), made.header.encode())
 
     def _export(self, name: str, cpu: str | None, names: Mapping[str, Tensor]) -> Export:

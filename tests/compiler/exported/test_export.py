@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,6 +83,25 @@ def test_losses_and_weights_are_the_same_to_the_bit(exported: Exported) -> None:
     assert list(state.values()) == exported.state
     assert state["step_3_weight"] == training.model[3].weight.detach().numpy().tobytes()
     assert exported.losses[-1] < exported.losses[0]
+
+
+def product(x: Tensor) -> Tensor:
+    """Multiply-adds of float64, each in one rounding."""
+    return x @ cr.tensor(np.random.default_rng(2).normal(size=(5, 4)))
+
+
+def far_sine(x: Tensor) -> Tensor:
+    """Products of 192 bits."""
+    return (x * 1e12).sin()
+
+
+@pytest.mark.parametrize(("cpu", "function"), [("cortex-m4", product), ("wasm32", product), ("wasm32", far_sine)])
+def test_what_the_cpu_has_no_instruction_for(cpu: str, function: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    f = cr.compile(function)
+    x = np.random.default_rng(3).normal(size=(6, 5))
+    result = f(cr.tensor(x)).numpy()
+    f.export(tmp_path / "step.o", cpu)
+    assert elsewhere.run(tmp_path, cpu, [x[None]], [result], 1) == {"out0": result.tobytes()}
 
 
 def test_a_check_that_fails_gives_its_number_and_changes_nothing(tmp_path: Path) -> None:
