@@ -329,7 +329,9 @@ class Compiled:
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "add.o"
         >>> add(cr.ones(4)), add.export(path, cpu="riscv64", name="add", names={"total": total})
         (tensor(4.), None)
-        >>> print("".join(line for line in path.with_suffix(".h").open() if "float" in line))
+        >>> for line in path.with_suffix(".h").read_text().splitlines():
+        ...     if "float" in line:
+        ...         print(line)
         extern float add_total[1]; /* float32 (): total */
             const float arg0[4] /* float32 (4,) */,
             float out0[1] /* float32 () */);
