@@ -104,6 +104,26 @@ def test_what_the_cpu_has_no_instruction_for(cpu: str, function: Callable[[Tenso
     assert elsewhere.run(tmp_path, cpu, [x[None]], [result], 1) == {"out0": result.tobytes()}
 
 
+@pytest.mark.parametrize("cpu", ["cortex-m4", "neoverse-n1"])
+def test_numbers_too_small_to_be_normal_are_taken_for_0(cpu: str, tmp_path: Path) -> None:
+    small = cr.tensor(1e-30)
+
+    @cr.compile
+    def f(x: Tensor) -> Tensor:
+        small.mul_(0.01)
+        return small * x
+
+    f(cr.ones(3))
+    f.export(tmp_path / "step.o", cpu)
+    ones = np.ones((5, 3), "float32")
+    found = elsewhere.run(tmp_path, cpu, [ones], [ones[0]], 5)
+    expected = np.array([f(cr.ones(3)).tolist() for _ in range(5)], "float32")
+    assert (
+        expected[-1].tolist() == [0, 0, 0]
+        and np.frombuffer(found["out0"], "float32").tolist() == expected.ravel().tolist()
+    )
+
+
 def test_a_check_that_fails_gives_its_number_and_changes_nothing(tmp_path: Path) -> None:
     training = Training()
     training.step.export(tmp_path / "step.o")
