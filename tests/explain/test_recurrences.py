@@ -58,7 +58,7 @@ def test_it_learns_and_a_step_is_replayed_to_the_gradients_of_the_program(traine
 def test_what_lies_behind_the_loop_is_explained_and_the_loop_says_that_it_is_one(trainer: cr.Trainer) -> None:
     moment = trainer.run.at(5)
     assert moment.explain("head.weight", 0).adds_up
-    assert "scan" in [step.op for step in moment.gradient_flow("w").gains]
+    assert ("scan", "loop") in [(step.op, step.kind) for step in moment.gradient_flow("w").gains]
     with pytest.raises(
         GradientError, match=r"^explain: Recurrence: scan reads w at every one of its steps, and what single"
     ):

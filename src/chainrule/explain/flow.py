@@ -30,7 +30,8 @@ class Gain:
     """One step of the signal towards the target: ``log2 |dX| - log2 |dY|`` of one op, or of the paths that join.
 
     `kind`: ``"loss"`` (outside every layer), ``"weights"`` (products), ``"normalisation"`` (a layer that reduces),
-    ``"activation"`` (masks and slopes), ``"passed on"`` (views and sums), ``"other paths"`` (what joins).
+    ``"activation"`` (masks and slopes), ``"passed on"`` (views and sums), ``"loop"`` (all steps of a `scan` together),
+    ``"other paths"`` (what joins).
     """
 
     op: str
@@ -220,6 +221,8 @@ class _Kinds:
             return "loss"
         if node.op.kind == "contraction":
             return "weights"
+        if any(made.op.kind == "region" for made in (node, *node.inputs[:1])):  # a loop, or one of its results
+            return "loop"
         if node.layer in self.reducing:
             return "normalisation"
         passed_on = node.op.kind in ("view", "join", "take", "projection") or node.op.name in PASSING
