@@ -177,3 +177,8 @@ def test_what_cannot_be_probabilities_is_seen():
 def test_the_names_are_those_of_the_table():
     assert all(MEANINGS[name].name == name for name in MEANINGS)
     assert meaning.named("values", "x") is VALUES
+
+
+def test_infinite_logits_have_no_probabilities_and_say_nothing_on_the_way():
+    assert np.isnan(LOGITS.probabilities(np.array([[np.inf, -np.inf]]))).any()
+    assert BINARY_LOGITS.probabilities(np.array([[np.inf], [-np.inf]])).tolist() == [[1.0], [0.0]]

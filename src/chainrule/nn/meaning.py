@@ -192,8 +192,9 @@ def name_of(loss: object) -> str:
 
 
 def _softmax(logits: Array) -> Array:
-    powers = np.exp(logits - logits.max(axis=CLASSES, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=CLASSES, keepdims=True))
+    with np.errstate(invalid="ignore"):  # of an infinite one NaN, of which who asked is told
+        powers = np.exp(logits - logits.max(axis=CLASSES, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=CLASSES, keepdims=True))
 
 
 def _sigmoid(logits: Array) -> Array:
