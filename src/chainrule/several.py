@@ -124,8 +124,19 @@ def part(op: Op, position: int) -> Op:
 
 def rebuilt(node: Node, inputs: tuple[Node, ...]) -> Node:
     """The same equation over other inputs, without value or history."""
+    return _over(node, inputs, node.op.infer(*inputs, **node.params))
+
+
+def copied(node: Node, inputs: tuple[Node, ...]) -> Node:
+    """The same equation over other inputs of the same types, with its history and trace."""
+    copy = _over(node, inputs, node.types if isinstance(node, Several) else node.type)
+    copy.requires_grad, copy.trace = node.requires_grad, node.trace
+    return copy
+
+
+def _over(node: Node, inputs: tuple[Node, ...], type: Any) -> Node:
     make: Any = Several if isinstance(node, Several) else Node
-    copy: Node = make(node.op, inputs, node.params, node.op.infer(*inputs, **node.params))
+    copy: Node = make(node.op, inputs, node.params, type)
     copy.layer, copy.line = node.layer, node.line
     return copy
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from chainrule import graph
 from chainrule.autodiff.walk import gradients, reaching
-from chainrule.control.region import Region, copied
+from chainrule.control.region import Region
 from chainrule.graph import CONST, INPUT, Array, Graph, Node, Op, Type, shape_error
 from chainrule.ops import elementwise as ew
-from chainrule.several import RESULT, Several, type_text
+from chainrule.several import RESULT, Several, copied, type_text
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import apply_several, wrap
 from chainrule.tensor.creation import zeros_like
@@ -171,7 +171,7 @@ class _Backward:
         self.image: dict[Node, Node] = {x: self.region.input(x.type, x.requires_grad) for x in self.forward.inputs}
         for node in self.forward.nodes():
             if node not in self.image:
-                self.image[node] = node if not node.inputs else copied(node, [self.image[s] for s in node.inputs])
+                self.image[node] = node if not node.inputs else copied(node, tuple(self.image[s] for s in node.inputs))
                 self.image[node].trace = self.region
 
     def _differentiate(self) -> None:
@@ -212,7 +212,7 @@ class _Backward:
                 cut.append(node)
                 images[node] = self.region.input(node.type, node.requires_grad)
             elif node in needed and any(images.get(s, s) is not s for s in node.inputs):
-                images[node] = copied(node, [images.get(s, s) for s in node.inputs])
+                images[node] = copied(node, tuple(images.get(s, s) for s in node.inputs))
         self._sort(cut, images)
 
     def _sort(self, cut: list[Node], images: dict[Node, Node]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from chainrule import graph
 from chainrule.errors import BusyError, GradientError, TraceError
 from chainrule.graph import INPUT, LEAF, Graph, Node, Recorder, Type
-from chainrule.several import Several
+from chainrule.several import copied
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, lifted, wrap
 
@@ -87,7 +87,7 @@ class Region(Recorder):
                 with graph.recording(self.outer):
                     values.append(wrap(graph.leaf(node.value, node.dtype)))
             elif any(images.get(source, source) is not source for source in node.inputs):
-                images[node] = copied(node, [images.get(source, source) for source in node.inputs])
+                images[node] = copied(node, tuple(images.get(source, source) for source in node.inputs))
         self._entries.clear()  # nor is what they named kept, as long as the graph lives
         return Graph([*frees, *inputs], [images.get(node, node) for node in outputs]), values
 
@@ -145,12 +145,3 @@ class _Surroundings:
                 f"{graph.who(self._name)}: the function assigns {type(module).__name__}.{name}, which Python does once and "
                 f"not at each step. Return the value, and assign it outside."
             )
-
-
-def copied(node: Node, inputs: Iterable[Node]) -> Node:
-    """The same equation over other inputs of the same types, with its history and place in the program."""
-    make: Any = Several if isinstance(node, Several) else Node
-    type = node.types if isinstance(node, Several) else node.type
-    copy: Node = make(node.op, tuple(inputs), node.params, type, None, node.requires_grad, node.trace)
-    copy.layer, copy.line = node.layer, node.line
-    return copy

@@ -214,18 +214,18 @@ def _scene(moment: Moment) -> Scene:
         found = watched.trace.gradients.get(node)
         return None if found is None else watched.value(found)
 
-    def added(gradient: Node | None, position: int) -> list[Summation]:
+    def added(gradient: Node | None) -> list[Summation]:
         image = watched.program.images.get(gradient) if gradient is not None else None
         kernel, stage = kernels.get(image, (None, None)) if image is not None else (None, None)
         order = None if kernel is None else summation_of(kernel, stage)
         return [] if order is None else [order]
 
-    def orders(node: Node, position: int) -> list[Summation]:
-        return added(watched.trace.gradients.get(node), position)
+    def orders(node: Node) -> list[Summation]:
+        return added(watched.trace.gradients.get(node))
 
-    def part_orders(node: Node, reader: Reader, position: int) -> list[Summation]:
+    def part_orders(node: Node, reader: Reader) -> list[Summation]:
         passed_back = contributions(watched.trace.gradients[node], scene.readers[node])
-        return added(passed_back.get(reader), position)
+        return added(passed_back.get(reader))
 
     names = {}
     for name, handle in moment.replay.trainer.model.named_parameters():

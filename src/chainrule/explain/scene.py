@@ -27,7 +27,7 @@ class Scene:
     Attributes:
         loss: the node everything leads to.
         value, gradient: the arrays of a node; no gradient where the loss does not depend on it.
-        orders: in which order the program adds an element of a node's gradient, where that is known: one, or none.
+        orders: in which order the program adds each element of a node's gradient, where that is known: one, or none.
         part_orders: the same for what one reader (op and argument) passes back, where there are several.
         names: what to call a node, beside its layer and op.
         title: where and when this is, for headings.
@@ -36,8 +36,8 @@ class Scene:
     loss: Node
     value: Callable[[Node], Array]
     gradient: Callable[[Node], Array | None]
-    orders: Callable[[Node, int], list[Summation]]
-    part_orders: Callable[[Node, Reader, int], list[Summation]]
+    orders: Callable[[Node], list[Summation]]
+    part_orders: Callable[[Node, Reader], list[Summation]]
     names: dict[Node, str] = field(default_factory=dict)
     title: str = ""
 

@@ -139,7 +139,7 @@ def gathered(scene: Scene, node: Node, position: int, orders: Sequence[Summation
     """
     while True:
         # A product may be written as the view of it is read, and then has its order under that name.
-        orders = [*orders, *scene.orders(node, position)]
+        orders = [*orders, *scene.orders(node)]
         readings = _readings(scene, node, position)
         if len(readings) != 1 or (at := _handed_on(*readings[0])) is None:
             break
@@ -149,7 +149,7 @@ def gathered(scene: Scene, node: Node, position: int, orders: Sequence[Summation
         return Sum(terms, [order for order in orders if order.count in (None, len(terms))])
     parts: list[Sum | Branch] = []
     for reading in reversed(readings):
-        own = scene.part_orders(node, reading[:2], position)
+        own = scene.part_orders(node, reading[:2])
         at = _handed_on(*reading)
         if at is not None:
             parts.append(gathered(scene, reading[0], at, own))

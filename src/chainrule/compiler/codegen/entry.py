@@ -35,20 +35,19 @@ def flush_denormals(triple: str) -> tuple[str, str, list[str]]:
             "declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)",
         ]  # fmt: skip
     if triple.startswith(("aarch64", "arm64")):
-        enter = """  %old = call i64 @llvm.aarch64.get.fpcr()
-  %new = or i64 %old, 16777216
-  call void @llvm.aarch64.set.fpcr(i64 %new)"""
-        return enter, "  call void @llvm.aarch64.set.fpcr(i64 %old)", [
-            "declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)",
-        ]  # fmt: skip
+        return _flushing("aarch64", "fpcr", "i64")
     if triple.startswith("thumb"):  # float32 alone: float64 is put together of whole numbers
-        enter = """  %old = call i32 @llvm.arm.get.fpscr()
-  %new = or i32 %old, 16777216
-  call void @llvm.arm.set.fpscr(i32 %new)"""
-        return enter, "  call void @llvm.arm.set.fpscr(i32 %old)", [
-            "declare i32 @llvm.arm.get.fpscr()", "declare void @llvm.arm.set.fpscr(i32)",
-        ]  # fmt: skip
+        return _flushing("arm", "fpscr", "i32")
     return "", "", []
+
+
+def _flushing(family: str, register: str, type: str) -> tuple[str, str, list[str]]:
+    """Likewise, by the bit that ARM's registers of floating-point control have for it."""
+    get, put = f"{type} @llvm.{family}.get.{register}()", f"@llvm.{family}.set.{register}({type}"
+    enter = f"""  %old = call {get}
+  %new = or {type} %old, 16777216
+  call void {put} %new)"""
+    return enter, f"  call void {put} %old)", [f"declare {get}", f"declare void {put})"]
 
 
 # Arrivals are counted; the last to arrive starts the next generation, which the others wait for: first

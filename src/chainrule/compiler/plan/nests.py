@@ -14,8 +14,8 @@ from typing import Any
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.plan.product import Tiles, batch_of, tiled, touched
-from chainrule.compiler.plan.rows import Row, in_registers, power_of_two_above, streamed, sweep
-from chainrule.compiler.plan.target import Target
+from chainrule.compiler.plan.rows import Row, in_registers, streamed, sweep
+from chainrule.compiler.plan.target import Target, power_of_two_above
 from chainrule.compiler.plan.vectorize import ALONG, Vectorization, lanes_of_sum
 from chainrule.compiler.schedule.fusion import SHORT
 from chainrule.compiler.schedule.index import Expr, Var

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from chainrule.compiler.plan.target import power_of_two_above
 from chainrule.compiler.schedule.index import Var, linear
 from chainrule.compiler.schedule.kernels import Compute, Load, Number, Reduce, Result, Store, Value, walk
 from chainrule.compiler.schedule.loops import (
@@ -119,11 +120,6 @@ def sweep(dims: tuple[Var, ...], lanes: int, way: Way, body: Block) -> Block:
     return tuple(
         statement for begin, end in parts for statement in around(others, (For(along, body, begin, end, way, wide),))
     )
-
-
-def power_of_two_above(count: int) -> int:
-    """The least power of two that is not less."""
-    return 1 << (count - 1).bit_length()
 
 
 def to_save(row: Row) -> list[list[Value]]:

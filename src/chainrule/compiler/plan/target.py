@@ -68,3 +68,8 @@ class Target:
 
     def lanes(self, scalar: str) -> int:
         return self.vector_bytes // BYTES[scalar]
+
+
+def power_of_two_above(count: int) -> int:
+    """The least power of two that is not less: lanes for so many."""
+    return 1 << (count - 1).bit_length()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from chainrule.compiler.plan.cut import Cut
-from chainrule.compiler.plan.target import BYTES, Target
+from chainrule.compiler.plan.target import BYTES, Target, power_of_two_above
 from chainrule.tensor.memory import LINE
 
 Tile = tuple[int, int]  # vectors across, rows down
@@ -455,7 +455,3 @@ def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
     block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
     sums = chosen.tiles * chosen.rows * chosen.together * chosen.width if chosen.depth < spec.k else 0
     return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]
-
-
-def power_of_two_above(n: int) -> int:
-    return 1 << (n - 1).bit_length()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from chainrule.compiler.plan.target import Target
+from chainrule.compiler.plan.target import Target, power_of_two_above
 from chainrule.compiler.schedule.fusion import SHORT
 from chainrule.compiler.schedule.index import Var
 from chainrule.compiler.schedule.kernels import Dot, Kernel, Number, Position, Reduce, Rows, Value
@@ -31,7 +31,7 @@ class Vectorization:
         count = count or var.size
         while wide > 1 and count < lanes * wide:
             wide //= 2
-        return min(lanes * wide, 1 << (count - 1).bit_length())
+        return min(lanes * wide, power_of_two_above(count))
 
     def _values(self) -> list[Value]:
         return [value for value in self.kernel.values() if not isinstance(value, (Number, Position))]
@@ -91,7 +91,7 @@ def lanes_of_sum(core: Reduce) -> int:
     """
     if not core.ordered or not core.along or core.elements <= SHORT:
         return 1
-    return min(ALONG, 1 << (core.dims[-1].size - 1).bit_length())
+    return min(ALONG, power_of_two_above(core.dims[-1].size))
 
 
 def lanes_of_product(core: Dot) -> int:

@@ -41,13 +41,12 @@ from chainrule.compiler.codegen.matmul.transpose import (
     resized,
 )
 from chainrule.compiler.codegen.matmul.turning_tile import turning_tile
-from chainrule.compiler.plan.target import BYTES
+from chainrule.compiler.plan.target import BYTES, power_of_two_above
 from chainrule.compiler.plan.tiling import (
     Contraction,
     Plan,
     Strips,
     plan,
-    power_of_two_above,
     scratch_elements,
     scratch_parts,
 )

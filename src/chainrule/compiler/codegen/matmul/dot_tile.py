@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, scalar_of, vector
 from chainrule.compiler.codegen.matmul.transpose import at, lane_mask
+from chainrule.compiler.plan.target import power_of_two_above
 
 Operand = tuple[Value, int, int]  # address, distance between its rows, and how many rows
 
@@ -46,14 +47,14 @@ def _step(
 def _sum_rows(e: Emitter, sums: list[Value], rows: int, columns: int) -> list[Value]:
     """`rows` vectors of dot products; several rows are folded at once while they fit in a vector."""
     lanes, scalar = lanes_of(sums[0].type), scalar_of(sums[0].type)
-    wide = 1 << (columns - 1).bit_length()
+    wide = power_of_two_above(columns)
     zero = e.const(0.0, sums[0].type)
     together = max(1, lanes // wide)
     out = []
     for first in range(0, rows, together):
         count = min(together, rows - first)
         vectors = []
-        for r in range(first, first + (1 << (count - 1).bit_length())):
+        for r in range(first, first + power_of_two_above(count)):
             row = sums[r * columns : (r + 1) * columns] if r < rows else []
             vectors += row + [zero] * (wide - len(row))
         folded = _fold_lanes(e, vectors)

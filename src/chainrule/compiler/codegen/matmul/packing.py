@@ -21,13 +21,12 @@ from chainrule.compiler.codegen.matmul.transpose import (
     lane_mask,
     offset,
 )
-from chainrule.compiler.plan.target import BYTES
+from chainrule.compiler.plan.target import BYTES, power_of_two_above
 from chainrule.compiler.plan.tiling import (
     NEAR,
     Contraction,
     Plan,
     Strips,
-    power_of_two_above,
     scratch_parts,
 )
 
