@@ -260,12 +260,12 @@ class Compiled:
         steps = _steps(leaves)
         enabled = graph.is_grad_enabled()
 
-        def program() -> Specialization:
+        def program() -> Specialization:  # the caller has the claim
             first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
             with graph.grad_mode(enabled):
-                return self._claim.run(self._variant, description, leaves, first)
+                return self._variant(description, leaves, first)
 
-        return self._claim.run(lambda: Loop(program(), leaves, steps, program))
+        return self._claim.run(lambda: Loop(program(), leaves, steps, partial(self._claim.run, program)))
 
     def watch(self, *args: Any, **kwargs: Any) -> Watched:
         """Run one call as usual and give every value on the way, instead of what the function returns."""
@@ -399,8 +399,9 @@ class Compiled:
 
 def _key(description: Hashable, leaves: list[Handle], nodes: list[Node]) -> Hashable:
     """What tells the arguments of one program from those of another."""
-    types = tuple((n.shape, n.dtype, leaf.requires_grad) for n, leaf in zip(nodes, leaves, strict=True))
-    same = tuple(next(j for j, other in enumerate(leaves) if other is leaf) for leaf in leaves)
+    types = tuple([(n.shape, n.dtype, leaf.requires_grad) for n, leaf in zip(nodes, leaves, strict=True)])
+    first: dict[int, int] = {}
+    same = tuple([first.setdefault(id(leaf), j) for j, leaf in enumerate(leaves)])
     return (description, types, same, graph.is_grad_enabled())
 
 
@@ -430,7 +431,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _steps(leaves: list[Handle]) -> int:
-    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
+    lengths = {shape[0] if (shape := leaf.shape) else None for leaf in leaves}
     if len(lengths) != 1 or None in lengths:
         raise ShapeError(
             f"loop: every tensor argument needs a first axis of one common length (the steps), got shapes "

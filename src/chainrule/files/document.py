@@ -151,9 +151,14 @@ def is_number(value: object) -> bool:
 
 def is_plain(value: object, depth: int = 8) -> bool:
     """Is it a number, a text, true, false or null, or a list of those, in a few levels?"""
+    if type(value) in _PLAIN:  # as most are; `isinstance` takes four times as long
+        return True
     if isinstance(value, (list, tuple)):
         return depth > 0 and all(is_plain(item, depth - 1) for item in value)
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+_PLAIN = frozenset({type(None), bool, int, float, str})
 
 
 def alike(own: object, value: object) -> bool:

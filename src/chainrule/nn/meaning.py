@@ -174,7 +174,7 @@ def option_of(loss: Any, name: str, default: Any = None) -> Any:
         return loss.keywords[name] if name in loss.keywords else option_of(loss.func, name, default)
     if hasattr(loss, name):
         return getattr(loss, name)
-    function = inspect.unwrap(loss)
+    function = inspect.unwrap(loss) if hasattr(loss, "__wrapped__") else loss
     code = getattr(function, "__code__", None)
     if code is None:
         return default

@@ -42,7 +42,7 @@ class Attributes:
         """Does every name stand for what it stood for?"""
         for thing, table, copy in self.spaces:
             now = getattr(thing, table)
-            if len(now) != len(copy) or (copy and not _alike(now, copy)):
+            if (now or copy) and not ([*now] == [*copy] and all(map(is_, now.values(), copy.values()))):
                 return False
         return True
 
@@ -131,10 +131,6 @@ def _give(model: Module, loss: Callable[..., Any], name: str, value: Tensor) -> 
 def _object(model: Module, loss: Callable[..., Any], name: str) -> tuple[Any, str]:
     path, _, key = name.rpartition(".")
     return dict(settings.objects(model, loss)).get(path), key
-
-
-def _alike(now: Space, copy: Space) -> bool:
-    return all(map(is_, now.values(), copy.values())) and list(now) == list(copy)
 
 
 def _put(space: Space, name: str, then: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from chainrule.files.document import LARGEST, Fields, is_number
 from chainrule.training.stretch import Cut
@@ -31,7 +32,7 @@ class Position:
     told: int | None = None
     drop_last: bool = False
 
-    @property
+    @cached_property
     def cut(self) -> Cut:
         """How its epochs are cut into batches."""
         return Cut(self.rows, self.batch_size, self.drop_last)

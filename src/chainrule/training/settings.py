@@ -46,7 +46,10 @@ class Settings:
 
 def groups_of(optimizer: Optimizer) -> list[Plain]:
     """The settings of each parameter group."""
-    return [{k: _kept(value) for k, value in group.items() if k != "params"} for group in optimizer.param_groups]
+    return [
+        {k: v if type(v) in _AT_ONCE else _kept(v) for k, v in group.items() if k != "params"}
+        for group in optimizer.param_groups
+    ]
 
 
 def begun(now: Settings) -> list[Plain]:

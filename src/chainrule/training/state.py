@@ -6,6 +6,7 @@ import functools
 import math
 import types
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from chainrule.tensor.functions import no_grad
 
 Array = np.ndarray[Any, Any]
 Snapshot = list[tuple[Tensor, Array]]
+SMALL = 1 << 15  # bytes that are copied in 2 us, which is what a program takes to move one tensor to new memory
 
 
 def optimized(optimizer: Optimizer) -> list[Tensor]:
@@ -47,7 +49,7 @@ _PARTS = (Module, Tensor, *_OF_OTHERS)
 def alone(loss: Callable[..., Any]) -> bool:
     """Does `parts` certainly give this loss and nothing else? (Asked at every walk, so without one.)"""
     if isinstance(loss, types.FunctionType):
-        return loss.__closure__ is None or not any(isinstance(held, _PARTS) for held in _closed_over(loss).values())
+        return not any(isinstance(held, _PARTS) for held in _contents(loss.__closure__ or ()))
     return isinstance(loss, Module)
 
 
@@ -63,14 +65,16 @@ def _held(loss: Any) -> dict[str, Any]:
     return {**own, **{f"{name}.{key}": value for name, table in tables for key, value in table.items()}}
 
 
+def _contents(cells: Iterable[types.CellType]) -> list[Any]:
+    """What these hold; None for one that nothing is in yet."""
+    try:
+        return [cell.cell_contents for cell in cells]
+    except ValueError:
+        return [cell.cell_contents if cell != types.CellType() else None for cell in cells]
+
+
 def _closed_over(function: Any) -> dict[str, Any]:
-    found = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:  # nothing in it yet
-            continue
-    return found
+    return dict(zip(function.__code__.co_freevars, _contents(function.__closure__ or ()), strict=True))
 
 
 def modules(model: Module, loss: Callable[..., Any]) -> dict[str, Module]:
@@ -96,24 +100,28 @@ def _every(model: Module, loss: Callable[..., Any], optimizer: Optimizer) -> Ite
 
 def once(*sources: Iterable[Tensor]) -> list[Tensor]:
     """Each handle of the sources, the first time it comes."""
-    return list({id(handle): handle for source in sources for handle in source}.values())
+    return list({id(handle): handle for handle in chain.from_iterable(sources)}.values())
 
 
-def moments(optimizer: Optimizer) -> Iterator[Tensor]:
+def moments(optimizer: Optimizer) -> list[Tensor]:
     """The optimizer's state."""
-    return (value for state in optimizer.state.values() for value in state.values())
+    return [value for state in optimizer.state.values() for value in state.values()]
 
 
 def values(of: Iterable[Tensor]) -> Snapshot:
-    """The values now. Values never change in place, so this copies nothing: the next step moves on to new memory."""
-    return [(handle, handle._node.value) for handle in of]
+    """The values now. Whoever looks at one makes the next step move on to new memory; small ones are copied instead."""
+    return [
+        (handle, handle._node.value if value is None or value.nbytes > SMALL else value.copy())
+        for handle in of
+        for value in (handle._node._value,)
+    ]
 
 
 def restore(saved: Snapshot) -> None:
     """Every handle back to its value in the snapshot."""
     with no_grad():
         for handle, value in saved:
-            if handle._node._value is value:
+            if _alike(handle._node._value, value):
                 continue
             if handle.shape == value.shape and handle.dtype.numpy == value.dtype:
                 handle.copy_(tensor(value))
@@ -126,8 +134,7 @@ Gradients = list[tuple[Tensor, "Tensor | None", "Array | None"]]
 
 def gradients(of: Iterable[Tensor]) -> Gradients:
     """The gradients now, each with its value."""
-    found = ((handle, handle.grad) for handle in of)
-    return [(handle, grad, None if grad is None else grad._node.value) for handle, grad in found]
+    return [(handle, grad, None if grad is None else grad._node.value) for handle in of for grad in (handle.grad,)]
 
 
 def restore_gradients(saved: Gradients) -> None:
@@ -140,8 +147,15 @@ def restore_gradients(saved: Gradients) -> None:
 
 
 def same(a: Snapshot, b: Snapshot) -> bool:
-    """Are these snapshots of the same values, with nothing rebound in between?"""
-    return len(a) == len(b) and all(x is y and v is w for (x, v), (y, w) in zip(a, b, strict=True))
+    """Are these snapshots of the same values? Large ones that were rebound in between count as others."""
+    return len(a) == len(b) and all(x is y and _alike(v, w) for (x, v), (y, w) in zip(a, b, strict=True))
+
+
+def _alike(a: Array | None, b: Array) -> bool:
+    """One array, or (of small ones) to the bit what the other is."""
+    if a is b or a is None or a.nbytes > SMALL:
+        return a is b
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
 def same_gradients(a: Gradients, b: Gradients) -> bool:
@@ -153,7 +167,8 @@ def same_gradients(a: Gradients, b: Gradients) -> bool:
 def all_finite(parameters: Iterable[Tensor]) -> bool:
     """Is every one free of NaN and infinity?"""
     with np.errstate(all="ignore"):
-        return all(_finite(parameter._node.value) for parameter in parameters)
+        # Not by `value`, which would note that somebody holds the memory itself.
+        return all(_finite(p._node.value if p._node._value is None else p._node._value) for p in parameters)
 
 
 def finite(value: Array) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from chainrule.compiler.frontend import guards
 from chainrule.compiler.frontend.binding import same_kind
 from chainrule.compiler.frontend.capture import Capture
 from chainrule.compiler.frontend.outside import Guards
@@ -31,6 +32,7 @@ class Reading:
     def __init__(
         self, function: Callable[..., Any], types: Sequence[Type], given: frozenset[str] = frozenset()
     ) -> None:
+        self._seen = guards.latest  # before the trace: what changes while it runs is looked at again
         self.arguments: list[Handle] = [wrap(Node(LEAF, (), {}, kind)) for kind in types]
         trace, found = trace_function(function, self.arguments, _in_order, Capture(function))
         self.results: list[Type] = [handle._node.type for handle in found]
@@ -45,11 +47,19 @@ class Reading:
         with Locks.tracing:
             wait_for_trace()  # another thread's borrows tensors
             return (
-                self._outside.same()
+                self._modules_same()
                 and all(check() for check in self._outside.checks)
                 and all(getter() == value for getter, value in self._guards)
                 and all(same_kind(slot.current()._node, slot.input) for slot in self._slots)
             )
+
+    def _modules_same(self) -> bool:
+        now = guards.latest
+        if self._seen != now:
+            if not self._outside.same():
+                return False
+            self._seen = now
+        return True
 
 
 def _in_order(tensors: list[Any]) -> tuple[Any, Any]:

@@ -217,7 +217,7 @@ def with_checkpoints(callbacks: Sequence[Callback], folder: str | os.PathLike[st
     """
     found = [*callbacks] if folder is None else [*callbacks, Checkpoint(folder)]
     writers = [callback for callback in found if isinstance(callback, Checkpoint)]
-    known = set[tuple[str, str]]()
+    known: set[tuple[str, str]] = set()
     for writer in writers:
         files = os.path.realpath(writer.folder), writer.save
         if files in known:
