@@ -179,6 +179,33 @@ CASES: list[Case] = [
     Case("matmul", "vector", lambda a, b: a @ b, (normal(4, 3), normal(3))),
     Case("matmul", "one row", lambda a, b: a @ b, (normal(1, 33), normal(33, 17))),
     Case("matmul", "odd", lambda a, b: a @ b, (normal(13, 65), normal(65, 19))),
+    # windows
+    Case("unfold", "overlapping", lambda a: a.unfold(1, 2, 1).sin(), (x34,)),
+    Case("unfold", "apart, with a rest", lambda a: a.unfold(0, 2, 3) * 2, (normal(9, 3),)),
+    Case("unfold", "a long window", lambda a: a.unfold(0, 40, 7).sin(), (normal(90),)),
+    Case("unfold", "a product of its windows", lambda a, b: a.unfold(1, 4, 1) @ b, (normal(2, 20), normal(4, 17))),
+    Case("unfold", "windows of a product's second factor", lambda a, b: b @ a.unfold(1, 4, 1), (normal(2, 20), normal(5, 17))),
+    *[
+        Case("conv", name, lambda a, b, c, more=more: functional_of(a).conv2d(a, b, c, **more), (normal(*x), normal(*w), normal(w[0])))
+        for name, x, w, more in [
+            ("plain", (2, 3, 6, 7), (5, 3, 3, 2), {}),
+            ("padded", (2, 3, 5, 5), (4, 3, 3, 3), {"padding": 1}),
+            ("same", (1, 2, 5, 4), (3, 2, 5, 3), {"padding": "same"}),
+            ("strides and a rest", (3, 2, 8, 9), (4, 2, 3, 3), {"stride": (2, 3), "padding": (2, 1)}),
+            ("dilation", (2, 2, 9, 8), (3, 2, 3, 2), {"dilation": (2, 3), "stride": (2, 1)}),
+            ("groups", (2, 4, 5, 5), (6, 2, 3, 3), {"groups": 2, "padding": 1}),
+            ("a group each", (2, 4, 7, 7), (4, 1, 3, 3), {"groups": 4, "padding": 1}),
+            ("a group each, far apart", (2, 3, 9, 9), (3, 1, 5, 5), {"groups": 3, "stride": 2, "padding": 2}),
+            ("one output channel", (2, 3, 5, 6), (1, 3, 3, 3), {"padding": 1}),
+            ("one place", (2, 3, 4, 4), (5, 3, 4, 4), {}),
+            ("windows of one", (3, 8, 4, 5), (7, 8, 1, 1), {}),
+            ("windows of one, apart", (3, 8, 5, 5), (7, 8, 1, 1), {"stride": 2}),
+            ("no batch", (3, 5, 5), (2, 3, 3, 3), {}),
+            ("many channels", (2, 18, 7, 9), (21, 18, 5, 3), {"padding": (2, 1)}),
+        ]
+    ],
+    Case("conv", "one axis", lambda a, b: functional_of(a).conv1d(a, b, stride=2, dilation=2, padding=3), (normal(2, 3, 11), normal(5, 3, 3))),
+    Case("conv", "three axes", lambda a, b: functional_of(a).conv3d(a, b, padding=1), (normal(2, 2, 3, 4, 3), normal(3, 2, 2, 3, 2))),
     # indexing
     Case("take", "rows", lambda a, i: a[i], (x34, index)),
     Case("take", "gather", lambda a, i: a.gather(1, i), (x34, np.abs(index[[0, 1, 0]]) )),
@@ -194,6 +221,13 @@ def cat_of(tensor: Any) -> Callable[..., Any]:
 
     cat: Callable[..., Any] = importlib.import_module(type(tensor).__module__.split(".")[0]).cat
     return cat
+
+
+def functional_of(tensor: Any) -> Any:
+    """``nn.functional`` of the library that a tensor belongs to."""
+    import importlib
+
+    return importlib.import_module(f"{type(tensor).__module__.split('.')[0]}.nn.functional")
 
 
 # Ops without a row: what they need to be tested with, and where that is.

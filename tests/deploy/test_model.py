@@ -23,6 +23,9 @@ from chainrule.training import load_file, save_file
 NEEDED = {"int": 4, "float": 0.5, "bool": True, "Sequence[int]": [2, 2]}
 ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "Linear": [{"in_features": 3, "out_features": 2}, {"in_features": 1, "out_features": 1, "bias": False, "dtype": "float64"}],
+    "Conv1d": [{"in_channels": 4, "out_channels": 6, "kernel_size": 3, "padding": "same", "groups": 2}],
+    "Conv2d": [{"in_channels": 4, "out_channels": 3, "kernel_size": (3, 2), "stride": 2, "padding": (2, 1), "bias": False}, {"in_channels": 4, "out_channels": 4, "kernel_size": 2, "dilation": 2, "groups": 4}],
+    "Conv3d": [{"in_channels": 4, "out_channels": 2, "kernel_size": 2, "padding": 1}],
     "Bilinear": [{"in1_features": 3, "in2_features": 2, "out_features": 4}],
     "Embedding": [{"num_embeddings": 5, "embedding_dim": 2, "padding_idx": -1}],
     "EmbeddingBag": [{"num_embeddings": 5, "embedding_dim": 2, "mode": "max", "include_last_offset": True}],
@@ -97,13 +100,16 @@ def test_no_layer_takes_more_memory_than_its_file_has_numbers(name: str, given: 
             isinstance(value, bool)
             or not value
             or not isinstance(value, (int, list))
-            or argument in ("padding_idx", "plain")
+            or argument in ("padding_idx", "plain", "stride", "padding", "dilation")
         ):
             continue
         large = value * 10**9 if isinstance(value, int) else [n * 10**9 for n in value]
         arguments = {**meta["architecture"]["arguments"], argument: large}
         save_file(tensors, tmp_path / "model", {**meta, "architecture": {"layer": name, "arguments": arguments}})
-        with pytest.raises(DamagedFileError, match="numbers, and has|cannot be: GroupNorm: num_groups must divide"):
+        with pytest.raises(
+            DamagedFileError,
+            match="numbers, and has|cannot be: (GroupNorm: num_groups must divide|Conv.d: .* must be a multiple)",
+        ):
             cr.load_model(tmp_path / "model")
 
 

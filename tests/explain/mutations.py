@@ -15,7 +15,7 @@ from typing import Any
 from tests.explain.wrong_rules import Wrong
 
 from chainrule import ops
-from chainrule.ops import contraction, elementwise, indexing, reduction, shaping
+from chainrule.ops import contraction, convolution, elementwise, indexing, reduction, shaping
 
 OPERATORS = [ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.FloorDiv]
 COMPARISONS = [ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq]
@@ -23,14 +23,17 @@ METHODS = {
     "sin": ["cos"], "cos": ["sin"], "exp": ["expm1"], "log": ["log1p", "exp"], "sign": ["abs"], "sum": ["amax", "mean"],
     "where": ["masked_fill"], "masked_fill": ["where"], "_put_add": ["_put"], "_put": ["_put_add"],
 }  # fmt: skip
-HELPERS = {reduction: ["_spread", "_share"], shaping: ["_unslice", "inverse_permutation"]}
+HELPERS = {
+    reduction: ["_spread", "_share"], shaping: ["_unslice", "inverse_permutation", "_fold"],
+    convolution: ["_by_input", "_by_weight", "_exchanged"],
+}  # fmt: skip
 # Rules that stand behind a choice of argument: the function they stand in, and whose they are.
 CHOSEN = {indexing: ("_rule", [("put", 1), ("put_add", 1)]), shaping: ("_part", [("cat", 1), ("cat", 2)])}
 
 
 def mutations() -> Iterator[Wrong]:
     """All of them; `what` is the mutated source."""
-    for module in (elementwise, reduction, shaping, contraction, indexing):
+    for module in (elementwise, reduction, shaping, contraction, convolution, indexing):
         with open(module.__file__) as file:
             tree = ast.parse(file.read())
         names = HELPERS.get(module, [])

@@ -99,6 +99,8 @@ POINTS: dict[str, list[Point]] = {
     "pad": [((_normal((3, 2)),), {"low": (1, 0), "high": (2, 1), "interior": (0, 0)}), ((_normal((3, 2)),), {"low": (1, 2), "high": (0, 1), "interior": (1, 2)}), ((_normal((3,)),), {"low": (0,), "high": (2,), "interior": (2,)})],
     "cat": [((_normal((2, 3)), _normal((2, 1)), _normal((2, 4))), {"dim": 1}), ((_normal((3,)), _normal((2,)), _normal((3,))), {"dim": 0})],
     "matmul": [((_normal(a), _normal(b)), {}) for a, b in [((3, 4), (4, 2)), ((3, 3), (3, 3)), ((3, 1), (1, 4)), ((2, 3, 4), (4, 5)), ((3, 4), (2, 4, 5)), ((2, 1, 3, 4), (5, 4, 2))]],
+    "conv": [((_normal(a), _normal(b)), {"stride": s, "dilation": d}) for a, b, s, d in [((1, 2, 7, 3), (1, 3, 2, 4), (2,), (1,)), ((2, 1, 6, 5, 2), (2, 2, 3, 2, 3), (1, 2), (2, 1)), ((1, 1, 5, 1), (1, 1, 3, 1), (1,), (1,))]],
+    "unfold": [((_normal(shape),), {"dim": dim, "size": size, "step": step, "dilation": d}) for shape, dim, size, step, d in [((7,), 0, 3, 1, 1), ((2, 8, 3), 1, 2, 3, 2), ((9,), 0, 3, 2, 1)]],
     "take": [((_normal((4, 3)), *_indices([2, 0, 2, -1])), {}), ((_normal((4, 3)), *_indices([[0, 2], [0, -1]], [[1, -2], [1, 0]])), {}), ((_normal((5,)), *_indices([1, 1, 1, 0])), {})],
     "put_add": _puts(),
     "put": _puts(),

@@ -60,7 +60,16 @@ _NUMBERS: dict[type[Module], Callable[[Mapping[str, Any]], int]] = {
     nn.RNN: lambda a: _of_recurrence(1, a),
     nn.GRU: lambda a: _of_recurrence(3, a),
     nn.LSTM: lambda a: _of_recurrence(4, a),
+    nn.Conv1d: lambda a: _of_convolution(1, a),
+    nn.Conv2d: lambda a: _of_convolution(2, a),
+    nn.Conv3d: lambda a: _of_convolution(3, a),
 }
+
+
+def _of_convolution(rank: int, a: Mapping[str, Any]) -> int:
+    window, (width, out, groups) = a["kernel_size"], (abs(int(a[n])) for n in ("in_channels", "out_channels", "groups"))
+    elements = abs(window) ** rank if isinstance(window, int) else math.prod(map(abs, window))
+    return out * (width // max(1, groups) * int(elements) + 1)
 
 
 def _of_recurrence(gates: int, a: Mapping[str, Any]) -> int:
@@ -261,7 +270,7 @@ def _numbers(kind: type[Module], given: Fields) -> int:
     counted = _NUMBERS.get(kind)
     if counted is not None:
         for name, kinds in _arguments(kind).items():  # all are there, or it could not be counted
-            if kinds in ("int", "Sequence[int]"):
+            if kinds.partition(" |")[0] in ("int", "Sequence[int]"):
                 given.required(name)
         return counted(given.value)
     flags = [given.value[name] for name in _LEARNING if name in given.value]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.graph import Array, Node
-from chainrule.ops import contraction, indexing, reduction
+from chainrule.ops import contraction, convolution, indexing, reduction
 from chainrule.tensor.creation import ones_like, tensor
 
 Value = Callable[[Node], Array]
@@ -33,6 +33,8 @@ def column(reader: Node, argument: int, position: int, value: Value) -> Column |
         return _elementwise(reader, argument, position, value)
     if op is contraction.matmul:
         return _product(reader, argument, position, value)
+    if op is convolution.conv:
+        return _convolution(reader, argument, position, value)
     if op is reduction.sum:
         at = np.array([_folded(reader, position)])
         return at, np.ones(1, reader.dtype.numpy)
@@ -94,6 +96,16 @@ def _product(reader: Node, argument: int, position: int, value: Value) -> Column
         k, n = index[-2:]
         at, local = numbers[pick][..., :, n], factor[..., :, k]
     return at.ravel(), local.ravel()
+
+
+def _convolution(reader: Node, argument: int, position: int, value: Value) -> Column:
+    """It is linear in each factor: what it makes of one element of this one, and where of one that meets no zeros."""
+    alone = np.zeros(reader.inputs[argument].shape, reader.dtype.numpy)
+    alone.reshape(-1)[position] = 1
+    factors = [alone if i == argument else value(node) for i, node in enumerate(reader.inputs)]
+    met = [alone if i == argument else np.ones(node.shape) for i, node in enumerate(reader.inputs)]
+    at = np.flatnonzero(reader.op.numpy(*met, **reader.params))
+    return at, reader.op.numpy(*factors, **reader.params).reshape(-1)[at]
 
 
 def _folded(reader: Node, position: int) -> int:

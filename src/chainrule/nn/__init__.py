@@ -34,6 +34,7 @@ from chainrule.nn.activations import (
 )
 from chainrule.nn.compiled import CompiledModule as CompiledModule
 from chainrule.nn.containers import ModuleDict, ModuleList, Sequential
+from chainrule.nn.convolution import Conv1d, Conv2d, Conv3d
 from chainrule.nn.embedding import (
     Embedding,
     EmbeddingBag,
@@ -99,6 +100,9 @@ __all__ = [
     "BatchNorm1d",
     "Bilinear",
     "ConstantPad1d",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",

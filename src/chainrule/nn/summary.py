@@ -14,6 +14,7 @@ from chainrule.errors import SettingError, kind_of
 from chainrule.graph import Node, subgraphs, toposort
 from chainrule.names import takes_keywords
 from chainrule.nn.module import Module
+from chainrule.ops import convolution
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted
 from chainrule.tensor.creation import zeros
@@ -191,10 +192,16 @@ def _multiply_adds(result: Any) -> int:
     return _counted(toposort(map(lifted, _tensors(result))))
 
 
+def _terms(node: Node) -> int:
+    """How many products are summed for each element: along an axis, or over a window of all channels."""
+    left, right = node.inputs
+    return math.prod(right.shape[1:-1]) if node.op is convolution.conv else left.shape[-1]
+
+
 def _counted(nodes: list[Node]) -> int:
     total = 0
     for node in nodes:
         if node.op.kind == "contraction":
-            total += math.prod(node.shape) * node.inputs[0].shape[-1]
+            total += math.prod(node.shape) * _terms(node)
         total += sum(_counted(region.nodes()) for region in subgraphs(node)) * times(node)
     return total

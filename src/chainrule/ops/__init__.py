@@ -5,8 +5,10 @@ lowering, a check) everything gains.
 """
 
 from chainrule.graph import Op
-from chainrule.ops import contraction, elementwise, indexing, random, reduction, shaping
+from chainrule.ops import contraction, convolution, elementwise, indexing, random, reduction, shaping
 
 ALL: dict[str, Op] = {
-    op.name: op for family in (elementwise, reduction, shaping, contraction, indexing, random) for op in family.OPS
+    op.name: op
+    for family in (elementwise, reduction, shaping, contraction, convolution, indexing, random)
+    for op in family.OPS
 }

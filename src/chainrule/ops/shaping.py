@@ -48,11 +48,37 @@ def unravel(position: Any, shape: Shape) -> Index:
     return tuple(reversed(index))
 
 
+def _blocks(shape: Shape, other: Shape) -> list[tuple[Shape, Shape]]:
+    """Two shapes of as many elements, cut alike wherever both can be: an axis that stays is a block of its own."""
+    found, a, b = [], 0, 0
+    while a < len(shape) or b < len(other):
+        left, right = list(shape[a : a + 1]), list(other[b : b + 1])
+        while math.prod(left) != math.prod(right):
+            if math.prod(left) < math.prod(right):
+                left.append(shape[a + len(left)])
+            else:
+                right.append(other[b + len(right)])
+        found.append((tuple(left), tuple(right)))
+        a, b = a + len(left), b + len(right)
+    return found
+
+
+def _lower_reshape(index: Index, x: Node, shape: Shape) -> Index:
+    """Block by block, so that an index is taken apart no further than its axis is."""
+    if 0 in shape:
+        return unravel(ravel(index, shape), x.shape)
+    result: Index = ()
+    for new, old in _blocks(shape, x.shape):
+        own, index = index[: len(new)], index[len(new) :]
+        result += own if new == old else unravel(ravel(own, new), old)
+    return result
+
+
 reshape = Op(
     "reshape", "view", _infer_reshape,
     numpy=lambda x, shape: x.reshape(shape),
     vjp=(lambda dY, Y, x, shape: dY.reshape(x.shape),),
-    lower=lambda index, x, shape: unravel(ravel(index, shape), x.shape),
+    lower=_lower_reshape,
 )  # fmt: skip
 
 
@@ -169,6 +195,47 @@ pad = Op(
 )  # fmt: skip
 
 
+# -- unfold -----------------------------------------------------------------------------------
+def _infer_unfold(x: Node, *, dim: int, size: int, step: int, dilation: int) -> Type:
+    count = (x.shape[dim] - dilation * (size - 1) - 1) // step + 1
+    return Type((*x.shape[:dim], count, *x.shape[dim + 1 :], size), x.dtype)
+
+
+def _numpy_unfold(x: Any, dim: int, size: int, step: int, dilation: int) -> Any:
+    count = (x.shape[dim] - dilation * (size - 1) - 1) // step + 1
+    shape = (*x.shape[:dim], count, *x.shape[dim + 1 :], size)
+    own = x.strides[dim]
+    strides = (*x.strides[:dim], own * step, *x.strides[dim + 1 :], own * dilation)
+    return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+
+
+def _fold(dY: Any, x: Any, dim: int, size: int, step: int, dilation: int) -> Any:
+    """For each element the sum over the windows it lies in, one at most at each place of a window.
+
+    With zeros between and around the windows, element i is at place k of window i - k * dilation, if there is one: in a
+    row of windows one behind the other these are equally far apart, and so a window themselves.
+    """
+    reach = dilation * (size - 1)
+    unread = x.shape[dim] - (dY.shape[dim] - 1) * step - 1 - reach
+    moved = dY.permute((*range(dim), *range(dim + 1, dY.ndim - 1), dim, dY.ndim - 1))
+    none = (0,) * (moved.ndim - 2)
+    spread = moved._pad((*none, reach, 0), (*none, reach + unread, 0), (*none, step - 1, 0))
+    row = spread.flip((spread.ndim - 1,)).reshape((*spread.shape[:-2], spread.shape[-2] * size))
+    total = row._unfold(row.ndim - 1, size, size, dilation * size + 1).sum(row.ndim)
+    return total.permute((*range(dim), total.ndim - 1, *range(dim, total.ndim - 1)))
+
+
+# Windows of `size` elements along an axis, `dilation` apart, each `step` behind the one before; they lie along a new last axis.
+unfold = Op(
+    "unfold", "view", _infer_unfold,
+    numpy=_numpy_unfold,
+    vjp=(lambda dY, Y, x, dim, size, step, dilation: _fold(dY, x, dim, size, step, dilation),),
+    lower=lambda index, x, dim, size, step, dilation: (
+        *index[:dim], index[dim] * step + index[-1] * dilation, *index[dim + 1 : -1]
+    ),
+)  # fmt: skip
+
+
 # -- cat --------------------------------------------------------------------------------------
 def _infer_cat(*xs: Node, dim: int) -> Type:
     first = xs[0].shape
@@ -193,4 +260,4 @@ cat = Op(
     vjp=_part,
 )  # fmt: skip
 
-OPS = [reshape, permute, expand, slice, flip, pad, cat]
+OPS = [reshape, permute, expand, slice, flip, pad, unfold, cat]

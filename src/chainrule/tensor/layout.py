@@ -83,10 +83,17 @@ def _sliced(old: Shape, strides: Shape, start: Shape, stop: Shape, step: Shape) 
     return shape, tuple(s * every for s, every in zip(strides, step, strict=True))
 
 
+def _unfolded(old: Shape, strides: Shape, dim: int, size: int, step: int, dilation: int) -> Layout:
+    count, own = (old[dim] - dilation * (size - 1) - 1) // step + 1, strides[dim]
+    shape = (*old[:dim], count, *old[dim + 1 :], size)
+    return shape, (*strides[:dim], own * step, *strides[dim + 1 :], own * dilation)
+
+
 _STEP: dict[Op, Callable[..., Layout]] = {
     shaping.reshape: lambda old, strides, shape: (shape, reshaped(old, strides, shape) or contiguous(shape)),
     shaping.permute: lambda old, strides, dims: (tuple(old[d] for d in dims), tuple(strides[d] for d in dims)),
     shaping.expand: _expanded,
     shaping.slice: _sliced,
+    shaping.unfold: _unfolded,
     ew.alias: lambda old, strides: (old, strides),
 }

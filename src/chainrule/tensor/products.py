@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from chainrule import dtypes
 from chainrule.errors import DtypeError
 from chainrule.graph import shape_error, who
-from chainrule.ops import contraction
+from chainrule.ops import contraction, convolution
 from chainrule.tensor.core import Handle, Operand, apply
 from chainrule.tensor.creation import given
 from chainrule.tensor.operands import as_operand
@@ -86,6 +86,10 @@ class Products(Pointwise):
         """
         vec2 = given(vec2, "outer", "vec2")
         return _of_rank("outer", 1, self, vec2).unsqueeze(1) * vec2
+
+    def _conv(self, weight: Tensor, stride: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
+        """The primitive's own form: groups first, channels last (`ops.convolution`)."""
+        return apply(convolution.conv, self, weight, stride=stride, dilation=dilation)
 
 
 def _of_rank(name: str, rank: int, a: Handle, b: Handle) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chainrule import graph
-from chainrule.errors import ShapeError
+from chainrule.errors import SettingError, ShapeError
 from chainrule.ops import shaping
 from chainrule.ops.indexing import out_of_range
 from chainrule.tensor.core import Size, apply, axes, axis, integer, same_view, sizes, view, view_of
@@ -328,6 +328,32 @@ class Shaping(Reductions):
         high = tuple(begin + length if a == at else s for a, s in enumerate(self.shape))
         return self._slice(low, high, (1,) * self.ndim)
 
+    def unfold(self, dimension: int, size: int, step: int) -> Tensor:
+        """The windows of `size` elements along one axis, each `step` behind the one before: they lie along a new last axis.
+
+        Nothing is copied; where windows overlap, the gradient of an element is the sum over those it lies in.
+
+        Raises:
+            SettingError: a size or a step of less than 1.
+            ShapeError: the axis is shorter than a window.
+
+        >>> import chainrule as cr
+        >>> cr.arange(5).unfold(0, 3, 2)
+        tensor([[0, 1, 2],
+                [2, 3, 4]])
+        """
+        at = self._axis_of("unfold", dimension)
+        size, step = integer(size, "unfold", "size"), integer(step, "unfold", "step")
+        for name, value in (("size", size), ("step", step)):
+            if value < 1:
+                raise SettingError(f"{graph.who('unfold')}: {name} must be a whole number of 1 or more, got {value}.")
+        if size > self.shape[at]:
+            raise graph.shape_error(
+                "unfold", f"a window must fit in axis {at} of size {self.shape[at]}", f"size {size}",
+                "Take smaller windows.",
+            )  # fmt: skip
+        return self._unfold(at, size, step, 1)
+
     def select(self, dim: int, index: int) -> Tensor:
         """The slice at `index` along one axis, without it: ``x[index]`` where `dim` is 0.
 
@@ -435,6 +461,9 @@ class Shaping(Reductions):
             return view_of(sliced, self, ((shaping.slice, params),), before)
         path = ((shaping.slice, params), (shaping.reshape, {"shape": shape}))
         return view_of(apply(shaping.reshape, sliced, shape=shape), self, path, before)
+
+    def _unfold(self, dim: int, size: int, step: int, dilation: int) -> Tensor:
+        return view(shaping.unfold, self, dim=dim, size=size, step=step, dilation=dilation)
 
     def _pad(self, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...]) -> Tensor:
         if not any((*low, *high, *interior)):

@@ -73,6 +73,7 @@ ROWS: dict[str, Any] = {
     "Embedding": rng.integers(0, 5, (20, 3)), "EmbeddingBag": rng.integers(0, 5, (20, 3)),
     "Unflatten": rng.normal(size=(20, 6)).astype("f"), "GroupNorm": rng.normal(size=(20, 12, 5)).astype("f"),
     "InstanceNorm1d": rng.normal(size=(20, 3, 5)).astype("f"), "Dropout1d": rng.normal(size=(20, 3, 5)).astype("f"),
+    "Conv1d": rng.normal(size=(20, 4, 9)).astype("f"), "Conv2d": rng.normal(size=(20, 4, 6, 7)).astype("f"), "Conv3d": rng.normal(size=(20, 4, 4, 3, 5)).astype("f"),
     "Dropout2d": rng.normal(size=(20, 3, 5, 2)).astype("f"),
 }  # fmt: skip
 POINTWISE = {
@@ -196,6 +197,8 @@ OPS: dict[str, tuple[Callable[..., Any], tuple[Array, ...]]] = {
     "rows last": (lambda x: x.permute(2, 1, 0), (X,)), "expand": (lambda x: x.sum(1, keepdim=True).expand(*x.shape), (X,)),
     "expand rows": (lambda x: cr.ones(1, 3).expand(len(x), 3) * x[:, 0], (X,)), "slice": (lambda x: x[:, 1:3, ::2], (X,)),
     "backwards": (lambda x: x.flip(1, 2), (X,)), "pad": (lambda x: F.pad(x, (1, 2)), (X,)), "pad with": (lambda x: F.pad(x, (1, 2), value=7.0), (X,)),
+    "conv": (lambda x: F.conv1d(x, cr.arange(48.0).reshape(6, 2, 4), stride=2, padding=3, dilation=2, groups=2), (X,)),
+    "unfold": (lambda x: x.unfold(2, 2, 1) + x.unfold(1, 2, 2).sum(), (X,)),
     "cat": (lambda x: cr.cat([x, x * 2], dim=1), (X,)), "stack": (lambda x: cr.stack([x, -x], dim=1), (X,)),
     "batched matmul": (lambda x: x @ x.mT, (X,)), "take": (lambda x: cr.arange(12.0).reshape(4, 3)[x], (INT % 4,)),
     "take pairs": (lambda x: cr.arange(12.0).reshape(4, 3)[x, x % 3], (INT % 4,)), "gather": (lambda x, i: x.flatten(1).gather(1, i), (X, INT % 12)),

@@ -106,5 +106,5 @@ class _Writer(NestWriter):
     def _operand(self, body: Body, core: Dot, load: Load) -> Register:
         """Where a factor begins."""
         pointer, rest = body.pointer(load.node, load.index)
-        start = rest.beginning((core.m, core.n, core.k))
+        start = rest.beginning((core.m, core.n, *core.summed))
         return pointer if start == 0 else self.e.address(pointer, body.index(start), MEMORY[load.dtype])

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes, graph
+from chainrule.compiler.passes.convolution import as_product
 from chainrule.compiler.passes.regions import Trimmed, trimmed
 from chainrule.control.loop import Form, scan_op
 from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, Op
-from chainrule.ops import contraction, indexing, random, reduction, shaping
+from chainrule.ops import contraction, convolution, indexing, random, reduction, shaping
 from chainrule.ops import elementwise as ew
 from chainrule.several import RESULT, Several, single
 
@@ -175,7 +176,7 @@ _NATIVE = frozenset(
 def _of_nothing(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
     """What has no elements, and a sum of no terms, needs no loop: a number repeated as often as there is room."""
     shape, dtype = op.infer(*inputs, **params)
-    if 0 in shape or op in (reduction.sum, contraction.matmul):
+    if 0 in shape or op in (reduction.sum, contraction.matmul, convolution.conv):
         return _expanded(b, b.const(0, dtype), shape)
     return None
 
@@ -448,6 +449,7 @@ RULES: dict[Op, Rewrite] = {
     ew.remainder: _check_divisor(ew.remainder),
     ew.neg: _neg,
     ew.where: _where,
+    convolution.conv: lambda b, i, p: as_product(b.make, i, p),
     shaping.reshape: _reshape,
     shaping.permute: _permute,
     shaping.expand: _expand,

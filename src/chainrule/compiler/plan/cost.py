@@ -47,7 +47,7 @@ def of_kernel(kernel: Kernel, target: Target) -> float:
         folded = {id(value) for value in operations if value.vars() & set(core.dims)}
     work = elements * (1 + sum(v.op.cost for v in operations if id(v) not in folded)) / (LANES * width)
     if isinstance(core, Dot):
-        work += elements * core.k.size * core.a.dtype.itemsize / 4 / (PRODUCTS * width)
+        work += elements * core.terms * core.a.dtype.itemsize / 4 / (PRODUCTS * width)
     elif isinstance(core, (Reduce, Rows)):
         each = 1 + sum(v.op.cost for v in operations if id(v) in folded)
         work += elements * math.prod(var.size for var in core.dims) * each / (LANES * width)

@@ -88,7 +88,7 @@ def _outermost(loops: Sequence[Var]) -> tuple[Var, ...]:
 def _unused(kernel: Kernel) -> int:
     """A number that no variable of the kernel has."""
     core = kernel.core
-    folded = core.dims if isinstance(core, (Reduce, Rows)) else (core.k,) if isinstance(core, Dot) else ()
+    folded = core.dims if isinstance(core, (Reduce, Rows)) else core.summed if isinstance(core, Dot) else ()
     return 1 + max(var.number for var in (*kernel.loops, *folded))
 
 

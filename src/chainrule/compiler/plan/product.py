@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from chainrule.compiler.plan import tiling
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.target import BYTES, REGISTER, Target
-from chainrule.compiler.plan.tiling import Contraction, Plan
+from chainrule.compiler.plan.tiling import Contraction, Inner, Plan
 from chainrule.compiler.plan.vectorize import lanes_of_product
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Dot, Kernel
@@ -41,7 +41,7 @@ def contraction_of(core: Dot) -> Contraction:
     return Contraction(
         m.size if m else 1, n.size if n else 1, core.k.size, REGISTER[core.a.dtype],
         (_stride(a, m), _stride(a, core.k)), (_stride(b, core.k), _stride(b, n)),
-        lanes=lanes_of_product(core),
+        lanes=lanes_of_product(core), inner=tuple(Inner(var.size, _stride(a, var), _stride(b, var)) for var in core.inner),
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def summation_of(kernel: Kernel, stage: int | None = None) -> Summation | None:
     if isinstance(core, Rows):
         core = core.stages[stage or 0]
     if isinstance(core, Dot):
-        return Summation(core.k.size, lanes_of_product(core), fused=True)
+        return Summation(core.terms, lanes_of_product(core), fused=True)
     if isinstance(core, Reduce) and core.op is reduction.sum:
         return _of_reduction(core)
     return None

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from chainrule.compiler.plan.cut import Cut
 from chainrule.compiler.plan.target import BYTES, Target, power_of_two_above
@@ -46,6 +47,14 @@ _WIDE, _SCALAR = 2.6, 0.25
 _BESIDE = 0.01  # a load where one multiply-add begins in a cycle: it is hidden, but may miss the nearest cache
 
 
+class Inner(NamedTuple):
+    """An axis of terms inside another, as the channels of a window's places are: its size, and its strides in A and B."""
+
+    size: int
+    a: int
+    b: int
+
+
 @dataclass(frozen=True)
 class Contraction:
     """C[i, j] = sum over l of A[i, l] B[l, j]: extents, and strides in elements, all known.
@@ -64,6 +73,12 @@ class Contraction:
     a_strides: tuple[int, int]  # (row m, column k)
     b_strides: tuple[int, int]  # (row k, column n)
     lanes: int = 1  # that share each sum along l, see `vectorize.lanes_of_product`; 1: its terms are added in order
+    inner: tuple[Inner, ...] = ()  # further axes of terms, inside l, whose own k and the strides are; one in another
+
+    @property
+    def terms(self) -> int:
+        """How many products each sum has."""
+        return self.k * math.prod(axis.size for axis in self.inner)
 
     def swapped(self) -> Contraction:
         """The same product as C^T = B^T A^T."""
@@ -144,6 +159,8 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
     """The tiles for a shape; `tile` says which, where it is not to be chosen."""
     if spec.lanes > 1:
         return _lanes_plan(spec, target)
+    if spec.inner:
+        return _nested_plan(spec, target)
     turned = _fits_better_turned(spec, target)
     upright = spec.swapped() if turned else spec
     if _turns(upright, target):
@@ -301,13 +318,14 @@ class _Grid:
 
 
 def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int) -> _Grid:
-    body = _SMALL_BODY if spec.m * spec.n * spec.k < _SMALL else _BODY
+    work = spec.m * spec.n * spec.terms
+    body = _SMALL_BODY if work < _SMALL else _BODY
     full = target.lanes(spec.scalar)
     closing = _TRANSPOSING * full / target.fmas if turned else 0.0
     most = full if turned or rest else 28
-    even = _EVEN if spec.m * spec.n * spec.k >= _SHARED else 0.0
+    even = _EVEN if work >= _SHARED else 0.0
     vectors = -(-(spec.n - rest) // lanes)
-    return _Grid(target, max(1, spec.k), spec.m, vectors, most, body, closing, rest, even)
+    return _Grid(target, max(1, spec.terms), spec.m, vectors, most, body, closing, rest, even)
 
 
 def _counts(extent: int, size: int) -> list[tuple[int, int]]:
@@ -338,14 +356,31 @@ def _lanes_plan(spec: Contraction, target: Target) -> Plan:
     each is a vector of its own, along the columns: one after the other the terms of l go round them.
     """
     whole, many = target.lanes(spec.scalar), 16 if target.registers >= 32 else 8
-    dot = spec.b_strides[0] == 1
+    dot = spec.b_strides[0] == 1 and not spec.inner
     lanes = spec.lanes if dot else min(whole, power_of_two_above(spec.n))
     most = min(8, max(1, many * whole // lanes)) if dot else 2 * lanes if target.registers >= 32 else lanes
     width = min(most, power_of_two_above(spec.n))
     full, ragged = divmod(spec.n, width)
     widths = [Strips(0, full, 0, width)] * (full > 0) + [Strips(full, 1, full * width, ragged)] * (ragged > 0)
     pack, pack_a = not dot and spec.n > 1 and spec.b_strides[1] != 1, dot and spec.a_strides[1] != 1
+    if spec.inner and pack:  # one column at a time
+        lanes, widths, pack = 1, [Strips(0, spec.n, 0, 1)], False
     return Plan(1, spec.m, 0, lanes, tuple(widths), dot, pack, pack_a, spec.k, spec.m, full + 1)
+
+
+# -- terms along several axes -----------------------------------------------------------------------
+
+
+def _nested_plan(spec: Contraction, target: Target) -> Plan:
+    """Tiles that read both factors where they lie: by vectors along columns, if they are side by side."""
+    beside = spec.b_strides[1] == 1 or spec.n == 1
+    lanes = min(target.lanes(spec.scalar), power_of_two_above(spec.n)) if beside else 1
+    grid = _grid(spec, lanes, target, False, 0)
+    fitting = [tile for tile in grid.tiles() if beside or tile[0] == 1]
+    across, down = min(fitting, key=lambda tile: grid.cost(*tile))
+    widths = tuple(_even_strips(spec.n, lanes, across))
+    tiles, strips = -(-spec.m // down), sum(strips.count for strips in widths)
+    return Plan(down, *_split(spec.m, down), lanes, widths, False, False, False, spec.k, tiles, strips)
 
 
 # -- few rows ---------------------------------------------------------------------------------------

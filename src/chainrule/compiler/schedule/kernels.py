@@ -170,6 +170,7 @@ class Rows:
 class Dot:
     """acc[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]; operands are affine in the loops.
 
+    Further axes of rows are loops around it; those of terms are `inner`, inside k and one in another.
     `along`: the terms are shared by lanes along k, not added in order (see `contraction.in_lanes`).
     """
 
@@ -180,6 +181,17 @@ class Dot:
     b: Load
     result: Result
     along: bool
+    inner: tuple[Var, ...] = ()
+
+    @property
+    def summed(self) -> tuple[Var, ...]:
+        """The loops over its terms, the outermost first: the order in which they are added."""
+        return (self.k, *self.inner)
+
+    @property
+    def terms(self) -> int:
+        """How many products each sum has."""
+        return math.prod(var.size for var in self.summed)
 
 
 @dataclass(eq=False)
@@ -295,7 +307,7 @@ def print_kernel(kernel: Kernel, at: Naming) -> str:
     elif isinstance(core, Dot):
         a, b = printer.value(core.a), printer.value(core.b)
         way = "along" if core.along else "over"
-        printer.lines.append(f"  acc = sum {way} {_loops((core.k,))} of {a} * {b}")
+        printer.lines.append(f"  acc = sum {way} {_loops(core.summed)} of {a} * {b}")
     elif isinstance(core, Check):
         printer.lines.append(f"  check {printer.value(core.value)} in [{core.least}, {core.size})")
     for store in kernel.stores:

@@ -64,7 +64,8 @@ class _NestPrinter(Printer):
             core = statement.core
             a, b = self.value(core.a), self.value(core.b)
             way = "along" if core.along else "over"
-            self._line(f"acc = sum {way} {core.k} < {core.k.size} of {a} * {b} in {_tiles(statement)}:")
+            over = ", ".join(f"{var} < {var.size}" for var in core.summed)
+            self._line(f"acc = sum {way} {over} of {a} * {b} in {_tiles(statement)}:")
             self._inside(statement.body)
         else:
             self._simple(statement)

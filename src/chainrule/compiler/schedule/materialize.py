@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from chainrule.compiler.schedule.axes import axes_of, reads_lanes
 from chainrule.compiler.schedule.expression import Expression
 from chainrule.compiler.schedule.index import variables
 from chainrule.compiler.schedule.kernels import Load
@@ -105,16 +106,22 @@ def _repeats(node: Node, reader: Node) -> int:
 
 
 def _keep_factors(nodes: list[Node], kept: set[Node]) -> None:
-    """Factors of products must be strided views of something kept: keep what is viewed, or else the view."""
+    """Factors of products must be strided views of something kept: keep what is viewed, or else the view.
+
+    A view with windows is one along its axes, and beside it the other factor has its columns side by side.
+    """
     for node in nodes:
         if node.op.kind == "contraction":
-            for factor in node.inputs:
+            for position, factor in enumerate(node.inputs):
                 viewed = factor
                 while viewed not in kept and _viewed(viewed):
                     viewed = viewed.inputs[0]
                 there = viewed in kept
                 kept.add(viewed)
-                if not _strided(factor, kept):
+                windows = axes_of(node, kept)
+                if windows is not None and (position == 0 or reads_lanes(factor, kept)):
+                    continue
+                if windows is not None or not _strided(factor, kept):
                     kept.add(factor)
                     if not there:
                         kept.remove(viewed)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from chainrule.compiler.schedule.axes import Axes, axes_of
 from chainrule.compiler.schedule.dependency import Dependencies
 from chainrule.compiler.schedule.expression import Expression, broadcast, expr, vars_of
 from chainrule.compiler.schedule.fusion import FusionGroup, Newcomer, gather, once_a_row, place_for
@@ -130,39 +131,45 @@ class _Scheduler:
         last = max((axis for axis, size in enumerate(source.shape) if size != 1), default=0)
         value = expression.value(source, tuple(index))
         core = Reduce(node.op, vars_of(inner), value, Result(node.dtype), along=last in dims)
-        self._with_core(node, outer, core, core.result, expression)
+        self._with_core(node, outer, outer, core, core.result, expression)
 
     def _dot(self, node: Node) -> None:
         left, right = node.inputs
-        index = variables(node.shape)
-        k = variables((left.shape[-1],), len(index))
+        axes = axes_of(node, self.kept) or Axes(node.shape[-2:-1], left.shape[-1:])
+        loops = variables((*node.shape[:-2], *axes.rows, node.shape[-1]))
+        *batch, column_at = loops[: len(node.shape) - 2] + loops[-1:]
+        rows = loops[len(batch) : -1]
+        row_at = expr(ravel(rows, axes.rows))
+        summed = variables(axes.terms, len(loops))
+        term = expr(ravel(summed, axes.terms))
         expression = Expression(self.kept)
-        a = expression.value(left, (*broadcast(index[:-1], left.shape[:-1]), *k))
-        at = (*broadcast(index[:-2], right.shape[:-2]), *k, index[-1])
-        b = expression.value(right, at)
+        a = expression.value(left, (*broadcast((*batch, row_at), left.shape[:-1]), term))
+        b = expression.value(right, (*broadcast(tuple(batch), right.shape[:-2]), term, column_at))
         if not isinstance(a, Load) or not isinstance(b, Load):
             raise TypeError(f"the factors of {node!r} must be strided loads; this is a bug in chainrule")
-        axis = Var(len(index), left.shape[-1])
         result = Result(node.dtype)
+        index = (*batch, row_at, column_at)
         if node.dtype.is_floating_point:
-            row, column = (next(iter(vars_of((i,))), None) for i in index[-2:])
+            row, column = (next(reversed(vars_of(found)), None) for found in (rows, (column_at,)))
             outside = Expression(self.kept)  # of the sum
             outside.checks = expression.checks
             along = in_lanes(node.shape[-1], left.shape[-1])
-            if column is None:  # it is computed as a row, C^T = B^T A^T: vectors lie along it
-                row, column, a, b = column, row, b, a
-            self._with_core(node, index, Dot(row, column, axis, a, b, result, along), result, outside)
+            k, *inner = vars_of(summed) or (Var(len(loops), left.shape[-1]),)
+            if column is None and (not inner or row is None or a.index.coefficient(row) == 1):
+                row, column, a, b = column, row, b, a  # it is computed as a row, C^T = B^T A^T: vectors lie along it
+            self._with_core(node, loops, index, Dot(row, column, k, a, b, result, along, tuple(inner)), result, outside)
         else:
             product = Compute(node.dtype, ew.mul, (a, b), {})
-            core = Reduce(reduction.sum, vars_of(k), product, result, along=True)
-            self._with_core(node, index, core, result, Expression(self.kept))
+            core = Reduce(reduction.sum, vars_of(summed), product, result, along=True)
+            self._with_core(node, loops, index, core, result, Expression(self.kept))
 
     def _with_core(
-        self, node: Node, index: tuple[Expr, ...], core: Reduce | Dot, result: Result, expression: Expression
-    ) -> None:
+        self, node: Node, loops: tuple[Expr, ...], index: tuple[Expr, ...], core: Reduce | Dot, result: Result,
+        expression: Expression,
+    ) -> None:  # fmt: skip
         store = Store(node, expr(ravel(index, node.shape)), result)
         expression.results[node] = result
-        self._new(Kernel(vars_of(index), [store], core), node, expression, joinable=True)
+        self._new(Kernel(vars_of(loops), [store], core), node, expression, joinable=True)
 
     def _cat(self, node: Node) -> None:
         """One kernel for each part, each writing its own range of the buffer."""

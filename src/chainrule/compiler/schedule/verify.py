@@ -110,7 +110,7 @@ class _Verifier:
     def _contract(self, statement: Contract, around: Around) -> None:
         core = statement.core
         inside = (*around, statement)
-        _in_loops(core.a.vars() | core.b.vars() - {core.k}, inside, "a factor", {core.k})
+        _in_loops(core.a.vars() | core.b.vars() - set(core.summed), inside, "a factor", set(core.summed))
         self.results.add(id(core.result))
         self.block(statement.body, inside)
         self.results.discard(id(core.result))  # a vector of it at a time

@@ -144,6 +144,13 @@ def _pads(of: _Numbers) -> Iterator[Trial]:
             yield Trial((of.normal(shape),), {"low": low, "high": high, "interior": gap})
 
 
+def _unfolds(of: _Numbers) -> Iterator[Trial]:
+    for shape, dim in (((7,), 0), ((3, 8), 1), ((6, 2), 0), ((2, 9, 3), 1)):
+        for size, step, dilation in product((1, 2, 3), (1, 2, 3), (1, 2)):
+            params = {"dim": dim, "size": size, "step": step, "dilation": dilation}
+            yield Trial((of.normal(shape),), params, ordinary=True)
+
+
 # -- joining and multiplying --------------------------------------------------------------------------------
 
 
@@ -164,6 +171,15 @@ def _matmuls(of: _Numbers) -> Iterator[Trial]:
     for (a, b), (m, k, n) in product(batches, ((3, 4, 2), (3, 3, 3), (2, 1, 3))):
         yield Trial((of.normal((*a, m, k)), of.normal((*b, k, n))), {}, ordinary=True)
     yield Trial((of.normal((5, 33)), of.normal((33, 17))), {})
+
+
+def _convs(of: _Numbers) -> Iterator[Trial]:
+    for size, window, stride, dilation in product((5, 8), (1, 2, 3), (1, 2, 3), (1, 2)):
+        params = {"stride": (stride,), "dilation": (dilation,)}
+        yield Trial((of.normal((1, 2, size, 3)), of.normal((1, 3, window, 2))), params, ordinary=True)
+    images = (2, 3, 6, 7, 2), (2, 2, 3, 2, 5)
+    for both in (((1, 1), (1, 1)), ((2, 1), (1, 2)), ((1, 3), (2, 1))):
+        yield Trial(tuple(map(of.normal, images)), dict(zip(("stride", "dilation"), both, strict=True)), ordinary=True)
 
 
 # -- positions --------------------------------------------------------------------------------------------
@@ -214,7 +230,9 @@ _TRIALS: dict[str, Callable[[_Numbers], Iterator[Trial]]] = {
     "flip": _flips,
     "pad": _pads,
     "cat": _cats,
+    "unfold": _unfolds,
     "matmul": _matmuls,
+    "conv": _convs,
     "take": _takes,
     "put_add": _puts(repeated=True),
     # Positions written twice have no gradient of their own for the value that is lost (PyTorch's deviation): none here.

@@ -201,6 +201,30 @@ def _pad(w: Writer, step: Step, x: str) -> str:
     return w.op("Pad", x, w.ints(*low, *high))
 
 
+def _unfold(w: Writer, step: Step, x: str) -> str:
+    dim, size, every, apart = (step.params[name] for name in ("dim", "size", "step", "dilation"))
+    count, rank = step.sizes[dim], len(step.inputs[0])
+    if isinstance(count, Rows):
+        raise step.refuse("has windows along the rows, whose number is open", "Export it for one number of rows.")
+    at = np.arange(count)[:, None] * every + np.arange(size) * apart
+    found = w.op("Gather", x, w.constant(at), axis=dim)
+    return w.op("Transpose", found, perm=[*range(dim + 1), *range(dim + 2, rank + 1), dim + 1])
+
+
+def _conv(w: Writer, step: Step, x: str, weight: str) -> str:
+    """ONNX has images first and channels before their sizes, the groups one behind the other."""
+    (_, rows, *sizes, _), (groups, channels, *window, out) = step.inputs[0], step.node.inputs[1].shape
+    axes = list(range(2, 2 + len(window)))
+    images = w.op("Transpose", x, perm=[1, 0, axes[-1] + 1, *axes])
+    images = w.op("Reshape", images, w.sizes([rows, groups * channels, *sizes]))
+    kernels = w.op("Transpose", weight, perm=[0, axes[-1] + 1, 1, *axes])
+    kernels = w.op("Reshape", kernels, w.sizes([groups * out, channels, *window]))
+    strides, dilations = list(step.params["stride"]), list(step.params["dilation"])
+    found = w.op("Conv", images, kernels, group=groups, strides=strides, dilations=dilations, kernel_shape=window)
+    found = w.op("Reshape", found, w.sizes([rows, groups, out, *step.sizes[2:-1]]))
+    return w.op("Transpose", found, perm=[1, 0, *(axis + 1 for axis in axes), 2])
+
+
 def _cat(w: Writer, step: Step, *xs: str) -> str:
     return w.op("Concat", *xs, axis=step.params["dim"])
 
@@ -271,6 +295,7 @@ LOWERINGS: dict[str, Lowering] = {
     "sum": _reduction("ReduceSum"), "amax": _reduction("ReduceMax"), "amin": _reduction("ReduceMin"),
     "argmax": _arg("ArgMax"), "argmin": _arg("ArgMin"),
     "reshape": _reshape, "permute": _permute, "expand": _expand, "slice": _slice, "flip": _flip, "pad": _pad, "cat": _cat,
+    "unfold": _unfold, "conv": _conv,
     "matmul": _plain("MatMul"), "take": _take, "put": _scatter("none"), "put_add": _scatter("add"), "iota": _iota,
     "check_index": _check_index,
 }  # fmt: skip

@@ -293,6 +293,18 @@ def _pad(step: Step, x: Tensor, pads: Any, value: Any = None, axes: Any = None) 
     return F.pad(x, border, value=fill)
 
 
+def _conv(step: Step, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
+    rank, formulas = x.ndim - 2, {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+    if rank not in formulas:
+        raise step.refuse(f"has {rank} spatial axes; here there are 1, 2 or 3")
+    if step.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise step.refuse("lets its borders be computed; here they are numbers")
+    pads, ones = step.get("pads", [0] * (2 * rank)), [1] * rank
+    border = [side for axis in reversed(range(rank)) for side in (pads[axis], pads[rank + axis])]
+    strides, dilations = list(step.get("strides", ones)), list(step.get("dilations", ones))
+    return formulas[rank](F.pad(x, border), as_tensor(weight), bias, strides, 0, dilations, step.get("group", 1))
+
+
 def _gather(step: Step, x: Tensor, index: Tensor) -> Tensor:
     axis, count = step.get("axis", 0) % x.ndim, index.ndim
     flat = index.reshape(1) if not count else index
@@ -362,7 +374,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "BitwiseAnd": lambda s, a, b: a & b, "BitwiseNot": lambda s, a: ~a, "BitwiseOr": lambda s, a, b: a | b,
     "BitwiseXor": lambda s, a, b: a ^ b, "Cast": _cast, "CastLike": lambda s, a, b: a.to(b.dtype), "Ceil": _unary(fn.ceil),
     "Celu": lambda s, x: F.celu(x, s.get("alpha", 1.0)), "Clip": _clip, "Concat": _concat, "ConstantOfShape": _constant_of_shape,
-    "Cos": _unary(fn.cos), "CumSum": _cumsum, "Div": _div, "Elu": lambda s, x: F.elu(x, s.get("alpha", 1.0)),
+    "Conv": _conv, "Cos": _unary(fn.cos), "CumSum": _cumsum, "Div": _div, "Elu": lambda s, x: F.elu(x, s.get("alpha", 1.0)),
     "Equal": lambda s, a, b: a == b, "Erf": _unary(fn.erf), "Exp": _unary(fn.exp), "Expand": _expand, "Flatten": _flatten,
     "Floor": _unary(fn.floor), "Gather": _gather, "GatherElements": _gather_elements, "GatherND": _gather_nd,
     "Gelu": lambda s, x: F.gelu(x, s.get("approximate", b"none").decode()), "Gemm": _gemm, "Greater": lambda s, a, b: a > b,

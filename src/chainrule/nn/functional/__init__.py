@@ -20,6 +20,7 @@ from chainrule.nn.functional.activations import (
     tanh,
 )
 from chainrule.nn.functional.classification import cross_entropy, nll_loss
+from chainrule.nn.functional.convolution import conv1d, conv2d, conv3d
 from chainrule.nn.functional.distances import cosine_similarity, normalize, pairwise_distance
 from chainrule.nn.functional.dropouts import alpha_dropout, dropout1d, dropout2d
 from chainrule.nn.functional.embedding import (
@@ -74,6 +75,9 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "conv1d",
+    "conv2d",
+    "conv3d",
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",

@@ -13,8 +13,9 @@ product is cut up is decided in `plan.tiling`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, vector
@@ -44,6 +45,7 @@ from chainrule.compiler.codegen.matmul.turning_tile import turning_tile
 from chainrule.compiler.plan.target import BYTES, power_of_two_above
 from chainrule.compiler.plan.tiling import (
     Contraction,
+    Inner,
     Plan,
     Strips,
     plan,
@@ -57,6 +59,7 @@ __all__ = ["Contraction", "Epilogue", "Plan", "emit_contraction", "plan", "scrat
 Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None"], None]
 
 _INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
+_WRITTEN_OUT = 9  # terms along the innermost axes that are written out, not put in loops: those of a window of 3 x 3
 _AT_ONCE = (
     4  # vectors that a long epilogue takes side by side: one alone waits for itself, more do not fit in the registers
 )
@@ -410,8 +413,9 @@ class _Kernel:
 
     def _tile_in_lanes(self, a: Value, a_strides: tuple[int, int], strip: _Strip, height: int) -> list[Value]:
         """The sums of a tile, each shared by lanes that take the terms of l in turn."""
-        e, k, lanes = self.e, self.spec.k, self.spec.lanes
+        e, lanes = self.e, self.spec.lanes
         zeros = [e.const(0.0, c.type) for c in strip.columns] * height
+        k = self.spec.terms
         with e.fold(k // lanes, zeros * lanes) as state:
             first = e.binary("mul", state.index, e.const(lanes, "i64"))
             state.values = self._round(a, a_strides, strip, first, lanes, state.values, height)
@@ -430,16 +434,58 @@ class _Kernel:
         each, after = len(strip.columns) * height, list(sums)
         for lane in range(count):
             own = slice(lane * each, (lane + 1) * each)
-            after[own] = self._turn(a, a_strides, strip, plus(self.e, first, lane), sums[own], height)
+            after[own] = self._one_term(a, a_strides, strip, plus(self.e, first, lane), sums[own], height)
         return after
+
+    def _one_term(
+        self, a: Value, a_strides: tuple[int, int], strip: _Strip, number: Value, before: list[Value], height: int
+    ) -> list[Value]:
+        """The term of this number, counted through all axes of terms."""
+        e, spec = self.e, self.spec
+        for axis in reversed(spec.inner):
+            place = e.binary("urem", number, e.const(axis.size, "i64"))
+            number = e.binary("udiv", number, e.const(axis.size, "i64"))
+            a = offset(e, a, place, axis.a, spec.scalar)
+            strip = replace(strip, b=offset(e, strip.b, place, axis.b, spec.scalar))
+        at_a = offset(e, a, number, a_strides[1], spec.scalar)
+        at_b = offset(e, strip.b, number, strip.strides[0], spec.scalar)
+        return self._products(at_a, at_b, a_strides, strip, before, height)
 
     def _turn(
         self, a: Value, a_strides: tuple[int, int], strip: _Strip, index: Value, before: list[Value], height: int
     ) -> list[Value]:
-        """One element of l."""
-        e, spec, columns = self.e, self.spec, strip.columns
+        """One element of l: one term, or those along the axes inside it."""
+        e, spec = self.e, self.spec
         at_a = offset(e, a, index, a_strides[1], spec.scalar)
         at_b = offset(e, strip.b, index, strip.strides[0], spec.scalar)
+        return self._inside(spec.inner, at_a, at_b, a_strides, strip, before, height)
+
+    def _inside(
+        self, axes: tuple[Inner, ...], at_a: Value, at_b: Value, a_strides: tuple[int, int], strip: _Strip,
+        before: list[Value], height: int,
+    ) -> list[Value]:  # fmt: skip
+        """The terms along these axes, in order; the last few of them are written out one by one."""
+        if not axes:
+            return self._products(at_a, at_b, a_strides, strip, before, height)
+        e, scalar, (axis, *further) = self.e, self.spec.scalar, axes
+
+        def step(a: Value, b: Value, sums: list[Value]) -> list[Value]:
+            return self._inside(tuple(further), a, b, a_strides, strip, sums, height)
+
+        if math.prod(each.size for each in axes) <= _WRITTEN_OUT:
+            for i in range(axis.size):
+                before = step(at(e, at_a, i * axis.a, scalar), at(e, at_b, i * axis.b, scalar), before)
+            return before
+        with e.fold(axis.size, before) as state:
+            a, b = offset(e, at_a, state.index, axis.a, scalar), offset(e, at_b, state.index, axis.b, scalar)
+            state.values = step(a, b, state.values)
+        return state.values
+
+    def _products(
+        self, at_a: Value, at_b: Value, a_strides: tuple[int, int], strip: _Strip, before: list[Value], height: int
+    ) -> list[Value]:
+        """One term of every sum of a tile."""
+        e, spec, columns = self.e, self.spec, strip.columns
         right = [self._vector_of_b(at_b, c) for c in columns]
         sums = []
         for r in range(height):

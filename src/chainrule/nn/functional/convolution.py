@@ -1,0 +1,208 @@
+"""Convolutions over one, two and three spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from chainrule import graph
+from chainrule.errors import DtypeError, SettingError
+from chainrule.names import takes_keywords
+from chainrule.tensor import Tensor
+from chainrule.tensor.core import integer
+from chainrule.tensor.creation import given
+
+Sizes = tuple[int, ...]
+Border = tuple[tuple[int, int], ...]  # before and after each spatial axis
+
+
+@takes_keywords("functional")
+def conv1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """``y[n, o, p] = b[o] + sum over c, k of w[o, c, k] x[n, c, stride p + dilation k]``: see `conv2d`.
+
+    Args:
+        input: shape (N, C, L) or (C, L), floating.
+        weight: shape (O, C / groups, K), of the same dtype.
+        bias: shape (O,), or None.
+        stride: from one window to the next.
+        padding: zeros before and after the axis; "valid" is 0, "same" as many as keep its size.
+        dilation: from one element of a window to the next.
+        groups: parts of the channels that are convolved by themselves.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.conv1d(cr.tensor([[1.0, 2.0, 4.0]]), cr.tensor([[[-1.0, 1.0]]]))
+        tensor([[1., 2.]])
+    """
+    return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
+
+
+@takes_keywords("functional")
+def conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """The sum over each window of the input, times the weight.
+
+    ``y[n, o, p, q] = b[o] + sum over c, k, l of w[o, c, k, l] x[n, c, s p + d k, s q + d l]``
+
+    Args:
+        input: shape (N, C, H, W) or (C, H, W), floating.
+        weight: shape (O, C / groups, K, L), of the same dtype.
+        bias: shape (O,), or None.
+        stride: s, from one window to the next: one number, or one for each spatial axis.
+        padding: zeros before and after each axis; "valid" is 0, "same" as many as keep the sizes.
+        dilation: d, from one element of a window to the next.
+        groups: parts of the channels that are convolved by themselves: part g of the input makes part g of the output.
+
+    Returns:
+        A tensor of shape (N, O, P, Q) with P = (H + 2 padding - d (K - 1) - 1) // s + 1, and Q likewise.
+
+    Raises:
+        ShapeError: the channels do not fit the weight, or a window is larger than the padded input.
+        DtypeError: input and weight differ in dtype, or are not floating.
+        SettingError: a stride, padding, dilation or number of groups that means nothing.
+
+    Inside a compiled step no windows are copied: each is read where it lies. Terms are added channel by channel, each
+    channel row by row. A border of zeros is multiplied like any other elements, so an infinite weight makes NaN there.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.conv2d(cr.ones(1, 1, 3, 3), cr.ones(1, 1, 2, 2)).tolist()
+        [[[[4.0, 4.0], [4.0, 4.0]]]]
+    """
+    return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+
+
+@takes_keywords("functional")
+def conv3d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """`conv2d` over three spatial axes: input (N, C, D, H, W) or (C, D, H, W), weight (O, C / groups, K, L, M)."""
+    return _conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv(
+    name: str, rank: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
+    groups: Any,
+) -> Tensor:  # fmt: skip
+    x, weight = given(input, name), given(weight, name, "weight")
+    steps, apart = each(name, "stride", stride, rank, 1), each(name, "dilation", dilation, rank, 1)
+    parts = integer(groups, name, "groups")
+    _check(name, rank, x, weight, parts)
+    if bias is not None:
+        bias = given(bias, name, "bias")
+        _check_bias(name, weight, bias)
+    border = borders(name, padding, weight.shape[2:], steps, apart)
+    _check_room(name, x.shape[-rank:], weight.shape[2:], border, apart)
+    with graph.aliasing(False):
+        batched = x if x.ndim == rank + 2 else x.unsqueeze(0)
+        y = _channels_last(batched, weight, bias, steps, border, apart, parts)
+        return y if x.ndim == rank + 2 else y.squeeze(0)
+
+
+def _channels_last(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes, border: Border, dilation: Sizes, groups: int
+) -> Tensor:
+    """PyTorch's order as that of the primitive (groups first, channels last), and back."""
+    axes = tuple(range(3, 3 + len(stride)))
+    before, after = ((0, 0, *sides, 0) for sides in zip(*border, strict=True))
+    parts = x.reshape((x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])).permute((1, 0, *axes, 2))
+    padded = parts._pad(before, after, (0,) * parts.ndim)
+    kernels = weight.reshape((groups, weight.shape[0] // groups, *weight.shape[1:])).permute((0, 2, *axes, 1))
+    y = padded._conv(kernels, stride, dilation)
+    if bias is not None:
+        y = y + bias.reshape((groups, *(1,) * (len(stride) + 1), bias.shape[0] // groups))
+    last = y.ndim - 1
+    return y.permute((1, 0, last, *range(2, last))).reshape((x.shape[0], weight.shape[0], *y.shape[2:-1]))
+
+
+# -- what is asked for -------------------------------------------------------------------------------------
+
+
+def each(name: str, what: str, value: Any, rank: int, least: int) -> Sizes:
+    """A whole number for each spatial axis, from one for all of them or from as many.
+
+    Raises:
+        SettingError: a smaller one, or another count of them.
+    """
+    several = isinstance(value, (tuple, list))
+    sizes = tuple(integer(item, name, what) for item in (value if several else (value,)))
+    if len(sizes) not in (1, rank) or min(sizes) < least:
+        raise SettingError(
+            f"{name}: {what} must be a whole number of {least} or more, or {rank} of them, got {value!r}."
+        )
+    return sizes * rank if len(sizes) == 1 else sizes
+
+
+def borders(name: str, padding: Any, windows: Sizes, stride: Sizes, dilation: Sizes) -> Border:
+    """The zeros before and after each axis.
+
+    Raises:
+        SettingError: it is no number and neither "valid" nor "same", or "same" where windows are more than one element apart.
+    """
+    if not isinstance(padding, str):
+        return tuple((size, size) for size in each(name, "padding", padding, len(windows), 0))
+    if padding not in ("same", "valid"):
+        raise SettingError(f"{name}: padding must be a number, 'same' or 'valid', got {padding!r}.")
+    if padding == "valid":
+        return ((0, 0),) * len(windows)
+    if any(step != 1 for step in stride):
+        raise SettingError(
+            f"{name}: padding='same' needs a stride of 1, got {stride}. Give the padding as a number, or two."
+        )
+    whole = (apart * (size - 1) for size, apart in zip(windows, dilation, strict=True))
+    return tuple((size // 2, size - size // 2) for size in whole)
+
+
+def _check(name: str, rank: int, x: Tensor, weight: Tensor, groups: int) -> None:
+    order = ("L", "H, W", "D, H, W")[rank - 1]
+    if x.ndim not in (rank + 1, rank + 2):
+        raise graph.shape_error(
+            name, f"the input must have shape (N, C, {order}) or (C, {order})", f"shape {x.shape}",
+            "Reshape it: images of one channel need an axis for it, x.unsqueeze(1).",
+        )  # fmt: skip
+    if weight.ndim != rank + 2:
+        raise graph.shape_error(
+            name, f"the weight must have {rank + 2} axes, (out_channels, in_channels / groups, windows ...)",
+            f"shape {weight.shape}", "Reshape it.",
+        )  # fmt: skip
+    if not x.dtype.is_floating_point or x.dtype != weight.dtype:
+        raise DtypeError(
+            f"{graph.who(name)}: input and weight must have one floating dtype, got {x.dtype.name} and "
+            f"{weight.dtype.name}. Convert the input with input.to(weight.dtype)."
+        )
+    if groups < 1 or weight.shape[0] % groups:
+        raise SettingError(
+            f"{graph.who(name)}: groups must be 1 or more and divide the {weight.shape[0]} output channels, got {groups}."
+        )
+    channels = x.shape[-rank - 1]
+    if channels != weight.shape[1] * groups:
+        raise graph.shape_error(
+            name, f"the input must have {weight.shape[1] * groups} channels (weight {weight.shape}, groups {groups})",
+            f"shape {x.shape} with {channels}", "Change in_channels, or what comes before.",
+        )  # fmt: skip
+
+
+def _check_bias(name: str, weight: Tensor, bias: Tensor) -> None:
+    if bias.shape != weight.shape[:1] or bias.dtype != weight.dtype:
+        raise graph.shape_error(
+            name, f"the bias must have shape {weight.shape[:1]} and the dtype of the weight, {weight.dtype.name}",
+            f"{bias.dtype.name} of shape {bias.shape}", "Give one number for each output channel.",
+        )  # fmt: skip
+
+
+def _check_room(name: str, shape: Sizes, windows: Sizes, border: Border, dilation: Sizes) -> None:
+    padded = tuple(size + before + after for size, (before, after) in zip(shape, border, strict=True))
+    reach = tuple(apart * (size - 1) + 1 for size, apart in zip(windows, dilation, strict=True))
+    if any(have < need or not size for have, need, size in zip(padded, reach, windows, strict=True)):
+        raise graph.shape_error(
+            name, f"a window, {reach} with its dilation, must hold an element and fit in the input with its padding, "
+            f"{padded}", f"input sizes {shape}", "Pad the input, or take a smaller kernel_size.",
+        )  # fmt: skip

@@ -1,0 +1,117 @@
+"""Convolutions inside programs: one loop nest that reads windows where they lie, and adds in one order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import Tensor
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.runtime import native
+from chainrule.compiler.runtime.units import Pool
+from chainrule.compiler.schedule.kernels import Dot
+
+rng = np.random.default_rng(0)
+# input, weight, and the rest: many channels, few, one; strides, dilation, groups; one column, which is summed in lanes
+CASES = [
+    ((3, 17, 9, 8), (21, 17, 3, 3), {"padding": 1}),
+    ((2, 1, 12, 13), (5, 1, 5, 5), {}),
+    ((2, 4, 9, 9), (6, 2, 3, 2), {"groups": 2, "stride": (2, 1), "dilation": (1, 2)}),
+    ((2, 6, 9, 9), (6, 1, 5, 5), {"groups": 6, "padding": 2}),
+    ((3, 6, 9, 9), (1, 6, 3, 3), {"stride": 2}),
+    ((4, 8, 6, 5), (12, 8, 1, 1), {}),
+]
+
+
+def given(case: int, dtype: str = "f4") -> tuple[Tensor, Tensor]:
+    x, w, _ = CASES[case]
+    return cr.tensor(rng.standard_normal(x).astype(dtype)), cr.tensor(rng.standard_normal(w).astype(dtype))
+
+
+def step(case: int):
+    """A convolution and what it gives back to its input and weight, as one program."""
+
+    @cr.compile
+    def both(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        y, back = cr.vjp(lambda x, w: F.conv2d(x, w, **CASES[case][2]), x, w)
+        return y, *back(y.sin())
+
+    return both
+
+
+def bits(case: int, *tensors: Tensor) -> list[bytes]:
+    return [part.numpy().tobytes() for part in step(case)(*tensors)]
+
+
+def columns(x: Tensor, kernel: tuple[int, int], padding: int = 0) -> Tensor:
+    """The windows copied side by side: (N * places, C * kernel)."""
+    seen = F.pad(x, (padding,) * 4).unfold(2, kernel[0], 1).unfold(3, kernel[1], 1).permute(0, 2, 3, 1, 4, 5)
+    return cr.tensor(seen.numpy().reshape(-1, x.shape[1] * kernel[0] * kernel[1]))
+
+
+@pytest.mark.parametrize("case", [0, 1, 5])
+def test_its_sums_are_those_of_a_product_with_the_windows_copied(case: int) -> None:
+    x, w = given(case)
+    y = cr.compile(lambda x, w: F.conv2d(x, w, **CASES[case][2]))(x, w)
+    copied = columns(x, w.shape[2:], CASES[case][2].get("padding", 0))
+    product = cr.compile(lambda a, b: a @ b)(copied, cr.tensor(w.numpy().reshape(w.shape[0], -1).T.copy()))
+    assert y.permute(0, 2, 3, 1).numpy().tobytes() == product.numpy().tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_whatever_the_registers_and_threads(
+    everything_divided: None, case: int, dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tensors = given(case, dtype)
+    expected = bits(case, *tensors)
+    machines = (Target(64, 32), Target(32, 16, fmas=1), Target(16, 16, fma=False), Target(16, 32))
+    for number, target in enumerate(machines):
+        monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path / str(number)))
+        monkeypatch.setattr(native, "_pool", Pool())
+        monkeypatch.setattr(native.machine(), "target", target)
+        cr.set_num_threads(number + 1)
+        assert bits(case, *tensors) == expected
+
+
+def test_no_windows_are_stored() -> None:
+    """Of a step with its gradients, all memory is less than one copy of the windows."""
+    x, w = cr.randn(4, 16, 20, 20), cr.randn(16, 16, 5, 5)
+
+    @cr.compile
+    def both(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        y, back = cr.vjp(F.conv2d, x, w)
+        return y, *back(y)
+
+    both(x, w)
+    assert both._latest is not None
+    program = both._latest.program
+    assert program.working(1) < x.numel() * 25 * 4 * 0.5
+    products = [kernel.core for kernel in program.plan.kernels if isinstance(kernel.core, Dot)]
+    assert len(products) == 3 and all(len(core.summed) == 3 for core in products)
+    assert "acc = sum over " in both.show("loops") and "acc = sum over " in both.show("kernels")
+
+
+def test_what_follows_is_done_where_the_sums_are() -> None:
+    x, w, b = cr.randn(2, 3, 8, 8), cr.randn(5, 3, 3, 3), cr.randn(5)
+    f = cr.compile(lambda x, w, b: F.conv2d(x, w, b).relu().sum())
+    assert f(x, w, b).item() == pytest.approx(F.conv2d(x, w, b).relu().sum().item(), rel=1e-5)
+
+
+def test_it_is_differentiated_again_and_along_directions() -> None:
+    """Forward derivatives and second ones, in a program."""
+    x, w = (t.double() for t in given(2))
+
+    def f(x: Tensor, w: Tensor) -> Tensor:
+        return (F.conv2d(x, w, **CASES[2][2]) ** 3).sum()
+
+    def twice(x: Tensor, w: Tensor) -> Tensor:
+        return cr.grad(lambda w: (cr.grad(f)(x, w) ** 2).sum())(w)
+
+    np.testing.assert_allclose(cr.compile(twice)(x, w).numpy(), twice(x, w).numpy(), rtol=1e-9)
+    value, along = cr.jvp(lambda x: F.conv2d(x, w, **CASES[2][2]), [x], [x])
+    np.testing.assert_allclose(along.numpy(), value.numpy(), rtol=1e-9, atol=1e-9)
