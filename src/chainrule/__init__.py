@@ -17,7 +17,7 @@ from chainrule.compiler.compile import Compiled, compile
 from chainrule.compiler.runtime.threads import get_num_threads, set_num_threads
 from chainrule.control import scan
 from chainrule.devices import backends, cuda, device, get_default_device, set_default_device
-from chainrule.dtypes import DType, as_dtype, float32, float64, int32, int64, uint8
+from chainrule.dtypes import DType, as_dtype, bfloat16, float32, float64, int32, int64, uint8
 from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
 from chainrule.explain.check import check_gradients
@@ -239,6 +239,7 @@ __all__ = [
     "as_tensor",
     "backends",
     "bernoulli",
+    "bfloat16",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",

@@ -8,7 +8,7 @@ Grammar of the printed form (golden files in ``tests/compiler/golden``)::
     region   := key graph, indented under its equation
     result   := type | "(" type {", " type} ")"
     operand  := name | literal
-    type     := dtype "[" size {", " size} "]"              dtype := f32 f64 i32 i64 u8 bool
+    type     := dtype "[" size {", " size} "]"              dtype := f32 f64 bf16 i32 i64 u8 bool
 
 A node of several results has a tuple of types; ``result(%3, position=1)`` picks one of them. The names in a region are
 its own: what it reads from outside are the inputs of its equation, in order.

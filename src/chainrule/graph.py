@@ -14,12 +14,13 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.available import OF_A_TENSOR, SURE, check_room
-from chainrule.dtypes import DType
+from chainrule.dtypes import DType, as_stored, numbers_of
 from chainrule.errors import (
     DtypeError,
     GradientError,
@@ -73,6 +74,16 @@ class Op:
     # What `infer` said, by the types of the inputs and the params: an eager op asks it again and again.
     types: dict[Any, Type] | None = field(default_factory=dict, repr=False)  # None: its params are another at each call
     joint: Rule | None = None  # instead of `vjp`: one formula (dY, Y, *inputs, **params) -> (dX, ...) for all inputs
+    exact_number: bool = (
+        False  # beside bfloat16 its second operand, a number written out, is not rounded (as in PyTorch)
+    )
+    # It hands elements on as they are, and so takes a dtype that only stores numbers (bfloat16). Every other op refuses it,
+    # by its types: what calls it casts, see `tensor.rounding`.
+    moves: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.moves and self.kind != "source":
+            object.__setattr__(self, "infer", _of_numbers(self.name, self.infer))
 
     def rule(self, argument: int) -> Rule | None:
         """The derivative with respect to one input; None where it is zero."""
@@ -88,6 +99,28 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
+
+
+class StoredOnlyError(DtypeError):
+    """An op that computes was given, or asked for, a dtype that only stores numbers."""
+
+    def __str__(self) -> str:  # which is mostly caught, and never read
+        return f"{who(self.args[0])}: computes with numbers, which bfloat16 only stores. Convert with .float() first."
+
+
+def _of_numbers(name: str, infer: Callable[..., Any]) -> Callable[..., Any]:
+    """The type rule of an op that computes: as declared, of dtypes that one can compute with."""
+
+    @wraps(infer)
+    def checked(*inputs: Node, **params: Any) -> Any:
+        given = [node.dtype for node in inputs]
+        found = None if any(dtype.only_stores for dtype in given) else infer(*inputs, **params)
+        made = [found] if isinstance(found, Type) else found or ()
+        if found is None or any(type.dtype.only_stores for type in made):
+            raise StoredOnlyError(name)
+        return found
+
+    return checked
 
 
 class Node:
@@ -182,7 +215,7 @@ LEAF = _given("leaf")  # an eager value, or a constant array inside a trace
 INPUT = _given("input")  # a value the compiled program receives at each call
 RELEASED = _given("released")
 # A Python number; folded into every expression that reads it.
-CONST = Op("const", "source", infer=_no_value, numpy=lambda value, dtype: np.asarray(value, dtype.numpy), vjp=())
+CONST = Op("const", "source", infer=_no_value, numpy=as_stored, vjp=())
 
 
 # -- the state of this thread --------------------------------------------------------------
@@ -387,10 +420,11 @@ _CONSTANTS: dict[Any, Node] = {}
 
 def _const(value: float | int | bool, dtype: DType) -> Node:
     try:
-        array = quietly(np.array, value, dtype.numpy)
+        array = quietly(as_stored, value, dtype)
     except (OverflowError, ValueError, TypeError):
         array = _wrapped(value, dtype)
-    return Node(CONST, (), {"value": array.item(), "dtype": dtype}, Type((), dtype), value=array, trace=_local.trace)
+    number = numbers_of(array).item()
+    return Node(CONST, (), {"value": number, "dtype": dtype}, Type((), dtype), value=array, trace=_local.trace)
 
 
 def _wrapped(value: float | int | bool, dtype: DType) -> Array:

@@ -25,6 +25,7 @@ RESULT = Op(
     numpy=lambda values, *, position: values[position],
     vjp=(),
     types=None,
+    moves=True,
 )  # fmt: skip
 
 

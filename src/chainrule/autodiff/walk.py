@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from chainrule import graph
 from chainrule.autodiff.plain import plain
 from chainrule.borrowed import borrowed
@@ -21,7 +19,7 @@ from chainrule.ops import elementwise as ew
 from chainrule.several import RESULT, Several
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Engine, lifted, wrap
-from chainrule.tensor.creation import ones_like, zeros_like
+from chainrule.tensor.creation import filled, ones_like, zeros_like
 
 # By node its gradient, as far as the walk has come; at a node of several results one by the position of each.
 Arrived = dict[Node, Any]
@@ -202,7 +200,7 @@ def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
             )
         if graph.tracing():
             return ones_like(output)
-        return wrap(graph.leaf(np.ones(output.shape, output.dtype.numpy), output.dtype))
+        return wrap(graph.leaf(filled(output.shape, 1, output.dtype), output.dtype))
     if not isinstance(gradient, Tensor):
         raise DtypeError(
             f"{graph.who('backward')}: gradient must be a tensor of shape {output.shape}, got {type(gradient).__name__}. "

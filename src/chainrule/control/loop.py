@@ -291,7 +291,7 @@ def _stacks(
     return [Y[place[node]] for node in residuals]
 
 
-scan_op = Op("scan", "region", _infer, _numpy, vjp=(), types=None, joint=_joint)
+scan_op = Op("scan", "region", _infer, _numpy, vjp=(), types=None, joint=_joint, moves=True)
 
 
 def times(node: Node) -> int:

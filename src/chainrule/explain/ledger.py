@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.dtypes import limits
 from chainrule.errors import GradientError
 from chainrule.explain.moment import Moment
 from chainrule.explain.text import number, sentence, table
@@ -125,10 +126,10 @@ class Ledger:
         _, group = self._group()
         told = any(rule is rules.CENTERED_RMS for rule in self.moment.replay.trainer.optimizer.rules(group))
         parts = sum(abs(part.amount) for part in self.parts)
-        epsilon = float(np.finfo(self._handle.dtype.numpy).eps)
+        epsilon = limits(self._handle.dtype).eps
         # A difference of averages that nearly cancel has no digit to be held to.
         most = (1.0 if told else ROUNDING) * parts + 4 * epsilon * (abs(self.before) + abs(self.after))
-        if abs(self.rounding) > most + float(np.finfo(self._handle.dtype.numpy).tiny):
+        if abs(self.rounding) > most + limits(self._handle.dtype).tiny:
             optimizer = type(self.moment.replay.trainer.optimizer).__name__
             raise GradientError(
                 f"ledger: {self.name} moved by {float(self.move):.6g} at step {self.moment.step}, and what {optimizer} "

@@ -73,11 +73,13 @@ def _mixed(name: str, inputs: Sequence[Node]) -> DtypeError:
 def _op(
     name: str, numpy: Any, lower: Any, *vjp: Rule | None,
     out: DType | None = None, cost: int = 1, float_only: bool = False,
-    bools: bool = True, at_kink: float | None = None,
+    bools: bool = True, at_kink: float | None = None, moves: bool = False,
+    exact_number: bool = False,
 ) -> Op:  # fmt: skip
     infer = _infer(name, out, float_only, bools)
     op = Op(
-        name, "elementwise", infer, numpy, vjp, lower, cost=cost, float_only=float_only, at_kink=at_kink,
+        name, "elementwise", infer, numpy, vjp, lower, cost=cost, float_only=float_only, at_kink=at_kink, moves=moves,
+        exact_number=exact_number,
     )  # fmt: skip
     OPS.append(op)
     return op
@@ -101,12 +103,13 @@ mul = _op(
     "mul", np.multiply, lambda e, a, b: e.mul(a, b),
     lambda dY, Y, a, b: dY * b,
     lambda dY, Y, a, b: dY * a,
+    exact_number=True,
 )  # fmt: skip
 div = _op(
     "div", np.divide, lambda e, a, b: e.div(a, b),
     lambda dY, Y, a, b: dY / b,
     lambda dY, Y, a, b: -dY * (Y / b),
-    float_only=True, cost=4,
+    float_only=True, cost=4, exact_number=True,
 )  # fmt: skip
 neg = _op("neg", np.negative, lambda e, x: e.neg(x), lambda dY, Y, x: -dY, bools=False)
 pow = _op(
@@ -253,6 +256,7 @@ where = Op(
     numpy=np.where,
     vjp=(None, lambda dY, Y, c, a, b: dY.where(c, 0), lambda dY, Y, c, a, b: dY.where(~c, 0)),
     lower=lambda e, c, a, b: e.select(c, a, b),
+    moves=True,
 )  # fmt: skip
 OPS.append(where)
 
@@ -287,6 +291,7 @@ cast = Op(
     numpy=lambda x, dtype: reference.cast(x, dtype.numpy),
     vjp=(lambda dY, Y, x, dtype: dY.to(x.dtype) if x.dtype.is_floating_point else None,),
     lower=lambda e, x, dtype: e.cast(x, dtype),
+    moves=True,
 )  # fmt: skip
 OPS.append(cast)
 
@@ -310,9 +315,9 @@ bitcast = Op(
 OPS.append(bitcast)
 
 # A new node for an old value: `grad` differentiates with respect to it, and only it.
-alias = _op("alias", own, lambda e, x: x, lambda dY, Y, x: dY)
+alias = _op("alias", own, lambda e, x: x, lambda dY, Y, x: dY, moves=True)
 # A value without its history.
-detach = _op("detach", lambda x: x, lambda e, x: x, None)
+detach = _op("detach", lambda x: x, lambda e, x: x, None, moves=True)
 
 # The first input, with a derivative the user wrote: `rule(dY, Y, *inputs)` gives one gradient for
 # each input after the first (see cr.custom_vjp).
@@ -324,4 +329,5 @@ custom = Op(
     lower=lambda e, y, *xs, rule: y,
     joint=lambda dY, Y, y, *xs, rule: (None, *rule(dY, Y, *xs)),
     types=None,
+    moves=True,
 )  # fmt: skip

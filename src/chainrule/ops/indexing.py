@@ -55,6 +55,7 @@ take = Op(
     numpy=_numpy_take,
     vjp=lambda i: (lambda dY, Y, x, *indices: dY.new_zeros(x.shape)._put_add(indices, dY)) if i == 0 else None,
     cost=2,
+    moves=True,
 )  # fmt: skip
 
 
@@ -109,6 +110,7 @@ put = Op(
     numpy=_numpy_put,
     vjp=_rule(lambda dY, Y, base, source, *indices: dY._put(indices, dY.new_zeros(source.shape))),
     lower=lambda e, old, new: new,
+    moves=True,
 )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.dtypes import narrowed, widened
+
 # erf's rational approximations, lowest power first, from s_erf.c of FreeBSD's msun. Copyright (C) 1993 by
 # Sun Microsystems, Inc. All rights reserved. Developed at SunPro, a Sun Microsystems, Inc. business.
 # Permission to use, copy, modify, and distribute this software is freely granted, provided that this
@@ -146,8 +148,12 @@ def _second_of_equals(best: Any, a: Any, b: Any) -> Any:
 def cast(x: Any, dtype: Any) -> Any:
     """`x` in another dtype. Of floats beyond an integer's range its end, of NaN 0, on every CPU (C leaves both open).
 
-    uint8 is reached by way of int64, of which it has the last bits.
+    uint8 is reached by way of int64, of which it has the last bits, bfloat16 by way of float32.
     """
+    if x.dtype.kind == "V":
+        return cast(widened(x), dtype)
+    if dtype.kind == "V":
+        return narrowed(cast(x, np.dtype(np.float32)))
     if x.dtype.kind != "f" or dtype.kind not in "iu":
         with np.errstate(over="ignore", invalid="ignore"):
             return x.astype(dtype)

@@ -79,6 +79,7 @@ reshape = Op(
     numpy=lambda x, shape: x.reshape(shape),
     vjp=(lambda dY, Y, x, shape: dY.reshape(x.shape),),
     lower=_lower_reshape,
+    moves=True,
 )  # fmt: skip
 
 
@@ -96,6 +97,7 @@ permute = Op(
     numpy=lambda x, dims: x.transpose(dims),
     vjp=(lambda dY, Y, x, dims: dY.permute(inverse_permutation(dims)),),
     lower=lambda index, x, dims: tuple(index[dims.index(axis)] for axis in range(len(dims))),
+    moves=True,
 )  # fmt: skip
 
 
@@ -130,6 +132,7 @@ expand = Op(
     lower=lambda index, x, shape: tuple(
         0 if size == 1 else i for i, size in zip(index[len(shape) - len(x.shape) :], x.shape, strict=True)
     ),
+    moves=True,
 )  # fmt: skip
 
 
@@ -152,6 +155,7 @@ slice = Op(
     lower=lambda index, x, start, stop, step: tuple(
         low + i * every for i, low, every in zip(index, start, step, strict=True)
     ),
+    moves=True,
 )  # fmt: skip
 
 flip = Op(
@@ -162,6 +166,7 @@ flip = Op(
     lower=lambda index, x, dims: tuple(
         size - 1 - i if axis in dims else i for axis, (i, size) in enumerate(zip(index, x.shape, strict=True))
     ),
+    moves=True,
 )  # fmt: skip
 
 
@@ -192,6 +197,7 @@ pad = Op(
     lower=lambda index, x, low, high, interior: tuple(
         (i - before) // (gap + 1) for i, before, gap in zip(index, low, interior, strict=True)
     ),
+    moves=True,
 )  # fmt: skip
 
 
@@ -233,6 +239,7 @@ unfold = Op(
     lower=lambda index, x, dim, size, step, dilation: (
         *index[:dim], index[dim] * step + index[-1] * dilation, *index[dim + 1 : -1]
     ),
+    moves=True,
 )  # fmt: skip
 
 
@@ -258,6 +265,7 @@ cat = Op(
     "cat", "join", _infer_cat,
     numpy=lambda *xs, dim: np.concatenate(xs, axis=dim),
     vjp=_part,
+    moves=True,
 )  # fmt: skip
 
 OPS = [reshape, permute, expand, slice, flip, pad, unfold, cat]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.dtypes import limits
 from chainrule.errors import SettingError
 from chainrule.optim import rules
 from chainrule.optim.optimizer import Optimizer, check_number, setting
@@ -52,7 +53,7 @@ class Adagrad(Optimizer):
     def check(self, group: Group) -> None:
         for name in ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"):
             check_number("Adagrad", name, group[name])
-        most = min((float(np.finfo(p.dtype.numpy).max) for p in group["params"]), default=np.inf)
+        most = min((limits(p.dtype).max for p in group["params"]), default=np.inf)
         if group["initial_accumulator_value"] > most:
             raise SettingError(
                 f"Adagrad: initial_accumulator_value must be a number that the parameters' dtype holds, at most {most:.3g}, got "

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.autodiff.plain import Plain
+from chainrule.dtypes import limits
 from chainrule.graph import tracing
 from chainrule.ops import reference
 from chainrule.tensor import Tensor
@@ -139,7 +140,7 @@ def _centered_rms(direction: Tensor, param: Tensor, state: State, settings: Sett
     square = average(state["square_avg"], direction * direction, settings["alpha"])
     mean = average(state["grad_avg"], direction, settings["alpha"])
     # A variance below the rounding of its terms is not known: the difference may be 0, or less.
-    least = square * float(np.finfo(square.dtype.numpy).eps)
+    least = square * limits(square.dtype).eps
     spread = (square - mean * mean).maximum(least).sqrt()
     return direction / (spread + settings["eps"]), {"square_avg": square, "grad_avg": mean}
 

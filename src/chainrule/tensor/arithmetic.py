@@ -19,6 +19,7 @@ from chainrule.tensor.casting import Casting
 from chainrule.tensor.core import Handle, Operand, apply, number, scalar, settled
 from chainrule.tensor.creation import given
 from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype, elementwise
+from chainrule.tensor.rounding import in_float32
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -138,10 +139,14 @@ class Arithmetic(Casting):
         >>> cr.tensor([1, 2]).add(10, alpha=2)
         tensor([21, 22])
         """
+        if alpha != 1 and self._node.dtype.only_stores:
+            return in_float32(Arithmetic.add, self, other, alpha=alpha)
         return self + self._scaled(other, alpha, "add")
 
     def sub(self, other: Operand, *, alpha: float = 1) -> Tensor:
         """x - alpha * other."""
+        if alpha != 1 and self._node.dtype.only_stores:
+            return in_float32(Arithmetic.sub, self, other, alpha=alpha)
         return self - self._scaled(other, alpha, "sub")
 
     subtract = sub
@@ -306,11 +311,15 @@ class Arithmetic(Casting):
     def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """x + value * tensor1 * tensor2."""
         a, b = given(tensor1, "addcmul", "tensor1"), given(tensor2, "addcmul", "tensor2")
+        if self._node.dtype.only_stores:
+            return in_float32(Arithmetic.addcmul, self, a, b, value=value)
         return self + (a * b if value == 1 else a * b * value)
 
     def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """x + value * tensor1 / tensor2."""
         a, b = given(tensor1, "addcdiv", "tensor1"), given(tensor2, "addcdiv", "tensor2")
+        if self._node.dtype.only_stores:
+            return in_float32(Arithmetic.addcdiv, self, a, b, value=value)
         return self + (a / b if value == 1 else a / b * value)
 
     def lerp(self, end: Tensor, weight: Operand) -> Tensor:
@@ -320,7 +329,10 @@ class Arithmetic(Casting):
         >>> cr.zeros(2).lerp(cr.tensor([1.0, 10.0]), 0.5)
         tensor([0.5000, 5.0000])
         """
-        return self + (given(end, "lerp", "end") - self._tensor) * weight
+        end = given(end, "lerp", "end")
+        if self._node.dtype.only_stores:
+            return in_float32(Arithmetic.lerp, self, end, weight)
+        return self + (end - self._tensor) * weight
 
 
 def _divided(op: Op, dividend: object, divisor: object) -> Tensor:

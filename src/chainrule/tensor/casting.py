@@ -88,7 +88,7 @@ class Casting(Handle):
         return False
 
     def is_floating_point(self) -> builtins.bool:
-        """Whether the dtype is float32 or float64."""
+        """Whether the dtype is float32, float64 or bfloat16."""
         return self.dtype.is_floating_point
 
     def cpu(self) -> Tensor:
@@ -102,6 +102,10 @@ class Casting(Handle):
     def float(self) -> Tensor:
         """This tensor as float32."""
         return self.to(dtypes.float32)
+
+    def bfloat16(self) -> Tensor:
+        """This tensor as bfloat16: float32's range in two bytes, and three digits."""
+        return self.to(dtypes.bfloat16)
 
     def double(self) -> Tensor:
         """This tensor as float64."""

@@ -22,7 +22,7 @@ from chainrule import dtypes, graph, several
 from chainrule.borrowed import borrowed
 from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlaceError, ShapeError, TraceError
-from chainrule.graph import Array, Node, Op, Recorder, Shape
+from chainrule.graph import Array, Node, Op, Recorder, Shape, StoredOnlyError
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.aliases import Family, Path, Pending, Shadow, Views
 
@@ -144,6 +144,8 @@ class Handle:
             raise GradientError(
                 "numpy(): this tensor requires grad, and NumPy would lose its history. Use t.detach().numpy()."
             )
+        if self.dtype.only_stores:
+            raise DtypeError(f"numpy(): NumPy has no {self.dtype.name}. Use t.float().numpy().")
         return read_only(settled(self).value)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -165,7 +167,7 @@ class Handle:
         >>> cr.tensor([2.5]).item()
         2.5
         """
-        value = settled(self).value
+        value = dtypes.numbers_of(settled(self).value)
         if value.size != 1:
             raise ShapeError(
                 f"{graph.who('item')}: only a tensor with one element is a Python number, got shape {self.shape}. "
@@ -176,7 +178,7 @@ class Handle:
 
     def tolist(self) -> Any:
         """The value as nested Python lists."""
-        return settled(self).value.tolist()
+        return dtypes.numbers_of(settled(self).value).tolist()
 
     # -- in place -----------------------------------------------------------------------
     def _rebind(self, new: Tensor, name: str) -> Tensor:
@@ -311,12 +313,42 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
         tensors = tuple(apply(ew.cast, tensor, dtype=dtypes.float32) for tensor in tensors)
     trace = graph._local.trace
     nodes = [node if (node := tensor._node).trace is trace else lifted(tensor) for tensor in tensors]
-    return Engine.tensor(graph.apply(op, tuple(nodes), params))
+    try:
+        return Engine.tensor(graph.apply(op, tuple(nodes), params))
+    except StoredOnlyError:
+        pass
+    return rounded(apply(op, *computable(op, tensors), **params))
 
 
 def apply_several(op: Op, *tensors: Handle, **params: Any) -> tuple[Tensor, ...]:
     """As `apply`, for an op of several results."""
-    return tuple(map(wrap, several.apply_several(op, tuple(map(lifted, tensors)), params)))
+    try:
+        return tuple(map(wrap, several.apply_several(op, tuple(map(lifted, tensors)), params)))
+    except StoredOnlyError:
+        pass
+    return tuple(map(rounded, apply_several(op, *computable(op, tensors), **params)))
+
+
+def computable(op: Op, tensors: Sequence[Handle]) -> list[Handle]:
+    """What an op that computes takes where bfloat16 was given: the same numbers as float32.
+
+    Raises:
+        DtypeError: beside bfloat16 stands a tensor of another floating dtype (which a number written out has not).
+    """
+    floating = {t.dtype for t in tensors if t.dtype.is_floating_point and t._node.op is not graph.CONST}
+    if floating != {dtypes.bfloat16}:
+        if len(floating) < 2:
+            raise StoredOnlyError(op.name)
+        came = " and ".join(t.dtype.name for t in tensors)
+        raise DtypeError(
+            f"{graph.who(op.name)}: the operands must have one dtype, got {came}. Convert them with .to(dtype)."
+        )
+    return [apply(ew.cast, t, dtype=dtypes.float32) if t.dtype.only_stores else t for t in tensors]
+
+
+def rounded(result: Tensor) -> Tensor:
+    """A result that was computed for bfloat16."""
+    return apply(ew.cast, result, dtype=dtypes.bfloat16) if result.dtype is dtypes.float32 else result
 
 
 def view(op: Op, tensor: Handle, **params: Any) -> Tensor:
@@ -435,7 +467,7 @@ def check_fits(value: Any, dtype: DType, name: str) -> None:
         most = int(np.iinfo(dtype.numpy).max)
         least: Number = min(-most, int(np.iinfo(dtype.numpy).min))
     else:
-        most = float(np.finfo(dtype.numpy).max) if dtype.is_floating_point else most
+        most = dtypes.limits(dtype).max if dtype.is_floating_point else most
         least = -most
     wrong = _beyond(np.asarray(value), least, most, dtype.is_integer)
     if wrong is not None:

@@ -52,7 +52,7 @@ def tensor(data: Any, dtype: object = None, requires_grad: bool = False, *, devi
 
 def _as_array(data: Any, dtype: object) -> tuple[Array, DType]:
     if isinstance(data, Handle):
-        data = data._node.value
+        dtype, data = data.dtype if dtype is None else dtype, dtypes.numbers_of(data._node.value)
     elif hasattr(data, "__array__") and not isinstance(data, (np.ndarray, np.generic)):
         data = np.asarray(data)
     try:
@@ -61,6 +61,8 @@ def _as_array(data: Any, dtype: object) -> tuple[Array, DType]:
         raise DtypeError(
             f"{graph.who('tensor')}: nested sequences must have equal lengths ({error}). Pad them first."
         ) from error
+    if dtypes.is_bfloat16(array.dtype):  # that of ml_dtypes
+        dtype, array = dtype or dtypes.bfloat16, dtypes.widened(array)
     numbers = isinstance(data, (np.ndarray, np.generic))
     if array.dtype.kind not in "biuf" or (array.dtype == np.uint64 and not numbers):  # Python's integers beyond int64
         raise DtypeError(
@@ -76,6 +78,8 @@ def _as_array(data: Any, dtype: object) -> tuple[Array, DType]:
     if dtype is not None and wanted.is_integer and not numbers and not isinstance(data, np.ndarray):
         check_fits(array, wanted, "tensor")
     with np.errstate(all="ignore"):
+        if wanted.only_stores:
+            return dtypes.narrowed(array.astype(np.float32, order="C")), wanted
         return array.astype(wanted.numpy, order="C", copy=False), wanted
 
 
@@ -143,7 +147,7 @@ def from_numpy(array: Array) -> Tensor:
     Inside a compiled function the array is copied when it is traced, like every other constant.
 
     Args:
-        array: any shape and strides, of one of chainrule's six dtypes.
+        array: any shape and strides, of one of chainrule's dtypes but bfloat16, which NumPy has not.
 
     Raises:
         TypeError: not an array.
@@ -196,11 +200,14 @@ def full(
         result = apply(shaping_ops.expand, one, shape=shape) if shape else one
     else:
         graph.check_size("full", shape, wanted)
-        filler = graph.const(fill_value, wanted).value
-        plain = filler == 0 and not np.signbit(filler) if wanted.is_floating_point else filler == 0
-        value = np.zeros(shape, wanted.numpy) if plain else np.full(shape, filler)
-        result = wrap(graph.leaf(value, wanted))
+        result = wrap(graph.leaf(filled(shape, fill_value, wanted), wanted))
     return result.requires_grad_() if requires_grad else result
+
+
+def filled(shape: Shape, value: Number, dtype: DType) -> Array:
+    """An array of one number. (Of zeros the system gives memory that nobody has touched yet.)"""
+    filler = graph.const(value, dtype).value
+    return np.full(shape, filler) if any(filler.tobytes()) else np.zeros(shape, dtype.numpy)
 
 
 def _filled(name: str, shape: Shape, value: float, dtype: object, device: object, requires_grad: bool) -> Tensor:
@@ -290,10 +297,10 @@ def arange(
     size = max(0, math.ceil((end - start) / step))
     if not graph.tracing():
         graph.check_size("arange", (size,), wanted)
-        return wrap(graph.leaf((start + np.arange(size) * step).astype(wanted.numpy), wanted))
-    count = apply(random.iota, size=size, dtype=wanted)
+        return tensor(start + np.arange(size) * step, wanted)
+    count = apply(random.iota, size=size, dtype=dtypes.computed(wanted))
     scaled = count if step == 1 else count * step
-    return scaled if start == 0 else scaled + start
+    return (scaled if start == 0 else scaled + start).to(wanted)
 
 
 @takes_keywords("torch")

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from chainrule import graph
+from chainrule.dtypes import computed
 from chainrule.errors import InPlaceError, SettingError
 from chainrule.tensor.core import Engine, Handle, Number, Operand, as_leaf, lifted
 from chainrule.tensor.creation import full_like
@@ -153,20 +154,23 @@ class InPlace(Indexing):
         if not low <= high:
             raise SettingError(f"uniform_: low must not exceed high, got {low} and {high}. Swap them.")
         return self._rebind(
-            (Engine.uniform(self.shape, self.dtype, generator) * (high - low) + low).to(self.dtype), "uniform_"
+            (Engine.uniform(self.shape, computed(self.dtype), generator) * (high - low) + low).to(self.dtype),
+            "uniform_",
         )
 
     def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
         """Normal with this mean and standard deviation."""
         if not std >= 0:
             raise SettingError(f"normal_: std must be 0 or more, got {std}. Use its absolute value.")
-        return self._rebind((Engine.normal(self.shape, self.dtype, generator) * std + mean).to(self.dtype), "normal_")
+        return self._rebind(
+            (Engine.normal(self.shape, computed(self.dtype), generator) * std + mean).to(self.dtype), "normal_"
+        )
 
     def bernoulli_(self, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
         """One with probability p, else zero."""
         if not 0 <= p <= 1:
             raise SettingError(f"bernoulli_: p must be a probability in [0, 1], got {p}.")
-        drawn = Engine.uniform(self.shape, self.dtype, generator) < p
+        drawn = Engine.uniform(self.shape, computed(self.dtype), generator) < p
         return self._rebind(drawn.to(self.dtype), "bernoulli_")
 
     def data_ptr(self) -> int:

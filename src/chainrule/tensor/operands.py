@@ -13,7 +13,7 @@ from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, kind_of
 from chainrule.graph import Op
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import Handle, Number, apply, number, scalar
+from chainrule.tensor.core import Handle, Number, apply, number, rounded, scalar
 from chainrule.tensor.creation import tensor
 
 if TYPE_CHECKING:
@@ -69,10 +69,15 @@ def elementwise(op: Op, a: object, b: object) -> Tensor:
         return apply(op, a, b)
     if isinstance(a, Handle) and type(b) in _PYTHON and _PYTHON[type(b)].category <= a._node.dtype.category:
         dtype = a._node.dtype
+        if dtype.only_stores and op.exact_number:
+            dtype = dtypes.float32
         if dtype.is_floating_point or not op.float_only:  # else the number might not fit the integers
             return apply(op, a, scalar(b, dtype))  # type: ignore[arg-type]
     values = (as_operand(a, op.name), as_operand(b, op.name))
     dtype = common_dtype(values)
     if op.float_only and not dtype.is_floating_point:
         dtype = dtypes.float32
+    if dtype.only_stores and op.exact_number and not getattr(values[1], "shape", None):
+        first = as_dtype_tensor(as_dtype_tensor(values[0], dtype), dtypes.float32)
+        return rounded(apply(op, first, as_dtype_tensor(values[1], dtypes.float32)))
     return apply(op, as_dtype_tensor(values[0], dtype), as_dtype_tensor(values[1], dtype))

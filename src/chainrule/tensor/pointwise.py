@@ -16,6 +16,7 @@ from chainrule.tensor.arithmetic import Arithmetic
 from chainrule.tensor.core import Handle, Operand, apply, apply_several, check_fits, integer, scalar
 from chainrule.tensor.creation import given
 from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype, elementwise
+from chainrule.tensor.rounding import in_float32
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -59,6 +60,8 @@ class Pointwise(Arithmetic):
         tensor([ 0.,  2., -1.])
         """
         decimals = integer(decimals, "round", "decimals")
+        if decimals and self._node.dtype.only_stores:
+            return in_float32(Pointwise.round, self, decimals=decimals)
         if decimals and self.dtype.is_floating_point:
             shift = 10.0 ** abs(decimals)
             return (self * shift).round() / shift if decimals > 0 else (self / shift).round() * shift
@@ -96,11 +99,11 @@ class Pointwise(Arithmetic):
 
     def log2(self) -> Tensor:
         """The logarithm to base 2."""
-        return self.log() / math.log(2)
+        return in_float32(Pointwise.log2, self) if self._node.dtype.only_stores else self.log() / math.log(2)
 
     def log10(self) -> Tensor:
         """The logarithm to base 10."""
-        return self.log() / math.log(10)
+        return in_float32(Pointwise.log10, self) if self._node.dtype.only_stores else self.log() / math.log(10)
 
     def sqrt(self) -> Tensor:
         """The square root; its derivative at 0 is infinite."""
@@ -239,6 +242,8 @@ class Pointwise(Arithmetic):
         there = given(other, "isclose", "other")
         if self.dtype == there.dtype == dtypes.bool_:
             return self == there
+        if self.dtype.only_stores and there.dtype.only_stores:
+            return in_float32(Pointwise.isclose, self, there, rtol, atol, equal_nan)
         near = ((self - there).abs() <= there.abs() * rtol + atol) & there.isfinite()
         close = (self == there) | near
         return close | (self.isnan() & there.isnan()) if equal_nan else close

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.dtypes import numbers_of
 from chainrule.graph import Array, Node
 
 _USUAL = (dtypes.float32, dtypes.int64, dtypes.bool_)  # those that need no naming
@@ -17,7 +18,7 @@ def text_of(node: Node) -> str:
     """``tensor([1., 2.], requires_grad=True)``."""
     if node._value is None:
         return f"<traced tensor: {node.type}{', requires_grad' if node.requires_grad else ''}>"
-    value = node._value
+    value = numbers_of(node._value)
     notes = []
     if not value.size and value.ndim > 1:
         notes.append(f"size={node.shape}")

@@ -231,13 +231,15 @@ def _source(generator: Generator | None) -> tuple[Generator, bool]:
 
 
 def uniform(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
-    """Uniform in [0, 1), with 24 random bits (float32) or 53 (float64)."""
+    """Uniform in [0, 1), with 24 random bits (float32), 53 (float64), or 8 (bfloat16, which thus never rounds up to 1)."""
     _need_float("uniform", dtype)
     source, wide = _source(generator)
     if wide:
         return _unit32(*source.bits(shape)).double()
     if dtype == dtypes.float64:
         return _unit64(*source.bits(shape, 2))
+    if dtype.only_stores:
+        return (((source.bits(shape)[0] >> 24) & 0xFF).float() * 2.0**-8).to(dtype)
     return _unit32(*source.bits(shape)).to(dtype)
 
 
@@ -382,12 +384,13 @@ def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
     tensor([0., 1.])
     """
     p = given(p, "bernoulli", "p")
-    known = p._node._value
+    value = p._node._value
+    known = None if value is None else dtypes.numbers_of(value)
     if known is not None and not ((known >= 0) & (known <= 1)).all():
         raise DataError(
             f"{graph.who('bernoulli')}: the probabilities must be in [0, 1]. Clamp them, or use .sigmoid()."
         )
-    return (uniform(p.shape, p.dtype, generator) < p).to(p.dtype)
+    return (uniform(p.shape, dtypes.computed(p.dtype), generator) < p).to(p.dtype)
 
 
 Engine.uniform, Engine.normal = uniform, normal

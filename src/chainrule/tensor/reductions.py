@@ -11,6 +11,7 @@ from chainrule import dtypes, graph
 from chainrule.ops import reduction
 from chainrule.tensor.core import Handle, apply, axes, axis, number
 from chainrule.tensor.products import Products
+from chainrule.tensor.rounding import in_float32
 
 if TYPE_CHECKING:
     from chainrule.graph import Op
@@ -84,6 +85,8 @@ class Reductions(Products):
         tensor(3.)
         """
         x = self._floating() if dtype is None else self.to(dtype)
+        if x._node.dtype.only_stores:
+            return in_float32(Reductions.mean, x, dim, keepdim)
         return x.sum(dim, keepdim) / _count(x, dim)
 
     @_numpy_names
@@ -104,6 +107,8 @@ class Reductions(Products):
         """
         if isinstance(dim, bool):
             return self.var(None, dim, keepdim, correction=correction)
+        if self._node.dtype.only_stores:
+            return in_float32(Reductions.var, self, dim, unbiased, keepdim, correction=correction)
         x = self._floating()
         centred = x - x.mean(dim, keepdim=True)
         correction = int(unbiased) if correction is None else number(correction, "var", "correction")
@@ -119,6 +124,8 @@ class Reductions(Products):
         >>> cr.tensor([1.0, 2.0, 3.0]).std()
         tensor(1.)
         """
+        if self._node.dtype.only_stores:
+            return in_float32(Reductions.std, self, dim, unbiased, keepdim, correction=correction)
         return _root(self.var(dim, unbiased, keepdim, correction=correction))
 
     def norm(self, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
@@ -129,6 +136,8 @@ class Reductions(Products):
         (tensor(5.), tensor(7.))
         """
         x, power = self._tensor, 2.0 if isinstance(p, str) and p == "fro" else float(number(p, "norm", "p"))
+        if x._node.dtype.only_stores:
+            return in_float32(Reductions.norm, x, power, dim, keepdim)
         if power == 2:
             return _root((x * x).sum(dim, keepdim))
         if math.isinf(power):
@@ -214,6 +223,8 @@ class Reductions(Products):
         (tensor(24), tensor([3, 8]))
         """
         x = self.to(dtype or (self.dtype if self.dtype.is_floating_point else dtypes.int64))
+        if x._node.dtype.only_stores:
+            return in_float32(Reductions.prod, x, dim, keepdim)
         if dim is None:
             product = _product(x.reshape(-1), 0)
             return product.reshape((1,) * x.ndim) if keepdim else product
@@ -234,6 +245,8 @@ class Reductions(Products):
         tensor([ 1,  3,  6, 10])
         """
         x = self.to(dtype or (self.dtype if self.dtype.is_floating_point else dtypes.int64))
+        if x._node.dtype.only_stores:
+            return in_float32(Reductions.cumsum, x, dim)
         at = axis("cumsum", dim, x.ndim)
         shift = 1
         while x.ndim and shift < x.shape[at]:
@@ -251,6 +264,8 @@ class Reductions(Products):
         tensor(1000.6932)
         """
         x = self._floating()
+        if x._node.dtype.only_stores:
+            return in_float32(Reductions.logsumexp, x, dim, keepdim)
         highest = _highest(x, dim)
         highest = highest.where(highest.isfinite(), 0)  # a row of -inf must give -inf, not NaN
         result = (x - highest).exp().sum(dim, keepdim=True).log() + highest
@@ -264,6 +279,8 @@ class Reductions(Products):
         tensor([0.5000, 0.5000])
         """
         x = self._floating() if dtype is None else self.to(dtype)
+        if x._node.dtype.only_stores:
+            return in_float32(Reductions.softmax, x, dim)
         exps = (x - _highest(x, dim)).exp()
         return exps / exps.sum(dim, keepdim=True)
 
@@ -275,6 +292,8 @@ class Reductions(Products):
         tensor([-1000.,     0.])
         """
         x = self._floating() if dtype is None else self.to(dtype)
+        if x._node.dtype.only_stores:
+            return in_float32(Reductions.log_softmax, x, dim)
         shifted = x - _highest(x, dim)
         return shifted - shifted.exp().sum(dim, keepdim=True).log()
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.borrowed import own
+from chainrule.dtypes import numbers_of
 from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Node
 from chainrule.names import Named, mark_missing
@@ -174,7 +175,7 @@ class Tensor(InPlace, metaclass=Named):
         return copy.requires_grad_() if self.requires_grad else copy
 
     def __reduce__(self) -> Any:
-        return tensor, (self._node.value.copy(), self.dtype.name, self.requires_grad)
+        return tensor, (numbers_of(self._node.value).copy(), self.dtype.name, self.requires_grad)
 
     def __repr__(self) -> str:
         return text_of(current(self))

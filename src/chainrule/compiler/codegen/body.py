@@ -8,7 +8,7 @@ from chainrule.compiler.codegen.emit import Emitter, lanes_of, mangled, vector
 from chainrule.compiler.codegen.emit import Value as Register
 from chainrule.compiler.codegen.scalars import Scalars
 from chainrule.compiler.plan.arguments import Arguments
-from chainrule.compiler.plan.target import MEMORY, REGISTER
+from chainrule.compiler.plan.target import MEMORY
 from chainrule.compiler.schedule.index import Expr, Guard, Loaded, Quotient, Var
 from chainrule.compiler.schedule.kernels import (
     Compute,
@@ -146,7 +146,7 @@ class Body:
 
     def _compute(self, value: Value) -> Register:
         if isinstance(value, Number):
-            return self.e.const(value.value, REGISTER[value.dtype])
+            return scalars.number(self.e, value.value, value.dtype)
         if isinstance(value, Result):
             raise TypeError("a kernel's result was read before its core ran; this is a bug in chainrule")
         if isinstance(value, Load):

@@ -272,11 +272,40 @@ class Scalars:
         return cast(self.e, x, self.dtype, dtype)
 
 
+def number(e: Emitter, value: float | int | bool, dtype: DType) -> Value:
+    """A number that is written out."""
+    if dtype.only_stores:
+        value = int(dtypes.as_stored(value, dtype).view(np.uint16))
+    return e.const(value, REGISTER[dtype])
+
+
+def widened(e: Emitter, words: Value) -> Value:
+    """The numbers of bfloat16, as float32: their bits are the upper half."""
+    wide = vector("i32", lanes_of(words.type))
+    bits = e.binary("shl", e.convert("zext", words, wide), e.const(16, wide))
+    return e.convert("bitcast", bits, vector("float", lanes_of(words.type)))
+
+
+def narrowed(e: Emitter, x: Value) -> Value:
+    """float32 as bfloat16, rounded to the nearest, of two equally near to the even one; bit for bit as `dtypes.narrowed`."""
+    wide = vector("i32", lanes_of(x.type))
+    bits = e.convert("bitcast", x, wide)
+    last = e.binary("and", e.binary("lshr", bits, e.const(16, wide)), e.const(1, wide))
+    half = e.binary("add", last, e.const(0x7FFF, wide))
+    quiet = e.binary("or", bits, e.const(0x400000, wide))  # else what is kept of a NaN's bits might be infinity
+    kept = e.select(e.compare("uno", x, x), quiet, e.binary("add", bits, half))
+    return e.convert("trunc", e.binary("lshr", kept, e.const(16, wide)), vector("i16", lanes_of(x.type)))
+
+
 def cast(e: Emitter, x: Value, source: DType, target: DType) -> Value:
     """`x` in another dtype, as C converts; floats beyond an integer's range saturate, NaN becomes 0 (see `reference.cast`)."""
     type = vector(REGISTER[target], lanes_of(x.type))
     if REGISTER[source] == REGISTER[target]:
         return x
+    if source.only_stores:
+        return cast(e, widened(e, x), dtypes.float32, target)
+    if target.only_stores:
+        return narrowed(e, cast(e, x, source, dtypes.float32))
     if target == dtypes.bool_:
         zero = e.const(0, x.type)
         return e.compare("une" if source.is_floating_point else "ne", x, zero)

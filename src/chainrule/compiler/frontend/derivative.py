@@ -233,6 +233,7 @@ CALL = Op(
     vjp=(),
     types=None,
     joint=_joint,
+    moves=True,
 )  # fmt: skip
 
 

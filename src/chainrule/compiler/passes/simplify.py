@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from chainrule import dtypes, graph
 from chainrule.compiler.passes.convolution import as_product
 from chainrule.compiler.passes.regions import Trimmed, trimmed
 from chainrule.control.loop import Form, scan_op
+from chainrule.dtypes import as_stored, numbers_of
 from chainrule.graph import CONST, INPUT, LEAF, Graph, Node, Op
 from chainrule.ops import contraction, convolution, indexing, random, reduction, shaping
 from chainrule.ops import elementwise as ew
@@ -162,8 +161,8 @@ def rewrite(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]
         return found
     if all(node.op is CONST for node in inputs) and op is not indexing.check_index and op not in _NATIVE:
         type = op.infer(*inputs, **params)
-        value = graph.evaluate(op, [np.asarray(n.params["value"], n.dtype.numpy) for n in inputs], params, type)
-        return b.const(value.item(), type.dtype)
+        value = graph.evaluate(op, [as_stored(n.params["value"], n.dtype) for n in inputs], params, type)
+        return b.const(numbers_of(value).item(), type.dtype)
     return _without_expand(b, op, inputs, params)
 
 

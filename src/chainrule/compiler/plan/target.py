@@ -10,10 +10,11 @@ from chainrule import dtypes
 from chainrule.tensor.memory import LINE
 
 BYTES = {"float": 4, "double": 8}
-# LLVM's types of elements in registers and in memory: bool is i1 in registers and a byte in memory.
+# LLVM's types of elements in registers and in memory: bool is i1 in registers and a byte in memory. Of bfloat16 the words are
+# only moved: not every CPU has instructions for it, and their rounding is not the same everywhere.
 REGISTER = {
     dtypes.float32: "float", dtypes.float64: "double", dtypes.int32: "i32", dtypes.int64: "i64",
-    dtypes.uint8: "i8", dtypes.bool_: "i1",
+    dtypes.uint8: "i8", dtypes.bool_: "i1", dtypes.bfloat16: "i16",
 }  # fmt: skip
 MEMORY = {**REGISTER, dtypes.bool_: "i8"}
 

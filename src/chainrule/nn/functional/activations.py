@@ -12,6 +12,7 @@ from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import axis, number
 from chainrule.tensor.creation import given
+from chainrule.tensor.rounding import rounded_once
 
 
 def placed(input: Tensor, value: Tensor, inplace: bool, name: str) -> Tensor:
@@ -50,6 +51,7 @@ def tanh(input: Tensor) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """``x`` where positive, ``negative_slope * x`` elsewhere.
 
@@ -61,6 +63,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 
 @takes_keywords("functional")
+@rounded_once
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
@@ -73,6 +76,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """``x`` where positive, ``alpha * (exp(x / alpha) - 1)`` elsewhere: an ELU whose slope at 0 is 1 for any alpha.
 
@@ -97,6 +101,7 @@ SELU_SCALE = 1.0507009873554804934193349852946
 
 
 @takes_keywords("functional")
+@rounded_once
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """``scale * elu(x, alpha)`` with the constants that keep mean 0 and variance 1 from layer to layer.
 
@@ -107,6 +112,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """``x * Phi(x)``, Phi being the distribution function of the standard normal.
 
@@ -128,6 +134,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * sigmoid(x)``, also called swish.
 
@@ -153,6 +160,7 @@ def _gated(x: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * tanh(softplus(x))``.
 
@@ -170,6 +178,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """``log(1 + exp(beta x)) / beta``, and ``x`` itself where ``beta x > threshold``.
 
@@ -186,6 +195,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 
 @takes_keywords("functional")
+@rounded_once
 def logsigmoid(input: Tensor) -> Tensor:
     """``log(sigmoid(x))``, exact where sigmoid would underflow."""
     return -softplus1(-given(input, "logsigmoid"))
@@ -220,6 +230,7 @@ def softmin(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """``a * sigmoid(b)``, a and b being the halves of the input along ``dim``.
 

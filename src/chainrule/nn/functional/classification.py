@@ -11,10 +11,12 @@ from chainrule.nn.meaning import LOG_PROBABILITIES, LOGITS, reads
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number, settled
 from chainrule.tensor.creation import arange, given
+from chainrule.tensor.rounding import rounded_once
 
 
 @reads(LOGITS)
 @takes_keywords("functional")
+@rounded_once
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -73,6 +75,7 @@ def cross_entropy(
 
 @reads(LOG_PROBABILITIES, reads_numbers=True)
 @takes_keywords("functional")
+@rounded_once
 def nll_loss(
     input: Tensor,
     target: Tensor,

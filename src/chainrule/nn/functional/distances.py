@@ -10,9 +10,11 @@ from chainrule.ops.elementwise import broadcast_shapes
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.creation import given
+from chainrule.tensor.rounding import rounded_once
 
 
 @takes_keywords("functional")
+@rounded_once
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """``||x1 - x2 + eps||_p`` over the last axis.
 
@@ -34,6 +36,7 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
 
 
 @takes_keywords("functional")
+@rounded_once
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """``x1 x2 / (max(||x1||, eps) max(||x2||, eps))``: the cosine of the angle between them, along ``dim``.
 
@@ -57,6 +60,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 
 @takes_keywords("functional")
+@rounded_once
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """``x / max(||x||_p, eps)`` along ``dim``: vectors of length 1.
 

@@ -9,6 +9,7 @@ from chainrule.nn.functional.layers import probability
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import given
 from chainrule.tensor.random import Generator, rand, rand_like
+from chainrule.tensor.rounding import rounded_once
 
 
 def _drop(input: Tensor, shape: tuple[int, ...], p: float, generator: Generator | None) -> Tensor:
@@ -38,6 +39,7 @@ def _channel_dropout(
 
 
 @takes_keywords("functional")
+@rounded_once
 def dropout1d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
@@ -46,6 +48,7 @@ def dropout1d(
 
 
 @takes_keywords("functional")
+@rounded_once
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
@@ -57,6 +60,7 @@ def dropout2d(
 
 
 @takes_keywords("functional")
+@rounded_once
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:

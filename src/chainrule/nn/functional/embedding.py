@@ -11,6 +11,7 @@ from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer, settled
 from chainrule.tensor.creation import given
+from chainrule.tensor.rounding import rounded_once
 
 
 @takes_keywords("functional")
@@ -67,6 +68,7 @@ MODES = ["max", "mean", "sum"]
 
 
 @takes_keywords("functional")
+@rounded_once
 def embedding_bag(
     input: Tensor,
     weight: Tensor,

@@ -14,6 +14,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer, number, settled
 from chainrule.tensor.creation import arange, given, ones
 from chainrule.tensor.random import Generator, rand_like
+from chainrule.tensor.rounding import in_float32, rounded_once
 
 
 @takes_keywords("functional")
@@ -50,6 +51,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"{weight.dtype.name}. Convert the input with cr.as_tensor(input, dtype=cr.{weight.dtype.name})"
             f"{f', or the model with model.to(cr.{input.dtype.name})' if input.dtype.is_floating_point else ''}."
         )
+    if input._node.dtype.only_stores:
+        return in_float32(linear, input, weight, bias)
     with graph.aliasing(False):
         product = input @ weight.T
     return product if bias is None else product + bias
@@ -65,6 +68,7 @@ def probability(name: str, p: Any) -> float:
 
 
 @takes_keywords("functional")
+@rounded_once
 def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
@@ -146,6 +150,7 @@ def check_labels(name: str, labels: Tensor, classes: int, ignore_index: int | No
 
 
 @takes_keywords("functional")
+@rounded_once
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``y[k] = x1^T W[k] x2 + b[k]``.
 

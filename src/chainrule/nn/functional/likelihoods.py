@@ -12,10 +12,12 @@ from chainrule.nn.meaning import LOG_PROBABILITIES, VALUES, reads
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number, settled
 from chainrule.tensor.creation import full_like, given
+from chainrule.tensor.rounding import rounded_once
 
 
 @reads(LOG_PROBABILITIES)
 @takes_keywords("functional")
+@rounded_once
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """``y (log y - x)``: the Kullback-Leibler divergence of ``exp(x)`` from y, element by element.
 
@@ -56,6 +58,7 @@ def check_batch_reduction(reduction: str) -> None:
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -91,6 +94,7 @@ def poisson_nll_loss(
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,

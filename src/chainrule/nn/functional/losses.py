@@ -6,10 +6,9 @@ would silently become an (N, N) comparison of everything with everything.
 
 from __future__ import annotations
 
-import numpy as np
-
 from chainrule import graph
 from chainrule.autodiff import custom_vjp
+from chainrule.dtypes import limits
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import minus_abs
@@ -17,10 +16,12 @@ from chainrule.nn.functional.reduction import pair, reduced, share
 from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, VALUES, reads
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
+from chainrule.tensor.rounding import rounded_once
 
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``(x - y)^2``, averaged over all elements.
 
@@ -45,6 +46,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``|x - y|``, averaged over all elements; the gradient at 0 is 0. Arguments as for ``mse_loss``."""
     input, target = pair("l1_loss", input, target)
@@ -53,6 +55,7 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """``d^2 / (2 beta)`` where ``d = |x - y| < beta``, else ``d - beta/2``. Arguments as for ``mse_loss``.
 
@@ -73,6 +76,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """``d^2 / 2`` where ``d = |x - y| <= delta``, else ``delta (d - delta/2)``; as ``mse_loss``.
 
@@ -97,6 +101,7 @@ def _bowl(distance: Tensor, rim: float) -> Tensor:
 
 @reads(BINARY_PROBABILITIES, reads_shares=True)
 @takes_keywords("functional")
+@rounded_once
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -133,7 +138,7 @@ def _bce_value(p: Tensor, y: Tensor) -> Tensor:
 def _bce_gradient(dY: Tensor, Y: Tensor, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     # (p - y) / (p (1 - p)), p and 1 - p held at 1e-12 or above wherever they stand; 0 for p = y, at 0 and 1 as in PyTorch.
     # A p of 1 may be any that was rounded up to it.
-    rounded = float(np.finfo(p.dtype.numpy).eps) / 4
+    rounded = limits(p.dtype).eps / 4
     yes, no = p.clamp(min=1e-12), (1 - p).clamp(min=max(1e-12, rounded))
     dp = dY * ((yes - y).where(p < 0.5, (1 - y) - no) / (yes * no)).masked_fill(p == y, 0)
     return dp, dY * ((-p).log1p().clamp(min=-100.0) - p.log().clamp(min=-100.0))
@@ -163,6 +168,7 @@ def _check_unit_interval(values: Tensor, which: str, remedy: str) -> None:
 
 @reads(BINARY_LOGITS, reads_shares=True)
 @takes_keywords("functional")
+@rounded_once
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

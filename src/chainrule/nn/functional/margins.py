@@ -13,10 +13,12 @@ from chainrule.nn.meaning import BINARY_LOGITS, SCORES, VALUES, reads
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.creation import arange, given
+from chainrule.tensor.rounding import rounded_once
 
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
@@ -40,6 +42,7 @@ def margin_ranking_loss(
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """``x`` where y is 1, ``max(0, margin - x)`` where it is -1: x is a distance of what is alike, or not.
 
@@ -59,6 +62,7 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, red
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
@@ -95,6 +99,7 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -133,6 +138,7 @@ def triplet_margin_loss(
 
 @reads(BINARY_LOGITS)
 @takes_keywords("functional")
+@rounded_once
 def soft_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``log(1 + exp(-y x))``: binary cross-entropy of logits for targets 1 and -1.
 
@@ -150,6 +156,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> 
 
 @reads(BINARY_LOGITS, reads_shares=True)
 @takes_keywords("functional")
+@rounded_once
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -171,6 +178,7 @@ def multilabel_soft_margin_loss(
 
 @reads(SCORES, reads_numbers=True)
 @takes_keywords("functional")
+@rounded_once
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -211,6 +219,7 @@ def multi_margin_loss(
 
 @reads(VALUES)
 @takes_keywords("functional")
+@rounded_once
 def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``sum over y, c of max(0, 1 - (x[y] - x[c])) / C``, y running over the row's classes and c over all others.
 

@@ -11,8 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from chainrule.dtypes import limits
 from chainrule.errors import DataError, SettingError
 from chainrule.graph import shape_error, who
 from chainrule.names import takes_keywords
@@ -20,12 +19,14 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer, number
 from chainrule.tensor.creation import given
 from chainrule.tensor.functions import no_grad
+from chainrule.tensor.rounding import rounded_once
 
 CHANNELS = 1  # the axis of the channels in inputs (N, C, ...)
 Factor = float | Tensor  # a number, or inside a compiled function a tensor without axes
 
 
 @takes_keywords("functional")
+@rounded_once
 def layer_norm(
     input: Tensor,
     normalized_shape: int | Sequence[int],
@@ -60,6 +61,7 @@ def layer_norm(
 
 
 @takes_keywords("functional")
+@rounded_once
 def rms_norm(
     input: Tensor, normalized_shape: int | Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -78,11 +80,12 @@ def rms_norm(
     """
     input = given(input, "rms_norm")
     dims = _last_axes("rms_norm", input, normalized_shape, {"weight": weight})
-    least = float(np.finfo(input.dtype.numpy).eps) if eps is None else number(eps, "rms_norm", "eps")
+    least = limits(input.dtype).eps if eps is None else number(eps, "rms_norm", "eps")
     return affine(input * _per_deviation((input * input).mean(dims, keepdim=True), least), weight, None)
 
 
 @takes_keywords("functional")
+@rounded_once
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -114,6 +117,7 @@ def group_norm(
 
 
 @takes_keywords("functional")
+@rounded_once
 def batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
@@ -169,6 +173,7 @@ def batch_norm(
 
 
 @takes_keywords("functional")
+@rounded_once
 def instance_norm(
     input: Tensor,
     running_mean: Tensor | None = None,

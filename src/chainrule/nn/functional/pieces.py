@@ -14,6 +14,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.creation import given
 from chainrule.tensor.random import Generator, rand_like
+from chainrule.tensor.rounding import rounded_once
 
 
 @takes_keywords("functional")
@@ -32,6 +33,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 
 @takes_keywords("functional")
+@rounded_once
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """``x`` held between two numbers, at which the gradient is 0.
 
@@ -56,6 +58,7 @@ def _held(x: Tensor, low: float, high: float) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """``min(max(x, 0), 6)``; the gradient at 0 and 6 is 0.
 
@@ -66,6 +69,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """``min(max(x + 3, 0), 6) / 6``: a sigmoid of three lines.
 
@@ -76,6 +80,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * min(max(x + 3, 0), 6) / 6``: 0 below -3, ``x`` above 3.
 
@@ -93,6 +98,7 @@ def _bend(x: Tensor) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """``x`` where ``|x| > lambd``, 0 elsewhere."""
     x, lambd = given(input, "hardshrink"), number(lambd, "hardshrink", "lambd")
@@ -105,6 +111,7 @@ def _shrunk(x: Tensor, beyond: Tensor, lambd: float) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """``x - lambd`` above lambd, ``x + lambd`` below -lambd, 0 between.
 
@@ -122,6 +129,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def softsign(input: Tensor) -> Tensor:
     """``x / (1 + |x|)``.
 
@@ -144,6 +152,7 @@ NEAR = 0.25  # up to here these terms have all digits of float64
 
 
 @takes_keywords("functional")
+@rounded_once
 def tanhshrink(input: Tensor) -> Tensor:
     """``x - tanh(x)``; near 0, where nothing would be left of the difference, by the series of tanh."""
     x = given(input, "tanhshrink")
@@ -156,6 +165,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """``x`` where positive, ``weight * x`` elsewhere, with a slope that is learned.
 
@@ -183,6 +193,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 @takes_keywords("functional")
+@rounded_once
 def rrelu(
     input: Tensor,
     lower: float = 1 / 8,
