@@ -185,7 +185,7 @@ def test_conversion_keeps_handles_gradients_and_integers(ours):
     )
     with pytest.raises(DtypeError) as error:
         ours.to(cr.int64)
-    assert str(error.value) == "to(): a module's parameters must be float32 or float64, got int64."
+    assert str(error.value) == "to(): a module's parameters must be float32, float64 or bfloat16, got int64."
 
 
 def test_getting_by_path(ours):

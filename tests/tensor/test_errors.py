@@ -24,7 +24,7 @@ CASES = [
     (lambda: z(3)[cr.tensor([0, 3])], IndexRangeError, "index HERE: index 3 is out of range for axis 0 of size 3: it must be in [-3, 2]. Check the indices (labels start at 0)."),
     (lambda: z(3)[cr.tensor([0.0])], DtypeError, "index HERE: indices must be integers, or a bool mask with axes, got f32[1]. Convert with .long()."),
     (lambda: cr.tensor("a"), DtypeError, "tensor HERE: the data must be numbers that fit one of chainrule's dtypes, got <U1 from str. Convert text or objects to numbers first."),
-    (lambda: z(2, dtype="complex64"), DtypeError, "unknown dtype 'complex64'. chainrule has bool, uint8, int32, int64, float32, float64: convert the data to one of them."),
+    (lambda: z(2, dtype="complex64"), DtypeError, "unknown dtype 'complex64'. chainrule has bool, uint8, int32, int64, bfloat16, float32, float64: convert the data to one of them."),
     (lambda: z(2).item(), ShapeError, "item HERE: only a tensor with one element is a Python number, got shape (2,). Use .tolist(), or reduce it first."),
     (lambda: cr.tensor([1], requires_grad=True), DtypeError, "requires_grad_: only floating-point tensors have gradients, got int64. Convert it with .float() first."),
     (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(5, 2))(z(2, 6)), ShapeError, "Linear '2' (in_features=5): the last axis of its input must be 5, got shape (2, 4). Make in_features=4, or change what comes before this layer. HERE"),

@@ -33,6 +33,7 @@ MOST_AXES = 32  # as many as every NumPy takes
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
+    "BF16": "|V2",  # as `dtypes.bfloat16` lies in memory
 }  # fmt: skip
 _NAMES = {np.dtype(text): name for name, text in DTYPES.items()}
 _META = "__metadata__"

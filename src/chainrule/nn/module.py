@@ -424,6 +424,10 @@ class Module:
         """Every floating parameter and buffer as float32; returns itself."""
         return self.to("float32")
 
+    def bfloat16(self: Self) -> Self:
+        """Every floating parameter and buffer as bfloat16, in half the memory; what computes with them does so in float32."""
+        return self.to("bfloat16")
+
     def cpu(self: Self) -> Self:
         """Itself: there is no other device."""
         return self

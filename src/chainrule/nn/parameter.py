@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from chainrule import graph
-from chainrule.dtypes import DType
+from chainrule.dtypes import DType, numbers_of
 from chainrule.errors import SettingError
 from chainrule.graph import Node
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle, as_leaf, lifted
-from chainrule.tensor.creation import as_tensor
+from chainrule.tensor.creation import as_tensor, tensor
 from chainrule.tensor.views import share
 
 
@@ -51,10 +51,15 @@ class Parameter(Tensor):
         return parameter
 
     def __reduce__(self) -> Any:
-        return Parameter, (self._node.value.copy(), self.requires_grad)
+        return _again, (numbers_of(self._node.value).copy(), self.dtype.name, self.requires_grad)
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+def _again(data: graph.Array, dtype: str, requires_grad: bool) -> Parameter:
+    """A parameter that was pickled."""
+    return Parameter(tensor(data, dtype), requires_grad)
 
 
 class UninitializedParameter(Parameter):

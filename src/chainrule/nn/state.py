@@ -83,7 +83,7 @@ def move(tensors: Iterable[Tensor], target: DType | None) -> None:
     if target is None:
         return
     if not target.is_floating_point:
-        raise DtypeError(f"to(): a module's parameters must be float32 or float64, got {target.name}.")
+        raise DtypeError(f"to(): a module's parameters must be float32, float64 or bfloat16, got {target.name}.")
     for tensor in tensors:
         if tensor.dtype.is_floating_point and tensor.dtype != target:
             with no_grad():

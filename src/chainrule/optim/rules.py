@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.autodiff.plain import Plain
-from chainrule.dtypes import limits
+from chainrule.dtypes import computed, limits
 from chainrule.graph import tracing
 from chainrule.ops import reference
 from chainrule.tensor import Tensor
@@ -55,11 +55,20 @@ def update(rules: tuple[Rule, ...], param: Tensor, grad: Tensor, state: State, s
         state: the tensors named by the rules' slots.
         settings: lr and whatever the rules read.
     """
+    if param.dtype.only_stores:
+        return _rounded(rules, param, grad, state, settings)
     direction, changed = grad, {}
     for rule in rules:
         direction, mine = rule.apply(direction, param, state, settings)
         changed.update(mine)
     return param - direction * settings["lr"], changed
+
+
+def _rounded(rules: tuple[Rule, ...], param: Tensor, grad: Tensor, state: State, settings: Settings) -> Change:
+    """The same in float32, each result rounded once to the dtype that keeps it (PyTorch rounds what lies between, too)."""
+    wide = {slot: value.to(computed(value.dtype)) for slot, value in state.items()}
+    new, changed = update(rules, param.float(), grad.float(), wide, settings)
+    return new.to(param.dtype), {slot: value.to(state[slot].dtype) for slot, value in changed.items()}
 
 
 # ---------------------------------------------------------------- pieces

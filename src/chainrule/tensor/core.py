@@ -246,6 +246,11 @@ def read_only(value: Array) -> Array:
     return view
 
 
+def stored(handle: Handle) -> Array:
+    """The value as it lies in memory, read-only: of bfloat16 its words, which only their dtype tells the meaning of."""
+    return read_only(settled(handle).value)
+
+
 def as_leaf(node: Node, owner: Handle | None) -> Node:
     """The same value without history; with an owner, a leaf whose gradient the owner receives."""
     reference = weakref.ref(owner) if owner is not None else None

@@ -124,6 +124,13 @@ def as_tensor(data: Any, dtype: object = None, device: object = None) -> Tensor:
     return tensor(data, dtype, device=device)
 
 
+def from_stored(array: Array) -> Tensor:
+    """A tensor with a copy of what `stored` gave, or a file has: an array of numbers, or of the words of bfloat16."""
+    if array.dtype == dtypes.bfloat16.numpy:
+        return wrap(graph.leaf(array.copy(), dtypes.bfloat16))
+    return tensor(array)
+
+
 def saved_value(value: Any) -> Tensor | None:
     """A value of a state_dict as a tensor; None where it holds no numbers."""
     if isinstance(value, Handle):

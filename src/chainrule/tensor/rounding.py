@@ -34,7 +34,7 @@ def in_float32(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
     What it writes to one of them is written to the tensor that was given.
     """
     wide = _Wide()
-    result = function(*map(wide.given, args), **{key: wide.given(value) for key, value in kwargs.items()})  # type: ignore[arg-type]
+    result = function(*map(wide.given, args), **{key: wide.given(value) for key, value in kwargs.items()})
     wide.write_back(getattr(function, "__name__", "call"))
     found: R = wide.taken(result)
     return found

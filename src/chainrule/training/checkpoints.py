@@ -20,7 +20,8 @@ from chainrule.files.folder import Part
 from chainrule.files.tensors import TensorFile, parts, tensor_file
 from chainrule.files.writing import write_whole
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import tensor
+from chainrule.tensor.core import stored
+from chainrule.tensor.creation import from_stored
 
 Array = np.ndarray[Any, Any]
 _HASH = "chainrule.hash"
@@ -114,7 +115,7 @@ def as_tensor(path: str, name: str, array: Array) -> Tensor:
         DamagedFileError: no tensor holds such numbers.
     """
     try:
-        return tensor(array)
+        return from_stored(array)
     except DtypeError as error:
         raise DamagedFileError(f"{path}: {name!r} is no tensor of chainrule's: {error}") from None
 
@@ -171,7 +172,7 @@ def _is_pair(value: object) -> bool:
 
 
 def _plain(name: object, value: Any) -> Array:
-    array = value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    array = stored(value) if isinstance(value, Tensor) else np.asarray(value)
     if not isinstance(name, str) or array.dtype.kind in "OUS":
         raise DtypeError(
             f"save_file: tensors must map names to tensors or NumPy arrays, got {type(value).__name__} under {name!r}. "

@@ -13,7 +13,7 @@ from chainrule import dtypes, graph
 from chainrule.errors import DataError, DtypeError, kind_of
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import wrap
+from chainrule.tensor.core import stored, wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import stack
 
@@ -80,7 +80,7 @@ def _stacked(batch: Sequence[Tensor]) -> Tensor:
         isinstance(t, Tensor) and (t.shape, t.dtype, t.requires_grad) == (first.shape, first.dtype, False)
         for t in batch
     )
-    return wrap(graph.leaf(np.stack([t.numpy() for t in batch]), first.dtype)) if alike else stack(list(batch))
+    return wrap(graph.leaf(np.stack([stored(t) for t in batch]), first.dtype)) if alike else stack(list(batch))
 
 
 def _of_arrays(batch: Sequence[Any], first: Any) -> Any:

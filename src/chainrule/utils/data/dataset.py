@@ -16,7 +16,7 @@ from chainrule.data.batches import shuffled_indices
 from chainrule.errors import DataError, IndexRangeError, SettingError, ShapeError
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import wrap
+from chainrule.tensor.core import stored, wrap
 from chainrule.tensor.creation import as_tensor
 from chainrule.tensor.random import Generator
 from chainrule.utils.data.draws import draw_seed
@@ -318,6 +318,6 @@ def picked(t: Tensor, indices: Array) -> Tensor | None:
     if t.requires_grad:
         return None
     try:
-        return wrap(graph.leaf(t.numpy().take(indices, axis=0), t.dtype))
+        return wrap(graph.leaf(stored(t).take(indices, axis=0), t.dtype))
     except IndexError:
         return None
