@@ -107,7 +107,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "no dtype": (file_of({"a": {"shape": [], "data_offsets": [0, 0]}}), "a: dtype is missing"),
     "a field too many": (file_of(one(order="F"), bytes(8)), "nothing is known of ['order']"),
     "unknown dtype": (file_of(one(dtype="F3"), bytes(8)), "dtype must be one of F64, F32"),
-    "bfloat16": (file_of(one(dtype="BF16", shape=[4]), bytes(8)), "dtype must be one of F64, F32"),
+    "eight bits": (file_of(one(dtype="F8_E4M3", shape=[4]), bytes(4)), "dtype must be one of F64, F32"),
     "dtype of another kind": (file_of(one(dtype=["F32"]), bytes(8)), "dtype must be a text"),
     "a negative length": (file_of(one(shape=[-2]), bytes(8)), "shape must be a list of at most 32 lengths, got [-2]"),
     "lengths that cancel": (file_of(one(shape=[-2, -1]), bytes(8)), "shape must be a list"),

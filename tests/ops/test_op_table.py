@@ -151,6 +151,52 @@ def test_values_and_gradients_against_pytorch(case):
             np.testing.assert_allclose(mine[i].grad.numpy(), theirs[i].grad.numpy(), rtol=1e-11, atol=1e-12)
 
 
+# -- bfloat16, against PyTorch -----------------------------------------------------------------------------
+
+
+def halves(case: Case, library: Any) -> list[Any]:
+    """The inputs, those that float in bfloat16."""
+    return [
+        library.tensor(x, dtype=library.bfloat16) if np.asarray(x).dtype.kind == "f" else library.tensor(x)
+        for x in case.inputs
+    ]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.compare], ids=str)
+def test_bfloat16_is_rounded_once(case):
+    """The very values of PyTorch, which computes in float32, too (but rounds on the way in rsqrt and in convolutions), and
+    gradients near its own, in which it rounds on the way."""
+    mine, theirs = halves(case, cr), halves(case, torch)
+    y, z = case.ours(*mine), case.ours(*theirs)
+    assert y.dtype.name == str(z.dtype).removeprefix("torch.")
+    if z.dtype != torch.bfloat16:
+        np.testing.assert_array_equal(y.numpy(), z.numpy())
+        return
+    ours, peers = y.float().numpy(), z.float().numpy()
+    near = 2**-7 if case.op in ("rsqrt", "conv") else 0
+    np.testing.assert_allclose(ours, peers, rtol=near, atol=near * np.abs(peers).max(initial=0) if near else 0)
+    if not case.smooth:
+        return
+    chosen = floats(case)
+    for i in chosen:
+        mine[i].requires_grad_(), theirs[i].requires_grad_()
+    weights = np.random.default_rng(5).uniform(0.5, 1.5, y.shape)
+    for library, given in ((cr, mine), (torch, theirs)):
+        (case.ours(*given) * library.tensor(weights, dtype=library.bfloat16)).sum().backward()
+    for i in chosen:
+        ours, peers = (t[i].grad.float().numpy() for t in (mine, theirs))
+        np.testing.assert_allclose(ours, peers, rtol=2**-5, atol=2**-5 * np.abs(peers).max(initial=0))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if ops.ALL[case.op].moves and case.smooth], ids=str)
+def test_native_bfloat16(case):
+    tensors = halves(case, cr)
+    both = lambda *t: (case.ours(*t), *gradients(case, list(t)))  # noqa: E731
+    for native, eager in zip(cr.compile(both)(*tensors), both(*tensors), strict=True):
+        assert native.dtype is cr.bfloat16
+        np.testing.assert_array_equal(native.float().numpy(), eager.float().numpy())
+
+
 # -- kinks and ties, by hand -------------------------------------------------------------------------------
 
 

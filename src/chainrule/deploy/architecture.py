@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NoReturn
 
-from chainrule import nn
+from chainrule import dtypes, nn
 from chainrule.deploy.layers import Exp
 from chainrule.errors import ChainruleError, DamagedFileError, SettingError
 from chainrule.files.document import Fields, is_whole, short
@@ -41,6 +41,7 @@ _SIZES = (
 )  # fmt: skip
 _LEARNING = ("affine", "elementwise_affine", "track_running_stats")
 _RECIPES = (realmlp.Arranged, realmlp.Inputs, realmlp.Blend, realmlp.FadingDropout)
+FLOATING = tuple(dtype.name for dtype in dtypes.ALL if dtype.is_floating_point)
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "int": is_whole,
     "float": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
@@ -49,7 +50,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "None": lambda v: v is None,
     "Sequence[int]": lambda v: isinstance(v, (list, tuple)) and all(map(is_whole, v)),
     "tuple[int, int]": lambda v: isinstance(v, (list, tuple)) and len(v) == 2 and all(map(is_whole, v)),
-    "dtype": lambda v: v in ("float32", "float64"),
+    "dtype": lambda v: v in FLOATING,
     "nn.Module": lambda v: isinstance(v, dict),  # a layer within
 }
 #: How many numbers a layer has whose arguments do not simply multiply.
@@ -178,7 +179,7 @@ def _fits(kinds: str, value: object) -> bool:
 def _words(kinds: str) -> str:
     words = {
         "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "none",
-        "Sequence[int]": "whole numbers", "tuple[int, int]": "two whole numbers", "dtype": "'float32' or 'float64'",
+        "Sequence[int]": "whole numbers", "tuple[int, int]": "two whole numbers", "dtype": " or ".join(map(repr, FLOATING)),
         "nn.Module": "a layer",
     }  # fmt: skip
     return " or ".join(words[part.strip()] for part in kinds.split("|"))

@@ -38,7 +38,6 @@ NEAREST = {
     "get_default_dtype": "Floats become float32; give dtype= for another.",
     "set_default_dtype": "Floats become float32; give dtype= for another, or call model.double().",
     "float16": "There are float32 and float64.",
-    "bfloat16": "There are float32 and float64.",
     "half": "There are float32 and float64.",
     "jit": "Use cr.compile.",
     "compile": "Use cr.Trainer(model, loss, optimizer), or cr.compile for a step of your own.",

@@ -8,12 +8,12 @@ that names a new node when the step ends) and every saved value safe from later 
 from __future__ import annotations
 
 import math
-import numbers
 import operator
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
@@ -251,6 +251,11 @@ def stored(handle: Handle) -> Array:
     return read_only(settled(handle).value)
 
 
+def numbers(handle: Handle) -> Array:
+    """The value as NumPy's numbers, read-only: those of bfloat16 as float32, which has all of them."""
+    return read_only(dtypes.numbers_of(settled(handle).value))
+
+
 def as_leaf(node: Node, owner: Handle | None) -> Node:
     """The same value without history; with an owner, a leaf whose gradient the owner receives."""
     reference = weakref.ref(owner) if owner is not None else None
@@ -451,8 +456,8 @@ def number(value: object, name: str, what: str) -> float | int:
         return value
     if isinstance(value, (Handle, np.ndarray)) and not value.ndim:
         value = value.item()
-    if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
-        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
+        return int(value) if isinstance(value, Integral) else float(value)
     raise DtypeError(f"{graph.who(name)}: {what} must be a number, got {value!r}. Use float(...).")
 
 

@@ -29,7 +29,7 @@ def fingerprint(tensors: Iterable[Tensor]) -> Tensor:
     total = zeros(dtype=dtypes.int64)
     for t in tensors:
         columns = max(1, t.shape[-1] if t.ndim else 1)
-        t = t.byte() if t.dtype is dtypes.bool_ else t
+        t = t.byte() if t.dtype is dtypes.bool_ else t.float() if t.dtype.only_stores else t
         bits = apply(ew.bitcast, t.detach(), dtype=_WORDS[t.dtype.itemsize]).reshape(-1, columns)
         rows = _count(bits.shape[0], 2 * columns, 0, bits.dtype)
         words = bits * (rows.unsqueeze(1) + _count(columns, 2, 1, bits.dtype))

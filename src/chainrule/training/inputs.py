@@ -30,7 +30,7 @@ from chainrule.nn import Module
 from chainrule.nn.compiled import bare
 from chainrule.nn.meaning import BINARY_PROBABILITIES, CLASSES, Meaning, meaning_of, name_of, option_of
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import wrap
+from chainrule.tensor.core import numbers, wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training.exact import is_ranked, statistics_of
@@ -103,12 +103,11 @@ def _put(module: Module, training: bool, quiet: bool) -> None:
 
 
 def model_dtype(model: Module) -> DType:
-    """The dtype of the first floating parameter (float32 for a model without any)."""
+    """The dtype of the first floating parameter (float32 for a model without any, or that begins in bfloat16): that of rows."""
     for module in model.modules():  # the first of `parameters()`, in a third of the time
         for parameter in module._parameters.values():
             if parameter is not None and parameter.dtype.is_floating_point:
-                found: DType = parameter.dtype
-                return found
+                return dtypes.computed(parameter.dtype)
     return dtypes.float32
 
 
@@ -356,7 +355,7 @@ def _measured(function: Function, output: Tensor, y: Array, who: str, name: str)
         return function(output, tensor(y[: output.shape[0]]))
     except ShapeError as error:
         outputs = (len(y), *output.shape[1:])
-        whole = np.broadcast_to(output._node.value[:1], outputs)
+        whole = np.broadcast_to(numbers(output)[:1], outputs)
         said = _for_all_rows(function, [whole, y]) or error
         raise ShapeError(
             f"{who}: {name} of shape {y.shape} does not fit the outputs, of shape {outputs}. {said}"
@@ -368,7 +367,7 @@ def _warn_of_broadcasting(loss: Function, output: Tensor, y: Array, who: str, na
     rows, outputs = len(y), (len(y), *output.shape[1:])
     if rows < 2 or {outputs, y.shape} != {(rows,), (rows, 1)}:
         return
-    if not broadcasts(loss, np.broadcast_to(np.zeros((), output.dtype.numpy), outputs), y):
+    if not broadcasts(loss, np.broadcast_to(np.zeros((), dtypes.computed(output.dtype).numpy), outputs), y):
         return
     text = (
         f"{who}: the loss {name_of(loss)} makes a square of {rows} x {rows} of outputs of shape {outputs} and {name} of "

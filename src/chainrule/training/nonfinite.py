@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.autodiff import trees
+from chainrule.dtypes import numbers_of
 from chainrule.graph import Node, toposort
 from chainrule.nn import Module
 from chainrule.nn.meaning import meaning_of, option_of
@@ -16,6 +17,7 @@ from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim import Optimizer
 from chainrule.several import name_of
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import numbers
 from chainrule.training.objective import objective
 from chainrule.training.origin import Origin, origin
 from chainrule.training.several import called, labelled
@@ -96,7 +98,7 @@ def _of_batch(loss: Loss, x: Any, y: Any) -> Failure | None:
             "batch", "", f"Every label of this batch is {ignored}, which the loss ignores (ignore_index), {nothing}",
             f"Leave such rows out (keep = y != {ignored}), or use larger batches.",
         )  # fmt: skip
-    if isinstance(weight, Tensor) and weight.ndim == 1 and not weight._node.value[labels[labels != ignored]].any():
+    if isinstance(weight, Tensor) and weight.ndim == 1 and not numbers(weight)[labels[labels != ignored]].any():
         return Failure(
             "batch", "", f"The weight of the class of every label in this batch is 0, {nothing}",
             "Leave the rows of such classes out, or use larger batches.",
@@ -219,7 +221,7 @@ _REMEDIES = {
 
 def _largest(tensor: Tensor) -> float:
     """The largest magnitude of floating-point numbers; class numbers and the like have none."""
-    values: np.ndarray[Any, Any] = tensor._node.value
+    values = numbers_of(tensor._node.value)
     if values.dtype.kind != "f":
         return 0.0
     with np.errstate(all="ignore"):
@@ -228,7 +230,7 @@ def _largest(tensor: Tensor) -> float:
 
 def _origin(output: Tensor) -> Origin | None:
     """Where a value that is not finite was born, on the way to an output of an eager graph."""
-    return origin(toposort([output._node]), lambda node: node.value)
+    return origin(toposort([output._node]), lambda node: numbers_of(node.value))
 
 
 def _named(node: Node) -> str:

@@ -17,6 +17,7 @@ from chainrule.files.document import AGAIN
 from chainrule.files.writing import shown
 from chainrule.optim.saved import impossible
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import numbers
 from chainrule.training import state
 from chainrule.training.history import History
 from chainrule.training.position import Position
@@ -114,8 +115,7 @@ def _parameters(session: Session) -> Iterator[tuple[str, Tensor]]:
 
 
 def _array(tensor: Tensor) -> Array:
-    found: Array = tensor.detach().numpy()
-    return found
+    return numbers(tensor)
 
 
 def _first(wrong: Array, tensor: Tensor) -> str | None:

@@ -11,12 +11,12 @@ from chainrule.autodiff import trees
 from chainrule.compiler.compile import compile
 from chainrule.compiler.frontend.trace import guard
 from chainrule.data.checks import check_batch_size
-from chainrule.dtypes import DType
+from chainrule.dtypes import DType, numbers_of
 from chainrule.errors import ChainruleError
 from chainrule.graph import leaf
 from chainrule.nn import Module
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import wrap
+from chainrule.tensor.core import numbers, wrap
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs, several
@@ -93,7 +93,7 @@ class Predictor:
                     output = self.forward(rows)
             except ChainruleError:  # the model has changed; the long way says what does not fit
                 return None
-        found: Array = output._node.value  # in memory of its own
+        found = numbers_of(output._node.value)  # in memory of its own
         return found if size == count else np.array(found[:count])
 
     def _of_many(self, X: object, most: int) -> Any:
@@ -127,7 +127,7 @@ class Predictor:
         """Of some whole batches, the last filled up."""
         count = several.count_of(x)
         batches = trees.mapped(lambda array: tensor(_filled(array, size)), x)
-        return trees.mapped(lambda stacked: _unstacked(stacked.numpy(), count), self.forward.loop(batches))
+        return trees.mapped(lambda stacked: _unstacked(numbers(stacked), count), self.forward.loop(batches))
 
 
 def _finite(X: Array) -> bool:

@@ -13,7 +13,8 @@ from chainrule.compiler.runtime.buffers import address
 from chainrule.compiler.runtime.copies import Copies
 from chainrule.errors import StateDictError
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import tensor
+from chainrule.tensor.core import stored
+from chainrule.tensor.creation import from_stored
 from chainrule.tensor.functions import no_grad
 from chainrule.training import attributes
 from chainrule.training.session import Session
@@ -41,12 +42,12 @@ class Weights:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The same as tensors, for a file."""
-        return {name: tensor(array) for name, array in self.arrays.items()}
+        return {name: from_stored(array) for name, array in self.arrays.items()}
 
     @classmethod
     def read(cls, tensors: Mapping[str, Tensor]) -> Weights:
         """What `tensors` gave."""
-        return cls({name: value.detach().numpy() for name, value in tensors.items()})
+        return cls({name: stored(value) for name, value in tensors.items()})
 
     def put(self, session: Session) -> None:
         """The training goes on with these.

@@ -8,6 +8,7 @@ import numpy as np
 
 from chainrule.errors import NonFiniteError
 from chainrule.nn import Module
+from chainrule.tensor.core import numbers
 from chainrule.tensor.creation import zeros
 from chainrule.tensor.functions import no_grad
 from chainrule.training.inputs import evaluating, model_dtype
@@ -28,7 +29,7 @@ def check_run(who: str, model: Module, width: int) -> None:
     if weight:
         raise NonFiniteError(f"{who}: the model says nothing: {weight}. {_REMEDY}.")
     with evaluating(model), no_grad():
-        output: Array = model(zeros(1, width, dtype=model_dtype(model))).numpy()
+        output: Array = numbers(model(zeros(1, width, dtype=model_dtype(model))))
     if not np.isfinite(output).all():
         raise NonFiniteError(f"{who}: the model gives {_first(output)} for a row of zeros: {_large(model)}. {_REMEDY}.")
 
@@ -52,7 +53,7 @@ def _first(values: Array) -> str:
 def _not_finite(model: Module) -> str:
     """The first weight that is not finite, in words; empty where all are."""
     for name, parameter in model.named_parameters():
-        values: Array = parameter.detach().numpy()
+        values = numbers(parameter)
         if not np.isfinite(values).all():
             at = list(map(int, np.argwhere(~np.isfinite(values))[0]))
             return f"its weight {name}{at if at else ''} is {_first(values)}"
@@ -61,9 +62,7 @@ def _not_finite(model: Module) -> str:
 
 def _large(model: Module) -> str:
     """How large finite weights are."""
-    largest = {
-        name: float(np.abs(p.detach().numpy()).max(initial=0)) for name, p in model.named_parameters() if p.numel()
-    }
+    largest = {name: float(np.abs(numbers(p)).max(initial=0)) for name, p in model.named_parameters() if p.numel()}
     if not largest:
         return "it has no weights, so its own operations do it"
     name = max(largest, key=lambda name: largest[name])

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.dtypes import numbers_of
 from chainrule.nn import Module
 from chainrule.optim import Optimizer
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import tensor
+from chainrule.tensor.creation import from_stored
 from chainrule.tensor.functions import no_grad
 
 Array = np.ndarray[Any, Any]
@@ -124,9 +125,9 @@ def restore(saved: Snapshot) -> None:
             if _alike(handle._node._value, value):
                 continue
             if handle.shape == value.shape and handle.dtype.numpy == value.dtype:
-                handle.copy_(tensor(value))
+                handle.copy_(from_stored(value))
             else:
-                handle._node = tensor(value)._node
+                handle._node = from_stored(value)._node
 
 
 Gradients = list[tuple[Tensor, "Tensor | None", "Array | None"]]
@@ -178,6 +179,7 @@ def finite(value: Array) -> bool:
 
 
 def _finite(value: Array) -> bool:
+    value = numbers_of(value)
     if value.dtype.kind != "f":
         return True
     return math.isfinite(np.add.reduce(value, axis=None)) or bool(np.isfinite(value).all())

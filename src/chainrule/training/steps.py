@@ -24,7 +24,7 @@ from chainrule.nn import Module
 from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim.optimizer import Optimizer, Used, setting
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import lifted, wrap
+from chainrule.tensor.core import lifted, numbers, wrap
 from chainrule.tensor.creation import as_tensor, from_numpy, tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import Generator, Owned, current_generator, drawing_from
@@ -257,13 +257,13 @@ class UnderWay:
     def measured(self) -> Measured:
         """What they measured, once all are done."""
         prints, measures, rates, collected = self.loop.end()
-        values, kept = _columns(measures), [tensor._node.value for tensor in collected]
+        values, kept = _columns(measures), [numbers(tensor) for tensor in collected]
         return Measured(values, prints[0]._node.value if prints else None, _columns(rates), kept)
 
 
 def _columns(tensors: Sequence[Tensor]) -> Array:
     """One column of float64 for each, or as many as it has numbers."""
-    values = [t._node.value.astype(np.float64) for t in tensors]
+    values = [numbers(t).astype(np.float64) for t in tensors]
     columns = [value.reshape(len(value), math.prod(value.shape[1:])) for value in values]  # of no step, too
     return np.concatenate(columns, axis=1) if columns else np.empty((0, 0))
 

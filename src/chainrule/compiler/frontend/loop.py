@@ -18,6 +18,7 @@ from chainrule.compiler.frontend.specialization import Specialization
 from chainrule.compiler.runtime.buffers import address
 from chainrule.compiler.runtime.copies import Copies
 from chainrule.compiler.schedule import memory
+from chainrule.dtypes import numbers_of
 from chainrule.errors import SettingError, TraceError
 from chainrule.graph import Array, Node
 from chainrule.tensor.core import Handle, wrap
@@ -180,8 +181,8 @@ class Loop:
         return self._variant.form()
 
     def peek(self, result: int) -> Array:
-        """A result of the steps taken so far, by its number among all."""
-        return self._outputs[result][: self._steps - self.left]
+        """The numbers of a result of the steps taken so far, by its place among all."""
+        return numbers_of(self._outputs[result][: self._steps - self.left])
 
     def end(self) -> Any:
         """What the function returned at each step, stacked along a new first axis.

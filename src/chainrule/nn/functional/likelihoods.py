@@ -10,7 +10,7 @@ from chainrule.names import takes_keywords
 from chainrule.nn.functional.reduction import REDUCTIONS, pair, reduced, share
 from chainrule.nn.meaning import LOG_PROBABILITIES, VALUES, reads
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import number, settled
+from chainrule.tensor.core import number, numbers
 from chainrule.tensor.creation import full_like, given
 from chainrule.tensor.rounding import rounded_once
 
@@ -134,9 +134,9 @@ def gaussian_nll_loss(
 
 
 def _variance(input: Tensor, var: Tensor) -> Tensor:
-    if not unchecked(var) and var.numel() and settled(var).value.min() < 0:
+    if not unchecked(var) and var.numel() and numbers(var).min() < 0:
         raise DataError(
-            f"{who('gaussian_nll_loss')}: every variance must be 0 or more, got {settled(var).value.min():.4g}. Let the model "
+            f"{who('gaussian_nll_loss')}: every variance must be 0 or more, got {numbers(var).min():.4g}. Let the model "
             f"give its exp or softplus."
         )
     if var.shape == input.shape[:-1] and var.shape != input.shape:

@@ -15,7 +15,7 @@ from chainrule.nn.functional.activations import minus_abs
 from chainrule.nn.functional.reduction import pair, reduced, share
 from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, VALUES, reads
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import number
+from chainrule.tensor.core import number, numbers
 from chainrule.tensor.rounding import rounded_once
 
 
@@ -158,7 +158,7 @@ def _check_floating(name: str, target: Tensor) -> None:
 def _check_unit_interval(values: Tensor, which: str, remedy: str) -> None:
     if graph.unchecked(values) or not values.numel():
         return
-    array = values.detach().numpy()
+    array = numbers(values)
     if array.min() < 0 or array.max() > 1:
         raise DataError(
             f"{graph.who('binary_cross_entropy')}: every {which} must be in [0, 1], "

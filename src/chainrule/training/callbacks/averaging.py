@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import SettingError, StateDictError
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import stored
 from chainrule.tensor.functions import no_grad
 from chainrule.training.callbacks.base import Callback
 from chainrule.training.callbacks.kept import weights_or_none
@@ -83,7 +84,7 @@ class EMA(Callback):
 
     def _swapped(self, trainer: Trainer) -> bool:
         """Do the averages stand in the place of the parameters, to the bit?"""
-        return all(a.numpy().tobytes() == p.detach().numpy().tobytes() for a, p in self._pairs)
+        return all(stored(a).tobytes() == stored(p).tobytes() for a, p in self._pairs)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if trainer.history.interrupted:
