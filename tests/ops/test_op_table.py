@@ -174,7 +174,7 @@ def test_bfloat16_is_rounded_once(case):
         return
     ours, peers = y.float().numpy(), z.float().numpy()
     near = 2**-7 if case.op in ("rsqrt", "conv") else 0
-    np.testing.assert_allclose(ours, peers, rtol=near, atol=near * np.abs(peers).max(initial=0) if near else 0)
+    np.testing.assert_allclose(ours, peers, rtol=near, atol=near * 4 if case.op == "conv" else 0)
     if not case.smooth:
         return
     chosen = floats(case)
