@@ -15,6 +15,7 @@ from chainrule.compiler.runtime import native, run
 from chainrule.compiler.runtime.run import Run
 from chainrule.compiler.runtime.units import Pool
 from chainrule.compiler.schedule import memory
+from chainrule.compiler.schedule.loops import Alloc
 
 Array = np.ndarray[Any, Any]
 GUARD, PATTERN = 1 << 12, 0xA5  # bytes of each, and what they hold
@@ -42,6 +43,11 @@ class Canaries:
             tiles = tiled(*args)
             return replace(tiles, scratch=tiles.scratch + GUARD) if tiles.scratch else tiles
 
+        ends = Alloc.end.fget
+
+        def wide_end(room: Alloc) -> int:
+            return ends(room) + GUARD if room.offset is not None else 0  # type: ignore[misc]
+
         def reserve_and_lay(made: Run, threads: int) -> None:
             reserve(made, threads)
             made.working[:] = PATTERN
@@ -54,6 +60,7 @@ class Canaries:
 
         monkeypatch.setattr(memory, "_allocate", wide_arena)
         monkeypatch.setattr(nests, "tiled", with_wide_scratch)
+        monkeypatch.setattr(Alloc, "end", property(wide_end))
         monkeypatch.setattr(native, "_pool", Pool())  # kernels of other tests have other scratch memory
         monkeypatch.setattr(run, "aligned", aligned)
         monkeypatch.setattr(Run, "_reserve", reserve_and_lay)

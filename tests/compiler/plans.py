@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from chainrule.compiler.plan.arguments import Arguments
-from chainrule.compiler.plan.nests import divided
+from chainrule.compiler.plan.nests import decided, divided
 from chainrule.compiler.plan.summation import Summation, summation_of
+from chainrule.compiler.plan.target import Target
 from chainrule.compiler.program import Program
-from chainrule.compiler.schedule.kernels import Check, Kernel, Reduce
+from chainrule.compiler.schedule.kernels import Chain, Check, Kernel, Reduce
 from chainrule.compiler.schedule.loops import Accumulate, Contract, Nest, inside
 from chainrule.compiler.schedule.memory import Place
 from chainrule.compiler.schedule.verify import verify as verify_nest
@@ -30,6 +31,7 @@ def check_nests(program: Program) -> None:
     for number, (kernel, share) in enumerate(zip(program.plan.kernels, shares, strict=True)):
         verify_nest(nests[number], kernel, "decided")
         check_order(nests[number], kernel)
+        check_parts(kernel, nests.target)
         verify_nest(divided(nests[number], share), kernel, "divided")
         verify_nest(nests.written(number, share, Arguments.of(kernel, program.plan.places)), kernel, "as it is written")
 
@@ -64,6 +66,8 @@ class Memory:
 
 def check_order(nest: Nest, kernel: Kernel) -> None:
     """The order of each sum, as its loops run, is the one that is told outside."""
+    if isinstance(kernel.core, Chain):
+        return  # of each part by itself: see `check_parts`
     for statement in inside(nest.body):
         if isinstance(statement, Accumulate) and isinstance(statement.core, Reduce):
             told = summation_of(kernel, statement.core.result.stage)
@@ -71,6 +75,12 @@ def check_order(nest: Nest, kernel: Kernel) -> None:
             assert told is None or not statement.core.ordered or told.lanes == several
         if isinstance(statement, Contract):
             assert summation_of(kernel) == Summation(statement.core.k.size, statement.tiles.spec.lanes, fused=True)
+
+
+def check_parts(kernel: Kernel, target: Target) -> None:
+    """The parts of a chain add as they would alone."""
+    for part in kernel.core.parts if isinstance(kernel.core, Chain) else ():
+        check_order(decided(part, target), part)
 
 
 def check_plan(program: Program) -> None:

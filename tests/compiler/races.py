@@ -10,7 +10,7 @@ import numpy as np
 from chainrule.compiler.program import Program
 from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.index import Atom, Expr, Loaded, Quotient, Var
-from chainrule.compiler.schedule.kernels import Check, Dot, Kernel, Reduce, Rows
+from chainrule.compiler.schedule.kernels import Chain, Check, Dot, Kernel, Reduce, Rows
 from chainrule.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -49,13 +49,20 @@ def _points(loops: list[Var], own: Own) -> dict[Var, Array]:
     return at | {var: np.asarray(index) for var, index in zip(together, shared, strict=True)}
 
 
-def _elements(kernel: Kernel, node: Node, index: Expr, own: Own) -> Array:
-    """The elements of a buffer that one of the kernel's indices comes to; where guards do not hold, it may leave it."""
+def _all_loops(kernel: Kernel) -> list[Var]:
     loops = list(kernel.loops)
     if isinstance(kernel.core, (Reduce, Rows)):
         loops += kernel.core.dims
     if isinstance(kernel.core, Dot):
         loops.append(kernel.core.k)
+    if isinstance(kernel.core, Chain):
+        loops += [var for part in kernel.core.parts for var in _all_loops(part)]
+    return list(dict.fromkeys(loops))
+
+
+def _elements(kernel: Kernel, node: Node, index: Expr, own: Own) -> Array:
+    """The elements of a buffer that one of the kernel's indices comes to; where guards do not hold, it may leave it."""
+    loops = _all_loops(kernel)
     if not own[1] or any(not var.size for var in loops):
         return np.empty(0, int)
     used = index.vars()

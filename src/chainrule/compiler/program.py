@@ -96,10 +96,9 @@ class Program:
         """The text that determines the machine code."""
         lines = [f"arena {self.plan.arena}", f"divide {cost.constants()}"]
         for number, (kernel, (text, arguments)) in enumerate(zip(self.plan.kernels, self._texts, strict=True)):
-            tiles = self.nests.tiles(number)
             code = kernel.core.code if isinstance(kernel.core, Check) else ""
             places = ", ".join(map(str, arguments.places))
-            lines.append(f"{text}\n  @ {places} {code} {tiles.plan if tiles is not None else None}")
+            lines.append(f"{text}\n  @ {places} {code} {self.nests.cuts(number)}")
         lines += [f"steps {loop.first} {loop.last} {loop.count} {self._copied(loop)}" for loop in self.plan.loops]
         lines += [f"copy {self.plan.places[node]} -> {slot}: {memory.size_of(node)}" for node, slot in self.plan.copies]
         return "\n".join(lines)
@@ -150,9 +149,8 @@ class Program:
 
     @cached_property
     def scratch(self) -> int:
-        """Bytes that the largest packing of a factor needs, for each thread, behind the arena."""
-        found = map(self.nests.tiles, range(len(self.plan.kernels)))
-        return max((tiles.scratch for tiles in found if tiles is not None), default=0)
+        """Bytes that the kernel that needs most of them packs factors into and has for itself, for each thread, behind the arena."""
+        return max((self.nests[number].scratch for number in range(len(self.plan.kernels))), default=0)
 
     def working(self, threads: int) -> int:
         """Bytes of working memory a run needs."""

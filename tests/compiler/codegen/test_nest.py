@@ -12,8 +12,8 @@ from chainrule.compiler.plan.product import tiled
 from chainrule.compiler.plan.rows import sweep
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.index import Expr, Var
-from chainrule.compiler.schedule.kernels import Compute, Dot, Kernel, Load, Number, Reduce, Result, Store, Value
-from chainrule.compiler.schedule.loops import Accumulate, Alloc, Block, Combine, Contract, Nest, Way, around, room
+from chainrule.compiler.schedule.kernels import Compute, Dot, Kernel, Load, Number, Reduce, Result, Store, Value, room
+from chainrule.compiler.schedule.loops import Accumulate, Alloc, Block, Combine, Contract, Nest, Way, around
 from chainrule.compiler.schedule.loops_text import print_nest
 from chainrule.compiler.schedule.memory import Place
 from chainrule.compiler.schedule.verify import verify

@@ -8,14 +8,12 @@ from chainrule.compiler.codegen.body import Body, Pointers
 from chainrule.compiler.codegen.emit import Emitter, Text, lanes_of
 from chainrule.compiler.codegen.emit import Value as Register
 from chainrule.compiler.codegen.matmul.contraction import emit_contraction
-from chainrule.compiler.codegen.nest import FIRST, LAST, NestWriter
+from chainrule.compiler.codegen.nest import FIRST, LAST, SCRATCH, NestWriter
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.target import MEMORY, Target
 from chainrule.compiler.schedule.index import Var
 from chainrule.compiler.schedule.kernels import Check, Dot, Load
 from chainrule.compiler.schedule.loops import Accumulate, Contract, Nest, Statement
-
-SCRATCH = Register("%scratch", "ptr")
 
 
 @dataclass

@@ -108,11 +108,9 @@ class ModuleWriter:
         self, number: int, kernel: Kernel, share: Share | None, barrier: bool, text: str, arguments: Arguments
     ) -> Call:
         shared = f"{share.by} {', '.join(map(str, share.loops))}" if share is not None else ""
-        tiles = self.nests.tiles(number)
-        cut = tiles.plan if tiles is not None else None
+        cut, scratch = self.nests.cuts(number), self.nests[number].scratch
         # All that its code depends on: kernels of this name may come from another program.
         name = "k" + hashlib.sha256(f"{text} {shared} {cut}".encode()).hexdigest()[:24]
-        scratch = tiles.scratch if tiles is not None else 0
         return Call(name, number, scratch, arguments.places, kernel, arguments, share, barrier and self.threaded)
 
     def _lowered(self, name: str) -> Lowered:

@@ -26,6 +26,7 @@ from chainrule.compiler.schedule.loops import (
     Way,
 )
 
+SCRATCH = Register("%scratch", "ptr")
 FIRST, LAST = Register("%first", "i64"), Register("%last", "i64")  # the units of a shared loop that are this thread's
 
 
@@ -55,10 +56,17 @@ class NestWriter:
         elif isinstance(statement, Combine):
             self._combine(statement, body)
         elif isinstance(statement, Alloc):
-            room = statement.room
-            body.pointers.rooms[room] = self.e.local(MEMORY[room.dtype], math.prod(room.shape))
+            self._alloc(statement, body)
         else:
             raise TypeError(f"no way to write {statement!r} here; this is a bug in chainrule")
+
+    def _alloc(self, statement: Alloc, body: Body) -> None:
+        room, offset = statement.room, statement.offset
+        if offset is None:
+            found = self.e.local(MEMORY[room.dtype], math.prod(room.shape))
+        else:
+            found = self.e.address(SCRATCH, self.e.const(offset, "i64"), "i8")
+        body.pointers.rooms[room] = found
 
     # -- loops --------------------------------------------------------------------------------
     def _for(self, loop: For, body: Body) -> None:

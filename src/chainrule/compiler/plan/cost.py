@@ -12,7 +12,7 @@ import math
 
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule import memory
-from chainrule.compiler.schedule.kernels import Compute, Dot, Kernel, Reduce, Rows, walk
+from chainrule.compiler.schedule.kernels import Chain, Compute, Dot, Kernel, Reduce, Rows, walk
 
 PRODUCTS = 1.7  # multiply-adds a nanosecond and byte of a vector, in float32 products with tiles in registers
 LANES = 0.8  # elementwise operations a nanosecond and byte of a vector
@@ -37,8 +37,15 @@ def constants() -> tuple[float, ...]:
 
 def of_kernel(kernel: Kernel, target: Target) -> float:
     """One kernel on one thread."""
+    return CALL + max(_work(kernel, target), _streaming(kernel))
+
+
+def _work(kernel: Kernel, target: Target) -> float:
+    """Its arithmetic."""
     width = target.vector_bytes * target.fmas / 2
     core, elements = kernel.core, math.prod(var.size for var in kernel.loops)
+    if isinstance(core, Chain):
+        return elements * sum(_work(part, target) for part in core.parts)
     operations = [v for v in kernel.values() if isinstance(v, Compute)]
     folded: set[int] = set()
     if isinstance(core, Reduce):
@@ -51,7 +58,7 @@ def of_kernel(kernel: Kernel, target: Target) -> float:
     elif isinstance(core, (Reduce, Rows)):
         each = 1 + sum(v.op.cost for v in operations if id(v) in folded)
         work += elements * math.prod(var.size for var in core.dims) * each / (LANES * width)
-    return CALL + max(work, _streaming(kernel))
+    return work
 
 
 def _streaming(kernel: Kernel) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from chainrule.compiler.plan import tiling
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.plan.product import Tiles, batch_of, tiled, touched
@@ -20,6 +21,8 @@ from chainrule.compiler.plan.vectorize import ALONG, Vectorization, lanes_of_sum
 from chainrule.compiler.schedule.fusion import SHORT
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import (
+    ROOM,
+    Chain,
     Check,
     Compute,
     Dot,
@@ -34,6 +37,7 @@ from chainrule.compiler.schedule.kernels import (
 )
 from chainrule.compiler.schedule.loops import (
     Accumulate,
+    Alloc,
     Bind,
     Block,
     Combine,
@@ -47,6 +51,7 @@ from chainrule.compiler.schedule.loops import (
     independent,
 )
 from chainrule.ops import reduction
+from chainrule.tensor.memory import lines
 
 
 class Nests:
@@ -66,6 +71,10 @@ class Nests:
         """How a kernel's product is cut up; None where it has none."""
         products = self[number].products if isinstance(self.kernels[number].core, Dot) else []
         return products[0].tiles if products else None
+
+    def cuts(self, number: int) -> list[tiling.Plan]:
+        """How each of a kernel's products is cut up."""
+        return [product.tiles.plan for product in self[number].products]
 
     def written(self, number: int, share: Share | None, arguments: Arguments) -> Nest:
         """The nest as it is written: divided among threads, and told these pointers."""
@@ -89,10 +98,23 @@ def decided(kernel: Kernel, target: Target) -> Nest:
         return Nest(around(batch_of(kernel, core), (Contract(core, values_first(kernel.stores), tiled(core, target)),)))
     if isinstance(core, Rows):
         return Nest(_rows(Row(core.dims, core.stages, kernel.stores), kernel.loops, vectors))
+    if isinstance(core, Chain):
+        return _chain(kernel, core, target)
     along, lanes = vectors.lanes_along()
     if core is None:
         return Nest(_beside(kernel.loops, along, lanes, values_first(kernel.stores)))
     return Nest(_reduction(kernel, core, along, lanes, vectors))
+
+
+def _chain(kernel: Kernel, core: Chain, target: Target) -> Nest:
+    """The parts one after the other in the loops around them; their rooms lie behind what they pack their factors into."""
+    blocks = [decided(part, target).body for part in core.parts]
+    body = tuple(statement for block in blocks for statement in block)
+    rooms, end = [], Nest(body).scratch
+    for node in core.rooms:
+        rooms.append(Alloc(node, lines(end)))
+        end = rooms[-1].end
+    return Nest(around(kernel.loops, (*rooms, *body)))
 
 
 def values_first(stores: Sequence[Store]) -> Block:
@@ -243,7 +265,10 @@ def hoisted(nest: Nest, kernel: Kernel, arguments: Arguments) -> Nest:
     found = []
     for value in kernel.values():  # what a value reads comes before it
         still = isinstance(value, (Number, Compute, Position)) or (
-            isinstance(value, Load) and not value.guards and arguments.name(value.node, value.index) not in written
+            isinstance(value, Load)
+            and not value.guards
+            and value.node.op is not ROOM
+            and arguments.name(value.node, value.index) not in written
         )
         if still and not value.vars() and all(id(part) in fixed for part in value.parts()):
             fixed.add(id(value))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from chainrule.compiler.plan.cut import ENOUGH, Cut
 from chainrule.compiler.schedule.index import Var
-from chainrule.compiler.schedule.kernels import Check, Dot, Kernel, Reduce, Rows
+from chainrule.compiler.schedule.kernels import Chain, Check, Dot, Kernel, Reduce, Rows
 from chainrule.compiler.schedule.loops import Contract, For, Nest, independent
 
 # iterations, from which on many threads should find work; in smaller kernels they share the outermost loop
@@ -55,7 +55,7 @@ def shares(kernel: Kernel, nest: Nest) -> list[Share]:
     if any(store.combine is not None for store in kernel.stores):
         return []  # positions are data: two threads might write the same one
     found = _of_loops(loops, "loop", kernel if large or kernel.core is not None else None)
-    if large:
+    if large or isinstance(kernel.core, Chain):
         found.sort(key=_units, reverse=True)
     return [share for share in found[:1] if share.cut.units > 1]
 
@@ -88,6 +88,8 @@ def _outermost(loops: Sequence[Var]) -> tuple[Var, ...]:
 def _unused(kernel: Kernel) -> int:
     """A number that no variable of the kernel has."""
     core = kernel.core
+    if isinstance(core, Chain):
+        return max(map(_unused, core.parts))  # theirs come behind those of the loops around them
     folded = core.dims if isinstance(core, (Reduce, Rows)) else core.summed if isinstance(core, Dot) else ()
     return 1 + max(var.number for var in (*kernel.loops, *folded))
 

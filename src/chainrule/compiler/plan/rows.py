@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from chainrule.compiler.plan.target import power_of_two_above
 from chainrule.compiler.schedule.index import Var, linear
-from chainrule.compiler.schedule.kernels import Compute, Load, Number, Reduce, Result, Store, Value, walk
+from chainrule.compiler.schedule.kernels import ROOM, Compute, Load, Number, Reduce, Result, Store, Value, room, walk
 from chainrule.compiler.schedule.loops import (
     Accumulate,
     Alloc,
@@ -28,7 +28,6 @@ from chainrule.compiler.schedule.loops import (
     Statement,
     Way,
     around,
-    room,
     unrolled,
 )
 from chainrule.compiler.schedule.materialize import RECOMPUTE
@@ -96,17 +95,27 @@ def streamed(row: Row, lanes: int) -> Block:
     """A sweep over the row for each fold and one for the stores; values of a part before any of its stores."""
     found: list[Statement] = []
     saved: list[Let] = []
+    there = {
+        id(store.value): store for store in row.stores if store.node.op is ROOM
+    }  # kept for what follows on the rows
+    done: list[Store] = []
     for stage, values in zip(row.stages, to_save(row), strict=True):
-        rooms = [room(value.dtype, *(var.size for var in row.dims)) for value in values]
-        kept = [Store(node, linear(row.dims), value) for node, value in zip(rooms, values, strict=True)]
+        kept = [there.get(id(value)) or _kept(row, value) for value in values]
         fold = Accumulate(stage, sweep(row.dims, lanes, Way.VECTOR, (*saved, Combine(stage), *kept)))
-        found += [*row.once([stage.value]), *map(Alloc, rooms), fold]
+        rooms = [Alloc(store.node) for store in kept if store not in row.stores]
+        found += [*row.once([stage.value]), *rooms, fold]
         saved += [Let(store.value, Load(store.value.dtype, store.node, store.index)) for store in kept]
-    whole = [store for store in row.stores if row.writes_row(store)]
+        done += kept
+    whole = [store for store in row.stores if row.writes_row(store) and store not in done]
     found += row.once(store.value for store in row.stores)
     if whole:
         found += sweep(row.dims, lanes, Way.VECTOR, (*saved, *(Let(store.value) for store in whole), *whole))
     return (*found, *(store for store in row.stores if not row.writes_row(store)))
+
+
+def _kept(row: Row, value: Value) -> Store:
+    """A value in a small buffer between the loops over a row."""
+    return Store(room(value.dtype, *(var.size for var in row.dims)), linear(row.dims), value)
 
 
 def sweep(dims: tuple[Var, ...], lanes: int, way: Way, body: Block) -> Block:

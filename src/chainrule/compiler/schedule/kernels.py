@@ -2,6 +2,7 @@
 
     kernel  := "for" loops ":" [core] stores
     core    := reduce(op, loops, value, along rows or not) | rows(loops, reduce ...) | dot(A, B) | check(value)
+             | chain(kernel ...)
     store   := buffer "[" index "]" ("=" | "+=") value
 
 Values are trees of loads, numbers and ops; a value used twice is one object. A kernel's text is its
@@ -13,13 +14,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from textwrap import indent
 from typing import Any
 
 from chainrule.compiler.schedule.index import Expr, Guard, Var
 from chainrule.dtypes import DType, bool_
 from chainrule.equations import format_params
-from chainrule.graph import Node, Op
+from chainrule.graph import LEAF, Node, Op
 from chainrule.ops import reduction
 
 # What a buffer is called, and the index of an element in what is called so.
@@ -194,6 +196,31 @@ class Dot:
         return math.prod(var.size for var in self.summed)
 
 
+# The op of a buffer that a kernel has for itself: no node of a graph computes it.
+ROOM = replace(LEAF, name="room")
+
+
+def room(dtype: DType, *shape: int) -> Node:
+    """A buffer for a kernel of its own."""
+    return Node(ROOM, (), {}, (shape, dtype))
+
+
+@dataclass(eq=False)
+class Chain:
+    """Kernels one after the other inside the loops of one: each reads what those before it left in `rooms`.
+
+    A room holds what one iteration of the loops around has to hand on. What the kernel stores, one of the parts does.
+    """
+
+    parts: list[Kernel]
+    rooms: list[Node]
+
+    def keep(self, stores: list[Store]) -> None:
+        """Store outside of the rooms nothing but these."""
+        for part in self.parts:
+            part.stores = [store for store in part.stores if store.node.op is ROOM or store in stores]
+
+
 @dataclass(eq=False)
 class Check:
     """Stop the program with `code` unless least <= value < size everywhere."""
@@ -221,7 +248,7 @@ class Kernel:
 
     loops: tuple[Var, ...]
     stores: list[Store]
-    core: Reduce | Rows | Dot | Check | None = None
+    core: Reduce | Rows | Dot | Check | Chain | None = None
     first: tuple[Node, ...] = ()  # nodes whose buffers must be complete although no load names them
     layer: str = ""
     number: int = field(default=0)
@@ -240,6 +267,8 @@ class Kernel:
             values += [self.core.a, self.core.b]
         elif isinstance(self.core, Rows):
             values += [stage.value for stage in self.core.stages]
+        elif isinstance(self.core, Chain):
+            values = [value for part in self.core.parts for value in part.roots()]
         elif self.core is not None:
             values.append(self.core.value)
         return values
@@ -249,10 +278,10 @@ class Kernel:
         return walk(self.roots()) if self._settled is None else self._settled
 
     def loads(self) -> list[Load]:
-        """Every load, each once."""
+        """Every load, each once; not of its own rooms."""
         if self._loads is not None:
             return self._loads
-        return [value for value in self.values() if isinstance(value, Load)]
+        return [value for value in self.values() if isinstance(value, Load) and value.node.op is not ROOM]
 
     def reads(self) -> list[Node]:
         """The buffers it reads, each once, in order of first use."""
@@ -293,8 +322,18 @@ def uses(kernel: Kernel) -> Counter[int]:
 
 def print_kernel(kernel: Kernel, at: Naming) -> str:
     """The kernel as text; `at` names the buffer, and the place in it, of an element."""
-    printer = Printer(at, uses(kernel))
-    core, loops = kernel.core, _loops(kernel.loops) or "once"
+    core = kernel.core
+    if not isinstance(core, Chain):
+        return _print(kernel, Printer(at, uses(kernel)))
+    names = {node: f"room{i}" for i, node in enumerate(core.rooms)}
+    printer = Printer(lambda node, index: (names[node], index) if node in names else at(node, index), uses(kernel))
+    rooms = [f"{name}: {node.dtype.short}[{math.prod(node.shape)}]" for node, name in names.items()]
+    parts = [_print(part, printer) for part in core.parts]
+    return "\n".join([f"for {_loops(kernel.loops) or 'once'}:", *(indent(text, "  ") for text in [*rooms, *parts])])
+
+
+def _print(kernel: Kernel, printer: Printer) -> str:
+    core, loops, printer.lines = kernel.core, _loops(kernel.loops) or "once", []
     if isinstance(core, Rows):
         loops += f", each row {_loops(core.dims)}"
         for stage in core.stages:

@@ -7,8 +7,8 @@
     bind        := var "=" index                           of a loop that runs through several: their own indices
     let         := name "=" value ["from" load]            computed here (or read where an earlier loop stored it), and
                                                            known to what follows and lies within
-    alloc       := room ":" type "[" elements "]"          a buffer of the nest's own, on the stack: stores and loads go
-                                                           to it as to any other
+    alloc       := room ":" type "[" elements "]"          a buffer of the nest's own, on the stack or in scratch memory:
+                                                           stores and loads go to it as to any other
     accumulate  := result "=" op ":" statement ...         a value carried through the loops inside it
     combine     := result op"=" value                      innermost in those: one more term
     contract    := result "=" "sum over" k "of" A "*" B tiles ":" statement ...    for each vector of results
@@ -39,15 +39,15 @@ The order of a sum is the order in which these loops run, and nothing else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Union
 
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Check, Dot, Load, Reduce, Store, Value
-from chainrule.dtypes import DType
-from chainrule.graph import LEAF, Node
+from chainrule.graph import Node
 
 
 class Way(Enum):
@@ -111,9 +111,15 @@ class Let:
 
 @dataclass(eq=False)
 class Alloc:
-    """A buffer of the nest's own, from here on: a `room`."""
+    """A buffer of the nest's own, from here on: a `room`, on the stack, or so many bytes behind the start of the scratch memory."""
 
     room: Node
+    offset: int | None = None
+
+    @property
+    def end(self) -> int:
+        """Where in the scratch memory it ends."""
+        return 0 if self.offset is None else self.offset + math.prod(self.room.shape) * self.room.dtype.itemsize
 
 
 @dataclass(eq=False)
@@ -189,22 +195,14 @@ class Nest:
 
     @property
     def scratch(self) -> int:
-        """Bytes of scratch memory that they pack their factors into, one after the other."""
-        return max((product.tiles.scratch for product in self.products), default=0)
+        """Bytes of scratch memory: what they pack their factors into, one after the other, and rooms behind that."""
+        rooms = [statement.end for statement in inside(self.body) if isinstance(statement, Alloc)]
+        return max([product.tiles.scratch for product in self.products] + rooms, default=0)
 
     @property
     def is_shared(self) -> bool:
         """Do threads divide it?"""
         return any(getattr(s, "unit", 0) or getattr(s, "shared", "") for s in inside(self.body))
-
-
-# The op of a buffer that a nest has for itself: no node of a graph computes it.
-ROOM = replace(LEAF, name="room")
-
-
-def room(dtype: DType, *shape: int) -> Node:
-    """A buffer for a nest of its own."""
-    return Node(ROOM, (), {}, (shape, dtype))
 
 
 def around(loops: tuple[Var, ...] | list[Var], body: Block) -> Block:

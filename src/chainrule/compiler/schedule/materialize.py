@@ -6,6 +6,7 @@ Every other node is part of the expression of whoever reads it.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from chainrule.compiler.schedule.axes import axes_of, reads_lanes
 from chainrule.compiler.schedule.expression import Expression
@@ -25,8 +26,8 @@ LARGEST = 200
 DEEPEST = 6
 
 
-def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
-    """The nodes that get a buffer."""
+def choose(graph: Graph, nodes: list[Node], nested: Collection[Node] = ()) -> set[Node]:
+    """The nodes that get a buffer; not those that are `nested`: computed a few rows at a time in every nest that needs them."""
     readers: dict[Node, list[Node]] = {node: [] for node in nodes}
     for node in nodes:
         for source in node.inputs:
@@ -48,13 +49,13 @@ def choose(graph: Graph, nodes: list[Node]) -> set[Node]:
         size[node] = 1 + sum(0 if s in kept else size[s] for s in node.inputs)
         deepest = max((0 if s in kept else reshapes[s] for s in node.inputs), default=0)
         reshapes[node] = deepest + (node.op is shaping.reshape)
-        if node in kept or isinstance(node, Several):
+        if node in kept or node in nested or isinstance(node, Several):
             continue
         follows = _follows(node, readers) or _sums_up(node, readers)
         too_large = size[node] > LARGEST or reshapes[node] > DEEPEST
         if follows or too_large or _costs_to_repeat(node, readers[node], weight[node]):
             kept.add(node)
-    _keep_factors(nodes, kept)
+    _keep_factors(nodes, kept, nested)
     return kept
 
 
@@ -105,7 +106,7 @@ def _repeats(node: Node, reader: Node) -> int:
     return 1
 
 
-def _keep_factors(nodes: list[Node], kept: set[Node]) -> None:
+def _keep_factors(nodes: list[Node], kept: set[Node], nested: Collection[Node]) -> None:
     """Factors of products must be strided views of something kept: keep what is viewed, or else the view.
 
     A view with windows is one along its axes, and beside it the other factor has its columns side by side.
@@ -113,6 +114,8 @@ def _keep_factors(nodes: list[Node], kept: set[Node]) -> None:
     for node in nodes:
         if node.op.kind == "contraction":
             for position, factor in enumerate(node.inputs):
+                if factor in nested:
+                    continue
                 viewed = factor
                 while viewed not in kept and _viewed(viewed):
                     viewed = viewed.inputs[0]

@@ -10,15 +10,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from chainrule.compiler.schedule.axes import Axes, axes_of
 from chainrule.compiler.schedule.dependency import Dependencies
 from chainrule.compiler.schedule.expression import Expression, broadcast, expr, vars_of
 from chainrule.compiler.schedule.fusion import FusionGroup, Newcomer, gather, once_a_row, place_for
 from chainrule.compiler.schedule.index import Expr, Var, variables
-from chainrule.compiler.schedule.kernels import Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
+from chainrule.compiler.schedule.kernels import Chain, Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
 from chainrule.compiler.schedule.materialize import choose
+from chainrule.compiler.schedule.nesting import Elsewhere, Nested, Region, blocks, orientation, regions
 from chainrule.compiler.schedule.serial import Schedule, Serial
 from chainrule.graph import INPUT, LEAF, Graph, Node, toposort
 from chainrule.ops import elementwise as ew
@@ -42,8 +43,9 @@ def written_apart(graph: Graph) -> Graph:
 def schedule(graph: Graph, watched: bool = False) -> Schedule:
     """The kernels of a simplified graph; `watched` ones store every value that gets a buffer, read or not."""
     nodes = toposort(graph.outputs)
-    kept = choose(graph, nodes)
-    builder = _Scheduler(graph, kept)
+    found = [] if watched else regions(graph, nodes)  # what is not stored cannot be watched
+    kept = choose(graph, nodes, set[Node]().union(*(region.inside for region in found)))
+    builder = _Scheduler(graph, kept, found)
     for node in nodes:
         if node.op is indexing.check_index:
             builder.check(node)
@@ -57,8 +59,10 @@ def schedule(graph: Graph, watched: bool = False) -> Schedule:
 class _Scheduler:
     """The kernels made so far, and who depends on whom."""
 
-    def __init__(self, graph: Graph, kept: set[Node]) -> None:
+    def __init__(self, graph: Graph, kept: set[Node], regions: Sequence[Region]) -> None:
         self.graph, self.kept = graph, kept
+        self.nested = {node for region in regions for node in region.products}  # no kernel of their own
+        self.taken = {node: region for region in regions for node in region.takers}
         self.groups: list[FusionGroup] = []
         self.order = Dependencies()
         self.home: dict[Node, int] = {}  # the kernel that completes a kept node
@@ -70,7 +74,11 @@ class _Scheduler:
     # -- adding ---------------------------------------------------------------------------
     def add(self, node: Node) -> None:
         kind = node.op.kind
-        if kind == "contraction":
+        if node in self.nested:
+            return
+        if node in self.taken:
+            self._nest(node, self.taken[node])
+        elif kind == "contraction":
             self._dot(node)
         elif kind == "join":
             self._cat(node)
@@ -236,6 +244,62 @@ class _Scheduler:
                 kernel.core.code += len(self.checks)
         self.checks += body.checks
 
+    # -- nests of several cores -------------------------------------------------------------------
+    def _nest(self, node: Node, region: Region) -> None:
+        """What takes the values of a region, in a nest that has them already or in one of its own."""
+        found = orientation(node, region)
+        across, needed = found is not None and found.across, self._needed_in_nest(node)
+        for nest in reversed(region.nests):
+            if nest[0].across == across and self._fits(needed, nest) and self._taken_in(node, nest):
+                return
+        parts = [Nested(region, self.kept, across, *block) for block in blocks(region.shape[-1 if across else -2])]
+        for part in parts:
+            part.number = self.order.add([part.number for part in parts if part.number >= 0])
+            part.kernel.layer = node.layer
+            self.groups.append(FusionGroup(part.number, part.kernel, None))
+        region.nests.append(parts)
+        if not self._taken_in(node, parts):
+            raise TypeError(f"{node!r} finds no place in a nest of its own; this is a bug in chainrule")
+
+    def _needed_in_nest(self, node: Node) -> dict[Node, int]:
+        """What is complete before a nest computes this node, and the kernels that complete it."""
+        found, seen, waiting = dict[Node, int](), set[Node](), list(node.inputs)
+        while waiting:
+            source = waiting.pop()
+            if source in seen:
+                continue
+            seen.add(source)
+            if source in self.checked:
+                found[source] = self.checked[source]
+            if source not in self.kept or source in self.nested:
+                waiting += source.inputs
+            elif source in self.home:
+                found[source] = self.home[source]
+        return found
+
+    def _fits(self, needed: dict[Node, int], nest: Sequence[Nested]) -> bool:
+        """Can the nest wait for all this? Its own folds over the row at hand are there."""
+        own = {part.number for part in nest}
+        for node, number in needed.items():
+            if number in own and node.op.kind == "reduction":
+                continue
+            if number in own or any(self.order.after(number, other) for other in own):
+                return False
+        return True
+
+    def _taken_in(self, node: Node, nest: Sequence[Nested]) -> bool:
+        try:
+            for part in nest:
+                part.add(node)
+        except Elsewhere:
+            return False
+        for part in nest:
+            reads = part.kernel.reads()
+            self.order.put(part.number, self._needed(reads, part.expression))
+            self._note(part.number, reads)
+            self.home[node] = part.number
+        return True
+
     # -- fusion ---------------------------------------------------------------------------------
     def _join(self, node: Node) -> bool:
         """Compute `node` in a kernel that already loops over what it reads."""
@@ -324,6 +388,8 @@ class _Scheduler:
                 outside.update(store.node for store in kernel.stores)
         for kernel in kernels:
             kernel.stores = [store for store in kernel.stores if watched or store.node in outside]
+            if isinstance(kernel.core, Chain):
+                kernel.core.keep(kernel.stores)
         result = [kernels[number] for number in self.order.linear()]
         result = [kernel for kernel in result if kernel.stores or isinstance(kernel.core, Check)]
         for number, kernel in enumerate(result):

@@ -8,9 +8,8 @@ from itertools import combinations
 
 from chainrule import dtypes
 from chainrule.compiler.schedule.index import Expr, Var
-from chainrule.compiler.schedule.kernels import Check, Kernel, Load, Result, Rows, Store, Value, walk
+from chainrule.compiler.schedule.kernels import ROOM, Chain, Check, Kernel, Load, Result, Rows, Store, Value, walk
 from chainrule.compiler.schedule.loops import (
-    ROOM,
     Accumulate,
     Alloc,
     Bind,
@@ -22,6 +21,7 @@ from chainrule.compiler.schedule.loops import (
     Nest,
     Statement,
     Way,
+    inside,
 )
 from chainrule.errors import VerifyError
 from chainrule.graph import Node
@@ -35,6 +35,7 @@ def verify(nest: Nest, kernel: Kernel, stage: str = "nest") -> None:
     try:
         _Verifier(kernel).block(nest.body, ())
         _all_there(nest, kernel)
+        _rooms_apart(nest)
     except _Fault as fault:
         raise VerifyError(f"{stage}: {fault}. This is a bug in chainrule.") from None
 
@@ -127,7 +128,7 @@ class _Verifier:
         self._readable(store.value, around)
         _in_loops(store.index.vars(), around, "a store")
         if store.node.op is ROOM:
-            self._fill(store)
+            self._fill(store)  # each thread has rooms of its own
         elif any(isinstance(statement, Accumulate) for statement in around):
             raise _Fault("a store stands in a fold")
         for loop in around:
@@ -139,8 +140,18 @@ class _Verifier:
             ):
                 raise _Fault(f"the lanes along {loop.var} write to the same element, or nobody knows where")
         shared = [var for loop in around if isinstance(loop, For) and loop.unit for var in _loops_of(loop)]
-        if shared and not _apart(store, shared):
+        if shared and store.node.op is not ROOM and not _apart(store, shared):
             raise _Fault(f"threads that share {', '.join(map(str, shared))} may write to the same element")
+
+
+def _rooms_apart(nest: Nest) -> None:
+    """Do rooms in scratch memory overlap neither each other nor what products pack there?"""
+    end = max((product.tiles.scratch for product in nest.products), default=0)
+    rooms = [s for s in inside(nest.body) if isinstance(s, Alloc) and s.offset is not None]
+    for alloc in sorted(rooms, key=lambda alloc: alloc.offset or 0):
+        if (alloc.offset or 0) < end:
+            raise _Fault(f"a room begins at byte {alloc.offset} of the scratch memory, which is taken up to {end}")
+        end = alloc.end
 
 
 def _loop(loop: For, around: Around) -> None:
@@ -256,8 +267,20 @@ def _all_there(nest: Nest, kernel: Kernel) -> None:
             if id(leaf) not in paths:
                 raise _Fault(f"a store to {leaf.node!r} is not the kernel's")
             paths[id(leaf)].append(path)
+    for store, loops in _stored(kernel):
+        _each_once(paths[id(store)], loops, f"the elements of {store.node!r}")
+
+
+def _stored(kernel: Kernel) -> Iterator[tuple[Store, set[Var]]]:
+    """Its stores, each with the loops that it is done in."""
+    if isinstance(kernel.core, Chain):
+        inner = [found for part in kernel.core.parts for found in _stored(part) if found[0].node.op is not ROOM]
+        if len(inner) != len(kernel.stores):
+            raise _Fault("what the parts of a chain store is not what the kernel stores")
+        yield from ((store, loops | set(kernel.loops)) for store, loops in inner)
+        return
     for store in kernel.stores:
         loops = set(kernel.loops)
         if isinstance(kernel.core, Rows) and store.index.vars() & set(kernel.core.dims):
             loops |= set(kernel.core.dims)
-        _each_once(paths[id(store)], loops, f"the elements of {store.node!r}")
+        yield store, loops

@@ -19,6 +19,7 @@ from chainrule.nn.functional.activations import (
     softplus,
     tanh,
 )
+from chainrule.nn.functional.attention import scaled_dot_product_attention
 from chainrule.nn.functional.classification import cross_entropy, nll_loss
 from chainrule.nn.functional.convolution import conv1d, conv2d, conv3d
 from chainrule.nn.functional.distances import cosine_similarity, normalize, pairwise_distance
@@ -122,6 +123,7 @@ __all__ = [
     "relu6",
     "rms_norm",
     "rrelu",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

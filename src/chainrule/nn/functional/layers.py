@@ -58,13 +58,13 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return product if bias is None else product + bias
 
 
-def probability(name: str, p: Any) -> float:
+def probability(name: str, p: Any, what: str = "p") -> float:
     """p as a number in [0, 1]."""
     with suppress(DtypeError):
-        share = float(number(p, name, "p"))
+        share = float(number(p, name, what))
         if 0 <= share <= 1:
             return share
-    raise SettingError(f"{name}: p, the share of elements to drop, must be a number in [0, 1], got {p!r}.")
+    raise SettingError(f"{name}: {what}, the share of elements to drop, must be a number in [0, 1], got {p!r}.")
 
 
 @takes_keywords("functional")

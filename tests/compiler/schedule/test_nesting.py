@@ -1,0 +1,217 @@
+"""Nests of several cores: the bits of the kernels they replace, in memory that grows with the rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import Tensor
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.runtime import native
+from chainrule.compiler.schedule import nesting
+from chainrule.compiler.schedule.kernels import Chain
+from tests.compiler.canaries import Canaries
+from tests.compiler.plans import check_program
+from tests.compiler.races import races
+
+Function = Callable[..., Tensor]
+sdpa = F.scaled_dot_product_attention
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Whether whatever can be in a nest is in one, or nothing."""
+
+    def choose(yes: bool) -> None:
+        for name in ("ONCE", "AGAIN"):
+            monkeypatch.setattr(nesting, name, 1 << 60 if yes else 0)
+
+    choose(False)
+    return choose
+
+
+def softmax(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.mT * 0.25).softmax(-1) @ v
+
+
+def masked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    mask = (cr.arange(q.shape[-2]).reshape(-1, 1) + cr.arange(k.shape[-2])) % 3 > 0
+    return sdpa(q, k, v, attn_mask=mask & (cr.arange(q.shape[-2]).reshape(-1, 1) != 5))
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return sdpa(q, k, v, is_causal=True)
+
+
+def dropped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    cr.manual_seed(3)
+    return sdpa(q, k, v, dropout_p=0.3)
+
+
+def one_key_for_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return softmax(q, k[..., :1, :, :], v[..., :1, :, :].expand(v.shape))
+
+
+def of_as_many_keys_as_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One key for all of as many elements as there are rows is still a factor, and no value of a row."""
+    return softmax(q, (k[:1, :12] * 2).tanh(), v[:, :12])
+
+
+def standing_on_the_right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return v.mT @ (k @ q.mT).mT.exp().mT / (q @ k.mT).exp().sum(-1, keepdim=True).mT
+
+
+def of_two_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return ((q @ k.mT).tanh() + (k.flip(-1) @ q.mT).mT * 0.5).softmax(-1) @ v
+
+
+def gated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """A fold of the scores is read by another fold and outside."""
+    scores = q @ k.mT
+    total = scores.exp().sum(-1, keepdim=True)
+    return (scores / total).softmax(-1) @ v * total.log()
+
+
+def of_its_own_columns(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The sum of row j weighs column j: no nest has that while it computes row i."""
+    scores = q @ k.mT
+    return (scores * scores.exp().sum(-1).unsqueeze(-2)).softmax(-1) @ v
+
+
+CASES = [
+    (softmax, (2, 3, 70, 9), 70, 5),
+    (softmax, (131, 4), 33, 6),
+    (masked, (2, 1, 65, 4), 50, 8),
+    (causal, (3, 100, 8), 100, 8),
+    (dropped, (2, 2, 66, 4), 40, 3),
+    (one_key_for_all, (2, 3, 40, 4), 40, 4),
+    (of_as_many_keys_as_rows, (2, 24, 4), 12, 5),
+    (standing_on_the_right, (2, 64, 8), 80, 8),
+    (of_two_products, (2, 72, 6), 72, 7),
+    (gated, (2, 64, 6), 48, 7),
+]
+
+
+def inputs(shape: tuple[int, ...], keys: int, width: int, dtype: str = "f") -> list[Tensor]:
+    rng = np.random.default_rng(0)
+    shapes = shape, (*shape[:-2], keys, shape[-1]), (*shape[:-2], keys, width)
+    return [cr.tensor(rng.normal(size=s).astype(dtype)) for s in shapes]
+
+
+def training(function: Function) -> Callable[..., Any]:
+    """A value and its gradients; one op reads the result that comes after it, so that the backward pass has to wait."""
+
+    def step(*given: Tensor) -> tuple[Tensor, ...]:
+        leaves = [x.detach().requires_grad_() for x in given]
+        y = function(*leaves)
+        (y * y).sum().backward()
+        return (y.detach(), *(x.grad for x in leaves))  # type: ignore[arg-type]
+
+    return cr.compile(step)
+
+
+def bits(results: Any) -> list[bytes]:
+    return [x.numpy().tobytes() for x in results]
+
+
+def chains(compiled: Any) -> list[Chain]:
+    return [k.core for k in compiled._latest.program.plan.kernels if isinstance(k.core, Chain)]
+
+
+@pytest.mark.parametrize(("function", "shape", "keys", "width"), CASES)
+def test_a_nest_has_the_bits_of_the_kernels_it_replaces(
+    apart: Any, everything_divided: None, function: Function, shape: tuple[int, ...], keys: int, width: int
+) -> None:
+    given, step = inputs(shape, keys, width), training(function)
+    found = set()
+    for threads in (1, 2, 3):
+        cr.set_num_threads(threads)
+        found.add(tuple(bits(step(*given))))
+    program = step._latest.program  # type: ignore[attr-defined]
+    check_program(program)
+    for threads in (2, 3):
+        assert races(program, threads) == []
+    assert chains(step)
+    for store in (store for kernel in program.plan.kernels for store in kernel.stores):
+        assert store.node.shape not in ((*shape[:-1], keys), (*shape[:-2], keys, shape[-2]))
+    apart(True)
+    other = training(function)
+    found.add(tuple(bits(other(*given))))
+    assert not chains(other)
+    assert len(found) == 1
+
+
+def test_what_a_row_says_of_a_column_comes_from_a_nest_before(apart: Any) -> None:
+    given, compiled = inputs((2, 64, 6), 64, 7), cr.compile(of_its_own_columns)
+    found = bits([compiled(*given)])
+    assert len(chains(compiled)) == 2
+    apart(True)
+    assert bits([cr.compile(of_its_own_columns)(*given)]) == found
+
+
+def test_it_is_what_numpy_says(apart: Any) -> None:
+    q, k, v = inputs((2, 3, 70, 9), 40, 5, "d")
+    compiled = cr.compile(softmax)
+    found = compiled(q, k, v).numpy()
+    assert chains(compiled)
+    scores = np.exp(q.numpy() @ k.numpy().swapaxes(-1, -2) * 0.25)
+    np.testing.assert_allclose(found, scores / scores.sum(-1, keepdims=True) @ v.numpy(), rtol=1e-11)
+
+
+KEPT: list[tuple[str, Function]] = [
+    ("returned", lambda q, k, v: (q @ k.mT).softmax(-1)),
+    ("taken from", lambda q, k, v: (s := (q @ k.mT).softmax(-1)) @ v + s[:, :1, :1]),
+    ("of several axes", lambda q, k, v: (s := q @ k.mT).softmax(-1) @ v / s.exp().sum((1, 2), keepdim=True)),
+    ("down columns", lambda q, k, v: (q @ k.mT).softmax(-2) @ v),
+    ("and its mirror", lambda q, k, v: ((s := q @ k.mT) + s.mT).softmax(-1) @ v),
+    ("of both", lambda q, k, v: (s := (q @ k.mT).softmax(-1)) @ s @ v),
+    ("without a fold", lambda q, k, v: (q @ k.mT).tanh() @ v),
+    ("not larger", lambda q, k, v: (q[:, :4] @ k[:, :4].mT).softmax(-1) @ v[:, :4]),
+]
+
+
+@pytest.mark.parametrize("function", [pytest.param(f, id=name) for name, f in KEPT])
+def test_what_a_nest_cannot_do_stays_apart(apart: Any, function: Function) -> None:
+    compiled, given = cr.compile(function), inputs((2, 30, 4), 30, 4)
+    found = compiled(*given).numpy()
+    assert not chains(compiled)
+    np.testing.assert_allclose(found, function(*given).numpy(), rtol=2e-5, atol=2e-6)
+
+
+def test_no_room_is_left(apart: Any, everything_divided: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    canaries = Canaries(monkeypatch)
+    for threads in (1, 2):
+        cr.set_num_threads(threads)
+        training(masked)(*inputs((2, 1, 67, 4), 51, 8))
+    canaries.check()
+
+
+def memory(compiled: Any) -> int:
+    program = compiled._latest.program
+    return int(program.plan.arena + program.scratch)
+
+
+def test_memory_grows_with_the_rows_and_not_with_their_square() -> None:
+    found = []
+    for length in (256, 512, 1024):
+        step = training(causal)
+        step(*inputs((2, 8, length, 16), length, 16))
+        found.append(memory(step))
+    assert found[1] < 2.2 * found[0]
+    assert found[2] < 2.2 * found[1]
+    assert found[2] < 4 * 16 * 1024 * 1024  # bytes of all scores
+
+
+def test_it_reads_as_it_runs(golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    step = training(causal)
+    step(*inputs((2, 8, 256, 16), 256, 16))
+    program = step._latest.program  # type: ignore[attr-defined]
+    monkeypatch.setattr(native.machine(), "target", Target(64, 32))
+    for name in ("scratch", "nests", "work_sharing"):
+        program.__dict__.pop(name, None)
+    golden("attention.loops.txt", step.show("loops"))  # type: ignore[attr-defined]

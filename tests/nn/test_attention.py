@@ -1,0 +1,178 @@
+"""Scaled dot-product attention: PyTorch's values and gradients, eager and compiled, small and in nests of several cores."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import Tensor
+from chainrule.compiler.schedule import nesting
+from chainrule.compiler.schedule.kernels import Chain
+from chainrule.errors import DtypeError, SettingError, ShapeError
+from tests.optional import torch
+
+sdpa = F.scaled_dot_product_attention
+TOLERANCE = {np.float32: 1e-4, np.float64: 1e-9}
+
+
+@pytest.fixture(params=["eager", "compiled", "in nests"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a function eagerly or compiled; where it is in nests, makes sure that it is."""
+    if request.param == "eager":
+        return lambda function, *inputs: function(*inputs)
+    for name in ("ONCE", "AGAIN"):
+        monkeypatch.setattr(nesting, name, 0 if request.param == "in nests" else 1 << 60)
+
+    def run(function: Any, *inputs: Any) -> Any:
+        compiled = cr.compile(function)
+        found = compiled(*inputs)
+        kernels = compiled._latest.program.plan.kernels  # type: ignore[union-attr]
+        assert any(isinstance(k.core, Chain) for k in kernels) == (request.param == "in nests")
+        return found
+
+    return run
+
+
+def masks(rows: int, columns: int, dtype: Any) -> dict[str, dict[str, Any]]:
+    rng = np.random.default_rng(1)
+    numbers = rng.normal(size=(rows, columns)).astype(dtype)
+    numbers[0, :3], numbers[2] = -np.inf, -np.inf  # query 2 may look at nothing
+    flags = rng.random((rows, columns)) < 0.7
+    flags[4] = False
+    by_head = rng.random((1, 2, 1, columns)) < 0.7
+    return {
+        "none": {}, "causal": {"is_causal": True}, "scale": {"scale": 0.3}, "bool": {"attn_mask": flags},
+        "float": {"attn_mask": numbers}, "by head": {"attn_mask": by_head},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["none", "causal", "scale", "bool", "float", "by head"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_and_gradients_are_pytorch_s(way: Any, kind: str, dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(2, 2, *rows)).astype(dtype) for rows in ((40, 6), (35, 6), (35, 5))]
+    weights = rng.normal(size=(2, 2, 40, 5)).astype(dtype)
+    options = masks(40, 35, dtype)[kind]
+
+    def ours(*given: Tensor) -> tuple[Tensor, ...]:
+        leaves = [x.detach().requires_grad_() for x in given]
+        y = sdpa(*leaves, **options)
+        (y * cr.tensor(weights)).sum().backward()
+        return (y.detach(), *(x.grad for x in leaves))  # type: ignore[arg-type]
+
+    theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
+    if "attn_mask" in options:
+        options = {"attn_mask": cr.tensor(options["attn_mask"])}
+    mask = {"attn_mask": torch.tensor(options["attn_mask"].numpy())} if "attn_mask" in options else options
+    y = torch.nn.functional.scaled_dot_product_attention(*theirs, **mask)
+    (y * torch.tensor(weights)).sum().backward()
+    expected = [y.detach(), *(x.grad for x in theirs)]
+    for a, b in zip(way(ours, *map(cr.tensor, arrays)), expected, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+def test_a_query_that_may_look_at_nothing_gets_zeros_and_passes_none_on(way: Any) -> None:
+    def both(q: Tensor, k: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        q, k = (x.detach().requires_grad_() for x in (q, k))
+        y = sdpa(q, k, k, attn_mask=mask)
+        y.sum().backward()
+        return y.detach(), q.grad, k.grad  # type: ignore[return-value]
+
+    y, q, k = way(both, cr.randn(20, 4), cr.randn(30, 4), cr.zeros(20, 30, dtype=cr.bool))
+    assert not y.any()
+    assert not q.any()
+    assert not k.any()
+
+
+def test_what_is_dropped_leaves_the_expectation(way: Any) -> None:
+    """Of values that are all 1 the average of many averages is 1, and where all is dropped 0."""
+    q, k, v = cr.randn(4, 64, 3), cr.randn(4, 128, 3), cr.ones(4, 128, 3)
+    found = way(lambda q, k, v: sdpa(q, k, v, dropout_p=0.5), q, k, v)
+    assert abs(found.mean().item() - 1) < 0.1
+    assert 0.02 < found.std().item() < 0.5
+    assert not sdpa(q, k, v, dropout_p=1.0).any()
+
+
+def test_gradients_of_gradients_are_pytorch_s(way: Any) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=shape) for shape in ((30, 4), (24, 4), (24, 3))]
+
+    def penalty(lib: Any, attention: Any, q: Any, k: Any, v: Any, grad: Any) -> Any:
+        y = attention(q, k, v)
+        return sum((g**2).sum() for g in grad((y**2).sum(), (q, k, v)))
+
+    def ours(*given: Tensor) -> tuple[Tensor, ...]:
+        leaves = [x.detach().requires_grad_() for x in given]
+
+        def inner(*xs: Tensor) -> Tensor:
+            return (sdpa(*xs) ** 2).sum()
+
+        def outer(*xs: Tensor) -> Tensor:
+            return sum((g**2).sum() for g in cr.grad(inner, (0, 1, 2))(*xs))  # type: ignore[return-value]
+
+        return cr.grad(outer, (0, 1, 2))(*leaves)  # type: ignore[return-value]
+
+    def apart(function: Any, *inputs: Any) -> Any:
+        return cr.compile(function)(*inputs) if way.__name__ == "run" else function(*inputs)
+
+    theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
+    y = (theirs[0] @ theirs[1].mT / 2).softmax(-1) @ theirs[2]  # whose kernels have no second derivative there
+    first = torch.autograd.grad((y**2).sum(), theirs, create_graph=True)
+    expected = torch.autograd.grad(sum((g**2).sum() for g in first), theirs)
+    for a, b in zip(apart(ours, *map(cr.tensor, arrays)), expected, strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), b.numpy(), rtol=1e-9, atol=1e-9)
+
+
+def test_forward_derivatives_and_batches() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v, dq = (cr.tensor(rng.normal(size=(3, 10, 4))) for _ in range(4))
+    _, slope = cr.jvp(lambda q: sdpa(q, k, v), (q,), (dq,))
+    near = (sdpa(q + dq * 1e-6, k, v) - sdpa(q - dq * 1e-6, k, v)) / 2e-6
+    np.testing.assert_allclose(slope.numpy(), near.numpy(), atol=1e-8)
+
+
+def test_of_no_keys_and_of_no_queries() -> None:
+    assert sdpa(cr.randn(2, 3, 4), cr.randn(2, 0, 4), cr.randn(2, 0, 5)).tolist() == cr.zeros(2, 3, 5).tolist()
+    assert sdpa(cr.randn(2, 0, 4), cr.randn(2, 3, 4), cr.randn(2, 3, 5)).shape == (2, 0, 5)
+
+
+Q, K, V = cr.zeros(2, 3, 4), cr.zeros(2, 5, 4), cr.zeros(2, 5, 6)
+REFUSED: list[tuple[Any, type[Exception], str]] = [
+    (
+        lambda: sdpa(Q, K.double(), V), DtypeError,
+        "query, key and value must be floats of one dtype, got float32, float64 and float32. Convert them with .to(dtype).",
+    ),
+    (
+        lambda: sdpa(Q[0, 0], K, V), ShapeError,
+        "query, key and value must be (..., L, E), (..., S, E) and (..., S, V), got shapes (4,), (2, 5, 4) and (2, 5, 6). "
+        "Add an axis with .unsqueeze(0).",
+    ),
+    (
+        lambda: sdpa(Q, K, V[:, :4]), ShapeError,
+        "query and key must have as many features, key and value as many rows, got shapes (2, 3, 4), (2, 5, 4) and "
+        "(2, 4, 6). Project them to the same width, and take a value for each key.",
+    ),
+    (
+        lambda: sdpa(Q, K, V, attn_mask=cr.zeros(3, 5, dtype=cr.int64)), DtypeError,
+        "attn_mask must be bool, or of the query's dtype float32, got int64. Convert it with .bool() or .to(query.dtype).",
+    ),
+    (
+        lambda: sdpa(Q, K, V, attn_mask=cr.zeros(3, 5), is_causal=True), SettingError,
+        "attn_mask and is_causal must not both be given. Put the causal part into the mask.",
+    ),
+    (
+        lambda: sdpa(Q, K, V, dropout_p=1.5), SettingError,
+        "dropout_p, the share of elements to drop, must be a number in [0, 1], got 1.5.",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "text"), REFUSED)
+def test_what_is_refused(call: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=rf"^scaled_dot_product_attention.*: {re.escape(text)}$"):
+        call()
