@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 
 from chainrule.compiler.schedule.expression import Expression, broadcast, expr, vars_of
 from chainrule.compiler.schedule.index import Expr, Var, linear, variables
-from chainrule.compiler.schedule.kernels import Chain, Dot, Kernel, Load, Reduce, Result, Rows, Store, Value, room
+from chainrule.compiler.schedule.kernels import Chain, Kernel, Load, Reduce, Result, Rows, Store, Value, room
 from chainrule.compiler.schedule.materialize import RECOMPUTE
+from chainrule.compiler.schedule.products import dot
 from chainrule.graph import Graph, Node, Shape
 from chainrule.ops import reduction, shaping
-from chainrule.ops.contraction import in_lanes
 from chainrule.ops.shaping import ravel
 from chainrule.several import Several
 
@@ -316,9 +316,9 @@ class Nested:
         factor = node.inputs[found.left]
         batch = broadcast(self.batch, factor.shape[:-2])
         load = self._factor(node, factor, (*batch, *((k, free) if found.left else (free, k))))
-        result, along = Result(node.dtype), in_lanes(node.shape[-1], node.inputs[0].shape[-1])
+        result = Result(node.dtype)
         m, n, a, b = (self.ROW, other, own, load) if found.left else (other, self.ROW, load, own)
-        core = Dot(m, n, self.COLUMN, a, b, result, along)
+        core = dot(node, m, n, (self.COLUMN,), a, b, result)
         part = Kernel((m, n), [], core)
         place = (self.at, free) if found.left else (free, self.at)
         self._store(part, Store(node, expr(ravel((*self.batch, *place), node.shape)), result))
@@ -336,10 +336,9 @@ class Nested:
             b = self._factor(product, right, (*broadcast(self.batch, right.shape[:-2]), summed, j))
             a, b = (b, a) if self.across else (a, b)
             result = Result(product.dtype)
-            along = in_lanes(product.shape[-1], left.shape[-1])
             value = self._apart({product: result}, node, self.index)
             load = self._room(node.dtype)
-            core = Dot(self.ROW, self.COLUMN, k, a, b, result, along)
+            core = dot(product, self.ROW, self.COLUMN, (k,), a, b, result)
             self.products.append(Kernel((self.ROW, self.COLUMN), [Store(load.node, self.place, value)], core))
             self.loads[node] = load
         return self.loads[node]

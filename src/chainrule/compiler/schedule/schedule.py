@@ -20,11 +20,11 @@ from chainrule.compiler.schedule.index import Expr, Var, variables
 from chainrule.compiler.schedule.kernels import Chain, Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
 from chainrule.compiler.schedule.materialize import choose
 from chainrule.compiler.schedule.nesting import Elsewhere, Nested, Region, blocks, orientation, regions
+from chainrule.compiler.schedule.products import dot
 from chainrule.compiler.schedule.serial import Schedule, Serial
 from chainrule.graph import INPUT, LEAF, Graph, Node, toposort
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing, reduction
-from chainrule.ops.contraction import in_lanes
 from chainrule.ops.shaping import ravel
 from chainrule.several import RESULT, Several
 
@@ -161,11 +161,10 @@ class _Scheduler:
             row, column = (next(reversed(vars_of(found)), None) for found in (rows, (column_at,)))
             outside = Expression(self.kept)  # of the sum
             outside.checks = expression.checks
-            along = in_lanes(node.shape[-1], left.shape[-1])
-            k, *inner = vars_of(summed) or (Var(len(loops), left.shape[-1]),)
-            if column is None and (not inner or row is None or a.index.coefficient(row) == 1):
+            terms = vars_of(summed) or (Var(len(loops), left.shape[-1]),)
+            if column is None and (len(terms) == 1 or row is None or a.index.coefficient(row) == 1):
                 row, column, a, b = column, row, b, a  # it is computed as a row, C^T = B^T A^T: vectors lie along it
-            self._with_core(node, loops, index, Dot(row, column, k, a, b, result, along, tuple(inner)), result, outside)
+            self._with_core(node, loops, index, dot(node, row, column, terms, a, b, result), result, outside)
         else:
             product = Compute(node.dtype, ew.mul, (a, b), {})
             core = Reduce(reduction.sum, vars_of(summed), product, result, along=True)
