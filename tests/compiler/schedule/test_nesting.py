@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import chainrule.nn.functional as F
 from chainrule import Tensor
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.runtime import native
+from chainrule.compiler.runtime.units import Pool
 from chainrule.compiler.schedule import nesting
 from chainrule.compiler.schedule.kernels import Chain
 from tests.compiler.canaries import Canaries
@@ -90,7 +92,6 @@ CASES = [
     (causal, (3, 100, 8), 100, 8),
     (dropped, (2, 2, 66, 4), 40, 3),
     (one_key_for_all, (2, 3, 40, 4), 40, 4),
-    (of_as_many_keys_as_rows, (2, 24, 4), 12, 5),
     (standing_on_the_right, (2, 64, 8), 80, 8),
     (of_two_products, (2, 72, 6), 72, 7),
     (gated, (2, 64, 6), 48, 7),
@@ -146,12 +147,27 @@ def test_a_nest_has_the_bits_of_the_kernels_it_replaces(
     assert len(found) == 1
 
 
-def test_what_a_row_says_of_a_column_comes_from_a_nest_before(apart: Any) -> None:
-    given, compiled = inputs((2, 64, 6), 64, 7), cr.compile(of_its_own_columns)
+@pytest.mark.parametrize("target", [Target(32, 16), Target(16, 16), Target(16, 32)], ids=str)
+def test_bits_do_not_depend_on_the_width_of_vectors(
+    apart: Any, target: Target, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if target.vector_bytes > native.machine().target.vector_bytes:
+        pytest.skip("this machine has no vectors of that width")
+    given = inputs((1, 70, 9), 70, 5)
+    expected = bits(training(masked)(*given))
+    monkeypatch.setattr(native, "_pool", Pool())
+    monkeypatch.setattr(native.machine(), "target", target)
+    monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path))
+    assert bits(training(masked)(*given)) == expected
+
+
+@pytest.mark.parametrize(("function", "nests"), [(of_its_own_columns, 2), (of_as_many_keys_as_rows, 1)])
+def test_forwards_alone(apart: Any, function: Function, nests: int) -> None:
+    given, compiled = inputs((2, 24, 4), 24, 7), cr.compile(function)
     found = bits([compiled(*given)])
-    assert len(chains(compiled)) == 2
+    assert len(chains(compiled)) == nests
     apart(True)
-    assert bits([cr.compile(of_its_own_columns)(*given)]) == found
+    assert bits([cr.compile(function)(*given)]) == found
 
 
 def test_it_is_what_numpy_says(apart: Any) -> None:
