@@ -46,6 +46,16 @@ class Type(NamedTuple):
         return f"{self.dtype.short}[{', '.join(map(str, self.shape))}]"
 
 
+class Kind(Type):
+    """The type of what one op makes of inputs of certain types, under certain params: the same object each time.
+
+    Attributes:
+        formulas: what `autodiff` made of the op's derivative rules for these, by the inputs that a gradient is wanted of.
+    """
+
+    formulas: dict[Any, Any] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Op:
     """One operation, declared in one place: types, reference, derivative, lowering.
@@ -72,7 +82,7 @@ class Op:
     # Where the derivative at a kink lies between the slopes on its left (0) and right (1); None: anywhere there.
     at_kink: float | None = None
     # What `infer` said, by the types of the inputs and the params: an eager op asks it again and again.
-    types: dict[Any, Type] | None = field(default_factory=dict, repr=False)  # None: its params are another at each call
+    types: dict[Any, Kind] | None = field(default_factory=dict, repr=False)  # None: its params are another at each call
     joint: Rule | None = None  # instead of `vjp`: one formula (dY, Y, *inputs, **params) -> (dX, ...) for all inputs
     exact_number: bool = (
         False  # beside bfloat16 its second operand, a number written out, is not rounded (as in PyTorch)
@@ -131,6 +141,7 @@ class Node:
         "_value",
         "dtype",
         "inputs",
+        "kind",
         "layer",
         "line",
         "op",
@@ -158,6 +169,7 @@ class Node:
         self._value = value
         self.requires_grad = requires_grad
         self.trace = trace
+        self.kind: Kind | None = None  # of an eager node with a history
         self.owner = owner  # the leaf Tensor whose .grad receives this node's gradient
         self.seen = True  # someone may hold the value: a compiled step must not overwrite it in place
         local = _local
@@ -455,6 +467,8 @@ def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
         made = Node(op, inputs, params, type, None, history, trace)
     elif history:
         made = Node(op, inputs, params, type, evaluate(op, arrays, params, type), True)
+        if type.__class__ is Kind:
+            made.kind = type
     else:  # nothing will ask where it came from
         return Node(LEAF, (), {}, type, evaluate(op, arrays, params, type))
     if made.line is None:
@@ -488,7 +502,7 @@ def type_of(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Type:
             return made
         if len(known) >= _MANY:
             known.clear()
-        found = known[key] = made
+        found = known[key] = Kind(*made)
     return found
 
 

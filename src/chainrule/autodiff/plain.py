@@ -84,12 +84,12 @@ class Plain(Tensor):
 
     def where(self, condition: Tensor, other: Any) -> Tensor:
         if type(other) in (int, float) and _floating(self._array) and condition.dtype is dtypes.bool_:
-            return _made(np.where, _array(condition), self._array, self._array.dtype.type(other))
+            return _made(np.where, array_of(condition), self._array, self._array.dtype.type(other))
         return super().where(condition, other)
 
     def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
         if type(value) in (int, float) and _floating(self._array) and mask.dtype is dtypes.bool_:
-            return _made(np.where, _array(mask), self._array.dtype.type(value), self._array)
+            return _made(np.where, array_of(mask), self._array.dtype.type(value), self._array)
         return super().masked_fill(mask, value)
 
     def sum(self, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Tensor:
@@ -131,7 +131,7 @@ def plain(node: Node) -> Plain:
     return Plain(node.value if value is None else value, node)
 
 
-def _array(tensor: Tensor) -> Array:
+def array_of(tensor: Tensor) -> Array:
     return tensor._array if type(tensor) is Plain else lifted(tensor).value
 
 
@@ -163,7 +163,7 @@ def _operator(name: str, function: Callable[..., Any], reflected: bool = False) 
         if type(other) is Plain and other._array.dtype is kind:
             b = other._array
         elif isinstance(other, Tensor) and other.dtype is _OURS[kind]:
-            b = _array(other)
+            b = array_of(other)
         elif type(other) is float or (type(other) is int and abs(other) < _SMALL):
             b = graph.const(other, _OURS[kind]).value
         else:

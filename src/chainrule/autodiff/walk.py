@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from chainrule import graph
-from chainrule.autodiff.plain import plain
+from chainrule.autodiff.formulas import formula_of
+from chainrule.autodiff.plain import Plain, array_of, plain
 from chainrule.borrowed import borrowed
 from chainrule.errors import DtypeError, GradientError, ShapeError
 from chainrule.graph import Node
@@ -61,8 +62,9 @@ def gradients(
                 dY = arrived[node] if node in wanted else arrived.pop(node)
                 if trace is not None and not isinstance(node, Several):
                     trace.differentiated(node, dY._node)
-                stand_for(node)
-                distribute(node, dY, leading, arrived, handle)
+                if handle is wrap or not _by_formula(node, dY, leading, arrived):
+                    stand_for(node)
+                    distribute(node, dY, leading, arrived, handle)
     return {node: arrived[node] for node in wanted if node in arrived}
 
 
@@ -87,6 +89,21 @@ def reaching(outputs: Iterable[Node], targets: Sequence[Node]) -> list[frozenset
                 found |= behind[source]
         behind[node] = found
     return [frozenset(i for i in range(len(targets)) if behind[node] >> i & 1) for node in outputs]
+
+
+def _by_formula(node: Node, dY: Any, leading: set[Node], arrived: Arrived) -> bool:
+    """`distribute` on arrays, where the rules of such a node are known as a formula; was it done?"""
+    kind, inputs = node.kind, node.inputs
+    if kind is None:
+        return False
+    reaching = tuple([i for i, source in enumerate(inputs) if source.requires_grad and source in leading])
+    formula = formula_of(node, kind, reaching) if reaching else None
+    if formula is None:
+        return False
+    for argument, array in zip(reaching, formula.products(node, array_of(dY)), strict=True):
+        source, product = inputs[argument], Plain(array)
+        arrived[source] = arrived[source] + product if source in arrived else product
+    return True
 
 
 def distribute(

@@ -102,7 +102,7 @@ class Pending(Node):
         self.op, self.inputs, self.params = graph.LEAF, (), {}
         self.shape, self.dtype = node.shape, node.dtype
         self._value: Array | None = None
-        self.trace, self.owner, self.seen = PENDING, None, True
+        self.trace, self.owner, self.seen, self.kind = PENDING, None, True, None
         self.layer, self.line = "", None
         self._view = weakref.ref(view)
         # What the view has a history of its own by, which goes on whatever is written to its root.
