@@ -20,7 +20,9 @@ def test_bits_are_the_known_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("registers", NARROWER)
-@pytest.mark.parametrize("name", ["odd_widths", "float64", "attention_over_four_places", "an_autoencoder"])
+@pytest.mark.parametrize(
+    "name", ["odd_widths", "float64", "attention_over_four_places", "an_autoencoder", "a_layer_in_bfloat16"]
+)
 def test_bits_do_not_depend_on_the_width_of_vectors(
     name: str, registers: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Twenty small trainings whose bits are known; `python -m tests.bits.trainings` compares, and names those that differ.
+"""Twenty-one small trainings whose bits are known; `python -m tests.bits.trainings` compares, and names those that differ.
 
 Their rows are whole numbers and quotients of them, so that nothing but chainrule decides a bit. Where bits were meant to
 change, `python -m tests.bits.trainings --write` notes the new ones.
@@ -19,6 +19,7 @@ import numpy as np
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.optim import lr_scheduler
+from chainrule.tensor.core import stored
 
 KNOWN = Path(__file__).with_name("trainings.json")
 ROWS = 150  # batches of 32 and a last one of 22; of 64 and a last one of 22
@@ -28,7 +29,7 @@ TRAININGS: dict[str, Make] = {}
 
 
 def training(make: Make) -> Make:
-    """One of the twenty, by its function's name."""
+    """One of the trainings, by its function's name."""
     TRAININGS[make.__name__] = make
     return make
 
@@ -177,6 +178,24 @@ def all_rows_at_once() -> Any:
     return cr.Trainer(mlp(40, 24, 1), "mse", "adam", lr=1e-2), rows(40), values(1), {"batch_size": ROWS, "epochs": 8}
 
 
+@training
+def a_layer_in_bfloat16() -> Any:
+    return cr.Trainer(_Half(), "cross_entropy", "adam", lr=1e-2), rows(13), classes(7), {}
+
+
+class _Half(nn.Module):
+    """A layer in two bytes a number, between two of four; the rows of its batches are of no whole vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(13, 33), nn.Linear(17, 7)
+        self.middle = nn.Linear(33, 17, dtype=cr.bfloat16)
+
+    def forward(self, x: cr.Tensor) -> cr.Tensor:
+        found: cr.Tensor = self.last(self.middle(self.first(x).relu().bfloat16()).relu().float())
+        return found
+
+
 class _Attention(nn.Module):
     """Each row is four places of eight numbers that look at each other."""
 
@@ -198,7 +217,7 @@ def bits(name: str) -> str:
     history = trainer.fit(x, y, **{"epochs": 3, "batch_size": 32, "progress": False, "seed": 1, **options})
     digest = hashlib.sha256()
     for key, value in trainer.model.state_dict().items():
-        array = np.ascontiguousarray(value.numpy())
+        array = np.ascontiguousarray(stored(value))
         digest.update(f"{key} {array.dtype.str} {array.shape}".encode() + array.tobytes())
     digest.update(np.asarray(history["loss"], np.float64).tobytes())
     return digest.hexdigest()[:16]
