@@ -59,7 +59,7 @@ def birth(moment: Moment) -> Birth | None:
     stages = dict.fromkeys(everything, "optimizer")
     stages.update(dict.fromkeys(backward, "backward pass"))
     stages.update(dict.fromkeys(forward, "forward pass"))
-    found = origin(everything, watched.value)
+    found = origin(everything, watched.numbers)
     return None if found is None else _born(moment, found, stages[found.node])
 
 

@@ -13,6 +13,7 @@ from chainrule import autodiff, dtypes
 from chainrule.errors import GradientError
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import numbers
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import Reread, current_generator
 
@@ -106,7 +107,7 @@ def check_gradients(
     if not chosen:
         raise GradientError("check_gradients: needs a floating-point input, got none. Convert one with .double().")
     value = _weighted(function)
-    arrays = [np.array(x._node.value) for x in points]
+    arrays = [np.array(numbers(x)) for x in points]
 
     def at(argument: int, direction: Array, step: float) -> float:
         moved = list(points)
@@ -116,7 +117,7 @@ def check_gradients(
     findings = []
     gradients = autodiff.grad(value, chosen)(*points)
     for argument, gradient in zip(chosen, gradients, strict=True):
-        analytic = np.asarray(gradient._node.value, np.float64)
+        analytic = np.asarray(numbers(gradient), np.float64)
         h = eps * max(1.0, float(np.abs(arrays[argument]).max(initial=0.0)))
         for where, direction in _directions(arrays[argument].shape, elements):
             numeric = _slope(lambda s, i=argument, d=direction: at(i, d, s), h)  # type: ignore[misc]

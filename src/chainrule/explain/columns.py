@@ -13,6 +13,7 @@ import numpy as np
 
 from chainrule.graph import Array, Node
 from chainrule.ops import contraction, convolution, indexing, reduction
+from chainrule.tensor.core import numbers
 from chainrule.tensor.creation import ones_like, tensor
 
 Value = Callable[[Node], Array]
@@ -74,7 +75,7 @@ def _elementwise(reader: Node, argument: int, position: int, value: Value) -> Co
     Y = tensor(value(reader).reshape(-1)[at])
     rule: Any = reader.op.rule(argument)
     found = rule(ones_like(Y), Y, *parts, **reader.params)
-    return at, np.broadcast_to(found.detach().numpy(), at.shape)
+    return at, np.broadcast_to(numbers(found), at.shape)
 
 
 def _product(reader: Node, argument: int, position: int, value: Value) -> Column:

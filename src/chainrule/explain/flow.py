@@ -17,7 +17,7 @@ from chainrule.graph import Node
 from chainrule.names import takes_keywords
 from chainrule.several import RESULT, Several, sources, type_text
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import lifted
+from chainrule.tensor.core import lifted, numbers
 from chainrule.tensor.creation import ones_like
 
 GRAIN = 2.0**-40  # logarithms are multiples of it, so that sums and differences of them are exact
@@ -194,7 +194,7 @@ def gradient_flow(loss: Tensor, tensor: Tensor, name: str = "the tensor") -> Flo
 def _level(gradient: Any) -> float:
     """log2 of the norm, to a multiple of the grain; at an op of several results that of all that arrived."""
     parts = gradient.values() if isinstance(gradient, dict) else [gradient]
-    values = np.concatenate([np.asarray(part._node.value, np.float64).reshape(-1) for part in parts])
+    values = np.concatenate([np.asarray(numbers(part), np.float64).reshape(-1) for part in parts])
     size = float(np.abs(values).max(initial=0.0))
     if size == 0 or not math.isfinite(size):
         return -math.inf if size == 0 else math.inf

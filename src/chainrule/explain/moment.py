@@ -10,6 +10,7 @@ import numpy as np
 from chainrule.compiler.frontend.watch import Watched
 from chainrule.compiler.plan.summation import Summation, summation_of
 from chainrule.compiler.schedule.kernels import Compute, Kernel, Result
+from chainrule.dtypes import numbers_of
 from chainrule.errors import GradientError, ReplayError
 from chainrule.explain.addresses import largest
 from chainrule.explain.derivation import Derivation
@@ -22,13 +23,13 @@ from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
 from chainrule.several import Several, evaluate_several
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import wrap
+from chainrule.tensor.core import numbers, wrap
 from chainrule.training.record import Groups
 
 
 def held(model: Module) -> dict[str, Array]:
     """Parameters and buffers as they are now, by name."""
-    return {name: t.detach().numpy() for name, t in (*model.named_parameters(), *model.named_buffers())}
+    return {name: numbers(t) for name, t in (*model.named_parameters(), *model.named_buffers())}
 
 
 class Moment:
@@ -55,7 +56,7 @@ class Moment:
         self._slots: dict[str, dict[str, Tensor]] = {
             name: dict(replay.trainer.optimizer.state.get(p, {})) for name, p in model.named_parameters()
         }
-        self._now = {id(t): t.detach().numpy() for t in self._all()}  # what the step left, unless it read nothing
+        self._now = {id(t): numbers(t) for t in self._all()}  # what the step left, unless it read nothing
         if self.proved:
             replay.check(step, np.array([self.loss]), self._noted("print")[None])
 
@@ -99,7 +100,7 @@ class Moment:
         """The gradient of each parameter as the optimizer received it (clipped, if it was)."""
         notes = self.watched.trace.notes
         return {
-            name: self.watched.value(notes["gradient", name])
+            name: self.watched.numbers(notes["gradient", name])
             for name, _ in self.replay.trainer.model.named_parameters()
             if ("gradient", name) in notes
         }
@@ -117,18 +118,18 @@ class Moment:
     def rate(self, name: str) -> float:
         """The learning rate by which the update moved a parameter; 0 where it did not."""
         noted = self.watched.trace.notes.get(("rate", id(self._handles[name])))
-        return 0.0 if noted is None else float(self.watched.value(noted))
+        return 0.0 if noted is None else float(self.watched.numbers(noted))
 
     @property
     def activations(self) -> dict[str, Array]:
         """The output of each layer that computes something, by its name."""
-        return {name: self.watched.value(node) for name, node in self.layers.items()}
+        return {name: self.watched.numbers(node) for name, node in self.layers.items()}
 
     @property
     def activation_gradients(self) -> dict[str, Array]:
         """The gradient of the loss with respect to the output of each layer."""
         found = self.watched.trace.gradients
-        return {name: self.watched.value(found[node]) for name, node in self.layers.items() if node in found}
+        return {name: self.watched.numbers(found[node]) for name, node in self.layers.items() if node in found}
 
     @property
     def layers(self) -> dict[str, Node]:
@@ -191,14 +192,14 @@ class Moment:
                 f"Moment: this training has several arrays as its {key}, which are not shown one by one yet. Weights, "
                 f"gradients and updates are there."
             )
-        return self.watched.value(self.watched.trace.notes[key])
+        return self.watched.numbers(self.watched.trace.notes[key])
 
     def _before(self, handle: Tensor, held: Array | None = None) -> Array:
         """What a tensor held before the step; `held`: under its name, where the step may have put another one there."""
         node = self.watched.before(handle)
         stored = None if node is None else self.watched.stored.get(node)
         if stored is not None:
-            return stored
+            return numbers_of(stored)
         return self._now[id(handle)] if held is None else held
 
     def __repr__(self) -> str:
@@ -212,7 +213,7 @@ def _scene(moment: Moment) -> Scene:
 
     def gradient(node: Node) -> Array | None:
         found = watched.trace.gradients.get(node)
-        return None if found is None else watched.value(found)
+        return None if found is None else watched.numbers(found)
 
     def added(gradient: Node | None) -> list[Summation]:
         image = watched.program.images.get(gradient) if gradient is not None else None
@@ -233,7 +234,7 @@ def _scene(moment: Moment) -> Scene:
         if node is not None:
             names[node] = name
     title = f"step {moment.step}"
-    scene = Scene(watched.trace.notes["loss"], watched.value, gradient, orders, part_orders, names, title)
+    scene = Scene(watched.trace.notes["loss"], watched.numbers, gradient, orders, part_orders, names, title)
     return scene
 
 

@@ -21,6 +21,7 @@ from chainrule.explain.scene import of_graph
 from chainrule.explain.whatif import Change, Inputs, Labels, Weights, WhatIf, what_if
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import numbers
 from chainrule.training.record import Record, digest
 from chainrule.training.trainer import Trainer
 from chainrule.training.weights import Classes
@@ -206,7 +207,7 @@ class Run:
         chosen = self._step(step)
         with self.replay.lent() as program:
             self.replay.go_to(chosen, program)
-            return {name: t.detach().numpy() for name, t in self.trainer.model.state_dict().items()}
+            return {name: numbers(t) for name, t in self.trainer.model.state_dict().items()}
 
     # ---------------------------------------------------------------- searching and comparing
 

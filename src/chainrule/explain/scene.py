@@ -10,11 +10,13 @@ from functools import cached_property
 from chainrule import graph
 from chainrule.autodiff import gradients
 from chainrule.compiler.plan.summation import Summation
+from chainrule.dtypes import numbers_of
 from chainrule.errors import GradientError
 from chainrule.graph import Array, Node
 from chainrule.ops import elementwise as ew
 from chainrule.several import Several
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import numbers
 from chainrule.tensor.creation import ones_like
 
 Reader = tuple[Node, int]  # an op and which of its arguments
@@ -115,6 +117,6 @@ def of_graph(loss: Tensor) -> Scene:
     found = gradients([loss], [ones_like(loss)], nodes)
 
     def gradient(node: Node) -> Array | None:
-        return found[node]._node.value if node in found else None
+        return numbers(found[node]) if node in found else None
 
-    return Scene(loss._node, lambda node: node.value, gradient, lambda *_: [], lambda *_: [])
+    return Scene(loss._node, lambda node: numbers_of(node.value), gradient, lambda *_: [], lambda *_: [])

@@ -15,6 +15,7 @@ from chainrule.explain.addresses import parse, position
 from chainrule.explain.replay import Replay
 from chainrule.explain.text import number, sentence, table
 from chainrule.graph import Array
+from chainrule.tensor.core import numbers
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs
@@ -241,7 +242,7 @@ def _changed_rows(replay: Replay, change: Change) -> tuple[Array, Array]:
 def _write(replay: Replay, values: Mapping[tuple[str, int], float]) -> None:
     parameters = dict(replay.trainer.model.named_parameters())
     for (name, at), value in values.items():
-        changed = parameters[name].detach().numpy().copy()
+        changed = numbers(parameters[name]).copy()
         changed.reshape(-1)[at] = as_number(value, changed.dtype, f"what_if: the new value of {name}")
         with no_grad():
             parameters[name].copy_(tensor(changed))
@@ -261,7 +262,7 @@ def _course(
 
     def look() -> None:
         for address, (name, at) in followed.items():
-            tracks[address].append(float(parameters[name].detach().numpy().reshape(-1)[at]))
+            tracks[address].append(float(numbers(parameters[name]).reshape(-1)[at]))
 
     before = _outputs(replay, program, rows)
     look()
@@ -279,7 +280,7 @@ def _course(
             replay.check(at, np.array([loss]), prints)
         losses.append(loss)
         look()
-    weights = {name: t.detach().numpy() for name, t in trainer.model.state_dict().items()}
+    weights = {name: numbers(t) for name, t in trainer.model.state_dict().items()}
     tracked = {address: np.array(track) for address, track in tracks.items()}
     return Course(np.array(losses), tracked, gradients, weights, before, _outputs(replay, program, rows))
 
@@ -290,13 +291,13 @@ def _watched(
     """The loss and the fingerprint of a step, and the gradient of each followed weight on the way."""
     notes = watched.trace.notes
     gradients = {
-        address: float(watched.value(notes["gradient", name]).reshape(-1)[at]) if ("gradient", name) in notes else 0.0
+        address: float(watched.numbers(notes["gradient", name]).reshape(-1)[at]) if ("gradient", name) in notes else 0.0
         for address, (name, at) in followed.items()
     }
-    return float(watched.value(notes["loss"])), watched.value(notes["print"])[None], gradients
+    return float(watched.numbers(notes["loss"])), watched.numbers(notes["print"])[None], gradients
 
 
 def _outputs(replay: Replay, program: Program, rows: Array) -> Array:
     """What the model makes of these rows, in evaluation mode."""
-    found: Array = replay.trainer.predict(program.feed.x.detach().numpy()[rows])
+    found: Array = replay.trainer.predict(numbers(program.feed.x)[rows])
     return found

@@ -20,6 +20,7 @@ from chainrule.compiler.program import Program
 from chainrule.compiler.runtime.buffers import address, aligned
 from chainrule.compiler.runtime.threads import new_sync
 from chainrule.compiler.schedule.memory import bytes_of
+from chainrule.dtypes import numbers_of
 from chainrule.graph import CONST, LEAF, Array, Node
 from chainrule.ops import shaping
 from chainrule.several import single
@@ -84,6 +85,10 @@ class Watched:
         while node.op.kind == "view" and node not in self._known:
             node = node.inputs[0]
         return node in self._known or node.op in (CONST, LEAF)
+
+    def numbers(self, node: Node) -> Array:
+        """The value of a node as NumPy has numbers: those of bfloat16 as float32."""
+        return numbers_of(self.value(node))
 
     def value(self, node: Node) -> Array:
         """The value of a node of the trace: as stored, or computed from stored ones by the NumPy references."""

@@ -20,6 +20,7 @@ from chainrule.explain.diagnosis.labels import Labels, cross_fit
 from chainrule.explain.diagnosis.task import Score, Task
 from chainrule.graph import Node, toposort
 from chainrule.nn.module import Module
+from chainrule.tensor.core import numbers
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import drawing_from
@@ -135,7 +136,7 @@ def gather(lab: Laboratory) -> Evidence:
         lab.predictor = lab.trainer.predictor
         trained = lab.score(AS_IT_WAS, lab.x[lab.sampled], lab.y[lab.sampled])
         tested = lab.score(AS_IT_WAS, lab.x_val, lab.y_val)
-    final = [np.array(p._node.value) for p in lab.model.parameters()]
+    final = [np.array(numbers(p)) for p in lab.model.parameters()]
     course: list[tuple[int, Score]] = []
     moments = list(_moments(lab, course))
     replay = lab.replay()
@@ -179,7 +180,7 @@ class _Look:
     def __init__(self, lab: Laboratory, index: Array, val: Score) -> None:
         self.lab, self.index = lab, index
         self.x, self.y = lab.x[index], lab.y[index]
-        self.values = {name: np.array(p._node.value) for name, p in lab.model.named_parameters()}
+        self.values = {name: np.array(numbers(p)) for name, p in lab.model.named_parameters()}
         self.finite = all(np.isfinite(v).all() for v in self.values.values())
         with np.errstate(all="ignore"):
             self.activities, self.gradients, self.output, self.eval_loss = look(lab, self.x, self.y)
@@ -202,7 +203,7 @@ class _Look:
             )  # fmt: skip
 
     def _movement(self, name: str, parameter: Any) -> Movement:
-        value, now = self.values[name].astype(np.float64), np.asarray(parameter._node.value, np.float64)
+        value, now = self.values[name].astype(np.float64), np.asarray(numbers(parameter), np.float64)
         gradient = self.gradients.get(name)
         optimized = any(parameter is p for g in self.lab.optimizer.param_groups for p in g["params"])
         weight = value.ndim >= 2
@@ -227,11 +228,11 @@ def look(lab: Laboratory, x: Array, y: Array) -> tuple[list[Activity], dict[str,
         output = lab.model(tensor(x))
         loss = lab.trainer.loss(output, tensor(y))
         activities = _activities(lab.model, loss._node)
-        values = np.array(output._node.value)
+        values = np.array(numbers(output))
         loss.backward()
-    gradients = {name: np.array(p._grad._node.value) for name, p in lab.model.named_parameters() if p._grad is not None}
+    gradients = {name: np.array(numbers(p._grad)) for name, p in lab.model.named_parameters() if p._grad is not None}
     lab.model.zero_grad()
-    return activities, gradients, values, float(loss._node.value)
+    return activities, gradients, values, float(numbers(loss))
 
 
 def _training_mode_loss(lab: Laboratory, x: Array, y: Array) -> float:
@@ -241,7 +242,7 @@ def _training_mode_loss(lab: Laboratory, x: Array, y: Array) -> float:
     with drawing_from(stream), no_grad(), np.errstate(all="ignore"):
         value = lab.trainer.loss(lab.model(tensor(x)), tensor(y))
     stream.set_state(before)
-    return float(value._node.value)
+    return float(numbers(value))
 
 
 def _activities(model: Module, loss: Node) -> list[Activity]:

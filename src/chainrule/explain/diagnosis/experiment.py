@@ -21,6 +21,7 @@ from chainrule.explain.diagnosis import surgery
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.task import Score, Task
 from chainrule.optim import Optimizer
+from chainrule.tensor.core import numbers
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import drawing_from
@@ -309,7 +310,7 @@ class Laboratory:
         return self.rows[:: -(-len(self.rows) // MEASURED_ROWS)]
 
     def _measured(self, remedy: Remedy, losses: Array) -> Replay:
-        weights = [np.array(p._node.value) for p in self.model.parameters()]
+        weights = [np.array(numbers(p)) for p in self.model.parameters()]
         finite = all(np.isfinite(w).all() for w in weights) and bool(np.isfinite(losses).all())
         train = self.score(remedy, self.x[self.sampled], self.y[self.sampled])
         held_out = self.outputs(remedy, self.x_val)

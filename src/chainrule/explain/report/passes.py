@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule import autodiff, graph, several
+from chainrule.dtypes import numbers_of
 from chainrule.explain.moment import Moment
 from chainrule.graph import CONST, Array, Node
 from chainrule.nn.utils import clip_grad_norm_
-from chainrule.tensor.core import lifted, wrap
+from chainrule.tensor.core import lifted, numbers, wrap
 from chainrule.tensor.creation import ones_like, tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import drawing_from
@@ -69,8 +70,8 @@ def of_moment(moment: Moment) -> Step:
     weights, after = moment.weights, moment.after
     return Step(
         nodes, reads, flows,
-        values={node: watched.value(node) for node in nodes},
-        gradients={node: watched.value(found[node]) for node in nodes if node in found},
+        values={node: watched.numbers(node) for node in nodes},
+        gradients={node: watched.numbers(found[node]) for node in nodes if node in found},
         names={**names, notes["input"]: "input"}, input=notes["input"], output=notes["output"], loss=notes["loss"],
         loss_value=moment.loss,
         batch=len(moment.rows),
@@ -97,12 +98,12 @@ def run(trainer: Trainer, x: Array, y: Array, weight: Array | None = None) -> St
         nodes, reads, flows = _kept(graph.toposort([lifted(loss)]), lifted(given))
         wanted = [node for node in nodes if node.requires_grad]
         found = autodiff.gradients([loss], [ones_like(loss)], wanted)
-        gradients = {node: np.array(found[node]._node.value) for node in wanted if node in found}
+        gradients = {node: np.array(numbers(found[node])) for node in wanted if node in found}
         names = _parameter_names(trainer, nodes)
         before, updates = _update(trainer, {names[n]: g for n, g in gradients.items() if n in names})
         return Step(
-            nodes, reads, flows, {node: node.value for node in nodes}, gradients, {**names, lifted(given): "input"},
-            lifted(given), lifted(output), lifted(loss), float(lifted(loss).value), len(x), before,
+            nodes, reads, flows, {node: numbers_of(node.value) for node in nodes}, gradients, {**names, lifted(given): "input"},
+            lifted(given), lifted(output), lifted(loss), float(numbers(loss)), len(x), before,
             {names[node]: gradient for node, gradient in gradients.items() if node in names}, updates,
         )  # fmt: skip
 
@@ -142,14 +143,14 @@ def _parameter_names(trainer: Trainer, nodes: list[Node]) -> dict[Node, str]:
 def _update(trainer: Trainer, gradients: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
     """The parameters before the optimizer's step, and what it adds to each."""
     named = dict(trainer.model.named_parameters())
-    before = {name: np.array(p._node.value) for name, p in named.items()}
+    before = {name: np.array(numbers(p)) for name, p in named.items()}
     with no_grad():
         for name, gradient in gradients.items():
-            named[name].grad = wrap(lifted(tensor(gradient)))
+            named[name].grad = wrap(lifted(tensor(gradient, named[name].dtype)))
         if trainer.max_norm is not None:
             clip_grad_norm_(optimized(trainer.optimizer), trainer.max_norm)
         trainer.optimizer.step()
-    return before, {name: np.asarray(p._node.value - before[name]) for name, p in named.items()}
+    return before, {name: np.asarray(numbers(p) - before[name]) for name, p in named.items()}
 
 
 @contextmanager
