@@ -30,7 +30,7 @@ from chainrule.version import __version__
 
 C = {
     dtypes.float32: "float", dtypes.float64: "double", dtypes.int32: "int32_t", dtypes.int64: "int64_t",
-    dtypes.uint8: "uint8_t", dtypes.bool_: "uint8_t",
+    dtypes.uint8: "uint8_t", dtypes.bool_: "uint8_t", dtypes.bfloat16: "uint16_t",
 }  # fmt: skip
 # What C means something else by, and what compilers call on their own.
 TAKEN = frozenset({
@@ -57,7 +57,8 @@ class Buffer:
 
     @property
     def comment(self) -> str:
-        return _comment(f"{self.type.dtype.name} {self.type.shape}{': ' * bool(self.told)}{self.told}")
+        words = ", each word the upper half of a float" * self.type.dtype.only_stores
+        return _comment(f"{self.type.dtype.name} {self.type.shape}{words}{': ' * bool(self.told)}{self.told}")
 
 
 class Export:

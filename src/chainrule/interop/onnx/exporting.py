@@ -13,6 +13,7 @@ from onnx import helper
 from chainrule import graph
 from chainrule.compiler.frontend import pytree
 from chainrule.compiler.frontend.trace import Trace, trace_function
+from chainrule.dtypes import as_stored
 from chainrule.errors import SettingError, ShapeError
 from chainrule.files.document import short
 from chainrule.files.writing import write_whole
@@ -265,7 +266,7 @@ class _Export:
             return self._tensor(self.known.get(id(handle)), lifted(handle).value)
         if node.op is CONST:
             value = self._params(node)["value"]
-            return self.writer.constant(np.asarray(value, node.dtype.numpy))
+            return self.writer.constant(as_stored(value, node.dtype))
         if node.op is LEAF:
             return self._leaf(node)
         if node.op is INPUT:

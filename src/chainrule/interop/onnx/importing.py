@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, TensorProto, numpy_helper
 
-from chainrule.dtypes import as_dtype
+from chainrule.dtypes import as_dtype, bfloat16, narrowed, numbers_of
 from chainrule.errors import ChainruleError, DamagedFileError, DtypeError, SettingError, ShapeError
 from chainrule.files.document import short
 from chainrule.files.reading import read_whole
@@ -22,7 +22,7 @@ from chainrule.interop.onnx.sizes import SIZES
 from chainrule.names import takes_keywords
 from chainrule.nn import Module, Parameter
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import tensor
+from chainrule.tensor.creation import from_stored
 
 OLDEST = 13  # opset, of 2020: since then axes are inputs and softmax means its axis alone
 _KIND = "an ONNX file"
@@ -50,8 +50,8 @@ class OnnxModule(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.steps, self.inputs, self.outputs = steps, inputs, outputs
-        self.fixed = {name: array for name, array in values.items() if name not in (*learned, *kept)}
-        self.paths = {name: self._keep(name, tensor(values[name]), name in learned) for name in (*learned, *kept)}
+        self.fixed = {name: _plain(array) for name, array in values.items() if name not in (*learned, *kept)}
+        self.paths = {name: self._keep(name, from_stored(values[name]), name in learned) for name in (*learned, *kept)}
 
     def _keep(self, name: str, value: Tensor, learned: bool) -> str:
         """Register a tensor at its dotted name, or where that cannot be at one like it."""
@@ -160,7 +160,9 @@ def _module(model: onnx.ModelProto, source: str) -> OnnxModule:
     kept = tuple(n for s in steps if s.kind == "BatchNormalization" for n in s.inputs[3:5] if n in values)
     constants = {node.output[0] for node in graph.node if node.op_type == "Constant"}
     learned = tuple(
-        n for n, v in values.items() if n not in constants and n not in kept and v.dtype.kind == "f" and v.ndim
+        n
+        for n, v in values.items()
+        if n not in constants and n not in kept and numbers_of(v).dtype.kind == "f" and v.ndim
     )
     inputs = tuple(entry.name for entry in graph.input if entry.name not in values)
     try:
@@ -220,6 +222,8 @@ def _check_names(graph: onnx.GraphProto, steps: list[Step], values: Mapping[str,
 def _array(t: onnx.TensorProto, source: str) -> Array:
     try:
         array = np.array(numpy_helper.to_array(t))
+        if t.data_type == TensorProto.BFLOAT16:  # float32, or an array of ml_dtypes, as onnx is old or new
+            return narrowed(array.astype(np.float32))
         if array.dtype.kind != "O" and array.dtype.kind in "biuf":
             as_dtype(array.dtype)
             return array
@@ -230,6 +234,11 @@ def _array(t: onnx.TensorProto, source: str) -> Array:
     raise SettingError(
         f"onnx.load: {source}: {short(t.name)} is of a dtype that chainrule does not have. Export it in float32."
     )
+
+
+def _plain(array: Array) -> Array | Tensor:
+    """A value that is not learned: an array, where NumPy has its dtype."""
+    return from_stored(array) if array.dtype == bfloat16.numpy else array
 
 
 def _step(node: onnx.NodeProto, number: int, source: str) -> Step:

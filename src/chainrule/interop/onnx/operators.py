@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto, helper
 
 import chainrule.nn.functional as F
-from chainrule.dtypes import DType, as_dtype
+from chainrule.dtypes import DType, as_dtype, bfloat16
 from chainrule.errors import SettingError
 from chainrule.tensor import Tensor
 from chainrule.tensor import functions as fn
@@ -358,6 +358,8 @@ def _cast(step: Step, x: Tensor) -> Tensor:
 
 def dtype_of(step: Step, kind: int) -> DType:
     """The dtype that ONNX has this number for."""
+    if kind == TensorProto.BFLOAT16:
+        return bfloat16
     try:
         return as_dtype(helper.tensor_dtype_to_np_dtype(kind))
     except (TypeError, KeyError, ValueError):

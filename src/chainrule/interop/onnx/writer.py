@@ -8,9 +8,9 @@ from typing import Any, Union
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from chainrule.dtypes import DType
+from chainrule.dtypes import DType, as_stored, bfloat16
 from chainrule.errors import SettingError
 from chainrule.graph import Node
 
@@ -30,7 +30,16 @@ Size = Union[int, Rows]
 
 def element(dtype: DType) -> int:
     """ONNX's number for a dtype."""
+    if dtype.only_stores:
+        return int(TensorProto.BFLOAT16)
     return int(helper.np_dtype_to_tensor_dtype(dtype.numpy))
+
+
+def tensor_of(array: Array, name: str | None = None) -> onnx.TensorProto:
+    """An array as ONNX has it, of bfloat16 the words."""
+    if array.dtype == bfloat16.numpy:
+        return helper.make_tensor(name or "", TensorProto.BFLOAT16, array.shape, array.tobytes(), raw=True)
+    return numpy_helper.from_array(array, name)
 
 
 class Step:
@@ -93,7 +102,7 @@ class Writer:
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
             layer, self.layer = self.layer, ""
-            tensor = numpy_helper.from_array(array)
+            tensor = tensor_of(array)
             self._constants[key] = self.op("Constant", value=tensor)
             self.layer = layer
         return self._constants[key]
@@ -104,11 +113,11 @@ class Writer:
 
     def like(self, value: float, step: Step) -> str:
         """A number in the dtype of a node's first input."""
-        return self.constant(np.array(value, step.of_inputs().numpy))
+        return self.constant(as_stored(value, step.of_inputs()))
 
     def learned(self, name: str, array: Array) -> str:
         """A parameter, under its own name."""
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+        self.initializers.append(tensor_of(np.ascontiguousarray(array).reshape(array.shape), name))
         return name
 
     def sizes(self, sizes: Sequence[Size]) -> str:
