@@ -42,6 +42,11 @@ class Mutation:
 
 
 MUTATIONS = [
+    Mutation("bfloat16 is cut off, not rounded", "codegen/scalars.py",
+        'quiet, e.binary("add", bits, half))', "quiet, bits)", "codegen/test_bfloat16.py::test_native_rounding_has_the_same_bits"),
+    Mutation("a rounding to bfloat16 is taken for a cast there and back", "passes/simplify.py",
+        'return inputs[0] if inputs[0].dtype == params["dtype"] else None',
+        'x = inputs[0].inputs[0] if inputs[0].op is ew.cast else inputs[0]\n    return x if x.dtype == params["dtype"] else None', "codegen/test_bfloat16.py::test_a_rounding_on_the_way_is_no_pair_of_casts_that_cancel"),
     Mutation("an edge of the order is dropped", "schedule/dependency.py",
         "bits |= self._before[other] | 1 << other", "bits |= 1 << other", "schedule/test_dependency.py::test_after_is_reachability_whatever_the_order_of_additions"),
     Mutation("a merged kernel forgets who waits for it", "schedule/dependency.py",

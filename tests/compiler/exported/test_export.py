@@ -14,6 +14,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor, nn, optim
 from chainrule.errors import InPlaceError, SettingError, TraceError, UnknownNameError, UnwritableFileError
+from chainrule.tensor.core import stored
 from tests.compiler.exported import elsewhere
 
 STEPS = 20
@@ -101,6 +102,22 @@ def test_what_the_cpu_has_no_instruction_for(cpu: str, function: Callable[[Tenso
     x = np.random.default_rng(3).normal(size=(6, 5))
     result = f(cr.tensor(x)).numpy()
     f.export(tmp_path / "step.o", cpu)
+    assert elsewhere.run(tmp_path, cpu, [x[None]], [result], 1) == {"out0": result.tobytes()}
+
+
+@pytest.mark.parametrize("cpu", [None, "cortex-m4", "riscv64"])
+def test_bfloat16_is_words(cpu: str | None, tmp_path: Path) -> None:
+    weight = cr.tensor(np.random.default_rng(2).normal(size=(5, 4)), cr.bfloat16)
+
+    @cr.compile
+    def f(x: Tensor) -> Tensor:
+        return x.bfloat16() @ weight
+
+    x = np.random.default_rng(3).normal(size=(6, 5)).astype("float32")
+    result = stored(f(cr.tensor(x)))
+    f.export(tmp_path / "step.o", cpu)
+    header = (tmp_path / "step.h").read_text()
+    assert "uint16_t step_state0[20]; /* bfloat16 (5, 4), each word the upper half of a float */" in header
     assert elsewhere.run(tmp_path, cpu, [x[None]], [result], 1) == {"out0": result.tobytes()}
 
 

@@ -19,6 +19,7 @@ from chainrule.compiler.plan import cost
 from chainrule.compiler.runtime import run, threads
 from chainrule.compiler.runtime.thread_tuner import ThreadTuner
 from chainrule.errors import SettingError
+from chainrule.tensor.core import stored
 
 pytestmark = pytest.mark.usefixtures("everything_divided")
 
@@ -46,7 +47,7 @@ def trainer(sizes=(13, 37, 10), dropout=0.1, batch=23, dtype=cr.float32):
 
 
 def bits(model):
-    return b"".join(p.detach().numpy().tobytes() for p in model.parameters())
+    return b"".join(stored(p).tobytes() for p in model.parameters())
 
 
 def test_thousands_of_steps_give_the_same_bits_on_any_number_of_threads():
@@ -76,6 +77,16 @@ def test_the_same_bits_whatever_is_odd_about_the_shapes(sizes, batch, dtype):
         model, step, order = trainer(sizes, batch=batch, dtype=dtype)
         losses, _ = step.loop(order[:60])
         found.add((bits(model), losses.numpy().tobytes()))
+    assert len(found) == 1
+
+
+def test_the_same_bits_of_a_network_in_bfloat16():
+    found = set()
+    for count in (1, 2, 3, 4):
+        cr.set_num_threads(count)
+        model, step, order = trainer((33, 100, 13), batch=37, dtype=cr.bfloat16)
+        losses, _ = step.loop(order[:60])
+        found.add((bits(model), stored(losses).tobytes()))
     assert len(found) == 1
 
 

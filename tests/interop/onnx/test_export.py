@@ -328,3 +328,28 @@ def test_arguments_that_cannot_be() -> None:
         export(model, x, input_names=["x"], output_names=["x"])
     with pytest.raises(SettingError, match="only axis 0 can have any length, got {1: 'width'} for 'input'"):
         export(model, x, dynamic_axes={"input": {1: "width"}})
+
+
+class Half(nn.Module):
+    """A layer in bfloat16 between two in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.middle = nn.Linear(8, 8, dtype=cr.bfloat16)
+
+    def forward(self, x: cr.Tensor) -> cr.Tensor:
+        found: cr.Tensor = self.last(self.middle(self.first(x).relu().bfloat16()).relu().float())
+        return found
+
+
+def test_a_layer_in_bfloat16_stays_one(tmp_path: Path) -> None:
+    model, x = Half(), np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    made = export(model, x, tmp_path / "half.onnx")
+    kinds = {t.name: t.data_type for t in made.graph.initializer}
+    assert kinds["middle.weight"] == onnx.TensorProto.BFLOAT16 != kinds["first.weight"]
+    expected = model(cr.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(session(made)(x)[0], expected, rtol=2**-7, atol=2**-8)
+    again = cr.onnx.load(tmp_path / "half.onnx")
+    assert again.state_dict()["middle.weight"].dtype is cr.bfloat16
+    np.testing.assert_allclose(again(cr.tensor(x)).detach().numpy(), expected, rtol=2**-7, atol=2**-8)

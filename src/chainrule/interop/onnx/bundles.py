@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 import chainrule.nn.functional as F
 from chainrule.deploy.bundle import Bundle
 from chainrule.deploy.making import bundle as bundled
+from chainrule.dtypes import computed
 from chainrule.errors import SettingError
 from chainrule.files.writing import write_whole
 from chainrule.interop.onnx.exporting import export
@@ -124,6 +125,7 @@ class _Answers(Module):
     def forward(self, x: Tensor) -> Any:
         """The outputs (N, K); with them the probabilities (N, K), for one yes-or-no question those of no and yes."""
         outputs = self.model(x)
+        outputs = outputs.to(computed(outputs.dtype))  # of bfloat16 the numbers, as a bundle has them
         if not _has_probabilities(self.meaning):
             return outputs
         return outputs, self._probabilities(outputs)
