@@ -96,10 +96,21 @@ def test_no_windows_are_stored() -> None:
     assert "acc = sum over " in both.show("loops") and "acc = sum over " in both.show("kernels")
 
 
-def test_what_follows_is_done_where_the_sums_are() -> None:
-    x, w, b = cr.randn(2, 3, 8, 8), cr.randn(5, 3, 3, 3), cr.randn(5)
-    f = cr.compile(lambda x, w, b: F.conv2d(x, w, b).relu().sum())
-    assert f(x, w, b).item() == pytest.approx(F.conv2d(x, w, b).relu().sum().item(), rel=1e-5)
+def test_what_follows_is_done_where_the_sums_are_and_the_next_reads_it_as_it_lies() -> None:
+    """Channels stay last from one convolution to the next, whatever is done element by element between them."""
+    x, w, b, v = cr.randn(2, 3, 8, 8), cr.randn(5, 3, 3, 3), cr.randn(5), cr.randn(6, 5, 3, 3)
+
+    def f(x: Tensor, w: Tensor, b: Tensor, v: Tensor) -> Tensor:
+        inner = F.conv2d(x, w, b).relu() * 2.0 + b.reshape(5, 1, 1)
+        return F.conv2d(inner, v)
+
+    compiled = cr.compile(f)
+    np.testing.assert_allclose(compiled(x, w, b, v).numpy(), f(x, w, b, v).numpy(), rtol=1e-4, atol=1e-4)
+    assert compiled._latest is not None
+    first, second = (k for k in compiled._latest.program.plan.kernels if isinstance(k.core, Dot))
+    (store,) = first.stores
+    assert store.index.coefficient(first.loops[-1]) == 1 and isinstance(second.core, Dot)
+    assert store.node is second.core.a.node and "relu" in compiled.show("kernels").split("acc = sum")[1]
 
 
 def test_it_is_differentiated_again_and_along_directions() -> None:

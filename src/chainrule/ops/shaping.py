@@ -53,6 +53,8 @@ def _blocks(shape: Shape, other: Shape) -> list[tuple[Shape, Shape]]:
     found, a, b = [], 0, 0
     while a < len(shape) or b < len(other):
         left, right = list(shape[a : a + 1]), list(other[b : b + 1])
+        if left[:1] != right[:1] and 1 in (left[:1] + right[:1]):  # an axis of one element goes or comes by itself
+            left, right = (left, []) if left[:1] == [1] else ([], right)
         while math.prod(left) != math.prod(right):
             if math.prod(left) < math.prod(right):
                 left.append(shape[a + len(left)])
@@ -70,8 +72,19 @@ def _lower_reshape(index: Index, x: Node, shape: Shape) -> Index:
     result: Index = ()
     for new, old in _blocks(shape, x.shape):
         own, index = index[: len(new)], index[len(new) :]
-        result += own if new == old else unravel(ravel(own, new), old)
+        result += own if new == old else _within(ravel(own, new), old)
     return result
+
+
+def _within(position: Any, shape: Shape) -> Index:
+    """The index at a position that lies in the shape: along its first axis no remainder is needed."""
+    if shape[:1] in ((), (1,)):
+        return unravel(position, shape)
+    index = []
+    for size in reversed(shape[1:]):
+        index.append(position % size)
+        position = position // size
+    return (position, *reversed(index))
 
 
 reshape = Op(

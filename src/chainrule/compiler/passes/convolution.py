@@ -1,4 +1,8 @@
-"""A convolution as a product: the windows of the input, which are a view, times the weight."""
+"""A convolution as a product: the windows of the input, which are a view, times the weight.
+
+What it gives has its channels last. PyTorch's order is a permutation of that, and work element by element on it is done
+before the permutation (`before_permuting`), so that the next convolution reads what this one wrote as it lies.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from chainrule.graph import Node, Op
+from chainrule.graph import Node, Op, Type
 from chainrule.ops import contraction, convolution, shaping
 
 Make = Callable[[Op, tuple[Node, ...], dict[str, Any]], Node]
@@ -28,3 +32,29 @@ def as_product(make: Make, inputs: tuple[Node, ...], params: dict[str, Any]) -> 
     columns = make(shaping.reshape, (w,), {"shape": (groups, terms, out)})
     product = make(contraction.matmul, (rows, columns), {})
     return make(shaping.reshape, (product,), {"shape": shape})
+
+
+def lies_as_before(op: Op) -> bool:
+    """Has what the op makes its channels where its input has them?"""
+    return op.kind == "elementwise" or op in (shaping.reshape, shaping.slice, shaping.pad)
+
+
+def before_permuting(
+    make: Make, op: Op, inputs: tuple[Node, ...], params: dict[str, Any], given: set[Node]
+) -> Node | None:
+    """Work element by element on a permutation of what convolutions gave (`given`), as a permutation of that work."""
+    first = next((x for x in inputs if x.op is shaping.permute and x.inputs[0] in given), None)
+    if first is None:
+        return None
+    type, dims = op.infer(*inputs, **params), first.params["dims"]
+    if not isinstance(type, Type) or type.shape != first.shape:
+        return None
+    back = shaping.inverse_permutation(dims)
+
+    def turned(x: Node) -> Node:
+        if math.prod(x.shape) == 1:
+            return make(shaping.reshape, (x,), {"shape": ()})
+        whole = make(shaping.reshape, (x,), {"shape": (1,) * (len(dims) - len(x.shape)) + x.shape})
+        return make(shaping.permute, (whole,), {"dims": back})
+
+    return make(shaping.permute, (make(op, tuple(map(turned, inputs)), params),), {"dims": dims})

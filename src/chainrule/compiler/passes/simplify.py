@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chainrule import dtypes, graph
-from chainrule.compiler.passes.convolution import as_product
+from chainrule.compiler.passes.convolution import as_product, before_permuting, lies_as_before
 from chainrule.compiler.passes.regions import Trimmed, trimmed
 from chainrule.control.loop import Form, scan_op
 from chainrule.dtypes import as_stored, numbers_of
@@ -60,6 +60,7 @@ class Builder:
             if node.op is RESULT:
                 self.used.setdefault(node.inputs[0], set()).add(node.params["position"])
         self.results: dict[Node, dict[int, Node]] = {}
+        self.convolved: set[Node] = set()  # what convolutions gave, and what has its channels last as that has
 
     def visit(self, node: Node) -> None:
         if node in self.image:
@@ -135,6 +136,8 @@ class Builder:
         key = (op, inputs, tuple(params.items()))
         if key not in self.shared:
             self.shared[key] = self._stamp(Node(op, inputs, params, op.infer(*inputs, **params)))
+            if lies_as_before(op) and not self.convolved.isdisjoint(inputs):
+                self.convolved.add(self.shared[key])
         return self.shared[key]
 
     def const(self, value: Any, dtype: dtypes.DType) -> Node:
@@ -163,7 +166,7 @@ def rewrite(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]
         type = op.infer(*inputs, **params)
         value = graph.evaluate(op, [as_stored(n.params["value"], n.dtype) for n in inputs], params, type)
         return b.const(numbers_of(value).item(), type.dtype)
-    return _without_expand(b, op, inputs, params)
+    return before_permuting(b.make, op, inputs, params, b.convolved) or _without_expand(b, op, inputs, params)
 
 
 # Functions whose last bit NumPy may round otherwise than a kernel: of a number too they are the kernel's.
@@ -430,6 +433,12 @@ def _counts_rows(index: Node, axis: int, shape: graph.Shape) -> bool:
     return index.op is random.iota and len(shape) == 1 and index.params["size"] == shape[axis]
 
 
+def _conv(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
+    product = as_product(b.make, inputs, params)
+    b.convolved.add(product)
+    return product
+
+
 def _where(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
     """Both choices are one."""
     condition, yes, no = inputs
@@ -448,7 +457,7 @@ RULES: dict[Op, Rewrite] = {
     ew.remainder: _check_divisor(ew.remainder),
     ew.neg: _neg,
     ew.where: _where,
-    convolution.conv: lambda b, i, p: as_product(b.make, i, p),
+    convolution.conv: _conv,
     shaping.reshape: _reshape,
     shaping.permute: _permute,
     shaping.expand: _expand,

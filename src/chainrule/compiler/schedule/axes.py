@@ -11,11 +11,13 @@ import math
 from dataclasses import dataclass
 
 from chainrule.compiler.schedule.expression import Expression, expr, vars_of
-from chainrule.compiler.schedule.index import Expr, variables
+from chainrule.compiler.schedule.index import Expr, Var, variables
 from chainrule.compiler.schedule.kernels import Load
 from chainrule.graph import Node, Shape
 from chainrule.ops import shaping
 from chainrule.ops.shaping import ravel
+
+TALL, TALLEST = 5, 8  # rows of a tile that keep two multiply-add units busy, and those that fit in 16 registers or 32
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,41 @@ def axes_of(product: Node, kept: set[Node]) -> Axes | None:
     if found is None:
         return None
     *batch, rows, terms = found
-    index = variables((*_flat(batch), *rows, *terms))
-    first = len(_flat(batch))
-    at = _gathered(index, found)
-    value = Expression(kept).value(factor, at)
-    if not isinstance(value, Load) or not value.index.strided or value.guards:
+    strides = _strides(factor, found, kept)
+    if strides is None:
         return None
-    strides = [value.index.terms.get(next(iter(i.terms)), 0) if i.terms else 0 for i in index[first:]]
-    return Axes(_joined(rows, strides[: len(rows)]), _joined(terms, strides[len(rows) :]))
+    of_rows, of_terms = strides[: len(rows)], strides[len(rows) :]
+    joined = Axes(_joined(rows, of_rows), _joined(terms, of_terms))
+    few = [*batch, joined.rows, joined.terms]
+    return joined if _strides(factor, few, kept) is not None else Axes(rows, terms)
+
+
+def _strides(factor: Node, shapes: list[Shape], kept: set[Node]) -> list[int] | None:
+    """How far apart neighbours along each axis of rows and terms lie; None where it is not affine along all of them."""
+    index = variables(tuple(size for shape in shapes for size in shape))
+    value = Expression(kept).value(factor, _gathered(index, shapes))
+    if not isinstance(value, Load) or not value.is_strided:
+        return None
+    own = index[-len(shapes[-2]) - len(shapes[-1]) :]
+    return [value.index.terms.get(next(iter(i.terms)), 0) if i.terms else 0 for i in own]
+
+
+def among_rows(rows: tuple[Var, ...]) -> Var | None:
+    """The axis of rows that a tile goes down: neighbours in memory, unless they are so few that its sums would wait for each other."""
+    enough = next((var for var in reversed(rows) if _height(var.size) >= TALL), None)
+    return enough or max(reversed(rows), key=lambda var: _height(var.size), default=None)
+
+
+def _height(size: int) -> int:
+    """The rows of a tile where an axis is cut evenly into as few parts as it can."""
+    return -(-size // -(-size // TALLEST))
 
 
 def reads_lanes(factor: Node, kept: set[Node]) -> bool:
     """Do neighbouring columns of a product's second factor lie side by side in a kept node?"""
     index = variables(factor.shape)
     value = Expression(kept).value(factor, index)
-    if not isinstance(value, Load) or value.guards or not value.index.strided:
+    if not isinstance(value, Load) or not value.is_strided:
         return False
     return not index[-1].terms or value.index.coefficient(*vars_of(index[-1:])) == 1
 
@@ -75,10 +97,6 @@ def _fallen(factor: Node) -> list[Shape] | None:
             return None
         found.append(tuple(reversed(parts)))
     return found[::-1] if all(size == 1 for size in waiting) else None
-
-
-def _flat(shapes: list[Shape]) -> Shape:
-    return tuple(size for shape in shapes for size in shape)
 
 
 def _gathered(index: tuple[Expr, ...], shapes: list[Shape]) -> tuple[Expr, ...]:

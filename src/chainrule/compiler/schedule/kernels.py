@@ -74,6 +74,11 @@ class Load(Value):
     guards: tuple[Guard, ...] = ()
     _parts: tuple[Value, ...] | None = None
 
+    @property
+    def is_strided(self) -> bool:
+        """Does it read the same way apart at each step of every loop, whatever the step?"""
+        return self.index.strided and not self.guards
+
     def vars(self) -> set[Var]:
         return self.index.vars().union(*(guard.expr.vars() for guard in self.guards))
 

@@ -77,11 +77,20 @@ def _sums_up(node: Node, readers: dict[Node, list[Node]]) -> bool:
 
 
 def _reads_alone(node: Node, readers: dict[Node, list[Node]]) -> bool:
-    """Does it read a product or sum of its own shape that nobody else reads?"""
-    return any(
-        source.op.kind in ("contraction", "reduction") and source.shape == node.shape and len(readers[source]) == 1
-        for source in node.inputs
-    )
+    """Does it read a product or sum of its own shape that nobody else reads, or work on its elements that nobody else does?"""
+    return any(source.shape == node.shape and _made_at_once(source, readers) for source in node.inputs)
+
+
+def _made_at_once(node: Node, readers: dict[Node, list[Node]]) -> bool:
+    """Is it a product or sum, or the only thing made of one, element by element and perhaps in another shape?"""
+    while len(readers[node]) == 1:
+        if node.op.kind in ("contraction", "reduction"):
+            return True
+        whole = [source for source in node.inputs if math.prod(source.shape) == math.prod(node.shape)]
+        if not (node.op is shaping.reshape or node.op.kind == "elementwise") or len(whole) != 1:
+            return False
+        (node,) = whole
+    return False
 
 
 def _own_cost(node: Node) -> int:
@@ -145,4 +154,4 @@ def _strided(node: Node, kept: set[Node]) -> bool:
             return False
         source = source.inputs[0]
     value = Expression(kept).value(node, variables(node.shape))
-    return isinstance(value, Load) and value.index.strided and not value.guards
+    return isinstance(value, Load) and value.is_strided

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from chainrule.compiler.schedule.axes import Axes, axes_of
+from chainrule.compiler.schedule.axes import Axes, among_rows, axes_of
 from chainrule.compiler.schedule.dependency import Dependencies
 from chainrule.compiler.schedule.expression import Expression, broadcast, expr, vars_of
 from chainrule.compiler.schedule.fusion import FusionGroup, Newcomer, gather, once_a_row, place_for
@@ -153,12 +153,12 @@ class _Scheduler:
         expression = Expression(self.kept)
         a = expression.value(left, (*broadcast((*batch, row_at), left.shape[:-1]), term))
         b = expression.value(right, (*broadcast(tuple(batch), right.shape[:-2]), term, column_at))
-        if not isinstance(a, Load) or not isinstance(b, Load):
+        if not isinstance(a, Load) or not isinstance(b, Load) or not (a.is_strided and b.is_strided):
             raise TypeError(f"the factors of {node!r} must be strided loads; this is a bug in chainrule")
         result = Result(node.dtype)
         index = (*batch, row_at, column_at)
         if node.dtype.is_floating_point:
-            row, column = (next(reversed(vars_of(found)), None) for found in (rows, (column_at,)))
+            row, column = among_rows(vars_of(rows)), next(iter(vars_of((column_at,))), None)
             outside = Expression(self.kept)  # of the sum
             outside.checks = expression.checks
             terms = vars_of(summed) or (Var(len(loops), left.shape[-1]),)

@@ -113,14 +113,31 @@ def _channels_last(
     """PyTorch's order as that of the primitive (groups first, channels last), and back."""
     axes = tuple(range(3, 3 + len(stride)))
     before, after = ((0, 0, *sides, 0) for sides in zip(*border, strict=True))
-    parts = x.reshape((x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])).permute((1, 0, *axes, 2))
-    padded = parts._pad(before, after, (0,) * parts.ndim)
+    padded = _in_groups(x, groups)._pad(before, after, (0,) * (x.ndim + 1))
     kernels = weight.reshape((groups, weight.shape[0] // groups, *weight.shape[1:])).permute((0, 2, *axes, 1))
     y = padded._conv(kernels, stride, dilation)
     if bias is not None:
         y = y + bias.reshape((groups, *(1,) * (len(stride) + 1), bias.shape[0] // groups))
+    return _out_of_groups(y)
+
+
+def _in_groups(x: Tensor, groups: int) -> Tensor:
+    """(N, channels, *sizes) as (groups, N, *sizes, channels of a group)."""
+    n, channels, *sizes = x.shape
+    axes = range(2, x.ndim)
+    if groups == 1:  # first in another order, so that two convolutions in a row meet without one
+        return x.permute((0, *axes, 1)).reshape((1, n, *sizes, channels))
+    parts = x.reshape((n, groups, channels // groups, *sizes))
+    return parts.permute((1, 0, *(axis + 1 for axis in axes), 2))
+
+
+def _out_of_groups(y: Tensor) -> Tensor:
+    """The other way."""
+    groups, n, *sizes, channels = y.shape
     last = y.ndim - 1
-    return y.permute((1, 0, last, *range(2, last))).reshape((x.shape[0], weight.shape[0], *y.shape[2:-1]))
+    if groups == 1:
+        return y.reshape((n, *sizes, channels)).permute((0, last - 1, *range(1, last - 1)))
+    return y.permute((1, 0, last, *range(2, last))).reshape((n, groups * channels, *sizes))
 
 
 # -- what is asked for -------------------------------------------------------------------------------------
