@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.dtypes import computed
 from chainrule.graph import Array, Node
 from chainrule.ops import contraction, convolution, indexing, reduction
 from chainrule.tensor.core import numbers
@@ -38,11 +39,11 @@ def column(reader: Node, argument: int, position: int, value: Value) -> Column |
         return _convolution(reader, argument, position, value)
     if op is reduction.sum:
         at = np.array([_folded(reader, position)])
-        return at, np.ones(1, reader.dtype.numpy)
+        return at, np.ones(1, computed(reader.dtype).numpy)
     if op.kind == "reduction":
         return _extremum(reader, position, value)
     at = _moved(reader, argument, position, value)
-    return at, np.ones(len(at), reader.dtype.numpy)
+    return at, np.ones(len(at), computed(reader.dtype).numpy)
 
 
 def says_nothing(reader: Node) -> bool:

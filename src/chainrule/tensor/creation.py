@@ -304,7 +304,7 @@ def arange(
     size = max(0, math.ceil((end - start) / step))
     if not graph.tracing():
         graph.check_size("arange", (size,), wanted)
-        return tensor(start + np.arange(size) * step, wanted)
+        return wrap(graph.leaf(dtypes.as_stored(start + np.arange(size) * step, wanted), wanted))
     count = apply(random.iota, size=size, dtype=dtypes.computed(wanted))
     scaled = count if step == 1 else count * step
     return (scaled if start == 0 else scaled + start).to(wanted)

@@ -68,6 +68,7 @@ def verify(model: Module, x: object, y: object, loss: Loss | None = None, rows: 
     >>> bool(nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 10)).verify(X, y))
     True
     """
+    _check_exact(model)
     chosen = loss or (F.cross_entropy if np.asarray(y).dtype.kind in "iu" else F.mse_loss)
     with Reread(current_generator()).again():
         x_array, y_array = inputs.rows(model, chosen, {}, x, y, "verify")
@@ -75,6 +76,16 @@ def verify(model: Module, x: object, y: object, loss: Loss | None = None, rows: 
     exact = network.in_float64()
     parts = (_rules(exact), _gradient(exact), _adjoint(exact), _compiled(network, exact), _same_values(exact))
     return Verification(tuple(verdict for part in parts for verdict in part))
+
+
+def _check_exact(model: Module) -> None:
+    """Raise where float64 is no model of what the network computes: it rounds to bfloat16 on the way."""
+    rounding = [name for name, t in (*model.named_parameters(), *model.named_buffers()) if t.dtype.only_stores]
+    if rounding:
+        raise DtypeError(
+            f"verify: the model is run in float64 too, to compare with, and {rounding[0]} is bfloat16, to which results are "
+            f"rounded. Verify the same model in float32: model.float(), and no .bfloat16() in its forward."
+        )
 
 
 class _Network:
