@@ -79,7 +79,9 @@ def as_dtype(spec: object) -> DType:
 
 def is_bfloat16(spec: object) -> bool:
     """Is it a name of bfloat16, or the dtype that the package ml_dtypes gives NumPy for it?"""
-    return spec == "bfloat16" if isinstance(spec, str) else isinstance(spec, np.dtype) and spec.name == "bfloat16"
+    if isinstance(spec, np.dtype):  # the name of one takes longer than what is mostly done with it
+        return spec.kind not in "biufc" and spec.name == "bfloat16"
+    return isinstance(spec, str) and spec == "bfloat16"
 
 
 def promote(dtypes: Iterable[DType]) -> DType:

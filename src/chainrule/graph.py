@@ -450,29 +450,34 @@ def _wrapped(value: float | int | bool, dtype: DType) -> Array:
 
 def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
     """`op` on `inputs`: evaluated at once on NumPy, or recorded when a trace is on."""
-    local = _local
     type = type_of(op, inputs, params)
+    if _local.trace is not None:
+        return _recorded(op, inputs, params, type, _local.trace)
     history, arrays = False, []
-    trace = local.trace
     for node in inputs:
         if node.requires_grad:
             history = True
-        if trace is None:
-            value = node._value
-            node.seen = True
-            arrays.append(node.value if value is None else value)
-    if history:  # in a trace `detach` is recorded, and cuts the history all the same
-        history = local.grad_enabled and type.dtype.is_floating_point and op.name != "detach"
-    if trace is not None:
-        made = Node(op, inputs, params, type, None, history, trace)
-    elif history:
-        made = Node(op, inputs, params, type, evaluate(op, arrays, params, type), True)
-        if type.__class__ is Kind:
-            made.kind = type
-    else:  # nothing will ask where it came from
-        return Node(LEAF, (), {}, type, evaluate(op, arrays, params, type))
+        value = node._value
+        node.seen = True
+        arrays.append(node.value if value is None else value)
+    value = evaluate(op, arrays, params, type)
+    if not history or not _local.grad_enabled or not type[1].is_floating_point or op.name == "detach":
+        return Node(LEAF, (), {}, type, value)  # nothing will ask where it came from
+    made = Node(op, inputs, params, type, value, True)
+    if type.__class__ is Kind:
+        made.kind = type
     if made.line is None:
         made.line = user_line(3)  # neither this function nor who calls it is the user's
+    return made
+
+
+def _recorded(op: Op, inputs: tuple[Node, ...], params: dict[str, Any], type: Type, trace: Recorder) -> Node:
+    """A node of a trace. (`detach` is recorded, and cuts the history all the same.)"""
+    history = any(node.requires_grad for node in inputs) and op.name != "detach"
+    history = history and _local.grad_enabled and type.dtype.is_floating_point
+    made = Node(op, inputs, params, type, None, history, trace)
+    if made.line is None:
+        made.line = user_line(4)  # neither these two functions nor who calls them is the user's
     return made
 
 

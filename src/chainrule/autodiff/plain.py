@@ -38,9 +38,10 @@ class Plain(Tensor):
     @property
     def _node(self) -> Node:
         """The node, from the first question on."""
-        if self._made is None:
-            self._made = graph.leaf(self._array, _OURS[self._array.dtype])
-        return self._made
+        made = self._made
+        if made is None:
+            made = self._made = graph.leaf(self._array, _OURS[self._array.dtype])
+        return made
 
     @_node.setter
     def _node(self, node: Node) -> None:

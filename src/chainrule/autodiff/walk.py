@@ -183,7 +183,8 @@ def _backward(
                 _add_gradient(owner, renamed(found[node]), create_graph)
     if not retain_graph and not graph.tracing():
         for node in order:
-            node.release()
+            if node.inputs:
+                node.release()
 
 
 def _add_gradient(owner: Tensor, new: Tensor, create_graph: bool) -> None:
@@ -200,6 +201,8 @@ def _add_gradient(owner: Tensor, new: Tensor, create_graph: bool) -> None:
 
 def renamed(tensor: Tensor) -> Tensor:
     """Another handle for the same node, which no compiled step may then overwrite."""
+    if type(tensor) is Plain and tensor._made is None and not borrowed(tensor._array):
+        return wrap(tensor._node)  # a leaf that nobody else knows
     node = lifted(tensor)
     if node._value is not None and borrowed(node._value):  # the caller's, who passed it as dY
         tensor = tensor.clone()

@@ -71,7 +71,7 @@ def clip_grad_norm_(
         return zeros()
     with no_grad():
         gradients = [_computed(_gradient(p)) for p in chosen]
-        norms = stack([gradient.norm(norm_type) for gradient in gradients])
+        norms = _norms(gradients, norm_type)
         total = norms.norm(norm_type)
         if error_if_nonfinite and not total.isfinite().item():
             raise NonFiniteError(
@@ -83,6 +83,13 @@ def clip_grad_norm_(
         for parameter, gradient in zip(chosen, gradients, strict=True):
             _replace(parameter, gradient * scale)
     return total
+
+
+def _norms(tensors: list[Tensor], p: float) -> Tensor:
+    """Those of each; of the squares all roots at once."""
+    if p == 2:
+        return cat([(tensor * tensor).sum().reshape((1,)) for tensor in tensors]).sqrt()
+    return stack([tensor.norm(p) for tensor in tensors])
 
 
 @takes_keywords("utils")

@@ -69,11 +69,14 @@ def erfc(x: Any) -> Any:
     if np.iscomplexobj(x):
         return np.where(np.abs(x.real) < 2, 1 - _erf_series(x), _erfc_fraction(x))
     flat = np.atleast_1d(np.asarray(x, np.float64))
+    size = np.abs(flat)
     result = np.where(np.isnan(flat), flat, np.where(flat < 0, 2.0, 0.0))
-    near, below, above = np.abs(flat) < 0.84375, (flat <= -0.84375) & (flat > -6), (flat >= 0.84375) & (flat < 28)
-    result[near] = (0.5 - flat[near]) + (0.5 - flat[near] * _ratio(_NEAR, flat[near] ** 2))
-    result[below] = 2 - _erfc_above(-flat[below])
-    result[above] = _erfc_above(flat[above])
+    near, beyond = size < 0.84375, (size >= 0.84375) & (flat > -6) & (flat < 28)
+    middle = flat[near]
+    result[near] = (0.5 - middle) + (0.5 - middle * _ratio(_NEAR, middle * middle))
+    if beyond.any():
+        above = _erfc_above(size[beyond])
+        result[beyond] = np.where(flat[beyond] < 0, 2 - above, above)
     return result.reshape(np.shape(x)).astype(x.dtype)
 
 
@@ -84,6 +87,8 @@ def _erfc_above(size: Any) -> Any:
     result[middle] = (1 - _CENTRE) - _ratio(_MIDDLE, size[middle] - 1)
     for part, coefficients in ((~middle & (size < 1 / 0.35), _FAR), (size >= 1 / 0.35, _TAIL)):
         z = size[part]
+        if not z.size:
+            continue
         short = z.astype(np.float32).astype(np.float64)  # its square is exact
         exponent = (short - z) * (short + z) + _ratio(coefficients, 1 / (z * z))
         result[part] = np.exp(-short * short - 0.5625) * np.exp(exponent) / z
@@ -116,8 +121,9 @@ def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: Any) -> Any
 
 def _polynomial(coefficients: Sequence[float], x: Any) -> Any:
     """Its value by Horner's rule; `np.polyval` takes several times as long for what fits a cache."""
-    result = np.full_like(x, coefficients[-1])
-    for c in coefficients[-2::-1]:
+    result = x * coefficients[-1]
+    result += coefficients[-2]
+    for c in coefficients[-3::-1]:
         result *= x
         result += c
     return result

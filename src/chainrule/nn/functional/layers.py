@@ -40,18 +40,19 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         tensor([16.])
     """
     input, weight = given(input, "linear"), given(weight, "linear", "weight")
-    if not input.ndim or input.shape[-1] != weight.shape[-1]:
+    of_input, of_weight = input._node, weight._node
+    if not of_input.shape or of_input.shape[-1] != of_weight.shape[-1]:
         raise graph.shape_error(
             "linear", f"the last axis of the input must be {weight.shape[-1]} (weight {weight.shape})",
             f"shape {input.shape}", "Reshape the input, or change in_features.",
         )  # fmt: skip
-    if input.dtype != weight.dtype:
+    if of_input.dtype is not of_weight.dtype:
         raise DtypeError(
             f"{graph.who('linear')}: input and weight must have one dtype, got {input.dtype.name} and "
             f"{weight.dtype.name}. Convert the input with cr.as_tensor(input, dtype=cr.{weight.dtype.name})"
             f"{f', or the model with model.to(cr.{input.dtype.name})' if input.dtype.is_floating_point else ''}."
         )
-    if input._node.dtype.only_stores:
+    if of_input.dtype.only_stores:
         return in_float32(linear, input, weight, bias)
     with graph.aliasing(False):
         product = input @ weight.T
