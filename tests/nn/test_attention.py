@@ -10,7 +10,7 @@ import pytest
 
 import chainrule as cr
 import chainrule.nn.functional as F
-from chainrule import Tensor
+from chainrule import Tensor, nn
 from chainrule.compiler.schedule import nesting
 from chainrule.compiler.schedule.kernels import Chain
 from chainrule.errors import DtypeError, SettingError, ShapeError
@@ -141,7 +141,72 @@ def test_of_no_keys_and_of_no_queries() -> None:
     assert sdpa(cr.randn(2, 0, 4), cr.randn(2, 3, 4), cr.randn(2, 3, 5)).shape == (2, 0, 5)
 
 
+HEADS: list[dict[str, Any]] = [
+    {},
+    {"batch_first": True, "need_weights": False},
+    {"kdim": 5, "vdim": 6, "average_attn_weights": False, "padding": True},
+    {"alone": True, "padding": True, "mask": "bool"},
+    {"mask": "by head", "padding": True, "need_weights": False},
+    {"mask": "bool", "bias": False},
+]
+
+
+@pytest.mark.parametrize("case", HEADS, ids=str)
+def test_several_heads_are_pytorch_s(case: dict[str, Any]) -> None:
+    rng, alone = np.random.default_rng(0), case.get("alone", False)
+    made = {name: case[name] for name in ("batch_first", "kdim", "vdim", "bias") if name in case}
+    theirs: Any = torch.nn.MultiheadAttention(8, 2, dtype=torch.float64, **made)
+    ours = nn.MultiheadAttention(8, 2, dtype=cr.float64, **made)
+    ours.load_state_dict({name: cr.tensor(value.numpy()) for name, value in theirs.state_dict().items()})
+
+    def rows(count: int, features: int) -> Any:
+        shape = (count,) if alone else (3, count) if case.get("batch_first") else (count, 3)
+        return rng.normal(size=(*shape, features))
+
+    given = [rows(5, 8), rows(7, case.get("kdim", 8)), rows(7, case.get("vdim", 8))]
+    masks: dict[str, Any] = {"bool": rng.random((5, 7)) < 0.3, "by head": rng.normal(size=(6, 5, 7))}
+    options = {"attn_mask": masks[case["mask"]]} if "mask" in case else {}
+    if "padding" in case:
+        padding = rng.random((7,) if alone else (3, 7)) < 0.2
+        options["key_padding_mask"] = np.where(padding, -np.inf, 0.0) if case.get("mask") == "by head" else padding
+    flags = {name: case[name] for name in ("need_weights", "average_attn_weights") if name in case}
+    expected, weights = theirs(*map(torch.tensor, given), **{k: torch.tensor(v) for k, v in options.items()}, **flags)
+    found, shown = ours(*map(cr.tensor, given), **{k: cr.tensor(v) for k, v in options.items()}, **flags)
+    np.testing.assert_allclose(found.detach().numpy(), expected.detach().numpy(), rtol=1e-9, atol=1e-12)
+    assert (shown is None) == (weights is None)
+    if shown is not None:
+        np.testing.assert_allclose(shown.detach().numpy(), weights.detach().numpy(), rtol=1e-9, atol=1e-12)
+    (expected**2).sum().backward()
+    (found**2).sum().backward()
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert a.grad is not None
+        np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_a_training_with_attention_in_nests_is_recorded_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is explained is computed without nests, to the bit."""
+
+    class Sequence(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.out = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+    for name in ("ONCE", "AGAIN"):
+        monkeypatch.setattr(nesting, name, 0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 20, 8)).astype("f"), rng.integers(0, 3, 8)
+    trainer = cr.Trainer(Sequence(), "cross_entropy", "adam", lr=1e-2)
+    trainer.fit(x, y, epochs=3, batch_size=4, seed=0, progress=False, record=True)
+    derivation = trainer.explain("out.weight[0, 0]", step=4)
+    assert "attention" in str(trainer.explain("attention.in_proj_weight[0, 0]", step=4))
+    assert derivation is not None
+
+
 Q, K, V = cr.zeros(2, 3, 4), cr.zeros(2, 5, 4), cr.zeros(2, 5, 6)
+X = cr.zeros(5, 2, 8)
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (
         lambda: sdpa(Q, K.double(), V), DtypeError,
@@ -175,4 +240,36 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 @pytest.mark.parametrize(("call", "error", "text"), REFUSED)
 def test_what_is_refused(call: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=rf"^scaled_dot_product_attention.*: {re.escape(text)}$"):
+        call()
+
+
+REFUSED_HEADS: list[tuple[Any, type[Exception], str]] = [
+    (
+        lambda: nn.MultiheadAttention(8, 3), SettingError,
+        "embed_dim must be a multiple of num_heads, and both at least 1, got embed_dim=8 and num_heads=3. Change one of them.",
+    ),
+    (
+        lambda: nn.MultiheadAttention(8, 2, add_bias_kv=True), SettingError,
+        "add_bias_kv=True is not there yet. Leave it out.",
+    ),
+    (
+        lambda: nn.MultiheadAttention(8, 2)(X, X[:4], X), ShapeError,
+        "query, key and value must be (steps, batch, features) or (steps, features), with embed_dim=8, kdim=8 and vdim=8 "
+        "features, and a value for each key, got shapes (5, 2, 8), (4, 2, 8) and (5, 2, 8). Reshape them, or change the "
+        "sizes of the layer.",
+    ),
+    (
+        lambda: nn.MultiheadAttention(8, 2)(X, X, X, is_causal=True), SettingError,
+        "is_causal is a hint about attn_mask, which was left out. Pass the mask.",
+    ),
+    (
+        lambda: nn.MultiheadAttention(8, 2)(X, X, X, attn_mask=cr.zeros(5, 4)), ShapeError,
+        "attn_mask must have the shape (5, 5) or (4, 5, 5), got (5, 4). Reshape or expand it.",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "text"), REFUSED_HEADS)
+def test_what_several_heads_refuse(call: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=rf"^MultiheadAttention.*: {re.escape(text)}$"):
         call()

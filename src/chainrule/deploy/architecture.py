@@ -61,6 +61,7 @@ _NUMBERS: dict[type[Module], Callable[[Mapping[str, Any]], int]] = {
     nn.RNN: lambda a: _of_recurrence(1, a),
     nn.GRU: lambda a: _of_recurrence(3, a),
     nn.LSTM: lambda a: _of_recurrence(4, a),
+    nn.MultiheadAttention: lambda a: _of_attention(a),
     nn.Conv1d: lambda a: _of_convolution(1, a),
     nn.Conv2d: lambda a: _of_convolution(2, a),
     nn.Conv3d: lambda a: _of_convolution(3, a),
@@ -71,6 +72,11 @@ def _of_convolution(rank: int, a: Mapping[str, Any]) -> int:
     window, (width, out, groups) = a["kernel_size"], (abs(int(a[n])) for n in ("in_channels", "out_channels", "groups"))
     elements = abs(window) ** rank if isinstance(window, int) else math.prod(map(abs, window))
     return out * (width // max(1, groups) * int(elements) + 1)
+
+
+def _of_attention(a: Mapping[str, Any]) -> int:
+    width = abs(int(a["embed_dim"]))
+    return width * (2 * width + sum(abs(int(a.get(name) or width)) for name in ("kdim", "vdim")) + 4)
 
 
 def _of_recurrence(gates: int, a: Mapping[str, Any]) -> int:

@@ -32,6 +32,7 @@ from chainrule.nn.activations import (
     Threshold,
     activation_by_name,
 )
+from chainrule.nn.attention import MultiheadAttention
 from chainrule.nn.compiled import CompiledModule as CompiledModule
 from chainrule.nn.containers import ModuleDict, ModuleList, Sequential
 from chainrule.nn.convolution import Conv1d, Conv2d, Conv3d
@@ -140,6 +141,7 @@ __all__ = [
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "MultiheadAttention",
     "NLLLoss",
     "NTKLinear",
     "PReLU",
