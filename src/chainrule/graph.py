@@ -227,7 +227,7 @@ LEAF = _given("leaf")  # an eager value, or a constant array inside a trace
 INPUT = _given("input")  # a value the compiled program receives at each call
 RELEASED = _given("released")
 # A Python number; folded into every expression that reads it.
-CONST = Op("const", "source", infer=_no_value, numpy=as_stored, vjp=())
+CONST = Op("const", "source", infer=_no_value, numpy=lambda value, dtype: as_stored(value, dtype), vjp=())
 
 
 # -- the state of this thread --------------------------------------------------------------
