@@ -86,8 +86,10 @@ def _made_at_once(node: Node, readers: dict[Node, list[Node]]) -> bool:
     while len(readers[node]) == 1:
         if node.op.kind in ("contraction", "reduction"):
             return True
+        if node.op is not shaping.reshape and node.op.kind != "elementwise":
+            return False
         whole = [source for source in node.inputs if math.prod(source.shape) == math.prod(node.shape)]
-        if not (node.op is shaping.reshape or node.op.kind == "elementwise") or len(whole) != 1:
+        if len(whole) != 1:
             return False
         (node,) = whole
     return False
