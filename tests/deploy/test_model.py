@@ -26,6 +26,8 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "Conv1d": [{"in_channels": 4, "out_channels": 6, "kernel_size": 3, "padding": "same", "groups": 2}],
     "Conv2d": [{"in_channels": 4, "out_channels": 3, "kernel_size": (3, 2), "stride": 2, "padding": (2, 1), "bias": False}, {"in_channels": 4, "out_channels": 4, "kernel_size": 2, "dilation": 2, "groups": 4}],
     "Conv3d": [{"in_channels": 4, "out_channels": 2, "kernel_size": 2, "padding": 1}],
+    **{f"{kind}Pool{n}d": [{"kernel_size": 2, "stride": 1}] for kind in ("Max", "Avg") for n in (1, 3)},
+    "MaxPool2d": [{"kernel_size": (2, 3), "padding": (1, 0), "dilation": 2}], "AvgPool2d": [{"kernel_size": 2}, {"kernel_size": 2, "padding": 1, "count_include_pad": False}],
     "Bilinear": [{"in1_features": 3, "in2_features": 2, "out_features": 4}],
     "Embedding": [{"num_embeddings": 5, "embedding_dim": 2, "padding_idx": -1}],
     "EmbeddingBag": [{"num_embeddings": 5, "embedding_dim": 2, "mode": "max", "include_last_offset": True}],

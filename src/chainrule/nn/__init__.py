@@ -82,6 +82,7 @@ from chainrule.nn.parameter import (
     Parameter,
 )
 from chainrule.nn.parameters import ParameterDict, ParameterList
+from chainrule.nn.pooling import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
 from chainrule.nn.recurrent import GRU, LSTM, RNN
 from chainrule.nn.scaled import NTKLinear, Scale
 from chainrule.nn.summary import Summary, summary
@@ -96,6 +97,9 @@ __all__ = [
     "RNN",
     "SELU",
     "AlphaDropout",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
@@ -134,6 +138,9 @@ __all__ = [
     "LogSoftmax",
     "MSELoss",
     "MarginRankingLoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
     "Mish",
     "Module",
     "ModuleDict",

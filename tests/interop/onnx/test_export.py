@@ -74,6 +74,7 @@ ROWS: dict[str, Any] = {
     "Unflatten": rng.normal(size=(20, 6)).astype("f"), "GroupNorm": rng.normal(size=(20, 12, 5)).astype("f"),
     "InstanceNorm1d": rng.normal(size=(20, 3, 5)).astype("f"), "Dropout1d": rng.normal(size=(20, 3, 5)).astype("f"),
     "Conv1d": rng.normal(size=(20, 4, 9)).astype("f"), "Conv2d": rng.normal(size=(20, 4, 6, 7)).astype("f"), "Conv3d": rng.normal(size=(20, 4, 4, 3, 5)).astype("f"),
+    **{f"{kind}Pool{n}d": rng.normal(size=(20, 2, 5, 6, 4)[: n + 2]).astype("f") for kind in ("Max", "Avg") for n in (1, 2, 3)},
     "Dropout2d": rng.normal(size=(20, 3, 5, 2)).astype("f"),
 }  # fmt: skip
 POINTWISE = {
