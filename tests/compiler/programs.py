@@ -8,7 +8,7 @@ bounds the significant bits of each, None where rounding has happened.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,16 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 from chainrule import Tensor
+from chainrule.dtypes import computed
+from chainrule.tensor.core import numbers
 
 Env = list[Tensor]
 Step = Callable[[Env], Tensor]
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33]
 INTEGERS = (cr.int32, cr.int64, cr.uint8)
 LIMIT = 3000  # elements of a tensor
-EXACT = {cr.float32: 20, cr.float64: 40}
+EXACT = {cr.bfloat16: 7, cr.float32: 20, cr.float64: 40}
+COMPUTED = (cr.float64, cr.float64, cr.float32)
 
 
 def standardised(x: Tensor, dim: int) -> Tensor:
@@ -61,6 +64,10 @@ class Program:
     update: bool = False
     scale: float = 1.0  # the largest magnitude on the way, for the tolerance
 
+    def tensor(self, array: np.ndarray[Any, Any], requires_grad: bool = False) -> Tensor:
+        """An array in the program's dtypes; of bfloat16, which NumPy has not, it has the numbers."""
+        return cr.tensor(array, self.floating if array.dtype.kind == "f" else None, requires_grad)
+
     def run(self, arguments: list[Tensor], parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor | None]]:
         env = [*arguments, *parameters]
         for parameter in parameters:
@@ -88,9 +95,9 @@ class Program:
 class Drawer:
     """Draws a program while running it eagerly, so that every shape is known."""
 
-    def __init__(self, draw: Any) -> None:
+    def __init__(self, draw: Any, floating: Sequence[Any]) -> None:
         self.draw = draw
-        self.program = Program(self.pick([cr.float64, cr.float64, cr.float32]))
+        self.program = Program(self.pick(floating))
         self.rng = np.random.default_rng(self.draw(st.integers(0, 9)))
         self.env: Env = []
         self.bits: list[int | None] = []
@@ -114,7 +121,7 @@ class Drawer:
 
     def array(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
         if dtype.is_floating_point:
-            return (self.rng.integers(-12, 13, shape) / 4).astype(dtype.numpy)
+            return (self.rng.integers(-12, 13, shape) / 4).astype(computed(dtype).numpy)
         if dtype == cr.bool:
             return self.rng.integers(0, 2, shape).astype(bool)
         low = 0 if dtype == cr.uint8 else -5
@@ -161,7 +168,7 @@ class Drawer:
             return False
         if value.dtype.is_floating_point:
             with np.errstate(all="ignore"):
-                largest = float(np.abs(value.detach().numpy()).max(initial=0))
+                largest = float(np.abs(numbers(value)).max(initial=0))
             if not largest < 1e5:  # also NaN: keep the comparison meaningful
                 return False
             self.program.scale = max(self.program.scale, largest)
@@ -178,7 +185,7 @@ class Drawer:
             p.arguments.append(self.array(self.shape(), self.pick(kinds)))
         for _ in range(self.integer(1, 2)):
             p.parameters.append(self.array(self.shape(), p.floating))
-        self.env += [cr.tensor(a) for a in p.arguments] + [cr.tensor(a, requires_grad=True) for a in p.parameters]
+        self.env += [p.tensor(a) for a in p.arguments] + [p.tensor(a, requires_grad=True) for a in p.parameters]
         self.bits += [5] * len(self.env)
         first = len(self.env)
         families = [getattr(self, name) for name in FAMILIES]
@@ -475,7 +482,7 @@ class Drawer:
         if b is None:  # make a factor that fits
             width, k = self.pick(SIZES), shape[-1]
             data = self.array((k, width), x.dtype)
-            if not self.add(f"constant({k}, {width})", lambda env: cr.tensor(data), 5):
+            if not self.add(f"constant({k}, {width})", lambda env: self.program.tensor(data), 5):
                 return
             b = len(self.env) - 1
             if not fits(self.env[b]):
@@ -497,7 +504,7 @@ class Drawer:
         data, bias = self.array((width, k), self.program.floating), self.array((width,), self.program.floating)
         self.add(
             f"tanh(v{a} @ ({width}, {k}).T + bias)",
-            lambda env: (env[a] @ cr.tensor(data).T * 0.1 + cr.tensor(bias)).tanh(), None,
+            lambda env: (env[a] @ self.program.tensor(data).T * 0.1 + self.program.tensor(bias)).tanh(), None,
         )  # fmt: skip
 
     def take(self) -> None:
@@ -526,10 +533,10 @@ class Drawer:
             rows = tuple(count if d == dim else s for d, s in enumerate(x.shape))
             values = self.array(rows, x.dtype)
             if kind == "index_add":
-                act: Step = lambda env: env[a].index_add(dim, cr.tensor(index), cr.tensor(values))  # noqa: E731
+                act: Step = lambda env: env[a].index_add(dim, cr.tensor(index), self.program.tensor(values))  # noqa: E731
             else:
                 at = self.rng.integers(low, x.shape[dim], rows)
-                act = lambda env: env[a].scatter_add(dim, cr.tensor(at), cr.tensor(values))  # noqa: E731
+                act = lambda env: env[a].scatter_add(dim, cr.tensor(at), self.program.tensor(values))  # noqa: E731
             self.add(f"v{a}.{kind}({dim}, {rows})", act, None)
 
     def by_data(self) -> None:
@@ -579,6 +586,6 @@ FAMILIES = [
 
 
 @st.composite
-def programs(draw: Any, steps: int = 14) -> Program:
-    """A random program of up to `steps` operations."""
-    return Drawer(draw).build(steps)
+def programs(draw: Any, steps: int = 14, floating: Sequence[Any] = COMPUTED) -> Program:
+    """A random program of up to `steps` operations in one of some floating dtypes."""
+    return Drawer(draw, floating).build(steps)
