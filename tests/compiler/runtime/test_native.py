@@ -221,7 +221,7 @@ def test_the_transposes_of_packed_factors_are_compiled_once(
     monkeypatch.setattr(native.machine(), "target", target)
     rng, built = np.random.default_rng(0), []
     compile_text = native.compile_text
-    monkeypatch.setattr(native, "compile_text", lambda text: built.append(text) or compile_text(text))
+    monkeypatch.setattr(native, "compile_text", lambda text, effort: built.append(text) or compile_text(text, effort))
     for rows, outputs in ((80, 48), (96, 48), (96, 64)):
         x, w = rng.normal(size=(rows, 32)).astype("f"), rng.normal(size=(outputs, 32)).astype("f")
         product = cr.compile(lambda x, w: x @ w.T)(cr.tensor(x), cr.tensor(w)).numpy()
@@ -440,3 +440,29 @@ def test_a_whole_program_assembles_for_other_cpus(
     assembly = machine.emit_assembly(module)
     assert "run" in assembly
     assert len(machine.emit_object(module)) > 1000
+
+
+def test_a_step_of_many_kernels_is_compiled_without_effort_to_the_same_bits(
+    cache: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    efforts: list[int] = []
+    compile_text = native.compile_text
+
+    def noted(text: str, effort: int = 2) -> bytes:
+        efforts.append(effort)
+        return compile_text(text, effort)
+
+    monkeypatch.setattr(native, "compile_text", noted)
+    found = []
+    for long in (0, 1000):
+        monkeypatch.setattr("chainrule.compiler.program.LONG", long)
+        monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(cache / str(long)))  # both have one name there
+        efforts.clear()
+        cr.manual_seed(0)
+        model = cr.nn.Sequential(cr.nn.Linear(6, 16), cr.nn.Dropout(0.3), cr.nn.Linear(16, 2))
+        trainer = cr.Trainer(model, "cross_entropy", "adam")
+        X, y = np.arange(120, dtype=np.float32).reshape(20, 6) % 7, np.arange(20) % 2
+        trainer.fit(X, y, 2, 8, progress=False)
+        assert (0 in efforts) is (long == 0)
+        found.append([p.detach().numpy().tobytes() for p in model.parameters()])
+    assert found[0] == found[1]

@@ -129,7 +129,8 @@ class WorkSharing:
                 if number in self.edges:
                     state.meet()
                 usual = [way for way in ways if sweep == 0 and way.share is not None and way.share.by in prefer]
-                best = min(usual or ways, key=lambda way: state.price(way, alone))
+                found = usual or ways
+                best = found[0] if len(found) == 1 else min(found, key=lambda way: state.price(way, alone))
                 state.do(best)
                 chosen.append(best)
                 if check:

@@ -106,10 +106,10 @@ class Machine:
         """All that machine code depends on beside the program."""
         return f"{self.triple} {self.cpu} {self.features} {self.version} {writers()}"
 
-    def target_machine(self) -> Any:
-        """LLVM's idea of it, for code that runs in this process, or is read."""
+    def target_machine(self, effort: int = 2) -> Any:
+        """LLVM's idea of it, for code that runs in this process, or is read; `effort`: as its ``-O``."""
         return self.llvm.Target.from_triple(self.triple).create_target_machine(
-            cpu=self.cpu, features=self.features, opt=2, jit=True, abiname=self.abi
+            cpu=self.cpu, features=self.features, opt=effort, jit=True, abiname=self.abi
         )
 
     def linked_machine(self) -> Any:
@@ -176,10 +176,10 @@ def optimise(text: str, here: Machine, linked: bool = False) -> tuple[Any, Any]:
     return module, target
 
 
-def compile_text(text: str) -> bytes:
+def compile_text(text: str, effort: int = 2) -> bytes:
     """The object file of a module."""
-    module, target = optimise(text, machine())
-    code: bytes = target.emit_object(module)
+    module, _ = optimise(text, machine())
+    code: bytes = machine().target_machine(effort).emit_object(module)
     return code
 
 
@@ -198,13 +198,13 @@ def assembly(text: str, here: Machine) -> str:
     return listing
 
 
-def compiled(text: str, names: Iterable[str] = (), needs: Iterable[Unit] = ()) -> Unit:
+def compiled(text: str, names: Iterable[str] = (), needs: Iterable[Unit] = (), effort: int = 2) -> Unit:
     """The unit of a module that holds these kernels for other programs too.
 
     A signal waits while LLVM works: an exception that cut its taking of a lock in two would leave it locked for good.
     """
     with undisturbed():
-        return Unit(compile_text(text), tuple(names), tuple(needs))
+        return Unit(compile_text(text, effort), tuple(names), tuple(needs))
 
 
 _pool = Pool()  # of this machine's code

@@ -262,7 +262,8 @@ class Kernel:
 
     def settle(self) -> None:
         """From now on nothing is added to it: it is walked once, and not for each of the later stages."""
-        self._settled, self._loads = self.values(), self.loads()
+        self._settled = self.values()
+        self._loads = self.loads()
 
     def roots(self) -> list[Value]:
         """The values its stores and its core start from."""

@@ -210,19 +210,19 @@ class _Order:
         """The kernels in a row; one that sets more of the arena free than it takes goes ahead of the others."""
         left = {node: len(set(readers)) for node, readers in self.readers.items() if node not in places}
 
+        reads = [[(node, size_of(node)) for node in kernel.reads() if node in left] for kernel in self.all]
+        takes = [sum(size_of(s.node) for s in kernel.stores if s.node not in places) for kernel in self.all]
+
         def gain(number: int) -> int:
-            kernel = self.all[number]
-            freed = sum(size_of(node) for node in kernel.reads() if left.get(node) == 1)
-            return freed - sum(size_of(store.node) for store in kernel.stores if store.node not in places)
+            return sum([size for node, size in reads[number] if left[node] == 1]) - takes[number]
 
         def urgent(number: int) -> set[int]:
             found = set()
-            for node in self.all[number].reads():
-                if node in left:
-                    left[node] -= 1
-                    waiting.get(node, set()).discard(number)
-                    if left[node] == 1:
-                        found |= waiting[node]
+            for node, _ in reads[number]:
+                left[node] -= 1
+                waiting[node].discard(number)
+                if left[node] == 1:
+                    found |= waiting[node]
             done.add(number)
             groups = ([other, *self.order.missing(other, done)] for other in found)
             return {other for group in groups if sum(map(gain, group)) > 0 for other in group}
