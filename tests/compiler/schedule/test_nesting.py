@@ -32,6 +32,7 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     def choose(yes: bool) -> None:
         for name in ("ONCE", "AGAIN"):
             monkeypatch.setattr(nesting, name, 1 << 60 if yes else 0)
+        monkeypatch.setattr(nesting, "SHARED", 1)
 
     choose(False)
     return choose
@@ -88,6 +89,9 @@ def of_its_own_columns(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 CASES = [
     (softmax, (2, 3, 70, 9), 70, 5),
     (softmax, (131, 4), 33, 6),
+    (causal, (2, 70, 4), 97, 5),
+    (masked, (66, 8), 130, 8),
+    (dropped, (3, 70, 4), 170, 20),
     (masked, (2, 1, 65, 4), 50, 8),
     (causal, (3, 100, 8), 100, 8),
     (dropped, (2, 2, 66, 4), 40, 3),

@@ -12,7 +12,7 @@ from chainrule.compiler.codegen.nest import FIRST, LAST, SCRATCH, NestWriter
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.target import MEMORY, Target
 from chainrule.compiler.schedule.index import Var
-from chainrule.compiler.schedule.kernels import Check, Dot, Load
+from chainrule.compiler.schedule.kernels import Check, Dot, Load, Store
 from chainrule.compiler.schedule.loops import Accumulate, Contract, Nest, Statement
 
 
@@ -94,11 +94,22 @@ class _Writer(NestWriter):
             for node, index, write in statement.ahead:
                 e.prefetch(body.address(node, index), write)
 
+        def prologue(e: Emitter, row: Register, column: Register, type: str, mask: Register | None) -> Register:
+            (store,) = statement.body
+            if not isinstance(store, Store) or core.carried is None:
+                raise TypeError("sums that are carried are stored as they are; this is a bug in chainrule")
+            body = Body(e, self.pointers, {**base.indices, **at(row, column)}, lanes_of(type), core.n, mask)
+            found = e.masked_load(body.address(store.node, store.index), type, mask)
+            if core.carried == 1:
+                return found
+            first = e.compare("eq", body.index(core.carried, lanes=False), e.const(0, "i64"))
+            return e.select(first, e.const(0.0, type), found)
+
         left, right = (self._operand(base, core, load) for load in (core.a, core.b))
         rows, columns = ((FIRST, LAST) if statement.shared == by else None for by in ("rows", "columns"))
         emit_contraction(
             self.e, tiles.spec, tiles.plan, left, right, epilogue, SCRATCH if tiles.scratch else None, rows, columns,
-            touch if statement.ahead else None,
+            touch if statement.ahead else None, None if core.carried is None else prologue,
         )  # fmt: skip
 
     def _operand(self, body: Body, core: Dot, load: Load) -> Register:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from chainrule.compiler.plan.cut import ENOUGH, Cut
-from chainrule.compiler.schedule.index import Var
+from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Chain, Check, Dot, Kernel, Reduce, Rows
 from chainrule.compiler.schedule.loops import Contract, For, Nest, independent
 
@@ -48,7 +48,11 @@ def shares(kernel: Kernel, nest: Nest) -> list[Share]:
     """Every way in which threads can divide the kernel, the preferred first: with enough units, and the outermost."""
     if isinstance(kernel.core, Check) or not math.prod(var.size for var in kernel.loops):
         return []
-    loops, large = independent(nest), math.prod(var.size for var in kernel.loops) >= LARGE
+    carried = {var for loop in _carried(kernel) for var in loop.vars()}
+    loops, large = (
+        [loop for loop in independent(nest) if loop.var not in carried],
+        math.prod(var.size for var in kernel.loops) >= LARGE,
+    )
     if isinstance(kernel.core, Dot):
         found = _of_loops(loops, "batch", kernel) + _of_tiles(nest.products[0])
         return sorted(found, key=_units, reverse=True)
@@ -58,6 +62,12 @@ def shares(kernel: Kernel, nest: Nest) -> list[Share]:
     if large or isinstance(kernel.core, Chain):
         found.sort(key=_units, reverse=True)
     return [share for share in found[:1] if share.cut.units > 1]
+
+
+def _carried(kernel: Kernel) -> list[Expr]:
+    """Where sums go on from one iteration to the next, so that threads cannot share these."""
+    parts = kernel.core.parts if isinstance(kernel.core, Chain) else []
+    return [part.core.carried for part in parts if isinstance(part.core, Dot) and part.core.carried is not None]
 
 
 def _units(share: Share) -> int:

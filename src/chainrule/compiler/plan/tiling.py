@@ -73,6 +73,7 @@ class Contraction:
     a_strides: tuple[int, int]  # (row m, column k)
     b_strides: tuple[int, int]  # (row k, column n)
     lanes: int = 1  # that share each sum along l, see `vectorize.lanes_of_product`; 1: its terms are added in order
+    carried: bool = False  # sums go on from what stands where they are stored
     inner: tuple[Inner, ...] = ()  # further axes of terms, inside l, whose own k and the strides are; one in another
 
     @property
@@ -159,7 +160,7 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
     """The tiles for a shape; `tile` says which, where it is not to be chosen."""
     if spec.lanes > 1:
         return _lanes_plan(spec, target)
-    if spec.inner:
+    if spec.inner or spec.carried:
         return _nested_plan(spec, target)
     turned = _fits_better_turned(spec, target)
     upright = spec.swapped() if turned else spec

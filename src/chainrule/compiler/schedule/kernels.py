@@ -178,7 +178,9 @@ class Dot:
     """acc[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]; operands are affine in the loops.
 
     Further axes of rows are loops around it; those of terms are `inner`, inside k and one in another.
-    `along`: the terms are shared by lanes along k, not added in order (see `contraction.in_lanes`).
+    `along`: the terms are shared by lanes along k, not added in order (see `contraction.in_lanes`). `carried`: a loop
+    around it goes over further terms of the same sums, which stand where its only store leaves them; they begin anew
+    where this is 0.
     """
 
     m: Var | None  # None: one row, or one column, which is computed as a row
@@ -189,6 +191,7 @@ class Dot:
     result: Result
     along: bool
     inner: tuple[Var, ...] = ()
+    carried: Expr | None = None
 
     @property
     def summed(self) -> tuple[Var, ...]:
@@ -199,6 +202,11 @@ class Dot:
     def terms(self) -> int:
         """How many products each sum has."""
         return math.prod(var.size for var in self.summed)
+
+    @property
+    def begins(self) -> str:
+        """Where sums that are carried begin, as text."""
+        return "" if self.carried is None else f", carried on unless {self.carried!r} = 0,"
 
 
 # The op of a buffer that a kernel has for itself: no node of a graph computes it.
@@ -352,7 +360,7 @@ def _print(kernel: Kernel, printer: Printer) -> str:
     elif isinstance(core, Dot):
         a, b = printer.value(core.a), printer.value(core.b)
         way = "along" if core.along else "over"
-        printer.lines.append(f"  acc = sum {way} {_loops(core.summed)} of {a} * {b}")
+        printer.lines.append(f"  acc = sum {way} {_loops(core.summed)}{core.begins} of {a} * {b}")
     elif isinstance(core, Check):
         printer.lines.append(f"  check {printer.value(core.value)} in [{core.least}, {core.size})")
     for store in kernel.stores:

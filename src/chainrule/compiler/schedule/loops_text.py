@@ -65,7 +65,7 @@ class _NestPrinter(Printer):
             a, b = self.value(core.a), self.value(core.b)
             way = "along" if core.along else "over"
             over = ", ".join(f"{var} < {var.size}" for var in core.summed)
-            self._line(f"acc = sum {way} {over} of {a} * {b} in {_tiles(statement)}:")
+            self._line(f"acc = sum {way} {over}{core.begins} of {a} * {b} in {_tiles(statement)}:")
             self._inside(statement.body)
         else:
             self._simple(statement)

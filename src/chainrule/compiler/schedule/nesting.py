@@ -4,8 +4,9 @@ A product whose result is larger than its factors, folds over its rows, and prod
 attention, softmax(q k^T) v, and its derivatives. Instead of three kernels with arrays of all scores between them there is
 one nest. It takes some rows at a time: their products go to a room, the folds and what is done element by element go
 over the room, the next product reads it. What reads the same values later computes them again: some rows of them, or
-some columns where it sums over the rows (as the gradients of keys and values do). So memory grows with the length of
-the rows and not with their number times that.
+some columns where it sums over the rows (as the gradients of keys and values do). A product along rows (as the gradient
+of queries is) can be summed up there too, block by block of columns. So memory grows with the length of the rows and
+not with their number times that.
 
 No bit depends on it. Each element of each of these values is the sum, in the same order, that a kernel of its own
 would give: rows stay whole, and what is recomputed is what was there before. A softmax that runs on with a maximum so far,
@@ -32,13 +33,14 @@ from chainrule.several import Several
 # Rows at a time: their factor is used so often that packing the other one costs little, and a room stays near.
 # Measured with scores of (32, 128, 128) and (8, 1024, 1024): 32 and 128 rows take 5 to 30 % longer.
 ROWS = 64
+SHARED = 8  # so many heads of all sequences keep threads about equally busy
 FOLDS = (reduction.sum, reduction.amax, reduction.amin)
 # Values of a region that are computed again in every nest that needs them: LLVM's time grows faster than a function does.
 LARGEST = 50
 # Elements of a product below which its kernels stay apart, where a nest computes nothing twice (forwards alone).
 ONCE = 1 << 16
-# ... and where it does. Scores of (32, 128, 128) that are kept take 0.63 of the time of those that are computed again,
-# forwards and backwards; those of (8, 1024, 1024) 0.68, in sixteen times the memory.
+# ... and where it does. Scores of (32, 128, 128) that are kept take 0.76 of the time of those that are computed again,
+# forwards and backwards; those of (8, 1024, 1024) 0.87, in sixteen times the memory.
 AGAIN = 1 << 20
 
 
@@ -231,6 +233,18 @@ def _belongs(node: Node, shape: Shape) -> bool:
     return node.shape[-2:] == shape[-2:] and node.op.cost <= RECOMPUTE
 
 
+def carriable(node: Node, region: Region) -> bool:
+    """Can a product along rows be summed up block by block in a nest that goes over blocks of columns?
+
+    Where its terms are simply added in order. It leaves threads nothing to share but the axes in front, of which there
+    must be enough; and without another product across rows there is no such nest.
+    """
+    found = [(taker, orientation(taker, region)) for taker in region.takers]
+    across = any(way is not None and way.across for _, way in found)
+    along = any(way is not None and not way.across for taker, way in found if taker is node)
+    return across and along and not node.params and math.prod(region.shape[:-2]) >= SHARED
+
+
 class Elsewhere(Exception):
     """A value that a nest computes is asked for at another place than the one at hand."""
 
@@ -265,6 +279,7 @@ class Nested:
         block, self.ROW, self.COLUMN = Var(count, blocks), Var(count + 1, rows), Var(count + 2, width)
         self.batch = variables(batch)
         self.at = Expr({self.ROW: 1}, first) + (Expr({block: rows}) if blocks > 1 else Expr())
+        self.begin = Expr({block: 1}) if blocks > 1 and not first else Expr(constant=1) if first else None
         own = (Expr({self.COLUMN: 1}), self.at) if across else (self.at, Expr({self.COLUMN: 1}))
         self.index = (*self.batch, *own)
         self.row = expr(ravel((*self.batch, self.at), (*batch, height)))
@@ -311,16 +326,19 @@ class Nested:
         if found is None:
             raise TypeError(f"{node!r} has no place in a nest; this is a bug in chainrule")
         other = Var(self.COLUMN.number + 1, node.shape[-1] if found.left else node.shape[-2])
-        free, k = Expr({other: 1}), Expr({self.COLUMN: 1})
+        free = Expr({other: 1})
         own = self._stored(self.expression.value(found.member, self.index))
+        mine, at, summed, k, carried = self.ROW, self.at, self.COLUMN, Expr({self.COLUMN: 1}), None
+        if found.across != self.across:  # it sums over the rows of the nest
+            mine, at, summed, k, carried = self.COLUMN, k, self.ROW, at, self.begin
         factor = node.inputs[found.left]
         batch = broadcast(self.batch, factor.shape[:-2])
         load = self._factor(node, factor, (*batch, *((k, free) if found.left else (free, k))))
         result = Result(node.dtype)
-        m, n, a, b = (self.ROW, other, own, load) if found.left else (other, self.ROW, load, own)
-        core = dot(node, m, n, (self.COLUMN,), a, b, result)
+        m, n, a, b = (mine, other, own, load) if found.left else (other, mine, load, own)
+        core = dot(node, m, n, (summed,), a, b, result, carried)
         part = Kernel((m, n), [], core)
-        place = (self.at, free) if found.left else (free, self.at)
+        place = (at, free) if found.left else (free, at)
         self._store(part, Store(node, expr(ravel((*self.batch, *place), node.shape)), result))
         self.followers.append(part)
 

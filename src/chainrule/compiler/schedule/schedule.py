@@ -19,7 +19,7 @@ from chainrule.compiler.schedule.fusion import FusionGroup, Newcomer, gather, on
 from chainrule.compiler.schedule.index import Expr, Var, variables
 from chainrule.compiler.schedule.kernels import Chain, Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
 from chainrule.compiler.schedule.materialize import choose
-from chainrule.compiler.schedule.nesting import Elsewhere, Nested, Region, blocks, orientation, regions
+from chainrule.compiler.schedule.nesting import Elsewhere, Nested, Region, blocks, carriable, orientation, regions
 from chainrule.compiler.schedule.products import dot
 from chainrule.compiler.schedule.serial import Schedule, Serial
 from chainrule.graph import INPUT, LEAF, Graph, Node, toposort
@@ -248,9 +248,12 @@ class _Scheduler:
         """What takes the values of a region, in a nest that has them already or in one of its own."""
         found = orientation(node, region)
         across, needed = found is not None and found.across, self._needed_in_nest(node)
-        for nest in reversed(region.nests):
-            if nest[0].across == across and self._fits(needed, nest) and self._taken_in(node, nest):
+        ways = [across, True] if carriable(node, region) else [across]
+        nests = [nest for way in ways for nest in reversed(region.nests) if nest[0].across == way]
+        for nest in nests:
+            if self._fits(needed, nest) and self._taken_in(node, nest):
                 return
+        across = ways[-1]
         parts = [Nested(region, self.kept, across, *block) for block in blocks(region.shape[-1 if across else -2])]
         for part in parts:
             part.number = self.order.add([part.number for part in parts if part.number >= 0])

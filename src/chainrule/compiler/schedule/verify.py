@@ -111,6 +111,8 @@ class _Verifier:
     def _contract(self, statement: Contract, around: Around) -> None:
         core = statement.core
         inside = (*around, statement)
+        if core.carried is not None:
+            _carries_on(statement, around)
         _in_loops(core.a.vars() | core.b.vars() - set(core.summed), inside, "a factor", set(core.summed))
         self.results.add(id(core.result))
         self.block(statement.body, inside)
@@ -142,6 +144,18 @@ class _Verifier:
         shared = [var for loop in around if isinstance(loop, For) and loop.unit for var in _loops_of(loop)]
         if shared and store.node.op is not ROOM and not _apart(store, shared):
             raise _Fault(f"threads that share {', '.join(map(str, shared))} may write to the same element")
+
+
+def _carries_on(statement: Contract, around: Around) -> None:
+    """Sums that are carried stand as they are where the next iteration looks for them, and no thread overtakes another."""
+    core = statement.core
+    if len(statement.body) != 1 or not isinstance(store := statement.body[0], Store) or store.value is not core.result:
+        raise _Fault("sums that are carried are not stored as they are, once")
+    _in_loops(core.carried.vars() if core.carried else set(), around, "where sums begin")
+    along = core.carried.vars() if core.carried is not None else set()
+    for loop in (loop for loop in around if isinstance(loop, For) and loop.var in along):
+        if loop.unit or loop.way is not Way.SERIAL or store.index.coefficient(loop.var) != 0:
+            raise _Fault(f"sums are carried along {loop.var}, which does not go on one after the other")
 
 
 def _rooms_apart(nest: Nest) -> None:

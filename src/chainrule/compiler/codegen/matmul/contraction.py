@@ -58,6 +58,9 @@ __all__ = ["Contraction", "Epilogue", "Plan", "emit_contraction", "plan", "scrat
 # emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes)
 Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None"], None]
 
+# emitter, row, first column, type and mask of the vector: what its sums begin with
+Prologue = Callable[[Emitter, Value, Value, str, "Value | None"], Value]
+
 _INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
 _WRITTEN_OUT = 9  # terms along the innermost axes that are written out, not put in loops: those of a window of 3 x 3
 _AT_ONCE = (
@@ -76,8 +79,11 @@ def emit_contraction(
     rows: Range | None = None,
     columns: Range | None = None,
     touch: Touch | None = None,
+    prologue: Prologue | None = None,
 ) -> None:
     """Write the loops of one product, cut up as was chosen; `epilogue` transforms and stores each vector of C.
+
+    `prologue` gives what a vector of sums begins with, of a plan that is made for it (`Contraction.carried`).
 
     `scratch` has room for `scratch_elements`. `rows` and `columns` limit the work to a range of the
     plan's row tiles and of its strips: so threads share a product, and no sum depends on how they do.
@@ -87,7 +93,7 @@ def emit_contraction(
         raise ValueError(f"{spec} needs scratch memory of {needed} elements")
     if chosen.turned:
         spec, a, b = spec.swapped(), b, a
-    kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, touch)
+    kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, touch, prologue)
     (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
 
 
@@ -150,7 +156,9 @@ class _Kernel:
         epilogue: Epilogue,
         scratch: Value | None,
         touch: Touch | None = None,
+        prologue: Prologue | None = None,
     ) -> None:
+        self.prologue = prologue
         self.e, self.spec, self.plan, self.a, self.b = e, spec, chosen, a, b
         self.epilogue = epilogue
         self.ahead = None
@@ -301,7 +309,7 @@ class _Kernel:
             self.finish(row, strip.column, strip.columns, height, self._tile_in_lanes(a, strides, strip, height))
             return
         if depth.first is None or depth.last is None:
-            start = [e.const(0.0, c.type) for c in strip.columns] * height
+            start = self._begin(row, strip, height)
             if strip.rest is not None:
                 start += [e.const(0.0, _along_rows(height, spec.scalar).type)] * strip.rest.count
             asking = self._asking(strip, row, asks, None, None)
@@ -328,6 +336,17 @@ class _Kernel:
         self.finish(row, strip.column, strip.columns, height, sums)
         e.jump(end)
         e.label(end)
+
+    def _begin(self, row: Value, strip: _Strip, height: int) -> list[Value]:
+        """What the sums of a tile begin with: zeros, or what the prologue gives."""
+        e, prologue = self.e, self.prologue
+        if prologue is None:
+            return [e.const(0.0, c.type) for c in strip.columns] * height
+        return [
+            prologue(e, plus(e, row, r), plus(e, strip.column, c.first), c.type, c.mask)
+            for r in range(height)
+            for c in strip.columns
+        ]
 
     def _asking(
         self,
