@@ -41,6 +41,8 @@ def test_state_and_results_take_two_bytes():
         lines = step.show("memory").splitlines()
         sizes[dtype] = sum(int(line.split()[-3].replace(",", "")) for line in lines if f"{dtype.short}[48, 64]" in line)
     assert 2 * sizes[cr.bfloat16] == sizes[cr.float32] > 0
+    wide = [line for line in lines if "f32[48, 64]" in line and "bf16" not in line]
+    assert len(wide) == 1  # the weight, as a factor: its gradient is read where it lies
 
 
 def test_reads_that_are_not_in_a_row():

@@ -54,9 +54,14 @@ def choose(graph: Graph, nodes: list[Node], nested: Collection[Node] = ()) -> se
         follows = _follows(node, readers) or _sums_up(node, readers)
         too_large = size[node] > LARGEST or reshapes[node] > DEEPEST
         if follows or too_large or _costs_to_repeat(node, readers[node], weight[node]):
-            kept.add(node)
+            kept.add(node.inputs[0] if _widens(node) and node.inputs[0] not in nested else node)
     _keep_factors(nodes, kept, nested)
     return kept
+
+
+def _widens(node: Node) -> bool:
+    """Does it read what only stores numbers? That has all of them in half the memory."""
+    return node.op is ew.cast and node.inputs[0].dtype.only_stores
 
 
 def _follows(node: Node, readers: dict[Node, list[Node]]) -> bool:
