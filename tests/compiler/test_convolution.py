@@ -24,6 +24,7 @@ CASES = [
     ((2, 6, 9, 9), (6, 1, 5, 5), {"groups": 6, "padding": 2}),
     ((3, 6, 9, 9), (1, 6, 3, 3), {"stride": 2}),
     ((4, 8, 6, 5), (12, 8, 1, 1), {}),
+    ((1, 3, 9, 8), (4, 3, 5, 4), {}),
 ]
 
 
@@ -53,7 +54,7 @@ def columns(x: Tensor, kernel: tuple[int, int], padding: int = 0) -> Tensor:
     return cr.tensor(seen.numpy().reshape(-1, x.shape[1] * kernel[0] * kernel[1]))
 
 
-@pytest.mark.parametrize("case", [0, 1, 5])
+@pytest.mark.parametrize("case", [0, 1, 5, 6])
 def test_its_sums_are_those_of_a_product_with_the_windows_copied(case: int) -> None:
     x, w = given(case)
     y = cr.compile(lambda x, w: F.conv2d(x, w, **CASES[case][2]))(x, w)

@@ -88,7 +88,7 @@ class _Writer:
         name, inputs = node.op.name, node.inputs
         if name == "where":
             return _chosen(self.written(inputs[0]), self.beside(inputs[1]), self.beside(inputs[2]))
-        if name in ("mul", "matmul"):
+        if name in ("mul", "matmul", "conv"):
             return _times(*map(self.beside, inputs))
         if name == "div":
             return _divided(self.beside(inputs[0]), self.written(inputs[1]))

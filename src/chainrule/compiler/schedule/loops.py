@@ -11,7 +11,8 @@
                                                            stores and loads go to it as to any other
     accumulate  := result "=" op ":" statement ...         a value carried through the loops inside it
     combine     := result op"=" value                      innermost in those: one more term
-    contract    := result "=" "sum over" k "of" A "*" B tiles ":" statement ...    for each vector of results
+    contract    := result "=" "sum over" k ... "of" A "*" B tiles ":" statement ...    for each vector of results; of several
+                                                           axes of terms one lies in another, and so they are added
     store       := buffer "[" index "]" "=" value
 
 A statement stands wherever another may: loops in loops, folds in loops and one after the other, a contraction whose
@@ -23,6 +24,12 @@ a nest; for some queries at a time:
       acc = sum over features of q * k:  scores = acc * scale
       for query: largest = amax: for key: ...  total = sum: for key: scores = exp(scores - largest) ...
       acc = sum over keys of scores * v:  out = acc
+
+A convolution is one contraction with several axes, which reads windows of the input where they lie:
+
+    for image: for line: acc = sum over channel, k, l of x[..., line + k, pixel + l, channel] * w[channel, k, l, out]
+
+Pixels and outs are its own loops, its tiles; other axes of rows are loops around it.
 
 What a schedule makes (`kernels.Kernel`) leaves the ways of its loops open; `plan` decides them once, in this form,
 and `codegen` writes what stands here:
