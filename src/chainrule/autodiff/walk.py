@@ -96,13 +96,15 @@ def _by_formula(node: Node, dY: Any, leading: set[Node], arrived: Arrived) -> bo
     kind, inputs = node.kind, node.inputs
     if kind is None:
         return False
-    reaching = tuple([i for i, source in enumerate(inputs) if source.requires_grad and source in leading])
+    reaching = tuple([i for i, source in enumerate(inputs) if source in leading])  # those alone require grad
     formula = formula_of(node, kind, reaching) if reaching else None
     if formula is None:
         return False
-    for argument, array in zip(reaching, formula.products(node, array_of(dY)), strict=True):
+    products = formula.products(node, dY._array if type(dY) is Plain else array_of(dY))
+    for argument, array in zip(reaching, products, strict=True):
         source, product = inputs[argument], Plain(array)
-        arrived[source] = arrived[source] + product if source in arrived else product
+        before = arrived.get(source)
+        arrived[source] = product if before is None else before + product
     return True
 
 

@@ -322,9 +322,9 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
     if op.float_only and not tensors[0]._node.dtype.is_floating_point:
         tensors = tuple(apply(ew.cast, tensor, dtype=dtypes.float32) for tensor in tensors)
     trace = graph._local.trace
-    nodes = [node if (node := tensor._node).trace is trace else lifted(tensor) for tensor in tensors]
+    nodes = tuple([node if (node := tensor._node).trace is trace else lifted(tensor) for tensor in tensors])
     try:
-        return Engine.tensor(graph.apply(op, tuple(nodes), params))
+        return Engine.tensor(graph.apply(op, nodes, params))
     except StoredOnlyError:
         pass
     return rounded(apply(op, *computable(op, tensors), **params))

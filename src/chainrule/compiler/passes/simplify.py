@@ -134,11 +134,12 @@ class Builder:
         if simpler is not None:
             return simpler
         key = (op, inputs, tuple(params.items()))
-        if key not in self.shared:
-            self.shared[key] = self._stamp(Node(op, inputs, params, op.infer(*inputs, **params)))
+        found = self.shared.get(key)
+        if found is None:
+            self.shared[key] = found = self._stamp(Node(op, inputs, params, op.infer(*inputs, **params)))
             if lies_as_before(op) and not self.convolved.isdisjoint(inputs):
-                self.convolved.add(self.shared[key])
-        return self.shared[key]
+                self.convolved.add(found)
+        return found
 
     def const(self, value: Any, dtype: dtypes.DType) -> Node:
         key = (CONST, repr(value), dtype)

@@ -24,9 +24,10 @@ class Expression:
 
     def value(self, node: Node, index: tuple[Expr, ...]) -> Value:
         key = (node, index)
-        if key not in self.memo:
-            self.memo[key] = self._load(node, index) if node in self.kept else self.compute(node, index)
-        return self.memo[key]
+        found = self.memo.get(key)
+        if found is None:
+            self.memo[key] = found = self._load(node, index) if node in self.kept else self.compute(node, index)
+        return found
 
     def _load(self, node: Node, index: tuple[Expr, ...]) -> Value:
         if node in self.results:
@@ -94,7 +95,10 @@ def expr(value: Any) -> Expr:
 def broadcast(index: tuple[Expr, ...], shape: Shape) -> tuple[Expr, ...]:
     """The index of the element that broadcasting pairs with `index`."""
     tail = index[len(index) - len(shape) :]
-    return tuple(Expr() if size == 1 else i for i, size in zip(tail, shape, strict=True))
+    return tuple([_ZERO if size == 1 else i for i, size in zip(tail, shape, strict=True)]) if 1 in shape else tail
+
+
+_ZERO = Expr()
 
 
 def _pad_guards(index: tuple[Expr, ...], source: Node, low: Any, high: Any, interior: Any) -> tuple[Guard, ...]:

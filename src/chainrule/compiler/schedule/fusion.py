@@ -65,8 +65,10 @@ class Newcomer:
             if node.op in (reduction.argmax, reduction.argmin) or not math.prod(shape):
                 return None
             value = expression.value(source, variables(shape))
-        work = sum(part.op.cost for part in walk([value]) if isinstance(part, Compute) and part.vars())
-        return cls(node, shape, folds, _loads(value), work, expression)
+        parts = walk([value])
+        work = sum([part.op.cost for part in parts if isinstance(part, Compute) and part.vars()])
+        loads = [part for part in parts if isinstance(part, Load)]
+        return cls(node, shape, folds, loads, work, expression)
 
 
 def _counted(shape: Shape) -> Shape:
@@ -76,10 +78,6 @@ def _counted(shape: Shape) -> Shape:
 
 def _sizes(loops: tuple[Var, ...]) -> Shape:
     return tuple(var.size for var in loops)
-
-
-def _loads(*values: Value) -> list[Load]:
-    return Kernel((), [Store(value, Expr(), value) for value in values]).loads()  # type: ignore[arg-type]
 
 
 @dataclass

@@ -101,9 +101,10 @@ class Compute(Value):
     def vars(self) -> set[Var]:
         if self._vars is None:
             # What it reads comes first, so nothing recurses; nobody changes a set that is handed out.
-            for value in walk([self], _with_vars):
+            below = [self] if all(_with_vars(arg) or not arg.parts() for arg in self.args) else walk([self], _with_vars)
+            for value in below:
                 if isinstance(value, Compute):
-                    value._vars = set().union(*(arg.vars() for arg in value.args))
+                    value._vars = set().union(*[arg.vars() for arg in value.args])
         return self._vars or set()
 
     def parts(self) -> tuple[Value, ...]:
@@ -306,17 +307,17 @@ def walk(roots: list[Value], known: Callable[[Value], bool] | None = None) -> li
     """Every value below the roots, each after what it reads; without those that are `known` and what they read."""
     order: list[Value] = []
     done: set[int] = set()
-    stack: list[Value | None] = list(reversed(roots))
+    stack: list[Value | None] = [*reversed(roots)]
+    pop = stack.pop
     while stack:
-        value = stack.pop()
+        value = pop()
         if value is None:  # what the next one reads is in order
-            order.append(stack.pop())  # type: ignore[arg-type]
+            order.append(pop())  # type: ignore[arg-type]
         elif id(value) not in done and (known is None or not known(value)):
             done.add(id(value))
             parts = value.parts()
             if parts:
-                stack += (value, None)
-                stack += reversed(parts)
+                stack += (value, None, *parts[::-1])
             else:
                 order.append(value)
     return order
