@@ -162,6 +162,23 @@ loops around some of them. Between two steps all threads meet; inside, they shar
 ```
 {loop_kernels}```
 
+## Nests: several cores in one kernel
+
+A product may be much larger than its factors, and what reads it fold its rows and multiply them again: attention, whose scores grow
+with the square of the number of steps.
+
+```python
+{attention_program}```
+
+Where there are many of them such values get no buffer (`compiler/schedule/nesting.py`). One kernel takes 64 rows at a time: a product
+whose rows stay in a room of the kernel's own, folds over that room, the product that reads it. What reads the same values in the
+backward pass computes them again: all gradients of attention take one more nest, which goes over 64 keys at a time and adds up the
+gradient of the queries from one block of keys to the next. No bit depends on it: every sum has the order that a kernel of its own
+would give it.
+
+```
+{attention_kernels}```
+
 """
 
 
@@ -181,6 +198,15 @@ gradient(w, cr.randn(100, 2, 8))
 """
 
 
+ATTENTION_PROGRAM = """@cr.compile
+def attention(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+attention(cr.randn(8, 256, 16), cr.randn(8, 256, 16), cr.randn(8, 256, 16))
+"""
+
+
 def build() -> str:
     """The page, from a fresh run of the program."""
     cr.manual_seed(0)
@@ -192,6 +218,9 @@ def build() -> str:
     exec(LOOP_PROGRAM, names)
     gradient = names["gradient"]
     assert isinstance(gradient, cr.Compiled)
+    exec(ATTENTION_PROGRAM, names)
+    attention = names["attention"]
+    assert isinstance(attention, cr.Compiled)
     return TEMPLATE.format(
         program=PROGRAM,
         traced=step.show("trace").count(" = "),
@@ -206,6 +235,8 @@ def build() -> str:
         loop_program=LOOP_PROGRAM,
         loop_graph=gradient.show("graph"),
         loop_kernels=gradient.show("kernels"),
+        attention_program=ATTENTION_PROGRAM,
+        attention_kernels=attention.show("kernels"),
     )
 
 
