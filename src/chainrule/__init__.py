@@ -207,6 +207,7 @@ if TYPE_CHECKING:
     from chainrule.deploy.model import load_model, save_model
     from chainrule.deploy.saving import load, save
     from chainrule.training.halving import Halving
+    from chainrule.training.micro_batches import backward_in_micro_batches
     from chainrule.training.sweeping import sweep
 
 # PyTorch's short names.
@@ -238,6 +239,7 @@ __all__ = [
     "as_dtype",
     "as_tensor",
     "backends",
+    "backward_in_micro_batches",
     "bernoulli",
     "bfloat16",
     "bitwise_and",
@@ -441,6 +443,7 @@ __all__ = [
 # Asked for later than the rest, as they take time to import.
 _LATER = {
     "Bundle": "chainrule.deploy.bundle",
+    "backward_in_micro_batches": "chainrule.training.micro_batches",
     "bundle": "chainrule.deploy.making",
     "load_bundle": "chainrule.deploy.bundle",
     "load": "chainrule.deploy.saving",

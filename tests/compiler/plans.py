@@ -74,7 +74,12 @@ def check_order(nest: Nest, kernel: Kernel) -> None:
             several = statement.sums * statement.across
             assert told is None or not statement.core.ordered or told.lanes == several
         if isinstance(statement, Contract):
-            assert summation_of(kernel) == Summation(statement.core.k.size, statement.tiles.spec.lanes, fused=True)
+            assert summation_of(kernel) == Summation(
+                statement.core.k.size,
+                statement.tiles.spec.lanes,
+                True,
+                statement.core.k.size if statement.tiles.spec.halved else None,
+            )
 
 
 def check_parts(kernel: Kernel, target: Target) -> None:

@@ -21,6 +21,7 @@ Array = np.ndarray
 Stored = tuple[Array, Callable[[Tensor], Tensor]]  # an array, and how a traced function makes the factor from it
 # rows, columns, terms: one column, one row, few of either, more terms or fewer than lanes, remainders of everything
 SHAPES = [(33, 1, 40), (1, 1, 300), (20, 1, 15), (1, 70, 40), (50, 2, 33), (3, 18, 16), (18, 33, 65), (7, 5, 1)]
+SHAPES += [(150, 33, 20), (257, 1, 18), (255, 5, 1)]  # rows that the gradient of the right factor adds up in halves
 
 
 def sliced(x: Array) -> Stored:
@@ -115,6 +116,45 @@ def test_what_is_predicted_of_a_row_does_not_depend_on_the_rows_beside_it(output
         for first, count in ((0, 1), (63, 1), (5, 2), (20, 7), (1, 33)):
             apart = predict(rows[first : first + count])
             assert apart.numpy().tobytes() == together[first : first + count].numpy().tobytes()
+
+
+@pytest.mark.parametrize("shape", [(20, 33), (1, 40), (18, 1), (1, 1)], ids=str)
+def test_the_halves_of_a_batch_add_up_as_they_do_within_it(shape: tuple[int, int]) -> None:
+    """Gradients of weights and biases, sums of losses: of micro-batches of 64 rows and more, added in halves."""
+    k, n = shape
+    rng = np.random.default_rng(k + n)
+    w, bias = cr.tensor(rng.standard_normal(shape).astype("f4")), cr.tensor(rng.standard_normal(n).astype("f4"))
+
+    def of_rows(x: Array, back: Array) -> list[Array]:
+        @cr.compile
+        def step(x: Tensor, back: Tensor) -> list[Tensor]:
+            losses = (x @ w + bias).tanh() * back
+            found, pull = cr.vjp(lambda w, bias: ((x @ w + bias).tanh() * back).sum(), w, bias)
+            return [found, losses.sum(1).sum(), *pull(cr.ones(()))]
+
+        return [t.numpy() for t in step(cr.tensor(x), cr.tensor(back))]
+
+    def added(x: Array, back: Array, least: int) -> list[Array]:
+        if len(x) < 2 * least:
+            return of_rows(x, back)
+        middle = len(x) - len(x) // 2
+        first, second = added(x[:middle], back[:middle], least), added(x[middle:], back[middle:], least)
+        return [a + b for a, b in zip(first, second, strict=True)]
+
+    for rows in (128, 255, 300, 640, 1100):
+        x, back = (rng.standard_normal((rows, size)).astype("f4") for size in shape)
+        whole = [a.tobytes() for a in of_rows(x, back)]
+        for least in {64, rows // 4} - set(range(64)):
+            assert [a.tobytes() for a in added(x, back, least)] == whole
+
+
+def test_leaves_stand_in_the_kernels_and_in_their_texts() -> None:
+    x, back = cr.randn(200, 6), cr.randn(200, 4)
+    compiled = cr.compile(lambda w: cr.vjp(lambda w: x @ w, w)[1](back)[0] + back.sum(0))
+    compiled(cr.randn(6, 4))
+    text = compiled.show("loops")
+    assert "acc = sum over halves of " in text
+    assert "by leaf" in text
 
 
 def test_the_order_stands_in_the_kernel_and_in_its_text() -> None:

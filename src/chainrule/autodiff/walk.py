@@ -170,7 +170,22 @@ def _backward(
             f"{graph.who('backward')}: this tensor does not require grad and has no history. "
             f"Compute it from a tensor with requires_grad=True, outside no_grad."
         )
-    seed = _seed(output, gradient)
+
+    def take(owner: Tensor, found: Tensor) -> None:  # by a handle of its own: one .grad changed in place changes no other
+        add_gradient(owner, renamed(found), create_graph)
+
+    into_leaves(output, _seed(output, gradient), take, retain_graph, create_graph, inputs)
+
+
+def into_leaves(
+    output: Tensor,
+    seed: Tensor,
+    take: Callable[[Tensor, Tensor], None],
+    retain_graph: bool = False,
+    create_graph: bool = False,
+    inputs: Sequence[Tensor] | None = None,
+) -> None:
+    """`take(leaf, gradient)` for every leaf that a gradient of <output, seed> arrives at; then the history is freed, unless retained."""
     order = graph.toposort([lifted(output)])
     chosen = None if inputs is None else {lifted(x) for x in inputs}
     leaves = [
@@ -181,15 +196,14 @@ def _backward(
         for node in leaves:
             owner = node.owner() if node.owner is not None else None
             if owner is not None and node in found:
-                # A handle of its own: an in-place change of one .grad must not reach another's.
-                _add_gradient(owner, renamed(found[node]), create_graph)
+                take(owner, found[node])
     if not retain_graph and not graph.tracing():
         for node in order:
             if node.inputs:
                 node.release()
 
 
-def _add_gradient(owner: Tensor, new: Tensor, create_graph: bool) -> None:
+def add_gradient(owner: Tensor, new: Tensor, create_graph: bool) -> None:
     """Into the tensor that is there already, which somebody may hold, as PyTorch does; a recorded sum is another one."""
     before = owner.grad
     if before is None or create_graph:

@@ -7,9 +7,10 @@ import numpy as np
 from chainrule.errors import DtypeError
 from chainrule.graph import Node, Op, Type, shape_error, who
 from chainrule.ops.elementwise import broadcast_shapes
+from chainrule.ops.halves import halved
 
 
-def _infer_matmul(a: Node, b: Node) -> Type:
+def _infer_matmul(a: Node, b: Node, *, rows: bool = False) -> Type:
     if a.dtype != b.dtype:
         raise DtypeError(
             f"{who('matmul')}: both factors must have one dtype, got {a.dtype.name} and {b.dtype.name}. "
@@ -24,12 +25,19 @@ def _infer_matmul(a: Node, b: Node) -> Type:
     return Type((*batch, a.shape[-2], b.shape[-1]), a.dtype)
 
 
-# Y[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]; the batch axes in front broadcast.
+# Y[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]; the batch axes in front broadcast. `rows`: k are the rows of
+# a batch, whose halves add up by themselves. The gradient of b is such a sum, over the rows of a and Y.
 matmul = Op(
     "matmul", "contraction", _infer_matmul,
-    numpy=np.matmul,
-    vjp=(lambda dY, Y, a, b: dY @ b.mT, lambda dY, Y, a, b: a.mT @ dY),
+    numpy=lambda a, b, rows=False: np.matmul(a, b),  # in NumPy's own order, as all that it adds up
+    vjp=(lambda dY, Y, a, b, rows=False: dY @ b.mT, lambda dY, Y, a, b, rows=False: a.mT._matmul_over_rows(dY)),
 )  # fmt: skip
+
+
+def in_halves(k: int, rows: bool = False) -> bool:
+    """Are the terms of a product added up in halves, see `ops.halves`? Where they are the rows of a batch, and enough."""
+    return rows and halved(k)
+
 
 LONG = 16  # terms from which on an element of one column is summed in lanes
 

@@ -13,6 +13,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.errors import ShapeError
 from chainrule.graph import Node, Op, Shape, Type, tracing, who
+from chainrule.ops.halves import halved
 
 
 def _kept(shape: Shape, dims: tuple[int, ...]) -> Shape:
@@ -53,6 +54,15 @@ def _share(dY: Any, Y: Any, x: Any, dims: tuple[int, ...]) -> Any:
     """The gradient of an extremum, shared equally among the elements that tie for it."""
     ties = (x == _spread(Y, dims, x.shape)).to(x.dtype)
     return ties * _spread(dY / ties.sum(dims), dims, x.shape)
+
+
+def in_halves(shape: Shape, dims: tuple[int, ...]) -> bool:
+    """Are the terms of a sum added up in halves, see `ops.halves`? Where the first axis, the rows of a batch, is summed, and long.
+
+    Of a row's own terms the order does not depend on the rows beside it: the axis must be the first, and not just the
+    first that is longer than 1.
+    """
+    return dims[:1] == (0,) and halved(shape[0])
 
 
 def _arg(function: Any) -> Any:

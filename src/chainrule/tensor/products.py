@@ -8,6 +8,7 @@ from chainrule import dtypes
 from chainrule.errors import DtypeError
 from chainrule.graph import shape_error, who
 from chainrule.ops import contraction, convolution
+from chainrule.ops.halves import halved
 from chainrule.tensor.core import Handle, Operand, apply
 from chainrule.tensor.creation import given
 from chainrule.tensor.operands import as_operand
@@ -46,6 +47,10 @@ class Products(Pointwise):
             if len(a.shape) == 2 == len(b.shape) and a.dtype is b.dtype is not dtypes.bool_:
                 return apply(contraction.matmul, self, other)
         return _matmul(_factor(self)._tensor, _factor(other)._tensor)
+
+    def _matmul_over_rows(self, other: Tensor) -> Tensor:
+        """The matrix product whose inner axis are the rows of a batch: many add up in halves (`ops.halves`)."""
+        return apply(contraction.matmul, self, other, rows=True) if halved(self.shape[-1]) else self @ other
 
     def mm(self, mat2: Tensor) -> Tensor:
         """The product of two matrices."""

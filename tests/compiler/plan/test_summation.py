@@ -65,11 +65,37 @@ def test_sums(shape, dim, dtype):
         assert order.total(rows[i], np.ones_like(rows[i])).tobytes() == y[i].tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("shape", [(300,), (1100, 1), (255, 3), (130, 3, 2)], ids=str)
+def test_sums_over_the_rows_of_a_batch(shape, dtype):
+    x = spread(*shape, dtype=dtype)
+    compiled = cr.compile(lambda t: t.sum(0))
+    y = compiled(cr.tensor(x)).numpy().ravel()
+    order = kernel_of(compiled, Reduce)
+    assert order.rows == shape[0]
+    for i, column in enumerate(x.reshape(shape[0], -1).T):
+        assert order.total(column, np.ones_like(column)).tobytes() == y[i].tobytes()
+
+
+@pytest.mark.parametrize(("rows", "k", "n"), [(128, 3, 5), (383, 2, 1), (1000, 1, 4)])
+def test_products_over_the_rows_of_a_batch(rows, k, n):
+    x, back = spread(rows, k), spread(rows, n)
+    compiled = cr.compile(lambda w, x, back: cr.vjp(lambda w: x @ w, w)[1](back)[0])
+    found = compiled(cr.zeros(k, n), cr.tensor(x), cr.tensor(back)).numpy()
+    order = kernel_of(compiled, Dot)
+    assert (order.rows, order.fused) == (rows, True)
+    for i, j in np.ndindex(k, n):
+        assert order.total(x[:, i], back[:, j]).tobytes() == found[i, j].tobytes()
+
+
 def test_products_are_fused_and_sums_are_not():
     compiled = cr.compile(lambda x, y: x @ y)
     compiled(cr.randn(20, 30), cr.randn(30, 20))
     assert kernel_of(compiled, Dot).fused
     assert str(Summation(8, 1, True)) == "one after the other, each product and addition rounded once"
+    assert str(Summation(300, 1, rows=300)) == (
+        "one after the other, 4 parts of the 300 rows each for itself, and then two and two of these, each addition rounded"
+    )
     assert str(Summation(8, 4)) == "in 4 lanes, which are then added in halves, each addition rounded"
 
 

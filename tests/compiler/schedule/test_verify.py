@@ -46,6 +46,8 @@ def nest_of(function: Callable[..., Tensor], *shapes: tuple[int, ...]) -> tuple[
 KERNELS: dict[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
     "pointwise": (lambda x: (x * x).exp(), (6, 37)),
     "columns": (lambda x: x.sum(0), (40, 37)),
+    "halved": (lambda x: x.sum(0), (140, 37)),
+    "halved by vectors": (lambda x: (x * x).sum(), (140,)),
     "rows": (lambda x: x.sum(1), (7, 37)),
     "rows of one element": (lambda x: x.amax(1), (7, 1)),
     "streamed": (lambda x: x.softmax(-1), (7, 500)),
@@ -115,6 +117,9 @@ FAULTS: list[tuple[str, Callable[[Block], Block], str]] = [
     ("columns", lambda block: swapped(block, Combine, lambda term: replace(term, core=replace(term.core))), "a term stands outside of its fold"),
     ("columns", without(Combine), "the terms of sum are not come to once each"),
     ("columns", without(Accumulate), "a result|result  is read before it is there"),
+    ("halved", loops(by_leaf=False), "sum is cut into leaves, but its loop over j is not"),
+    ("columns", lambda block: swapped(block, For, lambda loop: replace(loop, by_leaf=loop.var.size == 40)), "loop j goes leaf by leaf, but no fold around it does"),
+    ("halved by vectors", vectors(lambda loop: replace(loop, end=128)), "leaf by leaf, but not serially or by vectors over all rows"),
     ("streamed", without(For, lambda loop: loop.is_one_turn), "the terms of amax are not come to once each"),
     ("streamed", without(Alloc), "a value is stored where there is no room for it"),
     ("held", without(Accumulate, lambda fold: fold.core.op is reduction.amax), "result 0 is read before it is there"),

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from chainrule.compiler.codegen.body import Body
 from chainrule.compiler.codegen.emit import Emitter
 from chainrule.compiler.codegen.emit import Value as Register
-from chainrule.compiler.codegen.matmul.transpose import lane_mask
+from chainrule.compiler.codegen.halves import Halves, over
+from chainrule.compiler.codegen.matmul.transpose import first_lanes, lane_mask
 from chainrule.compiler.codegen.reductions import PlainFold, fold_of
 from chainrule.compiler.plan.target import MEMORY
 from chainrule.compiler.schedule.index import Var
-from chainrule.compiler.schedule.kernels import Store
+from chainrule.compiler.schedule.kernels import Reduce, Store
 from chainrule.compiler.schedule.loops import (
     Accumulate,
     Alloc,
@@ -37,6 +38,9 @@ class NestWriter:
         self.e = e
         self.carried: list[Register] = []  # by the loops that are being written: sums so far
         self.sum = 0  # which of several sums takes the next term
+        self.leaf: tuple[Register, Register | int] | None = (
+            None  # the first row, and how many, of the leaf that is added up
+        )
 
     def block(self, block: Block, body: Body) -> None:
         for statement in block:
@@ -74,6 +78,8 @@ class NestWriter:
             for first in range(loop.begin, loop.end, loop.lanes):
                 count = min(loop.lanes, loop.end - first)
                 self.block(loop.body, body.part(loop.var, self.e.const(first, "i64"), *_lanes(loop, count, body)))
+        elif loop.by_leaf:
+            self._by_leaf(loop, body)
         elif loop.is_one_turn:
             with self._only_if_mine(loop):
                 self._turn(loop, body, self.e.const(loop.begin, "i64"), loop.count)
@@ -105,11 +111,34 @@ class NestWriter:
                 unit = e.binary("add", FIRST, step)
                 yield unit if loop.lanes == 1 else e.binary("mul", unit, e.const(loop.unit, "i64"))
             return
-        with e.fold(loop.end, self.carried, loop.lanes) as state:
+        with self._carrying(loop.end, loop.lanes) as index:
+            yield index
+
+    @contextmanager
+    def _carrying(self, count: Register | int, step: int = 1) -> Iterator[Register]:
+        """A loop with the sums that it carries."""
+        with self.e.fold(count, self.carried, step) as state:
             self.carried = list(state.values)
             yield state.index
             state.values = self.carried
         self.carried = list(state.values)
+
+    def _by_leaf(self, loop: For, body: Body) -> None:
+        """The rows of one leaf: whole turns, and what they leave."""
+        if self.leaf is None:
+            raise TypeError("a loop goes by leaf outside of a fold that does; this is a bug in chainrule")
+        e, (first, count) = self.e, self.leaf
+        whole, left = over(e, count, loop.lanes)
+        with self._carrying(whole) as turn:
+            start = e.binary("mul", turn, e.const(loop.lanes, "i64"))
+            self._turn(loop, body, e.binary("add", first, start), loop.lanes)
+        if loop.lanes == 1 or left == 0:
+            return
+        whole, left = (x if isinstance(x, Register) else e.const(x, "i64") for x in (whole, left))
+        place = e.binary("add", first, e.binary("mul", whole, e.const(loop.lanes, "i64")))
+        with self._carrying(e.call("llvm.smin.i64", "i64", left, e.const(1, "i64"))):
+            mask = first_lanes(e, left, loop.lanes)
+            self.block(loop.body, body.inside({loop.var: place}, loop.lanes, loop.var, mask))
 
     @contextmanager
     def _only_if_mine(self, loop: For) -> Iterator[None]:
@@ -126,6 +155,23 @@ class NestWriter:
 
     # -- folds --------------------------------------------------------------------------------
     def _accumulate(self, statement: Accumulate, body: Body) -> None:
+        """A fold, leaf by leaf if it is cut so."""
+        core = statement.core
+        halved = core.halved if isinstance(core, Reduce) else None
+        if halved is None:
+            body.done[id(core.result)] = self._folded(statement, body)
+            return
+        halves, around = Halves(self.e, halved.size), self.leaf
+
+        def part(leaf: Register, first: Register, count: Register | int) -> list[Register]:
+            self.leaf = first, count
+            return [self._folded(statement, body)]
+
+        zeros = fold_of(core).start(self.e, body.lanes)
+        (body.done[id(core.result)],) = halves.total(zeros, part)
+        self.leaf = around
+
+    def _folded(self, statement: Accumulate, body: Body) -> Register:
         """The loops of a fold around its terms; its sums, if there are several, become one in halves."""
         e, fold, lanes = self.e, fold_of(statement.core), max(statement.across, body.lanes)
         around, self.carried = self.carried, fold.start(e, lanes) * statement.sums
@@ -135,7 +181,7 @@ class NestWriter:
             sums = [fold.halved(e, lanes, sums)]
         if isinstance(fold, PlainFold) and statement.across > 1:
             sums = [fold.horizontal(e, sums[0])]
-        body.done[id(statement.core.result)] = sums[-1]
+        return sums[-1]
 
     def _combine(self, statement: Combine, body: Body) -> None:
         fold = fold_of(statement.core)

@@ -283,7 +283,7 @@ def _permute(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> No
     if x.op is contraction.matmul and dims == swapped and once and _sums_alike(x):
         # (A B)^T = B^T A^T: written in the order it is read
         left, right = (_transposed(b, factor) for factor in x.inputs)
-        return b.make(contraction.matmul, (right, left))
+        return b.make(contraction.matmul, (right, left), x.params)
     return None
 
 

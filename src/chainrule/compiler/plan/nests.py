@@ -154,7 +154,7 @@ def _reduction(kernel: Kernel, core: Reduce, along: Var | None, lanes: int, vect
         return _rows(Row(dims, [core], kernel.stores), kernel.loops, vectors)
     dealt = 1 if arg else lanes_of_sum(core)
     way = Way.DEALT if dealt > 1 else Way.SERIAL
-    fold = Accumulate(core, sweep(core.dims, dealt, way, (Combine(core),)))
+    fold = Accumulate(core, sweep(core.dims, dealt, way, (Combine(core),), core.halved))
     return _beside(kernel.loops, along, lanes, (fold, *values_first(kernel.stores)))
 
 

@@ -41,7 +41,8 @@ def contraction_of(core: Dot) -> Contraction:
     return Contraction(
         m.size if m else 1, n.size if n else 1, core.k.size, REGISTER[core.a.dtype],
         (_stride(a, m), _stride(a, core.k)), (_stride(b, core.k), _stride(b, n)),
-        lanes=lanes_of_product(core), carried=core.carried is not None, inner=tuple(Inner(var.size, _stride(a, var), _stride(b, var)) for var in core.inner),
+        lanes=lanes_of_product(core), halved=core.halved, carried=core.carried is not None,
+        inner=tuple(Inner(var.size, _stride(a, var), _stride(b, var)) for var in core.inner),
     )  # fmt: skip
 
 

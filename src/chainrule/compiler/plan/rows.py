@@ -101,7 +101,7 @@ def streamed(row: Row, lanes: int) -> Block:
     done: list[Store] = []
     for stage, values in zip(row.stages, to_save(row), strict=True):
         kept = [there.get(id(value)) or _kept(row, value) for value in values]
-        fold = Accumulate(stage, sweep(row.dims, lanes, Way.VECTOR, (*saved, Combine(stage), *kept)))
+        fold = Accumulate(stage, sweep(row.dims, lanes, Way.VECTOR, (*saved, Combine(stage), *kept), stage.halved))
         rooms = [Alloc(store.node) for store in kept if store not in row.stores]
         found += [*row.once([stage.value]), *rooms, fold]
         saved += [Let(store.value, Load(store.value.dtype, store.node, store.index)) for store in kept]
@@ -118,16 +118,23 @@ def _kept(row: Row, value: Value) -> Store:
     return Store(room(value.dtype, *(var.size for var in row.dims)), linear(row.dims), value)
 
 
-def sweep(dims: tuple[Var, ...], lanes: int, way: Way, body: Block) -> Block:
-    """The loops of a row: whole turns of its last one inside all others, then what they left inside all others."""
+def sweep(dims: tuple[Var, ...], lanes: int, way: Way, body: Block, halved: Var | None = None) -> Block:
+    """The loops of a row: whole turns of its last one inside all others, then what they left inside all others.
+
+    Where the last one itself goes over rows that are added up in halves, each leaf has what whole turns left of it.
+    """
     if not dims:  # a row of one element
         return body
     *others, along = dims
+    if along == halved:
+        return around(others, (For(along, body, 0, along.size, way, lanes, by_leaf=True),))
     whole, left = divmod(along.size, lanes)
     wide = lanes if whole else power_of_two_above(left)
     parts = [(0, whole * wide)] * (whole > 0) + [(along.size - left, along.size)] * (left > 0)
     return tuple(
-        statement for begin, end in parts for statement in around(others, (For(along, body, begin, end, way, wide),))
+        statement
+        for begin, end in parts
+        for statement in around(others, (For(along, body, begin, end, way, wide),), halved)
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from chainrule.compiler.plan.vectorize import lanes_of_product, lanes_of_sum
 from chainrule.compiler.schedule.kernels import Dot, Kernel, Reduce, Rows
 from chainrule.ops import indexing, reduction
+from chainrule.ops.halves import leaves, total
 
 Scalar = Any  # a NumPy float32 or float64
 
@@ -26,21 +27,30 @@ class Summation:
     """How the terms of one sum are added.
 
     Lane i of `lanes` adds the terms i, i + lanes, ... from zero on, and the lanes are then added in halves. `fused`:
-    a product and its addition are rounded once. `count` is how many there are; None where that is data.
+    a product and its addition are rounded once. `count` is how many there are; None where that is data. `rows`: the
+    terms are those of so many rows of a batch, which are so added leaf by leaf, and the leaves as `ops.halves` says.
     """
 
     count: int | None
     lanes: int = 1
     fused: bool = False
+    rows: int | None = None
 
     def __str__(self) -> str:
         how = "one after the other" if self.lanes == 1 else f"in {self.lanes} lanes, which are then added in halves"
+        if self.rows is not None:
+            how += f", {len(leaves(self.rows))} parts of the {self.rows} rows each for itself, and then two and two of these"
         return f"{how}, {'each product and addition rounded once' if self.fused else 'each addition rounded'}"
 
     def total(self, a: Sequence[Scalar], b: Sequence[Scalar]) -> Scalar:
         """The sum of the products a[l] b[l], with the bits that the kernel gives it."""
         with np.errstate(all="ignore"):
-            return self._total(a, b)
+            if self.rows is None:
+                return self._total(a, b)
+            each = len(a) // self.rows  # terms of a row
+            return total(
+                leaves(self.rows), lambda i, j: self._total(a[i * each : j * each], b[i * each : j * each]), _added
+            )
 
     def _total(self, a: Sequence[Scalar], b: Sequence[Scalar]) -> Scalar:
         sums = [a[0].dtype.type(0)] * self.lanes
@@ -50,7 +60,7 @@ class Summation:
             sums[lane] = fma(x, y, sums[lane]) if self.fused else _flushed(sums[lane] + _flushed(x * y))
         while len(sums) > 1:
             half = len(sums) // 2
-            sums = [_flushed(x + y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+            sums = [_added(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
         return sums[0]
 
 
@@ -66,7 +76,7 @@ def summation_of(kernel: Kernel, stage: int | None = None) -> Summation | None:
     if isinstance(core, Rows):
         core = core.stages[stage or 0]
     if isinstance(core, Dot):
-        return Summation(core.terms, lanes_of_product(core), fused=True)
+        return Summation(core.terms, lanes_of_product(core), fused=True, rows=core.k.size if core.halved else None)
     if isinstance(core, Reduce) and core.op is reduction.sum:
         return _of_reduction(core)
     return None
@@ -74,7 +84,12 @@ def summation_of(kernel: Kernel, stage: int | None = None) -> Summation | None:
 
 def _of_reduction(core: Reduce) -> Summation | None:
     lanes = lanes_of_sum(core)
-    return None if lanes > 1 and len(core.dims) > 1 else Summation(core.elements, lanes)
+    rows = core.halved.size if core.halved is not None else None
+    return None if lanes > 1 and len(core.dims) > 1 else Summation(core.elements, lanes, rows=rows)
+
+
+def _added(x: Scalar, y: Scalar) -> Scalar:
+    return _flushed(x + y)
 
 
 def fma(x: Scalar, y: Scalar, z: Scalar) -> Scalar:

@@ -15,10 +15,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from chainrule.compiler.plan.cut import Cut
 from chainrule.compiler.plan.target import BYTES, Target, power_of_two_above
+from chainrule.ops.halves import LEAF, Leaf, leaves, places
 from chainrule.tensor.memory import LINE
 
 Tile = tuple[int, int]  # vectors across, rows down
@@ -73,6 +75,7 @@ class Contraction:
     a_strides: tuple[int, int]  # (row m, column k)
     b_strides: tuple[int, int]  # (row k, column n)
     lanes: int = 1  # that share each sum along l, see `vectorize.lanes_of_product`; 1: its terms are added in order
+    halved: bool = False  # l are the rows of a batch, added up in halves, see `ops.halves`
     carried: bool = False  # sums go on from what stands where they are stored
     inner: tuple[Inner, ...] = ()  # further axes of terms, inside l, whose own k and the strides are; one in another
 
@@ -126,6 +129,7 @@ class Plan:
     blocked: bool = False
     turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
     turning: bool = False  # B, contiguous along l, is not packed but transposed in registers by each tile
+    halves: int = 0  # least terms of a block, where l is added up in halves and blocks are halves of halves
 
     @property
     def row_tiles(self) -> int:
@@ -390,7 +394,7 @@ def _nested_plan(spec: Contraction, target: Target) -> Plan:
 def _turns(spec: Contraction, target: Target) -> bool:
     """Are there so few rows that it does not pay to write B transposed, as each strip is read but once?"""
     fits = 4 <= _turning_lanes(spec, target) <= spec.k and spec.n > 1 and spec.m <= _most_turning(target)
-    return fits and spec.b_strides[0] == 1 != spec.b_strides[1]
+    return fits and spec.b_strides[0] == 1 != spec.b_strides[1] and not spec.halved
 
 
 def _turning_lanes(spec: Contraction, target: Target) -> int:
@@ -430,13 +434,27 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
     depth = min(spec.k, -(-spec.k // pieces // 16) * 16)
     tiles = _even(tiles, max(1, NEAR // 2 // (depth * size * chosen.rows)))
+    if spec.halved and depth < spec.k:
+        chosen = replace(chosen, halves=max(LEAF, depth * 2 // 3))
+        depth = max(end - start for start, end in pairwise([0, *(part.end for part in blocks_of(spec, chosen))]))
     if depth < spec.k:
-        strips = _even(strips, max(1, _FAR // (tiles * chosen.rows * size * chosen.width)))
+        waiting = chosen.rows * chosen.width * waiting_sums(spec, chosen) * size
+        strips = _even(strips, max(1, _FAR // (tiles * waiting)))
     pack_a = _packs_a(spec, size) or _crowds(spec, size)
     return replace(
         chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, ahead=far or depth < spec.k,
         blocked=True,
     )  # fmt: skip
+
+
+def blocks_of(spec: Contraction, chosen: Plan) -> tuple[Leaf, ...]:
+    """The blocks of a product that is added up in halves."""
+    return leaves(spec.k, chosen.halves)
+
+
+def waiting_sums(spec: Contraction, chosen: Plan) -> int:
+    """How many sums of each element wait at a time for the next block of l."""
+    return places(blocks_of(spec, chosen)) if spec.halved else 1
 
 
 def _stays(spec: Contraction) -> bool:
@@ -489,5 +507,9 @@ def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
     """Elements of scratch memory for a strip of B, a block of A, the sums of a block of C."""
     strip = chosen.depth * chosen.width if chosen.pack else 0
     block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
-    sums = chosen.tiles * chosen.rows * chosen.together * chosen.width if chosen.depth < spec.k else 0
+    sums = (
+        chosen.tiles * chosen.rows * chosen.together * chosen.width * waiting_sums(spec, chosen)
+        if chosen.depth < spec.k
+        else 0
+    )
     return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]

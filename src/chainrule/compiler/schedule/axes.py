@@ -15,6 +15,7 @@ from chainrule.compiler.schedule.index import Expr, Var, variables
 from chainrule.compiler.schedule.kernels import Load
 from chainrule.graph import Node, Shape
 from chainrule.ops import shaping
+from chainrule.ops.contraction import in_halves
 from chainrule.ops.shaping import ravel
 
 TALL, TALLEST = 5, 8  # rows of a tile that keep two multiply-add units busy, and those that fit in 16 registers or 32
@@ -31,7 +32,9 @@ class Axes:
 def axes_of(product: Node, kept: set[Node]) -> Axes | None:
     """The axes of a product of a view with windows, as few as it is affine along; None for any other."""
     factor = product.inputs[0]
-    if not _has_windows(factor, kept):
+    if not _has_windows(factor, kept) or in_halves(
+        factor.shape[-1], **product.params
+    ):  # whose leaves may end within an axis
         return None
     found = _fallen(factor)
     if found is None:

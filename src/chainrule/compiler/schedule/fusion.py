@@ -193,7 +193,7 @@ def _folds_rows(core: Rows | Reduce) -> bool:
     if isinstance(core, Rows):
         return True
     keeps_order = core.along or not core.ordered or core.elements <= SHORT
-    return keeps_order and core.op not in (reduction.argmax, reduction.argmin)
+    return keeps_order and core.halved is None and core.op not in (reduction.argmax, reduction.argmin)
 
 
 def once_a_row(newcomer: Newcomer, group: FusionGroup, loops: tuple[Var, ...]) -> bool:

@@ -139,7 +139,8 @@ class Result(Value):
 class Reduce:
     """Fold `value` over the loops `dims` with the reduction `op`.
 
-    `along`: the last axis of what is folded is among them, so that its terms lie along rows.
+    `along`: the last axis of what is folded is among them, so that its terms lie along rows. `halved`: which loop, if
+    any, goes over the rows of a batch that are added up in halves (see `ops.halves`).
     """
 
     op: Op
@@ -147,6 +148,7 @@ class Reduce:
     value: Value
     result: Result
     along: bool
+    halved: Var | None = None
 
     @property
     def dtype(self) -> DType:
@@ -179,9 +181,9 @@ class Dot:
     """acc[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]; operands are affine in the loops.
 
     Further axes of rows are loops around it; those of terms are `inner`, inside k and one in another.
-    `along`: the terms are shared by lanes along k, not added in order (see `contraction.in_lanes`). `carried`: a loop
-    around it goes over further terms of the same sums, which stand where its only store leaves them; they begin anew
-    where this is 0.
+    `along`: the terms are shared by lanes along k, not added in order (see `contraction.in_lanes`). `halved`: k are the
+    rows of a batch, added up in halves (see `ops.halves`). `carried`: a loop around it goes over further terms of the
+    same sums, which stand where its only store leaves them; they begin anew where this is 0.
     """
 
     m: Var | None  # None: one row, or one column, which is computed as a row
@@ -192,6 +194,7 @@ class Dot:
     result: Result
     along: bool
     inner: tuple[Var, ...] = ()
+    halved: bool = False
     carried: Expr | None = None
 
     @property
@@ -357,10 +360,11 @@ def _print(kernel: Kernel, printer: Printer) -> str:
     elif isinstance(core, Reduce):
         text = printer.value(core.value)
         way = "along" if core.along and core.ordered else "over"  # what sets its bits is part of its identity
+        way += f" halves of {core.halved} and" if core.halved else ""
         printer.lines.append(f"  acc = {core.op.name} {way} {_loops(core.dims)} of {text}")
     elif isinstance(core, Dot):
         a, b = printer.value(core.a), printer.value(core.b)
-        way = "along" if core.along else "over"
+        way = ("along" if core.along else "over") + " halves of" * core.halved
         printer.lines.append(f"  acc = sum {way} {_loops(core.summed)}{core.begins} of {a} * {b}")
     elif isinstance(core, Check):
         printer.lines.append(f"  check {printer.value(core.value)} in [{core.least}, {core.size})")

@@ -2,7 +2,7 @@
 
     nest        := statement ...
     statement   := for | bind | let | alloc | accumulate | combine | contract | store
-    for         := "for" var "in" begin ".." end way ["shared"] ":" statement ...
+    for         := "for" var "in" begin ".." end way ["by leaf"] ["shared"] ":" statement ...
     way         := undecided | "serial" | "dealt" n | "vector" n | "unrolled" ["vector" n]
     bind        := var "=" index                           of a loop that runs through several: their own indices
     let         := name "=" value ["from" load]            computed here (or read where an earlier loop stored it), and
@@ -36,6 +36,7 @@ and `codegen` writes what stands here:
 
 serial      one iteration after the other
 dealt n     n iterations a turn, each with a sum of its own: term i goes to sum i mod n; the sums are added in halves
+by leaf     the turns begin anew with each leaf of a fold over the rows of a batch (`ops.halves`)
 vector n    n neighbouring iterations a turn, the lanes of one register; fewer in a turn of its own, under a mask
 unrolled    every turn written out, with registers that last: what one sweep computed is known to the next
 shared      threads divide its units (one iteration, or one turn of a vector) among them; a contraction, its rows of
@@ -72,6 +73,7 @@ class For:
 
     `unit`: how many iterations are one unit of the work that threads share; 0 where each does all of it. `joined`:
     loops around it that it runs through as well, as their elements follow its own in memory: their index stays 0.
+    `by_leaf`: its turns begin anew with each leaf of the fold around it, and the last of a leaf may be no whole one.
     """
 
     var: Var
@@ -82,6 +84,7 @@ class For:
     lanes: int = 1
     unit: int = 0
     joined: tuple[Var, ...] = ()
+    by_leaf: bool = False
 
     @property
     def count(self) -> int:
@@ -212,10 +215,10 @@ class Nest:
         return any(getattr(s, "unit", 0) or getattr(s, "shared", "") for s in inside(self.body))
 
 
-def around(loops: tuple[Var, ...] | list[Var], body: Block) -> Block:
-    """The body inside loops that run one iteration after the other."""
+def around(loops: tuple[Var, ...] | list[Var], body: Block, halved: Var | None = None) -> Block:
+    """The body inside loops that run one iteration after the other, one of them perhaps by leaf."""
     for var in reversed(loops):
-        body = (For(var, body, 0, var.size),)
+        body = (For(var, body, 0, var.size, by_leaf=var == halved),)
     return body
 
 

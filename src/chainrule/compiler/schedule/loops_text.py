@@ -63,7 +63,7 @@ class _NestPrinter(Printer):
         elif isinstance(statement, Contract):
             core = statement.core
             a, b = self.value(core.a), self.value(core.b)
-            way = "along" if core.along else "over"
+            way = ("along" if core.along else "over") + " halves of" * core.halved
             over = ", ".join(f"{var} < {var.size}" for var in core.summed)
             self._line(f"acc = sum {way} {over}{core.begins} of {a} * {b} in {_tiles(statement)}:")
             self._inside(statement.body)
@@ -126,7 +126,8 @@ def _turns(loop: For) -> str:
     lanes = "" if loop.lanes == 1 else f" {loop.lanes}" if loop.way is not Way.UNROLLED else f" vector {loop.lanes}"
     way = " undecided" if loop.way is None else "" if loop.way is Way.SERIAL else f" {loop.way.value}"
     joined = f" with {', '.join(map(str, loop.joined))}" if loop.joined else ""
-    return f"{loop.begin}..{loop.end}{joined}{way}{lanes}{' shared' if loop.unit else ''}"
+    marks = " by leaf" * loop.by_leaf + (" shared" if loop.unit else "")
+    return f"{loop.begin}..{loop.end}{joined}{way}{lanes}{marks}"
 
 
 def _tiles(product: Contract) -> str:
@@ -138,4 +139,5 @@ def _fold(statement: Accumulate) -> str:
     core, several = statement.core, statement.sums * statement.across
     if isinstance(core, Check):
         return f"any outside [{core.least}, {core.size})"
-    return f"{core.op.name}.{core.result.dtype.short}" + (f" of {several} in halves" if several > 1 else "")
+    of = [f"{several} in halves"] * (several > 1) + [f"halves of {core.halved}"] * (core.halved is not None)
+    return f"{core.op.name}.{core.result.dtype.short}" + (f" of {' and '.join(of)}" if of else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Dot, Load, Result
 from chainrule.graph import Node
-from chainrule.ops.contraction import in_lanes
+from chainrule.ops.contraction import in_halves, in_lanes
 
 
 def dot(
@@ -21,4 +21,5 @@ def dot(
     """The product of `node`, over these loops; the order of its sums is that of the node, whoever's loops they are."""
     k, *inner = terms
     along = in_lanes(node.shape[-1], node.inputs[0].shape[-1])
-    return Dot(row, column, k, a, b, result, along, tuple(inner), carried)
+    halved = in_halves(node.inputs[0].shape[-1], **node.params)
+    return Dot(row, column, k, a, b, result, along, tuple(inner), halved, carried)

@@ -139,6 +139,8 @@ class _Scheduler:
         last = max((axis for axis, size in enumerate(source.shape) if size != 1), default=0)
         value = expression.value(source, tuple(index))
         core = Reduce(node.op, vars_of(inner), value, Result(node.dtype), along=last in dims)
+        if core.ordered and reduction.in_halves(source.shape, dims):
+            core.halved = core.dims[0]
         self._with_core(node, outer, outer, core, core.result, expression)
 
     def _dot(self, node: Node) -> None:

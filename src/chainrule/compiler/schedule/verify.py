@@ -8,7 +8,19 @@ from itertools import combinations
 
 from chainrule import dtypes
 from chainrule.compiler.schedule.index import Expr, Var
-from chainrule.compiler.schedule.kernels import ROOM, Chain, Check, Kernel, Load, Result, Rows, Store, Value, walk
+from chainrule.compiler.schedule.kernels import (
+    ROOM,
+    Chain,
+    Check,
+    Kernel,
+    Load,
+    Reduce,
+    Result,
+    Rows,
+    Store,
+    Value,
+    walk,
+)
 from chainrule.compiler.schedule.loops import (
     Accumulate,
     Alloc,
@@ -106,6 +118,9 @@ class _Verifier:
         dims = set(self.kernel.loops if isinstance(core, Check) else core.dims)
         terms = [path for leaf, path in _leaves(statement.body) if isinstance(leaf, Combine) and leaf.core is core]
         _each_once(terms, dims, f"the terms of {_name(statement)}")
+        cut = [loop for path in terms for loop in path if loop.by_leaf]
+        if isinstance(core, Reduce) and core.halved is not None and len(cut) != len(terms):
+            raise _Fault(f"{_name(statement)} is cut into leaves, but its loop over {core.halved} is not")
         self.results.add(id(core.result))
 
     def _contract(self, statement: Contract, around: Around) -> None:
@@ -151,6 +166,8 @@ def _carries_on(statement: Contract, around: Around) -> None:
     core = statement.core
     if len(statement.body) != 1 or not isinstance(store := statement.body[0], Store) or store.value is not core.result:
         raise _Fault("sums that are carried are not stored as they are, once")
+    if core.halved:
+        raise _Fault("sums are carried on, but added up in halves")
     _in_loops(core.carried.vars() if core.carried else set(), around, "where sums begin")
     along = core.carried.vars() if core.carried is not None else set()
     for loop in (loop for loop in around if isinstance(loop, For) and loop.var in along):
@@ -181,10 +198,21 @@ def _loop(loop: For, around: Around) -> None:
     extent = loop.var.size * math.prod(var.size for var in loop.joined)
     if not 0 <= loop.begin <= loop.end <= extent:
         raise _Fault(f"loop {loop.var} runs from {loop.begin} to {loop.end} of {extent}")
-    if loop.way is not Way.UNROLLED and (loop.count > loop.lanes if loop.is_one_turn else loop.count % loop.lanes):
+    if loop.by_leaf:
+        _by_leaf(loop, around)
+    elif loop.way is not Way.UNROLLED and (loop.count > loop.lanes if loop.is_one_turn else loop.count % loop.lanes):
         raise _Fault(f"loop {loop.var} has {loop.count} iterations in turns of {loop.lanes}")
     if loop.unit and loop.unit != loop.lanes and not loop.is_one_turn:
         raise _Fault(f"threads share loop {loop.var} in units of {loop.unit}, its turns are {loop.lanes}")
+
+
+def _by_leaf(loop: For, around: Around) -> None:
+    """It goes over all rows, in the fold that is cut into leaves there."""
+    folds = [other.core for other in around if isinstance(other, Accumulate) and isinstance(other.core, Reduce)]
+    if not folds or folds[-1].halved != loop.var:
+        raise _Fault(f"loop {loop.var} goes leaf by leaf, but no fold around it does")
+    if loop.way not in (Way.SERIAL, Way.VECTOR) or loop.count != loop.var.size or loop.unit or loop.joined:
+        raise _Fault(f"loop {loop.var} goes leaf by leaf, but not serially or by vectors over all rows")
 
 
 def _loops_of(loop: For) -> list[Var]:

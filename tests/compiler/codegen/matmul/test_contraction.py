@@ -30,6 +30,7 @@ from chainrule.compiler.plan.cut import Cut
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.vectorize import ALONG
 from chainrule.ops.contraction import in_lanes
+from chainrule.ops.halves import halved as many
 from tests.compiler import canaries
 from tests.compiler.harness import Compiled, module_of
 
@@ -98,18 +99,24 @@ ways = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
-@given(extents, extents, extents, scalars, st.lists(ways, min_size=2, max_size=2))
+# terms, and whether they are rows that are added up in halves: 100 to 191, and then some, are two leaves
+terms = st.tuples(extents, st.booleans()) | st.tuples(st.sampled_from([128, 191, 255, 256, 390, 600]), st.just(True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(extents, extents, terms, scalars, st.lists(ways, min_size=2, max_size=2))
 def test_products_equal_numpy_and_each_other_wherever_their_factors_lie_and_whatever_the_registers(
-    m: int, n: int, k: int, scalar: str, each: list[tuple[str, str, Target, int, str]]
+    m: int, n: int, terms: tuple[int, bool], scalar: str, each: list[tuple[str, str, Target, int, str]]
 ) -> None:
+    k, halved = terms
+    halved = halved and many(k)
     rng = np.random.default_rng(m * 10_000 + n * 100 + k)
     a, b = (rng.normal(size=shape).astype(NAMES[scalar]) for shape in ((m, k), (k, n)))
     lanes = ALONG if m == 1 and in_lanes(1, k) else 1  # a column is computed as a row
     found = []
     for a_layout, b_layout, target, fmas, split in each:
         left, right = laid(a, a_layout), laid(b, b_layout)
-        spec = Contraction(m, n, k, scalar, elements(left), elements(right), lanes=lanes)
+        spec = Contraction(m, n, k, scalar, elements(left), elements(right), lanes=lanes, halved=halved)
         found.append(run(spec, replace(target, fmas=fmas), left, right, split))
     check(found[0], a, b, k)
     assert found[0].tobytes() == found[1].tobytes()
@@ -350,6 +357,27 @@ def test_however_a_product_is_cut_up_no_bit_changes(
         np.testing.assert_array_equal(run(spec, target, a, b, split=by), expected)
     canaries.lay_between_parts(monkeypatch, BETWEEN)
     np.testing.assert_array_equal(run(spec, target, a, b), expected)
+
+
+@pytest.mark.parametrize("target", TARGETS[:2])
+@pytest.mark.parametrize("layouts", [("by column", "by row"), ("by row", "by column")])
+@pytest.mark.parametrize(("k", "least"), [(300, 64), (300, 128), (1031, 64), (1031, 130)])
+def test_blocks_of_rows_that_are_added_up_in_halves_change_no_bit(
+    k: int, least: int, layouts: tuple[str, str], target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m, n = 30, 70
+    rng = np.random.default_rng(0)
+    a, b = (strided(rng, *s, layout, np.float32) for s, layout in zip([(m, k), (k, n)], layouts, strict=True))
+    spec = Contraction(m, n, k, "float", elements(a), elements(b), halved=True)
+    expected = run(spec, target, a, b)
+    check(expected, a, b, k)
+    chosen = replace(in_blocks_of(plan(spec, target), 0, 2, 1, True), halves=least)
+    depth = max(end - start for start, end in pairwise([0, *(part.end for part in tiling.blocks_of(spec, chosen))]))
+    for module in (tiling, contraction):
+        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: replace(chosen, depth=depth))
+    canaries.lay_between_parts(monkeypatch, BETWEEN)
+    for by in ("", "rows", "columns"):
+        np.testing.assert_array_equal(run(spec, target, a, b, split=by), expected)
 
 
 def test_a_strip_that_reaches_into_the_next_part_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

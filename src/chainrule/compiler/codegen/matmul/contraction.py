@@ -14,11 +14,13 @@ product is cut up is decided in `plan.tiling`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, vector
+from chainrule.compiler.codegen.halves import Halves, over
 from chainrule.compiler.codegen.matmul.dot_tile import Operand, dot_tile
 from chainrule.compiler.codegen.matmul.packing import (
     Depth,
@@ -51,6 +53,7 @@ from chainrule.compiler.plan.tiling import (
     plan,
     scratch_elements,
     scratch_parts,
+    waiting_sums,
 )
 
 __all__ = ["Contraction", "Epilogue", "Plan", "emit_contraction", "plan", "scratch_elements"]
@@ -165,6 +168,7 @@ class _Kernel:
         if touch is not None and chosen.ahead and not chosen.turned:
             self.ahead = Ahead(e, spec, chosen, touch)
         self.packer = Packer(e, spec, chosen, scratch)
+        self.halves, self.blocks = Halves(e, spec.k), Halves(e, spec.k, chosen.halves)
         self.inline = self._lines_of_epilogue() <= _INLINE
 
     def _lines_of_epilogue(self) -> int:
@@ -200,27 +204,39 @@ class _Kernel:
 
     def _block(self, tiles: Range, strips: Range, all_strips: Range) -> None:
         """One block of C, through all blocks of l."""
-        e, k = self.e, self.spec.k
-        with e.loop(k, self.plan.depth) as start:
-            left = e.binary("sub", e.const(k, "i64"), start)
-            count = e.call("llvm.smin.i64", "i64", left, e.const(self.plan.depth, "i64"))
-            first, last = e.compare("eq", start, e.const(0, "i64")), e.compare("eq", count, left)
-            depth = Depth(start, count, first, last) if self.plan.depth < k else Depth(start, k)
-            after = self._after(tiles, strips, all_strips, start, last)
+        with self._depths() as depth:
+            after = self._after(tiles, strips, all_strips, depth)
             rows_coming = self._next_rows(strips, after)
             rows = self.packer.rows_of_a(self.a, tiles, depth)
             for kind in self.plan.widths:
 
                 def strip(number: Value, kind: Strips = kind) -> None:
-                    coming = [rows_coming, self._next_strip(number, strips, start, after)]
+                    coming = [rows_coming, self._next_strip(number, strips, depth.start, after)]
                     self.strip(kind, number, rows, tiles, depth, strips[0], coming)
 
-                ranged(e, strips, kind.first, kind.count, strip)
+                ranged(self.e, strips, kind.first, kind.count, strip)
 
-    def _after(self, tiles: Range, strips: Range, all_strips: Range, start: Value, last: Value) -> _Corner:
+    @contextmanager
+    def _depths(self) -> Iterator[Depth]:
+        """The blocks of l, one after the other: of equal depth, or of whole leaves."""
+        e, k, chosen = self.e, self.spec.k, self.plan
+        if chosen.halves:
+            with e.loop(len(self.blocks.parts)) as half:
+                start, first = self.blocks.start(half), e.compare("eq", half, e.const(0, "i64"))
+                count = e.binary("sub", self.blocks.end(half), start)
+                yield Depth(start, count, first, self.blocks.is_last(half), half)
+            return
+        with e.loop(k, chosen.depth) as start:
+            left = e.binary("sub", e.const(k, "i64"), start)
+            count = e.call("llvm.smin.i64", "i64", left, e.const(chosen.depth, "i64"))
+            first, last = e.compare("eq", start, e.const(0, "i64")), e.compare("eq", count, left)
+            yield Depth(start, count, first, last) if chosen.depth < k else Depth(start, k)
+
+    def _after(self, tiles: Range, strips: Range, all_strips: Range, depth: Depth) -> _Corner:
         """Where the work goes on after a block: deeper, then to the right, then down."""
         e = self.e
-        deeper = e.binary("add", start, e.const(self.plan.depth, "i64"))
+        last = e.const(True, "i1") if depth.last is None else depth.last
+        deeper = e.binary("add", depth.start, e.const(self.plan.depth, "i64"))
         on = e.compare("slt", strips[1], all_strips[1])
         right = e.select(on, strips[1], all_strips[0])
         down = e.select(on, tiles[0], tiles[1])
@@ -295,6 +311,9 @@ class _Kernel:
         else:
             a, strides = offset(e, rows.a, row, spec.a_strides[0], spec.scalar), spec.a_strides
         asks = [(each, each.of_tile(strip.number, e.binary("sub", number, rows.first))) for each in coming]
+        if spec.halved:
+            self._tile_in_halves(strip, place, row, (a, strides, height), rows, depth, asks, number)
+            return
         if chosen.dot:
             sums = dot_tile(e, spec.k, chosen.lanes, spec.scalar, (a, strides[0], height), strip.operand)
             self.finish(row, strip.column, strip.columns, height, sums)
@@ -306,22 +325,16 @@ class _Kernel:
             self.finish(row, strip.column, strip.columns, height, sums)
             return
         if spec.lanes > 1:
-            self.finish(row, strip.column, strip.columns, height, self._tile_in_lanes(a, strides, strip, height))
+            sums = self._tile_in_lanes(a, strides, strip, height, spec.terms)
+            self.finish(row, strip.column, strip.columns, height, sums)
             return
         if depth.first is None or depth.last is None:
             start = self._begin(row, strip, height)
-            if strip.rest is not None:
-                start += [e.const(0.0, _along_rows(height, spec.scalar).type)] * strip.rest.count
             asking = self._asking(strip, row, asks, None, None)
             sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
-            whole = height * len(strip.columns)
-            self.finish(row, strip.column, strip.columns, height, sums[:whole])
-            if strip.rest is not None:
-                along = _along_rows(height, spec.scalar)
-                self._finish_turned(plus(e, strip.column, strip.rest.first), row, along, sums[whole:])
+            self._finish_tile(row, strip, height, sums)
             return
-        index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
-        waiting = offset(e, self.packer.scratch[2], index, chosen.rows * chosen.width, spec.scalar)
+        waiting = self._place_of_sums(place, rows, number)
         start = self._resume(waiting, depth.first, strip.columns, height)
         asking = self._asking(strip, row, asks, waiting, depth.last)
         sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
@@ -341,12 +354,79 @@ class _Kernel:
         """What the sums of a tile begin with: zeros, or what the prologue gives."""
         e, prologue = self.e, self.prologue
         if prologue is None:
-            return [e.const(0.0, c.type) for c in strip.columns] * height
-        return [
+            return self._zeros(strip, height)
+        begun = [
             prologue(e, plus(e, row, r), plus(e, strip.column, c.first), c.type, c.mask)
             for r in range(height)
             for c in strip.columns
         ]
+        return begun + self._zeros(strip, height)[len(begun) :]
+
+    def _tile_in_halves(
+        self, strip: _Strip, place: Value, row: Value, a: tuple[Value, tuple[int, int], int], rows: Rows, depth: Depth,
+        asks: list[tuple[Coming, list[Value]]], number: Value,
+    ) -> None:  # fmt: skip
+        """A tile whose l are the rows of a batch: a leaf at a time; from block to block their totals wait."""
+        e, height, zeros = self.e, a[2], self._zeros(strip, a[2])
+        waiting = None if depth.half is None else self._place_of_sums(place, rows, number)
+        asking = self._asking(strip, row, asks, waiting, depth.last)
+        leaves = None if depth.half is None else self.blocks.leaves(depth.half)
+
+        def sums_of(leaf: Value, first: Value, count: Value | int) -> list[Value]:
+            if leaves is not None:
+                leaf, first = e.binary("sub", leaf, leaves[0]), e.binary("sub", first, depth.start)
+            if asking is not None:
+                self._ask(asking, leaf, height)
+            return self._sums_of_leaf(a, strip, first, count)
+
+        sums = self.halves.total(zeros, sums_of, leaves)
+        if depth.last is None or depth.half is None or waiting is None:
+            self._finish_tile(row, strip, height, sums)
+            return
+        sums = self.blocks.joined(waiting, depth.half, sums)
+        done, end = e.fresh("done"), e.fresh("end")
+        e.branch(depth.last, done, end)
+        e.label(done)
+        self._finish_tile(row, strip, height, sums)
+        e.jump(end)
+        e.label(end)
+
+    def _ask(self, asking: Callable[[Value], None], leaf: Value, height: int) -> None:
+        """What a tile does at each of its rows, for those that fall to a leaf."""
+        e = self.e
+        each = -(-height * len(self.blocks.parts) // len(self.halves.parts))
+        start = scaled(e, leaf, each)
+        left = e.binary("sub", e.const(height, "i64"), start)
+        with e.loop(e.call("llvm.smin.i64", "i64", left, e.const(each, "i64"))) as index:
+            asking(e.binary("add", start, index))
+
+    def _sums_of_leaf(
+        self, a: tuple[Value, tuple[int, int], int], strip: _Strip, first: Value, count: Value | int
+    ) -> list[Value]:
+        """The sums of a tile over some of l."""
+        e, spec = self.e, self.spec
+        (left, strides, height), right = a, strip.strides[0]
+        left = offset(e, left, first, strides[1], spec.scalar)
+        strip = replace(strip, b=offset(e, strip.b, first, right, spec.scalar))
+        if self.plan.dot:
+            return dot_tile(e, count, self.plan.lanes, spec.scalar, (left, strides[0], height), strip.operand)
+        if spec.lanes > 1:
+            return self._tile_in_lanes(left, strides, strip, height, count)
+        return self._broadcast_tile(left, strides, strip, count, self._zeros(strip, height), height)
+
+    def _zeros(self, strip: _Strip, height: int) -> list[Value]:
+        """What the sums of a tile begin with, row by row; then those of columns along its rows."""
+        zeros = [self.e.const(0.0, c.type) for c in strip.columns] * height
+        if strip.rest is not None:
+            zeros += [self.e.const(0.0, _along_rows(height, self.spec.scalar).type)] * strip.rest.count
+        return zeros
+
+    def _place_of_sums(self, place: Value, rows: Rows, number: Value) -> Value:
+        """Where the sums of a tile wait for the next block of l."""
+        e, chosen = self.e, self.plan
+        index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
+        size = chosen.rows * chosen.width * waiting_sums(self.spec, chosen)
+        return offset(e, self.packer.scratch[2], index, size, self.spec.scalar)
 
     def _asking(
         self,
@@ -430,20 +510,37 @@ class _Kernel:
             row.values = state.values
         return row.values
 
-    def _tile_in_lanes(self, a: Value, a_strides: tuple[int, int], strip: _Strip, height: int) -> list[Value]:
+    def _tile_in_lanes(
+        self, a: Value, a_strides: tuple[int, int], strip: _Strip, height: int, k: Value | int
+    ) -> list[Value]:
         """The sums of a tile, each shared by lanes that take the terms of l in turn."""
         e, lanes = self.e, self.spec.lanes
         zeros = [e.const(0.0, c.type) for c in strip.columns] * height
-        k = self.spec.terms
-        with e.fold(k // lanes, zeros * lanes) as state:
+        with e.fold(over(e, k, lanes)[0], zeros * lanes) as state:
             first = e.binary("mul", state.index, e.const(lanes, "i64"))
             state.values = self._round(a, a_strides, strip, first, lanes, state.values, height)
-        first = e.const(k - k % lanes, "i64")
-        sums = self._round(a, a_strides, strip, first, k % lanes, state.values, height)
+        sums = self._last_round(a, a_strides, strip, k, state.values, height)
         while len(sums) > len(zeros):
             half = len(sums) // 2
             sums = [e.binary("fadd", x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
         return sums
+
+    def _last_round(
+        self, a: Value, a_strides: tuple[int, int], strip: _Strip, k: Value | int, sums: list[Value], height: int
+    ) -> list[Value]:
+        """What whole rounds left of the terms; of a number that is not known yet, one term of one lane after the other."""
+        e, lanes = self.e, self.spec.lanes
+        if not isinstance(k, Value):
+            return self._round(a, a_strides, strip, e.const(k - k % lanes, "i64"), k % lanes, sums, height)
+        left, each = e.binary("urem", k, e.const(lanes, "i64")), len(sums) // lanes
+        first, after = e.binary("sub", k, left), list(sums)
+        for lane in range(lanes - 1):  # a round of all is a whole one
+            own = slice(lane * each, (lane + 1) * each)
+            there = e.convert("zext", e.compare("sgt", left, e.const(lane, "i64")), "i64")
+            with e.fold(there, sums[own]) as state:
+                state.values = self._turn(a, a_strides, strip, plus(e, first, lane), state.values, height)
+            after[own] = state.values
+        return after
 
     def _round(
         self, a: Value, a_strides: tuple[int, int], strip: _Strip, first: Value, count: int, sums: list[Value],
@@ -527,6 +624,14 @@ class _Kernel:
         return self.e.masked_load(at(self.e, at_b, column.first, self.spec.scalar), column.type, mask)
 
     # -- the epilogue ---------------------------------------------------------------------------
+    def _finish_tile(self, row: Value, strip: _Strip, height: int, sums: list[Value]) -> None:
+        """What follows on a tile's sums, those of columns along its rows last."""
+        whole = height * len(strip.columns)
+        self.finish(row, strip.column, strip.columns, height, sums[:whole])
+        if strip.rest is not None:
+            along = _along_rows(height, self.spec.scalar)
+            self._finish_turned(plus(self.e, strip.column, strip.rest.first), row, along, sums[whole:])
+
     def finish(self, row: Value, column: Value, columns: list[Column], rows: int, sums: list[Value]) -> None:
         """Hand each vector of the tile to the epilogue: written out for each if short, else in a loop."""
         e = self.e

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, scalar_of, vector
-from chainrule.compiler.codegen.matmul.transpose import at, lane_mask
+from chainrule.compiler.codegen.halves import over
+from chainrule.compiler.codegen.matmul.transpose import at, first_lanes, lane_mask
 from chainrule.compiler.plan.target import power_of_two_above
 
 Operand = tuple[Value, int, int]  # address, distance between its rows, and how many rows
 
 
-def dot_tile(e: Emitter, k: int, lanes: int, scalar: str, a: Operand, b: Operand) -> list[Value]:
+def dot_tile(e: Emitter, k: Value | int, lanes: int, scalar: str, a: Operand, b: Operand) -> list[Value]:
     """For each row of a, the vector of its dot products with the rows of b; all contiguous along k.
 
     A vector as wide as the next power of two; what lies beyond b's rows is zero. Lane i sums the elements
@@ -18,14 +19,19 @@ def dot_tile(e: Emitter, k: int, lanes: int, scalar: str, a: Operand, b: Operand
     rows, columns = a[2], b[2]
     type = vector(scalar, lanes)
     sums = [e.const(0.0, type)] * (rows * columns)
-    if k >= lanes:
-        with e.fold(k // lanes, sums) as state:
+    whole, left = over(e, k, lanes)
+    if isinstance(whole, Value) or whole:
+        with e.fold(whole, sums) as state:
             start = e.binary("mul", state.index, e.const(lanes, "i64"))
             state.values = _step(e, type, a, b, start, None, state.values)
         sums = state.values
-    if k % lanes:
-        start = e.const(k - k % lanes, "i64")
-        sums = _step(e, type, a, b, start, lane_mask(k % lanes, lanes), sums)
+    if isinstance(whole, Value) and isinstance(left, Value):
+        with e.fold(e.call("llvm.smin.i64", "i64", left, e.const(1, "i64")), sums) as state:
+            start = e.binary("mul", whole, e.const(lanes, "i64"))
+            state.values = _step(e, type, a, b, start, first_lanes(e, left, lanes), state.values)
+        sums = state.values
+    elif left and isinstance(k, int):
+        sums = _step(e, type, a, b, e.const(k - k % lanes, "i64"), lane_mask(k % lanes, lanes), sums)
     return _sum_rows(e, sums, rows, columns)
 
 

@@ -68,12 +68,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Depth:
-    """A block of l: its first element and its length; the sums so far wait at `sums`, unless it is all of l."""
+    """A block of l: its first element and its length; the sums so far wait in scratch memory, unless it is all of l."""
 
     start: Value
     count: Value | int
     first: Value | None = None  # is it the first block?
     last: Value | None = None
+    half: Value | None = None  # its number among the halves that l is added up in
 
 
 class Packer:
@@ -153,7 +154,8 @@ class Packer:
         count = depth.count if isinstance(depth.count, Value) else None
         place, lanes = self.packed_tile(rows, number), self.plan.lanes
         ahead = lanes if self.plan.blocked else height * spec.a_strides[0]
-        emit_transpose(e, height, spec.k, spec.scalar, source, spec.a_strides, place, lanes, None, count, ahead)
+        cols = 0 if self.plan.halves else spec.k
+        emit_transpose(e, height, cols, spec.scalar, source, spec.a_strides, place, lanes, None, count, ahead)
 
     def _copy_tile(self, rows: Rows, line: Value, start: Value, count: Value | int, height: int, number: Value) -> None:
         """Some terms of l for a tile's rows, which lie side by side."""
@@ -175,11 +177,12 @@ class Packer:
         else:
             turned = spec.b_strides[::-1]
             some = count if isinstance(count, Value) else None
+            cols = 0 if self.plan.halves else spec.k
             # where the whole strip was asked for before, only the step into the nearest cache is left
             far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
             ahead = lanes if self.plan.blocked else width * turned[0] * far
             emit_transpose(
-                e, width, spec.k, spec.scalar, source, turned, place, lanes, wide, some, ahead, spec.m >= _MANY
+                e, width, cols, spec.scalar, source, turned, place, lanes, wide, some, ahead, spec.m >= _MANY
             )
         return wide
 

@@ -67,7 +67,8 @@ def emit_transpose(
     """dst[c, r] = src[r, c], dst being contiguous: (cols, rows).
 
     With `wide`, dst's rows have so many elements, a multiple of `lanes`, and zeros beyond `rows`. With `count`,
-    only so many columns count: a multiple of `lanes`, or that and what `cols` leaves over.
+    only so many columns count: a multiple of `lanes`, or that and what `cols` leaves over; or, if `cols` is 0, any
+    number from `lanes` on.
 
     Where src's rows are contiguous, blocks of lanes x lanes are transposed in registers: log2(lanes) rounds
     of exchanges between rows (Eklundh, "A fast computer method for matrix transposing", 1972). With `called`, large
@@ -75,7 +76,7 @@ def emit_transpose(
     """
     stride = wide or rows
     if src_strides[1] != 1:
-        _transpose_scalars(e, rows, count or cols, scalar, src, src_strides, dst, stride)
+        _transpose_scalars(e, rows, cols if count is None else count, scalar, src, src_strides, dst, stride)
         return
     lanes = max(lanes, 2)
 
@@ -96,6 +97,9 @@ def _blocks(e: Emitter, extent: int, size: int, body: Callable[[Value, int], Non
     """body(first, size) for every full block, and for what is left over; of the first `count`, if given."""
     full, left = divmod(extent, size)
     if count is not None:
+        if not extent:
+            _overlapping(e, count, size, body)
+            return
         with e.loop(e.binary("sdiv", count, e.const(size, "i64"))) as i:
             body(e.binary("mul", i, e.const(size, "i64")), size)
         if left:
@@ -111,6 +115,13 @@ def _blocks(e: Emitter, extent: int, size: int, body: Callable[[Value, int], Non
             body(e.binary("mul", i, e.const(size, "i64")), size)
     if left:
         body(e.const(full * size, "i64"), left)
+
+
+def _overlapping(e: Emitter, count: Value, size: int, body: Callable[[Value, int], None]) -> None:
+    """body(first, size) for blocks that cover `count`: the last begins where it is full, within the one before it."""
+    with e.loop(count, size) as start:
+        last = e.binary("sub", count, e.const(size, "i64"))
+        body(e.call("llvm.smin.i64", "i64", start, last), size)
 
 
 def _block(
@@ -263,6 +274,12 @@ def lane_mask(count: int, lanes: int) -> Value | None:
         return None
     bits = ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(lanes))
     return Value(f"<{bits}>", vector("i1", lanes))
+
+
+def first_lanes(e: Emitter, count: Value, lanes: int) -> Value:
+    """The mask of so many of the first lanes, a number that is not known yet."""
+    steps = ", ".join(f"i64 {lane}" for lane in range(lanes))
+    return e.compare("slt", Value(f"<{steps}>", vector("i64", lanes)), e.splat(count, lanes))
 
 
 def lanes_on(type: str, mask: Value | None) -> int:
