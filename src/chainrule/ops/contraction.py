@@ -26,7 +26,7 @@ def _infer_matmul(a: Node, b: Node, *, rows: bool = False) -> Type:
 
 
 # Y[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]; the batch axes in front broadcast. `rows`: k are the rows of
-# a batch, whose halves add up by themselves. The gradient of b is such a sum, over the rows of a and Y.
+# a batch, whose halves add up by themselves. The gradient of b is such a sum, over the rows of a and Y, if no axis is in front.
 matmul = Op(
     "matmul", "contraction", _infer_matmul,
     numpy=lambda a, b, rows=False: np.matmul(a, b),  # in NumPy's own order, as all that it adds up

@@ -49,8 +49,12 @@ class Products(Pointwise):
         return _matmul(_factor(self)._tensor, _factor(other)._tensor)
 
     def _matmul_over_rows(self, other: Tensor) -> Tensor:
-        """The matrix product whose inner axis are the rows of a batch: many add up in halves (`ops.halves`)."""
-        return apply(contraction.matmul, self, other, rows=True) if halved(self.shape[-1]) else self @ other
+        """The matrix product whose inner axis are the rows of its factor: many add up in halves (`ops.halves`).
+
+        Of two axes, the rows are the batch; of more, the batch is an axis in front, and a sum over it comes later.
+        """
+        batch = self.ndim == 2 and halved(self.shape[-1])
+        return apply(contraction.matmul, self, other, rows=True) if batch else self @ other
 
     def mm(self, mat2: Tensor) -> Tensor:
         """The product of two matrices."""

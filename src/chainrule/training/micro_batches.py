@@ -1,4 +1,4 @@
-"""The gradient of a batch from its micro-batches, one after the other, with the memory of one."""
+"""The gradient of a batch from its micro-batches, one after the other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from chainrule.autodiff import trees
 from chainrule.autodiff.walk import add_gradient, into_leaves, renamed
 from chainrule.errors import DataError, GradientError, SettingError, unknown_name
 from chainrule.graph import grad_mode
+from chainrule.names import takes_keywords
 from chainrule.nn.functional.reduction import noting_masses
 from chainrule.ops.halves import parts, total
 from chainrule.tensor import Tensor
@@ -20,9 +21,11 @@ Gradients = dict[int, tuple[Tensor, Tensor]]  # by the leaf's id: the leaf and i
 Found = tuple[Tensor, Tensor | None, Gradients]
 
 
+@takes_keywords("torch")
 def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: int, reduction: str = "mean") -> Tensor:
-    """``loss(*batch).backward()``, from `count` parts of the batch one after the other: with the memory of one of them.
+    """``loss(*batch).backward()``, from `count` parts of the batch one after the other.
 
+    Without `cr.compile` only one part's intermediate values are kept at a time; a compiled step lays all parts out together.
     ``L = sum of m_i L_i / sum of m_i`` over the parts, m_i being the rows of part i (or what its mean divides by, where
     class weights, ignored targets or weights of rows are in it). The gradients are added as a compiled product adds up
     the rows of a batch: two halves, each from two halves of its own. So under `cr.compile` equal parts of 64 rows and more
