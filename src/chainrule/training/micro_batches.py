@@ -31,7 +31,7 @@ def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: i
     the rows of a batch: two halves, each from two halves of its own. So under `cr.compile` equal parts of 64 rows and more
     give the bits of the whole batch, if the loss is a mean or sum over rows and no row's output depends on other rows: as
     with batch normalization it does, and as dropout, which draws anew for each part, does in its own way. Of the loss
-    itself the last bit may differ, if the number of rows is no power of two.
+    itself the last bit may differ, if it is a mean of so many terms that they are no power of two.
 
     Args:
         loss: gives one number for the rows that it is called with, as ``loss(*part)``.
