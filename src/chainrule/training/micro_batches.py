@@ -82,8 +82,14 @@ def _of_part(value: Any, share: float, mass: Tensor | None) -> Found:
         if mass is not None:
             mass = mass.detach().to(value.dtype) * share
             seed = mass.reshape(value.shape)
-        found = into_leaves(value, seed)
-        return _counted(value.detach() * seed, mass), mass, {id(leaf): (leaf, _counted(g, mass)) for leaf, g in found}
+        scaled = _counted(value.detach() * seed, mass)
+    found: Gradients = {}
+
+    def take(leaf: Tensor, gradient: Tensor) -> None:
+        found[id(leaf)] = leaf, _counted(gradient, mass)
+
+    into_leaves(value, seed, take)
+    return scaled, mass, found
 
 
 def _counted(part: Tensor, mass: Tensor | None) -> Tensor:
