@@ -97,6 +97,28 @@ def test_no_windows_are_stored() -> None:
     assert "acc = sum over " in both.show("loops") and "acc = sum over " in both.show("kernels")
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_padded_images_are_computed_for_the_images_alone(stride: int) -> None:
+    """And not for the zeros around them, nor for batches that are left out."""
+    x, w = cr.randn(3, 4, 9, 9), cr.randn(5, 4, 3, 3)
+
+    def back(x: Tensor, w: Tensor) -> Tensor:
+        (dx,) = cr.vjp(lambda x: F.conv2d(x, w, stride=stride, padding=1), x)[1](
+            cr.ones(3, 5, 9 // stride + stride // 2, 9 // stride + stride // 2)
+        )
+        return dx
+
+    compiled = cr.compile(back)
+    np.testing.assert_allclose(compiled(x, w).numpy(), back(x, w).numpy(), rtol=1e-4, atol=1e-5)
+    assert compiled._latest is not None
+    (product,) = (k for k in compiled._latest.program.plan.kernels if isinstance(k.core, Dot))
+    assert np.prod([var.size for var in product.loops]) == x.numel()
+    part = cr.compile(lambda x, w: F.conv2d(x, w, padding=1, stride=stride)[1:, :, 1:3, 2:])
+    np.testing.assert_allclose(
+        part(x, w).numpy(), F.conv2d(x, w, padding=1, stride=stride)[1:, :, 1:3, 2:].numpy(), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_what_follows_is_done_where_the_sums_are_and_the_next_reads_it_as_it_lies() -> None:
     """Channels stay last from one convolution to the next, whatever is done element by element between them."""
     x, w, b, v = cr.randn(2, 3, 8, 8), cr.randn(5, 3, 3, 3), cr.randn(5), cr.randn(6, 5, 3, 3)

@@ -12,6 +12,7 @@ from typing import Any
 
 from chainrule.graph import Node, Op, Type
 from chainrule.ops import contraction, convolution, shaping
+from chainrule.ops.shaping import Sizes
 
 Make = Callable[[Op, tuple[Node, ...], dict[str, Any]], Node]
 
@@ -32,6 +33,33 @@ def as_product(make: Make, inputs: tuple[Node, ...], params: dict[str, Any]) -> 
     columns = make(shaping.reshape, (w,), {"shape": (groups, terms, out)})
     product = make(contraction.matmul, (rows, columns), {})
     return make(shaping.reshape, (product,), {"shape": shape})
+
+
+def of_part(make: Make, inputs: tuple[Node, ...], params: dict[str, Any], start: Sizes, stop: Sizes) -> Node | None:
+    """The part of a convolution from `start` to `stop`: the convolution of the part of its input that is in those windows.
+
+    So the gradient of an input that was padded is computed for the input alone.
+    """
+    x, w = inputs
+    if (start[-1], stop[-1]) != (0, w.shape[-1]) or any(a >= b for a, b in zip(start, stop, strict=True)):
+        return None
+    axes = zip(start[2:-1], stop[2:-1], w.shape[2:-1], params["stride"], params["dilation"], strict=True)
+    spans = [(a * step, (b - 1) * step + apart * (size - 1) + 1) for a, b, size, step, apart in axes]
+    first, last = ((*ends[:2], *inner) for ends, inner in zip((start, stop), zip(*spans, strict=True), strict=True))
+    bounds = {"start": (*first, 0), "stop": (*last, x.shape[-1]), "step": (1,) * len(x.shape)}
+    return make(convolution.conv, (make(shaping.slice, (x,), bounds), w), params)
+
+
+def of_padded(make: Make, x: Node, params: dict[str, Any]) -> Node | None:
+    """A slice that takes of a padded node no more than zeros away: the node with fewer of them."""
+    if x.op is not shaping.pad or any(step != 1 for step in params["step"]):
+        return None
+    low = tuple(before - a for before, a in zip(x.params["low"], params["start"], strict=True))
+    cut = (size - b for size, b in zip(x.shape, params["stop"], strict=True))
+    high = tuple(after - c for after, c in zip(x.params["high"], cut, strict=True))
+    if min((*low, *high), default=0) < 0:
+        return None
+    return make(shaping.pad, x.inputs, {**x.params, "low": low, "high": high})
 
 
 def lies_as_before(op: Op) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chainrule import dtypes, graph
-from chainrule.compiler.passes.convolution import as_product, before_permuting, lies_as_before
+from chainrule.compiler.passes.convolution import as_product, before_permuting, lies_as_before, of_padded, of_part
 from chainrule.compiler.passes.regions import Trimmed, trimmed
 from chainrule.control.loop import Form, scan_op
 from chainrule.dtypes import as_stored, numbers_of
@@ -440,6 +440,17 @@ def _conv(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
     return product
 
 
+def _slice(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+    """Of a convolution that nothing else reads, and of zeros around something."""
+    (x,), origin = inputs, b.origin
+    if all(step == 1 for step in params["step"]) and origin is not None and origin.op is shaping.slice:
+        (of,) = origin.inputs
+        if of.op is convolution.conv and of in b.read_once and b.image[of] is x:
+            given = tuple(b.image[source] for source in of.inputs)
+            return of_part(b.make, given, of.params, params["start"], params["stop"])
+    return of_padded(b.make, x, params)
+
+
 def _where(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
     """Both choices are one."""
     condition, yes, no = inputs
@@ -460,6 +471,7 @@ RULES: dict[Op, Rewrite] = {
     ew.where: _where,
     convolution.conv: _conv,
     shaping.reshape: _reshape,
+    shaping.slice: _slice,
     shaping.permute: _permute,
     shaping.expand: _expand,
     reduction.sum: _sum,
