@@ -37,7 +37,7 @@ def gradients(case: Case, dtype, scale):
 def test_a_formula_gives_the_bits_of_its_rules(dtype):
     traced, by_formula = [], mock.Mock(wraps=formulas.Formula.products)
     for case in DIFFERENTIABLE:
-        for scale in (1.0, 1e4):
+        for scale in (1.0, 1e4) if dtype is cr.float32 else (1.0,):
             with mock.patch.object(formulas.Formula, "products", lambda *given: by_formula(*given)):
                 mine = gradients(case, dtype, scale)
             with mock.patch.object(walk, "formula_of", return_value=None):
