@@ -194,6 +194,27 @@ def test_composed_functions_within_an_ulp(call):
     np.testing.assert_allclose(numbers(call(F, ours)), numbers(call(torch.nn.functional, theirs)), rtol=2**-7)
 
 
+IMAGES, SEQUENCE = rng.standard_normal((2, 3, 6, 7)), rng.standard_normal((2, 5, 8))
+
+
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        (lambda x: F.conv2d(x, x[:1, :, :2, :2], x[0, 0, 0, :1]), IMAGES), (lambda x: F.avg_pool2d(x, 3), IMAGES),
+        (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), SEQUENCE), (lambda x: F.glu(x), SEQUENCE),
+        (lambda x: F.layer_norm(x, (8,), x[0, 0], x[0, 1]), SEQUENCE), (lambda x: F.cosine_similarity(x, x.flip((0,))), SEQUENCE),
+        (lambda x: F.huber_loss(x, x.flip((0,))), SEQUENCE), (lambda x: F.normalize(x), SEQUENCE),
+    ],
+)  # fmt: skip
+def test_they_are_float32s_values_rounded(call, given):
+    x = cr.tensor(given, cr.bfloat16)
+    expected = call(x.float()).bfloat16()
+    found, native = call(x), cr.compile(call)(x)
+    assert found.dtype is native.dtype is cr.bfloat16
+    np.testing.assert_array_equal(numbers(found), numbers(expected))
+    np.testing.assert_allclose(numbers(native), numbers(expected), rtol=2**-7)  # float32's last bit may decide
+
+
 def test_cross_entropy_and_its_gradient():
     ours, theirs = pair(X)
     labels = rng.integers(0, 30, 40)

@@ -12,6 +12,7 @@ from chainrule.nn.functional.layers import dropout, probability
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.creation import arange, given
+from chainrule.tensor.rounding import in_float32
 
 NAME = "scaled_dot_product_attention"
 
@@ -63,6 +64,8 @@ def scaled_dot_product_attention(
     """
     query, key, value = (given(x, NAME, what) for x, what in ((query, "query"), (key, "key"), (value, "value")))
     _check(query, key, value)
+    if query.dtype.only_stores:  # one nest of loops, with no rounding on the way
+        return in_float32(scaled_dot_product_attention, query, key, value, attn_mask, dropout_p, is_causal, scale)
     if attn_mask is not None and is_causal:
         raise SettingError(
             f"{who(NAME)}: attn_mask and is_causal must not both be given. Put the causal part into the mask."

@@ -11,6 +11,7 @@ from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer
 from chainrule.tensor.creation import given
+from chainrule.tensor.rounding import in_float32
 
 Sizes = tuple[int, ...]
 Border = tuple[tuple[int, int], ...]  # before and after each spatial axis
@@ -99,6 +100,8 @@ def _conv(
     if bias is not None:
         bias = given(bias, name, "bias")
         _check_bias(name, weight, bias)
+    if x.dtype.only_stores:
+        return in_float32(_conv, name, rank, x, weight, bias, stride, padding, dilation, groups)
     border = borders(name, padding, weight.shape[2:], steps, apart)
     _check_room(name, x.shape[-rank:], weight.shape[2:], border, apart)
     with graph.aliasing(False):

@@ -15,6 +15,7 @@ from chainrule.ops import reduction
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import apply, integer
 from chainrule.tensor.creation import arange, given, ones
+from chainrule.tensor.rounding import rounded_once
 
 Window = int | Sequence[int]
 
@@ -71,6 +72,7 @@ def max_pool3d(
 
 
 @takes_keywords("functional")
+@rounded_once
 def avg_pool1d(
     input: Tensor, kernel_size: Window, stride: Window | None = None, padding: Window = 0, ceil_mode: bool = False,
     count_include_pad: bool = True,
@@ -80,6 +82,7 @@ def avg_pool1d(
 
 
 @takes_keywords("functional")
+@rounded_once
 def avg_pool2d(
     input: Tensor, kernel_size: Window, stride: Window | None = None, padding: Window = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
@@ -104,6 +107,7 @@ def avg_pool2d(
 
 
 @takes_keywords("functional")
+@rounded_once
 def avg_pool3d(
     input: Tensor, kernel_size: Window, stride: Window | None = None, padding: Window = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
