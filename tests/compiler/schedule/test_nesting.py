@@ -165,6 +165,18 @@ def test_bits_do_not_depend_on_the_width_of_vectors(
     assert bits(training(masked)(*given)) == expected
 
 
+def test_bfloat16(apart: Any) -> None:
+    """What is stored in bfloat16 is summed in float32, and sums that are carried from block to block wait in that."""
+    given = [x.bfloat16() for x in inputs((3, 130, 8), 130, 8)]
+    found = []
+    for yes in (False, True):
+        apart(yes)
+        step = training(causal)
+        found.append([x.float().numpy().tobytes() for x in step(*given)])
+        assert bool(chains(step)) != yes
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(("function", "nests"), [(of_its_own_columns, 2), (of_as_many_keys_as_rows, 1)])
 def test_forwards_alone(apart: Any, function: Function, nests: int) -> None:
     given, compiled = inputs((2, 24, 4), 24, 7), cr.compile(function)
