@@ -16,12 +16,12 @@ def test_a_snapshot_outlives_steps_that_write_in_place(size):
     held = cr.arange(float(size))
     step = cr.compile(lambda: held.mul_(2).add_(1))
     step()
-    kept, expected = state.values([held]), held.numpy().copy()
+    kept = state.values([held])  # and nobody looks at it otherwise, which would move the step to new memory
     assert state.same(kept, state.values([held]))
     step(), step()
-    assert not state.same(kept, state.values([held])) and not np.array_equal(held.numpy(), expected)
+    assert not state.same(kept, state.values([held]))
     state.restore(kept)
-    assert held.numpy().tobytes() == expected.tobytes()
+    assert np.array_equal(held.numpy(), 2 * np.arange(size) + 1)
 
 
 def test_zeros_of_two_signs_are_two_values():
