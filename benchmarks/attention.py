@@ -21,7 +21,7 @@ import torch
 
 import chainrule as cr
 import chainrule.nn.functional as F
-from chainrule.compiler.schedule import nesting
+from chainrule.compiler.schedule import regions
 
 SHAPES = (8, 4, 128, 32), (2, 4, 1024, 64)  # sequences, heads, steps, features of each
 ROUNDS = 15
@@ -56,7 +56,7 @@ def theirs(arrays: list[Any]) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 def ours(arrays: list[Any], apart: bool) -> tuple[Callable[[], Any], Callable[[], Any], int]:
     """The two functions, and the bytes of working memory of the second."""
-    nesting.ONCE = nesting.AGAIN = 1 << 60 if apart else 0
+    regions.ONCE = regions.AGAIN = 1 << 60 if apart else 0
     given = [cr.tensor(a) for a in arrays]
     forwards = cr.compile(F.scaled_dot_product_attention)
 

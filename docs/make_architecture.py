@@ -172,7 +172,7 @@ with the square of the number of steps.
 ```python
 {attention_program}```
 
-Where there are many of them such values get no buffer (`compiler/schedule/nesting.py`). One kernel takes 64 rows at a time: a product
+Where there are many of them such values get no buffer (`compiler/schedule/regions.py`, `nesting.py`). One kernel takes 64 rows at a time: a product
 whose rows stay in a room of the kernel's own, folds over that room, the product that reads it. What reads the same values in the
 backward pass computes them again: all gradients of attention take one more nest, which goes over 64 keys at a time and adds up the
 gradient of the queries from one block of keys to the next. No bit depends on it: every sum has the order that a kernel of its own

@@ -197,7 +197,7 @@ MUTATIONS += [
     Mutation("a nest runs before what a product in it reads", "schedule/schedule.py",
         "            if source not in self.kept or source in self.nested:\n", "            if source not in self.kept:\n",
         "schedule/test_nesting.py::test_a_nest_has_the_bits_of_the_kernels_it_replaces"),
-    Mutation("a shared factor of as many elements as there are rows is taken into the nest", "schedule/nesting.py",
+    Mutation("a shared factor of as many elements as there are rows is taken into the nest", "schedule/regions.py",
         "near = inside - set(region.products)", "near = set(inside)",
         "schedule/test_nesting.py::test_forwards_alone"),
     Mutation("sums that are carried from block to block begin anew in each", "schedule/nesting.py",

@@ -11,7 +11,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor, nn
-from chainrule.compiler.schedule import nesting
+from chainrule.compiler.schedule import regions
 from chainrule.compiler.schedule.kernels import Chain
 from chainrule.errors import DtypeError, SettingError, ShapeError
 from tests.optional import torch
@@ -26,7 +26,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     if request.param == "eager":
         return lambda function, *inputs: function(*inputs)
     for name in ("ONCE", "AGAIN"):
-        monkeypatch.setattr(nesting, name, 0 if request.param == "in nests" else 1 << 60)
+        monkeypatch.setattr(regions, name, 0 if request.param == "in nests" else 1 << 60)
 
     def run(function: Any, *inputs: Any) -> Any:
         compiled = cr.compile(function)
@@ -195,7 +195,7 @@ def test_a_training_with_attention_in_nests_is_recorded_and_explained(monkeypatc
             return self.out(self.attention(x, x, x, need_weights=False)[0].mean(1))
 
     for name in ("ONCE", "AGAIN"):
-        monkeypatch.setattr(nesting, name, 0)
+        monkeypatch.setattr(regions, name, 0)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 20, 8)).astype("f"), rng.integers(0, 3, 8)
     trainer = cr.Trainer(Sequence(), "cross_entropy", "adam", lr=1e-2)

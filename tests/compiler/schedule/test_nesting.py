@@ -15,7 +15,7 @@ from chainrule import Tensor
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.units import Pool
-from chainrule.compiler.schedule import nesting
+from chainrule.compiler.schedule import regions
 from chainrule.compiler.schedule.kernels import Chain
 from tests.compiler.canaries import Canaries
 from tests.compiler.plans import check_program
@@ -31,8 +31,8 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
     def choose(yes: bool) -> None:
         for name in ("ONCE", "AGAIN"):
-            monkeypatch.setattr(nesting, name, 1 << 60 if yes else 0)
-        monkeypatch.setattr(nesting, "SHARED", 1)
+            monkeypatch.setattr(regions, name, 1 << 60 if yes else 0)
+        monkeypatch.setattr(regions, "SHARED", 1)
 
     choose(False)
     return choose

@@ -19,8 +19,9 @@ from chainrule.compiler.schedule.fusion import FusionGroup, Newcomer, gather, on
 from chainrule.compiler.schedule.index import Expr, Var, variables
 from chainrule.compiler.schedule.kernels import Chain, Check, Compute, Dot, Kernel, Load, Reduce, Result, Store
 from chainrule.compiler.schedule.materialize import choose
-from chainrule.compiler.schedule.nesting import Elsewhere, Nested, Region, blocks, carriable, orientation, regions
+from chainrule.compiler.schedule.nesting import Elsewhere, Nested, blocks
 from chainrule.compiler.schedule.products import dot
+from chainrule.compiler.schedule.regions import Region, carriable, orientation, regions
 from chainrule.compiler.schedule.serial import Schedule, Serial
 from chainrule.graph import INPUT, LEAF, Graph, Node, toposort
 from chainrule.ops import elementwise as ew
@@ -62,6 +63,9 @@ class _Scheduler:
     def __init__(self, graph: Graph, kept: set[Node], regions: Sequence[Region]) -> None:
         self.graph, self.kept = graph, kept
         self.nested = {node for region in regions for node in region.products}  # no kernel of their own
+        self.nests: dict[Region, list[list[Nested]]] = {
+            region: [] for region in regions
+        }  # those of a list share the rows
         self.taken = {node: region for region in regions for node in region.takers}
         self.groups: list[FusionGroup] = []
         self.order = Dependencies()
@@ -251,7 +255,7 @@ class _Scheduler:
         found = orientation(node, region)
         across, needed = found is not None and found.across, self._needed_in_nest(node)
         ways = [across, True] if carriable(node, region) else [across]
-        nests = [nest for way in ways for nest in reversed(region.nests) if nest[0].across == way]
+        nests = [nest for way in ways for nest in reversed(self.nests[region]) if nest[0].across == way]
         for nest in nests:
             if self._fits(needed, nest) and self._taken_in(node, nest):
                 return
@@ -261,7 +265,7 @@ class _Scheduler:
             part.number = self.order.add([part.number for part in parts if part.number >= 0])
             part.kernel.layer = node.layer
             self.groups.append(FusionGroup(part.number, part.kernel, None))
-        region.nests.append(parts)
+        self.nests[region].append(parts)
         if not self._taken_in(node, parts):
             raise TypeError(f"{node!r} finds no place in a nest of its own; this is a bug in chainrule")
 
