@@ -75,7 +75,7 @@ def check_order(nest: Nest, kernel: Kernel) -> None:
             assert told is None or not statement.core.ordered or told.lanes == several
         if isinstance(statement, Contract):
             assert summation_of(kernel) == Summation(
-                statement.core.k.size,
+                statement.core.terms,
                 statement.tiles.spec.lanes,
                 True,
                 statement.core.k.size if statement.tiles.spec.halved else None,

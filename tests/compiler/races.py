@@ -54,7 +54,7 @@ def _all_loops(kernel: Kernel) -> list[Var]:
     if isinstance(kernel.core, (Reduce, Rows)):
         loops += kernel.core.dims
     if isinstance(kernel.core, Dot):
-        loops.append(kernel.core.k)
+        loops += kernel.core.summed
     if isinstance(kernel.core, Chain):
         loops += [var for part in kernel.core.parts for var in _all_loops(part)]
     return list(dict.fromkeys(loops))
