@@ -1,5 +1,6 @@
 """What stands in for a derivative rule in an eager backward pass: the same NumPy calls, for that op and those types."""
 
+import signal
 from dataclasses import replace
 from unittest import mock
 
@@ -99,6 +100,23 @@ def test_a_rule_over_a_tensor_of_its_own_is_asked_each_time():
         x = cr.ones(2, requires_grad=True)
         apply(op, x).sum().backward()
         assert x.grad.tolist() == [scale, scale]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals of the user's own")
+def test_a_signal_in_the_middle_of_a_rule_s_first_time_computes_as_ever():
+    seen = []
+
+    def rule(dY, Y, x):
+        signal.raise_signal(signal.SIGUSR1)
+        return dY * 3
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(cr.ones(3).sum().item()))
+    try:
+        x = cr.ones(2, requires_grad=True)
+        apply(replace(ew.exp, vjp=(rule,), types={}), x).sum().backward()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert seen == [3.0] and x.grad.tolist() == [3.0, 3.0]
 
 
 def test_shapes_and_which_inputs_need_a_gradient_tell_formulas_apart():

@@ -7,6 +7,7 @@ that the formula's operators would call, in their order: the bits are the same.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -90,8 +91,25 @@ _UNKNOWN = object()
 
 
 def _traced(node: Node, reaching: Sequence[int]) -> Formula | None:
+    """In a thread of its own: what comes in the middle of it, a signal's handler, is in no trace and computes as ever."""
     if node.op.joint is not None:
         return None
+    found: list[Formula | None] = []
+    thread = threading.Thread(target=lambda: found.append(_trace(node, reaching)), daemon=True)
+    collects = gc.isenabled()
+    gc.disable()  # nor does a finalizer come there
+    try:
+        thread.start()
+        thread.join()
+    except RuntimeError:  # there can be no more threads
+        return None
+    finally:
+        if collects:
+            gc.enable()
+    return found[0] if found else None
+
+
+def _trace(node: Node, reaching: Sequence[int]) -> Formula | None:
     trace = _Trace()
     types = [node.type, node.type, *(source.type for source in node.inputs)]
     try:
