@@ -226,6 +226,14 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
         lambda: sdpa(Q, K, V, attn_mask=cr.zeros(3, 5, dtype=cr.int64)), DtypeError,
         "attn_mask must be bool, or of the query's dtype float32, got int64. Convert it with .bool() or .to(query.dtype).",
     ),
+    *(
+        (
+            lambda shape=shape: sdpa(Q, K, V, attn_mask=cr.zeros(*shape)), ShapeError,
+            f"attn_mask must broadcast to the scores (..., L, S), (2, 3, 5), got shape {shape}. Give it a row for each "
+            "query and a column for each key.",
+        )
+        for shape in ((3, 4), (2, 5, 3), (2, 2, 3, 5))
+    ),
     (
         lambda: sdpa(Q, K, V, attn_mask=cr.zeros(3, 5), is_causal=True), SettingError,
         "attn_mask and is_causal must not both be given. Put the causal part into the mask.",

@@ -64,7 +64,10 @@ def test_errors_say_what_must_hold():
         and "shape (2, 4, 3, 3) with 4" in text
     )
     assert "(N, C, H, W) or (C, H, W)" in text_of(ShapeError, lambda: F.conv2d(cr.zeros(5, 5), w))
-    assert "x.unsqueeze(1)" in text_of(ShapeError, lambda: F.conv2d(cr.zeros(5, 5), w))
+    for shape, remedy in (((5, 5), "x.unsqueeze(0)"), ((2, 2, 3, 5, 5), "x.flatten(0, 1)"), ((5,), "Reshape it.")):
+        assert remedy in text_of(ShapeError, lambda shape=shape: F.conv2d(cr.zeros(shape), w))
+        assert remedy in text_of(ShapeError, lambda shape=shape: F.max_pool2d(cr.zeros(shape), 2))
+    assert "x.unsqueeze(1)" in text_of(ShapeError, lambda: F.conv2d(cr.zeros(9, 5, 5), cr.zeros(4, 1, 3, 3)))
     assert "the weight must have 4 axes" in text_of(ShapeError, lambda: F.conv2d(x, cr.zeros(4, 3, 3)))
     assert "a window, (7, 3) with its dilation" in text_of(
         ShapeError, lambda: F.conv2d(x, w, dilation=(3, 1))
@@ -104,7 +107,7 @@ def test_windows_are_a_view():
     windows = x.unfold(0, 3, 1)
     x[2] = 9.0
     assert windows.tolist() == [[0, 1, 9], [1, 9, 3], [9, 3, 4], [3, 4, 5]]
-    with pytest.raises(InPlaceError, match="in windows of a tensor several elements are one"):
+    with pytest.raises(InPlaceError, match="in windows of a tensor several elements may be one"):
         windows[0] = 1.0
 
 

@@ -96,10 +96,12 @@ def write_through(view: Tensor, new: Tensor, name: str) -> None:
 def _through(root: Tensor, views: Views, new: Tensor, name: str) -> Tensor:
     if any(op not in _BACK for op, _ in views.path):
         windows = any(op is shaping.unfold for op, _ in views.path)
-        raise InPlaceError(
-            f"{graph.who(name)}: in {'windows of a' if windows else 'an expanded'} tensor several elements are one, so an in-place write has "
-            f"no meaning. .clone() it first."
+        why = (
+            "in windows of a tensor several elements may be"
+            if windows
+            else "in an expanded tensor several elements are"
         )
+        raise InPlaceError(f"{graph.who(name)}: {why} one, so an in-place write has no meaning. .clone() it first.")
     for (op, params), stage in zip(reversed(views.path), reversed(_stages(root, views)[:-1]), strict=True):
         new = _BACK[op](stage, new, **params)
     return new

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from chainrule import dtypes
-from chainrule.errors import DtypeError, SettingError
-from chainrule.graph import shape_error, who
+from chainrule.errors import DtypeError, SettingError, ShapeError
+from chainrule.graph import Shape, shape_error, who
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.layers import dropout, probability
+from chainrule.ops.elementwise import broadcast_shapes
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.creation import arange, given
@@ -107,6 +108,11 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
 
 
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+    if not _fits(mask.shape, scores.shape):
+        raise shape_error(
+            NAME, f"attn_mask must broadcast to the scores (..., L, S), {scores.shape}", f"shape {mask.shape}",
+            "Give it a row for each query and a column for each key.",
+        )  # fmt: skip
     if mask.dtype is dtypes.bool_:
         return scores.masked_fill(~mask, -math.inf)
     if mask.dtype != scores.dtype:
@@ -115,3 +121,11 @@ def _masked(scores: Tensor, mask: Tensor) -> Tensor:
             f"Convert it with .bool() or .to(query.dtype)."
         )
     return scores + mask
+
+
+def _fits(shape: Shape, room: Shape) -> bool:
+    """Does the one broadcast to the other?"""
+    try:
+        return broadcast_shapes(NAME, shape, room) == room
+    except ShapeError:
+        return False

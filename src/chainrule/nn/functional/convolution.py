@@ -181,13 +181,28 @@ def borders(name: str, padding: Any, windows: Sizes, stride: Sizes, dilation: Si
     return tuple((size // 2, size - size // 2) for size in whole)
 
 
+def check_axes(name: str, rank: int, x: Tensor) -> None:
+    """Has the input an axis of channels, and at most one before it?
+
+    Raises:
+        ShapeError: it has not.
+    """
+    if x.ndim in (rank + 1, rank + 2):
+        return
+    order, remedy = ("L", "H, W", "D, H, W")[rank - 1], "Reshape it."
+    if x.ndim == rank:
+        remedy = "One image of one channel needs an axis for the channel: x.unsqueeze(0)."
+    elif x.ndim > rank + 2:
+        remedy = (
+            f"Make one axis of the {x.ndim - rank - 1} in front of the channels: x.flatten(0, {x.ndim - rank - 2})."
+        )
+    raise graph.shape_error(
+        name, f"the input must have shape (N, C, {order}) or (C, {order})", f"shape {x.shape}", remedy
+    )
+
+
 def _check(name: str, rank: int, x: Tensor, weight: Tensor, groups: int) -> None:
-    order = ("L", "H, W", "D, H, W")[rank - 1]
-    if x.ndim not in (rank + 1, rank + 2):
-        raise graph.shape_error(
-            name, f"the input must have shape (N, C, {order}) or (C, {order})", f"shape {x.shape}",
-            "Reshape it: images of one channel need an axis for it, x.unsqueeze(1).",
-        )  # fmt: skip
+    check_axes(name, rank, x)
     if weight.ndim != rank + 2:
         raise graph.shape_error(
             name, f"the weight must have {rank + 2} axes, (out_channels, in_channels / groups, windows ...)",
@@ -206,8 +221,17 @@ def _check(name: str, rank: int, x: Tensor, weight: Tensor, groups: int) -> None
     if channels != weight.shape[1] * groups:
         raise graph.shape_error(
             name, f"the input must have {weight.shape[1] * groups} channels (weight {weight.shape}, groups {groups})",
-            f"shape {x.shape} with {channels}", "Change in_channels, or what comes before.",
+            f"shape {x.shape} with {channels}", _of_channels(rank, x, weight.shape[1] * groups),
         )  # fmt: skip
+
+
+def _of_channels(rank: int, x: Tensor, expected: int) -> str:
+    """What to do about an input of other channels."""
+    if (
+        expected == 1 and x.ndim == rank + 1
+    ):  # a batch of images without an axis for their only channel is taken for one image
+        return "A batch of images of one channel needs an axis for it: x.unsqueeze(1)."
+    return "Change in_channels, or what comes before."
 
 
 def _check_bias(name: str, weight: Tensor, bias: Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from chainrule import graph
 from chainrule.errors import DtypeError, SettingError
 from chainrule.names import takes_keywords
-from chainrule.nn.functional.convolution import Sizes, each
+from chainrule.nn.functional.convolution import Sizes, check_axes, each
 from chainrule.nn.functional.layers import pad
 from chainrule.ops import reduction
 from chainrule.tensor import Tensor
@@ -165,12 +165,7 @@ def _sizes(
     name: str, rank: int, x: Tensor, kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any
 ) -> tuple[Sizes, Sizes, Sizes]:
     """The windows, the steps between them, and how far they reach beyond each side."""
-    if x.ndim not in (rank + 1, rank + 2):
-        order = ("L", "H, W", "D, H, W")[rank - 1]
-        raise graph.shape_error(
-            name, f"the input must have shape (N, C, {order}) or (C, {order})", f"shape {x.shape}",
-            "Reshape it: images of one channel need an axis for it, x.unsqueeze(1).",
-        )  # fmt: skip
+    check_axes(name, rank, x)
     if not x.dtype.is_floating_point:
         raise DtypeError(
             f"{graph.who(name)}: the input must be floating, got {x.dtype.name}. Convert it with .float()."
