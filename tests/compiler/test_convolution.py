@@ -136,6 +136,11 @@ def test_what_follows_is_done_where_the_sums_are_and_the_next_reads_it_as_it_lie
     assert store.node is second.core.a.node and "relu" in compiled.show("kernels").split("acc = sum")[1]
 
 
+def test_a_single_element() -> None:
+    x, w = cr.full((1, 1, 2, 2), 1.5), cr.full((1, 1, 2, 2), 0.5)
+    assert cr.compile(lambda x, w: F.conv2d(x, w).relu() * 2.0)(x, w).tolist() == [[[[6.0]]]]
+
+
 def test_it_is_differentiated_again_and_along_directions() -> None:
     """Forward derivatives and second ones, in a program."""
     x, w = (t.double() for t in given(2))

@@ -75,7 +75,7 @@ def before_permuting(
     if first is None:
         return None
     type, dims = op.infer(*inputs, **params), first.params["dims"]
-    if not isinstance(type, Type) or type.shape != first.shape:
+    if not isinstance(type, Type) or type.shape != first.shape or math.prod(type.shape) == 1:
         return None
     back = shaping.inverse_permutation(dims)
 
