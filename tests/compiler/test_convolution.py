@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,3 +155,33 @@ def test_it_is_differentiated_again_and_along_directions() -> None:
     np.testing.assert_allclose(cr.compile(twice)(x, w).numpy(), twice(x, w).numpy(), rtol=1e-9)
     value, along = cr.jvp(lambda x: F.conv2d(x, w, **CASES[2][2]), [x], [x])
     np.testing.assert_allclose(along.numpy(), value.numpy(), rtol=1e-9, atol=1e-9)
+
+
+def _of_two(x: Any, y: Any) -> Any:
+    """What two convolutions gave, one of them transposed: neither permutation cancels the other's."""
+    return (x.mT * y).exp(), x.permute(0, 2, 3, 1) + y.permute(0, 3, 2, 1), x * y.permute(0, 1, 3, 2) * y
+
+
+def test_work_on_differently_permuted_convolutions_ends():
+    x, w = cr.randn(2, 2, 1, 8, 8).double(), cr.randn(4, 1, 3, 3).double()
+
+    def f(a: Any, b: Any) -> Any:
+        return _of_two(F.conv2d(a, w), F.conv2d(b, w))
+
+    for eager, compiled in zip(f(x[0], x[1]), cr.compile(f)(x[0], x[1]), strict=True):
+        np.testing.assert_allclose(compiled.numpy(), eager.numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_a_step_through_a_step_is_differentiated():
+    x, w, v = (cr.randn(*shape).double() for shape in ((2, 1, 8, 8), (4, 1, 3, 3), (2, 4, 3, 3)))
+
+    def loss(w: Any, v: Any) -> Any:
+        return (F.conv2d(F.conv2d(x, w).tanh(), v) ** 2).mean()
+
+    def after_a_step(w: Any, v: Any) -> Any:
+        dw, dv = cr.grad(loss, argnums=(0, 1))(w, v)
+        return loss(w - 0.1 * dw, v - 0.1 * dv)
+
+    gradient = cr.grad(after_a_step, argnums=(0, 1))
+    for eager, compiled in zip(gradient(w, v), cr.compile(gradient)(w, v), strict=True):
+        np.testing.assert_allclose(compiled.numpy(), eager.numpy(), rtol=1e-10, atol=1e-12)

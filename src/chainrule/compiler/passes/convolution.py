@@ -71,7 +71,7 @@ def before_permuting(
     make: Make, op: Op, inputs: tuple[Node, ...], params: dict[str, Any], given: set[Node]
 ) -> Node | None:
     """Work element by element on a permutation of what convolutions gave (`given`), as a permutation of that work."""
-    first = next((x for x in inputs if x.op is shaping.permute and x.inputs[0] in given), None)
+    first = next((x for x in inputs if _permutes(x, given)), None)
     if first is None:
         return None
     type, dims = op.infer(*inputs, **params), first.params["dims"]
@@ -85,4 +85,11 @@ def before_permuting(
         whole = make(shaping.reshape, (x,), {"shape": (1,) * (len(dims) - len(x.shape)) + x.shape})
         return make(shaping.permute, (whole,), {"dims": back})
 
-    return make(shaping.permute, (make(op, tuple(map(turned, inputs)), params),), {"dims": dims})
+    before = tuple(map(turned, inputs))
+    if any(_permutes(x, given) for x in before):  # there and back again, without end
+        return None
+    return make(shaping.permute, (make(op, before, params),), {"dims": dims})
+
+
+def _permutes(x: Node, given: set[Node]) -> bool:
+    return x.op is shaping.permute and x.inputs[0] in given
