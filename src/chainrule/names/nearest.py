@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _CPU = "There is only the CPU here: leave it out."
+_FLOATS = "There are bfloat16, float32 and float64."
 _TRANSFORMS = "cr.grad, cr.vjp, cr.jvp, cr.jacobian and cr.hessian are the transforms there are."
 
 NEAREST = {
@@ -25,7 +26,7 @@ NEAREST = {
     "autograd": f"A function with a derivative of your own (autograd.Function) is cr.custom_vjp; loss.backward() fills .grad; {_TRANSFORMS}",
     "func": _TRANSFORMS,
     "inference_mode": "Use cr.no_grad().",
-    "autocast": "There are float32 and float64.",
+    "autocast": "Make layers bfloat16 (dtype=cr.bfloat16) and convert with x.bfloat16() and x.float().",
     "FloatTensor": "Use cr.tensor(values, dtype=cr.float32).",
     "DoubleTensor": "Use cr.tensor(values, dtype=cr.float64).",
     "LongTensor": "Use cr.tensor(values, dtype=cr.int64).",
@@ -37,8 +38,8 @@ NEAREST = {
     "tensordot": "Use @, .permute and .reshape.",
     "get_default_dtype": "Floats become float32; give dtype= for another.",
     "set_default_dtype": "Floats become float32; give dtype= for another, or call model.double().",
-    "float16": "There are float32 and float64.",
-    "half": "There are float32 and float64.",
+    "float16": _FLOATS,
+    "half": _FLOATS,
     "jit": "Use cr.compile.",
     "compile": "Use cr.Trainer(model, loss, optimizer), or cr.compile for a step of your own.",
     "set_printoptions": "Use x.numpy() with np.set_printoptions.",

@@ -230,7 +230,19 @@ OPS: dict[str, tuple[Callable[..., Any], tuple[Array, ...]]] = {
 @pytest.mark.parametrize("name", list(OPS))
 def test_every_op(name: str) -> None:
     function, inputs = OPS[name]
-    smooth = name in ("batched matmul", "cumsum", "var", "sum", "logsumexp", "tril", "sin", "cos", "remainder", "pow")
+    smooth = name in (
+        "batched matmul",
+        "cumsum",
+        "var",
+        "sum",
+        "unfold",
+        "logsumexp",
+        "tril",
+        "sin",
+        "cos",
+        "remainder",
+        "pow",
+    )
     close(Of(function), *inputs, rtol=1e-5 if smooth else 1e-6, atol=1e-6 if smooth else 1e-37)
 
 
@@ -369,3 +381,59 @@ def test_a_layer_in_bfloat16_stays_one(tmp_path: Path) -> None:
     again = cr.onnx.load(tmp_path / "half.onnx")
     assert again.state_dict()["middle.weight"].dtype is cr.bfloat16
     np.testing.assert_allclose(again(cr.tensor(x)).detach().numpy(), expected, rtol=2**-7, atol=2**-8)
+
+
+class Told(nn.Module):
+    """A function of rows as a module."""
+
+    def __init__(self, function: Callable[[cr.Tensor], cr.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: cr.Tensor) -> cr.Tensor:
+        return self.function(x)
+
+
+def _masked(x: cr.Tensor) -> cr.Tensor:
+    ahead = cr.ones(5, 5).bool().triu(1)
+    return F.scaled_dot_product_attention(x, x, x, attn_mask=~ahead)
+
+
+def test_one_of_two_booleans() -> None:
+    x = np.array([[-2, -0.5, 0.5, 2, np.nan]], "f").repeat(4, 0)
+    close(Told(lambda x: cr.where(x > 0, x > 1, x < -1).float()), x)
+    close(Told(_masked), rng.normal(size=(4, 5, 3)).astype("f"), rtol=1e-5, atol=1e-6)
+
+
+HALVED: dict[str, Callable[[cr.Tensor], cr.Tensor]] = {
+    "pad": lambda x: F.pad(x, (1, 2)), "where": lambda x: cr.where(x > 0, x, x * 2),
+    "expand": lambda x: x.unsqueeze(1).expand(x.shape[0], 2, *x.shape[1:]), "max_pool": lambda x: F.max_pool2d(x, 2),
+    "flip": lambda x: x.flip(2), "cat": lambda x: cr.cat([x, x], 1), "take": lambda x: x[:, [1, 0]],
+    "amax": lambda x: x.amax(1), "permute": lambda x: x.permute(0, 2, 3, 1), "mean_pool": lambda x: F.avg_pool2d(x, 2),
+    "padded_pool": lambda x: F.max_pool2d(x, 3, padding=1), "unfold": lambda x: x.unfold(2, 3, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HALVED)
+def test_numbers_in_bfloat16_move_in_onnxruntime(name: str) -> None:
+    x = rng.normal(size=(4, 3, 6, 6)).astype("f")
+    x[0, 0, 0, :3] = np.inf, -np.inf, 3e38
+    close(Told(lambda x: HALVED[name](x.bfloat16()).float()), x, rtol=0, atol=0)
+
+
+class Whole(nn.Module):
+    """A module in bfloat16 between two conversions."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: cr.Tensor) -> cr.Tensor:
+        found: cr.Tensor = self.inner(x.bfloat16()).float()
+        return found
+
+
+def test_a_padded_convolution_in_bfloat16() -> None:
+    model = nn.Conv2d(3, 4, 3, padding=1, dtype=cr.bfloat16)
+    x = rng.normal(size=(4, 3, 6, 6)).astype("f")
+    close(Whole(model), x, rtol=2**-7, atol=2**-8)

@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.errors import DataError, ReplayError, SettingError
+from chainrule.errors import DataError, DtypeError, ReplayError, SettingError
 from chainrule.sklearn import (
     MLPClassifier,
     MLPRegressor,
@@ -267,6 +267,39 @@ def test_what_is_no_module_is_refused():
     )
     with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
         NetworkRegressor(lambda n, k: 3).fit(*DIABETES)
+
+
+class Halved(nn.Module):
+    """A layer in bfloat16 before one in float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(13, 16, dtype=cr.bfloat16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.last(self.first(x.bfloat16()).relu().to(self.last.weight))
+
+
+@pytest.mark.parametrize("dtype", ["float32", cr.float64])
+def test_a_layer_in_bfloat16_stays_so(dtype):
+    model = NetworkClassifier(Halved(), lr=0.01, epochs=20, random_state=0, dtype=dtype).fit(*WINE)
+    assert model.module_.first.weight.dtype is cr.bfloat16
+    assert model.module_.last.weight.dtype is cr.as_dtype(dtype)
+    assert model.score(*WINE) > 0.95
+    assert pickle.loads(pickle.dumps(model)).module_.first.bias.dtype is cr.bfloat16
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+@pytest.mark.parametrize(
+    ("dtype", "text"),
+    [
+        (cr.bfloat16, "dtype must be float32 or float64, got bfloat16. Layers of the module may be"),
+        ("int64", "dtype must be float32 or float64, got int64."),
+    ],
+)
+def test_a_dtype_that_nothing_is_computed_in_is_refused(make, dtype, text):
+    with pytest.raises(DtypeError, match=f"{type(make()).__name__}: {re.escape(text)}"):
+        make(dtype=dtype).fit(*WINE)
 
 
 def test_a_short_last_batch_can_be_left_out():

@@ -14,7 +14,8 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from chainrule.errors import SettingError, UnknownNameError
+import chainrule as cr
+from chainrule.errors import DtypeError, SettingError, UnknownNameError
 from chainrule.interop.sklearn.folds import held_out
 from chainrule.sklearn import TabularClassifier, TabularRegressor
 from chainrule.training.columns import Columns
@@ -226,6 +227,12 @@ def test_constant_rows_in_the_full_form(make):
         assert np.isfinite(getattr(model, "predict_proba", model.predict)(rows)).all()
     model = make(preset="tabular_full", epochs=3, categorical_features=[0, 1]).fit(X, y)
     assert np.isfinite(getattr(model, "predict_proba", model.predict)(X)).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", cr.bfloat16, "int64"])
+def test_a_dtype_that_nothing_is_computed_in_is_refused(dtype):
+    with pytest.raises(DtypeError, match="TabularClassifier: dtype must be float32 or float64, got (bfloat16|int64)"):
+        TabularClassifier(dtype=dtype).fit(*load_wine(return_X_y=True))
 
 
 def test_infinite_values_are_refused():

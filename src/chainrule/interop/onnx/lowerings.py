@@ -32,6 +32,20 @@ def _by_dtype(logical: str, bits: str) -> Lowering:
     return lambda w, step, *inputs: w.op(logical if step.dtype is dtypes.bool_ else bits, *inputs)
 
 
+def _wide(lower: Lowering) -> Lowering:
+    """What onnxruntime has not for bfloat16: done with the same numbers as float32."""
+
+    def lowered(w: Writer, step: Step, *inputs: str) -> str:
+        if not step.dtype.only_stores:
+            return lower(w, step, *inputs)
+        kinds = [node.dtype for node in step.node.inputs]
+        wide = element(dtypes.computed(step.dtype))
+        given = [w.op("Cast", x, to=wide) if kind.only_stores else x for x, kind in zip(inputs, kinds, strict=True)]
+        return w.op("Cast", lower(w, step, *given), to=element(step.dtype))
+
+    return lowered
+
+
 # -- numbers -----------------------------------------------------------------------------------------------
 
 
@@ -118,6 +132,13 @@ def _extremum(kind: str) -> Lowering:
 
 def _ne(w: Writer, step: Step, a: str, b: str) -> str:
     return w.op("Not", w.op("Equal", a, b))
+
+
+def _where(w: Writer, step: Step, condition: str, a: str, b: str) -> str:
+    """Of booleans, which onnxruntime's has not: ``(condition and a) or (not condition and b)``."""
+    if step.dtype is not dtypes.bool_:
+        return w.op("Where", condition, a, b)
+    return w.op("Or", w.op("And", condition, a), w.op("And", w.op("Not", condition), b))
 
 
 def _cast(w: Writer, step: Step, x: str) -> str:
@@ -287,14 +308,14 @@ LOWERINGS: dict[str, Lowering] = {
     "round": _plain("Round"), "exp": _plain("Exp"), "expm1": _expm1, "log": _plain("Log"), "log1p": _log1p,
     "sqrt": _plain("Sqrt"), "rsqrt": lambda w, step, x: w.op("Reciprocal", w.op("Sqrt", x)), "sin": _plain("Sin"),
     "cos": _plain("Cos"), "tanh": _plain("Tanh"), "sigmoid": _sigmoid, "erf": _plain("Erf"), "erfc": _erfc, "relu": _relu,
-    "maximum": _extremum("Max"), "minimum": _extremum("Min"), "where": _plain("Where"), "eq": _plain("Equal"), "ne": _ne,
+    "maximum": _extremum("Max"), "minimum": _extremum("Min"), "where": _wide(_where), "eq": _plain("Equal"), "ne": _ne,
     "lt": _plain("Less"), "le": _plain("LessOrEqual"), "gt": _plain("Greater"), "ge": _plain("GreaterOrEqual"),
     "bitwise_and": _by_dtype("And", "BitwiseAnd"), "bitwise_or": _by_dtype("Or", "BitwiseOr"),
     "bitwise_xor": _by_dtype("Xor", "BitwiseXor"), "bitwise_not": _by_dtype("Not", "BitwiseNot"), "cast": _cast,
     "alias": _through, "detach": _through, "custom": _through,
     "sum": _reduction("ReduceSum"), "amax": _reduction("ReduceMax"), "amin": _reduction("ReduceMin"),
     "argmax": _arg("ArgMax"), "argmin": _arg("ArgMin"),
-    "reshape": _reshape, "permute": _permute, "expand": _expand, "slice": _slice, "flip": _flip, "pad": _pad, "cat": _cat,
+    "reshape": _reshape, "permute": _permute, "expand": _wide(_expand), "slice": _slice, "flip": _flip, "pad": _wide(_pad), "cat": _cat,
     "unfold": _unfold, "conv": _conv,
     "matmul": _plain("MatMul"), "take": _take, "put": _scatter("none"), "put_add": _scatter("add"), "iota": _iota,
     "check_index": _check_index,

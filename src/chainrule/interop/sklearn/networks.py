@@ -17,8 +17,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from chainrule.data.checks import check_known
 from chainrule.deploy.making import Fitted
-from chainrule.dtypes import as_dtype
+from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError, SettingError
+from chainrule.interop.sklearn import arithmetic
 from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.interop.sklearn.mlp import refuse_balanced
 from chainrule.interop.sklearn.sharing import train
@@ -84,6 +85,7 @@ class _Network(HoldsTrainer, BaseEstimator):
         incremental: bool = False,
         classes: Any = None,
     ) -> Any:
+        self._arithmetic()
         X, y, outputs = self._validated(X, y, incremental, classes, reset=first)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         random = check_random_state(self.random_state)
@@ -121,7 +123,12 @@ class _Network(HoldsTrainer, BaseEstimator):
                 f"{type(self).__name__}: module must be an nn.Module, or a function (inputs, outputs) that makes one, got "
                 f"{type(made).__name__}. Pass nn.Sequential(...), or lambda n, k: nn.Sequential(...)."
             )
-        return made.to(as_dtype(self.dtype))
+        return arithmetic.computing_in(made, self._arithmetic())
+
+    def _arithmetic(self) -> DType:
+        return arithmetic.full(
+            self, self.dtype, "Layers of the module may be bfloat16 all the same: nn.Linear(..., dtype=cr.bfloat16)."
+        )
 
     def _check_outputs(self, made: Module, X: Array) -> None:
         """Raise where the outputs cannot be about these targets; what does not run at all, the trainer says."""
@@ -206,7 +213,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         warm_start: go on with the module of the fit before.
         random_state: of weights, orders, dropout and the rows that are held out.
         verbose: show progress.
-        dtype: of the module's parameters: ``"float32"`` or ``"float64"``.
+        dtype: of the module's parameters: ``"float32"`` or ``"float64"``; those in bfloat16 stay so.
         record: of ``Trainer.fit``: True, or a folder, keeps every step of a fit, so that ``trainer_.explain`` can derive any.
 
     Attributes:
@@ -383,7 +390,7 @@ class NetworkRegressor(RegressorMixin, _Network):
             y = column_or_1d(y, warn=True)
         self._flat = y.ndim == 1
         y = y.reshape(len(y), -1)
-        return X, y.astype(self.dtype), y.shape[1]
+        return X, y.astype(self._arithmetic().numpy), y.shape[1]
 
     def predict(self, X: Any) -> Array:
         """The outputs for each row: shape (N,), or (N, targets) where there are several."""

@@ -24,8 +24,8 @@ from sklearn.utils.validation import (
 
 from chainrule.compiler.runtime.threads import get_num_threads
 from chainrule.deploy.making import Fitted
-from chainrule.dtypes import as_dtype
 from chainrule.errors import SettingError
+from chainrule.interop.sklearn.arithmetic import full
 from chainrule.interop.sklearn.folds import Fold, best_epoch, folds, held_out
 from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.interop.sklearn.sharing import train
@@ -139,6 +139,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
             X_val, y_val: rows to hold out, in place of a share of X; of ``n_cv`` networks each is validated by all of them.
             groups: a label for each row, shape (N,): rows of one group are held out together.
         """
+        full(self, self.dtype)
         chosen, random = self._recipe(), check_random_state(self.random_state)
         count, again = as_count(self.n_cv, self._who, "n_cv", 1), as_count(self.n_refit, self._who, "n_refit")
         given, groups = self._checked(X, y, sample_weight, X_val, y_val, groups)
@@ -252,10 +253,10 @@ class _Tabular(HoldsTrainer, BaseEstimator):
         rows, shares = _taken(given.X, kept), None if weights is None else weights[kept]
         known = manner.columns
         self.columns_ = self._columns(chosen).fit(rows, shares) if known is None else known.like(rows, shares)
-        inputs = self.columns_.transform(given.X, self.dtype)
+        inputs = self.columns_.transform(given.X, full(self, self.dtype).numpy)
         by: tuple[Any, ...] | None = None
         if given.validation is not None:
-            by = (self.columns_.transform(given.validation[0], self.dtype), self._encoded(given.validation[1]))
+            by = (self.columns_.transform(given.validation[0], inputs.dtype), self._encoded(given.validation[1]))
         elif len(out):
             by = (inputs[out], y[out], *([] if weights is None else [weights[out]]))
         self._train(inputs[kept], y[kept], shares, by, manner, seeds)
@@ -272,7 +273,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
         """Train one network, the best epoch chosen `by` other rows."""
         chosen = manner.recipe
         self.trainer_ = built(
-            chosen, self.columns_.layout_, self._outputs(), X, seeds[0], as_dtype(self.dtype), tuple(self.metrics)
+            chosen, self.columns_.layout_, self._outputs(), X, seeds[0], full(self, self.dtype), tuple(self.metrics)
         )
         self.module_ = self.trainer_.model
         stopping = [] if by is None else [chosen.stopping(len(by[1]), manner.early)]
@@ -341,7 +342,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
 
     def _inputs(self, rows: Any) -> Array:
         """Checked rows as the one network takes them."""
-        return self.columns_.transform(rows, self.dtype)
+        return self.columns_.transform(rows, full(self, self.dtype).numpy)
 
     def _predicted(self, inputs: Array) -> Array:
         """Of one network, what can be averaged."""
@@ -549,7 +550,7 @@ class TabularRegressor(RegressorMixin, _Tabular):
     def _encoded(self, y: Array) -> Array:
         y = y.reshape(len(y), -1)
         scale = np.where(self.scale_ > 0, self.scale_, 1.0)
-        return np.asarray((y - self.center_) / scale, self.dtype)
+        return np.asarray((y - self.center_) / scale, full(self, self.dtype).numpy)
 
     def _outputs(self) -> int:
         return len(self.center_)
