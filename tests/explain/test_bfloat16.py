@@ -56,6 +56,9 @@ def test_a_gradient_is_the_sum_of_its_terms_and_one_rounding(recorded):
     assert term.local == 1
     assert float(found.gradient) == cr.tensor(gradient, dtype=cr.bfloat16).item() != gradient
     assert "1 term" in str(found) and "bfloat16" in str(found)
+    behind = str(term.derivation())
+    assert str(found).count("is the sum of") == 2
+    assert behind[behind.index("is the sum of 32 terms") : behind.index("Strongest")].strip() in str(found)
     assert len(term.derivation().terms) == 32  # of the batch
     assert len(recorded.explain("first.weight", step=step).terms) == 32
 

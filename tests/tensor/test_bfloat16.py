@@ -104,6 +104,16 @@ def test_arrays_of_ml_dtypes_are_taken():
     np.testing.assert_array_equal(numbers(x), numbers(pair(SPREAD)[1]))
 
 
+def test_pytorchs_numbers_are_taken_to_the_bit():
+    theirs = pair(SPREAD)[1]
+    for x in (cr.tensor(theirs), cr.as_tensor(theirs)):
+        same(x, theirs)
+    assert cr.tensor(theirs, dtype=cr.float64).dtype is cr.float64
+    their_layer, layer = torch.nn.Linear(3, 2).bfloat16(), nn.Linear(3, 2).bfloat16()
+    layer.load_state_dict(their_layer.state_dict())
+    same(layer.weight, their_layer.weight)
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from tests.optional import torch
 
 import chainrule as cr
 import chainrule.nn.functional as F
@@ -445,3 +446,54 @@ def test_a_dict_goes_to_forward_by_name():
         make().fit({"a": X}, y, progress=False)
     with raises(DataError, f"predict: {text}"):
         make().predict({"a": X})
+
+
+# -- bfloat16 ---------------------------------------------------------------------------------------------
+
+
+class Rounded(nn.Module):
+    """A layer in bfloat16, given numbers of float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3, dtype=cr.bfloat16)
+
+    def forward(self, x):
+        return self.layer(x.bfloat16()).float()
+
+
+def rounded():
+    cr.manual_seed(0)
+    return cr.Trainer(Rounded(), "cross_entropy", "adam")
+
+
+ROUNDED_X = cr.tensor(rng.normal(size=(40, 4))).bfloat16()
+
+
+def of_ml_dtypes():
+    return ROUNDED_X.float().numpy().astype(pytest.importorskip("ml_dtypes").bfloat16)
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: ROUNDED_X, lambda: torch.from_numpy(ROUNDED_X.float().numpy().copy()).bfloat16(), of_ml_dtypes]
+)
+def test_rows_in_bfloat16_are_the_same_numbers_in_float32(made):
+    plain, labels, data, quiet = ROUNDED_X.float().numpy(), np.arange(40) % 3, cr.utils.data, {"progress": False}
+    rows, known, trained, loaded = made(), rounded(), rounded(), rounded()
+    known.fit(plain, labels, seed=0, epochs=2, **quiet)
+    trained.fit(rows, labels, seed=0, epochs=2, **quiet)
+    np.testing.assert_array_equal(trained.predict(rows), known.predict(plain))
+    assert trained.evaluate(rows, labels) == known.evaluate(plain, labels)
+    loaded.fit(data.DataLoader(data.TensorDataset(ROUNDED_X, cr.tensor(labels)), batch_size=20), epochs=2, **quiet)
+    assert np.isfinite(loaded.predict(rows)).all()
+
+
+@pytest.mark.parametrize("run", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("rows", [np.ones((6, 4), "f"), cr.ones(6, 4).bfloat16(), np.ones((6, 4), int)])
+def test_a_model_all_in_bfloat16_says_where_to_convert(run, rows):
+    trainer = cr.Trainer(nn.Sequential(nn.Linear(4, 3).bfloat16()), "cross_entropy", "adam")
+    given = (rows,) if run == "predict" else (rows, np.zeros(6, int))
+    with pytest.raises(
+        DtypeError, match=rf"^{run}: X reaches the model as (float32|int64), and .* x\.bfloat16\(\) before"
+    ):
+        getattr(trainer, run)(*given)

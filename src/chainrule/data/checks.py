@@ -13,6 +13,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.errors import DataError
 from chainrule.tensor import Tensor
+from chainrule.tensor.creation import readable
 
 Array = np.ndarray[Any, Any]
 MANY_CLASSES = 1_000_000  # a label beyond is a value or an identifier, not the number of a class
@@ -21,10 +22,11 @@ MANY_CLASSES = 1_000_000  # a label beyond is a value or an identifier, not the 
 def as_array(data: object, who: str) -> Array:
     """`data` as a NumPy array of numbers or booleans with at least one row.
 
-    Objects that are numbers all the same (a table of mixed columns) become an array of numbers.
+    Objects that are numbers all the same (a table of mixed columns) become an array of numbers, bfloat16 becomes float32.
     """
     _check_one_array(data, who)
     try:
+        data = readable(data)
         array = np.asarray(data.detach() if isinstance(data, Tensor) else data)
     except ValueError:  # rows of different lengths
         raise DataError(

@@ -177,7 +177,15 @@ def _sum(d: Derivation) -> list[str]:
         others = sum(t.product for t in d.terms) - sum(t.product for t in listed)
         rows.append([f"the {count - len(listed)} others", "", "", "", "=", number(others)])
     lines += table(rows, right=(1, 5))
-    return [*lines, sentence(_verdict(d), "  ")]
+    return [*lines, sentence(_verdict(d), "  "), *_behind(d)]
+
+
+def _behind(d: Derivation) -> list[str]:
+    """The terms behind the conversion that reads a number in bfloat16: it is all that reads it."""
+    if not d.node.dtype.only_stores or len(d.terms) != 1 or d.terms[0].node.op.name != "cast":
+        return []
+    read = d.terms[0].derivation()
+    return ["", sentence(f"{d.terms[0].name} is the same number as {read.node.dtype.name}; its gradient"), *_sum(read)]
 
 
 def _local(t: Term) -> str:

@@ -50,9 +50,30 @@ def tensor(data: Any, dtype: object = None, requires_grad: bool = False, *, devi
     return result.requires_grad_() if requires_grad else result
 
 
+def in_bfloat16(data: Any) -> bool:
+    """Is it a tensor or array of bfloat16: one of ours, of PyTorch's, or of the package ml_dtypes'?"""
+    kind = getattr(data, "dtype", None)
+    if isinstance(kind, (DType, np.dtype)):
+        return kind is dtypes.bfloat16 or dtypes.is_bfloat16(kind)
+    return kind is not None and str(kind) == "torch.bfloat16"
+
+
+def readable(data: Any) -> Any:
+    """What NumPy can read: of bfloat16, which it has not, the same numbers as float32; everything else as it is."""
+    if not in_bfloat16(data):
+        return data
+    if isinstance(data, Handle):
+        return dtypes.numbers_of(data._node.value)
+    if isinstance(data, (np.ndarray, np.generic)):
+        return dtypes.widened(np.asarray(data))
+    return data.detach().float().numpy()
+
+
 def _as_array(data: Any, dtype: object) -> tuple[Array, DType]:
     if isinstance(data, Handle):
         dtype, data = data.dtype if dtype is None else dtype, dtypes.numbers_of(data._node.value)
+    elif in_bfloat16(data):
+        dtype, data = dtype or dtypes.bfloat16, readable(data)
     elif hasattr(data, "__array__") and not isinstance(data, (np.ndarray, np.generic)):
         data = np.asarray(data)
     try:
@@ -61,7 +82,7 @@ def _as_array(data: Any, dtype: object) -> tuple[Array, DType]:
         raise DtypeError(
             f"{graph.who('tensor')}: nested sequences must have equal lengths ({error}). Pad them first."
         ) from error
-    if dtypes.is_bfloat16(array.dtype):  # that of ml_dtypes
+    if dtypes.is_bfloat16(array.dtype):  # that of ml_dtypes, of what gives such an array
         dtype, array = dtype or dtypes.bfloat16, dtypes.widened(array)
     numbers = isinstance(data, (np.ndarray, np.generic))
     if array.dtype.kind not in "biuf" or (array.dtype == np.uint64 and not numbers):  # Python's integers beyond int64
@@ -136,7 +157,7 @@ def saved_value(value: Any) -> Tensor | None:
     if isinstance(value, Handle):
         return value._tensor
     try:
-        return tensor(np.asarray(value))
+        return tensor(value if in_bfloat16(value) else np.asarray(value))
     except (TypeError, ValueError):
         return None
 

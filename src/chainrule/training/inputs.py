@@ -245,6 +245,13 @@ def _output(model: Module, x: Array, who: str, name: str, probed: int = PROBED, 
     few = x[:probed]
     try:
         output = model(tensor(few))
+    except DtypeError as error:
+        if not any(parameter.dtype.only_stores for parameter in model.parameters()):
+            raise
+        raise DtypeError(
+            f"{who}: {name} reaches the model as {x.dtype}, and a layer in bfloat16 takes bfloat16. Convert in the model's "
+            f"forward: x.bfloat16() before such a layer, .float() behind it (around nn.Sequential: in a module that holds it). {error}"
+        ) from error
     except ShapeError as error:
         said = _for_all_rows(model, [x]) or (f"Tried with {len(few)} rows: {error}" if x.ndim > 1 else "")
         one_row = (

@@ -17,6 +17,7 @@ from chainrule.data.windows.plan import START, Cursor, Part, Plan
 from chainrule.data.windows.source import BUFFER
 from chainrule.data.windows.window import Window
 from chainrule.errors import DataError
+from chainrule.tensor.creation import readable
 
 Array = np.ndarray[Any, Any]
 BATCH = 64  # rows, where nobody says
@@ -278,6 +279,7 @@ def plain(tree: Any, who: str) -> Any:
     ):
         items = [plain(item, who) for item in tree]
         return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
+    tree = readable(tree)
     if hasattr(tree, "detach"):
         tree = tree.detach().numpy()
     array = np.asarray(tree)
