@@ -7,7 +7,7 @@ reach operations with jumps or kinks, where a last bit would decide, so that wha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 SIZES = [1, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33]
 LARGEST = 2000  # elements of one value
 Array = np.ndarray[Any, Any]
+Family = Callable[["Drawer"], None]  # adds a line or none
 
 
 @dataclass
@@ -54,8 +55,9 @@ class Program:
 class Drawer:
     """Draws one program, running each line under PyTorch as it comes."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, families: Sequence[Family] | None = None) -> None:
         self.rng = np.random.default_rng(seed)
+        self.families = list(families or FAMILIES)
         self.program = Program()
         self.values: list[Any] = []
         self.exact: list[bool] = []
@@ -74,7 +76,7 @@ class Drawer:
         wanted = int(self.rng.integers(1, lines + 1))
         for _ in range(4 * wanted):
             if len(self.program.lines) < wanted:
-                self.pick(FAMILIES)(self)
+                self.pick(self.families)(self)
         made = list(range(len(self.program.inputs), len(self.values))) or [0]
         chosen = {made[-1], *(self.pick(made) for _ in range(3))}
         self.program.outputs = sorted(chosen)
@@ -393,8 +395,41 @@ def writing(d: Drawer) -> None:
         d.add(d.pick(forms).format(a=a), False)
 
 
-FAMILIES: list[Callable[[Drawer], None]] = [
+FAMILIES: list[Family] = [
     arithmetic, arithmetic, quotient, remainder, remainder, with_number, smooth, smooth, kinked, kinked, fold, fold,
     whole_fold, extreme, product, product, reshaping, reshaping, reshaping, picking, comparing, choosing, boolean, casting,
     losing, writing,
+]  # fmt: skip
+
+
+# -- rows that are folded, moved and folded again -------------------------------------------------------
+def of_each_row(d: Drawer) -> None:
+    a = d.real(rank=2)
+    if a is not None:
+        d.add(
+            d.pick(["v{a}.sum(-1, keepdim=True)", "v{a}.mean(-1, keepdim=True)", "v{a}.softmax(-1)"]).format(a=a), False
+        )
+
+
+def moved_in_its_row(d: Drawer) -> None:
+    """The same elements in other places of their rows."""
+    a = d.where(lambda i: d.values[i].is_floating_point() and d.values[i].ndim > 1 and d.values[i].shape[-1] > 1)
+    if a is None:
+        return
+    n = d.values[a].shape[-1]
+    by = next(size for size in range(2, n + 1) if n % size == 0)
+    forms = ["v{a}.flip(-1)", "lib.cat([v{a}[..., 1:], v{a}[..., :1]], -1)", "F.pad(v{a}[..., 1:], (0, 1))",
+             "F.pad(v{a}, (1, 0))[..., :-1]", f"v{{a}}[..., lib.tensor({d.rng.permutation(n).tolist()})]",
+             f"v{{a}}.unflatten(-1, (-1, {by})).transpose(-1, -2).flatten(-2)", "F.pad(v{a}, (1, 1)).unfold(-1, 3, 1).sum(-1)"]  # fmt: skip
+    d.add(d.pick(forms).format(a=a), False)
+
+
+def bounded(d: Drawer) -> None:
+    a = d.real(rank=2)
+    if a is not None:
+        d.add(d.pick(["v{a}.tanh().exp()", "v{a}.sin()", "v{a}.sigmoid()"]).format(a=a), False)
+
+
+ROWS: list[Family] = [
+    of_each_row, of_each_row, moved_in_its_row, moved_in_its_row, bounded, arithmetic, arithmetic, quotient,
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import traceback
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 import chainrule as cr
 import chainrule.nn.functional as F
-from tests.hunters.drawing import Drawer, Program
+from tests.hunters.drawing import FAMILIES, ROWS, Drawer, Family, Program
 
 
 def differences(program: Program, compiled: bool = True) -> list[str]:
@@ -93,13 +94,15 @@ def _difference(ours: Any, theirs: Any, tolerance: float) -> str | None:
     return f"{a.ravel()[:6]} instead of {e.ravel()[:6]}, at most {np.nanmax(np.abs(a - e)):.3g} apart"
 
 
-def hunt(first: int, count: int, lines: int = 12, compiled: bool = True) -> dict[int, str]:
+def hunt(
+    first: int, count: int, lines: int = 12, compiled: bool = True, families: Sequence[Family] = FAMILIES
+) -> dict[int, str]:
     """The programs among `count` seeds that differ or raise, as text."""
     found = {}
     for seed in range(first, first + count):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of PyTorch: a variance of one number
-            program = Drawer(seed).draw(lines)
+            program = Drawer(seed, families).draw(lines)
             try:
                 texts = differences(program, compiled)
             except Exception:
@@ -114,9 +117,12 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--eager", action="store_true", help="leave out the compiled runs")
+    parser.add_argument(
+        "--rows", action="store_true", help="only folds over rows, and what moves elements in their rows"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    bad = hunt(options.first, options.count, compiled=not options.eager)
+    bad = hunt(options.first, options.count, compiled=not options.eager, families=ROWS if options.rows else FAMILIES)
     for seed, text in bad.items():
         print(f"=== seed {seed}\n{text}\n")
     print(f"{options.count} programs, {len(bad)} differ: {list(bad)}")

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("torch", reason="compares with PyTorch")
 
 from tests.hunters import pieces, programs
+from tests.hunters.drawing import ROWS
 
 
 def test_eager_programs_give_what_pytorch_gives():
@@ -15,6 +16,7 @@ def test_eager_programs_give_what_pytorch_gives():
 
 def test_compiled_programs_give_what_pytorch_gives():
     assert programs.hunt(10_000, 24) == {}
+    assert programs.hunt(20_000, 6, families=ROWS) == {}
 
 
 def test_programs_cut_anywhere_give_the_same_bits():

@@ -19,6 +19,7 @@ class Expression:
     def __init__(self, kept: set[Node], results: dict[Node, Value] | None = None) -> None:
         self.kept = kept
         self.results = results or {}  # kept nodes this kernel computes itself, and their values
+        self.places: dict[Node, Expr] = {}  # which element of them that is
         self.memo: dict[tuple[Node, tuple[Expr, ...]], Value] = {}
         self.checks: set[Node] = set()  # the check_index nodes its indices went through
 
@@ -29,10 +30,19 @@ class Expression:
             self.memo[key] = found = self._load(node, index) if node in self.kept else self.compute(node, index)
         return found
 
+    def give(self, node: Node, value: Value, at: Expr) -> None:
+        """From now on the kernel has the element `at` of a kept node at hand."""
+        self.results[node], self.places[node] = value, at
+
     def _load(self, node: Node, index: tuple[Expr, ...]) -> Value:
-        if node in self.results:
-            return self.results[node]
-        return Load(node.dtype, node, expr(ravel(index, node.shape)))
+        at = expr(ravel(index, node.shape))
+        if node not in self.results:
+            return Load(node.dtype, node, at)
+        if self.places.get(node, at) != at:
+            raise TypeError(
+                f"element {at!r} of {node!r} is read where {self.places[node]!r} is computed; this is a bug in chainrule"
+            )
+        return self.results[node]
 
     def compute(self, node: Node, index: tuple[Expr, ...]) -> Value:
         """The node's own equation, whether it is kept or not."""

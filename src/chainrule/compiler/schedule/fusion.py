@@ -107,7 +107,7 @@ class Place:
             at, result = linear(kernel.loops), stage.result
         else:
             result = expression.compute(node, index)
-        expression.results[node] = result
+        expression.give(node, result, at)
         kernel.stores.append(Store(node, at, result))
 
 
@@ -242,10 +242,10 @@ def gather(group: FusionGroup, other: FusionGroup) -> bool:
             to_rows(kernel, dims)
     elif not _gather_stages(kernel, absorbed):
         return False
-    for node in other.made():
-        group.expression.results[node] = other.expression.results[node]
+    for store in absorbed.stores:
+        group.expression.give(store.node, other.expression.results[store.node], store.index)
     kernel.stores += absorbed.stores
-    absorbed.stores = []
+    absorbed.stores, other.expression = [], None  # nothing is left of it, and nothing more goes there
     return True
 
 

@@ -129,7 +129,7 @@ class _Scheduler:
         expression = Expression(self.kept)
         value = expression.compute(node, index)
         store = Store(node, expr(ravel(index, node.shape)), value)
-        expression.results[node] = value
+        expression.give(node, value, store.index)
         self._new(Kernel(vars_of(index), [store]), node, expression, joinable=True)
 
     def _reduce(self, node: Node) -> None:
@@ -181,7 +181,7 @@ class _Scheduler:
         expression: Expression,
     ) -> None:  # fmt: skip
         store = Store(node, expr(ravel(index, node.shape)), result)
-        expression.results[node] = result
+        expression.give(node, result, store.index)
         self._new(Kernel(vars_of(loops), [store], core), node, expression, joinable=True)
 
     def _cat(self, node: Node) -> None:
@@ -373,6 +373,7 @@ class _Scheduler:
                 alike[0] = first.number
                 self.order.merge(first.number, other.number)
                 self.home.update(dict.fromkeys(first.made(), first.number))
+                self._note(first.number, first.kernel.reads())
 
     def _dependent(self, a: int, b: int) -> bool:
         return self.order.after(a, b) or self.order.after(b, a)

@@ -45,6 +45,7 @@ Around = tuple[Statement, ...]  # the loops and folds that a statement stands in
 def verify(nest: Nest, kernel: Kernel, stage: str = "nest") -> None:
     """Raise `VerifyError` unless the nest computes all that the kernel does, each once, from what is there."""
     try:
+        _stages(kernel)
         _Verifier(kernel).block(nest.body, ())
         _all_there(nest, kernel)
         _rooms_apart(nest)
@@ -54,6 +55,15 @@ def verify(nest: Nest, kernel: Kernel, stage: str = "nest") -> None:
 
 class _Fault(Exception):
     """What is wrong, as the middle of a sentence."""
+
+
+def _stages(kernel: Kernel) -> None:
+    """Is each fold over a row named by its place? By their names the text tells them apart, and the text is the identity."""
+    for part in kernel.core.parts if isinstance(kernel.core, Chain) else [kernel]:
+        if isinstance(part.core, Rows):
+            names = [stage.result.stage for stage in part.core.stages]
+            if names != list(range(len(names))):
+                raise _Fault(f"the folds over a row are named {names}, not by their order")
 
 
 class _Verifier:
