@@ -24,6 +24,8 @@ MISSING = [
     (cr, "unique", "torch.unique of PyTorch is not in chainrule yet. Use np.unique(x.numpy()). What is there: docs/names.md"),
     (nn, "ConvTranspose2d", "torch.nn.ConvTranspose2d of PyTorch is not in chainrule yet. What is there: docs/names.md"),
     (nn, "BatchNorm3d", "torch.nn.BatchNorm3d of PyTorch is not in chainrule yet. The nearest: nn.BatchNorm1d"),
+    (cr, "float16", "torch.float16 of PyTorch is not in chainrule yet. There are bfloat16, float32 and float64"),
+    (cr, "autocast", "torch.autocast of PyTorch is not in chainrule yet. Make layers bfloat16 (dtype=cr.bfloat16)"),
     (F, "conv_transpose2d", "torch.nn.functional.conv_transpose2d of PyTorch is not in chainrule yet."),
     (optim, "SparseAdam", "torch.optim.SparseAdam of PyTorch is not in chainrule yet."),
     (optim.lr_scheduler, "CyclicLR", "torch.optim.lr_scheduler.CyclicLR of PyTorch is not in chainrule yet."),
