@@ -412,16 +412,39 @@ def of_each_row(d: Drawer) -> None:
 
 
 def moved_in_its_row(d: Drawer) -> None:
+    a = d.real(rank=2)
+    if a is not None:
+        move(d, a)
+
+
+def move(d: Drawer, a: int) -> None:
     """The same elements in other places of their rows."""
-    a = d.where(lambda i: d.values[i].is_floating_point() and d.values[i].ndim > 1 and d.values[i].shape[-1] > 1)
-    if a is None:
-        return
     n = d.values[a].shape[-1]
+    if n < 2:
+        return
     by = next(size for size in range(2, n + 1) if n % size == 0)
     forms = ["v{a}.flip(-1)", "lib.cat([v{a}[..., 1:], v{a}[..., :1]], -1)", "F.pad(v{a}[..., 1:], (0, 1))",
              "F.pad(v{a}, (1, 0))[..., :-1]", f"v{{a}}[..., lib.tensor({d.rng.permutation(n).tolist()})]",
              f"v{{a}}.unflatten(-1, (-1, {by})).transpose(-1, -2).flatten(-2)", "F.pad(v{a}, (1, 1)).unfold(-1, 3, 1).sum(-1)"]  # fmt: skip
     d.add(d.pick(forms).format(a=a), False)
+
+
+def beside_moved(d: Drawer) -> None:
+    """Folds of two values beside each other, then one that reads the row as it is and moved."""
+    a = d.real(rank=2)
+    b = (
+        None
+        if a is None
+        else d.where(lambda i: d.values[i].is_floating_point() and d.values[i].shape == d.values[a].shape)
+    )
+    if a is None or b is None or not d.values[a].numel():
+        return
+    d.add(f"v{a}.tanh().exp()", False)
+    e = len(d.values) - 1
+    d.add(f"v{b}.sum(-1, keepdim=True) / v{e}.sum(-1, keepdim=True)", False)
+    d.add(f"v{e + 1} * v{e}", False)
+    move(d, len(d.values) - 1)
+    d.add(f"(v{len(d.values) - 1} * v{e}).{d.pick(['sum', 'mean', 'softmax'])}(-1)", False)
 
 
 def bounded(d: Drawer) -> None:
@@ -431,5 +454,5 @@ def bounded(d: Drawer) -> None:
 
 
 ROWS: list[Family] = [
-    of_each_row, of_each_row, moved_in_its_row, moved_in_its_row, bounded, arithmetic, arithmetic, quotient,
+    of_each_row, of_each_row, moved_in_its_row, moved_in_its_row, beside_moved, beside_moved, bounded, arithmetic, arithmetic, quotient,
 ]  # fmt: skip

@@ -16,7 +16,9 @@ def test_eager_programs_give_what_pytorch_gives():
 
 def test_compiled_programs_give_what_pytorch_gives():
     assert programs.hunt(10_000, 24) == {}
-    assert programs.hunt(20_000, 6, families=ROWS) == {}
+    assert (
+        programs.hunt(20_012, 4, families=ROWS) == {}
+    )  # 20_014: a row that is read as it is and moved, beside another fold
 
 
 def test_programs_cut_anywhere_give_the_same_bits():
