@@ -18,12 +18,12 @@ from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of
 from chainrule.compiler.codegen.matmul import contraction
 from chainrule.compiler.codegen.matmul.contraction import (
     Contraction,
-    Epilogue,
     Plan,
     emit_contraction,
     plan,
     scratch_elements,
 )
+from chainrule.compiler.codegen.matmul.finish import Epilogue
 from chainrule.compiler.codegen.matmul.transpose import emit_transpose
 from chainrule.compiler.plan import tiling
 from chainrule.compiler.plan.cut import Cut

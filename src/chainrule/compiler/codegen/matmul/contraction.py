@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, vector
+from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of
 from chainrule.compiler.codegen.halves import Halves, over
 from chainrule.compiler.codegen.matmul.dot_tile import Operand, dot_tile
+from chainrule.compiler.codegen.matmul.finish import Epilogue, Finish, along_rows
 from chainrule.compiler.codegen.matmul.packing import (
     Depth,
     Packer,
@@ -29,22 +30,20 @@ from chainrule.compiler.codegen.matmul.packing import (
     Rows,
     columns,
     padded,
+    part,
     plus,
     ranged,
     scaled,
 )
-from chainrule.compiler.codegen.matmul.prefetch import Ahead, Coming, Lines, Touch
+from chainrule.compiler.codegen.matmul.prefetch import Ahead, Coming, Corner, Lines, Touch
 from chainrule.compiler.codegen.matmul.transpose import (
     Column,
     at,
-    in_registers,
-    lane_mask,
     lanes_on,
     offset,
-    resized,
 )
 from chainrule.compiler.codegen.matmul.turning_tile import turning_tile
-from chainrule.compiler.plan.target import BYTES, power_of_two_above
+from chainrule.compiler.plan.target import BYTES
 from chainrule.compiler.plan.tiling import (
     Contraction,
     Inner,
@@ -56,19 +55,12 @@ from chainrule.compiler.plan.tiling import (
     waiting_sums,
 )
 
-__all__ = ["Contraction", "Epilogue", "Plan", "emit_contraction", "plan", "scratch_elements"]
-
-# emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes)
-Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None"], None]
+__all__ = ["Contraction", "Plan", "emit_contraction", "plan", "scratch_elements"]
 
 # emitter, row, first column, type and mask of the vector: what its sums begin with
 Prologue = Callable[[Emitter, Value, Value, str, "Value | None"], Value]
 
-_INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
 _WRITTEN_OUT = 9  # terms along the innermost axes that are written out, not put in loops: those of a window of 3 x 3
-_AT_ONCE = (
-    4  # vectors that a long epilogue takes side by side: one alone waits for itself, more do not fit in the registers
-)
 
 
 def emit_contraction(
@@ -125,27 +117,6 @@ class _Rest:
     count: int
 
 
-@dataclass(frozen=True)
-class _Corner:
-    """Where a block begins: its first row tile, its first strip, its first element of l."""
-
-    tile: Value
-    strip: Value
-    start: Value
-
-
-def _along_rows(height: int, scalar: str) -> Column:
-    """One vector for a tile's rows."""
-    wide = power_of_two_above(height)
-    return Column(0, vector(scalar, wide), lane_mask(height, wide))
-
-
-def part(e: Emitter, first: Value, step: Value, count: int, end: Value) -> Range:
-    """`count` numbers from first + step on, as far as they lie before `end`."""
-    start = e.binary("add", first, step)
-    return start, e.call("llvm.smin.i64", "i64", e.binary("add", start, e.const(count, "i64")), end)
-
-
 class _Kernel:
     """The loops over tiles, and the tile itself."""
 
@@ -163,20 +134,12 @@ class _Kernel:
     ) -> None:
         self.prologue = prologue
         self.e, self.spec, self.plan, self.a, self.b = e, spec, chosen, a, b
-        self.epilogue = epilogue
         self.ahead = None
         if touch is not None and chosen.ahead and not chosen.turned:
             self.ahead = Ahead(e, spec, chosen, touch)
         self.packer = Packer(e, spec, chosen, scratch)
         self.halves, self.blocks = Halves(e, spec.k), Halves(e, spec.k, chosen.halves)
-        self.inline = self._lines_of_epilogue() <= _INLINE
-
-    def _lines_of_epilogue(self) -> int:
-        probe = Emitter()
-        index = Value("%0", "i64")
-        sums = Value("%1", vector(self.spec.scalar, 1 if self.plan.dot else self.plan.lanes))
-        self.epilogue(probe, index, index, sums, None)
-        return len(probe.lines)
+        self.finish = Finish(e, spec, chosen, epilogue)
 
     # -- the order of work ----------------------------------------------------------------------
     def in_strips(self, tiles: Range | None, strips: Range | None) -> None:
@@ -232,7 +195,7 @@ class _Kernel:
             first, last = e.compare("eq", start, e.const(0, "i64")), e.compare("eq", count, left)
             yield Depth(start, count, first, last) if chosen.depth < k else Depth(start, k)
 
-    def _after(self, tiles: Range, strips: Range, all_strips: Range, depth: Depth) -> _Corner:
+    def _after(self, tiles: Range, strips: Range, all_strips: Range, depth: Depth) -> Corner:
         """Where the work goes on after a block: deeper, then to the right, then down."""
         e = self.e
         last = e.const(True, "i1") if depth.last is None else depth.last
@@ -240,13 +203,13 @@ class _Kernel:
         on = e.compare("slt", strips[1], all_strips[1])
         right = e.select(on, strips[1], all_strips[0])
         down = e.select(on, tiles[0], tiles[1])
-        return _Corner(
+        return Corner(
             e.select(last, down, tiles[0]),
             e.select(last, right, strips[0]),
             e.select(last, e.const(0, "i64"), deeper),
         )
 
-    def _next_rows(self, strips: Range, after: _Corner) -> Coming:
+    def _next_rows(self, strips: Range, after: Corner) -> Coming:
         """The next block of A, wanted when all strips of this block are done."""
         e, spec, chosen = self.e, self.spec, self.plan
         start = offset(e, self.a, self.packer.row_of(after.tile), spec.a_strides[0], spec.scalar)
@@ -255,7 +218,7 @@ class _Kernel:
         lines = Lines.of(start, extents, spec.a_strides, BYTES[spec.scalar])
         return Coming(e, spec, chosen, lines, chosen.together, strips[0])
 
-    def _next_strip(self, number: Value, strips: Range, start: Value, after: _Corner) -> Coming:
+    def _next_strip(self, number: Value, strips: Range, start: Value, after: Corner) -> Coming:
         """The next strip of B, wanted when this one is done."""
         e, spec, chosen = self.e, self.spec, self.plan
         beside = plus(e, number, 1)
@@ -316,17 +279,17 @@ class _Kernel:
             return
         if chosen.dot:
             sums = dot_tile(e, spec.k, chosen.lanes, spec.scalar, (a, strides[0], height), strip.operand)
-            self.finish(row, strip.column, strip.columns, height, sums)
+            self.finish.tile(row, strip.column, strip.columns, height, sums)
             return
         if chosen.turning:
             across = strip.b, strip.strides[1]
             rows_of_a = a, strides, height
             sums = turning_tile(e, spec.k, chosen.lanes, spec.scalar, rows_of_a, across, strip.columns)
-            self.finish(row, strip.column, strip.columns, height, sums)
+            self.finish.tile(row, strip.column, strip.columns, height, sums)
             return
         if spec.lanes > 1:
             sums = self._tile_in_lanes(a, strides, strip, height, spec.terms)
-            self.finish(row, strip.column, strip.columns, height, sums)
+            self.finish.tile(row, strip.column, strip.columns, height, sums)
             return
         if depth.first is None or depth.last is None:
             start = self._begin(row, strip, height)
@@ -346,7 +309,7 @@ class _Kernel:
             e.store(value, room, BYTES[spec.scalar])
         e.jump(end)
         e.label(done)
-        self.finish(row, strip.column, strip.columns, height, sums)
+        self.finish.tile(row, strip.column, strip.columns, height, sums)
         e.jump(end)
         e.label(end)
 
@@ -418,7 +381,7 @@ class _Kernel:
         """What the sums of a tile begin with, row by row; then those of columns along its rows."""
         zeros = [self.e.const(0.0, c.type) for c in strip.columns] * height
         if strip.rest is not None:
-            zeros += [self.e.const(0.0, _along_rows(height, self.spec.scalar).type)] * strip.rest.count
+            zeros += [self.e.const(0.0, along_rows(height, self.spec.scalar).type)] * strip.rest.count
         return zeros
 
     def _place_of_sums(self, place: Value, rows: Rows, number: Value) -> Value:
@@ -611,7 +574,7 @@ class _Kernel:
                 sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
         if strip.rest is None:
             return sums
-        along = _along_rows(height, spec.scalar)
+        along = along_rows(height, spec.scalar)
         rows = e.masked_load(at_a, along.type, along.mask)
         for c, total in enumerate(before[len(sums) :]):
             right_one = e.load(at(e, at_b, strip.rest.first + c, spec.scalar), spec.scalar, BYTES[spec.scalar])
@@ -627,80 +590,7 @@ class _Kernel:
     def _finish_tile(self, row: Value, strip: _Strip, height: int, sums: list[Value]) -> None:
         """What follows on a tile's sums, those of columns along its rows last."""
         whole = height * len(strip.columns)
-        self.finish(row, strip.column, strip.columns, height, sums[:whole])
+        self.finish.tile(row, strip.column, strip.columns, height, sums[:whole])
         if strip.rest is not None:
-            along = _along_rows(height, self.spec.scalar)
-            self._finish_turned(plus(self.e, strip.column, strip.rest.first), row, along, sums[whole:])
-
-    def finish(self, row: Value, column: Value, columns: list[Column], rows: int, sums: list[Value]) -> None:
-        """Hand each vector of the tile to the epilogue: written out for each if short, else in a loop."""
-        e = self.e
-        if self.plan.turned:
-            for c, part in enumerate(columns):
-                of_part = sums[c :: len(columns)]
-                self._finish_turned(row, plus(e, column, part.first), part, of_part)
-            return
-        if self.inline or rows == 1:
-            for r in range(rows):
-                of_row = sums[r * len(columns) : (r + 1) * len(columns)]
-                self._finish_row(plus(e, row, r), column, columns, of_row)
-            return
-        full = [c for c, part in enumerate(columns) if part.mask is None]
-        rest = [c for c, part in enumerate(columns) if part.mask is not None]
-        for some in filter(None, (full, rest)):
-            self._finish_in_loop(row, column, [columns[c] for c in some], [sums[c :: len(columns)] for c in some])
-
-    def _finish_in_loop(self, row: Value, column: Value, columns: list[Column], sums: list[list[Value]]) -> None:
-        """Some vectors of columns, a few rows at a time, each with its sums one below the other.
-
-        Not together with masked ones: a masked store holds up loads of what lies behind it, where the next row may
-        begin (a quarter of the time of a small product with an optimizer behind it).
-        """
-        e, rows = self.e, len(sums[0])
-        rooms = [e.local(part.type, rows) for part in columns]
-        for room, part, below in zip(rooms, columns, sums, strict=True):
-            for r, value in enumerate(below):
-                e.store(value, e.address(room, e.const(r, "i64"), part.type), 4)
-        together = min(rows, max(1, _AT_ONCE // len(columns)))
-        whole = rows - rows % together
-
-        def some(first: Value, count: int) -> None:
-            numbers = [plus(e, first, i) for i in range(count)]
-            places = [(number, room, part) for number in numbers for room, part in zip(rooms, columns, strict=True)]
-            e.side_by_side([partial(self._finish_saved, row, column, *place) for place in places])
-
-        with e.loop(whole, together) as r_index:
-            some(r_index, together)
-        if rows > whole:
-            some(e.const(whole, "i64"), rows - whole)
-
-    def _finish_saved(self, row: Value, column: Value, number: Value, room: Value, part: Column) -> None:
-        """One vector of the tile, whose sums wait on the stack."""
-        e = self.e
-        value = e.load(e.address(room, number, part.type), part.type, 4)
-        self.epilogue(e, e.binary("add", row, number), plus(e, column, part.first), value, part.mask)
-
-    def _finish_turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
-        """What was computed as rows are columns of C, and the lanes of a vector its rows."""
-        e, count = self.e, lanes_on(part.type, part.mask)
-        wide = power_of_two_above(len(sums))
-        mask, type = lane_mask(len(sums), wide), vector(self.spec.scalar, wide)
-        size = max(wide, lanes_of(part.type))
-        square = [resized(e, value, size) for value in sums]
-        square += [Value("poison", square[0].type)] * (size - len(sums))
-        turned = square if size == 1 else in_registers(e, square)
-        values = [resized(e, value, wide) for value in turned[:count]]
-        if self.inline and len(sums) > 1:
-            for r, value in enumerate(values):
-                self.epilogue(e, plus(e, column, r), row, value, mask)
-            return
-        room = e.local(type, count)
-        for r, value in enumerate(values):
-            e.store(value, e.address(room, e.const(r, "i64"), type), BYTES[self.spec.scalar])
-        with e.loop(count) as index:
-            value = e.load(e.address(room, index, type), type, BYTES[self.spec.scalar])
-            self.epilogue(e, e.binary("add", column, index), row, value, mask)
-
-    def _finish_row(self, row: Value, column: Value, columns: list[Column], sums: list[Value]) -> None:
-        for part, value in zip(columns, sums, strict=True):
-            self.epilogue(self.e, row, plus(self.e, column, part.first), value, part.mask)
+            along = along_rows(height, self.spec.scalar)
+            self.finish.turned(plus(self.e, strip.column, strip.rest.first), row, along, sums[whole:])

@@ -66,6 +66,12 @@ class Rows:
     first: Value  # the tile that `a` begins with, if packed
 
 
+def part(e: Emitter, first: Value, step: Value, count: int, end: Value) -> Range:
+    """`count` numbers from first + step on, as far as they lie before `end`."""
+    start = e.binary("add", first, step)
+    return start, e.call("llvm.smin.i64", "i64", e.binary("add", start, e.const(count, "i64")), end)
+
+
 @dataclass(frozen=True)
 class Depth:
     """A block of l: its first element and its length; the sums so far wait in scratch memory, unless it is all of l."""

@@ -47,6 +47,15 @@ _FRACTION = 16  # bits
 
 
 @dataclass(frozen=True)
+class Corner:
+    """Where a block begins: its first row tile, its first strip, its first element of l."""
+
+    tile: Value
+    strip: Value
+    start: Value
+
+
+@dataclass(frozen=True)
 class Lines:
     """Lines of memory that will be read: runs of equal length, a fixed number of elements apart."""
 
