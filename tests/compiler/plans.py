@@ -13,6 +13,7 @@ from chainrule.compiler.schedule.kernels import Chain, Check, Kernel, Reduce
 from chainrule.compiler.schedule.loops import Accumulate, Contract, Nest, inside
 from chainrule.compiler.schedule.memory import Place
 from chainrule.compiler.schedule.verify import verify as verify_nest
+from chainrule.compiler.schedule.verify import verify_products
 from chainrule.equations import verify
 from chainrule.graph import Node
 
@@ -28,6 +29,7 @@ def check_program(program: Program) -> None:
 def check_nests(program: Program) -> None:
     """Every kernel's nest is whole after each pass over it."""
     nests, shares = program.nests, program.work_sharing.shares()
+    verify_products(program.plan.kernels)
     for number, (kernel, share) in enumerate(zip(program.plan.kernels, shares, strict=True)):
         verify_nest(nests[number], kernel, "decided")
         check_order(nests[number], kernel)

@@ -12,11 +12,14 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor
+from chainrule.compiler.plan.nests import Nests
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.units import Pool
 from chainrule.compiler.schedule import regions
 from chainrule.compiler.schedule.kernels import Chain
+from chainrule.compiler.schedule.loops import Nest
+from chainrule.compiler.schedule.verify import verify, verify_products
 from tests.compiler.canaries import Canaries
 from tests.compiler.plans import check_program
 from tests.compiler.races import races
@@ -27,7 +30,16 @@ sdpa = F.scaled_dot_product_attention
 
 @pytest.fixture
 def apart(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Whether whatever can be in a nest is in one, or nothing."""
+    """Whether whatever can be in a nest is in one, or nothing; no nest runs that reads or writes what is not there."""
+    decided = Nests.__getitem__
+
+    def verified(nests: Nests, number: int) -> Nest:
+        found = decided(nests, number)
+        verify(found, nests.kernels[number], "decided")
+        verify_products(nests.kernels)
+        return found
+
+    monkeypatch.setattr(Nests, "__getitem__", verified)
 
     def choose(yes: bool) -> None:
         for name in ("ONCE", "AGAIN"):
@@ -84,6 +96,11 @@ def of_its_own_columns(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The sum of row j weighs column j: no nest has that while it computes row i."""
     scores = q @ k.mT
     return (scores * scores.exp().sum(-1).unsqueeze(-2)).softmax(-1) @ v
+
+
+def weighed_by_columns(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As many columns as rows: what there is once for each column is no value of a row, and is not computed in each."""
+    return ((q @ k.mT) * (v[..., 0] * 2).exp().unsqueeze(-2)).softmax(-1) @ v
 
 
 CASES = [
@@ -177,7 +194,9 @@ def test_bfloat16(apart: Any) -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize(("function", "nests"), [(of_its_own_columns, 2), (of_as_many_keys_as_rows, 1)])
+@pytest.mark.parametrize(
+    ("function", "nests"), [(of_its_own_columns, 2), (of_as_many_keys_as_rows, 1), (weighed_by_columns, 1)]
+)
 def test_forwards_alone(apart: Any, function: Function, nests: int) -> None:
     given, compiled = inputs((2, 24, 4), 24, 7), cr.compile(function)
     found = bits([compiled(*given)])
@@ -213,6 +232,108 @@ def test_what_a_nest_cannot_do_stays_apart(apart: Any, function: Function) -> No
     found = compiled(*given).numpy()
     assert not chains(compiled)
     np.testing.assert_allclose(found, function(*given).numpy(), rtol=2e-5, atol=2e-6)
+
+
+def some_terms(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    s = (q @ k.mT).tanh()
+    return s[..., :8] @ v[..., :8, :] + s.sum(-1, keepdim=True)
+
+
+def some_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    s = (q @ k.mT).tanh()
+    return (s[..., :8, :] @ v).sum((-1, -2)) + s.sum(-1)[..., 0]
+
+
+def half_of_the_rows_and_an_element(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    s = q @ k.mT
+    return (s[..., : q.shape[-2] // 2, :] @ v).sum() + s.amin(-1).sum() + s[..., 0, 0].sum()
+
+
+def taken_by(view: Function) -> Function:
+    """A value whose rows are folded, and a product of a view of it; as many ones as the view has columns stand beside."""
+
+    def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        s = (q @ k.mT).tanh()
+        part = view(s)
+        return (part @ (v[..., :1, :] + cr.ones(part.shape[-1], v.shape[-1]))).sum() * s.amax(-1)
+
+    return function
+
+
+VIEWS: list[tuple[str, Function]] = [
+    ("its first columns", lambda s: s[..., :8]),
+    ("its first rows", lambda s: s[..., :8, :]),
+    ("all but its last row", lambda s: s[..., :-1, :]),
+    ("its last rows", lambda s: s[..., 8:, :]),
+    ("its last columns", lambda s: s[..., 8:]),
+    ("every second row", lambda s: s[..., ::2, :]),
+    ("every second column", lambda s: s[..., ::2]),
+    ("from behind", lambda s: s.flip(-1)),
+    ("upside down", lambda s: s.flip(-2)),
+    ("its mirror image", lambda s: s.mT),
+    ("some of its mirror image", lambda s: s.mT[..., :8, :]),
+    ("the mirror image of some", lambda s: s[..., :8].mT),
+    ("one of the batch", lambda s: s[:1]),
+    ("one of the batch for all", lambda s: s[:1].expand(s.shape)),
+    ("the first of the batch", lambda s: s[0]),
+    ("the batch from behind", lambda s: s.flip(0)),
+    ("some of the batch as another axis", lambda s: s.transpose(0, 1)[:1]),
+    ("windows", lambda s: s.unfold(-1, 5, 1)[..., 0, :, :]),
+    ("a wider one", lambda s: F.pad(s, (0, 3))),
+    ("a higher one", lambda s: F.pad(s, (0, 0, 0, 3))),
+    ("some of a wider one", lambda s: F.pad(s, (0, 3))[..., : s.shape[-1]]),
+    ("rows cut in two", lambda s: s.reshape(s.shape[0], -1, s.shape[-1] // 2)),
+    ("two rows as one", lambda s: s.reshape(s.shape[0], -1, s.shape[-1] * 2)),
+    ("there and back", lambda s: s.reshape(-1).reshape(s.shape)),
+    ("the batch as rows", lambda s: s.reshape(-1, s.shape[-1])),
+    ("with an axis in front", lambda s: s.unsqueeze(0).expand(2, *s.shape)),
+    ("both of it", lambda s: cr.cat([s, s[..., :8, :]], -2)),
+    ("some rows by number", lambda s: s[:, cr.arange(8)]),
+]
+
+
+def gradients(function: Function) -> Callable[..., Any]:
+    """Without the value, so that what only that reads is nowhere."""
+    return cr.compile(cr.grad(function, argnums=(0, 1, 2)))
+
+
+@pytest.mark.parametrize("shape", [(70, 3), (2, 70, 3), (1, 66, 4)])
+def test_a_part_of_a_value_is_not_the_whole(apart: Any, shape: tuple[int, ...]) -> None:
+    given = inputs(shape, 80, 2, "d")
+    same_as_apart(apart, training(some_terms), given)
+    same_as_apart(apart, training(some_rows), given)
+    same_as_apart(apart, gradients(half_of_the_rows_and_an_element), given)
+
+
+@pytest.mark.parametrize("view", [pytest.param(f, id=name) for name, f in VIEWS])
+@pytest.mark.parametrize("shape", [(2, 70, 3), (1, 80, 3)], ids=str)
+def test_a_product_of_a_view_is_what_it_is_apart(apart: Any, view: Function, shape: tuple[int, ...]) -> None:
+    same_as_apart(apart, training(taken_by(view)), inputs(shape, 80, 2, "d"))
+
+
+def folded_for_its_own_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """A second product of the same region has the folds of the first as a factor, which a nest has only after both."""
+    s = (q @ k.mT).tanh()
+    total = s.sum(-1, keepdim=True)
+    t = s * (total.expand(q.shape) @ k.mT)
+    return t @ v * t.sum(-1, keepdim=True)
+
+
+def test_a_product_of_a_fold_waits_for_it(apart: Any) -> None:
+    step = training(folded_for_its_own_product)
+    same_as_apart(apart, step, inputs((2, 70, 3), 70, 2, "d"))
+    assert chains(step)
+
+
+def same_as_apart(apart: Any, step: Any, given: list[Tensor]) -> None:
+    """Are its results those of kernels of their own, bit by bit, and what the library says without the compiler?"""
+    found = step(*given)
+    check_program(step._latest.program)
+    apart(True)
+    assert bits(cr.compile(step.__wrapped__)(*given)) == bits(found)
+    apart(False)
+    for x, y in zip(found, step.__wrapped__(*given), strict=True):
+        np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=1e-9, atol=1e-9)
 
 
 def test_no_room_is_left(apart: Any, everything_divided: None, monkeypatch: pytest.MonkeyPatch) -> None:

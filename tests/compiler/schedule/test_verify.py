@@ -29,7 +29,7 @@ from chainrule.compiler.schedule.loops import (
     Way,
     inside,
 )
-from chainrule.compiler.schedule.verify import verify
+from chainrule.compiler.schedule.verify import verify, verify_products
 from chainrule.errors import VerifyError
 from chainrule.ops import reduction
 
@@ -182,3 +182,29 @@ def test_a_vector_whose_lanes_write_to_one_element_is_refused() -> None:
     store.index = Expr({kernel.loops[0]: 37})
     with pytest.raises(VerifyError, match="the lanes along j write to the same element, or nobody knows where"):
         verify(nest, kernel)
+
+
+def test_a_nest_that_reads_or_writes_what_is_not_there_is_refused() -> None:
+    nest, kernel = nest_of(lambda x, y: x @ y, (7, 5), (5, 6))
+    (store,) = kernel.stores
+    verify_products([kernel])
+    for node, message in (
+        (store.node, "elements 0 to 41 are stored in <matmul: f32[6, 6]> of 36"),
+        (kernel.loads()[0].node, "elements 0 to 34 are read in <input: f32[6, 5]> of 30"),
+    ):
+        whole = node.shape
+        node.shape = (6, whole[1])
+        with pytest.raises(VerifyError, match=re.escape(message)):
+            verify(nest, kernel)
+        node.shape = whole
+
+
+def test_a_product_of_other_terms_than_its_own_is_refused() -> None:
+    _, kernel = nest_of(lambda x, y: x @ y, (7, 5), (5, 6))
+    (store,) = kernel.stores
+    store.node.inputs[0].shape = (7, 4)
+    message = "of each element of <matmul: f32[7, 6]> 5 terms are summed, and it has 4. This is a bug in chainrule."
+    with pytest.raises(VerifyError, match=re.escape(message)):
+        verify_products([kernel])
+    with pytest.raises(VerifyError, match=re.escape("10 terms are summed, and it has 4")):
+        verify_products([kernel, kernel])

@@ -17,10 +17,12 @@ rows costs no more memory than keys and values do.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from chainrule.compiler.schedule.expression import Expression, broadcast, expr, vars_of
 from chainrule.compiler.schedule.index import Expr, Var, linear, variables
-from chainrule.compiler.schedule.kernels import Chain, Kernel, Load, Reduce, Result, Rows, Store, Value, room
+from chainrule.compiler.schedule.kernels import Chain, Kernel, Load, Reduce, Result, Rows, Store, Value, room, walk
 from chainrule.compiler.schedule.products import dot
 from chainrule.compiler.schedule.regions import Region, orientation
 from chainrule.graph import Node
@@ -93,12 +95,27 @@ class Nested:
 
     def add(self, node: Node) -> None:
         """A fold over rows, or a product that reads them."""
-        if node.op.kind == "reduction":
-            self._fold(node)
-        else:
-            self._product(node)
+        with self._as_it_was():
+            if node.op.kind == "reduction":
+                self._fold(node)
+            else:
+                self._product(node)
         sweep = self.sweep if self.stages else Kernel((self.ROW, self.COLUMN), self.sweep.stores)
         self.chain.parts = [*self.products, *([sweep] if sweep.stores else []), *self.followers]
+
+    @contextmanager
+    def _as_it_was(self) -> Iterator[None]:
+        """Nothing is left of what a value was begun with that is asked for elsewhere: nobody would wait for what it reads."""
+        made: list[Any] = [self.products, self.loads, self.rooms, self.chain.rooms, self.sweep.stores]
+        made += [self.expression.memo, self.expression.checks]
+        before = [each.copy() for each in made]
+        try:
+            yield
+        except Elsewhere:
+            for each, old in zip(made, before, strict=True):
+                each.clear()
+                each.extend(old) if isinstance(each, list) else each.update(old)
+            raise
 
     def _fold(self, node: Node) -> None:
         value = self.expression.value(node.inputs[0], self.index)
@@ -154,9 +171,11 @@ class Nested:
         return found
 
     def _apart(self, results: dict[Node, Value], node: Node, index: tuple[Expr, ...]) -> Value:
-        """A value that reads nothing that the nest has in its rooms."""
+        """A value that reads nothing that the nest makes: a product is there before the folds of its rows."""
         own = Expression(self.kept, results)
         value = own.value(node, index)
+        if any(isinstance(part, Load) and part.node in self.made() for part in walk([value])):
+            raise Elsewhere
         self.expression.checks |= own.checks
         return value
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from chainrule.compiler.schedule.expression import expr
-from chainrule.compiler.schedule.index import Expr, Var, variables
+from chainrule.compiler.schedule.expression import broadcast, expr
+from chainrule.compiler.schedule.index import Expr, variables
 from chainrule.compiler.schedule.materialize import RECOMPUTE
 from chainrule.graph import Graph, Node, Shape
 from chainrule.ops import reduction, shaping
@@ -153,26 +153,25 @@ class Orientation:
 
 
 def orientation(node: Node, region: Region) -> Orientation | None:
-    """None for what is no product that a nest can compute."""
+    """None for what is no product of a whole value of the region, or of its mirror image, that a nest can compute."""
     if node.op.kind != "contraction" or not node.dtype.is_floating_point or min(node.shape[-2:]) < 2:
         return None
     if node.shape[:-2] != region.shape[:-2] or _has_windows(node):
         return None
-    batch = variables(node.shape[:-2])
-    first, second = (Expr({Var(len(node.shape) + i, 1 << 40): 1}) for i in range(2))
-    found = []
+    batch, found = variables(region.shape[:-2]), []
     for left, factor in zip((True, False), node.inputs, strict=True):
-        inner = _through_views(factor, (*batch[len(batch) - len(factor.shape) + 2 :], first, second), region)
+        # Loops as long as its own axes: the first rows of a value have the index of all, and not their extent.
+        first, second = variables(factor.shape[-2:], len(region.shape))
+        inner = _through_views(factor, (*broadcast(batch, factor.shape[:-2]), first, second), region)
         if inner is not None:
-            found.append((left, *inner))
+            found.append((left, factor.shape[-2:], first, second, *inner))
     if len(found) != 1:
         return None
-    left, member, index = found[0]
-    summed = second if left else first
-    if index == (*batch, first, second):
-        return Orientation(left, across=summed is first, member=member)
-    if index == (*batch, second, first):
-        return Orientation(left, across=summed is second, member=member)
+    left, extents, first, second, member, index = found[0]
+    if extents == region.shape[-2:] and index == (*batch, first, second):
+        return Orientation(left, across=not left, member=member)
+    if extents == region.shape[-2:][::-1] and index == (*batch, second, first):
+        return Orientation(left, across=left, member=member)
     return None
 
 
@@ -182,37 +181,57 @@ def _through_views(node: Node, index: tuple[Expr, ...], region: Region) -> tuple
     while node not in members:
         if node.op.kind != "view" or node.op is shaping.pad:
             return None
-        (source,) = node.inputs
-        index = tuple(map(expr, node.op.lower(index, source, **node.params)))
-        node = source
+        index = _lowered(node, index)
+        (node,) = node.inputs
     return node, index
 
 
+def _lowered(view: Node, index: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """Where an element of a view lies in what it is a view of."""
+    (source,) = view.inputs
+    return tuple(map(expr, view.op.lower(index, source, **view.params)))
+
+
 def _take_in(region: Region, nodes: list[Node], readers: dict[Node, list[Node]], outputs: set[Node]) -> None:
-    """What only the region reads is computed there: values of its shape, cheap ones of its rows and columns, one for each row.
+    """What only the region reads is computed there, unless that would be more often than by itself or cost too much.
 
     As random masks, masks of positions, and what is made of folds over rows; the folds themselves are stored, where another
     nest reads them.
     """
-    inside = {*region.members, *region.beside}
-    near = inside - set(region.products)  # not their factors, which a product reads where they lie
+    own = variables(region.shape)
+    # What takes products and views of the region reads their factors where they lie.
+    read_at = {node: {own} for node in region.members if node.op.kind == "elementwise"}
+    inside = {*region.members, *region.beside, *outputs}
     for node in reversed(nodes):
-        if isinstance(node, Several) or node in outputs or node in inside or not node.inputs:
+        if isinstance(node, Several) or node in inside or not node.inputs:
             continue
-        if len(inside) > 2 * LARGEST:
+        if len(region.members) + len(region.beside) > 2 * LARGEST:
             break
-        if _belongs(node, region.shape) and readers[node] and all(reader in near for reader in readers[node]):
-            inside.add(node)
-            near.add(node)
-            region.beside.add(node)
+        if node.op.kind not in ("elementwise", "elementwise_source", "view"):
+            continue
+        if readers[node] and all(reader in read_at for reader in readers[node]):
+            places = {_place(reader, index, node) for reader in readers[node] for index in read_at[reader]}
+            if _belongs(node, places, region):
+                read_at[node] = places
+                region.beside.add(node)
 
 
-def _belongs(node: Node, shape: Shape) -> bool:
-    if node.op.kind not in ("elementwise", "elementwise_source", "view"):
-        return False
-    if math.prod(node.shape) in (math.prod(shape), math.prod(shape[:-1])):
-        return True
-    return node.shape[-2:] == shape[-2:] and node.op.cost <= RECOMPUTE
+def _place(reader: Node, index: tuple[Expr, ...], node: Node) -> tuple[Expr, ...]:
+    """Where a node is read for an element of its reader."""
+    return _lowered(reader, index) if reader.op.kind == "view" else broadcast(index, node.shape)
+
+
+def _belongs(node: Node, places: set[tuple[Expr, ...]], region: Region) -> bool:
+    """Does a nest that reads it there compute it no more often than it has elements (what is cheap, in each batch)?"""
+    column = variables(region.shape)[-1]
+    every_row = math.prod(region.shape[:-1])
+    times = sum(every_row * (region.shape[-1] if _moves(index, column) else 1) for index in places)
+    again = math.prod(region.shape[:-2]) if node.op.cost <= RECOMPUTE else 1
+    return times <= math.prod(node.shape) * again
+
+
+def _moves(index: tuple[Expr, ...], along: Expr) -> bool:
+    return any(part.vars() & along.vars() for part in index)
 
 
 def carriable(node: Node, region: Region) -> bool:

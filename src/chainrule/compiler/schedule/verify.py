@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import combinations
 
 from chainrule import dtypes
-from chainrule.compiler.schedule.index import Expr, Var
+from chainrule.compiler.schedule.index import Expr, Var, atom_vars
 from chainrule.compiler.schedule.kernels import (
     ROOM,
     Chain,
     Check,
+    Dot,
     Kernel,
     Load,
     Reduce,
@@ -51,6 +54,31 @@ def verify(nest: Nest, kernel: Kernel, stage: str = "nest") -> None:
         _rooms_apart(nest)
     except _Fault as fault:
         raise VerifyError(f"{stage}: {fault}. This is a bug in chainrule.") from None
+
+
+def verify_products(kernels: Sequence[Kernel], stage: str = "kernels") -> None:
+    """Raise `VerifyError` unless all kernels together sum up the terms of each product that is stored as it is, each once."""
+    found: Counter[Node] = Counter()
+    for kernel in kernels:
+        for loops, part in _parts(kernel):
+            if isinstance(part.core, Dot):
+                times = math.prod(var.size for var in {*loops, *part.loops}) * part.core.terms
+                found.update({s.node: times for s in part.stores if s.value is part.core.result})
+    for node, times in found.items():
+        if node.op.kind == "contraction" and times != math.prod(node.shape) * node.inputs[0].shape[-1]:
+            each = Fraction(times, math.prod(node.shape))
+            raise VerifyError(
+                f"{stage}: of each element of {node!r} {each} terms are summed, and it has {node.inputs[0].shape[-1]}. "
+                "This is a bug in chainrule."
+            )
+
+
+def _parts(kernel: Kernel) -> Iterator[tuple[tuple[Var, ...], Kernel]]:
+    """The kernels it goes through one after the other, and the loops around them."""
+    if isinstance(kernel.core, Chain):
+        yield from ((kernel.loops, part) for part in kernel.core.parts)
+    else:
+        yield (), kernel
 
 
 class _Fault(Exception):
@@ -117,8 +145,14 @@ class _Verifier:
         for part in walk([value]):
             if isinstance(part, Result) and id(part) not in self.results:
                 raise _Fault(f"result {part.stage if part.stage is not None else ''} is read before it is there")
-            if isinstance(part, Load) and part.node.op is ROOM and part.node not in self.filled:
-                raise _Fault("a room is read before anything was stored in it")
+            if isinstance(part, Load):
+                self._loadable(part)
+
+    def _loadable(self, load: Load) -> None:
+        if load.node.op is ROOM and load.node not in self.filled:
+            raise _Fault("a room is read before anything was stored in it")
+        if not load.guards:  # which say where it is not read
+            _within(load.node, load.index, "read")
 
     def _accumulate(self, statement: Accumulate, around: Around) -> None:
         core = statement.core
@@ -139,21 +173,21 @@ class _Verifier:
         if core.carried is not None:
             _carries_on(statement, around)
         _in_loops(core.a.vars() | core.b.vars() - set(core.summed), inside, "a factor", set(core.summed))
+        for factor in (core.a, core.b):
+            self._loadable(factor)
         self.results.add(id(core.result))
         self.block(statement.body, inside)
         self.results.discard(id(core.result))  # a vector of it at a time
 
     def _fill(self, store: Store) -> None:
-        low, high = store.index.bounds()
         if store.node not in self.rooms:
             raise _Fault("a value is stored where there is no room for it")
-        if low < 0 or high >= math.prod(store.node.shape):
-            raise _Fault(f"elements {low} to {high} are stored in a room of {math.prod(store.node.shape)}")
         self.filled.add(store.node)
 
     def _store(self, store: Store, around: Around) -> None:
         self._readable(store.value, around)
         _in_loops(store.index.vars(), around, "a store")
+        _within(store.node, store.index, "stored")
         if store.node.op is ROOM:
             self._fill(store)  # each thread has rooms of its own
         elif any(isinstance(statement, Accumulate) for statement in around):
@@ -169,6 +203,20 @@ class _Verifier:
         shared = [var for loop in around if isinstance(loop, For) and loop.unit for var in _loops_of(loop)]
         if shared and store.node.op is not ROOM and not _apart(store, shared):
             raise _Fault(f"threads that share {', '.join(map(str, shared))} may write to the same element")
+
+
+def _within(node: Node, index: Expr, done: str) -> None:
+    """Does an index lead to elements that there are? Asked where its parts move by themselves: it comes to both its bounds."""
+    moved = [var for atom in index.terms for var in atom_vars(atom)]
+    if len(moved) != len(set(moved)) or not all(var.size for var in moved):
+        return
+    (low, high), size = index.bounds(), math.prod(node.shape)
+    if low < 0 or high >= size:
+        raise _Fault(f"elements {low} to {high} are {done} in {_place(node)} of {size}")
+
+
+def _place(node: Node) -> str:
+    return "a room" if node.op is ROOM else f"{node!r}"
 
 
 def _carries_on(statement: Contract, around: Around) -> None:
