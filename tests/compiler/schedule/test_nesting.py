@@ -300,6 +300,8 @@ def gradients(function: Function) -> Callable[..., Any]:
 @pytest.mark.parametrize("shape", [(70, 3), (2, 70, 3), (1, 66, 4)])
 def test_a_part_of_a_value_is_not_the_whole(apart: Any, shape: tuple[int, ...]) -> None:
     given = inputs(shape, 80, 2, "d")
+    same_as_apart(apart, cr.compile(lambda *given: [some_terms(*given), some_rows(*given)]), given)
+    same_as_apart(apart, cr.compile(lambda *given: [some_terms(*given)]), given)
     same_as_apart(apart, training(some_terms), given)
     same_as_apart(apart, training(some_rows), given)
     same_as_apart(apart, gradients(half_of_the_rows_and_an_element), given)
