@@ -109,8 +109,7 @@ def _of_tiles(product: Contract) -> list[Share]:
     chosen, core, found = product.tiles.plan, product.core, []
     m, n = (core.n, core.m) if chosen.turned else (core.m, core.n)
     if m is not None and chosen.row_tiles > 1:
-        found.append(Share.of(m, Cut(m.size, chosen.row_tiles, chosen.rows, chosen.large), "rows"))
+        found.append(Share.of(m, chosen.cut_of_rows(m.size), "rows"))
     if n is not None and chosen.column_strips > 1:
-        cut = Cut(n.size, chosen.column_strips, chosen.vectors * chosen.lanes, chosen.wide_strips, chosen.lanes)
-        found.append(Share.of(n, cut, "columns"))
+        found.append(Share.of(n, chosen.cut_of_columns(n.size), "columns"))
     return found

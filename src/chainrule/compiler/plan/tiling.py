@@ -158,6 +158,16 @@ class Plan:
     def _vectors(self, strips: Strips) -> int:
         return -(-(strips.width - strips.rest) // self.lanes)
 
+    def cut_of_rows(self, m: int) -> Cut:
+        """Where threads may divide the rows: between tiles."""
+        return Cut(m, self.row_tiles, self.rows, self.large)
+
+    def cut_of_columns(self, n: int) -> Cut:
+        """Where threads may divide the columns: between strips."""
+        if self.dot:  # vectors lie along l, so that strips are of so many columns and not of whole vectors
+            return Cut.even(n, max(strips.width for strips in self.widths))
+        return Cut(n, self.column_strips, self.vectors * self.lanes, self.wide_strips, self.lanes)
+
 
 @lru_cache(maxsize=4096)
 def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:

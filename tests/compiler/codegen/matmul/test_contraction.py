@@ -26,7 +26,6 @@ from chainrule.compiler.codegen.matmul.contraction import (
 from chainrule.compiler.codegen.matmul.finish import Epilogue
 from chainrule.compiler.codegen.matmul.transpose import emit_transpose
 from chainrule.compiler.plan import tiling
-from chainrule.compiler.plan.cut import Cut
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.vectorize import ALONG
 from chainrule.ops.contraction import in_lanes
@@ -250,7 +249,7 @@ def test_a_cpu_that_takes_wide_vectors_in_two_halves_is_known() -> None:
 @pytest.mark.parametrize("m", [64, 96, 100, 128, 200, 256])
 def test_a_large_product_is_cut_so_that_two_threads_have_about_equal_rows(m: int, target: Target) -> None:
     chosen = plan(Contraction(m, 128, 128, "float", (128, 1), (128, 1)), target)
-    assert 2 * Cut(m, chosen.row_tiles, chosen.rows, chosen.large).largest(2) <= 1.07
+    assert 2 * chosen.cut_of_rows(m).largest(2) <= 1.07
 
 
 def test_packing_without_scratch_is_refused() -> None:
@@ -486,5 +485,23 @@ def test_a_turned_product_stores_its_tiles_transposed(activation: str) -> None:
 def test_the_last_part_of_an_axis_may_be_longer() -> None:
     chosen = plan(Contraction(65, 65, 65, "float", (1, 65), (65, 1)), Target(64, 32))
     assert [(strips.width, strips.rest) for strips in chosen.widths] == [(32, 0), (33, 1)]
-    cut = Cut(65, chosen.column_strips, chosen.vectors * chosen.lanes, chosen.wide_strips, chosen.lanes)
-    assert cut.edges(2) == (0, 32, 65)
+    assert chosen.cut_of_columns(65).edges(2) == (0, 32, 65)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("lanes", [1, 16])
+@pytest.mark.parametrize(("scalar", "b"), [("float", "by row"), ("float", "by column"), ("double", "by column")])
+def test_threads_divide_a_product_where_its_tiles_and_strips_begin(
+    target: Target, lanes: int, scalar: str, b: str
+) -> None:
+    for m, n in [(1, 128), (1, 129), (1, 7), (1, 1000), (64, 65), (100, 100), (128, 1), (3, 200), (1, 17)]:
+        spec = Contraction(m, n, 128, scalar, (128, 1), (n, 1) if b == "by row" else (1, 128), lanes=lanes)
+        if lanes > 1 and m > 1:
+            continue
+        chosen = plan(spec, target)
+        m, n = (n, m) if chosen.turned else (m, n)
+        columns = chosen.cut_of_columns(n)
+        begins = [s.column + i * s.width for s in chosen.widths for i in range(s.count)]
+        assert [columns.start(unit) for unit in range(columns.units + 1)] == [*begins, n]
+        rows = chosen.cut_of_rows(m)
+        assert rows.start(rows.units) == m and rows.units == chosen.row_tiles
