@@ -49,6 +49,11 @@ ROWS: dict[str, Callable[[Tensor, int], Tensor]] = {
 }
 
 
+def tensor_of(floating: Any, array: np.ndarray[Any, Any], requires_grad: bool = False) -> Tensor:
+    """An array, in a floating dtype if it is of floats."""
+    return cr.tensor(array, floating if array.dtype.kind == "f" else None, requires_grad)
+
+
 @dataclass
 class Program:
     """What was drawn: how to make the inputs, and the steps."""
@@ -66,7 +71,7 @@ class Program:
 
     def tensor(self, array: np.ndarray[Any, Any], requires_grad: bool = False) -> Tensor:
         """An array in the program's dtypes; of bfloat16, which NumPy has not, it has the numbers."""
-        return cr.tensor(array, self.floating if array.dtype.kind == "f" else None, requires_grad)
+        return tensor_of(self.floating, array, requires_grad)
 
     def run(self, arguments: list[Tensor], parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor | None]]:
         env = [*arguments, *parameters]
@@ -463,6 +468,7 @@ class Drawer:
             self.add(f"v{a}.split({at}, {dim})[-1]", lambda env: env[a].split(at, dim)[-1], self.bits[a])
 
     def product(self) -> None:
+        dtype = self.program.floating  # not `self`, of which a compiled step would look at all that it holds
         a = self.which(lambda t: t.ndim > 0 and t.dtype in (self.program.floating, self.program.floating, cr.int64))
         if a is None:
             return
@@ -482,7 +488,7 @@ class Drawer:
         if b is None:  # make a factor that fits
             width, k = self.pick(SIZES), shape[-1]
             data = self.array((k, width), x.dtype)
-            if not self.add(f"constant({k}, {width})", lambda env: self.program.tensor(data), 5):
+            if not self.add(f"constant({k}, {width})", lambda env: tensor_of(dtype, data), 5):
                 return
             b = len(self.env) - 1
             if not fits(self.env[b]):
@@ -496,6 +502,7 @@ class Drawer:
         self.add(f"v{a}{'.mT' if turned else ''} @ v{b}", multiply, bits)
 
     def linear(self) -> None:
+        dtype = self.program.floating  # not `self`, of which a compiled step would look at all that it holds
         """A layer on rows: product, bias, activation."""
         a = self.floating(accept=lambda t: t.ndim >= 1 and t.shape[-1] > 0)
         if a is None:
@@ -504,10 +511,11 @@ class Drawer:
         data, bias = self.array((width, k), self.program.floating), self.array((width,), self.program.floating)
         self.add(
             f"tanh(v{a} @ ({width}, {k}).T + bias)",
-            lambda env: (env[a] @ self.program.tensor(data).T * 0.1 + self.program.tensor(bias)).tanh(), None,
+            lambda env: (env[a] @ tensor_of(dtype, data).T * 0.1 + tensor_of(dtype, bias)).tanh(), None,
         )  # fmt: skip
 
     def take(self) -> None:
+        dtype = self.program.floating  # not `self`, of which a compiled step would look at all that it holds
         a = self.any(lambda t: t.ndim > 0 and t.numel() > 0)
         if a is None:
             return
@@ -533,10 +541,10 @@ class Drawer:
             rows = tuple(count if d == dim else s for d, s in enumerate(x.shape))
             values = self.array(rows, x.dtype)
             if kind == "index_add":
-                act: Step = lambda env: env[a].index_add(dim, cr.tensor(index), self.program.tensor(values))  # noqa: E731
+                act: Step = lambda env: env[a].index_add(dim, cr.tensor(index), tensor_of(dtype, values))  # noqa: E731
             else:
                 at = self.rng.integers(low, x.shape[dim], rows)
-                act = lambda env: env[a].scatter_add(dim, cr.tensor(at), self.program.tensor(values))  # noqa: E731
+                act = lambda env: env[a].scatter_add(dim, cr.tensor(at), tensor_of(dtype, values))  # noqa: E731
             self.add(f"v{a}.{kind}({dim}, {rows})", act, None)
 
     def by_data(self) -> None:

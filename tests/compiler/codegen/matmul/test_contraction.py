@@ -358,9 +358,9 @@ def test_however_a_product_is_cut_up_no_bit_changes(
     np.testing.assert_array_equal(run(spec, target, a, b), expected)
 
 
-@pytest.mark.parametrize("target", TARGETS[:2])
+@pytest.mark.parametrize("target", TARGETS[:1])
 @pytest.mark.parametrize("layouts", [("by column", "by row"), ("by row", "by column")])
-@pytest.mark.parametrize(("k", "least"), [(300, 64), (300, 128), (1031, 64), (1031, 130)])
+@pytest.mark.parametrize(("k", "least"), [(300, 64), (1031, 130)])
 def test_blocks_of_rows_that_are_added_up_in_halves_change_no_bit(
     k: int, least: int, layouts: tuple[str, str], target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
