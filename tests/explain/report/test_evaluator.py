@@ -20,8 +20,8 @@ from chainrule.tensor import Tensor
 ESBUILD = PAGE / "node_modules" / ".bin" / "esbuild"
 # What the page leaves to the engine: it says so where a network has one of these.
 LEFT_OUT = {
-    "and", "argmax", "argmin", "cast", "ceil", "cumsum", "floor_divide", "frexp.0", "iota", "not", "or", "prod", "put", "put_add",
-    "random_bits", "remainder", "round", "shift_left", "shift_right", "trunc", "xor",
+    "and", "argmax", "argmin", "cast", "ceil", "conv", "cumsum", "floor_divide", "frexp.0", "iota", "not", "or", "prod", "put", "put_add",
+    "random_bits", "remainder", "round", "shift_left", "shift_right", "trunc", "unfold", "xor",
 }  # fmt: skip
 DRIVER = """
 import { readFileSync } from "node:fs";
