@@ -10,7 +10,7 @@ import pytest
 
 import chainrule as cr
 import chainrule.nn.functional as F
-from chainrule import Tensor
+from chainrule import Tensor, nn
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.units import Pool
@@ -135,6 +135,14 @@ def test_what_follows_is_done_where_the_sums_are_and_the_next_reads_it_as_it_lie
     (store,) = first.stores
     assert store.index.coefficient(first.loops[-1]) == 1 and isinstance(second.core, Dot)
     assert store.node is second.core.a.node and "relu" in compiled.show("kernels").split("acc = sum")[1]
+
+
+def test_no_kernel_turns_what_one_convolution_gives_the_next() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+    compiled = cr.compile(lambda x: model(x))
+    compiled(cr.randn(4, 3, 9, 9))
+    assert compiled._latest is not None
+    assert len(compiled._latest.program.plan.kernels) == 7  # one more where ReLU waits for PyTorch's order
 
 
 def test_a_single_element() -> None:
