@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
+import pytest
 
+import chainrule as cr
 from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.plan.target import Target
+from chainrule.compiler.runtime import native
+from chainrule.compiler.runtime.units import Pool
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 
 POINTERS = {np.dtype(np.float32): ctypes.c_float, np.dtype(np.float64): ctypes.c_double}
 NAMES = {"float": np.float32, "double": np.float64}
+
+
+def as_other_machines(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Target]:
+    """Compile as for a CPU with other registers than this one's, and on one thread more each time."""
+    machines = (Target(64, 32), Target(32, 16, fmas=1), Target(16, 16, fma=False), Target(16, 32))
+    for number, target in enumerate(machines):
+        monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(folder / str(number)))
+        monkeypatch.setattr(native, "_pool", Pool())
+        monkeypatch.setattr(native.machine(), "target", target)
+        cr.set_num_threads(number + 1)
+        yield target
 
 
 def machine(level: int = 3) -> llvm.TargetMachine:

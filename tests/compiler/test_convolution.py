@@ -11,10 +11,8 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor, nn
-from chainrule.compiler.plan.target import Target
-from chainrule.compiler.runtime import native
-from chainrule.compiler.runtime.units import Pool
 from chainrule.compiler.schedule.kernels import Dot
+from tests.compiler.harness import as_other_machines
 
 rng = np.random.default_rng(0)
 # input, weight, and the rest: many channels, few, one; strides, dilation, groups; one column, which is summed in lanes
@@ -71,12 +69,7 @@ def test_whatever_the_registers_and_threads(
 ) -> None:
     tensors = given(case, dtype)
     expected = bits(case, *tensors)
-    machines = (Target(64, 32), Target(32, 16, fmas=1), Target(16, 16, fma=False), Target(16, 32))
-    for number, target in enumerate(machines):
-        monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path / str(number)))
-        monkeypatch.setattr(native, "_pool", Pool())
-        monkeypatch.setattr(native.machine(), "target", target)
-        cr.set_num_threads(number + 1)
+    for _ in as_other_machines(monkeypatch, tmp_path):
         assert bits(case, *tensors) == expected
 
 

@@ -10,12 +10,12 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor, nn
-from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.vectorize import lanes_of_product
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.units import Pool
 from chainrule.compiler.schedule.kernels import Dot, print_kernel
 from chainrule.ops.contraction import in_lanes
+from tests.compiler.harness import as_other_machines
 
 Array = np.ndarray
 Stored = tuple[Array, Callable[[Tensor], Tensor]]  # an array, and how a traced function makes the factor from it
@@ -77,12 +77,7 @@ def test_whatever_the_registers_and_threads(
 ) -> None:
     given = [LAYOUTS[name](x) for name, x in zip(LAYOUTS, factors(*shape, dtype), strict=False)]
     expected = bits(*given)
-    machines = (Target(64, 32), Target(32, 16, fmas=1), Target(16, 16, fma=False), Target(16, 32))
-    for number, target in enumerate(machines):
-        monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path / str(number)))
-        monkeypatch.setattr(native, "_pool", Pool())
-        monkeypatch.setattr(native.machine(), "target", target)
-        cr.set_num_threads(number + 1)
+    for _ in as_other_machines(monkeypatch, tmp_path):
         assert bits(*given) == expected
 
 

@@ -171,9 +171,8 @@ def _backward(
             f"Compute it from a tensor with requires_grad=True, outside no_grad."
         )
 
-    def take(
-        owner: Tensor, found: Tensor
-    ) -> None:  # by a handle of its own: one .grad changed in place changes no other
+    def take(owner: Tensor, found: Tensor) -> None:
+        # By a handle of its own: one .grad changed in place changes no other.
         add_gradient(owner, renamed(found), create_graph)
 
     into_leaves(output, _seed(output, gradient), take, retain_graph, create_graph, inputs)

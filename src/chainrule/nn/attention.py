@@ -8,10 +8,11 @@ from typing import Any
 from chainrule import dtypes
 from chainrule.devices import on_cpu
 from chainrule.dtypes import as_dtype, float32
-from chainrule.errors import DtypeError, SettingError
+from chainrule.errors import SettingError
 from chainrule.graph import shape_error, who
 from chainrule.nn import functional as F
 from chainrule.nn import init
+from chainrule.nn.functional.attention import check_mask
 from chainrule.nn.functional.layers import probability
 from chainrule.nn.layers import Linear
 from chainrule.nn.module import Module
@@ -196,9 +197,5 @@ def _added(mask: Tensor, q: Tensor, what: str, shapes: list[tuple[int, ...]]) ->
         raise shape_error(NAME, f"{what} must have the shape {wanted}", f"{mask.shape}", "Reshape or expand it.")
     if mask.dtype is dtypes.bool_:
         return zeros(mask.shape, dtype=q.dtype).masked_fill(mask, -math.inf)
-    if mask.dtype != q.dtype:
-        raise DtypeError(
-            f"{who(NAME)}: {what} must be bool, or of the query's dtype {q.dtype.name}, got {mask.dtype.name}. "
-            f"Convert it with .bool() or .to(query.dtype)."
-        )
+    check_mask(NAME, what, mask, q.dtype)
     return mask

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chainrule.errors import SettingError
 from chainrule.nn import functional as F
 from chainrule.nn.functional.convolution import each
+from chainrule.nn.functional.pooling import refuse
 from chainrule.nn.module import Module
 from chainrule.tensor import Tensor
 
@@ -23,10 +23,10 @@ class _Pool(Module):
         self.stride = kernel_size if stride is None else stride
         for what, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             each(type(self).__name__, what, getattr(self, what), self._rank, least)
-        if ceil_mode:
-            raise SettingError(
-                f"{type(self).__name__}: ceil_mode must be False. Windows that are cut off at the end are not in chainrule."
-            )
+        refuse(type(self).__name__, ceil_mode)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class _MaxPool(_Pool):
@@ -38,10 +38,7 @@ class _MaxPool(_Pool):
         super().__init__(kernel_size, stride, padding, ceil_mode)
         self.dilation, self.return_indices = dilation, return_indices
         each(type(self).__name__, "dilation", dilation, self._rank, 1)
-        if return_indices:
-            raise SettingError(
-                f"{type(self).__name__}: return_indices must be False. Where the largest are is not given in chainrule."
-            )
+        refuse(type(self).__name__, ceil_mode, return_indices)
 
     def forward(self, input: Tensor) -> Tensor:
         """The largest of each window of an input with an axis of channels, and a batch before that or none."""
@@ -49,10 +46,7 @@ class _MaxPool(_Pool):
         return formula(input, self.kernel_size, self.stride, self.padding, self.dilation)
 
     def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
-            f"ceil_mode={self.ceil_mode}"
-        )
+        return f"{super().extra_repr()}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
 
 
 class MaxPool1d(_MaxPool):
@@ -106,9 +100,6 @@ class _AvgPool(_Pool):
         sizes = self.kernel_size, self.stride, self.padding
         return formula(input, *sizes, self.ceil_mode, self.count_include_pad, self.divisor_override)
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
 
 class AvgPool1d(_Pool):
     """The mean of each window along one spatial axis: see `AvgPool2d`."""
@@ -128,9 +119,6 @@ class AvgPool1d(_Pool):
     def forward(self, input: Tensor) -> Tensor:
         """The mean of each window of an input (N, C, L) or (C, L)."""
         return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class AvgPool2d(_AvgPool):

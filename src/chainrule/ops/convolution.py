@@ -13,12 +13,7 @@ import numpy as np
 
 from chainrule.errors import DtypeError
 from chainrule.graph import Node, Op, Shape, Type, shape_error, who
-from chainrule.ops.shaping import Sizes, unfold
-
-
-def places(size: int, window: int, step: int, dilation: int) -> int:
-    """How many windows of so many elements, `dilation` apart, lie in an axis, `step` from one to the next."""
-    return (size - dilation * (window - 1) - 1) // step + 1
+from chainrule.ops.shaping import Sizes, places, unfold
 
 
 def _infer_conv(x: Node, w: Node, *, stride: Sizes, dilation: Sizes) -> Type:

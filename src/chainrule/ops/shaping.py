@@ -215,13 +215,18 @@ pad = Op(
 
 
 # -- unfold -----------------------------------------------------------------------------------
+def places(size: int, window: int, step: int, dilation: int) -> int:
+    """How many windows of so many elements, `dilation` apart, lie in an axis, `step` from one to the next."""
+    return (size - dilation * (window - 1) - 1) // step + 1
+
+
 def _infer_unfold(x: Node, *, dim: int, size: int, step: int, dilation: int) -> Type:
-    count = (x.shape[dim] - dilation * (size - 1) - 1) // step + 1
+    count = places(x.shape[dim], size, step, dilation)
     return Type((*x.shape[:dim], count, *x.shape[dim + 1 :], size), x.dtype)
 
 
 def _numpy_unfold(x: Any, dim: int, size: int, step: int, dilation: int) -> Any:
-    count = (x.shape[dim] - dilation * (size - 1) - 1) // step + 1
+    count = places(x.shape[dim], size, step, dilation)
     shape = (*x.shape[:dim], count, *x.shape[dim + 1 :], size)
     own = x.strides[dim]
     strides = (*x.strides[:dim], own * step, *x.strides[dim + 1 :], own * dilation)

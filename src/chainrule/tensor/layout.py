@@ -84,7 +84,7 @@ def _sliced(old: Shape, strides: Shape, start: Shape, stop: Shape, step: Shape) 
 
 
 def _unfolded(old: Shape, strides: Shape, dim: int, size: int, step: int, dilation: int) -> Layout:
-    count, own = (old[dim] - dilation * (size - 1) - 1) // step + 1, strides[dim]
+    count, own = shaping.places(old[dim], size, step, dilation), strides[dim]
     shape = (*old[:dim], count, *old[dim + 1 :], size)
     return shape, (*strides[:dim], own * step, *strides[dim + 1 :], own * dilation)
 

@@ -38,9 +38,8 @@ class NestWriter:
         self.e = e
         self.carried: list[Register] = []  # by the loops that are being written: sums so far
         self.sum = 0  # which of several sums takes the next term
-        self.leaf: tuple[Register, Register | int] | None = (
-            None  # the first row, and how many, of the leaf that is added up
-        )
+        # The first row, and how many, of the leaf that is added up.
+        self.leaf: tuple[Register, Register | int] | None = None
 
     def block(self, block: Block, body: Body) -> None:
         for statement in block:

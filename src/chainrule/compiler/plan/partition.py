@@ -49,10 +49,8 @@ def shares(kernel: Kernel, nest: Nest) -> list[Share]:
     if isinstance(kernel.core, Check) or not math.prod(var.size for var in kernel.loops):
         return []
     carried = {var for loop in _carried(kernel) for var in loop.vars()}
-    loops, large = (
-        [loop for loop in independent(nest) if loop.var not in carried],
-        math.prod(var.size for var in kernel.loops) >= LARGE,
-    )
+    loops = [loop for loop in independent(nest) if loop.var not in carried]
+    large = math.prod(var.size for var in kernel.loops) >= LARGE
     if isinstance(kernel.core, Dot):
         found = _of_loops(loops, "batch", kernel) + _of_tiles(nest.products[0])
         return sorted(found, key=_units, reverse=True)

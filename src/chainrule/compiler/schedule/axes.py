@@ -8,6 +8,7 @@ it is affine.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from chainrule.compiler.schedule.expression import Expression, expr, vars_of
@@ -32,9 +33,9 @@ class Axes:
 def axes_of(product: Node, kept: set[Node]) -> Axes | None:
     """The axes of a product of a view with windows, as few as it is affine along; None for any other."""
     factor = product.inputs[0]
-    if not _has_windows(factor, kept) or in_halves(
-        factor.shape[-1], **product.params
-    ):  # whose leaves may end within an axis
+    if not has_windows(factor, kept):
+        return None
+    if in_halves(factor.shape[-1], **product.params):  # leaves may end within an axis
         return None
     found = _fallen(factor)
     if found is None:
@@ -79,7 +80,8 @@ def reads_lanes(factor: Node, kept: set[Node]) -> bool:
     return not index[-1].terms or value.index.coefficient(*vars_of(index[-1:])) == 1
 
 
-def _has_windows(node: Node, kept: set[Node]) -> bool:
+def has_windows(node: Node, kept: Collection[Node] = ()) -> bool:
+    """Is it a view with windows, along whose axes it is affine, of something kept?"""
     while node not in kept and node.op.kind == "view":
         if node.op is shaping.unfold:
             return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from chainrule.compiler.schedule.axes import has_windows
 from chainrule.compiler.schedule.expression import broadcast, expr
 from chainrule.compiler.schedule.index import Expr, variables
 from chainrule.compiler.schedule.materialize import RECOMPUTE
@@ -86,20 +87,10 @@ def _outgrows(node: Node) -> bool:
     """Is it a product that is larger than its factors?"""
     if node.op.kind != "contraction" or not node.dtype.is_floating_point or len(node.shape) < 2:
         return False
-    if _has_windows(node):
+    if any(map(has_windows, node.inputs)):  # along whose axes it is a product by itself
         return False
     m, n, k = *node.shape[-2:], node.inputs[0].shape[-1]
     return min(m, n, k) > 1 and m * n >= (m + n) * k
-
-
-def _has_windows(product: Node) -> bool:
-    """Is one of its factors a view with windows, along whose axes it is a product by itself?"""
-    for factor in product.inputs:
-        while factor.op.kind == "view":
-            if factor.op is shaping.unfold:
-                return True
-            factor = factor.inputs[0]
-    return False
 
 
 def _whole(region: Region, readers: dict[Node, list[Node]], outputs: set[Node]) -> bool:
@@ -156,7 +147,7 @@ def orientation(node: Node, region: Region) -> Orientation | None:
     """None for what is no product of a whole value of the region, or of its mirror image, that a nest can compute."""
     if node.op.kind != "contraction" or not node.dtype.is_floating_point or min(node.shape[-2:]) < 2:
         return None
-    if node.shape[:-2] != region.shape[:-2] or _has_windows(node):
+    if node.shape[:-2] != region.shape[:-2] or any(map(has_windows, node.inputs)):
         return None
     batch, found = variables(region.shape[:-2]), []
     for left, factor in zip((True, False), node.inputs, strict=True):

@@ -87,7 +87,7 @@ class _Fault(Exception):
 
 def _stages(kernel: Kernel) -> None:
     """Is each fold over a row named by its place? By their names the text tells them apart, and the text is the identity."""
-    for part in kernel.core.parts if isinstance(kernel.core, Chain) else [kernel]:
+    for _, part in _parts(kernel):
         if isinstance(part.core, Rows):
             names = [stage.result.stage for stage in part.core.stages]
             if names != list(range(len(names))):

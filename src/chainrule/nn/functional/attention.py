@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from chainrule import dtypes
+from chainrule.dtypes import DType
 from chainrule.errors import DtypeError, SettingError, ShapeError
 from chainrule.graph import Shape, shape_error, who
 from chainrule.names import takes_keywords
@@ -115,12 +116,21 @@ def _masked(scores: Tensor, mask: Tensor) -> Tensor:
         )  # fmt: skip
     if mask.dtype is dtypes.bool_:
         return scores.masked_fill(~mask, -math.inf)
-    if mask.dtype != scores.dtype:
+    check_mask(NAME, "attn_mask", mask, scores.dtype)
+    return scores + mask
+
+
+def check_mask(name: str, what: str, mask: Tensor, dtype: DType) -> None:
+    """Can a mask that is not bool be added to scores of this dtype?
+
+    Raises:
+        DtypeError: it is of another.
+    """
+    if mask.dtype != dtype:
         raise DtypeError(
-            f"{who(NAME)}: attn_mask must be bool, or of the query's dtype {scores.dtype.name}, got {mask.dtype.name}. "
+            f"{who(name)}: {what} must be bool, or of the query's dtype {dtype.name}, got {mask.dtype.name}. "
             f"Convert it with .bool() or .to(query.dtype)."
         )
-    return scores + mask
 
 
 def _fits(shape: Shape, room: Shape) -> bool:

@@ -242,9 +242,14 @@ def _check_bias(name: str, weight: Tensor, bias: Tensor) -> None:
         )  # fmt: skip
 
 
+def reach_of(windows: Sizes, dilation: Sizes) -> Sizes:
+    """From the first element of a window to its last, both counted, along each axis."""
+    return tuple(apart * (size - 1) + 1 for size, apart in zip(windows, dilation, strict=True))
+
+
 def _check_room(name: str, shape: Sizes, windows: Sizes, border: Border, dilation: Sizes) -> None:
     padded = tuple(size + before + after for size, (before, after) in zip(shape, border, strict=True))
-    reach = tuple(apart * (size - 1) + 1 for size, apart in zip(windows, dilation, strict=True))
+    reach = reach_of(windows, dilation)
     if any(have < need or not size for have, need, size in zip(padded, reach, windows, strict=True)):
         raise graph.shape_error(
             name, f"a window, {reach} with its dilation, must hold an element and fit in the input with its padding, "

@@ -9,7 +9,7 @@ from typing import Any
 from chainrule import graph
 from chainrule.errors import DtypeError, SettingError
 from chainrule.names import takes_keywords
-from chainrule.nn.functional.convolution import Sizes, check_axes, each
+from chainrule.nn.functional.convolution import Sizes, check_axes, each, reach_of
 from chainrule.nn.functional.layers import pad
 from chainrule.ops import reduction
 from chainrule.tensor import Tensor
@@ -125,8 +125,7 @@ def _max_pool(
     x = given(input, name)
     size, steps, border = _sizes(name, rank, x, kernel_size, stride, padding, ceil_mode)
     apart = each(name, "dilation", dilation, rank, 1)
-    if return_indices:
-        raise SettingError(f"{name}: return_indices must be False. Where the largest are is not given in chainrule.")
+    refuse(name, False, return_indices)
     with graph.aliasing(False):
         padded = _beyond(x, border, -math.inf)
         seen = _windows(name, rank, padded, size, steps, apart)
@@ -161,6 +160,20 @@ def _avg_pool(
 # -- windows -----------------------------------------------------------------------------------------------
 
 
+def refuse(name: str, ceil_mode: object, return_indices: object = False) -> None:
+    """What PyTorch's pools do besides.
+
+    Raises:
+        SettingError: it is asked for.
+    """
+    if ceil_mode:
+        raise SettingError(
+            f"{name}: ceil_mode must be False. Windows that are cut off at the end are not in chainrule."
+        )
+    if return_indices:
+        raise SettingError(f"{name}: return_indices must be False. Where the largest are is not given in chainrule.")
+
+
 def _sizes(
     name: str, rank: int, x: Tensor, kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any
 ) -> tuple[Sizes, Sizes, Sizes]:
@@ -170,10 +183,7 @@ def _sizes(
         raise DtypeError(
             f"{graph.who(name)}: the input must be floating, got {x.dtype.name}. Convert it with .float()."
         )
-    if ceil_mode:
-        raise SettingError(
-            f"{name}: ceil_mode must be False. Windows that are cut off at the end are not in chainrule."
-        )
+    refuse(name, ceil_mode)
     size = each(name, "kernel_size", kernel_size, rank, 1)
     border = each(name, "padding", padding, rank, 0)
     if any(2 * beyond > window for beyond, window in zip(border, size, strict=True)):
@@ -187,7 +197,7 @@ def _beyond(x: Tensor, border: Sizes, value: float) -> Tensor:
 
 def _windows(name: str, rank: int, x: Tensor, size: Sizes, stride: Sizes, dilation: Sizes) -> Tensor:
     """(..., C, *sizes) as (..., *places, C, *windows), a view; those that meet without a gap are a reshape."""
-    reach = tuple(apart * (window - 1) + 1 for window, apart in zip(size, dilation, strict=True))
+    reach = reach_of(size, dilation)
     if any(have < need for have, need in zip(x.shape[-rank:], reach, strict=True)):
         raise graph.shape_error(
             name, f"a window, {reach} with its dilation, must fit in the input with its padding, {x.shape[-rank:]}",

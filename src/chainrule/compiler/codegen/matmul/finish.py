@@ -15,9 +15,8 @@ from chainrule.compiler.plan.tiling import Contraction, Plan
 Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None"], None]
 
 _INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
-_AT_ONCE = (
-    4  # vectors that a long epilogue takes side by side: one alone waits for itself, more do not fit in the registers
-)
+# Vectors that a long epilogue takes side by side: one alone waits for itself, more do not fit in the registers.
+_AT_ONCE = 4
 
 
 def along_rows(height: int, scalar: str) -> Column:
