@@ -4,12 +4,14 @@ import copy
 import importlib
 import inspect
 import pickle
+import re
 
+import numpy as np
 import pytest
 
 import chainrule as cr
 from chainrule import nn
-from chainrule.errors import SettingError
+from chainrule.errors import DtypeError, SettingError
 from chainrule.names import ROOMS, keywords_of, theirs
 from tests.optional import torch
 
@@ -149,7 +151,96 @@ def test_what_needs_another_device_says_that_there_is_none():
         "Ask cr.cuda.is_available() first, which is False."
     )
     for owner in (cr.ones(2), nn.ReLU()):
-        with pytest.raises(
-            AttributeError, match="There is only the CPU here: leave it out. What is there: docs/names.md"
-        ):
-            owner.cuda()
+        for args, device in (((), "cuda"), ((0,), 0)):
+            with pytest.raises(SettingError) as refused:
+                owner.cuda(*args)
+            assert str(refused.value) == message(device)
+    with pytest.raises(AttributeError) as error:
+        cr.accelerator.set_device_index(0)
+    assert str(error.value) == (
+        "cr.accelerator has no attribute 'set_device_index': there is only the CPU here. "
+        "Ask cr.accelerator.is_available() first, which is False."
+    )
+
+
+def test_a_script_that_asks_for_an_accelerator_runs():
+    found = cr.accelerator.current_accelerator().type if cr.accelerator.is_available() else "cpu"
+    assert (found, cr.accelerator.device_count(), cr.accelerator.current_accelerator()) == ("cpu", 0, None)
+    assert torch.accelerator.is_available() or torch.accelerator.current_accelerator() is None
+
+
+def said(raised):
+    """The text of an error, without the line of the test that it names."""
+    return re.sub(r" \([^ ]*test_\w+\.py:\d+ in [^)]*\)", "", str(raised.value))
+
+
+# -- types by PyTorch's older names -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["FloatTensor", "DoubleTensor", "LongTensor", "IntTensor", "ByteTensor", "BoolTensor"])
+def test_older_constructors_are_pytorchs(name):
+    ours, theirs = getattr(cr, name), getattr(torch, name)
+    for data in ([[1, 0], [0, 1]], (1, 0), []):
+        x, y = ours(data), theirs(data)
+        assert (x.tolist(), x.type()) == (y.tolist(), y.type())
+    assert ours(2, 3).shape == tuple(theirs(2, 3).shape)
+    assert ours(np.array([1.0, 0.0])).tolist() == theirs(np.array([1.0, 0.0])).tolist()
+    assert isinstance(ours([1]), ours)
+    assert [isinstance(cr.ones(1, dtype=d), ours) for d in (cr.float32, cr.int64)] == [
+        isinstance(torch.ones(1, dtype=d), theirs) for d in (torch.float32, torch.int64)
+    ]
+    for spec in (ours, f"torch.{name}", ours([1]).dtype):
+        assert cr.tensor([1.0, 0.0]).type(spec).type() == f"torch.{name}"
+
+
+def test_what_older_constructors_refuse():
+    with pytest.raises(DtypeError) as error:
+        cr.FloatTensor(1.5)
+    assert said(error) == (
+        "FloatTensor: must be called with sizes, or with a list, array or tensor, got float. "
+        "Use cr.tensor(...), which takes numbers."
+    )
+    with pytest.raises(DtypeError) as error:
+        cr.LongTensor(cr.ones(2))
+    assert said(error) == "LongTensor: a tensor must be of int64, got float32. Convert it with .to(dtype)."
+
+
+def test_a_module_of_another_type():
+    assert nn.Linear(2, 1).type(cr.DoubleTensor).weight.dtype is cr.float64
+    assert nn.Linear(2, 1).type(cr.float64).weight.type() == "torch.DoubleTensor"
+
+
+def test_memory_formats_change_nothing():
+    x = cr.ones(2)
+    for form in (cr.preserve_format, cr.contiguous_format, cr.channels_last):
+        assert x.clone(memory_format=form).tolist() == cr.ones_like(x, memory_format=form).tolist() == [1, 1]
+        assert x.to("cpu", memory_format=form) is x.contiguous(memory_format=form) is x
+    assert repr(cr.preserve_format) == "chainrule.preserve_format"
+
+
+def test_mixed_precision_is_off():
+    scaler, x = cr.amp.GradScaler(), cr.ones(2, requires_grad=True)
+    optimizer = cr.optim.SGD([x], lr=1.0)
+    with cr.autocast("cuda"), cr.amp.autocast("cpu", enabled=False):
+        loss = (x * x).sum()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    assert (x.tolist(), scaler.is_enabled(), scaler.get_scale()) == ([-1, -1], False, 1.0)
+    with pytest.raises(SettingError) as error:
+        cr.autocast("cpu", cr.bfloat16)
+    assert str(error.value) == (
+        "autocast: on the CPU enabled must be False, since nothing is cast by itself here. Make layers bfloat16 "
+        "(model.bfloat16(), dtype=cr.bfloat16), and convert with x.bfloat16() and x.float()."
+    )
+
+
+def test_inference_mode_records_nothing():
+    x = cr.ones(2, requires_grad=True)
+    with cr.inference_mode():
+        assert not (x * 2).requires_grad
+        with cr.inference_mode(False):
+            assert (x * 2).requires_grad
+    assert not cr.inference_mode(lambda: x * 2)().requires_grad
+    assert not cr.inference_mode()(lambda: x * 2)().requires_grad

@@ -25,13 +25,10 @@ MISSING = [
     (nn, "ConvTranspose2d", "torch.nn.ConvTranspose2d of PyTorch is not in chainrule yet. What is there: docs/names.md"),
     (nn, "BatchNorm3d", "torch.nn.BatchNorm3d of PyTorch is not in chainrule yet. The nearest: nn.BatchNorm1d"),
     (cr, "float16", "torch.float16 of PyTorch is not in chainrule yet. There are bfloat16, float32 and float64"),
-    (cr, "autocast", "torch.autocast of PyTorch is not in chainrule yet. Make layers bfloat16 (dtype=cr.bfloat16)"),
     (F, "conv_transpose2d", "torch.nn.functional.conv_transpose2d of PyTorch is not in chainrule yet."),
     (optim, "SparseAdam", "torch.optim.SparseAdam of PyTorch is not in chainrule yet."),
     (optim.lr_scheduler, "CyclicLR", "torch.optim.lr_scheduler.CyclicLR of PyTorch is not in chainrule yet."),
     (nn.utils, "weight_norm", "torch.nn.utils.weight_norm of PyTorch is not in chainrule yet."),
-    (cr, "inference_mode", "torch.inference_mode of PyTorch is not in chainrule yet. Use cr.no_grad()."),
-    (cr, "FloatTensor", "torch.FloatTensor of PyTorch is not in chainrule yet. Use cr.tensor(values, dtype=cr.float32)."),
     (cr, "set_default_dtype", "torch.set_default_dtype of PyTorch is not in chainrule yet. Floats become float32"),
     (nn.init, "dirac_", "torch.nn.init.dirac_ of PyTorch is not in chainrule yet."),
     (cr.ones(2), "svd", "'Tensor' object has no attribute 'svd': torch.Tensor.svd of PyTorch is not in chainrule yet."),
@@ -204,6 +201,7 @@ def test_another_keyword_says_what_there_is(text):
 
 #: Those of which Python's own word is enough: nothing can be given to them, or only by place.
 PLAIN = {
+    "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor", "autocast", "dtype", "inference_mode", "memory_format",
     "Bundle", "Callback", "Compiled", "Cursor", "DType", "Dataset", "EpochLog", "Generator", "Halving", "Identity", "IterableDataset", "Module",
     "OnnxModule", "Optimizer", "Parameter", "Source", "StackDataset", "Summary", "Tensor", "WandB", "Window", "as_dtype", "device", "enable_grad",
     "get_default_device", "get_num_threads", "get_rng_state", "get_worker_info", "initial_seed", "is_grad_enabled", "is_tensor", "no_grad", "set_default_device",

@@ -3,7 +3,7 @@
 from math import e, inf, nan, pi
 from typing import TYPE_CHECKING
 
-from chainrule import data, graph, nn, optim
+from chainrule import autograd, data, graph, nn, optim
 from chainrule.autodiff import (
     custom_vjp,
     grad,
@@ -16,7 +16,21 @@ from chainrule.autodiff import (
 from chainrule.compiler.compile import Compiled, compile
 from chainrule.compiler.runtime.threads import get_num_threads, set_num_threads
 from chainrule.control import scan
-from chainrule.devices import backends, cuda, device, get_default_device, set_default_device
+from chainrule.devices import (
+    accelerator,
+    amp,
+    backends,
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    cuda,
+    device,
+    get_default_device,
+    memory_format,
+    preserve_format,
+    set_default_device,
+)
+from chainrule.devices.amp import autocast
 from chainrule.dtypes import DType, as_dtype, bfloat16, float32, float64, int32, int64, uint8
 from chainrule.dtypes import bool_ as bool
 from chainrule.errors import ChainruleError
@@ -182,6 +196,7 @@ from chainrule.tensor.functions import (
     var,
     where,
 )
+from chainrule.tensor.grad_mode import inference_mode
 from chainrule.tensor.random import (
     Generator,
     bernoulli,
@@ -197,6 +212,7 @@ from chainrule.tensor.random import (
     randperm,
     set_rng_state,
 )
+from chainrule.tensor.typed import BoolTensor, ByteTensor, DoubleTensor, FloatTensor, IntTensor, LongTensor
 from chainrule.training import Trainer
 from chainrule.version import __version__ as __version__
 
@@ -213,18 +229,28 @@ if TYPE_CHECKING:
 # PyTorch's short names.
 float, double, int, long = float32, float64, int32, int64
 newaxis = None
+dtype = DType
+Size = type(())  # what a shape is here
 
 __all__ = [
+    "BoolTensor",
     "Bundle",
+    "ByteTensor",
     "ChainruleError",
     "Compiled",
     "DType",
+    "DoubleTensor",
+    "FloatTensor",
     "Generator",
     "Halving",
+    "IntTensor",
+    "LongTensor",
+    "Size",
     "Tensor",
     "Trainer",
     "abs",
     "absolute",
+    "accelerator",
     "add",
     "addcdiv",
     "addcmul",
@@ -232,12 +258,15 @@ __all__ = [
     "allclose",
     "amax",
     "amin",
+    "amp",
     "any",
     "arange",
     "argmax",
     "argmin",
     "as_dtype",
     "as_tensor",
+    "autocast",
+    "autograd",
     "backends",
     "backward_in_micro_batches",
     "bernoulli",
@@ -252,6 +281,8 @@ __all__ = [
     "bundle",
     "cat",
     "ceil",
+    "channels_last",
+    "channels_last_3d",
     "check_gradients",
     "chunk",
     "clamp",
@@ -262,6 +293,7 @@ __all__ = [
     "compile",
     "concat",
     "concatenate",
+    "contiguous_format",
     "cos",
     "cuda",
     "cumsum",
@@ -274,6 +306,7 @@ __all__ = [
     "divide",
     "dot",
     "double",
+    "dtype",
     "e",
     "empty",
     "empty_like",
@@ -312,6 +345,7 @@ __all__ = [
     "index_add",
     "index_select",
     "inf",
+    "inference_mode",
     "initial_seed",
     "int",
     "int32",
@@ -352,6 +386,7 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "memory_format",
     "min",
     "minimum",
     "mm",
@@ -377,6 +412,7 @@ __all__ = [
     "permute",
     "pi",
     "pow",
+    "preserve_format",
     "prod",
     "rand",
     "rand_like",

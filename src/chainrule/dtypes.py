@@ -48,6 +48,16 @@ float32 = DType("float32", "f32", _FLOATING)
 float64 = DType("float64", "f64", _FLOATING)
 
 ALL = (bool_, uint8, int32, int64, bfloat16, float32, float64)
+# PyTorch's older names, by which a tensor's dtype is its type.
+TYPES = {
+    "BoolTensor": bool_,
+    "ByteTensor": uint8,
+    "IntTensor": int32,
+    "LongTensor": int64,
+    "BFloat16Tensor": bfloat16,
+    "FloatTensor": float32,
+    "DoubleTensor": float64,
+}
 _RANK = {dtype: rank for rank, dtype in enumerate(ALL)}
 _BY_NUMPY = {dtype.numpy: dtype for dtype in ALL if not dtype.only_stores}
 _BY_PYTHON: dict[object, DType] = {bool: bool_, int: int64, float: float32}
@@ -75,6 +85,21 @@ def as_dtype(spec: object) -> DType:
         return _WIDENED[found.name]
     known = ", ".join(dtype.name for dtype in ALL)
     raise DtypeError(f"unknown dtype {spec!r}. chainrule has {known}: convert the data to one of them.")
+
+
+def type_name(dtype: DType) -> str:
+    """What PyTorch's ``x.type()`` says: ``"torch.FloatTensor"``."""
+    return next(f"torch.{name}" for name, known in TYPES.items() if known is dtype)
+
+
+def typed(spec: object) -> DType:
+    """The dtype that an older name stands for, or a class of that name, or what `as_dtype` takes.
+
+    Raises:
+        DtypeError: it stands for none that is here.
+    """
+    name = spec if isinstance(spec, str) else getattr(spec, "__name__", "")
+    return TYPES.get(name.rpartition("torch.")[2]) or as_dtype(spec)
 
 
 def is_bfloat16(spec: object) -> bool:

@@ -5,7 +5,6 @@ import runpy
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import chainrule as cr
 
@@ -29,7 +28,7 @@ def test_what_the_readme_calls_absent_is():
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     listed = text.split("What is absent\nso far:")[1].split("`cr.compile`")[0]
     names = {name.removeprefix("torch.") for name in re.findall(r"`([\w.]+)`", listed) if not name.startswith("cr.")}
-    assert {"OneCycleLR", "CyclicLR", "einsum", "topk", "autograd.Function", "LBFGS"} <= names
+    assert {"OneCycleLR", "CyclicLR", "einsum", "topk", "LBFGS"} <= names
     places = (cr, cr.Tensor, cr.nn, cr.nn.functional, cr.optim, cr.optim.lr_scheduler)
     assert [name for name in sorted(names) for place in places if hasattr(place, name.partition(".")[0])] == []
     assert [name for name in re.findall(r"`cr\.(\w+)`", listed) if not hasattr(cr, name)] == []
@@ -44,14 +43,4 @@ def test_the_page_tells_what_differs_without_an_error():
     assert (
         "| `as_tensor` | `cr.as_tensor` | an array is copied (PyTorch shares its memory): `cr.from_numpy` shares it |"
         in page
-    )
-
-
-def test_a_function_with_a_derivative_of_ones_own_is_named():
-    with pytest.raises(AttributeError) as error:
-        cr.autograd.Function  # noqa: B018
-    assert str(error.value) == (
-        "torch.autograd of PyTorch is not in chainrule yet. A function with a derivative of your own (autograd.Function) is "
-        "cr.custom_vjp; loss.backward() fills .grad; cr.grad, cr.vjp, cr.jvp, cr.jacobian and cr.hessian are the transforms there "
-        "are. What is there: docs/names.md"
     )

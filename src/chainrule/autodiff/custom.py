@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from math import prod
 from typing import Any
 
 from chainrule import graph
@@ -13,6 +14,7 @@ from chainrule.ops import elementwise as ew
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import apply, lifted
 from chainrule.tensor.creation import as_tensor
+from chainrule.tensor.functions import cat
 
 Function = Callable[..., Any]
 
@@ -59,6 +61,43 @@ def custom_vjp(forward: Function, backward: Function) -> Function:
         return apply(ew.custom, output.detach(), *tensors, rule=rule)
 
     return function
+
+
+def with_rule(
+    name: str, outputs: Sequence[Tensor], inputs: Sequence[Tensor], rule: Callable[..., Any]
+) -> tuple[Tensor, ...]:
+    """The outputs with one derivative of your own: ``rule(gradients of the outputs, outputs, inputs)`` gives one for each input.
+
+    The rule runs once, when the gradients of all outputs are there: they travel as one vector (those that nobody used as zeros).
+
+    Args:
+        name: who asks, for the error.
+        outputs: floating tensors of one dtype.
+        inputs: tensors.
+
+    Raises:
+        GradientError: the outputs are of several dtypes.
+    """
+    shapes, kinds = [y.shape for y in outputs], {y.dtype for y in outputs}
+    if len(kinds) > 1:
+        raise GradientError(
+            f"{graph.who(name)}: all outputs with a gradient must be of one dtype, got "
+            f"{' and '.join(sorted(kind.name for kind in kinds))}. Convert them with .to(dtype)."
+        )
+
+    def whole(dY: Tensor, Y: Tensor, *xs: Tensor) -> Any:
+        return rule(_parts(dY, shapes), _parts(Y, shapes), xs)
+
+    joined = outputs[0] if len(outputs) == 1 else cat([y.reshape(-1) for y in outputs])
+    return _parts(apply(ew.custom, joined.detach(), *inputs, rule=whole), shapes)
+
+
+def _parts(whole: Tensor, shapes: Sequence[graph.Shape]) -> tuple[Tensor, ...]:
+    """What was laid end to end, apart again; one alone was left as it was."""
+    if len(shapes) == 1:
+        return (whole,)
+    cut = whole.split([prod(shape) for shape in shapes])
+    return tuple(part.reshape(shape) for part, shape in zip(cut, shapes, strict=True))
 
 
 def _check_custom(dX: object, x: Tensor, position: int) -> None:

@@ -18,7 +18,7 @@ from chainrule.errors import DtypeError, GradientError, ShapeError
 from chainrule.graph import Node
 from chainrule.ops import elementwise as ew
 from chainrule.several import RESULT, Several
-from chainrule.tensor import Tensor
+from chainrule.tensor import Tensor, hooks
 from chainrule.tensor.core import Engine, lifted, wrap
 from chainrule.tensor.creation import filled, ones_like, zeros_like
 
@@ -54,18 +54,29 @@ def gradients(
     arrived: Arrived = {}
     trace = graph.current_trace()
     handle = wrap if create_graph or trace is not None else plain
+    hooked = hooks.any_registered()
+    hooks.guarded()
     with graph.grad_mode(create_graph), graph.aliasing(False), graph.provenance() as stand_for:
         for output, seed in zip(outputs, seeds, strict=True):
             _accumulate(arrived, lifted(output), handle(lifted(seed)))
         for node in reversed(order):
             if node in arrived and node in leading:
                 dY = arrived[node] if node in wanted else arrived.pop(node)
+                if hooked and not isinstance(node, Several):
+                    dY = _through_hooks(node, dY, handle)
+                    if node in wanted:
+                        arrived[node] = dY
                 if trace is not None and not isinstance(node, Several):
                     trace.differentiated(node, dY._node)
                 if handle is wrap or not _by_formula(node, dY, leading, arrived):
                     stand_for(node)
                     distribute(node, dY, leading, arrived, handle)
     return {node: arrived[node] for node in wanted if node in arrived}
+
+
+def _through_hooks(node: Node, dY: Any, handle: Callable[[Node], Tensor]) -> Any:
+    after = hooks.arriving(node, dY)
+    return after if after is dY or handle is wrap else plain(lifted(after))
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -175,7 +186,7 @@ def _backward(
         # By a handle of its own: one .grad changed in place changes no other.
         add_gradient(owner, renamed(found), create_graph)
 
-    into_leaves(output, _seed(output, gradient), take, retain_graph, create_graph, inputs)
+    into_leaves(output, seed_of("backward", output, gradient), take, retain_graph, create_graph, inputs)
 
 
 def into_leaves(
@@ -198,6 +209,7 @@ def into_leaves(
             owner = node.owner() if node.owner is not None else None
             if owner is not None and node in found:
                 take(owner, found[node])
+                hooks.accumulated(owner)
     if not retain_graph and not graph.tracing():
         for node in order:
             if node.inputs:
@@ -228,11 +240,12 @@ def renamed(tensor: Tensor) -> Tensor:
     return wrap(node)
 
 
-def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
+def seed_of(name: str, output: Tensor, gradient: Tensor | None) -> Tensor:
+    """What arrives at an output: 1, or what was given, if it is of its shape."""
     if gradient is None:
         if output.numel() != 1:
             raise GradientError(
-                f"{graph.who('backward')}: only a tensor with one element has an implied gradient of 1, got shape "
+                f"{graph.who(name)}: only a tensor with one element has an implied gradient of 1, got shape "
                 f"{output.shape}. Reduce it first (.sum(), .mean()), or pass gradient=."
             )
         if graph.tracing():
@@ -240,12 +253,12 @@ def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
         return wrap(graph.leaf(filled(output.shape, 1, output.dtype), output.dtype))
     if not isinstance(gradient, Tensor):
         raise DtypeError(
-            f"{graph.who('backward')}: gradient must be a tensor of shape {output.shape}, got {type(gradient).__name__}. "
+            f"{graph.who(name)}: gradient must be a tensor of shape {output.shape}, got {type(gradient).__name__}. "
             f"Convert it with cr.tensor(...)."
         )
     if gradient.shape != output.shape:
         raise ShapeError(
-            f"{graph.who('backward')}: gradient must have the shape of the tensor, {output.shape}, got "
+            f"{graph.who(name)}: gradient must have the shape of the tensor, {output.shape}, got "
             f"{gradient.shape}. Expand or reshape it."
         )
     return gradient.to(output.dtype)

@@ -76,6 +76,22 @@ def names_device(value: object) -> bool:
     return isinstance(value, int) or type(value).__name__ == "device"
 
 
+class memory_format:  # PyTorch's name
+    """How elements lie in memory: accepted where PyTorch takes it, and without effect, since every tensor is row-major."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"chainrule.{self._name}"
+
+
+preserve_format, contiguous_format = memory_format("preserve_format"), memory_format("contiguous_format")
+channels_last, channels_last_3d = memory_format("channels_last"), memory_format("channels_last_3d")
+
+
 def get_default_device() -> device:
     """The CPU."""
     return CPU

@@ -33,6 +33,11 @@ def manual_seed_all(seed: int) -> None:
     """Nothing, as in PyTorch without CUDA; `cr.manual_seed` seeds."""
 
 
+def is_bf16_supported() -> bool:
+    """False."""
+    return False
+
+
 def empty_cache() -> None:
     """Nothing, as in PyTorch without CUDA."""
 

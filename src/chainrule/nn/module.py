@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from chainrule.compiler.frontend.guards import ABSENT, Table, changed, joined, record_reads
+from chainrule.dtypes import typed
 from chainrule.errors import NestingError, SettingError, TraceError
 from chainrule.graph import current_layer, current_trace, layer_scope
 from chainrule.names import no_attribute, takes_keywords
+from chainrule.nn import hooks
 from chainrule.nn import state as _state
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
 from chainrule.tensor.casting import destination
+from chainrule.tensor.hooks import RemovableHandle
 
 Self = TypeVar("Self", bound="Module")
 
@@ -49,11 +52,10 @@ class Module:
         ...         return self.hidden(x).relu()
         >>> [name for name, _ in Net().named_parameters()]
         ['hidden.weight', 'hidden.bias']
-
-    Where we deviate from PyTorch: there are no hooks.
     """
 
     training: bool
+    _hooks: tuple[hooks.Hook, ...] = ()
     _compiled_as: type[Any]  # what `cr.compile` makes of one
 
     def __init__(self) -> None:
@@ -61,6 +63,7 @@ class Module:
         put("training", True)
         put("_layer_name", None)
         put("_non_persistent", set())
+        put("_hooks", ())  # its own, so that a trace which found none notices the first
         for table in _TABLES:
             put(table, Table())
         joined()  # it may have had others: nothing forbids a second call
@@ -81,6 +84,8 @@ class Module:
         # The outermost layer goes by its class; those inside by the names their parents gave them.
         try:
             with layer_scope((current_layer() and self._layer_name) or type(self).__name__, type(self).forward):
+                if self._hooks:
+                    return hooks.call(self, self._hooks, args, kwargs)
                 return self.forward(*args, **kwargs)
         except RecursionError as error:
             if current_layer():  # the outermost layer knows them all
@@ -432,9 +437,83 @@ class Module:
         """Itself: there is no other device."""
         return self
 
+    def cuda(self: Self, device: object = None) -> Self:
+        """There is no CUDA here: it raises, as PyTorch's does on a machine without one.
+
+        Raises:
+            SettingError: always.
+        """
+        return self.to(device="cuda" if device is None else device)
+
+    def type(self: Self, dst_type: object) -> Self:
+        """Every floating parameter and buffer in this dtype, or PyTorch's older name of one; returns itself."""
+        return self.to(typed(dst_type))
+
     def double(self: Self) -> Self:
         """Every floating parameter and buffer as float64; returns itself."""
         return self.to("float64")
+
+    # ---------------------------------------------------------------- hooks
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Have every call begin with ``hook(module, args)``; what it returns, if not None, takes the place of the arguments.
+
+        Args:
+            hook: with `with_kwargs` it gets ``(module, args, kwargs)`` and returns both, or None.
+            prepend: before those that are there.
+            with_kwargs: see `hook`.
+
+        Returns:
+            A handle with ``remove()``.
+        """
+        return self._hook("before", hook, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
+        """Have every call end with ``hook(module, args, output)``; what it returns, if not None, takes the output's place.
+
+        Args:
+            hook: with `with_kwargs` it gets ``(module, args, kwargs, output)``.
+            prepend: before those that are there.
+            with_kwargs: see `hook`.
+            always_call: also where ``forward`` raised, with None as the output.
+
+        Returns:
+            A handle with ``remove()``.
+
+        Example:
+            >>> import chainrule as cr
+            >>> from chainrule import nn
+            >>> layer = nn.Linear(2, 3)
+            >>> handle = layer.register_forward_hook(lambda module, args, output: print(output.shape))
+            >>> _ = layer(cr.ones(1, 2))
+            (1, 3)
+        """
+        return self._hook("always" if always_call else "after", hook, prepend, with_kwargs)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have backward call ``hook(module, grad_input, grad_output)`` when it has the gradients of a call's arguments.
+
+        Both are tuples, of a gradient for each tensor among the arguments and in the output, None for one that needs none.
+        A tuple that it returns takes the place of ``grad_input``.
+        """
+        return self._hook("backward", hook, prepend)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have backward call ``hook(module, grad_output)`` before it comes to this module; a tuple that it returns goes on."""
+        return self._hook("backward before", hook, prepend)
+
+    def _hook(self, kind: str, hook: Callable[..., Any], prepend: bool, with_kwargs: bool = False) -> RemovableHandle:
+        made = hooks.Hook(kind, hook, with_kwargs)
+        self._hooks = (made, *self._hooks) if prepend else (*self._hooks, made)
+
+        def remove() -> None:
+            self._hooks = tuple(other for other in self._hooks if other is not made)
+
+        return RemovableHandle(remove)
 
     # ---------------------------------------------------------------- verifying
 

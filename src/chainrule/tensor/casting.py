@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import builtins
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chainrule import dtypes
 from chainrule.devices import CPU, names_device, on_cpu
 from chainrule.devices import device as Device
-from chainrule.dtypes import DType
+from chainrule.dtypes import DType, type_name, typed
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Handle, apply
 
@@ -43,6 +43,7 @@ class Casting(Handle):
         device: object = None,
         non_blocking: builtins.bool = False,
         copy: builtins.bool = False,
+        memory_format: object = None,
     ) -> Tensor:
         """This tensor in another dtype, or in that of another tensor; itself where nothing changes.
 
@@ -87,6 +88,24 @@ class Casting(Handle):
         """False."""
         return False
 
+    is_mps = is_xpu = is_cuda
+
+    def cuda(self, device: object = None, non_blocking: builtins.bool = False) -> Tensor:
+        """There is no CUDA here: it raises, as PyTorch's does on a machine without one.
+
+        Raises:
+            SettingError: always.
+        """
+        return self.to(device="cuda" if device is None else device)
+
+    def pin_memory(self, device: object = None) -> Tensor:
+        """Itself: there is no device to copy it to."""
+        return self._tensor
+
+    def is_pinned(self) -> builtins.bool:
+        """False."""
+        return False
+
     def is_floating_point(self) -> builtins.bool:
         """Whether the dtype is float32, float64 or bfloat16."""
         return self.dtype.is_floating_point
@@ -98,6 +117,15 @@ class Casting(Handle):
     def type_as(self, tensor: Tensor) -> Tensor:
         """This tensor in the dtype of `other`."""
         return self.to(tensor.dtype)
+
+    def type(self, dtype: object = None, non_blocking: builtins.bool = False) -> Any:
+        """The name of this tensor's type, PyTorch's; with a type (or its name, or a dtype) the tensor converted to it.
+
+        >>> import chainrule as cr
+        >>> cr.ones(2).type(), cr.ones(2).type(cr.LongTensor)
+        ('torch.FloatTensor', tensor([1, 1]))
+        """
+        return type_name(self.dtype) if dtype is None else self.to(typed(dtype))
 
     def float(self) -> Tensor:
         """This tensor as float32."""

@@ -277,26 +277,33 @@ def empty(*size: Any, dtype: object = None, device: object = None, requires_grad
 
 @takes_keywords("torch")
 def full_like(
-    x: Tensor, fill_value: Number, dtype: object = None, requires_grad: bool = False, *, device: object = None
-) -> Tensor:
+    x: Tensor, fill_value: Number, dtype: object = None, requires_grad: bool = False, *, device: object = None,
+    memory_format: object = None,
+) -> Tensor:  # fmt: skip
     """A tensor of one number, of the shape and dtype of `x`."""
     return full(x.shape, fill_value, dtype=dtype or x.dtype, device=device, requires_grad=requires_grad)
 
 
 @takes_keywords("torch")
-def zeros_like(x: Tensor, dtype: object = None, requires_grad: bool = False, *, device: object = None) -> Tensor:
+def zeros_like(
+    x: Tensor, dtype: object = None, requires_grad: bool = False, *, device: object = None, memory_format: object = None
+) -> Tensor:
     """Zeros of the shape and dtype of `x`."""
     return full_like(x, 0.0, dtype, requires_grad, device=device)
 
 
 @takes_keywords("torch")
-def ones_like(x: Tensor, dtype: object = None, requires_grad: bool = False, *, device: object = None) -> Tensor:
+def ones_like(
+    x: Tensor, dtype: object = None, requires_grad: bool = False, *, device: object = None, memory_format: object = None
+) -> Tensor:
     """Ones of the shape and dtype of `x`."""
     return full_like(x, 1.0, dtype, requires_grad, device=device)
 
 
 @takes_keywords("torch")
-def empty_like(x: Tensor, dtype: object = None, requires_grad: bool = False, *, device: object = None) -> Tensor:
+def empty_like(
+    x: Tensor, dtype: object = None, requires_grad: bool = False, *, device: object = None, memory_format: object = None
+) -> Tensor:
     """Zeros of the shape and dtype of `x` (see `empty`)."""
     return full_like(x, 0.0, dtype, requires_grad, device=device)
 

@@ -100,6 +100,19 @@ def no_grad(function: Callable[..., Any] | None = None) -> Any:
     return _GradMode(False) if function is None else _in_mode(function, False)
 
 
+def inference_mode(mode: bool | Callable[..., Any] = True) -> Any:
+    """`no_grad` by another name: a block (or decorated function) without history; with False, one that records.
+
+    Where we deviate from PyTorch: its results may be used in what is recorded later, like any other tensor.
+
+    >>> import chainrule as cr
+    >>> with cr.inference_mode():
+    ...     cr.is_grad_enabled()
+    False
+    """
+    return _in_mode(mode, False) if callable(mode) else _GradMode(not mode)
+
+
 def enable_grad(function: Callable[..., Any] | None = None) -> Any:
     """A block (or decorated function) whose operations record history again, inside ``no_grad``."""
     return _GradMode(True) if function is None else _in_mode(function, True)

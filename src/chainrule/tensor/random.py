@@ -318,15 +318,23 @@ def randn(
 
 
 @takes_keywords("torch")
-def rand_like(x: Tensor, dtype: object = None, generator: Generator | None = None, *, device: object = None) -> Tensor:
+def rand_like(
+    x: Tensor, dtype: object = None, generator: Generator | None = None, *, device: object = None,
+    requires_grad: bool = False, memory_format: object = None,
+) -> Tensor:  # fmt: skip
     """Uniform in [0, 1), of the shape and dtype of `x`."""
-    return rand(x.shape, dtype=dtype or x.dtype, device=device, generator=generator)
+    drawn = rand(x.shape, dtype=dtype or x.dtype, device=device, generator=generator)
+    return drawn.requires_grad_() if requires_grad else drawn
 
 
 @takes_keywords("torch")
-def randn_like(x: Tensor, dtype: object = None, generator: Generator | None = None, *, device: object = None) -> Tensor:
+def randn_like(
+    x: Tensor, dtype: object = None, generator: Generator | None = None, *, device: object = None,
+    requires_grad: bool = False, memory_format: object = None,
+) -> Tensor:  # fmt: skip
     """Standard normal, of the shape and dtype of `x`."""
-    return randn(x.shape, dtype=dtype or x.dtype, device=device, generator=generator)
+    drawn = randn(x.shape, dtype=dtype or x.dtype, device=device, generator=generator)
+    return drawn.requires_grad_() if requires_grad else drawn
 
 
 @takes_keywords("torch")

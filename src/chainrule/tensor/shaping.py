@@ -437,11 +437,11 @@ class Shaping(Reductions):
         rows, columns = arange(self.shape[-2]).unsqueeze(1), arange(self.shape[-1])
         return self.masked_fill(~keep(rows, columns), 0)
 
-    def contiguous(self) -> Tensor:
+    def contiguous(self, memory_format: object = None) -> Tensor:
         """Itself, or a copy of a view whose elements do not lie in row-major order."""
         return self._tensor if is_contiguous(self) else self._tensor.clone()
 
-    def is_contiguous(self) -> bool:
+    def is_contiguous(self, memory_format: object = None) -> bool:
         """Whether `contiguous` is this tensor itself; True of everything but views."""
         return is_contiguous(self)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -18,6 +18,7 @@ from chainrule.names import Named, mark_missing
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Engine, Handle, Number, apply, current, lifted, view_of
 from chainrule.tensor.creation import full, ones, tensor, zeros
+from chainrule.tensor.hooks import RemovableHandle, register
 from chainrule.tensor.inplace import InPlace
 from chainrule.tensor.printing import text_of
 
@@ -91,7 +92,7 @@ class Tensor(InPlace, metaclass=Named):
             result._views.own = True
         return result
 
-    def clone(self) -> Tensor:
+    def clone(self, *, memory_format: object = None) -> Tensor:
         """A tensor of the same value, with its history."""
         return apply(ew.alias, self)
 
@@ -110,6 +111,33 @@ class Tensor(InPlace, metaclass=Named):
     def retain_grad(self) -> None:
         """Have backward fill ``grad`` of this tensor too, although it is no leaf."""
         lifted(self).owner = weakref.ref(self) if self.requires_grad else None
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Have backward call ``hook(gradient)`` when the gradient of this tensor is there, before it goes on.
+
+        Args:
+            hook: may return another gradient of the same type, which takes its place; what it returns is not None only then.
+
+        Returns:
+            A handle with ``remove()``.
+
+        Raises:
+            GradientError: the tensor does not require grad; in backward, if what the hook returned is of another type.
+
+        In a compiled function it is traced, like everything there.
+
+        >>> import chainrule as cr
+        >>> x = cr.ones(2, requires_grad=True)
+        >>> handle = x.register_hook(lambda grad: grad * 10)
+        >>> (x * 2).sum().backward()
+        >>> x.grad
+        tensor([20., 20.])
+        """
+        return register(self, hook, "_hooks")
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Have backward call ``hook(tensor)`` when it has added to ``grad`` of this leaf; see `register_hook`."""
+        return register(self, hook, "_after")
 
     # -- new tensors like this one ------------------------------------------------------------
     def new_zeros(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
