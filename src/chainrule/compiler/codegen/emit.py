@@ -263,6 +263,16 @@ class Emitter:
         """a b + c in one rounding, on every CPU: LLVM splits a vector that is wider than the registers, bits and all."""
         return self.intrinsic("fma", a, b, c) if self.target.fuses(scalar_of(a.type)) else _fused(self, a, b, c)
 
+    def opaque(self, a: Value) -> Value:
+        """The same value, of which LLVM does not see how it was computed.
+
+        For where a tile, a strip, a leaf begins. LLVM's strength reduction otherwise writes each address inside as a step on
+        from the last turn of every loop around it, and looks for the cheapest of all ways to do so: a third of the compile
+        time of a small network, a second for a product whose tiles ask for much memory ahead, and no step was faster for it.
+        A ``freeze`` is no instruction of the machine.
+        """
+        return self.assign(a.type, f"freeze {a.typed}")
+
     def splat(self, a: Value, lanes: int) -> Value:
         """A scalar in every lane of a vector."""
         if lanes == 1:

@@ -93,7 +93,7 @@ class Halves:
         """Where in a slot each total waits."""
         e, scalar = self.e, scalar_of(types[0])
         *starts, size = accumulate(map(lanes_of, types), initial=0)
-        base = e.address(room, e.binary("mul", slot, self._number(size)), scalar)
+        base = e.opaque(e.address(room, e.binary("mul", slot, self._number(size)), scalar))
         return [e.address(base, self._number(start), scalar) if start else base for start in starts]
 
     # -- the table ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -170,3 +171,19 @@ def test_a_large_product_asks_for_what_it_reads_next_whatever_else_it_asks_for()
 
     assert asked(600, 700, 300) > 0
     assert asked(60, 70, 300) == 0
+
+
+def test_asking_for_many_lines_at_once_takes_llvm_no_long_search() -> None:
+    machine = machine_for("x86-64-v4")
+
+    def seconds(k: int) -> float:
+        """Of the weight's gradient of a layer of few inputs, over so many rows: its few tiles ask for all of a block."""
+        spec = Contraction(128, 8, k, "float", (1, 128), (8, 1), halved=True)
+        e = Emitter(machine.target)
+        emit_contraction(e, spec, plan(spec, machine.target), A, B, store_at(spec, unchanged), SCRATCH)
+        e.ret()
+        text, began = module_of(e, e.function("f", [A, B, C, SCRATCH])), time.process_time()
+        assembly(text, machine)
+        return time.process_time() - began
+
+    assert min(seconds(16_000) for _ in range(2)) < 15 * min(seconds(160) for _ in range(2))  # 40 times, once

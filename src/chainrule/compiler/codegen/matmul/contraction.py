@@ -252,7 +252,7 @@ class _Kernel:
         if chosen.pack:
             wide = self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
             source, strides = self.packer.scratch[0], (wide, 1)
-        strip = _Strip(number, source, strides, column, parts, rest)
+        strip = _Strip(number, e.opaque(source), strides, e.opaque(column), parts, rest)
         place = e.binary("sub", number, first) if first is not None else number
         for begin, count, height in self.packer.row_tiles():
             ranged(e, tiles, begin, count, partial(self.tile, strip, place, rows, depth, coming, height))
@@ -273,6 +273,7 @@ class _Kernel:
             a, strides = self.packer.packed_tile(rows, number), (1, height)
         else:
             a, strides = offset(e, rows.a, row, spec.a_strides[0], spec.scalar), spec.a_strides
+        a, row = e.opaque(a), e.opaque(row)
         asks = [(each, each.of_tile(strip.number, e.binary("sub", number, rows.first))) for each in coming]
         if spec.halved:
             self._tile_in_halves(strip, place, row, (a, strides, height), rows, depth, asks, number)
@@ -369,8 +370,8 @@ class _Kernel:
         """The sums of a tile over some of l."""
         e, spec = self.e, self.spec
         (left, strides, height), right = a, strip.strides[0]
-        left = offset(e, left, first, strides[1], spec.scalar)
-        strip = replace(strip, b=offset(e, strip.b, first, right, spec.scalar))
+        left = e.opaque(offset(e, left, first, strides[1], spec.scalar))
+        strip = replace(strip, b=e.opaque(offset(e, strip.b, first, right, spec.scalar)))
         if self.plan.dot:
             return dot_tile(e, count, self.plan.lanes, spec.scalar, (left, strides[0], height), strip.operand)
         if spec.lanes > 1:
@@ -389,7 +390,7 @@ class _Kernel:
         e, chosen = self.e, self.plan
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
         size = chosen.rows * chosen.width * waiting_sums(self.spec, chosen)
-        return offset(e, self.packer.scratch[2], index, size, self.spec.scalar)
+        return e.opaque(offset(e, self.packer.scratch[2], index, size, self.spec.scalar))
 
     def _asking(
         self,
@@ -566,10 +567,10 @@ class _Kernel:
         """One term of every sum of a tile."""
         e, spec, columns = self.e, self.spec, strip.columns
         right = [self._vector_of_b(at_b, c) for c in columns]
-        sums = []
+        types, sums = dict.fromkeys(c.type for c in columns), []
         for r in range(height):
             left = e.load(at(e, at_a, r * a_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
-            factors = {c.type: e.splat(left, lanes_of(c.type)) for c in columns}
+            factors = {type: e.splat(left, lanes_of(type)) for type in types}
             for c, values in enumerate(right):
                 sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
         if strip.rest is None:

@@ -98,7 +98,7 @@ class Coming:
             place = offset(e, lines.start, run, self.height * lines.stride, self.scalar)
             step = LINE // BYTES[self.scalar]
             # A run may begin within a line, which its neighbour asked for: what it needs of its own ends farther on.
-            places.append(at(e, offset(e, place, within, step, self.scalar), step - 1, self.scalar))
+            places.append(e.opaque(at(e, offset(e, place, within, step, self.scalar), step - 1, self.scalar)))
         return places
 
     def ask(self, places: list[Value], row: Value) -> None:
