@@ -35,7 +35,7 @@ from chainrule.compiler.codegen.matmul.packing import (
     ranged,
     scaled,
 )
-from chainrule.compiler.codegen.matmul.prefetch import Ahead, Coming, Corner, Lines, Touch
+from chainrule.compiler.codegen.matmul.prefetch import Ahead, Coming, Corner, Lines, Places, Touch
 from chainrule.compiler.codegen.matmul.transpose import (
     Column,
     at,
@@ -328,7 +328,7 @@ class _Kernel:
 
     def _tile_in_halves(
         self, strip: _Strip, place: Value, row: Value, a: tuple[Value, tuple[int, int], int], rows: Rows, depth: Depth,
-        asks: list[tuple[Coming, list[Value]]], number: Value,
+        asks: list[tuple[Coming, Places]], number: Value,
     ) -> None:  # fmt: skip
         """A tile whose l are the rows of a batch: a leaf at a time; from block to block their totals wait."""
         e, height, zeros = self.e, a[2], self._zeros(strip, a[2])
@@ -396,7 +396,7 @@ class _Kernel:
         self,
         strip: _Strip,
         row: Value,
-        asks: list[tuple[Coming, list[Value]]],
+        asks: list[tuple[Coming, Places]],
         waiting: Value | None,
         last: Value | None,
     ) -> Callable[[Value], None] | None:
@@ -411,13 +411,13 @@ class _Kernel:
             if ahead is None:
                 return
             if waiting is None or last is None:
-                ahead.results(e.binary("add", row, index), strip.column, strip.columns)
+                ahead.results(e.opaque(e.binary("add", row, index)), strip.column, strip.columns)
                 return
             ahead.sums(waiting, index, strip.columns)
             then, other = e.fresh("then"), e.fresh("other")
             e.branch(last, then, other)
             e.label(then)
-            ahead.results(e.binary("add", row, index), strip.column, strip.columns)
+            ahead.results(e.opaque(e.binary("add", row, index)), strip.column, strip.columns)
             e.jump(other)
             e.label(other)
 

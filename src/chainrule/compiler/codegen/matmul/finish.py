@@ -85,7 +85,7 @@ class Finish:
         """One vector of the tile, whose sums wait on the stack."""
         e = self.e
         value = e.load(e.address(room, number, part.type), part.type, 4)
-        self.epilogue(e, e.binary("add", row, number), plus(e, column, part.first), value, part.mask)
+        self.epilogue(e, e.opaque(e.binary("add", row, number)), plus(e, column, part.first), value, part.mask)
 
     def turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
         """What was computed as rows are columns of C, and the lanes of a vector its rows."""
@@ -106,7 +106,7 @@ class Finish:
             e.store(value, e.address(room, e.const(r, "i64"), type), BYTES[self.spec.scalar])
         with e.loop(count) as index:
             value = e.load(e.address(room, index, type), type, BYTES[self.spec.scalar])
-            self.epilogue(e, e.binary("add", column, index), row, value, mask)
+            self.epilogue(e, e.opaque(e.binary("add", column, index)), row, value, mask)
 
     def _row(self, row: Value, column: Value, columns: list[Column], sums: list[Value]) -> None:
         for part, value in zip(columns, sums, strict=True):

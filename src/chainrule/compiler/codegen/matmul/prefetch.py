@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.matmul.packing import plus, scaled
 from chainrule.compiler.codegen.matmul.transpose import Column, at, lanes_on, offset
 from chainrule.compiler.plan.target import BYTES
 from chainrule.compiler.plan.tiling import Contraction, Plan
@@ -37,13 +38,17 @@ class Ahead:
     def sums(self, waiting: Value, row: Value, columns: list[Column]) -> None:
         """The sums of the next tile."""
         e, chosen, scalar = self.e, self.plan, self.spec.scalar
-        line = offset(e, waiting, row, len(columns) * chosen.lanes, scalar)
+        line = e.opaque(offset(e, waiting, row, len(columns) * chosen.lanes, scalar))
         line = at(e, line, chosen.rows * chosen.width, scalar)
         for part in columns:
             e.prefetch(at(e, line, part.first, scalar), write=True)
 
 
 _FRACTION = 16  # bits
+_FEW = 4  # lines at each row of a tile that are asked for one by one; more of them in a loop
+_ALIGNED = 4  # bytes: pointers have no more on a CPU of 32 bits
+
+Places = list[Value] | Value  # of lines: each, or where they stand in memory
 
 
 @dataclass(frozen=True)
@@ -83,24 +88,38 @@ class Coming:
         parts = -(-lines.runs // self.height) * lines.length
         self.tiles = chosen.tiles
         self.step = (parts << _FRACTION) // (strips * chosen.tiles)
+        self.count = -(-self.step // (1 << _FRACTION))  # lines at each row of a tile
 
-    def of_tile(self, strip: Value, tile: Value) -> list[Value]:
+    def of_tile(self, strip: Value, tile: Value) -> Places:
         """Where the lines begin that a tile of the block asks for."""
-        e, lines = self.e, self.lines
+        e = self.e
         strip = e.binary("sub", strip, self.first)
         number = e.binary("add", e.binary("mul", strip, e.const(self.tiles, "i64")), tile)
         part = e.binary("lshr", e.binary("mul", number, e.const(self.step, "i64")), e.const(_FRACTION, "i64"))
-        places = []
-        for more in range(-(-self.step // (1 << _FRACTION))):
-            each = e.binary("add", part, e.const(more, "i64"))
-            run = e.binary("udiv", each, e.const(lines.length, "i64"))
-            within = e.binary("urem", each, e.const(lines.length, "i64"))
-            place = offset(e, lines.start, run, self.height * lines.stride, self.scalar)
-            step = LINE // BYTES[self.scalar]
-            # A run may begin within a line, which its neighbour asked for: what it needs of its own ends farther on.
-            places.append(e.opaque(at(e, offset(e, place, within, step, self.scalar), step - 1, self.scalar)))
-        return places
+        if self.count <= _FEW:
+            return [self._place(plus(e, part, more)) for more in range(self.count)]
+        room = e.local("ptr", self.count)
+        with e.loop(self.count) as more:
+            e.store(self._place(e.binary("add", part, more)), e.address(room, more, "ptr"), _ALIGNED)
+        return room
 
-    def ask(self, places: list[Value], row: Value) -> None:
-        for place in places:
-            self.e.prefetch(offset(self.e, place, row, self.lines.stride, self.scalar), level=2)
+    def _place(self, part: Value) -> Value:
+        """Where a line begins, by its number."""
+        e, lines = self.e, self.lines
+        run = e.binary("udiv", part, e.const(lines.length, "i64"))
+        within = e.binary("urem", part, e.const(lines.length, "i64"))
+        place = offset(e, lines.start, run, self.height * lines.stride, self.scalar)
+        step = LINE // BYTES[self.scalar]
+        # A run may begin within a line, which its neighbour asked for: what it needs of its own ends farther on.
+        return e.opaque(at(e, offset(e, place, within, step, self.scalar), step - 1, self.scalar))
+
+    def ask(self, places: Places, row: Value) -> None:
+        e = self.e
+        far = e.opaque(scaled(e, row, self.lines.stride))
+        if isinstance(places, list):
+            for place in places:
+                e.prefetch(e.address(place, far, self.scalar), level=2)
+            return
+        with e.loop(self.count) as number:
+            place = e.load(e.address(places, number, "ptr"), "ptr", _ALIGNED)
+            e.prefetch(e.address(place, far, self.scalar), level=2)
