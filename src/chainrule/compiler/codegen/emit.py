@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -26,11 +27,13 @@ class Value(NamedTuple):
         return f"{self.type} {self.name}"
 
 
+@cache
 def scalar_of(type: str) -> str:
     """``<16 x float>`` -> ``float``; a scalar type is itself."""
     return type.split(" x ")[1][:-1] if type.startswith("<") else type
 
 
+@cache
 def lanes_of(type: str) -> int:
     """``<16 x float>`` -> 16; a scalar has 1."""
     return int(type[1:].split(" x ")[0]) if type.startswith("<") else 1
