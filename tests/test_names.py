@@ -19,9 +19,7 @@ from chainrule.names import ROOMS, theirs
 from tests.optional import torch
 
 MISSING = [
-    (cr, "einsum", "torch.einsum of PyTorch is not in chainrule yet. Use @, .permute and .sum. What is there: docs/names.md"),
     (cr, "mps", "torch.mps of PyTorch is not in chainrule yet. There is only the CPU here: leave it out."),
-    (cr, "unique", "torch.unique of PyTorch is not in chainrule yet. Use np.unique(x.numpy()). What is there: docs/names.md"),
     (nn, "ConvTranspose2d", "torch.nn.ConvTranspose2d of PyTorch is not in chainrule yet. What is there: docs/names.md"),
     (nn, "BatchNorm3d", "torch.nn.BatchNorm3d of PyTorch is not in chainrule yet. The nearest: nn.BatchNorm1d"),
     (cr, "float16", "torch.float16 of PyTorch is not in chainrule yet. There are bfloat16, float32 and float64"),
@@ -29,7 +27,6 @@ MISSING = [
     (optim, "SparseAdam", "torch.optim.SparseAdam of PyTorch is not in chainrule yet."),
     (optim.lr_scheduler, "CyclicLR", "torch.optim.lr_scheduler.CyclicLR of PyTorch is not in chainrule yet."),
     (nn.utils, "weight_norm", "torch.nn.utils.weight_norm of PyTorch is not in chainrule yet."),
-    (cr, "set_default_dtype", "torch.set_default_dtype of PyTorch is not in chainrule yet. Floats become float32"),
     (nn.init, "dirac_", "torch.nn.init.dirac_ of PyTorch is not in chainrule yet."),
     (cr.ones(2), "svd", "'Tensor' object has no attribute 'svd': torch.Tensor.svd of PyTorch is not in chainrule yet."),
     (nn.ReLU(), "share_memory", "torch.nn.Module.share_memory of PyTorch is not in chainrule yet."),
@@ -201,7 +198,7 @@ def test_another_keyword_says_what_there_is(text):
 
 #: Those of which Python's own word is enough: nothing can be given to them, or only by place.
 PLAIN = {
-    "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor", "autocast", "dtype", "inference_mode", "memory_format",
+    "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor", "autocast", "dtype", "inference_mode", "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_tensors", "broadcast_shapes", "cartesian_prod", "chain_matmul", "einsum", "meshgrid", "finfo", "iinfo", "get_default_dtype", "are_deterministic_algorithms_enabled", "get_float32_matmul_precision", "is_inference_mode_enabled", "is_storage", "seed", "memory_format",
     "Bundle", "Callback", "Compiled", "Cursor", "DType", "Dataset", "EpochLog", "Generator", "Halving", "Identity", "IterableDataset", "Module",
     "OnnxModule", "Optimizer", "Parameter", "Source", "StackDataset", "Summary", "Tensor", "WandB", "Window", "as_dtype", "device", "enable_grad",
     "get_default_device", "get_num_threads", "get_rng_state", "get_worker_info", "initial_seed", "is_grad_enabled", "is_tensor", "no_grad", "set_default_device",

@@ -174,6 +174,15 @@ class Limits(NamedTuple):
     tiny: float
 
 
+def whole_numbers(dtype: DType) -> int:
+    """How far a dtype counts from 0 without leaving out a number, as far as 53 random bits reach."""
+    if dtype is bool_:
+        return 2
+    if dtype.is_integer:
+        return min(int(np.iinfo(dtype.numpy).max) + 1, 2**53)
+    return {bfloat16: 2**8, float32: 2**24, float64: 2**53}[dtype] + 1
+
+
 def limits(dtype: DType) -> Limits:
     """What a floating dtype can tell apart, and how far it reaches."""
     if dtype.only_stores:

@@ -8,17 +8,18 @@ from chainrule import dtypes
 from chainrule.errors import DtypeError
 from chainrule.graph import shape_error, who
 from chainrule.ops import contraction, convolution
+from chainrule.ops.elementwise import broadcast_shapes
 from chainrule.ops.halves import halved
-from chainrule.tensor.core import Handle, Operand, apply
+from chainrule.tensor.core import Handle, Operand, apply, axis
 from chainrule.tensor.creation import given
 from chainrule.tensor.operands import as_operand
-from chainrule.tensor.pointwise import Pointwise
+from chainrule.tensor.special import Special
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 
-class Products(Pointwise):
+class Products(Special):
     """The matrix product and its kin."""
 
     __slots__ = ()
@@ -96,9 +97,98 @@ class Products(Pointwise):
         vec2 = given(vec2, "outer", "vec2")
         return _of_rank("outer", 1, self, vec2).unsqueeze(1) * vec2
 
+    def mv(self, vec: Tensor) -> Tensor:
+        """The product of a matrix and a vector."""
+        vec = given(vec, "mv", "vec")
+        if self.ndim != 2 or vec.ndim != 1:
+            raise shape_error(
+                "mv",
+                "the factors must be a matrix and a vector",
+                f"{self.shape} and {vec.shape}",
+                "Use @, which takes any.",
+            )
+        return self.matmul(vec)
+
+    def inner(self, other: Tensor) -> Tensor:
+        """The sums of products along the last axis of both, one for each pair of what lies before."""
+        other = given(other, "inner", "other")
+        if not self.ndim or not other.ndim:
+            return self * other
+        if self.shape[-1] != other.shape[-1]:
+            raise shape_error(
+                "inner",
+                "both must have one size along the last axis",
+                f"{self.shape} and {other.shape}",
+                "Reshape one.",
+            )
+        rows = self._tensor.reshape((-1, self.shape[-1])) @ other.reshape((-1, other.shape[-1])).t()
+        return rows.reshape((*self.shape[:-1], *other.shape[:-1]))
+
+    def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """beta * x + alpha * (mat1 @ mat2)."""
+        return _added(self._tensor, given(mat1, "addmm", "mat1").mm(mat2), beta, alpha)
+
+    def addmv(self, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """beta * x + alpha * (mat @ vec)."""
+        return _added(self._tensor, given(mat, "addmv", "mat").mv(vec), beta, alpha)
+
+    def addr(self, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """beta * x + alpha * (vec1 outer vec2)."""
+        return _added(self._tensor, given(vec1, "addr", "vec1").outer(vec2), beta, alpha)
+
+    def baddbmm(self, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """beta * x + alpha * (batch1 @ batch2), of batches of matrices."""
+        return _added(self._tensor, given(batch1, "baddbmm", "batch1").bmm(batch2), beta, alpha)
+
+    def addbmm(self, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """beta * x + alpha * the sum of the products of two batches of matrices."""
+        return _added(self._tensor, given(batch1, "addbmm", "batch1").bmm(batch2).sum(0), beta, alpha)
+
+    def vdot(self, other: Tensor) -> Tensor:
+        """The inner product of two vectors."""
+        return self.dot(other)
+
+    def ger(self, vec2: Tensor) -> Tensor:
+        """`outer`."""
+        return self.outer(vec2)
+
+    def kron(self, other: Tensor) -> Tensor:
+        """Every element times the whole of `other`, laid out as blocks.
+
+        >>> import chainrule as cr
+        >>> cr.tensor([1, 2]).kron(cr.tensor([1, 10]))
+        tensor([ 1, 10,  2, 20])
+        """
+        other = given(other, "kron", "other")
+        rank = max(self.ndim, other.ndim)
+        a, b = ((1,) * (rank - t.ndim) + t.shape for t in (self, other))
+        left = self._tensor.reshape(tuple(size for s in a for size in (s, 1)))
+        right = other.reshape(tuple(size for s in b for size in (1, s)))
+        return (left * right).reshape(tuple(m * n for m, n in zip(a, b, strict=True)))
+
+    def cross(self, other: Tensor, dim: int | None = None) -> Tensor:
+        """The cross product of vectors of 3 along `dim` (the first axis of size 3 if left out)."""
+        other = given(other, "cross", "other")
+        shape = broadcast_shapes("cross", self.shape, other.shape)
+        at = axis("cross", dim, len(shape)) if dim is not None else next((a for a, s in enumerate(shape) if s == 3), 0)
+        if not shape or shape[at] != 3:
+            raise shape_error(
+                "cross", "the vectors must be of 3 elements", f"{self.shape} and {other.shape}", "Name the axis."
+            )
+        a, b = self._tensor.expand(shape), other.expand(shape)
+        turned = (a.roll(-1, at) * b.roll(1, at)) - (a.roll(1, at) * b.roll(-1, at))
+        return turned
+
     def _conv(self, weight: Tensor, stride: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
         """The primitive's own form: groups first, channels last (`ops.convolution`)."""
         return apply(convolution.conv, self, weight, stride=stride, dilation=dilation)
+
+
+def _added(x: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+    scaled = product if alpha == 1 else product * alpha
+    if beta == 0:
+        return scaled.expand(broadcast_shapes("addmm", x.shape, scaled.shape))
+    return (x if beta == 1 else x * beta) + scaled
 
 
 def _of_rank(name: str, rank: int, a: Handle, b: Handle) -> Tensor:

@@ -38,7 +38,7 @@ def reduce(op: Op, x: Handle, dim: Dims, keepdim: bool) -> Tensor:
     return result._copied(shape) if keepdim and shape != result.shape else result
 
 
-def _numpy_names(method: Callable[P, R]) -> Callable[P, R]:
+def numpy_names(method: Callable[P, R]) -> Callable[P, R]:
     """``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, as PyTorch takes them: ``np.sum(tensor)`` asks so."""
 
     @wraps(method)
@@ -64,7 +64,7 @@ class Reductions(Products):
 
     __slots__ = ()
 
-    @_numpy_names
+    @numpy_names
     def sum(self, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The sum along `dim`; bool and integers add up in int64.
 
@@ -76,7 +76,7 @@ class Reductions(Products):
         x = self._tensor if dtype is None else self.to(dtype)
         return reduce(reduction.sum, x, _all_if_empty(dim), keepdim)
 
-    @_numpy_names
+    @numpy_names
     def mean(self, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The sum divided by the number of elements; integers become float32 (PyTorch refuses them).
 
@@ -89,7 +89,7 @@ class Reductions(Products):
             return in_float32(Reductions.mean, x, dim, keepdim)
         return x.sum(dim, keepdim) / _count(x, dim)
 
-    @_numpy_names
+    @numpy_names
     def var(
         self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
     ) -> Tensor:
@@ -114,7 +114,7 @@ class Reductions(Products):
         correction = int(unbiased) if correction is None else number(correction, "var", "correction")
         return (centred * centred).sum(dim, keepdim) / max(0, _count(x, dim) - correction)
 
-    @_numpy_names
+    @numpy_names
     def std(
         self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
     ) -> Tensor:
@@ -150,7 +150,7 @@ class Reductions(Products):
         nothing = total == 0
         return (total.masked_fill(nothing, 1) ** (1 / power)).masked_fill(nothing, 0)
 
-    @_numpy_names
+    @numpy_names
     def amax(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """The largest element, or NaN if there is one; ties share the gradient equally.
 
@@ -163,12 +163,12 @@ class Reductions(Products):
         """
         return reduce(reduction.amax, self, _all_if_empty(dim), keepdim)
 
-    @_numpy_names
+    @numpy_names
     def amin(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """The smallest element, or NaN if there is one; ties share the gradient equally."""
         return reduce(reduction.amin, self, _all_if_empty(dim), keepdim)
 
-    @_numpy_names
+    @numpy_names
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Where the largest element stands, the first of them if several tie; over all axes, counted row by row.
 
@@ -178,12 +178,12 @@ class Reductions(Products):
         """
         return reduce(reduction.argmax, self, dim, keepdim)
 
-    @_numpy_names
+    @numpy_names
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Where the smallest element stands, the first of them if several tie."""
         return reduce(reduction.argmin, self, dim, keepdim)
 
-    @_numpy_names
+    @numpy_names
     def max(self, dim: Any = None, keepdim: bool = False) -> Any:
         """The largest element; with a `dim`, (values, indices) along it; with a tensor, `maximum`.
 
@@ -195,24 +195,24 @@ class Reductions(Products):
             return self.maximum(dim._tensor)
         return self.amax() if dim is None else _extremum(self._tensor, self.argmax(dim, True), dim, keepdim)
 
-    @_numpy_names
+    @numpy_names
     def min(self, dim: Any = None, keepdim: bool = False) -> Any:
         """The smallest element; with a `dim`, (values, indices) along it; with a tensor, `minimum`."""
         if isinstance(dim, Handle):
             return self.minimum(dim._tensor)
         return self.amin() if dim is None else _extremum(self._tensor, self.argmin(dim, True), dim, keepdim)
 
-    @_numpy_names
+    @numpy_names
     def all(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """True where no element along `dim` is zero (so for none at all)."""
         return self.logical_not().sum(dim, keepdim) == 0
 
-    @_numpy_names
+    @numpy_names
     def any(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """True where some element along `dim` is not zero."""
         return self.bool().sum(dim, keepdim) != 0
 
-    @_numpy_names
+    @numpy_names
     def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The product along `dim`; bool and integers multiply in int64.
 
@@ -234,7 +234,7 @@ class Reductions(Products):
         product = _product(x, axis("prod", dim, x.ndim))
         return product.unsqueeze(dim) if keepdim else product
 
-    @_numpy_names
+    @numpy_names
     def cumsum(self, dim: int, *, dtype: object = None) -> Tensor:
         """The running sum along `dim`, out[i] = x[0] + ... + x[i], in log2(n) additions of shifted copies.
 

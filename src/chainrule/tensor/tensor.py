@@ -157,6 +157,14 @@ class Tensor(InPlace, metaclass=Named):
         wanted = self.dtype if dtype is None else dtype
         return full(size, fill_value, dtype=wanted, device=device, requires_grad=requires_grad)
 
+    def new_tensor(self, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        """A tensor with a copy of `data`, of this dtype unless another is given."""
+        return tensor(data, self.dtype if dtype is None else dtype, requires_grad, device=device)
+
+    def new_empty(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        """Zeros (see `cr.empty`), of this dtype unless another is given."""
+        return self.new_zeros(*size, dtype=dtype, device=device, requires_grad=requires_grad)
+
     # -- Python -------------------------------------------------------------------------------
     def __dir__(self) -> list[str]:
         return sorted({*dir(type(self)), *vars(self)})

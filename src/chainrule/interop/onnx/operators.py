@@ -130,7 +130,8 @@ def _prelu(step: Step, x: Tensor, slope: Any) -> Tensor:
 
 
 def _where(step: Step, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return fn.where(condition, a, b)
+    found: Tensor = fn.where(condition, a, b)
+    return found
 
 
 # -- layers ------------------------------------------------------------------------------------------------
