@@ -32,7 +32,10 @@ def results(library, name, dtype, *arrays):
 
 
 def compare(name, dtype, *arrays):
-    (value, slope), (theirs, their_slope) = (results(library, name, dtype, *arrays) for library in (cr, torch))
+    rounded = [a.astype(dtype) for a in arrays]
+    exact = "float64" if name in ("lgamma", "digamma") else dtype  # near their poles PyTorch's float32 has few digits
+    value, slope = results(cr, name, dtype, *rounded)
+    theirs, their_slope = results(torch, name, exact, *rounded)
     absolute = 1e-6 if dtype == "float32" else 1e-13
     np.testing.assert_allclose(value, theirs, rtol=30 * np.finfo(dtype).eps, atol=absolute)
     known = np.isfinite(their_slope)
