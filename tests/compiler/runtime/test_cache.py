@@ -60,6 +60,30 @@ def test_beyond_so_many_bytes_too(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert not old.exists()
 
 
+def test_beyond_the_most_there_is_room_for_some_more_afterwards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each further entry would have all of them looked at."""
+    monkeypatch.setattr(cache, "MOST_ENTRIES", 32)
+    monkeypatch.setattr(cache, "SOME", 1 << 40)
+    for i in range(33):
+        put(f"entry {i}", age=100 - i)
+    assert len(list(folder.iterdir())) == 30
+
+
+@pytest.mark.parametrize(("name", "to"), [("LARGE", 50), ("SOME", 1)])
+def test_bytes_are_looked_at_when_a_large_entry_comes_and_now_and_then(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, to: int
+) -> None:
+    monkeypatch.setattr(cache, "MOST_BYTES", 250)
+    monkeypatch.setattr(cache, "SOME", 1 << 40)
+    old = [put(f"old {i}", age=100) for i in range(3)]
+    assert all(path.exists() for path in old)  # three small ones, unseen
+    old += [put(f"old {i}", age=200 - i, size=100) for i in range(3, 5)]
+    assert all(path.exists() for path in old)
+    monkeypatch.setattr(cache, name, to)
+    put("new", 0, size=51)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 250
+
+
 def test_an_entry_that_is_read_counts_as_new(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used, unused = put("used", 200), put("unused", 100)
     assert cache.read("used") == b"x" * 10
@@ -74,7 +98,7 @@ def test_what_an_older_version_left_half_written_goes_and_what_it_is_writing_sta
     for part in (dead, alive):
         part.write_bytes(b"half")
     os.utime(dead, (time.time() - 7200,) * 2)
-    put("entry", 0)
+    prune(folder)
     assert not dead.exists()
     assert alive.exists()
 

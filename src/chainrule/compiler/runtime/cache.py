@@ -21,6 +21,8 @@ from chainrule.files.folder import Folder
 _MAGIC = b"chainrule object 2\n"
 _HEAD = len(_MAGIC) + 32
 MOST_ENTRIES, MOST_BYTES = 2000, 256 << 20  # beyond, the entries that were used longest ago go
+SOME = 32  # of so many names, which are hashes, one
+LARGE = 1 << 20  # bytes of an entry that is no everyday one
 MOST_OF_ONE = 64 << 20  # bytes of an entry; the code of the largest models has some millions
 _STALE = 3600.0  # seconds after which a file that another version half wrote belongs to nobody any more
 
@@ -91,8 +93,9 @@ def write(described: str, code: bytes) -> None:
         return
     parts = [_MAGIC, _digest(described, code), code]
     with suppress(OSError), opened(make=True) as folder:  # where it cannot be written, the program runs all the same
-        folder.replace(name_of(described), parts, durable=False, mode=0o600)
-        prune(folder)
+        folder.replace(name := name_of(described), parts, durable=False, mode=0o600)
+        if _due(folder, name, len(code)):
+            prune(folder)
 
 
 def _digest(described: str, code: bytes) -> bytes:
@@ -100,8 +103,16 @@ def _digest(described: str, code: bytes) -> bytes:
     return hashlib.sha256(hashlib.sha256(described.encode()).digest() + code).digest()
 
 
+def _due(folder: Folder, name: str, size: int) -> bool:
+    """Is it time to look at what is known of each entry, which takes milliseconds in a full folder?
+
+    There are too many, or one of many bytes came, or, for the bytes of many small ones, one name in `SOME`.
+    """
+    return size > LARGE or not int(name[:8], 16) % SOME or len(folder.names()) > MOST_ENTRIES
+
+
 def prune(folder: Folder) -> None:
-    """Remove the entries used longest ago, until few enough of few enough bytes are left."""
+    """Remove the entries used longest ago, once they are too many or of too many bytes, and some more: not at each write."""
     entries: list[tuple[float, int, str]] = []
     for name, facts in folder.entries():
         if name.endswith(".o"):
@@ -110,8 +121,10 @@ def prune(folder: Folder) -> None:
             with suppress(OSError):
                 folder.remove(name)
     left, size = len(entries), sum(size for _, size, _ in entries)
+    if left <= MOST_ENTRIES and size <= MOST_BYTES:
+        return
     for _, taken, name in sorted(entries):
-        if left <= MOST_ENTRIES and size <= MOST_BYTES:
+        if left <= MOST_ENTRIES - MOST_ENTRIES // 16 and size <= MOST_BYTES - MOST_BYTES // 16:
             return
         with suppress(OSError):  # another process removed it meanwhile
             folder.remove(name)
