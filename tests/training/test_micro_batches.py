@@ -45,7 +45,7 @@ def gradients(rows: int, count: int, loss: Loss, compiled: bool = True, **how: A
 
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, F.mse_loss])
-@pytest.mark.parametrize(("rows", "count"), [(128, 2), (256, 4), (640, 8), (1000, 8)])
+@pytest.mark.parametrize(("rows", "count"), [(256, 2), (512, 4), (1280, 8), (2000, 8)])
 def test_equal_parts_give_the_bits_of_the_whole(rows: int, count: int, loss: Loss) -> None:
     whole = gradients(rows, 0, loss)
     found = gradients(rows, count, loss)
@@ -54,7 +54,7 @@ def test_equal_parts_give_the_bits_of_the_whole(rows: int, count: int, loss: Los
 
 
 def test_of_a_sum_the_loss_has_the_same_bits_too() -> None:
-    whole, found = (gradients(640, count, F.mse_loss, reduction="sum") for count in (0, 8))
+    whole, found = (gradients(1280, count, F.mse_loss, reduction="sum") for count in (0, 8))
     assert [a.tobytes() for a in found] == [a.tobytes() for a in whole]
 
 
@@ -113,7 +113,7 @@ def test_gradients_that_are_there_already_are_added_to_and_trees_are_cut() -> No
 
 def test_a_training_in_micro_batches_ends_with_the_same_bits() -> None:
     def trained(count: int) -> tuple[list[float], list[bytes]]:
-        model, (x, y) = network(), batch(256, F.cross_entropy)
+        model, (x, y) = network(), batch(512, F.cross_entropy)
         optimizer = optim.Adam(model.parameters(), lr=1e-2)
 
         @cr.compile

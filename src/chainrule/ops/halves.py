@@ -1,10 +1,10 @@
 """In which order the rows of a batch are added up: each half for itself, and then the two halves.
 
-    total of rows = total of the first half + total of the second      of 128 rows and more
+    total of rows = total of the first half + total of the second      of 256 rows and more
                   = one row after the other                             of fewer: a leaf
 
 The first half has the middle row of an odd number. So the halves of a batch, and theirs in turn, add up as they do
-within it: micro-batches that are halves of halves, of at least 64 rows each, give the bits of the whole batch when
+within it: micro-batches that are halves of halves, of at least 128 rows each, give the bits of the whole batch when
 their sums are added as the tree has it. Of the number of rows alone; and a long sum's error grows with the leaf's
 terms and with the logarithm of how many leaves there are, not with all terms.
 
@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-LEAF = 64  # rows from which on a half is added up for itself: fewer, and the joints cost more than 2 % of a dense step
+LEAF = 128  # rows from which on a half is added up for itself: fewer, and the joints cost more than 2 % of a dense step
 
 
 class Leaf(NamedTuple):
@@ -38,10 +38,10 @@ class Leaf(NamedTuple):
 def leaves(rows: int, least: int = 0) -> tuple[Leaf, ...]:
     """The leaves of so many rows, in their order; with `least`, the halves of halves of so many rows or a little more.
 
-    >>> leaves(256)[-1]
-    Leaf(end=256, joins=2, slot=0)
-    >>> [part.end for part in leaves(256, least=100)]
-    [128, 256]
+    >>> leaves(512)[-1]
+    Leaf(end=512, joins=2, slot=0)
+    >>> [part.end for part in leaves(512, least=200)]
+    [256, 512]
     """
     return _stacked(_halves(rows, lambda size, _: size < 2 * max(least, LEAF)))
 

@@ -28,7 +28,7 @@ def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: i
     Without `cr.compile` only one part's intermediate values are kept at a time; a compiled step lays all parts out together.
     ``L = sum of m_i L_i / sum of m_i`` over the parts, m_i being the rows of part i (or what its mean divides by, where
     class weights, ignored targets or weights of rows are in it). The gradients are added as a compiled product adds up
-    the rows of a batch: two halves, each from two halves of its own. So under `cr.compile` equal parts of 64 rows and more
+    the rows of a batch: two halves, each from two halves of its own. So under `cr.compile` equal parts of 128 rows and more
     give the bits of the whole batch, if the loss is a mean or sum over rows and no row's output depends on other rows: as
     with batch normalization it does, and as dropout, which draws anew for each part, does in its own way. Of the loss
     itself the last bit may differ, if it is a mean of so many terms that they are no power of two.

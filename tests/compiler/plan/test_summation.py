@@ -66,7 +66,7 @@ def test_sums(shape, dim, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("shape", [(300,), (1100, 1), (255, 3), (130, 3, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(300,), (2100, 1), (511, 3), (260, 3, 2)], ids=str)
 def test_sums_over_the_rows_of_a_batch(shape, dtype):
     x = spread(*shape, dtype=dtype)
     compiled = cr.compile(lambda t: t.sum(0))
@@ -77,7 +77,7 @@ def test_sums_over_the_rows_of_a_batch(shape, dtype):
         assert order.total(column, np.ones_like(column)).tobytes() == y[i].tobytes()
 
 
-@pytest.mark.parametrize(("rows", "k", "n"), [(128, 3, 5), (383, 2, 1), (1000, 1, 4)])
+@pytest.mark.parametrize(("rows", "k", "n"), [(256, 3, 5), (766, 2, 1), (2000, 1, 4)])
 def test_products_over_the_rows_of_a_batch(rows, k, n):
     x, back = spread(rows, k), spread(rows, n)
     compiled = cr.compile(lambda w, x, back: cr.vjp(lambda w: x @ w, w)[1](back)[0])
@@ -93,8 +93,8 @@ def test_products_are_fused_and_sums_are_not():
     compiled(cr.randn(20, 30), cr.randn(30, 20))
     assert kernel_of(compiled, Dot).fused
     assert str(Summation(8, 1, True)) == "one after the other, each product and addition rounded once"
-    assert str(Summation(300, 1, rows=300)) == (
-        "one after the other, 4 parts of the 300 rows each for itself, and then two and two of these, each addition rounded"
+    assert str(Summation(600, 1, rows=600)) == (
+        "one after the other, 4 parts of the 600 rows each for itself, and then two and two of these, each addition rounded"
     )
     assert str(Summation(8, 4)) == "in 4 lanes, which are then added in halves, each addition rounded"
 

@@ -35,7 +35,7 @@ from chainrule.compiler.codegen.matmul.packing import (
     ranged,
     scaled,
 )
-from chainrule.compiler.codegen.matmul.prefetch import Ahead, Coming, Corner, Lines, Places, Touch
+from chainrule.compiler.codegen.matmul.prefetch import Ahead, Asks, Coming, Corner, Lines, Places, Touch
 from chainrule.compiler.codegen.matmul.transpose import (
     Column,
     at,
@@ -295,13 +295,13 @@ class _Kernel:
         if depth.first is None or depth.last is None:
             start = self._begin(row, strip, height)
             asking = self._asking(strip, row, asks, None, None)
-            sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
+            sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking and Asks(asking, height))
             self._finish_tile(row, strip, height, sums)
             return
         waiting = self._place_of_sums(place, rows, number)
         start = self._resume(waiting, depth.first, strip.columns, height)
         asking = self._asking(strip, row, asks, waiting, depth.last)
-        sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking)
+        sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking and Asks(asking, height))
         done, more = e.fresh("done"), e.fresh("more")
         end = e.fresh("end")
         e.branch(depth.last, done, more)
@@ -339,9 +339,7 @@ class _Kernel:
         def sums_of(leaf: Value, first: Value, count: Value | int) -> list[Value]:
             if leaves is not None:
                 leaf, first = e.binary("sub", leaf, leaves[0]), e.binary("sub", first, depth.start)
-            if asking is not None:
-                self._ask(asking, leaf, height)
-            return self._sums_of_leaf(a, strip, first, count)
+            return self._sums_of_leaf(a, strip, first, count, self._asks_of_leaf(asking, leaf, height))
 
         sums = self.halves.total(zeros, sums_of, leaves)
         if depth.last is None or depth.half is None or waiting is None:
@@ -355,18 +353,23 @@ class _Kernel:
         e.jump(end)
         e.label(end)
 
-    def _ask(self, asking: Callable[[Value], None], leaf: Value, height: int) -> None:
-        """What a tile does at each of its rows, for those that fall to a leaf."""
-        e = self.e
-        each = -(-height * len(self.blocks.parts) // len(self.halves.parts))
-        start = scaled(e, leaf, each)
-        left = e.binary("sub", e.const(height, "i64"), start)
-        with e.loop(e.call("llvm.smin.i64", "i64", left, e.const(each, "i64"))) as index:
-            asking(e.binary("add", start, index))
+    def _asks_of_leaf(self, asking: Callable[[Value], None] | None, leaf: Value, height: int) -> Asks | None:
+        """What a tile does at each of its rows, for those that fall to a leaf; the last row may be asked for again."""
+        if asking is None:
+            return None
+        e, parts = self.e, -(-height * len(self.blocks.parts) // len(self.halves.parts))
+        first = scaled(e, leaf, parts)
+
+        def ask(part: Value) -> None:
+            row = e.binary("add", first, part)
+            asking(e.call("llvm.smin.i64", "i64", row, e.const(height - 1, "i64")))
+
+        return Asks(ask, parts)
 
     def _sums_of_leaf(
-        self, a: tuple[Value, tuple[int, int], int], strip: _Strip, first: Value, count: Value | int
-    ) -> list[Value]:
+        self, a: tuple[Value, tuple[int, int], int], strip: _Strip, first: Value, count: Value | int,
+        asks: Asks | None,
+    ) -> list[Value]:  # fmt: skip
         """The sums of a tile over some of l."""
         e, spec = self.e, self.spec
         (left, strides, height), right = a, strip.strides[0]
@@ -376,7 +379,7 @@ class _Kernel:
             return dot_tile(e, count, self.plan.lanes, spec.scalar, (left, strides[0], height), strip.operand)
         if spec.lanes > 1:
             return self._tile_in_lanes(left, strides, strip, height, count)
-        return self._broadcast_tile(left, strides, strip, count, self._zeros(strip, height), height)
+        return self._broadcast_tile(left, strides, strip, count, self._zeros(strip, height), height, asks)
 
     def _zeros(self, strip: _Strip, height: int) -> list[Value]:
         """What the sums of a tile begin with, row by row; then those of columns along its rows."""
@@ -451,28 +454,25 @@ class _Kernel:
         count: Value | int,
         start: list[Value],
         height: int,
-        ahead: Callable[[Value], None] | None = None,
+        asks: Asks | None = None,
     ) -> list[Value]:
-        """The sums of a tile, row by row: each scalar of A times each vector of B.
-
-        With `ahead` l goes in as many parts as there are rows, and each begins with a call of it for its row.
-        """
+        """The sums of a tile, row by row: each scalar of A times each vector of B; l in as many parts as there are asks."""
         e = self.e
-        if ahead is None:
+        if asks is None:
             with e.fold(count, start) as state:
                 state.values = self._turn(a, a_strides, strip, state.index, state.values, height)
             return state.values
         total = count if isinstance(count, Value) else e.const(count, "i64")
-        step = e.binary("sdiv", plus(e, total, height - 1), e.const(height, "i64"))
-        with e.fold(height, start) as row:
-            ahead(row.index)
-            first = e.binary("mul", row.index, step)
+        step = e.binary("sdiv", plus(e, total, asks.parts - 1), e.const(asks.parts, "i64"))
+        with e.fold(asks.parts, start) as part:
+            asks.ask(part.index)
+            first = e.binary("mul", part.index, step)
             left = e.binary("sub", total, first)
-            with e.fold(e.call("llvm.smin.i64", "i64", left, step), row.values) as state:
+            with e.fold(e.call("llvm.smin.i64", "i64", left, step), part.values) as state:
                 index = e.binary("add", first, state.index)
                 state.values = self._turn(a, a_strides, strip, index, state.values, height)
-            row.values = state.values
-        return row.values
+            part.values = state.values
+        return part.values
 
     def _tile_in_lanes(
         self, a: Value, a_strides: tuple[int, int], strip: _Strip, height: int, k: Value | int

@@ -22,6 +22,14 @@ from chainrule.tensor.memory import LINE
 Touch = Callable[[Emitter, Value, Value], None]
 
 
+@dataclass(frozen=True)
+class Asks:
+    """What the next tile will need, asked for bit by bit: so many times, each before an equal part of a tile's sums."""
+
+    ask: Callable[[Value], None]
+    parts: int
+
+
 class Ahead:
     """What a tile asks for at each of its rows."""
 
