@@ -159,9 +159,9 @@ class Code:
         self.copy: Callable[..., int] = RUN(self.copying)
 
 
-def optimise(text: str, here: Machine, linked: bool = False) -> tuple[Any, Any]:
+def optimise(text: str, here: Machine, linked: bool = False, effort: int = 2) -> tuple[Any, Any]:
     """The module after LLVM's passes, and LLVM's idea of the machine it is for (see `Machine.linked_machine`)."""
-    llvm, target = here.llvm, here.linked_machine() if linked else here.target_machine()
+    llvm, target = here.llvm, here.linked_machine() if linked else here.target_machine(effort)
     module = llvm.parse_assembly(text)
     module.triple = here.triple
     module.data_layout = str(target.target_data)
@@ -178,8 +178,8 @@ def optimise(text: str, here: Machine, linked: bool = False) -> tuple[Any, Any]:
 
 def compile_text(text: str, effort: int = 2) -> bytes:
     """The object file of a module."""
-    module, _ = optimise(text, machine())
-    code: bytes = machine().target_machine(effort).emit_object(module)
+    module, target = optimise(text, machine(), effort=effort)
+    code: bytes = target.emit_object(module)
     return code
 
 
