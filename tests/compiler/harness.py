@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,28 @@ class Compiled:
 
     def __init__(self, text: str, speed: int = 3, codegen: int = 3, vectorize: bool = True) -> None:
         self.machine = machine(codegen)
-        self.module = llvm.parse_assembly(text)
-        self.module.verify()
-        options = llvm.create_pipeline_tuning_options(speed)
-        options.loop_vectorization = vectorize
+        self.text, self.speed, self.vectorize = text, speed, vectorize
+        self.engine = llvm.create_mcjit_compiler(self._optimised(), self.machine)
+        self.engine.finalize_object()
+
+    def _optimised(self) -> llvm.ModuleRef:
+        module = llvm.parse_assembly(self.text)
+        module.verify()
+        options = llvm.create_pipeline_tuning_options(self.speed)
+        options.loop_vectorization = self.vectorize
         options.slp_vectorization = False
         builder = llvm.create_pass_builder(self.machine, options)
-        builder.getModulePassManager().run(self.module, builder)
-        self.assembly = self.machine.emit_assembly(self.module)
-        self.engine = llvm.create_mcjit_compiler(self.module, self.machine)
-        self.engine.finalize_object()
+        builder.getModulePassManager().run(module, builder)
+        return module
+
+    @cached_property
+    def module(self) -> llvm.ModuleRef:
+        """For reading, as is `assembly`: made once more for the few tests that do."""
+        return self._optimised()
+
+    @cached_property
+    def assembly(self) -> str:
+        return str(self.machine.emit_assembly(self.module))
 
     def call(self, name: str, *arguments: Any) -> None:
         """Arrays go as pointers, integers as i64."""

@@ -7,9 +7,9 @@ others in turn, one at a time.
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Iterator
-from types import ModuleType
+from functools import lru_cache
+from types import CodeType, ModuleType
 from typing import Any
 
 from tests.explain.wrong_rules import Wrong
@@ -37,14 +37,16 @@ def mutations() -> Iterator[Wrong]:
         with open(module.__file__) as file:
             tree = ast.parse(file.read())
         names = HELPERS.get(module, [])
-        helpers = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in names}
+        functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in names}
+        helpers = {helper: ast.unparse(function) for helper, function in functions.items()}
         for name, argument, rule in _declared(module, tree):
+            right = ast.unparse(rule)
             for changed in _mutated(rule):
-                yield _made(module, name, argument, changed, helpers)
-            for helper, function in helpers.items():
-                if helper in ast.unparse(rule) or (helper == "_spread" and "_share" in ast.unparse(rule)):
+                yield _made(module, name, argument, changed, helpers, changed)
+            for helper, function in functions.items():
+                if helper in right or (helper == "_spread" and "_share" in right):
                     for changed in _mutated(function):
-                        yield _made(module, name, argument, rule, {**helpers, helper: changed}, changed)
+                        yield _made(module, name, argument, right, {**helpers, helper: changed}, changed)
 
 
 def _declared(module: ModuleType, tree: ast.Module) -> Iterator[tuple[str, int, ast.Lambda]]:
@@ -72,21 +74,25 @@ def _of_keyword(call: ast.Call) -> list[ast.expr]:
     return []
 
 
-def _mutated(tree: Any) -> Iterator[Any]:
+def _mutated(tree: Any) -> Iterator[str]:
+    """The source with one node exchanged, each time another."""
     names = [argument.arg for argument in tree.args.args]
-    for node in ast.walk(tree):
-        for new in _variants(node, names):
-            memo: dict[int, Any] = {}
-            whole = copy.deepcopy(tree, memo)
-            yield ast.fix_missing_locations(_Exchange(memo[id(node)], copy.deepcopy(new)).visit(whole))
+    for parent in list(ast.walk(tree)):
+        for field, value in list(ast.iter_fields(parent)):
+            for place, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if isinstance(node, ast.AST):
+                    for new in list(_variants(node, names)):
+                        yield _exchanged(tree, parent, field, place, new)
 
 
-class _Exchange(ast.NodeTransformer):
-    def __init__(self, old: ast.AST, new: ast.AST) -> None:
-        self.old, self.new = old, new
-
-    def visit(self, node: ast.AST) -> Any:
-        return self.new if node is self.old else self.generic_visit(node)
+def _exchanged(tree: ast.AST, parent: ast.AST, field: str, place: int | None, new: ast.AST) -> str:
+    """The source of the tree with `new` in this place; afterwards the tree is as it was."""
+    held, key = (vars(parent), field) if place is None else (getattr(parent, field), place)
+    old, held[key] = held[key], new
+    try:
+        return ast.unparse(tree)
+    finally:
+        held[key] = old
 
 
 def _variants(node: ast.AST, names: list[str]) -> Iterator[ast.AST]:
@@ -117,11 +123,14 @@ def _variants(node: ast.AST, names: list[str]) -> Iterator[ast.AST]:
             yield ast.Call(node.func, node.args[::-1], node.keywords)
 
 
-def _made(
-    module: ModuleType, name: str, argument: int, rule: ast.Lambda, helpers: dict[str, Any], shown: Any = None
-) -> Wrong:
+def _made(module: ModuleType, name: str, argument: int, rule: str, helpers: dict[str, str], shown: str) -> Wrong:
     """The rule, in a copy of its module that has these helpers."""
     around: dict[str, Any] = {**vars(module), "i": argument}
     for function in helpers.values():
-        exec(ast.unparse(function), around)
-    return Wrong(name, argument, ast.unparse(shown or rule), eval(ast.unparse(rule), around))
+        exec(_code(function, "exec"), around)
+    return Wrong(name, argument, shown, eval(_code(rule, "eval"), around))
+
+
+@lru_cache(maxsize=64)
+def _code(source: str, mode: str) -> CodeType:
+    return compile(source, "<a slip of the pen>", mode)

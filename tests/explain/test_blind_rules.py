@@ -38,6 +38,7 @@ from tests.explain.wrong_rules import Wrong, mutant
 import chainrule as cr
 from chainrule import ops
 from chainrule.explain.verify import check_op
+from chainrule.explain.verify.rules import _Application
 from chainrule.tensor.core import apply
 
 SECOND = {"second derivative cut off", "history cut off"}  # right once, wrong when differentiated again
@@ -152,8 +153,23 @@ def sloped(wrong: Wrong, point: Any) -> Any:
     return (a[kept], b[kept]), params
 
 
+@pytest.fixture
+def slopes_once(monkeypatch):
+    """Slopes are of an op's values, whatever its rule is: hundreds of rules of one op are held against the same ones."""
+    known, fresh = {}, _Application._slopes
+
+    def slopes(self, direction):
+        given = [(a.dtype, a.shape, a.tobytes()) for a in (direction, *self.inputs)]
+        key = (self.op.numpy, self.argument, repr(self.params), *given)
+        if key not in known:
+            known[key] = fresh(self, direction)
+        return known[key]
+
+    monkeypatch.setattr(_Application, "_slopes", slopes)
+
+
 @pytest.mark.parametrize("name", sorted(POINTS))
-def test_a_slip_of_the_pen_is_found_or_changes_nothing(name):
+def test_a_slip_of_the_pen_is_found_or_changes_nothing(name, slopes_once):
     """First run, when the above had been done: 787 of 795 that change a rule found (the other 8 change pow[1] where it
     has no slope), none of 65 that change nothing accused; 369 more raise."""
     for wrong in mutated().get(name, []):

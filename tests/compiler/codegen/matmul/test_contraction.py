@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import accumulate, pairwise
 
 import llvmlite.binding as llvm
@@ -342,20 +343,25 @@ SCRATCH_PARTS = tiling.scratch_parts
 def test_however_a_product_is_cut_up_no_bit_changes(
     cut: Callable[[Plan], Plan], layouts: tuple[str, str], target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    spec, a, b, expected = whole(layouts, target)
+    chosen = cut(plan(spec, target))
+    for module in (tiling, contraction):
+        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
+    canaries.lay_between_parts(monkeypatch, BETWEEN)
+    for by in ("", "rows", "columns"):
+        np.testing.assert_array_equal(run(spec, target, a, b, split=by), expected)
+
+
+@cache
+def whole(layouts: tuple[str, str], target: Target) -> tuple[Contraction, np.ndarray, np.ndarray, np.ndarray]:
+    """A product as it is planned, its factors, and what it gives: the same however it is cut up afterwards."""
     m, n, k = 75, 90, 90
     rng = np.random.default_rng(0)
     a, b = (strided(rng, *s, layout, np.float32) for s, layout in zip([(m, k), (k, n)], layouts, strict=True))
     spec = Contraction(m, n, k, "float", elements(a), elements(b))
-    expected = run(spec, target, a, b)
-    check(expected, a, b, k)
-    chosen = cut(plan(spec, target))
-    for module in (tiling, contraction):
-        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
-    np.testing.assert_array_equal(run(spec, target, a, b), expected)
-    for by in ("rows", "columns"):
-        np.testing.assert_array_equal(run(spec, target, a, b, split=by), expected)
-    canaries.lay_between_parts(monkeypatch, BETWEEN)
-    np.testing.assert_array_equal(run(spec, target, a, b), expected)
+    found = run(spec, target, a, b)
+    check(found, a, b, k)
+    return spec, a, b, found
 
 
 @pytest.mark.parametrize("target", TARGETS[:1])
