@@ -20,10 +20,9 @@ from tests.optional import torch
 
 MISSING = [
     (cr, "mps", "torch.mps of PyTorch is not in chainrule yet. There is only the CPU here: leave it out."),
-    (nn, "ConvTranspose2d", "torch.nn.ConvTranspose2d of PyTorch is not in chainrule yet. What is there: docs/names.md"),
-    (nn, "BatchNorm3d", "torch.nn.BatchNorm3d of PyTorch is not in chainrule yet. The nearest: nn.BatchNorm1d"),
     (cr, "float16", "torch.float16 of PyTorch is not in chainrule yet. There are bfloat16, float32 and float64"),
-    (F, "conv_transpose2d", "torch.nn.functional.conv_transpose2d of PyTorch is not in chainrule yet."),
+    (F, "conv_tbc", "torch.nn.functional.conv_tbc of PyTorch is not in chainrule yet."),
+    (nn, "Fold", "torch.nn.Fold of PyTorch is not in chainrule yet."),
     (optim, "SparseAdam", "torch.optim.SparseAdam of PyTorch is not in chainrule yet."),
     (optim.lr_scheduler, "CyclicLR", "torch.optim.lr_scheduler.CyclicLR of PyTorch is not in chainrule yet."),
     (nn.utils, "weight_norm", "torch.nn.utils.weight_norm of PyTorch is not in chainrule yet."),

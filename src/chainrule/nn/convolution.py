@@ -137,3 +137,86 @@ class Conv3d(_Conv):
     """
 
     _rank, _formula = 3, staticmethod(F.conv3d)
+
+
+# -- transposed ----------------------------------------------------------------------------------------------------------
+
+
+class _ConvTranspose(_Conv):
+    """Transposed convolutions over any number of spatial axes."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0, groups: int = 1, bias: bool = True,
+        dilation: int | Sequence[int] = 1, padding_mode: str = "zeros", *, device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device=device,
+            dtype=dtype,
+        )  # fmt: skip
+        self.output_padding = each(type(self).__name__, "output_padding", output_padding, self._rank, 0)
+        shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        self.weight = Parameter(zeros(*shape, dtype=self.weight.dtype))
+        self.reset_parameters()
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Convolve an input with an axis of in_channels before the spatial ones, and a batch before that or none.
+
+        Args:
+            input: the input.
+            output_size: of the output's spatial axes, among those that have this input's; in place of output_padding.
+        """
+        more = self.output_padding if output_size is None else self._more(input, tuple(output_size)[-self._rank :])
+        sizes = self.stride, self.padding, more, self.groups, self.dilation
+        return type(self)._formula(input, self.weight, self.bias, *sizes)
+
+    def _more(self, input: Tensor, wanted: Sequence[int]) -> tuple[int, ...]:
+        border = self.padding if not isinstance(self.padding, str) else (0,) * self._rank
+        found = []
+        for n, full, k, s, b, d in zip(
+            input.shape[-self._rank :], wanted, self.kernel_size, self.stride, border, self.dilation, strict=True
+        ):
+            least = (n - 1) * s - 2 * b + d * (k - 1) + 1
+            if not least <= full < least + s:
+                raise SettingError(
+                    f"{type(self).__name__}: output_size must be in [{least}, {least + s - 1}] for this input, got {full}."
+                )
+            found.append(full - least)
+        return tuple(found)
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """A transposed convolution over one spatial axis: see `ConvTranspose2d`."""
+
+    _rank, _formula = 1, staticmethod(F.conv_transpose1d)
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """A transposed convolution over images: what makes them larger; see ``F.conv_transpose2d``.
+
+    Args:
+        in_channels, out_channels, kernel_size, bias, padding_mode, device, dtype: as for `Conv2d`.
+        stride, padding, groups, dilation: of the convolution that it is the transpose of.
+        output_padding: how much longer each axis of the output is at its end.
+
+    Shapes: input (N, in_channels, P, Q) or (in_channels, P, Q), ``weight`` (in_channels, out_channels / groups,
+    *kernel_size), ``bias`` (out_channels,). Both start uniform in +-1/sqrt(out_channels / groups * window), as PyTorch's do.
+
+    Raises:
+        SettingError: sizes that mean nothing, or groups that do not divide the channels.
+        ShapeError: when called, if the input has other channels.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> nn.ConvTranspose2d(8, 3, 4, stride=2, padding=1)(cr.zeros(5, 8, 14, 14)).shape
+        (5, 3, 28, 28)
+    """
+
+    _rank, _formula = 2, staticmethod(F.conv_transpose2d)
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """A transposed convolution over three spatial axes: see `ConvTranspose2d`."""
+
+    _rank, _formula = 3, staticmethod(F.conv_transpose3d)

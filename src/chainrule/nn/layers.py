@@ -167,6 +167,14 @@ class Dropout2d(Dropout):
         return F.dropout2d(input, self.p, self.training, self.inplace)
 
 
+class Dropout3d(Dropout):
+    """While training: each channel 0 with probability p, the others divided by ``1 - p``; see ``F.dropout3d``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop channels of an input (N, C, D, H, W) or (C, D, H, W) in training."""
+        return F.dropout3d(input, self.p, self.training, self.inplace)
+
+
 class AlphaDropout(Dropout):
     """A dropout that keeps mean 0 and variance 1, for networks of ``SELU``; see ``F.alpha_dropout``."""
 

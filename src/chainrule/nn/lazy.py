@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from chainrule.devices import on_cpu
 from chainrule.dtypes import as_dtype, float32
 from chainrule.errors import SettingError
 from chainrule.graph import shape_error, tracing, who
+from chainrule.nn.convolution import Conv1d, Conv2d, Conv3d, _Conv
 from chainrule.nn.functional.normalization import CHANNELS
 from chainrule.nn.layers import Linear
 from chainrule.nn.module import Module
-from chainrule.nn.normalization import BatchNorm1d
+from chainrule.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, check_rank
 from chainrule.nn.parameter import UninitializedParameter
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import given, ones, zeros
@@ -85,6 +87,8 @@ class LazyBatchNorm1d(BatchNorm1d):
     Arguments as for ``BatchNorm1d``; what holds until then, as for ``LazyLinear``.
     """
 
+    _become: type[BatchNorm1d] = BatchNorm1d
+
     def __init__(
         self,
         eps: float = 1e-5,
@@ -106,15 +110,104 @@ class LazyBatchNorm1d(BatchNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Take the size of the input, and apply the layer."""
-        input = given(input, "LazyBatchNorm1d")
-        if not 2 <= input.ndim <= 3:
-            raise shape_error(
-                "LazyBatchNorm1d", "the input must have 2 or 3 axes", f"shape {input.shape}", "Reshape the input."
-            )
+        name, become = type(self).__name__, self._become
+        input = given(input, name)
+        check_rank(name, input, self._ranks)
         features = input.shape[CHANNELS]
-        _begin(self, BatchNorm1d, "num_features", features, {"weight": (features,), "bias": (features,)})
+        _begin(self, become, "num_features", features, {"weight": (features,), "bias": (features,)})
         if self.track_running_stats:
             self.running_mean = zeros(features, dtype=self._wanted)
             self.running_var = ones(features, dtype=self._wanted)
-        BatchNorm1d.reset_parameters(self)
-        return BatchNorm1d.forward(self, input)
+        become.reset_parameters(self)
+        return become.forward(self, input)
+
+
+class LazyBatchNorm2d(LazyBatchNorm1d):
+    """A ``BatchNorm2d`` whose num_features is axis 1 of its first input; see `LazyBatchNorm1d`."""
+
+    _become, _ranks = BatchNorm2d, BatchNorm2d._ranks
+
+
+class LazyBatchNorm3d(LazyBatchNorm1d):
+    """A ``BatchNorm3d`` whose num_features is axis 1 of its first input; see `LazyBatchNorm1d`."""
+
+    _become, _ranks = BatchNorm3d, BatchNorm3d._ranks
+
+
+class _LazyConv(_Conv):
+    """A convolution that has no in_channels yet."""
+
+    _become: ClassVar[type[_Conv]]
+
+    def __init__(
+        self, out_channels: int, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1, bias: bool = True,
+        padding_mode: str = "zeros", *, device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            0,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device=device,
+            dtype=dtype,
+        )
+        wanted = float32 if dtype is None else as_dtype(dtype)
+        self.weight = UninitializedParameter(wanted)
+        if bias:
+            self.bias = UninitializedParameter(wanted)
+
+    def reset_parameters(self) -> None:
+        """Nothing, until there are parameters."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Take the channels of the input, and apply the layer."""
+        name, rank = type(self).__name__, self._rank
+        input = given(input, name)
+        check_rank(name, input, (rank + 1, rank + 2))
+        channels = input.shape[-rank - 1]
+        if channels % self.groups:
+            raise SettingError(
+                f"{name}: the input's channels must be a multiple of groups={self.groups}, got {channels}."
+            )
+        shapes = {
+            "weight": (self.out_channels, channels // self.groups, *self.kernel_size),
+            "bias": (self.out_channels,),
+        }
+        _begin(self, self._become, "in_channels", channels, shapes)
+        _Conv.reset_parameters(self)
+        return _Conv.forward(self, input)
+
+
+class LazyConv1d(_LazyConv):
+    """A ``Conv1d`` whose in_channels are those of its first input; see `LazyConv2d`."""
+
+    _rank, _formula, _become = 1, Conv1d._formula, Conv1d
+
+
+class LazyConv2d(_LazyConv):
+    """A ``Conv2d`` whose in_channels are those of its first input; from that call on it is a ``Conv2d``.
+
+    Arguments as for ``Conv2d`` without in_channels; what holds until then, as for ``LazyLinear``.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> layer = nn.LazyConv2d(8, 3)
+        >>> _ = layer(cr.zeros(1, 3, 5, 5))
+        >>> layer
+        Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
+    """
+
+    _rank, _formula, _become = 2, Conv2d._formula, Conv2d
+
+
+class LazyConv3d(_LazyConv):
+    """A ``Conv3d`` whose in_channels are those of its first input; see `LazyConv2d`."""
+
+    _rank, _formula, _become = 3, Conv3d._formula, Conv3d

@@ -185,12 +185,24 @@ class GroupNorm(_Affine):
         )
 
 
+def check_rank(name: str, input: Tensor, ranks: tuple[int, ...]) -> None:
+    """Raise ShapeError unless the input has one of these numbers of axes."""
+    if input.ndim not in ranks:
+        raise shape_error(
+            name,
+            f"the input must have {' or '.join(map(str, ranks))} axes",
+            f"shape {input.shape}",
+            "Reshape the input.",
+        )
+
+
 class _Running(_Affine):
     """A normalisation by channel that may keep running statistics."""
 
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
+    _ranks: tuple[int, ...]  # how many axes an input may have
 
     def __init__(
         self,
@@ -227,13 +239,10 @@ class _Running(_Affine):
         self.reset_running_stats()
         super().reset_parameters()
 
-    def _checked(self, input: Tensor, ranks: tuple[int, int], channels: int) -> Tensor:
-        """The input, if it has one of these numbers of axes, and this one is as long as there are features."""
+    def _checked(self, input: Tensor, channels: int) -> Tensor:
+        """The input, if it has a number of axes that it may have, and this one is as long as there are features."""
         input, name = given(input, type(self).__name__), type(self).__name__
-        if input.ndim not in ranks:
-            raise shape_error(
-                name, f"the input must have {ranks[0]} or {ranks[1]} axes", f"shape {input.shape}", "Reshape the input."
-            )
+        check_rank(name, input, self._ranks)
         if input.shape[channels] != self.num_features:
             raise shape_error(
                 name, f"axis {channels} of the input must be num_features={self.num_features}", f"shape {input.shape}",
@@ -282,6 +291,8 @@ class BatchNorm1d(_Running):
     Source: Ioffe, Szegedy, "Batch normalization", ICML 2015.
     """
 
+    _ranks: tuple[int, ...] = (2, 3)
+
     def __init__(
         self,
         num_features: int,
@@ -298,8 +309,8 @@ class BatchNorm1d(_Running):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, bias, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise an input of shape (N, num_features) or (N, num_features, L)."""
-        input = self._checked(input, (2, 3), CHANNELS)
+        """Normalise an input of shape (N, num_features, ...)."""
+        input = self._checked(input, CHANNELS)
         kept = self.track_running_stats or not self.training
         mean, var = (self.running_mean, self.running_var) if kept else (None, None)
         by_batch = self.training or (mean is None and var is None)
@@ -314,6 +325,18 @@ class BatchNorm1d(_Running):
     def _share(self, counter: Tensor) -> Factor:
         """That of the next batch in the running statistics."""
         return 1.0 / (counter.double() + 1) if self.momentum is None else self.momentum
+
+
+class BatchNorm2d(BatchNorm1d):
+    """`BatchNorm1d` for images: input and output (N, num_features, H, W), each channel normalised over rows and places."""
+
+    _ranks = (4,)
+
+
+class BatchNorm3d(BatchNorm1d):
+    """`BatchNorm1d` for volumes: input and output (N, num_features, D, H, W)."""
+
+    _ranks = (5,)
 
 
 class InstanceNorm1d(_Running):
@@ -338,6 +361,8 @@ class InstanceNorm1d(_Running):
         DataError: when called, if L is 1.
     """
 
+    _ranks: tuple[int, ...] = (2, 3)
+
     def __init__(
         self,
         num_features: int,
@@ -354,12 +379,25 @@ class InstanceNorm1d(_Running):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, bias, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise an input of shape (N, num_features, L) or (num_features, L)."""
-        input = self._checked(input, (2, 3), -2)
+        """Normalise an input of shape (N, num_features, ...) or (num_features, ...)."""
+        input = self._checked(input, -self._ranks[0])
         own = self.training or not self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
-        rows = input if input.ndim == 3 else input.unsqueeze(0)
+        alone = input.ndim == self._ranks[0]
+        rows = input.unsqueeze(0) if alone else input
         normal = F.instance_norm(
             rows, self.running_mean, self.running_var, self.weight, self.bias, own, momentum, self.eps
         )
-        return normal if input.ndim == 3 else normal.squeeze(0)
+        return normal.squeeze(0) if alone else normal
+
+
+class InstanceNorm2d(InstanceNorm1d):
+    """`InstanceNorm1d` for images: input and output (N, num_features, H, W) or (num_features, H, W)."""
+
+    _ranks = (3, 4)
+
+
+class InstanceNorm3d(InstanceNorm1d):
+    """`InstanceNorm1d` for volumes: input and output (N, num_features, D, H, W) or (num_features, D, H, W)."""
+
+    _ranks = (4, 5)

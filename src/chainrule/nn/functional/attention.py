@@ -28,6 +28,7 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """``softmax(query key^T scale + mask) value``: for each query an average of the values.
 
@@ -45,6 +46,8 @@ def scaled_dot_product_attention(
         dropout_p: the share of weights to drop; as in PyTorch whether or not something is trained: pass 0.0 in evaluation.
         is_causal: query i looks at keys 0 to i; not together with `attn_mask`.
         scale: what the scores are multiplied by; 1 / sqrt(E) if left out.
+        enable_gqa: queries have several times as many heads (axis -3) as keys and values, each of which serves so many
+            heads side by side.
 
     Returns:
         Shape (..., L, V). A query that may look at no key gets zeros, and passes no gradient on, as in PyTorch.
@@ -65,6 +68,8 @@ def scaled_dot_product_attention(
     "FlashAttention", NeurIPS 2022.
     """
     query, key, value = (given(x, NAME, what) for x, what in ((query, "query"), (key, "key"), (value, "value")))
+    if enable_gqa:
+        key, value = (_for_all_heads(x, query, what) for x, what in ((key, "key"), (value, "value")))
     _check(query, key, value)
     if query.dtype.only_stores:  # one nest of loops, with no rounding on the way
         return in_float32(scaled_dot_product_attention, query, key, value, attn_mask, dropout_p, is_causal, scale)
@@ -87,6 +92,17 @@ def scaled_dot_product_attention(
     weights = (scores - largest.masked_fill(largest == -math.inf, 0.0)).exp()
     total = weights.sum(-1, keepdim=True)
     return dropout(weights, share) @ value / total.masked_fill(total == 0, 1.0)
+
+
+def _for_all_heads(x: Tensor, query: Tensor, what: str) -> Tensor:
+    """Each head as often as there are queries' heads for it."""
+    if x.ndim < 3 or query.ndim < 3 or not x.shape[-3] or query.shape[-3] % x.shape[-3]:
+        raise shape_error(
+            NAME, f"with enable_gqa the heads of the {what} must divide those of the query", f"{x.shape} for {query.shape}",
+            "Lay heads along axis -3.",
+        )  # fmt: skip
+    times = query.shape[-3] // x.shape[-3]
+    return x if times == 1 else x.repeat_interleave(times, -3)
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor) -> None:

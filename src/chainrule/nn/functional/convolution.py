@@ -255,3 +255,96 @@ def _check_room(name: str, shape: Sizes, windows: Sizes, border: Border, dilatio
             name, f"a window, {reach} with its dilation, must hold an element and fit in the input with its padding, "
             f"{padded}", f"input sizes {shape}", "Pad the input, or take a smaller kernel_size.",
         )  # fmt: skip
+
+
+# -- the other way: what a convolution's gradient does with its output's -----------------------------------------------
+
+
+@takes_keywords("functional")
+def conv_transpose1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0, groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:  # fmt: skip
+    """`conv_transpose2d` over one spatial axis: input (N, C, L) or (C, L), weight (C, O / groups, K)."""
+    return _transposed("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@takes_keywords("functional")
+def conv_transpose2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0, groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:  # fmt: skip
+    """The transpose of `conv2d`: each element of the input adds its multiple of the weight to a window of the output.
+
+    Args:
+        input: shape (N, C, P, Q) or (C, P, Q), floating.
+        weight: shape (C, O / groups, K, L), of the same dtype: that of the convolution from O to C channels.
+        bias: shape (O,), or None.
+        stride, padding, dilation, groups: of that convolution.
+        output_padding: how much longer each axis of the output is at its end, since several lengths have one transpose.
+
+    Returns:
+        A tensor of shape (N, O, H, W) with H = (P - 1) stride - 2 padding + dilation (K - 1) + output_padding + 1.
+
+    Raises:
+        ShapeError: the channels do not fit the weight.
+        SettingError: sizes that mean nothing.
+
+    It is a convolution of the input, with zeros between its elements, by the weight turned around.
+
+    Example:
+        >>> import chainrule as cr
+        >>> import chainrule.nn.functional as F
+        >>> F.conv_transpose2d(cr.ones(1, 1, 1, 2), cr.ones(1, 1, 1, 2), stride=1).tolist()
+        [[[[1.0, 2.0, 1.0]]]]
+    """
+    return _transposed("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@takes_keywords("functional")
+def conv_transpose3d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0, groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:  # fmt: skip
+    """`conv_transpose2d` over three spatial axes."""
+    return _transposed("conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def _transposed(
+    name: str, rank: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, more: Any,
+    groups: Any, dilation: Any,
+) -> Tensor:  # fmt: skip
+    x, w, count = given(input, name), given(weight, name, "weight"), integer(groups, name, "groups")
+    check_axes(name, rank, x)
+    if w.ndim != rank + 2 or count < 1 or w.shape[0] % max(count, 1) or x.shape[-rank - 1] != w.shape[0]:
+        raise graph.shape_error(
+            name, "the weight must be (C, O / groups, ...) with as many spatial axes and C of the input's channels, which "
+            "groups divide", f"{w.shape} for an input {x.shape} with groups={groups}", "Change the one or the other.",
+        )  # fmt: skip
+    steps, apart = each(name, "stride", stride, rank, 1), each(name, "dilation", dilation, rank, 1)
+    border, longer = each(name, "padding", padding, rank, 0), each(name, "output_padding", more, rank, 0)
+    if any(extra >= max(s, d) for extra, s, d in zip(longer, steps, apart, strict=True)):
+        raise SettingError(
+            f"{name}: output_padding must be smaller than stride or dilation, got {more!r} with {stride!r}."
+        )
+    with graph.aliasing(False):
+        front = (0,) * (x.ndim - rank)
+        spread = x._pad((0,) * x.ndim, (0,) * x.ndim, (*front, *(s - 1 for s in steps)))
+        reach = [d * (k - 1) for d, k in zip(apart, w.shape[2:], strict=True)]
+        low = [r - b for r, b in zip(reach, border, strict=True)]
+        high = [r - b + e for r, b, e in zip(reach, border, longer, strict=True)]
+        spread = _framed(spread, rank, low, high)
+        parts = w.reshape((count, w.shape[0] // count, *w.shape[1:])).transpose(1, 2)
+        turned = parts.reshape((count * w.shape[1], w.shape[0] // count, *w.shape[2:])).flip(tuple(range(2, rank + 2)))
+        return _conv(name, rank, spread, turned, bias, 1, 0, apart, count)
+
+
+def _framed(x: Tensor, rank: int, low: Sequence[int], high: Sequence[int]) -> Tensor:
+    """Zeros around the spatial axes; a negative number takes off."""
+    for axis, before, after in zip(range(x.ndim - rank, x.ndim), low, high, strict=True):
+        x = x.narrow(axis, max(0, -before), x.shape[axis] - max(0, -before) - max(0, -after))
+    front = (0,) * (x.ndim - rank)
+    return x._pad((*front, *(max(0, n) for n in low)), (*front, *(max(0, n) for n in high)), (0,) * x.ndim)

@@ -61,6 +61,15 @@ def dropout2d(
 
 @takes_keywords("functional")
 @rounded_once
+def dropout3d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """``dropout`` of whole channels of an input (N, C, D, H, W) or (C, D, H, W); arguments as there."""
+    return _channel_dropout("dropout3d", input, 3, p, training, inplace, generator)
+
+
+@takes_keywords("functional")
+@rounded_once
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:

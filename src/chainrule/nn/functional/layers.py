@@ -10,6 +10,7 @@ from chainrule import graph
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import placed
+from chainrule.nn.functional.resizing import BORDERS, bordered
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer, number, settled
 from chainrule.tensor.creation import arange, given, ones
@@ -186,7 +187,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     Args:
         input: any shape.
         pad: how much before and after the last axis, then the one before it, and so on.
-        mode: "constant"; PyTorch's other modes are not there.
+        mode: "constant", or elements of the input's own: "reflect" (without the outermost), "replicate", "circular".
         value: what the border holds; 0 if left out.
 
     Raises:
@@ -199,10 +200,12 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         tensor([7., 1., 2., 7., 7.])
     """
     x, sizes = given(input, "pad"), [integer(size, "pad", "pad") for size in pad]
-    if mode != "constant":
-        raise SettingError(f"pad: the mode must be 'constant', got {mode!r}. Other borders are not in chainrule.")
+    if mode not in ("constant", *BORDERS):
+        raise SettingError(f"pad: the mode must be 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}.")
     if len(sizes) % 2 or len(sizes) > 2 * x.ndim:
         raise SettingError(f"pad: give two numbers for each of the last axes of {x.shape}, got {tuple(pad)!r}.")
+    if mode != "constant":
+        return bordered(x, sizes, mode)
     low, high = [0] * x.ndim, [0] * x.ndim
     for at, before, after in zip(reversed(range(x.ndim)), sizes[::2], sizes[1::2], strict=False):
         start, length = max(0, -before), x.shape[at] - max(0, -before) - max(0, -after)
