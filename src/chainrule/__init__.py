@@ -375,7 +375,7 @@ from chainrule.training import Trainer
 from chainrule.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from chainrule import utils
+    from chainrule import distributions, utils
     from chainrule.deploy.bundle import Bundle, load_bundle
     from chainrule.deploy.making import bundle
     from chainrule.deploy.model import load_model, save_model
@@ -514,6 +514,7 @@ __all__ = [
     "diff",
     "digamma",
     "dist",
+    "distributions",
     "div",
     "divide",
     "dot",
@@ -792,6 +793,7 @@ _LATER = {
     "load_bundle": "chainrule.deploy.bundle",
     "load": "chainrule.deploy.saving",
     "load_model": "chainrule.deploy.model",
+    "distributions": "chainrule.distributions",
     "Halving": "chainrule.training.halving",
     "onnx": "chainrule.onnx",
     "save": "chainrule.deploy.saving",

@@ -89,6 +89,13 @@ def test_angles_of_zeros_and_infinities():
     np.testing.assert_array_equal(*(lib.tensor(y).atan2(lib.tensor(x)).numpy() for lib in (cr, torch)))
 
 
+def test_the_slope_of_xlogy_where_its_factor_is_zero():
+    for library in (cr, torch):
+        x = library.tensor([0.0, 0.0, 2.0], requires_grad=True)
+        x.xlogy(library.tensor([0.5, 0.0, 3.0])).sum().backward()
+        np.testing.assert_allclose(x.grad.numpy(), [np.log(0.5), 0.0, np.log(3.0)], rtol=1e-6)
+
+
 def test_signs():
     for dtype in ("float32", "float64", "int32", "uint8"):
         values = np.array([0, 3], dtype) if dtype == "uint8" else np.array([-0.0, 0.0, -2, 3]).astype(dtype)

@@ -182,8 +182,7 @@ class Special(Pointwise):
     def xlogy(self, other: Operand) -> Tensor:
         """x * log(other), 0 where x is 0 (but NaN where `other` is)."""
         a, b = _both(self, other, "xlogy")
-        nothing = (a == 0) & ~b.isnan()
-        return (a * b.masked_fill(nothing, 1).log()).masked_fill(nothing, 0)
+        return _with_slopes(_xlogy, lambda Y, a, b: (b.log().masked_fill((a == 0) & (b <= 0), 0), a / b), a, b)
 
     @rounded_once
     def hypot(self, other: Tensor) -> Tensor:
@@ -428,6 +427,11 @@ def _acosh(x: Tensor) -> Tensor:
     far = x > 1e8
     over = (x - 1).masked_fill(far, 0)
     return (x.log() + math.log(2)).where(far, (over + (2 * over + over * over).sqrt()).log1p())
+
+
+def _xlogy(a: Tensor, b: Tensor) -> Tensor:
+    nothing = (a == 0) & ~b.isnan()
+    return (a * b.masked_fill(nothing, 1).log()).masked_fill(nothing, 0)
 
 
 def _hypot(a: Tensor, b: Tensor) -> Tensor:
