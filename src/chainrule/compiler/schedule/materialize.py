@@ -41,6 +41,7 @@ def choose(graph: Graph, nodes: list[Node], nested: Collection[Node] = ()) -> se
             consts, _, slices = loop.params["form"].parts(loop.inputs)
             kept.update(consts, slices)
     kept.update(graph.outputs)
+    made = _made_at_once(nodes, readers)
     weight: dict[Node, int] = {}  # the work of computing a node again from kept ones
     size: dict[Node, int] = {}
     reshapes: dict[Node, int] = {}  # between the node and what is kept: each may nest a quotient in the index
@@ -51,7 +52,7 @@ def choose(graph: Graph, nodes: list[Node], nested: Collection[Node] = ()) -> se
         reshapes[node] = deepest + (node.op is shaping.reshape)
         if node in kept or node in nested or isinstance(node, Several):
             continue
-        follows = _follows(node, readers) or _sums_up(node, readers)
+        follows = _follows(node, readers, made) or _sums_up(node, readers, made)
         too_large = size[node] > LARGEST or reshapes[node] > DEEPEST
         if follows or too_large or _costs_to_repeat(node, readers[node], weight[node]):
             kept.add(node.inputs[0] if _widens(node) and node.inputs[0] not in nested else node)
@@ -64,40 +65,45 @@ def _widens(node: Node) -> bool:
     return node.op is ew.cast and node.inputs[0].dtype.only_stores
 
 
-def _follows(node: Node, readers: dict[Node, list[Node]]) -> bool:
+def _follows(node: Node, readers: dict[Node, list[Node]], made: set[Node]) -> bool:
     """Is it the only reader of a product or sum of its own shape? Then it is free to compute right there."""
-    return node.op.kind == "elementwise" and len(readers[node]) > 1 and _reads_alone(node, readers)
+    return node.op.kind == "elementwise" and len(readers[node]) > 1 and _reads_alone(node, made)
 
 
-def _sums_up(node: Node, readers: dict[Node, list[Node]]) -> bool:
+def _sums_up(node: Node, readers: dict[Node, list[Node]], made: set[Node]) -> bool:
     """Is it the sum of products so far (as of a weight that is used at every step), to which another is added?
 
     Then each is added as it is computed. To keep all of them until the last would take their memory, and one
     kernel that reads them all.
     """
-    if node.op is not ew.add or len(readers[node]) != 1 or not _reads_alone(node, readers):
+    if node.op is not ew.add or len(readers[node]) != 1 or not _reads_alone(node, made):
         return False
     (reader,) = readers[node]
-    return reader.op is ew.add and _reads_alone(reader, readers)
+    return reader.op is ew.add and _reads_alone(reader, made)
 
 
-def _reads_alone(node: Node, readers: dict[Node, list[Node]]) -> bool:
+def _reads_alone(node: Node, made: set[Node]) -> bool:
     """Does it read a product or sum of its own shape that nobody else reads, or work on its elements that nobody else does?"""
-    return any(source.shape == node.shape and _made_at_once(source, readers) for source in node.inputs)
+    return any(source.shape == node.shape and source in made for source in node.inputs)
 
 
-def _made_at_once(node: Node, readers: dict[Node, list[Node]]) -> bool:
-    """Is it a product or sum, or the only thing made of one, element by element and perhaps in another shape?"""
-    while len(readers[node]) == 1:
+def _made_at_once(nodes: list[Node], readers: dict[Node, list[Node]]) -> set[Node]:
+    """Products and sums that have one reader, and what is the only thing made of one, element by element or in another shape.
+
+    In one walk: to ask of each node by itself took, in a chain of them, the square of its length.
+    """
+    found: set[Node] = set()
+    for node in nodes:
+        if len(readers[node]) != 1 or isinstance(node, Several):
+            continue
         if node.op.kind in ("contraction", "reduction"):
-            return True
-        if node.op is not shaping.reshape and node.op.kind != "elementwise":
-            return False
-        whole = [source for source in node.inputs if math.prod(source.shape) == math.prod(node.shape)]
-        if len(whole) != 1:
-            return False
-        (node,) = whole
-    return False
+            found.add(node)
+        elif node.op is shaping.reshape or node.op.kind == "elementwise":
+            elements = math.prod(node.shape)
+            whole = [source for source in node.inputs if math.prod(source.shape) == elements]
+            if len(whole) == 1 and whole[0] in found:
+                found.add(node)
+    return found
 
 
 def _own_cost(node: Node) -> int:
