@@ -47,11 +47,12 @@ This page is written by `docs/make_architecture.py`: every listing below is what
 ```
 Python step --trace--> graph --passes--> graph --schedule--> kernels in an arena --plan--> vectors, tiles, threads
             --codegen--> LLVM IR --runtime--> machine code (cached on disk), run on threads
-eager:       the same graph nodes, each evaluated on NumPy as it is made
+eager:       the same graph nodes, each evaluated on NumPy as it is made; under cr.eager(False) they wait on a tape
+             (`tape/`) and run together, as compiled programs where they came by before
 backward():  walks graph nodes and makes more graph nodes, eager or traced alike
 ```
 
-A room imports only rooms to its left: `errors`, `files`, `dtypes`, `graph`, `ops`, `tensor`, `autodiff`, `control`, `compiler`,
+A room imports only rooms to its left: `errors`, `files`, `dtypes`, `graph`, `ops`, `tensor`, `autodiff`, `control`, `compiler`, `tape`,
 `nn` and `optim` and `data`, `training`, `explain` and `interop`, `cli`. Inside `compiler` likewise, from the graph up to
 Python: `passes`, `schedule`, `plan`, `codegen`, `runtime`, `program.py`, `frontend`, `compile.py`. CI checks both.
 

@@ -39,6 +39,7 @@ from chainrule.explain.flow import gradient_flow
 from chainrule.explain.runs import explain, load_run
 from chainrule.graph import is_grad_enabled
 from chainrule.names import module_getattr
+from chainrule.tape import eager, show_programs
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import (
     arange,
@@ -523,6 +524,7 @@ __all__ = [
     "dstack",
     "dtype",
     "e",
+    "eager",
     "einsum",
     "empty",
     "empty_like",
@@ -724,6 +726,7 @@ __all__ = [
     "set_num_threads",
     "set_rng_state",
     "sgn",
+    "show_programs",
     "sigmoid",
     "sign",
     "signbit",

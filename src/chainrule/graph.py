@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -30,6 +30,8 @@ from chainrule.errors import (
 )
 from chainrule.lines import Line, at_user_line, ours, user_line
 from chainrule.quiet import here, in_the_middle, quietly
+from chainrule.recorder import Recorder as Recorder
+from chainrule.recorder import Tape as Tape
 
 Shape = tuple[int, ...]
 Array = np.ndarray[Any, Any]
@@ -136,9 +138,10 @@ def _of_numbers(name: str, infer: Callable[..., Any]) -> Callable[..., Any]:
 class Node:
     """One equation of the graph. Fields are set once; only `release` and the eager value's upkeep change one."""
 
+    place: int
     __slots__ = (
         "__weakref__",
-        "_value",
+        "_array",
         "dtype",
         "inputs",
         "kind",
@@ -147,8 +150,10 @@ class Node:
         "op",
         "owner",
         "params",
+        "place",
         "requires_grad",
         "seen",
+        "segment",
         "shape",
         "trace",
     )
@@ -166,7 +171,8 @@ class Node:
     ) -> None:
         self.op, self.inputs, self.params = op, inputs, params
         self.shape, self.dtype = type
-        self._value = value
+        self._array = value
+        self.segment: Any = None  # where it waits to be computed, at `place` (`tape`)
         self.requires_grad = requires_grad
         self.trace = trace
         self.kind: Kind | None = None  # of an eager node with a history
@@ -181,16 +187,21 @@ class Node:
         return Type(self.shape, self.dtype)
 
     @property
+    def _value(self) -> Array | None:
+        """The value without a word to compiled steps, None inside a trace; one that waits is computed now."""
+        return self._array if self._array is not None or self.segment is None else self.segment.settle(self)
+
+    @property
     def value(self) -> Array:
         """The eager value; from here on it may be shared, so no compiled step overwrites it."""
-        if self._value is None:
+        if (value := self._value) is None:
             raise TraceError(
                 f"{self.op.name}{self.whereabouts()}: a traced tensor has no value yet, but Python asked for one"
                 f"{at_user_line()}. Inside {self.trace.name if self.trace is not None else Recorder.name} keep to tensor "
                 f"operations (cr.where instead of `if`), or return the tensor and read it outside."
             )
         self.seen = True
-        return self._value
+        return value
 
     @property
     def is_leaf(self) -> bool:
@@ -233,41 +244,9 @@ CONST = Op("const", "source", infer=_no_value, numpy=lambda value, dtype: as_sto
 # -- the state of this thread --------------------------------------------------------------
 
 
-class Recorder:
-    """What a trace must offer: that of a program (`compiler.frontend.trace`), or of a region inside a node (`control`)."""
-
-    name: str = "cr.compile"  # whose function runs
-    outer: Recorder | None = None  # the trace that a region stands in
-    thread: int  # the one that traces
-    began: float  # when it did, by time.monotonic
-    ended: threading.Event  # set once every handle names its own node again
-    outside: Any  # what it reads of Python, and assigns there (`compiler.outside`)
-    guards: list[tuple[Callable[[], Hashable], Hashable]]  # what it read from Python: how to ask again, and the answer
-    unchecked: list[tuple[Any, ...]]  # what would have been looked at, had there been values
-
-    def wait(self) -> None:
-        """Come back once the trace has ended; a BusyError where it takes too long."""
-        raise NotImplementedError
-
-    def lift(self, handle: Any) -> Node:
-        """The node that stands for a handle from outside the trace."""
-        raise NotImplementedError
-
-    def touch_grad(self, handle: Any, reading: bool, assigned: bool = False) -> None:
-        """Note that the trace reads ``handle.grad``, or sets it (`assigned`: to a tensor, not None)."""
-        raise NotImplementedError
-
-    def follow(self, view: Any) -> None:
-        """Note that the trace read a view of a handle from outside."""
-        raise NotImplementedError
-
-    def differentiated(self, node: Node, gradient: Node) -> None:
-        """Note which node is the whole gradient of `node`."""
-        raise NotImplementedError
-
-
 class _Local(threading.local):
     trace: Recorder | None = None
+    tape: Any = None  # a Tape, where this thread's operations wait
     grad_enabled: bool = True
     line: Line | None = None
 
@@ -276,6 +255,21 @@ class _Local(threading.local):
 
 
 _local = _Local()
+
+
+def deferred() -> bool:
+    """Do operations give no value yet: inside a trace, or where they wait on a tape?"""
+    return _local.trace is not None or _local.tape is not None
+
+
+def written() -> bool:
+    """Must an operation be written down although its value is known: inside a trace, or in what a tape finds again as a whole?"""
+    return _local.trace is not None or (_local.tape is not None and _local.tape.inside)
+
+
+def waiting() -> Any:
+    """The tape on which this thread's operations wait, or None: they are computed at once, or traced."""
+    return _local.tape if _local.trace is None else None
 
 
 def tracing() -> bool:
@@ -449,7 +443,11 @@ def _wrapped(value: float | int | bool, dtype: DType) -> Array:
 
 
 def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
-    """`op` on `inputs`: evaluated at once on NumPy, or recorded when a trace is on."""
+    """`op` on `inputs`: evaluated at once on NumPy, or recorded when a trace is on or this thread has a tape."""
+    if _local.tape is not None and _local.trace is None:
+        waits: Node | None = _local.tape.record(op, inputs, params)
+        if waits is not None:
+            return waits
     type = type_of(op, inputs, params)
     if _local.trace is not None:
         return _recorded(op, inputs, params, type, _local.trace)
@@ -457,7 +455,7 @@ def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
     for node in inputs:
         if node.requires_grad:
             history = True
-        value = node._value
+        value = node._array
         node.seen = True
         arrays.append(node.value if value is None else value)
     value = evaluate(op, arrays, params, type)

@@ -52,9 +52,9 @@ class Formula(NamedTuple):
 
     def products(self, node: Node, dY: Array) -> list[Array]:
         """The gradients of this node, where `dY` is its own."""
-        values = [dY, node.value if node._value is None else node._value]
+        values = [dY, node.value if node._array is None else node._array]
         for source in node.inputs:
-            values.append(source.value if source._value is None else source._value)
+            values.append(source.value if source._array is None else source._array)
         values += self.constants
         if self.steps:
             try:

@@ -131,7 +131,7 @@ class Plain(Tensor):
 
 def plain(node: Node) -> Plain:
     """A tensor for a node that is there already."""
-    value = node._value
+    value = node._array
     return Plain(node.value if value is None else value, node)
 
 

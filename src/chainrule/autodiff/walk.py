@@ -42,6 +42,7 @@ def gradients(
     """
     wanted = set(targets)
     if order is None:
+        _written_out()
         order = graph.toposort(map(lifted, outputs))
     order = [node for node in order if node.requires_grad]
     for node in order:
@@ -53,7 +54,7 @@ def gradients(
     leading = _leading_to(wanted, order)
     arrived: Arrived = {}
     trace = graph.current_trace()
-    handle = wrap if create_graph or trace is not None else plain
+    handle = wrap if create_graph or graph.deferred() else plain
     hooked = hooks.any_registered()
     hooks.guarded()
     with graph.grad_mode(create_graph), graph.aliasing(False), graph.provenance() as stand_for:
@@ -77,6 +78,13 @@ def gradients(
 def _through_hooks(node: Node, dY: Any, handle: Callable[[Node], Tensor]) -> Any:
     after = hooks.arriving(node, dY)
     return after if after is dY or handle is wrap else plain(lifted(after))
+
+
+def _written_out() -> None:
+    """What a tape recorded as a whole has its operations behind it from here on."""
+    tape = graph.waiting()
+    if tape is not None:
+        tape.write_out()
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -186,7 +194,15 @@ def _backward(
         # By a handle of its own: one .grad changed in place changes no other.
         add_gradient(owner, renamed(found), create_graph)
 
-    into_leaves(output, seed_of("backward", output, gradient), take, retain_graph, create_graph, inputs)
+    def walk() -> None:
+        into_leaves(output, seed_of("backward", output, gradient), take, retain_graph, create_graph, inputs)
+
+    tape = graph.waiting()
+    plainly = (
+        gradient is None and not retain_graph and not create_graph and inputs is None and not hooks.any_registered()
+    )
+    if tape is None or not plainly or not tape.backward(output, walk):
+        walk()
 
 
 def into_leaves(
@@ -198,6 +214,7 @@ def into_leaves(
     inputs: Sequence[Tensor] | None = None,
 ) -> None:
     """`take(leaf, gradient)` for every leaf that a gradient of <output, seed> arrives at; then the history is freed, unless retained."""
+    _written_out()
     order = graph.toposort([lifted(output)])
     chosen = None if inputs is None else {lifted(x) for x in inputs}
     leaves = [
@@ -210,6 +227,9 @@ def into_leaves(
             if owner is not None and node in found:
                 take(owner, found[node])
                 hooks.accumulated(owner)
+    tape = graph.waiting()
+    if retain_graph and tape is not None:
+        tape.mark("retained")
     if not retain_graph and not graph.tracing():
         for node in order:
             if node.inputs:
@@ -233,7 +253,7 @@ def renamed(tensor: Tensor) -> Tensor:
     if type(tensor) is Plain and tensor._made is None and not borrowed(tensor._array):
         return wrap(tensor._node)  # a leaf that nobody else knows
     node = lifted(tensor)
-    if node._value is not None and borrowed(node._value):  # the caller's, who passed it as dY
+    if node._array is not None and borrowed(node._array):  # the caller's, who passed it as dY
         tensor = tensor.clone()
     node = lifted(tensor)
     node.seen = True
@@ -248,8 +268,8 @@ def seed_of(name: str, output: Tensor, gradient: Tensor | None) -> Tensor:
                 f"{graph.who(name)}: only a tensor with one element has an implied gradient of 1, got shape "
                 f"{output.shape}. Reduce it first (.sum(), .mean()), or pass gradient=."
             )
-        if graph.tracing():
-            return ones_like(output)
+        if graph.deferred():
+            return wrap(graph.const(1, output.dtype)) if not output.ndim else ones_like(output)
         return wrap(graph.leaf(filled(output.shape, 1, output.dtype), output.dtype))
     if not isinstance(gradient, Tensor):
         raise DtypeError(

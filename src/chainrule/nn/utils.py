@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from chainrule.autodiff.plain import plain
 from chainrule.errors import NonFiniteError, SettingError
-from chainrule.graph import shape_error, tracing
+from chainrule.graph import deferred, shape_error, tracing
 from chainrule.names import module_getattr, takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
@@ -31,7 +31,7 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 def _computed(gradient: Tensor) -> Tensor:
     """The gradient, outside traces as one that computes at once on its array: nobody asks for the steps of clipping."""
-    return gradient if tracing() else plain(settled(gradient))
+    return gradient if deferred() else plain(settled(gradient))
 
 
 def _replace(parameter: Tensor, value: Tensor) -> None:

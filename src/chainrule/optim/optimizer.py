@@ -15,6 +15,7 @@ from chainrule.errors import SettingError, TraceError
 from chainrule.optim import saved
 from chainrule.optim.rules import Rule, update
 from chainrule.optim.state import Group, Listed, Slots, State
+from chainrule.optim.stepped import Stepped
 from chainrule.optim.together import batches, update_together
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import zeros, zeros_like
@@ -236,11 +237,18 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        tape = graph.waiting()
         with graph.grad_mode(False):
-            for number, group in enumerate(self.param_groups):
-                self._step_group(number, group)
+            if tape is None or not tape.door(Stepped(self, self._step_groups)):
+                self._step_groups()
         guard(self._laid_out)
+        if tape is not None:
+            tape.flush()
         return loss
+
+    def _step_groups(self) -> None:
+        for number, group in enumerate(self.param_groups):
+            self._step_group(number, group)
 
     @contextmanager
     def rates(self, given: Sequence[Any] | None = None) -> Iterator[list[Used]]:
@@ -282,7 +290,7 @@ class Optimizer:
             settings = self.settings(group, step)
             if self._used is not None:
                 self._used.append(Used(number, members, settings["lr"]))
-            if graph.tracing() or not all(rule.elementwise for rule in rules):
+            if graph.deferred() or not all(rule.elementwise for rule in rules):
                 for parameter in members:
                     self._update(parameter, rules, settings)
             else:

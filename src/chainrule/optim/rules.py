@@ -21,7 +21,7 @@ import numpy as np
 
 from chainrule.autodiff.plain import Plain
 from chainrule.dtypes import computed, limits
-from chainrule.graph import tracing
+from chainrule.graph import deferred
 from chainrule.ops import reference
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
@@ -82,7 +82,7 @@ def average(old: Tensor, new: Tensor, beta: Scalar) -> Tensor:
 def correction(beta: Scalar, step: Tensor) -> Tensor:
     """``1 - beta^step``: the weight that an average started at 0 has gathered; float64, no axes."""
     if (
-        isinstance(beta, float) and isinstance(step, Tensor) and not tracing()
+        isinstance(beta, float) and isinstance(step, Tensor) and not deferred()
     ):  # the same functions of NumPy's, without a tensor each
         power = reference.power(np.asarray(beta), settled(step).value.astype(np.float64))
         return Plain(np.asarray(1 - power))

@@ -69,7 +69,7 @@ def _flat(tensors: list[Tensor]) -> Tensor:
 def _value(tensor: Tensor) -> Array:
     """To be copied at once: so nobody notes that it is held."""
     node = tensor._node
-    value = node._value
+    value = node._array
     return value if value is not None and node.trace is None else settled(tensor).value
 
 

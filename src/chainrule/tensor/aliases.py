@@ -64,7 +64,9 @@ class Shadow(Family):
     def moved(self) -> None:
         origin = self.origin()
         if origin is not None:
-            self.root._node = graph.leaf(origin._node.value, origin._node.dtype)
+            node, tape = origin._node, graph.waiting()
+            waits = tape is not None and node._array is None and node.segment is not None
+            self.root._node = tape.leaf(node) if waits else graph.leaf(node.value, node.dtype)
         super().moved()
 
     def target(self) -> Handle:
@@ -101,7 +103,8 @@ class Pending(Node):
         node, views = view._node, view._views
         self.op, self.inputs, self.params = graph.LEAF, (), {}
         self.shape, self.dtype = node.shape, node.dtype
-        self._value: Array | None = None
+        self._array: Array | None = None
+        self.segment = None
         self.trace, self.owner, self.seen, self.kind = PENDING, None, True, None
         self.layer, self.line = "", None
         self._view = weakref.ref(view)

@@ -135,6 +135,8 @@ class Handle:
         trace = graph.current_trace()
         if trace is not None:
             trace.touch_grad(self, reading=False, assigned=value is not None)
+        elif graph._local.tape is not None and graph._local.tape.results:
+            graph._local.tape.renamed.append((weakref.ref(self), "_grad", self._grad))
         self._grad = value
 
     # -- value --------------------------------------------------------------------------
@@ -204,7 +206,7 @@ class Handle:
         if not graph.is_grad_enabled() and old.requires_grad and not leaf and self._views is None:
             new = straight_through(new, self)
         node = lifted(new)
-        if node._value is not None and borrowed(node._value):
+        if node._array is not None and borrowed(node._array):
             new = apply(ew.alias, new)
             node = new._node
         node.seen = True  # two handles name it now, so no compiled step may overwrite its value
@@ -216,6 +218,9 @@ class Handle:
 
     def _name(self, node: Node) -> None:
         """Name another node; whatever views this handle follows."""
+        tape = graph._local.tape
+        if tape is not None and tape.results:
+            tape.renamed.append((weakref.ref(self), "_node", self._node))
         self._node = node
         if self._families:
             self._moved()
@@ -264,6 +269,10 @@ def as_leaf(node: Node, owner: Handle | None) -> Node:
             ew.detach, (node,), {}, node.type, requires_grad=owner is not None, trace=graph.current_trace(),
             owner=reference,
         )  # fmt: skip
+    tape = graph._local.tape
+    if tape is not None and node._array is None:
+        leaf: Node = tape.leaf(node, owner)
+        return leaf
     return graph.leaf(node.value, node.dtype, requires_grad=owner is not None, owner=reference)
 
 
@@ -294,7 +303,8 @@ def lifted(handle: Handle) -> Node:
     if views is not None and _follows(node, views, trace):
         return Pending.derive(handle)
     if trace is not None:
-        return trace.lift(handle)
+        found: Node = trace.lift(handle)
+        return found
     node = settled(handle)
     if node.trace is None:
         return node
@@ -425,7 +435,7 @@ def shadow_of(root: Handle) -> Family:
         if type(family) is Shadow:
             return family
     value = settled(root)
-    shadow = Shadow(wrap(graph.leaf(value.value, value.dtype)), root)
+    shadow = Shadow(wrap(as_leaf(value, None)), root)
     shadow.root._families = (weakref.ref(shadow),)
     return _joined(root, shadow)
 

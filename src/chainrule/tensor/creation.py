@@ -223,7 +223,7 @@ def full(
     if fill_value:
         check_fits(fill_value, wanted, "full")
     shape = sizes_of(size)
-    if graph.tracing():
+    if graph.written():
         one = scalar(fill_value, wanted)
         result = apply(shaping_ops.expand, one, shape=shape) if shape else one
     else:
@@ -239,7 +239,7 @@ def filled(shape: Shape, value: Number, dtype: DType) -> Array:
 
 
 def _filled(name: str, shape: Shape, value: float, dtype: object, device: object, requires_grad: bool) -> Tensor:
-    if not graph.tracing():
+    if not graph.written():
         graph.check_size(name, shape, dtypes.as_dtype(dtype if dtype is not None else float))
     return full(shape, value, dtype=dtype, device=device, requires_grad=requires_grad)
 
@@ -330,7 +330,7 @@ def arange(
     floating = any(isinstance(value, float) for value in (start, end, step))
     wanted = dtypes.as_dtype(dtype if dtype is not None else float if floating else int)
     size = max(0, math.ceil((end - start) / step))
-    if not graph.tracing():
+    if not graph.written():
         graph.check_size("arange", (size,), wanted)
         return wrap(graph.leaf(dtypes.as_stored(start + np.arange(size) * step, wanted), wanted))
     count = apply(random.iota, size=size, dtype=dtypes.computed(wanted))

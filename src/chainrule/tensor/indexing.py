@@ -53,7 +53,7 @@ class Indexing(Shaping):
 
     def _row(self, low: int, high: int, every: int) -> Tensor:
         node = self._node
-        shape, value = node.shape, node._value
+        shape, value = node.shape, node._array
         zeros_, ones_ = (0,) * (len(shape) - 1), (1,) * len(shape)
         if value.__class__ is not np.ndarray or node.requires_grad or graph._local.trace is not None:
             return self._slice((low, *zeros_), (high, *shape[1:]), ones_, shape[1:])

@@ -16,9 +16,10 @@ _USUAL = (dtypes.float32, dtypes.int64, dtypes.bool_)  # those that need no nami
 
 def text_of(node: Node) -> str:
     """``tensor([1., 2.], requires_grad=True)``."""
-    if node._value is None:
+    value = node._value
+    if value is None:
         return f"<traced tensor: {node.type}{', requires_grad' if node.requires_grad else ''}>"
-    value = numbers_of(node._value)
+    value = numbers_of(value)
     notes = []
     if not value.size and value.ndim > 1:
         notes.append(f"size={node.shape}")

@@ -16,7 +16,7 @@ from chainrule.errors import DtypeError, ShapeError
 from chainrule.graph import Node
 from chainrule.names import Named, mark_missing
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.core import Engine, Handle, Number, apply, current, lifted, view_of
+from chainrule.tensor.core import Engine, Handle, Number, apply, as_leaf, current, lifted, view_of
 from chainrule.tensor.creation import full, ones, tensor, zeros
 from chainrule.tensor.hooks import RemovableHandle, register
 from chainrule.tensor.inplace import InPlace
@@ -85,7 +85,7 @@ class Tensor(InPlace, metaclass=Named):
         False
         """
         before = node = lifted(self)
-        result = apply(ew.detach, self) if graph.tracing() else Tensor(graph.leaf(node.value, node.dtype))
+        result = apply(ew.detach, self) if graph.tracing() else Tensor(as_leaf(node, None))
         with graph.grad_mode(False):
             view_of(result, self, (), before)
         if result._views is not None:
@@ -110,7 +110,10 @@ class Tensor(InPlace, metaclass=Named):
 
     def retain_grad(self) -> None:
         """Have backward fill ``grad`` of this tensor too, although it is no leaf."""
-        lifted(self).owner = weakref.ref(self) if self.requires_grad else None
+        node, tape = lifted(self), graph.waiting()
+        node.owner = weakref.ref(self) if self.requires_grad else None
+        if tape is not None:  # the gradient goes to one more
+            tape.mark(("owner", node.place if tape.waits(node) else None))
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Have backward call ``hook(gradient)`` when the gradient of this tensor is there, before it goes on.
@@ -184,7 +187,7 @@ class Tensor(InPlace, metaclass=Named):
         return int(self.item())
 
     def __bool__(self) -> bool:
-        if self._node._value is not None and self.numel() != 1:
+        if self.numel() != 1 and self._node._value is not None:
             raise ShapeError(
                 f"{graph.who('bool')}: a tensor of shape {self.shape} is neither true nor false. Use .any() or .all()."
             )

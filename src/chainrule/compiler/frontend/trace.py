@@ -194,7 +194,9 @@ def live(getter: Callable[[], float]) -> Any:
     """
     trace = graph.current_trace()
     if not isinstance(trace, Trace):
-        return getter()
+        tape = graph.waiting()
+        waits = None if tape is None else tape.number(getter)
+        return getter() if waits is None else wrap(waits)
     node = Node(INPUT, (), {}, Type((), dtypes.float64), trace=trace)
     trace.live.append((getter, node))
     return wrap(node)

@@ -108,6 +108,16 @@ class Run:
             self.tuner = ThreadTuner(self.program.work_sharing)
         return self.tuner
 
+    def shared(self) -> bool:
+        """May several threads run it?"""
+        return get_num_threads() > 1 and self._known_tuner().worthwhile
+
+    def once(self) -> tuple[int]:
+        """What `run` takes for one step on one thread."""
+        if self.steps != 1:
+            self.frame[_STEPS] = self.steps = 1
+        return (self.alone,)
+
     def link(self) -> tuple[int, int] | None:
         """The addresses of the native function and of its frame, for a chain; None where several threads may run it."""
         if get_num_threads() > 1 and self._known_tuner().worthwhile:

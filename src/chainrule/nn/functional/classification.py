@@ -6,8 +6,9 @@ from chainrule.errors import DtypeError, SettingError
 from chainrule.graph import shape_error, tracing, who
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.layers import check_labels
-from chainrule.nn.functional.reduction import check_reduction, reduced, share
+from chainrule.nn.functional.reduction import check_reduction, reduced, share, weighing
 from chainrule.nn.meaning import LOG_PROBABILITIES, LOGITS, reads
+from chainrule.tape.doors import as_one
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number, settled
 from chainrule.tensor.creation import arange, given
@@ -62,8 +63,17 @@ def cross_entropy(
         return _against_probabilities(input, target, weight, reduction, label_smoothing, dim)
     _check_target("cross_entropy", input, target, dim)
     check_labels("cross_entropy", target, classes, ignore_index)
+    whole = _none_ignored(target, weight, ignore_index)
+    formula = _against_labels if weighing() else _at_once
+    return formula(input, target, weight, ignore_index, reduction, label_smoothing, dim, classes, whole)
+
+
+def _against_labels(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float,
+    dim: int, classes: int, whole: bool,
+) -> Tensor:  # fmt: skip
     log_p = input.log_softmax(dim)
-    losses, shares = _picked(log_p, target, weight, ignore_index, dim)
+    losses, shares = _picked(log_p, target, weight, ignore_index, dim, whole)
     loss = reduced(losses, reduction, shares)
     if label_smoothing == 0:
         return loss
@@ -71,6 +81,9 @@ def cross_entropy(
     spread = (-weighted.sum(dim)).where(target != ignore_index, 0.0)
     even = reduced(spread, reduction, shares)
     return loss * (1 - label_smoothing) + even * (label_smoothing / classes)
+
+
+_at_once = as_one(_against_labels)
 
 
 @reads(LOG_PROBABILITIES, reads_numbers=True)
@@ -95,15 +108,21 @@ def nll_loss(
     dim, classes = _class_axis("nll_loss", input, weight)
     _check_target("nll_loss", input, target, dim)
     check_labels("nll_loss", target, classes, ignore_index)
-    losses, shares = _picked(input, target, weight, ignore_index, dim)
+    whole = _none_ignored(target, weight, ignore_index)
+    losses, shares = _picked(input, target, weight, ignore_index, dim, whole)
     return reduced(losses, reduction, shares)
 
 
+def _none_ignored(target: Tensor, weight: Tensor | None, ignore_index: int) -> bool:
+    """Is it known that each label counts, and all alike?"""
+    return weight is None and not tracing() and not (settled(target).value == ignore_index).any()
+
+
 def _picked(
-    log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, dim: int
+    log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, dim: int, whole: bool
 ) -> tuple[Tensor, Tensor | None]:
     """The loss of each target, and the share with which it enters the mean (0 where ignored; None: all alike)."""
-    if weight is None and not tracing() and not (settled(target).value == ignore_index).any():
+    if whole:
         if log_p.ndim == 2:
             return -log_p._take((arange(len(target)), target)), None
         return -log_p.gather(dim, target.unsqueeze(dim))._copied(target.shape), None

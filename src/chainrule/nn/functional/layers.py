@@ -11,6 +11,7 @@ from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import placed
 from chainrule.nn.functional.resizing import BORDERS, bordered
+from chainrule.tape.doors import as_one
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer, number, settled
 from chainrule.tensor.creation import arange, given, ones
@@ -55,6 +56,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         )
     if of_input.dtype.only_stores:
         return in_float32(linear, input, weight, bias)
+    return _linear(input, weight, bias)
+
+
+@as_one
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     with graph.aliasing(False):
         product = input @ weight.T
     return product if bias is None else product + bias

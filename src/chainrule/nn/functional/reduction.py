@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chainrule.errors import unknown_name
-from chainrule.graph import shape_error, tracing
+from chainrule.graph import deferred, shape_error
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
 from chainrule.tensor.creation import given, ones_like
@@ -97,6 +97,11 @@ def noting_masses() -> Iterator[Masses]:
         _weighing.masses = outer
 
 
+def weighing() -> bool:
+    """Do rows weigh differently here, or does somebody note what means divide by?"""
+    return _weighing.rows is not None or _weighing.masses is not None
+
+
 def _note(shares: Tensor | None, mass: Tensor | None) -> None:
     """Tell who wants to know that a mean by these shares divides by the sum of `mass`; None: by the number of losses."""
     if _weighing.masses is not None:
@@ -150,7 +155,7 @@ def _whole(mass: Tensor) -> Tensor:
 
 def share(part: Tensor, loss: Tensor) -> Tensor:
     """A part of a loss; no part of an infinite one is nothing, not NaN."""
-    if not tracing() and (settled(loss).value < math.inf).all():
+    if not deferred() and (settled(loss).value < math.inf).all():
         return part * loss
     return part * loss.where((part != 0) | (loss < math.inf), 0.0)
 

@@ -1,0 +1,303 @@
+"""Doors: what is recorded as a whole, so that Python does not walk through it again.
+
+The first time, a door's body runs and is recorded operation by operation. What it led to is noted at the step of the tree
+where it began, under all that it depends on; the next time the tape jumps from there to where the body ended, and only
+the results get nodes.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+
+from chainrule import graph
+from chainrule.dtypes import float64
+from chainrule.graph import CONST, LEAF, Node, toposort
+from chainrule.lines import ours, user_line
+from chainrule.ops import elementwise as ew
+from chainrule.tape.path import Step
+from chainrule.tensor.core import Engine, Handle, lifted
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ElsewhereError(Exception):
+    """What waits on another thread's tape was met: it must be computed before this tape is locked."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+
+class Jump(NamedTuple):
+    """From where a door's body began to where it ended.
+
+    Attributes:
+        entered: the numbers that the body read, in order: nodes, or functions that say what they are now.
+        results: what the door made of it, see the door.
+    """
+
+    end: Step
+    entered: tuple[Any, ...]
+    results: Any
+
+
+class Door:
+    """What a door must offer."""
+
+    def key(self, tape: Any) -> Hashable | None:
+        """All that the body depends on, its handles entered; None: it must run as it is."""
+        raise NotImplementedError
+
+    def jumps(self, tape: Any, start: Step) -> dict[Hashable, Jump]:
+        """What is known of doors at a step."""
+        return start.jumps
+
+    def body(self) -> None:
+        """What is recorded the first time."""
+        raise NotImplementedError
+
+    def made(self, tape: Any) -> Any:
+        """After the body: what it changed, for `again`; None where that cannot be told."""
+        raise NotImplementedError
+
+    def fits(self, tape: Any, results: Any) -> bool:
+        """Can the results take their places?"""
+        return True
+
+    def again(self, tape: Any, results: Any) -> None:
+        """Make the nodes of the results, and have handles name them."""
+        raise NotImplementedError
+
+
+def through(tape: Any, door: Any) -> bool:
+    """All that the door records: by a jump, or by its body, which then stands for the next time; False: it is no door here."""
+    try:
+        return _through(tape, door)
+    except ElsewhereError as error:
+        _ = error.node.value
+    return through(tape, door)
+
+
+def _through(tape: Any, door: Any) -> bool:
+    with tape.lock:
+        if tape.busy:  # a signal's handler, in the middle of it
+            return False
+        tape.busy = True
+        try:
+            key = door.key(tape)
+            if key is None:
+                return False
+            start: Step = tape.step
+            jumps = door.jumps(tape, start)
+            jump: Jump | None = jumps.get(key)
+            if jump is not None:
+                if not door.fits(tape, jump.results):
+                    return False
+                _jump(tape, jump)
+                door.again(tape, jump.results)
+                full = tape.step.full
+                if tape.updates:
+                    tape.compute()
+        finally:
+            tape.updates = []  # of a step that was interrupted: it is not taken
+            tape.busy = False
+        if jump is None:
+            _recorded(tape, door, jumps, key)
+        elif full:
+            tape.flush()
+        return True
+
+
+def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable) -> None:
+    """Run the body, and note where it led to."""
+    segment, entered, outer = tape.segment, len(tape.segment.arrays), (tape.getters, tape.inside)
+    getters: dict[int, Any] = {}
+    tape.getters, tape.inside = getters, True
+    try:
+        door.body()
+    finally:
+        tape.getters, tape.inside = outer
+    if tape.segment is not segment:
+        return  # somebody asked for a value in between
+    values = tuple([getters.get(i, segment.nodes[i]) for i in range(entered, len(segment.arrays))])
+    if any(isinstance(value, Node) and value.op is not CONST for value in values):
+        return  # an array of the body's own
+    results = door.made(tape)
+    if results is not None:
+        jumps[key] = Jump(tape.step, values, results)
+
+
+def _jump(tape: Any, jump: Jump) -> None:
+    segment, end = tape.segment, jump.end
+    nodes = [value if isinstance(value, Node) else live(value) for value in jump.entered]
+    arrays = [node.value for node in nodes]
+    before, internal = len(segment.arrays), [None] * (end.places - len(tape.results))
+    # Without a call, between which a signal's handler might raise.
+    segment.nodes += nodes
+    segment.arrays += arrays
+    tape.results += internal
+    tape.step = end
+    for i, node in enumerate(nodes):
+        segment.known.setdefault(node, -1 - before - i)
+
+
+def live(getter: Callable[[], float]) -> Node:
+    """A number of the moment, as a value from outside."""
+    return Node(LEAF, (), {}, ((), float64), np.asarray(float(getter()), np.float64))
+
+
+def waiting(tape: Any, place: int, like: Any, requires_grad: bool = False, owner: Any = None) -> Node:
+    """A leaf that waits at a place."""
+    made = Node(LEAF, (), {}, like, None, requires_grad, None, owner)
+    made.segment, made.place = tape.segment, place
+    tape.results[place] = weakref.ref(made)
+    return made
+
+
+# What a node is of until somebody wants to know how it was computed: a door's whole body.
+AS_ONE = replace(ew.alias, name="as_one", kind="call")
+
+
+class Called(Door):
+    """A function of tensors and what Python can compare, which depends on nothing else and changes nothing."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.function, self.args = function, args
+        self.nodes = tuple([lifted(value) for value in args if isinstance(value, Handle)])
+
+    def key(self, tape: Any) -> Hashable | None:
+        others = tuple([None if isinstance(value, Handle) else (type(value), value) for value in self.args])
+        return self.function, others, graph.is_grad_enabled(), *[tape.ref(node) for node in self.nodes]
+
+    def body(self) -> None:
+        self.start = waiting_at()
+        self.result = self.function(*self.args)
+
+    def made(self, tape: Any) -> Any:
+        node = self.result._node
+        if self.result._views is not None or not tape.waits(node):
+            return None
+        return node.place, node.type, node.requires_grad, tape.step.path()[self.start :]
+
+    def again(self, tape: Any, results: Any) -> None:
+        place, type, history, steps = results
+        made = waiting(tape, place, type)
+        if history:
+            made.op, made.inputs, made.requires_grad = AS_ONE, self.nodes, True
+            if made.line is None:
+                made.line = user_line(5)
+            tape.unwritten.append((weakref.ref(made), steps))
+        self.result = Engine.tensor(made)
+
+
+def waiting_at() -> int:
+    """How many results wait on this thread's tape."""
+    return len(graph._local.tape.results)
+
+
+def as_one(function: F) -> F:
+    """Decorates a function of tensors and of what Python can compare, by position: a tape records it as a whole."""
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        tape = graph.waiting()
+        if tape is None:
+            return function(*args)
+        door = Called(function, args)
+        return door.result if through(tape, door) else function(*args)
+
+    return cast(F, call)
+
+
+def written_out(tape: Any) -> None:
+    """Give what doors left unwritten its history, operation by operation: somebody will walk along it."""
+    unwritten, tape.unwritten = tape.unwritten, []
+    for reference, steps in unwritten:
+        node = reference()
+        if node is None or node.op is not AS_ONE:
+            continue
+        kept = []  # until what reads them holds them
+        for step in steps:
+            inputs = tuple([tape.node(ref) for ref in step.refs])
+            place = step.places - 1
+            if place == node.place:
+                node.op, node.inputs, node.params = step.op, inputs, step.params
+            else:
+                made = waiting(tape, place, step.type)
+                made.layer, made.line = node.layer, node.line
+                if step.history:
+                    made.op, made.inputs, made.params, made.requires_grad = step.op, inputs, step.params, True
+                kept.append(made)
+
+
+def _ours(rule: Any) -> bool:
+    """Is a derivative rule of chainrule's own? Another may do anything, and is asked each time."""
+    functions = [rule, *[cell.cell_contents for cell in rule.__closure__ or ()]]
+    return all(ours(code) for function in functions if (code := getattr(function, "__code__", None)) is not None)
+
+
+class Backward(Door):
+    """The backward pass of a loss that waits, all of whose history waits too, into leaves that have no gradient yet."""
+
+    def __init__(self, output: Any, walk: Callable[[], None]) -> None:
+        self.output, self.walk = output, walk
+
+    def key(self, tape: Any) -> Hashable | None:
+        node = self.output._node
+        if node.segment is not tape.segment or not node.inputs:
+            return None
+        self.tape = tape
+        return "backward", node.place
+
+    def body(self) -> None:
+        written_out(self.tape)
+        tape, order = self.tape, toposort([self.output._node])
+        here = all(
+            node.segment is tape.segment and (node.op is not ew.custom or _ours(node.params["rule"]))
+            for node in order
+            if node.inputs and node.requires_grad
+        )
+        self.leaves = [node for node in order if node.owner is not None and node.requires_grad]
+        self.released = [node.place for node in order if node.inputs] if here else None
+        owners = [node.owner() for node in self.leaves if node.owner is not None]
+        if any(owner is None or owner._grad is not None for owner in owners) or len(set(owners)) < len(owners):
+            self.released = None
+        self.walk()
+
+    def made(self, tape: Any) -> Any:
+        if self.released is None:
+            return None
+        found = []
+        for leaf in self.leaves:
+            owner = leaf.owner() if leaf.owner is not None else None
+            gradient = None if owner is None else owner._grad
+            ref = leaf.place if leaf.segment is tape.segment else tape.segment.known.get(leaf)
+            if gradient is None or ref is None or not tape.waits(gradient._node):
+                return None
+            found.append((ref, gradient._node.place, gradient._node.type))
+        return found, self.released
+
+    def fits(self, tape: Any, results: Any) -> bool:
+        leaves, _ = results
+        self.owners = []
+        for ref, _, _ in leaves:
+            leaf = tape.node(ref)
+            owner = leaf.owner() if leaf is not None and leaf.owner is not None else None
+            if owner is None or owner._grad is not None:
+                return False
+            self.owners.append(owner)
+        return True
+
+    def again(self, tape: Any, results: Any) -> None:
+        leaves, released = results
+        for owner, (_, place, type) in zip(self.owners, leaves, strict=True):
+            owner.grad = Engine.tensor(waiting(tape, place, type))
+        for place in released:
+            node = tape.node(place)
+            if node is not None:
+                node.release()

@@ -1,0 +1,246 @@
+"""A segment's operations, run: one after the other on NumPy, or as one compiled program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from chainrule import graph
+from chainrule.compiler.program import Program
+from chainrule.compiler.runtime.buffers import address, contiguous, placed
+from chainrule.compiler.runtime.locks import Locks
+from chainrule.compiler.runtime.run import Run
+from chainrule.compiler.schedule.kernels import Check
+from chainrule.graph import INPUT, Array, Graph, Node
+from chainrule.lines import Line
+from chainrule.ops import elementwise as ew
+from chainrule.tape.path import Ref, Step
+from chainrule.tensor.memory import copied
+
+# So many times a segment is met before it is compiled: what is met once or twice, the first step of a loop say, may never
+# be met again.
+HOT = 2
+_ONCE = (1,)  # step
+Failures = dict[int, Exception]  # by place
+
+
+def needed(path: Sequence[Step], wanted: Sequence[int]) -> list[int]:
+    """The places that the wanted ones are made of, in order."""
+    found, left = set(wanted), list(wanted)
+    while left:
+        for ref in path[left.pop()].refs:
+            if type(ref) is int and ref >= 0 and ref not in found:
+                found.add(ref)
+                left.append(ref)
+    return sorted(found)
+
+
+class Interpreted:
+    """A segment that was not met often: each operation's reference, one after the other."""
+
+    def __init__(self, path: list[Step], wanted: tuple[int, ...]) -> None:
+        self.path, self.wanted = path, wanted
+        self.order = needed(path, wanted)
+        self.met = 0
+
+    def run(self, arrays: Sequence[Array], lines: dict[int, Line | None]) -> tuple[dict[int, Array], Failures]:
+        """The values of the wanted places, and what went wrong where there is none."""
+        values: dict[int, Array] = {}
+        failed: Failures = {}
+        local = graph._local
+        layer, line = local.layer, local.line
+        try:
+            for place in self.order:
+                step = self.path[place]
+                wrong = next((failed[ref] for ref in step.refs if type(ref) is int and ref in failed), None)
+                if wrong is not None:
+                    failed[place] = wrong
+                    continue
+                local.layer, local.line = step.layer, lines.get(place)
+                try:
+                    values[place] = self._value(step, values, arrays)
+                except Exception as error:
+                    failed[place] = error
+        finally:
+            local.layer, local.line = layer, line
+        return values, failed
+
+    @staticmethod
+    def _value(step: Step, values: dict[int, Array], arrays: Sequence[Array]) -> Array:
+        given = [_array(ref, values, arrays) for ref in step.refs]
+        assert step.op is not None
+        assert step.type is not None
+        return given[0] if step.op is ew.custom else graph.evaluate(step.op, given, step.params, step.type)
+
+
+def _array(ref: Ref, values: dict[int, Array], arrays: Sequence[Array]) -> Array:
+    if isinstance(ref, Node):
+        return ref.value
+    return values[ref] if ref >= 0 else arrays[-1 - ref]
+
+
+class Compiled:
+    """A segment as one native program.
+
+    A result that takes the place of an input (a parameter's new value) is written where that lies, if nobody holds it any
+    more; else the input is copied first. The other results take turns in memory that nobody holds.
+
+    Args:
+        wanted: the places whose values are written.
+        pairs: by position in `wanted`, the input whose memory the result takes over.
+    """
+
+    def __init__(self, path: list[Step], wanted: tuple[int, ...], pairs: dict[int, int]) -> None:
+        self.wanted = wanted
+        self.hits, self.seconds = 0, 0.0
+        made, inputs = _nodes(path, wanted)
+        self.operations = len(made)
+        began = time.perf_counter()
+        with Locks.making:
+            self._make(made, inputs, {k: i for k, i in pairs.items() if i in inputs})
+            self._run = Run(self.program, 0)
+        self.compiling = time.perf_counter() - began
+        self.status: list[int] = []  # of the last run, once it has ended
+        self.outputs: list[Any] = []
+        self._held: list[Array | None] = [None] * len(self.used)  # what the table points at, where that may stay
+        self._stays = [i in self.pairs.values() or not inputs[i].shape for i in self.used]
+        self._paired = [(k, self.used.index(i), i) for k, i in self.pairs.items()]
+        free = [k for k in range(len(wanted)) if k not in self.pairs]
+        self._types = [(k, self.program.written[k], wanted_type(made[wanted[k]])) for k in free]
+        self._kept: dict[int, list[tuple[Array, int]]] = {k: [] for k in free}
+
+    def _make(self, made: dict[int, Node], inputs: dict[int, Node], pairs: dict[int, int]) -> None:
+        self.used, self.pairs = sorted(inputs), pairs
+        outputs = [made[place] for place in self.wanted]
+        entries = [inputs[i] for i in self.used]
+        slots = {node: slot for slot, node in enumerate(entries)}
+        written = [slots[inputs[pairs[k]]] if k in pairs else len(entries) + k for k in range(len(outputs))]
+        names = {slot: f"in{slot}" for slot in range(len(entries))}
+        names |= {slot: f"out{k}" for k, slot in enumerate(written) if k not in pairs}
+        self.program = Program(Graph(entries, outputs), slots, written, names)
+        if pairs and not _refuses_first(self.program, {written[k] for k in pairs}):
+            self._make(made, inputs, {})
+
+    def run(self, arrays: Sequence[Array], free: Callable[[int], bool]) -> list[Array] | None:
+        """The wanted values; None where a check in the program failed, before anything was overwritten.
+
+        Args:
+            arrays: the inputs.
+            free: is the array of an input held by nobody but this segment, and so many others?
+        """
+        began = time.perf_counter()
+        self.status.clear()
+        table, held, shared = self._run.table, self._held, self._run.shared()
+        outputs: list[Any] = [None] * len(self.wanted)
+        self.outputs = outputs
+        for slot, i in enumerate(self.used):
+            array = arrays[i]
+            if array is not held[slot]:
+                array = contiguous(array)
+                table[slot] = address(array)
+                held[slot] = array
+        for k, slot, i in self._paired:
+            array = arrays[i]
+            if array is not held[slot] or shared or not array.flags.writeable or not free(i):
+                held[slot] = array = copied(array, array.dtype)
+                table[slot] = address(array)
+            outputs[k] = array
+        for k, slot, type in self._types:
+            outputs[k], table[slot] = self._free(k, type)
+        # One call of C's for all: where a signal's handler raises, the program has run and its status is known, or neither.
+        self.status.extend(map(self._run.go, _ONCE) if shared else map(self._run.run, self._run.once()))
+        for slot, stays in enumerate(self._stays):
+            if not stays:
+                held[slot] = None
+        self.hits += 1
+        self.seconds += time.perf_counter() - began
+        return self.computed()
+
+    def computed(self) -> list[Array] | None:
+        """The values of the last run; None where it failed, or did not come to it."""
+        return self.outputs if self.status == [0] else None
+
+    def _free(self, k: int, type: tuple[Any, Any]) -> tuple[Array, int]:
+        """Memory for a result that nobody holds, and where it is: values handed out before stay as they are."""
+        kept = self._kept[k]
+        for pair in kept:
+            if getrefcount(pair[0]) <= _ALONE:
+                return pair
+        array, where = placed(*type)
+        if len(kept) < 2:
+            kept.append((array, where))
+        return array, where
+
+
+def wanted_type(node: Node) -> tuple[Any, Any]:
+    """Shape and NumPy's dtype of a result."""
+    return node.shape, node.dtype.numpy
+
+
+def _alone() -> int:
+    pair = (np.zeros(1), 0)
+    return getrefcount(pair[0])
+
+
+_ALONE = _alone()  # references to an array that only its pair holds
+
+
+def _refuses_first(program: Program, slots: set[int]) -> bool:
+    """Do all checks come before the first kernel that writes to one of these entries of the table?"""
+    plan = program.plan
+    checks = [number for number, kernel in enumerate(plan.kernels) if isinstance(kernel.core, Check)]
+    if not checks:
+        return True
+    writes = [
+        number
+        for number, kernel in enumerate(plan.kernels)
+        if any(plan.places[store.node].slot in slots for store in kernel.stores)
+    ]
+    return not plan.loops and checks[-1] < min(writes, default=checks[-1] + 1)
+
+
+def _nodes(path: Sequence[Step], wanted: tuple[int, ...]) -> tuple[dict[int, Node], dict[int, Node]]:
+    """The segment as a graph: a node for each place that is needed, and for each input."""
+    made: dict[int, Node] = {}
+    inputs: dict[int, Node] = {}
+    entered = _inputs(path)
+    local = graph._local
+    layer = local.layer
+    try:
+        for place in needed(path, wanted):
+            step = path[place]
+            assert step.op is not None
+            assert step.type is not None
+            local.layer = step.layer
+            given: list[Node] = []
+            for ref in step.refs:
+                if isinstance(ref, Node):
+                    given.append(ref)
+                elif ref >= 0:
+                    given.append(made[ref])
+                else:
+                    if -1 - ref not in inputs:
+                        inputs[-1 - ref] = Node(INPUT, (), {}, entered[-1 - ref])
+                    given.append(inputs[-1 - ref])
+            if step.op is ew.custom:
+                made[place] = Node(ew.alias, tuple(given[:1]), {}, step.type)
+            else:
+                made[place] = Node(step.op, tuple(given), step.params, step.type)
+    finally:
+        local.layer = layer
+    return made, inputs
+
+
+def _inputs(path: Sequence[Step]) -> list[Any]:
+    """The types of all inputs."""
+    found = []
+    step: Step | None = path[-1]
+    while step is not None:
+        if step.op is None and step.type is not None:
+            found.append(step.type)
+        step = step.parent
+    return found[::-1]

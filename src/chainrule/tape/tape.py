@@ -1,0 +1,430 @@
+"""The tape: a thread's operations that wait to be computed together.
+
+An operation is written down, and its node waits. Once somebody asks for a value, and at the end of an optimizer's step, all
+that waits is a segment: it runs as one compiled program if it was met before, its nodes get their values where they are
+still alive, and a new segment begins. What is recorded is found again by walking down the tree of what was recorded before
+(`path`), so a loop's second round compares where the first one inferred.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import Counter
+from sys import getrefcount
+from typing import Any
+
+from chainrule import graph
+from chainrule.borrowed import borrowed
+from chainrule.errors import BusyError
+from chainrule.graph import CONST, LEAF, Array, Node, Op, Type
+from chainrule.lines import Line, user_line
+from chainrule.ops import elementwise as ew
+from chainrule.ops import indexing
+from chainrule.tape.doors import Backward, ElsewhereError, live, through, written_out
+from chainrule.tape.path import Ref, Step
+from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
+
+# Numbers that are part of a program, which may be simpler for them. All others are its arguments: one that changes from
+# step to step makes no new program.
+STRUCTURE = frozenset({0.0, 1.0, -1.0, 2.0, 3.0, 4.0, 0.5, -0.5, -2.0})
+# What may refuse a value: its line is noted, for the error to name.
+_REFUSES = frozenset({indexing.check_index, indexing.take, indexing.put, indexing.put_add})
+# Steps of the tree, and programs, beyond which it is grown anew.
+MANY, MOST_PROGRAMS = 20_000, 256
+# A new value that a handle gets when what waits has run: its place, the handle, its dtype, and whether it requires grad.
+Update = tuple[int, Any, Any, bool]
+
+
+class Segment:
+    """What waits together: the values that it reads, and later why there are none."""
+
+    __slots__ = ("arrays", "failed", "known", "lines", "nodes", "tape")
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.known: dict[Node, Ref] = {}
+        self.nodes: list[Node] = []  # what it reads from outside, in the order in which it was met
+        self.arrays: list[Array] = []
+        self.lines: dict[int, Line | None] = {}
+        self.failed: Failures = {}
+
+    def settle(self, node: Node) -> Array:
+        """The value of a node that waits here."""
+        return self.tape.settle(node)
+
+
+class Tape(graph.Tape):
+    """One thread's. Others ask it for values, under its lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.root = Step(None)
+        self.grown = 0  # steps of the tree
+        self.busy = False  # in the middle of what a signal's handler must not come between
+        self.overwriting = False  # inputs, by a program that runs
+        self.compiled: list[Compiled] = []
+        self.inside = False  # a door's body, which is found again as a whole
+        self.getters: dict[int, Any] | None = None  # by input, where a door's live numbers come from
+        self._begin()
+
+    def _begin(self) -> None:
+        fresh = Segment(self)
+        self.segment, self.step = fresh, self.root
+        self.results: list[weakref.ref[Node] | None] = []  # by place; None: nobody ever had it
+        self.unwritten: list[Any] = []  # nodes of doors' results, and the operations that they stand for
+        self.updates: list[Update] = []
+        self.renamed: list[tuple[Any, str, Any]] = []  # handles that name something else since the segment began
+
+    # -- recording ------------------------------------------------------------------------------
+    def record(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
+        """The node of an operation, which waits; None where the operation is computed at once, as where there is no tape."""
+        if op.types is None:
+            if op is not ew.custom:
+                return None
+            params, given = {"rule": _identity(params["rule"])}, params
+        elif op.kind == "view":
+            node = inputs[0]
+            if node._array is not None and not node.requires_grad and node.op is not CONST and not self.inside:
+                return None  # nothing to compute
+            given = params
+        else:
+            given = params
+        while True:
+            try:
+                with self.lock:
+                    if self.busy:  # a signal's handler, in the middle of it
+                        return None
+                    self.busy = True
+                    try:
+                        return self._record(op, inputs, params, given)
+                    finally:
+                        self.busy = False
+            except ElsewhereError as error:
+                _ = error.node.value
+
+    def _record(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any], given: dict[str, Any]) -> Node:
+        segment, history = self.segment, False
+        refs: list[Ref] = []
+        for node in inputs:
+            if node.segment is segment:
+                refs.append(node.place)
+            else:
+                ref = segment.known.get(node)
+                refs.append(self.enter(node) if ref is None else ref)
+            if node.requires_grad:
+                history = True
+        history = history and graph._local.grad_enabled and op is not ew.detach
+        step = self.step
+        found = step.likely
+        if (
+            found is None or found.op is not op or found.refs != refs or found.asked is not history
+            or found.params != params
+        ):  # fmt: skip
+            found = self._found(step, op, refs, params, history, inputs, given)
+        type: Any = found.type
+        if found.history:
+            made = Node(op, inputs, given, type, None, True)
+            if made.line is None:
+                made.line = user_line(4)
+        else:
+            made = Node(LEAF, (), {}, type)
+        if op in _REFUSES:
+            segment.lines[step.places] = made.line or user_line(4)
+        made.segment, made.place = segment, step.places
+        reference = weakref.ref(made)
+        self.step = found  # without a call, between which a signal's handler might raise
+        self.results += (reference,)
+        if found.full:
+            self.compute()
+        return made
+
+    def _found(
+        self, step: Step, op: Op, refs: list[Ref], params: dict[str, Any], history: bool, inputs: tuple[Node, ...],
+        given: dict[str, Any],
+    ) -> Step:  # fmt: skip
+        key = (op, history, tuple(refs), *params.items())
+        found = step.next.get(key)
+        if found is None:
+            type: Type = graph.type_of(op, inputs, given)
+            found = step.next[key] = step.operation(op, refs, params, type, history)
+            self.grown += 1
+        step.likely = found
+        return found
+
+    def enter(self, node: Node) -> Ref:
+        """A value from outside: what it is to this segment."""
+        segment = self.segment
+        if node.op is CONST:
+            if node.params["value"] in STRUCTURE:
+                segment.known[node] = node
+                return node
+        elif node._array is None and node.segment is not None and node.segment.tape is not self:
+            raise ElsewhereError(node)
+        array = node.value if node._array is None else node._array  # one of this tape's that failed says why
+        node.seen = True
+        if array.base is not None and borrowed(array):
+            array = array.copy()
+        flag = 0 if not node.requires_grad else 1 if node.is_leaf else 2
+        return self.entered(node, array, flag)
+
+    def entered(self, node: Node, array: Array, flag: int) -> Ref:
+        """Likewise, with the array to read."""
+        segment, step = self.segment, self.step
+        key = (node.shape, node.dtype, flag)
+        found = step.next.get(key)
+        if found is None:
+            found = step.next[key] = Step(step, node.type)
+            found.inputs += 1
+            self.grown += 1
+        ref = -1 - len(segment.arrays)
+        # Without a call, between which a signal's handler might raise.
+        segment.nodes += (node,)
+        segment.arrays += (array,)
+        self.step = found
+        segment.known[node] = ref
+        return ref
+
+    def mark(self, remark: Any) -> None:
+        """Something that no operation shows, but that what follows depends on."""
+        step = self.step
+        found = step.next.get(remark)
+        if found is None:
+            found = step.next[remark] = Step(step)
+            self.grown += 1
+        self.step = found
+
+    def leaf(self, node: Node, owner: Any = None) -> Node:
+        """The value of a node that waits, without its history; with an owner, a leaf whose gradient the owner receives."""
+        made = self.record(ew.detach, (node,), {})
+        assert made is not None
+        if owner is not None:
+            self.mark("leaf")
+            made.requires_grad, made.owner = True, weakref.ref(owner)
+        return made
+
+    def number(self, getter: Any) -> Node | None:
+        """A number that Python may change, as an input that is read anew each time; None outside a door that asks for that."""
+        if self.getters is None:
+            return None
+        node = live(getter)
+        self.getters[len(self.segment.arrays)] = getter
+        self.entered(node, node.value, 0)
+        return node
+
+    def waits(self, node: Node) -> bool:
+        """Is it one whose value waits in the segment that is being recorded?"""
+        return node.segment is self.segment
+
+    def node(self, ref: Ref) -> Node | None:
+        """The node behind a reference, if it is still there."""
+        if isinstance(ref, Node):
+            return ref
+        if ref < 0:
+            return self.segment.nodes[-1 - ref]
+        found = self.results[ref]
+        return None if found is None else found()
+
+    def ref(self, node: Node) -> Ref:
+        """What a node is to this segment; one from outside enters it."""
+        if node.segment is self.segment:
+            return node.place
+        known = self.segment.known.get(node)
+        return self.enter(node) if known is None else known
+
+    def write_out(self) -> None:
+        """Somebody will walk along the history of what waits."""
+        written_out(self)
+
+    def refs(self, nodes: list[Node]) -> list[Ref]:
+        """Likewise, of several."""
+        segment, known = self.segment, self.segment.known
+        found: list[Ref] = []
+        for node in nodes:
+            if node.segment is segment:
+                found.append(node.place)
+            else:
+                ref = known.get(node)
+                found.append(self.enter(node) if ref is None else ref)
+        return found
+
+    # -- computing --------------------------------------------------------------------------------
+    def settle(self, node: Node) -> Array:
+        """The value of a node that was recorded here."""
+        with self.lock:
+            segment: Segment = node.segment
+            if node._array is None and segment is self.segment:
+                if self.busy:
+                    return self._meanwhile(node)
+                self.flush()
+            if node._array is None:
+                error = segment.failed.get(node.place) or RuntimeError(
+                    f"{node.op.name}: a value was lost; a bug in chainrule"
+                )
+                raise error.with_traceback(None)
+            return node._array
+
+    def _meanwhile(self, node: Node) -> Array:
+        """A signal's handler asks for a value while the segment is recorded, or runs: it is computed by itself."""
+        if self.overwriting:
+            raise BusyError(
+                f"{node.op.name}{node.whereabouts()}: a signal's handler asked for a value while the program that computes it "
+                f"ran. Ask for it where the handler has returned, or before."
+            )
+        alone = Interpreted(self.step.path(), (node.place,))
+        values, failed = alone.run(self.segment.arrays, self.segment.lines)
+        if failed:
+            raise failed[node.place]
+        return values[node.place]
+
+    def flush(self) -> None:
+        """Compute all that waits."""
+        with self.lock:
+            if self.busy:  # a signal's handler, in the middle of recording or of this
+                return
+            self.busy = True
+            try:
+                self.compute()
+            finally:
+                self.busy = False
+
+    def compute(self) -> None:
+        """Likewise, in the middle of recording. Where a signal's handler raises, all of it has a value, or goes on to wait."""
+        written_out(self)
+        segment, renamed, updates = self.segment, self.renamed, self.updates
+        alive = [node for ref in self.results if ref is not None and (node := ref()) is not None]
+        local = graph._local
+        kept = local.trace, local.tape, local.grad_enabled
+        try:
+            local.trace, local.tape, local.grad_enabled = None, None, False  # this is neither recorded nor traced
+            if alive or updates:
+                self._run(segment, self.step, alive, renamed, updates)
+        finally:
+            local.trace, local.tape, local.grad_enabled = kept
+            self.overwriting = False
+            if segment.failed:
+                _put_back(renamed, segment, alive)
+            if segment.failed or not any(node._array is None for node in alive):
+                self._begin()
+        if self.grown > MANY or len(self.compiled) > MOST_PROGRAMS:
+            self.root, self.grown, self.compiled = Step(None), 0, []
+            self.step = self.root
+
+    def _run(
+        self, segment: Segment, step: Step, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: list[Update]
+    ) -> None:  # fmt: skip
+        wanted = (*[node.place for node in alive], *[update[0] for update in updates])
+        known = step.programs.get(wanted)
+        if known is None:
+            known = step.programs[wanted] = Interpreted(step.path(), wanted)
+            self.grown += 1
+        if type(known) is Interpreted and known.met >= HOT:
+            known = step.programs[wanted] = Compiled(known.path, wanted, _pairs(segment, alive, renamed, updates))
+            self.compiled.append(known)
+        arrays = None
+        if type(known) is Compiled:
+            self.overwriting = bool(known.pairs)
+            try:
+                arrays = known.run(segment.arrays, _Free(segment, renamed, updates))
+                _give(alive, updates, arrays)
+            except BaseException:  # of a signal's handler, perhaps when inputs had been overwritten
+                _give(alive, updates, known.computed())
+                raise
+        if arrays is None:
+            alone = known if type(known) is Interpreted else Interpreted(step.path(), wanted)
+            alone.met += 1
+            values, segment.failed = alone.run(segment.arrays, segment.lines)
+            for node in alive:
+                if node.place in values:
+                    node._array, node.segment = values[node.place], None
+            _update([update for update in updates if update[0] < min(segment.failed, default=update[0] + 1)], values)
+
+    # -- doors --------------------------------------------------------------------------------------
+    def door(self, door: Any) -> bool:
+        """All that a door records, if it was recorded from here before; else it is recorded now. False: it is no door here."""
+        return through(self, door)
+
+    def backward(self, output: Any, walk: Any) -> bool:
+        """Likewise, for a backward pass."""
+        return through(self, Backward(output, walk))
+
+
+def _give(alive: list[Node], updates: list[Update], arrays: list[Array] | None) -> None:
+    """The values to what waits for them, in the order in which they were wanted."""
+    if arrays is not None:
+        for node, array in zip(alive, arrays, strict=False):
+            node._array, node.segment = array, None
+        if updates:
+            _update(updates, {update[0]: array for update, array in zip(updates, arrays[len(alive) :], strict=True)})
+
+
+def _update(updates: list[Update], values: dict[int, Array]) -> None:
+    """Have handles hold their new values. Where the program wrote over the old one, which nobody else had, its node stays."""
+    for place, handle, dtype, requires_grad in updates:
+        array = values[place]
+        if handle._node._array is not array:
+            owner = weakref.ref(handle) if requires_grad else None
+            handle._name(graph.leaf(array, dtype, requires_grad, owner))
+        elif handle._families:
+            handle._moved()
+
+
+def _pairs(
+    segment: Segment, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: list[Update]
+) -> dict[int, int]:
+    """By position among what is wanted: the input that its handle named before, whose memory it may take over."""
+    positions = {node: position for position, node in enumerate(alive)}
+    found: dict[int, int] = {}
+    for i, (_, handle, _, _) in enumerate(updates):
+        ref = segment.known.get(handle._node)
+        if type(ref) is int and ref < 0 and -1 - ref not in found.values():
+            found[len(alive) + i] = -1 - ref
+    for reference, name, before in renamed:
+        handle = reference()
+        if name != "_node" or handle is None:
+            continue
+        position, ref = positions.get(handle._node), segment.known.get(before)
+        if position is None or type(ref) is not int or ref >= 0 or before.type != handle._node.type:
+            continue
+        if -1 - ref not in found.values():
+            found[position] = -1 - ref
+    return found
+
+
+class _Free:
+    """Does nobody hold an input any more: neither the node nor its array, but the segment itself, and who has it in hand?"""
+
+    def __init__(self, segment: Segment, renamed: list[tuple[Any, str, Any]], updates: list[Update]) -> None:
+        self.segment = segment
+        self.times = Counter([id(before) for _, name, before in renamed if name == "_node"])
+        self.times.update([id(handle._node) for _, handle, _, _ in updates])
+
+    def __call__(self, i: int) -> bool:
+        segment = self.segment
+        node = segment.nodes[i]
+        # In the list of nodes, as a key, in what was renamed, and by the handle that is to hold the new value.
+        own = 1 + (node in segment.known) + self.times[id(node)]
+        if getrefcount(node) > own + 2 or node._array is not segment.arrays[i]:  # by name here, and by the question
+            return False
+        # In the list of arrays, by the node, by the program twice (what the table points at, in hand), and by the question.
+        return getrefcount(segment.arrays[i]) <= 5
+
+
+def _identity(rule: Any) -> Any:
+    """What two derivative rules have in common that do the same: their code, unless it reads more than its arguments."""
+    code = getattr(rule, "__code__", None)
+    return code if code is not None and rule.__closure__ is None and rule.__defaults__ is None else rule
+
+
+def _put_back(renamed: list[tuple[Any, str, Any]], segment: Segment, alive: list[Node]) -> None:
+    """Have handles name what they named before the operation that failed.
+
+    What came after that operation would not have been done, had it been computed at once.
+    """
+    first = min(segment.failed)
+    undone = {node for node in alive if node.place >= first}
+    for reference, name, before in reversed(renamed):
+        handle = reference()
+        now = None if handle is None else handle._node if name == "_node" else handle._grad
+        if handle is not None and now is not None and (now if name == "_node" else now._node) in undone:
+            setattr(handle, name, before)
