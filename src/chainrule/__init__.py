@@ -3,7 +3,7 @@
 from math import e, inf, nan, pi
 from typing import TYPE_CHECKING
 
-from chainrule import autograd, data, graph, nn, optim
+from chainrule import autograd, data, graph, linalg, nn, optim
 from chainrule.autodiff import (
     custom_vjp,
     grad,
@@ -618,6 +618,7 @@ __all__ = [
     "less",
     "less_equal",
     "lgamma",
+    "linalg",
     "linspace",
     "load",
     "load_bundle",

@@ -1,0 +1,3 @@
+"""`Bernoulli` at the address that PyTorch has it at."""
+
+from chainrule.distributions.discrete import Bernoulli as Bernoulli
