@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -173,17 +172,9 @@ def test_a_large_product_asks_for_what_it_reads_next_whatever_else_it_asks_for()
     assert asked(60, 70, 300) == 0
 
 
-def test_asking_for_many_lines_at_once_takes_llvm_no_long_search() -> None:
-    machine = machine_for("x86-64-v4")
-
-    def seconds(k: int) -> float:
-        """Of the weight's gradient of a layer of few inputs, over so many rows: its few tiles ask for all of a block."""
-        spec = Contraction(128, 8, k, "float", (1, 128), (8, 1), halved=True)
-        e = Emitter(machine.target)
-        emit_contraction(e, spec, plan(spec, machine.target), A, B, store_at(spec, unchanged), SCRATCH)
-        e.ret()
-        text, began = module_of(e, e.function("f", [A, B, C, SCRATCH])), time.process_time()
-        assembly(text, machine)
-        return time.process_time() - began
-
-    assert min(seconds(16_000) for _ in range(2)) < 15 * min(seconds(160) for _ in range(2))  # 40 times, once
+def test_many_lines_that_a_row_of_a_tile_asks_for_are_asked_for_in_a_loop() -> None:
+    """Of the weight's gradient of a layer of few inputs over many rows: written out, 71 lines took LLVM a second."""
+    spec, target = Contraction(128, 8, 16_000, "float", (1, 128), (8, 1), halved=True), Target(64, 32)
+    e = Emitter(target)
+    emit_contraction(e, spec, plan(spec, target), A, B, store_at(spec, unchanged), SCRATCH)
+    assert 0 < len(re.findall(r"call void @llvm.prefetch.p0\(ptr \S+ i32 0, i32 2,", "\n".join(e.lines))) <= 8
