@@ -153,6 +153,14 @@ def test_many_segments_that_never_come_again_are_forgotten(monkeypatch):
         assert not own_tape().compiled
 
 
+def test_what_python_cannot_compare_may_stand_among_the_tensors():
+    with cr.eager(False):
+        for _ in range(4):
+            assert functional.linear(cr.ones(1, 2), cr.ones(1, 2), np.ones(1, np.float32)).tolist() == [[3]]
+            loss = functional.cross_entropy(cr.zeros(1, 2), cr.tensor([1]), ignore_index=np.array(-100))
+            assert loss.item() == pytest.approx(np.log(2))
+
+
 # -- errors ---------------------------------------------------------------------------------------
 def line():
     return sys._getframe(1).f_lineno

@@ -163,6 +163,9 @@ def waiting(tape: Any, place: int, like: Any, requires_grad: bool = False, owner
 AS_ONE = replace(ew.alias, name="as_one", kind="call")
 
 
+_COMPARED = (int, float, str, type(None))  # what may stand among the tensors
+
+
 class Called(Door):
     """A function of tensors and what Python can compare, which depends on nothing else and changes nothing."""
 
@@ -171,6 +174,8 @@ class Called(Door):
         self.nodes = tuple([lifted(value) for value in args if isinstance(value, Handle)])
 
     def key(self, tape: Any) -> Hashable | None:
+        if not all(isinstance(value, (Handle, *_COMPARED)) for value in self.args):
+            return None  # an array, say
         others = tuple([None if isinstance(value, Handle) else (type(value), value) for value in self.args])
         return self.function, others, graph.is_grad_enabled(), *[tape.ref(node) for node in self.nodes]
 
