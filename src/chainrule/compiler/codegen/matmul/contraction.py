@@ -341,7 +341,12 @@ class _Kernel:
                 leaf, first = e.binary("sub", leaf, leaves[0]), e.binary("sub", first, depth.start)
             return self._sums_of_leaf(a, strip, first, count, self._asks_of_leaf(asking, leaf, height))
 
-        sums = self.halves.total(zeros, sums_of, leaves)
+        if depth.half is not None and self.blocks.parts == self.halves.parts:  # a block is a leaf
+            zero = e.const(0, "i64")
+            asks_of_leaf = self._asks_of_leaf(asking, zero, height)
+            sums = self._sums_of_leaf(a, strip, zero, self.halves.size or depth.count, asks_of_leaf)
+        else:
+            sums = self.halves.total(zeros, sums_of, leaves)
         if depth.last is None or depth.half is None or waiting is None:
             self._finish_tile(row, strip, height, sums)
             return
