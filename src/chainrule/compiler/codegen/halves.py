@@ -89,6 +89,11 @@ class Halves:
         e.label(on)
         return state.values
 
+    def place(self, room: Value, part: Value, types: Sequence[Value]) -> Value:
+        """Where the totals of a part wait, and those of the half before it that it is added to last."""
+        size = self._number(sum(lanes_of(value.type) for value in types))
+        return self.e.address(room, self.e.binary("mul", self._told(part, "slot"), size), scalar_of(types[0].type))
+
     def _places(self, room: Value, slot: Value, types: list[str]) -> list[Value]:
         """Where in a slot each total waits."""
         e, scalar = self.e, scalar_of(types[0])
