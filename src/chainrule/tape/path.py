@@ -15,9 +15,6 @@ from chainrule.graph import Node, Op, Type, current_layer
 # What an operation reads: the result at a place (0, 1, ...), an input (-1, -2, ...), or a number that is structure.
 Ref = Union[int, Node]
 
-# A new value that a handle gets when what waits has run: its place, the handle, its dtype, and whether it requires grad.
-Update = tuple[int, Any, Any, bool]
-
 # A segment of so many operations runs, whether anybody asks or not: compiling takes longer than in proportion beyond.
 MOST = 1024
 ROOM = 1 << 28  # bytes that may wait to be computed; all of them may have to be there at once
@@ -29,8 +26,6 @@ class Step:
     __slots__ = (
         "asked",
         "bytes",
-        "entry",
-        "flag",
         "full",
         "history",
         "inputs",
@@ -56,9 +51,7 @@ class Step:
         self.places: int = parent.places if parent is not None else 0  # results so far, this one included
         self.inputs: int = parent.inputs if parent is not None else 0
         self.bytes: int = parent.bytes if parent is not None else 0
-        self.likely: Step | None = None  # where the last operation that was recorded here led to
-        self.entry: Step | None = None  # likewise the last value from outside, whose history `flag` tells
-        self.flag = 0
+        self.likely: Step | None = None  # where the last one that was here went on
         self.next: dict[Hashable, Step] = {}
         self.jumps: dict[Hashable, Any] = {}  # what doors left here
         self.programs: dict[
