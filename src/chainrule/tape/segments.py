@@ -168,7 +168,7 @@ class Compiled:
         """Memory for a result that nobody holds, and where it is: values handed out before stay as they are."""
         kept = self._kept[k]
         for pair in kept:
-            if getrefcount(pair[0]) <= _ALONE:
+            if getrefcount(pair[0]) <= _ALONE and no_view_of(pair[0]):
                 return pair
         array, where = placed(*type)
         if len(kept) < 2:
@@ -181,12 +181,18 @@ def wanted_type(node: Node) -> tuple[Any, Any]:
     return node.shape, node.dtype.numpy
 
 
-def _alone() -> int:
-    pair = (np.zeros(1), 0)
-    return getrefcount(pair[0])
+def no_view_of(array: Array) -> bool:
+    """Does nobody hold a view of an array? NumPy's views of one in memory of another's hold that, not the array."""
+    return array.base is None or getrefcount(array.base) <= _BASE
 
 
-_ALONE = _alone()  # references to an array that only its pair holds
+def _alone() -> tuple[int, int]:
+    pair = (placed((16,), np.dtype(np.float64))[0], 0)
+    return getrefcount(pair[0]), getrefcount(pair[0].base)
+
+
+# References to an array that only its pair holds, and to the memory that it lies in; both with that of the question.
+_ALONE, _BASE = _alone()
 
 
 def _refuses_first(program: Program, slots: set[int]) -> bool:

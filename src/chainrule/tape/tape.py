@@ -14,6 +14,8 @@ from collections import Counter
 from sys import getrefcount
 from typing import Any
 
+import numpy as np
+
 from chainrule import graph
 from chainrule.borrowed import borrowed
 from chainrule.errors import BusyError
@@ -23,7 +25,7 @@ from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
 from chainrule.tape.doors import Backward, ElsewhereError, live, through, written_out
 from chainrule.tape.path import Ref, Step
-from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
+from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted, no_view_of
 
 # Numbers that are part of a program, which may be simpler for them. All others are its arguments: one that changes from
 # step to step makes no new program.
@@ -39,11 +41,12 @@ Update = tuple[int, Any, Any, bool]
 class Segment:
     """What waits together: the values that it reads, and later why there are none."""
 
-    __slots__ = ("arrays", "failed", "known", "lines", "nodes", "tape")
+    __slots__ = ("arrays", "failed", "known", "lent", "lines", "nodes", "tape")
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
         self.known: dict[Node, Ref] = {}
+        self.lent: dict[Node, int] = {}  # of somebody else's memory: how it was when it was last met
         self.nodes: list[Node] = []  # what it reads from outside, in the order in which it was met
         self.arrays: list[Array] = []
         self.lines: dict[int, Line | None] = {}
@@ -80,9 +83,9 @@ class Tape(graph.Tape):
     def record(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
         """The node of an operation, which waits; None where the operation is computed at once, as where there is no tape."""
         if op.types is None:
-            if op is not ew.custom:
+            if op is not ew.custom or not _found_again(params["rule"]):
                 return None
-            params, given = {"rule": _identity(params["rule"])}, params
+            params, given = {"rule": params["rule"].__code__}, params
         elif op.kind == "view":
             node = inputs[0]
             if node._array is not None and not node.requires_grad and node.op is not CONST and not self.inside:
@@ -163,12 +166,21 @@ class Tape(graph.Tape):
             raise ElsewhereError(node)
         array = node.value if node._array is None else node._array  # one of this tape's that failed says why
         node.seen = True
-        if array.base is not None and borrowed(array):
-            array = array.copy()
         flag = 0 if not node.requires_grad else 1 if node.is_leaf else 2
+        if array.base is not None and borrowed(array):
+            return self._lent(node, array, flag)
         return self.entered(node, array, flag)
 
-    def entered(self, node: Node, array: Array, flag: int) -> Ref:
+    def _lent(self, node: Node, array: Array, flag: int) -> Ref:
+        """What somebody else may write to: a copy, and another one where it has been written to since."""
+        segment = self.segment
+        ref = segment.lent.get(node)
+        if ref is None or not _same_bits(segment.arrays[-1 - ref], array):
+            ref = segment.lent[node] = self.entered(node, array.copy(), flag)
+            del segment.known[node]  # it is looked at anew each time
+        return ref
+
+    def entered(self, node: Node, array: Array, flag: int) -> int:
         """Likewise, with the array to read."""
         segment, step = self.segment, self.step
         key = (node.shape, node.dtype, flag)
@@ -407,13 +419,18 @@ class _Free:
         if getrefcount(node) > own + 2 or node._array is not segment.arrays[i]:  # by name here, and by the question
             return False
         # In the list of arrays, by the node, by the program twice (what the table points at, in hand), and by the question.
-        return getrefcount(segment.arrays[i]) <= 5
+        return getrefcount(segment.arrays[i]) <= 5 and no_view_of(segment.arrays[i])
 
 
-def _identity(rule: Any) -> Any:
-    """What two derivative rules have in common that do the same: their code, unless it reads more than its arguments."""
-    code = getattr(rule, "__code__", None)
-    return code if code is not None and rule.__closure__ is None and rule.__defaults__ is None else rule
+def _same_bits(a: Array, b: Array) -> bool:
+    """Are two arrays of one type equal, NaN and the sign of zero included?"""
+    words = np.dtype(f"u{a.dtype.itemsize}")
+    return np.array_equal(a.view(words), b.view(words))
+
+
+def _found_again(rule: Any) -> bool:
+    """Does a derivative rule do what its code says, and read no more than its arguments? Another would have to be kept as it is."""
+    return getattr(rule, "__code__", None) is not None and rule.__closure__ is None and rule.__defaults__ is None
 
 
 def _put_back(renamed: list[tuple[Any, str, Any]], segment: Segment, alive: list[Node]) -> None:
