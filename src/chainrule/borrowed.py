@@ -30,9 +30,9 @@ def lend(array: Array) -> Array:
 def borrowed(value: Array) -> bool:
     """Is it, or does it view, memory that somebody else may write to?"""
     base = value.base
-    while isinstance(base, np.ndarray):
+    while base is not None and isinstance(base, np.ndarray):
         base = base.base
-    return isinstance(base, _Owner)
+    return base is not None and isinstance(base, _Owner)
 
 
 def own(value: Array) -> Array:

@@ -28,7 +28,7 @@ from chainrule.errors import (
     ShapeError,
     TraceError,
 )
-from chainrule.lines import Line, at_user_line, ours, user_line
+from chainrule.lines import Line, at_user_line, user_line
 from chainrule.quiet import here, in_the_middle, quietly
 from chainrule.recorder import Recorder as Recorder
 from chainrule.recorder import Tape as Tape
@@ -269,7 +269,8 @@ def written() -> bool:
 
 def waiting() -> Any:
     """The tape on which this thread's operations wait, or None: they are computed at once, or traced."""
-    return _local.tape if _local.trace is None else None
+    tape = _local.tape
+    return tape.itself if tape is not None and _local.trace is None else None
 
 
 def tracing() -> bool:
@@ -339,33 +340,6 @@ class aliasing:
 
     def __exit__(self, *error: object) -> None:
         _local.aliasing = self._outer
-
-
-class layer_scope:
-    """Nodes and errors made inside belong to the layer `name`, nested in the scopes around it.
-
-    All that a `formula` of chainrule's own does is done on the line of the user's that called it: it is looked up once.
-    """
-
-    __slots__ = ("_formula", "_name", "_outer")
-
-    def __init__(self, name: str, formula: Any = None) -> None:
-        self._name, self._formula = name, formula
-
-    def __enter__(self) -> None:
-        local = _local
-        outer, line = self._outer = local.layer, local.line
-        if self._formula is not None:
-            code = getattr(getattr(self._formula, "__wrapped__", self._formula), "__code__", None)
-            if code is None or not ours(code):
-                line = None
-            elif line is None:
-                line = user_line()
-        # At last: whatever is raised before leaves the layer around it.
-        local.layer, local.line = f"{outer}.{self._name}" if outer else self._name, line
-
-    def __exit__(self, *error: object) -> None:
-        _local.layer, _local.line = self._outer
 
 
 @contextmanager

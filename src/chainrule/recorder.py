@@ -43,6 +43,8 @@ class Recorder:
 class Tape:
     """What a thread offers whose operations wait to be computed together (`tape`)."""
 
+    itself: Tape  # not what stands for it before the thread has recorded anything
+
     def record(self, op: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """The node that waits for the op's value; None where it must be computed at once."""
         raise NotImplementedError

@@ -173,7 +173,7 @@ MUTATIONS += [
         "    if along == halved:\n", "    if along == halved and lanes == 1:\n",
         "schedule/test_verify.py::test_what_is_decided_passes"),
     Mutation("only one half of a product has room to wait for the other", "plan/tiling.py",
-        "return places(blocks_of(spec, chosen)) if spec.halved else 1", "return 1",
+        "(places(blocks_of(spec, chosen)) if spec.halved else 1)", "1",
         "codegen/matmul/test_contraction.py::test_blocks_of_rows_that_are_added_up_in_halves_change_no_bit"),
     Mutation("a sum over rows is taken for one along them", "schedule/schedule.py",
         "core.halved = core.dims[0]", "core.halved = None",

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule import Tensor
+from chainrule import Tensor, graph
 from chainrule.compiler.frontend.trace import live
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.runtime import native
-from chainrule.graph import layer_scope
+
+
+@contextmanager
+def layer(name: str) -> Iterator[None]:
+    """What is made inside belongs to a layer of this name."""
+    outer, graph._local.layer = graph._local.layer, name
+    yield
+    graph._local.layer = outer
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +35,9 @@ def step() -> Callable[..., Tensor]:
     def train(x: Tensor, y: Tensor) -> Tensor:
         for p in parameters:
             p.grad = None
-        with layer_scope("0"):
+        with layer("0"):
             hidden = (x @ w1 + b1).relu()
-        with layer_scope("1"):
+        with layer("1"):
             scores = hidden @ w2 + b2
         loss = -scores.log_softmax(1).gather(1, y.unsqueeze(1)).mean()
         loss.backward()

@@ -1,6 +1,6 @@
 """Module: a tree of layers that knows its parameters, its buffers and its own name.
 
-While ``forward`` runs, the name of the layer stands on a stack (``graph.layer_scope``), so every
+While ``forward`` runs, the name of the layer stands in the state of this thread, so every
 node of the graph and every error can say which layer it belongs to.
 """
 
@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from chainrule.compiler.frontend.guards import ABSENT, Table, changed, joined, record_reads
 from chainrule.dtypes import typed
 from chainrule.errors import NestingError, SettingError, TraceError
-from chainrule.graph import current_layer, current_trace, layer_scope
+from chainrule.graph import _local, current_trace
+from chainrule.lines import ours, user_line
 from chainrule.names import no_attribute, takes_keywords
 from chainrule.nn import hooks
 from chainrule.nn import state as _state
@@ -33,6 +34,19 @@ class Later:
 
 
 _TABLES = ("_parameters", "_buffers", "_modules")
+_formulas: dict[
+    Any, bool
+] = {}  # whether they are chainrule's own: all of such a one is done on the line that called it
+_MANY = 1024
+
+
+def _is_own(formula: Any) -> bool:
+    """Is a ``forward`` chainrule's own?"""
+    if len(_formulas) >= _MANY:
+        _formulas.clear()
+    code = getattr(getattr(formula, "__wrapped__", formula), "__code__", None)
+    found = _formulas[formula] = code is not None and ours(code)
+    return found
 
 
 @record_reads
@@ -82,15 +96,26 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # The outermost layer goes by its class; those inside by the names their parents gave them.
+        local, kind = _local, type(self)
+        outer, line = before = local.layer, local.line
+        formula = kind.forward
+        own = _formulas.get(formula)
+        if own is None:
+            own = _is_own(formula)
         try:
-            with layer_scope((current_layer() and self._layer_name) or type(self).__name__, type(self).forward):
-                if self._hooks:
-                    return hooks.call(self, self._hooks, args, kwargs)
-                return self.forward(*args, **kwargs)
+            local.line = (line or user_line()) if own else None
+            # At last: whatever is raised before leaves the layer around it.
+            local.layer = f"{outer}.{self._layer_name or kind.__name__}" if outer else kind.__name__
+            if self._hooks:
+                return hooks.call(self, self._hooks, args, kwargs)
+            return self.forward(*args, **kwargs)
         except RecursionError as error:
-            if current_layer():  # the outermost layer knows them all
+            if outer:  # the outermost layer knows them all
                 raise
+            local.layer, local.line = before
             raise _nested_too_deep(self, error) from None
+        finally:
+            local.layer, local.line = before
 
     # ---------------------------------------------------------------- registration
 
@@ -207,15 +232,13 @@ class Module:
         self.__dict__[table][name] = value
 
     def __getattr__(self, name: str) -> Any:
-        tables = self.__dict__
+        tables, trace = self.__dict__, _local.trace
         for table in _TABLES:
-            if table in tables and name in tables[table]:
-                found = tables[table]
-                trace = current_trace()
+            found = tables.get(table)
+            if found is not None and name in found:
                 if trace is not None:
                     trace.outside.read_name(found, name, found[name])
                 return found[name]
-        trace = current_trace()
         if trace is not None and name[:2] != "__":
             trace.outside.read(self, name, ABSENT)
         if isinstance(getattr(type(self), name, None), property):  # it failed: its own error says why

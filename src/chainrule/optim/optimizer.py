@@ -219,7 +219,8 @@ class Optimizer:
         for group in self.param_groups:
             for parameter in group["params"]:
                 if set_to_none:
-                    parameter.grad = None
+                    if parameter._grad is not None or graph._local.trace is not None:
+                        parameter.grad = None
                 elif parameter.grad is not None:
                     with no_grad():
                         parameter.grad.detach_().zero_()

@@ -2,18 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from operator import is_
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from chainrule.graph import Node
+from chainrule.compiler.frontend import guards
 from chainrule.tape.doors import Door
 from chainrule.tape.path import Step
 from chainrule.tensor import Tensor
 
 _OURS = __name__.rpartition(".")[0] + "."
-_NONE: dict[str, Tensor] = {}
-_JUMPS: WeakKeyDictionary[Any, tuple[Step, dict[Step, Any]]] = WeakKeyDictionary()  # with the root of their tree
+
+
+class Layout:
+    """What an optimizer's step reads: it stays until somebody changes the members of a group, the state, or a setting's kind.
+
+    Attributes:
+        kinds: by group, its parameters, and which of its settings are on.
+        parameters: those of all groups.
+        others: the tensors among the settings and in the state.
+        whole: does each parameter have all of its state?
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        self.seen = guards.latest
+        self.parameters: list[Tensor] = []
+        self.others: list[Tensor] = []
+        self.lists: list[Any] = []  # of parameters
+        self.groups = list(optimizer.param_groups)
+        self.kinds = [kinds(group) for group in self.groups]
+        self.values = [value for group in self.groups for value in group.values()]
+        self.whole = True
+        settings: list[Hashable] = []
+        places: dict[int, int] = {}  # by identity, where a tensor stands among the others
+        for group, kind in zip(self.groups, self.kinds, strict=True):
+            settings += [id(group), len(group["params"]), *[rule.name for rule in optimizer.rules(group)]]
+            settings += [(name, on if type(on) is bool else None) for name, on in kind]
+            needed = optimizer.needed(group)
+            self.parameters += group["params"]
+            self.lists.append(group["params"])
+            for value in group.values():
+                if isinstance(value, Tensor):
+                    settings.append(places.setdefault(id(value), len(places)))
+                    self.others += [value] if places[id(value)] == len(self.others) else []
+            for parameter in group["params"]:
+                state = optimizer.state.get(parameter, {})
+                self.whole = self.whole and needed <= state.keys()
+                for name, value in state.items():  # several parameters may share a counter
+                    settings += name, places.setdefault(id(value), len(places))
+                    self.others += [value] if places[id(value)] == len(self.others) else []
+        self.settings = tuple(settings)
+
+    def stands(self) -> bool:
+        """Is it as it was?"""
+        if self.seen != guards.latest:
+            return False
+        values = [value for group in self.groups for value in group.values()]
+        if len(values) == len(self.values) and all(map(is_, values, self.values)):
+            return True
+        self.values = values
+        return self.kinds == [kinds(group) for group in self.groups]
+
+
+def kinds(group: dict[str, Any]) -> list[tuple[str, int | bool]]:
+    """Which settings there are, and which are on; of a tensor and of the list of parameters, which one it is."""
+    return [
+        (name, id(value) if isinstance(value, Tensor) or name == "params" else bool(value))
+        for name, value in group.items()
+    ]
+
+
+class _Known:
+    """What is known of an optimizer: its layout, and what its steps led to, in one tree."""
+
+    def __init__(self, root: Step, layout: Layout) -> None:
+        self.root, self.layout = root, layout
+        self.jumps: dict[Step, Any] = {}
+        self.entries: dict[Step, tuple[list[Any], Step]] = {}  # where the types of all of the state lead
+
+
+# With the optimizer: a tape must not keep it alive, nor it a tree that was grown anew.
+_KNOWN: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
 
 
 class Stepped(Door):
@@ -36,33 +106,62 @@ class Stepped(Door):
             or not type(optimizer).__module__.startswith(_OURS)
         ):
             return None  # somebody looks on, or it is the user's own, which may do anything
-        settings: list[Hashable] = []
-        for group in optimizer.param_groups:
-            settings += [id(group), *[rule.name for rule in optimizer.rules(group)]]
-            needed = optimizer.needed(group)
-            for name, value in group.items():
-                if isinstance(value, Tensor):
-                    self.handles.append(value)
-                elif name != "params":
-                    settings.append(bool(value))
-            for parameter in group["params"]:
-                gradient = parameter._grad
-                state = optimizer.state.get(parameter, _NONE)
-                if gradient is None or parameter._views is not None or not needed <= state.keys():
-                    return None
-                self.handles += [parameter, gradient, *state.values()]
-                settings += state
-        nodes = [handle._node for handle in self.handles]
-        if not all(type(node) is Node and node.trace is None for node in nodes):
-            return None  # one that must be derived from another first
-        return *settings, *tape.refs(nodes)
+        known = _KNOWN.get(optimizer)
+        if known is None or known.root is not tape.root or not known.layout.stands():
+            known = self._look(tape, known)
+        self.known, layout = known, known.layout
+        if not layout.whole:
+            return None
+        handles = list(layout.parameters)
+        for parameter in layout.parameters:
+            gradient = parameter._grad
+            if gradient is None or parameter._views is not None:
+                return None
+            handles.append(gradient)
+        nodes = [handle._node for handle in handles]
+        for node in nodes:
+            if node.trace is not None:
+                return None  # one that must be derived from another first
+        if layout.others:
+            others = self._others(tape, layout.others)
+            if others is None:
+                return None
+        else:
+            others = ()
+        self.handles = handles + layout.others
+        return layout.settings, *others, *tape.refs(nodes)
+
+    def _others(self, tape: Any, handles: list[Tensor]) -> Sequence[Hashable] | None:
+        """What the state is to this segment, which it mostly enters here, all together: so it is one look at the tree."""
+        nodes = tape.ready(handles)
+        if nodes is None:
+            nodes = [handle._node for handle in handles]
+            if any(node.trace is not None for node in nodes):
+                return None
+            found: list[Hashable] = tape.refs(nodes)
+            return found
+        start, types = tape.step, [(node.shape, node.dtype) for node in nodes]
+        known = self.known.entries.get(start)
+        if known is not None and known[0] == types:
+            tape.enter_all(nodes, known[1])
+        else:
+            tape.refs(nodes)
+            self.known.entries[start] = types, tape.step
+        return (start,)
+
+    def _look(self, tape: Any, known: _Known | None) -> _Known:
+        """What is known, with the layout as it is now."""
+        layout = Layout(self.optimizer)
+        if known is None or known.root is not tape.root:
+            known = _KNOWN[self.optimizer] = _Known(tape.root, layout)
+        known.layout = layout
+        return known
 
     def jumps(self, tape: Any, start: Step) -> dict[Hashable, Any]:
-        """With the optimizer, whose settings they read: a tape must not keep it alive, nor it a tree that was grown anew."""
-        known = _JUMPS.get(self.optimizer)
-        if known is None or known[0] is not tape.root:
-            known = _JUMPS[self.optimizer] = tape.root, {}
-        found: dict[Hashable, Any] = known[1].setdefault(start, {})
+        """With the optimizer, whose settings they read."""
+        found: dict[Hashable, Any] | None = self.known.jumps.get(start)
+        if found is None:
+            found = self.known.jumps[start] = {}
         return found
 
     def body(self) -> None:
@@ -78,9 +177,9 @@ class Stepped(Door):
                     return None
                 found[i] = node
         changed = sorted((node.place, i, node.dtype, node.requires_grad) for i, node in found.items())
-        return changed, list(self.optimizer.param_groups)  # whose identity is part of the key
+        return changed, self.known.layout.groups  # whose identity is part of the key
 
     def again(self, tape: Any, results: Any) -> None:
         changed, _ = results
         handles = self.handles
-        tape.updates += [(place, handles[i], dtype, requires_grad) for place, i, dtype, requires_grad in changed]
+        tape.updates = [(place, handles[i], dtype, requires_grad) for place, i, dtype, requires_grad in changed]

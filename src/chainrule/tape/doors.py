@@ -7,11 +7,12 @@ the results get nodes.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import wraps
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -21,9 +22,13 @@ from chainrule.graph import CONST, LEAF, Node, toposort
 from chainrule.lines import ours, user_line
 from chainrule.ops import elementwise as ew
 from chainrule.tape.path import Step
-from chainrule.tensor.core import Engine, Handle, lifted
+from chainrule.tensor.core import Engine, Handle
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
+reference = weakref.ref
 
 
 class ElsewhereError(Exception):
@@ -37,13 +42,15 @@ class Jump(NamedTuple):
     """From where a door's body began to where it ended.
 
     Attributes:
-        entered: the numbers that the body read, in order: nodes, or functions that say what they are now.
+        entered: the numbers that the body read, in order: nodes, or what says what they are now.
         results: what the door made of it, see the door.
+        inner: None for each result on the way.
     """
 
     end: Step
     entered: tuple[Any, ...]
     results: Any
+    inner: list[None]
 
 
 class Door:
@@ -92,15 +99,18 @@ def _through(tape: Any, door: Any) -> bool:
             key = door.key(tape)
             if key is None:
                 return False
-            start: Step = tape.step
-            jumps = door.jumps(tape, start)
+            jumps = door.jumps(tape, tape.step)
             jump: Jump | None = jumps.get(key)
             if jump is not None:
                 if not door.fits(tape, jump.results):
                     return False
-                _jump(tape, jump)
+                step = jump.end
+                if jump.entered:
+                    _enter(tape, jump)
+                else:  # without a call, between which a signal's handler might raise
+                    tape.results += jump.inner
+                    tape.step = step
                 door.again(tape, jump.results)
-                full = tape.step.full
                 if tape.updates:
                     tape.compute()
         finally:
@@ -108,7 +118,7 @@ def _through(tape: Any, door: Any) -> bool:
             tape.busy = False
         if jump is None:
             _recorded(tape, door, jumps, key)
-        elif full:
+        elif step.full:
             tape.flush()
         return True
 
@@ -116,6 +126,7 @@ def _through(tape: Any, door: Any) -> bool:
 def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable) -> None:
     """Run the body, and note where it led to."""
     segment, entered, outer = tape.segment, len(tape.segment.arrays), (tape.getters, tape.inside)
+    before = tape.step.places
     getters: dict[int, Any] = {}
     tape.getters, tape.inside = getters, True
     try:
@@ -129,33 +140,49 @@ def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable) 
         return  # an array of the body's own
     results = door.made(tape)
     if results is not None:
-        jumps[key] = Jump(tape.step, values, results)
+        jumps[key] = Jump(tape.step, values, results, [None] * (tape.step.places - before))
+        tape.grown += 1
 
 
-def _jump(tape: Any, jump: Jump) -> None:
-    segment, end = tape.segment, jump.end
-    nodes = [value if isinstance(value, Node) else live(value) for value in jump.entered]
-    arrays = [node.value for node in nodes]
-    before, internal = len(segment.arrays), [None] * (end.places - len(tape.results))
+def _enter(tape: Any, jump: Jump) -> None:
+    """Jump, with the numbers that the body read."""
+    segment = tape.segment
+    nodes = [value if isinstance(value, Node) else value.now() for value in jump.entered]
+    arrays = [node._array for node in nodes]  # numbers have a value
+    before = len(segment.arrays)
     # Without a call, between which a signal's handler might raise.
     segment.nodes += nodes
     segment.arrays += arrays
-    tape.results += internal
-    tape.step = end
+    tape.results += jump.inner
+    tape.step = jump.end
     for i, node in enumerate(nodes):
         segment.known.setdefault(node, -1 - before - i)
 
 
-def live(getter: Callable[[], float]) -> Node:
-    """A number of the moment, as a value from outside."""
-    return Node(LEAF, (), {}, ((), float64), np.asarray(float(getter()), np.float64))
+class Live:
+    """A number that Python may change, as a value from outside: the same node as long as it is the same number."""
+
+    __slots__ = ("getter", "node", "value")
+
+    def __init__(self, getter: Callable[[], float]) -> None:
+        self.getter = getter
+        self.value = math.nan
+        self.now()
+
+    def now(self) -> Node:
+        """The number of the moment."""
+        value = float(self.getter())
+        if value != self.value or not value:  # 0.0 and -0.0 are equal
+            self.node = Node(LEAF, (), {}, ((), float64), np.asarray(value, np.float64))
+            self.value = value
+        return self.node
 
 
 def waiting(tape: Any, place: int, like: Any, requires_grad: bool = False, owner: Any = None) -> Node:
     """A leaf that waits at a place."""
     made = Node(LEAF, (), {}, like, None, requires_grad, None, owner)
     made.segment, made.place = tape.segment, place
-    tape.results[place] = weakref.ref(made)
+    tape.results[place] = reference(made)
     return made
 
 
@@ -163,7 +190,7 @@ def waiting(tape: Any, place: int, like: Any, requires_grad: bool = False, owner
 AS_ONE = replace(ew.alias, name="as_one", kind="call")
 
 
-_COMPARED = (int, float, str, type(None))  # what may stand among the tensors
+_COMPARED = frozenset({bool, int, float, str, type(None)})  # what may stand among the tensors
 
 
 class Called(Door):
@@ -171,13 +198,11 @@ class Called(Door):
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.function, self.args = function, args
-        self.nodes = tuple([lifted(value) for value in args if isinstance(value, Handle)])
+        self.nodes: tuple[Node, ...] = ()
 
     def key(self, tape: Any) -> Hashable | None:
-        if not all(isinstance(value, (Handle, *_COMPARED)) for value in self.args):
-            return None  # an array, say
-        others = tuple([None if isinstance(value, Handle) else (type(value), value) for value in self.args])
-        return self.function, others, graph.is_grad_enabled(), *[tape.ref(node) for node in self.nodes]
+        self.nodes, key = called(tape, self.function, self.args)
+        return key
 
     def body(self) -> None:
         self.start = waiting_at()
@@ -191,12 +216,13 @@ class Called(Door):
 
     def again(self, tape: Any, results: Any) -> None:
         place, type, history, steps = results
-        made = waiting(tape, place, type)
+        made = Node(AS_ONE if history else LEAF, self.nodes if history else (), {}, type, None, history)
+        made.segment, made.place = tape.segment, place
+        found = tape.results[place] = reference(made)
         if history:
-            made.op, made.inputs, made.requires_grad = AS_ONE, self.nodes, True
             if made.line is None:
                 made.line = user_line(5)
-            tape.unwritten.append((weakref.ref(made), steps))
+            tape.unwritten.append((found, steps))
         self.result = Engine.tensor(made)
 
 
@@ -210,20 +236,84 @@ def as_one(function: F) -> F:
 
     @wraps(function)
     def call(*args: Any) -> Any:
-        tape = graph.waiting()
-        if tape is None:
+        local = graph._local
+        tape = local.tape
+        if tape is None or local.trace is not None:
             return function(*args)
+        found = again(tape, function, args)
+        if found is not None:
+            return found
         door = Called(function, args)
-        return door.result if through(tape, door) else function(*args)
+        return door.result if through(tape.itself, door) else function(*args)
 
     return cast(F, call)
+
+
+def again(tape: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | None:
+    """What `through` does for a function that was recorded from here before, in one go; None: it was not."""
+    with tape.lock:
+        if tape.busy:
+            return None
+        tape.busy = True
+        try:
+            made, key = called(tape, function, args)
+            jump = tape.step.jumps.get(key)
+            if jump is None:
+                return None
+            place, type, history, steps = jump.results
+            node = Node(AS_ONE if history else LEAF, made if history else (), {}, type, None, history)
+            if history and node.line is None:
+                node.line = user_line(3)
+            node.segment, node.place = tape.segment, place
+            found = reference(node)
+            result: Tensor = Engine.tensor(node)
+            step = jump.end
+            if jump.entered:
+                _enter(tape, jump)
+            else:  # without a call, between which a signal's handler might raise
+                tape.results += jump.inner
+                tape.step = step
+            tape.results[place] = found
+            if history:
+                tape.unwritten += ((found, steps),)
+        except ElsewhereError:
+            return None
+        finally:
+            tape.busy = False
+    if step.full:
+        tape.flush()
+    return result
+
+
+def called(tape: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[tuple[Node, ...], Hashable | None]:
+    """The nodes among the arguments, which enter, and all that the call depends on; None where that cannot be told."""
+    key: list[Any] = [function, graph._local.grad_enabled]
+    segment, nodes = tape.segment, []
+    known = segment.known
+    for value in args:
+        kind = value.__class__
+        if kind in _COMPARED:
+            key.append((kind, value or str(value)))  # 0.0 and -0.0 are equal
+        elif isinstance(value, Handle):
+            node = value._node
+            if node.trace is not None:
+                return (), None  # one that must be derived from another first
+            nodes.append(node)
+            if node.segment is segment:
+                key.append(node.place)
+            else:
+                ref = known.get(node)
+                key.append(tape.enter(node) if ref is None else ref)
+        else:
+            return (), None  # an array, say
+    return tuple(nodes), tuple(key)
 
 
 def written_out(tape: Any) -> None:
     """Give what doors left unwritten its history, operation by operation: somebody will walk along it."""
     unwritten, tape.unwritten = tape.unwritten, []
-    for reference, steps in unwritten:
-        node = reference()
+    for found, steps in unwritten:
+        node = found()
         if node is None or node.op is not AS_ONE:
             continue
         kept = []  # until what reads them holds them
@@ -301,9 +391,13 @@ class Backward(Door):
 
     def again(self, tape: Any, results: Any) -> None:
         leaves, released = results
+        renamed, tensor = tape.renamed, Engine.tensor
         for owner, (_, place, type) in zip(self.owners, leaves, strict=True):
-            owner.grad = Engine.tensor(waiting(tape, place, type))
+            gradient = tensor(waiting(tape, place, type))
+            renamed.append((reference(owner), "_grad", None))
+            owner._grad = gradient
         for place in released:
-            node = tape.node(place)
+            found = tape.results[place]
+            node = None if found is None else found()
             if node is not None:
                 node.release()

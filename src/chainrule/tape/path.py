@@ -15,6 +15,9 @@ from chainrule.graph import Node, Op, Type, current_layer
 # What an operation reads: the result at a place (0, 1, ...), an input (-1, -2, ...), or a number that is structure.
 Ref = Union[int, Node]
 
+# A new value that a handle gets when what waits has run: its place, the handle, its dtype, and whether it requires grad.
+Update = tuple[int, Any, Any, bool]
+
 # A segment of so many operations runs, whether anybody asks or not: compiling takes longer than in proportion beyond.
 MOST = 1024
 ROOM = 1 << 28  # bytes that may wait to be computed; all of them may have to be there at once
@@ -26,6 +29,8 @@ class Step:
     __slots__ = (
         "asked",
         "bytes",
+        "entry",
+        "flag",
         "full",
         "history",
         "inputs",
@@ -51,7 +56,9 @@ class Step:
         self.places: int = parent.places if parent is not None else 0  # results so far, this one included
         self.inputs: int = parent.inputs if parent is not None else 0
         self.bytes: int = parent.bytes if parent is not None else 0
-        self.likely: Step | None = None  # where the last one that was here went on
+        self.likely: Step | None = None  # where the last operation that was recorded here led to
+        self.entry: Step | None = None  # likewise the last value from outside, whose history `flag` tells
+        self.flag = 0
         self.next: dict[Hashable, Step] = {}
         self.jumps: dict[Hashable, Any] = {}  # what doors left here
         self.programs: dict[

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from operator import itemgetter
 from sys import getrefcount
 from typing import Any
-
-import numpy as np
 
 from chainrule import graph
 from chainrule.compiler.program import Program
@@ -18,6 +17,7 @@ from chainrule.compiler.schedule.kernels import Check
 from chainrule.graph import INPUT, Array, Graph, Node
 from chainrule.lines import Line
 from chainrule.ops import elementwise as ew
+from chainrule.tape.donation import ALONE, Free, no_view_of
 from chainrule.tape.path import Ref, Step
 from chainrule.tensor.memory import copied
 
@@ -107,8 +107,15 @@ class Compiled:
         self.status: list[int] = []  # of the last run, once it has ended
         self.outputs: list[Any] = []
         self._held: list[Array | None] = [None] * len(self.used)  # what the table points at, where that may stay
-        self._stays = [i in self.pairs.values() or not inputs[i].shape for i in self.used]
-        self._paired = [(k, self.used.index(i), i) for k, i in self.pairs.items()]
+        self._paired = [(k, self.used.index(i), i) for k, i in sorted(self.pairs.items())]
+        paired = {i for _, _, i in self._paired}
+        self._stay = [(slot, i) for slot, i in enumerate(self.used) if i not in paired and not inputs[i].shape]
+        self._change = [(slot, i) for slot, i in enumerate(self.used) if i not in paired and inputs[i].shape]
+        # All that is paired, where that is what comes last: the new values of handles.
+        first = len(wanted) - len(paired)
+        last = len(paired) > 1 and [k for k, _, _ in self._paired] == list(range(first, len(wanted)))
+        self._pick: Any = itemgetter(*[i for _, _, i in self._paired]) if last else None
+        self._over: tuple[Array, ...] | None = None  # the arrays that are paired, in that case
         free = [k for k in range(len(wanted)) if k not in self.pairs]
         self._types = [(k, self.program.written[k], wanted_type(made[wanted[k]])) for k in free]
         self._kept: dict[int, list[tuple[Array, int]]] = {k: [] for k in free}
@@ -125,40 +132,60 @@ class Compiled:
         if pairs and not _refuses_first(self.program, {written[k] for k in pairs}):
             self._make(made, inputs, {})
 
-    def run(self, arrays: Sequence[Array], free: Callable[[int], bool]) -> list[Array] | None:
+    def run(self, arrays: Sequence[Array], free: Free) -> list[Array] | None:
         """The wanted values; None where a check in the program failed, before anything was overwritten.
 
         Args:
             arrays: the inputs.
-            free: is the array of an input held by nobody but this segment, and so many others?
+            free: says whether an input is held by nobody but this segment, and so many others.
         """
         began = time.perf_counter()
         self.status.clear()
-        table, held, shared = self._run.table, self._held, self._run.shared()
+        run, held = self._run, self._held
+        table, shared = run.table, run.shared()
         outputs: list[Any] = [None] * len(self.wanted)
         self.outputs = outputs
-        for slot, i in enumerate(self.used):
-            array = arrays[i]
-            if array is not held[slot]:
-                array = contiguous(array)
-                table[slot] = address(array)
-                held[slot] = array
-        for k, slot, i in self._paired:
-            array = arrays[i]
-            if array is not held[slot] or shared or not array.flags.writeable or not free(i):
-                held[slot] = array = copied(array, array.dtype)
-                table[slot] = address(array)
-            outputs[k] = array
+        for slot, i in self._stay:
+            if arrays[i] is not held[slot]:
+                self._point(slot, arrays[i])
+        for slot, i in self._change:
+            array = contiguous(arrays[i])
+            table[slot] = address(array)
+            held[slot] = array
+        over = self._over
+        if over is not None and not shared and free.every(self._pick, over):
+            outputs[-len(over) :] = over
+        else:
+            del over
+            self._take_over(arrays, free, shared)
         for k, slot, type in self._types:
             outputs[k], table[slot] = self._free(k, type)
         # One call of C's for all: where a signal's handler raises, the program has run and its status is known, or neither.
-        self.status.extend(map(self._run.go, _ONCE) if shared else map(self._run.run, self._run.once()))
-        for slot, stays in enumerate(self._stays):
-            if not stays:
-                held[slot] = None
+        self.status.extend(map(run.go, _ONCE) if shared else map(run.run, run.once()))
+        for slot, _ in self._change:
+            held[slot] = None
         self.hits += 1
         self.seconds += time.perf_counter() - began
         return self.computed()
+
+    def _point(self, slot: int, array: Array) -> None:
+        array = contiguous(array)
+        self._run.table[slot] = address(array)
+        self._held[slot] = array
+
+    def _take_over(self, arrays: Sequence[Array], free: Free, shared: bool) -> None:
+        """Write over the inputs that are paired where they lie, or over a copy."""
+        self._over, held, outputs = None, self._held, self.outputs
+        for k, slot, i in self._paired:
+            if arrays[i] is not held[slot]:
+                self._point(slot, arrays[i])
+            array = arrays[i]
+            if array is not held[slot] or shared or not array.flags.writeable or not free(i):
+                array = copied(array, array.dtype)
+                self._point(slot, array)
+            outputs[k] = array
+        if self._pick is not None:
+            self._over = tuple(outputs[len(outputs) - len(self._paired) :])
 
     def computed(self) -> list[Array] | None:
         """The values of the last run; None where it failed, or did not come to it."""
@@ -168,7 +195,7 @@ class Compiled:
         """Memory for a result that nobody holds, and where it is: values handed out before stay as they are."""
         kept = self._kept[k]
         for pair in kept:
-            if getrefcount(pair[0]) <= _ALONE and no_view_of(pair[0]):
+            if getrefcount(pair[0]) <= ALONE and no_view_of(pair[0]):
                 return pair
         array, where = placed(*type)
         if len(kept) < 2:
@@ -179,20 +206,6 @@ class Compiled:
 def wanted_type(node: Node) -> tuple[Any, Any]:
     """Shape and NumPy's dtype of a result."""
     return node.shape, node.dtype.numpy
-
-
-def no_view_of(array: Array) -> bool:
-    """Does nobody hold a view of an array? NumPy's views of one in memory of another's hold that, not the array."""
-    return array.base is None or getrefcount(array.base) <= _BASE
-
-
-def _alone() -> tuple[int, int]:
-    pair = (placed((16,), np.dtype(np.float64))[0], 0)
-    return getrefcount(pair[0]), getrefcount(pair[0].base)
-
-
-# References to an array that only its pair holds, and to the memory that it lies in; both with that of the question.
-_ALONE, _BASE = _alone()
 
 
 def _refuses_first(program: Program, slots: set[int]) -> bool:

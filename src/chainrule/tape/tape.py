@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import Counter
-from sys import getrefcount
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -23,19 +22,19 @@ from chainrule.graph import CONST, LEAF, Array, Node, Op, Type
 from chainrule.lines import Line, user_line
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
-from chainrule.tape.doors import Backward, ElsewhereError, live, through, written_out
-from chainrule.tape.path import Ref, Step
-from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted, no_view_of
+from chainrule.tape.donation import Free
+from chainrule.tape.doors import Backward, ElsewhereError, Live, through, written_out
+from chainrule.tape.path import Ref, Step, Update
+from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
 
 # Numbers that are part of a program, which may be simpler for them. All others are its arguments: one that changes from
 # step to step makes no new program.
 STRUCTURE = frozenset({0.0, 1.0, -1.0, 2.0, 3.0, 4.0, 0.5, -0.5, -2.0})
 # What may refuse a value: its line is noted, for the error to name.
 _REFUSES = frozenset({indexing.check_index, indexing.take, indexing.put, indexing.put_add})
+_named, _value = attrgetter("_node"), attrgetter("_array")
 # Steps of the tree, and programs, beyond which it is grown anew.
 MANY, MOST_PROGRAMS = 20_000, 256
-# A new value that a handle gets when what waits has run: its place, the handle, its dtype, and whether it requires grad.
-Update = tuple[int, Any, Any, bool]
 
 
 class Segment:
@@ -61,6 +60,7 @@ class Tape(graph.Tape):
     """One thread's. Others ask it for values, under its lock."""
 
     def __init__(self) -> None:
+        self.itself = self
         self.lock = threading.RLock()
         self.root = Step(None)
         self.grown = 0  # steps of the tree
@@ -93,18 +93,18 @@ class Tape(graph.Tape):
             given = params
         else:
             given = params
-        while True:
-            try:
-                with self.lock:
-                    if self.busy:  # a signal's handler, in the middle of it
-                        return None
-                    self.busy = True
-                    try:
-                        return self._record(op, inputs, params, given)
-                    finally:
-                        self.busy = False
-            except ElsewhereError as error:
-                _ = error.node.value
+        try:
+            with self.lock:
+                if self.busy:  # a signal's handler, in the middle of it
+                    return None
+                self.busy = True
+                try:
+                    return self._record(op, inputs, params, given)
+                finally:
+                    self.busy = False
+        except ElsewhereError as error:
+            _ = error.node.value
+        return self.record(op, inputs, given)
 
     def _record(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any], given: dict[str, Any]) -> Node:
         segment, history = self.segment, False
@@ -157,38 +157,35 @@ class Tape(graph.Tape):
 
     def enter(self, node: Node) -> Ref:
         """A value from outside: what it is to this segment."""
-        segment = self.segment
         if node.op is CONST:
             if node.params["value"] in STRUCTURE:
-                segment.known[node] = node
+                self.segment.known[node] = node
                 return node
         elif node._array is None and node.segment is not None and node.segment.tape is not self:
             raise ElsewhereError(node)
-        array = node.value if node._array is None else node._array  # one of this tape's that failed says why
+        array = node._array
+        if array is None:
+            array = node.value  # one of this tape's that failed says why
         node.seen = True
-        flag = 0 if not node.requires_grad else 1 if node.is_leaf else 2
         if array.base is not None and borrowed(array):
-            return self._lent(node, array, flag)
-        return self.entered(node, array, flag)
+            return self._lent(node, array)
+        return self.entered(node, array)
 
-    def _lent(self, node: Node, array: Array, flag: int) -> Ref:
+    def _lent(self, node: Node, array: Array) -> Ref:
         """What somebody else may write to: a copy, and another one where it has been written to since."""
         segment = self.segment
         ref = segment.lent.get(node)
         if ref is None or not _same_bits(segment.arrays[-1 - ref], array):
-            ref = segment.lent[node] = self.entered(node, array.copy(), flag)
+            ref = segment.lent[node] = self.entered(node, array.copy())
             del segment.known[node]  # it is looked at anew each time
         return ref
 
-    def entered(self, node: Node, array: Array, flag: int) -> int:
+    def entered(self, node: Node, array: Array) -> int:
         """Likewise, with the array to read."""
-        segment, step = self.segment, self.step
-        key = (node.shape, node.dtype, flag)
-        found = step.next.get(key)
-        if found is None:
-            found = step.next[key] = Step(step, node.type)
-            found.inputs += 1
-            self.grown += 1
+        segment, found = self.segment, self.step.entry
+        flag = 0 if not node.requires_grad else 1 if node.op is LEAF or node.is_leaf else 2
+        if found is None or found.flag != flag or found.type != (node.shape, node.dtype):
+            found = self._entry(node, flag)
         ref = -1 - len(segment.arrays)
         # Without a call, between which a signal's handler might raise.
         segment.nodes += (node,)
@@ -196,6 +193,17 @@ class Tape(graph.Tape):
         self.step = found
         segment.known[node] = ref
         return ref
+
+    def _entry(self, node: Node, flag: int) -> Step:
+        step, key = self.step, (node.shape, node.dtype, flag)
+        found = step.next.get(key)
+        if found is None:
+            found = step.next[key] = Step(step, node.type)
+            found.flag = flag
+            found.inputs += 1
+            self.grown += 1
+        step.entry = found
+        return found
 
     def mark(self, remark: Any) -> None:
         """Something that no operation shows, but that what follows depends on."""
@@ -219,10 +227,10 @@ class Tape(graph.Tape):
         """A number that Python may change, as an input that is read anew each time; None outside a door that asks for that."""
         if self.getters is None:
             return None
-        node = live(getter)
-        self.getters[len(self.segment.arrays)] = getter
-        self.entered(node, node.value, 0)
-        return node
+        number = Live(getter)
+        self.getters[len(self.segment.arrays)] = number
+        self.entered(number.node, number.node.value)
+        return number.node
 
     def waits(self, node: Node) -> bool:
         """Is it one whose value waits in the segment that is being recorded?"""
@@ -247,6 +255,29 @@ class Tape(graph.Tape):
     def write_out(self) -> None:
         """Somebody will walk along the history of what waits."""
         written_out(self)
+
+    def ready(self, handles: list[Any]) -> list[Node] | None:
+        """What handles name, where that has a value from outside which this segment has not met; else None."""
+        nodes = list(map(_named, handles))
+        for node in nodes:
+            array = node._array
+            if array is None or node.op is not LEAF or node.requires_grad or node.trace is not None:
+                return None
+            if array.base is not None and borrowed(array):
+                return None
+        return nodes if self.segment.known.keys().isdisjoint(nodes) and len(set(nodes)) == len(nodes) else None
+
+    def enter_all(self, nodes: list[Node], end: Step) -> None:
+        """Values from outside that are `ready`, whose types lead from here to a step that is known."""
+        segment = self.segment
+        first, arrays = -1 - len(segment.arrays), list(map(_value, nodes))
+        for node in nodes:
+            node.seen = True
+        # Without a call, between which a signal's handler might raise.
+        segment.nodes += nodes
+        segment.arrays += arrays
+        self.step = end
+        segment.known.update(zip(nodes, range(first, first - len(nodes), -1), strict=True))
 
     def refs(self, nodes: list[Node]) -> list[Ref]:
         """Likewise, of several."""
@@ -292,7 +323,9 @@ class Tape(graph.Tape):
     def flush(self) -> None:
         """Compute all that waits."""
         with self.lock:
-            if self.busy:  # a signal's handler, in the middle of recording or of this
+            if (
+                self.busy or self.step is self.root
+            ):  # a signal's handler, in the middle of recording or of this; or nothing
                 return
             self.busy = True
             try:
@@ -304,7 +337,7 @@ class Tape(graph.Tape):
         """Likewise, in the middle of recording. Where a signal's handler raises, all of it has a value, or goes on to wait."""
         written_out(self)
         segment, renamed, updates = self.segment, self.renamed, self.updates
-        alive = [node for ref in self.results if ref is not None and (node := ref()) is not None]
+        alive = [node for ref in filter(None, self.results) if (node := ref()) is not None]
         local = graph._local
         kept = local.trace, local.tape, local.grad_enabled
         try:
@@ -337,7 +370,7 @@ class Tape(graph.Tape):
         if type(known) is Compiled:
             self.overwriting = bool(known.pairs)
             try:
-                arrays = known.run(segment.arrays, _Free(segment, renamed, updates))
+                arrays = known.run(segment.arrays, Free(segment, renamed, updates))
                 _give(alive, updates, arrays)
             except BaseException:  # of a signal's handler, perhaps when inputs had been overwritten
                 _give(alive, updates, known.computed())
@@ -349,7 +382,8 @@ class Tape(graph.Tape):
             for node in alive:
                 if node.place in values:
                     node._array, node.segment = values[node.place], None
-            _update([update for update in updates if update[0] < min(segment.failed, default=update[0] + 1)], values)
+            done = [update for update in updates if update[0] < min(segment.failed, default=update[0] + 1)]
+            _update(done, [values[update[0]] for update in done])
 
     # -- doors --------------------------------------------------------------------------------------
     def door(self, door: Any) -> bool:
@@ -367,13 +401,12 @@ def _give(alive: list[Node], updates: list[Update], arrays: list[Array] | None) 
         for node, array in zip(alive, arrays, strict=False):
             node._array, node.segment = array, None
         if updates:
-            _update(updates, {update[0]: array for update, array in zip(updates, arrays[len(alive) :], strict=True)})
+            _update(updates, arrays[len(alive) :])
 
 
-def _update(updates: list[Update], values: dict[int, Array]) -> None:
+def _update(updates: list[Update], values: list[Array]) -> None:
     """Have handles hold their new values. Where the program wrote over the old one, which nobody else had, its node stays."""
-    for place, handle, dtype, requires_grad in updates:
-        array = values[place]
+    for (_, handle, dtype, requires_grad), array in zip(updates, values, strict=True):
         if handle._node._array is not array:
             owner = weakref.ref(handle) if requires_grad else None
             handle._name(graph.leaf(array, dtype, requires_grad, owner))
@@ -401,25 +434,6 @@ def _pairs(
         if -1 - ref not in found.values():
             found[position] = -1 - ref
     return found
-
-
-class _Free:
-    """Does nobody hold an input any more: neither the node nor its array, but the segment itself, and who has it in hand?"""
-
-    def __init__(self, segment: Segment, renamed: list[tuple[Any, str, Any]], updates: list[Update]) -> None:
-        self.segment = segment
-        self.times = Counter([id(before) for _, name, before in renamed if name == "_node"])
-        self.times.update([id(handle._node) for _, handle, _, _ in updates])
-
-    def __call__(self, i: int) -> bool:
-        segment = self.segment
-        node = segment.nodes[i]
-        # In the list of nodes, as a key, in what was renamed, and by the handle that is to hold the new value.
-        own = 1 + (node in segment.known) + self.times[id(node)]
-        if getrefcount(node) > own + 2 or node._array is not segment.arrays[i]:  # by name here, and by the question
-            return False
-        # In the list of arrays, by the node, by the program twice (what the table points at, in hand), and by the question.
-        return getrefcount(segment.arrays[i]) <= 5 and no_view_of(segment.arrays[i])
 
 
 def _same_bits(a: Array, b: Array) -> bool:

@@ -132,11 +132,11 @@ class Handle:
                 f"grad: must have the tensor's own type {self._node.type}, got {value._node.type}. "
                 f"Reshape or convert it, or assign None to clear it."
             )
-        trace = graph.current_trace()
-        if trace is not None:
-            trace.touch_grad(self, reading=False, assigned=value is not None)
-        elif graph._local.tape is not None and graph._local.tape.results:
-            graph._local.tape.renamed.append((weakref.ref(self), "_grad", self._grad))
+        local = graph._local
+        if local.trace is not None:
+            local.trace.touch_grad(self, reading=False, assigned=value is not None)
+        elif local.tape is not None and local.tape.results:
+            local.tape.renamed.append((weakref.ref(self), "_grad", self._grad))
         self._grad = value
 
     # -- value --------------------------------------------------------------------------

@@ -28,14 +28,14 @@ class Halves:
 
     def end(self, part: Value) -> Value:
         """The first row behind a part."""
-        size = self._size
+        size = self.size
         if size:
             return self.e.binary("mul", self.e.binary("add", part, self._number(1)), self._number(size))
         return self._told(part, "end")
 
     def start(self, part: Value) -> Value:
         """The first row of a part."""
-        e, size = self.e, self._size
+        e, size = self.e, self.size
         if size:
             return e.binary("mul", part, self._number(size))
         before = e.binary("sub", part, self._number(1))
@@ -61,7 +61,7 @@ class Halves:
         with e.fold(e.binary("sub", last, first) if limits else len(self.parts), zeros) as state:
             leaf = e.binary("add", first, state.index) if limits else state.index
             start = self.start(leaf)
-            count = self._size or e.binary("sub", self.end(leaf), start)
+            count = self.size or e.binary("sub", self.end(leaf), start)
             ended = e.compare("eq", leaf, e.binary("sub", last, self._number(1)))
             state.values = self._joined(room, leaf, own(leaf, start, count), lowest, ended)
         return state.values
@@ -89,6 +89,11 @@ class Halves:
         e.label(on)
         return state.values
 
+    def place(self, room: Value, part: Value, types: Sequence[Value]) -> Value:
+        """Where the totals of a part wait, and those of the half before it that it is added to last."""
+        size = self._number(sum(lanes_of(value.type) for value in types))
+        return self.e.address(room, self.e.binary("mul", self._told(part, "slot"), size), scalar_of(types[0].type))
+
     def _places(self, room: Value, slot: Value, types: list[str]) -> list[Value]:
         """Where in a slot each total waits."""
         e, scalar = self.e, scalar_of(types[0])
@@ -98,7 +103,7 @@ class Halves:
 
     # -- the table ----------------------------------------------------------------------------------
     @property
-    def _size(self) -> int:
+    def size(self) -> int:
         """The rows of a part, if all have equally many; otherwise 0."""
         size = self.parts[0].end
         return size if all(part.end == (number + 1) * size for number, part in enumerate(self.parts)) else 0

@@ -448,8 +448,7 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
         chosen = replace(chosen, halves=max(LEAF, depth * 2 // 3))
         depth = max(end - start for start, end in pairwise([0, *(part.end for part in blocks_of(spec, chosen))]))
     if depth < spec.k:
-        waiting = chosen.rows * chosen.width * waiting_sums(spec, chosen) * size
-        strips = _even(strips, max(1, _FAR // (tiles * waiting)))
+        strips = _even(strips, max(1, _FAR // (tiles * waiting_sums(spec, chosen) * size)))
     pack_a = _packs_a(spec, size) or _crowds(spec, size)
     return replace(
         chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, ahead=far or depth < spec.k,
@@ -463,8 +462,8 @@ def blocks_of(spec: Contraction, chosen: Plan) -> tuple[Leaf, ...]:
 
 
 def waiting_sums(spec: Contraction, chosen: Plan) -> int:
-    """How many sums of each element wait at a time for the next block of l."""
-    return places(blocks_of(spec, chosen)) if spec.halved else 1
+    """Elements in which the sums of a tile wait for the next block of l: of halves, several of each at a time."""
+    return chosen.rows * chosen.width * (places(blocks_of(spec, chosen)) if spec.halved else 1)
 
 
 def _stays(spec: Contraction) -> bool:
@@ -517,9 +516,5 @@ def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
     """Elements of scratch memory for a strip of B, a block of A, the sums of a block of C."""
     strip = chosen.depth * chosen.width if chosen.pack else 0
     block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
-    sums = (
-        chosen.tiles * chosen.rows * chosen.together * chosen.width * waiting_sums(spec, chosen)
-        if chosen.depth < spec.k
-        else 0
-    )
+    sums = chosen.tiles * chosen.together * waiting_sums(spec, chosen) if chosen.depth < spec.k else 0
     return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chainrule.errors import DtypeError, SettingError
-from chainrule.graph import shape_error, tracing, who
+from chainrule.graph import shape_error, who
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.layers import check_labels
 from chainrule.nn.functional.reduction import check_reduction, reduced, share, weighing
@@ -62,8 +62,8 @@ def cross_entropy(
     if target.dtype.is_floating_point:
         return _against_probabilities(input, target, weight, reduction, label_smoothing, dim)
     _check_target("cross_entropy", input, target, dim)
-    check_labels("cross_entropy", target, classes, ignore_index)
-    whole = _none_ignored(target, weight, ignore_index)
+    inside = check_labels("cross_entropy", target, classes, ignore_index)
+    whole = weight is None and inside and _none_ignored(target, classes, ignore_index)
     formula = _against_labels if weighing() else _at_once
     return formula(input, target, weight, ignore_index, reduction, label_smoothing, dim, classes, whole)
 
@@ -107,15 +107,15 @@ def nll_loss(
     weight = None if weight is None else given(weight, "nll_loss", "weight")
     dim, classes = _class_axis("nll_loss", input, weight)
     _check_target("nll_loss", input, target, dim)
-    check_labels("nll_loss", target, classes, ignore_index)
-    whole = _none_ignored(target, weight, ignore_index)
+    inside = check_labels("nll_loss", target, classes, ignore_index)
+    whole = weight is None and inside and _none_ignored(target, classes, ignore_index)
     losses, shares = _picked(input, target, weight, ignore_index, dim, whole)
     return reduced(losses, reduction, shares)
 
 
-def _none_ignored(target: Tensor, weight: Tensor | None, ignore_index: int) -> bool:
-    """Is it known that each label counts, and all alike?"""
-    return weight is None and not tracing() and not (settled(target).value == ignore_index).any()
+def _none_ignored(target: Tensor, classes: int, ignore_index: int) -> bool:
+    """Of labels that are known and lie inside: does each of them count?"""
+    return not 0 <= ignore_index < classes or not (settled(target).value == ignore_index).any()
 
 
 def _picked(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from chainrule import graph
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.names import takes_keywords
@@ -41,7 +43,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         >>> F.linear(cr.tensor([1.0, 2.0]), cr.tensor([[3.0, 4.0]]), cr.tensor([5.0]))
         tensor([16.])
     """
-    input, weight = given(input, "linear"), given(weight, "linear", "weight")
+    if not isinstance(input, Tensor) or not isinstance(weight, Tensor):
+        input, weight = given(input, "linear"), given(weight, "linear", "weight")
     of_input, of_weight = input._node, weight._node
     if not of_input.shape or of_input.shape[-1] != of_weight.shape[-1]:
         raise graph.shape_error(
@@ -59,11 +62,16 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _linear(input, weight, bias)
 
 
-@as_one
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear_formula(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     with graph.aliasing(False):
         product = input @ weight.T
     return product if bias is None else product + bias
+
+
+_linear = as_one(linear_formula)
+
+
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}  # by bytes
 
 
 def probability(name: str, p: Any, what: str = "p") -> float:
@@ -136,18 +144,19 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return (tensor.unsqueeze(-1) == arange(num_classes)).long()
 
 
-def check_labels(name: str, labels: Tensor, classes: int, ignore_index: int | None = None) -> None:
-    """Raise for the first label outside [0, classes), where labels are known: not inside a trace."""
-    if graph.unchecked(labels, classes, ignore_index) or not labels.numel():
-        return
+def check_labels(name: str, labels: Tensor, classes: int, ignore_index: int | None = None) -> bool:
+    """Raise for the first label outside [0, classes), where labels are known: not inside a trace. Is it known that all lie inside?"""
+    if graph.unchecked(labels, classes, ignore_index):
+        return False
     values = settled(labels).value
-    if values.min() >= 0 and values.max() < classes:
-        return
+    # As unsigned numbers, negative ones are the largest: one look at each.
+    if not values.size or values.view(_UNSIGNED[values.itemsize]).max() < classes:
+        return True
     wrong = (values < 0) | (values >= classes)
     if ignore_index is not None:
         wrong &= values != ignore_index
     if not wrong.any():
-        return
+        return False
     flat = int(wrong.reshape(-1).argmax())
     position = tuple(int(i[0]) for i in wrong.nonzero()) if values.ndim > 1 else flat
     raise DataError(

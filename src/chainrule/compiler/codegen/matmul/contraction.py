@@ -331,21 +331,25 @@ class _Kernel:
         asks: list[tuple[Coming, Places]], number: Value,
     ) -> None:  # fmt: skip
         """A tile whose l are the rows of a batch: a leaf at a time; from block to block their totals wait."""
-        e, height, zeros = self.e, a[2], self._zeros(strip, a[2])
-        waiting = None if depth.half is None else self._place_of_sums(place, rows, number)
-        asking = self._asking(strip, row, asks, waiting, depth.last)
-        leaves = None if depth.half is None else self.blocks.leaves(depth.half)
-
-        def sums_of(leaf: Value, first: Value, count: Value | int) -> list[Value]:
-            if leaves is not None:
-                leaf, first = e.binary("sub", leaf, leaves[0]), e.binary("sub", first, depth.start)
-            return self._sums_of_leaf(a, strip, first, count, self._asks_of_leaf(asking, leaf, height))
-
-        sums = self.halves.total(zeros, sums_of, leaves)
-        if depth.last is None or depth.half is None or waiting is None:
+        e, half, height, zeros = self.e, depth.half, a[2], self._zeros(strip, a[2])
+        if half is None or depth.last is None:
+            asking = self._asking(strip, row, asks, None, None)
+            sums = self.halves.total(zeros, lambda leaf, first, count: self._sums_of_leaf(
+                a, strip, first, count, self._asks_of_leaf(asking, leaf, height)))  # fmt: skip
             self._finish_tile(row, strip, height, sums)
             return
-        sums = self.blocks.joined(waiting, depth.half, sums)
+        waiting, leaves = self._place_of_sums(place, rows, number), self.blocks.leaves(half)
+        asking = self._asking(strip, row, asks, self.blocks.place(waiting, half, zeros), depth.last)
+
+        def sums_of(leaf: Value, first: Value, count: Value | int) -> list[Value]:
+            leaf, first = e.binary("sub", leaf, leaves[0]), e.binary("sub", first, depth.start)
+            return self._sums_of_leaf(a, strip, first, count, self._asks_of_leaf(asking, leaf, height))
+
+        if self.blocks.parts == self.halves.parts:  # a block is a leaf
+            sums = sums_of(leaves[0], depth.start, self.halves.size or depth.count)
+        else:
+            sums = self.halves.total(zeros, sums_of, leaves)
+        sums = self.blocks.joined(waiting, half, sums)
         done, end = e.fresh("done"), e.fresh("end")
         e.branch(depth.last, done, end)
         e.label(done)
@@ -392,8 +396,7 @@ class _Kernel:
         """Where the sums of a tile wait for the next block of l."""
         e, chosen = self.e, self.plan
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
-        size = chosen.rows * chosen.width * waiting_sums(self.spec, chosen)
-        return e.opaque(offset(e, self.packer.scratch[2], index, size, self.spec.scalar))
+        return e.opaque(offset(e, self.packer.scratch[2], index, waiting_sums(self.spec, chosen), self.spec.scalar))
 
     def _asking(
         self,

@@ -15,7 +15,7 @@ from chainrule.compiler.codegen.emit import Emitter, Value
 from chainrule.compiler.codegen.matmul.packing import plus, scaled
 from chainrule.compiler.codegen.matmul.transpose import Column, at, lanes_on, offset
 from chainrule.compiler.plan.target import BYTES
-from chainrule.compiler.plan.tiling import Contraction, Plan
+from chainrule.compiler.plan.tiling import Contraction, Plan, waiting_sums
 from chainrule.tensor.memory import LINE
 
 # emitter, row, first column: asks for the memory that the epilogue will touch there
@@ -47,7 +47,7 @@ class Ahead:
         """The sums of the next tile."""
         e, chosen, scalar = self.e, self.plan, self.spec.scalar
         line = e.opaque(offset(e, waiting, row, len(columns) * chosen.lanes, scalar))
-        line = at(e, line, chosen.rows * chosen.width, scalar)
+        line = at(e, line, waiting_sums(self.spec, chosen), scalar)
         for part in columns:
             e.prefetch(at(e, line, part.first, scalar), write=True)
 

@@ -1,0 +1,78 @@
+"""Whose memory a program may write over: inputs that nobody holds any more but the segment that it computes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from operator import attrgetter, is_, itemgetter
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from chainrule.compiler.runtime.buffers import placed
+from chainrule.graph import Array
+from chainrule.tape.path import Update
+
+_handle, _named, _value = itemgetter(1), attrgetter("_node"), attrgetter("_array")
+
+
+def no_view_of(array: Array) -> bool:
+    """Does nobody hold a view of an array? NumPy's views of one in memory of another's hold that, not the array."""
+    return array.base is None or getrefcount(array.base) <= _BASE
+
+
+def _alone() -> tuple[int, int]:
+    pair = (placed((16,), np.dtype(np.float64))[0], 0)
+    return getrefcount(pair[0]), getrefcount(pair[0].base)
+
+
+# References to an array that only its pair holds, and to the memory that it lies in; both with that of the question.
+ALONE, _BASE = _alone()
+
+
+class Free:
+    """Does nobody hold an input any more: neither the node nor its array, but the segment itself, and who has it in hand?
+
+    Args:
+        segment: with its inputs.
+        renamed: handles that name something else since it began, and what they named.
+        updates: handles that still name an input, and are to hold a new value.
+    """
+
+    def __init__(self, segment: Any, renamed: list[tuple[Any, str, Any]], updates: list[Update]) -> None:
+        self.segment, self.renamed, self.updates = segment, renamed, updates
+        self.times: Counter[int] | None = None
+
+    def __call__(self, i: int) -> bool:
+        segment, times = self.segment, self.times
+        if times is None:
+            times = self.times = Counter([id(before) for _, name, before in self.renamed if name == "_node"])
+            times.update([id(handle._node) for _, handle, _, _ in self.updates])
+        node = segment.nodes[i]
+        # In the list of nodes, as a key, in what was renamed, and by the handle that is to hold the new value.
+        own = 1 + (node in segment.known) + times[id(node)]
+        if getrefcount(node) > own + 2 or node._array is not segment.arrays[i]:  # by name here, and by the question
+            return False
+        # In the list of arrays, by the node, by the program twice (what the table points at, in hand), and by the question.
+        return getrefcount(segment.arrays[i]) <= 5 and no_view_of(segment.arrays[i])
+
+    def every(self, pick: Callable[[Sequence[Any]], tuple[Any, ...]], held: tuple[Array, ...]) -> bool:
+        """The same of all inputs that the updates write over, one each, in one go.
+
+        Args:
+            pick: those inputs out of all.
+            held: their arrays, as the program holds them: by another tuple, too, and by this one.
+        """
+        nodes = pick(self.segment.nodes)
+        return (
+            len(nodes) == len(self.updates)
+            and all(map(is_, nodes, map(_named, map(_handle, self.updates))))
+            and all(map(is_, held, map(_value, nodes)))
+            and all(map(is_, held, pick(self.segment.arrays)))
+            and all(map(self.segment.known.__contains__, nodes))
+            # In the list, as a key, by the handle, here, and by the question; in the list, by the node, by the program twice.
+            and max(map(getrefcount, nodes)) <= 5
+            and max(map(getrefcount, held)) <= 5
+            and all(map(no_view_of, held))
+        )
