@@ -49,6 +49,10 @@ class Tape:
         """The node that waits for the op's value; None where it must be computed at once."""
         raise NotImplementedError
 
+    def written(self) -> None:
+        """A block without gradients ends, in which leaves may have been written to, as an optimizer's step does."""
+        raise NotImplementedError
+
     def settle(self, node: Any) -> Any:
         """The value of one that waits."""
         raise NotImplementedError

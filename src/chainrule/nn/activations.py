@@ -13,6 +13,7 @@ from chainrule.nn.init import constant_
 from chainrule.nn.module import Module
 from chainrule.nn.parameter import Parameter
 from chainrule.nn.sizes import size
+from chainrule.nn.whole import pure
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import full
 
@@ -325,6 +326,12 @@ class Softmin(Softmax):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softmin(input, self.dim)
+
+
+pure(
+    ReLU, ReLU6, LeakyReLU, ELU, CELU, SELU, GELU, SiLU, Mish, Sigmoid, Tanh, LogSigmoid, Hardsigmoid, Hardswish, Hardtanh,
+    Softsign, Tanhshrink, Softplus, Softmax, LogSoftmax,
+)  # fmt: skip
 
 
 ACTIVATIONS: dict[str, type[Module]] = {

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import index as as_index
 from typing import Any, TypeVar, overload
 
+from chainrule import graph
 from chainrule.errors import IndexRangeError, SettingError
 from chainrule.nn.module import Module
+from chainrule.nn.whole import pure, recorded
 
 Chain = TypeVar("Chain", bound="_Numbered")
 
@@ -114,9 +116,17 @@ class Sequential(_Numbered):
 
     def forward(self, x: Any) -> Any:
         """Pass ``x`` through every layer in order."""
+        tape = graph.waiting()
+        found = None if tape is None or tape.inside else recorded(tape, self, self._each, x)
+        return self._each(x) if found is None else found
+
+    def _each(self, x: Any) -> Any:
         for module in self._modules.values():
             x = module(x)
         return x
+
+
+pure(Sequential)
 
 
 class _Uncalled(Module):

@@ -18,6 +18,7 @@ from chainrule.nn.functional.layers import linear_formula, probability
 from chainrule.nn.module import Module
 from chainrule.nn.parameter import Parameter
 from chainrule.nn.sizes import size
+from chainrule.nn.whole import pure
 from chainrule.tape.doors import again
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import given, zeros
@@ -308,3 +309,6 @@ class Bilinear(Module):
             f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
             f"out_features={self.out_features}, bias={self.bias is not None}"
         )
+
+
+pure(Linear, Identity, Flatten)

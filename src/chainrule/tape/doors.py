@@ -12,23 +12,25 @@ import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import wraps
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from chainrule import graph
+from chainrule.borrowed import own
 from chainrule.dtypes import float64
 from chainrule.graph import CONST, LEAF, Node, toposort
 from chainrule.lines import ours, user_line
 from chainrule.ops import elementwise as ew
-from chainrule.tape.path import Step
+from chainrule.tape.path import Ref, Step
 from chainrule.tensor.core import Engine, Handle
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
-reference = weakref.ref
+reference, _value = weakref.ref, attrgetter("_array")
 
 
 class ElsewhereError(Exception):
@@ -63,6 +65,10 @@ class Door:
     def jumps(self, tape: Any, start: Step) -> dict[Hashable, Jump]:
         """What is known of doors at a step."""
         return start.jumps
+
+    def outer(self, node: Node) -> Any:
+        """What says, each time, which value from outside this one is that the body read; None: that cannot be told."""
+        return None
 
     def body(self) -> None:
         """What is recorded the first time."""
@@ -135,20 +141,23 @@ def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable) 
         tape.getters, tape.inside = outer
     if tape.segment is not segment:
         return  # somebody asked for a value in between
-    values = tuple([getters.get(i, segment.nodes[i]) for i in range(entered, len(segment.arrays))])
-    if any(isinstance(value, Node) and value.op is not CONST for value in values):
+    values = []
+    for i in range(entered, len(segment.arrays)):
+        node = segment.nodes[i]
+        values.append(getters.get(i) or (node if node.op is CONST else door.outer(node)))
+    if None in values:
         return  # an array of the body's own
     results = door.made(tape)
     if results is not None:
-        jumps[key] = Jump(tape.step, values, results, [None] * (tape.step.places - before))
+        jumps[key] = Jump(tape.step, tuple(values), results, [None] * (tape.step.places - before))
         tape.grown += 1
 
 
 def _enter(tape: Any, jump: Jump) -> None:
     """Jump, with the numbers that the body read."""
     segment = tape.segment
-    nodes = [value if isinstance(value, Node) else value.now() for value in jump.entered]
-    arrays = [node._array for node in nodes]  # numbers have a value
+    nodes = [value if isinstance(value, Node) else value.now(tape) for value in jump.entered]
+    arrays = [array if array.base is None else own(array) for array in map(_value, nodes)]
     before = len(segment.arrays)
     # Without a call, between which a signal's handler might raise.
     segment.nodes += nodes
@@ -169,7 +178,7 @@ class Live:
         self.value = math.nan
         self.now()
 
-    def now(self) -> Node:
+    def now(self, tape: Any = None) -> Node:
         """The number of the moment."""
         value = float(self.getter())
         if value != self.value or not value:  # 0.0 and -0.0 are equal
@@ -196,12 +205,13 @@ _COMPARED = frozenset({bool, int, float, str, type(None)})  # what may stand amo
 class Called(Door):
     """A function of tensors and what Python can compare, which depends on nothing else and changes nothing."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], name: object = None) -> None:
         self.function, self.args = function, args
+        self.name = function if name is None else name  # what stands for the function
         self.nodes: tuple[Node, ...] = ()
 
     def key(self, tape: Any) -> Hashable | None:
-        self.nodes, key = called(tape, self.function, self.args)
+        self.nodes, key = called(tape, self.name, self.args)
         return key
 
     def body(self) -> None:
@@ -210,8 +220,8 @@ class Called(Door):
 
     def made(self, tape: Any) -> Any:
         node = self.result._node
-        if self.result._views is not None or not tape.waits(node):
-            return None
+        if self.result._views is not None or not tape.waits(node) or node.place < self.start:
+            return None  # one of the arguments, perhaps
         return node.place, node.type, node.requires_grad, tape.step.path()[self.start :]
 
     def again(self, tape: Any, results: Any) -> None:
@@ -249,7 +259,7 @@ def as_one(function: F) -> F:
     return cast(F, call)
 
 
-def again(tape: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | None:
+def again(tape: Any, function: object, args: tuple[Any, ...]) -> Tensor | None:
     """What `through` does for a function that was recorded from here before, in one go; None: it was not."""
     with tape.lock:
         if tape.busy:
@@ -285,7 +295,7 @@ def again(tape: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Ten
     return result
 
 
-def called(tape: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[tuple[Node, ...], Hashable | None]:
+def called(tape: Any, function: object, args: tuple[Any, ...]) -> tuple[tuple[Node, ...], Hashable | None]:
     """The nodes among the arguments, which enter, and all that the call depends on; None where that cannot be told."""
     key: list[Any] = [function, graph._local.grad_enabled]
     segment, nodes = tape.segment, []
@@ -336,68 +346,177 @@ def _ours(rule: Any) -> bool:
     return all(ours(code) for function in functions if (code := getattr(function, "__code__", None)) is not None)
 
 
+class Past:
+    """A segment that was computed, whose results have a history: where it ended, and its results and inputs."""
+
+    __slots__ = ("nodes", "results", "step")
+
+    def __init__(self, step: Step, results: list[Any], nodes: list[Node]) -> None:
+        self.step, self.results, self.nodes = step, results, nodes
+
+    def holds(self, node: Node) -> bool:
+        """Is it one of its results?"""
+        place = getattr(node, "place", -1)
+        found = self.results[place] if 0 <= place < len(self.results) else None
+        return found is not None and found() is node
+
+    def node(self, ref: Ref) -> Node | None:
+        """The node behind a reference, if it is still there."""
+        if isinstance(ref, Node):
+            return ref
+        found = self.results[ref] if ref >= 0 else None
+        return self.nodes[-1 - ref] if ref < 0 else None if found is None else found()
+
+
+class _Known:
+    """A value that a loss was computed with, in the segment whose backward pass comes next."""
+
+    __slots__ = ("ref",)
+
+    def __init__(self, ref: int) -> None:
+        self.ref = ref
+
+    def now(self, tape: Any) -> Node:
+        node: Node = tape.differentiated.node(self.ref)
+        node.seen = True
+        return node
+
+
 class Backward(Door):
-    """The backward pass of a loss that waits, all of whose history waits too, into leaves that have no gradient yet."""
+    """The backward pass of a loss all of whose history waits, or was computed together.
+
+    It depends on which leaves have a gradient already, and what those are to the segment.
+    """
 
     def __init__(self, output: Any, walk: Callable[[], None]) -> None:
         self.output, self.walk = output, walk
 
     def key(self, tape: Any) -> Hashable | None:
-        node = self.output._node
-        if node.segment is not tape.segment or not node.inputs:
+        self.tape, node = tape, self.output._node
+        if not node.inputs:
             return None
-        self.tape = tape
-        return "backward", node.place
+        if node.segment is tape.segment:
+            self.within = tape
+            start: tuple[Any, ...] = ("backward", node.place)
+        else:
+            past = self._past(tape, node)
+            if past is None:
+                return None
+            self.within = tape.differentiated = past
+            start = "backward", past.step, node.place
+        known = tape.step.jumps
+        of_leaves = ("leaves", *start)
+        leaves = known.get(of_leaves)
+        if leaves is None:
+            leaves = self._leaves()
+            if leaves is None:
+                return None
+            known[of_leaves] = leaves
+        gradients = self._gradients(tape, leaves)
+        return None if gradients is None else (*start, *gradients)
+
+    def _past(self, tape: Any, node: Node) -> Past | None:
+        """The segment that was computed with a node among its results, where nothing else waits.
+
+        A value that waits, too, might be met under another name.
+        """
+        if node._array is None or tape.step is not tape.root:
+            return None
+        for past in tape.pasts:
+            if past.holds(node):
+                return cast(Past, past)
+        return None
+
+    def _gradients(self, tape: Any, leaves: list[Ref]) -> list[Ref | None] | None:
+        """By leaf, what its gradient is to this segment; None where it has none yet. None: that cannot be told."""
+        self.owners: list[Any] = []
+        found: list[Ref | None] = []
+        for ref in leaves:
+            leaf = self.within.node(ref)
+            owner = leaf.owner() if leaf is not None and leaf.owner is not None else None
+            if owner is None:
+                return None
+            self.owners.append(owner)
+            gradient = owner._grad
+            if gradient is None:
+                found.append(None)
+                continue
+            node = gradient._node
+            if node.trace is not None or gradient._views is not None or node.requires_grad:
+                return None
+            if self.within is not tape and (node in self.within.nodes or self.within.holds(node)):
+                return None
+            found.append(tape.ref(node))
+        return found
+
+    def _holds(self, node: Node) -> bool:
+        return node.segment is self.tape.segment if self.within is self.tape else self.within.holds(node)
+
+    def _leaves(self) -> list[Ref] | None:
+        """What the leaves are to the segment that the history lies in; None where some of that lies elsewhere."""
+        written_out(self.tape)
+        order = toposort([self.output._node])
+        for node in order:
+            recorded = not node.inputs or not node.requires_grad or self._holds(node)
+            if not recorded or (node.op is ew.custom and not _ours(node.params["rule"])):
+                return None
+        leaves = [node for node in order if node.owner is not None and node.requires_grad]
+        owners = {id(node.owner()) for node in leaves if node.owner is not None}
+        known = self._inputs()
+        found = [node.place if self._holds(node) else known.get(node) for node in leaves]
+        return None if None in found or len(owners) < len(leaves) else cast("list[Ref]", found)
+
+    def _inputs(self) -> dict[Node, Ref]:
+        """By input, what it is to the segment that the history lies in."""
+        if self.within is self.tape:
+            return cast("dict[Node, Ref]", self.tape.segment.known)
+        return {node: -1 - i for i, node in enumerate(self.within.nodes)}
+
+    def outer(self, node: Node) -> _Known | None:
+        ref = self.refs.get(node)
+        return None if ref is None else _Known(ref)
 
     def body(self) -> None:
-        tape, order = self.tape, toposort([self.output._node])
-        here = all(
-            node.segment is tape.segment and (node.op is not ew.custom or _ours(node.params["rule"]))
-            for node in order
-            if node.inputs and node.requires_grad
-        )
-        self.leaves = [node for node in order if node.owner is not None and node.requires_grad]
-        self.released = [node.place for node in order if node.inputs] if here else None
-        owners = [node.owner() for node in self.leaves if node.owner is not None]
-        if any(owner is None or owner._grad is not None for owner in owners) or len(set(owners)) < len(owners):
-            self.released = None
+        written_out(self.tape)
+        order = toposort([self.output._node])
+        self.released = [node.place for node in order if node.inputs]
+        self.refs: dict[Node, Any] = {}  # what it may read of a segment that was computed
+        if self.within is not self.tape:
+            self.refs = {**self._inputs(), **{node: node.place for node in order if self.within.holds(node)}}
+        self.before = [owner._grad for owner in self.owners]
         self.walk()
 
     def made(self, tape: Any) -> Any:
-        if self.released is None:
-            return None
         found = []
-        for leaf in self.leaves:
-            owner = leaf.owner() if leaf.owner is not None else None
-            gradient = None if owner is None else owner._grad
-            ref = leaf.place if leaf.segment is tape.segment else tape.segment.known.get(leaf)
-            if gradient is None or ref is None or not tape.waits(gradient._node):
+        for owner, before in zip(self.owners, self.before, strict=True):
+            gradient = owner._grad
+            if gradient is None or (before is not None and gradient is not before) or not tape.waits(gradient._node):
                 return None
-            found.append((ref, gradient._node.place, gradient._node.type))
+            found.append((gradient._node.place, gradient._node.type))
         return found, self.released
 
     def fits(self, tape: Any, results: Any) -> bool:
-        leaves, _ = results
-        self.owners = []
-        for ref, _, _ in leaves:
-            leaf = tape.node(ref)
-            owner = leaf.owner() if leaf is not None and leaf.owner is not None else None
-            if owner is None or owner._grad is not None:
-                return False
-            self.owners.append(owner)
-        return len({id(owner) for owner in self.owners}) == len(
-            self.owners
-        )  # else the gradients of one are to be added
+        if self.within is not tape:
+            for place in results[1]:  # nobody was there before
+                node = self.within.node(place)
+                if node is None or not node.inputs:
+                    return False
+        return True
 
     def again(self, tape: Any, results: Any) -> None:
         leaves, released = results
         renamed, tensor = tape.renamed, Engine.tensor
-        for owner, (_, place, type) in zip(self.owners, leaves, strict=True):
-            gradient = tensor(waiting(tape, place, type))
-            renamed.append((reference(owner), "_grad", None))
-            owner._grad = gradient
+        for owner, (place, type) in zip(self.owners, leaves, strict=True):
+            node = waiting(tape, place, type)
+            if owner._grad is None:
+                gradient = tensor(node)
+                renamed.append((reference(owner), "_grad", None))
+                owner._grad = gradient
+            else:
+                owner._grad._name(node)
+        places = self.within.results
         for place in released:
-            found = tape.results[place]
-            node = None if found is None else found()
-            if node is not None:
-                node.release()
+            found = places[place]
+            read = None if found is None else found()
+            if read is not None:
+                read.release()

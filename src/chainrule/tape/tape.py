@@ -13,8 +13,6 @@ import weakref
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
 from chainrule import graph
 from chainrule.borrowed import borrowed
 from chainrule.errors import BusyError
@@ -23,7 +21,7 @@ from chainrule.lines import Line, user_line
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
 from chainrule.tape.donation import Free
-from chainrule.tape.doors import Backward, ElsewhereError, Live, through, written_out
+from chainrule.tape.doors import Backward, ElsewhereError, Live, Past, through, written_out
 from chainrule.tape.path import Ref, Step, Update
 from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
 
@@ -33,6 +31,7 @@ STRUCTURE = frozenset({0.0, 1.0, -1.0, 2.0, 3.0, 4.0, 0.5, -0.5, -2.0})
 # What may refuse a value: its line is noted, for the error to name.
 _REFUSES = frozenset({indexing.check_index, indexing.take, indexing.put, indexing.put_add})
 _named, _value = attrgetter("_node"), attrgetter("_array")
+_PASTS = 4  # segments whose losses a backward pass may still come for
 # Steps of the tree, and programs, beyond which it is grown anew.
 MANY, MOST_PROGRAMS = 20_000, 256
 
@@ -40,12 +39,11 @@ MANY, MOST_PROGRAMS = 20_000, 256
 class Segment:
     """What waits together: the values that it reads, and later why there are none."""
 
-    __slots__ = ("arrays", "failed", "known", "lent", "lines", "nodes", "tape")
+    __slots__ = ("arrays", "failed", "known", "lines", "nodes", "tape")
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
         self.known: dict[Node, Ref] = {}
-        self.lent: dict[Node, int] = {}  # of somebody else's memory: how it was when it was last met
         self.nodes: list[Node] = []  # what it reads from outside, in the order in which it was met
         self.arrays: list[Array] = []
         self.lines: dict[int, Line | None] = {}
@@ -69,6 +67,8 @@ class Tape(graph.Tape):
         self.compiled: list[Compiled] = []
         self.inside = False  # a door's body, which is found again as a whole
         self.getters: dict[int, Any] | None = None  # by input, where a door's live numbers come from
+        self.pasts: list[Past] = []  # segments that were computed since values were written over
+        self.differentiated: Past | None = None  # the one whose backward pass is recorded
         self._begin()
 
     def _begin(self) -> None:
@@ -83,9 +83,9 @@ class Tape(graph.Tape):
     def record(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
         """The node of an operation, which waits; None where the operation is computed at once, as where there is no tape."""
         if op.types is None:
-            if op is not ew.custom or not _found_again(params["rule"]):
+            if op is not ew.custom:
                 return None
-            params, given = {"rule": params["rule"].__code__}, params
+            params, given = {"rule": _identity(params["rule"])}, params
         elif op.kind == "view":
             node = inputs[0]
             if node._array is not None and not node.requires_grad and node.op is not CONST and not self.inside:
@@ -168,19 +168,10 @@ class Tape(graph.Tape):
             array = node.value  # one of this tape's that failed says why
         node.seen = True
         if array.base is not None and borrowed(array):
-            return self._lent(node, array)
+            array = array.copy()
         return self.entered(node, array)
 
-    def _lent(self, node: Node, array: Array) -> Ref:
-        """What somebody else may write to: a copy, and another one where it has been written to since."""
-        segment = self.segment
-        ref = segment.lent.get(node)
-        if ref is None or not _same_bits(segment.arrays[-1 - ref], array):
-            ref = segment.lent[node] = self.entered(node, array.copy())
-            del segment.known[node]  # it is looked at anew each time
-        return ref
-
-    def entered(self, node: Node, array: Array) -> int:
+    def entered(self, node: Node, array: Array) -> Ref:
         """Likewise, with the array to read."""
         segment, found = self.segment, self.step.entry
         flag = 0 if not node.requires_grad else 1 if node.op is LEAF or node.is_leaf else 2
@@ -333,11 +324,18 @@ class Tape(graph.Tape):
             finally:
                 self.busy = False
 
+    def written(self) -> None:
+        """Where leaves that require grad were written to: the end of a step, after which the next one's operations are new."""
+        if any(name == "_node" and before.requires_grad and before.is_leaf for _, name, before in self.renamed):
+            self.flush()
+
     def compute(self) -> None:
         """Likewise, in the middle of recording. Where a signal's handler raises, all of it has a value, or goes on to wait."""
         written_out(self)
         segment, renamed, updates = self.segment, self.renamed, self.updates
         alive = [node for ref in filter(None, self.results) if (node := ref()) is not None]
+        if updates or self.renamed:
+            self.pasts, self.differentiated = [], None  # they hold inputs, which now may be written over
         local = graph._local
         kept = local.trace, local.tape, local.grad_enabled
         try:
@@ -350,6 +348,8 @@ class Tape(graph.Tape):
             if segment.failed:
                 _put_back(renamed, segment, alive)
             if segment.failed or not any(node._array is None for node in alive):
+                if not segment.failed and any(node.inputs for node in alive):
+                    self.pasts = [Past(self.step, self.results, segment.nodes), *self.pasts[: _PASTS - 1]]
                 self._begin()
         if self.grown > MANY or len(self.compiled) > MOST_PROGRAMS:
             self.root, self.grown, self.compiled = Step(None), 0, []
@@ -436,15 +436,10 @@ def _pairs(
     return found
 
 
-def _same_bits(a: Array, b: Array) -> bool:
-    """Are two arrays of one type equal, NaN and the sign of zero included?"""
-    words = np.dtype(f"u{a.dtype.itemsize}")
-    return np.array_equal(a.view(words), b.view(words))
-
-
-def _found_again(rule: Any) -> bool:
-    """Does a derivative rule do what its code says, and read no more than its arguments? Another would have to be kept as it is."""
-    return getattr(rule, "__code__", None) is not None and rule.__closure__ is None and rule.__defaults__ is None
+def _identity(rule: Any) -> Any:
+    """What two derivative rules have in common that do the same: their code, unless it reads more than its arguments."""
+    code = getattr(rule, "__code__", None)
+    return code if code is not None and rule.__closure__ is None and rule.__defaults__ is None else rule
 
 
 def _put_back(renamed: list[tuple[Any, str, Any]], segment: Segment, alive: list[Node]) -> None:

@@ -27,6 +27,9 @@ class _GradMode:
         thread = threading.get_ident()
         mine = max(place for place, (ident, _) in enumerate(self._outer) if ident == thread)
         graph.set_grad_mode(self._outer.pop(mine)[1])
+        tape = graph.waiting()
+        if tape is not None and not self._enabled:
+            tape.written()
 
     def __call__(self, function: F) -> F:
         return _in_mode(function, self._enabled)

@@ -1,0 +1,203 @@
+"""Loops of all kinds, found again: in how many programs they run, and that nothing but their time changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import nn, optim
+from chainrule.errors import GradientError
+from chainrule.nn import functional as F
+from chainrule.tape import own_tape, tape
+from chainrule.tape.doors import as_one
+
+from .loops import differences
+
+
+def test_random_loops_show_the_same_bits_wherever_one_asks(monkeypatch):
+    monkeypatch.setattr(tape, "HOT", 10**9)
+    assert differences(range(20)) == []
+
+
+def test_random_loops_compiled_show_the_same_up_to_rounding():
+    assert differences(range(100, 104), asks=(0.0,), rtol=3e-4, atol=3e-5) == []
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+X, Y = cr.ones(8, 4), cr.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+
+
+def asks_first(model, optimizer):
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(X), Y)
+    loss.item()
+    loss.backward()
+    optimizer.step()
+
+
+def asks_twice(model, optimizer):
+    optimizer.zero_grad()
+    output = model(X)
+    loss = F.cross_entropy(output, Y)
+    loss.item()
+    (output.argmax(1) == Y).float().mean().item()
+    loss.backward()
+    optimizer.step()
+
+
+def accumulates(model, optimizer):
+    optimizer.zero_grad()
+    for rows in (slice(4), slice(4, 8)):
+        (F.cross_entropy(model(X[rows]), Y[rows]) / 2).backward()
+    optimizer.step()
+
+
+def fills_with_zeros(model, optimizer):
+    optimizer.zero_grad(set_to_none=False)
+    F.cross_entropy(model(X), Y).backward()
+    optimizer.step()
+
+
+def by_hand(model, optimizer):
+    F.cross_entropy(model(X), Y).backward()
+    with cr.no_grad():
+        for p in model.parameters():
+            p -= 0.1 * p.grad
+    for p in model.parameters():
+        p.grad = None
+
+
+@pytest.mark.parametrize(
+    ("step", "programs"), [(asks_first, 2), (asks_twice, 3), (accumulates, 1), (fills_with_zeros, 1), (by_hand, 1)]
+)
+def test_a_step_is_so_many_programs_which_are_found_again_without_a_walk(step, programs, monkeypatch):
+    model = mlp()
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    with cr.eager(False):
+        for _ in range(6):
+            step(model, optimizer)
+        known = own_tape().compiled
+        before, runs = len(known), sum(each.hits for each in known)
+        monkeypatch.setattr("chainrule.autodiff.walk.into_leaves", None)  # nobody walks along a history any more
+        for _ in range(10):
+            step(model, optimizer)
+        assert (len(known), sum(each.hits for each in known) - runs) == (before, 10 * programs)
+
+
+def test_a_loss_that_was_asked_for_meets_the_history_that_another_backward_pass_freed():
+    w = cr.ones(3, requires_grad=True)
+    with cr.eager(False):
+        for turn in range(8):
+            shared = (w * 2).exp()
+            first, second = shared.sum(), (shared * shared).sum()
+            first.item()
+            if turn > 5:
+                with cr.eager(True):
+                    first.backward()
+            w.grad = None
+            if turn > 5:
+                with pytest.raises(GradientError, match="was freed by an earlier backward pass"):
+                    second.backward()
+            else:
+                second.backward()
+                np.testing.assert_allclose(w.grad.numpy(), 4 * np.exp(4.0), rtol=1e-5)
+
+
+def test_a_backward_pass_does_not_take_a_value_that_waits_for_another_of_its_type():
+    a, b = cr.tensor([1.0, 2.0], requires_grad=True), cr.tensor([3.0, 5.0], requires_grad=True)
+    with cr.eager(False):
+        for turn in range(8):
+            x, y = a * a, b * b
+            loss = (x * y).sum()
+            loss.item()
+            a.grad = b.grad = None
+            with cr.no_grad():
+                waits = (x if turn % 2 else y) * 2
+            loss.backward()
+            assert (a.grad.tolist(), b.grad.tolist()) == ([18, 100], [6, 40])
+            assert waits.tolist() == ([2, 8] if turn % 2 else [18, 50])
+
+
+def test_memory_of_which_somebody_holds_the_array_alone_is_not_written_over():
+    parameters = [nn.Parameter(cr.ones(3)), nn.Parameter(cr.ones(2))]
+    optimizer, held = optim.SGD(parameters, lr=1.0), []
+    with cr.eager(False):
+        for turn in range(10):
+            optimizer.zero_grad()
+            sum(p.sum() for p in parameters).backward()
+            optimizer.step()
+            if turn in (5, 8):
+                held.append((-turn, parameters[turn // 8].detach().numpy()))
+        assert [array.tolist() for _, array in held] == [[-5] * 3, [-8] * 2]
+        assert [p.tolist() for p in parameters] == [[-9] * 3, [-9] * 2]
+
+
+def test_zero_is_not_minus_zero():
+    scaled = as_one(lambda x, factor: x * factor)
+    with cr.eager(False):
+        for factor in (0.0, -0.0, 0.0):
+            assert str(scaled(cr.ones(1), factor).tolist()) == f"[{factor}]"
+
+
+def test_a_row_of_layers_is_found_again_by_its_settings_and_what_is_in_it():
+    x = cr.tensor([[-1.0, 2.0]])
+    row = nn.Sequential(nn.Identity(), nn.LeakyReLU(0.5))
+    with cr.eager(False):
+        for slope in (0.5, 0.25, 0.0, -0.0):
+            row[1].negative_slope = slope
+            for _ in range(6):
+                found = row(x + 0)
+                assert str(found.tolist()) == str([[-1.0 * slope, 2.0]])
+        row[1] = nn.ReLU()
+        for _ in range(6):
+            assert row(x + 0).tolist() == [[0.0, 2.0]]
+        row[1].register_forward_hook(lambda module, args, output: output + 1)
+        for _ in range(6):
+            assert row(x + 0).tolist() == [[1.0, 3.0]]
+        same = nn.Sequential(nn.Identity())
+        for _ in range(6):
+            y = x + 0
+            assert same(y) is y
+            assert y.tolist() == [[-1.0, 2.0]]
+
+
+def test_a_row_notices_a_class_that_does_something_else(monkeypatch):
+    row, x = mlp(), cr.ones(1, 4)
+    with cr.eager(False):
+        for _ in range(4):
+            before = row(x).tolist()
+        monkeypatch.setattr(nn.ReLU, "forward", lambda self, input: input * 0)
+        assert row(x).tolist() == [row[2].bias.tolist()]
+        monkeypatch.undo()
+        assert row(x).tolist() == before
+
+
+def test_what_an_optimizer_keeps_may_change_between_two_steps():
+    """Settings that turn on, state that is another, a group that joins: each is seen by the next step."""
+
+    def losses():
+        cr.manual_seed(0)
+        model, seen = mlp(), []
+        extra = nn.Parameter(cr.ones(3))
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for i in range(16):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(X) * extra, Y)
+            loss.backward()
+            optimizer.step()
+            seen.append(loss.item())
+            if i == 5:
+                optimizer.param_groups[0]["weight_decay"] = 0.1
+            if i == 8:
+                optimizer.state.clear()
+            if i == 11:
+                optimizer.add_param_group({"params": [extra], "lr": 0.05})
+        return seen
+
+    expected = losses()
+    with cr.eager(False):
+        assert losses() == pytest.approx(expected, rel=1e-5)
