@@ -520,6 +520,10 @@ def toposort(outputs: Iterable[Node]) -> list[Node]:
     """Every node the outputs depend on, each after the nodes it reads."""
     order: list[Node] = []
     done: set[Node] = set()
+    outputs = list(outputs)
+    for output in outputs:
+        if output.segment is not None:  # what a tape recorded as a whole has its operations behind it from here on
+            output.segment.tape.write_out()
     for output in outputs:
         if output in done:
             continue

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,11 +38,18 @@ def call(*arguments):
     return result
 
 
-@pytest.fixture
-def run(tmp_path):
-    folder = tmp_path / "run"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run folder, which nobody changes, and what the training said."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
     result = call("train", "digits", *QUICK, "--out", folder, "--json")
     return folder, json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A run folder of the test's own."""
+    return shutil.copytree(trained[0], tmp_path / "run"), trained[1]
 
 
 def test_train_reports_and_writes_everything(run):
@@ -115,7 +123,8 @@ def test_the_last_loss_is_the_epochs_where_nothing_is_added(tmp_path):
 
 
 def test_the_time_of_the_page_is_told_apart(tmp_path):
-    report = json.loads(call("train", "digits", *QUICK, "--report", "--json", "--out", tmp_path / "run").stdout)
+    small = ["--epochs", "1", "--hidden", "2"]
+    report = json.loads(call("train", "digits", *small, "--report", "--json", "--out", tmp_path / "run").stdout)
     assert report["report"] == str(tmp_path / "run" / "report.html")
     assert report["report_seconds"] > 0
     assert report["seconds"] > 0
@@ -124,15 +133,25 @@ def test_the_time_of_the_page_is_told_apart(tmp_path):
 # -- a training that is stopped ----------------------------------------------------------------------
 
 
+LONG = ["digits", "--hidden", "16", "--epochs", "200"]  # so many that no signal comes too late
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The training of `LONG` that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    call("train", *LONG, "--out", folder)
+    return folder
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGINT"])
-def test_a_stopped_training_goes_on_to_the_same_bits(end, tmp_path):
-    options = ["digits", "--hidden", "16", "--epochs", "300"]
+def test_a_stopped_training_goes_on_to_the_same_bits(end, whole, tmp_path):
     folder = tmp_path / "stopped"
-    command = [sys.executable, "-m", "chainrule", "train", *options, "--out", str(folder)]
+    command = [sys.executable, "-m", "chainrule", "train", *LONG, "--out", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert any(line.split()[1].startswith("40/") for line in process.stdout if line.startswith("epoch"))
+        assert any(line.split()[1].startswith("20/") for line in process.stdout if line.startswith("epoch"))
         process.send_signal(getattr(signal, end))
         said = process.communicate(timeout=60)[0]
     if end == "SIGINT":
@@ -154,11 +173,9 @@ def test_a_stopped_training_goes_on_to_the_same_bits(end, tmp_path):
                 call(*command)
         (folder / "rows.npy").unlink()
     report = json.loads(call("train", "--resume", folder, "--json").stdout.splitlines()[-1])
-    assert (report["epochs"], report["interrupted"]) == (300, False)
-    call("train", *options, "--out", tmp_path / "whole")
-    for name in ("model.safetensors", "config.json"):
-        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert (folder / "record" / "steps.bin").read_bytes() == (tmp_path / "whole" / "record" / "steps.bin").read_bytes()
+    assert (report["epochs"], report["interrupted"]) == (200, False)
+    for name in ("model.safetensors", "config.json", "record/steps.bin"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_a_run_that_is_done_is_not_changed_by_going_on(run):
@@ -219,7 +236,7 @@ def test_a_reader_that_goes_away_loses_nothing(tmp_path):
     assert json.loads((folder / "history.json").read_text())["epochs"] == 60
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_an_output_that_is_not_utf_8_is_written_to(encoding, tmp_path):
     command = [sys.executable, "-m", "chainrule", "train", "digits", *QUICK, "--out", str(tmp_path / "run")]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
@@ -437,7 +454,8 @@ def test_other_kinds_of_files_of_rows(run, name, remedy, tmp_path):
 @pytest.mark.parametrize("columns", [80, 60, 300])
 def test_texts_fit_the_terminal(run, columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
-    for command in (["diagnose"], ["explain"], ["check"], ["info"]):
+    commands = (["diagnose"], ["explain"], ["check"], ["info"])
+    for command in commands if columns != 80 else commands[1:]:  # a diagnosis takes a second
         arguments = [] if command == ["info"] else [run[0], "1.weight[3, 20]"][: 2 if command == ["explain"] else 1]
         lines = call(*command, *arguments).stdout.splitlines()
         if command == ["explain"]:  # the rows of its tables stay whole

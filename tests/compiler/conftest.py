@@ -1,4 +1,4 @@
-"""A cache of machine code that lives as long as the test session."""
+"""A cache of machine code that lives as long as the tests of the compiler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chainrule.compiler.plan import cost
 from chainrule.compiler.runtime.thread_tuner import ThreadTuner
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     before = os.environ.get("CHAINRULE_CACHE_DIR")
     os.environ["CHAINRULE_CACHE_DIR"] = str(tmp_path_factory.mktemp("machine-code"))

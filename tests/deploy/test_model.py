@@ -27,6 +27,9 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "Conv2d": [{"in_channels": 4, "out_channels": 3, "kernel_size": (3, 2), "stride": 2, "padding": (2, 1), "bias": False}, {"in_channels": 4, "out_channels": 4, "kernel_size": 2, "dilation": 2, "groups": 4}],
     "Conv3d": [{"in_channels": 4, "out_channels": 2, "kernel_size": 2, "padding": 1}],
     **{f"{kind}Pool{n}d": [{"kernel_size": 2, "stride": 1}] for kind in ("Max", "Avg") for n in (1, 3)},
+    **{f"ConvTranspose{n}d": [{"in_channels": 4, "out_channels": 6, "kernel_size": 3, "stride": 2, "output_padding": 1, "groups": 2}] for n in (1, 2, 3)},
+    **{f"Adaptive{kind}Pool{n}d": [{"output_size": 3}, {"output_size": (None,) * (n - 1) + (2,)}] for kind in ("Max", "Avg") for n in (1, 2, 3)},
+    "Upsample": [{"scale_factor": (2.5, 2), "mode": "bilinear", "align_corners": True}, {"size": 7}], "UpsamplingNearest2d": [{"size": (3, 4)}],
     "MaxPool2d": [{"kernel_size": (2, 3), "padding": (1, 0), "dilation": 2}], "AvgPool2d": [{"kernel_size": 2}, {"kernel_size": 2, "padding": 1, "count_include_pad": False}],
     "Bilinear": [{"in1_features": 3, "in2_features": 2, "out_features": 4}],
     "Embedding": [{"num_embeddings": 5, "embedding_dim": 2, "padding_idx": -1}],
@@ -102,7 +105,7 @@ def test_no_layer_takes_more_memory_than_its_file_has_numbers(name: str, given: 
             isinstance(value, bool)
             or not value
             or not isinstance(value, (int, list))
-            or argument in ("padding_idx", "plain", "stride", "padding", "dilation")
+            or argument in ("padding_idx", "plain", "stride", "padding", "output_padding", "dilation")
         ):
             continue
         large = value * 10**9 if isinstance(value, int) else [n * 10**9 for n in value]
@@ -110,7 +113,7 @@ def test_no_layer_takes_more_memory_than_its_file_has_numbers(name: str, given: 
         save_file(tensors, tmp_path / "model", {**meta, "architecture": {"layer": name, "arguments": arguments}})
         with pytest.raises(
             DamagedFileError,
-            match="numbers, and has|cannot be: (GroupNorm: num_groups must divide|MultiheadAttention: embed_dim must be a multiple|Conv.d: .* must be a multiple)",
+            match="numbers, and has|cannot be: (GroupNorm: num_groups must divide|MultiheadAttention: embed_dim must be a multiple|Conv(Transpose)?.d: .* must be a multiple)",
         ):
             cr.load_model(tmp_path / "model")
 
@@ -119,8 +122,10 @@ def test_no_layer_is_left_out() -> None:
     """What stands in `nn` and cannot be described is a container, or keeps tensors that are no parameters."""
     modules = [n for n in nn.__all__ if inspect.isclass(getattr(nn, n)) and issubclass(getattr(nn, n), nn.Module)]
     assert sorted(set(modules) - set(layers()) - set(CONTAINERS)) == [
-        "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LazyBatchNorm1d", "LazyLinear", "Module",
+        "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d",
+        "LazyConv1d", "LazyConv2d", "LazyConv3d", "LazyLinear", "Module",
         "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "ParameterDict", "ParameterList",
+        "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer",
     ]  # fmt: skip
 
 

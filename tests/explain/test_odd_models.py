@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,9 +24,15 @@ def trained(model, epochs=2, **options):
     return trainer
 
 
+@cache
+def recorded(model):
+    """One training for all that look back at it."""
+    return trained(model, record=True)
+
+
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_the_page_is_made(model):
-    page = trained(model, record=True).report(frames=3)
+    page = recorded(model).report(frames=3)
     assert "<html" in page.html
 
 
@@ -38,7 +45,7 @@ def test_it_is_diagnosed_and_verified(model):
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_what_if_goes_on_from_any_step(model):
-    found = trained(model, record=True).what_if(3, 2)
+    found = recorded(model).what_if(3, 2)
     assert found.gap.tolist() == [0.0, 0.0]
 
 
@@ -62,7 +69,7 @@ def test_a_loss_that_draws_random_numbers_is_verified():
     ("model", "name"), [(Thrice, "first.weight"), (Thrice, "first.bias"), (Tied, "first.weight"), (Indexed, "table")]
 )
 def test_what_is_used_several_times_adds_up(model, name):
-    run = trained(model, record=True).run
+    run = recorded(model).run
     shape = dict(run.trainer.model.named_parameters())[name].shape
     for step in (0, 3, 7):
         for index in np.ndindex(*shape):
@@ -71,18 +78,18 @@ def test_what_is_used_several_times_adds_up(model, name):
 
 
 def test_each_use_has_a_name_of_its_own():
-    terms = trained(Thrice, record=True).run.explain("first.weight[1, 2]", 3).terms
+    terms = recorded(Thrice).run.explain("first.weight[1, 2]", 3).terms
     names = {re.sub(r"\[.*", "", term.name) for term in terms}
     assert names == {"Thrice.first: matmul", "Thrice.first: matmul #2", "Thrice.first: matmul #3"}
 
 
 def test_a_row_that_is_not_read_has_no_terms():
-    found = trained(Indexed, record=True).run.explain("table[0, 2]", 3)
+    found = recorded(Indexed).run.explain("table[0, 2]", 3)
     assert found.terms == [] and found.adds_up and float(found.gradient) == 0
 
 
 def test_an_op_of_the_users_own_ends_the_paths_and_says_so():
-    found = trained(OwnDerivative, record=True).run.explain("first.weight[1, 2]", 3)
+    found = recorded(OwnDerivative).run.explain("first.weight[1, 2]", 3)
     assert found.opaque == "OwnDerivative: custom"
     assert found.adds_up and found.as_dict()["paths"] == []
     assert str(found).rpartition("\n\n")[2] == (
@@ -94,7 +101,7 @@ def test_an_op_of_the_users_own_ends_the_paths_and_says_so():
 
 
 def test_what_explanations_hand_out_prints_short():
-    run = trained(Thrice, record=True).run
+    run = recorded(Thrice).run
     found = run.explain("first.weight[1, 2]", 3)
     moment, ledger = run.at(3), run.ledger("first.weight[1, 2]", 3)
     whatif, flow = run.what_if(3, 2), run.gradient_flow("first.weight", 3)

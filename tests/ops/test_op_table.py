@@ -110,23 +110,17 @@ TOLERANCE = {"float32": {"rtol": 3e-5, "atol": 3e-6}, "float64": {"rtol": 1e-12,
 @pytest.mark.parametrize("dtype", [cr.float32, cr.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_native_against_numpy(case, dtype):
+    """The value, and in the same program its gradients."""
     tensors = ours(case, dtype)
-    eager, native = case.ours(*tensors), cr.compile(case.ours)(*tensors)
-    assert (native.shape, native.dtype) == (eager.shape, eager.dtype)
-    if not eager.dtype.is_floating_point:
-        np.testing.assert_array_equal(native.numpy(), eager.numpy())
-        return
-    tiny = np.abs(eager.numpy()) < np.finfo(eager.dtype.numpy).tiny  # denormals are flushed inside programs
-    expected = np.where(tiny, 0, eager.numpy())
-    np.testing.assert_allclose(native.numpy(), expected, **TOLERANCE[dtype.name])
-
-
-@pytest.mark.parametrize("dtype", [cr.float32, cr.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("case", SMOOTH, ids=str)
-def test_native_gradients_against_numpy(case, dtype):
-    tensors = ours(case, dtype)
-    for a, b in zip(cr.compile(lambda *t: gradients(case, list(t)))(*tensors), gradients(case, tensors), strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), **TOLERANCE[dtype.name])
+    both = lambda *t: (case.ours(*t), *(gradients(case, list(t)) if case.smooth else ()))  # noqa: E731
+    for native, eager in zip(cr.compile(both)(*tensors), both(*tensors), strict=True):
+        assert (native.shape, native.dtype) == (eager.shape, eager.dtype)
+        if not eager.dtype.is_floating_point:
+            np.testing.assert_array_equal(native.numpy(), eager.numpy())
+            continue
+        tiny = np.abs(eager.numpy()) < np.finfo(eager.dtype.numpy).tiny  # denormals are flushed inside programs
+        expected = np.where(tiny, 0, eager.numpy())
+        np.testing.assert_allclose(native.numpy(), expected, **TOLERANCE[dtype.name])
 
 
 # -- against PyTorch ---------------------------------------------------------------------------------------

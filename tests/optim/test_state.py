@@ -95,3 +95,17 @@ def test_state_is_pickled_and_copied_with_its_optimizer():
     for other in (pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)):
         (own,) = other.param_groups[0]["params"]
         assert other.state[own]["exp_avg"].tolist() == optimizer.state[w]["exp_avg"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_two_parameters_in_one_memory_are_updated_one_after_the_other(kind):
+    torch = pytest.importorskip("torch")
+
+    def trained(library, optim):
+        p, q = (library.tensor([value], dtype=library.float64, requires_grad=True) for value in (1.0, 0.05))
+        p.data = q.data
+        ((p * 2 + q * 3).tanh() ** 2).sum().backward()
+        getattr(optim, kind)([p, q], lr=0.1).step()
+        return [p.item(), q.item()]
+
+    np.testing.assert_allclose(trained(cr, cr.optim), trained(torch, torch.optim), rtol=1e-12)

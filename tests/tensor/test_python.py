@@ -1,6 +1,7 @@
 """Tensors among Python's and NumPy's own objects, how they print, and the options of backward."""
 
 import pickle
+import re
 from copy import deepcopy
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from tests.optional import torch
 
 import chainrule as cr
-from chainrule.errors import DataError, DtypeError, GradientError, SettingError, ShapeError
+from chainrule import nn
+from chainrule.errors import DataError, DtypeError, GradientError, SettingError, ShapeError, TraceError
 
 x = cr.tensor([[1.0, 2.0], [3.0, 4.0]])
 
@@ -124,3 +126,44 @@ def test_the_options_of_backward():
 def test_the_full_text(call, kind, text):
     with pytest.raises(kind, match=f"^{text}$"):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float32", "float64"])
+@pytest.mark.parametrize("number", [np.float64(2.1), np.float32(2.5), np.int64(2), 2.1, 2])
+def test_a_number_of_numpys_makes_the_dtype_that_pythons_makes(number, dtype):
+    """Also as the first argument of a function, where it keeps all its digits beside float64."""
+    forms = [
+        lambda L, x: x + number, lambda L, x: x * number, lambda L, x: x / number, lambda L, x: L.where(x > 0, x, number),
+        lambda L, x: L.pow(number, x), lambda L, x: L.xlogy(number, x), lambda L, x: L.mul(number, x), lambda L, x: L.true_divide(number, x + 1),
+    ]  # fmt: skip
+    for form in forms:
+        ours, theirs = (form(L, L.tensor([0, 1]).to(getattr(L, dtype))) for L in (cr, torch))
+        assert str(ours.dtype).rpartition(".")[2] == str(theirs.dtype).rpartition(".")[2]
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-15 if dtype == "float64" else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "spec"), [(1.5, "float32", ""), (1.5, "float32", ".4f"), (0.1, "float32", "e"), (7, "int64", ""), (7, "int64", "05d"), (True, "bool", ""), (1.5, "bfloat16", ">8")]
+)  # fmt: skip
+def test_a_tensor_of_no_axes_is_formatted_as_its_number(values, dtype, spec):
+    ours, theirs = (format(L.tensor(values, dtype=getattr(L, dtype)), spec) for L in (cr, torch))
+    assert ours == theirs
+    assert f"{cr.tensor(1.5, requires_grad=True)}" == "1.5"
+
+
+def test_other_tensors_are_formatted_as_they_print():
+    x, p = cr.tensor([1.5]), nn.Parameter(cr.tensor(1.5))
+    assert (f"{x}", f"{p}", f"{p:.2f}") == (repr(x), repr(p), "1.50")
+    with pytest.raises(TypeError, match=r"format .*: only a tensor of no axes takes a format, got '\.2f' for one of shape \(1,\)\. Format its numbers: x\.tolist\(\), or x\.item\(\) of one\.$"):  # fmt: skip
+        f"{x:.2f}"
+    with pytest.raises(TypeError):
+        f"{torch.tensor([1.5]):.2f}"
+
+
+@pytest.mark.parametrize("spec", ["", ".3f"])
+def test_formatting_in_a_trace_asks_for_a_value(spec):
+    with pytest.raises(TraceError) as asked:
+        cr.compile(lambda x: x.sum().item())(cr.ones(2))
+    with pytest.raises(TraceError) as formatted:
+        cr.compile(lambda x: format(x.sum(), spec))(cr.ones(2))
+    assert re.sub(r"\d+", "", str(formatted.value)) == re.sub(r"\d+", "", str(asked.value))

@@ -42,7 +42,6 @@ def gradients(
     """
     wanted = set(targets)
     if order is None:
-        _written_out()
         order = graph.toposort(map(lifted, outputs))
     order = [node for node in order if node.requires_grad]
     for node in order:
@@ -78,13 +77,6 @@ def gradients(
 def _through_hooks(node: Node, dY: Any, handle: Callable[[Node], Tensor]) -> Any:
     after = hooks.arriving(node, dY)
     return after if after is dY or handle is wrap else plain(lifted(after))
-
-
-def _written_out() -> None:
-    """What a tape recorded as a whole has its operations behind it from here on."""
-    tape = graph.waiting()
-    if tape is not None:
-        tape.write_out()
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -214,7 +206,6 @@ def into_leaves(
     inputs: Sequence[Tensor] | None = None,
 ) -> None:
     """`take(leaf, gradient)` for every leaf that a gradient of <output, seed> arrives at; then the history is freed, unless retained."""
-    _written_out()
     order = graph.toposort([lifted(output)])
     chosen = None if inputs is None else {lifted(x) for x in inputs}
     leaves = [

@@ -25,7 +25,7 @@ Tensors = Tensor | Sequence[Tensor]
 @takes_keywords("autograd")
 def grad(
     outputs: Tensors, inputs: Tensors, grad_outputs: Any = None, retain_graph: bool | None = None,
-    create_graph: bool = False, allow_unused: bool | None = None, materialize_grads: bool = False,
+    create_graph: bool = False, *, allow_unused: bool | None = None, materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """The gradient of the outputs' sum with respect to each input; no ``.grad`` changes.
 
@@ -91,7 +91,7 @@ def _found(x: Tensor, gradient: Tensor | None, unused: bool | None, zeros: bool)
 
 @takes_keywords("autograd")
 def backward(
-    tensors: Tensors, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+    tensors: Tensors, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, *,
     inputs: Sequence[Tensor] | None = None,
 ) -> None:  # fmt: skip
     """``backward`` of each of the tensors, with its gradient (None: 1); they may share history."""

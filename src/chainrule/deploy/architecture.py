@@ -49,6 +49,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "str": lambda v: isinstance(v, str),
     "None": lambda v: v is None,
     "Sequence[int]": lambda v: isinstance(v, (list, tuple)) and all(map(is_whole, v)),
+    "Sequence[float]": lambda v: isinstance(v, (list, tuple)) and all(map(_KINDS["float"], v)),
+    "Wanted": lambda v: all(n is None or is_whole(n) for n in (v if isinstance(v, (list, tuple)) else [v])),
     "tuple[int, int]": lambda v: isinstance(v, (list, tuple)) and len(v) == 2 and all(map(is_whole, v)),
     "dtype": lambda v: v in FLOATING,
     "nn.Module": lambda v: isinstance(v, dict),  # a layer within
@@ -62,9 +64,15 @@ _NUMBERS: dict[type[Module], Callable[[Mapping[str, Any]], int]] = {
     nn.GRU: lambda a: _of_recurrence(3, a),
     nn.LSTM: lambda a: _of_recurrence(4, a),
     nn.MultiheadAttention: lambda a: _of_attention(a),
+    nn.RNNCell: lambda a: _of_cell(1, a),
+    nn.GRUCell: lambda a: _of_cell(3, a),
+    nn.LSTMCell: lambda a: _of_cell(4, a),
     nn.Conv1d: lambda a: _of_convolution(1, a),
     nn.Conv2d: lambda a: _of_convolution(2, a),
     nn.Conv3d: lambda a: _of_convolution(3, a),
+    nn.ConvTranspose1d: lambda a: _of_convolution(1, a),
+    nn.ConvTranspose2d: lambda a: _of_convolution(2, a),
+    nn.ConvTranspose3d: lambda a: _of_convolution(3, a),
 }
 
 
@@ -83,6 +91,10 @@ def _of_recurrence(gates: int, a: Mapping[str, Any]) -> int:
     width, size, layers = (abs(int(a[name])) for name in ("input_size", "hidden_size", "num_layers"))
     directions = 2 if a.get("bidirectional") else 1
     return gates * size * directions * (width + layers * (directions * size + size + 2))
+
+
+def _of_cell(gates: int, a: Mapping[str, Any]) -> int:
+    return _of_recurrence(gates, {**a, "num_layers": 1})
 
 
 @cache
@@ -185,7 +197,7 @@ def _fits(kinds: str, value: object) -> bool:
 def _words(kinds: str) -> str:
     words = {
         "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "none",
-        "Sequence[int]": "whole numbers", "tuple[int, int]": "two whole numbers", "dtype": " or ".join(map(repr, FLOATING)),
+        "Sequence[int]": "whole numbers", "Sequence[float]": "numbers", "Wanted": "whole numbers or none", "tuple[int, int]": "two whole numbers", "dtype": " or ".join(map(repr, FLOATING)),
         "nn.Module": "a layer",
     }  # fmt: skip
     return " or ".join(words[part.strip()] for part in kinds.split("|"))

@@ -27,15 +27,18 @@ States = Mapping[Tensor, Mapping[str, Tensor]]
 
 
 def batches(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
-    """The parameters in their order, those of one dtype together as far as there is room."""
+    """The parameters in their order, those of one dtype together as far as there is room; by itself, what shares memory."""
     batch: list[Tensor] = []
     dtype: DType | None = None
     room = 0
     for parameter in parameters:
-        size = parameter.numel()
-        if batch and (parameter.dtype is not dtype or size > room):
+        size, shares = parameter.numel(), parameter._views is not None or parameter._families
+        if batch and (shares or parameter.dtype is not dtype or size > room):
             yield batch
             batch = []
+        if shares:  # with another parameter, perhaps, whose update must find this one done
+            yield [parameter]
+            continue
         if not batch:
             dtype, room = parameter.dtype, ROOM
         batch.append(parameter)

@@ -8,10 +8,27 @@ from operator import attrgetter, is_, itemgetter
 from sys import getrefcount
 from typing import Any
 
+import numpy as np
+
+from chainrule.compiler.runtime.buffers import placed
 from chainrule.graph import Array
 from chainrule.tape.path import Update
 
 _handle, _named, _value = itemgetter(1), attrgetter("_node"), attrgetter("_array")
+
+
+def no_view_of(array: Array) -> bool:
+    """Does nobody hold a view of an array? NumPy's views of one in memory of another's hold that, not the array."""
+    return array.base is None or getrefcount(array.base) <= _BASE
+
+
+def _alone() -> tuple[int, int]:
+    pair = (placed((16,), np.dtype(np.float64))[0], 0)
+    return getrefcount(pair[0]), getrefcount(pair[0].base)
+
+
+# References to an array that only its pair holds, and to the memory that it lies in; both with that of the question.
+ALONE, _BASE = _alone()
 
 
 class Free:
@@ -38,7 +55,7 @@ class Free:
         if getrefcount(node) > own + 2 or node._array is not segment.arrays[i]:  # by name here, and by the question
             return False
         # In the list of arrays, by the node, by the program twice (what the table points at, in hand), and by the question.
-        return getrefcount(segment.arrays[i]) <= 5
+        return getrefcount(segment.arrays[i]) <= 5 and no_view_of(segment.arrays[i])
 
     def every(self, pick: Callable[[Sequence[Any]], tuple[Any, ...]], held: tuple[Array, ...]) -> bool:
         """The same of all inputs that the updates write over, one each, in one go.
@@ -57,4 +74,5 @@ class Free:
             # In the list, as a key, by the handle, here, and by the question; in the list, by the node, by the program twice.
             and max(map(getrefcount, nodes)) <= 5
             and max(map(getrefcount, held)) <= 5
+            and all(map(no_view_of, held))
         )

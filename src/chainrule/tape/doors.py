@@ -165,7 +165,10 @@ def _enter(tape: Any, jump: Jump) -> None:
     tape.results += jump.inner
     tape.step = jump.end
     for i, node in enumerate(nodes):
-        segment.known.setdefault(node, -1 - before - i)
+        if arrays[i] is node._array:
+            segment.known.setdefault(node, -1 - before - i)
+        else:  # somebody else may write to it: it is looked at anew each time
+            segment.lent[node] = -1 - before - i
 
 
 class Live:
@@ -447,14 +450,14 @@ class Backward(Door):
             if self.within is not tape and (node in self.within.nodes or self.within.holds(node)):
                 return None
             found.append(tape.ref(node))
-        return found
+        # Else the gradients of one are to be added.
+        return found if len(set(map(id, self.owners))) == len(self.owners) else None
 
     def _holds(self, node: Node) -> bool:
         return node.segment is self.tape.segment if self.within is self.tape else self.within.holds(node)
 
     def _leaves(self) -> list[Ref] | None:
         """What the leaves are to the segment that the history lies in; None where some of that lies elsewhere."""
-        written_out(self.tape)
         order = toposort([self.output._node])
         for node in order:
             recorded = not node.inputs or not node.requires_grad or self._holds(node)
@@ -477,7 +480,6 @@ class Backward(Door):
         return None if ref is None else _Known(ref)
 
     def body(self) -> None:
-        written_out(self.tape)
         order = toposort([self.output._node])
         self.released = [node.place for node in order if node.inputs]
         self.refs: dict[Node, Any] = {}  # what it may read of a segment that was computed

@@ -8,8 +8,6 @@ from operator import itemgetter
 from sys import getrefcount
 from typing import Any
 
-import numpy as np
-
 from chainrule import graph
 from chainrule.compiler.program import Program
 from chainrule.compiler.runtime.buffers import address, contiguous, placed
@@ -19,7 +17,7 @@ from chainrule.compiler.schedule.kernels import Check
 from chainrule.graph import INPUT, Array, Graph, Node
 from chainrule.lines import Line
 from chainrule.ops import elementwise as ew
-from chainrule.tape.donation import Free
+from chainrule.tape.donation import ALONE, Free, no_view_of
 from chainrule.tape.path import Ref, Step
 from chainrule.tensor.memory import copied
 
@@ -197,7 +195,7 @@ class Compiled:
         """Memory for a result that nobody holds, and where it is: values handed out before stay as they are."""
         kept = self._kept[k]
         for pair in kept:
-            if getrefcount(pair[0]) <= _ALONE:
+            if getrefcount(pair[0]) <= ALONE and no_view_of(pair[0]):
                 return pair
         array, where = placed(*type)
         if len(kept) < 2:
@@ -208,14 +206,6 @@ class Compiled:
 def wanted_type(node: Node) -> tuple[Any, Any]:
     """Shape and NumPy's dtype of a result."""
     return node.shape, node.dtype.numpy
-
-
-def _alone() -> int:
-    pair = (np.zeros(1), 0)
-    return getrefcount(pair[0])
-
-
-_ALONE = _alone()  # references to an array that only its pair holds
 
 
 def _refuses_first(program: Program, slots: set[int]) -> bool:

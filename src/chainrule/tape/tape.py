@@ -13,6 +13,8 @@ import weakref
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from chainrule import graph
 from chainrule.borrowed import borrowed
 from chainrule.errors import BusyError
@@ -39,11 +41,12 @@ MANY, MOST_PROGRAMS = 20_000, 256
 class Segment:
     """What waits together: the values that it reads, and later why there are none."""
 
-    __slots__ = ("arrays", "failed", "known", "lines", "nodes", "tape")
+    __slots__ = ("arrays", "failed", "known", "lent", "lines", "nodes", "tape")
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
         self.known: dict[Node, Ref] = {}
+        self.lent: dict[Node, int] = {}  # of somebody else's memory: how it was when it was last met
         self.nodes: list[Node] = []  # what it reads from outside, in the order in which it was met
         self.arrays: list[Array] = []
         self.lines: dict[int, Line | None] = {}
@@ -83,9 +86,9 @@ class Tape(graph.Tape):
     def record(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
         """The node of an operation, which waits; None where the operation is computed at once, as where there is no tape."""
         if op.types is None:
-            if op is not ew.custom:
+            if op is not ew.custom or not _found_again(params["rule"]):
                 return None
-            params, given = {"rule": _identity(params["rule"])}, params
+            params, given = {"rule": params["rule"].__code__}, params
         elif op.kind == "view":
             node = inputs[0]
             if node._array is not None and not node.requires_grad and node.op is not CONST and not self.inside:
@@ -168,10 +171,19 @@ class Tape(graph.Tape):
             array = node.value  # one of this tape's that failed says why
         node.seen = True
         if array.base is not None and borrowed(array):
-            array = array.copy()
+            return self._lent(node, array)
         return self.entered(node, array)
 
-    def entered(self, node: Node, array: Array) -> Ref:
+    def _lent(self, node: Node, array: Array) -> Ref:
+        """What somebody else may write to: a copy, and another one where it has been written to since."""
+        segment = self.segment
+        ref = segment.lent.get(node)
+        if ref is None or not _same_bits(segment.arrays[-1 - ref], array):
+            ref = segment.lent[node] = self.entered(node, array.copy())
+            del segment.known[node]  # it is looked at anew each time
+        return ref
+
+    def entered(self, node: Node, array: Array) -> int:
         """Likewise, with the array to read."""
         segment, found = self.segment, self.step.entry
         flag = 0 if not node.requires_grad else 1 if node.op is LEAF or node.is_leaf else 2
@@ -436,10 +448,15 @@ def _pairs(
     return found
 
 
-def _identity(rule: Any) -> Any:
-    """What two derivative rules have in common that do the same: their code, unless it reads more than its arguments."""
-    code = getattr(rule, "__code__", None)
-    return code if code is not None and rule.__closure__ is None and rule.__defaults__ is None else rule
+def _same_bits(a: Array, b: Array) -> bool:
+    """Are two arrays of one type equal, NaN and the sign of zero included?"""
+    words = np.dtype(f"u{a.dtype.itemsize}")
+    return np.array_equal(a.view(words), b.view(words))
+
+
+def _found_again(rule: Any) -> bool:
+    """Does a derivative rule do what its code says, and read no more than its arguments? Another would have to be kept as it is."""
+    return getattr(rule, "__code__", None) is not None and rule.__closure__ is None and rule.__defaults__ is None
 
 
 def _put_back(renamed: list[tuple[Any, str, Any]], segment: Segment, alive: list[Node]) -> None:

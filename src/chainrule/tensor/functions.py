@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+import numpy as np
+
 from chainrule import dtypes, graph
 from chainrule.errors import ShapeError
 from chainrule.names import takes_keywords
@@ -15,7 +17,7 @@ from chainrule.tensor.creation import given
 from chainrule.tensor.grad_mode import enable_grad as enable_grad
 from chainrule.tensor.grad_mode import no_grad as no_grad
 from chainrule.tensor.grad_mode import set_grad_enabled as set_grad_enabled
-from chainrule.tensor.operands import as_dtype_tensor
+from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype
 from chainrule.tensor.pointwise import elementwise_where
 from chainrule.tensor.reductions import numpy_names
 from chainrule.tensor.tensor import Tensor
@@ -32,9 +34,17 @@ def _function(method: Callable[Concatenate[Tensor, P], R]) -> Callable[Concatena
     @takes_keywords("torch")
     @wraps(method)
     def function(input: Operand, *args: P.args, **kwargs: P.kwargs) -> R:
-        return method(input if isinstance(input, Tensor) else given(input, name), *args, **kwargs)
+        return method(input if isinstance(input, Tensor) else _first(input, args, name), *args, **kwargs)
 
     return cast("Callable[Concatenate[Operand, P], R]", function)
+
+
+def _first(value: Operand, others: Sequence[object], name: str) -> Tensor:
+    """The first argument as a tensor; a number beside a tensor has the dtype that the expression has."""
+    if others and isinstance(others[0], Handle) and isinstance(value, (np.generic, bool, int, float)):
+        number = as_operand(value, name)
+        return as_dtype_tensor(number, common_dtype([number, others[0]]))._tensor
+    return given(value, name)
 
 
 # One name for each method that PyTorch also has as a function.

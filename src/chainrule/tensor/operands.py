@@ -23,16 +23,17 @@ _PYTHON = {float: dtypes.float32, int: dtypes.int64, bool: dtypes.bool_}
 
 
 def python_dtype(value: Number) -> DType:
-    return _PYTHON.get(type(value)) or dtypes.as_dtype(type(value))
+    """What a number makes of integers beside it; NumPy's own float64 is one of Python's floats."""
+    return _PYTHON.get(type(value)) or next(dtype for kind, dtype in _PYTHON.items() if isinstance(value, kind))
 
 
 def as_operand(value: object, name: str) -> Handle | Number:
     """What may stand beside a tensor in an expression."""
-    if isinstance(value, (Handle, bool, int, float)):
-        return value
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic):  # before float, which NumPy's float64 is too
         result: Number = value.item()
         return result
+    if isinstance(value, (Handle, bool, int, float)):
+        return value
     if isinstance(value, numbers.Real):  # a fraction
         return number(value, name, "an operand")
     if isinstance(value, np.ndarray):

@@ -145,7 +145,7 @@ class Reductions(Products):
         if power == 1:
             return x.abs().sum(dim, keepdim)
         if power == 0:
-            return (x != 0).to(x.dtype).sum(dim, keepdim)
+            return x.masked_fill(x != 0, 1).masked_fill(x == 0, 0).sum(dim, keepdim)  # with a history, of zeros
         total = _powers(x, power).sum(dim, keepdim)
         nothing = total == 0
         return (total.masked_fill(nothing, 1) ** (1 / power)).masked_fill(nothing, 0)

@@ -220,7 +220,14 @@ class Tensor(InPlace, metaclass=Named):
         return text_of(current(self))
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and not self.ndim else repr(self)
+        if not self.ndim and (spec or type(self) is Tensor):  # else as PyTorch: object's own
+            return format(self.item(), spec)
+        if spec:
+            raise TypeError(
+                f"{graph.who('format')}: only a tensor of no axes takes a format, got {spec!r} for one of shape {self.shape}. "
+                f"Format its numbers: x.tolist(), or x.item() of one."
+            )
+        return repr(self)
 
 
 def _legacy(data: Any = None, *sizes: Any) -> Node:

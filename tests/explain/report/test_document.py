@@ -21,8 +21,13 @@ from chainrule.explain.report.page import plain
 
 
 @pytest.fixture(scope="module")
-def read():
-    return Read(report().html)
+def page():
+    return report().html
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    return Read(page)
 
 
 def test_weights_gradients_and_losses_are_those_of_the_replayed_step(read):
@@ -81,9 +86,8 @@ def test_the_trainer_is_as_it_was():
 
 
 def test_frames_are_left_out_until_the_page_fits_and_the_ends_stay():
-    whole = Read(report(frames=12).html)
-    page = report(frames=12, budget=len(report(frames=12).html) * 3 // 4)
-    part = Read(page.html)
+    all_of_it = report(frames=8).html
+    whole, part = Read(all_of_it), Read(report(frames=8, budget=len(all_of_it) * 3 // 4).html)
     assert 2 <= len(part.document["frames"]) < len(whole.document["frames"])
     for end in (0, -1):
         assert part.document["frames"][end]["step"] == whole.document["frames"][end]["step"]
@@ -213,8 +217,7 @@ def tags(page):
     return parser.found
 
 
-def test_the_policy_lets_in_only_the_page_s_own_script_and_style():
-    page = report().html
+def test_the_policy_lets_in_only_the_page_s_own_script_and_style(page):
     policy = next(
         a["content"] for t, a in tags(page) if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
     )
@@ -231,15 +234,13 @@ def test_the_policy_lets_in_only_the_page_s_own_script_and_style():
         assert f"{kind} 'sha256-{digest}'" in policy
 
 
-def test_the_file_names_no_other_place():
-    page = report().html
+def test_the_file_names_no_other_place(page):
     names = [a[key] for _, a in tags(page) for key in ("src", "href", "action", "data") if key in a]
     assert names == ["data:,"]
     assert not re.search(r"@import|url\(", page.split("<style>")[1].split("</style>")[0])
 
 
-def test_names_are_text_wherever_they_stand():
-    page = report().html
+def test_names_are_text_wherever_they_stand(page):
     title = page.split("<title>")[1].split("</title>")[0]
     assert unescape(title) == TITLE
     assert "<script>alert" not in page
@@ -249,7 +250,7 @@ def test_names_are_text_wherever_they_stand():
 
 
 def test_in_a_notebook_it_is_a_frame_of_its_own(tmp_path):
-    page = report(path=tmp_path / "report.html")
+    page = report(path=tmp_path / "report.html", frames=1)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page.html
     (tag, attributes), *_ = tags(page._repr_html_())
     assert tag == "iframe"

@@ -83,9 +83,10 @@ class _Ours(ModuleType):
 
 def watch_library() -> None:
     """Have our modules, as many as there are by now, count what changes them; not the compiler's, which nobody traces."""
-    for name, module in list(sys.modules.items()):
+    # Names alone are looked at first: of a thousand modules of others there are few of ours, and this is done for each trace.
+    for name in [name for name in list(sys.modules) if name.startswith(_LIBRARY)]:
         ours = name.partition(".")[0] == _LIBRARY and not name.startswith(f"{_COMPILER}.")
-        if ours and type(module) is ModuleType:
+        if ours and type(module := sys.modules.get(name)) is ModuleType:
             module.__class__ = _Ours
 
 

@@ -52,7 +52,7 @@ CPUS = {
 ABOVE = frozenset(
     {
         "__main__.py", "cli", "explain", "interop", "callbacks", "sklearn", "onnx", "deploy", "training", "nn", "optim", "data",
-        "utils",
+        "utils", "distributions", "tape",
     }
 )  # fmt: skip
 
@@ -170,9 +170,10 @@ def optimise(text: str, here: Machine, linked: bool = False, effort: int = 2) ->
     # equal: of LLVM's passes only the one that keeps local variables in registers is left. Value numbering and
     # instruction combining took a seventh of the compile time of a small network, and no kernel but integer division
     # by constants (7 %) was faster for them (measured on 22 kinds of kernels and three whole steps).
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_sroa_pass()
-    passes.run(module, llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(1)))
+    if " alloca " in text:  # else the pass has nothing to do, and to set it up takes a millisecond
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.run(module, llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(1)))
     return module, target
 
 

@@ -1,0 +1,159 @@
+"""What was handed out stays as it was, and what others write is seen, though programs write over memory that nobody holds."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+import chainrule.nn.functional as F
+from chainrule import Tensor, nn
+
+ROUNDS = 9  # a segment is compiled from its third on
+
+KEPT: dict[str, Callable[[], Any]] = {}
+
+
+def kept(loop: Callable[[], Any]) -> Callable[[], Any]:
+    KEPT[loop.__name__] = loop
+    return loop
+
+
+@kept
+def results() -> Callable[[int], Any]:
+    return lambda i: (cr.tensor(np.full((3, 4), float(i))) * 2).numpy()
+
+
+@kept
+def gradients() -> Callable[[int], Any]:
+    w = cr.ones(5, 5, requires_grad=True)
+
+    def step(i: int) -> Any:
+        w.grad = None
+        (w * w * (i + 0.25)).sum().backward()
+        assert w.grad is not None
+        return w.grad.numpy()
+
+    return step
+
+
+def parameters(hold: Callable[[Tensor], Any]) -> Callable[[int], Any]:
+    layer = nn.Linear(8, 8)
+    optimizer = cr.optim.SGD(layer.parameters(), lr=0.1)
+
+    def step(i: int) -> Any:
+        optimizer.zero_grad()
+        layer(cr.ones(2, 8)).sum().backward()
+        optimizer.step()
+        return hold(layer.weight)
+
+    return step
+
+
+@kept
+def parameters_as_arrays() -> Callable[[int], Any]:
+    return parameters(lambda weight: weight.detach().numpy())
+
+
+@kept
+def copies_of_rows() -> Callable[[int], Any]:
+    return parameters(lambda weight: weight.detach()[1:3].clone())
+
+
+@kept
+def copies_in_another_shape() -> Callable[[int], Any]:
+    return parameters(lambda weight: weight.detach().reshape(2, -1).clone())
+
+
+@kept
+def rows_of_what_is_written_to() -> Callable[[int], Any]:
+    w = cr.zeros(16)
+
+    def step(i: int) -> Any:
+        w.add_(1)
+        w.tolist()
+        return w[:4].clone().numpy()
+
+    return step
+
+
+@pytest.mark.parametrize("loop", KEPT)
+def test_what_was_handed_out_stays_as_it_was(loop: str) -> None:
+    with cr.eager(False):
+        step = KEPT[loop]()
+        held, copies = [], []
+        for i in range(ROUNDS):
+            held.append(step(i))
+            copies.append(np.array(held[-1]))
+    assert all(np.array_equal(np.asarray(a), b) for a, b in zip(held, copies, strict=True))
+    assert len({copy.tobytes() for copy in copies}) == ROUNDS  # something moves
+
+
+def test_somebody_elses_memory_is_read_when_an_operation_is_written() -> None:
+    with cr.eager(False):
+        for _ in range(4):
+            theirs = np.zeros(2)
+            x = cr.from_numpy(theirs)
+            first, before = x + 1, x[:1]
+            theirs[:] = 5
+            second, third = x + 1, before * 2
+            theirs[:] = -0.0
+            fourth = 1 / x
+            assert [t.tolist() for t in (first, second, third, fourth)] == [[1, 1], [6, 6], [10], [-np.inf, -np.inf]]
+
+
+def test_gradients_of_a_leaf_that_became_another_are_added() -> None:
+    found = []
+    with cr.eager(False):
+        for last in (False, False, True):
+            x, y = cr.tensor([1.0], requires_grad=True), cr.tensor([5.0], requires_grad=True)
+            h = x * 3
+            if last:
+                x.data, y = cr.tensor([5.0]), x
+            (h + y * y).sum().backward()
+            assert x.grad is not None
+            found.append(x.grad.item())
+    assert found == [3, 3, 13]
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_whoever_walks_along_the_history_finds_what_was_recorded_as_a_whole(create_graph: bool) -> None:
+    layer = nn.Linear(3, 4)
+    with cr.eager(False):
+        for _ in range(4):
+            x = cr.tensor([[1.0, -2.0, 3.0]], requires_grad=True)
+            loss = F.cross_entropy(layer(x), cr.tensor([1]))
+            found = cr.autograd.grad(loss, [x, *layer.parameters()], create_graph=create_graph)
+            loss = F.cross_entropy(layer(x), cr.tensor([1]))
+            loss.backward()
+            assert x.grad is not None
+            np.testing.assert_array_equal(found[0].detach().numpy(), x.grad.numpy())
+
+
+def test_the_contexts_of_the_users_functions_are_not_kept() -> None:
+    contexts = []
+
+    class Twice(cr.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            contexts.append(weakref.ref(ctx))
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, dY: Tensor) -> Tensor:
+            return dY * 2
+
+    p = cr.zeros(4, requires_grad=True)
+    with cr.eager(False):
+        for _ in range(5):
+            p.grad = None
+            Twice.apply(p + 1).sum().backward()
+            assert p.grad is not None
+            assert p.grad.tolist() == [2, 2, 2, 2]
+    gc.collect()
+    assert [context() for context in contexts] == [None] * 5
