@@ -4,6 +4,8 @@ Grammar (JSON)::
 
     layer := {"layer": name, "arguments": {name: value | layer}, ["modules": [[name, layer], ...],] ["training": false]}
            | {"same": path}                 the layer at that dotted path once more
+
+A tensor that is an argument stands among the file's tensors; the description has true in its place.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from chainrule import dtypes, nn
 from chainrule.deploy.layers import Exp
 from chainrule.errors import ChainruleError, DamagedFileError, SettingError
 from chainrule.files.document import Fields, is_whole, short
 from chainrule.nn import Module
+from chainrule.nn import functional as F
 from chainrule.nn.compiled import bare
 from chainrule.tensor import Tensor
 from chainrule.tensor.random import Generator, drawing_from
@@ -34,6 +37,35 @@ CONTAINERS: dict[str, type[Module]] = {
     "ModuleList": nn.ModuleList,
     "ModuleDict": nn.ModuleDict,
 }
+HOLDERS: dict[str, type[Module]] = {"ParameterList": nn.ParameterList, "ParameterDict": nn.ParameterDict}
+
+
+class Composed(NamedTuple):
+    """A layer that is not made by its arguments but of what they made: settings, and layers that are described themselves."""
+
+    settings: dict[str, str]
+    modules: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+def _transformer_layer(parts: int, *more: str) -> Composed:
+    numbered = (f"{what}{n}" for what in ("norm", "dropout") for n in range(1, parts + 1))
+    names = ("self_attn", *more, "linear1", "dropout", "linear2", *numbered)
+    return Composed({"norm_first": "bool", "activation": "Activation"}, names, ("activation",))
+
+
+COMPOSED: dict[type[Module], Composed] = {
+    nn.TransformerEncoderLayer: _transformer_layer(2),
+    nn.TransformerDecoderLayer: _transformer_layer(3, "multihead_attn"),
+    nn.TransformerEncoder: Composed({"num_layers": "int"}, ("layers",), ("norm",)),
+    nn.TransformerDecoder: Composed({"num_layers": "int"}, ("layers",), ("norm",)),
+    nn.Transformer: Composed({"d_model": "int", "nhead": "int", "batch_first": "bool"}, ("encoder", "decoder")),
+}
+ACTIVATIONS = {
+    name: found
+    for name in ("relu", "gelu", "elu", "selu", "celu", "leaky_relu", "silu", "mish", "tanh", "sigmoid")
+    if (found := getattr(F, name, None)) is not None
+}  # functions that a layer may have been given
 _NOT_ASKED = ("device",)
 _SIZES = (
     "in_features", "in1_features", "in2_features", "out_features", "num_embeddings", "embedding_dim", "num_features",
@@ -53,6 +85,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "Wanted": lambda v: all(n is None or is_whole(n) for n in (v if isinstance(v, (list, tuple)) else [v])),
     "tuple[int, int]": lambda v: isinstance(v, (list, tuple)) and len(v) == 2 and all(map(is_whole, v)),
     "dtype": lambda v: v in FLOATING,
+    "Activation": lambda v: isinstance(v, str) and v in ACTIVATIONS,
+    "Tensor": lambda v: v is True,
     "nn.Module": lambda v: isinstance(v, dict),  # a layer within
 }
 #: How many numbers a layer has whose arguments do not simply multiply.
@@ -104,9 +138,9 @@ def layers() -> dict[str, tuple[type[Module], dict[str, str]]]:
     for kind in [*(getattr(nn, name) for name in nn.__all__), Noise, Exp, *_RECIPES]:
         if not (isinstance(kind, type) and issubclass(kind, Module)) or kind is Module or kind.__name__[:4] == "Lazy":
             continue
-        if kind in CONTAINERS.values():
+        if kind in CONTAINERS.values() or kind in HOLDERS.values():
             continue
-        arguments = _arguments(kind)
+        arguments = COMPOSED[kind].settings if kind in COMPOSED else _arguments(kind)
         if all(part.strip() in _KINDS for text in arguments.values() for part in text.split("|")):
             found[kind.__name__] = kind, arguments
     return found
@@ -124,9 +158,10 @@ def _arguments(kind: type[Module]) -> dict[str, str]:
 def foreign(model: Module) -> str | None:
     """The name of a class in the model that only its own code can build; None where there is none."""
     for module in map(bare, model.modules()):
-        known = layers().get(type(module).__name__, (CONTAINERS.get(type(module).__name__), {}))[0]
+        name = type(module).__name__
+        known = layers()[name][0] if name in layers() else CONTAINERS.get(name, HOLDERS.get(name))
         if known is not type(module) or "forward" in vars(module):
-            return type(module).__name__
+            return name
     return None
 
 
@@ -149,7 +184,11 @@ def _describe(module: Module, path: str, seen: dict[int, str], depth: int, predi
     seen[id(module)] = path
     name = type(module).__name__
     found: dict[str, Any] = {"layer": name}
-    if name in CONTAINERS:
+    composed = COMPOSED.get(type(module))
+    if name in HOLDERS:
+        found["arguments"] = dict.fromkeys(module._parameters, True)
+    elif name in CONTAINERS or composed:
+        found.update({"arguments": _values(module, path)} if composed else {})
         below = ((key, bare(child)) for key, child in module._modules.items() if child is not None)
         found["modules"] = [
             [key, _describe(child, _joined(path, key), seen, depth + 1, predicting)] for key, child in below
@@ -174,13 +213,18 @@ def _values(module: Module, path: str) -> dict[str, Any]:
             own = [*module._parameters.values(), *module._buffers.values()]
             floating = [t.dtype.name for t in own if t is not None and t.dtype.is_floating_point]
             found.update({"dtype": floating[0]} if floating else {})
-        elif kinds == "nn.Module":
+        elif kinds == "nn.Module" or name in module._modules:
             continue
+        elif kinds == "Tensor | None":
+            found[name] = None if getattr(module, name) is None else True
         elif name == "bias":
-            found[name] = getattr(module, name) is not None
+            value = getattr(module, name)
+            found[name] = value if isinstance(value, bool) else value is not None  # a flag, or the parameter itself
         elif hasattr(module, name):
             value = getattr(module, name)
             value = value.item() if hasattr(value, "item") and not isinstance(value, Tensor) else value
+            if kinds == "Activation":
+                value = next((known for known, function in ACTIVATIONS.items() if function is value), value)
             if not _fits(kinds, value):
                 raise SettingError(
                     f"save_model: {type(module).__name__} {path!r}: {name} must be {_words(kinds)} to stand in a file, got "
@@ -198,7 +242,7 @@ def _words(kinds: str) -> str:
     words = {
         "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "none",
         "Sequence[int]": "whole numbers", "Sequence[float]": "numbers", "Wanted": "whole numbers or none", "tuple[int, int]": "two whole numbers", "dtype": " or ".join(map(repr, FLOATING)),
-        "nn.Module": "a layer",
+        "Activation": f"one of nn.functional's {', '.join(ACTIVATIONS)}", "Tensor": "true", "nn.Module": "a layer",
     }  # fmt: skip
     return " or ".join(words[part.strip()] for part in kinds.split("|"))
 
@@ -214,6 +258,7 @@ class Builder:
     """
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
+        self._tensors = tensors
         self._numbers: dict[str, int] = {}  # by the path of the layer that has them, itself or below
         for name, value in tensors.items():
             path = name
@@ -239,14 +284,22 @@ class Builder:
             return same
         found.names({"layer", "arguments", "modules", "training"})
         name = found.text("layer")
-        made = self._container(found, path, depth) if name in CONTAINERS else self._layer(found, name, path, depth)
+        if name in CONTAINERS:
+            made = self._filled(CONTAINERS[name](), found, path, depth)
+        elif name in HOLDERS:
+            made = self._holder(HOLDERS[name](), found, path)
+        else:
+            made = self._layer(found, name, path, depth)
         if found.value.get("training", True) is not True:
             made.training = found.flag("training")
+            described = {*found.value.get("arguments", ()), *(pair[0] for pair in found.value.get("modules", ()))}
+            for child in (child for key, child in made._modules.items() if child is not None and key not in described):
+                child.train(made.training)
         self._made[path] = made
         return made
 
-    def _container(self, found: Fields, path: str, depth: int) -> Module:
-        made: Module = CONTAINERS[found.text("layer")]()
+    def _filled(self, made: Module, found: Fields, path: str, depth: int) -> Module:
+        """The module with the layers that are described to be in it."""
         for i, pair in enumerate(found.items("modules", _is_pair, "a list of pairs of a name and a layer")):
             below = Fields(pair[1], f"{found.source}.modules[{i}]", found.remedy)
             if pair[0] in made._modules:
@@ -258,6 +311,37 @@ class Builder:
                 _refuse(found, str(error))
         return made
 
+    def _holder(self, made: Module, found: Fields, path: str) -> Module:
+        names = found.fields("arguments").names()
+        if isinstance(made, nn.ParameterList) and names != [str(i) for i in range(len(names))]:
+            found.refuse("arguments", "numbered from 0 on", names)
+        for name in names:
+            made.register_parameter(name, nn.Parameter(self._own(found, path, name)))
+        return made
+
+    def _own(self, found: Fields, path: str, name: str) -> Tensor:
+        """A copy of the file's tensor that is an argument of the layer at the path."""
+        tensor = self._tensors.get(_joined(path, name))
+        if tensor is None:
+            _refuse(found, f"a layer with the tensor {short(name)}, which it does not have")
+        return tensor.detach().clone()  # type: ignore[no-any-return]
+
+    def _composed(self, kind: type[Module], given: Fields, found: Fields, path: str, depth: int) -> Module:
+        """A layer of `COMPOSED`: its constructor would make its layers anew, from arguments that it does not keep."""
+        composed = COMPOSED[kind]
+        made = kind.__new__(kind)
+        Module.__init__(made)
+        for name, value in given.value.items():
+            setattr(made, name, ACTIVATIONS[value] if composed.settings[name] == "Activation" else value)
+        self._filled(made, found, path, depth)
+        known = {*composed.settings, *composed.modules, *composed.optional}
+        there = {*given.value, *made._modules}
+        if not {*composed.settings, *composed.modules} <= there or not there <= known:
+            _refuse(found, f"a {kind.__name__} that cannot be: it has {', '.join(sorted(there))}")
+        for name in set(composed.optional) - there:
+            setattr(made, name, None)
+        return made
+
     def _layer(self, found: Fields, name: str, path: str, depth: int) -> Module:
         if name not in layers():
             _refuse(found, f"the layer {short(name)}, which this version of chainrule does not have")
@@ -267,8 +351,12 @@ class Builder:
         for argument, value in given.value.items():
             if not _fits(kinds[argument], value):
                 given.refuse(argument, _words(kinds[argument]), value)
+        if kind in COMPOSED:
+            return self._composed(kind, given, found, path, depth)
         self._check_size(kind, given, path)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.value.items()}
+        for argument in [k for k, v in values.items() if v is True and kinds[k] == "Tensor | None"]:
+            values[argument] = self._own(found, path, argument)
         for argument in [k for k, v in values.items() if isinstance(v, dict)]:
             values[argument] = self._build(given.fields(argument), _joined(path, argument), depth + 1)
         try:
