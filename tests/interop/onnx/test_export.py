@@ -75,13 +75,16 @@ ROWS: dict[str, Any] = {
     "InstanceNorm1d": rng.normal(size=(20, 3, 5)).astype("f"), "Dropout1d": rng.normal(size=(20, 3, 5)).astype("f"),
     "Conv1d": rng.normal(size=(20, 4, 9)).astype("f"), "Conv2d": rng.normal(size=(20, 4, 6, 7)).astype("f"), "Conv3d": rng.normal(size=(20, 4, 4, 3, 5)).astype("f"),
     **{f"{kind}Pool{n}d": rng.normal(size=(20, 2, 5, 6, 4)[: n + 2]).astype("f") for kind in ("Max", "Avg") for n in (1, 2, 3)},
-    "Dropout2d": rng.normal(size=(20, 3, 5, 2)).astype("f"),
+    "Dropout2d": rng.normal(size=(20, 3, 5, 2)).astype("f"), "Upsample": rng.normal(size=(20, 2, 3, 4)).astype("f"),
+    "UpsamplingBilinear2d": rng.normal(size=(20, 2, 3, 4)).astype("f"), "UpsamplingNearest2d": rng.normal(size=(20, 2, 3, 4)).astype("f"),
+    **{name: rng.normal(size=(20, 16, 8, 4)).astype("f") for name in ("PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Softmax2d")},
 }  # fmt: skip
 POINTWISE = {
     "CELU", "ELU", "GELU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "Mish", "RReLU",
     "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold", "Identity",
 }  # fmt: skip
 RECURRENT = {"RNN", "LSTM", "GRU"}
+TRANSPOSED = {f"ConvTranspose{n}d" for n in (1, 2, 3)}
 LOSSES = {name for name in layers() if name.endswith("Loss")} | {"CosineSimilarity", "PairwiseDistance"}
 
 
@@ -94,12 +97,17 @@ def rows_of(name: str, layer: Any) -> Array:
     if name in ROWS:
         found = ROWS[name]
         return found[:, : layer.num_channels] if name == "GroupNorm" else found
+    if re.search(
+        "[23]d$|(ReflectionPad|ReplicationPad|CircularPad|ConvTranspose|AdaptiveAvgPool|AdaptiveMaxPool)1d$", name
+    ):
+        channels = next((getattr(layer, n) for n in ("in_channels", "num_features") if hasattr(layer, n)), 4)
+        return rng.normal(size=(20, channels, *(7, 6, 5)[: int(name[-2])])).astype("f")
     sizes = getattr(layer, "normalized_shape", None)
     if sizes is None:
         size = next(
             (
                 getattr(layer, n)
-                for n in ("in_features", "num_features", "features", "num_parameters")
+                for n in ("in_features", "input_size", "num_features", "features", "num_parameters")
                 if hasattr(layer, n)
             ),
             4,
@@ -107,6 +115,16 @@ def rows_of(name: str, layer: Any) -> Array:
         sizes = (size,)
     dtype = next((p.detach().numpy().dtype for p in layer.parameters()), np.dtype("f"))
     return rng.normal(size=(20, *sizes)).astype(dtype)
+
+
+def inputs_of(name: str, layer: Any) -> list[Array]:
+    """What the layer takes."""
+    if name == "Bilinear":
+        return [rng.normal(size=(20, n)).astype("f") for n in (3, 2)]
+    if name.startswith("Transformer"):
+        dtype = next(layer.parameters()).detach().numpy().dtype
+        return [rng.normal(size=(20, 5, 4)).astype(dtype) for _ in range(1 if "Encoder" in name else 2)]
+    return [WIDE if name in POINTWISE else rows_of(name, layer)]
 
 
 class _OfItself(nn.Module):
@@ -128,6 +146,10 @@ def test_every_layer(name: str, given: dict[str, Any]) -> None:
         with pytest.raises(SettingError, match=rf"onnx.export: scan in layer '{name}' .* repeats a graph"):
             export(layer, np.zeros((5, 2, layer.input_size), np.float32))
         return
+    if name in TRANSPOSED:
+        with pytest.raises(SettingError, match=rf"onnx.export: pad in layer '{name}' .* puts zeros between elements"):
+            export(layer, *inputs_of(name, layer))
+        return
     with cr.no_grad():
         for tensor in [*layer.parameters(), *(b for b in layer.buffers() if b.dtype.is_floating_point)]:
             tensor.uniform_(0.5, 1.5)  # scales, shifts, statistics that are not those of the beginning
@@ -137,16 +159,12 @@ def test_every_layer(name: str, given: dict[str, Any]) -> None:
         ):
             export(layer, cr.zeros(2, 2))
         return
-    if name == "Bilinear":
-        close(layer, rng.normal(size=(20, 3)).astype("f"), rng.normal(size=(20, 2)).astype("f"), atol=1e-6)
-        return
     if name == "MultiheadAttention":
         close(_OfItself(layer), rng.normal(size=(5, 20, layer.embed_dim)).astype("f"), atol=2e-5)
         return
     if name in LOSSES:
         return  # of outputs and targets: no model
-    pointwise = name in POINTWISE
-    close(layer, WIDE if pointwise else rows_of(name, layer), atol=1e-37 if pointwise else 2e-6)
+    close(layer, *inputs_of(name, layer), atol=1e-37 if name in POINTWISE else 2e-6)
 
 
 def test_probabilities_and_their_logarithms_keep_their_tails() -> None:

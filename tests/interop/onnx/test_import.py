@@ -23,7 +23,7 @@ onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from tests.interop.onnx.test_export import LOSSES, OPS, POINTWISE, RECURRENT, WIDE, Of, ours, rows_of, session  # noqa: E402
+from tests.interop.onnx.test_export import LOSSES, OPS, POINTWISE, RECURRENT, TRANSPOSED, Of, inputs_of, ours, session  # noqa: E402
 
 from chainrule.interop.onnx import export, load  # noqa: E402
 from chainrule.interop.onnx.operators import BY_MODE, OPERATORS  # noqa: E402
@@ -51,12 +51,11 @@ def alike(made: Any, *inputs: Array, rtol: float = 2e-5, atol: float = 2e-6) -> 
 @pytest.mark.parametrize(("name", "given"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
 def test_every_layer_comes_back(name: str, given: dict[str, Any]) -> None:
     layer: Any = layers()[name][0](**given)
-    if name in LOSSES | RECURRENT | {"MultiheadAttention"} or (name == "BatchNorm1d" and not layer.track_running_stats):
+    if name in LOSSES | RECURRENT | TRANSPOSED | {"MultiheadAttention"} or (
+        name == "BatchNorm1d" and not layer.track_running_stats
+    ):
         return
-    if name == "Bilinear":
-        inputs = [rng.normal(size=(5, 3)).astype("f"), rng.normal(size=(5, 2)).astype("f")]
-    else:
-        inputs = [WIDE if name in POINTWISE else rows_of(name, layer)]
+    inputs = inputs_of(name, layer)
     made = export(layer, tuple(inputs))
     module = load(made)
     assert {n: v.numpy().tolist() for n, v in module.state_dict().items()} == {
