@@ -99,6 +99,7 @@ class Machine:
             llvm.initialize_all_asmprinters()
             self.triple, features, model, self.abi = CPUS[cpu]
             self.cpu, self.features = model or cpu, ",".join(f"+{name}" for name in features)
+        self._compilers: dict[int, Any] = {}
         self.target = replace(Target.of(self.triple.split("-")[0], features, self.cpu), search=search)
 
     @property
@@ -107,10 +108,16 @@ class Machine:
         return f"{self.triple} {self.cpu} {self.features} {self.version} {writers()}"
 
     def target_machine(self, effort: int = 2) -> Any:
-        """LLVM's idea of it, for code that runs in this process, or is read; `effort`: as its ``-O``."""
+        """LLVM's idea of it, for code that runs in this process, or is read; `effort`: as its ``-O``. Whoever has it owns it."""
         return self.llvm.Target.from_triple(self.triple).create_target_machine(
             cpu=self.cpu, features=self.features, opt=effort, jit=True, abiname=self.abi
         )
+
+    def compiler(self, effort: int) -> Any:
+        """The same, made once for all modules: each call of LLVM that works with it holds llvmlite's lock to its end."""
+        if effort not in self._compilers:
+            self._compilers[effort] = self.target_machine(effort)
+        return self._compilers[effort]
 
     def linked_machine(self) -> Any:
         """The same, for objects that a linker takes; where there is an operating system, into libraries too."""
@@ -161,7 +168,7 @@ class Code:
 
 def optimise(text: str, here: Machine, linked: bool = False, effort: int = 2) -> tuple[Any, Any]:
     """The module after LLVM's passes, and LLVM's idea of the machine it is for (see `Machine.linked_machine`)."""
-    llvm, target = here.llvm, here.linked_machine() if linked else here.target_machine(effort)
+    llvm, target = here.llvm, here.linked_machine() if linked else here.compiler(effort)
     module = llvm.parse_assembly(text)
     module.triple = here.triple
     module.data_layout = str(target.target_data)
