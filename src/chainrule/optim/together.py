@@ -32,7 +32,7 @@ def batches(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
     dtype: DType | None = None
     room = 0
     for parameter in parameters:
-        size, shares = parameter.numel(), parameter._views is not None or parameter._families
+        size, shares = parameter.numel(), parameter._shares()
         if batch and (shares or parameter.dtype is not dtype or size > room):
             yield batch
             batch = []

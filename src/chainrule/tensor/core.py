@@ -225,6 +225,10 @@ class Handle:
         if self._families:
             self._moved()
 
+    def _shares(self) -> bool:
+        """Does it look at the elements of another tensor, or another at its?"""
+        return self._views is not None or any(reference() is not None for reference in self._families)
+
     def _moved(self) -> None:
         for reference in self._families:
             family = reference()
