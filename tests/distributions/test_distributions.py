@@ -1,5 +1,6 @@
 """Distributions: log-probabilities, entropies, moments, divergences and their gradients as PyTorch's; draws by their moments."""
 
+import math
 import re
 
 import numpy as np
@@ -142,3 +143,63 @@ def test_parameters_that_cannot_be():
             call()
         assert said(raised) == text
     assert D.Normal(0.0, -1.0, validate_args=False).scale.item() == -1
+
+
+# A distribution of each kind, values that it takes, and values that it does not.
+SUPPORTS = {
+    "Normal": (lambda D: D.Normal(0.0, 1.0), [-1.0, math.inf], [math.nan], "a number"),
+    "LogNormal": (lambda D: D.LogNormal(0.0, 1.0), [0.5], [0.0, -1.0, math.nan], "more than 0"),
+    "HalfNormal": (lambda D: D.HalfNormal(1.0), [0.0, 2.0], [-0.5, math.nan], "0 or more"),
+    "Laplace": (lambda D: D.Laplace(0.0, 1.0), [-1.0], [math.nan], "a number"),
+    "Cauchy": (lambda D: D.Cauchy(0.0, 1.0), [-1.0], [math.nan], "a number"),
+    "Gumbel": (lambda D: D.Gumbel(0.0, 1.0), [-1.0], [math.nan], "a number"),
+    "Uniform": (lambda D: D.Uniform(1.0, 2.0), [1.0, 1.5, 2.0], [0.5, 2.5, math.nan], "in [low, high]"),
+    "Exponential": (lambda D: D.Exponential(1.0), [0.0, 2.0], [-0.5, math.nan], "0 or more"),
+    "Beta": (lambda D: D.Beta(2.0, 3.0), [0.25, 0.75], [-0.5, 1.5, math.nan], "in [0, 1]"),
+    "Bernoulli": (lambda D: D.Bernoulli(0.5), [0.0, 1.0], [0.5, 2.0, -1.0, math.nan], "0 or 1"),
+    "Geometric": (lambda D: D.Geometric(0.5), [0.0, 3.0], [-1.0, 1.5, math.nan], "a whole number from 0 on"),
+    "Poisson": (lambda D: D.Poisson(0.5), [0.0, 3.0], [-1.0, 1.5, math.nan], "a whole number from 0 on"),
+    "Categorical": (lambda D: D.Categorical(logits=D.Normal(0.0, 1.0).sample((3,))), [0, 2], [-1, 3, 0.5, math.nan], "a class from 0 to 2"),
+    "OneHotCategorical": (lambda D: D.OneHotCategorical(logits=D.Normal(0.0, 1.0).sample((3,))), [[0, 1, 0]], [[0, 0, 0], [1, 1, 0], [0.5, 0.5, 0]], "1 at one class and 0 elsewhere"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUPPORTS)
+def test_a_value_outside_the_support_is_refused_where_pytorchs_is(name):
+    make, inside, outside, must = SUPPORTS[name]
+    for value in inside:
+        for library in (cr, torch):
+            make(library.distributions).log_prob(library.tensor(value))
+    for value in outside:
+        with pytest.raises(ValueError):  # noqa: PT011
+            make(torch.distributions).log_prob(torch.tensor(value))
+        with pytest.raises(DataError) as raised:
+            make(cr.distributions).log_prob(cr.tensor(value))
+        assert said(raised).startswith(f"{name}: value must be {must}, got ")
+        assert isinstance(value, list) or said(raised).endswith(f", got {value}.")
+
+
+@pytest.mark.parametrize("name", ["Normal", "LogNormal", "Laplace", "Cauchy", "Uniform", "Exponential"])
+def test_so_do_distribution_functions(name):
+    make, _, outside, _ = SUPPORTS[name]
+    for value in filter(None, outside):  # LogNormal's is 0 at 0
+        with pytest.raises(ValueError):  # noqa: PT011
+            make(torch.distributions).cdf(torch.tensor(value))
+        with pytest.raises(DataError):
+            make(cr.distributions).cdf(cr.tensor(value))
+
+
+def test_values_are_not_checked_without_validation_or_in_a_trace():
+    D = cr.distributions
+    assert D.Uniform(0.0, 1.0, validate_args=False).log_prob(cr.tensor(3.0)).item() == -math.inf
+    assert cr.compile(lambda x: D.Uniform(0.0, 1.0).log_prob(x))(cr.tensor(3.0)).item() == -math.inf
+
+
+@pytest.mark.parametrize(
+    "make", [lambda L, nan: L.Normal(nan, 1.0), lambda L, nan: L.Bernoulli(logits=nan), lambda L, nan: L.Categorical(logits=nan.expand(3)), lambda L, nan: L.Geometric(nan * 0 + 0.0), lambda L, nan: L.Geometric(nan.new_zeros(()))]
+)  # fmt: skip
+def test_parameters_that_are_no_numbers_are_refused(make):
+    with pytest.raises(DataError):
+        make(cr.distributions, cr.tensor(math.nan))
+    with pytest.raises(ValueError):  # noqa: PT011
+        make(torch.distributions, torch.tensor(math.nan))

@@ -6,12 +6,26 @@ import math
 from typing import Any
 
 from chainrule import graph
-from chainrule.distributions.distribution import HALF_LOG_2PI, Distribution, broadcast_all, positive
+from chainrule.distributions.distribution import (
+    HALF_LOG_2PI,
+    Distribution,
+    broadcast_all,
+    not_negative,
+    positive,
+    real,
+    share,
+)
+from chainrule.dtypes import numbers_of
 from chainrule.tensor import Tensor
+from chainrule.tensor.core import settled
 from chainrule.tensor.creation import as_tensor
 from chainrule.tensor.random import rand, randn
 
 EULER = 0.57721566490153286061  # Euler and Mascheroni's constant
+
+
+def _numbers(tensor: Tensor) -> Any:
+    return numbers_of(settled(tensor).value)
 
 
 class _LocScale(Distribution):
@@ -22,10 +36,11 @@ class _LocScale(Distribution):
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
         self.loc, self.scale = broadcast_all(loc, scale)
         super().__init__(self.loc.shape, (), validate_args)
+        self._checked("loc", self.loc, real, "a number")
         self._checked("scale", self.scale, positive, "more than 0")
 
     def _standard(self, value: Any) -> Tensor:
-        return (as_tensor(value) - self.loc) / self.scale
+        return (self._of(value, real, "a number") - self.loc) / self.scale
 
     def _uniform(self, sample_shape: Any) -> Tensor:
         return rand(self._extended(sample_shape), dtype=self.loc.dtype)
@@ -120,12 +135,12 @@ class LogNormal(Normal):
 
     def log_prob(self, value: Any) -> Tensor:
         """The logarithm of the density."""
-        log = as_tensor(value).log()
+        log = self._of(value, positive, "more than 0").log()
         return super().log_prob(log) - log
 
     def cdf(self, value: Any) -> Tensor:
         """The probability of no more than `value`."""
-        return super().cdf(as_tensor(value).log())
+        return super().cdf(self._of(value, not_negative, "0 or more").log())
 
     def icdf(self, value: Any) -> Tensor:
         """What is exceeded with the probability 1 - `value`."""
@@ -168,7 +183,7 @@ class HalfNormal(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         """The logarithm of the density: -inf below 0."""
-        x = as_tensor(value)
+        x = self._of(value, not_negative, "0 or more")
         return (self._normal.log_prob(x) + math.log(2)).masked_fill(x < 0, -math.inf)
 
     def entropy(self) -> Tensor:
@@ -294,14 +309,17 @@ class Uniform(Distribution):
         return self.low + rand(self._extended(sample_shape), dtype=self.low.dtype) * (self.high - self.low)
 
     def log_prob(self, value: Any) -> Tensor:
-        """The logarithm of the density: -inf outside (PyTorch's raises there, unless validate_args is False)."""
-        x = as_tensor(value)
+        """The logarithm of the density: -inf at `high`, and outside where that is not checked."""
+        x = self._inside(value)
         outside = (x < self.low) | (x >= self.high)
         return (-(self.high - self.low).log()).expand(outside.shape).masked_fill(outside, -math.inf)
 
+    def _inside(self, value: Any) -> Tensor:
+        return self._of(value, lambda x: (x >= _numbers(self.low)) & (x <= _numbers(self.high)), "in [low, high]")
+
     def cdf(self, value: Any) -> Tensor:
         """The probability of no more than `value`."""
-        return ((as_tensor(value) - self.low) / (self.high - self.low)).clamp(0, 1)
+        return ((self._inside(value) - self.low) / (self.high - self.low)).clamp(0, 1)
 
     def entropy(self) -> Tensor:
         """log(high - low)."""
@@ -339,12 +357,12 @@ class Exponential(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         """The logarithm of the density: -inf below 0."""
-        x = as_tensor(value)
+        x = self._of(value, not_negative, "0 or more")
         return (self.rate.log() - self.rate * x).masked_fill(x < 0, -math.inf)
 
     def cdf(self, value: Any) -> Tensor:
         """The probability of no more than `value`."""
-        return -(-self.rate * as_tensor(value)).expm1()
+        return -(-self.rate * self._of(value, not_negative, "0 or more")).expm1()
 
     def entropy(self) -> Tensor:
         """1 - log(rate)."""
@@ -387,7 +405,7 @@ class Beta(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         """The logarithm of the density."""
-        x = as_tensor(value)
+        x = self._of(value, share, "in [0, 1]")
         return (self.concentration1 - 1).xlogy(x) + (self.concentration0 - 1).xlogy(1 - x) - self._log_norm()
 
     def entropy(self) -> Tensor:

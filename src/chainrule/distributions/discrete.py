@@ -7,17 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.distributions.distribution import Distribution, broadcast_all
+from chainrule.distributions.distribution import (
+    Distribution,
+    broadcast_all,
+    count,
+    not_negative,
+    positive,
+    real,
+    share,
+    truth,
+)
 from chainrule.errors import SettingError
 from chainrule.nn import functional as F
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import as_tensor, given
+from chainrule.tensor.creation import given
 from chainrule.tensor.draws import multinomial, poisson
 from chainrule.tensor.random import rand
-
-
-def _shares(x: Any) -> Any:
-    return (x >= 0) & (x <= 1)
 
 
 def _one_of(name: str, probs: Any, logits: Any) -> None:
@@ -60,6 +65,7 @@ class Categorical(Distribution):
             eps = np.finfo(source.dtype.numpy).eps if source.dtype.is_floating_point else 1e-7
             self.logits = self.probs.clamp(float(eps), 1 - float(eps)).log()  # as PyTorch's
         else:
+            self._checked("logits", source, real, "numbers")
             self.logits = source - source.logsumexp(-1, keepdim=True)
             self.probs = self.logits.softmax(-1)
 
@@ -91,9 +97,12 @@ class Categorical(Distribution):
         drawn = multinomial(rows, math.prod(wanted), True).t()
         return drawn.reshape((*wanted, *self._batch_shape))
 
+    def _is_class(self, x: Any) -> Any:
+        return count(x) & (x < self._classes)
+
     def log_prob(self, value: Any) -> Tensor:
         """The logarithm of each class's probability."""
-        labels = as_tensor(value).long().unsqueeze(-1)
+        labels = self._of(value, self._is_class, f"a class from 0 to {self._classes - 1}").long().unsqueeze(-1)
         shape = np.broadcast_shapes(labels.shape[:-1], self._batch_shape)
         logits = self.logits.expand((*shape, self._classes))
         return logits.gather(-1, labels.expand((*shape, 1))).squeeze(-1)
@@ -102,6 +111,10 @@ class Categorical(Distribution):
         """``-sum of p log p``."""
         lowest = float(np.finfo(self.logits.dtype.numpy).min)
         return -(self.logits.clamp(min=lowest) * self.probs).sum(-1)
+
+
+def _one_hot(x: Any) -> Any:
+    return (truth(x).all(-1) & (x.sum(-1) == 1))[..., None]
 
 
 class OneHotCategorical(Distribution):
@@ -128,7 +141,7 @@ class OneHotCategorical(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         """The logarithm of the probability of the class that is 1."""
-        return self._choice.log_prob(as_tensor(value).argmax(-1))
+        return self._choice.log_prob(self._of(value, _one_hot, "1 at one class and 0 elsewhere").argmax(-1))
 
     def entropy(self) -> Tensor:
         """That of the classes."""
@@ -143,10 +156,11 @@ class _OfProbs(Distribution):
         (source,) = broadcast_all(probs if logits is None else logits)
         super().__init__(source.shape, (), validate_args)
         if logits is None:
-            self._checked("probs", source, _shares, "in [0, 1]")
+            self._checked("probs", source, share, "in [0, 1]")
             eps = float(np.finfo(source.dtype.numpy).eps)
             self.probs, self.logits = source, source.clamp(eps, 1 - eps).logit()  # as PyTorch's
         else:
+            self._checked("logits", source, real, "a number")
             self.probs, self.logits = source.sigmoid(), source
 
 
@@ -180,7 +194,7 @@ class Bernoulli(_OfProbs):
 
     def log_prob(self, value: Any) -> Tensor:
         """``value * logits - log(1 + exp(logits))``."""
-        x = as_tensor(value).to(self.logits.dtype)
+        x = self._of(value, truth, "0 or 1").to(self.logits.dtype)
         return x * self.logits - F.softplus(self.logits)
 
     def entropy(self) -> Tensor:
@@ -190,6 +204,10 @@ class Bernoulli(_OfProbs):
 
 class Geometric(_OfProbs):
     """How often there is a failure before the first success: probability ``(1 - p)^k p``; arguments as of `Bernoulli`."""
+
+    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
+        super().__init__(probs, logits, validate_args)
+        self._checked("probs", self.probs, positive, "more than 0")
 
     @property
     def mean(self) -> Tensor:
@@ -208,7 +226,10 @@ class Geometric(_OfProbs):
 
     def log_prob(self, value: Any) -> Tensor:
         """``k log(1 - p) + log p``."""
-        return as_tensor(value).to(self.probs.dtype).xlogy(1 - self.probs) + self.probs.log()
+        return (
+            self._of(value, count, "a whole number from 0 on").to(self.probs.dtype).xlogy(1 - self.probs)
+            + self.probs.log()
+        )
 
     def entropy(self) -> Tensor:
         """That of a `Bernoulli`, divided by p."""
@@ -226,7 +247,7 @@ class Poisson(Distribution):
     def __init__(self, rate: Any, validate_args: bool | None = None) -> None:
         (self.rate,) = broadcast_all(rate)
         super().__init__(self.rate.shape, (), validate_args)
-        self._checked("rate", self.rate, lambda x: x >= 0, "0 or more")
+        self._checked("rate", self.rate, not_negative, "0 or more")
 
     @property
     def mean(self) -> Tensor:
@@ -244,5 +265,5 @@ class Poisson(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         """``k log(rate) - rate - log(k!)``."""
-        count = as_tensor(value).to(self.rate.dtype)
-        return count.xlogy(self.rate) - self.rate - (count + 1).lgamma()
+        k = self._of(value, count, "a whole number from 0 on").to(self.rate.dtype)
+        return k.xlogy(self.rate) - self.rate - (k + 1).lgamma()

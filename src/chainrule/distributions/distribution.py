@@ -26,6 +26,8 @@ class Distribution:
     Args:
         batch_shape: of the parameters, broadcast.
         event_shape: of one draw.
+        validate_args: False leaves out the checks of parameters and values. They are made where numbers are known: not in a
+            compiled function, where a value outside the support has the log-probability that the formula gives.
     """
 
     has_rsample: ClassVar[bool] = False
@@ -76,6 +78,16 @@ class Distribution:
         """The mean of -log_prob."""
         raise NotImplementedError(f"{type(self).__name__} has no entropy.")
 
+    def _of(self, value: Any, holds: Any, must: str) -> Tensor:
+        """A value that is asked about as a tensor.
+
+        Raises:
+            DataError: it is known, outside the support, and validate_args is not False. In a trace no value is known.
+        """
+        found = as_tensor(value)
+        self._checked("value", found, holds, must)
+        return found
+
     def _extended(self, sample_shape: Any) -> Shape:
         given = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
         return (*given, *self._batch_shape, *self._event_shape)
@@ -108,6 +120,31 @@ def broadcast_all(*values: Any) -> tuple[Tensor, ...]:
 def positive(x: Any) -> Any:
     """More than 0."""
     return x > 0
+
+
+def not_negative(x: Any) -> Any:
+    """0 or more."""
+    return x >= 0
+
+
+def real(x: Any) -> Any:
+    """Any number but NaN."""
+    return x == x
+
+
+def count(x: Any) -> Any:
+    """A whole number from 0 on."""
+    return (x >= 0) & (x == np.floor(x))
+
+
+def share(x: Any) -> Any:
+    """A number from 0 to 1."""
+    return (x >= 0) & (x <= 1)
+
+
+def truth(x: Any) -> Any:
+    """0 or 1."""
+    return (x == 0) | (x == 1)
 
 
 class Independent(Distribution):
