@@ -32,7 +32,7 @@ or a constructor of PyTorch's has and ours has not (for a tensor's methods it is
 of Keras's or scikit-learn's it says what that is called here (`learning_rate`: use `lr`), for any other what there is.
 
 Listed are the functions, classes, dtypes and constants of the places below, as far as they are meant for users; other
-places (`torch.autograd`, `torch.linalg` and so on) stand as one name each. Made from PyTorch {version} by `docs/make_names.py`.
+places (`torch.fft`, `torch.special` and so on) stand as one name each. Made from PyTorch {version} by `docs/make_names.py`.
 
 Left out below are keywords that choose where and how tensors lie in memory or how PyTorch runs ({ignored}).
 There is one device, the CPU: wherever PyTorch takes `device=`, it may be named here, and another one is refused.
@@ -55,6 +55,9 @@ MORE = (
     "pca_lowrank", "layout", "strided", "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor",
 )  # fmt: skip
 
+
+# Places that list their public names themselves.
+LISTED = ("data", "autograd", "function", "distributions")
 
 # What differs without an error, for whoever relies on it.
 DIFFERENT = {
@@ -153,8 +156,8 @@ def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
         return True
     if room == "utils":
         return callable(value) and not inspect.isclass(value)
-    if room == "data":
-        return name in torch.utils.data.__all__
+    if room in LISTED:
+        return name in importlib.import_module(ROOMS[room].pytorch).__all__
     if isinstance(value, types.ModuleType):
         return value.__name__.startswith("torch.") and "._" not in value.__name__ and name not in ("classes", "ops")
     if room == "torch" and name in MORE:
@@ -166,7 +169,7 @@ def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
         if inspect.isclass(value):
             return name in ("Tensor", "Generator", "Size", "device", "dtype", "finfo", "iinfo")
         return not inner and (isinstance(value, torch.dtype) or (name in torch.__all__ and callable(value)))
-    if room in ("functional", "init"):
+    if room in ("functional", "init", "linalg"):
         return callable(value) and not inspect.isclass(value) and "torch_function" not in name
     return inspect.isclass(value) and value.__module__.startswith("torch.")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from chainrule import graph
 from chainrule.errors import SettingError, ShapeError
+from chainrule.names import module_getattr
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import given
 from chainrule.tensor.functions import matmul as matmul
@@ -99,3 +100,6 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of the matrices, from the left."""
     return chain_matmul(*tensors)
+
+
+__getattr__ = module_getattr("linalg", __name__)

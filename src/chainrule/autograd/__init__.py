@@ -10,7 +10,7 @@ from chainrule.autodiff.walk import gradients, renamed, seed_of
 from chainrule.autograd.function import Function as Function
 from chainrule.errors import GradientError
 from chainrule.graph import is_grad_enabled as is_grad_enabled
-from chainrule.names import takes_keywords
+from chainrule.names import module_getattr, takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted
 from chainrule.tensor.creation import zeros_like
@@ -113,3 +113,6 @@ def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:  # PyTorch's 
 
 def _several(given: Any) -> list[Any]:
     return [given] if isinstance(given, Tensor) else list(given)
+
+
+__getattr__ = module_getattr("autograd", __name__)

@@ -8,6 +8,7 @@ from typing import Any
 from chainrule import graph
 from chainrule.autodiff.custom import with_rule
 from chainrule.errors import GradientError
+from chainrule.names import module_getattr
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted
 from chainrule.tensor.creation import zeros_like
@@ -195,3 +196,6 @@ def _checked(cls: type[Function], dX: Any, x: Tensor) -> Tensor | None:
             f"{came}. Sum or reshape it, or return None."
         )
     return dX if dX.dtype is lifted(x).dtype else dX.to(x.dtype)
+
+
+__getattr__ = module_getattr("function", __name__)

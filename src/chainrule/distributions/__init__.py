@@ -18,3 +18,8 @@ from chainrule.distributions.distribution import Distribution as Distribution
 from chainrule.distributions.distribution import Independent as Independent
 from chainrule.distributions.divergence import kl_divergence as kl_divergence
 from chainrule.distributions.divergence import register_kl as register_kl
+from chainrule.names import module_getattr
+
+# PyTorch's addresses of single distributions, which it imports with this one.
+_LATER = {name: f"{__name__}.{name}" for name in ("bernoulli", "categorical", "normal", "uniform")}
+__getattr__ = module_getattr("distributions", __name__, _LATER)

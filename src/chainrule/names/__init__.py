@@ -44,6 +44,10 @@ ROOMS = {
     "data": Room("torch.utils.data", "chainrule.utils.data", "utils.data."),
     "optim": Room("torch.optim", "chainrule.optim", "optim."),
     "lr_scheduler": Room("torch.optim.lr_scheduler", "chainrule.optim.lr_scheduler", "optim.lr_scheduler."),
+    "autograd": Room("torch.autograd", "chainrule.autograd", "cr.autograd."),
+    "function": Room("torch.autograd.function", "chainrule.autograd.function", "cr.autograd.function."),
+    "linalg": Room("torch.linalg", "chainrule.linalg", "cr.linalg."),
+    "distributions": Room("torch.distributions", "chainrule.distributions", "cr.distributions."),
     "Tensor": Room("torch.Tensor", "chainrule:Tensor", "Tensor."),
     "Module": Room("torch.nn.Module", "chainrule.nn:Module", "Module."),
 }
@@ -244,8 +248,9 @@ def explain_keywords(
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     known = [p for p in parameters if p not in ("self", "args", "kwargs") and p[0] != "_"]
+    by_position = [p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL]
     for keyword in given:
-        if keyword in known:
+        if keyword in known and keyword not in by_position:
             continue
         takes = f"{name} takes {', '.join(known) or 'nothing'}."
         if room and keyword in keywords_of(room, name):

@@ -16,6 +16,7 @@ NEAREST = {
     "layout=": "Every tensor is dense and row-major: leave it out.",
     "pickle_module=": "Nothing is pickled here: leave it out.",
     "pickle_protocol=": "Nothing is pickled here: leave it out.",
+    "size=": "Give the sizes by position, as in cr.ones(2, 3) or cr.ones((2, 3)).",
     "out=": "Assign the result, or write x.copy_(result).",
     "size_average=": "Use reduction='mean' or 'sum'.",
     "reduce=": "Use reduction='none'.",

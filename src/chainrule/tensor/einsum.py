@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from chainrule import graph
-from chainrule.errors import SettingError
+from chainrule.errors import SettingError, kind_of
 from chainrule.tensor.creation import given
 from chainrule.tensor.tensor import Tensor
 
@@ -37,6 +37,11 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     (tensor([[1., 3.],
             [2., 4.]]), tensor(30.))
     """
+    if not isinstance(equation, str):
+        raise SettingError(
+            f"{graph.who('einsum')}: the equation must be a text such as 'ij,jk->ik', got {kind_of(equation)}. "
+            f"PyTorch's other form, with lists of numbers of axes, is not in chainrule: see docs/names.md."
+        )
     listed = operands[0] if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
     tensors = [given(t, "einsum", "each operand") for t in listed]
     terms, result = _parsed(equation, tensors)
