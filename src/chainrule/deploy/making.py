@@ -70,6 +70,7 @@ def bundle(
     Example:
         >>> import chainrule as cr
         >>> from chainrule import nn
+        >>> _ = cr.manual_seed(0)
         >>> trainer = cr.Trainer(nn.Linear(2, 2), "cross_entropy", "adam")
         >>> _ = trainer.fit([[0.0, 1.0], [1.0, 0.0]] * 8, [0, 1] * 8, epochs=200, seed=0, progress=False)
         >>> made = cr.bundle(trainer, columns=["left", "right"], classes=["no", "yes"])
