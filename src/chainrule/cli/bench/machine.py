@@ -27,8 +27,9 @@ _RUN_OVER = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void
 
 def native_function(text: str, name: str, signature: Any) -> Any:
     """A function of an LLVM module as Python's ctypes calls it (without the interpreter's lock)."""
-    module, target = native.optimise(text, native.machine())
-    engine = native.machine().llvm.create_mcjit_compiler(module, target)
+    machine = native.machine()
+    module, _ = native.optimise(text, machine)
+    engine = machine.llvm.create_mcjit_compiler(module, machine.target_machine())  # which it owns from here on
     engine.finalize_object()
     function = signature(engine.get_function_address(name))
     function.engine = engine  # the code lives as long as its function

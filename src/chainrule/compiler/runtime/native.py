@@ -167,7 +167,7 @@ class Code:
 
 
 def optimise(text: str, here: Machine, linked: bool = False, effort: int = 2) -> tuple[Any, Any]:
-    """The module after LLVM's passes, and LLVM's idea of the machine it is for (see `Machine.linked_machine`)."""
+    """The module after LLVM's passes, and LLVM's idea of the machine it is for: to write it with, not for an engine to own."""
     llvm, target = here.llvm, here.linked_machine() if linked else here.compiler(effort)
     module = llvm.parse_assembly(text)
     module.triple = here.triple
