@@ -141,6 +141,7 @@ class _OfItself(nn.Module):
 
 @pytest.mark.parametrize(("name", "given"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
 def test_every_layer(name: str, given: dict[str, Any]) -> None:
+    cr.manual_seed(0)
     layer: Any = layers()[name][0](**given)
     if name in RECURRENT:
         with pytest.raises(SettingError, match=rf"onnx.export: scan in layer '{name}' .* repeats a graph"):
@@ -164,7 +165,8 @@ def test_every_layer(name: str, given: dict[str, Any]) -> None:
         return
     if name in LOSSES:
         return  # of outputs and targets: no model
-    close(layer, *inputs_of(name, layer), atol=1e-37 if name in POINTWISE else 2e-6)
+    many = 10 if name.startswith("Transformer") else 1  # sums, one after the other
+    close(layer, *inputs_of(name, layer), atol=1e-37 if name in POINTWISE else many * 2e-6)
 
 
 def test_probabilities_and_their_logarithms_keep_their_tails() -> None:
