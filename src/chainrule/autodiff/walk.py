@@ -221,7 +221,13 @@ def into_leaves(
     tape = graph.waiting()
     if retain_graph and tape is not None:
         tape.mark("retained")
-    if not retain_graph and not graph.tracing():
+    if not retain_graph:
+        release(order)
+
+
+def release(order: Iterable[Node]) -> None:
+    """Free the history of these nodes; inside a trace it is the program's, and stays."""
+    if not graph.tracing():
         for node in order:
             if node.inputs:
                 node.release()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chainrule import graph
-from chainrule.autodiff.walk import gradients, renamed, seed_of
+from chainrule.autodiff.walk import gradients, release, renamed, seed_of
 from chainrule.autograd.function import Function as Function
 from chainrule.errors import GradientError
 from chainrule.graph import is_grad_enabled as is_grad_enabled
@@ -68,11 +68,8 @@ def grad(
     seeds = [seed_of("autograd.grad", y, seed) for y, seed in zip(ys, given, strict=True)]
     order, nodes = graph.toposort(map(lifted, ys)), [lifted(x) for x in xs]
     found = gradients(ys, seeds, nodes, create_graph, order)
-    retain = create_graph if retain_graph is None else retain_graph
-    if not retain and not graph.tracing():
-        for node in order:
-            if node.inputs:
-                node.release()
+    if not (create_graph if retain_graph is None else retain_graph):
+        release(order)
     return tuple(_found(x, found.get(node), allow_unused, materialize_grads) for x, node in zip(xs, nodes, strict=True))
 
 

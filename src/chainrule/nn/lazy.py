@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from chainrule.devices import on_cpu
-from chainrule.dtypes import as_dtype, float32
+from chainrule.dtypes import DType, as_dtype, float32
 from chainrule.errors import SettingError
 from chainrule.graph import shape_error, tracing, who
 from chainrule.nn.convolution import Conv1d, Conv2d, Conv3d, _Conv
@@ -32,6 +32,16 @@ def _begin(layer: Module, become: type[Module], size: str, found: int, shapes: d
         parameter = layer._parameters[name]
         if isinstance(parameter, UninitializedParameter):
             parameter.materialize(shape)
+
+
+def _await_size(layer: Any, dtype: Any, weight: bool, bias: bool) -> DType:
+    """Give it parameters that have no shape yet; their dtype, float32 unless one was given."""
+    wanted = float32 if dtype is None else as_dtype(dtype)
+    if weight:
+        layer.weight = UninitializedParameter(wanted)
+    if bias:
+        layer.bias = UninitializedParameter(wanted)
+    return wanted
 
 
 class LazyLinear(Linear):
@@ -61,10 +71,7 @@ class LazyLinear(Linear):
     def __init__(self, out_features: int, bias: bool = True, *, device: Any = None, dtype: Any = None) -> None:
         on_cpu(device)
         super().__init__(0, out_features, bias, dtype=dtype)
-        wanted = float32 if dtype is None else as_dtype(dtype)
-        self.weight = UninitializedParameter(wanted)
-        if bias:
-            self.bias = UninitializedParameter(wanted)
+        _await_size(self, dtype, True, bias)
 
     def reset_parameters(self) -> None:
         """Nothing, until there are parameters."""
@@ -102,11 +109,7 @@ class LazyBatchNorm1d(BatchNorm1d):
     ) -> None:
         on_cpu(device)
         super().__init__(0, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype)
-        self._wanted = float32 if dtype is None else as_dtype(dtype)
-        if self.weight is not None:
-            self.weight = UninitializedParameter(self._wanted)
-        if self.bias is not None:
-            self.bias = UninitializedParameter(self._wanted)
+        self._wanted = _await_size(self, dtype, self.weight is not None, self.bias is not None)
 
     def forward(self, input: Tensor) -> Tensor:
         """Take the size of the input, and apply the layer."""
@@ -157,10 +160,7 @@ class _LazyConv(_Conv):
             device=device,
             dtype=dtype,
         )
-        wanted = float32 if dtype is None else as_dtype(dtype)
-        self.weight = UninitializedParameter(wanted)
-        if bias:
-            self.bias = UninitializedParameter(wanted)
+        _await_size(self, dtype, True, bias)
 
     def reset_parameters(self) -> None:
         """Nothing, until there are parameters."""
