@@ -1,18 +1,22 @@
-"""A test meets a tape that has recorded nothing yet."""
+"""A test meets a tape that has recorded nothing yet, and no hooks: a backward pass is no door once there was one in the process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 import pytest
 
 import chainrule.tape
 from chainrule import graph
+from chainrule.tensor import hooks
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     chainrule.tape._own.tape = None
+    monkeypatch.setattr(hooks, "_changes", 0)
+    monkeypatch.setattr(hooks, "_by_node", WeakKeyDictionary())
     yield
     assert graph._local.tape is None, "a test left operations waiting"
     chainrule.tape._own.tape = None
