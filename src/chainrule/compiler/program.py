@@ -126,7 +126,7 @@ class Program:
 
     def _units(self) -> list[Unit]:
         """The loop of steps, the step and its kernels; what other programs have too is compiled once."""
-        loop = native.alone(LOOP, entry.module(self.machine.triple))
+        loop = native.alone(LOOP, entry.module(self.machine.triple, self.machine.target.clears))
         kernels = native.shared(self.module.kernels, self.module.text_of_kernels)
         effort = 0 if len(self.plan.kernels) > LONG else 1
         return [*loop, native.compiled(self.module.text_of_step(), effort=effort), *kernels]

@@ -215,6 +215,8 @@ def chain(*links: Rule | None) -> tuple[Rule, ...]:
 
 def decayed(group: Mapping[str, Any], moments: Rule) -> tuple[Rule, ...]:
     """A chain around the moments of an Adam, whose weight decay comes before them or, decoupled, after."""
+    if not group["weight_decay"] and not group["maximize"]:  # mostly; a compiled step asks at every call
+        return (moments,)
     decay, decoupled = DECAY if group["weight_decay"] else None, group["decoupled_weight_decay"]
     return chain(
         ASCENT if group["maximize"] else None,

@@ -466,3 +466,17 @@ def test_a_step_of_many_kernels_is_compiled_without_effort_to_the_same_bits(
         assert (0 in efforts) is (long == 0)
         found.append([p.detach().numpy().tobytes() for p in model.parameters()])
     assert found[0] == found[1]
+
+
+def test_the_run_clears_vector_registers_and_no_kernel_does() -> None:
+    """After it, code for SSE (Python's) is no slower; code that a linker takes has no run, and clears them at each end."""
+    if not native.machine().target.clears:
+        pytest.skip("this CPU has no AVX")
+    w = cr.ones(64, 64)
+    function = cr.compile(lambda x: (x @ w).relu().sum(0))
+    function(cr.ones(64, 64))
+    functions = function.show("asm").split("# -- Begin function ")[1:]
+    clearing = [text.split()[0] for text in functions if "vzeroupper" in text]
+    assert clearing == ["run"]
+    assert len(functions) > 5
+    assert function.show("asm", "x86-64-v3").count("vzeroupper") > 1

@@ -120,7 +120,7 @@ class ModuleWriter:
 
     def text(self) -> str:
         """The whole program as one module, to be read."""
-        declarations, loop = entry.loop(self.triple)
+        declarations, loop = entry.loop(self.triple, self.target.clears)
         return self._whole(loop, declarations)
 
     def _whole(self, around: str, declarations: Iterable[str]) -> str:

@@ -90,7 +90,9 @@ class Machine:
             self.triple: str = llvm.get_process_triple()
             self.cpu: str = llvm.get_host_cpu_name()
             features = llvm.get_host_cpu_features()
-            self.features: str = features.flatten()
+            # Kernels do not clear vector registers, a run does: see `entry.clear_vectors`.
+            clears = bool(features.get("avx"))
+            self.features: str = features.flatten() + ",-vzeroupper" * clears
             self.abi = ""
         else:
             if cpu not in CPUS:
@@ -98,9 +100,10 @@ class Machine:
             llvm.initialize_all_targets()
             llvm.initialize_all_asmprinters()
             self.triple, features, model, self.abi = CPUS[cpu]
+            clears = False
             self.cpu, self.features = model or cpu, ",".join(f"+{name}" for name in features)
         self._compilers: dict[int, Any] = {}
-        self.target = replace(Target.of(self.triple.split("-")[0], features, self.cpu), search=search)
+        self.target = replace(Target.of(self.triple.split("-")[0], features, self.cpu), search=search, clears=clears)
 
     @property
     def identity(self) -> str:
