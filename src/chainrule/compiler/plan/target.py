@@ -37,7 +37,9 @@ class Target:
     fma: bool = field(default=True, repr=False)  # a multiply-add in one rounding
     doubles: bool = field(default=True, repr=False)  # units for float64; without, it is put together of whole numbers
     fmas: int = field(default=2, repr=False)  # vectors of multiply-adds that begin in a cycle
-    clears: bool = field(default=False, repr=False)  # a run clears vector registers, as no kernel does: `entry.clear_vectors`
+    clears: bool = field(
+        default=False, repr=False
+    )  # a run clears vector registers, as no kernel does: `entry.clear_vectors`
 
     @classmethod
     def of(cls, architecture: str, features: Mapping[str, bool], cpu: str = "") -> Target:
