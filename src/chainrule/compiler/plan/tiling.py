@@ -293,7 +293,8 @@ class _Grid:
     body: float  # how much slower it may be for each copy of the tile's code it is spared
     closing: float  # cycles that each vector of columns costs a tile when its sums are done
     rest: int = 0  # columns that the last tile of each row of tiles computes otherwise: by vectors along rows
-    even: float = 0.0  # what it is worth that threads have equally many rows
+    even: float = 0.0  # what it is worth that threads have equal shares
+    halved: bool = False  # the rows of the batch are the terms: rows and columns of C are shared alike
 
     def tiles(self) -> list[Tile]:
         """Every tile that fits: its sums, the vectors of B and one element of A in registers."""
@@ -318,7 +319,12 @@ class _Grid:
             cycles += sum(h * (self._tile(last, r, self.rest) - self._tile(last, r)) for r, h in heights)
             kinds += of_last > 1
         cycles *= 1 + self.body * (kinds * len(heights) - 1)
-        return cycles * (1 + self.even * _unevenness(self.m, down)) if self.even else cycles
+        return cycles * (1 + self.even * self._unevenness(across, down)) if self.even else cycles
+
+    def _unevenness(self, across: int, down: int) -> float:
+        """By rows, which are those of the batch from layer to layer; elsewhere, and where all are in one tile, by columns too."""
+        of_rows = _unevenness(self.m, down)
+        return min(of_rows, _unevenness(self.vectors, across)) if self.halved or down >= self.m else of_rows
 
     def _tile(self, across: int, down: int, rest: int = 0) -> float:
         """Cycles of one tile; `rest` columns are vectors along its rows."""
@@ -327,9 +333,9 @@ class _Grid:
         if self.target.fmas == 1:
             reading = _WIDE * across + _SCALAR * down  # neither hides the other quite where they take about as long
             turn = math.pow(max(work, _IN_FLIGHT // 2) ** 6 + reading**6, 1 / 6) + _BESIDE * (loads + across)
-            return self.terms * turn + closing + _storing(work)
-        turn = max(work, _LOAD * loads, _IN_FLIGHT) / 2 + _TURN + _VECTOR * (across + (rest > 0))
-        return self.terms * turn + closing
+        else:
+            turn = max(work, _LOAD * loads, _IN_FLIGHT) / 2 + _TURN + _VECTOR * (across + (rest > 0))
+        return self.terms * turn + closing + _storing(work) / self.target.fmas
 
 
 def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int) -> _Grid:
@@ -340,7 +346,7 @@ def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int
     most = full if turned or rest else 28
     even = _EVEN if work >= _SHARED else 0.0
     vectors = -(-(spec.n - rest) // lanes)
-    return _Grid(target, max(1, spec.terms), spec.m, vectors, most, body, closing, rest, even)
+    return _Grid(target, max(1, spec.terms), spec.m, vectors, most, body, closing, rest, even, spec.halved)
 
 
 def _counts(extent: int, size: int) -> list[tuple[int, int]]:
@@ -349,15 +355,18 @@ def _counts(extent: int, size: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=1024)
-def _unevenness(m: int, rows: int) -> float:
-    """How much longer than with equal shares threads take for tiles of so many rows: two and four of them, on average."""
-    large, small = _split(m, rows)
-    cut = Cut(m, large + small, rows, large)
+def _unevenness(extent: int, size: int) -> float:
+    """How much longer than with equal shares threads take for tiles of such a size: two and four of them, on average."""
+    large, small = _split(extent, size)
+    cut = Cut(extent, large + small, size, large)
     return sum(threads * cut.largest(threads) - 1 for threads in (2, 4)) / 2
 
 
 def _storing(sums: int) -> float:
-    """Cycles until a tile's sums are stored: a few vectors are while the next tile begins (measured on Zen 4)."""
+    """Cycles until a tile's sums are stored: a few vectors are while the next tile begins (measured on Zen 4).
+
+    Where two multiply-adds of whole vectors begin in a cycle, a whole vector is stored in one, and not in two halves.
+    """
     return 2 + 1.6 * max(0, sums - _IN_FLIGHT)
 
 
