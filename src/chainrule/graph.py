@@ -143,6 +143,7 @@ class Node:
         "__weakref__",
         "_array",
         "dtype",
+        "entry",
         "inputs",
         "kind",
         "layer",
@@ -173,6 +174,7 @@ class Node:
         self.shape, self.dtype = type
         self._array = value
         self.segment: Any = None  # where it waits to be computed, at `place` (`tape`)
+        self.entry: Any = None  # how a tape that looked at it once lets it enter (`tape.path`)
         self.requires_grad = requires_grad
         self.trace = trace
         self.kind: Kind | None = None  # of an eager node with a history

@@ -7,7 +7,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.errors import GradientError
+from chainrule.errors import DataError, GradientError
 from chainrule.nn import functional as F
 from chainrule.tape import own_tape, tape
 from chainrule.tape.doors import as_one
@@ -201,3 +201,120 @@ def test_what_an_optimizer_keeps_may_change_between_two_steps():
     expected = losses()
     with cr.eager(False):
         assert losses() == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_a_row_and_an_optimizer_keep_may_change_between_two_steps():
+    """Parameters that are others, frozen, shared or of another dtype, a gradient that is taken away, a row called twice."""
+
+    def losses():
+        cr.manual_seed(0)
+        model, seen = mlp(), []
+        optimizer = optim.Adam(model.parameters(), lr=0.05)
+        for i in range(40):
+            optimizer.zero_grad()
+            x = X.double() if i >= 34 else X
+            loss = F.cross_entropy(model(x), Y)
+            if 8 <= i < 12:
+                loss = loss + F.cross_entropy(model(x * 0.5), Y)
+            loss.backward()
+            if i in (14, 15):
+                model[0].bias.grad = None
+            optimizer.step()
+            seen.append(loss.item())
+            if i in (4, 24):
+                model[2].weight.requires_grad_(i > 4)
+            if i == 17:
+                model[0].weight.data = cr.full((6, 4), 0.3)
+            if i == 20:
+                model[2].bias = nn.Parameter(cr.zeros(3))
+                optimizer.param_groups[0]["params"][3] = model[2].bias
+            if i == 28:
+                seen.append(model[0].weight.detach().numpy().copy())
+            if i == 33:
+                model.double()
+                optimizer.state.clear()
+        return seen
+
+    expected = losses()
+    with cr.eager(False):
+        found = losses()
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4)
+
+
+def test_tied_parameters_enter_as_one():
+    def losses():
+        cr.manual_seed(0)
+        first, last = nn.Linear(4, 4), nn.Linear(4, 4)
+        last.weight = first.weight
+        model, seen = nn.Sequential(first, nn.Tanh(), last), []
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+        for i in range(10):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(X), Y)
+            loss.backward()
+            optimizer.step()
+            seen.append(loss.item())
+            if i == 5:
+                last.weight = nn.Parameter(first.weight.detach().clone())
+        return seen
+
+    expected = losses()
+    with cr.eager(False):
+        assert losses() == pytest.approx(expected, rel=1e-5)
+
+
+def test_labels_are_looked_at_in_each_round():
+    """Outside the classes they are refused at once; ignored ones count for nothing; they may change where they lie."""
+    logits, memory = cr.tensor([[1.0, 2.0, 0.5], [0.0, 3.0, 1.0]]), np.array([1, 2])
+    labels = cr.from_numpy(memory)
+    row = -logits.log_softmax(1).numpy()
+    with cr.eager(False):
+        for _ in range(6):
+            for given, expected in (
+                ([1, 2], (row[0, 1] + row[1, 2]) / 2),
+                ([0, -100], row[0, 0]),
+                ([2, 0], (row[0, 2] + row[1, 0]) / 2),
+            ):
+                memory[:] = given
+                assert F.cross_entropy(logits, labels).item() == pytest.approx(float(expected), rel=1e-6)
+            for wrong in (3, -1):
+                memory[:] = [0, wrong]
+                with pytest.raises(
+                    DataError, match=rf"cross_entropy \(.*\): label {wrong} at position 1 is not in \[0, 2\]"
+                ):
+                    F.cross_entropy(logits, labels)
+            memory[:] = [1, 2]
+            with pytest.raises(Exception, match="label_smoothing must be in"):
+                F.cross_entropy(logits, labels, label_smoothing=2)
+            assert F.cross_entropy(logits, labels, ignore_index=1).item() == pytest.approx(float(row[1, 2]), rel=1e-6)
+
+
+def test_an_optimizer_that_becomes_another_kind_is_asked():
+    class Still(optim.SGD):
+        def _step_groups(self):
+            pass
+
+    w = nn.Parameter(cr.ones(2))
+    optimizer = optim.SGD([w], lr=1.0)
+    with cr.eager(False):
+        for _ in range(5):
+            w.grad = cr.ones(2)
+            optimizer.step()
+        optimizer.__class__ = Still
+        optimizer.step()
+        assert w.tolist() == [-4.0, -4.0]
+
+
+def test_a_row_sees_parameters_of_another_shape_and_frozen_ones():
+    row, x = nn.Sequential(nn.Linear(4, 3, bias=False)), cr.ones(1, 4)
+    with cr.eager(False):
+        for _ in range(3):
+            for rows, frozen in ((3, False), (2, False), (2, True), (3, True)):
+                row[0].weight.data = cr.full((rows, 4), float(rows))
+                row.requires_grad_(not frozen)
+                for _ in range(3):
+                    found = row(x)
+                    assert (found.shape, found.requires_grad) == ((1, rows), not frozen)
+                    assert found.tolist() == [[4.0 * rows] * rows]

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from chainrule.compiler.frontend import guards
 from chainrule.nn.module import Module
 from chainrule.tape.doors import Called, again, through
+from chainrule.tape.kept import Kept
 from chainrule.tensor import Tensor
 
 # By class, the ``forward`` that reads nothing but the input, the parameters and plain settings, and changes nothing.
@@ -29,13 +30,14 @@ class _Whole:
 
     Attributes:
         token: stands for its layers and their settings; None where one of them is not pure.
-        parameters: theirs.
+        kept: their parameters.
         kinds: classes, and what they did.
     """
 
     def __init__(self, row: Module) -> None:
         self.seen, self.calls = guards.latest, 0
-        self.parameters: list[Tensor] = []
+        parameters: list[Tensor] = []
+        self.kept = Kept(parameters)
         self.token: object | None = None
         layers, said = list(row.modules(remove_duplicate=False)), []
         self.kinds = {type(layer): (type(layer).forward, type(layer).__call__) for layer in layers}
@@ -45,7 +47,7 @@ class _Whole:
                 return
             own = layer._parameters
             said.append((type(layer), len(layer._modules), *of, *[(name, p is None) for name, p in own.items()]))
-            self.parameters += [p for p in own.values() if p is not None]
+            parameters += [p for p in own.values() if p is not None]
         if len(_tokens) >= _MANY:
             _tokens.clear()
         self.token = _tokens.setdefault(tuple(said), object())
@@ -86,9 +88,8 @@ def recorded(tape: Any, row: Module, each: Callable[..., Tensor], x: Any) -> Ten
     if known.token is None or not known.stands() or not isinstance(x, Tensor):
         return None
     known.calls += 1
-    args = (x, *known.parameters)
-    found = again(tape, known.token, args)
+    found = again(tape, known.token, (x,), known.kept)
     if found is not None:
         return found
-    door = Called(lambda x, *parameters: each(x), args, known.token)
+    door = Called(each, (x,), known.token, known.kept)
     return door.result if through(tape, door) else None

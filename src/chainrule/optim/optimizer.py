@@ -216,11 +216,15 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget every gradient (or fill it with zeros)."""
+        local = graph._local
+        seen = local.trace is not None or (local.tape is not None and local.tape.results)  # must somebody note it?
         for group in self.param_groups:
             for parameter in group["params"]:
                 if set_to_none:
-                    if parameter._grad is not None or graph._local.trace is not None:
+                    if seen:
                         parameter.grad = None
+                    else:
+                        parameter._grad = None
                 elif parameter.grad is not None:
                     with no_grad():
                         parameter.grad.detach_().zero_()

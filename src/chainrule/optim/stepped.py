@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from operator import is_
+from functools import cache
+from itertools import repeat
+from operator import attrgetter, is_
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from chainrule.compiler.frontend import guards
 from chainrule.tape.doors import Door
+from chainrule.tape.kept import Kept
 from chainrule.tape.path import Step
+from chainrule.tape.updates import Updates
 from chainrule.tensor import Tensor
 
+_named, _gradient, _views, _trace = map(attrgetter, ("_node", "_grad", "_views", "trace"))
 _OURS = __name__.rpartition(".")[0] + "."
+
+
+@cache
+def _is_ours(kind: type) -> bool:
+    """Is it one of chainrule's optimizers?"""
+    return kind.__module__.startswith(_OURS)
 
 
 class Layout:
@@ -22,6 +33,7 @@ class Layout:
         kinds: by group, its parameters, and which of its settings are on.
         parameters: those of all groups.
         others: the tensors among the settings and in the state.
+        kept: those, to enter a segment.
         whole: does each parameter have all of its state?
     """
 
@@ -52,6 +64,7 @@ class Layout:
                 for name, value in state.items():  # several parameters may share a counter
                     settings += name, places.setdefault(id(value), len(places))
                     self.others += [value] if places[id(value)] == len(self.others) else []
+        self.kept = Kept(self.others)
         self.settings = tuple(settings)
 
     def stands(self) -> bool:
@@ -76,10 +89,14 @@ def kinds(group: dict[str, Any]) -> list[tuple[str, int | bool]]:
 class _Known:
     """What is known of an optimizer: its layout, and what its steps led to, in one tree."""
 
-    def __init__(self, root: Step, layout: Layout) -> None:
-        self.root, self.layout = root, layout
+    def __init__(self, root: Step) -> None:
+        self.root = root
         self.jumps: dict[Step, Any] = {}
-        self.entries: dict[Step, tuple[list[Any], Step]] = {}  # where the types of all of the state lead
+        self.tokens: dict[Hashable, object] = {}  # what stands for settings
+
+    def put(self, layout: Layout) -> None:
+        """It is another layout now."""
+        self.layout, self.token = layout, self.tokens.setdefault(layout.settings, object())
 
 
 # With the optimizer: a tape must not keep it alive, nor it a tree that was grown anew.
@@ -100,11 +117,7 @@ class Stepped(Door):
 
     def key(self, tape: Any) -> Hashable | None:
         optimizer, self.handles = self.optimizer, []
-        if (
-            optimizer._used is not None
-            or optimizer._given is not None
-            or not type(optimizer).__module__.startswith(_OURS)
-        ):
+        if optimizer._used is not None or optimizer._given is not None or not _is_ours(optimizer.__class__):
             return None  # somebody looks on, or it is the user's own, which may do anything
         known = _KNOWN.get(optimizer)
         if known is None or known.root is not tape.root or not known.layout.stands():
@@ -112,49 +125,28 @@ class Stepped(Door):
         self.known, layout = known, known.layout
         if not layout.whole:
             return None
-        handles = list(layout.parameters)
-        for parameter in layout.parameters:
-            gradient = parameter._grad
-            if gradient is None or parameter._views is not None:
+        parameters = layout.parameters
+        gradients = list(map(_gradient, parameters))
+        if any(map(is_, gradients, repeat(None))) or any(map(_views, parameters)):
+            return None
+        named, nodes = list(map(_named, parameters)), list(map(_named, gradients))
+        if any(map(_trace, named)) or any(map(_trace, nodes)):
+            return None  # one that must be derived from another first
+        others: Sequence[Hashable] = ()
+        if layout.kept.enter(tape) is None:
+            more = list(map(_named, layout.others))
+            if any(map(_trace, more)):
                 return None
-            handles.append(gradient)
-        nodes = [handle._node for handle in handles]
-        for node in nodes:
-            if node.trace is not None:
-                return None  # one that must be derived from another first
-        if layout.others:
-            others = self._others(tape, layout.others)
-            if others is None:
-                return None
-        else:
-            others = ()
-        self.handles = handles + layout.others
-        return layout.settings, *others, *tape.refs(nodes)
-
-    def _others(self, tape: Any, handles: list[Tensor]) -> Sequence[Hashable] | None:
-        """What the state is to this segment, which it mostly enters here, all together: so it is one look at the tree."""
-        nodes = tape.ready(handles)
-        if nodes is None:
-            nodes = [handle._node for handle in handles]
-            if any(node.trace is not None for node in nodes):
-                return None
-            found: list[Hashable] = tape.refs(nodes)
-            return found
-        start, types = tape.step, [(node.shape, node.dtype) for node in nodes]
-        known = self.known.entries.get(start)
-        if known is not None and known[0] == types:
-            tape.enter_all(nodes, known[1])
-        else:
-            tape.refs(nodes)
-            self.known.entries[start] = types, tape.step
-        return (start,)
+            others = tape.refs(more)
+        self.handles = parameters + gradients + layout.others
+        return known.token, *others, *tape.refs(named), *tape.places(nodes)
 
     def _look(self, tape: Any, known: _Known | None) -> _Known:
         """What is known, with the layout as it is now."""
         layout = Layout(self.optimizer)
         if known is None or known.root is not tape.root:
-            known = _KNOWN[self.optimizer] = _Known(tape.root, layout)
-        known.layout = layout
+            known = _KNOWN[self.optimizer] = _Known(tape.root)
+        known.put(layout)
         return known
 
     def jumps(self, tape: Any, start: Step) -> dict[Hashable, Any]:
@@ -176,10 +168,10 @@ class Stepped(Door):
                 if not tape.waits(node) or (node.requires_grad and not node.is_leaf):
                     return None
                 found[i] = node
-        changed = sorted((node.place, i, node.dtype, node.requires_grad) for i, node in found.items())
-        return changed, self.known.layout.groups  # whose identity is part of the key
+        order = sorted(found, key=lambda i: found[i].place)
+        places, types = [found[i].place for i in order], [(found[i].dtype, found[i].requires_grad) for i in order]
+        return order, places, types, self.known.layout.groups  # whose identity is part of the key
 
     def again(self, tape: Any, results: Any) -> None:
-        changed, _ = results
-        handles = self.handles
-        tape.updates = [(place, handles[i], dtype, requires_grad) for place, i, dtype, requires_grad in changed]
+        order, places, types, _ = results
+        tape.updates = Updates(places, list(map(self.handles.__getitem__, order)), types)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from operator import attrgetter, is_, itemgetter
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter, is_
 from sys import getrefcount
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from chainrule.compiler.runtime.buffers import placed
 from chainrule.graph import Array
-from chainrule.tape.path import Update
+from chainrule.tape.updates import Updates
 
-_handle, _named, _value = itemgetter(1), attrgetter("_node"), attrgetter("_array")
+_named, _value = attrgetter("_node"), attrgetter("_array")
 
 
 def no_view_of(array: Array) -> bool:
@@ -31,6 +31,20 @@ def _alone() -> tuple[int, int]:
 ALONE, _BASE = _alone()
 
 
+def bases(arrays: Iterable[Array]) -> list[Any]:
+    """What arrays lie in, where that is another one."""
+    return [array.base for array in arrays if array.base is not None]
+
+
+def alone(arrays: list[Array], bases: list[Any]) -> bool:
+    """Are these arrays, of one pair each, held by that and by their list alone, and their `bases` by them and by theirs?"""
+    return (
+        bool(arrays)
+        and max(map(getrefcount, arrays)) <= ALONE + 1
+        and max(map(getrefcount, bases), default=0) <= _BASE + 1
+    )
+
+
 class Free:
     """Does nobody hold an input any more: neither the node nor its array, but the segment itself, and who has it in hand?
 
@@ -40,7 +54,7 @@ class Free:
         updates: handles that still name an input, and are to hold a new value.
     """
 
-    def __init__(self, segment: Any, renamed: list[tuple[Any, str, Any]], updates: list[Update]) -> None:
+    def __init__(self, segment: Any, renamed: list[tuple[Any, str, Any]], updates: Updates) -> None:
         self.segment, self.renamed, self.updates = segment, renamed, updates
         self.times: Counter[int] | None = None
 
@@ -48,7 +62,7 @@ class Free:
         segment, times = self.segment, self.times
         if times is None:
             times = self.times = Counter([id(before) for _, name, before in self.renamed if name == "_node"])
-            times.update([id(handle._node) for _, handle, _, _ in self.updates])
+            times.update([id(handle._node) for handle in self.updates.handles])
         node = segment.nodes[i]
         # In the list of nodes, as a key, in what was renamed, and by the handle that is to hold the new value.
         own = 1 + (node in segment.known) + times[id(node)]
@@ -57,22 +71,23 @@ class Free:
         # In the list of arrays, by the node, by the program twice (what the table points at, in hand), and by the question.
         return getrefcount(segment.arrays[i]) <= 5 and no_view_of(segment.arrays[i])
 
-    def every(self, pick: Callable[[Sequence[Any]], tuple[Any, ...]], held: tuple[Array, ...]) -> bool:
+    def every(
+        self, pick: Callable[[Sequence[Any]], tuple[Any, ...]], held: tuple[Array, ...], bases: list[Array]
+    ) -> bool:
         """The same of all inputs that the updates write over, one each, in one go.
 
         Args:
             pick: those inputs out of all.
             held: their arrays, as the program holds them: by another tuple, too, and by this one.
+            bases: what those lie in, where that is another array.
         """
         nodes = pick(self.segment.nodes)
         return (
-            len(nodes) == len(self.updates)
-            and all(map(is_, nodes, map(_named, map(_handle, self.updates))))
+            nodes == tuple(map(_named, self.updates.handles))
             and all(map(is_, held, map(_value, nodes)))
-            and all(map(is_, held, pick(self.segment.arrays)))
-            and all(map(self.segment.known.__contains__, nodes))
+            and all(map(self.segment.known.__contains__, nodes))  # by their arrays: they lie in nobody else's memory
             # In the list, as a key, by the handle, here, and by the question; in the list, by the node, by the program twice.
             and max(map(getrefcount, nodes)) <= 5
             and max(map(getrefcount, held)) <= 5
-            and all(map(no_view_of, held))
+            and max(map(getrefcount, bases), default=0) <= _BASE + 1
         )

@@ -12,7 +12,8 @@ import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import wraps
-from operator import attrgetter
+from itertools import repeat
+from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -23,14 +24,16 @@ from chainrule.dtypes import float64
 from chainrule.graph import CONST, LEAF, Node, toposort
 from chainrule.lines import ours, user_line
 from chainrule.ops import elementwise as ew
+from chainrule.tape.kept import Kept
 from chainrule.tape.path import Ref, Step
+from chainrule.tape.updates import NONE
 from chainrule.tensor.core import Engine, Handle
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
-reference, _value = weakref.ref, attrgetter("_array")
+reference, _value, _gradient = weakref.ref, attrgetter("_array"), attrgetter("_grad")
 
 
 class ElsewhereError(Exception):
@@ -117,10 +120,10 @@ def _through(tape: Any, door: Any) -> bool:
                     tape.results += jump.inner
                     tape.step = step
                 door.again(tape, jump.results)
-                if tape.updates:
+                if tape.updates is not NONE:
                     tape.compute()
         finally:
-            tape.updates = []  # of a step that was interrupted: it is not taken
+            tape.updates = NONE  # of a step that was interrupted: it is not taken
             tape.busy = False
         if jump is None:
             _recorded(tape, door, jumps, key)
@@ -156,19 +159,23 @@ def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable) 
 def _enter(tape: Any, jump: Jump) -> None:
     """Jump, with the numbers that the body read."""
     segment = tape.segment
-    nodes = [value if isinstance(value, Node) else value.now(tape) for value in jump.entered]
-    arrays = [array if array.base is None else own(array) for array in map(_value, nodes)]
-    before = len(segment.arrays)
+    nodes = [value if value.__class__ is Node else value.now(tape) for value in jump.entered]
+    given, first = list(map(_value, nodes)), -1 - len(segment.arrays)
+    arrays = [array if array.base is None else own(array) for array in given]
+    refs = dict(zip(nodes, range(first, first - len(nodes), -1), strict=True))
     # Without a call, between which a signal's handler might raise.
     segment.nodes += nodes
     segment.arrays += arrays
     tape.results += jump.inner
     tape.step = jump.end
-    for i, node in enumerate(nodes):
-        if arrays[i] is node._array:
-            segment.known.setdefault(node, -1 - before - i)
+    if all(map(is_, given, arrays)) and segment.known.keys().isdisjoint(nodes):
+        segment.known |= refs
+        return
+    for node, array in zip(nodes, arrays, strict=True):
+        if array is node._array:
+            segment.known.setdefault(node, refs[node])
         else:  # somebody else may write to it: it is looked at anew each time
-            segment.lent[node] = -1 - before - i
+            segment.lent[node] = refs[node]
 
 
 class Live:
@@ -208,13 +215,16 @@ _COMPARED = frozenset({bool, int, float, str, type(None)})  # what may stand amo
 class Called(Door):
     """A function of tensors and what Python can compare, which depends on nothing else and changes nothing."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], name: object = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], name: object = None, kept: Kept | None = None
+    ) -> None:
         self.function, self.args = function, args
         self.name = function if name is None else name  # what stands for the function
+        self.kept = kept  # what it reads besides
         self.nodes: tuple[Node, ...] = ()
 
     def key(self, tape: Any) -> Hashable | None:
-        self.nodes, key = called(tape, self.name, self.args)
+        self.nodes, key = called(tape, self.name, self.args, self.kept)
         return key
 
     def body(self) -> None:
@@ -262,14 +272,14 @@ def as_one(function: F) -> F:
     return cast(F, call)
 
 
-def again(tape: Any, function: object, args: tuple[Any, ...]) -> Tensor | None:
+def again(tape: Any, function: object, args: tuple[Any, ...], kept: Kept | None = None) -> Tensor | None:
     """What `through` does for a function that was recorded from here before, in one go; None: it was not."""
     with tape.lock:
         if tape.busy:
             return None
         tape.busy = True
         try:
-            made, key = called(tape, function, args)
+            made, key = called(tape, function, args, kept)
             jump = tape.step.jumps.get(key)
             if jump is None:
                 return None
@@ -298,8 +308,14 @@ def again(tape: Any, function: object, args: tuple[Any, ...]) -> Tensor | None:
     return result
 
 
-def called(tape: Any, function: object, args: tuple[Any, ...]) -> tuple[tuple[Node, ...], Hashable | None]:
-    """The nodes among the arguments, which enter, and all that the call depends on; None where that cannot be told."""
+def called(
+    tape: Any, function: object, args: tuple[Any, ...], kept: Kept | None = None
+) -> tuple[tuple[Node, ...], Hashable | None]:
+    """The nodes among the arguments, which enter, and all that the call depends on; None where that cannot be told.
+
+    Args:
+        kept: what it reads besides.
+    """
     key: list[Any] = [function, graph._local.grad_enabled]
     segment, nodes = tape.segment, []
     known = segment.known
@@ -319,7 +335,12 @@ def called(tape: Any, function: object, args: tuple[Any, ...]) -> tuple[tuple[No
                 key.append(tape.enter(node) if ref is None else ref)
         else:
             return (), None  # an array, say
-    return tuple(nodes), tuple(key)
+    if kept is None:
+        return tuple(nodes), tuple(key)
+    together = kept.enter(tape)
+    if together is None:
+        return called(tape, function, (*args, *kept.handles))
+    return (*nodes, *together), (*key, None)
 
 
 def written_out(tape: Any) -> None:
@@ -415,7 +436,7 @@ class Backward(Door):
             if leaves is None:
                 return None
             known[of_leaves] = leaves
-        gradients = self._gradients(tape, leaves)
+        gradients = self._gradients(tape, *leaves)
         return None if gradients is None else (*start, *gradients)
 
     def _past(self, tape: Any, node: Node) -> Past | None:
@@ -430,17 +451,25 @@ class Backward(Door):
                 return cast(Past, past)
         return None
 
-    def _gradients(self, tape: Any, leaves: list[Ref]) -> list[Ref | None] | None:
-        """By leaf, what its gradient is to this segment; None where it has none yet. None: that cannot be told."""
-        self.owners: list[Any] = []
+    def _gradients(self, tape: Any, leaves: list[Ref], inputs: list[int] | None) -> list[Ref | None] | None:
+        """By leaf, what its gradient is to this segment; None where it has none yet. None: that cannot be told.
+
+        Args:
+            inputs: where they stand among what the segment reads from outside, if all of them do.
+        """
+        if inputs is None:
+            nodes = list(map(self.within.node, leaves))
+        else:
+            nodes = list(map(self.within.nodes.__getitem__, inputs))
+        owners = [None if node is None or node.owner is None else node.owner() for node in nodes]
+        if any(map(is_, owners, repeat(None))) or len(set(map(id, owners))) < len(owners):
+            return None  # or the gradients of one are to be added
+        self.owners: list[Any] = owners
+        gradients = list(map(_gradient, owners))
+        if all(map(is_, gradients, repeat(None))):
+            return gradients
         found: list[Ref | None] = []
-        for ref in leaves:
-            leaf = self.within.node(ref)
-            owner = leaf.owner() if leaf is not None and leaf.owner is not None else None
-            if owner is None:
-                return None
-            self.owners.append(owner)
-            gradient = owner._grad
+        for gradient in gradients:
             if gradient is None:
                 found.append(None)
                 continue
@@ -450,14 +479,13 @@ class Backward(Door):
             if self.within is not tape and (node in self.within.nodes or self.within.holds(node)):
                 return None
             found.append(tape.ref(node))
-        # Else the gradients of one are to be added.
-        return found if len(set(map(id, self.owners))) == len(self.owners) else None
+        return found
 
     def _holds(self, node: Node) -> bool:
         return node.segment is self.tape.segment if self.within is self.tape else self.within.holds(node)
 
-    def _leaves(self) -> list[Ref] | None:
-        """What the leaves are to the segment that the history lies in; None where some of that lies elsewhere."""
+    def _leaves(self) -> tuple[list[Ref], list[int] | None] | None:
+        """What the leaves are to the segment that the history lies in, as `_gradients` takes it; None where some lies elsewhere."""
         order = toposort([self.output._node])
         for node in order:
             recorded = not node.inputs or not node.requires_grad or self._holds(node)
@@ -467,7 +495,10 @@ class Backward(Door):
         owners = {id(node.owner()) for node in leaves if node.owner is not None}
         known = self._inputs()
         found = [node.place if self._holds(node) else known.get(node) for node in leaves]
-        return None if None in found or len(owners) < len(leaves) else cast("list[Ref]", found)
+        if None in found or len(owners) < len(leaves):
+            return None
+        inputs = [-1 - ref for ref in found if type(ref) is int and ref < 0]
+        return cast("list[Ref]", found), inputs if len(inputs) == len(found) else None
 
     def _inputs(self) -> dict[Node, Ref]:
         """By input, what it is to the segment that the history lies in."""
@@ -495,30 +526,31 @@ class Backward(Door):
             if gradient is None or (before is not None and gradient is not before) or not tape.waits(gradient._node):
                 return None
             found.append((gradient._node.place, gradient._node.type))
-        return found, self.released
+        return found, itemgetter(*self.released, self.released[0])
 
     def fits(self, tape: Any, results: Any) -> bool:
         if self.within is not tape:
-            for place in results[1]:  # nobody was there before
-                node = self.within.node(place)
+            for found in results[1](self.within.results):  # nobody was there before
+                node = None if found is None else found()
                 if node is None or not node.inputs:
                     return False
         return True
 
-    def again(self, tape: Any, results: Any) -> None:
-        leaves, released = results
+    def again(self, tape: Any, made: Any) -> None:
+        leaves, released = made
         renamed, tensor = tape.renamed, Engine.tensor
+        segment, results = tape.segment, tape.results
         for owner, (place, type) in zip(self.owners, leaves, strict=True):
-            node = waiting(tape, place, type)
+            node = Node(LEAF, (), {}, type)
+            node.segment, node.place = segment, place
+            results[place] = reference(node)
             if owner._grad is None:
                 gradient = tensor(node)
                 renamed.append((reference(owner), "_grad", None))
                 owner._grad = gradient
             else:
                 owner._grad._name(node)
-        places = self.within.results
-        for place in released:
-            found = places[place]
-            read = None if found is None else found()
+        for found in filter(None, released(self.within.results)):
+            read = found()
             if read is not None:
                 read.release()

@@ -10,17 +10,28 @@ from collections.abc import Hashable
 from math import prod
 from typing import Any, Union
 
-from chainrule.graph import Node, Op, Type, current_layer
+from chainrule.dtypes import DType
+from chainrule.graph import LEAF, Node, Op, Shape, Type, current_layer
 
 # What an operation reads: the result at a place (0, 1, ...), an input (-1, -2, ...), or a number that is structure.
 Ref = Union[int, Node]
 
-# A new value that a handle gets when what waits has run: its place, the handle, its dtype, and whether it requires grad.
-Update = tuple[int, Any, Any, bool]
+# What a value from outside is to a segment that it enters: its shape, its dtype, and 0 if it has no history, 1 if it is a leaf
+# that requires grad, 2 if it has one.
+Entry = tuple[Shape, DType, int]
 
 # A segment of so many operations runs, whether anybody asks or not: compiling takes longer than in proportion beyond.
 MOST = 1024
 ROOM = 1 << 28  # bytes that may wait to be computed; all of them may have to be there at once
+
+
+class Lent:
+    """The same of one that lies in memory which somebody else may write to."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: Entry) -> None:
+        self.kind = kind
 
 
 class Step:
@@ -30,11 +41,11 @@ class Step:
         "asked",
         "bytes",
         "entry",
-        "flag",
         "full",
         "history",
         "inputs",
         "jumps",
+        "kind",
         "layer",
         "likely",
         "next",
@@ -57,8 +68,8 @@ class Step:
         self.inputs: int = parent.inputs if parent is not None else 0
         self.bytes: int = parent.bytes if parent is not None else 0
         self.likely: Step | None = None  # where the last operation that was recorded here led to
-        self.entry: Step | None = None  # likewise the last value from outside, whose history `flag` tells
-        self.flag = 0
+        self.entry: Step | None = None  # likewise the last value from outside
+        self.kind: Entry | None = None  # of such a one
         self.next: dict[Hashable, Step] = {}
         self.jumps: dict[Hashable, Any] = {}  # what doors left here
         self.programs: dict[
@@ -78,6 +89,17 @@ class Step:
         made.layer = current_layer()
         return made
 
+    def entered(self, kind: Entry) -> tuple[Step, bool]:
+        """The step for a value from outside, and whether nobody took it before."""
+        found = self.next.get(kind)
+        fresh = found is None
+        if found is None:
+            found = self.next[kind] = Step(self, Type(*kind[:2]))
+            found.kind = kind
+            found.inputs += 1
+        self.entry = found
+        return found, fresh
+
     def path(self) -> list[Step]:
         """The operations that lead here, each at its place."""
         found = []
@@ -87,3 +109,8 @@ class Step:
                 found.append(step)
             step = step.parent
         return found[::-1]
+
+
+def kind_of(node: Node) -> Entry:
+    """What a value from outside is to a segment."""
+    return node.shape, node.dtype, 0 if not node.requires_grad else 1 if node.op is LEAF or node.is_leaf else 2

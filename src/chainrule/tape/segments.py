@@ -17,7 +17,7 @@ from chainrule.compiler.schedule.kernels import Check
 from chainrule.graph import INPUT, Array, Graph, Node
 from chainrule.lines import Line
 from chainrule.ops import elementwise as ew
-from chainrule.tape.donation import ALONE, Free, no_view_of
+from chainrule.tape.donation import ALONE, Free, alone, bases, no_view_of
 from chainrule.tape.path import Ref, Step
 from chainrule.tensor.memory import copied
 
@@ -116,9 +116,12 @@ class Compiled:
         last = len(paired) > 1 and [k for k, _, _ in self._paired] == list(range(first, len(wanted)))
         self._pick: Any = itemgetter(*[i for _, _, i in self._paired]) if last else None
         self._over: tuple[Array, ...] | None = None  # the arrays that are paired, in that case
+        self._bases_over: list[Any] = []  # and what they lie in
         free = [k for k in range(len(wanted)) if k not in self.pairs]
         self._types = [(k, self.program.written[k], wanted_type(made[wanted[k]])) for k in free]
         self._kept: dict[int, list[tuple[Array, int]]] = {k: [] for k in free}
+        self._last: list[Array] = []  # what was written the last time, where the table points
+        self._bases_of_last: list[Any] = []
 
     def _make(self, made: dict[int, Node], inputs: dict[int, Node], pairs: dict[int, int]) -> None:
         self.used, self.pairs = sorted(inputs), pairs
@@ -153,13 +156,14 @@ class Compiled:
             table[slot] = address(array)
             held[slot] = array
         over = self._over
-        if over is not None and not shared and free.every(self._pick, over):
+        if over is not None and not shared and free.every(self._pick, over, self._bases_over):
             outputs[-len(over) :] = over
         else:
             del over
             self._take_over(arrays, free, shared)
-        for k, slot, type in self._types:
-            outputs[k], table[slot] = self._free(k, type)
+        last = self._last if alone(self._last, self._bases_of_last) else self._point_at_free()
+        for (k, _, _), array in zip(self._types, last, strict=True):
+            outputs[k] = array
         # One call of C's for all: where a signal's handler raises, the program has run and its status is known, or neither.
         self.status.extend(map(run.go, _ONCE) if shared else map(run.run, run.once()))
         for slot, _ in self._change:
@@ -186,10 +190,23 @@ class Compiled:
             outputs[k] = array
         if self._pick is not None:
             self._over = tuple(outputs[len(outputs) - len(self._paired) :])
+            self._bases_over = bases(self._over)
 
     def computed(self) -> list[Array] | None:
         """The values of the last run; None where it failed, or did not come to it."""
         return self.outputs if self.status == [0] else None
+
+    def _point_at_free(self) -> list[Array]:
+        """Have the table point at memory for the results that nobody holds."""
+        self._last, self._bases_of_last, found, table = [], [], [], self._run.table
+        kept = True
+        for k, slot, type in self._types:
+            array, table[slot] = self._free(k, type)
+            found.append(array)
+            kept = kept and any(array is own for own, _ in self._kept[k])
+        if kept:
+            self._last, self._bases_of_last = found, bases(found)
+        return found
 
     def _free(self, k: int, type: tuple[Any, Any]) -> tuple[Array, int]:
         """Memory for a result that nobody holds, and where it is: values handed out before stay as they are."""

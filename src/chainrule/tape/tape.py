@@ -24,15 +24,16 @@ from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
 from chainrule.tape.donation import Free
 from chainrule.tape.doors import Backward, ElsewhereError, Live, Past, through, written_out
-from chainrule.tape.path import Ref, Step, Update
+from chainrule.tape.path import Entry, Lent, Ref, Step, kind_of
 from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
+from chainrule.tape.updates import NONE, Updates
 
 # Numbers that are part of a program, which may be simpler for them. All others are its arguments: one that changes from
 # step to step makes no new program.
 STRUCTURE = frozenset({0.0, 1.0, -1.0, 2.0, 3.0, 4.0, 0.5, -0.5, -2.0})
 # What may refuse a value: its line is noted, for the error to name.
 _REFUSES = frozenset({indexing.check_index, indexing.take, indexing.put, indexing.put_add})
-_named, _value = attrgetter("_node"), attrgetter("_array")
+_segment, _place, _inputs = map(attrgetter, ("segment", "place", "inputs"))
 _PASTS = 4  # segments whose losses a backward pass may still come for
 # Steps of the tree, and programs, beyond which it is grown anew.
 MANY, MOST_PROGRAMS = 20_000, 256
@@ -79,7 +80,7 @@ class Tape(graph.Tape):
         self.segment, self.step = fresh, self.root
         self.results: list[weakref.ref[Node] | None] = []  # by place; None: nobody ever had it
         self.unwritten: list[Any] = []  # nodes of doors' results, and the operations that they stand for
-        self.updates: list[Update] = []
+        self.updates = NONE
         self.renamed: list[tuple[Any, str, Any]] = []  # handles that name something else since the segment began
 
     # -- recording ------------------------------------------------------------------------------
@@ -160,6 +161,16 @@ class Tape(graph.Tape):
 
     def enter(self, node: Node) -> Ref:
         """A value from outside: what it is to this segment."""
+        kind = node.entry
+        if kind.__class__ is tuple:
+            array: Any = node._array
+            return self.entered(node, array, kind)
+        if kind is None:
+            return self._first(node)
+        return self._lent(node, kind.kind)
+
+    def _first(self, node: Node) -> Ref:
+        """Likewise of one that nobody has looked at yet; what will not change is noted."""
         if node.op is CONST:
             if node.params["value"] in STRUCTURE:
                 self.segment.known[node] = node
@@ -170,25 +181,27 @@ class Tape(graph.Tape):
         if array is None:
             array = node.value  # one of this tape's that failed says why
         node.seen = True
-        if array.base is not None and borrowed(array):
-            return self._lent(node, array)
-        return self.entered(node, array)
+        kind = kind_of(node)
+        lent = array.base is not None and borrowed(array)
+        if node._array is not None and node.trace is None:
+            node.entry = Lent(kind) if lent else kind
+        return self._lent(node, kind) if lent else self.entered(node, array, kind)
 
-    def _lent(self, node: Node, array: Array) -> Ref:
+    def _lent(self, node: Node, kind: Entry) -> Ref:
         """What somebody else may write to: a copy, and another one where it has been written to since."""
-        segment = self.segment
+        segment, array = self.segment, node.value
         ref = segment.lent.get(node)
         if ref is None or not _same_bits(segment.arrays[-1 - ref], array):
-            ref = segment.lent[node] = self.entered(node, array.copy())
+            ref = segment.lent[node] = self.entered(node, array.copy(), kind)
             del segment.known[node]  # it is looked at anew each time
         return ref
 
-    def entered(self, node: Node, array: Array) -> int:
+    def entered(self, node: Node, array: Array, kind: Entry) -> int:
         """Likewise, with the array to read."""
         segment, found = self.segment, self.step.entry
-        flag = 0 if not node.requires_grad else 1 if node.op is LEAF or node.is_leaf else 2
-        if found is None or found.flag != flag or found.type != (node.shape, node.dtype):
-            found = self._entry(node, flag)
+        if found is None or found.kind != kind:
+            found, fresh = self.step.entered(kind)
+            self.grown += fresh
         ref = -1 - len(segment.arrays)
         # Without a call, between which a signal's handler might raise.
         segment.nodes += (node,)
@@ -196,17 +209,6 @@ class Tape(graph.Tape):
         self.step = found
         segment.known[node] = ref
         return ref
-
-    def _entry(self, node: Node, flag: int) -> Step:
-        step, key = self.step, (node.shape, node.dtype, flag)
-        found = step.next.get(key)
-        if found is None:
-            found = step.next[key] = Step(step, node.type)
-            found.flag = flag
-            found.inputs += 1
-            self.grown += 1
-        step.entry = found
-        return found
 
     def mark(self, remark: Any) -> None:
         """Something that no operation shows, but that what follows depends on."""
@@ -232,8 +234,13 @@ class Tape(graph.Tape):
             return None
         number = Live(getter)
         self.getters[len(self.segment.arrays)] = number
-        self.entered(number.node, number.node.value)
+        self.entered(number.node, number.node.value, kind_of(number.node))
         return number.node
+
+    @property
+    def nodes(self) -> list[Node]:
+        """What the segment reads from outside."""
+        return self.segment.nodes
 
     def waits(self, node: Node) -> bool:
         """Is it one whose value waits in the segment that is being recorded?"""
@@ -259,33 +266,13 @@ class Tape(graph.Tape):
         """Somebody will walk along the history of what waits."""
         written_out(self)
 
-    def ready(self, handles: list[Any]) -> list[Node] | None:
-        """What handles name, where that has a value from outside which this segment has not met; else None."""
-        nodes = list(map(_named, handles))
-        for node in nodes:
-            array = node._array
-            if array is None or node.op is not LEAF or node.requires_grad or node.trace is not None:
-                return None
-            if array.base is not None and borrowed(array):
-                return None
-        return nodes if self.segment.known.keys().isdisjoint(nodes) and len(set(nodes)) == len(nodes) else None
-
-    def enter_all(self, nodes: list[Node], end: Step) -> None:
-        """Values from outside that are `ready`, whose types lead from here to a step that is known."""
-        segment = self.segment
-        first, arrays = -1 - len(segment.arrays), list(map(_value, nodes))
-        for node in nodes:
-            node.seen = True
-        # Without a call, between which a signal's handler might raise.
-        segment.nodes += nodes
-        segment.arrays += arrays
-        self.step = end
-        segment.known.update(zip(nodes, range(first, first - len(nodes), -1), strict=True))
-
     def refs(self, nodes: list[Node]) -> list[Ref]:
         """Likewise, of several."""
         segment, known = self.segment, self.segment.known
-        found: list[Ref] = []
+        found: list[Any] = list(map(known.get, nodes))
+        if None not in found:
+            return found
+        found = []
         for node in nodes:
             if node.segment is segment:
                 found.append(node.place)
@@ -293,6 +280,12 @@ class Tape(graph.Tape):
                 ref = known.get(node)
                 found.append(self.enter(node) if ref is None else ref)
         return found
+
+    def places(self, nodes: list[Node]) -> list[Ref]:
+        """Likewise, of several that mostly wait."""
+        if list(map(_segment, nodes)) == [self.segment] * len(nodes):
+            return list(map(_place, nodes))
+        return self.refs(nodes)
 
     # -- computing --------------------------------------------------------------------------------
     def settle(self, node: Node) -> Array:
@@ -346,21 +339,21 @@ class Tape(graph.Tape):
         written_out(self)
         segment, renamed, updates = self.segment, self.renamed, self.updates
         alive = [node for ref in filter(None, self.results) if (node := ref()) is not None]
-        if updates or self.renamed:
+        if updates is not NONE or renamed:
             self.pasts, self.differentiated = [], None  # they hold inputs, which now may be written over
         local = graph._local
         kept = local.trace, local.tape, local.grad_enabled
         try:
             local.trace, local.tape, local.grad_enabled = None, None, False  # this is neither recorded nor traced
-            if alive or updates:
+            if alive or updates is not NONE:
                 self._run(segment, self.step, alive, renamed, updates)
         finally:
             local.trace, local.tape, local.grad_enabled = kept
             self.overwriting = False
             if segment.failed:
                 _put_back(renamed, segment, alive)
-            if segment.failed or not any(node._array is None for node in alive):
-                if not segment.failed and any(node.inputs for node in alive):
+            if segment.failed or not any(map(_segment, alive)):
+                if not segment.failed and any(map(_inputs, alive)):
                     self.pasts = [Past(self.step, self.results, segment.nodes), *self.pasts[: _PASTS - 1]]
                 self._begin()
         if self.grown > MANY or len(self.compiled) > MOST_PROGRAMS:
@@ -368,9 +361,9 @@ class Tape(graph.Tape):
             self.step = self.root
 
     def _run(
-        self, segment: Segment, step: Step, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: list[Update]
+        self, segment: Segment, step: Step, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: Updates
     ) -> None:  # fmt: skip
-        wanted = (*[node.place for node in alive], *[update[0] for update in updates])
+        wanted = (*map(_place, alive), *updates.places)
         known = step.programs.get(wanted)
         if known is None:
             known = step.programs[wanted] = Interpreted(step.path(), wanted)
@@ -394,8 +387,8 @@ class Tape(graph.Tape):
             for node in alive:
                 if node.place in values:
                     node._array, node.segment = values[node.place], None
-            done = [update for update in updates if update[0] < min(segment.failed, default=update[0] + 1)]
-            _update(done, [values[update[0]] for update in done])
+            done = updates.before(min(segment.failed)) if segment.failed else updates
+            done.give([values[place] for place in done.places])
 
     # -- doors --------------------------------------------------------------------------------------
     def door(self, door: Any) -> bool:
@@ -407,32 +400,22 @@ class Tape(graph.Tape):
         return through(self, Backward(output, walk))
 
 
-def _give(alive: list[Node], updates: list[Update], arrays: list[Array] | None) -> None:
+def _give(alive: list[Node], updates: Updates, arrays: list[Array] | None) -> None:
     """The values to what waits for them, in the order in which they were wanted."""
     if arrays is not None:
         for node, array in zip(alive, arrays, strict=False):
             node._array, node.segment = array, None
-        if updates:
-            _update(updates, arrays[len(alive) :])
-
-
-def _update(updates: list[Update], values: list[Array]) -> None:
-    """Have handles hold their new values. Where the program wrote over the old one, which nobody else had, its node stays."""
-    for (_, handle, dtype, requires_grad), array in zip(updates, values, strict=True):
-        if handle._node._array is not array:
-            owner = weakref.ref(handle) if requires_grad else None
-            handle._name(graph.leaf(array, dtype, requires_grad, owner))
-        elif handle._families:
-            handle._moved()
+        if updates is not NONE:
+            updates.give(arrays[len(alive) :])
 
 
 def _pairs(
-    segment: Segment, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: list[Update]
+    segment: Segment, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: Updates
 ) -> dict[int, int]:
     """By position among what is wanted: the input that its handle named before, whose memory it may take over."""
     positions = {node: position for position, node in enumerate(alive)}
     found: dict[int, int] = {}
-    for i, (_, handle, _, _) in enumerate(updates):
+    for i, handle in enumerate(updates.handles):
         ref = segment.known.get(handle._node)
         if type(ref) is int and ref < 0 and -1 - ref not in found.values():
             found[len(alive) + i] = -1 - ref

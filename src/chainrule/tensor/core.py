@@ -230,10 +230,11 @@ class Handle:
         return self._views is not None or any(reference() is not None for reference in self._families)
 
     def _moved(self) -> None:
-        for reference in self._families:
-            family = reference()
-            if family is not None:
-                family.moved()
+        families = [family for reference in self._families if (family := reference()) is not None]
+        if not families:
+            self._families = ()
+        for family in families:
+            family.moved()
 
 
 def _owner(leaf: Node, handle: Handle) -> Handle:

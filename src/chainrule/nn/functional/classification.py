@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from chainrule.errors import DtypeError, SettingError
-from chainrule.graph import shape_error, who
+from chainrule.graph import deferred, shape_error, waiting, who
 from chainrule.names import takes_keywords
-from chainrule.nn.functional.layers import check_labels
+from chainrule.nn.functional.layers import all_below, check_labels
 from chainrule.nn.functional.reduction import check_reduction, reduced, share, weighing
 from chainrule.nn.meaning import LOG_PROBABILITIES, LOGITS, reads
-from chainrule.tape.doors import as_one
+from chainrule.tape.doors import again, as_one
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number, settled
 from chainrule.tensor.creation import arange, given
@@ -52,6 +52,9 @@ def cross_entropy(
     Source of label smoothing: Szegedy et al., "Rethinking the inception architecture", 2015.
     Where we deviate: int32 and uint8 class numbers are taken too.
     """
+    found = _recorded(input, target, weight, ignore_index, reduction, label_smoothing) if deferred() else None
+    if found is not None:
+        return found
     check_reduction(reduction)
     input, target = given(input, "cross_entropy"), given(target, "cross_entropy", "target")
     label_smoothing = number(label_smoothing, "cross_entropy", "label_smoothing")
@@ -65,13 +68,31 @@ def cross_entropy(
     inside = check_labels("cross_entropy", target, classes, ignore_index)
     whole = weight is None and inside and _none_ignored(target, classes, ignore_index)
     formula = _against_labels if weighing() else _at_once
-    return formula(input, target, weight, ignore_index, reduction, label_smoothing, dim, classes, whole)
+    return formula(input, target, weight, ignore_index, reduction, label_smoothing, whole)
+
+
+def _recorded(
+    input: object, target: object, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor | None:
+    """What a tape recorded of such arguments before, where all labels are known and count; None: look at them properly."""
+    tape = waiting()
+    if tape is None or weighing() or not isinstance(input, Tensor) or not isinstance(target, Tensor):
+        return None
+    labels, sizes = target._node, input._node.shape
+    if labels._array is None or not labels.dtype.is_integer or not sizes or ignore_index.__class__ is not int:
+        return None
+    classes = sizes[1 if len(sizes) > 1 else 0]
+    if 0 <= ignore_index < classes or not all_below(labels._array, classes):
+        return None
+    whole = weight is None
+    return again(tape, _against_labels, (input, target, weight, ignore_index, reduction, label_smoothing, whole))
 
 
 def _against_labels(
-    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float,
-    dim: int, classes: int, whole: bool,
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float, whole: bool
 ) -> Tensor:  # fmt: skip
+    dim = 0 if input.ndim == 1 else 1
+    classes = input.shape[dim]
     log_p = input.log_softmax(dim)
     losses, shares = _picked(log_p, target, weight, ignore_index, dim, whole)
     loss = reduced(losses, reduction, shares)
