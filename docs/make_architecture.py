@@ -80,7 +80,8 @@ reads is gone. {simplified} equations are left: the arguments are the batch, `st
 
 ## 3. Schedule: `compiler/schedule/schedule.py`
 
-The nodes worth keeping get a buffer; all others become part of the expression of whoever reads them. A node
+The nodes worth keeping get a buffer; all others become part of the expression of whoever reads them. Worth keeping is what takes more
+than a few operations from what is kept already: where one or two arrays say it, up to twelve are done again sooner than stored. A node
 joins a kernel that already loops over the same elements. So the bias and the ReLU stand behind the first
 product (kernel 0), the mask of the ReLU behind the product of its backward pass, and the update of every
 weight behind the product that is its gradient. Several folds over the same rows and what follows from them are

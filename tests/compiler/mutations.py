@@ -46,6 +46,8 @@ MUTATIONS = [
         'quiet, e.binary("add", bits, half))', "quiet, bits)", "codegen/test_bfloat16.py::test_native_rounding_has_the_same_bits"),
     Mutation("numbers that lie in bfloat16 are kept as float32, too", "schedule/materialize.py",
         "kept.add(node.inputs[0] if _widens(node) and node.inputs[0] not in nested else node)", "kept.add(node)", "codegen/test_bfloat16.py::test_a_value_that_was_rounded_is_kept_in_two_bytes"),
+    Mutation("what many arrays say is computed again like what few do", "schedule/materialize.py",
+        "return found if 0 < len(found) <= FEW else None", "return found", "schedule/test_materialize.py::test_what_few_arrays_say_cheaply_is_computed_again"),
     Mutation("a rounding to bfloat16 is taken for a cast there and back", "passes/simplify.py",
         'return inputs[0] if inputs[0].dtype == params["dtype"] else None',
         'x = inputs[0].inputs[0] if inputs[0].op is ew.cast else inputs[0]\n    return x if x.dtype == params["dtype"] else None', "codegen/test_bfloat16.py::test_a_rounding_on_the_way_is_no_pair_of_casts_that_cancel"),

@@ -1,9 +1,12 @@
 """Which values get a buffer: factors of products are read where they lie."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import chainrule as cr
+import chainrule.nn.functional as F
 
 
 def test_a_product_reads_the_batch_that_is_picked_by_number_in_place() -> None:
@@ -46,3 +49,47 @@ def test_products_that_are_summed_up_are_added_as_they_come() -> None:
     assert len(plan.kernels) == 9
     assert max(len(kernel.reads()) for kernel in plan.kernels) == 3  # two factors, and the sum so far
     assert plan.arena == 2 * 8 * 8 * 4
+
+
+@pytest.mark.parametrize(
+    ("products", "bent", "kept"),
+    [
+        (1, lambda a: a * a * a + a * 2 + 1, 0),  # six operations on one array
+        (2, lambda a, b: a * b * b + a * 2 + 1, 0),
+        (3, lambda a, b, c: a * b * c + a * 2 + 1, 1),  # to read three arrays takes longer than to read their result
+        (1, lambda a: (a * a).exp() + 1, 1),
+    ],
+    ids=["one array", "two arrays", "three arrays", "much work"],
+)
+def test_what_few_arrays_say_cheaply_is_computed_again(products: int, bent: Any, kept: int) -> None:
+    """Two sums, along rows and along columns, are two kernels that read it."""
+
+    def function(x: cr.Tensor, *ws: cr.Tensor) -> Any:
+        given = [x @ w for w in ws]
+        value = bent(*given)
+        return value.sum(0), value.sum(1), *given
+
+    x, ws = cr.randn(9, 8), [cr.randn(8, 5) for _ in range(products)]
+    compiled = cr.compile(function)
+    for found, expected in zip(compiled(x, *ws), function(x, *ws), strict=True):
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
+    assert compiled._latest is not None
+    stores = [store for kernel in compiled._latest.program.plan.kernels for store in kernel.stores]
+    assert sum(store.node.shape == (9, 5) for store in stores) == products + kept
+
+
+def test_of_an_activation_is_kept_what_takes_work() -> None:
+    """Mish's derivative reads six values of each element: its argument, two functions of that, and three that take a few operations."""
+    x, w, v = cr.randn(9, 8), cr.randn(8, 5, requires_grad=True), cr.randn(5, 3)
+
+    def step(x: cr.Tensor) -> cr.Tensor:
+        w.grad = None
+        (F.mish(x @ w) @ v).sum().backward()
+        assert w.grad is not None
+        return w.grad
+
+    compiled = cr.compile(step)
+    np.testing.assert_allclose(compiled(x).numpy(), step(x).numpy(), rtol=1e-4, atol=1e-5)
+    assert compiled._latest is not None
+    stores = [store.node for kernel in compiled._latest.program.plan.kernels for store in kernel.stores]
+    assert [node.op.name for node in stores if node.shape == (9, 5)] == ["matmul", "exp", "div", "add"]  # the last: dY

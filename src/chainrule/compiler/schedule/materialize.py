@@ -20,10 +20,17 @@ from chainrule.several import RESULT, Several
 
 # What is cheap enough to compute again in every kernel that reads it, in units of one addition.
 RECOMPUTE = 3
+# The same, where two kept arrays of its shape at most say it element by element: whoever reads it reads those instead, and
+# often does so anyway. To store a vector of values and load it again takes as long as about so many additions.
+RECOMPUTE_FROM_FEW = 12
+FEW = 2
 # Ops in one kernel's expression; beyond, a value is kept, so that no walk over an expression grows deep.
 LARGEST = 200
 # Reshapes one behind the other in one index: a quotient and a remainder of the same part double it each time.
 DEEPEST = 6
+
+# The few kept arrays from which a node may be computed again; None: they are not few.
+Origins = frozenset[Node] | None
 
 
 def choose(graph: Graph, nodes: list[Node], nested: Collection[Node] = ()) -> set[Node]:
@@ -45,17 +52,20 @@ def choose(graph: Graph, nodes: list[Node], nested: Collection[Node] = ()) -> se
     weight: dict[Node, int] = {}  # the work of computing a node again from kept ones
     size: dict[Node, int] = {}
     reshapes: dict[Node, int] = {}  # between the node and what is kept: each may nest a quotient in the index
+    origins: dict[Node, Origins] = {}
     for node in nodes:
         weight[node] = _own_cost(node) + sum(0 if s in kept else weight[s] for s in node.inputs)
         size[node] = 1 + sum(0 if s in kept else size[s] for s in node.inputs)
         deepest = max((0 if s in kept else reshapes[s] for s in node.inputs), default=0)
         reshapes[node] = deepest + (node.op is shaping.reshape)
+        origins[node] = frozenset([node]) if node in kept else None if node in nested else _origins(node, origins)
         if node in kept or node in nested or isinstance(node, Several):
             continue
         follows = _follows(node, readers, made) or _sums_up(node, readers, made)
         too_large = size[node] > LARGEST or reshapes[node] > DEEPEST
-        if follows or too_large or _costs_to_repeat(node, readers[node], weight[node]):
+        if follows or too_large or _costs_to_repeat(node, readers[node], weight[node], origins[node]):
             kept.add(node.inputs[0] if _widens(node) and node.inputs[0] not in nested else node)
+            origins[node] = frozenset([node if node in kept else node.inputs[0]])
     _keep_factors(nodes, kept, nested)
     return kept
 
@@ -112,11 +122,27 @@ def _own_cost(node: Node) -> int:
     return node.op.cost
 
 
-def _costs_to_repeat(node: Node, readers: list[Node], weight: int) -> bool:
+def _origins(node: Node, origins: dict[Node, Origins]) -> Origins:
+    """The kept arrays of its size that say it element by element, beside numbers and what is smaller; None where `FEW` do not."""
+    if node.op.kind != "elementwise":
+        return None
+    elements, found = math.prod(node.shape), frozenset[Node]()
+    for source in node.inputs:
+        if source.op is not CONST and math.prod(source.shape) == elements:
+            of = origins[source]
+            if of is None:
+                return None
+            found |= of
+    return found if 0 < len(found) <= FEW else None
+
+
+def _costs_to_repeat(node: Node, readers: list[Node], weight: int, origins: Origins) -> bool:
     """Would computing it where it is read do much more work than computing it once?"""
     if weight == 0:
         return False
     repeats = sum(_repeats(node, reader) for reader in readers)
+    if origins is not None and repeats == len(readers):  # each of them wants each element once
+        return repeats > 1 and weight > RECOMPUTE_FROM_FEW
     return repeats > 1 and weight > (RECOMPUTE if repeats < 4 else 1)
 
 
