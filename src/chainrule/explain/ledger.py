@@ -158,15 +158,20 @@ class Ledger:
         step = _one(self._slots.get("step", 0.0) + 1).reshape(())
         with no_grad():
             settings = optimizer.settings(group, step)
-            direction, param = _one(gradient), _one(self.before)
+            direction, param, scale = _one(gradient), _one(self.before), 1.0
             for rule in optimizer.rules(group):
                 following, changed = rule.apply(direction, param, state, settings)
                 if rule in (rules.ADAM, rules.AMSGRAD):
+                    scale = float(settings["scale"].item())
                     mean = changed["exp_avg"] / settings["correction1"]
                     yield "momentum", float(mean.item()), "-lr0 (m / c1 - g)"
-                    yield "second moment", float(following.item()), "-lr0 (m / c1) (1 / (sqrt(v / c2) + eps) - 1)"
+                    yield (
+                        "second moment",
+                        float(following.item()) / scale,
+                        "-lr0 (m / c1) (1 / (sqrt(v / c2) + eps) - 1)",
+                    )
                 else:
-                    yield NAMES.get(rule.name, rule.name), float(following.item()), HOW.get(rule.name, "")
+                    yield NAMES.get(rule.name, rule.name), float(following.item()) / scale, HOW.get(rule.name, "")
                 direction = following
 
     # ---------------------------------------------------------------- the samples

@@ -68,16 +68,15 @@ class Adam(Optimizer):
 
     def settings(self, group: Group, step: Any) -> dict[str, Any]:
         beta1, beta2 = betas(group)
-        correction1 = rules.correction(beta1, step)
-        return {
-            "lr": setting(group, "lr"),
-            **({"weight_decay": setting(group, "weight_decay")} if group["weight_decay"] else {}),
-            "beta1": beta1,
-            "beta2": beta2,
-            "correction1": correction1,
-            "root_scale": correction1 * rules.correction(beta2, step).rsqrt(),
-            "scaled_eps": correction1 * setting(group, "eps"),
-        }
+        lr, correction1 = setting(group, "lr"), rules.correction(beta1, step)
+        root = rules.correction(beta2, step).sqrt()
+        scale = correction1 / root  # what the rules give is the direction times this
+        found: dict[str, Any] = {"lr": lr, "beta1": beta1, "beta2": beta2, "correction1": correction1, "scale": scale}
+        found.update(step_size=lr / scale, scaled_eps=root * setting(group, "eps"))
+        if group["weight_decay"]:
+            decay = setting(group, "weight_decay")
+            found["weight_decay"] = decay * scale if group["decoupled_weight_decay"] else decay
+        return found
 
 
 class AdamW(Adam):

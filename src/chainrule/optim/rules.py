@@ -53,7 +53,7 @@ def update(rules: tuple[Rule, ...], param: Tensor, grad: Tensor, state: State, s
         param: any shape, floating.
         grad: the gradient, of the same shape and dtype.
         state: the tensors named by the rules' slots.
-        settings: lr and whatever the rules read.
+        settings: lr and whatever the rules read; ``step_size`` where it is another number by which the direction is multiplied.
     """
     if param.dtype.only_stores:
         return _rounded(rules, param, grad, state, settings)
@@ -61,7 +61,7 @@ def update(rules: tuple[Rule, ...], param: Tensor, grad: Tensor, state: State, s
     for rule in rules:
         direction, mine = rule.apply(direction, param, state, settings)
         changed.update(mine)
-    return param - direction * settings["lr"], changed
+    return param - direction * settings.get("step_size", settings["lr"]), changed
 
 
 def _rounded(rules: tuple[Rule, ...], param: Tensor, grad: Tensor, state: State, settings: Settings) -> Change:
@@ -136,8 +136,8 @@ def _amsgrad(direction: Tensor, param: Tensor, state: State, settings: Settings)
 
 
 def _normalised(mean: Tensor, square: Tensor, settings: Settings) -> Tensor:
-    """``(m / c1) / (sqrt(v / c2) + eps)`` as ``m / (sqrt(v) (c1 / sqrt(c2)) + c1 eps)``: an element needs no other scalars."""
-    return mean / (square.sqrt() * settings["root_scale"] + settings["scaled_eps"])
+    """``lr (m / c1) / (sqrt(v / c2) + eps)`` but for the step size, as ``m / (sqrt(v) + sqrt(c2) eps)``: so the paper, too."""
+    return mean / (square.sqrt() + settings["scaled_eps"])
 
 
 def _rms(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:

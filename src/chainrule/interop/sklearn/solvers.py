@@ -15,8 +15,7 @@ class Adam(optim.Adam):
     """Adam with its epsilon beside ``sqrt(v)`` before the correction of v: ``lr sqrt(c2) / c1 * m / (sqrt(v) + eps)``."""
 
     def settings(self, group: Group, step: Any) -> dict[str, Any]:
-        found = super().settings(group, step)
-        return {**found, "scaled_eps": found["root_scale"] * setting(group, "eps")}
+        return {**super().settings(group, step), "scaled_eps": setting(group, "eps")}
 
 
 def _velocity(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
