@@ -408,27 +408,15 @@ def test_a_layer_swapped_in_a_callback_counts():
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
-def test_a_gradient_left_behind_enters_the_next_step_and_no_other():
-    trainer = make(0.0)
-    trainer.optimizer = optim.SGD(trainer.model.parameters(), lr=0.1)
-    written = make(0.0)
-
+def test_a_gradient_that_a_callback_left_enters_no_step():
     def leave(t, epoch, measured):
         (t.model(cr.tensor(X)) ** 2).sum().backward()
 
-    fit(trainer, 2, shuffle=False, callbacks=[leave])
-    opt = optim.SGD(written.model.parameters(), lr=0.1)
-    for _ in range(2):
-        for start in range(0, len(X), 16):
-            F.cross_entropy(
-                written.model(cr.tensor(X[start : start + 16])), cr.tensor(y[start : start + 16])
-            ).backward()
-            opt.step()
-            opt.zero_grad()
-        (written.model(cr.tensor(X)) ** 2).sum().backward()
-    for a, b in zip(trainer.model.parameters(), written.model.parameters(), strict=True):
-        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=2e-4, atol=1e-5)
-        np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-3, atol=1e-3)
+    plain, watched = make(), make()
+    assert fit(watched, 3, callbacks=[leave])["loss"] == fit(plain, 3)["loss"]
+    for a, b in zip(watched.model.parameters(), plain.model.parameters(), strict=True):
+        assert a.equal(b)
+    assert all(p.grad is not None for p in watched.model.parameters())  # the last one stands
 
 
 def test_the_diagnosis_replays_a_clipped_training_exactly():

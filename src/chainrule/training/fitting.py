@@ -282,8 +282,6 @@ class Fitting:
         position = self.position
         laps: list[Lap] = []
         left = float(min(self.training.chunk, max(1, NUMBERS // (8 * position.batch_size))))
-        if any(grad is not None for _, grad, _ in self._standing.gradients):
-            left = 1.0  # one that a callback left behind enters the next step, and only that
         epoch, start, weight = position.epoch, position.step, self._steps_a_pass()
         end = position.steps if self.windows is None else self.windows.stop
         while epoch < epochs and left >= 1 and (not laps or left > weight):

@@ -358,7 +358,8 @@ def together(parts: list[list[Array]]) -> tuple[Array, Array]:
 
 
 def training_program(session: Trained, feed: Feed, records: bool = False) -> Program:
-    """Gather, forward, loss, backward, update; gradients are forgotten at the end, so none is written out.
+    """Gather, forward, loss, backward, update, of gradients that the step itself makes: those that a callback left are
+    forgotten at its beginning, as ``zero_grad()`` does, and its own at its end, so that none is written out.
 
     With `records`, the step also gives a fingerprint of the weights it began with.
     """
@@ -368,6 +369,7 @@ def training_program(session: Trained, feed: Feed, records: bool = False) -> Pro
         model, optimizer, metrics = session.model, session.optimizer, session.metrics
         # First of all results, so that the weights are still in the cache when the forward pass reads them.
         prints = [fingerprint(session.named().values())] if records else []
+        _forget(session)
         inputs, target, weight = feed.batch(index)
         output = called(model, inputs)
         value, mass = objective_and_mass(session.loss, output, target, weight)
@@ -387,14 +389,18 @@ def training_program(session: Trained, feed: Feed, records: bool = False) -> Pro
             optimizer.step()
         for rider in session.riders:
             rider.after_step()
-        for handle in session.named().values():
-            handle.grad = None
+        _forget(session)
         with no_grad():
             output = trees.mapped(Tensor.detach, output)
             measures = measured(metrics, value.detach(), output, target, None if mass is None else mass.detach())
         return prints, measures, _rates(optimizer, used, given), []
 
     return Program(feed, step, session.random, session, records)
+
+
+def _forget(session: Trained) -> None:
+    for handle in session.named().values():
+        handle.grad = None
 
 
 def _rates(optimizer: Optimizer, used: Sequence[Used], given: Sequence[Tensor] | None) -> list[Tensor]:
