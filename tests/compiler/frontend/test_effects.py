@@ -308,6 +308,81 @@ def test_lists_and_dicts_passed_in_cannot_be_changed() -> None:
         cr.compile(put)({"a": cr.ones(2)})
 
 
+class Keeps(nn.Module):
+    """Keeps what it saw in plain containers, as scripts do that look at attention weights or hidden states."""
+
+    def __init__(self, keep: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        self.maps: list[Any] = []
+        self.stats = [cr.zeros(2)]
+        self.deep = {"by layer": [cr.zeros(2)], "count": 0}
+        self.keep = keep
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.keep(self, x)
+        return x * 2
+
+
+def _appends(m: Any, x: Tensor) -> None:
+    m.maps.append(x * 3)
+
+
+def _replaces(m: Any, x: Tensor) -> None:
+    m.stats[0] = 0.9 * m.stats[0] + x
+
+
+def _goes_deep(m: Any, x: Tensor) -> None:
+    m.deep["by layer"][0] = x + 1
+
+
+@pytest.mark.parametrize(
+    ("keep", "where"), [(_appends, "list 'maps'"), (_replaces, "list 'stats'"), (_goes_deep, "list 'deep'")]
+)
+def test_tensors_of_the_trace_do_not_stay_in_containers_of_modules(keep: Any, where: str) -> None:
+    model = Keeps(keep)
+    for _ in range(2):
+        with pytest.raises(
+            TraceError, match=f"^cr.compile: a tensor of the function was put into the {where}, which Python does only"
+            " when it is traced. Return the tensor, and put it there outside.$",
+        ):  # fmt: skip
+            cr.compile(model)(cr.ones(2))
+    assert not model.maps
+    assert model.stats[0].tolist() == model.deep["by layer"][0].tolist() == [0.0, 0.0]  # type: ignore[index]
+    model(cr.ones(2))  # eagerly it may
+
+
+def test_counters_in_containers_of_modules_are_refused() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = {"n": 0}
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls["n"] += 1
+            return x * self.calls["n"]
+
+    model = Counts()
+    with pytest.raises(TraceError, match=r"the number calls\['n'\] was changed from 0 to 1 inside the function"):
+        cr.compile(model)(cr.ones(2))
+    assert model.calls == {"n": 0}
+
+
+def test_a_class_gets_a_tensor_or_a_number_that_it_had_not() -> None:
+    class Last:
+        pass
+
+    def f(x: Tensor) -> Tensor:
+        Last.seen, Last.kind = x * 2, "new"  # type: ignore[attr-defined]
+        return x
+
+    step = cr.compile(f)
+    for x in (1.0, 5.0):
+        step(cr.tensor([x]))
+        assert Last.seen.tolist() == [2 * x]  # type: ignore[attr-defined]
+        assert Last.kind == "new"  # type: ignore[attr-defined]
+        Last.kind = "other"  # type: ignore[attr-defined]
+
+
 def test_tensors_of_the_trace_do_not_stay_in_containers_outside() -> None:
     seen, table = [1.0], {"a": 1.0}
 

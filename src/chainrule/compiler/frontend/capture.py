@@ -109,7 +109,7 @@ class Capture:
         self._layers: dict[int, Any] = {}
         self._objects: dict[tuple[int, str], tuple[Any, str]] = {}
         # What objects have of their class, and may get themselves.
-        self.shadows: dict[tuple[int, str], tuple[Mapping[str, Any], str]] = {}
+        self.shadows: dict[tuple[int, str], tuple[Mapping[str, Any] | Members, str]] = {}
         self._slotted: dict[int, Members] = {}
         self._following: defaultdict[str, set[str]] = defaultdict(set)
         self._loose: set[str] = set()
@@ -368,7 +368,8 @@ class Capture:
                 if not _foreign(kind.__module__):
                     self._terms.append(Term("hasattr(", kind, f", {attribute!r})"))
                 if own is not None:
-                    self.shadows[id(value), attribute] = (own, attribute)
+                    space = Members(value) if isinstance(value, type) else own
+                    self.shadows[id(value), attribute] = (space, attribute)
             if attribute in self._assigned and not isinstance(value, type) and own is not None:
                 self._note(own, attribute)
 

@@ -19,7 +19,7 @@ import numpy as np
 from chainrule.compiler.frontend import guards, terms
 from chainrule.compiler.frontend.attributes import Attribute, Members, Variable
 from chainrule.compiler.frontend.capture import Capture
-from chainrule.compiler.frontend.contents import ITEMS, items_of
+from chainrule.compiler.frontend.contents import COMPARED, ITEMS, inside, items_of
 from chainrule.compiler.frontend.guards import ABSENT, SIMPLE, Seen, Table, same
 from chainrule.compiler.frontend.named import ITEM, item
 from chainrule.compiler.frontend.once import standing_of
@@ -62,6 +62,8 @@ class Outside:
         if self.finished or id(module) in self.made or name in _INTERNAL:
             return
         self.kinds.setdefault(id(module), (module, type(module)))
+        if self._before is not None:
+            self._before.hold(found, name)
         own: dict[str, Any] = object.__getattribute__(module, "__dict__")
         if isinstance(found, Table):
             self._read_table(found)
@@ -209,11 +211,18 @@ class _Before:
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
         self.names = [(key, space, name, space.get(name, ABSENT)) for key, space, name in _names(capture)]
-        self.containers = [(value, _copy(value), name) for value, name in capture.containers.values()]
+        self.containers = {key: (value, _copy(value), name) for key, (value, name) in capture.containers.items()}
         self.arrays = [(value, value.copy(), name) for value, name in capture.arrays.values()]
         self.generators = [(value, name, _state(value)) for value, name in capture.generators.values()]
         self.iterators = [(value, name, standing_of(value)) for value, name in capture.iterators.values()]
         self.draws = _draws()
+
+    def hold(self, value: Any, name: str) -> None:
+        """What a module has under a name, if it is a container: it was read, and no code can have changed it before that."""
+        if isinstance(value, COMPARED) and id(value) not in self.containers and len(value) <= ITEMS:
+            self.containers[id(value)] = (value, _copy(value), name)
+            for each in inside(value):
+                self.hold(each, name)
 
     def settle(self, outside: Outside, trace: Recorder) -> None:
         """Make places of what holds a tensor of the trace now, and put everything else back."""
@@ -233,7 +242,7 @@ class _Before:
                 outside.places[key, name] = Attribute(value, name in self.capture.read, True, space=space, name=name)
             else:
                 outside.changed.add((key, name))
-        for container, copy, name in self.containers:
+        for container, copy, name in self.containers.values():
             self._settle_container(container, copy, name, outside, trace)
         for array, copy, name in self.arrays:
             if array.tobytes() != copy.tobytes():
