@@ -330,7 +330,11 @@ class grad_mode:
 
 
 class aliasing:
-    """Whether views made inside the block follow their tensors: formulas that write to nothing need not pay for that."""
+    """Whether views made inside the block follow their tensors: formulas that write to nothing need not pay for that.
+
+    A signal's handler that raises where such a block ends leaves it as it was inside; what runs in every step puts it back by
+    `try` instead.
+    """
 
     __slots__ = ("_enabled", "_outer")
 
@@ -524,8 +528,9 @@ def toposort(outputs: Iterable[Node]) -> list[Node]:
     done: set[Node] = set()
     outputs = list(outputs)
     for output in outputs:
-        if output.segment is not None:  # what a tape recorded as a whole has its operations behind it from here on
-            output.segment.tape.write_out()
+        segment = output.segment
+        if segment is not None:  # what a tape recorded as a whole has its operations behind it from here on
+            segment.tape.write_out()
     for output in outputs:
         if output in done:
             continue

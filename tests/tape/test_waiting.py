@@ -20,7 +20,9 @@ import chainrule as cr
 from chainrule import graph, nn, optim
 from chainrule.errors import DataError, GradientError, IndexRangeError, ShapeError
 from chainrule.nn import functional
-from chainrule.tape import own_tape, path, tape
+from chainrule.tape import doors, own_tape, path, segments, tape
+
+from . import interrupted
 
 
 def waits(tensor):
@@ -455,3 +457,63 @@ def test_the_environment_lets_all_threads_wait():
         check=True,
     )
     assert ran.stdout.split() == ["True", "True", "False"]
+
+
+@pytest.mark.parametrize("script", interrupted.SCRIPTS)
+def test_a_handler_may_come_in_at_any_line(script, monkeypatch):
+    """At some of them, of the step that is recorded and of the first that is found again, with nothing compiled.
+
+    All of them: `python -m tests.tape.interrupted`.
+    """
+    monkeypatch.setattr(tape, "HOT", 10**9)
+    assert interrupted.differences(script, 0, 257, 100) == []
+    assert interrupted.differences(script, 2, 257) == []
+
+
+@pytest.mark.parametrize("script", [interrupted.adds_up, interrupted.classifies])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_handler_that_raises_leaves_nothing_behind(script, monkeypatch):
+    """(Where a user's own `with no_grad():` ends it may leave gradients off, as in PyTorch.)"""
+    monkeypatch.setattr(tape, "HOT", 10**9)
+    assert interrupted.left_behind(script, 2, 53) == []
+
+
+def test_a_handler_may_come_in_where_what_was_recorded_is_noted(monkeypatch):
+    w, note, ready = cr.ones(3, requires_grad=True), doors._note, doors._recorded
+
+    def noted(*given):
+        assert cr.ones(3).sum().item() == 3
+        note(*given)
+
+    def recorded(*given):
+        assert cr.ones(3).sum().item() == 3
+        ready(*given)
+
+    with cr.eager(False):
+        for turn in range(8):
+            if turn == 4:
+                monkeypatch.undo()
+            elif turn < 4:
+                monkeypatch.setattr(doors, "_note", noted)
+                monkeypatch.setattr(doors, "_recorded", recorded if turn % 2 else ready)
+            w.grad = None
+            ((w * 2 + 1) ** 2).sum().backward()
+            assert w.grad.tolist() == [12] * 3
+
+
+def test_an_exception_of_a_handler_s_is_not_taken_for_the_operation_s(monkeypatch):
+    """It arrives at once, and what waited goes on to wait."""
+    value, raised = segments.Interpreted._value, []
+
+    def interrupted(*given):
+        if not raised:
+            raised.append(True)
+            raise TimeoutError
+        return value(*given)
+
+    monkeypatch.setattr(segments.Interpreted, "_value", staticmethod(interrupted))
+    with cr.eager(False):
+        x = cr.ones(3) + 1
+        with pytest.raises(TimeoutError):
+            x.tolist()
+        assert x.tolist() == [2, 2, 2]

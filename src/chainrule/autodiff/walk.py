@@ -56,7 +56,11 @@ def gradients(
     handle = wrap if create_graph or graph.deferred() else plain
     hooked = hooks.any_registered()
     hooks.guarded()
-    with graph.grad_mode(create_graph), graph.aliasing(False), graph.provenance() as stand_for:
+    # By `try`, not `with`, at whose end a signal's handler may raise before anything was put back.
+    local = graph._local
+    outer = local.grad_enabled, local.aliasing, local.layer, local.line
+    local.grad_enabled, local.aliasing = create_graph, False
+    try:
         for output, seed in zip(outputs, seeds, strict=True):
             _accumulate(arrived, lifted(output), handle(lifted(seed)))
         for node in reversed(order):
@@ -69,8 +73,10 @@ def gradients(
                 if trace is not None and not isinstance(node, Several):
                     trace.differentiated(node, dY._node)
                 if handle is wrap or not _by_formula(node, dY, leading, arrived):
-                    stand_for(node)
+                    local.layer, local.line = node.layer, node.line
                     distribute(node, dY, leading, arrived, handle)
+    finally:
+        local.grad_enabled, local.aliasing, local.layer, local.line = outer
     return {node: arrived[node] for node in wanted if node in arrived}
 
 
@@ -212,12 +218,16 @@ def into_leaves(
         node for node in order if node.owner is not None and node.requires_grad and (chosen is None or node in chosen)
     ]
     found = gradients([output], [seed], leaves, create_graph, order)
-    with graph.grad_mode(create_graph):
+    local = graph._local
+    outer, local.grad_enabled = local.grad_enabled, create_graph
+    try:
         for node in leaves:
             owner = node.owner() if node.owner is not None else None
             if owner is not None and node in found:
                 take(owner, found[node])
                 hooks.accumulated(owner)
+    finally:
+        local.grad_enabled = outer
     tape = graph.waiting()
     if retain_graph and tape is not None:
         tape.mark("retained")

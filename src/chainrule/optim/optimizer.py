@@ -243,9 +243,13 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         tape = graph.waiting()
-        with graph.grad_mode(False):
+        local = graph._local
+        outer, local.grad_enabled = local.grad_enabled, False
+        try:  # not `with`, at whose end a signal's handler may raise before gradients are on again
             if tape is None or not tape.door(Stepped(self, self._step_groups)):
                 self._step_groups()
+        finally:
+            local.grad_enabled = outer
         guard(self._laid_out)
         if tape is not None:
             tape.flush()

@@ -21,6 +21,7 @@ import numpy as np
 from chainrule import graph
 from chainrule.borrowed import own
 from chainrule.dtypes import float64
+from chainrule.errors import BusyError
 from chainrule.graph import CONST, LEAF, Node, toposort
 from chainrule.lines import ours, user_line
 from chainrule.ops import elementwise as ew
@@ -109,6 +110,7 @@ def _through(tape: Any, door: Any) -> bool:
             if key is None:
                 return False
             jumps = door.jumps(tape, tape.step)
+            began = tape.segment, len(tape.segment.arrays), tape.step.places
             jump: Jump | None = jumps.get(key)
             if jump is not None:
                 if not door.fits(tape, jump.results):
@@ -126,24 +128,38 @@ def _through(tape: Any, door: Any) -> bool:
             tape.updates = NONE  # of a step that was interrupted: it is not taken
             tape.busy = False
         if jump is None:
-            _recorded(tape, door, jumps, key)
+            _recorded(tape, door, jumps, key, began)
         elif step.full:
             tape.flush()
         return True
 
 
-def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable) -> None:
-    """Run the body, and note where it led to."""
-    segment, entered, outer = tape.segment, len(tape.segment.arrays), (tape.getters, tape.inside)
-    before = tape.step.places
+def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable, began: tuple[Any, int, int]) -> None:
+    """Run the body, and note where it led to, unless somebody asked for a value in between.
+
+    Args:
+        began: the segment that the key is of, and how many inputs and results it had.
+    """
+    outer = tape.getters, tape.inside
     getters: dict[int, Any] = {}
     tape.getters, tape.inside = getters, True
     try:
         door.body()
     finally:
         tape.getters, tape.inside = outer
-    if tape.segment is not segment:
-        return  # somebody asked for a value in between
+    tape.busy = True
+    try:
+        if tape.segment is began[0]:
+            _note(tape, door, jumps, key, getters, *began[1:])
+    finally:
+        tape.busy = False
+
+
+def _note(
+    tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable, getters: dict[int, Any], entered: int, before: int
+) -> None:
+    """Where the body led to."""
+    segment = tape.segment
     values = []
     for i in range(entered, len(segment.arrays)):
         node = segment.nodes[i]
@@ -205,8 +221,15 @@ def waiting(tape: Any, place: int, like: Any, requires_grad: bool = False, owner
     return made
 
 
+def _unwritten(argument: int) -> None:
+    raise BusyError(
+        "backward: a signal's handler asked for gradients while the history that leads to them was being written down. "
+        "Ask where the handler has returned, or before."
+    )
+
+
 # What a node is of until somebody wants to know how it was computed: a door's whole body.
-AS_ONE = replace(ew.alias, name="as_one", kind="call")
+AS_ONE = replace(ew.alias, name="as_one", kind="call", vjp=_unwritten)
 
 
 _COMPARED = frozenset({bool, int, float, str, type(None)})  # what may stand among the tensors
@@ -345,23 +368,29 @@ def called(
 
 def written_out(tape: Any) -> None:
     """Give what doors left unwritten its history, operation by operation: somebody will walk along it."""
-    unwritten, tape.unwritten = tape.unwritten, []
-    for found, steps in unwritten:
+    while tape.unwritten:
+        found, steps = tape.unwritten[-1]
         node = found()
-        if node is None or node.op is not AS_ONE:
-            continue
-        kept = []  # until what reads them holds them
-        for step in steps:
-            inputs = tuple([tape.node(ref) for ref in step.refs])
-            place = step.places - 1
-            if place == node.place:
-                node.op, node.inputs, node.params = step.op, inputs, step.params
-            else:
-                made = waiting(tape, place, step.type)
-                made.layer, made.line = node.layer, node.line
-                if step.history:
-                    made.op, made.inputs, made.params, made.requires_grad = step.op, inputs, step.params, True
-                kept.append(made)
+        if node is not None and node.op is AS_ONE:
+            _write_out(tape, node, steps)
+        tape.unwritten.pop()
+
+
+def _write_out(tape: Any, node: Node, steps: list[Any]) -> None:
+    kept, own = [], None  # until what reads them holds them
+    for step in steps:
+        inputs = tuple([tape.node(ref) for ref in step.refs])
+        place = step.places - 1
+        if place == node.place:
+            own = step.op, inputs, step.params
+        else:
+            made = waiting(tape, place, step.type)
+            made.layer, made.line = node.layer, node.line
+            if step.history:
+                made.op, made.inputs, made.params, made.requires_grad = step.op, inputs, step.params, True
+            kept.append(made)
+    assert own is not None
+    node.op, node.inputs, node.params = own
 
 
 def _ours(rule: Any) -> bool:

@@ -64,10 +64,21 @@ class Interpreted:
                 try:
                     values[place] = self._value(step, values, arrays)
                 except Exception as error:
-                    failed[place] = error
+                    self._again(place, error, values, failed, arrays)
         finally:
             local.layer, local.line = layer, line
         return values, failed
+
+    def _again(
+        self, place: int, error: Exception, values: dict[int, Array], failed: Failures, arrays: Sequence[Array]
+    ) -> None:
+        """What went wrong goes wrong a second time, too, if it is the operation's; a signal's handler may have raised it."""
+        try:
+            self._value(self.path[place], values, arrays)
+        except Exception:
+            failed[place] = error
+        else:
+            raise error
 
     @staticmethod
     def _value(step: Step, values: dict[int, Array], arrays: Sequence[Array]) -> Array:

@@ -67,6 +67,7 @@ class Tape(graph.Tape):
         self.root = Step(None)
         self.grown = 0  # steps of the tree
         self.busy = False  # in the middle of what a signal's handler must not come between
+        self.writing = False  # the history of what doors recorded
         self.overwriting = False  # inputs, by a program that runs
         self.compiled: list[Compiled] = []
         self.inside = False  # a door's body, which is found again as a whole
@@ -212,12 +213,17 @@ class Tape(graph.Tape):
 
     def mark(self, remark: Any) -> None:
         """Something that no operation shows, but that what follows depends on."""
-        step = self.step
-        found = step.next.get(remark)
-        if found is None:
-            found = step.next[remark] = Step(step)
-            self.grown += 1
-        self.step = found
+        with self.lock:
+            busy, self.busy = self.busy, True
+            try:
+                step = self.step
+                found = step.next.get(remark)
+                if found is None:
+                    found = step.next[remark] = Step(step)
+                    self.grown += 1
+                self.step = found
+            finally:
+                self.busy = busy
 
     def leaf(self, node: Node, owner: Any = None) -> Node:
         """The value of a node that waits, without its history; with an owner, a leaf whose gradient the owner receives."""
@@ -233,8 +239,13 @@ class Tape(graph.Tape):
         if self.getters is None:
             return None
         number = Live(getter)
-        self.getters[len(self.segment.arrays)] = number
-        self.entered(number.node, number.node.value, kind_of(number.node))
+        with self.lock:
+            busy, self.busy = self.busy, True
+            try:
+                self.getters[len(self.segment.arrays)] = number
+                self.entered(number.node, number.node.value, kind_of(number.node))
+            finally:
+                self.busy = busy
         return number.node
 
     @property
@@ -264,7 +275,14 @@ class Tape(graph.Tape):
 
     def write_out(self) -> None:
         """Somebody will walk along the history of what waits."""
-        written_out(self)
+        with self.lock:
+            if self.writing:  # a signal's handler, in the middle of it
+                return
+            busy, self.busy, self.writing = self.busy, True, True
+            try:
+                written_out(self)
+            finally:
+                self.busy, self.writing = busy, False
 
     def refs(self, nodes: list[Node]) -> list[Ref]:
         """Likewise, of several."""
@@ -336,7 +354,7 @@ class Tape(graph.Tape):
 
     def compute(self) -> None:
         """Likewise, in the middle of recording. Where a signal's handler raises, all of it has a value, or goes on to wait."""
-        written_out(self)
+        self.write_out()
         segment, renamed, updates = self.segment, self.renamed, self.updates
         alive = [node for ref in filter(None, self.results) if (node := ref()) is not None]
         if updates is not NONE or renamed:

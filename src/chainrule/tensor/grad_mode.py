@@ -42,8 +42,12 @@ def _in_mode(function: F, enabled: bool) -> F:
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with graph.grad_mode(enabled):
+        local = graph._local
+        outer, local.grad_enabled = local.grad_enabled, enabled
+        try:  # not `with`, at whose end a signal's handler may raise before the mode is back
             return function(*args, **kwargs)
+        finally:
+            local.grad_enabled = outer
 
     return wrapped  # type: ignore[return-value]
 

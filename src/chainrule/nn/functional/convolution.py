@@ -104,10 +104,14 @@ def _conv(
         return in_float32(_conv, name, rank, x, weight, bias, stride, padding, dilation, groups)
     border = borders(name, padding, weight.shape[2:], steps, apart)
     _check_room(name, x.shape[-rank:], weight.shape[2:], border, apart)
-    with graph.aliasing(False):
+    local = graph._local
+    outer, local.aliasing = local.aliasing, False
+    try:
         batched = x if x.ndim == rank + 2 else x.unsqueeze(0)
         y = _channels_last(batched, weight, bias, steps, border, apart, parts)
         return y if x.ndim == rank + 2 else y.squeeze(0)
+    finally:
+        local.aliasing = outer
 
 
 def _channels_last(
@@ -330,7 +334,9 @@ def _transposed(
         raise SettingError(
             f"{name}: output_padding must be smaller than stride or dilation, got {more!r} with {stride!r}."
         )
-    with graph.aliasing(False):
+    local = graph._local
+    outer, local.aliasing = local.aliasing, False
+    try:
         front = (0,) * (x.ndim - rank)
         spread = x._pad((0,) * x.ndim, (0,) * x.ndim, (*front, *(s - 1 for s in steps)))
         reach = [d * (k - 1) for d, k in zip(apart, w.shape[2:], strict=True)]
@@ -340,6 +346,8 @@ def _transposed(
         parts = w.reshape((count, w.shape[0] // count, *w.shape[1:])).transpose(1, 2)
         turned = parts.reshape((count * w.shape[1], w.shape[0] // count, *w.shape[2:])).flip(tuple(range(2, rank + 2)))
         return _conv(name, rank, spread, turned, bias, 1, 0, apart, count)
+    finally:
+        local.aliasing = outer
 
 
 def _framed(x: Tensor, rank: int, low: Sequence[int], high: Sequence[int]) -> Tensor:

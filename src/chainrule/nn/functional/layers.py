@@ -63,8 +63,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def linear_formula(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    with graph.aliasing(False):
+    local = graph._local
+    outer, local.aliasing = local.aliasing, False
+    try:
         product = input @ weight.T
+    finally:
+        local.aliasing = outer
     return product if bias is None else product + bias
 
 

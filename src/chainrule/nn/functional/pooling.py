@@ -126,7 +126,9 @@ def _max_pool(
     size, steps, border = _sizes(name, rank, x, kernel_size, stride, padding, ceil_mode)
     apart = each(name, "dilation", dilation, rank, 1)
     refuse(name, False, return_indices)
-    with graph.aliasing(False):
+    local = graph._local
+    outer, local.aliasing = local.aliasing, False
+    try:
         padded = _beyond(x, border, -math.inf)
         seen = _windows(name, rank, padded, size, steps, apart)
         folded = tuple(range(seen.ndim - rank, seen.ndim))
@@ -134,6 +136,8 @@ def _max_pool(
         place = arange(math.prod(size)).reshape(size)
         largest = place == which.reshape((*which.shape, *(1,) * rank))
         return _channels_first(rank, seen.where(largest, 0.0).sum(folded))
+    finally:
+        local.aliasing = outer
 
 
 def _avg_pool(
@@ -144,7 +148,9 @@ def _avg_pool(
     size, steps, border = _sizes(name, rank, x, kernel_size, stride, padding, ceil_mode)
     if divisor is not None and integer(divisor, name, "divisor_override") == 0:
         raise SettingError(f"{name}: divisor_override must not be 0.")
-    with graph.aliasing(False):
+    local = graph._local
+    outer, local.aliasing = local.aliasing, False
+    try:
 
         def total(x: Tensor) -> Tensor:
             seen = _windows(name, rank, _beyond(x, border, 0.0), size, steps, (1,) * rank)
@@ -155,6 +161,8 @@ def _avg_pool(
         if whole or not any(border):
             return total(x) / float(math.prod(size))
         return total(x) / total(ones((1, *x.shape[-rank:]), dtype=x.dtype))
+    finally:
+        local.aliasing = outer
 
 
 # -- windows -----------------------------------------------------------------------------------------------

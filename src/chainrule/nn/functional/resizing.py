@@ -39,11 +39,15 @@ def _wanted(name: str, rank: int, size: Wanted, shape: Sizes) -> Sizes:
 def _adapted(name: str, rank: int, input: Tensor, size: Wanted, fold: Callable[[Tensor, int, int], Tensor]) -> Tensor:
     x = given(input, name)
     check_axes(name, rank, x)
-    with graph.aliasing(False):
+    local = graph._local
+    outer, local.aliasing = local.aliasing, False
+    try:
         for axis, count in zip(
             range(x.ndim - 1, x.ndim - 1 - rank, -1), reversed(_wanted(name, rank, size, x.shape[-rank:])), strict=True
         ):
             x = fold(x, axis, count)
+    finally:
+        local.aliasing = outer
     return x
 
 
