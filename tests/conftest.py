@@ -6,16 +6,25 @@ import gc
 import os
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
-from chainrule import manual_seed
+from chainrule import eager, manual_seed
+
+RECORDED = ("tests/tensor/", "tests/autograd/", "tests/nn/", "tests/optim/")
+SHARE = 24
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is printed now into the golden files")
+    parser.addoption(
+        "--recorded",
+        action="store_true",
+        help="run each test under cr.eager(False), but for those that are marked at_once",
+    )
     parser.addoption("--hunts", action="store_true", help="run what takes many minutes, too")
     parser.addoption("--list-skipped", metavar="FILE", type=Path, help="write there what was skipped, a test a line")
     parser.addoption(
@@ -50,13 +59,14 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Hunts are left out and not skipped: what is skipped for want of a library runs once it is there."""
-    if config.getoption("--hunts"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("hunt") is not None]
+    """They are left out and not skipped: what is skipped for want of a library runs once it is there."""
+    unwanted = [] if config.getoption("--hunts") else ["hunt"]
+    if config.getoption("--recorded"):
+        unwanted.append("at_once")
+    left_out = [item for item in items if any(map(item.get_closest_marker, unwanted))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.get_closest_marker("hunt") is None]
+        items[:] = [item for item in items if not any(map(item.get_closest_marker, unwanted))]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -67,10 +77,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         file.write_text("".join(f"{test}\n" for test in sorted(set(skipped))), encoding="utf-8")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test in so many of these folders runs twice, the second time with its operations recorded; all: ``--recorded``."""
+    test = metafunc.definition
+    chosen = test.nodeid.startswith(RECORDED) and crc32(test.nodeid.encode()) % SHARE == 0
+    if chosen and not metafunc.config.getoption("--recorded") and test.get_closest_marker("at_once") is None:
+        metafunc.parametrize("recorded", [False, True], ids=["at once", "recorded"], indirect=True)
+
+
 @pytest.fixture(autouse=True)
 def same_numbers() -> None:
     """A test draws the same numbers whatever ran before it."""
     manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def recorded(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With ``--recorded``, and where a folder's conftest asks for it, the test's operations wait and run together.
+
+    All tests of a process share a tape, so what one of them recorded, and compiled, is met by the next.
+    """
+    if request.config.getoption("--recorded") or getattr(request, "param", False):
+        with eager(False):
+            yield
+    else:
+        yield
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def gradients(case: Case, dtype, scale):
     return [value for once in found for value in once]
 
 
+@pytest.mark.at_once("bits: a compiled program's last ones are others than NumPy's")
 @pytest.mark.parametrize("dtype", [cr.float32, cr.float64, cr.bfloat16], ids=str)
 def test_a_formula_gives_the_bits_of_its_rules(dtype):
     traced, by_formula = [], mock.Mock(wraps=formulas.Formula.products)

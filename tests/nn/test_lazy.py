@@ -47,6 +47,7 @@ def test_it_starts_as_the_layer_that_it_becomes():
     assert nn.LazyLinear(2, dtype=cr.float64)(cr.zeros(1, 3, dtype=cr.float64)).dtype == cr.float64
 
 
+@pytest.mark.at_once("bits: a compiled program's last ones are others than NumPy's")
 @pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.RMSprop])
 def test_an_optimizer_made_before_the_first_call(kind):
     """It trains as one that was made after."""

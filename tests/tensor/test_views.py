@@ -252,6 +252,7 @@ def test_views_live_on_without_their_tensor() -> None:
     assert (head.tolist(), tail.tolist()) == ([2, 2, 2], [2, 2, 1])
 
 
+@pytest.mark.at_once("what waits holds what it reads until it is computed")
 def test_a_detached_view_keeps_no_history_alive() -> None:
     w = cr.ones(3, requires_grad=True)
     y = w * 2
