@@ -15,6 +15,6 @@ if importlib.util.find_spec("polars") is None:
     collect_ignore += ["src/chainrule/data/table", "src/chainrule/training/tabular.py", "src/chainrule/cli/tables.py"]
     collect_ignore += ["src/chainrule/data/windows/text.py"]
 # Likewise what tests share that compares with PyTorch; the tests themselves are collected, and skip.
-HUNTERS = ("drawing", "pieces", "programs", "trainings")
+HUNTERS = ("drawing", "pieces", "programs", "recorded", "trainings")
 if importlib.util.find_spec("torch") is None:
     collect_ignore += [f"tests/hunters/{name}.py" for name in HUNTERS]

@@ -30,12 +30,20 @@ class Program:
     outputs: list[int] = field(default_factory=list)
     losses: list[int] = field(default_factory=list)
 
-    def run(self, inputs: list[Any], library: Any, functional: Any) -> tuple[list[Any], Any]:
-        """All outputs, and the loss (None where no output has a gradient)."""
+    def run(
+        self, inputs: list[Any], library: Any, functional: Any, after: Callable[[int, Any], None] | None = None
+    ) -> tuple[list[Any], Any]:
+        """All outputs, and the loss (None where no output has a gradient).
+
+        Args:
+            after: gets each line's number and value.
+        """
         names: dict[str, Any] = {f"v{i}": x for i, x in enumerate(inputs)}
         names |= {"lib": library, "F": functional}
         for i, line in enumerate(self.lines, len(inputs)):
             names[f"v{i}"] = eval(line, names)
+            if after is not None:
+                after(i - len(inputs), names[f"v{i}"])
         outputs = [names[f"v{i}"] for i in self.outputs]
         parts = [(names[f"v{i}"] * (0.5 + 0.25 * n)).sum() for n, i in enumerate(self.losses)]
         loss = parts[0] if parts else None

@@ -16,6 +16,7 @@ import torch
 
 import chainrule as cr
 import chainrule.nn.functional as F
+from tests.hunters import recorded
 from tests.hunters.drawing import FAMILIES, ROWS, Drawer, Family, Program
 
 
@@ -95,16 +96,29 @@ def _difference(ours: Any, theirs: Any, tolerance: float) -> str | None:
 
 
 def hunt(
-    first: int, count: int, lines: int = 12, compiled: bool = True, families: Sequence[Family] = FAMILIES
+    first: int,
+    count: int,
+    lines: int = 12,
+    compiled: bool = True,
+    families: Sequence[Family] = FAMILIES,
+    waiting: bool = False,
 ) -> dict[int, str]:
-    """The programs among `count` seeds that differ or raise, as text."""
+    """The programs among `count` seeds that differ or raise, as text.
+
+    Args:
+        compiled: run them compiled, too.
+        waiting: only run them with their operations recorded, beside the same computed at once.
+    """
     found = {}
     for seed in range(first, first + count):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of PyTorch: a variance of one number
             program = Drawer(seed, families).draw(lines)
             try:
-                texts = differences(program, compiled)
+                if waiting:
+                    texts = recorded.differences(program, seed, _tolerance(program))
+                else:
+                    texts = differences(program, compiled)
             except Exception:
                 texts = [traceback.format_exc(limit=-4)]
         if texts:
@@ -117,12 +131,14 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--eager", action="store_true", help="leave out the compiled runs")
+    parser.add_argument("--recorded", action="store_true", help="computed at once, and recorded round after round")
     parser.add_argument(
         "--rows", action="store_true", help="only folds over rows, and what moves elements in their rows"
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    bad = hunt(options.first, options.count, compiled=not options.eager, families=ROWS if options.rows else FAMILIES)
+    families = ROWS if options.rows else FAMILIES
+    bad = hunt(options.first, options.count, compiled=not options.eager, families=families, waiting=options.recorded)
     for seed, text in bad.items():
         print(f"=== seed {seed}\n{text}\n")
     print(f"{options.count} programs, {len(bad)} differ: {list(bad)}")

@@ -25,3 +25,7 @@ def test_programs_cut_anywhere_give_the_same_bits():
     assert pieces.hunt(30, 21) == {}
     assert pieces.hunt(114, 1) == {}  # a product whose factors lie otherwise where it is cut
     assert pieces.hunt(235, 1) == {}  # a function of a number that is known while compiling
+
+
+def test_programs_that_wait_give_what_they_give_computed_at_once():
+    assert programs.hunt(50_000, 8, waiting=True) == {}

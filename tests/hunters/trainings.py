@@ -10,7 +10,7 @@ import argparse
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import chainrule as cr
+from tests.hunters import recorded
 
 TORCH = SimpleNamespace(lib=torch, nn=torch.nn, F=torch.nn.functional, optim=torch.optim)
 OURS = SimpleNamespace(lib=cr, nn=cr.nn, F=cr.nn.functional, optim=cr.optim)
@@ -375,6 +376,28 @@ def differences(plan: Plan) -> list[str]:
     return found
 
 
+def waiting(plan: Plan) -> list[str]:
+    """Where a plan parts whose operations wait, and run together: each stretch is longer, so that a step is found again.
+
+    What waits is computed at the end of a step alone, and at random operations.
+    """
+    longer = [(action, value + 2 if action == "steps" else value) for action, value in plan.actions]
+    plan = replace(plan, actions=longer)
+    expected = run(plan, OURS, "eager")
+    found = []
+    for share in (0.0, 0.02):
+        try:
+            with recorded.flushing(plan.seed, share), cr.eager(False):
+                actual = run(plan, OURS, "eager")
+        except Exception:
+            found.append(f"recorded, {share}: {traceback.format_exc(limit=-4)}")
+            continue
+        text = next((t for t in map(_difference, actual, expected) if t), None)
+        if text:
+            found.append(f"recorded, {share}: {text}")
+    return found
+
+
 def _difference(ours: Any, theirs: Any) -> str | None:
     for (name, a), (_, e) in zip(ours[1], theirs[1], strict=True):
         if (a is None) != (e is None):
@@ -384,14 +407,14 @@ def _difference(ours: Any, theirs: Any) -> str | None:
     return None
 
 
-def hunt(first: int, count: int) -> dict[int, str]:
+def hunt(first: int, count: int, differ: Callable[[Plan], list[str]] = differences) -> dict[int, str]:
     """The trainings among `count` seeds in which some way of running differs from PyTorch, as text."""
     found = {}
     for seed in range(first, first + count):
         plan = drawn(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            texts = differences(plan)
+            texts = differ(plan)
         if texts:
             found[seed] = "\n".join([str(plan), *texts])
     return found
@@ -401,9 +424,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--recorded", action="store_true", help="computed at once, and recorded")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    bad = hunt(options.first, options.count)
+    bad = hunt(options.first, options.count, waiting if options.recorded else differences)
     for seed, text in bad.items():
         print(f"=== seed {seed}\n{text}\n")
     print(f"{options.count} trainings, {len(bad)} differ: {list(bad)}")
