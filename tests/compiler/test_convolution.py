@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import Tensor, nn
+from chainrule.compiler.passes import convolution, simplify
+from chainrule.compiler.plan import tiling
 from chainrule.compiler.schedule.kernels import Dot
 from tests.compiler.harness import as_other_machines
 
@@ -105,11 +108,115 @@ def test_gradients_of_padded_images_are_computed_for_the_images_alone(stride: in
     np.testing.assert_allclose(compiled(x, w).numpy(), back(x, w).numpy(), rtol=1e-4, atol=1e-5)
     assert compiled._latest is not None
     (product,) = (k for k in compiled._latest.program.plan.kernels if isinstance(k.core, Dot))
-    assert np.prod([var.size for var in product.loops]) == x.numel()
-    part = cr.compile(lambda x, w: F.conv2d(x, w, padding=1, stride=stride)[1:, :, 1:3, 2:])
-    np.testing.assert_allclose(
-        part(x, w).numpy(), F.conv2d(x, w, padding=1, stride=stride)[1:, :, 1:3, 2:].numpy(), rtol=1e-4, atol=1e-5
-    )
+    elements = np.prod([var.size for var in product.loops])
+    two_phases = 3 * 10 * 10 * 4  # along each axis, from one before the image on
+    assert elements == (x.numel() if stride == 1 else two_phases)
+    assert np.prod([var.size for var in product.core.summed]) == (5 * 9 if stride == 1 else 5 * 4)
+    for rows, columns in [(slice(1, 3), slice(2, None)), (slice(0, 4, 2), slice(1, None, 3))]:
+        part = cr.compile(
+            lambda x, w, rows=rows, columns=columns: F.conv2d(x, w, padding=1, stride=stride)[1:, :, rows, columns]
+        )
+        whole = F.conv2d(x, w, padding=1, stride=stride).numpy()
+        np.testing.assert_allclose(part(x, w).numpy(), whole[1:, :, rows, columns], rtol=1e-4, atol=1e-5)
+
+
+def products(compiled: Any, *arguments: Tensor) -> tuple[bytes, int]:
+    """What a program gives, and how many multiplications its products are."""
+    found = compiled(*arguments)
+    cores = [(k.loops, k.core) for k in compiled._latest.program.plan.kernels if isinstance(k.core, Dot)]
+    work = sum(math.prod(var.size for var in (*loops, *core.summed)) for loops, core in cores)
+    return found.numpy().tobytes(), work
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [
+    (4, 2, 1), (3, 2, 1), (2, 2, 0), (5, 3, 2), (1, 2, 0), ((3, 4), (2, 3), (0, 1)), (3, (1, 2), 3),
+])  # fmt: skip
+def test_zeros_between_elements_are_not_multiplied(
+    kernel: Any, stride: Any, padding: Any, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same bits; only a window that the stride does not divide is made up with zeros."""
+    w = rng.standard_normal((6, 4 // groups, *np.broadcast_to(kernel, 2))).astype("f4")
+    x = rng.standard_normal((2, 6, 7, 9)).astype("f4")
+
+    def both(monkeypatched: bool) -> tuple[bytes, int]:
+        with monkeypatch.context() as patch:
+            if monkeypatched:
+                patch.setattr(simplify, "by_phases", lambda *_: None)
+            f = cr.compile(lambda x, w: F.conv_transpose2d(x, w, stride=stride, padding=padding, groups=groups))
+            return products(f, cr.tensor(x), cr.tensor(w))
+
+    (found, work), (expected, before) = both(False), both(True)
+    assert found == expected
+    if (np.broadcast_to(kernel, 2) % np.broadcast_to(stride, 2) == 0).all():
+        assert work < before / (np.prod(np.broadcast_to(stride, 2)) - 1)
+
+
+def test_the_gradients_of_a_transposed_convolution_have_no_zeros_either() -> None:
+    """Of its input: the convolution of a stride; of its weight: again by phases."""
+    torch = pytest.importorskip("torch")
+    x, w, g = (rng.standard_normal(shape).astype("f4") for shape in [(4, 6, 8, 8), (6, 5, 4, 4), (4, 5, 16, 16)])
+
+    @cr.compile
+    def back(x: Tensor, w: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+        return cr.vjp(lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1), x, w)[1](g)
+
+    found = back(*map(cr.tensor, (x, w, g)))
+    theirs = [torch.tensor(x, requires_grad=True), torch.tensor(w, requires_grad=True)]
+    torch.nn.functional.conv_transpose2d(*theirs, stride=2, padding=1).backward(torch.tensor(g))
+    for ours, their in zip(found, theirs, strict=True):
+        np.testing.assert_allclose(ours.numpy(), their.grad.numpy(), rtol=1e-4, atol=1e-4)
+    assert back._latest is not None
+    cores = [(k.loops, k.core) for k in back._latest.program.plan.kernels if isinstance(k.core, Dot)]
+    work = sorted(math.prod(var.size for var in (*loops, *core.summed)) for loops, core in cores)
+    terms = 4 * 8 * 8 * 6 * 5 * 16
+    assert work[0] == terms and work[1] < 2.5 * terms  # that of the weight: windows of 3 x 3 phases for those of 4 x 4
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_single_output_is_computed_by_vectors_along_lines(padding: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the bits that its sums have where channels lie side by side; also of what another convolution gave."""
+    x, w, v = cr.randn(3, 5, 12, 12), cr.randn(7, 5, 3, 3), cr.randn(1, 7, 3, 3)
+
+    def run() -> tuple[bytes, Dot]:
+        f = cr.compile(lambda x, w, v: F.conv2d(F.conv2d(x, w, padding=1).relu(), v, padding=padding))
+        found = f(x, w, v).numpy().tobytes()
+        assert f._latest is not None
+        return found, [k.core for k in f._latest.program.plan.kernels if isinstance(k.core, Dot)][-1]
+
+    found, core = run()
+    assert core.m is None and core.n is not None and core.n.size == 10 + 2 * padding
+    assert core.b.index.coefficient(core.n) == 1
+    monkeypatch.setattr(convolution, "LINE", 1000)
+    expected, core = run()
+    assert found == expected
+    if padding:  # without, ReLU is kept in PyTorch's order, which has lines
+        assert core.n is None
+
+
+def test_a_weights_gradient_goes_over_a_few_images_at_a_time(
+    everything_divided: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whose terms stay near while every tile passes; the sums wait from block to block, as they are."""
+    x, g = cr.randn(5, 20, 9, 9), cr.randn(5, 40, 7, 7)
+
+    def run(near: int) -> tuple[bytes, tiling.Plan]:
+        monkeypatch.setattr(tiling, "NEAR", near)
+        tiling.plan.cache_clear()
+        f = cr.compile(lambda x, g: cr.vjp(lambda w: F.conv2d(x, w), cr.zeros(40, 20, 3, 3))[1](g)[0])
+        found = f(x, g).numpy().tobytes()
+        assert f._latest is not None
+        (chosen,) = (
+            plan for n in range(len(f._latest.program.plan.kernels)) for plan in f._latest.program.nests.cuts(n)
+        )
+        return found, chosen
+
+    expected, whole = run(1 << 20)
+    assert not whole.blocked
+    for _ in as_other_machines(monkeypatch, tmp_path):
+        found, few = run(1 << 14)
+        assert found == expected and (few.blocked, few.depth) == (True, 1)
+    tiling.plan.cache_clear()
 
 
 def test_what_follows_is_done_where_the_sums_are_and_the_next_reads_it_as_it_lies() -> None:

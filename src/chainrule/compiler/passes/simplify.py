@@ -13,7 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 from chainrule import dtypes, graph
-from chainrule.compiler.passes.convolution import as_product, before_permuting, lies_as_before, of_padded, of_part
+from chainrule.compiler.passes.convolution import (
+    as_product,
+    before_permuting,
+    by_phases,
+    lies_as_before,
+    of_padded,
+    of_part,
+)
 from chainrule.compiler.passes.regions import Trimmed, trimmed
 from chainrule.control.loop import Form, scan_op
 from chainrule.dtypes import as_stored, numbers_of
@@ -435,7 +442,7 @@ def _counts_rows(index: Node, axis: int, shape: graph.Shape) -> bool:
 
 
 def _conv(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
-    product = as_product(b.make, inputs, params)
+    product = by_phases(b.make, inputs, params) or as_product(b.make, inputs, params)
     b.convolved.add(product)
     return product
 
@@ -443,11 +450,11 @@ def _conv(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
 def _slice(b: Builder, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
     """Of a convolution that nothing else reads, and of zeros around something."""
     (x,), origin = inputs, b.origin
-    if all(step == 1 for step in params["step"]) and origin is not None and origin.op is shaping.slice:
+    if origin is not None and origin.op is shaping.slice:
         (of,) = origin.inputs
         if of.op is convolution.conv and of in b.read_once and b.image[of] is x:
             given = tuple(b.image[source] for source in of.inputs)
-            return of_part(b.make, given, of.params, params["start"], params["stop"])
+            return of_part(b.make, given, of.params, params)
     return of_padded(b.make, x, params)
 
 

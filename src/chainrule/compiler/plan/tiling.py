@@ -404,7 +404,16 @@ def _nested_plan(spec: Contraction, target: Target) -> Plan:
     across, down = min(fitting, key=lambda tile: grid.cost(*tile))
     widths = tuple(_even_strips(spec.n, lanes, across))
     tiles, strips = -(-spec.m // down), sum(strips.count for strips in widths)
-    return Plan(down, *_split(spec.m, down), lanes, widths, False, False, False, spec.k, tiles, strips)
+    chosen = Plan(down, *_split(spec.m, down), lanes, widths, False, False, False, spec.k, tiles, strips)
+    return _in_pieces(spec, chosen) if spec.inner and not spec.carried else chosen
+
+
+def _in_pieces(spec: Contraction, chosen: Plan) -> Plan:
+    """In blocks of the outermost terms, images or channels, that stay near while every tile passes over them."""
+    each = spec.terms // spec.k * (spec.m + spec.n) * BYTES[spec.scalar]  # bytes of both factors for one of those terms
+    if chosen.row_tiles * chosen.column_strips == 1 or spec.k * each <= NEAR:
+        return chosen
+    return replace(chosen, depth=_even(spec.k, max(1, NEAR // 4 // each)), blocked=True)
 
 
 # -- few rows ---------------------------------------------------------------------------------------

@@ -97,35 +97,54 @@ def _conv(
     steps, apart = each(name, "stride", stride, rank, 1), each(name, "dilation", dilation, rank, 1)
     parts = integer(groups, name, "groups")
     _check(name, rank, x, weight, parts)
+    border = borders(name, padding, weight.shape[2:], steps, apart)
+    return _framed(name, rank, x, weight, bias, steps, border, apart, parts, (1,) * rank)
+
+
+def _framed(
+    name: str, rank: int, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes, border: Border, dilation: Sizes,
+    groups: int, spread: Sizes,
+) -> Tensor:  # fmt: skip
+    """The convolution of the input with zeros around it and, where it is `spread`, between its elements."""
     if bias is not None:
         bias = given(bias, name, "bias")
         _check_bias(name, weight, bias)
     if x.dtype.only_stores:
-        return in_float32(_conv, name, rank, x, weight, bias, stride, padding, dilation, groups)
-    border = borders(name, padding, weight.shape[2:], steps, apart)
-    _check_room(name, x.shape[-rank:], weight.shape[2:], border, apart)
+        return in_float32(_framed, name, rank, x, weight, bias, stride, border, dilation, groups, spread)
+    sizes = tuple(size and (size - 1) * step + 1 for size, step in zip(x.shape[-rank:], spread, strict=True))
+    _check_room(name, sizes, weight.shape[2:], border, dilation)
     local = graph._local
     outer, local.aliasing = local.aliasing, False
     try:
         batched = x if x.ndim == rank + 2 else x.unsqueeze(0)
-        y = _channels_last(batched, weight, bias, steps, border, apart, parts)
+        y = _channels_last(batched, weight, bias, stride, border, dilation, groups, spread)
         return y if x.ndim == rank + 2 else y.squeeze(0)
     finally:
         local.aliasing = outer
 
 
 def _channels_last(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes, border: Border, dilation: Sizes, groups: int
-) -> Tensor:
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes, border: Border, dilation: Sizes, groups: int,
+    spread: Sizes,
+) -> Tensor:  # fmt: skip
     """PyTorch's order as that of the primitive (groups first, channels last), and back."""
     axes = tuple(range(3, 3 + len(stride)))
-    before, after = ((0, 0, *sides, 0) for sides in zip(*border, strict=True))
-    padded = _in_groups(x, groups)._pad(before, after, (0,) * (x.ndim + 1))
+    before, after = ((0, 0, *(max(0, size) for size in sides), 0) for sides in zip(*border, strict=True))
+    padded = _in_groups(x, groups)._pad(before, after, (0, 0, *(step - 1 for step in spread), 0))
     kernels = weight.reshape((groups, weight.shape[0] // groups, *weight.shape[1:])).permute((0, 2, *axes, 1))
-    y = padded._conv(kernels, stride, dilation)
+    y = _within(padded._conv(kernels, stride, dilation), border)
     if bias is not None:
         y = y + bias.reshape((groups, *(1,) * (len(stride) + 1), bias.shape[0] // groups))
     return _out_of_groups(y)
+
+
+def _within(y: Tensor, border: Border) -> Tensor:
+    """Without the first and last places along each axis, where the border is less than none."""
+    if min(size for sides in border for size in sides) >= 0:
+        return y
+    start = (0, 0, *(max(0, -low) for low, _ in border), 0)
+    cut = (0, 0, *(max(0, -high) for _, high in border), 0)
+    return y._slice(start, tuple(size - less for size, less in zip(y.shape, cut, strict=True)), (1,) * y.ndim)
 
 
 def _in_groups(x: Tensor, groups: int) -> Tensor:
@@ -329,30 +348,19 @@ def _transposed(
             "groups divide", f"{w.shape} for an input {x.shape} with groups={groups}", "Change the one or the other.",
         )  # fmt: skip
     steps, apart = each(name, "stride", stride, rank, 1), each(name, "dilation", dilation, rank, 1)
-    border, longer = each(name, "padding", padding, rank, 0), each(name, "output_padding", more, rank, 0)
+    frame, longer = each(name, "padding", padding, rank, 0), each(name, "output_padding", more, rank, 0)
     if any(extra >= max(s, d) for extra, s, d in zip(longer, steps, apart, strict=True)):
         raise SettingError(
             f"{name}: output_padding must be smaller than stride or dilation, got {more!r} with {stride!r}."
         )
+    reach = (d * (k - 1) for d, k in zip(apart, w.shape[2:], strict=True))
+    border = tuple((r - b, r - b + e) for r, b, e in zip(reach, frame, longer, strict=True))
     local = graph._local
     outer, local.aliasing = local.aliasing, False
     try:
-        front = (0,) * (x.ndim - rank)
-        spread = x._pad((0,) * x.ndim, (0,) * x.ndim, (*front, *(s - 1 for s in steps)))
-        reach = [d * (k - 1) for d, k in zip(apart, w.shape[2:], strict=True)]
-        low = [r - b for r, b in zip(reach, border, strict=True)]
-        high = [r - b + e for r, b, e in zip(reach, border, longer, strict=True)]
-        spread = _framed(spread, rank, low, high)
         parts = w.reshape((count, w.shape[0] // count, *w.shape[1:])).transpose(1, 2)
         turned = parts.reshape((count * w.shape[1], w.shape[0] // count, *w.shape[2:])).flip(tuple(range(2, rank + 2)))
-        return _conv(name, rank, spread, turned, bias, 1, 0, apart, count)
+        _check(name, rank, x, turned, count)
+        return _framed(name, rank, x, turned, bias, (1,) * rank, border, apart, count, steps)
     finally:
         local.aliasing = outer
-
-
-def _framed(x: Tensor, rank: int, low: Sequence[int], high: Sequence[int]) -> Tensor:
-    """Zeros around the spatial axes; a negative number takes off."""
-    for axis, before, after in zip(range(x.ndim - rank, x.ndim), low, high, strict=True):
-        x = x.narrow(axis, max(0, -before), x.shape[axis] - max(0, -before) - max(0, -after))
-    front = (0,) * (x.ndim - rank)
-    return x._pad((*front, *(max(0, n) for n in low)), (*front, *(max(0, n) for n in high)), (0,) * x.ndim)

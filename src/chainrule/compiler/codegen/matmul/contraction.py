@@ -168,13 +168,15 @@ class _Kernel:
     def _block(self, tiles: Range, strips: Range, all_strips: Range) -> None:
         """One block of C, through all blocks of l."""
         with self._depths() as depth:
-            after = self._after(tiles, strips, all_strips, depth)
-            rows_coming = self._next_rows(strips, after)
+            asks = not self.spec.inner  # terms along several axes lie in too many places to be asked for
+            after = self._after(tiles, strips, all_strips, depth) if asks else None
+            rows_coming = self._next_rows(strips, after) if after else None
             rows = self.packer.rows_of_a(self.a, tiles, depth)
             for kind in self.plan.widths:
 
                 def strip(number: Value, kind: Strips = kind) -> None:
-                    coming = [rows_coming, self._next_strip(number, strips, depth.start, after)]
+                    strip_coming = self._next_strip(number, strips, depth.start, after) if after else None
+                    coming = [each for each in (rows_coming, strip_coming) if each]
                     self.strip(kind, number, rows, tiles, depth, strips[0], coming)
 
                 ranged(self.e, strips, kind.first, kind.count, strip)
@@ -283,9 +285,8 @@ class _Kernel:
             self.finish.tile(row, strip.column, strip.columns, height, sums)
             return
         if chosen.turning:
-            across = strip.b, strip.strides[1]
-            rows_of_a = a, strides, height
-            sums = turning_tile(e, spec.k, chosen.lanes, spec.scalar, rows_of_a, across, strip.columns)
+            rows_of_a, of_b = (a, strides, height), (strip.b, strip.strides[1])
+            sums = turning_tile(e, spec.k, chosen.lanes, spec.scalar, rows_of_a, of_b, strip.columns)
             self.finish.tile(row, strip.column, strip.columns, height, sums)
             return
         if spec.lanes > 1:
@@ -302,8 +303,7 @@ class _Kernel:
         start = self._resume(waiting, depth.first, strip.columns, height)
         asking = self._asking(strip, row, asks, waiting, depth.last)
         sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking and Asks(asking, height))
-        done, more = e.fresh("done"), e.fresh("more")
-        end = e.fresh("end")
+        done, more, end = map(e.fresh, ("done", "more", "end"))
         e.branch(depth.last, done, more)
         e.label(more)
         for room, value in zip(self._waiting(waiting, strip.columns, height), sums, strict=True):
