@@ -218,6 +218,8 @@ class Node:
         """Forget the history after a backward pass, as PyTorch frees its saved tensors."""
         if self.inputs:
             self.op, self.inputs, self.params = RELEASED, (), {}
+            if self._array is not None:
+                self.segment = None  # that it came from
 
     def whereabouts(self) -> str:
         """`` in layer 'Sequential.0' (train.py:12 in step)``, as far as known."""
@@ -528,27 +530,30 @@ def toposort(outputs: Iterable[Node]) -> list[Node]:
     done: set[Node] = set()
     outputs = list(outputs)
     for output in outputs:
-        segment = output.segment
-        if segment is not None:  # what a tape recorded as a whole has its operations behind it from here on
-            segment.tape.write_out()
-    for output in outputs:
         if output in done:
             continue
         done.add(output)
-        stack = [(output, iter(output.inputs))]
+        stack = [(output, _sources(output))]
         while stack:
             node, sources = stack[-1]
             for source in sources:
                 if source not in done:
                     done.add(source)
                     if source.inputs:
-                        stack.append((source, iter(source.inputs)))
+                        stack.append((source, _sources(source)))
                         break
                     order.append(source)
             else:
                 order.append(node)
                 stack.pop()
     return order
+
+
+def _sources(node: Node) -> Iterator[Node]:
+    segment = node.segment
+    if segment is not None:  # what a tape recorded as a whole has its operations behind it from here on
+        segment.write_out()
+    return iter(node.inputs)
 
 
 @dataclass(eq=False)

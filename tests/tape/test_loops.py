@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -318,3 +320,72 @@ def test_a_row_sees_parameters_of_another_shape_and_frozen_ones():
                     found = row(x)
                     assert (found.shape, found.requires_grad) == ((1, rows), not frozen)
                     assert found.tolist() == [[4.0 * rows] * rows]
+
+
+def test_a_history_that_was_not_written_out_is_so_where_somebody_walks_along_it():
+    """A loss is asked for first; then something else than last time walks back from it."""
+
+    def found(walk, twice=False):
+        cr.manual_seed(0)
+        model, seen = mlp(), []
+        for i in range(12):
+            for p in model.parameters():
+                p.grad = None
+            output = model(X)
+            loss = F.cross_entropy(output, Y)
+            loss.item()
+            if i in (6, 9, 10):
+                walk(model, output, loss)
+            else:
+                loss.backward()
+            seen += [p.grad.tolist() for p in model.parameters() if p.grad is not None]
+        return seen
+
+    def keeps(model, output, loss):
+        loss.backward(retain_graph=True)
+        loss.backward()
+
+    def asks(model, output, loss):
+        for p, g in zip(model.parameters(), cr.autograd.grad(loss, list(model.parameters())), strict=True):
+            p.grad = g
+
+    def goes_on(model, output, loss):
+        (loss * 2 + output.sum()).backward()
+
+    def adds(model, output, loss):
+        F.cross_entropy(model(X * 2), Y).backward()
+        loss.backward()
+
+    def of_the_output(model, output, loss):
+        output.sum().backward()
+        with pytest.raises(GradientError, match="was freed by an earlier backward pass"):
+            loss.backward()
+
+    for walk in (keeps, asks, goes_on, adds, of_the_output):
+        expected = found(walk)
+        with cr.eager(False):
+            given = found(walk)
+        assert len(given) == len(expected)
+        for a, b in zip(given, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_kept_keeps_no_batch_once_its_history_was_freed():
+    model, batches, losses = mlp(), [], []
+    with cr.eager(False):
+        for i in range(10):
+            x = X * (i + 1)
+            x.tolist()
+            batches.append(weakref.ref(x._node))
+            loss = F.cross_entropy(model(x), Y)
+            loss.item()
+            loss.backward()
+            losses.append(loss)
+            for p in model.parameters():
+                p.grad = None
+        del x, loss
+        (cr.ones(2) + 1).tolist()
+        with cr.no_grad():
+            for p in model.parameters():
+                p -= 1
+    assert [batch() for batch in batches] == [None] * 10

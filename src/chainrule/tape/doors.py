@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from functools import wraps
 from itertools import repeat
 from operator import attrgetter, is_, itemgetter
@@ -21,12 +20,12 @@ import numpy as np
 from chainrule import graph
 from chainrule.borrowed import own
 from chainrule.dtypes import float64
-from chainrule.errors import BusyError
-from chainrule.graph import CONST, LEAF, Node, toposort
+from chainrule.graph import CONST, LEAF, Node, Type, toposort
 from chainrule.lines import ours, user_line
 from chainrule.ops import elementwise as ew
+from chainrule.tape.history import AS_ONE, Past
 from chainrule.tape.kept import Kept
-from chainrule.tape.path import Ref, Step
+from chainrule.tape.path import Lent, Ref, Step
 from chainrule.tape.updates import NONE
 from chainrule.tensor.core import Engine, Handle
 
@@ -34,7 +33,8 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
-reference, _value, _gradient = weakref.ref, attrgetter("_array"), attrgetter("_grad")
+reference = weakref.ref
+_value, _entry, _gradient = map(attrgetter, ("_array", "entry", "_grad"))
 
 
 class ElsewhereError(Exception):
@@ -176,22 +176,22 @@ def _enter(tape: Any, jump: Jump) -> None:
     """Jump, with the numbers that the body read."""
     segment = tape.segment
     nodes = [value if value.__class__ is Node else value.now(tape) for value in jump.entered]
-    given, first = list(map(_value, nodes)), -1 - len(segment.arrays)
-    arrays = [array if array.base is None else own(array) for array in given]
+    arrays, first = list(map(_value, nodes)), -1 - len(segment.arrays)
     refs = dict(zip(nodes, range(first, first - len(nodes), -1), strict=True))
+    lent: dict[Node, int] = {}
+    if Lent in map(type, map(_entry, nodes)):  # somebody else may write to it: it is looked at anew each time
+        lent = {node: refs.pop(node) for node in nodes if node.entry.__class__ is Lent}
+        for ref in lent.values():
+            arrays[first - ref] = own(arrays[first - ref])
+    if not segment.known.keys().isdisjoint(refs):
+        refs |= segment.known
     # Without a call, between which a signal's handler might raise.
     segment.nodes += nodes
     segment.arrays += arrays
+    segment.known |= refs
+    segment.lent |= lent
     tape.results += jump.inner
     tape.step = jump.end
-    if all(map(is_, given, arrays)) and segment.known.keys().isdisjoint(nodes):
-        segment.known |= refs
-        return
-    for node, array in zip(nodes, arrays, strict=True):
-        if array is node._array:
-            segment.known.setdefault(node, refs[node])
-        else:  # somebody else may write to it: it is looked at anew each time
-            segment.lent[node] = refs[node]
 
 
 class Live:
@@ -211,25 +211,6 @@ class Live:
             self.node = Node(LEAF, (), {}, ((), float64), np.asarray(value, np.float64))
             self.value = value
         return self.node
-
-
-def waiting(tape: Any, place: int, like: Any, requires_grad: bool = False, owner: Any = None) -> Node:
-    """A leaf that waits at a place."""
-    made = Node(LEAF, (), {}, like, None, requires_grad, None, owner)
-    made.segment, made.place = tape.segment, place
-    tape.results[place] = reference(made)
-    return made
-
-
-def _unwritten(argument: int) -> None:
-    raise BusyError(
-        "backward: a signal's handler asked for gradients while the history that leads to them was being written down. "
-        "Ask where the handler has returned, or before."
-    )
-
-
-# What a node is of until somebody wants to know how it was computed: a door's whole body.
-AS_ONE = replace(ew.alias, name="as_one", kind="call", vjp=_unwritten)
 
 
 _COMPARED = frozenset({bool, int, float, str, type(None)})  # what may stand among the tensors
@@ -366,73 +347,28 @@ def called(
     return (*nodes, *together), (*key, None)
 
 
-def written_out(tape: Any) -> None:
-    """Give what doors left unwritten its history, operation by operation: somebody will walk along it."""
-    while tape.unwritten:
-        found, steps = tape.unwritten[-1]
-        node = found()
-        if node is not None and node.op is AS_ONE:
-            _write_out(tape, node, steps)
-        tape.unwritten.pop()
-
-
-def _write_out(tape: Any, node: Node, steps: list[Any]) -> None:
-    kept, own = [], None  # until what reads them holds them
-    for step in steps:
-        inputs = tuple([tape.node(ref) for ref in step.refs])
-        place = step.places - 1
-        if place == node.place:
-            own = step.op, inputs, step.params
-        else:
-            made = waiting(tape, place, step.type)
-            made.layer, made.line = node.layer, node.line
-            if step.history:
-                made.op, made.inputs, made.params, made.requires_grad = step.op, inputs, step.params, True
-            kept.append(made)
-    assert own is not None
-    node.op, node.inputs, node.params = own
-
-
 def _ours(rule: Any) -> bool:
     """Is a derivative rule of chainrule's own? Another may do anything, and is asked each time."""
     functions = [rule, *[cell.cell_contents for cell in rule.__closure__ or ()]]
     return all(ours(code) for function in functions if (code := getattr(function, "__code__", None)) is not None)
 
 
-class Past:
-    """A segment that was computed, whose results have a history: where it ended, and its results and inputs."""
-
-    __slots__ = ("nodes", "results", "step")
-
-    def __init__(self, step: Step, results: list[Any], nodes: list[Node]) -> None:
-        self.step, self.results, self.nodes = step, results, nodes
-
-    def holds(self, node: Node) -> bool:
-        """Is it one of its results?"""
-        place = getattr(node, "place", -1)
-        found = self.results[place] if 0 <= place < len(self.results) else None
-        return found is not None and found() is node
-
-    def node(self, ref: Ref) -> Node | None:
-        """The node behind a reference, if it is still there."""
-        if isinstance(ref, Node):
-            return ref
-        found = self.results[ref] if ref >= 0 else None
-        return self.nodes[-1 - ref] if ref < 0 else None if found is None else found()
-
-
 class _Known:
     """A value that a loss was computed with, in the segment whose backward pass comes next."""
 
-    __slots__ = ("ref",)
+    __slots__ = ("ref", "type")
 
-    def __init__(self, ref: int) -> None:
-        self.ref = ref
+    def __init__(self, ref: int, type: Type) -> None:
+        self.ref, self.type = ref, type
 
     def now(self, tape: Any) -> Node:
-        node: Node = tape.differentiated.node(self.ref)
+        past: Past = tape.differentiated
+        inside = past.values.get(self.ref)
+        if inside is not None:  # of what a door recorded as one, whose history nobody has asked for
+            return Node(LEAF, (), {}, self.type, inside)
+        node: Any = past.node(self.ref)
         node.seen = True
-        return node
+        return cast(Node, node)
 
 
 class Backward(Door):
@@ -537,11 +473,16 @@ class Backward(Door):
 
     def outer(self, node: Node) -> _Known | None:
         ref = self.refs.get(node)
-        return None if ref is None else _Known(ref)
+        if ref is None:
+            return None
+        if ref >= 0:
+            self.read.add(ref)
+        return _Known(ref, node.type)
 
     def body(self) -> None:
         order = toposort([self.output._node])
         self.released = [node.place for node in order if node.inputs]
+        self.read: set[int] = set()  # of the results of that segment
         self.refs: dict[Node, Any] = {}  # what it may read of a segment that was computed
         if self.within is not self.tape:
             self.refs = {**self._inputs(), **{node: node.place for node in order if self.within.holds(node)}}
@@ -555,18 +496,19 @@ class Backward(Door):
             if gradient is None or (before is not None and gradient is not before) or not tape.waits(gradient._node):
                 return None
             found.append((gradient._node.place, gradient._node.type))
-        return found, itemgetter(*self.released, self.released[0])
+        if self.within is not tape:
+            self.within.step.reads = tuple(sorted({*(self.within.step.reads or ()), *self.read}))
+        return found, itemgetter(*self.released, self.released[0]), self.read
 
     def fits(self, tape: Any, results: Any) -> bool:
-        if self.within is not tape:
-            for found in results[1](self.within.results):  # nobody was there before
-                node = None if found is None else found()
-                if node is None or not node.inputs:
-                    return False
-        return True
+        if self.within is tape:
+            return True
+        # Nobody was there before, and all that it reads was kept. (Where a node is gone, what reads it stands for it.)
+        nodes = [found() for found in filter(None, results[1](self.within.results))]
+        return all(node is None or node.inputs for node in nodes) and self.within.has(results[2])
 
     def again(self, tape: Any, made: Any) -> None:
-        leaves, released = made
+        leaves, released, _ = made
         renamed, tensor = tape.renamed, Engine.tensor
         segment, results = tape.segment, tape.results
         for owner, (place, type) in zip(self.owners, leaves, strict=True):

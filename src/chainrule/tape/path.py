@@ -54,8 +54,10 @@ class Step:
         "parent",
         "places",
         "programs",
+        "reads",
         "refs",
         "type",
+        "walked",
     )
 
     def __init__(self, parent: Step | None, type: Type | None = None) -> None:
@@ -77,6 +79,10 @@ class Step:
         ] = {}  # of segments that end here, by the places whose values are wanted
         self.full = False
         self.layer = ""
+        # Of where a segment ended that was computed before its backward pass: the places inside of what doors recorded as one
+        # that the backward pass reads, once that is known; and how often somebody walked along their histories.
+        self.reads: tuple[int, ...] | None = None
+        self.walked = 0
 
     def operation(self, op: Op, refs: list[Ref], params: dict[str, Any], type: Type, asked: bool) -> Step:
         """The step for an operation from here, which nobody took before."""

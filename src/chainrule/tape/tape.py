@@ -23,7 +23,8 @@ from chainrule.lines import Line, user_line
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
 from chainrule.tape.donation import Free
-from chainrule.tape.doors import Backward, ElsewhereError, Live, Past, through, written_out
+from chainrule.tape.doors import Backward, ElsewhereError, Live, through
+from chainrule.tape.history import Past, written_out
 from chainrule.tape.path import Entry, Lent, Ref, Step, kind_of
 from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
 from chainrule.tape.updates import NONE, Updates
@@ -34,6 +35,7 @@ STRUCTURE = frozenset({0.0, 1.0, -1.0, 2.0, 3.0, 4.0, 0.5, -0.5, -2.0})
 # What may refuse a value: its line is noted, for the error to name.
 _REFUSES = frozenset({indexing.check_index, indexing.take, indexing.put, indexing.put_add})
 _segment, _place, _inputs = map(attrgetter, ("segment", "place", "inputs"))
+_PATIENCE = 4  # walks along the histories of segments that end at one step, after which they are written out at once
 _PASTS = 4  # segments whose losses a backward pass may still come for
 # Steps of the tree, and programs, beyond which it is grown anew.
 MANY, MOST_PROGRAMS = 20_000, 256
@@ -56,6 +58,10 @@ class Segment:
     def settle(self, node: Node) -> Array:
         """The value of a node that waits here."""
         return self.tape.settle(node)
+
+    def write_out(self) -> None:
+        """Somebody will walk along the history of a node that waits here."""
+        self.tape.write_out()
 
 
 class Tape(graph.Tape):
@@ -354,9 +360,12 @@ class Tape(graph.Tape):
 
     def compute(self) -> None:
         """Likewise, in the middle of recording. Where a signal's handler raises, all of it has a value, or goes on to wait."""
-        self.write_out()
         segment, renamed, updates = self.segment, self.renamed, self.updates
-        alive = [node for ref in filter(None, self.results) if (node := ref()) is not None]
+        reads = self._read_of_history()
+        if reads is None:
+            self.write_out()
+        alive = self._alive()
+        values: dict[int, Any] = dict.fromkeys(reads or ())
         if updates is not NONE or renamed:
             self.pasts, self.differentiated = [], None  # they hold inputs, which now may be written over
         local = graph._local
@@ -364,7 +373,7 @@ class Tape(graph.Tape):
         try:
             local.trace, local.tape, local.grad_enabled = None, None, False  # this is neither recorded nor traced
             if alive or updates is not NONE:
-                self._run(segment, self.step, alive, renamed, updates)
+                alive = self._run(segment, self.step, alive, renamed, updates, values)
         finally:
             local.trace, local.tape, local.grad_enabled = kept
             self.overwriting = False
@@ -372,16 +381,35 @@ class Tape(graph.Tape):
                 _put_back(renamed, segment, alive)
             if segment.failed or not any(map(_segment, alive)):
                 if not segment.failed and any(map(_inputs, alive)):
-                    self.pasts = [Past(self.step, self.results, segment.nodes), *self.pasts[: _PASTS - 1]]
+                    self.pasts = [Past(self, values), *self.pasts[: _PASTS - 1]]
                 self._begin()
         if self.grown > MANY or len(self.compiled) > MOST_PROGRAMS:
             self.root, self.grown, self.compiled = Step(None), 0, []
             self.step = self.root
 
+    def _alive(self) -> list[Node]:
+        """What somebody may ask for."""
+        return [node for ref in filter(None, self.results) if (node := ref()) is not None]
+
+    def _read_of_history(self) -> tuple[int, ...] | None:
+        """The places inside of what doors recorded as one that must be kept; None: their histories must be written out.
+
+        What was written over could not be computed again, if somebody should walk along a history.
+        """
+        step = self.step
+        if step.reads is None or step.walked > _PATIENCE or not self.unwritten or self.updates is not NONE:
+            return None
+        return None if any(name == "_node" for _, name, _ in self.renamed) else step.reads
+
     def _run(
-        self, segment: Segment, step: Step, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: Updates
-    ) -> None:  # fmt: skip
-        wanted = (*map(_place, alive), *updates.places)
+        self, segment: Segment, step: Step, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: Updates,
+        values: dict[int, Any],
+    ) -> list[Node]:  # fmt: skip
+        """Compute what is alive, which is given back; and into `values` what is at the places there."""
+        places = list(map(_place, alive))
+        for place in values.keys() & set(places):
+            del values[place]
+        wanted = (*places, *values, *updates.places)
         known = step.programs.get(wanted)
         if known is None:
             known = step.programs[wanted] = Interpreted(step.path(), wanted)
@@ -394,19 +422,25 @@ class Tape(graph.Tape):
             self.overwriting = bool(known.pairs)
             try:
                 arrays = known.run(segment.arrays, Free(segment, renamed, updates))
-                _give(alive, updates, arrays)
+                _give(alive, updates, values, arrays)
             except BaseException:  # of a signal's handler, perhaps when inputs had been overwritten
-                _give(alive, updates, known.computed())
+                _give(alive, updates, values, known.computed())
                 raise
         if arrays is None:
             alone = known if type(known) is Interpreted else Interpreted(step.path(), wanted)
             alone.met += 1
-            values, segment.failed = alone.run(segment.arrays, segment.lines)
+            if self.unwritten:  # a history whose operations may fail is written out
+                self.write_out()
+                values.clear()
+                alive = self._alive()
+                alone = Interpreted(step.path(), tuple(map(_place, alive)))
+            computed, segment.failed = alone.run(segment.arrays, segment.lines)
             for node in alive:
-                if node.place in values:
-                    node._array, node.segment = values[node.place], None
+                if node.place in computed:
+                    node._array, node.segment = computed[node.place], None
             done = updates.before(min(segment.failed)) if segment.failed else updates
-            done.give([values[place] for place in done.places])
+            done.give([computed[place] for place in done.places])
+        return alive
 
     # -- doors --------------------------------------------------------------------------------------
     def door(self, door: Any) -> bool:
@@ -418,13 +452,15 @@ class Tape(graph.Tape):
         return through(self, Backward(output, walk))
 
 
-def _give(alive: list[Node], updates: Updates, arrays: list[Array] | None) -> None:
+def _give(alive: list[Node], updates: Updates, values: dict[int, Any], arrays: list[Array] | None) -> None:
     """The values to what waits for them, in the order in which they were wanted."""
     if arrays is not None:
         for node, array in zip(alive, arrays, strict=False):
             node._array, node.segment = array, None
+        if values:
+            values.update(zip(values, arrays[len(alive) :], strict=False))
         if updates is not NONE:
-            updates.give(arrays[len(alive) :])
+            updates.give(arrays[len(alive) + len(values) :])
 
 
 def _pairs(
