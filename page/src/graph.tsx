@@ -44,7 +44,8 @@ export function Graph({ scene, order, toggle }: GraphProps) {
     if (scene.boxes.length > SVG_LIMIT) say(describe(target));
     else requestAnimationFrame(() => box.current?.querySelector<SVGGElement>(`[data-key="${CSS.escape(target.key)}"]`)?.focus());
   };
-  // Opening or closing a module takes away the box that had the focus: it goes on in what came in its place.
+  // Opening or closing a module takes away the box that had the focus: it goes on in what came in its place. A step through
+  // the pass (n and p) opens and closes modules, too.
   const turned = useRef<Box | null>(null);
   const turn = (target: Box) => {
     const module = target.module ?? moduleOf(target);
@@ -56,8 +57,8 @@ export function Graph({ scene, order, toggle }: GraphProps) {
   useLayoutEffect(() => {
     const before = turned.current;
     turned.current = null;
-    if (before) focusOn(after(before, scene, source.document));
-  }, [scene]);
+    if (before && !scene.boxes.some((b) => b.key === before.key)) focusOn(after(before, scene, source.document));
+  }, [scene, state.cursor]);
   const current = scene.boxes.find((b) => b.key === focused) ?? scene.boxes.find((b) => isSelected(b, state.selection)) ?? scene.boxes[0]!;
 
   const onKey = (event: KeyboardEvent) => {
@@ -66,6 +67,7 @@ export function Graph({ scene, order, toggle }: GraphProps) {
       if (next) focusOn(next);
     } else if (event.key === "Enter" || event.key === " ") select(current);
     else if (event.key === "o") turn(current);
+    else if (event.key === "n" || event.key === "p") return void (turned.current = current);
     else if (event.key === "+" || event.key === "=") setView(zoomed(shown, 1.25, width / 2, height / 2));
     else if (event.key === "-") setView(zoomed(shown, 0.8, width / 2, height / 2));
     else if (event.key === "0") setView(null);

@@ -553,6 +553,23 @@ def boxes(page):
     return page.tab.locator(".box").evaluate_all("all => all.map(box => box.getAttribute('aria-label'))")
 
 
+def test_steps_through_the_pass_open_modules_and_the_focus_stays(watched):
+    page = watched()
+    keyboard = page.tab.keyboard
+    press_until(page, "Forward: ")
+    keyboard.press("ArrowRight")
+    module = focus(page)
+    for _ in range(4):  # into the module, past its box
+        keyboard.press("n")
+        page.tab.wait_for_timeout(100)
+        assert focus(page) in boxes(page)
+    assert module not in boxes(page)
+    step = page.tab.url
+    keyboard.press("p")  # the keyboard is alive
+    page.tab.wait_for_timeout(100)
+    assert page.tab.url != step and focus(page) in boxes(page)
+
+
 def test_a_module_opens_and_closes_by_keyboard_and_the_focus_stays(watched):
     page = watched()
     keyboard = page.tab.keyboard
