@@ -139,6 +139,31 @@ def test_weights_that_were_too_large_from_the_start():
     ), said
 
 
+@pytest.mark.parametrize(("where", "whose"), [("weight", "'weight'"), ("scale", "'scale' of the loss")])
+def test_a_weight_that_was_not_finite_before_the_step(where, whose):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(cr.ones(()))
+
+        def forward(self, output, target):
+            return F.cross_entropy(output * self.scale, target)
+
+    model, loss = nn.Linear(4, 2), Scaled()
+    model.register_buffer("mask", cr.tensor([0.0, -np.inf]))
+    with cr.no_grad():
+        (model if where == "weight" else loss)._parameters[where].fill_(np.nan)
+    parameters = [*model.parameters(), *loss.parameters()]
+    trainer = cr.Trainer(model, loss, optim.SGD(parameters, lr=0.1), output="logits")
+    with pytest.raises(NonFiniteError) as caught:
+        trainer.fit(X, y, epochs=1, progress=False)
+    assert str(caught.value) == (
+        f"training stopped in epoch 1 at step 1: the loss became nan. {whose} held NaN or infinity before the step began. "
+        "Look at where it comes from (a file, a callback, an initialisation), or draw it anew (nn.init). "
+        "The model keeps the weights from before this step."
+    )
+
+
 def test_an_update_that_is_too_large():
     said = stopped(loss=F.mse_loss, targets=np.eye(2)[y] * 1e10, lr=1e30)
     assert re.fullmatch(

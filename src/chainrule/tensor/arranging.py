@@ -97,11 +97,11 @@ class Arranging(Ordering):
         >>> cr.tensor([1, 2, 3]).roll(1)
         tensor([3, 1, 2])
         """
-        if dims is None or dims == ():
-            if not isinstance(shifts, int) and len(sizes((shifts,))) != 1:
+        by, along = sizes((shifts,)), () if dims is None else sizes((dims,))
+        if not along:
+            if len(by) != 1:
                 raise SettingError(f"{graph.who('roll')}: without dims there must be one shift, got {shifts}.")
-            return self.reshape(-1).roll(shifts, 0).reshape(self.shape)
-        by, along = sizes((shifts,)), sizes((dims,))
+            return self.reshape(-1).roll(by, 0).reshape(self.shape)
         if len(by) != len(along):
             raise SettingError(f"{graph.who('roll')}: there must be a shift for each axis, got {shifts} for {dims}.")
         result = self._tensor

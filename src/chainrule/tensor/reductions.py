@@ -147,7 +147,7 @@ class Reductions(Products):
         if power == 0:
             return x.masked_fill(x != 0, 1).masked_fill(x == 0, 0).sum(dim, keepdim)  # with a history, of zeros
         total = _powers(x, power).sum(dim, keepdim)
-        nothing = total == 0
+        nothing = total == (0 if power > 0 else math.inf)
         return (total.masked_fill(nothing, 1) ** (1 / power)).masked_fill(nothing, 0)
 
     @numpy_names
@@ -318,11 +318,11 @@ def _root(squares: Tensor) -> Tensor:
 
 
 def _powers(x: Tensor, power: float) -> Tensor:
-    """|x| to a power; where x is 0 the derivative is 0 too, though that of a root is infinite there (as in PyTorch)."""
-    if not 0 < power < 2:
+    """|x| to a power; where x is 0 the derivative is 0 too, though those of roots and inverses are infinite there (as in PyTorch)."""
+    if power >= 2:
         return x.abs() ** power
     nothing = x == 0
-    return (x.abs().masked_fill(nothing, 1) ** power).masked_fill(nothing, 0)
+    return (x.abs().masked_fill(nothing, 1) ** power).masked_fill(nothing, 0 if power > 0 else math.inf)
 
 
 def _extremum(x: Tensor, indices: Tensor, dim: int, keepdim: bool) -> Extremum:

@@ -426,7 +426,7 @@ def _asinh(x: Tensor) -> Tensor:
 def _acosh(x: Tensor) -> Tensor:
     far = x > 1e8
     over = (x - 1).masked_fill(far, 0)
-    return (x.log() + math.log(2)).where(far, (over + (2 * over + over * over).sqrt()).log1p())
+    return (x.log() + math.log(2)).where(far, (over + over.sqrt() * (over + 2).sqrt()).log1p())  # NaN below 1
 
 
 def _xlogy(a: Tensor, b: Tensor) -> Tensor:

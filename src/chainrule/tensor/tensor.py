@@ -100,7 +100,8 @@ class Tensor(InPlace, metaclass=Named):
     def data(self) -> Tensor:
         """The value without history; assign, or write to it in place, to change this tensor unrecorded.
 
-        After ``x.data = y`` both look at the same elements, and views of `x` taken before keep the old ones.
+        After ``x.data = y`` both look at the same elements, and views of `x` taken before keep the old ones. Inside a
+        compiled function the elements of `y` are copied into `x`, and views of `x` see them.
         """
         return self.detach()
 

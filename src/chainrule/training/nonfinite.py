@@ -32,7 +32,7 @@ class Failure:
     """What a step says of itself that is not finite: where that began, why, and what to do.
 
     Attributes:
-        stage: "batch", "forward pass", "backward pass" or "optimizer".
+        stage: "batch", "weights", "forward pass", "backward pass" or "optimizer".
         text: the operation and where it stands.
         cause: what happened there, as a sentence.
         remedy: what to do, as a sentence.
@@ -44,7 +44,7 @@ class Failure:
     remedy: str
 
     def __str__(self) -> str:
-        if self.stage == "batch":
+        if self.stage in ("batch", "weights"):
             return f"{self.cause} {self.remedy}"
         return f"The first value that is not finite came in the {self.stage}: {self.text}. {self.cause} {self.remedy}"
 
@@ -69,7 +69,8 @@ def explain(model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_no
     weight = max((_largest(p) for p in model.parameters()), default=0.0)
     x, y = (max(map(_largest, trees.leaves(part)), default=0.0) for part in (batch.x, batch.y))
     why = _Why(x, y, weight, begun, slower)
-    found = _of_batch(loss, batch.x, batch.y) or _of_step(model, loss, optimizer, batch, max_norm, why)
+    found = _of_batch(loss, batch.x, batch.y) or _of_weights(model, loss)
+    found = found or _of_step(model, loss, optimizer, batch, max_norm, why)
     if found is not None:
         return str(found)
     return (
@@ -103,6 +104,19 @@ def _of_batch(loss: Loss, x: Any, y: Any) -> Failure | None:
             "batch", "", f"The weight of the class of every label in this batch is 0, {nothing}",
             "Leave the rows of such classes out, or use larger batches.",
         )  # fmt: skip
+    return None
+
+
+def _of_weights(model: Module, loss: Loss) -> Failure | None:
+    """What the step found at its beginning: a callback may have put it there, or a file that was loaded."""
+    for module in [model, *([loss] if isinstance(loss, Module) else ())]:
+        for name, parameter in module.named_parameters():  # a buffer may be a mask of infinities
+            if not finite(parameter._node.value):
+                whose = "" if module is model else " of the loss"
+                return Failure(
+                    "weights", "", f"{name!r}{whose} held NaN or infinity before the step began.",
+                    "Look at where it comes from (a file, a callback, an initialisation), or draw it anew (nn.init).",
+                )  # fmt: skip
     return None
 
 
