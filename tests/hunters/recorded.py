@@ -111,9 +111,11 @@ def differences(program: Program, seed: int, tolerance: float) -> list[str]:
         chainrule.tape._own.tape = None
         with mock.patch.object(tape, "HOT", hot), flushing(seed, share), cr.eager(False):
             given = seen(lambda asks=asks: Rounds(program, kept, asks))
+        scales = [1.0] * max(map(len, expected))
         for turn, (a, e) in enumerate(zip(given, expected, strict=True)):
             exact = hot > ROUNDS or (turn < hot and not share)
-            text = _difference(a, e, 0.0 if exact else tolerance)
+            _grow(scales, e)
+            text = _difference(a, e, 0.0 if exact else tolerance, scales)
             if text is not None:
                 found.append(f"recorded, {name}, kept {kept}, asks {sorted(asks)}, round {turn}: {text}")
                 break
@@ -121,7 +123,14 @@ def differences(program: Program, seed: int, tolerance: float) -> list[str]:
     return found
 
 
-def _difference(ours: Seen, theirs: Seen, tolerance: float) -> str | None:
+def _grow(scales: list[float], seen: Seen) -> None:
+    """How large each value has been: gradients add up round after round, and keep the rounding of the largest."""
+    for n, a in enumerate(seen):
+        if a is not None and a.dtype.kind == "f":
+            scales[n] = max(scales[n], float(np.abs(a[np.isfinite(a)]).max(initial=1)))
+
+
+def _difference(ours: Seen, theirs: Seen, tolerance: float, scales: list[float]) -> str | None:
     if len(ours) != len(theirs):
         return f"{ours} instead of {theirs}"
     for n, (a, e) in enumerate(zip(ours, theirs, strict=True)):
@@ -131,8 +140,7 @@ def _difference(ours: Seen, theirs: Seen, tolerance: float) -> str | None:
         elif (a.shape, a.dtype) != (e.shape, e.dtype):
             return f"{n}: {a.dtype}{a.shape} instead of {e.dtype}{e.shape} {a if a.dtype.kind == 'U' else e}"
         elif tolerance and a.dtype.kind == "f":
-            scale = float(np.abs(e[np.isfinite(e)]).max(initial=1))
-            if not np.allclose(a, e, tolerance, tolerance * scale, equal_nan=True):
+            if not np.allclose(a, e, tolerance, tolerance * scales[n], equal_nan=True):
                 return f"{n}: {a.ravel()[:6]} instead of {e.ravel()[:6]}"
         elif a.tobytes() != e.tobytes():
             return f"{n}: {a.ravel()[:6]} instead of {e.ravel()[:6]}, to the bit"

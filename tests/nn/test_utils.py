@@ -86,3 +86,25 @@ def test_refusals():
     with pytest.raises(SettingError) as error:
         nn.utils.clip_grad_value_(p, math.nan)
     assert str(error.value) == "clip_grad_value_: clip_value must be 0 or more, got nan."
+
+
+@pytest.mark.parametrize("how", ["at once", "recorded", "compiled"])
+@pytest.mark.parametrize("shared", ["gradient", "parameter"])
+def test_a_gradient_that_is_shared_counts_and_is_scaled_as_often_as_in_pytorch(how, shared):
+    def clipped(lib, max_norm):
+        given = [lib.ones(2, requires_grad=True) for _ in range(3)]
+        given[0].grad = given[1].grad = lib.full((2,), 3.0)
+        given[2].grad = lib.full((2,), 4.0)
+        if shared == "parameter":
+            given[1] = given[0]
+        norm = lib.nn.utils.clip_grad_norm_(given, max_norm)
+        return [norm, *[p.grad for p in given]]
+
+    for max_norm in (1.0, 100.0):
+        expected = [t.tolist() for t in clipped(torch, max_norm)]
+        with cr.eager(how != "recorded"):
+            function = cr.compile(clipped) if how == "compiled" else clipped
+            for _ in range(4 if how == "recorded" else 1):
+                found = [t.tolist() for t in function(cr, max_norm)]
+                for ours, theirs in zip(found, expected, strict=True):
+                    np.testing.assert_allclose(ours, theirs, rtol=1e-5)

@@ -1,9 +1,9 @@
-"""A test meets a tape that has recorded nothing yet, and no hooks: a backward pass is no door once there was one in the process."""
+"""A test meets a tape that has recorded nothing yet, and no hooks: a backward pass is no door while there are any in the process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 import pytest
 
@@ -19,8 +19,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     chainrule.tape._own.tape = None
-    monkeypatch.setattr(hooks, "_changes", 0)
-    monkeypatch.setattr(hooks, "_by_node", WeakKeyDictionary())
+    monkeypatch.setattr(hooks, "_live", WeakValueDictionary())
     yield
     assert graph._local.tape is None, "a test left operations waiting"
     chainrule.tape._own.tape = None

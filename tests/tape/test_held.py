@@ -157,3 +157,45 @@ def test_the_contexts_of_the_users_functions_are_not_kept() -> None:
             assert p.grad.tolist() == [2, 2, 2, 2]
     gc.collect()
     assert [context() for context in contexts] == [None] * 5
+
+
+def test_a_hook_that_is_gone_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backward pass is walked in Python while any tensor has hooks, and found again once none has."""
+    w = cr.ones(3, requires_grad=True)
+    calls: list[int] = []
+
+    def step() -> None:
+        w.grad = None
+        ((w * 2) ** 2).sum().backward()
+        assert w.grad is not None
+        assert w.grad.tolist() == [8, 8, 8]
+
+    def hooked(number: int) -> Tensor:
+        other = cr.ones(1, requires_grad=True)
+        other.register_hook(lambda dY: calls.append(number))
+        made = other * 2
+        made.register_hook(lambda dY: calls.append(number))
+        assert made.tolist() == [2]  # so that nothing of it waits
+        return other
+
+    with cr.eager(False):
+        for _ in range(4):
+            step()
+        handle = w.register_hook(lambda dY: calls.append(0))
+        step()
+        assert calls == [0]
+        handle.remove()
+        handle.remove()
+        kept = hooked(1).register_hook(lambda dY: None)  # whoever may remove a hook keeps nothing alive
+        gc.collect()
+        monkeypatch.setattr("chainrule.autodiff.walk.into_leaves", None)  # nobody walks along a history any more
+        step()
+        kept.remove()
+        assert calls == [0]
+        still = hooked(2)
+        with pytest.raises(TypeError):
+            step()
+        del still
+        gc.collect()
+        assert (w + 1).tolist() == [2, 2, 2]  # nothing of the step that failed waits
+        step()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
+from functools import reduce
+from operator import mul
 
 from chainrule.autodiff.plain import plain
 from chainrule.errors import NonFiniteError, SettingError
@@ -63,6 +66,8 @@ def clip_grad_norm_(
     Raises:
         NonFiniteError: see error_if_nonfinite.
 
+    A gradient that several of them share counts for each, and is scaled for each, as in PyTorch.
+
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
     _check_bound("clip_grad_norm_", "max_norm", max_norm)
@@ -80,8 +85,10 @@ def clip_grad_norm_(
                 f"NaN in the data; error_if_nonfinite=False would clip on regardless."
             )
         scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
-        for parameter, gradient in zip(chosen, gradients, strict=True):
-            _replace(parameter, gradient * scale)
+        shared = Counter([id(p.grad) for p in chosen])
+        scaled = [reduce(mul, [scale] * shared[id(p.grad)], g) for p, g in zip(chosen, gradients, strict=True)]
+        for parameter, gradient in zip(chosen, scaled, strict=True):
+            _replace(parameter, gradient)
     return total
 
 

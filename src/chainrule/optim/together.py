@@ -15,7 +15,8 @@ import numpy as np
 from chainrule import graph
 from chainrule.autodiff.plain import Plain
 from chainrule.dtypes import DType, float64
-from chainrule.graph import Array
+from chainrule.errors import ShapeError
+from chainrule.graph import Array, Shape
 from chainrule.optim.rules import Rule, Settings, update
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled, wrap
@@ -52,11 +53,28 @@ def update_together(rules: tuple[Rule, ...], batch: list[Tensor], states: States
     numbers = {name: _number(value) for name, value in settings.items()}
     slots = [slot for rule in rules for slot in rule.slots]
     gradients = [gradient for p in batch if (gradient := p.grad) is not None]
+    for parameter, gradient in zip(batch, gradients, strict=True):
+        shape = parameter._node.shape
+        if gradient._node.shape != shape:
+            raise _of_another_shape(shape, "gradient", gradient, "Call zero_grad() and backward() again")
+        for slot in slots:
+            if states[parameter][slot]._node.shape != shape:
+                raise _of_another_shape(
+                    shape, f"state '{slot}'", states[parameter][slot], "Make a new optimizer for it"
+                )
     state = {slot: _flat([states[p][slot] for p in batch]) for slot in slots}
     new, changed = update(rules, _flat(batch), _flat(gradients), state, numbers)
     _divide(new, batch)
     for slot, value in changed.items():
         _divide(value, [states[p][slot] for p in batch])
+
+
+def _of_another_shape(shape: Shape, what: str, value: Tensor, remedy: str) -> ShapeError:
+    """Laid end to end, as many numbers of another shape would do."""
+    return ShapeError(
+        f"{graph.who('step')}: a parameter and its {what} must have one shape, got {shape} and {value._node.shape}: "
+        f"its data was replaced by some of another shape. {remedy}."
+    )
 
 
 def _number(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from chainrule import graph
 from chainrule.errors import GradientError
@@ -20,10 +20,17 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 Hook = Callable[..., Any]
-Table = dict[int, Hook]
+
+
+class Table(dict[int, Hook]):
+    """The hooks of one tensor, by number."""
+
+    __slots__ = ("__weakref__",)
+
 
 _numbers = itertools.count()
 _by_node: WeakKeyDictionary[Node, Table] = WeakKeyDictionary()
+_live: WeakValueDictionary[int, Table] = WeakValueDictionary()  # by the number of each hook that there is
 _changes = 0  # of leaves' hooks
 
 
@@ -58,21 +65,24 @@ def register(handle: Handle, hook: Hook, kind: str) -> RemovableHandle:
             f"Call .requires_grad_() on it before, or compute it from one that does."
         )
     if node.is_leaf:
-        return _kept(vars(handle).setdefault(kind, {}), hook, _leaf_changed)
+        return _kept(vars(handle).setdefault(kind, Table()), hook, _leaf_changed)
     if kind == "_after":
         raise GradientError(
             f"{graph.who('register_post_accumulate_grad_hook')}: only a leaf has a .grad of its own. Use register_hook."
         )
-    return _kept(_by_node.setdefault(node, {}), hook, lambda: None)
+    return _kept(_by_node.setdefault(node, Table()), hook, lambda: None)
 
 
 def _kept(table: Table, hook: Hook, tell: Callable[[], None]) -> RemovableHandle:
-    number = next(_numbers)
+    number, reference = next(_numbers), ref(table)  # who may remove a hook does not keep its tensor's alive
     table[number] = hook
+    _live[number] = table
     tell()
 
     def remove() -> None:
-        if table.pop(number, None) is not None:
+        found = reference()
+        if found is not None and found.pop(number, None) is not None:
+            _live.pop(number, None)
             tell()
 
     return RemovableHandle(remove)
@@ -86,8 +96,8 @@ def guarded() -> None:
 
 
 def any_registered() -> bool:
-    """Is there, or was there, any hook at all?"""
-    return bool(_changes or _by_node)
+    """Does any tensor that is still there have a hook?"""
+    return bool(_live)
 
 
 def arriving(node: Node, dY: Any) -> Any:

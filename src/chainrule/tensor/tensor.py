@@ -67,6 +67,9 @@ class Tensor(InPlace, metaclass=Named):
         Raises:
             GradientError: the tensor has no history, or it was freed by an earlier backward.
 
+        Where we deviate from PyTorch: a value that was changed in place after an operation read it is no error. The operation's
+        derivative is taken at the value that it read, so the gradient is that of the loss that was computed.
+
         >>> import chainrule as cr
         >>> w = cr.tensor(3.0, requires_grad=True)
         >>> (w * w).backward()
