@@ -113,7 +113,7 @@ function options(
     scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
     axes: [
       { ...axis, size: 28, incrs: WHOLE, values: (_, ticks) => ticks.map((v) => format(v)) },
-      { ...axis, size: 54, values: (_, ticks) => apart(ticks) },
+      { ...axis, size: (_, labels) => room(labels), values: (_, ticks) => apart(ticks) },
     ],
     series: [
       {},
@@ -124,6 +124,11 @@ function options(
     ],
     hooks: { draw: [(plot: uPlot) => drawMark(plot, marked.current, colour("--accent"))] },
   };
+}
+
+/** How wide an axis must be for its labels: about 7 pixels a character, and the tick beside it. */
+function room(labels: string[] | null): number {
+  return Math.max(54, 14 + 7 * Math.max(0, ...(labels ?? []).map((label) => label.length)));
 }
 
 /** Ticks with as few digits as tell them apart. */

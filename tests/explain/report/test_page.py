@@ -592,6 +592,27 @@ def test_a_module_opens_and_closes_by_keyboard_and_the_focus_stays(watched):
     assert boxes(page) == closed and focus(page) == module
 
 
+# The labels of a rate that moves little have many digits: they were cut on the left.
+def test_labels_of_an_axis_have_room(watched, tmp_path):
+    model = nn.Linear(3, 2)
+    optimizer = optim.Adam(model.parameters(), lr=0.002)
+    falling = optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - 0.004 * epoch)
+    trainer = cr.Trainer(model, F.cross_entropy, optimizer, scheduler=falling)
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    trainer.fit(x, (x[:, 0] > 0).astype(int), epochs=12, progress=False, record=True)
+    trainer.report(tmp_path / "page.html")
+    page = watched((tmp_path / "page.html").as_uri())
+    page.view("Training")
+    rates = page.tab.locator("figure", has_text="Learning rate")
+    rooms = page.tab.locator("figure .u-over").evaluate_all("all => all.map(e => parseFloat(e.style.left))")
+    assert begins(rates.locator(".u-over")) >= 4 + 5 + 7 * len("0.00198") > min(rooms) >= 54
+
+
+def begins(plot):
+    """Where the plot begins, behind the labels of its axis."""
+    return float(plot.first.evaluate("e => parseFloat(e.style.left)"))
+
+
 # -- the address -------------------------------------------------------------------------------------------------
 
 
