@@ -1,5 +1,6 @@
 """Bad input to tensors: the full text of each error."""
 
+import inspect
 import re
 
 import pytest
@@ -37,3 +38,12 @@ CASES = [
 def test_the_full_text(call, kind, text):
     with pytest.raises(kind, match=f"^{re.escape(text).replace('HERE', HERE)}$"):
         call().tolist()  # recorded, an error about a value comes where it is asked for
+
+
+def test_pythons_errors_about_arguments_name_the_tensor():
+    x = cr.ones(2)
+    for name in dir(cr.Tensor):
+        if name.startswith("_") or not callable(inspect.getattr_static(cr.Tensor, name)):
+            continue
+        with pytest.raises(TypeError, match=r"^Tensor\.\w+\(\) got an unexpected keyword argument 'wrong'"):
+            getattr(x, name)(wrong=1)

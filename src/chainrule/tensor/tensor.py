@@ -254,8 +254,9 @@ def _named_after_tensor() -> None:
     """Python's own errors about arguments say ``Tensor.copy_()``, whichever family of methods it comes from."""
     for family in Tensor.__mro__[:-1]:
         for member in vars(family).values():
-            if isinstance(member, FunctionType):
+            while isinstance(member, FunctionType):  # and what it is wrapped around
                 member.__qualname__ = f"Tensor.{member.__name__}"
+                member = getattr(member, "__wrapped__", None)
 
 
 _named_after_tensor()
