@@ -351,6 +351,24 @@ def test_tensors_of_the_trace_do_not_stay_in_containers_of_modules(keep: Any, wh
     model(cr.ones(2))  # eagerly it may
 
 
+def test_a_module_may_walk_its_buffers_and_assign_one() -> None:
+    class Walks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", cr.zeros(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            count = len(self._buffers) + sum(b.numel() for b in self.buffers())
+            self.mean = 0.5 * self.mean + x * count
+            return x - self.mean
+
+    model, eager = Walks(), Walks()
+    step = cr.compile(model)
+    for _ in range(2):
+        assert step(cr.ones(2)).tolist() == eager(cr.ones(2)).tolist()
+    assert model.mean.tolist() == eager.mean.tolist() == [4.5, 4.5]
+
+
 def test_counters_in_containers_of_modules_are_refused() -> None:
     class Counts(nn.Module):
         def __init__(self) -> None:

@@ -219,7 +219,8 @@ class _Before:
 
     def hold(self, value: Any, name: str) -> None:
         """What a module has under a name, if it is a container: it was read, and no code can have changed it before that."""
-        if isinstance(value, COMPARED) and id(value) not in self.containers and len(value) <= ITEMS:
+        known = id(value) in self.containers or isinstance(value, Table)  # whose members are guarded one by one
+        if isinstance(value, COMPARED) and not known and len(value) <= ITEMS:
             self.containers[id(value)] = (value, _copy(value), name)
             for each in inside(value):
                 self.hold(each, name)
