@@ -130,7 +130,7 @@ def products(compiled: Any, *arguments: Tensor) -> tuple[bytes, int]:
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [
-    (4, 2, 1), (3, 2, 1), (2, 2, 0), (5, 3, 2), (1, 2, 0), ((3, 4), (2, 3), (0, 1)), (3, (1, 2), 3),
+    (4, 2, 1), (3, 2, 1), (2, 2, 0), (5, 3, 2), (1, 2, 0), ((3, 4), (2, 3), (0, 1)), (3, (1, 2), 3), ((2, 1), 3, 0),
 ])  # fmt: skip
 def test_zeros_between_elements_are_not_multiplied(
     kernel: Any, stride: Any, padding: Any, groups: int, monkeypatch: pytest.MonkeyPatch
@@ -148,8 +148,9 @@ def test_zeros_between_elements_are_not_multiplied(
 
     (found, work), (expected, before) = both(False), both(True)
     assert found == expected
-    if (np.broadcast_to(kernel, 2) % np.broadcast_to(stride, 2) == 0).all():
-        assert work < before / (np.prod(np.broadcast_to(stride, 2)) - 1)
+    windows, steps = np.broadcast_to(kernel, 2), np.broadcast_to(stride, 2)
+    if ((windows % steps == 0) | (windows < steps)).all():
+        assert work < before / (0.7 * np.prod(steps))  # all but what lies beside the image
 
 
 def test_the_gradients_of_a_transposed_convolution_have_no_zeros_either() -> None:

@@ -87,17 +87,21 @@ def by_phases(make: Make, inputs: tuple[Node, ...], params: dict[str, Any]) -> N
     count = convolution.conv.infer(*inputs, **params).shape[2:-1]
     axes = list(map(_phases, x.inside[2:-1], x.low[2:-1], apart, w.shape[2:-1], count))
     image = x.image(make, (0, 0, *(a.low for a in axes), 0), (0, 0, *(a.high for a in axes), 0))
-    found = make(convolution.conv, (image, _of_phases(make, w, axes, apart)), params)
+    found = make(convolution.conv, (image, _of_phases(make, w, axes)), params)
     return _in_lines(make, found, axes, apart, count)
 
 
 class _Phases(NamedTuple):
-    """One axis: zeros before and behind the image, places before the first that counts, zeros behind the weight."""
+    """One axis: zeros before and behind the image, places before the first that counts, zeros behind the weight.
+
+    `phases`: how many there are, the last ones, whose places meet any element of the weight.
+    """
 
     low: int
     high: int
     before: int
     behind: int
+    phases: int
 
 
 def _phases(size: int, low: int, apart: int, window: int, count: int) -> _Phases:
@@ -106,30 +110,35 @@ def _phases(size: int, low: int, apart: int, window: int, count: int) -> _Phases
     short = -(-window // apart)
     low = (low + before) // apart
     places = -(-(before + count) // apart)
-    return _Phases(low, max(0, places + short - 1 - low - size), before, short * apart - window)
+    phases = min(apart, window)
+    return _Phases(low, max(0, places + short - 1 - low - size), before, short * phases - window, phases)
 
 
-def _of_phases(make: Make, w: Node, axes: list[_Phases], apart: Sizes) -> Node:
+def _of_phases(make: Make, w: Node, axes: list[_Phases]) -> Node:
     """The weight of each phase as columns of its own."""
     *kept, out = w.shape[:2] + w.shape[-1:]
     rank, flat = len(axes), (0,) * len(w.shape)
     behind = (0, 0, *(a.behind for a in axes), 0)
     if any(behind):
         w = make(shaping.pad, (w,), {"low": flat, "high": behind, "interior": flat})
-    short = tuple(size // step for size, step in zip(w.shape[2:-1], apart, strict=True))
-    fallen = [size for pair in zip(short, apart, strict=True) for size in pair]
+    short = tuple(size // a.phases for size, a in zip(w.shape[2:-1], axes, strict=True))
+    fallen = [size for part, a in zip(short, axes, strict=True) for size in (part, a.phases)]
     w = make(shaping.reshape, (w,), {"shape": (*kept, *fallen, out)})
     windows, phases = range(2, 2 + 2 * rank, 2), tuple(range(3, 3 + 2 * rank, 2))
     w = make(shaping.flip, (w,), {"dims": phases})
     w = make(shaping.permute, (w,), {"dims": (0, 1, *windows, *phases, 2 + 2 * rank)})
-    return make(shaping.reshape, (w,), {"shape": (*kept, *short, math.prod(apart) * out)})
+    return make(shaping.reshape, (w,), {"shape": (*kept, *short, math.prod(a.phases for a in axes) * out)})
 
 
 def _in_lines(make: Make, found: Node, axes: list[_Phases], apart: Sizes, count: Sizes) -> Node:
     """The phases' columns as neighbouring places, those that count."""
     kept, places, rank = found.shape[:2], found.shape[2:-1], len(axes)
-    out = found.shape[-1] // math.prod(apart)
-    x = make(shaping.reshape, (found,), {"shape": (*kept, *places, *apart, out)})
+    phases, flat = tuple(a.phases for a in axes), (0,) * (3 + 2 * rank)
+    out = found.shape[-1] // math.prod(phases)
+    x = make(shaping.reshape, (found,), {"shape": (*kept, *places, *phases, out)})
+    none = (*flat[: 2 + rank], *(step - own for step, own in zip(apart, phases, strict=True)), 0)
+    if any(none):
+        x = make(shaping.pad, (x,), {"low": none, "high": flat, "interior": flat})
     pairs = (axis for i in range(rank) for axis in (2 + i, 2 + rank + i))
     x = make(shaping.permute, (x,), {"dims": (0, 1, *pairs, 2 + 2 * rank)})
     lines = (size * step for size, step in zip(places, apart, strict=True))
