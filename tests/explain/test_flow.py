@@ -109,6 +109,7 @@ def test_a_recorded_step(trained, step):
     assert layers == ["Sequential.5", "Sequential.3", "Sequential.1"]
 
 
+@pytest.mark.at_once("bits: a compiled program's last ones are others than NumPy's")
 def test_what_if_ops_of_a_recorded_step_did_nothing(trained):
     flow = trained.gradient_flow("0.weight", 7)
     ones = flow.if_ones()

@@ -410,6 +410,31 @@ FAMILIES: list[Family] = [
 ]  # fmt: skip
 
 
+# -- statements that write in place, which PyTorch may refuse to differentiate ----------------------------
+def statement(d: Drawer) -> None:
+    """Writes to a value that other lines read before and after, through a view of it, or behind its history's back."""
+    a = d.real()
+    if a is None:
+        return
+    targets = ["v{a}", "v{a}", "v{a}.detach()", "v{a}.data", "v{a}.reshape(-1)", "v{a}.unsqueeze(0)", "v{a}.flatten()"]
+    targets += ["v{a}[:1]", "v{a}[..., :1]", "v{a}[-1]", "v{a}.flip(0)"] * bool(d.values[a].ndim)
+    targets += ["v{a}.mT"] * (d.values[a].ndim > 1)
+    changes = [
+        "mul_(2)",
+        "add_(0.25)",
+        "neg_()",
+        "zero_()",
+        "fill_(0.5)",
+        "copy_(v{a} * 2)",
+        "sub_(v{a})",
+        "masked_fill_(v{a} > 0, 1)",
+    ]
+    d.add(f"{d.pick(targets)}.{d.pick(changes)}".format(a=a), d.exact[a])
+
+
+STATEMENTS: list[Family] = [*FAMILIES, *[statement] * 8]
+
+
 # -- rows that are folded, moved and folded again -------------------------------------------------------
 def of_each_row(d: Drawer) -> None:
     a = d.real(rank=2)

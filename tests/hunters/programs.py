@@ -17,7 +17,7 @@ import torch
 import chainrule as cr
 import chainrule.nn.functional as F
 from tests.hunters import recorded
-from tests.hunters.drawing import FAMILIES, ROWS, Drawer, Family, Program
+from tests.hunters.drawing import FAMILIES, ROWS, STATEMENTS, Drawer, Family, Program
 
 
 def differences(program: Program, compiled: bool = True) -> list[str]:
@@ -137,7 +137,7 @@ if __name__ == "__main__":
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    families = ROWS if options.rows else FAMILIES
+    families = ROWS if options.rows else STATEMENTS if options.recorded else FAMILIES
     bad = hunt(options.first, options.count, compiled=not options.eager, families=families, waiting=options.recorded)
     for seed, text in bad.items():
         print(f"=== seed {seed}\n{text}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 
 import chainrule as cr
 import chainrule.nn.functional as F
-from chainrule import Tensor, nn
+from chainrule import Tensor, graph, nn
+from chainrule.errors import IndexRangeError
+from chainrule.explain.verify.functions import check_functions
+from chainrule.tape import own_tape
 
 ROUNDS = 9  # a segment is compiled from its third on
 
@@ -199,3 +203,46 @@ def test_a_hook_that_is_gone_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) 
         gc.collect()
         assert (w + 1).tolist() == [2, 2, 2]  # nothing of the step that failed waits
         step()
+
+
+def test_a_history_names_the_layers_it_went_through_and_an_error_the_one_it_is_in() -> None:
+    """Also where another model's operations, of other names, are found again."""
+
+    class Inside(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)
+
+    class Table(nn.Module):
+        def forward(self, at: Tensor) -> Tensor:
+            return cr.ones(4, 2)[at].sum()
+
+    def layers(model: nn.Module) -> list[tuple[str, str]]:
+        nodes = graph.toposort([model(cr.ones(1, 2)).sum()._node])
+        return [(node.op.name, node.layer) for node in nodes if node.inputs]
+
+    plain = nn.Sequential(nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 2))
+    models = [plain, Inside(plain), Inside(Inside(plain))]
+    expected = [layers(model) for model in models]
+    assert expected[2][3] == ("sigmoid", "Inside.inner.inner.1")
+    with cr.eager(False):
+        for _ in range(4):
+            for model, names in zip(models, expected, strict=True):
+                assert layers(model) == names
+                assert cr.ones(1).sum().item() == 1  # nothing of it waits
+            for table, where in ((Table(), "Table"), (Inside(Table()), "Inside.inner")):
+                with pytest.raises(
+                    IndexRangeError, match=rf"^index in layer '{where}' \(test_held.py:\d+ in forward\)"
+                ):
+                    table(cr.tensor([0, 9])).item()
+
+
+def test_what_checks_numpys_values_computes_at_once() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.GELU())
+    with cr.eager(False):
+        assert model.verify(np.ones((2, 2), np.float32), np.ones((2, 3), np.float32))
+        assert all(itertools.islice(check_functions(), 3))
+        assert not own_tape().compiled

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from chainrule import graph
 from chainrule.names import classes_take_keywords, takes_keywords
 from chainrule.tape.tape import Tape
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Own(threading.local):
@@ -70,6 +74,17 @@ class eager:
         if now is not None and now is not self._outer:
             now.flush()
         local.tape = self._outer
+
+
+def at_once(function: F) -> F:
+    """Decorates a function that checks what is computed: with NumPy's values, whatever is in force around it."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with eager():
+            return function(*args, **kwargs)
+
+    return cast(F, call)
 
 
 class _EachThread:

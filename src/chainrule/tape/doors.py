@@ -23,7 +23,7 @@ from chainrule.dtypes import float64
 from chainrule.graph import CONST, LEAF, Node, Type, toposort
 from chainrule.lines import ours, user_line
 from chainrule.ops import elementwise as ew
-from chainrule.tape.history import AS_ONE, Past
+from chainrule.tape.history import AS_ONE, Inner, Past
 from chainrule.tape.kept import Kept
 from chainrule.tape.path import Lent, Ref, Step
 from chainrule.tape.updates import NONE
@@ -239,17 +239,17 @@ class Called(Door):
         node = self.result._node
         if self.result._views is not None or not tape.waits(node) or node.place < self.start:
             return None  # one of the arguments, perhaps
-        return node.place, node.type, node.requires_grad, tape.step.path()[self.start :]
+        return node.place, node.type, node.requires_grad, Inner(graph.current_layer(), tape.step.path()[self.start :])
 
     def again(self, tape: Any, results: Any) -> None:
-        place, type, history, steps = results
+        place, type, history, inner = results
         made = Node(AS_ONE if history else LEAF, self.nodes if history else (), {}, type, None, history)
         made.segment, made.place = tape.segment, place
         found = tape.results[place] = reference(made)
         if history:
             if made.line is None:
                 made.line = user_line(5)
-            tape.unwritten.append((found, steps))
+            tape.unwritten.append((found, inner))
         self.result = Engine.tensor(made)
 
 
@@ -287,7 +287,7 @@ def again(tape: Any, function: object, args: tuple[Any, ...], kept: Kept | None 
             jump = tape.step.jumps.get(key)
             if jump is None:
                 return None
-            place, type, history, steps = jump.results
+            place, type, history, inner = jump.results
             node = Node(AS_ONE if history else LEAF, made if history else (), {}, type, None, history)
             if history and node.line is None:
                 node.line = user_line(3)
@@ -302,7 +302,7 @@ def again(tape: Any, function: object, args: tuple[Any, ...], kept: Kept | None 
                 tape.step = step
             tape.results[place] = found
             if history:
-                tape.unwritten += ((found, steps),)
+                tape.unwritten += ((found, inner),)
         except ElsewhereError:
             return None
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule.errors import BusyError
 from chainrule.graph import LEAF, Array, Node
@@ -24,8 +24,21 @@ def _unwritten(argument: int) -> None:
 # What a node is of until somebody wants to know how it was computed: a door's whole body.
 AS_ONE = replace(ew.alias, name="as_one", kind="call", vjp=_unwritten)
 
-# What a door left: a reference to the node of its result, and the operations that it stands for.
-Unwritten = list[tuple[Any, Sequence[Step]]]
+
+class Inner(NamedTuple):
+    """The operations that one node stands for, and the layer in which they were recorded."""
+
+    layer: str
+    steps: Sequence[Step]
+
+    def layer_of(self, step: Step, now: str) -> str:
+        """That of an operation where they are found again in layer `now`, which may be of another model."""
+        inside = step.layer[len(self.layer) :] if step.layer.startswith(self.layer) else ""
+        return now + inside if self.layer and inside[:1] in ("", ".") else now or inside
+
+
+# What a door left: a reference to the node of its result, and what that stands for.
+Unwritten = list[tuple[Any, Inner]]
 
 
 def waiting(tape: Any, place: int, like: Any, requires_grad: bool = False, owner: Any = None) -> Node:
@@ -48,29 +61,29 @@ def _write_all(owner: Any, inside: Callable[[Step], Node]) -> None:
         inside: makes the node of an operation in there.
     """
     while owner.unwritten:
-        found, steps = owner.unwritten[-1]
+        found, inner = owner.unwritten[-1]
         node = found()
         if node is not None and node.op is AS_ONE:
-            _write(owner, node, steps, inside)
+            _write(owner, node, inner, inside)
         owner.unwritten.pop()
 
 
-def _write(owner: Any, node: Node, steps: Sequence[Step], inside: Callable[[Step], Node]) -> None:
+def _write(owner: Any, node: Node, of: Inner, inside: Callable[[Step], Node]) -> None:
     kept, own = [], None  # until what reads them holds them
-    for step in steps:
+    for step in of.steps:
         inputs = tuple([owner.node(ref) for ref in step.refs])
         if step.places - 1 == node.place:
-            own = step.op, inputs, step.params
+            own = step.op, inputs, step.params, of.layer_of(step, node.layer)
             continue
         made = inside(step)
-        made.layer, made.line = node.layer, node.line
+        made.layer, made.line = of.layer_of(step, node.layer), node.line
         if step.history:
             assert step.op is not None
             made.op, made.inputs, made.params, made.requires_grad = step.op, inputs, step.params, True
         kept.append(made)
     assert own is not None
     assert own[0] is not None
-    node.op, node.inputs, node.params = own[0], own[1], own[2]
+    node.op, node.inputs, node.params, node.layer = own[0], own[1], own[2], own[3]
 
 
 class Past:
@@ -134,7 +147,9 @@ class Past:
 
     def _inside(self, nodes: list[Node]) -> dict[int, Array]:
         """The values at all places inside of what was recorded as one."""
-        places = {step.places - 1 for _, steps in self.unwritten for step in steps} - {node.place for node in nodes}
+        places = {step.places - 1 for _, inner in self.unwritten for step in inner.steps} - {
+            node.place for node in nodes
+        }
         missing = tuple(sorted(places - self.values.keys()))
         computed, failed = Interpreted(self.step.path(), missing).run(self.arrays, {})
         if failed:

@@ -26,6 +26,7 @@ from chainrule.tensor.memory import copied
 HOT = 2
 _ONCE = (1,)  # step
 Failures = dict[int, Exception]  # by place
+Lines = dict[int, tuple[Line | None, str]]  # of the user's that an operation stands at, and the layer that it is in
 
 
 def needed(path: Sequence[Step], wanted: Sequence[int]) -> list[int]:
@@ -47,7 +48,7 @@ class Interpreted:
         self.order = needed(path, wanted)
         self.met = 0
 
-    def run(self, arrays: Sequence[Array], lines: dict[int, Line | None]) -> tuple[dict[int, Array], Failures]:
+    def run(self, arrays: Sequence[Array], lines: Lines) -> tuple[dict[int, Array], Failures]:
         """The values of the wanted places, and what went wrong where there is none."""
         values: dict[int, Array] = {}
         failed: Failures = {}
@@ -60,7 +61,7 @@ class Interpreted:
                 if wrong is not None:
                     failed[place] = wrong
                     continue
-                local.layer, local.line = step.layer, lines.get(place)
+                local.line, local.layer = lines.get(place, (None, step.layer))
                 try:
                     values[place] = self._value(step, values, arrays)
                 except Exception as error:

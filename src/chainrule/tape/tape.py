@@ -52,7 +52,7 @@ class Segment:
         self.lent: dict[Node, int] = {}  # of somebody else's memory: how it was when it was last met
         self.nodes: list[Node] = []  # what it reads from outside, in the order in which it was met
         self.arrays: list[Array] = []
-        self.lines: dict[int, Line | None] = {}
+        self.lines: dict[int, tuple[Line | None, str]] = {}  # and the layers
         self.failed: Failures = {}
 
     def settle(self, node: Node) -> Array:
@@ -144,7 +144,7 @@ class Tape(graph.Tape):
         else:
             made = Node(LEAF, (), {}, type)
         if op in _REFUSES:
-            segment.lines[step.places] = made.line or user_line(4)
+            segment.lines[step.places] = made.line or user_line(4), made.layer
         made.segment, made.place = segment, step.places
         reference = weakref.ref(made)
         self.step = found  # without a call, between which a signal's handler might raise

@@ -15,6 +15,7 @@ from chainrule import dtypes, graph
 from chainrule.graph import Node, Op, leaf
 from chainrule.ops import elementwise as ew
 from chainrule.several import Several, part
+from chainrule.tape import at_once
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import apply_several
 from chainrule.tensor.creation import tensor
@@ -77,6 +78,7 @@ def upstream(shape: tuple[int, ...]) -> Array:
     return np.asarray(rng.uniform(0.5, 2.0, shape) * np.where(rng.random(shape) < 0.5, -1, 1))
 
 
+@at_once
 def pulled_back(op: Op, argument: int, inputs: Sequence[Array], params: dict[str, Any], Y: Array, dY: Array) -> Array:
     """The gradient by the rule: the rule, then broadcasting undone."""
     x, handles = inputs[argument], {id(a): tensor(a) for a in inputs}

@@ -23,6 +23,7 @@ from chainrule.nn import Module
 from chainrule.nn import functional as F
 from chainrule.ops import elementwise as ew
 from chainrule.several import RESULT
+from chainrule.tape import at_once
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import wrap
 from chainrule.tensor.creation import tensor
@@ -39,6 +40,7 @@ SAME = 1e-12  # relative: compiled float64 against NumPy's
 ULPS = 32  # beyond four times NumPy's own distance from float64, what a compiled result may be off
 
 
+@at_once
 def verify(model: Module, x: object, y: object, loss: Loss | None = None, rows: int = 32) -> Verification:
     """Check the gradient of `loss(model(x), y)` in every way there is.
 
