@@ -263,7 +263,7 @@ _local = _Local()
 
 def deferred() -> bool:
     """Do operations give no value yet: inside a trace, or where they wait on a tape?"""
-    return _local.trace is not None or _local.tape is not None
+    return _local.trace is not None or waiting() is not None
 
 
 def written() -> bool:
@@ -274,7 +274,7 @@ def written() -> bool:
 def waiting() -> Any:
     """The tape on which this thread's operations wait, or None: they are computed at once, or traced."""
     tape = _local.tape
-    return tape.itself if tape is not None and _local.trace is None else None
+    return tape.itself if tape is not None and _local.trace is None and not tape.rest else None
 
 
 def tracing() -> bool:

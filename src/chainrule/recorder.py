@@ -44,6 +44,7 @@ class Tape:
     """What a thread offers whose operations wait to be computed together (`tape`)."""
 
     itself: Tape  # not what stands for it before the thread has recorded anything
+    rest: int  # so many operations are computed at once from here on
 
     def record(self, op: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """The node that waits for the op's value; None where it must be computed at once."""

@@ -9,8 +9,9 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.errors import DataError, GradientError
+from chainrule.errors import DataError, GradientError, IndexRangeError, ShapeError
 from chainrule.nn import functional as F
+from chainrule.nn.functional.reduction import weighing_rows
 from chainrule.tape import own_tape, tape
 from chainrule.tape.doors import as_one
 
@@ -389,3 +390,91 @@ def test_a_loss_that_is_kept_keeps_no_batch_once_its_history_was_freed():
             for p in model.parameters():
                 p -= 1
     assert [batch() for batch in batches] == [None] * 10
+
+
+def test_what_never_comes_by_again_is_computed_at_once_for_a_while(monkeypatch):
+    monkeypatch.setattr(tape, "REST", 200)
+    turns = [np.random.default_rng(i).permutation(7) for i in range(60)]
+
+    def loop():
+        cr.manual_seed(0)
+        model = mlp()
+        optimizer = optim.Adam(model.parameters(), lr=0.01)
+
+        def step(order):
+            x = cr.ones(2, 4)
+            for k in order:
+                x = [cr.tanh, cr.exp, cr.sigmoid, cr.sin, cr.cos, lambda t: t * 0.5, lambda t: t - 1][k](x)
+            optimizer.zero_grad()
+            loss = model(x).sum()
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+
+        return step
+
+    expected = list(map(loop(), turns))
+    step = loop()
+    with cr.eager(False):
+        found, rested = [], []
+        for order in turns:
+            found.append(step(order))
+            rested.append(own_tape().rest > 0)
+        assert not any(rested[:14])
+        assert sum(rested[16:]) > 20
+        while own_tape().rest:
+            step(range(7))
+        for _ in range(8):
+            step(range(7))
+        assert own_tape().compiled  # what does come by again is compiled
+        assert own_tape().rests == 200
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "loss", ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits"]
+)
+def test_a_loss_is_found_again_by_all_that_it_depends_on(loss):
+    function, x, y = getattr(F, loss), cr.tensor([[-1.0, 3.0], [0.5, 0.2]]), cr.tensor([[0.0, 1.0], [1.0, 0.25]])
+    more = {"smooth_l1_loss": {"beta": 0.5}, "huber_loss": {"delta": 0.3}}.get(loss, {})
+    if "binary" in loss:
+        more = {"weight": cr.tensor([1.0, 3.0]), "pos_weight": cr.tensor([2.0, 0.5])}
+    given = [{}, {"reduction": "sum"}, more, {"reduction": "none", **more}, {"target": y * 0.5}]
+
+    def values():
+        found = []
+        for _ in range(4):
+            for keywords in given:
+                w = x.clone().requires_grad_()
+                result = function(w * 1.0, **{"target": y, **keywords})
+                result.sum().backward()
+                assert w.grad is not None
+                found += [result.detach().numpy(), w.grad.numpy()]
+            with weighing_rows(cr.tensor([1.0, 3.0])):
+                found.append(function(x, y).numpy())
+            with pytest.raises(ShapeError, match=r"the target must have the shape of the input, \(2, 2\)"):
+                function(x, y[0])
+            with pytest.raises(TypeError, match="there is no keyword 'reduce_it'"):
+                function(x, y, reduce_it="mean")
+        return found
+
+    expected = values()
+    with cr.eager(False):
+        for a, b in zip(values(), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_class_numbers_are_picked_before_a_loss_looks_at_them():
+    """So a step over rows in another order is one program; rows that are not there are refused at once."""
+    model, order = mlp(), np.array([3, 1, 0, 2])
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with cr.eager(False):
+        for _ in range(8):
+            rows = cr.from_numpy(np.random.default_rng(0).permutation(order))
+            loss = F.cross_entropy(model(X[rows]), Y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert len(own_tape().compiled) == 1
+        with pytest.raises(IndexRangeError):
+            Y[cr.tensor([0, 99])]

@@ -102,7 +102,7 @@ def through(tape: Any, door: Any) -> bool:
 
 def _through(tape: Any, door: Any) -> bool:
     with tape.lock:
-        if tape.busy:  # a signal's handler, in the middle of it
+        if tape.busy or tape.rest:  # a signal's handler, in the middle of it; or nothing is recorded for a while
             return False
         tape.busy = True
         try:
@@ -279,7 +279,7 @@ def as_one(function: F) -> F:
 def again(tape: Any, function: object, args: tuple[Any, ...], kept: Kept | None = None) -> Tensor | None:
     """What `through` does for a function that was recorded from here before, in one go; None: it was not."""
     with tape.lock:
-        if tape.busy:
+        if tape.busy or tape.rest:
             return None
         tape.busy = True
         try:

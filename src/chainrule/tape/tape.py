@@ -39,6 +39,9 @@ _PATIENCE = 4  # walks along the histories of segments that end at one step, aft
 _PASTS = 4  # segments whose losses a backward pass may still come for
 # Steps of the tree, and programs, beyond which it is grown anew.
 MANY, MOST_PROGRAMS = 20_000, 256
+# Segments in a row that were never met before, after which so many operations are computed at once; likewise each time that
+# some more come after them, and twice as long each time. Smaller segments do not count.
+STRANGE, MORE, REST, LONGEST, SMALL = 16, 8, 1 << 12, 1 << 17, 8
 
 
 class Segment:
@@ -78,6 +81,10 @@ class Tape(graph.Tape):
         self.compiled: list[Compiled] = []
         self.inside = False  # a door's body, which is found again as a whole
         self.getters: dict[int, Any] | None = None  # by input, where a door's live numbers come from
+        self.strange = self.seen = (
+            0  # segments in a row that were new, and how far the tree had grown after the last one
+        )
+        self.rest, self.rests = 0, REST  # operations that are computed at once from here on, and the next time
         self.pasts: list[Past] = []  # segments that were computed since values were written over
         self.differentiated: Past | None = None  # the one whose backward pass is recorded
         self._begin()
@@ -93,6 +100,9 @@ class Tape(graph.Tape):
     # -- recording ------------------------------------------------------------------------------
     def record(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:
         """The node of an operation, which waits; None where the operation is computed at once, as where there is no tape."""
+        if self.rest:
+            self.rest -= 1
+            return None
         if op.types is None:
             if op is not ew.custom or not _found_again(params["rule"]):
                 return None
@@ -103,6 +113,8 @@ class Tape(graph.Tape):
                 return None  # nothing to compute
             given = params
         else:
+            if op is indexing.take and not inputs[0].dtype.is_floating_point and not self.inside and _all_known(inputs):
+                return None  # class numbers, say, which somebody looks at before they are computed with
             given = params
         try:
             with self.lock:
@@ -234,7 +246,8 @@ class Tape(graph.Tape):
     def leaf(self, node: Node, owner: Any = None) -> Node:
         """The value of a node that waits, without its history; with an owner, a leaf whose gradient the owner receives."""
         made = self.record(ew.detach, (node,), {})
-        assert made is not None
+        if made is None:  # it waits on another thread's, while this one rests
+            made = graph.leaf(node.value, node.dtype)
         if owner is not None:
             self.mark("leaf")
             made.requires_grad, made.owner = True, weakref.ref(owner)
@@ -361,7 +374,7 @@ class Tape(graph.Tape):
     def compute(self) -> None:
         """Likewise, in the middle of recording. Where a signal's handler raises, all of it has a value, or goes on to wait."""
         segment, renamed, updates = self.segment, self.renamed, self.updates
-        reads = self._read_of_history()
+        places, reads = self.step.places, self._read_of_history()
         if reads is None:
             self.write_out()
         alive = self._alive()
@@ -383,9 +396,23 @@ class Tape(graph.Tape):
                 if not segment.failed and any(map(_inputs, alive)):
                     self.pasts = [Past(self, values), *self.pasts[: _PASTS - 1]]
                 self._begin()
+        if self.step is self.root:
+            self._count(places)
         if self.grown > MANY or len(self.compiled) > MOST_PROGRAMS:
             self.root, self.grown, self.compiled = Step(None), 0, []
             self.step = self.root
+
+    def _count(self, operations: int) -> None:
+        """Where what is recorded never comes by again (Python takes another way each time), writing it down only takes time."""
+        new, self.seen = self.grown != self.seen, self.grown
+        if operations < SMALL:
+            return
+        self.strange = self.strange + 1 if new else 0
+        if not new:
+            self.rests = REST
+        elif self.strange >= STRANGE:
+            self.strange -= MORE
+            self.rest, self.rests = self.rests, min(2 * self.rests, LONGEST)
 
     def _alive(self) -> list[Node]:
         """What somebody may ask for."""
@@ -450,6 +477,10 @@ class Tape(graph.Tape):
     def backward(self, output: Any, walk: Any) -> bool:
         """Likewise, for a backward pass."""
         return through(self, Backward(output, walk))
+
+
+def _all_known(nodes: tuple[Node, ...]) -> bool:
+    return not any(node._array is None for node in nodes)
 
 
 def _give(alive: list[Node], updates: Updates, values: dict[int, Any], arrays: list[Array] | None) -> None:

@@ -12,7 +12,7 @@ from chainrule.dtypes import limits
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import minus_abs
-from chainrule.nn.functional.reduction import pair, reduced, share
+from chainrule.nn.functional.reduction import one_loss, pair, reduced, share
 from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, VALUES, reads
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number, numbers
@@ -22,6 +22,7 @@ from chainrule.tensor.rounding import rounded_once
 @reads(VALUES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``(x - y)^2``, averaged over all elements.
 
@@ -47,6 +48,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 @reads(VALUES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``|x - y|``, averaged over all elements; the gradient at 0 is 0. Arguments as for ``mse_loss``."""
     input, target = pair("l1_loss", input, target)
@@ -56,6 +58,7 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 @reads(VALUES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """``d^2 / (2 beta)`` where ``d = |x - y| < beta``, else ``d - beta/2``. Arguments as for ``mse_loss``.
 
@@ -77,6 +80,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 @reads(VALUES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """``d^2 / 2`` where ``d = |x - y| <= delta``, else ``delta (d - delta/2)``; as ``mse_loss``.
 
@@ -169,6 +173,7 @@ def _check_unit_interval(values: Tensor, which: str, remedy: str) -> None:
 @reads(BINARY_LOGITS, reads_shares=True)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 from chainrule.errors import unknown_name
 from chainrule.graph import deferred, shape_error
+from chainrule.tape.doors import as_one
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
 from chainrule.tensor.creation import given, ones_like
 
+F = TypeVar("F", bound=Callable[..., Any])
 REDUCTIONS = ["mean", "none", "sum"]
 RESHAPE = "Reshape one of them, for example "  # what a remedy begins with that is for arrays
 
@@ -100,6 +105,24 @@ def noting_masses() -> Iterator[Masses]:
 def weighing() -> bool:
     """Do rows weigh differently here, or does somebody note what means divide by?"""
     return _weighing.rows is not None or _weighing.masses is not None
+
+
+def one_loss(function: F) -> F:
+    """Decorates a loss that depends on nothing but its arguments, which it does not look into: a tape records it as a whole."""
+    names = list(signature(function).parameters)
+    whole = as_one(function)
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not deferred() or weighing():
+            return function(*args, **kwargs)
+        if kwargs:
+            taken = names[len(args) :][: len(kwargs)]
+            if taken != list(kwargs):  # some are left out in between, or unknown
+                return function(*args, **kwargs)
+        return whole(*args, *kwargs.values())
+
+    return cast(F, call)
 
 
 def _note(shares: Tensor | None, mass: Tensor | None) -> None:
