@@ -153,6 +153,16 @@ def test_zeros_between_elements_are_not_multiplied(
         assert work < before / (0.7 * np.prod(steps))  # all but what lies beside the image
 
 
+def test_an_infinite_weight_meets_no_zero_between_elements() -> None:
+    """As in PyTorch; nor does an infinite gradient, where the stride divides the windows."""
+    torch = pytest.importorskip("torch")
+    x, w = np.ones((1, 2, 3, 3), "f4"), np.ones((2, 3, 4, 4), "f4")
+    w[0, 1, 2, 3], x[0, 1, 1, 1] = np.inf, -np.inf
+    found = cr.compile(lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=3))(cr.tensor(x), cr.tensor(w))
+    theirs = torch.nn.functional.conv_transpose2d(torch.tensor(x), torch.tensor(w), stride=2, padding=3)
+    np.testing.assert_array_equal(found.numpy(), theirs.numpy())
+
+
 def test_the_gradients_of_a_transposed_convolution_have_no_zeros_either() -> None:
     """Of its input: the convolution of a stride; of its weight: again by phases."""
     torch = pytest.importorskip("torch")
