@@ -239,3 +239,17 @@ def test_a_number_that_changes_makes_no_new_program():
         for i in range(10):
             assert (x * (0.1 + i) + 7).tolist() == (np.ones(3, np.float32) * np.float32(0.1 + i) + 7).tolist()
             assert len(own_tape().compiled) == (i > 1)
+
+
+@pytest.mark.parametrize(
+    "draw", [cr.rand, cr.randn, lambda n: nn.Embedding(n, 3).weight, lambda n: nn.Linear(n, 3).weight]
+)
+def test_a_seed_draws_the_same_numbers_whether_operations_wait(draw):
+    def drawn():
+        cr.manual_seed(3)
+        return [draw(50).tolist(), (draw(50) * 2).tolist(), cr.rand(3).tolist()]
+
+    expected = drawn()
+    with cr.eager(False):
+        for _ in range(5):
+            assert drawn() == expected

@@ -58,7 +58,6 @@ def test_float64_draws_are_the_float32_ones_to_their_rounding(draw):
     assert not cr.equal(narrow.double(), wide)
 
 
-@pytest.mark.at_once("bits: a compiled program's last ones are others than NumPy's")
 @pytest.mark.parametrize("draw", [cr.rand, cr.randn])
 def test_what_is_read_again_is_the_same_and_wide_only_more_exact(draw):
     source, other = cr.Generator(3), cr.Generator(4)

@@ -317,7 +317,6 @@ def meddle(trainer, epoch, measured):
         trainer.loss(trainer.model(cr.tensor(X[:9])), cr.tensor(y[:9])).backward()
 
 
-@pytest.mark.at_once("bits: a compiled program's last ones are others than NumPy's")
 def test_what_a_callback_changes_is_saved_recorded_and_resumed(tmp_path):
     whole, fresh = learned(max_norm=0.5), learned()
     fit(whole, record=tmp_path / "run", callbacks=[meddle])

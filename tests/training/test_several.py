@@ -56,7 +56,6 @@ def both(output, target):
     return F.mse_loss(output["price"], target["price"]) + F.cross_entropy(output["sold"], target["sold"])
 
 
-@pytest.mark.at_once("bits: a compiled program's last ones are others than NumPy's")
 @pytest.mark.parametrize("x", X)
 @pytest.mark.parametrize("form", [dict, tuple])
 def test_by_position_by_name_and_by_hand_are_one_training(x, form):
@@ -116,7 +115,6 @@ def test_metrics_of_an_output_and_validation():
     assert trainer.session.rows.count == 72 and trainer.session.rows.held_out.count == 18
 
 
-@pytest.mark.at_once("bits: a compiled program's last ones are others than NumPy's")
 def test_resume_record_and_replay(tmp_path):
     trainer, whole = make(), make()
     fit(trainer, epochs=2, record=tmp_path / "run", sample_weight=np.arange(90))

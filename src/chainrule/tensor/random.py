@@ -272,6 +272,18 @@ def normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     Statistics 29 (1958).
     """
     _need_float("normal", dtype)
+    local = graph._local
+    tape = local.tape if local.trace is None else None
+    if tape is None:
+        return _normal(shape, dtype, generator)
+    local.tape = None  # at once: a seed gives the same bits whether operations wait, which NumPy's logarithm decides
+    try:
+        return _normal(shape, dtype, generator)
+    finally:
+        local.tape = tape
+
+
+def _normal(shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     source, wide = _source(generator)
     if wide:
         u, v = (_unit32(bits).double() for bits in source.bits(shape, 2))
