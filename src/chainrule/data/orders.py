@@ -3,8 +3,8 @@
     run(frame of FRAME) -> 0
 
 Each order is that of `batches.shuffled_indices`: places, sorted by the words that Philox-4x64 gives them. The words
-are spread over as many bins as there are rows by their highest bits, each bin in order, and an insertion sort ends it:
-a word has few others before it that are greater, for it has few in its bin.
+are spread over bins by their highest bits, each bin in order, and an insertion sort ends it: a word has few others before it
+that are greater, for it has few in its bin. One or two bins a row, while they stay in the cache; of many rows, half as many.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from chainrule.compiler.runtime.buffers import address
 from chainrule.compiler.runtime.native import Code, cached, compiled
 from chainrule.data.batches import shuffled_indices
 from chainrule.data.checks import counter
+from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
 FRAME = ("n", "seed", "epoch", "count", "orders", "words", "keys", "starts", "bins", "shift")
 _POINTERS = ("orders", "words", "keys", "starts")
+FEW = 1 << 17  # rows, whose bins take at most twice 1 MiB
 MOST = 1 << 20  # rows; of more, an epoch lasts so long that its order costs nothing beside it
 
 # Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
@@ -31,25 +33,31 @@ _BUMPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 _ROUNDS = 10
 
 
-def shuffled_orders(n: int, seed: int, epoch: int, count: int) -> Array:
+def shuffled_orders(n: int, seed: int, epoch: int, count: int, into: Array | None = None) -> Array:
     """The orders of `count` epochs, the first of them `epoch`: what `shuffled_indices` gives for each.
 
     Args:
         n, seed, epoch: as for `shuffled_indices`.
         count: how many epochs.
+        into: where to write them, an int64 array of that shape in row-major order; None: to a new one.
 
     Returns:
         int64 array of shape (count, n).
 
     Raises:
-        DataError: a negative or too large argument.
+        DataError: a negative or too large argument, or another array to write to.
 
     Example:
         >>> shuffled_orders(5, seed=0, epoch=0, count=2)[1].tolist()
         [3, 2, 4, 1, 0]
     """
+    if into is not None and (into.shape != (count, n) or into.dtype != np.int64 or not into.flags.c_contiguous):
+        raise DataError(
+            f"shuffled_orders: into must be an int64 array of shape {(count, n)} in row-major order, got {into.dtype} of shape "
+            f"{into.shape} with strides {into.strides}. Pass np.empty({(count, n)}, np.int64)."
+        )
     if count == 1:
-        return shuffled_indices(n, seed, epoch)[None]
+        return _put([shuffled_indices(n, seed, epoch)], into)
     for name, value in (
         ("n", n),
         ("seed", seed),
@@ -60,15 +68,20 @@ def shuffled_orders(n: int, seed: int, epoch: int, count: int) -> Array:
         counter(name, value)
     if not 1 < n <= MOST:
         each = [shuffled_indices(n, seed, one) for one in range(epoch, epoch + count)]
-        return np.stack(each) if each else np.empty((0, n), np.int64)
-    bits = int(n).bit_length() - 1
-    orders = np.empty((count, n), np.int64)
+        return _put(each, into) if each else np.empty((0, n), np.int64)
+    bits = int(n).bit_length() - (n > FEW)
+    orders = np.empty((count, n), np.int64) if into is None else into
     words, keys, starts = (np.empty(size, np.uint64) for size in (-(-n // 4) * 4, n, (1 << bits) + 1))
     told = n, seed, epoch, count, *map(address, (orders, words, keys, starts)), 1 << bits, 64 - bits
     frame = np.array(told, np.uint64)
     code = _code()  # held: where two threads ask first at once, only one of theirs is kept for others
     code.run(address(frame))
     return orders
+
+
+def _put(orders: list[Array], into: Array | None) -> Array:
+    """One behind the other."""
+    return np.stack(orders, out=into)
 
 
 @lru_cache(maxsize=1)

@@ -90,7 +90,8 @@ class Fitting:
         self.passes = partial(self._passes, validation) if validation is not None else None
         self.interrupt = Interrupt()
         self.handles: list[Tensor] = []  # what steps change; only callbacks can add to them
-        self.orders: dict[int, Array] = {}
+        self.orders = np.empty((0, self.position.rows), np.int64)  # of the epochs of the latest stretch, a row each
+        self.ordered = 0  # the first of these epochs
         # Callbacks and schedules have the floor after the last step of an epoch, and again when it has been validated.
         self.hearing = self._listening("on_epoch_end")
         self.every_epoch = bool(self._listening("on_steps") or not session.schedules.ahead or held_out)
@@ -314,29 +315,34 @@ class Fitting:
         self, laps: Sequence[Lap], passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
         judged: bool = False,
     ) -> Stretch:  # fmt: skip
-        self.orders = self._orders([lap.epoch for lap in laps]) if self.windows is None else {}
-        stretch = Stretch(self.training, laps, self.position.cut, self._order, passes, rates)
+        if self.windows is None:
+            self._order(laps[0].epoch, laps[-1].epoch + 1 - laps[0].epoch)
+        stretch = Stretch(self.training, laps, self.position.cut, self._rows, passes, rates)
         stretch.judge = Judge(self.judging, stretch, self.measures, self.position.sums) if judged else None
         stretch.pass_weight = self._steps_a_pass()
         return stretch
 
-    def _orders(self, epochs: Sequence[int]) -> dict[int, Array]:
-        """The orders of these epochs, which follow each other."""
-        position, known = self.position, self.orders
-        new = [epoch for epoch in epochs if epoch not in known]
-        found = {epoch: known[epoch] for epoch in epochs if epoch in known}
+    def _order(self, first: int, count: int) -> None:
+        """Put the rows of these epochs in order; what is known of them stays."""
+        at, position = first - self.ordered, self.position
+        if at >= 0 and at + count <= len(self.orders):
+            return
         if not position.shuffle:
-            return {**found, **dict.fromkeys(new, np.arange(position.rows))}
-        orders = shuffled_orders(position.rows, position.seed, new[0], len(new)) if new else ()
-        return {**found, **dict(zip(new, orders, strict=True))}
+            self.orders, self.ordered = np.broadcast_to(np.arange(position.rows), (count, position.rows)), first
+            return
+        known = self.orders[at:] if at >= 0 else self.orders[:0]
+        orders = np.empty((count, position.rows), np.int64)
+        orders[: len(known)] = known
+        shuffled_orders(position.rows, position.seed, first + len(known), count - len(known), orders[len(known) :])
+        self.orders, self.ordered = orders, first
 
-    def _order(self, epoch: int) -> Any:
-        """The row numbers of an epoch in the order they are visited; on a source, in the window that is held."""
+    def _rows(self, epoch: int, count: int, start: int, stop: int) -> Array:
+        """As `stretch.Orders` says; on a source, of the window that is held."""
         if self.windows is not None:
-            return self.windows
-        if epoch not in self.orders:
-            self.orders = self._orders([epoch])
-        return self.orders[epoch]
+            return self.windows[start:stop][None]
+        self._order(epoch, count)
+        at = epoch - self.ordered
+        return self.orders[at : at + count, start:stop]
 
     def _note_time(self, stretch: Stretch, seconds: float) -> None:
         self.training.took(sum(lap.length for lap in stretch.laps), seconds - stretch.validating)
@@ -462,7 +468,8 @@ class Fitting:
         last = losses[done] if done < len(losses) else np.nan
         self._count(stretch, first(stretch.laps, done), found.first(done), ended, self._values())
         position, session = self.position, self.session
-        rows = self._order(position.epoch)[position.step * position.batch_size :][: position.batch_size]
+        start = position.step * position.batch_size
+        rows = self._rows(position.epoch, 1, start, start + position.batch_size)[0]
         x, y, weight = self.training.feed.batch(tensor(rows))
         model, norm = session.model, session.max_norm
         batch = nonfinite.Rows(x, y, weight)

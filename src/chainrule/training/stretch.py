@@ -43,6 +43,13 @@ class Judges(Protocol):
         """Those of so many laps, of which this is the first, are; how many there are to be."""
 
 
+class Orders(Protocol):
+    """What a stretch asks of who knows in which order rows are visited."""
+
+    def __call__(self, epoch: int, count: int, start: int, stop: int) -> Array:
+        """Places `start` to `stop` (those that there are) of the orders of so many epochs, of which this is the first, a row each."""
+
+
 class Lap(NamedTuple):
     """Steps `start` to `stop` of one epoch; `floor`: Python has the floor before that epoch is closed."""
 
@@ -107,7 +114,7 @@ class Stretch:
     """Laps, bound to their rows.
 
     Args:
-        order: the row numbers of an epoch, in the order they are visited.
+        orders: the row numbers of the epochs, in the order they are visited.
         passes: of validation, one after each lap that closes an epoch.
         rates: of each step and parameter group, in place of the groups' own.
 
@@ -117,7 +124,7 @@ class Stretch:
     """
 
     def __init__(
-        self, program: Program, laps: Sequence[Lap], cut: Cut, order: Callable[[int], Array],
+        self, program: Program, laps: Sequence[Lap], cut: Cut, orders: Orders,
         passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
     ) -> None:  # fmt: skip
         self.program, self.cut, self.rates = program, cut, rates
@@ -125,7 +132,7 @@ class Stretch:
         self.judge: Judges | None = None
         self.validating = 0.0  # seconds
         self.pass_weight = 0.0
-        whole, rest = self._numbers(order)
+        whole, rest = self._numbers(orders)
         whole_rates, rest_rates = self._rates(rates)
         ends = int(self.closed.sum())
         # The first time, tracing one of them may read a state that another is bound to already: once more, then.
@@ -155,22 +162,28 @@ class Stretch:
         self.whole_steps = self.lengths - self.short
         self.closed = (stops == cut.steps) & (floors == 0)
 
-    def _numbers(self, order: Callable[[int], Array]) -> tuple[Array, Array]:
+    def _numbers(self, orders: Orders) -> tuple[Array, Array]:
         """The row numbers of all whole batches, and of all short ones."""
         cut, size = self.cut, self.cut.batch_size
-        if len(self.laps) == 1:
+        if len(self.laps) == 1:  # where they lie
             lap = self.laps[0]
-            rows, end = order(lap.epoch), max(lap.start, min(lap.stop, cut.whole)) * size
-            some = rows[end : lap.stop * size] if lap.stop > cut.whole else np.empty(0, np.int64)
-            return rows[lap.start * size : end].reshape(-1, size), some.reshape(int(lap.stop > cut.whole), cut.rest)
-        whole, rest = [np.empty((0, size), np.int64)], [np.empty((0, cut.rest), np.int64)]
-        for (start, stop), laps in groupby(self.laps, lambda lap: (lap.start, lap.stop)):
-            rows = np.stack([order(lap.epoch)[start * size : stop * size] for lap in laps])
-            count = min(stop, cut.whole) - start
-            whole.append(rows[:, : count * size].reshape(-1, size))
+            end = max(lap.start, min(lap.stop, cut.whole)) * size
+            whole = orders(lap.epoch, 1, lap.start * size, end)
+            some = orders(lap.epoch, 1, end, lap.stop * size) if lap.stop > cut.whole else np.empty(0, np.int64)
+            return whole.reshape(-1, size), some.reshape(int(lap.stop > cut.whole), cut.rest)
+        whole = np.empty((int(self.whole_steps.sum()), size), np.int64)
+        rest = np.empty((int(self.short.sum()), cut.rest), np.int64)
+        steps = ends = 0  # so many are filled
+        for (start, stop), group in groupby(self.laps, lambda lap: (lap.start, lap.stop)):
+            laps = list(group)
+            rows, each = orders(laps[0].epoch, len(laps), start * size, stop * size), min(stop, cut.whole) - start
+            part = whole[steps : steps + len(laps) * each]
+            part.reshape(len(laps), -1)[:] = rows[:, : each * size]
+            steps += len(part)
             if stop > cut.whole:
-                rest.append(rows[:, count * size :])
-        return _joined(whole), _joined(rest)
+                rest[ends : ends + len(laps)] = rows[:, each * size :]
+                ends += len(laps)
+        return whole, rest
 
     def _rates(self, rates: Array | None) -> tuple[Array | None, Array | None]:
         """Those of all whole batches, and of all short ones."""
