@@ -40,8 +40,8 @@ _PASTS = 4  # segments whose losses a backward pass may still come for
 # Steps of the tree, and programs, beyond which it is grown anew.
 MANY, MOST_PROGRAMS = 20_000, 256
 # Segments in a row that were never met before, after which so many operations are computed at once; likewise each time that
-# some more come after them, and twice as long each time. Smaller segments do not count.
-STRANGE, MORE, REST, LONGEST, SMALL = 16, 8, 1 << 12, 1 << 17, 8
+# some more come after them, and twice as long each time: not for ever, since another loop may begin. Smaller ones do not count.
+STRANGE, MORE, REST, LONGEST, SMALL = 16, 6, 1 << 12, 1 << 14, 8
 
 
 class Segment:
