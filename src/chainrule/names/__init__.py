@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
+from chainrule.errors import SettingError
 from chainrule.names.keras import ELSEWHERE, KERAS, RENAMED
 from chainrule.names.nearest import NEAREST
 
@@ -141,6 +142,24 @@ class Missing:
                 bind = getattr(type(found), "__get__", None)
                 return found if bind is None else bind(found, instance, owner)
         raise no_attribute(self.room, owner if instance is None else instance, self.name)
+
+
+class Elsewhere:
+    """An attribute of another library's that nobody would read here: to assign it is refused, with what there is."""
+
+    def __init__(self, room: str) -> None:
+        self.room = room
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise no_attribute(self.room, instance, self.name)
+
+    def __set__(self, instance: object, value: object) -> None:
+        raise SettingError(f"{type(instance).__name__}: {missing(self.room, self.name, ())}")
 
 
 replaced: list[Callable[[], None]] = []  # whom to tell that a class of ours has been given something

@@ -24,6 +24,7 @@ KERAS = {
         "get_weights": "Use model.state_dict().",
         "set_weights": "Use model.load_state_dict(state).",
     },
+    "Trainer": {"stop_training": "Call trainer.stop(), which ends the training after the current epoch."},
     "History": {
         "history": "Use history['loss']: it is the mapping itself.",
         "epoch": "Use history.epochs, how many there are.",
@@ -68,4 +69,23 @@ ELSEWHERE = {
     "trainable": "Use layer.requires_grad_(False).", "name": "Leave it out: a layer is called as the attribute that holds it.",
     "from_logits": "Losses say in their names what they read: cross_entropy takes logits, nll_loss log-probabilities.",
     "jit_compile": "Leave it out: a Trainer compiles its steps, and cr.compile yours.", "use_ema": "Use fit(callbacks=[EMA()]).",
+}  # fmt: skip
+
+_START = "Use on_fit_start(trainer)."
+_END = "Use on_fit_end(trainer)."
+_EPOCH = "Use on_epoch_end(trainer, epoch, measured)."
+_BEFORE_EPOCH = "Use on_fit_start(trainer), and on_epoch_end(trainer, epoch, measured) of the epoch before."
+_STEPS = "Steps run many in one native call: use on_steps(trainer, step, loss), after each call, or after_step() in the compiled step."
+_VALIDATED = "Use on_epoch_end(trainer, epoch, measured): measured holds the validation, as 'val_loss'."
+_GIVEN = "Leave it out: every method is given the trainer, which has the model, and trainer.stop()."
+#: Methods of Keras's callbacks and of Lightning's that a callback has not here, and what there is.
+CALLBACK_METHODS = {
+    "on_train_begin": _START, "on_train_start": _START, "on_train_end": _END,
+    "on_epoch_begin": _BEFORE_EPOCH, "on_epoch_start": _BEFORE_EPOCH, "on_train_epoch_start": _BEFORE_EPOCH, "on_train_epoch_end": _EPOCH,
+    "on_batch_begin": _STEPS, "on_batch_end": _STEPS, "on_train_batch_begin": _STEPS, "on_train_batch_start": _STEPS,
+    "on_train_batch_end": _STEPS, "on_test_begin": _VALIDATED, "on_test_end": _VALIDATED, "on_test_batch_begin": _VALIDATED,
+    "on_test_batch_end": _VALIDATED, "on_validation_start": _VALIDATED, "on_validation_end": _VALIDATED,
+    "on_validation_epoch_end": _VALIDATED, "on_predict_begin": "Put it around trainer.predict.",
+    "on_predict_end": "Put it around trainer.predict.", "on_predict_batch_begin": "Put it around trainer.predict.",
+    "on_predict_batch_end": "Put it around trainer.predict.", "set_model": _GIVEN, "set_params": _GIVEN,
 }  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 from chainrule.data.batches import train_test_split
 from chainrule.data.checks import check_batch_size, counter
 from chainrule.errors import DataError, SettingError
-from chainrule.names import renamed_keywords
+from chainrule.names import Elsewhere, renamed_keywords
 from chainrule.nn import Module, loss_by_name
 from chainrule.nn.meaning import VALUES, Meaning, name_of, option_of
 from chainrule.optim import Optimizer, by_name
@@ -146,6 +146,7 @@ class Trainer(Explained):
     max_norm = Shared[float | None]()
     history = Shared[History]()
     position = Shared[Position | None]()
+    stop_training = Elsewhere("Trainer")
 
     def __repr__(self) -> str:
         named = {"loss": name_of(self.loss), "optimizer": type(self.optimizer).__name__}
@@ -217,7 +218,7 @@ class Trainer(Explained):
             shuffle: a new order each epoch (`chainrule.data.shuffled_indices`), or the rows as they come.
             progress: a live bar on a terminal, lines elsewhere; False for silence; or a stream to write to.
             callbacks: `Callback` objects, or functions ``(trainer, epoch, measured)`` run after each epoch;
-                one, or several.
+                one, or several. A function that returns True ends the training.
             resume: go on where the latest `fit`, or the one that `load` brought back, stopped - to the bit.
             record: a folder, to keep what brings back any step exactly (``trainer.run``, ``cr.load_run``); True
                 keeps it in a temporary folder, which goes with the trainer.

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from chainrule.interop.sklearn.epochs import BLOCK, NUMBERS, Block, Orders, Pace
 from chainrule.interop.sklearn.network import Network
 from chainrule.interop.sklearn.windows import Source, Windows
+from chainrule.training.callbacks import asks_for_the_end
 
 Array = np.ndarray[Any, Any]
 
@@ -135,7 +136,7 @@ class Training:
         if model.callbacks:
             model._take(self.network.weights())
         for callback in model.callbacks:
-            if callback(model, model.n_iter_) is True:
+            if asks_for_the_end(callback(model, model.n_iter_)):
                 self.stopped = True
 
     def _no_longer_improves(self) -> None:

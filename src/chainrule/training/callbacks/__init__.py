@@ -8,6 +8,7 @@ from chainrule.names import classes_take_keywords
 from chainrule.training.callbacks.averaging import EMA
 from chainrule.training.callbacks.base import Callback, EpochFunction, Watching
 from chainrule.training.callbacks.base import as_callbacks as as_callbacks
+from chainrule.training.callbacks.base import asks_for_the_end as asks_for_the_end
 from chainrule.training.callbacks.base import begin as begin
 from chainrule.training.callbacks.base import riders as riders
 from chainrule.training.callbacks.checkpoint import Checkpoint

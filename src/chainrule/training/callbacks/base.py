@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from chainrule.errors import SettingError
+from chainrule.nn.meaning import name_of
+from chainrule.training.callbacks.signatures import check_call, check_methods
 from chainrule.training.listener import Listener
 from chainrule.training.monitor import Monitor
 from chainrule.training.snapshot import Weights
@@ -23,8 +27,8 @@ NEVER = 1 << 62  # epochs: more than any training has
 class Callback(Listener):
     """The base of callbacks; override what you need. Every method comes at a step boundary.
 
-    A plain function ``f(trainer, epoch, measured)`` is a callback too: it runs after every epoch.
-    ``trainer.stop()`` in any of them ends the training after the current epoch.
+    A plain function ``f(trainer, epoch, measured)`` is a callback too: it runs after every epoch, and one that returns
+    True ends the training. ``trainer.stop()`` in any of them ends it after the current epoch.
 
     Many epochs of a small network run in one native call, unless somebody has to have the floor between them. Who
     overrides `on_epoch_end` has it after the epochs that it `wants` (every one, unless it says otherwise), and who
@@ -131,7 +135,13 @@ class _EveryEpoch(Callback):
         self.function = function
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> None:
-        self.function(trainer, epoch, measured)
+        if asks_for_the_end(self.function(trainer, epoch, measured)):
+            trainer.stop()
+
+
+def asks_for_the_end(returned: object) -> bool:
+    """Did a function that is a callback return True, Python's or NumPy's? That ends the training; anything else is nothing."""
+    return isinstance(returned, (bool, np.bool_)) and bool(returned)
 
 
 def begin(callbacks: Iterable[Callback], carried: Sequence[Mapping[str, Any]]) -> None:
@@ -174,10 +184,12 @@ def as_callbacks(given: Any) -> list[Callback]:
 
 
 def as_callback(callback: Callback | EpochFunction) -> Callback:
-    """A function becomes a callback of every epoch."""
+    """A function becomes a callback of every epoch. Refused is what nobody would call, or not as it is."""
     if isinstance(callback, Callback):
+        check_methods(callback, (Listener, Callback, Watching))
         return callback
     if callable(callback) and not isinstance(callback, type):
+        check_call(f"the callback {name_of(callback)}", callback, ["trainer", "epoch", "measured"])
         return _EveryEpoch(callback)
     raise SettingError(
         f"fit: a callback must be a Callback or a function (trainer, epoch, measured), got {callback!r}. "
