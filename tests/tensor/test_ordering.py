@@ -259,3 +259,18 @@ def test_iinfo_and_promotion():
         "set_default_dtype: Python's floats become float32 here, got float64. Give dtype= to what makes tensors, and call "
         "model.to(dtype)."
     )
+
+
+@pytest.mark.parametrize("values", [[1, 2, 2, 2, 5], [3, 1, 2], [np.inf, np.inf, 1, np.inf]])
+def test_equal_elements_share_the_gradient_of_a_median(values):
+    torch = pytest.importorskip("torch")
+    found = []
+    for lib in (cr, torch):
+        x = lib.tensor(np.array(values, np.float32), requires_grad=True)
+        (x.median() * 3).backward()
+        found.append((x.median().item(), x.grad.tolist()))
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    x = cr.tensor(np.array(values, np.float32), requires_grad=True)
+    cr.compile(lambda: (x.median() * 3).backward())()
+    np.testing.assert_array_equal(x.grad.tolist(), found[1][1])

@@ -129,3 +129,15 @@ def test_older_names_and_forms_in_place():
     assert x.clone().atan_().equal(x.atan())
     assert cr.fmod(cr.tensor([5, -5]), 3).tolist() == [2, -2]
     assert (x.is_complex(), x.is_signed(), cr.is_nonzero(cr.tensor([2]))) == (False, True, True)
+
+
+def test_the_angle_of_no_direction_has_no_derivative() -> None:
+    for compiled in (False, True):
+        y, x = cr.tensor([0.0, 1.0], requires_grad=True), cr.tensor([0.0, 1.0], requires_grad=True)
+
+        def run(y: cr.Tensor = y, x: cr.Tensor = x) -> None:
+            cr.atan2(y, x).sum().backward()
+
+        (cr.compile(run) if compiled else run)()
+        assert y.grad is not None and x.grad is not None
+        assert (y.grad.tolist(), x.grad.tolist()) == ([0.0, 0.5], [0.0, -0.5])

@@ -99,12 +99,20 @@ class Ordering(Indexing):
     def median(self, dim: int | None = None, keepdim: bool = False) -> Any:
         """The middle element, of two the smaller; with a `dim` ``(values, indices)`` along it. NaN if there is one.
 
+        Without a `dim`, equal elements share its gradient (as in PyTorch).
+
         >>> import chainrule as cr
         >>> cr.tensor([5.0, 1.0, 2.0, 3.0]).median()
         tensor(2.)
         """
         if dim is None:
-            return self.reshape(-1).median(0).values
+            flat = self.reshape(-1)
+            if not flat.requires_grad:
+                return flat.median(0).values
+            with graph.grad_mode(False):
+                middle = flat.median(0).values
+                others = (flat != middle) & ~flat.isnan()
+            return flat.masked_fill(others, -math.inf).amax()
         at = axis("median", dim, self.ndim)
         size = self.shape[at] if self.ndim else 1
         if not size:

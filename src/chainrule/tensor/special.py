@@ -93,10 +93,8 @@ class Special(Pointwise):
 
     @rounded_once
     def atan2(self, other: Tensor) -> Tensor:
-        """The angle of the point (other, x), in (-pi, pi]."""
-        y, x = _both(self, other, "atan2")
-        slopes = lambda Y, y, x: (x / (x * x + y * y), -y / (x * x + y * y))  # noqa: E731
-        return _with_slopes(_atan2, slopes, y, x)
+        """The angle of the point (other, x), in (-pi, pi]; at (0, 0), which has none, with the derivatives 0."""
+        return _with_slopes(_atan2, _atan2_slopes, *_both(self, other, "atan2"))
 
     arcsin, arccos, arctan, arctan2 = asin, acos, atan, atan2
 
@@ -378,6 +376,12 @@ def _atan2(y: Tensor, x: Tensor) -> Tensor:
     angle = (math.pi / 2 - angle).where(height > width, angle)
     angle = (math.pi - angle).where(x.signbit(), angle)
     return angle.copysign(y).where(~(x.isnan() | y.isnan()), x + y)
+
+
+def _atan2_slopes(Y: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    square = x * x + y * y
+    nearest = square.masked_fill(square == 0, 1)
+    return x / nearest, -y / nearest
 
 
 def _sinc(x: Tensor) -> Tensor:
