@@ -109,5 +109,5 @@ def test_it_reads_as_it_runs() -> None:
         "room0: f32[1280]",
         "for i in 0..3:",
         "  for j in 0..5:",
-        "    acc = sum over m < 24 of q[1920*i + 384*j + 24*k + m] * k[1920*i + 24*l + m] in tiles of 6 x 16, B packed:",
+        "    acc = sum over m < 24 of q[1920*i + 384*j + 24*k + m] * k[1920*i + 24*l + m] in tiles of 4 x 16, B packed:",
     ]
