@@ -552,6 +552,22 @@ def test_what_is_wrong_in_a_later_window_is_told_and_the_steps_before_it_stand(t
         fit(make(), windows(tmp_path, X, labels))
 
 
+@pytest.mark.parametrize("data", [X, lambda: iter([X[:500], X[500:]])], ids=["one window", "several"])
+def test_a_target_that_is_not_there_is_of_no_window(data: Any) -> None:
+    with pytest.raises(DataError) as said:
+        make(F.mse_loss, ()).evaluate(cr.data.as_source(data))
+    assert str(said.value) == (
+        "evaluate: y is None, and the loss (mse_loss) takes a target, too. Pass y (of a file or frame the name of its column), "
+        "or give a function of the output alone: loss(output)."
+    )
+
+
+def test_rows_of_the_only_window_are_those_of_the_data() -> None:
+    labels = np.where(np.arange(len(Y)) == 5, 7, Y)
+    with pytest.raises(DataError, match=r"got 7 at row 5 [^.]*\. Give [^.]*\.$"):
+        make().evaluate(cr.data.as_source((X, labels)))
+
+
 def test_the_file_of_a_row_that_is_wrong_is_named(tmp_path: Path) -> None:
     pa, files = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     holed = {**COLUMNS, "x3": np.where(np.arange(1030) == 900, np.nan, X[:, 3])}

@@ -13,7 +13,7 @@ from chainrule.data.checks import check_batch_size
 from chainrule.data.windows import Cursor, Source, Window
 from chainrule.errors import DataError, DtypeError, SettingError, ShapeError
 from chainrule.nn.meaning import BINARY_PROBABILITIES
-from chainrule.training import inputs
+from chainrule.training import inputs, several
 from chainrule.training.measures import Averaged, Measures
 from chainrule.training.session import Rows, Session
 from chainrule.training.source_rows import BATCH, Epochs, SourceRows, parts
@@ -199,20 +199,24 @@ def checked_rows(checked: Checked, source: Source, window: Window, who: str) -> 
         DataError, ShapeError, DtypeError, SettingError: they cannot be trained on.
     """
     x, y, weight = parts(window.arrays)
+    if y is None:  # that is of no row
+        several.check_without_targets({"the loss": checked.session.loss, **checked.session.metrics}, who)
     try:
         return checked.rows(x, y, who, weight, some=False)
     except (DataError, ShapeError, DtypeError) as error:
-        raise type(error)(f"{error} {_place(source, window)}") from error
+        raise type(error)(f"{error}{_place(source, window)}") from error
 
 
 def _place(source: Source, window: Window) -> str:
-    """Where the rows of an error are: that of the first number that is not finite, or the window."""
+    """Where the rows of an error are: that of the first number that is not finite, or the window; nothing where that is all."""
     where = getattr(source, "where", None)
     floats = [array for array in trees.leaves(window.arrays) if array.dtype.kind == "f"]
     bad = [row for array in floats for row in np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))[:1]]
     if where is not None and bad:
-        return f"Row {bad[0]} of this window is {where(window, int(bad[0]))}."
-    return f"Rows are counted from the first of window {window.cursor.window + 1}, of {window.rows} rows."
+        return f" Row {bad[0]} of this window is {where(window, int(bad[0]))}."
+    if window.rows == source.rows:
+        return ""
+    return f" Rows are counted from the first of window {window.cursor.window + 1}, of {window.rows} rows."
 
 
 def evaluate(session: Session, checked: Checked, source: Source, kind: str, batch_size: int) -> dict[str, float]:

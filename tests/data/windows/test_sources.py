@@ -640,6 +640,17 @@ def test_columns_that_hold_no_numbers_are_named_with_what_they_hold():
         with pytest.raises(DataError, match=f"column 's' must hold numbers, got ({kind})"):
             as_source(made, target="y")
         assert as_source(made, features=["y"]).rows == 1
+    words = pl.DataFrame({"s": ["a"], "x": [1.0], "y": [1]})
+    for target in ("s", ["y", "s"]):
+        with pytest.raises(DataError) as said:
+            as_source(words, target=target)
+        assert str(said.value) == (
+            "as_source: the target 's' must hold numbers, got String. Number its classes from 0 (numpy.unique(labels, "
+            "return_inverse=True)), or name another column."
+        )
+    with pytest.raises(DataError) as said:
+        as_source(words, target="y", weight="s")
+    assert str(said.value) == "as_source: the weight 's' must hold numbers, got String. Name another column."
     with pytest.raises(DataError, match="columns must have names of their own"):
         as_source(pd.DataFrame([[1, 2]], columns=["a", "a"]))
     numbered = as_source(pd.DataFrame(X), target="3").head(2)

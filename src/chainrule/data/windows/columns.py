@@ -171,10 +171,7 @@ class Choice:
                 raise unknown_name(f"column of {who}", name, list(map(str, columns)))
             held = columns[name]
             if isinstance(held, str):
-                raise DataError(
-                    f"{who}: column {name!r} must hold numbers, got {held}. Number its categories, or leave it out with "
-                    f"features=[...]."
-                )
+                raise DataError(f"{who}: {self._not_numbers(name, held, targets)}")
         if weight is not None and target is not None and not targets:
             raise DataError(
                 f"{who}: weight goes with a target, got none. Name the column to learn, or leave weight out."
@@ -189,6 +186,17 @@ class Choice:
         given = target if target is None or isinstance(target, str) else tuple(target)
         self.made = Columns(found, used, given, weight, np.dtype(self.dtype), who)
         return self.made
+
+    def _not_numbers(self, name: str, held: str, targets: Sequence[str]) -> str:
+        """What is wrong with a column that holds no numbers, by what it was to be."""
+        if name in targets:
+            return (
+                f"the target {name!r} must hold numbers, got {held}. Number its classes from 0 (numpy.unique(labels, "
+                f"return_inverse=True)), or name another column."
+            )
+        if name == self.weight:
+            return f"the weight {name!r} must hold numbers, got {held}. Name another column."
+        return f"column {name!r} must hold numbers, got {held}. Number its categories, or leave it out with features=[...]."
 
     def _features(self, columns: Mapping[str, Column | str], others: Sequence[str]) -> list[str]:
         if self.features is not None:
