@@ -1,6 +1,7 @@
 """Tables on the command line: one command to train, one to predict, and errors that are one message."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -195,6 +196,67 @@ def test_labels_are_true_and_false_in_python_and_as_the_file_has_them_in_a_file(
     labels, *shares = predicted(bundle, pipeline.targets_, pipeline.transform(table))
     assert bundle.predict(table).tolist() == [label == "True" for label in labels]
     assert [one.name for one in shares] == ["probability of False", "probability of True"]
+
+
+def trained_on(folder, text, target):
+    (folder / "t.csv").write_text(text)
+    result = call("train", folder / "t.csv", "--target", target, *QUICK, "--out", folder / "r")
+    return folder / "r", " ".join(result.stdout.split())
+
+
+def predicted_by(run, folder, text):
+    (folder / "new.csv").write_text(text)
+    result = call("predict", run, folder / "new.csv")
+    return result.stdout.splitlines()[1:], " ".join(result.stderr.split())
+
+
+def test_a_separator_at_the_end_of_each_row_shifts_no_column(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 2)).round(3)
+    rows = [[round(float(2 * a - b), 3), a, b] for a, b in x]
+    for names, order in (("y,a,b", (0, 1, 2)), ("a,b,y", (1, 2, 0))):
+        text = "\n".join([names, *(",".join(str(row[i]) for i in order) + "," for row in rows)])
+        _, said = trained_on(tmp_path, text + "\n", "y")
+        assert "every row ends in a separator: the empty field after it is left out" in said
+        assert "t.csv: 40 rows, 3 columns" in said and "numeric: a, b training on" in said
+        kept = cr.data.TablePipeline.load(tmp_path / "r" / "pipeline.json").targets_[0]
+        assert abs(kept.center - np.mean([row[0] for row in rows])) < kept.scale / 4
+        shutil.rmtree(tmp_path / "r")
+
+
+def test_rows_to_predict_that_write_numbers_otherwise_are_spoken_of(tmp_path):
+    amounts = np.random.default_rng(0).integers(10_000, 99_999, 40)
+    text = "amount,p\n" + "".join(f'"{v:,}",{v / 7:.2f}\n' for v in amounts)
+    run, _ = trained_on(tmp_path, text, "p")
+    assert predicted_by(run, tmp_path, 'amount\n"45,123"\n')[1] == ""
+    said = predicted_by(run, tmp_path, "amount;g\n45,123;A\n")[1]
+    assert said == (
+        "the fields are separated by semicolons numbers have a decimal comma, as in 45,123 "
+        "not used, as training had none of that name: 'g' "
+        "numbers are read with a decimal comma, those of training with a decimal point and commas between thousands: 'amount'"
+    )
+    with pytest.raises(DataError, match="the header has one name, and the rows are like '45,123'"):
+        predicted_by(run, tmp_path, "amount\n45,123\n")
+
+
+def test_one_column_with_decimal_commas_is_read_as_in_training(tmp_path):
+    sizes = np.random.default_rng(0).uniform(10, 90, 40)
+    text = "size;p\n" + "".join(f"{v:.3f};{2 * v:.3f}\n".replace(".", ",") for v in sizes)
+    run, _ = trained_on(tmp_path, text, "p")
+    found, said = predicted_by(run, tmp_path, "size\n12,345\n40,500\n")
+    assert "numbers had a decimal comma in training" in said
+    assert found == predicted_by(run, tmp_path, "size\n12.345\n40.500\n")[0]
+
+
+def test_a_file_in_which_nothing_can_be_measured(run, tmp_path):
+    for label, message in (
+        ("perhaps", "has only 'perhaps', which training had not: it had 'no', 'yes'. Give rows of those classes, or train on rows that have these."),
+        ("", "is missing in every row of this file, so nothing can be measured. Give rows that have it; chainrule predict needs none."),
+    ):  # fmt: skip
+        (tmp_path / "new.csv").write_text(f"x;bought\n1,5;{label}\n2,5;{label}\n")
+        with pytest.raises(DataError) as error:
+            call("evaluate", run[0], tmp_path / "new.csv")
+        of = " of this file" if label else ""
+        assert str(error.value) == f"{tmp_path / 'new.csv'}: the target bought{of} {message}"
 
 
 def test_regression_predicts_in_the_targets_own_unit(file, tmp_path):

@@ -14,12 +14,15 @@ from click.core import ParameterSource
 
 from chainrule.cli import scores
 from chainrule.cli.output import Steady, fitted
+from chainrule.data.named import some
 from chainrule.data.sources import Dataset
 from chainrule.data.table import Table, TablePipeline, kinds, read_table
+from chainrule.data.table.reading import read_as_learned
 from chainrule.data.table.target import Target
+from chainrule.data.table.values import texts
 from chainrule.deploy.bundle import Bundle
 from chainrule.deploy.rows import OfTable
-from chainrule.errors import SettingError
+from chainrule.errors import DataError, SettingError
 from chainrule.files.writing import write_whole
 from chainrule.training import tabular
 from chainrule.training.sound import check_outputs
@@ -200,17 +203,41 @@ def evaluate(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str |
     if rows is None:
         data = tabular.load(config, folder)
         return score(trainer, data.pipeline, *data.test)
-    pipeline, table = tabular.kept_pipeline(folder), _read(config, rows)
+    pipeline = tabular.kept_pipeline(folder)
+    table = _read(rows, pipeline, config["table"]["reading"])
     table.check_names(pipeline.target_names)
-    known = pipeline.known(table)
-    if not known.all():
-        _say(f"{int((~known).sum()):,} rows without a target are left out")
-    table = tabular.learned(pipeline, table.rows(known))
-    unknown = int(known.sum()) - len(table)
-    if unknown:
-        _say(f"{unknown:,} rows whose class training had not are left out")
+    table = _measurable(pipeline, table)
     _say(*pipeline.differences(table))
     return score(trainer, pipeline, pipeline.encoded(table), pipeline.target(table))
+
+
+def _measurable(pipeline: TablePipeline, table: Table) -> Table:
+    """The rows of a file that have a target which training had, too.
+
+    Raises:
+        DataError: there are none.
+    """
+    names = ", ".join(pipeline.target_names)
+    known = pipeline.known(table)
+    if not known.any():
+        raise DataError(
+            f"{table.name}: the target {names} is missing in every row of this file, so nothing can be measured. Give rows that "
+            f"have it; chainrule predict needs none."
+        )
+    if not known.all():
+        _say(f"{int((~known).sum()):,} rows without a target are left out")
+        table = table.rows(known)
+    learned = tabular.of_known_classes(pipeline, table)
+    if not learned.any():
+        target = pipeline.targets_[0]
+        there = texts(table[names], target.reading.weak).unique(maintain_order=True).to_list()
+        raise DataError(
+            f"{table.name}: the target {names} of this file has only {some(there)}, which training had not: it had "
+            f"{some(list(target.classes))}. Give rows of those classes, or train on rows that have these."
+        )
+    if not learned.all():
+        _say(f"{int((~learned).sum()):,} rows whose class training had not are left out")
+    return table.rows(learned) if not learned.all() else table
 
 
 def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -> None:
@@ -221,7 +248,8 @@ def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -
         )
     if out is not None and os.path.exists(out) and os.path.samefile(rows, out):
         raise SettingError(f"predict: --out {out} is the file of the rows, which would be lost. Name another one.")
-    pipeline, table = bundle.rows.pipeline, read_table(rows, **bundle.rows.reading)
+    pipeline = bundle.rows.pipeline
+    table = _read(rows, pipeline, bundle.rows.reading)
     table.check_names(_names(keep, table))
     _say(*pipeline.differences(table))
     columns = [table[name] for name in _names(keep, table)] + predicted(
@@ -260,9 +288,11 @@ def _each_once(columns: list[pl.Series]) -> list[str]:
     return found
 
 
-def _read(config: dict[str, Any], rows: str) -> Table:
-    """A file as the run's own was read, but for what is found by looking at it."""
-    return read_table(rows, **config["table"]["reading"])
+def _read(rows: str, pipeline: TablePipeline, reading: dict[str, Any]) -> Table:
+    """A file as the one of the training was, but for what is found by looking at it, which is said."""
+    table = read_as_learned(rows, pipeline.decimal_, **reading)
+    _say(*table.notes)
+    return table
 
 
 def _say(*notes: str) -> None:

@@ -220,15 +220,20 @@ def _part(pipeline: TablePipeline, rows: Table) -> Part:
 
 def learned(pipeline: TablePipeline, rows: Table) -> Table:
     """The rows whose class was among those trained on: of another one nothing can be measured."""
-    if pipeline.task_ == "regression":
-        return rows
-    known = pipeline.targets_[0].codes(rows[pipeline.targets_[0].name]) >= 0
+    known = of_known_classes(pipeline, rows)
     if not known.any():
         raise DataError(
             f"{rows.name}: no held out row has a class that is among the rows to train on. Split in another way (--group, "
             f"--time, --test-size)."
         )
     return rows if known.all() else rows.rows(known)
+
+
+def of_known_classes(pipeline: TablePipeline, rows: Table) -> Array:
+    """A mask of the rows whose class was among those trained on; all of them where the target is a number."""
+    if pipeline.task_ == "regression":
+        return np.ones(len(rows), bool)
+    return np.asarray(pipeline.targets_[0].codes(rows[pipeline.targets_[0].name]) >= 0)
 
 
 def _split(config: dict[str, Any], table: Table, pipeline: TablePipeline, share: float) -> tuple[Array, Array]:

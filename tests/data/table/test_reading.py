@@ -87,8 +87,50 @@ def test_a_line_that_names_the_delimiter():
 
 
 def test_row_names_without_a_header_of_their_own():
-    table = read('"a","b"\n"x",1,2\n"y",3,4\n')
-    assert columns(table) == {"row_names": ["x", "y"], "a": ["1", "3"], "b": ["2", "4"]}
+    table = read('"a","b"\n"x",1,2\n"y",3,\n')
+    assert columns(table) == {"row_names": ["x", "y"], "a": ["1", "3"], "b": ["2", None]}
+    assert table.notes == [
+        "the header has 2 names and the rows 3 fields: the first is taken as the row's name, and the column called 'row_names'"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["y,a\n1,2,\n3,4,\n", "y,a,\n1,2,\n3,4, \n", "y,a\n1,2,,\n3,4,,\n", 'y;a\n1;2;""\n3;4;\n']
+)
+def test_separators_at_the_ends_of_all_rows_make_no_column(text):
+    table = read(text)
+    assert columns(table) == {"y": ["1", "3"], "a": ["2", "4"]}
+    assert table.notes[-1] == "every row ends in a separator: the empty field after it is left out"
+
+
+def test_a_last_column_that_has_a_name_or_a_value_is_one():
+    assert columns(read("y,a\n1,\n3,\n")) == {"y": ["1", "3"], "a": [None, None]}
+    assert columns(read("y,\n1,\n3,4\n")) == {"y": ["1", "3"], "column_2": [None, "4"]}
+    assert read(",\n,\n,\n", header=True).columns == ["column_1"]
+
+
+def test_one_name_over_numbers_with_a_comma():
+    text = "size\n12,345\n?\n40,5\n"
+    with pytest.raises(DataError) as error:
+        read(text)
+    assert str(error.value) == (
+        "t.csv: the header has one name, and the rows are like '12,345', which may be a number with a decimal comma, one with its "
+        "thousands separated, or a row's name and a number. Write the number with a decimal point and nothing else, name both "
+        "columns in the header, or say which (read_table: decimal=',' or delimiter=',')."
+    )
+    told, known = read(text, decimal=","), read(text, learned=",")
+    assert columns(told) == columns(known) == {"size": ["12,345", "?", "40,5"]}
+    assert told.decimal == known.decimal == ","
+    assert told.notes == ["numbers have a decimal comma, as in 12,345"]
+    assert known.notes == [
+        "numbers have a decimal comma, as in 12,345: the header has one name, and numbers had a decimal comma in training"
+    ]
+    for doubtful, learned in ((text, "."), ("size\n1,345\n2,5\n", ","), ("size\n€12,345\n", None)):
+        with pytest.raises(DataError, match="the header has one name"):
+            read(doubtful, learned=learned)
+    named = {"row_names": ["1", "2"], "size": ["345", "5"]}
+    assert columns(read("size\n1,345\n2,5\n", delimiter=",")) == named
+    assert columns(read('"size"\n"1",345\n"2",5\n')) == named
 
 
 def test_names_are_each_once_and_none_is_empty():

@@ -241,7 +241,7 @@ class TablePipeline:
 
     def differences(self, table: object) -> list[str]:
         """How other rows differ from those it was fitted on: columns that are missing or not used, levels never seen,
-        values that are not what their column holds."""
+        values that are not what their column holds, numbers that are written in another way."""
         self._check_fitted()
         data = Table.of(table)
         absent = self._absent(data)
@@ -253,7 +253,22 @@ class TablePipeline:
         for column in self.columns_:
             if column.used and column.name in data:
                 notes += self._unlike(column, data)
-        return notes
+        return notes + self._written_otherwise(data)
+
+    def _written_otherwise(self, data: Table) -> list[str]:
+        """What is to be said of numbers that are read in another way than in training, and come out as others."""
+        learned = {c.name: c.reading for c in self.columns_ if c.used and c.kind == "numeric"}
+        learned |= {target.name: target.reading for target in self.targets_ if target.task == "regression"}
+        found: dict[str, list[str]] = {}
+        for name, before in learned.items():
+            if name not in data:
+                continue
+            now = as_written(data[name], before, data.decimal)
+            if now != before and not np.array_equal(
+                numbers(data[name], now), numbers(data[name], before), equal_nan=True
+            ):
+                found.setdefault(f"{now.in_words()}, those of training with {before.in_words()}", []).append(name)
+        return [f"numbers are read with {how}: {some(names, NAMED)}" for how, names in found.items()]
 
     def _unlike(self, column: Column, data: Table) -> list[str]:
         encoder, series = self._encoders[column.name], data[column.name]
@@ -308,6 +323,13 @@ class TablePipeline:
         """``"classification"`` or ``"regression"``."""
         self._check_fitted()
         return self.targets_[0].task
+
+    @property
+    def decimal_(self) -> str:
+        """The decimal mark of numbers in texts, ``","`` where a column that it was fitted on has it."""
+        self._check_fitted()
+        readings = [column.reading for column in self.columns_] + [target.reading for target in self.targets_]
+        return "," if any(reading.decimal == "," for reading in readings) else "."
 
     @property
     def classes_(self) -> Array | None:

@@ -6,12 +6,13 @@ import csv
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from chainrule.data.table.sniff import SPACES, Dialect, decoded, sniff
+from chainrule.data.table.sniff import SPACES, Dialect, comma_numbers, counted, decoded, sniff
 from chainrule.data.table.table import Table, check_width
 from chainrule.errors import DamagedFileError, DataError
 from chainrule.files.reading import opened
@@ -55,13 +56,25 @@ def read_table(
         >>> table.notes
         ['the fields are separated by semicolons', 'numbers have a decimal comma, as in 1,65']
     """
+    return read_as_learned(path, None, delimiter, encoding, header, decimal, skip_rows)
+
+
+def read_as_learned(
+    path: str | os.PathLike[str], learned: str | None, delimiter: str | None = None, encoding: str | None = None,
+    header: bool | None = None, decimal: str | None = None, skip_rows: int = 0,
+) -> Table:  # fmt: skip
+    """`read_table` of rows for what was learned from others.
+
+    Args:
+        learned: the decimal mark that those had, asked only where a file alone does not tell a decimal comma from two fields.
+    """
     who = os.fspath(path)
     _check(who, delimiter, decimal, skip_rows)
     with opened(path, "a table") as (file, _):
         data = file.read()
     if data[:4] == _PARQUET or os.path.splitext(who)[1].lower() in BINARY:
         return _binary(data, who)
-    return read_text(data, who, delimiter, encoding, header, decimal, skip_rows)
+    return read_text(data, who, delimiter, encoding, header, decimal, skip_rows, learned)
 
 
 def _check(who: str, delimiter: str | None, decimal: str | None, skip_rows: int) -> None:
@@ -91,9 +104,9 @@ def _first(error: BaseException) -> str:
 
 def read_text(
     data: bytes, who: str, delimiter: str | None = None, encoding: str | None = None, header: bool | None = None,
-    decimal: str | None = None, skip_rows: int = 0,
+    decimal: str | None = None, skip_rows: int = 0, learned: str | None = None,
 ) -> Table:  # fmt: skip
-    """The table in the bytes of a text file: see `read_table`."""
+    """The table in the bytes of a text file: see `read_as_learned`."""
     text, encoding, notes = decoded(data, who, encoding)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -101,12 +114,12 @@ def read_text(
     if not text.strip():
         raise DataError(f"{who}: there is nothing in it. A table has a line of names and a line for each row.")
     dialect = sniff(text, encoding, delimiter, header, decimal, skip_rows)
-    first = dialect.skip - skip_rows
-    rows, blank = _rows(_without_lines(text, first, who), who, dialect)
-    if blank:
-        notes.append(f"{blank} empty line{'s' * (blank > 1)} left out")
+    text = _without_lines(text, dialect.skip - skip_rows, who)
+    if delimiter is None:
+        dialect = _of_one_column(text, who, dialect, decimal, learned)
+    rows, odd = _rows(text, who, dialect)
     frame, named = _with_names(rows, who, dialect)
-    table = Table(frame, decimal=dialect.decimal, notes=[*notes, *dialect.notes, *named], name=who)
+    table = Table(frame, decimal=dialect.decimal, notes=[*notes, *odd, *dialect.notes, *named], name=who)
     return table.checked(who)
 
 
@@ -120,14 +133,35 @@ def _without_lines(text: str, count: int, who: str) -> str:
     return text[at:]
 
 
-def _rows(text: str, who: str, dialect: Dialect) -> tuple[pl.DataFrame, int]:
-    """All records as columns of text, the header as the first; and how many empty lines were left out.
+def _of_one_column(text: str, who: str, dialect: Dialect, told: str | None, learned: str | None) -> Dialect:
+    """The dialect of a file with one name over what may be one number with a decimal comma, or two fields.
+
+    Raises:
+        DataError: neither the file nor what was told or learned says which.
+    """
+    found = comma_numbers(text) if dialect.header and dialect.delimiter == "," else []
+    if not found or told == ".":
+        return dialect
+    if told is None and (learned != "," or counted([number.partition(",")[0] for number in found])):
+        raise DataError(
+            f"{who}: the header has one name, and the rows are like {found[0]!r}, which may be a number with a decimal comma, one "
+            f"with its thousands separated, or a row's name and a number. Write the number with a decimal point and nothing else, "
+            f"name both columns in the header, or say which (read_table: decimal=',' or delimiter=',')."
+        )
+    note = f"numbers have a decimal comma, as in {found[0]}"
+    if told is None:
+        note += ": the header has one name, and numbers had a decimal comma in training"
+    return replace(dialect, delimiter=";", decimal=",", notes=(*dialect.notes, note))
+
+
+def _rows(text: str, who: str, dialect: Dialect) -> tuple[pl.DataFrame, list[str]]:
+    """All records as columns of text, the header as the first; and what is to be said of them.
 
     polars reads what is regular. What it would read in a way of its own (short rows, stray quotes), Python's csv reads.
     """
     data = text.encode("utf-8", "replace")
     fast = _fast(data, who, dialect) if dialect.delimiter != SPACES and len(dialect.delimiter.encode()) == 1 else None
-    return (fast, 0) if fast is not None else _careful(text, who, dialect)
+    return (fast, []) if fast is not None else _careful(text, who, dialect)
 
 
 def _fast(data: bytes, who: str, dialect: Dialect) -> pl.DataFrame | None:
@@ -166,7 +200,7 @@ def _regular(data: bytes, delimiter: int) -> tuple[int, int] | None:
     return None if inside else (records, width)
 
 
-def _careful(text: str, who: str, dialect: Dialect) -> tuple[pl.DataFrame, int]:
+def _careful(text: str, who: str, dialect: Dialect) -> tuple[pl.DataFrame, list[str]]:
     rows: list[list[str]] = []
     lines: list[int] = []
     blank = 0
@@ -176,11 +210,13 @@ def _careful(text: str, who: str, dialect: Dialect) -> tuple[pl.DataFrame, int]:
             lines.append(line)
         else:
             blank += 1
+    notes = [f"{blank} empty line{'s' * (blank > 1)} left out"] if blank else []
+    if dialect.header and len(rows) > 1:
+        notes += _complete(rows[0], rows[1:])
     width = _width(rows, lines, who, dialect)
     check_width(width, who)
-    rows[0] += [""] * (width - len(rows[0]))
     columns = [[row[i] or None for row in rows] for i in range(width)]
-    return pl.DataFrame({f"c{i}": pl.Series(values, dtype=pl.String) for i, values in enumerate(columns)}), blank
+    return pl.DataFrame({f"c{i}": pl.Series(values, dtype=pl.String) for i, values in enumerate(columns)}), notes
 
 
 def _parsed(text: str, who: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
@@ -205,11 +241,9 @@ def _parsed(text: str, who: str, dialect: Dialect) -> Iterator[tuple[int, list[s
 
 
 def _width(rows: list[list[str]], lines: list[int], who: str, dialect: Dialect) -> int:
-    """How many fields a record has; a header that lacks the name of the row names gets an empty one."""
+    """How many fields a record has."""
     if not rows:
         raise DataError(f"{who}: there is nothing in it. A table has a line of names and a line for each row.")
-    if dialect.header and len(rows) > 1 and all(len(row) == len(rows[0]) + 1 for row in rows[1:]):
-        rows[0].insert(0, "row_names")
     width = len(rows[0])
     for line, row in zip(lines, rows, strict=True):
         if len(row) != width:
@@ -219,6 +253,26 @@ def _width(rows: list[list[str]], lines: list[int], who: str, dialect: Dialect) 
                 f"{_ragged(row, width, dialect)}"
             )
     return width
+
+
+def _complete(names: list[str], rows: list[list[str]]) -> list[str]:
+    """Give a header that is shorter than all rows what it lacks, and say so.
+
+    Fields at the end that are empty in every row come of separators there and have no name. Else the one name that lacks is
+    that of the row names, as R writes them.
+    """
+    own, width = len(names), len(rows[0])
+    if width <= own or any(len(row) != width for row in rows):
+        return []
+    if not any(part.strip() for row in rows for part in row[own:]):
+        names += [""] * (width - own)
+    elif width == own + 1:
+        names.insert(0, "row_names")
+        return [
+            f"the header has {own} name{'s' * (own > 1)} and the rows {width} fields: the first is taken as the row's name, and the "
+            f"column called 'row_names'"
+        ]
+    return []
 
 
 def _ragged(row: list[str], width: int, dialect: Dialect) -> str:
@@ -231,8 +285,9 @@ def _ragged(row: list[str], width: int, dialect: Dialect) -> str:
 
 def _with_names(rows: pl.DataFrame, who: str, dialect: Dialect) -> tuple[pl.DataFrame, list[str]]:
     """The rows under the names of the columns, each once."""
+    rows, trailing = _without_trailing(rows)
     if not dialect.header:
-        return rows.rename({old: f"column_{i}" for i, old in enumerate(rows.columns, 1)}), []
+        return rows.rename({old: f"column_{i}" for i, old in enumerate(rows.columns, 1)}), trailing
     names, notes = unique_names([str(name or "").strip() for name in rows.row(0)])
     frame = rows.slice(1)
     frame.columns = names
@@ -240,7 +295,17 @@ def _with_names(rows: pl.DataFrame, who: str, dialect: Dialect) -> tuple[pl.Data
         raise DataError(
             f"{who}: it has the names of {frame.width} column{'s' * (frame.width > 1)}, but no row. Check how it was written."
         )
-    return frame, notes
+    return frame, trailing + notes
+
+
+def _without_trailing(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Without the columns at the end that have neither a name nor a value: what separators at the ends of all lines make."""
+    width = rows.width
+    while width > 1 and not rows[:, width - 1].str.strip_chars().fill_null("").ne("").any():
+        width -= 1
+    if width == rows.width:
+        return rows, []
+    return rows[:, :width], ["every row ends in a separator: the empty field after it is left out"]
 
 
 def unique_names(names: list[str]) -> tuple[list[str], list[str]]:

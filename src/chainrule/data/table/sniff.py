@@ -31,6 +31,7 @@ _OTHER_FILES = {
     b"SQLite format 3": "a SQLite database. Export the table as CSV",
 }
 _COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+_TWO_OR_ONE = re.compile(r"[+-]?[$€£]?\s?\d+,\d+(?:[eE][+-]?\d+)?\s?[%€]?")  # two fields, or a number with a comma
 _POINT_NUMBER = re.compile(r"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?%?")
 
@@ -191,7 +192,7 @@ def _is_data(rows: list[list[str]]) -> bool:
     first, second = ([row[k].strip() for k in numbers if k < len(row)] for row in rows[:2])
     alike = [part for part in first if _NUMBER.fullmatch(part)]
     named = [part for part in first if part and not _NUMBER.fullmatch(part)]
-    return len(alike) > len(named) and not (_counted(alike) and not _counted(second))
+    return len(alike) > len(named) and not (counted(alike) and not counted(second))
 
 
 def _mostly_numbers(column: tuple[str, ...]) -> bool:
@@ -199,9 +200,25 @@ def _mostly_numbers(column: tuple[str, ...]) -> bool:
     return bool(known) and sum(_NUMBER.fullmatch(part) is not None for part in known) > 0.9 * len(known)
 
 
-def _counted(parts: list[str]) -> bool:
+def counted(parts: list[str]) -> bool:
+    """Are these whole numbers, each one more than the one before?"""
     whole = [int(part) for part in parts if part.isdecimal()]
     return len(whole) == len(parts) > 1 and all(b - a == 1 for a, b in pairwise(whole))
+
+
+def comma_numbers(text: str) -> list[str]:
+    """Of a text with one name in its first line: the others that are ``12,345``, where no other has a comma; else none.
+
+    Example:
+        >>> comma_numbers("size\\n12,345\\n?\\n40,5\\n"), comma_numbers("size,weight\\n12,345\\n")
+        (['12,345', '40,5'], [])
+    """
+    first, *rest = text.lstrip("\n").split("\n", 1)
+    if not rest or "," in first or ";" in text or "," not in text:
+        return []
+    lines = [line.strip() for line in rest[0].split("\n")]
+    found = [line for line in lines if _TWO_OR_ONE.fullmatch(line)]
+    return found if sum("," in line for line in lines) == len(found) else []
 
 
 def _decimal(rows: list[list[str]], delimiter: str) -> tuple[str, str]:

@@ -49,6 +49,15 @@ class Reading:
     format: str | None = None
     weak: bool = False
 
+    def in_words(self) -> str:
+        """How numbers are written.
+
+        >>> Reading(".", grouped=True).in_words()
+        'a decimal point and commas between thousands'
+        """
+        mark, other = ("comma", "points") if self.decimal == "," else ("point", "commas")
+        return f"a decimal {mark}{f' and {other} between thousands' if self.grouped else ''}"
+
 
 PLAIN = Reading()
 
