@@ -56,7 +56,6 @@ class Place:
         self.after = self.get()
         self.kept = not self.written or (self.read and self.after is self.before)
         self.set(self.before)
-        self.before = None
 
     @property
     def accumulates(self) -> bool:

@@ -11,9 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from operator import is_
 from types import ModuleType
@@ -120,8 +118,6 @@ for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem"
 # -- recording what is read -----------------------------------------------------------------------------------------
 
 _recorded: list[type] = []
-_traces = 0  # how many are under way, in all threads
-_lock = threading.Lock()
 
 
 def record_reads(kind: type) -> type:
@@ -138,28 +134,17 @@ def _getattribute(self: Any, name: str) -> Any:
     return found
 
 
-@contextmanager
-def reads_recorded() -> Iterator[None]:
-    """Inside, reading an attribute of such an instance is noted by the trace of this thread.
+def reads_recorded(recorded: bool) -> None:
+    """From here on reading an attribute of such an instance is noted by the trace of its thread, or no longer.
 
-    Only while some trace is under way does Python ask us at all: else reading an attribute would cost five times as much.
+    Only while a trace is under way (there is one at a time) does Python ask us at all: else reading an attribute would cost
+    five times as much.
     """
-    _count_traces(1)
-    try:
-        yield
-    finally:
-        _count_traces(-1)
-
-
-def _count_traces(change: int) -> None:
-    global _traces
-    with _lock:
-        before, _traces = _traces, _traces + change
-        for kind in _recorded:
-            if not before:
-                kind.__getattribute__ = _getattribute  # type: ignore[method-assign, assignment]
-            elif not _traces:
-                del kind.__getattribute__
+    for kind in _recorded:
+        if recorded:
+            kind.__getattribute__ = _getattribute  # type: ignore[method-assign, assignment]
+        elif "__getattribute__" in vars(kind):
+            del kind.__getattribute__
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ class Trace(Recorder):
     thread: int = field(default_factory=threading.get_ident)
     began: float = field(default_factory=time.monotonic)
     ended: threading.Event = field(default_factory=threading.Event)
+    is_back: bool = False  # everything outside is what it was before
     followed: set[int] = field(default_factory=set)  # views whose root the program reads
     outside: Outside = field(default_factory=Outside)
     ran_backward: bool = False  # it assigned gradients itself: a training step, not a function to differentiate
@@ -116,8 +117,8 @@ class Trace(Recorder):
         owner = weakref.ref(handle) if node.requires_grad else None
         # Made by hand: the input is the program's, whatever op or layer happens to use it first.
         entry = Node(INPUT, (), {}, node.type, requires_grad=node.requires_grad, trace=self, owner=owner)
+        self.met[id(handle)] = node  # first: a signal's handler may end the trace between the two
         self.slots[id(handle)] = Slot(handle, entry, argument)
-        self.met[id(handle)] = node
         handle._node = entry
         return entry
 
@@ -154,9 +155,12 @@ class Trace(Recorder):
         self.gradients[node] = gradient
 
     def finish(self) -> None:
-        """Note what changed, and put everything back to what it was before."""
-        for slot in self.slots.values():
-            slot.finish(self.met[id(slot.handle)])
+        """Note what changed, and put everything back to what it was before.
+
+        Begun again where an exception ended it, it puts back the rest; what changed is then no longer known.
+        """
+        for key, slot in self.slots.items():
+            slot.finish(self.met[key])
         for slot in self.slots.values():
             slot.handle._moved()  # its views may name nodes of this trace
         self.outside.finish(self)
@@ -165,7 +169,10 @@ class Trace(Recorder):
         for gradient in self.grads.values():
             owner = self.slots.get(id(gradient.owner))
             gradient.argument = owner.argument if owner is not None else None
+        self.is_back = True
         self.met.clear()  # the first weights are not kept beside those in training
+        for place in self.places():
+            place.before = None
         self.ended.set()
 
     def places(self) -> list[Place]:
@@ -218,7 +225,21 @@ def note(key: Hashable, handle: Handle) -> None:
         trace.notes[key] = lifted(handle)
 
 
-def _put_back(trace: Trace, outer: Recorder | None) -> None:
+@dataclass(frozen=True)
+class _Outer:
+    """What was in force where a trace began."""
+
+    trace: Recorder | None = field(default_factory=lambda: Locks.trace)
+    recorder: Recorder | None = field(default_factory=graph.current_trace)
+    grad_enabled: bool = field(default_factory=graph.is_grad_enabled)
+
+    def back(self) -> None:
+        Locks.trace = self.trace
+        graph._local.trace, graph._local.grad_enabled = self.recorder, self.grad_enabled
+        reads_recorded(self.trace is not None)
+
+
+def _put_back(trace: Trace, outer: _Outer) -> None:
     """End the trace, whatever signals come: an exception of theirs goes on only when everything is as it was.
 
     What is put back once stays so when it is put back again; only what the trace changed is then no longer known, and
@@ -227,15 +248,14 @@ def _put_back(trace: Trace, outer: Recorder | None) -> None:
     raised: BaseException | None = None
     for _ in range(3):
         try:
-            with undisturbed():
-                if not trace.ended.is_set():
-                    trace.finish()
+            if not trace.is_back:
+                undisturbed(trace.finish)
             break
         except (
             BaseException
         ) as error:  # of a signal just before they wait or just after, or a real one, which comes again
-            raised = error
-    Locks.trace = outer
+            raised = raised or error
+    outer.back()
     trace.ended.set()
     if raised is not None:
         raise raised
@@ -265,30 +285,31 @@ def _traced(
     capture: Capture | None,
 ) -> tuple[Trace, Any]:  # fmt: skip
     watch_library()
-    trace, outer = Trace(outside=Outside(capture)), Locks.trace
-    recorded = graph.is_grad_enabled()
+    trace, outer = Trace(outside=Outside(capture)), _Outer()
     watching = reading_noted(capture.read_once, _LIBRARY) if capture is not None and capture.reads else nullcontext()
-    with reads_recorded(), graph.recording(trace), graph.grad_mode(recorded):
+    try:  # and no `with` for what is put back: on its way in and out a signal's handler may raise
+        reads_recorded(True)
+        graph._local.trace = trace
+        with Locks.tracing:
+            Locks.trace = trace
+        for position, handle in enumerate(arguments):
+            if id(handle) not in trace.slots:
+                trace.lift(handle, position)
+        args, kwargs = rebuild(list(arguments))
+        with watching:
+            result = function(*args, **kwargs)
+        recorded = graph.is_grad_enabled()
+    finally:
         try:
-            with Locks.tracing:
-                Locks.trace = trace
-            for position, handle in enumerate(arguments):
-                if id(handle) not in trace.slots:
-                    trace.lift(handle, position)
-            args, kwargs = rebuild(list(arguments))
-            with watching:
-                result = function(*args, **kwargs)
-        finally:
-            try:
-                _put_back(trace, outer)
-            except BaseException:  # of a signal before it began, perhaps
-                _put_back(trace, outer)
-                raise
-        if graph.is_grad_enabled() != recorded:
-            raise TraceError(
-                f"cr.compile: the function called set_grad_enabled({not recorded}) as a statement, which only its first "
-                f"call would. Write `with cr.set_grad_enabled({not recorded}):`, or call it outside."
-            )
+            _put_back(trace, outer)
+        except BaseException:  # of a signal before it began, perhaps
+            _put_back(trace, outer)
+            raise
+    if recorded != outer.grad_enabled:
+        raise TraceError(
+            f"cr.compile: the function called set_grad_enabled({recorded}) as a statement, which only its first "
+            f"call would. Write `with cr.set_grad_enabled({recorded}):`, or call it outside."
+        )
     for fault in trace.outside.faults:
         raise TraceError(fault)
     for slot in trace.slots.values():

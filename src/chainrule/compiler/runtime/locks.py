@@ -9,13 +9,14 @@ have.
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from chainrule.errors import BusyError
@@ -110,19 +111,27 @@ def _too_long(trace: Recorder) -> str:
 
 
 _SIGNALS = signal.valid_signals()
+# Without the Python that the standard library puts around it: there a handler could come, and raise, before the mask is set.
+_mask: Callable[..., Any] | None = (
+    inspect.unwrap(signal.pthread_sigmask) if hasattr(signal, "pthread_sigmask") else None
+)
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Signals wait until the block is over, where the system can hold them: what it puts back must not be half back."""
-    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread runs handlers
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+def undisturbed(work: Callable[..., Result], *args: Any) -> Result:
+    """What `work` gives for the arguments; signals wait until it is over, where the system can hold them.
+
+    Afterwards they come again, whatever a handler raises: setting a mask runs the handlers of what came before it, and only
+    then returns. (One frame does it all: on the way into and out of a `with` block handlers may come that no `finally`
+    sees. Signals that the system gives to another thread still interrupt this one.)
+    """
+    if _mask is None or threading.current_thread() is not threading.main_thread():
+        return work(*args)  # only the main thread runs handlers
+    before = _mask(signal.SIG_BLOCK, ())
     try:
-        yield
+        _mask(signal.SIG_BLOCK, _SIGNALS)
+        return work(*args)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _mask(signal.SIG_SETMASK, before)
 
 
 class _Forks(threading.local):

@@ -196,9 +196,12 @@ def compile_text(text: str, effort: int = 2) -> bytes:
 
 def linkable(text: str, here: Machine) -> bytes:
     """The object file of a module, for a linker."""
-    with undisturbed():
-        module, target = optimise(text, here, linked=True)
-        code: bytes = target.emit_object(module)
+    return undisturbed(_linkable, text, here)
+
+
+def _linkable(text: str, here: Machine) -> bytes:
+    module, target = optimise(text, here, linked=True)
+    code: bytes = target.emit_object(module)
     return code
 
 
@@ -214,8 +217,7 @@ def compiled(text: str, names: Iterable[str] = (), needs: Iterable[Unit] = (), e
 
     A signal waits while LLVM works: an exception that cut its taking of a lock in two would leave it locked for good.
     """
-    with undisturbed():
-        return Unit(compile_text(text, effort), tuple(names), tuple(needs))
+    return Unit(undisturbed(compile_text, text, effort), tuple(names), tuple(needs))
 
 
 _pool = Pool()  # of this machine's code
@@ -254,12 +256,10 @@ def cached(identity: str, build: Callable[[], list[Unit]]) -> Code:
             return _stored(unpacked(stored))
     units = linked(build())
     cache.write(described, packed(units))
-    with undisturbed():
-        return Code(units)
+    return undisturbed(Code, units)
 
 
 def _stored(units: list[Unit]) -> Code:
-    with undisturbed():
-        code = Code(units)
+    code = undisturbed(Code, units)
     _pool.add(units)
     return code
