@@ -13,6 +13,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
+from chainrule.compiler.frontend.specialization import Specialization
 from chainrule.compiler.runtime import locks
 
 
@@ -221,6 +222,29 @@ def test_a_function_that_waits_for_threads_works_in_a_trace_of_this_thread() -> 
     inner(cr.ones(2))
     outer = cr.compile(lambda x: inner(x) + 1)
     assert outer(cr.ones(2)).tolist() == [3.0, 3.0]
+
+
+def test_an_array_read_while_a_step_runs_is_changed_by_that_step_and_by_none_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    w = cr.zeros(3)
+    step = cr.compile(lambda: w.add_(1))
+    step()
+    read, run = [], Specialization.execute
+
+    def read_by_another_thread(self: Specialization, *args: int) -> None:
+        if not read:
+            thread = threading.Thread(target=lambda: read.append(w.numpy()))
+            thread.start()
+            thread.join(30)
+            assert read[0].tolist() == [1, 1, 1]
+        run(self, *args)
+
+    monkeypatch.setattr(Specialization, "execute", read_by_another_thread)
+    for count in (2, 3, 4):
+        step()
+        assert read[0].tolist() == [2, 2, 2]
+        assert w.tolist() == [count] * 3
 
 
 def test_two_threads_call_one_function_of_many_forms() -> None:

@@ -3,7 +3,8 @@
 A call finds the program for its signature (shapes, dtypes, Python arguments, guards), or traces one; puts
 the addresses of all buffers into a table; runs; and hands out the results. State lives in buffers that the
 program updates in place. Whoever reads such a state from Python gets an array that no later step touches:
-the next step then continues in a fresh copy.
+the next step then continues in a fresh copy. (A step that another thread runs meanwhile is no later one: it writes
+there until it is over. Nobody waits for that, since the reader would have to know who runs, and every call to say so.)
 """
 
 from __future__ import annotations
@@ -89,6 +90,10 @@ def compile(
 
     Any thread may call a compiled function. While one traces, the others wait to trace, to call, or to read the tensors
     it uses, for up to 30 s; then they get a `BusyError`. So do not wait inside for another thread that does.
+
+    Read what a function changes on the thread that calls it, or between calls: an array (``w.numpy()``) or a copy that is
+    taken while another thread runs the function may hold values of before and after, as PyTorch's may, and the array
+    changes until that call is over. No later call changes it.
 
     Compiled code takes numbers too small to be normal (below 1.2e-38 in float32, 2.2e-308 in float64) for 0, and gives 0
     where a result would be one, since CPUs take many times as long for them. Eager mode keeps them.
