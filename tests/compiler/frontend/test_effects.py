@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -535,3 +537,22 @@ def test_a_sum_of_a_plain_object_begins_anew_where_it_is_cleared_outside(by_loop
         assert sums.tolist() == [[1.0], [2.0], [3.0], [4.0]] and state.total.tolist() == [4.0]
     state.total = cr.ones(2)
     assert f(cr.ones(1)).tolist() == [2.0, 2.0]
+
+
+def test_a_warning_that_is_an_error_comes_when_everything_is_put_back() -> None:
+    model = nn.Linear(2, 1)
+    model.register_buffer("count", cr.zeros(()))
+
+    @cr.compile
+    def step(x: Tensor) -> Tensor:
+        model.count = model.count + 1
+        loss = model(x).sum() * random.random()
+        loss.backward()
+        return loss
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="drew random numbers from `random`"):
+            step(cr.ones(2))
+    assert float(model.count) == 0
+    assert model.weight.grad is None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 import random
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from operator import is_
@@ -53,6 +52,7 @@ class Outside:
         self.places: dict[Key, Attribute] = {}
         self.changed: set[Key] = set()  # variables and containers that the function itself changes
         self.faults: list[str] = []
+        self.warnings: list[str] = []  # given once everything is put back: they may be errors
         self.finished = False
         self._before = _Before(capture) if capture is not None else None
 
@@ -255,24 +255,21 @@ class _Before:
         drawn = [f"{name!r}" for value, name, state in self.generators if _state(value) != state]
         drawn += [name for (name, state), (_, now) in zip(self.draws, _draws(), strict=True) if state != now]
         for name in drawn:
-            warnings.warn(
+            outside.warnings.append(
                 f"cr.compile: the function drew random numbers from {name} while it was traced. Every later call uses "
-                f"the same ones. Draw with cr.rand, cr.randn and the like, or pass the numbers as an argument.",
-                stacklevel=2,
+                f"the same ones. Draw with cr.rand, cr.randn and the like, or pass the numbers as an argument."
             )
 
         for iterator, name, standing in self.iterators:
             if standing_of(iterator) != standing:
-                warnings.warn(
+                outside.warnings.append(
                     f"cr.compile: the function went on with the iterator {name!r} while it was traced. Every later call uses "
-                    f"the same. Pass what it gives as an argument, or loop over a list.",
-                    stacklevel=2,
+                    f"the same. Pass what it gives as an argument, or loop over a list."
                 )
         for name in self.capture.read_once:
-            warnings.warn(
+            outside.warnings.append(
                 f"cr.compile: the function read a file or a clock ({name!r}) while it was traced. Every later call uses what "
-                f"it read then. Read it outside, and pass what it gives as an argument.",
-                stacklevel=2,
+                f"it read then. Read it outside, and pass what it gives as an argument."
             )
 
     def _settle_container(self, container: Any, copy: Any, name: str, outside: Outside, trace: Recorder) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
@@ -310,6 +311,8 @@ def _traced(
             f"cr.compile: the function called set_grad_enabled({recorded}) as a statement, which only its first "
             f"call would. Write `with cr.set_grad_enabled({recorded}):`, or call it outside."
         )
+    for warning in trace.outside.warnings:
+        warnings.warn(warning, stacklevel=2)
     for fault in trace.outside.faults:
         raise TraceError(fault)
     for slot in trace.slots.values():
