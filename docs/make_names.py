@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import pkgutil
 import re
 import sys
 import types
@@ -34,6 +35,7 @@ of Keras's or scikit-learn's it says what that is called here (`learning_rate`: 
 Listed are the functions, classes, dtypes and constants of the places below, as far as they are meant for users; other
 places (`torch.fft`, `torch.special` and so on) stand as one name each. Made from PyTorch {version} by `docs/make_names.py`.
 
+The last column names missing keywords first, then what a name takes and refuses with an error, then what differs without one.
 Left out below are keywords that choose where and how tensors lie in memory or how PyTorch runs ({ignored}).
 There is one device, the CPU: wherever PyTorch takes `device=`, it may be named here, and another one is refused.
 """
@@ -57,17 +59,44 @@ MORE = (
 
 
 # Places that list their public names themselves.
-LISTED = ("data", "autograd", "function", "distributions")
+LISTED = ("data", "autograd", "function", "distributions", "rnn", "autograd_functional")
 
 # What differs without an error, for whoever relies on it.
 DIFFERENT = {
     ("torch", "as_tensor"): "an array is copied (PyTorch shares its memory): `cr.from_numpy` shares it",
-    (
-        "torch",
-        "from_numpy",
-    ): "an in-place operation gives the tensor memory of its own, and does not write to the array",
-    ("Tensor", "numpy"): "the array is read-only",
-}
+    ("torch", "from_numpy"): "an in-place operation gives the tensor memory of its own, and does not write to the array",
+    ("torch", "onnx"): "`cr.onnx` has functions of its own",
+    ("nn", "attention"): "holds `MultiheadAttention`; `sdpa_kernel` and `SDPBackend` are not here",
+    ("Tensor", "numpy"): "the array is read-only, and keeps the values of that moment: later writes to the tensor do not reach it",
+}  # fmt: skip
+
+# What a name takes as a keyword and refuses with some values, by place and name; tests/docs/test_names_page.py tries each.
+_CEIL, _WHERE, _ZEROS = "`ceil_mode=True`", "`return_indices=True`", "`padding_mode` other than `'zeros'`"
+_CUBIC, _TABLE = "`mode='bicubic'`", "`max_norm`, `scale_grad_by_freq=True`, `sparse=True`"
+_FLOAT32, _SINGULAR, _WEIGHTS = "a dtype other than float32", "`'nuc'` and the spectral norms", "`fweights`, `aweights`"
+REFUSED: dict[str, dict[str, str]] = {
+    "torch": {
+        "autocast": "`enabled=True` on the CPU", "set_default_dtype": _FLOAT32, "set_default_tensor_type": _FLOAT32,
+        "set_default_device": "another device than the CPU", "einsum": "lists of axes in place of a text", "cov": _WEIGHTS, "norm": "`'nuc'`",
+    },
+    "nn": {
+        **dict.fromkeys(("Conv1d", "Conv2d", "Conv3d", "LazyConv1d", "LazyConv2d", "LazyConv3d"), _ZEROS),
+        **dict.fromkeys(("MaxPool1d", "MaxPool2d", "MaxPool3d"), f"{_CEIL}, {_WHERE}"),
+        **dict.fromkeys(("AvgPool1d", "AvgPool2d", "AvgPool3d"), _CEIL),
+        **dict.fromkeys(("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d"), _WHERE),
+        **dict.fromkeys(("Embedding", "EmbeddingBag"), _TABLE),
+        "LSTM": "`proj_size`", "MultiheadAttention": "`add_bias_kv=True`, `add_zero_attn=True`", "Upsample": _CUBIC,
+    },
+    "functional": {
+        **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), f"{_CEIL}, {_WHERE}"),
+        **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), _CEIL),
+        **dict.fromkeys(("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"), _WHERE),
+        **dict.fromkeys(("embedding", "embedding_bag"), _TABLE), "interpolate": f"{_CUBIC}, `antialias=True`",
+    },
+    "autograd_functional": {"jacobian": "`strict=True`, `strategy='forward-mode'`", "hessian": "`strict=True`, `outer_jacobian_strategy='forward-mode'`"},
+    "linalg": {"norm": _SINGULAR, "matrix_norm": _SINGULAR},
+    "Tensor": {"norm": "`'nuc'`", "fill_diagonal_": "`wrap=True`", "view": "a dtype"},
+}  # fmt: skip
 
 
 # -- the page --------------------------------------------------------------------------------------
@@ -104,7 +133,12 @@ def ours_of(room: str) -> Any:
 
 def row(room: str, name: str, ours: Any) -> str:
     missing = [keyword for keyword in keywords_of(room, name) if keyword not in IGNORED and not takes(ours, keyword)]
-    notes = [", ".join(f"`{keyword}`" for keyword in missing), DIFFERENT.get((room, name), "")]
+    refused = REFUSED.get(room, {}).get(name)
+    notes = [
+        ", ".join(f"`{keyword}`" for keyword in missing),
+        f"refused: {refused}" if refused else "",
+        DIFFERENT.get((room, name), ""),
+    ]
     return f"| `{name}` | `{ROOMS[room].prefix}{name}` | {'; '.join(filter(None, notes))} |"
 
 
@@ -147,7 +181,16 @@ def names_in(room: str, torch: Any) -> dict[str, list[str]]:
     found = {name: getattr(owner, name) for name in public}
     if room == "Tensor":  # the methods' own documentation often has other names than they take
         found = {name: getattr(torch, name, value) for name, value in found.items()}
-    return {name: keywords(value) for name, value in found.items() if belongs(room, name, value, torch)}
+    inner: dict[str, list[str]] = {name: [] for name in submodules(owner)}
+    names = {name: keywords(value) for name, value in found.items() if belongs(room, name, value, torch)}
+    return dict(sorted({**inner, **names}.items()))
+
+
+def submodules(owner: Any) -> list[str]:
+    """The public modules of a package, also those that it does not import by itself."""
+    return [
+        found.name for found in pkgutil.iter_modules(getattr(owner, "__path__", ())) if not found.name.startswith("_")
+    ]
 
 
 def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
@@ -156,6 +199,8 @@ def belongs(room: str, name: str, value: Any, torch: Any) -> bool:
         return True
     if room == "utils":
         return callable(value) and not inspect.isclass(value)
+    if room == "tools":
+        return False  # its modules alone
     if room in LISTED:
         return name in importlib.import_module(ROOMS[room].pytorch).__all__
     if isinstance(value, types.ModuleType):

@@ -2,12 +2,14 @@
 
 import copy
 import doctest
-import importlib
+import importlib.util
 import inspect
 import math
 import pickle
+import pkgutil
 import pydoc
 import re
+import sys
 
 import pytest
 
@@ -17,6 +19,7 @@ from chainrule import callbacks, nn, optim
 from chainrule.autodiff.plain import Plain
 from chainrule.errors import SettingError
 from chainrule.names import ROOMS, theirs
+from chainrule.names.modules import announce
 from tests.optional import torch
 
 MISSING = [
@@ -295,3 +298,87 @@ def test_the_other_form_of_einsum_is_refused():
         match=r"einsum .*: the equation must be a text such as 'ij,jk->ik', got .*\. PyTorch's other form, with lists of numbers of axes, is not in chainrule: see docs/names\.md\.$",
     ):
         cr.einsum(cr.ones(2, 2), [0, 1], [1, 0])
+
+
+# -- modules -------------------------------------------------------------------------------------------------------
+
+ABSENT = {
+    "distributed": "torch.distributed of PyTorch is not in chainrule yet. One process trains, on several threads: leave it out.",
+    "distributed.fsdp": "torch.distributed of PyTorch is not in chainrule yet.",
+    "random": "torch.random of PyTorch is not in chainrule yet. cr.manual_seed,",
+    "nn.modules.linear": "torch.nn.modules of PyTorch is not in chainrule yet. Its classes are in nn: nn.Linear. What is there",
+    "nn.utils.parametrize": "torch.nn.utils.parametrize of PyTorch is not in chainrule yet.",
+    "nn.utils.parametrizations": "torch.nn.utils.parametrizations of PyTorch is not in chainrule yet.",
+    "utils.checkpoint": "torch.utils.checkpoint of PyTorch is not in chainrule yet. cr.backward_in_micro_batches takes less memory",
+    "utils.tensorboard": "torch.utils.tensorboard of PyTorch is not in chainrule yet. chainrule.callbacks.TensorBoard writes its files.",
+    "utils.data.distributed": "torch.utils.data.distributed of PyTorch is not in chainrule yet.",
+    "autograd.graph": "torch.autograd.graph of PyTorch is not in chainrule yet. What is there",
+    "cuda.amp": "cr.cuda has no attribute 'amp': there is only the CPU here.",
+    "backends.mkldnn": "cr.backends has no attribute 'mkldnn': none of PyTorch's libraries is here,",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_an_import_of_a_module_of_pytorchs_says_that_it_is_not_here(name):
+    first = next(part for part in _above(name) if importlib.util.find_spec(f"chainrule.{part}") is None)
+    with pytest.raises(
+        ModuleNotFoundError, match=re.escape(f"No module named 'chainrule.{first}': {ABSENT[name]}")
+    ) as error:
+        importlib.import_module(f"chainrule.{name}")
+    assert error.value.name == f"chainrule.{first}"
+
+
+def _above(name):
+    parts = name.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+@pytest.mark.parametrize("name", ["nobodys", "nn.nobodys", "save"])
+def test_an_import_of_a_module_that_is_nobodys_is_an_ordinary_error(name):
+    with pytest.raises(ModuleNotFoundError, match=f"^No module named 'chainrule.{name}'$"):
+        importlib.import_module(f"chainrule.{name}")
+
+
+def test_every_public_module_of_pytorchs_below_ours_is_here_or_says_that_it_is_not():
+    assert torch.nn
+    for room in ROOMS.values():
+        owner = None if ":" in room.ours else importlib.import_module(room.pytorch)
+        ours = importlib.import_module(room.ours.partition(":")[0])
+        names = [found.name for found in pkgutil.iter_modules(getattr(owner, "__path__", ())) if found.name[0] != "_"]
+        for name in (name for name in names if not hasattr(ours, name)):
+            with pytest.raises(ModuleNotFoundError, match=f"{room.pytorch}.{name} of PyTorch is not in chainrule yet"):
+                importlib.import_module(f"{room.ours}.{name}")
+
+
+def test_modules_stand_at_pytorchs_addresses():
+    import chainrule.backends.cudnn as cudnn
+    from chainrule.amp import GradScaler
+    from chainrule.cuda import is_available
+
+    from chainrule.nn.utils.rnn import pad_sequence
+
+    assert (cudnn, GradScaler, is_available) == (cr.backends.cudnn, cr.amp.GradScaler, cr.cuda.is_available)
+    assert nn.utils.rnn.pad_sequence is pad_sequence
+    assert optim.lr_scheduler._LRScheduler is optim.lr_scheduler.LRScheduler
+
+
+def test_who_announces_twice_is_asked_once():
+    announce({})
+    assert sum(getattr(finder, "of_chainrule", False) for finder in sys.meta_path) == 1
+
+
+NEAR = {
+    (cr, "int16"): " There are uint8, int32 and int64. What is there: docs/names.md",
+    (cr.Tensor, "short"): " There are uint8, int32 and int64. What is there: docs/names.md",
+    (cr.Tensor, "mode"): " cr.unique(x, return_counts=True) counts each value. What is there: docs/names.md",
+    (cr.Tensor, "geqrf"): " What is there: docs/names.md",
+    (cr, "sinc_"): " There is cr.sinc. What is there: docs/names.md",
+    (nn.utils, "clip_grad_norm"): " There is nn.utils.clip_grad_norm_. What is there: docs/names.md",
+    (nn, "LPPool1d"): " What is there: docs/names.md",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "name"), NEAR, ids=[name for _, name in NEAR])
+def test_only_what_does_the_same_is_called_near(owner, name):
+    with pytest.raises(AttributeError, match=f"of PyTorch is not in chainrule yet.{re.escape(NEAR[owner, name])}$"):
+        getattr(owner, name)

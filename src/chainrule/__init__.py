@@ -39,6 +39,7 @@ from chainrule.explain.flow import gradient_flow
 from chainrule.explain.runs import explain, load_run
 from chainrule.graph import is_grad_enabled
 from chainrule.names import module_getattr
+from chainrule.names.modules import announce
 from chainrule.tape import eager, show_programs
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import (
@@ -344,6 +345,7 @@ from chainrule.tensor.joining import (
     cov,
     dstack,
     hstack,
+    isin,
     logspace,
     meshgrid,
     row_stack,
@@ -603,6 +605,7 @@ __all__ = [
     "is_tensor",
     "isclose",
     "isfinite",
+    "isin",
     "isinf",
     "isnan",
     "isneginf",
@@ -806,3 +809,14 @@ _LATER = {
     "utils": "chainrule.utils",
 }
 __getattr__ = module_getattr("torch", __name__, _LATER)
+announce(
+    {
+        "accelerator": accelerator,
+        "amp": amp,
+        "backends": backends,
+        "backends.cuda": backends.cuda,
+        "backends.cudnn": backends.cudnn,
+        "backends.mps": backends.mps,
+        "cuda": cuda,
+    }
+)

@@ -1,5 +1,6 @@
 """Orders, counts, diagonals, running folds, stacks, grids and named products: as PyTorch's, eager and compiled."""
 
+import math
 import re
 
 import numpy as np
@@ -274,3 +275,28 @@ def test_equal_elements_share_the_gradient_of_a_median(values):
     x = cr.tensor(np.array(values, np.float32), requires_grad=True)
     cr.compile(lambda: (x.median() * 3).backward())()
     np.testing.assert_array_equal(x.grad.tolist(), found[1][1])
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize(
+    ("elements", "test"),
+    [
+        ([[1, 2], [3, 4]], [4, 1]), ([1.0, math.nan, -0.0], [math.nan, 0.0]), ([1, 2], 2), (2, [1, 2]), ([1, 2], []), ([], [1]), ([1, 2], [[1.5], [2.0]]),
+    ],
+)  # fmt: skip
+def test_isin_is_pytorchs(elements, test, invert):
+    def on(lib):
+        return [lib.tensor(each) if isinstance(each, list) else each for each in (elements, test)]
+
+    theirs = torch.isin(*on(torch), invert=invert)
+    ours = cr.isin(*on(cr), invert=invert)
+    assert (ours.dtype, ours.shape, ours.tolist()) == (cr.bool, tuple(theirs.shape), theirs.tolist())
+    if isinstance(elements, list):
+        compiled = cr.compile(lambda a: cr.isin(a, on(cr)[1], invert=invert))
+        assert compiled(on(cr)[0]).tolist() == theirs.tolist()
+
+
+def test_isin_of_bfloat16_and_of_what_waits():
+    assert cr.isin(cr.tensor([1.5, 2.5]).bfloat16(), cr.tensor([2.5])).tolist() == [False, True]
+    with cr.eager(False):
+        assert cr.isin(cr.ones(2) + 1, cr.tensor([2.0])).tolist() == [True, True]

@@ -124,3 +124,12 @@ def test_what_is_no_state_is_refused(state, came):
         f"set_state: the state must be the int64 tensor [seed, step] of get_state, got {came}."
     )
     assert cr.get_rng_state().tolist() == before
+
+
+@pytest.mark.parametrize("seed", [0, 7, -1, 2**63])
+def test_a_generator_tells_its_seed_and_device(seed):
+    generator = cr.Generator(seed)
+    cr.rand(3, generator=generator)
+    assert generator.initial_seed() == seed % 2**64
+    assert generator.manual_seed(5).initial_seed() == 5
+    assert generator.device == cr.device("cpu")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chainrule import graph
 from chainrule.autodiff.walk import gradients, release, renamed, seed_of
+from chainrule.autograd import functional as functional
 from chainrule.autograd.function import Function as Function
 from chainrule.errors import GradientError
 from chainrule.graph import is_grad_enabled as is_grad_enabled
+from chainrule.graph import toposort, who
 from chainrule.names import module_getattr, takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted
@@ -51,22 +52,22 @@ def grad(
     for y in ys:
         if not y.requires_grad:
             raise GradientError(
-                f"{graph.who('autograd.grad')}: an output does not require grad and has no history. "
+                f"{who('autograd.grad')}: an output does not require grad and has no history. "
                 f"Compute it from a tensor with requires_grad=True, outside no_grad."
             )
     for x in xs:
         if not x.requires_grad:
             raise GradientError(
-                f"{graph.who('autograd.grad')}: an input does not require grad. Call .requires_grad_() on it before "
+                f"{who('autograd.grad')}: an input does not require grad. Call .requires_grad_() on it before "
                 f"the outputs are computed from it."
             )
     given = [None] * len(ys) if grad_outputs is None else _several(grad_outputs)
     if len(given) != len(ys):
         raise GradientError(
-            f"{graph.who('autograd.grad')}: grad_outputs must have one for each of the {len(ys)} outputs, got {len(given)}."
+            f"{who('autograd.grad')}: grad_outputs must have one for each of the {len(ys)} outputs, got {len(given)}."
         )
     seeds = [seed_of("autograd.grad", y, seed) for y, seed in zip(ys, given, strict=True)]
-    order, nodes = graph.toposort(map(lifted, ys)), [lifted(x) for x in xs]
+    order, nodes = toposort(map(lifted, ys)), [lifted(x) for x in xs]
     found = gradients(ys, seeds, nodes, create_graph, order)
     if not (create_graph if retain_graph is None else retain_graph):
         release(order)
@@ -81,7 +82,7 @@ def _found(x: Tensor, gradient: Tensor | None, unused: bool | None, zeros: bool)
     if unused:
         return None
     raise GradientError(
-        f"{graph.who('autograd.grad')}: no output depends on one of the inputs, of shape {x.shape}. "
+        f"{who('autograd.grad')}: no output depends on one of the inputs, of shape {x.shape}. "
         f"Pass allow_unused=True, and None stands for its gradient."
     )
 

@@ -5,6 +5,10 @@ Results do not depend on such settings: one seed gives the same bits on any numb
 
 from __future__ import annotations
 
+from typing import NoReturn
+
+__path__: list[str] = []  # none of PyTorch's modules below is here: an import of one says what `__getattr__` does
+
 
 class Backend:
     """A library that is not here."""
@@ -24,3 +28,10 @@ class Backend:
 
 
 cuda, cudnn, mps = Backend(), Backend(), Backend()
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise AttributeError(
+        f"cr.backends has no attribute {name!r}: none of PyTorch's libraries is here, and results do not depend on such "
+        f"settings. Leave it out."
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+__path__: list[str] = []  # none of PyTorch's modules below is here: an import of one says what `__getattr__` does
+
 
 def is_available() -> bool:
     """False: chainrule computes on the CPU.

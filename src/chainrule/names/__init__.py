@@ -41,12 +41,17 @@ ROOMS = {
     "nn": Room("torch.nn", "chainrule.nn", "nn."),
     "functional": Room("torch.nn.functional", "chainrule.nn.functional", "F."),
     "init": Room("torch.nn.init", "chainrule.nn.init", "nn.init."),
+    "rnn": Room("torch.nn.utils.rnn", "chainrule.nn.utils.rnn", "nn.utils.rnn."),
+    "tools": Room("torch.utils", "chainrule.utils", "cr.utils."),
     "utils": Room("torch.nn.utils", "chainrule.nn.utils", "nn.utils."),
     "data": Room("torch.utils.data", "chainrule.utils.data", "utils.data."),
     "optim": Room("torch.optim", "chainrule.optim", "optim."),
     "lr_scheduler": Room("torch.optim.lr_scheduler", "chainrule.optim.lr_scheduler", "optim.lr_scheduler."),
     "autograd": Room("torch.autograd", "chainrule.autograd", "cr.autograd."),
     "function": Room("torch.autograd.function", "chainrule.autograd.function", "cr.autograd.function."),
+    "autograd_functional": Room(
+        "torch.autograd.functional", "chainrule.autograd.functional", "cr.autograd.functional."
+    ),
     "linalg": Room("torch.linalg", "chainrule.linalg", "cr.linalg."),
     "distributions": Room("torch.distributions", "chainrule.distributions", "cr.distributions."),
     "Tensor": Room("torch.Tensor", "chainrule:Tensor", "Tensor."),
@@ -89,8 +94,13 @@ def _instead(room: str, name: str, ours: Iterable[str]) -> str:
     hint = NEAREST.get(name)
     if hint is not None:
         return f" {hint}"
-    near = difflib.get_close_matches(name, [n for n in ours if not n.startswith("_")], n=2, cutoff=0.7)
-    return f" The nearest: {' and '.join(ROOMS[room].prefix + n for n in near)}." if near else ""
+    alike = [ROOMS[room].prefix + n for n in ours if not n.startswith("_") and _letters(n) == _letters(name)]
+    return f" There is {' and '.join(alike)}." if alike else ""
+
+
+def _letters(name: str) -> str:
+    """What names have in common that differ in case and underscores alone: others that look alike mean something else."""
+    return name.replace("_", "").lower()
 
 
 def module_getattr(room: str, module: str, later: Mapping[str, str] | None = None) -> Callable[[str], Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 _CPU = "There is only the CPU here: leave it out."
 _FLOATS = "There are bfloat16, float32 and float64."
+_ALONE = "One process trains, on several threads: leave it out."
+_INTEGERS = "There are uint8, int32 and int64."
+_PACKED = "Recurrent layers take padded sequences: nn.utils.rnn.pad_sequence."
 _TRANSFORMS = "cr.grad, cr.vjp, cr.jvp, cr.jacobian and cr.hessian are the transforms there are."
 
 NEAREST = {
@@ -24,6 +27,7 @@ NEAREST = {
     "fused=": "A compiled step updates all parameters in one program: leave it out.",
     "capturable=": "Leave it out.",
     "func": _TRANSFORMS,
+    "vmap": "Write the operation over one more axis.",
     "assign=": "The values are copied into the module's own tensors: leave it out.",
     "float16": _FLOATS,
     "half": _FLOATS,
@@ -31,4 +35,22 @@ NEAREST = {
     "compile": "Use cr.Trainer(model, loss, optimizer), or cr.compile for a step of your own.",
     "set_printoptions": "Use x.numpy() with np.set_printoptions.",
     "DataParallel": _CPU,
+    "DistributedDataParallel": _ALONE,
+    "distributed": _ALONE,
+    "DistributedSampler": _ALONE,
+    "short": _INTEGERS,
+    "int8": _INTEGERS,
+    "int16": _INTEGERS,
+    "char": _INTEGERS,
+    "mode": "cr.unique(x, return_counts=True) counts each value.",
+    "random": "cr.manual_seed, cr.initial_seed and cr.get_rng_state are in chainrule itself.",
+    "modules": "Its classes are in nn: nn.Linear.",
+    "checkpoint": "cr.backward_in_micro_batches takes less memory, with the same gradients.",
+    "tensorboard": "chainrule.callbacks.TensorBoard writes its files.",
+    "swa_utils": "chainrule.callbacks.EMA averages weights.",
+    "gradcheck": "cr.check_gradients compares with finite differences.",
+    "pack_padded_sequence": _PACKED,
+    "pack_sequence": _PACKED,
+    "PackedSequence": _PACKED,
+    "pad_packed_sequence": _PACKED,
 }

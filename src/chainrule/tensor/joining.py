@@ -16,7 +16,7 @@ from chainrule.ops.elementwise import broadcast_shapes as broadcast
 from chainrule.tensor.core import Handle, axis, integer, number
 from chainrule.tensor.creation import given, tensor, zeros
 from chainrule.tensor.functions import cat, stack
-from chainrule.tensor.ordering import searched
+from chainrule.tensor.ordering import among, searched
 from chainrule.tensor.tensor import Tensor
 
 Tensors = Sequence[Tensor]
@@ -222,6 +222,24 @@ def searchsorted(
         raise SettingError(f"{graph.who('searchsorted')}: side must be 'left' or 'right', got {side!r}.")
     place = searched(given(sorted_sequence, "searchsorted"), input, right or side == "right", "searchsorted")
     return place.int() if out_int32 else place
+
+
+@takes_keywords("torch")
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Which of `elements` stand among `test_elements`; NaN stands nowhere.
+
+    Args:
+        elements: any shape, which the result has; a number.
+        test_elements: any shape; a number.
+        assume_unique: accepted, and without effect.
+        invert: which do not.
+
+    >>> import chainrule as cr
+    >>> cr.isin(cr.tensor([1, 2, 3]), cr.tensor([3, 1]))
+    tensor([ True, False,  True])
+    """
+    found = among(elements, test_elements)
+    return ~found if invert else found
 
 
 @takes_keywords("torch")

@@ -379,6 +379,23 @@ def searched(ordered: Tensor, values: Any, right: bool, name: str) -> Tensor:
     return _below(as_dtype_tensor(ordered, dtype)._tensor, as_dtype_tensor(wanted, dtype)._tensor, right)
 
 
+def among(elements: Any, found_in: Any) -> Tensor:
+    """Which elements equal one of the others; NaN equals none."""
+    own, others = (_numbers(each) for each in (elements, found_in))
+    dtype = dtypes.promote([own.dtype, others.dtype])
+    own, others = (as_dtype_tensor(each, dtype)._tensor for each in (own, others))
+    with graph.grad_mode(False):
+        if graph.tracing():
+            return (own.unsqueeze(-1) == others.reshape(-1)).any(-1)
+        sought, known = (dtypes.numbers_of(settled(each).value) for each in (own, others))
+        return tensor(np.isin(sought, known), dtypes.bool_)
+
+
+def _numbers(value: Any) -> Tensor:
+    found = as_operand(value, "isin")
+    return found._tensor if isinstance(found, Handle) else tensor(found)
+
+
 def _below(ordered: Tensor, wanted: Tensor, right: bool) -> Tensor:
     with graph.grad_mode(False):
         if ordered.ndim == 1 and not graph.tracing():

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes, graph
-from chainrule.devices import on_cpu
+from chainrule.devices import CPU, on_cpu
+from chainrule.devices import device as Device
 from chainrule.dtypes import DType
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.graph import Shape
@@ -45,6 +46,15 @@ class Generator:
         """Start over from `seed` (any 64-bit integer)."""
         self.state._rebind(_start(seed), "manual_seed")
         return self
+
+    def initial_seed(self) -> int:
+        """The seed that it was started with, from 0 to 2**64 - 1."""
+        return int(self.state[0]) % 2**64
+
+    @property
+    def device(self) -> Device:
+        """The CPU."""
+        return CPU
 
     def get_state(self) -> Tensor:
         """A copy of the state, int64 [seed, step]."""
@@ -219,7 +229,7 @@ def initial_seed() -> int:
     >>> _ = cr.manual_seed(7); cr.initial_seed()
     7
     """
-    return int(default_generator.state[0]) % 2**64
+    return default_generator.initial_seed()
 
 
 def _source(generator: Generator | None) -> tuple[Generator, bool]:

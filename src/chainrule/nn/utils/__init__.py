@@ -12,6 +12,7 @@ from chainrule.autodiff.plain import plain
 from chainrule.errors import NonFiniteError, SettingError
 from chainrule.graph import deferred, shape_error, tracing
 from chainrule.names import module_getattr, takes_keywords
+from chainrule.nn.utils import rnn as rnn
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
 from chainrule.tensor.creation import zeros
