@@ -183,6 +183,11 @@ class Named(type):
         for tell in replaced:
             tell()
 
+    def __delattr__(cls, name: str) -> None:
+        super().__delattr__(name)
+        for tell in replaced:
+            tell()
+
     def __dir__(cls) -> list[str]:
         spaces = [vars(base) for base in cls.__mro__]
         return sorted({name for space in spaces for name, value in space.items() if not isinstance(value, Missing)})

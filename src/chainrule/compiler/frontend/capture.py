@@ -46,7 +46,7 @@ from chainrule.compiler.frontend.contents import (
     look,
 )
 from chainrule.compiler.frontend.guards import ABSENT, SIMPLE, Seen
-from chainrule.compiler.frontend.named import Names, names_of
+from chainrule.compiler.frontend.named import OWN, Names, names_of
 from chainrule.compiler.frontend.once import READERS, READING, is_iterator
 from chainrule.compiler.frontend.terms import Term, attribute_of, item, member, presence, together
 from chainrule.tensor.core import Handle
@@ -80,6 +80,7 @@ class Capture:
         tensors: the tensors among them.
         read: names (of attributes, too) that some of the code reads.
         counted: those that some of the code changes by what they were.
+        assigned: those that it assigns.
         iterators: what gives another value every time.
         reads: is there anything that reads files and clocks?
         read_once: what of that was called while the function was traced.
@@ -115,7 +116,7 @@ class Capture:
         self._loose: set[str] = set()
         self._asked: set[str] = set()
         self._called: set[str] = set()
-        self._assigned: set[str] = set()
+        self.assigned: set[str] = set()
         self._visited: dict[int, Any] = {}
         self._met: set[tuple[int, str]] = set()  # under which names
         self.reach([(function, getattr(function, "__name__", "function"))])
@@ -245,7 +246,7 @@ class Capture:
         self._loose |= names.loose
         self._asked |= names.asked
         self._called |= names.called
-        self._assigned |= names.assigned
+        self.assigned |= names.assigned
         self.read |= names.read
         self.counted |= names.counted
         self._whole, self._computed = self._whole or names.whole, self._computed or names.computed
@@ -308,7 +309,8 @@ class Capture:
             if not isinstance(value, ModuleType):
                 self._terms.append(attribute_of(value, "__class__"))
                 return [(method, name) for method in self._implicit(value)]
-        elif isinstance(value, ModuleType) and foreign.partition(".")[0] != _LIBRARY:
+        elif isinstance(value, ModuleType) is _fixed(foreign) and not isinstance(value, type) and name not in OWN:
+            # A module of others, or an object of ours; but not what our own methods read of it, which call it `self`.
             self._add(value, name)
         return ()
 
@@ -355,7 +357,7 @@ class Capture:
         if isinstance(value, ModuleType) and _foreign(value.__name__):
             called = set()
         if (self._whole or self._computed) and not isinstance(value, (type, ModuleType, FunctionType)):
-            yield from self._read_whole(value)
+            yield from self._read_whole(value, private=not _foreign(type(value).__module__))
         for attribute in wanted | called:
             holders = [each for each in (value, *kinds) if attribute in (own_of(each) or ())]
             if holders and attribute not in wanted and isinstance(_held_under(holders[0], attribute), SIMPLE):
@@ -370,17 +372,18 @@ class Capture:
                 if own is not None:
                     space = Members(value) if isinstance(value, type) else own
                     self.shadows[id(value), attribute] = (space, attribute)
-            if attribute in self._assigned and not isinstance(value, type) and own is not None:
+            if attribute in self.assigned and not isinstance(value, type) and own is not None:
                 self._note(own, attribute)
 
-    def _read_whole(self, value: Any) -> Iterator[tuple[Any, str]]:
-        """All attributes of an object, by the names that they have now."""
+    def _read_whole(self, value: Any, private: bool = True) -> Iterator[tuple[Any, str]]:
+        """All attributes of an object, by the names that they have now; `private`: those whose names begin with _, too."""
         own = own_of(value)
         if isinstance(own, dict) and len(own) <= ITEMS:
             self._spaces[id(own)] = own
-            for name in own:
+            names = [name for name in own if private or not str(name).startswith("_")]
+            for name in names:
                 self._note(own, name)
-            yield from ((found, name) for name, found in own.items())
+            yield from ((own[name], name) for name in names)
 
     def _held(self, value: Any, holders: list[Any], attribute: str) -> Iterator[tuple[Any, str]]:
         """What an object has under a name, itself or of its classes; a method knows the object by a name of its own."""
@@ -407,10 +410,10 @@ class Capture:
             yield (each if isinstance(each, functools.partialmethod) else code), attribute
 
     def _held_by_classes(self, value: Any, holders: list[Any], attribute: str) -> None:
-        classes = [holder for holder in holders if isinstance(holder, type) and not _foreign(holder.__module__)]
+        classes = [holder for holder in holders if isinstance(holder, type) and not _fixed(holder.__module__)]
         if not classes or classes[0] is not holders[0]:
             return
-        if attribute in self._assigned:  # by the function itself, perhaps
+        if attribute in self.assigned:  # by the function itself, perhaps
             self._note(vars(classes[0]), attribute, id(classes[0]))
             self.classes[id(classes[0])] = classes[0]
             return
@@ -491,6 +494,11 @@ def _first_name(function: Any) -> str:
     """What a method calls the object that it belongs to."""
     code = getattr(function, "__code__", None)
     return code.co_varnames[0] if code is not None and code.co_argcount else "self"
+
+
+def _fixed(module: Any) -> bool:
+    """Does nobody change what stands there? Classes of ours are changed sometimes, by who tries something."""
+    return _foreign(module) and str(module).partition(".")[0] != _LIBRARY
 
 
 def _foreign(module: Any) -> bool:

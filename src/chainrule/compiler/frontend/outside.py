@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from operator import is_
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Key = tuple[int, str]
 _INTERNAL = ("_layer_name", "_non_persistent")
+_COUNTED = ("_hooks",)  # attributes of a module that only its own methods put there, which count
 
 
 class Outside:
@@ -47,10 +49,11 @@ class Outside:
         self.capture = capture
         self.made: dict[int, Any] = {}
         self.reads: dict[Key, tuple[Any, str, Any]] = {}
-        self.kinds: dict[int, tuple[Any, type]] = {}  # of modules
+        self.kinds: dict[int, tuple[Any, type, dict[str, Any]]] = {}  # of modules, with their own attributes
         self.keys: dict[int, tuple[Table, tuple[str, ...]]] = {}
         self.places: dict[Key, Attribute] = {}
         self.changed: set[Key] = set()  # variables and containers that the function itself changes
+        self.filled: list[Seen] = []  # what dicts hold beside what the function itself puts there
         self.faults: list[str] = []
         self.warnings: list[str] = []  # given once everything is put back: they may be errors
         self.finished = False
@@ -61,10 +64,10 @@ class Outside:
         """An attribute of a module was read (`ABSENT`: asked for)."""
         if self.finished or id(module) in self.made or name in _INTERNAL:
             return
-        self.kinds.setdefault(id(module), (module, type(module)))
+        own: dict[str, Any] = object.__getattribute__(module, "__dict__")
+        self.kinds.setdefault(id(module), (module, type(module), own))
         if self._before is not None:
             self._before.hold(found, name)
-        own: dict[str, Any] = object.__getattribute__(module, "__dict__")
         if isinstance(found, Table):
             self._read_table(found)
         elif name in own or found is ABSENT:
@@ -173,10 +176,16 @@ class Guards:
         self.library = guards.rebound
         self.places = list(outside.places.values())
         placed = set(outside.places)
-        classes = [
-            terms.member(space.owner, name) for space, name, _ in outside.reads.values() if isinstance(space, Members)
-        ]
-        self.checks = self._looked_at(outside, placed, classes)
+        read = [each for key, each in outside.reads.items() if key not in placed]
+        found = [terms.member(space.owner, name) for space, name, _ in read if isinstance(space, Members)]
+        # ``vars(module)["p"] = 0.5`` goes by whoever counts.
+        own = {id(space) for _, _, space in self.kinds}
+        plain = [(space, name) for space, name, _ in read if id(space) in own and name not in _COUNTED]
+        found += [(terms.item if name in space else terms.presence)(space, name) for space, name in plain]
+        self.checks: list[Callable[[], bool]] = [*self._looked_at(outside, placed, found), *outside.filled]
+        held = [p for p in self.places if p.read and p.had and not p.written and id(p.space) in own]
+        if held:
+            self.checks.append(_Held(held))
         uncounted = [place for key, place in outside.places.items() if place.read and key not in outside.reads]
         flags = [place for place in uncounted if not place.had]
         if flags:
@@ -185,21 +194,41 @@ class Guards:
         if tensors:
             self.checks.append(Seen(lambda: [place.fits() for place in tensors]))
 
-    def _looked_at(self, outside: Outside, placed: set[Key], classes: list[Term]) -> list[Callable[[], bool]]:
+    def _looked_at(self, outside: Outside, placed: set[Key], found: list[Term]) -> list[Callable[[], bool]]:
         """What nobody counts, and is compared at every call."""
         if outside.capture is None:
-            return terms.together(classes)
-        return outside.capture.checks(placed | outside.changed, classes)
+            return terms.together(found)
+        return outside.capture.checks(placed | outside.changed, found)
 
     def same(self) -> bool:
         """Are the modules as the trace saw them?"""
-        if self.library != guards.rebound or not all(type(module) is kind for module, kind in self.kinds):
+        if self.library != guards.rebound:
+            return False
+        if not all(type(module) is kind and vars(module) is own for module, kind, own in self.kinds):
             return False
         for space, name, value in self.values:
             now = space.get(name, ABSENT)
             if now is not value and not same(now, value):
                 return False
         return all(tuple(table) == keys for table, keys in self.keys) and all(place.fits() for place in self.places)
+
+
+class _Held:
+    """Do attributes of modules hold the tensors that they held? If not, that counts, and each call looks where they are."""
+
+    def __init__(self, places: list[Attribute]) -> None:
+        self.places = places
+        # Weakly: a tensor that nothing but its place holds is written where it lies.
+        self.tensors = [ref(place.get()) for place in places]
+
+    def __call__(self) -> bool:
+        now = [place.get() for place in self.places]
+        if all(each is tensor() for each, tensor in zip(now, self.tensors, strict=True)):
+            return True
+        if all(isinstance(each, Handle) for each in now):
+            self.tensors = [ref(each) for each in now]
+            guards.changed()
+        return False
 
 
 # -- what is not a module's ---------------------------------------------------------------------------------------------
@@ -285,8 +314,21 @@ class _Before:
         elif counted is not None:
             outside.faults.append(_counts(f"the number {name}{item(counted)}", copy[counted], container[counted]))
         else:
+            if isinstance(container, dict):
+                outside.filled += self._beside(container, copy)
             return
         _restore(container, copy)
+
+    def _beside(self, container: dict[Any, Any], copy: dict[Any, Any]) -> Iterator[Seen]:
+        """Of a dict that the function changes, what it found there and left, and what asking put there (a `defaultdict`).
+
+        Not what its code assigns, which may be something else whenever it is traced for arguments of another kind.
+        """
+        assigned = self.capture.assigned
+        made = [] if ITEM in assigned else [key for key in container.keys() - copy.keys() if item(key) not in assigned]
+        left = [key for key in copy if key in container and container[key] is copy[key]]
+        if keys := [*left, *made]:
+            yield Seen(lambda: [container.get(key, ABSENT) for key in keys])
 
     def _counted(self, container: Any, copy: Any) -> Iterator[Any]:
         """Keys of numbers that the function changed by what they were."""

@@ -35,7 +35,7 @@ def attribute_of(owner: Any, name: str) -> Term:
 
 def presence(space: Any, name: str) -> Term:
     """Whether a name stands in a namespace."""
-    return Term(f"{name!r} in ", space, "")
+    return Term(f"({name!r} in ", space, ")")  # in brackets: ``a in b is c`` is two comparisons
 
 
 def member(kind: type, name: str) -> Term:
