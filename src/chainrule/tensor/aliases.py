@@ -29,15 +29,18 @@ class Family:
 
     def __init__(self, root: Handle) -> None:
         self.root = root
-        self._fresh: list[weakref.ref[Handle]] = []  # those that name what the root holds now
+        self._fresh: list[weakref.ref[Handle]] = []  # those that a write to the root has to be told to
         self._limit = _FEW
 
     def add(self, view: Handle) -> None:
-        """`view` names what the root holds now."""
+        """`view` names what the root holds now, and is told when that is no longer so."""
         if len(self._fresh) >= self._limit:
             self._fresh = [ref for ref in self._fresh if ref() is not None]
             self._limit = max(_FEW, 2 * len(self._fresh))
         self._fresh.append(weakref.ref(view))
+        root = self.root
+        if type(root._node) is Pending and root._views is not None:  # it was told already, and `view` was not there
+            root._views.family.add(root)
 
     def moved(self) -> None:
         """The root names another node."""

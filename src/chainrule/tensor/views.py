@@ -148,6 +148,7 @@ def share(handle: Handle, given: Tensor) -> None:
         handle._node = as_leaf(node, owner)
         given._views = Views(family_of(handle), (), grad=False, own=True)
         given._node = Pending(given)  # a compiled function that knew `given` notices
+        given._moved()  # whatever views `given` asks `handle` from here on
     else:
         with graph.grad_mode(False):
             views = viewed(given, ())
@@ -157,7 +158,9 @@ def share(handle: Handle, given: Tensor) -> None:
 
 
 def _alone(views: Views) -> bool:
-    """Can nobody else see the root?"""
+    """Can nobody else see the elements of the root?"""
+    if views.family.target() is not views.family.root or views.family.root._views is not None:
+        return False  # they are another's, too
     return sys.getrefcount(views.family) <= _ONE and sys.getrefcount(views.family.root) <= _ONE
 
 
