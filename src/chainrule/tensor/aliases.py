@@ -8,6 +8,7 @@ node: the first who reads one has the ops run again, on what the root holds by t
 from __future__ import annotations
 
 import weakref
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from chainrule import graph
@@ -87,6 +88,23 @@ class Views:
         self.path = path
         self.grad = grad  # it has the root's history
         self.own = own  # or one of its own: ``x.detach()``, on which a gradient may be asked for
+
+
+def road(handle: Handle) -> list[object]:
+    """All that a view is made by, up to the tensor that has the elements: for `same_road` to compare with later."""
+    found: list[object] = []
+    while (views := handle._views) is not None:
+        handle = views.family.root
+        found += (views, handle)
+    return found
+
+
+def same_road(handle: Handle, before: list[object]) -> bool:
+    """Does it still look where it did, by identity?"""
+    if handle._views is None:
+        return not before
+    now = road(handle)
+    return len(now) == len(before) and all(map(is_, now, before))
 
 
 class _Nobody(Recorder):

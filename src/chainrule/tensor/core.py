@@ -111,7 +111,7 @@ class Handle:
                 f"requires_grad_: only floating-point tensors have gradients, got {node.dtype.name}. "
                 f"Convert it with .float() first."
             )
-        if self._views is not None:
+        if self._views is not None and (self._views.grad or not self._views.own):
             self._views = Views(self._views.family, self._views.path, grad=False, own=True)
         self._name(as_leaf(node, self if requires_grad else None))
         return self._tensor

@@ -14,6 +14,7 @@ from chainrule.compiler.runtime.buffers import Room
 from chainrule.errors import InPlaceError
 from chainrule.graph import Array, Node
 from chainrule.tensor import Tensor
+from chainrule.tensor.aliases import same_road
 from chainrule.tensor.core import Handle, wrap
 
 
@@ -116,6 +117,25 @@ def same_kind(node: Node, expected: Node) -> bool:
     return (
         node.dtype is expected.dtype and node.requires_grad == expected.requires_grad and node.shape == expected.shape
     )
+
+
+def fits(slot: Slot, bound: Node | None, writes: bool) -> bool:
+    """Is a tensor still what the trace found, to a program that was bound to `bound` there (and perhaps writes)?"""
+    handle = slot.current()
+    same = handle._node is bound or same_kind(handle._node, slot.input)
+    return same and not (writes and _looks_elsewhere(slot, handle))
+
+
+def fits_unread(slot: Slot, writes: bool) -> bool:
+    """Likewise of one that the program itself does not read: whether it requires grad shaped the trace."""
+    handle = slot.current()
+    same = handle._node.requires_grad == slot.input.requires_grad
+    return same and not (writes and _looks_elsewhere(slot, handle))
+
+
+def _looks_elsewhere(slot: Slot, handle: Handle) -> bool:
+    """Do others see what is written to it, or it what is written to others, that did not in the trace?"""
+    return not same_road(handle, slot.road if slot.place is None else [])
 
 
 def stand_ins(leaves: list[Handle], nodes: list[Node]) -> list[Handle]:

@@ -27,9 +27,10 @@ from chainrule.compiler.frontend.binding import (
     check_apart,
     check_no_view_of,
     copied,
+    fits,
+    fits_unread,
     references,
     references_to_each,
-    same_kind,
     stand_ins,
     switch,
 )
@@ -163,6 +164,7 @@ class Specialization:
         changing = [s for s in slots if s.argument is None and s.final is not None]
         self.changes = {id(s.handle) for s in changing if s.place is None}
         self.changes_placed = [s for s in changing if s.place is not None]
+        self.writes = any(s.final is not None for s in slots)
         self.lasting = [s for s in self.state if s.place is None]
         self.carrying = [i for i, place in self.located if place.carried]
         self.room = room_for(memory.bytes_of(s.input) for s in self.state if s.writes)
@@ -285,15 +287,9 @@ class Specialization:
 
     def _state_fits(self) -> bool:
         self.watched = None
-        for slot, bound in zip(self.state, self.bound, strict=True):
-            handle = slot.current()
-            node = handle._node
-            if node is not bound and not same_kind(node, slot.input):
-                return False
-            if handle._views is not None and not handle._node.requires_grad:  # it became one by ``other.data = handle``
-                return False
-        # Also tensors that the program itself no longer reads: whether they require grad shaped the trace.
-        return all(slot.current()._node.requires_grad == slot.input.requires_grad for slot in self.unmoved)
+        if not all(fits(slot, bound, self.writes) for slot, bound in zip(self.state, self.bound, strict=True)):
+            return False
+        return all(fits_unread(slot, self.writes) for slot in self.unmoved)
 
     # -- running ----------------------------------------------------------------------------
     def call(self, leaves: Sequence[Handle]) -> Any:

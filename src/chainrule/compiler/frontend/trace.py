@@ -26,7 +26,7 @@ from chainrule.errors import GradientError, TraceError
 from chainrule.graph import INPUT, Graph, Node, Recorder, Type
 from chainrule.lines import at_user_line
 from chainrule.ops import elementwise as ew
-from chainrule.tensor.aliases import Pending
+from chainrule.tensor.aliases import Pending, road
 from chainrule.tensor.core import Handle, current, lifted, wrap
 
 
@@ -40,6 +40,7 @@ class Slot:
     final: Node | None = None  # what it names at the end, where that changed
     place: Place | None = None  # it was found there: which tensor that is changes between calls
     requires_grad: bool | None = None  # what the trace made of that, where it changed it
+    road: list[object] = field(default_factory=list)  # of what it was a view, and how
 
     @property
     def writes(self) -> bool:
@@ -119,7 +120,7 @@ class Trace(Recorder):
         # Made by hand: the input is the program's, whatever op or layer happens to use it first.
         entry = Node(INPUT, (), {}, node.type, requires_grad=node.requires_grad, trace=self, owner=owner)
         self.met[id(handle)] = node  # first: a signal's handler may end the trace between the two
-        self.slots[id(handle)] = Slot(handle, entry, argument)
+        self.slots[id(handle)] = Slot(handle, entry, argument, road=road(handle))
         handle._node = entry
         return entry
 
@@ -146,11 +147,16 @@ class Trace(Recorder):
             place.written = True
 
     def follow(self, view: Handle) -> None:
-        """The program reads the root of the view; which one that is may change only by ``view.data = ...``."""
+        """The program reads the root of the view; ``.data = ...``, of the view or of its root, makes that another."""
         views, reference = view._views, weakref.ref(view)
-        if views is not None and id(views.family.root) in self.slots and id(view) not in self.followed:
+        if views is None or id(view) in self.followed:
+            return
+        family, root = views.family, views.family.root
+        if id(root) in self.slots or id(root) in self.followed:
             self.followed.add(id(view))
-            self.guards.append((lambda: (now := reference()) is None or now._views is views, True))
+            self.guards.append(
+                (lambda: (now := reference()) is None or (now._views is views and family.root is root), True)
+            )
 
     def differentiated(self, node: Node, gradient: Node) -> None:
         self.gradients[node] = gradient
