@@ -133,8 +133,8 @@ def _as_input(given: Any, model: Module) -> Tensor:
 @contextmanager
 def _in_evaluation(model: Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
+        model.eval()
         yield
     finally:
         for module, mode in modes.items():
@@ -145,13 +145,13 @@ def _in_evaluation(model: Module) -> Iterator[None]:
 def recorded(model: Module, outputs: dict[Module, Any]) -> Iterator[None]:
     """Keep what every module's forward returns, by a forward of its own for the time being."""
     before = {module: module.__dict__.get("forward") for module in model.modules()}
-    for module in before:
-        object.__setattr__(module, "forward", _recording(module, module.forward, outputs))
     try:
+        for module in before:
+            object.__setattr__(module, "forward", _recording(module, module.forward, outputs))
         yield
     finally:
         for module, own in before.items():
-            object.__delattr__(module, "forward")
+            module.__dict__.pop("forward", None)
             if own is not None:
                 object.__setattr__(module, "forward", own)
 

@@ -71,9 +71,11 @@ class eager:
     def __exit__(self, *error: object) -> None:
         local = graph._local
         now = local.tape
-        if now is not None and now is not self._outer:
-            now.flush()
-        local.tape = self._outer
+        try:
+            if now is not None and now is not self._outer:
+                now.flush()
+        finally:
+            local.tape = self._outer
 
 
 def at_once(function: F) -> F:

@@ -21,7 +21,8 @@ class _GradMode:
         self._outer: list[tuple[int, bool]] = []  # by thread, what was in force around each block
 
     def __enter__(self) -> None:
-        self._outer.append((threading.get_ident(), graph.set_grad_mode(self._enabled)))
+        self._outer.append((threading.get_ident(), graph.is_grad_enabled()))
+        graph.set_grad_mode(self._enabled)  # last: after that no signal's handler comes before the block
 
     def __exit__(self, *error: Any) -> None:
         thread = threading.get_ident()
@@ -83,8 +84,8 @@ class _Statement(_GradMode):
         self._before = graph.set_grad_mode(enabled)
 
     def __enter__(self) -> None:
-        super().__enter__()
-        self._outer[-1] = (self._outer[-1][0], self._before)
+        self._outer.append((threading.get_ident(), self._before))
+        graph.set_grad_mode(self._enabled)
 
     def __call__(self, function: F) -> F:
         graph.set_grad_mode(self._before)

@@ -436,9 +436,9 @@ class Session:
         """
         before = [(module, module.training) for _, module in (members or self.members()).modules]
         others = [module for module, was in before if was is not training]
-        for module in others:
-            module.training = training
         try:
+            for module in others:
+                module.training = training
             yield not others
         finally:
             for module, was in before:
@@ -463,10 +463,11 @@ class Session:
 
         Gives whether those are the same.
         """
-        modes, self.modes = self.modes, None
+        modes = self.modes
         with self.mode(True) as same:
             if modes:
                 self.wear(modes)
+            self.modes = None
             try:
                 yield same and not modes
             finally:

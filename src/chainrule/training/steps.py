@@ -449,9 +449,9 @@ def evaluation_program(
 def _in_place(pairs: Sequence[tuple[Tensor, Tensor]]) -> Iterator[None]:
     """Inside the block, which is traced, parameters have the values of others."""
     before = [lifted(parameter) for _, parameter in pairs]
-    for other, parameter in pairs:
-        parameter._name(lifted(other))
     try:
+        for other, parameter in pairs:
+            parameter._name(lifted(other))
         yield
     finally:
         for node, (_, parameter) in zip(before, pairs, strict=True):
