@@ -6,6 +6,7 @@ the values one after the other, and each takes some 15 ns.
 
 from __future__ import annotations
 
+import itertools
 import keyword
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ def attribute_of(owner: Any, name: str) -> Term:
 
 def presence(space: Any, name: str) -> Term:
     """Whether a name stands in a namespace."""
-    return Term(f"({name!r} in ", space, ")")  # in brackets: ``a in b is c`` is two comparisons
+    return Term(f"({name!r} in ", space, ")")
 
 
 def member(kind: type, name: str) -> Term:
@@ -71,11 +72,21 @@ def together(terms: Iterable[Term]) -> list[Callable[[], bool]]:
     found = [*texts] if _can_be_seen(", ".join(texts), scope) else [text for text in texts if _can_be_seen(text, scope)]
     if not found:
         return []
-    scope |= {"GONE": GONE, "slow": _Kept(found, scope)}
-    same = "\n            and ".join(f"{text} is v{i}" for i, text in enumerate(found))
+    kept = _Kept(found, scope)
+    scope |= {"GONE": GONE, "slow": kept}
+    same = "\n            and ".join(map(_compared, found, kept.values, itertools.count()))
     exec(_CHECK.format(same=same), scope)
     check: Callable[[], bool] = scope["check"]
     return [check]
+
+
+_ASKING = ("(", "hasattr(")  # texts that give True or False and nothing else
+
+
+def _compared(text: str, value: Any, i: int) -> str:
+    if text.startswith(_ASKING):
+        return text if value else f"not {text}"
+    return f"{text} is v{i}"
 
 
 _CHECK = """
