@@ -40,6 +40,7 @@ ROOMS = (
     Room("chainrule.nn.functional", "nn.functional", "`import chainrule.nn.functional as F`: the formulas behind the layers."),
     Room("chainrule.nn.init", "nn.init", "`from chainrule.nn import init`: starting values of parameters."),
     Room("chainrule.nn.utils", "nn.utils", "`from chainrule.nn import utils`: what is done to all parameters at once."),
+    Room("chainrule.nn.utils.rnn", "nn.utils.rnn", "`from chainrule.nn.utils import rnn`: sequences of several lengths."),
     Room("chainrule.optim", "optim", "`from chainrule import optim`: the optimizers."),
     Room("chainrule.optim.lr_scheduler", "optim.lr_scheduler", "`from chainrule.optim import lr_scheduler`: learning rates over time."),
     Room("chainrule.training", "training", "`from chainrule import training`: the trainer, what it measures, what it keeps.", ("training.exact.Exact", "training.recipe.Recipe", "training.recipe.recipe", "training.recipe.built")),
