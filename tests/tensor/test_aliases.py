@@ -11,6 +11,7 @@ from tests.optional import torch
 
 import chainrule as cr
 from chainrule import nn
+from chainrule.errors import InPlaceError
 
 
 def _given(to: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
@@ -221,3 +222,27 @@ def test_a_tensor_whose_elements_another_has_too_is_no_free_one() -> None:
         h.add_(1)
         w.add_(4)
     assert (u.tolist(), v.tolist()) == ([3, 3], [5, 5])
+
+
+def test_what_is_passed_and_used_from_outside_is_not_changed_under_either_name() -> None:
+    w = cr.ones(3)
+    detached, other = w.detach(), cr.zeros(3)
+    refused = [
+        (cr.compile(lambda a: (a.add_(1), w * 1)[1]), w),
+        (cr.compile(lambda a: (a.add_(1), detached * 1)[1]), w),
+        (cr.compile(lambda a: (a.add_(1), w.sum())[1]), w[1:]),
+        (cr.compile(lambda a: (w.add_(1), a * 1)[1]), w),
+    ]
+    for function, passed in refused:
+        function(other[3 - len(passed) :])  # another tensor may be
+        before = w.tolist()
+        with pytest.raises(InPlaceError) as error:
+            function(passed)
+        assert w.tolist() == before
+        assert str(error.value) == (
+            f"compile: an argument of shape ({len(passed)},) looks at the elements of a tensor that the function uses from "
+            "outside too, and it changes one of the two; the other would not see the change. Use one of them in "
+            "the function, or pass .clone()."
+        )
+        function(other[3 - len(passed) :])
+    assert other.tolist() == [4, 6, 6] and w.tolist() == [3, 3, 3]

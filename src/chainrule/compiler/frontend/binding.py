@@ -80,6 +80,28 @@ def check_apart(leaves: Sequence[Handle], changed: Iterable[int]) -> None:
                 )
 
 
+def check_not_captured(leaves: Sequence[Handle], changed: Iterable[int], state: Sequence[Slot]) -> None:
+    """Refuse an argument that shares elements with what the function reads from outside, if either is changed.
+
+    To the program they are two; the one that is only read would keep the old values.
+
+    Args:
+        changed: which of the arguments the program changes.
+
+    Raises:
+        InPlaceError: there is one.
+    """
+    reached = {id(slot.current()): slot.final is not None for slot in state}
+    written = set(changed)
+    for at, leaf in enumerate(leaves):
+        if reached.get(id(leaf)) or (at in written and not ({id(leaf)} | roots_of(leaf)).isdisjoint(reached)):
+            raise InPlaceError(
+                f"compile: an argument of shape {leaf.shape} looks at the elements of a tensor that the function uses from "
+                f"outside too, and it changes one of the two; the other would not see the change. Use one of them in "
+                f"the function, or pass .clone()."
+            )
+
+
 def references(held: Sequence[object], i: int) -> int:
     """How many references to an element there are; how many of them are Python's own depends on its version."""
     element = held[i]

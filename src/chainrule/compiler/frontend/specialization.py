@@ -26,6 +26,7 @@ from chainrule.compiler.frontend.binding import (
     check_alias,
     check_apart,
     check_no_view_of,
+    check_not_captured,
     copied,
     fits,
     fits_unread,
@@ -417,6 +418,7 @@ class Specialization:
         arrays = [contiguous(leaves[at]._node.value) for at in self.positions]
         if self.changed:
             check_apart(leaves, [at for _, at in self.changed])
+            check_not_captured(leaves, [at for _, at in self.changed], self.state)
         for i, _ in self.changed:
             arrays[i] = arrays[i].copy()
         self.hold[: len(arrays)] = arrays
@@ -426,6 +428,7 @@ class Specialization:
             self._set_strides(strides)
         # `holds` saw that the rest is as it was.
         if self.watched is None or self._looked_at() or (self.carrying and self._shared()):
+            check_not_captured(leaves, (), self.state)  # here: what is passed was looked at just now
             self._bind_states()
         if self.placed:
             self.bind_places()
