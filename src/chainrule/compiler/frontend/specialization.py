@@ -240,7 +240,8 @@ class Specialization:
         if self.seen != guards.latest and not self._modules_same():
             return False
         for check in self.checks:
-            if not check():
+            # One that finds another tensor in a module counts that and follows it: so it is asked again, after the places are.
+            if not check() and (self.seen == guards.latest or not self._modules_same() or not check()):
                 return False
         if self.guards and [getter() for getter in self.guards] != self.guarded:
             return False
