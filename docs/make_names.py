@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import chainrule as cr
+from chainrule.errors import MissingLibraryError
 from chainrule.names import LIST, ROOMS, keywords_of, known_names, theirs
 
 PAGE = Path(__file__).with_name("names.md")
@@ -114,15 +115,32 @@ def section(room: str) -> str:
     """One place of names: a table of what is here, and the names that are not."""
     ours = ours_of(room)
     names = theirs(room)
-    here = [name for name in names if hasattr(ours, name)]
+    here = [name for name in names if is_there(ours, name)]
     missing = [name for name in names if name not in here]
-    rows = [row(room, name, getattr(ours, name)) for name in here]
+    rows = [row(room, name, value_of(ours, name)) for name in here]
     title = ROOMS[room].pytorch
     table = ["| PyTorch | here | missing keywords, and what differs |", "|---|---|---|", *rows]
     listed = ", ".join(f"`{name}`" for name in missing)
     return "\n".join(
         [f"## {title}", "", f"{len(here)} of {len(names)} names.", "", *table, "", f"Not there yet: {listed}.", ""]
     )
+
+
+def value_of(owner: Any, name: str) -> Any:
+    """What has that name; for a module whose library is not installed here, an empty one."""
+    try:
+        return getattr(owner, name)
+    except MissingLibraryError:
+        return types.ModuleType(name)
+
+
+def is_there(owner: Any, name: str) -> bool:
+    """Has it that name?"""
+    try:
+        value_of(owner, name)
+    except AttributeError:
+        return False
+    return True
 
 
 def ours_of(room: str) -> Any:

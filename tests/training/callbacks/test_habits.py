@@ -9,7 +9,6 @@ import chainrule as cr
 from chainrule import nn
 from chainrule.callbacks import Callback, EarlyStopping, Watching
 from chainrule.errors import SettingError
-from chainrule.interop.sklearn import stochastic
 from chainrule.names.keras import CALLBACK_METHODS
 from chainrule.training.callbacks import asks_for_the_end
 
@@ -107,6 +106,9 @@ def test_other_names_and_methods_of_ones_own_are_nobodys_business():
 @pytest.mark.parametrize("true", [True, np.True_])
 def test_a_function_that_returns_true_ends_the_training_as_in_sklearns(true):
     assert fit(trainer(), lambda t, epoch, measured: true if epoch == 2 else None).epochs == 2
+    pytest.importorskip("sklearn")
+    from chainrule.interop.sklearn import stochastic
+
     assert asks_for_the_end is stochastic.asks_for_the_end
 
 

@@ -164,13 +164,18 @@ def _at() -> str:
 
 
 class Guards:
-    """What a trace read outside, and whether it is still so."""
+    """What a trace read outside, and whether it is still so.
 
-    def __init__(self, outside: Outside) -> None:
+    Args:
+        given: names of attributes of modules that whoever asks sets to what they were.
+    """
+
+    def __init__(self, outside: Outside, given: frozenset[str] = frozenset()) -> None:
         self.keys = list(outside.keys.values())
         self.values = [
             read for key, read in outside.reads.items()
             if not (key in outside.places and outside.places[key].had) and not isinstance(read[0], Members)
+            and read[1] not in given
         ]  # fmt: skip
         self.kinds = list(outside.kinds.values())
         self.library = guards.rebound
@@ -180,12 +185,11 @@ class Guards:
         found = [terms.member(space.owner, name) for space, name, _ in read if isinstance(space, Members)]
         # ``vars(module)["p"] = 0.5`` goes by whoever counts.
         own = {id(space) for _, _, space in self.kinds}
-        plain = [(space, name) for space, name, _ in read if id(space) in own and name not in _COUNTED]
+        plain = [(space, name) for space, name, _ in read if id(space) in own and name not in given.union(_COUNTED)]
         found += [(terms.item if name in space else terms.presence)(space, name) for space, name in plain]
         self.checks: list[Callable[[], bool]] = [*self._looked_at(outside, placed, found), *outside.filled]
         held = [p for p in self.places if p.read and p.had and not p.written and id(p.space) in own]
-        if held:
-            self.checks.append(_Held(held))
+        self.moved = _Moved(held) if held else None
         uncounted = [place for key, place in outside.places.items() if place.read and key not in outside.reads]
         flags = [place for place in uncounted if not place.had]
         if flags:
@@ -210,25 +214,27 @@ class Guards:
             now = space.get(name, ABSENT)
             if now is not value and not same(now, value):
                 return False
-        return all(tuple(table) == keys for table, keys in self.keys) and all(place.fits() for place in self.places)
+        if not all(tuple(table) == keys for table, keys in self.keys) or not all(place.fits() for place in self.places):
+            return False
+        if self.moved is not None:
+            self.moved.look()
+        return True
 
 
-class _Held:
-    """Do attributes of modules hold the tensors that they held? If not, that counts, and each call looks where they are."""
+class _Moved:
+    """Do attributes of modules hold other tensors than when they were last looked at? Then everything is to be looked at."""
 
     def __init__(self, places: list[Attribute]) -> None:
         self.places = places
-        # Weakly: a tensor that nothing but its place holds is written where it lies.
-        self.tensors = [ref(place.get()) for place in places]
+        self.look()
+
+    def look(self) -> None:
+        """What they hold now; weakly, since a tensor that nothing but its place holds is written where it lies."""
+        self.tensors = [ref(place.get()) for place in self.places]
 
     def __call__(self) -> bool:
-        now = [place.get() for place in self.places]
-        if all(each is tensor() for each, tensor in zip(now, self.tensors, strict=True)):
-            return True
-        if all(isinstance(each, Handle) for each in now):
-            self.tensors = [ref(each) for each in now]
-            guards.changed()
-        return False
+        pairs = zip(self.places, self.tensors, strict=True)
+        return not all(place.get() is tensor() for place, tensor in pairs)
 
 
 # -- what is not a module's ---------------------------------------------------------------------------------------------

@@ -37,8 +37,7 @@ class Reading:
         trace, found = trace_function(function, self.arguments, _in_order, Capture(function))
         self.results: list[Type] = [handle._node.type for handle in found]
         self.unchecked = trace.unchecked
-        self._outside = Guards(trace.outside)
-        self._outside.values = [read for read in self._outside.values if read[1] not in given]
+        self._outside = Guards(trace.outside, given)
         self._guards = trace.guards
         self._slots = [slot for slot in trace.slots.values() if slot.argument is None]
 

@@ -152,7 +152,7 @@ class Specialization:
         for i in range(len(self.trace.live)):
             self.table[self.first_live + i] = address(self.live) + 8 * i
         self.getters = [getter for getter, _ in self.trace.live]
-        self.checks = self.outside.checks
+        self.checks, self.moved = self.outside.checks, self.outside.moved
         self.guards, self.guarded = [g for g, _ in self.trace.guards], [value for _, value in self.trace.guards]
         self.pack_pointers = struct.Struct(f"={self.first_live}Q").pack_into
         self.pack_numbers = struct.Struct(f"={len(self.getters)}d").pack_into
@@ -237,11 +237,10 @@ class Specialization:
         """Is everything Python that the trace depended on still as it was?"""
         if self.given:
             self.meet(leaves)
-        if self.seen != guards.latest and not self._modules_same():
+        if (self.seen != guards.latest or (self.moved and self.moved())) and not self._modules_same():
             return False
         for check in self.checks:
-            # One that finds another tensor in a module counts that and follows it: so it is asked again, after the places are.
-            if not check() and (self.seen == guards.latest or not self._modules_same() or not check()):
+            if not check():
                 return False
         if self.guards and [getter() for getter in self.guards] != self.guarded:
             return False
