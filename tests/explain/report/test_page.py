@@ -558,6 +558,7 @@ def test_steps_through_the_pass_open_modules_and_the_focus_stays(watched):
     keyboard = page.tab.keyboard
     press_until(page, "Forward: ")
     keyboard.press("ArrowRight")
+    page.tab.wait_for_timeout(60)
     module = focus(page)
     for _ in range(4):  # into the module, past its box
         keyboard.press("n")
