@@ -316,8 +316,20 @@ def set_grad_mode(enabled: bool) -> bool:
     return outer
 
 
+def in_grad_mode(enabled: bool, work: Callable[..., Any], *args: Any) -> Any:
+    """What `work` gives for the arguments, with history recorded (or not) meanwhile.
+
+    By `try`, not `with`, at whose end a signal's handler may raise before the mode is back.
+    """
+    outer, _local.grad_enabled = _local.grad_enabled, enabled
+    try:
+        return work(*args)
+    finally:
+        _local.grad_enabled = outer
+
+
 class grad_mode:
-    """Record history (or not) inside the block."""
+    """Record history (or not) inside the block; what runs in every step does so by `in_grad_mode`."""
 
     __slots__ = ("_enabled", "_outer")
 

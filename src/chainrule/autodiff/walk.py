@@ -7,7 +7,7 @@ so the result is a graph like any other: printed, compiled, differentiated again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from chainrule import graph
@@ -218,21 +218,21 @@ def into_leaves(
         node for node in order if node.owner is not None and node.requires_grad and (chosen is None or node in chosen)
     ]
     found = gradients([output], [seed], leaves, create_graph, order)
-    local = graph._local
-    outer, local.grad_enabled = local.grad_enabled, create_graph
-    try:
-        for node in leaves:
-            owner = node.owner() if node.owner is not None else None
-            if owner is not None and node in found:
-                take(owner, found[node])
-                hooks.accumulated(owner)
-    finally:
-        local.grad_enabled = outer
+    graph.in_grad_mode(create_graph, _taken, leaves, found, take)
     tape = graph.waiting()
     if retain_graph and tape is not None:
         tape.mark("retained")
     if not retain_graph:
         release(order)
+
+
+def _taken(leaves: Iterable[Node], found: Mapping[Node, Any], take: Callable[[Tensor, Tensor], None]) -> None:
+    """Each leaf that is still somebody's takes its gradient."""
+    for node in leaves:
+        owner = node.owner() if node.owner is not None else None
+        if owner is not None and node in found:
+            take(owner, found[node])
+            hooks.accumulated(owner)
 
 
 def release(order: Iterable[Node]) -> None:

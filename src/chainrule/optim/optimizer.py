@@ -243,17 +243,15 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         tape = graph.waiting()
-        local = graph._local
-        outer, local.grad_enabled = local.grad_enabled, False
-        try:  # not `with`, at whose end a signal's handler may raise before gradients are on again
-            if tape is None or not tape.door(Stepped(self, self._step_groups)):
-                self._step_groups()
-        finally:
-            local.grad_enabled = outer
+        graph.in_grad_mode(False, self._take_step, tape)
         guard(self._laid_out)
         if tape is not None:
             tape.flush()
         return loss
+
+    def _take_step(self, tape: Any) -> None:
+        if tape is None or not tape.door(Stepped(self, self._step_groups)):
+            self._step_groups()
 
     def _step_groups(self) -> None:
         for number, group in enumerate(self.param_groups):

@@ -43,12 +43,7 @@ def _in_mode(function: F, enabled: bool) -> F:
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        local = graph._local
-        outer, local.grad_enabled = local.grad_enabled, enabled
-        try:  # not `with`, at whose end a signal's handler may raise before the mode is back
-            return function(*args, **kwargs)
-        finally:
-            local.grad_enabled = outer
+        return graph.in_grad_mode(enabled, partial(function, **kwargs) if kwargs else function, *args)
 
     return wrapped  # type: ignore[return-value]
 

@@ -89,12 +89,7 @@ class Tensor(InPlace, metaclass=Named):
         """
         before = node = lifted(self)
         result = apply(ew.detach, self) if graph.tracing() else Tensor(as_leaf(node, None))
-        local = graph._local
-        outer, local.grad_enabled = local.grad_enabled, False
-        try:  # not `with`, at whose end a signal's handler may raise before gradients are on again
-            view_of(result, self, (), before)
-        finally:
-            local.grad_enabled = outer
+        graph.in_grad_mode(False, view_of, result, self, (), before)
         if result._views is not None:
             result._views.own = True
         return result
