@@ -428,7 +428,8 @@ class Specialization:
             self._set_strides(strides)
         # `holds` saw that the rest is as it was.
         if self.watched is None or self._looked_at() or (self.carrying and self._shared()):
-            check_not_captured(leaves, (), self.state)  # here: what is passed was looked at just now
+            if not self.changed:  # else it was checked above; here: what is passed was looked at just now
+                check_not_captured(leaves, (), self.state)
             self._bind_states()
         if self.placed:
             self.bind_places()
