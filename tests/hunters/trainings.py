@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -365,15 +366,17 @@ def differences(plan: Plan) -> list[str]:
     expected = run(plan, TORCH, "eager")
     found = []
     for mode in ("eager", "calls", "loop", "mixed"):
-        try:
-            actual = run(plan, OURS, mode)
-        except Exception:
-            found.append(f"{mode}: {traceback.format_exc(limit=-4)}")
-            continue
-        text = next((t for t in map(_difference, actual, expected) if t), None)
-        if text:
-            found.append(f"{mode}: {text}")
+        found += _parting(mode, partial(run, plan, OURS, mode), expected)
     return found
+
+
+def _parting(way: str, ran: Callable[[], Sequence[Any]], expected: Sequence[Any]) -> list[str]:
+    """Where a way of running a plan parts from what is expected, or what it raised."""
+    try:
+        actual = ran()
+    except Exception:
+        return [f"{way}: {traceback.format_exc(limit=-4)}"]
+    return [f"{way}: {text}" for text in map(_difference, actual, expected) if text][:1]
 
 
 def waiting(plan: Plan) -> list[str]:
@@ -386,16 +389,13 @@ def waiting(plan: Plan) -> list[str]:
     expected = run(plan, OURS, "eager")
     found = []
     for share in (0.0, 0.02):
-        try:
-            with recorded.flushing(plan.seed, share), cr.eager(False):
-                actual = run(plan, OURS, "eager")
-        except Exception:
-            found.append(f"recorded, {share}: {traceback.format_exc(limit=-4)}")
-            continue
-        text = next((t for t in map(_difference, actual, expected) if t), None)
-        if text:
-            found.append(f"recorded, {share}: {text}")
+        found += _parting(f"recorded, {share}", partial(_flushed, plan, share), expected)
     return found
+
+
+def _flushed(plan: Plan, share: float) -> Any:
+    with recorded.flushing(plan.seed, share), cr.eager(False):
+        return run(plan, OURS, "eager")
 
 
 def _difference(ours: Any, theirs: Any) -> str | None:

@@ -553,13 +553,18 @@ def boxes(page):
     return page.tab.locator(".box").evaluate_all("all => all.map(box => box.getAttribute('aria-label'))")
 
 
-def test_steps_through_the_pass_open_modules_and_the_focus_stays(watched):
+def on_a_module(watched):
+    """A page with the focus on the first module of the network, and what that is called."""
     page = watched()
-    keyboard = page.tab.keyboard
     press_until(page, "Forward: ")
-    keyboard.press("ArrowRight")
+    page.tab.keyboard.press("ArrowRight")
     page.tab.wait_for_timeout(60)
-    module = focus(page)
+    return page, focus(page)
+
+
+def test_steps_through_the_pass_open_modules_and_the_focus_stays(watched):
+    page, module = on_a_module(watched)
+    keyboard = page.tab.keyboard
     for _ in range(4):  # into the module, past its box
         keyboard.press("n")
         page.tab.wait_for_timeout(100)
@@ -572,12 +577,8 @@ def test_steps_through_the_pass_open_modules_and_the_focus_stays(watched):
 
 
 def test_a_module_opens_and_closes_by_keyboard_and_the_focus_stays(watched):
-    page = watched()
-    keyboard = page.tab.keyboard
-    press_until(page, "Forward: ")
-    keyboard.press("ArrowRight")
-    page.tab.wait_for_timeout(60)
-    module, closed = focus(page), boxes(page)
+    page, module = on_a_module(watched)
+    keyboard, closed = page.tab.keyboard, boxes(page)
     keyboard.press("o")
     page.tab.wait_for_timeout(60)
     assert len(boxes(page)) > len(closed)
