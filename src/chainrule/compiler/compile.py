@@ -263,14 +263,19 @@ class Compiled:
         leaves: list[Handle] = []
         description = pytree.flatten((args, kwargs), leaves)
         steps = _steps(leaves)
-        enabled = graph.is_grad_enabled()
+        first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
+        again = partial(self._claim.run, self._in_mode, graph.is_grad_enabled(), description, leaves, first)
+        return self._claim.run(self._begun, description, leaves, first, steps, again)
 
-        def program() -> Specialization:  # the caller has the claim
-            first = [Node(graph.LEAF, (), {}, graph.Type(x.shape[1:], x.dtype)) for x in leaves]
-            with graph.grad_mode(enabled):
-                return self._variant(description, leaves, first)
+    def _begun(
+        self, description: Hashable, leaves: list[Handle], first: list[Node], steps: int, again: Callable[[], Any]
+    ) -> Loop:
+        return Loop(self._variant(description, leaves, first), leaves, steps, again)
 
-        return self._claim.run(lambda: Loop(program(), leaves, steps, partial(self._claim.run, program)))
+    def _in_mode(self, enabled: bool, description: Hashable, leaves: list[Handle], first: list[Node]) -> Specialization:
+        """The program of a later step of a loop that began in this mode of gradients."""
+        with graph.grad_mode(enabled):
+            return self._variant(description, leaves, first)
 
     def watch(self, *args: Any, **kwargs: Any) -> Watched:
         """Run one call as usual and give every value on the way, instead of what the function returns."""
@@ -384,8 +389,12 @@ class Compiled:
         return variant
 
     def _known(self, key: Hashable, leaves: list[Handle]) -> Specialization | None:
-        for variant in self._variants.get(key, ()):
+        variants = self._variants.get(key, [])
+        for variant in variants:
             if variant.holds(leaves):
+                if variant is not variants[0]:  # the next call most often finds what this one found
+                    variants.remove(variant)
+                    variants.insert(0, variant)
                 if variant is not self._latest:
                     variant.kin, self._latest = self._latest, variant
                 return variant
@@ -436,6 +445,8 @@ def _no_collection() -> Iterator[None]:
 
 
 def _steps(leaves: list[Handle]) -> int:
+    if len(leaves) == 1 and leaves[0].shape:
+        return leaves[0].shape[0]
     lengths = {shape[0] if (shape := leaf.shape) else None for leaf in leaves}
     if len(lengths) != 1 or None in lengths:
         raise ShapeError(

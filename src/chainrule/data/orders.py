@@ -81,7 +81,11 @@ def shuffled_orders(n: int, seed: int, epoch: int, count: int, into: Array | Non
 
 def _put(orders: list[Array], into: Array | None) -> Array:
     """One behind the other."""
-    return np.stack(orders, out=into)
+    if into is None:
+        return np.stack(orders)
+    for row, order in zip(into, orders, strict=True):
+        row[:] = order
+    return into
 
 
 @lru_cache(maxsize=1)
