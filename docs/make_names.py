@@ -60,7 +60,7 @@ MORE = (
 
 
 # Places that list their public names themselves.
-LISTED = ("data", "autograd", "function", "distributions", "rnn", "autograd_functional")
+LISTED = ("data", "autograd", "function", "distributions", "rnn", "autograd_functional", "swa_utils")
 
 # What differs without an error, for whoever relies on it.
 DIFFERENT = {
@@ -192,8 +192,8 @@ def collect() -> dict[str, Any]:
 
 
 def names_in(room: str, torch: Any) -> dict[str, list[str]]:
-    owner = torch
-    for part in ROOMS[room].pytorch.split(".")[1:]:
+    owner = torch if room in ("Tensor", "Module") else importlib.import_module(ROOMS[room].pytorch)
+    for part in ROOMS[room].pytorch.split(".")[1:] if owner is torch else ():
         owner = getattr(owner, part)
     public = sorted(name for name in dir(owner) if not name.startswith("_"))
     found = {name: getattr(owner, name) for name in public}

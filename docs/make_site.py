@@ -101,10 +101,7 @@ TITLES = {
 }
 FIRST = ("Training", "Many trainings at once", "Saving and deploying", "Compiling", "Derivatives of functions")
 # Modules without a list of their own that show the classes of a file; the functions beside them are helpers.
-FRONTS = {
-    "chainrule.callbacks": "chainrule.training.callbacks", "chainrule.errors": "chainrule.errors",
-    "chainrule.optim.lr_scheduler": "chainrule.optim.schedules",
-}  # fmt: skip
+FRONTS = {"chainrule.callbacks": "chainrule.training.callbacks", "chainrule.errors": "chainrule.errors"}
 LARGE = 30  # from so many names on, a page has headings
 FULL = {"Callback", "Tensor", "Trainer"}  # with what they inherit, which is theirs to a reader
 

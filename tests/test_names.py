@@ -28,7 +28,6 @@ MISSING = [
     (F, "conv_tbc", "torch.nn.functional.conv_tbc of PyTorch is not in chainrule yet."),
     (nn, "Fold", "torch.nn.Fold of PyTorch is not in chainrule yet."),
     (optim, "SparseAdam", "torch.optim.SparseAdam of PyTorch is not in chainrule yet."),
-    (optim.lr_scheduler, "CyclicLR", "torch.optim.lr_scheduler.CyclicLR of PyTorch is not in chainrule yet."),
     (cr.linalg, "svd", "torch.linalg.svd of PyTorch is not in chainrule yet."),
     (cr.autograd, "detect_anomaly", "torch.autograd.detect_anomaly of PyTorch is not in chainrule yet."),
     (cr.autograd.function, "once_differentiable", "torch.autograd.function.once_differentiable of PyTorch is not in chainrule yet."),

@@ -27,7 +27,7 @@ CALLS = {
 }
 MISSING = {
     "torch.float16", "torch.max(out=)", "torch.nn.functional.binary_cross_entropy(size_average=)",
-    "torch.optim.LBFGS", "Tensor.resize_", "Tensor.storage", "Tensor|Module.half",
+    "Tensor.resize_", "Tensor.storage", "Tensor|Module.half",
 }  # fmt: skip
 
 

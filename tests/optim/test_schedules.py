@@ -36,6 +36,10 @@ TABLE = [
     ("LinearLR", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 4}),
     ("PolynomialLR", {"total_iters": 7, "power": 2.0}),
     ("MultiplicativeLR", {"lr_lambda": lambda epoch: 0.5 if epoch % 3 == 0 else 1.1}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 2}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 3, "T_mult": 2, "eta_min": 0.01}),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 14, "cycle_momentum": False}),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": [1.0, 2.0], "step_size_up": 3, "cycle_momentum": False}),
     ("LambdaLR", {"lr_lambda": lambda epoch: 0.95**epoch}),
     ("LambdaLR", {"lr_lambda": [lambda epoch: 0.95**epoch, lambda epoch: 1 / (1 + epoch)]}),
 ]

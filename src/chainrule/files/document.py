@@ -162,7 +162,8 @@ _PLAIN = frozenset({type(None), bool, int, float, str})
 
 
 def alike(own: object, value: object) -> bool:
-    """May `value`, which came from a file, take the place of `own`? Numbers for numbers, lists for lists as long.
+    """May `value`, which came from a file, take the place of `own`? Numbers for numbers, lists for lists as long, dicts for
+    dicts with the same keys.
 
     Example:
         >>> alike((0.9, 0.999), [0.8, 1]), alike(0.1, True), alike(None, "text"), alike(3, None)
@@ -176,5 +177,9 @@ def alike(own: object, value: object) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(own, (list, tuple)):
         return isinstance(value, (list, tuple)) and len(value) == len(own) and all(map(alike, own, value))
+    if isinstance(own, dict):
+        return (
+            isinstance(value, dict) and own.keys() == value.keys() and all(alike(own[key], value[key]) for key in own)
+        )
     shape, dtype = getattr(own, "shape", None), getattr(own, "dtype", None)
     return shape is not None and (shape, dtype) == (getattr(value, "shape", None), getattr(value, "dtype", None))

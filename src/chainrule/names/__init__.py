@@ -47,6 +47,7 @@ ROOMS = {
     "data": Room("torch.utils.data", "chainrule.utils.data", "utils.data."),
     "optim": Room("torch.optim", "chainrule.optim", "optim."),
     "lr_scheduler": Room("torch.optim.lr_scheduler", "chainrule.optim.lr_scheduler", "optim.lr_scheduler."),
+    "swa_utils": Room("torch.optim.swa_utils", "chainrule.optim.swa_utils", "optim.swa_utils."),
     "autograd": Room("torch.autograd", "chainrule.autograd", "cr.autograd."),
     "function": Room("torch.autograd.function", "chainrule.autograd.function", "cr.autograd.function."),
     "autograd_functional": Room(

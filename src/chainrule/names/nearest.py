@@ -47,7 +47,6 @@ NEAREST = {
     "modules": "Its classes are in nn: nn.Linear.",
     "checkpoint": "cr.backward_in_micro_batches takes less memory, with the same gradients.",
     "tensorboard": "chainrule.callbacks.TensorBoard writes its files.",
-    "swa_utils": "chainrule.callbacks.EMA averages weights.",
     "gradcheck": "cr.check_gradients compares with finite differences.",
     "pack_padded_sequence": _PACKED,
     "pack_sequence": _PACKED,

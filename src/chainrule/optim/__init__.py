@@ -2,10 +2,11 @@
 
 from chainrule.errors import unknown_name
 from chainrule.names import classes_take_keywords, module_getattr, takes_keywords
-from chainrule.optim import lr_scheduler
+from chainrule.optim import lr_scheduler, swa_utils
 from chainrule.optim.adagrad import Adadelta, Adagrad
 from chainrule.optim.adam import Adam, AdamW
 from chainrule.optim.kin import Adamax, NAdam, RAdam
+from chainrule.optim.lbfgs import LBFGS
 from chainrule.optim.optimizer import Optimizer
 from chainrule.optim.rmsprop import RMSprop
 from chainrule.optim.sgd import SGD
@@ -34,6 +35,7 @@ def by_name(name: str) -> type[Optimizer]:
 
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adadelta",
     "Adagrad",
@@ -46,7 +48,8 @@ __all__ = [
     "RMSprop",
     "by_name",
     "lr_scheduler",
+    "swa_utils",
 ]
 
-classes_take_keywords("optim", OPTIMIZERS.values())
+classes_take_keywords("optim", [*OPTIMIZERS.values(), LBFGS])
 __getattr__ = module_getattr("optim", __name__)

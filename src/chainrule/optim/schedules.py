@@ -46,12 +46,29 @@ class LRScheduler:
         self.optimizer = optimizer
         self.last_epoch: int = plain(last_epoch)
         self.base_lrs: list[float] = []
-        self._initial = True  # the step below only takes its place in the count
-        self.step()
-        self._initial = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Take its place in the count: the step from the epoch before the first, with the rates in force."""
+        self._initial = True
+        try:
+            self.step()
+        finally:
+            self._initial = False
+
+    def restart(self) -> None:
+        """Go back to epoch 0 and write the rates of it, whatever is in force: its turn in a sequence has come."""
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=False):
+            group["lr"] = base
+        self.last_epoch = -1
+        self.begin()
 
     def check(self) -> None:
         """Raise `SettingError` for settings that cannot be."""
+
+    def writes_momentum(self) -> bool:
+        """Does it write more into the groups than rates?"""
+        return False
 
     def get_lr(self) -> list[float]:
         """The rate of each group at ``self.last_epoch``, from those in force."""
@@ -70,6 +87,10 @@ class LRScheduler:
         """Go to the next epoch and write its rates."""
         check_outside(self)
         self.last_epoch += 1
+        self._write()
+
+    def _write(self) -> None:
+        """The rates of the epoch that it stands at."""
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:
             group.setdefault("initial_lr", group["lr"])
             self.base_lrs.append(float(group["initial_lr"]))
@@ -95,6 +116,9 @@ def check_state(schedule: LRScheduler | ReduceLROnPlateau, state: Mapping[str, A
         Traceback (most recent call last):
         chainrule.errors.SettingError: StepLR: last_epoch must be a whole number, 0 or more, got 0.5.
     """
+    for one, place in zip(getattr(schedule, "schedules", ()), state.get("_schedulers", ()), strict=True):
+        check_state(one, place)
+    state = {key: value for key, value in state.items() if key != "_schedulers"}
     name, wanted = type(schedule).__name__, copy(schedule)
     vars(wanted).update(state)
     for key, value in state.items():
@@ -152,6 +176,11 @@ class MultiplicativeLR(LambdaLR):
         if self._initial:
             return rates
         return [rate * fn(self.last_epoch) for rate, fn in zip(rates, self._functions(), strict=True)]
+
+    def restart(self) -> None:
+        """As in PyTorch: the rate in force times ``lr_lambda(0)``, there being no formula that starts from the first one."""
+        self.last_epoch = -1
+        self.step()
 
 
 def _one_each(name: str, optimizer: Optimizer, given: Factor | Sequence[Factor]) -> list[Factor]:
@@ -429,22 +458,3 @@ class ReduceLROnPlateau:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a ``state_dict``."""
         self.__dict__.update(state_dict)
-
-
-_BY_COUNT = frozenset(
-    {MultiStepLR, StepLR, ExponentialLR, ConstantLR, LinearLR, PolynomialLR, CosineAnnealingLR, CosLogLR}
-)
-
-
-def is_ahead(schedule: object) -> bool:
-    """Can its rates be worked out before their time: does it ask for nothing but how often it was stepped?
-
-    Not where a function of the user's or a measure has a say, nor in a class that overrides one of these.
-
-    Example:
-        >>> import chainrule as cr
-        >>> opt = cr.optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0)
-        >>> is_ahead(StepLR(opt, 10)), is_ahead(LambdaLR(opt, lambda epoch: 1.0))
-        (True, False)
-    """
-    return type(schedule) in _BY_COUNT

@@ -9,7 +9,8 @@ import numpy as np
 
 from chainrule.errors import SettingError
 from chainrule.optim import Optimizer
-from chainrule.optim.schedules import LRScheduler, ReduceLROnPlateau, is_ahead
+from chainrule.optim.ahead import is_ahead
+from chainrule.optim.schedules import LRScheduler, ReduceLROnPlateau
 
 Array = np.ndarray[Any, Any]
 Scheduler = LRScheduler | ReduceLROnPlateau
@@ -26,7 +27,7 @@ class Schedules:
         optimizer: whose rates they set.
 
     Raises:
-        SettingError: something else, or a scheduler of another optimizer.
+        SettingError: something else, a scheduler of another optimizer, or one that cannot take a step after every step.
     """
 
     def __init__(self, given: Given, optimizer: Optimizer) -> None:
@@ -43,6 +44,12 @@ class Schedules:
             raise SettingError(
                 "Trainer: ReduceLROnPlateau goes by what an epoch measured, so it cannot take a step after every step. "
                 "Give it as scheduler={'epoch': ...}."
+            )
+        more = [s for s in self.by_step if isinstance(s, LRScheduler) and s.writes_momentum()]
+        if more:
+            raise SettingError(
+                f"Trainer: {type(more[0]).__name__} moves the momentum, too, but of a schedule of every step only the rates are "
+                f"worked out ahead. Make it with cycle_momentum=False, or write the loop around a compiled step."
             )
 
     @property
