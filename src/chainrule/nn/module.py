@@ -6,18 +6,17 @@ node of the graph and every error can say which layer it belongs to.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from chainrule.compiler.frontend.guards import ABSENT, Table, changed, joined, record_reads
 from chainrule.dtypes import typed
-from chainrule.errors import NestingError, SettingError, TraceError
+from chainrule.errors import SettingError, TraceError
 from chainrule.graph import _local, current_trace
 from chainrule.lines import ours, user_line
 from chainrule.names import no_attribute, takes_keywords
-from chainrule.nn import hooks
+from chainrule.nn import faults, hooks
 from chainrule.nn import state as _state
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
@@ -113,7 +112,7 @@ class Module:
             if outer:  # the outermost layer knows them all
                 raise
             local.layer, local.line = before
-            raise _nested_too_deep(self, error) from None
+            raise faults.nested_too_deep(self, error) from None
         finally:
             local.layer, local.line = before
 
@@ -157,7 +156,7 @@ class Module:
 
     def _check_new_name(self, name: str, kind: str, table: Mapping[str, Any]) -> None:
         if "_modules" not in self.__dict__:
-            raise _not_initialised(self, kind, name)
+            raise faults.not_initialised(self, kind, name)
         self._check_lasts(f"{kind} {name!r} was registered")
         if not isinstance(name, str) or not name or "." in name:
             raise SettingError(
@@ -165,10 +164,18 @@ class Module:
                 f"got {name!r}. "
                 f"Dots separate levels in the keys of state_dict."
             )
-        if name not in table and hasattr(self, name):
+        if name not in table and self._has(name):
             raise SettingError(
                 f"{type(self).__name__}: attribute {name!r} exists already and is no {kind}. Choose another name."
             )
+
+    def _has(self, name: str) -> bool:
+        """``hasattr``, without the error that says what there is instead, which takes longer than all else."""
+        if name in self.__dict__ or any(name in self.__dict__[table] for table in _TABLES):
+            return True
+        kind = type(self)
+        by_us = kind.__getattr__ is Module.__getattr__ and kind.__getattribute__ is object.__getattribute__
+        return hasattr(self, name) if not by_us or hasattr(kind, name) else False
 
     def _check_lasts(self, what: str) -> None:
         """Refuse what Python would do to this module only when a function is traced."""
@@ -195,7 +202,7 @@ class Module:
         if isinstance(value, (Parameter, Module)):
             kind = "parameter" if isinstance(value, Parameter) else "module"
             if "_modules" not in tables:
-                raise _not_initialised(self, kind, name)
+                raise faults.not_initialised(self, kind, name)
             table = f"_{kind}s"
             for other in (*_TABLES, "__dict__"):
                 if other != table:
@@ -334,7 +341,7 @@ class Module:
         for name in target.split(".") if target else []:
             child = module._modules.get(name)
             if child is None:
-                raise _missing(module, "submodule", name, walked, module._modules)
+                raise faults.missing(module, "submodule", name, walked, module._modules)
             module, walked = child, [*walked, name]
         return module
 
@@ -353,7 +360,7 @@ class Module:
         module = self.get_submodule(path)
         members = getattr(module, table)
         if members.get(name) is None:
-            raise _missing(module, kind, name, path.split(".") if path else [], members)
+            raise faults.missing(module, kind, name, path.split(".") if path else [], members)
         return members[name]
 
     # ---------------------------------------------------------------- saving and loading
@@ -582,33 +589,3 @@ class Module:
 def _indent(text: str) -> str:
     first, *rest = text.split("\n")
     return "\n".join([first, *(f"  {line}" for line in rest)])
-
-
-def _nested_too_deep(module: Module, error: RecursionError) -> RecursionError:
-    """What to say where layers are nested so deep that Python cannot call them; the error itself where they are not."""
-    depth, level, seen = 0, [module], {id(module)}
-    while level:
-        below = {id(child): child for each in level for child in each.children() if id(child) not in seen}
-        depth, level = depth + 1, list(below.values())
-        seen.update(below)
-    if depth < sys.getrecursionlimit() // 10:
-        return error  # of a function of the user's own that calls itself
-    return NestingError(
-        f"{type(module).__name__}: its layers are nested {depth:,} deep, more than Python can call within each other "
-        f"(sys.getrecursionlimit() is {sys.getrecursionlimit():,}, and each level takes two calls or more). Put them side by "
-        f"side, as nn.Sequential(*layers) does."
-    )
-
-
-def _not_initialised(module: Module, kind: str, name: str) -> SettingError:
-    owner = type(module).__name__
-    return SettingError(
-        f"{owner}.{name}: a {kind} was assigned before Module.__init__() ran. "
-        f"Make `super().__init__()` the first line of {owner}.__init__."
-    )
-
-
-def _missing(module: Module, kind: str, name: str, walked: list[str], known: Mapping[str, Any]) -> AttributeError:
-    where = f" at {'.'.join(walked)!r}" if walked else ""
-    have = ", ".join(key for key, value in known.items() if value is not None) or "none"
-    return AttributeError(f"{type(module).__name__}{where} has no {kind} {name!r}. It has: {have}.")

@@ -234,6 +234,8 @@ def full(
 
 def filled(shape: Shape, value: Number, dtype: DType) -> Array:
     """An array of one number. (Of zeros the system gives memory that nobody has touched yet.)"""
+    if value.__class__ is float and value == 0 and math.copysign(1, value) > 0:  # as most are
+        return np.zeros(shape, dtype.numpy)
     filler = graph.const(value, dtype).value
     return np.full(shape, filler) if any(filler.tobytes()) else np.zeros(shape, dtype.numpy)
 

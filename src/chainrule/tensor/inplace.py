@@ -89,7 +89,7 @@ class InPlace(Arranging):
                 [1., 2.]])
         """
         value = as_dtype_tensor(as_operand(src, "copy_"), self.dtype)._tensor
-        return self._rebind(value.expand(self.shape), "copy_")
+        return self._rebind(value if value.shape == self.shape else value.expand(self.shape), "copy_")
 
     def zero_(self) -> Tensor:
         """Zeros, in place."""

@@ -77,7 +77,7 @@ class Generator:
             graph.check_size("random", shape, dtypes.int32)
         with graph.grad_mode(False):
             drawn = tuple(apply(random.random_bits, self.state, shape=shape, word=word) for word in range(words))
-            self.state += tensor([0, 1], dtypes.int64)
+            self.state += _one_step()
         return drawn
 
     def heard(self, source: Generator) -> None:
@@ -123,6 +123,11 @@ class Reread(Generator):
         finally:
             for generator, state in self.starts:
                 generator.set_state(state)
+
+
+def _one_step() -> Tensor:
+    """What a draw adds to the state of a stream."""
+    return tensor([0, 1], dtypes.int64) if graph.written() else wrap(graph.leaf(np.array([0, 1]), dtypes.int64))
 
 
 def _start(seed: int) -> Tensor:

@@ -92,7 +92,12 @@ def plain(space: Space) -> dict[str, Tensor]:
 
 def named(model: Module, loss: Callable[..., Any]) -> dict[str, Tensor]:
     """The tensors that are neither parameter nor buffer, by the name of their object and their own."""
-    found = ((name, plain(getattr(thing, "__dict__", {}))) for name, thing in settings.objects(model, loss))
+    return named_in(settings.objects(model, loss))
+
+
+def named_in(objects: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
+    """Those of these objects, each with its name."""
+    found = ((name, plain(getattr(thing, "__dict__", {}))) for name, thing in objects)
     return {f"{name}.{key}": value for name, held in found for key, value in held.items()}
 
 

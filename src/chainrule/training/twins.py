@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from functools import partial
 from typing import Any
 
@@ -81,8 +81,8 @@ def lend(steps: Session, other: Session) -> None:
     """`steps` stands where its twin stands: its compiled steps find the same tensors as before, with the other's values."""
     _become(steps, other)
     for mine, theirs in zip(*map(_kept, (steps, other)), strict=True):
-        for slot, value in mine.items():  # where a parameter has left a counter behind, it keeps its own
-            _copy(value, theirs[slot])
+        # Where a parameter has left a counter behind, it keeps its own.
+        _copy(mine.values(), [theirs[slot] for slot in mine])
 
 
 def give_back(one: Session, steps: Session) -> None:
@@ -105,22 +105,21 @@ def _kept(session: Session) -> list[dict[str, Tensor]]:
 def _become(one: Session, other: Session) -> None:
     one.put_settings(other.settings())
     one.modes = None if other.modes is None else dict(other.modes)
-    theirs = other.named()
-    for name, mine in one.named().items():
-        _copy(mine, theirs[name])
-    beside = {name: _same(value) for name, value in attributes.named(other.model, other.loss).items()}
-    if beside or attributes.named(one.model, one.loss):
+    members, theirs = one.members(), other.members()
+    _copy(members.named.values(), [theirs.named[name] for name in members.named])
+    beside = {name: _same(value) for name, value in attributes.named_in(theirs.objects).items()}
+    if beside or attributes.named_in(members.objects):
         attributes.put_all(one.model, one.loss, beside, one.settings().modules)
-    _copy(one.random.state, other.random.state)
-    _copy(one.aside.state, other.aside.state)
+    _copy((one.random.state, one.aside.state), (other.random.state, other.aside.state))
     one.position, one.history, one.start, one.standing = other.position, other.history, None, None
     one.rows, one.fed, one.columns, one.known_as = other.rows, other.fed, other.columns, None
     one.carried, one.begun, one.contents = other.carried, other.begun, other.contents
 
 
-def _copy(mine: Tensor, theirs: Tensor) -> None:
+def _copy(mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> None:
     with no_grad():
-        mine._rebind(_same(theirs), "copy_")
+        for one, other in zip(mine, theirs, strict=True):
+            one._rebind(_same(other), "copy_")
 
 
 def _same(tensor: Tensor) -> Tensor:
