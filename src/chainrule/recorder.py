@@ -50,6 +50,10 @@ class Tape:
         """The node that waits for the op's value; None where it must be computed at once."""
         raise NotImplementedError
 
+    def whole(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a function gives that depends on nothing but its arguments, recorded as one where that is possible."""
+        raise NotImplementedError
+
     def written(self) -> None:
         """A block without gradients ends, in which leaves may have been written to, as an optimizer's step does."""
         raise NotImplementedError

@@ -69,7 +69,21 @@ def classifies() -> Script:
     return step, lambda: [*[p.detach() for p in model.parameters()], *seen]
 
 
-SCRIPTS: list[Callable[[], Script]] = [adds_up, by_hand, classifies]
+def clips() -> Script:
+    w, seen = cr.ones(3, 2, requires_grad=True), []
+
+    def step(i: int) -> None:
+        w.grad = None
+        loss = w.log_softmax(-1)[i % 3].mean() * i
+        loss.backward()
+        seen.extend([loss.detach(), nn.utils.clip_grad_norm_([w], 0.3)])
+        with cr.no_grad():
+            w.sub_(w.grad)
+
+    return step, lambda: [w.detach(), *seen]
+
+
+SCRIPTS: list[Callable[[], Script]] = [adds_up, by_hand, classifies, clips]
 
 
 class At:

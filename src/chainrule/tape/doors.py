@@ -170,6 +170,7 @@ def _note(
     if results is not None:
         jumps[key] = Jump(tape.step, tuple(values), results, [None] * (tape.step.places - before))
         tape.grown += 1
+        tape.seen += 1  # where it leads may be known: its arguments may be all that is new
 
 
 def _enter(tape: Any, jump: Jump) -> None:
@@ -337,6 +338,8 @@ def called(
             else:
                 ref = known.get(node)
                 key.append(tape.enter(node) if ref is None else ref)
+        elif kind is tuple and set(map(type, value)) == {int}:  # axes
+            key.append(value)
         else:
             return (), None  # an array, say
     if kept is None:

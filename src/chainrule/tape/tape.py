@@ -17,13 +17,14 @@ import numpy as np
 
 from chainrule import graph
 from chainrule.borrowed import borrowed
+from chainrule.dtypes import int64
 from chainrule.errors import BusyError
 from chainrule.graph import CONST, LEAF, Array, Node, Op, Type
 from chainrule.lines import Line, user_line
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
 from chainrule.tape.donation import Free
-from chainrule.tape.doors import Backward, ElsewhereError, Live, through
+from chainrule.tape.doors import Backward, Called, ElsewhereError, Live, again, through
 from chainrule.tape.history import Past, written_out
 from chainrule.tape.path import Entry, Lent, Ref, Step, kind_of
 from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
@@ -85,6 +86,7 @@ class Tape(graph.Tape):
             0  # segments in a row that were new, and how far the tree had grown after the last one
         )
         self.rest, self.rests = 0, REST  # operations that are computed at once from here on, and the next time
+        self.varying: set[Line | None] = set()  # where rows of tensors are named by numbers that change
         self.pasts: list[Past] = []  # segments that were computed since values were written over
         self.differentiated: Past | None = None  # the one whose backward pass is recorded
         self._begin()
@@ -267,6 +269,27 @@ class Tape(graph.Tape):
                 self.busy = busy
         return number.node
 
+    def row(self, node: Node, number: int) -> Node | None:
+        """The number of a row of a tensor as an input, where another one stood at this line before; None: it is structure."""
+        try:
+            with self.lock:
+                if self.busy or self.inside:
+                    return None
+                self.busy = True
+                try:
+                    first = self.step.jumps.setdefault(("row", self.ref(node)), number)
+                    if first != number:
+                        self.varying.add(user_line(4))
+                    elif not self.varying or user_line(4) not in self.varying:
+                        return None
+                    found = Node(LEAF, (), {}, ((), int64), np.asarray(number))
+                    self.enter(found)
+                finally:
+                    self.busy = False
+        except ElsewhereError:
+            return None
+        return found
+
     @property
     def nodes(self) -> list[Node]:
         """What the segment reads from outside."""
@@ -399,7 +422,7 @@ class Tape(graph.Tape):
         if self.step is self.root:
             self._count(places)
         if self.grown > MANY or len(self.compiled) > MOST_PROGRAMS:
-            self.root, self.grown, self.compiled = Step(None), 0, []
+            self.root, self.grown, self.compiled, self.varying = Step(None), 0, [], set()
             self.step = self.root
 
     def _count(self, operations: int) -> None:
@@ -473,6 +496,16 @@ class Tape(graph.Tape):
     def door(self, door: Any) -> bool:
         """All that a door records, if it was recorded from here before; else it is recorded now. False: it is no door here."""
         return through(self, door)
+
+    def whole(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a function makes of tensors and of what Python can compare, by a jump where it was recorded from here before."""
+        name = (function, *kwargs) if kwargs else function
+        given = (*args, *kwargs.values())
+        found = again(self, name, given)
+        if found is not None:
+            return found
+        door = Called(lambda *_: function(*args, **kwargs), given, name)
+        return door.result if through(self, door) else function(*args, **kwargs)
 
     def backward(self, output: Any, walk: Any) -> bool:
         """Likewise, for a backward pass."""

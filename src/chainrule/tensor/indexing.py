@@ -16,6 +16,7 @@ from chainrule.tensor.core import Handle, Number, Operand, apply, axis, view_of,
 from chainrule.tensor.creation import arange, given, ones, tensor
 from chainrule.tensor.operands import as_dtype_tensor, as_operand
 from chainrule.tensor.shaping import Shaping
+from chainrule.tensor.whole import whole
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -40,6 +41,8 @@ class Indexing(Shaping):
         """
         if type(key) is int and self.ndim:
             return self._row(*_span(key, self.shape[0], 0))
+        if isinstance(key, Handle) and key.ndim and self.ndim and key.dtype.is_integer:  # bool is not
+            return self._take((key._tensor,))
         if _is_truth(key):  # PyTorch's: a new axis, of size 1 or 0
             return self.unsqueeze(0).narrow(0, 0, int(bool(key)))
         if type(key) is slice and self.ndim:
@@ -56,12 +59,25 @@ class Indexing(Shaping):
         shape, value = node.shape, node._array
         zeros_, ones_ = (0,) * (len(shape) - 1), (1,) * len(shape)
         if value.__class__ is not np.ndarray or node.requires_grad or graph._local.trace is not None:
-            return self._slice((low, *zeros_), (high, *shape[1:]), ones_, shape[1:])
+            bounds = (low, *zeros_), (high, *shape[1:]), ones_
+            found = self._varying(low, bounds)
+            return self._slice(*bounds, shape[1:]) if found is None else found
         # Datasets are asked row by row: as `_slice` does it, without asking the ops, and with no history to keep.
         node.seen = True
         row = wrap(graph.Node(graph.LEAF, (), {}, (shape[1:], node.dtype), value[low, ...]))
         sliced = {"start": (low, *zeros_), "stop": (high, *shape[1:]), "step": ones_}
         return view_of(row, self, ((shaping.slice, sliced), (shaping.reshape, {"shape": shape[1:]})), node)
+
+    def _varying(self, low: int, bounds: tuple[tuple[int, ...], ...]) -> Tensor | None:
+        """The row at `low`, which lies in these bounds, where its number is an input: on a tape that met another one here."""
+        tape = graph.waiting()
+        node = None if tape is None or not graph._local.aliasing else self._node
+        number = None if tape is None or node is None or node.trace is not None else tape.row(node, low)
+        if number is None or node is None:
+            return None
+        sliced = dict(zip(("start", "stop", "step"), bounds, strict=True))
+        path = (shaping.slice, sliced), (shaping.reshape, {"shape": node.shape[1:]})
+        return view_of(self._take((wrap(number),)), self, path, node)
 
     def __setitem__(self, key: Any, value: Operand) -> None:
         """Write `value` at `key`, broadcast and cast to this tensor."""
@@ -78,6 +94,7 @@ class Indexing(Shaping):
         return iter(self.unbind(0))
 
     # -- PyTorch's named forms ----------------------------------------------------------------
+    @whole
     def gather(self, dim: int, index: Tensor) -> Tensor:
         """Along `dim`, the elements that `index` (of the result's shape) names: ``out[i][j] = x[i][index[i][j]]``.
 
@@ -95,7 +112,8 @@ class Indexing(Shaping):
         """
         index = given(index, "gather", "index")
         one, places = _with_axis(self), _with_axis(index)
-        return one._take(_along(one, places, dim, "gather")).reshape(index.shape)
+        found = one._take(_along(one, places, dim, "gather"))
+        return found if index.ndim else found.reshape(())
 
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
         """`gather` that broadcasts its index; without `dim`, from the flattened tensor.

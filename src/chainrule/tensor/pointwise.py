@@ -17,6 +17,7 @@ from chainrule.tensor.core import Handle, Operand, apply, apply_several, check_f
 from chainrule.tensor.creation import given
 from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype, elementwise
 from chainrule.tensor.rounding import in_float32
+from chainrule.tensor.whole import whole
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -174,6 +175,7 @@ class Pointwise(Arithmetic):
         """The smaller of two, or NaN where one is NaN; a tie shares the gradient equally."""
         return elementwise(ew.minimum, self, other)
 
+    @whole
     def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
         """min(max(x, min), max); at the bounds the gradient passes, as in PyTorch. A bound that is NaN gives NaN.
 

@@ -12,6 +12,7 @@ from chainrule.ops import reduction
 from chainrule.tensor.core import Handle, apply, axes, axis, number
 from chainrule.tensor.products import Products
 from chainrule.tensor.rounding import in_float32
+from chainrule.tensor.whole import whole
 
 if TYPE_CHECKING:
     from chainrule.graph import Op
@@ -77,6 +78,7 @@ class Reductions(Products):
         return reduce(reduction.sum, x, _all_if_empty(dim), keepdim)
 
     @numpy_names
+    @whole
     def mean(self, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
         """The sum divided by the number of elements; integers become float32 (PyTorch refuses them).
 
@@ -90,6 +92,7 @@ class Reductions(Products):
         return x.sum(dim, keepdim) / _count(x, dim)
 
     @numpy_names
+    @whole
     def var(
         self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
     ) -> Tensor:
@@ -115,6 +118,7 @@ class Reductions(Products):
         return (centred * centred).sum(dim, keepdim) / max(0, _count(x, dim) - correction)
 
     @numpy_names
+    @whole
     def std(
         self, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
     ) -> Tensor:
@@ -128,6 +132,7 @@ class Reductions(Products):
             return in_float32(Reductions.std, self, dim, unbiased, keepdim, correction=correction)
         return _root(self.var(dim, unbiased, keepdim, correction=correction))
 
+    @whole
     def norm(self, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """The p-norm, (sum of |x|^p)^(1/p); the largest |x| for p = inf. Where it is 0, so is the gradient.
 
@@ -271,6 +276,7 @@ class Reductions(Products):
         result = (x - highest).exp().sum(dim, keepdim=True).log() + highest
         return result if keepdim else result.squeeze(axes("logsumexp", dim, x.ndim))
 
+    @whole
     def softmax(self, dim: int, dtype: object = None) -> Tensor:
         """exp(x) / sum(exp(x)) along `dim`.
 
@@ -284,6 +290,7 @@ class Reductions(Products):
         exps = (x - _highest(x, dim)).exp()
         return exps / exps.sum(dim, keepdim=True)
 
+    @whole
     def log_softmax(self, dim: int, dtype: object = None) -> Tensor:
         """log(softmax(x)), exact where softmax would underflow.
 

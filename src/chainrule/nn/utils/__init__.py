@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import reduce
 from operator import mul
+from typing import Any, cast
 
 from chainrule.autodiff.plain import plain
 from chainrule.errors import NonFiniteError, SettingError
-from chainrule.graph import deferred, shape_error, tracing
+from chainrule.graph import deferred, in_grad_mode, shape_error, tracing, waiting
 from chainrule.names import module_getattr, takes_keywords
 from chainrule.nn.utils import rnn as rnn
+from chainrule.tape.writes import writing
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
 from chainrule.tensor.creation import zeros
@@ -75,22 +77,39 @@ def clip_grad_norm_(
     chosen = _with_gradient(parameters)
     if not chosen:
         return zeros()
+    gradients = [_gradient(p) for p in chosen]
+    shared = Counter(map(id, gradients))
+    if not error_if_nonfinite and len(shared) == len(chosen) and not tracing():
+        return cast(Tensor, in_grad_mode(False, writing, _clip, waiting(), gradients, max_norm, norm_type))
     with no_grad():
-        gradients = [_computed(_gradient(p)) for p in chosen]
-        norms = _norms(gradients, norm_type)
-        total = norms.norm(norm_type)
+        computed = list(map(_computed, gradients))
+        total = _norms(computed, norm_type).norm(norm_type)
         if error_if_nonfinite and not total.isfinite().item():
             raise NonFiniteError(
                 f"clip_grad_norm_: the norm of the gradients is {total.item()}. Lower the learning "
                 "rate, or look for "
                 f"NaN in the data; error_if_nonfinite=False would clip on regardless."
             )
-        scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
-        shared = Counter([id(p.grad) for p in chosen])
-        scaled = [reduce(mul, [scale] * shared[id(p.grad)], g) for p, g in zip(chosen, gradients, strict=True)]
-        for parameter, gradient in zip(chosen, scaled, strict=True):
-            _replace(parameter, gradient)
+        scale = _scale(total, max_norm)
+        scaled = [reduce(mul, [scale] * shared[id(g)], new) for g, new in zip(gradients, computed, strict=True)]
+        for parameter, new in zip(chosen, scaled, strict=True):
+            _replace(parameter, new)
     return total
+
+
+def _clip(*given: Any) -> Tensor:
+    """`clip_grad_norm_` of gradients that nobody shares; behind them stand its other arguments."""
+    *gradients, max_norm, norm_type = given
+    computed = list(map(_computed, gradients))
+    total = _norms(computed, norm_type).norm(norm_type)
+    scale = _scale(total, max_norm)
+    for gradient, new in zip(gradients, [g * scale for g in computed], strict=True):
+        gradient._rebind(new, "clip_grad")
+    return total
+
+
+def _scale(total: Tensor, max_norm: float) -> Tensor:
+    return (max_norm / (total + 1e-6)).clamp(max=1.0)
 
 
 def _norms(tensors: list[Tensor], p: float) -> Tensor:
