@@ -64,6 +64,7 @@ LISTED = ("data", "autograd", "function", "distributions", "rnn", "autograd_func
 
 # What differs without an error, for whoever relies on it.
 DIFFERENT = {
+    ("torch", "Size"): "is `tuple`: a shape prints as `(2, 3)`, and has no `numel()` (`x.numel()`)",
     ("torch", "as_tensor"): "an array is copied (PyTorch shares its memory): `cr.from_numpy` shares it",
     ("torch", "from_numpy"): "an in-place operation gives the tensor memory of its own, and does not write to the array",
     ("torch", "onnx"): "`cr.onnx` has functions of its own",
