@@ -124,13 +124,16 @@ class Reductions(Products):
     ) -> Tensor:
         """The square root of `var`; where that is 0, so is the gradient.
 
+        It is worked out in float64, so that no square leaves float32's range where the root lies in it (as in PyTorch).
+
         >>> import chainrule as cr
         >>> cr.tensor([1.0, 2.0, 3.0]).std()
         tensor(1.)
         """
         if self._node.dtype.only_stores:
             return in_float32(Reductions.std, self, dim, unbiased, keepdim, correction=correction)
-        return _root(self.var(dim, unbiased, keepdim, correction=correction))
+        x = self._floating()
+        return _root(x.double().var(dim, unbiased, keepdim, correction=correction)).to(x.dtype)
 
     @whole
     def norm(self, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:

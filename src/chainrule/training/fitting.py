@@ -19,7 +19,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import drawing_from
 from chainrule.training import nonfinite, state
-from chainrule.training.callbacks import Callback, Watching
+from chainrule.training.callbacks import Callback, Watching, asks_for_the_end
 from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
 from chainrule.training.judging import Judge, Judging
@@ -208,12 +208,18 @@ class Fitting:
                 self._give_floor(self.hearing[told], "on_epoch_end", epoch, self.session.history.row(epoch - 1))
 
     def _give_floor(self, callback: Callback, event: str, *facts: Any) -> None:
-        before = self._standing
+        before, asked = self._standing, self._asked()
         with self.session.beside():
             getattr(callback, event)(self.trainer, *facts)
+        if self._asked() and not asked:
+            self.session.model.stop_training, self.stopped = False, True  # heard
         self._look()  # a callback may have changed weights and settings, and meant it
         if self.recorder is not None and self._changed(before, self._standing):
             self._record(lambda recorder: recorder.write_checkpoint(self.position.done))
+
+    def _asked(self) -> bool:
+        """Does the model have Keras's ``stop_training``, and is it true?"""
+        return asks_for_the_end(vars(self.session.model).get("stop_training"))
 
     def _changed(self, before: Any, now: Any) -> bool:
         """Did anything change that a replay of the steps does not bring about?"""

@@ -117,6 +117,17 @@ def test_nothing_else_that_it_returns_does(other):
     assert fit(trainer(), lambda t, epoch, measured: other).epochs == 5
 
 
+def test_stop_training_of_the_model_ends_the_training_as_in_keras():
+    def stops(given, epoch, measured):
+        if epoch == 2:
+            given.model.stop_training = True
+
+    one = trainer()
+    assert [fit(one, stops).epochs for _ in range(2)] == [2, 2]  # heard each time
+    one.model.stop_training = True  # nobody asked while it trained
+    assert fit(one, ()).epochs == 5
+
+
 def test_stop_training_says_what_stops():
     one = trainer()
     text = (
