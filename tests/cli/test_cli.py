@@ -419,6 +419,12 @@ def test_damaged_runs(run, tmp_path):
         call("evaluate", folder)
 
 
+def test_how_a_table_is_read_is_said_of_tables_alone(run, tmp_path):
+    text = "predict: --skip-rows says how a table is read, and this run was not trained on one. Leave it out."
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        call("predict", run[0], tmp_path / "rows.npy", "--skip-rows", 1)
+
+
 ODD = {
     "empty": b"",
     "text": b"1,2,3\n",

@@ -92,6 +92,16 @@ def test_predict_writes_labels_and_probabilities(run, file, tmp_path):
     assert call("predict", folder, file, "--keep", "id").stdout == (tmp_path / "out.csv").read_text()
 
 
+def test_rows_to_predict_are_read_as_is_said(run, file, tmp_path):
+    folder, _, _ = run
+    expected = call("predict", folder, file).stdout
+    other = tmp_path / "other.txt"
+    text = file.read_text().replace(",", ".").replace(";", "\t")
+    other.write_text(f"exported today\n{text}", encoding="utf-16-le")
+    said = ("--delimiter", "tab", "--decimal", ".", "--skip-rows", 1, "--encoding", "utf-16-le", "--header")
+    assert call("predict", folder, other, *said).stdout == expected
+
+
 def test_nothing_is_learned_of_the_rows_held_out(run):
     folder, _, _ = run
     data = tabular.load(json.loads((folder / "config.json").read_text()), folder)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from chainrule.cli.bench.options import options as bench_options
-from chainrule.cli.options import table_options
+from chainrule.cli.options import reading_of, reading_options, table_options
 from chainrule.cli.output import Steady, fitted, tolerate_encodings, width
 from chainrule.errors import ChainruleError, DamagedFileError
 from chainrule.training.progress import as_text
@@ -100,18 +100,20 @@ def evaluate(run: str, rows: str | None, as_json: bool) -> None:
 @click.argument("rows", type=click.Path(dir_okay=False))
 @click.option("--out", type=click.Path(dir_okay=False), help="write to this file (default: standard output)")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="a column of a table to write beside the predictions")
-def predict(run: str, rows: str, out: str | None, keep: tuple[str, ...]) -> None:
+@reading_options
+def predict(run: str, rows: str, out: str | None, keep: tuple[str, ...], **reading: Any) -> None:
     """Write what the model of RUN, a run folder or a bundle, gives each row of the file ROWS.
 
     For a run on a table, ROWS is a table with the same columns, and what is written is CSV: the label and the probability
-    of each class, or the value. Columns that are missing, and levels never seen, are named.
+    of each class, or the value. Columns that are missing, and levels never seen, are named. It is read as the training's
+    was, unless the options say otherwise.
 
     For digits it is a .npy file, and the class of each row comes out, one a line. A row has the 64 pixels of an image row
     by row, each divided by 16, so that they lie between 0 and 1.
     """
     from chainrule.cli.runs import predictions
 
-    predictions(Path(run), rows, out, keep)
+    predictions(Path(run), rows, out, keep, reading_of(reading))
 
 
 @commands.command()

@@ -1,8 +1,8 @@
-"""The options of ``chainrule train`` that are about a table."""
+"""The options that are about a table: of ``chainrule train``, and how a file of rows is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -27,20 +27,38 @@ _TABLE = (
     click.option("--weight-decay", type=click.FloatRange(0), help="of the optimizer (0.3 for adamw, else 0)"),
     click.option("--group", metavar="COLUMN", help="rows alike here are held out together"),
     click.option("--time", metavar="COLUMN", help="hold out the latest rows by this column"),
-    click.option("--delimiter", help="between the fields of FILE; tab for tabs (found)"),
-    click.option("--encoding", help="of FILE, as in cp1252 (found)"),
-    click.option("--decimal", type=click.Choice([".", ","]), help="the decimal mark in FILE (found)"),
-    click.option("--header/--no-header", default=None, help="whether FILE begins with the names of its columns (found)"),
-    click.option("--skip-rows", type=click.IntRange(0), help="lines of FILE before the header"),
 )  # fmt: skip
+_READING = (
+    click.option("--delimiter", help="between the fields of the file; tab for tabs (found)"),
+    click.option("--encoding", help="of the file, as in cp1252 (found)"),
+    click.option("--decimal", type=click.Choice([".", ","]), help="the decimal mark in the file (found)"),
+    click.option("--header/--no-header", default=None, help="whether the file begins with the names of its columns (found)"),
+    click.option("--skip-rows", type=click.IntRange(0), help="lines of the file before the header"),
+)  # fmt: skip
+READING = ("delimiter", "encoding", "decimal", "header", "skip_rows")
 TABLE = (
     "target", "preset", "task", "numeric", "categorical", "boolean", "datetime", "date_format", "drop", "scaling", "max_categories",
-    "min_frequency", "weight_decay", "test_size", "group", "time", "delimiter", "encoding", "decimal", "header", "skip_rows",
+    "min_frequency", "weight_decay", "test_size", "group", "time", *READING,
 )  # fmt: skip
 
 
 def table_options(command: Command) -> Command:
-    """Add the options to a command."""
-    for option in reversed(_TABLE):
+    """Add all of them to a command."""
+    for option in reversed((*_TABLE, *_READING)):
         command = option(command)
     return command
+
+
+def reading_options(command: Command) -> Command:
+    """Add those that say how a file is read."""
+    for option in reversed(_READING):
+        command = option(command)
+    return command
+
+
+def reading_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said of how the file is read."""
+    said = {name: options[name] for name in READING if options[name] is not None}
+    if said.get("delimiter") in ("tab", "\\t"):
+        said["delimiter"] = "\t"
+    return said

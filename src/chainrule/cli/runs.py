@@ -283,14 +283,19 @@ def measured(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str |
     return measured_plainly(trainer).evaluate(*load(config["dataset"]).test)
 
 
-def predictions(source: Path, rows: str, out: str | None, keep: tuple[str, ...]) -> None:
-    """Write what a run, or a bundle, gives the rows of a file."""
+def predictions(source: Path, rows: str, out: str | None, keep: tuple[str, ...], said: dict[str, Any]) -> None:
+    """Write what a run, or a bundle, gives the rows of a file; `said`: how that is read, where it is a table."""
     found, config = opened(source)
     if isinstance(found.rows, OfTable):
         from chainrule.cli import tables
 
-        tables.predict(found, rows, keep, out)
+        tables.predict(found, rows, keep, out, said)
         return
+    if said:
+        raise SettingError(
+            f"predict: --{next(iter(said)).replace('_', '-')} says how a table is read, and this run was not trained on one. "
+            f"Leave it out."
+        )
     if keep:
         raise SettingError(
             "predict: --keep names columns of a table, and this run was not trained on one. Leave it out."

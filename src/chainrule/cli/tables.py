@@ -13,6 +13,7 @@ import polars as pl
 from click.core import ParameterSource
 
 from chainrule.cli import scores
+from chainrule.cli.options import reading_of
 from chainrule.cli.output import Steady, fitted
 from chainrule.data.named import some
 from chainrule.data.sources import Dataset
@@ -30,16 +31,13 @@ from chainrule.training.tabular import TableData
 from chainrule.training.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
-READING = ("delimiter", "encoding", "decimal", "header", "skip_rows")
 _SHOWN = 6  # names in a line
 
 
 def configured(options: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """The configuration of a new run on a table: what was said, and what is usual for so many rows."""
     path = Path(options["dataset"])
-    reading = {name: options[name] for name in READING if options[name] is not None}
-    if reading.get("delimiter") in ("tab", "\\t"):
-        reading["delimiter"] = "\t"
+    reading = reading_of(options)
     table = read_table(path, **reading)
     given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     asked = {
@@ -240,8 +238,12 @@ def _measurable(pipeline: TablePipeline, table: Table) -> Table:
     return table.rows(learned) if not learned.all() else table
 
 
-def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -> None:
-    """Write a CSV: for each row the columns to keep, what is predicted, and the probability of each class."""
+def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None, said: dict[str, Any]) -> None:
+    """Write a CSV: for each row the columns to keep, what is predicted, and the probability of each class.
+
+    Args:
+        said: how the file is read, where that is not as the one of the training was.
+    """
     if not isinstance(bundle.rows, OfTable):
         raise SettingError(
             f"predict: {bundle!r} was not trained on a table of all kinds of columns. Pass rows in a .npy file."
@@ -249,7 +251,7 @@ def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None) -
     if out is not None and os.path.exists(out) and os.path.samefile(rows, out):
         raise SettingError(f"predict: --out {out} is the file of the rows, which would be lost. Name another one.")
     pipeline = bundle.rows.pipeline
-    table = _read(rows, pipeline, bundle.rows.reading)
+    table = _read(rows, pipeline, {**bundle.rows.reading, **said})
     table.check_names(_names(keep, table))
     _say(*pipeline.differences(table))
     columns = [table[name] for name in _names(keep, table)] + predicted(
