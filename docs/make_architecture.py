@@ -119,7 +119,9 @@ Also decided are the tiles of products by counting cycles and registers (`plan/t
 no result changes by a bit), along which loop, or several run through as one, threads share a kernel (`plan/work_sharing.py`). Each distinct kernel becomes
 one function of LLVM IR, written statement by statement as it stands (`codegen/nest.py`; products in `codegen/matmul/`). LLVM makes
 machine code of it, contracting no arithmetic, so that an operation has the same bits in whatever kernel it ends up; the
-code is kept on disk under the hash of the kernels, the CPU and the versions: the next process loads it in a few milliseconds. `step.show("llvm")` prints the IR,
+code is kept on disk under the hash of the kernels, the CPU and the versions: the next process loads it in a few milliseconds. In one
+process a program whose simplified graph equals one made before (`schedule/likeness.py`), as that of the next training of a network does, takes
+its code as it stands and is not scheduled. `step.show("llvm")` prints the IR,
 `step.show("asm")` the assembly. `step.export(path)` writes the same kernels around another entry, pointers and globals in place of the
 table and no barrier (`codegen/exported.py`), as an object file for this CPU or another. This is the inner loop of the first product for a CPU with AVX-512: a vector
 of one column block of the weights, then a broadcast and a fused multiply-add for each row of the tile.

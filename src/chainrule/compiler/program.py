@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from textwrap import indent
+from typing import NamedTuple
 
 from chainrule.compiler.codegen import entry
 from chainrule.compiler.codegen.exported import ExportWriter, Global
@@ -26,6 +27,7 @@ from chainrule.compiler.runtime import native, tuning
 from chainrule.compiler.runtime.units import Unit
 from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Check, print_kernel
+from chainrule.compiler.schedule.likeness import likeness
 from chainrule.compiler.schedule.loops_text import print_nest
 from chainrule.compiler.schedule.memory import Plan
 from chainrule.compiler.schedule.schedule import schedule
@@ -39,6 +41,25 @@ LOOP = "loop"  # the name that the loop of steps has among kernels, whose names 
 # So many calls of kernels, one after the other, are compiled without effort, which takes a fifth of the time and costs a step of
 # 775 calls no time that could be measured (255 us, Zen 4). Fewer of them take LLVM a quarter less time at -O1 than at -O2.
 LONG = 256
+
+
+class Made(NamedTuple):
+    """What running a program takes; nothing in it is of one program alone.
+
+    Attributes:
+        code: the native function.
+        sharing: how threads share its kernels.
+        arena, scratch: bytes of memory for what it computes, and for each thread.
+    """
+
+    code: native.Code
+    sharing: WorkSharing
+    arena: int
+    scratch: int
+
+    def working(self, threads: int) -> int:
+        """Bytes of working memory a run needs."""
+        return self.arena + self.scratch * threads
 
 
 @dataclass
@@ -121,8 +142,26 @@ class Program:
 
     # -- native code ----------------------------------------------------------------------------
     @cached_property
+    def made(self) -> Made:
+        """The code, made once for equal programs: the next training of a network takes it, unscheduled, as it stands.
+
+        Only what a run reads is taken over. Kernels, buffers and checks name nodes, so each program has its own, once asked;
+        one that is watched is read by them.
+        """
+        graph = likeness(self.simplified) if not self.watched else None
+        if graph is None:
+            return self._make()
+        slots = tuple(self.slots.get(node) for node in self.simplified.nodes())
+        machine = self.machine.identity, self.machine.target, cost.constants()
+        return native.made_once((graph, slots, tuple(self.written), self.table, machine), self._make)
+
+    def _make(self) -> Made:
+        code = native.cached(self.identity, self._units)
+        return Made(code, self.work_sharing, self.plan.arena, self.scratch)
+
+    @property
     def code(self) -> native.Code:
-        return native.cached(self.identity, self._units)
+        return self.made.code
 
     def _units(self) -> list[Unit]:
         """The loop of steps, the step and its kernels; what other programs have too is compiled once."""
@@ -155,10 +194,6 @@ class Program:
     def scratch(self) -> int:
         """Bytes that the kernel that needs most of them packs factors into and has for itself, for each thread, behind the arena."""
         return max((self.nests[number].scratch for number in range(len(self.plan.kernels))), default=0)
-
-    def working(self, threads: int) -> int:
-        """Bytes of working memory a run needs."""
-        return self.plan.arena + self.scratch * threads
 
     # -- elsewhere ----------------------------------------------------------------------------------
     def elsewhere(self, cpu: str) -> Program:

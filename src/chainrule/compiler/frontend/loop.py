@@ -49,7 +49,7 @@ class Loop:
         self._variant, done = variant, self._steps - self.left
         if self.left:
             variant.bind_loop([_after(node, done) for node in self._arguments], [each[done:] for each in self._outputs])
-        self._chain = variant.run.program.code.chain
+        self._chain = variant.run.made.code.chain
         self._binding, self._nodes = variant.binding, variant.state_nodes()
         self._moved = False  # did a step leave something else than it found?
 
@@ -113,7 +113,7 @@ class Loop:
     @property
     def copying(self) -> tuple[int, Callable[[int], int]]:
         """What `Copies` are made by."""
-        code = self._variant.run.program.code
+        code = self._variant.run.made.code
         return code.copying, code.copy
 
     def written(self) -> dict[int, int]:

@@ -30,7 +30,7 @@ from chainrule.tensor.core import Handle
 def run(program: Program, table: Array) -> tuple[int, dict[Node, Array]]:
     """One step of a watched program: its status, and the value of every node that has a buffer."""
     strides = np.zeros(len(table), np.int64)
-    working, sync = aligned(program.working(1)), new_sync(SYNC_BYTES)
+    working, sync = aligned(program.made.working(1)), new_sync(SYNC_BYTES)
     values = {node: _read(int(table[slot]), node) for node, slot in program.slots.items()}
     base = address(working)
     frame = np.array([address(table), address(strides), base, 0, 1, 0, 1, address(sync), 0], np.int64)

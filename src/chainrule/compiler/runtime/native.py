@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from ctypes import CFUNCTYPE, c_int64, c_void_p
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from chainrule.available import check_limit
 from chainrule.compiler.plan.target import Search, Target
@@ -25,6 +25,7 @@ from chainrule.errors import unknown_name
 
 LIBRARY = 180_000_000  # bytes of addresses that LLVM's library takes
 LEAST = 32_000_000  # and a small program's compilation; without memory LLVM ends the process, so it is asked for before
+T = TypeVar("T")
 RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`entry.FRAME`) -> status
 
 
@@ -244,6 +245,15 @@ def shared(names: Iterable[str], write: Writer) -> list[Unit]:
 def alone(name: str, module: str) -> list[Unit]:
     """The unit of one function that is compiled once for all programs."""
     return shared([name], lambda _: (module, {}))
+
+
+def made_once(key: Hashable, make: Callable[[], T]) -> T:
+    """What `make` gives, or gave for an equal program not long ago.
+
+    A folder that code is to be kept in gets the entries of all that runs from when it is named.
+    """
+    found: T = _pool.programs.find((key, cache.cache_dir()), make)
+    return found
 
 
 def cached(identity: str, build: Callable[[], list[Unit]]) -> Code:

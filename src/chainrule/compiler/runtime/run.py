@@ -34,9 +34,16 @@ class Runnable(Protocol):
     @property
     def constants(self) -> list[Node]: ...
     @property
+    def made(self) -> Made: ...
+
+
+class Made(Protocol):
+    """The code of a program, and what it needs."""
+
+    @property
     def code(self) -> Code: ...
     @property
-    def work_sharing(self) -> WorkSharing: ...
+    def sharing(self) -> WorkSharing: ...
 
     def working(self, threads: int) -> int: ...
 
@@ -57,13 +64,14 @@ class Run:
         self.constants = [contiguous(node.value) for node in program.constants]
         for i, constant in enumerate(self.constants):
             self.table[program.table - len(self.constants) + i] = address(constant)
-        self.run, self.call = program.code.run, program.code.call
+        self.made = program.made
+        self.run, self.call = self.made.code.run, self.made.code.call
         self.tuner: ThreadTuner | None = None  # until there may be several threads
         self.ended = 0.0  # when the last run on several did
         self._reserve(1)
 
     def _reserve(self, threads: int) -> None:
-        size, self.steps = self.program.working(threads), 0
+        size, self.steps = self.made.working(threads), 0
         check_room(
             size, lambda: f"cr.compile: the working memory of a compiled step ({threads} thread{'s' * (threads > 1)})"
         )
@@ -105,7 +113,7 @@ class Run:
 
     def _known_tuner(self) -> ThreadTuner:
         if self.tuner is None:
-            self.tuner = ThreadTuner(self.program.work_sharing)
+            self.tuner = ThreadTuner(self.made.sharing)
         return self.tuner
 
     def shared(self) -> bool:
@@ -123,7 +131,7 @@ class Run:
         if get_num_threads() > 1 and self._known_tuner().worthwhile:
             return None
         self.steps = -1  # the chain writes another number into the frame
-        return self.program.code.address, self.alone
+        return self.made.code.address, self.alone
 
     def _alone(self, steps: int) -> int:
         if steps != self.steps:

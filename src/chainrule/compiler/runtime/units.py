@@ -10,8 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from chainrule.compiler.runtime.recent import Recent
 
 MOST = 32 << 20  # bytes of code that a process keeps for programs to come
+PROGRAMS = 24  # a training has three or four
 LARGE = 1 << 18  # bytes of a unit that is not linked for some of its kernels alone
 
 
@@ -67,11 +71,14 @@ def unpacked(data: bytes) -> list[Unit]:
 class Pool:
     """The units whose kernels other programs of this process may need, up to `MOST` bytes; the oldest go.
 
+    Beside them what was made of whole programs, of the latest `PROGRAMS`.
+
     Threads may use it at once: each line below leaves it in order, and what one of them does not find it compiles.
     """
 
     def __init__(self) -> None:
         self._holders: dict[str, Unit] = {}
+        self.programs: Recent[Any] = Recent(PROGRAMS)
 
     def holding(self, names: Iterable[str]) -> list[Unit]:
         """Units that hold some of the kernels, none of them twice."""
