@@ -6,7 +6,6 @@ _CPU = "There is only the CPU here: leave it out."
 _FLOATS = "There are bfloat16, float32 and float64."
 _ALONE = "One process trains, on several threads: leave it out."
 _INTEGERS = "There are uint8, int32 and int64."
-_PACKED = "Recurrent layers take padded sequences: nn.utils.rnn.pad_sequence."
 _TRANSFORMS = "cr.grad, cr.vjp, cr.jvp, cr.jacobian and cr.hessian are the transforms there are."
 
 NEAREST = {
@@ -48,8 +47,4 @@ NEAREST = {
     "checkpoint": "cr.backward_in_micro_batches takes less memory, with the same gradients.",
     "tensorboard": "chainrule.callbacks.TensorBoard writes its files.",
     "gradcheck": "cr.check_gradients compares with finite differences.",
-    "pack_padded_sequence": _PACKED,
-    "pack_sequence": _PACKED,
-    "PackedSequence": _PACKED,
-    "pad_packed_sequence": _PACKED,
 }

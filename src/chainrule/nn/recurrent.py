@@ -15,11 +15,12 @@ from chainrule.nn import functional as F
 from chainrule.nn import init
 from chainrule.nn.functional.layers import probability
 from chainrule.nn.module import Module
+from chainrule.nn.packed import PackedSequence
 from chainrule.nn.parameter import Parameter
 from chainrule.nn.sizes import size
 from chainrule.tensor import Tensor
-from chainrule.tensor.creation import given, zeros
-from chainrule.tensor.functions import cat, stack
+from chainrule.tensor.creation import as_tensor, given, zeros
+from chainrule.tensor.functions import cat, stack, where
 
 State = tuple[Tensor, ...]
 
@@ -75,8 +76,10 @@ class _Recurrent(Module):
         """Nothing: PyTorch's lays the weights out for cuDNN."""
 
     # -- calling -----------------------------------------------------------------------------------------------
-    def _run(self, input: Tensor, hx: State | None) -> tuple[Tensor, State]:
+    def _run(self, input: Tensor | PackedSequence, hx: State | None) -> tuple[Any, State]:
         """The outputs of the last layer, and the last state of every layer and direction."""
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, hx)
         x = given(input, type(self).__name__)
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             axes = "(batch, steps, input_size)" if self.batch_first else "(steps, batch, input_size)"
@@ -86,29 +89,52 @@ class _Recurrent(Module):
             )  # fmt: skip
         alone = x.ndim == 2
         x = x.unsqueeze(1) if alone else x.permute(1, 0, 2) if self.batch_first else x
-        begin = self._first_states(x, hx, alone)
-        last: list[State] = []
-        for layer in range(self.num_layers):
-            x, ended = self._layer(layer, x, begin)
-            last += ended
-            if self.dropout and layer + 1 < self.num_layers:
-                x = F.dropout(x, self.dropout, self.training)
-        states = tuple(stack([state[i] for state in last]) for i in range(self._states))
+        x, states = self._layers(x, self._first_states(x, hx, alone), None)
         if alone:
             return x.squeeze(1), tuple(state.squeeze(1) for state in states)
         return (x.permute(1, 0, 2) if self.batch_first else x), states
 
-    def _layer(self, layer: int, x: Tensor, begin: State) -> tuple[Tensor, list[State]]:
+    def _run_packed(self, input: PackedSequence, hx: State | None) -> tuple[PackedSequence, State]:
+        """The same of sequences of several lengths: a state stays as it is where its sequence has no entry."""
+        if input.data.ndim != 2 or input.data.shape[-1] != self.input_size:
+            raise shape_error(
+                type(self).__name__, f"packed entries must be (sum of the lengths, input_size), with input_size={self.input_size}",
+                f"shape {input.data.shape}", "Pack a batch of that size, or change input_size.",
+            )  # fmt: skip
+        rows, going = input.rows(), input.going_on()
+        begin = self._first_states(rows, hx, alone=False)
+        if hx is not None and input.sorted_indices is not None:
+            begin = tuple(state.index_select(1, input.sorted_indices) for state in begin)
+        x, states = self._layers(rows, begin, None if going.all() else as_tensor(going[:, :, None]))
+        if input.unsorted_indices is not None:
+            states = tuple(state.index_select(1, input.unsorted_indices) for state in states)
+        return input.packed(x), states
+
+    def _layers(self, x: Tensor, begin: State, going: Tensor | None) -> tuple[Tensor, State]:
+        """All layers, one after the other.
+
+        Args:
+            going: whether each sequence has an entry at each step, (T, N, 1); None: all have.
+        """
+        last: list[State] = []
+        for layer in range(self.num_layers):
+            x, ended = self._layer(layer, x, begin, going)
+            last += ended
+            if self.dropout and layer + 1 < self.num_layers:
+                x = F.dropout(x, self.dropout, self.training)
+        return x, tuple(stack([state[i] for state in last]) for i in range(self._states))
+
+    def _layer(self, layer: int, x: Tensor, begin: State, going: Tensor | None) -> tuple[Tensor, list[State]]:
         """All steps of a layer, and the last state of each direction."""
         outputs, ended = [], []
         for i, ending in enumerate(self._endings(layer)):
             number = layer * self._directions + i
-            state, output = self._steps(ending, x, tuple(part[number] for part in begin), reverse=bool(i))
+            state, output = self._steps(ending, x, tuple(part[number] for part in begin), going, reverse=bool(i))
             outputs.append(output)
             ended.append(state)
         return (cat(outputs, 2) if len(outputs) > 1 else outputs[0]), ended
 
-    def _steps(self, ending: str, x: Tensor, begin: State, reverse: bool) -> tuple[State, Tensor]:
+    def _steps(self, ending: str, x: Tensor, begin: State, going: Tensor | None, reverse: bool) -> tuple[State, Tensor]:
         """What a step reads of its input is the same product for all of them, and computed at once."""
         read: Callable[[str], Any] = lambda name: getattr(self, f"{name}{ending}", None)  # noqa: E731
         inner = self._inner_bias(read("bias_hh"))
@@ -119,7 +145,17 @@ class _Recurrent(Module):
             new = self._cell(z, F.linear(state[0], weight, inner), state)
             return new, new[0]
 
-        last, outputs = scan(step, begin, F.linear(x, read("weight_ih"), outer), reverse=reverse)
+        def step_of_some(state: State, read: tuple[Tensor, Tensor]) -> tuple[State, Tensor]:
+            z, goes_on = read
+            new, output = step(state, z)
+            return tuple(where(goes_on, after, before) for after, before in zip(new, state, strict=True)), output
+
+        z = F.linear(x, read("weight_ih"), outer)
+        last, outputs = (
+            scan(step, begin, z, reverse=reverse)
+            if going is None
+            else scan(step_of_some, begin, (z, going), reverse=reverse)
+        )
         return last, outputs
 
     def _inner_bias(self, bias: Tensor | None) -> Tensor | None:
@@ -194,8 +230,8 @@ class RNN(_Recurrent):
         self.nonlinearity = nonlinearity
         self._make(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The outputs of all steps, and the last state."""
+    def forward(self, input: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Any, Tensor]:
+        """The outputs of all steps, packed if the input is, and the last state."""
         output, (h,) = self._run(input, None if hx is None else (hx,))
         return output, h
 
@@ -243,8 +279,10 @@ class LSTM(_Recurrent):
         self.proj_size = proj_size
         self._make(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
-    def forward(self, input: Tensor, hx: Sequence[Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The outputs of all steps, and the last (h, c)."""
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Sequence[Tensor] | None = None
+    ) -> tuple[Any, tuple[Tensor, Tensor]]:
+        """The outputs of all steps, packed if the input is, and the last (h, c)."""
         if hx is not None and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
             raise SettingError(f"LSTM: the state must be a pair (h, c), got {kind_of(hx)}.")
         output, (h, c) = self._run(input, None if hx is None else tuple(hx))
@@ -289,8 +327,8 @@ class GRU(_Recurrent):
         super().__init__()
         self._make(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The outputs of all steps, and the last state."""
+    def forward(self, input: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Any, Tensor]:
+        """The outputs of all steps, packed if the input is, and the last state."""
         output, (h,) = self._run(input, None if hx is None else (hx,))
         return output, h
 

@@ -7,11 +7,21 @@ from collections.abc import Iterable
 from chainrule.errors import SettingError
 from chainrule.graph import shape_error
 from chainrule.names import module_getattr, takes_keywords
+from chainrule.nn.packed import PackedSequence, invert_permutation, pack_padded_sequence, pad_packed_sequence
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import full
 from chainrule.tensor.functions import cat, stack
 
-__all__ = ["pad_sequence", "unpad_sequence"]
+__all__ = [
+    "PackedSequence",
+    "invert_permutation",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "unpack_sequence",
+    "unpad_sequence",
+]
 
 
 @takes_keywords("rnn")
@@ -85,6 +95,34 @@ def unpad_sequence(padded_sequences: Tensor, lengths: Tensor, batch_first: bool 
             "Give one for each.",
         )
     return [rows[number][:length] for number, length in enumerate(lengths.tolist())]
+
+
+@takes_keywords("rnn")
+def pack_sequence(sequences: Iterable[Tensor], enforce_sorted: bool = True) -> PackedSequence:
+    """Sequences of several lengths, each (L, *), packed: see `pack_padded_sequence`.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> nn.utils.rnn.pack_sequence([cr.tensor([1, 2]), cr.tensor([3])]).data
+        tensor([1, 3, 2])
+    """
+    several = list(sequences)
+    return pack_padded_sequence(pad_sequence(several), [len(one) for one in several], enforce_sorted=enforce_sorted)
+
+
+@takes_keywords("rnn")
+def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
+    """The sequences, each (L, *), in the order in which they were packed.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule.nn.utils.rnn import pack_sequence, unpack_sequence
+        >>> unpack_sequence(pack_sequence([cr.tensor([3]), cr.tensor([1, 2])], enforce_sorted=False))
+        [tensor([3]), tensor([1, 2])]
+    """
+    rows, lengths = pad_packed_sequence(packed_sequences, batch_first=True)
+    return [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
 
 
 __getattr__ = module_getattr("rnn", __name__)
