@@ -26,7 +26,7 @@ MISSING = [
     (cr, "mps", "torch.mps of PyTorch is not in chainrule yet. There is only the CPU here: leave it out."),
     (cr, "float16", "torch.float16 of PyTorch is not in chainrule yet. There are bfloat16, float32 and float64"),
     (F, "conv_tbc", "torch.nn.functional.conv_tbc of PyTorch is not in chainrule yet."),
-    (nn, "Fold", "torch.nn.Fold of PyTorch is not in chainrule yet."),
+    (nn, "CTCLoss", "torch.nn.CTCLoss of PyTorch is not in chainrule yet."),
     (optim, "SparseAdam", "torch.optim.SparseAdam of PyTorch is not in chainrule yet."),
     (cr.linalg, "svd", "torch.linalg.svd of PyTorch is not in chainrule yet."),
     (cr.autograd, "detect_anomaly", "torch.autograd.detect_anomaly of PyTorch is not in chainrule yet."),
@@ -373,7 +373,7 @@ NEAR = {
     (cr.Tensor, "short"): " There are uint8, int32 and int64. What is there: docs/names.md",
     (cr.Tensor, "mode"): " cr.unique(x, return_counts=True) counts each value. What is there: docs/names.md",
     (cr.Tensor, "geqrf"): " What is there: docs/names.md",
-    (cr, "sinc_"): " There is cr.sinc. What is there: docs/names.md",
+    (cr, "ldexp_"): " There is cr.ldexp. What is there: docs/names.md",
     (nn.utils, "clip_grad_norm"): " There is nn.utils.clip_grad_norm_. What is there: docs/names.md",
     (nn, "LPPool1d"): " What is there: docs/names.md",
 }  # fmt: skip

@@ -374,6 +374,7 @@ from chainrule.tensor.random import (
     set_rng_state,
 )
 from chainrule.tensor.typed import BoolTensor, ByteTensor, DoubleTensor, FloatTensor, IntTensor, LongTensor
+from chainrule.tensor.writing import NAMES as _WRITING
 from chainrule.training import Trainer
 from chainrule.version import __version__ as __version__
 
@@ -808,6 +809,14 @@ _LATER = {
     "sweep": "chainrule.training.sweeping",
     "utils": "chainrule.utils",
 }
+# What PyTorch has among its functions, too, with the arguments of ``nn.functional``.
+_ALSO = (
+    "adaptive_avg_pool1d", "avg_pool1d", "bilinear", "celu", "channel_shuffle", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
+    "conv_transpose2d", "conv_transpose3d", "cosine_similarity", "dropout", "group_norm", "hardshrink", "layer_norm", "max_pool1d",
+    "max_pool2d", "max_pool3d", "pairwise_distance", "pixel_shuffle", "pixel_unshuffle", "prelu", "rms_norm", "rrelu", "selu",
+    "threshold",
+)  # fmt: skip
+_LATER |= dict.fromkeys(_ALSO, "chainrule.nn.functional") | dict.fromkeys(_WRITING, "chainrule.tensor.writing")
 __getattr__ = module_getattr("torch", __name__, _LATER)
 announce(
     {

@@ -152,6 +152,7 @@ from chainrule.nn.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from chainrule.nn.windows import Fold, Unfold
 
 __all__ = [
     "CELU",
@@ -201,6 +202,7 @@ __all__ = [
     "Embedding",
     "EmbeddingBag",
     "Flatten",
+    "Fold",
     "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
@@ -286,6 +288,7 @@ __all__ = [
     "TransformerEncoderLayer",
     "TripletMarginLoss",
     "Unflatten",
+    "Unfold",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",

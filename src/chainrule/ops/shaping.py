@@ -233,14 +233,14 @@ def _numpy_unfold(x: Any, dim: int, size: int, step: int, dilation: int) -> Any:
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 
-def _fold(dY: Any, x: Any, dim: int, size: int, step: int, dilation: int) -> Any:
-    """For each element the sum over the windows it lies in, one at most at each place of a window.
+def fold(dY: Any, length: int, dim: int, size: int, step: int, dilation: int) -> Any:
+    """For each of `length` elements the sum over the windows it lies in, one at most at each place of a window.
 
     With zeros between and around the windows, element i is at place k of window i - k * dilation, if there is one: in a
     row of windows one behind the other these are equally far apart, and so a window themselves.
     """
     reach = dilation * (size - 1)
-    unread = x.shape[dim] - (dY.shape[dim] - 1) * step - 1 - reach
+    unread = length - (dY.shape[dim] - 1) * step - 1 - reach
     moved = dY.permute((*range(dim), *range(dim + 1, dY.ndim - 1), dim, dY.ndim - 1))
     none = (0,) * (moved.ndim - 2)
     spread = moved._pad((*none, reach, 0), (*none, reach + unread, 0), (*none, step - 1, 0))
@@ -253,7 +253,7 @@ def _fold(dY: Any, x: Any, dim: int, size: int, step: int, dilation: int) -> Any
 unfold = Op(
     "unfold", "view", _infer_unfold,
     numpy=_numpy_unfold,
-    vjp=(lambda dY, Y, x, dim, size, step, dilation: _fold(dY, x, dim, size, step, dilation),),
+    vjp=(lambda dY, Y, x, dim, size, step, dilation: fold(dY, x.shape[dim], dim, size, step, dilation),),
     lower=lambda index, x, dim, size, step, dilation: (
         *index[:dim], index[dim] * step + index[-1] * dilation, *index[dim + 1 : -1]
     ),

@@ -11,7 +11,9 @@ from chainrule.graph import shape_error
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import axis, number
-from chainrule.tensor.creation import given
+from chainrule.tensor.creation import empty_like, given, zeros_like
+from chainrule.tensor.grad_mode import no_grad
+from chainrule.tensor.random import Generator
 from chainrule.tensor.rounding import rounded_once
 
 
@@ -263,3 +265,36 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
         dtype: convert the input to it first.
     """
     return given(input, "log_softmax").log_softmax(dim, dtype)
+
+
+@takes_keywords("functional")
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1, *, generator: Generator | None = None
+) -> Tensor:  # fmt: skip
+    """``softmax((logits + g) / tau)`` with g drawn from a Gumbel distribution: nearly a draw of one class, with a gradient.
+
+    Args:
+        logits: any shape, unnormalised log-probabilities along ``dim``.
+        tau: the temperature, above 0; the lower, the nearer to one class.
+        hard: give the largest as 1 and the others as 0, with the gradient of the soft ones.
+        eps: nothing, as in PyTorch.
+        dim: the axis of the classes.
+        generator: where the random numbers come from; the default one if left out.
+
+    Raises:
+        SettingError: a temperature that is not above 0.
+
+    Source: Jang, Gu, Poole, "Categorical reparameterization with Gumbel-softmax", ICLR 2017.
+    """
+    x, tau = given(logits, "gumbel_softmax"), number(tau, "gumbel_softmax", "tau")
+    if not tau > 0:
+        raise SettingError(f"gumbel_softmax: tau must be above 0, got {tau!r}.")
+    with no_grad():
+        noise = -empty_like(x).exponential_(generator=generator).log()
+    soft = ((x + noise) / tau).softmax(dim)
+    if not hard:
+        return soft
+    with no_grad():
+        largest = zeros_like(soft).scatter_(dim, soft.argmax(dim, keepdim=True), 1.0)
+        rest = largest - soft
+    return soft + rest
