@@ -16,6 +16,7 @@ from chainrule.compiler.runtime.recent import Recent
 
 MOST = 32 << 20  # bytes of code that a process keeps for programs to come
 PROGRAMS = 24  # a training has three or four
+SOME = 16  # by so much of that its code may grow before all is looked at again
 LARGE = 1 << 18  # bytes of a unit that is not linked for some of its kernels alone
 
 
@@ -79,6 +80,7 @@ class Pool:
     def __init__(self) -> None:
         self._holders: dict[str, Unit] = {}
         self.programs: Recent[Any] = Recent(PROGRAMS)
+        self._since = 0  # bytes that came since all was looked at
 
     def holding(self, names: Iterable[str]) -> list[Unit]:
         """Units that hold some of the kernels, none of them twice."""
@@ -97,14 +99,20 @@ class Pool:
         return len(unit.code) <= LARGE or 2 * sum(name in wanted for name in unit.names) >= len(unit.names)
 
     def add(self, units: Iterable[Unit]) -> None:
-        """Keep them for programs to come."""
+        """Keep them for programs to come; to look at all that is there takes milliseconds, so it is not done for each."""
         for unit in units:
+            self._since += len(unit.code)
             for name in unit.names:
                 self._holders.setdefault(name, unit)
+        if self._since > MOST // SOME:
+            self._since = 0
+            self._prune(MOST - MOST // SOME)
+
+    def _prune(self, most: int) -> None:
         kept = list(dict.fromkeys(list(self._holders.values())))
         size = sum(len(unit.code) for unit in kept)
         for unit in kept:
-            if size <= MOST:
+            if size <= most:
                 return
             size -= len(unit.code)
             self._forget(unit)
