@@ -65,6 +65,11 @@ _BY_PYTHON: dict[object, DType] = {bool: bool_, int: int64, float: float32}
 _WIDENED = {"int8": int32, "int16": int32, "uint16": int32, "uint32": int64, "float16": float32}
 
 
+def same(dtype: np.dtype[Any]) -> DType | None:
+    """Ours for a NumPy dtype whose arrays can stand as they are; None for one that is converted, or none of ours."""
+    return _BY_NUMPY.get(dtype)
+
+
 def as_dtype(spec: object) -> DType:
     """The dtype a user names: ours, a NumPy dtype, a name, or Python's float, int, bool."""
     if isinstance(spec, DType):

@@ -476,6 +476,9 @@ def number(value: object, name: str, what: str) -> float | int:
     raise DtypeError(f"{graph.who(name)}: {what} must be a number, got {value!r}. Use float(...).")
 
 
+EVERYWHERE = 127  # numbers up to it are held by every dtype
+
+
 def check_fits(value: Any, dtype: DType, name: str) -> None:
     """Raise unless a number can be held by a dtype, as where PyTorch converts one that is written out.
 
@@ -487,6 +490,8 @@ def check_fits(value: Any, dtype: DType, name: str) -> None:
     Raises:
         DtypeError: it is beyond the dtype's range, or no number where the dtype holds integers.
     """
+    if type(value) in (float, int) and -EVERYWHERE <= value <= EVERYWHERE:
+        return
     most: Number = math.inf
     if dtype.is_integer:
         most = int(np.iinfo(dtype.numpy).max)

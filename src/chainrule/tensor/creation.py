@@ -43,7 +43,8 @@ def tensor(data: Any, dtype: object = None, requires_grad: bool = False, *, devi
             [3.0000, 4.5000]])
     """
     on_cpu(device)
-    array, wanted = _as_array(data, dtype)
+    same = dtypes.same(data.dtype) if dtype is None and type(data) is np.ndarray else None
+    array, wanted = _as_array(data, dtype) if same is None else (data, same)
     if isinstance(data, (np.ndarray, Handle)) or not array.flags.c_contiguous:
         array = copied(array, wanted.numpy)
     result = wrap(graph.leaf(array, wanted))
