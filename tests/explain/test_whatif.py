@@ -99,6 +99,28 @@ def test_beyond_the_end_of_the_record(run):
     assert run.what_if(18, 6).original.losses.tobytes() == longer.losses[18:24].tobytes()
 
 
+@pytest.mark.parametrize("by", ["a schedule", "hand"])
+@pytest.mark.parametrize("size", [14, 16])  # batches alike, and a short one
+def test_steps_in_one_call_are_those_taken_one_by_one(by, size):
+    """Over rates that change, with every step or between epochs, and over the end of the record."""
+
+    def slower(trainer, epoch, measured):
+        trainer.optimizer.param_groups[0]["lr"] *= 0.5
+
+    made = trainer(dropout=0.3)
+    halve = cr.optim.lr_scheduler.StepLR(made.optimizer, step_size=2, gamma=0.5)
+    scheduler, callbacks = ({"step": halve}, []) if by == "a schedule" else (None, [slower])
+    scheduled = cr.Trainer(made.model, made.loss, made.optimizer, scheduler=scheduler)
+    run = fit(scheduled, batch_size=size, callbacks=callbacks)
+    labels = {11: int(1 - y[11])}
+    found = run.what_if(3, 20, labels=labels)
+    single = run.what_if(3, 20, labels=labels, follow=["0.bias[0]"])  # what is followed is seen after each step
+    for one, other in ((found.original, single.original), (found.changed, single.changed)):
+        assert one.losses.tobytes() == other.losses.tobytes()
+        assert bits(one.weights) == bits(other.weights)
+    assert found.original.losses[:17].tobytes() == run.losses[3:].tobytes()
+
+
 def test_as_a_dict_and_in_print(run):
     found = run.trainer.what_if(3, 12, weights={"0.weight[3, 1]": 2.5})
     plain = found.as_dict()

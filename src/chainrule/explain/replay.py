@@ -157,14 +157,19 @@ class Replay:
     def _advance(self, at: int, step: int, program: Program) -> int:
         """Some steps in one native call, checked against the record; gives how many."""
         self.shape(at)
-        gaps = [start for start, _ in self.missing() if start > at]
-        until = min([step, at + CHUNK, *gaps, *(start for start in self.settings if start > at)])
+        batches = self.stretch(at, step)
+        found = program.run(batches, self.rates(at, len(batches)))
+        self.check(at, found.values[:, 0], found.prints)
+        return len(batches)
+
+    def stretch(self, at: int, stop: int) -> Array:
+        """The row numbers (steps, batch) of those steps from `at` on, before `stop`, that one native call can take."""
+        edges = [*self.settings, *(start for start, _ in self.missing()), self.end]
+        until = min([stop, at + CHUNK, *(edge for edge in edges if edge > at)])
         batches = [self.rows(at)]
         while at + len(batches) < until and len(following := self.rows(at + len(batches))) == len(batches[0]):
             batches.append(following)
-        found = program.run(np.stack(batches), self.rates(at, len(batches)))
-        self.check(at, found.values[:, 0], found.prints)
-        return len(batches)
+        return np.stack(batches)
 
     def watch(self, step: int, program: Program) -> Watched:
         """Take the step where the trainer stands, and see every value on the way."""

@@ -12,6 +12,7 @@ from chainrule.autodiff import gradients
 from chainrule.compiler.plan.summation import Summation
 from chainrule.dtypes import numbers_of
 from chainrule.errors import GradientError
+from chainrule.explain.columns import Column
 from chainrule.graph import Array, Node
 from chainrule.ops import elementwise as ew
 from chainrule.several import Several
@@ -20,6 +21,7 @@ from chainrule.tensor.core import numbers
 from chainrule.tensor.creation import ones_like
 
 Reader = tuple[Node, int]  # an op and which of its arguments
+Reading = tuple[Node, int, Column]  # and which of the op's elements read one element, with which derivative
 
 
 @dataclass(eq=False, repr=False)
@@ -45,6 +47,8 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.readers = readers_of(self.loss)
+        self.readings: dict[tuple[Node, int], list[Reading]] = {}  # of elements that were asked for
+        self.formulas: dict[Reader, str] = {}  # of local derivatives that were
 
     def __repr__(self) -> str:
         return f"<Scene: {self.title or 'an eager graph'}, {len(self.names)} names>"

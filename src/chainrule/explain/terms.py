@@ -13,11 +13,12 @@ from chainrule.compiler.plan.summation import Summation
 from chainrule.errors import GradientError
 from chainrule.explain import symbolic
 from chainrule.explain.columns import Column, column
-from chainrule.explain.scene import Scene
+from chainrule.explain.scene import Reading, Scene
 from chainrule.graph import Node
 from chainrule.several import Several
 
 Index = tuple[int, ...]
+KEPT = 4096  # elements of a scene of which is kept who reads them
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +49,11 @@ class Term:
     @property
     def formula(self) -> str:
         """The local derivative in symbols."""
-        return symbolic.local(self.node, self.argument)
+        known = self.scene.formulas
+        reader = self.node, self.argument
+        if reader not in known:
+            known[reader] = symbolic.local(*reader)
+        return known[reader]
 
     @property
     def product(self) -> float:
@@ -170,8 +175,17 @@ def label(scene: Scene, node: Node, position: int) -> str:
     return f"{scene.name(node)}{'[' + ', '.join(map(str, index)) + ']' if node.shape else ''}"
 
 
-def _readings(scene: Scene, node: Node, position: int) -> list[tuple[Node, int, Column]]:
-    """Who reads the element: op, argument, and which of the op's elements with which derivative."""
+def _readings(scene: Scene, node: Node, position: int) -> list[Reading]:
+    """Who reads the element. Paths from many weights lead through the same few elements, so it is kept."""
+    known = scene.readings.get((node, position))
+    if known is None:
+        if len(scene.readings) >= KEPT:
+            scene.readings.clear()
+        known = scene.readings[node, position] = _read(scene, node, position)
+    return known
+
+
+def _read(scene: Scene, node: Node, position: int) -> list[Reading]:
     found = []
     for reader, argument in scene.readers.get(node, ()):
         if not isinstance(reader, Several) and scene.gradient(reader) is None:

@@ -256,7 +256,7 @@ def _course(
     trainer = replay.trainer
     parameters = dict(trainer.model.named_parameters())
     rows = replay.rows(step)
-    losses = []
+    losses: list[float] = []
     tracks: dict[str, list[float]] = {address: [] for address in followed}
     gradients: dict[str, float] = {}
 
@@ -266,19 +266,23 @@ def _course(
 
     before = _outputs(replay, program, rows)
     look()
-    for at in range(step, step + steps):
+    while len(losses) < steps:
+        at = step + len(losses)
         replay.shape(at)
         for group in trainer.optimizer.param_groups:
             group["lr"] = group["lr"] if lr is None else lr
-        rates = replay.rates(at) if lr is None else None
+        # What is followed is seen between steps; where nothing is, one native call takes many.
+        batches = replay.stretch(at, at + 1 if followed else step + steps)
+        rates = replay.rates(at, len(batches)) if lr is None else None
         if followed and at == step:
             loss, prints, gradients = _watched(program.watch(rows, None if rates is None else rates[0]), followed)
+            found = np.array([loss])
         else:
-            found = program.run(replay.rows(at)[None], rates)
-            loss, prints = float(found.values[0, 0]), found.prints
+            measured = program.run(batches, rates)
+            found, prints = measured.values[:, 0], measured.prints
         if proved:
-            replay.check(at, np.array([loss]), prints)
-        losses.append(loss)
+            replay.check(at, found, prints)
+        losses += found.tolist()
         look()
     weights = {name: numbers(t) for name, t in trainer.model.state_dict().items()}
     tracked = {address: np.array(track) for address, track in tracks.items()}
