@@ -12,7 +12,7 @@ from chainrule import nn, optim
 from chainrule.errors import DataError, GradientError, IndexRangeError, ShapeError
 from chainrule.nn import functional as F
 from chainrule.nn.functional.reduction import weighing_rows
-from chainrule.tape import own_tape, tape
+from chainrule.tape import budget, own_tape, tape
 from chainrule.tape.doors import as_one
 
 from .loops import differences
@@ -429,6 +429,42 @@ def test_what_never_comes_by_again_is_computed_at_once_for_a_while(monkeypatch):
         assert own_tape().compiled  # what does come by again is compiled
         assert own_tape().rests == 200
     assert found == expected
+
+
+def test_lengths_that_vary_start_no_storm_of_compilations(monkeypatch):
+    monkeypatch.setattr(budget, "FREE", 0.0)
+    monkeypatch.setattr(budget, "SHARE", 0.0)
+    monkeypatch.setattr(budget, "GUESS", 1e9)
+    monkeypatch.setattr(tape, "REST", 200)
+    sizes = np.random.default_rng(0).integers(1, 13, 80)
+
+    def loop():
+        cr.manual_seed(0)
+        model = mlp()
+        optimizer = optim.SGD(model.parameters(), lr=0.01)
+
+        def step(rows):
+            optimizer.zero_grad()
+            loss = model(cr.ones(int(rows), 4)).sum()
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+
+        return step
+
+    expected = list(map(loop(), sizes))
+    step, rested = loop(), 0
+    with cr.eager(False):
+        for rows, loss in zip(sizes, expected, strict=True):
+            assert step(rows) == loss
+            rested += own_tape().rest > 0
+        assert rested > 20
+        assert not own_tape().compiled
+        while own_tape().rest:
+            step(3)
+        for _ in range(budget.TIMES + 1):  # a loop, which is compiled whatever it takes
+            step(3)
+        assert len(own_tape().compiled) == 1
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,6 @@ def _note(
     if results is not None:
         jumps[key] = Jump(tape.step, tuple(values), results, [None] * (tape.step.places - before))
         tape.grown += 1
-        tape.seen += 1  # where it leads may be known: its arguments may be all that is new
 
 
 def _enter(tape: Any, jump: Jump) -> None:
@@ -240,7 +239,7 @@ class Called(Door):
         node = self.result._node
         if self.result._views is not None or not tape.waits(node) or node.place < self.start:
             return None  # one of the arguments, perhaps
-        return node.place, node.type, node.requires_grad, Inner(graph.current_layer(), tape.step.path()[self.start :])
+        return node.place, node.type, node.requires_grad, Inner(graph.current_layer(), tape.step.path(self.start))
 
     def again(self, tape: Any, results: Any) -> None:
         place, type, history, inner = results

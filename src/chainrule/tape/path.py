@@ -106,11 +106,11 @@ class Step:
         self.entry = found
         return found, fresh
 
-    def path(self) -> list[Step]:
-        """The operations that lead here, each at its place."""
+    def path(self, first: int = 0) -> list[Step]:
+        """The operations that lead here from a place on, each at its own."""
         found = []
         step: Step | None = self
-        while step is not None:
+        while step is not None and step.places > first:
             if step.op is not None:
                 found.append(step)
             step = step.parent

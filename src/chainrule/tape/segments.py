@@ -46,10 +46,12 @@ class Interpreted:
     def __init__(self, path: list[Step], wanted: tuple[int, ...]) -> None:
         self.path, self.wanted = path, wanted
         self.order = needed(path, wanted)
-        self.met = 0
+        self.met, self.seconds = 0, 0.0
+        self.near, self.last = 0, -1 << 30  # what `budget` knows of it
 
     def run(self, arrays: Sequence[Array], lines: Lines) -> tuple[dict[int, Array], Failures]:
         """The values of the wanted places, and what went wrong where there is none."""
+        began = time.perf_counter()
         values: dict[int, Array] = {}
         failed: Failures = {}
         local = graph._local
@@ -68,6 +70,7 @@ class Interpreted:
                     self._again(place, error, values, failed, arrays)
         finally:
             local.layer, local.line = layer, line
+        self.seconds += time.perf_counter() - began
         return values, failed
 
     def _again(

@@ -23,6 +23,7 @@ from chainrule.graph import CONST, LEAF, Array, Node, Op, Type
 from chainrule.lines import Line, user_line
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
+from chainrule.tape.budget import Budget
 from chainrule.tape.donation import Free
 from chainrule.tape.doors import Backward, Called, ElsewhereError, Live, again, through
 from chainrule.tape.history import Past, written_out
@@ -40,9 +41,10 @@ _PATIENCE = 4  # walks along the histories of segments that end at one step, aft
 _PASTS = 4  # segments whose losses a backward pass may still come for
 # Steps of the tree, and programs, beyond which it is grown anew.
 MANY, MOST_PROGRAMS = 20_000, 256
-# Segments in a row that were never met before, after which so many operations are computed at once; likewise each time that
-# some more come after them, and twice as long each time: not for ever, since another loop may begin. Smaller ones do not count.
-STRANGE, MORE, REST, LONGEST, SMALL = 16, 6, 1 << 12, 1 << 14, 8
+# Segments that ran on NumPy, beyond those that ran as programs, after which so many operations are computed at once; likewise each
+# time that some more come after them, and twice as long each time: not for ever, since another loop may begin. Small ones do not count
+# (the rest is as many times longer as a segment is larger than one of a small network).
+STRANGE, MORE, REST, LONGEST, SMALL, SIZE = 16, 6, 1 << 12, 1 << 14, 8, 64
 
 
 class Segment:
@@ -82,9 +84,9 @@ class Tape(graph.Tape):
         self.compiled: list[Compiled] = []
         self.inside = False  # a door's body, which is found again as a whole
         self.getters: dict[int, Any] | None = None  # by input, where a door's live numbers come from
-        self.strange = self.seen = (
-            0  # segments in a row that were new, and how far the tree had grown after the last one
-        )
+        self.strange = 0  # segments that ran on NumPy, less those that ran as programs
+        self.in_vain = False  # did the last one?
+        self.budget = Budget()
         self.rest, self.rests = 0, REST  # operations that are computed at once from here on, and the next time
         self.varying: set[Line | None] = set()  # where rows of tensors are named by numbers that change
         self.pasts: list[Past] = []  # segments that were computed since values were written over
@@ -426,16 +428,17 @@ class Tape(graph.Tape):
             self.step = self.root
 
     def _count(self, operations: int) -> None:
-        """Where what is recorded never comes by again (Python takes another way each time), writing it down only takes time."""
-        new, self.seen = self.grown != self.seen, self.grown
+        """Where what is recorded hardly comes by again (Python takes another way each time), writing it down only takes time."""
         if operations < SMALL:
             return
-        self.strange = self.strange + 1 if new else 0
-        if not new:
-            self.rests = REST
-        elif self.strange >= STRANGE:
+        if not self.in_vain:
+            self.strange, self.rests = max(0, self.strange - 1), REST
+            return
+        self.strange += 1
+        if self.strange >= STRANGE:
             self.strange -= MORE
-            self.rest, self.rests = self.rests, min(2 * self.rests, LONGEST)
+            self.rest = self.rests * max(operations, SIZE) // SIZE
+            self.rests = min(2 * self.rests, LONGEST)
 
     def _alive(self) -> list[Node]:
         """What somebody may ask for."""
@@ -464,10 +467,14 @@ class Tape(graph.Tape):
         if known is None:
             known = step.programs[wanted] = Interpreted(step.path(), wanted)
             self.grown += 1
-        if type(known) is Interpreted and known.met >= HOT:
+        self.budget.clock += 1
+        if type(known) is Interpreted:
+            self.budget.met(known)
+        if type(known) is Interpreted and known.met >= HOT and self.budget.allows(known):
             known = step.programs[wanted] = Compiled(known.path, wanted, _pairs(segment, alive, renamed, updates))
             self.compiled.append(known)
-        arrays = None
+            self.budget.took(known)
+        arrays, self.in_vain = None, type(known) is not Compiled
         if type(known) is Compiled:
             self.overwriting = bool(known.pairs)
             try:
