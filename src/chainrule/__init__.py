@@ -802,12 +802,14 @@ _LATER = {
     "load": "chainrule.deploy.saving",
     "load_model": "chainrule.deploy.model",
     "distributions": "chainrule.distributions",
+    "func": "chainrule.func",
     "Halving": "chainrule.training.halving",
     "onnx": "chainrule.onnx",
     "save": "chainrule.deploy.saving",
     "save_model": "chainrule.deploy.model",
     "sweep": "chainrule.training.sweeping",
     "utils": "chainrule.utils",
+    "vmap": "chainrule.func",
 }
 # What PyTorch has among its functions, too, with the arguments of ``nn.functional``.
 _ALSO = (

@@ -53,6 +53,7 @@ ROOMS = {
     "autograd_functional": Room(
         "torch.autograd.functional", "chainrule.autograd.functional", "cr.autograd.functional."
     ),
+    "func": Room("torch.func", "chainrule.func", "cr.func."),
     "linalg": Room("torch.linalg", "chainrule.linalg", "cr.linalg."),
     "distributions": Room("torch.distributions", "chainrule.distributions", "cr.distributions."),
     "Tensor": Room("torch.Tensor", "chainrule:Tensor", "Tensor."),

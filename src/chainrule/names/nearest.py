@@ -6,7 +6,6 @@ _CPU = "There is only the CPU here: leave it out."
 _FLOATS = "There are bfloat16, float32 and float64."
 _ALONE = "One process trains, on several threads: leave it out."
 _INTEGERS = "There are uint8, int32 and int64."
-_TRANSFORMS = "cr.grad, cr.vjp, cr.jvp, cr.jacobian and cr.hessian are the transforms there are."
 
 NEAREST = {
     "cuda": _CPU,
@@ -25,8 +24,6 @@ NEAREST = {
     "foreach=": "A compiled step updates all parameters in one program: leave it out.",
     "fused=": "A compiled step updates all parameters in one program: leave it out.",
     "capturable=": "Leave it out.",
-    "func": _TRANSFORMS,
-    "vmap": "Write the operation over one more axis.",
     "assign=": "The values are copied into the module's own tensors: leave it out.",
     "float16": _FLOATS,
     "half": _FLOATS,
