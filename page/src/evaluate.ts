@@ -101,12 +101,19 @@ function erfc(x: number): number {
   return Math.exp(-x * x) / (Math.sqrt(Math.PI) * below);
 }
 
+function mish(x: number): number {
+  const z = Math.max(-Math.abs(x), -1000);
+  const e = Math.exp(z);
+  const part = e * e + (x <= 0 ? 2 * e : e * e);
+  return Math.max(x, 0) + (z * part) / (part + (x > 0 ? 2 * e + 1 : 2));
+}
+
 const ELEMENTWISE: Record<string, (...x: number[]) => number> = {
   add: (a, b) => a! + b!, sub: (a, b) => a! - b!, mul: (a, b) => a! * b!, div: (a, b) => a! / b!, neg: (a) => -a!,
   pow: (a, b) => a! ** b!, abs: (a) => Math.abs(a!), sign: (a) => bit(a! > 0) - bit(a! < 0), floor: (a) => Math.floor(a!),
   exp: (a) => Math.exp(a!), expm1: (a) => Math.expm1(a!), log: (a) => Math.log(a!), log1p: (a) => Math.log1p(a!),
   sqrt: (a) => Math.sqrt(a!), rsqrt: (a) => 1 / Math.sqrt(a!), sin: (a) => Math.sin(a!), cos: (a) => Math.cos(a!),
-  tanh: (a) => Math.tanh(a!), sigmoid: (a) => 1 / (1 + Math.exp(-a!)), erf: (a) => erf(a!), erfc: (a) => erfc(a!), relu: (a) => (a! < 0 ? 0 : a!),
+  tanh: (a) => Math.tanh(a!), sigmoid: (a) => 1 / (1 + Math.exp(-a!)), mish: (a) => mish(a!), erf: (a) => erf(a!), erfc: (a) => erfc(a!), relu: (a) => (a! < 0 ? 0 : a!),
   maximum: (a, b) => Math.max(a!, b!), minimum: (a, b) => Math.min(a!, b!), where: (c, a, b) => (c ? a! : b!),
   eq: (a, b) => bit(a === b), ne: (a, b) => bit(a !== b), lt: (a, b) => bit(a! < b!), le: (a, b) => bit(a! <= b!),
   gt: (a, b) => bit(a! > b!), ge: (a, b) => bit(a! >= b!), alias: (a) => a!, detach: (a) => a!, check_index: (a) => a!,

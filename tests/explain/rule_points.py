@@ -72,6 +72,7 @@ UNARY = [
     "cos",
     "tanh",
     "sigmoid",
+    "mish",
     "erf",
     "erfc",
     "relu",

@@ -45,6 +45,24 @@ _TAIL = (  # beyond, in 1 / x^2
 )  # fmt: skip
 
 
+CLOSED = -1000.0  # exp of it is 0 in any dtype
+
+
+def mish(x: Any) -> Any:
+    """``max(x, 0) + z n / d`` with ``z = -|x|``, ``e = exp(z)``; of a complex number too.
+
+    n is ``e^2 + 2e`` up to 0 and ``2 e^2`` above, d is n + 2 and n + 2e + 1: each tail is what it differs from its line by.
+    """
+    low, above = x.real <= 0, x.real > 0
+    z = np.where(low, x, -x)
+    z = np.where(z.real < CLOSED, CLOSED, z)
+    e = np.exp(z)
+    square, twice = e * e, e * 2
+    part = square + np.where(low, twice, square)
+    share = part / (part + np.where(above, twice + 1, 2.0))
+    return np.asarray(np.where(above, x, 0.0) + z * share, x.dtype)
+
+
 def frexp(x: Any) -> tuple[Any, Any]:
     """NumPy's, with the exponent 0 for what is not finite, where C leaves it open."""
     mantissa, exponent = np.frexp(x)

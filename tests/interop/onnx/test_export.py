@@ -221,7 +221,7 @@ OPS: dict[str, tuple[Callable[..., Any], tuple[Array, ...]]] = {
     "remainder": (lambda x, y: x % y, (X, X[::-1].copy())), "whole remainder": (lambda x: x % -5, (INT,)),
     "sign": (lambda x: x.sign(), (WIDE,)), "round": (lambda x: (x * 2).round() / 2, (WIDE[:100],)), "floor": (cr.floor, (WIDE[:100],)),
     "expm1": (lambda x: x.expm1(), (WIDE,)), "log1p": (lambda x: x.log1p(), (WIDE,)), "erf": (cr.erf, (WIDE,)),
-    "erfc": (cr.erfc, (WIDE,)), "rsqrt": (cr.rsqrt, (WIDE,)), "pow": (lambda x: x.abs() ** 1.7, (X,)), "sin": (cr.sin, (X,)),
+    "mish": (F.mish, (WIDE,)), "erfc": (cr.erfc, (WIDE,)), "rsqrt": (cr.rsqrt, (WIDE,)), "pow": (lambda x: x.abs() ** 1.7, (X,)), "sin": (cr.sin, (X,)),
     "cos": (cr.cos, (X,)), "maximum": (cr.maximum, (WIDE, WIDE[::-1].copy())), "minimum": (cr.minimum, (WIDE, WIDE[::-1].copy())),
     "whole maximum": (lambda x: cr.maximum(x, -x), (INT,)), "compare": (lambda x: (x != 0) & ~(x > 1) | (x <= -1), (INT,)),
     "roots": (lambda x: cr.where(x >= 0, x.abs().sqrt(), 0.0), (WIDE,)), "xor": (lambda x: (x > 0) ^ (x < 3), (INT,)), "bits": (lambda x: (x & 5) | (x ^ 3), (INT,)), "not": (lambda x: ~x, (INT,)),

@@ -17,6 +17,7 @@ from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, vector
 from chainrule.compiler.plan.target import REGISTER
 from chainrule.dtypes import DType
 from chainrule.ops.random import threefry
+from chainrule.ops.reference import CLOSED
 
 _FLOAT_PREDICATES = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 
@@ -191,6 +192,17 @@ class Scalars:
 
     def sigmoid(self, x: Value) -> Value:
         return mathematics.sigmoid(self.e, x)
+
+    def mish(self, x: Value) -> Value:
+        """As its reference, op by op."""
+        low, above = self.compare("le", x, self.zero()), self.compare("gt", x, self.zero())
+        z = self.e.select(low, x, self.neg(x))
+        z = self.e.select(self.compare("lt", z, self.const(CLOSED)), self.const(CLOSED), z)
+        e = self.exp(z)
+        square, twice = self.mul(e, e), self.mul(self.const(2.0), e)
+        part = self.add(square, self.e.select(low, twice, square))
+        rest = self.e.select(above, self.add(twice, self.const(1.0)), self.const(2.0))
+        return self.add(self.relu(x), self.mul(z, self.div(part, self.add(part, rest))))
 
     def erf(self, x: Value) -> Value:
         return mathematics.erf(self.e, x)

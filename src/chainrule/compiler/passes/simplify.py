@@ -178,9 +178,8 @@ def rewrite(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]
 
 
 # Functions whose last bit NumPy may round otherwise than a kernel: of a number too they are the kernel's.
-_NATIVE = frozenset(
-    (ew.pow, ew.exp, ew.expm1, ew.log, ew.log1p, ew.rsqrt, ew.sin, ew.cos, ew.tanh, ew.sigmoid, ew.erf, ew.erfc)
-)
+_FUNCTIONS = ew.pow, ew.exp, ew.expm1, ew.log, ew.log1p, ew.rsqrt, ew.sin, ew.cos, ew.tanh, ew.sigmoid, ew.erf, ew.erfc
+_NATIVE = frozenset((*_FUNCTIONS, ew.mish))
 
 
 def _of_nothing(b: Builder, op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node | None:

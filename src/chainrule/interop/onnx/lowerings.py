@@ -13,6 +13,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.interop.onnx.writer import REST, Rows, Size, Step, Writer, element
+from chainrule.ops.reference import CLOSED
 
 Lowering = Callable[..., str]
 _EVAL = "Export the model in evaluation mode, without it."
@@ -54,6 +55,18 @@ def _sigmoid(w: Writer, step: Step, x: str) -> str:
     small, one = w.op("Exp", w.op("Neg", w.op("Abs", x))), w.like(1, step)
     above = w.op("Where", w.op("GreaterOrEqual", x, w.like(0, step)), one, small)
     return w.op("Div", above, w.op("Add", small, one))
+
+
+def _mish(w: Writer, step: Step, x: str) -> str:
+    """``max(x, 0) + z n / d`` with ``z = -|x|``, as the reference has it."""
+    low, above = w.op("LessOrEqual", x, w.like(0, step)), w.op("Greater", x, w.like(0, step))
+    z = w.op("Max", w.op("Neg", w.op("Abs", x)), w.like(CLOSED, step))
+    e = w.op("Exp", z)
+    square, twice = w.op("Mul", e, e), w.op("Add", e, e)
+    part = w.op("Add", square, w.op("Where", low, twice, square))
+    rest = w.op("Where", above, w.op("Add", twice, w.like(1, step)), w.like(2, step))
+    found = w.op("Add", w.op("Relu", x), w.op("Mul", z, w.op("Div", part, w.op("Add", part, rest))))
+    return w.op("Where", w.op("IsNaN", x), x, found)
 
 
 def _expm1(w: Writer, step: Step, x: str) -> str:
@@ -307,7 +320,7 @@ LOWERINGS: dict[str, Lowering] = {
     "floor_divide": _floor_divide, "remainder": _remainder, "abs": _plain("Abs"), "sign": _sign, "floor": _plain("Floor"),
     "round": _plain("Round"), "exp": _plain("Exp"), "expm1": _expm1, "log": _plain("Log"), "log1p": _log1p,
     "sqrt": _plain("Sqrt"), "rsqrt": lambda w, step, x: w.op("Reciprocal", w.op("Sqrt", x)), "sin": _plain("Sin"),
-    "cos": _plain("Cos"), "tanh": _plain("Tanh"), "sigmoid": _sigmoid, "erf": _plain("Erf"), "erfc": _erfc, "relu": _relu,
+    "cos": _plain("Cos"), "tanh": _plain("Tanh"), "sigmoid": _sigmoid, "mish": _mish, "erf": _plain("Erf"), "erfc": _erfc, "relu": _relu,
     "maximum": _extremum("Max"), "minimum": _extremum("Min"), "where": _wide(_where), "eq": _plain("Equal"), "ne": _ne,
     "lt": _plain("Less"), "le": _plain("LessOrEqual"), "gt": _plain("Greater"), "ge": _plain("GreaterOrEqual"),
     "bitwise_and": _by_dtype("And", "BitwiseAnd"), "bitwise_or": _by_dtype("Or", "BitwiseOr"),

@@ -9,8 +9,10 @@ from typing import Any
 from chainrule.errors import SettingError, unknown_name
 from chainrule.graph import shape_error
 from chainrule.names import takes_keywords
+from chainrule.ops import elementwise as ew
+from chainrule.ops.reference import CLOSED
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import axis, number
+from chainrule.tensor.core import apply, axis, number
 from chainrule.tensor.creation import empty_like, given, zeros_like
 from chainrule.tensor.grad_mode import no_grad
 from chainrule.tensor.random import Generator
@@ -149,9 +151,6 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return placed(x, _gated(x, Tensor.sigmoid), inplace, "silu")
 
 
-CLOSED = -1000.0  # a gate there is 0 in any dtype
-
-
 def _gated(x: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
     """``x gate(x)``, for a gate from 0 to 1 with ``gate(-x) = 1 - gate(x)``, as ``max(x, 0) + z gate(z)``, ``z = -|x|``.
 
@@ -172,11 +171,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     Source: Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020.
     """
     x = given(input, "mish")
-    z = minus_abs(x).clamp(min=CLOSED)
-    e = z.exp()
-    square, low = e * e, x <= 0
-    part = square + (2 * e).where(low, square)
-    return placed(x, x.relu() + z * (part / (part + (2 * e + 1).where(x > 0, 2.0))), inplace, "mish")
+    return placed(x, apply(ew.mish, x), inplace, "mish")
 
 
 @takes_keywords("functional")
