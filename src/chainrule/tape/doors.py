@@ -11,8 +11,7 @@ import math
 import weakref
 from collections.abc import Callable, Hashable
 from functools import wraps
-from itertools import repeat
-from operator import attrgetter, is_, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -20,12 +19,11 @@ import numpy as np
 from chainrule import graph
 from chainrule.borrowed import own
 from chainrule.dtypes import float64
-from chainrule.graph import CONST, LEAF, Node, Type, toposort
-from chainrule.lines import ours, user_line
-from chainrule.ops import elementwise as ew
-from chainrule.tape.history import AS_ONE, Inner, Past
+from chainrule.graph import CONST, LEAF, Node
+from chainrule.lines import user_line
+from chainrule.tape.history import AS_ONE, Inner
 from chainrule.tape.kept import Kept
-from chainrule.tape.path import Lent, Ref, Step
+from chainrule.tape.path import Lent, Step
 from chainrule.tape.updates import NONE
 from chainrule.tensor.core import Engine, Handle
 
@@ -347,183 +345,3 @@ def called(
     if together is None:
         return called(tape, function, (*args, *kept.handles))
     return (*nodes, *together), (*key, None)
-
-
-def _ours(rule: Any) -> bool:
-    """Is a derivative rule of chainrule's own? Another may do anything, and is asked each time."""
-    functions = [rule, *[cell.cell_contents for cell in rule.__closure__ or ()]]
-    return all(ours(code) for function in functions if (code := getattr(function, "__code__", None)) is not None)
-
-
-class _Known:
-    """A value that a loss was computed with, in the segment whose backward pass comes next."""
-
-    __slots__ = ("ref", "type")
-
-    def __init__(self, ref: int, type: Type) -> None:
-        self.ref, self.type = ref, type
-
-    def now(self, tape: Any) -> Node:
-        past: Past = tape.differentiated
-        inside = past.values.get(self.ref)
-        if inside is not None:  # of what a door recorded as one, whose history nobody has asked for
-            return Node(LEAF, (), {}, self.type, inside)
-        node: Any = past.node(self.ref)
-        node.seen = True
-        return cast(Node, node)
-
-
-class Backward(Door):
-    """The backward pass of a loss all of whose history waits, or was computed together.
-
-    It depends on which leaves have a gradient already, and what those are to the segment.
-    """
-
-    def __init__(self, output: Any, walk: Callable[[], None]) -> None:
-        self.output, self.walk = output, walk
-
-    def key(self, tape: Any) -> Hashable | None:
-        self.tape, node = tape, self.output._node
-        if not node.inputs:
-            return None
-        if node.segment is tape.segment:
-            self.within = tape
-            start: tuple[Any, ...] = ("backward", node.place)
-        else:
-            past = self._past(tape, node)
-            if past is None:
-                return None
-            self.within = tape.differentiated = past
-            start = "backward", past.step, node.place
-        known = tape.step.jumps
-        of_leaves = ("leaves", *start)
-        leaves = known.get(of_leaves)
-        if leaves is None:
-            leaves = self._leaves()
-            if leaves is None:
-                return None
-            known[of_leaves] = leaves
-        gradients = self._gradients(tape, *leaves)
-        return None if gradients is None else (*start, *gradients)
-
-    def _past(self, tape: Any, node: Node) -> Past | None:
-        """The segment that was computed with a node among its results, where nothing else waits.
-
-        A value that waits, too, might be met under another name.
-        """
-        if node._array is None or tape.step is not tape.root:
-            return None
-        for past in tape.pasts:
-            if past.holds(node):
-                return cast(Past, past)
-        return None
-
-    def _gradients(self, tape: Any, leaves: list[Ref], inputs: list[int] | None) -> list[Ref | None] | None:
-        """By leaf, what its gradient is to this segment; None where it has none yet. None: that cannot be told.
-
-        Args:
-            inputs: where they stand among what the segment reads from outside, if all of them do.
-        """
-        if inputs is None:
-            nodes = list(map(self.within.node, leaves))
-        else:
-            nodes = list(map(self.within.nodes.__getitem__, inputs))
-        owners = [None if node is None or node.owner is None else node.owner() for node in nodes]
-        if any(map(is_, owners, repeat(None))) or len(set(map(id, owners))) < len(owners):
-            return None  # or the gradients of one are to be added
-        self.owners: list[Any] = owners
-        gradients = list(map(_gradient, owners))
-        if all(map(is_, gradients, repeat(None))):
-            return gradients
-        found: list[Ref | None] = []
-        for gradient in gradients:
-            if gradient is None:
-                found.append(None)
-                continue
-            node = gradient._node
-            if node.trace is not None or gradient._views is not None or node.requires_grad:
-                return None
-            if self.within is not tape and (node in self.within.nodes or self.within.holds(node)):
-                return None
-            found.append(tape.ref(node))
-        return found
-
-    def _holds(self, node: Node) -> bool:
-        return node.segment is self.tape.segment if self.within is self.tape else self.within.holds(node)
-
-    def _leaves(self) -> tuple[list[Ref], list[int] | None] | None:
-        """What the leaves are to the segment that the history lies in, as `_gradients` takes it; None where some lies elsewhere."""
-        order = toposort([self.output._node])
-        for node in order:
-            recorded = not node.inputs or not node.requires_grad or self._holds(node)
-            if not recorded or (node.op is ew.custom and not _ours(node.params["rule"])):
-                return None
-        leaves = [node for node in order if node.owner is not None and node.requires_grad]
-        owners = {id(node.owner()) for node in leaves if node.owner is not None}
-        known = self._inputs()
-        found = [node.place if self._holds(node) else known.get(node) for node in leaves]
-        if None in found or len(owners) < len(leaves):
-            return None
-        inputs = [-1 - ref for ref in found if type(ref) is int and ref < 0]
-        return cast("list[Ref]", found), inputs if len(inputs) == len(found) else None
-
-    def _inputs(self) -> dict[Node, Ref]:
-        """By input, what it is to the segment that the history lies in."""
-        if self.within is self.tape:
-            return cast("dict[Node, Ref]", self.tape.segment.known)
-        return {node: -1 - i for i, node in enumerate(self.within.nodes)}
-
-    def outer(self, node: Node) -> _Known | None:
-        ref = self.refs.get(node)
-        if ref is None:
-            return None
-        if ref >= 0:
-            self.read.add(ref)
-        return _Known(ref, node.type)
-
-    def body(self) -> None:
-        order = toposort([self.output._node])
-        self.released = [node.place for node in order if node.inputs]
-        self.read: set[int] = set()  # of the results of that segment
-        self.refs: dict[Node, Any] = {}  # what it may read of a segment that was computed
-        if self.within is not self.tape:
-            self.refs = {**self._inputs(), **{node: node.place for node in order if self.within.holds(node)}}
-        self.before = [owner._grad for owner in self.owners]
-        self.walk()
-
-    def made(self, tape: Any) -> Any:
-        found = []
-        for owner, before in zip(self.owners, self.before, strict=True):
-            gradient = owner._grad
-            if gradient is None or (before is not None and gradient is not before) or not tape.waits(gradient._node):
-                return None
-            found.append((gradient._node.place, gradient._node.type))
-        if self.within is not tape:
-            self.within.step.reads = tuple(sorted({*(self.within.step.reads or ()), *self.read}))
-        return found, itemgetter(*self.released, self.released[0]), self.read
-
-    def fits(self, tape: Any, results: Any) -> bool:
-        if self.within is tape:
-            return True
-        # Nobody was there before, and all that it reads was kept. (Where a node is gone, what reads it stands for it.)
-        nodes = [found() for found in filter(None, results[1](self.within.results))]
-        return all(node is None or node.inputs for node in nodes) and self.within.has(results[2])
-
-    def again(self, tape: Any, made: Any) -> None:
-        leaves, released, _ = made
-        renamed, tensor = tape.renamed, Engine.tensor
-        segment, results = tape.segment, tape.results
-        for owner, (place, type) in zip(self.owners, leaves, strict=True):
-            node = Node(LEAF, (), {}, type)
-            node.segment, node.place = segment, place
-            results[place] = reference(node)
-            if owner._grad is None:
-                gradient = tensor(node)
-                renamed.append((reference(owner), "_grad", None))
-                owner._grad = gradient
-            else:
-                owner._grad._name(node)
-        for found in filter(None, released(self.within.results)):
-            read = found()
-            if read is not None:
-                read.release()

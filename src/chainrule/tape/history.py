@@ -124,6 +124,11 @@ class Past:
         found = self.results[ref] if ref >= 0 else None
         return self.nodes[-1 - ref] if ref < 0 else None if found is None else found()
 
+    def refs(self, nodes: Iterable[Node]) -> list[Ref | None]:
+        """What each of these is to the segment; None where it is nothing to it."""
+        inputs = {each: -1 - i for i, each in enumerate(self.nodes)}
+        return [each.place if self.holds(each) else inputs.get(each) for each in nodes]
+
     def has(self, places: Iterable[int]) -> bool:
         """Are the values at these places there?"""
         return all(place in self.values or self.node(place) is not None for place in places)

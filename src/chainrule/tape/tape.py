@@ -23,9 +23,10 @@ from chainrule.graph import CONST, LEAF, Array, Node, Op, Type
 from chainrule.lines import Line, user_line
 from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
+from chainrule.tape.backward import Backward
 from chainrule.tape.budget import Budget
 from chainrule.tape.donation import Free
-from chainrule.tape.doors import Backward, Called, ElsewhereError, Live, again, through
+from chainrule.tape.doors import Called, ElsewhereError, Live, again, through
 from chainrule.tape.history import Past, written_out
 from chainrule.tape.path import Entry, Lent, Ref, Step, kind_of
 from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
