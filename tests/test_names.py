@@ -26,7 +26,7 @@ MISSING = [
     (cr, "mps", "torch.mps of PyTorch is not in chainrule yet. There is only the CPU here: leave it out."),
     (cr, "float16", "torch.float16 of PyTorch is not in chainrule yet. There are bfloat16, float32 and float64"),
     (F, "conv_tbc", "torch.nn.functional.conv_tbc of PyTorch is not in chainrule yet."),
-    (nn, "CTCLoss", "torch.nn.CTCLoss of PyTorch is not in chainrule yet."),
+    (nn, "MaxUnpool1d", "torch.nn.MaxUnpool1d of PyTorch is not in chainrule yet."),
     (optim, "SparseAdam", "torch.optim.SparseAdam of PyTorch is not in chainrule yet."),
     (cr.linalg, "svd", "torch.linalg.svd of PyTorch is not in chainrule yet."),
     (cr.autograd, "detect_anomaly", "torch.autograd.detect_anomaly of PyTorch is not in chainrule yet."),

@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     **{f"{kind}Pool{n}d": [{"kernel_size": 2, "stride": 1}] for kind in ("Max", "Avg") for n in (1, 3)},
     **{f"ConvTranspose{n}d": [{"in_channels": 4, "out_channels": 6, "kernel_size": 3, "stride": 2, "output_padding": 1, "groups": 2}] for n in (1, 2, 3)},
     **{f"Adaptive{kind}Pool{n}d": [{"output_size": 3}, {"output_size": (None,) * (n - 1) + (2,)}] for kind in ("Max", "Avg") for n in (1, 2, 3)},
+    "CTCLoss": [{"blank": 2, "zero_infinity": True}],
     "Unfold": [{"kernel_size": (2, 3), "padding": 1}], "Fold": [{"output_size": 4, "kernel_size": 2, "stride": (1, 2)}],
     "Upsample": [{"scale_factor": (2.5, 2), "mode": "bilinear", "align_corners": True}, {"size": 7}], "UpsamplingNearest2d": [{"size": (3, 4)}], "UpsamplingBilinear2d": [{"scale_factor": 2}],
     **{f"Transformer{kind}Layer": [{**WIDTHS, "activation": F.gelu, "norm_first": True}, {**WIDTHS, "activation": nn.SELU(), "bias": False, "batch_first": True, "dtype": "float64"}] for kind in ("Encoder", "Decoder")},

@@ -43,5 +43,4 @@ NEAREST = {
     "modules": "Its classes are in nn: nn.Linear.",
     "checkpoint": "cr.backward_in_micro_batches takes less memory, with the same gradients.",
     "tensorboard": "chainrule.callbacks.TensorBoard writes its files.",
-    "gradcheck": "cr.check_gradients compares with finite differences.",
 }

@@ -75,7 +75,14 @@ from chainrule.nn.lazy import (
     LazyConv3d,
     LazyLinear,
 )
-from chainrule.nn.likelihoods import CosineSimilarity, GaussianNLLLoss, KLDivLoss, PairwiseDistance, PoissonNLLLoss
+from chainrule.nn.likelihoods import (
+    CosineSimilarity,
+    CTCLoss,
+    GaussianNLLLoss,
+    KLDivLoss,
+    PairwiseDistance,
+    PoissonNLLLoss,
+)
 from chainrule.nn.losses import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -179,6 +186,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Bilinear",
+    "CTCLoss",
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",

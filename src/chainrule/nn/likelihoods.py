@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chainrule.errors import SettingError
 from chainrule.nn import functional as F
 from chainrule.nn.functional.likelihoods import check_batch_reduction
@@ -48,6 +50,34 @@ class GaussianNLLLoss(Reduced):
 
     def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
         return F.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
+
+
+@reads(VALUES)
+class CTCLoss(Reduced):
+    """``-log P(labels)`` over all their places in a longer sequence; arguments and shapes: ``F.ctc_loss``.
+
+    Example:
+        >>> import chainrule as cr
+        >>> from chainrule import nn
+        >>> x = cr.zeros(2, 1, 3).log_softmax(-1)  # (T, N, C)
+        >>> nn.CTCLoss(reduction="sum")(x, cr.tensor([[1]]), cr.tensor([2]), cr.tensor([1])).exp()
+        tensor(3.)
+    """
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        super().__init__(reduction)
+        self.blank, self.zero_infinity = blank, zero_infinity
+
+    def forward(
+        self,
+        log_probs: Tensor,
+        targets: Tensor,
+        input_lengths: Tensor | Sequence[int],
+        target_lengths: Tensor | Sequence[int],
+    ) -> Tensor:
+        return F.ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
+        )
 
 
 class CosineSimilarity(Module):

@@ -30,6 +30,7 @@ from chainrule.nn.functional.convolution import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from chainrule.nn.functional.ctc import ctc_loss
 from chainrule.nn.functional.distances import cosine_similarity, normalize, pairwise_distance
 from chainrule.nn.functional.dropouts import (
     alpha_dropout,
@@ -125,6 +126,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
