@@ -1,12 +1,15 @@
 """What `fit` costs beyond its steps: a training by `fit` beside the bare native loop of the same steps, by turns.
 
-    python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation] [--callbacks] [--watched] [--threads 1] [--cpu]
+    python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation] [--callbacks] [--heard] [--watched]
+                             [--threads 1] [--cpu]
 
 The bare loop is the compiled step that `fit` runs (gather, forward, loss, accuracy, backward, Adam), once over the
 row numbers of all whole batches and once over those of all short ones, drawn beforehand; with `--validation`, and the
 native passes over the rows of validation. What `fit` adds: shuffling, snapshots, the look for NaN, sums and history,
 progress, calls from Python; with `--callbacks`, early stopping that keeps the best weights and a folder of checkpoints,
-and a schedule of every epoch. The least of the rounds. With `--watched`: `fit` with validation and early stopping that keeps
+and a schedule of every epoch. What goes into the files of these checkpoints, at the beginning and the end of each call, is the
+disk's: it is told apart, in milliseconds a call (`ms_files`). With `--heard`, a callback of the user's that hears of every epoch
+and does nothing. The least of the rounds. With `--watched`: `fit` with validation and early stopping that keeps
 the best weights (every epoch is a better one), beside `fit` with validation alone.
 """
 
@@ -16,6 +19,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -80,36 +84,54 @@ class Bare:
         return clock() - start
 
 
-def callbacks(some: bool) -> list[Callback]:
-    if not some:
-        return []
-    return [EarlyStopping(patience=10**9, restore_best_weights=True), Checkpoint(tempfile.mkdtemp())]
+class Timed(Checkpoint):
+    """Knows how long its files took."""
+
+    took = 0.0
+
+    def _write(self, trainer: cr.Trainer, last: bool = False) -> None:
+        began = clock()
+        super()._write(trainer, last)
+        self.took += clock() - began
 
 
-def measure(name: str, rounds: int, seconds: float, validation: bool, some: bool) -> dict[str, float]:
+class Heard(Callback):
+    """Hears of every epoch."""
+
+    def on_epoch_end(self, trainer: cr.Trainer, epoch: int, measured: Mapping[str, float]) -> None:
+        pass
+
+
+def measure(name: str, rounds: int, seconds: float, validation: bool, some: bool, heard: bool) -> dict[str, float]:
     sizes, batch, rows = NETWORKS[name]
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((rows, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], rows)
     held_out = (X[: rows // 5], y[: rows // 5]) if validation else None
     ours, other = trainer(sizes, some), trainer(sizes, False)
 
-    def fit(who: cr.Trainer, epochs: int) -> float:
-        own = callbacks(some and who is ours)
+    def fit(who: cr.Trainer, epochs: int) -> tuple[float, float]:
+        """Its seconds, and those that went into files beside them."""
+        own: list[Callback] = [Heard()] if heard and who is ours else []
+        files = Timed(tempfile.mkdtemp()) if some and who is ours else None
+        if files is not None:
+            own += [EarlyStopping(patience=10**9, restore_best_weights=True), files]
         start = clock()
         who.fit(X, y, epochs, batch, held_out, progress=False, callbacks=own)
-        return clock() - start
+        written = files.took if files is not None else 0.0
+        return clock() - start - written, written
 
     for who in (ours, other):
         fit(who, 3)
     epochs = 3
-    while fit(ours, epochs) < seconds / 2:
+    while fit(ours, epochs)[0] < seconds / 2:
         epochs *= 2
     bare = Bare(other, rows, batch, epochs, rows // 5 if validation else 0)
     bare.run()
-    pairs = [(fit(ours, epochs), bare.run()) for _ in range(rounds)]
+    timed = [(*fit(ours, epochs), bare.run()) for _ in range(rounds)]
     steps = epochs * -(-rows // batch)
-    by_fit, native = (1e6 * min(column) / steps for column in zip(*pairs, strict=True))
-    return {"epochs": epochs, "us_fit": by_fit, "us_bare": native, "overhead": by_fit / native - 1}
+    by_fit, files, native = (min(column) for column in zip(*timed, strict=True))
+    found = {"epochs": epochs, "us_fit": 1e6 * by_fit / steps, "us_bare": 1e6 * native / steps}
+    return {**found, "overhead": by_fit / native - 1, **({"ms_files": 1e3 * files} if some else {})}
 
 
 def watched(name: str, rounds: int, seconds: float) -> dict[str, float]:
@@ -142,6 +164,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(NETWORKS))
     parser.add_argument("--validation", action="store_true", help="evaluate a fifth of the rows after every epoch")
     parser.add_argument("--callbacks", action="store_true", help="with validation, early stopping and checkpoints")
+    parser.add_argument("--heard", action="store_true", help="with a callback that hears of every epoch")
     parser.add_argument("--watched", action="store_true", help="early stopping over validation alone")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpu", action="store_true", help="time of the processor, on one thread: beside other work")
@@ -154,7 +177,7 @@ def main() -> None:
     found = {
         name: watched(name, chosen.rounds, chosen.seconds)
         if chosen.watched
-        else measure(name, chosen.rounds, chosen.seconds, validation, chosen.callbacks)
+        else measure(name, chosen.rounds, chosen.seconds, validation, chosen.callbacks, chosen.heard)
         for name in chosen.only.split(",")
     }
     print(json.dumps(found, indent=2))

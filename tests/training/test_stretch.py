@@ -40,9 +40,9 @@ def measures(trainer):
 
 
 class Listening(Callback):
-    """Has the floor after every epoch, so that no stretch is longer than one."""
+    """Has the floor after the steps of every epoch, so that no stretch is longer than one."""
 
-    def on_epoch_end(self, trainer, epoch, measured):
+    def on_steps(self, trainer, step, loss):
         pass
 
 

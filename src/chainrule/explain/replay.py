@@ -14,7 +14,8 @@ from chainrule.errors import DamagedFileError, ReplayError
 from chainrule.files.document import Fields
 from chainrule.training import saved
 from chainrule.training.record import Groups, Record, digest
-from chainrule.training.session import Rows, Standing
+from chainrule.training.session import Rows
+from chainrule.training.standing import Standing
 from chainrule.training.steps import Program
 from chainrule.training.stretch import Cut
 from chainrule.training.trainer import Trainer

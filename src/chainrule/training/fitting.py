@@ -14,11 +14,11 @@ import numpy as np
 
 from chainrule.data.orders import shuffled_orders
 from chainrule.errors import NonFiniteError
-from chainrule.optim.optimizer import same_layout
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import drawing_from
 from chainrule.training import nonfinite, state
+from chainrule.training.attributes import Attributes
 from chainrule.training.callbacks import Callback, Watching, asks_for_the_end
 from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
@@ -28,8 +28,9 @@ from chainrule.training.position import Position
 from chainrule.training.progress import Silent
 from chainrule.training.record import Recorder
 from chainrule.training.session import Session
+from chainrule.training.standing import Standing
 from chainrule.training.steps import SECONDS, Measured, Passes, Program
-from chainrule.training.stretch import Lap, Stretch, first
+from chainrule.training.stretch import Lap, Pauses, Stretch, first
 
 if TYPE_CHECKING:
     from chainrule.training.trainer import Trainer
@@ -92,13 +93,15 @@ class Fitting:
         self.handles: list[Tensor] = []  # what steps change; only callbacks can add to them
         self.orders = np.empty((0, self.position.rows), np.int64)  # of the epochs of the latest stretch, a row each
         self.ordered = 0  # the first of these epochs
-        # Callbacks and schedules have the floor after the last step of an epoch, and again when it has been validated.
         self.hearing = self._listening("on_epoch_end")
+        # After the last step of each epoch Python has the floor, and again when it has been validated.
         self.every_epoch = bool(self._listening("on_steps") or not session.schedules.ahead or held_out)
+        self.ahead = 0  # so many epochs a stretch may go on after the first that a callback hears of
         self.watching = [c for c in callbacks if isinstance(c, Watching) and c.monitor is not None]
         self.judging = Judging(self.watching, session, self.position.epoch)
         self.stopped = False  # a callback asked for the end
         self.began = 0.0  # when the epoch under way did
+        self.loss = np.nan  # of the latest step
         self.seconds_a_pass: float | None = None  # of validation
 
     @property
@@ -159,7 +162,7 @@ class Fitting:
 
     def _run(self, epochs: int) -> None:
         self.began = time.perf_counter()
-        self._tell_epoch()  # if that was cut short
+        self.tell_epoch()  # if that was cut short
         self.stopped = self.stopped or self.judging.stopped
         while self.position.epoch < self._last(epochs):
             if self.position.step < self.position.steps:
@@ -175,9 +178,9 @@ class Fitting:
 
     # ---------------------------------------------------------------- callbacks
 
-    def _floor(self, epoch: int) -> bool:
-        """Must Python have the floor when this epoch (counted from 0) ends?"""
-        return self.every_epoch or any(callback.wants(epoch + 1) for callback in self.hearing)
+    def heard(self, epoch: int) -> bool:
+        """Does a callback have the floor when this epoch (counted from 0) is over?"""
+        return any(callback.wants(epoch + 1) for callback in self.hearing)
 
     def _measures(self, ranked: bool = False) -> Measures:
         return Measures(self.session.metrics, ranked)
@@ -194,7 +197,7 @@ class Fitting:
         for callback in self._listening(event):
             self._give_floor(callback, event, *facts)
 
-    def _tell_epoch(self) -> None:
+    def tell_epoch(self) -> None:
         """That an epoch is over, to each callback once: to those that have not heard it, where it was cut short."""
         while self.position.told is not None:
             told, epoch = self.position.told, self.position.epoch
@@ -208,11 +211,14 @@ class Fitting:
                 self._give_floor(self.hearing[told], "on_epoch_end", epoch, self.session.history.row(epoch - 1))
 
     def _give_floor(self, callback: Callback, event: str, *facts: Any) -> None:
-        before, asked = self._standing, self._asked()
+        before, asked, lent = self._standing, self._asked(), state.Lent(self.handles)
         with self.session.beside():
             getattr(callback, event)(self.trainer, *facts)
         if self._asked() and not asked:
             self.session.model.stop_training, self.stopped = False, True  # heard
+        if lent.untouched() and self.session.stands_as(before):
+            self.session.commit(replace(before, position=self.position, callbacks=self.session.callbacks_now()))
+            return
         self._look()  # a callback may have changed weights and settings, and meant it
         if self.recorder is not None and self._changed(before, self._standing):
             self._record(lambda recorder: recorder.write_checkpoint(self.position.done))
@@ -242,8 +248,11 @@ class Fitting:
         self.handles = [handle for handle, _ in self._standing.values]
 
     @property
-    def _standing(self) -> Any:
-        return self.session.standing
+    def _standing(self) -> Standing:
+        standing = self.session.standing
+        if standing is None:
+            raise RuntimeError("fit: a training that stands nowhere; this is a bug in chainrule")
+        return standing
 
     # ---------------------------------------------------------------- a stretch
 
@@ -256,47 +265,74 @@ class Fitting:
         laps = self._plan(epochs)
         rates = self._rates(laps)
         stretch = self._bound(laps, self.passes, rates, judged=bool(self.judging))
+        if self.hearing and rates is None and not laps[-1].floor:
+            stretch.pauses = Pause(self, stretch, began + SECONDS)
         ended = stretch.run()
+        self._note_time(stretch, time.perf_counter() - began - stretch.paused)
         self.stopped = self.stopped or self.judging.stopped
         if rates is not None and len(stretch.laps) < len(laps):  # the schedules took steps that were not
             self.session.put_settings(self._standing.settings)
             self._rates(stretch.laps)
-        found, now = stretch.measured(), self._values()
-        if not np.isfinite(found.values[:, 0]).all() or not state.all_finite(self._standing.parameters):
-            raise self._stopped(stretch, found, ended)
-        self._note_time(stretch, ended[-1] - began)
-        self._count(stretch, stretch.laps, found, ended, now)
-        position, loss = self.position, float(found.values[-1, 0])
-        self.shown.advance(position.epoch, position.step, loss)
-        self._tell("on_steps", position.step, loss)
+        if stretch.laps:
+            self._finish(stretch, ended)
+        position = self.position
+        self.shown.advance(position.epoch, position.step, self.loss)
+        self._tell("on_steps", position.step, self.loss)
         self._tell("on_pause")
         self._record(lambda recorder: recorder.maybe_checkpoint(self.position.done))
         self.interrupt.check()
 
-    def _values(self) -> state.Snapshot:
-        """Of everything that steps change. A step may have put another tensor under a name of a module, and a trace
-        split a counter that several parameters shared.
+    def _finish(self, stretch: Stretch, ended: Sequence[float]) -> None:
+        """Take the laps of a stretch that are left as done.
+
+        Raises:
+            NonFiniteError: something is no longer finite.
         """
-        standing, layout = self._standing, self.session.optimizer.layout()
-        if not standing.attributes.same() or not same_layout(layout, standing.layout):
+        found = stretch.measured()
+        if not self.sound(found):
+            raise self._stopped(stretch, found, ended)
+        self.count(stretch, stretch.laps, found, ended, self.stepped())
+
+    def sound(self, found: Measured) -> bool:
+        """Are the losses of these steps and the weights after them finite?"""
+        return state.finite(found.values[:, 0]) and state.all_finite(self._standing.parameters)
+
+    def stepped(self, copies: bool = False) -> Standing:
+        """What stands after more steps, but for the position: values where they lie, or copies of them.
+
+        A step may have put another tensor under a name of a module, and a trace split a counter that several parameters shared.
+        """
+        standing, held = self._standing, self._standing.attributes
+        same = held.same()
+        if not same or not self.session.laid_out_as(standing):
             self.handles = self.session.handles()
-        return state.values(self.handles)
+        values = state.copies(self.handles) if copies else state.values(self.handles)
+        return replace(self._now(held if same and not held.values else held.now()), values=values)
+
+    def _now(self, held: Attributes) -> Standing:
+        """What stands, with the gradients and the optimizer's tensors of now."""
+        gradients = state.gradients(handle for handle, _, _ in self._standing.gradients)
+        return replace(self._standing, gradients=gradients, attributes=held, layout=self.session.layout())
 
     def _plan(self, epochs: int) -> list[Lap]:
-        """The laps of the next stretch: steps for about `SECONDS`; with callbacks, to the end of the epoch at most, and on a
-        source to the end of the window.
+        """The laps of the next stretch: steps for about `SECONDS`; to the end of the epoch at most where Python must have
+        the floor before it is validated, or callbacks change something whenever they have it; and on a source to the end
+        of the window.
         """
-        position = self.position
+        position, given = self.position, self.session.schedules.given
         laps: list[Lap] = []
+        further = None  # so many epochs after the first that a callback hears of
         left = float(min(self.training.chunk, max(1, NUMBERS // (8 * position.batch_size))))
         epoch, start, weight = position.epoch, position.step, self._steps_a_pass()
         end = position.steps if self.windows is None else self.windows.stop
         while epoch < epochs and left >= 1 and (not laps or left > weight):
-            stop, floor = min(end, start + int(left)), self._floor(epoch)
+            heard = further is None and self.heard(epoch)
+            stop, floor = min(end, start + int(left)), self.every_epoch or (heard and given)
             laps.append(Lap(epoch, start, stop, floor))
             left -= laps[-1].length + weight
             epoch, start = epoch + 1, 0
-            if floor or self.windows is not None:
+            further = self.ahead if heard else None if further is None else further - 1
+            if floor or self.windows is not None or further == 0:
                 break
         return laps
 
@@ -351,16 +387,21 @@ class Fitting:
         return self.orders[at : at + count, start:stop]
 
     def _note_time(self, stretch: Stretch, seconds: float) -> None:
-        self.training.took(sum(lap.length for lap in stretch.laps), seconds - stretch.validating)
+        self.training.took(stretch.counted + int(stretch.lengths.sum()), seconds - stretch.validating)
         if stretch.passes is not None:
             self.seconds_a_pass = stretch.validating / stretch.passes.passes
 
     # ---------------------------------------------------------------- what was done
 
-    def _count(
-        self, stretch: Stretch, laps: Sequence[Lap], found: Measured, ended: Sequence[float], now: state.Snapshot
-    ) -> None:
-        """Take the steps of these first laps of a stretch as done: on disk first, then all at once."""
+    def count(
+        self, stretch: Stretch, laps: Sequence[Lap], found: Measured, ended: Sequence[float], now: Standing,
+        told: int | None = None,
+    ) -> None:  # fmt: skip
+        """Take the steps of these first laps of a stretch as done: on disk first, then all at once.
+
+        Args:
+            told: as in `Position`, after the last of them.
+        """
         position, over, done = self.position, None, self.session.history.steps
         self._note(stretch, found)
         if laps:
@@ -370,26 +411,21 @@ class Fitting:
             last, closed = laps[-1], position.cut.closes(laps[-1])
             ends = len(laps) - (not closed)
             if ends:
-                validated = stretch.passes.measures() if stretch.passes is not None else {}
-                validated = {name: column[:ends] for name, column in validated.items()}
+                validated = stretch.validated(ends)
                 over = self._over(laps[0].epoch, sums[:ends], rates[:ends], ended[:ends], validated)
             epoch, step, kept = (last.epoch + 1, 0, ()) if closed else (last.epoch, last.stop, tuple(sums[-1].tolist()))
-            position = replace(position, epoch=epoch, step=step, sums=kept, rates=tuple(rates[-1].tolist()))
-        self._commit(replace(self._standing, values=now, position=position, steps=done), over)
+            position = replace(position, epoch=epoch, step=step, sums=kept, rates=tuple(rates[-1].tolist()), told=told)
+            self.loss = float(found.values[-1, 0])
+        self._commit(replace(now, position=position, steps=done), over)
 
-    def _commit(self, standing: Any, over: Epochs | None = None) -> None:
+    def _commit(self, standing: Standing, over: Epochs | None = None) -> None:
         """The one moment at which steps count as done; the ends of epochs among them are shown afterwards."""
         session = self.session
-        gradients = state.gradients(handle for handle, _, _ in standing.gradients)
         if session.schedules.all:
             standing = replace(standing, settings=session.settings())
         if over is not None:
             session.history.extend(over.columns, over.count)
-        layout = session.optimizer.layout()
-        held, epochs, heard = standing.attributes.now(), session.history.epochs, session.callbacks_now()
-        standing = replace(
-            standing, gradients=gradients, attributes=held, layout=layout, epochs=epochs, callbacks=heard
-        )
+        standing = replace(standing, epochs=session.history.epochs, callbacks=session.callbacks_now())
         session.commit(standing)
         session.position, session.history.steps = standing.position, standing.steps
         if over is not None and type(self.shown) is not Silent:
@@ -400,6 +436,7 @@ class Fitting:
         """The steps that follow the position, into the record."""
         if found.prints is not None and len(found.values):
             settings, given = self._standing.settings, stretch.rates
+            given = None if given is None else given[stretch.counted :]
             self._record(lambda recorder: recorder.note(self.position.done, settings, found, given))
 
     def _record(self, action: Callable[[Recorder], None]) -> None:
@@ -442,10 +479,10 @@ class Fitting:
         with self.session.beside():
             self.session.schedules.epoch_ended(measured)
         self.stopped = self.judging.one(position.epoch, measured.__getitem__) or self.stopped
-        told = 0 if any(callback.wants(position.epoch + 1) for callback in self.hearing) else None
+        told = 0 if self.heard(position.epoch) else None
         following = replace(position, epoch=position.epoch + 1, step=0, sums=(), told=told)
-        self._commit(replace(self._standing, position=following), epoch)
-        self._tell_epoch()
+        self._commit(replace(self._now(self._standing.attributes.now()), position=following), epoch)
+        self.tell_epoch()
 
     def _passes(self, validation: Program, count: int) -> Passes:
         """So many passes of validation, bound."""
@@ -472,7 +509,7 @@ class Fitting:
         bad = ~np.isfinite(losses)
         done = self._last_good(stretch, int(bad.argmax()) if bad.any() else len(losses))
         last = losses[done] if done < len(losses) else np.nan
-        self._count(stretch, first(stretch.laps, done), found.first(done), ended, self._values())
+        self.count(stretch, first(stretch.laps, done), found.first(done), ended, self.stepped())
         position, session = self.position, self.session
         start = position.step * position.batch_size
         rows = self._rows(position.epoch, 1, start, start + position.batch_size)[0]
@@ -508,3 +545,50 @@ class Fitting:
             again = self._bound(laps, self.passes, self._rates(laps), judged=bool(self.judging))
             again.run()
             again.measured()
+
+
+class Pause(Pauses):
+    """The pauses of one stretch: an epoch is over, callbacks hear of it, and the native loop goes on where it stands.
+
+    To bind a loop again costs as much as hundreds of small steps. So it goes on as long as one that is bound anew would be
+    the same: nobody wrote to a tensor that the steps change, or holds what it has, and whatever they read of Python is as
+    it was.
+
+    Args:
+        fitting: whose callbacks have the floor.
+        stretch: the laps.
+        until: the moment at which it has lasted long enough.
+    """
+
+    def __init__(self, fitting: Fitting, stretch: Stretch, until: float) -> None:
+        self.fitting, self.stretch, self.until = fitting, stretch, until
+
+    def due(self, number: int) -> int:
+        """Laps up to the next after which somebody has the floor; more than there are where nobody has."""
+        laps, cut = self.stretch.laps, self.stretch.cut
+        for count, lap in enumerate(laps[number:], 1):
+            if cut.closes(lap) and self.fitting.heard(lap.epoch):
+                return count
+        return len(laps) - number + 1
+
+    def take(self, count: int, ended: Sequence[float]) -> bool:
+        """So many first laps are done, and callbacks have the floor; is it the end of the stretch?"""
+        fitting, stretch = self.fitting, self.stretch
+        found = stretch.measured()
+        if not fitting.sound(found):
+            return True  # the end of the stretch says why
+        fitting.stopped = fitting.stopped or fitting.judging.stopped
+        # A record tells by what lies where whether a callback changed something.
+        now = fitting.stepped(copies=fitting.recorder is None)
+        fitting.count(stretch, stretch.laps[:count], found, ended, now, told=0)
+        stretch.count(count)
+        fitting.interrupt.check()
+        fitting.tell_epoch()
+        fitting.interrupt.check()
+        fitting.began = time.perf_counter()
+        if not stretch.stands():
+            fitting.ahead = 0
+            return True
+        if not stretch.laps:
+            fitting.ahead = max(1, 2 * fitting.ahead)
+        return fitting.stopped or fitting.began >= self.until

@@ -146,7 +146,7 @@ class Judge(Judges):
     def lap(self, number: int) -> bool:
         """The epoch of this lap is over now; does somebody end the training?"""
         lap = self.stretch.laps[number]
-        carried = self.carried if number == 0 else ()
+        carried = () if number or self.stretch.counted else self.carried
         return self.judging.one(lap.epoch, lambda name: self._values(name, number, 1, carried)[0])
 
     def laps(self, number: int, count: int) -> int:
@@ -158,7 +158,7 @@ class Judge(Judges):
     def _values(self, name: str, number: int, count: int, carried: Sequence[float] = ()) -> list[float]:
         stretch = self.stretch
         if name.startswith("val_") and stretch.passes is not None:
-            return stretch.passes.latest(name[4:], count)
+            return stretch.passes.latest(count, [name[4:]])[name[4:]]
         widths = stretch.program.widths
 
         def mean(measure: int) -> Any:

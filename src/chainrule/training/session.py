@@ -19,11 +19,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from chainrule.autodiff import trees
+from chainrule.compiler.frontend import guards
 from chainrule.errors import BusyError, DamagedFileError, DtypeError, SettingError, UnknownNameError
 from chainrule.files.document import Fields
 from chainrule.nn import Module
 from chainrule.nn.meaning import Meaning, meaning_of, named
 from chainrule.optim import Optimizer
+from chainrule.optim.optimizer import same_layout
 from chainrule.optim.schedules import check_state
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
@@ -38,6 +40,7 @@ from chainrule.training.named import Named
 from chainrule.training.position import Position
 from chainrule.training.scheduling import Given, Schedules
 from chainrule.training.settings import Settings
+from chainrule.training.standing import Standing
 
 Array = np.ndarray[Any, Any]
 ASIDE = 0x9E3779B97F4A7C15  # what sets the second stream apart from the first: 2^64 divided by the golden ratio
@@ -45,35 +48,8 @@ KNOWN = "history", "start", "standing", "modes", "known_as", "carried", "begun",
 WINDOWS = 6  # sizes of windows whose steps are kept: whole and last ones to train, validate and evaluate on
 PATIENCE = 100  # exceptions in a row that a way back outlasts
 
-
 # Which thread trains, loads or replays a session now, and how; beside the sessions, so that no copy of one is held.
 _HOLDERS: WeakKeyDictionary[Session, tuple[int, str]] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a training stands, whole: what it takes to go back there.
-
-    Attributes:
-        values, gradients: of every tensor that a step changes.
-        parameters: those that must stay finite.
-        attributes: which names hold them.
-        layout: which tensors are the optimizer's state.
-        settings: what shapes a step beside them.
-        epochs, steps: how much of the history is of it.
-        callbacks: where each stands.
-    """
-
-    values: state.Snapshot
-    gradients: state.Gradients
-    parameters: Sequence[Tensor]
-    attributes: Attributes
-    layout: dict[Tensor, dict[str, Tensor]]
-    settings: Settings
-    position: Position | None
-    epochs: int
-    steps: int
-    callbacks: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,6 +190,7 @@ class Session:
         self.known_as: str | None = None  # its identity, once somebody asked or a file said
         self._shapes: dict[tuple[Any, ...], Any] = {}
         self._members: Members | None = None
+        self._laid: tuple[int, state.Layout] = -1, {}  # at which change, and what `layout` gave then
 
     def check(self) -> None:
         """Raise `SettingError` unless model, loss, optimizer and clipping can be what they are."""
@@ -365,10 +342,28 @@ class Session:
         history, members = self.history, self.members()
         values, gradients = state.values(self._handles(members)), state.gradients(members.named.values())
         held = members.attributes()
-        shaped, layout = self._settings(members, held), self.optimizer.layout()
+        shaped, layout = self._settings(members, held), self.layout()
         heard = self.callbacks_now()
         done = history.epochs, history.steps
         return Standing(values, gradients, members.parameters, held, layout, shaped, self.position, *done, heard)
+
+    def stands_as(self, standing: Standing) -> bool:
+        """Is all but the values of its tensors, its position and the callbacks as it was there?"""
+        members, held = self.members(), standing.attributes
+        graded = any(grad is not None or handle._grad is not None for handle, grad, _ in standing.gradients)
+        if graded or members.parameters is not standing.parameters or held.values or not held.same():
+            return False
+        return self.laid_out_as(standing) and self._settings(members, held) == standing.settings
+
+    def layout(self) -> state.Layout:
+        """Which tensors are the optimizer's state; whatever changes that is counted."""
+        if self._laid[0] != guards.latest:
+            self._laid = guards.latest, self.optimizer.layout()
+        return self._laid[1]
+
+    def laid_out_as(self, standing: Standing) -> bool:
+        """Are the tensors of the optimizer's state those that were?"""
+        return self.layout() is standing.layout or same_layout(self.layout(), standing.layout)
 
     def callbacks_now(self) -> tuple[dict[str, Any], ...]:
         """Where each callback stands."""
@@ -444,6 +439,18 @@ class Session:
             for module, was in before:
                 if module.training is not was:
                     module.training = was
+
+    @contextmanager
+    def as_if(self, training: bool) -> Iterator[None]:
+        """As `mode`, for a block that only looks whether something is as it was: so nobody is told."""
+        before = [(own, own["training"]) for _, module in self.members().modules if "training" in (own := vars(module))]
+        try:
+            for own, _ in before:
+                own["training"] = training
+            yield
+        finally:
+            for own, was in before:
+                own["training"] = was
 
     @contextmanager
     def tried(self) -> Iterator[None]:
@@ -544,7 +551,7 @@ class Session:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the programs and callbacks, which read this session and no copy of it, and with a walk of its own."""
-        return {**self.__dict__, "programs": {}, "_members": None, "listeners": (), "riders": ()}
+        return {**self.__dict__, "programs": {}, "_members": None, "_laid": (-1, {}), "listeners": (), "riders": ()}
 
     # ---------------------------------------------------------------- programs
 

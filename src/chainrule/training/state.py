@@ -20,6 +20,7 @@ from chainrule.tensor.functions import no_grad
 
 Array = np.ndarray[Any, Any]
 Snapshot = list[tuple[Tensor, Array]]
+Layout = dict[Tensor, dict[str, Tensor]]
 SMALL = 1 << 15  # bytes that are copied in 2 us, which is what a program takes to move one tensor to new memory
 
 
@@ -116,6 +117,41 @@ def values(of: Iterable[Tensor]) -> Snapshot:
         for handle in of
         for value in (handle._node._value,)
     ]
+
+
+def copies(of: Iterable[Tensor]) -> Snapshot:
+    """Copies of the values now, so that the next step goes on in the memory that it is in."""
+    return [
+        (handle, (handle._node.value if held is None else held).copy())
+        for handle in of
+        for held in (handle._node._value,)
+    ]
+
+
+class Lent:
+    """Tensors while somebody else has the floor: did anybody write to one, or keep what it has?
+
+    Whoever reads a value notes so on its node, and whoever writes makes another, in the memory of the old one only where
+    nobody has read that. So each is marked as read, in a way that tells the mark from the note.
+    """
+
+    def __init__(self, handles: Iterable[Tensor]) -> None:
+        self._nodes = [(handle, handle._node, handle._node.seen) for handle in handles]
+        for _, node, _ in self._nodes:
+            node.seen = _LENT
+
+    def untouched(self) -> bool:
+        """Is every one as it was, and nobody's but the training's? The marks are taken away."""
+        found = True
+        for handle, node, seen in self._nodes:
+            if handle._node is not node or node.seen is not _LENT or handle._views is not None:
+                found = False
+            if node.seen is _LENT:
+                node.seen = seen
+        return found
+
+
+_LENT: Any = "lent"  # as true as a note that it was read
 
 
 def restore(saved: Snapshot) -> None:

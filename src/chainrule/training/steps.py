@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from chainrule.nn import Module
 from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim.optimizer import Optimizer, Used, setting
 from chainrule.tensor import Tensor
-from chainrule.tensor.core import lifted, numbers, wrap
+from chainrule.tensor.core import lifted, wrap
 from chainrule.tensor.creation import as_tensor, from_numpy, tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import Generator, Owned, current_generator, drawing_from
@@ -143,6 +144,9 @@ class Trained(Protocol):
     def mode(self, training: bool) -> AbstractContextManager[bool]:
         """Model and loss in training or evaluation mode inside the block."""
 
+    def as_if(self, training: bool) -> AbstractContextManager[None]:
+        """The same for a block that only looks whether something is as it was."""
+
 
 class Program:
     """A compiled step over row numbers, run many at a time.
@@ -235,6 +239,11 @@ class UnderWay:
             # Another thread may look at the weights while a training runs; what it holds then moves with them.
             self.loop.advance(steps, shared=True)
 
+    def lasts(self) -> bool:
+        """As `Loop.lasts`."""
+        with drawing_from(self._generator):
+            return self.loop.lasts()
+
     def stop(self) -> None:
         """No more of them: those that are done are all."""
         self.loop.stop()
@@ -249,23 +258,38 @@ class UnderWay:
         """A measure of the steps so far, as it came; negative numbers count from the last."""
         return self.loop.peek((measure if measure >= 0 else len(self.widths) + measure) + self._prints)
 
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Where its four lists end among all results: prints, measures, rates, what is collected."""
+        return list(accumulate(len(part) for part in self.loop.described()))
+
     def collected(self) -> list[Array]:
         """Outputs and targets of the steps so far."""
-        lists = [len(part) for part in self.loop.described()]
-        return [self.loop.peek(sum(lists[:-1]) + i) for i in range(lists[-1])]
+        return [self.loop.peek(i) for i in range(*self._ends[-2:])]
 
-    def measured(self) -> Measured:
-        """What they measured, once all are done."""
-        prints, measures, rates, collected = self.loop.end()
-        values, kept = _columns(measures), [numbers(tensor) for tensor in collected]
-        return Measured(values, prints[0]._node.value if prints else None, _columns(rates), kept)
+    def measured(self, since: int = 0) -> Measured:
+        """What the steps so far measured, without the first `since` of them."""
+        prints, measures, rates, all = self._ends
+        found = [self.loop.peek(i)[since:] for i in range(all)]
+        return Measured(
+            _columns(found[prints:measures]),
+            found[0] if prints else None,
+            _columns(found[measures:rates]),
+            found[rates:],
+        )
 
 
-def _columns(tensors: Sequence[Tensor]) -> Array:
+def _columns(values: Sequence[Array]) -> Array:
     """One column of float64 for each, or as many as it has numbers."""
-    values = [numbers(t).astype(np.float64) for t in tensors]
-    columns = [value.reshape(len(value), math.prod(value.shape[1:])) for value in values]  # of no step, too
-    return np.concatenate(columns, axis=1) if columns else np.empty((0, 0))
+    if not values:
+        return np.empty((0, 0))
+    found = np.empty((len(values[0]), sum(math.prod(value.shape[1:]) for value in values)))
+    at = 0
+    for value in values:
+        width = math.prod(value.shape[1:])
+        found[:, at : at + width] = value.reshape(len(value), width)  # of no step, too
+        at += width
+    return found
 
 
 class Passes:
@@ -274,6 +298,8 @@ class Passes:
     def __init__(self, program: Program, rows: int, batch_size: int, passes: int = 1) -> None:
         self.program, self.rows, self.passes = program, rows, passes
         self._measures = Measures(program.session.metrics, ranked=True)
+        self._known: dict[str, list[float]] = {}  # of so many passes of those that were made
+        self._known_of = (0, 0)
         self.parts = [
             (program.begin(np.tile(part, (passes, 1))), *part.shape)
             for part in batches(np.arange(rows), batch_size)
@@ -284,6 +310,11 @@ class Passes:
         """As `UnderWay.stands`."""
         return all(steps.stands() for steps, _, _ in self.parts)
 
+    def last(self) -> bool:
+        """As `Loop.lasts`."""
+        with self.program.session.as_if(False):
+            return all(steps.lasts() for steps, _, _ in self.parts)
+
     def once(self) -> None:
         """The next pass, in native calls that leave Python the floor in between."""
         for steps, count, _ in self.parts:
@@ -293,6 +324,13 @@ class Passes:
                 steps.advance(some)
                 self.program.took(some, time.perf_counter() - began)
                 done += some
+
+    @property
+    def made(self) -> int:
+        """So many are over."""
+        steps, count, _ = self.parts[0]
+        done: int = steps.loop.steps - steps.loop.left
+        return int(done // count)
 
     def turns(self) -> list[tuple[Loop | Copies, int]]:
         """What makes one pass."""
@@ -314,21 +352,25 @@ class Passes:
 
     def measures(self) -> dict[str, list[float]]:
         """The measures of each pass over all rows, each batch weighted by its rows."""
-        sums, kept = self.totals()
-        means = np.reshape(sums / self.rows, (self.passes, -1))
-        rows = lambda i: together([[part[i] for part in of] for of in kept])  # noqa: E731
-        return self._measures.of(Averaged.of(means, self.program.widths, rows))
+        return self.latest(self.passes)
 
-    def latest(self, name: str, passes: int = 1) -> list[float]:
-        """One measure of each of the latest passes, as `measures` has it."""
-        means = Averaged(passes, self.program.widths, partial(self._mean, passes), lambda i: self._rows(passes - i))
-        return self._measures.of(means, [name])[name]
+    def latest(self, passes: int = 1, names: Sequence[str] | None = None) -> dict[str, list[float]]:
+        """Those of the latest passes, or some of them."""
+        if self._known_of != (self.made, passes):  # who judges and who takes down ask for the same
+            self._known_of, self._known = (self.made, passes), {}
+        wanted = names or self._measures.names
+        if missing := [name for name in wanted if name not in self._known]:
+            means = Averaged(passes, self.program.widths, partial(self._mean, passes), lambda i: self._rows(passes - i))
+            self._known |= self._measures.of(means, missing)
+        return {name: self._known[name] for name in wanted}
 
     def _mean(self, passes: int, measure: int) -> Array:
         total: Any = 0.0
+        width = self.program.widths[measure]
         for steps, count, size in self.parts:
             values = steps.column(measure)[-count * passes :]
-            values = values.astype(np.float64).reshape(passes, count, *values.shape[1:])
+            # One batch after the other, so that one measure alone comes to the same bits.
+            values = values.astype(np.float64).reshape((passes, count) if width == 1 else (passes, count, width))
             total = total + np.add.accumulate(values, axis=1)[:, -1] * size
         found: Array = total / self.rows
         return found

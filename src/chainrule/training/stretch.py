@@ -18,7 +18,7 @@ import numpy as np
 from chainrule.compiler.frontend.loop import Loop, Turns
 from chainrule.compiler.runtime.copies import Copies
 from chainrule.errors import TraceError
-from chainrule.training.steps import Measured, Passes, Program, UnderWay
+from chainrule.training.steps import Measured, Passes, Program
 
 Array = np.ndarray[Any, Any]
 
@@ -41,6 +41,16 @@ class Judges(Protocol):
 
     def laps(self, number: int, count: int) -> int:
         """Those of so many laps, of which this is the first, are; how many there are to be."""
+
+
+class Pauses(Protocol):
+    """What a stretch asks of who gives Python the floor between its laps."""
+
+    def due(self, number: int) -> int:
+        """How many laps, of which this is the first, there are up to the next pause, those included that there are."""
+
+    def take(self, count: int, ended: Sequence[float]) -> bool:
+        """So many first laps, which ended then, are over, and the pause is now; is it the end of the stretch?"""
 
 
 class Orders(Protocol):
@@ -119,8 +129,11 @@ class Stretch:
         rates: of each step and parameter group, in place of the groups' own.
 
     Attributes:
+        laps: those that were not counted yet.
         pass_weight: what a pass weighs in steps, where one native call makes several.
         judge: of each lap that closes an epoch; the stretch ends where it says so.
+        pauses: after some of them; the stretch ends where they say so.
+        validating, paused: seconds that went into passes, and into pauses.
     """
 
     def __init__(
@@ -130,7 +143,10 @@ class Stretch:
         self.program, self.cut, self.rates = program, cut, rates
         self._take(laps)
         self.judge: Judges | None = None
-        self.validating = 0.0  # seconds
+        self.pauses: Pauses | None = None
+        self.validating = self.paused = 0.0
+        self.counted = 0  # steps
+        self._whole = self._rest = self._passed = 0  # of these: on whole and short batches, and passes after them
         self.pass_weight = 0.0
         whole, rest = self._numbers(orders)
         whole_rates, rest_rates = self._rates(rates)
@@ -161,6 +177,20 @@ class Stretch:
         self.lengths, self.short = stops - starts, stops > cut.whole
         self.whole_steps = self.lengths - self.short
         self.closed = (stops == cut.steps) & (floors == 0)
+
+    def count(self, laps: int) -> None:
+        """So many first laps are counted: everything here is of the others from now on."""
+        self._whole += int(self.whole_steps[:laps].sum())
+        self._rest += int(self.short[:laps].sum())
+        self._passed += int(self.closed[:laps].sum())
+        self.counted += int(self.lengths[:laps].sum())
+        self.laps, self.lengths, self.short = self.laps[laps:], self.lengths[laps:], self.short[laps:]
+        self.whole_steps, self.closed = self.whole_steps[laps:], self.closed[laps:]
+
+    def stands(self) -> bool:
+        """Would steps that begin now be those of the same programs, bound to the same state?"""
+        trained = [part for part in (self.whole, self.rest) if part is not None]
+        return all(part.lasts() for part in trained) and (self.passes is None or self.passes.last())
 
     def _numbers(self, orders: Orders) -> tuple[Array, Array]:
         """The row numbers of all whole batches, and of all short ones."""
@@ -193,21 +223,30 @@ class Stretch:
         return np.delete(rates, short, axis=0), rates[short]
 
     def run(self) -> list[float]:
-        """All of it; the moments at which the laps ended, each with its pass of validation.
+        """All of it; the moments at which the laps that are left to be counted ended, each with its pass of validation.
 
         Laps of one native call share its time by what they weigh.
         """
         began = time.perf_counter()
-        chain, ends = self._turns() if len(self.laps) > 1 else (None, np.empty(0))
+        chain, ends = self._turns() if len(self.laps) > 1 else (None, np.empty(0, np.int64))
         if chain is None or not chain.native:
-            return self._each()
-        if self.judge is None:
+            return self._in_parts(None, ends)
+        if self.judge is None and self.pauses is None:
             chain.advance(int(ends[-1]))
-        judged = self._judged(self.judge, chain, ends) if self.judge is not None else []
-        weights, passes = self._weights()
-        taken = time.perf_counter() - began
-        self.validating = taken * float(passes.sum() / weights.sum())
-        return judged or (began + taken * np.cumsum(weights) / weights.sum()).tolist()
+            return self._ended(began, len(self.laps), 0)
+        return self._in_parts(chain, ends)
+
+    def _ended(self, began: float, count: int, number: int) -> list[float]:
+        """When so many laps ended, of which this is the first, that were one native call until now."""
+        weights, passes = (each[number : number + count] for each in self._weights())
+        if count == 1:
+            now = time.perf_counter()
+            self.validating += (now - began) * float(passes[0] / weights[0])
+            return [now]
+        taken, total = time.perf_counter() - began, weights.sum()
+        self.validating += taken * float(passes.sum() / total)
+        found: list[float] = (began + taken * np.cumsum(weights) / total).tolist()
+        return found
 
     def _turns(self) -> tuple[Turns, Array]:
         """What moves on, turn after turn; and how many of these are over after each lap."""
@@ -229,31 +268,48 @@ class Stretch:
         numbers = np.broadcast_to(np.arange(len(movers)), some.shape)
         return Turns(movers, numbers[some], table[some]), np.cumsum(some.sum(axis=1))
 
-    def _judged(self, judge: Judges, chain: Turns, ends: Array) -> list[float]:
-        """Some laps, then their judgement, and on; the moments at which they ended."""
+    def _in_parts(self, chain: Turns | None, ends: Array) -> list[float]:
+        """Some laps, then their judgement and a pause where there is one, and on; as `run`.
+
+        Args:
+            chain: takes them in native calls; without one each is taken by itself.
+            ends: so many turns are over after each.
+        """
         ended: list[float] = []
-        weights, last = self._weights()[0], False
+        last, first, due = False, 0, 0  # so many were counted
         while len(ended) < len(self.laps) and not last:
             began, number = time.perf_counter(), len(ended)
-            size, tried = judge.together(number)
-            before = int(ends[number - 1]) if number else 0
-            done, last = self._some(judge, chain, (ends[number : number + size] - before).tolist(), number, tried)
-            shares = np.cumsum(weights[number : number + done])
-            ended += (began + (time.perf_counter() - began) * shares / shares[-1]).tolist()
-        if last:
+            if due <= number:
+                due = number + self.pauses.due(number) if self.pauses is not None else len(self.laps)
+            if chain is None:
+                last = self._lap(number)
+                ended.append(time.perf_counter())
+            else:
+                size, tried = self.judge.together(number) if self.judge is not None else (due - number, False)
+                before = int(ends[first + number - 1]) if first + number else 0
+                some = ends[first + number : first + min(number + size, due)] - before
+                done, last = self._some(chain, some.tolist(), number, tried)
+                ended += self._ended(began, done, number)
+            if self.pauses is not None and len(ended) == due:
+                left, began = len(self.laps), time.perf_counter()
+                last = self.pauses.take(due, ended) or last
+                counted, due = left - len(self.laps), 0
+                ended, first = ended[counted:], first + counted
+                self.paused += time.perf_counter() - began
+        if len(ended) < len(self.laps):
             self._stop(len(ended))
         return ended
 
-    def _some(self, judge: Judges, chain: Turns, ends: Sequence[int], number: int, tried: bool) -> tuple[int, bool]:
+    def _some(self, chain: Turns, ends: Sequence[int], number: int, tried: bool) -> tuple[int, bool]:
         """These laps, of which this is the first, judged together: how many there are to be, and whether they are the last.
 
         Args:
             ends: so many turns are over after each.
             tried: an end may come before their last; then they are taken back, and those up to there taken again.
         """
-        if len(ends) == 1:
-            chain.advance(ends[0])
-            return 1, bool(self.closed[number]) and judge.lap(number)
+        if self.judge is None or len(ends) == 1:
+            chain.advance(ends[-1])
+            return len(ends), self._judged(number)
         if tried:
             chain.mark()
         failure = chain.attempt(ends[-1])
@@ -261,30 +317,24 @@ class Stretch:
             raise failure
         if failure is not None:  # which may be of a lap that is not to be
             chain.back()
-            return self._some(judge, chain, ends[:1], number, False)
-        done = judge.laps(number, len(ends))
+            return self._some(chain, ends[:1], number, False)
+        done = self.judge.laps(number, len(ends))
         if done < len(ends):
             chain.back()
             chain.advance(ends[done - 1])
-        return done, judge.stopped
+        return done, self.judge.stopped
+
+    def _judged(self, number: int) -> bool:
+        """This lap is over: is it the last?"""
+        return self.judge is not None and bool(self.closed[number]) and self.judge.lap(number)
 
     def _weights(self) -> tuple[Array, Array]:
         """What each lap weighs in steps, and its pass of validation in that."""
         passes = self.closed * (self.pass_weight if self.passes else 0.0)
         return self.lengths + passes, passes
 
-    def _each(self) -> list[float]:
-        """Lap after lap, by its number."""
-        ended: list[float] = []
-        for number, lap in enumerate(self.laps):
-            self._lap(number)
-            ended.append(time.perf_counter())
-            if self.judge is not None and self.cut.closes(lap) and self.judge.lap(number):
-                self._stop(number + 1)
-                break
-        return ended
-
-    def _lap(self, number: int) -> None:
+    def _lap(self, number: int) -> bool:
+        """One by itself; is it the last?"""
         lap = self.laps[number]
         if self.whole is not None and lap.start < self.cut.whole:
             self.whole.advance(min(lap.stop, self.cut.whole) - lap.start)
@@ -294,6 +344,7 @@ class Stretch:
             began = time.perf_counter()
             self.passes.once()
             self.validating += time.perf_counter() - began
+        return self._judged(number)
 
     def _stop(self, count: int) -> None:
         """So many laps are all."""
@@ -302,7 +353,7 @@ class Stretch:
             if part is not None:
                 part.stop()
         if self.passes is not None:
-            self.passes.stop(int(self.closed.sum()))
+            self.passes.stop(self._passed + int(self.closed.sum()))
 
     def sums(self, number: int, count: int, measure: int, carried: Any = None) -> Array:
         """Of a measure, times the rows of the step, over each of so many laps that have just ended: as `totals` has it.
@@ -323,22 +374,35 @@ class Stretch:
         return np.add.accumulate(each, axis=1)[:, -1]
 
     def measured(self) -> Measured:
-        """What every step measured, in order."""
+        """What the steps so far measured that are not counted, in order."""
         if self.rest is None or self.whole is None:
-            return _measured(self.rest or self.whole)
-        whole, rest = self.whole.measured(), self.rest.measured()
-        places = np.cumsum(self.whole_steps)[self.short]  # so many whole batches come first
+            one, since = (self.whole, self._whole) if self.rest is None else (self.rest, self._rest)
+            return one.measured(since) if one is not None else Measured(np.empty((0, 1)), None, np.empty((0, 0)))
+        whole, rest = self.whole.measured(self._whole), self.rest.measured(self._rest)
+        ends = np.cumsum(self.whole_steps)[self.short][: len(rest.values)]  # so many whole batches come first
+
+        def together(whole: Array, rest: Array) -> Array:
+            last = len(ends) == 1 and ends[0] == len(whole)  # of one lap, which takes a third of the time
+            return np.concatenate([whole, rest]) if last else np.insert(whole, ends, rest, axis=0)
+
         prints = None
         if whole.prints is not None and rest.prints is not None:
-            prints = np.insert(whole.prints, places, rest.prints)
-        rates = np.insert(whole.rates, places, rest.rates, axis=0)
-        return Measured(np.insert(whole.values, places, rest.values, axis=0), prints, rates)
+            prints = together(whole.prints, rest.prints)
+        return Measured(together(whole.values, rest.values), prints, together(whole.rates, rest.rates))
+
+    def validated(self, count: int) -> dict[str, list[float]]:
+        """The measures of the passes after so many first laps, which close their epochs."""
+        if self.passes is None:
+            return {}
+        return {name: column[:count] for name, column in self.passes.latest(self.passes.made - self._passed).items()}
 
     def totals(self, laps: Sequence[Lap], values: Array, carried: Sequence[float]) -> Array:
         """The sums over each of these first laps, of the measures times the rows of the step; the first goes on from others."""
         sums, at, found = self._sums(values), 0, []
         if laps and carried:
             sums[0] += carried
+        if len(laps) == 1:
+            return np.add.accumulate(sums, axis=0)[laps[0].length - 1 : laps[0].length]
         for length, group in groupby(lap.length for lap in laps):
             count = len(list(group))
             part = sums[at : at + count * length].reshape(count, length, -1)
@@ -349,14 +413,12 @@ class Stretch:
 
     def _sums(self, values: Array) -> Array:
         """The measures of some first steps, each times its rows."""
+        if not self.cut.rest:
+            return values * self.cut.batch_size
         sizes = np.full(len(values), self.cut.batch_size, np.float64)
         shorts = np.cumsum(self.lengths)[self.short] - 1
         sizes[shorts[shorts < len(values)]] = self.cut.rest
         return values * sizes[:, None]
-
-
-def _measured(steps: UnderWay | None) -> Measured:
-    return steps.measured() if steps is not None else Measured(np.empty((0, 1)), None, np.empty((0, 0)))
 
 
 def _laps(column: Array, laps: int, steps: int) -> Array:

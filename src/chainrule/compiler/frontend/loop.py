@@ -31,7 +31,7 @@ class Loop:
         again: the program of the next step.
 
     Attributes:
-        left: how many steps are still to come.
+        steps, left: how many there are, and of these are still to come.
         around: what a step runs in that needs another program than the one before: another may run meanwhile in another.
     """
 
@@ -39,14 +39,14 @@ class Loop:
         self, variant: Specialization, leaves: list[Handle], steps: int, again: Callable[[], Specialization]
     ) -> None:
         self._arguments = [leaf._node for leaf in leaves]
-        self._outputs, self._steps, self._again = variant.results_of_loop(steps), steps, again
+        self._outputs, self.steps, self._again = variant.results_of_loop(steps), steps, again
         self.around: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.left = steps
         self._take(variant)
 
     def _take(self, variant: Specialization) -> None:
         """Go on with this program, from the step at which the loop stands."""
-        self._variant, done = variant, self._steps - self.left
+        self._variant, done = variant, self.steps - self.left
         if self.left:
             variant.bind_loop([_after(node, done) for node in self._arguments], [each[done:] for each in self._outputs])
         self._chain = variant.run.made.code.chain
@@ -61,6 +61,13 @@ class Loop:
     def stands(self, shared: bool = False) -> bool:
         """Is everything still as the loop left it, or another one over the same state?"""
         return self._variant.binding == self._binding and self._variant.undisturbed(self._nodes, shared)
+
+    def lasts(self) -> bool:
+        """Would a loop that begins now run the same program, on the same memory and the same numbers of Python's?"""
+        variant = self._variant
+        numbers = [getter() for getter in variant.getters]  # each begin reads them
+        same = numbers == variant.live[: len(numbers)].tolist()
+        return same and self.stands() and variant.in_place() and variant.holds(())
 
     def advance(self, steps: int, shared: bool = False) -> None:
         """The next steps of the program that `begin` found: what Python changes meanwhile counts from the next `begin` on.
@@ -103,7 +110,7 @@ class Loop:
 
     def failed(self, status: int, done: int) -> Exception:
         """What that status says, of a run that began `done` steps after where the loop stands."""
-        return self._variant.failure(status & 0xFFFF, (status >> 16) + self._steps - self.left + done)
+        return self._variant.failure(status & 0xFFFF, (status >> 16) + self.steps - self.left + done)
 
     def took(self, steps: int) -> None:
         """A chain has taken these steps."""
@@ -138,7 +145,7 @@ class Loop:
             self._take(self._next())
         self._variant.bind_places()
         count = steps if self._variant.steady else 1
-        self._variant.execute(count, self._steps - self.left)
+        self._variant.execute(count, self.steps - self.left)
         self._variant.settle()
         self.left -= count
         self._moved = not self._variant.steady
@@ -168,13 +175,13 @@ class Loop:
         >>> steps.so_far()
         tensor([1., 2.])
         """
-        done = self._steps - self.left
+        done = self.steps - self.left
         return self._variant.end([each[:done] for each in self._outputs])
 
     def stop(self) -> None:
         """No more steps: the loop ends with those that it has taken."""
-        done = self._steps - self.left
-        self._outputs, self._steps, self.left = [each[:done] for each in self._outputs], done, 0
+        done = self.steps - self.left
+        self._outputs, self.steps, self.left = [each[:done] for each in self._outputs], done, 0
 
     def described(self) -> Any:
         """The form of what the function returns, with a number in place of each tensor."""
@@ -182,7 +189,7 @@ class Loop:
 
     def peek(self, result: int) -> Array:
         """The numbers of a result of the steps taken so far, by its place among all."""
-        return numbers_of(self._outputs[result][: self._steps - self.left])
+        return numbers_of(self._outputs[result][: self.steps - self.left])
 
     def end(self) -> Any:
         """What the function returned at each step, stacked along a new first axis.

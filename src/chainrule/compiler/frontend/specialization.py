@@ -257,7 +257,9 @@ class Specialization:
         now = guards.latest
         if not self.outside.same():
             return False
-        self.seen, self.watched = now, None  # what modules hold may be other tensors
+        self.seen = now
+        if self.same_state is self:
+            self.watched = None  # what modules hold may be other tensors
         return True
 
     def places_fit(self) -> bool:

@@ -28,7 +28,8 @@ from chainrule.tensor.random import drawing_from
 from chainrule.training import inputs, state
 from chainrule.training import steps as compiled
 from chainrule.training.predict import Predictor
-from chainrule.training.session import Rows, Session, Standing
+from chainrule.training.session import Rows, Session
+from chainrule.training.standing import Standing
 from chainrule.training.stretch import Cut
 
 Array = np.ndarray[Any, Any]

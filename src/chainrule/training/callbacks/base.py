@@ -32,7 +32,8 @@ class Callback(Listener):
 
     Many epochs of a small network run in one native call, unless somebody has to have the floor between them. Who
     overrides `on_epoch_end` has it after the epochs that it `wants` (every one, unless it says otherwise), and who
-    overrides `on_steps` after each; `on_pause` makes no pause, it only uses those that there are. To judge a measure
+    overrides `on_steps` after each; `on_pause` makes no pause, it only uses those that there are. After `on_epoch_end` the
+    loop goes on where it stands, unless somebody changed, or keeps, a tensor or a setting of the training. To judge a measure
     after every epoch without any pause, build on `Watching`.
 
     What a callback must know to go on where it was, it tells in `state_dict`: it is saved with the training, and given
@@ -58,7 +59,7 @@ class Callback(Listener):
         """After each native call of many steps: `step` of the epoch are done, `loss` was their last."""
 
     def on_pause(self, trainer: Trainer) -> None:
-        """After each native call, which may have been of many epochs: about every tenth of a second."""
+        """After some native calls, which may have been of many epochs: about every tenth of a second."""
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> None:
         """After each epoch (counted from 1) that it `wants`, with what it measured, validation included."""
