@@ -14,6 +14,7 @@ if importlib.util.find_spec("onnx") is None:
 if importlib.util.find_spec("polars") is None:
     collect_ignore += ["src/chainrule/data/table", "src/chainrule/training/tabular.py", "src/chainrule/cli/tables.py"]
     collect_ignore += ["src/chainrule/data/windows/text.py"]
+collect_ignore += ["tests/scripts"]  # `tests/test_scripts.py` runs them; there are no doctests to look for in scripts
 # Likewise what tests share that compares with PyTorch; the tests themselves are collected, and skip.
 HUNTERS = ("drawing", "pieces", "programs", "recorded", "trainings")
 if importlib.util.find_spec("torch") is None:
