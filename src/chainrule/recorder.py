@@ -27,6 +27,9 @@ class Recorder:
         """The node that stands for a handle from outside the trace."""
         raise NotImplementedError
 
+    def made(self, handle: Any) -> None:
+        """Note a handle that names what was written down."""
+
     def touch_grad(self, handle: Any, reading: bool, assigned: bool = False) -> None:
         """Note that the trace reads ``handle.grad``, or sets it (`assigned`: to a tensor, not None)."""
         raise NotImplementedError

@@ -25,6 +25,7 @@ from typing import Any, overload
 from chainrule import graph
 from chainrule.compiler.frontend import pytree
 from chainrule.compiler.frontend.export import Export
+from chainrule.compiler.frontend.left import check_none_left
 from chainrule.compiler.frontend.loop import Loop
 from chainrule.compiler.frontend.specialization import Specialization
 from chainrule.compiler.frontend.watch import Watched
@@ -82,7 +83,8 @@ def compile(
     - ``print`` and ``list.append``.
     - Files, clocks and iterators are read once, with a warning.
     - Counters (``o.n += 1``, also in a variable, an item, an array) are refused: keep them in a tensor,
-      ``o.n = cr.tensor(0)``. So are optimizers made inside.
+      ``o.n = cr.tensor(0)``. So are optimizers made inside, and tensors left where no call would put others (by ``setattr`` or
+      ``globals()``, in a cache, in an array of objects).
     - Random numbers of `random` and ``numpy.random`` are drawn once, with a warning. ``cr.rand`` draws anew.
     - What is in larger arrays and lists, in objects in lists of more than 64, in those that only a call gives (a
       registry), and in what comes after the 500 nearest objects and functions is read once.
@@ -382,6 +384,7 @@ class Compiled:
             return known
         with _no_collection():
             variant = Locks.turn.run(Specialization, self._function, description, leaves, nodes, self._machine())
+        check_none_left(variant.trace)
         variant.meet(leaves)
         self._variants.setdefault(key, []).append(variant)
         self._count_traces()

@@ -339,10 +339,12 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
     trace = graph._local.trace
     nodes = tuple([node if (node := tensor._node).trace is trace else lifted(tensor) for tensor in tensors])
     try:
-        return Engine.tensor(graph.apply(op, nodes, params))
+        made = Engine.tensor(graph.apply(op, nodes, params))
     except StoredOnlyError:
-        pass
-    return rounded(apply(op, *computable(op, tensors), **params))
+        return rounded(apply(op, *computable(op, tensors), **params))
+    if trace is not None:
+        trace.made(made)
+    return made
 
 
 def apply_several(op: Op, *tensors: Handle, **params: Any) -> tuple[Tensor, ...]:

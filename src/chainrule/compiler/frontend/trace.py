@@ -87,9 +87,18 @@ class Trace(Recorder):
     followed: set[int] = field(default_factory=set)  # views whose root the program reads
     outside: Outside = field(default_factory=Outside)
     ran_backward: bool = False  # it assigned gradients itself: a training step, not a function to differentiate
+    handles: list[weakref.ref[Handle]] = field(default_factory=list)  # what it made
+    rules: list[Callable[..., Any]] = field(
+        default_factory=list
+    )  # derivatives of the user's own, which hold what they read
 
     def wait(self) -> None:
         wait(self.ended.is_set)
+
+    def made(self, handle: Handle) -> None:
+        self.handles.append(weakref.ref(handle))
+        if handle._node.op is ew.custom:
+            self.rules.append(handle._node.params["rule"])
 
     def lift(self, handle: Handle, argument: int | None = None) -> Node:
         slot = self.slots.get(id(handle))
