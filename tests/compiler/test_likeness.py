@@ -16,6 +16,7 @@ from chainrule.compiler.program import Program
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.recent import Recent
 from chainrule.compiler.runtime.units import Pool
+from chainrule.compiler.schedule.likeness import _exactly
 
 X = cr.tensor([[1.0, -2.0, 3.5], [4.0, 5.0, -6.0]])
 
@@ -180,3 +181,9 @@ def test_a_program_with_a_loop_is_made_by_itself() -> None:
     programs = [program_of(total, X), program_of(total, X)]
     assert programs[0].code is not programs[1].code
     np.testing.assert_array_equal(cr.compile(total)(X).numpy(), X.numpy().sum(0))
+
+
+def test_numbers_in_parameters_are_told_apart_to_the_sign_and_the_type() -> None:
+    values = [0.0, -0.0, 0, False, 1, True, 1.0, (0.0,), (-0.0,), (0,), ((1, 2.0),), ((1, 2),), float("nan")]
+    assert len({_exactly(value) for value in values}) == len(values)
+    assert _exactly((float("nan"), "a")) == _exactly((float("nan"), "a"))

@@ -20,13 +20,14 @@ def likeness(graph: Graph) -> Hashable | None:
     for node in nodes:
         if subgraphs(node):
             return None
-        params = repr(node.params["value"]) if node.op is CONST else tuple(map(_exactly, node.params.items()))
+        params = repr(node.params["value"]) if node.op is CONST else _exactly(tuple(node.params.items()))
         inputs = tuple(numbers[source] for source in node.inputs)
         equations.append((node.op, inputs, params, node.shape, node.dtype))
     return tuple(equations), tuple(numbers[node] for node in graph.outputs)
 
 
-def _exactly(item: tuple[str, Any]) -> Hashable:
+def _exactly(value: Any) -> Hashable:
     """A parameter as what tells it apart: 1 equals 1.0 and True, 0.0 equals -0.0, and a NaN not even itself."""
-    name, value = item
-    return (name, type(value), repr(value)) if isinstance(value, (bool, int, float)) else (name, value)
+    if isinstance(value, tuple):
+        return type(value), tuple(map(_exactly, value))
+    return (type(value), repr(value)) if isinstance(value, (bool, int, float)) else value
