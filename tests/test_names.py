@@ -32,7 +32,7 @@ MISSING = [
     (cr.autograd, "detect_anomaly", "torch.autograd.detect_anomaly of PyTorch is not in chainrule yet."),
     (cr.autograd.function, "once_differentiable", "torch.autograd.function.once_differentiable of PyTorch is not in chainrule yet."),
     (cr.distributions, "MultivariateNormal", "torch.distributions.MultivariateNormal of PyTorch is not in chainrule yet."),
-    (nn.utils, "weight_norm", "torch.nn.utils.weight_norm of PyTorch is not in chainrule yet."),
+    (nn.utils, "parametrize", "torch.nn.utils.parametrize of PyTorch is not in chainrule yet."),
     (nn.init, "dirac_", "torch.nn.init.dirac_ of PyTorch is not in chainrule yet."),
     (cr.ones(2), "svd", "'Tensor' object has no attribute 'svd': torch.Tensor.svd of PyTorch is not in chainrule yet."),
     (nn.ReLU(), "share_memory", "torch.nn.Module.share_memory of PyTorch is not in chainrule yet."),

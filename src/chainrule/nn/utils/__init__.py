@@ -14,13 +14,23 @@ from chainrule.errors import NonFiniteError, SettingError
 from chainrule.graph import deferred, in_grad_mode, shape_error, tracing, waiting
 from chainrule.names import module_getattr, takes_keywords
 from chainrule.nn.utils import rnn as rnn
+from chainrule.nn.utils.norms import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 from chainrule.tape.writes import writing
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import settled
 from chainrule.tensor.creation import zeros
 from chainrule.tensor.functions import cat, no_grad, stack
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "parameters_to_vector",
+    "remove_spectral_norm",
+    "remove_weight_norm",
+    "spectral_norm",
+    "vector_to_parameters",
+    "weight_norm",
+]
 
 
 def _with_gradient(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
