@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule import nn, optim
-from chainrule.errors import SettingError, ShapeError
+from chainrule import Tensor, nn, optim
+from chainrule.errors import DtypeError, SettingError, ShapeError
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((7, 5))
@@ -73,3 +73,30 @@ def test_sizes_are_checked():
         nn.Scale(-1)
     with pytest.raises(SettingError, match=r"^NTKLinear: out_features must be a whole number"):
         nn.NTKLinear(2, 2.5)
+
+
+@pytest.mark.parametrize("kind", ["int64", "bool", "float64"])
+def test_rows_of_another_dtype_are_refused(kind: str) -> None:
+    with pytest.raises(DtypeError, match=f"^linear .*: input and weight must have one dtype, got {kind} and float32"):
+        nn.NTKLinear(4, 1)(cr.ones(2, 4).to(getattr(cr, kind)))
+
+
+def test_a_step_keeps_one_gradient_of_its_outputs() -> None:
+    """That of the outputs, scaled, would be a second array as large."""
+    model = nn.Sequential(nn.NTKLinear(7, 24), nn.Tanh(), nn.NTKLinear(24, 24), nn.Tanh(), nn.NTKLinear(24, 2))
+    optimizer = optim.Adam(model.parameters())
+
+    @cr.compile
+    def step(x: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(cr.randn(11, 7))
+    assert step._latest is not None
+    stores = [store.node for kernel in step._latest.program.plan.kernels for store in kernel.stores]
+    assert (
+        sum(node.shape == (11, 24) for node in stores) == 2 * 3
+    )  # of each hidden layer: z, its tanh, the gradient of z

@@ -74,7 +74,10 @@ class NTKLinear(Module):
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to an input of shape (..., in_features)."""
         input = _checked(input, "NTKLinear", self.in_features)
-        found = F.linear(input, self.weight) * (1 / math.sqrt(max(1, self.in_features)))
+        # The inputs are scaled, and not the outputs: so the gradient of the outputs, as it is, makes those of weight, bias and input.
+        if input.dtype.is_floating_point:  # other numbers are refused as they came
+            input = input * (1 / math.sqrt(max(1, self.in_features)))
+        found = F.linear(input, self.weight)
         return found if self.bias is None else found + self.bias
 
     def extra_repr(self) -> str:

@@ -43,6 +43,7 @@ _SHARED = 1 << 17  # multiply-adds, from which on it is worth sharing a product 
 _EVEN = 0.2  # and how much of what two and four of them lose by an uneven share counts: there may be only one
 _LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
 _TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
+_LATENCY = 4  # cycles from a multiply-add to the next of the same sum
 _IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
 # cycles of a vector's load where it is taken in two halves and may cross a cache line, and of a scalar's
 _WIDE, _SCALAR = 2.6, 0.25
@@ -437,7 +438,9 @@ def _most_turning(target: Target) -> int:
 
 def _turning_plan(spec: Contraction, target: Target) -> Plan:
     lanes = _turning_lanes(spec, target)
-    across = 2 if spec.n > lanes and 2 * spec.m <= _most_turning(target) else 1
+    # A square's exchanges, lanes log2(lanes) of them, go on while its sums wait for each other, as many terms of `_LATENCY` cycles.
+    waits = spec.m == 1 or math.log2(lanes) < _LATENCY
+    across = 2 if waits and spec.n > lanes and 2 * spec.m <= _most_turning(target) else 1
     widths = tuple(_even_strips(spec.n, lanes, across))
     return Plan(spec.m, 1, 0, lanes, widths, False, False, False, spec.k, 1, len(widths), turning=True)
 
