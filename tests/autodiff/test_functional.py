@@ -65,3 +65,47 @@ WRONG = {
 def test_what_is_not_here_is_refused(text):
     with pytest.raises(SettingError, match=f"^{text}$"):
         cr.autograd.functional.jacobian(lambda x: x, cr.ones(1), **WRONG[text])
+
+
+# -- products ----------------------------------------------------------------------------------------------
+
+POINTS = [0.5, 2.0, -1.5], [1.5, -0.5, 0.25]
+ALONG = [1.0, -2.0, 0.5], [0.25, 3.0, -1.0]
+PRODUCTS = {
+    "vjp": lambda lib: (lambda x, y: (x * y).sin(), 0),
+    "jvp": lambda lib: (lambda x, y: (x * y).sin(), None),
+    "hvp": lambda lib: (lambda x, y: (x.exp() * y**3).sum(), None),
+    "vhp": lambda lib: (lambda x, y: (x.exp() * y**3).sum(), None),
+}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_are_pytorchs(name, keep):
+    found = []
+    for lib in (cr, torch):
+        function, outputs = PRODUCTS[name](lib)
+        xs, vs = (tuple(lib.tensor(p, dtype=lib.float64) for p in part) for part in (POINTS, ALONG))
+        if keep:
+            xs = tuple(x.requires_grad_() for x in xs)
+        call = getattr(lib.autograd.functional, name)
+        value, moved = call(function, xs, vs[0] if outputs == 0 else vs, create_graph=keep)
+        one, alone = call(lambda x, function=function, xs=xs: function(x, xs[1]), xs[0], vs[0])
+        assert isinstance(alone, lib.Tensor) and not alone.requires_grad
+        parts = [value, *(moved if isinstance(moved, tuple) else [moved])]
+        assert all(part.requires_grad is keep for part in parts)
+        found.append([part.detach().numpy() for part in [*parts, one, alone]])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_products_without_a_direction():
+    x = cr.tensor(3.0)
+    for name, value, moved in (("vjp", 9.0, 6.0), ("jvp", 9.0, 6.0), ("hvp", 9.0, 2.0)):
+        assert [t.item() for t in getattr(cr.autograd.functional, name)(lambda x: x * x, x)] == [value, moved]
+        with pytest.raises(SettingError, match=f"^{name}: v must be given, except for a single tensor of one element."):
+            getattr(cr.autograd.functional, name)(lambda x: x * x, cr.ones(2))
+        with pytest.raises(
+            SettingError, match=f"^{name}: strict must be False; inputs that no output depends on have zeros here."
+        ):
+            getattr(cr.autograd.functional, name)(lambda x: x * x, x, strict=True)

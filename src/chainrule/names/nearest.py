@@ -6,6 +6,8 @@ _CPU = "There is only the CPU here: leave it out."
 _FLOATS = "There are bfloat16, float32 and float64."
 _ALONE = "One process trains, on several threads: leave it out."
 _INTEGERS = "There are uint8, int32 and int64."
+_NORMS = "nn.utils.weight_norm and nn.utils.spectral_norm are there."
+_ELEMENTS = "x.numpy() gives the elements."
 
 NEAREST = {
     "cuda": _CPU,
@@ -32,6 +34,16 @@ NEAREST = {
     "set_printoptions": "Use x.numpy() with np.set_printoptions.",
     "DataParallel": _CPU,
     "DistributedDataParallel": _ALONE,
+    "parametrize": _NORMS,
+    "parametrizations": _NORMS,
+    "resize_": "Write x = x.reshape(sizes), or make a new tensor.",
+    "storage": _ELEMENTS,
+    "untyped_storage": _ELEMENTS,
+    "linearize": "cr.func.jvp pushes one tangent through a function.",
+    **dict.fromkeys(
+        ("inv", "inverse", "solve", "det", "slogdet", "cholesky", "qr", "svd", "eigh", "eig", "lstsq", "pinv"),
+        "np.linalg computes it from x.detach().numpy(), without a gradient.",
+    ),
     "distributed": _ALONE,
     "DistributedSampler": _ALONE,
     "short": _INTEGERS,
