@@ -51,6 +51,16 @@ def test_a_formula_gives_the_bits_of_its_rules(dtype):
     assert sum(traced) > 0.8 * len(traced)
 
 
+@pytest.mark.at_once("what waits is not differentiated by formulas")
+def test_a_kind_that_is_met_once_is_not_traced():
+    """Where lengths vary, tracing would take longer than all the rest."""
+    with mock.patch.object(formulas, "_traced", wraps=formulas._traced) as traced:
+        for met in range(3):
+            x = cr.full((17, 23), 0.5, requires_grad=True)
+            x.exp().sin().sum().backward()
+            assert (traced.call_count > 0) == (met > 0)
+
+
 def test_params_tell_a_formula_apart_whatever_their_numbers_types():
     """0.0 and -0.0, or 1 and 1.0, are one key: so a param is a size, a place, a dtype, and a number that counts is an input."""
     with mock.patch.object(graph, "type_of", wraps=graph.type_of) as asked:

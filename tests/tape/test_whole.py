@@ -33,6 +33,8 @@ WHOLE: list[Callable[[Any], Any]] = [
     lambda x: x.clamp(max=cr.tensor([1.0, 0.0, -1.0])),
     lambda x: x.gather(1, cr.tensor([[2], [0]])),
     lambda x: x[cr.tensor([1, 0, 1])],
+    lambda x: x @ cr.tensor([1.0, -1.0, 0.5]),
+    lambda x: cr.tensor([2.0, 0.5]) @ x,
 ]
 
 

@@ -1,8 +1,8 @@
 """The derivative rules of an op on inputs of known types, as a straight line of NumPy calls.
 
-A rule is a formula over Tensors, whatever its values: so for each kind of node it is traced once, and after that a backward
-pass that nobody will differentiate calls the NumPy references that the trace found, on the arrays themselves. They are those
-that the formula's operators would call, in their order: the bits are the same.
+A rule is a formula over Tensors, whatever its values: so for each kind of node that is met again it is traced once, and after
+that a backward pass that nobody will differentiate calls the NumPy references that the trace found, on the arrays themselves.
+They are those that the formula's operators would call, in their order: the bits are the same.
 """
 
 from __future__ import annotations
@@ -77,17 +77,23 @@ def _run(steps: Sequence[Step], values: list[Array]) -> None:
 
 
 def formula_of(node: Node, kind: Kind, reaching: tuple[int, ...]) -> Formula | None:
-    """That of a node's gradients with respect to these inputs; None where its rules must be asked each time."""
+    """That of a node's gradients with respect to these inputs; None where its rules must be asked each time.
+
+    The first time they are: shapes that vary are met once, and tracing takes longer than asking.
+    """
     known = kind.formulas
     if known is None:
         known = kind.formulas = {}
     found = known.get(reaching, _UNKNOWN)
-    if found is _UNKNOWN or (found is not None and found.vjp is not node.op.vjp):
+    if found is _UNKNOWN:
+        known[reaching] = _ONCE
+        return None
+    if found is _ONCE or (found is not None and found.vjp is not node.op.vjp):
         found = known[reaching] = _traced(node, reaching)
     return found  # type: ignore[no-any-return]
 
 
-_UNKNOWN = object()
+_UNKNOWN, _ONCE = object(), object()
 
 
 def _traced(node: Node, reaching: Sequence[int]) -> Formula | None:

@@ -401,7 +401,7 @@ class Tape(graph.Tape):
         """Likewise, in the middle of recording. Where a signal's handler raises, all of it has a value, or goes on to wait."""
         segment, renamed, updates = self.segment, self.renamed, self.updates
         places, reads = self.step.places, self._read_of_history()
-        if reads is None:
+        if reads is None and self.unwritten:
             self.write_out()
         alive = self._alive()
         values: dict[int, Any] = dict.fromkeys(reads or ())

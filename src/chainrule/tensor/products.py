@@ -14,6 +14,7 @@ from chainrule.tensor.core import Handle, Operand, apply, axis
 from chainrule.tensor.creation import given
 from chainrule.tensor.operands import as_operand
 from chainrule.tensor.special import Special
+from chainrule.tensor.whole import whole
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -215,6 +216,7 @@ def _factor(value: Operand | Handle) -> Handle:
     return factor
 
 
+@whole
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
     if a.ndim == 1:
         product = _matmul(a._copied((1, *a.shape)), b)
