@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chainrule.errors import NestingError, SettingError
 
-if TYPE_CHECKING:
-    from chainrule.nn.module import Module
+Module = Any  # an `nn.Module`, whose file imports this one
 
 
 def nested_too_deep(module: Module, error: RecursionError) -> RecursionError:
