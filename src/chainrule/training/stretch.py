@@ -201,11 +201,16 @@ class Stretch:
             whole = orders(lap.epoch, 1, lap.start * size, end)
             some = orders(lap.epoch, 1, end, lap.stop * size) if lap.stop > cut.whole else np.empty(0, np.int64)
             return whole.reshape(-1, size), some.reshape(int(lap.stop > cut.whole), cut.rest)
+        groups = [list(group) for _, group in groupby(self.laps, lambda lap: (lap.start, lap.stop))]
+        if len(groups) == 1 and not self.short[0]:  # one behind the other already, where an epoch is whole batches
+            lap = self.laps[0]
+            whole = orders(lap.epoch, len(self.laps), lap.start * size, lap.stop * size)
+            return whole.reshape(-1, size), np.empty((0, cut.rest), np.int64)
         whole = np.empty((int(self.whole_steps.sum()), size), np.int64)
         rest = np.empty((int(self.short.sum()), cut.rest), np.int64)
         steps = ends = 0  # so many are filled
-        for (start, stop), group in groupby(self.laps, lambda lap: (lap.start, lap.stop)):
-            laps = list(group)
+        for laps in groups:
+            start, stop = laps[0].start, laps[0].stop
             rows, each = orders(laps[0].epoch, len(laps), start * size, stop * size), min(stop, cut.whole) - start
             part = whole[steps : steps + len(laps) * each]
             part.reshape(len(laps), -1)[:] = rows[:, : each * size]
