@@ -32,7 +32,7 @@ def test_what_the_readme_calls_absent_is():
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     listed = text.split("What is missed most")[1].split("[docs/names.md]")[0]
     names = {name.removeprefix("torch.") for name in re.findall(r"`([\w.]+)`", listed) if not name.startswith("cr.")}
-    assert {"Rprop", "F.grid_sample", "int8"} <= names
+    assert {"Muon", "F.grid_sample", "int8"} <= names
     places = (cr, cr.Tensor, nn, F, optim, optim.lr_scheduler)
     assert [name for name in sorted(names) for place in places if is_there(place, name)] == []
     assert [name for name in re.findall(r"`cr\.(\w+)`", listed) if not hasattr(cr, name)] == []

@@ -171,7 +171,7 @@ def test_by_name():
     assert optim.by_name("SGD") is optim.SGD
     assert text_of(UnknownNameError, lambda: optim.by_name("adamm")) == (
         "unknown optimizer 'adamm'. Did you mean 'adam' or 'radam' or 'nadam'? Known: adadelta, adagrad, adam, adamax, "
-        "adamw, nadam, radam, rmsprop, sgd."
+        "adamw, nadam, radam, rmsprop, rprop, sgd."
     )
 
 
@@ -209,6 +209,10 @@ def test_by_name():
         (lambda: optim.AdamW([weight(1)], betas=0.9), "AdamW: betas must be a pair of numbers in [0, 1), got 0.9."),
         (lambda: optim.Adam([weight(1)], eps=-1), "Adam: eps must be a number 0 or more, got -1."),
         (lambda: optim.AdamW([weight(1)], weight_decay=-1), "AdamW: weight_decay must be a number 0 or more, got -1."),
+        (lambda: optim.Rprop([weight(1)], etas=(1.2, 0.5)),
+         "Rprop: etas must be a number from 0 to 1 and one above 1, got (1.2, 0.5)."),
+        (lambda: optim.Rprop([weight(1)], step_sizes=(2.0, 1.0)),
+         "Rprop: step_sizes must be a smallest and a largest, 0 or more, got (2.0, 1.0)."),
         (lambda: optim.RMSprop([weight(1)], alpha=-1), "RMSprop: alpha must be a number 0 or more, got -1."),
     ],
 )  # fmt: skip

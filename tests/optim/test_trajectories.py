@@ -52,6 +52,7 @@ TABLE = [
         lr=[0.02], betas=[(0.9, 0.999), (0.5, 0.9), (0.5, 0.5)], weight_decay=[0.0, 0.1],
         decoupled_weight_decay=[False, True], maximize=[False, True],
     )),
+    *(("Rprop", o) for o in product(lr=[0.01, 0.2], etas=[(0.5, 1.2), (0.3, 1.5)], step_sizes=[(1e-6, 50.0), (0.005, 0.1)], maximize=[False, True])),
     ("NAdam", {"momentum_decay": 0.5}), *((name, {}) for name in ("Adagrad", "Adadelta", "Adamax", "RAdam", "NAdam")),
 ]  # fmt: skip
 
@@ -97,7 +98,7 @@ def test_a_hundred_steps_in_float64(name, options):
 RESUMED = [
     ("SGD", {"lr": 0.02}), ("SGD", {"lr": 0.02, "momentum": 0.9}),
     ("SGD", {"lr": 0.02, "momentum": 0.9, "dampening": 0.3}), ("Adam", {"lr": 0.02}),
-    ("AdamW", {"lr": 0.02, "amsgrad": True}), ("RMSprop", {"lr": 0.02, "centered": True, "momentum": 0.5}),
+    ("Rprop", {"lr": 0.02}), ("AdamW", {"lr": 0.02, "amsgrad": True}), ("RMSprop", {"lr": 0.02, "centered": True, "momentum": 0.5}),
     ("Adagrad", {"lr": 0.02, "lr_decay": 0.1, "initial_accumulator_value": 0.1}), ("Adadelta", {"lr": 0.7}),
     ("Adamax", {"lr": 0.02}), ("RAdam", {"lr": 0.02, "weight_decay": 0.1, "decoupled_weight_decay": True}),
     ("NAdam", {"lr": 0.02}),

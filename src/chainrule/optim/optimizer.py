@@ -376,7 +376,12 @@ def setting(group: Group, name: str) -> Any:
 
 def betas(group: Group) -> tuple[Any, Any]:
     """Both betas of an Adam, likewise."""
-    return live(lambda: float(group["betas"][0])), live(lambda: float(group["betas"][1]))
+    return live_pair(group, "betas")
+
+
+def live_pair(group: Group, name: str) -> tuple[Any, Any]:
+    """A setting of two numbers, likewise."""
+    return live(lambda: float(group[name][0])), live(lambda: float(group[name][1]))
 
 
 def check_number(owner: str, name: str, value: Any, below: float | None = None) -> None:

@@ -191,6 +191,16 @@ def _nadam(direction: Tensor, param: Tensor, state: State, settings: Settings) -
     return moved, {"exp_avg": mean, "exp_avg_sq": square, "mu_product": product}
 
 
+def _rprop(direction: Tensor, param: Tensor, state: State, settings: Settings) -> Change:
+    agree = direction * state["prev"]
+    first = as_tensor(settings["step"]) == 1  # whose rate may be another than the one that the optimizer was made with
+    size = (state["step_size"] * 0 + settings["lr"]).where(first, state["step_size"])
+    changed = size.where(agree == 0, (size * settings["etaplus"]).where(agree > 0, size * settings["etaminus"]))
+    size = changed.maximum(settings["smallest"]).minimum(settings["largest"])
+    kept = direction.masked_fill(agree < 0, 0.0)  # where the sign has changed no step is taken, and none is remembered
+    return kept.sign() * size, {"prev": kept, "step_size": size}
+
+
 ASCENT = Rule("ascent", (), _ascend, elementwise=True)
 DECAY = Rule("decay", (), _decay, elementwise=True)
 MOMENTUM = Rule("momentum", ("momentum_buffer",), _momentum, elementwise=True)
@@ -205,6 +215,7 @@ ADAGRAD = Rule("adagrad", ("sum",), _adagrad, elementwise=True)
 ADADELTA = Rule("adadelta", ("square_avg", "acc_delta"), _adadelta, elementwise=True)
 ADAMAX = Rule("adamax", ("exp_avg", "exp_inf"), _adamax, elementwise=True)
 RADAM = Rule("radam", ("exp_avg", "exp_avg_sq"), _radam, elementwise=True)
+RPROP = Rule("rprop", ("prev", "step_size"), _rprop, elementwise=True)
 NADAM = Rule("nadam", ("exp_avg", "exp_avg_sq", "mu_product"), _nadam)  # mu_product is one number for all elements
 
 
