@@ -120,16 +120,13 @@ class Folder:
 
     # ---------------------------------------------------------------- writing
 
-    def replace(
-        self, name: str, parts: Iterable[Part], durable: bool, mode: int | None = None, sweep: bool = True
-    ) -> None:
+    def replace(self, name: str, parts: Iterable[Part], durable: bool, mode: int | None = None) -> None:
         """Put these bytes at `name`, whole or not at all: a new file beside it, renamed once it is complete.
 
         Args:
             name: what stands there keeps its mode and, where that is allowed, its owner and group.
             durable: wait until the disk has it, so that not even a power failure leaves half a file.
             mode: of a new file; None: what the process's umask leaves.
-            sweep: remove what dead writers left, for which all names in the folder are looked at.
         """
         before = self._standing(name)
         temporary, descriptor = self._begin(name, 0o666 if mode is None and before is None else 0o600)
@@ -154,8 +151,7 @@ class Folder:
             if guard is not None:
                 with suppress(OSError):
                     os.close(guard)
-        if sweep:
-            self.sweep()
+        self.sweep()
         if durable:
             self.sync()
 

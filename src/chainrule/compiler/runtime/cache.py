@@ -93,9 +93,8 @@ def write(described: str, code: bytes) -> None:
         return
     parts = [_MAGIC, _digest(described, code), code]
     with suppress(OSError), opened(make=True) as folder:  # where it cannot be written, the program runs all the same
-        folder.replace(name := name_of(described), parts, durable=False, mode=0o600, sweep=False)
+        folder.replace(name := name_of(described), parts, durable=False, mode=0o600)
         if _due(folder, name, len(code)):
-            folder.sweep()
             prune(folder)
 
 
