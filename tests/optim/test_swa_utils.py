@@ -68,7 +68,7 @@ def trained(torch, utils, weights, options, wrap=lambda step: step):
 @pytest.mark.parametrize("wrap", [lambda step: step, cr.compile], ids=["at once", "compiled"])
 @pytest.mark.parametrize("options", AVERAGES.values(), ids=AVERAGES)
 def test_averages_are_pytorchs(options, wrap):
-    from torch.optim import swa_utils as theirs
+    theirs = torch.optim.swa_utils  # skips where PyTorch is missing
 
     if options is AVERAGES["buffers"] and wrap is cr.compile:
         wrap = lambda step: step  # noqa: E731
@@ -95,7 +95,7 @@ def test_the_schedule_is_pytorchs(options):
         opt = lib.SGD(groups, lr=0.1)
         return opt, lib.lr_scheduler.ExponentialLR(opt, 0.9), utils.SWALR(opt, **{"swa_lr": 0.05, **options})
 
-    from torch.optim import swa_utils as theirs
+    theirs = torch.optim.swa_utils  # skips where PyTorch is missing
 
     ours, expected = made(optim, cr, swa_utils), made(torch.optim, torch, theirs)
     for epoch in range(12):

@@ -53,7 +53,7 @@ CPUS = {
 ABOVE = frozenset(
     {
         "__main__.py", "cli", "explain", "interop", "callbacks", "sklearn", "onnx", "deploy", "training", "nn", "optim", "data",
-        "utils", "distributions", "tape",
+        "utils", "distributions", "func", "tape",
     }
 )  # fmt: skip
 
