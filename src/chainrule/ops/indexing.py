@@ -50,16 +50,12 @@ def _numpy_take(x: Any, *indices: Any) -> Any:
     return x[_in_range("index", x, indices)]
 
 
-def _taken_from(dY: Any, Y: Any, x: Any, *indices: Any) -> Any:
-    """`dY` at the places it was taken from, and the sum of it where one was taken often; of one place there is none."""
-    nothing = dY.new_zeros(x.shape)
-    return nothing._put_add(indices, dY) if any(index.shape for index in indices) else nothing._put(indices, dY)
-
-
 take = Op(
     "take", "take", _infer_take,
     numpy=_numpy_take,
-    vjp=lambda i: _taken_from if i == 0 else None,
+    # Where one place was taken often, the sum of what comes there; a single place is taken once.
+    vjp=lambda i: (lambda dY, Y, x, *indices: dY.new_zeros(x.shape)._put_add(indices, dY)
+                   if any(index.shape for index in indices) else dY.new_zeros(x.shape)._put(indices, dY)) if i == 0 else None,
     cost=2,
     moves=True,
 )  # fmt: skip

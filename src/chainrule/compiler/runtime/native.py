@@ -52,8 +52,8 @@ CPUS = {
 # The rooms above this one: they decide what is computed, which is in a program's description, not how it is written.
 ABOVE = frozenset(
     {
-        "__main__.py", "cli", "explain", "interop", "callbacks", "sklearn", "onnx", "deploy", "training", "nn", "optim", "data",
-        "utils", "distributions", "func", "tape",
+        "__main__.py", "cli", "explain", "interop", "callbacks.py", "sklearn.py", "onnx.py", "deploy", "training", "nn", "optim", "data",
+        "utils", "distributions", "func.py", "tape",
     }
 )  # fmt: skip
 
