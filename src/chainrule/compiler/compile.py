@@ -85,7 +85,7 @@ def compile(
     - Counters (``o.n += 1``, also in a variable, an item, an array) are refused: keep them in a tensor,
       ``o.n = cr.tensor(0)``. So are optimizers made inside, and tensors left where no call would put others (by ``setattr`` or
       ``globals()``, in a cache, in an array of objects).
-    - Random numbers of `random` and ``numpy.random`` are drawn once, with a warning. ``cr.rand`` draws anew.
+    - Random numbers of `random`, ``numpy.random`` and the system are drawn once, with a warning. ``cr.rand`` draws anew.
     - What is in larger arrays and lists, in objects in lists of more than 64, in those that only a call gives (a
       registry), and in what comes after the 500 nearest objects and functions is read once.
     - Learning rates and schedules are read at every call, and refuse to be changed inside.

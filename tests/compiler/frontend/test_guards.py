@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
+import secrets
 import threading
+import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable
+from secrets import token_hex
 from types import SimpleNamespace
 from typing import Any
 
@@ -229,6 +234,39 @@ def test_drawing_random_numbers_in_python_is_warned_about() -> None:
     generator = np.random.default_rng(0)
     with pytest.warns(UserWarning, match="^cr.compile: the function drew random numbers from 'generator' while"):
         cr.compile(lambda x: x * generator.random())(cr.tensor(X))
+
+
+SYSTEM = random.SystemRandom()
+DRAWN = {
+    "os.urandom": (lambda: os.urandom(1)[0], "urandom"), "secrets": (lambda: secrets.randbelow(100), "urandom"),
+    "secrets.choice": (lambda: secrets.choice([1, 2, 3]), "urandom"), "a token": (lambda: int(token_hex(1), 16), "urandom"),
+    "uuid4": (lambda: uuid.uuid4().int % 100, "urandom"), "SystemRandom": (lambda: random.SystemRandom().random(), "urandom"),
+    "one from outside": (lambda: SYSTEM.random(), "urandom"), "Random without a seed": (lambda: random.Random().random(), "seed"),
+    "NumPy's without a seed": (lambda: np.random.default_rng().random(), "urandom"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_drawing_the_systems_random_numbers_is_warned_about(name: str) -> None:
+    draw, source = DRAWN[name]
+    with pytest.warns(UserWarning, match=source) as told:
+        cr.compile(lambda x: x * draw())(cr.tensor(X))
+    assert [str(one.message) for one in told] == [
+        f"cr.compile: the function drew random numbers from the system ({source!r}) while it was traced. Every later call uses the "
+        f"same ones. Draw with cr.rand, cr.randn and the like, or pass the numbers as an argument."
+    ]
+
+
+def test_what_is_numbered_by_the_clock_is_warned_about() -> None:
+    with pytest.warns(UserWarning, match="^cr.compile: the function read a file or a clock"):
+        cr.compile(lambda x: x * (uuid.uuid1().int % 100))(cr.tensor(X))
+
+
+@pytest.mark.parametrize("draw", [lambda: random.Random(3).random(), lambda: np.random.default_rng(3).random()])
+def test_a_generator_with_a_seed_of_its_own_gives_the_same_always(draw: Callable[[], float]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cr.compile(lambda x: x * draw())(cr.tensor(X))
 
 
 def test_reading_is_ordinary_when_nothing_is_traced() -> None:

@@ -173,6 +173,9 @@ class Capture:
             return ((value.func, name), (value.args, name), (value.keywords, name))
         if isinstance(value, (tuple, frozenset, MappingProxyType, *COMPARED)):
             return [*self._container(value, name), *(self._object(value, name) if own_of(value) is not None else ())]
+        if isinstance(value, random.SystemRandom):  # has no state to compare
+            self.reads = True
+            return ()
         if isinstance(value, (np.random.Generator, np.random.RandomState, random.Random)):
             self.generators[id(value)] = (value, name)
             return ()

@@ -1,11 +1,12 @@
-"""What Python does only while a function is traced, and would do at every call of it: reading files and clocks, going on
-with an iterator."""
+"""What Python does only while a function is traced, and would do at every call of it: reading files and clocks, drawing the
+system's random numbers, going on with an iterator."""
 
 from __future__ import annotations
 
 import datetime
 import io
 import os
+import random
 import sys
 import time
 import warnings
@@ -21,13 +22,17 @@ _READERS: list[Any] = [
     *(getattr(time, name + unit) for name in _CLOCKS for unit in ("", "_ns")),
     io.open, input, os.open, os.stat, os.listdir, os.scandir,
 ]  # fmt: skip
+# The system's random numbers, of which `secrets` and `uuid` make theirs, and generators without a seed begin.
+_DRAWERS: list[Any] = [getattr(os, name) for name in ("urandom", "getrandom") if hasattr(os, name)]
 # Names by which they are found in code.
 READING = {
     *(name + unit for name in _CLOCKS for unit in ("", "_ns")), *_OF_DATES, "open", "input", "stat", "listdir", "scandir", "walk",
     "exists", "isfile", "isdir", "getsize", "getmtime", "is_file", "is_dir", "iterdir", "glob", "rglob", "read_text", "read_bytes",
-    "load", "loadtxt", "genfromtxt", "fromfile", "memmap",
+    "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "uuid1", "uuid4", "urandom", "getrandom", "secrets", "token_bytes",
+    "token_hex", "token_urlsafe", "randbelow", "randbits", "SystemRandom", "Random", "default_rng", "RandomState",
 }  # fmt: skip
-READERS = {id(each): each for each in _READERS}
+READERS = {id(each): each for each in [*_READERS, *_DRAWERS]}
+_DRAWN = {*(each.__name__ for each in _DRAWERS), "seed"}
 # What these read is for their own use, and not the function's.
 _BESIDE = {"logging", "linecache", "importlib", "inspect", "threading", "tokenize", "traceback", "warnings", "queue"}
 _BETWEEN = {*sys.stdlib_module_names, "numpy"} - {"__main__"}
@@ -35,7 +40,7 @@ _BETWEEN = {*sys.stdlib_module_names, "numpy"} - {"__main__"}
 
 @contextmanager
 def reading_noted(found: dict[str, None], library: str) -> Iterator[None]:
-    """Inside, `found` gets the names of what reads a file or a clock for this thread, unless the library itself does.
+    """Inside, `found` gets the names of what reads or draws for this thread, unless the library itself does.
 
     Python tells of every call, which takes time, and it tells only one: whoever watches calls already goes on.
     """
@@ -44,7 +49,7 @@ def reading_noted(found: dict[str, None], library: str) -> Iterator[None]:
         return
 
     def told(frame: FrameType, event: str, function: Any) -> None:
-        if event == "c_call" and _reads(function) and _asked_for(frame, library):
+        if event == "c_call" and (_reads(function) or _seeds(function, frame)) and _asked_for(frame, library):
             found[function.__name__] = None
 
     sys.setprofile(told)
@@ -56,8 +61,26 @@ def reading_noted(found: dict[str, None], library: str) -> Iterator[None]:
 
 def _reads(function: Any) -> bool:
     owner = getattr(function, "__self__", None)
-    return id(function) in READERS or (
-        isinstance(owner, type) and issubclass(owner, _DATES) and function.__name__ in _OF_DATES
+    of_date = isinstance(owner, type) and issubclass(owner, _DATES) and function.__name__ in _OF_DATES
+    return id(function) in READERS or of_date or getattr(function, "__module__", None) == "_uuid"  # of uuid1: the clock
+
+
+def _seeds(function: Any, frame: FrameType) -> bool:
+    """Does a generator of Python's begin with the system's numbers, since it was given no seed?"""
+    owner = getattr(function, "__self__", None)
+    return isinstance(owner, random.Random) and function.__name__ == "seed" and frame.f_locals.get("a") is None
+
+
+def warning_of(name: str) -> str:
+    """What is said of a function that was noted."""
+    if name in _DRAWN:
+        return (
+            f"cr.compile: the function drew random numbers from the system ({name!r}) while it was traced. Every later call uses "
+            f"the same ones. Draw with cr.rand, cr.randn and the like, or pass the numbers as an argument."
+        )
+    return (
+        f"cr.compile: the function read a file or a clock ({name!r}) while it was traced. Every later call uses what "
+        f"it read then. Read it outside, and pass what it gives as an argument."
     )
 
 

@@ -22,7 +22,7 @@ from chainrule.compiler.frontend.capture import Capture
 from chainrule.compiler.frontend.contents import COMPARED, ITEMS, inside, items_of
 from chainrule.compiler.frontend.guards import ABSENT, SIMPLE, Seen, Table, same
 from chainrule.compiler.frontend.named import ITEM, item
-from chainrule.compiler.frontend.once import standing_of
+from chainrule.compiler.frontend.once import standing_of, warning_of
 from chainrule.compiler.frontend.terms import Term
 from chainrule.errors import TraceError
 from chainrule.lines import user_line
@@ -301,11 +301,7 @@ class _Before:
                     f"cr.compile: the function went on with the iterator {name!r} while it was traced. Every later call uses "
                     f"the same. Pass what it gives as an argument, or loop over a list."
                 )
-        for name in self.capture.read_once:
-            outside.warnings.append(
-                f"cr.compile: the function read a file or a clock ({name!r}) while it was traced. Every later call uses what "
-                f"it read then. Read it outside, and pass what it gives as an argument."
-            )
+        outside.warnings += map(warning_of, self.capture.read_once)
 
     def _settle_container(self, container: Any, copy: Any, name: str, outside: Outside, trace: Recorder) -> None:
         if _same_items(container, copy):
