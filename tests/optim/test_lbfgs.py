@@ -200,3 +200,24 @@ def test_refusals():
         "LBFGS: the state 'ro' must be as long as 'old_dirs' and 'old_stps', got []. Give a dict that LBFGS.state_dict() made for "
         "the same parameters."
     )
+
+
+BY_ITSELF = (
+    "LBFGS computes the loss as often as it needs to, and a compiled step of training once. Write the loop yourself, with "
+    "opt.step(closure) on all rows (see optim.LBFGS); or take MLPClassifier or MLPRegressor of chainrule.sklearn with "
+    "solver='lbfgs'."
+)
+
+
+def test_a_trainer_says_at_once_that_it_cannot_use_it():
+    model = nn.Linear(3, 4)
+    assert (
+        text_of(SettingError, lambda: cr.Trainer(model, "mse", optim.LBFGS(model.parameters())))
+        == f"Trainer: {BY_ITSELF}"
+    )
+    trainer = cr.Trainer(model, "mse", "sgd")
+    trainer.optimizer = optim.LBFGS(model.parameters())
+    assert text_of(SettingError, lambda: trainer.fit(X, Y, progress=False)) == f"Trainer: {BY_ITSELF}"
+    assert text_of(UnknownNameError, lambda: cr.Trainer(model, "mse", "LBFGS")).startswith(
+        f"unknown optimizer 'LBFGS'. {BY_ITSELF} Known: adadelta, "
+    )

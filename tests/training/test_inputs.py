@@ -416,10 +416,20 @@ def test_a_split_that_leaves_nothing(rows, share):
         make().fit(X[:rows], y[:rows], validation_split=share, progress=False)
 
 
-@pytest.mark.parametrize("share", [1.5, 0, -0.1, True, "half", float("nan")])
+@pytest.mark.parametrize("share", [1.5, 1, -0.1, True, False, "half", float("nan")])
 def test_a_split_that_is_no_share(share):
     with raises(SettingError, f"fit: validation_split must be a share between 0 and 1, got {share!r}."):
         make().fit(X, y, validation_split=share, progress=False)
+
+
+def test_a_split_of_nothing_is_none():
+    """Keras's default is 0.0."""
+    without, ours = make(), make()
+    without.fit(X, y, epochs=2, progress=False)
+    history = ours.fit(X, y, epochs=2, validation_split=0.0, progress=False)
+    assert bits(ours) == bits(without)
+    assert "val_loss" not in history
+    assert "val_loss" in make().fit(X, y, epochs=1, validation_split=0, validation_data=(X, y), progress=False)
 
 
 def test_a_split_is_made_of_rows_that_were_checked_whole():

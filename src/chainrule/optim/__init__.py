@@ -6,7 +6,7 @@ from chainrule.optim import lr_scheduler, swa_utils
 from chainrule.optim.adagrad import Adadelta, Adagrad
 from chainrule.optim.adam import Adam, AdamW
 from chainrule.optim.kin import Adamax, NAdam, RAdam
-from chainrule.optim.lbfgs import LBFGS
+from chainrule.optim.lbfgs import BY_ITSELF, LBFGS
 from chainrule.optim.optimizer import Optimizer
 from chainrule.optim.rmsprop import RMSprop
 from chainrule.optim.rprop import Rprop
@@ -31,7 +31,8 @@ def by_name(name: str) -> type[Optimizer]:
     """
     found = OPTIMIZERS.get(str(name).lower())
     if found is None:
-        raise unknown_name("optimizer", name, list(OPTIMIZERS))
+        alone = str(name).lower() == "lbfgs"
+        raise unknown_name("optimizer", name, list(OPTIMIZERS), BY_ITSELF if alone else "")
     return found
 
 

@@ -17,6 +17,11 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.creation import saved_value, zeros
 from chainrule.tensor.functions import cat, enable_grad, no_grad
 
+BY_ITSELF = (
+    "LBFGS computes the loss as often as it needs to, and a compiled step of training once. Write the loop yourself, with "
+    "opt.step(closure) on all rows (see optim.LBFGS); or take MLPClassifier or MLPRegressor of chainrule.sklearn with "
+    "solver='lbfgs'."
+)  # what whoever steps once for each batch says
 CURVED = 1e-10  # pairs of less curvature are not kept, as in PyTorch
 
 

@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 _ARRAYS = np.ndarray, Tensor, list, tuple, dict
 
 
+def share(split: object) -> float | None:
+    """The share of the rows to validate on; None where there is none, as Keras's 0.0 says."""
+    if split is None:
+        return None
+    if isinstance(split, (int, float, np.integer, np.floating)) and not isinstance(split, bool):
+        if split == 0:
+            return None
+        if 0 < split < 1:
+            return float(split)
+    raise SettingError(f"fit: validation_split must be a share between 0 and 1, got {split!r}.")
+
+
 @contextmanager
 def by_name(y: object) -> Iterator[None]:
     """Whoever names one column is told how to have it as a column, and not to reshape what is in a file."""

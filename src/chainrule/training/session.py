@@ -25,6 +25,7 @@ from chainrule.files.document import Fields
 from chainrule.nn import Module
 from chainrule.nn.meaning import Meaning, meaning_of, named
 from chainrule.optim import Optimizer
+from chainrule.optim.lbfgs import BY_ITSELF, LBFGS
 from chainrule.optim.optimizer import same_layout
 from chainrule.optim.schedules import check_state
 from chainrule.tensor import Tensor
@@ -200,6 +201,8 @@ class Session:
                 f"Trainer: optimizer must be an Optimizer, got {type(self.optimizer).__name__}{_whose(self.optimizer)}. Pass an "
                 f"object such as optim.Adam(model.parameters())."
             )
+        if isinstance(self.optimizer, LBFGS):
+            raise SettingError(f"Trainer: {BY_ITSELF}")
         if not callable(self.loss) or isinstance(self.loss, type):
             raise SettingError(
                 f"Trainer: loss must be a function (output, target) -> Tensor, got {self.loss!r}. "

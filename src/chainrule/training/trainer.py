@@ -211,7 +211,7 @@ class Trainer(Explained):
             epochs: how many passes, 0 or more (with ``resume``, counted from the very first).
             batch_size: rows a step; all of them where there are fewer. Default: 64; of a stream, the size of its batches.
             validation_data: ``(X, y)`` to evaluate after each epoch, or ``(X, y, sample_weight)``; or a source.
-            validation_split: or a share of the rows to set aside for that. What looks at single rows later (``trainer.run``,
+            validation_split: or a share of the rows to set aside for that; None or 0: none. What looks at single rows later (``trainer.run``,
                 ``what_if``, a ledger) numbers those that are left, in their order, from 0 on.
             seed: of everything random: the rows' order, the validation split, and the training's own stream, which
                 dropout draws from. One seed gives one result, to the bit; ``cr.manual_seed``'s stream stays as it is.
@@ -335,6 +335,7 @@ class Trainer(Explained):
         self, X: object, y: object, asked: Epochs, sample_weight: object, class_weight: Classes | None,
         held_out: object, split: float | None, known: Named | None, goes_on: bool,
     ) -> Rows:  # fmt: skip
+        split = given.share(split)
         if held_out is not None and split is not None:
             raise SettingError("fit: validation_data and validation_split were both given. Leave one of them out.")
         rows = given.rows(self.checked, X, y, asked, sample_weight, class_weight, named=known, strict=goes_on)
@@ -360,8 +361,6 @@ class Trainer(Explained):
                 "fit: validation_split draws rows in memory, and X is read window by window. Give rows to validate on: "
                 "validation_data=(X, y), or another source."
             )
-        if isinstance(share, bool) or not isinstance(share, (float, np.floating)) or not 0 < share < 1:
-            raise SettingError(f"fit: validation_split must be a share between 0 and 1, got {share!r}.")
         if not 0 < round(share * rows.count) < rows.count:
             raise DataError(
                 f"fit: validation_split={share!r} of {rows.count} rows leaves none to train on or none to validate on. "
