@@ -9,7 +9,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn
-from chainrule.errors import SettingError, ShapeError
+from chainrule.errors import SettingError, ShapeError, TraceError
 from chainrule.nn.utils import rnn
 from tests.nn.test_recurrent import SETTINGS, twins
 from tests.optional import torch
@@ -133,6 +133,23 @@ def test_refusals():
         "GRU in layer 'GRU': packed entries must be (sum of the lengths, input_size), with input_size=5, got shape (10, 3). Pack a batch of that "
         "size, or change input_size."
     )
-    lengths = cr.tensor([4, 3, 2, 1])
-    with pytest.raises(cr.ChainruleError, match="a traced tensor has no value yet"):
-        cr.compile(lambda x, n: rnn.pack_padded_sequence(x, n).data)(x, lengths)
+
+
+def test_lengths_that_are_traced():
+    layer, x = nn.GRU(3, 4, batch_first=True), cr.ones(2, 5, 3)
+
+    def last(x, lengths):
+        return layer(rnn.pack_padded_sequence(x, lengths, batch_first=True))[1]
+
+    for lengths in (cr.tensor([5, 3]), [cr.tensor(5), cr.tensor(3)]):
+        with pytest.raises(TraceError) as told:
+            cr.compile(last)(x, lengths)
+        assert str(told.value) == (
+            "pack_padded_sequence: lengths must be numbers inside cr.compile, since what is computed hangs on them, got a traced "
+            "tensor. Pass the compiled function a list, lengths.tolist(); it is compiled anew for each list of other lengths."
+        )
+    compiled = cr.compile(last)
+    for lengths in ([5, 3], [4, 1]):
+        np.testing.assert_allclose(compiled(x, lengths).detach(), last(x, cr.tensor(lengths)).detach(), rtol=1e-5)
+    with pytest.raises(TraceError, match=r"^unpad_sequence: lengths must be numbers inside cr\.compile"):
+        cr.compile(lambda x, n: nn.utils.rnn.unpad_sequence(x, n, batch_first=True)[1])(x, cr.tensor([5, 3]))

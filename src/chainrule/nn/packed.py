@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.errors import SettingError
+from chainrule.errors import SettingError, TraceError
 from chainrule.graph import shape_error
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
@@ -124,6 +124,7 @@ def pack_padded_sequence(
     Raises:
         ShapeError: a number of lengths other than B.
         SettingError: a length below 1 or above T, or lengths that do not fall where they must.
+        TraceError: lengths that are a tensor inside ``cr.compile``, and are traced: pass a list.
 
     Example:
         >>> import chainrule as cr
@@ -144,9 +145,7 @@ def pack_padded_sequence(
             "Reshape it.",
         )
     rows = rows.transpose(0, 1) if batch_first else rows
-    known = np.asarray(
-        lengths.tolist() if isinstance(lengths, Tensor) else [int(length) for length in lengths], np.int64
-    )
+    known = np.asarray(numbers_of(lengths, "pack_padded_sequence"), np.int64)
     _check_lengths(known, rows.shape[0], rows.shape[1], enforce_sorted)
     order = None
     if not enforce_sorted:
@@ -156,6 +155,21 @@ def pack_padded_sequence(
     found = PackedSequence(rows, as_tensor(counts), order)
     found._counts = tuple(counts.tolist())
     return found.packed(rows[: len(counts)])
+
+
+def numbers_of(lengths: Tensor | Sequence[int], who: str) -> list[int]:
+    """Lengths as numbers.
+
+    Raises:
+        TraceError: they are traced, and have no value yet.
+    """
+    try:
+        return list(lengths.tolist()) if isinstance(lengths, Tensor) else [int(length) for length in lengths]
+    except TraceError:
+        raise TraceError(
+            f"{who}: lengths must be numbers inside cr.compile, since what is computed hangs on them, got a traced tensor. Pass "
+            f"the compiled function a list, lengths.tolist(); it is compiled anew for each list of other lengths."
+        ) from None
 
 
 def _check_lengths(lengths: Array, longest: int, sequences: int, must_fall: bool) -> None:

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from chainrule.errors import SettingError
 from chainrule.graph import shape_error
 from chainrule.names import module_getattr, takes_keywords
-from chainrule.nn.packed import PackedSequence, invert_permutation, pack_padded_sequence, pad_packed_sequence
+from chainrule.nn.packed import (
+    PackedSequence,
+    invert_permutation,
+    numbers_of,
+    pack_padded_sequence,
+    pad_packed_sequence,
+)
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import full
 from chainrule.tensor.functions import cat, stack
@@ -94,7 +100,7 @@ def unpad_sequence(padded_sequences: Tensor, lengths: Tensor, batch_first: bool 
             f"{lengths.shape}",
             "Give one for each.",
         )
-    return [rows[number][:length] for number, length in enumerate(lengths.tolist())]
+    return [rows[number][:length] for number, length in enumerate(numbers_of(lengths, "unpad_sequence"))]
 
 
 @takes_keywords("rnn")
