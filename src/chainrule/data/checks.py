@@ -92,6 +92,16 @@ def check_known(data: object, who: str) -> None:
         )
 
 
+def check_no_texts(data: object, who: str) -> None:
+    """Refuse values that are texts, which NumPy would read as numbers where they look like some."""
+    array = np.asarray(data)
+    texts = array.dtype.kind in "UST"
+    if texts or (array.dtype.kind == "O" and any(isinstance(value, (str, bytes)) for value in array.flat)):
+        raise DataError(
+            f"{who} must hold numbers, got {f'dtype {array.dtype}' if texts else 'texts'}. Convert it to float64 first."
+        )
+
+
 def _of_numbers(array: Array, who: str) -> Array:
     """An array of Python objects as one of numbers."""
     try:

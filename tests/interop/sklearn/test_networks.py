@@ -28,6 +28,7 @@ from chainrule.sklearn import (
     MLPRegressor,
     NetworkClassifier,
     NetworkRegressor,
+    TabularRegressor,
     shared_programs,
 )
 from chainrule.tensor.random import drawing_from
@@ -89,6 +90,22 @@ def test_scikit_learns_checks_pass(estimator):
     found = check_estimator(estimator, on_fail=None, on_skip=None)
     assert len(found) > 50
     assert {check["check_name"] for check in found if check["status"] != "passed"} <= {"check_array_api_input"}
+
+
+@pytest.mark.parametrize(
+    "model", [regressor(), MLPRegressor(max_iter=1), TabularRegressor()], ids=lambda m: type(m).__name__
+)
+def test_numbers_that_are_texts_are_not_taken_for_numbers(model):
+    X, y = WINE
+    for texts, what in (
+        (y.astype(str), "dtype <U3"),
+        (np.array([*map(str, y)], object), "texts"),
+        ([*map(str, y)], "dtype <U1"),
+    ):
+        with pytest.raises(DataError) as told:
+            model.fit(X, texts)
+        text = f"{type(model).__name__}: y must hold numbers, got {what}. Convert it to float64 first."
+        assert re.sub(r"<U\d+", "<U", str(told.value)) == re.sub(r"<U\d+", "<U", text)
 
 
 @pytest.mark.parametrize(

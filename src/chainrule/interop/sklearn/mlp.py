@@ -10,6 +10,7 @@ from sklearn import neural_network
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
+from chainrule.data.checks import check_no_texts
 from chainrule.interop.sklearn import formula, scores
 from chainrule.interop.sklearn.perceptron import Perceptron
 from chainrule.tensor.creation import from_numpy
@@ -174,6 +175,10 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
         )  # fmt: skip
         self.dropout, self.quantile, self.dtype = dropout, quantile, dtype
         self.normalization, self.scoring, self.callbacks = normalization, scoring, callbacks
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
+        check_no_texts(y, f"{type(self).__name__}: y")
+        return super()._validate_input(X, y, incremental, reset)
 
     def _as_given(self, y: Array) -> Array:
         return y[:, 0] if y.shape[1] == 1 else y

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
-from chainrule.data.checks import check_known
+from chainrule.data.checks import check_known, check_no_texts
 from chainrule.deploy.making import Fitted
 from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError, SettingError
@@ -385,6 +385,7 @@ class NetworkRegressor(RegressorMixin, _Network):
     def _validated(self, X: Any, y: Any, incremental: bool, classes: Any, reset: bool) -> tuple[Array, Array, int]:
         check_known(X, f"{type(self).__name__}: X")
         check_known(y, f"{type(self).__name__}: y")
+        check_no_texts(y, f"{type(self).__name__}: y")
         X, y = validate_data(self, X, y, reset=reset, allow_nd=True, multi_output=True, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 )
 
 from chainrule.compiler.runtime.threads import get_num_threads
+from chainrule.data.checks import check_no_texts
 from chainrule.deploy.making import Fitted
 from chainrule.errors import SettingError
 from chainrule.interop.sklearn.arithmetic import full
@@ -534,6 +535,7 @@ class TabularRegressor(RegressorMixin, _Tabular):
     _task = "regression"
 
     def _labelled(self, y: Any) -> Array:
+        check_no_texts(y, f"{type(self).__name__}: y")
         found: Array = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         return column_or_1d(found, warn=True) if found.ndim == 2 and found.shape[1] == 1 else found
 
