@@ -284,6 +284,26 @@ def test_a_class_of_ones_own_is_loaded_into_a_model(tmp_path: Path) -> None:
         cr.load_model(path, nn.Linear(3, 2))
 
 
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+def test_a_norm_is_put_on_by_code(tmp_path: Path, norm: str) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(getattr(nn.utils, norm)(nn.Linear(3, 2)), nn.Tanh())
+
+    model, path, x = make().eval(), tmp_path / "model", cr.ones(1, 3)
+    cr.save_model(model, path)
+    with pytest.raises(SettingError) as caught:
+        cr.load_model(path)
+    assert str(caught.value) == (
+        f"load_model: the Sequential in {path} has a Linear under nn.utils.{norm}, which no file can put on. Build the model "
+        f"with it and pass it: cr.load_model(path, model). Or save it with the norm taken off: nn.utils.remove_{norm}(layer)."
+    )
+    expected = model(x).tolist()
+    assert cr.load_model(path, make().eval())(x).tolist() == expected
+    getattr(nn.utils, f"remove_{norm}")(model[0])
+    cr.save_model(model, path)
+    assert cr.load_model(path)(x)[0].tolist() == pytest.approx(expected[0])
+
+
 def test_a_forward_of_ones_own_is_noticed(tmp_path: Path) -> None:
     model = nn.Sequential(nn.ReLU())
     object.__setattr__(model[0], "forward", lambda x: -x)

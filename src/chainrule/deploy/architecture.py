@@ -155,13 +155,13 @@ def _arguments(kind: type[Module]) -> dict[str, str]:
 # -- out ---------------------------------------------------------------------------------------------------
 
 
-def foreign(model: Module) -> str | None:
-    """The name of a class in the model that only its own code can build; None where there is none."""
+def foreign(model: Module) -> Module | None:
+    """A module in the model that only code can build, that of its class or what put a norm on it; None where there is none."""
     for module in map(bare, model.modules()):
         name = type(module).__name__
         known = layers()[name][0] if name in layers() else CONTAINERS.get(name, HOLDERS.get(name))
         if known is not type(module) or "forward" in vars(module):
-            return name
+            return module
     return None
 
 

@@ -14,6 +14,7 @@ from chainrule.names import takes_keywords
 from chainrule.nn import Module
 from chainrule.nn import state as module_state
 from chainrule.nn.compiled import bare
+from chainrule.nn.utils.norms import norm_on
 from chainrule.tensor import Tensor
 from chainrule.training.checkpoints import load_file, save_file
 
@@ -30,7 +31,7 @@ def save_model(model: Module, path: str | os.PathLike[str]) -> None:
     mode, and a checksum. No code is in it.
 
     A class of your own can be built by its own code alone: of a model that has one the weights are written, and `load_model`
-    takes the model to load them into.
+    takes the model to load them into. So it is with a layer under `nn.utils.weight_norm` or `spectral_norm`.
 
     Args:
         model: the model.
@@ -75,10 +76,12 @@ def about(model: Module, predicting: bool = False) -> dict[str, Any]:
         if names.setdefault(id(parameter), name) != name:
             tied[name] = names[id(parameter)]
     found = {
-        "class": type(model).__name__, "foreign": theirs, "architecture": None if theirs else describe(model, predicting),
-        "tied": tied, "frozen": [n for n, p in model.named_parameters() if not p.requires_grad],
+        "class": type(model).__name__, "foreign": None if theirs is None else type(theirs).__name__,
+        "architecture": describe(model, predicting) if theirs is None else None, "tied": tied, "frozen": [n for n, p in model.named_parameters() if not p.requires_grad],
     }  # fmt: skip
-    if not theirs:  # what is written can be read: found out now, and not on another machine
+    if theirs is not None and (norm := norm_on(theirs)):
+        found["norm"] = norm
+    if theirs is None:  # what is written can be read: found out now, and not on another machine
         try:
             build(Fields(found, "save_model"), model.state_dict())
         except DamagedFileError as error:
@@ -162,10 +165,16 @@ def made_of(who: str, saved: Fields, tensors: Mapping[str, Tensor], model: Modul
         return model
     theirs = saved.text("foreign") if saved.has("foreign") else None
     if theirs is not None:
+        holder = f"{who}: the {short(saved.value.get('class'))[1:-1]} in {saved.source} has a"
+        norm = saved.text("norm") if saved.has("norm") else None
+        if norm in ("weight_norm", "spectral_norm"):
+            raise SettingError(
+                f"{holder} {theirs[:60]} under nn.utils.{norm}, which no file can put on. Build the model with it and pass it: "
+                f"cr.{who}(path, model). Or save it with the norm taken off: nn.utils.remove_{norm}(layer)."
+            )
         raise SettingError(
-            f"{who}: the {short(saved.value.get('class'))[1:-1]} in {saved.source} has a layer of the class {theirs[:60]}, which is "
-            f"not chainrule's own, and no file can build that without its code. Build the model and pass it: "
-            f"cr.{who}(path, model)."
+            f"{holder} layer of the class {theirs[:60]}, which is not chainrule's own, and no file can build that without its code. "
+            f"Build the model and pass it: cr.{who}(path, model)."
         )
     return build(saved, tensors)
 

@@ -28,6 +28,10 @@ class Formula:
     name: str
     dim: int | None
 
+    def put_on_by(self) -> str:
+        """The function that gave it to a layer."""
+        raise NotImplementedError
+
     def weight(self, module: Module) -> Tensor:
         """What it is now."""
         raise NotImplementedError
@@ -46,6 +50,11 @@ class Formula:
 def _formulas(module: Module) -> Mapping[str, Formula]:
     found: Mapping[str, Formula] = vars(type(module)).get("_computed_weights", {})
     return found
+
+
+def norm_on(module: Module) -> str | None:
+    """Which function normalised a weight of this layer: ``"weight_norm"``; None where none did."""
+    return next((formula.put_on_by() for formula in _formulas(module).values()), None)
 
 
 def _compute(module: Module, formulas: Mapping[str, Formula]) -> None:
@@ -103,6 +112,9 @@ def _give_back(owner: str, kind: type[Formula], module: AnyModule, name: str) ->
 
 
 class _WeightNorm(Formula):
+    def put_on_by(self) -> str:
+        return "weight_norm"
+
     def weight(self, module: Module) -> Tensor:
         v: Tensor = getattr(module, f"{self.name}_v")
         length: Tensor = getattr(module, f"{self.name}_g")
@@ -167,6 +179,9 @@ def remove_weight_norm(module: AnyModule, name: str = "weight") -> AnyModule:
 class _SpectralNorm(Formula):
     iterations: int
     eps: float
+
+    def put_on_by(self) -> str:
+        return "spectral_norm"
 
     def matrix(self, weight: Tensor) -> Tensor:
         assert self.dim is not None
