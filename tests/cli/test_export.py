@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 import chainrule as cr
 from chainrule.cli import commands
+from chainrule.errors import DamagedFileError, SettingError
+from chainrule.files.reading import MissingFileError
 
 pl = pytest.importorskip("polars")
 
@@ -116,3 +118,37 @@ def test_what_is_no_run_and_no_bundle(tmp_path: Path) -> None:
         with pytest.raises(DamagedFileError, match=what):
             run("export", tmp_path / source, "--out", tmp_path / "y")
     assert not (tmp_path / "y").exists()
+
+
+def test_a_file_is_no_run_folder(tmp_path):
+    for name, able in (
+        ("x.bundle", "A bundle can only predict: chainrule predict {} ROWS."), ("x.onnx", "An ONNX file is run by onnxruntime."),
+    ):  # fmt: skip
+        path = tmp_path / name
+        path.write_bytes(b"\x08\x08\x12\x09chainrule")
+        for command in (
+            ["evaluate", path, "rows.csv"],
+            ["diagnose", path],
+            ["check", path],
+            ["explain", path, "w"],
+            ["view", path],
+        ):
+            with pytest.raises(SettingError) as error:
+                run(*command)
+            assert str(error.value) == (
+                f"{command[0]}: RUN must be a folder that `chainrule train` wrote, got the file {path}. {able.format(path)}"
+            )
+
+
+def test_a_file_for_onnxruntime_is_called_that(tmp_path):
+    path = tmp_path / "x.ONNX"
+    path.write_bytes(b"\x08\x08\x12\x09chainrule")
+    for use, what in ((lambda: run("predict", path, "f.csv"), "a bundle"), (lambda: cr.load_model(path), "a model")):
+        with pytest.raises(DamagedFileError) as error:
+            use()
+        assert str(error.value) == (
+            f"{path}: this is an ONNX file, which onnxruntime runs (onnxruntime.InferenceSession), and there is not {what} in it. "
+            f"Write one under a name that does not end in .onnx: chainrule export, or save."
+        )
+    with pytest.raises(MissingFileError):
+        cr.load_bundle(tmp_path / "none.onnx")

@@ -430,3 +430,51 @@ def test_without_the_libraries_it_says_what_to_install(tmp_path):
 def test_importing_chainrule_does_not_bring_the_libraries_of_tables():
     code = "import sys, chainrule; sys.exit('polars' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_decimal_mark_that_is_said_holds_whatever_training_had(tmp_path):
+    values = np.random.default_rng(0).uniform(1, 9, 40)
+    text = "a;b;p\n" + "".join(f"{v:.3f};{v / 9:.3f};{2 * v:.3f}\n".replace(".", ",") for v in values)
+    run, _ = trained_on(tmp_path, text, "p")
+    (tmp_path / "new.csv").write_text("a;b\n3,276;0,5\n7,500;0,25\n")
+    said = " ".join(call("predict", run, tmp_path / "new.csv", "--decimal", ".").stderr.split())
+    assert said == (
+        "the fields are separated by semicolons b: 2 values are no numbers: taken as missing "
+        "numbers are read with a decimal point and commas between thousands, those of training with a decimal comma: 'a' "
+        "numbers are read with a decimal point, those of training with a decimal comma: 'b'"
+    )
+    bundle = cr.bundle(run)
+    table = cr.data.read_table(tmp_path / "new.csv", decimal=".")
+    far = bundle.rows.pipeline.encoded(cr.data.Table({"a": [3276.0, 7500.0], "b": [np.nan, np.nan]}))
+    np.testing.assert_array_equal(bundle.rows.pipeline.encoded(table), far)
+
+
+def test_lines_that_are_skipped_as_in_training_are_spoken_of(tmp_path):
+    rows = "".join(f"{i * 7 % 40}.5,{i * 3 % 40}.5\n" for i in range(40))
+    (tmp_path / "t.csv").write_text("made\nby\nhand\nx,y\n" + rows)
+    run = tmp_path / "r"
+    call("train", tmp_path / "t.csv", "--target", "y", "--skip-rows", 3, *QUICK, "--out", run)
+    new = tmp_path / "new.csv"
+    skipped = "Its first 3 lines were skipped, as in training."
+    for text, wrong in (
+        ("x\n1\n2\n3\n4\n", "has none of the columns that the network was trained on: 'x'. It has 'column_1'. Check header and delimiter."),
+        ("x\n1\n", "skip_rows=3 leaves nothing: it has fewer lines. Skip fewer."),
+    ):  # fmt: skip
+        new.write_text(text)
+        with pytest.raises(DataError) as error:
+            call("predict", run, new)
+        assert str(error.value).startswith(str(new)) and wrong in str(error.value)
+        assert str(error.value).endswith(f" {skipped} If its header is the first line, say so: --skip-rows 0.")
+        assert call("predict", run, new, "--skip-rows", 0).stdout.startswith("y\n")
+    new.write_text("x,y\n1,2\n2,3\n3,4\n4,5\n")
+    with pytest.raises(
+        UnknownNameError, match=f" {skipped} Measure on a file that has as many lines before its header.$"
+    ):
+        call("evaluate", run, new)
+    new.write_text("# a comment\nx,z\n1,2\n")
+    with pytest.raises(DataError) as error:
+        call("predict", run, new, "--skip-rows", 0)
+    assert str(error.value) == (
+        f"{new} has none of the columns that the network was trained on: 'x'. It has 'row_names', '# a comment'. Check header and "
+        f"delimiter. If '# a comment' is a comment, skip the lines before the header (read_table: skip_rows; --skip-rows)."
+    )

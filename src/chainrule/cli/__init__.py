@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ import click
 from chainrule.cli.bench.options import options as bench_options
 from chainrule.cli.options import reading_of, reading_options, table_options
 from chainrule.cli.output import Steady, fitted, tolerate_encodings, width
-from chainrule.errors import ChainruleError, DamagedFileError
+from chainrule.errors import ChainruleError, DamagedFileError, SettingError
 from chainrule.training.progress import as_text
 from chainrule.version import __version__
 
@@ -91,7 +93,8 @@ def evaluate(run: str, rows: str | None, as_json: bool) -> None:
     from chainrule.cli.runs import measured
     from chainrule.training.rebuilt import trained
 
-    found = measured(*trained(Path(run)), Path(run), rows)
+    folder = _folder(run)
+    found = measured(*trained(folder), folder, rows)
     click.echo(json.dumps(found) if as_json else "  ".join(f"{k} {as_text(v)}" for k, v in found.items()))
 
 
@@ -141,7 +144,7 @@ def explain(run: str, weight: str, step: int, samples: int, flow: bool, as_json:
     """Derive the gradient of WEIGHT ("1.weight[3, 7]") at a step of the run folder RUN, and its move there."""
     from chainrule.explain.runs import load_run
 
-    recorded = load_run(run)
+    recorded = load_run(_folder(run))
     derivation = recorded.explain(weight, step)
     ledger = recorded.ledger(derivation.name, step)
     followed = recorded.gradient_flow(weight, step) if flow else None
@@ -166,9 +169,10 @@ def diagnose(run: str, as_json: bool) -> None:
     from chainrule.cli.runs import repeated
     from chainrule.explain.report.kept import keep
 
-    trainer, same = repeated(Path(run))
+    folder = _folder(run)
+    trainer, same = repeated(folder)
     found = trainer.diagnose()
-    keep(Path(run), "diagnosis", found.as_dict())
+    keep(folder, "diagnosis", found.as_dict())
     click.echo(json.dumps(found.as_dict()) if as_json else found.text(width()))
     if not same:
         click.echo(
@@ -190,14 +194,15 @@ def check(run: str | None, rows: int, as_json: bool) -> None:
     from chainrule.explain.report.kept import keep
     from chainrule.explain.verify import joined, rules
 
+    folder = None if run is None else _folder(run)
     found = rules()
-    if run is not None:
+    if folder is not None:
         from chainrule.training.rebuilt import rebuild, trained
 
-        trainer, config = trained(Path(run))
-        data = rebuild(config, Path(run))[1]
+        trainer, config = trained(folder)
+        data = rebuild(config, folder)[1]
         found = joined([found, trainer.model.verify(*data.train, trainer.loss, rows)])
-        keep(Path(run), "checks", found.as_dict())
+        keep(folder, "checks", found.as_dict())
     click.echo(json.dumps(found.as_dict()) if as_json else fitted(str(found), tables=True))
     sys.exit(0 if found else 1)
 
@@ -212,10 +217,11 @@ def view(run: str, live: bool, out: str | None, port: int, opening: bool) -> Non
     """Show the page of RUN in the browser: every step, every weight. Ctrl-C ends it."""
     from chainrule.cli.view import serve, write_page
 
+    folder = _folder(run)
     if out is not None:
-        write_page(Path(run), Path(out))
+        write_page(folder, Path(out))
     else:
-        serve(Path(run), live, port, opening)
+        serve(folder, live, port, opening)
 
 
 @commands.command()
@@ -265,6 +271,23 @@ def info(as_json: bool) -> None:
         f"{found['threads']} (to change it: CHAINRULE_NUM_THREADS or cr.set_num_threads; OMP_NUM_THREADS is not read)"
     )
     click.echo(fitted("\n".join(f"{key:14} {value}" for key, value in found.items()), tables=True))
+
+
+def _folder(run: str) -> Path:
+    """A run folder; it need not be there.
+
+    Raises:
+        SettingError: it is a file, such as ``chainrule export`` writes.
+    """
+    if os.path.isfile(run):
+        able = (
+            "An ONNX file is run by onnxruntime." if run.lower().endswith(".onnx")
+            else f"A bundle can only predict: chainrule predict {shlex.quote(run)} ROWS."
+        )  # fmt: skip
+        raise SettingError(
+            f"{click.get_current_context().info_name}: RUN must be a folder that `chainrule train` wrote, got the file {run}. {able}"
+        )
+    return Path(run)
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from chainrule.data.table.target import Target
 from chainrule.data.table.values import texts
 from chainrule.deploy.bundle import Bundle
 from chainrule.deploy.rows import OfTable
-from chainrule.errors import DataError, SettingError
+from chainrule.errors import DataError, SettingError, UnknownNameError
 from chainrule.files.writing import write_whole
 from chainrule.training import tabular
 from chainrule.training.sound import check_outputs
@@ -202,8 +204,10 @@ def evaluate(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str |
         data = tabular.load(config, folder)
         return score(trainer, data.pipeline, *data.test)
     pipeline = tabular.kept_pipeline(folder)
-    table = _read(rows, pipeline, config["table"]["reading"])
-    table.check_names(pipeline.target_names)
+    reading = config["table"]["reading"]
+    with _skipping(reading, "Measure on a file that has as many lines before its header."):
+        table = _read(rows, pipeline, reading)
+        table.check_names(pipeline.target_names)
     table = _measurable(pipeline, table)
     _say(*pipeline.differences(table))
     return score(trainer, pipeline, pipeline.encoded(table), pipeline.target(table))
@@ -251,12 +255,13 @@ def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None, s
     if out is not None and os.path.exists(out) and os.path.samefile(rows, out):
         raise SettingError(f"predict: --out {out} is the file of the rows, which would be lost. Name another one.")
     pipeline = bundle.rows.pipeline
-    table = _read(rows, pipeline, {**bundle.rows.reading, **said})
+    kept = {} if "skip_rows" in said else bundle.rows.reading
+    with _skipping(kept, "If its header is the first line, say so: --skip-rows 0."):
+        table = _read(rows, pipeline, {**bundle.rows.reading, **said})
+        _say(*pipeline.differences(table))
+        X = pipeline.encoded(table)
     table.check_names(_names(keep, table))
-    _say(*pipeline.differences(table))
-    columns = [table[name] for name in _names(keep, table)] + predicted(
-        bundle, pipeline.targets_, pipeline.encoded(table)
-    )
+    columns = [table[name] for name in _names(keep, table)] + predicted(bundle, pipeline.targets_, X)
     frame = pl.DataFrame([column.rename(name) for column, name in zip(columns, _each_once(columns), strict=True)])
     text = frame.write_csv()
     if out is None:
@@ -295,6 +300,23 @@ def _read(rows: str, pipeline: TablePipeline, reading: dict[str, Any]) -> Table:
     table = read_as_learned(rows, pipeline.decimal_, **reading)
     _say(*table.notes)
     return table
+
+
+@contextmanager
+def _skipping(reading: Mapping[str, Any], instead: str) -> Iterator[None]:
+    """Whatever is wrong with a file of which lines are skipped, since that of the training had them, says so.
+
+    Args:
+        reading: how the file of the training was read.
+        instead: what to do where this file has no such lines.
+    """
+    try:
+        yield
+    except (DataError, UnknownNameError) as error:
+        if not (lines := reading.get("skip_rows", 0)):
+            raise
+        which = f"first {lines} lines were" if lines > 1 else "first line was"
+        raise type(error)(f"{error} Its {which} skipped, as in training. {instead}") from None
 
 
 def _say(*notes: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from chainrule.deploy.architecture import Builder, describe, foreign
 from chainrule.errors import DamagedFileError, SettingError, StateDictError, kind_of
 from chainrule.files.document import Fields, short
+from chainrule.files.reading import MissingFileError
 from chainrule.files.writing import shown
 from chainrule.names import takes_keywords
 from chainrule.nn import Module
@@ -185,7 +186,17 @@ def read(path: str | os.PathLike[str], what: str) -> tuple[dict[str, Tensor], Fi
     Raises:
         DamagedFileError: it holds none.
     """
-    tensors, meta = load_file(path)
+    try:
+        tensors, meta = load_file(path)
+    except MissingFileError:
+        raise
+    except DamagedFileError:
+        if not shown(path).lower().endswith(".onnx"):
+            raise
+        raise DamagedFileError(
+            f"{shown(path)}: this is an ONNX file, which onnxruntime runs (onnxruntime.InferenceSession), and there is not {what} in "
+            f"it. Write one under a name that does not end in .onnx: chainrule export, or save."
+        ) from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise DamagedFileError(
             f"{shown(path)}: there is not {what} in this file that this version can read. Tensors alone are read by cr.load, "

@@ -252,10 +252,10 @@ def _codes(series: pl.Series) -> Array:
 
 
 def _times(table: Table, name: str) -> Array:
-    column = kinds.guess(table[name], table.decimal)
+    column = kinds.guess(table[name], table.written)
     if column.kind == "datetime":
         return values.moments(table[name], column.reading)
-    reading, _ = values.number_reading(table[name], table.decimal)
+    reading, _ = values.number_reading(table[name], table.written)
     if reading is None:
         raise DataError(
             f"{table.name}: --time {name}: its values are neither dates nor numbers. Name a column that has them."

@@ -101,9 +101,9 @@ def test_numbers_in_texts_are_exact():
     commas = texts(*(f"{v:.3f}".replace(".", ",") for v in values[:50]))
     assert np.array_equal(numbers(commas, Reading(",")), [float(f"{v:.3f}") for v in values[:50]])
     grouped = texts("1.234.567,5", "-12,25")
-    assert numbers(grouped, number_reading(grouped, ",")[0]).tolist() == [1234567.5, -12.25]
+    assert numbers(grouped, number_reading(grouped, Reading(","))[0]).tolist() == [1234567.5, -12.25]
     printed = texts("\u22122,302.5", "\u2212$3", "4")  # with the minus of print
-    assert numbers(printed, number_reading(printed, ".")[0]).tolist() == [-2302.5, -3, 4]
+    assert numbers(printed, number_reading(printed, Reading())[0]).tolist() == [-2302.5, -3, 4]
 
 
 def test_what_is_no_number_is_missing_and_never_a_guess():
@@ -644,3 +644,61 @@ def test_a_column_that_cannot_be_read_any_more_is_warned_about():
     said = "when: 60 values are no dates in the form they had in training: taken as missing."
     with pytest.warns(UserWarning, match=f"^{re.escape(f'TablePipeline.transform: {said}')}$"):
         pipeline.transform(days)
+
+
+POINTS = (
+    ("3.276", "0.5", "7.5"),
+    [3.276, 0.5, 7.5],
+    [3276.0, np.nan, np.nan],
+)  # as a decimal point has them, and a comma
+COMMAS = ("3,276", "0,5", "7,5"), [3276.0, np.nan, np.nan], [3.276, 0.5, 7.5]
+LEARNED = {
+    "points": [f"{v:.3f}" for v in np.linspace(1.5, 9.25, N)],
+    "commas": [f"{v:.3f}".replace(".", ",") for v in np.linspace(1.5, 9.25, N)],
+    "commas between thousands": [f"{v:,.2f}" for v in np.linspace(1500, 9250, N)],
+    "points between thousands": [f"{v:,.2f}".translate(str.maketrans(",.", ".,")) for v in np.linspace(1500, 9250, N)],
+}
+
+
+@pytest.mark.parametrize("told", [".", ","])
+@pytest.mark.parametrize("fields", [POINTS, COMMAS], ids=["points", "commas"])
+@pytest.mark.parametrize("learned", LEARNED)
+def test_a_decimal_mark_that_is_told_holds_whatever_was_learned(learned, fields, told, tmp_path):
+    mark = "," if learned in ("commas", "points between thousands") else "."
+    train = Table({"a": LEARNED[learned], "b": LEARNED[learned], "y": LEARNED[learned]}, decimal=mark)
+    pipeline = TablePipeline("y", "regression", kinds={"a": "numeric", "b": "numeric"}, scaling="none").fit(train)
+    pipeline.save(tmp_path / "p.json")
+    pipeline = TablePipeline.load(tmp_path / "p.json")
+    written, by_point, by_comma = fields
+    values = by_point if told == "." else by_comma
+    (tmp_path / "new.csv").write_text("a;b;y\n" + "".join(f"{text};{text};{text}\n" for text in written))
+    new = cr.data.read_table(tmp_path / "new.csv", decimal=told)
+    expected = pipeline.encoded(Table({"a": values, "b": values}))
+    np.testing.assert_array_equal(pipeline.encoded(new), expected)
+    np.testing.assert_array_equal(pipeline.encoded(new.rows([1, 2])), expected[1:])  # also of a part
+    np.testing.assert_array_equal(pipeline.known(new), ~np.isnan(values))
+    said = [note for note in pipeline.differences(new) if "no numbers" in note]
+    lost = int(np.isnan(values).sum())
+    assert said == ([f"{name}: {lost} values are no numbers: taken as missing" for name in "ab"] if lost else [])
+
+
+def test_a_decimal_mark_that_is_told_holds_in_training_too(tmp_path):
+    (tmp_path / "t.csv").write_text("a;b\n" + "".join(f"{i}.{i * 7 % 900 + 100};{i % 5}.5\n" for i in range(1, 40)))
+    pipeline = TablePipeline("a").fit(cr.data.read_table(tmp_path / "t.csv", decimal=","))
+    assert pipeline.targets_[0].center > 1000 and pipeline.targets_[0].reading.grouped
+    assert [column.kind for column in pipeline.columns_] == ["categorical"]  # 1.5 is no number with a decimal comma
+    found = TablePipeline("a").fit(cr.data.read_table(tmp_path / "t.csv"))
+    assert found.targets_[0].center < 100 and [column.kind for column in found.columns_] == ["numeric"]
+
+
+def test_a_decimal_mark_is_one_of_two_and_is_kept(tmp_path):
+    with pytest.raises(DataError, match=r"^the table: decimal must be '.' or ',', got ';'.$"):
+        Table({"x": ["1"]}, decimal=";")
+    assert Table(Table({"x": ["1"]}, decimal=",")).written.told and not Table({"x": ["1"]}).written.told
+    Table({"x": ["1,5"]}).frame.write_parquet(tmp_path / "x.parquet")
+    assert cr.data.read_table(tmp_path / "x.parquet", decimal=",").decimal == ","
+
+
+def test_a_number_below_one_has_no_thousands():
+    assert number_reading(texts("0,125", "0,250"), Reading())[0] is None
+    assert number_reading(texts("1,125", "0"), Reading())[0] == Reading(grouped=True)

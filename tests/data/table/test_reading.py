@@ -252,3 +252,13 @@ def test_damaged_files_give_a_table_or_an_error_of_ours(seed):
             assert str(error).startswith("t.csv")  # noqa: PT017
         else:
             assert len(table) and len(set(table.columns)) == len(table.columns)
+
+
+def test_a_comment_before_the_header_is_spoken_of_where_it_does_harm():
+    with pytest.raises(DataError) as error:
+        read("# made, by, hand\na,b\n1,2\n")
+    assert str(error.value) == (
+        "t.csv: line 2 has 2 fields, the header names 3. If the first line is a comment, skip the lines before the header "
+        "(read_table: skip_rows; --skip-rows)."
+    )
+    assert read("#a,b\n1,2\n").columns == ["#a", "b"]  # a name may begin so

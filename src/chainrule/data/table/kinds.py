@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,12 +59,12 @@ class Column:
         return self.kind in USED
 
 
-def guess(series: pl.Series, decimal: str = ".") -> Column:
-    """What a column is, with the reason.
+def guess(series: pl.Series, written: Reading = PLAIN) -> Column:
+    """What a column is, with the reason, in a table that writes numbers so.
 
     Example:
         >>> guess(pl.Series("age", ["31", "44", "?"]))
-        Column(name='age', kind='numeric', reason='numbers', reading=Reading(decimal='.', grouped=False, format=None, weak=False))
+        Column(name='age', kind='numeric', reason='numbers', reading=Reading(decimal='.', grouped=False, format=None, weak=False, told=False))
         >>> guess(pl.Series("colour", ["red", "blue", "red"])).reason
         '2 different texts'
     """
@@ -77,7 +77,7 @@ def guess(series: pl.Series, decimal: str = ".") -> Column:
     distinct = strong.drop_nulls().n_unique()
     if distinct == 1 and not strong.null_count():
         return Column(name, "constant", f"all values are {_shown(strong[0])}")
-    reading, note = number_reading(series, decimal)
+    reading, note = number_reading(series, written)
     if reading is not None:
         return _of_numbers(series, reading, note, distinct)
     moment, said = moment_reading(series)
@@ -145,7 +145,7 @@ def _of_texts(strong: pl.Series, note: str, distinct: int) -> Column:
     return Column(name, "categorical", why)
 
 
-def as_told(series: pl.Series, kind: str, decimal: str = ".", format: str | None = None) -> Column:
+def as_told(series: pl.Series, kind: str, written: Reading = PLAIN, format: str | None = None) -> Column:
     """A column of a kind that was named, read as that kind must be.
 
     Raises:
@@ -159,7 +159,7 @@ def as_told(series: pl.Series, kind: str, decimal: str = ".", format: str | None
             f"the column {series.name!r} cannot be {kind}: its values are {str(series.dtype).lower()}. Leave it out."
         )
     if kind == "numeric":
-        reading = number_reading(series, decimal)[0] or Reading(decimal, weak=True)
+        reading = number_reading(series, written)[0] or replace(written, weak=True)
         if np.isnan(numbers(series, reading)).all():
             raise DataError(f"the column {series.name!r} was to be numeric, but none of its values is a number.")
     elif kind == "datetime":
@@ -171,5 +171,5 @@ def as_told(series: pl.Series, kind: str, decimal: str = ".", format: str | None
                 f"date_format='%d.%m.%Y' (--date-format)."
             )
     else:
-        reading = Reading(decimal)
+        reading = written
     return Column(series.name, kind, "as you said", reading)

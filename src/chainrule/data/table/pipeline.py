@@ -21,7 +21,7 @@ from chainrule.data.table.target import Target
 from chainrule.data.table.values import MOSTLY, Reading, as_written, moments, numbers
 from chainrule.data.table.values import known as present
 from chainrule.errors import DataError, NotEnoughMemoryError, SettingError
-from chainrule.files.document import Fields, parse
+from chainrule.files.document import Fields, parse, short
 from chainrule.files.reading import read_whole
 from chainrule.files.writing import write_whole
 
@@ -124,7 +124,7 @@ class TablePipeline:
     def guessed(self, table: object) -> list[Target]:
         """What the targets of these rows would be; nothing is kept."""
         data = Table.of(table)
-        return [Target.fit(data[name], self.task, data.decimal) for name in self.target_names]
+        return [Target.fit(data[name], self.task, data.written) for name in self.target_names]
 
     def _columns(self, data: Table) -> list[Column]:
         left = [name for name in data.columns if name not in {*self.target_names, *self.drop}]
@@ -133,8 +133,8 @@ class TablePipeline:
 
     def _column(self, data: Table, name: str) -> Column:
         if name in self.kinds:
-            return kinds.as_told(data[name], self.kinds[name], data.decimal, self.date_format)
-        return kinds.guess(data[name], data.decimal)
+            return kinds.as_told(data[name], self.kinds[name], data.written, self.date_format)
+        return kinds.guess(data[name], data.written)
 
     # ---------------------------------------------------------------- applying
 
@@ -181,7 +181,7 @@ class TablePipeline:
         if len(self._absent(data)) == len(used):
             raise DataError(
                 f"{data.name} has none of the columns that the network was trained on: {some([c.name for c in used], NAMED)}. It "
-                f"has {some(data.columns, NAMED)}. Check header and delimiter."
+                f"has {some(data.columns, NAMED)}. Check header and delimiter.{_of_comment(data.columns)}"
             )
         X, at = self._room(len(data)), 0
         for column in used:
@@ -235,7 +235,7 @@ class TablePipeline:
         """A mask of the rows whose targets are all there; before `fit`, as the targets would be read."""
         data = Table.of(table)
         targets = [_as_written(target, data) for target in self.targets_] or [
-            Target.unfitted(data[name], self.task, data.decimal) for name in self.target_names
+            Target.unfitted(data[name], self.task, data.written) for name in self.target_names
         ]
         return np.asarray(np.logical_and.reduce([target.known(data[target.name]) for target in targets]))
 
@@ -263,8 +263,8 @@ class TablePipeline:
         for name, before in learned.items():
             if name not in data:
                 continue
-            now = as_written(data[name], before, data.decimal)
-            if now != before and not np.array_equal(
+            now = as_written(data[name], before, data.written)
+            if now.in_words() != before.in_words() and not np.array_equal(
                 numbers(data[name], now), numbers(data[name], before), equal_nan=True
             ):
                 found.setdefault(f"{now.in_words()}, those of training with {before.in_words()}", []).append(name)
@@ -428,7 +428,8 @@ def _reading(saved: Fields) -> Reading:
     if found.text("decimal") not in (".", ","):
         found.refuse("decimal", "'.' or ','", found.text("decimal"))
     form = found.text("format") if found.has("format") else None
-    return Reading(found.text("decimal"), found.flag("grouped"), form, found.flag("weak"))
+    told = found.has("told") and found.flag("told")  # files of before it was kept have none
+    return Reading(found.text("decimal"), found.flag("grouped"), form, found.flag("weak"), told)
 
 
 def _without_duplicates(columns: list[Column], data: Table, told: set[str]) -> list[Column]:
@@ -456,14 +457,22 @@ def _reading_in(data: Table, column: Column) -> Reading:
     """How a column is read in this table."""
     if column.kind != "numeric" or column.name not in data:
         return column.reading
-    return as_written(data[column.name], column.reading, data.decimal)
+    return as_written(data[column.name], column.reading, data.written)
 
 
 def _as_written(target: Target, data: Table) -> Target:
     """The target as this table writes it."""
     if target.task != "regression":
         return target
-    return replace(target, reading=as_written(data[target.name], target.reading, data.decimal))
+    return replace(target, reading=as_written(data[target.name], target.reading, data.written))
+
+
+def _of_comment(names: list[str]) -> str:
+    """What to do where a comment was taken as the names of columns."""
+    found = next((name for name in names if name.startswith("#")), None)
+    if found is None:
+        return ""
+    return f" If {short(found)} is a comment, skip the lines before the header (read_table: skip_rows; --skip-rows)."
 
 
 def _listed(names: list[str]) -> str:

@@ -14,6 +14,7 @@ import polars as pl
 
 from chainrule.data.table.sniff import SPACES, Dialect, comma_numbers, counted, decoded, sniff
 from chainrule.data.table.table import Table, check_width
+from chainrule.data.table.values import Reading
 from chainrule.errors import DamagedFileError, DataError
 from chainrule.files.reading import opened
 from chainrule.names import takes_keywords
@@ -39,7 +40,7 @@ def read_table(
         delimiter: between fields, one character; ``" "`` for runs of spaces.
         encoding: as Python names it, such as ``"cp1252"``.
         header: whether the first record has the names of the columns.
-        decimal: ``"."`` or ``","``.
+        decimal: ``"."`` or ``","``. What is given holds for every column, whatever a pipeline has learned of other rows.
         skip_rows: lines before the header.
 
     Raises:
@@ -73,7 +74,7 @@ def read_as_learned(
     with opened(path, "a table") as (file, _):
         data = file.read()
     if data[:4] == _PARQUET or os.path.splitext(who)[1].lower() in BINARY:
-        return _binary(data, who)
+        return _binary(data, who, decimal)
     return read_text(data, who, delimiter, encoding, header, decimal, skip_rows, learned)
 
 
@@ -86,7 +87,7 @@ def _check(who: str, delimiter: str | None, decimal: str | None, skip_rows: int)
         raise DataError(f"{who}: skip_rows must be 0 or more, got {skip_rows}.")
 
 
-def _binary(data: bytes, who: str) -> Table:
+def _binary(data: bytes, who: str, decimal: str | None) -> Table:
     kind = "Parquet" if data[:4] == _PARQUET else os.path.splitext(who)[1][1:]
     reader = pl.read_parquet if kind == "Parquet" else BINARY[os.path.splitext(who)[1].lower()]
     try:
@@ -95,7 +96,7 @@ def _binary(data: bytes, who: str) -> Table:
         raise DamagedFileError(
             f"{who}: not a readable {kind} file ({_first(error)}). Copy it again, or write it again."
         ) from None
-    return Table(frame, name=who).checked(who)
+    return Table(frame, decimal=decimal, name=who).checked(who)
 
 
 def _first(error: BaseException) -> str:
@@ -119,7 +120,8 @@ def read_text(
         dialect = _of_one_column(text, who, dialect, decimal, learned)
     rows, odd = _rows(text, who, dialect)
     frame, named = _with_names(rows, who, dialect)
-    table = Table(frame, decimal=dialect.decimal, notes=[*notes, *odd, *dialect.notes, *named], name=who)
+    table = Table(frame, notes=[*notes, *odd, *dialect.notes, *named], name=who)
+    table.written = Reading(dialect.decimal, told=decimal is not None)
     return table.checked(who)
 
 
@@ -250,7 +252,7 @@ def _width(rows: list[list[str]], lines: list[int], who: str, dialect: Dialect) 
             first = "the header names" if dialect.header else f"the first row (line {lines[0]}) has"
             raise DataError(
                 f"{who}: line {line} has {len(row)} field{'s' * (len(row) != 1)}, {first} {width}. "
-                f"{_ragged(row, width, dialect)}"
+                f"{_ragged(row, rows[0], dialect)}"
             )
     return width
 
@@ -275,7 +277,10 @@ def _complete(names: list[str], rows: list[list[str]]) -> list[str]:
     return []
 
 
-def _ragged(row: list[str], width: int, dialect: Dialect) -> str:
+def _ragged(row: list[str], first: list[str], dialect: Dialect) -> str:
+    width = len(first)
+    if first[0].startswith("#"):
+        return "If the first line is a comment, skip the lines before the header (read_table: skip_rows; --skip-rows)."
     if width == 1:
         return "Name the delimiter (--delimiter), or skip the lines before the header (--skip-rows)."
     if len(row) < width:

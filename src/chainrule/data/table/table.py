@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from chainrule.data.table.values import PLAIN, Reading
 from chainrule.errors import DataError, unknown_name
 
 Array = np.ndarray[Any, Any]
@@ -19,16 +20,18 @@ class Table:
 
     Args:
         data: a dict of columns, a list of rows (dicts), a polars or pandas table, an Arrow table, or a NumPy array (N, C).
-        decimal: the decimal mark of numbers that are text.
+        decimal: the decimal mark of numbers that are text, ``"."`` or ``","``. Where it is given it holds, whatever a pipeline
+            has learned; else a point is taken, and a pipeline reads each column as it did in training where that loses less.
         notes: what was found when it was read.
         name: what errors call it.
         columns: the names, for an array.
 
     Attributes:
         frame: the columns, as a ``polars.DataFrame``.
+        written: how its numbers are written, and whether that was told.
 
     Raises:
-        DataError: it is no table: columns of different lengths, masked or sparse arrays, nothing in it.
+        DataError: it is no table: columns of different lengths, masked or sparse arrays, nothing in it; decimal is another mark.
 
     Example:
         >>> table = Table({"height": [1.65, 1.80, None], "name": ["Ada", "Bob", "Cy"]})
@@ -39,16 +42,26 @@ class Table:
     """
 
     def __init__(
-        self, data: object, *, decimal: str = ".", notes: Iterable[str] = (), name: str = "the table",
+        self, data: object, *, decimal: str | None = None, notes: Iterable[str] = (), name: str = "the table",
         columns: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         self.frame = _frame(data, name, columns)
-        self.decimal, self.notes, self.name = decimal, list(notes), name
+        self.notes, self.name = list(notes), name
+        if decimal not in (None, ".", ","):
+            raise DataError(f"{name}: decimal must be '.' or ',', got {decimal!r}.")
+        self.written: Reading = data.written if isinstance(data, Table) else PLAIN
+        if decimal is not None:
+            self.written = Reading(decimal, told=True)
 
     @classmethod
     def of(cls, data: object, name: str = "the table") -> Table:
         """Itself, or a table of whatever can be one."""
         return data if isinstance(data, Table) else cls(data, name=name).checked(name)
+
+    @property
+    def decimal(self) -> str:
+        """The decimal mark of numbers that are text."""
+        return self.written.decimal
 
     @property
     def columns(self) -> list[str]:
@@ -99,7 +112,9 @@ class Table:
         return self
 
     def _like(self, frame: pl.DataFrame) -> Table:
-        return Table(frame, decimal=self.decimal, notes=self.notes, name=self.name)
+        found = Table(frame, notes=self.notes, name=self.name)
+        found.written = self.written
+        return found
 
 
 def check_width(columns: int, who: str) -> None:

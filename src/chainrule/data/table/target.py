@@ -45,20 +45,20 @@ class Target:
     scale: float = 1.0
 
     @classmethod
-    def fit(cls, series: pl.Series, task: str | None, decimal: str) -> Target:
+    def fit(cls, series: pl.Series, task: str | None, written: Reading) -> Target:
         """Learn from a column; the task is guessed where it is not named.
 
         Raises:
             SettingError: there is no such task.
             DataError: a value is missing, there is only one class, or no number.
         """
-        found = cls.unfitted(series, task, decimal)
+        found = cls.unfitted(series, task, written)
         if not len(series):
             raise DataError(f"the target {series.name!r} cannot be learned of no rows. Fit on rows that have it.")
         return found._classes(series) if found.task == "classification" else found._values(series)
 
     @classmethod
-    def unfitted(cls, series: pl.Series, task: str | None, decimal: str) -> Target:
+    def unfitted(cls, series: pl.Series, task: str | None, written: Reading) -> Target:
         """How a column would be read; values may be missing."""
         if task not in (None, *TASKS):
             raise SettingError(f"task must be 'classification' or 'regression', got {task!r}.")
@@ -66,7 +66,7 @@ class Target:
             raise DataError(
                 f"the target {series.name!r} has values that are {str(series.dtype).lower()}: no classes and no numbers. Name another column."
             )
-        reading, _ = number_reading(series, decimal)
+        reading, _ = number_reading(series, written)
         guessed, reason = _guess(series, reading)
         if task == "regression" and reading is None:
             raise DataError(
@@ -75,7 +75,7 @@ class Target:
             )
         if task is not None and task != guessed:
             reason = "as you said"
-        return cls(series.name, task or guessed, reason, reading or Reading(decimal))
+        return cls(series.name, task or guessed, reason, reading or written)
 
     def _classes(self, series: pl.Series) -> Target:
         self._check(self.known(series))

@@ -21,7 +21,7 @@ _TRUTHS = {word: truth for pair in BOOLEANS for truth, word in enumerate(pair)}
 MOSTLY = 0.9  # of the known values are numbers: the others are taken as missing, and that is said
 WHOLE = float(2**53)  # whole numbers beyond are not all floats, so they are texts
 _NUMBER = r"^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?$"
-_GROUPED = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?$"
+_GROUPED = r"^[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?$"
 _CODE = r"^[+-]?0\d"
 FORMATS = (
     "%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%d-%m-%Y", "%m-%d-%Y",
@@ -42,12 +42,14 @@ class Reading:
         grouped: thousands are separated by the other mark.
         format: of moments in texts, as ``strptime`` has it.
         weak: also the weaker words for "unknown", such as "-" and "none", are missing.
+        told: the decimal mark was told, not found, so the other mark is never one.
     """
 
     decimal: str = "."
     grouped: bool = False
     format: str | None = None
     weak: bool = False
+    told: bool = False
 
     def in_words(self) -> str:
         """How numbers are written.
@@ -139,6 +141,8 @@ def _closely(strong: pl.Series, reading: Reading) -> pl.Series:
     good = plain.str.contains(_NUMBER)
     if reading.grouped:  # a decimal mark that is the other one is no separator of thousands
         good &= _grouped(strong, reading)
+    elif reading.told and reading.decimal == ",":  # where commas were only found, some columns may have points
+        good &= ~strong.str.contains(".", literal=True)
     return plain.set(~good, None).cast(pl.Float64, strict=False)
 
 
@@ -161,16 +165,20 @@ def unread(series: pl.Series, reading: Reading) -> int:
     return int((known(series, reading.weak).is_not_null().to_numpy() & np.isnan(numbers(series, reading))).sum())
 
 
-def as_written(series: pl.Series, reading: Reading, decimal: str) -> Reading:
+def as_written(series: pl.Series, reading: Reading, written: Reading) -> Reading:
     """How numbers are read in a table that may write them with another mark than the one that `reading` was learned from.
 
     Args:
-        decimal: the mark of the table. A comma was found in it, or told; a point may be no more than that none was found.
+        written: how the table writes numbers. A mark that was told holds whatever `reading` has. Of those that were not, a comma
+            was found; a point may be no more than that none was found.
     """
-    if series.dtype != pl.String or decimal == reading.decimal:
+    if series.dtype != pl.String or (written.decimal == reading.decimal and not written.told):
         return reading
-    own = [replace(reading, decimal=decimal, grouped=grouped) for grouped in (False, True)]
-    tried = [*own, reading] if decimal == "," else [reading, *own]
+    own = [replace(reading, decimal=written.decimal, told=written.told, grouped=grouped) for grouped in (False, True)]
+    if written.told:
+        tried = own
+    else:
+        tried = [*own, reading] if written.decimal == "," else [reading, *own]
     return min(tried, key=lambda one: unread(series, one))  # the first of those that lose the fewest
 
 
@@ -217,8 +225,8 @@ def _parsed(found: pl.Series, form: str) -> pl.Series:
 # -- which reading fits ------------------------------------------------------------------------------------
 
 
-def number_reading(series: pl.Series, decimal: str) -> tuple[Reading | None, str]:
-    """How a column of texts is numbers, if it is, and what is to be said of it.
+def number_reading(series: pl.Series, written: Reading) -> tuple[Reading | None, str]:
+    """How a column of texts is numbers in a table that writes them so, if it is, and what is to be said of it.
 
     Numbers with leading zeros are codes, and whole numbers that no float holds are identifiers: both stay texts.
     """
@@ -227,7 +235,7 @@ def number_reading(series: pl.Series, decimal: str) -> tuple[Reading | None, str
     strong = known(series)
     if not (count := strong.count()):
         return None, ""
-    for reading in (Reading(decimal), Reading(decimal, grouped=True)):
+    for reading in (written, replace(written, grouped=True)):
         good = _cast(strong, reading).is_finite().fill_null(False)
         share = good.sum() / count
         if share == 1 or (share >= MOSTLY and not reading.grouped):
@@ -255,7 +263,7 @@ def _usable(strong: pl.Series, good: pl.Series, reading: Reading) -> tuple[Readi
         return reading, "its thousands are separated" if reading.grouped else ""
     shown = ", ".join(repr(v[:20]) for v in others.unique(maintain_order=True).head(3).to_list())
     note = f"{others.len()} of {strong.count()} values are no numbers ({shown}): taken as missing"
-    return Reading(reading.decimal, weak=True), note
+    return replace(reading, weak=True), note
 
 
 def _typed(series: pl.Series) -> tuple[Reading | None, str]:
