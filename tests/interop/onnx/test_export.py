@@ -84,7 +84,7 @@ POINTWISE = {
     "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold", "Identity",
 }  # fmt: skip
 RECURRENT = {"RNN", "LSTM", "GRU"}
-TRANSPOSED = {f"ConvTranspose{n}d" for n in (1, 2, 3)}
+TRANSPOSED = {"Fold", *(f"ConvTranspose{n}d" for n in (1, 2, 3))}
 LOSSES = {name for name in layers() if name.endswith("Loss")} | {"CosineSimilarity", "PairwiseDistance"}
 
 
@@ -121,6 +121,10 @@ def inputs_of(name: str, layer: Any) -> list[Array]:
     """What the layer takes."""
     if name == "Bilinear":
         return [rng.normal(size=(20, n)).astype("f") for n in (3, 2)]
+    if name == "Fold":
+        return [rng.normal(size=(20, 12, 6)).astype("f")]
+    if name == "Unfold":
+        return [rng.normal(size=(20, 3, 4, 5)).astype("f")]
     if name.startswith("Transformer"):
         dtype = next(layer.parameters()).detach().numpy().dtype
         return [rng.normal(size=(20, 5, 4)).astype(dtype) for _ in range(1 if "Encoder" in name else 2)]
