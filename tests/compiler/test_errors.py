@@ -144,7 +144,7 @@ def test_a_history_from_outside_is_refused() -> None:
 def test_unhashable_arguments() -> None:
     fails(
         TraceError,
-        "cr.compile: an argument of type set can be neither traced nor compared. Pass tensors, arrays, numbers, "
+        "cr.compile: an argument or result of type set can be neither traced nor compared. Pass and return tensors, arrays, numbers, "
         "text, or lists, tuples and dicts of them.",
         lambda: cr.compile(lambda x: 1)({1, 2}),
     )

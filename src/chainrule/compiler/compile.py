@@ -40,6 +40,7 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle
 
 MANY_TRACES = 16
+STATES = 4  # of what a function itself changes of Python, for which it is traced: a flag that goes to and fro has two
 
 
 @overload
@@ -81,6 +82,9 @@ def compile(
     What Python does beside, it does only when the function is traced:
 
     - ``print`` and ``list.append``.
+    - Other changes to lists, dicts, sets and the like that it reads are made again by each call that finds them as the trace
+      found them; others are traced anew: so a cache that the first call fills is found by the second. What comes to no
+      rest, as a counter in a dict, is refused after a few.
     - Files, clocks and iterators are read once, with a warning.
     - Counters (``o.n += 1``, also in a variable, an item, an array) are refused: keep them in a tensor,
       ``o.n = cr.tensor(0)``. So are optimizers made inside, and tensors left where no call would put others (by ``setattr`` or
@@ -386,8 +390,7 @@ class Compiled:
             variant = Locks.turn.run(Specialization, self._function, description, leaves, nodes, self._machine())
         check_none_left(variant.trace)
         variant.meet(leaves)
-        self._variants.setdefault(key, []).append(variant)
-        self._count_traces()
+        self._keep(key, variant)
         variant.kin, self._latest = self._latest, variant
         return variant
 
@@ -402,6 +405,23 @@ class Compiled:
                     variant.kin, self._latest = self._latest, variant
                 return variant
         return None
+
+    def _keep(self, key: Hashable, variant: Specialization) -> None:
+        """For calls to come.
+
+        Raises:
+            TraceError: what the function itself changes of Python comes to no rest.
+        """
+        variants = self._variants.setdefault(key, [])
+        if variant.altered and sum(bool(other.altered) for other in variants) == STATES:
+            for each in variant.altered:
+                each.put(each.before)
+            raise TraceError(
+                f"cr.compile: {variant.altered[0].label} is changed inside the function and comes to no rest: programs were made for "
+                f"{STATES} states of it. Keep it in a tensor that exists outside, or change it outside."
+            )
+        variants.append(variant)
+        self._count_traces()
 
     def _count_traces(self) -> None:
         count = sum(map(len, self._variants.values()))

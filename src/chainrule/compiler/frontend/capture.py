@@ -101,7 +101,7 @@ class Capture:
         self.read_once: dict[str, None] = {}
         self._terms: list[Term] = []  # compared, whatever the program itself writes
         self._looked_at: dict[int, Any] = {}  # likewise containers
-        self._buffers: dict[int, Any] = {}
+        self.buffers: dict[int, tuple[Any, str]] = {}  # of the standard library
         self._long: dict[int, Any] = {}
         self._members: dict[tuple[int, str], tuple[type, str]] = {}  # of classes
         self._spaces: dict[int, dict[str, Any]] = {}  # that are read whole
@@ -204,7 +204,7 @@ class Capture:
             yield kept, name
         elif _foreign(type(value).__module__):
             if 0 <= bytes_in(value) <= 8 * ELEMENTS:
-                self._buffers[id(value)] = value
+                self.buffers[id(value)] = (value, name)
             elif is_iterator(value):
                 self.iterators[id(value)] = (value, name)
             elif isinstance(value, operator.attrgetter):
@@ -448,7 +448,7 @@ class Capture:
             yield Seen(lambda: [_content(cell) for cell in empty])
         written = {space for space, _ in but}
         yield from (Seen(partial(list, space)) for key, space in self._spaces.items() if key not in written)
-        buffers = [*(value for value, _ in self.arrays.values()), *self._buffers.values()]
+        buffers = [*(value for value, _ in self.arrays.values()), *(value for value, _ in self.buffers.values())]
         if buffers:
             yield Seen(lambda: [each for buffer in buffers for each in look(buffer)])
         yield from map(Equal, self._long.values())

@@ -10,6 +10,7 @@ import pickle
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from operator import is_
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -53,7 +54,7 @@ class Outside:
         self.keys: dict[int, tuple[Table, tuple[str, ...]]] = {}
         self.places: dict[Key, Attribute] = {}
         self.changed: set[Key] = set()  # variables and containers that the function itself changes
-        self.filled: list[Seen] = []  # what dicts hold beside what the function itself puts there
+        self.altered: list[Altered] = []  # likewise, with what it found and left there
         self.faults: list[str] = []
         self.warnings: list[str] = []  # given once everything is put back: they may be errors
         self.finished = False
@@ -187,7 +188,7 @@ class Guards:
         own = {id(space) for _, _, space in self.kinds}
         plain = [(space, name) for space, name, _ in read if id(space) in own and name not in given.union(_COUNTED)]
         found += [(terms.item if name in space else terms.presence)(space, name) for space, name in plain]
-        self.checks: list[Callable[[], bool]] = [*self._looked_at(outside, placed, found), *outside.filled]
+        self.checks: list[Callable[[], bool]] = self._looked_at(outside, placed, found)
         held = [p for p in self.places if p.read and p.had and not p.written and id(p.space) in own]
         self.moved = _Moved(held) if held else None
         uncounted = [place for key, place in outside.places.items() if place.read and key not in outside.reads]
@@ -237,6 +238,34 @@ class _Moved:
         return not all(place.get() is tensor() for place, tensor in pairs)
 
 
+class Altered:
+    """What a trace itself changed of Python beside places: each call that finds it as before leaves it as the trace did.
+
+    Args:
+        label: what it is called.
+        before, after: what the trace found and left there; of a container, copies.
+        get, put: what is there now, and have something there.
+    """
+
+    def __init__(self, label: str, before: Any, after: Any, get: Callable[[], Any], put: Callable[[Any], None]) -> None:
+        self.label, self.before, self.after, self._get, self.put = label, before, after, get, put
+
+    def is_as_before(self) -> bool:
+        """Is it as the trace found it?"""
+        now, then = self._get(), self.before
+        if type(now) is not type(then) or not isinstance(now, COMPARED):
+            return now is then or same(now, then)
+        pairs = zip(items_of(now), items_of(then), strict=False)
+        return len(now) == len(then) and all(a is b or same(a, b) for a, b in pairs)
+
+
+def _put(space: Any, name: str, value: Any) -> None:
+    if value is ABSENT:
+        del space[name]
+    else:
+        space[name] = value
+
+
 # -- what is not a module's ---------------------------------------------------------------------------------------------
 
 
@@ -248,6 +277,7 @@ class _Before:
         self.names = [(key, space, name, space.get(name, ABSENT)) for key, space, name in _names(capture)]
         self.containers = {key: (value, _copy(value), name) for key, (value, name) in capture.containers.items()}
         self.arrays = [(value, value.copy(), name) for value, name in capture.arrays.values()]
+        self.buffers = [(value, memoryview(value).tobytes(), name) for value, name in capture.buffers.values()]
         self.generators = [(value, name, _state(value)) for value, name in capture.generators.values()]
         self.iterators = [(value, name, standing_of(value)) for value, name in capture.iterators.values()]
         self.draws = _draws()
@@ -278,8 +308,15 @@ class _Before:
                 outside.places[key, name] = Attribute(value, name in self.capture.read, True, space=space, name=name)
             else:
                 outside.changed.add((key, name))
+                outside.altered.append(
+                    Altered(repr(name), value, now, partial(space.get, name, ABSENT), partial(_put, space, name))
+                )
         for container, copy, name in self.containers.values():
             self._settle_container(container, copy, name, outside, trace)
+        for buffer, copy, name in self.buffers:
+            if memoryview(buffer).tobytes() != copy:
+                label, now = f"the {type(buffer).__name__} {name!r}", memoryview(buffer).tobytes()
+                outside.altered.append(Altered(label, copy, now, memoryview(buffer).tobytes, partial(_refill, buffer)))
         for array, copy, name in self.arrays:
             if array.tobytes() != copy.tobytes():
                 array[...] = copy
@@ -316,21 +353,13 @@ class _Before:
         elif counted is not None:
             outside.faults.append(_counts(f"the number {name}{item(counted)}", copy[counted], container[counted]))
         else:
-            if isinstance(container, dict):
-                outside.filled += self._beside(container, copy)
+            if not _only_longer(container, copy):
+                label = f"the {type(container).__name__} {name!r}"
+                outside.altered.append(
+                    Altered(label, copy, _copy(container), lambda: container, partial(_restore, container))
+                )
             return
         _restore(container, copy)
-
-    def _beside(self, container: dict[Any, Any], copy: dict[Any, Any]) -> Iterator[Seen]:
-        """Of a dict that the function changes, what it found there and left, and what asking put there (a `defaultdict`).
-
-        Not what its code assigns, which may be something else whenever it is traced for arguments of another kind.
-        """
-        assigned = self.capture.assigned
-        made = [] if ITEM in assigned else [key for key in container.keys() - copy.keys() if item(key) not in assigned]
-        left = [key for key in copy if key in container and container[key] is copy[key]]
-        if keys := [*left, *made]:
-            yield Seen(lambda: [container.get(key, ABSENT) for key in keys])
 
     def _counted(self, container: Any, copy: Any) -> Iterator[Any]:
         """Keys of numbers that the function changed by what they were."""
@@ -381,6 +410,17 @@ def _copy(value: Any) -> Any:
 
 def _same_items(value: Any, copy: Any) -> bool:
     return len(value) == len(copy) and all(map(is_, items_of(value), items_of(copy)))
+
+
+def _only_longer(value: Any, copy: Any) -> bool:
+    """Is it a list at whose end more was put? The one change that is Python's alone: it is how things are noted."""
+    return isinstance(value, (list, deque)) and all(map(is_, copy, value)) and len(value) > len(copy)
+
+
+def _refill(buffer: Any, copy: bytes) -> None:
+    whole = memoryview(buffer).cast("B")
+    if len(whole) == len(copy):
+        whole[:] = copy
 
 
 def _restore(value: Any, copy: Any) -> None:

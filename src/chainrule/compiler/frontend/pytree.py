@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -44,12 +44,17 @@ def _flatten(value: Any, leaves: list[Handle], left: int) -> Hashable:
         return (dict, tuple([(key, _flatten(item, leaves, left - 1)) for key, item in value.items()]))
     if type(value) is slice:
         return (slice, tuple([_flatten(item, leaves, left - 1) for item in _ends(value)]))
+    if hasattr(type(value), "__next__") or isinstance(value, Awaitable):
+        raise TraceError(
+            f"cr.compile: a {type(value).__name__} was passed or returned, which gives what is in it once only, and when the "
+            f"function is traced. Make it a list or tuple: tuple(...)."
+        )
     try:
         hash(value)
     except TypeError:
         raise TraceError(
-            f"cr.compile: an argument of type {type(value).__name__} can be neither traced nor compared. Pass tensors, "
-            f"arrays, numbers, text, or lists, tuples and dicts of them."
+            f"cr.compile: an argument or result of type {type(value).__name__} can be neither traced nor compared. Pass and "
+            f"return tensors, arrays, numbers, text, or lists, tuples and dicts of them."
         ) from None
     # The sign tells 0.0 from -0.0, which are equal.
     return (Constant, type(value), value, *([math.copysign(1, value)] if isinstance(value, float) else []))

@@ -192,6 +192,9 @@ class Specialization:
         self.cleared = [p for p in places if p.cleared]
         self.switched = [s for s in slots if s.requires_grad is not None]
         self.leaves_behind = bool(self.cleared or self.switched)
+        self.altered = self.trace.outside.altered
+        if self.altered:
+            self.checks = [*self.checks, *(each.is_as_before for each in self.altered)]
         self.steady = self._is_steady()
         self.single = pytree.is_leaf(self.description)
         # Handles that must name what they did; a handle that is another at each call leaves no short way.
@@ -208,7 +211,7 @@ class Specialization:
         """May a step follow a step without anything bound anew: does it find all as the trace did, where it was put?"""
         places = [s.place for s in self.state if s.place is not None and s.input in self.program.graph.inputs]
         moved = [p for p in places if not p.kept and not p.carried]
-        switched = any(slot.argument is None for slot in self.switched)
+        switched = bool(self.altered) or any(slot.argument is None for slot in self.switched)
         return not moved and not switched and all(p.stays() for p in self.trace.places())
 
     # -- does it still hold? ----------------------------------------------------------------
@@ -577,7 +580,7 @@ class Specialization:
             else:
                 with graph.grad_mode(False):
                     handle._rebind(wrap(node), "compile")
-        if self.rebound or self.leaves_behind:
+        if self.rebound or self.leaves_behind or self.altered:
             self.settle(leaves)
         return wrap(results[0]) if self.single else self._rebuilt(results)
 
@@ -588,6 +591,8 @@ class Specialization:
                 place.set(held)
         for place in self.cleared:
             place.set(place.after)
+        for each in self.altered:
+            each.put(each.after)
         for slot in self.switched:
             if slot.argument is None:
                 switch(slot.current(), bool(slot.requires_grad))
