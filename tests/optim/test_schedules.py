@@ -249,3 +249,31 @@ def test_a_wave_goes_on_from_its_state():
 def test_waves_that_cannot_be_are_refused(options, text):
     with pytest.raises(SettingError, match=f"^CosLogLR: {text}"):
         lr_scheduler.CosLogLR(optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0), **options)
+
+
+@pytest.mark.parametrize("start", [0.1, 1 / 3, 1.0])
+def test_a_rate_that_is_below_0_by_rounding_alone_is_0(start):
+    """PyTorch's comes to -1.5e-18, with which no optimizer could be loaded."""
+    opt = optim.Adam([cr.ones(1, requires_grad=True)], lr=0.1)
+    down = lr_scheduler.LinearLR(opt, start_factor=start, end_factor=0.0, total_iters=5)
+    for _ in range(8):
+        down.step()
+        assert down.get_last_lr()[0] >= 0
+    assert down.get_last_lr()[0] == pytest.approx(0, abs=1e-15)
+    opt.load_state_dict(opt.state_dict())
+
+
+def test_rates_of_pytorchs_below_0_by_rounding_are_loaded_as_0():
+    theirs = torch.optim.Adam([torch.ones(1, requires_grad=True)], lr=0.1)
+    down = torch.optim.lr_scheduler.LinearLR(theirs, start_factor=1.0, end_factor=0.0, total_iters=5)
+    for _ in range(6):
+        theirs.step()
+        down.step()
+    given = theirs.state_dict()
+    given["param_groups"][0]["lr"] = -1.5e-18
+    opt = optim.Adam([cr.ones(1, requires_grad=True)], lr=0.1)
+    opt.load_state_dict(given)
+    assert opt.param_groups[0]["lr"] == 0
+    given["param_groups"][0]["lr"] = -1e-3
+    with pytest.raises(SettingError, match="lr must be a number 0 or more, got -0.001"):
+        opt.load_state_dict(given)

@@ -109,3 +109,15 @@ def test_two_parameters_in_one_memory_are_updated_one_after_the_other(kind):
         return [p.item(), q.item()]
 
     np.testing.assert_allclose(trained(cr, cr.optim), trained(torch, torch.optim), rtol=1e-12)
+
+
+def test_state_of_a_parameter_that_was_taken_out_of_the_groups_is_left_out():
+    first, second, new = (cr.ones(2, requires_grad=True) for _ in range(3))
+    opt = optim.Adam([first, second], lr=0.1)
+    (first.sum() + second.sum()).backward()
+    opt.step()
+    opt.param_groups[0]["params"][0] = new
+    found = opt.state_dict()
+    assert [*found["state"]] == [1]
+    assert found["param_groups"][0]["params"] == [0, 1]
+    opt.load_state_dict(found)

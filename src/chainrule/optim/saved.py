@@ -17,6 +17,7 @@ from chainrule.tensor.functions import no_grad
 # Switches of PyTorch's implementation that have no counterpart here.
 FOREIGN = {"foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay", "params"}
 NUMBERS = {"step", "mu_product"}  # one for all elements of a parameter
+ROUNDED = 1e-12  # of the first rate: a schedule of 10,000 steps to 0 rounds by 1e-16 of it
 # What a step leaves in these slots: a step that leaves anything else in them leaves NaN in the weights, too.
 FINITE = {"exp_avg", "grad_avg", "momentum_buffer"}
 SQUARES = {
@@ -55,11 +56,15 @@ class Stateful(Protocol):
 
 
 def state_dict(optimizer: Stateful) -> dict[str, Any]:
-    """``{"state": {index: {name: tensor}}, "param_groups": [{..., "params": [index]}]}``."""
+    """``{"state": {index: {name: tensor}}, "param_groups": [{..., "params": [index]}]}``.
+
+    State of a parameter that was taken out of the groups is left out: it has no number (PyTorch's raise a KeyError).
+    """
     numbers = {p: i for i, p in enumerate(_parameters(optimizer.param_groups))}
+    known = [(p, own) for p, own in optimizer.state.items() if p in numbers]
     state = {
         numbers[p]: {name: tensor.detach().clone() for name, tensor in own.items()}
-        for p, own in sorted(optimizer.state.items(), key=lambda item: numbers[item[0]])
+        for p, own in sorted(known, key=lambda item: numbers[item[0]])
         if own
     }
     groups = [
@@ -78,6 +83,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, int)):
         return float(value)
     return value
+
+
+def unrounded(rate: float, first: float) -> float:
+    """The rate, or 0 where it is below that by rounding alone: by less than a small share of the first rate.
+
+    Schedules that make each rate from the one before come to 0 in steps, each of which rounds.
+
+    Example:
+        >>> unrounded(-1.5e-18, first=0.1), unrounded(-0.01, first=0.1), unrounded(1.5e-18, first=0.1)
+        (0.0, -0.01, 1.5e-18)
+    """
+    return 0.0 if -ROUNDED * abs(first) <= rate < 0 else rate
 
 
 def load(optimizer: Stateful, given: dict[str, Any]) -> None:
@@ -122,6 +139,8 @@ def check(optimizer: Stateful, given: Any, whole: bool = False) -> dict[Tensor, 
 def _settings(group: Group, other: dict[str, Any]) -> dict[str, Any]:
     """The settings in a saved group, lists where ours are tuples made tuples."""
     kept = {key: value for key, value in other.items() if key not in _foreign(group)}
+    if type(kept.get("lr")) is float and type(kept.get("initial_lr")) is float:  # PyTorch's schedules do not round to 0
+        kept["lr"] = unrounded(kept["lr"], kept["initial_lr"])
     return {k: tuple(v) if isinstance(v, list) and isinstance(group.get(k), tuple) else v for k, v in kept.items()}
 
 

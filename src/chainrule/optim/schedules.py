@@ -11,7 +11,7 @@ from chainrule import graph
 from chainrule.errors import SettingError, TraceError, unknown_name
 from chainrule.files.document import is_whole
 from chainrule.optim.optimizer import Optimizer
-from chainrule.optim.saved import plain
+from chainrule.optim.saved import plain, unrounded
 
 COUNTS = {"last_epoch", "num_bad_epochs", "cooldown_counter", "patience", "cooldown"}
 
@@ -24,7 +24,8 @@ class LRScheduler:
         last_epoch: -1 starts anew; to go on, use ``load_state_dict``.
 
     As in PyTorch, most schedules make the next rate from the one in force. So several on one optimizer act one
-    after the other, and a rate set by hand stays. Groups added later are scheduled from the rate they came with.
+    after the other, and a rate set by hand stays. Groups added later are scheduled from the rate they came with. Unlike
+    PyTorch's, a rate that comes out below 0 by rounding alone (-1.5e-18 at the end of a line to 0) is 0.
 
     Example:
         >>> import chainrule as cr
@@ -94,8 +95,9 @@ class LRScheduler:
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:
             group.setdefault("initial_lr", group["lr"])
             self.base_lrs.append(float(group["initial_lr"]))
-        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            group["lr"] = float(rate)
+        groups = self.optimizer.param_groups
+        for group, rate, base in zip(groups, self.get_lr(), self.base_lrs[: len(groups)], strict=True):
+            group["lr"] = unrounded(float(rate), base)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the optimizer (and functions)."""
@@ -253,7 +255,7 @@ class LinearLR(LRScheduler):
     Args:
         optimizer: whose rates to set.
         start_factor: at epoch 0; above 0, at most 1.
-        end_factor: from epoch ``total_iters`` on; 0 to 1.
+        end_factor: from epoch ``total_iters`` on; 0 to 1. Of 0 the rate comes to 0 but for rounding, and never below.
         total_iters: how many epochs the way takes.
         last_epoch: see ``LRScheduler``.
     """
