@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ import numpy as np
 
 from chainrule.autodiff import trees
 from chainrule.errors import DamagedFileError, DataError, SettingError
+from chainrule.files.document import short
 from chainrule.files.writing import shown, text_of, why_nameless
 from chainrule.training import saved
 from chainrule.training.position import Position
 from chainrule.training.record import digest
 from chainrule.training.session import Rows, Session
-from chainrule.training.settings import begun, same_setting
+from chainrule.training.settings import otherwise
 from chainrule.training.source_rows import SourceRows
 
 Array = np.ndarray[Any, Any]
 READ = 1 << 24  # bytes of an array that are read for its name: 5 ms
+MOST = 4  # settings that a warning names
 _INSTEAD = {
     "resume": "leave resume out to start a new training of these weights",
     "checkpoint": "name a new folder",
@@ -159,15 +162,39 @@ def check(session: Session, found: saved.Found, position: Position, rows: Rows, 
             f"fit: checkpoint={folder!r} holds a training on other rows (their hash differs): the data, or how they are "
             f"prepared, have changed since. Go on with the rows that it was begun with, or name a new folder."
         )
-    for was, now in zip(found.begun or (), begun(session.settings()), strict=False):
-        other = [key for key in was if key in now and not same_setting(was[key], now[key])]
-        if other:
-            key = other[0]
-            warnings.warn(
-                f"fit: checkpoint={folder!r} goes on as it was begun, with {key}={was[key]!r}, and not with the "
-                f"{key}={now[key]!r} of this trainer. Name a new folder for a training with other settings.",
-                stacklevel=2,
-            )
+    other = otherwise(found.begun or (), found.settings, session.settings())
+    if other:
+        was, now = (", ".join(_assigned(key, pair[i]) for key, pair in [*other.items()][:MOST]) for i in (0, 1))
+        more = f" (and {len(other) - MOST} more)" if len(other) > MOST else ""
+        warnings.warn(
+            f"fit: checkpoint={folder!r} goes on as it was begun, with {was}, and not with the {now} of this trainer{more}. "
+            f"Name a new folder for a training with other settings.",
+            stacklevel=2,
+        )
+
+
+def _assigned(key: str, value: object) -> str:
+    return (
+        f"{key[:80]}={value!r}" if isinstance(value, (bool, int, float, type(None))) else f"{key[:80]}={short(value)}"
+    )
+
+
+def modes(session: Session, goes_on: bool) -> Mapping[str, bool] | None:
+    """The modes that a training begins or goes on with, by module; None for training mode.
+
+    Warns of parts that stand in evaluation mode and are to be trained in training mode. A model that does so as a whole
+    was evaluated before, which says nothing of how it is to train.
+    """
+    found = session.modes if goes_on else None
+    known = session.members().modules if session.model.training else []
+    still = [name for name, module in known if not module.training and (found or {}).get(name, True)]
+    if still:
+        warnings.warn(
+            f"fit: {still[0]} is in evaluation mode, but `fit` trains it in training mode: modes of modules count where a "
+            f"callback sets them. Call {still[0]}.eval() in on_fit_start of a callback, or model.train() before fit.",
+            stacklevel=2,
+        )
+    return found
 
 
 def go_on(session: Session, found: saved.Found, position: Position, rows: Rows, folder: str) -> None:

@@ -53,9 +53,28 @@ def groups_of(optimizer: Optimizer) -> list[Plain]:
 
 
 def begun(now: Settings) -> list[Plain]:
-    """What a training is begun with and a user sets: of each group, and last the norm that gradients are clipped to."""
+    """What a training is begun with and a user sets: of each group; and last, by name, the norm that gradients are clipped
+    to, which tensors require grad, and the plain attributes of modules, but for their modes, which `fit` sets."""
     groups = [{key: value for key, value in group.items() if is_plain(value)} for group in now.groups]
-    return [*groups, {"max_norm": now.max_norm}]
+    trained = {f"{name}.requires_grad": flag for name, flag in now.trained.items()}
+    attributes = {f"{n}.{key}": v for n, own in now.modules.items() for key, v in own.items() if key != "training"}
+    return [*groups, {"max_norm": now.max_norm, **trained, **attributes}]
+
+
+def otherwise(was: Sequence[Plain], then: Settings, now: Settings) -> dict[str, tuple[Any, Any]]:
+    """By name, each setting that is neither as a training was begun with it nor as it stood in its file: as begun, and now.
+
+    Args:
+        was: what `begun` gave when it began.
+        then: those of its file, which schedules and callbacks have moved since.
+        now: those of whoever goes on.
+    """
+    found = {}
+    for first, last, own in zip(was, begun(then), begun(now), strict=False):
+        for key in first.keys() & own.keys():
+            if not any(same_setting(value, own[key]) for value in (first[key], last.get(key, first[key]))):
+                found[key] = first[key], own[key]
+    return dict(sorted(found.items()))
 
 
 def fitting(own: Settings, saved: Fields, handles: Mapping[str, Tensor]) -> Settings:
@@ -172,4 +191,8 @@ def _like(known: Any, value: Any) -> Any:
 
 def same_setting(was: object, now: object) -> bool:
     """Equal, where one may have come from a file, which has lists for tuples."""
-    return repr(list(now) if isinstance(now, tuple) else now) == repr(list(was) if isinstance(was, tuple) else was)
+    return repr(_listed(was)) == repr(_listed(now))
+
+
+def _listed(value: object) -> object:
+    return [*map(_listed, value)] if isinstance(value, (list, tuple)) else value

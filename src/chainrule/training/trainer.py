@@ -217,9 +217,10 @@ class Trainer(Explained):
                 dropout draws from. One seed gives one result, to the bit; ``cr.manual_seed``'s stream stays as it is.
             shuffle: a new order each epoch (`chainrule.data.shuffled_indices`), or the rows as they come.
             progress: a live bar on a terminal, lines elsewhere; False for silence; or a stream to write to.
-            callbacks: `Callback` objects, or functions ``(trainer, epoch, measured)`` run after each epoch;
-                one, or several. A function that returns True ends the training.
-            resume: go on where the latest `fit`, or the one that `load` brought back, stopped - to the bit.
+            callbacks: one or several `Callback`, or functions ``(trainer, epoch, measured)`` run after each epoch, which may
+                change anything, modes too. A function that returns True ends the training.
+            resume: go on where the latest `fit`, or the one that `load` brought back, stopped - to the bit, in the modes
+                that it trained in: ``part.eval()`` counts in a callback, and between two calls is warned of.
             record: a folder, to keep what brings back any step exactly (``trainer.run``, ``cr.load_run``); True
                 keeps it in a temporary folder, which goes with the trainer.
             sample_weight: how much each row weighs in the loss, shape (N,), 0 or more. The loss of a batch is then
@@ -281,7 +282,7 @@ class Trainer(Explained):
         if checkpoint is not None and found is not None:
             resuming.go_on(session, found, position, rows, os.fspath(checkpoint))
             session.fed, resume = None, True
-        self.checked.alone(rows, position.cut, session.modes if resume else None)
+        self.checked.alone(rows, position.cut, resuming.modes(session, bool(resume)))
         training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight, rows.window)
         validation = None
         if held_out is not None and held_out.window is None:
