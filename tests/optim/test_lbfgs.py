@@ -79,6 +79,10 @@ def test_steps_are_pytorchs(function, options):
     known = other.state[theirs[0]]
     assert (opt.memory.n_iter, opt.memory.func_evals) == (known["n_iter"], known["func_evals"])
     assert len(opt.memory.ro) == len(known.get("ro", []))
+    shown = opt.state[ours[0]]
+    assert shown.keys() == {name for name in known if name != "al"}  # which PyTorch computes anew in every direction
+    assert all(shown[name] == known[name] for name in ("func_evals", "n_iter"))
+    np.testing.assert_allclose(shown["d"].numpy(), known["d"].numpy(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("options", OPTIONS[1:4], ids=str)
@@ -115,6 +119,17 @@ def test_it_goes_on_from_pytorchs_state_and_its_own(options):
     run(cr, again, opt, fit, 1)
     for a, b in zip(again, ours, strict=True):  # recorded, an early step may round otherwise than a later one
         np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-9)
+
+
+def test_its_state_is_read_and_forgotten():
+    params, opt = made(cr, optim, {"max_iter": 3})
+    assert dict(opt.state) == {}
+    run(cr, params, opt, fit, 1)
+    assert [p is params[0] for p in opt.state] == [True]
+    with pytest.raises(AttributeError):  # and is not lost in silence
+        opt.state.clear()
+    opt.state = {}
+    assert (opt.memory.n_iter, opt.state_dict()["state"]) == (0, {})
 
 
 def test_a_closure_may_be_compiled():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from chainrule import graph
@@ -51,6 +53,11 @@ class Memory:
     def copy(self) -> Memory:
         """One that learns by itself: where closure raises, what was known stays."""
         return replace(self, old_dirs=[*self.old_dirs], old_stps=[*self.old_stps], ro=[*self.ro])
+
+    def shown(self) -> dict[str, Any]:
+        """By name, as far as it is known."""
+        known = vars(self.copy())
+        return dict(known) if self.n_iter else {name: known[name] for name in ("func_evals", "n_iter")}
 
     def learn(self, gradient: Tensor, most: int) -> None:
         """Keep how the gradient changed on the way that was taken, `most` such pairs at most."""
@@ -165,6 +172,21 @@ class LBFGS(Optimizer):
     def rules(self, group: Group) -> tuple[rules.Rule, ...]:
         return ()
 
+    @property
+    def state(self) -> Any:
+        """What is known, by PyTorch's names, all of it at the first parameter; to be read. ``opt.state = {}`` forgets it."""
+        known = {self.param_groups[0]["params"][0]: self.memory.shown()} if self.memory.func_evals else {}
+        return MappingProxyType(defaultdict(dict, known))
+
+    @state.setter
+    def state(self, given: Mapping[Tensor, Any]) -> None:
+        known = given.get(self.param_groups[0]["params"][0])
+        self.memory = self._remembered(known) if known else Memory()
+
+    def layout(self) -> dict[Tensor, dict[str, Tensor]]:
+        """Nothing: there is no state of single parameters."""
+        return {}
+
     # ---------------------------------------------------------------- the step
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -276,8 +298,8 @@ class LBFGS(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """What is known and the settings, in PyTorch's layout: all of it stands at the first parameter."""
         whole = saved.state_dict(self)
-        if self.memory.n_iter:
-            whole["state"] = {0: dict(vars(self.memory.copy()))}
+        if self.memory.func_evals:
+            whole["state"] = {0: self.memory.shown()}
         return whole
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -45,6 +45,9 @@ class Stateful(Protocol):
     def initialize(self) -> None:
         """Make the state of every parameter."""
 
+    def layout(self) -> dict[Tensor, dict[str, Tensor]]:
+        """Which tensors are whose state."""
+
     def needed(self, group: Group) -> set[str]:
         """The names of the state that each parameter of a group with these settings has."""
 
@@ -61,7 +64,7 @@ def state_dict(optimizer: Stateful) -> dict[str, Any]:
     State of a parameter that was taken out of the groups is left out: it has no number (PyTorch's raise a KeyError).
     """
     numbers = {p: i for i, p in enumerate(_parameters(optimizer.param_groups))}
-    known = [(p, own) for p, own in optimizer.state.items() if p in numbers]
+    known = [(p, own) for p, own in optimizer.layout().items() if p in numbers]
     state = {
         numbers[p]: {name: tensor.detach().clone() for name, tensor in own.items()}
         for p, own in sorted(known, key=lambda item: numbers[item[0]])
@@ -105,10 +108,11 @@ def load(optimizer: Stateful, given: dict[str, Any]) -> None:
             del group[key]  # of a schedule, which begins anew
         group.update(_settings(group, other))
     optimizer.initialize()
+    layout = optimizer.layout()
     with no_grad():
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter in optimizer.state:
+                if parameter in layout:
                     _copy(optimizer, group, parameter, loaded.get(parameter, {}))
             _share_counters(optimizer, group, loaded)
 
@@ -216,10 +220,11 @@ def _check_whole(
 ) -> None:
     """All the state that the saved settings need, of each parameter that has state here."""
     number = 0
+    layout = optimizer.layout()
     for group, other in zip(optimizer.param_groups, given["param_groups"], strict=True):
         needed = optimizer.needed({**group, **_settings(group, other)})
         for parameter in group["params"]:
-            missing = sorted(needed - loaded.get(parameter, {}).keys()) if parameter in optimizer.state else []
+            missing = sorted(needed - loaded.get(parameter, {}).keys()) if parameter in layout else []
             if missing:
                 raise StateDictError(
                     f"{name}: the state_dict lacks {', '.join(missing)} of parameter {number}. It was not saved whole: copy "
