@@ -16,9 +16,10 @@ from chainrule.errors import DivisionByZeroError, DtypeError
 from chainrule.graph import Op, tracing, who
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.casting import Casting
-from chainrule.tensor.core import Handle, Operand, apply, number, scalar, settled
+from chainrule.tensor.core import Handle, Operand, apply, number, settled
 from chainrule.tensor.creation import given
-from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype, elementwise
+from chainrule.tensor.operands import as_dtype_tensor, as_operand, as_written, check_written, common_dtype, elementwise
+from chainrule.tensor.ranges import check_fits
 from chainrule.tensor.rounding import in_float32
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Arithmetic(Casting):
                 f"{who(name)}: alpha must be an integer where the result is {dtype.name}, got {alpha}. Convert the "
                 f"tensor with .float()."
             )
-        return as_dtype_tensor(as_operand(other, name), dtype)._tensor * scalar(alpha, dtype)
+        return as_dtype_tensor(as_operand(other, name), dtype)._tensor * as_written(alpha, dtype, name)
 
     def mul(self, other: Operand) -> Tensor:
         """x * other."""
@@ -230,6 +231,7 @@ class Arithmetic(Casting):
 
         Raises:
             ValueError: an integer tensor to a negative integer number, which would not be an integer.
+            DtypeError: an integer tensor to an integer number that does not fit its dtype.
 
         >>> import chainrule as cr
         >>> cr.tensor([1.0, 2.0, 3.0]) ** 2
@@ -313,7 +315,9 @@ class Arithmetic(Casting):
         a, b = given(tensor1, "addcmul", "tensor1"), given(tensor2, "addcmul", "tensor2")
         if self._node.dtype.only_stores:
             return in_float32(Arithmetic.addcmul, self, a, b, value=value)
-        return self + (a * b if value == 1 else a * b * value)
+        product = a * b
+        check_written(value, product.dtype, "addcmul")
+        return self + (product if value == 1 else product * value)
 
     def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """x + value * tensor1 / tensor2."""
@@ -369,6 +373,7 @@ def _small_power(x: Tensor, exponent: float) -> Tensor | None:
             raise ValueError(
                 f"{who('pow')}: an integer tensor to the power {exponent} is not an integer. Convert it with .float()."
             )
+        check_fits(exponent, x.dtype, "pow")
         return None
     if exponent == 0.5:
         return x.sqrt()

@@ -7,7 +7,6 @@ that names a new node when the step ends) and every saved value safe from later 
 
 from __future__ import annotations
 
-import math
 import operator
 import threading
 import weakref
@@ -476,46 +475,6 @@ def number(value: object, name: str, what: str) -> float | int:
     if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
         return int(value) if isinstance(value, Integral) else float(value)
     raise DtypeError(f"{graph.who(name)}: {what} must be a number, got {value!r}. Use float(...).")
-
-
-EVERYWHERE = 127  # numbers up to it are held by every dtype
-
-
-def check_fits(value: Any, dtype: DType, name: str) -> None:
-    """Raise unless a number can be held by a dtype, as where PyTorch converts one that is written out.
-
-    Unsigned integers take what is negative around the end, as there.
-
-    Args:
-        value: a number, or an array of some.
-
-    Raises:
-        DtypeError: it is beyond the dtype's range, or no number where the dtype holds integers.
-    """
-    if type(value) in (float, int) and -EVERYWHERE <= value <= EVERYWHERE:
-        return
-    most: Number = math.inf
-    if dtype.is_integer:
-        most = int(np.iinfo(dtype.numpy).max)
-        least: Number = min(-most, int(np.iinfo(dtype.numpy).min))
-    else:
-        most = dtypes.limits(dtype).max if dtype.is_floating_point else most
-        least = -most
-    wrong = _beyond(np.asarray(value), least, most, dtype.is_integer)
-    if wrong is not None:
-        raise DtypeError(
-            f"{graph.who(name)}: the number {wrong} does not fit {dtype.name}. Use another dtype, or bring it into the range."
-        )
-
-
-def _beyond(value: Array, least: Number, most: Number, whole: bool) -> Number | None:
-    """The first that is out of the range; infinity and NaN are floats, but no integers."""
-    if not value.size or value.dtype.kind not in "iuf":
-        return None
-    with np.errstate(invalid="ignore"):
-        wrong = ~((value > least - 1) & (value < most + 1)) if whole else np.isfinite(value) & (np.abs(value) > most)
-    found: Number | None = value[wrong].flat[0].item() if wrong.any() else None
-    return found
 
 
 def sizes(shape: tuple[Any, ...], named: Size | None = None) -> Shape:

@@ -16,8 +16,9 @@ from chainrule.graph import Array, Shape
 from chainrule.names import takes_keywords
 from chainrule.ops import random
 from chainrule.ops import shaping as shaping_ops
-from chainrule.tensor.core import Handle, Number, apply, check_fits, integer, number, scalar, sizes, wrap
+from chainrule.tensor.core import Handle, Number, apply, integer, number, scalar, sizes, wrap
 from chainrule.tensor.memory import copied
+from chainrule.tensor.ranges import check_fits
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -352,7 +353,11 @@ def linspace(start: float, end: float, steps: int, dtype: object = None, *, devi
     low, high = number(start, "linspace", "start"), number(end, "linspace", "end")
     count = integer(steps, "linspace", "steps")
     graph.check_size("linspace", (count,), dtypes.float64)
-    return tensor(np.linspace(low, high, count), dtype or dtypes.float32, device=device)
+    wanted = dtypes.as_dtype(dtype or dtypes.float32)
+    if wanted.is_integer:
+        for bound in (low, high):
+            check_fits(bound, wanted, "linspace")
+    return tensor(np.linspace(low, high, count), wanted, device=device)
 
 
 @takes_keywords("torch")

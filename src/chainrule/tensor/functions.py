@@ -17,7 +17,7 @@ from chainrule.tensor.creation import given
 from chainrule.tensor.grad_mode import enable_grad as enable_grad
 from chainrule.tensor.grad_mode import no_grad as no_grad
 from chainrule.tensor.grad_mode import set_grad_enabled as set_grad_enabled
-from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype
+from chainrule.tensor.operands import as_dtype_tensor, as_operand, check_written, common_dtype
 from chainrule.tensor.pointwise import elementwise_where
 from chainrule.tensor.reductions import numpy_names
 from chainrule.tensor.tensor import Tensor
@@ -43,7 +43,9 @@ def _first(value: Operand, others: Sequence[object], name: str) -> Tensor:
     """The first argument as a tensor; a number beside a tensor has the dtype that the expression has."""
     if others and isinstance(others[0], Handle) and isinstance(value, (np.generic, bool, int, float)):
         number = as_operand(value, name)
-        return as_dtype_tensor(number, common_dtype([number, others[0]]))._tensor
+        dtype = common_dtype([number, others[0]])
+        check_written(number, dtype, name)
+        return as_dtype_tensor(number, dtype)._tensor
     return given(value, name)
 
 

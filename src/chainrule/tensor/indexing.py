@@ -14,7 +14,7 @@ from chainrule.ops import indexing, shaping
 from chainrule.ops.elementwise import broadcast_shapes
 from chainrule.tensor.core import Handle, Number, Operand, apply, axis, view_of, wrap
 from chainrule.tensor.creation import arange, given, ones, tensor
-from chainrule.tensor.operands import as_dtype_tensor, as_operand
+from chainrule.tensor.operands import as_operand, as_written, check_written
 from chainrule.tensor.shaping import Shaping
 from chainrule.tensor.whole import whole
 
@@ -81,7 +81,7 @@ class Indexing(Shaping):
 
     def __setitem__(self, key: Any, value: Operand) -> None:
         """Write `value` at `key`, broadcast and cast to this tensor."""
-        source = as_dtype_tensor(as_operand(value, "setitem"), self.dtype)._tensor
+        source = as_written(as_operand(value, "setitem"), self.dtype, "setitem")
         mask = _whole_mask(self, key)
         if mask is not None and not source.ndim:  # the count of a mask is data; `where` need not know it
             self._rebind(self._tensor.masked_fill(mask, source), "setitem")
@@ -160,7 +160,7 @@ class Indexing(Shaping):
         tensor([[0., 0., 1.],
                 [1., 0., 0.]])
         """
-        source = as_dtype_tensor(as_operand(src if value is None else value, "scatter"), self.dtype)._tensor
+        source = as_written(as_operand(src if value is None else value, "scatter"), self.dtype, "scatter")
         index = _with_axis(given(index, "scatter", "index"))
         source = _corner(source, index.shape, "scatter") if source.ndim else source.expand(index.shape)
         one = _with_axis(self)
@@ -191,6 +191,7 @@ class Indexing(Shaping):
         tensor([0., 7.])
         """
         index, source = _with_axis(given(index, "index_add", "index")), given(source, "index_add", "source")
+        check_written(alpha, source.dtype, "index_add")
         at, scaled = axis("index_add", dim, self.ndim), source if alpha == 1 else (source * alpha).to(source.dtype)
         into, added = _with_axis(self).movedim(at, 0), _with_axis(scaled).movedim(at, 0)
         return into._put_add((index,), added).movedim(0, at).reshape(self.shape)

@@ -13,6 +13,7 @@ from chainrule.tensor.arranging import Arranging
 from chainrule.tensor.core import Engine, Handle, Number, Operand, as_leaf, lifted
 from chainrule.tensor.creation import full_like
 from chainrule.tensor.operands import as_dtype_tensor, as_operand
+from chainrule.tensor.ranges import check_span
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -267,6 +268,7 @@ class InPlace(Arranging):
         low, high = (from_, to) if to is not None else (0, from_ or whole_numbers(self.dtype))
         if not low < high:
             raise SettingError(f"random_: the range must not be empty, got {low} and {high}. Widen it.")
+        check_span(low, high, self.dtype, "random_")
         drawn = (Engine.uniform(self.shape, float64, generator) * (high - low)).floor() + low
         return self._rebind(drawn.to(self.dtype), "random_")
 

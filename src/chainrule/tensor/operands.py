@@ -15,11 +15,16 @@ from chainrule.graph import Op
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Handle, Number, apply, number, rounded, scalar
 from chainrule.tensor.creation import tensor
+from chainrule.tensor.ranges import check_fits
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 _PYTHON = {float: dtypes.float32, int: dtypes.int64, bool: dtypes.bool_}
+
+# Arithmetic modulo 2 to the power of the bits: a number that wraps around gives the integers that the number itself gives.
+# (A power is modular in its base; `Tensor.pow` sees to the exponent.)
+_MODULAR = frozenset({"add", "sub", "mul", "pow", "bitwise_and", "bitwise_or", "bitwise_xor"})
 
 
 def python_dtype(value: Number) -> DType:
@@ -64,6 +69,27 @@ def as_dtype_tensor(operand: Handle | Number, dtype: DType) -> Handle:
     return operand if operand.dtype == dtype else apply(ew.cast, operand, dtype=dtype)
 
 
+def check_written(operand: object, dtype: DType, name: str) -> None:
+    """Raise unless an integer that is written out fits the integers that the operation computes with.
+
+    Raises:
+        DtypeError: it does not, and would wrap around to another number.
+    """
+    if isinstance(operand, int) and dtype.is_integer and name not in _MODULAR:
+        check_fits(operand, dtype, name)
+
+
+def as_written(operand: Handle | Number, dtype: DType, name: str) -> Tensor:
+    """What is written into a tensor of `dtype`: cast to it if it is a tensor; a number must fit where that holds integers.
+
+    Raises:
+        DtypeError: the number does not fit.
+    """
+    if not dtype.is_floating_point and not isinstance(operand, Handle):
+        check_fits(operand, dtype, name)
+    return as_dtype_tensor(operand, dtype)._tensor
+
+
 def elementwise(op: Op, a: object, b: object) -> Tensor:
     """An elementwise primitive on anything that promotes to one dtype."""
     if isinstance(a, Handle) and isinstance(b, Handle) and a._node.dtype is b._node.dtype:
@@ -72,7 +98,10 @@ def elementwise(op: Op, a: object, b: object) -> Tensor:
         dtype = a._node.dtype
         if dtype.only_stores and op.exact_number:
             dtype = dtypes.float32
-        if dtype.is_floating_point or not op.float_only:  # else the number might not fit the integers
+        if dtype.is_floating_point:
+            return apply(op, a, scalar(b, dtype))  # type: ignore[arg-type]
+        if not op.float_only:  # else the number need not fit the integers
+            check_written(b, dtype, op.name)
             return apply(op, a, scalar(b, dtype))  # type: ignore[arg-type]
     values = (as_operand(a, op.name), as_operand(b, op.name))
     dtype = common_dtype(values)
@@ -81,4 +110,6 @@ def elementwise(op: Op, a: object, b: object) -> Tensor:
     if dtype.only_stores and op.exact_number and not getattr(values[1], "shape", None):
         first = as_dtype_tensor(as_dtype_tensor(values[0], dtype), dtypes.float32)
         return rounded(apply(op, first, as_dtype_tensor(values[1], dtypes.float32)))
+    for value in values:
+        check_written(value, dtype, op.name)
     return apply(op, as_dtype_tensor(values[0], dtype), as_dtype_tensor(values[1], dtype))

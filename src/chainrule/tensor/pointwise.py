@@ -13,9 +13,9 @@ from chainrule.errors import DtypeError
 from chainrule.graph import who
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.arithmetic import Arithmetic
-from chainrule.tensor.core import Handle, Operand, apply, apply_several, check_fits, integer, scalar
+from chainrule.tensor.core import Handle, Operand, apply, apply_several, integer, scalar
 from chainrule.tensor.creation import given
-from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype, elementwise
+from chainrule.tensor.operands import as_dtype_tensor, as_operand, as_written, check_written, common_dtype, elementwise
 from chainrule.tensor.rounding import in_float32
 from chainrule.tensor.whole import whole
 
@@ -181,6 +181,7 @@ class Pointwise(Arithmetic):
 
         Raises:
             ValueError: neither bound is given.
+            DtypeError: integers, and an integer bound that does not fit their dtype.
 
         >>> import chainrule as cr
         >>> cr.tensor([-2.0, 0.5, 2.0]).clamp(-1, 1)
@@ -188,6 +189,8 @@ class Pointwise(Arithmetic):
         """
         if min is None and max is None:
             raise ValueError(f"{who('clamp')}: needs min, max or both, got neither. Give at least one bound.")
+        for bound in (min, max):
+            check_written(bound, self._node.dtype, "clamp")
         result = self._tensor
         if min is not None:
             result = elementwise_where((result < min) | _nan(min), min, result)
@@ -217,10 +220,8 @@ class Pointwise(Arithmetic):
         >>> x.masked_fill(x < 0, 0)
         tensor([1., 0.])
         """
-        if not self.dtype.is_floating_point and isinstance(value, (int, float)):
-            check_fits(value, self.dtype, "masked_fill")
-        filler = as_dtype_tensor(as_operand(value, "masked_fill"), self.dtype)
-        return elementwise_where(mask, filler._tensor, self._tensor)
+        filler = as_written(as_operand(value, "masked_fill"), self.dtype, "masked_fill")
+        return elementwise_where(mask, filler, self._tensor)
 
     def isnan(self) -> Tensor:
         """True where x is not a number."""
@@ -293,4 +294,6 @@ def elementwise_where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
             return apply(ew.where, condition, a, scalar(b, dtype))  # type: ignore[arg-type]
     first, second = as_operand(a, "where"), as_operand(b, "where")
     dtype = common_dtype((first, second))
+    for choice in (first, second):
+        check_written(choice, dtype, "where")
     return apply(ew.where, condition, as_dtype_tensor(first, dtype), as_dtype_tensor(second, dtype))

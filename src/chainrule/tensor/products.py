@@ -12,7 +12,7 @@ from chainrule.ops.elementwise import broadcast_shapes
 from chainrule.ops.halves import halved
 from chainrule.tensor.core import Handle, Operand, apply, axis
 from chainrule.tensor.creation import given
-from chainrule.tensor.operands import as_operand
+from chainrule.tensor.operands import as_operand, check_written
 from chainrule.tensor.special import Special
 from chainrule.tensor.whole import whole
 
@@ -186,6 +186,8 @@ class Products(Special):
 
 
 def _added(x: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+    check_written(alpha, product.dtype, "addmm")
+    check_written(beta, x.dtype, "addmm")
     scaled = product if alpha == 1 else product * alpha
     if beta == 0:
         return scaled.expand(broadcast_shapes("addmm", x.shape, scaled.shape))

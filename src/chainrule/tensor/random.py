@@ -21,6 +21,7 @@ from chainrule.names import takes_keywords
 from chainrule.ops import random
 from chainrule.tensor.core import Engine, Handle, apply, integer, wrap
 from chainrule.tensor.creation import arange, given, sizes_of, tensor
+from chainrule.tensor.ranges import check_span
 from chainrule.tensor.tensor import Tensor
 
 
@@ -378,6 +379,7 @@ def randint(
 
     Raises:
         ValueError: the range is empty.
+        DtypeError: the dtype cannot hold all of it.
 
     >>> import chainrule as cr
     >>> bool((cr.randint(1, 7, (100,)) <= 6).all())
@@ -391,8 +393,10 @@ def randint(
         raise ValueError(
             f"{graph.who('randint')}: high must exceed low, got low {low}, high {high}. Swap or widen the bounds."
         )
+    wanted = dtypes.as_dtype(dtype or dtypes.int64)
+    check_span(low, high, wanted, "randint")
     drawn = _fine(sizes_of(size), generator)
-    result: Tensor = ((drawn * (high - low)).floor().long() + low).to(dtype or dtypes.int64)
+    result: Tensor = ((drawn * (high - low)).floor().long() + low).to(wanted)
     return result
 
 

@@ -13,7 +13,7 @@ from chainrule import dtypes, graph
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Handle, Operand, apply, number
 from chainrule.tensor.creation import given, tensor
-from chainrule.tensor.operands import as_dtype_tensor, as_operand, common_dtype, elementwise
+from chainrule.tensor.operands import as_dtype_tensor, as_operand, check_written, common_dtype, elementwise
 from chainrule.tensor.pointwise import Pointwise
 from chainrule.tensor.rounding import rounded_once
 
@@ -245,6 +245,7 @@ class Special(Pointwise):
     def fmod(self, other: Operand) -> Tensor:
         """What is left of x after whole multiples of `other`, with the sign of x."""
         wanted = as_operand(other, "fmod")
+        check_written(wanted, self.dtype, "fmod")
         size = abs(wanted)  # type: ignore[arg-type]
         return (-((-self) % size)).where(self < 0, self % size)
 

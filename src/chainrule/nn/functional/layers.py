@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import graph
+from chainrule.dtypes import uint8
 from chainrule.errors import DataError, DtypeError, SettingError
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import placed
@@ -17,6 +18,7 @@ from chainrule.tape.doors import as_one
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import integer, number, settled
 from chainrule.tensor.creation import arange, given, ones
+from chainrule.tensor.operands import as_written
 from chainrule.tensor.random import Generator, rand_like
 from chainrule.tensor.rounding import in_float32, rounded_once
 
@@ -219,6 +221,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
     Raises:
         SettingError: another mode, or not two numbers for each of the last axes.
+        DtypeError: the dtype of the input, which the result has, holds integers and not `value`.
 
     Example:
         >>> import chainrule as cr
@@ -243,4 +246,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     border = (tuple(low), tuple(high), (0,) * x.ndim)
     if not value:
         return x._pad(*border)
-    return x._pad(*border).where(ones(*x.shape)._pad(*border) != 0, number(value, "pad", "value"))
+    held = number(value, "pad", "value")
+    if x.dtype is uint8 and held < 0:
+        held = float(held)  # as in PyTorch: where a negative integer goes around the end, a float is refused
+    edge = as_written(held, x.dtype, "pad")
+    return x._pad(*border).where(ones(*x.shape)._pad(*border) != 0, edge)

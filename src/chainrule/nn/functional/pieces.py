@@ -6,13 +6,15 @@ from those it is 1 there).
 
 from __future__ import annotations
 
-from chainrule.errors import SettingError
-from chainrule.graph import shape_error
+from chainrule.dtypes import uint8
+from chainrule.errors import DtypeError, SettingError
+from chainrule.graph import shape_error, who
 from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import placed
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.creation import given
+from chainrule.tensor.operands import check_written
 from chainrule.tensor.random import Generator, rand_like
 from chainrule.tensor.rounding import rounded_once
 
@@ -28,7 +30,9 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
         inplace: write the result to the input, too.
     """
     x = given(input, "threshold")
-    low = x <= number(threshold, "threshold", "threshold")
+    bound = number(threshold, "threshold", "threshold")
+    check_written(bound, x.dtype, "threshold")
+    low = x <= bound
     return placed(x, x.masked_fill(low, number(value, "threshold", "value")), inplace, "threshold")
 
 
@@ -45,11 +49,19 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
 
     Raises:
         SettingError: min_val exceeds max_val.
+        DtypeError: integers, and an integer limit that does not fit their dtype; unsigned ones, and a negative limit.
     """
     x = given(input, "hardtanh")
     low, high = number(min_val, "hardtanh", "min_val"), number(max_val, "hardtanh", "max_val")
     if not low <= high:
         raise SettingError(f"hardtanh: min_val must not exceed max_val, got {low!r} and {high!r}. Exchange them.")
+    if low < 0 and x.dtype is uint8:
+        raise DtypeError(
+            f"{who('hardtanh')}: unsigned integers have no negative limits, got {low!r} and {high!r}. Use clamp(max=...), or "
+            f"convert with .int()."
+        )
+    for bound in (low, high):
+        check_written(bound, x.dtype, "hardtanh")
     return placed(x, _held(x, low, high), inplace, "hardtanh")
 
 
