@@ -260,3 +260,19 @@ def test_a_trainer_refuses_momenta_that_would_go_ahead():
         "Trainer: ChainedScheduler moves the momentum, too, but of a schedule of every step only the rates are worked out ahead. "
         "Make it with cycle_momentum=False, or write the loop around a compiled step."
     )
+
+
+@pytest.mark.parametrize("total", [1, 2, 7])
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+@pytest.mark.parametrize("three", [True, False])
+def test_one_cycle_stays_at_its_last_rate(total, strategy, three):
+    """PyTorch's goes on beyond: along a line to rates below 0, with which no optimizer could be loaded."""
+    opt = cr.optim.SGD([cr.ones(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    cycle = cr.optim.lr_scheduler.OneCycleLR(
+        opt, max_lr=1.0, total_steps=total, anneal_strategy=strategy, three_phase=three
+    )
+    for _ in range(total):
+        cycle.step()
+    assert opt.param_groups[0]["lr"] == pytest.approx(1 / 25 / 1e4)
+    assert opt.param_groups[0]["momentum"] == pytest.approx(0.95)
+    opt.load_state_dict(opt.state_dict())

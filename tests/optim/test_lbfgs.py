@@ -10,7 +10,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
-from chainrule.errors import SettingError, StateDictError, TraceError, UnknownNameError
+from chainrule.errors import NonFiniteError, SettingError, StateDictError, TraceError, UnknownNameError
 from tests.optional import torch
 
 RNG = np.random.default_rng(0)
@@ -236,3 +236,54 @@ def test_a_trainer_says_at_once_that_it_cannot_use_it():
     assert text_of(UnknownNameError, lambda: cr.Trainer(model, "mse", "LBFGS")).startswith(
         f"unknown optimizer 'LBFGS'. {BY_ITSELF} Known: adadelta, "
     )
+
+
+def test_a_line_search_cannot_start_from_length_0():
+    text = (
+        "LBFGS: lr is the first length that a line search tries, and must be above 0, got 0. Leave line_search_fn out to stay in "
+        "place."
+    )
+    x = cr.tensor([3.0], requires_grad=True)
+    with pytest.raises(SettingError) as raised:
+        optim.LBFGS([x], lr=0, line_search_fn="strong_wolfe")
+    assert str(raised.value) == text
+    opt = optim.LBFGS([x], line_search_fn="strong_wolfe")
+    opt.param_groups[0]["lr"] = 0
+    with pytest.raises(SettingError) as raised:
+        opt.step(lambda: (x * x).sum())
+    assert str(raised.value) == text
+
+
+def test_a_line_search_starts_from_finite_values():
+    x = cr.tensor([-1.0, 0.0], requires_grad=True)
+    opt = optim.LBFGS([x], line_search_fn="strong_wolfe")
+
+    def closure():
+        opt.zero_grad()
+        loss = x.log().sum()
+        loss.backward()
+        return loss
+
+    with pytest.raises(NonFiniteError) as raised:
+        opt.step(closure)
+    assert str(raised.value) == (
+        "LBFGS.step: the loss and all gradients must be finite where a line search starts, got the loss nan and a largest "
+        "gradient of inf. Start from other values, or look at what the closure computes."
+    )
+    assert x.tolist() == [-1.0, 0.0]
+
+
+@pytest.mark.parametrize("lr", [0.5, 10.0, 100.0])
+def test_a_line_search_takes_no_length_where_the_loss_is_nan(lr):
+    x = cr.tensor([5.0, 0.3], dtype=cr.float64, requires_grad=True)
+    opt = optim.LBFGS([x], lr=lr, line_search_fn="strong_wolfe")
+
+    def closure():
+        opt.zero_grad()
+        loss = (x - x.log()).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(4):
+        opt.step(closure)
+    assert x.tolist() == pytest.approx([1, 1], abs=1e-4)

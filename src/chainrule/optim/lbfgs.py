@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from chainrule import graph
-from chainrule.errors import SettingError, StateDictError, TraceError, unknown_name
+from chainrule.errors import NonFiniteError, SettingError, StateDictError, TraceError, unknown_name
 from chainrule.files.document import is_whole, short
 from chainrule.optim import rules, saved
 from chainrule.optim.optimizer import Optimizer, check_number
@@ -114,6 +115,7 @@ class LBFGS(Optimizer):
 
     Raises:
         SettingError: a setting that cannot be, several groups, or no closure.
+        NonFiniteError: loss or gradient is not finite where a line search starts; without one both spread, as in PyTorch.
         TraceError: a step inside ``cr.compile``: how often closure is called hangs on values.
 
     Source: Nocedal, Wright, "Numerical optimization", 2006, chapter 7; PyTorch's tolerances and safeguards. Dot products
@@ -163,6 +165,7 @@ class LBFGS(Optimizer):
                 raise SettingError(f"LBFGS: {name} must be a whole number, 1 or more, got {group[name]!r}.")
         if group["line_search_fn"] not in (None, "strong_wolfe"):
             raise unknown_name("line_search_fn", group["line_search_fn"], ["strong_wolfe"])
+        _check_search(group)
 
     def add_param_group(self, param_group: Group) -> None:
         if self.param_groups:
@@ -218,9 +221,15 @@ class LBFGS(Optimizer):
 
     def _follow(self, value: Callable[[], tuple[Any, float]]) -> Any:
         group, memory = self.param_groups[0], self.memory.copy()
+        _check_search(group)  # which a schedule may have changed since
         first, loss = value()
         memory.func_evals += 1
         gradient, calls = self._gradient(), 1
+        if group["line_search_fn"] is not None and not (math.isfinite(loss) and math.isfinite(_largest(gradient))):
+            raise NonFiniteError(
+                f"LBFGS.step: the loss and all gradients must be finite where a line search starts, got the loss {loss:g} and a "
+                f"largest gradient of {_largest(gradient):g}. Start from other values, or look at what the closure computes."
+            )
         if _largest(gradient) <= group["tolerance_grad"]:
             self.memory.func_evals += 1
             return first
@@ -353,6 +362,14 @@ class LBFGS(Optimizer):
         if len({len(found[name]) for name in ("old_dirs", "old_stps", "ro")}) > 1:
             raise refuse("ro", "as long as 'old_dirs' and 'old_stps'", found["ro"])
         return Memory(**found)
+
+
+def _check_search(group: Group) -> None:
+    if group["line_search_fn"] is not None and not group["lr"] > 0:
+        raise SettingError(
+            f"LBFGS: lr is the first length that a line search tries, and must be above 0, got {group['lr']!r}. Leave "
+            f"line_search_fn out to stay in place."
+        )
 
 
 def _largest(vector: Tensor) -> float:

@@ -34,13 +34,15 @@ def strong_wolfe(
         largest: the largest element of the direction, which says what length is too short to matter.
         most: how many further points to look at.
 
+    A length at which the value or the slope is NaN counts as too long (in PyTorch it may be taken).
+
     Source: Nocedal, Wright, "Numerical optimization", 2006, algorithms 3.5 and 3.6, with the safeguards of PyTorch's.
     """
     bracket, looked, met = _bracket(at, start, length, most)
     stuck = False
     low, high = _order(bracket)
     while not met and looked <= most and len(bracket) == 2:
-        if abs(bracket[1].length - bracket[0].length) * largest < NARROW:
+        if not abs(bracket[1].length - bracket[0].length) * largest >= NARROW:
             break
         length, stuck = _inside(cubic(bracket[0], bracket[1]), bracket, stuck)
         new = at(length)
@@ -74,11 +76,11 @@ def _bracket(at: Callable[[float], Point], start: Point, length: float, most: in
 
 
 def _fallen(new: Point, start: Point) -> bool:
-    return not new.value > start.value + ENOUGH * new.length * start.slope
+    return new.value <= start.value + ENOUGH * new.length * start.slope and not math.isnan(new.slope)
 
 
 def _order(bracket: list[Point]) -> tuple[int, int]:
-    return (0, 1) if bracket[0].value <= bracket[-1].value else (1, 0)
+    return (1, 0) if bracket[-1].value < bracket[0].value else (0, 1)  # NaN is never the lower one
 
 
 def _inside(length: float, bracket: list[Point], stuck: bool) -> tuple[float, bool]:
