@@ -87,8 +87,8 @@ class OneCycleLR(_MovesMomentum):
         SettingError: settings that cannot be, no momentum to move, or (of ``step``) more steps than ``total_steps``.
 
     Source: Smith, Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2018,
-    arXiv 1708.07120, as PyTorch computes it; but after the last step, which no update uses, rates and momenta stay where
-    they came to. (PyTorch's go on beyond: along a line to a rate below 0.)
+    arXiv 1708.07120, as PyTorch computes it; but along a line, rates and momenta stay where they came to after the last step,
+    whose rate no update uses. (PyTorch's goes on to a rate below 0.)
 
     Example:
         >>> import chainrule as cr
@@ -155,7 +155,9 @@ class OneCycleLR(_MovesMomentum):
         phases = self._phases()
         number = next((i for i, phase in enumerate(phases) if self.last_epoch <= phase[0]), len(phases) - 1)
         start, (end, *ends) = phases[number - 1][0] if number else 0.0, phases[number]
-        done = min((self.last_epoch - start) / (end - start), 1.0) if end > start else 1.0
+        done = (self.last_epoch - start) / (end - start) if end > start else 1.0
+        if self.anneal_strategy == "linear":
+            done = min(done, 1.0)
         rates = []
         for group in self.optimizer.param_groups:
             if "max_lr" not in group:
