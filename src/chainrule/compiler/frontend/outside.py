@@ -259,13 +259,6 @@ class Altered:
         return len(now) == len(then) and all(a is b or same(a, b) for a, b in pairs)
 
 
-def _put(space: Any, name: str, value: Any) -> None:
-    if value is ABSENT:
-        del space[name]
-    else:
-        space[name] = value
-
-
 # -- what is not a module's ---------------------------------------------------------------------------------------------
 
 
@@ -308,9 +301,8 @@ class _Before:
                 outside.places[key, name] = Attribute(value, name in self.capture.read, True, space=space, name=name)
             else:
                 outside.changed.add((key, name))
-                outside.altered.append(
-                    Altered(repr(name), value, now, partial(space.get, name, ABSENT), partial(_put, space, name))
-                )
+                place = Attribute(value, True, True, space=space, name=name)
+                outside.altered.append(Altered(repr(name), value, now, place.get, place.set))
         for container, copy, name in self.containers.values():
             self._settle_container(container, copy, name, outside, trace)
         for buffer, copy, name in self.buffers:
