@@ -423,6 +423,9 @@ def test_how_a_table_is_read_is_said_of_tables_alone(run, tmp_path):
     text = "predict: --skip-rows says how a table is read, and this run was not trained on one. Leave it out."
     with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
         call("predict", run[0], tmp_path / "rows.npy", "--skip-rows", 1)
+    text = "evaluate: --decimal says how a file of rows is read, and none was given. Name one, or leave it out."
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        call("evaluate", run[0], "--decimal", ",")
 
 
 ODD = {

@@ -467,10 +467,9 @@ def test_lines_that_are_skipped_as_in_training_are_spoken_of(tmp_path):
         assert str(error.value).endswith(f" {skipped} If its header is the first line, say so: --skip-rows 0.")
         assert call("predict", run, new, "--skip-rows", 0).stdout.startswith("y\n")
     new.write_text("x,y\n1,2\n2,3\n3,4\n4,5\n")
-    with pytest.raises(
-        UnknownNameError, match=f" {skipped} Measure on a file that has as many lines before its header.$"
-    ):
+    with pytest.raises(UnknownNameError, match=f" {skipped} If its header is the first line, say so: --skip-rows 0.$"):
         call("evaluate", run, new)
+    assert call("evaluate", run, new, "--skip-rows", 0).stdout.startswith("r2 ")
     new.write_text("# a comment\nx,z\n1,2\n")
     with pytest.raises(DataError) as error:
         call("predict", run, new, "--skip-rows", 0)

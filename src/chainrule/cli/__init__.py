@@ -88,13 +88,17 @@ def train(
 @click.argument("run", type=click.Path())
 @click.argument("rows", required=False, type=click.Path(dir_okay=False))
 @click.option("--json", "as_json", is_flag=True)
-def evaluate(run: str, rows: str | None, as_json: bool) -> None:
-    """Measure the model of the run folder RUN on its test rows; one of a table also on those of the file ROWS."""
+@reading_options
+def evaluate(run: str, rows: str | None, as_json: bool, **reading: Any) -> None:
+    """Measure the model of the run folder RUN on its test rows; one of a table also on those of the file ROWS.
+
+    ROWS is read as the training's file was, unless the options say otherwise.
+    """
     from chainrule.cli.runs import measured
     from chainrule.training.rebuilt import trained
 
     folder = _folder(run)
-    found = measured(*trained(folder), folder, rows)
+    found = measured(*trained(folder), folder, rows, reading_of(reading))
     click.echo(json.dumps(found) if as_json else "  ".join(f"{k} {as_text(v)}" for k, v in found.items()))
 
 

@@ -269,13 +269,19 @@ def _check_alone(context: click.Context, free: set[str], why: str, instead: str)
         )
 
 
-def measured(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str | None) -> dict[str, float]:
-    """How good a run is on the rows that were held out, or on those of a file."""
+def measured(
+    trainer: Trainer, config: dict[str, Any], folder: Path, rows: str | None, said: dict[str, Any]
+) -> dict[str, float]:
+    """How good a run is on the rows that were held out, or on those of a file; `said`: how that is read, where it is a table."""
     opened(folder)  # is it of use at all?
+    if said and rows is None:
+        raise SettingError(
+            f"evaluate: {_option(said)} says how a file of rows is read, and none was given. Name one, or leave it out."
+        )
     if on_table(config):
         from chainrule.cli import tables
 
-        return tables.evaluate(trainer, config, folder, rows)
+        return tables.evaluate(trainer, config, folder, rows, said)
     if rows is not None:
         raise SettingError(
             f"evaluate: a run on {config['dataset']} is measured on its own test rows. Leave {rows} out."
@@ -293,8 +299,7 @@ def predictions(source: Path, rows: str, out: str | None, keep: tuple[str, ...],
         return
     if said:
         raise SettingError(
-            f"predict: --{next(iter(said)).replace('_', '-')} says how a table is read, and this run was not trained on one. "
-            f"Leave it out."
+            f"predict: {_option(said)} says how a table is read, and this run was not trained on one. Leave it out."
         )
     if keep:
         raise SettingError(
@@ -309,6 +314,11 @@ def predictions(source: Path, rows: str, out: str | None, keep: tuple[str, ...],
         click.echo(text, nl=False)
     else:
         write_whole(out, text.encode())
+
+
+def _option(said: Mapping[str, Any]) -> str:
+    """The first of the options that were given, as it was written."""
+    return f"--{next(iter(said)).replace('_', '-')}"
 
 
 def opened(source: Path) -> tuple[Bundle, dict[str, Any] | None]:

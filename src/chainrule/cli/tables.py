@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -198,15 +198,19 @@ def score(trainer: Trainer, pipeline: TablePipeline, X: Array, y: Array) -> dict
     return scores.of_values(pipeline.inverse(y), pipeline.inverse(trainer.predict(X)))
 
 
-def evaluate(trainer: Trainer, config: dict[str, Any], folder: Path, rows: str | None) -> dict[str, float]:
-    """The measures on the rows that were held out, or on those of a file."""
+def evaluate(
+    trainer: Trainer, config: dict[str, Any], folder: Path, rows: str | None, said: dict[str, Any]
+) -> dict[str, float]:
+    """The measures on the rows that were held out, or on those of a file.
+
+    Args:
+        said: how the file is read, where that is not as the one of the training was.
+    """
     if rows is None:
         data = tabular.load(config, folder)
         return score(trainer, data.pipeline, *data.test)
     pipeline = tabular.kept_pipeline(folder)
-    reading = config["table"]["reading"]
-    with _skipping(reading, "Measure on a file that has as many lines before its header."):
-        table = _read(rows, pipeline, reading)
+    with _reading(rows, pipeline, config["table"]["reading"], said) as table:
         table.check_names(pipeline.target_names)
     table = _measurable(pipeline, table)
     _say(*pipeline.differences(table))
@@ -255,9 +259,7 @@ def predict(bundle: Bundle, rows: str, keep: tuple[str, ...], out: str | None, s
     if out is not None and os.path.exists(out) and os.path.samefile(rows, out):
         raise SettingError(f"predict: --out {out} is the file of the rows, which would be lost. Name another one.")
     pipeline = bundle.rows.pipeline
-    kept = {} if "skip_rows" in said else bundle.rows.reading
-    with _skipping(kept, "If its header is the first line, say so: --skip-rows 0."):
-        table = _read(rows, pipeline, {**bundle.rows.reading, **said})
+    with _reading(rows, pipeline, bundle.rows.reading, said) as table:
         _say(*pipeline.differences(table))
         X = pipeline.encoded(table)
     table.check_names(_names(keep, table))
@@ -295,28 +297,28 @@ def _each_once(columns: list[pl.Series]) -> list[str]:
     return found
 
 
-def _read(rows: str, pipeline: TablePipeline, reading: dict[str, Any]) -> Table:
-    """A file as the one of the training was, but for what is found by looking at it, which is said."""
-    table = read_as_learned(rows, pipeline.decimal_, **reading)
-    _say(*table.notes)
-    return table
-
-
 @contextmanager
-def _skipping(reading: Mapping[str, Any], instead: str) -> Iterator[None]:
-    """Whatever is wrong with a file of which lines are skipped, since that of the training had them, says so.
+def _reading(rows: str, pipeline: TablePipeline, learned: dict[str, Any], said: dict[str, Any]) -> Iterator[Table]:
+    """A file read as that of the training was, where nothing else was said; what looking at it found is told.
+
+    Whatever is wrong with a file of which lines are skipped, since that of the training had them, says so.
 
     Args:
-        reading: how the file of the training was read.
-        instead: what to do where this file has no such lines.
+        learned: how the file of the training was read.
+        said: how this one is, instead.
     """
     try:
-        yield
+        table = read_as_learned(rows, pipeline.decimal_, **{**learned, **said})
+        _say(*table.notes)
+        yield table
     except (DataError, UnknownNameError) as error:
-        if not (lines := reading.get("skip_rows", 0)):
+        lines = 0 if "skip_rows" in said else learned.get("skip_rows", 0)
+        if not lines:
             raise
         which = f"first {lines} lines were" if lines > 1 else "first line was"
-        raise type(error)(f"{error} Its {which} skipped, as in training. {instead}") from None
+        raise type(error)(
+            f"{error} Its {which} skipped, as in training. If its header is the first line, say so: --skip-rows 0."
+        ) from None
 
 
 def _say(*notes: str) -> None:
