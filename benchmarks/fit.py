@@ -3,9 +3,10 @@
     python benchmarks/fit.py [--rounds 9] [--seconds 0.5] [--only digits,mlp_tab] [--validation] [--callbacks] [--heard] [--watched]
                              [--threads 1] [--cpu]
 
-The bare loop is the compiled step that `fit` runs (gather, forward, loss, accuracy, backward, Adam), once over the
-row numbers of all whole batches and once over those of all short ones, drawn beforehand; with `--validation`, and the
-native passes over the rows of validation. What `fit` adds: shuffling, snapshots, the look for NaN, sums and history,
+The bare loop is the compiled step that `fit` runs (gather, forward, loss, accuracy, backward, Adam) over row numbers drawn
+beforehand, and with `--validation` the native passes over the rows of validation, in the order of the training: after the
+whole batches of an epoch its short one, then its pass, all in one native call (until December 2026 it took all whole batches,
+then all short ones, then all passes, which no training can). What `fit` adds: shuffling, snapshots, the look for NaN, sums and history,
 progress, calls from Python; with `--callbacks`, early stopping that keeps the best weights and a folder of checkpoints,
 and a schedule of every epoch. What goes into the files of these checkpoints, at the beginning and the end of each call, is the
 disk's: it is told apart, in milliseconds a call (`ms_files`). With `--heard`, a callback of the user's that hears of every epoch
@@ -28,6 +29,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.callbacks import Callback, Checkpoint, EarlyStopping
+from chainrule.compiler.frontend.loop import Turns
 from chainrule.data.batches import shuffled_indices
 from chainrule.tensor.creation import tensor
 
@@ -56,31 +58,40 @@ def trainer(sizes: tuple[int, ...], scheduled: bool) -> cr.Trainer:
 
 
 class Bare:
-    """The same steps in as few native calls as there are batch sizes."""
+    """The same steps in the same order, of row numbers drawn beforehand, with next to no Python."""
 
     def __init__(self, by_fit: cr.Trainer, rows: int, batch: int, epochs: int, held_out: int) -> None:
-        self.step = by_fit.session.programs["training"]._step
         whole = rows // batch * batch
         orders = np.stack([shuffled_indices(rows, 0, epoch) for epoch in range(epochs)])
-        self.full = tensor(orders[:, :whole].reshape(-1, batch))
-        self.rest = tensor(orders[:, whole:]) if whole < rows else None
-        self.passes = []
+        training = by_fit.session.programs["training"]._step
+        parts = [(training, orders[:, :whole].reshape(-1, batch))] if whole else []
+        if whole < rows:
+            parts.append((training, orders[:, whole:]))
         if held_out:
             size, once = min(256, held_out), np.arange(held_out)
-            parts = [once[: held_out // size * size].reshape(-1, size), once[held_out // size * size :][None]]
-            self.evaluation = by_fit.session.programs["validation"]._step
-            self.passes = [tensor(np.tile(part, (epochs, 1))) for part in parts if part.size]
-            self.mode = by_fit.session.mode
+            passes = [once[: held_out // size * size].reshape(-1, size), once[held_out // size * size :][None]]
+            evaluation = by_fit.session.programs["validation"]._step
+            parts += [(evaluation, np.tile(part, (epochs, 1))) for part in passes if part.size]
+        self.parts = [(program, tensor(numbers)) for program, numbers in parts]
+        self.each = [len(numbers) // epochs for _, numbers in parts]
+        self.epochs, self.training, self.mode = epochs, training, by_fit.session.mode
 
     def run(self) -> float:
         """Its seconds."""
         start = clock()
-        self.step.loop(self.full)
-        if self.rest is not None:
-            self.step.loop(self.rest)
-        for part in self.passes:
-            with self.mode(False):
-                self.evaluation.loop(part)
+        loops = []
+        for program, numbers in self.parts:
+            with self.mode(program is self.training):
+                loops.append(program.begin(numbers))
+        turns = Turns(loops, np.tile(np.arange(len(loops)), self.epochs), np.tile(self.each, self.epochs))
+        if turns.native:
+            turns.advance(len(loops) * self.epochs)
+        else:  # on several threads, a call for each turn
+            for _ in range(self.epochs):
+                for loop, steps in zip(loops, self.each, strict=True):
+                    loop.advance(steps, shared=True)
+        for loop in loops:
+            loop.end()
         return clock() - start
 
 

@@ -134,7 +134,8 @@ of one column block of the weights, then a broadcast and a fused multiply-add fo
 A call puts the addresses of all buffers into a table and enters the native function once; `step.loop` runs
 many steps in one call. `step.begin` binds such a loop without running it (`compiler/frontend/loop.py`): the `Trainer` binds one
 for the whole batches, one for the short last ones and one for the validation rows, and moves them on by turns
-(`training/stretch.py`), so that many epochs pass before Python has the floor again.
+(`training/stretch.py`), so that many epochs pass before Python has the floor again. Where one thread runs the steps and
+another is free, that one draws the orders of the next epochs meanwhile (`training/orders.py`).
 
 | listing | lines |
 |---|---|

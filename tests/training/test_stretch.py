@@ -117,7 +117,9 @@ def test_validation_in_between_is_that_of_evaluate():
 def test_row_numbers_take_a_bounded_share_of_the_memory(stretches, monkeypatch):
     monkeypatch.setattr(fitting, "NUMBERS", 8 * 16 * 20)
     fit(make(), 30)
-    assert max(sum(lap.length for lap in laps) for laps in stretches) == 20
+    assert (
+        14 <= max(sum(lap.length for lap in laps) for laps in stretches) <= 20
+    )  # two epochs of 7 steps, or a part of one more
 
 
 def test_validation_takes_its_share_of_the_bound(stretches, monkeypatch):
@@ -422,11 +424,32 @@ def test_a_function_of_the_user_is_asked_when_its_epoch_is_over(stretches):
 
 
 def test_an_end_after_a_lap_of_the_short_batch_alone(monkeypatch, stretches):
-    monkeypatch.setattr("chainrule.training.steps.Program.took", lambda self, steps, seconds: None)
+    monkeypatch.setattr("chainrule.training.steps.Program.took", lambda self, steps, seconds: setattr(self, "chunk", 8))
     stopped, short = make(), make()
     fit(stopped, 1), fit(short, 1), fit(short, 1)  # each begins with the weights that stand
     stopped.session.programs["training"].chunk = 6  # all whole batches of an epoch
     stretches.clear()
     fit(stopped, 5, callbacks=[StopAfter(1)])
-    assert [lap.length for lap in stretches[-1]] == [1, 5]  # of which the second was not taken
+    assert [lap.length for lap in stretches[-1]] == [1, 7]  # of which the second was not taken
     assert bits(stopped) == bits(short) and measures(stopped) == measures(short)
+
+
+def test_a_stretch_goes_on_in_native_calls_once_one_thread_is_known_to_be_enough(monkeypatch, stretches):
+    """Until then several threads may run a step, which a native call of many laps cannot."""
+    alone, calls = [False] * 3, []
+    monkeypatch.setattr("chainrule.compiler.runtime.run.Run.on_one", lambda self, most: not alone or alone.pop())
+    advance = stretch.Turns.advance
+    monkeypatch.setattr(stretch.Turns, "advance", lambda self, count: (calls.append(count), advance(self, count)))
+    one, other = make(), make()
+    found = fit(one)
+    assert calls
+    monkeypatch.setattr("chainrule.compiler.runtime.run.Run.on_one", lambda self, most: False)
+    before = len(calls)
+    fit(other)
+    assert len(calls) == before and bits(one) == bits(other) and found.epochs == 40
+
+
+def test_behind_whole_epochs_none_is_begun(stretches):
+    fit(make(), 60)
+    several = [laps for laps in stretches if len(laps) > 1]
+    assert several and all(lap.stop == 7 for laps in several for lap in laps)

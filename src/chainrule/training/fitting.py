@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.data.orders import shuffled_orders
+from chainrule.compiler.runtime.threads import get_num_threads
 from chainrule.errors import NonFiniteError
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import tensor
@@ -24,6 +24,7 @@ from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
 from chainrule.training.judging import Judge, Judging
 from chainrule.training.measures import Averaged, Measures
+from chainrule.training.orders import EpochOrders
 from chainrule.training.position import Position
 from chainrule.training.progress import Silent
 from chainrule.training.record import Recorder
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 NUMBERS = 4 << 20  # bytes of row numbers in one stretch, at most: they should not push the training out of the cache
+AHEAD = (
+    1 << 14
+)  # row numbers, at least, that another thread draws ahead: they take as long as to start one (0.1 ms on a Xeon)
 
 
 @dataclass
@@ -91,8 +95,7 @@ class Fitting:
         self.passes = partial(self._passes, validation) if validation is not None else None
         self.interrupt = Interrupt()
         self.handles: list[Tensor] = []  # what steps change; only callbacks can add to them
-        self.orders = np.empty((0, self.position.rows), np.int64)  # of the epochs of the latest stretch, a row each
-        self.ordered = 0  # the first of these epochs
+        self.orders = EpochOrders(self.position.rows, self.position.seed, self.position.shuffle)
         self.hearing = self._listening("on_epoch_end")
         # After the last step of each epoch Python has the floor, and again when it has been validated.
         self.every_epoch = bool(self._listening("on_steps") or not session.schedules.ahead or held_out)
@@ -134,6 +137,7 @@ class Fitting:
                 session.roll_back()
                 raise
             finally:
+                self.orders.close()
                 if self.windows is not None:
                     self.windows.close()
                 self._end(error)
@@ -267,6 +271,7 @@ class Fitting:
         stretch = self._bound(laps, self.passes, rates, judged=bool(self.judging))
         if self.hearing and rates is None and not laps[-1].floor:
             stretch.pauses = Pause(self, stretch, began + SECONDS)
+        self._draw_ahead(laps, epochs, stretch)
         ended = stretch.run()
         self._note_time(stretch, time.perf_counter() - began - stretch.paused)
         self.stopped = self.stopped or self.judging.stopped
@@ -334,7 +339,9 @@ class Fitting:
             further = self.ahead if heard else None if further is None else further - 1
             if floor or self.windows is not None or further == 0:
                 break
-        return laps
+        # The beginning of an epoch behind whole ones is left to the next stretch: orders and measures of whole epochs lie as
+        # they are needed, and parts of them are copied.
+        return laps[:-1] if len(laps) > 1 and laps[-1].stop < position.steps else laps
 
     def _rates(self, laps: Sequence[Lap]) -> Array | None:
         """The rates of the next steps, where schedules say them ahead; those take the steps."""
@@ -358,33 +365,28 @@ class Fitting:
         judged: bool = False,
     ) -> Stretch:  # fmt: skip
         if self.windows is None:
-            self._order(laps[0].epoch, laps[-1].epoch + 1 - laps[0].epoch)
+            self.orders.of(laps[0].epoch, laps[-1].epoch + 1 - laps[0].epoch)
         stretch = Stretch(self.training, laps, self.position.cut, self._rows, passes, rates)
         stretch.judge = Judge(self.judging, stretch, self.measures, self.position.sums) if judged else None
         stretch.pass_weight = self._steps_a_pass()
         return stretch
 
-    def _order(self, first: int, count: int) -> None:
-        """Put the rows of these epochs in order; what is known of them stays."""
-        at, position = first - self.ordered, self.position
-        if at >= 0 and at + count <= len(self.orders):
-            return
-        if not position.shuffle:
-            self.orders, self.ordered = np.broadcast_to(np.arange(position.rows), (count, position.rows)), first
-            return
-        known = self.orders[at:] if at >= 0 else self.orders[:0]
-        orders = np.empty((count, position.rows), np.int64)
-        orders[: len(known)] = known
-        shuffled_orders(position.rows, position.seed, first + len(known), count - len(known), orders[len(known) :])
-        self.orders, self.ordered = orders, first
+    def _draw_ahead(self, laps: Sequence[Lap], epochs: int, stretch: Stretch) -> None:
+        """While these laps run on one thread, another draws the orders of as many epochs after them, where there is one."""
+        count = min(len(laps), epochs - laps[-1].epoch - 1)
+        if (
+            self.windows is None
+            and count * self.position.rows >= AHEAD
+            and get_num_threads() > 1
+            and not stretch.shared
+        ):
+            self.orders.draw_ahead(count)
 
     def _rows(self, epoch: int, count: int, start: int, stop: int) -> Array:
         """As `stretch.Orders` says; on a source, of the window that is held."""
         if self.windows is not None:
             return self.windows[start:stop][None]
-        self._order(epoch, count)
-        at = epoch - self.ordered
-        return self.orders[at : at + count, start:stop]
+        return self.orders.of(epoch, count)[:, start:stop]
 
     def _note_time(self, stretch: Stretch, seconds: float) -> None:
         self.training.took(stretch.counted + int(stretch.lengths.sum()), seconds - stretch.validating)

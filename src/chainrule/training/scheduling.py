@@ -82,23 +82,21 @@ class Schedules:
         Args:
             laps: so many steps of one epoch each; and do they close it?
         """
-        found = []
+        found: list[list[float]] = []
+        lasting: list[int] = []  # so many steps, each of these
         for steps, closes in laps:
-            part = np.empty((steps, len(optimizer.param_groups)), np.float64)
-            self._fill(part, optimizer)
-            found.append(part)
+            if self.by_step:
+                for _ in range(steps):
+                    found.append([group["lr"] for group in optimizer.param_groups])
+                    for scheduler in self.by_step:
+                        scheduler.step()  # type: ignore[call-arg]  # the one that wants a metric is refused above
+                lasting += [1] * steps
+            else:
+                found.append([group["lr"] for group in optimizer.param_groups])
+                lasting.append(steps)
             if closes:
                 self.epoch_ended({})
-        return np.concatenate(found)
-
-    def _fill(self, rates: Array, optimizer: Optimizer) -> None:
-        if not self.by_step:
-            rates[:] = [group["lr"] for group in optimizer.param_groups]
-            return
-        for row in rates:
-            row[:] = [group["lr"] for group in optimizer.param_groups]
-            for scheduler in self.by_step:
-                scheduler.step()  # type: ignore[call-arg]  # the one that wants a metric is refused above
+        return np.array(found, np.float64).repeat(lasting, axis=0)
 
     def epoch_ended(self, measured: Mapping[str, float]) -> None:
         """Those of every epoch take their step."""

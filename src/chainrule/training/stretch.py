@@ -187,6 +187,12 @@ class Stretch:
         self.laps, self.lengths, self.short = self.laps[laps:], self.lengths[laps:], self.short[laps:]
         self.whole_steps, self.closed = self.whole_steps[laps:], self.closed[laps:]
 
+    @property
+    def shared(self) -> bool:
+        """May several threads run its steps, as things stand?"""
+        parts = (self.whole, int(self.whole_steps.max())), (self.rest, 1)
+        return not all(part.loop.on_one(most) for part, most in parts if part is not None)
+
     def stands(self) -> bool:
         """Would steps that begin now be those of the same programs, bound to the same state?"""
         trained = [part for part in (self.whole, self.rest) if part is not None]
@@ -235,7 +241,7 @@ class Stretch:
         began = time.perf_counter()
         chain, ends = self._turns() if len(self.laps) > 1 else (None, np.empty(0, np.int64))
         if chain is None or not chain.native:
-            return self._in_parts(None, ends)
+            return self._in_parts(None, ends, chain if chain is not None and chain.shared else None)
         if self.judge is None and self.pauses is None:
             chain.advance(int(ends[-1]))
             return self._ended(began, len(self.laps), 0)
@@ -273,12 +279,13 @@ class Stretch:
         numbers = np.broadcast_to(np.arange(len(movers)), some.shape)
         return Turns(movers, numbers[some], table[some]), np.cumsum(some.sum(axis=1))
 
-    def _in_parts(self, chain: Turns | None, ends: Array) -> list[float]:
+    def _in_parts(self, chain: Turns | None, ends: Array, later: Turns | None = None) -> list[float]:
         """Some laps, then their judgement and a pause where there is one, and on; as `run`.
 
         Args:
             chain: takes them in native calls; without one each is taken by itself.
             ends: so many turns are over after each.
+            later: would take them, were it not for several threads that may run them; once these may no more, the stretch ends.
         """
         ended: list[float] = []
         last, first, due = False, 0, 0  # so many were counted
@@ -287,7 +294,7 @@ class Stretch:
             if due <= number:
                 due = number + self.pauses.due(number) if self.pauses is not None else len(self.laps)
             if chain is None:
-                last = self._lap(number)
+                last = self._lap(number) or (later is not None and not later.shared)
                 ended.append(time.perf_counter())
             else:
                 size, tried = self.judge.together(number) if self.judge is not None else (due - number, False)

@@ -158,3 +158,18 @@ def test_the_number_of_threads_may_be_set_anew(monkeypatch):
     machine.run(chosen, 0.3)
     assert chosen.choose(1000, 1) == (1, 1000)
     assert chosen.choose(1000, 2)[0] == 2
+
+
+def test_one_thread_is_enough_until_a_probe_is_due(monkeypatch):
+    machine, chosen = Machine(monkeypatch, lambda threads, now: threads * ALONE), ThreadTuner(division())
+    assert not chosen.alone(100, 2)  # two are said to be faster
+    machine.run(chosen, 1.0)
+    assert chosen.favourite == 1 and chosen.alone(100, 2)
+    machine.run(chosen, 1.0)
+    before = chosen.again
+    assert chosen.ran < before
+    chosen.note(1, 100, before - chosen.ran)  # what took them all at once says how long they took
+    assert not chosen.alone(100, 2)
+    assert chosen.alone(0, 2)  # too few to be shared
+    machine.run(chosen, 0.1)
+    assert chosen.alone(100, 2)

@@ -6,6 +6,7 @@ loops by turns binds each once. What a loop is bound to must then stay as it is,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -57,6 +58,10 @@ class Loop:
     def program(self) -> object:
         """The same object for two loops that run the same program."""
         return self._variant
+
+    def on_one(self, most: int) -> bool:
+        """Would one thread take runs of at most so many of its steps now? Which it is changes with what they are measured to take."""
+        return self._variant.run.on_one(most)
 
     def stands(self, shared: bool = False) -> bool:
         """Is everything still as the loop left it, or another one over the same state?"""
@@ -112,10 +117,16 @@ class Loop:
         """What that status says, of a run that began `done` steps after where the loop stands."""
         return self._variant.failure(status & 0xFFFF, (status >> 16) + self.steps - self.left + done)
 
-    def took(self, steps: int) -> None:
-        """A chain has taken these steps."""
+    def took(self, steps: int, seconds: float) -> None:
+        """A chain has taken these steps, in about so long."""
         self._variant.settle()
+        self._variant.run.linked(steps, seconds)
         self.left -= steps
+
+    @property
+    def weight(self) -> float:
+        """Of a step, beside those of other loops."""
+        return self._variant.run.weight
 
     @property
     def copying(self) -> tuple[int, Callable[[int], int]]:
@@ -213,6 +224,7 @@ class Turns:
     Attributes:
         native: can turns follow each other without Python? Not where several threads may run one of the loops, or Python
             has something to do between its steps.
+        shared: may several threads run one of the loops, as things stand?
 
     Raises:
         SettingError, TraceError: as `Loop.advance` does.
@@ -239,14 +251,19 @@ class Turns:
         each = np.zeros((len(self._numbers) + 1, len(movers)), np.int64)
         each[np.arange(1, len(each)), self._numbers] = steps
         self._sums = np.cumsum(each, axis=0)  # what each mover has done after so many turns
+        self._most = each.max(axis=0).tolist()  # steps of each mover in one turn
         links = {i: loop.link(int(self._sums[-1, i])) for i, loop in self._loops.items()}
-        self.native = bool(len(self._numbers)) and None not in links.values()
+        self.native = bool(len(self._numbers)) and None not in links.values() and not self.shared
         if self.native:
             links |= {i: copies.link for i, copies in self._copies.items()}
             self._links = np.zeros((len(self._numbers) + 1, 4), np.int64)
             self._links[1:, :2] = np.array([links[i] for i in range(len(movers))])[self._numbers]
             self._links[1:, 2] = steps
             self._address = address(self._links)
+
+    @property
+    def shared(self) -> bool:
+        return not all(loop.on_one(self._most[i]) for i, loop in self._loops.items())
 
     def advance(self, count: int) -> None:
         """The next turns, so many.
@@ -267,14 +284,16 @@ class Turns:
             copies.again(steps[i])
         self._links[done, 0] = count  # in the place of the turn before
         first = next(iter(self._loops.values()))
+        began = time.perf_counter()
         status = first.linked(self._address + self._links.strides[0] * done)
         if status:
             at = done + int(self._links[done, 1]) - 1
             failed = int(self._numbers[at])
             return self._loops[failed].failed(status, self._between(done, at)[failed])
-        for i, loop in self._loops.items():
-            if steps[i]:
-                loop.took(steps[i])
+        weights = {i: steps[i] * loop.weight for i, loop in self._loops.items() if steps[i]}
+        a_weight = (time.perf_counter() - began) / max(sum(weights.values()), 1e-9)
+        for i, weight in weights.items():
+            self._loops[i].took(steps[i], weight * a_weight)
         self._done += count
         return None
 

@@ -126,12 +126,24 @@ class Run:
             self.frame[_STEPS] = self.steps = 1
         return (self.alone,)
 
-    def link(self) -> tuple[int, int] | None:
-        """The addresses of the native function and of its frame, for a chain; None where several threads may run it."""
-        if get_num_threads() > 1 and self._known_tuner().worthwhile:
-            return None
+    def on_one(self, most: int) -> bool:
+        """Would one thread take runs of at most so many steps now?"""
+        return not self.shared() or self._known_tuner().alone(most, get_num_threads())
+
+    def link(self) -> tuple[int, int]:
+        """The addresses of the native function and of its frame, for a chain, which one thread takes."""
         self.steps = -1  # the chain writes another number into the frame
         return self.made.code.address, self.alone
+
+    def linked(self, steps: int, seconds: float) -> None:
+        """A chain took so many steps, about so long."""
+        if steps and self.tuner is not None and self.shared():
+            self.tuner.note(1, steps, seconds)
+
+    @property
+    def weight(self) -> float:
+        """Of a step, beside those of other programs."""
+        return self.made.sharing.total
 
     def _alone(self, steps: int) -> int:
         if steps != self.steps:

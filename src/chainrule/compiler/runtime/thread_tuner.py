@@ -74,6 +74,12 @@ class ThreadTuner:
             return self.other, self._within(PROBE, known, left)
         return self.favourite, self._within(self.stretch, known, left)
 
+    def alone(self, most: int, limit: int) -> bool:
+        """Would runs of at most so many steps be on one thread now, as far as is known, and none of them a probe?"""
+        if limit != self.limit:
+            self._begin(limit)
+        return self.many == 1 or most < self.fewest or (self.favourite == 1 and self.ran < self.again)
+
     def _within(self, seconds: float, each: float, left: int) -> int:
         """About as many steps as take so long, at least what waking the workers is worth, at most what is left."""
         return min(left, max(1, int(self.fewest) + 1, int(seconds / max(each, 1e-9))))
