@@ -395,6 +395,15 @@ def test_a_training_goes_on_after_its_process():
     assert bits(found[1]) == bits(expected)
 
 
+def test_trainings_of_processes_hold_the_rows_once():
+    """As those of threads do: a thousand copies would not fit into memory."""
+    floats, labels = X.copy(), y.astype(np.int64)
+    found = cr.sweep(build, {"seed": [0, 1]}, floats, labels, epochs=1, batch_size=32, processes=2)
+    for trainer in found:
+        assert trainer.session.rows.x is floats and trainer.session.rows.y is labels
+    assert len(found._trainers) == 2
+
+
 def drawn(lr):
     """Its weights are drawn from whatever stands before."""
     return Trainer(nn.Linear(4, 2), "cross_entropy", "sgd", lr=lr)

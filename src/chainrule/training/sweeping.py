@@ -127,7 +127,7 @@ def _pool(
     """The outcomes of a round, as they come."""
     numbers = itertools.takewhile(lambda _: not found.interrupted, found.finalists)
     if apart:
-        return by_processes(trials, numbers, workers, epochs)
+        return by_processes(trials, numbers, workers, epochs, lambda: found.interrupted)
     return by_threads(partial(trials.whole, epochs=epochs), numbers, workers)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
 from io import StringIO
@@ -74,7 +73,7 @@ class Sweep(Sequence[Any]):
         if outcome.error is not None:
             self.errors[at] = outcome.error
         elif outcome.trainer is None:
-            self._away[at] = partial(trials.kept, at) if packed is None else partial(pickle.loads, packed)
+            self._away[at] = partial(trials.kept, at) if packed is None else partial(trials.unpacked, packed)
 
     def alive(self) -> dict[int, History]:
         """The histories of those that have come through the latest round."""

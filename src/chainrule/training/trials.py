@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import pickle
 import threading
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from chainrule.autodiff import trees
 from chainrule.errors import DataError, SettingError
 from chainrule.tensor.random import default_generator, drawing_from
 from chainrule.training.history import History
 from chainrule.training.lending import Lender
 from chainrule.training.trainer import Trainer
 
+Array = np.ndarray[Any, Any]
 Config = dict[str, Any]
 PER_CONFIG = frozenset(
     {"epochs", "batch_size", "seed", "shuffle", "drop_last", "sample_weight", "class_weight"}
@@ -157,12 +160,47 @@ class Trials:
         if found.trainer is None or self.folder is not None:
             return found._replace(trainer=None, error=_sendable(found.error))
         try:
-            return found._replace(trainer=None, packed=pickle.dumps(found.trainer))
+            return found._replace(trainer=None, packed=self._packed(found.trainer))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise SettingError(
                 f"sweep: a training cannot be sent back by its process ({error}). Define what the model is made of at the top "
                 f"of a module, or keep the trainings in a folder (folder=), or use threads."
             ) from None
+
+    def _packed(self, trainer: Trainer) -> bytes:
+        """The training; the rows that all of them have go as their numbers."""
+        written = io.BytesIO()
+        _Packer(written, {id(leaf): i for i, leaf in enumerate(self._rows())}).dump(trainer)
+        return written.getvalue()
+
+    def unpacked(self, packed: bytes) -> Trainer:
+        """What `sent` packed, in a process that has the same rows."""
+        return _Unpacker(io.BytesIO(packed), self._rows()).load()  # type: ignore[no-any-return]
+
+    def _rows(self) -> list[Array]:
+        return [leaf for leaf in trees.leaves((self.X, self.y)) if type(leaf) is np.ndarray]
+
+
+class _Packer(pickle.Pickler):
+    """Packs an object; of the arrays that both sides have, only the number."""
+
+    def __init__(self, file: io.BytesIO, numbers: dict[int, int]) -> None:
+        super().__init__(file)
+        self._numbers = numbers
+
+    def persistent_id(self, obj: Any) -> int | None:
+        return self._numbers.get(id(obj))
+
+
+class _Unpacker(pickle.Unpickler):
+    """Unpacks it."""
+
+    def __init__(self, file: io.BytesIO, arrays: list[Array]) -> None:
+        super().__init__(file)
+        self._arrays = arrays
+
+    def persistent_load(self, number: int) -> Array:
+        return self._arrays[number]
 
 
 def _sendable(error: Exception | None) -> Exception | None:
