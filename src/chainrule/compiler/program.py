@@ -41,6 +41,9 @@ LOOP = "loop"  # the name that the loop of steps has among kernels, whose names 
 # So many calls of kernels, one after the other, are compiled without effort, which takes a fifth of the time and costs a step of
 # 775 calls no time that could be measured (255 us, Zen 4). Fewer of them take LLVM a quarter less time at -O1 than at -O2.
 LONG = 256
+# A step that should run for so many nanoseconds is compiled without effort too: in 6 ms instead of 15 (four layers and Adam). One of
+# 60 us runs 0.5 us longer for that, one of 2.6 us 0.05 us; of one of 630 us nothing could be measured (AVX-512, Intel).
+LENGTHY = 100_000.0
 
 
 class Made(NamedTuple):
@@ -167,8 +170,12 @@ class Program:
         """The loop of steps, the step and its kernels; what other programs have too is compiled once."""
         loop = native.alone(LOOP, entry.module(self.machine.triple, self.machine.target.clears))
         kernels = native.shared(self.module.kernels, self.module.text_of_kernels)
-        effort = 0 if len(self.plan.kernels) > LONG else 1
-        return [*loop, native.compiled(self.module.text_of_step(), effort=effort), *kernels]
+        return [*loop, native.compiled(self.module.text_of_step(), effort=self.effort), *kernels]
+
+    @property
+    def effort(self) -> int:
+        """LLVM's, for the step, which computes nothing by itself."""
+        return 0 if len(self.plan.kernels) > LONG or self.work_sharing.total > LENGTHY else 1
 
     @cached_property
     def module(self) -> ModuleWriter:

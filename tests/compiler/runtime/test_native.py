@@ -444,8 +444,9 @@ def test_a_whole_program_assembles_for_other_cpus(
     assert len(machine.emit_object(module)) > 1000
 
 
-def test_a_step_of_many_kernels_is_compiled_without_effort_to_the_same_bits(
-    cache: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", ["LONG", "LENGTHY"])
+def test_a_step_of_many_kernels_or_much_work_is_compiled_without_effort_to_the_same_bits(
+    cache: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     efforts: list[int] = []
     compile_text = native.compile_text
@@ -456,16 +457,16 @@ def test_a_step_of_many_kernels_is_compiled_without_effort_to_the_same_bits(
 
     monkeypatch.setattr(native, "compile_text", noted)
     found = []
-    for long in (0, 1000):
-        monkeypatch.setattr("chainrule.compiler.program.LONG", long)
-        monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(cache / str(long)))  # both have one name there
+    for most in (0, 1 << 30):
+        monkeypatch.setattr(f"chainrule.compiler.program.{limit}", most)
+        monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(cache / str(most)))  # both have one name there
         efforts.clear()
         cr.manual_seed(0)
         model = cr.nn.Sequential(cr.nn.Linear(6, 16), cr.nn.Dropout(0.3), cr.nn.Linear(16, 2))
         trainer = cr.Trainer(model, "cross_entropy", "adam")
         X, y = np.arange(120, dtype=np.float32).reshape(20, 6) % 7, np.arange(20) % 2
         trainer.fit(X, y, 2, 8, progress=False)
-        assert (0 in efforts) is (long == 0)
+        assert (0 in efforts) is (most == 0)
         found.append([p.detach().numpy().tobytes() for p in model.parameters()])
     assert found[0] == found[1]
 
