@@ -29,15 +29,18 @@ from chainrule.compiler.frontend.left import check_none_left
 from chainrule.compiler.frontend.loop import Loop
 from chainrule.compiler.frontend.specialization import Specialization
 from chainrule.compiler.frontend.watch import Watched
-from chainrule.compiler.runtime import tuning
+from chainrule.compiler.runtime import draws, tuning
 from chainrule.compiler.runtime.locks import Claim, Locks
 from chainrule.errors import SettingError, ShapeError, TraceError
 from chainrule.files.document import short
 from chainrule.files.writing import shown, text_of, write_whole
 from chainrule.graph import Node
 from chainrule.names import takes_keywords
+from chainrule.ops.random import draw
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle
+
+draw.native = draws.draw  # also for what is drawn outside of every program
 
 MANY_TRACES = 16
 STATES = 4  # of what a function itself changes of Python, for which it is traced: a flag that goes to and fro has two

@@ -8,6 +8,7 @@ any element, in any order, and the bits are the same.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,20 +56,50 @@ def _infer_bits(state: Node, *, shape: Shape, word: int) -> Type:
     return Type(shape, dtypes.int32)
 
 
-def _numpy_bits(state: Any, shape: Shape, word: int) -> Any:
-    seed, step = state.astype(np.int64).view(np.uint64)
-    # The seed's upper half joins the step's word, so that all 64 bits of a seed count.
-    key = (np.uint32(seed & 0xFFFFFFFF), np.uint32((step ^ (seed >> np.uint64(32))) & np.uint64(0xFFFFFFFF)))
-    drawn = np.empty(math.prod(shape), np.uint32)
-    for first in range(0, drawn.size, _BLOCK):
+Key = tuple[int, int]
+
+
+def by_numpy(count: int, key: Key, word: int) -> Any:
+    """The words of positions 0 to `count`, uint32."""
+    halves = np.uint32(key[0]), np.uint32(key[1])
+    drawn = np.empty(count, np.uint32)
+    for first in range(0, count, _BLOCK):
         part = drawn[first : first + _BLOCK]
         position = np.arange(first, first + part.size, dtype=np.uint64).astype(np.uint32)
-        part[...] = threefry(NumpyWords, key, (position, np.full(part.size, word, np.uint32)))[0]
-    return drawn.view(np.int32).reshape(shape)
+        part[...] = threefry(NumpyWords, halves, (position, np.full(part.size, word, np.uint32)))[0]
+    return drawn
+
+
+class _Drawn:
+    """Who draws: NumPy, and once that has drawn `MANY` words, native code with the same bits, where there is some."""
+
+    def __init__(self) -> None:
+        self.by_numpy = 0  # so many words
+        self.native: Callable[[int, Key, int], Any] | None = None
+
+    def __call__(self, count: int, key: Key, word: int) -> Any:
+        if self.native is not None and self.by_numpy + count > MANY:
+            try:
+                return self.native(count, key, word)
+            except Exception:  # LLVM cannot be had, or has no memory
+                self.native = None
+        self.by_numpy += count
+        return by_numpy(count, key, word)
+
+
+MANY = 1 << 17  # words that NumPy draws in 3 ms on a Xeon, as long as it takes to have the code from disk
+draw = _Drawn()  # `compiler.runtime.draws`, which lies above, puts its code there
+
+
+def _bits(state: Any, shape: Shape, word: int) -> Any:
+    seed, step = map(int, state.astype(np.int64).view(np.uint64))
+    # The seed's upper half joins the step's word, so that all 64 bits of a seed count.
+    key = seed & 0xFFFFFFFF, (step ^ (seed >> 32)) & 0xFFFFFFFF
+    return draw(math.prod(shape), key, word).view(np.int32).reshape(shape)
 
 
 # 32 random bits for every element; `state` is int64 [seed, step].
-random_bits = Op("random_bits", "elementwise_source", _infer_bits, _numpy_bits, vjp=(None,), cost=40)
+random_bits = Op("random_bits", "elementwise_source", _infer_bits, _bits, vjp=(None,), cost=40)
 
 # 0, 1, ..., size - 1.
 iota = Op(
