@@ -26,7 +26,7 @@ PER_CONFIG = frozenset(
     {"epochs", "batch_size", "seed", "shuffle", "drop_last", "sample_weight", "class_weight"}
 )  # of `fit`
 
-_MADE = frozenset({"building", "steps", "standing"})  # in each process anew
+_MADE = frozenset({"building", "steps", "standing", "takes"})  # in each process anew
 
 
 class Outcome(NamedTuple):
@@ -54,11 +54,11 @@ class Trials:
     ) -> None:  # fmt: skip
         self.build, self.configs, self.X, self.y, self.fit = build, configs, X, y, fit
         self.folder, self.start = folder, start
-        self.takes = inspect.signature(build).parameters
-        self.everything = any(one.kind is one.VAR_KEYWORD for one in self.takes.values())
         self._making()
+        self.everything = any(one.kind is one.VAR_KEYWORD for one in self.takes.values())
 
     def _making(self) -> None:
+        self.takes = inspect.signature(self.build).parameters
         self.building, self.steps = threading.Lock(), Lender()
         self.standing: dict[int, Trainer] = {}  # those that go on in another round, where no folder has them
 
