@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -394,6 +395,20 @@ def test_a_training_goes_on_after_its_process():
     for trainer in (found[1], expected):
         trainer.fit(X, y, 6, 32, resume=True, progress=False)
     assert bits(found[1]) == bits(expected)
+
+
+def test_an_error_of_who_watches_begins_no_training_that_waits(tmp_path):
+    def progress(done, of):
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        sweep(GRID, slow, epochs=1, processes=1, progress=progress, folder=tmp_path / "runs")
+    assert len(list((tmp_path / "runs").glob("*.safetensors"))) <= 2  # the first, and the one that ran when it came
+
+
+def slow(**config):
+    time.sleep(0.1)
+    return build(**config)
 
 
 def test_processes_that_start_afresh(monkeypatch):

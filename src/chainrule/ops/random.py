@@ -71,10 +71,10 @@ def by_numpy(count: int, key: Key, word: int) -> Any:
 
 
 class _Drawn:
-    """Who draws: NumPy, and once that has drawn `MANY` words, native code with the same bits, where there is some."""
+    """Who draws: NumPy, and once that has taken as long as `MANY` words take it, native code with the same bits, where there is some."""
 
     def __init__(self) -> None:
-        self.by_numpy = 0  # so many words
+        self.by_numpy = 0  # so many words, and what each draw costs beside them
         self.native: Callable[[int, Key, int], Any] | None = None
 
     def __call__(self, count: int, key: Key, word: int) -> Any:
@@ -83,10 +83,11 @@ class _Drawn:
                 return self.native(count, key, word)
             except Exception:  # LLVM cannot be had, or has no memory
                 self.native = None
-        self.by_numpy += count
+        self.by_numpy += count + EACH
         return by_numpy(count, key, word)
 
 
+EACH = 2500  # words that NumPy draws in the 50 microseconds that it takes for the least number of them, on a Xeon
 MANY = 1 << 17  # words that NumPy draws in 3 ms on a Xeon, as long as it takes to have the code from disk
 draw = _Drawn()  # `compiler.runtime.draws`, which lies above, puts its code there
 

@@ -46,7 +46,11 @@ def by_processes(
             with _pool(trials, workers, over) as pool:
                 # As many wait as run: a worker that is done need not wait for its next one to be sent.
                 for found in _each(pool, partial(_sent, epochs=epochs), left, 2 * workers, lost, over):
-                    yield found
+                    try:
+                        yield found
+                    except BaseException:  # whoever takes them ended with an error
+                        over.set()
+                        raise
                     if interrupted():
                         over.set()
             return
