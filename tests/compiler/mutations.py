@@ -104,7 +104,7 @@ MUTATIONS = [
     Mutation("code of another CPU passes for this one's", "runtime/native.py",
         "{self.triple} {self.cpu} {self.features}", "{self.triple}", "runtime/test_native.py::test_another_cpu_or_version_has_entries_of_its_own"),
     Mutation("a step of many kernels takes all of LLVM's effort", "program.py",
-        "effort = 0 if len(self.plan.kernels) > LONG else 1", "effort = 1", "runtime/test_native.py::test_a_step_of_many_kernels_is_compiled_without_effort_to_the_same_bits"),
+        "return 0 if len(self.plan.kernels) > LONG or self.work_sharing.total > LENGTHY else 1", "return 1", "runtime/test_native.py::test_a_step_of_many_kernels_or_much_work_is_compiled_without_effort_to_the_same_bits"),
     Mutation("a node that moves into a kernel hides what it reads", "schedule/fusion.py",
         "loads = [part for part in parts if isinstance(part, Load)]", "loads: list[Load] = []", "schedule/test_materialize.py::test_products_that_are_summed_up_are_added_as_they_come"),
     Mutation("the last step of a loop does not move on its pointers", "codegen/entry.py",
