@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -148,3 +149,39 @@ def test_what_cannot_be_cut_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="unknown reduction 'none'"):
         cr.backward_in_micro_batches(loss, x, count=2, reduction="none")
     assert w.grad is None
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_normalization_by_the_batch_is_refused_in_parts_of_it(compiled: bool) -> None:
+    model = nn.Sequential(nn.Linear(9, 6), nn.BatchNorm1d(6), nn.Linear(6, 5))
+    x, y = batch(64, F.mse_loss)
+
+    def step(count: int) -> cr.Tensor:
+        loss = lambda x, y: F.mse_loss(model(x), y)  # noqa: E731
+        return cr.backward_in_micro_batches(loss, x, y, count=count)
+
+    whole = F.mse_loss(model(x), y)  # known to a recording already
+    step = cr.compile(step) if compiled else step
+    before = [b.clone() for b in model.buffers()]
+    with pytest.raises(GradientError) as raised:
+        step(2)
+    line = inspect.getsourcelines(test_a_normalization_by_the_batch_is_refused_in_parts_of_it)[1] + 6
+    assert str(raised.value) == (
+        "batch_norm in layer 'Sequential.1' (test_micro_batches.py:"
+        f"{line} in <lambda>): in training it normalises by the mean and variance of the whole batch, and "
+        "backward_in_micro_batches gives it one part of the batch after the other, whose gradients are others. Use "
+        "count=1, a normalization of each row (nn.GroupNorm, nn.LayerNorm), or call eval() on this layer to go by its "
+        "running mean and variance."
+    )
+    assert all(cr.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
+    np.testing.assert_allclose(step(1).item(), whole.item(), rtol=1e-6)
+    model[1].eval()
+    step(2)
+
+
+def test_it_is_refused_no_more_after_an_error_inside() -> None:
+    x = cr.tensor(np.arange(8.0, dtype="f4").reshape(4, 2))
+    with pytest.raises(ZeroDivisionError):
+        cr.backward_in_micro_batches(lambda x: 1 / 0, x, count=2)
+    assert F.batch_norm(x, None, None, training=True).shape == (4, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from chainrule.autodiff import trees
@@ -10,6 +11,7 @@ from chainrule.autodiff.walk import add_gradient, into_leaves, renamed
 from chainrule.errors import DataError, GradientError, SettingError, unknown_name
 from chainrule.graph import grad_mode
 from chainrule.names import takes_keywords
+from chainrule.nn.functional.normalization import cutting_batches
 from chainrule.nn.functional.reduction import noting_masses
 from chainrule.ops.halves import parts, total
 from chainrule.tensor import Tensor
@@ -29,9 +31,10 @@ def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: i
     ``L = sum of m_i L_i / sum of m_i`` over the parts, m_i being the rows of part i (or what its mean divides by, where
     class weights, ignored targets or weights of rows are in it). The gradients are added as a compiled product adds up
     the rows of a batch: two halves, each from two halves of its own. So under `cr.compile` equal parts of 128 rows and more
-    give the bits of the whole batch, if the loss is a mean or sum over rows and no row's output depends on other rows: as
-    with batch normalization it does, and as dropout, which draws anew for each part, does in its own way. Of the loss
-    itself the last bit may differ, if it is a mean of so many terms that they are no power of two.
+    give the bits of the whole batch, if the loss is a mean or sum over rows and no row's output depends on other rows.
+    Batch normalization in training, with which it does, is refused. Dropout draws for each part anew: of one
+    distribution, but other numbers than for the whole. Of the loss itself the last bit may differ, if it is a mean of
+    so many terms that they are no power of two.
 
     Args:
         loss: gives one number for the rows that it is called with, as ``loss(*part)``.
@@ -45,7 +48,7 @@ def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: i
     Raises:
         DataError: tensors of different numbers of rows, or none.
         SettingError: no such count or reduction.
-        GradientError: a loss that is not one number.
+        GradientError: a loss that is not one number; batch normalization in training, of several parts.
 
     >>> import chainrule as cr
     >>> w = cr.tensor([2.0], requires_grad=True)
@@ -57,7 +60,7 @@ def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: i
     _check(count, reduction, rows)
 
     def part(start: int, end: int) -> Found:
-        with noting_masses() as masses:
+        with noting_masses() as masses, cutting_batches(WHO) if count > 1 else nullcontext():
             value = loss(*trees.mapped(lambda t: t[start:end], batch))
         share = (end - start) / rows if reduction == "mean" else 1.0
         return _of_part(value, share, masses.only if reduction == "mean" else None)

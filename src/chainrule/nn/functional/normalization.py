@@ -8,11 +8,13 @@ result is NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from chainrule.dtypes import limits
-from chainrule.errors import DataError, SettingError
+from chainrule.errors import DataError, GradientError, SettingError
 from chainrule.graph import shape_error, who
 from chainrule.names import takes_keywords
 from chainrule.tensor import Tensor
@@ -23,6 +25,25 @@ from chainrule.tensor.rounding import rounded_once
 
 CHANNELS = 1  # the axis of the channels in inputs (N, C, ...)
 Factor = float | Tensor  # a number, or inside a compiled function a tensor without axes
+
+
+class _Cutting(threading.local):
+    """Who cuts the batches of this thread in parts now, if anybody does."""
+
+    who = ""
+
+
+_cutting = _Cutting()
+
+
+@contextmanager
+def cutting_batches(who: str) -> Iterator[None]:
+    """Inside the block inputs are parts of a batch that is meant as a whole: what normalises by the batch is refused."""
+    outer, _cutting.who = _cutting.who, who
+    try:
+        yield
+    finally:
+        _cutting.who = outer
 
 
 @takes_keywords("functional")
@@ -147,6 +168,7 @@ def batch_norm(
         ShapeError: one of the tensors does not fit the channels.
         DataError: in training, a batch with one value for each channel, whose variance says nothing.
         SettingError: neither training nor a running mean and variance.
+        GradientError: in training, a part of a batch inside of `cr.backward_in_micro_batches`.
 
     Source: Ioffe, Szegedy, "Batch normalization", ICML 2015.
     """
@@ -158,6 +180,13 @@ def batch_norm(
     if not training:
         mean, var = _running("batch_norm", running_mean, running_var, input)
         return affine((input - mean) * (var + eps).rsqrt(), scale, shift)
+    if _cutting.who:
+        raise GradientError(
+            f"{who('batch_norm')}: in training it normalises by the mean and variance of the whole batch, and "
+            f"{_cutting.who} gives it one part of the batch after the other, whose gradients are others. Use count=1, "
+            f"a normalization of each row (nn.GroupNorm, nn.LayerNorm), or call eval() on this layer to go by its "
+            f"running mean and variance."
+        )
     count = input.numel() // channels if channels else 0
     if count == 1:
         raise DataError(
