@@ -65,6 +65,7 @@ def measure(network: str, asks: bool, rounds: int) -> dict[str, float]:
     import chainrule as cr
 
     torch.set_num_threads(1)
+    cr.set_num_threads(1)
     theirs = loop(torch, torch.nn, torch.nn.functional, torch.optim, network, asks)
     ours = [
         loop(cr, cr.nn, cr.nn.functional, cr.optim, network, asks),

@@ -442,7 +442,10 @@ def difference(script: Callable[[Library, int], Losses], steps: int) -> float:
 
 def compare(name: str, steps: int, rounds: int) -> tuple[float, float, float]:
     """Microseconds a step, ours and PyTorch's, and how far the losses lie apart."""
+    import chainrule
+
     script = SCRIPTS[name]
+    chainrule.set_num_threads(1)
     apart = difference(script, steps)
     best = [float("inf"), float("inf")]
     for _ in range(rounds):

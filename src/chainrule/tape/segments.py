@@ -24,7 +24,6 @@ from chainrule.tensor.memory import copied
 # So many times a segment is met before it is compiled: what is met once or twice, the first step of a loop say, may never
 # be met again.
 HOT = 2
-_ONCE = (1,)  # step
 Failures = dict[int, Exception]  # by place
 Lines = dict[int, tuple[Line | None, str]]  # of the user's that an operation stands at, and the layer that it is in
 
@@ -158,9 +157,8 @@ class Compiled:
             free: says whether an input is held by nobody but this segment, and so many others.
         """
         began = time.perf_counter()
-        self.status.clear()
         run, held = self._run, self._held
-        table, shared = run.table, run.shared()
+        table = run.table
         outputs: list[Any] = [None] * len(self.wanted)
         self.outputs = outputs
         for slot, i in self._stay:
@@ -171,16 +169,18 @@ class Compiled:
             table[slot] = address(array)
             held[slot] = array
         over = self._over
-        if over is not None and not shared and free.every(self._pick, over, self._bases_over):
+        if over is not None and free.every(self._pick, over, self._bases_over):
             outputs[-len(over) :] = over
         else:
             del over
-            self._take_over(arrays, free, shared)
+            self._take_over(arrays, free)
         last = self._last if alone(self._last, self._bases_of_last) else self._point_at_free()
         for (k, _, _), array in zip(self._types, last, strict=True):
             outputs[k] = array
-        # One call of C's for all: where a signal's handler raises, the program has run and its status is known, or neither.
-        self.status.extend(map(run.go, _ONCE) if shared else map(run.run, run.once()))
+        if run.shared():
+            run.go(1, self.status)
+        else:  # one call of C's for both: where a signal's handler raises, the program has run and its status is known, or neither
+            self.status.extend(map(run.run, run.once()))
         for slot, _ in self._change:
             held[slot] = None
         self.hits += 1
@@ -192,14 +192,14 @@ class Compiled:
         self._run.table[slot] = address(array)
         self._held[slot] = array
 
-    def _take_over(self, arrays: Sequence[Array], free: Free, shared: bool) -> None:
+    def _take_over(self, arrays: Sequence[Array], free: Free) -> None:
         """Write over the inputs that are paired where they lie, or over a copy."""
         self._over, held, outputs = None, self._held, self.outputs
         for k, slot, i in self._paired:
             if arrays[i] is not held[slot]:
                 self._point(slot, arrays[i])
             array = arrays[i]
-            if array is not held[slot] or shared or not array.flags.writeable or not free(i):
+            if array is not held[slot] or not array.flags.writeable or not free(i):
                 array = copied(array, array.dtype)
                 self._point(slot, array)
             outputs[k] = array

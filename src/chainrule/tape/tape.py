@@ -478,6 +478,7 @@ class Tape(graph.Tape):
         arrays, self.in_vain = None, type(known) is not Compiled
         if type(known) is Compiled:
             self.overwriting = bool(known.pairs)
+            known.status.clear()  # before a handler may raise in here: nothing of its last run is given to anybody
             try:
                 arrays = known.run(segment.arrays, Free(segment, renamed, updates))
                 _give(alive, updates, values, arrays)

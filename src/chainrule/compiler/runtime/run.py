@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -93,17 +94,22 @@ class Run:
         self.told = 0, 0, 0
         self.generation = generation()
 
-    def go(self, steps: int) -> int:
-        """So many steps; the status (see `program`)."""
+    def go(self, steps: int, ended: list[int] | None = None) -> int:
+        """So many steps; the status (see `program`).
+
+        Args:
+            ended: each run's status is put there, in one call of C's together with the run: where a signal's handler raises,
+                the run has ended and its status stands there, or neither.
+        """
         limit = get_num_threads()
         if limit == 1 or not steps or not self._known_tuner().worthwhile:
-            return self._alone(steps)
+            return self._alone(steps, ended)
         done, tuner = 0, self._known_tuner()
         while done < steps:
             threads, count = tuner.choose(steps - done, limit)
             began = time.perf_counter()
             self.soon = began - self.ended < SOON
-            status = self._with(threads, count)
+            status = self._with(threads, count, ended)
             if status:
                 return status + (done << 16)
             self.ended = time.perf_counter()
@@ -145,39 +151,45 @@ class Run:
         """Of a step, beside those of other programs."""
         return self.made.sharing.total
 
-    def _alone(self, steps: int) -> int:
+    def _alone(self, steps: int, ended: list[int] | None) -> int:
         if steps != self.steps:
             self.frame[_STEPS] = self.steps = steps
-        return self.run(self.alone)
+        return self.run(self.alone) if ended is None else _noted(ended, self.run, self.alone)
 
-    def _with(self, threads: int, steps: int) -> int:
+    def _with(self, threads: int, steps: int, ended: list[int] | None) -> int:
         if threads > self.threads or (threads > 1 and self.generation != generation()):
             self._reserve(threads)  # a forked child waits for none of its parent's workers
-        return self._alone(steps) if threads == 1 else self._together(threads, steps)
+        return self._alone(steps, ended) if threads == 1 else self._together(threads, steps, ended)
 
-    def _together(self, threads: int, steps: int) -> int:
+    def _together(self, threads: int, steps: int, ended: list[int] | None) -> int:
         tables, frames = self.tables[:threads], self.frames[:threads]
         tables[:] = self.table
         told = threads, steps, cost.PATIENCE if self.soon else 0
         if told != self.told:
             frames[:, _THREADS], frames[:, _STEPS], frames[1:, _TURNS] = self.told = told
-        status = [0]
+        found: list[int] = [] if ended is None else ended
 
         def call() -> bool:
-            status[0] = self.call(self.each[0])
-            return status[0] != -1
+            if _noted(found, self.call, self.each[0]) != -1:
+                return True
+            found.pop()  # nobody was called
+            return False
 
         def work(thread: int, _held: object = (self.frames, self.tables, self.working)) -> None:
-            code = self.run(self.each[thread])
-            if thread == 0:
-                status[0] = code
+            _noted(found if thread == 0 else [], self.run, self.each[thread])
 
         def alone() -> None:
-            status[0] = self._alone(steps)
+            self._alone(steps, found)
 
         if together(threads, work, alone, self.states, call):
             self.table[:] = tables[0]  # moved on, as a run on one thread leaves it
-        return status[0]
+        return found[-1]
+
+
+def _noted(ended: list[int], native: Callable[[int], int], frame: int) -> int:
+    """The status of a native run, which is put there in one call of C's with the run."""
+    ended.extend(map(native, (frame,)))
+    return ended[-1]
 
 
 def run_with(run: Run, arrays: list[Array]) -> list[Array]:
