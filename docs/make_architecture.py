@@ -85,7 +85,8 @@ than a few operations from what is kept already: where one or two arrays say it,
 joins a kernel that already loops over the same elements. So the bias and the ReLU stand behind the first
 product (kernel 0), the mask of the ReLU behind the product of its backward pass, and the update of every
 weight behind the product that is its gradient. Several folds over the same rows and what follows from them are
-one kernel that reads each row once: the softmax, its logarithm and the gradient of the loss (kernel 4).
+one kernel that reads each row once: the softmax, its logarithm and the gradient of the loss (kernel 4). The kernels come in the
+order in which the function made their values, so that of micro-batches one is over, forwards and backwards, before the next begins.
 
 ```
 {kernels}```
@@ -93,7 +94,7 @@ one kernel that reads each row once: the softmax, its logarithm and the gradient
 ## 4. Memory: `compiler/schedule/memory.py`
 
 New weights are written where the old ones stood, since every reader of the old ones comes first. What lives
-only within the step shares one arena.
+only within the step shares one arena; a kernel that sets more of it free than it takes goes ahead of the others.
 
 ```
 {memory}```

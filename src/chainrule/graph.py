@@ -8,6 +8,7 @@ of 100,000 ops is an ordinary graph.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import weakref
@@ -135,6 +136,9 @@ def _of_numbers(name: str, infer: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+_made = itertools.count(1)  # over all traces and threads: only which of two nodes is the later one counts
+
+
 class Node:
     """One equation of the graph. Fields are set once; only `release` and the eager value's upkeep change one."""
 
@@ -148,6 +152,7 @@ class Node:
         "kind",
         "layer",
         "line",
+        "made",
         "op",
         "owner",
         "params",
@@ -180,6 +185,7 @@ class Node:
         self.kind: Kind | None = None  # of an eager node with a history
         self.owner = owner  # the leaf Tensor whose .grad receives this node's gradient
         self.seen = True  # someone may hold the value: a compiled step must not overwrite it in place
+        self.made = 0 if trace is None else next(_made)  # in a trace: the order in which its nodes were made
         local = _local
         self.layer = local.layer
         self.line: Line | None = local.line
@@ -187,6 +193,10 @@ class Node:
     @property
     def type(self) -> Type:
         return Type(self.shape, self.dtype)
+
+    def stand_for(self, other: Node) -> None:
+        """Come from the layer, the line and the moment that `other` comes from."""
+        self.layer, self.line, self.made = other.layer, other.line, other.made
 
     @property
     def _value(self) -> Array | None:

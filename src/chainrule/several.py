@@ -67,7 +67,7 @@ class Several(Node):
         if value is not None and not history:
             return Node(LEAF, (), {}, type, value)
         made = Node(RESULT, (self,), {"position": position}, type, value, history, self.trace)
-        made.layer, made.line = self.layer, self.line
+        made.stand_for(self)
         return made
 
 
@@ -138,7 +138,7 @@ def copied(node: Node, inputs: tuple[Node, ...]) -> Node:
 def _over(node: Node, inputs: tuple[Node, ...], type: Any) -> Node:
     make: Any = Several if isinstance(node, Several) else Node
     copy: Node = make(node.op, inputs, node.params, type)
-    copy.layer, copy.line = node.layer, node.line
+    copy.stand_for(node)
     return copy
 
 

@@ -16,5 +16,5 @@ def test_architecture_page_is_up_to_date():
 def test_the_inner_loop_shown_is_a_tile_of_fused_multiply_adds():
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
     listing = page.split("for each row of the tile.")[1].split("```")[1]
-    assert listing.count("vfmadd") == 16
-    assert listing.count("vbroadcastss") == 8
+    assert listing.count("vfmadd") == 8
+    assert listing.count("vbroadcastss") == 4

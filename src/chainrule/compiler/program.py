@@ -30,12 +30,11 @@ from chainrule.compiler.schedule.kernels import Check, print_kernel
 from chainrule.compiler.schedule.likeness import likeness
 from chainrule.compiler.schedule.loops_text import print_nest
 from chainrule.compiler.schedule.memory import Plan
-from chainrule.compiler.schedule.schedule import schedule
+from chainrule.compiler.schedule.schedule import copy_of, schedule
 from chainrule.compiler.schedule.serial import Schedule
 from chainrule.equations import print_graph
 from chainrule.errors import unknown_name
 from chainrule.graph import INPUT, LEAF, Graph, Node
-from chainrule.ops import elementwise as ew
 
 LOOP = "loop"  # the name that the loop of steps has among kernels, whose names are digits after a k
 # So many calls of kernels, one after the other, are compiled without effort, which takes a fifth of the time and costs a step of
@@ -93,7 +92,7 @@ class Program:
     def simplified(self) -> Graph:
         graph = self._simplified[0]
         # An input that is also an output is copied by a kernel, before anything overwrites it.
-        outputs = [Node(ew.alias, (n,), {}, n.type) if n.op in (INPUT, LEAF) else n for n in graph.outputs]
+        outputs = [copy_of(n) if n.op in (INPUT, LEAF) else n for n in graph.outputs]
         return Graph(graph.inputs, outputs, graph.names)
 
     @cached_property

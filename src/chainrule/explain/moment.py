@@ -170,7 +170,7 @@ class Moment:
         copies: dict[Node, Node] = {}
         for node in self.watched.forward():
             copies[node] = copy = self._copy(node, copies)
-            copy.layer, copy.line = node.layer, node.line
+            copy.stand_for(node)
         return copies
 
     def _copy(self, node: Node, copies: dict[Node, Node]) -> Node:

@@ -27,7 +27,7 @@ Found = tuple[Tensor, Tensor | None, Gradients]
 def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: int, reduction: str = "mean") -> Tensor:
     """``loss(*batch).backward()``, from `count` parts of the batch one after the other.
 
-    Without `cr.compile` only one part's intermediate values are kept at a time; a compiled step lays all parts out together.
+    Only one part's intermediate values are kept at a time, and the gradients of at most ``log2(count) + 1`` parts.
     ``L = sum of m_i L_i / sum of m_i`` over the parts, m_i being the rows of part i (or what its mean divides by, where
     class weights, ignored targets or weights of rows are in it). The gradients are added as a compiled product adds up
     the rows of a batch: two halves, each from two halves of its own. So under `cr.compile` equal parts of 128 rows and more

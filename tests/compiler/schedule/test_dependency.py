@@ -33,17 +33,27 @@ def test_after_is_reachability_whatever_the_order_of_additions(pairs: list[tuple
     for number in range(12):
         assert {n for n in range(12) if order.after(number, n)} == reachable(edges, number)
         assert order.depth(number) == len(reachable(edges, number))
-    row = order.linear()
+    row = order.linear([0] * 12)
     assert sorted(row) == list(range(12))
     assert all(row.index(a) < row.index(b) for a, b in edges)
 
 
-def test_numbers_that_need_not_wait_stay_ascending() -> None:
+def test_numbers_that_need_not_wait_go_by_rank_and_ascending() -> None:
     order = Dependencies()
     for _ in range(4):
         order.add()
     order.put(1, [3])
-    assert order.linear() == [0, 2, 3, 1]
+    assert order.linear([0] * 4) == [0, 2, 3, 1]
+    assert order.linear([4, 1, 3, 2]) == [3, 1, 2, 0]
+
+
+def test_what_is_urgent_goes_ahead_of_all_ranks() -> None:
+    order = Dependencies()
+    for _ in range(4):
+        order.add()
+    order.put(3, [2])
+    assert order.linear([0, 1, 2, 3], lambda number: [3] if number == 0 else []) == [0, 1, 2, 3]
+    assert order.linear([2, 3, 0, 4], lambda number: [3] if number == 2 else []) == [2, 3, 0, 1]
 
 
 def test_who_waits_for_a_part_waits_for_the_whole() -> None:

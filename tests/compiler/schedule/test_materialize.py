@@ -51,6 +51,23 @@ def test_products_that_are_summed_up_are_added_as_they_come() -> None:
     assert plan.arena == 2 * 8 * 8 * 4
 
 
+def test_products_that_are_summed_up_in_halves_wait_for_their_half_alone() -> None:
+    """The gradients of micro-batches: of eight no more than three halves' sums and one product are there at a time."""
+
+    def total(x: cr.Tensor, w: cr.Tensor, first: int, count: int) -> cr.Tensor:
+        if count == 1:
+            return (x[first] @ w).where(x[first, 0, 0] > -9, 0.0)  # as a part counts whose targets are not all ignored
+        return total(x, w, first, count // 2) + total(x, w, first + count // 2, count // 2)
+
+    x, w = cr.randn(8, 8, 8), cr.randn(8, 8)
+    compiled = cr.compile(lambda x, w: total(x, w, 0, 8).tanh())
+    np.testing.assert_allclose(compiled(x, w).numpy(), total(x, w, 0, 8).tanh().numpy(), rtol=1e-4, atol=1e-5)
+    assert compiled._latest is not None
+    plan = compiled._latest.program.plan
+    assert sum(kernel.stores[0].node.shape == (8, 8) for kernel in plan.kernels) == 8
+    assert plan.arena <= 4 * 8 * 8 * 4 + 8 * 64  # and a line for each condition
+
+
 @pytest.mark.parametrize(
     ("products", "bent", "kept"),
     [

@@ -57,6 +57,27 @@ def training_step(sizes: tuple[int, ...], batch: int) -> Program:
     return program
 
 
+def test_kernels_come_in_the_order_in_which_their_values_were_made() -> None:
+    """Two passes, each forwards and back: the second begins when the first has left nothing but its sums."""
+
+    def both(x: Tensor, w: Tensor, v: Tensor) -> list[Tensor]:
+        def one(x: Tensor) -> Tensor:
+            for _ in range(6):
+                x = (x @ w).tanh()
+            return (x @ v).sum(0)
+
+        return [one(x), one(x * 2)]
+
+    step = cr.compile(lambda *given: both(*given)[::-1])  # the last one is asked for first
+    step(cr.zeros(64, 32), cr.zeros(32, 32), cr.zeros(32, 2))
+    assert step._latest is not None
+    names = [kernel.stores[0].node for kernel in step._latest.program.plan.kernels]
+    made = [node.made for node in names]
+    assert made == sorted(made)
+    assert made[0] > 0
+    assert step._latest.program.plan.arena <= 2 * 64 * 32 * 4 + 64 * 2 * 4 + 512
+
+
 def test_a_gradient_makes_room_as_soon_as_its_weights_are_updated() -> None:
     """Ten layers: the activations must all be there when the backward pass begins, but two gradients are enough."""
     width, depth, batch = 32, 10, 64

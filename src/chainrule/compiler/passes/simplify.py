@@ -110,7 +110,7 @@ class Builder:
             sources = tuple(place[x] for x in rest.body.inputs)
             params = {"body": rest.body, "form": rest.form}
             made = Several(scan_op, sources, params, scan_op.infer(*sources, **params))
-            made.layer, made.line = node.layer, node.line
+            made.stand_for(node)
             results.update({whole.outputs[i]: made.result(new, None) for new, i in enumerate(rest.outputs)})
         return results
 
@@ -156,7 +156,7 @@ class Builder:
 
     def _stamp(self, node: Node) -> Node:
         if self.origin is not None:
-            node.layer, node.line = self.origin.layer, self.origin.line
+            node.stand_for(self.origin)
         return node
 
 

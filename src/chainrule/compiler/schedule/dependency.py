@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 
 class Dependencies:
@@ -68,18 +68,19 @@ class Dependencies:
         """How many it must wait for."""
         return self._before[number].bit_count()
 
-    def linear(self, urgent: Callable[[int], Iterable[int]] = lambda number: ()) -> list[int]:
-        """All numbers in one row, each after those before it, otherwise ascending.
+    def linear(self, rank: Sequence[int], urgent: Callable[[int], Iterable[int]] = lambda number: ()) -> list[int]:
+        """All numbers in one row, each after those before it, otherwise by rank, and those of one rank ascending.
 
         Those that `urgent` names when a number has had its turn go ahead of the others, once they can.
         """
         left = [len(needs) for needs in self._needs]
-        ready = [(1, number) for number, count in enumerate(left) if not count]
+        ready = [(1, rank[number], number) for number, count in enumerate(left) if not count]
+        heapq.heapify(ready)
         hurried: set[int] = set()
         done: set[int] = set()
         result: list[int] = []
         while ready:
-            _, number = heapq.heappop(ready)
+            *_, number = heapq.heappop(ready)
             if number in done:
                 continue
             done.add(number)
@@ -87,9 +88,9 @@ class Dependencies:
             for user in self._users[number]:
                 left[user] -= 1
                 if not left[user]:
-                    heapq.heappush(ready, (user not in hurried, user))
+                    heapq.heappush(ready, (user not in hurried, rank[user], user))
             for other in urgent(number):
                 hurried.add(other)
                 if not left[other]:
-                    heapq.heappush(ready, (0, other))
+                    heapq.heappush(ready, (0, rank[other], other))
         return result

@@ -268,6 +268,7 @@ class Kernel:
     core: Reduce | Rows | Dot | Check | Chain | None = None
     first: tuple[Node, ...] = ()  # nodes whose buffers must be complete although no load names them
     layer: str = ""
+    made: int = 0  # when the program made the first value that it completes
     number: int = field(default=0)
     _settled: list[Value] | None = None
     _loads: list[Load] | None = None

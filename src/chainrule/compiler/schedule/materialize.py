@@ -49,6 +49,7 @@ def choose(graph: Graph, nodes: list[Node], nested: Collection[Node] = ()) -> se
             kept.update(consts, slices)
     kept.update(graph.outputs)
     made = _made_at_once(nodes, readers)
+    sums = _sums_so_far(nodes, readers, made)
     weight: dict[Node, int] = {}  # the work of computing a node again from kept ones
     size: dict[Node, int] = {}
     reshapes: dict[Node, int] = {}  # between the node and what is kept: each may nest a quotient in the index
@@ -61,7 +62,7 @@ def choose(graph: Graph, nodes: list[Node], nested: Collection[Node] = ()) -> se
         origins[node] = frozenset([node]) if node in kept else None if node in nested else _origins(node, origins)
         if node in kept or node in nested or isinstance(node, Several):
             continue
-        follows = _follows(node, readers, made) or _sums_up(node, readers, made)
+        follows = _follows(node, readers, made) or node in sums
         too_large = size[node] > LARGEST or reshapes[node] > DEEPEST
         if follows or too_large or _costs_to_repeat(node, readers[node], weight[node], origins[node]):
             kept.add(node.inputs[0] if _widens(node) and node.inputs[0] not in nested else node)
@@ -80,16 +81,22 @@ def _follows(node: Node, readers: dict[Node, list[Node]], made: set[Node]) -> bo
     return node.op.kind == "elementwise" and len(readers[node]) > 1 and _reads_alone(node, made)
 
 
-def _sums_up(node: Node, readers: dict[Node, list[Node]], made: set[Node]) -> bool:
-    """Is it the sum of products so far (as of a weight that is used at every step), to which another is added?
+def _sums_so_far(nodes: list[Node], readers: dict[Node, list[Node]], made: set[Node]) -> set[Node]:
+    """Sums of products (as of the gradients of a weight that is used at every step) to which another such is added.
 
-    Then each is added as it is computed. To keep all of them until the last would take their memory, and one
+    Each product is added as it is computed. To keep all of them until the last would take their memory, and one
     kernel that reads them all.
     """
-    if node.op is not ew.add or len(readers[node]) != 1 or not _reads_alone(node, made):
-        return False
-    (reader,) = readers[node]
-    return reader.op is ew.add and _reads_alone(reader, made)
+    summands = set(made)
+    for node in nodes:
+        if node.op is ew.add and _reads_alone(node, summands) and len(readers[node]) == 1:
+            summands.add(node)
+
+    def goes_on(node: Node) -> bool:
+        (reader,) = readers[node]
+        return reader.op is ew.add and any(other in summands for other in reader.inputs if other is not node)
+
+    return {node for node in summands - made if goes_on(node)}
 
 
 def _reads_alone(node: Node, made: set[Node]) -> bool:

@@ -229,7 +229,7 @@ class _Order:
 
         done: set[int] = set()
         waiting = {node: set(self.readers[node]) for node in left}
-        return [self.all[number] for number in self.order.linear(urgent)]
+        return [self.all[number] for number in self.order.linear(range(len(self.all)), urgent)]
 
 
 def _reads_only_own_element(kernel: Kernel, node: Node, old: Node) -> bool:

@@ -4,7 +4,7 @@
 2. Give each such node a kernel, or let it join one that already loops over the same elements: so an activation
    follows its product, a whole optimizer update is one loop, and the folds of a softmax or a layer norm read
    each row once.
-3. Order the kernels; drop the stores that nobody outside their kernel reads.
+3. Order the kernels as the program made their values; drop the stores that nobody outside their kernel reads.
 """
 
 from __future__ import annotations
@@ -37,8 +37,15 @@ def written_apart(graph: Graph) -> Graph:
     outputs: dict[Node, None] = {}
     for node in graph.outputs:
         again = node in outputs or node.op in (INPUT, LEAF)
-        outputs[Node(ew.alias, (node,), {}, node.type) if again else node] = None
+        outputs[copy_of(node) if again else node] = None
     return Graph(graph.inputs, list(outputs), graph.names)
+
+
+def copy_of(node: Node) -> Node:
+    """A node of its own for the same values."""
+    copy = Node(ew.alias, (node,), {}, node.type)
+    copy.stand_for(node)
+    return copy
 
 
 def schedule(graph: Graph, watched: bool = False) -> Schedule:
@@ -98,7 +105,7 @@ class _Scheduler:
         self._note(number, reads)
         if completes is not None:
             self.home[completes] = number
-            kernel.layer = completes.layer
+            kernel.layer, kernel.made = completes.layer, completes.made
 
     def _needed(self, reads: Iterable[Node], expression: Expression) -> list[int]:
         """The kernels that must come before one that reads these nodes."""
@@ -120,7 +127,7 @@ class _Scheduler:
         expression = Expression(self.kept)
         value = expression.value(node.inputs[0], loops)
         bounds = node.params["least"], node.params["size"]
-        kernel = Kernel(vars_of(loops), [], Check(value, *bounds, code + 1), layer=node.layer)
+        kernel = Kernel(vars_of(loops), [], Check(value, *bounds, code + 1), layer=node.layer, made=node.made)
         self._new(kernel, None, expression)
         self.checked[node] = len(self.groups) - 1
 
@@ -399,7 +406,7 @@ class _Scheduler:
             kernel.stores = [store for store in kernel.stores if watched or store.node in outside]
             if isinstance(kernel.core, Chain):
                 kernel.core.keep(kernel.stores)
-        result = [kernels[number] for number in self.order.linear()]
+        result = [kernels[number] for number in self.order.linear([kernel.made for kernel in kernels])]
         result = [kernel for kernel in result if kernel.stores or isinstance(kernel.core, Check)]
         for number, kernel in enumerate(result):
             kernel.number = number
