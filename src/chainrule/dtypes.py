@@ -92,6 +92,16 @@ def as_dtype(spec: object) -> DType:
     raise DtypeError(f"unknown dtype {spec!r}. chainrule has {known}: convert the data to one of them.")
 
 
+def is_widened(spec: object) -> bool:
+    """Is it a dtype that data may come in and nothing is computed in (``"float16"``), so that `as_dtype` gives a larger one?"""
+    if isinstance(spec, DType):
+        return False
+    try:
+        return np.dtype(spec).name in _WIDENED  # type: ignore[call-overload]
+    except TypeError:
+        return False
+
+
 def type_name(dtype: DType) -> str:
     """What PyTorch's ``x.type()`` says: ``"torch.FloatTensor"``."""
     return next(f"torch.{name}" for name, known in TYPES.items() if known is dtype)

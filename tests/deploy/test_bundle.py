@@ -114,6 +114,9 @@ def test_yes_or_no_and_several_of_them(tmp_path: Path) -> None:
     assert (bundle.predict(X) == made.predict_classes(X).astype(bool)).all()
     np.testing.assert_allclose(bundle.predict_proba(X)[:, 1], made.predict_proba(X)[:, 0], rtol=1e-6)
     assert list(bundle.predict_proba(rows()[0])) == [False, True]
+    z = made.predict(X * 100)[:, 0].astype(np.float64)
+    assert z.max() > 25  # where yes is 1 in float32
+    np.testing.assert_allclose(bundle.predict_proba(X * 100)[:, 0], 1 / (1 + np.exp(z)), rtol=1e-5, atol=1e-44)
     several = trainer(2, "binary_cross_entropy_with_logits", (X[:, :2] > 0).astype("f"))
     bundle = again(cr.bundle(several), tmp_path / "b")
     assert (bundle.predict(X) == several.predict_classes(X)).all() and bundle.predict_proba(X).shape == (200, 2)

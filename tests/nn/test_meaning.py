@@ -124,6 +124,16 @@ def test_a_sigmoid_keeps_its_digits_in_both_tails(dtype):
     assert BINARY_LOGITS.probabilities(np.array([-69.0]))[0] == pytest.approx(1.0814e-30, rel=1e-4)
 
 
+def test_no_keeps_its_digits_where_yes_is_nearly_1():
+    z = np.array([[40.0], [-40.0], [0.5]], np.float32)
+    small, half = np.exp(-40.0), 1 / (1 + np.exp(-0.5))
+    for logits in (z, z[:, 0]):
+        found = BINARY_LOGITS.both(logits)
+        np.testing.assert_allclose(found, [[small, 1], [1, small], [1 - half, half]], rtol=1e-6)
+        assert found.dtype == np.float32
+    np.testing.assert_allclose(BINARY_PROBABILITIES.both(np.array([0.25, 1.0])), [[0.75, 0.25], [0.0, 1.0]])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.filterwarnings("error")
 def test_a_softmax_does_not_overflow_and_keeps_small_probabilities(dtype):

@@ -120,11 +120,8 @@ class Bundle:
             raise SettingError(
                 "bundle.predict_proba: the outputs are values, which have no probabilities. Use predict."
             )
-        found = self.meaning.probabilities(outputs)
-        if self.meaning.binary and found.size == len(found):
-            yes = found.reshape(len(found))
-            found = np.stack([1 - yes, yes], axis=1)
-        return found
+        one = self.meaning.binary and outputs.size == len(outputs)
+        return self.meaning.both(outputs) if one else self.meaning.probabilities(outputs)
 
     def differences(self, rows: Any) -> list[str]:
         """How rows differ from those of the training: columns that are missing or not used, levels never seen."""

@@ -64,6 +64,17 @@ class Meaning:
                 return output
             return _sigmoid(output) if self.binary else _softmax(output)
 
+    def both(self, output: Array) -> Array:
+        """The probabilities of no and of yes, (N, 2), of one yes-or-no question a row.
+
+        Of logits neither is 1 less the other, which has no digits left where that is nearly 1.
+        """
+        output = output.reshape(len(output), 1)
+        if self.name == "binary_logits":
+            return self.probabilities(np.concatenate([-output, output], axis=1))
+        yes = self.probabilities(output)
+        return np.concatenate([1 - yes, yes], axis=1)
+
     def classes(self, output: Array) -> Array:
         """The class of each output, int64: the likeliest along axis 1, or 1 where yes is likelier than no."""
         self._check_axis(output)

@@ -145,6 +145,16 @@ def test_columns_without_names_are_one_input(tmp_path: Path) -> None:
     np.testing.assert_allclose(probabilities, trainer.predict_proba(X.astype("f")), rtol=1e-5)
 
 
+def test_no_has_its_digits_where_yes_is_nearly_1(tmp_path: Path) -> None:
+    model = nn.Linear(4, 1)
+    nn.init.ones_(model.weight)
+    bundle = cr.bundle(cr.Trainer(model, "binary_cross_entropy_with_logits", "adam"))
+    X = np.linspace(-15, 15, 40).reshape(10, 4)
+    expected = bundle.predict_proba(X)
+    assert (expected.min(axis=0) < 1e-9).all()
+    np.testing.assert_allclose(session_of(bundle, tmp_path).run(None, {"rows": X})[1], expected, rtol=1e-5)
+
+
 def session_of(bundle: Any, tmp_path: Path) -> Any:
     cr.onnx.export_bundle(bundle, tmp_path / "m.onnx")
     return runtime.InferenceSession(str(tmp_path / "m.onnx"))

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
+from scipy import special
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.metrics import log_loss
@@ -28,6 +29,7 @@ from chainrule.sklearn import (
     MLPRegressor,
     NetworkClassifier,
     NetworkRegressor,
+    TabularClassifier,
     TabularRegressor,
     shared_programs,
 )
@@ -144,6 +146,9 @@ def test_one_output_for_two_classes():
     model = classifier(loss="binary_cross_entropy_with_logits").fit(X, y)
     assert model.module_[2].out_features == 1
     assert model.predict_proba(X).shape == (len(X), 2)
+    z = model.trainer_.predict(X * 100)[:, 0]
+    both = special.expit(np.stack([-z, z], axis=1).astype(np.float64))
+    np.testing.assert_allclose(model.predict_proba(X * 100), both, rtol=1e-5, atol=1e-44)
     assert list(model.predict(X)) == list(model.classes_[model.predict_proba(X).argmax(axis=1)])
     assert model.score(X, y) > 0.97
     with pytest.raises(
@@ -236,6 +241,91 @@ def test_weights_of_rows_and_classes():
         classifier(class_weight={"green": 2}).fit(X, y)
 
 
+@pytest.mark.parametrize("given", ["auto", [1, 2, 3]])
+@pytest.mark.parametrize("make", [classifier, TabularClassifier])
+def test_weights_of_classes_of_another_form_are_refused(make, given):
+    text = f"{type(make()).__name__}: class_weight must be 'balanced', a dict with a factor for each class, or None, got {given!r}."
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        make(class_weight=given).fit(*WINE)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy_with_logits"])
+def test_logarithms_of_probabilities_are_finite_where_probabilities_are_0(loss):
+    X, y = CANCER
+    model = NetworkClassifier(nn.Linear, loss=loss, epochs=5, random_state=0).fit(X, y)
+    for rows in (X, X * 1e4):
+        z = model.trainer_.predict(rows).astype(np.float64)
+        z = z if z.shape[1] == 2 else np.concatenate([0 * z, z], axis=1)
+        np.testing.assert_allclose(model.predict_log_proba(rows), special.log_softmax(z, axis=1), rtol=1e-5, atol=1e-37)
+    assert (model.predict_proba(X * 1e4) == 0).any()
+
+
+def test_logarithms_of_other_outputs_and_of_several_networks():
+    X, y = WINE
+    model = NetworkClassifier(lambda n, k: nn.Sequential(nn.Linear(n, k), nn.LogSoftmax(1)), loss="nll_loss", epochs=3)
+    model.fit(X, y)
+    np.testing.assert_allclose(model.predict_log_proba(X), np.log(model.predict_proba(X)), rtol=1e-6)
+    several = TabularClassifier(epochs=2, hidden=8, n_cv=3, random_state=0).fit(X, y)
+    np.testing.assert_allclose(several.predict_log_proba(X), np.log(several.predict_proba(X)), atol=1e-6)
+    assert several.predict_log_proba(X).dtype == several.predict_proba(X).dtype == np.float32
+
+
+def test_a_classifier_says_before_it_trains_that_it_could_not_tell_classes():
+    def own(output, target):
+        return (output.softmax(1).gather(1, target.reshape(-1, 1)) - 1).square().mean()
+
+    text = (
+        "NetworkClassifier: to give classes it must know what the outputs mean, and the loss own does not say. Pass "
+        "output='logits', or another of: logits, probabilities, log_probabilities, binary_logits, binary_probabilities, scores."
+    )
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        classifier(loss=own).fit(*WINE)
+    assert classifier(loss=own, output="logits").fit(*WINE).score(*WINE) > 0.9
+    text = (
+        "NetworkClassifier: under mse_loss the outputs are values and no classes. Take a loss for classes, such as "
+        "'cross_entropy', or NetworkRegressor."
+    )
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        classifier(loss="mse").fit(*WINE)
+
+
+def test_sparse_rows_are_refused_with_a_way_for_pipelines():
+    sparse = pytest.importorskip("scipy.sparse")
+    rows = sparse.csr_array(WINE[0])
+    way = (
+        "Write it out by X.toarray(); in a pipeline let what makes it do so: OneHotEncoder(sparse_output=False), "
+        "ColumnTransformer(..., sparse_threshold=0). (MLPClassifier and MLPRegressor take sparse arrays.)"
+    )
+    text = "X must be a dense array, got a sparse one, csr_array of shape (178, 13)."
+    for model in (classifier(epochs=1), regressor(epochs=1)):
+        for call in (lambda m: m.fit(rows, WINE[1]), lambda m: m.fit(*WINE).predict(rows)):
+            with pytest.raises(TypeError, match=f"^{re.escape(f'{type(model).__name__}: {text} {way}')}$"):
+                call(model)
+    frame = "A data frame with its categories goes in as it is, without an encoder."
+    with pytest.raises(TypeError, match=f"^{re.escape(f'TabularRegressor: {text} {frame} {way}')}$"):
+        TabularRegressor().fit(rows, WINE[1])
+
+
+@pytest.mark.parametrize("share", [0, 2, 1.0, "a"])
+def test_a_share_to_hold_out_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match=f"^validation_fraction must be above 0 and below 1, got {share!r}\\.$"):
+        classifier(early_stopping=True, validation_fraction=share).fit(*WINE)
+
+
+def test_rows_are_held_out_where_classes_have_too_few():
+    X, y = WINE[0][:8], np.array([0, 1, 0, 1, 0, 1, 0, 2])
+    model = classifier(epochs=2, early_stopping=True).fit(X, y)
+    assert model.predict_proba(X).shape == (8, 3)
+    assert model.best_epoch_ in (1, 2)
+
+
+def test_one_callback_needs_no_list():
+    seen = []
+    classifier(epochs=2, callbacks=lambda trainer, epoch, measured: seen.append(epoch)).fit(*WINE)
+    TabularClassifier(epochs=2, hidden=8, callbacks=lambda trainer, epoch, measured: seen.append(epoch)).fit(*WINE)
+    assert seen == [1, 2, 1, 2]
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", optim.RMSprop, partial(optim.SGD, momentum=0.9, nesterov=True)])
 def test_optimizers_by_name_class_and_function(optimizer):
     assert classifier(optimizer=optimizer, epochs=60).fit(*WINE).score(*WINE) > 0.9
@@ -312,6 +402,9 @@ def test_a_layer_in_bfloat16_stays_so(dtype):
     [
         (cr.bfloat16, "dtype must be float32 or float64, got bfloat16. Layers of the module may be"),
         ("int64", "dtype must be float32 or float64, got int64."),
+        ("float16", "dtype must be float32 or float64, got 'float16'."),
+        (np.int16, "dtype must be float32 or float64, got <class 'numpy.int16'>."),
+        (None, "dtype must be float32 or float64, got None."),
     ],
 )
 def test_a_dtype_that_nothing_is_computed_in_is_refused(make, dtype, text):

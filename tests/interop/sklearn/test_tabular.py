@@ -235,6 +235,13 @@ def test_a_dtype_that_nothing_is_computed_in_is_refused(dtype):
         TabularClassifier(dtype=dtype).fit(*load_wine(return_X_y=True))
 
 
+@pytest.mark.parametrize("given", [{"X_val": WINE[0]}, {"y_val": WINE[1]}])
+def test_rows_to_validate_by_have_targets(given):
+    text = "TabularClassifier: X_val and y_val go together. Pass both, or neither to hold out a share of X."
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        classifier(epochs=1).fit(*WINE, **given)
+
+
 def test_infinite_values_are_refused():
     X = WINE[0].copy()
     X[3, 2] = np.inf

@@ -141,7 +141,8 @@ class _Answers(Module):
         if not self.meaning.binary or (found.dim() > 1 and found.shape[1] > 1):
             return found
         yes = found.reshape(-1, 1)
-        return cat([1 - yes, yes], dim=1)
+        no = (-outputs.reshape(-1, 1)).sigmoid() if name == "binary_logits" else 1 - yes  # as `Meaning.both`
+        return cat([no, yes], dim=1)
 
 
 class _Ends:

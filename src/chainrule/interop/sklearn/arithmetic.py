@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chainrule.dtypes import DType, as_dtype, float32, float64
+from chainrule.dtypes import DType, as_dtype, float32, float64, is_widened
 from chainrule.errors import DtypeError
 from chainrule.nn import Module
 from chainrule.nn.state import move
@@ -15,8 +15,9 @@ def full(owner: object, spec: object, instead: str = "Leave it out, or give one 
         DtypeError: it is another.
     """
     found = as_dtype(spec)
-    if found not in (float32, float64):
-        raise DtypeError(f"{type(owner).__name__}: dtype must be float32 or float64, got {found.name}. {instead}")
+    if found not in (float32, float64) or spec is None or is_widened(spec):
+        got = found.name if spec is not None and not is_widened(spec) else repr(spec)
+        raise DtypeError(f"{type(owner).__name__}: dtype must be float32 or float64, got {got}. {instead}")
     return found
 
 

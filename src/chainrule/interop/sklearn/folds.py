@@ -24,8 +24,7 @@ def held_out(rows: int, share: float, labels: Array | None, groups: Array | None
         labels: the class of each row; None: of numbers.
         groups: rows of one group stay together.
     """
-    if not 0 <= share < 1:
-        raise ValueError(f"validation_fraction must be 0 or more and below 1, got {share!r}.")
+    check_share(share)
     out = rows - math.ceil((1 - share) * rows)
     if not out or (groups is not None and len(np.unique(groups)) < 2):
         return np.arange(rows), np.arange(0)
@@ -33,12 +32,21 @@ def held_out(rows: int, share: float, labels: Array | None, groups: Array | None
         numbers = np.arange(rows)
         kept, chosen = next(GroupShuffleSplit(1, test_size=share, random_state=random).split(numbers, groups=groups))
         return kept, chosen
-    stratify = labels if labels is not None and _stratified(labels, out) else None
+    stratify = labels if labels is not None and has_shares(labels, out) else None
     found = train_test_split(np.arange(rows), test_size=out, random_state=random, stratify=stratify)
     return found[0], found[1]
 
 
-def _stratified(labels: Array, out: int) -> bool:
+def check_share(share: object, none: bool = True) -> None:
+    """Raise where this is no share of the rows to hold out; where there must be some, 0 is none."""
+    if isinstance(share, (int, float, np.number)) and (0 <= share < 1 if none else 0 < share < 1):
+        return
+    must = "0 or more and below 1" if none else "above 0 and below 1"
+    raise ValueError(f"validation_fraction must be {must}, got {share!r}.")
+
+
+def has_shares(labels: Array, out: int) -> bool:
+    """Can every class be among so many rows that are held out, and among the others?"""
     counts = np.unique(labels, return_counts=True)[1]
     return bool(counts.min() >= 2 and out >= len(counts) and len(labels) - out >= len(counts))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ from chainrule.deploy.making import Fitted
 from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError, SettingError
 from chainrule.interop.sklearn import arithmetic
+from chainrule.interop.sklearn.answers import check_class_weight, check_dense, check_of_classes, log_probabilities
+from chainrule.interop.sklearn.folds import check_share, has_shares
 from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.interop.sklearn.mlp import refuse_balanced
 from chainrule.interop.sklearn.sharing import train
@@ -29,7 +32,7 @@ from chainrule.optim import Optimizer, by_name
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.random import Generator, drawing_from
 from chainrule.training import Trainer, inputs
-from chainrule.training.callbacks import EarlyStopping
+from chainrule.training.callbacks import EarlyStopping, as_callbacks
 from chainrule.training.metrics import told
 
 Array = np.ndarray[Any, Any]
@@ -102,7 +105,7 @@ class _Network(HoldsTrainer, BaseEstimator):
         fit = self.trainer_.fit if alone else partial(train, self.trainer_)
         fit(
             X, y, epochs=epochs, batch_size=self.batch_size, seed=int(random.randint(SEEDS)), shuffle=self.shuffle,
-            validation_data=held_out, progress=bool(self.verbose), callbacks=[*self.callbacks, *([stops] if stops else [])],
+            validation_data=held_out, progress=bool(self.verbose), callbacks=[*as_callbacks(self.callbacks), *([stops] if stops else [])],
             sample_weight=weights, class_weight=by_class, drop_last=self.drop_last, record=self.record,
         )  # fmt: skip
         if stops:
@@ -167,13 +170,15 @@ class _Network(HoldsTrainer, BaseEstimator):
         return EarlyStopping(monitor, min_delta=self.tol, patience=self.n_iter_no_change, restore_best_weights=True)
 
     def _split(self, X: Array, y: Array, weights: Any, random: Any) -> tuple[Any, Any, Any, tuple[Any, ...]]:
+        check_share(self.validation_fraction, none=False)
         parts = [X, y] if weights is None else [X, y, weights]
-        stratify = y if self._stratified(y) else None
+        stratify = y if self._stratified(y, math.ceil(self.validation_fraction * len(y))) else None
         found = train_test_split(*parts, test_size=self.validation_fraction, random_state=random, stratify=stratify)
         none = [None] if weights is None else []
         return (*found[::2], *none, tuple(found[1::2]))
 
-    def _stratified(self, y: Array) -> bool:
+    def _stratified(self, y: Array, out: int) -> bool:
+        """Is every class to have its share of the rows that are held out?"""
         return False
 
     def _made_again(self, loss: Any, optimizer: Any) -> Trainer:
@@ -189,6 +194,7 @@ class _Network(HoldsTrainer, BaseEstimator):
 
     def _given(self, X: Any) -> Array:
         check_is_fitted(self)
+        check_dense(X, type(self).__name__)
         check_known(X, f"{type(self).__name__}: X")
         found: Array = validate_data(self, X, reset=False, allow_nd=True)
         return found
@@ -208,7 +214,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         early_stopping: True for ``"val_loss"``, or the name of another measure of rows that are held out
             (``"val_accuracy"``, with ``metrics=["accuracy"]``): the best epoch's weights are kept, and after
             ``n_iter_no_change`` epochs without one better by ``tol`` the fit ends.
-        validation_fraction: the share of rows to hold out for that.
+        validation_fraction: the share of rows to hold out for that, every class by its share where that can be.
         class_weight: a factor for each class, as a dict, or ``"balanced"``.
         warm_start: go on with the module of the fit before.
         random_state: of weights, orders, dropout and the rows that are held out.
@@ -266,6 +272,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         return self._fit(X, y, sample_weight, 1, first, incremental=True, classes=classes)
 
     def _validated(self, X: Any, y: Any, incremental: bool, classes: Any, reset: bool) -> tuple[Array, Array, int]:
+        check_dense(X, type(self).__name__)
         check_known(X, f"{type(self).__name__}: X")
         check_known(y, f"{type(self).__name__}: y")
         X, y = validate_data(self, X, y, reset=reset, allow_nd=True)
@@ -283,6 +290,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
                 f"{type(self).__name__} needs rows of at least 2 classes, but y contains only one class: {self.classes_.tolist()[0]!r}."
             )
         meaning = self._meaning()
+        check_of_classes(type(self).__name__, meaning, self._loss())
         if meaning is None or not meaning.binary:
             return X, numbers, len(self.classes_)
         if len(self.classes_) != 2:
@@ -310,9 +318,10 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
     def _classes_weight(self, y: Array, weights: Any, incremental: bool) -> Any:
         """The weight of each class, by its number."""
+        check_class_weight(self)
         if self.class_weight is None:
             return None
-        if self.class_weight == "balanced":
+        if isinstance(self.class_weight, str):
             refuse_balanced(incremental)
             y = y.reshape(len(y)).astype(int)
             found = compute_class_weight("balanced", classes=np.unique(y), y=y, sample_weight=weights)
@@ -323,17 +332,22 @@ class NetworkClassifier(ClassifierMixin, _Network):
             raise ValueError(f"class_weight names {unknown}, which are not among the classes {self.classes_}.")
         return {numbers[label]: float(weight) for label, weight in self.class_weight.items()}
 
-    def _stratified(self, y: Array) -> bool:
-        return True
+    def _stratified(self, y: Array, out: int) -> bool:
+        return has_shares(y, out)
 
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, in the order of ``classes_``: shape (N, classes)."""
+        X, meaning = self._given(X), told(self.trainer_.loss, self._meaning(), "predict_proba")
+        if meaning.binary:
+            found = meaning.both(self.trainer_.predict(X))
+            if not meaning.broken(found):
+                return found
+        return self.trainer_.predict_proba(X)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithms of `predict_proba`, finite also where a probability is below the smallest float: shape (N, classes)."""
         X = self._given(X)
-        found = self.trainer_.predict_proba(X)
-        if found.shape[1:] in ((), (1,)):
-            yes = found.reshape(len(found))
-            return np.stack([1 - yes, yes], axis=1)
-        return found
+        return log_probabilities(self.trainer_, X, self.predict_proba)
 
     def predict(self, X: Any) -> Array:
         """The likeliest class of each row."""
@@ -383,6 +397,7 @@ class NetworkRegressor(RegressorMixin, _Network):
         return self._fit(X, y, sample_weight, 1, not hasattr(self, "module_"), incremental=True)
 
     def _validated(self, X: Any, y: Any, incremental: bool, classes: Any, reset: bool) -> tuple[Array, Array, int]:
+        check_dense(X, type(self).__name__)
         check_known(X, f"{type(self).__name__}: X")
         check_known(y, f"{type(self).__name__}: y")
         check_no_texts(y, f"{type(self).__name__}: y")

@@ -26,11 +26,13 @@ from chainrule.compiler.runtime.threads import get_num_threads
 from chainrule.data.checks import check_no_texts
 from chainrule.deploy.making import Fitted
 from chainrule.errors import SettingError
+from chainrule.interop.sklearn.answers import check_class_weight, check_dense, log_mean, log_probabilities
 from chainrule.interop.sklearn.arithmetic import full
 from chainrule.interop.sklearn.folds import Fold, best_epoch, folds, held_out
 from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.interop.sklearn.sharing import train
 from chainrule.training import Trainer
+from chainrule.training.callbacks import as_callbacks
 from chainrule.training.columns import FROM_DTYPE, Columns, is_frame, unmasked
 from chainrule.training.lending import Lender
 from chainrule.training.metrics import told
@@ -167,6 +169,10 @@ class _Tabular(HoldsTrainer, BaseEstimator):
     def _checked(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, groups: Any
     ) -> tuple[Given, Array | None]:
+        if (X_val is None) != (y_val is None):
+            raise ValueError(
+                f"{self._who}: X_val and y_val go together. Pass both, or neither to hold out a share of X."
+            )
         y = unmasked(y)
         X = self._rows(X, y, reset=True)
         y = self._labelled(y)
@@ -280,7 +286,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
         stopping = [] if by is None else [chosen.stopping(len(by[1]), manner.early)]
         train(
             self.trainer_, X, y, manner.steps, epochs=manner.epochs or chosen.epochs, batch_size=min(chosen.batch_size, len(X)),
-            drop_last=True, seed=seeds[1], sample_weight=weights, validation_data=by, callbacks=[*self.callbacks, *stopping],
+            drop_last=True, seed=seeds[1], sample_weight=weights, validation_data=by, callbacks=[*as_callbacks(self.callbacks), *stopping],
             progress=bool(self.verbose) and manner.steps is None,
         )  # fmt: skip
         self.history_ = self.trainer_.history
@@ -292,6 +298,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
 
     def _rows(self, X: Any, y: Any, reset: bool) -> Any:
         """Rows that were checked: an array of numbers, or a data frame as it came."""
+        check_dense(X, self._who, "A data frame with its categories goes in as it is, without an encoder. ")
         X = unmasked(X)
         if not is_frame(X) and self._all_numbers():
             if y is None and not reset:
@@ -482,6 +489,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):
 
     def _weights(self, y: Array, sample_weight: Any, X: Any) -> Array | None:
         given = super()._weights(y, sample_weight, X)
+        check_class_weight(self)
         if self.class_weight is None:
             return given
         by_class = compute_sample_weight(self.class_weight, y)
@@ -500,6 +508,12 @@ class TabularClassifier(ClassifierMixin, _Tabular):
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, in the order of ``classes_``: shape (N, classes)."""
         return self._mean(X)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithms of `predict_proba`, finite also where a probability is below the smallest float: shape (N, classes)."""
+        networks, rows = self.estimators_, self._new_rows(X)
+        found = [log_probabilities(n.trainer_, n._inputs(rows), n.trainer_.predict_proba) for n in networks]
+        return log_mean(found)
 
     def predict(self, X: Any) -> Array:
         """The likeliest class of each row."""
