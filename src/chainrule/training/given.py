@@ -20,13 +20,13 @@ from chainrule.nn.functional.reduction import RESHAPE
 from chainrule.tensor import Tensor
 from chainrule.training.checked import Checked
 from chainrule.training.named import Named, check_source, of_source, taken, target_in_order, with_classes
+from chainrule.training.position import Position, is_power_of_two
 from chainrule.training.session import Rows, Session
-from chainrule.training.source_rows import Epochs, SourceRows, parts
+from chainrule.training.source_rows import BATCH, Epochs, SourceRows, parts
 from chainrule.training.weights import Classes
 
 if TYPE_CHECKING:
     from chainrule.data.windows import Source
-    from chainrule.training.position import Position
     from chainrule.training.windowed import Windowed
 
 _ARRAYS = np.ndarray, Tensor, list, tuple, dict
@@ -184,6 +184,28 @@ def pair(data: Any, y: object) -> tuple[Any, Any, Any]:
         if named is not None or source_of(data, None, "fit: validation X") is not None:
             return data, named, None
     raise DataError("fit: validation_data must be a pair (X, y), or (X, y, sample_weight). Pass a tuple of two arrays.")
+
+
+def beginning(
+    given: Rows, batch_size: object, seed: int, shuffle: bool, drop_last: bool, micro_batches: object
+) -> Position:
+    """Where a training on these rows begins."""
+    own = given.batch_size if isinstance(given, SourceRows) else BATCH
+    size, rows = check_batch_size(own if batch_size is None else batch_size, "fit"), given.count
+    if not isinstance(drop_last, bool):
+        raise SettingError(f"fit: drop_last must be True or False, got {drop_last!r}.")
+    if drop_last and size > rows:
+        raise DataError(
+            f"fit: drop_last=True leaves out a batch with fewer than batch_size rows, which leaves none of {rows} rows with "
+            f"batch_size={size}. Choose a batch_size of at most {rows}, or leave drop_last out."
+        )
+    cut = int(micro_batches) if isinstance(micro_batches, np.integer) else micro_batches
+    if not is_power_of_two(cut):
+        raise SettingError(
+            f"fit: micro_batches must be a power of two (1, 2, 4, ...): in so many parts a step goes over its batch, got "
+            f"{micro_batches!r}."
+        )
+    return Position(rows, min(size, rows), seed, shuffle, drop_last=drop_last, micro_batches=cut)
 
 
 def by_windows(

@@ -24,6 +24,8 @@ FIT: Final = {
     "class_weights": "Use class_weight.",
     "validation_freq": "Validation data are measured after every epoch: leave it out.",
     "validation_steps": "All rows of validation_data are measured: leave it out.",
+    "accumulate_grad_batches": "Use micro_batches, and for batch_size that of the whole batch.",
+    "gradient_accumulation_steps": "Use micro_batches, and for batch_size that of the whole batch.",
     "initial_epoch": "Use resume=True, which goes on where the training stands.",
     "criterion": "The loss is the Trainer's: Trainer(model, loss=...).",
     "loss": "The loss is the Trainer's: Trainer(model, loss=...).",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 from chainrule.autodiff import trees
@@ -59,17 +58,37 @@ def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: i
     rows = _rows(batch)
     _check(count, reduction, rows)
 
-    def part(start: int, end: int) -> Found:
-        with noting_masses() as masses, cutting_batches(WHO) if count > 1 else nullcontext():
+    def part(start: int, end: int) -> tuple[Tensor, Tensor | None]:
+        with noting_masses() as masses:
             value = loss(*trees.mapped(lambda t: t[start:end], batch))
-        share = (end - start) / rows if reduction == "mean" else 1.0
-        return _of_part(value, share, masses.only if reduction == "mean" else None)
+        return value, masses.only if reduction == "mean" else None
+
+    if count == 1:
+        return backward_in_parts(part, rows, 1, reduction == "mean")[0]
+    with cutting_batches(WHO, "count=1"):
+        return backward_in_parts(part, rows, count, reduction == "mean")[0]
+
+
+def backward_in_parts(
+    objective: Callable[[int, int], tuple[Tensor, Tensor | None]], rows: int, count: int, mean: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    """Adds the gradients of the whole to what the leaves have; gives its loss, and what that counts for (None: its rows).
+
+    Args:
+        objective: of the rows from one number up to another, the loss with its history, and what that counts for.
+        count: how many parts, a power of two.
+        mean: the loss is a mean over the rows, or their sum.
+    """
+
+    def part(start: int, end: int) -> Found:
+        value, mass = objective(start, end)
+        return _of_part(value, (end - start) / rows if mean else 1.0, mass)
 
     value, mass, gradients = total(parts(rows, count), part, _joined)
     for leaf, gradient in gradients.values():
         with grad_mode(False):
             add_gradient(leaf, renamed(gradient if mass is None else gradient / mass.to(gradient.dtype)), False)
-    return value if mass is None else value / mass
+    return value if mass is None else value / mass, mass
 
 
 def _of_part(value: Any, share: float, mass: Tensor | None) -> Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeGuard
 
 from chainrule.files.document import LARGEST, Fields, is_number
 from chainrule.training.stretch import Cut
@@ -16,6 +17,7 @@ class Position:
 
     Attributes:
         drop_last: an epoch leaves its last batch out where that is short.
+        micro_batches: in how many parts a step goes over its batch.
         sums: of the measures over the rows of the unfinished epoch.
         rates: of each parameter group, in the latest step.
         told: how many of the callbacks have heard that the epoch before is over; None once all have.
@@ -31,6 +33,7 @@ class Position:
     rates: tuple[float, ...] = ()
     told: int | None = None
     drop_last: bool = False
+    micro_batches: int = 1
 
     @cached_property
     def cut(self) -> Cut:
@@ -66,6 +69,7 @@ class Position:
             rows, batch_size, saved.whole("seed", 0, 2**64 - 1), saved.flag("shuffle"), saved.whole("epoch"),
             saved.whole("step", 0, Cut(rows, batch_size, drop_last).steps), tuple(sums), tuple(rates),
             saved.whole("told") if saved.has("told") else None, drop_last,
+            saved.whole("micro_batches", 1) if saved.has("micro_batches") else 1,
         )  # fmt: skip
         found._check(saved)
         return found
@@ -78,10 +82,17 @@ class Position:
             saved.refuse("sums", "finite in its first, which is of the losses", list(self.sums))
         if any(map(math.isinf, self.rates)):
             saved.refuse("rates", "finite numbers", list(self.rates))
+        if not is_power_of_two(self.micro_batches):
+            saved.refuse("micro_batches", "a power of two", self.micro_batches)
         if self.told is not None and (self.step or not self.epoch):
             saved.refuse("told", f"null after {self.epoch} epochs and {self.step} steps", self.told)
         if self.done > LARGEST:
             saved.refuse("epoch", f"so small that the steps can be counted, {self.steps} an epoch", self.epoch)
+
+
+def is_power_of_two(value: object) -> TypeGuard[int]:
+    """Is it a whole number, 1, 2, 4, ...?"""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0 and not value & value - 1
 
 
 def _is_float(value: object) -> bool:

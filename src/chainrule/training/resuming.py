@@ -205,7 +205,7 @@ def go_on(session: Session, found: saved.Found, position: Position, rows: Rows, 
 
 def check_same(before: Position, now: Position, what: str) -> None:
     """Raise `SettingError` unless a training that stood there can go on as this one."""
-    for one in ("rows", "batch_size", "seed", "shuffle", "drop_last"):
+    for one in ("rows", "batch_size", "seed", "shuffle", "drop_last", "micro_batches"):
         was, came = getattr(before, one), getattr(now, one)
         if was != came:
             raise SettingError(

@@ -6,8 +6,6 @@ stands, and `roll_back` goes there from wherever an exception came.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -298,7 +296,7 @@ class Session:
     def identity(self) -> str:
         """A name that only trainings have which began alike, and so go through the same states; "" before the first."""
         if self.known_as is None:
-            self.known_as = _name_of(self.start, self.optimizer) if self.start is not None else ""
+            self.known_as = self.start.name(self.optimizer) if self.start is not None else ""
         return self.known_as
 
     # ---------------------------------------------------------------- what a step changes
@@ -559,37 +557,29 @@ class Session:
     # ---------------------------------------------------------------- programs
 
     def program(
-        self, kind: str, x: Any, y: Any, weight: Array | None = None, window: int | None = None
+        self, kind: str, x: Any, y: Any, weight: Array | None = None, window: int | None = None, micro_batches: int = 1
     ) -> steps.Program:
         """The compiled step of this kind over these rows: "training", "recorded", "validation" or "evaluation".
 
         Args:
             window: how many rows there are, where they are a window of a source: those of other sizes have their own steps.
+            micro_batches: in how many parts a step of a training goes over its batch.
         """
-        key = kind if window is None else f"{kind} of {window}"
+        key = kind if micro_batches == 1 else f"{kind} in {micro_batches}"
+        key = key if window is None else f"{key} of {window}"
         known = self.programs.get(key)
         if known is None and window is not None:
             held = [name for name in self.programs if " of " in name]
             for name in held[: len(held) + 1 - WINDOWS]:  # each holds the rows of its latest window
                 del self.programs[name]
         if known is None or not known.feed.take(x, y, weight):
-            self.programs[key] = known = self._made(kind, steps.Feed(x, y, weight))
+            self.programs[key] = known = self._made(kind, steps.Feed(x, y, weight), micro_batches)
         return known
 
-    def _made(self, kind: str, feed: steps.Feed) -> steps.Program:
+    def _made(self, kind: str, feed: steps.Feed, micro_batches: int) -> steps.Program:
         if kind in ("training", "recorded"):
-            return steps.training_program(self, feed, kind == "recorded")
+            return steps.training_program(self, feed, kind == "recorded", micro_batches)
         return steps.evaluation_program(self, feed, *((self.aside, self.instead) if kind == "validation" else ()))
-
-
-def _name_of(start: Standing, optimizer: Optimizer) -> str:
-    total = hashlib.blake2b(digest_size=16)
-    settings = json.dumps(start.settings.as_dict(), sort_keys=True, default=repr)
-    total.update(f"{type(optimizer).__name__} {start.position} {settings}".encode())
-    for _, value in start.values:
-        total.update(f"{value.dtype.str} {value.shape}".encode())
-        total.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
 
 
 def _bound(norm: Any) -> float | None:

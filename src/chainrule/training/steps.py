@@ -22,12 +22,13 @@ from chainrule.compiler.frontend.watch import Watched
 from chainrule.compiler.runtime.copies import Copies
 from chainrule.graph import leaf
 from chainrule.nn import Module
+from chainrule.nn.functional.normalization import cutting_batches
 from chainrule.nn.utils import clip_grad_norm_
 from chainrule.optim.optimizer import Optimizer, Used, setting
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import lifted, wrap
 from chainrule.tensor.creation import as_tensor, from_numpy, tensor
-from chainrule.tensor.functions import no_grad
+from chainrule.tensor.functions import cat, no_grad
 from chainrule.tensor.random import Generator, Owned, current_generator, drawing_from
 from chainrule.training import state
 from chainrule.training.exact import is_ranked
@@ -35,6 +36,7 @@ from chainrule.training.fingerprint import fingerprint
 from chainrule.training.listener import Listener
 from chainrule.training.measures import Averaged, Measures, measured
 from chainrule.training.metrics import Metric
+from chainrule.training.micro_batches import backward_in_parts
 from chainrule.training.objective import objective_and_mass
 from chainrule.training.several import called
 
@@ -399,11 +401,12 @@ def together(parts: list[list[Array]]) -> tuple[Array, Array]:
     return np.concatenate(outputs), np.concatenate(targets)
 
 
-def training_program(session: Trained, feed: Feed, records: bool = False) -> Program:
+def training_program(session: Trained, feed: Feed, records: bool = False, micro_batches: int = 1) -> Program:
     """Gather, forward, loss, backward, update, of gradients that the step itself makes: those that a callback left are
     forgotten at its beginning, as ``zero_grad()`` does, and its own at its end, so that none is written out.
 
-    With `records`, the step also gives a fingerprint of the weights it began with.
+    With `records`, the step also gives a fingerprint of the weights it began with, and notes what explains it; in
+    `micro_batches` it notes nothing.
     """
 
     def step(index: Tensor, rates: Tensor | None = None) -> tuple[list[Tensor], ...]:
@@ -412,17 +415,20 @@ def training_program(session: Trained, feed: Feed, records: bool = False) -> Pro
         # First of all results, so that the weights are still in the cache when the forward pass reads them.
         prints = [fingerprint(session.named().values())] if records else []
         _forget(session)
-        inputs, target, weight = feed.batch(index)
-        output = called(model, inputs)
-        value, mass = objective_and_mass(session.loss, output, target, weight)
-        value.backward()
+        if micro_batches > 1:
+            value, mass, output, target = _in_micro_batches(session, feed, index, micro_batches)
+        else:
+            inputs, target, weight = feed.batch(index)
+            output = called(model, inputs)
+            value, mass = objective_and_mass(session.loss, output, target, weight)
+            value.backward()
+            for key, noted in {"input": inputs, "target": target, "output": output, "loss": value}.items():
+                if isinstance(noted, Tensor):
+                    note(key, noted)
         if session.max_norm is not None:
             clip_grad_norm_(state.optimized(optimizer), session.max_norm)
         for mark in prints:
             note("print", mark)
-        for key, noted in {"input": inputs, "target": target, "output": output, "loss": value}.items():
-            if isinstance(noted, Tensor):
-                note(key, noted)
         for name, parameter in model.named_parameters():
             if parameter._grad is not None:  # not `grad`: the trace need not know that somebody looked
                 note(("gradient", name), parameter._grad)
@@ -438,6 +444,28 @@ def training_program(session: Trained, feed: Feed, records: bool = False) -> Pro
         return prints, measures, _rates(optimizer, used, given), []
 
     return Program(feed, step, session.random, session, records)
+
+
+def _in_micro_batches(
+    session: Trained, feed: Feed, index: Tensor, count: int
+) -> tuple[Tensor, Tensor | None, Any, Any]:
+    """Forward and backward in so many parts of the batch, or as many as it has rows: its loss, what that counts for, outputs
+    and targets."""
+    rows, outputs = len(index), list[Any]()
+
+    def part(start: int, end: int) -> tuple[Tensor, Tensor | None]:
+        inputs, target, weight = feed.batch(index[start:end])
+        output = called(session.model, inputs)
+        outputs.append(trees.mapped(Tensor.detach, output))
+        return objective_and_mass(session.loss, output, target, weight)
+
+    with cutting_batches(f"fit(micro_batches={count})", "micro_batches=1"):
+        value, mass = backward_in_parts(part, rows, min(count, 1 << rows.bit_length() - 1))
+    output = None
+    if session.metrics:
+        with no_grad():
+            output = trees.filled(outputs[0], [cat(of) for of in zip(*map(trees.leaves, outputs), strict=True)])
+    return value, mass, output, feed.batch(index)[1]
 
 
 def _forget(session: Trained) -> None:

@@ -69,8 +69,8 @@ def sweep(
         progress: as for ``fit``, with a line for each training, or each round of one; or a function, called
             ``progress(done, of)`` after each. Default: silence.
         fit: further arguments of ``Trainer.fit``; of ``callbacks`` each training has copies of its own. A key of a configuration that ``fit`` takes (``epochs``,
-            ``batch_size``, ``seed``, ``shuffle``, ``drop_last``, ``sample_weight``, ``class_weight``) goes there, one that `build` takes
-            goes to `build`, and ``seed`` to both.
+            ``batch_size``, ``seed``, ``shuffle``, ``drop_last``, ``micro_batches``, ``sample_weight``, ``class_weight``) goes there, one that
+            `build` takes goes to `build`, and ``seed`` to both.
 
     Raises:
         SettingError: a configuration has a key that neither takes, or `build` is no function or gives no new Trainer.

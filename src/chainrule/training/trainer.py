@@ -43,7 +43,7 @@ from chainrule.training.record import Recorder, describe
 from chainrule.training.scheduling import Given
 from chainrule.training.session import Rows, Session, check_module
 from chainrule.training.sound import check_outputs
-from chainrule.training.source_rows import BATCH, Epochs, SourceRows
+from chainrule.training.source_rows import Epochs, SourceRows
 from chainrule.training.weights import Classes
 
 Array = np.ndarray[Any, Any]
@@ -191,6 +191,7 @@ class Trainer(Explained):
         checkpoint: str | os.PathLike[str] | None = None,
         drop_last: bool = False,
         steps_per_epoch: int | None = None,
+        micro_batches: int = 1,
     ) -> History:
         """Train for `epochs` passes over the rows, and return what each measured.
 
@@ -234,6 +235,10 @@ class Trainer(Explained):
                 name). With shuffling, other rows are left out each epoch.
             steps_per_epoch: how many batches of a stream (a generator, a function, a loader) are an epoch. A stream that does not
                 say how long it is, is gone through once to count its rows where this is None.
+            micro_batches: in how many parts, a power of two, a step goes over its batch, forwards and back one after the other,
+                with the memory of one: the update is that of the whole batch (Keras's and Lightning's accumulation of gradients,
+                whose batches are the parts). Equal parts of 128 rows and more give its bits, others its numbers to rounding; see
+                `cr.backward_in_micro_batches`. Batch normalization in training is refused, dropout draws anew for each part.
 
         Raises:
             DataError: data that cannot be trained on (empty, not finite, mismatched, labels out of range).
@@ -244,7 +249,7 @@ class Trainer(Explained):
         with self.session.held("fit", nested=False):
             return self._fit(
                 X, y, epochs, batch_size, validation_data, validation_split, seed, shuffle, progress, callbacks, resume,
-                record, sample_weight, class_weight, checkpoint, drop_last, steps_per_epoch,
+                record, sample_weight, class_weight, checkpoint, drop_last, steps_per_epoch, micro_batches,
             )  # fmt: skip
 
     def _fit(
@@ -252,7 +257,7 @@ class Trainer(Explained):
         validation_split: float | None, seed: int, shuffle: bool, progress: bool | IO[str] | Silent,
         callbacks: Callback | EpochFunction | Sequence[Callback | EpochFunction], resume: bool, record: bool | str | os.PathLike[str],
         sample_weight: object, class_weight: Classes | None, checkpoint: str | os.PathLike[str] | None,
-        drop_last: bool, steps_per_epoch: int | None,
+        drop_last: bool, steps_per_epoch: int | None, micro_batches: int,
     ) -> History:  # fmt: skip
         session = self.session
         session.check()
@@ -265,7 +270,7 @@ class Trainer(Explained):
         goes_on = bool(resume) or found is not None
         rows = self._data(X, y, asked, sample_weight, class_weight, validation_data, validation_split, known, goes_on)
         held_out = rows.held_out
-        size = _batch_size(rows, batch_size, drop_last)
+        position = given.beginning(rows, batch_size, int(seed), bool(shuffle), drop_last, micro_batches)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise SettingError(f"fit: epochs must be a whole number, 0 or more, got {epochs!r}.")
         if record == "" or (not isinstance(record, (bool, str, os.PathLike)) and record is not None):
@@ -273,17 +278,22 @@ class Trainer(Explained):
                 f"fit: record must be True, False or the path of a folder, got {record!r}. Pass record=True to keep one in "
                 f"a temporary folder, or record='runs/mine'."
             )
+        if record and position.micro_batches > 1:
+            raise SettingError(
+                f"fit: record= explains steps that go over their batch at once, got micro_batches={micro_batches}. Leave one of "
+                f"the two out."
+            )
         if record and isinstance(rows, SourceRows):
             raise SettingError(
                 "fit: record= keeps what brings back any step, which takes rows in memory, and X is read window by window. Leave "
                 "it out; checkpoint= goes on to the bit after any stop."
             )
-        position = Position(rows.count, size, int(seed), bool(shuffle), drop_last=drop_last)
         if checkpoint is not None and found is not None:
             resuming.go_on(session, found, position, rows, os.fspath(checkpoint))
             session.fed, resume = None, True
         self.checked.alone(rows, position.cut, resuming.modes(session, bool(resume)))
-        training = session.program("recorded" if record else "training", rows.x, rows.y, rows.weight, rows.window)
+        kind = "recorded" if record else "training"
+        training = session.program(kind, rows.x, rows.y, rows.weight, rows.window, position.micro_batches)
         validation = None
         if held_out is not None and held_out.window is None:
             validation = session.program("validation", held_out.x, held_out.y, held_out.weight)
@@ -556,20 +566,6 @@ class Trainer(Explained):
         """
         saved.load(self.session, path)
         self.session.fed = None  # a file has a name for the rows it was trained on, and not the rows
-
-
-def _batch_size(given: Rows, asked: object, drop_last: bool) -> int:
-    """The rows of a batch."""
-    own = given.batch_size if isinstance(given, SourceRows) else BATCH
-    size, rows = check_batch_size(own if asked is None else asked, "fit"), given.count
-    if not isinstance(drop_last, bool):
-        raise SettingError(f"fit: drop_last must be True or False, got {drop_last!r}.")
-    if drop_last and size > rows:
-        raise DataError(
-            f"fit: drop_last=True leaves out a batch with fewer than batch_size rows, which leaves none of {rows} rows with "
-            f"batch_size={size}. Choose a batch_size of at most {rows}, or leave drop_last out."
-        )
-    return min(size, rows)
 
 
 def _loss(given: Any, weights: Any) -> Metric:

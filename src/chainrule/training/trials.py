@@ -23,7 +23,7 @@ from chainrule.training.trainer import Trainer
 Array = np.ndarray[Any, Any]
 Config = dict[str, Any]
 PER_CONFIG = frozenset(
-    {"epochs", "batch_size", "seed", "shuffle", "drop_last", "sample_weight", "class_weight"}
+    {"epochs", "batch_size", "seed", "shuffle", "drop_last", "micro_batches", "sample_weight", "class_weight"}
 )  # of `fit`
 
 _MADE = frozenset({"building", "steps", "standing", "takes"})  # in each process anew

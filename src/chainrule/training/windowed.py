@@ -113,6 +113,7 @@ class Windowed:
     def __init__(self, session: Session, checked: Checked, rows: SourceRows, position: Position) -> None:
         self.session, self.checked, self.rows = session, checked, rows
         self.seed, self.shuffle, self.batch = position.seed, position.shuffle, position.batch_size
+        self.micro_batches = position.micro_batches
         self.window: Window | None = None
         self.first = self.stop = 0
         self._windows: Iterator[Window] | None = None
@@ -175,7 +176,7 @@ class Windowed:
         return self._source.windows(cursor, self.seed, batch_size=self.batch, shuffle=shuffle)
 
     def _program(self, rows: Rows, count: int, before: Program) -> Program:
-        program = self.session.program("training", rows.x, rows.y, rows.weight, count)
+        program = self.session.program("training", rows.x, rows.y, rows.weight, count, self.micro_batches)
         program.chunk = max(program.chunk, before.chunk)  # how long a step takes does not go by the window
         return program
 

@@ -28,22 +28,28 @@ Factor = float | Tensor  # a number, or inside a compiled function a tensor with
 
 
 class _Cutting(threading.local):
-    """Who cuts the batches of this thread in parts now, if anybody does."""
+    """Who cuts the batches of this thread in parts now, if anybody does, and how it is told not to."""
 
-    who = ""
+    who = whole = ""
 
 
 _cutting = _Cutting()
 
 
 @contextmanager
-def cutting_batches(who: str) -> Iterator[None]:
-    """Inside the block inputs are parts of a batch that is meant as a whole: what normalises by the batch is refused."""
-    outer, _cutting.who = _cutting.who, who
+def cutting_batches(who: str, whole: str) -> Iterator[None]:
+    """Inside the block inputs are parts of a batch that is meant as a whole: what normalises by the batch is refused.
+
+    Args:
+        who: cuts it.
+        whole: what to write that it does not.
+    """
+    outer = _cutting.who, _cutting.whole
+    _cutting.who, _cutting.whole = who, whole
     try:
         yield
     finally:
-        _cutting.who = outer
+        _cutting.who, _cutting.whole = outer
 
 
 @takes_keywords("functional")
@@ -168,7 +174,7 @@ def batch_norm(
         ShapeError: one of the tensors does not fit the channels.
         DataError: in training, a batch with one value for each channel, whose variance says nothing.
         SettingError: neither training nor a running mean and variance.
-        GradientError: in training, a part of a batch inside of `cr.backward_in_micro_batches`.
+        GradientError: in training, on one micro-batch of several (`cr.backward_in_micro_batches`).
 
     Source: Ioffe, Szegedy, "Batch normalization", ICML 2015.
     """
@@ -183,9 +189,9 @@ def batch_norm(
     if _cutting.who:
         raise GradientError(
             f"{who('batch_norm')}: in training it normalises by the mean and variance of the whole batch, and "
-            f"{_cutting.who} gives it one part of the batch after the other, whose gradients are others. Use count=1, "
-            f"a normalization of each row (nn.GroupNorm, nn.LayerNorm), or call eval() on this layer to go by its "
-            f"running mean and variance."
+            f"{_cutting.who} gives it one part of the batch after the other, whose gradients are others. Use "
+            f"{_cutting.whole}, a normalization of each row (nn.GroupNorm, nn.LayerNorm), or call eval() on this layer to "
+            f"go by its running mean and variance."
         )
     count = input.numel() // channels if channels else 0
     if count == 1:
