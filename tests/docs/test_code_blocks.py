@@ -31,6 +31,9 @@ PAGES = [page for page in PAGES if ".source" not in page.name and blocks(page)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.filterwarnings(
+    "ignore:fit. .* reads logits, makes probabilities"
+)  # two pages are about that mistake, and say so
 def test_code_blocks_run(page, capsys, tmp_path, monkeypatch):
     for library in NEEDS.get(page.name, "").split():
         pytest.importorskip(library)

@@ -507,3 +507,57 @@ def test_a_model_all_in_bfloat16_says_where_to_convert(run, rows):
         DtypeError, match=rf"^{run}: X reaches the model as (float32|int64), and .* x\.bfloat16\(\) before"
     ):
         getattr(trainer, run)(*given)
+
+
+class Ending(nn.Module):
+    """A network whose own code ends it."""
+
+    def __init__(self, outputs, end):
+        super().__init__()
+        self.layer, self.end = nn.Linear(6, outputs), end
+
+    def forward(self, x):
+        return self.end(self.layer(x))
+
+
+SHARES = "every row of outputs is positive and sums to 1, and {}, which reads logits"
+AGAIN = ", makes probabilities of them once more: the loss cannot become small, and learning is slow. Take the {} out of the model; predict_proba gives probabilities all the same."
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "target", "text"),
+    [
+        (lambda: nn.Sequential(nn.Linear(6, 2), nn.Softmax(1)), "cross_entropy", y, SHARES.format("cross_entropy") + AGAIN.format("Softmax")),
+        (lambda: Ending(2, lambda z: z.softmax(1)), nn.CrossEntropyLoss(), y, SHARES.format("CrossEntropyLoss") + AGAIN.format("Softmax")),
+        (
+            lambda: nn.Sequential(nn.Linear(6, 3), nn.Sequential(nn.Tanh(), nn.Linear(3, 1), nn.Sigmoid())),
+            "binary_cross_entropy_with_logits",
+            y[:, None],
+            "the model ends in a Sigmoid, and binary_cross_entropy_with_logits, which reads logits" + AGAIN.format("Sigmoid"),
+        ),
+    ],
+    ids=["a softmax", "a softmax of one's own", "a sigmoid"],
+)  # fmt: skip
+def test_a_loss_of_logits_warns_of_probabilities(model, loss, target, text):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            cr.Trainer(model(), loss, "adam").fit(X, target, epochs=1, validation_data=(X, target), progress=False)
+    assert [str(said.message) for said in seen] == [f"fit: {text}"]  # once for a line, as all warnings
+    assert seen[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "target"),
+    [
+        (lambda: nn.Sequential(nn.Linear(6, 2), nn.LogSoftmax(1)), "cross_entropy", y),  # the softmax of these is what it was
+        (lambda: nn.Sequential(nn.Linear(6, 2), nn.LogSoftmax(1)), "nll_loss", y),
+        (lambda: nn.Sequential(nn.Linear(6, 1), nn.Sigmoid()), "binary_cross_entropy", y[:, None]),
+        (lambda: nn.Sequential(nn.Linear(6, 1), nn.Sigmoid()), "mse", y[:, None]),
+        (lambda: nn.Sequential(nn.Linear(6, 2), nn.Softmax(1)), "mse", np.stack([1 - y, y], axis=1)),
+        (lambda: nn.Sequential(nn.Linear(6, 2), nn.ReLU()), "cross_entropy", y),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_what_a_loss_reads_is_not_warned_of(model, loss, target):
+    cr.Trainer(model(), loss, "adam").fit(X, target, epochs=1, progress=False)

@@ -26,9 +26,18 @@ from chainrule.data.checks import (
 from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError, DataError, DtypeError, SettingError, ShapeError
 from chainrule.lines import user_line
-from chainrule.nn import Module
+from chainrule.nn import Module, Sequential, Sigmoid
 from chainrule.nn.compiled import bare
-from chainrule.nn.meaning import BINARY_PROBABILITIES, CLASSES, Meaning, meaning_of, name_of, option_of
+from chainrule.nn.meaning import (
+    BINARY_LOGITS,
+    BINARY_PROBABILITIES,
+    CLASSES,
+    LOGITS,
+    Meaning,
+    meaning_of,
+    name_of,
+    option_of,
+)
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import numbers, wrap
 from chainrule.tensor.creation import tensor
@@ -43,6 +52,10 @@ PROBED = 2  # rows that go through the model before a training begins
 MANY_PROBED = (
     256  # rows where a loss sees only in their values that the model lacks its last layer (BCELoss: a sigmoid)
 )
+
+
+SUM = 1e-5  # how far from 1 the probabilities of a row, in float32, may add up
+_said: dict[str, dict[Any, int]] = {}  # which warnings were given where, by file, as Python keeps it of a module
 
 
 class _Hold:
@@ -177,6 +190,8 @@ def tried(
         _check_scalars(weighing(loss) if weighed else loss, metrics, output, y, who, names[1])
         _check_reduced(loss, who)
         _warn_of_broadcasting(loss, output, y, who, names[1])
+        if who == "fit":
+            _warn_of_probabilities(model, loss, output)
     return x, y
 
 
@@ -380,8 +395,41 @@ def _warn_of_broadcasting(loss: Function, output: Tensor, y: Array, who: str, na
         f"{who}: the loss {name_of(loss)} makes a square of {rows} x {rows} of outputs of shape {outputs} and {name} of "
         f"shape {y.shape}: it compares every row with every other. Give {name}.reshape{outputs}, unless that is meant."
     )
+    _warn(text)
+
+
+def _warn_of_probabilities(model: Module, loss: Function, output: Tensor) -> None:
+    """Say so where a loss that reads logits is given probabilities: it makes probabilities of them once more."""
+    meaning, last = meaning_of(loss), _last(model)
+    if meaning not in (LOGITS, BINARY_LOGITS):
+        return
+    layer, why = type(last).__name__, f"the model ends in a {type(last).__name__}"
+    if meaning == LOGITS and output.ndim > CLASSES and output.shape[CLASSES] > 1 and _are_shares(numbers(output)):
+        layer, why = "Softmax", "every row of outputs is positive and sums to 1"
+    elif not isinstance(last, Sigmoid):
+        return
+    _warn(
+        f"fit: {why}, and {name_of(loss)}, which reads logits, makes probabilities of them once more: the loss cannot become "
+        f"small, and learning is slow. Take the {layer} out of the model; predict_proba gives probabilities all the same."
+    )
+
+
+def _are_shares(output: Array) -> bool:
+    return bool((output >= 0).all() and np.abs(output.sum(axis=CLASSES, dtype=np.float64) - 1).max() <= SUM)
+
+
+def _last(model: Module) -> Module:
+    """The layer that a sequence of layers, and of sequences, ends in."""
+    last = bare(model)
+    while isinstance(last, Sequential) and len(last):
+        last = bare(last[-1])
+    return last
+
+
+def _warn(text: str) -> None:
+    """At the user's line, once for each."""
     line = user_line()
     if line is None:
         warnings.warn(text, stacklevel=2)
     else:
-        warnings.warn_explicit(text, UserWarning, line.file, line.number)
+        warnings.warn_explicit(text, UserWarning, line.file, line.number, registry=_said.setdefault(line.file, {}))

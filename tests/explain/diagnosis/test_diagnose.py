@@ -12,6 +12,8 @@ from chainrule.errors import DataError, NonFiniteError, SettingError
 
 from .runs import X, X_val, bits, network, trained, y, y_val
 
+pytestmark = pytest.mark.filterwarnings("ignore:fit. .* reads logits, makes probabilities")  # as these runs are to do
+
 
 def constant(model):
     with cr.no_grad():

@@ -14,6 +14,8 @@ from chainrule.explain.diagnosis.surgery import standardised
 
 from .runs import X, X_val, bits, network, trained, y, y_val
 
+pytestmark = pytest.mark.filterwarnings("ignore:fit. .* reads logits, makes probabilities")  # as these runs are to do
+
 
 def losses(trainer, remedy=AS_IT_WAS, seed=0):
     with Laboratory(trainer) as lab:
