@@ -29,7 +29,7 @@ def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: i
     Only one part's intermediate values are kept at a time, and the gradients of at most ``log2(count) + 1`` parts.
     ``L = sum of m_i L_i / sum of m_i`` over the parts, m_i being the rows of part i (or what its mean divides by, where
     class weights, ignored targets or weights of rows are in it). The gradients are added as a compiled product adds up
-    the rows of a batch: two halves, each from two halves of its own. So under `cr.compile` equal parts of 128 rows and more
+    the rows of a batch: two halves, each from two halves of its own. So under `cr.compile` equal parts of 64 rows and more
     give the bits of the whole batch, if the loss is a mean or sum over rows and no row's output depends on other rows.
     Batch normalization in training, with which it does, is refused. Dropout draws for each part anew: of one
     distribution, but other numbers than for the whole. Of the loss itself the last bit may differ, if it is a mean of

@@ -237,7 +237,7 @@ class Trainer(Explained):
                 say how long it is, is gone through once to count its rows where this is None.
             micro_batches: in how many parts, a power of two, a step goes over its batch, forwards and back one after the other,
                 with the memory of one: the update is that of the whole batch (Keras's and Lightning's accumulation of gradients,
-                whose batches are the parts). Equal parts of 128 rows and more give its bits, others its numbers to rounding; see
+                whose batches are the parts). Equal parts of 64 rows and more give its bits, others its numbers to rounding; see
                 `cr.backward_in_micro_batches`. Batch normalization in training is refused, dropout draws anew for each part.
 
         Raises:

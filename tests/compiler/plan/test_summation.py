@@ -94,7 +94,7 @@ def test_products_are_fused_and_sums_are_not():
     assert kernel_of(compiled, Dot).fused
     assert str(Summation(8, 1, True)) == "one after the other, each product and addition rounded once"
     assert str(Summation(600, 1, rows=600)) == (
-        "one after the other, 4 parts of the 600 rows each for itself, and then two and two of these, each addition rounded"
+        "one after the other, 8 parts of the 600 rows each for itself, and then two and two of these, each addition rounded"
     )
     assert str(Summation(8, 4)) == "in 4 lanes, which are then added in halves, each addition rounded"
 
