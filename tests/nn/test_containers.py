@@ -72,6 +72,16 @@ def test_only_modules_may_enter():
     assert str(error.value) == "ModuleDict['a']: the value must be an nn.Module, got int."
 
 
+def test_a_list_prints_neighbours_that_are_alike_as_pytorchs():
+    def made(lib):
+        block = lib.Sequential(lib.Linear(2, 3), lib.ReLU())
+        return lib.ModuleList([lib.Linear(2, 2), lib.Linear(2, 2), lib.ReLU(), block, block, lib.Linear(2, 2)])
+
+    for wrap in (lambda lib, listed: listed, lambda lib, listed: lib.Sequential(listed, lib.Tanh())):
+        assert repr(wrap(nn, made(nn))) == repr(wrap(torch.nn, made(torch.nn)))
+    assert repr(nn.ModuleList()) == repr(torch.nn.ModuleList())
+
+
 def test_module_list(lib):
     layers = lib.ModuleList([lib.Linear(1, 1)])
     layers += [lib.ReLU()]

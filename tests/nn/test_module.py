@@ -387,3 +387,17 @@ def test_an_error_about_very_many_keys_is_short():
     with pytest.raises(StateDictError, match="'k29' and 4970 more") as caught:
         nn.Linear(2, 1).load_state_dict({f"k{i}": 1 for i in range(5000)})
     assert len(str(caught.value)) < 800
+
+
+def test_what_load_state_dict_gives_prints_as_pytorchs():
+    said = []
+    for lib in (nn, torch.nn):
+        model = lib.Linear(2, 1)
+        weights = model.state_dict()
+        bias = weights.pop("bias")
+        said.append([repr(model.load_state_dict({**weights, "bias": bias})).replace("_Incompatible", "Incompatible")])
+        found = repr(model.load_state_dict({**weights, "more": bias}, strict=False))
+        said[-1].append(found.replace("_Incompatible", "Incompatible"))
+    assert said[0] == said[1] == [
+        "<All keys matched successfully>", "IncompatibleKeys(missing_keys=['bias'], unexpected_keys=['more'])",
+    ]  # fmt: skip

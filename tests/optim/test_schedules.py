@@ -277,3 +277,22 @@ def test_rates_of_pytorchs_below_0_by_rounding_are_loaded_as_0():
     given["param_groups"][0]["lr"] = -1e-3
     with pytest.raises(SettingError, match="lr must be a number 0 or more, got -0.001"):
         opt.load_state_dict(given)
+
+
+@pytest.mark.parametrize("made", [
+    lambda o: lr_scheduler.StepLR(o, 2),
+    lambda o: lr_scheduler.SequentialLR(o, [lr_scheduler.ConstantLR(o), lr_scheduler.ExponentialLR(o, 0.5)], [2]),
+    lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.ExponentialLR(o, 0.5)]),
+])  # fmt: skip
+def test_a_step_to_an_epoch_says_how_to_go_on(made):
+    optimizer = optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0)
+    schedule = made(optimizer)
+    before = optimizer.param_groups[0]["lr"]
+    text = (
+        f"{type(schedule).__name__}: step() goes on by one epoch and takes none, got 3. Call step() after each epoch, and go on with "
+        "a training by load_state_dict(). A measure goes to ReduceLROnPlateau, a part of an epoch to CosineAnnealingWarmRestarts."
+    )
+    with pytest.raises(SettingError) as error:
+        schedule.step(3)
+    assert str(error.value) == text
+    assert optimizer.param_groups[0]["lr"] == before

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from operator import index as as_index
+from operator import itemgetter
 from typing import Any, TypeVar, overload
 
 from chainrule import graph
 from chainrule.errors import IndexRangeError, SettingError
-from chainrule.nn.module import Module
+from chainrule.nn.module import Module, indent
 from chainrule.nn.whole import pure, recorded
 
 Chain = TypeVar("Chain", bound="_Numbered")
@@ -161,6 +163,15 @@ class ModuleList(_Uncalled, _Numbered):
 
     def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
         return self.extend(modules)
+
+    def _lines(self) -> list[str]:
+        """As PyTorch's: neighbours that print alike are one line, ``(0-5): 6 x Linear(...)``."""
+        lines = []
+        for text, alike in groupby(enumerate(map(repr, self)), key=itemgetter(1)):
+            numbers = [number for number, _ in alike]
+            first, last, count = numbers[0], numbers[-1], len(numbers)
+            lines.append(f"({first}-{last}): {count} x {indent(text)}" if count > 1 else f"({first}): {indent(text)}")
+        return lines
 
 
 class ModuleDict(_Uncalled):

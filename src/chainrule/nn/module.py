@@ -577,7 +577,7 @@ class Module:
     def __repr__(self) -> str:
         extra, name = self.extra_repr(), type(self).__name__
         try:
-            children = [f"({key}): {_indent(repr(child))}" for key, child in self._modules.items()]
+            children = self._lines()
         except RecursionError:  # deeper than Python can go
             return f"{name}(...)"
         if not children:
@@ -585,7 +585,12 @@ class Module:
         lines = [*extra.split("\n"), *children] if extra else children
         return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
 
+    def _lines(self) -> list[str]:
+        """What is printed of each child."""
+        return [f"({key}): {indent(repr(child))}" for key, child in self._modules.items()]
 
-def _indent(text: str) -> str:
+
+def indent(text: str) -> str:
+    """The text with two spaces before each line but the first."""
     first, *rest = text.split("\n")
     return "\n".join([first, *(f"  {line}" for line in rest)])

@@ -8,7 +8,7 @@ from typing import Any
 
 from chainrule.errors import SettingError
 from chainrule.optim.optimizer import Optimizer
-from chainrule.optim.schedules import LRScheduler, check_outside
+from chainrule.optim.schedules import LRScheduler, check_step
 
 
 class _Composed(LRScheduler):
@@ -94,9 +94,9 @@ class SequentialLR(_Composed):
         if self.milestones != sorted(self.milestones):
             raise SettingError(f"SequentialLR: milestones must ascend, got {self.milestones}.")
 
-    def step(self) -> None:
+    def step(self, epoch: None = None) -> None:
         """Go to the next epoch: a step of the schedule whose turn it is, or its beginning."""
-        check_outside(self)
+        check_step(self, epoch)
         self.last_epoch += 1
         index = bisect_right(self.milestones, self.last_epoch)
         if index and self.milestones[index - 1] == self.last_epoch:
@@ -131,9 +131,9 @@ class ChainedScheduler(_Composed):
         self._take(optimizer or getattr(schedulers[0] if schedulers else None, "optimizer", None), schedulers)
         self.last_epoch = max(schedule.last_epoch for schedule in self.schedules)
 
-    def step(self) -> None:
+    def step(self, epoch: None = None) -> None:
         """A step of each."""
-        check_outside(self)
+        check_step(self, epoch)
         self.last_epoch += 1
         for schedule in self.schedules:
             schedule.step()

@@ -84,9 +84,16 @@ class LRScheduler:
         """The rates in force."""
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
-    def step(self) -> None:
-        """Go to the next epoch and write its rates."""
-        check_outside(self)
+    def step(self, epoch: None = None) -> None:
+        """Go to the next epoch and write its rates.
+
+        Args:
+            epoch: PyTorch's, which deprecates it: not to be given.
+
+        Raises:
+            SettingError: it was.
+        """
+        check_step(self, epoch)
         self.last_epoch += 1
         self._write()
 
@@ -139,6 +146,17 @@ def check_outside(schedule: object) -> None:
         raise TraceError(
             f"{type(schedule).__name__}.step(): inside a compiled function Python runs only when it is traced. Call it after "
             f"the compiled step, which reads the rate anew at every call."
+        )
+
+
+def check_step(schedule: object, epoch: object) -> None:
+    """Refuse what `check_outside` does, and to go anywhere but to the next epoch."""
+    check_outside(schedule)
+    if epoch is not None:
+        raise SettingError(
+            f"{type(schedule).__name__}: step() goes on by one epoch and takes none, got {epoch!r}. Call step() after each epoch, and "
+            f"go on with a training by load_state_dict(). A measure goes to ReduceLROnPlateau, a part of an epoch to "
+            f"CosineAnnealingWarmRestarts."
         )
 
 

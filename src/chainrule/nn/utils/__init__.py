@@ -62,7 +62,7 @@ def _replace(parameter: Tensor, value: Tensor) -> None:
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
-    norm_type: float = 2.0,
+    norm_type: float | str = 2.0,
     error_if_nonfinite: bool = False,
 ) -> Tensor:
     """Scale all gradients by ``min(1, max_norm / (norm + 1e-6))``, norm being that of all of them together.
@@ -70,7 +70,7 @@ def clip_grad_norm_(
     Args:
         parameters: the tensors whose ``grad`` to scale; those without one are left out.
         max_norm: the largest norm to leave.
-        norm_type: the p of the p-norm; ``math.inf`` takes the largest element.
+        norm_type: the p of the p-norm; ``math.inf`` (or ``"inf"``) takes the largest element.
         error_if_nonfinite: raise when the norm is NaN or infinite (not inside ``cr.compile``).
 
     Returns:
@@ -84,16 +84,17 @@ def clip_grad_norm_(
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
     _check_bound("clip_grad_norm_", "max_norm", max_norm)
+    p = math.inf if norm_type == "inf" else cast(float, norm_type)
     chosen = _with_gradient(parameters)
     if not chosen:
         return zeros()
-    gradients = [_gradient(p) for p in chosen]
+    gradients = list(map(_gradient, chosen))
     shared = Counter(map(id, gradients))
     if not error_if_nonfinite and len(shared) == len(chosen) and not tracing():
-        return cast(Tensor, in_grad_mode(False, writing, _clip, waiting(), gradients, max_norm, norm_type))
+        return cast(Tensor, in_grad_mode(False, writing, _clip, waiting(), gradients, max_norm, p))
     with no_grad():
         computed = list(map(_computed, gradients))
-        total = _norms(computed, norm_type).norm(norm_type)
+        total = _norms(computed, p).norm(p)
         if error_if_nonfinite and not total.isfinite().item():
             raise NonFiniteError(
                 f"clip_grad_norm_: the norm of the gradients is {total.item()}. Lower the learning "
