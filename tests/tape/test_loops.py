@@ -206,6 +206,30 @@ def test_what_an_optimizer_keeps_may_change_between_two_steps():
         assert losses() == pytest.approx(expected, rel=1e-5)
 
 
+def test_numbers_among_an_optimizer_s_settings_are_read_anew_however_they_change():
+    """Assigned, or in the middle of a list that stays the same object."""
+
+    def weights():
+        w = nn.Parameter(cr.ones(3))
+        optimizer, seen = optim.Adam([w], lr=0.1), []
+        group = optimizer.param_groups[0]
+        group["betas"] = [0.9, 0.99]
+        for i in range(14):
+            optimizer.zero_grad()
+            (w * w).sum().backward()
+            optimizer.step()
+            seen += w.tolist()
+            if i == 6:
+                group["lr"] = 0.05
+            if i > 8:
+                group["betas"][0] = 0.5 + i / 100
+        return seen
+
+    expected = weights()
+    with cr.eager(False):
+        assert weights() == pytest.approx(expected, rel=1e-5)
+
+
 def test_what_a_row_and_an_optimizer_keep_may_change_between_two_steps():
     """Parameters that are others, frozen, shared or of another dtype, a gradient that is taken away, a row called twice."""
 

@@ -15,7 +15,7 @@ from chainrule.errors import SettingError, TraceError
 from chainrule.optim import saved
 from chainrule.optim.rules import Rule, update
 from chainrule.optim.state import Group, Listed, Slots, State
-from chainrule.optim.stepped import Stepped
+from chainrule.optim.stepped import Stepped, taken
 from chainrule.optim.together import batches, update_together
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import zeros, zeros_like
@@ -250,7 +250,7 @@ class Optimizer:
         return loss
 
     def _take_step(self, tape: Any) -> None:
-        if tape is None or not tape.door(Stepped(self, self._step_groups)):
+        if tape is None or not (taken(tape, self) or tape.door(Stepped(self, self._step_groups))):
             self._step_groups()
 
     def _step_groups(self) -> None:

@@ -10,13 +10,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from chainrule.compiler.frontend import guards
-from chainrule.tape.doors import Door
+from chainrule.optim.state import Listed
+from chainrule.tape.doors import Door, ElsewhereError, Inputs, Jump, enter
 from chainrule.tape.kept import Kept
 from chainrule.tape.path import Step
-from chainrule.tape.updates import Updates
+from chainrule.tape.updates import NONE, Updates
 from chainrule.tensor import Tensor
 
 _named, _gradient, _views, _trace = map(attrgetter, ("_node", "_grad", "_views", "trace"))
+_of_gradient, _segment, _place = map(attrgetter, ("_grad._node", "segment", "place"))
 _OURS = __name__.rpartition(".")[0] + "."
 
 
@@ -35,6 +37,8 @@ class Layout:
         others: the tensors among the settings and in the state.
         kept: those, to enter a segment.
         whole: does each parameter have all of its state?
+        numbers: by jump, the numbers among the settings, where they are as they were.
+        updates: likewise what it changes.
     """
 
     def __init__(self, optimizer: Any) -> None:
@@ -45,6 +49,9 @@ class Layout:
         self.groups = list(optimizer.param_groups)
         self.kinds = [kinds(group) for group in self.groups]
         self.values = [value for group in self.groups for value in group.values()]
+        self.steady = all(map(_is_steady, self.values))
+        self.numbers: dict[Jump, Inputs] = {}
+        self.updates: dict[Jump, Updates] = {}
         self.whole = True
         settings: list[Hashable] = []
         places: dict[int, int] = {}  # by identity, where a tensor stands among the others
@@ -74,8 +81,20 @@ class Layout:
         values = [value for group in self.groups for value in group.values()]
         if len(values) == len(self.values) and all(map(is_, values, self.values)):
             return True
-        self.values = values
-        return self.kinds == [kinds(group) for group in self.groups]
+        if self.kinds != [kinds(group) for group in self.groups]:
+            return False
+        self.values, self.numbers = values, {}
+        self.steady = all(map(_is_steady, values))
+        return True
+
+
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
+def _is_steady(value: Any) -> bool:
+    """Is a setting the same as long as it is the same object? (Members of lists of parameters are counted.)"""
+    kind = type(value)
+    return kind in _PLAIN or kind is Listed or (kind is tuple and _PLAIN.issuperset(map(type, value)))
 
 
 def kinds(group: dict[str, Any]) -> list[tuple[str, int | bool]]:
@@ -101,6 +120,60 @@ class _Known:
 
 # With the optimizer: a tape must not keep it alive, nor it a tree that was grown anew.
 _KNOWN: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
+
+
+def taken(tape: Any, optimizer: Any) -> bool:
+    """The step, where its like was recorded from here before; False: it must be looked at properly (`Stepped`)."""
+    with tape.lock:
+        if tape.busy or tape.rest:  # a signal's handler, in the middle of it; or nothing is recorded for a while
+            return False
+        tape.busy = True
+        try:
+            known = _KNOWN.get(optimizer)
+            if known is None or known.root is not tape.root or not known.layout.stands():
+                return False
+            jump = _jump(tape, optimizer, known)
+            if jump is None:
+                return False
+            layout = known.layout
+            inputs = layout.numbers.get(jump)
+            if inputs is None:
+                inputs = jump.now(tape)
+                if layout.steady:
+                    layout.numbers[jump] = inputs
+            enter(tape, jump, inputs)
+            tape.updates = layout.updates[jump]
+            tape.compute()
+        except ElsewhereError:
+            return False
+        finally:
+            tape.updates = NONE  # of a step that was interrupted: it is not taken
+            tape.busy = False
+    return True
+
+
+def _jump(tape: Any, optimizer: Any, known: _Known) -> Jump | None:
+    """Where a step of an optimizer with this layout leads to from here, as `Stepped.key` says it."""
+    layout, segment = known.layout, tape.segment
+    if optimizer._used is not None or optimizer._given is not None or not layout.whole:
+        return None
+    parameters = layout.parameters
+    try:
+        gradients = list(map(_of_gradient, parameters))
+    except AttributeError:  # one has none
+        return None
+    if any(map(_views, parameters)) or list(map(_segment, gradients)) != [segment] * len(gradients):
+        return None
+    if layout.kept.enter(tape) is None:
+        return None
+    jumps = known.jumps.get(tape.step)
+    refs = map(segment.known.get, map(_named, parameters))
+    jump: Jump | None = None if jumps is None else jumps.get((known.token, *refs, *map(_place, gradients)))
+    if jump is not None and jump not in layout.updates:
+        order, places, types, _ = jump.results
+        handles = [*parameters, *map(_gradient, parameters), *layout.others]
+        layout.updates[jump] = Updates(places, [handles[i] for i in order], types)
+    return jump
 
 
 class Stepped(Door):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from itertools import repeat
-from operator import attrgetter, is_, itemgetter
+from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, cast
 
 from chainrule.graph import LEAF, Node, Type, toposort
@@ -26,11 +26,6 @@ def _ours(rule: Any) -> bool:
     """Is a derivative rule of chainrule's own? Another may do anything, and is asked each time."""
     functions = [rule, *[cell.cell_contents for cell in rule.__closure__ or ()]]
     return all(ours(code) for function in functions if (code := getattr(function, "__code__", None)) is not None)
-
-
-def _picking(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    """What picks the results at these places."""
-    return itemgetter(*places, places[0]) if places else lambda results: ()
 
 
 class _Known:
@@ -214,13 +209,13 @@ class Backward(Door):
             found.append((gradient._node.place, gradient._node.type))
         if self.past is not None:
             self.past.step.reads = tuple(sorted({*(self.past.step.reads or ()), *self.read}))
-        return found, list(map(_picking, self.released)), self.read
+        return found, self.released, self.read
 
     def fits(self, tape: Any, results: Any) -> bool:
         if self.past is None:
             return True
         # Nobody was there before, and all that it reads was kept. (Where a node is gone, what reads it stands for it.)
-        nodes = [found() for found in filter(None, results[1][-1](self.past.results))]
+        nodes = [found() for found in filter(None, map(self.past.results.get, results[1][-1]))]
         return all(node is None or node.inputs for node in nodes) and self.past.has(results[2])
 
     def again(self, tape: Any, made: Any) -> None:
@@ -237,8 +232,8 @@ class Backward(Door):
                 owner._grad = gradient
             else:
                 owner._grad._name(node)
-        for within, pick in zip(self.within, released, strict=True):
-            for found in filter(None, pick(within.results)):
+        for within, places in zip(self.within, released, strict=True):
+            for found in filter(None, map(within.results.get, places)):
                 read = found()
                 if read is not None:
                     read.release()

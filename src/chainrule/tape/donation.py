@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter, is_
+from operator import attrgetter, itemgetter
 from sys import getrefcount
 from typing import Any
 
@@ -14,7 +14,7 @@ from chainrule.compiler.runtime.buffers import placed
 from chainrule.graph import Array
 from chainrule.tape.updates import Updates
 
-_named, _value = attrgetter("_node"), attrgetter("_array")
+_named = attrgetter("_node")
 
 
 def no_view_of(array: Array) -> bool:
@@ -71,23 +71,35 @@ class Free:
         # In the list of arrays, by the node, by the program twice (what the table points at, in hand), and by the question.
         return getrefcount(segment.arrays[i]) <= 5 and no_view_of(segment.arrays[i])
 
-    def every(
-        self, pick: Callable[[Sequence[Any]], tuple[Any, ...]], held: tuple[Array, ...], bases: list[Array]
-    ) -> bool:
-        """The same of all inputs that the updates write over, one each, in one go.
+    def all_of(self, over: Over) -> bool:
+        """The same of all inputs that the updates write over, one each, in one go: are they what was written over before?"""
+        nodes = over.pick(self.segment.nodes)
+        if nodes != over.nodes or nodes != tuple(map(_named, self.updates.handles)):
+            return False
+        del nodes
+        # Nodes: in the segment's list, as a key, by the handle, by `over` twice, and by the question; arrays: in the segment's
+        # list, by the node, by the program (what the table points at), by `over` twice, and by the question.
+        return max(map(getrefcount, over.watched)) <= 6 and max(map(getrefcount, over.bases), default=0) <= _BASE + 1
 
-        Args:
-            pick: those inputs out of all.
-            held: their arrays, as the program holds them: by another tuple, too, and by this one.
-            bases: what those lie in, where that is another array.
-        """
-        nodes = pick(self.segment.nodes)
-        return (
-            nodes == tuple(map(_named, self.updates.handles))
-            and all(map(is_, held, map(_value, nodes)))
-            and all(map(self.segment.known.__contains__, nodes))  # by their arrays: they lie in nobody else's memory
-            # In the list, as a key, by the handle, here, and by the question; in the list, by the node, by the program twice.
-            and max(map(getrefcount, nodes)) <= 5
-            and max(map(getrefcount, held)) <= 5
-            and max(map(getrefcount, bases), default=0) <= _BASE + 1
-        )
+
+class Over:
+    """Inputs that were written over where they lie, for `Free.all_of` to recognise.
+
+    A node's array stays what it is, as does whether it is in memory of somebody else's: the same nodes need no other look.
+
+    Args:
+        pick: those inputs out of all of a segment.
+        arrays: theirs, each free.
+    """
+
+    def __init__(self, pick: Callable[[Sequence[Any]], tuple[Any, ...]], segment: Any, arrays: list[Array]) -> None:
+        self.pick, self.nodes, self.arrays = pick, pick(segment.nodes), tuple(arrays)
+        self.watched = (*self.nodes, *self.arrays)
+        self.bases = bases(arrays)
+
+
+def picking(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What picks what stands at these places: a tuple, however many."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda given: tuple([given[place] for place in places])

@@ -42,19 +42,41 @@ class ElsewhereError(Exception):
         self.node = node
 
 
-class Jump(NamedTuple):
+class Inputs(NamedTuple):
+    """Values from outside that enter at one place of the tree, and what they are to the segment."""
+
+    nodes: list[Node]
+    arrays: list[Any]
+    refs: dict[Node, int]
+
+
+class Jump:
     """From where a door's body began to where it ended.
 
-    Attributes:
+    Args:
         entered: the numbers that the body read, in order: nodes, or what says what they are now.
+        first: what the first of them is to the segment.
         results: what the door made of it, see the door.
-        inner: None for each result on the way.
+
+    Attributes:
+        inputs: those numbers, where they are the same each time.
     """
 
-    end: Step
-    entered: tuple[Any, ...]
-    results: Any
-    inner: list[None]
+    __slots__ = ("end", "entered", "first", "inputs", "results")
+
+    def __init__(self, end: Step, entered: tuple[Any, ...], first: int, results: Any) -> None:
+        self.end, self.entered, self.first, self.results = end, entered, first, results
+        self.inputs: Inputs | None = None
+        if all(value.__class__ is Node and value.entry.__class__ is tuple for value in entered):
+            self.inputs = self.now(None)
+
+    def now(self, tape: Any) -> Inputs:
+        """The numbers as they are now."""
+        nodes = [value if value.__class__ is Node else value.now(tape) for value in self.entered]
+        first = self.first
+        return Inputs(
+            nodes, list(map(_value, nodes)), dict(zip(nodes, range(first, first - len(nodes), -1), strict=True))
+        )
 
 
 class Door:
@@ -108,16 +130,15 @@ def _through(tape: Any, door: Any) -> bool:
             if key is None:
                 return False
             jumps = door.jumps(tape, tape.step)
-            began = tape.segment, len(tape.segment.arrays), tape.step.places
+            began = tape.segment, len(tape.segment.arrays)
             jump: Jump | None = jumps.get(key)
             if jump is not None:
                 if not door.fits(tape, jump.results):
                     return False
                 step = jump.end
                 if jump.entered:
-                    _enter(tape, jump)
-                else:  # without a call, between which a signal's handler might raise
-                    tape.results += jump.inner
+                    enter(tape, jump, jump.inputs)
+                else:
                     tape.step = step
                 door.again(tape, jump.results)
                 if tape.updates is not NONE:
@@ -132,11 +153,11 @@ def _through(tape: Any, door: Any) -> bool:
         return True
 
 
-def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable, began: tuple[Any, int, int]) -> None:
+def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable, began: tuple[Any, int]) -> None:
     """Run the body, and note where it led to, unless somebody asked for a value in between.
 
     Args:
-        began: the segment that the key is of, and how many inputs and results it had.
+        began: the segment that the key is of, and how many inputs it had.
     """
     outer = tape.getters, tape.inside
     getters: dict[int, Any] = {}
@@ -148,13 +169,13 @@ def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable, 
     tape.busy = True
     try:
         if tape.segment is began[0]:
-            _note(tape, door, jumps, key, getters, *began[1:])
+            _note(tape, door, jumps, key, getters, began[1])
     finally:
         tape.busy = False
 
 
 def _note(
-    tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable, getters: dict[int, Any], entered: int, before: int
+    tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable, getters: dict[int, Any], entered: int
 ) -> None:
     """Where the body led to."""
     segment = tape.segment
@@ -166,29 +187,30 @@ def _note(
         return  # an array of the body's own
     results = door.made(tape)
     if results is not None:
-        jumps[key] = Jump(tape.step, tuple(values), results, [None] * (tape.step.places - before))
+        jumps[key] = Jump(tape.step, tuple(values), -1 - entered, results)
         tape.grown += 1
 
 
-def _enter(tape: Any, jump: Jump) -> None:
-    """Jump, with the numbers that the body read."""
+def enter(tape: Any, jump: Jump, inputs: Inputs | None) -> None:
+    """Jump, with the numbers that the body read; None: as they are now."""
     segment = tape.segment
-    nodes = [value if value.__class__ is Node else value.now(tape) for value in jump.entered]
-    arrays, first = list(map(_value, nodes)), -1 - len(segment.arrays)
-    refs = dict(zip(nodes, range(first, first - len(nodes), -1), strict=True))
     lent: dict[Node, int] = {}
-    if Lent in map(type, map(_entry, nodes)):  # somebody else may write to it: it is looked at anew each time
-        lent = {node: refs.pop(node) for node in nodes if node.entry.__class__ is Lent}
-        for ref in lent.values():
-            arrays[first - ref] = own(arrays[first - ref])
+    if inputs is not None:
+        nodes, arrays, refs = inputs
+    else:
+        nodes, arrays, refs = jump.now(tape)
+        if Lent in map(type, map(_entry, nodes)):  # somebody else may write to it: it is looked at anew each time
+            lent = {node: refs.pop(node) for node in nodes if node.entry.__class__ is Lent}
+            for ref in lent.values():
+                arrays[jump.first - ref] = own(arrays[jump.first - ref])
     if not segment.known.keys().isdisjoint(refs):
-        refs |= segment.known
+        refs = refs | segment.known
     # Without a call, between which a signal's handler might raise.
     segment.nodes += nodes
     segment.arrays += arrays
     segment.known |= refs
-    segment.lent |= lent
-    tape.results += jump.inner
+    if lent:
+        segment.lent |= lent
     tape.step = jump.end
 
 
@@ -253,7 +275,7 @@ class Called(Door):
 
 def waiting_at() -> int:
     """How many results wait on this thread's tape."""
-    return len(graph._local.tape.results)
+    return cast(int, graph._local.tape.step.places)
 
 
 def as_one(function: F) -> F:
@@ -294,11 +316,10 @@ def again(tape: Any, function: object, args: tuple[Any, ...], kept: Kept | None 
             result: Tensor = Engine.tensor(node)
             step = jump.end
             if jump.entered:
-                _enter(tape, jump)
-            else:  # without a call, between which a signal's handler might raise
-                tape.results += jump.inner
+                enter(tape, jump, jump.inputs)
+            else:
                 tape.step = step
-            tape.results[place] = found
+            tape.results[place] = found  # without a call, between which a signal's handler might raise
             if history:
                 tape.unwritten += ((found, inner),)
         except ElsewhereError:

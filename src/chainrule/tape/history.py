@@ -41,6 +41,12 @@ class Inner(NamedTuple):
 Unwritten = list[tuple[Any, Inner]]
 
 
+def left(unwritten: tuple[Any, Inner]) -> bool:
+    """Is it still there as a door left it?"""
+    node = unwritten[0]()
+    return node is not None and node.op is AS_ONE
+
+
 def waiting(tape: Any, place: int, like: Any, requires_grad: bool = False, owner: Any = None) -> Node:
     """A leaf that waits at a place."""
     made = Node(LEAF, (), {}, like, None, requires_grad, None, owner)
@@ -114,14 +120,14 @@ class Past:
     def holds(self, node: Node) -> bool:
         """Is it one of its results?"""
         place = getattr(node, "place", -1)
-        found = self.results[place] if 0 <= place < len(self.results) else None
+        found = self.results.get(place)
         return found is not None and found() is node
 
     def node(self, ref: Ref) -> Node | None:
         """The node behind a reference, if it is still there."""
         if isinstance(ref, Node):
             return ref
-        found = self.results[ref] if ref >= 0 else None
+        found = self.results.get(ref)
         return self.nodes[-1 - ref] if ref < 0 else None if found is None else found()
 
     def refs(self, nodes: Iterable[Node]) -> list[Ref | None]:

@@ -24,19 +24,19 @@ class Kept:
     def enter(self, tape: Any) -> list[Node] | None:
         """Their nodes, which are the segment's last inputs from here on; None: they must be looked at one by one."""
         nodes: list[Node] = list(map(_named, self.handles))
-        kinds, segment = list(map(_entry, nodes)), tape.segment
-        last = -len(segment.arrays)
-        refs = dict(zip(nodes, range(last - 1, last - 1 - len(nodes), -1)))  # noqa: B905
-        if len(refs) < len(nodes) or not segment.known.keys().isdisjoint(nodes):
+        segment, step = tape.segment, tape.step
+        first = -1 - step.inputs
+        refs = dict(zip(nodes, range(first, first - len(nodes), -1)))  # noqa: B905
+        if len(refs) < len(nodes) or not segment.known.keys().isdisjoint(refs):
             return nodes if self._last(segment, nodes) else None
-        found: tuple[Any, Step] | None = tape.step.jumps.get(self._name)
+        kinds = list(map(_entry, nodes))
+        found: tuple[Any, Step] | None = step.jumps.get(self._name)
         if found is None or found[0] != kinds:
             if not all(isinstance(kind, tuple) for kind in kinds):
                 return None  # one waits, somebody else may write to it, or nobody has looked at it yet
-            start = tape.step
             for node in nodes:
                 tape.enter(node)
-            start.jumps[self._name] = kinds, tape.step
+            step.jumps[self._name] = kinds, tape.step
             tape.grown += 1
             return nodes
         end, arrays = found[1], list(map(_value, nodes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from operator import itemgetter
+from operator import is_
 from sys import getrefcount
 from typing import Any
 
@@ -17,7 +17,7 @@ from chainrule.compiler.schedule.kernels import Check
 from chainrule.graph import INPUT, Array, Graph, Node
 from chainrule.lines import Line
 from chainrule.ops import elementwise as ew
-from chainrule.tape.donation import ALONE, Free, alone, bases, no_view_of
+from chainrule.tape.donation import ALONE, Free, Over, alone, bases, no_view_of, picking
 from chainrule.tape.path import Ref, Step
 from chainrule.tensor.memory import copied
 
@@ -120,17 +120,19 @@ class Compiled:
         self.compiling = time.perf_counter() - began
         self.status: list[int] = []  # of the last run, once it has ended
         self.outputs: list[Any] = []
+        self.stayed = False  # did all that it wrote over stay where it was, by the very nodes of the run before?
         self._held: list[Array | None] = [None] * len(self.used)  # what the table points at, where that may stay
         self._paired = [(k, self.used.index(i), i) for k, i in sorted(self.pairs.items())]
         paired = {i for _, _, i in self._paired}
         self._stay = [(slot, i) for slot, i in enumerate(self.used) if i not in paired and not inputs[i].shape]
         self._change = [(slot, i) for slot, i in enumerate(self.used) if i not in paired and inputs[i].shape]
+        self._pick_stay = picking([i for _, i in self._stay])
+        self._stayed: tuple[Any, ...] = (None,) * (len(self._stay) + 1)  # as it was picked the last time
         # All that is paired, where that is what comes last: the new values of handles.
         first = len(wanted) - len(paired)
-        last = len(paired) > 1 and [k for k, _, _ in self._paired] == list(range(first, len(wanted)))
-        self._pick: Any = itemgetter(*[i for _, _, i in self._paired]) if last else None
-        self._over: tuple[Array, ...] | None = None  # the arrays that are paired, in that case
-        self._bases_over: list[Any] = []  # and what they lie in
+        last = bool(paired) and [k for k, _, _ in self._paired] == list(range(first, len(wanted)))
+        self._pick = picking([i for _, _, i in self._paired]) if last else None
+        self._over: Over | None = None  # what is paired, where it could be written over the last time
         free = [k for k in range(len(wanted)) if k not in self.pairs]
         self._types = [(k, self.program.written[k], wanted_type(made[wanted[k]])) for k in free]
         self._kept: dict[int, list[tuple[Array, int]]] = {k: [] for k in free}
@@ -158,25 +160,18 @@ class Compiled:
         """
         began = time.perf_counter()
         run, held = self._run, self._held
-        table = run.table
-        outputs: list[Any] = [None] * len(self.wanted)
-        self.outputs = outputs
-        for slot, i in self._stay:
-            if arrays[i] is not held[slot]:
+        table, self.outputs = run.table, []
+        stay = self._pick_stay(arrays)
+        if not all(map(is_, stay, self._stayed)):
+            for slot, i in self._stay:
                 self._point(slot, arrays[i])
+            self._stayed = stay
         for slot, i in self._change:
-            array = contiguous(arrays[i])
+            array = held[slot] = contiguous(arrays[i])
             table[slot] = address(array)
-            held[slot] = array
-        over = self._over
-        if over is not None and free.every(self._pick, over, self._bases_over):
-            outputs[-len(over) :] = over
-        else:
-            del over
-            self._take_over(arrays, free)
+        written = self._written_over(arrays, free)
         last = self._last if alone(self._last, self._bases_of_last) else self._point_at_free()
-        for (k, _, _), array in zip(self._types, last, strict=True):
-            outputs[k] = array
+        self.outputs = [*last, *written] if self._pick is not None else self._in_order(last, written)
         if run.shared():
             run.go(1, self.status)
         else:  # one call of C's for both: where a signal's handler raises, the program has run and its status is known, or neither
@@ -187,25 +182,40 @@ class Compiled:
         self.seconds += time.perf_counter() - began
         return self.computed()
 
+    def _in_order(self, last: Sequence[Array], written: Sequence[Array]) -> list[Array]:
+        """All results, as they are wanted."""
+        found = {k: array for (k, _, _), array in zip(self._types, last, strict=True)}
+        found |= {k: array for (k, _, _), array in zip(self._paired, written, strict=True)}
+        return [found[k] for k in range(len(self.wanted))]
+
     def _point(self, slot: int, array: Array) -> None:
         array = contiguous(array)
         self._run.table[slot] = address(array)
         self._held[slot] = array
 
-    def _take_over(self, arrays: Sequence[Array], free: Free) -> None:
+    def _written_over(self, arrays: Sequence[Array], free: Free) -> Sequence[Array]:
+        """The memory of what is paired."""
+        if self._over is not None and free.all_of(self._over):
+            self.stayed = True
+            return self._over.arrays
+        self.stayed = False
+        return self._take_over(arrays, free)
+
+    def _take_over(self, arrays: Sequence[Array], free: Free) -> Sequence[Array]:
         """Write over the inputs that are paired where they lie, or over a copy."""
-        self._over, held, outputs = None, self._held, self.outputs
-        for k, slot, i in self._paired:
+        self._over, held, outputs, copies = None, self._held, [], 0
+        for _, slot, i in self._paired:
             if arrays[i] is not held[slot]:
                 self._point(slot, arrays[i])
             array = arrays[i]
             if array is not held[slot] or not array.flags.writeable or not free(i):
                 array = copied(array, array.dtype)
                 self._point(slot, array)
-            outputs[k] = array
-        if self._pick is not None:
-            self._over = tuple(outputs[len(outputs) - len(self._paired) :])
-            self._bases_over = bases(self._over)
+                copies += 1
+            outputs.append(array)
+        if self._pick is not None and not copies:
+            self._over = Over(self._pick, free.segment, outputs)
+        return outputs
 
     def computed(self) -> list[Array] | None:
         """The values of the last run; None where it failed, or did not come to it."""

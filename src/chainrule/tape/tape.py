@@ -27,7 +27,7 @@ from chainrule.tape.backward import Backward
 from chainrule.tape.budget import Budget
 from chainrule.tape.donation import Free
 from chainrule.tape.doors import Called, ElsewhereError, Live, again, through
-from chainrule.tape.history import Past, written_out
+from chainrule.tape.history import Past, left, written_out
 from chainrule.tape.path import Entry, Lent, Ref, Step, kind_of
 from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
 from chainrule.tape.updates import NONE, Updates
@@ -97,7 +97,7 @@ class Tape(graph.Tape):
     def _begin(self) -> None:
         fresh = Segment(self)
         self.segment, self.step = fresh, self.root
-        self.results: list[weakref.ref[Node] | None] = []  # by place; None: nobody ever had it
+        self.results: dict[int, weakref.ref[Node]] = {}  # by place, of those that somebody had
         self.unwritten: list[Any] = []  # nodes of doors' results, and the operations that they stand for
         self.updates = NONE
         self.renamed: list[tuple[Any, str, Any]] = []  # handles that name something else since the segment began
@@ -162,10 +162,11 @@ class Tape(graph.Tape):
             made = Node(LEAF, (), {}, type)
         if op in _REFUSES:
             segment.lines[step.places] = made.line or user_line(4), made.layer
-        made.segment, made.place = segment, step.places
+        made.segment = segment
+        place = made.place = step.places
         reference = weakref.ref(made)
         self.step = found  # without a call, between which a signal's handler might raise
-        self.results += (reference,)
+        self.results[place] = reference
         if found.full:
             self.compute()
         return made
@@ -308,7 +309,7 @@ class Tape(graph.Tape):
             return ref
         if ref < 0:
             return self.segment.nodes[-1 - ref]
-        found = self.results[ref]
+        found = self.results.get(ref)
         return None if found is None else found()
 
     def ref(self, node: Node) -> Ref:
@@ -400,8 +401,8 @@ class Tape(graph.Tape):
     def compute(self) -> None:
         """Likewise, in the middle of recording. Where a signal's handler raises, all of it has a value, or goes on to wait."""
         segment, renamed, updates = self.segment, self.renamed, self.updates
-        places, reads = self.step.places, self._read_of_history()
-        if reads is None and self.unwritten:
+        step, reads = self.step, self._read_of_history()
+        if reads is None and self.unwritten and any(map(left, self.unwritten)):
             self.write_out()
         alive = self._alive()
         values: dict[int, Any] = dict.fromkeys(reads or ())
@@ -412,18 +413,19 @@ class Tape(graph.Tape):
         try:
             local.trace, local.tape, local.grad_enabled = None, None, False  # this is neither recorded nor traced
             if alive or updates is not NONE:
-                alive = self._run(segment, self.step, alive, renamed, updates, values)
+                alive = self._run(segment, step, alive, renamed, updates, values)
         finally:
             local.trace, local.tape, local.grad_enabled = kept
             self.overwriting = False
             if segment.failed:
                 _put_back(renamed, segment, alive)
-            if segment.failed or not any(map(_segment, alive)):
-                if not segment.failed and any(map(_inputs, alive)):
+                self._begin()
+            elif not any(map(_segment, alive)):
+                if any(map(_inputs, alive)):
                     self.pasts = [Past(self, values), *self.pasts[: _PASTS - 1]]
                 self._begin()
-        if self.step is self.root:
-            self._count(places)
+        if self.step is self.root and (self.in_vain or self.strange):
+            self._count(step.places)
         if self.grown > MANY or len(self.compiled) > MOST_PROGRAMS:
             self.root, self.grown, self.compiled, self.varying = Step(None), 0, [], set()
             self.step = self.root
@@ -443,7 +445,8 @@ class Tape(graph.Tape):
 
     def _alive(self) -> list[Node]:
         """What somebody may ask for."""
-        return [node for ref in filter(None, self.results) if (node := ref()) is not None]
+        results = self.results
+        return [node for place in sorted(results) if (node := results[place]()) is not None]
 
     def _read_of_history(self) -> tuple[int, ...] | None:
         """The places inside of what doors recorded as one that must be kept; None: their histories must be written out.
@@ -461,38 +464,32 @@ class Tape(graph.Tape):
     ) -> list[Node]:  # fmt: skip
         """Compute what is alive, which is given back; and into `values` what is at the places there."""
         places = list(map(_place, alive))
-        for place in values.keys() & set(places):
-            del values[place]
+        if values:
+            for place in values.keys() & set(places):
+                del values[place]
         wanted = (*places, *values, *updates.places)
         known = step.programs.get(wanted)
-        if known is None:
-            known = step.programs[wanted] = Interpreted(step.path(), wanted)
-            self.grown += 1
         self.budget.clock += 1
-        if type(known) is Interpreted:
-            self.budget.met(known)
-        if type(known) is Interpreted and known.met >= HOT and self.budget.allows(known):
-            known = step.programs[wanted] = Compiled(known.path, wanted, _pairs(segment, alive, renamed, updates))
-            self.compiled.append(known)
-            self.budget.took(known)
+        if type(known) is not Compiled:
+            known = self._program(known, step, wanted, _pairs(segment, alive, renamed, updates))
         arrays, self.in_vain = None, type(known) is not Compiled
         if type(known) is Compiled:
             self.overwriting = bool(known.pairs)
             known.status.clear()  # before a handler may raise in here: nothing of its last run is given to anybody
             try:
                 arrays = known.run(segment.arrays, Free(segment, renamed, updates))
-                _give(alive, updates, values, arrays)
+                _give(alive, updates, values, arrays, known.stayed)
             except BaseException:  # of a signal's handler, perhaps when inputs had been overwritten
-                _give(alive, updates, values, known.computed())
+                _give(alive, updates, values, known.computed(), known.stayed)
                 raise
         if arrays is None:
             alone = known if type(known) is Interpreted else Interpreted(step.path(), wanted)
             alone.met += 1
-            if self.unwritten:  # a history whose operations may fail is written out
+            if any(map(left, self.unwritten)):  # a history whose operations may fail is written out
                 self.write_out()
                 values.clear()
                 alive = self._alive()
-                alone = Interpreted(step.path(), tuple(map(_place, alive)))
+                alone = Interpreted(step.path(), (*map(_place, alive), *updates.places))
             computed, segment.failed = alone.run(segment.arrays, segment.lines)
             for node in alive:
                 if node.place in computed:
@@ -500,6 +497,21 @@ class Tape(graph.Tape):
             done = updates.before(min(segment.failed)) if segment.failed else updates
             done.give([computed[place] for place in done.places])
         return alive
+
+    def _program(
+        self, known: Interpreted | None, step: Step, wanted: tuple[int, ...], pairs: dict[int, int]
+    ) -> Interpreted | Compiled:
+        """What runs a segment that is not compiled yet, or just was."""
+        if known is None:
+            known = step.programs[wanted] = Interpreted(step.path(), wanted)
+            self.grown += 1
+        self.budget.met(known)
+        if known.met < HOT or not self.budget.allows(known):
+            return known
+        made = step.programs[wanted] = Compiled(known.path, wanted, pairs)
+        self.compiled.append(made)
+        self.budget.took(made)
+        return made
 
     # -- doors --------------------------------------------------------------------------------------
     def door(self, door: Any) -> bool:
@@ -525,7 +537,9 @@ def _all_known(nodes: tuple[Node, ...]) -> bool:
     return not any(node._array is None for node in nodes)
 
 
-def _give(alive: list[Node], updates: Updates, values: dict[int, Any], arrays: list[Array] | None) -> None:
+def _give(
+    alive: list[Node], updates: Updates, values: dict[int, Any], arrays: list[Array] | None, stayed: bool
+) -> None:
     """The values to what waits for them, in the order in which they were wanted."""
     if arrays is not None:
         for node, array in zip(alive, arrays, strict=False):
@@ -533,7 +547,7 @@ def _give(alive: list[Node], updates: Updates, values: dict[int, Any], arrays: l
         if values:
             values.update(zip(values, arrays[len(alive) :], strict=False))
         if updates is not NONE:
-            updates.give(arrays[len(alive) + len(values) :])
+            updates.give(arrays[len(alive) + len(values) :], stayed)
 
 
 def _pairs(

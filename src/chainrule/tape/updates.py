@@ -27,10 +27,14 @@ class Updates:
     def __init__(self, places: Sequence[int], handles: Sequence[Any], types: Sequence[tuple[Any, bool]]) -> None:
         self.places, self.handles, self.types = places, handles, types
 
-    def give(self, values: Sequence[Array]) -> None:
-        """Where the program wrote over the old one, which nobody else had, the handle's node stays."""
+    def give(self, values: Sequence[Array], stayed: bool = False) -> None:
+        """Where the program wrote over the old one, which nobody else had, the handle's node stays.
+
+        Args:
+            stayed: is that known of all?
+        """
         handles = self.handles
-        if all(map(is_, map(_value, map(_named, handles)), values)):
+        if stayed or all(map(is_, map(_value, map(_named, handles)), values)):
             for handle in filter(_families, handles):
                 handle._moved()
             return
