@@ -162,6 +162,7 @@ class Node:
         "segment",
         "shape",
         "trace",
+        "where",
     )
 
     def __init__(
@@ -182,6 +183,7 @@ class Node:
         self.entry: Any = None  # how a tape that looked at it once lets it enter (`tape.path`)
         self.requires_grad = requires_grad
         self.trace = trace
+        self.where: int | None = None  # its value's address, once a tape has asked for it
         self.kind: Kind | None = None  # of an eager node with a history
         self.owner = owner  # the leaf Tensor whose .grad receives this node's gradient
         self.seen = True  # someone may hold the value: a compiled step must not overwrite it in place

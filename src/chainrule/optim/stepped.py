@@ -164,11 +164,14 @@ def _jump(tape: Any, optimizer: Any, known: _Known) -> Jump | None:
         return None
     if any(map(_views, parameters)) or list(map(_segment, gradients)) != [segment] * len(gradients):
         return None
-    if layout.kept.enter(tape) is None:
+    named = list(map(_named, parameters))
+    if any(map(_trace, named)):
+        return None  # one that must be derived from another first
+    key = known.token, *tape.refs(named), *map(_place, gradients)
+    if layout.kept.enter(tape) is None:  # at last: who asks again finds it there
         return None
     jumps = known.jumps.get(tape.step)
-    refs = map(segment.known.get, map(_named, parameters))
-    jump: Jump | None = None if jumps is None else jumps.get((known.token, *refs, *map(_place, gradients)))
+    jump: Jump | None = None if jumps is None else jumps.get(key)
     if jump is not None and jump not in layout.updates:
         order, places, types, _ = jump.results
         handles = [*parameters, *map(_gradient, parameters), *layout.others]
@@ -205,6 +208,7 @@ class Stepped(Door):
         named, nodes = list(map(_named, parameters)), list(map(_named, gradients))
         if any(map(_trace, named)) or any(map(_trace, nodes)):
             return None  # one that must be derived from another first
+        refs = tape.refs(named)
         others: Sequence[Hashable] = ()
         if layout.kept.enter(tape) is None:
             more = list(map(_named, layout.others))
@@ -212,7 +216,7 @@ class Stepped(Door):
                 return None
             others = tape.refs(more)
         self.handles = parameters + gradients + layout.others
-        return known.token, *others, *tape.refs(named), *tape.places(nodes)
+        return known.token, *refs, *others, *tape.places(nodes)
 
     def _look(self, tape: Any, known: _Known | None) -> _Known:
         """What is known, with the layout as it is now."""

@@ -40,7 +40,9 @@ class _Known:
         past: Past = tape.differentiated
         inside = past.values.get(self.ref)
         if inside is not None:  # of what a door recorded as one, whose history nobody has asked for
-            return Node(LEAF, (), {}, self.type, inside)
+            made = Node(LEAF, (), {}, self.type, inside[0])
+            made.where = inside[1]
+            return made
         node: Any = past.node(self.ref)
         node.seen = True
         return cast(Node, node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 from chainrule.errors import BusyError
 from chainrule.graph import LEAF, Array, Node
@@ -36,6 +36,9 @@ class Inner(NamedTuple):
         inside = step.layer[len(self.layer) :] if step.layer.startswith(self.layer) else ""
         return now + inside if self.layer and inside[:1] in ("", ".") else now or inside
 
+
+# A value, and its address where that is known.
+Lying = tuple[Array, Union[int, None]]
 
 # What a door left: a reference to the node of its result, and what that stands for.
 Unwritten = list[tuple[Any, Inner]]
@@ -98,13 +101,13 @@ class Past:
     Attributes:
         step: where it ended.
         results, nodes, arrays: references to its results, and its inputs, as the segment had them.
-        values: by place, those inside of what doors recorded as one that backward passes read.
+        values: by place, those inside of what doors recorded as one that backward passes read, and where they lie.
         unwritten: what its doors left.
     """
 
     __slots__ = ("arrays", "nodes", "results", "step", "tape", "unwritten", "values")
 
-    def __init__(self, tape: Any, values: dict[int, Array]) -> None:
+    def __init__(self, tape: Any, values: dict[int, Lying]) -> None:
         self.tape, self.step, self.results, self.values = tape, tape.step, tape.results, values
         self.nodes: list[Node] = tape.segment.nodes
         self.arrays: list[Array] = tape.segment.arrays
@@ -165,7 +168,7 @@ class Past:
         computed, failed = Interpreted(self.step.path(), missing).run(self.arrays, {})
         if failed:
             raise failed[min(failed)]
-        return computed | self.values
+        return computed | {place: array for place, (array, _) in self.values.items()}
 
     def _computed(self, step: Step, values: dict[int, Array]) -> Node:
         """A leaf of a value that was computed."""

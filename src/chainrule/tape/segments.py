@@ -120,6 +120,7 @@ class Compiled:
         self.compiling = time.perf_counter() - began
         self.status: list[int] = []  # of the last run, once it has ended
         self.outputs: list[Any] = []
+        self.where: Sequence[int | None] = [None] * len(wanted)  # and their addresses, as far as they are known
         self.stayed = False  # did all that it wrote over stay where it was, by the very nodes of the run before?
         self._held: list[Array | None] = [None] * len(self.used)  # what the table points at, where that may stay
         self._paired = [(k, self.used.index(i), i) for k, i in sorted(self.pairs.items())]
@@ -130,10 +131,11 @@ class Compiled:
         self._stayed: tuple[Any, ...] = (None,) * (len(self._stay) + 1)  # as it was picked the last time
         # All that is paired, where that is what comes last: the new values of handles.
         first = len(wanted) - len(paired)
-        last = bool(paired) and [k for k, _, _ in self._paired] == list(range(first, len(wanted)))
-        self._pick = picking([i for _, _, i in self._paired]) if last else None
+        self._in_turn = [k for k, _, _ in self._paired] == list(range(first, len(wanted)))
+        self._pick = picking([i for _, _, i in self._paired]) if paired and self._in_turn else None
         self._over: Over | None = None  # what is paired, where it could be written over the last time
         free = [k for k in range(len(wanted)) if k not in self.pairs]
+        self._copies: list[Array] = []  # in row-major order, for one run
         self._types = [(k, self.program.written[k], wanted_type(made[wanted[k]])) for k in free]
         self._kept: dict[int, list[tuple[Array, int]]] = {k: [] for k in free}
         self._last: list[Array] = []  # what was written the last time, where the table points
@@ -151,15 +153,15 @@ class Compiled:
         if pairs and not _refuses_first(self.program, {written[k] for k in pairs}):
             self._make(made, inputs, {})
 
-    def run(self, arrays: Sequence[Array], free: Free) -> list[Array] | None:
+    def run(self, segment: Any, free: Free) -> list[Array] | None:
         """The wanted values; None where a check in the program failed, before anything was overwritten.
 
         Args:
-            arrays: the inputs.
+            segment: with the inputs.
             free: says whether an input is held by nobody but this segment, and so many others.
         """
         began = time.perf_counter()
-        run, held = self._run, self._held
+        run, nodes, arrays = self._run, segment.nodes, segment.arrays
         table, self.outputs = run.table, []
         stay = self._pick_stay(arrays)
         if not all(map(is_, stay, self._stayed)):
@@ -167,26 +169,40 @@ class Compiled:
                 self._point(slot, arrays[i])
             self._stayed = stay
         for slot, i in self._change:
-            array = held[slot] = contiguous(arrays[i])
-            table[slot] = address(array)
+            node, array = nodes[i], arrays[i]
+            if node.where is not None and node._array is array:
+                table[slot] = node.where
+            else:
+                self._point_at(slot, node, array)
         written = self._written_over(arrays, free)
         last = self._last if alone(self._last, self._bases_of_last) else self._point_at_free()
-        self.outputs = [*last, *written] if self._pick is not None else self._in_order(last, written)
+        self.outputs = [*last, *written] if self._in_turn else self._in_order(last, written)
         if run.shared():
             run.go(1, self.status)
         else:  # one call of C's for both: where a signal's handler raises, the program has run and its status is known, or neither
             self.status.extend(map(run.run, run.once()))
-        for slot, _ in self._change:
-            held[slot] = None
+        if self._copies:
+            self._copies.clear()
         self.hits += 1
         self.seconds += time.perf_counter() - began
         return self.computed()
 
-    def _in_order(self, last: Sequence[Array], written: Sequence[Array]) -> list[Array]:
-        """All results, as they are wanted."""
+    def _in_order(self, last: Sequence[Any], written: Sequence[Any]) -> list[Any]:
+        """What there is of all results, as they are wanted."""
         found = {k: array for (k, _, _), array in zip(self._types, last, strict=True)}
         found |= {k: array for (k, _, _), array in zip(self._paired, written, strict=True)}
         return [found[k] for k in range(len(self.wanted))]
+
+    def _point_at(self, slot: int, node: Node, array: Array) -> None:
+        """Have the table point at an input for this run, which the segment holds meanwhile."""
+        if array.flags.c_contiguous:
+            where = self._run.table[slot] = address(array)
+            if node._array is array:
+                node.where = where
+        else:
+            array = array.copy(order="C")
+            self._copies.append(array)
+            self._run.table[slot] = address(array)
 
     def _point(self, slot: int, array: Array) -> None:
         array = contiguous(array)
@@ -224,11 +240,14 @@ class Compiled:
     def _point_at_free(self) -> list[Array]:
         """Have the table point at memory for the results that nobody holds."""
         self._last, self._bases_of_last, found, table = [], [], [], self._run.table
-        kept = True
+        kept, places = True, []
         for k, slot, type in self._types:
-            array, table[slot] = self._free(k, type)
+            array, where = self._free(k, type)
+            table[slot] = where
             found.append(array)
+            places.append(where)
             kept = kept and any(array is own for own, _ in self._kept[k])
+        self.where = self._in_order(places, [None] * len(self._paired))
         if kept:
             self._last, self._bases_of_last = found, bases(found)
         return found

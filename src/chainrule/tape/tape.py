@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -477,10 +478,10 @@ class Tape(graph.Tape):
             self.overwriting = bool(known.pairs)
             known.status.clear()  # before a handler may raise in here: nothing of its last run is given to anybody
             try:
-                arrays = known.run(segment.arrays, Free(segment, renamed, updates))
-                _give(alive, updates, values, arrays, known.stayed)
+                arrays = known.run(segment, Free(segment, renamed, updates))
+                _give(alive, updates, values, arrays, known)
             except BaseException:  # of a signal's handler, perhaps when inputs had been overwritten
-                _give(alive, updates, values, known.computed(), known.stayed)
+                _give(alive, updates, values, known.computed(), known)
                 raise
         if arrays is None:
             alone = known if type(known) is Interpreted else Interpreted(step.path(), wanted)
@@ -538,16 +539,18 @@ def _all_known(nodes: tuple[Node, ...]) -> bool:
 
 
 def _give(
-    alive: list[Node], updates: Updates, values: dict[int, Any], arrays: list[Array] | None, stayed: bool
+    alive: list[Node], updates: Updates, values: dict[int, Any], arrays: list[Array] | None, program: Compiled
 ) -> None:
     """The values to what waits for them, in the order in which they were wanted."""
-    if arrays is not None:
-        for node, array in zip(alive, arrays, strict=False):
-            node._array, node.segment = array, None
-        if values:
-            values.update(zip(values, arrays[len(alive) :], strict=False))
-        if updates is not NONE:
-            updates.give(arrays[len(alive) + len(values) :], stayed)
+    if arrays is None:
+        return
+    for node, array, where in zip(alive, arrays, program.where):  # noqa: B905
+        node._array, node.where, node.segment = array, where, None
+    if values:
+        lying = zip(arrays, program.where, strict=True)
+        values.update(zip(values, islice(lying, len(alive), None)))  # noqa: B905
+    if updates is not NONE:
+        updates.give(arrays[len(alive) + len(values) :], program.stayed)
 
 
 def _pairs(

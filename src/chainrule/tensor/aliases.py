@@ -125,7 +125,7 @@ class Pending(Node):
         self.op, self.inputs, self.params = graph.LEAF, (), {}
         self.shape, self.dtype = node.shape, node.dtype
         self._array: Array | None = None
-        self.segment = self.entry = None
+        self.segment = self.entry = self.where = None
         self.trace, self.owner, self.seen, self.kind = PENDING, None, True, None
         self.layer, self.line = "", None
         self._view = weakref.ref(view)
