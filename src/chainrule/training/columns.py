@@ -7,6 +7,7 @@ import datetime
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Union
 
 import numpy as np
@@ -42,18 +43,27 @@ def column(X: Any, number: int) -> Any:
     return X.iloc[:, number] if hasattr(X, "iloc") else X[:, number]
 
 
-def is_numeric(found: Any) -> bool:
-    """Does a data frame's column hold numbers, moments, or yes and no?"""
+def is_numeric(found: Any, name: str = "") -> bool:
+    """Does a data frame's column hold numbers, moments, times of day, or yes and no?"""
     known = getattr(found.dtype, "is_numeric", None)  # polars
     if known is not None:
         return bool(known()) or found.dtype.is_temporal() or str(found.dtype) == "Boolean"
-    if found.dtype.kind != "O" or hasattr(found.dtype, "categories"):
-        return found.dtype.kind in "iufbMm"
-    values = [value for value in as_levels(found) if value is not None]
-    return bool(values) and (_all(values, numbers.Real, bool) or _all(values, datetime.date))
+    if found.dtype.kind in "iufbMm" or _is_period(found):
+        return True
+    if found.dtype.kind not in "Oc" or hasattr(found.dtype, "categories"):
+        return False
+    values = [value for value in as_levels(found, name) if value is not None]
+    return bool(values) and (
+        _all(values, (numbers.Real, Decimal), bool) or _all(values, datetime.date) or _all(values, datetime.time)
+    )
 
 
-def _all(values: Sequence[Any], kind: type, but: Any = ()) -> bool:
+def _is_period(found: Any) -> bool:
+    """Is it a column of pandas' periods: days, months, years?"""
+    return str(found.dtype).startswith("period[")
+
+
+def _all(values: Sequence[Any], kind: Any, but: Any = ()) -> bool:
     return all(isinstance(value, kind) and not isinstance(value, but) for value in values)
 
 
@@ -109,14 +119,17 @@ def as_numbers(found: Any, name: str) -> Array:
 
 
 def _moments(found: Any) -> Array | None:
-    """Days since 1970 of a column that holds moments or spans of time; None of another one."""
+    """Days since 1970 of a column that holds moments (of periods, their beginnings), days of spans and times of day; None of another one."""
+    found = found.dt.to_timestamp() if _is_period(found) else found
     array = np.asarray(found.to_numpy() if hasattr(found, "to_numpy") else found)
     if getattr(found.dtype, "tz", None) is not None:  # pandas: to one zone
         array = np.asarray(found.to_numpy(dtype="datetime64[us]"))
     if array.dtype.kind == "O" and len(array):
         known = [value for value in as_levels(found) if value is not None]
-        moments = known and _all(known, datetime.date)
-        array = np.array([_in_utc(value) for value in as_levels(found)], "datetime64[us]") if moments else array
+        if known and _all(known, datetime.date):
+            array = np.array([_in_utc(value) for value in as_levels(found)], "datetime64[us]")
+        elif known and _all(known, datetime.time):
+            array = np.array([_since_midnight(value) for value in as_levels(found)], "timedelta64[us]")
     if array.dtype.kind not in "Mm":
         return None
     since = array - np.datetime64(0, "D").astype(array.dtype) if array.dtype.kind == "M" else array
@@ -130,17 +143,24 @@ def _in_utc(moment: Any) -> Any:
     return moment.astimezone(datetime.timezone.utc).replace(tzinfo=None) if zoned else moment
 
 
-def as_levels(found: Any) -> list[Any]:
+def _since_midnight(time: datetime.time | None) -> datetime.timedelta | None:
+    if time is None:
+        return None
+    return datetime.timedelta(hours=time.hour, minutes=time.minute, seconds=time.second, microseconds=time.microsecond)
+
+
+def as_levels(found: Any, name: str = "") -> list[Any]:
     """A column as hashable values, None where it is missing.
 
     Raises:
-        ValueError: a value is a list or the like.
+        ValueError: a value is a list, a complex number or the like.
     """
     values = found.to_list() if hasattr(found, "to_list") else found.tolist()
-    odd = next((value for value in values if isinstance(value, (list, dict, set, np.ndarray))), None)
+    odd = next((value for value in values if isinstance(value, (list, dict, set, np.ndarray, complex))), None)
     if odd is not None:
+        which = f"the column {name}" if name else "a column"
         raise ValueError(
-            f"a column holds values such as {str(odd)[:40]}, which are neither numbers nor levels. Leave it out, or make columns of it."
+            f"{which} holds values such as {str(odd)[:40]}, which are neither numbers nor levels. Leave it out, or make columns of it."
         )
     missing = found.isna().tolist() if hasattr(found, "isna") else [v is None or v != v for v in values]
     return [None if gone else value for value, gone in zip(values, missing, strict=True)]
@@ -361,7 +381,7 @@ class Columns:
         if isinstance(given, str):
             if given != FROM_DTYPE:
                 raise ValueError(f"categorical_features must be {FROM_DTYPE!r}, None or a list, got {given!r}.")
-            found = {i for i in range(count) if is_frame(X) and not is_numeric(column(X, i))}
+            found = {i for i in range(count) if is_frame(X) and not is_numeric(column(X, i), _name(X, i))}
             for i in found:
                 if not _is_category(column(X, i)):
                     refuse_numbers_as_texts(as_levels(column(X, i)), _name(X, i))

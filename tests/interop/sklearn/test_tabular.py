@@ -1,8 +1,10 @@
 """The tabular estimators: columns of every kind in, what the recipe's trainer gives, and scikit-learn's checks."""
 
+import datetime
 import pickle
 import re
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -242,6 +244,22 @@ def test_rows_to_validate_by_have_targets(given):
         classifier(epochs=1).fit(*WINE, **given)
 
 
+@pytest.mark.parametrize("dtype", [object, str])
+def test_texts_in_an_array_say_how_columns_become_categories(dtype):
+    text = (
+        "TabularClassifier: X holds texts that are no numbers, such as 'b' in column 1. Say which columns are categories, "
+        "categorical_features=[1], or give a data frame, which says it by its dtypes (in a pipeline: "
+        "ColumnTransformer(...).set_output(transform='pandas'))."
+    )
+    X = np.array([[1.0, "b"], [2.0, "c"]] * 10, dtype)
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        classifier(epochs=1).fit(X, [0, 1] * 10)
+    model = classifier(epochs=1, categorical_features=[1]).fit(X, [0, 1] * 10)
+    assert model.columns_.parts_[1].levels == ("b", "c")
+    numbers = np.array([["1.5"], ["2"]] * 10, dtype)
+    assert classifier(epochs=1).fit(numbers, [0, 1] * 10).columns_.layout_.numbers == 1
+
+
 def test_infinite_values_are_refused():
     X = WINE[0].copy()
     X[3, 2] = np.inf
@@ -348,6 +366,23 @@ def test_objects_that_are_numbers_are_numbers():
     assert classifier(epochs=3).fit(X, [0, 1] * 20).columns_.layout_.numbers == 1
 
 
+def test_decimals_periods_and_times_of_day_are_numbers():
+    pandas = pytest.importorskip("pandas")
+    months = pandas.Series(pandas.period_range("1970-01", periods=3, freq="M"))
+    X = pandas.DataFrame(
+        {
+            "price": [Decimal("1.5"), None, Decimal(4)], "month": months.where([True, False, True]),
+            "time": [datetime.time(6), None, datetime.time(12, 0, 43, 200_000)],
+        }
+    )  # fmt: skip
+    columns = Columns().fit(X)
+    assert columns.layout_.numbers == 3
+    assert columns._plain(X)[::2, :3].tolist() == [[1.5, 0, 0.25], [4, 59, 0.5005]]
+    polars = pytest.importorskip("polars")
+    times = polars.DataFrame({"time": X["time"].tolist()})
+    assert Columns().fit(times)._plain(times)[::2, 0].tolist() == [0.25, 0.5005]
+
+
 def test_columns_say_what_became_of_each():
     pandas = pytest.importorskip("pandas")
     said = repr(Columns(one_hot=2).fit(frame(pandas)))
@@ -366,9 +401,11 @@ def test_labels_and_values_that_cannot_be_are_named():
     with pytest.raises(ValueError, match=r"labels must be of one type, got int, str. Make all of them texts."):
         classifier().fit(X, np.array(["a", 1, "a", 1], object))
     with pytest.raises(
-        ValueError, match=r"a column holds values such as \[1, 2\], which are neither numbers nor levels"
+        ValueError, match=r"^the column 'list' holds values such as \[1, 2\], which are neither numbers nor levels"
     ):
         classifier().fit(pandas.DataFrame({"list": [[1, 2]] * 4}), [0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"^the column 'z' holds values such as 1j, which are neither numbers nor"):
+        classifier().fit(pandas.DataFrame({"z": [1j] * 4}), [0, 1, 0, 1])
 
 
 def test_types_of_pandas_own_are_read():

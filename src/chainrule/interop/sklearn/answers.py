@@ -31,6 +31,32 @@ def check_dense(X: Any, who: str, instead: str = "") -> None:
     )
 
 
+def check_no_words(X: Any, who: str) -> None:
+    """Raise for an array of objects or texts with texts in it that are no numbers, where none of its columns is said to be a category."""
+    array = X if isinstance(X, np.ndarray) else np.array(X, object)
+    if array.ndim != 2 or array.dtype.kind not in "OUS":
+        return
+    words = {number: word for number, column in enumerate(array.T) if (word := _word(column.tolist())) is not None}
+    if words:
+        number, word = next(iter(words.items()))
+        raise ValueError(
+            f"{who}: X holds texts that are no numbers, such as {word!r} in column {number}. Say which columns are categories, "
+            f"categorical_features={[*words]}, or give a data frame, which says it by its dtypes (in a pipeline: "
+            f"ColumnTransformer(...).set_output(transform='pandas'))."
+        )
+
+
+def _word(values: Sequence[object]) -> str | None:
+    """The first text that is no number."""
+    for value in values:
+        try:
+            if isinstance(value, str):
+                float(value)
+        except ValueError:
+            return str(value)
+    return None
+
+
 def check_class_weight(estimator: Any) -> None:
     """Raise where ``class_weight`` is neither a dict, nor ``"balanced"``, nor None."""
     given = estimator.class_weight

@@ -26,7 +26,7 @@ from chainrule.compiler.runtime.threads import get_num_threads
 from chainrule.data.checks import check_no_texts
 from chainrule.deploy.making import Fitted
 from chainrule.errors import SettingError
-from chainrule.interop.sklearn.answers import check_class_weight, check_dense, log_mean, log_probabilities
+from chainrule.interop.sklearn import answers
 from chainrule.interop.sklearn.arithmetic import full
 from chainrule.interop.sklearn.folds import Fold, best_epoch, folds, held_out
 from chainrule.interop.sklearn.kept import HoldsTrainer
@@ -298,9 +298,10 @@ class _Tabular(HoldsTrainer, BaseEstimator):
 
     def _rows(self, X: Any, y: Any, reset: bool) -> Any:
         """Rows that were checked: an array of numbers, or a data frame as it came."""
-        check_dense(X, self._who, "A data frame with its categories goes in as it is, without an encoder. ")
+        answers.check_dense(X, self._who, "A data frame with its categories goes in as it is, without an encoder. ")
         X = unmasked(X)
         if not is_frame(X) and self._all_numbers():
+            answers.check_no_words(X, self._who)
             if y is None and not reset:
                 return validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
             X, _ = validate_data(
@@ -489,7 +490,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):
 
     def _weights(self, y: Array, sample_weight: Any, X: Any) -> Array | None:
         given = super()._weights(y, sample_weight, X)
-        check_class_weight(self)
+        answers.check_class_weight(self)
         if self.class_weight is None:
             return given
         by_class = compute_sample_weight(self.class_weight, y)
@@ -512,8 +513,8 @@ class TabularClassifier(ClassifierMixin, _Tabular):
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`, finite also where a probability is below the smallest float: shape (N, classes)."""
         networks, rows = self.estimators_, self._new_rows(X)
-        found = [log_probabilities(n.trainer_, n._inputs(rows), n.trainer_.predict_proba) for n in networks]
-        return log_mean(found)
+        found = [answers.log_probabilities(n.trainer_, n._inputs(rows), n.trainer_.predict_proba) for n in networks]
+        return answers.log_mean(found)
 
     def predict(self, X: Any) -> Array:
         """The likeliest class of each row."""
