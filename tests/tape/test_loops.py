@@ -74,8 +74,15 @@ def by_hand(model, optimizer):
         p.grad = None
 
 
+def of_probabilities(model, optimizer):
+    optimizer.zero_grad()
+    F.binary_cross_entropy(model(X)[:, 0].sigmoid(), cr.ones(len(X))).backward()
+    optimizer.step()
+
+
 @pytest.mark.parametrize(
-    ("step", "programs"), [(asks_first, 2), (asks_twice, 3), (accumulates, 1), (fills_with_zeros, 1), (by_hand, 1)]
+    ("step", "programs"),
+    [(asks_first, 2), (asks_twice, 3), (accumulates, 1), (fills_with_zeros, 1), (by_hand, 1), (of_probabilities, 1)],
 )
 def test_a_step_is_so_many_programs_which_are_found_again_without_a_walk(step, programs, monkeypatch):
     model = mlp()
@@ -516,6 +523,32 @@ def test_a_loss_is_found_again_by_all_that_it_depends_on(loss):
                 function(x, y[0])
             with pytest.raises(TypeError, match="there is no keyword 'reduce_it'"):
                 function(x, y, reduce_it="mean")
+        return found
+
+    expected = values()
+    with cr.eager(False):
+        for a, b in zip(values(), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_loss_of_probabilities_looks_at_what_may_be_none():
+    """A sigmoid's results are probabilities, or NaN, which is let through; others are looked at. Its rule is walked along, too."""
+    x, y = cr.tensor([[-1.0, 3.0], [0.5, 40.0]]), cr.tensor([[0.0, 1.0], [1.0, 0.25]])
+
+    def values():
+        found = []
+        for turn in range(6):
+            w = x.clone().requires_grad_()
+            loss = F.binary_cross_entropy((w * 2).sigmoid(), y, reduction="sum", weight=None if turn % 2 else y + 1)
+            loss.backward(retain_graph=turn > 3)
+            if turn > 3:
+                loss.backward()
+            found += [loss.detach().numpy(), w.grad.numpy()]
+            found.append(F.binary_cross_entropy((w * cr.nan).sigmoid(), y).detach().numpy())
+            with pytest.raises(DataError, match=r"every input must be in \[0, 1\], got values from 0.2689 to 2"):
+                F.binary_cross_entropy(x.sigmoid() + cr.tensor([[0.0, 0], [0, 1]]), y)
+            with pytest.raises(DataError, match=r"every target must be in \[0, 1\], got values from 0 to 2"):
+                F.binary_cross_entropy(x.sigmoid(), y * 2)
         return found
 
     expected = values()

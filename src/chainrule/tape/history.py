@@ -82,13 +82,13 @@ def _write(owner: Any, node: Node, of: Inner, inside: Callable[[Step], Node]) ->
     for step in of.steps:
         inputs = tuple([owner.node(ref) for ref in step.refs])
         if step.places - 1 == node.place:
-            own = step.op, inputs, step.params, of.layer_of(step, node.layer)
+            own = step.op, inputs, step.given, of.layer_of(step, node.layer)
             continue
         made = inside(step)
         made.layer, made.line = of.layer_of(step, node.layer), node.line
         if step.history:
             assert step.op is not None
-            made.op, made.inputs, made.params, made.requires_grad = step.op, inputs, step.params, True
+            made.op, made.inputs, made.params, made.requires_grad = step.op, inputs, step.given, True
         kept.append(made)
     assert own is not None
     assert own[0] is not None

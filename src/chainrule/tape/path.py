@@ -42,6 +42,7 @@ class Step:
         "bytes",
         "entry",
         "full",
+        "given",
         "history",
         "inputs",
         "jumps",
@@ -64,7 +65,8 @@ class Step:
         self.parent, self.type = parent, type
         self.op: Op | None = None
         self.refs: list[Ref] = []
-        self.params: dict[str, Any] = {}
+        self.params: dict[str, Any] = {}  # as they are compared
+        self.given = self.params  # and as they were given
         self.asked = self.history = False  # would there be a history, and is there one
         self.places: int = parent.places if parent is not None else 0  # results so far, this one included
         self.inputs: int = parent.inputs if parent is not None else 0
@@ -84,10 +86,12 @@ class Step:
         self.reads: tuple[int, ...] | None = None
         self.walked = 0
 
-    def operation(self, op: Op, refs: list[Ref], params: dict[str, Any], type: Type, asked: bool) -> Step:
+    def operation(
+        self, op: Op, refs: list[Ref], params: dict[str, Any], type: Type, asked: bool, given: dict[str, Any]
+    ) -> Step:
         """The step for an operation from here, which nobody took before."""
         made = Step(self, type)
-        made.op, made.refs, made.params, made.asked = op, refs, params, asked
+        made.op, made.refs, made.params, made.asked, made.given = op, refs, params, asked, given
         made.history = asked and type.dtype.is_floating_point
         made.places += 1
         made.bytes += prod(type.shape) * type.dtype.itemsize

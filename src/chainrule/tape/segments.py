@@ -19,6 +19,7 @@ from chainrule.lines import Line
 from chainrule.ops import elementwise as ew
 from chainrule.tape.donation import ALONE, Free, Over, alone, bases, no_view_of, picking
 from chainrule.tape.path import Ref, Step
+from chainrule.tape.updates import NONE
 from chainrule.tensor.memory import copied
 
 # So many times a segment is met before it is compiled: what is met once or twice, the first step of a loop say, may never
@@ -229,7 +230,7 @@ class Compiled:
                 self._point(slot, array)
                 copies += 1
             outputs.append(array)
-        if self._pick is not None and not copies:
+        if self._pick is not None and not copies and free.updates is not NONE:
             self._over = Over(self._pick, free.segment, outputs)
         return outputs
 

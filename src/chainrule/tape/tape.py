@@ -110,9 +110,10 @@ class Tape(graph.Tape):
             self.rest -= 1
             return None
         if op.types is None:
-            if op is not ew.custom or not _found_again(params["rule"]):
+            meaning = _meaning(params["rule"]) if op is ew.custom else None
+            if meaning is None:
                 return None
-            params, given = {"rule": params["rule"].__code__}, params
+            params, given = {"rule": meaning}, params
         elif op.kind == "view":
             node = inputs[0]
             if node._array is not None and not node.requires_grad and node.op is not CONST and not self.inside:
@@ -180,7 +181,7 @@ class Tape(graph.Tape):
         found = step.next.get(key)
         if found is None:
             type: Type = graph.type_of(op, inputs, given)
-            found = step.next[key] = step.operation(op, refs, params, type, history)
+            found = step.next[key] = step.operation(op, refs, params, type, history, given)
             self.grown += 1
         step.likely = found
         return found
@@ -312,6 +313,15 @@ class Tape(graph.Tape):
             return self.segment.nodes[-1 - ref]
         found = self.results.get(ref)
         return None if found is None else found()
+
+    def op_of(self, node: Node) -> Op | None:
+        """What a node that waits here is made by, also where that was recorded as a part of something."""
+        step: Step | None = self.step if node.segment is self.segment else None
+        while step is not None and step.places > node.place:
+            if step.op is not None and step.places == node.place + 1:
+                return step.op
+            step = step.parent
+        return None
 
     def ref(self, node: Node) -> Ref:
         """What a node is to this segment; one from outside enters it."""
@@ -581,9 +591,20 @@ def _same_bits(a: Array, b: Array) -> bool:
     return np.array_equal(a.view(words), b.view(words))
 
 
-def _found_again(rule: Any) -> bool:
-    """Does a derivative rule do what its code says, and read no more than its arguments? Another would have to be kept as it is."""
-    return getattr(rule, "__code__", None) is not None and rule.__closure__ is None and rule.__defaults__ is None
+def _meaning(rule: Any) -> tuple[Any, ...] | None:
+    """What a derivative rule does: its code, and that of the functions that it is made of; None where it reads more than that and
+    its arguments, and would have to be kept as it is.
+    """
+    code = getattr(rule, "__code__", None)
+    if code is None or rule.__defaults__ is not None or rule.__kwdefaults__ is not None:
+        return None
+    found = [code]
+    for cell in rule.__closure__ or ():
+        inner = _meaning(cell.cell_contents)
+        if inner is None:
+            return None
+        found.append(inner)
+    return tuple(found)
 
 
 def _put_back(renamed: list[tuple[Any, str, Any]], segment: Segment, alive: list[Node]) -> None:

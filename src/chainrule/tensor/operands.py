@@ -103,6 +103,10 @@ def elementwise(op: Op, a: object, b: object) -> Tensor:
         if not op.float_only:  # else the number need not fit the integers
             check_written(b, dtype, op.name)
             return apply(op, a, scalar(b, dtype))  # type: ignore[arg-type]
+    elif isinstance(b, Handle) and type(a) in _PYTHON and _PYTHON[type(a)].category <= b._node.dtype.category:
+        dtype = b._node.dtype
+        if dtype.is_floating_point and not dtype.only_stores:
+            return apply(op, scalar(a, dtype), b)  # type: ignore[arg-type]
     values = (as_operand(a, op.name), as_operand(b, op.name))
     dtype = common_dtype(values)
     if op.float_only and not dtype.is_floating_point:

@@ -14,6 +14,7 @@ from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import minus_abs
 from chainrule.nn.functional.reduction import one_loss, pair, reduced, share
 from chainrule.nn.meaning import BINARY_LOGITS, BINARY_PROBABILITIES, VALUES, reads
+from chainrule.ops.elementwise import sigmoid
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number, numbers
 from chainrule.tensor.rounding import rounded_once
@@ -131,6 +132,11 @@ def binary_cross_entropy(
     _check_floating("binary_cross_entropy", target)
     _check_unit_interval(input, "input", "Apply a sigmoid first, or use binary_cross_entropy_with_logits.")
     _check_unit_interval(target, "target", "Targets are probabilities: 0 and 1 for the two classes.")
+    return _bce_reduced(input, target, weight, reduction)
+
+
+@one_loss
+def _bce_reduced(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
     losses = _bce(input, target)
     return reduced(losses if weight is None else losses * weight, reduction)
 
@@ -162,6 +168,9 @@ def _check_floating(name: str, target: Tensor) -> None:
 def _check_unit_interval(values: Tensor, which: str, remedy: str) -> None:
     if graph.unchecked(values) or not values.numel():
         return
+    tape = graph.waiting()
+    if tape is not None and tape.op_of(values._node) is sigmoid:
+        return  # it lies in there, or is NaN, which is let through: no reason to compute what waits
     array = numbers(values)
     if array.min() < 0 or array.max() > 1:
         raise DataError(
