@@ -366,3 +366,25 @@ def test_collating_names_what_it_refuses():
     with pytest.raises(DtypeError, match="got NoneType. Leave it out of the sample, or give the loader a collate_fn"):
         ours.default_collate([None])
     assert plain(ours.default_convert((1, X[0], "a", {"k": np.float32(2)})))[0] is list
+
+
+@pytest.mark.parametrize("batch_size", [4, None])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_may_hold_pytorchs_tensors_as_those_of_torchvision_do(batch_size, workers):
+    class Images:
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, i):
+            return {"image": torch.full((1, 2), i / 2), "label": i, "about": (torch.tensor(i), "text")}
+
+    mine, theirs = (
+        list(data.DataLoader(Images(), batch_size, num_workers=workers)) for data in (ours, torch.utils.data)
+    )
+    for a, b in zip(mine, theirs, strict=True):
+        assert isinstance(a["image"], cr.Tensor) and str(a["image"].dtype) == "chainrule.float32"
+        assert a["image"].tolist() == b["image"].tolist()
+        assert (a["label"] if batch_size is None else a["label"].tolist()) == (
+            b["label"] if batch_size is None else b["label"].tolist()
+        )
+        assert (a["about"][0].tolist(), a["about"][1]) == (b["about"][0].tolist(), b["about"][1])

@@ -22,7 +22,7 @@ from chainrule.tensor.functions import stack
 def default_collate(batch: Sequence[Any]) -> Any:
     """One batch from a list of samples, each field collated by itself.
 
-    Tensors, arrays and numbers become one tensor with a leading axis (Python floats float64, as in PyTorch); text and
+    Tensors (PyTorch's too, as a dataset of torchvision's has them), arrays and numbers become one tensor with a leading axis (Python floats float64, as in PyTorch); text and
     bytes stay as they are; dicts, named tuples and lists keep their form; a tuple becomes a list.
 
     Raises:
@@ -38,6 +38,8 @@ def default_collate(batch: Sequence[Any]) -> Any:
         return _stacked(batch)
     if isinstance(first, (np.ndarray, np.generic)):
         return _of_arrays(batch, first)
+    if _is_foreign(first):
+        return default_collate([np.asarray(sample) for sample in batch])
     if isinstance(first, float):
         return tensor(list(batch), dtypes.float64)
     if isinstance(first, int):
@@ -63,6 +65,8 @@ def default_convert(data: Any) -> Any:
     """
     if isinstance(data, (np.ndarray, np.generic)):
         return data if data.dtype.kind in "SUO" else tensor(data)
+    if _is_foreign(data):
+        return tensor(np.asarray(data))
     if isinstance(data, Mapping):
         return _mapping(data, lambda key: default_convert(data[key]))
     if isinstance(data, tuple):
@@ -71,6 +75,11 @@ def default_convert(data: Any) -> Any:
     if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
         return _sequence(data, [default_convert(item) for item in data])
     return data
+
+
+def _is_foreign(value: object) -> bool:
+    """Is it a tensor of another library, which gives its numbers as an array?"""
+    return type(value).__name__ == "Tensor" and hasattr(value, "__array__")
 
 
 def _stacked(batch: Sequence[Tensor]) -> Tensor:
