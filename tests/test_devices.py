@@ -236,6 +236,31 @@ def test_mixed_precision_is_off():
     )
 
 
+@pytest.mark.filterwarnings(
+    "ignore:(.*torch.cuda.amp|.*CUDA is not available)"
+)  # PyTorch's, which has another address now
+def test_mixed_precision_under_its_older_address_is_off_as_in_pytorch():
+    from chainrule.cuda.amp import GradScaler, autocast
+
+    assert (cr.cuda.amp.GradScaler, cr.cuda.amp.autocast) == (GradScaler, autocast)
+    found = []
+    for lib, kind in ((cr, cr.cuda.amp), (torch, torch.cuda.amp)):
+        x = lib.ones(2, requires_grad=True)
+        optimizer, scaler = lib.optim.SGD([x], lr=1.0), kind.GradScaler(2.0**10, enabled=True)
+
+        @kind.autocast(enabled=True, dtype=lib.bfloat16)
+        def forward(x=x):
+            return (x * x).sum()
+
+        with kind.autocast():
+            loss = forward()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        found.append((str(loss.dtype).rpartition(".")[2], x.tolist(), scaler.is_enabled(), scaler.get_scale()))
+    assert found[0] == found[1]
+
+
 def test_inference_mode_records_nothing():
     x = cr.ones(2, requires_grad=True)
     with cr.inference_mode():

@@ -314,7 +314,7 @@ ABSENT = {
     "utils.tensorboard": "torch.utils.tensorboard of PyTorch is not in chainrule yet. chainrule.callbacks.TensorBoard writes its files.",
     "utils.data.distributed": "torch.utils.data.distributed of PyTorch is not in chainrule yet.",
     "autograd.graph": "torch.autograd.graph of PyTorch is not in chainrule yet. What is there",
-    "cuda.amp": "cr.cuda has no attribute 'amp': there is only the CPU here.",
+    "cuda.nvtx": "cr.cuda has no attribute 'nvtx': there is only the CPU here.",
     "backends.mkldnn": "cr.backends has no attribute 'mkldnn': none of PyTorch's libraries is here,",
 }  # fmt: skip
 

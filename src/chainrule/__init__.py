@@ -358,6 +358,7 @@ from chainrule.tensor.joining import (
     var_mean,
     vstack,
 )
+from chainrule.tensor.printing import set_printoptions
 from chainrule.tensor.random import (
     Generator,
     bernoulli,
@@ -729,6 +730,7 @@ __all__ = [
     "set_float32_matmul_precision",
     "set_grad_enabled",
     "set_num_threads",
+    "set_printoptions",
     "set_rng_state",
     "sgn",
     "show_programs",
@@ -829,5 +831,6 @@ announce(
         "backends.cudnn": backends.cudnn,
         "backends.mps": backends.mps,
         "cuda": cuda,
+        "cuda.amp": cuda.amp,
     }
 )

@@ -73,12 +73,40 @@ def test_copies():
 @pytest.mark.parametrize(
     "values",
     [
-        [[1.0, 2.0], [3.5, -4.0]], [1, 200, -3], [True, False], 3.0, [], [0.1, 1000.0], [1e-10, 1.0], [1e9, 1.0],
+        [[1.0, 2.0], [3.5, -4.0]], [1, 200, -3], [True, False], [True, True], 3.0, [], [0.1, 1000.0], [1e-10, 1.0], [1e9, 1.0],
         [[[0.0], [1.0]], [[2.0], [3.0]]], list(range(2000)),
     ],
 )  # fmt: skip
 def test_printing_is_pytorchs(values):
     assert " ".join(repr(cr.tensor(values)).split()) == " ".join(repr(torch.tensor(values)).split())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": 2}, {"precision": 7, "linewidth": 40}, {"sci_mode": False}, {"sci_mode": True, "precision": 1},
+        {"threshold": 5, "edgeitems": 1}, {"threshold": float("inf")}, {"profile": "short"}, {"profile": "full", "precision": 1},
+    ],
+)  # fmt: skip
+def test_options_of_printing_are_pytorchs(options):
+    rows = [[1e-6, 2.5, -3.25], [1234.5, 0.0, 7.0]]
+    try:
+        for lib in (cr, torch):
+            lib.set_printoptions(**options)
+        for values in (rows, [[1.0, 2.0, 300.0]], [[1, 2, 3]] * 4, list(range(1200)), [True] * 9, 1e-6):
+            assert repr(cr.tensor(values)).split() == repr(torch.tensor(values)).split()
+        for lib in (cr, torch):
+            lib.set_printoptions(precision=3)  # what was set before stays, but for sci_mode
+        assert repr(cr.tensor(rows)).split() == repr(torch.tensor(rows)).split()
+    finally:
+        for lib in (cr, torch):
+            lib.set_printoptions(profile="default")
+    for given, text in (
+        ({"precision": -1}, "precision must be a number of 0 or more, got -1"),
+        ({"profile": "x"}, "profile must be"),
+    ):
+        with pytest.raises(SettingError, match=f"^set_printoptions: {text}"):
+            cr.set_printoptions(**given)
 
 
 def test_what_a_print_adds():

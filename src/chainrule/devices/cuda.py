@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-__path__: list[str] = []  # none of PyTorch's modules below is here: an import of one says what `__getattr__` does
+from chainrule.devices import cuda_amp
+
+amp = cuda_amp
+# Of PyTorch's modules below only that one is here: an import of another says what `__getattr__` does.
+__path__: list[str] = []
 
 
 def is_available() -> bool:
