@@ -313,6 +313,8 @@ ABSENT = {
     "utils.checkpoint": "torch.utils.checkpoint of PyTorch is not in chainrule yet. cr.backward_in_micro_batches takes less memory",
     "utils.tensorboard": "torch.utils.tensorboard of PyTorch is not in chainrule yet. chainrule.callbacks.TensorBoard writes its files.",
     "utils.data.distributed": "torch.utils.data.distributed of PyTorch is not in chainrule yet.",
+    "nn.utils.clip_grad": "torch.nn.utils.clip_grad of PyTorch is not in chainrule yet. nn.utils.clip_grad_norm_ is in nn.utils itself.",
+    "testing": "torch.testing of PyTorch is not in chainrule yet. np.testing.assert_allclose compares x.numpy().",
     "autograd.graph": "torch.autograd.graph of PyTorch is not in chainrule yet. What is there",
     "cuda.nvtx": "cr.cuda has no attribute 'nvtx': there is only the CPU here.",
     "backends.mkldnn": "cr.backends has no attribute 'mkldnn': none of PyTorch's libraries is here,",

@@ -482,3 +482,27 @@ def test_a_recorded_fit_explains_its_steps_also_among_shared_programs():
         assert said.gradient == model.trainer_.run.at(1).gradients["0.weight"][0, 1]
     with pytest.raises(ReplayError, match="kept no record"):
         plain.trainer_.explain("0.weight[0, 1]", step=1)
+
+
+def test_a_fit_that_fails_before_it_trains_leaves_the_model_as_it_was():
+    model = classifier(epochs=3).fit(*WINE)
+    before = model.predict_proba(WINE[0])
+    with pytest.raises(SettingError, match="lr must be a number"):
+        model.set_params(lr="fast").fit(*WINE)
+    assert model.trainer_.model is model.module_
+    for found in (model, pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(found.predict_proba(WINE[0]), before)
+
+
+def interrupt(trainer, epoch, measured):
+    if epoch == 2:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("make", [classifier, regressor, TabularClassifier, TabularRegressor])
+def test_a_fit_that_the_user_interrupts_says_so(make):
+    model = make(epochs=5, callbacks=[interrupt])
+    text = f"{type(model).__name__}: training interrupted by user after 2 epochs. The model has the weights of then."
+    with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
+        model.fit(*WINE)
+    assert model.predict(WINE[0]).shape == (178,)

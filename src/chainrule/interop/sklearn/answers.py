@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -79,6 +80,17 @@ def check_of_classes(who: str, meaning: Meaning | None, loss: Any) -> None:
         raise SettingError(
             f"{who}: under {name_of(loss)} the outputs are values and no classes. Take a loss for classes, such as "
             f"'cross_entropy', or NetworkRegressor."
+        )
+
+
+def warn_if_interrupted(estimator: Any) -> None:
+    """Say, as scikit-learn's networks do, that Ctrl-C ended a fit: a search or a cross-validation would count it as a whole one."""
+    history = estimator.history_
+    if history.interrupted:
+        warnings.warn(
+            f"{type(estimator).__name__}: training interrupted by user after {history.epochs} epochs. The model has the weights "
+            f"of then.",
+            stacklevel=3,
         )
 
 

@@ -21,7 +21,13 @@ from chainrule.deploy.making import Fitted
 from chainrule.dtypes import DType
 from chainrule.errors import ChainruleError, SettingError
 from chainrule.interop.sklearn import arithmetic
-from chainrule.interop.sklearn.answers import check_class_weight, check_dense, check_of_classes, log_probabilities
+from chainrule.interop.sklearn.answers import (
+    check_class_weight,
+    check_dense,
+    check_of_classes,
+    log_probabilities,
+    warn_if_interrupted,
+)
 from chainrule.interop.sklearn.folds import check_share, has_shares
 from chainrule.interop.sklearn.kept import HoldsTrainer
 from chainrule.interop.sklearn.mlp import refuse_balanced
@@ -95,8 +101,7 @@ class _Network(HoldsTrainer, BaseEstimator):
         if first:
             made = self._made(X.shape[1], outputs, int(random.randint(SEEDS)))
             self._check_outputs(made, X)
-            self.module_ = made
-            self.trainer_ = self._trainer()
+            self.module_, self.trainer_ = made, self._trainer(made)  # both or neither
         stops, by_class = self._stopping(incremental), self._classes_weight(y, weights, incremental)
         X, y, weights, held_out = self._split(X, y, weights, random) if stops else (X, y, weights, None)
         alone = (
@@ -112,6 +117,7 @@ class _Network(HoldsTrainer, BaseEstimator):
             self.best_epoch_ = stops.best_epoch
         self.history_ = self.trainer_.history
         self.n_iter_ = self.history_.epochs
+        warn_if_interrupted(self)
         return self
 
     def _made(self, inputs: int, outputs: int, seed: int) -> Module:
@@ -136,7 +142,7 @@ class _Network(HoldsTrainer, BaseEstimator):
     def _check_outputs(self, made: Module, X: Array) -> None:
         """Raise where the outputs cannot be about these targets; what does not run at all, the trainer says."""
 
-    def _trainer(self) -> Trainer:
+    def _trainer(self, module: Module) -> Trainer:
         optimizer, rate = self.optimizer, dict[str, Any]() if self.lr is None else {"lr": self.lr}
         kind = by_name(optimizer) if isinstance(optimizer, str) else optimizer
         if not callable(kind) or isinstance(kind, Optimizer):
@@ -144,14 +150,8 @@ class _Network(HoldsTrainer, BaseEstimator):
                 f"{type(self).__name__}: optimizer must be a name, a class or a function of parameters, got {optimizer!r}. "
                 f"Each fit makes its own: pass 'adam', or functools.partial(optim.SGD, momentum=0.9)."
             )
-        return Trainer(
-            self.module_,
-            self._loss(),
-            kind(self.module_.parameters(), **rate),
-            self.metrics,
-            self.max_norm,
-            self.output,
-        )
+        optimizer = kind(module.parameters(), **rate)
+        return Trainer(module, self._loss(), optimizer, self.metrics, self.max_norm, self.output)
 
     def _loss(self) -> Any:
         return loss_by_name(self.loss) if isinstance(self.loss, str) else copy.deepcopy(self.loss)

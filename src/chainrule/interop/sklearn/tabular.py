@@ -293,6 +293,7 @@ class _Tabular(HoldsTrainer, BaseEstimator):
         self.n_iter_ = self.history_.epochs
         self.best_epoch_ = stopping[0].best_epoch if stopping else self.n_iter_
         self.recipe_ = chosen
+        answers.warn_if_interrupted(self)
 
     # ---------------------------------------------------------------- what goes in
 
