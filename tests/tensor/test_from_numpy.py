@@ -1,6 +1,7 @@
 """``from_numpy`` reads the caller's memory, and never writes to it."""
 
 import gc
+import re
 from collections.abc import Callable
 from copy import copy, deepcopy
 
@@ -10,7 +11,7 @@ from tests.optional import torch
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.errors import DtypeError
+from chainrule.errors import DataError, DtypeError, GradientError
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "row-major": lambda a: a,
@@ -240,3 +241,48 @@ def test_no_array():
         cr.from_numpy([1.0])
     with pytest.raises(DtypeError, match="^unknown dtype dtype\\('complex128'\\)"):
         cr.from_numpy(np.ones(2, complex))
+
+
+# -- other libraries' tensors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "uint8", "bool"])
+def test_pytorch_takes_a_tensor_in_each_of_its_ways(dtype):
+    values = np.array([[0, 1, 2], [3, 4, 5]]).astype(dtype)
+    x = cr.tensor(values)
+    for take in (torch.tensor, torch.as_tensor, torch.from_dlpack, torch.utils.dlpack.from_dlpack):
+        found = take(x)
+        assert (str(found.dtype), found.tolist()) == (f"torch.{dtype}", values.tolist())
+        found.zero_()  # it is a copy
+        assert x.tolist() == values.tolist()
+    np.testing.assert_array_equal(np.from_dlpack(x), values)
+
+
+def test_a_tensor_of_pytorchs_is_taken_where_it_lies():
+    theirs = torch.arange(6.0).reshape(2, 3).T
+    ours, own = cr.from_dlpack(theirs, device="cpu"), cr.from_dlpack(theirs, copy=True)
+    theirs[0, 0] = 9
+    assert own[0, 0].item() == 0
+    assert ours.tolist() == theirs.tolist()
+    step = cr.compile(lambda: (ours * 2).sum())
+    assert step().item() == 2 * theirs.sum().item()
+    del theirs
+    assert ours[0, 0].item() == 9
+    assert cr.from_dlpack(cr.ones(2)).tolist() == [1, 1]
+
+
+def test_what_cannot_be_handed_over_is_refused():
+    with pytest.raises(BufferError, match=r"^__dlpack__: a tensor is given in a copy"):
+        np.from_dlpack(cr.ones(2), copy=False)
+    with pytest.raises(GradientError, match=r"Use t\.detach\(\)\.numpy\(\)"):
+        torch.from_dlpack(cr.ones(2, requires_grad=True))
+    for given, kind in (
+        (torch.ones(2, requires_grad=True), "torch.Tensor"),
+        (torch.ones(2, dtype=torch.bfloat16), "torch.Tensor"),
+        ([1.0], "list"),
+    ):
+        text = r"from_dlpack \(.*\): needs values on the CPU that are handed over by DLPack, got " + re.escape(kind)
+        with pytest.raises(DataError, match=f"^{text} .* Use cr.tensor"):
+            cr.from_dlpack(given)
+    with pytest.raises(DtypeError, match="from_numpy"):
+        cr.from_dlpack(torch.ones(2, dtype=torch.float16))

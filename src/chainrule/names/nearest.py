@@ -59,7 +59,6 @@ NEAREST = {
     "serialization": "cr.save and cr.load are in chainrule itself.",
     "testing": "np.testing.assert_allclose compares x.numpy().",
     "fft": "np.fft computes it from x.detach().numpy(), without a gradient.",
-    "from_dlpack": "cr.tensor(x) copies it, cr.from_numpy(np.from_dlpack(x)) shares its memory.",
     **dict.fromkeys(
         ("anomaly_mode", "detect_anomaly", "set_detect_anomaly"),
         "fit of a Trainer names the operation that gave the first NaN or infinity.",

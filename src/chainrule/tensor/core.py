@@ -157,6 +157,27 @@ class Handle:
             )
         return np.array(value, dtype=dtype) if copy or dtype not in (None, value.dtype) else value
 
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        """The values for another library (``torch.from_dlpack(x)``, ``torch.tensor(x)``): a copy, as what is in a tensor does not change.
+
+        Raises:
+            BufferError: no copy was allowed.
+        """
+        if copy is False:
+            raise BufferError("__dlpack__: a tensor is given in a copy, which is writable. Allow one (copy=None).")
+        asked = {
+            "stream": stream,
+            "max_version": max_version,
+            "dl_device": dl_device,
+        }  # NumPy 1.26 knows the first alone
+        return np.array(self.numpy()).__dlpack__(**{name: value for name, value in asked.items() if value is not None})
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The CPU, as DLPack counts devices."""
+        return 1, 0
+
     def item(self) -> Number:
         """The value of a one-element tensor as a Python number.
 

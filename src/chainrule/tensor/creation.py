@@ -11,7 +11,7 @@ from chainrule import dtypes, graph
 from chainrule.borrowed import lend
 from chainrule.devices import on_cpu
 from chainrule.dtypes import DType
-from chainrule.errors import DtypeError, ShapeError, kind_of
+from chainrule.errors import DataError, DtypeError, ShapeError, kind_of
 from chainrule.graph import Array, Shape
 from chainrule.names import takes_keywords
 from chainrule.ops import random
@@ -203,6 +203,36 @@ def from_numpy(array: Array) -> Tensor:
             f"machine's byte order, got {came}. Use cr.tensor(array), which copies."
         )
     return tensor(array) if graph.tracing() else wrap(graph.leaf(lend(array), wanted))
+
+
+@takes_keywords("torch")
+def from_dlpack(ext_tensor: Any, *, device: object = None, copy: bool | None = None) -> Tensor:
+    """A tensor in the memory of another library's tensor or array, handed over by DLPack; else as `from_numpy`.
+
+    Args:
+        ext_tensor: what has ``__dlpack__``: a tensor of PyTorch's or JAX's on the CPU, an array of NumPy's.
+        device: the CPU.
+        copy: True for memory of its own.
+
+    Raises:
+        DataError: it does not hand over what NumPy can read: it has no ``__dlpack__``, is on another device, requires a
+            gradient, or is of a dtype that NumPy has not.
+        DtypeError: a dtype that cannot be shared.
+
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> cr.from_dlpack(np.arange(3))
+    tensor([0, 1, 2])
+    """
+    on_cpu(device)
+    try:
+        array = np.from_dlpack(ext_tensor)
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{graph.who('from_dlpack')}: needs values on the CPU that are handed over by DLPack, got {kind_of(ext_tensor)} ({error}). "
+            f"Use cr.tensor(data), which copies; of a tensor that requires a gradient data.detach()."
+        ) from error
+    return tensor(array) if copy else from_numpy(array)
 
 
 @takes_keywords("torch")
