@@ -43,6 +43,11 @@ class Finish:
         """Hand each vector of the tile to the epilogue: written out for each if short, else in a loop."""
         e = self.e
         if self.plan.turned:
+            lanes = lanes_of(columns[0].type)
+            alike = [part == Column(c * lanes, columns[0].type, None) for c, part in enumerate(columns)]
+            if len(columns) > 1 and all(alike) and not self.inline:
+                self._turned_in_loop(row, column, columns, sums)
+                return
             for c, part in enumerate(columns):
                 of_part = sums[c :: len(columns)]
                 self.turned(row, plus(e, column, part.first), part, of_part)
@@ -86,6 +91,19 @@ class Finish:
         e = self.e
         value = e.load(e.address(room, number, part.type), part.type, 4)
         self.epilogue(e, e.opaque(e.binary("add", row, number)), plus(e, column, part.first), value, part.mask)
+
+    def _turned_in_loop(self, row: Value, column: Value, columns: list[Column], sums: list[Value]) -> None:
+        """Several vectors of columns alike: to write the turning and the epilogue out for each would be as much code again."""
+        e, part, rows = self.e, columns[0], len(sums) // len(columns)
+        size = BYTES[self.spec.scalar]
+        room = e.local(part.type, len(sums))
+        for number, value in enumerate(sums):
+            e.store(value, e.address(room, e.const(number, "i64"), part.type), size)
+        with e.loop(len(columns)) as index:
+            places = [plus(e, index, r * len(columns)) for r in range(rows)]
+            of_part = [e.load(e.address(room, place, part.type), part.type, size) for place in places]
+            first = e.binary("mul", index, e.const(lanes_of(part.type), "i64"))
+            self.turned(row, e.binary("add", column, first), part, of_part)
 
     def turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
         """What was computed as rows are columns of C, and the lanes of a vector its rows."""
