@@ -246,3 +246,25 @@ def test_what_checks_numpys_values_computes_at_once() -> None:
         assert model.verify(np.ones((2, 2), np.float32), np.ones((2, 3), np.float32))
         assert all(itertools.islice(check_functions(), 3))
         assert not own_tape().compiled
+
+
+def test_a_write_makes_no_leaf_of_what_somebody_else_holds() -> None:
+    with cr.eager(False):
+        for _ in range(5):
+            w = cr.ones(3, requires_grad=True)
+            with cr.no_grad():
+                d = w * 2
+                w.copy_(d)
+                e = d - 0.5
+                w += e
+                w -= d * 0.5
+                w *= d
+                w /= 2
+            assert not d.requires_grad
+            assert not e.requires_grad
+            assert w.is_leaf
+            (w * w).sum().backward()
+            assert w.grad is not None
+            assert [*w.tolist(), *w.grad.tolist(), *d.tolist(), *e.tolist()] == [2.5] * 3 + [5] * 3 + [2] * 3 + [
+                1.5
+            ] * 3

@@ -18,7 +18,7 @@ from chainrule.tensor.core import Engine
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
-_gradient = attrgetter("_grad")
+_gradient, _inputs = attrgetter("_grad"), attrgetter("inputs")
 Held = tuple[int, Ref]  # by which of the segments that a history lies in, and what it is to that
 
 
@@ -91,9 +91,9 @@ class Backward(Door):
         """
         self.within = [tape]
         nodes: list[Node] = tape.segment.nodes
-        going_on = [each for each in nodes if each.inputs]
-        if not going_on:
+        if not any(map(_inputs, nodes)):
             return "backward", node.place
+        going_on = [each for each in nodes if each.inputs]
         past = next((each for each in tape.pasts if each.holds(going_on[0])), None)
         if past is None or not all(map(past.holds, going_on)) or any(each.inputs for each in past.nodes):
             return None  # or it goes on in another one still
@@ -125,10 +125,13 @@ class Backward(Door):
         else:
             nodes = list(map(self.within[0].nodes.__getitem__, inputs))
         owners = [None if node is None or node.owner is None else node.owner() for node in nodes]
-        if any(map(is_, owners, repeat(None))) or len(set(map(id, owners))) < len(owners):
-            return None  # or the gradients of one are to be added
+        try:
+            gradients = list(map(_gradient, owners))
+        except AttributeError:  # one is gone
+            return None
+        if len(set(map(id, owners))) < len(owners):
+            return None  # the gradients of one are to be added
         self.owners: list[Any] = owners
-        gradients = list(map(_gradient, owners))
         if all(map(is_, gradients, repeat(None))):
             return gradients
         found: list[Ref | None] = []
@@ -193,7 +196,9 @@ class Backward(Door):
     def body(self) -> None:
         order = toposort([self.output._node])
         read = [node for node in order if node.inputs]
-        self.released = [[node.place for node in read if self._held(node) == k] for k in range(len(self.within))]
+        self.released = [
+            frozenset([node.place for node in read if self._held(node) == k]) for k in range(len(self.within))
+        ]
         self.read: set[int] = set()  # of the results of the segment that was computed
         self.refs: dict[Node, int] = {}  # what it may read of that
         if self.past is not None:
@@ -217,7 +222,8 @@ class Backward(Door):
         if self.past is None:
             return True
         # Nobody was there before, and all that it reads was kept. (Where a node is gone, what reads it stands for it.)
-        nodes = [found() for found in filter(None, map(self.past.results.get, results[1][-1]))]
+        there = self.past.results
+        nodes = [there[place]() for place in there.keys() & results[1][-1]]
         return all(node is None or node.inputs for node in nodes) and self.past.has(results[2])
 
     def again(self, tape: Any, made: Any) -> None:
@@ -235,7 +241,8 @@ class Backward(Door):
             else:
                 owner._grad._name(node)
         for within, places in zip(self.within, released, strict=True):
-            for found in filter(None, map(within.results.get, places)):
-                read = found()
+            there = within.results
+            for place in there.keys() & places:
+                read = there[place]()
                 if read is not None:
                     read.release()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from operator import attrgetter, itemgetter
 from sys import getrefcount
 from typing import Any
@@ -56,16 +56,18 @@ class Free:
 
     def __init__(self, segment: Any, renamed: list[tuple[Any, str, Any]], updates: Updates) -> None:
         self.segment, self.renamed, self.updates = segment, renamed, updates
-        self.times: Counter[int] | None = None
+        self.times: dict[int, int] | None = None
 
     def __call__(self, i: int) -> bool:
         segment, times = self.segment, self.times
         if times is None:
-            times = self.times = Counter([id(before) for _, name, before in self.renamed if name == "_node"])
-            times.update([id(handle._node) for handle in self.updates.handles])
+            times = self.times = {}  # a Counter takes longer to make
+            held = [id(before) for _, name, before in self.renamed if name == "_node"]
+            for key in chain(held, map(id, map(_named, self.updates.handles))):
+                times[key] = times.get(key, 0) + 1
         node = segment.nodes[i]
         # In the list of nodes, as a key, in what was renamed, and by the handle that is to hold the new value.
-        own = 1 + (node in segment.known) + times[id(node)]
+        own = 1 + (node in segment.known) + times.get(id(node), 0)
         if getrefcount(node) > own + 2 or node._array is not segment.arrays[i]:  # by name here, and by the question
             return False
         # In the list of arrays, by the node, by the program twice (what the table points at, in hand), and by the question.

@@ -216,26 +216,33 @@ class Tape(graph.Tape):
 
     def _lent(self, node: Node, kind: Entry) -> Ref:
         """What somebody else may write to: a copy, and another one where it has been written to since."""
-        segment, array = self.segment, node.value
+        segment: Segment = self.segment
+        array = node._array
+        if array is None:
+            array = node.value
         ref = segment.lent.get(node)
         if ref is None or not _same_bits(segment.arrays[-1 - ref], array):
-            ref = segment.lent[node] = self.entered(node, array.copy(), kind)
-            del segment.known[node]  # it is looked at anew each time
+            ref = segment.lent[node] = self._enters(
+                node, array.copy(), kind
+            )  # and is not known: it is looked at anew each time
         return ref
 
     def entered(self, node: Node, array: Array, kind: Entry) -> int:
         """Likewise, with the array to read."""
-        segment, found = self.segment, self.step.entry
+        ref = self.segment.known[node] = self._enters(node, array, kind)
+        return ref
+
+    def _enters(self, node: Node, array: Array, kind: Entry) -> int:
+        segment, step = self.segment, self.step
+        found = step.entry
         if found is None or found.kind != kind:
-            found, fresh = self.step.entered(kind)
+            found, fresh = step.entered(kind)
             self.grown += fresh
-        ref = -1 - len(segment.arrays)
         # Without a call, between which a signal's handler might raise.
         segment.nodes += (node,)
         segment.arrays += (array,)
         self.step = found
-        segment.known[node] = ref
-        return ref
+        return -1 - step.inputs
 
     def mark(self, remark: Any) -> None:
         """Something that no operation shows, but that what follows depends on."""
@@ -251,9 +258,14 @@ class Tape(graph.Tape):
             finally:
                 self.busy = busy
 
-    def leaf(self, node: Node, owner: Any = None) -> Node:
-        """The value of a node that waits, without its history; with an owner, a leaf whose gradient the owner receives."""
-        made = self.record(ew.detach, (node,), {})
+    def leaf(self, node: Node, owner: Any = None, fresh: bool = False) -> Node:
+        """The value of a node that waits, without its history; with an owner, a leaf whose gradient the owner receives.
+
+        Args:
+            fresh: does nobody else know the node?
+        """
+        own = fresh and node.op is LEAF and node.segment is self.segment and node.place == self.step.places - 1
+        made = node if own else self.record(ew.detach, (node,), {})
         if made is None:  # it waits on another thread's, while this one rests
             made = graph.leaf(node.value, node.dtype)
         if owner is not None:

@@ -203,8 +203,12 @@ class Handle:
         return dtypes.numbers_of(settled(self).value).tolist()
 
     # -- in place -----------------------------------------------------------------------
-    def _rebind(self, new: Tensor, name: str) -> Tensor:
-        """Name `new`'s node from now on, in this handle's dtype; the one road of every in-place operation."""
+    def _rebind(self, new: Tensor, name: str, fresh: bool = False) -> Tensor:
+        """Name `new`'s node from now on, in this handle's dtype; the one road of every in-place operation.
+
+        Args:
+            fresh: was it made for this, so that nobody else knows its node?
+        """
         old = lifted(self)
         leaf = old.requires_grad and old.is_leaf
         if leaf and graph.is_grad_enabled():
@@ -233,7 +237,7 @@ class Handle:
         if self._views is not None:
             Engine.write_through(self._tensor, new, name)
         else:
-            self._name(as_leaf(node, _owner(old, self)) if leaf else node)
+            self._name(as_leaf(node, _owner(old, self), fresh) if leaf else node)
         return self._tensor
 
     def _name(self, node: Node) -> None:
@@ -286,8 +290,12 @@ def numbers(handle: Handle) -> Array:
     return read_only(dtypes.numbers_of(settled(handle).value))
 
 
-def as_leaf(node: Node, owner: Handle | None) -> Node:
-    """The same value without history; with an owner, a leaf whose gradient the owner receives."""
+def as_leaf(node: Node, owner: Handle | None, fresh: bool = False) -> Node:
+    """The same value without history; with an owner, a leaf whose gradient the owner receives.
+
+    Args:
+        fresh: does nobody else know the node, so that it may itself become that?
+    """
     reference = weakref.ref(owner) if owner is not None else None
     if graph.tracing():
         return Node(
@@ -296,7 +304,7 @@ def as_leaf(node: Node, owner: Handle | None) -> Node:
         )  # fmt: skip
     tape = graph._local.tape
     if tape is not None and node._array is None:
-        leaf: Node = tape.leaf(node, owner)
+        leaf: Node = tape.leaf(node, owner, fresh)
         return leaf
     return graph.leaf(node.value, node.dtype, requires_grad=owner is not None, owner=reference)
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 from chainrule import graph
 from chainrule.dtypes import computed, float64, whole_numbers
 from chainrule.errors import InPlaceError, SettingError
+from chainrule.ops import elementwise as ew
 from chainrule.tensor.arranging import Arranging
 from chainrule.tensor.core import Engine, Handle, Number, Operand, as_leaf, lifted
-from chainrule.tensor.creation import full_like
-from chainrule.tensor.operands import as_dtype_tensor, as_operand
+from chainrule.tensor.creation import filled, full_like
+from chainrule.tensor.operands import as_dtype_tensor, as_operand, elementwise
 from chainrule.tensor.ranges import check_span
 
 if TYPE_CHECKING:
@@ -52,16 +53,16 @@ class InPlace(Arranging):
     __slots__ = ()
 
     def __iadd__(self, other: Operand) -> Tensor:
-        return self._rebind(self + other, "add_")
+        return self._rebind(elementwise(ew.add, self, other), "add_", fresh=True)
 
     def __isub__(self, other: Operand) -> Tensor:
-        return self._rebind(self - other, "sub_")
+        return self._rebind(elementwise(ew.sub, self, other), "sub_", fresh=True)
 
     def __imul__(self, other: Operand) -> Tensor:
-        return self._rebind(self * other, "mul_")
+        return self._rebind(elementwise(ew.mul, self, other), "mul_", fresh=True)
 
     def __itruediv__(self, other: Operand) -> Tensor:
-        return self._rebind(self / other, "div_")
+        return self._rebind(elementwise(ew.div, self, other), "div_", fresh=True)
 
     def __ifloordiv__(self, other: Operand) -> Tensor:
         return self._rebind(self // other, "floor_divide_")
@@ -100,6 +101,13 @@ class InPlace(Arranging):
         """One number everywhere, in place."""
         if isinstance(value, Handle):
             return self.copy_(value.reshape(()))
+        plain = value.__class__ is float or (value.__class__ is int and not value)
+        if (
+            plain and self.dtype.is_floating_point and not graph.written()
+        ):  # what `full` comes to, which is often called
+            graph.check_size("fill_", self.shape, self.dtype)
+            made = graph.leaf(filled(self.shape, float(value), self.dtype), self.dtype)
+            return self._rebind(Engine.tensor(made), "fill_")
         return self._rebind(full_like(self._tensor, value), "fill_")
 
     # One line for each: the out-of-place form says what it computes and takes.
