@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import chainrule as cr
@@ -186,8 +187,10 @@ def test_by_name():
          "Write [group]."),
         (lambda: optim.SGD(3), "SGD: params must be an iterable of tensors or dicts, got int. "
          "Pass model.parameters()."),
-        (lambda: optim.SGD(nn.Linear(1, 1).named_parameters()), "SGD: parameters must be tensors, got tuple at "
+        (lambda: optim.SGD(nn.Sequential(nn.Linear(1, 1)).named_children()), "SGD: parameters must be tensors, got Linear at "
          "position 0. Pass model.parameters()."),
+        (lambda: optim.SGD([("w", weight(1)), weight(1)]), "SGD: some of the parameters of a group have names and some have "
+         "none. Give names to all, or to none."),
         (lambda: optim.SGD([weight(2) * 2]), "SGD: the parameter at position 0, of shape (2,), is the result of an "
          "operation and would never receive a gradient. Optimize the tensors it was computed from, or "
          "x.detach().clone().requires_grad_()."),
@@ -218,6 +221,27 @@ def test_by_name():
 )  # fmt: skip
 def test_refusals(make, text):
     assert text_of(SettingError, make) == text
+
+
+def test_parameters_may_come_with_names_as_in_pytorch():
+    torch = pytest.importorskip("torch")
+    found = []
+    for lib in (cr, torch):
+        model = lib.nn.Sequential(lib.nn.Linear(2, 3), lib.nn.Linear(3, 1))
+        for p in model.parameters():
+            lib.nn.init.constant_(p, 0.5)
+        decayed = [(n, p) for n, p in model.named_parameters() if n.endswith("weight")]
+        others = [(n, p) for n, p in model.named_parameters() if n.endswith("bias")]
+        one = lib.optim.AdamW(model.named_parameters(), lr=0.1)
+        two = lib.optim.SGD([{"params": decayed, "weight_decay": 0.1}, {"params": others}], lr=0.1)
+        for optimizer in (one, two):
+            optimizer.zero_grad()
+            model(lib.ones(4, 2)).sum().backward()
+            optimizer.step()
+        found.append([p.tolist() for p in model.parameters()])
+        assert [group["params"] for group in two.state_dict()["param_groups"]] == [[0, 1], [2, 3]]
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_a_parameter_in_two_groups():

@@ -50,7 +50,8 @@ class Optimizer:
 
     Args:
         params: the tensors to optimize, or dictionaries ``{"params": tensors, "lr": ...}`` whose settings
-            override the defaults for their tensors.
+            override the defaults for their tensors. Tensors may come with names, as of ``named_parameters()``; the names are
+            not kept (PyTorch has them in ``group["param_names"]``).
         defaults: the settings of groups that do not override them.
 
     Raises:
@@ -423,7 +424,7 @@ def _as_groups(name: str, params: Any) -> list[Group]:
 def _checked_params(name: str, params: Any) -> list[Tensor]:
     if isinstance(params, (set, frozenset)):
         raise SettingError(f"{name}: parameters must come in an order that does not change, got a set. Use a list.")
-    given = list(params)
+    given = _unnamed(name, list(params))
     for index, parameter in enumerate(given):
         if not isinstance(parameter, Tensor):
             raise SettingError(
@@ -448,6 +449,18 @@ def _checked_params(name: str, params: Any) -> list[Tensor]:
     if len(set(given)) != len(given):
         raise SettingError(f"{name}: a parameter was given twice and would be updated twice. Give each one once.")
     return given
+
+
+def _unnamed(name: str, given: list[Any]) -> list[Any]:
+    """The parameters of pairs of a name and a parameter; others as they are."""
+    pairs = [isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str) for one in given]
+    if not any(pairs):
+        return given
+    if not all(pairs):
+        raise SettingError(
+            f"{name}: some of the parameters of a group have names and some have none. Give names to all, or to none."
+        )
+    return [parameter for _, parameter in given]
 
 
 def _same_groups(now: list[list[Any]], before: list[list[Any]]) -> bool:
