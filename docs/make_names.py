@@ -69,6 +69,7 @@ DIFFERENT = {
     ("torch", "from_numpy"): "an in-place operation gives the tensor memory of its own, and does not write to the array",
     ("torch", "onnx"): "`cr.onnx` has functions of its own",
     ("nn", "attention"): "holds `MultiheadAttention`; `sdpa_kernel` and `SDPBackend` are not here",
+    ("Tensor", "grad_fn"): "names operations of chainrule's: one of PyTorch's may be several; forgotten with the history",
     ("Tensor", "numpy"): "the array is read-only, and keeps the values of that moment: later writes to the tensor do not reach it",
 }  # fmt: skip
 

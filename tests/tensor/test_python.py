@@ -116,6 +116,31 @@ def test_what_a_print_adds():
     assert repr(cr.ones(1, requires_grad=True) * 2) == "tensor([2.], grad_fn=<mul>)"
 
 
+def test_the_history_can_be_walked_as_pytorchs():
+    names = []
+    for lib in (cr, torch):
+        w, x = lib.ones(2, 2, requires_grad=True), lib.ones(2)
+        y = (x * w).exp().sum()
+        assert w.grad_fn is None and x.grad_fn is None and (x * 2).grad_fn is None and y.detach().grad_fn is None
+        assert y.grad_fn == y.grad_fn and hash(y.grad_fn) == hash(y.grad_fn) and y.grad_fn != w.exp().grad_fn
+        names.append([])
+        fn = y.grad_fn
+        while fn is not None:
+            names[-1].append(fn.name().rpartition("::")[2].removesuffix("Backward0").lower())
+            *others, (following, number) = fn.next_functions or ((None, 0),)
+            assert number == 0 and all(other == (None, 0) for other in others)
+            fn, last = following, fn
+        assert last.variable is w
+        y.backward()
+        assert y.grad_fn is not None
+    assert names[0] == names[1] == ["sum", "exp", "mul", "accumulategrad"]
+    assert repr((cr.ones(1, requires_grad=True) * 2).grad_fn) == "<mul>"
+    with pytest.raises(AttributeError, match="<mul> is an operation, and only AccumulateGrad has a leaf"):
+        (cr.ones(1, requires_grad=True) * 2).grad_fn.variable  # noqa: B018
+    with cr.eager(False):  # of what waits, too
+        assert (cr.ones(1, requires_grad=True) * 2).sum().grad_fn.name() == "sum"
+
+
 def cube(create_graph=False, retain_graph=None):
     w = cr.tensor(2.0, requires_grad=True)
     y = w * w * w

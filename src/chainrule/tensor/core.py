@@ -24,6 +24,7 @@ from chainrule.errors import DtypeError, GradientError, IndexRangeError, InPlace
 from chainrule.graph import Array, Node, Op, Recorder, Shape, StoredOnlyError
 from chainrule.ops import elementwise as ew
 from chainrule.tensor.aliases import Family, Path, Pending, Shadow, Views
+from chainrule.tensor.history import GradFn
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -94,6 +95,12 @@ class Handle:
     def is_leaf(self) -> bool:
         """True where the history starts: made by the user, or outside the recorded operations."""
         return self._node.is_leaf
+
+    @property
+    def grad_fn(self) -> GradFn | None:
+        """The operation that this is the result of, if a gradient can go through it; None of a leaf."""
+        node = lifted(self)
+        return GradFn(node) if node.requires_grad and not node.is_leaf else None
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Record operations on this leaf from now on (or stop to), so that backward fills its ``grad``."""
