@@ -449,11 +449,7 @@ def _wrapped(value: float | int | bool, dtype: DType) -> Array:
 
 
 def apply(op: Op, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
-    """`op` on `inputs`: evaluated at once on NumPy, or recorded when a trace is on or this thread has a tape."""
-    if _local.tape is not None and _local.trace is None:
-        waits: Node | None = _local.tape.record(op, inputs, params)
-        if waits is not None:
-            return waits
+    """`op` on `inputs`, where no tape takes it: evaluated at once on NumPy, or recorded when a trace is on."""
     type = type_of(op, inputs, params)
     if _local.trace is not None:
         return _recorded(op, inputs, params, type, _local.trace)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler.runtime.buffers import placed
-from chainrule.graph import Array
+from chainrule.graph import Array, Node
 from chainrule.tape.updates import Updates
 
 _named = attrgetter("_node")
@@ -105,3 +105,23 @@ def picking(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     if len(places) > 1:
         return itemgetter(*places)
     return lambda given: tuple([given[place] for place in places])
+
+
+def pairs(segment: Any, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: Updates) -> dict[int, int]:
+    """By position among what is wanted: the input that its handle named before, whose memory it may take over."""
+    positions = {node: position for position, node in enumerate(alive)}
+    found: dict[int, int] = {}
+    for i, handle in enumerate(updates.handles):
+        ref = segment.known.get(handle._node)
+        if type(ref) is int and ref < 0 and -1 - ref not in found.values():
+            found[len(alive) + i] = -1 - ref
+    for reference, name, before in renamed:
+        handle = reference()
+        if name != "_node" or handle is None:
+            continue
+        position, ref = positions.get(handle._node), segment.known.get(before)
+        if position is None or type(ref) is not int or ref >= 0 or before.type != handle._node.type:
+            continue
+        if -1 - ref not in found.values():
+            found[position] = -1 - ref
+    return found

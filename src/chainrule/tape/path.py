@@ -124,3 +124,19 @@ class Step:
 def kind_of(node: Node) -> Entry:
     """What a value from outside is to a segment."""
     return node.shape, node.dtype, 0 if not node.requires_grad else 1 if node.op is LEAF or node.is_leaf else 2
+
+
+def meaning_of(rule: Any) -> tuple[Any, ...] | None:
+    """What a derivative rule does: its code, and that of the functions that it is made of; None where it reads more than that and
+    its arguments, and would have to be kept as it is.
+    """
+    code = getattr(rule, "__code__", None)
+    if code is None or rule.__defaults__ is not None or rule.__kwdefaults__ is not None:
+        return None
+    found = [code]
+    for cell in rule.__closure__ or ():
+        inner = meaning_of(cell.cell_contents)
+        if inner is None:
+            return None
+        found.append(inner)
+    return tuple(found)

@@ -26,10 +26,10 @@ from chainrule.ops import elementwise as ew
 from chainrule.ops import indexing
 from chainrule.tape.backward import Backward
 from chainrule.tape.budget import Budget
-from chainrule.tape.donation import Free
+from chainrule.tape.donation import Free, pairs
 from chainrule.tape.doors import Called, ElsewhereError, Live, again, through
 from chainrule.tape.history import Past, left, written_out
-from chainrule.tape.path import Entry, Lent, Ref, Step, kind_of
+from chainrule.tape.path import Entry, Lent, Ref, Step, kind_of, meaning_of
 from chainrule.tape.segments import HOT, Compiled, Failures, Interpreted
 from chainrule.tape.updates import NONE, Updates
 
@@ -39,6 +39,9 @@ STRUCTURE = frozenset({0.0, 1.0, -1.0, 2.0, 3.0, 4.0, 0.5, -0.5, -2.0})
 # What may refuse a value: its line is noted, for the error to name.
 _REFUSES = frozenset({indexing.check_index, indexing.take, indexing.put, indexing.put_add})
 _segment, _place, _inputs = map(attrgetter, ("segment", "place", "inputs"))
+_LOOKED_AT = frozenset(
+    {"view", "take"}
+)  # kinds of operations that are computed at once where there is nothing to wait for
 _PATIENCE = 4  # walks along the histories of segments that end at one step, after which they are written out at once
 _PASTS = 4  # segments whose losses a backward pass may still come for
 # Steps of the tree, and programs, beyond which it is grown anew.
@@ -109,20 +112,15 @@ class Tape(graph.Tape):
         if self.rest:
             self.rest -= 1
             return None
-        if op.types is None:
-            meaning = _meaning(params["rule"]) if op is ew.custom else None
-            if meaning is None:
+        given = params
+        if op.types is None or op.kind in _LOOKED_AT:
+            if self._is_computed(op, inputs):
                 return None
-            params, given = {"rule": meaning}, params
-        elif op.kind == "view":
-            node = inputs[0]
-            if node._array is not None and not node.requires_grad and node.op is not CONST and not self.inside:
-                return None  # nothing to compute
-            given = params
-        else:
-            if op is indexing.take and not inputs[0].dtype.is_floating_point and not self.inside and _all_known(inputs):
-                return None  # class numbers, say, which somebody looks at before they are computed with
-            given = params
+            if op.types is None:
+                meaning = meaning_of(params["rule"]) if op is ew.custom else None
+                if meaning is None:
+                    return None
+                params = {"rule": meaning}
         try:
             with self.lock:
                 if self.busy:  # a signal's handler, in the middle of it
@@ -136,14 +134,25 @@ class Tape(graph.Tape):
             _ = error.node.value
         return self.record(op, inputs, given)
 
+    def _is_computed(self, op: Op, inputs: tuple[Node, ...]) -> bool:
+        """Is it something to be computed at once: a view of what is there, or rows of class numbers that somebody looks at?"""
+        if self.inside:
+            return False
+        if op.kind == "view":
+            node = inputs[0]
+            return node._array is not None and not node.requires_grad and node.op is not CONST
+        known = not any(node._array is None for node in inputs)
+        return op is indexing.take and not inputs[0].dtype.is_floating_point and known
+
     def _record(self, op: Op, inputs: tuple[Node, ...], params: dict[str, Any], given: dict[str, Any]) -> Node:
         segment, history = self.segment, False
+        known = segment.known
         refs: list[Ref] = []
         for node in inputs:
             if node.segment is segment:
                 refs.append(node.place)
             else:
-                ref = segment.known.get(node)
+                ref = known.get(node)
                 refs.append(self.enter(node) if ref is None else ref)
             if node.requires_grad:
                 history = True
@@ -494,7 +503,7 @@ class Tape(graph.Tape):
         known = step.programs.get(wanted)
         self.budget.clock += 1
         if type(known) is not Compiled:
-            known = self._program(known, step, wanted, _pairs(segment, alive, renamed, updates))
+            known = self._program(known, step, wanted, pairs(segment, alive, renamed, updates))
         arrays, self.in_vain = None, type(known) is not Compiled
         if type(known) is Compiled:
             self.overwriting = bool(known.pairs)
@@ -556,10 +565,6 @@ class Tape(graph.Tape):
         return through(self, Backward(output, walk))
 
 
-def _all_known(nodes: tuple[Node, ...]) -> bool:
-    return not any(node._array is None for node in nodes)
-
-
 def _give(
     alive: list[Node], updates: Updates, values: dict[int, Any], arrays: list[Array] | None, program: Compiled
 ) -> None:
@@ -575,48 +580,10 @@ def _give(
         updates.give(arrays[len(alive) + len(values) :], program.stayed)
 
 
-def _pairs(
-    segment: Segment, alive: list[Node], renamed: list[tuple[Any, str, Any]], updates: Updates
-) -> dict[int, int]:
-    """By position among what is wanted: the input that its handle named before, whose memory it may take over."""
-    positions = {node: position for position, node in enumerate(alive)}
-    found: dict[int, int] = {}
-    for i, handle in enumerate(updates.handles):
-        ref = segment.known.get(handle._node)
-        if type(ref) is int and ref < 0 and -1 - ref not in found.values():
-            found[len(alive) + i] = -1 - ref
-    for reference, name, before in renamed:
-        handle = reference()
-        if name != "_node" or handle is None:
-            continue
-        position, ref = positions.get(handle._node), segment.known.get(before)
-        if position is None or type(ref) is not int or ref >= 0 or before.type != handle._node.type:
-            continue
-        if -1 - ref not in found.values():
-            found[position] = -1 - ref
-    return found
-
-
 def _same_bits(a: Array, b: Array) -> bool:
     """Are two arrays of one type equal, NaN and the sign of zero included?"""
     words = np.dtype(f"u{a.dtype.itemsize}")
     return np.array_equal(a.view(words), b.view(words))
-
-
-def _meaning(rule: Any) -> tuple[Any, ...] | None:
-    """What a derivative rule does: its code, and that of the functions that it is made of; None where it reads more than that and
-    its arguments, and would have to be kept as it is.
-    """
-    code = getattr(rule, "__code__", None)
-    if code is None or rule.__defaults__ is not None or rule.__kwdefaults__ is not None:
-        return None
-    found = [code]
-    for cell in rule.__closure__ or ():
-        inner = _meaning(cell.cell_contents)
-        if inner is None:
-            return None
-        found.append(inner)
-    return tuple(found)
 
 
 def _put_back(renamed: list[tuple[Any, str, Any]], segment: Segment, alive: list[Node]) -> None:

@@ -371,9 +371,14 @@ def apply(op: Op, *tensors: Handle, **params: Any) -> Tensor:
     """One primitive on tensors of its dtypes: every operation of chainrule ends here."""
     if op.float_only and not tensors[0]._node.dtype.is_floating_point:
         tensors = tuple(apply(ew.cast, tensor, dtype=dtypes.float32) for tensor in tensors)
-    trace = graph._local.trace
+    local = graph._local
+    trace, tape = local.trace, local.tape
     nodes = tuple([node if (node := tensor._node).trace is trace else lifted(tensor) for tensor in tensors])
     try:
+        if tape is not None and trace is None:
+            waits = tape.record(op, nodes, params)
+            if waits is not None:
+                return Engine.tensor(waits)
         made = Engine.tensor(graph.apply(op, nodes, params))
     except StoredOnlyError:
         return rounded(apply(op, *computable(op, tensors), **params))

@@ -35,8 +35,10 @@ def reduce(op: Op, x: Handle, dim: Dims, keepdim: bool) -> Tensor:
     dims = axes(op.name, dim, x.ndim)
     dims = dims if x.ndim else ()  # PyTorch's dim=0 of a tensor without axes
     result = apply(op, x, dims=dims) if dims else _of_one(op, x._tensor)
+    if not keepdim:
+        return result
     shape = tuple([1 if a in dims else size for a, size in enumerate(x.shape)])
-    return result._copied(shape) if keepdim and shape != result.shape else result
+    return result._copied(shape) if shape != result.shape else result
 
 
 def numpy_names(method: Callable[P, R]) -> Callable[P, R]:
