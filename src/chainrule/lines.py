@@ -42,7 +42,18 @@ def user_line(depth: int = 1) -> Line | None:
     framework, joblib's workers) are not; None where the whole stack is theirs. The first `depth` frames, this one
     included, are known to be chainrule's.
     """
-    return line_of(sys._getframe(depth))
+    frame: FrameType | None = sys._getframe(depth)
+    known = _libraries.get
+    while frame is not None:  # as `line_of`, whose call each operation would pay for
+        code = frame.f_code
+        file = code.co_filename
+        theirs = known(file)
+        if theirs is False:
+            return _line(Line, (file, frame.f_lineno, code.co_name))
+        if theirs is None:
+            return line_of(frame)
+        frame = frame.f_back
+    return None
 
 
 def line_of(frame: FrameType | None) -> Line | None:

@@ -517,3 +517,22 @@ def test_an_exception_of_a_handler_s_is_not_taken_for_the_operation_s(monkeypatc
         with pytest.raises(TimeoutError):
             x.tolist()
         assert x.tolist() == [2, 2, 2]
+
+
+def test_weights_are_made_at_once_with_the_same_bits_and_without_programs():
+    def weights():
+        cr.manual_seed(0)
+        layers = [nn.Linear(5, 5) for _ in range(8)]
+        nn.init.xavier_normal_(layers[0].weight)
+        nn.init.constant_(layers[0].bias, 0.5)
+        nn.init.orthogonal_(layers[1].weight)
+        return [p.detach().numpy() for layer in layers for p in layer.parameters()]
+
+    expected = weights()
+    with cr.eager(False):
+        for _ in range(4):
+            for a, b in zip(weights(), expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+        assert not own_tape().compiled
+        with pytest.raises(TypeError, match="there is no keyword 'low'"):
+            nn.init.uniform_(cr.ones(2), low=1.0)

@@ -9,6 +9,7 @@ import numpy as np
 from chainrule.errors import SettingError, ShapeError, unknown_name
 from chainrule.graph import Array
 from chainrule.names import module_getattr, takes_keywords
+from chainrule.tape import at_once  # weights are made once: no program for that
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import as_tensor, eye, full_like
 from chainrule.tensor.functions import no_grad
@@ -44,18 +45,21 @@ def _put(tensor: Tensor, value: Tensor) -> Tensor:
 
 
 @takes_keywords("init")
+@at_once
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform in [a, b)."""
     return _put(tensor, rand(tensor.shape, dtype=tensor.dtype, generator=generator) * (b - a) + a)
 
 
 @takes_keywords("init")
+@at_once
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with the given mean and standard deviation."""
     return _put(tensor, randn(tensor.shape, dtype=tensor.dtype, generator=generator) * std + mean)
 
 
 @takes_keywords("init")
+@at_once
 def trunc_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -80,6 +84,7 @@ def trunc_normal_(
 
 
 @takes_keywords("init")
+@at_once
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """One number everywhere."""
     return _put(tensor, full_like(tensor, val))
@@ -98,6 +103,7 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 
 @takes_keywords("init")
+@at_once
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix: a Linear that passes its input on."""
     if tensor.ndim != 2:
@@ -175,6 +181,7 @@ def kaiming_normal_(
 
 
 @takes_keywords("init")
+@at_once
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """A (semi-)orthogonal matrix times ``gain``; axes behind the first count as columns.
 

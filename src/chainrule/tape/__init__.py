@@ -79,7 +79,7 @@ class eager:
 
 
 def at_once(function: F) -> F:
-    """Decorates a function that checks what is computed: with NumPy's values, whatever is in force around it."""
+    """Decorates a function that computes with NumPy's values, whatever is in force around it: a check, or what is done once."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
