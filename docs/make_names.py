@@ -38,6 +38,7 @@ places (`torch.fft`, `torch.special` and so on) stand as one name each. Made fro
 
 The last column names missing keywords first, then what a name takes and refuses with an error, then what differs without one.
 Left out below are keywords that choose where and how tensors lie in memory or how PyTorch runs ({ignored}).
+Where PyTorch's functions take `out=`, so do ours: the result is written there, and must have its shape.
 There is one device, the CPU: wherever PyTorch takes `device=`, it may be named here, and another one is refused.
 """
 

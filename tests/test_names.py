@@ -17,7 +17,7 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import callbacks, nn, optim
 from chainrule.autodiff.plain import Plain
-from chainrule.errors import MissingLibraryError, SettingError
+from chainrule.errors import DtypeError, GradientError, MissingLibraryError, SettingError, ShapeError
 from chainrule.names import ROOMS, theirs
 from chainrule.names.modules import announce
 from tests.optional import torch
@@ -159,8 +159,6 @@ KEYWORDS = {
     "randn: PyTorch's keyword 'size' is not in chainrule yet. Give the sizes by position": lambda: cr.randn(size=(2,)),
     "zeros: PyTorch's keyword 'layout'": lambda: cr.zeros(2, layout=None),
     "randn: PyTorch's keyword 'layout'": lambda: cr.randn(2, layout=None),
-    "mm: PyTorch's keyword 'out' is not in chainrule yet. Assign the result": lambda: cr.mm(cr.eye(2), cr.eye(2), out=cr.eye(2)),
-    "exp: PyTorch's keyword 'out'": lambda: cr.exp(cr.ones(2), out=cr.ones(2)),
     "nll_loss: PyTorch's keyword 'reduce'": lambda: F.nll_loss(cr.ones(2, 2), cr.tensor([0, 1]), reduce=True),
     "mse_loss: PyTorch's keyword 'size_average'": lambda: F.mse_loss(cr.ones(2), cr.ones(2), size_average=True),
     "load_state_dict: PyTorch's keyword 'assign' is not in chainrule yet. The values are copied": lambda: nn.ReLU().load_state_dict({}, assign=True),
@@ -174,6 +172,57 @@ def test_a_missing_keyword_says_so(text):
     with pytest.raises(TypeError, match=re.escape(text)) as error:
         KEYWORDS[text]()
     assert str(error.value).endswith("See docs/names.md")
+
+
+WRITTEN = {
+    "matmul": lambda lib, out: lib.matmul(lib.ones(2, 2), lib.eye(2), out=out(2, 2)),
+    "abs": lambda lib, out: lib.abs(-lib.ones(2), out=out(2)),
+    "a wider dtype": lambda lib, out: lib.add(lib.arange(3), 1, out=out(3)),
+    "arange": lambda lib, out: lib.arange(4, out=out(4)),
+    "several": lambda lib, out: lib.sort(lib.tensor([3.0, 1.0]), out=(out(2), out(2).long())),
+    "none": lambda lib, out: lib.mul(lib.ones(2), 3, out=None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_out_takes_what_a_function_gives_as_in_pytorch(kind):
+    torch = pytest.importorskip("torch")
+    seen, found = [], []
+    for lib in (cr, torch):
+        given = []
+
+        def out(*sizes, lib=lib, given=given):
+            given.append(lib.zeros(*sizes))
+            return given[-1]
+
+        result = WRITTEN[kind](lib, out)
+        seen.append(
+            [
+                (str(part.dtype).rpartition(".")[2], part.tolist())
+                for part in (result if isinstance(result, tuple) else [result])
+            ]
+        )
+        found.append(given[0].tolist() if given else None)
+        assert kind in ("none", "several") or result is given[0]
+    assert seen[0] == seen[1] and found[0] == found[1]
+    x = cr.ones(2)
+    assert cr.compile(lambda a: cr.add(a, 1, out=x))(cr.ones(2)).tolist() == x.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: cr.exp(cr.ones(2), out=cr.ones(3)), ShapeError, "exp: out must have the shape of the result, (2,), got (3,). Assign the result, or make out by cr.empty(2,)."),
+        (lambda: cr.exp(cr.ones(2), out=cr.arange(2)), DtypeError, "exp: the result has dtype float32, which out of int64 cannot hold. Assign the result."),
+        (lambda: cr.exp(cr.ones(2, requires_grad=True), out=cr.ones(2)), GradientError, "exp: what goes into out has no history, and an argument requires a gradient. Assign the result, or write under cr.no_grad()."),
+        (lambda: cr.exp(cr.ones(2), out=3), SettingError, "exp: out must be a tensor, got int. Assign the result."),
+        (lambda: cr.sort(cr.ones(2), out=cr.ones(2)), SettingError, "sort: out must be a tuple of 2 tensors. Assign the results, or give so many."),
+        (lambda: cr.exp(cr.ones(2), out=cr.ones(2), odd=1), TypeError, "exp: there is no keyword 'odd'. exp takes nothing."),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_into_out_is_refused(call, error, text):
+    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+        call()
 
 
 OTHERS = {

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from chainrule.errors import SettingError
 from chainrule.names.keras import ELSEWHERE, KERAS, RENAMED
 from chainrule.names.nearest import NEAREST
+from chainrule.names.outputs import written
 
 LIST = Path(__file__).with_name("torch.json")
 PAGE = "docs/names.md"
@@ -216,8 +217,30 @@ def no_attribute(room: str, owner: object, name: str) -> AttributeError:
 
 
 def takes_keywords(room: str) -> Callable[[F], F]:
-    """Decorates a function: its TypeError for a keyword that it has not says what there is (`explain_keywords`)."""
-    return _explained(lambda function, given, error: explain_keywords(room, function.__name__, function, given, error))
+    """Decorates a function: its TypeError for a keyword that it has not says what there is (`explain_keywords`).
+
+    It takes ``out=`` where PyTorch's does: what it gives is written there.
+    """
+
+    def decorate(function: F) -> F:
+        name = function.__name__
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except TypeError as error:
+                if "out" not in kwargs or "out" not in keywords_of(room, name):
+                    if kwargs:
+                        explain_keywords(room, name, function, kwargs, error)
+                    raise
+            out = kwargs.pop("out")
+            result = call(*args, **kwargs)
+            return result if out is None else written(name, out, result)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
 
 
 def renamed_keywords(table: Mapping[str, str]) -> Callable[[F], F]:

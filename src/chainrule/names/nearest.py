@@ -20,7 +20,6 @@ NEAREST = {
     "pickle_module=": "Nothing is pickled here: leave it out.",
     "pickle_protocol=": "Nothing is pickled here: leave it out.",
     "size=": "Give the sizes by position, as in cr.ones(2, 3) or cr.ones((2, 3)).",
-    "out=": "Assign the result, or write x.copy_(result).",
     "size_average=": "Use reduction='mean' or 'sum'.",
     "reduce=": "Use reduction='none'.",
     "foreach=": "A compiled step updates all parameters in one program: leave it out.",
