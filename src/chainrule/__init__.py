@@ -802,6 +802,7 @@ _LATER = {
     "Bundle": "chainrule.deploy.bundle",
     "backward_in_micro_batches": "chainrule.training.micro_batches",
     "bundle": "chainrule.deploy.making",
+    "callbacks": "chainrule.callbacks",
     "load_bundle": "chainrule.deploy.bundle",
     "load": "chainrule.deploy.saving",
     "load_model": "chainrule.deploy.model",

@@ -65,8 +65,12 @@ def test_only_modules_may_enter():
     with pytest.raises(SettingError) as error:
         nn.Sequential(lambda x: x)
     assert str(error.value) == (
-        "Sequential.register_module('0'): the value must be an nn.Module or None, got function."
+        "Sequential: layer 0 must be an nn.Module, got the function <lambda>. An activation is a layer of its own, such as "
+        "nn.ReLU(); a function is called in a forward of your own."
     )
+    with pytest.raises(SettingError) as error:
+        nn.Sequential(3)
+    assert str(error.value) == ("Sequential.register_module('0'): the value must be an nn.Module or None, got int.")
     with pytest.raises(SettingError) as error:
         nn.ModuleDict({"a": 3})
     assert str(error.value) == "ModuleDict['a']: the value must be an nn.Module, got int."

@@ -328,7 +328,9 @@ def test_targets_without_the_axis_of_the_outputs(loss):
     text = str(caught.value)
     assert text.startswith("fit: y of shape (103,) does not fit the outputs, of shape (103, 1). ")
     assert "the target must have the shape of the input, (103, 1), got a target of shape (103,)" in text
-    assert text.endswith("for example target.reshape(103, 1).")
+    assert text.endswith(
+        "for example target.reshape(103, 1). Of arrays and tables' columns alike: np.reshape(y, (103, 1))."
+    )
 
 
 def test_targets_over_classes_of_another_shape():

@@ -93,7 +93,8 @@ def test_callbacks_say_what_a_keyword_is_called_here(make, text):
         ),
         (
             lambda: cr.training.History().history,
-            "'History' object has no attribute 'history': there is no history here. Use history['loss']: it is the mapping itself.",
+            "'History' object has no attribute 'history': there is no history here. Use history['loss']: it is the mapping itself; "
+            "history.to_pandas() is a table.",
         ),
         (
             lambda: chainrule.callbacks.ModelCheckpoint,
@@ -117,12 +118,21 @@ def test_an_import_of_keras_names_says_it_too():
 
 
 def test_keras_names_stand_in_the_way_of_none():
-    for room, owner in {
+    model = cr.nn.Linear(2, 1)
+    owners = {
         "nn": cr.nn,
-        "Module": cr.nn.Linear(2, 1),
+        "torch": cr,
+        "tools": cr.utils,
+        "optim": cr.optim,
+        "lr_scheduler": cr.optim.lr_scheduler,
+        "Module": model,
+        "Optimizer": cr.optim.Adam(model.parameters()),
+        "Trainer": cr.Trainer(model, "mse", "adam"),
         "History": cr.training.History(),
         "callbacks": chainrule.callbacks,
-    }.items():
+    }
+    assert owners.keys() == KERAS.keys()
+    for room, owner in owners.items():
         assert not [name for name in KERAS[room] if hasattr(owner, name)]
 
 

@@ -264,8 +264,11 @@ def _refuse_labels(y: Array, outside: Array, classes: int, who: str) -> NoReturn
     first = int(outside.ravel().argmax())
     top = y[outside].max()
     remedy = "" if y[outside].min() < 0 or top > MANY_CLASSES else f"Give the model {int(top) + 1} outputs, or "
+    if classes == 1 and remedy and top == 1:
+        remedy = "Yes-or-no questions of one output take 'binary_cross_entropy_with_logits'; else give the model 2 outputs, or "
+    labels = f"labels 0 to {classes - 1}" if classes > 1 else "the label 0 alone"
     raise DataError(
-        f"{who} must hold labels 0 to {classes - 1}, because the model has {classes} outputs, got "
+        f"{who} must hold {labels}, because the model has {classes} output{'s' * (classes > 1)}, got "
         f"{_number(y.ravel()[first])}{_among(y, first)}. "
         f"{remedy + 'number' if remedy else 'Number'} the classes from 0."
     )

@@ -27,6 +27,7 @@ PAGE = "docs/names.md"
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Room(NamedTuple):
@@ -158,7 +159,10 @@ class Missing:
 
 
 class Elsewhere:
-    """An attribute of another library's that nobody would read here: to assign it is refused, with what there is."""
+    """An attribute of another library's that nobody would read here: to assign it is refused, with what there is.
+
+    A class of the user's own may have one of that name, which is then what that class makes of it.
+    """
 
     def __init__(self, room: str) -> None:
         self.room = room
@@ -169,10 +173,37 @@ class Elsewhere:
     def __get__(self, instance: object, owner: type) -> Any:
         if instance is None:
             return self
+        if self.name in vars(instance):
+            return vars(instance)[self.name]
         raise no_attribute(self.room, instance, self.name)
 
     def __set__(self, instance: object, value: object) -> None:
+        if type(instance).__module__.partition(".")[0] != __name__.partition(".")[0]:
+            vars(instance)[self.name] = value
+            return
         raise SettingError(f"{type(instance).__name__}: {missing(self.room, self.name, ())}")
+
+    def __delete__(self, instance: object) -> None:
+        if vars(instance).pop(self.name, self) is self:
+            raise no_attribute(self.room, instance, self.name)
+
+
+def refuses(room: str) -> Callable[[type[T]], type[T]]:
+    """Decorates a class: Keras's names of a room are `Elsewhere` in its objects, and ``dir`` does not speak of them."""
+
+    def decorate(kind: type[T]) -> type[T]:
+        for name in KERAS[room]:
+            attribute = Elsewhere(room)
+            attribute.__set_name__(kind, name)
+            setattr(kind, name, attribute)
+
+        def __dir__(self: object) -> list[str]:
+            return sorted({*object.__dir__(self)} - {*KERAS[room]} | {*vars(self)})
+
+        kind.__dir__ = __dir__  # type: ignore[method-assign]
+        return kind
+
+    return decorate
 
 
 replaced: list[Callable[[], None]] = []  # whom to tell that a class of ours has been given something

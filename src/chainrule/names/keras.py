@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 _LINEAR = "Use nn.Linear(inputs, outputs), and the activation as a layer behind it."
+_INIT = "Use nn.init on the layer's parameters."
+_DECAY = "Use the optimizer's weight_decay."
+_RATE = "The learning rate is optimizer.param_groups[0]['lr']."
 
 KERAS = {
     "nn": {
@@ -11,8 +14,58 @@ KERAS = {
         "LayerNormalization": "Use nn.LayerNorm(features).",
         "Activation": "Use the activation's own layer, as in nn.ReLU().",
         "Input": "Leave it out: the first layer knows its inputs, and nn.LazyLinear finds them.",
+        "InputLayer": "Leave it out: the first layer knows its inputs, and nn.LazyLinear finds them.",
         "Concatenate": "Use cr.cat(tensors, dim=1) in forward.",
+        "Add": "Use a + b in forward.",
+        "Lambda": "Write a class with forward: class Mine(nn.Module).",
+        "Model": "Write a class with forward: class Net(nn.Module); or nn.Sequential(...).",
+        "Reshape": "Use nn.Unflatten(1, shape).",
+        "Rescaling": "Scale the arrays before fit, or in forward.",
+        "Normalization": "Scale the arrays before fit: (X - X.mean(0)) / X.std(0).",
+        "GaussianNoise": "Use x + 0.1 * cr.randn_like(x) in forward, where self.training.",
+        "Conv1D": "Use nn.Conv1d(inputs, outputs, kernel_size): channels are axis 1, (N, C, L).",
+        "Conv2D": "Use nn.Conv2d(inputs, outputs, kernel_size): channels are axis 1, (N, C, H, W).",
+        "Conv2DTranspose": "Use nn.ConvTranspose2d(inputs, outputs, kernel_size).",
+        "MaxPooling1D": "Use nn.MaxPool1d(kernel_size).",
+        "MaxPooling2D": "Use nn.MaxPool2d(kernel_size).",
+        "AveragePooling2D": "Use nn.AvgPool2d(kernel_size).",
+        "GlobalAveragePooling2D": "Use nn.AdaptiveAvgPool2d(1), nn.Flatten().",
+        "GlobalMaxPooling2D": "Use nn.AdaptiveMaxPool2d(1), nn.Flatten().",
+        "UpSampling2D": "Use nn.Upsample(scale_factor=2).",
+        "ZeroPadding2D": "Use nn.ZeroPad2d(padding), or the layer's padding=.",
+        "Bidirectional": "Use nn.LSTM(inputs, hidden, bidirectional=True).",
+        "MultiHeadAttention": "Use nn.MultiheadAttention(embed_dim, num_heads, batch_first=True).",
     },
+    "torch": {
+        "Sequential": "Use nn.Sequential.",
+        "Model": "Write a class with forward: class Net(nn.Module); or nn.Sequential(...).",
+        "keras": "The names are PyTorch's: from chainrule import nn, optim; docs/tutorials/from-keras.md.",
+        "layers": "Layers are in chainrule.nn: nn.Linear(inputs, outputs).",
+        "models": "Models are nn.Sequential(...) and classes of nn.Module; they are saved by cr.save_model, read by cr.load_model.",
+        "losses": "Losses are in chainrule.nn.functional; a Trainer takes their names.",
+        "metrics": "A Trainer takes their names: metrics=['accuracy'].",
+        "optimizers": "Optimizers are in chainrule.optim; a Trainer takes their names.",
+        "regularizers": _DECAY,
+        "initializers": _INIT,
+        "datasets": "Use cr.data.load('digits'), or arrays of your own.",
+    },
+    "tools": {
+        "to_categorical": "Leave it out: 'cross_entropy' takes class numbers; cr.nn.functional.one_hot makes rows of them.",
+        "set_random_seed": "Use cr.manual_seed(seed), and fit(seed=...).",
+        "plot_model": "Use print(nn.summary(model, (1, inputs))), or trainer.report(path).",
+        "Sequence": "Use utils.data.Dataset, whose items are rows; or give fit a function that makes batches.",
+        "PyDataset": "Use utils.data.Dataset, whose items are rows; or give fit a function that makes batches.",
+    },
+    "optim": {"Nadam": "Use optim.NAdam."},
+    "lr_scheduler": {
+        "ExponentialDecay": "Use ExponentialLR(optimizer, gamma).",
+        "CosineDecay": "Use CosineAnnealingLR(optimizer, T_max).",
+        "CosineDecayRestarts": "Use CosineAnnealingWarmRestarts(optimizer, T_0).",
+        "PiecewiseConstantDecay": "Use MultiStepLR(optimizer, milestones).",
+        "PolynomialDecay": "Use PolynomialLR(optimizer, total_iters).",
+        "InverseTimeDecay": "Use LambdaLR(optimizer, factor).",
+    },
+    "Optimizer": {"lr": _RATE, "learning_rate": _RATE},
     "Module": {
         "fit": "Use cr.Trainer(model, loss, optimizer).fit(X, y).",
         "evaluate": "Use cr.Trainer(model, loss, optimizer).evaluate(X, y).",
@@ -23,10 +76,34 @@ KERAS = {
         "load_weights": "Use model.load_state_dict(cr.load(path)).",
         "get_weights": "Use model.state_dict().",
         "set_weights": "Use model.load_state_dict(state).",
+        "save": "Use cr.save_model(model, path).",
+        "layers": "Use list(model.children()); one of a Sequential is model[0].",
+        "get_layer": "Use model.get_submodule(name).",
+        "weights": "Use list(model.parameters()).",
+        "trainable": "Use layer.requires_grad_(False) to freeze it, layer.requires_grad_(True) to train it.",
+        "trainable_weights": "Use [p for p in model.parameters() if p.requires_grad].",
+        "trainable_variables": "Use [p for p in model.parameters() if p.requires_grad].",
+        "count_params": "Use sum(p.numel() for p in model.parameters()), or print(nn.summary(model, (1, inputs))).",
+        "train_on_batch": "Use a step of your own with cr.compile, or cr.Trainer(model, loss, optimizer).fit(X, y).",
+        "build": "Leave it out: a layer knows its inputs; lazy ones find them at the first model(x).",
     },
-    "Trainer": {"stop_training": "Call trainer.stop(), which ends the training after the current epoch."},
+    "Trainer": {
+        "stop_training": "Call trainer.stop(), which ends the training after the current epoch.",
+        "lr": _RATE.replace("optimizer.", "trainer.optimizer."),
+        "learning_rate": _RATE.replace("optimizer.", "trainer.optimizer."),
+        "scheduler": "Give it to Trainer(scheduler=...).",
+        "compile": "Leave it out: Trainer(model, loss, optimizer, metrics=[...]) is the compiled model.",
+        "summary": "Use print(nn.summary(trainer.model, (1, inputs))).",
+        "layers": "Use list(trainer.model.children()).",
+        "get_weights": "Use trainer.model.state_dict().",
+        "set_weights": "Use trainer.model.load_state_dict(state).",
+        "save_weights": "Use cr.save(trainer.model.state_dict(), path).",
+        "load_weights": "Use trainer.model.load_state_dict(cr.load(path)).",
+        "train_on_batch": "Use fit, or a step of your own with cr.compile.",
+        "fit_generator": "Use fit, which takes generators.",
+    },
     "History": {
-        "history": "Use history['loss']: it is the mapping itself.",
+        "history": "Use history['loss']: it is the mapping itself; history.to_pandas() is a table.",
         "epoch": "Use history.epochs, how many there are.",
     },
     "callbacks": {
@@ -58,8 +135,6 @@ RENAMED = {
 }  # fmt: skip
 
 _BEHIND = "Put it behind the layer: nn.Sequential(nn.Linear(...), nn.ReLU())."
-_INIT = "Use nn.init on the layer's parameters."
-_DECAY = "Use the optimizer's weight_decay."
 _CLIP = "Use Trainer(max_norm=...), or nn.utils.clip_grad_norm_ in a step of your own."
 #: And what there is in place of those that no function has.
 ELSEWHERE = {
@@ -68,6 +143,8 @@ ELSEWHERE = {
     "global_clipnorm": _CLIP, "input_shape": "Leave it out: a layer knows its inputs by in_features, and nn.LazyLinear finds them.",
     "trainable": "Use layer.requires_grad_(False).", "name": "Leave it out: a layer is called as the attribute that holds it.",
     "from_logits": "Losses say in their names what they read: cross_entropy takes logits, nll_loss log-probabilities.",
+    "monitor": "Leave it out: a Trainer gives val_loss, or loss where nothing is validated; in a loop of your own it is step's argument.",
+    "append": "Leave it out: what goes on (resume, checkpoint) goes on with its file, and a new training begins a new one.",
     "jit_compile": "Leave it out: a Trainer compiles its steps, and cr.compile yours.", "use_ema": "Use fit(callbacks=[EMA()]).",
 }  # fmt: skip
 

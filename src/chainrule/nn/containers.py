@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
@@ -110,6 +111,12 @@ class Sequential(_Numbered):
                 raise SettingError(
                     f"Sequential: the layers are arguments of their own, got a {type(module).__name__} of {len(module)}. "
                     f"Write Sequential(*layers)."
+                )
+            if isinstance(module, str) or inspect.isfunction(module):
+                shown = repr(module) if isinstance(module, str) else f"the function {module.__name__}"
+                raise SettingError(
+                    f"Sequential: layer {name} must be an nn.Module, got {shown}. An activation is a layer of its own, such as "
+                    f"nn.ReLU(); a function is called in a forward of your own."
                 )
             self.register_module(name, module)
 

@@ -162,6 +162,8 @@ _ELSEWHERE = {  # Keras's names
     "mean_squared_error": "Here it is 'mse_loss'.",
     "mean_absolute_error": "Here it is 'l1_loss'.",
     "mae": "Here it is 'l1_loss'.",
+    "kl_divergence": "Here it is 'kl_div', of log-probabilities.",
+    "poisson": "Here it is 'poisson_nll_loss', of the logarithm of the rate.",
     "sparse_categorical_crossentropy": "Here it is 'cross_entropy', of logits: a model without a softmax at its end.",
     "categorical_crossentropy": "Here it is 'cross_entropy', of logits: a model without a softmax at its end.",
     "binary_crossentropy": "Here it is 'binary_cross_entropy' of probabilities, 'binary_cross_entropy_with_logits' of logits.",

@@ -15,7 +15,7 @@ from chainrule.dtypes import typed
 from chainrule.errors import SettingError, TraceError
 from chainrule.graph import _local, current_trace
 from chainrule.lines import ours, user_line
-from chainrule.names import no_attribute, takes_keywords
+from chainrule.names import Elsewhere, no_attribute, takes_keywords
 from chainrule.nn import faults, hooks
 from chainrule.nn import state as _state
 from chainrule.nn.parameter import Parameter
@@ -68,6 +68,7 @@ class Module:
     """
 
     training: bool
+    trainable = Elsewhere("Module")  # Keras's: to freeze a layer
     _hooks: tuple[hooks.Hook, ...] = ()
     _compiled_as: type[Any]  # what `cr.compile` makes of one
 

@@ -12,6 +12,7 @@ from chainrule import graph
 from chainrule.compiler.frontend import guards
 from chainrule.compiler.frontend.trace import guard, live
 from chainrule.errors import SettingError, TraceError
+from chainrule.names import refuses
 from chainrule.optim import saved
 from chainrule.optim.rules import Rule, update
 from chainrule.optim.state import Group, Listed, Slots, State
@@ -45,6 +46,7 @@ class Settings(dict[str, Any]):
         super().__setitem__(name, value)
 
 
+@refuses("Optimizer")
 class Optimizer:
     """The base of all optimizers: a subclass names its settings, its chain of rules, and derived scalars.
 

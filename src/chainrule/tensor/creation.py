@@ -124,11 +124,22 @@ def given(value: object, name: str, what: str = "input") -> Tensor:
     if isinstance(value, Handle):
         return value._tensor
     if isinstance(value, (np.ndarray, np.generic, bool, int, float, list, tuple)):
+        if isinstance(value, tuple) and _are_several(value):
+            raise DtypeError(
+                f"{graph.who(name)}: {what} must be one tensor, got a tuple of {', '.join(map(kind_of, value))}. Take one of them: "
+                f"nn.LSTM, nn.GRU and nn.RNN give (output, state)."
+            )
         return tensor(value)
     raise DtypeError(
         f"{graph.who(name)}: {what} must be a tensor, an array or numbers, got {kind_of(value)}. "
         f"Convert it with cr.tensor(...)."
     )
+
+
+def _are_several(values: tuple[Any, ...]) -> bool:
+    """Are these tensors that no one tensor holds, as what a recurrent layer gives?"""
+    shapes = [getattr(value, "shape", None) for value in values]
+    return any(isinstance(value, Handle) for value in values) and shapes.count(shapes[0]) < len(shapes)
 
 
 @takes_keywords("torch")

@@ -379,8 +379,10 @@ def _measured(function: Function, output: Tensor, y: Array, who: str, name: str)
         outputs = (len(y), *output.shape[1:])
         whole = np.broadcast_to(numbers(output)[:1], outputs)
         said = _for_all_rows(function, [whole, y]) or error
+        column = {outputs, y.shape} == {(len(y),), (len(y), 1)}
+        remedy = f" Of arrays and tables' columns alike: np.reshape({name.split()[-1]}, {outputs})." if column else ""
         raise ShapeError(
-            f"{who}: {name} of shape {y.shape} does not fit the outputs, of shape {outputs}. {said}"
+            f"{who}: {name} of shape {y.shape} does not fit the outputs, of shape {outputs}. {said}{remedy}"
         ) from error
 
 

@@ -30,6 +30,10 @@ FIT: Final = {
     "criterion": "The loss is the Trainer's: Trainer(model, loss=...).",
     "loss": "The loss is the Trainer's: Trainer(model, loss=...).",
     "metrics": "The metrics are the Trainer's: Trainer(model, loss, optimizer, metrics=[...]).",
+    "validation_batch_size": "Validation has batches of its own size: leave it out.",
+    "workers": "A loader has them: utils.data.DataLoader(dataset, num_workers=...).",
+    "use_multiprocessing": "A loader has workers: utils.data.DataLoader(dataset, num_workers=...).",
+    "max_queue_size": "Data are read ahead by themselves: leave it out.",
     "optimizer": "The optimizer is the Trainer's: Trainer(model, loss, optimizer).",
 }
 TRAINER: Final = {
@@ -41,6 +45,9 @@ TRAINER: Final = {
     "batch_size": "Give it to fit.",
     "callbacks": "Give them to fit.",
     "device": "There is only the CPU here: leave it out.",
+    "weighted_metrics": "Metrics count every row once, whatever it weighs in the loss: use metrics.",
+    "run_eagerly": "Steps are always compiled: leave it out, and look into one with record=True.",
+    "clipnorm": "Use max_norm.",
 }
 CHECKPOINT: Final = {
     "filepath": "Use folder: files are named in it.",
@@ -51,4 +58,9 @@ CHECKPOINT: Final = {
     "verbose": "Leave it out: a file is written in silence.",
 }
 STOPPING: Final = {"verbose": "Leave it out: stopped_epoch says when it ended."}
-MEASURE: Final = {**_DATA, "verbose": "Nothing is shown: leave it out."}
+MEASURE: Final = {
+    **_DATA,
+    "verbose": "Nothing is shown: leave it out.",
+    "return_dict": "evaluate gives a dict: leave it out.",
+    "steps": "All rows are used: leave it out, or give fewer.",
+}

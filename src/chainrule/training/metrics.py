@@ -6,6 +6,7 @@ an epoch's value is the mean over its rows.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -173,6 +174,23 @@ METRICS: dict[str, Maker] = {
     "r2": _errors("r2"),
 }
 _TOP = re.compile(r"top_([1-9][0-9]{0,5})_accuracy")
+_ELSEWHERE = {  # Keras's and scikit-learn's names, in lower case without underscores
+    letters: f"Here it is {ours}."
+    for ours, names in {
+        "'accuracy'": "binaryaccuracy categoricalaccuracy sparsecategoricalaccuracy",
+        "'top_5_accuracy', of any number": "topkcategoricalaccuracy sparsetopkcategoricalaccuracy topkaccuracy",
+        "'roc_auc'": "auc auroc rocaucscore",
+        "'average_precision'": "auprc prauc averageprecisionscore",
+        "'mae'": "meanabsoluteerror",
+        "'mse'": "meansquarederror",
+        "'rmse'": "rootmeansquarederror",
+        "'mape'": "meanabsolutepercentageerror",
+        "'r2'": "r2score",
+        "'f1' of two classes, 'f1_macro', 'f1_micro' or 'f1_weighted' of several": "f1score fbetascore",
+        "'log_loss'": "crossentropy binarycrossentropy categoricalcrossentropy sparsecategoricalcrossentropy",
+    }.items()
+    for letters in names.split()
+}
 LESS = ("loss", "log_loss", "perplexity", "brier", "mse", "mae", "rmse", "mape")
 
 
@@ -186,7 +204,9 @@ def by_name(name: str) -> Maker:
     if top:
         return _of_classes(name, lambda meaning, ignored: TopK(int(top[1]), meaning, ignored), choice=True)
     if name not in METRICS:
-        raise unknown_name("metric", name, [*METRICS, "top_5_accuracy"])
+        raise unknown_name(
+            "metric", name, [*METRICS, "top_5_accuracy"], _ELSEWHERE.get(name.replace("_", "").lower(), "")
+        )
     return METRICS[name]
 
 
@@ -234,6 +254,7 @@ def resolve(metrics: Iterable[str | Metric], loss: Any, meaning: Meaning | None)
         if isinstance(metric, str):
             name, function = metric, by_name(metric)(loss, meaning)
         elif callable(metric) or is_ranked(metric) or is_exact(metric):
+            check_order("metric", metric)
             name, function = getattr(metric, "__name__", type(metric).__name__), metric
         else:
             raise SettingError(
@@ -244,6 +265,22 @@ def resolve(metrics: Iterable[str | Metric], loss: Any, meaning: Meaning | None)
             raise SettingError(f"Trainer: the name {name!r} is taken in the history. Give the metric another __name__.")
         found[name] = function
     return found
+
+
+def check_order(what: str, function: object) -> None:
+    """Refuse Keras's and scikit-learn's order of arguments where a function of the user's names them so.
+
+    Called in our order it would give numbers all the same, which are wrong wherever the two are not alike.
+    """
+    try:
+        first = [*inspect.signature(function).parameters][:2]  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # some of C's tell nothing of themselves
+        return
+    if first == ["y_true", "y_pred"]:
+        raise SettingError(
+            f"Trainer: a {what} takes outputs first, then targets, and {name_of(function)} takes (y_true, y_pred). Change the "
+            f"order, and the names to (output, target)."
+        )
 
 
 def _same_shape(name: str, output: Tensor, target: Tensor) -> None:

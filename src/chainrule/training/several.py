@@ -349,7 +349,8 @@ def metrics_of(losses: Losses, given: Any) -> dict[str, Metric]:
     """
     found: dict[str, Metric] = {f"{key}_loss": _Part(losses, key, loss) for key, loss in losses.losses.items()}
     if not isinstance(given, Mapping):
-        named = [metric for metric in given if isinstance(metric, str)]
+        named = [one for metric in given for one in (metric if isinstance(metric, (list, tuple)) else [metric])]
+        named = [one for one in named if isinstance(one, str)]
         if named:
             raise SettingError(
                 f"Trainer: with a loss for each output, say which one the metric {named[0]!r} is of: "

@@ -13,10 +13,10 @@ import numpy as np
 from chainrule.data.batches import train_test_split
 from chainrule.data.checks import check_batch_size, counter
 from chainrule.errors import DataError, SettingError
-from chainrule.names import Elsewhere, renamed_keywords
-from chainrule.nn import Module, loss_by_name
+from chainrule.names import refuses, renamed_keywords
+from chainrule.nn import Module
 from chainrule.nn.meaning import VALUES, Meaning, name_of, option_of
-from chainrule.optim import Optimizer, by_name
+from chainrule.optim import Optimizer
 from chainrule.training import given, resuming, saved, several, steps
 from chainrule.training.callbacks import (
     Callback,
@@ -28,6 +28,7 @@ from chainrule.training.callbacks import (
     with_checkpoints,
 )
 from chainrule.training.checked import Checked
+from chainrule.training.chosen import chosen_loss, chosen_optimizer
 from chainrule.training.exact import confusion_matrix
 from chainrule.training.explained import Explained
 from chainrule.training.fitting import Fitting
@@ -41,7 +42,7 @@ from chainrule.training.predict import Predictor
 from chainrule.training.progress import Silent, report
 from chainrule.training.record import Recorder, describe
 from chainrule.training.scheduling import Given
-from chainrule.training.session import Rows, Session, check_module
+from chainrule.training.session import Rows, Session
 from chainrule.training.sound import check_outputs
 from chainrule.training.source_rows import Epochs, SourceRows
 from chainrule.training.weights import Classes
@@ -70,6 +71,7 @@ class Shared(Generic[T]):
         setattr(trainer.session, self.name, value)
 
 
+@refuses("Trainer")
 class Trainer(Explained):
     """Trains a model on arrays: each epoch's steps (gather, forward, backward, update) run as native calls.
 
@@ -131,8 +133,8 @@ class Trainer(Explained):
         lr: float | None = None,
         loss_weights: Mapping[str, float] | Sequence[float] | None = None,
     ) -> None:
-        loss = _loss(loss, loss_weights)
-        optimizer = _optimizer(optimizer, model, lr)
+        loss = chosen_loss(loss, loss_weights)
+        optimizer = chosen_optimizer(optimizer, model, lr)
         self.session = Session(model, loss, optimizer, metrics, max_norm, output, scheduler)
         check_optimizer(self.session, "Trainer", warn=False)  # `fit` does: until then layers may still be exchanged
         self.recorder: Recorder | None = None
@@ -146,7 +148,6 @@ class Trainer(Explained):
     max_norm = Shared[float | None]()
     history = Shared[History]()
     position = Shared[Position | None]()
-    stop_training = Elsewhere("Trainer")
 
     def __repr__(self) -> str:
         named = {"loss": name_of(self.loss), "optimizer": type(self.optimizer).__name__}
@@ -566,30 +567,3 @@ class Trainer(Explained):
         """
         saved.load(self.session, path)
         self.session.fed = None  # a file has a name for the rows it was trained on, and not the rows
-
-
-def _loss(given: Any, weights: Any) -> Metric:
-    """The loss: the one given, the one of that name, or one for each of several outputs."""
-    if isinstance(given, (dict, tuple)):
-        return several.Losses(given, weights)
-    if weights is not None:
-        raise SettingError(
-            "Trainer: loss_weights are for a dict or tuple of losses. Give each output its loss, or leave them out."
-        )
-    loss: Metric = loss_by_name(given) if isinstance(given, str) else given
-    return loss
-
-
-def _optimizer(given: Optimizer | str, model: Module, lr: float | None) -> Optimizer:
-    """The optimizer, made over the model's parameters where a name was given."""
-    if isinstance(given, str):
-        kind: Any = by_name(given)
-        check_module(model)
-        made: Optimizer = kind(model.parameters(), **({} if lr is None else {"lr": lr}))
-        return made
-    if lr is not None:
-        raise SettingError(
-            f"Trainer: lr is for an optimizer given by its name, got lr={lr!r} beside {type(given).__name__}. "
-            f"Give the rate to the optimizer, or write optimizer='adam'."
-        )
-    return given

@@ -1,6 +1,7 @@
 """Checkpoint, and fit(checkpoint=): a training that ends anywhere goes on to the same bits."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -141,6 +142,16 @@ def test_a_new_training_does_not_write_among_the_files_of_another(tmp_path):
     fit(make(), 3, callbacks=[Checkpoint(tmp_path)])
     with pytest.raises(SettingError, match="holds 2 files of an earlier training"):
         fit(make(), 3, callbacks=[Checkpoint(tmp_path)])
+
+
+def test_nor_do_the_best_weights(tmp_path):
+    fit(make(), 1, callbacks=[Checkpoint(tmp_path, save="best", monitor="loss")])
+    text = (
+        f"Checkpoint: {str(tmp_path)!r} holds 1 file of an earlier training. Take away those of weights that are no longer wanted "
+        f"(best-*.safetensors), or name a new folder."
+    )
+    with pytest.raises(SettingError, match=f"^{re.escape(text)}$"):
+        fit(make(), 1, callbacks=[Checkpoint(tmp_path, save="best", monitor="loss")])
 
 
 def test_the_best_file_holds_the_weights_of_the_best_epoch(tmp_path):

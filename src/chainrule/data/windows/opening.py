@@ -194,6 +194,12 @@ def _store(data: Any, choose: Choice, buffer: int, who: str, image_size: tuple[i
         tensors = getattr(data, "tensors", None)  # of a TensorDataset, which is nothing else
         if isinstance(tensors, tuple) and type(data).__name__ == "TensorDataset":
             return ArrayStore(_arrays(tensors, who), buffer, who)
+        if callable(getattr(data, "on_epoch_end", None)):
+            raise DataError(
+                f"{who}: a dataset's items are rows here, and {type(data).__name__} has on_epoch_end, as Keras's PyDataset and "
+                f"Sequence have, whose items are batches. Give a function that makes them: "
+                f"lambda: (data[i] for i in range(len(data)))."
+            )
         return RowStore(data, buffer, who)
     return None
 

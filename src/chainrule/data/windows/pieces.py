@@ -275,7 +275,7 @@ def plain(tree: Any, who: str) -> Any:
     if isinstance(tree, dict):
         return {key: plain(value, who) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)) and any(
-        hasattr(item, "dtype") or isinstance(item, (list, tuple, dict)) for item in tree
+        hasattr(item, "dtype") or hasattr(item, "__array__") or isinstance(item, (list, tuple, dict)) for item in tree
     ):
         items = [plain(item, who) for item in tree]
         return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)

@@ -254,6 +254,9 @@ def _of_channels(rank: int, x: Tensor, expected: int) -> str:
         expected == 1 and x.ndim == rank + 1
     ):  # a batch of images without an axis for their only channel is taken for one image
         return "A batch of images of one channel needs an axis for it: x.unsqueeze(1)."
+    if x.ndim == rank + 2 and x.shape[-1] == expected:
+        order = ", ".join(map(str, (0, rank + 1, *range(1, rank + 1))))
+        return f"Channels are axis 1 here, and the last one in Keras and in image files: x.permute({order})."
     return "Change in_channels, or what comes before."
 
 

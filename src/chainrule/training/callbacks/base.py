@@ -12,6 +12,7 @@ import numpy as np
 
 from chainrule.errors import SettingError
 from chainrule.nn.meaning import name_of
+from chainrule.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from chainrule.training.callbacks.signatures import check_call, check_methods
 from chainrule.training.listener import Listener
 from chainrule.training.monitor import Monitor
@@ -192,7 +193,11 @@ def as_callback(callback: Callback | EpochFunction) -> Callback:
     if callable(callback) and not isinstance(callback, type):
         check_call(f"the callback {name_of(callback)}", callback, ["trainer", "epoch", "measured"])
         return _EveryEpoch(callback)
+    remedy = "Derive its class from chainrule.callbacks.Callback."
+    if isinstance(callback, type):
+        remedy = "Pass an object, not its class."
+    elif isinstance(callback, (LRScheduler, ReduceLROnPlateau)):
+        remedy = "A schedule goes to Trainer(scheduler=...)."
     raise SettingError(
-        f"fit: a callback must be a Callback or a function (trainer, epoch, measured), got {callback!r}. "
-        f"Pass an object, not its class."
+        f"fit: a callback must be a Callback or a function (trainer, epoch, measured), got {callback!r}. {remedy}"
     )

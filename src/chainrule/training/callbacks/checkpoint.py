@@ -121,9 +121,12 @@ class Checkpoint(Watching):
         found, session = resuming.files(self.folder, self.save), trainer.session
         new = not session.history.steps and session.start is not None  # a training that was loaded has no start
         if found and new:
+            remedy = f"Go on with that by fit(..., checkpoint={os.fspath(self.folder)!r})"
+            if self.monitor is not None:  # weights alone, with which nothing goes on
+                remedy = "Take away those of weights that are no longer wanted (best-*.safetensors)"
             raise SettingError(
                 f"Checkpoint: {os.fspath(self.folder)!r} holds {len(found)} file{'s' * (len(found) > 1)} of an earlier "
-                f"training. Go on with that by fit(..., checkpoint={os.fspath(self.folder)!r}), or name a new folder."
+                f"training. {remedy}, or name a new folder."
             )
         self._time = self._began = time.monotonic()
         if new and self.every is None:
