@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Entry = Union[int, slice, "Tensor", None]  # one axis of a key; None makes a new axis
 _FULL = slice(None)
+_PLAIN = frozenset({int, slice})  # parts of an index that need no look
 
 
 class Indexing(Shaping):
@@ -47,6 +48,8 @@ class Indexing(Shaping):
             return self.unsqueeze(0).narrow(0, 0, int(bool(key)))
         if type(key) is slice and self.ndim:
             return self._block(*_span(key, self.shape[0], 0))
+        if type(key) is tuple and _PLAIN.issuperset(map(type, key)) and len(key) <= self.ndim:
+            return read(self._tensor, [*key, *[_FULL] * (self.ndim - len(key))])
         return read(self._tensor, _normalise(self, key))
 
     def _block(self, low: int, high: int, every: int) -> Tensor:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from chainrule import graph
 from chainrule.errors import SettingError, ShapeError
 from chainrule.ops import shaping
 from chainrule.ops.indexing import out_of_range
-from chainrule.tensor.core import Size, apply, axes, axis, integer, same_view, sizes, view, view_of
+from chainrule.tensor.core import Size, apply, axes, axis, integer, same_view, sizes, view, view_of, wrap
 from chainrule.tensor.creation import arange
 from chainrule.tensor.layout import can_view, is_contiguous
 from chainrule.tensor.reductions import Reductions
@@ -453,9 +455,18 @@ class Shaping(Reductions):
         if stop == self.shape and not any(start) and all(every == 1 for every in step):
             return same_view(self) if shape is None else self._viewed(shape)
         params = {"start": start, "stop": stop, "step": step}
+        before = self._node
+        value = before._array
+        if value.__class__ is np.ndarray and not before.requires_grad and not graph.written():
+            # The value is there, and there is no history to keep: without asking the ops.
+            before.seen = True
+            part = value[tuple(map(slice, start, stop, step))]
+            path: tuple[Any, ...] = ((shaping.slice, params),)
+            if shape is not None and shape != part.shape:
+                part, path = part.reshape(shape), (*path, (shaping.reshape, {"shape": shape}))
+            return view_of(wrap(graph.leaf(part, before.dtype)), self, path, before)
         if shape is None:
             return view(shaping.slice, self, **params)
-        before = self._node
         sliced = apply(shaping.slice, self, **params)
         if sliced.shape == shape:
             return view_of(sliced, self, ((shaping.slice, params),), before)
