@@ -63,6 +63,24 @@ def test_methods_are_found_again_by_all_that_they_depend_on(monkeypatch: pytest.
         assert values() == expected
 
 
+def test_a_value_that_is_looked_into_is_part_of_what_is_computed() -> None:
+    """A number given as a tensor: another one must not meet what was recorded for the first."""
+    x = cr.tensor([[1.0, 2.0], [3.0, 5.0]])
+
+    def values() -> list[Any]:
+        found = []
+        for power, dim in ((1.0, 0), (2.0, 1), (3.0, 0), (2.0, 1)):
+            p, axis, half = cr.tensor(power), cr.tensor(dim), cr.tensor(power / 2)
+            found += [x.norm(p).item(), *x.mean(axis).tolist(), *cr.nn.functional.softplus(x, half).reshape(-1).tolist()]
+            found += [x.norm(p).mean(cr.tensor(0)).item(), cr.nn.functional.huber_loss(x, x * 0, delta=half).item()]
+        return found
+
+    expected = values()
+    with cr.eager(False):
+        assert values() == pytest.approx(expected, rel=1e-6)
+        assert values() == pytest.approx(expected, rel=1e-6)
+
+
 def clipped(parameters: list[Any], max_norm: float, p: float, held: list[Any]) -> list[Any]:
     """Norms, gradients, and what was held of them before, over some rounds."""
     found: list[Any] = []

@@ -154,21 +154,22 @@ def _through(tape: Any, door: Any) -> bool:
 
 
 def _recorded(tape: Any, door: Any, jumps: dict[Hashable, Jump], key: Hashable, began: tuple[Any, int]) -> None:
-    """Run the body, and note where it led to, unless somebody asked for a value in between.
+    """Run the body, and note where it led to, unless it asked for a value, on which it may depend.
 
     Args:
         began: the segment that the key is of, and how many inputs it had.
     """
-    outer = tape.getters, tape.inside
+    *outer, looked = tape.getters, tape.inside, tape.looked
     getters: dict[int, Any] = {}
-    tape.getters, tape.inside = getters, True
+    tape.getters, tape.inside, tape.looked = getters, True, False
     try:
         door.body()
     finally:
         tape.getters, tape.inside = outer
+        here, tape.looked = tape.looked, tape.looked or looked
     tape.busy = True
     try:
-        if tape.segment is began[0]:
+        if tape.segment is began[0] and not here:
             _note(tape, door, jumps, key, getters, began[1])
     finally:
         tape.busy = False

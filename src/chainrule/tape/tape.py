@@ -88,6 +88,7 @@ class Tape(graph.Tape):
         self.overwriting = False  # inputs, by a program that runs
         self.compiled: list[Compiled] = []
         self.inside = False  # a door's body, which is found again as a whole
+        self.looked = False  # did that ask for a value?
         self.getters: dict[int, Any] | None = None  # by input, where a door's live numbers come from
         self.strange = 0  # segments that ran on NumPy, less those that ran as programs
         self.in_vain = False  # did the last one?

@@ -323,7 +323,12 @@ def current(handle: Handle) -> Node:
 
 
 def settled(handle: Handle) -> Node:
-    """The handle's node; where another thread is tracing with it (a first compiled step), once that is done."""
+    """The handle's node, whose value is asked for; where another thread is tracing with it (a first compiled step), once that is
+    done.
+    """
+    tape = graph._local.tape
+    if tape is not None and tape.inside:  # what is recorded as a whole depends on this value, too
+        tape.itself.looked = True
     node = current(handle)
     while (trace := node.trace) is not None and trace.thread != threading.get_ident():
         over = trace.ended.is_set()
