@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.errors import IndexRangeError
 from chainrule.tape import own_tape, tape
@@ -35,6 +36,40 @@ WHOLE: list[Callable[[Any], Any]] = [
     lambda x: x[cr.tensor([1, 0, 1])],
     lambda x: x @ cr.tensor([1.0, -1.0, 0.5]),
     lambda x: cr.tensor([2.0, 0.5]) @ x,
+    lambda x: x.logsumexp(1, keepdim=True),
+    lambda x: x.cumsum(1),
+    lambda x: cr.stack([x, x * 2], 1),
+    lambda x: F.leaky_relu(x, 0.1),
+    lambda x: F.elu(x, alpha=0.5),
+    lambda x: F.celu(x, 2.0),
+    F.selu,
+    F.gelu,
+    lambda x: F.gelu(x, approximate="tanh"),
+    F.silu,
+    lambda x: F.softplus(x, 2, threshold=3),
+    F.logsigmoid,
+    lambda x: F.glu(x[:, :2]),
+    lambda x: F.softmin(x, dim=0),
+    lambda x: F.hardtanh(x, -0.5, 2.0),
+    F.relu6,
+    F.hardsigmoid,
+    F.hardswish,
+    lambda x: F.hardshrink(x, 0.75),
+    F.softshrink,
+    F.softsign,
+    F.tanhshrink,
+    lambda x: F.prelu(x, cr.tensor([0.25, 0.5, 0.125])),
+    lambda x: F.pairwise_distance(x, X * 0.5),
+    lambda x: F.normalize(x, dim=0),
+    lambda x: F.layer_norm(x, (3,), cr.tensor([1.0, 2.0, 3.0]), eps=1e-3),
+    lambda x: F.rms_norm(x, (3,)),
+    lambda x: F.group_norm(x, 3),
+    lambda x: F.nll_loss(x, cr.tensor([2, 0])),
+    lambda x: F.kl_div(x, F.softmax(X, 1), reduction="batchmean"),
+    lambda x: F.poisson_nll_loss(x, X.abs()),
+    lambda x: F.margin_ranking_loss(x, X * 0.5, X.sign(), margin=0.1),
+    lambda x: F.soft_margin_loss(x, X.sign()),
+    lambda x: F.triplet_margin_loss(x, X * 0.5, X * 2),
 ]
 
 
@@ -63,6 +98,25 @@ def test_methods_are_found_again_by_all_that_they_depend_on(monkeypatch: pytest.
         assert values() == expected
 
 
+@pytest.mark.parametrize("function", WHOLE)
+def test_each_is_one_look_up(function: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is recorded operation by operation but what its arguments are made by here."""
+    monkeypatch.setattr(tape, "HOT", 10**9)
+    recorded, record = [], tape.Tape._record
+
+    def noted(self: Any, op: Any, *given: Any) -> Any:
+        recorded.append(op.name)
+        return record(self, op, *given)
+
+    with cr.eager(False):
+        for _ in range(3):
+            function(X * 1.0).sum().item()
+        monkeypatch.setattr(tape.Tape, "_record", noted)
+        function(X * 1.0).sum().item()
+    assert set(recorded) <= {"mul", "sum", "take", "slice", "sign", "abs", "expand", "reshape", "detach"}, recorded
+    assert len(recorded) < 7, recorded
+
+
 def test_a_value_that_is_looked_into_is_part_of_what_is_computed() -> None:
     """A number given as a tensor: another one must not meet what was recorded for the first."""
     x = cr.tensor([[1.0, 2.0], [3.0, 5.0]])
@@ -71,7 +125,11 @@ def test_a_value_that_is_looked_into_is_part_of_what_is_computed() -> None:
         found = []
         for power, dim in ((1.0, 0), (2.0, 1), (3.0, 0), (2.0, 1)):
             p, axis, half = cr.tensor(power), cr.tensor(dim), cr.tensor(power / 2)
-            found += [x.norm(p).item(), *x.mean(axis).tolist(), *cr.nn.functional.softplus(x, half).reshape(-1).tolist()]
+            found += [
+                x.norm(p).item(),
+                *x.mean(axis).tolist(),
+                *cr.nn.functional.softplus(x, half).reshape(-1).tolist(),
+            ]
             found += [x.norm(p).mean(cr.tensor(0)).item(), cr.nn.functional.huber_loss(x, x * 0, delta=half).item()]
         return found
 

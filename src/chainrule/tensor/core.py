@@ -323,12 +323,15 @@ def current(handle: Handle) -> Node:
 
 
 def settled(handle: Handle) -> Node:
-    """The handle's node, whose value is asked for; where another thread is tracing with it (a first compiled step), once that is
-    done.
-    """
+    """The handle's node, for its value: what a tape records as a whole meanwhile depends on that, too."""
     tape = graph._local.tape
-    if tape is not None and tape.inside:  # what is recorded as a whole depends on this value, too
+    if tape is not None and tape.inside:
         tape.itself.looked = True
+    return at_rest(handle)
+
+
+def at_rest(handle: Handle) -> Node:
+    """The handle's node; where another thread is tracing with it (a first compiled step), once that is done."""
     node = current(handle)
     while (trace := node.trace) is not None and trace.thread != threading.get_ident():
         over = trace.ended.is_set()
@@ -350,7 +353,7 @@ def lifted(handle: Handle) -> Node:
     if trace is not None:
         found: Node = trace.lift(handle)
         return found
-    node = settled(handle)
+    node = at_rest(handle)
     if node.trace is None:
         return node
     raise TraceError(
@@ -486,7 +489,7 @@ def shadow_of(root: Handle) -> Family:
         family = reference()
         if type(family) is Shadow:
             return family
-    value = settled(root)
+    value = at_rest(root)
     shadow = Shadow(wrap(as_leaf(value, None)), root)
     shadow.root._families = (weakref.ref(shadow),)
     return _joined(root, shadow)

@@ -21,6 +21,7 @@ from chainrule.tensor.operands import as_dtype_tensor, as_operand, check_written
 from chainrule.tensor.pointwise import elementwise_where
 from chainrule.tensor.reductions import numpy_names
 from chainrule.tensor.tensor import Tensor
+from chainrule.tensor.whole import whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -345,6 +346,11 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             "Reshape or expand the odd one.",
         )
     at = axis("stack", dim, parts[0].ndim + 1)
+    return _stacked(at, *parts)
+
+
+@whole
+def _stacked(at: int, *parts: Tensor) -> Tensor:
     dtype = dtypes.promote(t.dtype for t in parts)
     grown = [as_dtype_tensor(t, dtype)._tensor.unsqueeze(at) for t in parts]
     return grown[0].clone() if len(grown) == 1 else apply(shaping_ops.cat, *grown, dim=at)

@@ -245,6 +245,7 @@ class Reductions(Products):
         return product.unsqueeze(dim) if keepdim else product
 
     @numpy_names
+    @whole
     def cumsum(self, dim: int, *, dtype: object = None) -> Tensor:
         """The running sum along `dim`, out[i] = x[0] + ... + x[i], in log2(n) additions of shifted copies.
 
@@ -276,9 +277,7 @@ class Reductions(Products):
         x = self._floating()
         if x._node.dtype.only_stores:
             return in_float32(Reductions.logsumexp, x, dim, keepdim)
-        highest = _highest(x, dim)
-        highest = highest.where(highest.isfinite(), 0)  # a row of -inf must give -inf, not NaN
-        result = (x - highest).exp().sum(dim, keepdim=True).log() + highest
+        result = _logsumexp(x, dim)
         return result if keepdim else result.squeeze(axes("logsumexp", dim, x.ndim))
 
     @whole
@@ -321,6 +320,13 @@ def _highest(x: Tensor, dim: Dims) -> Tensor:
         return x.amax(dim, keepdim=True).detach()
     with graph.grad_mode(False):
         return x.amax(dim, keepdim=True)
+
+
+@whole
+def _logsumexp(x: Tensor, dim: Dims) -> Tensor:
+    highest = _highest(x, dim)
+    highest = highest.where(highest.isfinite(), 0)  # a row of -inf must give -inf, not NaN
+    return (x - highest).exp().sum(dim, keepdim=True).log() + highest
 
 
 def _root(squares: Tensor) -> Tensor:

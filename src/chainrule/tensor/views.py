@@ -22,10 +22,10 @@ from chainrule.tensor.core import (
     Handle,
     apply,
     as_leaf,
+    at_rest,
     family_of,
     has_history,
     lifted,
-    settled,
     straight_through,
     viewed,
     wrap,
@@ -129,19 +129,19 @@ def take_over(handle: Handle, given: Tensor) -> None:
 def leave(handle: Handle) -> None:
     """Its views go on without it, as its elements are now."""
     if handle._families:
-        stays = Engine.tensor(settled(handle))
+        stays = Engine.tensor(at_rest(handle))
         stays._families, stays._views, handle._families = handle._families, handle._views, ()
         for family in [family for reference in stays._families if (family := reference()) is not None]:
             family.root = stays
             if isinstance(family, Shadow):
-                family.root, family.origin = Engine.tensor(settled(stays)), weakref.ref(stays)
+                family.root, family.origin = Engine.tensor(at_rest(stays)), weakref.ref(stays)
     handle._views = None
 
 
 def share(handle: Handle, given: Tensor) -> None:
     """The handle, which nothing views, looks at the elements of `given`: the one of them that can becomes a view."""
     owner = handle if handle.requires_grad else None
-    node = settled(given)
+    node = at_rest(given)
     if given._views is not None and _alone(given._views):
         given._views = None
     if given._views is None:

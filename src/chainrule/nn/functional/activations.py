@@ -17,6 +17,7 @@ from chainrule.tensor.creation import empty_like, given, zeros_like
 from chainrule.tensor.grad_mode import no_grad
 from chainrule.tensor.random import Generator
 from chainrule.tensor.rounding import rounded_once
+from chainrule.tensor.whole import whole
 
 
 def placed(input: Tensor, value: Tensor, inplace: bool, name: str) -> Tensor:
@@ -62,8 +63,12 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     Source: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
     """
     x = given(input, "leaky_relu")
-    y = x.where(x > 0, x * number(negative_slope, "leaky_relu", "negative_slope"))
-    return placed(x, y, inplace, "leaky_relu")
+    return placed(x, _leaky_relu(x, number(negative_slope, "leaky_relu", "negative_slope")), inplace, "leaky_relu")
+
+
+@whole
+def _leaky_relu(x: Tensor, slope: float) -> Tensor:
+    return x.where(x > 0, x * slope)
 
 
 @takes_keywords("functional")
@@ -75,8 +80,13 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     linear units", ICLR 2016.
     """
     x = given(input, "elu")
+    return placed(x, _elu(x, number(alpha, "elu", "alpha")), inplace, "elu")
+
+
+@whole
+def _elu(x: Tensor, alpha: float) -> Tensor:
     # The branch not taken must stay finite, or its zero gradient times infinity would be NaN.
-    return placed(x, x.where(x > 0, x.clamp(max=0.0).expm1() * number(alpha, "elu", "alpha")), inplace, "elu")
+    return x.where(x > 0, x.clamp(max=0.0).expm1() * alpha)
 
 
 @takes_keywords("functional")
@@ -97,7 +107,12 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     x, alpha = given(input, "celu"), number(alpha, "celu", "alpha")
     if alpha == 0:
         raise SettingError("celu: alpha must not be 0. Use a positive alpha, such as 1.")
-    return placed(x, x.where(x > 0, (x.clamp(max=0.0) / alpha).expm1() * alpha), inplace, "celu")
+    return placed(x, _celu(x, alpha), inplace, "celu")
+
+
+@whole
+def _celu(x: Tensor, alpha: float) -> Tensor:
+    return x.where(x > 0, (x.clamp(max=0.0) / alpha).expm1() * alpha)
 
 
 SELU_ALPHA = 1.6732632423543772848170429916717
@@ -112,11 +127,17 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     Source: Klambauer, Unterthiner, Mayr, Hochreiter, "Self-normalizing neural networks", NIPS 2017.
     """
     x = given(input, "selu")
-    return placed(x, elu(x, SELU_ALPHA) * SELU_SCALE, inplace, "selu")
+    return placed(x, _selu(x), inplace, "selu")
+
+
+@whole
+def _selu(x: Tensor) -> Tensor:
+    return _elu(x, SELU_ALPHA) * SELU_SCALE
 
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """``x * Phi(x)``, Phi being the distribution function of the standard normal.
 
@@ -148,7 +169,12 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     Source: Elfwing, Uchibe, Doya, "Sigmoid-weighted linear units", 2017.
     """
     x = given(input, "silu")
-    return placed(x, _gated(x, Tensor.sigmoid), inplace, "silu")
+    return placed(x, _silu(x), inplace, "silu")
+
+
+@whole
+def _silu(x: Tensor) -> Tensor:
+    return _gated(x, Tensor.sigmoid)
 
 
 def _gated(x: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
@@ -176,6 +202,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """``log(1 + exp(beta x)) / beta``, and ``x`` itself where ``beta x > threshold``.
 
@@ -193,6 +220,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def logsigmoid(input: Tensor) -> Tensor:
     """``log(sigmoid(x))``, exact where sigmoid would underflow."""
     return -softplus1(-given(input, "logsigmoid"))
@@ -221,6 +249,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 
 @takes_keywords("functional")
+@whole
 def softmin(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """``exp(-x) / sum(exp(-x))`` along ``dim``; arguments as for ``softmax``."""
     return (-given(input, "softmin")).softmax(dim, dtype)
@@ -228,6 +257,7 @@ def softmin(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """``a * sigmoid(b)``, a and b being the halves of the input along ``dim``.
 

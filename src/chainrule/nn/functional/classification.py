@@ -130,8 +130,18 @@ def nll_loss(
     _check_target("nll_loss", input, target, dim)
     inside = check_labels("nll_loss", target, classes, ignore_index)
     whole = weight is None and inside and _none_ignored(target, classes, ignore_index)
-    losses, shares = _picked(input, target, weight, ignore_index, dim, whole)
+    formula = _picked_and_reduced if weighing() else _picked_at_once
+    return formula(input, target, weight, ignore_index, reduction, dim, whole)
+
+
+def _picked_and_reduced(
+    log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, dim: int, whole: bool
+) -> Tensor:
+    losses, shares = _picked(log_p, target, weight, ignore_index, dim, whole)
     return reduced(losses, reduction, shares)
+
+
+_picked_at_once = as_one(_picked_and_reduced)
 
 
 def _none_ignored(target: Tensor, classes: int, ignore_index: int) -> bool:

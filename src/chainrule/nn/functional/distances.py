@@ -11,10 +11,12 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
 from chainrule.tensor.creation import given
 from chainrule.tensor.rounding import rounded_once
+from chainrule.tensor.whole import whole
 
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """``||x1 - x2 + eps||_p`` over the last axis.
 
@@ -37,6 +39,7 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """``x1 x2 / (max(||x1||, eps) max(||x2||, eps))``: the cosine of the angle between them, along ``dim``.
 
@@ -61,6 +64,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """``x / max(||x||_p, eps)`` along ``dim``: vectors of length 1.
 

@@ -7,7 +7,7 @@ import math
 from chainrule.errors import DataError, SettingError, unknown_name
 from chainrule.graph import shape_error, unchecked, who
 from chainrule.names import takes_keywords
-from chainrule.nn.functional.reduction import REDUCTIONS, pair, reduced, share
+from chainrule.nn.functional.reduction import REDUCTIONS, one_loss, pair, reduced, share
 from chainrule.nn.meaning import LOG_PROBABILITIES, VALUES, reads
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number, numbers
@@ -18,6 +18,7 @@ from chainrule.tensor.rounding import rounded_once
 @reads(LOG_PROBABILITIES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """``y (log y - x)``: the Kullback-Leibler divergence of ``exp(x)`` from y, element by element.
 
@@ -59,6 +60,7 @@ def check_batch_reduction(reduction: str) -> None:
 @reads(VALUES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,

@@ -8,7 +8,7 @@ from chainrule.names import takes_keywords
 from chainrule.nn.functional.activations import logsigmoid, softplus1
 from chainrule.nn.functional.distances import pairwise_distance
 from chainrule.nn.functional.layers import check_labels
-from chainrule.nn.functional.reduction import pair, reduced
+from chainrule.nn.functional.reduction import one_loss, pair, reduced
 from chainrule.nn.meaning import BINARY_LOGITS, SCORES, VALUES, reads
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import number
@@ -19,6 +19,7 @@ from chainrule.tensor.rounding import rounded_once
 @reads(VALUES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
@@ -43,6 +44,7 @@ def margin_ranking_loss(
 @reads(VALUES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """``x`` where y is 1, ``max(0, margin - x)`` where it is -1: x is a distance of what is alike, or not.
 
@@ -63,6 +65,7 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, red
 @reads(VALUES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
@@ -100,6 +103,7 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 @reads(VALUES)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -139,6 +143,7 @@ def triplet_margin_loss(
 @reads(BINARY_LOGITS)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def soft_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """``log(1 + exp(-y x))``: binary cross-entropy of logits for targets 1 and -1.
 
@@ -157,6 +162,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> 
 @reads(BINARY_LOGITS, reads_shares=True)
 @takes_keywords("functional")
 @rounded_once
+@one_loss
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:

@@ -22,6 +22,7 @@ from chainrule.tensor.core import integer, number
 from chainrule.tensor.creation import given
 from chainrule.tensor.functions import no_grad
 from chainrule.tensor.rounding import rounded_once
+from chainrule.tensor.whole import whole
 
 CHANNELS = 1  # the axis of the channels in inputs (N, C, ...)
 Factor = float | Tensor  # a number, or inside a compiled function a tensor without axes
@@ -54,6 +55,7 @@ def cutting_batches(who: str, whole: str) -> Iterator[None]:
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def layer_norm(
     input: Tensor,
     normalized_shape: int | Sequence[int],
@@ -89,6 +91,7 @@ def layer_norm(
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def rms_norm(
     input: Tensor, normalized_shape: int | Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -113,6 +116,7 @@ def rms_norm(
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -139,7 +143,7 @@ def group_norm(
         )  # fmt: skip
     rows = len(input)
     grouped = input.reshape(rows, groups, math.prod(input.shape[1:]) // groups)
-    normal = standardised(grouped, (2,), number(eps, "group_norm", "eps"))[0].reshape(input.shape)
+    normal = standardised(grouped, (2,), number(eps, "group_norm", "eps"))[0]._copied(input.shape)
     return affine(normal, _per_channel(weight, input), _per_channel(bias, input))
 
 

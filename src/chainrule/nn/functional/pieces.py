@@ -17,6 +17,7 @@ from chainrule.tensor.creation import given
 from chainrule.tensor.operands import check_written
 from chainrule.tensor.random import Generator, rand_like
 from chainrule.tensor.rounding import rounded_once
+from chainrule.tensor.whole import whole
 
 
 @takes_keywords("functional")
@@ -65,6 +66,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     return placed(x, _held(x, low, high), inplace, "hardtanh")
 
 
+@whole
 def _held(x: Tensor, low: float, high: float) -> Tensor:
     return x.where((x > low) & (x < high), x.detach().clamp(low, high))
 
@@ -88,7 +90,12 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     Source: Courbariaux, Bengio, David, "BinaryConnect", NIPS 2015.
     """
     x = given(input, "hardsigmoid")
-    return placed(x, _held(x + 3.0, 0.0, 6.0) / 6.0, inplace, "hardsigmoid")
+    return placed(x, _hardsigmoid(x), inplace, "hardsigmoid")
+
+
+@whole
+def _hardsigmoid(x: Tensor) -> Tensor:
+    return _held(x + 3.0, 0.0, 6.0) / 6.0
 
 
 @takes_keywords("functional")
@@ -99,8 +106,12 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     Source: Howard et al., "Searching for MobileNetV3", ICCV 2019.
     """
     x = given(input, "hardswish")
-    bend = _bend(x)
-    return placed(x, bend.masked_fill(x <= -3.0, 0.0).where(x < 3.0, x), inplace, "hardswish")
+    return placed(x, _hardswish(x), inplace, "hardswish")
+
+
+@whole
+def _hardswish(x: Tensor) -> Tensor:
+    return _bend(x).masked_fill(x <= -3.0, 0.0).where(x < 3.0, x)
 
 
 def _bend(x: Tensor) -> Tensor:
@@ -111,6 +122,7 @@ def _bend(x: Tensor) -> Tensor:
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """``x`` where ``|x| > lambd``, 0 elsewhere."""
     x, lambd = given(input, "hardshrink"), number(lambd, "hardshrink", "lambd")
@@ -124,6 +136,7 @@ def _shrunk(x: Tensor, beyond: Tensor, lambd: float) -> Tensor:
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """``x - lambd`` above lambd, ``x + lambd`` below -lambd, 0 between.
 
@@ -142,6 +155,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def softsign(input: Tensor) -> Tensor:
     """``x / (1 + |x|)``.
 
@@ -165,6 +179,7 @@ NEAR = 0.25  # up to here these terms have all digits of float64
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def tanhshrink(input: Tensor) -> Tensor:
     """``x - tanh(x)``; near 0, where nothing would be left of the difference, by the series of tanh."""
     x = given(input, "tanhshrink")
@@ -178,6 +193,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 @takes_keywords("functional")
 @rounded_once
+@whole
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """``x`` where positive, ``weight * x`` elsewhere, with a slope that is learned.
 
