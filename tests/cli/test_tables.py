@@ -467,7 +467,9 @@ def test_lines_that_are_skipped_as_in_training_are_spoken_of(tmp_path):
         assert str(error.value).endswith(f" {skipped} If its header is the first line, say so: --skip-rows 0.")
         assert call("predict", run, new, "--skip-rows", 0).stdout.startswith("y\n")
     new.write_text("x,y\n1,2\n2,3\n3,4\n4,5\n")
-    with pytest.raises(UnknownNameError, match=f" {skipped} If its header is the first line, say so: --skip-rows 0.$"):
+    with pytest.raises(
+        DataError, match=f"the target, .* {skipped} If its header is the first line, say so: --skip-rows 0.$"
+    ):
         call("evaluate", run, new)
     assert call("evaluate", run, new, "--skip-rows", 0).stdout.startswith("r2 ")
     new.write_text("# a comment\nx,z\n1,2\n")
@@ -476,4 +478,53 @@ def test_lines_that_are_skipped_as_in_training_are_spoken_of(tmp_path):
     assert str(error.value) == (
         f"{new} has none of the columns that the network was trained on: 'x'. It has 'row_names', '# a comment'. Check header and "
         f"delimiter. If '# a comment' is a comment, skip the lines before the header (read_table: skip_rows; --skip-rows)."
+    )
+
+
+# -- a new user's first hour -----------------------------------------------------------------------------------
+
+
+def test_a_file_without_a_line_of_names_says_so(tmp_path):
+    (tmp_path / "bare.csv").write_text("1,red,2.5,yes\n2,blue,3.5,no\n" * 20)
+    with pytest.raises(UnknownNameError) as caught:
+        call("train", tmp_path / "bare.csv", "--target", "bought")
+    assert str(caught.value) == (
+        f"unknown column of {tmp_path / 'bare.csv'} 'bought'. No line of names was found: if the first line is one, say header=True "
+        f"(--header). Known: column_1, column_2, column_3, column_4."
+    )
+
+
+def test_the_folder_of_runs_is_no_run(run, file):
+    folder = run[0]
+    text = f"{folder.parent}: this is no run folder, and holds some. Name one: {folder}."
+    for command in ("predict", folder.parent, file), ("evaluate", folder.parent):
+        with pytest.raises(DamagedFileError) as caught:
+            call(*command)
+        assert str(caught.value) == text
+
+
+def test_to_measure_takes_the_target(run, tmp_path):
+    made().drop("bought").write_csv(tmp_path / "new.csv")
+    with pytest.raises(DataError) as caught:
+        call("evaluate", run[0], tmp_path / "new.csv")
+    assert str(caught.value) == (
+        f"{tmp_path / 'new.csv'}: there is no column 'bought', the target, without which nothing can be measured. It has 'id', 'x', "
+        f"'colour', 'day', 'same', 'paid'. chainrule predict needs no target."
+    )
+
+
+def test_labels_that_differ_in_case_alone_are_named(tmp_path):
+    frame = made().with_columns(
+        pl.when(pl.col("id") % 3 == 0)
+        .then(pl.col("bought").str.to_uppercase())
+        .otherwise(pl.col("bought"))
+        .alias("bought")
+    )
+    frame.write_csv(tmp_path / "shop.csv")
+    said = " ".join(
+        call("train", tmp_path / "shop.csv", "--target", "bought", *QUICK, "--out", tmp_path / "r").output.split()
+    )
+    assert (
+        "CAUTION: 'NO' and 'no', 'YES' and 'yes' are different labels, and differ in nothing but case or spaces: if they are one, "
+        "write them alike" in said
     )

@@ -147,9 +147,23 @@ def _target(data: TableData) -> list[str]:
         shares = [(target.classes[k], n, n / len(data.train.y)) for k, n in counts.most_common()]
         more = f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
         lines.append("  " + ", ".join(f"{label} {n:,} ({share:.0%})" for label, n, share in shares[:_SHOWN]) + more)
+        lines += _alike(target.classes)
     if data.dropped:
         lines.append(f"  {data.dropped:,} rows without a target are left out")
     return lines
+
+
+def _alike(classes: tuple[str, ...]) -> list[str]:
+    """What is to be said of labels that may be one, written in several ways."""
+    written: dict[str, list[str]] = {}
+    for label in classes:
+        written.setdefault(" ".join(str(label).casefold().split()), []).append(repr(str(label)))
+    several = [" and ".join(some) for some in written.values() if len(some) > 1]
+    if not several:
+        return []
+    return [
+        f"CAUTION: {_some(several)} are different labels, and differ in nothing but case or spaces: if they are one, write them alike"
+    ]
 
 
 def _some(names: list[str]) -> str:
@@ -211,7 +225,12 @@ def evaluate(
         return score(trainer, data.pipeline, *data.test)
     pipeline = tabular.kept_pipeline(folder)
     with _reading(rows, pipeline, config["table"]["reading"], said) as table:
-        table.check_names(pipeline.target_names)
+        absent = [name for name in pipeline.target_names if name not in table]
+        if absent:
+            raise DataError(
+                f"{table.name}: there is no column {absent[0]!r}, the target, without which nothing can be measured. It has "
+                f"{some(table.columns)}. chainrule predict needs no target."
+            )
     table = _measurable(pipeline, table)
     _say(*pipeline.differences(table))
     return score(trainer, pipeline, pipeline.encoded(table), pipeline.target(table))

@@ -86,6 +86,9 @@ def config_of(folder: Path) -> dict[str, Any]:
         beside = sorted(str(path.parent) for path in folder.parent.glob("*/config.json"))
         there = f"There are: {', '.join(beside)}." if beside else "`chainrule train` makes one."
         raise MissingFileError(f"{folder}: there is no such run folder. {there}")
+    within = sorted(str(path.parent) for path in folder.glob("*/config.json"))
+    if within and not (folder / "config.json").exists():
+        raise MissingFileError(f"{folder}: this is no run folder, and holds some. Name one: {', '.join(within)}.")
     return configuration.read_config(folder / "config.json")
 
 

@@ -702,3 +702,44 @@ def test_a_decimal_mark_is_one_of_two_and_is_kept(tmp_path):
 def test_a_number_below_one_has_no_thousands():
     assert number_reading(texts("0,125", "0,250"), Reading())[0] is None
     assert number_reading(texts("1,125", "0"), Reading())[0] == Reading(grouped=True)
+
+
+# -- dates in a form that was said ---------------------------------------------------------------------------
+
+
+def test_a_form_that_was_said_is_taken_for_columns_that_were_guessed():
+    """Until now only for those that were told: where day and month cannot be told apart, the wrong one stayed."""
+    days = [f"0{1 + i % 9}/0{1 + i % 7}/2021" for i in range(60)]
+    others = [f"2021-03-{1 + i % 28:02d}" for i in range(60)]
+    data = cr.data.Table({"day": days, "other": others, "y": ["a", "b"] * 30})
+    for form in "%d/%m/%Y", "%m/%d/%Y":
+        pipeline = TablePipeline("y", date_format=form).fit(data)
+        day, other = pipeline.columns_
+        assert (day.kind, day.reading.format, day.reason) == ("datetime", form, f"dates in the form {form}")
+        assert other.kind == "datetime" and other.reading.format != form
+        told = TablePipeline("y", date_format=form, kinds={"day": "datetime"}).fit(data)
+        np.testing.assert_array_equal(pipeline.transform(data), told.transform(data))
+
+
+def test_a_form_that_is_of_no_column_is_refused():
+    data = cr.data.Table({"day": [f"0{1 + i % 9}/0{1 + i % 7}/2021" for i in range(60)], "y": ["a", "b"] * 30})
+    text = (
+        "date_format='%Y:%d' (--date-format) is the form of no column. Correct it, name the column (kinds={'day': 'datetime'}, "
+        "--datetime day), or leave it out: usual forms are found."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        TablePipeline("y", date_format="%Y:%d").fit(data)
+    text = (
+        "the column 'day' was to be datetime, but none of its values has the form date_format='%Q' (--date-format), such as "
+        "'01/01/2021'. Correct the form, or leave it out: usual ones are found."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        TablePipeline("y", date_format="%Q", kinds={"day": "datetime"}).fit(data)
+
+
+def test_a_table_of_the_target_alone():
+    text = (
+        "no column is left to learn from: there is none beside the target. Give rows that have others, or drop fewer."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        TablePipeline("y").fit(cr.data.Table({"y": ["a", "b"] * 30}))

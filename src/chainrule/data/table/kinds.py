@@ -17,6 +17,7 @@ from chainrule.data.table.values import (
     moment_reading,
     number_reading,
     numbers,
+    share_in_form,
     texts,
 )
 from chainrule.errors import DataError, unknown_name
@@ -27,6 +28,7 @@ LEFT_OUT = ("text", "identifier", "constant", "duplicate")
 KINDS = (*USED, *LEFT_OUT)
 FEW_ROWS = 20  # with fewer, that no value repeats says nothing
 _ALL_OTHERS = 0.9  # of the texts are different: they name the rows
+_IN_FORM = 0.9  # of the texts are dates of the form that was said: it is this column's
 _MANY = 0.5  # of the texts are different, and most of several words: they are free text
 _LONG = 40  # characters of a text on average: no name of a row
 _GAPS = 4  # numbers of rows are this many times as far apart at most as the rows are many
@@ -59,8 +61,8 @@ class Column:
         return self.kind in USED
 
 
-def guess(series: pl.Series, written: Reading = PLAIN) -> Column:
-    """What a column is, with the reason, in a table that writes numbers so.
+def guess(series: pl.Series, written: Reading = PLAIN, format: str | None = None) -> Column:
+    """What a column is, with the reason, in a table that writes numbers so, and dates in a form that was said.
 
     Example:
         >>> guess(pl.Series("age", ["31", "44", "?"]))
@@ -80,6 +82,8 @@ def guess(series: pl.Series, written: Reading = PLAIN) -> Column:
     reading, note = number_reading(series, written)
     if reading is not None:
         return _of_numbers(series, reading, note, distinct)
+    if format is not None and share_in_form(strong, format) >= _IN_FORM:
+        return Column(name, "datetime", f"dates in the form {format}", Reading(format=format))
     moment, said = moment_reading(series)
     if moment is not None:
         return Column(name, "datetime", said or "dates or times", moment)
@@ -169,6 +173,12 @@ def as_told(series: pl.Series, kind: str, written: Reading = PLAIN, format: str 
                 f"the column {series.name!r} was to be datetime, but its values are no dates in a usual form, such as "
                 f"{_shown(known(series).drop_nulls().first())}. Write them as 2031-12-24, or say how they are written: "
                 f"date_format='%d.%m.%Y' (--date-format)."
+            )
+        if format and series.dtype == pl.String and not share_in_form(known(series), format):
+            raise DataError(
+                f"the column {series.name!r} was to be datetime, but none of its values has the form date_format={format!r} "
+                f"(--date-format), such as {_shown(known(series).drop_nulls().first())}. Correct the form, or leave it out: usual "
+                f"ones are found."
             )
     else:
         reading = written

@@ -114,6 +114,11 @@ class TablePipeline:
         columns = self._columns(data)
         if not any(column.used for column in columns):
             raise DataError(_nothing_left(columns))
+        if self.date_format is not None and not any(one.reading.format == self.date_format for one in columns):
+            raise DataError(
+                f"date_format={self.date_format!r} (--date-format) is the form of no column. Correct it, name the column "
+                f"(kinds={{'day': 'datetime'}}, --datetime day), or leave it out: usual forms are found."
+            )
         self.columns_, self.targets_ = columns, targets
         self._encoders = {
             column.name: encoding.fit(column, data[column.name], self.scaling, self.max_categories, self.min_frequency)
@@ -134,7 +139,7 @@ class TablePipeline:
     def _column(self, data: Table, name: str) -> Column:
         if name in self.kinds:
             return kinds.as_told(data[name], self.kinds[name], data.written, self.date_format)
-        return kinds.guess(data[name], data.written)
+        return kinds.guess(data[name], data.written, self.date_format)
 
     # ---------------------------------------------------------------- applying
 
@@ -450,7 +455,9 @@ def _without_duplicates(columns: list[Column], data: Table, told: set[str]) -> l
 
 def _nothing_left(columns: list[Column]) -> str:
     why = "; ".join(f"{column.name}: {column.kind}, {column.reason}" for column in columns[:8])
-    return f"no column is left to learn from{f' ({why})' if why else ': there is none beside the target'}. Say what a column is with kinds= (--numeric, --categorical ...)."
+    if not columns:
+        return "no column is left to learn from: there is none beside the target. Give rows that have others, or drop fewer."
+    return f"no column is left to learn from ({why}). Say what a column is with kinds= (--numeric, --categorical ...)."
 
 
 def _reading_in(data: Table, column: Column) -> Reading:

@@ -102,7 +102,15 @@ class Table:
         known = set(self.columns)
         for name in names:
             if name not in known:
-                raise unknown_name(f"column{f' for {who}' if who else ''} of {self.name}", name, self.columns[:50])
+                unnamed = self.columns == [f"column_{number}" for number in range(1, len(known) + 1)]
+                hint = (
+                    "No line of names was found: if the first line is one, say header=True (--header)."
+                    if unnamed
+                    else ""
+                )
+                raise unknown_name(
+                    f"column{f' for {who}' if who else ''} of {self.name}", name, self.columns[:50], hint
+                )
 
     def checked(self, who: str) -> Table:
         """Itself, if it has rows, columns and no more of those than can be handled."""

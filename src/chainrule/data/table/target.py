@@ -71,7 +71,7 @@ class Target:
         if task == "regression" and reading is None:
             raise DataError(
                 f"the target {series.name!r} was to be a number, but its values are none, such as {_example(series)}. "
-                f"Use task='classification', or name another column."
+                f"Use task='classification' (--task), or name another column."
             )
         if task is not None and task != guessed:
             reason = "as you said"
@@ -90,7 +90,7 @@ class Target:
         if len(classes) > MOST_CLASSES or len(classes) > max(FEW, 0.5 * len(found)):
             raise DataError(
                 f"the target {self.name!r} has {len(classes):,} different values in {len(found):,} rows, too many to be "
-                f"classes. Name another column, or use task='regression' if they are numbers."
+                f"classes. Name another column, or use task='regression' (--task) if they are numbers."
             )
         key = (lambda text: float(text)) if kind in ("whole", "number") else (lambda text: text)
         return Target(self.name, self.task, self.reason, self.reading, tuple(sorted(classes, key=key)), kind)

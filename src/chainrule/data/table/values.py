@@ -303,8 +303,19 @@ def _forms(found: pl.Series) -> list[str]:
     return [date + clock for clock in clocks for date in FORMATS] + list(TIMES)
 
 
+def share_in_form(found: pl.Series, form: str) -> float:
+    """The share of known values that are moments written in this form."""
+    if found.dtype != pl.String or not found.count():
+        return 0.0
+    return float(1 - (_in_form(found, form).null_count() - found.null_count()) / found.count())
+
+
+def _in_form(found: pl.Series, form: str) -> pl.Series:
+    return _timed(found, form) if form in TIMES else _parsed(found, form)
+
+
 def _all_parsed(found: pl.Series, form: str) -> bool:
-    parsed = _timed(found, form) if form in TIMES else _parsed(found, form)
+    parsed = _in_form(found, form)
     years = parsed.dt.year()
     return parsed.null_count() == 0 and bool((years > 1000).all())
 
