@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.units import Pool
@@ -82,11 +82,11 @@ def module_of(e: Emitter, *functions: str) -> str:
     return "\n".join([*e.declared(), *functions])
 
 
-def elementwise(function: Callable[..., Value], scalar: str, inputs: int = 1) -> Compiled:
+def elementwise(function: Callable[..., Register], scalar: str, inputs: int = 1) -> Compiled:
     """``void f(out, in..., n)`` that applies an elementwise generator in one scalar loop."""
     e = Emitter()
-    out, count = Value("%out", "ptr"), Value("%n", "i64")
-    sources = [Value(f"%in{i}", "ptr") for i in range(inputs)]
+    out, count = Register("%out", "ptr"), Register("%n", "i64")
+    sources = [Register(f"%in{i}", "ptr") for i in range(inputs)]
     with e.loop(count) as i:
         values = [e.load(e.address(source, i, scalar), scalar, 4) for source in sources]
         e.store(function(e, *values), e.address(out, i, scalar), 4)

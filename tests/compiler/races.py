@@ -10,7 +10,7 @@ import numpy as np
 from chainrule.compiler.program import Program
 from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.index import Atom, Expr, Loaded, Quotient, Var
-from chainrule.compiler.schedule.kernels import Chain, Check, Dot, Kernel, Reduce, Rows
+from chainrule.compiler.schedule.kernels import Chain, Check, Dot, Kernel, Reduce, RowFolds
 from chainrule.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -51,7 +51,7 @@ def _points(loops: list[Var], own: Own) -> dict[Var, Array]:
 
 def _all_loops(kernel: Kernel) -> list[Var]:
     loops = list(kernel.loops)
-    if isinstance(kernel.core, (Reduce, Rows)):
+    if isinstance(kernel.core, (Reduce, RowFolds)):
         loops += kernel.core.dims
     if isinstance(kernel.core, Dot):
         loops += kernel.core.summed

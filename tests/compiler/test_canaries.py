@@ -83,7 +83,7 @@ def test_random_programs(canaries: Canaries, drawn: Program) -> None:
 def test_scratch_memory_that_is_one_term_too_small_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = tiling.scratch_parts
 
-    def short(spec: tiling.Contraction, chosen: tiling.Plan) -> tuple[int, ...]:
+    def short(spec: tiling.Contraction, chosen: tiling.Tiling) -> tuple[int, ...]:
         strip, *others = parts(spec, chosen)
         return (strip - chosen.width, *others)
 

@@ -211,7 +211,7 @@ def test_a_weights_gradient_goes_over_a_few_images_at_a_time(
     """Whose terms stay near while every tile passes; the sums wait from block to block, as they are."""
     x, g = cr.randn(5, 20, 9, 9), cr.randn(5, 40, 7, 7)
 
-    def run(near: int) -> tuple[bytes, tiling.Plan]:
+    def run(near: int) -> tuple[bytes, tiling.Tiling]:
         monkeypatch.setattr(tiling, "NEAR", near)
         tiling.plan.cache_clear()
         f = cr.compile(lambda x, g: cr.vjp(lambda w: F.conv2d(x, w), cr.zeros(40, 20, 3, 3))[1](g)[0])

@@ -25,7 +25,7 @@ from chainrule.data.windows.pieces import PieceSource
 from chainrule.errors import NonFiniteError
 from chainrule.training import Trainer, judging
 from chainrule.training.fitting import Fitting
-from chainrule.training.steps import Program
+from chainrule.training.steps import StepProgram
 
 LONGEST = 10**6
 FEATURES = 5
@@ -36,7 +36,7 @@ def stretches_of(length: int) -> Iterator[None]:
     """Inside the block a stretch is so many steps long, as far as what has the floor in between lets it."""
     chunk = property(lambda self: length, lambda self, value: None)
     with (
-        mock.patch.object(Program, "chunk", chunk, create=True),
+        mock.patch.object(StepProgram, "chunk", chunk, create=True),
         mock.patch.object(Fitting, "_steps_a_pass", return_value=0.0),
         mock.patch.object(judging, "TRIED", 1),  # every second group of epochs ends where it is taken back
     ):

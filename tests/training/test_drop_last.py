@@ -58,7 +58,7 @@ def test_every_epoch_is_as_long_as_that_of_pytorchs_loader() -> None:
             position = Position(rows, size, 0, True, drop_last=drop_last)
             batches = list(loader(range(rows), size, drop_last=drop_last))
             assert position.steps == len(batches)
-            assert position.cut.visited == sum(map(len, batches))
+            assert position.batching.visited == sum(map(len, batches))
 
 
 def test_the_rows_of_an_epoch_are_the_first_of_its_order() -> None:

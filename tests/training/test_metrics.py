@@ -214,7 +214,7 @@ def test_an_epoch_that_is_cut_in_two_measures_the_same(tmp_path, monkeypatch):
     names = ["f1_macro", "log_loss"]
     whole, parts = make(names), make(names)
     whole.fit(x, y, 3, 16, progress=False)
-    monkeypatch.setattr("chainrule.training.steps.Program.took", lambda self, *_: None)
+    monkeypatch.setattr("chainrule.training.steps.StepProgram.took", lambda self, *_: None)
 
     class Saving(Callback):
         def on_pause(self, trainer):

@@ -17,7 +17,7 @@ from chainrule.errors import NonFiniteError
 from chainrule.training import Callback, Trainer, fitting, stretch
 from chainrule.training.interrupt import Interrupt
 from chainrule.training.monitor import Monitor
-from chainrule.training.stretch import Cut, Lap
+from chainrule.training.stretch import Batching, Lap
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((103, 6)).astype(np.float32)
@@ -96,7 +96,7 @@ def test_many_epochs_in_one_stretch_are_those_one_by_one(stretches, batch_size):
 def test_no_measure_depends_on_where_a_stretch_ends(monkeypatch, chunk):
     whole, cut = make(), make()
     fit(whole, 6, validation_data=(X, y))
-    monkeypatch.setattr("chainrule.training.steps.Program.took", lambda self, steps, seconds: None)
+    monkeypatch.setattr("chainrule.training.steps.StepProgram.took", lambda self, steps, seconds: None)
     fit(cut, 1, validation_data=(X, y))
     cut.session.programs["training"].chunk = chunk
     fit(cut, 6, validation_data=(X, y), resume=True)
@@ -280,7 +280,7 @@ def test_the_first_steps_of_laps():
 
 @pytest.mark.parametrize(("rows", "size", "expected"), [(103, 16, (6, 7, 7)), (96, 16, (6, 6, 0)), (5, 5, (1, 1, 0))])
 def test_an_epoch_is_cut_into_batches(rows, size, expected):
-    cut = Cut(rows, size)
+    cut = Batching(rows, size)
     assert (cut.whole, cut.steps, cut.rest) == expected
 
 
@@ -424,7 +424,9 @@ def test_a_function_of_the_user_is_asked_when_its_epoch_is_over(stretches):
 
 
 def test_an_end_after_a_lap_of_the_short_batch_alone(monkeypatch, stretches):
-    monkeypatch.setattr("chainrule.training.steps.Program.took", lambda self, steps, seconds: setattr(self, "chunk", 8))
+    monkeypatch.setattr(
+        "chainrule.training.steps.StepProgram.took", lambda self, steps, seconds: setattr(self, "chunk", 8)
+    )
     stopped, short = make(), make()
     fit(stopped, 1), fit(short, 1), fit(short, 1)  # each begins with the weights that stand
     stopped.session.programs["training"].chunk = 6  # all whole batches of an epoch

@@ -144,7 +144,7 @@ def compile(
     (tensor([1., 1.]), tensor([0., 0., 0.]))
     >>> small = cr.tensor([1e-310, 1e-300], dtype=cr.float64)
     >>> small * 2 > 0, cr.compile(lambda x: x * 2)(small) > 0
-    (tensor([ True,  True]), tensor([False,  True]))
+    (tensor([True, True]), tensor([False,  True]))
     """
     if not isinstance(tune, bool):
         raise SettingError(f"cr.compile: tune must be True or False, got {tune!r}.")

@@ -29,7 +29,7 @@ from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Check, print_kernel
 from chainrule.compiler.schedule.likeness import likeness
 from chainrule.compiler.schedule.loops_text import print_nest
-from chainrule.compiler.schedule.memory import Plan
+from chainrule.compiler.schedule.memory import MemoryPlan
 from chainrule.compiler.schedule.schedule import copy_of, schedule
 from chainrule.compiler.schedule.serial import Schedule
 from chainrule.equations import print_graph
@@ -110,7 +110,7 @@ class Program:
         return max([*self.slots.values(), *self.written, -1]) + 1 + len(self.constants)
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> MemoryPlan:
         first = self.table - len(self.constants)
         slots = {**self.slots, **{node: first + i for i, node in enumerate(self.constants)}}
         return memory.plan(

@@ -11,7 +11,7 @@ import numpy as np
 
 from chainrule.deploy import rows as rows_of
 from chainrule.deploy.model import FORMAT, about, check_model, made_of, read
-from chainrule.deploy.rows import Rows, is_one, several
+from chainrule.deploy.rows import RowEncoder, is_one, several
 from chainrule.errors import SettingError
 from chainrule.files.document import Fields, is_number, short
 from chainrule.names import takes_keywords
@@ -43,7 +43,7 @@ class Bundle:
     """
 
     model: Module
-    rows: Rows
+    rows: RowEncoder
     meaning: Meaning
     classes: tuple[Any, ...] | None = None
     center: tuple[float, ...] | None = None

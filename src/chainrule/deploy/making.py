@@ -14,7 +14,7 @@ from chainrule.data.named import listed
 from chainrule.data.sources import load
 from chainrule.deploy.bundle import Bundle, labels_of
 from chainrule.deploy.mixed import Mixed
-from chainrule.deploy.rows import Columns, OfTable, Rows
+from chainrule.deploy.rows import Columns, OfTable, RowEncoder
 from chainrule.errors import SettingError
 from chainrule.names import takes_keywords
 from chainrule.nn import Module
@@ -136,7 +136,7 @@ def _check_fit(made: Bundle, names: tuple[str, ...]) -> None:
 
 
 def _on_table(model: Module, meaning: Meaning, pipeline: TablePipeline, reading: dict[str, Any]) -> Bundle:
-    rows: Rows = OfTable(pipeline, reading)
+    rows: RowEncoder = OfTable(pipeline, reading)
     if pipeline.task_ == "classification":
         return Bundle(model, rows, meaning, labels_of(pipeline.classes_, "bundle"))  # type: ignore[arg-type]
     center, scale = (tuple(getattr(target, name) for target in pipeline.targets_) for name in ("center", "scale"))
@@ -170,7 +170,7 @@ def _of_estimator(source: Any) -> Bundle:
     )
 
 
-def _rows_of(scalers: list[Any], fitted: Fitted, given: Sequence[str] | None) -> Rows:
+def _rows_of(scalers: list[Any], fitted: Fitted, given: Sequence[str] | None) -> RowEncoder:
     names = None if given is None else tuple(map(str, given))
     if fitted.columns is None:
         return Columns(names, *_joined([_affine(scaler) for scaler in scalers]))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-class Rows(Protocol):
+class RowEncoder(Protocol):
     """What makes an array of rows."""
 
     def encode(self, rows: Any) -> Array:
@@ -199,7 +199,7 @@ class OfTable:
         return {"kind": "table", "reading": self.reading, "pipeline": self.pipeline.as_dict()}
 
 
-def read(saved: Fields) -> Rows:
+def read(saved: Fields) -> RowEncoder:
     """The rows of a bundle that ``as_dict`` described.
 
     Raises:

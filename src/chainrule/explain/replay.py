@@ -16,8 +16,8 @@ from chainrule.training import saved
 from chainrule.training.record import Groups, Record, digest
 from chainrule.training.session import Rows
 from chainrule.training.standing import Standing
-from chainrule.training.steps import Program
-from chainrule.training.stretch import Cut
+from chainrule.training.steps import StepProgram
+from chainrule.training.stretch import Batching
 from chainrule.training.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
@@ -64,15 +64,15 @@ class Replay:
         return self.first + len(self.log)
 
     @property
-    def cut(self) -> Cut:
+    def batching(self) -> Batching:
         """How an epoch is cut into batches."""
         header = self.record.header
-        return Cut(header["rows"], header["batch_size"], header["drop_last"])
+        return Batching(header["rows"], header["batch_size"], header["drop_last"])
 
     @property
     def per_epoch(self) -> int:
         """Steps an epoch."""
-        return self.cut.steps
+        return self.batching.steps
 
     def rows(self, step: int) -> Array:
         """The row numbers of a step's batch."""
@@ -108,7 +108,7 @@ class Replay:
     # ---------------------------------------------------------------- lending
 
     @contextmanager
-    def lent(self) -> Iterator[Program]:
+    def lent(self) -> Iterator[StepProgram]:
         """The recorded program, free to run; afterwards the trainer is as it was."""
         session = self.trainer.session
         with session.lent():
@@ -118,7 +118,7 @@ class Replay:
 
     # ---------------------------------------------------------------- moving
 
-    def go_to(self, step: int, program: Program) -> None:
+    def go_to(self, step: int, program: StepProgram) -> None:
         """Bring the lent trainer to where it stood before `step`."""
         at = self._load_before(step)
         while at < step:
@@ -155,7 +155,7 @@ class Replay:
                 f"{path}: it is of step {stands} of {whose} training. Copy it again, or train again."
             )
 
-    def _advance(self, at: int, step: int, program: Program) -> int:
+    def _advance(self, at: int, step: int, program: StepProgram) -> int:
         """Some steps in one native call, checked against the record; gives how many."""
         self.shape(at)
         batches = self.stretch(at, step)
@@ -172,7 +172,7 @@ class Replay:
             batches.append(following)
         return np.stack(batches)
 
-    def watch(self, step: int, program: Program) -> Watched:
+    def watch(self, step: int, program: StepProgram) -> Watched:
         """Take the step where the trainer stands, and see every value on the way."""
         return program.watch(self.rows(step), self._one(step))
 

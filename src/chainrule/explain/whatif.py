@@ -20,7 +20,7 @@ from chainrule.tensor.creation import tensor
 from chainrule.tensor.functions import no_grad
 from chainrule.training import inputs
 from chainrule.training.session import Rows
-from chainrule.training.steps import Program
+from chainrule.training.steps import StepProgram
 
 Weights = Mapping[str, float]
 Inputs = Mapping[tuple[int, ...], float]
@@ -249,7 +249,7 @@ def _write(replay: Replay, values: Mapping[tuple[str, int], float]) -> None:
 
 
 def _course(
-    replay: Replay, program: Program, step: int, steps: int, followed: Mapping[str, tuple[str, int]],
+    replay: Replay, program: StepProgram, step: int, steps: int, followed: Mapping[str, tuple[str, int]],
     lr: float | None = None, proved: bool = True,
 ) -> Course:  # fmt: skip
     """Take the steps from where the lent trainer stands."""
@@ -301,7 +301,7 @@ def _watched(
     return float(watched.numbers(notes["loss"])), watched.numbers(notes["print"])[None], gradients
 
 
-def _outputs(replay: Replay, program: Program, rows: Array) -> Array:
+def _outputs(replay: Replay, program: StepProgram, rows: Array) -> Array:
     """What the model makes of these rows, in evaluation mode."""
     found: Array = replay.trainer.predict(numbers(program.feed.x)[rows])
     return found

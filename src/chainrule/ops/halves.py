@@ -41,7 +41,7 @@ def leaves(rows: int, least: int = 0) -> tuple[Leaf, ...]:
     """The leaves of so many rows, in their order; with `least`, the halves of halves of so many rows or a little more.
 
     >>> leaves(512)[-1]
-    Leaf(end=512, joins=2, slot=0)
+    Leaf(end=512, joins=3, slot=0)
     >>> [part.end for part in leaves(512, least=200)]
     [256, 512]
     """

@@ -25,7 +25,7 @@ from chainrule.training.objective import objective, weighing
 from chainrule.training.session import Rows, Session
 from chainrule.training.several import Losses, called
 from chainrule.training.steps import wraps
-from chainrule.training.stretch import Cut
+from chainrule.training.stretch import Batching
 from chainrule.training.weights import Classes, weights
 
 Array = np.ndarray[Any, Any]
@@ -107,7 +107,7 @@ class Checked:
         weight = weights(sample_weight, class_weight, count, y_array, session.loss, session.meaning, dtype, who, some)
         return Rows(x_array, y_array, weight=weight)
 
-    def alone(self, rows: Rows, cut: Cut, modes: Mapping[str, bool] | None = None) -> None:
+    def alone(self, rows: Rows, batching: Batching, modes: Mapping[str, bool] | None = None) -> None:
         """A batch of one row, where an epoch has one, goes through the model as in training.
 
         Args:
@@ -116,7 +116,7 @@ class Checked:
         Raises:
             DataError: a layer needs more rows.
         """
-        if 1 not in (cut.batch_size, cut.rest):
+        if 1 not in (batching.batch_size, batching.rest):
             return
         session = self.session
         row = trees.mapped(lambda array: tensor(array[:1]), rows.x)
@@ -125,7 +125,7 @@ class Checked:
             try:
                 called(session.model, row)
             except DataError as error:
-                raise DataError(f"fit: {_of_one_row(cut)} {error}") from error
+                raise DataError(f"fit: {_of_one_row(batching)} {error}") from error
 
     def _several(self, X: object, y: object) -> tuple[bool, bool]:
         """Are there several inputs? Several targets? A tuple is where the model or the loss take several."""
@@ -173,12 +173,12 @@ class Checked:
         return kind.y.kind == "f" and meaning != BINARY_PROBABILITIES and not kind.reading.unchecked
 
 
-def _of_one_row(cut: Cut) -> str:
+def _of_one_row(batching: Batching) -> str:
     """Which batches have one row, and what to do where that is too few."""
-    if cut.batch_size == 1:
+    if batching.batch_size == 1:
         return "every batch has one row, which is too few for the model: choose a batch_size of 2 or more."
     return (
-        f"{cut.rows} rows in batches of {cut.batch_size} leave one row for the last, which is too few for the model: leave it "
+        f"{batching.rows} rows in batches of {batching.batch_size} leave one row for the last, which is too few for the model: leave it "
         f"out with drop_last=True, or choose another batch_size."
     )
 

@@ -17,7 +17,7 @@ from chainrule.files.document import Fields, parse, short
 from chainrule.files.reading import read_whole
 from chainrule.tensor import Tensor
 from chainrule.tensor.random import Generator, drawing_from, randn_like
-from chainrule.training.stretch import Cut
+from chainrule.training.stretch import Batching
 from chainrule.training.trainer import Trainer
 
 _NAMES = {
@@ -63,7 +63,7 @@ def scheduled(config: dict[str, Any], optimizer: optim.Optimizer, rows: int) -> 
         return None
     if config["schedule"] == "cosine":
         return optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config["epochs"])
-    steps = Cut(rows, min(config["batch_size"], rows), config["drop_last"]).steps
+    steps = Batching(rows, min(config["batch_size"], rows), config["drop_last"]).steps
     return {"step": optim.lr_scheduler.CosLogLR(optimizer, config["epochs"] * steps)}
 
 

@@ -30,7 +30,7 @@ from chainrule.training.progress import Silent
 from chainrule.training.record import Recorder
 from chainrule.training.session import Session
 from chainrule.training.standing import Standing
-from chainrule.training.steps import SECONDS, Measured, Passes, Program
+from chainrule.training.steps import SECONDS, Measured, Passes, StepProgram
 from chainrule.training.stretch import Lap, Pauses, Stretch, first
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class Fitting:
         self,
         trainer: Trainer,
         session: Session,
-        training: Program,
-        validation: Program | None,
+        training: StepProgram,
+        validation: StepProgram | None,
         callbacks: list[Callback],
         shown: Silent,
         recorder: Recorder | None,
@@ -345,11 +345,11 @@ class Fitting:
 
     def _rates(self, laps: Sequence[Lap]) -> Array | None:
         """The rates of the next steps, where schedules say them ahead; those take the steps."""
-        schedules, cut = self.session.schedules, self.position.cut
+        schedules, batching = self.session.schedules, self.position.batching
         if not schedules.given:
             return None
         with self.session.beside():  # what a schedule draws would move the steps' own stream by where stretches end
-            return schedules.rates(self.session.optimizer, [(lap.length, cut.closes(lap)) for lap in laps])
+            return schedules.rates(self.session.optimizer, [(lap.length, batching.closes(lap)) for lap in laps])
 
     def _steps_a_pass(self) -> float:
         """What a pass of validation weighs in steps: by its time, or its row numbers if that is more."""
@@ -366,7 +366,7 @@ class Fitting:
     ) -> Stretch:  # fmt: skip
         if self.windows is None:
             self.orders.of(laps[0].epoch, laps[-1].epoch + 1 - laps[0].epoch)
-        stretch = Stretch(self.training, laps, self.position.cut, self._rows, passes, rates)
+        stretch = Stretch(self.training, laps, self.position.batching, self._rows, passes, rates)
         stretch.judge = Judge(self.judging, stretch, self.measures, self.position.sums) if judged else None
         stretch.pass_weight = self._steps_a_pass()
         return stretch
@@ -410,7 +410,7 @@ class Fitting:
             lengths = np.array([lap.length for lap in laps])
             done += int(lengths.sum())
             sums, rates = stretch.totals(laps, found.values, position.sums), found.rates[np.cumsum(lengths) - 1]
-            last, closed = laps[-1], position.cut.closes(laps[-1])
+            last, closed = laps[-1], position.batching.closes(laps[-1])
             ends = len(laps) - (not closed)
             if ends:
                 validated = stretch.validated(ends)
@@ -459,7 +459,7 @@ class Fitting:
         self, first: int, sums: Array, rates: Array, ended: Sequence[float], validated: Mapping[str, list[float]]
     ) -> Epochs:
         """What the epochs measured that are over, of which this is the first."""
-        columns = self.measures.of(Averaged.of(sums / self.position.cut.visited, self._widths()))
+        columns = self.measures.of(Averaged.of(sums / self.position.batching.visited, self._widths()))
         columns |= {f"val_{name}": column for name, column in validated.items()}
         columns |= {"lr" if i == 0 else f"lr_{i}": rates[:, i].tolist() for i in range(rates.shape[1])}
         columns["seconds"] = np.diff([self.began, *ended]).tolist()
@@ -486,7 +486,7 @@ class Fitting:
         self._commit(replace(self._now(self._standing.attributes.now()), position=following), epoch)
         self.tell_epoch()
 
-    def _passes(self, validation: Program, count: int) -> Passes:
+    def _passes(self, validation: StepProgram, count: int) -> Passes:
         """So many passes of validation, bound."""
         rows = validation.feed.rows
         with self.session.mode(False):
@@ -517,7 +517,7 @@ class Fitting:
         rows = self._rows(position.epoch, 1, start, start + position.batch_size)[0]
         x, y, weight = self.training.feed.batch(tensor(rows))
         model, norm = session.model, session.max_norm
-        batch = nonfinite.Rows(x, y, weight)
+        batch = nonfinite.Batch(x, y, weight)
         why = nonfinite.explain(model, session.loss, session.optimizer, batch, norm, position.done > 0)
         session.optimizer.zero_grad()
         session.roll_back()
@@ -567,9 +567,9 @@ class Pause(Pauses):
 
     def due(self, number: int) -> int:
         """Laps up to the next after which somebody has the floor; more than there are where nobody has."""
-        laps, cut = self.stretch.laps, self.stretch.cut
+        laps, batching = self.stretch.laps, self.stretch.batching
         for count, lap in enumerate(laps[number:], 1):
-            if cut.closes(lap) and self.fitting.heard(lap.epoch):
+            if batching.closes(lap) and self.fitting.heard(lap.epoch):
                 return count
         return len(laps) - number + 1
 

@@ -163,7 +163,7 @@ class Judge(Judges):
 
         def mean(measure: int) -> Any:
             of = _of_measure(carried, measure, widths) if carried else None
-            return stretch.sums(number, count, measure, of) / stretch.cut.visited
+            return stretch.sums(number, count, measure, of) / stretch.batching.visited
 
         return self.measures.of(Averaged(count, widths, mean, no_rows), [name])[name]
 

@@ -49,7 +49,7 @@ class Failure:
         return f"The first value that is not finite came in the {self.stage}: {self.text}. {self.cause} {self.remedy}"
 
 
-class Rows(NamedTuple):
+class Batch(NamedTuple):
     """A batch: features, targets, and weights of its rows where there are any."""
 
     x: Any  # a tensor, or a tree of several
@@ -57,7 +57,7 @@ class Rows(NamedTuple):
     weight: Tensor | None = None
 
 
-def explain(model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_norm: float | None, begun: bool) -> str:
+def explain(model: Module, loss: Loss, optimizer: Optimizer, batch: Batch, max_norm: float | None, begun: bool) -> str:
     """Run one training step eagerly and say where and why it stops being finite, and what to do.
 
     It changes the model, as a step does: the caller restores it.
@@ -121,7 +121,7 @@ def _of_weights(model: Module, loss: Loss) -> Failure | None:
 
 
 def _of_step(
-    model: Module, loss: Loss, optimizer: Optimizer, batch: Rows, max_norm: float | None, why: _Why
+    model: Module, loss: Loss, optimizer: Optimizer, batch: Batch, max_norm: float | None, why: _Why
 ) -> Failure | None:
     optimizer.zero_grad()
     value = objective(loss, called(model, batch.x), batch.y, batch.weight)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TypeGuard
 
 from chainrule.files.document import LARGEST, Fields, is_number
-from chainrule.training.stretch import Cut
+from chainrule.training.stretch import Batching
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Position:
     micro_batches: int = 1
 
     @cached_property
-    def cut(self) -> Cut:
+    def batching(self) -> Batching:
         """How its epochs are cut into batches."""
-        return Cut(self.rows, self.batch_size, self.drop_last)
+        return Batching(self.rows, self.batch_size, self.drop_last)
 
     @property
     def steps(self) -> int:
         """The steps of an epoch; the last may be on a short batch."""
-        return self.cut.steps
+        return self.batching.steps
 
     @property
     def done(self) -> int:
@@ -67,7 +67,7 @@ class Position:
             saved.refuse("rates", f"a list of {groups} rates, or none", rates)
         found = cls(
             rows, batch_size, saved.whole("seed", 0, 2**64 - 1), saved.flag("shuffle"), saved.whole("epoch"),
-            saved.whole("step", 0, Cut(rows, batch_size, drop_last).steps), tuple(sums), tuple(rates),
+            saved.whole("step", 0, Batching(rows, batch_size, drop_last).steps), tuple(sums), tuple(rates),
             saved.whole("told") if saved.has("told") else None, drop_last,
             saved.whole("micro_batches", 1) if saved.has("micro_batches") else 1,
         )  # fmt: skip

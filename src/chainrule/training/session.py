@@ -182,7 +182,7 @@ class Session:
         self.listeners: Sequence[Listener] = ()
         self.riders: Sequence[Listener] = ()
         self.carried: list[dict[str, Any]] = []
-        self.programs: dict[str, steps.Program] = {}
+        self.programs: dict[str, steps.StepProgram] = {}
         self.modes: dict[str, bool] | None = None
         self.standing: Standing | None = None
         self.begun: list[dict[str, Any]] | None = None
@@ -558,7 +558,7 @@ class Session:
 
     def program(
         self, kind: str, x: Any, y: Any, weight: Array | None = None, window: int | None = None, micro_batches: int = 1
-    ) -> steps.Program:
+    ) -> steps.StepProgram:
         """The compiled step of this kind over these rows: "training", "recorded", "validation" or "evaluation".
 
         Args:
@@ -576,7 +576,7 @@ class Session:
             self.programs[key] = known = self._made(kind, steps.Feed(x, y, weight), micro_batches)
         return known
 
-    def _made(self, kind: str, feed: steps.Feed, micro_batches: int) -> steps.Program:
+    def _made(self, kind: str, feed: steps.Feed, micro_batches: int) -> steps.StepProgram:
         if kind in ("training", "recorded"):
             return steps.training_program(self, feed, kind == "recorded", micro_batches)
         return steps.evaluation_program(self, feed, *((self.aside, self.instead) if kind == "validation" else ()))

@@ -150,7 +150,7 @@ class Trained(Protocol):
         """The same for a block that only looks whether something is as it was."""
 
 
-class Program:
+class StepProgram:
     """A compiled step over row numbers, run many at a time.
 
     Args:
@@ -297,7 +297,7 @@ def _columns(values: Sequence[Array]) -> Array:
 class Passes:
     """Passes over all rows of an evaluation program, each made when its turn comes between steps of a training."""
 
-    def __init__(self, program: Program, rows: int, batch_size: int, passes: int = 1) -> None:
+    def __init__(self, program: StepProgram, rows: int, batch_size: int, passes: int = 1) -> None:
         self.program, self.rows, self.passes = program, rows, passes
         self._measures = Measures(program.session.metrics, ranked=True)
         self._known: dict[str, list[float]] = {}  # of so many passes of those that were made
@@ -401,7 +401,7 @@ def together(parts: list[list[Array]]) -> tuple[Array, Array]:
     return np.concatenate(outputs), np.concatenate(targets)
 
 
-def training_program(session: Trained, feed: Feed, records: bool = False, micro_batches: int = 1) -> Program:
+def training_program(session: Trained, feed: Feed, records: bool = False, micro_batches: int = 1) -> StepProgram:
     """Gather, forward, loss, backward, update, of gradients that the step itself makes: those that a callback left are
     forgotten at its beginning, as ``zero_grad()`` does, and its own at its end, so that none is written out.
 
@@ -443,7 +443,7 @@ def training_program(session: Trained, feed: Feed, records: bool = False, micro_
             measures = measured(metrics, value.detach(), output, target, None if mass is None else mass.detach())
         return prints, measures, _rates(optimizer, used, given), []
 
-    return Program(feed, step, session.random, session, records)
+    return StepProgram(feed, step, session.random, session, records)
 
 
 def _in_micro_batches(
@@ -497,7 +497,7 @@ Instead = Callable[[], Sequence[tuple[Tensor, Tensor]]]
 
 def evaluation_program(
     session: Trained, feed: Feed, generator: Generator | None = None, instead: Instead = tuple
-) -> Program:
+) -> StepProgram:
     """Gather, forward, loss and metrics; of tensors in the place of parameters, each with its parameter."""
 
     def step(index: Tensor) -> tuple[list[Tensor], ...]:
@@ -510,7 +510,7 @@ def evaluation_program(
             kept = [output, target] if any(map(is_ranked, metrics.values())) else []
             return [], measured(metrics, value, output, target, mass), [], kept
 
-    program = Program(feed, step, generator, session)
+    program = StepProgram(feed, step, generator, session)
     program.around = partial(session.mode, False)
     return program
 
@@ -535,7 +535,7 @@ def batches(order: Array, size: int) -> tuple[Array, Array]:
     return order[: whole * size].reshape(whole, size), rest[None] if len(rest) else np.empty((0, 0), order.dtype)
 
 
-def evaluate(program: Program, rows: int, batch_size: int) -> dict[str, float]:
+def evaluate(program: StepProgram, rows: int, batch_size: int) -> dict[str, float]:
     """The measures over all rows."""
     passes = Passes(program, rows, batch_size)
     passes.once()

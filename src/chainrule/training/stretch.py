@@ -18,7 +18,7 @@ import numpy as np
 from chainrule.compiler.frontend.loop import Loop, Turns
 from chainrule.compiler.runtime.copies import Copies
 from chainrule.errors import TraceError
-from chainrule.training.steps import Measured, Passes, Program
+from chainrule.training.steps import Measured, Passes, StepProgram
 
 Array = np.ndarray[Any, Any]
 
@@ -84,7 +84,7 @@ def first(laps: Sequence[Lap], count: int) -> list[Lap]:
     return found
 
 
-class Cut(NamedTuple):
+class Batching(NamedTuple):
     """How an epoch is cut into batches: the last may be short; `drop_last`: it is then left out."""
 
     rows: int
@@ -137,10 +137,10 @@ class Stretch:
     """
 
     def __init__(
-        self, program: Program, laps: Sequence[Lap], cut: Cut, orders: Orders,
+        self, program: StepProgram, laps: Sequence[Lap], batching: Batching, orders: Orders,
         passes: Callable[[int], Passes] | None = None, rates: Array | None = None,
     ) -> None:  # fmt: skip
-        self.program, self.cut, self.rates = program, cut, rates
+        self.program, self.batching, self.rates = program, batching, rates
         self._take(laps)
         self.judge: Judges | None = None
         self.pauses: Pauses | None = None
@@ -165,18 +165,18 @@ class Stretch:
 
     def _take(self, laps: Sequence[Lap]) -> None:
         """These laps; and of each, as arrays: its steps, how many are on whole batches, whether it ends short, and closes."""
-        self.laps, cut = laps, self.cut
+        self.laps, batching = laps, self.batching
         if (
             len(laps) == 1
         ):  # as most are that come before a training's first step; arrays of many take five times as long
-            lap, short = laps[0], laps[0].stop > cut.whole
+            lap, short = laps[0], laps[0].stop > batching.whole
             self.lengths, self.short = np.array([lap.length]), np.array([short])
-            self.whole_steps, self.closed = np.array([lap.length - short]), np.array([cut.closes(lap)])
+            self.whole_steps, self.closed = np.array([lap.length - short]), np.array([batching.closes(lap)])
             return
         starts, stops, floors = np.array([lap[1:] for lap in laps], np.int64).reshape(-1, 3).T
-        self.lengths, self.short = stops - starts, stops > cut.whole
+        self.lengths, self.short = stops - starts, stops > batching.whole
         self.whole_steps = self.lengths - self.short
-        self.closed = (stops == cut.steps) & (floors == 0)
+        self.closed = (stops == batching.steps) & (floors == 0)
 
     def count(self, laps: int) -> None:
         """So many first laps are counted: everything here is of the others from now on."""
@@ -200,28 +200,28 @@ class Stretch:
 
     def _numbers(self, orders: Orders) -> tuple[Array, Array]:
         """The row numbers of all whole batches, and of all short ones."""
-        cut, size = self.cut, self.cut.batch_size
+        batching, size = self.batching, self.batching.batch_size
         if len(self.laps) == 1:  # where they lie
             lap = self.laps[0]
-            end = max(lap.start, min(lap.stop, cut.whole)) * size
+            end = max(lap.start, min(lap.stop, batching.whole)) * size
             whole = orders(lap.epoch, 1, lap.start * size, end)
-            some = orders(lap.epoch, 1, end, lap.stop * size) if lap.stop > cut.whole else np.empty(0, np.int64)
-            return whole.reshape(-1, size), some.reshape(int(lap.stop > cut.whole), cut.rest)
+            some = orders(lap.epoch, 1, end, lap.stop * size) if lap.stop > batching.whole else np.empty(0, np.int64)
+            return whole.reshape(-1, size), some.reshape(int(lap.stop > batching.whole), batching.rest)
         groups = [list(group) for _, group in groupby(self.laps, lambda lap: (lap.start, lap.stop))]
         if len(groups) == 1 and not self.short[0]:  # one behind the other already, where an epoch is whole batches
             lap = self.laps[0]
             whole = orders(lap.epoch, len(self.laps), lap.start * size, lap.stop * size)
-            return whole.reshape(-1, size), np.empty((0, cut.rest), np.int64)
+            return whole.reshape(-1, size), np.empty((0, batching.rest), np.int64)
         whole = np.empty((int(self.whole_steps.sum()), size), np.int64)
-        rest = np.empty((int(self.short.sum()), cut.rest), np.int64)
+        rest = np.empty((int(self.short.sum()), batching.rest), np.int64)
         steps = ends = 0  # so many are filled
         for laps in groups:
             start, stop = laps[0].start, laps[0].stop
-            rows, each = orders(laps[0].epoch, len(laps), start * size, stop * size), min(stop, cut.whole) - start
+            rows, each = orders(laps[0].epoch, len(laps), start * size, stop * size), min(stop, batching.whole) - start
             part = whole[steps : steps + len(laps) * each]
             part.reshape(len(laps), -1)[:] = rows[:, : each * size]
             steps += len(part)
-            if stop > cut.whole:
+            if stop > batching.whole:
                 rest[ends : ends + len(laps)] = rows[:, each * size :]
                 ends += len(laps)
         return whole, rest
@@ -348,11 +348,11 @@ class Stretch:
     def _lap(self, number: int) -> bool:
         """One by itself; is it the last?"""
         lap = self.laps[number]
-        if self.whole is not None and lap.start < self.cut.whole:
-            self.whole.advance(min(lap.stop, self.cut.whole) - lap.start)
-        if self.rest is not None and self.cut.short(lap):
+        if self.whole is not None and lap.start < self.batching.whole:
+            self.whole.advance(min(lap.stop, self.batching.whole) - lap.start)
+        if self.rest is not None and self.batching.short(lap):
             self.rest.advance(1)
-        if self.passes is not None and self.cut.closes(lap):
+        if self.passes is not None and self.batching.closes(lap):
             began = time.perf_counter()
             self.passes.once()
             self.validating += time.perf_counter() - began
@@ -374,12 +374,12 @@ class Stretch:
             number: the first of them; where there are several, each is a whole epoch.
             carried: what the sum of the first goes on from.
         """
-        short, whole, size = self.short[number], self.whole_steps[number], self.cut.batch_size
+        short, whole, size = self.short[number], self.whole_steps[number], self.batching.batch_size
         parts = []
         if whole and self.whole is not None:
             parts.append(_laps(self.whole.column(measure), count, whole) * size)
         if short and self.rest is not None:
-            parts.append(_laps(self.rest.column(measure), count, 1) * self.cut.rest)
+            parts.append(_laps(self.rest.column(measure), count, 1) * self.batching.rest)
         each = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         if carried is not None:
             each[0, 0] += np.reshape(carried, each[0, 0].shape)
@@ -425,11 +425,11 @@ class Stretch:
 
     def _sums(self, values: Array) -> Array:
         """The measures of some first steps, each times its rows."""
-        if not self.cut.rest:
-            return values * self.cut.batch_size
-        sizes = np.full(len(values), self.cut.batch_size, np.float64)
+        if not self.batching.rest:
+            return values * self.batching.batch_size
+        sizes = np.full(len(values), self.batching.batch_size, np.float64)
         shorts = np.cumsum(self.lengths)[self.short] - 1
-        sizes[shorts[shorts < len(values)]] = self.cut.rest
+        sizes[shorts[shorts < len(values)]] = self.batching.rest
         return values * sizes[:, None]
 
 

@@ -292,7 +292,7 @@ class Trainer(Explained):
         if checkpoint is not None and found is not None:
             resuming.go_on(session, found, position, rows, os.fspath(checkpoint))
             session.fed, resume = None, True
-        self.checked.alone(rows, position.cut, resuming.modes(session, bool(resume)))
+        self.checked.alone(rows, position.batching, resuming.modes(session, bool(resume)))
         kind = "recorded" if record else "training"
         training = session.program(kind, rows.x, rows.y, rows.weight, rows.window, position.micro_batches)
         validation = None

@@ -17,7 +17,7 @@ from chainrule.training import inputs, several
 from chainrule.training.measures import Averaged, Measures
 from chainrule.training.session import Rows, Session
 from chainrule.training.source_rows import BATCH, Epochs, SourceRows, parts
-from chainrule.training.steps import Passes, Program, together
+from chainrule.training.steps import Passes, StepProgram, together
 
 if TYPE_CHECKING:
     from chainrule.training.checked import Checked
@@ -118,7 +118,7 @@ class Windowed:
         self.first = self.stop = 0
         self._windows: Iterator[Window] | None = None
 
-    def reach(self, position: Position, epochs: int, program: Program) -> Program:
+    def reach(self, position: Position, epochs: int, program: StepProgram) -> StepProgram:
         """Hold the window that the next step is of; the program that gathers from it.
 
         Args:
@@ -175,7 +175,7 @@ class Windowed:
         shuffle = None if self.shuffle else False
         return self._source.windows(cursor, self.seed, batch_size=self.batch, shuffle=shuffle)
 
-    def _program(self, rows: Rows, count: int, before: Program) -> Program:
+    def _program(self, rows: Rows, count: int, before: StepProgram) -> StepProgram:
         program = self.session.program("training", rows.x, rows.y, rows.weight, count, self.micro_batches)
         program.chunk = max(program.chunk, before.chunk)  # how long a step takes does not go by the window
         return program

@@ -7,15 +7,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.codegen.matmul.transpose import lane_mask
 from chainrule.compiler.plan.target import Target
 from tests.compiler.harness import Compiled, module_of
 
-OUT, COUNT = Value("%out", "ptr"), Value("%n", "i64")
+OUT, COUNT = Register("%out", "ptr"), Register("%n", "i64")
 
 
-def total(count: Value | int, step: int = 1) -> Compiled:
+def total(count: Register | int, step: int = 1) -> Compiled:
     """Stores 100 plus the sum of range(0, count, step)."""
     e = Emitter()
     with e.fold(count, [e.const(100.0, "double")], step) as state:

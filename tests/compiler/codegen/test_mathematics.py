@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from chainrule.compiler.codegen import mathematics, trigonometry
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.plan.target import Target
 from tests.compiler.harness import Compiled, apply, elementwise, module_of
 
@@ -158,7 +158,7 @@ def test_the_square_root_without_the_divider_is_the_square_root(lanes: int) -> N
     if not llvm.get_host_cpu_features().get("avx512f"):
         pytest.skip("needs a CPU with AVX-512; others have only the instruction")
     e, type = Emitter(Target(64, 32)), f"<{lanes} x float>"
-    out, source, count = Value("%out", "ptr"), Value("%in", "ptr"), Value("%n", "i64")
+    out, source, count = Register("%out", "ptr"), Register("%in", "ptr"), Register("%n", "i64")
     with e.loop(count, lanes) as i:
         root = mathematics.sqrt(e, e.load(e.address(source, i, "float"), type, 4))
         e.store(root, e.address(out, i, "float"), 4)
@@ -188,7 +188,7 @@ def test_loops_vectorise_and_call_nothing(name: str, scalar: str) -> None:
 @pytest.mark.parametrize("name", ["exp", "log1p", "tanh", "erf", "cos"])
 def test_explicit_vectors_equal_scalars(name: str) -> None:
     e = Emitter()
-    out, source = Value("%out", "ptr"), Value("%in", "ptr")
+    out, source = Register("%out", "ptr"), Register("%in", "ptr")
     x = e.load(source, "<8 x float>", 4)
     e.store(getattr(trigonometry if name in CIRCLE else mathematics, name)(e, x), out, 4)
     e.ret()

@@ -10,7 +10,7 @@ import pytest
 
 import chainrule as cr
 from chainrule.compiler.codegen import remainder
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.plan.target import Target
 from tests.compiler.harness import Compiled, module_of
 
@@ -82,7 +82,7 @@ def test_the_same_bits_with_and_without_fused_multiply_add(dtype: Any, fma: bool
     scalar = SCALARS[dtype]
     e = Emitter(Target(16, 16, fma=fma))
     out, left, right, count = (
-        Value(f"%{name}", type) for name, type in zip("oabn", ("ptr", "ptr", "ptr", "i64"), strict=True)
+        Register(f"%{name}", type) for name, type in zip("oabn", ("ptr", "ptr", "ptr", "i64"), strict=True)
     )
     with e.loop(count, lanes) as i:
         type = scalar if lanes == 1 else f"<{lanes} x {scalar}>"

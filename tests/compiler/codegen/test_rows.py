@@ -17,7 +17,7 @@ from chainrule.compiler.plan import rows
 from chainrule.compiler.program import Program
 from chainrule.compiler.runtime import native
 from chainrule.compiler.runtime.units import Pool
-from chainrule.compiler.schedule.kernels import Check, Dot, Kernel, Reduce, Rows
+from chainrule.compiler.schedule.kernels import Check, Dot, Kernel, Reduce, RowFolds
 from tests.compiler.plans import check_program
 
 # side by side | held in one vector, in several, with a ragged end | streamed, with a ragged end
@@ -94,7 +94,7 @@ def test_values_and_gradients_are_those_of_numpy(name: str, width: int, count: i
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "layer_norm", "range"])
 def test_forward_and_backward_are_one_kernel(name: str, width: int) -> None:
     (kernel,) = kernels_of(backward(FUNCTIONS[name]), matrix((64, width)), matrix((64, width)))
-    assert isinstance(kernel.core, Rows)
+    assert isinstance(kernel.core, RowFolds)
     assert {store.node.shape for store in kernel.stores} == {(64, width)}
 
 
@@ -103,7 +103,7 @@ def test_cross_entropy_reads_the_scores_in_one_pass() -> None:
         return cr.value_and_grad(lambda x: F.cross_entropy(x, labels))(x)  # type: ignore[no-any-return]
 
     kernels = kernels_of(step, matrix((64, 10)), cr.tensor(np.arange(64) % 10))
-    assert [type(k.core).__name__ for k in kernels].count("Rows") == 1
+    assert [type(k.core).__name__ for k in kernels].count("RowFolds") == 1
     assert len(kernels) == 3  # how many labels count, the rows, and the sum of their losses
 
 
@@ -120,12 +120,12 @@ def test_rows_of_any_number_of_axes(shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=2e-5, atol=2e-6)
         if np.prod(shape[:-count]) > 1:  # one row is not worth a kernel that threads cannot share
             (kernel,) = kernels_of(lambda x, dims=dims: norm(x, dims), x)
-            assert isinstance(kernel.core, Rows)
+            assert isinstance(kernel.core, RowFolds)
 
 
 def test_a_column_is_not_a_row() -> None:
     kernels = kernels_of(lambda x: (x - x.mean(0)) / (x * x).sum(0), matrix((64, 40)))
-    assert not any(isinstance(k.core, Rows) for k in kernels)
+    assert not any(isinstance(k.core, RowFolds) for k in kernels)
     assert any(isinstance(k.core, Reduce) for k in kernels)
 
 
@@ -163,7 +163,7 @@ def test_what_another_kernel_must_finish_first_is_not_folded_along() -> None:
     x, w = matrix((24, 24)), matrix((24, 24), seed=1)
     np.testing.assert_allclose(cr.compile(f)(x, w).numpy(), f(x, w).numpy(), rtol=2e-5, atol=1e-6)
     kinds = [type(k.core) for k in kernels_of(f, x, w)]
-    assert kinds == [Rows, Dot, Rows]
+    assert kinds == [RowFolds, Dot, RowFolds]
 
 
 def test_state_is_replaced_by_its_own_softmax() -> None:
@@ -240,7 +240,7 @@ def test_what_is_costly_is_computed_once_a_row() -> None:
     """A long row's exponentials are kept between its folds, as long as they fit in the cache."""
     program = program_of(lambda x: x.softmax(-1), matrix((4, 500)))
     (kernel,) = program.plan.kernels
-    assert isinstance(kernel.core, Rows)
+    assert isinstance(kernel.core, RowFolds)
     row = rows.Row(kernel.core.dims, kernel.core.stages, kernel.stores)
     assert [[v.op.name for v in stage] for stage in rows.to_save(row)] == [[], ["exp"]]  # type: ignore[attr-defined]
     assert program.llvm.count("alloca float, i64 500") == 1

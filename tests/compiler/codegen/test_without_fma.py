@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from chainrule.compiler.codegen import mathematics, remainder, trigonometry
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.plan.summation import fma
 from chainrule.compiler.plan.target import Target
 from tests.compiler import harness
@@ -34,8 +34,8 @@ def old_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def compiled(function: Any, scalar: str, inputs: int = 1, lanes: int = 4) -> Compiled:
     e = Emitter(Target.of("x86_64", {"sse2": True}, OLD))
     assert not e.target.fma
-    out, count = Value("%out", "ptr"), Value("%n", "i64")
-    sources, type = [Value(f"%in{i}", "ptr") for i in range(inputs)], f"<{lanes} x {scalar}>"
+    out, count = Register("%out", "ptr"), Register("%n", "i64")
+    sources, type = [Register(f"%in{i}", "ptr") for i in range(inputs)], f"<{lanes} x {scalar}>"
     with e.loop(count, lanes) as i:
         values = [e.load(e.address(source, i, scalar), type, 4) for source in sources]
         e.store(function(e, *values), e.address(out, i, scalar), 4)

@@ -7,12 +7,12 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.compiler.plan.target import Target
-from chainrule.compiler.plan.tiling import Contraction, Plan, plan
+from chainrule.compiler.plan.tiling import Contraction, Tiling, plan
 
 WIDE = Target(64, 32)
 
 
-def gradient(features: int, outputs: int, rows: int) -> Plan:
+def gradient(features: int, outputs: int, rows: int) -> Tiling:
     """Of a weight, over so many rows of a batch."""
     spec = Contraction(features, outputs, rows, "float", (1, features), (outputs, 1), halved=rows >= 256)
     return plan(spec, WIDE)

@@ -16,7 +16,7 @@ from chainrule.compiler.plan.nests import Nests, divided
 from chainrule.compiler.plan.partition import Share
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule.index import Expr, Var
-from chainrule.compiler.schedule.kernels import Kernel, Load, Number, Result, Rows, Store
+from chainrule.compiler.schedule.kernels import Kernel, Load, Number, Result, RowFolds, Store
 from chainrule.compiler.schedule.loops import (
     Accumulate,
     Alloc,
@@ -160,7 +160,7 @@ def test_a_room_that_is_read_before_or_filled_beyond_its_end_is_refused() -> Non
 
 def test_two_folds_over_a_row_of_one_name_are_refused() -> None:
     nest, kernel = nest_of(*KERNELS["held"])
-    assert isinstance(kernel.core, Rows)
+    assert isinstance(kernel.core, RowFolds)
     kernel.core.stages[1].result.stage = 0
     with pytest.raises(VerifyError, match=re.escape("the folds over a row are named [0, 0], not by their order")):
         verify(nest, kernel)

@@ -8,8 +8,8 @@ import pytest
 
 import chainrule.nn.functional as F
 from chainrule import nn
-from chainrule.explain.diagnosis.evidence import Activity, Evidence, Moment, Movement
-from chainrule.explain.diagnosis.experiment import Replay
+from chainrule.explain.diagnosis.evidence import Activity, Evidence, Look, Movement
+from chainrule.explain.diagnosis.experiment import Rerun
 from chainrule.explain.diagnosis.labels import Labels, cross_fit
 from chainrule.explain.diagnosis.rules import RULES
 from chainrule.explain.diagnosis.task import Score, Task
@@ -34,7 +34,7 @@ def moment(step=0, **changes):
         "loss": 1.0, "activities": [], "movements": [movement(f"{i}.weight") for i in range(3)], "output_spread": 1.0,
         "turn": 0.9, "train": score(), "val": score(), "norm": 1.0, "train_mode_loss": 1.0, "eval_mode_loss": 1.0,
     }  # fmt: skip
-    return Moment(step, **{**known, **changes})
+    return Look(step, **{**known, **changes})
 
 
 def clipped(norm):
@@ -52,7 +52,7 @@ def evidence(
         "optimizer": SimpleNamespace(param_groups=[{"weight_decay": 0.0}]), "one_batch": lambda: score(1.0),
         "start": clipped(None), "used_rates": np.full((100, 1), 0.01),
     }  # fmt: skip
-    replay = Replay(np.array(losses), score(trained), score(tested), np.zeros((1, 3)), [], finite)
+    replay = Rerun(np.array(losses), score(trained), score(tested), np.zeros((1, 3)), [], finite)
     moments = moments or [moment(), moment(50), moment(99, eval_mode_loss=0.7)]
     found = Evidence(
         task or CLASSES, moments, replay, score(trained), score(tested, recall), True,

@@ -10,7 +10,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import optim
-from chainrule.explain.diagnosis.experiment import Replay
+from chainrule.explain.diagnosis.experiment import Rerun
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.report import Diagnosis, Experiment, experiments, finding
 from chainrule.explain.diagnosis.rules import RULES, Suspicion
@@ -38,7 +38,7 @@ def rows(mean, spread=0.0):
 def replay(train, val=None):
     val = train if val is None else val
     a, b = (Score(v, v, v, 1 - v, v, own=1 - v, by_row=rows(v)) for v in (train, val))
-    return Replay(np.zeros(1), a, b, np.zeros((100, 1)))
+    return Rerun(np.zeros(1), a, b, np.zeros((100, 1)))
 
 
 def effect(gains, reached=None, remedy=Remedy(lr=0.1), error=0.0):  # noqa: B008 - it is immutable
@@ -171,9 +171,7 @@ def test_a_run_that_is_bad_without_a_known_cause_says_what_was_tried():
 
 
 def curves(before, after, remedy):
-    a, b = (
-        Replay(np.array(losses, float), *[Score(0, 0, 0, 1, 0)] * 2, np.zeros((1, 1))) for losses in (before, after)
-    )
+    a, b = (Rerun(np.array(losses, float), *[Score(0, 0, 0, 1, 0)] * 2, np.zeros((1, 1))) for losses in (before, after))
     return Experiment.of(Effect(remedy, Remedy(), (0.1,), (0.1,), a, b), RULES["dead_units"], 0.5).curves
 
 

@@ -53,7 +53,7 @@ class Dying(Callback):
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Native calls of at most five steps, so that there are pauses in the middle of epochs; a file at each."""
-    monkeypatch.setattr("chainrule.training.steps.Program.took", lambda self, *_: setattr(self, "chunk", 5))
+    monkeypatch.setattr("chainrule.training.steps.StepProgram.took", lambda self, *_: setattr(self, "chunk", 5))
     monkeypatch.setattr("chainrule.training.callbacks.checkpoint.SECONDS", 0.0)
 
 

@@ -248,7 +248,7 @@ def test_averages_are_those_of_the_formula_and_the_model_ends_with_them(longest)
             snapshots.append(trainer.model[0].weight.detach().numpy().astype(np.float64))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chainrule.training.steps.Program.took", lambda self, *_: None)  # a pause after each step
+        patch.setattr("chainrule.training.steps.StepProgram.took", lambda self, *_: None)  # a pause after each step
         fit(plain, 12, callbacks=[Each()])
     assert len(snapshots) == 12 * 7
     for now in snapshots:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from chainrule import dtypes
 from chainrule.compiler.codegen import scalars
-from chainrule.compiler.codegen.emit import Emitter, lanes_of, mangled, vector
-from chainrule.compiler.codegen.emit import Value as Register
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, mangled, vector
 from chainrule.compiler.codegen.scalars import Scalars
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.target import MEMORY

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from chainrule.compiler.plan.target import Target
 
 
-class Value(NamedTuple):
+class Register(NamedTuple):
     """An SSA name, a literal or a global, with its LLVM type."""
 
     name: str
@@ -64,10 +64,10 @@ class Text(NamedTuple):
     function: str
 
 
-class Fold:
+class Carried:
     """Inside a loop: its index, and the values it carries."""
 
-    def __init__(self, index: Value, values: list[Value]) -> None:
+    def __init__(self, index: Register, values: list[Register]) -> None:
         self.index = index
         self.values = values
 
@@ -90,7 +90,7 @@ class Emitter:
         self.block = "entry"
 
     def function(
-        self, name: str, parameters: Sequence[Value], result: str = "void", attributes: str = "nounwind"
+        self, name: str, parameters: Sequence[Register], result: str = "void", attributes: str = "nounwind"
     ) -> str:
         """What was written so far as the body of a function; its pointers alias no other.
 
@@ -113,10 +113,10 @@ class Emitter:
         self.count += 1
         return f"{hint}{self.count}"
 
-    def assign(self, type: str, text: str) -> Value:
+    def assign(self, type: str, text: str) -> Register:
         name = f"%v{self.fresh()}"
         self.lines.append(f"  {name} = {text}")
-        return Value(name, type)
+        return Register(name, type)
 
     def write(self, text: str) -> None:
         self.lines.append(f"  {text}")
@@ -128,35 +128,35 @@ class Emitter:
     def jump(self, label: str) -> None:
         self.write(f"br label %{label}")
 
-    def branch(self, condition: Value, then: str, other: str) -> None:
+    def branch(self, condition: Register, then: str, other: str) -> None:
         self.write(f"br i1 {condition.name}, label %{then}, label %{other}")
 
-    def ret(self, value: Value | None = None) -> None:
+    def ret(self, value: Register | None = None) -> None:
         self.write("ret void" if value is None else f"ret {value.typed}")
 
     # -- control ------------------------------------------------------------------------
-    def phi(self, *incoming: tuple[Value, str]) -> Value:
+    def phi(self, *incoming: tuple[Register, str]) -> Register:
         """One of several values, by the block that control came from."""
         pairs = ", ".join(f"[ {value.name}, %{block} ]" for value, block in incoming)
         return self.assign(incoming[0][0].type, f"phi {incoming[0][0].type} {pairs}")
 
     @contextmanager
-    def loop(self, count: Value | int, step: int = 1) -> Iterator[Value]:
+    def loop(self, count: Register | int, step: int = 1) -> Iterator[Register]:
         """``for index in range(0, count, step)``, in the form LLVM's loop passes recognise."""
         with self.fold(count, (), step) as state:
             yield state.index
 
     @contextmanager
-    def fold(self, count: Value | int, initial: Sequence[Value], step: int = 1) -> Iterator[Fold]:
+    def fold(self, count: Register | int, initial: Sequence[Register], step: int = 1) -> Iterator[Carried]:
         """A loop that carries `values` from turn to turn.
 
         In the body, ``state.values`` are the current ones and may be set to the next ones; after the
         loop they are the last. A `count` known to be positive needs no test before the first turn.
         """
-        bound = count if isinstance(count, Value) else Value(str(count), "i64")
+        bound = count if isinstance(count, Register) else Register(str(count), "i64")
         body, latch, done, before = (self.fresh(h) for h in ("body", "latch", "done", "before"))
-        if isinstance(count, Value) or count <= 0:
-            empty = self.compare("sgt", bound, Value("0", "i64"))
+        if isinstance(count, Register) or count <= 0:
+            empty = self.compare("sgt", bound, Register("0", "i64"))
             self.jump(before)
             self.label(before)
             self.branch(empty, body, done)
@@ -166,9 +166,9 @@ class Emitter:
             self.jump(body)
         self.label(body)
         header = len(self.lines)  # the phis go here, once the values they carry are known
-        index = Value(f"%i{self.fresh()}", "i64")
-        carried = [Value(f"%c{self.fresh()}", v.type) for v in initial]
-        state = Fold(index, list(carried))
+        index = Register(f"%i{self.fresh()}", "i64")
+        carried = [Register(f"%c{self.fresh()}", v.type) for v in initial]
+        state = Carried(index, list(carried))
         yield state
         self.jump(latch)
         self.label(latch)
@@ -180,7 +180,7 @@ class Emitter:
             phis.append(f"  {name.name} = phi {name.type} {incoming}")
         self.lines[header:header] = phis
         self.label(done)
-        if isinstance(count, Value) or count <= 0:
+        if isinstance(count, Register) or count <= 0:
             pairs = zip(initial, state.values, strict=True)
             state.values = [self.phi((first, before), (last, latch)) for first, last in pairs]
 
@@ -199,24 +199,24 @@ class Emitter:
             self.lines += [line for line in turn if line is not None]
 
     # -- values -------------------------------------------------------------------------
-    def const(self, value: float | int | bool, type: str) -> Value:
+    def const(self, value: float | int | bool, type: str) -> Register:
         """A constant of `type`; of a vector type, the same in every lane."""
         text = literal(value, scalar_of(type))
-        return Value(text if lanes_of(type) == 1 else f"splat ({scalar_of(type)} {text})", type)
+        return Register(text if lanes_of(type) == 1 else f"splat ({scalar_of(type)} {text})", type)
 
-    def binary(self, opcode: str, a: Value, b: Value) -> Value:
+    def binary(self, opcode: str, a: Register, b: Register) -> Register:
         return self.assign(a.type, f"{opcode} {a.type} {a.name}, {b.name}")
 
-    def call(self, name: str, type: str, *args: Value) -> Value:
+    def call(self, name: str, type: str, *args: Register) -> Register:
         """A call of an intrinsic or function, declared on first use."""
         self.declarations.add(f"declare {type} @{name}({', '.join(a.type for a in args)})")
         text = f"call {type} @{name}({', '.join(a.typed for a in args)})"
         if type == "void":
             self.write(text)
-            return Value("", "void")
+            return Register("", "void")
         return self.assign(type, text)
 
-    def routine(self, name: str, write: Callable[..., Value], *args: Value) -> Value:
+    def routine(self, name: str, write: Callable[..., Register], *args: Register) -> Register:
         """A call of a function of the module whose body is `write(emitter, *parameters)`: for what needs branches of its own.
 
         Lines of kernels may be laid side by side, and a branch among them would tear them apart; a call does not.
@@ -224,7 +224,7 @@ class Emitter:
         full = ".".join([name, *(mangled(arg.type) for arg in args)])
         if full not in self.routines:
             inner = Emitter(self.target)
-            parameters = [Value(f"%p{i}", arg.type) for i, arg in enumerate(args)]
+            parameters = [Register(f"%p{i}", arg.type) for i, arg in enumerate(args)]
             result = write(inner, *parameters)
             inner.ret(result)
             text = inner.function(full, parameters, result.type, 'nounwind noinline "prefer-vector-width"="512"')
@@ -234,7 +234,7 @@ class Emitter:
             self.routines[full], f"call {self.routines[full]} @{full}({', '.join(a.typed for a in args)})"
         )
 
-    def shared(self, name: str, write: Callable[..., None], *args: Value) -> None:
+    def shared(self, name: str, write: Callable[..., None], *args: Register) -> None:
         """A call of a function that is compiled once for all kernels and programs, whose body is `write(emitter, *parameters)`.
 
         The name says all that its code depends on. It is for what takes long to compile and is not called from inner
@@ -243,30 +243,30 @@ class Emitter:
         self.call(name, "void", *args)
         if name not in self.common:
             inner = Emitter(self.target)
-            parameters = [Value(f"%p{i}", arg.type) for i, arg in enumerate(args)]
+            parameters = [Register(f"%p{i}", arg.type) for i, arg in enumerate(args)]
             write(inner, *parameters)
             inner.ret()
             self.common[name] = Text(frozenset(inner.declarations), inner.function(name, parameters, attributes="#0"))
 
-    def intrinsic(self, name: str, *args: Value) -> Value:
+    def intrinsic(self, name: str, *args: Register) -> Register:
         """An LLVM intrinsic overloaded on its first argument's type, e.g. ``sqrt``, ``fma``."""
         type = args[0].type
         return self.call(f"llvm.{name}.{mangled(type)}", type, *args)
 
-    def compare(self, predicate: str, a: Value, b: Value) -> Value:
+    def compare(self, predicate: str, a: Register, b: Register) -> Register:
         """``olt``, ``oeq``, ... on floats; ``slt``, ``eq``, ... on integers."""
         opcode = "fcmp" if scalar_of(a.type) in ("float", "double") else "icmp"
         type = vector("i1", lanes_of(a.type))
         return self.assign(type, f"{opcode} {predicate} {a.type} {a.name}, {b.name}")
 
-    def negate(self, a: Value) -> Value:
+    def negate(self, a: Register) -> Register:
         return self.assign(a.type, f"fneg {a.typed}")
 
-    def fma(self, a: Value, b: Value, c: Value) -> Value:
+    def fma(self, a: Register, b: Register, c: Register) -> Register:
         """a b + c in one rounding, on every CPU: LLVM splits a vector that is wider than the registers, bits and all."""
         return self.intrinsic("fma", a, b, c) if self.target.fuses(scalar_of(a.type)) else _fused(self, a, b, c)
 
-    def opaque(self, a: Value) -> Value:
+    def opaque(self, a: Register) -> Register:
         """The same value, of which LLVM does not see how it was computed.
 
         For where a tile, a strip, a leaf begins. LLVM's strength reduction otherwise writes each address inside as a step on
@@ -276,7 +276,7 @@ class Emitter:
         """
         return self.assign(a.type, f"freeze {a.typed}")
 
-    def splat(self, a: Value, lanes: int) -> Value:
+    def splat(self, a: Register, lanes: int) -> Register:
         """A scalar in every lane of a vector."""
         if lanes == 1:
             return a
@@ -284,13 +284,13 @@ class Emitter:
         one = self.assign(type, f"insertelement {type} poison, {a.typed}, i64 0")
         return self.assign(type, f"shufflevector {type} {one.name}, {type} poison, <{lanes} x i32> zeroinitializer")
 
-    def split(self, a: Value, lanes: int) -> list[Value]:
+    def split(self, a: Register, lanes: int) -> list[Register]:
         """A vector as several of so many lanes."""
         if lanes_of(a.type) == lanes:
             return [a]
         return [self._lanes(a, first, lanes) for first in range(0, lanes_of(a.type), lanes)]
 
-    def join(self, parts: Sequence[Value]) -> Value:
+    def join(self, parts: Sequence[Register]) -> Register:
         """Vectors, a power of two of them, as one."""
         while len(parts) > 1:
             lanes = 2 * lanes_of(parts[0].type)
@@ -300,43 +300,43 @@ class Emitter:
             parts = [self.assign(type, f"shufflevector {a.typed}, {b.typed}, {picks}") for a, b in pairs]
         return parts[0]
 
-    def select(self, condition: Value, a: Value, b: Value) -> Value:
+    def select(self, condition: Register, a: Register, b: Register) -> Register:
         return self.assign(a.type, f"select {condition.typed}, {a.typed}, {b.typed}")
 
-    def convert(self, opcode: str, a: Value, type: str) -> Value:
+    def convert(self, opcode: str, a: Register, type: str) -> Register:
         """``fpext``, ``fptrunc``, ``sitofp``, ``fptosi``, ``bitcast``, ``zext``, ``trunc``, ..."""
         return self.assign(type, f"{opcode} {a.typed} to {type}")
 
     # -- memory -------------------------------------------------------------------------
-    def local(self, type: str, count: int) -> Value:
+    def local(self, type: str, count: int) -> Register:
         """Room on the stack for `count` values, taken once when the function is entered."""
         name = f"%s{self.fresh()}"
         self.locals.append(f"  {name} = alloca {type}, i64 {count}, align 64")
-        return Value(name, "ptr")
+        return Register(name, "ptr")
 
-    def address(self, base: Value, index: Value, scalar: str) -> Value:
+    def address(self, base: Register, index: Register, scalar: str) -> Register:
         return self.assign("ptr", f"getelementptr inbounds {scalar}, ptr {base.name}, i64 {index.name}")
 
-    def load(self, address: Value, type: str, align: int = 1) -> Value:
+    def load(self, address: Register, type: str, align: int = 1) -> Register:
         return self.assign(type, f"load {type}, ptr {address.name}, align {align}")
 
-    def store(self, value: Value, address: Value, align: int = 1) -> None:
+    def store(self, value: Register, address: Register, align: int = 1) -> None:
         self.write(f"store {value.typed}, ptr {address.name}, align {align}")
 
-    def prefetch(self, address: Value, write: bool = False, level: int = 1) -> None:
+    def prefetch(self, address: Register, write: bool = False, level: int = 1) -> None:
         """Ask for a cache line that will be read (or written) soon, into a cache of some level; harmless wherever it points."""
-        how = [Value(str(int(number)), "i32") for number in (write, 4 - level, True)]  # the last: a cache of data
+        how = [Register(str(int(number)), "i32") for number in (write, 4 - level, True)]  # the last: a cache of data
         self.call("llvm.prefetch.p0", "void", address, *how)
 
-    def masked_load(self, address: Value, type: str, mask: Value | None, align: int = 0) -> Value:
+    def masked_load(self, address: Register, type: str, mask: Register | None, align: int = 0) -> Register:
         """A vector from memory; lanes that the mask turns off are not read and come as zero."""
         align = align or (8 if scalar_of(type) == "double" else 4)
         if mask is None:
             return self.load(address, type, align)
-        zero = Value("zeroinitializer", type)
-        return self.call(f"llvm.masked.load.{mangled(type)}.p0", type, address, Value(str(align), "i32"), mask, zero)
+        zero = Register("zeroinitializer", type)
+        return self.call(f"llvm.masked.load.{mangled(type)}.p0", type, address, Register(str(align), "i32"), mask, zero)
 
-    def masked_store(self, value: Value, address: Value, mask: Value | None, align: int = 0) -> None:
+    def masked_store(self, value: Register, address: Register, mask: Register | None, align: int = 0) -> None:
         """A vector to memory; lanes that the mask turns off are not written.
 
         Where masks have no registers and it is known that the first lanes are meant, they go one power of two after
@@ -349,9 +349,9 @@ class Emitter:
             self._store_first(mask.name.count("true"), value, address, align)
         else:
             name = f"llvm.masked.store.{mangled(value.type)}.p0"
-            self.call(name, "void", value, address, Value(str(align), "i32"), mask)
+            self.call(name, "void", value, address, Register(str(align), "i32"), mask)
 
-    def _store_first(self, count: int, value: Value, address: Value, align: int) -> None:
+    def _store_first(self, count: int, value: Register, address: Register, align: int) -> None:
         """The first `count` lanes, in as few pieces of a power of two as there are bits in it."""
         scalar, done = scalar_of(value.type), 0
         for lanes in (1 << bit for bit in reversed(range(count.bit_length())) if count >> bit & 1):
@@ -359,7 +359,7 @@ class Emitter:
             self.store(self._lanes(value, done, lanes), place, align)
             done += lanes
 
-    def _lanes(self, a: Value, first: int, count: int) -> Value:
+    def _lanes(self, a: Register, first: int, count: int) -> Register:
         """So many neighbouring lanes of a vector."""
         if count == 1:
             return self.assign(scalar_of(a.type), f"extractelement {a.typed}, i64 {first}")
@@ -371,7 +371,7 @@ class Emitter:
 # -- without fused multiply-add ---------------------------------------------------------------------
 
 
-def _fused(e: Emitter, a: Value, b: Value, c: Value) -> Value:
+def _fused(e: Emitter, a: Register, b: Register, c: Register) -> Register:
     """a b + c in one rounding, of other operations: what is added last was rounded to odd, or not at all.
 
     Rounded once more, it then gives what one rounding of the exact value gives (Boldo, Melquiond, "Emulation of FMA and
@@ -390,7 +390,7 @@ def _fused(e: Emitter, a: Value, b: Value, c: Value) -> Value:
     return e.select(e.compare("ord", total, total), total, plain)
 
 
-def _added_to_odd(e: Emitter, a: Value, b: Value) -> Value:
+def _added_to_odd(e: Emitter, a: Register, b: Register) -> Register:
     """a + b of doubles; where that is not exact, the one of its two neighbours whose last bit is set."""
     total, lost = two_sum(e, a, b)
     bits = e.convert("bitcast", total, vector("i64", lanes_of(total.type)))
@@ -402,7 +402,7 @@ def _added_to_odd(e: Emitter, a: Value, b: Value) -> Value:
     return e.convert("bitcast", e.select(turns, neighbour, bits), total.type)
 
 
-def two_sum(e: Emitter, a: Value, b: Value) -> tuple[Value, Value]:
+def two_sum(e: Emitter, a: Register, b: Register) -> tuple[Register, Register]:
     """a + b rounded, and what the rounding lost (Knuth)."""
     total = e.binary("fadd", a, b)
     of_b = e.binary("fsub", total, a)
@@ -410,7 +410,7 @@ def two_sum(e: Emitter, a: Value, b: Value) -> tuple[Value, Value]:
     return total, e.binary("fadd", e.binary("fsub", a, of_a), e.binary("fsub", b, of_b))
 
 
-def lost_of_doubles(e: Emitter, a: Value, b: Value, product: Value) -> Value:
+def lost_of_doubles(e: Emitter, a: Register, b: Register, product: Register) -> Register:
     """What the rounding of a b to `product` lost.
 
     By halves of 26 bits (Dekker, "A floating-point technique for extending the available precision", 1971).
@@ -422,7 +422,7 @@ def lost_of_doubles(e: Emitter, a: Value, b: Value, product: Value) -> Value:
     return lost
 
 
-def _halves(e: Emitter, a: Value) -> tuple[Value, Value]:
+def _halves(e: Emitter, a: Register) -> tuple[Register, Register]:
     wide = e.binary("fmul", a, e.const(2.0**27 + 1, a.type))
     high = e.binary("fsub", wide, e.binary("fsub", wide, a))
     return high, e.binary("fsub", a, high)

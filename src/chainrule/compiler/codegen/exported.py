@@ -16,7 +16,7 @@ from chainrule.compiler.codegen.module import ModuleWriter
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.work_sharing import WorkSharing
-from chainrule.compiler.schedule.memory import ALIGNMENT, Plan
+from chainrule.compiler.schedule.memory import ALIGNMENT, MemoryPlan
 
 SMALL = ("wasm32", "thumb")  # the architectures whose pointers have 32 bits, as far as code is written for them
 
@@ -87,7 +87,7 @@ class ExportWriter(ModuleWriter):
     step = "chainrule.step"  # no name that C has
 
     def __init__(
-        self, plan: Plan, sharing: WorkSharing, texts: list[tuple[str, Arguments]], target: Target, triple: str,
+        self, plan: MemoryPlan, sharing: WorkSharing, texts: list[tuple[str, Arguments]], target: Target, triple: str,
         name: str, pointers: int, globals: Sequence[Global],
     ) -> None:  # fmt: skip
         super().__init__(plan, sharing, texts, target, triple)

@@ -11,11 +11,13 @@ from bisect import bisect
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, scalar_of
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, scalar_of
 from chainrule.compiler.plan.target import BYTES
 from chainrule.ops.halves import leaves, places
 
-Part = Callable[[Value, Value, "Value | int"], list[Value]]  # of a leaf its number, first row, how many: their totals
+Part = Callable[
+    [Register, Register, "Register | int"], list[Register]
+]  # of a leaf its number, first row, how many: their totals
 _FIELDS = ("end", "joins", "slot", "leaf")
 
 
@@ -26,14 +28,14 @@ class Halves:
         self.e, self.rows, self.parts = e, rows, leaves(rows, least)
         self.name = f"@halves.{rows}" + (f".{least}" if least else "")
 
-    def end(self, part: Value) -> Value:
+    def end(self, part: Register) -> Register:
         """The first row behind a part."""
         size = self.size
         if size:
             return self.e.binary("mul", self.e.binary("add", part, self._number(1)), self._number(size))
         return self._told(part, "end")
 
-    def start(self, part: Value) -> Value:
+    def start(self, part: Register) -> Register:
         """The first row of a part."""
         e, size = self.e, self.size
         if size:
@@ -42,15 +44,17 @@ class Halves:
         first = e.compare("eq", part, self._number(0))
         return e.select(first, self._number(0), self.end(e.select(first, part, before)))
 
-    def is_last(self, part: Value) -> Value:
+    def is_last(self, part: Register) -> Register:
         return self.e.compare("eq", part, self._number(len(self.parts) - 1))
 
-    def leaves(self, part: Value) -> tuple[Value, Value]:
+    def leaves(self, part: Register) -> tuple[Register, Register]:
         """The first leaf of a part, and the first behind it."""
         behind = self.e.binary("add", part, self._number(1))
         return self._told(part, "leaf"), self._told(behind, "leaf")
 
-    def total(self, zeros: list[Value], own: Part, limits: tuple[Value, Value] | None = None) -> list[Value]:
+    def total(
+        self, zeros: list[Register], own: Part, limits: tuple[Register, Register] | None = None
+    ) -> list[Register]:
         """The totals of all rows, each leaf's by `own`; with `limits` of some leaves, which are a half of halves."""
         e, types = self.e, [zero.type for zero in zeros]
         room = e.local(scalar_of(types[0]), max(1, places(self.parts)) * sum(map(lanes_of, types)))
@@ -66,11 +70,13 @@ class Halves:
             state.values = self._joined(room, leaf, own(leaf, start, count), lowest, ended)
         return state.values
 
-    def joined(self, room: Value, part: Value, own: list[Value]) -> list[Value]:
+    def joined(self, room: Register, part: Register, own: list[Register]) -> list[Register]:
         """A part's totals, added to those of the halves that it completes, which wait there as it will in turn."""
         return self._joined(room, part, own, self._number(0), self.is_last(part))
 
-    def _joined(self, room: Value, part: Value, own: list[Value], lowest: Value, ended: Value) -> list[Value]:
+    def _joined(
+        self, room: Register, part: Register, own: list[Register], lowest: Register, ended: Register
+    ) -> list[Register]:
         """As `joined`, as far as the slots from the lowest on are concerned, where the room begins; the last does not wait."""
         e, types, slot = self.e, [value.type for value in own], self._told(part, "slot")
         top = e.binary("sub", e.binary("add", slot, self._told(part, "joins")), lowest)
@@ -89,12 +95,12 @@ class Halves:
         e.label(on)
         return state.values
 
-    def place(self, room: Value, part: Value, types: Sequence[Value]) -> Value:
+    def place(self, room: Register, part: Register, types: Sequence[Register]) -> Register:
         """Where the totals of a part wait, and those of the half before it that it is added to last."""
         size = self._number(sum(lanes_of(value.type) for value in types))
         return self.e.address(room, self.e.binary("mul", self._told(part, "slot"), size), scalar_of(types[0].type))
 
-    def _places(self, room: Value, slot: Value, types: list[str]) -> list[Value]:
+    def _places(self, room: Register, slot: Register, types: list[str]) -> list[Register]:
         """Where in a slot each total waits."""
         e, scalar = self.e, scalar_of(types[0])
         *starts, size = accumulate(map(lanes_of, types), initial=0)
@@ -108,7 +114,7 @@ class Halves:
         size = self.parts[0].end
         return size if all(part.end == (number + 1) * size for number, part in enumerate(self.parts)) else 0
 
-    def _told(self, part: Value, field: str) -> Value:
+    def _told(self, part: Register, field: str) -> Register:
         """What the table says of a part."""
         e, table = self.e, self._table()
         e.declarations.add(
@@ -116,7 +122,7 @@ class Halves:
         )
         row = e.binary("mul", part, self._number(len(_FIELDS)))
         at = e.binary("add", row, self._number(_FIELDS.index(field)))
-        return e.load(e.address(Value(self.name, "ptr"), at, "i64"), "i64", 8)
+        return e.load(e.address(Register(self.name, "ptr"), at, "i64"), "i64", 8)
 
     def _table(self) -> Sequence[int]:
         """Part by part the fields; behind the last, where the next one's leaf would be."""
@@ -125,13 +131,13 @@ class Halves:
         rows = [(*part, bisect(ends, start)) for part, start in zip(self.parts, starts, strict=False)]
         return [number for row in (*rows, (0, 0, 0, len(ends))) for number in row]
 
-    def _number(self, value: int) -> Value:
+    def _number(self, value: int) -> Register:
         return self.e.const(value, "i64")
 
 
-def over(e: Emitter, k: Value | int, lanes: int) -> tuple[Value | int, Value | int]:
+def over(e: Emitter, k: Register | int, lanes: int) -> tuple[Register | int, Register | int]:
     """How many whole vectors there are in so many terms, and how many terms they leave."""
-    if not isinstance(k, Value):
+    if not isinstance(k, Register):
         return divmod(k, lanes)
     size = e.const(lanes, "i64")
     return e.binary("udiv", k, size), e.binary("urem", k, size)

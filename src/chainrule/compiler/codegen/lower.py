@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chainrule.compiler.codegen.body import Body, Pointers
-from chainrule.compiler.codegen.emit import Emitter, Text, lanes_of
-from chainrule.compiler.codegen.emit import Value as Register
+from chainrule.compiler.codegen.emit import Emitter, Register, Text, lanes_of
 from chainrule.compiler.codegen.matmul.contraction import emit_contraction
 from chainrule.compiler.codegen.nest import FIRST, LAST, SCRATCH, NestWriter
 from chainrule.compiler.plan.arguments import Arguments

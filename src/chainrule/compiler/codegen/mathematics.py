@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, lost_of_doubles, scalar_of, two_sum, vector
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, lost_of_doubles, scalar_of, two_sum, vector
 
 _LOG2E = 1.4426950408889634
 _SQRT_HALF_BITS = {"float": 0x3F3504F3, "double": 0x3FE6A09E667F3BCD}
@@ -177,46 +177,46 @@ _ATANH_TAIL = (
 )  # fmt: skip
 
 
-def _format(x: Value) -> Format:
+def _format(x: Register) -> Format:
     return FLOAT if scalar_of(x.type) == "float" else DOUBLE
 
 
-def _integer(x: Value) -> str:
+def _integer(x: Register) -> str:
     return vector(_format(x).integer, lanes_of(x.type))
 
 
 class Writer:
     """Arithmetic between values of one type and Python numbers, to let formulas read as formulas."""
 
-    def __init__(self, e: Emitter, like: Value) -> None:
+    def __init__(self, e: Emitter, like: Register) -> None:
         self.e = e
         self.type = like.type
         self.format = _format(like)
         self.integer = _integer(like)
 
-    def value(self, x: Value | float) -> Value:
-        return x if isinstance(x, Value) else self.e.const(x, self.type)
+    def value(self, x: Register | float) -> Register:
+        return x if isinstance(x, Register) else self.e.const(x, self.type)
 
-    def add(self, a: Value | float, b: Value | float) -> Value:
+    def add(self, a: Register | float, b: Register | float) -> Register:
         return self.e.binary("fadd", self.value(a), self.value(b))
 
-    def sub(self, a: Value | float, b: Value | float) -> Value:
+    def sub(self, a: Register | float, b: Register | float) -> Register:
         return self.e.binary("fsub", self.value(a), self.value(b))
 
-    def mul(self, a: Value | float, b: Value | float) -> Value:
+    def mul(self, a: Register | float, b: Register | float) -> Register:
         return self.e.binary("fmul", self.value(a), self.value(b))
 
-    def div(self, a: Value | float, b: Value | float) -> Value:
+    def div(self, a: Register | float, b: Register | float) -> Register:
         return self.e.binary("fdiv", self.value(a), self.value(b))
 
-    def fma(self, a: Value, b: Value | float, c: Value | float) -> Value:
+    def fma(self, a: Register, b: Register | float, c: Register | float) -> Register:
         return self.e.fma(a, self.value(b), self.value(c))
 
-    def exact_fma(self, a: Value, b: Value, c: Value | float) -> Value:
+    def exact_fma(self, a: Register, b: Register, c: Register | float) -> Register:
         """a b + c in one rounding, on a CPU that has it."""
         return self.e.intrinsic("fma", a, b, self.value(c))
 
-    def lost(self, a: Value, b: Value, product: Value) -> Value:
+    def lost(self, a: Register, b: Register, product: Register) -> Register:
         """What the rounding of a b to `product` lost, exactly; on a CPU without fused multiply-add too."""
         if self.e.target.fuses(scalar_of(self.type)):
             return self.exact_fma(a, b, self.e.negate(product))
@@ -227,36 +227,36 @@ class Writer:
             return self.e.convert("fptrunc", self.e.binary("fsub", exact, there), self.type)
         return lost_of_doubles(self.e, a, b, product)
 
-    def strict(self, opcode: str, a: Value | float, b: Value | float) -> Value:
+    def strict(self, opcode: str, a: Register | float, b: Register | float) -> Register:
         """An addition or subtraction that must be rounded on its own, as sums of errors need."""
         a, b = self.value(a), self.value(b)
         return self.e.assign(a.type, f"{opcode} {a.type} {a.name}, {b.name}")
 
-    def where(self, predicate: str, a: Value, b: float, then: Value | float, other: Value | float) -> Value:
+    def where(self, predicate: str, a: Register, b: float, then: Register | float, other: Register | float) -> Register:
         return self.e.select(self.e.compare(predicate, a, self.value(b)), self.value(then), self.value(other))
 
-    def horner(self, x: Value, coefficients: tuple[float, ...]) -> Value:
+    def horner(self, x: Register, coefficients: tuple[float, ...]) -> Register:
         total = self.value(coefficients[-1])
         for coefficient in reversed(coefficients[:-1]):
             total = self.fma(x, total, coefficient)
         return total
 
     # -- bits ---------------------------------------------------------------------------
-    def bits(self, x: Value) -> Value:
+    def bits(self, x: Register) -> Register:
         return self.e.convert("bitcast", x, self.integer)
 
-    def real(self, bits: Value) -> Value:
+    def real(self, bits: Register) -> Register:
         return self.e.convert("bitcast", bits, self.type)
 
-    def whole(self, opcode: str, a: Value, b: Value | int) -> Value:
-        b = b if isinstance(b, Value) else self.e.const(b, self.integer)
+    def whole(self, opcode: str, a: Register, b: Register | int) -> Register:
+        b = b if isinstance(b, Register) else self.e.const(b, self.integer)
         return self.e.binary(opcode, a, b)
 
-    def two_sum(self, a: Value, b: Value) -> tuple[Value, Value]:
+    def two_sum(self, a: Register, b: Register) -> tuple[Register, Register]:
         """a + b rounded, and what the rounding lost."""
         return two_sum(self.e, a, b)
 
-    def two_product(self, a: Value, b: Value) -> tuple[Value, Value]:
+    def two_product(self, a: Register, b: Register) -> tuple[Register, Register]:
         """a * b rounded, and what the rounding lost."""
         product = self.strict("fmul", a, b)
         return product, self.lost(a, b, product)
@@ -265,7 +265,7 @@ class Writer:
 # -- exponentials -----------------------------------------------------------------------
 
 
-def _exp_reduced(w: Writer, x: Value, low: Value | None = None) -> tuple[Value, Value, Value]:
+def _exp_reduced(w: Writer, x: Register, low: Register | None = None) -> tuple[Register, Register, Register]:
     """r, q(r) and the bits of n + magic, where x (+ low) = n ln 2 + r and e^r = 1 + r + r^2 q(r)."""
     shifted = w.fma(x, _LOG2E, w.format.magic)
     n = w.strict("fsub", shifted, w.format.magic)
@@ -275,18 +275,18 @@ def _exp_reduced(w: Writer, x: Value, low: Value | None = None) -> tuple[Value, 
     return r, w.horner(r, w.format.exp), w.bits(shifted)
 
 
-def _power_of_two(w: Writer, shifted: Value, offset: int = 0) -> Value:
+def _power_of_two(w: Writer, shifted: Register, offset: int = 0) -> Register:
     """2^(n + offset) from the bits of n + magic, for exponents of normal numbers."""
     exponent = w.whole("add", shifted, w.format.bias + offset)
     return w.real(w.whole("shl", exponent, w.format.mantissa))
 
 
-def exp(e: Emitter, x: Value) -> Value:
+def exp(e: Emitter, x: Register) -> Register:
     """e^x; 0 where that would be subnormal."""
     return _exp(Writer(e, x), x)
 
 
-def _exp(w: Writer, x: Value, low: Value | None = None) -> Value:
+def _exp(w: Writer, x: Register, low: Register | None = None) -> Register:
     r, q, shifted = _exp_reduced(w, x, low)
     mantissa = w.add(w.fma(w.mul(r, r), q, r), 1.0)
     # Added to the exponent's bits, not multiplied: 2^128 times 0.99 is a float, 2^128 is not.
@@ -296,13 +296,13 @@ def _exp(w: Writer, x: Value, low: Value | None = None) -> Value:
     return w.where("uno", x, 0.0, x, y)
 
 
-def _exp_inside(w: Writer, x: Value) -> Value:
+def _exp_inside(w: Writer, x: Register) -> Register:
     """e^x for x known to lie inside the range, or NaN."""
     r, q, shifted = _exp_reduced(w, x)
     return w.mul(w.add(w.fma(w.mul(r, r), q, r), 1.0), _power_of_two(w, shifted))
 
 
-def expm1(e: Emitter, x: Value) -> Value:
+def expm1(e: Emitter, x: Register) -> Register:
     """e^x - 1, exact to the last bits near zero."""
     w = Writer(e, x)
     r, q, shifted = _exp_reduced(w, w.where("olt", x, w.format.expm1_low, w.format.expm1_low, x))
@@ -312,14 +312,14 @@ def expm1(e: Emitter, x: Value) -> Value:
     return e.intrinsic("copysign", y, x)
 
 
-def sigmoid(e: Emitter, x: Value) -> Value:
+def sigmoid(e: Emitter, x: Register) -> Register:
     """1 / (1 + e^-x), of |x|: so small results keep their last bits too."""
     w = Writer(e, x)
     decay = _exp(w, e.negate(e.intrinsic("fabs", x)))
     return w.div(w.where("olt", x, 0.0, decay, 1.0), w.add(decay, 1.0))
 
 
-def tanh(e: Emitter, x: Value) -> Value:
+def tanh(e: Emitter, x: Register) -> Register:
     """A polynomial below 0.625, 1 - 2 / (e^2|x| + 1) above."""
     w = Writer(e, x)
     size = e.intrinsic("fabs", x)
@@ -330,7 +330,7 @@ def tanh(e: Emitter, x: Value) -> Value:
     return e.intrinsic("copysign", w.where("olt", size, 0.625, small, large), x)
 
 
-def erf(e: Emitter, x: Value) -> Value:
+def erf(e: Emitter, x: Register) -> Register:
     """A polynomial below 1, 1 - exp(log(erfc|x|)) above, that logarithm being a polynomial too."""
     w = Writer(e, x)
     size = e.intrinsic("fabs", x)
@@ -341,7 +341,7 @@ def erf(e: Emitter, x: Value) -> Value:
     return e.intrinsic("copysign", w.where("olt", size, 1.0, small, large), x)
 
 
-def erfc(e: Emitter, x: Value) -> Value:
+def erfc(e: Emitter, x: Register) -> Register:
     """1 - erf x, to the last bits however small: exp(-x^2) times a polynomial in (|x| - c) / (|x| + c).
 
     Source of the substitution: Shepherd & Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in
@@ -362,7 +362,7 @@ def erfc(e: Emitter, x: Value) -> Value:
 # -- logarithms -------------------------------------------------------------------------
 
 
-def _split_exponent(w: Writer, x: Value) -> tuple[Value, Value, Value]:
+def _split_exponent(w: Writer, x: Register) -> tuple[Register, Register, Register]:
     """n, its bits in place, and m, where x = 2^n m and m lies in [sqrt(1/2), sqrt(2))."""
     bits = w.bits(x)
     above = w.whole("sub", bits, _SQRT_HALF_BITS[scalar_of(x.type)])
@@ -371,7 +371,7 @@ def _split_exponent(w: Writer, x: Value) -> tuple[Value, Value, Value]:
     return n, place, w.real(w.whole("sub", bits, place))
 
 
-def _log_reduced(w: Writer, n: Value, f: Value) -> Value:
+def _log_reduced(w: Writer, n: Register, f: Register) -> Register:
     """n ln 2 + log(1 + f), for 1 + f in [sqrt(1/2), sqrt(2))."""
     half_square = w.mul(w.mul(f, f), 0.5)
     if w.format is FLOAT:
@@ -385,21 +385,21 @@ def _log_reduced(w: Writer, n: Value, f: Value) -> Value:
     return w.fma(n, w.format.ln2[0], w.add(f, tail))
 
 
-def _log_limits(w: Writer, x: Value, argument: Value, y: Value) -> Value:
+def _log_limits(w: Writer, x: Register, argument: Register, y: Register) -> Register:
     """log's values at infinity and NaN (themselves), at zero, and below; `x` the number whose log it is."""
     y = w.where("olt", x, math.inf, y, argument)
     y = w.where("olt", x, w.format.smallest, -math.inf, y)
     return w.where("olt", x, 0.0, math.nan, y)
 
 
-def log(e: Emitter, x: Value) -> Value:
+def log(e: Emitter, x: Register) -> Register:
     """The natural logarithm; -inf at zero, NaN below."""
     w = Writer(e, x)
     n, _, m = _split_exponent(w, x)
     return _log_limits(w, x, x, _log_reduced(w, n, w.sub(m, 1.0)))
 
 
-def log1p(e: Emitter, x: Value) -> Value:
+def log1p(e: Emitter, x: Register) -> Register:
     """log(1 + x), exact to the last bits near zero."""
     w = Writer(e, x)
     u, lost = w.two_sum(e.const(1.0, x.type), x)
@@ -415,7 +415,7 @@ def log1p(e: Emitter, x: Value) -> Value:
 # -- powers -----------------------------------------------------------------------------
 
 
-def sqrt(e: Emitter, x: Value) -> Value:
+def sqrt(e: Emitter, x: Register) -> Register:
     """Correctly rounded."""
     if not e.target.avx512 or e.target.quick_roots or scalar_of(x.type) != "float" or lanes_of(x.type) < 16:
         return e.intrinsic("sqrt", x)
@@ -423,7 +423,7 @@ def sqrt(e: Emitter, x: Value) -> Value:
     return e.join(parts)
 
 
-def _refined_sqrt(w: Writer, x: Value) -> Value:
+def _refined_sqrt(w: Writer, x: Register) -> Register:
     """The same bits as the square root instruction, by multiplications, which do not wait for the divider.
 
     A step of Newton from 14 bits of 1 / sqrt(x), then Markstein's correction by the exact remainder ("Computation
@@ -432,7 +432,7 @@ def _refined_sqrt(w: Writer, x: Value) -> Value:
     """
     tiny = w.e.compare("olt", x, w.value(2.0**-100))
     x = w.e.select(tiny, w.mul(x, 2.0**64), x)
-    none, all_lanes = Value("zeroinitializer", x.type), Value("-1", "i16")
+    none, all_lanes = Register("zeroinitializer", x.type), Register("-1", "i16")
     start = w.e.call("llvm.x86.avx512.rsqrt14.ps.512", x.type, x, none, all_lanes)
     root, half = w.mul(x, start), w.mul(start, 0.5)
     lost = w.exact_fma(w.e.negate(root), half, 0.5)
@@ -440,7 +440,7 @@ def _refined_sqrt(w: Writer, x: Value) -> Value:
     root = w.exact_fma(w.exact_fma(w.e.negate(root), root, x), half, root)
     root = w.e.select(tiny, w.mul(root, 2.0**-32), root)
     name = "llvm.x86.avx512.mask.fixupimm.ps.512"  # one instruction: x itself where it is 0 or infinity
-    table, no_flags, as_set = w.e.const(_ZERO_AND_INFINITY, w.integer), Value("0", "i32"), Value("4", "i32")
+    table, no_flags, as_set = w.e.const(_ZERO_AND_INFINITY, w.integer), Register("0", "i32"), Register("4", "i32")
     return w.e.call(name, x.type, root, x, table, no_flags, all_lanes, as_set)
 
 
@@ -448,12 +448,12 @@ def _refined_sqrt(w: Writer, x: Value) -> Value:
 _ZERO_AND_INFINITY = 1 << 4 * 2 | 1 << 4 * 5
 
 
-def rsqrt(e: Emitter, x: Value) -> Value:
+def rsqrt(e: Emitter, x: Register) -> Register:
     """1 / sqrt x, each correctly rounded."""
     return Writer(e, x).div(1.0, sqrt(e, x))
 
 
-def power(e: Emitter, a: Value, b: Value) -> Value:
+def power(e: Emitter, a: Register, b: Register) -> Register:
     """a^b as C's ``pow``: 1 for b = 0 or a = 1 whatever the other; NaN for a < 0 and b no integer.
 
     Floats go through double's exp and log; doubles through a logarithm of twice the precision
@@ -475,14 +475,14 @@ def power(e: Emitter, a: Value, b: Value) -> Value:
     return w.where("oeq", b, 0.0, 1.0, y)
 
 
-def _power_float(e: Emitter, size: Value, b: Value) -> Value:
+def _power_float(e: Emitter, size: Register, b: Register) -> Register:
     wide = vector("double", lanes_of(size.type))
     logarithm = log(e, e.convert("fpext", size, wide))
     product = e.binary("fmul", e.convert("fpext", b, wide), logarithm)
     return e.convert("fptrunc", exp(e, product), size.type)
 
 
-def _power_double(w: Writer, size: Value, b: Value) -> Value:
+def _power_double(w: Writer, size: Register, b: Register) -> Register:
     high, low = _log_twofold(w, size)
     product, lost = w.two_product(b, high)
     lost = w.fma(b, low, lost)
@@ -491,7 +491,7 @@ def _power_double(w: Writer, size: Value, b: Value) -> Value:
     return _exp(w, product, lost)
 
 
-def _log_twofold(w: Writer, x: Value) -> tuple[Value, Value]:
+def _log_twofold(w: Writer, x: Register) -> tuple[Register, Register]:
     """log x as an unevaluated sum of two doubles, for x >= 0.
 
     With s = (m - 1) / (m + 1): log m = 2 s + 2/3 s^3 + s^5 B(s^2), the first two terms twofold.
@@ -525,18 +525,18 @@ def _log_twofold(w: Writer, x: Value) -> tuple[Value, Value]:
 # -- rounding ---------------------------------------------------------------------------
 
 
-def floor(e: Emitter, x: Value) -> Value:
+def floor(e: Emitter, x: Register) -> Register:
     return e.intrinsic("floor", x)
 
 
-def ceil(e: Emitter, x: Value) -> Value:
+def ceil(e: Emitter, x: Register) -> Register:
     return e.intrinsic("ceil", x)
 
 
-def trunc(e: Emitter, x: Value) -> Value:
+def trunc(e: Emitter, x: Register) -> Register:
     return e.intrinsic("trunc", x)
 
 
-def round_even(e: Emitter, x: Value) -> Value:
+def round_even(e: Emitter, x: Register) -> Register:
     """To the nearest integer, ties to the even one, as `numpy.round` and `torch.round`."""
     return e.intrinsic("rint", x)

@@ -24,7 +24,7 @@ from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Check, Kernel
-from chainrule.compiler.schedule.memory import Place, Plan, Steps
+from chainrule.compiler.schedule.memory import MemoryPlan, Place, Steps
 
 
 @dataclass
@@ -83,7 +83,7 @@ class ModuleWriter:
     parameters = PARAMETERS  # of the step and its pieces
 
     def __init__(
-        self, plan: Plan, sharing: WorkSharing, texts: list[tuple[str, Arguments]], target: Target, triple: str
+        self, plan: MemoryPlan, sharing: WorkSharing, texts: list[tuple[str, Arguments]], target: Target, triple: str
     ) -> None:
         self.plan, self.nests, self.target, self.triple = plan, sharing.nests, target, triple
         self.threaded = sharing.threaded

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chainrule.compiler.codegen.body import Body
-from chainrule.compiler.codegen.emit import Emitter
-from chainrule.compiler.codegen.emit import Value as Register
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.codegen.halves import Halves, over
 from chainrule.compiler.codegen.matmul.transpose import first_lanes, lane_mask
 from chainrule.compiler.codegen.reductions import PlainFold, fold_of

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of
 
 
-def rarely(e: Emitter, name: str, needed: Value, usual: Value, exactly: Callable[..., Value], *args: Value) -> Value:
+def rarely(
+    e: Emitter, name: str, needed: Register, usual: Register, exactly: Callable[..., Register], *args: Register
+) -> Register:
     """`usual`, and where `needed` holds `exactly(emitter, *args)` of that lane. To be written inside a routine."""
     before, far, done = e.block, e.fresh("far"), e.fresh("done")
     e.branch(_any(e, needed), far, done)
@@ -20,13 +22,13 @@ def rarely(e: Emitter, name: str, needed: Value, usual: Value, exactly: Callable
     return e.phi((usual, before), (patched, far))
 
 
-def _any(e: Emitter, mask: Value) -> Value:
+def _any(e: Emitter, mask: Register) -> Register:
     lanes = lanes_of(mask.type)
     return mask if lanes == 1 else e.call(f"llvm.vector.reduce.or.v{lanes}i1", "i1", mask)
 
 
-def _together(e: Emitter, lanes: list[Value], type: str) -> Value:
-    made = Value("poison", type)
+def _together(e: Emitter, lanes: list[Register], type: str) -> Register:
+    made = Register("poison", type)
     for i, lane in enumerate(lanes):
         made = e.assign(type, f"insertelement {made.typed}, {lane.typed}, i64 {i}")
     return made

@@ -5,8 +5,7 @@ from __future__ import annotations
 from chainrule import dtypes
 from chainrule.compiler.codegen import scalars
 from chainrule.compiler.codegen.body import Body
-from chainrule.compiler.codegen.emit import Emitter, lanes_of, vector
-from chainrule.compiler.codegen.emit import Value as Register
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, vector
 from chainrule.compiler.codegen.scalars import Scalars
 from chainrule.compiler.plan.target import REGISTER
 from chainrule.compiler.schedule.index import linear

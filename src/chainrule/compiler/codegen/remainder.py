@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.codegen.mathematics import DOUBLE, FLOAT, Writer, trunc
 from chainrule.compiler.codegen.rare import rarely
 
 _HUGE = 2.0**990  # halves of a larger double overflow on their way (`Writer.two_product` without multiply-add)
 
 
-def fmod(e: Emitter, a: Value, b: Value) -> Value:
+def fmod(e: Emitter, a: Register, b: Register) -> Register:
     """a - trunc(a / b) b as C has it: exact, of a's sign; a itself for an infinite b, NaN for b = 0 and an infinite a."""
     return e.routine("fmod", _fmod, a, b)
 
 
-def _fmod(e: Emitter, a: Value, b: Value) -> Value:
+def _fmod(e: Emitter, a: Register, b: Register) -> Register:
     w = Writer(e, a)
     size, divisor = e.intrinsic("fabs", a), e.intrinsic("fabs", b)
     quotient = trunc(e, w.div(size, divisor))
@@ -36,7 +36,7 @@ def _fmod(e: Emitter, a: Value, b: Value) -> Value:
     return e.intrinsic("copysign", rarely(e, "fmod.far", far, rest, _of_integers, size, divisor), a)
 
 
-def _of_integers(e: Emitter, a: Value, b: Value) -> Value:
+def _of_integers(e: Emitter, a: Register, b: Register) -> Register:
     """The remainder of two numbers of no sign, by their significands: (m 2^k) mod n, as many bits of 2^k at once as fit."""
     w = Writer(e, a)
     (m, of_m), (n, of_n) = (_taken_apart(w, x) for x in (a, b))
@@ -57,7 +57,7 @@ def _of_integers(e: Emitter, a: Value, b: Value) -> Value:
     return w.where("ueq", a, math.inf, math.nan, found)
 
 
-def _taken_apart(w: Writer, x: Value) -> tuple[Value, Value]:
+def _taken_apart(w: Writer, x: Register) -> tuple[Register, Register]:
     """Significand and exponent field of a positive number, as integers of 64 bits."""
     e, mantissa = w.e, w.format.mantissa
     bits = w.bits(x) if w.format is DOUBLE else e.convert("zext", w.bits(x), "i64")
@@ -68,7 +68,7 @@ def _taken_apart(w: Writer, x: Value) -> tuple[Value, Value]:
     return whole, e.select(subnormal, e.const(1, "i64"), field)
 
 
-def _put_together(w: Writer, significand: Value, field: Value) -> Value:
+def _put_together(w: Writer, significand: Register, field: Register) -> Register:
     """significand * 2^(field - bias - mantissa), in two steps: a double's power of two may be too small for one."""
     e, bias = w.e, w.format.bias + w.format.mantissa
     exponent = e.binary("sub", field, e.const(bias, "i64"))

@@ -13,7 +13,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compiler.codegen import mathematics, remainder, trigonometry
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, vector
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, vector
 from chainrule.compiler.plan.target import REGISTER
 from chainrule.dtypes import DType
 from chainrule.ops.random import threefry
@@ -31,17 +31,17 @@ class Scalars:
         self.floating = dtype.is_floating_point
         self.signed = dtype in (dtypes.int32, dtypes.int64)
 
-    def const(self, value: Any) -> Value:
+    def const(self, value: Any) -> Register:
         return self.e.const(value, self.type)
 
-    def zero(self) -> Value:
+    def zero(self) -> Register:
         return self.const(0)
 
-    def lowest(self) -> Value:
+    def lowest(self) -> Register:
         """What every number is at least."""
         return self.const(-math.inf if self.floating else self._limits()[0])
 
-    def highest(self) -> Value:
+    def highest(self) -> Register:
         """What every number is at most."""
         return self.const(math.inf if self.floating else self._limits()[1])
 
@@ -52,44 +52,44 @@ class Scalars:
         return int(info.min), int(info.max)
 
     # -- arithmetic -----------------------------------------------------------------------
-    def _arithmetic(self, floating: str, integer: str, logical: str, a: Value, b: Value) -> Value:
+    def _arithmetic(self, floating: str, integer: str, logical: str, a: Register, b: Register) -> Register:
         opcode = floating if self.floating else logical if self.dtype == dtypes.bool_ else integer
         return self.e.binary(opcode, a, b)
 
-    def add(self, a: Value, b: Value) -> Value:
+    def add(self, a: Register, b: Register) -> Register:
         return self._arithmetic("fadd", "add", "or", a, b)
 
-    def sub(self, a: Value, b: Value) -> Value:
+    def sub(self, a: Register, b: Register) -> Register:
         return self._arithmetic("fsub", "sub", "xor", a, b)
 
-    def mul(self, a: Value, b: Value) -> Value:
+    def mul(self, a: Register, b: Register) -> Register:
         return self._arithmetic("fmul", "mul", "and", a, b)
 
-    def div(self, a: Value, b: Value) -> Value:
+    def div(self, a: Register, b: Register) -> Register:
         return self.e.binary("fdiv", a, b)
 
-    def neg(self, x: Value) -> Value:
+    def neg(self, x: Register) -> Register:
         return self.e.negate(x) if self.floating else self.e.binary("sub", self.zero(), x)
 
-    def abs(self, x: Value) -> Value:
+    def abs(self, x: Register) -> Register:
         if self.floating:
             return self.e.intrinsic("fabs", x)
         return self.e.select(self.compare("lt", x, self.zero()), self.neg(x), x) if self.signed else x
 
-    def sign(self, x: Value) -> Value:
+    def sign(self, x: Register) -> Register:
         """1, -1 or 0; NaN has the sign 0."""
         above, below = self.compare("gt", x, self.zero()), self.compare("lt", x, self.zero())
         if self.dtype == dtypes.uint8:
             return self.e.convert("zext", above, self.type)
         return self.e.select(above, self.const(1), self.e.select(below, self.const(-1), self.zero()))
 
-    def floor(self, x: Value) -> Value:
+    def floor(self, x: Register) -> Register:
         return self.e.intrinsic("floor", x) if self.floating else x
 
-    def round(self, x: Value) -> Value:
+    def round(self, x: Register) -> Register:
         return self.e.intrinsic("roundeven", x) if self.floating else x
 
-    def floor_divide(self, a: Value, b: Value) -> Value:
+    def floor_divide(self, a: Register, b: Register) -> Register:
         if self.floating:
             return self._float_floor_divide(a, b)
         by_zero = self.compare("eq", b, self.zero())
@@ -103,7 +103,7 @@ class Scalars:
         quotient = self.e.select(self.compare("eq", b, self.const(-1)), self.neg(a), quotient)
         return self.e.select(by_zero, self.zero(), quotient)
 
-    def remainder(self, a: Value, b: Value) -> Value:
+    def remainder(self, a: Register, b: Register) -> Register:
         """a - floor(a / b) b, of b's sign."""
         if self.floating:
             return self._float_remainder(a, b)
@@ -113,14 +113,14 @@ class Scalars:
         rest = self.e.binary("srem", a, divisor)
         return self.e.select(self._rounds_down(rest, divisor), self.e.binary("add", rest, divisor), rest)
 
-    def _float_remainder(self, a: Value, b: Value) -> Value:
+    def _float_remainder(self, a: Register, b: Register) -> Register:
         """C's remainder, which is exact, taken to b's side of 0."""
         e = self.e
         rest = remainder.fmod(e, a, b)
         rest = e.select(self._rounds_down(rest, b), e.binary("fadd", rest, b), rest)
         return e.select(e.compare("oeq", rest, self.zero()), e.intrinsic("copysign", self.zero(), b), rest)
 
-    def _float_floor_divide(self, a: Value, b: Value) -> Value:
+    def _float_floor_divide(self, a: Register, b: Register) -> Register:
         """Whole by way of the remainder, as NumPy and PyTorch have it: 1 // 0.1 is 9."""
         e = self.e
         plain, rest = self.div(a, b), remainder.fmod(e, a, b)
@@ -132,21 +132,21 @@ class Scalars:
         floor = e.select(e.compare("oeq", whole, self.zero()), e.intrinsic("copysign", self.zero(), plain), floor)
         return e.select(e.compare("oeq", b, self.zero()), plain, floor)
 
-    def _divisor(self, b: Value) -> Value:
+    def _divisor(self, b: Register) -> Register:
         """1 in place of what hardware traps on: 0, and -1 below the smallest integer. x mod 1 is 0, as NumPy has it."""
         safe = self.e.select(self.compare("eq", b, self.zero()), self.const(1), b)
         return self.e.select(self.compare("eq", b, self.const(-1)), self.const(1), safe) if self.signed else safe
 
-    def _rounds_down(self, rest: Value, b: Value) -> Value:
+    def _rounds_down(self, rest: Register, b: Register) -> Register:
         differ = self.e.binary("xor", self.compare("lt", rest, self.zero()), self.compare("lt", b, self.zero()))
         return self.e.binary("and", differ, self.compare("ne", rest, self.zero()))
 
-    def pow(self, a: Value, b: Value) -> Value:
+    def pow(self, a: Register, b: Register) -> Register:
         if self.floating:
             return mathematics.power(self.e, a, b)
         return self._integer_power(a, b)
 
-    def _integer_power(self, a: Value, b: Value) -> Value:
+    def _integer_power(self, a: Register, b: Register) -> Register:
         """By squaring, over every bit of the exponent; a negative one gives the truncated reciprocal."""
         result, square = self.const(1), a
         for bit in range(8 * self.dtype.itemsize - self.signed):
@@ -159,41 +159,41 @@ class Scalars:
         reciprocal = self.e.select(self.compare("eq", a, self.const(1)), a, reciprocal)
         return self.e.select(self.compare("lt", b, self.zero()), reciprocal, result)
 
-    def _bit(self, b: Value, bit: int) -> Value:
+    def _bit(self, b: Register, bit: int) -> Register:
         return self.compare("ne", self.e.binary("and", b, self.const(1 << bit)), self.zero())
 
     # -- functions ------------------------------------------------------------------------
-    def exp(self, x: Value) -> Value:
+    def exp(self, x: Register) -> Register:
         return mathematics.exp(self.e, x)
 
-    def expm1(self, x: Value) -> Value:
+    def expm1(self, x: Register) -> Register:
         return mathematics.expm1(self.e, x)
 
-    def log(self, x: Value) -> Value:
+    def log(self, x: Register) -> Register:
         return mathematics.log(self.e, x)
 
-    def log1p(self, x: Value) -> Value:
+    def log1p(self, x: Register) -> Register:
         return mathematics.log1p(self.e, x)
 
-    def sqrt(self, x: Value) -> Value:
+    def sqrt(self, x: Register) -> Register:
         return mathematics.sqrt(self.e, x)
 
-    def rsqrt(self, x: Value) -> Value:
+    def rsqrt(self, x: Register) -> Register:
         return mathematics.rsqrt(self.e, x)
 
-    def sin(self, x: Value) -> Value:
+    def sin(self, x: Register) -> Register:
         return trigonometry.sin(self.e, x)
 
-    def cos(self, x: Value) -> Value:
+    def cos(self, x: Register) -> Register:
         return trigonometry.cos(self.e, x)
 
-    def tanh(self, x: Value) -> Value:
+    def tanh(self, x: Register) -> Register:
         return mathematics.tanh(self.e, x)
 
-    def sigmoid(self, x: Value) -> Value:
+    def sigmoid(self, x: Register) -> Register:
         return mathematics.sigmoid(self.e, x)
 
-    def mish(self, x: Value) -> Value:
+    def mish(self, x: Register) -> Register:
         """As its reference, op by op."""
         low, above = self.compare("le", x, self.zero()), self.compare("gt", x, self.zero())
         z = self.e.select(low, x, self.neg(x))
@@ -204,13 +204,13 @@ class Scalars:
         rest = self.e.select(above, self.add(twice, self.const(1.0)), self.const(2.0))
         return self.add(self.relu(x), self.mul(z, self.div(part, self.add(part, rest))))
 
-    def erf(self, x: Value) -> Value:
+    def erf(self, x: Register) -> Register:
         return mathematics.erf(self.e, x)
 
-    def erfc(self, x: Value) -> Value:
+    def erfc(self, x: Register) -> Register:
         return mathematics.erfc(self.e, x)
 
-    def frexp(self, x: Value) -> tuple[Value, Value]:
+    def frexp(self, x: Register) -> tuple[Register, Register]:
         """The bits of the exponent, and x with those of 1/2; of 0, infinity and NaN 0, and x itself; a denormal is 0."""
         e, bits = self.e, dtypes.int32 if self.dtype == dtypes.float32 else dtypes.int64
         format = np.finfo(self.dtype.numpy)
@@ -226,37 +226,37 @@ class Scalars:
         mantissa = e.select(zero, e.convert("bitcast", sign, x.type), e.select(beyond, x, mantissa))
         return mantissa, cast(e, exponent, bits, dtypes.int32)
 
-    def relu(self, x: Value) -> Value:
+    def relu(self, x: Register) -> Register:
         return self.e.select(self.compare("le", x, self.zero()), self.zero(), x)
 
     # -- choosing -------------------------------------------------------------------------
-    def compare(self, predicate: str, a: Value, b: Value) -> Value:
+    def compare(self, predicate: str, a: Register, b: Register) -> Register:
         if self.floating:
             return self.e.compare(_FLOAT_PREDICATES[predicate], a, b)
         if predicate in ("eq", "ne"):
             return self.e.compare(predicate, a, b)
         return self.e.compare(("s" if self.signed else "u") + predicate, a, b)
 
-    def select(self, condition: Value, a: Value, b: Value) -> Value:
+    def select(self, condition: Register, a: Register, b: Register) -> Register:
         return self.e.select(condition, a, b)
 
-    def maximum(self, a: Value, b: Value) -> Value:
+    def maximum(self, a: Register, b: Register) -> Register:
         return self._extreme("gt", a, b)
 
-    def minimum(self, a: Value, b: Value) -> Value:
+    def minimum(self, a: Register, b: Register) -> Register:
         return self._extreme("lt", a, b)
 
-    def _extreme(self, predicate: str, a: Value, b: Value) -> Value:
+    def _extreme(self, predicate: str, a: Register, b: Register) -> Register:
         chosen = self.e.select(self.compare(predicate, a, b), a, b)
         return self.e.select(self.e.compare("uno", a, a), a, chosen) if self.floating else chosen
 
     # -- bits -----------------------------------------------------------------------------
-    def bits(self, opcode: str, a: Value, b: Value) -> Value:
+    def bits(self, opcode: str, a: Register, b: Register) -> Register:
         if opcode in ("shl", "shr") and self.dtype != dtypes.bool_:
             return self._shift(opcode, a, b)
         return self.e.binary("lshr" if opcode == "shr" else opcode, a, b)
 
-    def _shift(self, opcode: str, a: Value, b: Value) -> Value:
+    def _shift(self, opcode: str, a: Register, b: Register) -> Register:
         """Shifting all bits out leaves zeros (or signs); the hardware would take the distance modulo the width."""
         width = 8 * self.dtype.itemsize
         inside = self.e.compare("ult", b, self.const(width))
@@ -267,38 +267,38 @@ class Scalars:
             return self.e.binary("ashr", a, most)
         return self.e.select(inside, self.e.binary("lshr", a, most), self.zero())
 
-    def invert(self, x: Value) -> Value:
+    def invert(self, x: Register) -> Register:
         return self.e.binary("xor", x, self.const(1 if self.dtype == dtypes.bool_ else -1))
 
-    def wrap_index(self, index: Value, size: int) -> Value:
+    def wrap_index(self, index: Register, size: int) -> Register:
         """Negative indices count from the end."""
         if not self.signed:
             return index
         below = self.compare("lt", index, self.zero())
         return self.e.select(below, self.e.binary("add", index, self.const(size)), index)
 
-    def bitcast(self, x: Value, dtype: DType) -> Value:
+    def bitcast(self, x: Register, dtype: DType) -> Register:
         return self.e.convert("bitcast", x, vector(REGISTER[dtype], lanes_of(x.type)))
 
-    def cast(self, x: Value, dtype: DType) -> Value:
+    def cast(self, x: Register, dtype: DType) -> Register:
         return cast(self.e, x, self.dtype, dtype)
 
 
-def number(e: Emitter, value: float | int | bool, dtype: DType) -> Value:
+def number(e: Emitter, value: float | int | bool, dtype: DType) -> Register:
     """A number that is written out."""
     if dtype.only_stores:
         value = int(dtypes.as_stored(value, dtype).view(np.uint16))
     return e.const(value, REGISTER[dtype])
 
 
-def widened(e: Emitter, words: Value) -> Value:
+def widened(e: Emitter, words: Register) -> Register:
     """The numbers of bfloat16, as float32: their bits are the upper half."""
     wide = vector("i32", lanes_of(words.type))
     bits = e.binary("shl", e.convert("zext", words, wide), e.const(16, wide))
     return e.convert("bitcast", bits, vector("float", lanes_of(words.type)))
 
 
-def narrowed(e: Emitter, x: Value) -> Value:
+def narrowed(e: Emitter, x: Register) -> Register:
     """float32 as bfloat16, rounded to the nearest, of two equally near to the even one; bit for bit as `dtypes.narrowed`."""
     wide = vector("i32", lanes_of(x.type))
     bits = e.convert("bitcast", x, wide)
@@ -309,7 +309,7 @@ def narrowed(e: Emitter, x: Value) -> Value:
     return e.convert("trunc", e.binary("lshr", kept, e.const(16, wide)), vector("i16", lanes_of(x.type)))
 
 
-def cast(e: Emitter, x: Value, source: DType, target: DType) -> Value:
+def cast(e: Emitter, x: Register, source: DType, target: DType) -> Register:
     """`x` in another dtype, as C converts; floats beyond an integer's range saturate, NaN becomes 0 (see `reference.cast`)."""
     type = vector(REGISTER[target], lanes_of(x.type))
     if REGISTER[source] == REGISTER[target]:
@@ -344,20 +344,20 @@ class Words:
     def __init__(self, e: Emitter, type: str) -> None:
         self.e, self.type = e, type
 
-    def const(self, value: int) -> Value:
+    def const(self, value: int) -> Register:
         return self.e.const(value - (1 << 32) if value >= 1 << 31 else value, self.type)
 
-    def add(self, a: Value, b: Value) -> Value:
+    def add(self, a: Register, b: Register) -> Register:
         return self.e.binary("add", a, b)
 
-    def xor(self, a: Value, b: Value) -> Value:
+    def xor(self, a: Register, b: Register) -> Register:
         return self.e.binary("xor", a, b)
 
-    def rotate(self, x: Value, by: int) -> Value:
+    def rotate(self, x: Register, by: int) -> Register:
         return self.e.intrinsic("fshl", x, x, self.const(by))
 
 
-def random_bits(e: Emitter, seed: Value, step: Value, position: Value, word: int) -> Value:
+def random_bits(e: Emitter, seed: Register, step: Register, position: Register, word: int) -> Register:
     """The bits at a position of the stream (seed, step); as `ops.random` declares them."""
     words = Words(e, position.type)
     upper = e.binary("lshr", seed, e.const(32, "i64"))
@@ -365,5 +365,5 @@ def random_bits(e: Emitter, seed: Value, step: Value, position: Value, word: int
     high = e.convert("trunc", e.binary("xor", step, upper), "i32")
     lanes = lanes_of(position.type)
     key = (e.splat(low, lanes), e.splat(high, lanes))
-    bits: Value = threefry(words, key, (position, words.const(word)))[0]
+    bits: Register = threefry(words, key, (position, words.const(word)))[0]
     return bits

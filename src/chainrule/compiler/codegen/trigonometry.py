@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from functools import cache, partial
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, scalar_of, vector
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, scalar_of, vector
 from chainrule.compiler.codegen.mathematics import DOUBLE, FLOAT, Writer
 from chainrule.compiler.codegen.rare import rarely
 
@@ -25,29 +25,29 @@ _BITS = 1168  # of 2/pi behind the point: the last that the largest double needs
 _TABLE = 168  # bytes, with zeros in front for numbers below 1
 
 
-def sin(e: Emitter, x: Value) -> Value:
+def sin(e: Emitter, x: Register) -> Register:
     """sin x, good to the last bits; NaN for an infinite x."""
     return Writer(e, x).where("oeq", x, 0.0, x, _circular(e, x, 0))
 
 
-def cos(e: Emitter, x: Value) -> Value:
+def cos(e: Emitter, x: Register) -> Register:
     """cos x, as good as `sin`."""
     return _circular(e, x, 1)
 
 
-def _circular(e: Emitter, x: Value, turn: int) -> Value:
+def _circular(e: Emitter, x: Register, turn: int) -> Register:
     """sin(x + turn pi/2)."""
     w = Writer(e, x)
     usual = _of_quadrant(w, *_quadrant(w, x), turn)  # here, where sin and cos of one number share what they can
     return e.routine("cos.patch" if turn else "sin.patch", partial(_patched, turn=turn), x, usual)
 
 
-def _patched(e: Emitter, x: Value, usual: Value, turn: int) -> Value:
+def _patched(e: Emitter, x: Register, usual: Register, turn: int) -> Register:
     far = e.compare("oge", e.intrinsic("fabs", x), e.const(_NEAR[scalar_of(x.type)], x.type))
     return rarely(e, "cos.far" if turn else "sin.far", far, usual, partial(_far, turn=turn), x)
 
 
-def _quadrant(w: Writer, x: Value) -> tuple[Value, Value]:
+def _quadrant(w: Writer, x: Register) -> tuple[Register, Register]:
     """The bits of n + magic, and r with x = n pi/2 + r; in double, also for floats."""
     wide = w.e.convert("fpext", x, vector("double", lanes_of(x.type))) if w.format is FLOAT else x
     d = Writer(w.e, wide)
@@ -59,14 +59,14 @@ def _quadrant(w: Writer, x: Value) -> tuple[Value, Value]:
     return _narrowed(w, d.bits(shifted), r)
 
 
-def _narrowed(w: Writer, quadrant: Value, r: Value) -> tuple[Value, Value]:
+def _narrowed(w: Writer, quadrant: Register, r: Register) -> tuple[Register, Register]:
     """Both in the width of the argument."""
     if w.format is DOUBLE:
         return quadrant, r
     return w.e.convert("trunc", quadrant, w.integer), w.e.convert("fptrunc", r, w.type)
 
 
-def _of_quadrant(w: Writer, quadrant: Value, r: Value, turn: int) -> Value:
+def _of_quadrant(w: Writer, quadrant: Register, r: Register, turn: int) -> Register:
     """The polynomial of the quadrant, with the quadrant's sign."""
     if turn:
         quadrant = w.whole("add", quadrant, turn)
@@ -78,7 +78,7 @@ def _of_quadrant(w: Writer, quadrant: Value, r: Value, turn: int) -> Value:
     return w.real(w.whole("xor", w.bits(w.e.select(odd, cosine, sine)), sign))
 
 
-def _far(e: Emitter, x: Value, turn: int) -> Value:
+def _far(e: Emitter, x: Register, turn: int) -> Register:
     """sin(x + turn pi/2) of one number of any size."""
     w = Writer(e, x)
     wide = e.convert("fpext", x, "double") if w.format is FLOAT else x
@@ -97,7 +97,7 @@ def _far(e: Emitter, x: Value, turn: int) -> Value:
     return w.where("ult", e.intrinsic("fabs", x), math.inf, y, math.nan)
 
 
-def _times_two_over_pi(d: Writer, x: Value) -> Value:
+def _times_two_over_pi(d: Writer, x: Register) -> Register:
     """|x| 2/pi modulo 4, in units of 2^-190."""
     e = d.e
     bits = e.binary("and", d.bits(x), e.const((1 << 63) - 1, "i64"))
@@ -115,17 +115,17 @@ def _times_two_over_pi(d: Writer, x: Value) -> Value:
     return e.binary("mul", digits, e.convert("zext", significand, "i192"))
 
 
-def _piece(e: Emitter, left: Value, place: int) -> Value:
+def _piece(e: Emitter, left: Register, place: int) -> Register:
     """64 bits from a place on, of a number in units of 2^-190, as a double."""
     bits = e.convert("trunc", e.binary("lshr", left, e.const(place, "i192")), "i64")
     return e.binary("fmul", e.convert("uitofp", bits, "double"), e.const(2.0 ** (place - 190), "double"))
 
 
-def _table(e: Emitter) -> Value:
+def _table(e: Emitter) -> Register:
     """The digits of 2/pi in memory, the last ones first."""
     digits = "".join(f"\\{byte:02X}" for byte in _two_over_pi(_BITS).to_bytes(_TABLE, "little"))
     e.declarations.add(f'@two_over_pi = internal constant [{_TABLE} x i8] c"{digits}"')
-    return Value("@two_over_pi", "ptr")
+    return Register("@two_over_pi", "ptr")
 
 
 @cache

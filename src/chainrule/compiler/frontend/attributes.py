@@ -16,7 +16,7 @@ from chainrule.tensor.core import Handle
 
 
 @dataclass(eq=False)
-class Place:
+class AttributeUse:
     """An attribute that the trace read or assigned.
 
     Attributes:
@@ -78,7 +78,7 @@ class Place:
 
 
 @dataclass(eq=False)
-class Gradient(Place):
+class Gradient(AttributeUse):
     """``owner.grad``."""
 
     owner: Handle = None  # type: ignore[assignment]  # fields with defaults stand before it
@@ -144,7 +144,7 @@ class Members:
 
 
 @dataclass(eq=False)
-class Attribute(Place):
+class Attribute(AttributeUse):
     """What a name stands for in a namespace: an attribute of a module or of a plain object, a global, a variable."""
 
     space: Namespace = None  # type: ignore[assignment]  # likewise

@@ -144,7 +144,7 @@ def derivative_of(trace: Trace, results: list[Node], machine: Machine) -> Deriva
     found = gradients([y for y, _ in pairs], [seed for _, seed in pairs], variables)
     reached = [node for node in variables if node in found]
     outputs = [found[node]._node for node in reached]
-    cut = _Cut(results, outputs, {seed for seed in seeds if seed is not None})
+    cut = _Backward(results, outputs, {seed for seed in seeds if seed is not None})
     inputs = [*cut.placeholders, *cut.read, *(seed for seed in seeds if seed is not None)]
     behind = reaching(results, reached)
     return Derivative(results, seeds, reached, behind, cut.residuals, cut.read, inputs, cut.outputs, machine)
@@ -154,7 +154,7 @@ def _seed(node: Node, trace: Trace) -> Node:
     return Node(INPUT, (), {}, node.type, trace=trace)
 
 
-class _Cut:
+class _Backward:
     """The backward graph, cut loose from the forward one at the residuals."""
 
     def __init__(self, results: list[Node], outputs: list[Node], seeds: set[Node]) -> None:

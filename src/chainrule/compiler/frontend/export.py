@@ -15,8 +15,8 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compiler.codegen.exported import Global
+from chainrule.compiler.frontend.attributes import AttributeUse as Attribute
 from chainrule.compiler.frontend.attributes import Gradient
-from chainrule.compiler.frontend.attributes import Place as Attribute
 from chainrule.compiler.frontend.binding import roots_of
 from chainrule.compiler.frontend.specialization import Specialization
 from chainrule.compiler.frontend.trace import Slot

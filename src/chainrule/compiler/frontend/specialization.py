@@ -19,7 +19,7 @@ import numpy as np
 from chainrule import graph
 from chainrule.available import check_room
 from chainrule.compiler.frontend import guards, pytree, watch
-from chainrule.compiler.frontend.attributes import Gradient, Place
+from chainrule.compiler.frontend.attributes import AttributeUse, Gradient
 from chainrule.compiler.frontend.binding import (
     ALONE,
     LISTED,
@@ -507,14 +507,14 @@ class Specialization:
             array, where = held, address(held)
         self._point(i, slot.place, node, array, where)
 
-    def _point(self, i: int, place: Place | None, node: Node, array: Array, where: int) -> None:
+    def _point(self, i: int, place: AttributeUse | None, node: Node, array: Array, where: int) -> None:
         if place is not None and (place.carried or isinstance(place, Gradient)):
             self.mine[i] = place.get()
         self.table[self.first_state + i] = where
         self.bound[i] = node if array is node._value else None
         self.hold[len(self.arguments) + i] = array
 
-    def _bind_carried(self, i: int, place: Place, node: Node, room: Room) -> None:
+    def _bind_carried(self, i: int, place: AttributeUse, node: Node, room: Room) -> None:
         """Likewise where the program puts another tensor: one that only the place holds may be that other one already."""
         held = node._value
         if held is None:
@@ -543,7 +543,7 @@ class Specialization:
                 return False
         return True
 
-    def _bind_place(self, i: int, place: Place) -> None:
+    def _bind_place(self, i: int, place: AttributeUse) -> None:
         held = self.put[i]
         # Nobody but this list and the place may hold it, and the program itself must not read it.
         expected = ALONE + 1 + (place.get() is held)  # 1: `held`

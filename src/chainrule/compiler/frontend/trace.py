@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chainrule import dtypes, graph
-from chainrule.compiler.frontend.attributes import Gradient, Place
+from chainrule.compiler.frontend.attributes import AttributeUse, Gradient
 from chainrule.compiler.frontend.capture import Capture
 from chainrule.compiler.frontend.guards import reads_recorded, watch_library
 from chainrule.compiler.frontend.once import reading_noted
@@ -38,7 +38,7 @@ class Slot:
     input: Node  # what stands for it in the graph
     argument: int | None = None  # which tensor argument of the call it is; None: it was there already
     final: Node | None = None  # what it names at the end, where that changed
-    place: Place | None = None  # it was found there: which tensor that is changes between calls
+    place: AttributeUse | None = None  # it was found there: which tensor that is changes between calls
     requires_grad: bool | None = None  # what the trace made of that, where it changed it
     road: list[object] = field(default_factory=list)  # of what it was a view, and how
 
@@ -191,11 +191,11 @@ class Trace(Recorder):
             place.before = None
         self.ended.set()
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[AttributeUse]:
         """Every attribute that the trace read or assigned."""
         return [*self.grads.values(), *self.outside.places.values()]
 
-    def _finish_place(self, place: Place) -> None:
+    def _finish_place(self, place: AttributeUse) -> None:
         found = self.slots.get(id(place.before)) if place.read else None
         place.finish()
         after = place.after

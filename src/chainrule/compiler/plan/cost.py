@@ -12,7 +12,7 @@ import math
 
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule import memory
-from chainrule.compiler.schedule.kernels import Chain, Compute, Dot, Kernel, Reduce, Rows, walk
+from chainrule.compiler.schedule.kernels import Chain, Compute, Dot, Kernel, Reduce, RowFolds, walk
 
 PRODUCTS = 1.7  # multiply-adds a nanosecond and byte of a vector, in float32 products with tiles in registers
 LANES = 0.8  # elementwise operations a nanosecond and byte of a vector
@@ -50,12 +50,12 @@ def _work(kernel: Kernel, target: Target) -> float:
     folded: set[int] = set()
     if isinstance(core, Reduce):
         folded = {id(value) for value in walk([core.value])}
-    elif isinstance(core, Rows):
+    elif isinstance(core, RowFolds):
         folded = {id(value) for value in operations if value.vars() & set(core.dims)}
     work = elements * (1 + sum(v.op.cost for v in operations if id(v) not in folded)) / (LANES * width)
     if isinstance(core, Dot):
         work += elements * core.terms * core.a.dtype.itemsize / 4 / (PRODUCTS * width)
-    elif isinstance(core, (Reduce, Rows)):
+    elif isinstance(core, (Reduce, RowFolds)):
         each = 1 + sum(v.op.cost for v in operations if id(v) in folded)
         work += elements * math.prod(var.size for var in core.dims) * each / (LANES * width)
     return work

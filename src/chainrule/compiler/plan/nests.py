@@ -32,7 +32,7 @@ from chainrule.compiler.schedule.kernels import (
     Number,
     Position,
     Reduce,
-    Rows,
+    RowFolds,
     Store,
 )
 from chainrule.compiler.schedule.loops import (
@@ -72,7 +72,7 @@ class Nests:
         products = self[number].products if isinstance(self.kernels[number].core, Dot) else []
         return products[0].tiles if products else None
 
-    def cuts(self, number: int) -> list[tiling.Plan]:
+    def cuts(self, number: int) -> list[tiling.Tiling]:
         """How each of a kernel's products is cut up."""
         return [product.tiles.plan for product in self[number].products]
 
@@ -96,7 +96,7 @@ def decided(kernel: Kernel, target: Target) -> Nest:
         return Nest((Accumulate(core, around(kernel.loops, (Combine(core),))),))
     if isinstance(core, Dot):
         return Nest(around(batch_of(kernel, core), (Contract(core, values_first(kernel.stores), tiled(core, target)),)))
-    if isinstance(core, Rows):
+    if isinstance(core, RowFolds):
         return Nest(_rows(Row(core.dims, core.stages, kernel.stores), kernel.loops, vectors))
     if isinstance(core, Chain):
         return _chain(kernel, core, target)

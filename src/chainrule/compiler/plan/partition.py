@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from chainrule.compiler.plan.cut import ENOUGH, Cut
 from chainrule.compiler.schedule.index import Expr, Var
-from chainrule.compiler.schedule.kernels import Chain, Check, Dot, Kernel, Reduce, Rows
+from chainrule.compiler.schedule.kernels import Chain, Check, Dot, Kernel, Reduce, RowFolds
 from chainrule.compiler.schedule.loops import Contract, For, Nest, independent
 
 # iterations, from which on many threads should find work; in smaller kernels they share the outermost loop
@@ -98,7 +98,7 @@ def _unused(kernel: Kernel) -> int:
     core = kernel.core
     if isinstance(core, Chain):
         return max(map(_unused, core.parts))  # theirs come behind those of the loops around them
-    folded = core.dims if isinstance(core, (Reduce, Rows)) else core.summed if isinstance(core, Dot) else ()
+    folded = core.dims if isinstance(core, (Reduce, RowFolds)) else core.summed if isinstance(core, Dot) else ()
     return 1 + max(var.number for var in (*kernel.loops, *folded))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from chainrule.compiler.plan import tiling
 from chainrule.compiler.plan.arguments import Arguments
 from chainrule.compiler.plan.target import BYTES, REGISTER, Target
-from chainrule.compiler.plan.tiling import Contraction, Inner, Plan
+from chainrule.compiler.plan.tiling import Contraction, Inner, Tiling
 from chainrule.compiler.plan.vectorize import lanes_of_product
 from chainrule.compiler.schedule.index import Expr, Var
 from chainrule.compiler.schedule.kernels import Dot, Kernel
@@ -19,7 +19,7 @@ class Tiles:
     """How a product is cut up, and the bytes of scratch memory that it packs its factors into."""
 
     spec: Contraction
-    plan: Plan
+    plan: Tiling
     scratch: int
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler.plan.vectorize import lanes_of_product, lanes_of_sum
-from chainrule.compiler.schedule.kernels import Dot, Kernel, Reduce, Rows
+from chainrule.compiler.schedule.kernels import Dot, Kernel, Reduce, RowFolds
 from chainrule.ops import indexing, reduction
 from chainrule.ops.halves import leaves, total
 
@@ -73,7 +73,7 @@ def summation_of(kernel: Kernel, stage: int | None = None) -> Summation | None:
     core = kernel.core
     if kernel.stores[0].combine is indexing.put_add:
         return Summation(None)
-    if isinstance(core, Rows):
+    if isinstance(core, RowFolds):
         core = core.stages[stage or 0]
     if isinstance(core, Dot):
         return Summation(core.terms, lanes_of_product(core), fused=True, rows=core.k.size if core.halved else None)

@@ -106,7 +106,7 @@ class Strips:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Tiling:
     """How C is cut into tiles, and how a tile is computed.
 
     `large` row tiles of `rows` rows come first, then `small` of one row less. `widths` lists the strips of
@@ -171,7 +171,7 @@ class Plan:
 
 
 @lru_cache(maxsize=4096)
-def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
+def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Tiling:
     """The tiles for a shape; `tile` says which, where it is not to be chosen."""
     if spec.lanes > 1:
         return _lanes_plan(spec, target)
@@ -185,7 +185,7 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Plan:
     rest = 0 if turned else _rest(upright, target)
     across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned, rest), target)
     widths = tuple(_with_rest(list(_even_strips(upright.n - rest, lanes, across)), rest))
-    chosen = Plan(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0)
+    chosen = Tiling(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0)
     return replace(_blocks(upright, chosen), turned=turned)
 
 
@@ -374,7 +374,7 @@ def _storing(sums: int) -> float:
 # -- sums in lanes along l --------------------------------------------------------------------------
 
 
-def _lanes_plan(spec: Contraction, target: Target) -> Plan:
+def _lanes_plan(spec: Contraction, target: Target) -> Tiling:
     """A row whose sums are shared by `spec.lanes` along l each.
 
     Where B is contiguous along l they are neighbours in vectors, several of them where registers are narrow. Elsewhere
@@ -390,13 +390,13 @@ def _lanes_plan(spec: Contraction, target: Target) -> Plan:
     pack, pack_a = not dot and spec.n > 1 and spec.b_strides[1] != 1, dot and spec.a_strides[1] != 1
     if spec.inner and pack:  # one column at a time
         lanes, widths, pack = 1, [Strips(0, spec.n, 0, 1)], False
-    return Plan(1, spec.m, 0, lanes, tuple(widths), dot, pack, pack_a, spec.k, spec.m, full + 1)
+    return Tiling(1, spec.m, 0, lanes, tuple(widths), dot, pack, pack_a, spec.k, spec.m, full + 1)
 
 
 # -- terms along several axes -----------------------------------------------------------------------
 
 
-def _nested_plan(spec: Contraction, target: Target) -> Plan:
+def _nested_plan(spec: Contraction, target: Target) -> Tiling:
     """Tiles that read both factors where they lie: by vectors along columns, if they are side by side."""
     beside = spec.b_strides[1] == 1 or spec.n == 1
     lanes = min(target.lanes(spec.scalar), power_of_two_above(spec.n)) if beside else 1
@@ -405,11 +405,11 @@ def _nested_plan(spec: Contraction, target: Target) -> Plan:
     across, down = min(fitting, key=lambda tile: grid.cost(*tile))
     widths = tuple(_even_strips(spec.n, lanes, across))
     tiles, strips = -(-spec.m // down), sum(strips.count for strips in widths)
-    chosen = Plan(down, *_split(spec.m, down), lanes, widths, False, False, False, spec.k, tiles, strips)
+    chosen = Tiling(down, *_split(spec.m, down), lanes, widths, False, False, False, spec.k, tiles, strips)
     return _in_pieces(spec, chosen) if spec.inner and not spec.carried else chosen
 
 
-def _in_pieces(spec: Contraction, chosen: Plan) -> Plan:
+def _in_pieces(spec: Contraction, chosen: Tiling) -> Tiling:
     """In blocks of the outermost terms, images or channels, that stay near while every tile passes over them."""
     each = spec.terms // spec.k * (spec.m + spec.n) * BYTES[spec.scalar]  # bytes of both factors for one of those terms
     if chosen.row_tiles * chosen.column_strips == 1 or spec.k * each <= NEAR:
@@ -436,19 +436,19 @@ def _most_turning(target: Target) -> int:
     return 12 if target.registers >= 32 else 6
 
 
-def _turning_plan(spec: Contraction, target: Target) -> Plan:
+def _turning_plan(spec: Contraction, target: Target) -> Tiling:
     lanes = _turning_lanes(spec, target)
     # A square's exchanges, lanes log2(lanes) of them, go on while its sums wait for each other, as many terms of `_LATENCY` cycles.
     waits = spec.m == 1 or math.log2(lanes) < _LATENCY
     across = 2 if waits and spec.n > lanes and 2 * spec.m <= _most_turning(target) else 1
     widths = tuple(_even_strips(spec.n, lanes, across))
-    return Plan(spec.m, 1, 0, lanes, widths, False, False, False, spec.k, 1, len(widths), turning=True)
+    return Tiling(spec.m, 1, 0, lanes, widths, False, False, False, spec.k, 1, len(widths), turning=True)
 
 
 # -- blocks and packing -----------------------------------------------------------------------------
 
 
-def _blocks(spec: Contraction, chosen: Plan) -> Plan:
+def _blocks(spec: Contraction, chosen: Tiling) -> Tiling:
     """The plan with what is packed, and how far apart the loops come back to the same data.
 
     A block of A stays near while the strips of B pass by, and a strip of B while the rows of that block do; the sums
@@ -477,12 +477,12 @@ def _blocks(spec: Contraction, chosen: Plan) -> Plan:
     )  # fmt: skip
 
 
-def blocks_of(spec: Contraction, chosen: Plan) -> tuple[Leaf, ...]:
+def blocks_of(spec: Contraction, chosen: Tiling) -> tuple[Leaf, ...]:
     """The blocks of a product that is added up in halves."""
     return leaves(spec.k, chosen.halves)
 
 
-def waiting_sums(spec: Contraction, chosen: Plan) -> int:
+def waiting_sums(spec: Contraction, chosen: Tiling) -> int:
     """Elements in which the sums of a tile wait for the next block of l: of halves, several of each at a time."""
     return chosen.rows * chosen.width * (places(blocks_of(spec, chosen)) if spec.halved else 1)
 
@@ -508,7 +508,7 @@ def _packs_b(spec: Contraction, size: int) -> bool:
     return crowded or far * spec.k * spec.m > 64 * NEAR
 
 
-def _collides(spec: Contraction, size: int, chosen: Plan) -> bool:
+def _collides(spec: Contraction, size: int, chosen: Tiling) -> bool:
     """Do the rows of a strip of B begin in so few sets of a first-level cache that they push each other out?
 
     With vectors of less than a line: then a packed strip made products of 128 to 512 up to 20 % faster (AVX2, 32 KB).
@@ -533,7 +533,7 @@ def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None
     return sum(scratch_parts(spec, plan(spec, target, tile)))
 
 
-def scratch_parts(spec: Contraction, chosen: Plan) -> tuple[int, int, int]:
+def scratch_parts(spec: Contraction, chosen: Tiling) -> tuple[int, int, int]:
     """Elements of scratch memory for a strip of B, a block of A, the sums of a block of C."""
     strip = chosen.depth * chosen.width if chosen.pack else 0
     block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0

@@ -7,7 +7,7 @@ import math
 from chainrule.compiler.plan.target import Target, power_of_two_above
 from chainrule.compiler.schedule.fusion import SHORT
 from chainrule.compiler.schedule.index import Var
-from chainrule.compiler.schedule.kernels import Dot, Kernel, Number, Position, Reduce, Rows, Value
+from chainrule.compiler.schedule.kernels import Dot, Kernel, Number, Position, Reduce, RowFolds, Value
 from chainrule.ops import reduction
 
 WIDE = 4  # vectors in flight in a sum down columns: hides the latency of an addition
@@ -42,7 +42,7 @@ class Vectorization:
         if core is None:
             along = loops[-1] if loops and self.vectorises(loops[-1]) else None
             return along, self.lanes(along) if along else 1
-        if isinstance(core, Rows):
+        if isinstance(core, RowFolds):
             return self.lanes_of_rows(core.dims)
         if not isinstance(core, Reduce):
             return None, 1

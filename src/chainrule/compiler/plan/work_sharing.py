@@ -21,7 +21,7 @@ from chainrule.compiler.plan.cut import ENOUGH, Cut
 from chainrule.compiler.plan.nests import Nests
 from chainrule.compiler.plan.partition import Share, shares
 from chainrule.compiler.schedule.kernels import Check
-from chainrule.compiler.schedule.memory import Plan
+from chainrule.compiler.schedule.memory import MemoryPlan
 
 _BEGINNINGS = ("batch", "rows"), ("columns",), ()  # how products are divided in a first sweep over the step
 SWEEPS = 3  # over the step at most, until one chooses as the one before
@@ -41,7 +41,7 @@ class Way:
 class WorkSharing:
     """How the threads of a program share its kernels; not at all where it is not `divided`."""
 
-    def __init__(self, plan: Plan, nests: Nests, divided: bool = True) -> None:
+    def __init__(self, plan: MemoryPlan, nests: Nests, divided: bool = True) -> None:
         self.nests, target = nests, nests.target
         self.alone = [cost.of_kernel(kernel, target) for kernel in plan.kernels]
         self.checks = [isinstance(kernel.core, Check) for kernel in plan.kernels]
@@ -141,7 +141,7 @@ class WorkSharing:
         return chosen
 
 
-def _options(plan: Plan, nests: Nests) -> Iterator[list[Way]]:
+def _options(plan: MemoryPlan, nests: Nests) -> Iterator[list[Way]]:
     """Every way to run each kernel, their cuts made to agree where they can."""
     found = [(kernel, shares(kernel, nests[number])) for number, kernel in enumerate(plan.kernels)]
     coarse: dict[int, Cut] = {}

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.codegen.matmul.contraction import emit_contraction
 from chainrule.compiler.plan.target import Target
 from chainrule.compiler.plan.tiling import Contraction, Tile, plan, scratch_elements
@@ -79,21 +79,21 @@ def _extent(rows: int, columns: int, strides: tuple[int, int]) -> int:
 
 def _program(spec: Contraction, target: Target, tile: Tile) -> str:
     """A module whose ``run`` computes the product so many times."""
-    a, b, c, scratch = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch"))
+    a, b, c, scratch = (Register(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch"))
     e = Emitter(target)
 
-    def store(e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None) -> None:
+    def store(e: Emitter, row: Register, column: Register, sums: Register, mask: Register | None) -> None:
         line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
         e.masked_store(sums, e.address(line, column, spec.scalar), mask)
 
-    def touch(e: Emitter, row: Value, column: Value) -> None:
+    def touch(e: Emitter, row: Register, column: Register) -> None:
         line = e.address(c, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
         e.prefetch(e.address(line, column, spec.scalar), write=True)
 
     emit_contraction(e, spec, plan(spec, target, tile), a, b, store, scratch, touch=touch)
     e.ret()
     product = e.function("product", [a, b, c, scratch], attributes="#0")
-    r, frame = Emitter(), Value("%frame", "ptr")
+    r, frame = Emitter(), Register("%frame", "ptr")
     types = ("ptr", "ptr", "ptr", "ptr", "i64")
     *pointers, repeats = (r.load(r.address(frame, r.const(i, "i64"), "i64"), type) for i, type in enumerate(types))
     with r.loop(repeats):

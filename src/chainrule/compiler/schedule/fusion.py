@@ -2,7 +2,7 @@
 
 A newcomer fits a kernel if the kernel loops over the newcomer's elements, and what the newcomer reads of the
 kernel's own results is exactly the element (or the row) at hand. Folds over the last axes and element by
-element work over the same rows become one kernel that goes over the rows once: see `Rows`.
+element work over the same rows become one kernel that goes over the rows once: see `RowFolds`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from chainrule.compiler.schedule.expression import Expression, expr
 from chainrule.compiler.schedule.index import Expr, Var, linear, variables
-from chainrule.compiler.schedule.kernels import Compute, Dot, Kernel, Load, Reduce, Result, Rows, Store, Value, walk
+from chainrule.compiler.schedule.kernels import Compute, Dot, Kernel, Load, Reduce, Result, RowFolds, Store, Value, walk
 from chainrule.compiler.schedule.materialize import LARGEST
 from chainrule.graph import INPUT, Node, Shape
 from chainrule.ops import reduction
@@ -81,7 +81,7 @@ def _sizes(loops: tuple[Var, ...]) -> Shape:
 
 
 @dataclass
-class Place:
+class FusionPoint:
     """Where in a kernel the newcomer goes: among the elements of its loops, or of the rows `dims` inside them."""
 
     dims: tuple[Var, ...] = ()
@@ -111,7 +111,7 @@ class Place:
         kernel.stores.append(Store(node, at, result))
 
 
-def place_for(newcomer: Newcomer, group: FusionGroup) -> Place | None:
+def place_for(newcomer: Newcomer, group: FusionGroup) -> FusionPoint | None:
     """Where the newcomer can be computed in a kernel, if it can."""
     kernel, expression = group.kernel, group.expression
     if expression is None or len(expression.memo) > 2 * LARGEST:  # LLVM's time grows faster than a function does
@@ -129,7 +129,7 @@ def place_for(newcomer: Newcomer, group: FusionGroup) -> Place | None:
         or not _along(dims, newcomer.loads, kernel)
     ):
         return None
-    return Place(dims)
+    return FusionPoint(dims)
 
 
 def _apart(newcomer: Newcomer, group: FusionGroup) -> bool:
@@ -146,14 +146,14 @@ def _apart(newcomer: Newcomer, group: FusionGroup) -> bool:
     return (narrow or elements > NEAR) and state
 
 
-def _among_elements(shape: Shape, sizes: Shape, kernel: Kernel) -> Place | None:
+def _among_elements(shape: Shape, sizes: Shape, kernel: Kernel) -> FusionPoint | None:
     loops = _sizes(kernel.loops)
     if math.prod(loops) != math.prod(shape):
         return None
     if sizes == loops:
-        return Place()
+        return FusionPoint()
     # Another shape of as many elements, if the index arithmetic stays simple: one shape refines the other.
-    return Place(exact=False) if kernel.core is not None and sizes[-1:] == loops[-1:] else None
+    return FusionPoint(exact=False) if kernel.core is not None and sizes[-1:] == loops[-1:] else None
 
 
 def _reads_own(newcomer: Newcomer, group: FusionGroup, rows: int) -> bool:
@@ -183,14 +183,14 @@ def _rows_of(kernel: Kernel, sizes: Shape, count: int) -> tuple[Var, ...]:
     core, loops = kernel.core, kernel.loops
     if core is None:
         return loops[-count:] if _sizes(loops) == sizes else ()
-    if not isinstance(core, (Rows, Reduce)) or _sizes((*loops, *core.dims)) != sizes or len(core.dims) != count:
+    if not isinstance(core, (RowFolds, Reduce)) or _sizes((*loops, *core.dims)) != sizes or len(core.dims) != count:
         return ()
     return core.dims if _folds_rows(core) else ()
 
 
-def _folds_rows(core: Rows | Reduce) -> bool:
+def _folds_rows(core: RowFolds | Reduce) -> bool:
     """Is it a fold over each row, or may it become one? A long sum down columns has another order."""
-    if isinstance(core, Rows):
+    if isinstance(core, RowFolds):
         return True
     keeps_order = core.along or not core.ordered or core.elements <= SHORT
     return keeps_order and core.halved is None and core.op not in (reduction.argmax, reduction.argmin)
@@ -214,15 +214,15 @@ def _along(dims: tuple[Var, ...], loads: list[Load], kernel: Kernel) -> bool:
     return all(load.index.coefficient(dims[-1]) in (0, 1) for load in [*loads, *kernel.loads()])
 
 
-def to_rows(kernel: Kernel, dims: tuple[Var, ...]) -> Rows:
+def to_rows(kernel: Kernel, dims: tuple[Var, ...]) -> RowFolds:
     """Make it a kernel over rows, if it is not one yet; gives its core."""
-    if isinstance(kernel.core, Rows):
+    if isinstance(kernel.core, RowFolds):
         return kernel.core
     if isinstance(kernel.core, Reduce):
         kernel.core.result.stage = 0
-        core = Rows(dims, [kernel.core])
+        core = RowFolds(dims, [kernel.core])
     else:
-        kernel.loops, core = kernel.loops[: -len(dims)], Rows(dims, [])
+        kernel.loops, core = kernel.loops[: -len(dims)], RowFolds(dims, [])
     kernel.core = core
     return core
 
@@ -235,7 +235,7 @@ def gather(group: FusionGroup, other: FusionGroup) -> bool:
     if absorbed.core is None:
         if kernel.loops != absorbed.loops:
             dims = absorbed.loops[len(kernel.loops) :]
-            if not isinstance(kernel.core, (Rows, Reduce)) or (*kernel.loops, *kernel.core.dims) != absorbed.loops:
+            if not isinstance(kernel.core, (RowFolds, Reduce)) or (*kernel.loops, *kernel.core.dims) != absorbed.loops:
                 return False
             if not dims or not _folds_rows(kernel.core) or not _along(dims, absorbed.loads(), kernel):
                 return False
@@ -251,7 +251,7 @@ def gather(group: FusionGroup, other: FusionGroup) -> bool:
 
 def _gather_stages(kernel: Kernel, absorbed: Kernel) -> bool:
     core, further = kernel.core, absorbed.core
-    if not isinstance(core, (Rows, Reduce)) or not isinstance(further, (Rows, Reduce)):
+    if not isinstance(core, (RowFolds, Reduce)) or not isinstance(further, (RowFolds, Reduce)):
         return False
     if kernel.loops != absorbed.loops or not kernel.loops or core.dims != further.dims:
         return False

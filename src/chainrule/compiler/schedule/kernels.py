@@ -166,7 +166,7 @@ class Reduce:
 
 
 @dataclass(eq=False)
-class Rows:
+class RowFolds:
     """Folds over one row after another: each may read the row and what the folds before it gave.
 
     The stores of such a kernel write a whole row, or one element for each row.
@@ -265,7 +265,7 @@ class Kernel:
 
     loops: tuple[Var, ...]
     stores: list[Store]
-    core: Reduce | Rows | Dot | Check | Chain | None = None
+    core: Reduce | RowFolds | Dot | Check | Chain | None = None
     first: tuple[Node, ...] = ()  # nodes whose buffers must be complete although no load names them
     layer: str = ""
     made: int = 0  # when the program made the first value that it completes
@@ -284,7 +284,7 @@ class Kernel:
         values += [atom.value for store in self.stores for atom in store.index.loaded()]
         if isinstance(self.core, Dot):
             values += [self.core.a, self.core.b]
-        elif isinstance(self.core, Rows):
+        elif isinstance(self.core, RowFolds):
             values += [stage.value for stage in self.core.stages]
         elif isinstance(self.core, Chain):
             values = [value for part in self.core.parts for value in part.roots()]
@@ -353,7 +353,7 @@ def print_kernel(kernel: Kernel, at: Naming) -> str:
 
 def _print(kernel: Kernel, printer: Printer) -> str:
     core, loops, printer.lines = kernel.core, _loops(kernel.loops) or "once", []
-    if isinstance(core, Rows):
+    if isinstance(core, RowFolds):
         loops += f", each row {_loops(core.dims)}"
         for stage in core.stages:
             text = printer.value(stage.value)

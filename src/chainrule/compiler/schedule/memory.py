@@ -61,7 +61,7 @@ class Steps:
 
 
 @dataclass
-class Plan:
+class MemoryPlan:
     """The places of all buffers, the kernels in final order, and what must be copied at the end."""
 
     places: dict[Node, Place]
@@ -90,7 +90,9 @@ def size_of(node: Node) -> int:
     return lines(max(bytes_of(node), 1))
 
 
-def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, int]], watched: bool = False) -> Plan:
+def plan(
+    schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, int]], watched: bool = False
+) -> MemoryPlan:
     """Places for a schedule's buffers; in a `watched` one no buffer takes the place of another.
 
     Args:
@@ -111,7 +113,7 @@ def plan(schedule: Schedule, slots: dict[Node, int], written: list[tuple[Node, i
     kept = schedule.buffers() if watched else [node for node, _ in copies]
     regions = {kernel: _Region(kernel) for kernel in kernels if isinstance(kernel, Serial)}
     arena, total = _allocate(kernels, places, kept)
-    result = Plan(places, [], copies, arena, total)
+    result = MemoryPlan(places, [], copies, arena, total)
     for kernel in kernels:
         if isinstance(kernel, Serial):
             regions[kernel].lay_out(result)
@@ -136,7 +138,7 @@ class _Region:
         self.workspace = Node(INPUT, (), {}, Type((self.plan.arena,), dtypes.uint8))
         kernel.writes(self.workspace)  # its arena lies in the one around it, while the loop runs
 
-    def lay_out(self, outer: Plan) -> None:
+    def lay_out(self, outer: MemoryPlan) -> None:
         """Put its kernels, and the loop around them, behind what is there."""
         kernel, inner, first, loop = self.kernel, self.plan, len(outer.kernels), len(outer.loops)
         bases = [outer.places[node] for *_, node in [*kernel.whole, *kernel.carries]]
@@ -300,7 +302,7 @@ def first_fit(order: list[Node], lives: Lives) -> dict[Node, int]:
     return offsets
 
 
-def summary(plan: Plan, read: set[int], written: set[int], scratch: int) -> str:
+def summary(plan: MemoryPlan, read: set[int], written: set[int], scratch: int) -> str:
     """What a step needs in all, one line; `read` and `written` are entries of the table."""
     sizes: dict[int, int] = {}
     for node, place in plan.places.items():

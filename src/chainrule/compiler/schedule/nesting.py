@@ -22,7 +22,7 @@ from typing import Any
 
 from chainrule.compiler.schedule.expression import Expression, broadcast, expr, vars_of
 from chainrule.compiler.schedule.index import Expr, Var, linear, variables
-from chainrule.compiler.schedule.kernels import Chain, Kernel, Load, Reduce, Result, Rows, Store, Value, room, walk
+from chainrule.compiler.schedule.kernels import Chain, Kernel, Load, Reduce, Result, RowFolds, Store, Value, room, walk
 from chainrule.compiler.schedule.products import dot
 from chainrule.compiler.schedule.regions import Region, orientation
 from chainrule.graph import Node
@@ -77,7 +77,7 @@ class Nested:
         self.loads: dict[Node, Load] = {}  # by what they hold: rooms
         self.rooms: dict[int, Load] = {}  # by the value that was stored there
         self.products: list[Kernel] = []
-        self.sweep = Kernel((self.ROW,), [], Rows((self.COLUMN,), []))
+        self.sweep = Kernel((self.ROW,), [], RowFolds((self.COLUMN,), []))
         self.followers: list[Kernel] = []
         self.chain = Chain([], [])
         loops = (*vars_of(self.batch), *([block] if blocks > 1 else []))
@@ -89,7 +89,7 @@ class Nested:
 
     @property
     def stages(self) -> list[Reduce]:
-        if not isinstance(self.sweep.core, Rows):
+        if not isinstance(self.sweep.core, RowFolds):
             raise TypeError("the sweep of a nest goes over rows; this is a bug in chainrule")
         return self.sweep.core.stages
 

@@ -19,7 +19,7 @@ from chainrule.compiler.schedule.kernels import (
     Load,
     Reduce,
     Result,
-    Rows,
+    RowFolds,
     Store,
     Value,
     walk,
@@ -88,7 +88,7 @@ class _Fault(Exception):
 def _stages(kernel: Kernel) -> None:
     """Is each fold over a row named by its place? By their names the text tells them apart, and the text is the identity."""
     for _, part in _parts(kernel):
-        if isinstance(part.core, Rows):
+        if isinstance(part.core, RowFolds):
             names = [stage.result.stage for stage in part.core.stages]
             if names != list(range(len(names))):
                 raise _Fault(f"the folds over a row are named {names}, not by their order")
@@ -381,6 +381,6 @@ def _stored(kernel: Kernel) -> Iterator[tuple[Store, set[Var]]]:
         return
     for store in kernel.stores:
         loops = set(kernel.loops)
-        if isinstance(kernel.core, Rows) and store.index.vars() & set(kernel.core.dims):
+        if isinstance(kernel.core, RowFolds) and store.index.vars() & set(kernel.core.dims):
             loops |= set(kernel.core.dims)
         yield store, loops

@@ -13,7 +13,7 @@ from chainrule.data.checks import check_batch_size, counter
 from chainrule.data.windows.ahead import ReadAhead
 from chainrule.data.windows.columns import Columns
 from chainrule.data.windows.fingerprint import digest, sampled
-from chainrule.data.windows.plan import START, Cursor, Part, Plan
+from chainrule.data.windows.plan import START, Cursor, EpochWindows, Part
 from chainrule.data.windows.source import BUFFER
 from chainrule.data.windows.window import Window
 from chainrule.errors import DataError
@@ -73,7 +73,9 @@ class PieceSource:
         """See `Source`."""
         start, batch = Cursor(*start), check_batch_size(BATCH if batch_size is None else batch_size, self.who)
         counter("epoch", start.epoch)
-        plan = Plan(self.store.pieces, self._size(batch), counter("seed", seed), start.epoch, shuffle is not False)
+        plan = EpochWindows(
+            self.store.pieces, self._size(batch), counter("seed", seed), start.epoch, shuffle is not False
+        )
         self._check_start(start, plan)
         jobs = [partial(self._window, plan, number, start, batch) for number in range(start.window, plan.windows)]
         if self.store.ahead and len(jobs) > 1:
@@ -93,7 +95,7 @@ class PieceSource:
             return max(1, sum(self.store.pieces))
         return max(1, int(self.buffer / max(per_row, 1)) // batch) * batch
 
-    def _check_start(self, start: Cursor, plan: Plan) -> None:
+    def _check_start(self, start: Cursor, plan: EpochWindows) -> None:
         rows = min(plan.size, plan.rows - start.window * plan.size)
         if start.window < 0 or not 0 <= start.row < max(rows, 1) or start.window >= plan.windows:
             raise DataError(
@@ -101,7 +103,7 @@ class PieceSource:
                 f"{plan.size} rows. The data, buffer= or batch_size= is not what it was when this place was noted."
             )
 
-    def _window(self, plan: Plan, number: int, start: Cursor, batch: int) -> Window:
+    def _window(self, plan: EpochWindows, number: int, start: Cursor, batch: int) -> Window:
         row = start.row if number == start.window else 0
         order = plan.order(number)
         parts = plan.parts(number)
@@ -139,7 +141,7 @@ class PieceSource:
 
     def head(self, rows: int) -> Any:
         """See `Source`."""
-        plan = Plan(self.store.pieces, min(rows, sum(self.store.pieces)), 0, 0, shuffle=False)
+        plan = EpochWindows(self.store.pieces, min(rows, sum(self.store.pieces)), 0, 0, shuffle=False)
         return self._arrays(plan.parts(0), plan.size)
 
     def fingerprint(self) -> str:

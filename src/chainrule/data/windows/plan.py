@@ -45,7 +45,7 @@ class Part(NamedTuple):
         return self.stop - self.start
 
 
-class Plan:
+class EpochWindows:
     """The windows of an epoch.
 
     Args:

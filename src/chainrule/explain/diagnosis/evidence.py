@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import nn
-from chainrule.explain.diagnosis.experiment import AS_IT_WAS, Laboratory, Replay
+from chainrule.explain.diagnosis.experiment import AS_IT_WAS, Laboratory, Rerun
 from chainrule.explain.diagnosis.labels import Labels, cross_fit
 from chainrule.explain.diagnosis.task import Score, Task
 from chainrule.graph import Node, toposort
@@ -78,7 +78,7 @@ class Movement:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Look:
     """A look into the model after `step` steps."""
 
     step: int
@@ -99,8 +99,8 @@ class Evidence:
     """Everything the rules look at."""
 
     task: Task
-    moments: list[Moment]
-    replay: Replay
+    moments: list[Look]
+    replay: Rerun
     trained: Score  # of the model as the run left it
     tested: Score  # the same on the rows held out (of the replay, where the run was trained on them)
     exact: bool  # the replay ended in the bits of the run
@@ -108,12 +108,12 @@ class Evidence:
     course: list[tuple[int, Score]] = field(default_factory=list)  # steps, and the score on rows held out after them
 
     @property
-    def start(self) -> Moment:
+    def start(self) -> Look:
         """Before the first step."""
         return self.moments[0]
 
     @property
-    def end(self) -> Moment:
+    def end(self) -> Look:
         """After the last step that was replayed with finite values."""
         return self.moments[-1]
 
@@ -146,7 +146,7 @@ def gather(lab: Laboratory) -> Evidence:
     return Evidence(lab.task, moments, replay, trained, tested, same, lab, course)
 
 
-def _moments(lab: Laboratory, course: list[tuple[int, Score]]) -> Iterator[Moment]:
+def _moments(lab: Laboratory, course: list[tuple[int, Score]]) -> Iterator[Look]:
     """A look at each wanted step; the scores on rows held out, there and at more steps, are put into `course`."""
     looks, glances = ({round(share * (lab.steps - 1)) for share in shares} for shares in (LOOKS, GLANCES))
     wanted = sorted({0, 1, *looks, *glances})
@@ -189,14 +189,14 @@ class _Look:
             self.train = lab.score(AS_IT_WAS, self.x, self.y)
         self.val = val
 
-    def moment(self, step: int, loss: float) -> Moment:
+    def moment(self, step: int, loss: float) -> Look:
         """All of it as one record, the next step taken."""
         with np.errstate(all="ignore"):
             after = look(self.lab, self.x, self.y)[1] if self.finite else {}
             movements = [self._movement(name, p) for name, p in self.lab.model.named_parameters()]
             squares = (float((g.astype(np.float64) ** 2).sum()) for g in self.gradients.values())
             spread = float(self.output.std(axis=0).mean() / (np.abs(self.output).mean() + 1e-30))
-            return Moment(
+            return Look(
                 step, loss, self.activities, movements, spread, _cosine(self.gradients, after), self.train, self.val,
                 math.sqrt(sum(squares)),
                 self.train_loss, self.eval_loss,

@@ -30,7 +30,7 @@ from chainrule.training import steps as compiled
 from chainrule.training.predict import Predictor
 from chainrule.training.session import Rows, Session
 from chainrule.training.standing import Standing
-from chainrule.training.stretch import Cut
+from chainrule.training.stretch import Batching
 
 Array = np.ndarray[Any, Any]
 AS_IT_WAS = Remedy()
@@ -41,7 +41,7 @@ STOPPED_EPOCHS = 5  # a run that stopped early is replayed over at least so many
 
 
 @dataclass
-class Replay:
+class Rerun:
     """What one replay gave."""
 
     losses: Array  # of every step
@@ -80,7 +80,7 @@ class Laboratory:
         self.task = Task.of(self.loss, trainer.meaning, self.sample.shape, self.y)
         self.suspicious = np.zeros(len(self.x), bool)  # rows whose labels look wrong
         self._worlds: dict[tuple[Any, ...], tuple[Session, Predictor, state.Snapshot]] = {}
-        self._known: dict[tuple[Any, ...], Replay] = {}
+        self._known: dict[tuple[Any, ...], Rerun] = {}
         self.replays = 0
 
     def _hold_out(self, validation: Rows | None) -> None:
@@ -143,7 +143,7 @@ class Laboratory:
     def _visited(self) -> int:
         """The rows of an epoch that are in a batch."""
         rows = len(self.rows)
-        return Cut(rows, min(self.position.batch_size, rows) or 1, self.position.drop_last).visited
+        return Batching(rows, min(self.position.batch_size, rows) or 1, self.position.drop_last).visited
 
     def batches(self, remedy: Remedy, seed: int, rows: Array) -> Iterator[tuple[Array, Array]]:
         """The rates (steps, groups) and the row numbers (steps, batch) of each native call, in order."""
@@ -154,7 +154,7 @@ class Laboratory:
             order = rows[self._order(len(rows), seed, epoch)]
             if remedy.balance:
                 order = self._balanced(order, seed + epoch)
-            cut, done = Cut(len(order), size, self.position.drop_last), 0
+            cut, done = Batching(len(order), size, self.position.drop_last), 0
             for part in compiled.batches(order[: cut.visited], size):
                 taken = part[: -(-left // size)]
                 if len(taken):
@@ -216,7 +216,7 @@ class Laboratory:
 
     # ---------------------------------------------------------------- replaying
 
-    def replay(self, remedy: Remedy = AS_IT_WAS, seed: int = 0, rows: Array | None = None) -> Replay:
+    def replay(self, remedy: Remedy = AS_IT_WAS, seed: int = 0, rows: Array | None = None) -> Rerun:
         """The run again, with a remedy. `seed` 0 is the run's own; others change the order and what is drawn."""
         key = (remedy, seed, None if rows is None else rows.tobytes())
         if key not in self._known:
@@ -250,7 +250,7 @@ class Laboratory:
                     yield partial(self._run, program, world.optimizer, remedy)
 
     def _run(
-        self, program: compiled.Program, optimizer: Optimizer, remedy: Remedy, rates: Array, index: Array
+        self, program: compiled.StepProgram, optimizer: Optimizer, remedy: Remedy, rates: Array, index: Array
     ) -> Array:
         """Some steps at these rates; their losses."""
         rates = rates[:, : len(optimizer.param_groups)]
@@ -310,12 +310,12 @@ class Laboratory:
         """The training rows that scores are of."""
         return self.rows[:: -(-len(self.rows) // MEASURED_ROWS)]
 
-    def _measured(self, remedy: Remedy, losses: Array) -> Replay:
+    def _measured(self, remedy: Remedy, losses: Array) -> Rerun:
         weights = [np.array(numbers(p)) for p in self.model.parameters()]
         finite = all(np.isfinite(w).all() for w in weights) and bool(np.isfinite(losses).all())
         train = self.score(remedy, self.x[self.sampled], self.y[self.sampled])
         held_out = self.outputs(remedy, self.x_val)
-        return Replay(losses, train, self.scored(remedy, held_out, self.y_val), held_out, weights, finite)
+        return Rerun(losses, train, self.scored(remedy, held_out, self.y_val), held_out, weights, finite)
 
     def glance(self) -> Score:
         """The score on rows held out (a sample where there are many) of the replay as it was, where it stands."""
@@ -339,7 +339,7 @@ class Laboratory:
         with self.session.mode(False), self.session.beside(), no_grad(), np.errstate(all="ignore"):
             return float(self.loss(tensor(output), tensor(y)).item())
 
-    def held_out_score(self, remedy: Remedy, replay: Replay, rows: Array) -> Score:
+    def held_out_score(self, remedy: Remedy, replay: Rerun, rows: Array) -> Score:
         """The score of a replay on some of the rows held out, a mask over them."""
         return self.scored(remedy, replay.held_out[rows], self.y_val[rows])
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from chainrule.explain.diagnosis.evidence import Evidence
-from chainrule.explain.diagnosis.experiment import AS_IT_WAS, Laboratory, Replay
+from chainrule.explain.diagnosis.experiment import AS_IT_WAS, Laboratory, Rerun
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.rules import RULES, Rule, Suspicion
 from chainrule.explain.diagnosis.task import Score
@@ -52,8 +52,8 @@ class Effect:
     base: Remedy
     gains: tuple[float, ...]
     reached: tuple[float, ...]
-    before: Replay = field(repr=False)
-    after: Replay = field(repr=False)
+    before: Rerun = field(repr=False)
+    after: Rerun = field(repr=False)
     error: float = 0.0
     held_out: bool = False
 
@@ -129,7 +129,7 @@ def _effect(lab: Laboratory, e: Evidence, rule: Rule, remedy: Remedy, base: Reme
     changed = base | remedy
     pairs = [(lab.replay(base, seed), lab.replay(changed, seed)) for seed in seeds]
 
-    def gain(before: Replay, after: Replay) -> Gain:
+    def gain(before: Rerun, after: Rerun) -> Gain:
         if rule.measure == "trusted":
             trusted = e.labels.trusted
             return _paired(
@@ -145,7 +145,7 @@ def _effect(lab: Laboratory, e: Evidence, rule: Rule, remedy: Remedy, base: Reme
     return Effect(remedy, base, values, reached, *pairs[0], error, gains[0].held_out)
 
 
-def _lost(before: Replay, after: Replay) -> bool:
+def _lost(before: Rerun, after: Rerun) -> bool:
     """Is the user's own loss far worse than before, and than untrained? Then no number of right rows is a gain."""
     own = after.train.own
     return bool(own > FAR * before.train.own and own > 2 * abs(before.losses[0]))
@@ -162,18 +162,18 @@ def _paired(name: str, before: Score, after: Score, held_out: bool = True) -> Ga
     return Gain(gain, float(np.std(changes) / max(1, len(changes)) ** 0.5), held_out)
 
 
-def _on_rows_held_out(name: str, before: Replay, after: Replay) -> Gain:
+def _on_rows_held_out(name: str, before: Rerun, after: Rerun) -> Gain:
     return _paired(name, before.val, after.val)
 
 
-def _on_training_rows(name: str, before: Replay, after: Replay) -> Gain:
+def _on_training_rows(name: str, before: Rerun, after: Rerun) -> Gain:
     """What a remedy adds on the training rows; if it costs anything on rows held out, that counts instead."""
     trained = _paired(name, before.train, after.train, held_out=False)
     held_out = _on_rows_held_out(name, before, after)
     return held_out if held_out.value + held_out.error < HARM else trained
 
 
-def _on_either(before: Replay, after: Replay) -> Gain:
+def _on_either(before: Rerun, after: Rerun) -> Gain:
     """The larger gain; if the remedy costs anything on the other rows, that counts instead."""
     trained = _paired("learned", before.train, after.train, held_out=False)
     held_out = _on_rows_held_out("learned", before, after)
@@ -181,7 +181,7 @@ def _on_either(before: Replay, after: Replay) -> Gain:
     return min(trained, held_out) if costly else max(trained, held_out)
 
 
-_GAINS: dict[str, Callable[[Replay, Replay], Gain]] = {
+_GAINS: dict[str, Callable[[Rerun, Rerun], Gain]] = {
     "learned": partial(_on_training_rows, "learned"),
     "right": partial(_on_training_rows, "right"),
     "either": _on_either,

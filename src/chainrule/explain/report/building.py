@@ -154,7 +154,7 @@ def _steps(run: Run, count: int) -> list[int]:
     if not len(run):
         raise SettingError(f"report: {run.folder} has no finished step yet. Train on, then write the report again.")
     every = run.replay.per_epoch
-    whole = not run.replay.cut.rest or every == 1
+    whole = not run.replay.batching.rest or every == 1
     shares = np.linspace(0, 1, max(1, count)) ** 2
     places = np.unique((run.first_step + shares * (run.replay.end - 1 - run.first_step)).round().astype(int))
     chosen = {int(p) if whole or p % every != every - 1 or p == 0 else int(p) - 1 for p in places}

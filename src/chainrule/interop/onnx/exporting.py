@@ -19,7 +19,7 @@ from chainrule.files.document import short
 from chainrule.files.writing import write_whole
 from chainrule.graph import CONST, INPUT, LEAF, Node, Type
 from chainrule.interop.onnx.lowerings import ABSENT, lower
-from chainrule.interop.onnx.writer import Rows, Size, Step, Writer, element, refuse
+from chainrule.interop.onnx.writer import Size, Step, TimesRows, Writer, element, refuse
 from chainrule.names import takes_keywords
 from chainrule.nn import Module
 from chainrule.nn.compiled import bare
@@ -197,7 +197,7 @@ class _Export:
         if a == b:
             return a
         if a * COUNTS[1] == b * COUNTS[0] and a % COUNTS[0] == 0:
-            return Rows(a // COUNTS[0])
+            return TimesRows(a // COUNTS[0])
         raise SettingError(
             f"onnx.export: {node.op.name}{node.whereabouts()} has a size of {a} for {COUNTS[0]} rows and {b} for {COUNTS[1]}: "
             f"no multiple of their number. Export the model for one number of rows: dynamic_axes={{}}."
@@ -254,7 +254,7 @@ class _Export:
         return whole
 
     def _entry(self, name: str, node: Node) -> onnx.ValueInfoProto:
-        sizes = [_label(size) if isinstance(size, Rows) else size for size in self._sizes(node)]
+        sizes = [_label(size) if isinstance(size, TimesRows) else size for size in self._sizes(node)]
         return helper.make_tensor_value_info(name, element(node.dtype), sizes)
 
     def _value(self, node: Node) -> str:
@@ -288,7 +288,7 @@ class _Export:
             if a.tobytes() != b.tobytes():
                 raise self._depends(node, "a tensor that forward makes")
             return self.writer.constant(a)
-        row = a[tuple(slice(0, 1) if isinstance(size, Rows) else slice(None) for size in sizes)]
+        row = a[tuple(slice(0, 1) if isinstance(size, TimesRows) else slice(None) for size in sizes)]
         if not all((np.broadcast_to(row, found.shape) == found).all() for found in (a, b)):
             raise self._depends(node, "a tensor that forward makes")
         return self.writer.op("Expand", self.writer.constant(row), self.writer.sizes(sizes))
@@ -337,5 +337,5 @@ class _Export:
                 nodes.remove(copy)
 
 
-def _label(size: Rows) -> str:
+def _label(size: TimesRows) -> str:
     return "batch" if size.times == 1 else f"{size.times}*batch"

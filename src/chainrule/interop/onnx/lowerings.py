@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.interop.onnx.writer import REST, Rows, Size, Step, Writer, element
+from chainrule.interop.onnx.writer import REST, Size, Step, TimesRows, Writer, element
 from chainrule.ops.reference import CLOSED
 
 Lowering = Callable[..., str]
@@ -195,7 +195,7 @@ def _arg(kind: str) -> Lowering:
 
 def _reshape(w: Writer, step: Step, x: str) -> str:
     sizes = list(step.params["shape"])
-    counted = [axis for axis, size in enumerate(sizes) if isinstance(size, Rows)]
+    counted = [axis for axis, size in enumerate(sizes) if isinstance(size, TimesRows)]
     if len(counted) == 1 and 0 not in sizes:
         sizes[counted[0]] = -1  # what is left
     return w.op("Reshape", x, w.sizes(sizes), allowzero=1)
@@ -208,14 +208,14 @@ def _permute(w: Writer, step: Step, x: str) -> str:
 def _expand(w: Writer, step: Step, x: str) -> str:
     sizes, before = list(step.params["shape"]), step.inputs[0]
     for axis in range(1, len(before) + 1):
-        if isinstance(before[-axis], Rows):
+        if isinstance(before[-axis], TimesRows):
             sizes[-axis] = 1  # it is as long already
     return w.op("Expand", x, w.sizes(sizes))
 
 
 def _slice(w: Writer, step: Step, x: str) -> str:
     start, stop, every = (list(step.params[name]) for name in ("start", "stop", "step"))
-    stop = [REST if isinstance(size, Rows) else size for size in stop]
+    stop = [REST if isinstance(size, TimesRows) else size for size in stop]
     return w.op("Slice", x, w.ints(*start), w.ints(*stop), w.ints(*range(len(start))), w.ints(*every))
 
 
@@ -238,7 +238,7 @@ def _pad(w: Writer, step: Step, x: str) -> str:
 def _unfold(w: Writer, step: Step, x: str) -> str:
     dim, size, every, apart = (step.params[name] for name in ("dim", "size", "step", "dilation"))
     count, rank = step.sizes[dim], len(step.inputs[0])
-    if isinstance(count, Rows):
+    if isinstance(count, TimesRows):
         raise step.refuse("has windows along the rows, whose number is open", "Export it for one number of rows.")
     at = np.arange(count)[:, None] * every + np.arange(size) * apart
     found = w.op("Gather", x, w.constant(at), axis=dim)
@@ -300,7 +300,7 @@ def _scatter(reduction: str) -> Lowering:
 
 def _iota(w: Writer, step: Step) -> str:
     size, kind = step.params["size"], step.params["dtype"]
-    if not isinstance(size, Rows):
+    if not isinstance(size, TimesRows):
         return w.constant(np.arange(size, dtype=kind.numpy))
     end = w.op("Squeeze", w.rows(size.times))
     found = w.op("Range", w.constant(np.int64(0)), end, w.constant(np.int64(1)))

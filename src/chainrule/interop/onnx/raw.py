@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from chainrule.data import scaling
 from chainrule.deploy.mixed import Mixed
-from chainrule.deploy.rows import Columns, OfTable, Rows
+from chainrule.deploy.rows import Columns, OfTable, RowEncoder
 from chainrule.errors import SettingError
 from chainrule.files.document import short
 from chainrule.interop.onnx.writer import Writer
@@ -39,7 +39,7 @@ class Raw:
     writer: Writer
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
 
-    def encoded(self, rows: Rows, width: int) -> str:
+    def encoded(self, rows: RowEncoder, width: int) -> str:
         """The name of what the network takes, float64 (N, width)."""
         if isinstance(rows, Columns):
             return self._affine(rows, width)

@@ -19,13 +19,13 @@ REST = np.iinfo(np.int64).max  # an end of a slice behind every size
 
 
 @dataclass(frozen=True)
-class Rows:
+class TimesRows:
     """A size that is so many times the number of rows."""
 
     times: int
 
 
-Size = Union[int, Rows]
+Size = Union[int, TimesRows]
 
 
 def element(dtype: DType) -> int:
@@ -122,10 +122,10 @@ class Writer:
 
     def sizes(self, sizes: Sequence[Size]) -> str:
         """A list of sizes."""
-        plain = [size for size in sizes if not isinstance(size, Rows)]
+        plain = [size for size in sizes if not isinstance(size, TimesRows)]
         if len(plain) == len(sizes):
             return self.ints(*plain)
-        parts = [self.rows(size.times) if isinstance(size, Rows) else self.ints(size) for size in sizes]
+        parts = [self.rows(size.times) if isinstance(size, TimesRows) else self.ints(size) for size in sizes]
         return parts[0] if len(parts) == 1 else self.op("Concat", *parts, axis=0)
 
     def rows(self, times: int) -> str:

@@ -32,7 +32,7 @@ KEPT = 8  # networks that wait for their next fit
 
 
 @dataclass(frozen=True)
-class Plan:
+class Specification:
     """What the compiled steps of a network depend on.
 
     Attributes:
@@ -98,7 +98,7 @@ class Network:
         spoiled: was a step cut short, so that it must not serve again?
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Specification) -> None:
         self.plan, self.alpha, self.spoiled = plan, 0.0, False
         dtype = dtypes.as_dtype(plan.dtype)
         pairs = list(zip(plan.units[:-1], plan.units[1:], strict=True))
@@ -112,7 +112,7 @@ class Network:
         ]
         self.generator = Generator(0)
         self.optimizer = self._optimizer()
-        self.rows, self.held_out = Rows(plan.capacity), Rows(plan.held_out)
+        self.rows, self.held_out = RowBuffers(plan.capacity), RowBuffers(plan.held_out)
         self._train, self._predict, self._whole = (
             compile(_step_of(self)), compile(_outputs_of(self)), compile(_gradient_of(self)),
         )  # fmt: skip
@@ -184,7 +184,7 @@ class Network:
         return value.item(), reported.item(), [gradient.numpy() for gradient in gradients]
 
 
-class Rows:
+class RowBuffers:
     """The rows that steps read: x, y and weights, in memory of their own or where they lie."""
 
     def __init__(self, capacity: int) -> None:
@@ -291,7 +291,7 @@ def _copies(tensors: Sequence[Tensor]) -> list[Array]:
 
 # ---------------------------------------------------------------- lending
 
-_waiting: OrderedDict[Plan, Network] = OrderedDict()
+_waiting: OrderedDict[Specification, Network] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -306,7 +306,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def lent(plan: Plan) -> Iterator[Network]:
+def lent(plan: Specification) -> Iterator[Network]:
     """A network of this plan, for this thread alone inside the block; one that waits, or a new one.
 
     Nothing that it computes depends on which. After an exception, and where its rows are not its own, it does not serve again.

@@ -22,7 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from chainrule.data.checks import check_known
 from chainrule.deploy.making import Fitted
 from chainrule.interop.sklearn import bundled, formula
-from chainrule.interop.sklearn.network import COPIED, Network, Plan, Weights, lent, room
+from chainrule.interop.sklearn.network import COPIED, Network, Specification, Weights, lent, room
 from chainrule.interop.sklearn.stochastic import Training
 from chainrule.interop.sklearn.windows import Source
 from chainrule.nn.meaning import BINARY_LOGITS, VALUES
@@ -160,10 +160,10 @@ class Perceptron(BaseMultilayerPerceptron):
             "weights": None if weights is None else weights.astype(dtype),
         }
 
-    def _plan(self, X: Any, weights: Any, batch: int, held_out: Any = None) -> Plan:
+    def _plan(self, X: Any, weights: Any, batch: int, held_out: Any = None) -> Specification:
         dtype = self._numbers(X)
         width = dtype.itemsize * (X.shape[1] + self.n_outputs_ + 1)
-        return Plan(
+        return Specification(
             units=(X.shape[1], *(coef.shape[1] for coef in self.coefs_)),
             hidden=self._hidden(),
             loss=self._loss_name(),
@@ -259,7 +259,7 @@ class Perceptron(BaseMultilayerPerceptron):
             self._take(self._best)
         self._take(self._weights().astype(X.dtype))
 
-    def _windowed(self, plan: Plan) -> Plan:
+    def _windowed(self, plan: Specification) -> Specification:
         """With room for the rows of some steps, and none for those held out."""
         steps = max(1, COPIED // (plan.batch * plan.units[0] * np.dtype(plan.dtype).itemsize))
         return replace(plan, capacity=plan.batch * steps, scored=False, held_out=0)

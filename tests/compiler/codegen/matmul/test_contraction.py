@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 from chainrule.compiler.codegen import mathematics
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of
 from chainrule.compiler.codegen.matmul import contraction
 from chainrule.compiler.codegen.matmul.contraction import (
     Contraction,
-    Plan,
+    Tiling,
     emit_contraction,
     plan,
     scratch_elements,
@@ -36,21 +36,21 @@ from tests.compiler.harness import Compiled, module_of
 
 NAMES = {"float": np.float32, "double": np.float64}
 TARGETS = [Target(64, 32), Target(32, 16), Target(16, 16), Target(16, 32)]
-A, B, C, SCRATCH, BIAS = (Value(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch", "bias"))
-LIMITS = Value("%first", "i64"), Value("%last", "i64")
+A, B, C, SCRATCH, BIAS = (Register(f"%{name}", "ptr") for name in ("a", "b", "c", "scratch", "bias"))
+LIMITS = Register("%first", "i64"), Register("%last", "i64")
 
 
-def store_at(spec: Contraction, finish: Callable[[Emitter, Value, Value, Value | None], Value]) -> Epilogue:
+def store_at(spec: Contraction, finish: Callable[[Emitter, Register, Register, Register | None], Register]) -> Epilogue:
     """Store C row-major, once `finish` has had the sums."""
 
-    def epilogue(e: Emitter, row: Value, column: Value, sums: Value, mask: Value | None) -> None:
+    def epilogue(e: Emitter, row: Register, column: Register, sums: Register, mask: Register | None) -> None:
         place = e.address(C, e.binary("mul", row, e.const(spec.n, "i64")), spec.scalar)
         e.masked_store(finish(e, column, sums, mask), e.address(place, column, spec.scalar), mask)
 
     return epilogue
 
 
-def unchanged(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Value:
+def unchanged(e: Emitter, column: Register, sums: Register, mask: Register | None) -> Register:
     return sums
 
 
@@ -178,7 +178,7 @@ def test_batches_and_broadcast_operands() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])  # written out in each row, and in a loop
 def test_epilogue_adds_a_bias_and_applies_an_activation(activation: str, target: Target) -> None:
-    def finish(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Value:
+    def finish(e: Emitter, column: Register, sums: Register, mask: Register | None) -> Register:
         assert mask is None or mask.type == f"<{lanes_of(sums.type)} x i1>"
         y = e.binary("fadd", sums, e.masked_load(e.address(BIAS, column, "float"), sums.type, mask))
         if activation == "tanh":
@@ -286,7 +286,7 @@ def test_other_machines_get_fused_multiply_adds() -> None:
     assert assembly.count("fmla") >= 8 * 2
 
 
-def in_blocks_of(chosen: Plan, depth: int, tiles: int, together: int, pack_a: bool) -> Plan:
+def in_blocks_of(chosen: Tiling, depth: int, tiles: int, together: int, pack_a: bool) -> Tiling:
     """The same product cut up otherwise."""
     last = chosen.widths[-1]
     widths = (*chosen.widths[:-1], replace(last, rest=0))  # no columns along rows where sums wait
@@ -315,7 +315,7 @@ def run(spec: Contraction, target: Target, a: np.ndarray, b: np.ndarray, split: 
 BETWEEN = 64  # elements, where canaries lie between the parts of scratch memory
 
 
-def _check_between_parts(spec: Contraction, chosen: Plan, scratch: np.ndarray) -> None:
+def _check_between_parts(spec: Contraction, chosen: Tiling, scratch: np.ndarray) -> None:
     """Each part ends in elements that are as they were, if canaries were laid there."""
     laid = np.full(BETWEEN * scratch.itemsize, canaries.PATTERN, np.uint8).view(scratch.dtype)
     if tiling.scratch_parts is not SCRATCH_PARTS:
@@ -341,7 +341,7 @@ SCRATCH_PARTS = tiling.scratch_parts
     ],
 )
 def test_however_a_product_is_cut_up_no_bit_changes(
-    cut: Callable[[Plan], Plan], layouts: tuple[str, str], target: Target, monkeypatch: pytest.MonkeyPatch
+    cut: Callable[[Tiling], Tiling], layouts: tuple[str, str], target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, a, b, expected = whole(layouts, target)
     chosen = cut(plan(spec, target))
@@ -426,7 +426,7 @@ def test_the_last_columns_are_vectors_along_rows(
 ) -> None:
     """A vector that would be all but empty is done without, and no bit depends on it."""
 
-    def finish(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Value:
+    def finish(e: Emitter, column: Register, sums: Register, mask: Register | None) -> Register:
         return sums if activation == "none" else mathematics.tanh(e, sums)
 
     def products() -> list[np.ndarray]:
@@ -476,7 +476,7 @@ def test_a_turned_product_stores_its_tiles_transposed(activation: str) -> None:
     spec = Contraction(m, n, k, "float", elements(a), elements(b))
     assert plan(spec, TARGETS[0]).turned
 
-    def finish(e: Emitter, column: Value, sums: Value, mask: Value | None) -> Value:
+    def finish(e: Emitter, column: Register, sums: Register, mask: Register | None) -> Register:
         return (
             mathematics.tanh(e, sums) if activation == "tanh" else e.intrinsic("maxnum", sums, e.const(0.0, sums.type))
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.codegen.matmul import contraction
 from chainrule.compiler.codegen.matmul.contraction import emit_contraction
 from chainrule.compiler.plan.tiling import Contraction, plan
@@ -42,7 +42,7 @@ def listing(spec: Contraction, machine: Machine) -> str:
     e = Emitter()
     emit_contraction(e, spec, contraction.plan(spec, machine.target), A, B, store_at(spec, unchanged), SCRATCH)
     e.ret()
-    parameters: list[Value] = [A, B, C, SCRATCH]
+    parameters: list[Register] = [A, B, C, SCRATCH]
     attributes = 'attributes #0 = { "prefer-vector-width"="512" }'
     return assembly(module_of(e, e.function("f", parameters, attributes="#0"), attributes), machine)
 

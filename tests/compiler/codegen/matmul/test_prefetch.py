@@ -10,7 +10,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import Tensor
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.codegen.matmul import contraction
 from chainrule.compiler.codegen.matmul.contraction import Contraction, emit_contraction, plan, scratch_elements
 from chainrule.compiler.plan import tiling
@@ -33,7 +33,7 @@ from tests.compiler.harness import Compiled, module_of
 SPEC = Contraction(75, 90, 90, "float", (90, 1), (90, 1))
 
 
-def touch(e: Emitter, row: Value, column: Value) -> None:
+def touch(e: Emitter, row: Register, column: Register) -> None:
     line = e.address(C, e.binary("mul", row, e.const(SPEC.n, "i64")), SPEC.scalar)
     e.prefetch(e.address(line, column, SPEC.scalar), write=True)
 
@@ -99,15 +99,15 @@ def test_a_layer_asks_for_what_its_epilogue_writes_if_that_is_far(m: int, n: int
     assert (asked_to_write(step.show("llvm")) > 0) is asks
 
 
-MARKS, BASE = Value("%marks", "ptr"), Value("%base", "ptr")
+MARKS, BASE = Register("%marks", "ptr"), Register("%base", "ptr")
 
 
-def mark(e: Emitter, address: Value, write: bool = False, level: int = 1) -> None:
+def mark(e: Emitter, address: Register, write: bool = False, level: int = 1) -> None:
     """Instead of asking for a line: write down that it was asked for, if into the second-level cache."""
     if level == 2:
         far = e.binary("sub", e.convert("ptrtoint", address, "i64"), e.convert("ptrtoint", BASE, "i64"))
         line = e.binary("lshr", far, e.const(6, "i64"))
-        e.store(Value("1", "i8"), e.address(MARKS, line, "i8"), 1)
+        e.store(Register("1", "i8"), e.address(MARKS, line, "i8"), 1)
 
 
 def lines(base: np.ndarray, part: np.ndarray) -> set[int]:

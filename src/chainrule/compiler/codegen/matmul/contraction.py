@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of
 from chainrule.compiler.codegen.halves import Halves, over
 from chainrule.compiler.codegen.matmul.dot_tile import Operand, dot_tile
 from chainrule.compiler.codegen.matmul.finish import Epilogue, Finish, along_rows
@@ -27,7 +27,7 @@ from chainrule.compiler.codegen.matmul.packing import (
     Depth,
     Packer,
     Range,
-    Rows,
+    TileRows,
     columns,
     padded,
     part,
@@ -47,18 +47,18 @@ from chainrule.compiler.plan.target import BYTES
 from chainrule.compiler.plan.tiling import (
     Contraction,
     Inner,
-    Plan,
     Strips,
+    Tiling,
     plan,
     scratch_elements,
     scratch_parts,
     waiting_sums,
 )
 
-__all__ = ["Contraction", "Plan", "emit_contraction", "plan", "scratch_elements"]
+__all__ = ["Contraction", "Tiling", "emit_contraction", "plan", "scratch_elements"]
 
 # emitter, row, first column, type and mask of the vector: what its sums begin with
-Prologue = Callable[[Emitter, Value, Value, str, "Value | None"], Value]
+Prologue = Callable[[Emitter, Register, Register, str, "Register | None"], Register]
 
 _WRITTEN_OUT = 9  # terms along the innermost axes that are written out, not put in loops: those of a window of 3 x 3
 
@@ -66,11 +66,11 @@ _WRITTEN_OUT = 9  # terms along the innermost axes that are written out, not put
 def emit_contraction(
     e: Emitter,
     spec: Contraction,
-    chosen: Plan,
-    a: Value,
-    b: Value,
+    chosen: Tiling,
+    a: Register,
+    b: Register,
     epilogue: Epilogue,
-    scratch: Value | None = None,
+    scratch: Register | None = None,
     rows: Range | None = None,
     columns: Range | None = None,
     touch: Touch | None = None,
@@ -96,10 +96,10 @@ def emit_contraction(
 class _Strip:
     """The columns under a row of tiles, and where B has them."""
 
-    number: Value
-    b: Value
+    number: Register
+    b: Register
     strides: tuple[int, int]
-    column: Value
+    column: Register
     columns: list[Column]
     rest: _Rest | None = None
 
@@ -124,11 +124,11 @@ class _Kernel:
         self,
         e: Emitter,
         spec: Contraction,
-        chosen: Plan,
-        a: Value,
-        b: Value,
+        chosen: Tiling,
+        a: Register,
+        b: Register,
         epilogue: Epilogue,
-        scratch: Value | None,
+        scratch: Register | None,
         touch: Touch | None = None,
         prologue: Prologue | None = None,
     ) -> None:
@@ -148,7 +148,7 @@ class _Kernel:
         rows = self.packer.rows_of_a(self.a, tiles, depth)
         for kind in self.plan.widths:
 
-            def strip(number: Value, kind: Strips = kind) -> None:
+            def strip(number: Register, kind: Strips = kind) -> None:
                 self.strip(kind, number, rows, tiles, depth, None)
 
             ranged(self.e, strips, kind.first, kind.count, strip)
@@ -174,7 +174,7 @@ class _Kernel:
             rows = self.packer.rows_of_a(self.a, tiles, depth)
             for kind in self.plan.widths:
 
-                def strip(number: Value, kind: Strips = kind) -> None:
+                def strip(number: Register, kind: Strips = kind) -> None:
                     strip_coming = self._next_strip(number, strips, depth.start, after) if after else None
                     coming = [each for each in (rows_coming, strip_coming) if each]
                     self.strip(kind, number, rows, tiles, depth, strips[0], coming)
@@ -220,7 +220,7 @@ class _Kernel:
         lines = Lines.of(start, extents, spec.a_strides, BYTES[spec.scalar])
         return Coming(e, spec, chosen, lines, chosen.together, strips[0])
 
-    def _next_strip(self, number: Value, strips: Range, start: Value, after: Corner) -> Coming:
+    def _next_strip(self, number: Register, strips: Range, start: Register, after: Corner) -> Coming:
         """The next strip of B, wanted when this one is done."""
         e, spec, chosen = self.e, self.spec, self.plan
         beside = plus(e, number, 1)
@@ -235,11 +235,11 @@ class _Kernel:
     def strip(
         self,
         strips: Strips,
-        number: Value,
-        rows: Rows,
+        number: Register,
+        rows: TileRows,
         tiles: Range | None,
         depth: Depth,
-        first: Value | None,
+        first: Register | None,
         coming: Sequence[Coming] = (),
     ) -> None:
         """The row tiles of one strip of columns; the strip of B packed first if the plan says so and it is not yet."""
@@ -262,12 +262,12 @@ class _Kernel:
     def tile(
         self,
         strip: _Strip,
-        place: Value,
-        rows: Rows,
+        place: Register,
+        rows: TileRows,
         depth: Depth,
         coming: Sequence[Coming],
         height: int,
-        number: Value,
+        number: Register,
     ) -> None:
         e, spec, chosen = self.e, self.spec, self.plan
         row = self.packer.first_row(number, height)
@@ -314,7 +314,7 @@ class _Kernel:
         e.jump(end)
         e.label(end)
 
-    def _begin(self, row: Value, strip: _Strip, height: int) -> list[Value]:
+    def _begin(self, row: Register, strip: _Strip, height: int) -> list[Register]:
         """What the sums of a tile begin with: zeros, or what the prologue gives."""
         e, prologue = self.e, self.prologue
         if prologue is None:
@@ -327,8 +327,8 @@ class _Kernel:
         return begun + self._zeros(strip, height)[len(begun) :]
 
     def _tile_in_halves(
-        self, strip: _Strip, place: Value, row: Value, a: tuple[Value, tuple[int, int], int], rows: Rows, depth: Depth,
-        asks: list[tuple[Coming, Places]], number: Value,
+        self, strip: _Strip, place: Register, row: Register, a: tuple[Register, tuple[int, int], int], rows: TileRows, depth: Depth,
+        asks: list[tuple[Coming, Places]], number: Register,
     ) -> None:  # fmt: skip
         """A tile whose l are the rows of a batch: a leaf at a time; from block to block their totals wait."""
         e, half, height, zeros = self.e, depth.half, a[2], self._zeros(strip, a[2])
@@ -341,7 +341,7 @@ class _Kernel:
         waiting, leaves = self._place_of_sums(place, rows, number), self.blocks.leaves(half)
         asking = self._asking(strip, row, asks, self.blocks.place(waiting, half, zeros), depth.last)
 
-        def sums_of(leaf: Value, first: Value, count: Value | int) -> list[Value]:
+        def sums_of(leaf: Register, first: Register, count: Register | int) -> list[Register]:
             leaf, first = e.binary("sub", leaf, leaves[0]), e.binary("sub", first, depth.start)
             return self._sums_of_leaf(a, strip, first, count, self._asks_of_leaf(asking, leaf, height))
 
@@ -357,23 +357,23 @@ class _Kernel:
         e.jump(end)
         e.label(end)
 
-    def _asks_of_leaf(self, asking: Callable[[Value], None] | None, leaf: Value, height: int) -> Asks | None:
+    def _asks_of_leaf(self, asking: Callable[[Register], None] | None, leaf: Register, height: int) -> Asks | None:
         """What a tile does at each of its rows, for those that fall to a leaf; the last row may be asked for again."""
         if asking is None:
             return None
         e, parts = self.e, -(-height * len(self.blocks.parts) // len(self.halves.parts))
         first = scaled(e, leaf, parts)
 
-        def ask(part: Value) -> None:
+        def ask(part: Register) -> None:
             row = e.binary("add", first, part)
             asking(e.call("llvm.smin.i64", "i64", row, e.const(height - 1, "i64")))
 
         return Asks(ask, parts)
 
     def _sums_of_leaf(
-        self, a: tuple[Value, tuple[int, int], int], strip: _Strip, first: Value, count: Value | int,
+        self, a: tuple[Register, tuple[int, int], int], strip: _Strip, first: Register, count: Register | int,
         asks: Asks | None,
-    ) -> list[Value]:  # fmt: skip
+    ) -> list[Register]:  # fmt: skip
         """The sums of a tile over some of l."""
         e, spec = self.e, self.spec
         (left, strides, height), right = a, strip.strides[0]
@@ -385,14 +385,14 @@ class _Kernel:
             return self._tile_in_lanes(left, strides, strip, height, count)
         return self._broadcast_tile(left, strides, strip, count, self._zeros(strip, height), height, asks)
 
-    def _zeros(self, strip: _Strip, height: int) -> list[Value]:
+    def _zeros(self, strip: _Strip, height: int) -> list[Register]:
         """What the sums of a tile begin with, row by row; then those of columns along its rows."""
         zeros = [self.e.const(0.0, c.type) for c in strip.columns] * height
         if strip.rest is not None:
             zeros += [self.e.const(0.0, along_rows(height, self.spec.scalar).type)] * strip.rest.count
         return zeros
 
-    def _place_of_sums(self, place: Value, rows: Rows, number: Value) -> Value:
+    def _place_of_sums(self, place: Register, rows: TileRows, number: Register) -> Register:
         """Where the sums of a tile wait for the next block of l."""
         e, chosen = self.e, self.plan
         index = e.binary("add", scaled(e, place, chosen.tiles), e.binary("sub", number, rows.first))
@@ -401,17 +401,17 @@ class _Kernel:
     def _asking(
         self,
         strip: _Strip,
-        row: Value,
+        row: Register,
         asks: list[tuple[Coming, Places]],
-        waiting: Value | None,
-        last: Value | None,
-    ) -> Callable[[Value], None] | None:
+        waiting: Register | None,
+        last: Register | None,
+    ) -> Callable[[Register], None] | None:
         """What a tile does at each of its rows, beside summing."""
         e, ahead = self.e, self.ahead
         if ahead is None and not asks:
             return None
 
-        def ask(index: Value) -> None:
+        def ask(index: Register) -> None:
             for coming, places in asks:
                 coming.ask(places, index)
             if ahead is None:
@@ -429,13 +429,13 @@ class _Kernel:
 
         return ask
 
-    def _waiting(self, room: Value, columns: list[Column], height: int) -> list[Value]:
+    def _waiting(self, room: Register, columns: list[Column], height: int) -> list[Register]:
         """Where a tile's sums wait for the next block of l."""
         lanes = self.plan.lanes
         count = len(columns)
         return [at(self.e, room, i * lanes, self.spec.scalar) for i in range(height * count)]
 
-    def _resume(self, room: Value, first: Value, columns: list[Column], height: int) -> list[Value]:
+    def _resume(self, room: Register, first: Register, columns: list[Column], height: int) -> list[Register]:
         """Zeros at the first block of l, later the sums so far."""
         e = self.e
         types = [c.type for c in columns] * height
@@ -451,21 +451,21 @@ class _Kernel:
 
     def _broadcast_tile(
         self,
-        a: Value,
+        a: Register,
         a_strides: tuple[int, int],
         strip: _Strip,
-        count: Value | int,
-        start: list[Value],
+        count: Register | int,
+        start: list[Register],
         height: int,
         asks: Asks | None = None,
-    ) -> list[Value]:
+    ) -> list[Register]:
         """The sums of a tile, row by row: each scalar of A times each vector of B; l in as many parts as there are asks."""
         e = self.e
         if asks is None:
             with e.fold(count, start) as state:
                 state.values = self._turn(a, a_strides, strip, state.index, state.values, height)
             return state.values
-        total = count if isinstance(count, Value) else e.const(count, "i64")
+        total = count if isinstance(count, Register) else e.const(count, "i64")
         step = e.binary("sdiv", plus(e, total, asks.parts - 1), e.const(asks.parts, "i64"))
         with e.fold(asks.parts, start) as part:
             asks.ask(part.index)
@@ -478,8 +478,8 @@ class _Kernel:
         return part.values
 
     def _tile_in_lanes(
-        self, a: Value, a_strides: tuple[int, int], strip: _Strip, height: int, k: Value | int
-    ) -> list[Value]:
+        self, a: Register, a_strides: tuple[int, int], strip: _Strip, height: int, k: Register | int
+    ) -> list[Register]:
         """The sums of a tile, each shared by lanes that take the terms of l in turn."""
         e, lanes = self.e, self.spec.lanes
         zeros = [e.const(0.0, c.type) for c in strip.columns] * height
@@ -493,11 +493,17 @@ class _Kernel:
         return sums
 
     def _last_round(
-        self, a: Value, a_strides: tuple[int, int], strip: _Strip, k: Value | int, sums: list[Value], height: int
-    ) -> list[Value]:
+        self,
+        a: Register,
+        a_strides: tuple[int, int],
+        strip: _Strip,
+        k: Register | int,
+        sums: list[Register],
+        height: int,
+    ) -> list[Register]:
         """What whole rounds left of the terms; of a number that is not known yet, one term of one lane after the other."""
         e, lanes = self.e, self.spec.lanes
-        if not isinstance(k, Value):
+        if not isinstance(k, Register):
             return self._round(a, a_strides, strip, e.const(k - k % lanes, "i64"), k % lanes, sums, height)
         left, each = e.binary("urem", k, e.const(lanes, "i64")), len(sums) // lanes
         first, after = e.binary("sub", k, left), list(sums)
@@ -510,9 +516,9 @@ class _Kernel:
         return after
 
     def _round(
-        self, a: Value, a_strides: tuple[int, int], strip: _Strip, first: Value, count: int, sums: list[Value],
+        self, a: Register, a_strides: tuple[int, int], strip: _Strip, first: Register, count: int, sums: list[Register],
         height: int,
-    ) -> list[Value]:  # fmt: skip
+    ) -> list[Register]:  # fmt: skip
         """So many terms from `first` on, each of a lane of its own; the lanes beyond stay as they are."""
         each, after = len(strip.columns) * height, list(sums)
         for lane in range(count):
@@ -521,8 +527,14 @@ class _Kernel:
         return after
 
     def _one_term(
-        self, a: Value, a_strides: tuple[int, int], strip: _Strip, number: Value, before: list[Value], height: int
-    ) -> list[Value]:
+        self,
+        a: Register,
+        a_strides: tuple[int, int],
+        strip: _Strip,
+        number: Register,
+        before: list[Register],
+        height: int,
+    ) -> list[Register]:
         """The term of this number, counted through all axes of terms."""
         e, spec = self.e, self.spec
         for axis in reversed(spec.inner):
@@ -535,8 +547,14 @@ class _Kernel:
         return self._products(at_a, at_b, a_strides, strip, before, height)
 
     def _turn(
-        self, a: Value, a_strides: tuple[int, int], strip: _Strip, index: Value, before: list[Value], height: int
-    ) -> list[Value]:
+        self,
+        a: Register,
+        a_strides: tuple[int, int],
+        strip: _Strip,
+        index: Register,
+        before: list[Register],
+        height: int,
+    ) -> list[Register]:
         """One element of l: one term, or those along the axes inside it."""
         e, spec = self.e, self.spec
         at_a = offset(e, a, index, a_strides[1], spec.scalar)
@@ -544,15 +562,15 @@ class _Kernel:
         return self._inside(spec.inner, at_a, at_b, a_strides, strip, before, height)
 
     def _inside(
-        self, axes: tuple[Inner, ...], at_a: Value, at_b: Value, a_strides: tuple[int, int], strip: _Strip,
-        before: list[Value], height: int,
-    ) -> list[Value]:  # fmt: skip
+        self, axes: tuple[Inner, ...], at_a: Register, at_b: Register, a_strides: tuple[int, int], strip: _Strip,
+        before: list[Register], height: int,
+    ) -> list[Register]:  # fmt: skip
         """The terms along these axes, in order; the last few of them are written out one by one."""
         if not axes:
             return self._products(at_a, at_b, a_strides, strip, before, height)
         e, scalar, (axis, *further) = self.e, self.spec.scalar, axes
 
-        def step(a: Value, b: Value, sums: list[Value]) -> list[Value]:
+        def step(a: Register, b: Register, sums: list[Register]) -> list[Register]:
             return self._inside(tuple(further), a, b, a_strides, strip, sums, height)
 
         if math.prod(each.size for each in axes) <= _WRITTEN_OUT:
@@ -565,8 +583,14 @@ class _Kernel:
         return state.values
 
     def _products(
-        self, at_a: Value, at_b: Value, a_strides: tuple[int, int], strip: _Strip, before: list[Value], height: int
-    ) -> list[Value]:
+        self,
+        at_a: Register,
+        at_b: Register,
+        a_strides: tuple[int, int],
+        strip: _Strip,
+        before: list[Register],
+        height: int,
+    ) -> list[Register]:
         """One term of every sum of a tile."""
         e, spec, columns = self.e, self.spec, strip.columns
         right = [self._vector_of_b(at_b, c) for c in columns]
@@ -585,13 +609,13 @@ class _Kernel:
             sums.append(e.fma(e.splat(right_one, lanes_of(along.type)), rows, total))
         return sums
 
-    def _vector_of_b(self, at_b: Value, column: Column) -> Value:
+    def _vector_of_b(self, at_b: Register, column: Column) -> Register:
         """Where B was packed, the lanes beyond its columns are zero and need no mask."""
         mask = None if self.plan.pack else column.mask
         return self.e.masked_load(at(self.e, at_b, column.first, self.spec.scalar), column.type, mask)
 
     # -- the epilogue ---------------------------------------------------------------------------
-    def _finish_tile(self, row: Value, strip: _Strip, height: int, sums: list[Value]) -> None:
+    def _finish_tile(self, row: Register, strip: _Strip, height: int, sums: list[Register]) -> None:
         """What follows on a tile's sums, those of columns along its rows last."""
         whole = height * len(strip.columns)
         self.finish.tile(row, strip.column, strip.columns, height, sums[:whole])

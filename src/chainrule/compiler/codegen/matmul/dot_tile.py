@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, scalar_of, vector
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, scalar_of, vector
 from chainrule.compiler.codegen.halves import over
 from chainrule.compiler.codegen.matmul.transpose import at, first_lanes, lane_mask
 from chainrule.compiler.plan.target import power_of_two_above
 
-Operand = tuple[Value, int, int]  # address, distance between its rows, and how many rows
+Operand = tuple[Register, int, int]  # address, distance between its rows, and how many rows
 
 
-def dot_tile(e: Emitter, k: Value | int, lanes: int, scalar: str, a: Operand, b: Operand) -> list[Value]:
+def dot_tile(e: Emitter, k: Register | int, lanes: int, scalar: str, a: Operand, b: Operand) -> list[Register]:
     """For each row of a, the vector of its dot products with the rows of b; all contiguous along k.
 
     A vector as wide as the next power of two; what lies beyond b's rows is zero. Lane i sums the elements
@@ -20,12 +20,12 @@ def dot_tile(e: Emitter, k: Value | int, lanes: int, scalar: str, a: Operand, b:
     type = vector(scalar, lanes)
     sums = [e.const(0.0, type)] * (rows * columns)
     whole, left = over(e, k, lanes)
-    if isinstance(whole, Value) or whole:
+    if isinstance(whole, Register) or whole:
         with e.fold(whole, sums) as state:
             start = e.binary("mul", state.index, e.const(lanes, "i64"))
             state.values = _step(e, type, a, b, start, None, state.values)
         sums = state.values
-    if isinstance(whole, Value) and isinstance(left, Value):
+    if isinstance(whole, Register) and isinstance(left, Register):
         with e.fold(e.call("llvm.smin.i64", "i64", left, e.const(1, "i64")), sums) as state:
             start = e.binary("mul", whole, e.const(lanes, "i64"))
             state.values = _step(e, type, a, b, start, first_lanes(e, left, lanes), state.values)
@@ -36,11 +36,11 @@ def dot_tile(e: Emitter, k: Value | int, lanes: int, scalar: str, a: Operand, b:
 
 
 def _step(
-    e: Emitter, type: str, a: Operand, b: Operand, start: Value, mask: Value | None, sums: list[Value]
-) -> list[Value]:
+    e: Emitter, type: str, a: Operand, b: Operand, start: Register, mask: Register | None, sums: list[Register]
+) -> list[Register]:
     scalar = scalar_of(type)
 
-    def rows_of(operand: Operand) -> list[Value]:
+    def rows_of(operand: Operand) -> list[Register]:
         base = e.address(operand[0], start, scalar)
         places = (at(e, base, i * operand[1], scalar) for i in range(operand[2]))
         return [e.masked_load(place, type, mask) for place in places]
@@ -50,7 +50,7 @@ def _step(
     return [e.fma(x, y, total) for (x, y), total in zip(pairs, sums, strict=True)]
 
 
-def _sum_rows(e: Emitter, sums: list[Value], rows: int, columns: int) -> list[Value]:
+def _sum_rows(e: Emitter, sums: list[Register], rows: int, columns: int) -> list[Register]:
     """`rows` vectors of dot products; several rows are folded at once while they fit in a vector."""
     lanes, scalar = lanes_of(sums[0].type), scalar_of(sums[0].type)
     wide = power_of_two_above(columns)
@@ -69,7 +69,7 @@ def _sum_rows(e: Emitter, sums: list[Value], rows: int, columns: int) -> list[Va
     return out
 
 
-def _fold_lanes(e: Emitter, vectors: list[Value]) -> Value:
+def _fold_lanes(e: Emitter, vectors: list[Register]) -> Register:
     """One vector of the sums over each vector's lanes; their number a power of two, at most the lanes."""
     lanes = lanes_of(vectors[0].type)
     group = lanes
@@ -83,12 +83,12 @@ def _fold_lanes(e: Emitter, vectors: list[Value]) -> Value:
     return folded
 
 
-def _add_halves(e: Emitter, x: Value, y: Value | None, group: int) -> Value:
+def _add_halves(e: Emitter, x: Register, y: Register | None, group: int) -> Register:
     """In every group of lanes, its first half plus its second; of x, followed by those of y."""
     scalar, lanes = scalar_of(x.type), lanes_of(x.type)
     total = lanes if y is None else 2 * lanes
     low = [start + i for start in range(0, total, group) for i in range(group // 2)]
-    other = Value("poison", x.type) if y is None else y
+    other = Register("poison", x.type) if y is None else y
     if len(low) == 1:
         parts = [e.assign(scalar, f"extractelement {x.typed}, i64 {i}") for i in (0, 1)]
         return e.binary("fadd", *parts)
@@ -100,7 +100,7 @@ def _add_halves(e: Emitter, x: Value, y: Value | None, group: int) -> Value:
     return e.binary("fadd", *halves)
 
 
-def _part(e: Emitter, x: Value, first: int, count: int, scalar: str) -> Value:
+def _part(e: Emitter, x: Register, first: int, count: int, scalar: str) -> Register:
     if count == 1:
         return e.assign(scalar, f"extractelement {x.typed}, i64 {first}")
     picks = ", ".join(f"i32 {first + i}" for i in range(count))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, vector
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, vector
 from chainrule.compiler.codegen.matmul.packing import plus
 from chainrule.compiler.codegen.matmul.transpose import Column, in_registers, lane_mask, lanes_on, resized
 from chainrule.compiler.plan.target import BYTES, power_of_two_above
-from chainrule.compiler.plan.tiling import Contraction, Plan
+from chainrule.compiler.plan.tiling import Contraction, Tiling
 
 # emitter, row, first column, sums (a vector of columns, or one), mask (None: all lanes)
-Epilogue = Callable[[Emitter, Value, Value, Value, "Value | None"], None]
+Epilogue = Callable[[Emitter, Register, Register, Register, "Register | None"], None]
 
 _INLINE = 12  # lines of an epilogue that are written out for every row rather than put in a loop
 # Vectors that a long epilogue takes side by side: one alone waits for itself, more do not fit in the registers.
@@ -28,18 +28,18 @@ def along_rows(height: int, scalar: str) -> Column:
 class Finish:
     """Hands vectors of sums to the epilogue of a product."""
 
-    def __init__(self, e: Emitter, spec: Contraction, chosen: Plan, epilogue: Epilogue) -> None:
+    def __init__(self, e: Emitter, spec: Contraction, chosen: Tiling, epilogue: Epilogue) -> None:
         self.e, self.spec, self.plan, self.epilogue = e, spec, chosen, epilogue
         self.inline = self._lines_of_epilogue() <= _INLINE
 
     def _lines_of_epilogue(self) -> int:
         probe = Emitter()
-        index = Value("%0", "i64")
-        sums = Value("%1", vector(self.spec.scalar, 1 if self.plan.dot else self.plan.lanes))
+        index = Register("%0", "i64")
+        sums = Register("%1", vector(self.spec.scalar, 1 if self.plan.dot else self.plan.lanes))
         self.epilogue(probe, index, index, sums, None)
         return len(probe.lines)
 
-    def tile(self, row: Value, column: Value, columns: list[Column], rows: int, sums: list[Value]) -> None:
+    def tile(self, row: Register, column: Register, columns: list[Column], rows: int, sums: list[Register]) -> None:
         """Hand each vector of the tile to the epilogue: written out for each if short, else in a loop."""
         e = self.e
         if self.plan.turned:
@@ -62,7 +62,7 @@ class Finish:
         for some in filter(None, (full, rest)):
             self._in_loop(row, column, [columns[c] for c in some], [sums[c :: len(columns)] for c in some])
 
-    def _in_loop(self, row: Value, column: Value, columns: list[Column], sums: list[list[Value]]) -> None:
+    def _in_loop(self, row: Register, column: Register, columns: list[Column], sums: list[list[Register]]) -> None:
         """Some vectors of columns, a few rows at a time, each with its sums one below the other.
 
         Not together with masked ones: a masked store holds up loads of what lies behind it, where the next row may
@@ -76,7 +76,7 @@ class Finish:
         together = min(rows, max(1, _AT_ONCE // len(columns)))
         whole = rows - rows % together
 
-        def some(first: Value, count: int) -> None:
+        def some(first: Register, count: int) -> None:
             numbers = [plus(e, first, i) for i in range(count)]
             places = [(number, room, part) for number in numbers for room, part in zip(rooms, columns, strict=True)]
             e.side_by_side([partial(self._saved, row, column, *place) for place in places])
@@ -86,13 +86,13 @@ class Finish:
         if rows > whole:
             some(e.const(whole, "i64"), rows - whole)
 
-    def _saved(self, row: Value, column: Value, number: Value, room: Value, part: Column) -> None:
+    def _saved(self, row: Register, column: Register, number: Register, room: Register, part: Column) -> None:
         """One vector of the tile, whose sums wait on the stack."""
         e = self.e
         value = e.load(e.address(room, number, part.type), part.type, 4)
         self.epilogue(e, e.opaque(e.binary("add", row, number)), plus(e, column, part.first), value, part.mask)
 
-    def _turned_in_loop(self, row: Value, column: Value, columns: list[Column], sums: list[Value]) -> None:
+    def _turned_in_loop(self, row: Register, column: Register, columns: list[Column], sums: list[Register]) -> None:
         """Several vectors of columns alike: to write the turning and the epilogue out for each would be as much code again."""
         e, part, rows = self.e, columns[0], len(sums) // len(columns)
         size = BYTES[self.spec.scalar]
@@ -105,14 +105,14 @@ class Finish:
             first = e.binary("mul", index, e.const(lanes_of(part.type), "i64"))
             self.turned(row, e.binary("add", column, first), part, of_part)
 
-    def turned(self, row: Value, column: Value, part: Column, sums: list[Value]) -> None:
+    def turned(self, row: Register, column: Register, part: Column, sums: list[Register]) -> None:
         """What was computed as rows are columns of C, and the lanes of a vector its rows."""
         e, count = self.e, lanes_on(part.type, part.mask)
         wide = power_of_two_above(len(sums))
         mask, type = lane_mask(len(sums), wide), vector(self.spec.scalar, wide)
         size = max(wide, lanes_of(part.type))
         square = [resized(e, value, size) for value in sums]
-        square += [Value("poison", square[0].type)] * (size - len(sums))
+        square += [Register("poison", square[0].type)] * (size - len(sums))
         turned = square if size == 1 else in_registers(e, square)
         values = [resized(e, value, wide) for value in turned[:count]]
         if self.inline and len(sums) > 1:
@@ -126,6 +126,6 @@ class Finish:
             value = e.load(e.address(room, index, type), type, BYTES[self.spec.scalar])
             self.epilogue(e, e.opaque(e.binary("add", column, index)), row, value, mask)
 
-    def _row(self, row: Value, column: Value, columns: list[Column], sums: list[Value]) -> None:
+    def _row(self, row: Register, column: Register, columns: list[Column], sums: list[Register]) -> None:
         for part, value in zip(columns, sums, strict=True):
             self.epilogue(self.e, row, plus(self.e, column, part.first), value, part.mask)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
-from chainrule.compiler.codegen.emit import Emitter, Value, vector
+from chainrule.compiler.codegen.emit import Emitter, Register, vector
 from chainrule.compiler.codegen.matmul.transpose import (
     Column,
     at,
@@ -25,17 +25,17 @@ from chainrule.compiler.plan.target import BYTES, power_of_two_above
 from chainrule.compiler.plan.tiling import (
     NEAR,
     Contraction,
-    Plan,
     Strips,
+    Tiling,
     scratch_parts,
 )
 
-Range = tuple[Value, Value]
+Range = tuple[Register, Register]
 _MANY = 64  # rows of A from which on packing B costs so little beside summing that it may call functions
 AHEAD = 16  # terms of l that are copied together, and how far ahead of its use memory is asked for
 
 
-def ranged(e: Emitter, limits: Range | None, first: int, count: int, body: Callable[[Value], None]) -> None:
+def ranged(e: Emitter, limits: Range | None, first: int, count: int, body: Callable[[Register], None]) -> None:
     """body(i) for i in first, ..., first + count - 1, as far as they lie within `limits`."""
     if count == 0:
         return
@@ -52,21 +52,21 @@ def ranged(e: Emitter, limits: Range | None, first: int, count: int, body: Calla
         body(e.binary("add", i, low))
 
 
-def within(e: Emitter, limits: Range, low: Value, high: Value) -> Range:
+def within(e: Emitter, limits: Range, low: Register, high: Register) -> Range:
     """What two ranges share."""
     return e.call("llvm.smax.i64", "i64", limits[0], low), e.call("llvm.smin.i64", "i64", limits[1], high)
 
 
 @dataclass(frozen=True)
-class Rows:
+class TileRows:
     """Where A has its rows: packed tile by tile, or in place."""
 
-    a: Value
+    a: Register
     packed: bool
-    first: Value  # the tile that `a` begins with, if packed
+    first: Register  # the tile that `a` begins with, if packed
 
 
-def part(e: Emitter, first: Value, step: Value, count: int, end: Value) -> Range:
+def part(e: Emitter, first: Register, step: Register, count: int, end: Register) -> Range:
     """`count` numbers from first + step on, as far as they lie before `end`."""
     start = e.binary("add", first, step)
     return start, e.call("llvm.smin.i64", "i64", e.binary("add", start, e.const(count, "i64")), end)
@@ -76,21 +76,21 @@ def part(e: Emitter, first: Value, step: Value, count: int, end: Value) -> Range
 class Depth:
     """A block of l: its first element and its length; the sums so far wait in scratch memory, unless it is all of l."""
 
-    start: Value
-    count: Value | int
-    first: Value | None = None  # is it the first block?
-    last: Value | None = None
-    half: Value | None = None  # its number among the halves that l is added up in
+    start: Register
+    count: Register | int
+    first: Register | None = None  # is it the first block?
+    last: Register | None = None
+    half: Register | None = None  # its number among the halves that l is added up in
 
 
 class Packer:
     """Packs the factors of one product, if its plan says so."""
 
-    def __init__(self, e: Emitter, spec: Contraction, chosen: Plan, scratch: Value | None) -> None:
+    def __init__(self, e: Emitter, spec: Contraction, chosen: Tiling, scratch: Register | None) -> None:
         self.e, self.spec, self.plan = e, spec, chosen
         self.scratch = self._divided(scratch)
 
-    def _divided(self, scratch: Value | None) -> list[Value]:
+    def _divided(self, scratch: Register | None) -> list[Register]:
         """Scratch memory for a strip of B, a block of A, the sums of a block of C."""
         if scratch is None:
             return []
@@ -102,12 +102,12 @@ class Packer:
         chosen = self.plan
         return [(0, chosen.large, chosen.rows), (chosen.large, chosen.small, chosen.rows - 1)]
 
-    def first_row(self, tile: Value, rows: int) -> Value:
+    def first_row(self, tile: Register, rows: int) -> Register:
         row = scaled(self.e, tile, rows)
         # the small tiles follow the large ones, each one row longer
         return row if rows == self.plan.rows else plus(self.e, row, self.plan.large)
 
-    def row_of(self, tile: Value) -> Value:
+    def row_of(self, tile: Register) -> Register:
         """The first row of any tile."""
         e, chosen = self.e, self.plan
         row = scaled(e, tile, chosen.rows)
@@ -116,7 +116,7 @@ class Packer:
         beyond = e.binary("sub", tile, e.const(chosen.large, "i64"))
         return e.binary("sub", row, e.call("llvm.smax.i64", "i64", beyond, e.const(0, "i64")))
 
-    def column_of(self, strip: Value) -> Value:
+    def column_of(self, strip: Register) -> Register:
         """The first column of any strip."""
         e, chosen = self.e, self.plan
         narrow = chosen.column_strips - chosen.wide_strips
@@ -127,18 +127,18 @@ class Packer:
         beyond = e.call("llvm.smax.i64", "i64", beyond, e.const(0, "i64"))
         return e.binary("sub", column, scaled(e, beyond, chosen.lanes))
 
-    def first_column(self, strips: Strips, number: Value) -> Value:
+    def first_column(self, strips: Strips, number: Register) -> Register:
         return plus(self.e, scaled(self.e, number, strips.width), strips.column - strips.first * strips.width)
 
     # -- rows of A ------------------------------------------------------------------------------
-    def rows_of_a(self, a: Value, tiles: Range | None, depth: Depth) -> Rows:
+    def rows_of_a(self, a: Register, tiles: Range | None, depth: Depth) -> TileRows:
         """A's rows of some tiles, copied tile by tile if the plan says so."""
         e, spec, chosen = self.e, self.spec, self.plan
         first = tiles[0] if tiles else e.const(0, "i64")
         source = offset(e, a, depth.start, spec.a_strides[1], spec.scalar)
         if not chosen.pack_a:
-            return Rows(source, False, first)
-        rows = Rows(self.scratch[1], True, first)
+            return TileRows(source, False, first)
+        rows = TileRows(self.scratch[1], True, first)
         if spec.a_strides[0] != 1:
             for begin, count, height in self.row_tiles():
                 ranged(e, tiles, begin, count, partial(self._turn_tile, rows, source, depth, height))
@@ -149,21 +149,23 @@ class Packer:
                 ranged(e, tiles, begin, count, partial(self._copy_tile, rows, line, start, terms, height))
         return rows
 
-    def packed_tile(self, rows: Rows, number: Value) -> Value:
+    def packed_tile(self, rows: TileRows, number: Register) -> Register:
         size = self.plan.depth * self.plan.rows
         return offset(self.e, rows.a, self.e.binary("sub", number, rows.first), size, self.spec.scalar)
 
-    def _turn_tile(self, rows: Rows, source: Value, depth: Depth, height: int, number: Value) -> None:
+    def _turn_tile(self, rows: TileRows, source: Register, depth: Depth, height: int, number: Register) -> None:
         """A tile's rows, contiguous along l: transposed."""
         e, spec = self.e, self.spec
         source = offset(e, source, self.first_row(number, height), spec.a_strides[0], spec.scalar)
-        count = depth.count if isinstance(depth.count, Value) else None
+        count = depth.count if isinstance(depth.count, Register) else None
         place, lanes = self.packed_tile(rows, number), self.plan.lanes
         ahead = lanes if self.plan.blocked else height * spec.a_strides[0]
         cols = 0 if self.plan.halves else spec.k
         emit_transpose(e, height, cols, spec.scalar, source, spec.a_strides, place, lanes, None, count, ahead)
 
-    def _copy_tile(self, rows: Rows, line: Value, start: Value, count: Value | int, height: int, number: Value) -> None:
+    def _copy_tile(
+        self, rows: TileRows, line: Register, start: Register, count: Register | int, height: int, number: Register
+    ) -> None:
         """Some terms of l for a tile's rows, which lie side by side."""
         e, spec = self.e, self.spec
         place = offset(e, self.packed_tile(rows, number), start, height, spec.scalar)
@@ -172,7 +174,7 @@ class Packer:
         emit_copy(e, count, parts, spec.scalar, source, spec.a_strides[1], place, height, AHEAD)
 
     # -- columns of B ---------------------------------------------------------------------------
-    def strip_of_b(self, strips: Strips, source: Value, count: Value | int, place: Value) -> int:
+    def strip_of_b(self, strips: Strips, source: Register, count: Register | int, place: Register) -> int:
         """A strip of B as rows of whole vectors: how far the rows lie apart."""
         e, spec, lanes = self.e, self.spec, self.plan.lanes
         width = strips.width
@@ -182,7 +184,7 @@ class Packer:
             emit_copy(e, count, parts, spec.scalar, source, spec.b_strides[0], place, wide, AHEAD * self.plan.blocked)
         else:
             turned = spec.b_strides[::-1]
-            some = count if isinstance(count, Value) else None
+            some = count if isinstance(count, Register) else None
             cols = 0 if self.plan.halves else spec.k
             # where the whole strip was asked for before, only the step into the nearest cache is left
             far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
@@ -193,10 +195,10 @@ class Packer:
         return wide
 
     @contextmanager
-    def _pieces(self, count: Value | int) -> Iterator[tuple[Value, Value]]:
+    def _pieces(self, count: Register | int) -> Iterator[tuple[Register, Register]]:
         """l in pieces so short that what is read and what is written stays near."""
         e = self.e
-        total = count if isinstance(count, Value) else e.const(count, "i64")
+        total = count if isinstance(count, Register) else e.const(count, "i64")
         with e.loop(count, AHEAD) as start:
             yield start, e.call("llvm.smin.i64", "i64", e.binary("sub", total, start), e.const(AHEAD, "i64"))
 
@@ -217,9 +219,9 @@ def padded(width: int, lanes: int, scalar: str) -> list[Column]:
     return [Column(f, type, lane_mask(min(lanes, width - f), lanes)) for f in range(0, width, lanes)]
 
 
-def scaled(e: Emitter, index: Value, factor: int) -> Value:
+def scaled(e: Emitter, index: Register, factor: int) -> Register:
     return index if factor == 1 else e.binary("mul", index, e.const(factor, "i64"))
 
 
-def plus(e: Emitter, index: Value, more: int) -> Value:
+def plus(e: Emitter, index: Register, more: int) -> Register:
     return index if more == 0 else e.binary("add", index, e.const(more, "i64"))

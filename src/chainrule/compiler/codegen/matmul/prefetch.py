@@ -11,39 +11,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.codegen.matmul.packing import plus, scaled
 from chainrule.compiler.codegen.matmul.transpose import Column, at, lanes_on, offset
 from chainrule.compiler.plan.target import BYTES
-from chainrule.compiler.plan.tiling import Contraction, Plan, waiting_sums
+from chainrule.compiler.plan.tiling import Contraction, Tiling, waiting_sums
 from chainrule.tensor.memory import LINE
 
 # emitter, row, first column: asks for the memory that the epilogue will touch there
-Touch = Callable[[Emitter, Value, Value], None]
+Touch = Callable[[Emitter, Register, Register], None]
 
 
 @dataclass(frozen=True)
 class Asks:
     """What the next tile will need, asked for bit by bit: so many times, each before an equal part of a tile's sums."""
 
-    ask: Callable[[Value], None]
+    ask: Callable[[Register], None]
     parts: int
 
 
 class Ahead:
     """What a tile asks for at each of its rows."""
 
-    def __init__(self, e: Emitter, spec: Contraction, chosen: Plan, touch: Touch) -> None:
+    def __init__(self, e: Emitter, spec: Contraction, chosen: Tiling, touch: Touch) -> None:
         self.e, self.spec, self.plan, self.touch = e, spec, chosen, touch
 
-    def results(self, row: Value, column: Value, columns: list[Column]) -> None:
+    def results(self, row: Register, column: Register, columns: list[Column]) -> None:
         """What the epilogue of a row reads and writes."""
         last = columns[-1].first + lanes_on(columns[-1].type, columns[-1].mask) - 1
         for first in [*(part.first for part in columns), last]:  # a row may begin within a line
             place = self.e.binary("add", column, self.e.const(first, "i64")) if first else column
             self.touch(self.e, row, place)
 
-    def sums(self, waiting: Value, row: Value, columns: list[Column]) -> None:
+    def sums(self, waiting: Register, row: Register, columns: list[Column]) -> None:
         """The sums of the next tile."""
         e, chosen, scalar = self.e, self.plan, self.spec.scalar
         line = e.opaque(offset(e, waiting, row, len(columns) * chosen.lanes, scalar))
@@ -56,29 +56,29 @@ _FRACTION = 16  # bits
 _FEW = 4  # lines at each row of a tile that are asked for one by one; more of them in a loop
 _ALIGNED = 4  # bytes: pointers have no more on a CPU of 32 bits
 
-Places = list[Value] | Value  # of lines: each, or where they stand in memory
+Places = list[Register] | Register  # of lines: each, or where they stand in memory
 
 
 @dataclass(frozen=True)
 class Corner:
     """Where a block begins: its first row tile, its first strip, its first element of l."""
 
-    tile: Value
-    strip: Value
-    start: Value
+    tile: Register
+    strip: Register
+    start: Register
 
 
 @dataclass(frozen=True)
 class Lines:
     """Lines of memory that will be read: runs of equal length, a fixed number of elements apart."""
 
-    start: Value
+    start: Register
     runs: int
     stride: int
     length: int  # lines
 
     @classmethod
-    def of(cls, start: Value, extents: tuple[int, int], strides: tuple[int, int], size: int) -> Lines:
+    def of(cls, start: Register, extents: tuple[int, int], strides: tuple[int, int], size: int) -> Lines:
         """Those of a matrix of elements of `size` bytes, which lie side by side along one of its axes."""
         (runs, along), stride = (extents[::-1], strides[1]) if strides[0] == 1 else (extents, strides[0])
         return cls(start, runs, stride, -(-along * size // LINE))
@@ -90,7 +90,9 @@ class Coming:
     At each of its rows a tile asks for a line of another run: so the next address is a step away.
     """
 
-    def __init__(self, e: Emitter, spec: Contraction, chosen: Plan, lines: Lines, strips: int, first: Value) -> None:
+    def __init__(
+        self, e: Emitter, spec: Contraction, chosen: Tiling, lines: Lines, strips: int, first: Register
+    ) -> None:
         self.e, self.scalar, self.lines, self.first = e, spec.scalar, lines, first
         self.height = chosen.rows - (chosen.small > 0)  # rows that every tile has
         parts = -(-lines.runs // self.height) * lines.length
@@ -98,7 +100,7 @@ class Coming:
         self.step = (parts << _FRACTION) // (strips * chosen.tiles)
         self.count = -(-self.step // (1 << _FRACTION))  # lines at each row of a tile
 
-    def of_tile(self, strip: Value, tile: Value) -> Places:
+    def of_tile(self, strip: Register, tile: Register) -> Places:
         """Where the lines begin that a tile of the block asks for."""
         e = self.e
         strip = e.binary("sub", strip, self.first)
@@ -111,7 +113,7 @@ class Coming:
             e.store(self._place(e.binary("add", part, more)), e.address(room, more, "ptr"), _ALIGNED)
         return room
 
-    def _place(self, part: Value) -> Value:
+    def _place(self, part: Register) -> Register:
         """Where a line begins, by its number."""
         e, lines = self.e, self.lines
         run = e.binary("udiv", part, e.const(lines.length, "i64"))
@@ -121,7 +123,7 @@ class Coming:
         # A run may begin within a line, which its neighbour asked for: what it needs of its own ends farther on.
         return e.opaque(at(e, offset(e, place, within, step, self.scalar), step - 1, self.scalar))
 
-    def ask(self, places: Places, row: Value) -> None:
+    def ask(self, places: Places, row: Register) -> None:
         e = self.e
         far = e.opaque(scaled(e, row, self.lines.stride))
         if isinstance(places, list):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chainrule.compiler.codegen.emit import Emitter, Value, lanes_of, scalar_of, vector
+from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, scalar_of, vector
 from chainrule.compiler.plan.target import BYTES
 
 _HALVED = 32  # bytes from which on a vector's upper half is read into its place
@@ -19,17 +19,17 @@ class Column:
 
     first: int
     type: str
-    mask: Value | None
+    mask: Register | None
 
 
 def emit_copy(
     e: Emitter,
-    rows: Value | int,
+    rows: Register | int,
     parts: list[Column],
     scalar: str,
-    src: Value,
+    src: Register,
     stride: int,
-    dst: Value,
+    dst: Register,
     wide: int,
     ahead: int = 0,
 ) -> None:
@@ -55,12 +55,12 @@ def emit_transpose(
     rows: int,
     cols: int,
     scalar: str,
-    src: Value,
+    src: Register,
     src_strides: tuple[int, int],
-    dst: Value,
+    dst: Register,
     lanes: int,
     wide: int | None = None,
-    count: Value | None = None,
+    count: Register | None = None,
     ahead: int = 0,
     called: bool = False,
 ) -> None:
@@ -80,8 +80,8 @@ def emit_transpose(
         return
     lanes = max(lanes, 2)
 
-    def strip(first_row: Value, height: int) -> None:
-        def block(first_col: Value, width: int) -> None:
+    def strip(first_row: Register, height: int) -> None:
+        def block(first_col: Register, width: int) -> None:
             source = offset(e, offset(e, src, first_row, src_strides[0], scalar), first_col, 1, scalar)
             target = offset(e, offset(e, dst, first_col, stride, scalar), first_row, 1, scalar)
             _block(
@@ -93,7 +93,9 @@ def emit_transpose(
     _blocks(e, rows, lanes, strip)
 
 
-def _blocks(e: Emitter, extent: int, size: int, body: Callable[[Value, int], None], count: Value | None = None) -> None:
+def _blocks(
+    e: Emitter, extent: int, size: int, body: Callable[[Register, int], None], count: Register | None = None
+) -> None:
     """body(first, size) for every full block, and for what is left over; of the first `count`, if given."""
     full, left = divmod(extent, size)
     if count is not None:
@@ -117,7 +119,7 @@ def _blocks(e: Emitter, extent: int, size: int, body: Callable[[Value, int], Non
         body(e.const(full * size, "i64"), left)
 
 
-def _overlapping(e: Emitter, count: Value, size: int, body: Callable[[Value, int], None]) -> None:
+def _overlapping(e: Emitter, count: Register, size: int, body: Callable[[Register, int], None]) -> None:
     """body(first, size) for blocks that cover `count`: the last begins where it is full, within the one before it."""
     with e.loop(count, size) as start:
         last = e.binary("sub", count, e.const(size, "i64"))
@@ -129,9 +131,9 @@ def _block(
     height: int,
     width: int,
     scalar: str,
-    src: Value,
+    src: Register,
     src_stride: int,
-    dst: Value,
+    dst: Register,
     dst_stride: int,
     lanes: int,
     fill: bool,
@@ -161,7 +163,9 @@ class Block(NamedTuple):
     fill: bool
     asks: bool  # for memory that is read later
 
-    def write(self, e: Emitter, src: Value, dst: Value, src_stride: Value, dst_stride: Value, ahead: Value) -> None:
+    def write(
+        self, e: Emitter, src: Register, dst: Register, src_stride: Register, dst_stride: Register, ahead: Register
+    ) -> None:
         """dst[c, r] = src[r, c], rows so many elements apart."""
         scalar, lanes = self.scalar, self.lanes
         places = list(_apart(e, src, src_stride, self.height, scalar))
@@ -175,15 +179,15 @@ class Block(NamedTuple):
 
 
 def turned_rows(
-    e: Emitter, places: list[Value], width: int, lanes: int, scalar: str, fill: bool = False
-) -> list[Value]:
+    e: Emitter, places: list[Register], width: int, lanes: int, scalar: str, fill: bool = False
+) -> list[Register]:
     """The columns of a block in vectors of so many lanes, from where its rows of `width` elements begin.
 
     In squares of half as many columns, whose rows are joined as they are read: the longest exchange is then not only for
     the port that shuffles. What is left over is squares of 8 and 4. With `fill` the lanes beyond the rows are zero.
     """
     largest = lanes // 2 if lanes * BYTES[scalar] >= _HALVED else lanes
-    values: list[Value] = []
+    values: list[Register] = []
     while len(values) < width:
         left = width - len(values)
         size = min(largest, max(4, 1 << (left.bit_length() - 1)))
@@ -193,13 +197,13 @@ def turned_rows(
     return values
 
 
-def _rows(e: Emitter, places: list[Value], part: Column, count: int, fill: bool) -> list[Value]:
+def _rows(e: Emitter, places: list[Register], part: Column, count: int, fill: bool) -> list[Register]:
     """One vector of each row, made up to so many."""
     values = [e.masked_load(at(e, place, part.first, scalar_of(part.type)), part.type, part.mask) for place in places]
-    return values + [Value("zeroinitializer" if fill else "poison", part.type)] * (count - len(places))
+    return values + [Register("zeroinitializer" if fill else "poison", part.type)] * (count - len(places))
 
 
-def _apart(e: Emitter, start: Value, stride: Value, count: int, scalar: str) -> Iterator[Value]:
+def _apart(e: Emitter, start: Register, stride: Register, count: int, scalar: str) -> Iterator[Register]:
     """The first elements of so many rows."""
     for row in range(count):
         if row:
@@ -207,7 +211,7 @@ def _apart(e: Emitter, start: Value, stride: Value, count: int, scalar: str) -> 
         yield start
 
 
-def in_registers(e: Emitter, rows: list[Value]) -> list[Value]:
+def in_registers(e: Emitter, rows: list[Register]) -> list[Register]:
     """The columns of squares that lie side by side in vectors, as high as there are vectors."""
     values, size, lanes = list(rows), len(rows), lanes_of(rows[0].type)
     distance = 1
@@ -221,7 +225,7 @@ def in_registers(e: Emitter, rows: list[Value]) -> list[Value]:
     return values
 
 
-def resized(e: Emitter, value: Value, lanes: int) -> Value:
+def resized(e: Emitter, value: Register, lanes: int) -> Register:
     """The first so many lanes of a vector; any beyond its own are unspecified."""
     have, scalar = lanes_of(value.type), scalar_of(value.type)
     if have == lanes:
@@ -236,7 +240,7 @@ def resized(e: Emitter, value: Value, lanes: int) -> Value:
     )
 
 
-def _exchange(e: Emitter, a: Value, b: Value, distance: int, lanes: int, part: int) -> Value:
+def _exchange(e: Emitter, a: Register, b: Register, distance: int, lanes: int, part: int) -> Register:
     """Of each 2 x 2 square of blocks, the upper (part 0) or lower row after transposing it."""
     if a.name == b.name and not a.name.startswith("%"):  # both zero, or both unused
         return a
@@ -251,11 +255,11 @@ def _exchange(e: Emitter, a: Value, b: Value, distance: int, lanes: int, part: i
 def _transpose_scalars(
     e: Emitter,
     rows: int,
-    cols: Value | int,
+    cols: Register | int,
     scalar: str,
-    src: Value,
+    src: Register,
     strides: tuple[int, int],
-    dst: Value,
+    dst: Register,
     wide: int,
 ) -> None:
     size = BYTES[scalar]
@@ -268,26 +272,26 @@ def _transpose_scalars(
             e.store(e.const(0.0, scalar), at(e, target, empty, scalar), size)
 
 
-def lane_mask(count: int, lanes: int) -> Value | None:
+def lane_mask(count: int, lanes: int) -> Register | None:
     """The first `count` of so many lanes; None for all of them."""
     if count == lanes:
         return None
     bits = ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(lanes))
-    return Value(f"<{bits}>", vector("i1", lanes))
+    return Register(f"<{bits}>", vector("i1", lanes))
 
 
-def first_lanes(e: Emitter, count: Value, lanes: int) -> Value:
+def first_lanes(e: Emitter, count: Register, lanes: int) -> Register:
     """The mask of so many of the first lanes, a number that is not known yet."""
     steps = ", ".join(f"i64 {lane}" for lane in range(lanes))
-    return e.compare("slt", Value(f"<{steps}>", vector("i64", lanes)), e.splat(count, lanes))
+    return e.compare("slt", Register(f"<{steps}>", vector("i64", lanes)), e.splat(count, lanes))
 
 
-def lanes_on(type: str, mask: Value | None) -> int:
+def lanes_on(type: str, mask: Register | None) -> int:
     """How many lanes a `lane_mask` lets through."""
     return lanes_of(type) if mask is None else mask.name.count("true")
 
 
-def offset(e: Emitter, base: Value, index: Value, stride: int, scalar: str) -> Value:
+def offset(e: Emitter, base: Register, index: Register, stride: int, scalar: str) -> Register:
     """The address `index` strides on."""
     if stride == 0:
         return base
@@ -295,6 +299,6 @@ def offset(e: Emitter, base: Value, index: Value, stride: int, scalar: str) -> V
     return e.address(base, scaled, scalar)
 
 
-def at(e: Emitter, base: Value, elements: int, scalar: str) -> Value:
+def at(e: Emitter, base: Register, elements: int, scalar: str) -> Register:
     """The address a known number of elements on."""
     return base if elements == 0 else e.address(base, e.const(elements, "i64"), scalar)

@@ -5,16 +5,16 @@ For few rows: what is read once is not worth being packed first.
 
 from __future__ import annotations
 
-from chainrule.compiler.codegen.emit import Emitter, Value
+from chainrule.compiler.codegen.emit import Emitter, Register
 from chainrule.compiler.codegen.matmul.transpose import Column, at, lanes_on, offset, turned_rows
 from chainrule.compiler.plan.target import BYTES
 
-Rows = tuple[Value, tuple[int, int], int]  # address, strides (row, term), and how many
+Rows = tuple[Register, tuple[int, int], int]  # address, strides (row, term), and how many
 
 
 def turning_tile(
-    e: Emitter, k: int, lanes: int, scalar: str, a: Rows, b: tuple[Value, int], columns: list[Column]
-) -> list[Value]:
+    e: Emitter, k: int, lanes: int, scalar: str, a: Rows, b: tuple[Register, int], columns: list[Column]
+) -> list[Register]:
     """For each row of a the vectors of its sums, in the order of the terms; b's columns lie so far apart."""
     sums = [e.const(0.0, part.type) for part in columns] * a[2]
     with e.fold(k // lanes, sums) as state:
@@ -27,9 +27,9 @@ def turning_tile(
 
 
 def _block(
-    e: Emitter, start: Value, terms: int, lanes: int, scalar: str, a: Rows, b: tuple[Value, int],
-    columns: list[Column], before: list[Value],
-) -> list[Value]:  # fmt: skip
+    e: Emitter, start: Register, terms: int, lanes: int, scalar: str, a: Rows, b: tuple[Register, int],
+    columns: list[Column], before: list[Register],
+) -> list[Register]:  # fmt: skip
     """The sums with so many more terms, at most as many as a vector has lanes."""
     (left, strides, rows), sums = a, list(before)
     left, right = offset(e, left, start, strides[1], scalar), offset(e, b[0], start, 1, scalar)

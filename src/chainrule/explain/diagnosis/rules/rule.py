@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from chainrule.explain.diagnosis.evidence import Evidence, Moment
+from chainrule.explain.diagnosis.evidence import Evidence, Look
 from chainrule.explain.diagnosis.remedies import Remedy
 
 Remedies = Callable[[Evidence], Iterable[Remedy]]
@@ -89,7 +89,7 @@ def rule(
     return declared
 
 
-def first(e: Evidence, holds: Callable[[Moment], bool]) -> Moment | None:
+def first(e: Evidence, holds: Callable[[Look], bool]) -> Look | None:
     """The first moment at which a condition holds."""
     return next((moment for moment in e.moments if holds(moment)), None)
 

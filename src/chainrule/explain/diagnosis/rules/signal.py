@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from chainrule.explain.diagnosis.evidence import Activity, Evidence, Moment
+from chainrule.explain.diagnosis.evidence import Activity, Evidence, Look
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.rules.rule import Suspicion, first, room, room_held_out, rule
 
@@ -16,13 +16,13 @@ EXPLODED = 1e2  # the other way round, or the gradient's root mean square times 
 DRAWN, RECTIFIED = Remedy(init=True), Remedy(activation="relu")
 
 
-def _worst(moment: Moment, share: str, kinds: tuple[str, ...]) -> Activity | None:
+def _worst(moment: Look, share: str, kinds: tuple[str, ...]) -> Activity | None:
     chosen = [a for a in moment.activities if a.kind in kinds]
     return max(chosen, key=lambda a: float(getattr(a, share)), default=None)
 
 
-def _over(share: str, kinds: tuple[str, ...], bound: float) -> Callable[[Moment], bool]:
-    def holds(moment: Moment) -> bool:
+def _over(share: str, kinds: tuple[str, ...], bound: float) -> Callable[[Look], bool]:
+    def holds(moment: Look) -> bool:
         worst = _worst(moment, share, kinds)
         return worst is not None and float(getattr(worst, share)) >= bound
 
@@ -74,7 +74,7 @@ def saturation(e: Evidence) -> Suspicion | None:
     )
 
 
-def _ratio(moment: Moment) -> float:
+def _ratio(moment: Look) -> float:
     """The gradient of the first weight over that of the last, root mean squares."""
     gradients = [p.gradient for p in moment.movements if p.weight and math.isfinite(p.gradient)]
     if len(gradients) < 3:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from chainrule import nn
-from chainrule.explain.diagnosis.evidence import Evidence, Moment
+from chainrule.explain.diagnosis.evidence import Evidence, Look
 from chainrule.explain.diagnosis.remedies import Remedy
 from chainrule.explain.diagnosis.rules.rule import WORTH, Suspicion, first, room, room_held_out, rule
 from chainrule.explain.diagnosis.task import Score
@@ -19,7 +19,7 @@ STRONG = 0.8  # dropout
 TIGHT = 10.0  # times the norm that gradients are clipped to
 
 
-def update(moment: Moment) -> float:
+def update(moment: Look) -> float:
     """The median update of the weights, relative to the weights."""
     ratios = [p.update for p in moment.movements if p.weight and p.trained and math.isfinite(p.update)]
     return float(np.median(ratios)) if ratios else math.nan
