@@ -23,7 +23,7 @@ def test_a_gradient_of_few_columns_reads_the_other_factor_once(features: int, ou
     """Rows of all its columns in one tile, which threads then share by strips: 500 us instead of 650 of 16,000 rows."""
     chosen = gradient(features, outputs, rows=16_000)
     assert (chosen.row_tiles, chosen.rows, chosen.width, chosen.column_strips) == (1, 8, 32, 4)
-    assert chosen.blocked and chosen.turned == (features > outputs)
+    assert chosen.blocked and chosen.transposed == (features > outputs)
 
 
 def test_the_rows_of_a_batch_are_divided_evenly() -> None:

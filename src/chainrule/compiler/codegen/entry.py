@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-SYNC_BYTES = 256
+SYNC_BYTES = 256  # what threads meet at: the four cache lines that `sync` points to
 
 
 def pause(triple: str) -> tuple[str, list[str]]:

@@ -14,20 +14,31 @@ from chainrule.compiler.plan.target import Target
 from chainrule.compiler.schedule import memory
 from chainrule.compiler.schedule.kernels import Chain, Compute, Dot, Kernel, Reduce, RowFolds, walk
 
-PRODUCTS = 1.7  # multiply-adds a nanosecond and byte of a vector, in float32 products with tiles in registers
-LANES = 0.8  # elementwise operations a nanosecond and byte of a vector
-NEAR, NEAR_BYTES = 30.0, 1 << 20  # bytes a nanosecond from the caches of a core, and how much they hold
-FAR = 10.0  # bytes a nanosecond beyond
-CALL = 15.0  # entering a kernel
-BARRIER = 400.0  # all threads meet: 180 by itself, the rest is that none arrives quite in time
-# Lines that another core wrote come at 5 bytes a nanosecond in a row, at half that as products read them; of a long stretch only the last lie in that core's
-# own cache, the rest where both cores reach them.
+# Multiply-adds of a nanosecond, for each byte of a vector: float32 products with their tiles in registers.
+PRODUCTS = 1.7
+# Elementwise operations of a nanosecond, for each byte of a vector.
+LANES = 0.8
+# Bytes of a nanosecond that come from a core's own caches, and how many bytes those hold.
+NEAR, NEAR_BYTES = 30.0, 1 << 20
+# Bytes of a nanosecond that come from farther than a core's own caches.
+FAR = 10.0
+# Nanoseconds to enter a kernel.
+CALL = 15.0
+# Nanoseconds until all threads have met: 180 by itself, the others since none arrives quite in time.
+BARRIER = 400.0
+# Bytes of a nanosecond that another core wrote, as products read them (in a row they come twice as fast), and of how many bytes
+# that is so: of a long stretch only the last lie in that core's own cache, those before where both cores reach them.
 FOREIGN, FOREIGN_BYTES = 2.5, 1 << 16
-AHEAD = 1024.0  # bytes that the hardware reads ahead in a stream
-SMALL = 30_000.0  # a step of less is over before a second thread could have helped
-WAKE = 60_000.0  # a sleeping worker starts so much later
-PATIENCE = 6000  # looks of a worker for the next run before it sleeps, in CPU pauses: about as long as waking it takes
-GAIN = 0.9  # threads are used at first where the step should take at most this share of its time on one
+# Bytes that the hardware reads ahead in a stream.
+AHEAD = 1024.0
+# Nanoseconds of a step that is over before a second thread could have helped: a shorter one is not shared.
+SMALL = 30_000.0
+# Nanoseconds until a worker that sleeps has started.
+WAKE = 60_000.0
+# How often a worker looks for the next run before it sleeps, one pause of the CPU apart: that takes about as long as waking it.
+PATIENCE = 6000
+# The share of its time on one thread that a step on several should take, for several to be tried first.
+GAIN = 0.9
 
 
 def constants() -> tuple[float, ...]:

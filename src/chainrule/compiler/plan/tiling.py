@@ -25,29 +25,52 @@ from chainrule.tensor.memory import LINE
 
 Tile = tuple[int, int]  # vectors across, rows down
 
+# The figures below were found by timing products: those of a CPU where two wide multiply-adds begin in a cycle on an Intel server
+# core with AVX-512, those of one where one begins on Zen 4. They choose among tiles; no bit depends on them.
+
+# Bytes of a page of memory: lines so far apart meet in one set of the first-level cache.
 _PAGE = 4096
-_WAYS = 6  # lines of a set of a first-level cache that a strip may take: of eight, the others are A's and C's
-NEAR = 1 << 20  # bytes that stay in the second-level cache while a strip passes
-# bytes of sums that wait farther off, asked for in time: fewer groups of strips, and A is packed less often
+# Lines that a strip may take of a set of the first-level cache: of its eight, A's and C's are the others.
+_WAYS = 6
+# Bytes that stay in the second-level cache while a strip passes.
+NEAR = 1 << 20
+# Bytes of sums that may wait beyond that cache, asked for in time: the fewer groups of strips, the less often A is packed.
 _FAR = 8 << 20
-# bytes of a first-level cache of 48 KB that a block of a tile's rows and columns takes, or half as many more or fewer
-# (measured: 40 KB is 1 % slower, 60 KB 3 %: a strip is packed here, beside what it is packed from)
+# Bytes of a first-level cache of 48 KB that a block of a tile's rows and columns takes, give or take a half (measured: 40 KB is
+# 1 % slower, 60 KB 3 %, for a strip is packed here, beside what it is packed from).
 _NEAREST = 32 << 10
-_LONG = 2048  # terms that are summed without a pause where A stays near
-_AHEAD = 4  # terms for each row of a tile that asks for memory ahead: it takes time to come
-_TURN, _VECTOR = 0.6, 0.2  # cycles that a turn of a tile's loop and each vector of B cost beside (measured)
-_BODY = 0.02  # how much slower a product may be for each copy of the tile's code it is spared,
-_SMALL_BODY = 0.04  # and a small one, which is soon done but takes as long to compile
-_SMALL = 1 << 21  # multiply-adds
-_SHARED = 1 << 17  # multiply-adds, from which on it is worth sharing a product evenly among threads,
-_EVEN = 0.2  # and how much of what two and four of them lose by an uneven share counts: there may be only one
-_LOAD = 1.3  # a load beside a multiply-add: they do not all hit the first-level cache, and those that do may cross its lines
-_TRANSPOSING = 8  # what transposing a vector of C costs, in multiply-adds a lane
-_LATENCY = 4  # cycles from a multiply-add to the next of the same sum
-_IN_FLIGHT = 8  # multiply-adds that must be independent to hide each other's latency
-# cycles of a vector's load where it is taken in two halves and may cross a cache line, and of a scalar's
-_WIDE, _SCALAR = 2.6, 0.25
-_BESIDE = 0.01  # a load where one multiply-add begins in a cycle: it is hidden, but may miss the nearest cache
+# Terms that are summed in one go where A stays in the second-level cache.
+_LONG = 2048
+# Terms for each row of a tile, from which on a tile asks for memory ahead of its use: what it asks for takes time to come.
+_AHEAD = 4
+# Cycles that one turn of a tile's loop costs beside its multiply-adds and loads.
+_TURN = 0.6
+# Cycles that each vector of B costs a turn of a tile's loop beside.
+_VECTOR = 0.2
+# How much slower, as a share, a product may be for each copy of the tile's code that it is spared.
+_BODY = 0.02
+# The same of a product of fewer than `_SMALL` multiply-adds: it is soon done, and takes as long to compile.
+_SMALL_BODY = 0.04
+# Multiply-adds below which a product counts as small.
+_SMALL = 1 << 21
+# Multiply-adds from which on a product should be even for threads to share.
+_SHARED = 1 << 17
+# How much counts, as a share, of what two and four threads lose by an uneven product: there may be only one.
+_EVEN = 0.2
+# Multiply-adds that a load beside them costs: not all hit the first-level cache, and those that do may cross its lines.
+_LOAD = 1.3
+# Multiply-adds of a lane that transposing a vector of C costs.
+_TRANSPOSING = 8
+# Cycles from a multiply-add to the next of the same sum.
+_LATENCY = 4
+# Multiply-adds that must be independent of each other to hide their latency, where two begin in a cycle.
+_IN_FLIGHT = 8
+# Cycles of a vector's load where one multiply-add begins in a cycle: it is taken in two halves, and may cross a line of the cache.
+_WIDE = 2.6
+# Cycles of a scalar's load there.
+_SCALAR = 0.25
+# Cycles that a load costs there even where multiply-adds hide it: it may miss the nearest cache.
+_BESIDE = 0.01
 
 
 class Inner(NamedTuple):
@@ -128,8 +151,8 @@ class Tiling:
     together: int
     ahead: bool = False
     blocked: bool = False
-    turned: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
-    turning: bool = False  # B, contiguous along l, is not packed but transposed in registers by each tile
+    transposed: bool = False  # what is computed is C^T = B^T A^T, and C is stored tile by tile transposed
+    transposes_b: bool = False  # B, contiguous along l, is not packed but transposed in registers by each tile
     halves: int = 0  # least terms of a block, where l is added up in halves and blocks are halves of halves
 
     @property
@@ -177,16 +200,16 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Tiling:
         return _lanes_plan(spec, target)
     if spec.inner or spec.carried:
         return _nested_plan(spec, target)
-    turned = _fits_better_turned(spec, target)
-    upright = spec.swapped() if turned else spec
+    transposed = _fits_better_transposed(spec, target)
+    upright = spec.swapped() if transposed else spec
     if _turns(upright, target):
-        return replace(_turning_plan(upright, target), turned=turned)
+        return replace(_transposing_tiling(upright, target), transposed=transposed)
     lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
-    rest = 0 if turned else _rest(upright, target)
-    across, down = tile or _best_tile(spec, _grid(upright, lanes, target, turned, rest), target)
+    rest = 0 if transposed else _rest(upright, target)
+    across, down = tile or _best_tile(spec, _grid(upright, lanes, target, transposed, rest), target)
     widths = tuple(_with_rest(list(_even_strips(upright.n - rest, lanes, across)), rest))
     chosen = Tiling(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0)
-    return replace(_blocks(upright, chosen), turned=turned)
+    return replace(_blocks(upright, chosen), transposed=transposed)
 
 
 def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
@@ -194,7 +217,7 @@ def _best_tile(spec: Contraction, grid: _Grid, target: Target) -> Tile:
     return ranked[0] if target.search is None else target.search(spec, target, ranked)
 
 
-def _fits_better_turned(spec: Contraction, target: Target) -> bool:
+def _fits_better_transposed(spec: Contraction, target: Target) -> bool:
     """Would vectors along A's rows waste fewer lanes, by more than transposing the tiles of C, or A's blocks, costs?"""
     lanes = target.lanes(spec.scalar)
     if not spec.m or not spec.n or not spec.k:
@@ -210,8 +233,8 @@ def _narrow(spec: Contraction, target: Target) -> bool:
     lanes = target.lanes(spec.scalar)
     halved = target.fmas == 1 and spec.n * BYTES[spec.scalar] <= target.vector_bytes // 2
     upright = lanes * max(0.5, -(-spec.n // lanes) * (0.5 if halved else 1 / target.fmas))
-    turned = spec.n / target.fmas + math.log2(lanes) - 1
-    return turned * _waste(spec.m, lanes) < upright
+    transposed = spec.n / target.fmas + math.log2(lanes) - 1
+    return transposed * _waste(spec.m, lanes) < upright
 
 
 def _waste(extent: int, lanes: int) -> float:
@@ -339,12 +362,12 @@ class _Grid:
         return self.terms * turn + closing + _storing(work) / self.target.fmas
 
 
-def _grid(spec: Contraction, lanes: int, target: Target, turned: bool, rest: int) -> _Grid:
+def _grid(spec: Contraction, lanes: int, target: Target, transposed: bool, rest: int) -> _Grid:
     work = spec.m * spec.n * spec.terms
     body = _SMALL_BODY if work < _SMALL else _BODY
     full = target.lanes(spec.scalar)
-    closing = _TRANSPOSING * full / target.fmas if turned else 0.0
-    most = full if turned or rest else 28
+    closing = _TRANSPOSING * full / target.fmas if transposed else 0.0
+    most = full if transposed or rest else 28
     even = _EVEN if work >= _SHARED else 0.0
     vectors = -(-(spec.n - rest) // lanes)
     return _Grid(target, max(1, spec.terms), spec.m, vectors, most, body, closing, rest, even, spec.halved)
@@ -422,27 +445,27 @@ def _in_pieces(spec: Contraction, chosen: Tiling) -> Tiling:
 
 def _turns(spec: Contraction, target: Target) -> bool:
     """Are there so few rows that it does not pay to write B transposed, as each strip is read but once?"""
-    fits = 4 <= _turning_lanes(spec, target) <= spec.k and spec.n > 1 and spec.m <= _most_turning(target)
+    fits = 4 <= _transposing_lanes(spec, target) <= spec.k and spec.n > 1 and spec.m <= _most_transposing(target)
     return fits and spec.b_strides[0] == 1 != spec.b_strides[1] and not spec.halved
 
 
-def _turning_lanes(spec: Contraction, target: Target) -> int:
+def _transposing_lanes(spec: Contraction, target: Target) -> int:
     """Of a square of columns and terms."""
     return min(target.lanes(spec.scalar), max(4, power_of_two_above(spec.n)))
 
 
-def _most_turning(target: Target) -> int:
+def _most_transposing(target: Target) -> int:
     """Rows whose sums stay in registers beside a transposed block."""
     return 12 if target.registers >= 32 else 6
 
 
-def _turning_plan(spec: Contraction, target: Target) -> Tiling:
-    lanes = _turning_lanes(spec, target)
+def _transposing_tiling(spec: Contraction, target: Target) -> Tiling:
+    lanes = _transposing_lanes(spec, target)
     # A square's exchanges, lanes log2(lanes) of them, go on while its sums wait for each other, as many terms of `_LATENCY` cycles.
     waits = spec.m == 1 or math.log2(lanes) < _LATENCY
-    across = 2 if waits and spec.n > lanes and 2 * spec.m <= _most_turning(target) else 1
+    across = 2 if waits and spec.n > lanes and 2 * spec.m <= _most_transposing(target) else 1
     widths = tuple(_even_strips(spec.n, lanes, across))
-    return Tiling(spec.m, 1, 0, lanes, widths, False, False, False, spec.k, 1, len(widths), turning=True)
+    return Tiling(spec.m, 1, 0, lanes, widths, False, False, False, spec.k, 1, len(widths), transposes_b=True)
 
 
 # -- blocks and packing -----------------------------------------------------------------------------

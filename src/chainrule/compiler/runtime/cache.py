@@ -21,7 +21,7 @@ from chainrule.files.folder import Folder
 _MAGIC = b"chainrule object 2\n"
 _HEAD = len(_MAGIC) + 32
 MOST_ENTRIES, MOST_BYTES = 2000, 256 << 20  # beyond, the entries that were used longest ago go
-SOME = 32  # of so many names, which are hashes, one
+SOME = 32  # one new entry in so many, by its name, which is a hash, has the bytes of all counted
 LARGE = 1 << 20  # bytes of an entry that is no everyday one
 MOST_OF_ONE = 64 << 20  # bytes of an entry; the code of the largest models has some millions
 _STALE = 3600.0  # seconds after which a file that another version half wrote belongs to nobody any more

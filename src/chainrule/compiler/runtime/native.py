@@ -23,8 +23,10 @@ from chainrule.compiler.runtime.locks import Locks, undisturbed
 from chainrule.compiler.runtime.units import Pool, Unit, linked, packed, unpacked
 from chainrule.errors import unknown_name
 
-LIBRARY = 180_000_000  # bytes of addresses that LLVM's library takes
-LEAST = 32_000_000  # and a small program's compilation; without memory LLVM ends the process, so it is asked for before
+# Bytes of addresses that LLVM's library takes.
+LIBRARY = 180_000_000
+# Bytes that compiling a small program takes. Without memory LLVM ends the process, so it is asked for before.
+LEAST = 32_000_000
 T = TypeVar("T")
 RUN = CFUNCTYPE(c_int64, c_void_p)  # the address of a frame (`entry.FRAME`) -> status
 

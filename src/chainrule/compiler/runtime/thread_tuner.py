@@ -18,15 +18,24 @@ from chainrule.compiler.plan import cost
 from chainrule.compiler.plan.work_sharing import WorkSharing
 from chainrule.compiler.runtime.threads import available_cpus
 
-PROBE = 0.003  # seconds of steps on the other number of threads, and of the first stretch of a run;
-SPAN = 0.1  # then twice as many each time, up to so many
-IDLE = 0.001  # seconds without a step, after which a run counts as new
-SOON = 0.03  # so long after a change the other is tried again, after a defeat twice as long as before
-EVERY = 0.5  # up to so long,
-COST = 100.0  # and so many times as long after as the last probe lost: probing takes a hundredth of the time,
-HASTE = 10.0  # or a tenth at first, and while the favourite does worse than it did
-WORSE = 1.2  # so many times as long a step
-CLEARLY = 0.97  # the other must be faster by so much
+# Seconds that steps run on the other number of threads to be measured, and that the first stretch of a run takes.
+PROBE = 0.003
+# Seconds of the longest stretch; each takes twice as long as the one before, up to this.
+SPAN = 0.1
+# Seconds without a step, after which a run counts as new.
+IDLE = 0.001
+# Seconds of steps from a change of the number until the other is tried again; each defeat of it doubles them.
+SOON = 0.03
+# Seconds to which defeats lengthen `SOON` at most; after a pause of so long what is known counts as old.
+EVERY = 0.5
+# How many times the seconds that the last probe lost must pass before the next: probing takes a hundredth of the time.
+COST = 100.0
+# The same at first, and while steps on the favourite take longer than they did: probing may take a tenth of the time.
+HASTE = 10.0
+# How many times as long as before a step on the favourite must take, for the other to be tried early.
+WORSE = 1.2
+# The share of the favourite's time for a step below which the other takes its place.
+CLEARLY = 0.97
 
 
 class ThreadTuner:

@@ -24,7 +24,7 @@ from chainrule.compiler.plan.tiling import Contraction, Tile, plan, scratch_elem
 from chainrule.compiler.runtime import cache, native
 from chainrule.compiler.runtime.buffers import address, aligned
 
-CANDIDATES = 6
+CANDIDATES = 6  # tiles of a product that are timed: those that should be fastest
 SMALLEST = 1 << 16  # multiply-adds; below, every tile is about as fast
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from chainrule.compiler.runtime.recent import Recent
 
 MOST = 32 << 20  # bytes of code that a process keeps for programs to come
-PROGRAMS = 24  # a training has three or four
-SOME = 16  # by so much of that its code may grow before all is looked at again
+PROGRAMS = 24  # whose code a process keeps; a training has three or four
+SOME = 16  # one part in so many, by which the code that is kept may grow before all of it is looked at again
 LARGE = 1 << 18  # bytes of a unit that is not linked for some of its kernels alone
 
 

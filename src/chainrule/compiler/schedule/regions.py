@@ -17,7 +17,7 @@ from chainrule.graph import Graph, Node, Shape
 from chainrule.ops import reduction, shaping
 from chainrule.several import Several
 
-SHARED = 8  # so many heads of all sequences keep threads about equally busy
+SHARED = 8  # heads of all sequences together, from which on threads are about equally busy with one each
 FOLDS = (reduction.sum, reduction.amax, reduction.amin)
 # Values of a region that are computed again in every nest that needs them: LLVM's time grows faster than a function does.
 LARGEST = 50

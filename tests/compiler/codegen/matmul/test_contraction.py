@@ -474,7 +474,7 @@ def test_a_turned_product_stores_its_tiles_transposed(activation: str) -> None:
     rng = np.random.default_rng(0)
     a, b = strided(rng, m, k, "by column", np.float32), strided(rng, k, n, "by row", np.float32)
     spec = Contraction(m, n, k, "float", elements(a), elements(b))
-    assert plan(spec, TARGETS[0]).turned
+    assert plan(spec, TARGETS[0]).transposed
 
     def finish(e: Emitter, column: Register, sums: Register, mask: Register | None) -> Register:
         return (
@@ -505,7 +505,7 @@ def test_threads_divide_a_product_where_its_tiles_and_strips_begin(
         if lanes > 1 and m > 1:
             continue
         chosen = plan(spec, target)
-        m, n = (n, m) if chosen.turned else (m, n)
+        m, n = (n, m) if chosen.transposed else (m, n)
         columns = chosen.cut_of_columns(n)
         begins = [s.column + i * s.width for s in chosen.widths for i in range(s.count)]
         assert [columns.start(unit) for unit in range(columns.units + 1)] == [*begins, n]

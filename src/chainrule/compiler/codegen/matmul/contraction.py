@@ -42,7 +42,7 @@ from chainrule.compiler.codegen.matmul.transpose import (
     lanes_on,
     offset,
 )
-from chainrule.compiler.codegen.matmul.turning_tile import turning_tile
+from chainrule.compiler.codegen.matmul.transposing_tile import transposing_tile
 from chainrule.compiler.plan.target import BYTES
 from chainrule.compiler.plan.tiling import (
     Contraction,
@@ -86,7 +86,7 @@ def emit_contraction(
     needed = sum(scratch_parts(spec, chosen))
     if scratch is None and needed:
         raise ValueError(f"{spec} needs scratch memory of {needed} elements")
-    if chosen.turned:
+    if chosen.transposed:
         spec, a, b = spec.swapped(), b, a
     kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, touch, prologue)
     (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
@@ -135,7 +135,7 @@ class _Kernel:
         self.prologue = prologue
         self.e, self.spec, self.plan, self.a, self.b = e, spec, chosen, a, b
         self.ahead = None
-        if touch is not None and chosen.ahead and not chosen.turned:
+        if touch is not None and chosen.ahead and not chosen.transposed:
             self.ahead = Ahead(e, spec, chosen, touch)
         self.packer = Packer(e, spec, chosen, scratch)
         self.halves, self.blocks = Halves(e, spec.k), Halves(e, spec.k, chosen.halves)
@@ -247,7 +247,7 @@ class _Kernel:
         column = self.packer.first_column(strips, number)
         lanes = strips.width if chosen.dot else chosen.lanes
         whole = strips.width - strips.rest
-        parts = (padded if chosen.turning else columns)(whole, lanes, spec.scalar)
+        parts = (padded if chosen.transposes_b else columns)(whole, lanes, spec.scalar)
         source, strides = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar), spec.b_strides
         source = offset(e, source, column, spec.b_strides[1], spec.scalar)
         rest = _Rest(whole, strips.rest) if strips.rest else None
@@ -284,9 +284,9 @@ class _Kernel:
             sums = dot_tile(e, spec.k, chosen.lanes, spec.scalar, (a, strides[0], height), strip.operand)
             self.finish.tile(row, strip.column, strip.columns, height, sums)
             return
-        if chosen.turning:
+        if chosen.transposes_b:
             rows_of_a, of_b = (a, strides, height), (strip.b, strip.strides[1])
-            sums = turning_tile(e, spec.k, chosen.lanes, spec.scalar, rows_of_a, of_b, strip.columns)
+            sums = transposing_tile(e, spec.k, chosen.lanes, spec.scalar, rows_of_a, of_b, strip.columns)
             self.finish.tile(row, strip.column, strip.columns, height, sums)
             return
         if spec.lanes > 1:
@@ -621,4 +621,4 @@ class _Kernel:
         self.finish.tile(row, strip.column, strip.columns, height, sums[:whole])
         if strip.rest is not None:
             along = along_rows(height, self.spec.scalar)
-            self.finish.turned(plus(self.e, strip.column, strip.rest.first), row, along, sums[whole:])
+            self.finish.transposed(plus(self.e, strip.column, strip.rest.first), row, along, sums[whole:])

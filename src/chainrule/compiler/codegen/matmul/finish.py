@@ -42,15 +42,15 @@ class Finish:
     def tile(self, row: Register, column: Register, columns: list[Column], rows: int, sums: list[Register]) -> None:
         """Hand each vector of the tile to the epilogue: written out for each if short, else in a loop."""
         e = self.e
-        if self.plan.turned:
+        if self.plan.transposed:
             lanes = lanes_of(columns[0].type)
             alike = [part == Column(c * lanes, columns[0].type, None) for c, part in enumerate(columns)]
             if len(columns) > 1 and all(alike) and not self.inline:
-                self._turned_in_loop(row, column, columns, sums)
+                self._transposed_in_loop(row, column, columns, sums)
                 return
             for c, part in enumerate(columns):
                 of_part = sums[c :: len(columns)]
-                self.turned(row, plus(e, column, part.first), part, of_part)
+                self.transposed(row, plus(e, column, part.first), part, of_part)
             return
         if self.inline or rows == 1:
             for r in range(rows):
@@ -92,8 +92,8 @@ class Finish:
         value = e.load(e.address(room, number, part.type), part.type, 4)
         self.epilogue(e, e.opaque(e.binary("add", row, number)), plus(e, column, part.first), value, part.mask)
 
-    def _turned_in_loop(self, row: Register, column: Register, columns: list[Column], sums: list[Register]) -> None:
-        """Several vectors of columns alike: to write the turning and the epilogue out for each would be as much code again."""
+    def _transposed_in_loop(self, row: Register, column: Register, columns: list[Column], sums: list[Register]) -> None:
+        """Several vectors of columns alike: to write the transposition and the epilogue out for each would be as much code again."""
         e, part, rows = self.e, columns[0], len(sums) // len(columns)
         size = BYTES[self.spec.scalar]
         room = e.local(part.type, len(sums))
@@ -103,9 +103,9 @@ class Finish:
             places = [plus(e, index, r * len(columns)) for r in range(rows)]
             of_part = [e.load(e.address(room, place, part.type), part.type, size) for place in places]
             first = e.binary("mul", index, e.const(lanes_of(part.type), "i64"))
-            self.turned(row, e.binary("add", column, first), part, of_part)
+            self.transposed(row, e.binary("add", column, first), part, of_part)
 
-    def turned(self, row: Register, column: Register, part: Column, sums: list[Register]) -> None:
+    def transposed(self, row: Register, column: Register, part: Column, sums: list[Register]) -> None:
         """What was computed as rows are columns of C, and the lanes of a vector its rows."""
         e, count = self.e, lanes_on(part.type, part.mask)
         wide = power_of_two_above(len(sums))
@@ -113,8 +113,8 @@ class Finish:
         size = max(wide, lanes_of(part.type))
         square = [resized(e, value, size) for value in sums]
         square += [Register("poison", square[0].type)] * (size - len(sums))
-        turned = square if size == 1 else in_registers(e, square)
-        values = [resized(e, value, wide) for value in turned[:count]]
+        transposed = square if size == 1 else in_registers(e, square)
+        values = [resized(e, value, wide) for value in transposed[:count]]
         if self.inline and len(sums) > 1:
             for r, value in enumerate(values):
                 self.epilogue(e, plus(e, column, r), row, value, mask)

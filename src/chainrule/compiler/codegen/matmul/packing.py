@@ -183,14 +183,14 @@ class Packer:
             parts = padded(width, lanes, spec.scalar)
             emit_copy(e, count, parts, spec.scalar, source, spec.b_strides[0], place, wide, AHEAD * self.plan.blocked)
         else:
-            turned = spec.b_strides[::-1]
+            transposed = spec.b_strides[::-1]
             some = count if isinstance(count, Register) else None
             cols = 0 if self.plan.halves else spec.k
             # where the whole strip was asked for before, only the step into the nearest cache is left
             far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
-            ahead = lanes if self.plan.blocked else width * turned[0] * far
+            ahead = lanes if self.plan.blocked else width * transposed[0] * far
             emit_transpose(
-                e, width, cols, spec.scalar, source, turned, place, lanes, wide, some, ahead, spec.m >= _MANY
+                e, width, cols, spec.scalar, source, transposed, place, lanes, wide, some, ahead, spec.m >= _MANY
             )
         return wide
 

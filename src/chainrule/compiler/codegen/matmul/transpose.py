@@ -172,13 +172,13 @@ class Block(NamedTuple):
         if self.asks:
             for place in places:
                 e.prefetch(e.address(place, ahead, scalar))
-        values = turned_rows(e, places, self.width, lanes, scalar, self.fill)
+        values = transposed_rows(e, places, self.width, lanes, scalar, self.fill)
         mask = None if self.fill else lane_mask(self.height, lanes)
         for value, place in zip(values, _apart(e, dst, dst_stride, self.width, scalar), strict=False):
             e.masked_store(value, place, mask)
 
 
-def turned_rows(
+def transposed_rows(
     e: Emitter, places: list[Register], width: int, lanes: int, scalar: str, fill: bool = False
 ) -> list[Register]:
     """The columns of a block in vectors of so many lanes, from where its rows of `width` elements begin.

@@ -6,13 +6,13 @@ For few rows: what is read once is not worth being packed first.
 from __future__ import annotations
 
 from chainrule.compiler.codegen.emit import Emitter, Register
-from chainrule.compiler.codegen.matmul.transpose import Column, at, lanes_on, offset, turned_rows
+from chainrule.compiler.codegen.matmul.transpose import Column, at, lanes_on, offset, transposed_rows
 from chainrule.compiler.plan.target import BYTES
 
 Rows = tuple[Register, tuple[int, int], int]  # address, strides (row, term), and how many
 
 
-def turning_tile(
+def transposing_tile(
     e: Emitter, k: int, lanes: int, scalar: str, a: Rows, b: tuple[Register, int], columns: list[Column]
 ) -> list[Register]:
     """For each row of a the vectors of its sums, in the order of the terms; b's columns lie so far apart."""
@@ -36,7 +36,7 @@ def _block(
     for c, part in enumerate(columns):
         numbers = range(part.first, part.first + lanes_on(part.type, part.mask))
         places = [at(e, right, number * b[1], scalar) for number in numbers]
-        for term, values in enumerate(turned_rows(e, places, terms, lanes, scalar)):
+        for term, values in enumerate(transposed_rows(e, places, terms, lanes, scalar)):
             for row in range(rows):
                 factor = e.load(at(e, left, row * strides[0] + term * strides[1], scalar), scalar, BYTES[scalar])
                 own = row * len(columns) + c
